@@ -1,0 +1,95 @@
+# All that people do with this repository, one target each. `make` or `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# What is built or downloaded outside cargo's own folder lives in one cache (the test bed's scripts read it too).
+export SEXTANT_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sextant
+
+# One static executable serves as program of this machine, as image and in the demos: it needs nothing but a kernel.
+TRIPLE := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+export SEXTANT_BINARY ?= $(abspath $(TARGET)/$(TRIPLE)/release/sextant)
+BINARY_SOURCES := $(shell find Cargo.toml Cargo.lock crates -name '*.rs' -o -name 'Cargo.*')
+
+VENV := $(SEXTANT_CACHE)/venv/bin
+# Options for pytest, for example: make test-e2e E2E="-k bad_input -x"
+E2E ?=
+
+##@ See
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## "; print "make TARGET, where TARGET is one of" } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build venv ## The average over three organizations, without a cluster: real server, three nodes, official client
+	@$(VENV)/python demo/demo.py local
+
+.PHONY: demo-kubernetes
+demo-kubernetes: build venv ## The same on Kubernetes: $KUBECONFIG's cluster, or the one built here
+	@$(VENV)/python demo/demo.py kubernetes
+
+##@ Build
+.PHONY: build
+build: $(SEXTANT_BINARY) ## The static executable, for this machine and for the image
+
+$(SEXTANT_BINARY): $(BINARY_SOURCES)
+	@.ci/tools rust
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(TRIPLE) --bin sextant
+	@touch -c $@; ls -l $@ | awk '{ printf "built %s, %.1f MB\n", $$NF, $$5 / 1e6 }'
+
+.PHONY: image
+image: build ## The image sextant:dev of that executable, loaded into the cluster
+	testbed/images/sextant $(SEXTANT_BINARY)
+
+##@ Test
+.PHONY: test
+test: lint test-unit test-e2e ## Everything that CI runs
+
+.PHONY: lint
+lint: ## Formatting, clippy without a warning, licences and sources of dependencies
+	@.ci/tools rust
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	@.ci/tools cargo-deny
+	$(SEXTANT_CACHE)/tools/bin/cargo-deny --offline --log-level error check bans licenses sources
+
+.PHONY: test-unit
+test-unit: venv ## Unit and integration tests (cargo test); no cluster needed
+	@.ci/tools rust
+	cargo test --locked --workspace
+
+.PHONY: test-e2e
+test-e2e: build venv ## End to end on a real cluster and a real server (pytest); E2E="-k name" picks some
+	@tests/e2e/run $(E2E)
+
+##@ Measure
+.PHONY: bench
+bench: build venv ## Sextant against bare Jobs of the same shape: times, ratios, memory
+	@$(VENV)/python bench/bench.py
+
+.PHONY: bench-regular
+bench-regular: venv ## The regular vantage6 node's figures on this machine (needs dockerd)
+	@$(VENV)/python bench/regular.py
+
+##@ Test bed
+.PHONY: cluster-up
+cluster-up: ## A real one-node Kubernetes on this machine (root; built once, some minutes)
+	@testbed/cluster-up
+
+.PHONY: cluster-down
+cluster-down: ## Stops it and leaves nothing behind
+	@testbed/cluster-down
+
+.PHONY: venv
+venv: ## Python with the real vantage6 server and client, for tests and demos
+	@testbed/server/venv
+
+.PHONY: clean-cache
+clean-cache: ## Removes all that was built into the cache (compiling it again takes some fifteen minutes)
+	@if [ -x testbed/cluster-down ]; then testbed/cluster-down; fi
+	rm -rf "$(SEXTANT_CACHE)"
