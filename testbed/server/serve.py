@@ -1,0 +1,61 @@
+"""Starts the real vantage6 server (4.x, from PyPI) as one process.
+
+    serve.py CONFIG.yaml PORT [--polling-only] [--with-parent PID]
+
+--polling-only   offer long polling but no websocket, as a server without a websocket library does
+--with-parent    end when the process PID, which started this one, is gone
+"""
+
+# The server monkey-patches too, but late: after modules that keep a reference to the real sockets.
+from gevent import monkey
+
+monkey.patch_all()
+
+import argparse
+import enum
+import logging
+import os
+import sys
+import threading
+import time
+
+# 4.5.5 was written for Python 3.10. Since 3.11 f"{member}" of a (str, Enum) no longer gives the value, and every permission
+# check of the server then fails with an AttributeError ("c_glo").
+enum.Enum.__format__ = lambda self, spec: format(
+    str(self.value) if isinstance(self, str) else str(self), spec
+)
+
+
+def end_with(parent: int) -> None:
+    """Ends this process once `parent` is no longer its parent (it may have been killed without a chance to clean up)."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(0)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("config")
+    arguments.add_argument("port", type=int)
+    arguments.add_argument("--polling-only", action="store_true")
+    arguments.add_argument("--with-parent", type=int)
+    options = arguments.parse_args()
+
+    if options.with_parent:
+        threading.Thread(target=end_with, args=(options.with_parent,), daemon=True).start()
+    if options.polling_only:
+        # The library looks as if it were not installed: Flask-SocketIO then starts a plain WSGI server.
+        sys.modules["geventwebsocket"] = None
+
+    logging.basicConfig(level=logging.INFO)
+    from vantage6.server import run_dev_server, run_server
+
+    server = run_server(options.config, system_folders=False)
+    if options.polling_only:
+        # Engine.IO has a second library to fall back on, which came with it; without it, it says this to the clients.
+        server.socketio.server.eio.transports = ["polling"]
+        server.socketio.server.eio.allow_upgrades = False
+    run_dev_server(server, "0.0.0.0", options.port)
+
+
+main()
