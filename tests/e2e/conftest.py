@@ -1,0 +1,123 @@
+"""The fixtures: one real server and one pair of namespaces a session, nodes and cleanliness a test."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from v6server import Provision, Server
+
+from faultproxy import FaultProxy
+from harness import nodes
+from harness.cluster import Cluster, kubeconfig
+from harness.node import NodeProcess
+from harness.world import World
+
+
+@pytest.fixture(scope="session")
+def directory() -> Iterator[Path]:
+    """Where this session's server and nodes keep their files; removed unless SEXTANT_E2E_KEEP is set."""
+    made = Path(tempfile.mkdtemp(prefix="sextant-e2e-"))
+    yield made
+    if os.environ.get("SEXTANT_E2E_KEEP"):
+        print(f"kept: {made}")
+    else:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def world(directory: Path) -> Iterator[World]:
+    """A real vantage6 server with a collaboration of three organizations, each with a node and a user."""
+    with Server.start(directory / "server") as server:
+        yield World(server, Provision.create(server, organizations=3))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The Kubernetes cluster, with namespaces of this session's own. Without one its tests are skipped, but not in CI."""
+    config = kubeconfig()
+    if config is None:
+        message = "no cluster: set KUBECONFIG, or `make cluster-up` (as root)"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    made = Cluster(config)
+    made.set_up()
+    yield made
+    made.tear_down()
+
+
+@pytest.fixture
+def researcher(world: World):
+    """The user of the first organization, with the official client."""
+    return world.researcher
+
+
+@pytest.fixture(autouse=True)
+def forget(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each test: no task of it stays open on the server, no Job of it in the cluster."""
+    yield
+    if "world" in request.fixturenames:
+        request.getfixturevalue("world").forget_tasks()
+    if "cluster" in request.fixturenames:
+        request.getfixturevalue("cluster").forget_jobs()
+
+
+@pytest.fixture
+def started(request: pytest.FixtureRequest, forget: None) -> Iterator[list[NodeProcess]]:
+    """The nodes that this test made; ended at its end, and their logs shown when it failed."""
+    made: list[NodeProcess] = []
+    request.node.nodes = made
+    yield made
+    for node in made:
+        node.stop()
+
+
+@pytest.fixture
+def kubernetes_node(world: World, cluster: Cluster, directory: Path, started: list[NodeProcess], tmp_path: Path) -> Callable[..., NodeProcess]:
+    """Makes a node of the nth organization that runs on this machine and its algorithms on the cluster; not started yet."""
+
+    def make(organization: int = 0, via: FaultProxy | None = None, **settings) -> NodeProcess:
+        config = nodes.kubernetes(world, cluster, organization, tmp_path, port=via.port if via else None) 
+        node = NodeProcess(tmp_path / f"node-{len(started)}", nodes.merged(config, settings))
+        started.append(node)
+        return node
+
+    return make
+
+
+@pytest.fixture
+def local_node(world: World, started: list[NodeProcess], tmp_path: Path) -> Callable[..., NodeProcess]:
+    """Makes a node of the nth organization with the local runtime; not started yet."""
+
+    def make(organization: int = 0, via: FaultProxy | None = None, **settings) -> NodeProcess:
+        config = nodes.local(world, organization, tmp_path, port=via.port if via else None)
+        node = NodeProcess(tmp_path / f"node-{len(started)}", nodes.merged(config, settings))
+        started.append(node)
+        return node
+
+    return make
+
+
+@pytest.fixture
+def proxy(world: World) -> Iterator[FaultProxy]:
+    """A programmable proxy in front of the server, for nodes made with `via=proxy`."""
+    with FaultProxy(world.server.port) as made:
+        yield made
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    """A failed test shows what its nodes logged, what the server logged last, and what is in the cluster."""
+    report = yield
+    if report.failed and call.when in ("setup", "call"):
+        for number, node in enumerate(getattr(item, "nodes", [])):
+            report.sections.append((f"log of node {number}", node.whole_log()))
+        fixtures = getattr(item, "funcargs", {})
+        if "cluster" in fixtures:
+            report.sections.append(("cluster", fixtures["cluster"].describe()))
+        if "world" in fixtures:
+            report.sections.append(("log of the server, its end", fixtures["world"].server.log_tail(25)))
+    return report

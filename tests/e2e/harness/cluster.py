@@ -1,0 +1,217 @@
+"""The Kubernetes cluster as the tests use it: namespaces of their own, the node's manifests, Jobs and pods in short words."""
+
+import base64
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import urllib3
+import yaml
+from kubernetes import client, config, utils, watch
+from kubernetes.client.exceptions import ApiException
+
+from .paths import REPOSITORY, cache
+from .wait import until
+
+DEPLOY = REPOSITORY / "deploy"
+SELECTOR = "app.kubernetes.io/name=sextant"
+
+
+def kubeconfig() -> Path | None:
+    """$KUBECONFIG, else that of the cluster built here if it is up, else nothing."""
+    if named := os.environ.get("KUBECONFIG"):
+        return Path(named)
+    built = cache() / "cluster" / "admin.conf"
+    return built if built.exists() else None
+
+
+class Cluster:
+    """One cluster, with a pair of namespaces (node and jobs) that belong to this session of tests alone."""
+
+    def __init__(self, kubeconfig: Path):
+        self.kubeconfig = kubeconfig
+        self.api = config.new_client_from_config(str(kubeconfig))
+        self.core = client.CoreV1Api(self.api)
+        self.batch = client.BatchV1Api(self.api)
+        tag = secrets.token_hex(3)
+        self.jobs_namespace = f"v6-jobs-{tag}"
+        self.node_namespace = f"vantage6-{tag}"
+
+    # -- the session's namespaces ---------------------------------------------------------------
+
+    def set_up(self) -> None:
+        """Makes the namespaces and the node's service account with its rights, from the manifests that users apply."""
+        self.apply("namespaces.yaml")
+        for namespace in (self.jobs_namespace, self.node_namespace):
+            until(
+                f"the default service account of {namespace}",
+                lambda: self.core.list_namespaced_service_account(namespace).items,
+                within=30,
+            )
+        self.apply("rbac.yaml")
+
+    def tear_down(self) -> None:
+        """Removes both namespaces with all in them; waits until the jobs' pods are gone, so that nothing outlives the tests."""
+        for namespace in (self.jobs_namespace, self.node_namespace):
+            with contextlib.suppress(ApiException):
+                self.core.delete_namespace(namespace, grace_period_seconds=0)
+        until(
+            "the end of the tests' namespaces",
+            lambda: not {self.jobs_namespace, self.node_namespace} & {ns.metadata.name for ns in self.core.list_namespace().items},
+            within=120,
+            every=0.5,
+        )
+
+    def forget_jobs(self) -> None:
+        """Removes all Jobs and waits until their pods are gone."""
+        if self.jobs() or self.pods():
+            self.batch.delete_collection_namespaced_job(
+                self.jobs_namespace, propagation_policy="Background", grace_period_seconds=0
+            )
+            for pod in self.pods():
+                with contextlib.suppress(ApiException):
+                    self.core.delete_namespaced_pod(pod.metadata.name, self.jobs_namespace, grace_period_seconds=0)
+            until("the end of the test's pods", lambda: not self.pods(), within=60, shows=self.describe)
+
+    def apply(self, file: str, change=lambda manifest: manifest) -> None:
+        """Creates what a file of deploy/ describes, in this session's namespaces. `change` may edit each manifest first."""
+        for manifest in yaml.safe_load_all((DEPLOY / file).read_text()):
+            self.create(change(json.loads(self.rename(json.dumps(manifest)))))
+
+    def rename(self, text: str) -> str:
+        """The same text with this session's namespaces in place of the usual ones."""
+        return text.replace("v6-jobs", self.jobs_namespace).replace('"vantage6"', f'"{self.node_namespace}"').replace(".vantage6.svc", f".{self.node_namespace}.svc")
+
+    def create(self, manifest: dict) -> None:
+        """Creates one object."""
+        utils.create_from_dict(self.api, manifest)
+
+    # -- who the node is ------------------------------------------------------------------------
+
+    def account_kubeconfig(self, directory: Path, account: str = "sextant") -> Path:
+        """A kubeconfig with the rights of a service account in the node's namespace: the node on the host has no more than in the cluster."""
+        request = client.AuthenticationV1TokenRequest(spec=client.V1TokenRequestSpec(audiences=[], expiration_seconds=7200))
+        token = self.core.create_namespaced_service_account_token(account, self.node_namespace, request).status.token
+        cluster = {"server": self.api.configuration.host}
+        if authority := self.api.configuration.ssl_ca_cert:
+            cluster["certificate-authority-data"] = base64.b64encode(Path(authority).read_bytes()).decode()
+        if not self.api.configuration.verify_ssl:
+            cluster["insecure-skip-tls-verify"] = True
+        file = directory / f"{account}.kubeconfig"
+        file.write_text(
+            yaml.safe_dump(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "clusters": [{"name": "cluster", "cluster": cluster}],
+                    "users": [{"name": account, "user": {"token": token}}],
+                    "contexts": [{"name": "default", "context": {"cluster": "cluster", "user": account}}],
+                    "current-context": "default",
+                }
+            )
+        )
+        file.chmod(0o600)
+        return file
+
+    def limited_account(self, name: str, rules: list[dict]) -> None:
+        """A service account with just these rules in the jobs' namespace."""
+        self.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": self.node_namespace}})
+        group = "rbac.authorization.k8s.io"
+        meta = {"name": name, "namespace": self.jobs_namespace}
+        self.create({"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta, "rules": rules})
+        self.create(
+            {
+                "apiVersion": f"{group}/v1",
+                "kind": "RoleBinding",
+                "metadata": meta,
+                "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
+                "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": self.node_namespace}],
+            }
+        )
+
+    def node_address(self) -> str:
+        """The address of the (first) machine of the cluster: on a cluster of this machine, pods reach this machine there."""
+        addresses = self.core.list_node().items[0].status.addresses
+        return next(each.address for each in addresses if each.type == "InternalIP")
+
+    # -- Jobs and pods --------------------------------------------------------------------------
+
+    def jobs(self, run: int | None = None, node: int | None = None) -> list[client.V1Job]:
+        """Sextant's Jobs, of one run or of one node or all."""
+        return self.batch.list_namespaced_job(self.jobs_namespace, label_selector=self._selector(run, node)).items
+
+    def pods(self, run: int | None = None, node: int | None = None) -> list[client.V1Pod]:
+        """Their pods."""
+        return self.core.list_namespaced_pod(self.jobs_namespace, label_selector=self._selector(run, node)).items
+
+    @staticmethod
+    def _selector(run: int | None, node: int | None) -> str:
+        parts = [SELECTOR]
+        if run is not None:
+            parts.append(f"vantage6.ai/run={run}")
+        if node is not None:
+            parts.append(f"vantage6.ai/node={node}")
+        return ",".join(parts)
+
+    def container(self, run: int, name: str, node: int | None = None) -> client.V1ContainerStatus | None:
+        """The status of a run's container (init containers too), once the kubelet has reported it."""
+        for pod in self.pods(run, node):
+            for status in (pod.status.init_container_statuses or []) + (pod.status.container_statuses or []):
+                if status.name == name:
+                    return status
+        return None
+
+    def until_container(self, run: int, name: str, state: str, within: float = 60) -> client.V1ContainerStatus:
+        """Waits until the container is `running` or `terminated`."""
+
+        def reached() -> client.V1ContainerStatus | None:
+            status = self.container(run, name)
+            return status if status and getattr(status.state, state) else None
+
+        return until(f"container {name} of run {run} to be {state}", reached, within, shows=lambda: self.describe(run))
+
+    def until_job_created(self, within: float = 60) -> Iterator[client.V1Job]:
+        """Yields each Job of Sextant's at the moment in which the API server tells of it (including those that exist)."""
+        stream = watch.Watch().stream(
+            self.batch.list_namespaced_job, self.jobs_namespace, label_selector=SELECTOR, timeout_seconds=int(within)
+        )
+        for event in stream:
+            if event["type"] == "ADDED":
+                yield event["object"]
+
+    def until_job_complete(self, run: int, within: float = 60) -> client.V1Job:
+        """Waits until the run's Job has a Complete condition."""
+
+        def complete() -> client.V1Job | None:
+            for job in self.jobs(run):
+                if any(each.type == "Complete" and each.status == "True" for each in job.status.conditions or []):
+                    return job
+            return None
+
+        return until(f"the Job of run {run} to complete", complete, within, shows=lambda: self.describe(run))
+
+    def pod_log(self, pod: str, container: str) -> str:
+        """What a container has printed."""
+        return self.core.read_namespaced_pod_log(pod, self.jobs_namespace, container=container)
+
+    def describe(self, run: int | None = None) -> str:
+        """Jobs, pods, containers and recent events in a few lines, for a test that failed."""
+        lines = []
+        with contextlib.suppress(ApiException, urllib3.exceptions.HTTPError):
+            for job in self.jobs(run):
+                conditions = [f"{each.type}={each.status} {each.reason or ''}" for each in job.status.conditions or []]
+                lines.append(f"Job {job.metadata.name}: active={job.status.active} {conditions}")
+            for pod in self.pods(run):
+                lines.append(f"Pod {pod.metadata.name}: {pod.status.phase}")
+                for status in (pod.status.init_container_statuses or []) + (pod.status.container_statuses or []):
+                    state = {key: value for key, value in status.state.to_dict().items() if value}
+                    lines.append(f"  {status.name}: {state}")
+                    with contextlib.suppress(ApiException):
+                        tail = self.pod_log(pod.metadata.name, status.name).splitlines()[-8:]
+                        lines += [f"    | {line}" for line in tail]
+            for event in self.core.list_namespaced_event(self.jobs_namespace).items[-10:]:
+                lines.append(f"Event {event.involved_object.kind}/{event.involved_object.name}: {event.reason} {event.message}")
+        return "\n".join(lines) or "no Job"

@@ -1,0 +1,67 @@
+"""Configurations of nodes: a regular node's file plus `kubernetes:` or `local:`."""
+
+import sys
+from pathlib import Path
+
+from . import average
+from .cluster import Cluster
+from .node import free_port
+from .paths import REPOSITORY
+from .world import World
+
+AVERAGE = "v6-average"
+ODD = "v6-odd"
+SEXTANT = "sextant:dev"
+
+
+def regular(world: World, organization: int, directory: Path, port: int | None = None) -> dict:
+    """What any vantage6 node of that organization has in its configuration; its database is the organization's example file."""
+    files = average.employee_files()
+    return {
+        "api_key": world.api_key(organization),
+        "server_url": world.server.host,
+        "port": port or world.server.port,
+        "api_path": world.server.api_path,
+        "task_dir": str(directory / "tasks"),
+        "databases": [{"label": "default", "uri": str(files[organization % len(files)]), "type": "csv"}],
+    }
+
+
+def kubernetes(world: World, cluster: Cluster, organization: int, directory: Path, port: int | None = None) -> dict:
+    """A node on this machine whose algorithms run on the cluster, with no more rights than deploy/rbac.yaml gives."""
+    return regular(world, organization, directory, port) | {
+        "kubernetes": {
+            "namespace": cluster.jobs_namespace,
+            "kubeconfig": str(cluster.account_kubeconfig(directory)),
+            "image": SEXTANT,
+            "data_port": {"listen": f"0.0.0.0:{free_port()}"},
+        },
+    }
+
+
+def local(world: World, organization: int, directory: Path, port: int | None = None) -> dict:
+    """A node whose algorithms are child processes: the average algorithm's package under the test bed's Python."""
+    return regular(world, organization, directory, port) | {"local": {"algorithms": {AVERAGE: average_locally()}}}
+
+
+def average_locally() -> dict:
+    """Runs the average algorithm without an image, on the real vantage6-algorithm-tools."""
+    start = "from vantage6.algorithm.tools.wrap import wrap_algorithm; wrap_algorithm()"
+    return {
+        "command": [sys.executable, "-c", start],
+        "package": "v6_average",
+        "env": {"PYTHONPATH": str(REPOSITORY / "testbed" / "images" / "average")},
+    }
+
+
+def merged(base: dict, changes: dict) -> dict:
+    """A copy of `base` with `changes` laid over it, key by key; None removes a key."""
+    result = dict(base)
+    for key, value in changes.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = merged(result[key], value)
+        else:
+            result[key] = value
+    return result

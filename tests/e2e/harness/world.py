@@ -1,0 +1,58 @@
+"""The server's side of a test: the server, a collaboration of organizations, and the researcher who asks them."""
+
+import functools
+
+from v6server import Provision, Server
+
+from .researcher import Researcher
+from .wait import until
+
+
+class World:
+    """One server with one collaboration. The server checks an API key against every node that exists on it, a quarter of a second each:
+    so the nodes are made once and used by all tests, one after another."""
+
+    def __init__(self, server: Server, provision: Provision):
+        self.server = server
+        self.provision = provision
+
+    @functools.cached_property
+    def researcher(self) -> Researcher:
+        """The user of the first organization."""
+        return self.user(0)
+
+    def user(self, organization: int) -> Researcher:
+        """A user of the nth organization, logged in anew."""
+        user = self.provision.users[organization]
+        server = self.server
+        return Researcher(
+            server.host, server.port, server.api_path, user["username"], user["password"], self.provision.collaboration_id
+        )
+
+    def organization(self, number: int = 0) -> int:
+        """The id of the nth organization."""
+        return self.provision.organizations[number]["id"]
+
+    @property
+    def organizations(self) -> list[int]:
+        """The ids of all."""
+        return [each["id"] for each in self.provision.organizations]
+
+    def node(self, number: int = 0) -> int:
+        """The id of the nth organization's node."""
+        return self.provision.nodes[number]["id"]
+
+    def api_key(self, number: int = 0) -> str:
+        """Its API key."""
+        return self.provision.nodes[number]["api_key"]
+
+    def forget_tasks(self) -> None:
+        """Deletes all tasks, so that no node of a later test takes up their runs; and waits until the server knows that the nodes are gone."""
+        for task in self.server.request("GET", "/task?per_page=100&sort=-id")["data"]:
+            if not task["parent"]:
+                self.server.request("DELETE", f"/task/{task['id']}")
+        until(
+            "the nodes to be offline on the server",
+            lambda: all(node["status"] != "online" for node in self.server.request("GET", "/node?per_page=100")["data"]),
+            within=45,
+        )
