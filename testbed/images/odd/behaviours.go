@@ -1,0 +1,145 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// behaviours are the methods, by name. Numbers of seconds may be fractions.
+var behaviours = map[string]func(*task) error{
+	"exit":           exit,
+	"silent":         silent,
+	"output":         output,
+	"log":            log,
+	"sleep":          sleep,
+	"stubborn":       stubborn,
+	"replace_output": replaceOutput,
+	"count":          count,
+	"connect":        connect,
+	"listen":         listen,
+}
+
+// exit(code=1): ends with that code, after having written an output.
+func exit(t *task) error {
+	if err := t.answer("about to exit"); err != nil {
+		return err
+	}
+	os.Exit(int(t.number("code", 1)))
+	return nil
+}
+
+// silent(): ends well without having written any output.
+func silent(*task) error { return nil }
+
+// output(bytes=1000): binary output of that size: bytes 0 to 255 over and over.
+func output(t *task) error {
+	content := make([]byte, int(t.number("bytes", 1000)))
+	for i := range content {
+		content[i] = byte(i)
+	}
+	return t.write(content)
+}
+
+// log(bytes=1000): a log of that size, in lines of 100 characters, and the size as output.
+func log(t *task) error {
+	size := int(t.number("bytes", 1000))
+	for left := size; left > 0; left -= 100 {
+		letter := string(rune('a' + left/100%26))
+		line := strings.Repeat(letter, 99) + "\n"
+		if _, err := os.Stdout.WriteString(line[:min(left, 100)]); err != nil {
+			return err
+		}
+	}
+	return t.answer(size)
+}
+
+// sleep(seconds=1): sleeps, then answers how long. SIGTERM ends it at once.
+func sleep(t *task) error {
+	seconds := t.number("seconds", 1)
+	time.Sleep(time.Duration(seconds * float64(time.Second)))
+	return t.answer(seconds)
+}
+
+// stubborn(seconds=60): sleeps and doesn't care about SIGTERM.
+func stubborn(t *task) error {
+	signal.Ignore(syscall.SIGTERM, syscall.SIGINT)
+	return sleep(t)
+}
+
+// replace_output(): takes the output file away and puts in its place a new one that only its owner may read, as programs
+// do that write a file beside the old one and rename it.
+func replaceOutput(t *task) error {
+	fresh := filepath.Join(filepath.Dir(t.output), ".fresh")
+	if err := os.WriteFile(fresh, []byte(`"replaced"`), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(fresh, t.output)
+}
+
+// count(name="executions", seconds=0): adds a line to a file in the folder that the runs of a job share, sleeps, and
+// answers all lines so far: whoever ran twice is seen.
+func count(t *task) error {
+	folder := variable("TEMPORARY_FOLDER")
+	if folder == "" {
+		folder = "/mnt/tmp"
+	}
+	path := filepath.Join(folder, t.text("name", "executions"))
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o666)
+	if err != nil {
+		return err
+	}
+	host, _ := os.Hostname()
+	fmt.Fprintln(file, host, time.Now().UTC().Format(time.RFC3339Nano))
+	if err := file.Close(); err != nil {
+		return err
+	}
+	time.Sleep(time.Duration(t.number("seconds", 0) * float64(time.Second)))
+	lines, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return t.answer(strings.Split(strings.TrimSpace(string(lines)), "\n"))
+}
+
+// connect(addresses="host:port,…", seconds=2): tries each over TCP, answers "open", "refused" or the reason for each.
+func connect(t *task) error {
+	patience := time.Duration(t.number("seconds", 2) * float64(time.Second))
+	seen := map[string]string{}
+	for _, address := range strings.Split(t.text("addresses", ""), ",") {
+		connection, err := net.DialTimeout("tcp", address, patience)
+		switch {
+		case err == nil:
+			connection.Close()
+			seen[address] = "open"
+		case strings.Contains(err.Error(), "refused"):
+			seen[address] = "refused"
+		case strings.Contains(err.Error(), "timeout"):
+			seen[address] = "timeout"
+		default:
+			seen[address] = err.Error()
+		}
+	}
+	return t.answer(seen)
+}
+
+// listen(port=8080): accepts connections, says "hello" on each, and never ends of itself.
+func listen(t *task) error {
+	listener, err := net.Listen("tcp", fmt.Sprintf(":%d", int(t.number("port", 8080))))
+	if err != nil {
+		return err
+	}
+	for {
+		connection, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(connection, "hello")
+		connection.Close()
+	}
+}

@@ -1,0 +1,3 @@
+module sextant/testbed/images/odd
+
+go 1.25.0

@@ -1,0 +1,75 @@
+# The configuration files of the cluster's parts, written below the cluster's folder.
+# shellcheck shell=bash
+
+write_configuration() {
+    mkdir -p "$cluster"/{log,etc,bin,kubelet}
+    local registry
+    for registry in "$open_registry" "$closed_registry"; do
+        mkdir -p "$cluster/etc/registries/$registry"
+        # Plain HTTP, which containerd only speaks where it is told to.
+        printf 'server = "http://%s"\n' "$registry" >"$cluster/etc/registries/$registry/hosts.toml"
+    done
+
+    # restrict_oom_score_adj: without the capability to lower it (as in most sandboxes) no container would start.
+    cat >"$cluster/etc/containerd.toml" <<X
+version = 2
+root = "$cluster/containerd"
+state = "$state/containerd"
+[grpc]
+  address = "$socket"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "localhost/pause:1"
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "$cluster/bin"
+    conf_dir = "$state/cni.d"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "$cluster/etc/registries"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "overlayfs"
+    default_runtime_name = "runc"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+X
+
+    # The images that were loaded can't be pulled again: the kubelet must never collect them.
+    cat >"$cluster/etc/kubelet.yaml" <<X
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: $pki/ca.crt}}
+authorization: {mode: Webhook}
+tlsCertFile: $pki/kubelet.crt
+tlsPrivateKeyFile: $pki/kubelet.key
+containerRuntimeEndpoint: unix://$socket
+cgroupDriver: cgroupfs
+cgroupRoot: /sextant
+enforceNodeAllocatable: []
+failSwapOn: false
+evictionHard: {memory.available: "100Mi", nodefs.available: "1%", imagefs.available: "1%"}
+imageGCHighThresholdPercent: 100
+syncFrequency: 10s
+nodeStatusUpdateFrequency: 10s
+resolvConf: /etc/resolv.conf
+podLogsDir: $cluster/log/pods
+volumePluginDir: $cluster/kubelet/volume-plugins
+X
+
+    cat >"$cluster/etc/kube-proxy.yaml" <<X
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+clientConnection: {kubeconfig: $kubeconfig}
+clusterCIDR: $pod_range
+hostnameOverride: $node
+mode: iptables
+conntrack: {maxPerCore: 0}
+X
+
+    # Who asked what of the API server, without the contents.
+    cat >"$cluster/etc/audit.yaml" <<X
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+X
+}

@@ -1,0 +1,59 @@
+# The cluster's processes. Each runs in a cgroup of its own, sextant/NAME, and the pods in sextant/kubepods: so the
+# kernel itself knows which processes are the cluster's, also after a crash, and no file with process ids can be stale.
+# shellcheck shell=bash
+
+if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+    cgroup_roots=(/sys/fs/cgroup)                         # version 2: one tree
+else
+    cgroup_roots=(/sys/fs/cgroup/pids $(awk '$3 == "cgroup" && $2 != "/sys/fs/cgroup/pids" { print $2 }' /proc/mounts))
+fi
+cgroup_tree=${cgroup_roots[0]}/sextant                    # the tree in which processes are counted
+
+# start NAME COMMAND…: in the background, in its cgroup, its output in the file log/NAME.log.
+start() {
+    local name=$1
+    shift
+    mkdir -p "$cgroup_tree/$name"
+    # A lock that this script holds must not live on in the process: {lock}<&-.
+    (
+        echo "$BASHPID" >"$cgroup_tree/$name/cgroup.procs"
+        exec setsid "$@" >>"$cluster/log/$name.log" 2>&1 </dev/null {lock}<&-
+    ) &
+}
+
+# pids_of NAME: the processes in that cgroup and beneath it; none is fine.
+pids_of() { [ -d "$cgroup_tree/$1" ] && find "$cgroup_tree/$1" -name cgroup.procs -exec cat {} + 2>/dev/null; true; }
+
+is_running() { [ -n "$(pids_of "$1")" ]; }
+
+# stop NAME…: asks all of them to end, waits, and kills what is left after ten seconds.
+stop() {
+    local name pid deadline=$((SECONDS + 10))
+    for name in "$@"; do
+        for pid in $(pids_of "$name"); do kill "$pid" 2>/dev/null || true; done
+    done
+    for name in "$@"; do
+        while is_running "$name"; do
+            [ $SECONDS -lt $deadline ] || kill_all "$name"
+            sleep 0.05
+        done
+    done
+}
+
+# kill_all NAME: at once, without asking; returns when they are gone.
+kill_all() {
+    local pid
+    while is_running "$1"; do
+        for pid in $(pids_of "$1"); do kill -9 "$pid" 2>/dev/null || true; done
+        sleep 0.05
+    done
+}
+
+make_cgroups() { for root in "${cgroup_roots[@]}"; do mkdir -p "$root/sextant"; done; }
+
+remove_cgroups() {
+    local root
+    for root in "${cgroup_roots[@]}"; do
+        [ ! -d "$root/sextant" ] || find "$root/sextant" -depth -type d -exec rmdir {} + 2>/dev/null || true
+    done
+}

@@ -1,0 +1,52 @@
+# Ends the cluster, in whatever state it is: up, half up, or what a crash or a restart of the machine has left.
+# shellcheck shell=bash
+
+teardown() {
+    local part
+    stop kubelet kube-proxy scheduler controller-manager cilium-agent
+    remember_namespaces
+    kill_all kubepods
+    remove_containers
+    stop containerd apiserver etcd
+    # Registries, the containers' shims, and whatever else was started in the cluster's name.
+    for part in "$cgroup_tree"/*/; do kill_all "$(basename "$part")"; done
+    unmount_all
+    remove_network
+    for part in "${namespaces[@]}"; do ip netns delete "$part" 2>/dev/null || true; done
+    remove_cgroups
+    remove_files
+}
+
+# remember_namespaces: the network namespaces of the pods. The runtime's own records tell, also when it is dead.
+remember_namespaces() {
+    mapfile -t namespaces < <(cat "$state"/containerd/io.containerd.runtime.v2.task/k8s.io/*/config.json 2>/dev/null |
+        grep -o '/run/netns/cni-[0-9a-f-]*' | sort -u | xargs -r -n1 basename)
+}
+
+# remove_containers: in good order if containerd can be asked; else it starts from nothing next time. Images that were
+# loaded stay, pulled ones go: a test that pulls has to find them missing.
+remove_containers() {
+    local things
+    if is_running containerd && ctr version >/dev/null 2>&1; then
+        mapfile -t things < <(ctr tasks list -q)
+        [ ${#things[@]} -eq 0 ] || ctr tasks delete --force "${things[@]}" >/dev/null 2>&1 || true
+        mapfile -t things < <(ctr containers list -q)
+        [ ${#things[@]} -eq 0 ] || ctr containers delete "${things[@]}" >/dev/null 2>&1 || true
+        mapfile -t things < <(ctr images list -q | grep -vE '^(localhost/|sha256:)' || true)
+        [ ${#things[@]} -eq 0 ] || ctr images delete "${things[@]}" >/dev/null 2>&1 || true
+        [ -n "$(ctr containers list -q)" ] || touch "$state/containers-removed"
+    fi
+}
+
+unmount_all() {
+    local mount
+    awk -v a="$state/" -v b="$cluster/" 'index($2, a) == 1 || index($2, b) == 1 { print $2 }' /proc/mounts | sort -r |
+        while read -r mount; do umount "$mount" 2>/dev/null || umount --lazy "$mount"; done
+}
+
+remove_files() {
+    [ -e "$state/containers-removed" ] || rm -rf "$cluster/containerd"
+    find /var/log/containers -lname "$cluster/*" -delete 2>/dev/null || true
+    rmdir /var/log/containers /run/containerd/s /run/containerd 2>/dev/null || true
+    rm -rf "$state" "$cluster"/{etcd,kubelet,cilium,pki,etc,bin} "$kubeconfig" "$cluster/kubelet.conf"
+}
