@@ -98,9 +98,9 @@ class Refusal:
 
 
 class FaultProxy:
-    """Listens on a free port of this machine (`port`), forwards to `upstream` on it."""
+    """Listens on a port of this machine (a free one if none is given), forwards to the port `upstream` of it."""
 
-    def __init__(self, upstream: int):
+    def __init__(self, upstream: int, port: int = 0):
         self.upstream = upstream
         self.requests: list[Request] = []
         self._holds: list[Hold] = []
@@ -115,10 +115,11 @@ class FaultProxy:
                     proxy._serve(self.request)
 
         class Listener(socketserver.ThreadingTCPServer):
+            allow_reuse_address = True
             daemon_threads = True
             request_queue_size = 128
 
-        self._listener = Listener(("0.0.0.0", 0), Handler)
+        self._listener = Listener(("0.0.0.0", port), Handler)
         self.port: int = self._listener.server_address[1]
 
     def __enter__(self) -> "FaultProxy":

@@ -20,4 +20,4 @@ def overall(partials: list[dict[str, float]]) -> float:
 
 def employee_files() -> list[Path]:
     """The example data: one file an organization."""
-    return sorted(DATA.glob("employees*.csv"))
+    return sorted(DATA.glob("employees-*.csv"))

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Cluster:
         self.api = config.new_client_from_config(str(kubeconfig))
         self.core = client.CoreV1Api(self.api)
         self.batch = client.BatchV1Api(self.api)
+        self.apps = client.AppsV1Api(self.api)
         tag = secrets.token_hex(3)
         self.jobs_namespace = f"v6-jobs-{tag}"
         self.node_namespace = f"vantage6-{tag}"
@@ -116,6 +118,11 @@ class Cluster:
         file.chmod(0o600)
         return file
 
+    def node_rules(self) -> list[dict]:
+        """The rules of the Role in deploy/rbac.yaml."""
+        manifests = yaml.safe_load_all((DEPLOY / "rbac.yaml").read_text())
+        return next(each["rules"] for each in manifests if each["kind"] == "Role")
+
     def limited_account(self, name: str, rules: list[dict]) -> None:
         """A service account with just these rules in the jobs' namespace."""
         self.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": self.node_namespace}})
@@ -132,10 +139,15 @@ class Cluster:
             }
         )
 
-    def node_address(self) -> str:
-        """The address of the (first) machine of the cluster: on a cluster of this machine, pods reach this machine there."""
+    def host_address(self) -> str:
+        """Where pods reach this machine: $SEXTANT_E2E_ADDRESS, else the address from which this machine speaks to the cluster's."""
+        if named := os.environ.get("SEXTANT_E2E_ADDRESS"):
+            return named
         addresses = self.core.list_node().items[0].status.addresses
-        return next(each.address for each in addresses if each.type == "InternalIP")
+        machine = next(each.address for each in addresses if each.type == "InternalIP")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((machine, 1))  # sends nothing
+            return probe.getsockname()[0]
 
     # -- Jobs and pods --------------------------------------------------------------------------
 
@@ -196,6 +208,23 @@ class Cluster:
     def pod_log(self, pod: str, container: str) -> str:
         """What a container has printed."""
         return self.core.read_namespaced_pod_log(pod, self.jobs_namespace, container=container)
+
+    def node_pods(self) -> list[client.V1Pod]:
+        """The pods of a node that runs in the cluster."""
+        return self.core.list_namespaced_pod(self.node_namespace).items
+
+    def describe_node(self) -> str:
+        """What became of a node in the cluster: its pods' states, logs, events."""
+        lines = []
+        for pod in self.node_pods():
+            lines.append(f"Pod {pod.metadata.name}: {pod.status.phase}")
+            for status in pod.status.container_statuses or []:
+                lines.append(f"  {status.name}: {({key: value for key, value in status.state.to_dict().items() if value})}")
+            with contextlib.suppress(ApiException):
+                lines.append(self.core.read_namespaced_pod_log(pod.metadata.name, self.node_namespace, tail_lines=30))
+        for event in self.core.list_namespaced_event(self.node_namespace).items[-10:]:
+            lines.append(f"Event {event.involved_object.kind}/{event.involved_object.name}: {event.reason} {event.message}")
+        return "\n".join(lines) or "no pod of the node"
 
     def describe(self, run: int | None = None) -> str:
         """Jobs, pods, containers and recent events in a few lines, for a test that failed."""

@@ -15,13 +15,17 @@ from .paths import binary
 from .wait import until
 
 
+_ports = iter(range(21000 + os.getpid() * 50 % 9000, 32000))
+
+
 def free_port() -> int:
-    """A port for a data port, which must stay the same when the node restarts: outside the range of outgoing connections."""
-    for port in range(21000 + os.getpid() % 997, 32000):
+    """A port for a data port, never given twice: it must stay the same when the node restarts, so it lies outside the range from
+    which the kernel takes ports for outgoing connections."""
+    for port in _ports:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("0.0.0.0", port))
             return port
-    raise RuntimeError("no free port between 21000 and 32000")
+    raise RuntimeError("no free port below 32000")
 
 
 class NodeProcess:
@@ -85,6 +89,10 @@ class NodeProcess:
             return None
 
         return until(f"a log line of the node like {pattern!r}", line, within, every=0.02, shows=self.log)
+
+    def wait_log_anyhow(self, pattern: str, within: float = 30) -> None:
+        """Waits for a text in the log (since the last start), whether the node still runs or has ended with it."""
+        until(f"the node to log {pattern!r}", lambda: re.search(pattern, self.log()), within, every=0.02, shows=self.log)
 
     def wait_end(self, within: float = 15) -> int:
         """Waits until the node ends by itself; its exit code."""

@@ -1,5 +1,6 @@
 """Configurations of nodes: a regular node's file plus `kubernetes:` or `local:`."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,9 +10,10 @@ from .node import free_port
 from .paths import REPOSITORY
 from .world import World
 
-AVERAGE = "v6-average"
-ODD = "v6-odd"
-SEXTANT = "sextant:dev"
+# The test bed's images, in the cluster without a registry.
+AVERAGE = "localhost/v6-average:4.5.5"
+ODD = "localhost/v6-odd:1"
+SEXTANT = os.environ.get("SEXTANT_IMAGE", "localhost/sextant:dev")
 
 
 def regular(world: World, organization: int, directory: Path, port: int | None = None) -> dict:

@@ -1,6 +1,8 @@
 """The server's side of a test: the server, a collaboration of organizations, and the researcher who asks them."""
 
+import base64
 import functools
+import json
 
 from v6server import Provision, Server
 
@@ -45,6 +47,22 @@ class World:
     def api_key(self, number: int = 0) -> str:
         """Its API key."""
         return self.provision.nodes[number]["api_key"]
+
+    def subtask(self, parent: int, image: str, method: str, organizations: list[int], **kwargs) -> int:
+        """Creates a task as the parent's algorithm would, with a container token: it belongs to the parent's job. The parent must be under way."""
+        server = self.server
+        node = server.request("POST", "/token/node", {"api_key": self.api_key()}, token=None)["access_token"]
+        container = server.request("POST", "/token/container", {"task_id": parent, "image": image}, token=node)["container_token"]
+        text = base64.b64encode(json.dumps({"method": method, "kwargs": kwargs}).encode()).decode()
+        task = {
+            "collaboration_id": self.provision.collaboration_id,
+            "name": "a subtask",
+            "description": "",
+            "image": image,
+            "organizations": [{"id": each, "input": text} for each in organizations],
+            "databases": [],
+        }
+        return server.request("POST", "/task", task, token=container)["id"]
 
     def forget_tasks(self) -> None:
         """Deletes all tasks, so that no node of a later test takes up their runs; and waits until the server knows that the nodes are gone."""

@@ -1,0 +1,107 @@
+"""What researchers get wrong: each ends in the right status, with a log that says what to do, and the node goes on serving."""
+
+import pytest
+
+from harness.nodes import AVERAGE, ODD
+
+
+
+@pytest.fixture
+def node(kubernetes_node):
+    """One node, online; it gives up on an image that can't be pulled after some seconds rather than minutes."""
+    return kubernetes_node(kubernetes={"image_pull_timeout": "5s"}).start_online()
+
+
+@pytest.fixture
+def serves_on(node, researcher, world):
+    """After the test: the same process still answers a good question."""
+    yield
+    task = researcher.ask(ODD, "exit", [world.organization()], code=0)
+    assert researcher.result(task) == "about to exit"
+    assert node.running
+
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("serves_on")]
+
+
+def test_unknown_database_label(researcher, world, cluster):
+    """The log names the label that was asked for; nothing was started."""
+    task = researcher.ask(
+        AVERAGE, "partial_average", [world.organization()], databases=["martians"], column_name="salary"
+    )
+    (run,) = researcher.finished(task)
+    assert run["status"] == "failed"
+    assert "martians" in run["log"]
+    assert not cluster.jobs(run["id"])
+
+
+def test_image_that_nobody_has(researcher, world):
+    """The status is the regular node's, the log names the image."""
+    task = researcher.ask("nowhere.invalid/no/such-image:1", "whoami", [world.organization()])
+    (run,) = researcher.finished(task)
+    assert run["status"] == "non-existing Docker image"
+    assert "nowhere.invalid/no/such-image:1" in run["log"]
+
+
+def test_image_whose_name_is_none(researcher, world):
+    """A name that no image can have is found out at once."""
+    task = researcher.ask("NOT/An Image", "whoami", [world.organization()])
+    (run,) = researcher.finished(task, within=30)
+    assert run["status"] == "non-existing Docker image"
+    assert "NOT/An Image" in run["log"]
+
+
+def test_input_that_is_no_base64(researcher, world, cluster):
+    """An input that can't be decoded ends the run before the algorithm starts."""
+    task = researcher.ask_raw(ODD, "%%%%", [world.organization()])
+    (run,) = researcher.finished(task)
+    assert run["status"] == "failed"
+    assert "base64" in run["log"]
+    status = cluster.container(run["id"], "algorithm")
+    assert status is None or (status.state.running is None and status.state.terminated is None)
+
+
+def test_input_that_the_algorithm_does_not_understand(researcher, world):
+    """Valid base64 of something else is the algorithm's to judge: its complaint is in the log."""
+    task = researcher.ask_raw(ODD, "bm90IEpTT04=", [world.organization()])
+    (run,) = researcher.finished(task)
+    assert run["status"] == "crashed"
+    assert "is not JSON" in run["log"]
+
+
+def test_algorithm_without_output(researcher, world):
+    """It ended well but wrote nothing: the researcher gets no empty result as if it were an answer."""
+    task = researcher.ask(ODD, "silent", [world.organization()])
+    (run,) = researcher.finished(task)
+    assert run["status"] == "failed"
+    assert "output" in run["log"]
+
+
+def test_algorithm_that_exits_3(researcher, world):
+    """The exit code is in the log, beside what the algorithm printed."""
+    task = researcher.ask(ODD, "exit", [world.organization()], code=3)
+    (run,) = researcher.finished(task)
+    assert run["status"] == "crashed"
+    assert "odd: exit" in run["log"]
+    assert "3" in run["log"].replace("code:3", "")
+
+
+def test_algorithm_that_raises(researcher, world):
+    """A Python traceback reaches the researcher."""
+    task = researcher.ask(AVERAGE, "fail", [world.organization()], message="no such patient")
+    (run,) = researcher.finished(task)
+    assert run["status"] == "crashed"
+    assert "no such patient" in run["log"]
+
+
+def test_database_parameters_that_are_no_json(researcher, world):
+    """The server passes on what it was given; the node says what is wrong with it."""
+    task = researcher.ask_raw(
+        ODD,
+        "e30=",
+        [world.organization()],
+        databases=[{"label": "default", "query": {"not": ["a", "text"]}}],
+    )
+    (run,) = researcher.finished(task)
+    assert run["status"] in ("failed", "crashed")
+    assert run["log"]

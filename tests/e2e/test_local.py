@@ -1,0 +1,61 @@
+"""The local runtime: the same question without a cluster, the algorithm as a child process."""
+
+import pytest
+
+from harness import average
+from harness.nodes import AVERAGE, ODD
+
+
+def test_partial_average(local_node, researcher, world):
+    """The official algorithm tools read the same variables and files; the number is the file's."""
+    local_node().start_online()
+    task = researcher.ask(
+        AVERAGE, "partial_average", [world.organization()], databases=["default"], column_name="salary"
+    )
+    assert researcher.result(task) == pytest.approx(average.partial(average.employee_files()[0], "salary"))
+
+
+def test_it_says_that_it_isolates_nothing(local_node):
+    """Nobody should take it for a sandbox."""
+    node = local_node().start_online()
+    assert "isolat" in node.log()
+
+
+def test_image_that_is_not_listed(local_node, researcher, world):
+    """There is nothing to pull: what the configuration doesn't name is refused, and the log names it."""
+    local_node().start_online()
+    (run,) = researcher.finished(researcher.ask(ODD, "exit", [world.organization()]))
+    assert run["status"] in ("not allowed", "non-existing Docker image")
+    assert ODD in run["log"]
+
+
+def test_algorithm_that_raises(local_node, researcher, world):
+    """As on a cluster: crashed, with the traceback in the log."""
+    local_node().start_online()
+    task = researcher.ask(AVERAGE, "fail", [world.organization()], message="no such patient")
+    (run,) = researcher.finished(task)
+    assert run["status"] == "crashed"
+    assert "no such patient" in run["log"]
+
+
+def test_files_and_variables(local_node, researcher, world):
+    """The variables have the regular node's names; the paths are of this machine."""
+    local_node(algorithm_env={"COLOUR": "blue"}).start_online()
+    task = researcher.ask(AVERAGE, "whoami", [world.organization()], databases=["default"])
+    environment = researcher.result(task)["environment"]
+    assert environment["COLOUR"] == "blue"
+    assert environment["DEFAULT_DATABASE_TYPE"] == "csv"
+    assert environment["DEFAULT_DATABASE_URI"] == str(average.employee_files()[0])
+    for name in ("INPUT_FILE", "OUTPUT_FILE", "TOKEN_FILE"):
+        assert environment[name].startswith("/")
+    # The node's own secrets are not the algorithm's.
+    assert world.api_key() not in str(environment)
+
+
+def test_several_at_once(local_node, researcher, world):
+    """Runs don't queue here either."""
+    local_node().start_online()
+    tasks = [researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=3, value=number) for number in range(4)]
+    assert [researcher.result(task) for task in tasks] == [0, 1, 2, 3]
+    runs = [researcher.run(task) for task in tasks]
+    assert max(run["started_at"] for run in runs) < min(run["finished_at"] for run in runs)

@@ -1,0 +1,105 @@
+"""What an algorithm sees: files and variables exactly as on a regular node, and rights as few as can be."""
+
+import base64
+import json
+
+import pytest
+
+from harness.nodes import AVERAGE, ODD
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture
+def seen(kubernetes_node, researcher, world, cluster):
+    """An algorithm's own view of its place, and the pod it ran in."""
+    kubernetes_node(algorithm_env={"COLOUR": "blue"}).start_online()
+    task = researcher.ask(AVERAGE, "whoami", [world.organization()], databases=["default"])
+    view = researcher.result(task)
+    run = researcher.run(task)["id"]
+    (pod,) = cluster.pods(run)
+    return {"view": view, "run": run, "task": task, "pod": pod}
+
+
+def test_files_variables_and_rights(seen, world):
+    """One look at everything: it takes a pod only once."""
+    view, run = seen["view"], seen["run"]
+    environment = view["environment"]
+    folder = f"/mnt/data/task-{run:09}"
+    expected = {
+        "INPUT_FILE": f"{folder}/input",
+        "OUTPUT_FILE": f"{folder}/output",
+        "TOKEN_FILE": f"{folder}/token",
+        "TEMPORARY_FOLDER": "/mnt/tmp",
+        "HOST": "http://proxyserver",
+        "PORT": "8080",
+        "API_PATH": "",
+        "USER_REQUESTED_DATABASE_LABELS": "default",
+        "DB_LABELS": "default",
+        "DEFAULT_DATABASE_TYPE": "csv",
+        "COLOUR": "blue",
+    }
+    assert {name: environment.get(name) for name in expected} == expected
+    assert environment["DEFAULT_DATABASE_URI"].startswith("/mnt/data/")
+    # PKG_NAME belongs to the image.
+    assert environment["PKG_NAME"] == "v6_average"
+    for name in ("input", "output", "token"):
+        assert f"task-{run:09}/{name}" in view["data"]
+
+    # Root inside, as many images are, but without any of root's rights.
+    assert view["uid"] == 0
+    assert int(view["capabilities"], 16) == 0
+    assert int(view["bounding"], 16) == 0
+    assert view["no_new_privileges"] is True
+    assert view["seccomp"] == 2
+    assert view["service_account"] is False
+    # Nothing of Kubernetes's in the environment either: no Service's address.
+    assert not [name for name in environment if name.startswith("KUBERNETES_")]
+
+
+def test_variables_are_encoded(seen):
+    """In the pod every value is base32 with ! for =, as the algorithm tools expect it."""
+    (algorithm,) = [each for each in seen["pod"].spec.containers if each.name == "algorithm"]
+    values = {each.name: each.value for each in algorithm.env}
+    decoded = base64.b32decode(values["INPUT_FILE"].replace("!", "=")).decode()
+    assert decoded == f"/mnt/data/task-{seen['run']:09}/input"
+    assert values["API_PATH"] in ("", None)
+    assert "=" not in "".join(value or "" for value in values.values())
+
+    # And what is secret is not in the Kubernetes API: neither the input nor the token for the server.
+    spec = json.dumps(seen["pod"].to_dict(), default=str)
+    assert "whoami" not in spec
+    assert "eyJ" not in spec
+    assert seen["pod"].spec.automount_service_account_token is False
+
+
+def test_runs_of_a_job_share_a_folder(kubernetes_node, researcher, world, cluster):
+    """What one run writes to /mnt/tmp, a subtask of the same job finds; another job does not."""
+    kubernetes_node().start_online()
+    here = [world.organization()]
+    parent = researcher.ask(ODD, "count", here, seconds=6)
+    cluster.until_container(researcher.run(parent)["id"], "algorithm", "running")
+    child = world.subtask(parent, ODD, "count", here)
+    stranger = researcher.ask(ODD, "count", here)
+
+    assert len(researcher.result(stranger)) == 1
+    assert len(researcher.result(child)) == 2
+    assert len(researcher.result(parent)) == 2
+
+
+def test_large_and_binary(kubernetes_node, researcher, world):
+    """Ten megabytes of every byte there is come through unchanged."""
+    kubernetes_node().start_online()
+    size = 10_000_000
+    task = researcher.ask(ODD, "output", [world.organization()], bytes=size)
+    (run,) = researcher.finished(task)
+    assert run["status"] == "completed", run["log"]
+    result = researcher.result_bytes(task)
+    assert len(result) == size
+    assert result == (bytes(range(256)) * (size // 256 + 1))[:size]
+
+
+def test_output_that_was_replaced(kubernetes_node, researcher, world):
+    """Programs that write a new file beside the output and rename it, readable by themselves alone, work too."""
+    kubernetes_node().start_online()
+    assert researcher.result(researcher.ask(ODD, "replace_output", [world.organization()])) == "replaced"
