@@ -3,7 +3,6 @@
 
 # add_node_address: pods and the machine's own processes know the node by this address.
 add_node_address() {
-    cat /proc/sys/net/ipv4/ip_forward >"$state/ip_forward"
     echo 1 >/proc/sys/net/ipv4/ip_forward
     ip link add "$node_interface" type bridge
     ip address add "$node_address/32" dev "$node_interface"
@@ -54,13 +53,13 @@ enable_plugin() { echo "{\"cniVersion\":\"1.0.0\",\"name\":\"$1\",\"plugins\":[$
 remove_network() {
     local interface tables
     if [ -d /sys/fs/bpf/cilium ] || [ -d /run/cilium ] || ip link show cilium_host >/dev/null 2>&1; then
+        rm -f /run/cilium/cilium.pid     # the agent was killed, but its command line believes the file
         "$built/cilium/cilium-dbg" post-uninstall-cleanup --force --all-state >"$cluster/log/cilium-cleanup.log" 2>&1 ||
             say "cilium-dbg post-uninstall-cleanup failed, see $cluster/log/cilium-cleanup.log"
     fi
     for interface in "$node_interface" cni0; do ip link delete "$interface" 2>/dev/null || true; done
     for tables in iptables ip6tables; do remove_rules $tables; done
     if [ -e "$state/mounted-bpf" ]; then umount /sys/fs/bpf || true; fi
-    if [ -e "$state/ip_forward" ]; then cat "$state/ip_forward" >/proc/sys/net/ipv4/ip_forward; fi
 }
 
 # remove_rules iptables|ip6tables: the chains of kubelet, kube-proxy and Cilium, and the rules that lead there.

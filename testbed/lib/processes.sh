@@ -5,7 +5,7 @@
 if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
     cgroup_roots=(/sys/fs/cgroup)                         # version 2: one tree
 else
-    cgroup_roots=(/sys/fs/cgroup/pids $(awk '$3 == "cgroup" && $2 != "/sys/fs/cgroup/pids" { print $2 }' /proc/mounts))
+    cgroup_roots=(/sys/fs/cgroup/pids $(awk '$3 ~ /^cgroup2?$/ && $2 != "/sys/fs/cgroup/pids" { print $2 }' /proc/mounts))
 fi
 cgroup_tree=${cgroup_roots[0]}/sextant                    # the tree in which processes are counted
 

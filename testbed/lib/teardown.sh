@@ -3,11 +3,11 @@
 
 teardown() {
     local part
-    stop kubelet kube-proxy scheduler controller-manager cilium-agent
+    # Their state is thrown away, so nobody needs to be asked; the kubelet first, lest it starts pods again.
+    for part in kubelet "${control_plane[@]}" kube-proxy cilium-agent kubepods; do kill_all $part; done
     remember_namespaces
-    kill_all kubepods
     remove_containers
-    stop containerd apiserver etcd
+    stop containerd
     # Registries, the containers' shims, and whatever else was started in the cluster's name.
     for part in "$cgroup_tree"/*/; do kill_all "$(basename "$part")"; done
     unmount_all
@@ -15,6 +15,7 @@ teardown() {
     for part in "${namespaces[@]}"; do ip netns delete "$part" 2>/dev/null || true; done
     remove_cgroups
     remove_files
+    restore_machine
 }
 
 # remember_namespaces: the network namespaces of the pods. The runtime's own records tell, also when it is dead.
@@ -47,6 +48,5 @@ unmount_all() {
 remove_files() {
     [ -e "$state/containers-removed" ] || rm -rf "$cluster/containerd"
     find /var/log/containers -lname "$cluster/*" -delete 2>/dev/null || true
-    rmdir /var/log/containers /run/containerd/s /run/containerd 2>/dev/null || true
     rm -rf "$state" "$cluster"/{etcd,kubelet,cilium,pki,etc,bin} "$kubeconfig" "$cluster/kubelet.conf"
 }
