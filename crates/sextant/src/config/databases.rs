@@ -1,0 +1,314 @@
+//! The databases: what tasks may ask for by label.
+
+use std::collections::BTreeMap;
+
+use super::Surroundings;
+use super::kubernetes::DatabaseVolume;
+use super::model::{Database, DatabaseType, RuntimeConfig};
+use super::names;
+use super::problem::Position;
+use super::reader::{Field, Section, Unknown};
+
+const LIST: &str = "a list of databases, each with `label`, `uri` and `type`";
+const URI: &str = "where the data is: a path or an address";
+
+/// Reads `databases`. What a database needs depends on the runtime: some have a volume there.
+pub(super) fn read(
+    file: &Section<'_>,
+    runtime: Option<&RuntimeConfig>,
+    around: &Surroundings<'_>,
+) -> Option<Vec<Database>> {
+    let Some(field) = file.get("databases") else {
+        return Some(Vec::new());
+    };
+    if let super::tree::Value::Map(entries) = &field.node.value {
+        // The layout of vantage6 before 3.0, which the regular node's schema still lets through but its code can't use.
+        if let Some(first) = entries.first() {
+            let label = names::shown(&first.key);
+            let advice = format!(
+                "Write `- label: {label}` with `uri` and `type` below it, and likewise for the others."
+            );
+            field.wrong(LIST, &advice);
+            return None;
+        }
+        return Some(Vec::new());
+    }
+    let items = field.list(LIST)?;
+    let mut seen: Vec<(String, Position)> = Vec::new();
+    let databases: Vec<Option<Database>> = items
+        .iter()
+        .map(|item| database(item, &mut seen, runtime, around))
+        .collect();
+    databases.into_iter().collect()
+}
+
+fn database(
+    item: &Field<'_>,
+    seen: &mut Vec<(String, Position)>,
+    runtime: Option<&RuntimeConfig>,
+    around: &Surroundings<'_>,
+) -> Option<Database> {
+    let section = item.section("a database with `label`, `uri` and `type`")?;
+    let label = section
+        .require("label", "the name that tasks ask for")
+        .and_then(|field| label(&field, seen));
+    let kind = section
+        .require("type", &format!("one of {}", kinds()))
+        .and_then(|field| field.choice(&DatabaseType::ALL, DatabaseType::as_str));
+    let kubernetes = match runtime {
+        Some(RuntimeConfig::Kubernetes(kubernetes)) => Some(kubernetes),
+        _ => None,
+    };
+    let volume = label
+        .as_ref()
+        .and_then(|label| kubernetes?.databases.get(label));
+    let uri = match (section.get("uri"), volume) {
+        (Some(field), _) => uri(&field),
+        (None, Some(volume)) => volume.path.clone().or_else(|| label.clone()),
+        (None, None) => section.require("uri", URI).and_then(|field| uri(&field)),
+    };
+    let env = section
+        .get("env")
+        .map_or_else(BTreeMap::new, |field| parameters(&field));
+    mount_mode(&section);
+    section.finish(Unknown::Warn);
+    let mut database = Database {
+        label: label?,
+        uri: uri?,
+        kind: kind?,
+        env,
+    };
+    if database.kind == DatabaseType::Folder {
+        folder(&database, item)?;
+    }
+    match volume {
+        Some(volume) => in_volume(&database, volume, item)?,
+        None if database.is_file() => locate(&mut database, &section, around)?,
+        None if kubernetes.is_some() => item.warn(format_args!(
+            "`{}` is an address, and algorithms reach nothing but vantage6: they can't connect to it in this version.",
+            database.label
+        )),
+        None => {}
+    }
+    Some(database)
+}
+
+/// A file is a part of a volume, so its path must be told.
+fn in_volume(database: &Database, volume: &DatabaseVolume, item: &Field<'_>) -> Option<()> {
+    let is_file = matches!(
+        database.kind,
+        DatabaseType::Csv | DatabaseType::Parquet | DatabaseType::Excel
+    );
+    if !is_file || volume.path.is_some() {
+        return Some(());
+    }
+    let (label, kind) = (&database.label, database.kind);
+    let message = format!(
+        "`{}`: found a {kind} database in a volume, expected to be told which file. Add `path: …` to `kubernetes.databases.{label}`.",
+        item.path
+    );
+    item.findings.error(item.key_at, message);
+    None
+}
+
+fn kinds() -> String {
+    let words: Vec<&str> = DatabaseType::ALL.iter().map(|kind| kind.as_str()).collect();
+    names::listed(&words, "or")
+}
+
+/// A label: an identifier, and no other may give the same environment variables.
+fn label(field: &Field<'_>, seen: &mut Vec<(String, Position)>) -> Option<String> {
+    let expected = "a name of letters, digits and underscores that does not begin with a digit";
+    let label = field.word(expected)?;
+    if !names::is_identifier(label) {
+        field.wrong(
+            expected,
+            "It becomes part of the names of environment variables.",
+        );
+        return None;
+    }
+    let upper = label.to_uppercase();
+    if let Some((_, first)) = seen.iter().find(|(other, _)| *other == upper) {
+        let advice = format!(
+            "The other is in line {}; small and capital letters count as the same.",
+            first.line
+        );
+        field.wrong("a label that no other database has", &advice);
+        return None;
+    }
+    seen.push((upper, field.node.at));
+    Some(label.to_owned())
+}
+
+fn uri(field: &Field<'_>) -> Option<String> {
+    let uri = field
+        .node
+        .secret()
+        .map(str::trim)
+        .filter(|uri| !uri.is_empty());
+    if uri.is_none() {
+        field.wrong_secret(URI, "");
+    }
+    uri.map(str::to_owned)
+}
+
+/// The parameters under `env`: their names are put in upper case behind the label.
+fn parameters(field: &Field<'_>) -> BTreeMap<String, String> {
+    let mut seen: Vec<String> = Vec::new();
+    let seen = std::cell::RefCell::new(&mut seen);
+    field.map_of("names with values", |key, field| {
+        if !names::is_identifier_end(key) {
+            let message = format!("`{}`: found a name with other characters, expected letters, digits and underscores.", field.path);
+            field.findings.error(field.key_at, message);
+            return None;
+        }
+        let upper = key.to_uppercase();
+        if seen.borrow().contains(&upper) {
+            let message = format!("`{}`: found a second time, expected once. Small and capital letters count as the same.", field.path);
+            field.findings.error(field.key_at, message);
+            return None;
+        }
+        seen.borrow_mut().push(upper);
+        value(field)
+    })
+}
+
+/// The value of an environment variable, as the regular node spells it. Never shown, since it may be a password.
+pub(super) fn value(field: &Field<'_>) -> Option<String> {
+    let value = field
+        .node
+        .scalar()
+        .map(super::scalar::Scalar::python)
+        .filter(|value| !value.contains('\0'));
+    if value.is_none() {
+        field.wrong_secret("a single value", "Put it in quotes if it is meant as one.");
+    }
+    value
+}
+
+/// Reads `algorithm_env`.
+pub(super) fn algorithm_env(file: &Section<'_>) -> BTreeMap<String, String> {
+    const OURS: [&str; 9] = [
+        "INPUT_FILE",
+        "OUTPUT_FILE",
+        "TOKEN_FILE",
+        "TEMPORARY_FOLDER",
+        "HOST",
+        "PORT",
+        "API_PATH",
+        "USER_REQUESTED_DATABASE_LABELS",
+        "DB_LABELS",
+    ];
+    let Some(field) = file.get("algorithm_env") else {
+        return BTreeMap::new();
+    };
+    field.map_of("names of environment variables with their values", |key, field| {
+        if OURS.contains(&key) {
+            field.warn("replaces what the node tells every algorithm. Take it out unless that is what you want.");
+        }
+        variable(key, field)
+    })
+}
+
+/// An environment variable for a process on this machine.
+pub(super) fn variable_of_this_machine(key: &str, field: &Field<'_>) -> Option<String> {
+    if !names::is_identifier(key) {
+        let advice = "expected letters, digits and underscores, the first of them no digit";
+        field.findings.error(
+            field.key_at,
+            format!(
+                "`{}`: found a name of an environment variable that is none, {advice}.",
+                field.path
+            ),
+        );
+        return None;
+    }
+    value(field)
+}
+
+/// An environment variable for algorithms.
+fn variable(key: &str, field: &Field<'_>) -> Option<String> {
+    if key == "PKG_NAME" {
+        let message = format!(
+            "`{}`: found a variable that belongs to the algorithm's image, expected others. Take it out.",
+            field.path
+        );
+        field.findings.error(field.key_at, message);
+        return None;
+    }
+    variable_of_this_machine(key, field)
+}
+
+fn mount_mode(section: &Section<'_>) {
+    let Some(field) = section.get("mount_mode") else {
+        return;
+    };
+    match field
+        .text("`ro` or `copy`")
+        .map(str::to_lowercase)
+        .as_deref()
+    {
+        Some("ro") | None => {}
+        Some("copy") => field
+            .warn("has no effect: algorithms get the data itself, read-only, instead of a copy."),
+        Some(_) => field.wrong(
+            "`ro` or `copy`",
+            "Take it out: databases are always read-only here.",
+        ),
+    }
+}
+
+fn folder(database: &Database, item: &Field<'_>) -> Option<()> {
+    if matches!(database.label.as_str(), "data" | "tmp") {
+        let advice = "Its folder would hide the node's own one of that name.";
+        item.findings.error(
+            item.key_at,
+            format!(
+                "`{}`: found a folder with the label `{}`, expected another label. {advice}",
+                item.path, database.label
+            ),
+        );
+        return None;
+    }
+    item.warn(format_args!(
+        "the folder `{}` is read-only for algorithms; on a regular node they may write to it.",
+        database.label
+    ));
+    Some(())
+}
+
+/// Makes the path absolute, from the folder that Sextant is started in: that is what a regular node does.
+fn locate(database: &mut Database, section: &Section<'_>, around: &Surroundings<'_>) -> Option<()> {
+    let Some(field) = section.get("uri") else {
+        return Some(());
+    };
+    if is_of_windows(&database.uri) {
+        field.wrong(
+            "a path of this system, like `/data/people.csv`",
+            "This one is of Windows.",
+        );
+        return None;
+    }
+    let path = std::path::Path::new(&database.uri);
+    if path.is_relative() {
+        let absolute = around.files.absolute(path);
+        field.warn(format_args!(
+            "is relative, and taken from the folder that Sextant is started in: {}. Write it out.",
+            absolute.display()
+        ));
+        database.uri = absolute.to_string_lossy().into_owned();
+    }
+    Some(())
+}
+
+/// Whether a path begins with a drive of Windows.
+pub(super) fn is_of_windows(path: &str) -> bool {
+    let mut chars = path.chars();
+    chars
+        .next()
+        .is_some_and(|drive| drive.is_ascii_alphabetic())
+        && chars.next() == Some(':')
+        && chars
+            .next()
+            .is_some_and(|slash| matches!(slash, '\\' | '/'))
+}

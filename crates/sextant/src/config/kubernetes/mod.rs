@@ -1,0 +1,145 @@
+//! The settings of the Kubernetes runtime, all under the key `kubernetes:`.
+
+mod read;
+mod resources;
+mod value;
+mod volume;
+
+pub(super) use read::{database_labels, defaults, read};
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration, Volume};
+
+/// How algorithms run as Kubernetes Jobs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KubernetesConfig {
+    /// The namespace that Jobs and pods are made in. Default `v6-jobs`.
+    pub namespace: String,
+    /// The kubeconfig to connect with, absolute after [`Config::load`](super::Config::load). `None`: as kubectl does, or as
+    /// the pod that Sextant runs in.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context in the kubeconfig; `None`: its current one.
+    pub context: Option<String>,
+    /// Sextant's own image, which the pods' `receive` and `return` containers use. Default `sextant:<this version>`.
+    pub image: String,
+    /// When Sextant's own image is pulled; `None`: Kubernetes's own rule (always for `:latest`, else if it isn't there).
+    pub image_pull_policy: Option<ImagePullPolicy>,
+    /// When the algorithm's image is pulled; `None`: Kubernetes's own rule.
+    pub algorithm_pull_policy: Option<ImagePullPolicy>,
+    /// Secrets of type `kubernetes.io/dockerconfigjson` in [`namespace`](Self::namespace) to pull images with.
+    pub image_pull_secrets: Vec<String>,
+    /// Where the databases are, by label. A file database without an entry is a hostPath.
+    pub databases: BTreeMap<String, DatabaseVolume>,
+    /// The volume for `/mnt/tmp`, which the runs of one job share. See [`Config::tmp`](super::Config::tmp) for the default.
+    pub tmp: Option<VolumeSource>,
+    /// The algorithm container's resources: what the file says on top of the defaults.
+    pub resources: ResourceRequirements,
+    /// Where pods reach the node.
+    pub data_port: DataPort,
+    /// The longest that an algorithm may run. Default 7 days.
+    pub deadline: Duration,
+    /// How long a finished Job stays, to be looked at. Default 1 hour; zero: it goes at once.
+    pub keep_finished: Duration,
+    /// How long a pod may wait for a machine. Default 1 hour.
+    pub pending_timeout: Duration,
+    /// How long pulling an image may fail before the run does. Default 10 minutes.
+    pub image_pull_timeout: Duration,
+    /// How many runs may be in the cluster at once; `None`: as many as Kubernetes takes.
+    pub max_concurrent_runs: Option<NonZeroUsize>,
+    /// Labels that a machine must have to run algorithms.
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that algorithm pods tolerate.
+    pub tolerations: Vec<Toleration>,
+    /// Labels to put on Jobs and pods besides Sextant's own, which win.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations to put on Jobs and pods besides Sextant's own, which win.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// When Kubernetes pulls an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImagePullPolicy {
+    /// At every start: nothing runs that the registry does not have.
+    Always,
+    /// If the machine does not have it.
+    IfNotPresent,
+    /// Never: it must be on the machine.
+    Never,
+}
+
+impl ImagePullPolicy {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Always, Self::IfNotPresent, Self::Never];
+
+    /// Kubernetes's word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
+/// A database that lives in a volume of the cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DatabaseVolume {
+    /// The volume.
+    pub source: VolumeSource,
+    /// The file or folder in it: relative, without `..`. `None`: the whole volume.
+    pub path: Option<String>,
+}
+
+/// Any volume that Kubernetes knows, without a name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VolumeSource(Volume);
+
+impl VolumeSource {
+    /// Takes a volume's source, whatever its name.
+    #[must_use]
+    pub fn new(volume: Volume) -> Self {
+        Self(Volume {
+            name: String::new(),
+            ..volume
+        })
+    }
+
+    /// Kubernetes's word for the kind of volume, for example `persistentVolumeClaim`.
+    #[must_use]
+    pub fn kind(&self) -> String {
+        // Its only field besides the name, which is empty.
+        let fields = serde_json::to_value(&self.0).ok();
+        let fields = fields.as_ref().and_then(serde_json::Value::as_object);
+        fields
+            .into_iter()
+            .flatten()
+            .map(|(kind, _)| kind)
+            .find(|kind| *kind != "name")
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// The volume under a name, ready for a pod.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Volume {
+        Volume {
+            name: name.to_owned(),
+            ..self.0.clone()
+        }
+    }
+}
+
+/// Where pods reach the node: for input, token and output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataPort {
+    /// The address that the node listens at. Default `0.0.0.0:7654`.
+    pub listen: SocketAddr,
+    /// What pods are told: a host name or an IP address, with or without a port. `None`: the node finds out by itself.
+    pub address: Option<String>,
+}

@@ -1,0 +1,245 @@
+//! Reads what is under `kubernetes:`, with a default for everything.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use super::super::Surroundings;
+use super::super::names;
+use super::super::reader::{Field, Section, Unknown};
+use super::super::server::beside;
+use super::{DataPort, ImagePullPolicy, KubernetesConfig, resources, value, volume};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const ANYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const DATA_PORT: u16 = 7654;
+
+/// The runtime of a file that says nothing of one.
+pub(in super::super) fn defaults() -> KubernetesConfig {
+    KubernetesConfig {
+        namespace: "v6-jobs".to_owned(),
+        kubeconfig: None,
+        context: None,
+        image: concat!("sextant:", env!("CARGO_PKG_VERSION")).to_owned(),
+        image_pull_policy: None,
+        algorithm_pull_policy: None,
+        image_pull_secrets: Vec::new(),
+        databases: BTreeMap::new(),
+        tmp: None,
+        resources: resources::defaults(),
+        data_port: DataPort {
+            listen: SocketAddr::new(ANYWHERE, DATA_PORT),
+            address: None,
+        },
+        deadline: 7 * 24 * HOUR,
+        keep_finished: HOUR,
+        pending_timeout: HOUR,
+        image_pull_timeout: Duration::from_secs(10 * 60),
+        max_concurrent_runs: None,
+        node_selector: BTreeMap::new(),
+        tolerations: Vec::new(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+    }
+}
+
+/// Reads the section; whatever is wrong in it has been noted, and has its default in the answer.
+pub(in super::super) fn read(
+    section: &Section<'_>,
+    config: &Path,
+    around: &Surroundings<'_>,
+) -> KubernetesConfig {
+    let default = defaults();
+    let word = |key, expected: &str| {
+        section
+            .get(key)
+            .and_then(|field| field.word(expected))
+            .map(str::to_owned)
+    };
+    let policy = |key| {
+        section
+            .get(key)
+            .and_then(|field| field.choice(&ImagePullPolicy::ALL, ImagePullPolicy::as_str))
+    };
+    let time = |key, zero, default| {
+        section
+            .get(key)
+            .and_then(|field| field.duration(zero))
+            .unwrap_or(default)
+    };
+    let read = KubernetesConfig {
+        namespace: section
+            .get("namespace")
+            .and_then(|field| namespace(&field))
+            .unwrap_or(default.namespace),
+        kubeconfig: section.get("kubeconfig").and_then(|field| {
+            let path = beside(config, field.word("the path of a kubeconfig")?);
+            if let Err(error) = around.files.readable(&path) {
+                field.wrong(
+                    "a readable kubeconfig",
+                    &format!("Reading {} failed: {error}.", path.display()),
+                );
+            }
+            Some(around.files.absolute(&path))
+        }),
+        context: word("context", "the name of a context in the kubeconfig"),
+        image: section
+            .get("image")
+            .and_then(|field| image(&field))
+            .unwrap_or(default.image),
+        image_pull_policy: policy("image_pull_policy"),
+        algorithm_pull_policy: policy("algorithm_pull_policy"),
+        image_pull_secrets: section
+            .get("image_pull_secrets")
+            .map_or_else(Vec::new, |field| secrets(&field)),
+        databases: section
+            .get("databases")
+            .map_or_else(BTreeMap::new, |field| {
+                field.map_of("a mapping of database labels to volumes", |_, field| {
+                    volume::database(field)
+                })
+            }),
+        tmp: section
+            .get("tmp")
+            .and_then(|field| volume::source(&field, &[])),
+        resources: resources::read(section).unwrap_or(default.resources),
+        data_port: section
+            .get("data_port")
+            .map_or(default.data_port, |field| data_port(&field)),
+        deadline: time("deadline", false, default.deadline),
+        keep_finished: time("keep_finished", true, default.keep_finished),
+        pending_timeout: time("pending_timeout", false, default.pending_timeout),
+        image_pull_timeout: time("image_pull_timeout", false, default.image_pull_timeout),
+        max_concurrent_runs: section
+            .get("max_concurrent_runs")
+            .and_then(|field| field.count()),
+        node_selector: labels(section, "node_selector", true),
+        tolerations: section
+            .get("tolerations")
+            .and_then(|field| value::parse(&field))
+            .unwrap_or_default(),
+        labels: labels(section, "labels", true),
+        annotations: labels(section, "annotations", false),
+    };
+    section.finish(Unknown::Refuse);
+    read
+}
+
+/// The labels under `databases`, to be compared with those that there are.
+pub(in super::super) fn database_labels<'a>(section: &Section<'a>) -> Vec<(&'a str, Field<'a>)> {
+    let Some(field) = section.get("databases") else {
+        return Vec::new();
+    };
+    match &field.node.value {
+        super::super::tree::Value::Map(_) => field
+            .section("")
+            .map_or_else(Vec::new, |databases| databases.fields().collect()),
+        _ => Vec::new(),
+    }
+}
+
+fn namespace(field: &Field<'_>) -> Option<String> {
+    let expected = "the name of a namespace: small letters, digits and `-`, at most 63";
+    let name = field.text(expected)?;
+    if !names::is_dns_label(name) {
+        field.wrong(expected, "");
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+fn image(field: &Field<'_>) -> Option<String> {
+    let expected = "a container image, like `registry.example.org/sextant:1.0`";
+    let image = field.text(expected)?;
+    if !names::is_image(image) {
+        field.wrong(expected, "");
+        return None;
+    }
+    Some(image.to_owned())
+}
+
+fn secrets(field: &Field<'_>) -> Vec<String> {
+    let expected = "names of Secrets, for example `[registry-credentials]`";
+    let items = field.one_or_more(expected).unwrap_or_default();
+    let secret = |item: &Field<'_>| {
+        let expected = "the name of a Secret: small letters, digits, `-` and `.`";
+        let name = item.text(expected)?;
+        if !names::is_dns_name(name) {
+            item.wrong(expected, "");
+            return None;
+        }
+        Some(name.to_owned())
+    };
+    items.iter().filter_map(secret).collect()
+}
+
+fn labels(section: &Section<'_>, key: &'static str, with_rules: bool) -> BTreeMap<String, String> {
+    let Some(field) = section.get(key) else {
+        return BTreeMap::new();
+    };
+    field.map_of("a mapping of names to texts", |name, field| {
+        if !names::is_label_key(name) {
+            let expected = "letters, digits, `-`, `_` and `.`, at most 63, with or without a domain and `/` before";
+            let message = format!("`{}`: found a name that Kubernetes does not take, expected {expected}.", field.path);
+            field.findings.error(field.key_at, message);
+            return None;
+        }
+        let expected = "letters, digits, `-`, `_` and `.`, at most 63";
+        let text = field.text(if with_rules { expected } else { "a text" })?;
+        if with_rules && !names::is_label_value(text) {
+            field.wrong(expected, "");
+            return None;
+        }
+        Some(text.to_owned())
+    })
+}
+
+fn data_port(field: &Field<'_>) -> DataPort {
+    let default = defaults().data_port;
+    let Some(section) = field.section("a mapping with `listen` and `address`") else {
+        return default;
+    };
+    let listen = section
+        .get("listen")
+        .and_then(|field| listen(&field))
+        .unwrap_or(default.listen);
+    let address = section.get("address").and_then(|field| address(&field));
+    section.finish(Unknown::Refuse);
+    DataPort { listen, address }
+}
+
+/// An address with a port, or a port alone.
+fn listen(field: &Field<'_>) -> Option<SocketAddr> {
+    let expected = "an IP address with a port, like `0.0.0.0:7654`, or a port";
+    let text = field.text(expected)?;
+    let port: Option<u16> = text.strip_prefix(':').unwrap_or(text).parse().ok();
+    let listen = port
+        .map(|port| SocketAddr::new(ANYWHERE, port))
+        .or_else(|| text.parse().ok());
+    let listen = listen.filter(|listen| listen.port() != 0);
+    if listen.is_none() {
+        field.wrong(expected, "");
+    }
+    listen
+}
+
+/// A host name or an IP address, with or without a port (an IPv6 address with one is in brackets).
+fn address(field: &Field<'_>) -> Option<String> {
+    let expected = "a host name or an IP address that pods can reach, with or without a port";
+    let text = field.text(expected)?;
+    let is_host = |host: &str| names::is_dns_name(&host.to_lowercase());
+    let fits = text.parse::<IpAddr>().is_ok()
+        || text
+            .parse::<SocketAddr>()
+            .is_ok_and(|address| address.port() != 0)
+        || is_host(text)
+        || text.rsplit_once(':').is_some_and(|(host, port)| {
+            is_host(host) && port.parse().is_ok_and(|port: u16| port != 0)
+        });
+    if !fits {
+        field.wrong(expected, "Write it without `https://`.");
+        return None;
+    }
+    Some(text.to_owned())
+}

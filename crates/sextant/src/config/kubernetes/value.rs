@@ -1,0 +1,268 @@
+//! Kubernetes's own types out of the tree: any field that they have, and no other.
+//!
+//! `k8s-openapi` passes over fields that it does not know, so a slip of the finger would go unnoticed. But it tells a
+//! deserializer which fields a type has: this one compares, and notes the odd ones with their place.
+
+use std::fmt;
+
+use serde::de::value::StrDeserializer;
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess,
+    Visitor,
+};
+use serde::forward_to_deserialize_any;
+
+use super::super::names;
+use super::super::reader::{Field, Unknown};
+use super::super::scalar::Scalar;
+use super::super::tree::{Entry, Node, Value};
+use super::resources;
+
+/// Reads a value of a Kubernetes type; what does not fit has been noted.
+pub(super) fn parse<T: DeserializeOwned>(field: &Field<'_>) -> Option<T> {
+    T::deserialize(Reader(field.clone())).ok()
+}
+
+/// Why reading a value ended.
+#[derive(Debug)]
+enum Failure {
+    /// It has been noted.
+    Noted,
+    /// This still has to be noted, by whoever knows the place.
+    Told(String),
+}
+
+impl std::error::Error for Failure {}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Noted => f.write_str("noted"),
+            Self::Told(message) => f.write_str(message),
+        }
+    }
+}
+
+impl Error for Failure {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::Told(message.to_string())
+    }
+}
+
+struct Reader<'a>(Field<'a>);
+
+impl<'a> Reader<'a> {
+    fn wrong(&self, expected: &str) -> Failure {
+        self.0.wrong(expected, "");
+        Failure::Noted
+    }
+
+    /// Notes what a visitor did not like, at this value.
+    fn settle<T>(self, result: Result<T, Failure>) -> Result<T, Failure> {
+        result.map_err(|failure| {
+            if let Failure::Told(message) = failure {
+                let path = &self.0.path;
+                self.0.findings.error(
+                    self.0.node.at,
+                    format!("`{path}`: {}.", names::shown(&message)),
+                );
+            }
+            Failure::Noted
+        })
+    }
+
+    fn child(&self, path: String, key_at: super::super::problem::Position, node: &'a Node) -> Self {
+        Self(Field {
+            path,
+            key_at,
+            node,
+            findings: self.0.findings,
+        })
+    }
+
+    fn visit_map<'de, V: Visitor<'de>>(
+        self,
+        entries: &'a [Entry],
+        visitor: V,
+    ) -> Result<V::Value, Failure> {
+        let result = visitor.visit_map(Map {
+            parent: &self,
+            entries,
+            next: 0,
+        });
+        self.settle(result)
+    }
+}
+
+impl<'de> Deserializer<'de> for Reader<'_> {
+    type Error = Failure;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        let node = self.0.node;
+        let result = match &node.value {
+            Value::List(_) => return self.deserialize_seq(visitor),
+            Value::Map(entries) => return self.visit_map(entries, visitor),
+            Value::Scalar { text, .. } => match node.scalar() {
+                Some(Scalar::Bool(value)) => visitor.visit_bool(value),
+                Some(Scalar::Int(value)) => match i64::try_from(value) {
+                    Ok(value) => visitor.visit_i64(value),
+                    Err(_) => visitor.visit_str(text),
+                },
+                Some(Scalar::Float(value)) => visitor.visit_f64(value),
+                Some(Scalar::Text(text)) => visitor.visit_str(text),
+                Some(Scalar::Null) | None => visitor.visit_unit(),
+            },
+        };
+        self.settle(result)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        if self.0.node.is_null() {
+            visitor.visit_none()
+        } else {
+            visitor.visit_some(self)
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        let value = self.0.boolean().ok_or(Failure::Noted)?;
+        let result = visitor.visit_bool(value);
+        self.settle(result)
+    }
+
+    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        let number = self
+            .0
+            .number::<i64>("a whole number")
+            .ok_or(Failure::Noted)?;
+        let result = visitor.visit_i64(number);
+        self.settle(result)
+    }
+
+    fn deserialize_i32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        self.deserialize_i64(visitor)
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        let text = self.0.text("a text").ok_or(Failure::Noted)?;
+        let result = visitor.visit_str(text);
+        self.settle(result)
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        self.deserialize_string(visitor)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Failure> {
+        if name == "Quantity" {
+            let text = resources::quantity(&self.0).ok_or(Failure::Noted)?;
+            return visitor.visit_str(text);
+        }
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        let Value::List(items) = &self.0.node.value else {
+            return Err(self.wrong("a list"));
+        };
+        let result = visitor.visit_seq(List {
+            parent: &self,
+            items,
+            next: 0,
+        });
+        self.settle(result)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        let Value::Map(entries) = &self.0.node.value else {
+            return Err(self.wrong("a mapping"));
+        };
+        self.visit_map(entries, visitor)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Failure> {
+        let Value::Map(entries) = &self.0.node.value else {
+            return Err(self.wrong(&format!("a mapping with {}", names::listed(fields, "or"))));
+        };
+        let unknown = entries
+            .iter()
+            .filter(|entry| !fields.contains(&entry.key.as_str()));
+        for entry in unknown {
+            let path = format!("{}.{}", self.0.path, names::shown(&entry.key));
+            self.child(path, entry.at, &entry.value)
+                .0
+                .unknown(&entry.key, fields, Unknown::Refuse);
+        }
+        self.visit_map(entries, visitor)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        visitor.visit_unit()
+    }
+
+    forward_to_deserialize_any! {
+        i8 i16 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct tuple tuple_struct enum identifier
+    }
+}
+
+struct Map<'p, 'a> {
+    parent: &'p Reader<'a>,
+    entries: &'a [Entry],
+    next: usize,
+}
+
+impl<'de> MapAccess<'de> for Map<'_, '_> {
+    type Error = Failure;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Failure> {
+        let Some(entry) = self.entries.get(self.next) else {
+            return Ok(None);
+        };
+        let key: StrDeserializer<'_, Failure> = entry.key.as_str().into_deserializer();
+        seed.deserialize(key).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Failure> {
+        let Some(entry) = self.entries.get(self.next) else {
+            return Err(Failure::Noted);
+        };
+        self.next += 1;
+        let path = format!("{}.{}", self.parent.0.path, names::shown(&entry.key));
+        seed.deserialize(self.parent.child(path, entry.at, &entry.value))
+    }
+}
+
+struct List<'p, 'a> {
+    parent: &'p Reader<'a>,
+    items: &'a [Node],
+    next: usize,
+}
+
+impl<'de> SeqAccess<'de> for List<'_, '_> {
+    type Error = Failure;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Failure> {
+        let Some(node) = self.items.get(self.next) else {
+            return Ok(None);
+        };
+        let path = format!("{}[{}]", self.parent.0.path, self.next);
+        self.next += 1;
+        seed.deserialize(self.parent.child(path, node.at, node))
+            .map(Some)
+    }
+}

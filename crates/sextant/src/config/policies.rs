@@ -1,0 +1,239 @@
+//! The policies of the node's owner: which algorithms may run, and for whom.
+
+use std::fmt;
+
+use regex::Regex;
+
+use super::reader::{Field, Section, Unknown};
+
+/// Who may run what on this node. Empty lists restrict nothing, as on a regular node.
+#[derive(Clone, Debug)]
+pub struct Policies {
+    /// The images that may run; every image if empty.
+    pub allowed_algorithms: Vec<AllowedAlgorithm>,
+    /// The ids of the users who may start tasks. A task passes if its user or its organization is allowed; every task does if
+    /// this and [`allowed_organizations`](Self::allowed_organizations) are both empty.
+    pub allowed_users: Vec<i64>,
+    /// The organizations that may start tasks: their ids or names.
+    pub allowed_organizations: Vec<String>,
+    /// Whether vantage6's own basics algorithm may run whatever the list of algorithms says. Default true.
+    pub allow_basics_algorithm: bool,
+}
+
+impl Default for Policies {
+    fn default() -> Self {
+        Self {
+            allowed_algorithms: Vec::new(),
+            allowed_users: Vec::new(),
+            allowed_organizations: Vec::new(),
+            allow_basics_algorithm: true,
+        }
+    }
+}
+
+/// One entry of `policies.allowed_algorithms`.
+#[derive(Clone)]
+pub enum AllowedAlgorithm {
+    /// This image and no other.
+    Exact(String),
+    /// Every image whose beginning matches.
+    Pattern(Regex),
+}
+
+/// The characters that make an entry an expression instead of a name. A dot is none of them: `some.name` is a name.
+const EXPRESSION: &[char] = &[
+    '*', '\\', '?', '$', '^', '[', ']', '(', ')', '{', '}', '|', '+',
+];
+
+impl AllowedAlgorithm {
+    /// Reads an entry: an expression if it has any of ``* \ ? $ ^ [ ] ( ) { } | +``, else a name.
+    ///
+    /// # Errors
+    /// If it is an expression that can't be compiled.
+    pub fn new(text: &str) -> Result<Self, regex::Error> {
+        if text.contains(EXPRESSION) {
+            Regex::new(text).map(Self::Pattern)
+        } else {
+            Ok(Self::Exact(text.to_owned()))
+        }
+    }
+
+    /// Whether this entry allows the image: equal to it, or matching it from its beginning like Python's `re.match`
+    /// (so `^example` also allows `example-evil/image`; end with `$` to bind the end too).
+    #[must_use]
+    pub fn allows(&self, image: &str) -> bool {
+        match self {
+            Self::Exact(name) => name == image,
+            // The leftmost match is found: if it is not at the beginning, none is.
+            Self::Pattern(regex) => regex.find(image).is_some_and(|found| found.start() == 0),
+        }
+    }
+
+    /// The entry as the file has it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Exact(name) => name,
+            Self::Pattern(regex) => regex.as_str(),
+        }
+    }
+}
+
+impl fmt::Debug for AllowedAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.debug_tuple("Exact").field(name).finish(),
+            Self::Pattern(regex) => f.debug_tuple("Pattern").field(&regex.as_str()).finish(),
+        }
+    }
+}
+
+/// Reads `policies`. Whatever would restrict more than Sextant can is a mistake: a node must never do more than its owner
+/// allowed.
+pub(super) fn read(file: &Section<'_>) -> Option<Policies> {
+    let Some(field) = file.get("policies") else {
+        return Some(Policies::default());
+    };
+    let section = field.section("a mapping like `allowed_algorithms: [...]`")?;
+    let algorithms = entries(
+        &section,
+        "allowed_algorithms",
+        "a list of images or regular expressions",
+        algorithm,
+    );
+    let users = entries(&section, "allowed_users", "a list of user ids", user);
+    let organizations = entries(
+        &section,
+        "allowed_organizations",
+        "a list of organization ids or names",
+        organization,
+    );
+    let basics = section
+        .get("allow_basics_algorithm")
+        .map_or(Some(true), |field| field.boolean());
+    refuse_what_is_not_enforced(&section);
+    section.finish(Unknown::Refuse);
+    Some(Policies {
+        allowed_algorithms: algorithms?,
+        allowed_users: users?,
+        allowed_organizations: organizations?,
+        allow_basics_algorithm: basics?,
+    })
+}
+
+fn entries<T>(
+    section: &Section<'_>,
+    key: &'static str,
+    expected: &str,
+    read: impl Fn(&Field<'_>) -> Option<T>,
+) -> Option<Vec<T>> {
+    let Some(field) = section.given(key) else {
+        return Some(Vec::new());
+    };
+    let items = if field.node.is_null() {
+        Vec::new()
+    } else {
+        field.one_or_more(expected)?
+    };
+    if items.is_empty() {
+        field.warn("is empty, which restricts nothing. Take it out, or write what is allowed.");
+    }
+    items.iter().map(read).collect()
+}
+
+fn algorithm(field: &Field<'_>) -> Option<AllowedAlgorithm> {
+    let expected = "an image or a regular expression";
+    let text = field.word(expected)?;
+    match AllowedAlgorithm::new(text) {
+        Ok(algorithm) => Some(algorithm),
+        Err(error) => {
+            let reason = match &error {
+                // Shows the expression over several lines; the last one says what is wrong.
+                regex::Error::Syntax(text) => text
+                    .lines()
+                    .last()
+                    .unwrap_or_default()
+                    .trim_start_matches("error: ")
+                    .to_owned(),
+                other => other.to_string(),
+            };
+            let advice = format!(
+                "It can't be read: {reason}. Look-around and back-references of Python are not supported."
+            );
+            field.wrong(expected, &advice);
+            None
+        }
+    }
+}
+
+fn user(field: &Field<'_>) -> Option<i64> {
+    let expected = "a user's id, a number";
+    let id = field.number(expected)?;
+    (id > 0).then_some(id).or_else(|| {
+        field.wrong(expected, "");
+        None
+    })
+}
+
+fn organization(field: &Field<'_>) -> Option<String> {
+    field
+        .word("an organization's id or name")
+        .map(str::to_owned)
+}
+
+/// Policies of a regular node that Sextant does not know how to enforce yet.
+fn refuse_what_is_not_enforced(section: &Section<'_>) {
+    for (key, advice) in [
+        (
+            "allowed_algorithm_stores",
+            "List what is allowed in `allowed_algorithms` instead.",
+        ),
+        (
+            "allow_either_whitelist_or_store",
+            "Take it out together with `allowed_algorithm_stores`.",
+        ),
+        (
+            "require_algorithm_pull",
+            "Take it out and set `kubernetes.algorithm_pull_policy: Always`, which does the same.",
+        ),
+    ] {
+        if let Some(field) = section.get(key).filter(|field| field.node.asks()) {
+            let message = format!(
+                "`{}`: this version of Sextant can't enforce this policy. {advice}",
+                field.path
+            );
+            field.findings.error(field.key_at, message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_allowed_as_by_a_regular_node() {
+        let table = [
+            // Names allow themselves only, even with dots.
+            ("example.org/average", "example.org/average", true),
+            ("example.org/average", "example.org/average:1.0", false),
+            ("example.org/average", "exampleXorg/average", false),
+            // Expressions match from the beginning, not to the end.
+            (r"^example\.org/average$", "example.org/average", true),
+            (r"^example\.org/average$", "example.org/average:1.0", false),
+            (r"example\.org/.*", "example.org/any/thing", true),
+            (r"example\.org", "example.org.evil.net/x", true),
+            (r"average", "example.org/average", false),
+            (r"average$", "example.org/average", false),
+            (r"a|b/c", "b/c", true),
+            (r"a|b/c", "xb/c", false),
+            // Comments in an expression can't let anything else in.
+            ("(?x)a # (", "a", true),
+        ];
+        for (entry, image, expected) in table {
+            let allowed = AllowedAlgorithm::new(entry).unwrap();
+            assert_eq!(allowed.allows(image), expected, "{entry} {image}");
+            assert_eq!(allowed.as_str(), entry);
+        }
+    }
+}

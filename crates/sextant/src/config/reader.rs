@@ -1,0 +1,339 @@
+//! How the readers ask the tree for what they expect: whatever is not so is noted with its place, and reading goes on.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use super::names;
+use super::problem::{Findings, Position};
+use super::scalar::Scalar;
+use super::tree::{Entry, Node, Value};
+
+/// A mapping whose keys are settings.
+pub(super) struct Section<'a> {
+    /// The key that it is under, with its parents', for messages; empty for the whole file.
+    pub path: String,
+    pub at: Position,
+    pub findings: &'a Findings,
+    entries: &'a [Entry],
+    asked: RefCell<Vec<&'static str>>,
+}
+
+/// A value in the tree and what it is called.
+#[derive(Clone)]
+pub(super) struct Field<'a> {
+    pub path: String,
+    /// Where its key is (of an item in a list: the item).
+    pub key_at: Position,
+    pub node: &'a Node,
+    pub findings: &'a Findings,
+}
+
+/// What to do about keys that nobody asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unknown {
+    /// In a regular node's settings: a regular node takes no notice of them either.
+    Warn,
+    /// In Sextant's own: a slip of the finger must not change what is run, and how.
+    Refuse,
+}
+
+impl<'a> Section<'a> {
+    /// The whole file; `None` (noted) if it is no mapping.
+    pub(super) fn root(node: &'a Node, findings: &'a Findings) -> Option<Self> {
+        let field = Field {
+            path: String::new(),
+            key_at: node.at,
+            node,
+            findings,
+        };
+        field.section("settings, one `key: value` a line")
+    }
+
+    /// The value of a setting, if it is given and not null.
+    pub(super) fn get(&self, key: &'static str) -> Option<Field<'a>> {
+        self.given(key).filter(|field| !field.node.is_null())
+    }
+
+    /// The value of a setting, even if it is null.
+    pub(super) fn given(&self, key: &'static str) -> Option<Field<'a>> {
+        self.asked.borrow_mut().push(key);
+        self.entries
+            .iter()
+            .find(|entry| entry.key == key)
+            .map(|entry| self.field(entry))
+    }
+
+    /// The value of a setting that must be there; its absence is noted with what is expected.
+    pub(super) fn require(&self, key: &'static str, expected: &str) -> Option<Field<'a>> {
+        let field = self.get(key);
+        if field.is_none() {
+            let message = format!("`{}` is missing, expected {expected}.", self.path_of(key));
+            let at = (!self.path.is_empty()).then_some(self.at);
+            self.findings.error(at, message);
+        }
+        field
+    }
+
+    /// All entries in the order of the file.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&'a str, Field<'a>)> {
+        self.entries
+            .iter()
+            .map(|entry| (entry.key.as_str(), self.field(entry)))
+    }
+
+    /// The keys that have been asked for.
+    pub(super) fn asked(&self) -> Vec<&'static str> {
+        self.asked.borrow().clone()
+    }
+
+    /// The keys that nobody has asked for.
+    pub(super) fn rest(&self) -> Vec<(&'a str, Field<'a>)> {
+        let asked = self.asked.borrow();
+        self.fields()
+            .filter(|(key, _)| !asked.contains(key))
+            .collect()
+    }
+
+    /// Notes the keys that nobody has asked for. To be called when all have been.
+    pub(super) fn finish(&self, unknown: Unknown) {
+        for (key, field) in self.rest() {
+            field.unknown(key, &self.asked.borrow(), unknown);
+        }
+    }
+
+    fn field(&self, entry: &'a Entry) -> Field<'a> {
+        Field {
+            path: self.path_of(&entry.key),
+            key_at: entry.at,
+            node: &entry.value,
+            findings: self.findings,
+        }
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        let key = names::shown(key);
+        if self.path.is_empty() {
+            key
+        } else {
+            format!("{}.{key}", self.path)
+        }
+    }
+}
+
+impl<'a> Field<'a> {
+    /// Notes that the value is not what is expected; `advice` says what to do and may be empty.
+    pub(super) fn wrong(&self, expected: impl Display, advice: &str) {
+        self.complain(&self.found(), expected, advice);
+    }
+
+    /// Like [`wrong`](Self::wrong) for values that must not be shown.
+    pub(super) fn wrong_secret(&self, expected: impl Display, advice: &str) {
+        self.complain("something else (not shown)", expected, advice);
+    }
+
+    fn complain(&self, found: &str, expected: impl Display, advice: &str) {
+        let name = if self.path.is_empty() {
+            String::new()
+        } else {
+            format!("`{}`: ", self.path)
+        };
+        let space = if advice.is_empty() { "" } else { " " };
+        self.findings.error(
+            self.node.at,
+            format!("{name}found {found}, expected {expected}.{space}{advice}"),
+        );
+    }
+
+    /// Notes something odd about the setting, at its key.
+    pub(super) fn warn(&self, message: impl Display) {
+        self.findings
+            .warn(self.key_at, format!("`{}`: {message}", self.path));
+    }
+
+    /// Notes that there is no setting of this name here.
+    pub(super) fn unknown(&self, key: &str, known: &[&str], unknown: Unknown) {
+        let advice = match names::nearest(key, known.iter().copied()) {
+            Some(near) => format!("Did you mean `{near}`?"),
+            None if unknown == Unknown::Refuse => {
+                let mut known: Vec<&str> = known.to_vec();
+                known.sort_unstable();
+                known.dedup();
+                format!("The settings here are {}.", names::listed(&known, "and"))
+            }
+            None => "Take it out, or check its spelling.".to_owned(),
+        };
+        match unknown {
+            Unknown::Warn => self.warn(format!(
+                "there is no such setting, it has no effect. {advice}"
+            )),
+            Unknown::Refuse => self.findings.error(
+                self.key_at,
+                format!("`{}`: there is no such setting. {advice}", self.path),
+            ),
+        }
+    }
+
+    fn found(&self) -> String {
+        match &self.node.value {
+            Value::List(_) => "a list".to_owned(),
+            Value::Map(_) => "a mapping".to_owned(),
+            Value::Scalar { .. } if self.node.is_null() => "nothing".to_owned(),
+            Value::Scalar { text, .. } => format!("`{}`", names::shown(text)),
+        }
+    }
+
+    /// Any single value as it is written: `0123` stays `0123`.
+    pub(super) fn text(&self, expected: &str) -> Option<&'a str> {
+        match &self.node.value {
+            Value::Scalar { text, .. } if !self.node.is_null() => Some(text),
+            _ => {
+                self.wrong(expected, "");
+                None
+            }
+        }
+    }
+
+    /// Like [`text`](Self::text), and neither empty nor with white space around it.
+    pub(super) fn word(&self, expected: &str) -> Option<&'a str> {
+        let text = self.text(expected)?;
+        if text.is_empty() || text.trim() != text {
+            self.wrong(expected, "");
+            return None;
+        }
+        Some(text)
+    }
+
+    pub(super) fn boolean(&self) -> Option<bool> {
+        if let Some(Scalar::Bool(value)) = self.node.scalar() {
+            return Some(value);
+        }
+        self.wrong("true or false", "Write it without quotes.");
+        None
+    }
+
+    /// A whole number, in quotes or not.
+    pub(super) fn integer(&self, expected: &str) -> Option<i128> {
+        let number = match self.node.scalar() {
+            Some(Scalar::Int(number)) => Some(number),
+            Some(Scalar::Text(text)) => text.trim().parse().ok(),
+            _ => None,
+        };
+        if number.is_none() {
+            self.wrong(expected, "");
+        }
+        number
+    }
+
+    /// A whole number of a certain type and kind.
+    pub(super) fn number<N: TryFrom<i128>>(&self, expected: &str) -> Option<N> {
+        let number = self.integer(expected)?;
+        let fitting = N::try_from(number).ok();
+        if fitting.is_none() {
+            self.wrong(expected, "");
+        }
+        fitting
+    }
+
+    /// How many of something at most: a whole number from 1 on.
+    pub(super) fn count(&self) -> Option<NonZeroUsize> {
+        let expected = "a whole number from 1 on";
+        let count = NonZeroUsize::new(self.number(expected)?);
+        if count.is_none() {
+            self.wrong(expected, "Take it out if there should be no limit.");
+        }
+        count
+    }
+
+    pub(super) fn list(&self, expected: &str) -> Option<Vec<Field<'a>>> {
+        let Value::List(items) = &self.node.value else {
+            self.wrong(expected, "");
+            return None;
+        };
+        let item = |(index, node): (usize, &'a Node)| Field {
+            path: format!("{}[{index}]", self.path),
+            key_at: node.at,
+            node,
+            findings: self.findings,
+        };
+        Some(items.iter().enumerate().map(item).collect())
+    }
+
+    /// The items of a list, or a single value as a list of one.
+    pub(super) fn one_or_more(&self, expected: &str) -> Option<Vec<Field<'a>>> {
+        match &self.node.value {
+            Value::Scalar { .. } if !self.node.is_null() => Some(vec![self.clone()]),
+            _ => self.list(expected),
+        }
+    }
+
+    pub(super) fn section(&self, expected: &str) -> Option<Section<'a>> {
+        let Value::Map(entries) = &self.node.value else {
+            self.wrong(expected, "");
+            return None;
+        };
+        Some(Section {
+            path: self.path.clone(),
+            at: self.key_at,
+            findings: self.findings,
+            entries,
+            asked: RefCell::default(),
+        })
+    }
+
+    /// A time like `30s`, `10m` or `7d`, of at least a second or, if `zero` says so, none at all.
+    pub(super) fn duration(&self, zero: bool) -> Option<Duration> {
+        let least = if zero { "`0s`" } else { "`1s`" };
+        let expected = format!("a time like `30s`, `10m` or `7d`, from {least} to `3650d`");
+        let text = self.text(&expected)?;
+        let longest = Duration::from_secs(3650 * 24 * 60 * 60);
+        // Numbers without a unit and units without a fixed length are refused by this.
+        let span: Option<jiff::Span> = text.parse().ok();
+        let time = span
+            .and_then(|span| {
+                span.to_duration(jiff::SpanRelativeTo::days_are_24_hours())
+                    .ok()
+            })
+            .and_then(|time| Duration::try_from(time).ok())
+            .filter(|&time| {
+                time <= longest && (zero && time.is_zero() || time >= Duration::from_secs(1))
+            });
+        if time.is_none() {
+            self.wrong(expected, "Write a number with its unit: s, m, h or d.");
+        }
+        time
+    }
+
+    /// One of some words.
+    pub(super) fn choice<T: Copy>(&self, all: &[T], word: impl Fn(T) -> &'static str) -> Option<T> {
+        let words: Vec<&str> = all.iter().map(|&one| word(one)).collect();
+        let expected = format!("one of {}", names::listed(&words, "or"));
+        let text = self.text(&expected)?;
+        let choice = all.iter().copied().find(|&one| word(one) == text);
+        if choice.is_none() {
+            let near = names::nearest(text, words.iter().copied());
+            let advice = near
+                .map(|near| format!("Did you mean `{near}`?"))
+                .unwrap_or_default();
+            self.wrong(expected, &advice);
+        }
+        choice
+    }
+
+    /// A mapping of names to texts, each of them checked by `check`.
+    pub(super) fn map_of<T>(
+        &self,
+        expected: &str,
+        check: impl Fn(&str, &Field<'a>) -> Option<T>,
+    ) -> BTreeMap<String, T> {
+        let Some(section) = self.section(expected) else {
+            return BTreeMap::new();
+        };
+        section
+            .fields()
+            .filter_map(|(key, field)| Some((key.to_owned(), check(key, &field)?)))
+            .collect()
+    }
+}

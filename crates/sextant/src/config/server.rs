@@ -1,0 +1,259 @@
+//! The server: its address, which certificates to trust for it, and the key that the node logs in with.
+
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+use url::{Host, Url};
+
+use super::Surroundings;
+use super::reader::{Field, Section};
+use super::regular::certificates_of_the_node;
+
+const KEY_VARIABLE: &str = "SEXTANT_API_KEY";
+/// Where Python programs, and with them regular nodes, look for certificates; the first one that is set counts.
+const CA_VARIABLES: [&str; 2] = ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"];
+const URL: &str = "the server's address, like `https://vantage6.example.org`";
+const PORT: &str = "a port from 1 to 65535";
+
+/// Where the server is.
+pub(super) struct Address {
+    pub url: String,
+    pub port: Option<u16>,
+    pub api_path: String,
+}
+
+/// Reads `server_url`, `port` and `api_path`, which a regular node simply joins: every part must fit.
+pub(super) fn address(file: &Section<'_>) -> Option<Address> {
+    let url = file.require("server_url", URL);
+    let port = file.get("port");
+    let api_path = file
+        .get("api_path")
+        .map_or(Some("/api".to_owned()), |field| path(&field));
+    let given_port = port.as_ref().map_or(Some(None), number);
+    let (url_field, port_given, api_path) = (url?, given_port?, api_path?);
+    let url = base(&url_field)?;
+    let port = match (&port, port_given) {
+        (Some(field), Some(number)) => fitting_port(&url, field, number)?,
+        _ => None,
+    };
+    advise(&url_field, &url);
+    Some(Address {
+        url: url.text,
+        port,
+        api_path,
+    })
+}
+
+/// A server's address, taken apart.
+struct Base {
+    /// Without a slash at its end.
+    text: String,
+    url: Url,
+}
+
+fn base(field: &Field<'_>) -> Option<Base> {
+    let text = field.word(URL)?.trim_end_matches('/');
+    let url = match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && text.contains("://") => url,
+        _ => {
+            field.wrong(URL, "Begin it with `https://` (or `http://` for a trial).");
+            return None;
+        }
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        field.wrong_secret(
+            URL,
+            "Take out the part before the `@`: a node logs in with its key.",
+        );
+        return None;
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        field.wrong(URL, "Take out what follows the `?` or `#`.");
+        return None;
+    }
+    Some(Base {
+        text: text.to_owned(),
+        url,
+    })
+}
+
+/// The port to add to the address, if it does not have it already.
+fn fitting_port(base: &Base, field: &Field<'_>, port: u16) -> Option<Option<u16>> {
+    let authority = base
+        .text
+        .split_once("://")
+        .map_or("", |(_, rest)| rest.split('/').next().unwrap_or(rest));
+    let after_host = authority.rsplit(']').next().unwrap_or(authority);
+    if after_host.contains(':') {
+        if base.url.port_or_known_default() == Some(port) {
+            return Some(None);
+        }
+        field.wrong("the same port as in `server_url`", "Take one of them out.");
+        return None;
+    }
+    if base.url.path() != "/" {
+        let advice =
+            "Move the path from `server_url` to `api_path`, since the port comes between them.";
+        field.wrong("none, since `server_url` has a path", advice);
+        return None;
+    }
+    Some(Some(port))
+}
+
+fn advise(field: &Field<'_>, base: &Base) {
+    let local = match base.url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    if base.url.host_str() == Some("host.docker.internal") {
+        field.warn("`host.docker.internal` is a name that Docker gives to its host; outside of Docker, write the host's own name or address.");
+    }
+    if base.url.scheme() == "http" && !local {
+        field.warn("keys, inputs and results travel unencrypted over `http://`. Use `https://` for anything but a trial.");
+    }
+}
+
+/// A port; `None` in it for 0 and an empty text, which mean to a regular node that there is none.
+fn number(field: &Field<'_>) -> Option<Option<u16>> {
+    if field.text(PORT)?.trim().is_empty() {
+        return Some(None);
+    }
+    field
+        .number::<u16>(PORT)
+        .map(|port| (port != 0).then_some(port))
+}
+
+fn path(field: &Field<'_>) -> Option<String> {
+    let expected = "the path of the server's API, like `/api`, or an empty text";
+    let path = field.text(expected)?.trim_matches('/');
+    if path.contains(|c: char| c.is_whitespace() || "?#\\".contains(c)) || path.contains("://") {
+        field.wrong(expected, "");
+        return None;
+    }
+    Some(if path.is_empty() {
+        String::new()
+    } else {
+        format!("/{path}")
+    })
+}
+
+/// Finds the node's key: in the environment, else in the file that `api_key_file` names, else in the configuration.
+pub(super) fn api_key(
+    file: &Section<'_>,
+    config: &Path,
+    around: &Surroundings<'_>,
+) -> Option<SecretString> {
+    let in_environment = (around.env)(KEY_VARIABLE).filter(|key| !key.trim().is_empty());
+    let (key_file, inline) = (file.get("api_key_file"), file.get("api_key"));
+    if let Some(key) = in_environment {
+        for field in [key_file, inline].iter().flatten() {
+            field.warn(format_args!(
+                "not used, since the environment variable {KEY_VARIABLE} is set. Keep one of them."
+            ));
+        }
+        return Some(SecretString::from(key.trim()));
+    }
+    if let Some(field) = key_file {
+        if let Some(inline) = inline {
+            inline.warn("not used, since `api_key_file` is given. Keep one of them.");
+        }
+        return key_from_file(&field, config, around);
+    }
+    let Some(field) = inline else {
+        let message = format!(
+            "`api_key` is missing, expected the key that the server gave for this node. Write it here, or name a file with it in \
+             `api_key_file`, or set the environment variable {KEY_VARIABLE}."
+        );
+        file.findings.error(None, message);
+        return None;
+    };
+    let key = field
+        .node
+        .secret()
+        .map(str::trim)
+        .filter(|key| !key.is_empty());
+    let Some(key) = key else {
+        field.wrong_secret("the key that the server gave for this node", "");
+        return None;
+    };
+    if around.files.readable_by_others(config) {
+        field.warn(
+            "other people on this machine may read this file, and the key in it. Take that right away (`chmod 600`), or keep the key \
+             elsewhere with `api_key_file`.",
+        );
+    }
+    Some(SecretString::from(key))
+}
+
+fn key_from_file(
+    field: &Field<'_>,
+    config: &Path,
+    around: &Surroundings<'_>,
+) -> Option<SecretString> {
+    let expected = "the path of a file with the node's key";
+    let path = beside(config, field.word(expected)?);
+    match around.files.text(&path) {
+        Ok(text) if !text.trim().is_empty() => Some(SecretString::from(text.trim())),
+        Ok(_) => {
+            field.wrong(expected, "It is empty: write the key into it.");
+            None
+        }
+        Err(error) => {
+            field.wrong(
+                expected,
+                &format!("Reading {} failed: {error}.", path.display()),
+            );
+            None
+        }
+    }
+}
+
+/// Finds the certificate authorities to trust: `ca_certificates`, else what the environment tells Python programs, else what
+/// the file tells the regular node's environment.
+pub(super) fn ca_certificates(
+    file: &Section<'_>,
+    config: &Path,
+    around: &Surroundings<'_>,
+) -> Option<PathBuf> {
+    let expected = "the path of a readable PEM file";
+    if let Some(field) = file.get("ca_certificates") {
+        let path = beside(config, field.word(expected)?);
+        if let Err(error) = around.files.readable(&path) {
+            field.wrong(
+                expected,
+                &format!("Reading {} failed: {error}.", path.display()),
+            );
+        }
+        return Some(path);
+    }
+    for name in CA_VARIABLES {
+        let Some(path) = (around.env)(name)
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+        else {
+            continue;
+        };
+        if let Err(error) = around.files.readable(&path) {
+            let path = path.display();
+            let message = format!(
+                "the environment variable {name} is `{path}`, expected {expected}. Reading it failed: {error}."
+            );
+            file.findings.error(None, message);
+        }
+        return Some(path);
+    }
+    let path = certificates_of_the_node(file, &CA_VARIABLES)?;
+    if around.files.readable(&path).is_err() {
+        let shown = path.display();
+        file.findings.warn(None, format!("the certificates that `node_extra_env` names are not at {shown}, so they are not used."));
+        return None;
+    }
+    Some(path)
+}
+
+/// A path that a configuration gives to something of its own, as seen from the folder that the configuration is in.
+pub(super) fn beside(config: &Path, path: &str) -> PathBuf {
+    config.parent().unwrap_or(Path::new("")).join(path)
+}
