@@ -1,0 +1,273 @@
+//! The options, with their defaults, and the check of them all before anything is begun.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use url::Url;
+
+use crate::backoff::Backoff;
+use crate::client::{Client, Inner};
+use crate::control::{Control, Wish};
+use crate::error::Error;
+use crate::event::{EventSender, Events};
+use crate::headers::{Fixed, HeaderProvider};
+use crate::keeper::Keeper;
+use crate::link::Slot;
+use crate::packet::socket::ROOT;
+use crate::session::Session;
+use crate::transport::Transports;
+
+/// Configures a [`Client`].
+pub struct Builder {
+    url: String,
+    namespace: String,
+    auth: Option<Value>,
+    headers: Arc<dyn HeaderProvider>,
+    transports: Transports,
+    http: Option<reqwest::ClientBuilder>,
+    connect_timeout: Duration,
+    backoff: Backoff,
+    max_incoming: usize,
+    max_events: usize,
+}
+
+impl Builder {
+    pub(crate) fn new(url: String) -> Self {
+        Self {
+            url,
+            namespace: ROOT.to_owned(),
+            auth: None,
+            headers: Arc::new(Fixed(HeaderMap::new())),
+            transports: Transports::default(),
+            http: None,
+            connect_timeout: Duration::from_secs(30),
+            backoff: Backoff {
+                min: Duration::from_secs(1),
+                max: Duration::from_secs(60),
+            },
+            max_incoming: 16 << 20,
+            max_events: 256,
+        }
+    }
+
+    /// The namespace, such as `/tasks`. Default: `/`.
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// The payload that goes with the request for the namespace. Default: none.
+    #[must_use]
+    pub fn auth(mut self, auth: Value) -> Self {
+        self.auth = Some(auth);
+        self
+    }
+
+    /// Asked for headers before each attempt. Default: no headers.
+    #[must_use]
+    pub fn headers(mut self, provider: impl HeaderProvider) -> Self {
+        self.headers = Arc::new(provider);
+        self
+    }
+
+    /// The same headers for each attempt.
+    #[must_use]
+    pub fn fixed_headers(self, headers: HeaderMap) -> Self {
+        self.headers(Fixed(headers))
+    }
+
+    /// Which transports to use. Default: [`Transports::Upgrade`].
+    #[must_use]
+    pub fn transports(mut self, transports: Transports) -> Self {
+        self.transports = transports;
+        self
+    }
+
+    /// The HTTP client to build on, for both transports: here go extra CA certificates, a proxy, a resolver. Set no
+    /// timeouts for requests or reading in it: a long poll takes its time. It is made to speak HTTP/1.1 only, as a
+    /// websocket needs it. Default: reqwest's own, which trusts the platform's CA certificates, or Mozilla's where the
+    /// platform has none.
+    #[must_use]
+    pub fn http(mut self, builder: reqwest::ClientBuilder) -> Self {
+        self.http = Some(builder);
+        self
+    }
+
+    /// The time for each of: the header provider, opening the connection, connecting the namespace. Default: 30 s.
+    #[must_use]
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit;
+        self
+    }
+
+    /// The shortest and the longest wait before a new attempt. The wait doubles with each failure and is shortened by
+    /// a random part of up to a half. Default: 1 s to 60 s.
+    #[must_use]
+    pub fn reconnect_delay(mut self, min: Duration, max: Duration) -> Self {
+        self.backoff = Backoff {
+            min,
+            max: max.max(min),
+        };
+        self
+    }
+
+    /// Accept no more than so many bytes at once: a body, a message, a packet with its attachments. So much may also
+    /// wait in [`Events`], all together. Default: 16 MiB.
+    #[must_use]
+    pub fn max_incoming(mut self, bytes: usize) -> Self {
+        self.max_incoming = bytes;
+        self
+    }
+
+    /// So many events may wait in [`Events`]; then the client stops reading from the server (it answers pings as long
+    /// as it can) until they are taken. Default: 256.
+    #[must_use]
+    pub fn max_events(mut self, events: usize) -> Self {
+        self.max_events = events;
+        self
+    }
+
+    /// Starts the client, which connects in the background. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Config`] only: all else is told by [`Events`], and tried again.
+    pub fn connect(self) -> Result<(Client, Events), Error> {
+        let url = endpoint(&self.url)?;
+        check_namespace(&self.namespace)?;
+        let runtime =
+            Handle::try_current().map_err(|_| Error::Config("no Tokio runtime here".to_owned()))?;
+        let client = match self.http {
+            Some(http) => http.http1_only().build(),
+            None => default_http(),
+        };
+        let client = client.map_err(|error| Error::Config(http_reason(&error)))?;
+
+        let (events, receiver) = EventSender::new(self.max_events, self.max_incoming);
+        let (wish, wishes) = watch::channel(Wish::default());
+        let (running, done) = watch::channel(());
+        let slot = Arc::new(Slot::default());
+        let session = Session {
+            namespace: self.namespace,
+            auth: self.auth,
+            connect_timeout: self.connect_timeout,
+            max_incoming: self.max_incoming,
+            slot: Arc::clone(&slot),
+            events,
+            control: Control(wishes),
+        };
+        let (transports, headers, backoff) = (self.transports, self.headers, self.backoff);
+        let keeper = Keeper {
+            client,
+            url,
+            transports,
+            headers,
+            backoff,
+            session,
+        };
+        let task = runtime.spawn(async move {
+            keeper.run().await;
+            drop(running);
+        });
+        Ok((
+            Client::new(Inner {
+                slot,
+                wish,
+                done,
+                task: task.abort_handle(),
+            }),
+            receiver,
+        ))
+    }
+}
+
+/// The URL of the Engine.IO endpoint. Errors do not repeat the URL: there may be a password in it.
+fn endpoint(text: &str) -> Result<Url, Error> {
+    let mut url =
+        Url::parse(text).map_err(|error| Error::Config(format!("the server's URL: {error}")))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(Error::Config(format!(
+            "the server's URL: scheme {:?} is not http or https",
+            url.scheme()
+        )));
+    }
+    if url.path() == "/" {
+        url.set_path("/socket.io/");
+    } else if !url.path().ends_with('/') {
+        let path = format!("{}/", url.path());
+        url.set_path(&path);
+    }
+    url.set_fragment(None);
+    Ok(url)
+}
+
+fn check_namespace(namespace: &str) -> Result<(), Error> {
+    let odd = |c: char| c == ',' || c == '?' || c.is_control();
+    if namespace.starts_with('/') && !namespace.contains(odd) {
+        return Ok(());
+    }
+    Err(Error::Config(format!(
+        "namespace {namespace:?} must begin with a slash and have no comma"
+    )))
+}
+
+fn default_http() -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .http1_only()
+        .build()
+        .or_else(|_| {
+            // An image without a single CA certificate.
+            let mozilla = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
+            let mozilla: Result<Vec<_>, _> = mozilla
+                .map(|certificate| reqwest::Certificate::from_der(certificate))
+                .collect();
+            let http = reqwest::Client::builder().http1_only();
+            http.tls_certs_only(mozilla?).build()
+        })
+}
+
+fn http_reason(error: &reqwest::Error) -> String {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    format!("the HTTP client: {error}{}", cause.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls() {
+        let table = [
+            ("http://host:5000", "http://host:5000/socket.io/"),
+            ("https://host/", "https://host/socket.io/"),
+            ("https://host/a/socket.io", "https://host/a/socket.io/"),
+            ("http://host/x/?k=v#f", "http://host/x/?k=v"),
+        ];
+        for (text, url) in table {
+            assert_eq!(endpoint(text).unwrap().as_str(), url);
+        }
+        for bad in ["", "host", "ftp://host"] {
+            assert!(matches!(endpoint(bad), Err(Error::Config(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn namespaces() {
+        assert!(check_namespace("/").is_ok() && check_namespace("/tasks").is_ok());
+        for bad in ["", "tasks", "/a,b", "/a\n"] {
+            assert!(check_namespace(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn without_a_runtime_there_is_an_error_and_no_panic() {
+        assert!(matches!(
+            Client::builder("http://127.0.0.1").connect(),
+            Err(Error::Config(_))
+        ));
+    }
+}

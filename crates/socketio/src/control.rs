@@ -1,0 +1,41 @@
+//! What the handles ask of the task that keeps the connection.
+
+use tokio::sync::watch;
+
+use crate::error::Error;
+use crate::event::EventSender;
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wish {
+    pub stop: bool,
+    pub reconnects: u64,
+}
+
+/// The task's side: hears the wishes.
+#[derive(Clone)]
+pub(crate) struct Control(pub watch::Receiver<Wish>);
+
+impl Control {
+    /// Waits until there is no use in going on: shutdown, or nobody is there to hear events.
+    pub async fn stopped(&mut self, events: &EventSender) {
+        tokio::select! {
+            _ = self.0.wait_for(|wish| wish.stop) => (),
+            () = events.closed() => (),
+        }
+    }
+
+    /// Waits for a stop or a wish to reconnect made after this call.
+    pub async fn interrupted(&mut self, events: &EventSender) -> Error {
+        let reconnects = self.0.borrow().reconnects;
+        let changed = self
+            .0
+            .wait_for(|wish| wish.stop || wish.reconnects != reconnects);
+        tokio::select! {
+            wish = changed => match wish {
+                Ok(wish) if !wish.stop => Error::Reconnecting,
+                _ => Error::Shutdown,
+            },
+            () = events.closed() => Error::Shutdown,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What can go wrong, said so that a person can act on it. No error holds a header's value or the data of a packet.
+
+use std::time::Duration;
+
+use crate::packet::PacketError;
+
+/// Any error of a [`HeaderProvider`](crate::HeaderProvider).
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a connection could not be made, or ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The client's configuration cannot work; nothing was tried.
+    #[error("invalid Socket.IO configuration: {0}")]
+    Config(String),
+    /// The header provider failed; its own error is the source.
+    #[error("could not get the headers for a connection: {0}")]
+    Headers(#[source] BoxError),
+    /// A request did not get through (name, network, TLS, proxy).
+    #[error("{what} failed: {reason}")]
+    Http {
+        /// What was tried.
+        what: &'static str,
+        /// The chain of causes.
+        reason: String,
+    },
+    /// The server, or something in between, answered with another status than the protocol has.
+    #[error("{what} was answered with HTTP status {status}: {body}")]
+    Status {
+        /// What was tried.
+        what: &'static str,
+        /// The answer's status code. 400 is what a server says that does not know the session (any more).
+        status: u16,
+        /// The beginning of the answer's body.
+        body: String,
+    },
+    /// The websocket broke.
+    #[error("websocket: {0}")]
+    WebSocket(String),
+    /// The peer does not speak the protocol.
+    #[error("not understood: {0}")]
+    Packet(#[from] PacketError),
+    /// The peer speaks the protocol, but not in this order.
+    #[error("the server does not keep to the protocol: {0}")]
+    Protocol(&'static str),
+    /// The peer sent more than this client accepts.
+    #[error("the server sent more than {limit} bytes at once")]
+    TooLarge {
+        /// The limit of [`Builder::max_incoming`](crate::Builder::max_incoming), in bytes.
+        limit: usize,
+    },
+    /// The server refused the namespace.
+    #[error("the server refused namespace {namespace}: {message}")]
+    Refused {
+        /// The namespace that was asked for.
+        namespace: String,
+        /// The server's message.
+        message: String,
+        /// All that the server said.
+        data: Option<serde_json::Value>,
+    },
+    /// A step took too long.
+    #[error("{what} took longer than {limit:?}")]
+    Timeout {
+        /// What was tried.
+        what: &'static str,
+        /// The time it had.
+        limit: Duration,
+    },
+    /// Not even a heartbeat came from the server for this long.
+    #[error("nothing came from the server for {0:?}")]
+    Dead(Duration),
+    /// The server ended the connection.
+    #[error("the server closed the connection")]
+    ClosedByServer,
+    /// The server ended the use of the namespace.
+    #[error("the server disconnected the namespace")]
+    DisconnectedByServer,
+    /// [`Client::reconnect`](crate::Client::reconnect) was called.
+    #[error("reconnecting on request")]
+    Reconnecting,
+    /// [`Client::shutdown`](crate::Client::shutdown) was called.
+    #[error("shut down")]
+    Shutdown,
+}
+
+/// Why something could not be sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EmitError {
+    /// There is no connection, or it was lost before the packet (or its ack) got through.
+    #[error("not connected")]
+    NotConnected,
+    /// The server would not take a packet of this size and end the connection.
+    #[error("a packet of {size} bytes is more than the server's limit of {limit}")]
+    TooLarge {
+        /// The packet's size in bytes.
+        size: usize,
+        /// The server's limit in bytes.
+        limit: usize,
+    },
+    /// The server did not acknowledge the event in time.
+    #[error("no acknowledgement within {0:?}")]
+    NoAck(Duration),
+    /// Too many events wait for an acknowledgement already.
+    #[error("too many unanswered events")]
+    TooManyPending,
+}

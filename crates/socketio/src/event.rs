@@ -1,0 +1,199 @@
+//! What a client tells its owner, and the bounded queue it goes through.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::error::{EmitError, Error};
+use crate::link::Link;
+use crate::packet::socket::Body;
+use crate::transport::Transport;
+
+/// Something happened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The namespace can be used. Comes first, and again after each reconnect; what the server's state was before is
+    /// not known to be the same.
+    Connected {
+        /// The id that the server gave the client in this namespace, if it says.
+        sid: Option<String>,
+        /// The way the packets go.
+        transport: Transport,
+    },
+    /// The server sent an event.
+    Message(Message),
+    /// The connection was lost or ended; unless by a shutdown, a new attempt follows.
+    Disconnected {
+        /// Why.
+        reason: Error,
+    },
+    /// An attempt to connect failed; another one follows.
+    ConnectFailed {
+        /// Why.
+        error: Error,
+        /// How many attempts have failed since the last connection (or the beginning), with this one.
+        attempt: u32,
+        /// The next attempt begins in this time.
+        next_in: Duration,
+    },
+}
+
+/// An event from the server.
+pub struct Message {
+    /// Its name.
+    pub event: String,
+    /// Its arguments. Binary ones are `{"_placeholder": true, "num": n}`, for the n-th attachment.
+    pub args: Vec<Value>,
+    /// Binary arguments.
+    pub attachments: Vec<Bytes>,
+    /// Present when the server asks for an acknowledgement.
+    pub ack: Option<Ack>,
+}
+
+impl std::fmt::Debug for Message {
+    /// Without the data, which is nobody's business in a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            event,
+            args,
+            attachments,
+            ack,
+        } = self;
+        let mut shown = f.debug_struct("Message");
+        shown
+            .field("event", event)
+            .field("args", &args.len())
+            .field("attachments", &attachments.len());
+        shown.field("ack", &ack.is_some()).finish()
+    }
+}
+
+/// The right to acknowledge one event, once.
+pub struct Ack {
+    pub(crate) id: u64,
+    pub(crate) link: Arc<Link>,
+}
+
+impl Ack {
+    /// Acknowledges the event.
+    ///
+    /// # Errors
+    /// [`EmitError::NotConnected`] when the connection on which it was asked for is gone, [`EmitError::TooLarge`].
+    pub async fn send(self, args: impl Into<crate::Args>) -> Result<(), EmitError> {
+        let body = Body::Ack {
+            id: self.id,
+            args: args.into().0,
+            attachments: 0,
+        };
+        self.link.send(&body).await
+    }
+}
+
+impl std::fmt::Debug for Ack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ack")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+type Queued = (Event, Option<OwnedSemaphorePermit>);
+
+/// The events of one client, in order. Dropping it ends the client.
+#[derive(Debug)]
+pub struct Events(mpsc::Receiver<Queued>);
+
+impl Events {
+    /// The next event; `None` after a shutdown, or when the last [`Client`](crate::Client) handle was dropped.
+    pub async fn recv(&mut self) -> Option<Event> {
+        self.0.recv().await.map(|(event, _)| event)
+    }
+}
+
+impl Stream for Events {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.0
+            .poll_recv(cx)
+            .map(|queued| queued.map(|(event, _)| event))
+    }
+}
+
+/// The queue's other end. It is bounded twice: by the number of events and by the bytes that they came as.
+#[derive(Clone)]
+pub(crate) struct EventSender {
+    queue: mpsc::Sender<Queued>,
+    bytes: Arc<Semaphore>,
+    max_bytes: u32,
+}
+
+impl EventSender {
+    pub fn new(max_events: usize, max_bytes: usize) -> (Self, Events) {
+        let (queue, receiver) = mpsc::channel(max_events.max(1));
+        let max_bytes = u32::try_from(max_bytes).unwrap_or(u32::MAX);
+        let bytes = Arc::new(Semaphore::new(max_bytes as usize));
+        (
+            Self {
+                queue,
+                bytes,
+                max_bytes,
+            },
+            Events(receiver),
+        )
+    }
+
+    /// Waits for room; that the receiver is gone is found out by [`Self::closed`].
+    pub async fn send(&self, event: Event, size: usize) {
+        let size = u32::try_from(size).unwrap_or(u32::MAX).min(self.max_bytes);
+        // Never closed, so this only waits.
+        let permit = Arc::clone(&self.bytes).acquire_many_owned(size).await.ok();
+        let _ = self.queue.send((event, permit)).await;
+    }
+
+    /// Without waiting; left out when there is no room.
+    pub fn try_send(&self, event: Event) {
+        let _ = self.queue.try_send((event, None));
+    }
+
+    pub async fn closed(&self) {
+        self.queue.closed().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn event(name: &str) -> Event {
+        Event::Message(Message {
+            event: name.into(),
+            args: vec![Value::Null],
+            attachments: vec![],
+            ack: None,
+        })
+    }
+
+    #[tokio::test]
+    async fn the_queue_is_bounded_by_bytes_too() {
+        let (sender, mut events) = EventSender::new(10, 100);
+        sender.send(event("a"), 60).await;
+        let second = tokio::time::timeout(Duration::from_millis(20), sender.send(event("b"), 60));
+        assert!(second.await.is_err());
+        events.recv().await.unwrap();
+        sender.send(event("larger than all"), 1000).await;
+        let shown = format!("{:?}", events.recv().await.unwrap());
+        assert_eq!(
+            shown,
+            r#"Message(Message { event: "larger than all", args: 1, attachments: 0, ack: false })"#
+        );
+    }
+}

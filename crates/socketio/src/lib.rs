@@ -1,0 +1,50 @@
+//! A Socket.IO client (protocol v5 on Engine.IO v4) that stays connected.
+//!
+//! ```text
+//!   Client ──emit──▶ link ──▶ ┐                       ┌ long polling ┐
+//!                             ├ session ── transport ─┤              ├── server
+//!   Events ◀──────── queue ◀──┘     ▲                 └ websocket    ┘
+//!                                 keeper: headers, attempt, wait, again
+//! ```
+//! One task per client. It asks a [`HeaderProvider`] for fresh headers before each attempt, connects by long polling,
+//! goes on by websocket where the server offers it, and starts over whenever the connection ends or falls silent.
+//! What happens is told, in order, by [`Events`]; a [`Client`] handle sends. Both queues are bounded. Nothing that
+//! was sent is ever sent again: who needs certainty reads the server's state after [`Event::Connected`].
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use socketio::{Client, Event};
+//!
+//! let (client, mut events) = Client::builder("http://127.0.0.1:5000").namespace("/tasks").connect()?;
+//! while let Some(event) = events.recv().await {
+//!     match event {
+//!         Event::Connected { .. } => client.emit("ping", ()).await?,
+//!         Event::Message(message) => println!("{} {:?}", message.event, message.args),
+//!         other => println!("{other:?}"),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+#![forbid(unsafe_code)]
+
+mod assemble;
+mod backoff;
+mod builder;
+mod client;
+mod control;
+mod error;
+mod event;
+mod headers;
+mod keeper;
+mod link;
+pub mod packet;
+mod session;
+mod transport;
+
+pub use builder::Builder;
+pub use client::{Args, Client};
+pub use error::{BoxError, EmitError, Error};
+pub use event::{Ack, Event, Events, Message};
+pub use headers::{HeaderProvider, HeadersFuture};
+pub use transport::{Transport, Transports};

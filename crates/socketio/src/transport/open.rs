@@ -1,0 +1,79 @@
+//! Opening: the handshake, then the upgrade where it is offered and works.
+
+use std::time::Duration;
+
+use tracing::debug;
+
+use super::http::Endpoint;
+use super::polling::Polling;
+use super::websocket::WebSocket;
+use super::{Io, Opened, Transports, within};
+use crate::error::Error;
+
+/// The upgrade gets this part of the time that there is, so that long polling still has a chance after it.
+const UPGRADE_SHARE: u32 = 3;
+
+/// Opens a connection; `limit` is the time for each of its requests.
+pub(crate) async fn open(
+    endpoint: Endpoint,
+    transports: Transports,
+    limit: Duration,
+) -> Result<Opened, Error> {
+    if transports == Transports::WebSocketOnly {
+        let mut socket = WebSocket::open(&endpoint, None, limit).await?;
+        let handshake = socket.handshake().await?;
+        return Ok(Opened {
+            handshake,
+            io: Io::WebSocket(Box::new(socket)),
+            early: Vec::new(),
+        });
+    }
+    let (polling, handshake, early) = Polling::open(endpoint.clone(), limit).await?;
+    if transports == Transports::PollingOnly || !handshake.websocket {
+        return Ok(Opened {
+            handshake,
+            io: Io::Polling(Box::new(polling)),
+            early,
+        });
+    }
+
+    // No poll may wait during the upgrade: the server would have to end it first. None was begun yet.
+    let upgrade_limit = (limit / UPGRADE_SHARE).min(handshake.ping_timeout);
+    let opening = WebSocket::open(&polling.endpoint, Some(&polling.sid), upgrade_limit);
+    let mut socket = match within(upgrade_limit, "opening a websocket", opening).await {
+        Ok(socket) => socket,
+        Err(error) => {
+            debug!(%error, "no websocket to this server, going on by long polling");
+            return Ok(Opened {
+                handshake,
+                io: Io::Polling(Box::new(polling)),
+                early,
+            });
+        }
+    };
+    match within(
+        upgrade_limit,
+        "the upgrade to the websocket",
+        socket.take_over(),
+    )
+    .await
+    {
+        Ok(()) => Ok(Opened {
+            handshake,
+            io: Io::WebSocket(Box::new(socket)),
+            early,
+        }),
+        Err(error) => {
+            // The server may be half-way into the upgrade and hold everything back: begin again, without.
+            debug!(%error, "the websocket opened but does not work, beginning again by long polling");
+            drop(socket);
+            let _ = polling.close(upgrade_limit).await;
+            let (polling, handshake, early) = Polling::open(endpoint, limit).await?;
+            Ok(Opened {
+                handshake,
+                io: Io::Polling(Box::new(polling)),
+                early,
+            })
+        }
+    }
+}
