@@ -1,0 +1,133 @@
+//! The login: one for all requests, renewed before it ends.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use futures_util::future::{FutureExt as _, Shared};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::{
+    Error,
+    http::{Call, Wire},
+    token::{Session, TokenAnswer},
+};
+
+type Renewal = Shared<Pin<Box<dyn Future<Output = Result<Arc<Session>, Error>> + Send>>>;
+
+/// Keeps the session with the server.
+pub(crate) struct Auth {
+    wire: Arc<Wire>,
+    api_key: SecretString,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    session: Option<Arc<Session>>,
+    /// The server refused this session's access token.
+    refused: bool,
+    /// The one login or refresh that is under way; all who need it wait for the same.
+    renewal: Option<Renewal>,
+}
+
+impl Auth {
+    pub fn new(wire: Arc<Wire>, api_key: SecretString) -> Self {
+        Self { wire, api_key, state: Arc::default() }
+    }
+
+    /// A session whose access token is good, as far as one can know without asking. Makes one attempt at a login or refresh if there is none; repeating is the
+    /// caller's matter.
+    pub async fn session(&self) -> Result<Arc<Session>, Error> {
+        let (renewal, old) = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let old = state.session.clone();
+            if let Some(session) = old.as_ref().filter(|session| !state.refused && session.access.is_fresh()) {
+                return Ok(Arc::clone(session));
+            }
+            let renewal = state.renewal.get_or_insert_with(|| self.renewal(old.clone())).clone();
+            (renewal, old.filter(|_| !state.refused))
+        };
+        match renewal.await {
+            Ok(session) => Ok(session),
+            // Renewing begins long before the end, so that a server that is away for a moment disturbs nobody.
+            Err(error) => match old.filter(|session| session.access.is_alive()) {
+                Some(session) if !error.is_wrong_api_key() => {
+                    tracing::warn!(%error, "could not renew the access token; it is still good for a while");
+                    Ok(session)
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// The server refused this session's access token: the next one who asks gets another one.
+    pub fn refused(&self, session: &Arc<Session>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.session.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
+            state.refused = true;
+        }
+    }
+
+    fn renewal(&self, old: Option<Arc<Session>>) -> Renewal {
+        let wire = Arc::clone(&self.wire);
+        let api_key = self.api_key.clone();
+        let state: Weak<Mutex<State>> = Arc::downgrade(&self.state);
+        async move {
+            let result = renew(&wire, &api_key, old.as_deref()).await.map(Arc::new);
+            if let Some(state) = state.upgrade() {
+                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                state.renewal = None;
+                if let Ok(session) = &result {
+                    state.session = Some(Arc::clone(session));
+                    state.refused = false;
+                }
+            }
+            result
+        }
+        .boxed()
+        .shared()
+    }
+}
+
+/// Refreshes if there is something to refresh with, else logs in.
+///
+/// The regular node takes the server's `refresh_url`. The path is the same in all 4.x, and ours also works behind a proxy that changes paths; and so
+/// the refresh token can't be lured elsewhere.
+async fn renew(wire: &Wire, api_key: &SecretString, old: Option<&Session>) -> Result<Session, Error> {
+    if let Some(refresh) = old.and_then(|session| session.refresh.as_ref()).filter(|refresh| refresh.is_alive()) {
+        match ask(wire, Call::post("token/refresh"), Some(&refresh.token)).await {
+            Ok(mut session) => {
+                tracing::debug!("access token refreshed");
+                session.node = session.node.or(old.and_then(|old| old.node));
+                return Ok(session);
+            }
+            // An answer, but no token: whatever the reason, the API key is what counts.
+            Err(Error::Refused { status, message, .. }) if status != 429 && status != 503 => {
+                tracing::info!(status, message, "the server did not refresh the access token; logging in again");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let call = Call::post("token/node").json(&json!({"api_key": api_key.expose_secret()}));
+    let session = ask(wire, call, None).await.map_err(|error| match error {
+        // 400 is for what doesn't even look like a key (`TokenNodeInputSchema`).
+        Error::Refused { status: 401, message, request, .. } => Error::WrongApiKey { request, message },
+        Error::Refused { status: 400, message, request, .. } if message.contains("api_key") => {
+            Error::WrongApiKey { request, message }
+        }
+        other => other,
+    })?;
+    tracing::debug!(node = session.node.map(|node| node.0), "logged in");
+    Ok(session)
+}
+
+async fn ask(wire: &Wire, call: Call, token: Option<&SecretString>) -> Result<Session, Error> {
+    let asked = Instant::now();
+    let answer: TokenAnswer = wire.send(&call.secret(), token).await?.json(wire.limit).await?;
+    Ok(Session::new(answer, asked))
+}

@@ -1,0 +1,286 @@
+//! How inputs and results travel: in a collaboration that isn't encrypted, as base64 of the bytes (`DummyCryptor` in `common/encryption.py`).
+//!
+//! Both ways are streams, so that nothing of any size is held: an [`Encoded`] knows its length before its first byte, since the server (or
+//! what is in front of it) wants to know it. End-to-end encryption is to come beside [`encode`] and [`decode`] with the same shapes.
+
+use std::{fmt, io, pin::Pin};
+
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
+};
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt as _, stream};
+
+use crate::Error;
+
+type Pieces = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
+/// Bytes that come as a stream, with a length that is known before.
+pub struct Payload {
+    length: u64,
+    pieces: Pieces,
+}
+
+impl Payload {
+    /// The stream has to give exactly `length` bytes; where it is used, fewer or more are an error.
+    pub fn new(length: u64, pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
+        Self { length, pieces: Box::pin(pieces) }
+    }
+
+    /// How many bytes it has.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The bytes; a stream that is too short or too long ends with an error.
+    pub fn into_stream(self) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+        let counted = |(pieces, left): (Pieces, u64)| async move {
+            let mut pieces = pieces;
+            let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+            loop {
+                return match pieces.next().await {
+                    Some(Ok(piece)) if piece.is_empty() => continue,
+                    Some(Ok(piece)) => match left.checked_sub(piece.len() as u64) {
+                        Some(left) => Ok(Some((piece, (pieces, left)))),
+                        None => Err(wrong("there is more of it than was announced")),
+                    },
+                    Some(Err(error)) => Err(error),
+                    None if left > 0 => Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        format!("it ended {left} bytes before the length that was announced"),
+                    )),
+                    None => Ok(None),
+                };
+            }
+        };
+        stream::try_unfold((self.pieces, self.length), counted)
+    }
+}
+
+impl From<Bytes> for Payload {
+    fn from(bytes: Bytes) -> Self {
+        Self::new(bytes.len() as u64, stream::iter([Ok(bytes)]))
+    }
+}
+
+impl From<Vec<u8>> for Payload {
+    fn from(bytes: Vec<u8>) -> Self {
+        Bytes::from(bytes).into()
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({} bytes)", self.length)
+    }
+}
+
+/// A result in the form in which it goes into JSON: ASCII text without anything that would need an escape there.
+#[derive(Debug)]
+pub struct Encoded(pub(crate) Payload);
+
+impl Encoded {
+    /// How many characters it has.
+    pub fn length(&self) -> u64 {
+        self.0.length()
+    }
+}
+
+/// Encodes a result for a collaboration that isn't encrypted.
+pub fn encode(result: Payload) -> Encoded {
+    let length = result.length().div_ceil(3) * 4;
+    let pieces = stream::unfold(
+        (Box::pin(result.into_stream()), BytesMut::new(), false),
+        |(mut pieces, mut carry, done)| async move {
+            if done {
+                return None;
+            }
+            loop {
+                match pieces.next().await {
+                    Some(Ok(piece)) => {
+                        carry.extend_from_slice(&piece);
+                        let whole = carry.split_to(carry.len() / 3 * 3);
+                        if !whole.is_empty() {
+                            return Some((Ok(Bytes::from(STANDARD.encode(whole))), (pieces, carry, false)));
+                        }
+                    }
+                    Some(Err(error)) => return Some((Err(error), (pieces, carry, true))),
+                    None if carry.is_empty() => return None,
+                    None => return Some((Ok(Bytes::from(STANDARD.encode(&carry))), (pieces, carry, true))),
+                }
+            }
+        },
+    );
+    Encoded(Payload::new(length, pieces))
+}
+
+/// Why an input can't be read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DecodeError {
+    /// It didn't arrive.
+    #[error(transparent)]
+    Transfer(#[from] Error),
+    /// It isn't base64.
+    #[error(
+        "the input is not base64: {0}. Is the collaboration encrypted, or was the task created with something else than a vantage6 client?"
+    )]
+    NotBase64(String),
+}
+
+/// Decodes an input of a collaboration that isn't encrypted.
+///
+/// White space is skipped (Python's `b64decode` skips everything that isn't of the alphabet; that would hide damage).
+pub fn decode<S>(input: S) -> impl Stream<Item = Result<Bytes, DecodeError>> + Send + 'static
+where
+    S: Stream<Item = Result<Bytes, Error>> + Send + 'static,
+{
+    stream::unfold((Box::pin(input), Base64Decoder::default(), false), |(mut input, mut decoder, done)| async move {
+        if done {
+            return None;
+        }
+        loop {
+            let (result, done) = match input.next().await {
+                Some(Ok(piece)) => (decoder.feed(&piece).map_err(DecodeError::NotBase64), false),
+                Some(Err(error)) => (Err(error.into()), true),
+                None => (decoder.finish().map(|()| Bytes::new()).map_err(DecodeError::NotBase64), true),
+            };
+            match result {
+                Ok(bytes) if bytes.is_empty() && done => return None,
+                Ok(bytes) if bytes.is_empty() => {}
+                Ok(bytes) => return Some((Ok(bytes), (input, decoder, done))),
+                Err(error) => return Some((Err(error), (input, decoder, true))),
+            }
+        }
+    })
+}
+
+/// Decodes an input that is at hand.
+pub fn decode_text(input: &str) -> Result<Bytes, DecodeError> {
+    let mut decoder = Base64Decoder::default();
+    let bytes = decoder.feed(input.as_bytes()).and_then(|bytes| decoder.finish().map(|()| bytes));
+    bytes.map_err(DecodeError::NotBase64)
+}
+
+/// As Python reads it: the unused bits of the last character may be anything, but the padding has to be there.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
+);
+
+/// Base64 in pieces of any size.
+#[derive(Default)]
+struct Base64Decoder {
+    /// Characters that don't make a group of four yet.
+    carry: Vec<u8>,
+    /// How many characters came before, for messages.
+    position: u64,
+    ended: bool,
+}
+
+impl Base64Decoder {
+    fn feed(&mut self, text: &[u8]) -> Result<Bytes, String> {
+        let mut groups = std::mem::take(&mut self.carry);
+        groups.reserve(text.len());
+        for &byte in text {
+            self.position += 1;
+            match byte {
+                b' ' | b'\n' | b'\r' | b'\t' => {}
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' | b'=' if !self.ended => {
+                    groups.push(byte);
+                    // The padding is at the end of the last group.
+                    self.ended = byte == b'=' && groups.len().is_multiple_of(4);
+                }
+                _ if self.ended => {
+                    return Err(format!("there is something after its end, at character {}", self.position));
+                }
+                _ => return Err(format!("character {} is {:?}", self.position, char::from(byte))),
+            }
+        }
+        self.carry = groups.split_off(groups.len() / 4 * 4);
+        LENIENT.decode(groups).map(Bytes::from).map_err(|error| format!("before character {}: {error}", self.position))
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        if self.carry.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("it ends in the middle, after {} characters", self.position))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::TryStreamExt as _;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn wait<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    }
+
+    fn pieces<E: Send + 'static>(bytes: &[u8], size: usize) -> impl Stream<Item = Result<Bytes, E>> + Send + use<E> {
+        stream::iter(bytes.chunks(size).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect::<Vec<_>>())
+    }
+
+    fn collect<E>(stream: impl Stream<Item = Result<Bytes, E>>) -> Result<Vec<u8>, E> {
+        wait(stream.try_fold(Vec::new(), |mut all, piece| async move {
+            all.extend_from_slice(&piece);
+            Ok(all)
+        }))
+    }
+
+    proptest! {
+        #[test]
+        fn there_and_back_in_pieces_of_any_size(bytes: Vec<u8>, size in 1usize..50, other_size in 1usize..50) {
+            let encoded = encode(Payload::new(bytes.len() as u64, pieces(&bytes, size)));
+            let length = encoded.length();
+            let text = collect(encoded.0.into_stream()).unwrap();
+            prop_assert_eq!(text.len() as u64, length);
+            prop_assert_eq!(String::from_utf8_lossy(&text), STANDARD.encode(&bytes));
+            prop_assert_eq!(collect(decode(pieces(&text, other_size))).unwrap(), bytes.clone());
+            let broken_lines: Vec<u8> = text.chunks(7).flat_map(|line| [line, b"\r\n ".as_slice()].concat()).collect();
+            prop_assert_eq!(collect(decode(pieces(&broken_lines, other_size))).unwrap(), bytes);
+        }
+
+        #[test]
+        fn nothing_makes_it_panic(bytes: Vec<u8>, size in 1usize..50) {
+            let _ = collect(decode(pieces(&bytes, size)));
+        }
+    }
+
+    #[test]
+    fn what_is_not_base64_is_said() {
+        for (text, problem) in [
+            ("YWJj!", "character 5 is '!'"),
+            ("YWJ", "ends in the middle, after 3"),
+            ("YW==YW==", "after its end, at character 5"),
+            ("Y===", "before character 4"),
+            ("a2V5$aXY=$bWVzc2FnZQ==", "character 5 is '$'"),
+            ("=", "ends in the middle"),
+        ] {
+            for size in [1, 3, 100] {
+                let error = collect(decode(pieces(text.as_bytes(), size))).unwrap_err().to_string();
+                assert!(error.contains(problem), "{text}: {error}");
+            }
+            assert!(decode_text(text).is_err());
+        }
+        assert_eq!(decode_text("").unwrap(), "");
+        assert_eq!(decode_text("YWJj\n").unwrap(), "abc");
+    }
+
+    #[test]
+    fn a_stream_of_another_length_than_announced_is_an_error() {
+        for (announced, given, problem) in
+            [(5u64, 4usize, "ended 1 bytes before"), (3, 4, "more of it than was announced"), (0, 1, "more of it")]
+        {
+            let payload = Payload::new(announced, pieces(&vec![7; given], 2));
+            let error = collect(encode(payload).0.into_stream()).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! What server and node tell each other live, as types: only the meaning, no connection (that is `live`).
+//!
+//! The names and shapes are those of `server/websockets.py`, `server/resource/task.py`, `server/resource/event.py` and `server/resource/run.py` on the one side and
+//! `node/socket.py` and `node/__init__.py` on the other. All is in the namespace `/tasks`.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json};
+
+use crate::{CollaborationId, JobId, NodeId, OrganizationId, RunId, RunStatus, TaskId};
+
+/// What the server tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Incoming {
+    /// This node is connected and known: it should look for what there is to do. The server sends it for every connection whose token it took, and only then.
+    Sync,
+    /// There is a new task in the collaboration, perhaps for this node.
+    NewTask {
+        /// Which.
+        id: TaskId,
+        /// The task whose algorithm created it.
+        parent_id: Option<TaskId>,
+    },
+    /// Algorithms are to be ended.
+    KillContainers(KillContainers),
+    /// A run of the collaboration has another status, as its node says.
+    AlgorithmStatusChange(StatusChange),
+    /// The connection's token is too old. The server leaves the connection open, but nothing will ever come through it.
+    ExpiredToken,
+    /// The connection's token is not this server's; as above.
+    InvalidToken,
+    /// Text for a log.
+    Message(String),
+    /// A node of the collaboration has come.
+    NodeOnline(NodeStatus),
+    /// A node of the collaboration has gone.
+    NodeOffline(NodeStatus),
+    /// Something else, or something known in a shape that isn't.
+    Unknown {
+        /// The event's name.
+        name: String,
+        /// What came with it.
+        args: Vec<Value>,
+    },
+}
+
+/// Which algorithms are to be ended.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct KillContainers {
+    /// Nodes of other collaborations don't mind it.
+    pub collaboration_id: CollaborationId,
+    /// Only this node's.
+    #[serde(default)]
+    pub node_id: Option<NodeId>,
+    /// Only these; all if there is no list.
+    ///
+    /// **Not complete in 4.5.5**: `kill_task` in `server/resource/event.py` pairs runs with tasks in a way that leaves all runs of a task but the first out, and pairs subtasks'
+    /// runs with wrong tasks. `run_id` is right for what is there. The server marks all of them as killed, so a look at the open runs tells the rest.
+    #[serde(default)]
+    pub kill_list: Option<Vec<Kill>>,
+}
+
+/// One run to be ended.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Kill {
+    /// Its task (not reliable, see above).
+    #[serde(default)]
+    pub task_id: Option<TaskId>,
+    /// The run.
+    pub run_id: RunId,
+    /// Whose node runs it.
+    #[serde(default)]
+    pub organization_id: Option<OrganizationId>,
+}
+
+/// A change of a run's status. Nodes send it, and the server sends it on to all of the collaboration, with the job added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusChange {
+    /// The new status.
+    pub status: RunStatus,
+    /// Of this run.
+    pub run_id: RunId,
+    /// Its task.
+    #[serde(default)]
+    pub task_id: Option<TaskId>,
+    /// Its job; the server knows it by itself.
+    #[serde(default, skip_serializing)]
+    pub job_id: Option<JobId>,
+    /// Where.
+    #[serde(default)]
+    pub collaboration_id: Option<CollaborationId>,
+    /// On which node.
+    #[serde(default)]
+    pub node_id: Option<NodeId>,
+    /// Whose node that is.
+    #[serde(default)]
+    pub organization_id: Option<OrganizationId>,
+    /// The parent of its task.
+    #[serde(default)]
+    pub parent_id: Option<TaskId>,
+}
+
+/// A node that came or went.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct NodeStatus {
+    /// Its number.
+    pub id: NodeId,
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// Whose it is.
+    #[serde(default)]
+    pub org_id: Option<OrganizationId>,
+}
+
+impl Incoming {
+    /// Reads an event; never fails, since one that isn't understood must not end the connection.
+    pub fn from_event(name: &str, args: &[Value]) -> Self {
+        fn first<T: DeserializeOwned>(args: &[Value]) -> Option<T> {
+            serde_json::from_value(args.first()?.clone()).ok()
+        }
+        #[derive(Deserialize)]
+        struct New {
+            id: TaskId,
+            #[serde(default)]
+            parent_id: Option<TaskId>,
+        }
+        let known = match name {
+            "sync" => Some(Self::Sync),
+            "new_task" => first(args).map(|New { id, parent_id }| Self::NewTask { id, parent_id }),
+            "kill_containers" => first(args).map(Self::KillContainers),
+            "algorithm_status_change" => first(args).map(Self::AlgorithmStatusChange),
+            "expired_token" => Some(Self::ExpiredToken),
+            "invalid_token" => Some(Self::InvalidToken),
+            "message" => first(args).map(Self::Message),
+            "node-online" => first(args).map(Self::NodeOnline),
+            "node-offline" => first(args).map(Self::NodeOffline),
+            _ => None,
+        };
+        known.unwrap_or_else(|| Self::Unknown { name: name.to_owned(), args: args.to_vec() })
+    }
+}
+
+/// What a node tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outgoing {
+    /// I am here. Due every 60 seconds (`PING_INTERVAL_SECONDS` in `common/globals.py`): 5 seconds later the server takes the node for offline.
+    Ping,
+    /// A run has another status.
+    AlgorithmStatusChange(StatusChange),
+    /// How this node is set up.
+    NodeInfoUpdate(NodeInfo),
+    /// Something that an algorithm wrote (since 4.6; 4.5.5 ignores it).
+    AlgorithmLog(AlgorithmLog),
+}
+
+/// How a node is set up, as it tells the server (`share_node_details` in `node/__init__.py`). The server keeps it until the node disconnects, as pairs of texts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeInfo {
+    /// `encryption.enabled`, if it is set.
+    pub encryption: Option<bool>,
+    /// `policies.allowed_algorithms`; none means all.
+    pub allowed_algorithms: Option<Vec<String>>,
+    /// `policies.allowed_users`.
+    pub allowed_users: Option<Vec<String>>,
+    /// `policies.allowed_organizations`.
+    pub allowed_organizations: Option<Vec<String>>,
+    /// The databases: label, type, and columns where these are fixed (csv, parquet).
+    pub databases: Vec<DatabaseInfo>,
+}
+
+/// A database, as far as others may know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseInfo {
+    /// Its label.
+    pub label: String,
+    /// Its type.
+    pub kind: String,
+    /// Its columns, if they are to be known.
+    pub columns: Option<Vec<String>>,
+}
+
+/// Output of an algorithm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AlgorithmLog {
+    /// Where.
+    pub collaboration_id: CollaborationId,
+    /// Whose.
+    pub run_id: RunId,
+    /// Its task.
+    pub task_id: TaskId,
+    /// The text; the server appends it to the run's log.
+    pub log: String,
+}
+
+impl Outgoing {
+    /// The event's name and what goes with it.
+    pub fn to_event(&self) -> (&'static str, Option<Value>) {
+        match self {
+            Self::Ping => ("ping", None),
+            Self::AlgorithmStatusChange(change) => ("algorithm_status_change", Some(json!(change))),
+            Self::NodeInfoUpdate(info) => ("node_info_update", Some(info.to_value())),
+            Self::AlgorithmLog(log) => ("algorithm_log", Some(json!(log))),
+        }
+    }
+}
+
+impl NodeInfo {
+    fn to_value(&self) -> Value {
+        let mut info = Map::new();
+        if let Some(encryption) = self.encryption {
+            info.insert("encryption".into(), encryption.into());
+        }
+        info.insert(
+            "allowed_algorithms".into(),
+            self.allowed_algorithms.as_ref().map_or("all".into(), |images| json!(images)),
+        );
+        for (name, list) in [("allowed_users", &self.allowed_users), ("allowed_orgs", &self.allowed_organizations)] {
+            if let Some(list) = list {
+                info.insert(name.into(), json!(list));
+            }
+        }
+        let labels: Vec<&str> = self.databases.iter().map(|database| &*database.label).collect();
+        let kinds: Map<String, Value> = self
+            .databases
+            .iter()
+            .map(|database| (format!("db_type_{}", database.label), database.kind.clone().into()))
+            .collect();
+        let columns: Map<String, Value> = self
+            .databases
+            .iter()
+            .filter_map(|database| Some((format!("columns_{}", database.label), json!(database.columns.as_ref()?))))
+            .collect();
+        info.insert("database_labels".into(), json!(labels));
+        info.insert("database_types".into(), kinds.into());
+        if !columns.is_empty() {
+            info.insert("database_columns".into(), columns.into());
+        }
+        info.into()
+    }
+}

@@ -1,0 +1,204 @@
+//! The end of a run: one request that carries its result, of any size, in one piece of JSON that never exists as a whole.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, stream};
+use http_body::{Body, Frame, SizeHint};
+use jiff::Timestamp;
+use reqwest::{Response, header};
+use secrecy::SecretString;
+use serde_json::json;
+
+use crate::{
+    Error, RunStatus, Taken,
+    encoding::Encoded,
+    http::{Call, Wire, causes},
+    time,
+};
+
+/// How a run ended (`PATCH run/{id}`; `Run.patch` in `server/resource/run.py`).
+#[derive(Debug)]
+pub struct Finish {
+    /// The last status.
+    pub status: RunStatus,
+    /// What the algorithm wrote to its output. NUL characters are replaced: PostgreSQL can't store them, and the server would answer 500 forever.
+    pub log: String,
+    /// When it ended. Comes back exactly if it is of microseconds ([`crate::now`]), so a later look at the run tells whether this report was the one that counted.
+    pub finished_at: Timestamp,
+    /// The result; see [`crate::encoding`].
+    pub result: Option<Encoded>,
+}
+
+impl Finish {
+    /// Ended just now, without a result.
+    pub fn now(status: RunStatus, log: impl Into<String>) -> Self {
+        Self { status, log: log.into(), finished_at: time::now(), result: None }
+    }
+
+    /// With a result.
+    pub fn result(self, result: Encoded) -> Self {
+        Self { result: Some(result), ..self }
+    }
+
+    /// The text of the request and its length.
+    fn into_json(self) -> (u64, impl Stream<Item = std::io::Result<Bytes>> + Send + 'static) {
+        // The server refuses null in place of a text (`RunInputSchema`), so no result means no key.
+        let mut head = json!({
+            "status": self.status,
+            "finished_at": time::to_server(self.finished_at),
+            "log": self.log.replace('\0', "\u{fffd}"),
+        })
+        .to_string();
+        let (result, tail) = match self.result {
+            Some(result) => {
+                head.pop();
+                head.push_str(r#","result":""#);
+                (Some(result.0), r#""}"#)
+            }
+            None => (None, ""),
+        };
+        let length = head.len() as u64 + result.as_ref().map_or(0, |result| result.length()) + tail.len() as u64;
+        let result = result.map(|result| result.into_stream().boxed()).unwrap_or_else(|| stream::empty().boxed());
+        (length, stream::iter([Ok(Bytes::from(head))]).chain(result).chain(stream::iter([Ok(Bytes::from(tail))])))
+    }
+}
+
+/// How far a request body is on its way.
+#[derive(Default)]
+struct Progress {
+    handed_over: AtomicU64,
+    /// Why it could not be read further.
+    failure: Mutex<Option<String>>,
+}
+
+/// A request body of known length that reports its progress.
+struct Upload {
+    // reqwest wants it to be Sync, which a stream need not be. There is only ever one user.
+    pieces: Mutex<Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>>,
+    left: u64,
+    progress: Arc<Progress>,
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        let pieces = self.pieces.get_mut().unwrap_or_else(PoisonError::into_inner);
+        match std::task::ready!(pieces.poll_next_unpin(context)) {
+            Some(Ok(piece)) => {
+                let length = piece.len() as u64;
+                self.left = self.left.saturating_sub(length);
+                self.progress.handed_over.fetch_add(length, Ordering::Relaxed);
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
+            Some(Err(error)) => {
+                *self.progress.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+                Poll::Ready(Some(Err(error)))
+            }
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Exact, so that HTTP announces it: many deployments refuse chunked bodies.
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+/// Sends it; once, since the body can't be had a second time.
+pub(crate) async fn send(wire: &Wire, call: &Call, token: &SecretString, finish: Finish) -> Result<Response, Error> {
+    let (length, pieces) = finish.into_json();
+    let progress = Arc::new(Progress::default());
+    let body = Upload { pieces: Mutex::new(pieces.boxed()), left: length, progress: Arc::clone(&progress) };
+    let request = wire
+        .request(call, Some(token))?
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(reqwest::Body::wrap(body));
+
+    let mut sending = Box::pin(request.send());
+    let mut before = 0;
+    let failed = loop {
+        // The server parses and stores the whole text before it answers: 4.5.5 takes a quarter of a second per megabyte.
+        let patience =
+            if before >= length { wire.silence + Duration::from_millis(length / 1000) } else { wire.silence };
+        match tokio::time::timeout(patience, &mut sending).await {
+            Ok(Ok(response)) => return Ok(response),
+            Ok(Err(error)) => break Some(error),
+            Err(_) => {
+                let now = progress.handed_over.load(Ordering::Relaxed);
+                if now == before {
+                    break None;
+                }
+                before = now;
+            }
+        }
+    };
+    let request = call.to_string();
+    if let Some(cause) = progress.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        return Err(Error::Source { request, cause });
+    }
+    // As long as the closing brace is still here, there is nothing that the server could have understood.
+    let taken = if progress.handed_over.load(Ordering::Relaxed) < length { Taken::No } else { Taken::Perhaps };
+    Err(match failed {
+        Some(error) => Error::Unreachable { request, cause: causes(&error), taken },
+        None if taken == Taken::No => {
+            Error::Timeout { request, what: "the result did not get any further", after: wire.silence, taken }
+        }
+        None => Error::Timeout {
+            request,
+            what: "the whole result was sent, but no answer came",
+            after: wire.silence,
+            taken,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::TryStreamExt as _;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::encoding::{Payload, encode};
+
+    #[tokio::test]
+    async fn the_text_is_json_of_the_announced_length() {
+        for result in [None, Some(&b""[..]), Some(b"a"), Some(b"ab"), Some(&[0xff; 1000])] {
+            let mut finish = Finish::now(RunStatus::Completed, "line \"1\"\n\0é");
+            finish.finished_at = "2024-05-06T07:08:09Z".parse().unwrap();
+            if let Some(result) = result {
+                finish = finish.result(encode(Payload::from(result.to_vec())));
+            }
+            let (length, pieces) = finish.into_json();
+            let text = pieces.try_collect::<Vec<_>>().await.unwrap().concat();
+            assert_eq!(text.len() as u64, length);
+            let json: Value = serde_json::from_slice(&text).unwrap();
+            assert_eq!(json["status"], "completed");
+            assert_eq!(json["finished_at"], "2024-05-06T07:08:09.000000");
+            assert_eq!(json["log"], "line \"1\"\n\u{fffd}é");
+            match result {
+                None => assert!(json.get("result").is_none()),
+                Some(result) => {
+                    assert_eq!(crate::encoding::decode_text(json["result"].as_str().unwrap()).unwrap(), result)
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! One request, one answer: how a call becomes HTTP, and how everything that isn't a good answer becomes an [`Error`].
+
+use std::{fmt, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use reqwest::{Method, Response, header};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::{Error, ServerUrl, Taken, error::excerpt, retry::retry_after};
+
+/// How much of a refusal is read: enough for its message.
+const REFUSAL_LIMIT: usize = 64 * 1024;
+
+/// The way to one server.
+pub(crate) struct Wire {
+    pub http: reqwest::Client,
+    pub url: ServerUrl,
+    /// How long the server may be silent: before its answer, and in the middle of it. Long, since 4.5.5 does one thing at a time and a login costs it a
+    /// quarter of a second of hashing for each node that it knows (`Node.get_by_api_key` in `server/model/node.py`).
+    pub silence: Duration,
+    /// No answer that is held in memory may be larger.
+    pub limit: u64,
+}
+
+/// What is asked of the server.
+#[derive(Clone)]
+pub(crate) struct Call {
+    pub method: Method,
+    pub path: String,
+    pub query: Vec<(&'static str, String)>,
+    pub json: Option<Bytes>,
+    /// The answer holds a token: nothing of it may be shown.
+    pub secret: bool,
+}
+
+impl Call {
+    pub fn get(path: impl Into<String>) -> Self {
+        Self { method: Method::GET, path: path.into(), query: Vec::new(), json: None, secret: false }
+    }
+
+    pub fn post(path: impl Into<String>) -> Self {
+        Self { method: Method::POST, ..Self::get(path) }
+    }
+
+    pub fn patch(path: impl Into<String>) -> Self {
+        Self { method: Method::PATCH, ..Self::get(path) }
+    }
+
+    pub fn query(mut self, name: &'static str, value: impl fmt::Display) -> Self {
+        self.query.push((name, value.to_string()));
+        self
+    }
+
+    pub fn json(mut self, body: &Value) -> Self {
+        self.json = Some(body.to_string().into());
+        self
+    }
+
+    pub fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.path)?;
+        for (number, (name, value)) in self.query.iter().enumerate() {
+            write!(f, "{}{name}={value}", if number == 0 { '?' } else { '&' })?;
+        }
+        Ok(())
+    }
+}
+
+impl Wire {
+    /// Sends it once; the answer is one of success (2xx), and its body is still to be read.
+    pub async fn send(&self, call: &Call, token: Option<&SecretString>) -> Result<Answer, Error> {
+        let mut request = self.request(call, token)?;
+        if let Some(json) = &call.json {
+            request = request.header(header::CONTENT_TYPE, "application/json").body(json.clone());
+        }
+        let response = match timeout(self.silence, request.send()).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(broken(call, &error)),
+            Err(_) => {
+                return Err(Error::Timeout {
+                    request: call.to_string(),
+                    what: "no answer",
+                    after: self.silence,
+                    taken: Taken::Perhaps,
+                });
+            }
+        };
+        self.accept(call, response).await
+    }
+
+    /// The request without its body.
+    pub fn request(&self, call: &Call, token: Option<&SecretString>) -> Result<reqwest::RequestBuilder, Error> {
+        let mut url = self.url.resource(&call.path);
+        if !call.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(call.query.iter().map(|(name, value)| (name, value)));
+        }
+        let mut request = self.http.request(call.method.clone(), url).header(header::ACCEPT, "application/json");
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, bearer(token)?);
+        }
+        Ok(request)
+    }
+
+    /// Lets answers of success through and turns all others into errors.
+    pub async fn accept(&self, call: &Call, response: Response) -> Result<Answer, Error> {
+        let answer = Answer { call: call.clone(), response, silence: self.silence };
+        if answer.response.status().is_success() { Ok(answer) } else { Err(answer.refusal().await) }
+    }
+}
+
+/// `Bearer …`, marked as a secret so that it is never printed.
+pub(crate) fn bearer(token: &SecretString) -> Result<header::HeaderValue, Error> {
+    let mut value = header::HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
+        .map_err(|_| Error::Setup("the server gave an access token that does not fit into a header".into()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// An answer whose body is still on its way.
+pub(crate) struct Answer {
+    call: Call,
+    response: Response,
+    silence: Duration,
+}
+
+impl Answer {
+    /// The next piece of the body.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        match timeout(self.silence, self.response.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(error)) => Err(broken(&self.call, &error)),
+            Err(_) => Err(Error::Timeout {
+                request: self.call.to_string(),
+                what: "the answer began, but nothing more came",
+                after: self.silence,
+                taken: Taken::Perhaps,
+            }),
+        }
+    }
+
+    /// The whole body, through a filter that may leave parts out.
+    pub async fn filtered(&mut self, limit: u64, mut filter: impl FnMut(&[u8], &mut BytesMut)) -> Result<Bytes, Error> {
+        let mut body = BytesMut::new();
+        while let Some(chunk) = self.chunk().await? {
+            filter(&chunk, &mut body);
+            if body.len() as u64 > limit {
+                return Err(Error::TooLarge { request: self.call.to_string(), limit });
+            }
+        }
+        Ok(body.freeze())
+    }
+
+    /// The whole body as JSON.
+    pub async fn json<T: DeserializeOwned>(mut self, limit: u64) -> Result<T, Error> {
+        let body = self.filtered(limit, |chunk, body| body.extend_from_slice(chunk)).await?;
+        self.parse(&body)
+    }
+
+    /// JSON that was read from this answer.
+    pub fn parse<'a, T: Deserialize<'a>>(&self, body: &'a [u8]) -> Result<T, Error> {
+        serde_json::from_slice(body).map_err(|error| self.unreadable(body, error))
+    }
+
+    /// The error for an answer that doesn't make sense.
+    pub fn unreadable(&self, body: &[u8], problem: impl fmt::Display) -> Error {
+        let kind = self
+            .response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok())
+            .unwrap_or("no content type");
+        Error::Unreadable {
+            request: self.call.to_string(),
+            problem: format!("{problem} (status {}, {kind})", self.response.status().as_u16()),
+            excerpt: if self.call.secret { "(not shown, since it may hold a token)".into() } else { excerpt(body) },
+        }
+    }
+
+    /// Why the server said no. Its messages are `{"msg": …, "errors": …}`; a proxy's are HTML.
+    async fn refusal(mut self) -> Error {
+        let mut body = BytesMut::new();
+        // What can be read of it is enough.
+        while let Ok(Some(chunk)) = self.chunk().await {
+            body.extend_from_slice(&chunk);
+            if body.len() > REFUSAL_LIMIT {
+                break;
+            }
+        }
+        let said = serde_json::from_slice::<Value>(&body).ok();
+        let text = |name: &str| said.as_ref().and_then(|said| said.get(name)).filter(|value| !value.is_null());
+        let mut message = match text("msg").or_else(|| text("message")) {
+            Some(Value::String(message)) => excerpt(message.as_bytes()),
+            Some(message) => excerpt(message.to_string().as_bytes()),
+            None => excerpt(&body),
+        };
+        if let Some(errors) = text("errors") {
+            message.push_str(&format!(" {}", excerpt(errors.to_string().as_bytes())));
+        }
+        let status = self.response.status().as_u16();
+        let request = self.call.to_string();
+        if status == 400 && self.call.method == Method::PATCH && message.contains("already finished") {
+            return Error::FinishedRun { request, message };
+        }
+        if let Some(advice) = advice(status, said.is_some(), self.response.headers()) {
+            message.push_str(&format!(". {advice}"));
+        }
+        Error::Refused { request, status, message, retry_after: retry_after(self.response.headers()) }
+    }
+}
+
+/// What a person should do about a refusal, where it isn't the server's own words that say it.
+fn advice(status: u16, is_json: bool, headers: &header::HeaderMap) -> Option<String> {
+    match status {
+        300..400 => {
+            let location = headers.get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("nowhere");
+            Some(format!(
+                "Redirects are not followed; it points to {}: use that address in server_url",
+                excerpt(location.as_bytes())
+            ))
+        }
+        404 if !is_json => Some("Is this really a vantage6 server? Check server_url, port and api_path".into()),
+        413 => {
+            Some("Something in front of the server limits the size of requests (nginx: client_max_body_size)".into())
+        }
+        _ => None,
+    }
+}
+
+/// A connection that did not come about or broke.
+pub(crate) fn broken(call: &Call, error: &reqwest::Error) -> Error {
+    let taken = if error.is_connect() || error.is_builder() { Taken::No } else { Taken::Perhaps };
+    Error::Unreachable { request: call.to_string(), cause: causes(error), taken }
+}
+
+/// All the reasons, the outermost first: reqwest's own text only says that something failed. Without the address: it is known, and may be long.
+pub(crate) fn causes(error: &reqwest::Error) -> String {
+    let mut reasons: Vec<String> = Vec::new();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !reasons.iter().any(|known| known.contains(&text)) {
+            reasons.push(text);
+        }
+        next = cause.source();
+    }
+    if reasons.is_empty() { excerpt(error.to_string().as_bytes()) } else { excerpt(reasons.join(": ").as_bytes()) }
+}

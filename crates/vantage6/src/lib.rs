@@ -1,0 +1,52 @@
+//! A client for the vantage6 4.x server, as a *node* uses it.
+//!
+//! ```text
+//!   POST token/node ──▶ Session (token, refreshed ahead of time) ──┐
+//!                                                                  ▼
+//!   Client ── open_runs, input, start_run, container_token, finish_run … (REST)
+//!   Live   ── new_task, kill_containers, sync …                          (Socket.IO)
+//! ```
+//!
+//! [`Client`] talks REST: it logs in with the node's API key, keeps the access token fresh, repeats what may be repeated, and turns
+//! answers into types. [`live`] listens on Socket.IO and turns events into types. Nothing here knows what a run is executed on.
+//!
+//! Two rules shape the interface:
+//! - **Nothing large is ever held.** A run's input comes as a stream ([`Client::input`]), a result goes as a stream
+//!   ([`Client::finish_run`]), and lists of runs leave the inputs out while the answer is still arriving.
+//! - **Callers decide by type.** An [`Error`] says what was tried, what came back and what to do; and it answers the questions that
+//!   lead to a next step: [`Error::is_transient`], [`Error::is_finished_run`], [`Error::taken`].
+//!
+//! Protocol facts are taken from the sources of vantage6 4.5.5 and 4.15.2; doc comments name the file, relative to the Python package
+//! `vantage6` (e.g. `server/resource/run.py`).
+#![forbid(unsafe_code)]
+
+mod auth;
+mod client;
+mod cut;
+pub mod encoding;
+mod error;
+mod events;
+mod finish;
+mod http;
+mod ids;
+pub mod live;
+mod pages;
+mod resources;
+mod retry;
+mod status;
+mod time;
+mod token;
+mod url;
+
+pub use client::{AccessToken, Client, ClientBuilder, InputText, OpenRuns};
+pub use error::{Error, Taken};
+pub use events::{
+    AlgorithmLog, DatabaseInfo, Incoming, Kill, KillContainers, NodeInfo, NodeStatus, Outgoing, StatusChange,
+};
+pub use finish::Finish;
+pub use ids::{CollaborationId, JobId, NodeId, OrganizationId, RunId, StudyId, TaskId, UserId};
+pub use resources::{Collaboration, Input, Node, Organization, Run, Task, TaskDatabase};
+pub use retry::Backoff;
+pub use status::RunStatus;
+pub use time::{now, to_server};
+pub use url::{ServerUrl, ServerUrlError};

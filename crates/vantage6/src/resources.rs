@@ -1,0 +1,228 @@
+//! What the server describes, as far as a node needs it.
+//!
+//! Reading is generous: fields that are missing or new don't matter, and a related object may be a number, `{"id": …}` with or without more, or null
+//! (`server/resource/common/output_schema.py`; it differs between 4.5 and 4.15, and with `include`).
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, de};
+
+use crate::{CollaborationId, Error, JobId, NodeId, OrganizationId, RunId, RunStatus, StudyId, TaskId, UserId, time};
+
+/// This node, as the server knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Node {
+    /// Its number.
+    pub id: NodeId,
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// The collaboration that it works for.
+    #[serde(deserialize_with = "reference")]
+    pub collaboration: CollaborationId,
+    /// The organization that it belongs to.
+    #[serde(deserialize_with = "reference")]
+    pub organization: OrganizationId,
+    /// `online` or `offline`, as the server believes.
+    #[serde(default)]
+    pub status: Option<String>,
+}
+
+/// A collaboration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Collaboration {
+    /// Its number.
+    pub id: CollaborationId,
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// Whether inputs and results are encrypted end to end.
+    #[serde(deserialize_with = "truth")]
+    pub encrypted: bool,
+    /// Who takes part.
+    #[serde(default, deserialize_with = "included")]
+    pub organizations: Vec<Organization>,
+}
+
+/// An organization.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Organization {
+    /// Its number.
+    pub id: OrganizationId,
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// Base64 of the PEM of its public key; none until somebody has put one there.
+    #[serde(default, deserialize_with = "text")]
+    pub public_key: Option<String>,
+}
+
+/// One task at one organization.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Run {
+    /// Its number.
+    pub id: RunId,
+    /// How far it is.
+    pub status: RunStatus,
+    /// Its input, if it was asked for and is not longer than asked for. [`crate::Client::input`] gives it in any size.
+    #[serde(default)]
+    pub input: Option<Input>,
+    /// What to do.
+    pub task: Task,
+    /// Who is to do it.
+    #[serde(deserialize_with = "reference")]
+    pub organization: OrganizationId,
+    /// When the server gave it to the node.
+    #[serde(default, deserialize_with = "time::optional")]
+    pub assigned_at: Option<Timestamp>,
+    /// When the node began.
+    #[serde(default, deserialize_with = "time::optional")]
+    pub started_at: Option<Timestamp>,
+    /// When it ended; then it takes no more changes.
+    #[serde(default, deserialize_with = "time::optional")]
+    pub finished_at: Option<Timestamp>,
+    /// What the node has reported of the algorithm's output.
+    #[serde(default)]
+    pub log: Option<String>,
+    /// Input and result are not here but in the server's blob store, under the UUID that is in their place (since 4.10 or so; `server/resource/blobstream.py` of 4.15).
+    #[serde(default)]
+    pub blob_storage_used: Option<bool>,
+}
+
+/// What a task asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Task {
+    /// Its number.
+    pub id: TaskId,
+    /// Its name; free text of the researcher.
+    #[serde(default, deserialize_with = "text")]
+    pub name: Option<String>,
+    /// The image of the algorithm.
+    pub image: String,
+    /// Shared with its subtasks and parent.
+    pub job_id: JobId,
+    /// The task whose algorithm created this one.
+    #[serde(default, deserialize_with = "optional_reference")]
+    pub parent: Option<TaskId>,
+    /// Where the result goes, and whose key it is encrypted for.
+    #[serde(deserialize_with = "reference")]
+    pub init_org: OrganizationId,
+    /// Who asked.
+    #[serde(default, deserialize_with = "optional_reference")]
+    pub init_user: Option<UserId>,
+    /// Where.
+    #[serde(deserialize_with = "reference")]
+    pub collaboration: CollaborationId,
+    /// In which study, if in one.
+    #[serde(default, deserialize_with = "optional_reference")]
+    pub study: Option<StudyId>,
+    /// The algorithm store that it was created from (4.6 and later).
+    #[serde(default, deserialize_with = "optional_reference")]
+    pub algorithm_store: Option<u64>,
+    /// The databases that it wants, in the order that the algorithm expects them.
+    #[serde(default, deserialize_with = "databases")]
+    pub databases: Vec<TaskDatabase>,
+}
+
+/// A database that a task wants.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct TaskDatabase {
+    /// Its label in the node's configuration.
+    pub label: String,
+    /// `query`, `sheet_name`, `preprocessing`…: JSON text of an object, as the server keeps it (`server/model/task_database.py`).
+    #[serde(default, deserialize_with = "json_text")]
+    pub parameters: Option<String>,
+}
+
+/// A run's input, still encoded. May hold data of people, so it is never printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Input(pub String);
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{} characters]", self.0.len())
+    }
+}
+
+impl Run {
+    /// Reads one run. When it can't be understood, the error says at least which one it is.
+    pub(crate) fn parse(json: &str) -> Result<Self, Error> {
+        serde_json::from_str(json).map_err(|error| {
+            #[derive(Deserialize)]
+            struct OnlyId {
+                id: RunId,
+            }
+            Error::BrokenRun {
+                id: serde_json::from_str::<OnlyId>(json).ok().map(|only| only.id),
+                problem: error.to_string(),
+            }
+        })
+    }
+}
+
+/// A related object in any of its shapes.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Reference {
+    Number(u64),
+    Object { id: u64 },
+}
+
+impl Reference {
+    fn id(&self) -> u64 {
+        match self {
+            Self::Number(id) | Self::Object { id } => *id,
+        }
+    }
+}
+
+fn optional_reference<'de, D: Deserializer<'de>, T: From<u64>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(Option::<Reference>::deserialize(deserializer)?.map(|reference| reference.id().into()))
+}
+
+fn reference<'de, D: Deserializer<'de>, T: From<u64>>(deserializer: D) -> Result<T, D::Error> {
+    optional_reference(deserializer)?.ok_or_else(|| de::Error::custom("a related object is null"))
+}
+
+/// Empty text and null both mean that there is none.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty()))
+}
+
+/// `encrypted` is a boolean in the answers, but the regular node compares it with 1 and users set it as a number.
+fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    match serde_json::Value::deserialize(deserializer)? {
+        serde_json::Value::Bool(truth) => Ok(truth),
+        serde_json::Value::Number(number) => Ok(number.as_f64() != Some(0.0)),
+        other => Err(de::Error::custom(format!("{other} is neither true nor false"))),
+    }
+}
+
+/// Related objects that were asked for; without `include` there is a link (text) in their place.
+fn included<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Organization>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Shape {
+        List(Vec<Organization>),
+        Link(de::IgnoredAny),
+    }
+    match Option::<Shape>::deserialize(deserializer)? {
+        Some(Shape::List(organizations)) => Ok(organizations),
+        Some(Shape::Link(_)) | None => Ok(Vec::new()),
+    }
+}
+
+fn databases<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TaskDatabase>, D::Error> {
+    Ok(Option::<Vec<TaskDatabase>>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// JSON as text, or the JSON itself.
+fn json_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(match serde_json::Value::deserialize(deserializer)? {
+        serde_json::Value::Null => None,
+        serde_json::Value::String(text) => Some(text).filter(|text| !text.is_empty()),
+        other => Some(other.to_string()),
+    })
+}

@@ -1,0 +1,143 @@
+//! Access tokens: what they say about themselves, and for how long they are good.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use crate::NodeId;
+
+/// What the server answers to `POST token/node` and `POST token/refresh` (`_get_token_dict` in `server/resource/token.py`).
+#[derive(Deserialize)]
+pub(crate) struct TokenAnswer {
+    pub access_token: SecretString,
+    #[serde(default)]
+    pub refresh_token: Option<SecretString>,
+    #[serde(default)]
+    node_url: Option<String>,
+}
+
+/// The claims that matter here. The signature is not checked: it is the server's matter, and only the server's answers come here.
+#[derive(Deserialize, Default)]
+struct Claims {
+    #[serde(default)]
+    sub: serde_json::Value,
+    exp: Option<f64>,
+    iat: Option<f64>,
+}
+
+fn claims(token: &SecretString) -> Option<Claims> {
+    let payload = token.expose_secret().split('.').nth(1)?;
+    let json = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
+    serde_json::from_slice(&json).ok()
+}
+
+/// A token and when it was got, by the clock of this machine that no one can set. When it ends is taken from its lifetime, not from its date: so it doesn't matter
+/// whether this machine's date is right.
+pub(crate) struct Timed {
+    pub token: SecretString,
+    pub since: Instant,
+    lifetime: Option<Duration>,
+}
+
+impl Timed {
+    /// `since`: when it was asked for, a moment before the server made it.
+    pub fn new(token: SecretString, since: Instant) -> Self {
+        let lifetime = claims(&token)
+            .and_then(|claims| Some(claims.exp? - claims.iat?))
+            .filter(|seconds| seconds.is_finite() && *seconds >= 0.0)
+            .map(|seconds| Duration::from_secs_f64(seconds.min(1e9)));
+        Self { token, since, lifetime }
+    }
+
+    /// Whether it will be good for a while: long enough for the request that is about to begin. The regular node refreshes 10 minutes before the end
+    /// (`common/globals.py`); a server can give tokens as short as 30 minutes (`MIN_TOKEN_VALIDITY_SECONDS` in `server/globals.py`), of which a quarter is less.
+    pub fn is_fresh(&self) -> bool {
+        self.lifetime
+            .is_none_or(|lifetime| self.since.elapsed() + (lifetime / 4).min(Duration::from_secs(600)) < lifetime)
+    }
+
+    /// Whether it is good at all, as far as one can know.
+    pub fn is_alive(&self) -> bool {
+        self.lifetime.is_none_or(|lifetime| self.since.elapsed() < lifetime)
+    }
+}
+
+/// What a login gave.
+pub(crate) struct Session {
+    pub access: Timed,
+    pub refresh: Option<Timed>,
+    pub node: Option<NodeId>,
+}
+
+impl Session {
+    pub fn new(answer: TokenAnswer, since: Instant) -> Self {
+        let node = node_of(&answer);
+        Self {
+            access: Timed::new(answer.access_token, since),
+            refresh: answer.refresh_token.map(|token| Timed::new(token, since)),
+            node,
+        }
+    }
+}
+
+/// The node's number: `sub` of the token (a number; a text in newer JWT libraries), else the end of `node_url`.
+fn node_of(answer: &TokenAnswer) -> Option<NodeId> {
+    let of_token = claims(&answer.access_token).and_then(|claims| match claims.sub {
+        serde_json::Value::Number(number) => number.as_u64(),
+        serde_json::Value::String(text) => text.parse().ok(),
+        _ => None,
+    });
+    of_token.or_else(|| answer.node_url.as_deref()?.rsplit('/').next()?.parse().ok()).map(NodeId)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jwt(claims: &str) -> SecretString {
+        let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+        format!("{}.{}.{}", encode(r#"{"alg":"HS256"}"#), encode(claims), "c2ln").into()
+    }
+
+    #[test]
+    fn the_node_is_known_from_either_place() {
+        for (claims, node_url, node) in [
+            (r#"{"sub": 7}"#, None, Some(7)),
+            (r#"{"sub": "7"}"#, Some("/api/node/8"), Some(7)),
+            (r#"{"sub": {"client_type": "container"}}"#, Some("/api/node/8"), Some(8)),
+            ("not json", Some("/api/node/8"), Some(8)),
+            ("not json", Some("/api/node/"), None),
+            ("{}", None, None),
+        ] {
+            let answer =
+                TokenAnswer { access_token: jwt(claims), refresh_token: None, node_url: node_url.map(str::to_owned) };
+            assert_eq!(node_of(&answer), node.map(NodeId), "{claims} {node_url:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn freshness_follows_the_lifetime_whatever_the_date() {
+        // Issued in 1970, as seen from here: a server whose clock is wrong.
+        for (lifetime, fresh_for) in [(21_600, 21_000), (1_800, 1_350), (8, 6)] {
+            let token = Timed::new(jwt(&format!(r#"{{"iat": 100, "exp": {}}}"#, 100 + lifetime)), Instant::now());
+            tokio::time::advance(Duration::from_secs(fresh_for) - Duration::from_millis(500)).await;
+            assert!(token.is_fresh());
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert!(!token.is_fresh() && token.is_alive());
+            tokio::time::advance(Duration::from_secs(lifetime - fresh_for)).await;
+            assert!(!token.is_alive());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_says_nothing_is_good_until_the_server_refuses_it() {
+        for token in ["", "a.b", "a.!.c", "a.e30.c"] {
+            let token = Timed::new(token.to_owned().into(), Instant::now());
+            tokio::time::advance(Duration::from_secs(1_000_000)).await;
+            assert!(token.is_fresh() && token.is_alive());
+        }
+    }
+}
