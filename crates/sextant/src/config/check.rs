@@ -9,8 +9,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use super::look::look;
 use super::{
-    Config, ConfigError, Database, DatabaseVolume, KubernetesConfig, LocalConfig, Policies,
-    RuntimeConfig, Tmp,
+    Config, ConfigError, Database, DatabaseVolume, KubernetesConfig, LocalConfig, Policies, RuntimeConfig, Tmp,
 };
 
 /// What there is to say about a configuration; printed with `Display`.
@@ -44,19 +43,12 @@ pub fn check(path: &Path) -> CheckReport {
         Ok(config) => tell(&mut text, path, config),
         Err(error) => refuse(&mut text, path, error),
     };
-    CheckReport {
-        text,
-        ok: result.is_ok(),
-    }
+    CheckReport { text, ok: result.is_ok() }
 }
 
 fn refuse(out: &mut String, path: &Path, error: &ConfigError) -> fmt::Result {
     let count = error.problems.len();
-    let mistakes = if count == 1 {
-        "1 mistake".to_owned()
-    } else {
-        format!("{count} mistakes")
-    };
+    let mistakes = if count == 1 { "1 mistake".to_owned() } else { format!("{count} mistakes") };
     writeln!(out, "{} can't be used: {mistakes}.\n", path.display())?;
     for problem in &error.problems {
         writeln!(out, "error: {problem}")?;
@@ -71,21 +63,9 @@ fn tell(out: &mut String, path: &Path, config: &Config) -> fmt::Result {
     writeln!(out, "{} can be used. It says:\n", path.display())?;
     line(out, "server", &config.api_url())?;
     if let Some(path) = &config.ca_certificates {
-        line(
-            out,
-            "",
-            &format!("trusted by the certificates in {}", path.display()),
-        )?;
+        line(out, "", &format!("trusted by the certificates in {}", path.display()))?;
     }
-    line(
-        out,
-        "encryption",
-        if config.encryption.enabled {
-            "on"
-        } else {
-            "off"
-        },
-    )?;
+    line(out, "encryption", if config.encryption.enabled { "on" } else { "off" })?;
     match &config.runtime {
         RuntimeConfig::Kubernetes(kubernetes) => tell_kubernetes(out, config, kubernetes)?,
         RuntimeConfig::Local(local) => tell_local(out, local)?,
@@ -93,43 +73,17 @@ fn tell(out: &mut String, path: &Path, config: &Config) -> fmt::Result {
     tell_databases(out, config)?;
     tell_policies(out, &config.policies)?;
     let shared = |yes| {
-        if yes {
-            "shared with the server"
-        } else {
-            "kept from the server"
-        }
+        if yes { "shared with the server" } else { "kept from the server" }
     };
-    line(
-        out,
-        "settings",
-        &format!(
-            "policies and database labels are {}",
-            shared(config.share_config)
-        ),
-    )?;
-    line(
-        out,
-        "logs",
-        &format!(
-            "algorithms' logs are {}",
-            shared(config.share_algorithm_logs)
-        ),
-    )?;
-    let registries: Vec<&str> = config
-        .docker_registries
-        .iter()
-        .map(|one| one.registry.as_str())
-        .collect();
+    line(out, "settings", &format!("policies and database labels are {}", shared(config.share_config)))?;
+    line(out, "logs", &format!("algorithms' logs are {}", shared(config.share_algorithm_logs)))?;
+    let registries: Vec<&str> = config.docker_registries.iter().map(|one| one.registry.as_str()).collect();
     if !registries.is_empty() {
         line(out, "registries", &registries.join(", "))?;
     }
     let variables: Vec<&str> = config.algorithm_env.keys().map(String::as_str).collect();
     if !variables.is_empty() {
-        line(
-            out,
-            "environment",
-            &format!("every algorithm also gets {}", variables.join(", ")),
-        )?;
+        line(out, "environment", &format!("every algorithm also gets {}", variables.join(", ")))?;
     }
     if !config.warnings.is_empty() {
         out.push('\n');
@@ -145,91 +99,41 @@ fn line(out: &mut String, subject: &str, text: &str) -> fmt::Result {
     writeln!(out, "  {subject:<12} {text}")
 }
 
-fn tell_kubernetes(
-    out: &mut String,
-    config: &Config,
-    kubernetes: &KubernetesConfig,
-) -> fmt::Result {
+fn tell_kubernetes(out: &mut String, config: &Config, kubernetes: &KubernetesConfig) -> fmt::Result {
     let cluster = match (&kubernetes.kubeconfig, &kubernetes.context) {
         (Some(path), Some(context)) => format!("context {context} of {}", path.display()),
         (Some(path), None) => format!("the current context of {}", path.display()),
         (None, Some(context)) => format!("context {context} of the usual kubeconfig"),
         (None, None) => "the one that Sextant runs in, or the usual kubeconfig's".to_owned(),
     };
-    line(
-        out,
-        "runtime",
-        &format!(
-            "Kubernetes, namespace {}; cluster: {cluster}",
-            kubernetes.namespace
-        ),
-    )?;
-    line(
-        out,
-        "image",
-        &format!("{} (receive and return)", kubernetes.image),
-    )?;
+    line(out, "runtime", &format!("Kubernetes, namespace {}; cluster: {cluster}", kubernetes.namespace))?;
+    line(out, "image", &format!("{} (receive and return)", kubernetes.image))?;
     let port = &kubernetes.data_port;
-    let told = port
-        .address
-        .as_deref()
-        .unwrap_or("an address that the node finds out by itself");
-    line(
-        out,
-        "data port",
-        &format!("listens at {}; pods are told {told}", port.listen),
-    )?;
+    let told = port.address.as_deref().unwrap_or("an address that the node finds out by itself");
+    line(out, "data port", &format!("listens at {}; pods are told {told}", port.listen))?;
     let tmp = match config.tmp() {
         Tmp::Volume(volume) => format!("a volume ({}), shared by the runs of a job", volume.kind()),
         Tmp::HostPath(path) => {
-            format!(
-                "a folder in {} of the pod's machine, shared by the runs of a job on that machine",
-                path.display()
-            )
+            format!("a folder in {} of the pod's machine, shared by the runs of a job on that machine", path.display())
         }
         Tmp::Private => "an emptyDir for each run, not shared".to_owned(),
     };
     line(out, "/mnt/tmp", &tmp)?;
     line(out, "limits", &resources(&kubernetes.resources))?;
-    let most = kubernetes
-        .max_concurrent_runs
-        .map_or("no limit".to_owned(), |most| most.to_string());
-    line(
-        out,
-        "",
-        &format!(
-            "runs at once: {most}; longest run: {}",
-            time(kubernetes.deadline)
-        ),
-    )?;
-    let (pending, pull) = (
-        time(kubernetes.pending_timeout),
-        time(kubernetes.image_pull_timeout),
-    );
-    line(
-        out,
-        "",
-        &format!("longest wait for a machine: {pending}; for an image: {pull}"),
-    )?;
-    line(
-        out,
-        "",
-        &format!("finished Jobs stay for {}", time(kubernetes.keep_finished)),
-    )
+    let most = kubernetes.max_concurrent_runs.map_or("no limit".to_owned(), |most| most.to_string());
+    line(out, "", &format!("runs at once: {most}; longest run: {}", time(kubernetes.deadline)))?;
+    let (pending, pull) = (time(kubernetes.pending_timeout), time(kubernetes.image_pull_timeout));
+    line(out, "", &format!("longest wait for a machine: {pending}; for an image: {pull}"))?;
+    line(out, "", &format!("finished Jobs stay for {}", time(kubernetes.keep_finished)))
 }
 
 fn resources(resources: &ResourceRequirements) -> String {
     let side = |side: Option<&std::collections::BTreeMap<_, _>>| {
-        let of = |(name, quantity): (
-            &String,
-            &k8s_openapi::apimachinery::pkg::api::resource::Quantity,
-        )| format!("{name} {}", quantity.0);
+        let of = |(name, quantity): (&String, &k8s_openapi::apimachinery::pkg::api::resource::Quantity)| {
+            format!("{name} {}", quantity.0)
+        };
         let all: Vec<String> = side.into_iter().flatten().map(of).collect();
-        if all.is_empty() {
-            "nothing".to_owned()
-        } else {
-            all.join(", ")
-        }
+        if all.is_empty() { "nothing".to_owned() } else { all.join(", ") }
     };
     format!(
         "an algorithm is sure of {}; gets at most {}",
@@ -250,25 +154,12 @@ fn time(time: Duration) -> String {
 }
 
 fn tell_local(out: &mut String, local: &LocalConfig) -> fmt::Result {
-    line(
-        out,
-        "runtime",
-        "local: algorithms run as processes on this machine, not contained in any way",
-    )?;
+    line(out, "runtime", "local: algorithms run as processes on this machine, not contained in any way")?;
     for (image, algorithm) in &local.algorithms {
         line(out, "", &format!("{image} is {:?}", algorithm.command))?;
     }
-    let most = local
-        .max_concurrent_runs
-        .map_or("no limit".to_owned(), |most| most.to_string());
-    line(
-        out,
-        "limits",
-        &format!(
-            "runs at once: {most}; longest run: {}",
-            time(local.deadline)
-        ),
-    )
+    let most = local.max_concurrent_runs.map_or("no limit".to_owned(), |most| most.to_string());
+    line(out, "limits", &format!("runs at once: {most}; longest run: {}", time(local.deadline)))
 }
 
 fn tell_databases(out: &mut String, config: &Config) -> fmt::Result {
@@ -276,15 +167,8 @@ fn tell_databases(out: &mut String, config: &Config) -> fmt::Result {
         return line(out, "databases", "none");
     }
     for (index, database) in config.databases.iter().enumerate() {
-        let volume = config
-            .kubernetes()
-            .and_then(|kubernetes| kubernetes.databases.get(&database.label));
-        let what = format!(
-            "{} ({}): {}",
-            database.label,
-            database.kind,
-            way(config, database, volume)
-        );
+        let volume = config.kubernetes().and_then(|kubernetes| kubernetes.databases.get(&database.label));
+        let what = format!("{} ({}): {}", database.label, database.kind, way(config, database, volume));
         line(out, if index == 0 { "databases" } else { "" }, &what)?;
         if volume.is_none() && database.is_file() {
             for sight in look(config, Path::new(&database.uri)) {
@@ -300,10 +184,7 @@ fn way(config: &Config, database: &Database, volume: Option<&DatabaseVolume>) ->
     let uri = database.uri_to_show();
     match (volume, config.kubernetes()) {
         (Some(volume), _) => {
-            let part = volume
-                .path
-                .as_ref()
-                .map_or("all".to_owned(), |path| path.clone());
+            let part = volume.path.as_ref().map_or("all".to_owned(), |path| path.clone());
             format!("{part} of a volume ({}), read-only", volume.source.kind())
         }
         (None, _) if !database.is_file() => uri,
@@ -314,11 +195,7 @@ fn way(config: &Config, database: &Database, volume: Option<&DatabaseVolume>) ->
 
 fn tell_policies(out: &mut String, policies: &Policies) -> fmt::Result {
     if policies.allowed_algorithms.is_empty() {
-        line(
-            out,
-            "POLICIES",
-            "ALL ALGORITHMS ARE ALLOWED TO RUN: no policies on algorithms have been set!",
-        )?;
+        line(out, "POLICIES", "ALL ALGORITHMS ARE ALLOWED TO RUN: no policies on algorithms have been set!")?;
     } else {
         line(out, "policies", "only these algorithms may run:")?;
     }
@@ -329,38 +206,15 @@ fn tell_policies(out: &mut String, policies: &Policies) -> fmt::Result {
         };
         line(out, "", &format!("  {how}: {}", algorithm.as_str()))?;
     }
-    let basics = if policies.allow_basics_algorithm {
-        "may"
-    } else {
-        "may not"
-    };
-    line(
-        out,
-        "",
-        &format!("vantage6's basics algorithm {basics} run"),
-    )?;
-    let users: Vec<String> = policies
-        .allowed_users
-        .iter()
-        .map(|id| format!("user {id}"))
-        .collect();
-    let organizations: Vec<String> = policies
-        .allowed_organizations
-        .iter()
-        .map(|one| format!("organization {one}"))
-        .collect();
+    let basics = if policies.allow_basics_algorithm { "may" } else { "may not" };
+    line(out, "", &format!("vantage6's basics algorithm {basics} run"))?;
+    let users: Vec<String> = policies.allowed_users.iter().map(|id| format!("user {id}")).collect();
+    let organizations: Vec<String> =
+        policies.allowed_organizations.iter().map(|one| format!("organization {one}")).collect();
     let who = [users, organizations].concat();
     if who.is_empty() {
-        line(
-            out,
-            "",
-            "tasks may come from every user of the collaboration",
-        )
+        line(out, "", "tasks may come from every user of the collaboration")
     } else {
-        line(
-            out,
-            "",
-            &format!("tasks may only come from {}", who.join(", ")),
-        )
+        line(out, "", &format!("tasks may only come from {}", who.join(", ")))
     }
 }

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::Surroundings;
-use super::kubernetes::DatabaseVolume;
-use super::model::{Database, DatabaseType, RuntimeConfig};
+use super::database::{Database, DatabaseType};
+use super::kubernetes::{DatabaseVolume, database_volumes};
+use super::model::RuntimeConfig;
 use super::names;
 use super::problem::Position;
 use super::reader::{Field, Section, Unknown};
+use super::tree::{Node, Value};
 
 const LIST: &str = "a list of databases, each with `label`, `uri` and `type`";
 const URI: &str = "where the data is: a path or an address";
@@ -21,13 +23,12 @@ pub(super) fn read(
     let Some(field) = file.get("databases") else {
         return Some(Vec::new());
     };
-    if let super::tree::Value::Map(entries) = &field.node.value {
+    if let Value::Map(entries) = &field.node.value {
         // The layout of vantage6 before 3.0, which the regular node's schema still lets through but its code can't use.
         if let Some(first) = entries.first() {
             let label = names::shown(&first.key);
-            let advice = format!(
-                "Write `- label: {label}` with `uri` and `type` below it, and likewise for the others."
-            );
+            let advice =
+                format!("Write `- label: {label}` with `uri` and `type` below it, and likewise for the others.");
             field.wrong(LIST, &advice);
             return None;
         }
@@ -35,23 +36,33 @@ pub(super) fn read(
     }
     let items = field.list(LIST)?;
     let mut seen: Vec<(String, Position)> = Vec::new();
-    let databases: Vec<Option<Database>> = items
-        .iter()
-        .map(|item| database(item, &mut seen, runtime, around))
-        .collect();
+    let databases: Vec<Option<Database>> =
+        items.iter().map(|item| database(file, item, &mut seen, runtime, around)).collect();
     databases.into_iter().collect()
 }
 
+/// All labels that the file has, right or wrong.
+pub(super) fn labels<'a>(file: &Section<'a>) -> Vec<&'a str> {
+    let items = match file.get("databases").map(|field| &field.node.value) {
+        Some(Value::List(items)) => items.as_slice(),
+        _ => &[],
+    };
+    let label = |item: &'a Node| match &item.value {
+        Value::Map(entries) => entries.iter().find(|entry| entry.key == "label")?.value.secret(),
+        _ => None,
+    };
+    items.iter().filter_map(label).collect()
+}
+
 fn database(
+    file: &Section<'_>,
     item: &Field<'_>,
     seen: &mut Vec<(String, Position)>,
     runtime: Option<&RuntimeConfig>,
     around: &Surroundings<'_>,
 ) -> Option<Database> {
     let section = item.section("a database with `label`, `uri` and `type`")?;
-    let label = section
-        .require("label", "the name that tasks ask for")
-        .and_then(|field| label(&field, seen));
+    let label = section.require("label", "the name that tasks ask for").and_then(|field| label(&field, seen));
     let kind = section
         .require("type", &format!("one of {}", kinds()))
         .and_then(|field| field.choice(&DatabaseType::ALL, DatabaseType::as_str));
@@ -59,25 +70,18 @@ fn database(
         Some(RuntimeConfig::Kubernetes(kubernetes)) => Some(kubernetes),
         _ => None,
     };
-    let volume = label
-        .as_ref()
-        .and_then(|label| kubernetes?.databases.get(label));
+    let volume = label.as_ref().and_then(|label| kubernetes?.databases.get(label));
     let uri = match (section.get("uri"), volume) {
         (Some(field), _) => uri(&field),
         (None, Some(volume)) => volume.path.clone().or_else(|| label.clone()),
+        // Its volume is wrong, which has been noted.
+        (None, None) if has_volume(file, label.as_deref()) => None,
         (None, None) => section.require("uri", URI).and_then(|field| uri(&field)),
     };
-    let env = section
-        .get("env")
-        .map_or_else(BTreeMap::new, |field| parameters(&field));
+    let env = section.get("env").map_or_else(BTreeMap::new, |field| parameters(&field));
     mount_mode(&section);
     section.finish(Unknown::Warn);
-    let mut database = Database {
-        label: label?,
-        uri: uri?,
-        kind: kind?,
-        env,
-    };
+    let mut database = Database { label: label?, uri: uri?, kind: kind?, env };
     if database.kind == DatabaseType::Folder {
         folder(&database, item)?;
     }
@@ -93,12 +97,13 @@ fn database(
     Some(database)
 }
 
+fn has_volume(file: &Section<'_>, label: Option<&str>) -> bool {
+    database_volumes(file).iter().any(|(of, _)| Some(*of) == label)
+}
+
 /// A file is a part of a volume, so its path must be told.
 fn in_volume(database: &Database, volume: &DatabaseVolume, item: &Field<'_>) -> Option<()> {
-    let is_file = matches!(
-        database.kind,
-        DatabaseType::Csv | DatabaseType::Parquet | DatabaseType::Excel
-    );
+    let is_file = matches!(database.kind, DatabaseType::Csv | DatabaseType::Parquet | DatabaseType::Excel);
     if !is_file || volume.path.is_some() {
         return Some(());
     }
@@ -121,18 +126,12 @@ fn label(field: &Field<'_>, seen: &mut Vec<(String, Position)>) -> Option<String
     let expected = "a name of letters, digits and underscores that does not begin with a digit";
     let label = field.word(expected)?;
     if !names::is_identifier(label) {
-        field.wrong(
-            expected,
-            "It becomes part of the names of environment variables.",
-        );
+        field.wrong(expected, "It becomes part of the names of environment variables.");
         return None;
     }
     let upper = label.to_uppercase();
     if let Some((_, first)) = seen.iter().find(|(other, _)| *other == upper) {
-        let advice = format!(
-            "The other is in line {}; small and capital letters count as the same.",
-            first.line
-        );
+        let advice = format!("The other is in line {}; small and capital letters count as the same.", first.line);
         field.wrong("a label that no other database has", &advice);
         return None;
     }
@@ -141,11 +140,7 @@ fn label(field: &Field<'_>, seen: &mut Vec<(String, Position)>) -> Option<String
 }
 
 fn uri(field: &Field<'_>) -> Option<String> {
-    let uri = field
-        .node
-        .secret()
-        .map(str::trim)
-        .filter(|uri| !uri.is_empty());
+    let uri = field.node.secret().map(str::trim).filter(|uri| !uri.is_empty());
     if uri.is_none() {
         field.wrong_secret(URI, "");
     }
@@ -158,13 +153,19 @@ fn parameters(field: &Field<'_>) -> BTreeMap<String, String> {
     let seen = std::cell::RefCell::new(&mut seen);
     field.map_of("names with values", |key, field| {
         if !names::is_identifier_end(key) {
-            let message = format!("`{}`: found a name with other characters, expected letters, digits and underscores.", field.path);
+            let message = format!(
+                "`{}`: found a name with other characters, expected letters, digits and underscores.",
+                field.path
+            );
             field.findings.error(field.key_at, message);
             return None;
         }
         let upper = key.to_uppercase();
         if seen.borrow().contains(&upper) {
-            let message = format!("`{}`: found a second time, expected once. Small and capital letters count as the same.", field.path);
+            let message = format!(
+                "`{}`: found a second time, expected once. Small and capital letters count as the same.",
+                field.path
+            );
             field.findings.error(field.key_at, message);
             return None;
         }
@@ -175,11 +176,7 @@ fn parameters(field: &Field<'_>) -> BTreeMap<String, String> {
 
 /// The value of an environment variable, as the regular node spells it. Never shown, since it may be a password.
 pub(super) fn value(field: &Field<'_>) -> Option<String> {
-    let value = field
-        .node
-        .scalar()
-        .map(super::scalar::Scalar::python)
-        .filter(|value| !value.contains('\0'));
+    let value = field.node.scalar().map(super::scalar::Scalar::python).filter(|value| !value.contains('\0'));
     if value.is_none() {
         field.wrong_secret("a single value", "Put it in quotes if it is meant as one.");
     }
@@ -216,10 +213,7 @@ pub(super) fn variable_of_this_machine(key: &str, field: &Field<'_>) -> Option<S
         let advice = "expected letters, digits and underscores, the first of them no digit";
         field.findings.error(
             field.key_at,
-            format!(
-                "`{}`: found a name of an environment variable that is none, {advice}.",
-                field.path
-            ),
+            format!("`{}`: found a name of an environment variable that is none, {advice}.", field.path),
         );
         return None;
     }
@@ -243,18 +237,10 @@ fn mount_mode(section: &Section<'_>) {
     let Some(field) = section.get("mount_mode") else {
         return;
     };
-    match field
-        .text("`ro` or `copy`")
-        .map(str::to_lowercase)
-        .as_deref()
-    {
+    match field.text("`ro` or `copy`").map(str::to_lowercase).as_deref() {
         Some("ro") | None => {}
-        Some("copy") => field
-            .warn("has no effect: algorithms get the data itself, read-only, instead of a copy."),
-        Some(_) => field.wrong(
-            "`ro` or `copy`",
-            "Take it out: databases are always read-only here.",
-        ),
+        Some("copy") => field.warn("has no effect: algorithms get the data itself, read-only, instead of a copy."),
+        Some(_) => field.wrong("`ro` or `copy`", "Take it out: databases are always read-only here."),
     }
 }
 
@@ -283,10 +269,7 @@ fn locate(database: &mut Database, section: &Section<'_>, around: &Surroundings<
         return Some(());
     };
     if is_of_windows(&database.uri) {
-        field.wrong(
-            "a path of this system, like `/data/people.csv`",
-            "This one is of Windows.",
-        );
+        field.wrong("a path of this system, like `/data/people.csv`", "This one is of Windows.");
         return None;
     }
     let path = std::path::Path::new(&database.uri);
@@ -304,11 +287,7 @@ fn locate(database: &mut Database, section: &Section<'_>, around: &Surroundings<
 /// Whether a path begins with a drive of Windows.
 pub(super) fn is_of_windows(path: &str) -> bool {
     let mut chars = path.chars();
-    chars
-        .next()
-        .is_some_and(|drive| drive.is_ascii_alphabetic())
+    chars.next().is_some_and(|drive| drive.is_ascii_alphabetic())
         && chars.next() == Some(':')
-        && chars
-            .next()
-            .is_some_and(|slash| matches!(slash, '\\' | '/'))
+        && chars.next().is_some_and(|slash| matches!(slash, '\\' | '/'))
 }

@@ -39,8 +39,7 @@ impl Files for Disk {
 
     fn readable_by_others(&self, path: &Path) -> bool {
         use std::os::unix::fs::PermissionsExt;
-        path.metadata()
-            .is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+        path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
     }
 }
 
@@ -49,10 +48,7 @@ pub(super) struct NoFiles;
 
 impl Files for NoFiles {
     fn text(&self, _: &Path) -> io::Result<Zeroizing<String>> {
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "files are not read here",
-        ))
+        Err(io::Error::new(io::ErrorKind::Unsupported, "files are not read here"))
     }
 
     fn readable(&self, _: &Path) -> io::Result<()> {

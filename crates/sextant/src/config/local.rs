@@ -43,78 +43,45 @@ impl fmt::Debug for LocalAlgorithm {
 
 impl Default for LocalConfig {
     fn default() -> Self {
-        Self {
-            algorithms: BTreeMap::new(),
-            max_concurrent_runs: None,
-            deadline: Duration::from_secs(7 * 24 * 60 * 60),
-        }
+        Self { algorithms: BTreeMap::new(), max_concurrent_runs: None, deadline: Duration::from_secs(7 * 24 * 60 * 60) }
     }
 }
 
 /// Reads the section; whatever is wrong in it has been noted, and has its default in the answer.
 pub(super) fn read(section: &Section<'_>) -> LocalConfig {
     let default = LocalConfig::default();
-    let algorithms = section
-        .get("algorithms")
-        .map_or(default.algorithms, |field| {
-            field.map_of("a mapping of images to commands", |_, field| {
-                algorithm(field)
-            })
-        });
-    let max_concurrent_runs = section
-        .get("max_concurrent_runs")
-        .and_then(|field| field.count());
-    let deadline = section
-        .get("deadline")
-        .and_then(|field| field.duration(false))
-        .unwrap_or(default.deadline);
+    let algorithms = section.get("algorithms").map_or(default.algorithms, |field| {
+        field.map_of("a mapping of images to commands", |_, field| algorithm(field))
+    });
+    let max_concurrent_runs = section.get("max_concurrent_runs").and_then(|field| field.count());
+    let deadline = section.get("deadline").and_then(|field| field.duration(false)).unwrap_or(default.deadline);
     section.finish(Unknown::Refuse);
-    LocalConfig {
-        algorithms,
-        max_concurrent_runs,
-        deadline,
-    }
+    LocalConfig { algorithms, max_concurrent_runs, deadline }
 }
 
 /// A command alone, or a mapping with more about the algorithm.
 fn algorithm(field: &Field<'_>) -> Option<LocalAlgorithm> {
     if !matches!(field.node.value, super::tree::Value::Map(_)) {
-        return Some(LocalAlgorithm {
-            command: command(field)?,
-            package: None,
-            env: BTreeMap::new(),
-        });
+        return Some(LocalAlgorithm { command: command(field)?, package: None, env: BTreeMap::new() });
     }
     let section = field.section("")?;
-    let command = section
-        .require("command", COMMAND)
-        .and_then(|field| command(&field));
+    let command = section.require("command", COMMAND).and_then(|field| command(&field));
     let package = section.get("package").map(|field| package(&field));
     let env = section.get("env").map_or_else(BTreeMap::new, |field| {
-        field.map_of(
-            "names of environment variables with their values",
-            variable_of_this_machine,
-        )
+        field.map_of("names of environment variables with their values", variable_of_this_machine)
     });
     section.finish(Unknown::Refuse);
     let package = package.map_or(Some(None), |package| package.map(Some));
-    Some(LocalAlgorithm {
-        command: command?,
-        package: package?,
-        env,
-    })
+    Some(LocalAlgorithm { command: command?, package: package?, env })
 }
 
-const COMMAND: &str =
-    "a command, like `python -m my_algorithm`, or a list of the program and its arguments";
+const COMMAND: &str = "a command, like `python -m my_algorithm`, or a list of the program and its arguments";
 
 fn command(field: &Field<'_>) -> Option<Vec<String>> {
     let words = if let super::tree::Value::List(_) = field.node.value {
         let items = field.list(COMMAND)?;
-        let words: Option<Vec<String>> = items
-            .iter()
-            .map(|item| item.text("a program or an argument").map(str::to_owned))
-            .collect();
+        let words: Option<Vec<String>> =
+            items.iter().map(|item| item.text("a program or an argument").map(str::to_owned)).collect();
         words?
     } else {
         let Some(words) = shlex::split(field.text(COMMAND)?) else {
@@ -131,9 +98,11 @@ fn command(field: &Field<'_>) -> Option<Vec<String>> {
 }
 
 fn package(field: &Field<'_>) -> Option<String> {
+    // Python imports it by name at run time, so names with hyphens do exist.
     let expected = "the name of a Python package";
+    let fits = |part: &str| super::names::is_identifier(&part.replace('-', "_"));
     let package = field.word(expected)?;
-    if !package.split('.').all(super::names::is_identifier) {
+    if !package.split('.').all(fits) {
         field.wrong(expected, "");
         return None;
     }

@@ -14,6 +14,9 @@ pub(super) fn look(config: &Config, path: &Path) -> Vec<String> {
         // A process has the rights of its starter, so nothing more has to be right.
         Ok(_) if !on_kubernetes => {}
         Ok(metadata) => {
+            if let Some(closed) = closed_folder(path) {
+                sights.push(format!("warning: not everybody may enter {} (`chmod o+x`)", closed.display()));
+            }
             let needed = if metadata.is_dir() { 0o005 } else { 0o004 };
             if metadata.permissions().mode() & needed != needed {
                 let right = if metadata.is_dir() { "o+rx" } else { "o+r" };
@@ -32,4 +35,10 @@ pub(super) fn look(config: &Config, path: &Path) -> Vec<String> {
         );
     }
     sights
+}
+
+/// The first folder on the way to a file that not everybody may pass.
+fn closed_folder(path: &Path) -> Option<&Path> {
+    let is_closed = |folder: &&Path| folder.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o001 == 0);
+    path.ancestors().skip(1).filter(is_closed).last()
 }

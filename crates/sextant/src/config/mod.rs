@@ -9,6 +9,7 @@
 //! pure but for the few files that a configuration names. [`check()`] tells a person what a file means.
 
 mod check;
+mod database;
 mod databases;
 mod files;
 mod kubernetes;
@@ -25,18 +26,17 @@ mod server;
 mod tree;
 
 pub use check::{CheckReport, check};
+pub use database::{Database, DatabaseType};
 pub use kubernetes::{DataPort, DatabaseVolume, ImagePullPolicy, KubernetesConfig, VolumeSource};
 pub use local::{LocalAlgorithm, LocalConfig};
-pub use model::{
-    Config, Database, DatabaseType, Encryption, LogLevel, Logging, Registry, RuntimeConfig, Tmp,
-};
+pub use model::{Config, Encryption, LogLevel, Logging, Registry, RuntimeConfig, Tmp};
 pub use policies::{AllowedAlgorithm, Policies};
 pub use problem::{ConfigError, Position, Problem, Warning};
 
 use std::path::Path;
 
 use files::{Disk, Files, NoFiles};
-use kubernetes::database_labels;
+use kubernetes::database_volumes;
 use problem::Findings;
 use reader::{Section, Unknown};
 use tree::Node;
@@ -56,59 +56,31 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = Disk.text(path).map_err(|error| {
             let findings = Findings::new(path);
-            findings.error(
-                None,
-                format!(
-                    "reading the configuration failed: {error}. Check the path and who may read it."
-                ),
-            );
+            findings
+                .error(None, format!("reading the configuration failed: {error}. Check the path and who may read it."));
             findings.into_error()
         })?;
         let env = |name: &str| std::env::var(name).ok();
-        read(
-            &text,
-            path,
-            &Surroundings {
-                env: &env,
-                files: &Disk,
-            },
-        )
+        read(&text, path, &Surroundings { env: &env, files: &Disk })
     }
 
     /// Reads a configuration from its text, touching no file: relative paths stay so, and `api_key_file` can't be used.
     ///
     /// # Errors
     /// All mistakes in it.
-    pub fn parse(
-        text: &str,
-        path: &Path,
-        env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, ConfigError> {
-        read(
-            text,
-            path,
-            &Surroundings {
-                env,
-                files: &NoFiles,
-            },
-        )
+    pub fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        read(text, path, &Surroundings { env, files: &NoFiles })
     }
 }
 
 fn read(text: &str, path: &Path, around: &Surroundings<'_>) -> Result<Config, ConfigError> {
     let findings = Findings::new(path);
-    let config =
-        tree::read(text, &findings).and_then(|root| settings(&root, path, around, &findings));
+    let config = tree::read(text, &findings).and_then(|root| settings(&root, path, around, &findings));
     findings.verdict(config)
 }
 
 /// Reads all settings before giving up on any, so that every mistake is noted.
-fn settings(
-    root: &Node,
-    path: &Path,
-    around: &Surroundings<'_>,
-    findings: &Findings,
-) -> Option<Config> {
+fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Findings) -> Option<Config> {
     let file = Section::root(root, findings)?;
     if regular::refuse_environments(&file) {
         return None;
@@ -129,9 +101,7 @@ fn settings(
     let docker_registries = regular::registries(&file);
     regular::warn_of_the_meaningless(&file);
     unknown(&file);
-    if let Some(databases) = &databases {
-        match_volumes(&file, databases);
-    }
+    match_volumes(&file);
     let address = address?;
     let config = Config {
         server_url: address.url,
@@ -164,46 +134,26 @@ fn runtime(file: &Section<'_>, path: &Path, around: &Surroundings<'_>) -> Option
             local.findings.error(local.key_at, message);
             None
         }
-        (None, Some(local)) if local.node.is_null() => {
-            Some(RuntimeConfig::Local(LocalConfig::default()))
-        }
-        (None, Some(local)) => local
+        (None, Some(local)) if local.node.is_null() => Some(RuntimeConfig::Local(LocalConfig::default())),
+        (None, Some(local)) => local.section(expected).map(|section| RuntimeConfig::Local(local::read(&section))),
+        (Some(kubernetes), None) if !kubernetes.node.is_null() => kubernetes
             .section(expected)
-            .map(|section| RuntimeConfig::Local(local::read(&section))),
-        (Some(kubernetes), None) if !kubernetes.node.is_null() => {
-            kubernetes.section(expected).map(|section| {
-                RuntimeConfig::Kubernetes(Box::new(kubernetes::read(&section, path, around)))
-            })
-        }
+            .map(|section| RuntimeConfig::Kubernetes(Box::new(kubernetes::read(&section, path, around)))),
         (_, None) => Some(RuntimeConfig::Kubernetes(Box::new(kubernetes::defaults()))),
     }
 }
 
 /// Notes volumes for databases that there are not.
-fn match_volumes(file: &Section<'_>, databases: &[Database]) {
-    let Some(field) = file.get("kubernetes") else {
-        return;
-    };
-    let tree::Value::Map(_) = field.node.value else {
-        return;
-    };
-    let Some(section) = field.section("") else {
-        return;
-    };
-    let labels: Vec<&str> = databases
-        .iter()
-        .map(|database| database.label.as_str())
-        .collect();
-    for (label, field) in database_labels(&section) {
+fn match_volumes(file: &Section<'_>) {
+    let labels = databases::labels(file);
+    for (label, field) in database_volumes(file) {
         if !labels.contains(&label) {
             let advice = match names::nearest(label, labels.iter().copied()) {
                 Some(near) => format!("Did you mean `{near}`?"),
                 None => "Add it to `databases`, or take it out here.".to_owned(),
             };
-            let message = format!(
-                "`{}`: there is no database of this label, expected one of `databases`. {advice}",
-                field.path
-            );
+            let message =
+                format!("`{}`: there is no database of this label, expected one of `databases`. {advice}", field.path);
             field.findings.error(field.key_at, message);
         }
     }
@@ -211,27 +161,12 @@ fn match_volumes(file: &Section<'_>, databases: &[Database]) {
 
 /// Notes the keys that are no settings. What is nearly one that restricts is a mistake: `polices` must not mean "no policies".
 fn unknown(file: &Section<'_>) {
-    const GRAVE: [&str; 6] = [
-        "policies",
-        "encryption",
-        "share_config",
-        "share_algorithm_logs",
-        "kubernetes",
-        "local",
-    ];
+    const GRAVE: [&str; 6] = ["policies", "encryption", "share_config", "share_algorithm_logs", "kubernetes", "local"];
     let known = file.asked();
     for (key, field) in file.rest() {
         let near = names::nearest(key, known.iter().copied());
         let grave = near.is_some_and(|near| GRAVE.contains(&near));
-        field.unknown(
-            key,
-            &known,
-            if grave {
-                Unknown::Refuse
-            } else {
-                Unknown::Warn
-            },
-        );
+        field.unknown(key, &known, if grave { Unknown::Refuse } else { Unknown::Warn });
     }
 }
 
@@ -241,15 +176,13 @@ fn advise(config: &Config, findings: &Findings) {
         RuntimeConfig::Kubernetes(_) => {
             if config.policies.allowed_algorithms.is_empty() {
                 let advice = "Every algorithm may run on this node. List the ones that you trust in `policies.allowed_algorithms`.";
-                findings.warn(
-                    None,
-                    format!("no policies on allowed algorithms have been set! {advice}"),
-                );
+                findings.warn(None, format!("no policies on allowed algorithms have been set! {advice}"));
             }
         }
         RuntimeConfig::Local(local) => {
             if local.algorithms.is_empty() {
-                findings.warn(None, "`local.algorithms` lists none, so nothing can run. Add images with their commands.");
+                findings
+                    .warn(None, "`local.algorithms` lists none, so nothing can run. Add images with their commands.");
             }
         }
     }

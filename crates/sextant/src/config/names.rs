@@ -37,11 +37,7 @@ pub(super) fn is_label_key(text: &str) -> bool {
 pub(super) fn is_label_value(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let outer = |c: char| c.is_ascii_alphanumeric();
-    text.is_empty()
-        || (text.len() <= 63
-            && text.chars().all(inner)
-            && text.starts_with(outer)
-            && text.ends_with(outer))
+    text.is_empty() || (text.len() <= 63 && text.chars().all(inner) && text.starts_with(outer) && text.ends_with(outer))
 }
 
 /// Whether this can be a container image.
@@ -60,11 +56,7 @@ pub(super) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> O
     let text = plain(text);
     let distance = |name: &str| strsim::osa_distance(&text, &plain(name));
     let allowed = if text.chars().count() < 5 { 1 } else { 2 };
-    known
-        .map(|name| (distance(name), name))
-        .filter(|&(distance, _)| distance <= allowed)
-        .min()
-        .map(|(_, name)| name)
+    known.map(|name| (distance(name), name)).filter(|&(distance, _)| distance <= allowed).min().map(|(_, name)| name)
 }
 
 /// Names in a sentence: `a`, `b` and `c`, with "and" or another word.
@@ -86,13 +78,7 @@ pub(super) fn shown(text: &str) -> String {
     let mut shown: String = chars
         .by_ref()
         .take(MOST)
-        .flat_map(|c| {
-            if c.is_control() {
-                c.escape_debug().collect()
-            } else {
-                vec![c]
-            }
-        })
+        .flat_map(|c| if c.is_control() { c.escape_debug().collect() } else { vec![c] })
         .collect();
     if chars.next().is_some() {
         shown.push('…');

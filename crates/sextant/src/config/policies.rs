@@ -41,9 +41,7 @@ pub enum AllowedAlgorithm {
 }
 
 /// The characters that make an entry an expression instead of a name. A dot is none of them: `some.name` is a name.
-const EXPRESSION: &[char] = &[
-    '*', '\\', '?', '$', '^', '[', ']', '(', ')', '{', '}', '|', '+',
-];
+const EXPRESSION: &[char] = &['*', '\\', '?', '$', '^', '[', ']', '(', ')', '{', '}', '|', '+'];
 
 impl AllowedAlgorithm {
     /// Reads an entry: an expression if it has any of ``* \ ? $ ^ [ ] ( ) { } | +``, else a name.
@@ -51,11 +49,7 @@ impl AllowedAlgorithm {
     /// # Errors
     /// If it is an expression that can't be compiled.
     pub fn new(text: &str) -> Result<Self, regex::Error> {
-        if text.contains(EXPRESSION) {
-            Regex::new(text).map(Self::Pattern)
-        } else {
-            Ok(Self::Exact(text.to_owned()))
-        }
+        if text.contains(EXPRESSION) { Regex::new(text).map(Self::Pattern) } else { Ok(Self::Exact(text.to_owned())) }
     }
 
     /// Whether this entry allows the image: equal to it, or matching it from its beginning like Python's `re.match`
@@ -95,22 +89,10 @@ pub(super) fn read(file: &Section<'_>) -> Option<Policies> {
         return Some(Policies::default());
     };
     let section = field.section("a mapping like `allowed_algorithms: [...]`")?;
-    let algorithms = entries(
-        &section,
-        "allowed_algorithms",
-        "a list of images or regular expressions",
-        algorithm,
-    );
+    let algorithms = entries(&section, "allowed_algorithms", "a list of images or regular expressions", algorithm);
     let users = entries(&section, "allowed_users", "a list of user ids", user);
-    let organizations = entries(
-        &section,
-        "allowed_organizations",
-        "a list of organization ids or names",
-        organization,
-    );
-    let basics = section
-        .get("allow_basics_algorithm")
-        .map_or(Some(true), |field| field.boolean());
+    let organizations = entries(&section, "allowed_organizations", "a list of organization ids or names", organization);
+    let basics = section.get("allow_basics_algorithm").map_or(Some(true), |field| field.boolean());
     refuse_what_is_not_enforced(&section);
     section.finish(Unknown::Refuse);
     Some(Policies {
@@ -130,15 +112,13 @@ fn entries<T>(
     let Some(field) = section.given(key) else {
         return Some(Vec::new());
     };
-    let items = if field.node.is_null() {
-        Vec::new()
-    } else {
-        field.one_or_more(expected)?
-    };
+    let items = if field.node.is_null() { Vec::new() } else { field.one_or_more(expected)? };
     if items.is_empty() {
         field.warn("is empty, which restricts nothing. Take it out, or write what is allowed.");
     }
-    items.iter().map(read).collect()
+    // All are read before any is given up on.
+    let entries: Vec<Option<T>> = items.iter().map(read).collect();
+    entries.into_iter().collect()
 }
 
 fn algorithm(field: &Field<'_>) -> Option<AllowedAlgorithm> {
@@ -149,17 +129,13 @@ fn algorithm(field: &Field<'_>) -> Option<AllowedAlgorithm> {
         Err(error) => {
             let reason = match &error {
                 // Shows the expression over several lines; the last one says what is wrong.
-                regex::Error::Syntax(text) => text
-                    .lines()
-                    .last()
-                    .unwrap_or_default()
-                    .trim_start_matches("error: ")
-                    .to_owned(),
+                regex::Error::Syntax(text) => {
+                    text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+                }
                 other => other.to_string(),
             };
-            let advice = format!(
-                "It can't be read: {reason}. Look-around and back-references of Python are not supported."
-            );
+            let advice =
+                format!("It can't be read: {reason}. Look-around and back-references of Python are not supported.");
             field.wrong(expected, &advice);
             None
         }
@@ -176,32 +152,21 @@ fn user(field: &Field<'_>) -> Option<i64> {
 }
 
 fn organization(field: &Field<'_>) -> Option<String> {
-    field
-        .word("an organization's id or name")
-        .map(str::to_owned)
+    field.word("an organization's id or name").map(str::to_owned)
 }
 
 /// Policies of a regular node that Sextant does not know how to enforce yet.
 fn refuse_what_is_not_enforced(section: &Section<'_>) {
     for (key, advice) in [
-        (
-            "allowed_algorithm_stores",
-            "List what is allowed in `allowed_algorithms` instead.",
-        ),
-        (
-            "allow_either_whitelist_or_store",
-            "Take it out together with `allowed_algorithm_stores`.",
-        ),
+        ("allowed_algorithm_stores", "List what is allowed in `allowed_algorithms` instead."),
+        ("allow_either_whitelist_or_store", "Take it out together with `allowed_algorithm_stores`."),
         (
             "require_algorithm_pull",
             "Take it out and set `kubernetes.algorithm_pull_policy: Always`, which does the same.",
         ),
     ] {
         if let Some(field) = section.get(key).filter(|field| field.node.asks()) {
-            let message = format!(
-                "`{}`: this version of Sextant can't enforce this policy. {advice}",
-                field.path
-            );
+            let message = format!("`{}`: this version of Sextant can't enforce this policy. {advice}", field.path);
             field.findings.error(field.key_at, message);
         }
     }

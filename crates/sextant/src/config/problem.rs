@@ -73,12 +73,7 @@ impl fmt::Display for Warning {
     }
 }
 
-fn write_at(
-    f: &mut fmt::Formatter<'_>,
-    file: &Path,
-    position: Option<Position>,
-    message: &str,
-) -> fmt::Result {
+fn write_at(f: &mut fmt::Formatter<'_>, file: &Path, position: Option<Position>, message: &str) -> fmt::Result {
     write!(f, "{}", file.display())?;
     if let Some(Position { line, column }) = position {
         write!(f, ":{line}:{column}")?;
@@ -95,30 +90,18 @@ pub(super) struct Findings {
 
 impl Findings {
     pub(super) fn new(file: &Path) -> Self {
-        Self {
-            file: file.into(),
-            problems: RefCell::default(),
-            warnings: RefCell::default(),
-        }
+        Self { file: file.into(), problems: RefCell::default(), warnings: RefCell::default() }
     }
 
     /// Notes a mistake.
     pub(super) fn error(&self, at: impl Into<Option<Position>>, message: impl Into<String>) {
-        let problem = Problem {
-            file: self.file.clone(),
-            position: at.into(),
-            message: message.into(),
-        };
+        let problem = Problem { file: self.file.clone(), position: at.into(), message: message.into() };
         self.problems.borrow_mut().push(problem);
     }
 
     /// Notes something odd.
     pub(super) fn warn(&self, at: impl Into<Option<Position>>, message: impl Into<String>) {
-        let warning = Warning {
-            file: self.file.clone(),
-            position: at.into(),
-            message: message.into(),
-        };
+        let warning = Warning { file: self.file.clone(), position: at.into(), message: message.into() };
         self.warnings.borrow_mut().push(warning);
     }
 
@@ -140,12 +123,9 @@ impl Findings {
         warnings.sort_by_key(|warning| warning.position);
         let mut problems = self.problems.into_inner();
         if problems.is_empty() {
-            let message = "the configuration could not be read, for a reason that got lost. Please report this.".to_owned();
-            problems.push(Problem {
-                file: self.file,
-                position: None,
-                message,
-            });
+            let message =
+                "the configuration could not be read, for a reason that got lost. Please report this.".to_owned();
+            problems.push(Problem { file: self.file, position: None, message });
         }
         problems.sort_by_key(|problem| problem.position);
         ConfigError { problems, warnings }

@@ -43,12 +43,7 @@ pub(super) enum Unknown {
 impl<'a> Section<'a> {
     /// The whole file; `None` (noted) if it is no mapping.
     pub(super) fn root(node: &'a Node, findings: &'a Findings) -> Option<Self> {
-        let field = Field {
-            path: String::new(),
-            key_at: node.at,
-            node,
-            findings,
-        };
+        let field = Field { path: String::new(), key_at: node.at, node, findings };
         field.section("settings, one `key: value` a line")
     }
 
@@ -60,10 +55,7 @@ impl<'a> Section<'a> {
     /// The value of a setting, even if it is null.
     pub(super) fn given(&self, key: &'static str) -> Option<Field<'a>> {
         self.asked.borrow_mut().push(key);
-        self.entries
-            .iter()
-            .find(|entry| entry.key == key)
-            .map(|entry| self.field(entry))
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| self.field(entry))
     }
 
     /// The value of a setting that must be there; its absence is noted with what is expected.
@@ -79,9 +71,7 @@ impl<'a> Section<'a> {
 
     /// All entries in the order of the file.
     pub(super) fn fields(&self) -> impl Iterator<Item = (&'a str, Field<'a>)> {
-        self.entries
-            .iter()
-            .map(|entry| (entry.key.as_str(), self.field(entry)))
+        self.entries.iter().map(|entry| (entry.key.as_str(), self.field(entry)))
     }
 
     /// The keys that have been asked for.
@@ -92,9 +82,7 @@ impl<'a> Section<'a> {
     /// The keys that nobody has asked for.
     pub(super) fn rest(&self) -> Vec<(&'a str, Field<'a>)> {
         let asked = self.asked.borrow();
-        self.fields()
-            .filter(|(key, _)| !asked.contains(key))
-            .collect()
+        self.fields().filter(|(key, _)| !asked.contains(key)).collect()
     }
 
     /// Notes the keys that nobody has asked for. To be called when all have been.
@@ -105,21 +93,12 @@ impl<'a> Section<'a> {
     }
 
     fn field(&self, entry: &'a Entry) -> Field<'a> {
-        Field {
-            path: self.path_of(&entry.key),
-            key_at: entry.at,
-            node: &entry.value,
-            findings: self.findings,
-        }
+        Field { path: self.path_of(&entry.key), key_at: entry.at, node: &entry.value, findings: self.findings }
     }
 
     fn path_of(&self, key: &str) -> String {
         let key = names::shown(key);
-        if self.path.is_empty() {
-            key
-        } else {
-            format!("{}.{key}", self.path)
-        }
+        if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
     }
 }
 
@@ -135,22 +114,14 @@ impl<'a> Field<'a> {
     }
 
     fn complain(&self, found: &str, expected: impl Display, advice: &str) {
-        let name = if self.path.is_empty() {
-            String::new()
-        } else {
-            format!("`{}`: ", self.path)
-        };
+        let name = if self.path.is_empty() { String::new() } else { format!("`{}`: ", self.path) };
         let space = if advice.is_empty() { "" } else { " " };
-        self.findings.error(
-            self.node.at,
-            format!("{name}found {found}, expected {expected}.{space}{advice}"),
-        );
+        self.findings.error(self.node.at, format!("{name}found {found}, expected {expected}.{space}{advice}"));
     }
 
     /// Notes something odd about the setting, at its key.
     pub(super) fn warn(&self, message: impl Display) {
-        self.findings
-            .warn(self.key_at, format!("`{}`: {message}", self.path));
+        self.findings.warn(self.key_at, format!("`{}`: {message}", self.path));
     }
 
     /// Notes that there is no setting of this name here.
@@ -166,13 +137,10 @@ impl<'a> Field<'a> {
             None => "Take it out, or check its spelling.".to_owned(),
         };
         match unknown {
-            Unknown::Warn => self.warn(format!(
-                "there is no such setting, it has no effect. {advice}"
-            )),
-            Unknown::Refuse => self.findings.error(
-                self.key_at,
-                format!("`{}`: there is no such setting. {advice}", self.path),
-            ),
+            Unknown::Warn => self.warn(format!("there is no such setting, it has no effect. {advice}")),
+            Unknown::Refuse => {
+                self.findings.error(self.key_at, format!("`{}`: there is no such setting. {advice}", self.path))
+            }
         }
     }
 
@@ -292,14 +260,9 @@ impl<'a> Field<'a> {
         // Numbers without a unit and units without a fixed length are refused by this.
         let span: Option<jiff::Span> = text.parse().ok();
         let time = span
-            .and_then(|span| {
-                span.to_duration(jiff::SpanRelativeTo::days_are_24_hours())
-                    .ok()
-            })
+            .and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok())
             .and_then(|time| Duration::try_from(time).ok())
-            .filter(|&time| {
-                time <= longest && (zero && time.is_zero() || time >= Duration::from_secs(1))
-            });
+            .filter(|&time| time <= longest && (zero && time.is_zero() || time >= Duration::from_secs(1)));
         if time.is_none() {
             self.wrong(expected, "Write a number with its unit: s, m, h or d.");
         }
@@ -314,9 +277,7 @@ impl<'a> Field<'a> {
         let choice = all.iter().copied().find(|&one| word(one) == text);
         if choice.is_none() {
             let near = names::nearest(text, words.iter().copied());
-            let advice = near
-                .map(|near| format!("Did you mean `{near}`?"))
-                .unwrap_or_default();
+            let advice = near.map(|near| format!("Did you mean `{near}`?")).unwrap_or_default();
             self.wrong(expected, &advice);
         }
         choice
@@ -331,9 +292,6 @@ impl<'a> Field<'a> {
         let Some(section) = self.section(expected) else {
             return BTreeMap::new();
         };
-        section
-            .fields()
-            .filter_map(|(key, field)| Some((key.to_owned(), check(key, &field)?)))
-            .collect()
+        section.fields().filter_map(|(key, field)| Some((key.to_owned(), check(key, &field)?))).collect()
     }
 }

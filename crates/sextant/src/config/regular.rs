@@ -14,18 +14,12 @@ use super::tree::Value;
 
 /// Settings without meaning here, and what to do instead. They are named only if they ask for something: `debug: {}` does not.
 const WITHOUT_MEANING: [(&str, &str); 14] = [
-    (
-        "vpn_subnet",
-        "there is no VPN between the algorithms of different nodes; those that need one will fail.",
-    ),
+    ("vpn_subnet", "there is no VPN between the algorithms of different nodes; those that need one will fail."),
     (
         "ssh-tunnels",
         "there are no SSH tunnels; algorithms reach nothing but vantage6, so those that need a tunnel will fail.",
     ),
-    (
-        "whitelist",
-        "algorithms reach nothing but vantage6, also not these addresses; those that need them will fail.",
-    ),
+    ("whitelist", "algorithms reach nothing but vantage6, also not these addresses; those that need them will fail."),
     (
         "docker_services",
         "algorithms reach nothing but vantage6, also no services beside them; those that need one will fail.",
@@ -34,10 +28,7 @@ const WITHOUT_MEANING: [(&str, &str); 14] = [
         "algorithm_device_requests",
         "say what devices algorithms get in `kubernetes.resources`, for example `limits: {nvidia.com/gpu: 1}`.",
     ),
-    (
-        "images",
-        "Sextant is one image, given in `kubernetes.image`.",
-    ),
+    ("images", "Sextant is one image, given in `kubernetes.image`."),
     ("alpine", "Sextant needs no such helper."),
     (
         "node_extra_env",
@@ -47,19 +38,10 @@ const WITHOUT_MEANING: [(&str, &str); 14] = [
         "node_extra_mounts",
         "give Sextant's pod its volumes where it is started; for certificates of the server there is `ca_certificates`.",
     ),
-    (
-        "node_extra_hosts",
-        "give Sextant's pod `hostAliases`, or the names to your DNS.",
-    ),
-    (
-        "directories",
-        "Sextant keeps no folders of its own, and logs to standard error.",
-    ),
+    ("node_extra_hosts", "give Sextant's pod `hostAliases`, or the names to your DNS."),
+    ("directories", "Sextant keeps no folders of its own, and logs to standard error."),
     ("debug", "use `logging.level: DEBUG`."),
-    (
-        "prometheus",
-        "Sextant does not send the machine's figures to the server.",
-    ),
+    ("prometheus", "Sextant does not send the machine's figures to the server."),
     ("run_context_file", "algorithms get no such file."),
 ];
 
@@ -83,38 +65,25 @@ pub(super) fn certificates_of_the_node(file: &Section<'_>, names: &[&str]) -> Op
     let Value::Map(variables) = &extra.node.value else {
         return None;
     };
-    let inside = names
-        .iter()
-        .find_map(|name| variables.iter().find(|entry| entry.key == *name))?
-        .value
-        .secret()?;
+    let inside = names.iter().find_map(|name| variables.iter().find(|entry| entry.key == *name))?.value.secret()?;
     let mounts = match file.get("node_extra_mounts").map(|field| &field.node.value) {
         Some(Value::List(mounts)) => mounts.as_slice(),
         _ => &[],
     };
     // A mount is `here:inside` or `here:inside:mode`.
-    let here = mounts
-        .iter()
-        .filter_map(|mount| mount.secret())
-        .find_map(|mount| {
-            let mut parts = mount.split(':');
-            let (here, target) = (parts.next()?, parts.next()?);
-            let below = Path::new(inside).strip_prefix(target).ok()?;
-            Some(if below.as_os_str().is_empty() {
-                PathBuf::from(here)
-            } else {
-                Path::new(here).join(below)
-            })
-        });
+    let here = mounts.iter().filter_map(|mount| mount.secret()).find_map(|mount| {
+        let mut parts = mount.split(':');
+        let (here, target) = (parts.next()?, parts.next()?);
+        let below = Path::new(inside).strip_prefix(target).ok()?;
+        Some(if below.as_os_str().is_empty() { PathBuf::from(here) } else { Path::new(here).join(below) })
+    });
     Some(here.unwrap_or_else(|| PathBuf::from(inside)))
 }
 
 /// Whether a section has `enabled` with anything but false.
 fn is_on(field: &Field<'_>) -> bool {
     match &field.node.value {
-        Value::Map(entries) => entries
-            .iter()
-            .any(|entry| entry.key == "enabled" && entry.value.asks()),
+        Value::Map(entries) => entries.iter().any(|entry| entry.key == "enabled" && entry.value.asks()),
         _ => field.node.asks(),
     }
 }
@@ -123,10 +92,7 @@ fn is_on(field: &Field<'_>) -> bool {
 ///
 /// Says so if that is the layout: then nothing else in the file is where it is looked for.
 pub(super) fn refuse_environments(file: &Section<'_>) -> bool {
-    let blocks: Vec<_> = ["application", "environments"]
-        .into_iter()
-        .filter_map(|key| file.given(key))
-        .collect();
+    let blocks: Vec<_> = ["application", "environments"].into_iter().filter_map(|key| file.given(key)).collect();
     for field in &blocks {
         let message = format!(
             "`{}`: found the layout of vantage6 3 and older, expected that of version 4. Move what is below it to the beginning of the \
@@ -156,52 +122,29 @@ pub(super) fn encryption(file: &Section<'_>, config: &Path) -> Option<Encryption
     if enabled {
         refuse_encryption(&field);
     }
-    Some(Encryption {
-        enabled,
-        private_key,
-    })
+    Some(Encryption { enabled, private_key })
 }
 
 /// To be taken out when encrypted collaborations are supported.
 fn refuse_encryption(field: &Field<'_>) {
     let advice = "Use a regular node for this collaboration.";
-    let message = format!(
-        "`{}`: this version of Sextant doesn't support encrypted collaborations yet. {advice}",
-        field.path
-    );
+    let message =
+        format!("`{}`: this version of Sextant doesn't support encrypted collaborations yet. {advice}", field.path);
     field.findings.error(field.node.at, message);
 }
 
 /// Reads `logging`, of which only the level matters.
 pub(super) fn logging(file: &Section<'_>) -> Option<Logging> {
-    const OF_FILES: [&str; 7] = [
-        "file",
-        "use_console",
-        "backup_count",
-        "max_size",
-        "format",
-        "datefmt",
-        "loggers",
-    ];
+    const OF_FILES: [&str; 7] = ["file", "use_console", "backup_count", "max_size", "format", "datefmt", "loggers"];
     let Some(field) = file.get("logging") else {
         return Some(Logging::default());
     };
     let section = field.section("a mapping with `level`")?;
-    let level = section
-        .get("level")
-        .map_or(Some(LogLevel::default()), |field| level(&field));
-    let given: Vec<&str> = OF_FILES
-        .into_iter()
-        .filter(|key| section.given(key).is_some())
-        .collect();
+    let level = section.get("level").map_or(Some(LogLevel::default()), |field| level(&field));
+    let given: Vec<&str> = OF_FILES.into_iter().filter(|key| section.given(key).is_some()).collect();
     if !given.is_empty() {
-        let (names, have) = (
-            names::listed(&given, "and"),
-            if given.len() == 1 { "has" } else { "have" },
-        );
-        field.warn(format_args!(
-            "{names} {have} no effect: Sextant logs to standard error, in its own format."
-        ));
+        let (names, have) = (names::listed(&given, "and"), if given.len() == 1 { "has" } else { "have" });
+        field.warn(format_args!("{names} {have} no effect: Sextant logs to standard error, in its own format."));
     }
     section.finish(Unknown::Warn);
     Some(Logging { level: level? })
@@ -209,16 +152,8 @@ pub(super) fn logging(file: &Section<'_>) -> Option<Logging> {
 
 fn level(field: &Field<'_>) -> Option<LogLevel> {
     // A regular node takes levels in small letters too.
-    let lower = |level: LogLevel| {
-        field
-            .node
-            .secret()
-            .is_some_and(|text| text.eq_ignore_ascii_case(level.as_str()))
-    };
-    LogLevel::ALL
-        .into_iter()
-        .find(|&level| lower(level))
-        .or_else(|| field.choice(&LogLevel::ALL, LogLevel::as_str))
+    let lower = |level: LogLevel| field.node.secret().is_some_and(|text| text.eq_ignore_ascii_case(level.as_str()));
+    LogLevel::ALL.into_iter().find(|&level| lower(level)).or_else(|| field.choice(&LogLevel::ALL, LogLevel::as_str))
 }
 
 /// Reads `docker_registries`.
@@ -226,8 +161,7 @@ pub(super) fn registries(file: &Section<'_>) -> Option<Vec<Registry>> {
     let Some(field) = file.get("docker_registries") else {
         return Some(Vec::new());
     };
-    let items =
-        field.list("a list of registries, each with `registry`, `username` and `password`")?;
+    let items = field.list("a list of registries, each with `registry`, `username` and `password`")?;
     let registries: Vec<Option<Registry>> = items.iter().map(registry).collect();
     registries.into_iter().collect()
 }
@@ -235,21 +169,15 @@ pub(super) fn registries(file: &Section<'_>) -> Option<Vec<Registry>> {
 fn registry(item: &Field<'_>) -> Option<Registry> {
     let section = item.section("a registry with `registry`, `username` and `password`")?;
     let host = "the registry's host, like `registry.example.org`";
-    let registry = section
-        .require("registry", host)
-        .and_then(|field| field.word(host));
-    let username = section
-        .require("username", "the account's name")
-        .and_then(|field| field.word("the account's name"));
-    let password = section
-        .require("password", "the account's password")
-        .and_then(|field| {
-            let password = field.node.secret();
-            if password.is_none() {
-                field.wrong_secret("the account's password", "");
-            }
-            password
-        });
+    let registry = section.require("registry", host).and_then(|field| field.word(host));
+    let username = section.require("username", "the account's name").and_then(|field| field.word("the account's name"));
+    let password = section.require("password", "the account's password").and_then(|field| {
+        let password = field.node.secret();
+        if password.is_none() {
+            field.wrong_secret("the account's password", "");
+        }
+        password
+    });
     section.finish(Unknown::Warn);
     Some(Registry {
         registry: registry?.to_owned(),
@@ -263,16 +191,16 @@ pub(super) fn task_dir(file: &Section<'_>, around: &Surroundings<'_>) -> Option<
     let field = file.get("task_dir").filter(|field| field.node.asks())?;
     let text = field.word("the path of a folder")?;
     if is_of_windows(text) {
-        field.warn(
-            "has no effect: it is a path of Windows. Take it out, or write one of this system.",
-        );
+        field.warn("has no effect: it is a path of Windows. Take it out, or write one of this system.");
         return None;
     }
     let path = Path::new(text);
     let absolute = around.files.absolute(path);
     if path.is_relative() {
         let absolute = absolute.display();
-        field.warn(format_args!("is relative, and taken from the folder that Sextant is started in: {absolute}. Write it out."));
+        field.warn(format_args!(
+            "is relative, and taken from the folder that Sextant is started in: {absolute}. Write it out."
+        ));
     }
     Some(absolute)
 }

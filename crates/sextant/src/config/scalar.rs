@@ -69,13 +69,8 @@ fn resolve(text: &str) -> Scalar<'_> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Scalar::Null,
         "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => Scalar::Bool(true),
-        "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
-            Scalar::Bool(false)
-        }
-        _ => int(text)
-            .map(Scalar::Int)
-            .or_else(|| float(text).map(Scalar::Float))
-            .unwrap_or(Scalar::Text(text)),
+        "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => Scalar::Bool(false),
+        _ => int(text).map(Scalar::Int).or_else(|| float(text).map(Scalar::Float)).unwrap_or(Scalar::Text(text)),
     }
 }
 
@@ -126,9 +121,7 @@ fn float(text: &str) -> Option<f64> {
         ".nan" | ".NaN" | ".NAN" if rest.len() == text.len() => f64::NAN,
         _ => {
             // A dot is needed, and a sign in the exponent.
-            let (mantissa, exponent) = rest
-                .split_once(['e', 'E'])
-                .map_or((rest, None), |(m, e)| (m, Some(e)));
+            let (mantissa, exponent) = rest.split_once(['e', 'E']).map_or((rest, None), |(m, e)| (m, Some(e)));
             let (whole, fraction) = mantissa.split_once('.')?;
             let digits = |part: &str| part.chars().all(|c| c.is_ascii_digit() || c == '_');
             let exponent_fits = exponent.is_none_or(|exponent| {
@@ -199,10 +192,7 @@ mod tests {
             ("-", Text("-")),
             ("+-1", Text("+-1")),
             ("1:", Text("1:")),
-            (
-                "99999999999999999999999999999999999999999",
-                Text("99999999999999999999999999999999999999999"),
-            ),
+            ("99999999999999999999999999999999999999999", Text("99999999999999999999999999999999999999999")),
         ];
         for (text, expected) in table {
             assert_eq!(resolve(text), expected, "{text:?}");

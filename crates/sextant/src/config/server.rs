@@ -26,9 +26,7 @@ pub(super) struct Address {
 pub(super) fn address(file: &Section<'_>) -> Option<Address> {
     let url = file.require("server_url", URL);
     let port = file.get("port");
-    let api_path = file
-        .get("api_path")
-        .map_or(Some("/api".to_owned()), |field| path(&field));
+    let api_path = file.get("api_path").map_or(Some("/api".to_owned()), |field| path(&field));
     let given_port = port.as_ref().map_or(Some(None), number);
     let (url_field, port_given, api_path) = (url?, given_port?, api_path?);
     let url = base(&url_field)?;
@@ -37,11 +35,7 @@ pub(super) fn address(file: &Section<'_>) -> Option<Address> {
         _ => None,
     };
     advise(&url_field, &url);
-    Some(Address {
-        url: url.text,
-        port,
-        api_path,
-    })
+    Some(Address { url: url.text, port, api_path })
 }
 
 /// A server's address, taken apart.
@@ -61,28 +55,19 @@ fn base(field: &Field<'_>) -> Option<Base> {
         }
     };
     if !url.username().is_empty() || url.password().is_some() {
-        field.wrong_secret(
-            URL,
-            "Take out the part before the `@`: a node logs in with its key.",
-        );
+        field.wrong_secret(URL, "Take out the part before the `@`: a node logs in with its key.");
         return None;
     }
     if url.query().is_some() || url.fragment().is_some() {
         field.wrong(URL, "Take out what follows the `?` or `#`.");
         return None;
     }
-    Some(Base {
-        text: text.to_owned(),
-        url,
-    })
+    Some(Base { text: text.to_owned(), url })
 }
 
 /// The port to add to the address, if it does not have it already.
 fn fitting_port(base: &Base, field: &Field<'_>, port: u16) -> Option<Option<u16>> {
-    let authority = base
-        .text
-        .split_once("://")
-        .map_or("", |(_, rest)| rest.split('/').next().unwrap_or(rest));
+    let authority = base.text.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or(rest));
     let after_host = authority.rsplit(']').next().unwrap_or(authority);
     if after_host.contains(':') {
         if base.url.port_or_known_default() == Some(port) {
@@ -92,8 +77,7 @@ fn fitting_port(base: &Base, field: &Field<'_>, port: u16) -> Option<Option<u16>
         return None;
     }
     if base.url.path() != "/" {
-        let advice =
-            "Move the path from `server_url` to `api_path`, since the port comes between them.";
+        let advice = "Move the path from `server_url` to `api_path`, since the port comes between them.";
         field.wrong("none, since `server_url` has a path", advice);
         return None;
     }
@@ -111,7 +95,9 @@ fn advise(field: &Field<'_>, base: &Base) {
         field.warn("`host.docker.internal` is a name that Docker gives to its host; outside of Docker, write the host's own name or address.");
     }
     if base.url.scheme() == "http" && !local {
-        field.warn("keys, inputs and results travel unencrypted over `http://`. Use `https://` for anything but a trial.");
+        field.warn(
+            "keys, inputs and results travel unencrypted over `http://`. Use `https://` for anything but a trial.",
+        );
     }
 }
 
@@ -120,9 +106,7 @@ fn number(field: &Field<'_>) -> Option<Option<u16>> {
     if field.text(PORT)?.trim().is_empty() {
         return Some(None);
     }
-    field
-        .number::<u16>(PORT)
-        .map(|port| (port != 0).then_some(port))
+    field.number::<u16>(PORT).map(|port| (port != 0).then_some(port))
 }
 
 fn path(field: &Field<'_>) -> Option<String> {
@@ -132,19 +116,11 @@ fn path(field: &Field<'_>) -> Option<String> {
         field.wrong(expected, "");
         return None;
     }
-    Some(if path.is_empty() {
-        String::new()
-    } else {
-        format!("/{path}")
-    })
+    Some(if path.is_empty() { String::new() } else { format!("/{path}") })
 }
 
 /// Finds the node's key: in the environment, else in the file that `api_key_file` names, else in the configuration.
-pub(super) fn api_key(
-    file: &Section<'_>,
-    config: &Path,
-    around: &Surroundings<'_>,
-) -> Option<SecretString> {
+pub(super) fn api_key(file: &Section<'_>, config: &Path, around: &Surroundings<'_>) -> Option<SecretString> {
     let in_environment = (around.env)(KEY_VARIABLE).filter(|key| !key.trim().is_empty());
     let (key_file, inline) = (file.get("api_key_file"), file.get("api_key"));
     if let Some(key) = in_environment {
@@ -169,11 +145,7 @@ pub(super) fn api_key(
         file.findings.error(None, message);
         return None;
     };
-    let key = field
-        .node
-        .secret()
-        .map(str::trim)
-        .filter(|key| !key.is_empty());
+    let key = field.node.secret().map(str::trim).filter(|key| !key.is_empty());
     let Some(key) = key else {
         field.wrong_secret("the key that the server gave for this node", "");
         return None;
@@ -187,11 +159,7 @@ pub(super) fn api_key(
     Some(SecretString::from(key))
 }
 
-fn key_from_file(
-    field: &Field<'_>,
-    config: &Path,
-    around: &Surroundings<'_>,
-) -> Option<SecretString> {
+fn key_from_file(field: &Field<'_>, config: &Path, around: &Surroundings<'_>) -> Option<SecretString> {
     let expected = "the path of a file with the node's key";
     let path = beside(config, field.word(expected)?);
     match around.files.text(&path) {
@@ -201,10 +169,7 @@ fn key_from_file(
             None
         }
         Err(error) => {
-            field.wrong(
-                expected,
-                &format!("Reading {} failed: {error}.", path.display()),
-            );
+            field.wrong(expected, &format!("Reading {} failed: {error}.", path.display()));
             None
         }
     }
@@ -212,27 +177,17 @@ fn key_from_file(
 
 /// Finds the certificate authorities to trust: `ca_certificates`, else what the environment tells Python programs, else what
 /// the file tells the regular node's environment.
-pub(super) fn ca_certificates(
-    file: &Section<'_>,
-    config: &Path,
-    around: &Surroundings<'_>,
-) -> Option<PathBuf> {
+pub(super) fn ca_certificates(file: &Section<'_>, config: &Path, around: &Surroundings<'_>) -> Option<PathBuf> {
     let expected = "the path of a readable PEM file";
     if let Some(field) = file.get("ca_certificates") {
         let path = beside(config, field.word(expected)?);
         if let Err(error) = around.files.readable(&path) {
-            field.wrong(
-                expected,
-                &format!("Reading {} failed: {error}.", path.display()),
-            );
+            field.wrong(expected, &format!("Reading {} failed: {error}.", path.display()));
         }
         return Some(path);
     }
     for name in CA_VARIABLES {
-        let Some(path) = (around.env)(name)
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from)
-        else {
+        let Some(path) = (around.env)(name).filter(|path| !path.is_empty()).map(PathBuf::from) else {
             continue;
         };
         if let Err(error) = around.files.readable(&path) {
@@ -247,7 +202,10 @@ pub(super) fn ca_certificates(
     let path = certificates_of_the_node(file, &CA_VARIABLES)?;
     if around.files.readable(&path).is_err() {
         let shown = path.display();
-        file.findings.warn(None, format!("the certificates that `node_extra_env` names are not at {shown}, so they are not used."));
+        file.findings.warn(
+            None,
+            format!("the certificates that `node_extra_env` names are not at {shown}, so they are not used."),
+        );
         return None;
     }
     Some(path)

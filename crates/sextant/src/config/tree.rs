@@ -49,10 +49,7 @@ pub(super) struct Entry {
 pub(super) fn read(text: &str, findings: &Findings) -> Option<Node> {
     if text.len() > MAX_BYTES {
         let (found, limit) = (text.len(), MAX_BYTES);
-        findings.error(
-            None,
-            format!("found {found} bytes, expected at most {limit}. Is this the right file?"),
-        );
+        findings.error(None, format!("found {found} bytes, expected at most {limit}. Is this the right file?"));
         return None;
     }
     let options = granit_parser::options! {
@@ -65,26 +62,23 @@ pub(super) fn read(text: &str, findings: &Findings) -> Option<Node> {
         match event {
             Ok((event, span)) => builder.take(event, span)?,
             Err(error) => {
-                let message = format!(
-                    "this is not YAML: {}. Correct it here or shortly before.",
-                    error.info()
-                );
+                let message = format!("this is not YAML: {}. Correct it here or shortly before.", error.info());
                 findings.error(position(*error.marker()), message);
                 return None;
             }
         }
     }
     if builder.root.is_none() {
-        findings.error(None, "the file is empty, expected a node's configuration. Write at least `server_url` and `api_key`.");
+        findings.error(
+            None,
+            "the file is empty, expected a node's configuration. Write at least `server_url` and `api_key`.",
+        );
     }
     builder.root
 }
 
 fn position(marker: Marker) -> Position {
-    Position {
-        line: marker.line(),
-        column: marker.col() + 1,
-    }
+    Position { line: marker.line(), column: marker.col() + 1 }
 }
 
 /// A collection that is still being read.
@@ -123,14 +117,7 @@ struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     fn new(findings: &'a Findings) -> Self {
-        Self {
-            findings,
-            open: Vec::new(),
-            anchors: HashMap::new(),
-            nodes: 0,
-            documents: 0,
-            root: None,
-        }
+        Self { findings, open: Vec::new(), anchors: HashMap::new(), nodes: 0, documents: 0, root: None }
     }
 
     /// Takes the next event; `None` when reading can't go on.
@@ -151,35 +138,25 @@ impl<'a> Builder<'a> {
                 if let Some(tag) = &tag {
                     plain = self.untag(tag, at)?;
                 }
-                let value = Value::Scalar {
-                    text: Zeroizing::new(text.into_owned()),
-                    plain,
-                };
+                let value = Value::Scalar { text: Zeroizing::new(text.into_owned()), plain };
                 self.put(Node { at, value }, anchor);
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.count(1, at)?;
                 tag.map_or(Some(true), |tag| self.untag(&tag, at))?;
-                self.open.push(Open {
-                    at,
-                    anchor,
-                    kind: Kind::List(Vec::new()),
-                });
+                self.open.push(Open { at, anchor, kind: Kind::List(Vec::new()) });
             }
             Event::MappingStart(_, anchor, tag) => {
                 self.count(1, at)?;
                 tag.map_or(Some(true), |tag| self.untag(&tag, at))?;
-                let kind = Kind::Map {
-                    entries: Vec::new(),
-                    merged: Vec::new(),
-                    key: None,
-                };
+                let kind = Kind::Map { entries: Vec::new(), merged: Vec::new(), key: None };
                 self.open.push(Open { at, anchor, kind });
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(anchor) => {
                 let Some((node, size)) = self.anchors.get(&anchor).cloned() else {
-                    self.findings.error(at, "found an alias of something that contains it, expected one of an earlier value.");
+                    self.findings
+                        .error(at, "found an alias of something that contains it, expected one of an earlier value.");
                     return None;
                 };
                 self.count(size, at)?;
@@ -188,10 +165,7 @@ impl<'a> Builder<'a> {
             _ => {}
         }
         (self.open.len() <= MAX_DEPTH).then_some(()).or_else(|| {
-            self.findings.error(
-                at,
-                format!("found more than {MAX_DEPTH} levels, expected a configuration."),
-            );
+            self.findings.error(at, format!("found more than {MAX_DEPTH} levels, expected a configuration."));
             None
         })
     }
@@ -199,10 +173,7 @@ impl<'a> Builder<'a> {
     fn count(&mut self, nodes: usize, at: Position) -> Option<()> {
         self.nodes = self.nodes.saturating_add(nodes);
         if self.nodes > MAX_NODES {
-            self.findings.error(
-                at,
-                format!("found more than {MAX_NODES} values, expected fewer. Use fewer aliases."),
-            );
+            self.findings.error(at, format!("found more than {MAX_NODES} values, expected fewer. Use fewer aliases."));
             return None;
         }
         Some(())
@@ -214,8 +185,7 @@ impl<'a> Builder<'a> {
             ("tag:yaml.org,2002:", "str") | ("!" | "", "") => Some(false),
             ("tag:yaml.org,2002:", "null" | "bool" | "int" | "float" | "map" | "seq") => Some(true),
             (handle, suffix) => {
-                let message =
-                    format!("found the tag `{handle}{suffix}`, expected none. Take it out.");
+                let message = format!("found the tag `{handle}{suffix}`, expected none. Take it out.");
                 self.findings.error(at, message);
                 None
             }
@@ -228,11 +198,7 @@ impl<'a> Builder<'a> {
         };
         let value = match kind {
             Kind::List(items) => Value::List(items),
-            Kind::Map {
-                mut entries,
-                merged,
-                ..
-            } => {
+            Kind::Map { mut entries, merged, .. } => {
                 for entry in merged.into_iter().flat_map(|node| self.merged(node)) {
                     if entries.iter().all(|own| own.key != entry.key) {
                         entries.push(entry);
@@ -248,15 +214,9 @@ impl<'a> Builder<'a> {
     fn merged(&self, node: Node) -> Vec<Entry> {
         match node.value {
             Value::Map(entries) => entries,
-            Value::List(nodes) => nodes
-                .into_iter()
-                .flat_map(|node| self.merged(node))
-                .collect(),
+            Value::List(nodes) => nodes.into_iter().flat_map(|node| self.merged(node)).collect(),
             Value::Scalar { .. } => {
-                self.findings.error(
-                    node.at,
-                    "`<<`: found a single value, expected an alias of a mapping.",
-                );
+                self.findings.error(node.at, "`<<`: found a single value, expected an alias of a mapping.");
                 Vec::new()
             }
         }
@@ -271,11 +231,7 @@ impl<'a> Builder<'a> {
         match self.open.last_mut().map(|open| &mut open.kind) {
             None => self.root = Some(node),
             Some(Kind::List(items)) => items.push(node),
-            Some(Kind::Map {
-                entries,
-                merged,
-                key,
-            }) => match key.take() {
+            Some(Kind::Map { entries, merged, key }) => match key.take() {
                 None => *key = Some(as_key(node, findings)),
                 Some(Key::Wrong) => {}
                 Some(Key::Merge) => merged.push(node),
@@ -284,11 +240,7 @@ impl<'a> Builder<'a> {
                         let line = first.at.line;
                         findings.error(at, format!("`{text}`: found a second time, expected once. The first is in line {line}; keep one of them."));
                     } else {
-                        entries.push(Entry {
-                            key: text,
-                            at,
-                            value: node,
-                        });
+                        entries.push(Entry { key: text, at, value: node });
                     }
                 }
             },
@@ -299,15 +251,9 @@ impl<'a> Builder<'a> {
 fn as_key(node: Node, findings: &Findings) -> Key {
     match node.value {
         Value::Scalar { text, plain } if plain && *text == "<<" => Key::Merge,
-        Value::Scalar { text, .. } => Key::Text {
-            text: text.to_string(),
-            at: node.at,
-        },
+        Value::Scalar { text, .. } => Key::Text { text: text.to_string(), at: node.at },
         Value::List(_) | Value::Map(_) => {
-            findings.error(
-                node.at,
-                "found a list or mapping as a key, expected a name.",
-            );
+            findings.error(node.at, "found a list or mapping as a key, expected a name.");
             Key::Wrong
         }
     }

@@ -5,7 +5,7 @@ mod resources;
 mod value;
 mod volume;
 
-pub(super) use read::{database_labels, defaults, read};
+pub(super) use read::{database_volumes, defaults, read};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -104,10 +104,7 @@ impl VolumeSource {
     /// Takes a volume's source, whatever its name.
     #[must_use]
     pub fn new(volume: Volume) -> Self {
-        Self(Volume {
-            name: String::new(),
-            ..volume
-        })
+        Self(Volume { name: String::new(), ..volume })
     }
 
     /// Kubernetes's word for the kind of volume, for example `persistentVolumeClaim`.
@@ -116,22 +113,13 @@ impl VolumeSource {
         // Its only field besides the name, which is empty.
         let fields = serde_json::to_value(&self.0).ok();
         let fields = fields.as_ref().and_then(serde_json::Value::as_object);
-        fields
-            .into_iter()
-            .flatten()
-            .map(|(kind, _)| kind)
-            .find(|kind| *kind != "name")
-            .cloned()
-            .unwrap_or_default()
+        fields.into_iter().flatten().map(|(kind, _)| kind).find(|kind| *kind != "name").cloned().unwrap_or_default()
     }
 
     /// The volume under a name, ready for a pod.
     #[must_use]
     pub fn named(&self, name: &str) -> Volume {
-        Volume {
-            name: name.to_owned(),
-            ..self.0.clone()
-        }
+        Volume { name: name.to_owned(), ..self.0.clone() }
     }
 }
 

@@ -9,6 +9,7 @@ use super::super::Surroundings;
 use super::super::names;
 use super::super::reader::{Field, Section, Unknown};
 use super::super::server::beside;
+use super::super::tree::Value;
 use super::{DataPort, ImagePullPolicy, KubernetesConfig, resources, value, volume};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -28,10 +29,7 @@ pub(in super::super) fn defaults() -> KubernetesConfig {
         databases: BTreeMap::new(),
         tmp: None,
         resources: resources::defaults(),
-        data_port: DataPort {
-            listen: SocketAddr::new(ANYWHERE, DATA_PORT),
-            address: None,
-        },
+        data_port: DataPort { listen: SocketAddr::new(ANYWHERE, DATA_PORT), address: None },
         deadline: 7 * 24 * HOUR,
         keep_finished: HOUR,
         pending_timeout: HOUR,
@@ -45,80 +43,38 @@ pub(in super::super) fn defaults() -> KubernetesConfig {
 }
 
 /// Reads the section; whatever is wrong in it has been noted, and has its default in the answer.
-pub(in super::super) fn read(
-    section: &Section<'_>,
-    config: &Path,
-    around: &Surroundings<'_>,
-) -> KubernetesConfig {
+pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surroundings<'_>) -> KubernetesConfig {
     let default = defaults();
-    let word = |key, expected: &str| {
-        section
-            .get(key)
-            .and_then(|field| field.word(expected))
-            .map(str::to_owned)
-    };
-    let policy = |key| {
-        section
-            .get(key)
-            .and_then(|field| field.choice(&ImagePullPolicy::ALL, ImagePullPolicy::as_str))
-    };
-    let time = |key, zero, default| {
-        section
-            .get(key)
-            .and_then(|field| field.duration(zero))
-            .unwrap_or(default)
-    };
+    let word = |key, expected: &str| section.get(key).and_then(|field| field.word(expected)).map(str::to_owned);
+    let policy = |key| section.get(key).and_then(|field| field.choice(&ImagePullPolicy::ALL, ImagePullPolicy::as_str));
+    let time = |key, zero, default| section.get(key).and_then(|field| field.duration(zero)).unwrap_or(default);
     let read = KubernetesConfig {
-        namespace: section
-            .get("namespace")
-            .and_then(|field| namespace(&field))
-            .unwrap_or(default.namespace),
+        namespace: section.get("namespace").and_then(|field| namespace(&field)).unwrap_or(default.namespace),
         kubeconfig: section.get("kubeconfig").and_then(|field| {
             let path = beside(config, field.word("the path of a kubeconfig")?);
             if let Err(error) = around.files.readable(&path) {
-                field.wrong(
-                    "a readable kubeconfig",
-                    &format!("Reading {} failed: {error}.", path.display()),
-                );
+                field.wrong("a readable kubeconfig", &format!("Reading {} failed: {error}.", path.display()));
             }
             Some(around.files.absolute(&path))
         }),
         context: word("context", "the name of a context in the kubeconfig"),
-        image: section
-            .get("image")
-            .and_then(|field| image(&field))
-            .unwrap_or(default.image),
+        image: section.get("image").and_then(|field| image(&field)).unwrap_or(default.image),
         image_pull_policy: policy("image_pull_policy"),
         algorithm_pull_policy: policy("algorithm_pull_policy"),
-        image_pull_secrets: section
-            .get("image_pull_secrets")
-            .map_or_else(Vec::new, |field| secrets(&field)),
-        databases: section
-            .get("databases")
-            .map_or_else(BTreeMap::new, |field| {
-                field.map_of("a mapping of database labels to volumes", |_, field| {
-                    volume::database(field)
-                })
-            }),
-        tmp: section
-            .get("tmp")
-            .and_then(|field| volume::source(&field, &[])),
+        image_pull_secrets: section.get("image_pull_secrets").map_or_else(Vec::new, |field| secrets(&field)),
+        databases: section.get("databases").map_or_else(BTreeMap::new, |field| {
+            field.map_of("a mapping of database labels to volumes", |_, field| volume::database(field))
+        }),
+        tmp: section.get("tmp").and_then(|field| volume::source(&field, &[])),
         resources: resources::read(section).unwrap_or(default.resources),
-        data_port: section
-            .get("data_port")
-            .map_or(default.data_port, |field| data_port(&field)),
+        data_port: section.get("data_port").map_or(default.data_port, |field| data_port(&field)),
         deadline: time("deadline", false, default.deadline),
         keep_finished: time("keep_finished", true, default.keep_finished),
         pending_timeout: time("pending_timeout", false, default.pending_timeout),
         image_pull_timeout: time("image_pull_timeout", false, default.image_pull_timeout),
-        max_concurrent_runs: section
-            .get("max_concurrent_runs")
-            .and_then(|field| field.count()),
+        max_concurrent_runs: section.get("max_concurrent_runs").and_then(|field| field.count()),
         node_selector: labels(section, "node_selector", true),
-        tolerations: section
-            .get("tolerations")
-            .and_then(|field| value::parse(&field))
-            .unwrap_or_default(),
+        tolerations: section.get("tolerations").and_then(|field| value::parse(&field)).unwrap_or_default(),
         labels: labels(section, "labels", true),
         annotations: labels(section, "annotations", false),
     };
@@ -126,17 +82,12 @@ pub(in super::super) fn read(
     read
 }
 
-/// The labels under `databases`, to be compared with those that there are.
-pub(in super::super) fn database_labels<'a>(section: &Section<'a>) -> Vec<(&'a str, Field<'a>)> {
-    let Some(field) = section.get("databases") else {
-        return Vec::new();
-    };
-    match &field.node.value {
-        super::super::tree::Value::Map(_) => field
-            .section("")
-            .map_or_else(Vec::new, |databases| databases.fields().collect()),
-        _ => Vec::new(),
-    }
+/// What a file has under `kubernetes.databases`, right or wrong.
+pub(in super::super) fn database_volumes<'a>(file: &Section<'a>) -> Vec<(&'a str, Field<'a>)> {
+    let below = |field: Field<'a>| matches!(field.node.value, Value::Map(_)).then(|| field.section(""))?;
+    let volumes = file.get("kubernetes").and_then(below);
+    let volumes = volumes.and_then(|kubernetes| kubernetes.get("databases")).and_then(below);
+    volumes.map_or_else(Vec::new, |volumes| volumes.fields().collect())
 }
 
 fn namespace(field: &Field<'_>) -> Option<String> {
@@ -200,10 +151,7 @@ fn data_port(field: &Field<'_>) -> DataPort {
     let Some(section) = field.section("a mapping with `listen` and `address`") else {
         return default;
     };
-    let listen = section
-        .get("listen")
-        .and_then(|field| listen(&field))
-        .unwrap_or(default.listen);
+    let listen = section.get("listen").and_then(|field| listen(&field)).unwrap_or(default.listen);
     let address = section.get("address").and_then(|field| address(&field));
     section.finish(Unknown::Refuse);
     DataPort { listen, address }
@@ -214,9 +162,7 @@ fn listen(field: &Field<'_>) -> Option<SocketAddr> {
     let expected = "an IP address with a port, like `0.0.0.0:7654`, or a port";
     let text = field.text(expected)?;
     let port: Option<u16> = text.strip_prefix(':').unwrap_or(text).parse().ok();
-    let listen = port
-        .map(|port| SocketAddr::new(ANYWHERE, port))
-        .or_else(|| text.parse().ok());
+    let listen = port.map(|port| SocketAddr::new(ANYWHERE, port)).or_else(|| text.parse().ok());
     let listen = listen.filter(|listen| listen.port() != 0);
     if listen.is_none() {
         field.wrong(expected, "");
@@ -230,13 +176,11 @@ fn address(field: &Field<'_>) -> Option<String> {
     let text = field.text(expected)?;
     let is_host = |host: &str| names::is_dns_name(&host.to_lowercase());
     let fits = text.parse::<IpAddr>().is_ok()
-        || text
-            .parse::<SocketAddr>()
-            .is_ok_and(|address| address.port() != 0)
+        || text.parse::<SocketAddr>().is_ok_and(|address| address.port() != 0)
         || is_host(text)
-        || text.rsplit_once(':').is_some_and(|(host, port)| {
-            is_host(host) && port.parse().is_ok_and(|port: u16| port != 0)
-        });
+        || text
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| is_host(host) && port.parse().is_ok_and(|port: u16| port != 0));
     if !fits {
         field.wrong(expected, "Write it without `https://`.");
         return None;

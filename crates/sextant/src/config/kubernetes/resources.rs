@@ -9,11 +9,7 @@ use super::super::names;
 use super::super::reader::{Field, Section, Unknown};
 
 /// Enough to be placed sensibly on a machine: what every algorithm is sure to have.
-const REQUESTS: [(&str, &str); 3] = [
-    ("cpu", "100m"),
-    ("memory", "256Mi"),
-    ("ephemeral-storage", "100Mi"),
-];
+const REQUESTS: [(&str, &str); 3] = [("cpu", "100m"), ("memory", "256Mi"), ("ephemeral-storage", "100Mi")];
 /// No algorithm can take a machine down. Processor time needs no limit: it is shared by the requests.
 const LIMITS: [(&str, &str); 2] = [("memory", "4Gi"), ("ephemeral-storage", "10Gi")];
 
@@ -22,15 +18,9 @@ type Quantities = BTreeMap<String, Quantity>;
 /// Without any in the file.
 pub(super) fn defaults() -> ResourceRequirements {
     let owned = |all: &[(&str, &str)]| {
-        all.iter()
-            .map(|&(name, quantity)| (name.to_owned(), Quantity(quantity.to_owned())))
-            .collect()
+        all.iter().map(|&(name, quantity)| (name.to_owned(), Quantity(quantity.to_owned()))).collect()
     };
-    ResourceRequirements {
-        requests: Some(owned(&REQUESTS)),
-        limits: Some(owned(&LIMITS)),
-        claims: None,
-    }
+    ResourceRequirements { requests: Some(owned(&REQUESTS)), limits: Some(owned(&LIMITS)), claims: None }
 }
 
 /// Reads `resources`. What the file says of a resource replaces the default, and null takes it away.
@@ -49,11 +39,7 @@ pub(super) fn read(file: &Section<'_>) -> Option<ResourceRequirements> {
     merge(&mut requests, &given_requests);
     merge(&mut limits, &given_limits);
     agree(&mut requests, &mut limits, &given_requests, &given_limits)?;
-    Some(ResourceRequirements {
-        requests: Some(requests),
-        limits: Some(limits),
-        claims: None,
-    })
+    Some(ResourceRequirements { requests: Some(requests), limits: Some(limits), claims: None })
 }
 
 /// A quantity of the file and where it is; `None` in it where the file takes a default away.
@@ -70,11 +56,8 @@ fn side<'a>(section: &Section<'a>, key: &'static str) -> Option<BTreeMap<String,
     let mut all = Some(BTreeMap::new());
     for (name, field) in side.fields() {
         let known = known_resource(name, &field);
-        let quantity = if field.node.is_null() {
-            Some(None)
-        } else {
-            quantity(&field).map(|text| Some(text.to_owned()))
-        };
+        let quantity =
+            if field.node.is_null() { Some(None) } else { quantity(&field).map(|text| Some(text.to_owned())) };
         match (known, quantity, &mut all) {
             (true, Some(quantity), Some(all)) => {
                 all.insert(name.to_owned(), Given { quantity, field });
@@ -88,19 +71,15 @@ fn side<'a>(section: &Section<'a>, key: &'static str) -> Option<BTreeMap<String,
 /// Whether Kubernetes can have such a resource: its own have plain names, all others a domain.
 fn known_resource(name: &str, field: &Field<'_>) -> bool {
     const OWN: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
-    let known = OWN.contains(&name)
-        || name.starts_with("hugepages-")
-        || (name.contains('/') && names::is_label_key(name));
+    let known =
+        OWN.contains(&name) || name.starts_with("hugepages-") || (name.contains('/') && names::is_label_key(name));
     if !known {
         let advice = match names::nearest(name, OWN.into_iter()) {
             Some(near) => format!("Did you mean `{near}`?"),
             None => "Others are written with their domain, like `nvidia.com/gpu`.".to_owned(),
         };
-        let message = format!(
-            "`{}`: there is no such resource, expected {}. {advice}",
-            field.path,
-            names::listed(&OWN, "or")
-        );
+        let message =
+            format!("`{}`: there is no such resource, expected {}. {advice}", field.path, names::listed(&OWN, "or"));
         field.findings.error(field.key_at, message);
     }
     known
@@ -132,9 +111,7 @@ fn agree(
         }
         match given_requests.get(name) {
             Some(given) if given_limits.contains_key(name) => {
-                given
-                    .field
-                    .wrong(format!("no more than the limit, `{}`", limit.0), "");
+                given.field.wrong(format!("no more than the limit, `{}`", limit.0), "");
                 fine = None;
             }
             Some(_) => *limit = request.clone(),
@@ -157,9 +134,7 @@ pub(super) fn quantity<'a>(field: &Field<'a>) -> Option<&'a str> {
 
 /// How much a quantity is, exact enough to compare; `None` if it is none, or below zero.
 fn amount(text: &str) -> Option<f64> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let number: f64 = number.parse().ok()?;
     let factor = match unit {
@@ -180,11 +155,7 @@ fn amount(text: &str) -> Option<f64> {
         "Pi" => 1024f64.powi(5),
         "Ei" => 1024f64.powi(6),
         _ => {
-            let exponent: i32 = unit
-                .strip_prefix(['e', 'E'])?
-                .parse()
-                .ok()
-                .filter(|e: &i32| e.abs() <= 18)?;
+            let exponent: i32 = unit.strip_prefix(['e', 'E'])?.parse().ok().filter(|e: &i32| e.abs() <= 18)?;
             10f64.powi(exponent)
         }
     };

@@ -7,8 +7,7 @@ use std::fmt;
 
 use serde::de::value::StrDeserializer;
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess,
-    Visitor,
+    DeserializeOwned, DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
 
@@ -62,34 +61,18 @@ impl<'a> Reader<'a> {
         result.map_err(|failure| {
             if let Failure::Told(message) = failure {
                 let path = &self.0.path;
-                self.0.findings.error(
-                    self.0.node.at,
-                    format!("`{path}`: {}.", names::shown(&message)),
-                );
+                self.0.findings.error(self.0.node.at, format!("`{path}`: {}.", names::shown(&message)));
             }
             Failure::Noted
         })
     }
 
     fn child(&self, path: String, key_at: super::super::problem::Position, node: &'a Node) -> Self {
-        Self(Field {
-            path,
-            key_at,
-            node,
-            findings: self.0.findings,
-        })
+        Self(Field { path, key_at, node, findings: self.0.findings })
     }
 
-    fn visit_map<'de, V: Visitor<'de>>(
-        self,
-        entries: &'a [Entry],
-        visitor: V,
-    ) -> Result<V::Value, Failure> {
-        let result = visitor.visit_map(Map {
-            parent: &self,
-            entries,
-            next: 0,
-        });
+    fn visit_map<'de, V: Visitor<'de>>(self, entries: &'a [Entry], visitor: V) -> Result<V::Value, Failure> {
+        let result = visitor.visit_map(Map { parent: &self, entries, next: 0 });
         self.settle(result)
     }
 }
@@ -117,11 +100,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        if self.0.node.is_null() {
-            visitor.visit_none()
-        } else {
-            visitor.visit_some(self)
-        }
+        if self.0.node.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
@@ -131,10 +110,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 
     fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        let number = self
-            .0
-            .number::<i64>("a whole number")
-            .ok_or(Failure::Noted)?;
+        let number = self.0.number::<i64>("a whole number").ok_or(Failure::Noted)?;
         let result = visitor.visit_i64(number);
         self.settle(result)
     }
@@ -153,11 +129,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         self.deserialize_string(visitor)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Failure> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Failure> {
         if name == "Quantity" {
             let text = resources::quantity(&self.0).ok_or(Failure::Noted)?;
             return visitor.visit_str(text);
@@ -169,11 +141,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         let Value::List(items) = &self.0.node.value else {
             return Err(self.wrong("a list"));
         };
-        let result = visitor.visit_seq(List {
-            parent: &self,
-            items,
-            next: 0,
-        });
+        let result = visitor.visit_seq(List { parent: &self, items, next: 0 });
         self.settle(result)
     }
 
@@ -193,14 +161,10 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         let Value::Map(entries) = &self.0.node.value else {
             return Err(self.wrong(&format!("a mapping with {}", names::listed(fields, "or"))));
         };
-        let unknown = entries
-            .iter()
-            .filter(|entry| !fields.contains(&entry.key.as_str()));
+        let unknown = entries.iter().filter(|entry| !fields.contains(&entry.key.as_str()));
         for entry in unknown {
             let path = format!("{}.{}", self.0.path, names::shown(&entry.key));
-            self.child(path, entry.at, &entry.value)
-                .0
-                .unknown(&entry.key, fields, Unknown::Refuse);
+            self.child(path, entry.at, &entry.value).0.unknown(&entry.key, fields, Unknown::Refuse);
         }
         self.visit_map(entries, visitor)
     }
@@ -223,10 +187,7 @@ struct Map<'p, 'a> {
 impl<'de> MapAccess<'de> for Map<'_, '_> {
     type Error = Failure;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Failure> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Failure> {
         let Some(entry) = self.entries.get(self.next) else {
             return Ok(None);
         };
@@ -253,16 +214,12 @@ struct List<'p, 'a> {
 impl<'de> SeqAccess<'de> for List<'_, '_> {
     type Error = Failure;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, Failure> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Failure> {
         let Some(node) = self.items.get(self.next) else {
             return Ok(None);
         };
         let path = format!("{}[{}]", self.parent.0.path, self.next);
         self.next += 1;
-        seed.deserialize(self.parent.child(path, node.at, node))
-            .map(Some)
+        seed.deserialize(self.parent.child(path, node.at, node)).map(Some)
     }
 }

@@ -15,10 +15,7 @@ pub(super) fn database(field: &Field<'_>) -> Option<DatabaseVolume> {
     let section = field.section(VOLUME)?;
     let path = section.get("path").map(|field| path(&field));
     let source = source(field, &["path"]);
-    Some(DatabaseVolume {
-        source: source?,
-        path: path.map_or(Some(None), |path| path.map(Some))?,
-    })
+    Some(DatabaseVolume { source: source?, path: path.map_or(Some(None), |path| path.map(Some))? })
 }
 
 /// Reads a volume; the keys of `others` in the same mapping do not belong to it.
@@ -27,44 +24,24 @@ pub(super) fn source(field: &Field<'_>, others: &[&str]) -> Option<VolumeSource>
         field.wrong(VOLUME, "");
         return None;
     };
-    let own: Vec<_> = entries
-        .iter()
-        .filter(|entry| !others.contains(&entry.key.as_str()) && !entry.value.is_null())
-        .collect();
+    let own: Vec<_> =
+        entries.iter().filter(|entry| !others.contains(&entry.key.as_str()) && !entry.value.is_null()).collect();
     let [only] = own.as_slice() else {
         let keys: Vec<String> = own.iter().map(|entry| names::shown(&entry.key)).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let found = if own.is_empty() {
-            "none".to_owned()
-        } else {
-            names::listed(&keys, "and")
-        };
-        field.findings.error(
-            field.node.at,
-            format!("`{}`: found {found}, expected {VOLUME}.", field.path),
-        );
+        let found = if own.is_empty() { "none".to_owned() } else { names::listed(&keys, "and") };
+        field.findings.error(field.node.at, format!("`{}`: found {found}, expected {VOLUME}.", field.path));
         return None;
     };
     if only.key == "name" {
         field.findings.error(
             only.at,
-            format!(
-                "`{}.name`: found a name, expected {VOLUME}. Sextant names it itself.",
-                field.path
-            ),
+            format!("`{}.name`: found a name, expected {VOLUME}. Sextant names it itself.", field.path),
         );
         return None;
     }
-    let node = Node {
-        at: field.node.at,
-        value: Value::Map(vec![(*only).clone()]),
-    };
-    let alone = Field {
-        path: field.path.clone(),
-        key_at: field.key_at,
-        node: &node,
-        findings: field.findings,
-    };
+    let node = Node { at: field.node.at, value: Value::Map(vec![(*only).clone()]) };
+    let alone = Field { path: field.path.clone(), key_at: field.key_at, node: &node, findings: field.findings };
     let volume: Volume = value::parse(&alone)?;
     complete(&volume, field, &only.key)?;
     Some(VolumeSource::new(volume))
@@ -73,50 +50,24 @@ pub(super) fn source(field: &Field<'_>, others: &[&str]) -> Option<VolumeSource>
 /// Kubernetes insists on some fields, its Rust types do not: those of the usual volumes are asked for here.
 fn complete(volume: &Volume, field: &Field<'_>, kind: &str) -> Option<()> {
     let missing = [
-        (
-            "claimName",
-            volume
-                .persistent_volume_claim
-                .as_ref()
-                .map(|claim| claim.claim_name.as_str()),
-        ),
-        (
-            "path",
-            volume.host_path.as_ref().map(|host| host.path.as_str()),
-        ),
+        ("claimName", volume.persistent_volume_claim.as_ref().map(|claim| claim.claim_name.as_str())),
+        ("path", volume.host_path.as_ref().map(|host| host.path.as_str())),
         ("server", volume.nfs.as_ref().map(|nfs| nfs.server.as_str())),
         ("path", volume.nfs.as_ref().map(|nfs| nfs.path.as_str())),
         ("driver", volume.csi.as_ref().map(|csi| csi.driver.as_str())),
-        (
-            "secretName",
-            volume
-                .secret
-                .as_ref()
-                .map(|secret| secret.secret_name.as_deref().unwrap_or_default()),
-        ),
-        (
-            "name",
-            volume.config_map.as_ref().map(|map| map.name.as_str()),
-        ),
+        ("secretName", volume.secret.as_ref().map(|secret| secret.secret_name.as_deref().unwrap_or_default())),
+        ("name", volume.config_map.as_ref().map(|map| map.name.as_str())),
     ];
     let mut fine = Some(());
     for (name, _) in missing.into_iter().filter(|(_, value)| *value == Some("")) {
-        let message = format!(
-            "`{}.{kind}.{name}` is missing, expected what Kubernetes calls by that name.",
-            field.path
-        );
+        let message =
+            format!("`{}.{kind}.{name}` is missing, expected what Kubernetes calls by that name.", field.path);
         field.findings.error(field.node.at, message);
         fine = None;
     }
-    if volume
-        .host_path
-        .as_ref()
-        .is_some_and(|host| !host.path.is_empty() && !host.path.starts_with('/'))
-    {
-        let message = format!(
-            "`{}.{kind}.path`: found a relative path, expected one that begins with `/`.",
-            field.path
-        );
+    if volume.host_path.as_ref().is_some_and(|host| !host.path.is_empty() && !host.path.starts_with('/')) {
+        let message =
+            format!("`{}.{kind}.path`: found a relative path, expected one that begins with `/`.", field.path);
         field.findings.error(field.node.at, message);
         fine = None;
     }

@@ -1,0 +1,289 @@
+//! What is under `kubernetes:`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sextant::config::{ImagePullPolicy, Tmp};
+
+use crate::{LEAST, kubernetes_with, mistakes, with};
+
+#[test]
+fn everything_has_a_default() {
+    let minute = Duration::from_secs(60);
+    for text in ["", "kubernetes:", "kubernetes: {}"] {
+        let kubernetes = kubernetes_with(text);
+        assert_eq!(kubernetes.namespace, "v6-jobs");
+        assert_eq!(kubernetes.image, concat!("sextant:", env!("CARGO_PKG_VERSION")));
+        assert_eq!(kubernetes.data_port.listen.to_string(), "0.0.0.0:7654");
+        assert_eq!(kubernetes.data_port.address, None);
+        assert_eq!(kubernetes.deadline, 7 * 24 * 60 * minute);
+        assert_eq!(kubernetes.keep_finished, 60 * minute);
+        assert_eq!(kubernetes.pending_timeout, 60 * minute);
+        assert_eq!(kubernetes.image_pull_timeout, 10 * minute);
+        assert_eq!(kubernetes.max_concurrent_runs, None);
+    }
+}
+
+#[test]
+fn everything_can_be_set() {
+    let kubernetes = kubernetes_with(
+        "
+kubernetes:
+  namespace: runs
+  kubeconfig: /kubeconfig
+  context: test
+  image: example.org:5000/sextant@sha256:abc
+  image_pull_policy: Never
+  algorithm_pull_policy: Always
+  image_pull_secrets: [one, two]
+  data_port: {listen: '[::]:1234', address: node.example.org:30000}
+  deadline: 1h30m
+  keep_finished: 0s
+  pending_timeout: 90s
+  image_pull_timeout: 1d
+  max_concurrent_runs: 4
+  node_selector: {kubernetes.io/arch: amd64}
+  tolerations:
+  - {key: gpu, operator: Exists, effect: NoSchedule}
+  labels: {team: data}
+  annotations: {example.org/note: any text at all}
+",
+    );
+    assert_eq!(kubernetes.namespace, "runs");
+    assert_eq!(kubernetes.kubeconfig.as_deref(), Some(Path::new("/kubeconfig")));
+    assert_eq!(kubernetes.context.as_deref(), Some("test"));
+    assert_eq!(kubernetes.image, "example.org:5000/sextant@sha256:abc");
+    assert_eq!(kubernetes.image_pull_policy, Some(ImagePullPolicy::Never));
+    assert_eq!(kubernetes.algorithm_pull_policy, Some(ImagePullPolicy::Always));
+    assert_eq!(kubernetes.image_pull_secrets, ["one", "two"]);
+    assert_eq!(kubernetes.data_port.listen.to_string(), "[::]:1234");
+    assert_eq!(kubernetes.data_port.address.as_deref(), Some("node.example.org:30000"));
+    assert_eq!(kubernetes.deadline, Duration::from_secs(5400));
+    assert_eq!(kubernetes.keep_finished, Duration::ZERO);
+    assert_eq!(kubernetes.pending_timeout, Duration::from_secs(90));
+    assert_eq!(kubernetes.image_pull_timeout, Duration::from_secs(86400));
+    assert_eq!(kubernetes.max_concurrent_runs.unwrap().get(), 4);
+    assert_eq!(kubernetes.node_selector["kubernetes.io/arch"], "amd64");
+    assert_eq!(kubernetes.tolerations[0].operator.as_deref(), Some("Exists"));
+    assert_eq!(kubernetes.labels["team"], "data");
+    assert_eq!(kubernetes.annotations["example.org/note"], "any text at all");
+}
+
+#[test]
+fn databases_may_be_in_any_volume() {
+    let table = [
+        ("{persistentVolumeClaim: {claimName: registry, readOnly: true}, path: a/b.csv}", "persistentVolumeClaim"),
+        ("{nfs: {server: files.example.org, path: /exports}, path: b.csv}", "nfs"),
+        ("{csi: {driver: example.org, volumeAttributes: {a: b}}, path: b.csv}", "csi"),
+        ("{configMap: {name: a, items: [{key: k, path: b.csv, mode: 0440}]}, path: b.csv}", "configMap"),
+        ("{secret: {secretName: a, defaultMode: 0400}, path: b.csv}", "secret"),
+        ("{hostPath: {path: /data, type: Directory}, path: b.csv}", "hostPath"),
+        ("{image: {reference: example.org/data:1}, path: b.csv}", "image"),
+    ];
+    for (volume, kind) in table {
+        let text = format!("databases: [{{label: a, type: csv}}]\nkubernetes: {{databases: {{a: {volume}}}}}");
+        let config = with(&text);
+        let kubernetes = config.kubernetes().unwrap();
+        let database = &kubernetes.databases["a"];
+        assert_eq!(database.source.kind(), kind);
+        assert_eq!(database.source.named("db-a").name, "db-a");
+        // Without a `uri`, the path in the volume names the database.
+        assert_eq!(Some(&config.databases[0].uri), database.path.as_ref());
+    }
+    let kubernetes = kubernetes_with(
+        "databases: [{label: a, type: csv}]\nkubernetes: {databases: {a: {secret: {secretName: s, defaultMode: 0400}, path: p}}}",
+    );
+    let volume = kubernetes.databases["a"].source.named("a");
+    assert_eq!(volume.secret.unwrap().default_mode, Some(0o400));
+}
+
+#[test]
+fn a_volume_makes_a_uri_of_any_kind_good() {
+    let config = with(
+        "databases: [{label: a, uri: 'C:\\a.csv', type: csv}]\nkubernetes: {databases: {a: {nfs: {server: s, path: /}, path: p}}}",
+    );
+    assert_eq!(config.databases[0].uri, "C:\\a.csv");
+}
+
+#[test]
+fn the_shared_folder_is_a_volume_or_in_task_dir_or_private() {
+    let volume = with("task_dir: /tasks\nkubernetes: {tmp: {nfs: {server: s, path: /tmp}}}");
+    assert!(matches!(volume.tmp(), Tmp::Volume(volume) if volume.kind() == "nfs"));
+    assert_eq!(with("task_dir: /tasks").tmp(), Tmp::HostPath(Path::new("/tasks")));
+    assert_eq!(with("").tmp(), Tmp::Private);
+}
+
+#[test]
+fn resources_are_set_on_top_of_the_defaults() {
+    // (under `resources:`, requests, limits)
+    let table = [
+        ("{}", "cpu 100m, ephemeral-storage 100Mi, memory 256Mi", "ephemeral-storage 10Gi, memory 4Gi"),
+        (
+            "{limits: {cpu: 2}}",
+            "cpu 100m, ephemeral-storage 100Mi, memory 256Mi",
+            "cpu 2, ephemeral-storage 10Gi, memory 4Gi",
+        ),
+        ("{limits: {memory: null}}", "cpu 100m, ephemeral-storage 100Mi, memory 256Mi", "ephemeral-storage 10Gi"),
+        (
+            "{limits: {nvidia.com/gpu: 1}}",
+            "cpu 100m, ephemeral-storage 100Mi, memory 256Mi",
+            "ephemeral-storage 10Gi, memory 4Gi, nvidia.com/gpu 1",
+        ),
+        // A default gives way to what the file says.
+        (
+            "{limits: {memory: 128Mi}}",
+            "cpu 100m, ephemeral-storage 100Mi, memory 128Mi",
+            "ephemeral-storage 10Gi, memory 128Mi",
+        ),
+        (
+            "{requests: {memory: 8Gi}}",
+            "cpu 100m, ephemeral-storage 100Mi, memory 8Gi",
+            "ephemeral-storage 10Gi, memory 8Gi",
+        ),
+    ];
+    for (text, requests, limits) in table {
+        let resources = kubernetes_with(&format!("kubernetes: {{resources: {text}}}")).resources;
+        let told = |side: Option<
+            std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
+        >| {
+            side.unwrap().iter().map(|(name, quantity)| format!("{name} {}", quantity.0)).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(told(resources.requests), requests, "{text}");
+        assert_eq!(told(resources.limits), limits, "{text}");
+    }
+}
+
+#[test]
+fn mistakes_are_told_with_place_and_remedy() {
+    const VOLUME: &str = "expected one volume of Kubernetes, like `persistentVolumeClaim: {claimName: data}`.";
+    const TIME: &str =
+        "expected a time like `30s`, `10m` or `7d`, from `1s` to `3650d`. Write a number with its unit: s, m, h or d.";
+    let time = |found: &str| format!("4:13: `kubernetes.deadline`: found `{found}`, {TIME}");
+    let volume = |at: &str, found: &str| format!("{at}: `kubernetes.tmp`: found {found}, {VOLUME}");
+    let table: &[(&str, &[&str])] = &[
+        ("namespce: a", &["4:3: `kubernetes.namespce`: there is no such setting. Did you mean `namespace`?"]),
+        (
+            "namespace: A",
+            &[
+                "4:14: `kubernetes.namespace`: found `A`, expected the name of a namespace: small letters, digits and `-`, at most 63.",
+            ],
+        ),
+        (
+            "image: a b",
+            &[
+                "4:10: `kubernetes.image`: found `a b`, expected a container image, like `registry.example.org/sextant:1.0`.",
+            ],
+        ),
+        (
+            "image_pull_policy: always",
+            &[
+                "4:22: `kubernetes.image_pull_policy`: found `always`, expected one of `Always`, `IfNotPresent` or `Never`. Did you mean `Always`?",
+            ],
+        ),
+        ("deadline: 10", &[&time("10")]),
+        ("deadline: 0s", &[&time("0s")]),
+        ("deadline: -1h", &[&time("-1h")]),
+        ("deadline: 1 month", &[&time("1 month")]),
+        ("deadline: 20000d", &[&time("20000d")]),
+        (
+            "max_concurrent_runs: 0",
+            &[
+                "4:24: `kubernetes.max_concurrent_runs`: found `0`, expected a whole number from 1 on. Take it out if there should be no limit.",
+            ],
+        ),
+        (
+            "data_port: {listen: 70000}",
+            &[
+                "4:23: `kubernetes.data_port.listen`: found `70000`, expected an IP address with a port, like `0.0.0.0:7654`, or a port.",
+            ],
+        ),
+        (
+            "data_port: {address: 'https://a'}",
+            &[
+                "4:24: `kubernetes.data_port.address`: found `https://a`, expected a host name or an IP address that pods can reach, with or without a port. Write it without `https://`.",
+            ],
+        ),
+        ("tmp: {nfss: {}}", &["4:9: `kubernetes.tmp.nfss`: there is no such setting. Did you mean `nfs`?"]),
+        (
+            "tmp: {nfs: {server: a, pth: /}}",
+            &[
+                "4:8: `kubernetes.tmp.nfs.path` is missing, expected what Kubernetes calls by that name.",
+                "4:26: `kubernetes.tmp.nfs.pth`: there is no such setting. Did you mean `path`?",
+            ],
+        ),
+        (
+            "tmp: {emptyDir: {sizeLimit: much}}",
+            &[
+                "4:31: `kubernetes.tmp.emptyDir.sizeLimit`: found `much`, expected a quantity like `500m`, `2` or `4Gi`.",
+            ],
+        ),
+        (
+            "tmp: {persistentVolumeClaim: {claimName: a, readOnly: maybe}}",
+            &[
+                "4:57: `kubernetes.tmp.persistentVolumeClaim.readOnly`: found `maybe`, expected true or false. Write it without quotes.",
+            ],
+        ),
+        ("tmp: {}", &[&volume("4:8", "none")]),
+        ("tmp: a", &[&volume("4:8", "`a`")]),
+        ("tmp: {nfs: {}, emptyDir: {}}", &[&volume("4:8", "`nfs` and `emptyDir`")]),
+        (
+            "tolerations:\n  - operater: Exists",
+            &["5:5: `kubernetes.tolerations[0].operater`: there is no such setting. Did you mean `operator`?"],
+        ),
+        (
+            "tolerations: [{tolerationSeconds: soon}]",
+            &["4:37: `kubernetes.tolerations[0].tolerationSeconds`: found `soon`, expected a whole number."],
+        ),
+        (
+            "resources: {limits: {memory: 4GB}}",
+            &[
+                "4:32: `kubernetes.resources.limits.memory`: found `4GB`, expected a quantity like `500m`, `2` or `4Gi`.",
+            ],
+        ),
+        (
+            "resources: {limits: {gpu: 1}}",
+            &[
+                "4:24: `kubernetes.resources.limits.gpu`: there is no such resource, expected `cpu`, `memory` or `ephemeral-storage`. Did you mean `cpu`?",
+            ],
+        ),
+        (
+            "resources: {requests: {memory: 5Gi}, limits: {memory: 4Gi}}",
+            &["4:34: `kubernetes.resources.requests.memory`: found `5Gi`, expected no more than the limit, `4Gi`."],
+        ),
+        (
+            "labels: {a b: c}",
+            &[
+                "4:12: `kubernetes.labels.a b`: found a name that Kubernetes does not take, expected letters, digits, `-`, `_` and `.`, at most 63, with or without a domain and `/` before.",
+            ],
+        ),
+        (
+            "databases: {b: {nfs: {server: s, path: /}, path: p}}",
+            &[
+                "4:15: `kubernetes.databases.b`: there is no database of this label, expected one of `databases`. Add it to `databases`, or take it out here.",
+            ],
+        ),
+    ];
+    for (text, expected) in table {
+        assert_eq!(mistakes(&format!("{LEAST}kubernetes:\n  {text}")), *expected, "{text}");
+    }
+}
+
+#[test]
+fn paths_in_volumes_must_be_given_and_must_not_lead_out() {
+    for (path, place) in [("/a", "4:73"), ("../a", "4:73"), ("a/../../b", "4:73"), ("/", "4:73")] {
+        let text = format!(
+            "databases: [{{label: a, type: csv}}]\nkubernetes: {{databases: {{a: {{nfs: {{server: example.org, path: /}}, path: {path}}}}}}}"
+        );
+        let expected = format!(
+            "{place}: `kubernetes.databases.a.path`: found `{path}`, expected a path in the volume, without `/` at its beginning and without `..`."
+        );
+        assert!(mistakes(&format!("{LEAST}{text}")).contains(&expected), "{:?}", mistakes(&format!("{LEAST}{text}")));
+    }
+    let text = "databases: [{label: a, uri: x, type: csv}]\nkubernetes: {databases: {a: {nfs: {server: s, path: /}}}}";
+    assert_eq!(
+        mistakes(&format!("{LEAST}{text}")),
+        [
+            "3:13: `databases[0]`: found a csv database in a volume, expected to be told which file. Add `path: …` to `kubernetes.databases.a`."
+        ]
+    );
+}
