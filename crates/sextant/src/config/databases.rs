@@ -24,7 +24,7 @@ pub(super) fn read(
         return Some(Vec::new());
     };
     if let Value::Map(entries) = &field.node.value {
-        // The layout of vantage6 before 3.0, which the regular node's schema still lets through but its code can't use.
+        // An older layout, which the regular node's schema still lets through but its code can't use.
         if let Some(first) = entries.first() {
             let label = names::shown(&first.key);
             let advice =
