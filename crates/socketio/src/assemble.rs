@@ -32,11 +32,7 @@ struct Partial {
 
 impl Assembler {
     pub fn new(namespace: String, max_bytes: usize) -> Self {
-        Self {
-            namespace,
-            max_bytes,
-            partial: None,
-        }
+        Self { namespace, max_bytes, partial: None }
     }
 
     /// Takes what came; gives a packet of our namespace when one is complete.
@@ -67,17 +63,9 @@ impl Assembler {
             _ => 0,
         };
         let ours = packet.namespace == self.namespace;
-        let whole = Whole {
-            body: packet.body,
-            attachments: Vec::new(),
-            size: text.len(),
-        };
+        let whole = Whole { body: packet.body, attachments: Vec::new(), size: text.len() };
         if missing > 0 {
-            self.partial = Some(Partial {
-                ours,
-                missing,
-                whole,
-            });
+            self.partial = Some(Partial { ours, missing, whole });
             return None;
         }
         self.if_ours(ours, whole)
@@ -85,17 +73,12 @@ impl Assembler {
 
     fn attachment(&mut self, data: Bytes) -> Result<Option<Whole>, Error> {
         let Some(mut partial) = self.partial.take() else {
-            warn!(
-                bytes = data.len(),
-                "left out an attachment that belongs to no packet"
-            );
+            warn!(bytes = data.len(), "left out an attachment that belongs to no packet");
             return Ok(None);
         };
         partial.whole.size = partial.whole.size.saturating_add(data.len());
         if partial.whole.size > self.max_bytes {
-            return Err(Error::TooLarge {
-                limit: self.max_bytes,
-            });
+            return Err(Error::TooLarge { limit: self.max_bytes });
         }
         partial.missing -= 1;
         partial.whole.attachments.push(data);
@@ -139,21 +122,12 @@ mod tests {
     #[test]
     fn leaves_out_what_does_not_fit() {
         let mut assembler = Assembler::new("/a".into(), 12);
-        for odd in [
-            text("2[]"),
-            binary(b"1"),
-            text(r#"2["other namespace"]"#),
-            text(r#"51-["x"]"#),
-            binary(b"1"),
-        ] {
+        for odd in [text("2[]"), binary(b"1"), text(r#"2["other namespace"]"#), text(r#"51-["x"]"#), binary(b"1")] {
             assert_eq!(assembler.push(odd).unwrap(), None);
         }
         assembler.push(text(r#"51-/a,["x"]"#)).unwrap();
         assert!(assembler.push(text(r#"2/a,["y"]"#)).unwrap().is_some());
         assembler.push(text(r#"51-/a,["x"]"#)).unwrap();
-        assert!(matches!(
-            assembler.push(binary(b"12345")),
-            Err(Error::TooLarge { limit: 12 })
-        ));
+        assert!(matches!(assembler.push(binary(b"12345")), Err(Error::TooLarge { limit: 12 })));
     }
 }

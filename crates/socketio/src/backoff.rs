@@ -25,10 +25,7 @@ mod tests {
 
     #[test]
     fn doubles_up_to_the_maximum_less_up_to_half() {
-        let backoff = Backoff {
-            min: Duration::from_secs(1),
-            max: Duration::from_secs(60),
-        };
+        let backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_secs(60) };
         let secs = |failures, random| backoff.delay(failures, random).as_secs_f64();
         let full: Vec<_> = (0..9).map(|failures| secs(failures, 0.0)).collect();
         assert_eq!(full, [1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]);
@@ -38,13 +35,7 @@ mod tests {
 
     #[test]
     fn no_overflow() {
-        let backoff = Backoff {
-            min: Duration::MAX,
-            max: Duration::MAX,
-        };
-        assert_eq!(
-            backoff.delay(40, 1.0).as_secs(),
-            Duration::MAX.as_secs() / 2 + 1
-        );
+        let backoff = Backoff { min: Duration::MAX, max: Duration::MAX };
+        assert_eq!(backoff.delay(40, 1.0).as_secs(), Duration::MAX.as_secs() / 2 + 1);
     }
 }

@@ -45,10 +45,7 @@ impl Builder {
             transports: Transports::default(),
             http: None,
             connect_timeout: Duration::from_secs(30),
-            backoff: Backoff {
-                min: Duration::from_secs(1),
-                max: Duration::from_secs(60),
-            },
+            backoff: Backoff { min: Duration::from_secs(1), max: Duration::from_secs(60) },
             max_incoming: 16 << 20,
             max_events: 256,
         }
@@ -109,10 +106,7 @@ impl Builder {
     /// a random part of up to a half. Default: 1 s to 60 s.
     #[must_use]
     pub fn reconnect_delay(mut self, min: Duration, max: Duration) -> Self {
-        self.backoff = Backoff {
-            min,
-            max: max.max(min),
-        };
+        self.backoff = Backoff { min, max: max.max(min) };
         self
     }
 
@@ -139,8 +133,7 @@ impl Builder {
     pub fn connect(self) -> Result<(Client, Events), Error> {
         let url = endpoint(&self.url)?;
         check_namespace(&self.namespace)?;
-        let runtime =
-            Handle::try_current().map_err(|_| Error::Config("no Tokio runtime here".to_owned()))?;
+        let runtime = Handle::try_current().map_err(|_| Error::Config("no Tokio runtime here".to_owned()))?;
         let client = match self.http {
             Some(http) => http.http1_only().build(),
             None => default_http(),
@@ -161,39 +154,20 @@ impl Builder {
             control: Control(wishes),
         };
         let (transports, headers, backoff) = (self.transports, self.headers, self.backoff);
-        let keeper = Keeper {
-            client,
-            url,
-            transports,
-            headers,
-            backoff,
-            session,
-        };
+        let keeper = Keeper { client, url, transports, headers, backoff, session };
         let task = runtime.spawn(async move {
             keeper.run().await;
             drop(running);
         });
-        Ok((
-            Client::new(Inner {
-                slot,
-                wish,
-                done,
-                task: task.abort_handle(),
-            }),
-            receiver,
-        ))
+        Ok((Client::new(Inner { slot, wish, done, task: task.abort_handle() }), receiver))
     }
 }
 
 /// The URL of the Engine.IO endpoint. Errors do not repeat the URL: there may be a password in it.
 fn endpoint(text: &str) -> Result<Url, Error> {
-    let mut url =
-        Url::parse(text).map_err(|error| Error::Config(format!("the server's URL: {error}")))?;
+    let mut url = Url::parse(text).map_err(|error| Error::Config(format!("the server's URL: {error}")))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(Error::Config(format!(
-            "the server's URL: scheme {:?} is not http or https",
-            url.scheme()
-        )));
+        return Err(Error::Config(format!("the server's URL: scheme {:?} is not http or https", url.scheme())));
     }
     if url.path() == "/" {
         url.set_path("/socket.io/");
@@ -210,24 +184,18 @@ fn check_namespace(namespace: &str) -> Result<(), Error> {
     if namespace.starts_with('/') && !namespace.contains(odd) {
         return Ok(());
     }
-    Err(Error::Config(format!(
-        "namespace {namespace:?} must begin with a slash and have no comma"
-    )))
+    Err(Error::Config(format!("namespace {namespace:?} must begin with a slash and have no comma")))
 }
 
 fn default_http() -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
-        .http1_only()
-        .build()
-        .or_else(|_| {
-            // An image without a single CA certificate.
-            let mozilla = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
-            let mozilla: Result<Vec<_>, _> = mozilla
-                .map(|certificate| reqwest::Certificate::from_der(certificate))
-                .collect();
-            let http = reqwest::Client::builder().http1_only();
-            http.tls_certs_only(mozilla?).build()
-        })
+    reqwest::Client::builder().http1_only().build().or_else(|_| {
+        // An image without a single CA certificate.
+        let mozilla = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
+        let mozilla: Result<Vec<_>, _> =
+            mozilla.map(|certificate| reqwest::Certificate::from_der(certificate)).collect();
+        let http = reqwest::Client::builder().http1_only();
+        http.tls_certs_only(mozilla?).build()
+    })
 }
 
 fn http_reason(error: &reqwest::Error) -> String {
@@ -265,9 +233,6 @@ mod tests {
 
     #[test]
     fn without_a_runtime_there_is_an_error_and_no_panic() {
-        assert!(matches!(
-            Client::builder("http://127.0.0.1").connect(),
-            Err(Error::Config(_))
-        ));
+        assert!(matches!(Client::builder("http://127.0.0.1").connect(), Err(Error::Config(_))));
     }
 }

@@ -43,9 +43,7 @@ impl Client {
     }
 
     pub(crate) fn new(inner: Inner) -> Self {
-        Self {
-            inner: Arc::new(inner),
-        }
+        Self { inner: Arc::new(inner) }
     }
 
     /// Is the namespace connected at this moment?
@@ -82,9 +80,7 @@ impl Client {
             drop(link);
             answer.await.map_err(|_| EmitError::NotConnected)
         };
-        tokio::time::timeout(limit, exchange)
-            .await
-            .unwrap_or(Err(EmitError::NoAck(limit)))
+        tokio::time::timeout(limit, exchange).await.unwrap_or(Err(EmitError::NoAck(limit)))
     }
 
     /// Ends the present connection and makes a new one with fresh headers, after the usual wait. For servers that
@@ -105,19 +101,12 @@ impl Client {
 }
 
 fn body(event: &str, args: Args, id: Option<u64>) -> Body {
-    Body::Event {
-        event: event.to_owned(),
-        args: args.0,
-        id,
-        attachments: 0,
-    }
+    Body::Event { event: event.to_owned(), args: args.0, id, attachments: 0 }
 }
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client")
-            .field("connected", &self.is_connected())
-            .finish_non_exhaustive()
+        f.debug_struct("Client").field("connected", &self.is_connected()).finish_non_exhaustive()
     }
 }
 

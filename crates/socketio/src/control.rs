@@ -27,9 +27,7 @@ impl Control {
     /// Waits for a stop or a wish to reconnect made after this call.
     pub async fn interrupted(&mut self, events: &EventSender) -> Error {
         let reconnects = self.0.borrow().reconnects;
-        let changed = self
-            .0
-            .wait_for(|wish| wish.stop || wish.reconnects != reconnects);
+        let changed = self.0.wait_for(|wish| wish.stop || wish.reconnects != reconnects);
         tokio::select! {
             wish = changed => match wish {
                 Ok(wish) if !wish.stop => Error::Reconnecting,

@@ -107,3 +107,23 @@ pub enum EmitError {
     #[error("too many unanswered events")]
     TooManyPending,
 }
+
+/// So many characters of what a server says are repeated in an error.
+pub(crate) const EXCERPT: usize = 200;
+
+/// The beginning of a text, on one line.
+pub(crate) fn excerpt(text: &str) -> String {
+    let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    printable.take(EXCERPT).collect::<String>().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn excerpts_are_short_and_on_one_line() {
+        assert_eq!(excerpt("a\r\nb\n"), "a  b");
+        assert_eq!(excerpt(&"é".repeat(1000)).chars().count(), EXCERPT);
+    }
+}

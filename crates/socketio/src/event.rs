@@ -60,17 +60,9 @@ pub struct Message {
 impl std::fmt::Debug for Message {
     /// Without the data, which is nobody's business in a log.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            event,
-            args,
-            attachments,
-            ack,
-        } = self;
+        let Self { event, args, attachments, ack } = self;
         let mut shown = f.debug_struct("Message");
-        shown
-            .field("event", event)
-            .field("args", &args.len())
-            .field("attachments", &attachments.len());
+        shown.field("event", event).field("args", &args.len()).field("attachments", &attachments.len());
         shown.field("ack", &ack.is_some()).finish()
     }
 }
@@ -87,20 +79,14 @@ impl Ack {
     /// # Errors
     /// [`EmitError::NotConnected`] when the connection on which it was asked for is gone, [`EmitError::TooLarge`].
     pub async fn send(self, args: impl Into<crate::Args>) -> Result<(), EmitError> {
-        let body = Body::Ack {
-            id: self.id,
-            args: args.into().0,
-            attachments: 0,
-        };
+        let body = Body::Ack { id: self.id, args: args.into().0, attachments: 0 };
         self.link.send(&body).await
     }
 }
 
 impl std::fmt::Debug for Ack {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ack")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("Ack").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -121,9 +107,7 @@ impl Stream for Events {
     type Item = Event;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        self.0
-            .poll_recv(cx)
-            .map(|queued| queued.map(|(event, _)| event))
+        self.0.poll_recv(cx).map(|queued| queued.map(|(event, _)| event))
     }
 }
 
@@ -140,14 +124,7 @@ impl EventSender {
         let (queue, receiver) = mpsc::channel(max_events.max(1));
         let max_bytes = u32::try_from(max_bytes).unwrap_or(u32::MAX);
         let bytes = Arc::new(Semaphore::new(max_bytes as usize));
-        (
-            Self {
-                queue,
-                bytes,
-                max_bytes,
-            },
-            Events(receiver),
-        )
+        (Self { queue, bytes, max_bytes }, Events(receiver))
     }
 
     /// Waits for room; that the receiver is gone is found out by [`Self::closed`].
@@ -174,12 +151,7 @@ mod tests {
     use std::time::Duration;
 
     fn event(name: &str) -> Event {
-        Event::Message(Message {
-            event: name.into(),
-            args: vec![Value::Null],
-            attachments: vec![],
-            ack: None,
-        })
+        Event::Message(Message { event: name.into(), args: vec![Value::Null], attachments: vec![], ack: None })
     }
 
     #[tokio::test]
@@ -191,9 +163,6 @@ mod tests {
         events.recv().await.unwrap();
         sender.send(event("larger than all"), 1000).await;
         let shown = format!("{:?}", events.recv().await.unwrap());
-        assert_eq!(
-            shown,
-            r#"Message(Message { event: "larger than all", args: 1, attachments: 0, ack: false })"#
-        );
+        assert_eq!(shown, r#"Message(Message { event: "larger than all", args: 1, attachments: 0, ack: false })"#);
     }
 }

@@ -36,10 +36,7 @@ impl Keeper {
             };
             let ended = match opened {
                 Ok(opened) => self.session.run(opened).await,
-                Err(reason) => Ended {
-                    connected: None,
-                    reason,
-                },
+                Err(reason) => Ended { connected: None, reason },
             };
             let Ended { connected, reason } = ended;
             if matches!(reason, Error::Shutdown) {
@@ -58,11 +55,7 @@ impl Keeper {
             } else {
                 attempt = attempt.saturating_add(1);
                 debug!(error = %reason, attempt, ?next_in, "could not connect");
-                Event::ConnectFailed {
-                    error: reason,
-                    attempt,
-                    next_in,
-                }
+                Event::ConnectFailed { error: reason, attempt, next_in }
             };
             let next = Instant::now() + next_in;
             let wait = async {
@@ -79,12 +72,7 @@ impl Keeper {
         let limit: Duration = self.session.connect_timeout;
         let headers = async { self.headers.headers().await.map_err(Error::Headers) };
         let headers = within(limit, "getting the headers for a connection", headers).await?;
-        let endpoint = Endpoint::new(
-            self.client.clone(),
-            self.url.clone(),
-            headers,
-            self.session.max_incoming,
-        );
+        let endpoint = Endpoint::new(self.client.clone(), self.url.clone(), headers, self.session.max_incoming);
         within(limit, "connecting", open(endpoint, self.transports, limit)).await
     }
 

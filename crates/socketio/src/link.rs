@@ -29,17 +29,8 @@ struct Acks {
 }
 
 impl Link {
-    pub fn new(
-        namespace: String,
-        outbound: mpsc::Sender<Packet>,
-        max_payload: Option<usize>,
-    ) -> Self {
-        Self {
-            namespace,
-            outbound,
-            max_payload,
-            acks: Mutex::new(Some(Acks::default())),
-        }
+    pub fn new(namespace: String, outbound: mpsc::Sender<Packet>, max_payload: Option<usize>) -> Self {
+        Self { namespace, outbound, max_payload, acks: Mutex::new(Some(Acks::default())) }
     }
 
     /// Queues a packet; waits while the queue is full.
@@ -54,10 +45,7 @@ impl Link {
         if lock(&self.acks).is_none() {
             return Err(EmitError::NotConnected);
         }
-        self.outbound
-            .send(packet)
-            .await
-            .map_err(|_| EmitError::NotConnected)
+        self.outbound.send(packet).await.map_err(|_| EmitError::NotConnected)
     }
 
     /// Makes a place for the answer to an event.
@@ -78,9 +66,7 @@ impl Link {
 
     /// An answer came. False when nobody waits for it.
     pub fn answered(&self, id: u64, args: Vec<Value>) -> bool {
-        let waiting = lock(&self.acks)
-            .as_mut()
-            .and_then(|acks| acks.waiting.remove(&id));
+        let waiting = lock(&self.acks).as_mut().and_then(|acks| acks.waiting.remove(&id));
         waiting.is_some_and(|waiting| waiting.send(args).is_ok())
     }
 
@@ -123,19 +109,11 @@ mod tests {
 
     fn link(max_payload: Option<usize>) -> (Arc<Link>, mpsc::Receiver<Packet>) {
         let (sender, receiver) = mpsc::channel(1);
-        (
-            Arc::new(Link::new("/a".into(), sender, max_payload)),
-            receiver,
-        )
+        (Arc::new(Link::new("/a".into(), sender, max_payload)), receiver)
     }
 
     fn event(text: &str) -> Body {
-        Body::Event {
-            event: text.into(),
-            args: vec![],
-            id: None,
-            attachments: 0,
-        }
+        Body::Event { event: text.into(), args: vec![], id: None, attachments: 0 }
     }
 
     #[tokio::test]
@@ -143,13 +121,7 @@ mod tests {
         let (link, mut sent) = link(Some(12));
         assert_eq!(link.send(&event("123")).await, Ok(()));
         assert_eq!(sent.recv().await.unwrap().encode(), r#"42/a,["123"]"#);
-        assert_eq!(
-            link.send(&event("1234")).await,
-            Err(EmitError::TooLarge {
-                size: 13,
-                limit: 12
-            })
-        );
+        assert_eq!(link.send(&event("1234")).await, Err(EmitError::TooLarge { size: 13, limit: 12 }));
     }
 
     #[tokio::test]
@@ -173,9 +145,7 @@ mod tests {
     #[test]
     fn waiting_answers_are_bounded_but_given_up_ones_do_not_count() {
         let (link, _sent) = link(None);
-        let mut kept: Vec<_> = (0..MAX_PENDING)
-            .map(|_| link.expect_ack().unwrap())
-            .collect();
+        let mut kept: Vec<_> = (0..MAX_PENDING).map(|_| link.expect_ack().unwrap()).collect();
         assert!(matches!(link.expect_ack(), Err(EmitError::TooManyPending)));
         kept.pop();
         assert!(link.expect_ack().is_ok());

@@ -35,9 +35,6 @@ pub enum PacketError {
 
 impl From<serde_json::Error> for PacketError {
     fn from(error: serde_json::Error) -> Self {
-        Self::Json {
-            line: error.line(),
-            column: error.column(),
-        }
+        Self::Json { line: error.line(), column: error.column() }
     }
 }

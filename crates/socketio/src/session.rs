@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 
 use crate::assemble::{Assembler, Whole};
 use crate::control::Control;
-use crate::error::Error;
+use crate::error::{Error, excerpt};
 use crate::event::{Ack, Event, EventSender, Message};
 use crate::link::{Link, Slot};
 use crate::packet::engine::Packet;
@@ -52,11 +52,7 @@ impl Session {
         let (outbound, outbound_receiver) = mpsc::channel(OUTBOUND);
         let max_payload = opened.handshake.max_payload;
         let transport = opened.transport();
-        let link = Arc::new(Link::new(
-            self.namespace.clone(),
-            outbound.clone(),
-            max_payload,
-        ));
+        let link = Arc::new(Link::new(self.namespace.clone(), outbound.clone(), max_payload));
         let mut connected = None;
 
         let mut carry = pin!(opened.run(inbound_sender, outbound_receiver));
@@ -74,9 +70,7 @@ impl Session {
             }
         };
         let over = carried.is_some();
-        let reason = reason
-            .or_else(|| carried?.err())
-            .unwrap_or(Error::ClosedByServer);
+        let reason = reason.or_else(|| carried?.err()).unwrap_or(Error::ClosedByServer);
         self.slot.clear();
         if !over {
             let goodbye = async {
@@ -115,15 +109,7 @@ impl Session {
         };
         *connected = Some(Instant::now());
         self.slot.set(link);
-        self.events
-            .send(
-                Event::Connected {
-                    sid: sid.0,
-                    transport,
-                },
-                0,
-            )
-            .await;
+        self.events.send(Event::Connected { sid: sid.0, transport }, 0).await;
         for whole in early {
             if let Some(end) = self.heard(whole, link).await {
                 return Some(end);
@@ -152,9 +138,7 @@ impl Session {
         early: &mut Vec<Whole>,
     ) -> Result<Option<Sid>, Error> {
         let lost = |_| Error::ClosedByServer;
-        link.send(&Body::Connect(self.auth.clone()))
-            .await
-            .map_err(lost)?;
+        link.send(&Body::Connect(self.auth.clone())).await.map_err(lost)?;
         let mut early_bytes = 0;
         loop {
             let Some(packet) = inbound.recv().await else {
@@ -170,9 +154,7 @@ impl Session {
                 Body::Event { .. } | Body::Ack { .. } => {
                     early_bytes += whole.size;
                     if early.len() >= MAX_EARLY || early_bytes > self.max_incoming {
-                        return Err(Error::Protocol(
-                            "too many events before the namespace was connected",
-                        ));
+                        return Err(Error::Protocol("too many events before the namespace was connected"));
                     }
                     early.push(whole);
                 }
@@ -185,40 +167,17 @@ impl Session {
             Some(Value::String(message)) => Some(message.clone()),
             other => text(other.as_ref(), "message"),
         };
-        let message = message.unwrap_or_else(|| "no reason given".to_owned());
-        Error::Refused {
-            namespace: self.namespace.clone(),
-            message,
-            data,
-        }
+        let message = message.map_or_else(|| "no reason given".to_owned(), |text| excerpt(&text));
+        Error::Refused { namespace: self.namespace.clone(), message, data }
     }
 
     /// A packet after the server's yes; gives the reason when it ends the session.
     async fn heard(&self, whole: Whole, link: &Arc<Link>) -> Option<Error> {
-        let Whole {
-            body,
-            attachments,
-            size,
-        } = whole;
+        let Whole { body, attachments, size } = whole;
         match body {
-            Body::Event {
-                event, args, id, ..
-            } => {
-                let ack = id.map(|id| Ack {
-                    id,
-                    link: Arc::clone(link),
-                });
-                self.events
-                    .send(
-                        Event::Message(Message {
-                            event,
-                            args,
-                            attachments,
-                            ack,
-                        }),
-                        size,
-                    )
-                    .await;
+            Body::Event { event, args, id, .. } => {
+                let ack = id.map(|id| Ack { id, link: Arc::clone(link) });
+                self.events.send(Event::Message(Message { event, args, attachments, ack }), size).await;
             }
             Body::Ack { id, args, .. } => {
                 if !link.answered(id, args) {

@@ -67,26 +67,16 @@ impl Opened {
 
     /// Carries packets until the connection ends (an error), or a [`Packet::Close`] has been sent or `outbound` has
     /// ended (`Ok`).
-    pub async fn run(
-        self,
-        inbound: mpsc::Sender<Packet>,
-        outbound: mpsc::Receiver<Packet>,
-    ) -> Result<(), Error> {
+    pub async fn run(self, inbound: mpsc::Sender<Packet>, outbound: mpsc::Receiver<Packet>) -> Result<(), Error> {
         let deadline = self.handshake.deadline();
         let (pong_sender, pongs) = mpsc::channel(1);
-        let inlet = Inlet {
-            inbound,
-            pongs: pong_sender,
-        };
+        let inlet = Inlet { inbound, pongs: pong_sender };
         let outlet = Outlet::new(outbound, pongs);
         for packet in self.early {
             inlet.take(packet).await?;
         }
         match self.io {
-            Io::Polling(io) => {
-                io.run(inlet, outlet, self.handshake.max_payload, deadline)
-                    .await
-            }
+            Io::Polling(io) => io.run(inlet, outlet, self.handshake.max_payload, deadline).await,
             Io::WebSocket(io) => io.run(inlet, outlet, deadline).await,
         }
     }
@@ -124,12 +114,7 @@ struct Outlet {
 
 impl Outlet {
     fn new(outbound: mpsc::Receiver<Packet>, pongs: mpsc::Receiver<Packet>) -> Self {
-        Self {
-            outbound,
-            pongs,
-            carry: None,
-            closed: false,
-        }
+        Self { outbound, pongs, carry: None, closed: false }
     }
 
     /// The next packet; `None` when there will be no more.
@@ -183,9 +168,7 @@ pub(crate) async fn within<T>(
     what: &'static str,
     step: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    tokio::time::timeout(limit, step)
-        .await
-        .unwrap_or(Err(Error::Timeout { what, limit }))
+    tokio::time::timeout(limit, step).await.unwrap_or(Err(Error::Timeout { what, limit }))
 }
 
 #[cfg(test)]
@@ -217,17 +200,11 @@ mod tests {
     async fn a_ping_is_answered_even_when_nobody_takes_events() {
         let (inbound, _full) = mpsc::channel(1);
         let (pong_sender, mut pongs) = mpsc::channel(1);
-        let inlet = Inlet {
-            inbound,
-            pongs: pong_sender,
-        };
+        let inlet = Inlet { inbound, pongs: pong_sender };
         for _ in 0..3 {
             inlet.take(Packet::Ping("x".into())).await.unwrap();
         }
         assert_eq!(pongs.recv().await, Some(Packet::Pong("x".into())));
-        assert!(matches!(
-            inlet.take(Packet::Close).await,
-            Err(Error::ClosedByServer)
-        ));
+        assert!(matches!(inlet.take(Packet::Close).await, Err(Error::ClosedByServer)));
     }
 }

@@ -1,9 +1,5 @@
 //! Servers, and things between, that do what they should not. Each is a few canned answers.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that fails, panics"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
 mod common;
 
@@ -18,8 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 const OPEN: &str = r#"0{"sid":"s1","upgrades":[],"pingInterval":25000,"pingTimeout":60000}"#;
-const OFFERS_WEBSOCKET: &str =
-    r#"0{"sid":"s1","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":60000}"#;
+const OFFERS_WEBSOCKET: &str = r#"0{"sid":"s1","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":60000}"#;
 
 /// One request as the server sees it.
 struct Request {
@@ -65,15 +60,10 @@ async fn serve(stream: TcpStream, answer: impl Fn(&Request) -> Answer) -> std::i
             }
         }
         let lower = head.to_lowercase();
-        let length = lower
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        let length = lower.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
         let mut body = vec![0; length.unwrap_or(0)];
         stream.read_exact(&mut body).await?;
-        let request = Request {
-            head,
-            body: String::from_utf8(body).unwrap(),
-        };
+        let request = Request { head, body: String::from_utf8(body).unwrap() };
         match answer(&request) {
             Answer::Body(body) => {
                 let head = format!(
@@ -94,18 +84,14 @@ fn body(text: impl Into<String>) -> Answer {
 
 fn builder(address: SocketAddr) -> Builder {
     let quick = (Duration::from_millis(50), Duration::from_millis(500));
-    Client::builder(format!("http://{address}"))
-        .reconnect_delay(quick.0, quick.1)
-        .max_incoming(10_000)
+    Client::builder(format!("http://{address}")).reconnect_delay(quick.0, quick.1).max_incoming(10_000)
 }
 
 /// How the first attempt fails.
 async fn failure(builder: Builder) -> Error {
     let (_client, mut events) = builder.connect().unwrap();
     match next(&mut events).await {
-        Some(Event::ConnectFailed {
-            error, attempt: 1, ..
-        }) => error,
+        Some(Event::ConnectFailed { error, attempt: 1, .. }) => error,
         other => panic!("{other:?}"),
     }
 }
@@ -128,19 +114,12 @@ async fn answers_that_are_no_handshake() {
 
 #[tokio::test]
 async fn answers_that_are_no_http_or_end_in_the_middle() {
-    let odd: [&[u8]; 4] = [
-        b"",
-        b"\x00\xff\xfe",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n0{",
-        b"HTTP/1.1 200 OK\r\n\r\n\xff\xff",
-    ];
+    let odd: [&[u8]; 4] =
+        [b"", b"\x00\xff\xfe", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n0{", b"HTTP/1.1 200 OK\r\n\r\n\xff\xff"];
     for bytes in odd {
         let address = server(move |_| Answer::Raw(bytes.to_vec())).await;
         let error = failure(builder(address)).await;
-        assert!(
-            matches!(error, Error::Http { .. } | Error::Protocol(_)),
-            "{error}"
-        );
+        assert!(matches!(error, Error::Http { .. } | Error::Protocol(_)), "{error}");
     }
 }
 
@@ -149,16 +128,8 @@ async fn a_server_that_says_nothing() {
     let address = server(|_| Answer::Silence).await;
     for transports in [Transports::Upgrade, Transports::WebSocketOnly] {
         let short = Duration::from_millis(300);
-        let error = failure(
-            builder(address)
-                .transports(transports)
-                .connect_timeout(short),
-        )
-        .await;
-        assert!(
-            matches!(error, Error::Timeout { .. } | Error::Http { .. }),
-            "{error}"
-        );
+        let error = failure(builder(address).transports(transports).connect_timeout(short)).await;
+        assert!(matches!(error, Error::Timeout { .. } | Error::Http { .. }), "{error}");
     }
 }
 
@@ -166,24 +137,12 @@ async fn a_server_that_says_nothing() {
 async fn an_error_page_that_repeats_the_token() {
     let address = server(|request| {
         let page = format!("you sent {}", request.head);
-        Answer::Raw(
-            format!(
-                "HTTP/1.1 502 Bad\r\nContent-Length: {}\r\n\r\n{page}",
-                page.len()
-            )
-            .into(),
-        )
+        Answer::Raw(format!("HTTP/1.1 502 Bad\r\nContent-Length: {}\r\n\r\n{page}", page.len()).into())
     })
     .await;
-    let token = HeaderMap::from_iter([(
-        AUTHORIZATION,
-        HeaderValue::from_static("Bearer secret-token"),
-    )]);
+    let token = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer secret-token"))]);
     let error = failure(builder(address).fixed_headers(token)).await;
-    assert!(
-        matches!(error, Error::Status { status: 502, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, Error::Status { status: 502, .. }), "{error}");
     assert!(!format!("{error} {error:?}").contains("secret"));
 }
 
@@ -191,28 +150,22 @@ async fn an_error_page_that_repeats_the_token() {
 async fn a_websocket_that_is_offered_but_refused_or_dead_leaves_long_polling() {
     // Refused by a proxy; let through, but then silence; let through, but by something else than a websocket server.
     let refused = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_vec();
-    let fake = b"HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n".to_vec();
+    let fake =
+        b"HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n".to_vec();
     for websocket in [Some(refused), None, Some(fake)] {
         let address = server(move |request| match &websocket {
             Some(bytes) if request.is("GET", "transport=websocket") => Answer::Raw(bytes.clone()),
             None if request.is("GET", "transport=websocket") => Answer::Silence,
             _ if request.is("POST", "") => {
                 // The cookie of the handshake finds the same server again.
-                assert!(
-                    request.head.to_lowercase().contains("cookie: route=r7"),
-                    "{}",
-                    request.head
-                );
+                assert!(request.head.to_lowercase().contains("cookie: route=r7"), "{}", request.head);
                 body("OK")
             }
             _ if request.is("GET", "sid=") => body("40{\"sid\":\"x\"}\u{1e}42[\"hello\",1]"),
             _ => body(OFFERS_WEBSOCKET),
         })
         .await;
-        let (_client, mut events) = builder(address)
-            .connect_timeout(Duration::from_secs(3))
-            .connect()
-            .unwrap();
+        let (_client, mut events) = builder(address).connect_timeout(Duration::from_secs(3)).connect().unwrap();
         assert_eq!(connected(&mut events).await, Transport::Polling);
         assert_eq!(message(&mut events, "hello").await.args, [json!(1)]);
     }
@@ -241,9 +194,7 @@ async fn nonsense_in_a_connection() {
     let (_client, mut events) = builder(address).connect().unwrap();
     for _ in 0..2 {
         connected(&mut events).await;
-        let Some(Event::Message(message)) = next(&mut events).await else {
-            panic!("no message")
-        };
+        let Some(Event::Message(message)) = next(&mut events).await else { panic!("no message") };
         assert_eq!(message.event, "good");
         let reason = common::disconnected(&mut events).await;
         assert!(matches!(reason, Error::Packet(_)), "{reason}");
@@ -255,15 +206,14 @@ async fn a_session_that_the_server_does_not_know_any_more() {
     let address = server(|request| match request {
         _ if request.is("POST", "") => body("OK"),
         _ if request.is("GET", "sid=") => Answer::Raw(
-            b"HTTP/1.1 400 Bad Request\r\nContent-Length: 39\r\n\r\n{\"code\":1,\"message\":\"Session ID unknown\"}".to_vec(),
+            b"HTTP/1.1 400 Bad Request\r\nContent-Length: 39\r\n\r\n{\"code\":1,\"message\":\"Session ID unknown\"}"
+                .to_vec(),
         ),
         _ => body(OPEN),
     })
     .await;
     let error = failure(builder(address)).await;
-    let Error::Status { status, body, .. } = error else {
-        panic!("{error}")
-    };
+    let Error::Status { status, body, .. } = error else { panic!("{error}") };
     assert_eq!(status, 400);
     assert!(body.contains("Session ID unknown"), "{body}");
 }

@@ -12,6 +12,7 @@ options.add_argument("--port", type=int, default=0)
 options.add_argument("--polling-only", action="store_true")
 options.add_argument("--ping-interval", type=float, default=25)
 options.add_argument("--ping-timeout", type=float, default=60)
+options.add_argument("--tls", help="folder of cert.pem and key.pem (gevent only)")
 options = options.parse_args()
 
 if options.mode == "gevent":
@@ -87,7 +88,8 @@ app = socketio.WSGIApp(server)
 if options.mode == "gevent":
     from gevent.pywsgi import WSGIServer
 
-    listener = WSGIServer(("127.0.0.1", options.port), app, log=None)
+    tls = {"certfile": f"{options.tls}/cert.pem", "keyfile": f"{options.tls}/key.pem"} if options.tls else {}
+    listener = WSGIServer(("127.0.0.1", options.port), app, log=None, **tls)
     listener.start()
     say(listening=listener.server_port)
     listener.serve_forever()

@@ -1,9 +1,5 @@
 //! Talking with a real server, in each of its ways to run and by each transport.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that fails, panics"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
 mod common;
 
@@ -31,42 +27,23 @@ async fn talk(options: Options, transports: Transports, expected: Transport) {
     // Events both ways: none, one and several arguments, in all scripts.
     client.emit("echo", ()).await.unwrap();
     assert_eq!(message(&mut events, "echo").await.args, Vec::<Value>::new());
-    let values = [
-        json!({"text": "naïve 数据 🧭 \u{1e} \u{0}", "n": -1.5e300}),
-        json!(null),
-        json!([[], {}]),
-    ];
+    let values = [json!({"text": "naïve 数据 🧭 \u{1e} \u{0}", "n": -1.5e300}), json!(null), json!([[], {}])];
     client.emit("echo", values.clone()).await.unwrap();
     assert_eq!(message(&mut events, "echo").await.args, values);
 
     // Acks both ways.
     let answer = client.emit_with_ack("transport", (), LONG).await.unwrap();
-    assert_eq!(
-        answer,
-        [json!(if expected == Transport::WebSocket {
-            "websocket"
-        } else {
-            "polling"
-        })]
-    );
+    assert_eq!(answer, [json!(if expected == Transport::WebSocket { "websocket" } else { "polling" })]);
     client.emit("ask", json!("where?")).await.unwrap();
     let question = message(&mut events, "question").await;
     assert_eq!(question.args, [json!("where?")]);
-    question
-        .ack
-        .unwrap()
-        .send([json!("here"), json!(1)])
-        .await
-        .unwrap();
+    question.ack.unwrap().send([json!("here"), json!(1)]).await.unwrap();
     assert_eq!(server.said("answer").await["answer"], json!(["here", 1]));
 
     // Attachments.
     client.emit("binary", ()).await.unwrap();
     let binary = message(&mut events, "binary").await;
-    assert_eq!(
-        binary.args[0]["first"],
-        json!({"_placeholder": true, "num": 0})
-    );
+    assert_eq!(binary.args[0]["first"], json!({"_placeholder": true, "num": 0}));
     assert_eq!(binary.args[0]["text"], json!("é"));
     assert_eq!(binary.attachments, [&b"\x00\x01\xff"[..], &b"two"[..]]);
 
@@ -75,10 +52,7 @@ async fn talk(options: Options, transports: Transports, expected: Transport) {
     client.emit("echo", large.clone()).await.unwrap();
     assert_eq!(message(&mut events, "echo").await.args, [large]);
     for number in 0..100 {
-        client
-            .emit("silent", [json!(number), json!("x".repeat(30_000))])
-            .await
-            .unwrap();
+        client.emit("silent", [json!(number), json!("x".repeat(30_000))]).await.unwrap();
     }
     // (The server handles each in a thread of its own.)
     let mut numbers = Vec::new();
@@ -89,26 +63,14 @@ async fn talk(options: Options, transports: Transports, expected: Transport) {
         numbers.sort_unstable();
     }
     assert!(numbers.into_iter().eq(0..100));
-    client
-        .emit("burst", [json!(500), json!(1000)])
-        .await
-        .unwrap();
+    client.emit("burst", [json!(500), json!(1000)]).await.unwrap();
     for number in 0..500 {
         assert_eq!(message(&mut events, "burst").await.args[0], json!(number));
     }
 
     // More than the server takes is refused here, and the connection goes on.
     let too_large = client.emit("echo", json!("x".repeat(1_000_000))).await;
-    assert!(
-        matches!(
-            too_large,
-            Err(EmitError::TooLarge {
-                limit: 1_000_000,
-                ..
-            })
-        ),
-        "{too_large:?}"
-    );
+    assert!(matches!(too_large, Err(EmitError::TooLarge { limit: 1_000_000, .. })), "{too_large:?}");
 
     // What was sent before a shutdown still arrives.
     client.emit("silent", json!("last")).await.unwrap();
@@ -132,28 +94,12 @@ async fn upgrade_to_websocket() {
 
 #[tokio::test]
 async fn upgrade_to_websocket_with_a_threaded_server() {
-    talk(
-        Options {
-            mode: "threading",
-            ..WEBSOCKET
-        },
-        Transports::Upgrade,
-        Transport::WebSocket,
-    )
-    .await;
+    talk(Options { mode: "threading", ..WEBSOCKET }, Transports::Upgrade, Transport::WebSocket).await;
 }
 
 #[tokio::test]
 async fn long_polling_by_choice_with_a_threaded_server() {
-    talk(
-        Options {
-            mode: "threading",
-            ..WEBSOCKET
-        },
-        Transports::PollingOnly,
-        Transport::Polling,
-    )
-    .await;
+    talk(Options { mode: "threading", ..WEBSOCKET }, Transports::PollingOnly, Transport::Polling).await;
 }
 
 #[tokio::test]
@@ -163,40 +109,19 @@ async fn websocket_from_the_beginning() {
 
 #[tokio::test]
 async fn a_refused_namespace_says_why() {
-    for (options, namespace) in [
-        (POLLING, "/tasks"),
-        (WEBSOCKET, "/tasks"),
-        (WEBSOCKET, "/nowhere"),
-    ] {
+    for (options, namespace) in [(POLLING, "/tasks"), (WEBSOCKET, "/tasks"), (WEBSOCKET, "/nowhere")] {
         let Some(server) = Server::start(options).await else {
             return;
         };
-        let headers = [("authorization", "Bearer refused")]
-            .map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap()));
-        let builder = builder(&server)
-            .namespace(namespace)
-            .fixed_headers(headers.into_iter().collect());
+        let headers = [("authorization", "Bearer refused")].map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap()));
+        let builder = builder(&server).namespace(namespace).fixed_headers(headers.into_iter().collect());
         let (_client, mut events) = builder.connect().unwrap();
         for number in 1..=2 {
             let event = next(&mut events).await.unwrap();
-            let Event::ConnectFailed {
-                error,
-                attempt,
-                next_in,
-            } = event
-            else {
-                panic!("{event:?}")
-            };
+            let Event::ConnectFailed { error, attempt, next_in } = event else { panic!("{event:?}") };
             assert_eq!(attempt, number);
             assert!(next_in <= Duration::from_secs(1));
-            let Error::Refused {
-                namespace: refused,
-                message,
-                data,
-            } = error
-            else {
-                panic!("{error}")
-            };
+            let Error::Refused { namespace: refused, message, data } = error else { panic!("{error}") };
             assert_eq!(refused, namespace);
             if namespace == "/tasks" {
                 assert_eq!(message, "no entry");
@@ -215,8 +140,5 @@ async fn an_event_without_an_ack_in_time() {
     connected(&mut events).await;
     let limit = Duration::from_millis(50);
     server.freeze();
-    assert_eq!(
-        client.emit_with_ack("echo", (), limit).await,
-        Err(EmitError::NoAck(limit))
-    );
+    assert_eq!(client.emit_with_ack("echo", (), limit).await, Err(EmitError::NoAck(limit)));
 }

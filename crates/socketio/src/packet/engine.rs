@@ -16,8 +16,7 @@ use super::PacketError;
 pub const SEPARATOR: char = '\u{1e}';
 
 /// The heartbeat times that a server may ask for are held within these bounds.
-const HEARTBEAT: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(100)..=Duration::from_secs(3600);
+const HEARTBEAT: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 
 /// One Engine.IO packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,12 +56,7 @@ impl Packet {
             '4' => Self::Message(data.to_owned()),
             '5' => Self::Upgrade,
             '6' => Self::Noop,
-            'b' => Self::Binary(
-                STANDARD
-                    .decode(data)
-                    .map_err(|_| PacketError::Base64)?
-                    .into(),
-            ),
+            'b' => Self::Binary(STANDARD.decode(data).map_err(|_| PacketError::Base64)?.into()),
             other => return Err(PacketError::UnknownType(other)),
         })
     }
@@ -130,9 +124,7 @@ impl Handshake {
             websocket: raw.upgrades.iter().any(|name| name == "websocket"),
             ping_interval: bounded(raw.ping_interval),
             ping_timeout: bounded(raw.ping_timeout),
-            max_payload: raw
-                .max_payload
-                .map(|max| usize::try_from(max).unwrap_or(usize::MAX)),
+            max_payload: raw.max_payload.map(|max| usize::try_from(max).unwrap_or(usize::MAX)),
         })
     }
 
@@ -173,13 +165,7 @@ mod tests {
         let all = |body| decode_payload(body).collect::<Vec<_>>();
         assert_eq!(all(""), []);
         assert_eq!(all("6"), [Ok(Packet::Noop)]);
-        assert_eq!(
-            all("2\u{1e}4hé"),
-            [
-                Ok(Packet::Ping(String::new())),
-                Ok(Packet::Message("hé".into()))
-            ]
-        );
+        assert_eq!(all("2\u{1e}4hé"), [Ok(Packet::Ping(String::new())), Ok(Packet::Message("hé".into()))]);
         assert_eq!(all("6\u{1e}"), [Ok(Packet::Noop), Err(PacketError::Empty)]);
     }
 
@@ -194,21 +180,12 @@ mod tests {
         assert_eq!(full.deadline(), Duration::from_secs(85));
         assert_eq!(full.max_payload, Some(1_000_000));
 
-        let odd =
-            read(r#"{"sid":"a","pingInterval":0,"pingTimeout":18446744073709551615}"#).unwrap();
+        let odd = read(r#"{"sid":"a","pingInterval":0,"pingTimeout":18446744073709551615}"#).unwrap();
         assert!(!odd.websocket);
         assert_eq!(odd.max_payload, None);
-        assert_eq!(
-            (odd.ping_interval, odd.ping_timeout),
-            (*HEARTBEAT.start(), *HEARTBEAT.end())
-        );
+        assert_eq!((odd.ping_interval, odd.ping_timeout), (*HEARTBEAT.start(), *HEARTBEAT.end()));
 
-        for bad in [
-            "",
-            "[]",
-            "{}",
-            r#"{"sid":"","pingInterval":1,"pingTimeout":1}"#,
-        ] {
+        for bad in ["", "[]", "{}", r#"{"sid":"","pingInterval":1,"pingTimeout":1}"#] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

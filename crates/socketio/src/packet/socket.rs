@@ -66,18 +66,13 @@ impl Packet {
             return Err(PacketError::UnknownType(kind));
         }
         let mut rest = &text[1..];
-        let attachments = if matches!(kind, '5' | '6') {
-            take_attachments(&mut rest)?
-        } else {
-            0
-        };
+        let attachments = if matches!(kind, '5' | '6') { take_attachments(&mut rest)? } else { 0 };
         let namespace = take_namespace(&mut rest).to_owned();
-        let id = take_id(&mut rest)?;
-        let data = if rest.is_empty() {
-            None
-        } else {
-            Some(serde_json::from_str(rest)?)
+        let id = match kind {
+            '2' | '3' | '5' | '6' => take_id(&mut rest)?,
+            _ => None,
         };
+        let data = if rest.is_empty() { None } else { Some(serde_json::from_str(rest)?) };
 
         let body = match kind {
             '0' => Body::Connect(data),
@@ -88,12 +83,7 @@ impl Packet {
                 let Some(Value::String(event)) = values.next() else {
                     return Err(PacketError::Shape("an event must begin with its name"));
                 };
-                Body::Event {
-                    event,
-                    args: values.collect(),
-                    id,
-                    attachments,
-                }
+                Body::Event { event, args: values.collect(), id, attachments }
             }
             _ => Body::Ack {
                 id: id.ok_or(PacketError::Shape("an ack must have an id"))?,
@@ -118,18 +108,10 @@ pub fn encode(namespace: &str, body: &Body) -> String {
         Body::Connect(_) => ('0', 0, None),
         Body::Disconnect => ('1', 0, None),
         Body::ConnectError(_) => ('4', 0, None),
-        Body::Event {
-            id, attachments: 0, ..
-        } => ('2', 0, *id),
-        Body::Event {
-            id, attachments, ..
-        } => ('5', *attachments, *id),
-        Body::Ack {
-            id, attachments: 0, ..
-        } => ('3', 0, Some(*id)),
-        Body::Ack {
-            id, attachments, ..
-        } => ('6', *attachments, Some(*id)),
+        Body::Event { id, attachments: 0, .. } => ('2', 0, *id),
+        Body::Event { id, attachments, .. } => ('5', *attachments, *id),
+        Body::Ack { id, attachments: 0, .. } => ('3', 0, Some(*id)),
+        Body::Ack { id, attachments, .. } => ('6', *attachments, Some(*id)),
     };
     let mut text = String::from(kind);
     // Writing to a String cannot fail.
@@ -159,19 +141,14 @@ fn write_array(text: &mut String, event: Option<&str>, args: &[Value]) {
         let _ = write!(text, "{}", Value::from(event));
     }
     for (index, arg) in args.iter().enumerate() {
-        let comma = if index > 0 || event.is_some() {
-            ","
-        } else {
-            ""
-        };
+        let comma = if index > 0 || event.is_some() { "," } else { "" };
         let _ = write!(text, "{comma}{arg}");
     }
     text.push(']');
 }
 
 fn take_attachments(rest: &mut &str) -> Result<usize, PacketError> {
-    const SHAPE: PacketError =
-        PacketError::Shape("a binary packet must say how many attachments it has");
+    const SHAPE: PacketError = PacketError::Shape("a binary packet must say how many attachments it has");
     let (digits, after) = rest.split_once('-').ok_or(SHAPE)?;
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(SHAPE);
@@ -199,10 +176,7 @@ fn take_id(rest: &mut &str) -> Result<Option<u64>, PacketError> {
     }
     let (digits, after) = rest.split_at(end);
     *rest = after;
-    digits
-        .parse()
-        .map(Some)
-        .map_err(|_| PacketError::Shape("the ack id is too large"))
+    digits.parse().map(Some).map_err(|_| PacketError::Shape("the ack id is too large"))
 }
 
 fn array(data: Option<Value>) -> Result<Vec<Value>, PacketError> {
@@ -218,69 +192,31 @@ mod tests {
     use serde_json::json;
 
     fn packet(namespace: &str, body: Body) -> Packet {
-        Packet {
-            namespace: namespace.into(),
-            body,
-        }
+        Packet { namespace: namespace.into(), body }
     }
 
     fn event(args: &[Value], id: Option<u64>, attachments: usize) -> Body {
-        Body::Event {
-            event: "hey".into(),
-            args: args.to_vec(),
-            id,
-            attachments,
-        }
+        Body::Event { event: "hey".into(), args: args.to_vec(), id, attachments }
     }
 
     #[test]
     fn packets_and_their_texts() {
         let table = [
             ("0", packet("/", Body::Connect(None))),
-            (
-                r#"0/tasks,{"sid":"x"}"#,
-                packet("/tasks", Body::Connect(Some(json!({"sid": "x"})))),
-            ),
+            (r#"0/tasks,{"sid":"x"}"#, packet("/tasks", Body::Connect(Some(json!({"sid": "x"}))))),
+            // A number is data here: only events and acks have ids.
+            ("412", packet("/", Body::ConnectError(Some(json!(12))))),
             ("1", packet("/", Body::Disconnect)),
             ("1/tasks,", packet("/tasks", Body::Disconnect)),
             (r#"2["hey"]"#, packet("/", event(&[], None, 0))),
-            (
-                r#"2/tasks,12["hey",{"a":"/b,"}]"#,
-                packet("/tasks", event(&[json!({"a": "/b,"})], Some(12), 0)),
-            ),
+            (r#"2/tasks,12["hey",{"a":"/b,"}]"#, packet("/tasks", event(&[json!({"a": "/b,"})], Some(12), 0))),
             (
                 r#"51-/tasks,["hey",{"_placeholder":true,"num":0}]"#,
-                packet(
-                    "/tasks",
-                    event(&[json!({"_placeholder": true, "num": 0})], None, 1),
-                ),
+                packet("/tasks", event(&[json!({"_placeholder": true, "num": 0})], None, 1)),
             ),
-            (
-                "3/tasks,7[]",
-                packet(
-                    "/tasks",
-                    Body::Ack {
-                        id: 7,
-                        args: vec![],
-                        attachments: 0,
-                    },
-                ),
-            ),
-            (
-                "62-1[1,null]",
-                packet(
-                    "/",
-                    Body::Ack {
-                        id: 1,
-                        args: vec![json!(1), json!(null)],
-                        attachments: 2,
-                    },
-                ),
-            ),
-            (
-                r#"4/tasks,{"message":"no"}"#,
-                packet("/tasks", Body::ConnectError(Some(json!({"message": "no"})))),
-            ),
+            ("3/tasks,7[]", packet("/tasks", Body::Ack { id: 7, args: vec![], attachments: 0 })),
+            ("62-1[1,null]", packet("/", Body::Ack { id: 1, args: vec![json!(1), json!(null)], attachments: 2 })),
+            (r#"4/tasks,{"message":"no"}"#, packet("/tasks", Body::ConnectError(Some(json!({"message": "no"}))))),
         ];
         for (text, packet) in table {
             assert_eq!(Packet::decode(text).as_ref(), Ok(&packet), "{text}");
@@ -291,10 +227,7 @@ mod tests {
     #[test]
     fn other_texts_for_the_same() {
         assert_eq!(Packet::decode("1/tasks").unwrap().namespace, "/tasks");
-        assert_eq!(
-            Packet::decode(r#"50-["hey"]"#).unwrap().body,
-            event(&[], None, 0)
-        );
+        assert_eq!(Packet::decode(r#"50-["hey"]"#).unwrap().body, event(&[], None, 0));
     }
 
     #[test]
@@ -321,9 +254,6 @@ mod tests {
             assert!(Packet::decode(text).is_err(), "{text}");
         }
         let deep = format!("2[\"x\",{}{}]", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(matches!(
-            Packet::decode(&deep),
-            Err(PacketError::Json { .. })
-        ));
+        assert!(matches!(Packet::decode(&deep), Err(PacketError::Json { .. })));
     }
 }

@@ -13,10 +13,8 @@ use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_acc
 use url::Url;
 
 use super::Transport;
-use crate::error::Error;
+use crate::error::{EXCERPT, Error, excerpt};
 
-/// So much of an unexpected answer is repeated in the error.
-const EXCERPT: usize = 200;
 /// Cookies longer than this together are not kept.
 const MAX_COOKIES: usize = 4096;
 
@@ -31,21 +29,11 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub fn new(
-        client: reqwest::Client,
-        url: Url,
-        mut headers: HeaderMap,
-        max_incoming: usize,
-    ) -> Self {
+    pub fn new(client: reqwest::Client, url: Url, mut headers: HeaderMap, max_incoming: usize) -> Self {
         for value in headers.values_mut() {
             value.set_sensitive(true);
         }
-        Self {
-            client,
-            url,
-            headers,
-            max_incoming,
-        }
+        Self { client, url, headers, max_incoming }
     }
 
     fn url(&self, transport: Transport, sid: Option<&str>) -> Url {
@@ -82,56 +70,31 @@ impl Endpoint {
     pub async fn post(&self, sid: &str, body: String, limit: Duration) -> Result<(), Error> {
         const WHAT: &str = "sending by long polling";
         let request = self.client.post(self.url(Transport::Polling, Some(sid)));
-        let request = request
-            .header(CONTENT_TYPE, "text/plain;charset=UTF-8")
-            .body(body);
+        let request = request.header(CONTENT_TYPE, "text/plain;charset=UTF-8").body(body);
         let response = self.send(WHAT, request, limit).await?;
         // Read to the end, so that the connection can be used again.
         self.body(WHAT, response).await.map(drop)
     }
 
     /// Turns a request into a websocket's byte stream.
-    pub async fn websocket(
-        &self,
-        sid: Option<&str>,
-        limit: Duration,
-    ) -> Result<reqwest::Upgraded, Error> {
+    pub async fn websocket(&self, sid: Option<&str>, limit: Duration) -> Result<reqwest::Upgraded, Error> {
         const WHAT: &str = "opening a websocket";
         let key = generate_key();
-        let request = self
-            .client
-            .get(self.url(Transport::WebSocket, sid))
-            .version(http::Version::HTTP_11);
-        let request = request
-            .header(CONNECTION, "Upgrade")
-            .header(UPGRADE, "websocket");
-        let request = request
-            .header("Sec-WebSocket-Version", "13")
-            .header("Sec-WebSocket-Key", &key);
+        let request = self.client.get(self.url(Transport::WebSocket, sid)).version(http::Version::HTTP_11);
+        let request = request.header(CONNECTION, "Upgrade").header(UPGRADE, "websocket");
+        let request = request.header("Sec-WebSocket-Version", "13").header("Sec-WebSocket-Key", &key);
         let response = self.exchange(WHAT, request, limit).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(self.unexpected(WHAT, response).await);
         }
         let accept = response.headers().get("Sec-WebSocket-Accept");
-        if accept
-            .is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes())
-        {
-            return Err(Error::Protocol(
-                "the websocket handshake was not answered by a websocket server",
-            ));
+        if accept.is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {
+            return Err(Error::Protocol("the websocket handshake was not answered by a websocket server"));
         }
-        response
-            .upgrade()
-            .await
-            .map_err(|error| http_error(WHAT, error))
+        response.upgrade().await.map_err(|error| http_error(WHAT, error))
     }
 
-    async fn send(
-        &self,
-        what: &'static str,
-        request: RequestBuilder,
-        limit: Duration,
-    ) -> Result<Response, Error> {
+    async fn send(&self, what: &'static str, request: RequestBuilder, limit: Duration) -> Result<Response, Error> {
         let response = self.exchange(what, request, limit).await?;
         if response.status() != StatusCode::OK {
             return Err(self.unexpected(what, response).await);
@@ -139,26 +102,16 @@ impl Endpoint {
         Ok(response)
     }
 
-    async fn exchange(
-        &self,
-        what: &'static str,
-        request: RequestBuilder,
-        limit: Duration,
-    ) -> Result<Response, Error> {
+    async fn exchange(&self, what: &'static str, request: RequestBuilder, limit: Duration) -> Result<Response, Error> {
         let request = request.headers(self.headers.clone()).timeout(limit);
-        request
-            .send()
-            .await
-            .map_err(|error| http_error(what, error))
+        request.send().await.map_err(|error| http_error(what, error))
     }
 
     async fn body(&self, what: &'static str, mut response: Response) -> Result<Vec<u8>, Error> {
         let mut body = Vec::new();
         while let Some(chunk) = next_chunk(what, &mut response).await? {
             if body.len() + chunk.len() > self.max_incoming {
-                return Err(Error::TooLarge {
-                    limit: self.max_incoming,
-                });
+                return Err(Error::TooLarge { limit: self.max_incoming });
             }
             body.extend_from_slice(&chunk);
         }
@@ -174,42 +127,21 @@ impl Endpoint {
             body.extend_from_slice(&chunk);
         }
         let text = String::from_utf8_lossy(&body);
-        let body = if self.repeats_a_header(&text) {
-            "(not shown)".to_owned()
-        } else {
-            excerpt(&text)
-        };
-        Error::Status {
-            what,
-            status: response.status().as_u16(),
-            body,
-        }
+        let body = if self.repeats_a_header(&text) { "(not shown)".to_owned() } else { excerpt(&text) };
+        Error::Status { what, status: response.status().as_u16(), body }
     }
 
     /// Does the text hold a part of a header's value, such as a token that a server echoes?
     fn repeats_a_header(&self, text: &str) -> bool {
-        let values = self
-            .headers
-            .values()
-            .filter_map(|value| value.to_str().ok());
-        values
-            .flat_map(str::split_whitespace)
-            .any(|part| part.len() >= 8 && text.contains(&part[..8]))
+        let values = self.headers.values().filter_map(|value| value.to_str().ok());
+        values.flat_map(str::split_whitespace).any(|part| part.len() >= 8 && text.contains(&part[..8]))
     }
 
     /// Load balancers find the right server by a cookie that came with the handshake.
     fn keep_cookies(&mut self, answer: &HeaderMap) {
-        let set = answer
-            .get_all(SET_COOKIE)
-            .into_iter()
-            .filter_map(|value| value.to_str().ok());
-        let pairs = set
-            .filter_map(|cookie| cookie.split(';').next())
-            .map(str::trim);
-        let own = self
-            .headers
-            .get(COOKIE)
-            .and_then(|value| value.to_str().ok());
+        let set = answer.get_all(SET_COOKIE).into_iter().filter_map(|value| value.to_str().ok());
+        let pairs = set.filter_map(|cookie| cookie.split(';').next()).map(str::trim);
+        let own = self.headers.get(COOKIE).and_then(|value| value.to_str().ok());
         let all: Vec<_> = own.into_iter().chain(pairs).collect();
         let joined = all.join("; ");
         if joined.is_empty() || joined.len() > MAX_COOKIES {
@@ -223,10 +155,7 @@ impl Endpoint {
 }
 
 async fn next_chunk(what: &'static str, response: &mut Response) -> Result<Option<Bytes>, Error> {
-    response
-        .chunk()
-        .await
-        .map_err(|error| http_error(what, error))
+    response.chunk().await.map_err(|error| http_error(what, error))
 }
 
 /// The chain of causes, without the URL: its query holds the session id, and it may hold a password.
@@ -241,16 +170,6 @@ fn http_error(what: &'static str, error: reqwest::Error) -> Error {
     Error::Http { what, reason }
 }
 
-/// The beginning of a text, on one line.
-fn excerpt(text: &str) -> String {
-    let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    printable
-        .take(EXCERPT)
-        .collect::<String>()
-        .trim()
-        .to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,43 +177,28 @@ mod tests {
 
     fn endpoint() -> Endpoint {
         let headers = HeaderMap::from_iter([
-            (
-                AUTHORIZATION,
-                HeaderValue::from_static("Bearer secret-token"),
-            ),
+            (AUTHORIZATION, HeaderValue::from_static("Bearer secret-token")),
             (COOKIE, HeaderValue::from_static("own=1")),
         ]);
-        Endpoint::new(
-            reqwest::Client::new(),
-            "http://h/socket.io/?x=1".parse().unwrap(),
-            headers,
-            10,
-        )
+        Endpoint::new(reqwest::Client::new(), "http://h/socket.io/?x=1".parse().unwrap(), headers, 10)
     }
 
     #[test]
     fn urls() {
         let url = endpoint().url(Transport::WebSocket, Some("a&b"));
-        assert_eq!(
-            url.as_str(),
-            "http://h/socket.io/?x=1&EIO=4&transport=websocket&sid=a%26b"
-        );
+        assert_eq!(url.as_str(), "http://h/socket.io/?x=1&EIO=4&transport=websocket&sid=a%26b");
     }
 
     #[test]
     fn cookies_of_the_handshake_are_sent_back() {
         let mut endpoint = endpoint();
-        let answer = ["io=abc; Path=/; HttpOnly", "route=7"]
-            .map(|cookie| (SET_COOKIE, cookie.parse().unwrap()));
+        let answer = ["io=abc; Path=/; HttpOnly", "route=7"].map(|cookie| (SET_COOKIE, cookie.parse().unwrap()));
         let mut headers = HeaderMap::new();
         headers.extend(answer.map(|(name, value)| (Some(name), value)));
         headers.append(SET_COOKIE, "last=1".parse().unwrap());
         endpoint.keep_cookies(&headers);
         let sent = endpoint.headers[COOKIE].to_str().unwrap();
-        assert!(
-            sent.starts_with("own=1; ") && sent.ends_with("; last=1"),
-            "{sent}"
-        );
+        assert!(sent.starts_with("own=1; ") && sent.ends_with("; last=1"), "{sent}");
     }
 
     #[test]
@@ -303,6 +207,5 @@ mod tests {
         assert!(endpoint.repeats_a_header("you sent Authorization: Bearer secret-token"));
         assert!(!endpoint.repeats_a_header("Invalid session"));
         assert!(!format!("{:?}", endpoint.headers).contains("secret"));
-        assert_eq!(excerpt("a\r\nb\n"), "a  b");
     }
 }

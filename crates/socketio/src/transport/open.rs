@@ -14,27 +14,15 @@ use crate::error::Error;
 const UPGRADE_SHARE: u32 = 3;
 
 /// Opens a connection; `limit` is the time for each of its requests.
-pub(crate) async fn open(
-    endpoint: Endpoint,
-    transports: Transports,
-    limit: Duration,
-) -> Result<Opened, Error> {
+pub(crate) async fn open(endpoint: Endpoint, transports: Transports, limit: Duration) -> Result<Opened, Error> {
     if transports == Transports::WebSocketOnly {
         let mut socket = WebSocket::open(&endpoint, None, limit).await?;
         let handshake = socket.handshake().await?;
-        return Ok(Opened {
-            handshake,
-            io: Io::WebSocket(Box::new(socket)),
-            early: Vec::new(),
-        });
+        return Ok(Opened { handshake, io: Io::WebSocket(Box::new(socket)), early: Vec::new() });
     }
     let (polling, handshake, early) = Polling::open(endpoint.clone(), limit).await?;
     if transports == Transports::PollingOnly || !handshake.websocket {
-        return Ok(Opened {
-            handshake,
-            io: Io::Polling(Box::new(polling)),
-            early,
-        });
+        return Ok(Opened { handshake, io: Io::Polling(Box::new(polling)), early });
     }
 
     // No poll may wait during the upgrade: the server would have to end it first. None was begun yet.
@@ -44,36 +32,18 @@ pub(crate) async fn open(
         Ok(socket) => socket,
         Err(error) => {
             debug!(%error, "no websocket to this server, going on by long polling");
-            return Ok(Opened {
-                handshake,
-                io: Io::Polling(Box::new(polling)),
-                early,
-            });
+            return Ok(Opened { handshake, io: Io::Polling(Box::new(polling)), early });
         }
     };
-    match within(
-        upgrade_limit,
-        "the upgrade to the websocket",
-        socket.take_over(),
-    )
-    .await
-    {
-        Ok(()) => Ok(Opened {
-            handshake,
-            io: Io::WebSocket(Box::new(socket)),
-            early,
-        }),
+    match within(upgrade_limit, "the upgrade to the websocket", socket.take_over()).await {
+        Ok(()) => Ok(Opened { handshake, io: Io::WebSocket(Box::new(socket)), early }),
         Err(error) => {
             // The server may be half-way into the upgrade and hold everything back: begin again, without.
             debug!(%error, "the websocket opened but does not work, beginning again by long polling");
             drop(socket);
             let _ = polling.close(upgrade_limit).await;
             let (polling, handshake, early) = Polling::open(endpoint, limit).await?;
-            Ok(Opened {
-                handshake,
-                io: Io::Polling(Box::new(polling)),
-                early,
-            })
+            Ok(Opened { handshake, io: Io::Polling(Box::new(polling)), early })
         }
     }
 }

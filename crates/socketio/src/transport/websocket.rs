@@ -20,31 +20,20 @@ pub(super) struct WebSocket {
 
 impl WebSocket {
     /// Opens a websocket, for the session `sid` or (without) for a new one.
-    pub async fn open(
-        endpoint: &Endpoint,
-        sid: Option<&str>,
-        limit: Duration,
-    ) -> Result<Self, Error> {
+    pub async fn open(endpoint: &Endpoint, sid: Option<&str>, limit: Duration) -> Result<Self, Error> {
         let bytes = endpoint.websocket(sid, limit).await?;
         let max_incoming = endpoint.max_incoming;
         let config = WebSocketConfig::default();
-        let config = config
-            .max_message_size(Some(max_incoming))
-            .max_frame_size(Some(max_incoming));
+        let config = config.max_message_size(Some(max_incoming)).max_frame_size(Some(max_incoming));
         let stream = WebSocketStream::from_raw_socket(bytes, Role::Client, Some(config)).await;
-        Ok(Self {
-            stream,
-            max_incoming,
-        })
+        Ok(Self { stream, max_incoming })
     }
 
     /// Waits for the greeting of a new session.
     pub async fn handshake(&mut self) -> Result<Handshake, Error> {
         match self.receive().await? {
             Packet::Open(data) => Ok(Handshake::decode(&data)?),
-            _ => Err(Error::Protocol(
-                "a connection must begin with an open packet",
-            )),
+            _ => Err(Error::Protocol("a connection must begin with an open packet")),
         }
     }
 
@@ -52,19 +41,14 @@ impl WebSocket {
     pub async fn take_over(&mut self) -> Result<(), Error> {
         self.send(Packet::Ping("probe".to_owned())).await?;
         if self.receive().await? != Packet::Pong("probe".to_owned()) {
-            return Err(Error::Protocol(
-                "the probe of the websocket was not answered",
-            ));
+            return Err(Error::Protocol("the probe of the websocket was not answered"));
         }
         self.send(Packet::Upgrade).await
     }
 
     async fn send(&mut self, packet: Packet) -> Result<(), Error> {
         let max_incoming = self.max_incoming;
-        self.stream
-            .send(message(packet))
-            .await
-            .map_err(|error| websocket_error(error, max_incoming))
+        self.stream.send(message(packet)).await.map_err(|error| websocket_error(error, max_incoming))
     }
 
     async fn receive(&mut self) -> Result<Packet, Error> {
@@ -76,20 +60,13 @@ impl WebSocket {
         }
     }
 
-    pub async fn run(
-        self,
-        inlet: Inlet,
-        mut outlet: Outlet,
-        deadline: Duration,
-    ) -> Result<(), Error> {
+    pub async fn run(self, inlet: Inlet, mut outlet: Outlet, deadline: Duration) -> Result<(), Error> {
         let max_incoming = self.max_incoming;
         let (mut sink, mut stream) = self.stream.split();
         let read = async {
             let mut last = Instant::now();
             loop {
-                let next = timeout_at(last + deadline, stream.next())
-                    .await
-                    .map_err(|_| Error::Dead(deadline))?;
+                let next = timeout_at(last + deadline, stream.next()).await.map_err(|_| Error::Dead(deadline))?;
                 if let Some(packet) = packet(next, max_incoming)? {
                     inlet.take(packet).await?;
                     last = Instant::now();
@@ -118,10 +95,7 @@ fn message(packet: Packet) -> Message {
 }
 
 /// A frame as a packet; `None` for frames that are the websocket's own business.
-fn packet(
-    next: Option<Result<Message, tungstenite::Error>>,
-    max_incoming: usize,
-) -> Result<Option<Packet>, Error> {
+fn packet(next: Option<Result<Message, tungstenite::Error>>, max_incoming: usize) -> Result<Option<Packet>, Error> {
     match next {
         Some(Ok(Message::Text(text))) => Ok(Some(Packet::decode(&text)?)),
         Some(Ok(Message::Binary(data))) => Ok(Some(Packet::Binary(data))),
@@ -133,9 +107,7 @@ fn packet(
 
 fn websocket_error(error: tungstenite::Error, limit: usize) -> Error {
     match error {
-        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
-            Error::ClosedByServer
-        }
+        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => Error::ClosedByServer,
         tungstenite::Error::Capacity(_) => Error::TooLarge { limit },
         other => Error::WebSocket(other.to_string()),
     }

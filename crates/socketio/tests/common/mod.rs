@@ -28,16 +28,8 @@ pub struct Options {
     pub ping: (u32, u32),
 }
 
-pub const POLLING: Options = Options {
-    mode: "gevent",
-    websocket: false,
-    port: 0,
-    ping: (25, 60),
-};
-pub const WEBSOCKET: Options = Options {
-    websocket: true,
-    ..POLLING
-};
+pub const POLLING: Options = Options { mode: "gevent", websocket: false, port: 0, ping: (25, 60) };
+pub const WEBSOCKET: Options = Options { websocket: true, ..POLLING };
 
 /// A running server; killed when dropped.
 pub struct Server {
@@ -51,38 +43,24 @@ pub struct Server {
 impl Server {
     /// Starts a server; `None` (and a loud line) where there is no Python.
     pub async fn start(options: Options) -> Option<Self> {
+        Self::start_with(options, &[]).await
+    }
+
+    /// The same, with more arguments.
+    pub async fn start_with(options: Options, more: &[&str]) -> Option<Self> {
         let python = tokio::task::spawn_blocking(python).await.unwrap()?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/server.py");
         let mut command = tokio::process::Command::new(python);
-        command
-            .arg(script)
-            .args(["--mode", options.mode, "--port", &options.port.to_string()]);
-        command.args([
-            "--ping-interval",
-            &options.ping.0.to_string(),
-            "--ping-timeout",
-            &options.ping.1.to_string(),
-        ]);
+        command.arg(script).args(["--mode", options.mode, "--port", &options.port.to_string()]);
+        command.args(["--ping-interval", &options.ping.0.to_string(), "--ping-timeout", &options.ping.1.to_string()]);
+        command.args(more);
         if !options.websocket {
             command.arg("--polling-only");
         }
-        let mut child = command
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut server = Self {
-            child,
-            lines,
-            port: 0,
-            earlier: Vec::new(),
-        };
-        server.port = server.said("listening").await["listening"]
-            .as_u64()
-            .unwrap()
-            .try_into()
-            .unwrap();
+        let mut server = Self { child, lines, port: 0, earlier: Vec::new() };
+        server.port = server.said("listening").await["listening"].as_u64().unwrap().try_into().unwrap();
         Some(server)
     }
 
@@ -97,12 +75,7 @@ impl Server {
         }
         let wait = async {
             loop {
-                let line = self
-                    .lines
-                    .next_line()
-                    .await
-                    .unwrap()
-                    .expect("the server has ended");
+                let line = self.lines.next_line().await.unwrap().expect("the server has ended");
                 let line: Value = serde_json::from_str(&line).unwrap();
                 if line.get(key).is_some() {
                     return line;
@@ -110,9 +83,7 @@ impl Server {
                 self.earlier.push(line);
             }
         };
-        timeout(LONG, wait)
-            .await
-            .unwrap_or_else(|_| panic!("the server never said {key:?}"))
+        timeout(LONG, wait).await.unwrap_or_else(|_| panic!("the server never said {key:?}"))
     }
 
     /// Ends the server at once, as a crash does.
@@ -123,13 +94,7 @@ impl Server {
     /// The process stays, its sockets stay open, but nothing happens in it any more.
     pub fn freeze(&self) {
         let pid = self.child.id().unwrap().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-STOP", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
     }
 }
 
@@ -174,9 +139,7 @@ pub async fn message(events: &mut Events, name: &str) -> Message {
 /// Connects to the namespace of `server.py`.
 pub fn builder(server: &Server) -> socketio::Builder {
     let quick = (Duration::from_millis(100), Duration::from_secs(1));
-    Client::builder(server.url())
-        .namespace("/tasks")
-        .reconnect_delay(quick.0, quick.1)
+    Client::builder(server.url()).namespace("/tasks").reconnect_delay(quick.0, quick.1)
 }
 
 /// The Python of the tests' own environment.
@@ -188,9 +151,7 @@ fn python() -> Option<PathBuf> {
 fn make_environment() -> Option<PathBuf> {
     let python3 = Command::new("python3").arg("--version").output();
     if !python3.is_ok_and(|output| output.status.success()) {
-        eprintln!(
-            "*** SKIPPED: there is no python3 here, so there is no Socket.IO server to test against ***"
-        );
+        eprintln!("*** SKIPPED: there is no python3 here, so there is no Socket.IO server to test against ***");
         return None;
     }
     let cache = cache();
@@ -202,25 +163,17 @@ fn make_environment() -> Option<PathBuf> {
     let python = folder.join("bin/python");
     let made = folder.join("made-from.txt");
     if !python.exists() || fs::read_to_string(&made).ok().as_deref() != Some(REQUIREMENTS) {
-        run(Command::new("python3")
-            .args(["-m", "venv", "--clear"])
-            .arg(&folder));
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
         let list = folder.join("requirements.txt");
         fs::write(&list, REQUIREMENTS).unwrap();
-        run(Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet", "-r"])
-            .arg(&list));
+        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&list));
         fs::rename(&list, &made).unwrap();
     }
     Some(python)
 }
 
 fn cache() -> PathBuf {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("SEXTANT_CACHE").unwrap_or_else(|| {
         let home = || set("HOME").expect("HOME is not set").join(".cache");
         set("XDG_CACHE_HOME").unwrap_or_else(home).join("sextant")
@@ -229,9 +182,5 @@ fn cache() -> PathBuf {
 
 fn run(command: &mut Command) {
     let output = command.output().unwrap();
-    assert!(
-        output.status.success(),
-        "{command:?}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&output.stderr));
 }
