@@ -31,7 +31,7 @@ demo: build venv ## The average over three organizations, without a cluster: rea
 
 .PHONY: demo-kubernetes
 demo-kubernetes: build venv ## The same on Kubernetes: $KUBECONFIG's cluster, or the one built here
-	@$(VENV)/python demo/demo.py kubernetes
+	@tests/e2e/with-cluster $(VENV)/python demo/demo.py kubernetes
 
 ##@ Build
 .PHONY: build
@@ -70,7 +70,7 @@ test-e2e: build venv ## End to end on a real cluster and a real server (pytest);
 ##@ Measure
 .PHONY: bench
 bench: build venv ## Sextant against bare Jobs of the same shape: times, ratios, memory
-	@$(VENV)/python bench/bench.py
+	@tests/e2e/with-cluster $(VENV)/python bench/bench.py
 
 .PHONY: bench-regular
 bench-regular: venv ## The regular vantage6 node's figures on this machine (needs dockerd)
@@ -86,8 +86,9 @@ cluster-down: ## Stops it and leaves nothing behind
 	@testbed/cluster-down
 
 .PHONY: venv
-venv: ## Python with the real vantage6 server and client, for tests and demos
-	@testbed/server/venv
+venv: ## Python with the real vantage6 server and client, and one with the algorithm tools, for tests and demos
+	@testbed/server/venv >/dev/null
+	@tests/e2e/algorithm-venv
 
 .PHONY: clean-cache
 clean-cache: ## Removes all that was built into the cache (compiling it again takes some fifteen minutes)

@@ -1,13 +1,12 @@
 """Configurations of nodes: a regular node's file plus `kubernetes:` or `local:`."""
 
 import os
-import sys
 from pathlib import Path
 
 from . import average
 from .cluster import Cluster
 from .node import free_port
-from .paths import REPOSITORY
+from .paths import REPOSITORY, cache
 from .world import World
 
 # The test bed's images, in the cluster without a registry.
@@ -50,7 +49,7 @@ def average_locally() -> dict:
     """Runs the average algorithm without an image, on the real vantage6-algorithm-tools."""
     start = "from vantage6.algorithm.tools.wrap import wrap_algorithm; wrap_algorithm()"
     return {
-        "command": [sys.executable, "-c", start],
+        "command": [str(cache() / "venv-algorithm" / "bin" / "python"), "-c", start],
         "package": "v6_average",
         "env": {"PYTHONPATH": str(REPOSITORY / "testbed" / "images" / "average")},
     }

@@ -90,11 +90,11 @@ class Researcher:
         return until(f"the runs of task {task} to finish", all_finished, within, every=0.2, shows=shows)
 
     def results(self, task: int, within: float = 90) -> list[Any]:
-        """Waits as researchers do, and gives the results, decoded by the official client, by organization. Every run must have completed."""
+        """Waits, and gives the results, decoded by the official client, by organization. Every run must have completed."""
         runs = self.finished(task, within)
         failed = [(run["id"], run["status"], run["log"]) for run in runs if run["status"] != "completed"]
         assert not failed, f"runs that did not complete: {failed}"
-        answers = self.client.wait_for_results(task, interval=0.1)["data"]
+        answers = self.client.result.from_task(task)["data"]
         decoded = {answer["run"]["id"]: answer["result"] for answer in answers}
         return [self._json(decoded[run["id"]]) for run in runs]
 
