@@ -2,8 +2,10 @@
 
 import pytest
 
+from faultproxy import has
 from harness import average
 from harness.nodes import AVERAGE, ODD
+from harness.wait import until
 
 
 def test_partial_average(local_node, researcher, world):
@@ -59,3 +61,14 @@ def test_several_at_once(local_node, researcher, world):
     assert [researcher.result(task) for task in tasks] == [0, 1, 2, 3]
     runs = [researcher.run(task) for task in tasks]
     assert max(run["started_at"] for run in runs) < min(run["finished_at"] for run in runs)
+
+
+def test_killed_and_restarted(local_node, proxy, researcher, world):
+    """The algorithm outlives a node that is killed; the next one reports it, once."""
+    node = local_node(via=proxy).start_online()
+    task = researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=4, value="slept")
+    until("the algorithm to run", lambda: researcher.run(task)["status"] == "active")
+    node.kill()
+    node.start_online()
+    assert researcher.result(task) == "slept"
+    assert len(proxy.seen("PATCH", r"/run/\d+$", where=has("finished_at"))) == 1

@@ -53,7 +53,7 @@ class Cluster:
                 lambda: self.core.list_namespaced_service_account(namespace).items,
                 within=30,
             )
-        self.apply("rbac.yaml")
+        self.apply("role.yaml")
 
     def tear_down(self) -> None:
         """Removes both namespaces with all in them; waits until the jobs' pods are gone, so that nothing outlives the tests."""
@@ -119,8 +119,8 @@ class Cluster:
         return file
 
     def node_rules(self) -> list[dict]:
-        """The rules of the Role in deploy/rbac.yaml."""
-        manifests = yaml.safe_load_all((DEPLOY / "rbac.yaml").read_text())
+        """The rules of the Role in deploy/role.yaml."""
+        manifests = yaml.safe_load_all((DEPLOY / "role.yaml").read_text())
         return next(each["rules"] for each in manifests if each["kind"] == "Role")
 
     def limited_account(self, name: str, rules: list[dict]) -> None:

@@ -1,0 +1,180 @@
+"""make bench: what Sextant costs on top of Kubernetes, how quickly it starts, how little memory it needs. One run, all figures.
+
+    bench.py [--pairs 7] [--tens 3] [--runs 50]
+
+Sextant and bare Jobs take turns (A B A B …), so that a slow moment of the machine hits both. The end of a run is when the server has
+committed its report (read from its database every 10 ms, which costs the server nothing); the end of a bare Job is when a watcher of
+the API sees its algorithm as ended. Ten at once arrive at the bare side with the same gaps in which the server took the ten tasks.
+"""
+
+import argparse
+import contextlib
+import shutil
+import sqlite3
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "tests" / "e2e"), str(ROOT / "testbed" / "server")]
+
+import bare  # noqa: E402
+from figures import Series, ratio, verdict  # noqa: E402
+from harness import nodes  # noqa: E402
+from harness.cluster import Cluster, kubeconfig  # noqa: E402
+from harness.node import NodeProcess  # noqa: E402
+from harness.wait import until  # noqa: E402
+from harness.world import World  # noqa: E402
+from v6server import Provision, Server  # noqa: E402
+
+
+class Bench:
+    """One server, one node, one cluster."""
+
+    def __init__(self, world: World, cluster: Cluster, directory: Path):
+        self.world = world
+        self.cluster = cluster
+        config = nodes.kubernetes(world, cluster, 0, directory)
+        # Finished Jobs go at once, so that the tenth measurement finds the cluster as the first did.
+        self.node = NodeProcess(directory / "node", nodes.merged(config, {"databases": []}))
+        self.database = sqlite3.connect(f"file:{world.server.directory}/db.sqlite?mode=ro", uri=True)
+
+    def ask(self, method: str = "exit", **kwargs: float) -> int:
+        """A trivial task; its id."""
+        return self.world.researcher.ask(nodes.ODD, method, [self.world.organization()], **kwargs)
+
+    def finished(self, tasks: list[int]) -> bool:
+        """Whether the server has the reports of all these tasks' runs."""
+        marks = ",".join("?" * len(tasks))
+        query = f"SELECT count(*) FROM run WHERE finished_at IS NOT NULL AND task_id IN ({marks})"
+        return self.database.execute(query, tasks).fetchone()[0] == len(tasks)
+
+    def sextant(self, number: int) -> tuple[float, list[float]]:
+        """Seconds from the first request for a task until the last of them is finished, and when the server took each."""
+        began = time.monotonic()
+        tasks, taken = [], []
+        for _ in range(number):
+            taken.append(time.monotonic() - began)
+            tasks.append(self.ask(code=0))
+        until("the tasks to finish", lambda: self.finished(tasks), within=120, every=0.01)
+        seconds = time.monotonic() - began
+        for task in tasks:
+            assert self.world.researcher.run(task)["status"] == "completed"
+        return seconds, taken
+
+
+def start_to_online(bench: Bench, times: int) -> Series:
+    """From the start of the process to its being online, with nobody else on the server."""
+    series = Series("start → online", "s")
+    for _ in range(times):
+        began = time.monotonic()
+        bench.node.start()
+        until("the node to be online", lambda: "online" in bench.node.log(), within=30, every=0.002, shows=bench.node.log)
+        series.values.append(time.monotonic() - began)
+        bench.node.terminate()
+        bench.world.researcher.until_node(bench.world.node(), "offline")
+    return series
+
+
+def in_turns(bench: Bench, pattern, number: int, pairs: int) -> tuple[Series, Series, Series]:
+    """Sextant and bare Jobs in turns, `number` at once."""
+    what = "one" if number == 1 else f"{number} at once"
+    ours = Series(f"{what}: Sextant, task created → finished", "s")
+    ended = Series(f"{what}: bare Job, created → algorithm seen as ended", "s")
+    complete = Series(f"{what}: bare Job, created → complete", "s")
+    for _ in range(pairs):
+        seconds, taken = bench.sextant(number)
+        ours.values.append(seconds)
+        settle(bench)
+        first, last = bare.measure(bench.cluster, pattern, taken)
+        ended.values.append(first)
+        complete.values.append(last)
+        settle(bench)
+    return ours, ended, complete
+
+
+def settle(bench: Bench) -> None:
+    """Waits until no pod is on its way any more: the next measurement begins on a quiet machine."""
+    until(
+        "the pods to be done",
+        lambda: all(
+            pod.status.phase in ("Succeeded", "Failed")
+            for pod in bench.cluster.core.list_namespaced_pod(bench.cluster.jobs_namespace).items
+        ),
+    )
+    bench.cluster.forget_jobs()
+    time.sleep(1)
+
+
+def memory_with(bench: Bench, runs: int) -> Series:
+    """The node's largest resident memory while so many runs are under way."""
+    series = Series(f"memory with {runs} runs", "MB")
+    over = threading.Event()
+
+    def sample() -> None:
+        while not over.wait(0.1):
+            series.values.append(bench.node.resident_bytes() / 1e6)
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    try:
+        tasks = [bench.ask("sleep", seconds=5) for _ in range(runs)]
+        until("the runs to finish", lambda: bench.finished(tasks), within=300, every=0.1)
+    finally:
+        over.set()
+        sampler.join()
+    return series
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--tens", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=50)
+    options = parser.parse_args()
+    if kubeconfig() is None:
+        sys.exit("no cluster: set KUBECONFIG, or run make bench as root, which builds one")
+    with contextlib.ExitStack() as ends:
+        directory = Path(tempfile.mkdtemp(prefix="sextant-bench-"))
+        ends.callback(shutil.rmtree, directory, ignore_errors=True)
+        cluster = Cluster(kubeconfig())
+        server = ends.enter_context(Server.start(directory / "server"))
+        world = World(server, Provision.create(server, organizations=1))
+        ends.callback(cluster.tear_down)
+        cluster.set_up()
+        bench = Bench(world, cluster, directory)
+        ends.callback(bench.node.stop)
+
+        say = lambda line: print(line, flush=True)  # noqa: E731
+        online = start_to_online(bench, 5)
+        say(str(online))
+
+        bench.node.start_online()
+        task = bench.ask(code=0)
+        until("the first run to finish", lambda: bench.finished([task]), within=60)
+        pattern = bare.pattern(cluster, world.researcher.run(task)["id"])
+        settle(bench)
+        time.sleep(5)
+        idle = Series("memory idle", "MB", [bench.node.resident_bytes() / 1e6])
+        say(str(idle))
+
+        one = in_turns(bench, pattern, 1, options.pairs)
+        ten = in_turns(bench, pattern, 10, options.tens)
+        for series in (*one, *ten):
+            say(str(series))
+        busy = memory_with(bench, options.runs)
+        say(str(busy))
+
+        say("")
+        say(verdict("one task, against the bare Job's algorithm seen as ended", ratio(one[0], one[1]), 1.15, " ×"))
+        say(verdict("ten at once, likewise", ratio(ten[0], ten[1]), 1.15, " ×"))
+        say(verdict("start → online", online.median, 0.5, " s"))
+        say(verdict("memory idle", idle.median, 20, " MB"))
+        say(verdict(f"memory with {options.runs} runs", max(busy.values), 40, " MB"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Figures from repeated measurements: medians with the smallest and the largest, and ratios of pairs taken in turn."""
+
+import statistics
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Series:
+    """One thing measured several times."""
+
+    name: str
+    unit: str
+    values: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    def __str__(self) -> str:
+        spread = f"{min(self.values):.2f} – {max(self.values):.2f}"
+        return f"{self.name:56} {self.median:8.2f} {self.unit:3} ({spread}, n={len(self.values)})"
+
+
+def verdict(what: str, value: float, goal: float, unit: str = "") -> str:
+    """A line that says whether a goal is met."""
+    return f"  {'✓' if value <= goal else '✗'} {what}: {value:.2f}{unit} (goal: at most {goal:g}{unit})"
+
+
+def ratio(ours: Series, theirs: Series) -> float:
+    """The median of the ratios of neighbours: what slows the machine for a while slows both halves of a pair."""
+    return statistics.median(a / b for a, b in zip(ours.values, theirs.values, strict=True))
