@@ -1,1 +1,20 @@
-//! See the crate's folder.
+//! Sextant: a vantage6 node that runs every algorithm as a Kubernetes Job.
+//!
+//! ```text
+//!   core/       pure: what a run's next step is, what a pod's state means, how a Job looks
+//!   config/     a regular node's YAML, read with the line and column of every mistake
+//!   node/       the deeds: hears of runs, drives each of them to its one report
+//!   runtime/    what launches, watches, feeds, collects and kills a run (Kubernetes, or local)
+//!   data_port/  what the pods talk to: pinned TLS and one key per run
+//!   pod/        our own two containers in an algorithm's pod: `receive` and `return`
+//! ```
+//!
+//! Dependencies go one way: `core` knows nobody, `node` knows runtimes only by their trait.
+
+pub mod config;
+pub mod core;
+pub mod data_port;
+pub mod node;
+pub mod pod;
+pub mod runtime;
+pub mod telemetry;

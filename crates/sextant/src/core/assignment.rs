@@ -1,0 +1,35 @@
+//! What a node has to do for one run, as far as the decisions need it: the server's run without its input.
+
+use vantage6::{JobId, OrganizationId, RunId, TaskId, UserId};
+
+/// One run of a task for this node's organization.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// The run.
+    pub run: RunId,
+    /// Its task.
+    pub task: TaskId,
+    /// The task's name, as the researcher wrote it.
+    pub task_name: String,
+    /// The algorithm's image, as the task names it.
+    pub image: String,
+    /// Shared by a task and its subtasks.
+    pub job: Option<JobId>,
+    /// The task that made this one, if it is a subtask.
+    pub parent: Option<TaskId>,
+    /// The organization that asked.
+    pub init_org: Option<OrganizationId>,
+    /// The user who asked.
+    pub init_user: Option<UserId>,
+    /// The databases that the task asks for, in its order.
+    pub databases: Vec<RequestedDatabase>,
+}
+
+/// A database that a task asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestedDatabase {
+    /// The label by which the node's configuration knows it.
+    pub label: String,
+    /// JSON text with `query`, `sheet_name`, `preprocessing`; `None` when the task gives none.
+    pub parameters: Option<String>,
+}

@@ -1,0 +1,240 @@
+//! What the cluster says of a run's Job and pod, boiled down to what the decisions look at: small, so that
+//! ten thousand runs fit in memory, and typed, so that the decisions need not know Kubernetes's optional fields.
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+use vantage6::{RunId, TaskId};
+
+use super::labels;
+
+/// The init container that fetches input and token.
+pub const RECEIVE: &str = "receive";
+/// The container of the task's image.
+pub const ALGORITHM: &str = "algorithm";
+/// The container that brings the output back.
+pub const RETURN: &str = "return";
+
+/// A run's Job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobFacts {
+    /// The Job's name.
+    pub name: String,
+    /// The Job's uid, which ties its Secret to it.
+    pub uid: String,
+    /// The run.
+    pub run: RunId,
+    /// The run's task.
+    pub task: TaskId,
+    /// When the Job was made.
+    pub created: Option<Timestamp>,
+    /// Whether the server already has the run's report.
+    pub reported: bool,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Why the Job controller calls it failed, if it does: reason and message.
+    pub failed: Option<(String, String)>,
+}
+
+/// A run's pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodFacts {
+    /// The pod's name.
+    pub name: String,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Whether its phase is Failed or Succeeded.
+    pub over: bool,
+    /// Why it could not be put on a machine so far, in the scheduler's words.
+    pub unschedulable: Option<String>,
+    /// Whether a machine was found.
+    pub scheduled: bool,
+    /// Why the pod as a whole failed (`Evicted`, `NodeLost`, …): reason and message.
+    pub reason: Option<(String, String)>,
+    /// `receive`.
+    pub receive: Container,
+    /// `algorithm`.
+    pub algorithm: Container,
+    /// `return`.
+    pub returns: Container,
+}
+
+/// A container's state.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Container {
+    /// The kubelet has said nothing of it yet.
+    #[default]
+    Unknown,
+    /// Not started.
+    Waiting {
+        /// Kubernetes's word, for example `ImagePullBackOff`.
+        reason: String,
+        /// Its explanation.
+        message: String,
+    },
+    /// Running.
+    Running {
+        /// Since when.
+        since: Option<Timestamp>,
+    },
+    /// Over.
+    Ended(End),
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// Its exit code; 128 + n when signal n killed it.
+    pub code: i32,
+    /// Kubernetes's word, for example `OOMKilled`.
+    pub reason: String,
+    /// What it left in its termination message.
+    pub message: String,
+    /// Whether it ever started.
+    pub started: bool,
+}
+
+impl JobFacts {
+    /// Reads a Job; `None` when it is not one of a run.
+    pub fn read(job: &Job) -> Option<Self> {
+        let meta = &job.metadata;
+        let (task, run) = labels::run_of(meta.labels.as_ref()?)?;
+        let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
+        let failed = conditions
+            .into_iter()
+            .flatten()
+            .find(|c| (c.type_ == "Failed" || c.type_ == "FailureTarget") && c.status == "True");
+        Some(Self {
+            name: meta.name.clone()?,
+            uid: meta.uid.clone()?,
+            run,
+            task,
+            created: meta.creation_timestamp.as_ref().map(|time| time.0),
+            reported: meta.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(labels::REPORTED)),
+            deleting: meta.deletion_timestamp.is_some(),
+            failed: failed.map(|c| (c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default())),
+        })
+    }
+}
+
+impl PodFacts {
+    /// Reads a pod; `None` when it is not one of a run.
+    pub fn read(pod: &Pod) -> Option<(RunId, Self)> {
+        let meta = &pod.metadata;
+        let (_, run) = labels::run_of(meta.labels.as_ref()?)?;
+        let status = pod.status.as_ref();
+        let scheduled = status
+            .and_then(|s| s.conditions.as_ref())
+            .and_then(|conditions| conditions.iter().find(|c| c.type_ == "PodScheduled"));
+        let container = |name| {
+            let find = |list: Option<&Vec<ContainerStatus>>| list?.iter().find(|c| c.name == name).map(read_state);
+            status
+                .and_then(|s| find(s.init_container_statuses.as_ref()).or_else(|| find(s.container_statuses.as_ref())))
+                .unwrap_or_default()
+        };
+        let facts = Self {
+            name: meta.name.clone()?,
+            created: meta.creation_timestamp.as_ref().map(|time| time.0),
+            deleting: meta.deletion_timestamp.is_some(),
+            over: status.and_then(|s| s.phase.as_deref()).is_some_and(|phase| matches!(phase, "Failed" | "Succeeded")),
+            unschedulable: scheduled.filter(|c| c.status == "False").map(|c| c.message.clone().unwrap_or_default()),
+            scheduled: scheduled.is_some_and(|c| c.status == "True"),
+            reason: status
+                .filter(|s| s.reason.is_some())
+                .map(|s| (s.reason.clone().unwrap_or_default(), s.message.clone().unwrap_or_default())),
+            receive: container(RECEIVE),
+            algorithm: container(ALGORITHM),
+            returns: container(RETURN),
+        };
+        Some((run, facts))
+    }
+}
+
+fn read_state(status: &ContainerStatus) -> Container {
+    match status.state.as_ref() {
+        Some(ContainerState { running: Some(running), .. }) => {
+            Container::Running { since: running.started_at.as_ref().map(|time| time.0) }
+        }
+        Some(ContainerState { terminated: Some(end), .. }) => Container::Ended(End {
+            code: end.exit_code,
+            reason: end.reason.clone().unwrap_or_default(),
+            message: end.message.clone().unwrap_or_default(),
+            // The kubelet says StartError or ContainerStatusUnknown of what never ran or was never seen to end.
+            started: !matches!(
+                end.reason.as_deref(),
+                Some("StartError" | "ContainerCannotRun" | "ContainerStatusUnknown")
+            ),
+        }),
+        Some(ContainerState { waiting: Some(waiting), .. }) => Container::Waiting {
+            reason: waiting.reason.clone().unwrap_or_default(),
+            message: waiting.message.clone().unwrap_or_default(),
+        },
+        _ => Container::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(status: serde_json::Value) -> PodFacts {
+        let pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "labels": {labels::TASK: "1", labels::RUN: "2"}},
+            "status": status,
+        }))
+        .unwrap();
+        let (run, facts) = PodFacts::read(&pod).unwrap();
+        assert_eq!(run, RunId(2));
+        facts
+    }
+
+    #[test]
+    fn a_fresh_pod_tells_nothing() {
+        let facts = pod(json!({"phase": "Pending"}));
+        assert_eq!(facts.algorithm, Container::Unknown);
+        assert!(!facts.scheduled && !facts.over && facts.unschedulable.is_none());
+    }
+
+    #[test]
+    fn containers_are_found_by_name() {
+        let facts = pod(json!({
+            "phase": "Running",
+            "conditions": [{"type": "PodScheduled", "status": "True"}],
+            "initContainerStatuses": [{"name": "receive", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}],
+            "containerStatuses": [
+                {"name": "algorithm", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                    "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}},
+                {"name": "return", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                    "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]
+        }));
+        assert!(facts.scheduled);
+        assert!(matches!(facts.receive, Container::Ended(End { code: 0, .. })));
+        assert_eq!(facts.algorithm, Container::Waiting { reason: "ErrImagePull".into(), message: "not found".into() });
+        assert!(matches!(facts.returns, Container::Running { since: Some(_) }));
+    }
+
+    #[test]
+    fn strangers_are_left_alone() {
+        let pod = serde_json::from_value(json!({"metadata": {"name": "p", "labels": {"app": "x"}}})).unwrap();
+        assert!(PodFacts::read(&pod).is_none());
+        let job = serde_json::from_value(json!({"metadata": {"name": "j", "uid": "u"}})).unwrap();
+        assert!(JobFacts::read(&job).is_none());
+    }
+
+    #[test]
+    fn a_jobs_report_and_failure_are_read() {
+        let job = serde_json::from_value(json!({
+            "metadata": {"name": "j", "uid": "u", "labels": {labels::TASK: "1", labels::RUN: "2"},
+                "annotations": {labels::REPORTED: "completed"}},
+            "status": {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "m"}]}
+        }))
+        .unwrap();
+        let facts = JobFacts::read(&job).unwrap();
+        assert!(facts.reported && !facts.deleting);
+        assert_eq!(facts.failed, Some(("BackoffLimitExceeded".into(), "m".into())));
+    }
+}

@@ -1,0 +1,339 @@
+//! The Job of a run: one pod with `receive` (fetches input and token), the algorithm, and `return` (brings
+//! the output back).
+//!
+//! What an algorithm gets is what a regular node gives it, and nothing more: no service account, no
+//! capabilities, no way to gain privileges, limited resources, and only the databases that its task asks for.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, HostPathVolumeSource, LocalObjectReference,
+    PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile, SecretKeySelector,
+    SecurityContext, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use vantage6::RunId;
+
+use super::assignment::Assignment;
+use super::databases::{self, Mounted};
+use super::environment::Places;
+use super::facts::{ALGORITHM, RECEIVE, RETURN};
+use super::labels;
+use super::names::Identity;
+use crate::config::{ImagePullPolicy, KubernetesConfig, Tmp};
+
+/// The environment of our own containers.
+pub mod env {
+    /// The run's id.
+    pub const RUN: &str = "SEXTANT_RUN";
+    /// The node's data port as `address:port`.
+    pub const ADDRESS: &str = "SEXTANT_DATA_ADDRESS";
+    /// What the data port's key must be ([`crate::data_port::tls`]).
+    pub const PIN: &str = "SEXTANT_DATA_PIN";
+    /// The run's key, from its Secret.
+    pub const KEY: &str = "SEXTANT_KEY";
+    /// The folder with the run's input and output.
+    pub const TASK_DIR: &str = "SEXTANT_TASK_DIR";
+    /// The folder, in memory, for the token.
+    pub const TOKEN_DIR: &str = "SEXTANT_TOKEN_DIR";
+    /// The folder to be made for the runs of one job, where they share one.
+    pub const SHARED_DIR: &str = "SEXTANT_SHARED_DIR";
+}
+
+/// The entry of a run's Secret that holds its key.
+pub const SECRET_KEY: &str = "key";
+/// The folder shared by the runs of a job, as algorithms see it.
+const TEMPORARY: &str = "/mnt/tmp";
+/// Where `receive` sees the volume that holds the shared folders.
+const SHARED: &str = "/run/sextant/shared";
+/// Where `receive` writes the token, in memory.
+const TOKEN: &str = "/run/sextant/token";
+/// How long a pod has to end when it is stopped.
+const GRACE_SECONDS: i64 = 10;
+
+/// Everything that a run's Job is made of.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// Whose run it is.
+    pub identity: &'a Identity,
+    /// The run.
+    pub assignment: &'a Assignment,
+    /// The owner's settings.
+    pub config: &'a KubernetesConfig,
+    /// Where `/mnt/tmp` comes from.
+    pub tmp: Tmp<'a>,
+    /// The databases that the task asks for.
+    pub databases: &'a [Mounted],
+    /// The algorithm's environment, encoded.
+    pub environment: &'a BTreeMap<String, String>,
+    /// How pods reach the node.
+    pub data_port: &'a DataPortForPods,
+    /// Secrets to pull images with.
+    pub pull_secrets: &'a [String],
+}
+
+/// What pods must know of the node's data port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataPortForPods {
+    /// `address:port`, an IP address: pods look up no names.
+    pub address: String,
+    /// The pin of its certificate.
+    pub pin: String,
+}
+
+/// Where a run's algorithm finds its things.
+pub fn places(run: RunId) -> Places {
+    let folder = task_folder(run);
+    Places {
+        input: format!("{folder}/input"),
+        output: format!("{folder}/output"),
+        token: format!("{folder}/token"),
+        temporary: TEMPORARY.into(),
+        proxy_host: "http://proxyserver".into(),
+        proxy_port: 8080,
+    }
+}
+
+/// The run's folder, named as a regular node names it.
+fn task_folder(run: RunId) -> String {
+    format!("{}/task-{:09}", databases::FOLDER, run.0)
+}
+
+/// Makes a run's Job.
+pub fn job(plan: &Plan) -> Job {
+    let name = plan.identity.run_name(plan.assignment.task, plan.assignment.run);
+    let metadata = ObjectMeta {
+        labels: Some(job_labels(plan)),
+        annotations: Some(job_annotations(plan)),
+        ..ObjectMeta::default()
+    };
+    Job {
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            namespace: Some(plan.config.namespace.clone()),
+            ..metadata.clone()
+        },
+        spec: Some(JobSpec {
+            // A run is executed once; what to do about a pod that was lost is the node's decision.
+            backoff_limit: Some(0),
+            pod_replacement_policy: Some("Failed".into()),
+            template: PodTemplateSpec { metadata: Some(metadata), spec: Some(pod(plan, &name)) },
+            ..JobSpec::default()
+        }),
+        ..Job::default()
+    }
+}
+
+fn job_labels(plan: &Plan) -> BTreeMap<String, String> {
+    let assignment = plan.assignment;
+    let mut labels = plan.config.labels.clone();
+    labels.extend(
+        [
+            (labels::APP, "sextant".to_owned()),
+            (labels::COMPONENT, labels::COMPONENT_ALGORITHM.to_owned()),
+            (labels::NODE_KEY, plan.identity.key()),
+            (labels::NODE, plan.identity.node.to_string()),
+            (labels::TASK, assignment.task.to_string()),
+            (labels::RUN, assignment.run.to_string()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value)),
+    );
+    if let Some(job) = assignment.job {
+        labels.insert(labels::JOB.to_owned(), job.to_string());
+    }
+    if let Some(organization) = assignment.init_org {
+        labels.insert(labels::ORGANIZATION.to_owned(), organization.to_string());
+    }
+    labels
+}
+
+fn job_annotations(plan: &Plan) -> BTreeMap<String, String> {
+    let mut annotations = plan.config.annotations.clone();
+    annotations.extend(
+        [
+            (labels::TASK_NAME, plan.assignment.task_name.clone()),
+            (labels::IMAGE, plan.assignment.image.clone()),
+            (labels::SERVER, plan.identity.server.clone()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value)),
+    );
+    annotations
+}
+
+fn pod(plan: &Plan, name: &str) -> PodSpec {
+    let config = plan.config;
+    let pull_secrets: Vec<_> =
+        plan.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect();
+    PodSpec {
+        restart_policy: Some("Never".into()),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        security_context: Some(PodSecurityContext {
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
+            ..PodSecurityContext::default()
+        }),
+        image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
+        node_selector: (!config.node_selector.is_empty()).then(|| config.node_selector.clone()),
+        tolerations: (!config.tolerations.is_empty()).then(|| config.tolerations.clone()),
+        init_containers: Some(vec![receive(plan, name)]),
+        containers: vec![algorithm(plan), returns(plan, name)],
+        volumes: Some(volumes(plan)),
+        ..PodSpec::default()
+    }
+}
+
+fn receive(plan: &Plan, secret: &str) -> Container {
+    let mut container = own(plan, secret, RECEIVE);
+    let mut mounts = vec![mount("data", databases::FOLDER), mount("token", TOKEN)];
+    let mut variables = vec![variable(env::TOKEN_DIR, TOKEN)];
+    if shared_volume(plan).is_some() {
+        mounts.push(mount("tmp", SHARED));
+        variables.push(variable(env::SHARED_DIR, &format!("{SHARED}/{}", shared_folder(plan))));
+    }
+    container.volume_mounts = Some(mounts);
+    container.env.get_or_insert_default().extend(variables);
+    container
+}
+
+fn returns(plan: &Plan, secret: &str) -> Container {
+    let mut container = own(plan, secret, RETURN);
+    container.volume_mounts = Some(vec![VolumeMount { read_only: Some(true), ..mount("data", databases::FOLDER) }]);
+    // An algorithm may replace its output by a file that only its own user may read.
+    let security = container.security_context.get_or_insert_default();
+    security.capabilities.get_or_insert_default().add = Some(vec!["DAC_OVERRIDE".into()]);
+    container
+}
+
+fn algorithm(plan: &Plan) -> Container {
+    let tmp = match shared_volume(plan) {
+        Some(_) => VolumeMount { sub_path: Some(shared_folder(plan)), ..mount("tmp", TEMPORARY) },
+        None => mount("tmp", TEMPORARY),
+    };
+    let token = VolumeMount {
+        sub_path: Some("token".into()),
+        read_only: Some(true),
+        ..mount("token", &places(plan.assignment.run).token)
+    };
+    let mut mounts = vec![mount("data", databases::FOLDER), token, tmp];
+    mounts.extend(plan.databases.iter().filter_map(|database| Some(database.volume.as_ref()?.1.clone())));
+    Container {
+        name: ALGORITHM.into(),
+        image: Some(plan.assignment.image.clone()),
+        image_pull_policy: pull_policy(plan.config.algorithm_pull_policy),
+        env: Some(plan.environment.iter().map(|(name, value)| variable(name, value)).collect()),
+        resources: Some(plan.config.resources.clone()),
+        security_context: Some(unprivileged()),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    }
+}
+
+/// What `receive` and `return` have in common.
+fn own(plan: &Plan, secret: &str, role: &str) -> Container {
+    let key = EnvVar {
+        name: env::KEY.into(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            secret_key_ref: Some(SecretKeySelector { name: secret.to_owned(), key: SECRET_KEY.into(), optional: None }),
+            ..EnvVarSource::default()
+        }),
+    };
+    Container {
+        name: role.into(),
+        image: Some(plan.config.image.clone()),
+        image_pull_policy: pull_policy(plan.config.image_pull_policy),
+        args: Some(vec![role.into()]),
+        env: Some(vec![
+            variable(env::RUN, &plan.assignment.run.to_string()),
+            variable(env::ADDRESS, &plan.data_port.address),
+            variable(env::PIN, &plan.data_port.pin),
+            variable(env::TASK_DIR, &task_folder(plan.assignment.run)),
+            key,
+        ]),
+        resources: Some(small()),
+        // Root, but without any of root's powers: files in the pod may belong to any user that an image chose.
+        security_context: Some(SecurityContext {
+            run_as_user: Some(0),
+            run_as_group: Some(0),
+            read_only_root_filesystem: Some(true),
+            ..unprivileged()
+        }),
+        ..Container::default()
+    }
+}
+
+/// Nothing of root's powers, and no way to get them.
+pub fn unprivileged() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".into()]) }),
+        ..SecurityContext::default()
+    }
+}
+
+/// The resources of our own containers: they stream, so that no size of input or output matters.
+pub fn small() -> ResourceRequirements {
+    let quantities = |pairs: &[(&str, &str)]| {
+        Some(pairs.iter().map(|(k, v)| ((*k).to_owned(), Quantity((*v).to_owned()))).collect())
+    };
+    ResourceRequirements {
+        requests: quantities(&[("cpu", "10m"), ("memory", "16Mi")]),
+        limits: quantities(&[("memory", "64Mi")]),
+        claims: None,
+    }
+}
+
+fn volumes(plan: &Plan) -> Vec<Volume> {
+    let empty = |name: &str, medium: Option<&str>| Volume {
+        name: name.into(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            medium: medium.map(Into::into),
+            size_limit: medium.map(|_| Quantity("1Mi".into())),
+        }),
+        ..Volume::default()
+    };
+    let mut volumes = vec![
+        empty("data", None),
+        empty("token", Some("Memory")),
+        shared_volume(plan).unwrap_or_else(|| empty("tmp", None)),
+    ];
+    volumes.extend(plan.databases.iter().filter_map(|database| Some(database.volume.as_ref()?.0.clone())));
+    volumes
+}
+
+/// The volume that holds the folders which the runs of one job share; `None` when every run has its own.
+fn shared_volume(plan: &Plan) -> Option<Volume> {
+    match plan.tmp {
+        Tmp::Private => None,
+        Tmp::Volume(source) => Some(source.named("tmp")),
+        Tmp::HostPath(path) => Some(Volume {
+            name: "tmp".into(),
+            host_path: Some(HostPathVolumeSource {
+                path: path.display().to_string(),
+                type_: Some("DirectoryOrCreate".into()),
+            }),
+            ..Volume::default()
+        }),
+    }
+}
+
+/// The folder of one job in the shared volume.
+fn shared_folder(plan: &Plan) -> String {
+    let job = plan.assignment.job.map_or(plan.assignment.task.0, |job| job.0);
+    format!("sextant-{}/job-{job}", plan.identity.key())
+}
+
+fn pull_policy(policy: Option<ImagePullPolicy>) -> Option<String> {
+    policy.map(|policy| policy.as_str().to_owned())
+}
+
+fn mount(name: &str, path: &str) -> VolumeMount {
+    VolumeMount { name: name.into(), mount_path: path.into(), ..VolumeMount::default() }
+}
+
+fn variable(name: &str, value: &str) -> EnvVar {
+    EnvVar { name: name.into(), value: Some(value.into()), value_from: None }
+}

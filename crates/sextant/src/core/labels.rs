@@ -1,0 +1,64 @@
+//! Labels and annotations: what lets a person on the Kubernetes dashboard recognise a run, and a restarted
+//! node go on with it.
+
+use std::collections::BTreeMap;
+
+use vantage6::{RunId, TaskId};
+
+/// `app.kubernetes.io/name`, the same on everything that Sextant makes.
+pub const APP: &str = "app.kubernetes.io/name";
+/// `app.kubernetes.io/component`: [`COMPONENT_ALGORITHM`] or [`COMPONENT_PROBE`].
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+/// The component of a run's Job and pod.
+pub const COMPONENT_ALGORITHM: &str = "algorithm";
+/// The component of the Job that tries the data port at start.
+pub const COMPONENT_PROBE: &str = "probe";
+/// Which node of which server made it ([`super::names::Identity::key`]).
+pub const NODE_KEY: &str = "vantage6.ai/node-key";
+/// The node's id at its server.
+pub const NODE: &str = "vantage6.ai/node";
+/// The task's id.
+pub const TASK: &str = "vantage6.ai/task";
+/// The run's id.
+pub const RUN: &str = "vantage6.ai/run";
+/// The job id, shared by a task and its subtasks.
+pub const JOB: &str = "vantage6.ai/job";
+/// The id of the organization that asked.
+pub const ORGANIZATION: &str = "vantage6.ai/organization";
+/// Annotation: the task's name as the researcher wrote it.
+pub const TASK_NAME: &str = "vantage6.ai/task-name";
+/// Annotation: the algorithm's image as the task names it.
+pub const IMAGE: &str = "vantage6.ai/image";
+/// Annotation: the server's address.
+pub const SERVER: &str = "vantage6.ai/server";
+/// Annotation, set once the server has the run's report: the status that was reported.
+pub const REPORTED: &str = "vantage6.ai/reported";
+
+/// The label selector of all algorithm Jobs and pods of one node.
+pub fn selector(node_key: &str) -> String {
+    format!("{NODE_KEY}={node_key},{COMPONENT}={COMPONENT_ALGORITHM}")
+}
+
+/// The run and task of a Job or pod, read from its labels; `None` when they are not those of a run.
+pub fn run_of(labels: &BTreeMap<String, String>) -> Option<(TaskId, RunId)> {
+    let number = |key| labels.get(key)?.parse().ok();
+    Some((TaskId(number(TASK)?), RunId(number(RUN)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_read_back_from_labels() {
+        let labels = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        for (labels, expected) in [
+            (labels(&[(TASK, "3"), (RUN, "4")]), Some((TaskId(3), RunId(4)))),
+            (labels(&[(TASK, "3")]), None),
+            (labels(&[(TASK, "3"), (RUN, "four")]), None),
+            (labels(&[]), None),
+        ] {
+            assert_eq!(run_of(&labels), expected, "{labels:?}");
+        }
+    }
+}

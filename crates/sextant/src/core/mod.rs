@@ -1,0 +1,15 @@
+//! Decisions without deeds: nothing in here does I/O, so that all cases can be read and tested as tables.
+
+pub mod assignment;
+pub mod databases;
+pub mod decide;
+pub mod environment;
+pub mod facts;
+pub mod job;
+pub mod labels;
+pub mod names;
+pub mod policy;
+pub mod probe;
+pub mod report;
+pub mod situation;
+pub mod tail;

@@ -1,0 +1,122 @@
+//! The `sextant` command: reads its arguments, starts logging, and hands over.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use sextant::config::{self, Config};
+use sextant::runtime::local::supervise;
+use sextant::telemetry::{self, LogFormat};
+use sextant::{node, pod};
+
+/// The configuration can't be used.
+const CONFIGURATION: u8 = 2;
+
+/// A vantage6 node that runs every algorithm as a Kubernetes Job.
+#[derive(Parser)]
+#[command(version, about, long_about = None, after_help = "Examples:\n  sextant check node.yaml     is the configuration right?\n  sextant node node.yaml      run the node")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the node: connect to the vantage6 server and run what it has for this organization.
+    ///
+    /// Ends at SIGTERM or SIGINT and leaves what is under way alone: started again, it goes on where it was.
+    /// Exit codes: 0 ended by a signal, 2 configuration wrong, 3 refused by the vantage6 server, 4 cluster not usable, 1 anything else.
+    #[command(
+        after_help = "Examples:\n  sextant node node.yaml\n  SEXTANT_API_KEY=… sextant node node.yaml --log-format json"
+    )]
+    Node {
+        /// The configuration: a regular vantage6 node's YAML file, with `kubernetes:` or `local:` added.
+        config: PathBuf,
+        /// How logs look.
+        #[arg(long, value_enum, default_value_t, env = "SEXTANT_LOG_FORMAT")]
+        log_format: LogFormat,
+    },
+    /// Say what a configuration means, and everything that is wrong with it. Exit codes: 0 usable, 2 not.
+    #[command(after_help = "Example:\n  sextant check node.yaml")]
+    Check {
+        /// The configuration.
+        config: PathBuf,
+    },
+    /// In a run's pod: fetch input and token. Started by the node, not by people.
+    #[command(hide = true)]
+    Receive {
+        /// Only try whether the node can be reached.
+        #[arg(long)]
+        probe: bool,
+    },
+    /// In a run's pod: bring the output back. Started by the node, not by people.
+    #[command(hide = true)]
+    Return,
+    /// With the local runtime: start an algorithm and write down how it ends. Started by the node, not by people.
+    #[command(hide = true)]
+    Supervise {
+        /// The run's folder.
+        folder: PathBuf,
+        /// The algorithm's command.
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Node { config, log_format } => run_node(&config, log_format),
+        Command::Check { config } => {
+            let report = config::check(&config);
+            println!("{report}");
+            if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(CONFIGURATION) }
+        }
+        Command::Receive { probe } => {
+            small(
+                async move { pod::conclude(if probe { pod::receive::probe().await } else { pod::receive::run().await }) },
+            )
+        }
+        Command::Return => small(async { pod::conclude(pod::returns::run().await) }),
+        Command::Supervise { folder, command } => supervise::run(&folder, &command),
+    }
+}
+
+fn run_node(path: &std::path::Path, format: LogFormat) -> ExitCode {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(CONFIGURATION);
+        }
+    };
+    telemetry::init(format, config.logging.level.tracing());
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("The process could not be set up: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = match runtime.block_on(node::run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    };
+    // What still waits for an answer from outside is not waited for.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    code
+}
+
+/// Runs one of the pod's roles: on one thread, with logs that end up in the pod's.
+fn small(role: impl Future<Output = ExitCode>) -> ExitCode {
+    telemetry::init(LogFormat::Text, "info");
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(role),
+        Err(error) => {
+            eprintln!("The process could not be set up: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

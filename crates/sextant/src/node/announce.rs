@@ -1,0 +1,69 @@
+//! Tells the server, live, what its users like to see at once: changes of a run's status, and how this node is
+//! set up. What counts is on the REST side; nothing of this is repeated when the connection is away.
+
+use vantage6::live::Live;
+use vantage6::{DatabaseInfo, Node, NodeInfo, Outgoing, Run, RunStatus, StatusChange};
+
+use crate::config::{Config, Policies};
+
+/// Sends this node's events.
+pub struct Announcer {
+    live: Live,
+    me: Node,
+    info: Option<NodeInfo>,
+}
+
+impl Announcer {
+    /// For this node; says nothing of its set-up where its owner does not share it.
+    pub fn new(live: Live, me: Node, config: &Config) -> Self {
+        Self { live, me, info: config.share_config.then(|| info(config)) }
+    }
+
+    /// A run has another status.
+    pub async fn status(&self, run: &Run, status: &RunStatus) {
+        self.send(Outgoing::AlgorithmStatusChange(StatusChange {
+            status: status.clone(),
+            run_id: run.id,
+            task_id: Some(run.task.id),
+            job_id: None,
+            collaboration_id: Some(self.me.collaboration),
+            node_id: Some(self.me.id),
+            organization_id: Some(self.me.organization),
+            parent_id: run.task.parent,
+        }))
+        .await;
+    }
+
+    /// How this node is set up.
+    pub async fn set_up(&self) {
+        if let Some(info) = &self.info {
+            self.send(Outgoing::NodeInfoUpdate(info.clone())).await;
+        }
+    }
+
+    async fn send(&self, event: Outgoing) {
+        if let Err(error) = self.live.send(&event).await {
+            tracing::debug!("an event was not sent: {error}");
+        }
+    }
+}
+
+fn info(config: &Config) -> NodeInfo {
+    let Policies { allowed_algorithms, allowed_users, allowed_organizations, .. } = &config.policies;
+    let some = |list: Vec<String>| (!list.is_empty()).then_some(list);
+    NodeInfo {
+        encryption: Some(config.encryption.enabled),
+        allowed_algorithms: some(allowed_algorithms.iter().map(|entry| entry.as_str().to_owned()).collect()),
+        allowed_users: some(allowed_users.iter().map(ToString::to_string).collect()),
+        allowed_organizations: some(allowed_organizations.clone()),
+        databases: config
+            .databases
+            .iter()
+            .map(|database| DatabaseInfo {
+                label: database.label.clone(),
+                kind: database.kind.as_str().to_owned(),
+                columns: None,
+            })
+            .collect(),
+    }
+}

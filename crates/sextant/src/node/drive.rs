@@ -1,0 +1,294 @@
+//! The story of one run: look at what the server and the runtime say, decide, do that step; until nothing is
+//! left to be done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rand::Rng;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+use vantage6::encoding::decode_text;
+use vantage6::{Run, RunStatus};
+
+use super::supplies::Supply;
+use super::{Context, report, report::Reported};
+use crate::core::assignment::{Assignment, RequestedDatabase};
+use crate::core::decide::{ServerSide, Step, decide};
+use crate::core::policy::{Initiator, admit, needs_organization_name};
+use crate::core::situation::{Failure, Situation};
+use crate::runtime::LaunchError;
+
+/// What others have to say to a drive.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Signal {
+    /// Somebody wants the run killed.
+    pub kill: bool,
+    /// Counts how often the drive was asked to look at the server's view of its run.
+    pub look: u32,
+}
+
+/// One run on its way.
+struct Drive {
+    context: Arc<Context>,
+    run: Run,
+    assignment: Assignment,
+    server: ServerSide,
+    situation: watch::Receiver<Situation>,
+    signal: watch::Receiver<Signal>,
+    /// How many of the signal's looks were taken.
+    looked: u32,
+    /// Its place among the runs that may be under way at once.
+    slot: Option<OwnedSemaphorePermit>,
+    failures: u32,
+}
+
+/// Drives a run to its end.
+pub async fn drive(context: Arc<Context>, run: Run, signal: watch::Receiver<Signal>) {
+    let id = run.id;
+    let mut drive = Drive {
+        situation: context.runtime.observe(id),
+        assignment: assignment(&run),
+        server: ServerSide {
+            finished: run.finished_at.is_some(),
+            status: run.status.clone(),
+            launched: false,
+            kill: false,
+        },
+        signal,
+        looked: 0,
+        slot: None,
+        failures: 0,
+        context: context.clone(),
+        run,
+    };
+    drive.supply();
+    drive.to_its_end().await;
+    context.supplies.remove(id);
+}
+
+impl Drive {
+    async fn to_its_end(&mut self) {
+        loop {
+            let signal = *self.signal.borrow_and_update();
+            if signal.look != self.looked {
+                self.looked = signal.look;
+                self.look().await;
+            }
+            // The server itself marks the runs that it wants killed: whoever missed the event sees it so.
+            self.server.kill = signal.kill || self.server.status == RunStatus::Killed;
+            let situation = self.situation.borrow_and_update().clone();
+            let now = Timestamp::now();
+            match decide(&self.server, &situation, &self.context.limits, &self.assignment.image, now) {
+                Step::Launch => self.launch().await,
+                Step::Tell(status) => self.tell(status).await,
+                Step::Wait { until } => self.wait(until.map(|until| until.duration_since(now))).await,
+                Step::Collect(exit) => self.collect(&exit).await,
+                Step::Report(failure) => {
+                    let reported = report::without_output(&self.context, &self.run, &failure).await;
+                    self.reported(reported).await;
+                }
+                Step::Release => match self.context.runtime.release(self.run.id, &self.server.status).await {
+                    Ok(()) => return,
+                    Err(error) => self.later(&format!("the run's things could not be marked as done: {error}")).await,
+                },
+                Step::Done => return,
+            }
+        }
+    }
+
+    /// Lets the run in, claims it at the server, and has the runtime make its things.
+    async fn launch(&mut self) {
+        if let Err(failure) = self.admit().await {
+            let reported = report::without_output(&self.context, &self.run, &failure).await;
+            return self.reported(reported).await;
+        }
+        if !self.take_slot().await {
+            return;
+        }
+        if self.run.started_at.is_none() {
+            let now = vantage6::now();
+            match self.context.client.start_run(self.run.id, now).await {
+                Ok(()) => self.run.started_at = Some(now),
+                Err(error) => return self.refused(&error).await,
+            }
+            info!(run = %self.run.id, task = %self.run.task.id, image = %self.run.task.image, "starting");
+        }
+        match self.context.runtime.launch(&self.assignment).await {
+            Ok(()) => {
+                self.server.launched = true;
+                self.failures = 0;
+            }
+            Err(LaunchError::Later(why)) => self.later(&why).await,
+            Err(LaunchError::Failed(failure)) => {
+                let reported = report::without_output(&self.context, &self.run, &failure).await;
+                self.reported(reported).await;
+            }
+        }
+    }
+
+    /// Whether the node's owner lets the run in, and whether its input can be read as far as it is at hand.
+    async fn admit(&self) -> Result<(), Failure> {
+        let policies = &self.context.config.policies;
+        let task = &self.run.task;
+        let organization_name = if needs_organization_name(policies) {
+            match self.context.client.organization(task.init_org).await {
+                Ok(organization) => Some(organization.name),
+                Err(error) => {
+                    warn!(run = %self.run.id, "the name of organization {} is not to be had: {error}", task.init_org);
+                    None
+                }
+            }
+        } else {
+            None
+        };
+        let initiator = Initiator { user: task.init_user, organization: Some(task.init_org), organization_name };
+        admit(policies, &task.image, &initiator).map_err(|refusal| failure(RunStatus::NotAllowed, &refusal))?;
+        match &self.run.input {
+            Some(input) => decode_text(&input.0)
+                .map(|_| ())
+                .map_err(|error| failure(RunStatus::Failed, &format!("The task's input can't be read: {error}."))),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for a place among the runs under way; `false` when something else must be looked at first.
+    async fn take_slot(&mut self) -> bool {
+        let Some(slots) = self.context.slots.clone() else { return true };
+        if self.slot.is_none() {
+            tokio::select! {
+                slot = slots.acquire_owned() => self.slot = slot.ok(),
+                _ = self.signal.changed() => return false,
+            }
+        }
+        true
+    }
+
+    async fn tell(&mut self, status: RunStatus) {
+        match self.context.client.set_status(self.run.id, &status).await {
+            Ok(()) => {
+                self.failures = 0;
+                self.context.announcer.status(&self.run, &status).await;
+                self.server.status = status;
+            }
+            Err(error) => self.refused(&error).await,
+        }
+    }
+
+    /// Brings the output to the server, unless the situation changes first.
+    async fn collect(&mut self, exit: &crate::core::situation::Exit) {
+        let context = self.context.clone();
+        let output = tokio::select! {
+            output = context.runtime.collect(self.run.id) => output,
+            _ = self.situation.changed() => return,
+        };
+        match output {
+            Ok(output) => {
+                let reported = report::with_output(&context, &self.run, exit, output).await;
+                self.reported(reported).await;
+            }
+            Err(error) => self.later(&format!("the output could not be collected: {error}")).await,
+        }
+    }
+
+    async fn reported(&mut self, reported: Reported) {
+        match reported {
+            Reported::Yes(status) => {
+                self.server.finished = true;
+                self.server.status = status;
+            }
+            Reported::Already => {
+                self.server.finished = true;
+                self.look().await;
+            }
+            Reported::Later => self.later("the report is to be made again").await,
+        }
+    }
+
+    /// Asks the server how the run stands there: somebody else may have ended it.
+    async fn look(&mut self) {
+        match self.context.client.run(self.run.id).await {
+            Ok(run) => {
+                self.server.finished = run.finished_at.is_some();
+                self.server.status = run.status;
+                if self.server.finished && self.server.status == RunStatus::Killed {
+                    info!(run = %self.run.id, "was killed at a user's request");
+                    self.context.announcer.status(&self.run, &RunStatus::Killed).await;
+                }
+            }
+            Err(error) if error.is_not_found() => self.server.finished = true,
+            Err(error) => warn!(run = %self.run.id, "the run can't be looked at: {error}"),
+        }
+    }
+
+    /// The server refused a change of the run.
+    async fn refused(&mut self, error: &vantage6::Error) {
+        if error.is_finished_run() || error.is_not_found() {
+            info!(run = %self.run.id, "has ended at the server: {error}");
+            self.server.finished = true;
+        } else {
+            self.later(&error.to_string()).await;
+        }
+    }
+
+    /// Waits for a change, or for a time.
+    async fn wait(&mut self, time: Option<jiff::SignedDuration>) {
+        let change = async {
+            tokio::select! {
+                _ = self.situation.changed() => {}
+                _ = self.signal.changed() => {}
+            }
+        };
+        match time.and_then(|time| Duration::try_from(time).ok()) {
+            // An hour at most: the machine's clock may be set meanwhile.
+            Some(time) => drop(timeout(time.min(Duration::from_secs(3600)), change).await),
+            None => change.await,
+        }
+    }
+
+    /// Something did not work and may work later: pauses, longer each time, unless something changes.
+    async fn later(&mut self, why: &str) {
+        self.failures += 1;
+        let longest = Duration::from_millis(500 * 2u64.pow(self.failures.min(7)));
+        let pause = longest.mul_f64(rand::rng().random_range(0.5..1.0));
+        warn!(run = %self.run.id, "{why}; going on in {} s", pause.as_secs().max(1));
+        tokio::select! {
+            () = sleep(pause) => {}
+            _ = self.signal.changed() => {}
+        }
+    }
+
+    /// Puts at hand what the run's algorithm is to get.
+    fn supply(&self) {
+        let input = self.run.input.as_ref().and_then(|input| decode_text(&input.0).ok());
+        let supply = Supply { task: self.run.task.id, image: self.run.task.image.clone(), input };
+        self.context.supplies.add(self.run.id, supply);
+    }
+}
+
+fn failure(status: RunStatus, why: &impl ToString) -> Failure {
+    Failure { status, message: why.to_string(), detail: "before anything was launched".into(), started: false }
+}
+
+fn assignment(run: &Run) -> Assignment {
+    Assignment {
+        run: run.id,
+        task: run.task.id,
+        task_name: run.task.name.clone().unwrap_or_default(),
+        image: run.task.image.clone(),
+        job: Some(run.task.job_id),
+        parent: run.task.parent,
+        init_org: Some(run.task.init_org),
+        init_user: run.task.init_user,
+        databases: run
+            .task
+            .databases
+            .iter()
+            .map(|database| RequestedDatabase {
+                label: database.label.clone(),
+                parameters: database.parameters.clone(),
+            })
+            .collect(),
+    }
+}

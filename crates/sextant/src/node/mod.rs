@@ -1,0 +1,111 @@
+//! The node: logs in, starts its runtime, hears of runs and drives each of them to its one report.
+//!
+//! ```text
+//!   live events ─▶ sync ─▶ registry ─▶ drive (one task per run) ─▶ runtime
+//!   every minute ─▶ ┘                        └─▶ report ─▶ server
+//! ```
+
+mod announce;
+mod drive;
+mod registry;
+mod report;
+mod start;
+mod supplies;
+mod sync;
+
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+use vantage6::{Node, ServerUrl};
+
+use self::announce::Announcer;
+use self::registry::Registry;
+use self::supplies::Supplies;
+use crate::config::Config;
+use crate::core::situation::Limits;
+use crate::runtime::Runtime;
+use crate::runtime::kubernetes::StartError;
+
+/// What every part of the node needs.
+pub(crate) struct Context {
+    pub(crate) config: Config,
+    pub(crate) client: vantage6::Client,
+    pub(crate) me: Node,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) supplies: Arc<Supplies>,
+    pub(crate) announcer: Announcer,
+    pub(crate) limits: Limits,
+    /// How many runs may be under way; `None`: any number.
+    pub(crate) slots: Option<Arc<tokio::sync::Semaphore>>,
+}
+
+/// Why a node ended.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Something in the configuration can't be.
+    #[error("{0}")]
+    Configuration(String),
+    /// The server does not want this node.
+    #[error("{0}")]
+    Refused(String),
+    /// The cluster can't be used.
+    #[error("{0}")]
+    Cluster(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl NodeError {
+    /// The process's exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Configuration(_) => 2,
+            Self::Refused(_) => 3,
+            Self::Cluster(_) => 4,
+            Self::Other(_) => 1,
+        }
+    }
+}
+
+impl From<StartError> for NodeError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Configuration(text) => Self::Configuration(text),
+            StartError::Cluster(text) => Self::Cluster(text),
+        }
+    }
+}
+
+/// Runs the node until a signal ends it. Runs under way are left alone: the next process goes on with them.
+///
+/// # Errors
+/// What keeps a node from running: see [`NodeError`].
+pub async fn run(config: Config) -> Result<(), NodeError> {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let stop = async {
+        let other = |error| NodeError::Other(format!("signals can't be heard: {error}"));
+        let mut terminate = signal(SignalKind::terminate()).map_err(other)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(other)?;
+        tokio::select! {
+            _ = terminate.recv() => info!("ending at SIGTERM; runs under way go on, and are reported by the next start"),
+            _ = interrupt.recv() => info!("ending at SIGINT; runs under way go on, and are reported by the next start"),
+        }
+        Ok(())
+    };
+    tokio::select! {
+        result = serve(config) => result,
+        result = stop => result,
+    }
+}
+
+async fn serve(config: Config) -> Result<(), NodeError> {
+    let url = ServerUrl::new(&config.server_url, config.port, &config.api_path)
+        .map_err(|error| NodeError::Configuration(error.to_string()))?;
+    let (context, live) = start::start(config, url).await?;
+    let registry = Arc::new(Registry::new(context));
+    sync::run(registry, live).await
+}

@@ -1,0 +1,111 @@
+//! The one report of a run.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+use vantage6::encoding::{Payload, encode};
+use vantage6::{Error, Finish, Run, Taken};
+
+use super::Context;
+use crate::core::report::{AlgorithmLog, of_exit, of_failure};
+use crate::core::situation::{Exit, Failure};
+use crate::runtime::Output;
+
+/// How long the algorithm's log may keep a report waiting.
+const LOG_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What came of a report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reported {
+    /// The server has it.
+    Yes(vantage6::RunStatus),
+    /// The run had ended already: killed, or reported by an earlier try.
+    Already,
+    /// Not yet: try again.
+    Later,
+}
+
+/// Reports a run whose algorithm ended by itself, with its output.
+pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Output) -> Reported {
+    let log = log(context, run, true).await;
+    let Output { upload, taken } = output;
+    let (status, log) = of_exit(exit, upload.length, upload.problem.as_deref(), log);
+    let mut finish = Finish::now(status, log);
+    if upload.length > 0 {
+        finish = finish.result(encode(Payload::new(upload.length, upload.bytes)));
+    }
+    let reported = send(context, run, finish).await;
+    if reported != Reported::Later {
+        // Whoever waits for it may be gone: then nobody needs to hear it.
+        let _ = taken.send(());
+    }
+    reported
+}
+
+/// Reports a run that has no output.
+pub async fn without_output(context: &Context, run: &Run, failure: &Failure) -> Reported {
+    warn!(run = %run.id, task = %run.task.id, status = %failure.status, "{} ({})", failure.message, failure.detail);
+    let log = log(context, run, failure.started).await;
+    let (status, log) = of_failure(failure, log);
+    send(context, run, Finish::now(status, log)).await
+}
+
+async fn log(context: &Context, run: &Run, started: bool) -> AlgorithmLog {
+    if !started {
+        return AlgorithmLog::None;
+    }
+    if !context.config.share_algorithm_logs {
+        return AlgorithmLog::NotShared;
+    }
+    let reason = match timeout(LOG_PATIENCE, context.runtime.log(run.id)).await {
+        Ok(Ok(log)) => return AlgorithmLog::Text(log),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "it took too long".to_owned(),
+    };
+    warn!(run = %run.id, "the algorithm's log could not be read: {reason}");
+    AlgorithmLog::Unreadable
+}
+
+async fn send(context: &Context, run: &Run, finish: Finish) -> Reported {
+    let status = finish.status.clone();
+    match context.client.finish_run(run.id, finish).await {
+        Ok(()) => {
+            info!(run = %run.id, task = %run.task.id, "reported as {status}");
+            context.announcer.status(run, &status).await;
+            Reported::Yes(status)
+        }
+        Err(error) if error.is_finished_run() || error.is_not_found() => {
+            info!(run = %run.id, task = %run.task.id, "has ended at the server already: {error}");
+            Reported::Already
+        }
+        Err(error) => {
+            complain(run, &error);
+            if error.taken() == Taken::Perhaps && has_ended(context, run).await {
+                Reported::Already
+            } else {
+                Reported::Later
+            }
+        }
+    }
+}
+
+/// Whether the server has a report of the run after all.
+async fn has_ended(context: &Context, run: &Run) -> bool {
+    match context.client.run(run.id).await {
+        Ok(run) => run.finished_at.is_some(),
+        Err(error) => error.is_not_found(),
+    }
+}
+
+fn complain(run: &Run, problem: &Error) {
+    if problem.is_transient() {
+        warn!(run = %run.id, "the report did not get through: {problem}; the output is kept, and it is tried again");
+    } else {
+        error!(
+            run = %run.id,
+            "the server did not take the report: {problem}. The output is kept in the run's pod and offered again and again; \
+             if the message tells of a limit or a setting, change that"
+        );
+    }
+}

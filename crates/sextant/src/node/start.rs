@@ -1,0 +1,154 @@
+//! The beginning: log in, agree with the server on encryption, reach the cluster, open the live connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+use vantage6::live::{LiveEvents, LiveOptions, connect};
+use vantage6::{Client, Collaboration, Node, ServerUrl};
+
+use super::announce::Announcer;
+use super::supplies::Supplies;
+use super::{Context, NodeError};
+use crate::config::{Config, RuntimeConfig};
+use crate::core::names::Identity;
+use crate::core::situation::Limits;
+use crate::runtime::Runtime;
+use crate::runtime::kubernetes::{Connected, Kubernetes};
+use crate::runtime::local::Local;
+
+/// The pause between two tries to log in, as the regular node's (`SLEEP_BTWN_NODE_LOGIN_TRIES`).
+const PAUSE: Duration = Duration::from_secs(10);
+/// How long a local algorithm may take to be started: nothing has to be found or pulled for it.
+const LOCAL_START: Duration = Duration::from_secs(60);
+
+/// Makes everything that the node needs.
+///
+/// # Errors
+/// What keeps it from running at all; what is merely away is waited for.
+pub async fn start(config: Config, url: ServerUrl) -> Result<(Context, LiveEvents), NodeError> {
+    let client = client(&config, url)?;
+    // Server and cluster are reached at the same time: whichever is slow is waited for once.
+    let (logged_in, connected) = tokio::join!(log_in(&client, &config), async {
+        match &config.runtime {
+            RuntimeConfig::Kubernetes(settings) => Ok(Some(Connected::open(settings).await?)),
+            RuntimeConfig::Local(_) => Ok::<_, NodeError>(None),
+        }
+    });
+    let (me, connected) = (logged_in?, connected?);
+
+    let supplies = Arc::new(Supplies::new(client.clone()));
+    let (runtime, limits, slots) = match (&config.runtime, connected) {
+        (RuntimeConfig::Kubernetes(settings), Some(connected)) => {
+            let identity = Identity { server: config.api_url(), node: me.id };
+            let kubernetes = Kubernetes::start(connected, &config, settings, identity, supplies.clone()).await?;
+            let limits = Limits {
+                pending: settings.pending_timeout,
+                image_pull: settings.image_pull_timeout,
+                deadline: settings.deadline,
+            };
+            (Arc::new(kubernetes) as Arc<dyn Runtime>, limits, settings.max_concurrent_runs)
+        }
+        (RuntimeConfig::Local(settings), _) => {
+            let local = Local::start(&config, settings, me.id, supplies.clone()).map_err(NodeError::Configuration)?;
+            let limits = Limits { pending: LOCAL_START, image_pull: LOCAL_START, deadline: settings.deadline };
+            (Arc::new(local) as Arc<dyn Runtime>, limits, settings.max_concurrent_runs)
+        }
+        (RuntimeConfig::Kubernetes(_), None) => return Err(NodeError::Other("the cluster was not connected".into())),
+    };
+
+    let (live, events) =
+        connect(&client, LiveOptions::default()).map_err(|error| NodeError::Other(error.to_string()))?;
+    let context = Context {
+        announcer: Announcer::new(live, me.clone(), &config),
+        slots: slots.map(|slots| Arc::new(tokio::sync::Semaphore::new(slots.get()))),
+        config,
+        client,
+        me,
+        runtime,
+        supplies,
+        limits,
+    };
+    Ok((context, events))
+}
+
+fn client(config: &Config, url: ServerUrl) -> Result<Client, NodeError> {
+    let mut builder = Client::builder(url, config.api_key.clone());
+    if let Some(path) = &config.ca_certificates {
+        let pem = std::fs::read(path).map_err(|error| {
+            NodeError::Configuration(format!("The CA certificates {} can't be read: {error}", path.display()))
+        })?;
+        builder = builder.ca_certificates(pem);
+    }
+    builder.build().map_err(|error| NodeError::Configuration(error.to_string()))
+}
+
+/// Logs in, waiting for the server as long as it is away, and agrees with it on encryption.
+async fn log_in(client: &Client, config: &Config) -> Result<Node, NodeError> {
+    loop {
+        let hello = async {
+            let me = client.whoami().await?;
+            let collaboration = client.collaboration(me.collaboration).await?;
+            Ok((me, collaboration))
+        };
+        match hello.await {
+            Ok((me, collaboration)) => {
+                agree(&collaboration, config)?;
+                info!(
+                    "This is node {} '{}' of organization {} in collaboration {} '{}' at {}",
+                    me.id,
+                    me.name,
+                    me.organization,
+                    collaboration.id,
+                    collaboration.name,
+                    client.url()
+                );
+                policies(config);
+                return Ok(me);
+            }
+            Err(error @ vantage6::Error::WrongApiKey { .. }) => return Err(NodeError::Refused(error.to_string())),
+            Err(error) if error.is_transient() => {
+                warn!(
+                    "The server at {} can't be reached: {error}. Trying again in {} s.",
+                    client.url(),
+                    PAUSE.as_secs()
+                );
+            }
+            Err(error) => {
+                error!(
+                    "{} does not answer as a vantage6 server: {error}. Are server_url, port and api_path right? Trying again in {} s.",
+                    client.url(),
+                    PAUSE.as_secs()
+                );
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Server and configuration must agree on encryption, or results would be lost or travel in the clear.
+fn agree(collaboration: &Collaboration, config: &Config) -> Result<(), NodeError> {
+    match (collaboration.encrypted, config.encryption.enabled) {
+        (false, false) => Ok(()),
+        (true, _) => Err(NodeError::Refused(format!(
+            "The collaboration '{}' is encrypted, which this version of Sextant does not support yet.",
+            collaboration.name
+        ))),
+        (false, true) => Err(NodeError::Refused(format!(
+            "The collaboration '{}' is not encrypted, but the configuration says `encryption.enabled: true`. One of the two must change.",
+            collaboration.name
+        ))),
+    }
+}
+
+/// As the regular node does: says loudly that anything may run.
+fn policies(config: &Config) {
+    if config.policies.allowed_algorithms.is_empty() {
+        warn!(
+            "No policies on algorithms are set: every algorithm may run on this node. Set `policies.allowed_algorithms`."
+        );
+    }
+    if matches!(config.runtime, RuntimeConfig::Kubernetes(_)) {
+        warn!("This version of Sextant does not wall algorithms off from the network: use it with invented data only.");
+    }
+}

@@ -1,0 +1,86 @@
+//! What a run's algorithm is to get: its input, from the server when it is asked for, and its token.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use secrecy::SecretString;
+use vantage6::encoding::{self, DecodeError};
+use vantage6::{Client, RunId, TaskId};
+
+use crate::runtime::{InputStream, Supplier, SupplyError};
+
+/// The supplies of all runs that this node drives.
+pub struct Supplies {
+    client: Client,
+    runs: Mutex<HashMap<RunId, Supply>>,
+}
+
+/// What is known of a run's supplies.
+#[derive(Debug, Clone)]
+pub struct Supply {
+    /// Its task.
+    pub task: TaskId,
+    /// The task's image: the token is bound to it.
+    pub image: String,
+    /// The decoded input, where it was small enough to come along with the run.
+    pub input: Option<Bytes>,
+}
+
+impl Supplies {
+    /// Nothing yet.
+    pub fn new(client: Client) -> Self {
+        Self { client, runs: Mutex::default() }
+    }
+
+    /// A run is driven from now on.
+    pub fn add(&self, run: RunId, supply: Supply) {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(run, supply);
+    }
+
+    /// A run is over.
+    pub fn remove(&self, run: RunId) {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+    }
+
+    fn of(&self, run: RunId) -> Result<Supply, SupplyError> {
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.get(&run)
+            .cloned()
+            .ok_or_else(|| SupplyError::Later("the server has not been asked for this run yet".into()))
+    }
+}
+
+#[async_trait::async_trait]
+impl Supplier for Supplies {
+    async fn input(&self, run: RunId) -> Result<InputStream, SupplyError> {
+        if let Some(input) = self.of(run)?.input {
+            return Ok(futures::stream::iter([Ok(input)]).boxed());
+        }
+        let text = self.client.input(run).await.map_err(of_server)?;
+        Ok(encoding::decode(text).map(|piece| piece.map_err(of_input)).boxed())
+    }
+
+    async fn token(&self, run: RunId) -> Result<SecretString, SupplyError> {
+        let supply = self.of(run)?;
+        self.client.container_token(supply.task, &supply.image).await.map_err(of_server)
+    }
+}
+
+/// Why an input could not be had.
+pub fn of_input(error: DecodeError) -> SupplyError {
+    match error {
+        DecodeError::Transfer(error) => of_server(error),
+        error @ DecodeError::NotBase64(_) => SupplyError::Refused(format!("The task's input can't be read: {error}.")),
+    }
+}
+
+fn of_server(error: vantage6::Error) -> SupplyError {
+    match error.status() {
+        Some(status @ (400 | 403 | 404)) => SupplyError::Refused(format!(
+            "The server refused what the algorithm needs to start (HTTP {status}); the task may have ended meanwhile."
+        )),
+        _ => SupplyError::Later(error.to_string()),
+    }
+}

@@ -1,0 +1,53 @@
+//! Our own two containers in an algorithm's pod. They know one run, its key and the node's address, and keep
+//! asking the node until it answers: a node that is restarted, or away for a day, costs a run nothing but time.
+
+mod client;
+pub mod receive;
+pub mod returns;
+mod settings;
+
+use std::process::ExitCode;
+
+/// Where Kubernetes reads why a container ended.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// Why a role could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum PodError {
+    /// The environment lacks something: this is not a pod made by Sextant.
+    #[error(
+        "the environment variable {name} {problem}. `sextant receive` and `sextant return` are started by the node, in the pods that it makes."
+    )]
+    Setting {
+        /// The variable.
+        name: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The node said no for good; its text is for the researcher.
+    #[error("{0}")]
+    Refused(String),
+    /// A file could not be written or read.
+    #[error("{what}: {source}")]
+    File {
+        /// What was tried.
+        what: String,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// The node could not be reached in time.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+/// Turns a role's end into an exit code, and leaves the reason where Kubernetes shows it.
+pub fn conclude(result: Result<(), PodError>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    tracing::error!("{error}");
+    // Outside of a pod there is no such file, and nobody who would read it.
+    let _ = std::fs::OpenOptions::new()
+        .write(true)
+        .open(TERMINATION_LOG)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, error.to_string().as_bytes()));
+    ExitCode::FAILURE
+}

@@ -1,0 +1,102 @@
+//! `sextant receive`: the init container. Fetches input and token before the algorithm starts, and makes the
+//! files and folders that a regular node makes.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use http_body_util::BodyDataStream;
+use hyper::body::Incoming;
+use tokio::fs;
+use tokio::io::AsyncWriteExt;
+use tokio_util::io::StreamReader;
+
+use super::PodError;
+use super::client::{Client, Pauses};
+use super::settings::{self, Settings};
+use crate::core::job::env;
+use crate::data_port::protocol::Item;
+
+/// Does all of it.
+///
+/// # Errors
+/// If the node refuses the run, or a file can't be written.
+pub async fn run() -> Result<(), PodError> {
+    let token_dir = PathBuf::from(settings::required(env::TOKEN_DIR)?);
+    let client = Client::new(Settings::from_env()?)?;
+    let task_dir = client.settings().task_dir.clone();
+
+    // Images run as whatever user they like: everybody in this pod may write here.
+    folder(&task_dir, 0o777).await?;
+    if let Some(shared) = settings::optional(env::SHARED_DIR) {
+        folder(Path::new(&shared), 0o1777).await?;
+    }
+    download(&client, Item::Input, &task_dir.join("input"), 0o644).await?;
+    write(&task_dir.join("output"), 0o666, &b""[..]).await?;
+    // The token's place in the task folder is a mount of this file.
+    download(&client, Item::Token, &token_dir.join("token"), 0o644).await
+}
+
+/// `sextant receive --probe`: whether the node's data port can be reached from a pod.
+///
+/// # Errors
+/// If it can't within half a minute.
+pub async fn probe() -> Result<(), PodError> {
+    let address = settings::required(env::ADDRESS)?;
+    let mut last = String::new();
+    for _ in 0..15 {
+        match tokio::time::timeout(Duration::from_secs(2), tokio::net::TcpStream::connect(&address)).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => last = error.to_string(),
+            Err(_) => last = "no answer".into(),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Err(PodError::Unreachable(format!("{address} can't be reached from a pod: {last}")))
+}
+
+/// Fetches an item into a file; begins again when the connection breaks in the middle.
+async fn download(client: &Client, item: Item, path: &Path, mode: u32) -> Result<(), PodError> {
+    let mut pauses = Pauses::default();
+    loop {
+        let body: Incoming = client.fetch(item).await?;
+        let reader = StreamReader::new(BodyDataStream::new(body).map_err(Broken::wrap));
+        match write(path, mode, reader).await {
+            Err(PodError::File { source, .. }) if Broken::is(&source) => {
+                pauses.wait(&format!("the connection broke: {source}")).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Tells an error of the connection from one of the disk.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Broken(hyper::Error);
+
+impl Broken {
+    fn wrap(error: hyper::Error) -> std::io::Error {
+        std::io::Error::other(Self(error))
+    }
+
+    fn is(error: &std::io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
+}
+
+async fn folder(path: &Path, mode: u32) -> Result<(), PodError> {
+    let failed = |source| PodError::File { what: format!("the folder {} could not be made", path.display()), source };
+    fs::create_dir_all(path).await.map_err(failed)?;
+    fs::set_permissions(path, Permissions::from_mode(mode)).await.map_err(failed)
+}
+
+async fn write(path: &Path, mode: u32, mut from: impl tokio::io::AsyncRead + Unpin) -> Result<(), PodError> {
+    let failed = |source| PodError::File { what: format!("the file {} could not be written", path.display()), source };
+    let mut file = fs::File::create(path).await.map_err(failed)?;
+    tokio::io::copy(&mut from, &mut file).await.map_err(failed)?;
+    file.flush().await.map_err(failed)?;
+    fs::set_permissions(path, Permissions::from_mode(mode)).await.map_err(failed)
+}

@@ -1,0 +1,116 @@
+//! The way into the cluster: kubeconfig or service account, and errors in words that say what to do.
+
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tracing::{info, warn};
+
+use super::StartError;
+use crate::config::KubernetesConfig;
+
+/// How long one call may take.
+const CALL: Duration = Duration::from_secs(30);
+/// The pause between two tries to reach a cluster that is away.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Whether this process is a pod of the cluster that it works in.
+pub fn inside(config: &KubernetesConfig) -> bool {
+    config.kubeconfig.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+}
+
+/// Reads how to reach the cluster.
+///
+/// # Errors
+/// If there is no kubeconfig and this is no pod, or the kubeconfig can't be used.
+pub async fn configuration(config: &KubernetesConfig) -> Result<Config, StartError> {
+    let options = KubeConfigOptions { context: config.context.clone(), ..KubeConfigOptions::default() };
+    let mut cluster = match &config.kubeconfig {
+        Some(path) => {
+            let unusable = |error: &dyn std::fmt::Display| {
+                StartError::Cluster(format!("The kubeconfig {} can't be used: {error}", path.display()))
+            };
+            let kubeconfig = Kubeconfig::read_from(path).map_err(|error| unusable(&error))?;
+            Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| unusable(&error))?
+        }
+        None if inside(config) => Config::incluster().map_err(|error| {
+            StartError::Cluster(format!(
+                "This pod's service account can't be used: {error}. Is automountServiceAccountToken on for the node's pod?"
+            ))
+        })?,
+        None => Config::from_kubeconfig(&options).await.map_err(|error| {
+            StartError::Cluster(format!(
+                "No Kubernetes cluster is configured: {error}. Set `kubernetes.kubeconfig` or KUBECONFIG to a kubeconfig file \
+                 (microk8s: `microk8s config > kubeconfig`), or use `local:` to try Sextant without a cluster."
+            ))
+        })?,
+    };
+    cluster.connect_timeout = Some(Duration::from_secs(10));
+    // Watches and logs are quiet for long; single calls are bounded by `bounded`.
+    cluster.read_timeout = None;
+    Ok(cluster)
+}
+
+/// Connects, and waits as long as the cluster is away.
+///
+/// # Errors
+/// If the cluster is there and does not accept the credentials.
+pub async fn connect(cluster: Config) -> Result<Client, StartError> {
+    let address = cluster.cluster_url.to_string();
+    let client = Client::try_from(cluster)
+        .map_err(|error| StartError::Cluster(format!("The cluster at {address} can't be used: {error}")))?;
+    loop {
+        match bounded(client.apiserver_version()).await {
+            Ok(version) => {
+                info!("Kubernetes {} at {address}", version.git_version);
+                return Ok(client);
+            }
+            Err(error) if code(&error) == Some(401) => {
+                return Err(StartError::Cluster(format!(
+                    "The cluster at {address} does not accept the credentials of the kubeconfig: {error}"
+                )));
+            }
+            Err(error) => {
+                warn!(
+                    "The Kubernetes cluster at {address} can't be reached: {}. Is it running, and is this the right address? Trying again in {} s.",
+                    words(&error),
+                    PAUSE.as_secs()
+                );
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// A call that ends in any case.
+///
+/// # Errors
+/// The call's own, or a time-out.
+pub async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    match tokio::time::timeout(CALL, call).await {
+        Ok(result) => result,
+        Err(_) => Err(kube::Error::Service("the API server did not answer in 30 s".into())),
+    }
+}
+
+/// The HTTP status of an answer that was an error; `None` when there was no answer.
+pub fn code(error: &kube::Error) -> Option<u16> {
+    match error {
+        kube::Error::Api(status) => Some(status.code),
+        _ => None,
+    }
+}
+
+/// An error with its causes: the cause is what helps ("connection refused").
+pub fn words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let text = error.to_string();
+        if !words.contains(&text) {
+            words = format!("{words}: {text}");
+        }
+        source = error.source();
+    }
+    words
+}

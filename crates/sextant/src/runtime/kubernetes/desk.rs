@@ -1,0 +1,109 @@
+//! Answers pods: brings supplies to `receive`, and `return`'s output to whoever collects it.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use secrecy::SecretString;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::{info, warn};
+use vantage6::RunId;
+
+use super::table::Table;
+use crate::data_port::protocol::Order;
+use crate::data_port::server::{Answer, Desk, Input, Upload};
+use crate::runtime::{Output, Supplier, SupplyError};
+
+/// How long `next` is held: below the idle limits of what may lie between pod and node.
+const HOLD: Duration = Duration::from_secs(50);
+
+/// The desk of the Kubernetes runtime.
+pub struct PodDesk {
+    /// The runs.
+    table: Arc<Table>,
+    /// Where inputs and tokens come from.
+    supplier: Arc<dyn Supplier>,
+    /// Inputs that turned out to be wrong in their middle.
+    refusals: Arc<Mutex<HashMap<RunId, String>>>,
+}
+
+impl PodDesk {
+    /// A desk for these runs.
+    pub fn new(table: Arc<Table>, supplier: Arc<dyn Supplier>) -> Self {
+        Self { table, supplier, refusals: Arc::default() }
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, HashMap<RunId, String>> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer<T>(run: RunId, what: &str, result: Result<T, SupplyError>) -> Result<T, Answer> {
+        result.map_err(|error| match error {
+            SupplyError::Refused(text) => {
+                info!(%run, "the {what} is refused: {text}");
+                Answer::Refused(text)
+            }
+            SupplyError::Later(text) => {
+                warn!(%run, "the {what} is not to be had yet: {text}");
+                Answer::Later
+            }
+        })
+    }
+
+    /// Whether the server has the run's report already, maybe from an earlier process of this node.
+    fn reported(&self, run: RunId) -> bool {
+        self.table.job_of(run).is_some_and(|job| job.reported)
+    }
+}
+
+#[async_trait::async_trait]
+impl Desk for PodDesk {
+    async fn input(&self, run: RunId) -> Result<Input, Answer> {
+        let mut pieces = Self::answer(run, "input", self.supplier.input(run).await)?;
+        // An input that is wrong from its beginning is refused with a reason; one that turns out wrong later breaks
+        // the connection, and is refused with its reason when it is asked for again.
+        if let Some(refusal) = self.refusals().get(&run) {
+            return Err(Answer::Refused(refusal.clone()));
+        }
+        let first = match pieces.next().await {
+            Some(first) => Some(Self::answer(run, "input", first)?),
+            None => None,
+        };
+        let refusals = self.refusals.clone();
+        let rest = pieces.map_err(move |error| {
+            if let SupplyError::Refused(text) = &error {
+                refusals.lock().unwrap_or_else(PoisonError::into_inner).insert(run, text.clone());
+            }
+            io::Error::other(error)
+        });
+        Ok(stream::iter(first.map(Ok)).chain(rest).boxed())
+    }
+
+    async fn token(&self, run: RunId) -> Result<SecretString, Answer> {
+        Self::answer(run, "token", self.supplier.token(run).await)
+    }
+
+    async fn next(&self, run: RunId) -> Order {
+        let mut orders = self.table.orders(run);
+        if self.reported(run) {
+            return Order::Go;
+        }
+        match timeout(HOLD, orders.wait_for(|order| *order != Order::Wait)).await {
+            Ok(Ok(order)) => *order,
+            Ok(Err(_)) | Err(_) => Order::Wait,
+        }
+    }
+
+    async fn deliver(&self, run: RunId, upload: Upload) -> Result<(), Answer> {
+        if self.reported(run) {
+            return Ok(());
+        }
+        let (taken, answer) = oneshot::channel();
+        self.table.deliver(run, Output { upload, taken }).map_err(|_| Answer::Later)?;
+        // Dropped without a word: the server does not have it.
+        answer.await.map_err(|_| Answer::Later)
+    }
+}

@@ -1,0 +1,305 @@
+//! The Kubernetes runtime: a Job per run, followed by two watches, fed and emptied through the data port.
+
+mod address;
+mod cluster;
+mod desk;
+mod logs;
+mod permissions;
+mod probe;
+mod secrets;
+mod table;
+mod watch;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+use vantage6::{RunId, RunStatus, TaskId};
+
+use self::cluster::{bounded, code, words};
+use self::desk::PodDesk;
+use self::table::Table;
+use super::{LaunchError, Output, Runtime, RuntimeError, Supplier};
+use crate::config::{Config, KubernetesConfig};
+use crate::core::assignment::Assignment;
+use crate::core::databases::{Mounted, mounted};
+use crate::core::environment::{VisibleDatabase, environment};
+use crate::core::facts::{Container, JobFacts};
+use crate::core::job::{DataPortForPods, Plan, job, places};
+use crate::core::names::Identity;
+use crate::core::situation::{Failure, Situation};
+use crate::core::{labels, probe::probe};
+use crate::data_port::{keys::NodeSecret, server, tls};
+
+/// Why the runtime could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration asks for something that can't be.
+    #[error("{0}")]
+    Configuration(String),
+    /// The cluster can't be used.
+    #[error("{0}")]
+    Cluster(String),
+}
+
+/// The Kubernetes runtime.
+pub struct Kubernetes {
+    identity: Identity,
+    config: Config,
+    settings: KubernetesConfig,
+    databases: Vec<Mounted>,
+    jobs: Api<Job>,
+    pods: Api<Pod>,
+    secrets: Api<Secret>,
+    secret: Arc<NodeSecret>,
+    data_port: DataPortForPods,
+    pull_secrets: Vec<String>,
+    table: Arc<Table>,
+    seen: [tokio::sync::watch::Receiver<bool>; 2],
+    /// The watches, the data port, the probe: they end with the runtime.
+    _tasks: JoinSet<()>,
+}
+
+/// A cluster that was reached and may be used; made before the node logs in, so that both can be waited for at once.
+pub struct Connected {
+    client: Client,
+    api_server: Option<String>,
+}
+
+impl Connected {
+    /// Reaches the cluster, waiting for it as long as it is away, and asks what this node may do there.
+    ///
+    /// # Errors
+    /// If the cluster can't be used.
+    pub async fn open(settings: &KubernetesConfig) -> Result<Self, StartError> {
+        let cluster = cluster::configuration(settings).await?;
+        let api_server = cluster.cluster_url.host().map(str::to_owned);
+        let client = cluster::connect(cluster).await?;
+        permissions::check(&client, &settings.namespace).await?;
+        Ok(Self { client, api_server })
+    }
+}
+
+impl Kubernetes {
+    /// Starts the runtime: data port, watches, probe.
+    ///
+    /// # Errors
+    /// If the data port can't be opened, or the cluster refuses what is needed.
+    pub async fn start(
+        connected: Connected,
+        config: &Config,
+        settings: &KubernetesConfig,
+        identity: Identity,
+        supplier: Arc<dyn Supplier>,
+    ) -> Result<Self, StartError> {
+        let client = connected.client;
+        let namespace = &settings.namespace;
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+        let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
+        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+
+        let listener = listen(settings.data_port.listen).await?;
+        let port = listener.local_addr().map_or(settings.data_port.listen.port(), |address| address.port());
+        let (address, secret) = tokio::try_join!(
+            address::for_pods(settings, &client, connected.api_server.as_deref(), port),
+            secrets::of_node(&secrets, &identity),
+        )?;
+        let secret = Arc::new(secret);
+        let (tls, pin) = tls::server(&secret).map_err(|error| StartError::Configuration(error.to_string()))?;
+        let mut pull_secrets = settings.image_pull_secrets.clone();
+        if !config.docker_registries.is_empty() {
+            pull_secrets.push(secrets::of_registries(&secrets, &identity, &config.docker_registries).await?);
+        }
+
+        let table = Arc::new(Table::default());
+        let mut tasks = JoinSet::new();
+        let selector = labels::selector(&identity.key());
+        let (jobs_seen, pods_seen) = (tokio::sync::watch::Sender::new(false), tokio::sync::watch::Sender::new(false));
+        let seen = [jobs_seen.subscribe(), pods_seen.subscribe()];
+        tasks.spawn(watch::jobs(jobs.clone(), selector.clone(), table.clone(), jobs_seen));
+        tasks.spawn(watch::pods(pods.clone(), selector, table.clone(), pods_seen));
+        let desk = Arc::new(PodDesk::new(table.clone(), supplier));
+        tasks.spawn(server::serve(listener, tls, secret.clone(), desk));
+        let data_port = DataPortForPods { address: address.to_string(), pin };
+        let probe = probe(&identity, settings, &data_port.address, &pull_secrets);
+        let (api, tried) = (jobs.clone(), data_port.address.clone());
+        tasks.spawn(async move { probe::run(api, probe, &tried).await });
+        info!("The data port is open at port {port}; pods are told {}.", data_port.address);
+
+        Ok(Self {
+            databases: mounted(&config.databases, settings),
+            config: config.clone(),
+            settings: settings.clone(),
+            identity,
+            jobs,
+            pods,
+            secrets,
+            secret,
+            data_port,
+            pull_secrets,
+            table,
+            seen,
+            _tasks: tasks,
+        })
+    }
+
+    /// The Job of a run, or why there can't be one.
+    fn plan(&self, assignment: &Assignment) -> Result<Job, Failure> {
+        let visible: Vec<VisibleDatabase> = self.databases.iter().map(|database| database.visible.clone()).collect();
+        let environment = environment(
+            &places(assignment.run),
+            &visible,
+            &assignment.databases,
+            &self.config.algorithm_env,
+            self.config.share_config,
+        )
+        .map_err(|error| Failure {
+            status: RunStatus::Failed,
+            message: error.to_string(),
+            detail: error.to_string(),
+            started: false,
+        })?;
+        let requested: Vec<Mounted> = self
+            .databases
+            .iter()
+            .filter(|database| assignment.databases.iter().any(|asked| asked.label == database.visible.label))
+            .cloned()
+            .collect();
+        Ok(job(&Plan {
+            identity: &self.identity,
+            assignment,
+            config: &self.settings,
+            tmp: self.config.tmp(),
+            databases: &requested,
+            environment: &environment,
+            data_port: &self.data_port,
+            pull_secrets: &self.pull_secrets,
+        }))
+    }
+
+    /// Makes the Job, or finds the one that an earlier try has made.
+    async fn create(&self, job: &Job) -> Result<JobFacts, LaunchError> {
+        let name = job.metadata.name.as_deref().unwrap_or_default();
+        let made = match bounded(self.jobs.create(&PostParams::default(), job)).await {
+            Err(error) if code(&error) == Some(409) => bounded(self.jobs.get(name)).await,
+            result => result,
+        };
+        let job = made.map_err(|error| refused(&error))?;
+        let facts = JobFacts::read(&job)
+            .ok_or_else(|| LaunchError::Later(format!("the Job '{name}' is there, but is not one of ours")))?;
+        if facts.deleting {
+            return Err(LaunchError::Later(format!("an older Job '{name}' is still being deleted")));
+        }
+        Ok(facts)
+    }
+
+    async fn key_for(&self, job: &JobFacts) -> kube::Result<()> {
+        secrets::of_run(&self.secrets, &self.identity, &self.secret, job).await
+    }
+}
+
+#[async_trait::async_trait]
+impl Runtime for Kubernetes {
+    async fn leftovers(&self) -> Vec<(TaskId, RunId)> {
+        for mut seen in self.seen.clone() {
+            // An error means that the watch has ended, and with it this process.
+            let _ = seen.wait_for(|seen| *seen).await;
+        }
+        let runs = self.table.unreported();
+        for (_, run) in &runs {
+            // The earlier process may have ended between making the Job and making its Secret.
+            let Some(job) = self.table.job_of(*run) else { continue };
+            if matches!(*self.table.observe(*run).borrow(), Situation::Starting(_))
+                && let Err(error) = self.key_for(&job).await
+            {
+                warn!(%run, "the run's Secret could not be made: {}", words(&error));
+            }
+        }
+        runs
+    }
+
+    fn observe(&self, run: RunId) -> tokio::sync::watch::Receiver<Situation> {
+        self.table.observe(run)
+    }
+
+    async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {
+        let job = self.plan(assignment).map_err(LaunchError::Failed)?;
+        let facts = self.create(&job).await?;
+        self.key_for(&facts).await.map_err(|error| LaunchError::Later(words(&error)))?;
+        self.table.job(facts);
+        Ok(())
+    }
+
+    async fn collect(&self, run: RunId) -> Result<Output, RuntimeError> {
+        self.table.collect(run).await.map_err(|_| RuntimeError("somebody else collects it".into()))
+    }
+
+    async fn log(&self, run: RunId) -> Result<String, RuntimeError> {
+        let pod = self.table.pod_of(run).ok_or_else(|| RuntimeError("the run's pod is gone".into()))?;
+        logs::of_algorithm(&self.pods, &pod.name).await
+    }
+
+    async fn release(&self, run: RunId, status: &RunStatus) -> Result<(), RuntimeError> {
+        let Some(job) = self.table.job_of(run) else { return Ok(()) };
+        // What ends by itself keeps its pod, to be looked at. Everything else is ended by the Job's controller.
+        let ends_by_itself = self.table.pod_of(run).is_some_and(|pod| {
+            pod.over || matches!((&pod.algorithm, &pod.returns), (Container::Ended(_), Container::Running { .. }))
+        });
+        let keep = i32::try_from(self.settings.keep_finished.as_secs()).unwrap_or(i32::MAX);
+        let mut spec = json!({ "ttlSecondsAfterFinished": keep });
+        if !ends_by_itself {
+            spec["activeDeadlineSeconds"] = json!(1);
+        }
+        let patch = json!({
+            "metadata": { "uid": job.uid, "annotations": { (labels::REPORTED): status.as_str() } },
+            "spec": spec,
+        });
+        match bounded(self.jobs.patch(&job.name, &PatchParams::default(), &Patch::Merge(patch))).await {
+            Ok(_) => {}
+            // Gone, or another Job of that name: nothing is left to be marked.
+            Err(error) if matches!(code(&error), Some(404 | 409)) => {}
+            Err(error) => return Err(RuntimeError(words(&error))),
+        }
+        self.table.dismiss(run);
+        Ok(())
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| {
+        StartError::Configuration(format!(
+            "The data port can't be opened at {address}: {error}. Set `kubernetes.data_port.listen` to an address and port that are free."
+        ))
+    })
+}
+
+/// What the API server's refusal of a Job means for the run.
+fn refused(error: &kube::Error) -> LaunchError {
+    let detail = words(error);
+    let quota = detail.contains("exceeded quota");
+    match code(error) {
+        // The Job itself is not acceptable, now or later: a bad image name, a volume that can't be.
+        Some(400 | 422) => LaunchError::Failed(Failure {
+            status: RunStatus::StartFailed,
+            message: "The cluster did not accept the run's Job. The node's log says why.".into(),
+            detail: format!("the API server refused the Job: {detail}"),
+            started: false,
+        }),
+        Some(403) if !quota && detail.contains("admission") | detail.contains("violates") => {
+            LaunchError::Failed(Failure {
+                status: RunStatus::StartFailed,
+                message: "The cluster's rules do not allow the run's Job. The node's log says why.".into(),
+                detail: format!("the API server refused the Job: {detail}"),
+                started: false,
+            })
+        }
+        _ => LaunchError::Later(format!("the Job could not be made: {detail}")),
+    }
+}

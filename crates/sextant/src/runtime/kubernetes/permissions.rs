@@ -1,0 +1,84 @@
+//! Whether this node may do in its namespace what it has to do there: asked before the first run, so that a
+//! missing right is one clear message and not a run that fails.
+
+use futures::future::try_join_all;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::PostParams;
+use kube::{Api, Client};
+
+use super::StartError;
+use super::cluster::{bounded, code, words};
+
+/// Group, resource and the verbs that Sextant uses on it: all that `deploy/` grants, and all that it needs.
+pub const NEEDED: [(&str, &str, &[&str]); 4] = [
+    ("batch", "jobs", &["create", "get", "list", "watch", "patch"]),
+    ("", "pods", &["list", "watch"]),
+    ("", "pods/log", &["get"]),
+    ("", "secrets", &["create", "get"]),
+];
+
+/// Asks the API server about all that is needed.
+///
+/// # Errors
+/// If something is missing, naming it.
+pub async fn check(client: &Client, namespace: &str) -> Result<(), StartError> {
+    let reviews = NEEDED
+        .iter()
+        .flat_map(|(group, resource, verbs)| verbs.iter().map(move |verb| (*group, *resource, *verb)))
+        .map(|(group, resource, verb)| async move {
+            let allowed = allowed(client, namespace, group, resource, verb).await?;
+            Ok::<_, kube::Error>((!allowed).then(|| format!("{verb} {resource}")))
+        });
+    let missing: Vec<String> = match try_join_all(reviews).await {
+        Ok(answers) => answers.into_iter().flatten().collect(),
+        // A cluster that does not answer such questions will say so when it is used.
+        Err(error) => {
+            tracing::warn!("the cluster does not say what this node may do: {}", words(&error));
+            return Ok(());
+        }
+    };
+    if !missing.is_empty() {
+        return Err(StartError::Cluster(format!(
+            "In the namespace '{namespace}' this node may not: {}. Give its account a Role with these rights (deploy/role.yaml has it).",
+            missing.join(", ")
+        )));
+    }
+    exists(client, namespace).await
+}
+
+async fn allowed(client: &Client, namespace: &str, group: &str, resource: &str, verb: &str) -> kube::Result<bool> {
+    let (resource, subresource) = match resource.split_once('/') {
+        Some((resource, sub)) => (resource, Some(sub.to_owned())),
+        None => (resource, None),
+    };
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                group: Some(group.into()),
+                namespace: Some(namespace.into()),
+                resource: Some(resource.into()),
+                subresource,
+                verb: Some(verb.into()),
+                ..ResourceAttributes::default()
+            }),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    let answer = bounded(api.create(&PostParams::default(), &review)).await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+/// A namespace that is not there is worth a message of its own. Who may not look (a Role alone does not let one)
+/// is told by the first Job.
+async fn exists(client: &Client, namespace: &str) -> Result<(), StartError> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    match bounded(api.get(namespace)).await {
+        Err(error) if code(&error) == Some(404) => Err(StartError::Cluster(format!(
+            "The namespace '{namespace}' does not exist. Make it with `kubectl create namespace {namespace}`, or set `kubernetes.namespace`."
+        ))),
+        _ => Ok(()),
+    }
+}

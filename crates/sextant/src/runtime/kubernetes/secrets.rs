@@ -1,0 +1,129 @@
+//! The Secrets that Sextant makes: its own (kept across restarts), one per run (goes with the run's Job), and
+//! one for private registries.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Api;
+use kube::api::PostParams;
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use super::StartError;
+use super::cluster::{bounded, code, words};
+use crate::config::Registry;
+use crate::core::facts::JobFacts;
+use crate::core::{job, labels, names::Identity};
+use crate::data_port::keys::{NodeSecret, SECRET_BYTES};
+
+/// The entry of the node's Secret.
+const NODE_SECRET: &str = "secret";
+
+/// The node's secret: the one kept in the cluster, or a new one that is kept from now on.
+///
+/// # Errors
+/// If the cluster has none and takes none, or has something else under its name.
+pub async fn of_node(api: &Api<Secret>, identity: &Identity) -> Result<NodeSecret, StartError> {
+    let name = identity.node_secret_name();
+    let failed = |error: &dyn std::error::Error| {
+        StartError::Cluster(format!(
+            "The Secret '{name}', which this node keeps for its pods, can't be used: {}",
+            words(error)
+        ))
+    };
+    // Twice: another process of this node may make it between the look and the making.
+    for _ in 0..2 {
+        if let Some(secret) = bounded(api.get_opt(&name)).await.map_err(|error| failed(&error))? {
+            let bytes = secret.data.and_then(|mut data| data.remove(NODE_SECRET));
+            return bytes.and_then(|bytes| NodeSecret::from_bytes(&bytes.0)).ok_or_else(|| {
+                StartError::Cluster(format!(
+                    "The Secret '{name}' does not hold {SECRET_BYTES} bytes under '{NODE_SECRET}': somebody changed it. Delete it when no runs are under way; the node makes a new one."
+                ))
+            });
+        }
+        let secret = NodeSecret::generate().map_err(|error| failed(&error))?;
+        let data = BTreeMap::from([(NODE_SECRET.to_owned(), ByteString(secret.expose().to_vec()))]);
+        match create(api, named(&name, identity), data, None).await {
+            Ok(()) => return Ok(secret),
+            Err(error) if code(&error) == Some(409) => {}
+            Err(error) => return Err(failed(&error)),
+        }
+    }
+    Err(StartError::Cluster(format!("The Secret '{name}' comes and goes; is another program changing it?")))
+}
+
+/// Makes the Secret with a run's key; it goes away with the run's Job. Harmless when it is there.
+///
+/// # Errors
+/// The API server's.
+pub async fn of_run(api: &Api<Secret>, identity: &Identity, secret: &NodeSecret, job: &JobFacts) -> kube::Result<()> {
+    let mut metadata = named(&job.name, identity);
+    metadata.owner_references = Some(vec![OwnerReference {
+        api_version: "batch/v1".into(),
+        kind: "Job".into(),
+        name: job.name.clone(),
+        uid: job.uid.clone(),
+        ..OwnerReference::default()
+    }]);
+    let key = secret.run_key(job.run).expose_secret().as_bytes().to_vec();
+    let data = BTreeMap::from([(job::SECRET_KEY.to_owned(), ByteString(key))]);
+    match create(api, metadata, data, None).await {
+        Err(error) if code(&error) == Some(409) => Ok(()),
+        result => result,
+    }
+}
+
+/// Makes a Secret for the private registries of the configuration, under a name that follows from its content:
+/// changed passwords make a new one. Gives the name.
+///
+/// # Errors
+/// If the cluster does not take it.
+pub async fn of_registries(
+    api: &Api<Secret>,
+    identity: &Identity,
+    registries: &[Registry],
+) -> Result<String, StartError> {
+    let auths: serde_json::Map<_, _> = registries
+        .iter()
+        .map(|registry| {
+            let auth = STANDARD.encode(format!("{}:{}", registry.username, registry.password.expose_secret()));
+            (registry.registry.clone(), json!({ "auth": auth }))
+        })
+        .collect();
+    let content = json!({ "auths": auths }).to_string().into_bytes();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &content);
+    let name =
+        format!("sextant-registries-{}-{}", identity.key(), &data_encoding::HEXLOWER.encode(digest.as_ref())[..8]);
+    let data = BTreeMap::from([(".dockerconfigjson".to_owned(), ByteString(content))]);
+    match create(api, named(&name, identity), data, Some("kubernetes.io/dockerconfigjson")).await {
+        Err(error) if code(&error) != Some(409) => {
+            Err(StartError::Cluster(format!("The Secret for `docker_registries` could not be made: {}", words(&error))))
+        }
+        _ => Ok(name),
+    }
+}
+
+fn named(name: &str, identity: &Identity) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        labels: Some(BTreeMap::from([
+            (labels::APP.to_owned(), "sextant".to_owned()),
+            (labels::NODE_KEY.to_owned(), identity.key()),
+        ])),
+        ..ObjectMeta::default()
+    }
+}
+
+async fn create(
+    api: &Api<Secret>,
+    metadata: ObjectMeta,
+    data: BTreeMap<String, ByteString>,
+    kind: Option<&str>,
+) -> kube::Result<()> {
+    let secret = Secret { metadata, data: Some(data), type_: kind.map(Into::into), ..Secret::default() };
+    bounded(api.create(&PostParams::default(), &secret)).await.map(|_| ())
+}

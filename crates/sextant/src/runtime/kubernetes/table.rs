@@ -1,0 +1,274 @@
+//! What this process knows of each run in the cluster: the facts that the watches bring, the situation that
+//! follows from them, and the meeting point of the node and the run's `return` container.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{oneshot, watch};
+use vantage6::{RunId, TaskId};
+
+use crate::core::facts::{JobFacts, PodFacts};
+use crate::core::situation::{Situation, situation};
+use crate::data_port::protocol::Order;
+use crate::runtime::Output;
+
+/// All runs of this node in the cluster.
+#[derive(Default)]
+pub struct Table {
+    runs: Mutex<HashMap<RunId, Entry>>,
+}
+
+struct Entry {
+    job: Option<JobFacts>,
+    pod: Option<PodFacts>,
+    situation: watch::Sender<Situation>,
+    order: watch::Sender<Order>,
+    collector: Option<oneshot::Sender<Output>>,
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self {
+            job: None,
+            pod: None,
+            situation: watch::Sender::new(Situation::Absent),
+            order: watch::Sender::new(Order::Wait),
+            collector: None,
+        }
+    }
+}
+
+impl Entry {
+    /// Follows a change of the facts; whoever observes the run hears of it if it means something else now.
+    fn refresh(&self) {
+        let new = situation(self.job.as_ref(), self.pod.as_ref());
+        self.situation.send_if_modified(|old| {
+            let changed = *old != new;
+            *old = new;
+            changed
+        });
+    }
+
+    /// Whether nothing is known and nobody looks: then it can be forgotten.
+    fn idle(&self) -> bool {
+        self.job.is_none()
+            && self.pod.is_none()
+            && self.situation.receiver_count() == 0
+            && self.order.receiver_count() == 0
+    }
+}
+
+impl Table {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Entry>> {
+        // Every change leaves the table whole: one that panicked in another thread does no harm.
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A Job was made or has changed.
+    pub fn job(&self, facts: JobFacts) {
+        let mut runs = self.lock();
+        let entry = runs.entry(facts.run).or_default();
+        entry.job = Some(facts);
+        entry.refresh();
+    }
+
+    /// A pod was made or has changed.
+    pub fn pod(&self, run: RunId, facts: PodFacts) {
+        let mut runs = self.lock();
+        let entry = runs.entry(run).or_default();
+        entry.pod = Some(facts);
+        entry.refresh();
+    }
+
+    /// A Job is gone; another one of the same name, made since, is not.
+    pub fn job_gone(&self, run: RunId, uid: &str) {
+        self.change(run, |entry| {
+            if entry.job.as_ref().is_some_and(|job| job.uid == uid) {
+                entry.job = None;
+            }
+        });
+    }
+
+    /// A pod is gone. Its last facts are kept as those of a deleted one until its Job is gone too: they tell
+    /// what became of the run.
+    pub fn pod_gone(&self, run: RunId, name: &str) {
+        self.change(run, |entry| match &mut entry.pod {
+            Some(pod) if pod.name == name && entry.job.is_some() => {
+                pod.deleting = true;
+                pod.over = true;
+            }
+            Some(pod) if pod.name == name => entry.pod = None,
+            _ => {}
+        });
+    }
+
+    /// A watch has begun anew and seen all Jobs (or pods) there are: what it has not seen is gone.
+    pub fn retain_jobs(&self, seen: &HashMap<RunId, String>) {
+        for (run, uid) in self.known(|entry| entry.job.as_ref().map(|job| job.uid.clone())) {
+            if seen.get(&run) != Some(&uid) {
+                self.job_gone(run, &uid);
+            }
+        }
+    }
+
+    /// The same for pods, by name.
+    pub fn retain_pods(&self, seen: &HashMap<RunId, String>) {
+        for (run, name) in self.known(|entry| entry.pod.as_ref().map(|pod| pod.name.clone())) {
+            if seen.get(&run) != Some(&name) {
+                self.pod_gone(run, &name);
+            }
+        }
+    }
+
+    fn known(&self, what: impl Fn(&Entry) -> Option<String>) -> Vec<(RunId, String)> {
+        self.lock().iter().filter_map(|(run, entry)| Some((*run, what(entry)?))).collect()
+    }
+
+    fn change(&self, run: RunId, change: impl FnOnce(&mut Entry)) {
+        let mut runs = self.lock();
+        let Some(entry) = runs.get_mut(&run) else { return };
+        change(entry);
+        entry.refresh();
+        // Facts of a pod mean nothing without its Job.
+        if entry.job.is_none() && entry.pod.as_ref().is_some_and(|pod| pod.over || pod.deleting) {
+            entry.pod = None;
+        }
+        if entry.idle() {
+            runs.remove(&run);
+        }
+    }
+
+    /// A run's situation.
+    pub fn observe(&self, run: RunId) -> watch::Receiver<Situation> {
+        self.lock().entry(run).or_default().situation.subscribe()
+    }
+
+    /// What `return` is told.
+    pub fn orders(&self, run: RunId) -> watch::Receiver<Order> {
+        self.lock().entry(run).or_default().order.subscribe()
+    }
+
+    /// Tells `return` to end.
+    pub fn dismiss(&self, run: RunId) {
+        if let Some(entry) = self.lock().get(&run) {
+            entry.order.send_replace(Order::Go);
+        }
+    }
+
+    /// Tells `return` to send the output, and takes it when it comes.
+    pub fn collect(&self, run: RunId) -> oneshot::Receiver<Output> {
+        let (sender, receiver) = oneshot::channel();
+        let mut runs = self.lock();
+        let entry = runs.entry(run).or_default();
+        entry.collector = Some(sender);
+        entry.order.send_replace(Order::Send);
+        receiver
+    }
+
+    /// Brings an output to whoever collects it; back when nobody does (any more).
+    pub fn deliver(&self, run: RunId, output: Output) -> Result<(), Output> {
+        match self.lock().get_mut(&run).and_then(|entry| entry.collector.take()) {
+            Some(collector) => collector.send(output),
+            None => Err(output),
+        }
+    }
+
+    /// The run's Job.
+    pub fn job_of(&self, run: RunId) -> Option<JobFacts> {
+        self.lock().get(&run)?.job.clone()
+    }
+
+    /// The run's pod, as far as it exists.
+    pub fn pod_of(&self, run: RunId) -> Option<PodFacts> {
+        self.lock().get(&run)?.pod.clone()
+    }
+
+    /// The runs with a Job that is not marked as reported.
+    pub fn unreported(&self) -> Vec<(TaskId, RunId)> {
+        let runs = self.lock();
+        runs.values()
+            .filter_map(|entry| entry.job.as_ref())
+            .filter(|job| !job.reported)
+            .map(|job| (job.task, job.run))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::facts::Container;
+
+    fn job(uid: &str) -> JobFacts {
+        JobFacts {
+            name: "j".into(),
+            uid: uid.into(),
+            run: RunId(1),
+            task: TaskId(1),
+            created: None,
+            reported: false,
+            deleting: false,
+            failed: None,
+        }
+    }
+
+    fn pod(algorithm: Container) -> PodFacts {
+        PodFacts {
+            name: "p".into(),
+            created: None,
+            deleting: false,
+            over: false,
+            unschedulable: None,
+            scheduled: true,
+            reason: None,
+            receive: Container::Unknown,
+            algorithm,
+            returns: Container::Running { since: None },
+        }
+    }
+
+    #[test]
+    fn observers_hear_what_changes_the_situation_and_nothing_else() {
+        let table = Table::default();
+        let mut observer = table.observe(RunId(1));
+        assert_eq!(*observer.borrow_and_update(), Situation::Absent);
+        table.job(job("u"));
+        assert!(observer.has_changed().unwrap());
+        observer.mark_unchanged();
+        table.job(job("u"));
+        assert!(!observer.has_changed().unwrap());
+        table.pod(RunId(1), pod(Container::Running { since: None }));
+        assert_eq!(*observer.borrow_and_update(), Situation::Running { since: None });
+    }
+
+    #[test]
+    fn a_pod_that_goes_leaves_word_of_it() {
+        let table = Table::default();
+        let observer = table.observe(RunId(1));
+        table.job(job("u"));
+        table.pod(RunId(1), pod(Container::Running { since: None }));
+        table.retain_pods(&HashMap::new());
+        assert!(matches!(*observer.borrow(), Situation::Failed(_)));
+        table.retain_jobs(&HashMap::new());
+        assert_eq!(*observer.borrow(), Situation::Absent);
+        assert!(table.pod_of(RunId(1)).is_none());
+    }
+
+    #[test]
+    fn an_older_job_of_the_same_name_does_not_take_the_newer_with_it() {
+        let table = Table::default();
+        table.job(job("new"));
+        table.job_gone(RunId(1), "old");
+        assert_eq!(table.job_of(RunId(1)).unwrap().uid, "new");
+    }
+
+    #[test]
+    fn what_nobody_needs_is_forgotten() {
+        let table = Table::default();
+        table.job(job("u"));
+        table.pod(RunId(1), pod(Container::Unknown));
+        table.job_gone(RunId(1), "u");
+        table.pod_gone(RunId(1), "p");
+        assert!(table.lock().is_empty());
+    }
+}

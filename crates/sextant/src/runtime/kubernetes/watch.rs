@@ -1,0 +1,87 @@
+//! Follows the Jobs and pods of this node and keeps the [`Table`] true. kube's watcher lists again by itself
+//! after errors and expired watches.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{Config, Event, watcher};
+use kube::{Api, ResourceExt};
+use tokio::sync::watch;
+use tracing::warn;
+use vantage6::RunId;
+
+use super::cluster::words;
+use super::table::Table;
+use crate::core::facts::{JobFacts, PodFacts};
+use crate::core::labels;
+
+/// Follows the Jobs for ever. `seen` becomes true when all have been seen once.
+pub async fn jobs(api: Api<Job>, selector: String, table: Arc<Table>, seen: watch::Sender<bool>) {
+    let mut events = pin!(watcher(api, Config::default().labels(&selector)).default_backoff());
+    let mut found = HashMap::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => found.clear(),
+            Ok(Event::InitApply(job)) => {
+                if let Some(facts) = JobFacts::read(&job) {
+                    found.insert(facts.run, facts.uid.clone());
+                    table.job(facts);
+                }
+            }
+            Ok(Event::InitDone) => {
+                table.retain_jobs(&found);
+                found = HashMap::new();
+                seen.send_replace(true);
+            }
+            Ok(Event::Apply(job)) => {
+                if let Some(facts) = JobFacts::read(&job) {
+                    table.job(facts);
+                }
+            }
+            Ok(Event::Delete(job)) => {
+                if let (Some((_, run)), Some(uid)) = (labels::run_of(job.labels()), job.uid()) {
+                    table.job_gone(run, &uid);
+                }
+            }
+            Err(error) => warn!("the Jobs can't be watched at the moment: {}", words(&error)),
+        }
+    }
+}
+
+/// Follows the pods for ever. `seen` becomes true when all have been seen once.
+pub async fn pods(api: Api<Pod>, selector: String, table: Arc<Table>, seen: watch::Sender<bool>) {
+    let mut events = pin!(watcher(api, Config::default().labels(&selector)).default_backoff());
+    let mut found: HashMap<RunId, String> = HashMap::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => found.clear(),
+            Ok(Event::InitApply(pod)) => {
+                if let Some((run, facts)) = PodFacts::read(&pod) {
+                    found.insert(run, facts.name.clone());
+                    table.pod(run, facts);
+                }
+            }
+            Ok(Event::InitDone) => {
+                table.retain_pods(&found);
+                found = HashMap::new();
+                seen.send_replace(true);
+            }
+            Ok(Event::Apply(pod)) => {
+                if let Some((run, facts)) = PodFacts::read(&pod) {
+                    table.pod(run, facts);
+                }
+            }
+            Ok(Event::Delete(pod)) => {
+                if let Some((_, run)) = labels::run_of(pod.labels()) {
+                    table.pod_gone(run, &pod.name_any());
+                }
+            }
+            Err(error) => warn!("the pods can't be watched at the moment: {}", words(&error)),
+        }
+    }
+}

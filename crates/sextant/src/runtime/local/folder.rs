@@ -1,0 +1,202 @@
+//! A run's folder: its files, and what they say of it.
+//!
+//! ```text
+//!   task-3-run-7/  input  output  token  log     the algorithm's
+//!                  pid                           the supervisor's process id and start time
+//!                  exit                          written when the algorithm has ended
+//! ```
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use tokio_util::io::{ReaderStream, StreamReader};
+use vantage6::{RunId, RunStatus, TaskId};
+
+use super::process;
+use crate::core::situation::{Exit, Failure, Situation};
+use crate::core::tail::Tail;
+use crate::runtime::{InputStream, Upload};
+
+/// How much of a log is reported.
+const LOG_LIMIT: u64 = 1024 * 1024;
+
+/// A run's folder.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    /// The run's task.
+    pub task: TaskId,
+    /// The run.
+    pub run: RunId,
+    path: PathBuf,
+}
+
+impl Folder {
+    /// The folder of a run, whether it exists or not.
+    pub fn new(root: &Path, task: TaskId, run: RunId) -> Self {
+        Self { task, run, path: root.join(format!("task-{task}-run-{run}")) }
+    }
+
+    /// All that exist.
+    pub fn all(root: &Path) -> Vec<Self> {
+        let names = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        names
+            .filter_map(|name| {
+                let (task, run) = name.to_str()?.strip_prefix("task-")?.split_once("-run-")?;
+                Some(Self::new(root, task.parse().ok()?, run.parse().ok()?))
+            })
+            .collect()
+    }
+
+    /// A run's folder, if it exists.
+    pub fn of(root: &Path, run: RunId) -> Option<Self> {
+        Self::all(root).into_iter().find(|folder| folder.run == run)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The algorithm's input.
+    pub fn input(&self) -> PathBuf {
+        self.path.join("input")
+    }
+
+    /// The algorithm's output.
+    pub fn output(&self) -> PathBuf {
+        self.path.join("output")
+    }
+
+    /// The algorithm's token.
+    pub fn token(&self) -> PathBuf {
+        self.path.join("token")
+    }
+
+    /// What the algorithm writes to standard output and standard error.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// The supervisor's process.
+    pub fn pid(&self) -> PathBuf {
+        self.path.join("pid")
+    }
+
+    /// How the algorithm ended.
+    pub fn exit(&self) -> PathBuf {
+        self.path.join("exit")
+    }
+
+    /// Makes it, with an empty output.
+    pub fn make(&self) -> io::Result<()> {
+        private(&self.path)?;
+        fs::write(self.output(), b"")
+    }
+
+    /// Writes the input as it arrives.
+    pub async fn write_input(&self, input: InputStream) -> io::Result<()> {
+        let mut reader = StreamReader::new(input.map_err(io::Error::other));
+        let mut file = tokio::fs::File::create(self.input()).await?;
+        tokio::io::copy(&mut reader, &mut file).await?;
+        tokio::io::AsyncWriteExt::flush(&mut file).await
+    }
+
+    /// Writes the token.
+    pub fn write_token(&self, token: &SecretString) -> io::Result<()> {
+        fs::write(self.token(), token.expose_secret())?;
+        fs::set_permissions(self.token(), Permissions::from_mode(0o600))
+    }
+
+    /// When the supervisor was started.
+    pub fn started(&self) -> Option<Timestamp> {
+        fs::metadata(self.pid()).ok()?.modified().ok()?.try_into().ok()
+    }
+
+    /// What the files say.
+    pub fn situation(&self) -> Situation {
+        if let Some(exit) = self.read_exit() {
+            return exit;
+        }
+        match fs::read_to_string(self.pid()) {
+            // Nothing was started: what may lie here is from a launch that was cut off, and is written anew.
+            Err(_) => Situation::Absent,
+            Ok(pid) if process::is_alive(&pid) => Situation::Running { since: self.started() },
+            // It may have written how it ended between the two looks.
+            Ok(_) => self.read_exit().unwrap_or_else(|| {
+                Situation::Failed(Failure {
+                    status: RunStatus::Crashed,
+                    message: "The algorithm's process was ended from outside.".into(),
+                    detail: "the supervisor is gone and has left no word of how the algorithm ended".into(),
+                    started: true,
+                })
+            }),
+        }
+    }
+
+    fn read_exit(&self) -> Option<Situation> {
+        let text = fs::read_to_string(self.exit()).ok()?;
+        let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
+        Some(match (word, rest.trim().parse::<i32>()) {
+            ("code", Ok(0)) => Situation::Ended(Exit { code: 0, note: None }),
+            ("code", Ok(code)) => {
+                Situation::Ended(Exit { code, note: Some(format!("The algorithm ended with exit code {code}.")) })
+            }
+            ("signal", Ok(signal)) => Situation::Ended(Exit {
+                code: 128 + signal,
+                note: Some(format!("The algorithm was killed by signal {signal}.")),
+            }),
+            _ => Situation::Failed(Failure {
+                status: RunStatus::StartFailed,
+                message: "The algorithm's command could not be started. The node's log says why.".into(),
+                detail: rest.trim().to_owned(),
+                started: false,
+            }),
+        })
+    }
+
+    /// The output, to be brought to the server.
+    pub async fn upload(&self) -> Upload {
+        let opened = async {
+            let file = tokio::fs::File::open(self.output()).await?;
+            let length = file.metadata().await?.len();
+            Ok::<_, io::Error>((file, length))
+        };
+        match opened.await {
+            Ok((file, length)) => Upload { length, bytes: ReaderStream::new(file).boxed(), problem: None },
+            Err(error) => Upload {
+                length: 0,
+                bytes: futures::stream::empty().boxed(),
+                problem: Some(format!("The algorithm's output could not be read: {error}.")),
+            },
+        }
+    }
+
+    /// The end of the log.
+    pub fn read_log(&self) -> io::Result<String> {
+        let mut file = fs::File::open(self.log())?;
+        let length = file.metadata()?.len();
+        let skipped = length.saturating_sub(LOG_LIMIT);
+        file.seek(io::SeekFrom::Start(skipped))?;
+        let mut bytes = Vec::new();
+        file.take(LOG_LIMIT).read_to_end(&mut bytes)?;
+        Ok(Tail::after(skipped, &bytes).into_text())
+    }
+
+    /// Removes it with all that is in it.
+    pub fn remove(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+}
+
+/// Makes a folder that only this user may look into.
+pub fn private(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}

@@ -1,0 +1,206 @@
+//! The local runtime: an algorithm as a process on this machine, for a first try and for developing algorithms.
+//! It isolates nothing.
+//!
+//! Each run has a folder and a supervisor process (`sextant supervise`), which starts the algorithm and writes
+//! down how it ended. Both outlive the node, so that a restarted node goes on where it was.
+
+mod folder;
+mod process;
+pub mod supervise;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{oneshot, watch};
+use tracing::{info, warn};
+use vantage6::{NodeId, RunId, RunStatus, TaskId};
+
+use self::folder::Folder;
+use super::{LaunchError, Output, Runtime, RuntimeError, Supplier, SupplyError};
+use crate::config::{Config, LocalAlgorithm, LocalConfig};
+use crate::core::assignment::Assignment;
+use crate::core::environment::{Places, VisibleDatabase, environment};
+use crate::core::names::Identity;
+use crate::core::situation::{Failure, Situation};
+
+/// The local runtime.
+pub struct Local {
+    config: Config,
+    settings: LocalConfig,
+    root: PathBuf,
+    supplier: Arc<dyn Supplier>,
+    runs: Arc<Mutex<HashMap<RunId, watch::Sender<Situation>>>>,
+}
+
+impl Local {
+    /// Starts the runtime, under the configuration's `task_dir` or else the folder for temporary files.
+    ///
+    /// # Errors
+    /// If its folder can't be made; the text is for the operator.
+    pub fn start(
+        config: &Config,
+        settings: &LocalConfig,
+        node: NodeId,
+        supplier: Arc<dyn Supplier>,
+    ) -> Result<Self, String> {
+        let identity = Identity { server: config.api_url(), node };
+        let parent = config.task_dir.clone().unwrap_or_else(std::env::temp_dir);
+        let root = parent.join(format!("sextant-{}", identity.key()));
+        folder::private(&root).map_err(|error| {
+            format!("The folder {} for runs can't be made: {error}. Set `task_dir` to a folder that this user may write to.", root.display())
+        })?;
+        warn!(
+            "The local runtime isolates nothing: algorithms run as processes of this user, with all that it may read, write and reach. Use it with invented data only."
+        );
+        info!("runs are kept under {}", root.display());
+        Ok(Self { config: config.clone(), settings: settings.clone(), root, supplier, runs: Arc::default() })
+    }
+
+    fn set(&self, run: RunId, situation: Situation) {
+        set(&self.runs, run, situation);
+    }
+
+    /// Follows a run's supervisor to its end.
+    fn follow(&self, folder: Folder) {
+        let runs = self.runs.clone();
+        tokio::spawn(async move {
+            let run = folder.run;
+            set(&runs, run, Situation::Running { since: folder.started() });
+            process::gone(&folder).await;
+            set(&runs, run, folder.situation());
+        });
+    }
+
+    fn plan(&self, assignment: &Assignment, folder: &Folder) -> Result<Plan<'_>, Failure> {
+        let failure = |status, message: String| Failure { status, detail: message.clone(), message, started: false };
+        let algorithm = self.settings.algorithms.get(&assignment.image).ok_or_else(|| {
+            failure(
+                RunStatus::NotAllowed,
+                format!("This node runs only the algorithms of a list, and '{}' is not on it.", assignment.image),
+            )
+        })?;
+        let databases: Vec<VisibleDatabase> = self
+            .config
+            .databases
+            .iter()
+            .map(|database| VisibleDatabase {
+                label: database.label.clone(),
+                uri: database.uri.clone(),
+                kind: database.kind.as_str(),
+                env: database.env.clone(),
+            })
+            .collect();
+        let text = |path: PathBuf| path.display().to_string();
+        let places = Places {
+            input: text(folder.input()),
+            output: text(folder.output()),
+            token: text(folder.token()),
+            temporary: text(self.shared(assignment)),
+            proxy_host: "http://127.0.0.1".into(),
+            proxy_port: 8080,
+        };
+        let share = self.config.share_config;
+        environment(&places, &databases, &assignment.databases, &self.config.algorithm_env, share)
+            .map(|environment| Plan { algorithm, environment })
+            .map_err(|error| failure(RunStatus::Failed, error.to_string()))
+    }
+
+    /// The folder that the runs of one job share.
+    fn shared(&self, assignment: &Assignment) -> PathBuf {
+        self.root.join(format!("tmp-{}", assignment.job.map_or(assignment.task.0, |job| job.0)))
+    }
+
+    async fn prepare(&self, assignment: &Assignment, folder: &Folder) -> Result<(), LaunchError> {
+        let disk = |error: std::io::Error| {
+            LaunchError::Later(format!("the run's folder {} can't be made: {error}", folder.path().display()))
+        };
+        folder.make().map_err(disk)?;
+        folder::private(&self.shared(assignment)).map_err(disk)?;
+        let input = self.supplier.input(assignment.run).await.map_err(of_supply)?;
+        folder.write_input(input).await.map_err(|error| match error.downcast::<SupplyError>() {
+            Ok(error) => of_supply(error),
+            Err(error) => disk(error),
+        })?;
+        let token = self.supplier.token(assignment.run).await.map_err(of_supply)?;
+        folder.write_token(&token).map_err(disk)
+    }
+}
+
+/// What is to be started.
+struct Plan<'a> {
+    algorithm: &'a LocalAlgorithm,
+    environment: std::collections::BTreeMap<String, String>,
+}
+
+#[async_trait::async_trait]
+impl Runtime for Local {
+    async fn leftovers(&self) -> Vec<(TaskId, RunId)> {
+        let folders = Folder::all(&self.root);
+        for folder in &folders {
+            match folder.situation() {
+                Situation::Running { .. } => self.follow(folder.clone()),
+                situation => self.set(folder.run, situation),
+            }
+        }
+        folders.iter().map(|folder| (folder.task, folder.run)).collect()
+    }
+
+    fn observe(&self, run: RunId) -> watch::Receiver<Situation> {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.entry(run).or_insert_with(|| watch::Sender::new(Situation::Absent)).subscribe()
+    }
+
+    async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {
+        let folder = Folder::new(&self.root, assignment.task, assignment.run);
+        let plan = self.plan(assignment, &folder).map_err(LaunchError::Failed)?;
+        if folder.situation() == Situation::Absent {
+            self.prepare(assignment, &folder).await?;
+            process::start(&folder, plan.algorithm, &plan.environment)
+                .map_err(|error| LaunchError::Later(format!("the run's supervisor can't be started: {error}")))?;
+        }
+        self.follow(folder);
+        Ok(())
+    }
+
+    async fn collect(&self, run: RunId) -> Result<Output, RuntimeError> {
+        let folder = Folder::of(&self.root, run).ok_or_else(|| RuntimeError("the run's folder is gone".into()))?;
+        let upload = folder.upload().await;
+        // Nobody waits for the answer: the folder stays until the run is released.
+        let (taken, _) = oneshot::channel();
+        Ok(Output { upload, taken })
+    }
+
+    async fn log(&self, run: RunId) -> Result<String, RuntimeError> {
+        let folder = Folder::of(&self.root, run).ok_or_else(|| RuntimeError("the run's folder is gone".into()))?;
+        folder.read_log().map_err(|error| RuntimeError(error.to_string()))
+    }
+
+    async fn release(&self, run: RunId, _status: &RunStatus) -> Result<(), RuntimeError> {
+        if let Some(folder) = Folder::of(&self.root, run) {
+            process::stop(&folder).await;
+            folder.remove().map_err(|error| {
+                RuntimeError(format!("the run's folder {} can't be removed: {error}", folder.path().display()))
+            })?;
+        }
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        Ok(())
+    }
+}
+
+fn set(runs: &Mutex<HashMap<RunId, watch::Sender<Situation>>>, run: RunId, situation: Situation) {
+    let mut runs = runs.lock().unwrap_or_else(PoisonError::into_inner);
+    runs.entry(run).or_insert_with(|| watch::Sender::new(Situation::Absent)).send_replace(situation);
+}
+
+fn of_supply(error: SupplyError) -> LaunchError {
+    match error {
+        SupplyError::Later(why) => LaunchError::Later(why),
+        SupplyError::Refused(message) => LaunchError::Failed(Failure {
+            status: RunStatus::StartFailed,
+            detail: message.clone(),
+            message,
+            started: false,
+        }),
+    }
+}

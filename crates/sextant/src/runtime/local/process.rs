@@ -1,0 +1,107 @@
+//! A run's supervisor process, seen from the node: start it, see whether it lives, wait for its end, stop it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use tokio::time::timeout;
+
+use super::folder::Folder;
+use crate::config::LocalAlgorithm;
+
+/// How long an algorithm has to end when it is stopped, as in a pod.
+const GRACE: Duration = Duration::from_secs(10);
+/// What a process gets from the node's own environment: enough to find and run programs.
+const INHERITED: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
+
+/// Starts the supervisor of a run, in a process group of its own.
+pub fn start(folder: &Folder, algorithm: &LocalAlgorithm, environment: &BTreeMap<String, String>) -> io::Result<()> {
+    let log = fs::File::create(folder.log())?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .arg("supervise")
+        .arg(folder.path())
+        .arg("--")
+        .args(&algorithm.command)
+        .env_clear()
+        .envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .envs(environment)
+        .envs(algorithm.package.iter().map(|package| ("PKG_NAME", package)))
+        .envs(&algorithm.env)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0);
+    let mut child = command.spawn()?;
+    let written = write_pid(folder, child.id());
+    if written.is_err() {
+        child.kill()?;
+    }
+    // The child is waited for when it ends, so that it does not stay as a zombie.
+    std::thread::Builder::new().name("supervisor".into()).stack_size(64 * 1024).spawn(move || child.wait())?;
+    written
+}
+
+fn write_pid(folder: &Folder, pid: u32) -> io::Result<()> {
+    let identity = format!("{pid} {}", started(pid).unwrap_or_default());
+    let new = folder.pid().with_extension("new");
+    fs::write(&new, identity)?;
+    fs::rename(new, folder.pid())
+}
+
+/// Whether the process that a `pid` file names still is that process.
+pub fn is_alive(identity: &str) -> bool {
+    identity.split_once(' ').and_then(|(pid, time)| Some(started(pid.parse().ok()?)? == time)).unwrap_or(false)
+}
+
+/// When a process was started, in the kernel's ticks: together with the pid it names a process for good.
+/// `None` when there is none, or it is a zombie.
+fn started(pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may contain anything; the fields behind it are plain (proc(5): 3 is the state, 22 the start).
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    (!matches!(*fields.first()?, "Z" | "X")).then_some(fields.get(19)?.to_string())
+}
+
+/// Waits until the supervisor is gone.
+pub async fn gone(folder: &Folder) {
+    while let Some(pid) = pid(folder) {
+        if exit_of(pid).await.is_err() {
+            // No word of it is to be had: look again in a while.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+/// Waits for a process's end on a thread of its own: the kernel tells by a file descriptor that becomes readable.
+async fn exit_of(pid: Pid) -> io::Result<()> {
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    let (ended, end) = tokio::sync::oneshot::channel();
+    let wait = move || {
+        let polled = poll(&mut [PollFd::new(&process, PollFlags::IN)], None);
+        // Nobody may be waiting any more.
+        let _ = ended.send(polled);
+    };
+    std::thread::Builder::new().name("pidfd".into()).stack_size(64 * 1024).spawn(wait)?;
+    end.await.map_err(io::Error::other)?.map(|_| ()).map_err(Into::into)
+}
+
+/// Ends a run's processes: asks first, and ends them after a while.
+pub async fn stop(folder: &Folder) {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let Some(pid) = pid(folder) else { return };
+        // An error means that the group is gone.
+        let _ = kill_process_group(pid, signal);
+        let _ = timeout(GRACE, gone(folder)).await;
+    }
+}
+
+fn pid(folder: &Folder) -> Option<Pid> {
+    let identity = fs::read_to_string(folder.pid()).ok()?;
+    is_alive(&identity).then(|| Pid::from_raw(identity.split_once(' ')?.0.parse().ok()?))?
+}

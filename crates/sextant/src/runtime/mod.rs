@@ -1,0 +1,86 @@
+//! A runtime launches, watches, feeds, collects and stops runs. There are two: Kubernetes, the real one, and
+//! local, for a first try. The node knows them by this trait alone.
+
+pub mod kubernetes;
+pub mod local;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use secrecy::SecretString;
+use tokio::sync::{oneshot, watch};
+use vantage6::{RunId, RunStatus, TaskId};
+
+use crate::core::assignment::Assignment;
+use crate::core::situation::{Failure, Situation};
+pub use crate::data_port::server::Upload;
+
+/// What launches, watches, feeds, collects and stops runs.
+#[async_trait::async_trait]
+pub trait Runtime: Send + Sync + 'static {
+    /// The runs that this runtime has things of and that are not marked as reported: what an earlier process of
+    /// this node left. Waits until the runtime has seen all.
+    async fn leftovers(&self) -> Vec<(TaskId, RunId)>;
+
+    /// A run's situation, now and at every change.
+    fn observe(&self, run: RunId) -> watch::Receiver<Situation>;
+
+    /// Makes the run's things. Harmless when they are there already.
+    async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError>;
+
+    /// Waits until the output of a run whose algorithm has ended can be read.
+    async fn collect(&self, run: RunId) -> Result<Output, RuntimeError>;
+
+    /// The end of the algorithm's log.
+    async fn log(&self, run: RunId) -> Result<String, RuntimeError>;
+
+    /// The server has the report: stops what still runs, and marks what is left as done, so that it goes away
+    /// in its time.
+    async fn release(&self, run: RunId, status: &RunStatus) -> Result<(), RuntimeError>;
+}
+
+/// Gives a runtime what a run's algorithm is to get; asked only when the algorithm is about to start.
+#[async_trait::async_trait]
+pub trait Supplier: Send + Sync + 'static {
+    /// The decrypted input, as it arrives.
+    async fn input(&self, run: RunId) -> Result<InputStream, SupplyError>;
+    /// The container token.
+    async fn token(&self, run: RunId) -> Result<SecretString, SupplyError>;
+}
+
+/// An input as it arrives.
+pub type InputStream = BoxStream<'static, Result<Bytes, SupplyError>>;
+
+/// Why a supply is not to be had.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SupplyError {
+    /// It never will be; the text is for the researcher.
+    #[error("{0}")]
+    Refused(String),
+    /// Not now.
+    #[error("{0}")]
+    Later(String),
+}
+
+/// Why a run could not be launched.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// It never will be.
+    #[error("{}", .0.detail)]
+    Failed(Failure),
+    /// The runtime is away or full: try again later.
+    #[error("{0}")]
+    Later(String),
+}
+
+/// Why a runtime could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct RuntimeError(pub String);
+
+/// An output, and the way to say that the server has it.
+pub struct Output {
+    /// The bytes.
+    pub upload: Upload,
+    /// Answered with `()` once the server has it; dropped otherwise, and then it can be collected again.
+    pub taken: oneshot::Sender<()>,
+}
