@@ -66,7 +66,7 @@ class Tasks(socketio.Namespace):
             self.emit("burst", (number, "x" * size), room=sid)
 
     def on_transport(self, sid):
-        return self.server.transport(self.server.manager.eio_sid_from_sid(sid, "/tasks"))
+        return self.server.eio.transport(self.server.manager.eio_sid_from_sid(sid, "/tasks"))
 
     def on_leave(self, sid):
         self.server.disconnect(sid, namespace="/tasks")
