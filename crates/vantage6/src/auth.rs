@@ -40,8 +40,8 @@ impl Auth {
         Self { wire, api_key, state: Arc::default() }
     }
 
-    /// A session whose access token is good, as far as one can know without asking. Makes one attempt at a login or refresh if there is none; repeating is the
-    /// caller's matter.
+    /// A session whose access token is good, as far as one can know without asking. Makes one attempt at a login or
+    /// refresh if there is none; repeating is the caller's matter.
     pub async fn session(&self) -> Result<Arc<Session>, Error> {
         let (renewal, old) = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,8 +96,8 @@ impl Auth {
 
 /// Refreshes if there is something to refresh with, else logs in.
 ///
-/// The regular node takes the server's `refresh_url`. The path is the same in all 4.x, and ours also works behind a proxy that changes paths; and so
-/// the refresh token can't be lured elsewhere.
+/// The regular node takes the server's `refresh_url`. The path is the same in all 4.x, and ours also works behind a
+/// proxy that changes paths; and so the refresh token can't be lured elsewhere.
 async fn renew(wire: &Wire, api_key: &SecretString, old: Option<&Session>) -> Result<Session, Error> {
     if let Some(refresh) = old.and_then(|session| session.refresh.as_ref()).filter(|refresh| refresh.is_alive()) {
         match ask(wire, Call::post("token/refresh"), Some(&refresh.token)).await {

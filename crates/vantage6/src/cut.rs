@@ -1,8 +1,9 @@
 //! Leaves the inputs out of a JSON text while it is still arriving.
 //!
-//! The server sends each run with its input, whether it is wanted or not (`RunSchema` in `server/resource/common/output_schema.py`), and an input may be hundreds
-//! of megabytes. [`Cut`] reads the text byte by byte, lets everything through except the string values of `"input"`, and gives those away in pieces.
-//! It checks nothing: what it lets through is parsed afterwards.
+//! The server sends each run with its input, whether it is wanted or not (`RunSchema` in
+//! `server/resource/common/output_schema.py`), and an input may be hundreds of megabytes. [`Cut`] reads the text byte
+//! by byte, lets everything through except the string values of `"input"`, and gives those away in pieces. It checks
+//! nothing: what it lets through is parsed afterwards.
 
 use bytes::BytesMut;
 
@@ -59,7 +60,8 @@ impl Cut {
         self.open.is_empty() && self.ignored_depth == 0 && matches!(self.place, Place::Outside { .. })
     }
 
-    /// Takes the next piece: `kept` gets the text without inputs (`null` in their place), `input` what was cut, as it is in the text: with its escapes.
+    /// Takes the next piece: `kept` gets the text without inputs (`null` in their place), `input` what was cut, as it
+    /// is in the text: with its escapes.
     pub fn feed(&mut self, text: &[u8], kept: &mut BytesMut, input: &mut BytesMut) {
         let mut text = text;
         while let Some((&byte, rest)) = text.split_first() {
@@ -152,7 +154,8 @@ impl Cut {
                 };
                 self.pending.clear();
                 if !key_next && self.is_input && here {
-                    // With nothing to keep an input is cut from its first character on, so that an empty one is seen too.
+                    // With nothing to keep an input is cut from its first character on, so that an empty one is seen
+                    // too.
                     self.place = Place::InInput { escaped: false, cut: self.keep == 0 };
                     return;
                 }

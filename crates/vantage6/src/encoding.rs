@@ -1,7 +1,9 @@
-//! How inputs and results travel: in a collaboration that isn't encrypted, as base64 of the bytes (`DummyCryptor` in `common/encryption.py`).
+//! How inputs and results travel: in a collaboration that isn't encrypted, as base64 of the bytes (`DummyCryptor` in
+//! `common/encryption.py`).
 //!
-//! Both ways are streams, so that nothing of any size is held: an [`Encoded`] knows its length before its first byte, since the server (or
-//! what is in front of it) wants to know it. End-to-end encryption is to come beside [`encode`] and [`decode`] with the same shapes.
+//! Both ways are streams, so that nothing of any size is held: an [`Encoded`] knows its length before its first byte,
+//! since the server (or what is in front of it) wants to know it. End-to-end encryption is to come beside [`encode`]
+//! and [`decode`] with the same shapes.
 
 use std::{fmt, io, pin::Pin};
 

@@ -52,7 +52,8 @@ pub enum Error {
         /// When the server wants to be asked again.
         retry_after: Option<Duration>,
     },
-    /// The token was refused, and the request can't be repeated here because its body is gone. The next attempt takes a new token.
+    /// The token was refused, and the request can't be repeated here because its body is gone. The next attempt takes a
+    /// new token.
     #[error("{request}: the server no longer takes this access token ({message}). The next attempt uses a new one")]
     StaleToken {
         /// Method and path.
@@ -121,7 +122,8 @@ pub enum Taken {
 impl Error {
     /// Whether the same request may succeed later without anybody changing anything.
     ///
-    /// `false` is not a reason to drop a result: a wrong setting of a proxy can be repaired too. It says that a person has to look at it.
+    /// `false` is not a reason to drop a result: a wrong setting of a proxy can be repaired too. It says that a person
+    /// has to look at it.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Timeout { .. } | Self::StaleToken { .. } => true,
@@ -175,8 +177,9 @@ impl Error {
         }
     }
 
-    /// Whether this is how the server speaks of a token that it does not take. It says 401 of expired tokens, 422 of ones with a wrong signature or form
-    /// (Flask-JWT-Extended), but 401 also of missing permissions: only a new token tells.
+    /// Whether this is how the server speaks of a token that it does not take. It says 401 of expired tokens, 422 of
+    /// ones with a wrong signature or form (Flask-JWT-Extended), but 401 also of missing permissions: only a new token
+    /// tells.
     pub(crate) fn may_be_the_token(&self) -> bool {
         matches!(self.status(), Some(401 | 422))
     }

@@ -1,4 +1,5 @@
-//! The end of a run: one request that carries its result, of any size, in one piece of JSON that never exists as a whole.
+//! The end of a run: one request that carries its result, of any size, in one piece of JSON that never exists as a
+//! whole.
 
 use std::{
     pin::Pin,
@@ -30,9 +31,11 @@ use crate::{
 pub struct Finish {
     /// The last status.
     pub status: RunStatus,
-    /// What the algorithm wrote to its output. NUL characters are replaced: PostgreSQL can't store them, and the server would answer 500 forever.
+    /// What the algorithm wrote to its output. NUL characters are replaced: PostgreSQL can't store them, and the server
+    /// would answer 500 forever.
     pub log: String,
-    /// When it ended. Comes back exactly if it is of microseconds ([`crate::now`]), so a later look at the run tells whether this report was the one that counted.
+    /// When it ended. Comes back exactly if it is of microseconds ([`crate::now`]), so a later look at the run tells
+    /// whether this report was the one that counted.
     pub finished_at: Timestamp,
     /// The result; see [`crate::encoding`].
     pub result: Option<Encoded>,
@@ -135,7 +138,8 @@ pub(crate) async fn send(wire: &Wire, call: &Call, token: &SecretString, finish:
     let mut sending = Box::pin(request.send());
     let mut before = 0;
     let failed = loop {
-        // The server parses and stores the whole text before it answers: 4.5.5 takes a quarter of a second per megabyte.
+        // The server parses and stores the whole text before it answers: 4.5.5 takes a quarter of a second per
+        // megabyte.
         let patience =
             if before >= length { wire.silence + Duration::from_millis(length / 1000) } else { wire.silence };
         match tokio::time::timeout(patience, &mut sending).await {

@@ -18,8 +18,9 @@ const REFUSAL_LIMIT: usize = 64 * 1024;
 pub(crate) struct Wire {
     pub http: reqwest::Client,
     pub url: ServerUrl,
-    /// How long the server may be silent: before its answer, and in the middle of it. Long, since 4.5.5 does one thing at a time and a login costs it a
-    /// quarter of a second of hashing for each node that it knows (`Node.get_by_api_key` in `server/model/node.py`).
+    /// How long the server may be silent: before its answer, and in the middle of it. Long, since 4.5.5 does one thing
+    /// at a time and a login costs it a quarter of a second of hashing for each node that it knows
+    /// (`Node.get_by_api_key` in `server/model/node.py`).
     pub silence: Duration,
     /// No answer that is held in memory may be larger.
     pub limit: u64,
@@ -241,7 +242,8 @@ pub(crate) fn broken(call: &Call, error: &reqwest::Error) -> Error {
     Error::Unreachable { request: call.to_string(), cause: causes(error), taken }
 }
 
-/// All the reasons, the outermost first: reqwest's own text only says that something failed. Without the address: it is known, and may be long.
+/// All the reasons, the outermost first: reqwest's own text only says that something failed. Without the address: it is
+/// known, and may be long.
 pub(crate) fn causes(error: &reqwest::Error) -> String {
     let mut reasons: Vec<String> = Vec::new();
     let mut next = std::error::Error::source(error);

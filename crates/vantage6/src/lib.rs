@@ -7,8 +7,9 @@
 //!   Live   ── new_task, kill_containers, sync …                          (Socket.IO)
 //! ```
 //!
-//! [`Client`] talks REST: it logs in with the node's API key, keeps the access token fresh, repeats what may be repeated, and turns
-//! answers into types. [`live`] listens on Socket.IO and turns events into types. Nothing here knows what a run is executed on.
+//! [`Client`] talks REST: it logs in with the node's API key, keeps the access token fresh, repeats what may be
+//! repeated, and turns answers into types. [`live`] listens on Socket.IO and turns events into types. Nothing here
+//! knows what a run is executed on.
 //!
 //! Two rules shape the interface:
 //! - **Nothing large is ever held.** A run's input comes as a stream ([`Client::input`]), a result goes as a stream
@@ -16,8 +17,8 @@
 //! - **Callers decide by type.** An [`Error`] says what was tried, what came back and what to do; and it answers the questions that
 //!   lead to a next step: [`Error::is_transient`], [`Error::is_finished_run`], [`Error::taken`].
 //!
-//! Protocol facts are taken from the sources of vantage6 4.5.5 and 4.15.2; doc comments name the file, relative to the Python package
-//! `vantage6` (e.g. `server/resource/run.py`).
+//! Protocol facts are taken from the sources of vantage6 4.5.5 and 4.15.2; doc comments name the file, relative to the
+//! Python package `vantage6` (e.g. `server/resource/run.py`).
 #![forbid(unsafe_code)]
 
 mod auth;

@@ -5,8 +5,9 @@
 //!                        │ keeper │     ping every 60 s
 //!   socketio::Client ◀── └────────┘     another token when the server doesn't know who this is
 //! ```
-//! The server accepts every connection, also with a token that it can't use (`on_connect` in `server/websockets.py`): then it sends `expired_token`, `invalid_token` or nothing at all, and
-//! the connection stays open, deaf. What tells a good one is `sync`. So: no `sync` soon after the connection is made means to begin anew, with another token.
+//! The server accepts every connection, also with a token that it can't use (`on_connect` in `server/websockets.py`):
+//! then it sends `expired_token`, `invalid_token` or nothing at all, and the connection stays open, deaf. What tells a
+//! good one is `sync`. So: no `sync` soon after the connection is made means to begin anew, with another token.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -70,7 +71,8 @@ pub struct Live {
     socket: socketio::Client,
 }
 
-/// What happens on the connection, in order. Never waits for its reader: if that is slow, events are lost, and a [`Incoming::Sync`] says that there is more to look for.
+/// What happens on the connection, in order. Never waits for its reader: if that is slow, events are lost, and a
+/// [`Incoming::Sync`] says that there is more to look for.
 pub struct LiveEvents {
     receiver: mpsc::Receiver<LiveEvent>,
 }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
-/// One page of a list (`BaseHATEOASModelSchema.meta_dump` in `backend/common/resource/output_schema.py`), its entries still unread: so that one that can't be
-/// understood doesn't spoil the others.
+/// One page of a list (`BaseHATEOASModelSchema.meta_dump` in `backend/common/resource/output_schema.py`), its entries
+/// still unread: so that one that can't be understood doesn't spoil the others.
 #[derive(Deserialize)]
 pub(crate) struct Page<'a> {
     #[serde(borrow)]
@@ -20,7 +20,8 @@ struct Links {
 }
 
 impl Page<'_> {
-    /// Whether the server says that there is more. (Pages are counted, as the regular node does: behind a proxy the link itself may lead nowhere.)
+    /// Whether the server says that there is more. (Pages are counted, as the regular node does: behind a proxy the
+    /// link itself may lead nowhere.)
     pub fn has_next(&self) -> bool {
         self.links.as_ref().is_some_and(|links| links.next.is_some())
     }
@@ -28,9 +29,9 @@ impl Page<'_> {
 
 /// Which page comes next, and how large it is to be.
 ///
-/// The server builds a page in its memory, inputs included, so the first one is small. As long as pages turn out light they grow: doubling the size of a page
-/// whenever that leaves its beginning on a boundary (after 10 entries the second page of 10, after 20 the second of 20, …). Ten thousand runs take some
-/// forty requests instead of a thousand.
+/// The server builds a page in its memory, inputs included, so the first one is small. As long as pages turn out light
+/// they grow: doubling the size of a page whenever that leaves its beginning on a boundary (after 10 entries the second
+/// page of 10, after 20 the second of 20, …). Ten thousand runs take some forty requests instead of a thousand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pages {
     seen: u64,
@@ -58,7 +59,7 @@ impl Pages {
     pub fn after(self, bytes: u64) -> Self {
         let seen = self.seen + self.size;
         let doubled = self.size * 2;
-        let grows = bytes <= Self::LIGHT && doubled <= Self::LARGEST && seen % doubled == 0;
+        let grows = bytes <= Self::LIGHT && doubled <= Self::LARGEST && seen.is_multiple_of(doubled);
         Self { seen, size: if grows { doubled } else { self.size } }
     }
 }

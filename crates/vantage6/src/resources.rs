@@ -1,7 +1,8 @@
 //! What the server describes, as far as a node needs it.
 //!
-//! Reading is generous: fields that are missing or new don't matter, and a related object may be a number, `{"id": …}` with or without more, or null
-//! (`server/resource/common/output_schema.py`; it differs between 4.5 and 4.15, and with `include`).
+//! Reading is generous: fields that are missing or new don't matter, and a related object may be a number, `{"id": …}`
+//! with or without more, or null (`server/resource/common/output_schema.py`; it differs between 4.5 and 4.15, and with
+//! `include`).
 
 use std::fmt;
 
@@ -85,7 +86,8 @@ pub struct Run {
     /// What the node has reported of the algorithm's output.
     #[serde(default)]
     pub log: Option<String>,
-    /// Input and result are not here but in the server's blob store, under the UUID that is in their place (since 4.10 or so; `server/resource/blobstream.py` of 4.15).
+    /// Input and result are not here but in the server's blob store, under the UUID that is in their place (since 4.10
+    /// or so; `server/resource/blobstream.py` of 4.15).
     #[serde(default)]
     pub blob_storage_used: Option<bool>,
 }
@@ -130,7 +132,8 @@ pub struct Task {
 pub struct TaskDatabase {
     /// Its label in the node's configuration.
     pub label: String,
-    /// `query`, `sheet_name`, `preprocessing`…: JSON text of an object, as the server keeps it (`server/model/task_database.py`).
+    /// `query`, `sheet_name`, `preprocessing`…: JSON text of an object, as the server keeps it
+    /// (`server/model/task_database.py`).
     #[serde(default, deserialize_with = "json_text")]
     pub parameters: Option<String>,
 }

@@ -4,8 +4,8 @@ use std::fmt;
 
 /// The status of a run (`common/task_status.py`).
 ///
-/// The server accepts only the texts known here (`RunInputSchema` in `server/resource/common/input_schema.py`), but what it sends may be newer: unknown text
-/// is kept.
+/// The server accepts only the texts known here (`RunInputSchema` in `server/resource/common/input_schema.py`), but
+/// what it sends may be newer: unknown text is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum RunStatus {

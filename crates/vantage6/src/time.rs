@@ -1,8 +1,9 @@
 //! Dates as the server reads and writes them: ISO 8601 without an offset.
 //!
-//! `parse_datetime` (`server/resource/__init__.py`) of 4.5.5 reads exactly `%Y-%m-%dT%H:%M:%S.%f`: no offset, and never without a fraction. (The regular node
-//! writes Python's `isoformat()`, which leaves the fraction out when it happens to be zero: one in a million of its requests fails.)
-//! 4.15 reads the same, and also `+00:00`. All times here are UTC, as the server's own are.
+//! `parse_datetime` (`server/resource/__init__.py`) of 4.5.5 reads exactly `%Y-%m-%dT%H:%M:%S.%f`: no offset, and never
+//! without a fraction. (The regular node writes Python's `isoformat()`, which leaves the fraction out when it happens
+//! to be zero: one in a million of its requests fails.) 4.15 reads the same, and also `+00:00`. All times here are UTC,
+//! as the server's own are.
 
 use jiff::{Timestamp, civil::DateTime, tz::Offset};
 

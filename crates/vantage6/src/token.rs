@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use crate::NodeId;
 
-/// What the server answers to `POST token/node` and `POST token/refresh` (`_get_token_dict` in `server/resource/token.py`).
+/// What the server answers to `POST token/node` and `POST token/refresh` (`_get_token_dict` in
+/// `server/resource/token.py`).
 #[derive(Deserialize)]
 pub(crate) struct TokenAnswer {
     pub access_token: SecretString,
@@ -19,7 +20,8 @@ pub(crate) struct TokenAnswer {
     node_url: Option<String>,
 }
 
-/// The claims that matter here. The signature is not checked: it is the server's matter, and only the server's answers come here.
+/// The claims that matter here. The signature is not checked: it is the server's matter, and only the server's answers
+/// come here.
 #[derive(Deserialize, Default)]
 struct Claims {
     #[serde(default)]
@@ -34,8 +36,8 @@ fn claims(token: &SecretString) -> Option<Claims> {
     serde_json::from_slice(&json).ok()
 }
 
-/// A token and when it was got, by the clock of this machine that no one can set. When it ends is taken from its lifetime, not from its date: so it doesn't matter
-/// whether this machine's date is right.
+/// A token and when it was got, by the clock of this machine that no one can set. When it ends is taken from its
+/// lifetime, not from its date: so it doesn't matter whether this machine's date is right.
 pub(crate) struct Timed {
     pub token: SecretString,
     pub since: Instant,
@@ -52,8 +54,9 @@ impl Timed {
         Self { token, since, lifetime }
     }
 
-    /// Whether it will be good for a while: long enough for the request that is about to begin. The regular node refreshes 10 minutes before the end
-    /// (`common/globals.py`); a server can give tokens as short as 30 minutes (`MIN_TOKEN_VALIDITY_SECONDS` in `server/globals.py`), of which a quarter is less.
+    /// Whether it will be good for a while: long enough for the request that is about to begin. The regular node
+    /// refreshes 10 minutes before the end (`common/globals.py`); a server can give tokens as short as 30 minutes
+    /// (`MIN_TOKEN_VALIDITY_SECONDS` in `server/globals.py`), of which a quarter is less.
     pub fn is_fresh(&self) -> bool {
         self.lifetime
             .is_none_or(|lifetime| self.since.elapsed() + (lifetime / 4).min(Duration::from_secs(600)) < lifetime)

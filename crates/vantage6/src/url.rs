@@ -60,8 +60,8 @@ impl ServerUrl {
         url
     }
 
-    /// Where Socket.IO is: always at the root of the host, whatever the API's path is (`SocketIO.connect` in `node/__init__.py` gives no path, and
-    /// python-engineio drops the one of the URL).
+    /// Where Socket.IO is: always at the root of the host, whatever the API's path is (`SocketIO.connect` in
+    /// `node/__init__.py` gives no path, and python-engineio drops the one of the URL).
     pub fn socket_io(&self) -> Url {
         let mut url = self.host.clone();
         url.set_path("socket.io");

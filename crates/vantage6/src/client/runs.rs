@@ -1,0 +1,300 @@
+//! What a client does with runs: list them, read their inputs, tell how far they are, end them.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt as _, stream};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Client;
+use crate::{
+    Error, Finish, Run, RunId, RunStatus, Taken, TaskId,
+    cut::{Cut, Of, Unescape},
+    finish,
+    http::{Answer, Call},
+    pages::{Page, Pages},
+    time,
+};
+
+/// A token this old that is refused was good once, so another one may help. A younger one was refused for what it
+/// stands for.
+const YOUNG: Duration = Duration::from_secs(60);
+
+/// Which runs to list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OpenRuns {
+    /// Only those of one task.
+    pub task: Option<TaskId>,
+    /// Give inputs along that have up to so many characters. They are always sent, but longer ones are dropped while
+    /// they arrive.
+    pub inputs_up_to: usize,
+}
+
+/// A run's input as it arrives, still encoded: see [`crate::encoding::decode`].
+pub struct InputText(Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>);
+
+impl Stream for InputText {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_next_unpin(context)
+    }
+}
+
+impl Client {
+    /// All runs of this node that have not ended, the newest first: also those that it has begun already.
+    ///
+    /// A run that can't be understood is an [`Error::BrokenRun`] in its place, and the list goes on. Every other error
+    /// ends it. Each run comes once, but one may be missing if others end while the list is read (the server counts its
+    /// pages anew each time): it will be in the next list.
+    pub fn open_runs(&self, which: OpenRuns) -> impl Stream<Item = Result<Run, Error>> + Send + use<> {
+        struct State {
+            client: Client,
+            which: OpenRuns,
+            /// `None` after the last page.
+            pages: Option<Pages>,
+            read: VecDeque<Result<Run, Error>>,
+            known: HashSet<RunId>,
+        }
+        let begin = State {
+            client: self.clone(),
+            which,
+            pages: Some(Pages::new()),
+            read: VecDeque::new(),
+            known: HashSet::new(),
+        };
+        stream::unfold(begin, |mut state| async move {
+            loop {
+                match state.read.pop_front() {
+                    // A run that began meanwhile pushes all others one place back: the last of a page is the first of
+                    // the next.
+                    Some(Ok(run)) if !state.known.insert(run.id) => continue,
+                    Some(run) => return Some((run, state)),
+                    None => {}
+                }
+                let pages = state.pages.take()?;
+                match state.client.page_of_runs(state.which, pages).await {
+                    Ok((runs, next)) => {
+                        state.read = runs.into();
+                        state.pages = next;
+                    }
+                    Err(error) => return Some((Err(error), state)),
+                }
+            }
+        })
+    }
+
+    async fn page_of_runs(
+        &self,
+        which: OpenRuns,
+        pages: Pages,
+    ) -> Result<(Vec<Result<Run, Error>>, Option<Pages>), Error> {
+        let (page, per_page) = pages.request();
+        let mut call =
+            Call::get("run").query("state", "open").query("node_id", self.node_id().await?).query("include", "task");
+        if let Some(task) = which.task {
+            call = call.query("task_id", task);
+        }
+        call = call.query("page", page).query("per_page", per_page);
+        let mut tries = self.inner.backoff.begin();
+        loop {
+            match self.try_page(&call, which.inputs_up_to).await {
+                Ok((runs, bytes, has_next)) => {
+                    // A page that isn't full is the last one, whatever it says.
+                    let next = (has_next && runs.len() as u64 >= per_page).then(|| pages.after(bytes));
+                    return Ok((runs, next));
+                }
+                Err(error) => tries.or_give_up(error).await?,
+            }
+        }
+    }
+
+    /// One page: its runs, its size on the wire, and whether there is another.
+    async fn try_page(&self, call: &Call, keep: usize) -> Result<(Vec<Result<Run, Error>>, u64, bool), Error> {
+        let mut answer = self.once(call).await?;
+        let (json, bytes) = without_inputs(&mut answer, Of::All, keep, self.inner.wire.limit).await?;
+        let page: Page<'_> = answer.parse(&json)?;
+        Ok((page.data.iter().map(|run| Run::parse(run.get())).collect(), bytes, page.has_next()))
+    }
+
+    /// One run, without its input.
+    pub async fn run(&self, id: RunId) -> Result<Run, Error> {
+        let call = Call::get(format!("run/{id}")).query("include", "task");
+        let mut tries = self.inner.backoff.begin();
+        loop {
+            let run = async {
+                let mut answer = self.once(&call).await?;
+                let (json, _) = without_inputs(&mut answer, Of::Outermost, 0, self.inner.wire.limit).await?;
+                let json = std::str::from_utf8(&json).map_err(|error| answer.unreadable(&json, error))?;
+                Run::parse(json).map_err(|error| match error {
+                    Error::BrokenRun { id: None, problem } => answer.unreadable(json.as_bytes(), problem),
+                    other => other,
+                })
+            };
+            match run.await {
+                Ok(run) => return Ok(run),
+                Err(error) => tries.or_give_up(error).await?,
+            }
+        }
+    }
+
+    /// The input of a run, in any size, as it arrives. Empty if it has none. An error after the beginning is not
+    /// repeated here.
+    pub async fn input(&self, id: RunId) -> Result<InputText, Error> {
+        let call = Call::get(format!("run/{id}"));
+        let mut tries = self.inner.backoff.begin();
+        let answer = loop {
+            match self.once(&call).await {
+                Ok(answer) => break answer,
+                Err(error) => tries.or_give_up(error).await?,
+            }
+        };
+        Ok(InputText(Box::pin(input_text(answer, self.inner.wire.limit))))
+    }
+
+    /// Tells the server that this node has begun with a run.
+    pub async fn start_run(&self, id: RunId, started_at: Timestamp) -> Result<(), Error> {
+        self.change(id, json!({"started_at": time::to_server(started_at)})).await
+    }
+
+    /// Tells the server how far a run is. (It also empties the run's log and result there: `Run.patch` sets all that a
+    /// request does not mention to nothing.)
+    pub async fn set_status(&self, id: RunId, status: &RunStatus) -> Result<(), Error> {
+        self.change(id, json!({"status": status})).await
+    }
+
+    async fn change(&self, id: RunId, change: serde_json::Value) -> Result<(), Error> {
+        let call = Call::patch(format!("run/{id}")).json(&change);
+        let mut tries = self.inner.backoff.begin();
+        loop {
+            let changed = async { self.acknowledged(id, &mut self.once(&call).await?).await };
+            match changed.await {
+                Ok(_) => return Ok(()),
+                Err(error) => tries.or_give_up(error).await?,
+            }
+        }
+    }
+
+    /// Ends a run: result, log, status and time in one request, streamed through.
+    ///
+    /// Sent once, since the stream is used up. On an error, [`Error::taken`] tells whether the server may have got it
+    /// nevertheless; if so, [`Client::run`] shows it: the run's `finished_at` is then the one of this report. `Ok`
+    /// means that the server has confirmed it.
+    pub async fn finish_run(&self, id: RunId, finish: Finish) -> Result<(), Error> {
+        let call = Call::patch(format!("run/{id}"));
+        let session = self.access_token().await?.session;
+        let sent = async {
+            let response = finish::send(&self.inner.wire, &call, &session.access.token, finish).await?;
+            self.inner.wire.accept(&call, response).await
+        };
+        let old = session.access.since.elapsed() > YOUNG;
+        match sent.await {
+            Ok(mut answer) => {
+                if !self.acknowledged(id, &mut answer).await? {
+                    return Err(answer.unreadable(b"", "the run has no finished_at afterwards"));
+                }
+                Ok(())
+            }
+            Err(error) if error.may_be_the_token() && old => {
+                self.inner.auth.refused(&session);
+                Err(Error::StaleToken { request: call.to_string(), message: error.to_string() })
+            }
+            // A server that refuses the token without reading the body may close the connection before its answer is
+            // seen.
+            Err(error @ Error::Unreachable { taken: Taken::No, .. }) if old => {
+                self.inner.auth.refused(&session);
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads the answer to a change of a run, which is the run. Tells whether it has ended.
+    async fn acknowledged(&self, id: RunId, answer: &mut Answer) -> Result<bool, Error> {
+        #[derive(Deserialize)]
+        struct Changed {
+            id: RunId,
+            #[serde(default)]
+            finished_at: Option<String>,
+        }
+        let (json, _) = without_inputs(answer, Of::Outermost, 0, self.inner.wire.limit).await?;
+        let changed: Changed = answer.parse(&json)?;
+        if changed.id != id {
+            return Err(answer.unreadable(&json, format!("it is about run {}", changed.id)));
+        }
+        Ok(changed.finished_at.is_some())
+    }
+}
+
+/// Reads an answer, the inputs in it dropped; also says how much it was on the wire.
+async fn without_inputs(answer: &mut Answer, of: Of, keep: usize, limit: u64) -> Result<(Bytes, u64), Error> {
+    let (mut cut, mut dropped, mut bytes) = (Cut::new(of, keep), BytesMut::new(), 0);
+    let json = answer
+        .filtered(limit, |chunk, kept| {
+            bytes += chunk.len() as u64;
+            cut.feed(chunk, kept, &mut dropped);
+            dropped.clear();
+        })
+        .await?;
+    Ok((json, bytes))
+}
+
+/// The input that is in an answer about one run.
+fn input_text(answer: Answer, limit: u64) -> impl Stream<Item = Result<Bytes, Error>> + Send {
+    struct State {
+        answer: Answer,
+        limit: u64,
+        cut: Cut,
+        unescape: Unescape,
+        rest: BytesMut,
+        ended: bool,
+    }
+    impl State {
+        /// The next piece; `None` at the end of an answer that made sense.
+        async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+            let mut input = BytesMut::new();
+            while let Some(chunk) = self.answer.chunk().await? {
+                self.cut.feed(&chunk, &mut self.rest, &mut input);
+                if self.rest.len() as u64 > self.limit {
+                    return Err(self.answer.unreadable(
+                        &self.rest,
+                        format!("there are more than {} bytes besides the input", self.limit),
+                    ));
+                }
+                if input.is_empty() {
+                    continue;
+                }
+                let Some(text) = self.unescape.feed(&input) else {
+                    return Err(self.answer.unreadable(b"", "the input holds characters that no encoded input has"));
+                };
+                if !text.is_empty() {
+                    return Ok(Some(text.freeze()));
+                }
+            }
+            self.ended = true;
+            self.answer.parse::<serde::de::IgnoredAny>(&self.rest)?;
+            if self.cut.is_whole() {
+                Ok(None)
+            } else {
+                Err(self.answer.unreadable(&self.rest, "it ends in the middle"))
+            }
+        }
+    }
+    let cut = Cut::new(Of::Outermost, 0);
+    let begin = State { answer, limit, cut, unescape: Unescape::default(), rest: BytesMut::new(), ended: false };
+    stream::unfold(begin, |mut state| async move {
+        if state.ended {
+            return None;
+        }
+        let next = state.next().await;
+        state.ended |= next.is_err();
+        next.transpose().map(|piece| (piece, state))
+    })
+}
