@@ -1,7 +1,7 @@
 # What the scripts of the cluster agree on: its addresses, its places, its parts.
 # shellcheck shell=bash disable=SC2034
 
-node=node-1
+node="node-1"
 node_address=10.99.0.1        # on an interface of its own, so that it is there on every machine and collides with nothing
 node_interface=node0
 pod_range=10.244.0.0/16

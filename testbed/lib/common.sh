@@ -4,6 +4,7 @@
 # The checkout holds only sources; all that is built, downloaded or running lives in one cache directory.
 # ${HOME:?} only matters where neither of the other two is set.
 cache=${SEXTANT_CACHE:-${XDG_CACHE_HOME:-${HOME:?set HOME or SEXTANT_CACHE, so that there is a place for the cache}/.cache}/sextant}
+PATH=$PATH:/usr/sbin:/sbin   # where iptables and others live; not on everybody's PATH
 testbed=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 built=$cache/built       # what was compiled, keyed by the hash of its sources
 cluster=$cache/cluster   # the cluster: stable links (admin.conf) and the state of the running one

@@ -6,8 +6,9 @@ write_configuration() {
     local registry
     for registry in "$open_registry" "$closed_registry"; do
         mkdir -p "$cluster/etc/registries/$registry"
-        # Plain HTTP, which containerd only speaks where it is told to.
-        printf 'server = "http://%s"\n' "$registry" >"$cluster/etc/registries/$registry/hosts.toml"
+        # Plain HTTP, which containerd only speaks where it is told to. It ignores a file without a host in it.
+        printf 'server = "http://%s"\n[host."http://%s"]\n  capabilities = ["pull", "resolve"]\n' "$registry" "$registry" \
+            >"$cluster/etc/registries/$registry/hosts.toml"
     done
 
     # restrict_oom_score_adj: without the capability to lower it (as in most sandboxes) no container would start.
@@ -36,6 +37,7 @@ X
     cat >"$cluster/etc/kubelet.yaml" <<X
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
+address: $node_address
 authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: $pki/ca.crt}}
 authorization: {mode: Webhook}
 tlsCertFile: $pki/kubelet.crt
@@ -61,6 +63,8 @@ clientConnection: {kubeconfig: $kubeconfig}
 clusterCIDR: $pod_range
 hostnameOverride: $node
 mode: iptables
+healthzBindAddress: 127.0.0.1:10256
+nodePortAddresses: ["$node_address/32"]
 conntrack: {maxPerCore: 0}
 X
 

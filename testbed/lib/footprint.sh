@@ -21,6 +21,27 @@ remember_machine() {
         [ ! -e "/proc/sys/$name" ] || cat "/proc/sys/$name" >"$before/${name//\//,}"
     done
     for name in "${folders[@]}"; do [ -e "$name" ] || echo "$name"; done >"$before/folders"
+    network_things >"$before/network"
+}
+
+# network_things: the namespaces and interfaces that this machine has, of the kinds that pods get from containerd, Cilium
+# and the bridge plugin.
+network_things() {
+    { ls /run/netns 2>/dev/null || true; } | sed -n 's/^cni-/namespace &/p'
+    ip -o link | sed -nE 's/^[0-9]+: ((lxc|veth)[^@:]*).*/interface \1/p'
+}
+
+# remove_pod_networks: those that came since. Neither the runtime nor the plugin need to be alive for it, and both lose
+# sight of some when they die while a pod starts or ends.
+remove_pod_networks() {
+    local kind name
+    [ -e "$before/network" ] || return 0
+    network_things | grep -vxFf "$before/network" | while read -r kind name; do
+        case $kind in
+            interface) ip link delete "$name" 2>/dev/null || true ;;
+            namespace) ip netns delete "$name" || true ;;
+        esac
+    done || true
 }
 
 restore_machine() {
@@ -30,6 +51,6 @@ restore_machine() {
         [ ! -e "$before/${name//\//,}" ] || cat "$before/${name//\//,}" >"/proc/sys/$name"
     done
     # Only folders that weren't there before: what is in them is the cluster's.
-    while read -r name; do rm -rf "$name"; done <"$before/folders"
+    while read -r name; do rm -rf "$name" || say "could not remove $name, which the cluster has made"; done <"$before/folders"
     rm -rf "$before"
 }

@@ -4,24 +4,17 @@
 teardown() {
     local part
     # Their state is thrown away, so nobody needs to be asked; the kubelet first, lest it starts pods again.
-    for part in kubelet "${control_plane[@]}" kube-proxy cilium-agent kubepods; do kill_all $part; done
-    remember_namespaces
+    for part in kubelet "${control_plane[@]}" kube-proxy cilium-agent kubepods; do kill_all "$part"; done
     remove_containers
     stop containerd
     # Registries, the containers' shims, and whatever else was started in the cluster's name.
     for part in "$cgroup_tree"/*/; do kill_all "$(basename "$part")"; done
     unmount_all
+    remove_pod_networks
     remove_network
-    for part in "${namespaces[@]}"; do ip netns delete "$part" 2>/dev/null || true; done
     remove_cgroups
     remove_files
     restore_machine
-}
-
-# remember_namespaces: the network namespaces of the pods. The runtime's own records tell, also when it is dead.
-remember_namespaces() {
-    mapfile -t namespaces < <(cat "$state"/containerd/io.containerd.runtime.v2.task/k8s.io/*/config.json 2>/dev/null |
-        grep -o '/run/netns/cni-[0-9a-f-]*' | sort -u | xargs -r -n1 basename)
 }
 
 # remove_containers: in good order if containerd can be asked; else it starts from nothing next time. Images that were
@@ -33,7 +26,7 @@ remove_containers() {
         [ ${#things[@]} -eq 0 ] || ctr tasks delete --force "${things[@]}" >/dev/null 2>&1 || true
         mapfile -t things < <(ctr containers list -q)
         [ ${#things[@]} -eq 0 ] || ctr containers delete "${things[@]}" >/dev/null 2>&1 || true
-        mapfile -t things < <(ctr images list -q | grep -vE '^(localhost/|sha256:)' || true)
+        mapfile -t things < <(ctr images list -q | grep -E "^($open_registry|$closed_registry)/" || true)
         [ ${#things[@]} -eq 0 ] || ctr images delete "${things[@]}" >/dev/null 2>&1 || true
         [ -n "$(ctr containers list -q)" ] || touch "$state/containers-removed"
     fi
@@ -48,5 +41,5 @@ unmount_all() {
 remove_files() {
     [ -e "$state/containers-removed" ] || rm -rf "$cluster/containerd"
     find /var/log/containers -lname "$cluster/*" -delete 2>/dev/null || true
-    rm -rf "$state" "$cluster"/{etcd,kubelet,cilium,pki,etc,bin} "$kubeconfig" "$cluster/kubelet.conf"
+    rm -rf "${state:?}" "${cluster:?}"/{etcd,kubelet,cilium,pki,etc,bin,registry} "$kubeconfig" "$cluster/kubelet.conf"
 }

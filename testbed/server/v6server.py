@@ -47,7 +47,12 @@ class ServerError(RuntimeError):
 
 
 def python() -> str:
-    """The interpreter that has the server installed; makes the environment the first time (half a minute)."""
+    """The interpreter that has the server installed; makes the environment the first time (half a minute).
+
+    SEXTANT_SERVER_PYTHON names one that has another version of the server, for a look at how that behaves.
+    """
+    if other := os.environ.get("SEXTANT_SERVER_PYTHON"):
+        return other
     made = subprocess.run([HERE / "venv"], stdout=subprocess.PIPE, text=True)
     if made.returncode:
         raise ServerError("testbed/server/venv could not provide the server; see its message above")
