@@ -1,0 +1,110 @@
+//! Tokens: how they are got, renewed and kept secret.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use vantage6::{Client, Error, ServerUrl};
+use wiremock::{
+    Mock, MockServer, ResponseTemplate,
+    matchers::{header, path},
+};
+
+use crate::*;
+
+#[tokio::test]
+async fn a_token_that_the_server_no_longer_takes_is_replaced() {
+    for (status, message) in [(401, "Token has expired"), (422, "Signature verification failed")] {
+        let server = server(600).await;
+        Mock::given(path("/api/token/refresh"))
+            .and(header("authorization", bearer("refresh first", 6000)))
+            .respond_with(tokens("second", 600))
+            .expect(1)
+            .mount(&server)
+            .await;
+        Mock::given(path("/api/node/7"))
+            .and(header("authorization", bearer("second", 600)))
+            .respond_with(me())
+            .mount(&server)
+            .await;
+        Mock::given(path("/api/node/7")).respond_with(refusal(status, message)).expect(1).mount(&server).await;
+        let client = client(&server);
+        client.whoami().await.unwrap();
+        client.whoami().await.unwrap();
+        assert_eq!(count(&server, "/api/token/node").await, 1);
+    }
+}
+
+#[tokio::test]
+async fn when_the_refresh_token_is_gone_too_the_node_logs_in_again() {
+    let server = server(600).await;
+    Mock::given(path("/api/token/refresh"))
+        .respond_with(refusal(401, "Token has expired"))
+        .expect(1)
+        .mount(&server)
+        .await;
+    Mock::given(path("/api/node/7"))
+        .respond_with(refusal(401, "Token has expired"))
+        .up_to_n_times(1)
+        .mount(&server)
+        .await;
+    Mock::given(path("/api/node/7")).respond_with(me()).mount(&server).await;
+    client(&server).whoami().await.unwrap();
+    assert_eq!(count(&server, "/api/token/node").await, 2);
+}
+
+#[tokio::test]
+async fn a_token_is_refreshed_before_it_ends_by_one_for_all() {
+    let server = server(600).await;
+    Mock::given(path("/api/token/refresh"))
+        .respond_with(tokens("second", 600).set_delay(Duration::from_millis(100)))
+        .expect(1)
+        .mount(&server)
+        .await;
+    Mock::given(path("/api/node/7")).respond_with(me()).mount(&server).await;
+    let client = client(&server);
+    client.whoami().await.unwrap();
+    later(450).await;
+    stream::iter(0..10).map(|_| client.whoami()).buffer_unordered(10).try_collect::<Vec<_>>().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refresh_that_fails_disturbs_nobody_while_the_token_is_good() {
+    let server = server(600).await;
+    Mock::given(path("/api/token/refresh")).respond_with(ResponseTemplate::new(503)).expect(1..).mount(&server).await;
+    Mock::given(path("/api/node/7")).respond_with(me()).mount(&server).await;
+    let client = client(&server);
+    client.whoami().await.unwrap();
+    later(450).await;
+    client.whoami().await.unwrap();
+    assert_eq!(count(&server, "/api/token/node").await, 1);
+}
+
+#[tokio::test]
+async fn secrets_are_never_told() {
+    let server = MockServer::start().await;
+    // Half of an answer with a token in it.
+    let half = &format!("{{\"access_token\": \"{}", jwt("first", 600));
+    Mock::given(path("/api/token/node"))
+        .respond_with(ResponseTemplate::new(200).set_body_string(half))
+        .mount(&server)
+        .await;
+    let client = client(&server);
+    let error = client.whoami().await.unwrap_err();
+    for told in [format!("{error}"), format!("{error:?}"), format!("{client:?}")] {
+        assert!(!told.contains("eyJ") && !told.contains("the key"), "{told}");
+    }
+}
+
+#[test]
+fn certificates_are_looked_at_before_anything_is_sent() {
+    let builder =
+        || Client::builder(ServerUrl::new("https://v6.example", None, "/api").unwrap(), "key".to_owned().into());
+    for bad in ["no certificate", "-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n"] {
+        let error = builder().ca_certificates(bad).build().unwrap_err();
+        assert!(
+            matches!(&error, Error::Setup(message) if message.contains("certificate") || message.contains("HTTP client")),
+            "{error}"
+        );
+    }
+    builder().build().unwrap();
+}
