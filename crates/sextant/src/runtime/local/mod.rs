@@ -63,12 +63,12 @@ impl Local {
 
     /// Follows a run's supervisor to its end.
     fn follow(&self, folder: Folder) {
+        // At once, so that a run that was launched is never taken for one that is absent.
+        self.set(folder.run, Situation::Running { since: folder.started() });
         let runs = self.runs.clone();
         tokio::spawn(async move {
-            let run = folder.run;
-            set(&runs, run, Situation::Running { since: folder.started() });
             process::gone(&folder).await;
-            set(&runs, run, folder.situation());
+            set(&runs, folder.run, folder.situation());
         });
     }
 
