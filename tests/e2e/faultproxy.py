@@ -211,7 +211,7 @@ class FaultProxy:
             request.status = int(answer_head.split(b" ", 2)[1])
             if self._held(request, after=True):
                 return
-            client.sendall(answer_head + END_OF_HEAD + answer_rest)
+            client.sendall(last_answer(answer_head) + answer_rest)
             while chunk := server.recv(1 << 16):
                 if self._away.is_set():
                     return
@@ -300,6 +300,12 @@ def read_body(connection: socket.socket, headers: dict[str, str], rest: bytes) -
         parts.append(more())
         have += len(parts[-1])
     return b"".join(parts)
+
+
+def last_answer(head: bytes) -> bytes:
+    """The same answer's head, saying that the connection ends with it: else the client would send its next request here."""
+    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith((b"connection:", b"keep-alive:"))]
+    return b"\r\n".join([*lines, b"Connection: close"]) + END_OF_HEAD
 
 
 def closing(head: bytes, length: int) -> bytes:

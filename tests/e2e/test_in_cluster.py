@@ -33,9 +33,11 @@ def deployed(cluster, world, request):
             config |= {"api_key": world.api_key(), "server_url": f"http://{cluster.host_address()}", "port": world.server.port}
             config["kubernetes"]["image"] = SEXTANT
             manifest["stringData"]["node.yaml"] = yaml.safe_dump(config)
+        if manifest["kind"] == "Deployment":
+            manifest["spec"]["template"]["spec"]["containers"][0]["image"] = SEXTANT
         return manifest
 
-    cluster.apply("node.yaml")
+    cluster.apply("node.yaml", configured)
     cluster.apply("config.yaml", configured)
     yield
     cluster.apps.delete_namespaced_deployment("sextant", cluster.node_namespace)
@@ -50,6 +52,7 @@ def test_partial_average_by_a_node_in_the_cluster(deployed, cluster, researcher,
     until(
         "the node to be online",
         lambda: researcher.node_status(world.node()) == "online",
+        every=0.5,
         shows=cluster.describe_node,
     )
     task = researcher.ask(

@@ -27,8 +27,9 @@ def test_image_allowed_by_a_pattern(local_node, researcher, world):
 
 
 def test_organization_that_is_not_allowed(local_node, world):
-    """Tasks of the second organization are welcome, those of the first are not."""
-    local_node(policies={"allowed_organizations": [world.provision.organizations[1]["id"]]}).start_online()
+    """Tasks of the second organization are welcome, those of the first are not. (Told of it, the server would not even pass them on.)"""
+    allowed = world.provision.organizations[1]["id"]
+    local_node(policies={"allowed_organizations": [allowed]}, share_config=False).start_online()
     first, second = world.user(0), world.user(1)
     refused(first, first.ask(AVERAGE, "echo", [world.organization()], value=1))
     assert second.result(second.ask(AVERAGE, "echo", [world.organization()], value=2)) == 2

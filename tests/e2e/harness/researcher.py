@@ -114,7 +114,7 @@ class Researcher:
 
     def until_node(self, node: int, status: str, within: float = 20) -> None:
         """Waits until the server says that the node has this status."""
-        until(f"node {node} to be {status} on the server", lambda: self.node_status(node) == status, within)
+        until(f"node {node} to be {status} on the server", lambda: self.node_status(node) == status, within, every=0.2)
 
     @staticmethod
     def _json(result: Any) -> Any:
