@@ -4,7 +4,8 @@
 use vantage6::live::Live;
 use vantage6::{DatabaseInfo, Node, NodeInfo, Outgoing, Run, RunStatus, StatusChange};
 
-use crate::config::{Config, Policies};
+use super::columns;
+use crate::config::{Config, Database, Policies};
 
 /// Sends this node's events.
 pub struct Announcer {
@@ -62,8 +63,14 @@ fn info(config: &Config) -> NodeInfo {
             .map(|database| DatabaseInfo {
                 label: database.label.clone(),
                 kind: database.kind.as_str().to_owned(),
-                columns: None,
+                columns: columns_of(database, config),
             })
             .collect(),
     }
+}
+
+/// A database that comes from a volume of the cluster is not the file that its path names on this machine.
+fn columns_of(database: &Database, config: &Config) -> Option<Vec<String>> {
+    let elsewhere = config.kubernetes().is_some_and(|settings| settings.databases.contains_key(&database.label));
+    if elsewhere { None } else { columns::of(database) }
 }

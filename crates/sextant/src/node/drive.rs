@@ -39,16 +39,29 @@ struct Drive {
     signal: watch::Receiver<Signal>,
     /// How many of the signal's looks were taken.
     looked: u32,
+    /// Why its input, as far as it came along with the run, can't be read.
+    bad_input: Option<String>,
     /// Its place among the runs that may be under way at once.
     slot: Option<OwnedSemaphorePermit>,
     failures: u32,
 }
 
 /// Drives a run to its end.
-pub async fn drive(context: Arc<Context>, run: Run, signal: watch::Receiver<Signal>) {
+pub async fn drive(context: Arc<Context>, mut run: Run, signal: watch::Receiver<Signal>) {
     let id = run.id;
+    let (input, bad_input) = match run.input.take().map(|input| decode_text(&input.0)) {
+        Some(Ok(input)) => (Some(input), None),
+        Some(Err(error)) => (None, Some(error.to_string())),
+        None => (None, None),
+    };
+    context.supplies.add(id, Supply { task: run.task.id, image: run.task.image.clone(), input });
+    let situation = context.runtime.observe(id);
+    // What is under way already counts among the runs that may be, but does not wait for a place.
+    let under_way = *situation.borrow() != Situation::Absent;
+    let slot = context.slots.clone().filter(|_| under_way).and_then(|slots| slots.try_acquire_owned().ok());
     let mut drive = Drive {
-        situation: context.runtime.observe(id),
+        situation,
+        bad_input,
         assignment: assignment(&run),
         server: ServerSide {
             finished: run.finished_at.is_some(),
@@ -58,12 +71,11 @@ pub async fn drive(context: Arc<Context>, run: Run, signal: watch::Receiver<Sign
         },
         signal,
         looked: 0,
-        slot: None,
+        slot,
         failures: 0,
         context: context.clone(),
         run,
     };
-    drive.supply();
     drive.to_its_end().await;
     context.supplies.remove(id);
 }
@@ -100,9 +112,13 @@ impl Drive {
 
     /// Lets the run in, claims it at the server, and has the runtime make its things.
     async fn launch(&mut self) {
-        if let Err(failure) = self.admit().await {
-            let reported = report::without_output(&self.context, &self.run, &failure).await;
-            return self.reported(reported).await;
+        match self.admit().await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => {
+                let reported = report::without_output(&self.context, &self.run, &failure).await;
+                return self.reported(reported).await;
+            }
+            Err(error) => return self.later(&error.to_string()).await,
         }
         if !self.take_slot().await {
             return;
@@ -129,28 +145,28 @@ impl Drive {
     }
 
     /// Whether the node's owner lets the run in, and whether its input can be read as far as it is at hand.
-    async fn admit(&self) -> Result<(), Failure> {
+    /// An error is one of the server, and tells nothing of the run.
+    async fn admit(&self) -> Result<Result<(), Failure>, vantage6::Error> {
         let policies = &self.context.config.policies;
         let task = &self.run.task;
         let organization_name = if needs_organization_name(policies) {
             match self.context.client.organization(task.init_org).await {
                 Ok(organization) => Some(organization.name),
-                Err(error) => {
-                    warn!(run = %self.run.id, "the name of organization {} is not to be had: {error}", task.init_org);
-                    None
-                }
+                // An organization that this node may not look at is none that its owner has named.
+                Err(error) if matches!(error.status(), Some(401 | 403 | 404)) => None,
+                Err(error) => return Err(error),
             }
         } else {
             None
         };
         let initiator = Initiator { user: task.init_user, organization: Some(task.init_org), organization_name };
-        admit(policies, &task.image, &initiator).map_err(|refusal| failure(RunStatus::NotAllowed, &refusal))?;
-        match &self.run.input {
-            Some(input) => decode_text(&input.0)
-                .map(|_| ())
-                .map_err(|error| failure(RunStatus::Failed, &format!("The task's input can't be read: {error}."))),
+        let input = || match &self.bad_input {
+            Some(error) => Err(failure(RunStatus::Failed, &format!("The task's input can't be read: {error}."))),
             None => Ok(()),
-        }
+        };
+        Ok(admit(policies, &task.image, &initiator)
+            .map_err(|refusal| failure(RunStatus::NotAllowed, &refusal))
+            .and_then(|()| input()))
     }
 
     /// Waits for a place among the runs under way; `false` when something else must be looked at first.
@@ -257,13 +273,6 @@ impl Drive {
             () = sleep(pause) => {}
             _ = self.signal.changed() => {}
         }
-    }
-
-    /// Puts at hand what the run's algorithm is to get.
-    fn supply(&self) {
-        let input = self.run.input.as_ref().and_then(|input| decode_text(&input.0).ok());
-        let supply = Supply { task: self.run.task.id, image: self.run.task.image.clone(), input };
-        self.context.supplies.add(self.run.id, supply);
     }
 }
 

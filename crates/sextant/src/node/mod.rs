@@ -6,6 +6,7 @@
 //! ```
 
 mod announce;
+mod columns;
 mod drive;
 mod registry;
 mod report;

@@ -1,6 +1,7 @@
 //! The runs that this process drives: one task each, at most one per run.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -14,12 +15,23 @@ pub struct Registry {
     /// What the drives need.
     pub context: Arc<Context>,
     active: Arc<Mutex<HashMap<RunId, watch::Sender<Signal>>>>,
+    begun: AtomicBool,
 }
 
 impl Registry {
     /// None yet.
     pub fn new(context: Context) -> Self {
-        Self { context: Arc::new(context), active: Arc::default() }
+        Self { context: Arc::new(context), active: Arc::default(), begun: AtomicBool::new(false) }
+    }
+
+    /// The first look at everything is done.
+    pub fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is.
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
     }
 
     fn active(&self) -> MutexGuard<'_, HashMap<RunId, watch::Sender<Signal>>> {

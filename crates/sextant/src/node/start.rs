@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 use vantage6::live::{LiveEvents, LiveOptions, connect};
-use vantage6::{Client, Collaboration, Node, ServerUrl};
+use vantage6::{Backoff, Client, Collaboration, Node, ServerUrl};
 
 use super::announce::Announcer;
 use super::supplies::Supplies;
@@ -17,8 +17,14 @@ use crate::runtime::Runtime;
 use crate::runtime::kubernetes::{Connected, Kubernetes};
 use crate::runtime::local::Local;
 
-/// The pause between two tries to log in, as the regular node's (`SLEEP_BTWN_NODE_LOGIN_TRIES`).
-const PAUSE: Duration = Duration::from_secs(10);
+/// The pause between two tries to log in.
+const PAUSE: Duration = Duration::from_secs(5);
+/// What passes in a moment is tried again at once; everything longer is this node's business, which says what waits.
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(250),
+    longest: Duration::from_secs(2),
+    patience: Some(Duration::from_secs(5)),
+};
 /// How long a local algorithm may take to be started: nothing has to be found or pulled for it.
 const LOCAL_START: Duration = Duration::from_secs(60);
 
@@ -27,6 +33,7 @@ const LOCAL_START: Duration = Duration::from_secs(60);
 /// # Errors
 /// What keeps it from running at all; what is merely away is waited for.
 pub async fn start(config: Config, url: ServerUrl) -> Result<(Context, LiveEvents), NodeError> {
+    info!("Sextant {} connects to the vantage6 server at {url}", env!("CARGO_PKG_VERSION"));
     let client = client(&config, url)?;
     // Server and cluster are reached at the same time: whichever is slow is waited for once.
     let (logged_in, connected) = tokio::join!(log_in(&client, &config), async {
@@ -73,7 +80,7 @@ pub async fn start(config: Config, url: ServerUrl) -> Result<(Context, LiveEvent
 }
 
 fn client(config: &Config, url: ServerUrl) -> Result<Client, NodeError> {
-    let mut builder = Client::builder(url, config.api_key.clone());
+    let mut builder = Client::builder(url, config.api_key.clone()).backoff(BACKOFF);
     if let Some(path) = &config.ca_certificates {
         let pem = std::fs::read(path).map_err(|error| {
             NodeError::Configuration(format!("The CA certificates {} can't be read: {error}", path.display()))

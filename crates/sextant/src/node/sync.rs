@@ -19,7 +19,7 @@ use super::registry::Registry;
 /// How often the server is asked without being told to.
 const PERIOD: Duration = Duration::from_secs(60);
 /// Inputs of up to so many characters come along with their runs; longer ones are fetched when needed.
-const INPUTS: usize = 16 * 1024;
+const INPUTS: usize = 4 * 1024;
 /// The pause after a look that failed; the client has already tried again for a while.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -56,6 +56,7 @@ async fn look_for_ever(registry: &Registry, all: &Notify) -> Result<(), NodeErro
             warn!("the open runs can't be read: {error}; trying again in {} s", PAUSE.as_secs());
             sleep(PAUSE).await;
         }
+        registry.begin();
         for (task, run) in left {
             if !registry.has(run) {
                 info!(%run, %task, "was ended at the server while this node was away; what is left of it is put away");
@@ -132,6 +133,8 @@ fn heard(registry: &Arc<Registry>, event: Incoming, all: &Notify) {
             let context = registry.context.clone();
             tokio::spawn(async move { context.announcer.set_up().await });
         }
+        // Until the first look at everything, nothing is known of what is under way already.
+        Incoming::NewTask { .. } if !registry.has_begun() => all.notify_one(),
         Incoming::NewTask { id, .. } => {
             let registry = registry.clone();
             tokio::spawn(async move {
