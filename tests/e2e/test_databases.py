@@ -4,6 +4,7 @@ import pytest
 
 from harness import average
 from harness.nodes import AVERAGE
+from harness.wait import until
 
 pytestmark = pytest.mark.cluster
 
@@ -39,11 +40,14 @@ def claim(cluster, csv_file):
     name = f"employees-{cluster.jobs_namespace}"
     size = {"storage": "1Mi"}
     access = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
-    volume = access | {"capacity": size, "hostPath": {"path": str(csv_file.parent)}, "claimRef": {"name": "employees", "namespace": cluster.jobs_namespace}}
-    cluster.create({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": volume})
     meta = {"name": "employees", "namespace": cluster.jobs_namespace}
     wanted = access | {"volumeName": name, "resources": {"requests": size}}
     cluster.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": wanted})
+    volume = access | {"capacity": size, "hostPath": {"path": str(csv_file.parent)}, "claimRef": meta}
+    cluster.create({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": volume})
+    claim = cluster.core.read_namespaced_persistent_volume_claim
+    # Two objects that name each other are bound at the controller's next round, which may take a quarter of a minute.
+    until("the claim to be bound", lambda: claim("employees", cluster.jobs_namespace).status.phase == "Bound")
     yield {"persistentVolumeClaim": {"claimName": "employees"}}
     cluster.core.delete_namespaced_persistent_volume_claim("employees", cluster.jobs_namespace)
     cluster.core.delete_persistent_volume(name)
