@@ -97,7 +97,7 @@ fn killed(situation: &Situation) -> Failure {
 /// Whether a run has waited too long to start; if not, when it will have.
 fn too_long(starting: &Starting, limits: &Limits, image: &str, now: Timestamp) -> Result<Option<Timestamp>, Failure> {
     let limit = match starting.waits_for {
-        WaitsFor::Image if situation::image_is_missing(&starting.detail) => {
+        WaitsFor::Image if situation::image_never_comes(&starting.detail).is_some() => {
             return Err(situation::no_image(image, &starting.detail));
         }
         WaitsFor::Image => limits.image_pull,

@@ -157,18 +157,13 @@ fn of_waiting_algorithm(pod: &PodFacts, reason: &str, message: &str) -> Option<S
         }))
     };
     match reason {
-        "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" => Some(Situation::Starting(Starting {
-            since: pod.created,
-            waits_for: WaitsFor::Image,
-            detail: format!("{reason}: {message}"),
-        })),
-        "InvalidImageName" => {
-            failed(RunStatus::NoDockerImage, "The algorithm's image can't be run: its name is not a valid image name.")
+        "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "InvalidImageName" | "ErrImageNeverPull" => {
+            Some(Situation::Starting(Starting {
+                since: pod.created,
+                waits_for: WaitsFor::Image,
+                detail: format!("{reason}: {message}"),
+            }))
         }
-        "ErrImageNeverPull" => failed(
-            RunStatus::NoDockerImage,
-            "The algorithm's image is not on the node's machine, and the node does not pull images.",
-        ),
         "CreateContainerError" | "RunContainerError" => {
             failed(RunStatus::StartFailed, "The algorithm's container could not be started. The node's log says why.")
         }
@@ -176,13 +171,29 @@ fn of_waiting_algorithm(pod: &PodFacts, reason: &str, message: &str) -> Option<S
     }
 }
 
-/// Whether a pull that failed with these words can't succeed later: the registry was there and said no.
-pub fn image_is_missing(detail: &str) -> bool {
+/// Why an image that is waited for with these words will never come, if that is sure: waiting is of use only for
+/// registries that are away or that may let this node in later.
+pub fn image_never_comes(detail: &str) -> Option<&'static str> {
     let detail = detail.to_lowercase();
-    ["not found", "notfound", "manifest unknown", "does not exist", "name unknown", "repository name not known"]
-        .iter()
-        .any(|words| detail.contains(words))
-        && !["no such host", "server misbehaving", "dial tcp", "i/o timeout"].iter().any(|words| detail.contains(words))
+    let says = |words: &[&str]| words.iter().any(|words| detail.contains(words));
+    if detail.starts_with("invalidimagename") {
+        Some("that is not a valid name of an image")
+    } else if detail.starts_with("errimageneverpull") {
+        Some("it is not on the node's machine, and the node does not pull images")
+    } else if says(&["no such host", "server misbehaving", "dial tcp", "i/o timeout"]) {
+        None
+    } else if says(&[
+        "not found",
+        "notfound",
+        "manifest unknown",
+        "does not exist",
+        "name unknown",
+        "repository name not known",
+    ]) {
+        Some("the registry does not have it")
+    } else {
+        None
+    }
 }
 
 /// The report for an image that could not be had.
@@ -190,12 +201,10 @@ pub fn no_image(image: &str, detail: &str) -> Failure {
     let denied = ["unauthorized", "forbidden", "authorization failed", "access denied", "no basic auth"]
         .iter()
         .any(|words| detail.to_lowercase().contains(words));
-    let why = if denied {
-        "the registry does not let this node have it"
-    } else if image_is_missing(detail) {
-        "the registry does not have it"
-    } else {
-        "it could not be pulled in time"
+    let why = match image_never_comes(detail) {
+        _ if denied => "the registry does not let this node have it",
+        Some(why) => why,
+        None => "it could not be pulled in time",
     };
     Failure {
         status: RunStatus::NoDockerImage,
@@ -348,8 +357,8 @@ mod tests {
             (PodFacts { receive: ended(1, "Error", ""), ..pod() }, "start failed", "could not be delivered"),
             (PodFacts { algorithm: waits("ErrImagePull"), ..pod() }, "image", "because"),
             (PodFacts { algorithm: waits("ImagePullBackOff"), ..pod() }, "image", "because"),
-            (PodFacts { algorithm: waits("InvalidImageName"), ..pod() }, "no image", "not a valid image name"),
-            (PodFacts { algorithm: waits("ErrImageNeverPull"), ..pod() }, "no image", "does not pull"),
+            (PodFacts { algorithm: waits("InvalidImageName"), ..pod() }, "image", "InvalidImageName"),
+            (PodFacts { algorithm: waits("ErrImageNeverPull"), ..pod() }, "image", "ErrImageNeverPull"),
             (PodFacts { algorithm: waits("CreateContainerError"), ..pod() }, "start failed", "could not be started"),
             (PodFacts { algorithm: waits("ContainerCreating"), ..pod() }, "starting", "ContainerCreating"),
             (PodFacts { algorithm: RUNNING, returns: RUNNING, ..pod() }, "running", ""),
@@ -409,17 +418,19 @@ mod tests {
 
     #[test]
     fn pulls_that_cannot_succeed_later_are_told_from_those_that_can() {
-        for (detail, missing, words) in [
+        for (detail, final_, words) in [
             ("ErrImagePull: manifest unknown", true, "does not have it"),
             ("failed to resolve reference \"r/x:1\": r/x:1: not found", true, "does not have it"),
             ("dial tcp: lookup nosuch: no such host (not found)", false, "in time"),
             ("pull access denied: authorization failed", false, "does not let"),
             ("unexpected status: 401 Unauthorized", false, "does not let"),
             ("i/o timeout", false, "in time"),
+            ("InvalidImageName: couldn't parse", true, "not a valid name"),
+            ("ErrImageNeverPull: not present", true, "does not pull"),
         ] {
-            assert_eq!(image_is_missing(detail), missing, "{detail}");
-            let failure = no_image("x", detail);
-            assert!(failure.message.contains(words), "{detail}: {}", failure.message);
+            assert_eq!(image_never_comes(detail).is_some(), final_, "{detail}");
+            let failure = no_image("x:1", detail);
+            assert!(failure.message.contains("'x:1'") && failure.message.contains(words), "{detail}: {failure:?}");
         }
     }
 }

@@ -105,7 +105,8 @@ impl Drive {
                     Ok(()) => return,
                     Err(error) => self.later(&format!("the run's things could not be marked as done: {error}")).await,
                 },
-                Step::Done => return,
+                Step::Done if self.server.finished => return,
+                Step::Done => self.namesake().await,
             }
         }
     }
@@ -245,6 +246,16 @@ impl Drive {
             self.server.finished = true;
         } else {
             self.later(&error.to_string()).await;
+        }
+    }
+
+    /// The cluster has a finished Job of this run, but the server calls the run open. Mostly the server's list was read
+    /// just before the report; a server whose numbers begin anew makes namesakes, which wait until the old Job is gone.
+    async fn namesake(&mut self) {
+        self.look().await;
+        if !self.server.finished {
+            self.later("the finished Job of an older run with this number is still there; delete it, or wait until it goes away by itself")
+                .await;
         }
     }
 
