@@ -56,7 +56,7 @@ lint: ## Formatting, clippy without a warning, licences and sources of dependenc
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	@.ci/tools cargo-deny
-	$(SEXTANT_CACHE)/tools/bin/cargo-deny --offline --log-level error check bans licenses sources
+	$(SEXTANT_CACHE)/tools/bin/cargo-deny --log-level error check bans licenses sources
 
 .PHONY: test-unit
 test-unit: venv ## Unit and integration tests (cargo test); no cluster needed
@@ -74,7 +74,7 @@ bench: build venv ## Sextant against bare Jobs of the same shape: times, ratios,
 
 .PHONY: bench-regular
 bench-regular: venv ## The regular vantage6 node's figures on this machine (needs dockerd)
-	@$(VENV)/python bench/regular.py
+	@bench/regular
 
 ##@ Test bed
 .PHONY: cluster-up

@@ -10,7 +10,6 @@ the API sees its algorithm as ended. Ten at once arrive at the bare side with th
 import argparse
 import contextlib
 import shutil
-import sqlite3
 import sys
 import tempfile
 import threading
@@ -21,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "e2e"), str(ROOT / "testbed" / "server")]
 
 import bare  # noqa: E402
+from ended import Ended  # noqa: E402
 from figures import Series, ratio, verdict  # noqa: E402
 from harness import nodes  # noqa: E402
 from harness.cluster import Cluster, kubeconfig  # noqa: E402
@@ -39,17 +39,11 @@ class Bench:
         config = nodes.kubernetes(world, cluster, 0, directory)
         # Finished Jobs go at once, so that the tenth measurement finds the cluster as the first did.
         self.node = NodeProcess(directory / "node", nodes.merged(config, {"databases": []}))
-        self.database = sqlite3.connect(f"file:{world.server.directory}/db.sqlite?mode=ro", uri=True)
+        self.finished = Ended(world).all
 
     def ask(self, method: str = "exit", **kwargs: float) -> int:
         """A trivial task; its id."""
         return self.world.researcher.ask(nodes.ODD, method, [self.world.organization()], **kwargs)
-
-    def finished(self, tasks: list[int]) -> bool:
-        """Whether the server has the reports of all these tasks' runs."""
-        marks = ",".join("?" * len(tasks))
-        query = f"SELECT count(*) FROM run WHERE finished_at IS NOT NULL AND task_id IN ({marks})"
-        return self.database.execute(query, tasks).fetchone()[0] == len(tasks)
 
     def sextant(self, number: int) -> tuple[float, list[float]]:
         """Seconds from the first request for a task until the last of them is finished, and when the server took each."""

@@ -73,3 +73,12 @@ def test_a_pull_secret(registries, kubernetes_node, researcher, world, cluster):
     tag, _ = registries.push(registries.closed)
     run = asked(researcher, world, tag)
     assert run["status"] == "completed", run["log"]
+
+
+def test_a_login_in_the_configuration(registries, kubernetes_node, researcher, world):
+    """`docker_registries` of a regular node's configuration is enough: the node makes the Secret itself."""
+    login = {"registry": registries.closed, "username": registries.user, "password": registries.password}
+    kubernetes_node(docker_registries=[login]).start_online()
+    tag, _ = registries.push(registries.closed)
+    run = asked(researcher, world, tag)
+    assert run["status"] == "completed", run["log"]
