@@ -10,7 +10,7 @@ from show import Show
 # The containers of a run's pod, in words.
 ROLES = {
     "receive": "fetches input and token from the node",
-    "algorithm": "the algorithm",
+    "algorithm": "is the task's image, beside the data",
     "return": "brings the output to the node",
 }
 
@@ -50,24 +50,24 @@ class ClusterView:
     def _jobs(self, api: client.ApiClient) -> None:
         for event in self._events(client.BatchV1Api(api).list_namespaced_job):
             job = event["object"]
-            self._tell(f"Job {job.metadata.name} is there")
+            self._tell(f"Job  {job.metadata.name} is there")
             for condition in job.status.conditions or []:
                 if condition.type in ("Complete", "Failed") and condition.status == "True":
-                    self._tell(f"Job {job.metadata.name}: {condition.type.lower()}")
+                    self._tell(f"Job  {job.metadata.name} is {condition.type.lower()}")
             if event["type"] == "DELETED":
-                self._tell(f"Job {job.metadata.name} is gone")
+                self._tell(f"Job  {job.metadata.name} is gone")
 
     def _pods(self, api: client.ApiClient) -> None:
         for event in self._events(client.CoreV1Api(api).list_namespaced_pod):
             pod = event["object"]
+            who = f"pod  of run {pod.metadata.labels['vantage6.ai/run']}:"
             for status in (pod.status.init_container_statuses or []) + (pod.status.container_statuses or []):
-                role = f"{status.name} ({ROLES.get(status.name, '')})"
                 if status.state.running:
-                    self._tell(f"  pod {pod.metadata.name}: {role} runs")
+                    self._tell(f"{who} {status.name} runs")
                 if status.state.terminated:
-                    self._tell(f"  pod {pod.metadata.name}: {role} ended with exit code {status.state.terminated.exit_code}")
+                    self._tell(f"{who} {status.name} ended with exit code {status.state.terminated.exit_code}")
             if event["type"] == "DELETED":
-                self._tell(f"  pod {pod.metadata.name} is gone")
+                self._tell(f"{who} gone")
 
     def _tell(self, text: str) -> None:
         if text not in self._told and not self._over.is_set():

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "e2e"), str(ROOT / "testbed" / "server")]
 
-from cluster_view import ClusterView  # noqa: E402
+from cluster_view import ROLES, ClusterView  # noqa: E402
 from harness import average, nodes  # noqa: E402
 from harness.cluster import Cluster, kubeconfig  # noqa: E402
 from harness.node import NodeProcess  # noqa: E402
@@ -70,6 +70,9 @@ def main(runtime: str) -> None:
         show.done("the server sees them")
 
         if cluster:
+            show.step("What is to be seen on the cluster", "one Job a run, with one pod of three containers:")
+            for container, role in ROLES.items():
+                show.line(f"{container:10} {role}")
             ends.enter_context(ClusterView(cluster, show))
         show.step("The question", "the official client, as in vantage6's documentation:")
         show.code(
@@ -85,6 +88,11 @@ def main(runtime: str) -> None:
         watch(show, world, task)
         parts = world.researcher.results(task)
         show.done(f"three answers after {time.monotonic() - began:.1f} s")
+        if cluster:
+            for run in world.researcher.runs(task):
+                cluster.until_job_complete(run["id"])
+            show.step("What is left on the cluster", "kubectl get jobs -L vantage6.ai/task,vantage6.ai/run,vantage6.ai/organization")
+            job_table(show, cluster)
 
         compare(show, parts, [average.partial(file, COLUMN) for file in files])
         show.step("Cleaning up", "nodes, server" + (", namespaces" if cluster else "") + " and files go")
@@ -105,6 +113,16 @@ def watch(show: Show, world: World, task: int) -> None:
         return all(run["finished_at"] for run in runs)
 
     until("the three answers", all_ended, within=240, every=0.1)
+
+
+def job_table(show: Show, cluster: Cluster) -> None:
+    """The Jobs with the labels that tell whose they are, as kubectl lists them."""
+    labels = ["vantage6.ai/task", "vantage6.ai/run", "vantage6.ai/organization"]
+    show.line(f"{'NAME':28} {'STATUS':10} " + " ".join(f"{each.split('/')[1].upper():12}" for each in labels))
+    for job in cluster.jobs():
+        if labels[0] in job.metadata.labels:
+            status = "Complete" if job.status.succeeded else "Running"
+            show.line(f"{job.metadata.name:28} {status:10} " + " ".join(f"{job.metadata.labels[each]:12}" for each in labels))
 
 
 def compare(show: Show, parts: list[dict], expected: list[dict]) -> None:
