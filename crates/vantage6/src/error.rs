@@ -71,6 +71,15 @@ pub enum Error {
         /// What the server said.
         message: String,
     },
+    /// The server says itself that it has no such run: it was deleted. (Any other 404 tells nothing of a run: a proxy in
+    /// front of a server that is being replaced says 404 too.)
+    #[error("{request}: {message} It was deleted at the server")]
+    NoSuchRun {
+        /// Method and path.
+        request: String,
+        /// What the server said.
+        message: String,
+    },
     /// An answer that is not what a vantage6 server sends: HTML of a proxy, half of a JSON text…
     #[error("{request}: the answer is not what a vantage6 server sends: {problem}. It begins with: {excerpt}")]
     Unreadable {
@@ -142,9 +151,9 @@ impl Error {
         matches!(self, Self::FinishedRun { .. })
     }
 
-    /// Whether what was asked for doesn't exist.
-    pub fn is_not_found(&self) -> bool {
-        self.status() == Some(404)
+    /// Whether the run was deleted at the server, in the server's own words.
+    pub fn is_deleted_run(&self) -> bool {
+        matches!(self, Self::NoSuchRun { .. })
     }
 
     /// Whether the request was too large for the server or, more likely, a proxy in front of it.
@@ -244,6 +253,6 @@ mod tests {
         ] {
             assert_eq!((refused(status).is_transient(), refused(status).taken()), (transient, taken), "{status}");
         }
-        assert!(refused(413).is_too_large() && refused(404).is_not_found());
+        assert!(refused(413).is_too_large() && !refused(404).is_deleted_run());
     }
 }

@@ -211,6 +211,10 @@ impl Answer {
         if status == 400 && self.call.method == Method::PATCH && message.contains("already finished") {
             return Error::FinishedRun { request, message };
         }
+        // `Run.get`, `Run.patch` in `server/resource/run.py`.
+        if status == 404 && text("msg").is_some() && message.starts_with("Run id=") && message.contains("not found") {
+            return Error::NoSuchRun { request, message };
+        }
         if let Some(advice) = advice(status, said.is_some(), self.response.headers()) {
             message.push_str(&format!(". {advice}"));
         }

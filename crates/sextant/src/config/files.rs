@@ -39,7 +39,7 @@ impl Files for Disk {
 
     fn readable_by_others(&self, path: &Path) -> bool {
         use std::os::unix::fs::PermissionsExt;
-        path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+        path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0)
     }
 }
 

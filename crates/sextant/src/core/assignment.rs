@@ -9,6 +9,9 @@ pub struct Assignment {
     pub run: RunId,
     /// Its task.
     pub task: TaskId,
+    /// When the server made it, as text: a server that uses a number again (SQLite does, for deleted runs) makes a run that
+    /// differs in this.
+    pub assigned_at: String,
     /// The task's name, as the researcher wrote it.
     pub task_name: String,
     /// The algorithm's image, as the task names it.

@@ -89,7 +89,7 @@ fn killed(situation: &Situation) -> Failure {
     Failure {
         status: RunStatus::Killed,
         message: "The run was killed at a user's request.".into(),
-        detail: "killed at a user's request".into(),
+        detail: "The run was killed at a user's request.".into(),
         started: matches!(situation, Situation::Running { .. }),
     }
 }

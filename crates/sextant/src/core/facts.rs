@@ -41,6 +41,8 @@ pub struct JobFacts {
 pub struct PodFacts {
     /// The pod's name.
     pub name: String,
+    /// The name of the Job that made it.
+    pub job: String,
     /// When it was made.
     pub created: Option<Timestamp>,
     /// Whether it is being deleted.
@@ -136,6 +138,7 @@ impl PodFacts {
         };
         let facts = Self {
             name: meta.name.clone()?,
+            job: meta.labels.as_ref()?.get(labels::JOB_NAME).cloned().unwrap_or_default(),
             created: meta.creation_timestamp.as_ref().map(|time| time.0),
             deleting: meta.deletion_timestamp.is_some(),
             over: status.and_then(|s| s.phase.as_deref()).is_some_and(|phase| matches!(phase, "Failed" | "Succeeded")),
@@ -161,11 +164,7 @@ fn read_state(status: &ContainerStatus) -> Container {
             code: end.exit_code,
             reason: end.reason.clone().unwrap_or_default(),
             message: end.message.clone().unwrap_or_default(),
-            // The kubelet says StartError or ContainerStatusUnknown of what never ran or was never seen to end.
-            started: !matches!(
-                end.reason.as_deref(),
-                Some("StartError" | "ContainerCannotRun" | "ContainerStatusUnknown")
-            ),
+            started: !matches!(end.reason.as_deref(), Some("StartError" | "ContainerCannotRun")),
         }),
         Some(ContainerState { waiting: Some(waiting), .. }) => Container::Waiting {
             reason: waiting.reason.clone().unwrap_or_default(),

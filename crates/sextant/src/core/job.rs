@@ -42,8 +42,10 @@ pub mod env {
     pub const SHARED_DIR: &str = "SEXTANT_SHARED_DIR";
 }
 
-/// The entry of a run's Secret that holds its key.
-pub const SECRET_KEY: &str = "key";
+/// The entry of a run's Secret that holds its key. Not the name of a variable: the others are the algorithm's.
+pub const SECRET_KEY: &str = "run.key";
+/// How much of a task's name and image is annotated; they are for people, and an annotation has limits.
+const ANNOTATION: usize = 1000;
 /// The folder shared by the runs of a job, as algorithms see it.
 const TEMPORARY: &str = "/mnt/tmp";
 /// Where `receive` sees the volume that holds the shared folders.
@@ -66,8 +68,8 @@ pub struct Plan<'a> {
     pub tmp: Tmp<'a>,
     /// The databases that the task asks for.
     pub databases: &'a [Mounted],
-    /// The algorithm's environment, encoded.
-    pub environment: &'a BTreeMap<String, String>,
+    /// The names of the algorithm's environment variables; their values are in the run's Secret.
+    pub variables: &'a [&'a str],
     /// How pods reach the node.
     pub data_port: &'a DataPortForPods,
     /// Secrets to pull images with.
@@ -103,7 +105,7 @@ fn task_folder(run: RunId) -> String {
 
 /// Makes a run's Job.
 pub fn job(plan: &Plan) -> Job {
-    let name = plan.identity.run_name(plan.assignment.task, plan.assignment.run);
+    let name = plan.identity.run_name(plan.assignment);
     let metadata = ObjectMeta {
         labels: Some(job_labels(plan)),
         annotations: Some(job_annotations(plan)),
@@ -133,7 +135,7 @@ fn job_labels(plan: &Plan) -> BTreeMap<String, String> {
         [
             (labels::APP, "sextant".to_owned()),
             (labels::COMPONENT, labels::COMPONENT_ALGORITHM.to_owned()),
-            (labels::NODE_KEY, plan.identity.key()),
+            (labels::NODE_KEY, plan.identity.key().to_owned()),
             (labels::NODE, plan.identity.node.to_string()),
             (labels::TASK, assignment.task.to_string()),
             (labels::RUN, assignment.run.to_string()),
@@ -153,8 +155,8 @@ fn job_annotations(plan: &Plan) -> BTreeMap<String, String> {
     let mut annotations = plan.config.annotations.clone();
     annotations.extend(
         [
-            (labels::TASK_NAME, plan.assignment.task_name.clone()),
-            (labels::IMAGE, plan.assignment.image.clone()),
+            (labels::TASK_NAME, plan.assignment.task_name.chars().take(ANNOTATION).collect()),
+            (labels::IMAGE, plan.assignment.image.chars().take(ANNOTATION).collect()),
             (labels::SERVER, plan.identity.server.clone()),
         ]
         .map(|(key, value)| (key.to_owned(), value)),
@@ -179,7 +181,7 @@ fn pod(plan: &Plan, name: &str) -> PodSpec {
         node_selector: (!config.node_selector.is_empty()).then(|| config.node_selector.clone()),
         tolerations: (!config.tolerations.is_empty()).then(|| config.tolerations.clone()),
         init_containers: Some(vec![receive(plan, name)]),
-        containers: vec![algorithm(plan), returns(plan, name)],
+        containers: vec![algorithm(plan, name), returns(plan, name)],
         volumes: Some(volumes(plan)),
         ..PodSpec::default()
     }
@@ -192,6 +194,7 @@ fn receive(plan: &Plan, secret: &str) -> Container {
     if shared_volume(plan).is_some() {
         mounts.push(mount("tmp", SHARED));
         variables.push(variable(env::SHARED_DIR, &format!("{SHARED}/{}", shared_folder(plan))));
+        reach_all_files(&mut container);
     }
     container.volume_mounts = Some(mounts);
     container.env.get_or_insert_default().extend(variables);
@@ -202,12 +205,18 @@ fn returns(plan: &Plan, secret: &str) -> Container {
     let mut container = own(plan, secret, RETURN);
     container.volume_mounts = Some(vec![VolumeMount { read_only: Some(true), ..mount("data", databases::FOLDER) }]);
     // An algorithm may replace its output by a file that only its own user may read.
-    let security = container.security_context.get_or_insert_default();
-    security.capabilities.get_or_insert_default().add = Some(vec!["DAC_OVERRIDE".into()]);
+    reach_all_files(&mut container);
     container
 }
 
-fn algorithm(plan: &Plan) -> Container {
+/// Lets a container of ours reach files whoever owns them: the one power of root that it needs, for the output of an
+/// algorithm that runs as another user, and for a `task_dir` that belongs to somebody.
+fn reach_all_files(container: &mut Container) {
+    let security = container.security_context.get_or_insert_default();
+    security.capabilities.get_or_insert_default().add = Some(vec!["DAC_OVERRIDE".into()]);
+}
+
+fn algorithm(plan: &Plan, secret: &str) -> Container {
     let tmp = match shared_volume(plan) {
         Some(_) => VolumeMount { sub_path: Some(shared_folder(plan)), ..mount("tmp", TEMPORARY) },
         None => mount("tmp", TEMPORARY),
@@ -223,7 +232,7 @@ fn algorithm(plan: &Plan) -> Container {
         name: ALGORITHM.into(),
         image: Some(plan.assignment.image.clone()),
         image_pull_policy: pull_policy(plan.config.algorithm_pull_policy),
-        env: Some(plan.environment.iter().map(|(name, value)| variable(name, value)).collect()),
+        env: Some(plan.variables.iter().map(|name| from_secret(name, secret, name)).collect()),
         resources: Some(plan.config.resources.clone()),
         security_context: Some(unprivileged()),
         volume_mounts: Some(mounts),
@@ -233,14 +242,6 @@ fn algorithm(plan: &Plan) -> Container {
 
 /// What `receive` and `return` have in common.
 fn own(plan: &Plan, secret: &str, role: &str) -> Container {
-    let key = EnvVar {
-        name: env::KEY.into(),
-        value: None,
-        value_from: Some(EnvVarSource {
-            secret_key_ref: Some(SecretKeySelector { name: secret.to_owned(), key: SECRET_KEY.into(), optional: None }),
-            ..EnvVarSource::default()
-        }),
-    };
     Container {
         name: role.into(),
         image: Some(plan.config.image.clone()),
@@ -251,7 +252,7 @@ fn own(plan: &Plan, secret: &str, role: &str) -> Container {
             variable(env::ADDRESS, &plan.data_port.address),
             variable(env::PIN, &plan.data_port.pin),
             variable(env::TASK_DIR, &task_folder(plan.assignment.run)),
-            key,
+            from_secret(env::KEY, secret, SECRET_KEY),
         ]),
         resources: Some(small()),
         // Root, but without any of root's powers: files in the pod may belong to any user that an image chose.
@@ -336,4 +337,15 @@ fn mount(name: &str, path: &str) -> VolumeMount {
 
 fn variable(name: &str, value: &str) -> EnvVar {
     EnvVar { name: name.into(), value: Some(value.into()), value_from: None }
+}
+
+fn from_secret(name: &str, secret: &str, key: &str) -> EnvVar {
+    EnvVar {
+        name: name.into(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            secret_key_ref: Some(SecretKeySelector { name: secret.into(), key: key.into(), optional: None }),
+            ..EnvVarSource::default()
+        }),
+    }
 }

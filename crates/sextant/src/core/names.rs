@@ -1,35 +1,42 @@
 //! The names of a run's things in the cluster: they follow from server, node and run alone, so that
 //! creating a thing twice is harmless and a restarted node finds everything again.
 
-use std::fmt::Write as _;
-
 use aws_lc_rs::digest::{SHA256, digest};
-use vantage6::{NodeId, RunId, TaskId};
+use data_encoding::HEXLOWER;
+use secrecy::{ExposeSecret, SecretString};
+use vantage6::NodeId;
 
-/// Which node of which server this is; node and run ids are unique only within one server.
+use super::assignment::Assignment;
+
+/// Which node of which server this is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The server's API address, as the node uses it.
+    /// The server's API address, for people.
     pub server: String,
     /// The node's id at that server.
     pub node: NodeId,
+    key: String,
 }
 
 impl Identity {
-    /// Ten hexadecimal digits that stand for this node among all nodes of all servers: the value of the
-    /// label by which a node finds its own Jobs.
-    pub fn key(&self) -> String {
-        let text = format!("{}#{}", self.server.trim_end_matches('/'), self.node);
-        digest(&SHA256, text.as_bytes()).as_ref().iter().take(5).fold(String::new(), |mut hex, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+    /// A node's identity. What tells it from all others is its API key: ids begin at 1 on every server, and the address of
+    /// a server may change, or differ between this machine and a pod, while runs are under way.
+    pub fn new(server: String, node: NodeId, api_key: &SecretString) -> Self {
+        let digest = digest(&SHA256, format!("sextant node {}", api_key.expose_secret()).as_bytes());
+        Self { server, node, key: HEXLOWER.encode(&digest.as_ref()[..5]) }
     }
 
-    /// The name of a run's Job, and of the Secret with its key: `v6-task-12-run-34-0a1b2`.
-    pub fn run_name(&self, task: TaskId, run: RunId) -> String {
-        format!("v6-task-{task}-run-{run}-{}", &self.key()[..5])
+    /// Ten hexadecimal digits that stand for this node among all nodes of all servers: the value of the label by which a
+    /// node finds its own Jobs.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The name of a run's Job, and of its Secret: `v6-task-12-run-34-0a1b2`.
+    pub fn run_name(&self, assignment: &Assignment) -> String {
+        let Assignment { task, run, assigned_at, .. } = assignment;
+        let digest = digest(&SHA256, format!("{} {assigned_at}", self.key).as_bytes());
+        format!("v6-task-{task}-run-{run}-{}", &HEXLOWER.encode(digest.as_ref())[..5])
     }
 
     /// The name of the Secret with which the node proves itself to its pods across restarts.
@@ -46,29 +53,47 @@ impl Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vantage6::{RunId, TaskId};
 
-    fn identity(server: &str, node: u64) -> Identity {
-        Identity { server: server.into(), node: NodeId(node) }
+    fn identity(server: &str, node: u64, api_key: &str) -> Identity {
+        Identity::new(server.into(), NodeId(node), &SecretString::from(api_key))
+    }
+
+    fn assignment(task: u64, run: u64, assigned_at: &str) -> Assignment {
+        Assignment {
+            run: RunId(run),
+            task: TaskId(task),
+            assigned_at: assigned_at.into(),
+            task_name: String::new(),
+            image: String::new(),
+            job: None,
+            parent: None,
+            init_org: None,
+            init_user: None,
+            databases: vec![],
+        }
     }
 
     #[test]
     fn a_name_tells_task_and_run_and_is_always_the_same() {
-        let name = identity("http://server:5070/api", 3).run_name(TaskId(12), RunId(34));
+        let run = assignment(12, 34, "today");
+        let name = identity("http://server:5070/api", 3, "k").run_name(&run);
         assert!(name.starts_with("v6-task-12-run-34-"), "{name}");
         assert_eq!(name.len(), "v6-task-12-run-34-".len() + 5);
-        assert_eq!(name, identity("http://server:5070/api/", 3).run_name(TaskId(12), RunId(34)));
+        assert_eq!(name, identity("https://other.name/api", 3, "k").run_name(&run));
     }
 
     #[test]
-    fn nodes_and_servers_do_not_share_names() {
-        let here = identity("http://server:5070/api", 3);
-        assert_ne!(here.key(), identity("http://server:5070/api", 4).key());
-        assert_ne!(here.key(), identity("http://other:5070/api", 3).key());
+    fn neither_nodes_nor_namesakes_share_names() {
+        let (one, other) = (identity("s", 3, "k"), identity("s", 3, "l"));
+        assert_ne!(one.key(), other.key());
+        assert_ne!(one.run_name(&assignment(1, 1, "a")), other.run_name(&assignment(1, 1, "a")));
+        assert_ne!(one.run_name(&assignment(1, 1, "a")), one.run_name(&assignment(1, 1, "b")));
     }
 
     #[test]
     fn the_largest_ids_fit_a_label() {
-        let name = identity("s", u64::MAX).run_name(TaskId(u64::MAX), RunId(u64::MAX));
+        let name = identity("s", u64::MAX, "k").run_name(&assignment(u64::MAX, u64::MAX, ""));
         assert!(name.len() <= 63, "{name}");
     }
 }

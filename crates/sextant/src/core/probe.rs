@@ -19,7 +19,7 @@ pub fn probe(identity: &Identity, config: &KubernetesConfig, address: &str, pull
         [
             (labels::APP, "sextant".to_owned()),
             (labels::COMPONENT, labels::COMPONENT_PROBE.to_owned()),
-            (labels::NODE_KEY, identity.key()),
+            (labels::NODE_KEY, identity.key().to_owned()),
         ]
         .map(|(key, value)| (key.to_owned(), value)),
     );

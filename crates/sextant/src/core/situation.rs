@@ -112,6 +112,9 @@ fn of_pod(pod: &PodFacts) -> Option<Situation> {
     if let Container::Ended(end) = &pod.algorithm {
         return Some(if !end.started {
             start_failed(end)
+        } else if end.reason == "ContainerStatusUnknown" {
+            // The kubelet's word for a container that it found gone: the machine or its container runtime was restarted.
+            lost("The machine lost the algorithm while it ran.", &end.message, true)
         } else if matches!(pod.returns, Container::Ended(_)) || pod.over {
             lost_output(pod, end)
         } else {
@@ -309,6 +312,7 @@ mod tests {
     fn pod() -> PodFacts {
         PodFacts {
             name: "p".into(),
+            job: "j".into(),
             created: None,
             deleting: false,
             over: false,
@@ -381,6 +385,11 @@ mod tests {
                 PodFacts { algorithm: RUNNING, reason: Some(("Evicted".into(), "disk".into())), ..pod() },
                 "crashed",
                 "Evicted",
+            ),
+            (
+                PodFacts { algorithm: ended(137, "ContainerStatusUnknown", "x"), returns: RUNNING, ..pod() },
+                "crashed",
+                "lost the algorithm",
             ),
             (PodFacts { algorithm: RUNNING, deleting: true, ..pod() }, "crashed", "deleted"),
             (PodFacts { deleting: true, ..pod() }, "crashed", "deleted"),

@@ -105,6 +105,7 @@ async fn connection(
     desk: Arc<dyn Desk>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
+    super::notice_silence(&stream)?;
     let stream = timeout(PATIENCE, acceptor.accept(stream)).await??;
     let service = service_fn(move |request| {
         let (secret, desk) = (secret.clone(), desk.clone());

@@ -17,8 +17,11 @@ use super::{Context, report, report::Reported};
 use crate::core::assignment::{Assignment, RequestedDatabase};
 use crate::core::decide::{ServerSide, Step, decide};
 use crate::core::policy::{Initiator, admit, needs_organization_name};
-use crate::core::situation::{Failure, Situation};
+use crate::core::situation::{Failure, Situation, Starting, WaitsFor};
 use crate::runtime::LaunchError;
+
+/// After so long it is worth a warning that an output does not come.
+const OUTPUT_IS_LATE: Duration = Duration::from_secs(120);
 
 /// What others have to say to a drive.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,10 +47,19 @@ struct Drive {
     /// Its place among the runs that may be under way at once.
     slot: Option<OwnedSemaphorePermit>,
     failures: u32,
+    /// Whether this process has seen all of the run's things made.
+    launched_whole: bool,
+    /// What the log was last told that it waits for.
+    waits_for: Option<String>,
 }
 
-/// Drives a run to its end.
-pub async fn drive(context: Arc<Context>, mut run: Run, signal: watch::Receiver<Signal>) {
+/// Drives a run to its end. `slot` is its place among the runs under way, if it is under way already.
+pub async fn drive(
+    context: Arc<Context>,
+    mut run: Run,
+    signal: watch::Receiver<Signal>,
+    slot: Option<OwnedSemaphorePermit>,
+) {
     let id = run.id;
     let (input, bad_input) = match run.input.take().map(|input| decode_text(&input.0)) {
         Some(Ok(input)) => (Some(input), None),
@@ -56,9 +68,6 @@ pub async fn drive(context: Arc<Context>, mut run: Run, signal: watch::Receiver<
     };
     context.supplies.add(id, Supply { task: run.task.id, image: run.task.image.clone(), input });
     let situation = context.runtime.observe(id);
-    // What is under way already counts among the runs that may be, but does not wait for a place.
-    let under_way = *situation.borrow() != Situation::Absent;
-    let slot = context.slots.clone().filter(|_| under_way).and_then(|slots| slots.try_acquire_owned().ok());
     let mut drive = Drive {
         situation,
         bad_input,
@@ -73,15 +82,17 @@ pub async fn drive(context: Arc<Context>, mut run: Run, signal: watch::Receiver<
         looked: 0,
         slot,
         failures: 0,
+        launched_whole: false,
+        waits_for: None,
         context: context.clone(),
         run,
     };
-    drive.to_its_end().await;
+    drive.run_its_course().await;
     context.supplies.remove(id);
 }
 
 impl Drive {
-    async fn to_its_end(&mut self) {
+    async fn run_its_course(&mut self) {
         loop {
             let signal = *self.signal.borrow_and_update();
             if signal.look != self.looked {
@@ -92,10 +103,22 @@ impl Drive {
             self.server.kill = signal.kill || self.server.status == RunStatus::Killed;
             let situation = self.situation.borrow_and_update().clone();
             let now = Timestamp::now();
+            // A launch that was cut off, in this process or an earlier one, is made whole: it is harmless to launch twice.
+            if matches!(situation, Situation::Starting(_))
+                && !self.launched_whole
+                && !self.server.finished
+                && !self.server.kill
+            {
+                self.start().await;
+                continue;
+            }
             match decide(&self.server, &situation, &self.context.limits, &self.assignment.image, now) {
                 Step::Launch => self.launch().await,
                 Step::Tell(status) => self.tell(status).await,
-                Step::Wait { until } => self.wait(until.map(|until| until.duration_since(now))).await,
+                Step::Wait { until } => {
+                    self.say_what_it_waits_for(&situation);
+                    self.wait(until.map(|until| until.duration_since(now))).await;
+                }
                 Step::Collect(exit) => self.collect(&exit).await,
                 Step::Report(failure) => {
                     let reported = report::without_output(&self.context, &self.run, &failure).await;
@@ -132,9 +155,15 @@ impl Drive {
             }
             info!(run = %self.run.id, task = %self.run.task.id, image = %self.run.task.image, "starting");
         }
+        self.start().await;
+    }
+
+    /// Has the runtime make the run's things.
+    async fn start(&mut self) {
         match self.context.runtime.launch(&self.assignment).await {
             Ok(()) => {
                 self.server.launched = true;
+                self.launched_whole = true;
                 self.failures = 0;
             }
             Err(LaunchError::Later(why)) => self.later(&why).await,
@@ -199,6 +228,14 @@ impl Drive {
         let output = tokio::select! {
             output = context.runtime.collect(self.run.id) => output,
             _ = self.situation.changed() => return,
+            _ = self.signal.changed() => return,
+            () = sleep(OUTPUT_IS_LATE) => {
+                warn!(
+                    run = %self.run.id,
+                    "the algorithm has ended, but its pod does not bring the output: can it reach this node's data port? It is waited for."
+                );
+                return;
+            }
         };
         match output {
             Ok(output) => {
@@ -216,8 +253,10 @@ impl Drive {
                 self.server.status = status;
             }
             Reported::Already => {
-                self.server.finished = true;
                 self.look().await;
+                if !self.server.finished {
+                    self.later("the server says both that the run has ended and that it is open").await;
+                }
             }
             Reported::Later => self.later("the report is to be made again").await,
         }
@@ -226,22 +265,25 @@ impl Drive {
     /// Asks the server how the run stands there: somebody else may have ended it.
     async fn look(&mut self) {
         match self.context.client.run(self.run.id).await {
+            Ok(run) if run.assigned_at != self.run.assigned_at => {
+                info!(run = %self.run.id, "was deleted at the server, which uses its number for another run");
+                self.server.finished = true;
+            }
             Ok(run) => {
                 self.server.finished = run.finished_at.is_some();
                 self.server.status = run.status;
                 if self.server.finished && self.server.status == RunStatus::Killed {
-                    info!(run = %self.run.id, "was killed at a user's request");
                     self.context.announcer.status(&self.run, &RunStatus::Killed).await;
                 }
             }
-            Err(error) if error.is_not_found() => self.server.finished = true,
+            Err(error) if error.is_deleted_run() => self.server.finished = true,
             Err(error) => warn!(run = %self.run.id, "the run can't be looked at: {error}"),
         }
     }
 
     /// The server refused a change of the run.
     async fn refused(&mut self, error: &vantage6::Error) {
-        if error.is_finished_run() || error.is_not_found() {
+        if error.is_finished_run() || error.is_deleted_run() {
             info!(run = %self.run.id, "has ended at the server: {error}");
             self.server.finished = true;
         } else {
@@ -249,13 +291,25 @@ impl Drive {
         }
     }
 
-    /// The cluster has a finished Job of this run, but the server calls the run open. Mostly the server's list was read
-    /// just before the report; a server whose numbers begin anew makes namesakes, which wait until the old Job is gone.
+    /// The runtime has a run of this number that has its report, but the server calls it open. Mostly the server's list was
+    /// read just before the report; else it is a namesake, of a server that uses numbers again, and is launched as well.
     async fn namesake(&mut self) {
         self.look().await;
         if !self.server.finished {
-            self.later("the finished Job of an older run with this number is still there; delete it, or wait until it goes away by itself")
-                .await;
+            self.launch().await;
+        }
+    }
+
+    /// A run that does not start is worth a line in the log, once for each reason.
+    fn say_what_it_waits_for(&mut self, situation: &Situation) {
+        if let Situation::Starting(Starting { detail, waits_for, .. }) = situation
+            && self.waits_for.as_ref() != Some(detail)
+        {
+            match waits_for {
+                WaitsFor::Image => warn!(run = %self.run.id, "waits for its image: {detail}"),
+                WaitsFor::Pod => info!(run = %self.run.id, "waits: {detail}"),
+            }
+            self.waits_for = Some(detail.clone());
         }
     }
 
@@ -295,6 +349,7 @@ fn assignment(run: &Run) -> Assignment {
     Assignment {
         run: run.id,
         task: run.task.id,
+        assigned_at: run.assigned_at.map(|time| time.to_string()).unwrap_or_default(),
         task_name: run.task.name.clone().unwrap_or_default(),
         image: run.task.image.clone(),
         job: Some(run.task.job_id),

@@ -4,24 +4,36 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
 use vantage6::{Run, RunId};
 
 use super::Context;
 use super::drive::{Signal, drive};
+use crate::core::situation::Situation;
+
+/// A run that is driven.
+struct Active {
+    signal: watch::Sender<Signal>,
+    assigned_at: Option<Timestamp>,
+    /// Whether another run of the same number waits for its end.
+    awaited: bool,
+}
 
 /// The runs under way.
 pub struct Registry {
     /// What the drives need.
     pub context: Arc<Context>,
-    active: Arc<Mutex<HashMap<RunId, watch::Sender<Signal>>>>,
+    active: Arc<Mutex<HashMap<RunId, Active>>>,
     begun: AtomicBool,
+    /// Told when everything at the server is to be looked at.
+    pub all: Arc<Notify>,
 }
 
 impl Registry {
     /// None yet.
     pub fn new(context: Context) -> Self {
-        Self { context: Arc::new(context), active: Arc::default(), begun: AtomicBool::new(false) }
+        Self { context: Arc::new(context), active: Arc::default(), begun: AtomicBool::new(false), all: Arc::default() }
     }
 
     /// The first look at everything is done.
@@ -34,7 +46,7 @@ impl Registry {
         self.begun.load(Ordering::Relaxed)
     }
 
-    fn active(&self) -> MutexGuard<'_, HashMap<RunId, watch::Sender<Signal>>> {
+    fn active(&self) -> MutexGuard<'_, HashMap<RunId, Active>> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -43,31 +55,49 @@ impl Registry {
         let id = run.id;
         let receiver = {
             let mut active = self.active();
-            if active.contains_key(&id) {
+            if let Some(driven) = active.get_mut(&id) {
+                // A server that uses a number again has deleted the run that had it: its drive will see that.
+                if driven.assigned_at != run.assigned_at {
+                    driven.awaited = true;
+                    driven.signal.send_modify(|signal| signal.look = signal.look.wrapping_add(1));
+                }
                 return;
             }
-            let (sender, receiver) = watch::channel(Signal::default());
-            active.insert(id, sender);
+            let (signal, receiver) = watch::channel(Signal::default());
+            active.insert(id, Active { signal, assigned_at: run.assigned_at, awaited: false });
             receiver
         };
-        let leave = Leave { id, active: self.active.clone() };
+        let leave = Leave { id, active: self.active.clone(), all: self.all.clone() };
         let context = self.context.clone();
+        // What is under way already counts among the runs that may be, but does not wait for a place.
+        let slot =
+            context.slots.clone().filter(|_| self.is_under_way(id)).and_then(|slots| slots.try_acquire_owned().ok());
         tokio::spawn(async move {
-            drive(context, run, receiver).await;
+            drive(context, run, receiver, slot).await;
             drop(leave);
         });
     }
 
-    /// Whether a run is driven.
+    /// Whether the runtime has something of a run.
+    pub fn is_under_way(&self, run: RunId) -> bool {
+        *self.context.runtime.observe(run).borrow() != Situation::Absent
+    }
+
+    /// Whether this very run is driven, and not one that had its number before.
+    pub fn drives(&self, run: &Run) -> bool {
+        self.active().get(&run.id).is_some_and(|driven| driven.assigned_at == run.assigned_at)
+    }
+
+    /// Whether a run of this number is driven.
     pub fn has(&self, run: RunId) -> bool {
         self.active().contains_key(&run)
     }
 
     /// Somebody wants these runs killed; all, if `runs` is `None`.
     pub fn kill(&self, runs: Option<&HashSet<RunId>>) {
-        for (id, signal) in self.active().iter() {
+        for (id, driven) in self.active().iter() {
             if runs.is_none_or(|runs| runs.contains(id)) {
-                signal.send_modify(|signal| signal.kill = true);
+                driven.signal.send_modify(|signal| signal.kill = true);
             }
         }
     }
@@ -79,8 +109,8 @@ impl Registry {
 
     /// The server may have changed its mind about a run: its drive is to look.
     pub fn look(&self, run: RunId) {
-        if let Some(signal) = self.active().get(&run) {
-            signal.send_modify(|signal| signal.look = signal.look.wrapping_add(1));
+        if let Some(driven) = self.active().get(&run) {
+            driven.signal.send_modify(|signal| signal.look = signal.look.wrapping_add(1));
         }
     }
 }
@@ -88,11 +118,15 @@ impl Registry {
 /// Takes a run off the registry when its drive ends, however it ends.
 struct Leave {
     id: RunId,
-    active: Arc<Mutex<HashMap<RunId, watch::Sender<Signal>>>>,
+    active: Arc<Mutex<HashMap<RunId, Active>>>,
+    all: Arc<Notify>,
 }
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        let left = self.active.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        if left.is_some_and(|driven| driven.awaited) {
+            self.all.notify_one();
+        }
     }
 }

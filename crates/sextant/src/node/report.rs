@@ -45,7 +45,9 @@ pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Outp
 
 /// Reports a run that has no output.
 pub async fn without_output(context: &Context, run: &Run, failure: &Failure) -> Reported {
-    warn!(run = %run.id, task = %run.task.id, status = %failure.status, "{} ({})", failure.message, failure.detail);
+    let Failure { status, message, detail, .. } = failure;
+    let detail = if message == detail { String::new() } else { format!(" ({detail})") };
+    warn!(run = %run.id, task = %run.task.id, %status, "{message}{detail}");
     let log = log(context, run, failure.started).await;
     let (status, log) = of_failure(failure, log);
     send(context, run, Finish::now(status, log)).await
@@ -75,7 +77,7 @@ async fn send(context: &Context, run: &Run, finish: Finish) -> Reported {
             context.announcer.status(run, &status).await;
             Reported::Yes(status)
         }
-        Err(error) if error.is_finished_run() || error.is_not_found() => {
+        Err(error) if error.is_finished_run() || error.is_deleted_run() => {
             info!(run = %run.id, task = %run.task.id, "has ended at the server already: {error}");
             Reported::Already
         }
@@ -94,7 +96,7 @@ async fn send(context: &Context, run: &Run, finish: Finish) -> Reported {
 async fn has_ended(context: &Context, run: &Run) -> bool {
     match context.client.run(run.id).await {
         Ok(run) => run.finished_at.is_some(),
-        Err(error) => error.is_not_found(),
+        Err(error) => error.is_deleted_run(),
     }
 }
 

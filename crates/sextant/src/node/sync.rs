@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 use vantage6::live::{LiveEvent, LiveEvents};
@@ -28,15 +27,14 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// # Errors
 /// If the server says that the API key is wrong, or the live connection was ended from this side.
 pub async fn run(registry: Arc<Registry>, live: LiveEvents) -> Result<(), NodeError> {
-    let all = Arc::new(Notify::new());
     tokio::select! {
-        result = look_for_ever(&registry, &all) => result,
-        result = listen(&registry, live, &all) => result,
+        result = look_for_ever(&registry) => result,
+        result = listen(&registry, live) => result,
     }
 }
 
 /// Looks for all open runs: first of all, then when told to, and every minute.
-async fn look_for_ever(registry: &Registry, all: &Notify) -> Result<(), NodeError> {
+async fn look_for_ever(registry: &Arc<Registry>) -> Result<(), NodeError> {
     let mut timer = interval(PERIOD);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let leftovers = registry.context.runtime.leftovers();
@@ -44,7 +42,7 @@ async fn look_for_ever(registry: &Registry, all: &Notify) -> Result<(), NodeErro
     loop {
         tokio::select! {
             _ = timer.tick() => {}
-            () = all.notified() => timer.reset(),
+            () = registry.all.notified() => timer.reset(),
         }
         // Before anything is launched, the runtime must know what is there already.
         let left = match leftovers.take() {
@@ -60,30 +58,27 @@ async fn look_for_ever(registry: &Registry, all: &Notify) -> Result<(), NodeErro
         for (task, run) in left {
             if !registry.has(run) {
                 info!(%run, %task, "was ended at the server while this node was away; what is left of it is put away");
-                put_away(registry, run).await?;
+                tokio::spawn(put_away(registry.clone(), run));
             }
         }
     }
 }
 
 /// What an earlier process left of a run that is not open any more.
-async fn put_away(registry: &Registry, run: vantage6::RunId) -> Result<(), NodeError> {
+async fn put_away(registry: Arc<Registry>, run: vantage6::RunId) {
     loop {
-        match registry.context.client.run(run).await {
-            Ok(run) => registry.adopt(run),
-            Err(error) if error.is_not_found() => {
-                if let Err(error) = registry.context.runtime.release(run, &RunStatus::UnknownError).await {
-                    warn!(%run, "{error}");
+        let failed = match registry.context.client.run(run).await {
+            Ok(run) => return registry.adopt(run),
+            Err(error) if error.is_deleted_run() => {
+                match registry.context.runtime.release(run, &RunStatus::UnknownError).await {
+                    Ok(()) => return,
+                    Err(error) => error.to_string(),
                 }
             }
-            Err(error) => {
-                fatal(&error)?;
-                warn!(%run, "{error}; trying again in {} s", PAUSE.as_secs());
-                sleep(PAUSE).await;
-                continue;
-            }
-        }
-        return Ok(());
+            Err(error) => error.to_string(),
+        };
+        warn!(%run, "what is left of it can't be put away: {failed}; trying again in {} s", PERIOD.as_secs());
+        sleep(PERIOD).await;
     }
 }
 
@@ -92,19 +87,25 @@ async fn put_away(registry: &Registry, run: vantage6::RunId) -> Result<(), NodeE
 async fn look(registry: &Registry, task: Option<TaskId>) -> Result<(), Error> {
     let mut driven = if task.is_none() { registry.ids() } else { HashSet::new() };
     let mut runs = pin!(registry.context.client.open_runs(OpenRuns { task, inputs_up_to: INPUTS }));
-    let mut count = 0;
+    let mut open = Vec::new();
     while let Some(run) = runs.next().await {
         match run {
             Ok(run) => {
-                count += 1;
                 driven.remove(&run.id);
-                registry.adopt(run);
+                if !registry.drives(&run) {
+                    open.push(run);
+                }
             }
             Err(error @ Error::BrokenRun { .. }) => warn!("{error}; it is left alone"),
             Err(error) => return Err(error),
         }
     }
-    debug!(count, "open runs at the server");
+    debug!(new = open.len(), "open runs at the server");
+    // What is under way keeps its place; of the others, the oldest come first.
+    open.sort_by_cached_key(|run| (!registry.is_under_way(run.id), run.id));
+    for run in open {
+        registry.adopt(run);
+    }
     for run in driven {
         registry.look(run);
     }
@@ -112,29 +113,29 @@ async fn look(registry: &Registry, task: Option<TaskId>) -> Result<(), Error> {
 }
 
 /// Follows the live connection.
-async fn listen(registry: &Arc<Registry>, mut live: LiveEvents, all: &Notify) -> Result<(), NodeError> {
+async fn listen(registry: &Arc<Registry>, mut live: LiveEvents) -> Result<(), NodeError> {
     while let Some(event) = live.recv().await {
         match event {
             LiveEvent::Connected { websocket } => {
                 debug!("connected by {}", if websocket { "websocket" } else { "long polling" });
             }
             LiveEvent::Disconnected { reason } => warn!("offline: {reason}; connecting again"),
-            LiveEvent::Incoming(incoming) => heard(registry, incoming, all),
+            LiveEvent::Incoming(incoming) => heard(registry, incoming),
         }
     }
     Err(NodeError::Other("the live connection to the server was closed".into()))
 }
 
-fn heard(registry: &Arc<Registry>, event: Incoming, all: &Notify) {
+fn heard(registry: &Arc<Registry>, event: Incoming) {
     match event {
         Incoming::Sync => {
             info!("online");
-            all.notify_one();
+            registry.all.notify_one();
             let context = registry.context.clone();
             tokio::spawn(async move { context.announcer.set_up().await });
         }
         // Until the first look at everything, nothing is known of what is under way already.
-        Incoming::NewTask { .. } if !registry.has_begun() => all.notify_one(),
+        Incoming::NewTask { .. } if !registry.has_begun() => registry.all.notify_one(),
         Incoming::NewTask { id, .. } => {
             let registry = registry.clone();
             tokio::spawn(async move {
@@ -152,7 +153,7 @@ fn heard(registry: &Arc<Registry>, event: Incoming, all: &Notify) {
                 registry.kill(runs.as_ref());
             }
             // The server's list is not always whole (4.5.5); what it has ended is no longer open.
-            all.notify_one();
+            registry.all.notify_one();
         }
         Incoming::Message(text) => info!("the server says: {text}"),
         Incoming::ExpiredToken | Incoming::InvalidToken => debug!("the connection is made again with a new token"),

@@ -18,13 +18,14 @@ use tokio_rustls::TlsConnector;
 
 use super::PodError;
 use super::settings::Settings;
-use crate::data_port::{protocol, protocol::Item, tls};
+use crate::data_port::{notice_silence, protocol, protocol::Item, tls};
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long the node may take to begin its answer; longer than it holds `next`, and long enough for the
-/// server to take an output.
-const ANSWER: Duration = Duration::from_secs(3600);
+/// How long the node may take to begin its answer: longer than it holds `next`.
+const ANSWER: Duration = Duration::from_secs(120);
+/// How long an answer may stand still in its middle.
+pub const STALLED: Duration = Duration::from_secs(60);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -82,7 +83,13 @@ impl Client {
     where
         B: Body<Data = Bytes, Error: Into<Failure>> + Send + 'static,
     {
-        let response = match timeout(ANSWER, self.request(method, item, body, problem)).await {
+        let request = self.request(method, item, body, problem);
+        let answer = match item {
+            // As long as it takes: an output may be large, and the server slow. That the node is gone, the kernel notices.
+            Item::Output => Ok(request.await),
+            Item::Input | Item::Token | Item::Next => timeout(ANSWER, request).await,
+        };
+        let response = match answer {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Ok(Said::Later(format!("{}: {error}", self.settings.address))),
             Err(_) => return Ok(Said::Later(format!("{} did not answer", self.settings.address))),
@@ -106,6 +113,7 @@ impl Client {
     {
         let stream = timeout(CONNECT, TcpStream::connect(&self.settings.address)).await??;
         stream.set_nodelay(true)?;
+        notice_silence(&stream)?;
         let stream = timeout(CONNECT, self.connector.connect(tls::SERVER_NAME.try_into()?, stream)).await??;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(Box::pin(stream))).await?;
         tokio::spawn(connection.inspect_err(|error| tracing::debug!("the connection to the node ended: {error}")));

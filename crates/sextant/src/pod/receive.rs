@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures::TryStreamExt;
+use futures::StreamExt;
 use http_body_util::BodyDataStream;
 use hyper::body::Incoming;
 use tokio::fs;
@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt;
 use tokio_util::io::StreamReader;
 
 use super::PodError;
-use super::client::{Client, Pauses};
+use super::client::{Client, Pauses, STALLED};
 use super::settings::{self, Settings};
 use crate::core::job::env;
 use crate::data_port::protocol::Item;
@@ -62,7 +62,11 @@ async fn download(client: &Client, item: Item, path: &Path, mode: u32) -> Result
     let mut pauses = Pauses::default();
     loop {
         let body: Incoming = client.fetch(item).await?;
-        let reader = StreamReader::new(BodyDataStream::new(body).map_err(Broken::wrap));
+        let pieces = tokio_stream::StreamExt::timeout(BodyDataStream::new(body), STALLED).map(|piece| match piece {
+            Ok(piece) => piece.map_err(|error| std::io::Error::from(Broken(error.to_string()))),
+            Err(_) => Err(Broken("it stands still".into()).into()),
+        });
+        let reader = StreamReader::new(Box::pin(pieces));
         match write(path, mode, reader).await {
             Err(PodError::File { source, .. }) if Broken::is(&source) => {
                 pauses.wait(&format!("the connection broke: {source}")).await;
@@ -75,13 +79,15 @@ async fn download(client: &Client, item: Item, path: &Path, mode: u32) -> Result
 /// Tells an error of the connection from one of the disk.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Broken(hyper::Error);
+struct Broken(String);
+
+impl From<Broken> for std::io::Error {
+    fn from(broken: Broken) -> Self {
+        Self::other(broken)
+    }
+}
 
 impl Broken {
-    fn wrap(error: hyper::Error) -> std::io::Error {
-        std::io::Error::other(Self(error))
-    }
-
     fn is(error: &std::io::Error) -> bool {
         error.get_ref().is_some_and(|inner| inner.is::<Self>())
     }

@@ -9,7 +9,6 @@ use futures::{StreamExt, TryStreamExt};
 use http::Method;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
@@ -18,6 +17,7 @@ use super::PodError;
 use super::client::{Client, Pauses, Said};
 use super::settings::Settings;
 use crate::data_port::protocol::{Item, Order};
+use crate::output;
 
 /// How much is read from the output at once.
 const CHUNK: usize = 64 * 1024;
@@ -48,8 +48,12 @@ pub async fn run() -> Result<(), PodError> {
 }
 
 async fn send(client: &Client, path: &Path) -> Result<Said, PodError> {
-    match open(path).await {
-        Ok((file, length)) => client.ask(Method::PUT, Item::Output, Output::new(file, length), None).await,
+    // The folder above the run's own is ours; everything in the run's may be the algorithm's work.
+    let (folder, relative) = split(path);
+    match output::open(folder, relative) {
+        Ok((file, length)) => {
+            client.ask(Method::PUT, Item::Output, Output::new(File::from_std(file), length), None).await
+        }
         Err(error) => {
             let problem = format!("The algorithm's output could not be read: {error}.");
             client.ask(Method::PUT, Item::Output, http_body_util::Full::<Bytes>::default(), Some(&problem)).await
@@ -57,14 +61,10 @@ async fn send(client: &Client, path: &Path) -> Result<Said, PodError> {
     }
 }
 
-/// Opens the output, and nothing that an algorithm may have put in its place: no link out of the task's folder, no
-/// pipe that never answers.
-async fn open(path: &Path) -> io::Result<(File, u64)> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
-    let file = File::from_std(file.into());
-    let metadata = file.metadata().await?;
-    if metadata.is_file() { Ok((file, metadata.len())) } else { Err(io::Error::other("it is not a file")) }
+/// The folder that holds the runs' folders, and the way from there.
+fn split(path: &Path) -> (&Path, &Path) {
+    let folder = path.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+    (folder, path.strip_prefix(folder).unwrap_or(path))
 }
 
 /// A file as a request's body, with its length known beforehand.

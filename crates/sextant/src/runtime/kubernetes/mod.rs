@@ -10,9 +10,11 @@ mod secrets;
 mod table;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{Patch, PatchParams, PostParams};
@@ -20,7 +22,7 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::info;
 use vantage6::{RunId, RunStatus, TaskId};
 
 use self::cluster::{bounded, code, words};
@@ -37,6 +39,9 @@ use crate::core::names::Identity;
 use crate::core::situation::{Failure, Situation};
 use crate::core::{labels, probe::probe};
 use crate::data_port::{keys::NodeSecret, server, tls};
+
+/// How many seconds `return` has to hear that it may go; a pod that can't reach the node is then ended all the same.
+const LAST_MINUTE: i64 = 60;
 
 /// Why the runtime could not start.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +125,7 @@ impl Kubernetes {
 
         let table = Arc::new(Table::default());
         let mut tasks = JoinSet::new();
-        let selector = labels::selector(&identity.key());
+        let selector = labels::selector(identity.key());
         let (jobs_seen, pods_seen) = (tokio::sync::watch::Sender::new(false), tokio::sync::watch::Sender::new(false));
         let seen = [jobs_seen.subscribe(), pods_seen.subscribe()];
         tasks.spawn(watch::jobs(jobs.clone(), selector.clone(), table.clone(), jobs_seen));
@@ -150,38 +155,32 @@ impl Kubernetes {
         })
     }
 
-    /// The Job of a run, or why there can't be one.
-    fn plan(&self, assignment: &Assignment) -> Result<Job, Failure> {
+    /// The algorithm's environment, or why there can't be one.
+    fn environment(&self, assignment: &Assignment) -> Result<BTreeMap<String, String>, Failure> {
         let visible: Vec<VisibleDatabase> = self.databases.iter().map(|database| database.visible.clone()).collect();
-        let environment = environment(
-            &places(assignment.run),
-            &visible,
-            &assignment.databases,
-            &self.config.algorithm_env,
-            self.config.share_config,
-        )
-        .map_err(|error| Failure {
+        let (own, share) = (&self.config.algorithm_env, self.config.share_config);
+        environment(&places(assignment.run), &visible, &assignment.databases, own, share).map_err(|error| Failure {
             status: RunStatus::Failed,
             message: error.to_string(),
             detail: error.to_string(),
             started: false,
-        })?;
-        let requested: Vec<Mounted> = self
-            .databases
-            .iter()
-            .filter(|database| assignment.databases.iter().any(|asked| asked.label == database.visible.label))
-            .cloned()
-            .collect();
-        Ok(job(&Plan {
+        })
+    }
+
+    fn plan(&self, assignment: &Assignment, environment: &BTreeMap<String, String>) -> Job {
+        let asked =
+            |database: &&Mounted| assignment.databases.iter().any(|asked| asked.label == database.visible.label);
+        let databases: Vec<Mounted> = self.databases.iter().filter(asked).cloned().collect();
+        job(&Plan {
             identity: &self.identity,
             assignment,
             config: &self.settings,
             tmp: self.config.tmp(),
-            databases: &requested,
-            environment: &environment,
+            databases: &databases,
+            variables: &environment.keys().map(String::as_str).collect::<Vec<_>>(),
             data_port: &self.data_port,
             pull_secrets: &self.pull_secrets,
-        }))
+        })
     }
 
     /// Makes the Job, or finds the one that an earlier try has made.
@@ -191,17 +190,13 @@ impl Kubernetes {
             Err(error) if code(&error) == Some(409) => bounded(self.jobs.get(name)).await,
             result => result,
         };
-        let job = made.map_err(|error| refused(&error))?;
+        let job = made.map_err(|error| refused("Job", &error))?;
         let facts = JobFacts::read(&job)
             .ok_or_else(|| LaunchError::Later(format!("the Job '{name}' is there, but is not one of ours")))?;
         if facts.deleting {
             return Err(LaunchError::Later(format!("an older Job '{name}' is still being deleted")));
         }
         Ok(facts)
-    }
-
-    async fn key_for(&self, job: &JobFacts) -> kube::Result<()> {
-        secrets::of_run(&self.secrets, &self.identity, &self.secret, job).await
     }
 }
 
@@ -212,17 +207,7 @@ impl Runtime for Kubernetes {
             // An error means that the watch has ended, and with it this process.
             let _ = seen.wait_for(|seen| *seen).await;
         }
-        let runs = self.table.unreported();
-        for (_, run) in &runs {
-            // The earlier process may have ended between making the Job and making its Secret.
-            let Some(job) = self.table.job_of(*run) else { continue };
-            if matches!(*self.table.observe(*run).borrow(), Situation::Starting(_))
-                && let Err(error) = self.key_for(&job).await
-            {
-                warn!(%run, "the run's Secret could not be made: {}", words(&error));
-            }
-        }
-        runs
+        self.table.unreported()
     }
 
     fn observe(&self, run: RunId) -> tokio::sync::watch::Receiver<Situation> {
@@ -230,11 +215,15 @@ impl Runtime for Kubernetes {
     }
 
     async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {
-        let job = self.plan(assignment).map_err(LaunchError::Failed)?;
-        let facts = self.create(&job).await?;
-        self.key_for(&facts).await.map_err(|error| LaunchError::Later(words(&error)))?;
-        self.table.job(facts);
-        Ok(())
+        let environment = self.environment(assignment).map_err(LaunchError::Failed)?;
+        let facts = self.create(&self.plan(assignment, &environment)).await?;
+        if facts.reported {
+            return Err(LaunchError::Later(format!("the Job '{}' has been reported already", facts.name)));
+        }
+        self.table.launched(facts.clone());
+        // The pod waits for it.
+        let made = secrets::of_run(&self.secrets, &self.identity, &self.secret, &facts, environment).await;
+        made.map_err(|error| refused("Secret", &error))
     }
 
     async fn collect(&self, run: RunId) -> Result<Output, RuntimeError> {
@@ -252,14 +241,14 @@ impl Runtime for Kubernetes {
         let ends_by_itself = self.table.pod_of(run).is_some_and(|pod| {
             pod.over || matches!((&pod.algorithm, &pod.returns), (Container::Ended(_), Container::Running { .. }))
         });
-        let keep = i32::try_from(self.settings.keep_finished.as_secs()).unwrap_or(i32::MAX);
-        let mut spec = json!({ "ttlSecondsAfterFinished": keep });
-        if !ends_by_itself {
-            spec["activeDeadlineSeconds"] = json!(1);
-        }
+        let age = job.created.map_or(0, |created| Timestamp::now().duration_since(created).as_secs().max(0));
+        let deadline = if ends_by_itself { age + LAST_MINUTE } else { 1 };
         let patch = json!({
             "metadata": { "uid": job.uid, "annotations": { (labels::REPORTED): status.as_str() } },
-            "spec": spec,
+            "spec": {
+                "ttlSecondsAfterFinished": i32::try_from(self.settings.keep_finished.as_secs()).unwrap_or(i32::MAX),
+                "activeDeadlineSeconds": deadline,
+            },
         });
         match bounded(self.jobs.patch(&job.name, &PatchParams::default(), &Patch::Merge(patch))).await {
             Ok(_) => {}
@@ -280,26 +269,28 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     })
 }
 
-/// What the API server's refusal of a Job means for the run.
-fn refused(error: &kube::Error) -> LaunchError {
+/// What the API server's refusal of a Job or Secret means for the run.
+fn refused(kind: &str, error: &kube::Error) -> LaunchError {
     let detail = words(error);
-    let quota = detail.contains("exceeded quota");
-    match code(error) {
-        // The Job itself is not acceptable, now or later: a bad image name, a volume that can't be.
-        Some(400 | 422) => LaunchError::Failed(Failure {
+    let says = |words: &str| detail.contains(words);
+    let failed = |why: &str| {
+        LaunchError::Failed(Failure {
             status: RunStatus::StartFailed,
-            message: "The cluster did not accept the run's Job. The node's log says why.".into(),
-            detail: format!("the API server refused the Job: {detail}"),
+            message: why.to_owned(),
+            detail: format!("the API server refused the run's {kind}: {detail}"),
             started: false,
-        }),
-        Some(403) if !quota && detail.contains("admission") | detail.contains("violates") => {
-            LaunchError::Failed(Failure {
-                status: RunStatus::StartFailed,
-                message: "The cluster's rules do not allow the run's Job. The node's log says why.".into(),
-                detail: format!("the API server refused the Job: {detail}"),
-                started: false,
-            })
+        })
+    };
+    match code(error) {
+        Some(413) => failed("What the task says of its databases is too large."),
+        _ if says("request is too large") => failed("What the task says of its databases is too large."),
+        // Not acceptable, now or later: a bad image name, a volume that can't be.
+        Some(400 | 422) => failed("The cluster did not accept the run's Job. The node's log says why."),
+        // Also 403, but it passes: when other pods have ended.
+        Some(403) if says("exceeded quota") => LaunchError::Later(format!("the {kind} has to wait: {detail}")),
+        Some(403) if says("admission") || says("violates") => {
+            failed("The cluster's rules do not allow the run's Job. The node's log says why.")
         }
-        _ => LaunchError::Later(format!("the Job could not be made: {detail}")),
+        _ => LaunchError::Later(format!("the {kind} could not be made: {detail}")),
     }
 }

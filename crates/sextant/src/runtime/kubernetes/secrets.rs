@@ -56,11 +56,18 @@ pub async fn of_node(api: &Api<Secret>, identity: &Identity) -> Result<NodeSecre
     Err(StartError::Cluster(format!("The Secret '{name}' comes and goes; is another program changing it?")))
 }
 
-/// Makes the Secret with a run's key; it goes away with the run's Job. Harmless when it is there.
+/// Makes the Secret with a run's key and its algorithm's environment (which may hold the passwords of databases); it goes
+/// away with the run's Job. Harmless when it is there.
 ///
 /// # Errors
 /// The API server's.
-pub async fn of_run(api: &Api<Secret>, identity: &Identity, secret: &NodeSecret, job: &JobFacts) -> kube::Result<()> {
+pub async fn of_run(
+    api: &Api<Secret>,
+    identity: &Identity,
+    secret: &NodeSecret,
+    job: &JobFacts,
+    environment: BTreeMap<String, String>,
+) -> kube::Result<()> {
     let mut metadata = named(&job.name, identity);
     metadata.owner_references = Some(vec![OwnerReference {
         api_version: "batch/v1".into(),
@@ -70,7 +77,9 @@ pub async fn of_run(api: &Api<Secret>, identity: &Identity, secret: &NodeSecret,
         ..OwnerReference::default()
     }]);
     let key = secret.run_key(job.run).expose_secret().as_bytes().to_vec();
-    let data = BTreeMap::from([(job::SECRET_KEY.to_owned(), ByteString(key))]);
+    let mut data: BTreeMap<_, _> =
+        environment.into_iter().map(|(name, value)| (name, ByteString(value.into_bytes()))).collect();
+    data.insert(job::SECRET_KEY.to_owned(), ByteString(key));
     match create(api, metadata, data, None).await {
         Err(error) if code(&error) == Some(409) => Ok(()),
         result => result,
@@ -112,7 +121,7 @@ fn named(name: &str, identity: &Identity) -> ObjectMeta {
         name: Some(name.to_owned()),
         labels: Some(BTreeMap::from([
             (labels::APP.to_owned(), "sextant".to_owned()),
-            (labels::NODE_KEY.to_owned(), identity.key()),
+            (labels::NODE_KEY.to_owned(), identity.key().to_owned()),
         ])),
         ..ObjectMeta::default()
     }

@@ -20,6 +20,8 @@ pub struct Table {
 
 struct Entry {
     job: Option<JobFacts>,
+    /// Whether the watch has shown the Job. One that was just made may be missing in a list that was begun before.
+    job_seen: bool,
     pod: Option<PodFacts>,
     situation: watch::Sender<Situation>,
     order: watch::Sender<Order>,
@@ -30,6 +32,7 @@ impl Default for Entry {
     fn default() -> Self {
         Self {
             job: None,
+            job_seen: false,
             pod: None,
             situation: watch::Sender::new(Situation::Absent),
             order: watch::Sender::new(Order::Wait),
@@ -39,6 +42,17 @@ impl Default for Entry {
 }
 
 impl Entry {
+    /// Takes over a Job; a pod and an order that belong to another one don't go with it.
+    fn replace(&mut self, job: JobFacts) {
+        if self.pod.as_ref().is_some_and(|pod| pod.job != job.name) {
+            self.pod = None;
+        }
+        if self.job.as_ref().is_some_and(|old| old.uid != job.uid) {
+            self.order.send_replace(Order::Wait);
+        }
+        self.job = Some(job);
+    }
+
     /// Follows a change of the facts; whoever observes the run hears of it if it means something else now.
     fn refresh(&self) {
         let new = situation(self.job.as_ref(), self.pod.as_ref());
@@ -64,20 +78,38 @@ impl Table {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A Job was made or has changed.
+    /// The watch shows a Job that was made or has changed.
     pub fn job(&self, facts: JobFacts) {
         let mut runs = self.lock();
         let entry = runs.entry(facts.run).or_default();
-        entry.job = Some(facts);
+        // A namesake: a server that uses a run's number again has the older run's Job beside the newer's.
+        if entry.job.as_ref().is_some_and(|job| job.uid != facts.uid && job.created > facts.created) {
+            return;
+        }
+        entry.replace(facts);
+        entry.job_seen = true;
         entry.refresh();
+    }
+
+    /// This process has made a Job, or found the one it was to make. What the watch has shown since is newer.
+    pub fn launched(&self, facts: JobFacts) {
+        let mut runs = self.lock();
+        let entry = runs.entry(facts.run).or_default();
+        if entry.job.as_ref().is_none_or(|job| job.uid != facts.uid) {
+            entry.replace(facts);
+            entry.job_seen = false;
+            entry.refresh();
+        }
     }
 
     /// A pod was made or has changed.
     pub fn pod(&self, run: RunId, facts: PodFacts) {
         let mut runs = self.lock();
         let entry = runs.entry(run).or_default();
-        entry.pod = Some(facts);
-        entry.refresh();
+        if entry.job.as_ref().is_none_or(|job| job.name == facts.job) {
+            entry.pod = Some(facts);
+            entry.refresh();
+        }
     }
 
     /// A Job is gone; another one of the same name, made since, is not.
@@ -104,7 +136,7 @@ impl Table {
 
     /// A watch has begun anew and seen all Jobs (or pods) there are: what it has not seen is gone.
     pub fn retain_jobs(&self, seen: &HashMap<RunId, String>) {
-        for (run, uid) in self.known(|entry| entry.job.as_ref().map(|job| job.uid.clone())) {
+        for (run, uid) in self.known(|entry| entry.job.as_ref().filter(|_| entry.job_seen).map(|job| job.uid.clone())) {
             if seen.get(&run) != Some(&uid) {
                 self.job_gone(run, &uid);
             }
@@ -215,6 +247,7 @@ mod tests {
     fn pod(algorithm: Container) -> PodFacts {
         PodFacts {
             name: "p".into(),
+            job: "j".into(),
             created: None,
             deleting: false,
             over: false,
@@ -255,10 +288,39 @@ mod tests {
     }
 
     #[test]
+    fn a_job_made_while_the_list_was_read_is_not_taken_for_gone() {
+        let table = Table::default();
+        let observer = table.observe(RunId(1));
+        table.launched(job("u"));
+        table.retain_jobs(&HashMap::new());
+        assert!(matches!(*observer.borrow(), Situation::Starting(_)));
+        table.job(job("u"));
+        table.retain_jobs(&HashMap::new());
+        assert_eq!(*observer.borrow(), Situation::Absent);
+    }
+
+    #[test]
     fn an_older_job_of_the_same_name_does_not_take_the_newer_with_it() {
         let table = Table::default();
         table.job(job("new"));
         table.job_gone(RunId(1), "old");
+        assert_eq!(table.job_of(RunId(1)).unwrap().uid, "new");
+    }
+
+    #[test]
+    fn a_namesakes_job_and_pod_are_kept_apart() {
+        let at = |second| jiff::Timestamp::from_second(second).ok();
+        let (old, new) = (JobFacts { reported: true, created: at(1), ..job("old") }, "new");
+        let new = JobFacts { name: new.into(), created: at(2), ..job(new) };
+        let table = Table::default();
+        let observer = table.observe(RunId(1));
+        table.job(old.clone());
+        table.pod(RunId(1), pod(Container::Unknown));
+        assert_eq!(*observer.borrow(), Situation::Reported);
+        table.launched(new);
+        table.job(old);
+        table.pod(RunId(1), pod(Container::Running { since: None }));
+        assert!(matches!(*observer.borrow(), Situation::Starting(_)), "{:?}", *observer.borrow());
         assert_eq!(table.job_of(RunId(1)).unwrap().uid, "new");
     }
 

@@ -20,6 +20,7 @@ use vantage6::{RunId, RunStatus, TaskId};
 use super::process;
 use crate::core::situation::{Exit, Failure, Situation};
 use crate::core::tail::Tail;
+use crate::output;
 use crate::runtime::{InputStream, Upload};
 
 /// How much of a log is reported.
@@ -160,14 +161,12 @@ impl Folder {
     }
 
     /// The output, to be brought to the server.
-    pub async fn upload(&self) -> Upload {
-        let opened = async {
-            let file = tokio::fs::File::open(self.output()).await?;
-            let length = file.metadata().await?.len();
-            Ok::<_, io::Error>((file, length))
-        };
-        match opened.await {
-            Ok((file, length)) => Upload { length, bytes: ReaderStream::new(file).boxed(), problem: None },
+    pub fn upload(&self) -> Upload {
+        match output::open(&self.path, Path::new("output")) {
+            Ok((file, length)) => {
+                let bytes = ReaderStream::new(tokio::fs::File::from_std(file)).boxed();
+                Upload { length, bytes, problem: None }
+            }
             Err(error) => Upload {
                 length: 0,
                 bytes: futures::stream::empty().boxed(),

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
-use vantage6::{NodeId, RunId, RunStatus, TaskId};
+use vantage6::{RunId, RunStatus, TaskId};
 
 use self::folder::Folder;
 use super::{LaunchError, Output, Runtime, RuntimeError, Supplier, SupplyError};
@@ -41,10 +41,9 @@ impl Local {
     pub fn start(
         config: &Config,
         settings: &LocalConfig,
-        node: NodeId,
+        identity: &Identity,
         supplier: Arc<dyn Supplier>,
     ) -> Result<Self, String> {
-        let identity = Identity { server: config.api_url(), node };
         let parent = config.task_dir.clone().unwrap_or_else(std::env::temp_dir);
         let root = parent.join(format!("sextant-{}", identity.key()));
         folder::private(&root).map_err(|error| {
@@ -165,7 +164,7 @@ impl Runtime for Local {
 
     async fn collect(&self, run: RunId) -> Result<Output, RuntimeError> {
         let folder = Folder::of(&self.root, run).ok_or_else(|| RuntimeError("the run's folder is gone".into()))?;
-        let upload = folder.upload().await;
+        let upload = folder.upload();
         // Nobody waits for the answer: the folder stays until the run is released.
         let (taken, _) = oneshot::channel();
         Ok(Output { upload, taken })

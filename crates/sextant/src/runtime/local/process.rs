@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, test_kill_process_group};
 use tokio::time::timeout;
 
 use super::folder::Folder;
@@ -91,13 +91,21 @@ async fn exit_of(pid: Pid) -> io::Result<()> {
     end.await.map_err(io::Error::other)?.map(|_| ()).map_err(Into::into)
 }
 
-/// Ends a run's processes: asks first, and ends them after a while.
+/// Ends a run's processes: asks first, and ends them after a while. The supervisor may be gone before the algorithm,
+/// which may have reasons not to hear: what counts is that the whole group is gone.
 pub async fn stop(folder: &Folder) {
+    let Some(group) = pid(folder) else { return };
     for signal in [Signal::TERM, Signal::KILL] {
-        let Some(pid) = pid(folder) else { return };
         // An error means that the group is gone.
-        let _ = kill_process_group(pid, signal);
-        let _ = timeout(GRACE, gone(folder)).await;
+        let _ = kill_process_group(group, signal);
+        let empty = async {
+            while test_kill_process_group(group).is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        if timeout(GRACE, empty).await.is_ok() {
+            return;
+        }
     }
 }
 
