@@ -19,11 +19,12 @@ pub struct Mounted {
 
 /// Every database of the node as an algorithm would see it.
 pub fn mounted(databases: &[Database], kubernetes: &KubernetesConfig) -> Vec<Mounted> {
-    databases.iter().map(|database| mount(database, kubernetes)).collect()
+    databases.iter().enumerate().map(|(index, database)| mount(index, database, kubernetes)).collect()
 }
 
-fn mount(database: &Database, kubernetes: &KubernetesConfig) -> Mounted {
-    let name = format!("db-{}", database.label.to_lowercase().replace('_', "-"));
+fn mount(index: usize, database: &Database, kubernetes: &KubernetesConfig) -> Mounted {
+    // Not the label: a volume's name may have neither underscores nor more than 63 characters.
+    let name = format!("database-{index}");
     let configured = kubernetes.databases.get(&database.label);
     let source = match configured {
         Some(configured) => Some((configured.source.named(&name), configured.path.clone())),
@@ -117,7 +118,7 @@ mod tests {
         let all = all("databases: [{label: my_data, uri: /data/old.csv, type: csv}]\n\
              kubernetes: {databases: {my_data: {persistentVolumeClaim: {claimName: registry}, path: exports/new.parquet}}}");
         let (volume, mount) = all[0].volume.clone().unwrap();
-        assert_eq!(volume.name, "db-my-data");
+        assert_eq!(volume.name, "database-0");
         assert_eq!(volume.persistent_volume_claim.unwrap().claim_name, "registry");
         assert_eq!(mount.sub_path.as_deref(), Some("exports/new.parquet"));
         assert_eq!(mount.mount_path, "/mnt/data/my_data.parquet");

@@ -14,6 +14,9 @@ use vantage6::RunStatus;
 
 use super::situation::{self, Failure, Limits, Situation, Starting, WaitsFor};
 
+/// How long a container may fail to start: the kubelet tries again.
+const CONTAINER: std::time::Duration = std::time::Duration::from_secs(120);
+
 /// What the server says of a run, kept up to date with what this node has told it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerSide {
@@ -72,9 +75,10 @@ pub fn decide(server: &ServerSide, situation: &Situation, limits: &Limits, image
     }
 }
 
-/// A run that the runtime does not have: one to be launched, or one whose things somebody has taken away.
+/// A run that the runtime does not have: one to be launched, or one whose things somebody has taken away. The server is told
+/// `initializing` only when they are there.
 fn launch(server: &ServerSide) -> Step {
-    if server.launched || server.status == RunStatus::Active {
+    if server.launched || matches!(server.status, RunStatus::Initializing | RunStatus::Active) {
         return Step::Report(Failure {
             status: RunStatus::Crashed,
             message: "The run was removed from the node before it ended.".into(),
@@ -102,10 +106,17 @@ fn too_long(starting: &Starting, limits: &Limits, image: &str, now: Timestamp) -
         }
         WaitsFor::Image => limits.image_pull,
         WaitsFor::Pod => limits.pending,
+        WaitsFor::Container => CONTAINER,
     };
     match (over(starting.since, limit, now), starting.waits_for) {
         (Ok(until), _) => Ok(until),
         (Err(()), WaitsFor::Image) => Err(situation::no_image(image, &starting.detail)),
+        (Err(()), WaitsFor::Container) => Err(Failure {
+            status: RunStatus::StartFailed,
+            message: "The algorithm's container could not be started. The node's log says why.".into(),
+            detail: starting.detail.clone(),
+            started: false,
+        }),
         (Err(()), WaitsFor::Pod) => Err(Failure {
             status: RunStatus::StartFailed,
             message: format!("The run could not be started within {}.", words(limit)),
@@ -213,7 +224,7 @@ mod tests {
             (finished.clone(), ended(), 1, "release"),
             (finished.clone(), Situation::Reported, 1, "done"),
             // Restarts.
-            (open(Initializing), Situation::Absent, 0, "launch"),
+            (open(Initializing), Situation::Absent, 0, "report crashed"),
             (open(Pending), pod(), 0, "tell initializing"),
             (open(Pending), ended(), 0, "collect"),
             (finished.clone(), running.clone(), 0, "release"),
@@ -225,6 +236,8 @@ mod tests {
             (open(Active), Situation::Failed(failure()), 0, "report crashed"),
             // Limits.
             (open(Initializing), pod(), 3600, "report start failed"),
+            (open(Initializing), starting(WaitsFor::Container, "x"), 119, "wait until 120"),
+            (open(Initializing), starting(WaitsFor::Container, "x"), 120, "report start failed"),
             (open(Initializing), image(), 599, "wait until 600"),
             (open(Initializing), image(), 600, "report non-existing Docker image"),
             (open(Initializing), starting(WaitsFor::Image, "manifest unknown"), 1, "report non-existing Docker image"),

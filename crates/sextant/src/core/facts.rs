@@ -41,8 +41,8 @@ pub struct JobFacts {
 pub struct PodFacts {
     /// The pod's name.
     pub name: String,
-    /// The name of the Job that made it.
-    pub job: String,
+    /// The uid of the Job that made it.
+    pub job_uid: String,
     /// When it was made.
     pub created: Option<Timestamp>,
     /// Whether it is being deleted.
@@ -138,7 +138,7 @@ impl PodFacts {
         };
         let facts = Self {
             name: meta.name.clone()?,
-            job: meta.labels.as_ref()?.get(labels::JOB_NAME).cloned().unwrap_or_default(),
+            job_uid: meta.labels.as_ref()?.get(labels::JOB_UID).cloned().unwrap_or_default(),
             created: meta.creation_timestamp.as_ref().map(|time| time.0),
             deleting: meta.deletion_timestamp.is_some(),
             over: status.and_then(|s| s.phase.as_deref()).is_some_and(|phase| matches!(phase, "Failed" | "Succeeded")),

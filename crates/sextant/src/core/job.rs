@@ -52,6 +52,8 @@ const TEMPORARY: &str = "/mnt/tmp";
 const SHARED: &str = "/run/sextant/shared";
 /// Where `receive` writes the token, in memory.
 const TOKEN: &str = "/run/sextant/token";
+/// How long an output may wait for the server.
+const DELIVERY: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3600);
 /// How long a pod has to end when it is stopped.
 const GRACE_SECONDS: i64 = 10;
 
@@ -120,12 +122,20 @@ pub fn job(plan: &Plan) -> Job {
         spec: Some(JobSpec {
             // A run is executed once; what to do about a pod that was lost is the node's decision.
             backoff_limit: Some(0),
+            active_deadline_seconds: Some(backstop(plan.config)),
             pod_replacement_policy: Some("Failed".into()),
             template: PodTemplateSpec { metadata: Some(metadata), spec: Some(pod(plan, &name)) },
             ..JobSpec::default()
         }),
         ..Job::default()
     }
+}
+
+/// The seconds after which even a pod ends that no node cares for any more. The deadline for the algorithm is shorter, and
+/// the node's business: what has ended in time may wait in its pod for a server that is away, for a month.
+fn backstop(config: &KubernetesConfig) -> i64 {
+    let whole = config.pending_timeout + config.deadline + DELIVERY;
+    i64::try_from(whole.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn job_labels(plan: &Plan) -> BTreeMap<String, String> {

@@ -25,8 +25,8 @@ pub const RUN: &str = "vantage6.ai/run";
 pub const JOB: &str = "vantage6.ai/job";
 /// The id of the organization that asked.
 pub const ORGANIZATION: &str = "vantage6.ai/organization";
-/// Kubernetes's own label of a Job's pods: the Job's name.
-pub const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+/// Kubernetes's own label of a Job's pods: the Job's uid.
+pub const JOB_UID: &str = "batch.kubernetes.io/controller-uid";
 /// Annotation: the task's name as the researcher wrote it.
 pub const TASK_NAME: &str = "vantage6.ai/task-name";
 /// Annotation: the algorithm's image as the task names it.

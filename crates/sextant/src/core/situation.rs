@@ -46,6 +46,8 @@ pub enum WaitsFor {
     Pod,
     /// The algorithm's image, whose pull has failed so far.
     Image,
+    /// The algorithm's container, which could not be started so far.
+    Container,
 }
 
 /// How an algorithm ended by itself.
@@ -110,15 +112,13 @@ pub fn situation(job: Option<&JobFacts>, pod: Option<&PodFacts>) -> Situation {
 fn of_pod(pod: &PodFacts) -> Option<Situation> {
     // What the algorithm did comes first: an algorithm that has ended has an output, as long as `return` can bring it.
     if let Container::Ended(end) = &pod.algorithm {
-        return Some(if !end.started {
-            start_failed(end)
-        } else if end.reason == "ContainerStatusUnknown" {
-            // The kubelet's word for a container that it found gone: the machine or its container runtime was restarted.
-            lost("The machine lost the algorithm while it ran.", &end.message, true)
-        } else if matches!(pod.returns, Container::Ended(_)) || pod.over {
-            lost_output(pod, end)
-        } else {
-            Situation::Ended(exit(end))
+        // The kubelet says ContainerStatusUnknown of a container that it found gone.
+        let known = end.reason != "ContainerStatusUnknown";
+        let returns = !matches!(pod.returns, Container::Ended(_)) && !pod.over;
+        return Some(match (end.started, &pod.reason) {
+            (true, _) if known && returns => Situation::Ended(exit(end)),
+            (true, _) | (false, Some(_)) => lost_output(pod, end, known),
+            (false, None) => start_failed(end),
         });
     }
     if let Some((reason, message)) = &pod.reason {
@@ -151,14 +151,6 @@ fn of_pod(pod: &PodFacts) -> Option<Situation> {
 
 /// What a waiting algorithm container waits for; `None` when it is on its way.
 fn of_waiting_algorithm(pod: &PodFacts, reason: &str, message: &str) -> Option<Situation> {
-    let failed = |status, text: &str| {
-        Some(Situation::Failed(Failure {
-            status,
-            message: text.to_owned(),
-            detail: format!("{reason}: {message}"),
-            started: false,
-        }))
-    };
     match reason {
         "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "InvalidImageName" | "ErrImageNeverPull" => {
             Some(Situation::Starting(Starting {
@@ -167,9 +159,12 @@ fn of_waiting_algorithm(pod: &PodFacts, reason: &str, message: &str) -> Option<S
                 detail: format!("{reason}: {message}"),
             }))
         }
-        "CreateContainerError" | "RunContainerError" => {
-            failed(RunStatus::StartFailed, "The algorithm's container could not be started. The node's log says why.")
-        }
+        // The kubelet tries again; on a loaded machine that helps.
+        "CreateContainerError" | "RunContainerError" => Some(Situation::Starting(Starting {
+            since: pod.created,
+            waits_for: WaitsFor::Container,
+            detail: format!("{reason}: {message}"),
+        })),
         _ => None,
     }
 }
@@ -218,12 +213,14 @@ pub fn no_image(image: &str, detail: &str) -> Failure {
 }
 
 fn start_failed(end: &End) -> Situation {
+    // What is wrong with the command is the image's business; other words of the runtime may tell paths of the machine.
+    let command = end.message.find("exec: \"").map(|start| &end.message[start..]);
     Situation::Failed(Failure {
         status: RunStatus::StartFailed,
-        message: format!(
-            "The algorithm's container could not be started: {}",
-            or(&end.message, "its command could not be run.")
-        ),
+        message: match command {
+            Some(command) => format!("The algorithm's container could not be started: {}", command.trim()),
+            None => "The algorithm's container could not be started. The node's log says why.".into(),
+        },
         detail: format!("{} ({}): {}", end.reason, end.code, end.message),
         started: false,
     })
@@ -239,15 +236,26 @@ fn exit(end: &End) -> Exit {
     Exit { code: end.code, note }
 }
 
-/// The algorithm ended, but `return` is gone before the server had the output.
-fn lost_output(pod: &PodFacts, end: &End) -> Situation {
-    let note = exit(end).note.map(|note| format!(" {note}")).unwrap_or_default();
-    let detail = match (&pod.returns, &pod.reason) {
-        (Container::Ended(end), _) => format!("return exited with {}: {}", end.code, end.message),
-        (_, Some((reason, message))) => format!("{reason}: {message}"),
-        _ => "the pod is over".into(),
+/// The algorithm ended, but its output can't be had any more.
+fn lost_output(pod: &PodFacts, end: &End, known: bool) -> Situation {
+    let note = exit(end).note.filter(|_| known).map(|note| format!(" {note}")).unwrap_or_default();
+    let (text, detail) = match (&pod.reason, &pod.returns) {
+        (Some((reason, message)), _) => (
+            format!(
+                "The run's pod was stopped by the cluster ({reason}) before its output could be brought to the node."
+            ),
+            format!("{reason}: {message}"),
+        ),
+        (None, _) if !known => ("The machine lost the algorithm while it ran.".to_owned(), end.message.clone()),
+        (None, returns) => (
+            "The run's pod was stopped before its output could be brought to the node.".to_owned(),
+            match returns {
+                Container::Ended(end) => format!("return exited with {}: {}", end.code, end.message),
+                _ => "the pod is over".into(),
+            },
+        ),
     };
-    lost(&format!("The run's pod was stopped before its output could be brought to the node.{note}"), &detail, true)
+    lost(&format!("{text}{note}"), &detail, true)
 }
 
 fn lost(message: &str, detail: &str, started: bool) -> Situation {
@@ -312,7 +320,7 @@ mod tests {
     fn pod() -> PodFacts {
         PodFacts {
             name: "p".into(),
-            job: "j".into(),
+            job_uid: "u".into(),
             created: None,
             deleting: false,
             over: false,
@@ -363,7 +371,7 @@ mod tests {
             (PodFacts { algorithm: waits("ImagePullBackOff"), ..pod() }, "image", "because"),
             (PodFacts { algorithm: waits("InvalidImageName"), ..pod() }, "image", "InvalidImageName"),
             (PodFacts { algorithm: waits("ErrImageNeverPull"), ..pod() }, "image", "ErrImageNeverPull"),
-            (PodFacts { algorithm: waits("CreateContainerError"), ..pod() }, "start failed", "could not be started"),
+            (PodFacts { algorithm: waits("CreateContainerError"), ..pod() }, "starting", "because"),
             (PodFacts { algorithm: waits("ContainerCreating"), ..pod() }, "starting", "ContainerCreating"),
             (PodFacts { algorithm: RUNNING, returns: RUNNING, ..pod() }, "running", ""),
             (PodFacts { algorithm: ended(0, "Completed", ""), returns: RUNNING, ..pod() }, "ended", ""),
@@ -372,7 +380,7 @@ mod tests {
             (PodFacts { algorithm: ended(137, "OOMKilled", ""), returns: RUNNING, ..pod() }, "ended", "more memory"),
             (PodFacts { algorithm: ended(0, "Completed", ""), returns: waits("ErrImagePull"), ..pod() }, "ended", ""),
             (
-                PodFacts { algorithm: ended(128, "StartError", "exec: no such file"), ..pod() },
+                PodFacts { algorithm: ended(128, "StartError", "mount /x: exec: \"a\": no such file"), ..pod() },
                 "start failed",
                 "no such file",
             ),
@@ -390,6 +398,20 @@ mod tests {
                 PodFacts { algorithm: ended(137, "ContainerStatusUnknown", "x"), returns: RUNNING, ..pod() },
                 "crashed",
                 "lost the algorithm",
+            ),
+            (
+                PodFacts { algorithm: ended(128, "StartError", "mount /secret/path"), ..pod() },
+                "start failed",
+                "node's log says why",
+            ),
+            (
+                PodFacts {
+                    algorithm: ended(137, "ContainerStatusUnknown", "x"),
+                    reason: Some(("Evicted".into(), "disk".into())),
+                    ..pod()
+                },
+                "crashed",
+                "(Evicted)",
             ),
             (PodFacts { algorithm: RUNNING, deleting: true, ..pod() }, "crashed", "deleted"),
             (PodFacts { deleting: true, ..pod() }, "crashed", "deleted"),

@@ -20,6 +20,8 @@ use crate::core::policy::{Initiator, admit, needs_organization_name};
 use crate::core::situation::{Failure, Situation, Starting, WaitsFor};
 use crate::runtime::LaunchError;
 
+/// How often the cluster is asked why a run does not start.
+const COMPLAINTS: Duration = Duration::from_secs(15);
 /// After so long it is worth a warning that an output does not come.
 const OUTPUT_IS_LATE: Duration = Duration::from_secs(120);
 
@@ -50,7 +52,9 @@ struct Drive {
     /// Whether this process has seen all of the run's things made.
     launched_whole: bool,
     /// What the log was last told that it waits for.
-    waits_for: Option<String>,
+    told: Option<String>,
+    /// The cluster's last complaint.
+    complaint: Option<String>,
 }
 
 /// Drives a run to its end. `slot` is its place among the runs under way, if it is under way already.
@@ -83,11 +87,15 @@ pub async fn drive(
         slot,
         failures: 0,
         launched_whole: false,
-        waits_for: None,
+        told: None,
+        complaint: None,
         context: context.clone(),
         run,
     };
     drive.run_its_course().await;
+    // Nobody looks at the run any more.
+    drop(drive);
+    context.runtime.forget(id);
     context.supplies.remove(id);
 }
 
@@ -117,7 +125,7 @@ impl Drive {
                 Step::Tell(status) => self.tell(status).await,
                 Step::Wait { until } => {
                     self.say_what_it_waits_for(&situation);
-                    self.wait(until.map(|until| until.duration_since(now))).await;
+                    self.wait(&situation, until.map(|until| until.duration_since(now))).await;
                 }
                 Step::Collect(exit) => self.collect(&exit).await,
                 Step::Report(failure) => {
@@ -154,6 +162,12 @@ impl Drive {
                 Err(error) => return self.refused(&error).await,
             }
             info!(run = %self.run.id, task = %self.run.task.id, image = %self.run.task.image, "starting");
+        } else {
+            // Claimed before, maybe long ago, and nothing of it is here: the server has the last word.
+            self.look().await;
+            if self.server.finished {
+                return;
+            }
         }
         self.start().await;
     }
@@ -191,6 +205,10 @@ impl Drive {
         };
         let initiator = Initiator { user: task.init_user, organization: Some(task.init_org), organization_name };
         let input = || match &self.bad_input {
+            _ if self.run.blob_storage_used == Some(true) => Err(failure(
+                RunStatus::Failed,
+                &"This server keeps inputs in a blob store, which this node does not support.",
+            )),
             Some(error) => Err(failure(RunStatus::Failed, &format!("The task's input can't be read: {error}."))),
             None => Ok(()),
         };
@@ -303,28 +321,48 @@ impl Drive {
     /// A run that does not start is worth a line in the log, once for each reason.
     fn say_what_it_waits_for(&mut self, situation: &Situation) {
         if let Situation::Starting(Starting { detail, waits_for, .. }) = situation
-            && self.waits_for.as_ref() != Some(detail)
+            && self.told.as_ref() != Some(detail)
         {
             match waits_for {
                 WaitsFor::Image => warn!(run = %self.run.id, "waits for its image: {detail}"),
-                WaitsFor::Pod => info!(run = %self.run.id, "waits: {detail}"),
+                WaitsFor::Pod | WaitsFor::Container => info!(run = %self.run.id, "waits: {detail}"),
             }
-            self.waits_for = Some(detail.clone());
+            self.told = Some(detail.clone());
         }
     }
 
-    /// Waits for a change, or for a time.
-    async fn wait(&mut self, time: Option<jiff::SignedDuration>) {
-        let change = async {
-            tokio::select! {
-                _ = self.situation.changed() => {}
-                _ = self.signal.changed() => {}
-            }
+    /// Waits for a change, or for a time. A run that does not start is looked after: the cluster's complaints about it stand
+    /// where nobody watches.
+    async fn wait(&mut self, situation: &Situation, time: Option<jiff::SignedDuration>) {
+        // An hour at most: the machine's clock may be set meanwhile.
+        let longest = if matches!(situation, Situation::Starting(_)) { COMPLAINTS } else { Duration::from_secs(3600) };
+        let time = time.and_then(|time| Duration::try_from(time).ok()).map_or(longest, |time| time.min(longest));
+        let changed = {
+            let change = async {
+                tokio::select! {
+                    _ = self.situation.changed() => {}
+                    _ = self.signal.changed() => {}
+                }
+            };
+            timeout(time, change).await.is_ok()
         };
-        match time.and_then(|time| Duration::try_from(time).ok()) {
-            // An hour at most: the machine's clock may be set meanwhile.
-            Some(time) => drop(timeout(time.min(Duration::from_secs(3600)), change).await),
-            None => change.await,
+        if !changed
+            && matches!(situation, Situation::Starting(_))
+            && let Some(complaint) = self.context.runtime.explain(self.run.id).await
+            && self.complaint.as_ref() != Some(&complaint)
+        {
+            if complaint.contains("violates PodSecurity") {
+                let failure = Failure {
+                    status: RunStatus::StartFailed,
+                    message: "The cluster's rules do not allow the run's pod. The node's log says why.".into(),
+                    detail: complaint,
+                    started: false,
+                };
+                let reported = report::without_output(&self.context, &self.run, &failure).await;
+                return self.reported(reported).await;
+            }
+            warn!(run = %self.run.id, "does not start: {complaint}");
+            self.complaint = Some(complaint);
         }
     }
 

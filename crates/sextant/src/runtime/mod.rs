@@ -33,6 +33,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// The end of the algorithm's log.
     async fn log(&self, run: RunId) -> Result<String, RuntimeError>;
 
+    /// What the runtime itself says of why a run does not start, for the operator; `None` when it says nothing.
+    async fn explain(&self, run: RunId) -> Option<String>;
+
+    /// Nobody looks at a run any more.
+    fn forget(&self, run: RunId);
+
     /// The server has the report: stops what still runs, and marks what is left as done, so that it goes away
     /// in its time.
     async fn release(&self, run: RunId, status: &RunStatus) -> Result<(), RuntimeError>;

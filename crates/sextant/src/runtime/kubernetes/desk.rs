@@ -1,8 +1,7 @@
 //! Answers pods: brings supplies to `receive`, and `return`'s output to whoever collects it.
 
-use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -26,18 +25,12 @@ pub struct PodDesk {
     table: Arc<Table>,
     /// Where inputs and tokens come from.
     supplier: Arc<dyn Supplier>,
-    /// Inputs that turned out to be wrong in their middle.
-    refusals: Arc<Mutex<HashMap<RunId, String>>>,
 }
 
 impl PodDesk {
     /// A desk for these runs.
     pub fn new(table: Arc<Table>, supplier: Arc<dyn Supplier>) -> Self {
-        Self { table, supplier, refusals: Arc::default() }
-    }
-
-    fn refusals(&self) -> MutexGuard<'_, HashMap<RunId, String>> {
-        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+        Self { table, supplier }
     }
 
     fn answer<T>(run: RunId, what: &str, result: Result<T, SupplyError>) -> Result<T, Answer> {
@@ -65,17 +58,17 @@ impl Desk for PodDesk {
         let mut pieces = Self::answer(run, "input", self.supplier.input(run).await)?;
         // An input that is wrong from its beginning is refused with a reason; one that turns out wrong later breaks
         // the connection, and is refused with its reason when it is asked for again.
-        if let Some(refusal) = self.refusals().get(&run) {
-            return Err(Answer::Refused(refusal.clone()));
+        if let Some(refusal) = self.table.refusal(run) {
+            return Err(Answer::Refused(refusal));
         }
         let first = match pieces.next().await {
             Some(first) => Some(Self::answer(run, "input", first)?),
             None => None,
         };
-        let refusals = self.refusals.clone();
+        let table = self.table.clone();
         let rest = pieces.map_err(move |error| {
             if let SupplyError::Refused(text) = &error {
-                refusals.lock().unwrap_or_else(PoisonError::into_inner).insert(run, text.clone());
+                table.refuse(run, text.clone());
             }
             io::Error::other(error)
         });
@@ -91,10 +84,13 @@ impl Desk for PodDesk {
         if self.reported(run) {
             return Order::Go;
         }
-        match timeout(HOLD, orders.wait_for(|order| *order != Order::Wait)).await {
+        let order = match timeout(HOLD, orders.wait_for(|order| *order != Order::Wait)).await {
             Ok(Ok(order)) => *order,
             Ok(Err(_)) | Err(_) => Order::Wait,
-        }
+        };
+        drop(orders);
+        self.table.forget(run);
+        order
     }
 
     async fn deliver(&self, run: RunId, upload: Upload) -> Result<(), Answer> {

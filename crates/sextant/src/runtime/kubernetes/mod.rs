@@ -3,6 +3,7 @@
 mod address;
 mod cluster;
 mod desk;
+mod events;
 mod logs;
 mod permissions;
 mod probe;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
@@ -63,6 +64,7 @@ pub struct Kubernetes {
     jobs: Api<Job>,
     pods: Api<Pod>,
     secrets: Api<Secret>,
+    events: Api<Event>,
     secret: Arc<NodeSecret>,
     data_port: DataPortForPods,
     pull_secrets: Vec<String>,
@@ -146,6 +148,7 @@ impl Kubernetes {
             jobs,
             pods,
             secrets,
+            events: Api::namespaced(client, namespace),
             secret,
             data_port,
             pull_secrets,
@@ -235,6 +238,16 @@ impl Runtime for Kubernetes {
         logs::of_algorithm(&self.pods, &pod.name).await
     }
 
+    async fn explain(&self, run: RunId) -> Option<String> {
+        let job = self.table.job_of(run)?;
+        let pod = self.table.pod_of(run).map(|pod| pod.name);
+        events::complaints(&self.events, &job.name, pod.as_deref()).await
+    }
+
+    fn forget(&self, run: RunId) {
+        self.table.forget(run);
+    }
+
     async fn release(&self, run: RunId, status: &RunStatus) -> Result<(), RuntimeError> {
         let Some(job) = self.table.job_of(run) else { return Ok(()) };
         // What ends by itself keeps its pod, to be looked at. Everything else is ended by the Job's controller.
@@ -253,7 +266,8 @@ impl Runtime for Kubernetes {
         match bounded(self.jobs.patch(&job.name, &PatchParams::default(), &Patch::Merge(patch))).await {
             Ok(_) => {}
             // Gone, or another Job of that name: nothing is left to be marked.
-            Err(error) if matches!(code(&error), Some(404 | 409)) => {}
+            Err(error) if code(&error) == Some(404) => {}
+            Err(error) if code(&error) == Some(409) && words(&error).to_lowercase().contains("uid") => {}
             Err(error) => return Err(RuntimeError(words(&error))),
         }
         self.table.dismiss(run);

@@ -11,10 +11,11 @@ use super::StartError;
 use super::cluster::{bounded, code, words};
 
 /// Group, resource and the verbs that Sextant uses on it: all that `deploy/` grants, and all that it needs.
-pub const NEEDED: [(&str, &str, &[&str]); 4] = [
+pub const NEEDED: [(&str, &str, &[&str]); 5] = [
     ("batch", "jobs", &["create", "get", "list", "watch", "patch"]),
     ("", "pods", &["list", "watch"]),
     ("", "pods/log", &["get"]),
+    ("", "events", &["list"]),
     ("", "secrets", &["create", "get"]),
 ];
 

@@ -26,6 +26,8 @@ struct Entry {
     situation: watch::Sender<Situation>,
     order: watch::Sender<Order>,
     collector: Option<oneshot::Sender<Output>>,
+    /// Why the input is refused, where that turned out in its middle.
+    refusal: Option<String>,
 }
 
 impl Default for Entry {
@@ -37,6 +39,7 @@ impl Default for Entry {
             situation: watch::Sender::new(Situation::Absent),
             order: watch::Sender::new(Order::Wait),
             collector: None,
+            refusal: None,
         }
     }
 }
@@ -44,7 +47,7 @@ impl Default for Entry {
 impl Entry {
     /// Takes over a Job; a pod and an order that belong to another one don't go with it.
     fn replace(&mut self, job: JobFacts) {
-        if self.pod.as_ref().is_some_and(|pod| pod.job != job.name) {
+        if self.pod.as_ref().is_some_and(|pod| pod.job_uid != job.uid) {
             self.pod = None;
         }
         if self.job.as_ref().is_some_and(|old| old.uid != job.uid) {
@@ -106,7 +109,7 @@ impl Table {
     pub fn pod(&self, run: RunId, facts: PodFacts) {
         let mut runs = self.lock();
         let entry = runs.entry(run).or_default();
-        if entry.job.as_ref().is_none_or(|job| job.name == facts.job) {
+        if entry.job.as_ref().is_none_or(|job| job.uid == facts.job_uid) {
             entry.pod = Some(facts);
             entry.refresh();
         }
@@ -205,6 +208,21 @@ impl Table {
         }
     }
 
+    /// An input turned out to be wrong in its middle.
+    pub fn refuse(&self, run: RunId, why: String) {
+        self.lock().entry(run).or_default().refusal = Some(why);
+    }
+
+    /// Why the input is refused, if it is.
+    pub fn refusal(&self, run: RunId) -> Option<String> {
+        self.lock().get(&run)?.refusal.clone()
+    }
+
+    /// Whoever looked at a run does not look any more.
+    pub fn forget(&self, run: RunId) {
+        self.change(run, |_| {});
+    }
+
     /// The run's Job.
     pub fn job_of(&self, run: RunId) -> Option<JobFacts> {
         self.lock().get(&run)?.job.clone()
@@ -247,7 +265,7 @@ mod tests {
     fn pod(algorithm: Container) -> PodFacts {
         PodFacts {
             name: "p".into(),
-            job: "j".into(),
+            job_uid: "u".into(),
             created: None,
             deleting: false,
             over: false,
@@ -308,9 +326,21 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_of_a_deleted_job_is_not_taken_for_the_next_ones() {
+        let table = Table::default();
+        let observer = table.observe(RunId(1));
+        table.job(job("u"));
+        table.pod(RunId(1), pod(Container::Running { since: None }));
+        table.job_gone(RunId(1), "u");
+        table.launched(job("v"));
+        table.pod(RunId(1), PodFacts { deleting: true, ..pod(Container::Running { since: None }) });
+        assert!(matches!(*observer.borrow(), Situation::Starting(_)), "{:?}", *observer.borrow());
+    }
+
+    #[test]
     fn a_namesakes_job_and_pod_are_kept_apart() {
         let at = |second| jiff::Timestamp::from_second(second).ok();
-        let (old, new) = (JobFacts { reported: true, created: at(1), ..job("old") }, "new");
+        let (old, new) = (JobFacts { reported: true, created: at(1), ..job("u") }, "new");
         let new = JobFacts { name: new.into(), created: at(2), ..job(new) };
         let table = Table::default();
         let observer = table.observe(RunId(1));

@@ -175,6 +175,17 @@ impl Runtime for Local {
         folder.read_log().map_err(|error| RuntimeError(error.to_string()))
     }
 
+    async fn explain(&self, _run: RunId) -> Option<String> {
+        None
+    }
+
+    fn forget(&self, run: RunId) {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        if runs.get(&run).is_some_and(|known| known.receiver_count() == 0 && *known.borrow() == Situation::Absent) {
+            runs.remove(&run);
+        }
+    }
+
     async fn release(&self, run: RunId, _status: &RunStatus) -> Result<(), RuntimeError> {
         if let Some(folder) = Folder::of(&self.root, run) {
             process::stop(&folder).await;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ pub fn start(folder: &Folder, algorithm: &LocalAlgorithm, environment: &BTreeMap
         .stderr(log)
         .process_group(0);
     let mut child = command.spawn()?;
-    let written = write_pid(folder, child.id());
+    let written = write_pid(folder.path(), child.id());
     if written.is_err() {
         child.kill()?;
     }
@@ -47,11 +48,12 @@ pub fn start(folder: &Folder, algorithm: &LocalAlgorithm, environment: &BTreeMap
     written
 }
 
-fn write_pid(folder: &Folder, pid: u32) -> io::Result<()> {
+/// Writes down which process the supervisor is. Both sides do: the node must know at once, and may be killed before it does.
+pub fn write_pid(folder: &Path, pid: u32) -> io::Result<()> {
     let identity = format!("{pid} {}", started(pid).unwrap_or_default());
-    let new = folder.pid().with_extension("new");
+    let new = folder.join(format!("pid.{}", std::process::id()));
     fs::write(&new, identity)?;
-    fs::rename(new, folder.pid())
+    fs::rename(new, folder.join("pid"))
 }
 
 /// Whether the process that a `pid` file names still is that process.

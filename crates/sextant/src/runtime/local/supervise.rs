@@ -6,9 +6,15 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use super::process;
+
 /// Runs a command to its end.
 pub fn run(folder: &Path, command: &[String]) -> ExitCode {
     let Some((program, arguments)) = command.split_first() else { return ExitCode::FAILURE };
+    if let Err(error) = process::write_pid(folder, std::process::id()) {
+        eprintln!("sextant supervise: {} can't be written to: {error}", folder.display());
+        return ExitCode::FAILURE;
+    }
     let told = match Command::new(program).args(arguments).status() {
         Ok(status) => match (status.code(), status.signal()) {
             (Some(code), _) => format!("code {code}"),
