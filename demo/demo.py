@@ -144,4 +144,5 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1])
     except KeyboardInterrupt:
-        sys.exit("\ninterrupted; everything that ran is ended")
+        print("\ninterrupted; everything that ran is ended", file=sys.stderr)
+        sys.exit(130)
