@@ -14,6 +14,7 @@ from harness.cluster import Cluster
 from harness.node import NodeProcess
 from harness.nodes import ODD
 from harness.researcher import Researcher
+from harness.wait import until
 
 pytestmark = pytest.mark.cluster
 
@@ -75,6 +76,8 @@ def receive_waits(scene: Scene) -> int:
     task, run = scene.ask()
     for job in scene.cluster.until_job_created():
         if job.metadata.labels.get("vantage6.ai/run") == str(run):
+            # Without it the pod's first container is not even started.
+            until("the run's Secret", lambda: scene.cluster.has_secret(job.metadata.name), every=0.01)
             scene.node.freeze()
             break
     scene.cluster.until_container(run, "receive", "running")

@@ -205,6 +205,11 @@ class Cluster:
 
         return until(f"the Job of run {run} to complete", complete, within, shows=lambda: self.describe(run))
 
+    def has_secret(self, name: str) -> bool:
+        """Whether the task namespace has a Secret of this name."""
+        names = self.core.list_namespaced_secret(self.jobs_namespace, field_selector=f"metadata.name={name}")
+        return bool(names.items)
+
     def pod_log(self, pod: str, container: str) -> str:
         """What a container has printed."""
         return self.core.read_namespaced_pod_log(pod, self.jobs_namespace, container=container)

@@ -111,7 +111,7 @@ async fn log_in(client: &Client, config: &Config) -> Result<Node, NodeError> {
                     collaboration.name,
                     client.url()
                 );
-                policies(config);
+                limits_of_this_version(config);
                 return Ok(me);
             }
             Err(error @ vantage6::Error::WrongApiKey { .. }) => return Err(NodeError::Refused(error.to_string())),
@@ -149,13 +149,8 @@ fn agree(collaboration: &Collaboration, config: &Config) -> Result<(), NodeError
     }
 }
 
-/// As the regular node does: says loudly that anything may run.
-fn policies(config: &Config) {
-    if config.policies.allowed_algorithms.is_empty() {
-        warn!(
-            "No policies on algorithms are set: every algorithm may run on this node. Set `policies.allowed_algorithms`."
-        );
-    }
+/// What this version lacks, said loudly as long as it does.
+fn limits_of_this_version(config: &Config) {
     if matches!(config.runtime, RuntimeConfig::Kubernetes(_)) {
         warn!("This version of Sextant does not wall algorithms off from the network: use it with invented data only.");
     }
