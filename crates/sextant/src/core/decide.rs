@@ -12,6 +12,7 @@
 use jiff::{SignedDuration, Timestamp};
 use vantage6::RunStatus;
 
+use super::image;
 use super::situation::{self, Failure, Limits, Situation, Starting, WaitsFor};
 
 /// How long a container may fail to start: the kubelet tries again.
@@ -101,8 +102,8 @@ fn killed(situation: &Situation) -> Failure {
 /// Whether a run has waited too long to start; if not, when it will have.
 fn too_long(starting: &Starting, limits: &Limits, image: &str, now: Timestamp) -> Result<Option<Timestamp>, Failure> {
     let limit = match starting.waits_for {
-        WaitsFor::Image if situation::image_never_comes(&starting.detail).is_some() => {
-            return Err(situation::no_image(image, &starting.detail));
+        WaitsFor::Image if image::image_never_comes(&starting.detail).is_some() => {
+            return Err(image::no_image(image, &starting.detail));
         }
         WaitsFor::Image => limits.image_pull,
         WaitsFor::Pod => limits.pending,
@@ -110,7 +111,7 @@ fn too_long(starting: &Starting, limits: &Limits, image: &str, now: Timestamp) -
     };
     match (over(starting.since, limit, now), starting.waits_for) {
         (Ok(until), _) => Ok(until),
-        (Err(()), WaitsFor::Image) => Err(situation::no_image(image, &starting.detail)),
+        (Err(()), WaitsFor::Image) => Err(image::no_image(image, &starting.detail)),
         (Err(()), WaitsFor::Container) => Err(Failure {
             status: RunStatus::StartFailed,
             message: "The algorithm's container could not be started. The node's log says why.".into(),

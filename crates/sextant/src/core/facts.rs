@@ -174,6 +174,43 @@ fn read_state(status: &ContainerStatus) -> Container {
     }
 }
 
+/// A Job and its pod as tests begin with them: made, on a machine, nothing started.
+#[cfg(test)]
+pub mod sample {
+    use super::*;
+
+    /// A Job of run 1 with the uid `u`.
+    pub fn job() -> JobFacts {
+        JobFacts {
+            name: "j".into(),
+            uid: "u".into(),
+            run: RunId(1),
+            task: TaskId(1),
+            created: None,
+            reported: false,
+            deleting: false,
+            failed: None,
+        }
+    }
+
+    /// The pod of [`job`].
+    pub fn pod() -> PodFacts {
+        PodFacts {
+            name: "p".into(),
+            job_uid: "u".into(),
+            created: None,
+            deleting: false,
+            over: false,
+            unschedulable: None,
+            scheduled: true,
+            reason: None,
+            receive: Container::Unknown,
+            algorithm: Container::Unknown,
+            returns: Container::Unknown,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

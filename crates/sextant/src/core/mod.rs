@@ -5,6 +5,7 @@ pub mod databases;
 pub mod decide;
 pub mod environment;
 pub mod facts;
+pub mod image;
 pub mod job;
 pub mod labels;
 pub mod names;

@@ -247,35 +247,14 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::facts::Container;
+    use crate::core::facts::{Container, sample};
 
     fn job(uid: &str) -> JobFacts {
-        JobFacts {
-            name: "j".into(),
-            uid: uid.into(),
-            run: RunId(1),
-            task: TaskId(1),
-            created: None,
-            reported: false,
-            deleting: false,
-            failed: None,
-        }
+        JobFacts { uid: uid.into(), ..sample::job() }
     }
 
     fn pod(algorithm: Container) -> PodFacts {
-        PodFacts {
-            name: "p".into(),
-            job_uid: "u".into(),
-            created: None,
-            deleting: false,
-            over: false,
-            unschedulable: None,
-            scheduled: true,
-            reason: None,
-            receive: Container::Unknown,
-            algorithm,
-            returns: Container::Running { since: None },
-        }
+        PodFacts { algorithm, returns: Container::Running { since: None }, ..sample::pod() }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_util::io::{ReaderStream, StreamReader};
 use vantage6::{RunId, RunStatus, TaskId};
 
-use super::process;
+use super::identity;
 use crate::core::situation::{Exit, Failure, Situation};
 use crate::core::tail::Tail;
 use crate::output;
@@ -126,7 +126,7 @@ impl Folder {
         match fs::read_to_string(self.pid()) {
             // Nothing was started: what may lie here is from a launch that was cut off, and is written anew.
             Err(_) => Situation::Absent,
-            Ok(pid) if process::is_alive(&pid) => Situation::Running { since: self.started() },
+            Ok(pid) if identity::is_alive(&pid) => Situation::Running { since: self.started() },
             // It may have written how it ended between the two looks.
             Ok(_) => self.read_exit().unwrap_or_else(|| {
                 Situation::Failed(Failure {

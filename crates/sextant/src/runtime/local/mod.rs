@@ -5,6 +5,7 @@
 //! down how it ended. Both outlive the node, so that a restarted node goes on where it was.
 
 mod folder;
+mod identity;
 mod process;
 pub mod supervise;
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, t
 use tokio::time::timeout;
 
 use super::folder::Folder;
+use super::identity;
 use crate::config::LocalAlgorithm;
 
 /// How long an algorithm has to end when it is stopped, as in a pod.
@@ -39,35 +39,13 @@ pub fn start(folder: &Folder, algorithm: &LocalAlgorithm, environment: &BTreeMap
         .stderr(log)
         .process_group(0);
     let mut child = command.spawn()?;
-    let written = write_pid(folder.path(), child.id());
+    let written = identity::write(folder.path(), child.id());
     if written.is_err() {
         child.kill()?;
     }
     // The child is waited for when it ends, so that it does not stay as a zombie.
     std::thread::Builder::new().name("supervisor".into()).stack_size(64 * 1024).spawn(move || child.wait())?;
     written
-}
-
-/// Writes down which process the supervisor is. Both sides do: the node must know at once, and may be killed before it does.
-pub fn write_pid(folder: &Path, pid: u32) -> io::Result<()> {
-    let identity = format!("{pid} {}", started(pid).unwrap_or_default());
-    let new = folder.join(format!("pid.{}", std::process::id()));
-    fs::write(&new, identity)?;
-    fs::rename(new, folder.join("pid"))
-}
-
-/// Whether the process that a `pid` file names still is that process.
-pub fn is_alive(identity: &str) -> bool {
-    identity.split_once(' ').and_then(|(pid, time)| Some(started(pid.parse().ok()?)? == time)).unwrap_or(false)
-}
-
-/// When a process was started, in the kernel's ticks: together with the pid it names a process for good.
-/// `None` when there is none, or it is a zombie.
-fn started(pid: u32) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may contain anything; the fields behind it are plain (proc(5): 3 is the state, 22 the start).
-    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
-    (!matches!(*fields.first()?, "Z" | "X")).then_some(fields.get(19)?.to_string())
 }
 
 /// Waits until the supervisor is gone.
@@ -112,6 +90,6 @@ pub async fn stop(folder: &Folder) {
 }
 
 fn pid(folder: &Folder) -> Option<Pid> {
-    let identity = fs::read_to_string(folder.pid()).ok()?;
-    is_alive(&identity).then(|| Pid::from_raw(identity.split_once(' ')?.0.parse().ok()?))?
+    let process = fs::read_to_string(folder.pid()).ok()?;
+    identity::is_alive(&process).then(|| Pid::from_raw(process.split_once(' ')?.0.parse().ok()?))?
 }

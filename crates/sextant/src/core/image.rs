@@ -1,0 +1,71 @@
+//! Images that can't be had: what the kubelet's and registries' words mean for a run.
+
+use vantage6::RunStatus;
+
+use super::situation::Failure;
+
+/// Why an image that is waited for with these words will never come, if that is sure: waiting is of use only for
+/// registries that are away or that may let this node in later.
+pub fn image_never_comes(detail: &str) -> Option<&'static str> {
+    let detail = detail.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|words| detail.contains(words));
+    if detail.starts_with("invalidimagename") {
+        Some("that is not a valid name of an image")
+    } else if detail.starts_with("errimageneverpull") {
+        Some("it is not on the node's machine, and the node does not pull images")
+    } else if says(&["no such host", "server misbehaving", "dial tcp", "i/o timeout"]) {
+        None
+    } else if says(&[
+        "not found",
+        "notfound",
+        "manifest unknown",
+        "does not exist",
+        "name unknown",
+        "repository name not known",
+    ]) {
+        Some("the registry does not have it")
+    } else {
+        None
+    }
+}
+
+/// The report for an image that could not be had.
+pub fn no_image(image: &str, detail: &str) -> Failure {
+    let denied = ["unauthorized", "forbidden", "authorization failed", "access denied", "no basic auth"]
+        .iter()
+        .any(|words| detail.to_lowercase().contains(words));
+    let why = match image_never_comes(detail) {
+        _ if denied => "the registry does not let this node have it",
+        Some(why) => why,
+        None => "it could not be pulled in time",
+    };
+    Failure {
+        status: RunStatus::NoDockerImage,
+        message: format!("The algorithm's image '{image}' can't be run: {why}."),
+        detail: detail.to_owned(),
+        started: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pulls_that_cannot_succeed_later_are_told_from_those_that_can() {
+        for (detail, final_, words) in [
+            ("ErrImagePull: manifest unknown", true, "does not have it"),
+            ("failed to resolve reference \"r/x:1\": r/x:1: not found", true, "does not have it"),
+            ("dial tcp: lookup nosuch: no such host (not found)", false, "in time"),
+            ("pull access denied: authorization failed", false, "does not let"),
+            ("unexpected status: 401 Unauthorized", false, "does not let"),
+            ("i/o timeout", false, "in time"),
+            ("InvalidImageName: couldn't parse", true, "not a valid name"),
+            ("ErrImageNeverPull: not present", true, "does not pull"),
+        ] {
+            assert_eq!(image_never_comes(detail).is_some(), final_, "{detail}");
+            let failure = no_image("x:1", detail);
+            assert!(failure.message.contains("'x:1'") && failure.message.contains(words), "{detail}: {failure:?}");
+        }
+    }
+}
