@@ -14,7 +14,7 @@ As a command:
 starts a server, prints one line of JSON once it can be used (see Provision.as_dict) and stays in the foreground until it gets SIGTERM
 or SIGINT, or until its stdin is closed, if that is a pipe. `--detach` returns instead, and `v6server.py down --dir D` ends that server.
 The server keeps everything in the directory: config.yaml, database, server.log, server.json. Started again with the same directory it is the same
-server: same address, same data, same signing key.
+server: same address, same data, same signing key, and the same line of JSON: no organizations are made again.
 """
 
 from __future__ import annotations
@@ -287,13 +287,17 @@ def up(options: argparse.Namespace) -> None:
 
     server = Server.start(options.dir, options.port, options.polling_only, json.loads(options.config), detach=options.detach)
     try:
-        if options.bare:
+        kept = server.directory / "server.json"
+        if kept.exists():
+            # The organizations, users and keys of the first start are still there, and nobody knows the keys but this file.
+            answer = json.loads(kept.read_text()) | {"url": server.host, "port": server.port, "api_path": server.api_path}
+        elif options.bare:
             answer = {"url": server.host, "port": server.port, "api_path": server.api_path}
         else:
             answer = Provision.create(server, options.organizations, options.encrypted).as_dict()
         answer["pid"] = server.pid
         answer["root"] = {"username": "root", "password": "root"}
-        (server.directory / "server.json").write_text(json.dumps(answer, indent=1))
+        kept.write_text(json.dumps(answer, indent=1))
         print(json.dumps(answer), flush=True)
     except BaseException:
         server.stop()

@@ -155,7 +155,7 @@ fn heard(registry: &Arc<Registry>, event: Incoming) {
             // The server's list is not always whole (4.5.5); what it has ended is no longer open.
             registry.all.notify_one();
         }
-        Incoming::Message(text) => info!("the server says: {text}"),
+        Incoming::Message(text) => debug!("the server says: {text}"),
         Incoming::ExpiredToken | Incoming::InvalidToken => debug!("the connection is made again with a new token"),
         Incoming::AlgorithmStatusChange(_) | Incoming::NodeOnline(_) | Incoming::NodeOffline(_) => {}
         Incoming::Unknown { name, .. } => debug!("the server sent '{name}', which means nothing to this node"),

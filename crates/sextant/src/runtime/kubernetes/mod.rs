@@ -136,8 +136,8 @@ impl Kubernetes {
         tasks.spawn(server::serve(listener, tls, secret.clone(), desk));
         let data_port = DataPortForPods { address: address.to_string(), pin };
         let probe = probe(&identity, settings, &data_port.address, &pull_secrets);
-        let (api, tried) = (jobs.clone(), data_port.address.clone());
-        tasks.spawn(async move { probe::run(api, probe, &tried).await });
+        let (api, tried, place) = (jobs.clone(), data_port.address.clone(), namespace.clone());
+        tasks.spawn(async move { probe::run(api, probe, &place, &tried).await });
         info!("The data port is open at port {port}; pods are told {}.", data_port.address);
 
         Ok(Self {

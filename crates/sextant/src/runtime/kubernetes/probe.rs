@@ -16,7 +16,7 @@ use super::cluster::{bounded, words};
 const PATIENCE: Duration = Duration::from_secs(150);
 
 /// Runs the probe's Job and says what came of it.
-pub async fn run(api: Api<Job>, job: Job, address: &str) {
+pub async fn run(api: Api<Job>, job: Job, namespace: &str, address: &str) {
     let name = match bounded(api.create(&PostParams::default(), &job)).await {
         Ok(job) => job.metadata.name.unwrap_or_default(),
         Err(error) => {
@@ -32,7 +32,7 @@ pub async fn run(api: Api<Job>, job: Job, address: &str) {
         Ok(Ok(Some(_))) | Err(_) => error!(
             "Pods do NOT reach this node at {address}: runs will wait until they do. Set `kubernetes.data_port.address` to an \
              address of this machine that pods can connect to, and see that no firewall is between. (If Sextant's own image \
-             can't be pulled, that is the reason: `kubectl describe job {name}`.)"
+             can't be pulled, that is the reason: `kubectl describe job {name} -n {namespace}`.)"
         ),
     }
 }
