@@ -58,20 +58,25 @@ def test_files_variables_and_rights(seen, world):
     assert services <= {"KUBERNETES_SERVICE_HOST"}
 
 
-def test_variables_are_encoded(seen):
-    """In the pod every value is base32 with ! for =, as the algorithm tools expect it."""
-    (algorithm,) = [each for each in seen["pod"].spec.containers if each.name == "algorithm"]
-    values = {each.name: each.value for each in algorithm.env}
-    decoded = base64.b32decode(values["INPUT_FILE"].replace("!", "=")).decode()
-    assert decoded == f"/mnt/data/task-{seen['run']:09}/input"
-    assert values["API_PATH"] in ("", None)
-    assert "=" not in "".join(value or "" for value in values.values())
+def test_variables_are_encoded_and_nothing_is_shown(seen, cluster):
+    """In the container every value is base32 with ! for =, as the algorithm tools expect it; and who may look at pods sees none."""
+    pod = seen["pod"]
+    (algorithm,) = [each for each in pod.spec.containers if each.name == "algorithm"]
+    # A database's address may hold a password: so values are in the run's Secret.
+    assert not [each.name for each in algorithm.env if each.value]
+    names = {each.value_from.secret_key_ref.name for each in algorithm.env}
+    assert len(names) == 1
+    secret = cluster.core.read_namespaced_secret(names.pop(), cluster.jobs_namespace)
+    values = {each.name: base64.b64decode(secret.data[each.value_from.secret_key_ref.key]).decode() for each in algorithm.env}
+    assert base64.b32decode(values["INPUT_FILE"].replace("!", "=")).decode() == f"/mnt/data/task-{seen['run']:09}/input"
+    assert values["API_PATH"] == ""
+    assert "=" not in "".join(values.values())
 
-    # And what is secret is not in the Kubernetes API: neither the input nor the token for the server.
-    spec = json.dumps(seen["pod"].to_dict(), default=str)
-    assert "whoami" not in spec
-    assert "eyJ" not in spec
-    assert seen["pod"].spec.automount_service_account_token is False
+    # Neither the input nor the token for the server is anywhere in the Kubernetes API.
+    everything = json.dumps([pod.to_dict(), *secret.data.values()], default=str)
+    assert "whoami" not in everything
+    assert "eyJ" not in everything
+    assert pod.spec.automount_service_account_token is False
 
 
 def test_runs_of_a_job_share_a_folder(kubernetes_node, researcher, world, cluster):
