@@ -1,6 +1,7 @@
-"""Measures the regular vantage6 node with Docker: regular.py VNODE-LOCAL IMAGE-ARCHIVE (started by `regular`, in namespaces of its own)."""
+"""Measures the regular vantage6 node with Docker: regular.py PYTHON IMAGE-ARCHIVE (started by `regular`, in namespaces of its own)."""
 
 import contextlib
+import functools
 import os
 import shutil
 import subprocess
@@ -19,6 +20,33 @@ from harness import nodes  # noqa: E402
 from harness.wait import until  # noqa: E402
 from harness.world import World  # noqa: E402
 from v6server import Provision, Server  # noqa: E402
+
+
+# Its command `vnode-local`, but for three things: 4.5.5 misses a setting outside of its own container, it takes any container for that
+# one, and the images for a VPN, which is not used, can't be pulled from here.
+LAUNCH = """
+import vantage6.common.docker.addons
+vantage6.common.docker.addons.running_in_docker = lambda: False
+from vantage6.cli.context.node import NodeContext
+NodeContext.running_in_docker = False
+from vantage6.node.docker.vpn_manager import VPNManager
+VPNManager._update_images = lambda self: None
+from vantage6.node.cli.node import cli_node
+cli_node(prog_name="vnode-local")
+"""
+
+
+def make_helper(address: str, python: str) -> None:
+    """For each run the node starts a helper that sleeps, from an image of Alpine that can't be pulled here: one of the sleeping kind of
+    v6-odd takes its name."""
+    ask = "from vantage6.node.globals import ALPINE_IMAGE; print(ALPINE_IMAGE)"
+    name = subprocess.run([python, "-c", ask], check=True, capture_output=True, text=True).stdout.strip()
+    run = functools.partial(subprocess.run, check=True, capture_output=True)
+    container = run(["docker", "--host", address, "create", nodes.ODD], text=True).stdout.strip()
+    content = run(["docker", "--host", address, "export", container]).stdout
+    entrypoint = 'ENTRYPOINT ["/odd", "sleep", "seconds=600"]'
+    run(["docker", "--host", address, "import", "--change", entrypoint, "-", name], input=content)
+    docker(address, "rm", container)
 
 
 def dockerd(directory: Path, ends: contextlib.ExitStack) -> str:
@@ -53,6 +81,7 @@ class Regular:
     def __init__(self, command: str, world: World, directory: Path, address: str):
         config = nodes.regular(world, 0, directory) | {
             "task_dir": str(directory / "tasks"),
+            "databases": [],
             "encryption": {"enabled": False, "private_key": ""},
             "logging": {
                 "level": "INFO",
@@ -68,7 +97,7 @@ class Regular:
         file = directory / "regular.yaml"
         file.write_text(yaml.safe_dump(config))
         self.log = directory / "regular.log"
-        self.command = [command, "start", "--user", "--config", str(file)]
+        self.command = [command, "-c", LAUNCH, "start", "--user", "--config", str(file)]
         self.environment = os.environ | {"DOCKER_HOST": address, "HOME": str(directory)}
 
     def start(self) -> None:
@@ -97,6 +126,7 @@ def main(command: str, archive: str) -> None:
         ends.callback(shutil.rmtree, directory, ignore_errors=True)
         address = dockerd(directory, ends)
         docker(address, "load", "--input", archive)
+        make_helper(address, command)
         server = ends.enter_context(Server.start(directory / "server"))
         world = World(server, Provision.create(server, organizations=1))
         node = Regular(command, world, directory, address)
