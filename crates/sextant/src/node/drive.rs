@@ -70,7 +70,7 @@ pub async fn drive(
         Some(Err(error)) => (None, Some(error.to_string())),
         None => (None, None),
     };
-    context.supplies.add(id, Supply { task: run.task.id, image: run.task.image.clone(), input });
+    context.supplies.add(id, Supply { task: run.task.id, image: run.task.image.clone(), input, token: None });
     let situation = context.runtime.observe(id);
     let mut drive = Drive {
         situation,
@@ -155,26 +155,37 @@ impl Drive {
         if !self.take_slot().await {
             return;
         }
-        if self.run.started_at.is_none() {
-            let now = vantage6::now();
-            match self.context.client.start_run(self.run.id, now).await {
-                Ok(()) => self.run.started_at = Some(now),
-                Err(error) => return self.refused(&error).await,
-            }
-            info!(run = %self.run.id, task = %self.run.task.id, image = %self.run.task.image, "starting");
-        } else {
+        if self.run.started_at.is_some() {
             // Claimed before, maybe long ago, and nothing of it is here: the server has the last word.
             self.look().await;
             if self.server.finished {
                 return;
             }
         }
+        info!(run = %self.run.id, task = %self.run.task.id, image = %self.run.task.image, "starting");
         self.start().await;
     }
 
-    /// Has the runtime make the run's things.
+    /// Claims the run at the server and has the runtime make its things, at the same time: making them is harmless, and a
+    /// run that the server does not give away is released at once.
     async fn start(&mut self) {
-        match self.context.runtime.launch(&self.assignment).await {
+        let context = self.context.clone();
+        let (claimed, launched, ()) = tokio::join!(
+            async {
+                let now = vantage6::now();
+                match self.run.started_at {
+                    Some(_) => Ok(None),
+                    None => context.client.start_run(self.run.id, now).await.map(|()| Some(now)),
+                }
+            },
+            context.runtime.launch(&self.assignment),
+            context.supplies.fetch_token(self.run.id),
+        );
+        match claimed {
+            Ok(now) => self.run.started_at = self.run.started_at.or(now),
+            Err(error) => return self.refused(&error).await,
+        }
+        match launched {
             Ok(()) => {
                 self.server.launched = true;
                 self.launched_whole = true;

@@ -26,6 +26,8 @@ pub struct Supply {
     pub image: String,
     /// The decoded input, where it was small enough to come along with the run.
     pub input: Option<Bytes>,
+    /// The token, where it was fetched before it was asked for.
+    pub token: Option<SecretString>,
 }
 
 impl Supplies {
@@ -37,6 +39,18 @@ impl Supplies {
     /// A run is driven from now on.
     pub fn add(&self, run: RunId, supply: Supply) {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(run, supply);
+    }
+
+    /// Fetches a run's token while its pod is being made, so that the pod does not wait for the server. What does not work
+    /// now is done, or refused, when the pod asks.
+    pub async fn fetch_token(&self, run: RunId) {
+        let Ok(supply) = self.of(run) else { return };
+        if let Ok(token) = self.client.container_token(supply.task, &supply.image).await {
+            let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(supply) = runs.get_mut(&run) {
+                supply.token = Some(token);
+            }
+        }
     }
 
     /// A run is over.
@@ -64,6 +78,9 @@ impl Supplier for Supplies {
 
     async fn token(&self, run: RunId) -> Result<SecretString, SupplyError> {
         let supply = self.of(run)?;
+        if let Some(token) = supply.token {
+            return Ok(token);
+        }
         self.client.container_token(supply.task, &supply.image).await.map_err(of_server)
     }
 }
