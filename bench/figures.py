@@ -1,4 +1,4 @@
-"""Figures from repeated measurements: medians with the smallest and the largest, and ratios of pairs taken in turn."""
+"""Figures from repeated measurements: medians and means with the smallest and the largest, and ratios of what was measured in turns."""
 
 import statistics
 from dataclasses import dataclass, field
@@ -16,9 +16,13 @@ class Series:
     def median(self) -> float:
         return statistics.median(self.values)
 
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
     def __str__(self) -> str:
         spread = f"{min(self.values):.2f} – {max(self.values):.2f}"
-        return f"{self.name:56} {self.median:8.2f} {self.unit:3} ({spread}, n={len(self.values)})"
+        return f"{self.name:56} {self.median:8.2f} {self.unit:3} ({spread}, mean {self.mean:.2f}, n={len(self.values)})"
 
 
 def verdict(what: str, value: float, goal: float, unit: str = "") -> str:
@@ -27,5 +31,5 @@ def verdict(what: str, value: float, goal: float, unit: str = "") -> str:
 
 
 def ratio(ours: Series, theirs: Series) -> float:
-    """The median of the ratios of neighbours: what slows the machine for a while slows both halves of a pair."""
-    return statistics.median(a / b for a, b in zip(ours.values, theirs.values, strict=True))
+    """The ratio of the means."""
+    return ours.mean / theirs.mean

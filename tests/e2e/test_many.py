@@ -11,7 +11,7 @@ pytestmark = pytest.mark.cluster
 def test_ten_runs_at_once(kubernetes_node, researcher, world, cluster):
     """Ten tasks for one node: at some moment all ten algorithms run, and all ten complete."""
     node = kubernetes_node().start_online()
-    tasks = [researcher.ask(ODD, "sleep", [world.organization()], seconds=10) for _ in range(10)]
+    tasks = [researcher.ask(ODD, "sleep", [world.organization()], seconds=15) for _ in range(10)]
 
     def running() -> int:
         return sum(
