@@ -71,7 +71,9 @@ def start_to_online(bench: Bench, times: int) -> Series:
     for _ in range(times):
         began = time.monotonic()
         bench.node.start()
-        until("the node to be online", lambda: "online" in bench.node.log(), within=30, every=0.002, shows=bench.node.log)
+        until(
+            "the node to be online", lambda: "online" in bench.node.log(), within=30, every=0.002, shows=bench.node.log
+        )
         series.values.append(time.monotonic() - began)
         bench.node.terminate()
         bench.world.researcher.until_node(bench.world.node(), "offline")

@@ -54,7 +54,17 @@ def dockerd(directory: Path, ends: contextlib.ExitStack) -> str:
     address = f"unix://{directory}/docker.sock"
     log = ends.enter_context((directory / "dockerd.log").open("wb"))
     process = subprocess.Popen(
-        ["dockerd", "--host", address, "--data-root", directory / "data", "--exec-root", directory / "exec", "--pidfile", directory / "pid"],
+        [
+            "dockerd",
+            "--host",
+            address,
+            "--data-root",
+            directory / "data",
+            "--exec-root",
+            directory / "exec",
+            "--pidfile",
+            directory / "pid",
+        ],
         stdout=log,
         stderr=log,
     )
@@ -72,7 +82,9 @@ def dockerd(directory: Path, ends: contextlib.ExitStack) -> str:
 
 def docker(address: str, *arguments: str, check: bool = True) -> int:
     """Runs the Docker client."""
-    return subprocess.run(["docker", "--host", address, *arguments], check=check, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+    return subprocess.run(
+        ["docker", "--host", address, *arguments], check=check, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ).returncode
 
 
 class Regular:
@@ -103,7 +115,9 @@ class Regular:
     def start(self) -> None:
         """Starts it."""
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.environment)
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.environment
+            )
 
     def stop(self) -> None:
         """Ends it, hard if it must be."""
@@ -151,7 +165,13 @@ def main(command: str, archive: str) -> None:
             for _ in range(times):
                 began = time.monotonic()
                 tasks = [world.researcher.ask(nodes.ODD, "exit", [world.organization()], code=0) for _ in range(number)]
-                until("the tasks to finish", lambda: ended.all(tasks), within=180, every=0.01, shows=lambda: node.log.read_text()[-3000:])
+                until(
+                    "the tasks to finish",
+                    lambda: ended.all(tasks),
+                    within=180,
+                    every=0.01,
+                    shows=lambda: node.log.read_text()[-3000:],
+                )
                 series.values.append(time.monotonic() - began)
             statuses = {world.researcher.run(task)["status"] for task in tasks}
             assert statuses == {"completed"}, f"{statuses}: {node.log.read_text()[-3000:]}"

@@ -57,7 +57,10 @@ def main(runtime: str) -> None:
             cluster.set_up()
             show.done(f"namespace {cluster.jobs_namespace}")
 
-        show.step("Three Sextant nodes", "algorithms run as Jobs" if cluster else "algorithms run as processes: a first try, no isolation")
+        show.step(
+            "Three Sextant nodes",
+            "algorithms run as Jobs" if cluster else "algorithms run as processes: a first try, no isolation",
+        )
         for number, name in enumerate(ORGANIZATIONS):
             place = directory / name
             place.mkdir()
@@ -66,7 +69,9 @@ def main(runtime: str) -> None:
             ends.callback(node.stop)
             began = time.monotonic()
             node.start_online()
-            show.line(f"{name:16} online after {time.monotonic() - began:.2f} s, {node.resident_bytes() / 1e6:.0f} MB of memory")
+            show.line(
+                f"{name:16} online after {time.monotonic() - began:.2f} s, {node.resident_bytes() / 1e6:.0f} MB of memory"
+            )
         show.done("the server sees them")
 
         if cluster:
@@ -91,7 +96,10 @@ def main(runtime: str) -> None:
         if cluster:
             for run in world.researcher.runs(task):
                 cluster.until_job_complete(run["id"])
-            show.step("What is left on the cluster", "kubectl get jobs -L vantage6.ai/task,vantage6.ai/run,vantage6.ai/organization")
+            show.step(
+                "What is left on the cluster",
+                "kubectl get jobs -L vantage6.ai/task,vantage6.ai/run,vantage6.ai/organization",
+            )
             job_table(show, cluster)
 
         compare(show, parts, [average.partial(file, COLUMN) for file in files])
@@ -122,7 +130,9 @@ def job_table(show: Show, cluster: Cluster) -> None:
     for job in cluster.jobs():
         if labels[0] in job.metadata.labels:
             status = "Complete" if job.status.succeeded else "Running"
-            show.line(f"{job.metadata.name:28} {status:10} " + " ".join(f"{job.metadata.labels[each]:12}" for each in labels))
+            show.line(
+                f"{job.metadata.name:28} {status:10} " + " ".join(f"{job.metadata.labels[each]:12}" for each in labels)
+            )
 
 
 def compare(show: Show, parts: list[dict], expected: list[dict]) -> None:

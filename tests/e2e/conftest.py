@@ -76,11 +76,13 @@ def started(request: pytest.FixtureRequest, forget: None) -> Iterator[list[NodeP
 
 
 @pytest.fixture
-def kubernetes_node(world: World, cluster: Cluster, directory: Path, started: list[NodeProcess], tmp_path: Path) -> Callable[..., NodeProcess]:
+def kubernetes_node(
+    world: World, cluster: Cluster, directory: Path, started: list[NodeProcess], tmp_path: Path
+) -> Callable[..., NodeProcess]:
     """Makes a node of the nth organization that runs on this machine and its algorithms on the cluster; not started yet."""
 
     def make(organization: int = 0, via: FaultProxy | None = None, **settings) -> NodeProcess:
-        config = nodes.kubernetes(world, cluster, organization, tmp_path, port=via.port if via else None) 
+        config = nodes.kubernetes(world, cluster, organization, tmp_path, port=via.port if via else None)
         node = NodeProcess(tmp_path / f"node-{len(started)}", nodes.merged(config, settings))
         started.append(node)
         return node

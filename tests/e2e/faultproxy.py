@@ -173,13 +173,19 @@ class FaultProxy:
             return [
                 each
                 for each in self.requests
-                if each.method == method and re.search(path, each.path) and where(each) and each.status is not None and each.status < 300
+                if each.method == method
+                and re.search(path, each.path)
+                and where(each)
+                and each.status is not None
+                and each.status < 300
             ]
 
     def tried(self, method: str, path: str, where: Predicate = lambda _: True) -> list[Request]:
         """All matching requests, whatever became of them."""
         with self._lock:
-            return [each for each in self.requests if each.method == method and re.search(path, each.path) and where(each)]
+            return [
+                each for each in self.requests if each.method == method and re.search(path, each.path) and where(each)
+            ]
 
     # -- how it works ---------------------------------------------------------------------------
 
@@ -199,7 +205,9 @@ class FaultProxy:
             self.requests.append(request)
             refusal = next((r for r in self._refusals if r.method == method and re.search(r.path, request.path)), None)
         if refusal:
-            client.sendall(f"HTTP/1.1 {refusal.status} Refused\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}".encode())
+            client.sendall(
+                f"HTTP/1.1 {refusal.status} Refused\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}".encode()
+            )
             return
         if self._held(request, after=False):
             return
@@ -268,7 +276,11 @@ def parse_head(head: bytes) -> tuple[str, str, dict[str, str]]:
     """Method, path and headers (names in lower case) of a request."""
     first, *lines = head.decode("latin-1").split("\r\n")
     method, path, _ = first.split(" ", 2)
-    return method, path, {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return (
+        method,
+        path,
+        {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)},
+    )
 
 
 def read_body(connection: socket.socket, headers: dict[str, str], rest: bytes) -> bytes:

@@ -24,9 +24,7 @@ def test_partial_averages_of_three_organizations(kubernetes_node, researcher, wo
     for organization in range(3):
         researcher.until_node(world.node(organization), "online")
 
-    task = researcher.ask(
-        AVERAGE, "partial_average", world.organizations, databases=["default"], column_name="salary"
-    )
+    task = researcher.ask(AVERAGE, "partial_average", world.organizations, databases=["default"], column_name="salary")
     parts = researcher.results(task)
 
     expected = [average.partial(file, "salary") for file in average.employee_files()[:3]]

@@ -5,7 +5,6 @@ import pytest
 from harness.nodes import AVERAGE, ODD
 
 
-
 @pytest.fixture
 def node(kubernetes_node):
     """One node, online; it gives up on an image that can't be pulled after some seconds rather than minutes."""

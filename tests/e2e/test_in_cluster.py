@@ -30,7 +30,11 @@ def deployed(cluster, world, request):
             service = cluster.core.read_namespaced_service("sextant", cluster.node_namespace)
             # Clusters without DNS are served too: the Service's address in place of its name.
             config["kubernetes"]["data_port"]["address"] = f"{service.spec.cluster_ip}:7654"
-            config |= {"api_key": world.api_key(), "server_url": f"http://{cluster.host_address()}", "port": world.server.port}
+            config |= {
+                "api_key": world.api_key(),
+                "server_url": f"http://{cluster.host_address()}",
+                "port": world.server.port,
+            }
             config["kubernetes"]["image"] = SEXTANT
             manifest["stringData"]["node.yaml"] = yaml.safe_dump(config)
         if manifest["kind"] == "Deployment":

@@ -57,7 +57,9 @@ def test_files_and_variables(local_node, researcher, world):
 def test_several_at_once(local_node, researcher, world):
     """Runs don't queue here either."""
     local_node().start_online()
-    tasks = [researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=3, value=number) for number in range(4)]
+    tasks = [
+        researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=3, value=number) for number in range(4)
+    ]
     assert [researcher.result(task) for task in tasks] == [0, 1, 2, 3]
     runs = [researcher.run(task) for task in tasks]
     assert max(run["started_at"] for run in runs) < min(run["finished_at"] for run in runs)

@@ -23,7 +23,10 @@ class Listener:
         self.client.on("algorithm_status_change", self.statuses.append, namespace="/tasks")
         server = world.server
         self.client.connect(
-            f"{server.host}:{server.port}", headers={"Authorization": f"Bearer {token}"}, namespaces=["/tasks"], wait_timeout=20
+            f"{server.host}:{server.port}",
+            headers={"Authorization": f"Bearer {token}"},
+            namespaces=["/tasks"],
+            wait_timeout=20,
         )
 
     def of(self, run: int) -> list[str]:
@@ -102,7 +105,12 @@ def test_status_changes_are_told_at_once(kubernetes_node, researcher, world, lis
     researcher.finished(bad)
     good_run, bad_run = researcher.run(good)["id"], researcher.run(bad)["id"]
 
-    until("both ends to be heard", lambda: "completed" in listener.of(good_run) and "crashed" in listener.of(bad_run), within=10, shows=lambda: listener.statuses)
+    until(
+        "both ends to be heard",
+        lambda: "completed" in listener.of(good_run) and "crashed" in listener.of(bad_run),
+        within=10,
+        shows=lambda: listener.statuses,
+    )
     assert listener.of(good_run) == ["initializing", "active", "completed"]
     assert listener.of(bad_run)[-1] == "crashed"
     told = next(each for each in listener.statuses if each["run_id"] == good_run)

@@ -67,7 +67,9 @@ def test_variables_are_encoded_and_nothing_is_shown(seen, cluster):
     names = {each.value_from.secret_key_ref.name for each in algorithm.env}
     assert len(names) == 1
     secret = cluster.core.read_namespaced_secret(names.pop(), cluster.jobs_namespace)
-    values = {each.name: base64.b64decode(secret.data[each.value_from.secret_key_ref.key]).decode() for each in algorithm.env}
+    values = {
+        each.name: base64.b64decode(secret.data[each.value_from.secret_key_ref.key]).decode() for each in algorithm.env
+    }
     assert base64.b32decode(values["INPUT_FILE"].replace("!", "=")).decode() == f"/mnt/data/task-{seen['run']:09}/input"
     assert values["API_PATH"] == ""
     assert "=" not in "".join(values.values())

@@ -62,7 +62,10 @@ class Cluster:
                 self.core.delete_namespace(namespace, grace_period_seconds=0)
         until(
             "the end of the tests' namespaces",
-            lambda: not {self.jobs_namespace, self.node_namespace} & {ns.metadata.name for ns in self.core.list_namespace().items},
+            lambda: (
+                not {self.jobs_namespace, self.node_namespace}
+                & {ns.metadata.name for ns in self.core.list_namespace().items}
+            ),
             within=120,
             every=0.5,
         )
@@ -85,7 +88,11 @@ class Cluster:
 
     def rename(self, text: str) -> str:
         """The same text with this session's namespaces in place of the usual ones."""
-        return text.replace("v6-jobs", self.jobs_namespace).replace('"vantage6"', f'"{self.node_namespace}"').replace(".vantage6.svc", f".{self.node_namespace}.svc")
+        return (
+            text.replace("v6-jobs", self.jobs_namespace)
+            .replace('"vantage6"', f'"{self.node_namespace}"')
+            .replace(".vantage6.svc", f".{self.node_namespace}.svc")
+        )
 
     def create(self, manifest: dict) -> None:
         """Creates one object."""
@@ -95,7 +102,9 @@ class Cluster:
 
     def account_kubeconfig(self, directory: Path, account: str = "sextant") -> Path:
         """A kubeconfig with the rights of a service account in the node's namespace: the node on the host has no more than in the cluster."""
-        request = client.AuthenticationV1TokenRequest(spec=client.V1TokenRequestSpec(audiences=[], expiration_seconds=7200))
+        request = client.AuthenticationV1TokenRequest(
+            spec=client.V1TokenRequestSpec(audiences=[], expiration_seconds=7200)
+        )
         token = self.core.create_namespaced_service_account_token(account, self.node_namespace, request).status.token
         cluster = {"server": self.api.configuration.host}
         if authority := self.api.configuration.ssl_ca_cert:
@@ -125,7 +134,9 @@ class Cluster:
 
     def limited_account(self, name: str, rules: list[dict]) -> None:
         """A service account with just these rules in the jobs' namespace."""
-        self.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": self.node_namespace}})
+        self.create(
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": self.node_namespace}}
+        )
         group = "rbac.authorization.k8s.io"
         meta = {"name": name, "namespace": self.jobs_namespace}
         self.create({"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta, "rules": rules})
@@ -224,11 +235,15 @@ class Cluster:
         for pod in self.node_pods():
             lines.append(f"Pod {pod.metadata.name}: {pod.status.phase}")
             for status in pod.status.container_statuses or []:
-                lines.append(f"  {status.name}: {({key: value for key, value in status.state.to_dict().items() if value})}")
+                lines.append(
+                    f"  {status.name}: { ({key: value for key, value in status.state.to_dict().items() if value}) }"
+                )
             with contextlib.suppress(ApiException):
                 lines.append(self.core.read_namespaced_pod_log(pod.metadata.name, self.node_namespace, tail_lines=30))
         for event in self.core.list_namespaced_event(self.node_namespace).items[-10:]:
-            lines.append(f"Event {event.involved_object.kind}/{event.involved_object.name}: {event.reason} {event.message}")
+            lines.append(
+                f"Event {event.involved_object.kind}/{event.involved_object.name}: {event.reason} {event.message}"
+            )
         return "\n".join(lines) or "no pod of the node"
 
     def describe(self, run: int | None = None) -> str:
@@ -247,5 +262,7 @@ class Cluster:
                         tail = self.pod_log(pod.metadata.name, status.name).splitlines()[-8:]
                         lines += [f"    | {line}" for line in tail]
             for event in self.core.list_namespaced_event(self.jobs_namespace).items[-10:]:
-                lines.append(f"Event {event.involved_object.kind}/{event.involved_object.name}: {event.reason} {event.message}")
+                lines.append(
+                    f"Event {event.involved_object.kind}/{event.involved_object.name}: {event.reason} {event.message}"
+                )
         return "\n".join(lines) or "no Job"

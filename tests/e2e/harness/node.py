@@ -31,7 +31,9 @@ def free_port() -> int:
 class NodeProcess:
     """`sextant node CONFIG`. One object is one node; `start` after `kill` is a restart of it, with the log going on in the same file."""
 
-    def __init__(self, directory: Path, config: dict, environment: dict[str, str] | None = None, arguments: tuple[str, ...] = ()):
+    def __init__(
+        self, directory: Path, config: dict, environment: dict[str, str] | None = None, arguments: tuple[str, ...] = ()
+    ):
         self.directory = directory
         self.config = config
         self.config_file = directory / "node.yaml"
@@ -85,14 +87,18 @@ class NodeProcess:
                 if re.search(pattern, each):
                     return each
             if ended:
-                raise AssertionError(f"the node ended with code {self.process.returncode} before it logged {pattern!r}:\n{self.log()}")
+                raise AssertionError(
+                    f"the node ended with code {self.process.returncode} before it logged {pattern!r}:\n{self.log()}"
+                )
             return None
 
         return until(f"a log line of the node like {pattern!r}", line, within, every=0.02, shows=self.log)
 
     def wait_log_anyhow(self, pattern: str, within: float = 30) -> None:
         """Waits for a text in the log (since the last start), whether the node still runs or has ended with it."""
-        until(f"the node to log {pattern!r}", lambda: re.search(pattern, self.log()), within, every=0.02, shows=self.log)
+        until(
+            f"the node to log {pattern!r}", lambda: re.search(pattern, self.log()), within, every=0.02, shows=self.log
+        )
 
     def wait_end(self, within: float = 15) -> int:
         """Waits until the node ends by itself; its exit code."""

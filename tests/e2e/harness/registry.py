@@ -9,7 +9,9 @@ TESTBED = REPOSITORY / "testbed"
 
 
 def _run(*command: str) -> str:
-    done = subprocess.run([TESTBED / command[0], *command[1:]], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        [TESTBED / command[0], *command[1:]], capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
     assert done.returncode == 0, f"testbed/{' '.join(command)} failed: {done.stderr}"
     return done.stdout
 

@@ -28,7 +28,12 @@ class World:
         user = self.provision.users[organization]
         server = self.server
         return Researcher(
-            server.host, server.port, server.api_path, user["username"], user["password"], self.provision.collaboration_id
+            server.host,
+            server.port,
+            server.api_path,
+            user["username"],
+            user["password"],
+            self.provision.collaboration_id,
         )
 
     def organization(self, number: int = 0) -> int:
@@ -52,7 +57,9 @@ class World:
         """Creates a task as the parent's algorithm would, with a container token: it belongs to the parent's job. The parent must be under way."""
         server = self.server
         node = server.request("POST", "/token/node", {"api_key": self.api_key()}, token=None)["access_token"]
-        container = server.request("POST", "/token/container", {"task_id": parent, "image": image}, token=node)["container_token"]
+        container = server.request("POST", "/token/container", {"task_id": parent, "image": image}, token=node)[
+            "container_token"
+        ]
         text = base64.b64encode(json.dumps({"method": method, "kwargs": kwargs}).encode()).decode()
         task = {
             "collaboration_id": self.provision.collaboration_id,
@@ -71,6 +78,8 @@ class World:
                 self.server.request("DELETE", f"/task/{task['id']}")
         until(
             "the nodes to be offline on the server",
-            lambda: all(node["status"] != "online" for node in self.server.request("GET", "/node?per_page=100")["data"]),
+            lambda: all(
+                node["status"] != "online" for node in self.server.request("GET", "/node?per_page=100")["data"]
+            ),
             within=45,
         )
