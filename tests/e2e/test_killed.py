@@ -52,12 +52,13 @@ def before_the_claim(scene: Scene) -> int:
 
 
 def after_the_claim(scene: Scene) -> int:
-    """The server knows that the run has started; there is no Job yet."""
+    """The server knows that the run has started, and there is no Job. (The node makes it at the same time: it may be there.)"""
     with scene.proxy.hold("PATCH", RUN, where=is_claim, after=True) as held:
         task, run = scene.ask()
         held.wait()
         scene.node.kill()
-    assert not scene.cluster.jobs(run)
+    scene.cluster.forget_jobs()
+    until("nothing of the run to be left in the cluster", lambda: not scene.cluster.has_run_secret(run))
     return task
 
 
