@@ -15,14 +15,10 @@ pub fn image_never_comes(detail: &str) -> Option<&'static str> {
         Some("it is not on the node's machine, and the node does not pull images")
     } else if says(&["no such host", "server misbehaving", "dial tcp", "i/o timeout"]) {
         None
-    } else if says(&[
-        "not found",
-        "notfound",
-        "manifest unknown",
-        "does not exist",
-        "name unknown",
-        "repository name not known",
-    ]) {
+    } else if says(&["manifest unknown", "does not exist", "name unknown", "repository name not known"])
+        // containerd says "not found" of other things, too.
+        || (detail.contains("not found") && says(&["resolve reference", "manifest"]))
+    {
         Some("the registry does not have it")
     } else {
         None
@@ -56,6 +52,7 @@ mod tests {
         for (detail, final_, words) in [
             ("ErrImagePull: manifest unknown", true, "does not have it"),
             ("failed to resolve reference \"r/x:1\": r/x:1: not found", true, "does not have it"),
+            ("failed to unpack image: snapshot sha256:00 does not match: content digest: not found", false, "in time"),
             ("dial tcp: lookup nosuch: no such host (not found)", false, "in time"),
             ("pull access denied: authorization failed", false, "does not let"),
             ("unexpected status: 401 Unauthorized", false, "does not let"),

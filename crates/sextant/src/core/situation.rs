@@ -130,9 +130,10 @@ fn of_pod(pod: &PodFacts) -> Option<Situation> {
     {
         return Some(Situation::Failed(Failure {
             status: RunStatus::StartFailed,
+            // What `receive` says is for the researcher; what the container's runtime says of it is not.
             message: format!(
                 "The algorithm was not started: {}",
-                or(&end.message, "its input could not be delivered.")
+                or(if end.started { &end.message } else { "" }, "its input could not be delivered.")
             ),
             detail: format!("receive exited with {} ({}): {}", end.code, end.reason, end.message),
             started: false,

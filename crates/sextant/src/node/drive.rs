@@ -20,8 +20,12 @@ use crate::core::policy::{Initiator, admit, needs_organization_name};
 use crate::core::situation::{Failure, Situation, Starting, WaitsFor};
 use crate::runtime::LaunchError;
 
-/// How often the cluster is asked why a run does not start.
+/// How long fetching a token ahead of time may take.
+const TOKEN: Duration = Duration::from_secs(5);
+/// When the cluster is first asked why a run does not start; then after twice as long, and so on.
 const COMPLAINTS: Duration = Duration::from_secs(15);
+/// The longest of these pauses.
+const COMPLAINTS_AT_LEAST: Duration = Duration::from_secs(480);
 /// After so long it is worth a warning that an output does not come.
 const OUTPUT_IS_LATE: Duration = Duration::from_secs(120);
 
@@ -53,8 +57,11 @@ struct Drive {
     launched_whole: bool,
     /// What the log was last told that it waits for.
     told: Option<String>,
-    /// The cluster's last complaint.
+    /// The cluster's last complaint, and how often it was asked for one.
     complaint: Option<String>,
+    asked: u32,
+    /// Since when this process knows of an image or a container that does not come.
+    first_seen: [Option<Timestamp>; 2],
 }
 
 /// Drives a run to its end. `slot` is its place among the runs under way, if it is under way already.
@@ -89,6 +96,8 @@ pub async fn drive(
         launched_whole: false,
         told: None,
         complaint: None,
+        asked: 0,
+        first_seen: [None; 2],
         context: context.clone(),
         run,
     };
@@ -101,15 +110,26 @@ pub async fn drive(
 
 impl Drive {
     async fn run_its_course(&mut self) {
+        while self.context.runtime.holds_another(&self.assignment) {
+            info!(run = %self.run.id, "another run had this number and was deleted at the server; what is left of it is ended");
+            if let Err(error) = self.context.runtime.release(self.run.id, &RunStatus::UnknownError).await {
+                self.later(&error.to_string()).await;
+            }
+        }
         loop {
             let signal = *self.signal.borrow_and_update();
             if signal.look != self.looked {
                 self.looked = signal.look;
-                self.look().await;
+                if !self.look().await {
+                    // The next look at everything asks again.
+                    self.looked = self.looked.wrapping_sub(1);
+                    self.later("the server does not say whether the run is still open").await;
+                    continue;
+                }
             }
             // The server itself marks the runs that it wants killed: whoever missed the event sees it so.
             self.server.kill = signal.kill || self.server.status == RunStatus::Killed;
-            let situation = self.situation.borrow_and_update().clone();
+            let situation = self.situation.borrow().clone();
             let now = Timestamp::now();
             // A launch that was cut off, in this process or an earlier one, is made whole: it is harmless to launch twice.
             if matches!(situation, Situation::Starting(_))
@@ -117,9 +137,10 @@ impl Drive {
                 && !self.server.finished
                 && !self.server.kill
             {
-                self.start().await;
-                continue;
+                self.start(true).await;
             }
+            let situation = self.situation.borrow_and_update().clone();
+            let situation = self.since_first_seen(situation, now);
             match decide(&self.server, &situation, &self.context.limits, &self.assignment.image, now) {
                 Step::Launch => self.launch().await,
                 Step::Tell(status) => self.tell(status).await,
@@ -155,22 +176,19 @@ impl Drive {
         if !self.take_slot().await {
             return;
         }
-        if self.run.started_at.is_some() {
-            // Claimed before, maybe long ago, and nothing of it is here: the server has the last word.
-            self.look().await;
-            if self.server.finished {
-                return;
-            }
+        // Claimed before, maybe long ago, and nothing of it is here: the server has the last word.
+        if self.run.started_at.is_some() && !self.is_still_open().await {
+            return;
         }
         info!(run = %self.run.id, task = %self.run.task.id, image = %self.run.task.image, "starting");
-        self.start().await;
+        self.start(false).await;
     }
 
     /// Claims the run at the server and has the runtime make its things, at the same time: making them is harmless, and a
     /// run that the server does not give away is released at once.
-    async fn start(&mut self) {
+    async fn start(&mut self, again: bool) {
         let context = self.context.clone();
-        let (claimed, launched, ()) = tokio::join!(
+        let (claimed, launched, _) = tokio::join!(
             async {
                 let now = vantage6::now();
                 match self.run.started_at {
@@ -179,17 +197,28 @@ impl Drive {
                 }
             },
             context.runtime.launch(&self.assignment),
-            context.supplies.fetch_token(self.run.id),
+            timeout(TOKEN, context.supplies.fetch_token(self.run.id)),
         );
-        match claimed {
-            Ok(now) => self.run.started_at = self.run.started_at.or(now),
-            Err(error) => return self.refused(&error).await,
+        let refused = match claimed {
+            Ok(now) => {
+                self.run.started_at = self.run.started_at.or(now);
+                None
+            }
+            Err(error) => Some(error),
+        };
+        self.server.launched |= launched.is_ok();
+        if let Some(error) = refused {
+            return self.refused(&error).await;
         }
         match launched {
             Ok(()) => {
-                self.server.launched = true;
                 self.launched_whole = true;
                 self.failures = 0;
+            }
+            // What is there already goes its way, whatever the configuration says now.
+            Err(LaunchError::Failed(failure)) if again => {
+                warn!(run = %self.run.id, "was launched before, and could not be launched now: {}", failure.detail);
+                self.launched_whole = true;
             }
             Err(LaunchError::Later(why)) => self.later(&why).await,
             Err(LaunchError::Failed(failure)) => {
@@ -241,6 +270,13 @@ impl Drive {
     }
 
     async fn tell(&mut self, status: RunStatus) {
+        if self.run.started_at.is_none() {
+            let now = vantage6::now();
+            match self.context.client.start_run(self.run.id, now).await {
+                Ok(()) => self.run.started_at = Some(now),
+                Err(error) => return self.refused(&error).await,
+            }
+        }
         match self.context.client.set_status(self.run.id, &status).await {
             Ok(()) => {
                 self.failures = 0;
@@ -282,8 +318,7 @@ impl Drive {
                 self.server.status = status;
             }
             Reported::Already => {
-                self.look().await;
-                if !self.server.finished {
+                if self.is_still_open().await {
                     self.later("the server says both that the run has ended and that it is open").await;
                 }
             }
@@ -292,7 +327,8 @@ impl Drive {
     }
 
     /// Asks the server how the run stands there: somebody else may have ended it.
-    async fn look(&mut self) {
+    /// `false` when there is no answer.
+    async fn look(&mut self) -> bool {
         match self.context.client.run(self.run.id).await {
             Ok(run) if run.assigned_at != self.run.assigned_at => {
                 info!(run = %self.run.id, "was deleted at the server, which uses its number for another run");
@@ -306,8 +342,12 @@ impl Drive {
                 }
             }
             Err(error) if error.is_deleted_run() => self.server.finished = true,
-            Err(error) => warn!(run = %self.run.id, "the run can't be looked at: {error}"),
+            Err(error) => {
+                warn!(run = %self.run.id, "the run can't be looked at: {error}");
+                return false;
+            }
         }
+        true
     }
 
     /// The server refused a change of the run.
@@ -323,10 +363,30 @@ impl Drive {
     /// The runtime has a run of this number that has its report, but the server calls it open. Mostly the server's list was
     /// read just before the report; else it is a namesake, of a server that uses numbers again, and is launched as well.
     async fn namesake(&mut self) {
-        self.look().await;
-        if !self.server.finished {
+        if self.is_still_open().await {
             self.launch().await;
         }
+    }
+
+    /// Whether the server says that the run is open; without an answer, it is to be asked again after a pause.
+    async fn is_still_open(&mut self) -> bool {
+        if !self.look().await {
+            self.later("the server does not say whether the run is still open").await;
+            return false;
+        }
+        !self.server.finished
+    }
+
+    /// The limits for an image or a container count from the first time that it did not come, not from when the pod was made.
+    fn since_first_seen(&mut self, situation: Situation, now: Timestamp) -> Situation {
+        let Situation::Starting(mut starting) = situation else { return situation };
+        let seen = match starting.waits_for {
+            WaitsFor::Pod => return Situation::Starting(starting),
+            WaitsFor::Image => &mut self.first_seen[0],
+            WaitsFor::Container => &mut self.first_seen[1],
+        };
+        starting.since = Some(*seen.get_or_insert(now));
+        Situation::Starting(starting)
     }
 
     /// A run that does not start is worth a line in the log, once for each reason.
@@ -346,7 +406,10 @@ impl Drive {
     /// where nobody watches.
     async fn wait(&mut self, situation: &Situation, time: Option<jiff::SignedDuration>) {
         // An hour at most: the machine's clock may be set meanwhile.
-        let longest = if matches!(situation, Situation::Starting(_)) { COMPLAINTS } else { Duration::from_secs(3600) };
+        let longest = match situation {
+            Situation::Starting(_) => COMPLAINTS_AT_LEAST.min(COMPLAINTS * 2u32.saturating_pow(self.asked.min(10))),
+            _ => Duration::from_secs(3600),
+        };
         let time = time.and_then(|time| Duration::try_from(time).ok()).map_or(longest, |time| time.min(longest));
         let changed = {
             let change = async {
@@ -357,9 +420,11 @@ impl Drive {
             };
             timeout(time, change).await.is_ok()
         };
-        if !changed
-            && matches!(situation, Situation::Starting(_))
-            && let Some(complaint) = self.context.runtime.explain(self.run.id).await
+        if changed || !matches!(situation, Situation::Starting(_)) {
+            return;
+        }
+        self.asked += 1;
+        if let Some(complaint) = self.context.runtime.explain(self.run.id).await
             && self.complaint.as_ref() != Some(&complaint)
         {
             if complaint.contains("violates PodSecurity") {

@@ -21,6 +21,10 @@ pub trait Runtime: Send + Sync + 'static {
     /// this node left. Waits until the runtime has seen all.
     async fn leftovers(&self) -> Vec<(TaskId, RunId)>;
 
+    /// Whether what the runtime has under this run's number belongs to another run, which had the number before and has no
+    /// report: a server may use the numbers of deleted runs again.
+    fn holds_another(&self, assignment: &Assignment) -> bool;
+
     /// A run's situation, now and at every change.
     fn observe(&self, run: RunId) -> watch::Receiver<Situation>;
 

@@ -186,6 +186,11 @@ impl Kubernetes {
         })
     }
 
+    /// Whether a Job is this very run's, and not that of one which had its number before.
+    fn is_of(&self, job: &JobFacts, assignment: &Assignment) -> bool {
+        job.name == self.identity.run_name(assignment)
+    }
+
     /// Makes the Job, or finds the one that an earlier try has made.
     async fn create(&self, job: &Job) -> Result<JobFacts, LaunchError> {
         let name = job.metadata.name.as_deref().unwrap_or_default();
@@ -213,13 +218,20 @@ impl Runtime for Kubernetes {
         self.table.unreported()
     }
 
+    fn holds_another(&self, assignment: &Assignment) -> bool {
+        self.table.job_of(assignment.run).is_some_and(|job| !job.reported && !self.is_of(&job, assignment))
+    }
+
     fn observe(&self, run: RunId) -> tokio::sync::watch::Receiver<Situation> {
         self.table.observe(run)
     }
 
     async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {
         let environment = self.environment(assignment).map_err(LaunchError::Failed)?;
-        let facts = self.create(&self.plan(assignment, &environment)).await?;
+        let facts = match self.table.job_of(assignment.run).filter(|job| !job.deleting && self.is_of(job, assignment)) {
+            Some(facts) => facts,
+            None => self.create(&self.plan(assignment, &environment)).await?,
+        };
         if facts.reported {
             return Err(LaunchError::Later(format!("the Job '{}' has been reported already", facts.name)));
         }
@@ -271,6 +283,7 @@ impl Runtime for Kubernetes {
             Err(error) => return Err(RuntimeError(words(&error))),
         }
         self.table.dismiss(run);
+        self.table.reported(run, &job.uid);
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! What this process knows of each run in the cluster: the facts that the watches bring, the situation that
 //! follows from them, and the meeting point of the node and the run's `return` container.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{oneshot, watch};
@@ -50,8 +50,10 @@ impl Entry {
         if self.pod.as_ref().is_some_and(|pod| pod.job_uid != job.uid) {
             self.pod = None;
         }
-        if self.job.as_ref().is_some_and(|old| old.uid != job.uid) {
+        if self.job.as_ref().is_none_or(|old| old.uid != job.uid) {
             self.order.send_replace(Order::Wait);
+            self.refusal = None;
+            self.collector = None;
         }
         self.job = Some(job);
     }
@@ -138,18 +140,18 @@ impl Table {
     }
 
     /// A watch has begun anew and seen all Jobs (or pods) there are: what it has not seen is gone.
-    pub fn retain_jobs(&self, seen: &HashMap<RunId, String>) {
+    pub fn retain_jobs(&self, seen: &HashSet<String>) {
         for (run, uid) in self.known(|entry| entry.job.as_ref().filter(|_| entry.job_seen).map(|job| job.uid.clone())) {
-            if seen.get(&run) != Some(&uid) {
+            if !seen.contains(&uid) {
                 self.job_gone(run, &uid);
             }
         }
     }
 
     /// The same for pods, by name.
-    pub fn retain_pods(&self, seen: &HashMap<RunId, String>) {
+    pub fn retain_pods(&self, seen: &HashSet<String>) {
         for (run, name) in self.known(|entry| entry.pod.as_ref().map(|pod| pod.name.clone())) {
-            if seen.get(&run) != Some(&name) {
+            if !seen.contains(&name) {
                 self.pod_gone(run, &name);
             }
         }
@@ -176,6 +178,15 @@ impl Table {
     /// A run's situation.
     pub fn observe(&self, run: RunId) -> watch::Receiver<Situation> {
         self.lock().entry(run).or_default().situation.subscribe()
+    }
+
+    /// The server has the run's report: known here before the watch shows it.
+    pub fn reported(&self, run: RunId, uid: &str) {
+        self.change(run, |entry| {
+            if let Some(job) = entry.job.as_mut().filter(|job| job.uid == uid) {
+                job.reported = true;
+            }
+        });
     }
 
     /// What `return` is told.
@@ -277,9 +288,9 @@ mod tests {
         let observer = table.observe(RunId(1));
         table.job(job("u"));
         table.pod(RunId(1), pod(Container::Running { since: None }));
-        table.retain_pods(&HashMap::new());
+        table.retain_pods(&HashSet::new());
         assert!(matches!(*observer.borrow(), Situation::Failed(_)));
-        table.retain_jobs(&HashMap::new());
+        table.retain_jobs(&HashSet::new());
         assert_eq!(*observer.borrow(), Situation::Absent);
         assert!(table.pod_of(RunId(1)).is_none());
     }
@@ -289,10 +300,10 @@ mod tests {
         let table = Table::default();
         let observer = table.observe(RunId(1));
         table.launched(job("u"));
-        table.retain_jobs(&HashMap::new());
+        table.retain_jobs(&HashSet::new());
         assert!(matches!(*observer.borrow(), Situation::Starting(_)));
         table.job(job("u"));
-        table.retain_jobs(&HashMap::new());
+        table.retain_jobs(&HashSet::new());
         assert_eq!(*observer.borrow(), Situation::Absent);
     }
 

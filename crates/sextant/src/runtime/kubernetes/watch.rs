@@ -1,7 +1,7 @@
 //! Follows the Jobs and pods of this node and keeps the [`Table`] true. kube's watcher lists again by itself
 //! after errors and expired watches.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -13,7 +13,6 @@ use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, ResourceExt};
 use tokio::sync::watch;
 use tracing::warn;
-use vantage6::RunId;
 
 use super::cluster::words;
 use super::table::Table;
@@ -23,19 +22,19 @@ use crate::core::labels;
 /// Follows the Jobs for ever. `seen` becomes true when all have been seen once.
 pub async fn jobs(api: Api<Job>, selector: String, table: Arc<Table>, seen: watch::Sender<bool>) {
     let mut events = pin!(watcher(api, Config::default().labels(&selector)).default_backoff());
-    let mut found = HashMap::new();
+    let mut found = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Init) => found.clear(),
             Ok(Event::InitApply(job)) => {
                 if let Some(facts) = JobFacts::read(&job) {
-                    found.insert(facts.run, facts.uid.clone());
+                    found.insert(facts.uid.clone());
                     table.job(facts);
                 }
             }
             Ok(Event::InitDone) => {
                 table.retain_jobs(&found);
-                found = HashMap::new();
+                found = HashSet::new();
                 seen.send_replace(true);
             }
             Ok(Event::Apply(job)) => {
@@ -56,19 +55,19 @@ pub async fn jobs(api: Api<Job>, selector: String, table: Arc<Table>, seen: watc
 /// Follows the pods for ever. `seen` becomes true when all have been seen once.
 pub async fn pods(api: Api<Pod>, selector: String, table: Arc<Table>, seen: watch::Sender<bool>) {
     let mut events = pin!(watcher(api, Config::default().labels(&selector)).default_backoff());
-    let mut found: HashMap<RunId, String> = HashMap::new();
+    let mut found = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Init) => found.clear(),
             Ok(Event::InitApply(pod)) => {
                 if let Some((run, facts)) = PodFacts::read(&pod) {
-                    found.insert(run, facts.name.clone());
+                    found.insert(facts.name.clone());
                     table.pod(run, facts);
                 }
             }
             Ok(Event::InitDone) => {
                 table.retain_pods(&found);
-                found = HashMap::new();
+                found = HashSet::new();
                 seen.send_replace(true);
             }
             Ok(Event::Apply(pod)) => {

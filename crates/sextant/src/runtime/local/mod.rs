@@ -68,7 +68,11 @@ impl Local {
         let runs = self.runs.clone();
         tokio::spawn(async move {
             process::gone(&folder).await;
-            set(&runs, folder.run, folder.situation());
+            let runs = runs.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nothing is to be told of a run that was released meanwhile.
+            if let Some(known) = runs.get(&folder.run) {
+                known.send_replace(folder.situation());
+            }
         });
     }
 
@@ -144,6 +148,11 @@ impl Runtime for Local {
             }
         }
         folders.iter().map(|folder| (folder.task, folder.run)).collect()
+    }
+
+    fn holds_another(&self, _assignment: &Assignment) -> bool {
+        // A run's folder goes with its release; the drive of a deleted run sees to that.
+        false
     }
 
     fn observe(&self, run: RunId) -> watch::Receiver<Situation> {
