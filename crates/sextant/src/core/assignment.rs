@@ -1,6 +1,6 @@
 //! What a node has to do for one run, as far as the decisions need it: the server's run without its input.
 
-use vantage6::{JobId, OrganizationId, RunId, TaskId, UserId};
+use vantage6::{JobId, OrganizationId, Run, RunId, TaskId, UserId};
 
 /// One run of a task for this node's organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,4 +35,26 @@ pub struct RequestedDatabase {
     pub label: String,
     /// JSON text with `query`, `sheet_name`, `preprocessing`; `None` when the task gives none.
     pub parameters: Option<String>,
+}
+
+impl From<&Run> for Assignment {
+    fn from(run: &Run) -> Self {
+        let task = &run.task;
+        let databases = task.databases.iter().map(|database| RequestedDatabase {
+            label: database.label.clone(),
+            parameters: database.parameters.clone(),
+        });
+        Self {
+            run: run.id,
+            task: task.id,
+            assigned_at: run.assigned_at.map(|time| time.to_string()).unwrap_or_default(),
+            task_name: task.name.clone().unwrap_or_default(),
+            image: task.image.clone(),
+            job: Some(task.job_id),
+            parent: task.parent,
+            init_org: Some(task.init_org),
+            init_user: task.init_user,
+            databases: databases.collect(),
+        }
+    }
 }

@@ -14,7 +14,7 @@ use vantage6::{Run, RunStatus};
 
 use super::supplies::Supply;
 use super::{Context, report, report::Reported};
-use crate::core::assignment::{Assignment, RequestedDatabase};
+use crate::core::assignment::Assignment;
 use crate::core::decide::{ServerSide, Step, decide};
 use crate::core::policy::{Initiator, admit, needs_organization_name};
 use crate::core::situation::{Failure, Situation, Starting, WaitsFor};
@@ -82,7 +82,7 @@ pub async fn drive(
     let mut drive = Drive {
         situation,
         bad_input,
-        assignment: assignment(&run),
+        assignment: Assignment::from(&run),
         server: ServerSide {
             finished: run.finished_at.is_some(),
             status: run.status.clone(),
@@ -150,8 +150,7 @@ impl Drive {
                 }
                 Step::Collect(exit) => self.collect(&exit).await,
                 Step::Report(failure) => {
-                    let reported = report::without_output(&self.context, &self.run, &failure).await;
-                    self.reported(reported).await;
+                    self.report_failure(&failure).await;
                 }
                 Step::Release => match self.context.runtime.release(self.run.id, &self.server.status).await {
                     Ok(()) => return,
@@ -168,8 +167,7 @@ impl Drive {
         match self.admit().await {
             Ok(Ok(())) => {}
             Ok(Err(failure)) => {
-                let reported = report::without_output(&self.context, &self.run, &failure).await;
-                return self.reported(reported).await;
+                return self.report_failure(&failure).await;
             }
             Err(error) => return self.later(&error.to_string()).await,
         }
@@ -222,8 +220,7 @@ impl Drive {
             }
             Err(LaunchError::Later(why)) => self.later(&why).await,
             Err(LaunchError::Failed(failure)) => {
-                let reported = report::without_output(&self.context, &self.run, &failure).await;
-                self.reported(reported).await;
+                self.report_failure(&failure).await;
             }
         }
     }
@@ -309,6 +306,12 @@ impl Drive {
             }
             Err(error) => self.later(&format!("the output could not be collected: {error}")).await,
         }
+    }
+
+    /// Reports an end without output.
+    async fn report_failure(&mut self, failure: &Failure) {
+        let reported = report::without_output(&self.context, &self.run, failure).await;
+        self.reported(reported).await;
     }
 
     async fn reported(&mut self, reported: Reported) {
@@ -434,8 +437,7 @@ impl Drive {
                     detail: complaint,
                     started: false,
                 };
-                let reported = report::without_output(&self.context, &self.run, &failure).await;
-                return self.reported(reported).await;
+                return self.report_failure(&failure).await;
             }
             warn!(run = %self.run.id, "does not start: {complaint}");
             self.complaint = Some(complaint);
@@ -457,27 +459,4 @@ impl Drive {
 
 fn failure(status: RunStatus, why: &impl ToString) -> Failure {
     Failure { status, message: why.to_string(), detail: "before anything was launched".into(), started: false }
-}
-
-fn assignment(run: &Run) -> Assignment {
-    Assignment {
-        run: run.id,
-        task: run.task.id,
-        assigned_at: run.assigned_at.map(|time| time.to_string()).unwrap_or_default(),
-        task_name: run.task.name.clone().unwrap_or_default(),
-        image: run.task.image.clone(),
-        job: Some(run.task.job_id),
-        parent: run.task.parent,
-        init_org: Some(run.task.init_org),
-        init_user: run.task.init_user,
-        databases: run
-            .task
-            .databases
-            .iter()
-            .map(|database| RequestedDatabase {
-                label: database.label.clone(),
-                parameters: database.parameters.clone(),
-            })
-            .collect(),
-    }
 }
