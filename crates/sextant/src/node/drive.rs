@@ -12,20 +12,17 @@ use tracing::{info, warn};
 use vantage6::encoding::decode_text;
 use vantage6::{Run, RunStatus};
 
+use super::admission::admit;
 use super::supplies::Supply;
+use super::waiting::Waiting;
 use super::{Context, report, report::Reported};
 use crate::core::assignment::Assignment;
 use crate::core::decide::{ServerSide, Step, decide};
-use crate::core::policy::{Initiator, admit, needs_organization_name};
-use crate::core::situation::{Failure, Situation, Starting, WaitsFor};
+use crate::core::situation::{Failure, Situation};
 use crate::runtime::LaunchError;
 
 /// How long fetching a token ahead of time may take.
 const TOKEN: Duration = Duration::from_secs(5);
-/// When the cluster is first asked why a run does not start; then after twice as long, and so on.
-const COMPLAINTS: Duration = Duration::from_secs(15);
-/// The longest of these pauses.
-const COMPLAINTS_AT_LEAST: Duration = Duration::from_secs(480);
 /// After so long it is worth a warning that an output does not come.
 const OUTPUT_IS_LATE: Duration = Duration::from_secs(120);
 
@@ -55,13 +52,8 @@ struct Drive {
     failures: u32,
     /// Whether this process has seen all of the run's things made.
     launched_whole: bool,
-    /// What the log was last told that it waits for.
-    told: Option<String>,
-    /// The cluster's last complaint, and how often it was asked for one.
-    complaint: Option<String>,
-    asked: u32,
-    /// Since when this process knows of an image or a container that does not come.
-    first_seen: [Option<Timestamp>; 2],
+    /// What is known of its not starting.
+    waiting: Waiting,
 }
 
 /// Drives a run to its end. `slot` is its place among the runs under way, if it is under way already.
@@ -94,10 +86,7 @@ pub async fn drive(
         slot,
         failures: 0,
         launched_whole: false,
-        told: None,
-        complaint: None,
-        asked: 0,
-        first_seen: [None; 2],
+        waiting: Waiting::default(),
         context: context.clone(),
         run,
     };
@@ -140,12 +129,12 @@ impl Drive {
                 self.start(true).await;
             }
             let situation = self.situation.borrow_and_update().clone();
-            let situation = self.since_first_seen(situation, now);
+            let situation = self.waiting.since_first_seen(situation, now);
             match decide(&self.server, &situation, &self.context.limits, &self.assignment.image, now) {
                 Step::Launch => self.launch().await,
                 Step::Tell(status) => self.tell(status).await,
                 Step::Wait { until } => {
-                    self.say_what_it_waits_for(&situation);
+                    self.waiting.tell(self.run.id, &situation);
                     self.wait(&situation, until.map(|until| until.duration_since(now))).await;
                 }
                 Step::Collect(exit) => self.collect(&exit).await,
@@ -164,7 +153,7 @@ impl Drive {
 
     /// Lets the run in, claims it at the server, and has the runtime make its things.
     async fn launch(&mut self) {
-        match self.admit().await {
+        match admit(&self.context, &self.run, self.bad_input.as_deref()).await {
             Ok(Ok(())) => {}
             Ok(Err(failure)) => {
                 return self.report_failure(&failure).await;
@@ -223,35 +212,6 @@ impl Drive {
                 self.report_failure(&failure).await;
             }
         }
-    }
-
-    /// Whether the node's owner lets the run in, and whether its input can be read as far as it is at hand.
-    /// An error is one of the server, and tells nothing of the run.
-    async fn admit(&self) -> Result<Result<(), Failure>, vantage6::Error> {
-        let policies = &self.context.config.policies;
-        let task = &self.run.task;
-        let organization_name = if needs_organization_name(policies) {
-            match self.context.client.organization(task.init_org).await {
-                Ok(organization) => Some(organization.name),
-                // An organization that this node may not look at is none that its owner has named.
-                Err(error) if matches!(error.status(), Some(401 | 403 | 404)) => None,
-                Err(error) => return Err(error),
-            }
-        } else {
-            None
-        };
-        let initiator = Initiator { user: task.init_user, organization: Some(task.init_org), organization_name };
-        let input = || match &self.bad_input {
-            _ if self.run.blob_storage_used == Some(true) => Err(failure(
-                RunStatus::Failed,
-                &"This server keeps inputs in a blob store, which this node does not support.",
-            )),
-            Some(error) => Err(failure(RunStatus::Failed, &format!("The task's input can't be read: {error}."))),
-            None => Ok(()),
-        };
-        Ok(admit(policies, &task.image, &initiator)
-            .map_err(|refusal| failure(RunStatus::NotAllowed, &refusal))
-            .and_then(|()| input()))
     }
 
     /// Waits for a place among the runs under way; `false` when something else must be looked at first.
@@ -380,39 +340,9 @@ impl Drive {
         !self.server.finished
     }
 
-    /// The limits for an image or a container count from the first time that it did not come, not from when the pod was made.
-    fn since_first_seen(&mut self, situation: Situation, now: Timestamp) -> Situation {
-        let Situation::Starting(mut starting) = situation else { return situation };
-        let seen = match starting.waits_for {
-            WaitsFor::Pod => return Situation::Starting(starting),
-            WaitsFor::Image => &mut self.first_seen[0],
-            WaitsFor::Container => &mut self.first_seen[1],
-        };
-        starting.since = Some(*seen.get_or_insert(now));
-        Situation::Starting(starting)
-    }
-
-    /// A run that does not start is worth a line in the log, once for each reason.
-    fn say_what_it_waits_for(&mut self, situation: &Situation) {
-        if let Situation::Starting(Starting { detail, waits_for, .. }) = situation
-            && self.told.as_ref() != Some(detail)
-        {
-            match waits_for {
-                WaitsFor::Image => warn!(run = %self.run.id, "waits for its image: {detail}"),
-                WaitsFor::Pod | WaitsFor::Container => info!(run = %self.run.id, "waits: {detail}"),
-            }
-            self.told = Some(detail.clone());
-        }
-    }
-
-    /// Waits for a change, or for a time. A run that does not start is looked after: the cluster's complaints about it stand
-    /// where nobody watches.
+    /// Waits for a change, or for a time. A run that does not start is looked after meanwhile.
     async fn wait(&mut self, situation: &Situation, time: Option<jiff::SignedDuration>) {
-        // An hour at most: the machine's clock may be set meanwhile.
-        let longest = match situation {
-            Situation::Starting(_) => COMPLAINTS_AT_LEAST.min(COMPLAINTS * 2u32.saturating_pow(self.asked.min(10))),
-            _ => Duration::from_secs(3600),
-        };
+        let longest = self.waiting.longest(situation);
         let time = time.and_then(|time| Duration::try_from(time).ok()).map_or(longest, |time| time.min(longest));
         let changed = {
             let change = async {
@@ -426,21 +356,8 @@ impl Drive {
         if changed || !matches!(situation, Situation::Starting(_)) {
             return;
         }
-        self.asked += 1;
-        if let Some(complaint) = self.context.runtime.explain(self.run.id).await
-            && self.complaint.as_ref() != Some(&complaint)
-        {
-            if complaint.contains("violates PodSecurity") {
-                let failure = Failure {
-                    status: RunStatus::StartFailed,
-                    message: "The cluster's rules do not allow the run's pod. The node's log says why.".into(),
-                    detail: complaint,
-                    started: false,
-                };
-                return self.report_failure(&failure).await;
-            }
-            warn!(run = %self.run.id, "does not start: {complaint}");
-            self.complaint = Some(complaint);
+        if let Some(failure) = self.waiting.look_after(self.context.runtime.as_ref(), self.run.id).await {
+            self.report_failure(&failure).await;
         }
     }
 
@@ -455,8 +372,4 @@ impl Drive {
             _ = self.signal.changed() => {}
         }
     }
-}
-
-fn failure(status: RunStatus, why: &impl ToString) -> Failure {
-    Failure { status, message: why.to_string(), detail: "before anything was launched".into(), started: false }
 }

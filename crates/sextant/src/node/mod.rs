@@ -5,6 +5,7 @@
 //!   every minute ─▶ ┘                        └─▶ report ─▶ server
 //! ```
 
+mod admission;
 mod announce;
 mod columns;
 mod drive;
@@ -13,6 +14,7 @@ mod report;
 mod start;
 mod supplies;
 mod sync;
+mod waiting;
 
 use std::sync::Arc;
 

@@ -1,0 +1,46 @@
+//! Whether a run is let in: by the policies of the node's owner, and by its input as far as it is at hand.
+
+use vantage6::{Error, Run, RunStatus};
+
+use super::Context;
+use crate::core::policy::{self, Initiator, needs_organization_name};
+use crate::core::situation::Failure;
+
+/// Whether the run is let in; the inner error is what to report of it. `bad_input` says why its input can't be read.
+///
+/// # Errors
+/// One of the server, which tells nothing of the run: to be tried again.
+pub async fn admit(context: &Context, run: &Run, bad_input: Option<&str>) -> Result<Result<(), Failure>, Error> {
+    let policies = &context.config.policies;
+    let task = &run.task;
+    let organization_name = if needs_organization_name(policies) {
+        match context.client.organization(task.init_org).await {
+            Ok(organization) => Some(organization.name),
+            // An organization that this node may not look at is none that its owner has named.
+            Err(error) if matches!(error.status(), Some(401 | 403 | 404)) => None,
+            Err(error) => return Err(error),
+        }
+    } else {
+        None
+    };
+    let initiator = Initiator { user: task.init_user, organization: Some(task.init_org), organization_name };
+    Ok(match policy::admit(policies, &task.image, &initiator) {
+        Err(refusal) => Err(failure(RunStatus::NotAllowed, refusal.to_string())),
+        Ok(()) => readable(run, bad_input),
+    })
+}
+
+fn readable(run: &Run, bad_input: Option<&str>) -> Result<(), Failure> {
+    if run.blob_storage_used == Some(true) {
+        let why = "This server keeps inputs in a blob store, which this node does not support.";
+        return Err(failure(RunStatus::Failed, why.into()));
+    }
+    match bad_input {
+        Some(error) => Err(failure(RunStatus::Failed, format!("The task's input can't be read: {error}."))),
+        None => Ok(()),
+    }
+}
+
+fn failure(status: RunStatus, message: String) -> Failure {
+    Failure { status, message, detail: "before anything was launched".into(), started: false }
+}
