@@ -1,11 +1,12 @@
 //! The beginning: log in, agree with the server on encryption, reach the cluster, open the live connection.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{error, info, warn};
 use vantage6::live::{LiveEvents, LiveOptions, connect};
-use vantage6::{Backoff, Client, Collaboration, Node, ServerUrl};
+use vantage6::{Backoff, Client, Collaboration, Node, NodeId, ServerUrl};
 
 use super::announce::Announcer;
 use super::supplies::Supplies;
@@ -36,37 +37,23 @@ pub async fn start(config: Config, url: ServerUrl) -> Result<(Context, LiveEvent
     info!("Sextant {} connects to the vantage6 server at {url}", env!("CARGO_PKG_VERSION"));
     let client = client(&config, url)?;
     // Server and cluster are reached at the same time: whichever is slow is waited for once.
-    let (logged_in, connected) = tokio::join!(log_in(&client, &config), async {
+    let (node, connected) = tokio::join!(log_in(&client), async {
         match &config.runtime {
             RuntimeConfig::Kubernetes(settings) => Ok(Some(Connected::open(settings).await?)),
             RuntimeConfig::Local(_) => Ok::<_, NodeError>(None),
         }
     });
-    let (me, connected) = (logged_in?, connected?);
+    let (node, connected) = (node?, connected?);
 
+    // All of this waits for somebody's answers, so it is done at the same time too. A node that turns out not to agree with its
+    // server has been online there for a moment.
     let supplies = Arc::new(Supplies::new(client.clone()));
-    let identity = Identity::new(config.api_url(), me.id, &config.api_key);
-    let (runtime, limits, slots) = match (&config.runtime, connected) {
-        (RuntimeConfig::Kubernetes(settings), Some(connected)) => {
-            let kubernetes = Kubernetes::start(connected, &config, settings, identity, supplies.clone()).await?;
-            let limits = Limits {
-                pending: settings.pending_timeout,
-                image_pull: settings.image_pull_timeout,
-                deadline: settings.deadline,
-            };
-            (Arc::new(kubernetes) as Arc<dyn Runtime>, limits, settings.max_concurrent_runs)
-        }
-        (RuntimeConfig::Local(settings), _) => {
-            let local =
-                Local::start(&config, settings, &identity, supplies.clone()).map_err(NodeError::Configuration)?;
-            let limits = Limits { pending: LOCAL_START, image_pull: LOCAL_START, deadline: settings.deadline };
-            (Arc::new(local) as Arc<dyn Runtime>, limits, settings.max_concurrent_runs)
-        }
-        (RuntimeConfig::Kubernetes(_), None) => return Err(NodeError::Other("the cluster was not connected".into())),
-    };
-
+    let identity = Identity::new(config.api_url(), node, &config.api_key);
     let (live, events) =
         connect(&client, LiveOptions::default()).map_err(|error| NodeError::Other(error.to_string()))?;
+    let (me, started) =
+        tokio::try_join!(hello(&client, &config), runtime(&config, connected, identity, supplies.clone()))?;
+    let Started { runtime, limits, slots } = started;
     let context = Context {
         announcer: Announcer::new(live, me.clone(), &config),
         slots: slots.map(|slots| Arc::new(tokio::sync::Semaphore::new(slots.get()))),
@@ -80,6 +67,38 @@ pub async fn start(config: Config, url: ServerUrl) -> Result<(Context, LiveEvent
     Ok((context, events))
 }
 
+/// The runtime, and what the configuration sets for it.
+struct Started {
+    runtime: Arc<dyn Runtime>,
+    limits: Limits,
+    slots: Option<NonZeroUsize>,
+}
+
+async fn runtime(
+    config: &Config,
+    connected: Option<Connected>,
+    identity: Identity,
+    supplies: Arc<Supplies>,
+) -> Result<Started, NodeError> {
+    match (&config.runtime, connected) {
+        (RuntimeConfig::Kubernetes(settings), Some(connected)) => Ok(Started {
+            runtime: Arc::new(Kubernetes::start(connected, config, settings, identity, supplies).await?),
+            limits: Limits {
+                pending: settings.pending_timeout,
+                image_pull: settings.image_pull_timeout,
+                deadline: settings.deadline,
+            },
+            slots: settings.max_concurrent_runs,
+        }),
+        (RuntimeConfig::Kubernetes(_), None) => Err(NodeError::Other("the cluster was not connected".into())),
+        (RuntimeConfig::Local(settings), _) => Ok(Started {
+            runtime: Arc::new(Local::start(config, settings, &identity, supplies).map_err(NodeError::Configuration)?),
+            limits: Limits { pending: LOCAL_START, image_pull: LOCAL_START, deadline: settings.deadline },
+            slots: settings.max_concurrent_runs,
+        }),
+    }
+}
+
 fn client(config: &Config, url: ServerUrl) -> Result<Client, NodeError> {
     let mut builder = Client::builder(url, config.api_key.clone()).backoff(BACKOFF);
     if let Some(path) = &config.ca_certificates {
@@ -91,29 +110,41 @@ fn client(config: &Config, url: ServerUrl) -> Result<Client, NodeError> {
     builder.build().map_err(|error| NodeError::Configuration(error.to_string()))
 }
 
-/// Logs in, waiting for the server as long as it is away, and agrees with it on encryption.
-async fn log_in(client: &Client, config: &Config) -> Result<Node, NodeError> {
+/// Logs in: the node's number.
+async fn log_in(client: &Client) -> Result<NodeId, NodeError> {
+    answer(client, || client.node_id()).await
+}
+
+/// Learns who this node is, and agrees with the server on encryption.
+async fn hello(client: &Client, config: &Config) -> Result<Node, NodeError> {
+    let (me, collaboration) = answer(client, || async {
+        let me = client.whoami().await?;
+        let collaboration = client.collaboration(me.collaboration).await?;
+        Ok((me, collaboration))
+    })
+    .await?;
+    agree(&collaboration, config)?;
+    info!(
+        "This is node {} '{}' of organization {} in collaboration {} '{}' at {}",
+        me.id,
+        me.name,
+        me.organization,
+        collaboration.id,
+        collaboration.name,
+        client.url()
+    );
+    limits_of_this_version(config);
+    Ok(me)
+}
+
+/// The server's answer, waited for as long as the server is away.
+async fn answer<T, F>(client: &Client, ask: impl Fn() -> F) -> Result<T, NodeError>
+where
+    F: Future<Output = Result<T, vantage6::Error>>,
+{
     loop {
-        let hello = async {
-            let me = client.whoami().await?;
-            let collaboration = client.collaboration(me.collaboration).await?;
-            Ok((me, collaboration))
-        };
-        match hello.await {
-            Ok((me, collaboration)) => {
-                agree(&collaboration, config)?;
-                info!(
-                    "This is node {} '{}' of organization {} in collaboration {} '{}' at {}",
-                    me.id,
-                    me.name,
-                    me.organization,
-                    collaboration.id,
-                    collaboration.name,
-                    client.url()
-                );
-                limits_of_this_version(config);
-                return Ok(me);
-            }
+        match ask().await {
+            Ok(answer) => return Ok(answer),
             Err(error @ vantage6::Error::WrongApiKey { .. }) => return Err(NodeError::Refused(error.to_string())),
             Err(error) if error.is_transient() => {
                 warn!(
