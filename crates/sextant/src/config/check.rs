@@ -111,6 +111,12 @@ fn tell_kubernetes(out: &mut String, config: &Config, kubernetes: &KubernetesCon
     let port = &kubernetes.data_port;
     let told = port.address.as_deref().unwrap_or("an address that the node finds out by itself");
     line(out, "data port", &format!("listens at {}; pods are told {told}", port.listen))?;
+    let walls = if kubernetes.allow_unisolated {
+        "tried, but ALGORITHMS RUN ALSO WHERE THERE ARE NONE: for trials with invented data".to_owned()
+    } else {
+        format!("no algorithm runs before they are proved; tried again every {}", time(kubernetes.isolation.every))
+    };
+    line(out, "walls", &walls)?;
     let tmp = match config.tmp() {
         Tmp::Volume(volume) => format!("a volume ({}), shared by the runs of a job", volume.kind()),
         Tmp::HostPath(path) => {

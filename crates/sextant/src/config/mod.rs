@@ -27,7 +27,7 @@ mod tree;
 
 pub use check::{CheckReport, check};
 pub use database::{Database, DatabaseType};
-pub use kubernetes::{DataPort, DatabaseVolume, ImagePullPolicy, KubernetesConfig, VolumeSource};
+pub use kubernetes::{DataPort, DatabaseVolume, ImagePullPolicy, Isolation, KubernetesConfig, VolumeSource};
 pub use local::{LocalAlgorithm, LocalConfig};
 pub use model::{Config, Encryption, LogLevel, Logging, Registry, RuntimeConfig, Tmp};
 pub use policies::{AllowedAlgorithm, Policies};

@@ -21,6 +21,8 @@ fn everything_has_a_default() {
         assert_eq!(kubernetes.pending_timeout, 60 * minute);
         assert_eq!(kubernetes.image_pull_timeout, 10 * minute);
         assert_eq!(kubernetes.max_concurrent_runs, None);
+        assert_eq!(kubernetes.isolation.every, 60 * minute);
+        assert!(kubernetes.isolation.closed.is_empty() && !kubernetes.allow_unisolated);
     }
 }
 
@@ -37,6 +39,8 @@ kubernetes:
   algorithm_pull_policy: Always
   image_pull_secrets: [one, two]
   data_port: {listen: '[::]:1234', address: node.example.org:30000}
+  isolation: {every: 10m, closed: ['10.0.0.7:5432', files.example.org:443]}
+  allow_unisolated: true
   deadline: 1h30m
   keep_finished: 0s
   pending_timeout: 90s
@@ -58,6 +62,9 @@ kubernetes:
     assert_eq!(kubernetes.image_pull_secrets, ["one", "two"]);
     assert_eq!(kubernetes.data_port.listen.to_string(), "[::]:1234");
     assert_eq!(kubernetes.data_port.address.as_deref(), Some("node.example.org:30000"));
+    assert_eq!(kubernetes.isolation.every, Duration::from_secs(600));
+    assert_eq!(kubernetes.isolation.closed, ["10.0.0.7:5432", "files.example.org:443"]);
+    assert!(kubernetes.allow_unisolated);
     assert_eq!(kubernetes.deadline, Duration::from_secs(5400));
     assert_eq!(kubernetes.keep_finished, Duration::ZERO);
     assert_eq!(kubernetes.pending_timeout, Duration::from_secs(90));

@@ -23,6 +23,14 @@ fn mistakes_are_told_with_place_and_remedy() {
                 "3:18: `logging.level`: found `loud`, expected one of `NOTSET`, `DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`.",
             ],
         ),
+        // Walls
+        (
+            "kubernetes: {isolation: {closed: [example.org]}}",
+            &[
+                "3:35: `kubernetes.isolation.closed[0]`: found `example.org`, expected a host name or an IP address with a port, like \
+               `10.0.0.7:5432`.",
+            ],
+        ),
         // Databases
         (
             "databases: {default: /people.csv}",

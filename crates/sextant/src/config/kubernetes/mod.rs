@@ -1,10 +1,12 @@
 //! The settings of the Kubernetes runtime, all under the key `kubernetes:`.
 
+mod isolation;
 mod read;
 mod resources;
 mod value;
 mod volume;
 
+pub use isolation::Isolation;
 pub(super) use read::{database_volumes, defaults, read};
 
 use std::collections::BTreeMap;
@@ -41,6 +43,10 @@ pub struct KubernetesConfig {
     pub resources: ResourceRequirements,
     /// Where pods reach the node.
     pub data_port: DataPort,
+    /// How the walls around algorithms are proved.
+    pub isolation: Isolation,
+    /// Whether algorithms run also where the walls around them are not proved: for trials with invented data. Default false.
+    pub allow_unisolated: bool,
     /// The longest that an algorithm may run. Default 7 days.
     pub deadline: Duration,
     /// How long a finished Job stays, to be looked at. Default 1 hour; zero: it goes at once.

@@ -10,6 +10,7 @@ use super::super::names;
 use super::super::reader::{Field, Section, Unknown};
 use super::super::server::beside;
 use super::super::tree::Value;
+use super::isolation::{Isolation, isolation};
 use super::{DataPort, ImagePullPolicy, KubernetesConfig, resources, value, volume};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -30,6 +31,8 @@ pub(in super::super) fn defaults() -> KubernetesConfig {
         tmp: None,
         resources: resources::defaults(),
         data_port: DataPort { listen: SocketAddr::new(ANYWHERE, DATA_PORT), address: None },
+        isolation: Isolation::default(),
+        allow_unisolated: false,
         deadline: 7 * 24 * HOUR,
         keep_finished: HOUR,
         pending_timeout: HOUR,
@@ -68,6 +71,8 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
         tmp: section.get("tmp").and_then(|field| volume::source(&field, &[])),
         resources: resources::read(section).unwrap_or(default.resources),
         data_port: section.get("data_port").map_or(default.data_port, |field| data_port(&field)),
+        isolation: section.get("isolation").map_or(default.isolation, |field| isolation(&field)),
+        allow_unisolated: section.get("allow_unisolated").and_then(|field| field.boolean()).unwrap_or(false),
         deadline: time("deadline", false, default.deadline),
         keep_finished: time("keep_finished", true, default.keep_finished),
         pending_timeout: time("pending_timeout", false, default.pending_timeout),

@@ -1,0 +1,53 @@
+//! What is under `kubernetes.isolation`: how often the walls around algorithms are tried, and what else must be behind them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::super::names;
+use super::super::reader::{Field, Section, Unknown};
+
+/// How the walls around algorithms are proved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Isolation {
+    /// How often they are tried again. Default 1 hour.
+    pub every: Duration,
+    /// Addresses (`host:port`) that algorithms must not reach, besides those that Sextant tries by itself.
+    pub closed: Vec<String>,
+}
+
+impl Default for Isolation {
+    fn default() -> Self {
+        Self { every: Duration::from_secs(60 * 60), closed: Vec::new() }
+    }
+}
+
+/// Reads the section.
+pub(super) fn isolation(field: &Field<'_>) -> Isolation {
+    let default = Isolation::default();
+    let Some(section) = field.section("a mapping with `every` and `closed`") else {
+        return default;
+    };
+    let every = section.get("every").and_then(|field| field.duration(false)).unwrap_or(default.every);
+    let closed = closed(&section);
+    section.finish(Unknown::Refuse);
+    Isolation { every, closed }
+}
+
+fn closed(section: &Section<'_>) -> Vec<String> {
+    let expected = "addresses with their ports, like `[registry.example.org:443, 10.0.0.7:5432]`";
+    let items = section.get("closed").and_then(|field| field.one_or_more(expected)).unwrap_or_default();
+    let address = |item: &Field<'_>| {
+        let expected = "a host name or an IP address with a port, like `10.0.0.7:5432`";
+        let text = item.text(expected)?;
+        let port = |port: &str| port.parse().is_ok_and(|port: u16| port != 0);
+        let named = |(host, number): (&str, &str)| names::is_dns_name(&host.to_lowercase()) && port(number);
+        if text.parse::<SocketAddr>().is_ok_and(|address| address.port() != 0)
+            || text.rsplit_once(':').is_some_and(named)
+        {
+            return Some(text.to_owned());
+        }
+        item.wrong(expected, "");
+        None
+    };
+    items.iter().filter_map(address).collect()
+}
