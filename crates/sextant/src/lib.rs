@@ -6,6 +6,7 @@
 //!   node/       the deeds: hears of runs, drives each of them to its one report
 //!   runtime/    what launches, watches, feeds, collects and kills a run (Kubernetes, or local)
 //!   data_port/  what the pods talk to: pinned TLS and one key per run
+//!   health      what the process says of itself: alive, ready, figures
 //!   output      opens what an algorithm wrote, and nothing else
 //!   pod/        our own two containers in an algorithm's pod: `receive` and `return`
 //! ```
@@ -15,6 +16,7 @@
 pub mod config;
 pub mod core;
 pub mod data_port;
+pub mod health;
 pub mod node;
 pub mod output;
 pub mod pod;

@@ -77,6 +77,9 @@ fn tell(out: &mut String, path: &Path, config: &Config) -> fmt::Result {
     };
     line(out, "settings", &format!("policies and database labels are {}", shared(config.share_config)))?;
     line(out, "logs", &format!("algorithms' logs are {}", shared(config.share_algorithm_logs)))?;
+    if let Some(listen) = config.health_listen {
+        line(out, "health", &format!("/healthz, /readyz and /metrics at {listen}"))?;
+    }
     let registries: Vec<&str> = config.docker_registries.iter().map(|one| one.registry.as_str()).collect();
     if !registries.is_empty() {
         line(out, "registries", &registries.join(", "))?;
@@ -111,6 +114,12 @@ fn tell_kubernetes(out: &mut String, config: &Config, kubernetes: &KubernetesCon
     let port = &kubernetes.data_port;
     let told = port.address.as_deref().unwrap_or("an address that the node finds out by itself");
     line(out, "data port", &format!("listens at {}; pods are told {told}", port.listen))?;
+    let proxy = &kubernetes.proxy;
+    let served = match &proxy.address {
+        Some(address) => format!("on its own; pods are told {address}"),
+        None => format!("the node itself; listens at {}", proxy.listen),
+    };
+    line(out, "proxy", &served)?;
     let walls = if kubernetes.allow_unisolated {
         "tried, but ALGORITHMS RUN ALSO WHERE THERE ARE NONE: for trials with invented data".to_owned()
     } else {

@@ -8,10 +8,12 @@
 //! [`Config`] and the types around it are all that the rest of Sextant sees; whatever is in one has been checked. Reading is
 //! pure but for the few files that a configuration names. [`check()`] tells a person what a file means.
 
+mod address;
 mod check;
 mod database;
 mod databases;
 mod files;
+mod health;
 mod kubernetes;
 mod local;
 mod look;
@@ -27,7 +29,7 @@ mod tree;
 
 pub use check::{CheckReport, check};
 pub use database::{Database, DatabaseType};
-pub use kubernetes::{DataPort, DatabaseVolume, ImagePullPolicy, Isolation, KubernetesConfig, VolumeSource};
+pub use kubernetes::{DataPort, DatabaseVolume, ImagePullPolicy, Isolation, KubernetesConfig, Proxy, VolumeSource};
 pub use local::{LocalAlgorithm, LocalConfig};
 pub use model::{Config, Encryption, LogLevel, Logging, Registry, RuntimeConfig, Tmp};
 pub use policies::{AllowedAlgorithm, Policies};
@@ -46,6 +48,8 @@ struct Surroundings<'a> {
     /// Environment variables.
     env: &'a dyn Fn(&str) -> Option<String>,
     files: &'a dyn Files,
+    /// Whether the configuration is for somebody who logs in with the node's key: the proxy does not.
+    with_key: bool,
 }
 
 impl Config {
@@ -54,6 +58,18 @@ impl Config {
     /// # Errors
     /// All mistakes in it.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_with(path, true)
+    }
+
+    /// Reads a configuration file for the proxy: as [`load`](Self::load), but takes no API key, whether there is one or not.
+    ///
+    /// # Errors
+    /// All mistakes in it.
+    pub fn load_for_proxy(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_with(path, false)
+    }
+
+    fn load_with(path: &Path, with_key: bool) -> Result<Self, ConfigError> {
         let text = Disk.text(path).map_err(|error| {
             let findings = Findings::new(path);
             findings
@@ -61,7 +77,7 @@ impl Config {
             findings.into_error()
         })?;
         let env = |name: &str| std::env::var(name).ok();
-        read(&text, path, &Surroundings { env: &env, files: &Disk })
+        read(&text, path, &Surroundings { env: &env, files: &Disk, with_key })
     }
 
     /// Reads a configuration from its text, touching no file: relative paths stay so, and `api_key_file` can't be used.
@@ -69,7 +85,7 @@ impl Config {
     /// # Errors
     /// All mistakes in it.
     pub fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        read(text, path, &Surroundings { env, files: &NoFiles })
+        read(text, path, &Surroundings { env, files: &NoFiles, with_key: true })
     }
 }
 
@@ -99,6 +115,7 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Find
     let share_algorithm_logs = flag("share_algorithm_logs");
     let logging = regular::logging(&file);
     let docker_registries = regular::registries(&file);
+    let health_listen = health::read(&file, around);
     regular::warn_of_the_meaningless(&file);
     unknown(&file);
     match_volumes(&file);
@@ -118,6 +135,7 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Find
         logging: logging?,
         docker_registries: docker_registries?,
         ca_certificates,
+        health_listen,
         runtime: runtime?,
         warnings: Vec::new(),
     };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
@@ -48,6 +49,8 @@ pub struct Config {
     pub docker_registries: Vec<Registry>,
     /// A PEM file with certificate authorities to trust for the server, on top of the well-known ones.
     pub ca_certificates: Option<PathBuf>,
+    /// Where this process tells whether it is well ([`crate::health`]); `None`: nowhere. Default `0.0.0.0:8081` in a pod.
+    pub health_listen: Option<SocketAddr>,
     /// What runs the algorithms.
     pub runtime: RuntimeConfig,
     /// What was odd in the file but did not keep it from being used.
@@ -124,6 +127,7 @@ impl fmt::Debug for Config {
             .field("logging", &self.logging)
             .field("docker_registries", &self.docker_registries)
             .field("ca_certificates", &self.ca_certificates)
+            .field("health_listen", &self.health_listen)
             .field("runtime", &self.runtime)
             .field("warnings", &self.warnings)
             .finish()

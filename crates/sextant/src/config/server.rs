@@ -123,6 +123,9 @@ fn path(field: &Field<'_>) -> Option<String> {
 pub(super) fn api_key(file: &Section<'_>, config: &Path, around: &Surroundings<'_>) -> Option<SecretString> {
     let in_environment = (around.env)(KEY_VARIABLE).filter(|key| !key.trim().is_empty());
     let (key_file, inline) = (file.get("api_key_file"), file.get("api_key"));
+    if !around.with_key {
+        return Some(SecretString::default());
+    }
     if let Some(key) = in_environment {
         for field in [key_file, inline].iter().flatten() {
             field.warn(format_args!(

@@ -27,8 +27,12 @@ use self::registry::Registry;
 use self::supplies::Supplies;
 use crate::config::Config;
 use crate::core::situation::Limits;
+use crate::health::{self, Health};
 use crate::runtime::Runtime;
 use crate::runtime::kubernetes::StartError;
+
+/// The part of the node's health that is its live connection to the server.
+pub(crate) const SERVER: &str = "server";
 
 /// What every part of the node needs.
 pub(crate) struct Context {
@@ -39,6 +43,7 @@ pub(crate) struct Context {
     pub(crate) supplies: Arc<Supplies>,
     pub(crate) announcer: Announcer,
     pub(crate) limits: Limits,
+    pub(crate) health: Arc<Health>,
     /// How many runs may be under way; `None`: any number.
     pub(crate) slots: Option<Arc<tokio::sync::Semaphore>>,
 }
@@ -108,7 +113,15 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
 async fn serve(config: Config) -> Result<(), NodeError> {
     let url = ServerUrl::new(&config.server_url, config.port, &config.api_path)
         .map_err(|error| NodeError::Configuration(error.to_string()))?;
-    let (context, live) = start::start(config, url).await?;
+    let health = Health::waiting_for(&[SERVER]);
+    // Ends with this function.
+    let mut serving = tokio::task::JoinSet::new();
+    if let Some(address) = config.health_listen {
+        let listener = health::listen(address).await.map_err(NodeError::Configuration)?;
+        serving.spawn(health::serve(listener, health.clone()));
+        info!("The health port is open at {address}");
+    }
+    let (context, live) = start::start(config, url, health).await?;
     let registry = Arc::new(Registry::new(context));
     sync::run(registry, live).await
 }

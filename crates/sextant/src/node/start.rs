@@ -14,6 +14,7 @@ use super::{Context, NodeError};
 use crate::config::{Config, RuntimeConfig};
 use crate::core::names::Identity;
 use crate::core::situation::Limits;
+use crate::health::Health;
 use crate::runtime::Runtime;
 use crate::runtime::kubernetes::{Connected, Kubernetes};
 use crate::runtime::local::Local;
@@ -33,7 +34,7 @@ const LOCAL_START: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// What keeps it from running at all; what is merely away is waited for.
-pub async fn start(config: Config, url: ServerUrl) -> Result<(Context, LiveEvents), NodeError> {
+pub async fn start(config: Config, url: ServerUrl, health: Arc<Health>) -> Result<(Context, LiveEvents), NodeError> {
     info!("Sextant {} connects to the vantage6 server at {url}", env!("CARGO_PKG_VERSION"));
     let client = client(&config, url)?;
     // Server and cluster are reached at the same time: whichever is slow is waited for once.
@@ -63,6 +64,7 @@ pub async fn start(config: Config, url: ServerUrl) -> Result<(Context, LiveEvent
         runtime,
         supplies,
         limits,
+        health,
     };
     Ok((context, events))
 }

@@ -12,8 +12,8 @@ use tracing::{debug, info, warn};
 use vantage6::live::{LiveEvent, LiveEvents};
 use vantage6::{Error, Incoming, KillContainers, OpenRuns, RunStatus, TaskId};
 
-use super::NodeError;
 use super::registry::Registry;
+use super::{NodeError, SERVER};
 
 /// How often the server is asked without being told to.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -119,7 +119,10 @@ async fn listen(registry: &Arc<Registry>, mut live: LiveEvents) -> Result<(), No
             LiveEvent::Connected { websocket } => {
                 debug!("connected by {}", if websocket { "websocket" } else { "long polling" });
             }
-            LiveEvent::Disconnected { reason } => warn!("offline: {reason}; connecting again"),
+            LiveEvent::Disconnected { reason } => {
+                warn!("offline: {reason}; connecting again");
+                registry.context.health.unready(SERVER, format!("offline: {reason}"));
+            }
             LiveEvent::Incoming(incoming) => heard(registry, incoming),
         }
     }
@@ -130,6 +133,7 @@ fn heard(registry: &Arc<Registry>, event: Incoming) {
     match event {
         Incoming::Sync => {
             info!("online");
+            registry.context.health.ready(SERVER);
             registry.all.notify_one();
             let context = registry.context.clone();
             tokio::spawn(async move { context.announcer.set_up().await });

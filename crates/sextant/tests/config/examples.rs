@@ -87,6 +87,8 @@ fn the_documentation_knows_every_setting() {
         "tmp",
         "resources",
         "data_port",
+        "proxy",
+        "health",
         "deadline",
         "keep_finished",
         "pending_timeout",

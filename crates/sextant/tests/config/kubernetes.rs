@@ -16,6 +16,8 @@ fn everything_has_a_default() {
         assert_eq!(kubernetes.image, concat!("sextant:", env!("CARGO_PKG_VERSION")));
         assert_eq!(kubernetes.data_port.listen.to_string(), "0.0.0.0:7654");
         assert_eq!(kubernetes.data_port.address, None);
+        assert_eq!(kubernetes.proxy.listen.to_string(), "0.0.0.0:8080");
+        assert_eq!(kubernetes.proxy.address, None);
         assert_eq!(kubernetes.deadline, 7 * 24 * 60 * minute);
         assert_eq!(kubernetes.keep_finished, 60 * minute);
         assert_eq!(kubernetes.pending_timeout, 60 * minute);
@@ -39,6 +41,7 @@ kubernetes:
   algorithm_pull_policy: Always
   image_pull_secrets: [one, two]
   data_port: {listen: '[::]:1234', address: node.example.org:30000}
+  proxy: {listen: '127.0.0.1:18080', address: proxy.example.org}
   isolation: {every: 10m, closed: ['10.0.0.7:5432', files.example.org:443]}
   allow_unisolated: true
   deadline: 1h30m
@@ -65,6 +68,8 @@ kubernetes:
     assert_eq!(kubernetes.isolation.every, Duration::from_secs(600));
     assert_eq!(kubernetes.isolation.closed, ["10.0.0.7:5432", "files.example.org:443"]);
     assert!(kubernetes.allow_unisolated);
+    assert_eq!(kubernetes.proxy.listen.to_string(), "127.0.0.1:18080");
+    assert_eq!(kubernetes.proxy.address.as_deref(), Some("proxy.example.org"));
     assert_eq!(kubernetes.deadline, Duration::from_secs(5400));
     assert_eq!(kubernetes.keep_finished, Duration::ZERO);
     assert_eq!(kubernetes.pending_timeout, Duration::from_secs(90));
@@ -202,6 +207,12 @@ fn mistakes_are_told_with_place_and_remedy() {
             "data_port: {listen: 70000}",
             &[
                 "4:23: `kubernetes.data_port.listen`: found `70000`, expected an IP address with a port, like `0.0.0.0:7654`, or a port.",
+            ],
+        ),
+        (
+            "proxy: {listen: http}",
+            &[
+                "4:19: `kubernetes.proxy.listen`: found `http`, expected an IP address with a port, like `0.0.0.0:8080`, or a port.",
             ],
         ),
         (

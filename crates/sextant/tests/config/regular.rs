@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sextant::config::{Config, DatabaseType, LogLevel, RuntimeConfig};
 
-use crate::{parse, warnings, with};
+use crate::{LEAST, mistakes, parse, warnings, with};
 
 /// What the regular node's template of 4.5 gives, filled in.
 const TEMPLATE_4_5: &str = "\
@@ -255,4 +255,33 @@ fn certificates_come_from_the_file_the_environment_or_the_regular_nodes_environm
     assert_eq!(ca(extra, &none).unwrap(), Path::new("/certs/ca.pem"));
     let mounted = format!("{extra}node_extra_mounts: ['/home/ada/certs:/certs:ro']");
     assert_eq!(ca(&mounted, &none).unwrap(), Path::new("/home/ada/certs/ca.pem"));
+}
+
+#[test]
+fn the_health_port_is_open_in_pods_and_where_it_is_asked_for() {
+    let in_a_pod = |name: &str| (name == "KUBERNETES_SERVICE_HOST").then(|| "10.96.0.1".to_owned());
+    let read = |more: &str, pod: bool| {
+        let env: &dyn Fn(&str) -> Option<String> = if pod { &in_a_pod } else { &|_| None };
+        let config = Config::parse(&format!("{LEAST}{more}"), Path::new("node.yaml"), env).unwrap();
+        config.health_listen.map(|address| address.to_string())
+    };
+    assert_eq!(read("", false), None);
+    assert_eq!(read("", true).as_deref(), Some("0.0.0.0:8081"));
+    assert_eq!(read("health: {listen: '127.0.0.1:9'}", false).as_deref(), Some("127.0.0.1:9"));
+    assert_eq!(read("health: {listen: 9000}", true).as_deref(), Some("0.0.0.0:9000"));
+    assert_eq!(
+        mistakes(&format!("{LEAST}health: {{port: 1}}")),
+        ["3:10: `health.port`: there is no such setting. The settings here are `listen`."]
+    );
+}
+
+#[test]
+fn the_proxy_needs_no_key() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for text in ["server_url: https://vantage6.example.org", "server_url: https://vantage6.example.org\napi_key: k\n"] {
+        std::fs::write(file.path(), text).unwrap();
+        let config = Config::load_for_proxy(file.path()).unwrap();
+        assert_eq!(config.api_url(), "https://vantage6.example.org/api");
+        assert_eq!(secrecy::ExposeSecret::expose_secret(&config.api_key), "");
+    }
 }

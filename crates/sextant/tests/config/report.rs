@@ -55,6 +55,7 @@ node.yaml can be used. It says:
   runtime      Kubernetes, namespace v6-jobs; cluster: the one that Sextant runs in, or the usual kubeconfig's
   image        sextant:VERSION (receive and return)
   data port    listens at 0.0.0.0:7654; pods are told an address that the node finds out by itself
+  proxy        the node itself; listens at 0.0.0.0:8080
   walls        no algorithm runs before they are proved; tried again every 1h
   /mnt/tmp     an emptyDir for each run, not shared
   limits       an algorithm is sure of cpu 100m, ephemeral-storage 100Mi, memory 256Mi; gets at most ephemeral-storage 10Gi, memory 4Gi

@@ -66,6 +66,8 @@ fn key() -> impl Strategy<Value = String> {
         "limits",
         "memory",
         "data_port",
+        "proxy",
+        "health",
         "listen",
         "address",
         "tolerations",

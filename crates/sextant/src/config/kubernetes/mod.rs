@@ -43,6 +43,8 @@ pub struct KubernetesConfig {
     pub resources: ResourceRequirements,
     /// Where pods reach the node.
     pub data_port: DataPort,
+    /// Where algorithms reach the proxy.
+    pub proxy: Proxy,
     /// How the walls around algorithms are proved.
     pub isolation: Isolation,
     /// Whether algorithms run also where the walls around them are not proved: for trials with invented data. Default false.
@@ -135,5 +137,15 @@ pub struct DataPort {
     /// The address that the node listens at. Default `0.0.0.0:7654`.
     pub listen: SocketAddr,
     /// What pods are told: a host name or an IP address, with or without a port. `None`: the node finds out by itself.
+    pub address: Option<String>,
+}
+
+/// Where algorithms reach the proxy, by which they reach the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// The address that the proxy listens at. Default `0.0.0.0:8080`.
+    pub listen: SocketAddr,
+    /// Where pods find a proxy that runs on its own: a host name or an IP address, with or without a port (8080).
+    /// `None`: the node itself is the proxy.
     pub address: Option<String>,
 }

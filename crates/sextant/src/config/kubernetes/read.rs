@@ -6,16 +6,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::Surroundings;
+use super::super::address::{address, listen};
 use super::super::names;
 use super::super::reader::{Field, Section, Unknown};
 use super::super::server::beside;
 use super::super::tree::Value;
 use super::isolation::{Isolation, isolation};
-use super::{DataPort, ImagePullPolicy, KubernetesConfig, resources, value, volume};
+use super::{DataPort, ImagePullPolicy, KubernetesConfig, Proxy, resources, value, volume};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const ANYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const DATA_PORT: u16 = 7654;
+const PROXY_PORT: u16 = 8080;
 
 /// The runtime of a file that says nothing of one.
 pub(in super::super) fn defaults() -> KubernetesConfig {
@@ -31,6 +33,7 @@ pub(in super::super) fn defaults() -> KubernetesConfig {
         tmp: None,
         resources: resources::defaults(),
         data_port: DataPort { listen: SocketAddr::new(ANYWHERE, DATA_PORT), address: None },
+        proxy: Proxy { listen: SocketAddr::new(ANYWHERE, PROXY_PORT), address: None },
         isolation: Isolation::default(),
         allow_unisolated: false,
         deadline: 7 * 24 * HOUR,
@@ -71,6 +74,7 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
         tmp: section.get("tmp").and_then(|field| volume::source(&field, &[])),
         resources: resources::read(section).unwrap_or(default.resources),
         data_port: section.get("data_port").map_or(default.data_port, |field| data_port(&field)),
+        proxy: section.get("proxy").map_or(default.proxy, |field| proxy(&field)),
         isolation: section.get("isolation").map_or(default.isolation, |field| isolation(&field)),
         allow_unisolated: section.get("allow_unisolated").and_then(|field| field.boolean()).unwrap_or(false),
         deadline: time("deadline", false, default.deadline),
@@ -156,39 +160,19 @@ fn data_port(field: &Field<'_>) -> DataPort {
     let Some(section) = field.section("a mapping with `listen` and `address`") else {
         return default;
     };
-    let listen = section.get("listen").and_then(|field| listen(&field)).unwrap_or(default.listen);
+    let listen = section.get("listen").and_then(|field| listen(&field, DATA_PORT)).unwrap_or(default.listen);
     let address = section.get("address").and_then(|field| address(&field));
     section.finish(Unknown::Refuse);
     DataPort { listen, address }
 }
 
-/// An address with a port, or a port alone.
-fn listen(field: &Field<'_>) -> Option<SocketAddr> {
-    let expected = "an IP address with a port, like `0.0.0.0:7654`, or a port";
-    let text = field.text(expected)?;
-    let port: Option<u16> = text.strip_prefix(':').unwrap_or(text).parse().ok();
-    let listen = port.map(|port| SocketAddr::new(ANYWHERE, port)).or_else(|| text.parse().ok());
-    let listen = listen.filter(|listen| listen.port() != 0);
-    if listen.is_none() {
-        field.wrong(expected, "");
-    }
-    listen
-}
-
-/// A host name or an IP address, with or without a port (an IPv6 address with one is in brackets).
-fn address(field: &Field<'_>) -> Option<String> {
-    let expected = "a host name or an IP address that pods can reach, with or without a port";
-    let text = field.text(expected)?;
-    let is_host = |host: &str| names::is_dns_name(&host.to_lowercase());
-    let fits = text.parse::<IpAddr>().is_ok()
-        || text.parse::<SocketAddr>().is_ok_and(|address| address.port() != 0)
-        || is_host(text)
-        || text
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| is_host(host) && port.parse().is_ok_and(|port: u16| port != 0));
-    if !fits {
-        field.wrong(expected, "Write it without `https://`.");
-        return None;
-    }
-    Some(text.to_owned())
+fn proxy(field: &Field<'_>) -> Proxy {
+    let default = defaults().proxy;
+    let Some(section) = field.section("a mapping with `listen` and `address`") else {
+        return default;
+    };
+    let listen = section.get("listen").and_then(|field| listen(&field, PROXY_PORT)).unwrap_or(default.listen);
+    let address = section.get("address").and_then(|field| address(&field));
+    section.finish(Unknown::Refuse);
+    Proxy { listen, address }
 }
