@@ -2,8 +2,7 @@
 //! `common/encryption.py`).
 //!
 //! Both ways are streams, so that nothing of any size is held: an [`Encoded`] knows its length before its first byte,
-//! since the server (or what is in front of it) wants to know it. End-to-end encryption is to come beside [`encode`]
-//! and [`decode`] with the same shapes.
+//! since the server (or what is in front of it) wants to know it. [`crate::encryption`] has the same shapes.
 
 use std::{fmt, io, pin::Pin};
 
@@ -87,6 +86,11 @@ impl Encoded {
     pub fn length(&self) -> u64 {
         self.0.length()
     }
+
+    /// The characters.
+    pub fn into_stream(self) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+        self.0.into_stream()
+    }
 }
 
 /// Encodes a result for a collaboration that isn't encrypted.
@@ -128,6 +132,9 @@ pub enum DecodeError {
         "the input is not base64: {0}. Is the collaboration encrypted, or was the task created with something else than a vantage6 client?"
     )]
     NotBase64(String),
+    /// It can't be decrypted.
+    #[error("the message can't be decrypted: {0}")]
+    Undecipherable(String),
 }
 
 /// Decodes an input of a collaboration that isn't encrypted.
@@ -174,7 +181,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 
 /// Base64 in pieces of any size.
 #[derive(Default)]
-struct Base64Decoder {
+pub(crate) struct Base64Decoder {
     /// Characters that don't make a group of four yet.
     carry: Vec<u8>,
     /// How many characters came before, for messages.
@@ -183,7 +190,7 @@ struct Base64Decoder {
 }
 
 impl Base64Decoder {
-    fn feed(&mut self, text: &[u8]) -> Result<Bytes, String> {
+    pub fn feed(&mut self, text: &[u8]) -> Result<Bytes, String> {
         let mut groups = std::mem::take(&mut self.carry);
         groups.reserve(text.len());
         for &byte in text {
@@ -205,7 +212,7 @@ impl Base64Decoder {
         LENIENT.decode(groups).map(Bytes::from).map_err(|error| format!("before character {}: {error}", self.position))
     }
 
-    fn finish(&mut self) -> Result<(), String> {
+    pub fn finish(&mut self) -> Result<(), String> {
         if self.carry.is_empty() {
             Ok(())
         } else {

@@ -25,6 +25,7 @@ mod auth;
 mod client;
 mod cut;
 pub mod encoding;
+pub mod encryption;
 mod error;
 mod events;
 mod finish;

@@ -89,7 +89,9 @@ impl Supplier for Supplies {
 pub fn of_input(error: DecodeError) -> SupplyError {
     match error {
         DecodeError::Transfer(error) => of_server(error),
-        error @ DecodeError::NotBase64(_) => SupplyError::Refused(format!("The task's input can't be read: {error}.")),
+        error @ (DecodeError::NotBase64(_) | DecodeError::Undecipherable(_)) => {
+            SupplyError::Refused(format!("The task's input can't be read: {error}."))
+        }
     }
 }
 

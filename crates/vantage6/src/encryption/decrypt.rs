@@ -1,0 +1,180 @@
+//! From a message to its bytes.
+
+use std::sync::Arc;
+
+use aws_lc_rs::{
+    cipher::{AES_256, DecryptionContext, StreamingDecryptingKey, UnboundCipherKey},
+    iv::FixedLength,
+};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, stream};
+use zeroize::Zeroizing;
+
+use super::{
+    PrivateKey,
+    encrypt::{IV, KEY, SEPARATOR},
+    web::Layer,
+};
+use crate::{
+    Error,
+    encoding::{Base64Decoder, DecodeError, decode_text},
+};
+
+/// Key and iv with their separators are never longer than this, for the largest keys there are.
+const LONGEST_HEAD: usize = 4096;
+
+/// Decrypts a message that was encrypted for this key's public part, as it arrives.
+///
+/// White space between characters is skipped.
+pub fn decrypt<S>(message: S, key: Arc<PrivateKey>) -> impl Stream<Item = Result<Bytes, DecodeError>> + Send + 'static
+where
+    S: Stream<Item = Result<Bytes, Error>> + Send + 'static,
+{
+    let begin = (Box::pin(message), Stage::Head { key, text: Vec::new() });
+    stream::unfold(begin, |(mut message, mut stage)| async move {
+        loop {
+            if matches!(stage, Stage::Ended) {
+                return None;
+            }
+            let (next, result) = match message.next().await {
+                Some(Ok(piece)) => stage.feed(piece).await,
+                Some(Err(error)) => (Stage::Ended, Err(error.into())),
+                None => (Stage::Ended, stage.finish()),
+            };
+            stage = next;
+            match result {
+                Ok(bytes) if bytes.is_empty() => {}
+                other => return Some((other, (message, stage))),
+            }
+        }
+    })
+}
+
+/// How far a message is read.
+enum Stage {
+    /// Before the second separator.
+    Head {
+        key: Arc<PrivateKey>,
+        text: Vec<u8>,
+    },
+    /// Behind it.
+    Body(Box<Body>),
+    Ended,
+}
+
+struct Body {
+    decoder: Base64Decoder,
+    cipher: StreamingDecryptingKey,
+    layer: Layer,
+}
+
+impl Stage {
+    async fn feed(self, piece: Bytes) -> (Self, Result<Bytes, DecodeError>) {
+        match self {
+            Self::Head { key, mut text } => {
+                let missing = 1 - text.iter().filter(|byte| **byte == SEPARATOR).count().min(1);
+                let second = piece.iter().enumerate().filter(|(_, byte)| **byte == SEPARATOR).nth(missing);
+                let head = second.map_or(piece.len(), |(at, _)| at);
+                if text.len() + head > LONGEST_HEAD {
+                    return (Self::Ended, Err(no_head(&text)));
+                }
+                text.extend_from_slice(&piece[..head]);
+                if second.is_none() {
+                    return (Self::Head { key, text }, Ok(Bytes::new()));
+                }
+                match open(key, &text).await {
+                    Ok(body) => Self::Body(Box::new(body)).body(&piece[head + 1..]),
+                    Err(error) => (Self::Ended, Err(error)),
+                }
+            }
+            other => other.body(&piece),
+        }
+    }
+
+    fn body(self, text: &[u8]) -> (Self, Result<Bytes, DecodeError>) {
+        let Self::Body(mut body) = self else { return (self, Ok(Bytes::new())) };
+        match body.feed(text) {
+            Ok(bytes) => (Self::Body(body), Ok(bytes)),
+            Err(error) => (Self::Ended, Err(error)),
+        }
+    }
+
+    fn finish(self) -> Result<Bytes, DecodeError> {
+        match self {
+            Self::Head { text, .. } if text.trim_ascii().is_empty() => Ok(Bytes::new()),
+            Self::Head { text, .. } => Err(no_head(&text)),
+            Self::Body(mut body) => {
+                body.decoder.finish().map_err(|why| damaged(format!("of its encrypted part, {why}")))?;
+                body.layer.finish().map_err(damaged)
+            }
+            Self::Ended => Ok(Bytes::new()),
+        }
+    }
+}
+
+impl Body {
+    fn feed(&mut self, text: &[u8]) -> Result<Bytes, DecodeError> {
+        let encrypted = self.decoder.feed(text).map_err(|why| damaged(format!("in its encrypted part, {why}")))?;
+        let mut bytes = vec![0; encrypted.len() + IV];
+        let written = self.cipher.update(&encrypted, &mut bytes).map(|update| update.written().len());
+        bytes.truncate(written.map_err(|_| damaged("the cryptographic library could not decrypt it"))?);
+        self.layer.feed(Bytes::from(bytes)).map_err(damaged)
+    }
+}
+
+/// Reads `key$iv`.
+async fn open(key: Arc<PrivateKey>, head: &[u8]) -> Result<Body, DecodeError> {
+    let not_text = |what: &str| damaged(format!("its {what} is not base64"));
+    let mut parts = head.splitn(2, |byte| *byte == SEPARATOR);
+    let mut part = |what: &str| {
+        let text = parts.next().and_then(|part| std::str::from_utf8(part).ok()).ok_or_else(|| not_text(what))?;
+        decode_text(text).map_err(|_| not_text(what))
+    };
+    let (sealed, iv) = (part("key")?, part("iv")?);
+    let iv: [u8; IV] =
+        iv[..].try_into().map_err(|_| damaged(format!("its iv has {} bytes instead of {IV}", iv.len())))?;
+    if sealed.len() != key.encrypted_length() {
+        return Err(damaged(format!(
+            "its key has {} bytes, but one for this organization's key has {}; it was encrypted for another one",
+            sealed.len(),
+            key.encrypted_length()
+        )));
+    }
+    // Some milliseconds of arithmetic, so not where other work waits.
+    let opened = tokio::task::spawn_blocking(move || key.open(&sealed)).await.ok().flatten();
+    // One answer whatever is wrong with it: more would help those who try to open messages that they only carry.
+    let opened = opened.and_then(|opened| message_key(&opened)).ok_or_else(|| {
+        damaged("its key can't be opened. It was encrypted for another key than this organization's present one, or is damaged")
+    })?;
+    let cipher = UnboundCipherKey::new(&AES_256, &*opened)
+        .and_then(|key| StreamingDecryptingKey::ctr(key, DecryptionContext::Iv128(FixedLength::from(iv))))
+        .map_err(|_| damaged("the cryptographic library could not begin to decrypt it"))?;
+    Ok(Body { decoder: Base64Decoder::default(), cipher, layer: Layer::default() })
+}
+
+/// The web interface encrypts base64 of the key, everybody else the key itself.
+fn message_key(opened: &[u8]) -> Option<Zeroizing<[u8; KEY]>> {
+    let mut key = Zeroizing::new([0; KEY]);
+    if opened.len() == KEY {
+        key.copy_from_slice(opened);
+        return Some(key);
+    }
+    let text = std::str::from_utf8(opened).ok()?;
+    let decoded = decode_text(text).ok()?;
+    (decoded.len() == KEY).then(|| {
+        key.copy_from_slice(&decoded);
+        key
+    })
+}
+
+fn damaged(why: impl Into<String>) -> DecodeError {
+    DecodeError::Undecipherable(why.into())
+}
+
+fn no_head(text: &[u8]) -> DecodeError {
+    damaged(if text.contains(&SEPARATOR) {
+        "it ends before its encrypted part"
+    } else {
+        "it is not encrypted, but this collaboration is. A client has to call setup_encryption with the organization's private key before it creates a task"
+    })
+}
