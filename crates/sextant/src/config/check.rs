@@ -9,7 +9,8 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use super::look::look;
 use super::{
-    Config, ConfigError, Database, DatabaseVolume, KubernetesConfig, LocalConfig, Policies, RuntimeConfig, Tmp,
+    Config, ConfigError, Database, DatabasePlace, KubernetesConfig, LocalConfig, PodSecurity, Policies, RuntimeConfig,
+    Tmp,
 };
 
 /// What there is to say about a configuration; printed with `Display`.
@@ -126,6 +127,13 @@ fn tell_kubernetes(out: &mut String, config: &Config, kubernetes: &KubernetesCon
         format!("no algorithm runs before they are proved; tried again every {}", time(kubernetes.isolation.every))
     };
     line(out, "walls", &walls)?;
+    let security = match kubernetes.pod_security {
+        PodSecurity::Baseline => {
+            "baseline: algorithms run as the user of their image, without any rights of root's".to_owned()
+        }
+        PodSecurity::Restricted { user } => format!("restricted: everything in them runs as user {user}"),
+    };
+    line(out, "pods", &security)?;
     let tmp = match config.tmp() {
         Tmp::Volume(volume) => format!("a volume ({}), shared by the runs of a job", volume.kind()),
         Tmp::HostPath(path) => {
@@ -182,10 +190,16 @@ fn tell_databases(out: &mut String, config: &Config) -> fmt::Result {
         return line(out, "databases", "none");
     }
     for (index, database) in config.databases.iter().enumerate() {
-        let volume = config.kubernetes().and_then(|kubernetes| kubernetes.databases.get(&database.label));
-        let what = format!("{} ({}): {}", database.label, database.kind, way(config, database, volume));
+        let place = config.kubernetes().and_then(|kubernetes| kubernetes.databases.get(&database.label));
+        let what = format!("{} ({}): {}", database.label, database.kind, way(config, database, place));
         line(out, if index == 0 { "databases" } else { "" }, &what)?;
-        if volume.is_none() && database.is_file() {
+        for egress in place.into_iter().flat_map(|place| &place.egress) {
+            let ports: Vec<String> = egress.ports.iter().map(u16::to_string).collect();
+            let host = egress.host.as_ref().map(|host| format!(", known as {host}")).unwrap_or_default();
+            let what = format!("  its runs may reach {}, port {}{host}", egress.cidr, ports.join(", "));
+            line(out, "", &what)?;
+        }
+        if place.is_none_or(|place| place.volume.is_none()) && database.is_file() {
             for sight in look(config, Path::new(&database.uri)) {
                 line(out, "", &format!("  {sight}"))?;
             }
@@ -195,9 +209,9 @@ fn tell_databases(out: &mut String, config: &Config) -> fmt::Result {
 }
 
 /// How a database reaches an algorithm.
-fn way(config: &Config, database: &Database, volume: Option<&DatabaseVolume>) -> String {
+fn way(config: &Config, database: &Database, place: Option<&DatabasePlace>) -> String {
     let uri = database.uri_to_show();
-    match (volume, config.kubernetes()) {
+    match (place.and_then(|place| place.volume.as_ref()), config.kubernetes()) {
         (Some(volume), _) => {
             let part = volume.path.as_ref().map_or("all".to_owned(), |path| path.clone());
             format!("{part} of a volume ({}), read-only", volume.source.kind())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Surroundings;
 use super::database::{Database, DatabaseType};
-use super::kubernetes::{DatabaseVolume, database_volumes};
+use super::kubernetes::{DatabasePlace, DatabaseVolume, PodSecurity, database_volumes};
 use super::model::RuntimeConfig;
 use super::names;
 use super::problem::Position;
@@ -70,12 +70,13 @@ fn database(
         Some(RuntimeConfig::Kubernetes(kubernetes)) => Some(kubernetes),
         _ => None,
     };
-    let volume = label.as_ref().and_then(|label| kubernetes?.databases.get(label));
+    let place = label.as_ref().and_then(|label| kubernetes?.databases.get(label));
+    let volume = place.and_then(|place| place.volume.as_ref());
     let uri = match (section.get("uri"), volume) {
         (Some(field), _) => uri(&field),
         (None, Some(volume)) => volume.path.clone().or_else(|| label.clone()),
-        // Its volume is wrong, which has been noted.
-        (None, None) if has_volume(file, label.as_deref()) => None,
+        // Its place is wrong, which has been noted.
+        (None, None) if place.is_none() && has_place(file, label.as_deref()) => None,
         (None, None) => section.require("uri", URI).and_then(|field| uri(&field)),
     };
     let env = section.get("env").map_or_else(BTreeMap::new, |field| parameters(&field));
@@ -87,17 +88,29 @@ fn database(
     }
     match volume {
         Some(volume) => in_volume(&database, volume, item)?,
-        None if database.is_file() => locate(&mut database, &section, around)?,
-        None if kubernetes.is_some() => item.warn(format_args!(
-            "`{}` is an address, and algorithms reach nothing but vantage6: they can't connect to it in this version.",
-            database.label
-        )),
+        None if database.is_file() => {
+            if kubernetes.is_some_and(|kubernetes| kubernetes.pod_security != PodSecurity::Baseline) {
+                let expected = "a volume in `kubernetes.databases`: `kubernetes.pod_security: restricted` allows no paths of machines";
+                item.findings.error(
+                    item.key_at,
+                    format!("`{}`: found a database that is a path of the machine, expected {expected}.", item.path),
+                );
+            }
+            locate(&mut database, &section, around)?;
+        }
+        None if kubernetes.is_some() && place.is_none_or(|place: &DatabasePlace| place.egress.is_empty()) => {
+            item.warn(format_args!(
+                "`{0}` is an address, and algorithms reach nothing but vantage6. Say where it is in \
+                 `kubernetes.databases.{0}.egress`, so that the runs that ask for it can connect.",
+                database.label
+            ));
+        }
         None => {}
     }
     Some(database)
 }
 
-fn has_volume(file: &Section<'_>, label: Option<&str>) -> bool {
+fn has_place(file: &Section<'_>, label: Option<&str>) -> bool {
     database_volumes(file).iter().any(|(of, _)| Some(*of) == label)
 }
 

@@ -29,7 +29,10 @@ mod tree;
 
 pub use check::{CheckReport, check};
 pub use database::{Database, DatabaseType};
-pub use kubernetes::{DataPort, DatabaseVolume, ImagePullPolicy, Isolation, KubernetesConfig, Proxy, VolumeSource};
+pub use kubernetes::{
+    Cidr, DataPort, DatabasePlace, DatabaseVolume, Egress, ImagePullPolicy, Isolation, KubernetesConfig, PodSecurity,
+    Proxy, VolumeSource,
+};
 pub use local::{LocalAlgorithm, LocalConfig};
 pub use model::{Config, Encryption, LogLevel, Logging, Registry, RuntimeConfig, Tmp};
 pub use policies::{AllowedAlgorithm, Policies};
@@ -119,6 +122,9 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Find
     regular::warn_of_the_meaningless(&file);
     unknown(&file);
     match_volumes(&file);
+    if let Some(RuntimeConfig::Kubernetes(kubernetes)) = &runtime {
+        regular::refuse_task_dir(&file, kubernetes);
+    }
     let address = address?;
     let config = Config {
         server_url: address.url,

@@ -6,6 +6,7 @@ use secrecy::SecretString;
 
 use super::Surroundings;
 use super::databases::is_of_windows;
+use super::kubernetes::{KubernetesConfig, PodSecurity};
 use super::model::{Encryption, LogLevel, Logging, Registry};
 use super::names;
 use super::reader::{Field, Section, Unknown};
@@ -102,6 +103,15 @@ pub(super) fn refuse_environments(file: &Section<'_>) -> bool {
         field.findings.error(field.key_at, message);
     }
     !blocks.is_empty()
+}
+
+/// Refuses a folder of the machine behind `/mnt/tmp` where the pods' security level allows none.
+pub(super) fn refuse_task_dir(file: &Section<'_>, kubernetes: &KubernetesConfig) {
+    let Some(field) = file.get("task_dir").filter(|field| field.node.asks()) else { return };
+    if kubernetes.pod_security != PodSecurity::Baseline && kubernetes.tmp.is_none() {
+        let expected = "no folder of the machine: `kubernetes.pod_security: restricted` allows none";
+        field.wrong(expected, "Take it out, or name a volume in `kubernetes.tmp`.");
+    }
 }
 
 /// Reads `encryption`.

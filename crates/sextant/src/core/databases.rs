@@ -1,9 +1,10 @@
 //! How a database reaches an algorithm on Kubernetes: as a read-only volume under `/mnt/data`, or as an address.
 
-use k8s_openapi::api::core::v1::{HostPathVolumeSource, Volume, VolumeMount};
+use k8s_openapi::api::core::v1::{HostAlias, HostPathVolumeSource, Volume, VolumeMount};
 
 use super::environment::VisibleDatabase;
-use crate::config::{Database, DatabaseType, KubernetesConfig};
+use super::labels;
+use crate::config::{Database, DatabaseType, Egress, KubernetesConfig};
 
 /// Where file databases appear in the algorithm's container.
 pub const FOLDER: &str = "/mnt/data";
@@ -15,6 +16,8 @@ pub struct Mounted {
     pub visible: VisibleDatabase,
     /// The volume and its mount; `None` for databases that are addresses.
     pub volume: Option<(Volume, VolumeMount)>,
+    /// The ways out that it needs.
+    pub egress: Vec<Egress>,
 }
 
 /// Every database of the node as an algorithm would see it.
@@ -25,7 +28,8 @@ pub fn mounted(databases: &[Database], kubernetes: &KubernetesConfig) -> Vec<Mou
 fn mount(index: usize, database: &Database, kubernetes: &KubernetesConfig) -> Mounted {
     // Not the label: a volume's name may have neither underscores nor more than 63 characters.
     let name = format!("database-{index}");
-    let configured = kubernetes.databases.get(&database.label);
+    let place = kubernetes.databases.get(&database.label);
+    let configured = place.and_then(|place| place.volume.as_ref());
     let source = match configured {
         Some(configured) => Some((configured.source.named(&name), configured.path.clone())),
         None if database.is_file() => Some((host_path(database, &name), None)),
@@ -47,6 +51,7 @@ fn mount(index: usize, database: &Database, kubernetes: &KubernetesConfig) -> Mo
             };
             (volume, mount)
         }),
+        egress: place.map_or_else(Vec::new, |place| place.egress.clone()),
         visible: VisibleDatabase {
             label: database.label.clone(),
             uri,
@@ -54,6 +59,20 @@ fn mount(index: usize, database: &Database, kubernetes: &KubernetesConfig) -> Mo
             env: database.env.clone(),
         },
     }
+}
+
+/// The labels of a run's pod by which a NetworkPolicy opens the ways out to its databases, and no others.
+pub fn labels(databases: &[Mounted]) -> impl Iterator<Item = (String, String)> {
+    let on_network = databases.iter().filter(|database| !database.egress.is_empty());
+    on_network.map(|database| (labels::database(&database.visible.label), "true".to_owned()))
+}
+
+/// The names of the databases' hosts: pods can look up none.
+pub fn host_aliases(databases: &[Mounted]) -> Vec<HostAlias> {
+    let ways = databases.iter().flat_map(|database| &database.egress);
+    let alias =
+        |way: &Egress| Some(HostAlias { ip: way.cidr.single()?.to_string(), hostnames: Some(vec![way.host.clone()?]) });
+    ways.filter_map(alias).collect()
 }
 
 /// A file or folder of the machine that the pod runs on.
@@ -122,6 +141,22 @@ mod tests {
         assert_eq!(volume.persistent_volume_claim.unwrap().claim_name, "registry");
         assert_eq!(mount.sub_path.as_deref(), Some("exports/new.parquet"));
         assert_eq!(mount.mount_path, "/mnt/data/my_data.parquet");
+    }
+
+    #[test]
+    fn a_database_on_the_network_opens_a_way_for_its_runs_alone() {
+        let all = all("databases:\n\
+             - {label: warehouse, uri: 'postgresql://u:p@db.example.org:5432/x', type: sql}\n\
+             - {label: other, uri: 'postgresql://u:p@10.0.0.9:5432/x', type: sql}\n\
+             kubernetes: {databases: {warehouse: {egress: [{cidr: 10.0.0.7, port: 5432, host: db.example.org}]}}}");
+        let of = |mounted: &[Mounted]| labels(mounted).collect::<Vec<_>>();
+        assert_eq!(of(&all), [("database.vantage6.ai/warehouse".to_owned(), "true".to_owned())]);
+        assert_eq!(of(&all[1..]), []);
+        let aliases = host_aliases(&all);
+        assert_eq!(aliases.len(), 1);
+        assert_eq!(aliases[0].ip, "10.0.0.7");
+        assert_eq!(aliases[0].hostnames.as_deref(), Some(&["db.example.org".to_owned()][..]));
+        assert_eq!(all[0].visible.uri, "postgresql://u:p@db.example.org:5432/x");
     }
 
     #[test]

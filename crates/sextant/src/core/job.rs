@@ -8,9 +8,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, HostPathVolumeSource, LocalObjectReference,
-    PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile, SecretKeySelector,
-    SecurityContext, Volume, VolumeMount,
+    Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, HostPathVolumeSource, LocalObjectReference, PodSpec,
+    PodTemplateSpec, ResourceRequirements, SecretKeySelector, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -22,6 +21,7 @@ use super::environment::Places;
 use super::facts::{ALGORITHM, RECEIVE, RETURN};
 use super::labels;
 use super::names::Identity;
+use super::security;
 use crate::config::{ImagePullPolicy, KubernetesConfig, Tmp};
 
 /// The environment of our own containers.
@@ -152,6 +152,7 @@ fn job_labels(plan: &Plan) -> BTreeMap<String, String> {
         ]
         .map(|(key, value)| (key.to_owned(), value)),
     );
+    labels.extend(databases::labels(plan.databases));
     if let Some(job) = assignment.job {
         labels.insert(labels::JOB.to_owned(), job.to_string());
     }
@@ -178,15 +179,14 @@ fn pod(plan: &Plan, name: &str) -> PodSpec {
     let config = plan.config;
     let pull_secrets: Vec<_> =
         plan.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect();
+    let host_aliases = databases::host_aliases(plan.databases);
     PodSpec {
         restart_policy: Some("Never".into()),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
-        security_context: Some(PodSecurityContext {
-            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
-            ..PodSecurityContext::default()
-        }),
+        security_context: Some(security::pod(config.pod_security)),
+        host_aliases: (!host_aliases.is_empty()).then_some(host_aliases),
         image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
         node_selector: (!config.node_selector.is_empty()).then(|| config.node_selector.clone()),
         tolerations: (!config.tolerations.is_empty()).then(|| config.tolerations.clone()),
@@ -204,7 +204,7 @@ fn receive(plan: &Plan, secret: &str) -> Container {
     if shared_volume(plan).is_some() {
         mounts.push(mount("tmp", SHARED));
         variables.push(variable(env::SHARED_DIR, &format!("{SHARED}/{}", shared_folder(plan))));
-        reach_all_files(&mut container);
+        security::reach_all_files(&mut container, plan.config.pod_security);
     }
     container.volume_mounts = Some(mounts);
     container.env.get_or_insert_default().extend(variables);
@@ -215,15 +215,8 @@ fn returns(plan: &Plan, secret: &str) -> Container {
     let mut container = own(plan, secret, RETURN);
     container.volume_mounts = Some(vec![VolumeMount { read_only: Some(true), ..mount("data", databases::FOLDER) }]);
     // An algorithm may replace its output by a file that only its own user may read.
-    reach_all_files(&mut container);
+    security::reach_all_files(&mut container, plan.config.pod_security);
     container
-}
-
-/// Lets a container of ours reach files whoever owns them: the one power of root that it needs, for the output of an
-/// algorithm that runs as another user, and for a `task_dir` that belongs to somebody.
-fn reach_all_files(container: &mut Container) {
-    let security = container.security_context.get_or_insert_default();
-    security.capabilities.get_or_insert_default().add = Some(vec!["DAC_OVERRIDE".into()]);
 }
 
 fn algorithm(plan: &Plan, secret: &str) -> Container {
@@ -244,7 +237,7 @@ fn algorithm(plan: &Plan, secret: &str) -> Container {
         image_pull_policy: pull_policy(plan.config.algorithm_pull_policy),
         env: Some(plan.variables.iter().map(|name| from_secret(name, secret, name)).collect()),
         resources: Some(plan.config.resources.clone()),
-        security_context: Some(unprivileged()),
+        security_context: Some(security::unprivileged()),
         volume_mounts: Some(mounts),
         ..Container::default()
     }
@@ -265,23 +258,8 @@ fn own(plan: &Plan, secret: &str, role: &str) -> Container {
             from_secret(env::KEY, secret, SECRET_KEY),
         ]),
         resources: Some(small()),
-        // Root, but without any of root's powers: files in the pod may belong to any user that an image chose.
-        security_context: Some(SecurityContext {
-            run_as_user: Some(0),
-            run_as_group: Some(0),
-            read_only_root_filesystem: Some(true),
-            ..unprivileged()
-        }),
+        security_context: Some(security::own(plan.config.pod_security)),
         ..Container::default()
-    }
-}
-
-/// Nothing of root's powers, and no way to get them.
-pub fn unprivileged() -> SecurityContext {
-    SecurityContext {
-        allow_privilege_escalation: Some(false),
-        capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".into()]) }),
-        ..SecurityContext::default()
     }
 }
 

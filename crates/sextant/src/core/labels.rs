@@ -36,6 +36,11 @@ pub const SERVER: &str = "vantage6.ai/server";
 /// Annotation, set once the server has the run's report: the status that was reported.
 pub const REPORTED: &str = "vantage6.ai/reported";
 
+/// The label of runs that asked for this database, if it is on the network: a NetworkPolicy opens the way for them.
+pub fn database(label: &str) -> String {
+    format!("database.vantage6.ai/{label}")
+}
+
 /// The label selector of all algorithm Jobs and pods of one node.
 pub fn selector(node_key: &str) -> String {
     format!("{NODE_KEY}={node_key},{COMPONENT}={COMPONENT_ALGORITHM}")

@@ -12,5 +12,6 @@ pub mod names;
 pub mod policy;
 pub mod probe;
 pub mod report;
+pub mod security;
 pub mod situation;
 pub mod tail;

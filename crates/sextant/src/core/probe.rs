@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::facts::RECEIVE;
-use super::{job, labels, names::Identity};
+use super::{job, labels, names::Identity, security};
 use crate::config::KubernetesConfig;
 
 /// Makes the probe's Job. It goes away by itself a minute after its end.
@@ -34,7 +34,7 @@ pub fn probe(identity: &Identity, config: &KubernetesConfig, address: &str, pull
             run_as_non_root: Some(true),
             run_as_user: Some(65532),
             read_only_root_filesystem: Some(true),
-            ..job::unprivileged()
+            ..security::unprivileged()
         }),
         ..Container::default()
     };

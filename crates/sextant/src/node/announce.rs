@@ -71,6 +71,7 @@ fn info(config: &Config) -> NodeInfo {
 
 /// A database that comes from a volume of the cluster is not the file that its path names on this machine.
 fn columns_of(database: &Database, config: &Config) -> Option<Vec<String>> {
-    let elsewhere = config.kubernetes().is_some_and(|settings| settings.databases.contains_key(&database.label));
+    let place = config.kubernetes().and_then(|settings| settings.databases.get(&database.label));
+    let elsewhere = place.is_some_and(|place| place.volume.is_some());
     if elsewhere { None } else { columns::of(database) }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use sextant::config::{ImagePullPolicy, Tmp};
+use sextant::config::{ImagePullPolicy, PodSecurity, Tmp};
 
 use crate::{LEAST, kubernetes_with, mistakes, with};
 
@@ -96,7 +96,7 @@ fn databases_may_be_in_any_volume() {
         let text = format!("databases: [{{label: a, type: csv}}]\nkubernetes: {{databases: {{a: {volume}}}}}");
         let config = with(&text);
         let kubernetes = config.kubernetes().unwrap();
-        let database = &kubernetes.databases["a"];
+        let database = kubernetes.databases["a"].volume.as_ref().unwrap();
         assert_eq!(database.source.kind(), kind);
         assert_eq!(database.source.named("db-a").name, "db-a");
         // Without a `uri`, the path in the volume names the database.
@@ -105,8 +105,61 @@ fn databases_may_be_in_any_volume() {
     let kubernetes = kubernetes_with(
         "databases: [{label: a, type: csv}]\nkubernetes: {databases: {a: {secret: {secretName: s, defaultMode: 0400}, path: p}}}",
     );
-    let volume = kubernetes.databases["a"].source.named("a");
+    let volume = kubernetes.databases["a"].volume.as_ref().unwrap().source.named("a");
     assert_eq!(volume.secret.unwrap().default_mode, Some(0o400));
+}
+
+#[test]
+fn databases_may_be_on_the_network() {
+    let config = with(
+        "
+databases:
+- {label: a, type: sql, uri: 'postgresql://u:p@db.example.org:5432/x'}
+- {label: b, type: csv}
+- {label: c, type: sql, uri: 'postgresql://u:p@10.0.0.9:5432/x'}
+kubernetes:
+  databases:
+    a: {egress: [{cidr: 10.1.2.3, port: 5432, host: db.example.org}, {cidr: 10.1.3.0/24, ports: [5432, 5433]}]}
+    b: {nfs: {server: s, path: /}, path: p, egress: [{cidr: fd00::/8, port: '80'}]}
+",
+    );
+    let databases = &config.kubernetes().unwrap().databases;
+    assert_eq!(databases["a"].volume, None);
+    let told = |label: &str| {
+        let ways = databases[label].egress.iter();
+        ways.map(|way| format!("{} {:?} {:?}", way.cidr, way.ports, way.host)).collect::<Vec<_>>()
+    };
+    assert_eq!(told("a"), ["10.1.2.3/32 [5432] Some(\"db.example.org\")", "10.1.3.0/24 [5432, 5433] None"]);
+    assert_eq!(told("b"), ["fd00::/8 [80] None"]);
+    assert!(databases["b"].volume.is_some());
+    // Only the one without a way is warned of.
+    let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+    assert!(warnings.iter().any(|warning| warning.contains("`kubernetes.databases.c.egress`")), "{warnings:?}");
+    assert!(!warnings.iter().any(|warning| warning.contains("databases.a")), "{warnings:?}");
+}
+
+#[test]
+fn pods_meet_baseline_or_restricted() {
+    let level = |text: &str| kubernetes_with(&format!("kubernetes: {text}")).pod_security;
+    assert_eq!(level("{}"), PodSecurity::Baseline);
+    assert_eq!(level("{pod_security: baseline}"), PodSecurity::Baseline);
+    assert_eq!(level("{pod_security: restricted}"), PodSecurity::Restricted { user: 65532 });
+    assert_eq!(level("{pod_security: restricted, run_as_user: 1000}"), PodSecurity::Restricted { user: 1000 });
+}
+
+#[test]
+fn restricted_pods_have_no_paths_of_the_machine() {
+    let text =
+        "task_dir: /tasks\ndatabases: [{label: a, uri: /data, type: folder}]\nkubernetes: {pod_security: restricted}";
+    assert_eq!(
+        mistakes(&format!("{LEAST}{text}")),
+        [
+            "3:11: `task_dir`: found `/tasks`, expected no folder of the machine: `kubernetes.pod_security: restricted` allows none. \
+             Take it out, or name a volume in `kubernetes.tmp`.",
+            "4:13: `databases[0]`: found a database that is a path of the machine, expected a volume in `kubernetes.databases`: \
+             `kubernetes.pod_security: restricted` allows no paths of machines.",
+        ]
+    );
 }
 
 #[test]
@@ -275,6 +328,22 @@ fn mistakes_are_told_with_place_and_remedy() {
             ],
         ),
         (
+            "pod_security: privileged",
+            &["4:17: `kubernetes.pod_security`: found `privileged`, expected one of `baseline` or `restricted`."],
+        ),
+        (
+            "run_as_user: 0",
+            &[
+                "4:16: `kubernetes.run_as_user`: found `0`, expected the number of a user other than root, from 1 to 2147483647.",
+            ],
+        ),
+        (
+            "run_as_user: 1000",
+            &[
+                "4:16: `kubernetes.run_as_user`: found `1000`, expected none. It belongs to `pod_security: restricted`; otherwise images choose their user.",
+            ],
+        ),
+        (
             "databases: {b: {nfs: {server: s, path: /}, path: p}}",
             &[
                 "4:15: `kubernetes.databases.b`: there is no database of this label, expected one of `databases`. Add it to `databases`, or take it out here.",
@@ -284,6 +353,45 @@ fn mistakes_are_told_with_place_and_remedy() {
     for (text, expected) in table {
         assert_eq!(mistakes(&format!("{LEAST}kubernetes:\n  {text}")), *expected, "{text}");
     }
+}
+
+#[test]
+fn ways_out_must_be_exact() {
+    let table = [
+        (
+            "{cidr: 10.1.2.3/24, port: 1}",
+            "`kubernetes.databases.a.egress[0].cidr`: found `10.1.2.3/24`, expected a range of IP addresses, like `10.1.2.3/32`. Did you mean `10.1.2.0/24`?",
+        ),
+        (
+            "{cidr: db.example.org, port: 1}",
+            "`kubernetes.databases.a.egress[0].cidr`: found `db.example.org`, expected a range of IP addresses, like `10.1.2.3/32`.",
+        ),
+        (
+            "{cidr: 10.1.2.3}",
+            "`kubernetes.databases.a.egress[0].port` is missing, expected the TCP port that the database listens at.",
+        ),
+        (
+            "{cidr: 10.1.2.3, port: 0}",
+            "`kubernetes.databases.a.egress[0].port`: found `0`, expected a port from 1 to 65535.",
+        ),
+        (
+            "{cidr: 10.1.2.0/24, port: 1, host: db}",
+            "`kubernetes.databases.a.egress[0].host`: found `db`, expected no name for a whole range. Give the host a way of its own, with its address as `cidr`.",
+        ),
+        (
+            "{cidr: 10.1.2.3, prot: 1, port: 1}",
+            "`kubernetes.databases.a.egress[0].prot`: there is no such setting. Did you mean `port`?",
+        ),
+    ];
+    for (way, expected) in table {
+        let text = format!(
+            "databases: [{{label: a, uri: 'x:y', type: sql}}]\nkubernetes: {{databases: {{a: {{egress: [{way}]}}}}}}"
+        );
+        let found = mistakes(&format!("{LEAST}{text}"));
+        assert!(found.iter().any(|mistake| mistake.ends_with(expected)), "{way}: {found:?}");
+    }
+    let text = "databases: [{label: a_, uri: 'x:y', type: sql}]\nkubernetes: {databases: {a_: {egress: [{cidr: 10.0.0.1, port: 1}]}}}";
+    assert!(mistakes(&format!("{LEAST}{text}"))[0].contains("underscore"));
 }
 
 #[test]

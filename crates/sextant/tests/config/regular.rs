@@ -179,7 +179,7 @@ fn other_oddities_are_told_with_their_place() {
         ),
         (
             "databases:\n- {label: a, uri: 'postgresql://u:p@db/x', type: sql}",
-            "4:3: `databases[0]`: `a` is an address, and algorithms reach nothing but vantage6: they can't connect to it in this version.",
+            "4:3: `databases[0]`: `a` is an address, and algorithms reach nothing but vantage6. Say where it is in `kubernetes.databases.a.egress`, so that the runs that ask for it can connect.",
         ),
         (
             "algorithm_env: {HOST: x}",

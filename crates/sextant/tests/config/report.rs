@@ -57,6 +57,7 @@ node.yaml can be used. It says:
   data port    listens at 0.0.0.0:7654; pods are told an address that the node finds out by itself
   proxy        the node itself; listens at 0.0.0.0:8080
   walls        no algorithm runs before they are proved; tried again every 1h
+  pods         baseline: algorithms run as the user of their image, without any rights of root's
   /mnt/tmp     an emptyDir for each run, not shared
   limits       an algorithm is sure of cpu 100m, ephemeral-storage 100Mi, memory 256Mi; gets at most ephemeral-storage 10Gi, memory 4Gi
                runs at once: no limit; longest run: 7d
@@ -75,7 +76,7 @@ node.yaml can be used. It says:
   settings     policies and database labels are shared with the server
   logs         algorithms' logs are kept from the server
 
-warning: node.yaml:9:3: `databases[2]`: `omop` is an address, and algorithms reach nothing but vantage6: they can't connect to it in this version.
+warning: node.yaml:9:3: `databases[2]`: `omop` is an address, and algorithms reach nothing but vantage6. Say where it is in `kubernetes.databases.omop.egress`, so that the runs that ask for it can connect.
 ";
     assert_eq!(said, expected);
 }

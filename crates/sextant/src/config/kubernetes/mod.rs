@@ -1,11 +1,13 @@
 //! The settings of the Kubernetes runtime, all under the key `kubernetes:`.
 
+mod egress;
 mod isolation;
 mod read;
 mod resources;
 mod value;
 mod volume;
 
+pub use egress::{Cidr, Egress};
 pub use isolation::Isolation;
 pub(super) use read::{database_volumes, defaults, read};
 
@@ -35,8 +37,8 @@ pub struct KubernetesConfig {
     pub algorithm_pull_policy: Option<ImagePullPolicy>,
     /// Secrets of type `kubernetes.io/dockerconfigjson` in [`namespace`](Self::namespace) to pull images with.
     pub image_pull_secrets: Vec<String>,
-    /// Where the databases are, by label. A file database without an entry is a hostPath.
-    pub databases: BTreeMap<String, DatabaseVolume>,
+    /// Where the databases are, by label. A file database without a volume is a hostPath.
+    pub databases: BTreeMap<String, DatabasePlace>,
     /// The volume for `/mnt/tmp`, which the runs of one job share. See [`Config::tmp`](super::Config::tmp) for the default.
     pub tmp: Option<VolumeSource>,
     /// The algorithm container's resources: what the file says on top of the defaults.
@@ -49,6 +51,8 @@ pub struct KubernetesConfig {
     pub isolation: Isolation,
     /// Whether algorithms run also where the walls around them are not proved: for trials with invented data. Default false.
     pub allow_unisolated: bool,
+    /// Which of Kubernetes's Pod Security Standards the pods of runs meet.
+    pub pod_security: PodSecurity,
     /// The longest that an algorithm may run. Default 7 days.
     pub deadline: Duration,
     /// How long a finished Job stays, to be looked at. Default 1 hour; zero: it goes at once.
@@ -93,6 +97,28 @@ impl ImagePullPolicy {
             Self::Never => "Never",
         }
     }
+}
+
+/// The Pod Security Standard that the pods of runs meet, as far as their volumes do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PodSecurity {
+    /// The algorithm runs as the user of its image, which may be root without root's powers.
+    #[default]
+    Baseline,
+    /// The whole pod runs as one user who is not root. Images that insist on another one fail.
+    Restricted {
+        /// The user's number, and that of their group.
+        user: u32,
+    },
+}
+
+/// Where a database is that is not a file of the machine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DatabasePlace {
+    /// The volume with its files.
+    pub volume: Option<DatabaseVolume>,
+    /// Where on the network it is, for the runs that asked for it.
+    pub egress: Vec<Egress>,
 }
 
 /// A database that lives in a volume of the cluster.

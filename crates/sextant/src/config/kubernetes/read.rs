@@ -12,12 +12,16 @@ use super::super::reader::{Field, Section, Unknown};
 use super::super::server::beside;
 use super::super::tree::Value;
 use super::isolation::{Isolation, isolation};
-use super::{DataPort, ImagePullPolicy, KubernetesConfig, Proxy, resources, value, volume};
+use super::{
+    DataPort, DatabasePlace, ImagePullPolicy, KubernetesConfig, PodSecurity, Proxy, egress, resources, value, volume,
+};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const ANYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const DATA_PORT: u16 = 7654;
 const PROXY_PORT: u16 = 8080;
+/// The usual number for "nobody in particular" in images.
+const NOBODY: u32 = 65532;
 
 /// The runtime of a file that says nothing of one.
 pub(in super::super) fn defaults() -> KubernetesConfig {
@@ -36,6 +40,7 @@ pub(in super::super) fn defaults() -> KubernetesConfig {
         proxy: Proxy { listen: SocketAddr::new(ANYWHERE, PROXY_PORT), address: None },
         isolation: Isolation::default(),
         allow_unisolated: false,
+        pod_security: PodSecurity::Baseline,
         deadline: 7 * 24 * HOUR,
         keep_finished: HOUR,
         pending_timeout: HOUR,
@@ -68,15 +73,16 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
         image_pull_policy: policy("image_pull_policy"),
         algorithm_pull_policy: policy("algorithm_pull_policy"),
         image_pull_secrets: section.get("image_pull_secrets").map_or_else(Vec::new, |field| secrets(&field)),
-        databases: section.get("databases").map_or_else(BTreeMap::new, |field| {
-            field.map_of("a mapping of database labels to volumes", |_, field| volume::database(field))
-        }),
+        databases: section
+            .get("databases")
+            .map_or_else(BTreeMap::new, |field| field.map_of("a mapping of database labels to their places", database)),
         tmp: section.get("tmp").and_then(|field| volume::source(&field, &[])),
         resources: resources::read(section).unwrap_or(default.resources),
         data_port: section.get("data_port").map_or(default.data_port, |field| data_port(&field)),
         proxy: section.get("proxy").map_or(default.proxy, |field| proxy(&field)),
         isolation: section.get("isolation").map_or(default.isolation, |field| isolation(&field)),
         allow_unisolated: section.get("allow_unisolated").and_then(|field| field.boolean()).unwrap_or(false),
+        pod_security: pod_security(section),
         deadline: time("deadline", false, default.deadline),
         keep_finished: time("keep_finished", true, default.keep_finished),
         pending_timeout: time("pending_timeout", false, default.pending_timeout),
@@ -97,6 +103,50 @@ pub(in super::super) fn database_volumes<'a>(file: &Section<'a>) -> Vec<(&'a str
     let volumes = file.get("kubernetes").and_then(below);
     let volumes = volumes.and_then(|kubernetes| kubernetes.get("databases")).and_then(below);
     volumes.map_or_else(Vec::new, |volumes| volumes.fields().collect())
+}
+
+/// A database's volume, its ways out, or both.
+fn database(label: &str, field: &Field<'_>) -> Option<DatabasePlace> {
+    let expected = "a volume like `persistentVolumeClaim: {claimName: data}`, or `egress`";
+    let section = field.section(expected)?;
+    let ways = section.get("egress");
+    if ways.is_some() && !names::is_label_value(label) {
+        let advice = "It becomes part of a label of pods.";
+        let message = format!(
+            "`{}`: found a database with `egress` whose label begins or ends with an underscore, or is too long, expected another \
+             label. {advice}",
+            field.path
+        );
+        field.findings.error(field.key_at, message);
+        return None;
+    }
+    let egress = ways.as_ref().map_or_else(Vec::new, egress::read);
+    let volume = match ways {
+        Some(_) if section.rest().is_empty() => None,
+        _ => Some(volume::database(field)?),
+    };
+    Some(DatabasePlace { volume, egress })
+}
+
+fn pod_security(section: &Section<'_>) -> PodSecurity {
+    const LEVELS: [&str; 2] = ["baseline", "restricted"];
+    let level = section.get("pod_security").and_then(|field| field.choice(&LEVELS, |level| level));
+    let user = section.get("run_as_user").map(|field| {
+        let expected = "the number of a user other than root, from 1 to 2147483647";
+        let user = field.number(expected).filter(|user| (1..=i32::MAX.unsigned_abs()).contains(user));
+        match (user, level) {
+            (None, _) => field.wrong(expected, ""),
+            (Some(_), Some("restricted")) => {}
+            (Some(_), _) => {
+                field.wrong("none", "It belongs to `pod_security: restricted`; otherwise images choose their user.")
+            }
+        }
+        user.unwrap_or(NOBODY)
+    });
+    match level {
+        Some("restricted") => PodSecurity::Restricted { user: user.unwrap_or(NOBODY) },
+        _ => PodSecurity::Baseline,
+    }
 }
 
 fn namespace(field: &Field<'_>) -> Option<String> {

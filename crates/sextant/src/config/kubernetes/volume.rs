@@ -10,11 +10,11 @@ use super::{DatabaseVolume, VolumeSource};
 
 const VOLUME: &str = "one volume of Kubernetes, like `persistentVolumeClaim: {claimName: data}`";
 
-/// Reads a database's volume: a volume, and the `path` in it.
+/// Reads a database's volume: a volume, and the `path` in it, besides what else belongs to the database.
 pub(super) fn database(field: &Field<'_>) -> Option<DatabaseVolume> {
     let section = field.section(VOLUME)?;
     let path = section.get("path").map(|field| path(&field));
-    let source = source(field, &["path"]);
+    let source = source(field, &["path", "egress"]);
     Some(DatabaseVolume { source: source?, path: path.map_or(Some(None), |path| path.map(Some))? })
 }
 
