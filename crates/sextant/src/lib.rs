@@ -7,8 +7,10 @@
 //!   runtime/    what launches, watches, feeds, collects and kills a run (Kubernetes, or local)
 //!   data_port/  what the pods talk to: pinned TLS and one key per run
 //!   health      what the process says of itself: alive, ready, figures
+//!   open_files  how many connections there may be
 //!   output      opens what an algorithm wrote, and nothing else
 //!   pod/        our own two containers in an algorithm's pod: `receive` and `return`
+//!   rarely      what others could fill the log with
 //! ```
 //!
 //! Dependencies go one way: `core` knows nobody, `node` knows runtimes only by their trait.
@@ -18,7 +20,9 @@ pub mod core;
 pub mod data_port;
 pub mod health;
 pub mod node;
+pub mod open_files;
 pub mod output;
 pub mod pod;
+pub mod rarely;
 pub mod runtime;
 pub mod telemetry;

@@ -11,12 +11,14 @@
 //! pods call, the node answers: pods need no open port, and what a hostile algorithm can reach here is a door
 //! that it has no key for.
 
+pub mod bounds;
 pub mod keys;
 pub mod protocol;
 pub mod server;
 pub mod tls;
 
-/// Has the kernel notice within a minute that the other side has vanished without a word, also while nothing is sent.
+/// Has the kernel notice within a minute that the other side has vanished without a word, also while nothing is sent; and
+/// within two that it takes nothing any more.
 ///
 /// # Errors
 /// The kernel's.
@@ -25,5 +27,7 @@ pub fn notice_silence(stream: &tokio::net::TcpStream) -> std::io::Result<()> {
         .with_time(std::time::Duration::from_secs(20))
         .with_interval(std::time::Duration::from_secs(10))
         .with_retries(3);
-    socket2::SockRef::from(stream).set_tcp_keepalive(&alive)
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_keepalive(&alive)?;
+    socket.set_tcp_user_timeout(Some(std::time::Duration::from_secs(120)))
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -16,21 +16,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 use vantage6::RunId;
 
+use super::bounds::{Bounds, Limits, Place};
 use super::keys::NodeSecret;
 use super::protocol::{self, Item, Order};
-
-/// How many pods may be connected at once; further ones wait.
-const CONNECTIONS: usize = 4096;
-/// How long a handshake, or a request's head, may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long an upload may stand still.
-const STALLED: Duration = Duration::from_secs(60);
+use crate::rarely::Rarely;
 
 /// Who answers what pods ask for, once they have shown their key.
 #[async_trait::async_trait]
@@ -70,63 +64,116 @@ pub struct Upload {
     pub problem: Option<String>,
 }
 
-/// Serves the data port until the future is dropped.
-pub async fn serve(listener: TcpListener, tls: ServerConfig, secret: Arc<NodeSecret>, desk: Arc<dyn Desk>) {
+/// Serves the data port, within these bounds, until the future is dropped.
+pub async fn serve(
+    listener: TcpListener,
+    tls: ServerConfig,
+    secret: Arc<NodeSecret>,
+    desk: Arc<dyn Desk>,
+    limits: Limits,
+) {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let bounds = Bounds::new(limits);
+    let door = Arc::new(Door { secret, desk, stalled: bounds.limits.stalled, wrong_keys: Rarely::default() });
+    let (broken, refused) = (Rarely::default(), Rarely::default());
     // Dropped with this future, which ends all connections.
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, source) = match listener.accept().await {
+            Ok((stream, source)) => (stream, source.ip().to_canonical()),
             Err(error) => {
                 // Out of file descriptors, or the caller has gone already: neither is a reason to stop.
-                warn!("the data port could not take a connection: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                if let Some(times) = broken.happened() {
+                    warn!("the data port could not take a connection ({times} times lately): {error}");
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             }
         };
         while connections.try_join_next().is_some() {}
-        let (acceptor, secret, desk) = (acceptor.clone(), secret.clone(), desk.clone());
+        let place = match bounds.enter(source, Instant::now()) {
+            Ok(place) => place,
+            Err(full) => {
+                if let Some(times) = refused.happened() {
+                    warn!(
+                        "{source} is not let in at the data port: {full}. So were {times} lately, of all addresses. Pods of runs try again."
+                    );
+                }
+                // Without the usual farewell, which would keep something of it in the kernel.
+                let _ = stream.set_zero_linger();
+                continue;
+            }
+        };
+        let (acceptor, door, patience) = (acceptor.clone(), door.clone(), bounds.limits.patience);
         connections.spawn(async move {
-            if let Err(error) = connection(stream, acceptor, secret, desk).await {
+            if let Err(error) = connection(stream, acceptor, door, Arc::new(place), patience).await {
                 debug!("a connection to the data port ended: {error}");
             }
-            drop(place);
         });
     }
 }
 
+/// What all connections share.
+struct Door {
+    secret: Arc<NodeSecret>,
+    desk: Arc<dyn Desk>,
+    stalled: Duration,
+    wrong_keys: Rarely,
+}
+
+/// One request and its answer: so what a stranger sends after it is never read.
 async fn connection(
     stream: TcpStream,
     acceptor: TlsAcceptor,
-    secret: Arc<NodeSecret>,
-    desk: Arc<dyn Desk>,
+    door: Arc<Door>,
+    place: Arc<Place>,
+    patience: Duration,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
     super::notice_silence(&stream)?;
-    let stream = timeout(PATIENCE, acceptor.accept(stream)).await??;
+    let stream = timeout(patience, acceptor.accept(stream)).await??;
+    let shown = place.clone();
     let service = service_fn(move |request| {
-        let (secret, desk) = (secret.clone(), desk.clone());
-        async move { Ok::<_, std::convert::Infallible>(answer(request, &secret, desk.as_ref()).await) }
+        let (door, place) = (door.clone(), shown.clone());
+        async move { Ok::<_, std::convert::Infallible>(answer(request, &door, &place).await) }
     });
-    hyper::server::conn::http1::Builder::new()
+    let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
+        .header_read_timeout(patience)
+        .keep_alive(false)
         .max_headers(32)
         .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), service)
-        .await?;
-    Ok(())
+        .serve_connection(TokioIo::new(stream), service);
+    // Who takes ever so long to read that he has no key is not waited for.
+    let outstays = async {
+        tokio::time::sleep(patience * 2).await;
+        if place.is_known() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        served = served => Ok(served?),
+        () = outstays => Err("it has shown no key".into()),
+    }
 }
 
-async fn answer(request: Request<Incoming>, secret: &NodeSecret, desk: &dyn Desk) -> Reply {
+async fn answer(request: Request<Incoming>, door: &Door, place: &Place) -> Reply {
+    let desk = door.desk.as_ref();
     let Some((run, item)) = protocol::read_path(request.uri().path()) else {
         return reply(StatusCode::NOT_FOUND, "no such thing");
     };
-    if !bearer(&request).is_some_and(|key| secret.opens(run, key)) {
+    if !bearer(&request).is_some_and(|key| door.secret.opens(run, key)) {
+        if let Some(times) = door.wrong_keys.happened() {
+            warn!(
+                "{} asks the data port for run {run} without its key; {times} requests like this lately",
+                place.source
+            );
+        }
         return reply(StatusCode::UNAUTHORIZED, "wrong key");
+    }
+    if let Err(full) = place.show(run) {
+        warn!(%run, "is not served at the data port now: {full}");
+        return refusal(Answer::Later);
     }
     match (request.method(), item) {
         (&Method::GET, Item::Input) => match desk.input(run).await {
@@ -138,7 +185,7 @@ async fn answer(request: Request<Incoming>, secret: &NodeSecret, desk: &dyn Desk
             Err(answer) => refusal(answer),
         },
         (&Method::GET, Item::Next) => reply(StatusCode::OK, desk.next(run).await.as_str()),
-        (&Method::PUT, Item::Output) => match upload(request) {
+        (&Method::PUT, Item::Output) => match upload(request, door.stalled) {
             Some(upload) => match desk.deliver(run, upload).await {
                 Ok(()) => reply(StatusCode::OK, Order::Go.as_str()),
                 Err(answer) => refusal(answer),
@@ -149,15 +196,15 @@ async fn answer(request: Request<Incoming>, secret: &NodeSecret, desk: &dyn Desk
     }
 }
 
-fn upload(request: Request<Incoming>) -> Option<Upload> {
+fn upload(request: Request<Incoming>, stalled: Duration) -> Option<Upload> {
     let length = request.body().size_hint().exact()?;
     let problem =
         request.headers().get(protocol::PROBLEM).map(|value| String::from_utf8_lossy(value.as_bytes()).into());
     let bytes = BodyDataStream::new(request.into_body()).map_err(io::Error::other);
     // A stream that stands still is an error, so that nobody waits for it for ever.
-    let bytes = futures::stream::unfold(Some(bytes), |bytes| async {
+    let bytes = futures::stream::unfold(Some(bytes), move |bytes| async move {
         let mut bytes = bytes?;
-        match timeout(STALLED, bytes.next()).await {
+        match timeout(stalled, bytes.next()).await {
             Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(bytes))),
             Ok(Some(Err(error))) => Some((Err(error), None)),
             Ok(None) => None,

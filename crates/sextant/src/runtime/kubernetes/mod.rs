@@ -39,7 +39,7 @@ use crate::core::job::{DataPortForPods, Plan, job, places};
 use crate::core::names::Identity;
 use crate::core::situation::{Failure, Situation};
 use crate::core::{labels, probe::probe};
-use crate::data_port::{keys::NodeSecret, server, tls};
+use crate::data_port::{bounds, keys::NodeSecret, server, tls};
 
 /// How many seconds `return` has to hear that it may go; a pod that can't reach the node is then ended all the same.
 const LAST_MINUTE: i64 = 60;
@@ -133,7 +133,8 @@ impl Kubernetes {
         tasks.spawn(watch::jobs(jobs.clone(), selector.clone(), table.clone(), jobs_seen));
         tasks.spawn(watch::pods(pods.clone(), selector, table.clone(), pods_seen));
         let desk = Arc::new(PodDesk::new(table.clone(), supplier));
-        tasks.spawn(server::serve(listener, tls, secret.clone(), desk));
+        let limits = bounds::Limits::within(crate::open_files::raise());
+        tasks.spawn(server::serve(listener, tls, secret.clone(), desk, limits));
         let data_port = DataPortForPods { address: address.to_string(), pin };
         let probe = probe(&identity, settings, &data_port.address, &pull_secrets);
         let (api, tried, place) = (jobs.clone(), data_port.address.clone(), namespace.clone());
