@@ -9,6 +9,7 @@
 //!   health      what the process says of itself: alive, ready, figures
 //!   open_files  how many connections there may be
 //!   output      opens what an algorithm wrote, and nothing else
+//!   walls       the NetworkPolicies around algorithms, for those who apply them
 //!   pod/        our own two containers in an algorithm's pod: `receive` and `return`
 //!   rarely      what others could fill the log with
 //! ```
@@ -26,3 +27,4 @@ pub mod pod;
 pub mod rarely;
 pub mod runtime;
 pub mod telemetry;
+pub mod walls;

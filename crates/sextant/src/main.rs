@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use sextant::config::{self, Config};
 use sextant::runtime::local::supervise;
 use sextant::telemetry::{self, LogFormat};
-use sextant::{node, pod};
+use sextant::{node, pod, walls};
 
 /// The configuration can't be used.
 const CONFIGURATION: u8 = 2;
@@ -42,6 +42,14 @@ enum Command {
         /// The configuration.
         config: PathBuf,
     },
+    /// Print the NetworkPolicies that wall algorithms off, for a node that runs on a machine rather than in the cluster.
+    ///
+    /// Exit codes: 0 printed, 2 configuration wrong, 4 cluster not usable.
+    #[command(after_help = "Example:\n  sextant walls node.yaml | kubectl apply -f -")]
+    Walls {
+        /// The configuration.
+        config: PathBuf,
+    },
     /// In a run's pod: fetch input and token. Started by the node, not by people.
     #[command(hide = true)]
     Receive {
@@ -71,6 +79,7 @@ fn main() -> ExitCode {
             println!("{report}");
             if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(CONFIGURATION) }
         }
+        Command::Walls { config } => print_walls(&config),
         Command::Receive { probe } => {
             small(
                 async move { pod::conclude(if probe { pod::receive::probe().await } else { pod::receive::run().await }) },
@@ -107,6 +116,28 @@ fn run_node(path: &std::path::Path, format: LogFormat) -> ExitCode {
     // What still waits for an answer from outside is not waited for.
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
     code
+}
+
+fn print_walls(path: &std::path::Path) -> ExitCode {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(CONFIGURATION);
+        }
+    };
+    small(async move {
+        match walls::yaml(&config).await {
+            Ok(text) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::from(error.exit_code())
+            }
+        }
+    })
 }
 
 /// Runs one of the pod's roles: on one thread, with logs that end up in the pod's.

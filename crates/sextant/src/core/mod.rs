@@ -15,3 +15,4 @@ pub mod report;
 pub mod security;
 pub mod situation;
 pub mod tail;
+pub mod walls;

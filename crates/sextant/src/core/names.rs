@@ -22,8 +22,13 @@ impl Identity {
     /// A node's identity. What tells it from all others is its API key: ids begin at 1 on every server, and the address of
     /// a server may change, or differ between this machine and a pod, while runs are under way.
     pub fn new(server: String, node: NodeId, api_key: &SecretString) -> Self {
+        Self { server, node, key: Self::key_of(api_key) }
+    }
+
+    /// The [`key`](Self::key) of the node with this API key.
+    pub fn key_of(api_key: &SecretString) -> String {
         let digest = digest(&SHA256, format!("sextant node {}", api_key.expose_secret()).as_bytes());
-        Self { server, node, key: HEXLOWER.encode(&digest.as_ref()[..5]) }
+        HEXLOWER.encode(&digest.as_ref()[..5])
     }
 
     /// Ten hexadecimal digits that stand for this node among all nodes of all servers: the value of the label by which a

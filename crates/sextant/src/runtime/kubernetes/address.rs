@@ -10,7 +10,7 @@ use super::StartError;
 use super::cluster::bounded;
 use crate::config::KubernetesConfig;
 
-/// The environment variable with the pod's own address, set by the manifests in `deploy/`.
+/// The environment variable with the pod's own address, set by the chart.
 const POD_IP: &str = "POD_IP";
 
 /// Finds the address: the configured one, or else this pod's, or else this machine's as seen from the cluster.
@@ -43,7 +43,11 @@ pub async fn for_pods(
     Ok(SocketAddr::new(ip, port))
 }
 
-async fn configured(address: &str, port: u16) -> Result<SocketAddr, StartError> {
+/// The address that a configured one stands for, with this port if it has none.
+///
+/// # Errors
+/// If it is a name that can't be resolved.
+pub async fn configured(address: &str, port: u16) -> Result<SocketAddr, StartError> {
     if let Ok(ip) = address.parse::<IpAddr>() {
         return Ok(SocketAddr::new(ip, port));
     }

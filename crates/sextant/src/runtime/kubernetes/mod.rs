@@ -38,6 +38,7 @@ use crate::core::facts::{Container, JobFacts};
 use crate::core::job::{DataPortForPods, Plan, job, places};
 use crate::core::names::Identity;
 use crate::core::situation::{Failure, Situation};
+use crate::core::walls::Ways;
 use crate::core::{labels, probe::probe};
 use crate::data_port::{bounds, keys::NodeSecret, server, tls};
 
@@ -53,6 +54,25 @@ pub enum StartError {
     /// The cluster can't be used.
     #[error("{0}")]
     Cluster(String),
+}
+
+/// Where pods find the node's data port and the proxy, as the node itself will tell them when it runs here.
+///
+/// # Errors
+/// If a configured name can't be resolved, or the cluster, which must be asked, can't be used.
+pub async fn ways(settings: &KubernetesConfig) -> Result<Ways, StartError> {
+    let port = settings.data_port.listen.port();
+    let data_port = match &settings.data_port.address {
+        Some(address) => address::configured(address, port).await?,
+        None => {
+            let cluster = cluster::configuration(settings).await?;
+            let api_server = cluster.cluster_url.host().map(str::to_owned);
+            let client = cluster::connect(cluster).await?;
+            address::for_pods(settings, &client, api_server.as_deref(), port).await?
+        }
+    };
+    let proxy = SocketAddr::new(data_port.ip(), settings.proxy.listen.port());
+    Ok(Ways { data_port, proxy })
 }
 
 /// The Kubernetes runtime.
