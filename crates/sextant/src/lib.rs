@@ -4,6 +4,7 @@
 //!   core/       pure: what a run's next step is, what a pod's state means, how a Job looks
 //!   config/     a regular node's YAML, read with the line and column of every mistake
 //!   node/       the deeds: hears of runs, drives each of them to its one report
+//!   keys        `sextant keys`: an organization's key pair
 //!   runtime/    what launches, watches, feeds, collects and kills a run (Kubernetes, or local)
 //!   data_port/  what the pods talk to: pinned TLS and one key per run
 //!   health      what the process says of itself: alive, ready, figures
@@ -20,6 +21,7 @@ pub mod config;
 pub mod core;
 pub mod data_port;
 pub mod health;
+pub mod keys;
 pub mod node;
 pub mod open_files;
 pub mod output;

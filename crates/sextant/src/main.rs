@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use sextant::config::{self, Config};
 use sextant::runtime::local::supervise;
 use sextant::telemetry::{self, LogFormat};
-use sextant::{node, pod, walls};
+use sextant::{keys, node, pod, walls};
 
 /// The configuration can't be used.
 const CONFIGURATION: u8 = 2;
@@ -50,6 +50,9 @@ enum Command {
         /// The configuration.
         config: PathBuf,
     },
+    /// An organization's keys for encrypted collaborations: make them, show them, compare them with the server.
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// In a run's pod: fetch input and token. Started by the node, not by people.
     #[command(hide = true)]
     Receive {
@@ -80,6 +83,16 @@ fn main() -> ExitCode {
             if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(CONFIGURATION) }
         }
         Command::Walls { config } => print_walls(&config),
+        Command::Keys(command) => match keys::run(command) {
+            Ok(text) => {
+                println!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::from(error.exit_code())
+            }
+        },
         Command::Receive { probe } => {
             small(
                 async move { pod::conclude(if probe { pod::receive::probe().await } else { pod::receive::run().await }) },

@@ -66,7 +66,12 @@ fn tell(out: &mut String, path: &Path, config: &Config) -> fmt::Result {
     if let Some(path) = &config.ca_certificates {
         line(out, "", &format!("trusted by the certificates in {}", path.display()))?;
     }
-    line(out, "encryption", if config.encryption.enabled { "on" } else { "off" })?;
+    match &config.encryption.private_key {
+        Some(path) if config.encryption.enabled => {
+            line(out, "encryption", &format!("on, with the private key {}", path.display()))?;
+        }
+        _ => line(out, "encryption", "off")?,
+    }
     match &config.runtime {
         RuntimeConfig::Kubernetes(kubernetes) => tell_kubernetes(out, config, kubernetes)?,
         RuntimeConfig::Local(local) => tell_local(out, local)?,

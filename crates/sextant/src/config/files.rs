@@ -6,12 +6,16 @@ use std::path::{Path, PathBuf};
 
 use secrecy::zeroize::Zeroizing;
 
+use super::encryption::read_private_key;
+
 /// What a configuration's readers may ask of the machine.
 pub(super) trait Files {
     /// The text of a file; at most a megabyte or so, enough for a configuration or a key.
     fn text(&self, path: &Path) -> io::Result<Zeroizing<String>>;
     /// Whether the file can be read.
     fn readable(&self, path: &Path) -> io::Result<()>;
+    /// Whether the file holds a private key that can be used; what is wrong if not.
+    fn private_key(&self, path: &Path) -> Result<(), String>;
     /// A relative path as seen from the folder that Sextant was started in, as a regular node takes it.
     fn absolute(&self, path: &Path) -> PathBuf;
     /// Whether people other than the file's owner may read it.
@@ -33,6 +37,10 @@ impl Files for Disk {
         File::open(path)?.read(&mut [0]).map(|_| ())
     }
 
+    fn private_key(&self, path: &Path) -> Result<(), String> {
+        read_private_key(path).map(drop)
+    }
+
     fn absolute(&self, path: &Path) -> PathBuf {
         std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
     }
@@ -52,6 +60,10 @@ impl Files for NoFiles {
     }
 
     fn readable(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn private_key(&self, _: &Path) -> Result<(), String> {
         Ok(())
     }
 

@@ -12,6 +12,7 @@ mod address;
 mod check;
 mod database;
 mod databases;
+mod encryption;
 mod files;
 mod health;
 mod kubernetes;
@@ -29,12 +30,13 @@ mod tree;
 
 pub use check::{CheckReport, check};
 pub use database::{Database, DatabaseType};
+pub use encryption::{Encryption, read_private_key};
 pub use kubernetes::{
     Cidr, DataPort, DatabasePlace, DatabaseVolume, Egress, ImagePullPolicy, Isolation, KubernetesConfig, PodSecurity,
     Proxy, VolumeSource,
 };
 pub use local::{LocalAlgorithm, LocalConfig};
-pub use model::{Config, Encryption, LogLevel, Logging, Registry, RuntimeConfig, Tmp};
+pub use model::{Config, LogLevel, Logging, Registry, RuntimeConfig, Tmp};
 pub use policies::{AllowedAlgorithm, Policies};
 pub use problem::{ConfigError, Position, Problem, Warning};
 
@@ -110,7 +112,7 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Find
     let task_dir = regular::task_dir(&file, around);
     let runtime = runtime(&file, path, around);
     let databases = databases::read(&file, runtime.as_ref(), around);
-    let encryption = regular::encryption(&file, path);
+    let encryption = encryption::read(&file, path, around);
     let policies = policies::read(&file);
     let algorithm_env = databases::algorithm_env(&file);
     let flag = |key| file.get(key).map_or(Some(true), |field| field.boolean());

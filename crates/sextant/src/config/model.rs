@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 
 use super::database::Database;
+use super::encryption::Encryption;
 use super::kubernetes::{KubernetesConfig, VolumeSource};
 use super::local::LocalConfig;
 use super::policies::Policies;
@@ -141,15 +142,6 @@ pub enum RuntimeConfig {
     Kubernetes(Box<KubernetesConfig>),
     /// As processes on this machine, for a first try and for developing algorithms.
     Local(LocalConfig),
-}
-
-/// End-to-end encryption of inputs and results.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Encryption {
-    /// Whether the collaboration is encrypted; must agree with what the server says of it.
-    pub enabled: bool,
-    /// The organization's private key, a PEM file.
-    pub private_key: Option<PathBuf>,
 }
 
 /// How much Sextant says about its own doings.

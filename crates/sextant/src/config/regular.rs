@@ -7,10 +7,9 @@ use secrecy::SecretString;
 use super::Surroundings;
 use super::databases::is_of_windows;
 use super::kubernetes::{KubernetesConfig, PodSecurity};
-use super::model::{Encryption, LogLevel, Logging, Registry};
+use super::model::{LogLevel, Logging, Registry};
 use super::names;
 use super::reader::{Field, Section, Unknown};
-use super::server::beside;
 use super::tree::Value;
 
 /// Settings without meaning here, and what to do instead. They are named only if they ask for something: `debug: {}` does not.
@@ -112,35 +111,6 @@ pub(super) fn refuse_task_dir(file: &Section<'_>, kubernetes: &KubernetesConfig)
         let expected = "no folder of the machine: `kubernetes.pod_security: restricted` allows none";
         field.wrong(expected, "Take it out, or name a volume in `kubernetes.tmp`.");
     }
-}
-
-/// Reads `encryption`.
-pub(super) fn encryption(file: &Section<'_>, config: &Path) -> Option<Encryption> {
-    let Some(field) = file.get("encryption") else {
-        return Some(Encryption::default());
-    };
-    let section = field.section("a mapping with `enabled` and `private_key`")?;
-    let enabled = section.require("enabled", "true or false");
-    let private_key = section.get("private_key").filter(|field| field.node.asks());
-    let private_key = match private_key {
-        Some(field) => Some(beside(config, field.word("the path of a PEM file")?)),
-        None => None,
-    };
-    section.finish(Unknown::Warn);
-    let field = enabled?;
-    let enabled = field.boolean()?;
-    if enabled {
-        refuse_encryption(&field);
-    }
-    Some(Encryption { enabled, private_key })
-}
-
-/// To be taken out when encrypted collaborations are supported.
-fn refuse_encryption(field: &Field<'_>) {
-    let advice = "Use a regular node for this collaboration.";
-    let message =
-        format!("`{}`: this version of Sextant doesn't support encrypted collaborations yet. {advice}", field.path);
-    field.findings.error(field.node.at, message);
 }
 
 /// Reads `logging`, of which only the level matters.

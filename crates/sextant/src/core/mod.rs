@@ -3,6 +3,7 @@
 pub mod assignment;
 pub mod databases;
 pub mod decide;
+pub mod encryption;
 pub mod environment;
 pub mod facts;
 pub mod image;

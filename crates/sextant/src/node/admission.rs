@@ -2,7 +2,7 @@
 
 use vantage6::{Error, Run, RunStatus};
 
-use super::Context;
+use super::{Context, report};
 use crate::core::policy::{self, Initiator, needs_organization_name};
 use crate::core::situation::Failure;
 
@@ -24,10 +24,14 @@ pub async fn admit(context: &Context, run: &Run, bad_input: Option<&str>) -> Res
         None
     };
     let initiator = Initiator { user: task.init_user, organization: Some(task.init_org), organization_name };
-    Ok(match policy::admit(policies, &task.image, &initiator) {
-        Err(refusal) => Err(failure(RunStatus::NotAllowed, refusal.to_string())),
-        Ok(()) => readable(run, bad_input),
-    })
+    if let Err(refusal) = policy::admit(policies, &task.image, &initiator) {
+        return Ok(Err(failure(RunStatus::NotAllowed, refusal.to_string())));
+    }
+    // Better known now than after hours of work.
+    if let Err(why) = context.recipients.of(task.init_org).await? {
+        return Ok(Err(failure(RunStatus::Failed, report::not_encryptable(&why))));
+    }
+    Ok(readable(run, bad_input))
 }
 
 fn readable(run: &Run, bad_input: Option<&str>) -> Result<(), Failure> {

@@ -9,7 +9,6 @@ use rand::Rng;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
-use vantage6::encoding::decode_text;
 use vantage6::{Run, RunStatus};
 
 use super::admission::admit;
@@ -64,9 +63,11 @@ pub async fn drive(
     slot: Option<OwnedSemaphorePermit>,
 ) {
     let id = run.id;
-    let (input, bad_input) = match run.input.take().map(|input| decode_text(&input.0)) {
-        Some(Ok(input)) => (Some(input), None),
-        Some(Err(error)) => (None, Some(error.to_string())),
+    let (input, bad_input) = match run.input.take() {
+        Some(input) => match context.cryptor.decode_text(&input.0).await {
+            Ok(input) => (Some(input), None),
+            Err(error) => (None, Some(error.to_string())),
+        },
         None => (None, None),
     };
     context.supplies.add(id, Supply { task: run.task.id, image: run.task.image.clone(), input, token: None });

@@ -9,6 +9,7 @@ mod admission;
 mod announce;
 mod columns;
 mod drive;
+mod recipients;
 mod registry;
 mod report;
 mod start;
@@ -20,10 +21,13 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
+use vantage6::encryption::Cryptor;
 use vantage6::{Node, ServerUrl};
 
 use self::announce::Announcer;
+use self::recipients::Recipients;
 use self::registry::Registry;
+pub(crate) use self::start::client;
 use self::supplies::Supplies;
 use crate::config::Config;
 use crate::core::situation::Limits;
@@ -40,6 +44,9 @@ pub(crate) struct Context {
     pub(crate) client: vantage6::Client,
     pub(crate) me: Node,
     pub(crate) runtime: Arc<dyn Runtime>,
+    /// How this organization reads what is sent to it.
+    pub(crate) cryptor: Cryptor,
+    pub(crate) recipients: Recipients,
     pub(crate) supplies: Arc<Supplies>,
     pub(crate) announcer: Announcer,
     pub(crate) limits: Limits,

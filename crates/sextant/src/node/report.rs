@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use tracing::{error, info, warn};
-use vantage6::encoding::{Payload, encode};
+use vantage6::encoding::Payload;
 use vantage6::{Error, Finish, Run, Taken};
 
 use super::Context;
@@ -30,17 +30,35 @@ pub enum Reported {
 pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Output) -> Reported {
     let log = log(context, run, true).await;
     let Output { upload, taken } = output;
-    let (status, log) = of_exit(exit, upload.length, upload.problem.as_deref(), log);
-    let mut finish = Finish::now(status, log);
-    if upload.length > 0 {
-        finish = finish.result(encode(Payload::new(upload.length, upload.bytes)));
-    }
-    let reported = send(context, run, finish).await;
+    let recipient = match context.recipients.of(run.task.init_org).await {
+        Ok(recipient) => recipient,
+        Err(error) => {
+            warn!(run = %run.id, "the key to encrypt the result with can't be had from the server: {error}");
+            return Reported::Later;
+        }
+    };
+    let payload = (upload.length > 0).then(|| Payload::new(upload.length, upload.bytes));
+    let encode = |payload| recipient.and_then(|recipient| recipient.encode(payload).map_err(|error| error.to_string()));
+    let (result, problem) = match payload.map(encode) {
+        Some(Ok(result)) => (Some(result), upload.problem),
+        Some(Err(why)) => {
+            warn!(run = %run.id, task = %run.task.id, "the result can't be encrypted, and is not reported: {why}");
+            (None, Some(not_encryptable(&why)))
+        }
+        None => (None, upload.problem),
+    };
+    let (status, log) = of_exit(exit, upload.length, problem.as_deref(), log);
+    let reported = send(context, run, Finish { result, ..Finish::now(status, log) }).await;
     if reported != Reported::Later {
         // Whoever waits for it may be gone: then nobody needs to hear it.
         let _ = taken.send(());
     }
     reported
+}
+
+/// What the researcher is told when there is nobody to encrypt a result for.
+pub fn not_encryptable(why: &str) -> String {
+    format!("The result can't be encrypted for the organization that asked: {why}.")
 }
 
 /// Reports a run that has no output.

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{error, info, warn};
+use vantage6::encryption::{Cryptor, PublicKey};
 use vantage6::live::{LiveEvents, LiveOptions, connect};
-use vantage6::{Backoff, Client, Collaboration, Node, NodeId, ServerUrl};
+use vantage6::{Backoff, Client, Node, NodeId, OrganizationId, ServerUrl};
 
 use super::announce::Announcer;
+use super::recipients::Recipients;
 use super::supplies::Supplies;
 use super::{Context, NodeError};
 use crate::config::{Config, RuntimeConfig};
+use crate::core::encryption::{Agreement, agree};
 use crate::core::names::Identity;
 use crate::core::situation::Limits;
 use crate::health::Health;
@@ -37,6 +40,7 @@ const LOCAL_START: Duration = Duration::from_secs(60);
 pub async fn start(config: Config, url: ServerUrl, health: Arc<Health>) -> Result<(Context, LiveEvents), NodeError> {
     info!("Sextant {} connects to the vantage6 server at {url}", env!("CARGO_PKG_VERSION"));
     let client = client(&config, url)?;
+    let cryptor = config.encryption.cryptor().map_err(NodeError::Configuration)?;
     // Server and cluster are reached at the same time: whichever is slow is waited for once.
     let (node, connected) = tokio::join!(log_in(&client), async {
         match &config.runtime {
@@ -48,16 +52,18 @@ pub async fn start(config: Config, url: ServerUrl, health: Arc<Health>) -> Resul
 
     // All of this waits for somebody's answers, so it is done at the same time too. A node that turns out not to agree with its
     // server has been online there for a moment.
-    let supplies = Arc::new(Supplies::new(client.clone()));
+    let supplies = Arc::new(Supplies::new(client.clone(), cryptor.clone()));
     let identity = Identity::new(config.api_url(), node, &config.api_key);
     let (live, events) =
         connect(&client, LiveOptions::default()).map_err(|error| NodeError::Other(error.to_string()))?;
     let (me, started) =
-        tokio::try_join!(hello(&client, &config), runtime(&config, connected, identity, supplies.clone()))?;
+        tokio::try_join!(hello(&client, &config, &cryptor), runtime(&config, connected, identity, supplies.clone()))?;
     let Started { runtime, limits, slots } = started;
     let context = Context {
         announcer: Announcer::new(live, me.clone(), &config),
         slots: slots.map(|slots| Arc::new(tokio::sync::Semaphore::new(slots.get()))),
+        recipients: Recipients::new(client.clone(), cryptor.is_encrypted()),
+        cryptor,
         config,
         client,
         me,
@@ -101,7 +107,11 @@ async fn runtime(
     }
 }
 
-fn client(config: &Config, url: ServerUrl) -> Result<Client, NodeError> {
+/// The node's client for its server, which has not said anything yet.
+///
+/// # Errors
+/// If certificates can't be read.
+pub(crate) fn client(config: &Config, url: ServerUrl) -> Result<Client, NodeError> {
     let mut builder = Client::builder(url, config.api_key.clone()).backoff(BACKOFF);
     if let Some(path) = &config.ca_certificates {
         let pem = std::fs::read(path).map_err(|error| {
@@ -118,14 +128,28 @@ async fn log_in(client: &Client) -> Result<NodeId, NodeError> {
 }
 
 /// Learns who this node is, and agrees with the server on encryption.
-async fn hello(client: &Client, config: &Config) -> Result<Node, NodeError> {
-    let (me, collaboration) = answer(client, || async {
+async fn hello(client: &Client, config: &Config, cryptor: &Cryptor) -> Result<Node, NodeError> {
+    let (me, collaboration, organization) = answer(client, || async {
         let me = client.whoami().await?;
-        let collaboration = client.collaboration(me.collaboration).await?;
-        Ok((me, collaboration))
+        let (collaboration, organization) =
+            tokio::try_join!(client.collaboration(me.collaboration), client.organization(me.organization))?;
+        Ok((me, collaboration, organization))
     })
     .await?;
-    agree(&collaboration, config)?;
+    match agree(cryptor, &collaboration, &organization) {
+        Agreement::Agreed => {}
+        Agreement::Disagreed(why) => return Err(NodeError::Refused(why.to_string())),
+        Agreement::Publish(key) => {
+            answer(client, || publish(client, me.organization, &key)).await??;
+            info!("The organization had no public key at the server; it has this one now: {}", key.fingerprint());
+        }
+    }
+    if let Cryptor::Encrypted(key) = cryptor {
+        info!(
+            "Inputs and results are encrypted; the fingerprint of this organization's key is {}",
+            key.public().fingerprint()
+        );
+    }
     info!(
         "This is node {} '{}' of organization {} in collaboration {} '{}' at {}",
         me.id,
@@ -167,18 +191,18 @@ where
     }
 }
 
-/// Server and configuration must agree on encryption, or results would be lost or travel in the clear.
-fn agree(collaboration: &Collaboration, config: &Config) -> Result<(), NodeError> {
-    match (collaboration.encrypted, config.encryption.enabled) {
-        (false, false) => Ok(()),
-        (true, _) => Err(NodeError::Refused(format!(
-            "The collaboration '{}' is encrypted, which this version of Sextant does not support yet.",
-            collaboration.name
-        ))),
-        (false, true) => Err(NodeError::Refused(format!(
-            "The collaboration '{}' is not encrypted, but the configuration says `encryption.enabled: true`. One of the two must change.",
-            collaboration.name
-        ))),
+/// Puts the organization's public key at the server. The inner error is for a server that does not let this node do that.
+async fn publish(
+    client: &Client,
+    organization: OrganizationId,
+    key: &PublicKey,
+) -> Result<Result<(), NodeError>, vantage6::Error> {
+    match client.set_public_key(organization, &key.to_server()).await {
+        Err(error) if matches!(error.status(), Some(401 | 403)) => Ok(Err(NodeError::Refused(format!(
+            "Organization {organization} has no public key at the server, and this node may not put it there: {error}. An administrator \
+             can; `sextant keys show FILE` prints it."
+        )))),
+        other => other.map(Ok),
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use futures::StreamExt;
 use secrecy::SecretString;
-use vantage6::encoding::{self, DecodeError};
+use vantage6::encoding::DecodeError;
+use vantage6::encryption::Cryptor;
 use vantage6::{Client, RunId, TaskId};
 
 use crate::runtime::{InputStream, Supplier, SupplyError};
@@ -14,6 +15,7 @@ use crate::runtime::{InputStream, Supplier, SupplyError};
 /// The supplies of all runs that this node drives.
 pub struct Supplies {
     client: Client,
+    cryptor: Cryptor,
     runs: Mutex<HashMap<RunId, Supply>>,
 }
 
@@ -32,8 +34,8 @@ pub struct Supply {
 
 impl Supplies {
     /// Nothing yet.
-    pub fn new(client: Client) -> Self {
-        Self { client, runs: Mutex::default() }
+    pub fn new(client: Client, cryptor: Cryptor) -> Self {
+        Self { client, cryptor, runs: Mutex::default() }
     }
 
     /// A run is driven from now on.
@@ -73,7 +75,7 @@ impl Supplier for Supplies {
             return Ok(futures::stream::iter([Ok(input)]).boxed());
         }
         let text = self.client.input(run).await.map_err(of_server)?;
-        Ok(encoding::decode(text).map(|piece| piece.map_err(of_input)).boxed())
+        Ok(self.cryptor.decode(text).map(|piece| piece.map_err(of_input)).boxed())
     }
 
     async fn token(&self, run: RunId) -> Result<SecretString, SupplyError> {

@@ -134,10 +134,10 @@ fn mistakes_are_told_with_place_and_remedy() {
         ("polices: {allowed_users: [1]}", &["3:1: `polices`: there is no such setting. Did you mean `policies`?"]),
         // Encryption
         (
-            "encryption:\n  enabled: true\n  private_key: /key.pem",
+            "encryption:\n  enabled: true\n  private_key: ''",
             &[
-                "4:12: `encryption.enabled`: this version of Sextant doesn't support encrypted collaborations yet. Use a regular node \
-               for this collaboration.",
+                "3:1: `encryption.private_key` is missing, expected the path of the organization's private key, a PEM file. Name the \
+                 organization's PEM file there; `sextant keys new` makes one if it has none yet.",
             ],
         ),
         ("encryption: {enable: false}", &["3:1: `encryption.enabled` is missing, expected true or false."]),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret;
 use sextant::config::{Config, check};
+use vantage6::encryption::PrivateKey;
 
 use crate::{LEAST, with};
 
@@ -81,6 +82,39 @@ fn a_key_that_others_may_read_is_told() {
             .any(|warning| warning.message.starts_with("`api_key`: other people on this machine may read this file"));
         assert_eq!(said, odd, "{mode:o}");
     }
+}
+
+#[test]
+fn a_private_key_is_read_and_its_faults_are_told() {
+    let folder = folder("private-key");
+    let (config, key) = (folder.join("node.yaml"), folder.join("private_key.pem"));
+    write(&config, &format!("{LEAST}encryption: {{enabled: true, private_key: private_key.pem}}\n"), 0o600);
+    let said = |end: &str| {
+        let said = Config::load(&config).unwrap_err().to_string();
+        let begin = "`encryption.private_key`: found `private_key.pem`, expected the path of the organization's private key, a PEM file.";
+        assert!(said.contains(begin) && said.ends_with(end), "{said}");
+    };
+    said("No such file or directory (os error 2).");
+    write(&key, "no key", 0o600);
+    said("can't be used: it is no PEM file.");
+
+    let pem = PrivateKey::generate().unwrap().to_pem().unwrap();
+    for (mode, odd) in [(0o600, false), (0o440, false), (0o644, true)] {
+        let _ = fs::remove_file(&key);
+        write(&key, pem.expose_secret(), mode);
+        let loaded = Config::load(&config).unwrap();
+        assert!(loaded.encryption.cryptor().unwrap().is_encrypted());
+        let told = loaded
+            .warnings
+            .iter()
+            .any(|warning| warning.message.contains("may read") && warning.message.contains("chmod 600"));
+        assert_eq!(told, odd, "{mode:o}");
+        assert!(check(&config).to_string().contains(&format!("on, with the private key {}", key.display())));
+    }
+    // What is not used is not looked at.
+    fs::remove_file(&key).unwrap();
+    write(&config, &format!("{LEAST}encryption: {{enabled: false, private_key: private_key.pem}}\n"), 0o600);
+    assert!(!Config::load(&config).unwrap().encryption.cryptor().unwrap().is_encrypted());
 }
 
 #[test]

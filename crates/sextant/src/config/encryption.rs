@@ -1,0 +1,93 @@
+//! End-to-end encryption: the key `encryption:`, and the private key that it names.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use secrecy::zeroize::Zeroizing;
+use vantage6::encryption::{Cryptor, PrivateKey};
+
+use super::Surroundings;
+use super::reader::{Section, Unknown};
+use super::server::beside;
+
+/// No key file is larger.
+const LARGEST: usize = 64 * 1024;
+
+/// End-to-end encryption of inputs and results.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Encryption {
+    /// Whether the collaboration is encrypted; must agree with what the server says of it.
+    pub enabled: bool,
+    /// The organization's private key, a PEM file. Always there if `enabled`.
+    pub private_key: Option<PathBuf>,
+}
+
+impl Encryption {
+    /// What reads and writes messages in this node's collaboration; reads the key file.
+    ///
+    /// # Errors
+    /// What is wrong with that file, and what to do.
+    pub fn cryptor(&self) -> Result<Cryptor, String> {
+        match (&self.private_key, self.enabled) {
+            (Some(path), true) => Ok(Cryptor::Encrypted(Arc::new(read_private_key(path)?))),
+            (None, true) => Err(format!("`encryption.private_key` is missing. {ADVICE}")),
+            (_, false) => Ok(Cryptor::Plain),
+        }
+    }
+}
+
+const EXPECTED: &str = "the path of the organization's private key, a PEM file";
+const ADVICE: &str = "Name the organization's PEM file there; `sextant keys new` makes one if it has none yet.";
+
+/// Reads a private key. Nothing of it stays in memory but the key itself.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn read_private_key(path: &Path) -> Result<PrivateKey, String> {
+    let wrong = |why: &dyn std::fmt::Display| format!("The private key {} can't be used: {why}.", path.display());
+    // As large as it may get, since a vector that grows leaves copies behind.
+    let mut text = Zeroizing::new(Vec::with_capacity(LARGEST + 1));
+    let file = File::open(path).map_err(|error| wrong(&error))?;
+    file.take(LARGEST as u64 + 1).read_to_end(&mut text).map_err(|error| wrong(&error))?;
+    if text.len() > LARGEST {
+        return Err(wrong(&"it is far too large for a key"));
+    }
+    PrivateKey::from_pem(&text).map_err(|error| wrong(&error))
+}
+
+/// Reads `encryption`.
+pub(super) fn read(file: &Section<'_>, config: &Path, around: &Surroundings<'_>) -> Option<Encryption> {
+    let Some(field) = file.get("encryption") else {
+        return Some(Encryption::default());
+    };
+    let section = field.section("a mapping with `enabled` and `private_key`")?;
+    let enabled = section.require("enabled", "true or false");
+    let given = section.get("private_key").filter(|field| field.node.asks());
+    let private_key = match &given {
+        Some(field) => Some(beside(config, field.word(EXPECTED)?)),
+        None => None,
+    };
+    section.finish(Unknown::Warn);
+    let enabled = enabled?.boolean()?;
+    match (&private_key, &given) {
+        (Some(path), Some(field)) if enabled => {
+            if let Err(problem) = around.files.private_key(path) {
+                field.wrong(EXPECTED, &problem);
+            }
+            if around.files.readable_by_others(path) {
+                field.warn(format_args!(
+                    "other people on this machine may read {}. Take that right away (`chmod 600`).",
+                    path.display()
+                ));
+            }
+        }
+        _ if enabled => {
+            let message = format!("`{}.private_key` is missing, expected {EXPECTED}. {ADVICE}", field.path);
+            field.findings.error(field.key_at, message);
+        }
+        _ => {}
+    }
+    Some(Encryption { enabled, private_key })
+}

@@ -1,0 +1,189 @@
+//! `sextant keys`: makes an organization's key pair, prints the public key as the server wants it, and compares a node's with
+//! what the server has.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use secrecy::ExposeSecret;
+use vantage6::encryption::{Cryptor, PrivateKey, PublicKey};
+use vantage6::{Client, OrganizationId, ServerUrl};
+
+use crate::config::{Config, read_private_key};
+use crate::core::encryption::{Agreement, Disagreement, agree};
+use crate::node::{self, NodeError};
+
+/// What can be done with keys.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a key pair (RSA, 4096 bits): a PEM file that only you may read. Never overwrites one.
+    #[command(after_help = "Example:\n  sextant keys new private_key.pem")]
+    New {
+        /// The file to make.
+        file: PathBuf,
+    },
+    /// Print the public key of a private key, as the server wants it (`public_key` of an organization).
+    #[command(after_help = "Example:\n  sextant keys show private_key.pem")]
+    Show {
+        /// The private key, a PEM file.
+        file: PathBuf,
+    },
+    /// Log in as a node, and say whether its private key belongs to what the server has of its organization.
+    /// Exit codes: 0 they agree, 2 configuration wrong, 3 they don't agree, 1 anything else.
+    #[command(after_help = "Examples:\n  sextant keys check node.yaml\n  sextant keys check node.yaml --replace")]
+    Check {
+        /// The node's configuration.
+        config: PathBuf,
+        /// Put this node's public key in the place of the one that the organization has at the server. What was encrypted
+        /// for that one can't be read any more.
+        #[arg(long)]
+        replace: bool,
+    },
+}
+
+/// Carries a command out. The text is for the person who gave it, on standard output.
+///
+/// # Errors
+/// What went wrong and what to do.
+pub fn run(command: Command) -> Result<String, NodeError> {
+    match command {
+        Command::New { file } => new(&file),
+        Command::Show { file } => {
+            let key = read_private_key(&file).map_err(NodeError::Configuration)?;
+            Ok(key.public().to_server())
+        }
+        Command::Check { config, replace } => {
+            let config = Config::load(&config).map_err(|error| NodeError::Configuration(error.to_string()))?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|error| NodeError::Other(format!("the process can't be set up: {error}")))?;
+            runtime.block_on(check(&config, replace))
+        }
+    }
+}
+
+fn new(path: &Path) -> Result<String, NodeError> {
+    let failed = |error: io::Error| {
+        let advice = match error.kind() {
+            io::ErrorKind::AlreadyExists => "A file of this name is there already, and no key is ever overwritten.",
+            _ => "Check the path and who may write there.",
+        };
+        NodeError::Other(format!("Making {} failed: {error}. {advice}", path.display()))
+    };
+    // Opened first: better known before the second that making a key takes.
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    match make(&mut file) {
+        Ok(key) => Ok(format!(
+            "Made {path}, a private key that only you may read. Its fingerprint is\n  {fingerprint}\n\n\
+             In the configurations of all nodes of this organization:\n\n  encryption:\n    enabled: true\n    private_key: {path}\n\n\
+             Its users need the same file (client.setup_encryption). A node puts the public key at the server when it starts, if the \
+             organization has none there yet. Keep a copy in a safe place: without this file, nobody can read what was encrypted for \
+             the organization.",
+            path = path.display(),
+            fingerprint = key.public().fingerprint(),
+        )),
+        Err(error) => {
+            // Half a key is of no use to anybody.
+            let _ = fs::remove_file(path);
+            Err(failed(error))
+        }
+    }
+}
+
+fn make(file: &mut File) -> io::Result<PrivateKey> {
+    let key = PrivateKey::generate().map_err(io::Error::other)?;
+    file.write_all(key.to_pem().map_err(io::Error::other)?.expose_secret().as_bytes())?;
+    file.sync_all()?;
+    Ok(key)
+}
+
+async fn check(config: &Config, replace: bool) -> Result<String, NodeError> {
+    let cryptor = config.encryption.cryptor().map_err(NodeError::Configuration)?;
+    let url = ServerUrl::new(&config.server_url, config.port, &config.api_path)
+        .map_err(|error| NodeError::Configuration(error.to_string()))?;
+    let client = node::client(config, url)?;
+    let of_server = |error: vantage6::Error| match error {
+        error @ vantage6::Error::WrongApiKey { .. } => NodeError::Refused(error.to_string()),
+        error => NodeError::Other(format!("The server at {} could not be asked: {error}.", client.url())),
+    };
+    let me = client.whoami().await.map_err(of_server)?;
+    let (collaboration, organization) =
+        tokio::try_join!(client.collaboration(me.collaboration), client.organization(me.organization))
+            .map_err(of_server)?;
+    let disagreement = match (agree(&cryptor, &collaboration, &organization), &cryptor) {
+        (Agreement::Agreed, Cryptor::Plain) => {
+            return Ok(format!(
+                "They agree: the collaboration '{}' is not encrypted, and needs no keys.",
+                collaboration.name
+            ));
+        }
+        (Agreement::Agreed, Cryptor::Encrypted(key)) => {
+            return Ok(format!(
+                "They agree: the private key belongs to the public key that organization {} '{}' has at the server ({}).",
+                organization.id,
+                organization.name,
+                key.public().fingerprint()
+            ));
+        }
+        (Agreement::Publish(_), _) if !replace => {
+            return Ok(format!(
+                "Organization {} '{}' has no public key at the server yet; the node puts it there when it starts.",
+                organization.id, organization.name
+            ));
+        }
+        (Agreement::Publish(_), _) => None,
+        (Agreement::Disagreed(why), _) => Some(why),
+    };
+    match (disagreement, cryptor) {
+        (None | Some(Disagreement::AnotherKey { .. } | Disagreement::NoKey { .. }), Cryptor::Encrypted(key))
+            if replace =>
+        {
+            put(&client, organization.id, key.public()).await.map_err(of_server)
+        }
+        (Some(why), _) => Err(NodeError::Refused(why.to_string())),
+        (None, _) => Err(NodeError::Other("there is no key to put at the server".into())),
+    }
+}
+
+async fn put(client: &Client, organization: OrganizationId, key: &PublicKey) -> Result<String, vantage6::Error> {
+    client.set_public_key(organization, &key.to_server()).await?;
+    Ok(format!(
+        "Organization {organization} has this key at the server now: {}. Restart its nodes with the same private key, and give it to its \
+         users; what was encrypted for another key can't be read with it.",
+        key.fingerprint()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_new_key_is_its_owners_alone_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("private_key.pem");
+        let said = new(&file).unwrap();
+        let key = read_private_key(&file).unwrap();
+        assert!(said.contains(&key.public().fingerprint()), "{said}");
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let text = fs::read(&file).unwrap();
+
+        let error = new(&file).unwrap_err().to_string();
+        assert!(error.contains("no key is ever overwritten"), "{error}");
+        assert_eq!(fs::read(&file).unwrap(), text);
+        assert_eq!(run(Command::Show { file: file.clone() }).unwrap(), key.public().to_server());
+
+        let error = new(&folder.path().join("nowhere/key")).unwrap_err().to_string();
+        assert!(error.contains("Check the path"), "{error}");
+        let error = run(Command::Show { file: folder.path().join("nothing") }).unwrap_err().to_string();
+        assert!(error.contains("nothing can't be used: No such file"), "{error}");
+        fs::write(&file, vec![b'x'; 100_000]).unwrap();
+        assert!(read_private_key(&file).unwrap_err().contains("far too large"));
+        for word in ["PRIVATE", "PUBLIC"] {
+            assert!(!said.contains(word), "{said}");
+        }
+    }
+}
