@@ -48,7 +48,7 @@ image: build ## The image sextant:dev of that executable, loaded into the cluste
 
 ##@ Test
 .PHONY: test
-test: lint test-unit test-e2e ## Everything that CI runs
+test: lint test-unit test-chart test-e2e ## Everything that CI runs
 
 .PHONY: lint
 lint: ## Formatting, clippy without a warning, licences and sources of dependencies
@@ -62,6 +62,11 @@ lint: ## Formatting, clippy without a warning, licences and sources of dependenc
 test-unit: venv ## Unit and integration tests (cargo test); no cluster needed
 	@.ci/tools rust
 	cargo test --locked --workspace
+
+.PHONY: test-chart
+test-chart: build venv ## The Helm chart: lint, schemas, what it makes of its values (needs Go, for helm and kubeconform)
+	@testbed/build charts
+	@$(VENV)/python -m pytest -c tests/chart/pytest.ini tests/chart
 
 .PHONY: test-e2e
 test-e2e: build venv ## End to end on a real cluster and a real server (pytest); E2E="-k name" picks some

@@ -1,0 +1,215 @@
+{{- define "sextant.fullname" -}}
+{{- if .Values.fullnameOverride }}{{ .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- define "sextant.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+app.kubernetes.io/name: sextant
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "sextant.selector" -}}
+app.kubernetes.io/name: sextant
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "sextant.image" -}}
+{{- $image := .Values.image -}}
+{{- if $image.digest }}{{ $image.repository }}@{{ $image.digest }}{{ else }}{{ $image.repository }}:{{ default .Chart.AppVersion $image.tag }}{{ end }}
+{{- end }}
+
+{{/* The pods of this release's runs: other releases may share the namespace. */}}
+{{- define "sextant.runs" -}}
+app.kubernetes.io/name: sextant
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: algorithm
+{{- end }}
+
+{{/* An address that the node resolves, for a Service of this release: a name, or the address that it was given. */}}
+{{- define "sextant.address" -}}
+{{- if .service.clusterIP }}{{ .service.clusterIP }}{{ else }}{{ include "sextant.fullname" .root }}-{{ .component }}.{{ .root.Release.Namespace }}.svc{{ end }}:{{ .port }}
+{{- end }}
+
+{{- define "sextant.serverPort" -}}
+{{- $url := urlParse .Values.config.server_url -}}
+{{- if .Values.config.port }}{{ .Values.config.port }}
+{{- else if contains ":" (regexReplaceAll "\\[.*\\]" $url.host "") }}{{ regexFind "[0-9]+$" $url.host }}
+{{- else if eq $url.scheme "http" }}80{{ else }}443{{ end }}
+{{- end }}
+
+{{/* The ranges of the server's addresses: as given, or the one that server_url has as its host. */}}
+{{- define "sextant.serverCidrs" -}}
+{{- $host := (urlParse .Values.config.server_url).hostname -}}
+{{- if .Values.networkPolicy.server.cidrs }}{{ join "," .Values.networkPolicy.server.cidrs }}
+{{- else if regexMatch "^[0-9]+(\\.[0-9]+){3}$" $host }}{{ $host }}/32
+{{- end }}
+{{- end }}
+
+{{/* A rule's `to` for ranges of addresses; nothing for none, which means everywhere. */}}
+{{- define "sextant.to" -}}
+{{- with . }}
+to:
+{{- range . }}
+  - ipBlock:
+      cidr: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "sextant.ports" -}}
+ports:
+{{- range . }}
+  - protocol: TCP
+    port: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "sextant.podSecurity" -}}
+{{- $kubernetes := default dict .Values.config.kubernetes -}}
+{{- default (default "baseline" $kubernetes.pod_security) .Values.tasks.podSecurity }}
+{{- end }}
+
+{{/* What node and proxy have in common: the server, and how to trust and read it. */}}
+{{- define "sextant.commonConfig" -}}
+{{- $config := pick .Values.config "server_url" "port" "api_path" "logging" -}}
+{{- $_ := set $config "health" (dict "listen" "0.0.0.0:8081") -}}
+{{- $encryption := dict "enabled" .Values.encryption.enabled -}}
+{{- if .Values.encryption.enabled }}{{ $_ := set $encryption "private_key" "/etc/sextant/private-key/private-key.pem" }}{{ end -}}
+{{- $_ := set $config "encryption" $encryption -}}
+{{- if .Values.ca.configMap }}{{ $_ := set $config "ca_certificates" "/etc/sextant/ca/ca.pem" }}{{ end -}}
+{{- toYaml $config }}
+{{- end }}
+
+{{/* The node's configuration: what the values have under config, with what the chart knows. */}}
+{{- define "sextant.nodeConfig" -}}
+{{- $kubernetes := deepCopy (default dict .Values.config.kubernetes) -}}
+{{- $_ := set $kubernetes "namespace" .Values.tasks.namespace -}}
+{{- $_ := set $kubernetes "image" (include "sextant.image" .) -}}
+{{- $_ := set $kubernetes "image_pull_policy" .Values.image.pullPolicy -}}
+{{- $_ := set $kubernetes "data_port" (dict "listen" "0.0.0.0:7654" "address" (include "sextant.address" (dict "root" . "service" .Values.node "component" "node" "port" 7654))) -}}
+{{- $_ := set $kubernetes "proxy" (dict "address" (include "sextant.address" (dict "root" . "service" .Values.proxy "component" "proxy" "port" 8080))) -}}
+{{- $_ := set $kubernetes "labels" (merge (dict "app.kubernetes.io/instance" .Release.Name) (default dict $kubernetes.labels)) -}}
+{{- $config := merge (include "sextant.commonConfig" . | fromYaml) (dict "api_key_file" "/etc/sextant/api-key/api-key" "kubernetes" $kubernetes) (deepCopy .Values.config) -}}
+{{- toYaml $config }}
+{{- end }}
+
+{{/* The volumes that node and proxy have in common, and their mounts. */}}
+{{- define "sextant.commonVolumes" -}}
+{{- if .Values.encryption.enabled }}
+- name: private-key
+  secret:
+    secretName: {{ .Values.encryption.secret }}
+    defaultMode: 0440
+    items:
+      - key: {{ .Values.encryption.key }}
+        path: private-key.pem
+{{- end }}
+{{- if .Values.ca.configMap }}
+- name: ca
+  configMap:
+    name: {{ .Values.ca.configMap }}
+    items:
+      - key: {{ .Values.ca.key }}
+        path: ca.pem
+{{- end }}
+{{- end }}
+
+{{- define "sextant.commonMounts" -}}
+{{- if .Values.encryption.enabled }}
+- name: private-key
+  mountPath: /etc/sextant/private-key
+  readOnly: true
+{{- end }}
+{{- if .Values.ca.configMap }}
+- name: ca
+  mountPath: /etc/sextant/ca
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{/* What the Pod Security Standard "restricted" asks of a pod and of a container, and more. */}}
+{{- define "sextant.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "sextant.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{- define "sextant.probes" -}}
+livenessProbe:
+  httpGet:
+    path: /healthz
+    port: health
+  periodSeconds: 10
+  timeoutSeconds: 5
+readinessProbe:
+  httpGet:
+    path: /readyz
+    port: health
+  periodSeconds: {{ . }}
+  timeoutSeconds: 5
+{{- end }}
+
+{{- define "sextant.placement" -}}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/* Mistakes that a schema can't see. */}}
+{{- define "sextant.validate" -}}
+{{- if eq .Values.tasks.namespace .Release.Namespace }}
+{{- fail (printf "tasks.namespace: %s is the namespace of the release itself, in which nothing may run but the node. Name another one." .Release.Namespace) }}
+{{- end }}
+{{- $advice := dict "api_key" "it would stand in the release's values; make a Secret and name it in apiKey.secret" "api_key_file" "use apiKey.secret" "encryption" "use encryption.enabled and encryption.secret" "ca_certificates" "use ca.configMap" "health" "the chart sets it" "local" "the chart runs algorithms on Kubernetes" }}
+{{- range $key, $instead := $advice }}
+{{- if hasKey $.Values.config $key }}{{ fail (printf "config.%s can't be set here: %s." $key $instead) }}{{ end }}
+{{- end }}
+{{- $kubernetes := default dict .Values.config.kubernetes }}
+{{- $advice := dict "namespace" "use tasks.namespace" "image" "use image.repository and image.tag" "image_pull_policy" "use image.pullPolicy" "kubeconfig" "a pod uses its service account" "context" "a pod uses its service account" "data_port" "the chart sets it" "proxy" "the chart sets it" }}
+{{- range $key, $instead := $advice }}
+{{- if hasKey $kubernetes $key }}{{ fail (printf "config.kubernetes.%s can't be set here: %s." $key $instead) }}{{ end }}
+{{- end }}
+{{- if ne (include "sextant.podSecurity" .) "privileged" }}
+{{- $volumes := default dict $kubernetes.databases }}
+{{- range $database := default list .Values.config.databases }}
+{{- $place := default dict (get $volumes $database.label) }}
+{{- $volume := omit $place "path" "egress" }}
+{{- if hasKey $volume "hostPath" }}{{ fail (printf "config.kubernetes.databases.%s: a hostPath is not allowed in a namespace of the level %s. Use another volume, or set tasks.podSecurity: privileged." $database.label (include "sextant.podSecurity" $)) }}{{ end }}
+{{- if and (not $volume) (not (contains ":" (default "" $database.uri))) (or (has $database.type (list "csv" "parquet" "excel" "folder")) (hasPrefix "/" (default "" $database.uri))) }}
+{{- fail (printf "config.databases: '%s' is a path of the machine, which is not allowed in a namespace of the level %s. Give it a volume in config.kubernetes.databases, or set tasks.podSecurity: privileged." $database.label (include "sextant.podSecurity" $)) }}
+{{- end }}
+{{- end }}
+{{- if and .Values.config.task_dir (not $kubernetes.tmp) }}
+{{- fail (printf "config.task_dir is a path of the machine, which is not allowed in a namespace of the level %s. Take it out, name a volume in config.kubernetes.tmp, or set tasks.podSecurity: privileged." (include "sextant.podSecurity" .)) }}
+{{- end }}
+{{- end }}
+{{- end }}
