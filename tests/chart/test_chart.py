@@ -180,7 +180,7 @@ LEAST = VALUES["least"]
         ({"networkPolicy": {"server": {"cidrs": ["server.example.org"]}}}, "/networkPolicy/server/cidrs/0"),
         ({"config": {"databases": [{"label": "a b", "type": "csv"}]}}, "/config/databases/0/label"),
         ({"config": {"databases": [{"label": "a", "type": "cvs"}]}}, "/config/databases/0/type"),
-        ({"config": {"kubernetes": {"databases": {"a": {"egress": [{"cidr": "db", "port": 1}]}}}}}, "/egress/0/cidr"),
+        ({"config": {"kubernetes": {"databases": {"a": {"egress": [{"cidr": "db.example.org", "port": 1}]}}}}}, "/egress/0/cidr"),
         ({"config": {"kubernetes": {"databases": {"a": {"egress": [{"cidr": "10.0.0.1"}]}}}}}, "/egress/0"),
         ({"config": {"kubernetes": {"pod_security": "privileged"}}}, "/config/kubernetes/pod_security"),
         # What a schema can't see, in words that say what to do.

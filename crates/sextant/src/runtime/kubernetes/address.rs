@@ -25,7 +25,7 @@ pub async fn for_pods(
     port: u16,
 ) -> Result<SocketAddr, StartError> {
     if let Some(address) = &config.data_port.address {
-        return configured(address, port).await;
+        return configured("data_port", address, port).await;
     }
     if let Some(ip) = std::env::var(POD_IP).ok().and_then(|ip| ip.parse().ok()) {
         return Ok(SocketAddr::new(ip, port));
@@ -43,11 +43,11 @@ pub async fn for_pods(
     Ok(SocketAddr::new(ip, port))
 }
 
-/// The address that a configured one stands for, with this port if it has none.
+/// The address that a configured one (`kubernetes.<setting>.address`) stands for, with this port if it has none.
 ///
 /// # Errors
 /// If it is a name that can't be resolved.
-pub async fn configured(address: &str, port: u16) -> Result<SocketAddr, StartError> {
+pub async fn configured(setting: &str, address: &str, port: u16) -> Result<SocketAddr, StartError> {
     if let Ok(ip) = address.parse::<IpAddr>() {
         return Ok(SocketAddr::new(ip, port));
     }
@@ -60,7 +60,7 @@ pub async fn configured(address: &str, port: u16) -> Result<SocketAddr, StartErr
         format!("{address}:{port}")
     };
     let unknown = |why: String| {
-        StartError::Configuration(format!("`kubernetes.data_port.address: {address}` can't be resolved: {why}"))
+        StartError::Configuration(format!("`kubernetes.{setting}.address: {address}` can't be resolved: {why}"))
     };
     let found: Vec<_> =
         tokio::net::lookup_host(&with_port).await.map_err(|error| unknown(error.to_string()))?.collect();
@@ -100,7 +100,7 @@ mod tests {
             ("localhost:81", "127.0.0.1:81"),
             ("localhost", "127.0.0.1:7654"),
         ] {
-            assert_eq!(configured(text, 7654).await.unwrap().to_string(), expected, "{text}");
+            assert_eq!(configured("data_port", text, 7654).await.unwrap().to_string(), expected, "{text}");
         }
     }
 

@@ -63,7 +63,7 @@ pub enum StartError {
 pub async fn ways(settings: &KubernetesConfig) -> Result<Ways, StartError> {
     let port = settings.data_port.listen.port();
     let data_port = match &settings.data_port.address {
-        Some(address) => address::configured(address, port).await?,
+        Some(address) => address::configured("data_port", address, port).await?,
         None => {
             let cluster = cluster::configuration(settings).await?;
             let api_server = cluster.cluster_url.host().map(str::to_owned);
@@ -71,7 +71,11 @@ pub async fn ways(settings: &KubernetesConfig) -> Result<Ways, StartError> {
             address::for_pods(settings, &client, api_server.as_deref(), port).await?
         }
     };
-    let proxy = SocketAddr::new(data_port.ip(), settings.proxy.listen.port());
+    let port = settings.proxy.listen.port();
+    let proxy = match &settings.proxy.address {
+        Some(address) => address::configured("proxy", address, port).await?,
+        None => SocketAddr::new(data_port.ip(), port),
+    };
     Ok(Ways { data_port, proxy })
 }
 
