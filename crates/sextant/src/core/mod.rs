@@ -7,6 +7,7 @@ pub mod encryption;
 pub mod environment;
 pub mod facts;
 pub mod image;
+pub mod isolation;
 pub mod job;
 pub mod labels;
 pub mod names;
