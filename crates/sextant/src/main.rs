@@ -55,11 +55,10 @@ enum Command {
     Keys(keys::Command),
     /// In a run's pod: fetch input and token. Started by the node, not by people.
     #[command(hide = true)]
-    Receive {
-        /// Only try whether the node can be reached.
-        #[arg(long)]
-        probe: bool,
-    },
+    Receive,
+    /// In a pod that is like an algorithm's: try what it can reach. Started by the node, not by people.
+    #[command(hide = true)]
+    Probe,
     /// In a run's pod: bring the output back. Started by the node, not by people.
     #[command(hide = true)]
     Return,
@@ -93,11 +92,8 @@ fn main() -> ExitCode {
                 ExitCode::from(error.exit_code())
             }
         },
-        Command::Receive { probe } => {
-            small(
-                async move { pod::conclude(if probe { pod::receive::probe().await } else { pod::receive::run().await }) },
-            )
-        }
+        Command::Receive => small(async { pod::conclude(pod::receive::run().await) }),
+        Command::Probe => small(async { pod::conclude(pod::probe::run().await) }),
         Command::Return => small(async { pod::conclude(pod::returns::run().await) }),
         Command::Supervise { folder, command } => supervise::run(&folder, &command),
     }

@@ -100,8 +100,13 @@ pub enum Expected {
 pub enum Proof {
     /// All is as it must be.
     Walled,
-    /// It is not, and what of it: for the operator.
-    Wrong(Vec<String>),
+    /// It is not; each in words for the operator.
+    Wrong {
+        /// What can be reached and must not be.
+        open: Vec<String>,
+        /// What algorithms need and can't reach.
+        missing: Vec<String>,
+    },
     /// It could not be tried, and why.
     Untried(String),
 }
@@ -127,9 +132,10 @@ pub fn judge(targets: &[Target], findings: &Findings) -> Proof {
     let both = || targets.iter().zip(findings.outcomes.iter().copied());
     // How the walls say no is seen at what surely listens.
     let refuses = both().any(|(target, outcome)| target.expected == Expected::Closed && outcome == Outcome::Refused);
-    let wrong: Vec<String> = both().filter_map(|(target, outcome)| wrong(target, outcome, refuses)).collect();
-    if !wrong.is_empty() {
-        return Proof::Wrong(wrong);
+    let open: Vec<String> = both().filter_map(|(target, outcome)| hole(target, outcome, refuses)).collect();
+    let missing: Vec<String> = both().filter_map(|(target, outcome)| lack(target, outcome)).collect();
+    if !open.is_empty() || !missing.is_empty() {
+        return Proof::Wrong { open, missing };
     }
     if both().any(|(target, outcome)| target.expected == Expected::Closed && outcome != Outcome::None) {
         Proof::Walled
@@ -138,24 +144,27 @@ pub fn judge(targets: &[Target], findings: &Findings) -> Proof {
     }
 }
 
-fn wrong(target: &Target, outcome: Outcome, walls_refuse: bool) -> Option<String> {
-    let Target { name, attempt, expected } = target;
-    let to = &attempt.to;
+fn hole(target: &Target, outcome: Outcome, walls_refuse: bool) -> Option<String> {
+    let Target { name, attempt: Try { to, .. }, expected } = target;
     match (expected, outcome) {
-        (Expected::Open, Outcome::Open) => None,
-        (Expected::Open, outcome) => {
-            let how = match outcome {
-                Outcome::Refused => "the connection is refused",
-                _ => "there is no answer",
-            };
-            Some(format!("{name} ({to}) can't be reached: {how}"))
-        }
+        (Expected::Open, _) => None,
         (_, Outcome::Open) => Some(format!("{name} ({to}) can be reached")),
         (Expected::ClosedIfThere, Outcome::Refused) if !walls_refuse => {
             Some(format!("{name} ({to}) can be reached: it refuses connections itself"))
         }
         _ => None,
     }
+}
+
+fn lack(target: &Target, outcome: Outcome) -> Option<String> {
+    let Target { name, attempt: Try { to, .. }, expected } = target;
+    let how = match (expected, outcome) {
+        (Expected::Open, Outcome::Open) => return None,
+        (Expected::Open, Outcome::Refused) => "the connection is refused",
+        (Expected::Open, _) => "there is no answer",
+        _ => return None,
+    };
+    Some(format!("{name} ({to}) can't be reached: {how}"))
 }
 
 /// What is known of the walls.
@@ -194,6 +203,11 @@ impl Walls {
         }
     }
 
+    /// Whether runs are launched whatever comes out.
+    pub fn regardless(&self) -> bool {
+        self.regardless
+    }
+
     /// Takes a proof in; `now` is the time since any fixed moment. Gives how long to wait for the next one.
     pub fn take(&mut self, proof: &Proof, now: Duration) -> Duration {
         match (proof, &self.standing) {
@@ -202,7 +216,9 @@ impl Walls {
                 self.failures = 0;
                 return self.every;
             }
-            (Proof::Wrong(what), _) => self.standing = Standing::Wrong(what.join("; ")),
+            (Proof::Wrong { open, missing }, _) => {
+                self.standing = Standing::Wrong([open.as_slice(), missing].concat().join("; "));
+            }
             (Proof::Untried(_), Standing::Proved(at)) if now.saturating_sub(*at) < self.every * PERIODS => {}
             // What was found wrong is still the reason.
             (Proof::Untried(_), Standing::Wrong(_)) => {}
@@ -237,14 +253,15 @@ mod tests {
     #[test]
     fn walls_are_proved_by_what_surely_listens() {
         let reached = Expected::Open;
-        let wrong = |what: &str| Proof::Wrong(vec![what.to_owned()]);
+        let wrong = |what: &str| Proof::Wrong { open: vec![what.to_owned()], missing: vec![] };
+        let lacks = |what: &str| Proof::Wrong { open: vec![], missing: vec![what.to_owned()] };
         for (tries, expected) in [
             (&[(reached, Open), (Closed, Silent)][..], Proof::Walled),
             (&[(reached, Open), (Closed, Refused)], Proof::Walled),
             (&[(reached, Open), (Closed, NoWay)], Proof::Walled),
             (&[(reached, Open), (Closed, Open)], wrong("t1 (a:1) can be reached")),
-            (&[(reached, Silent), (Closed, Silent)], wrong("t0 (a:1) can't be reached: there is no answer")),
-            (&[(reached, Refused), (Closed, Silent)], wrong("t0 (a:1) can't be reached: the connection is refused")),
+            (&[(reached, Silent), (Closed, Silent)], lacks("t0 (a:1) can't be reached: there is no answer")),
+            (&[(reached, Refused), (Closed, Silent)], lacks("t0 (a:1) can't be reached: the connection is refused")),
             // Whoever refuses where the walls are silent is behind none.
             (&[(Closed, Silent), (ClosedIfThere, Silent)], Proof::Walled),
             (
@@ -258,8 +275,11 @@ mod tests {
             (&[(Closed, Silent), (ClosedService, Open)], wrong("t1 (a:1) can be reached")),
             // All of it is told.
             (
-                &[(Closed, Open), (ClosedIfThere, Open)],
-                Proof::Wrong(vec!["t0 (a:1) can be reached".into(), "t1 (a:1) can be reached".into()]),
+                &[(reached, Silent), (Closed, Open), (ClosedIfThere, Open)],
+                Proof::Wrong {
+                    open: vec!["t1 (a:1) can be reached".into(), "t2 (a:1) can be reached".into()],
+                    missing: vec!["t0 (a:1) can't be reached: there is no answer".into()],
+                },
             ),
         ] {
             assert_eq!(proof(tries), expected, "{tries:?}");
@@ -273,7 +293,7 @@ mod tests {
     #[test]
     fn the_gate_opens_after_a_proof_and_shuts_when_a_wall_falls() {
         let hour = Duration::from_secs(3600);
-        let wrong = || Proof::Wrong(vec!["x can be reached".into()]);
+        let wrong = || Proof::Wrong { open: vec!["x can be reached".into()], missing: vec![] };
         let untried = || Proof::Untried("no machine".into());
         let mut walls = Walls::new(hour, false);
         let mut step = |proof: Proof, hours: u32, open: bool, seconds: u64, words: &str| {
@@ -303,7 +323,7 @@ mod tests {
     #[test]
     fn who_goes_on_regardless_has_an_open_gate() {
         let mut walls = Walls::new(Duration::from_secs(60), true);
-        for proof in [Proof::Untried(String::new()), Proof::Wrong(vec![]), Proof::Walled] {
+        for proof in [Proof::Untried(String::new()), Proof::Wrong { open: vec![], missing: vec![] }, Proof::Walled] {
             walls.take(&proof, Duration::ZERO);
             assert_eq!(walls.gate(), Gate::Open);
         }

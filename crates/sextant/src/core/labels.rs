@@ -7,12 +7,16 @@ use vantage6::{RunId, TaskId};
 
 /// `app.kubernetes.io/name`, the same on everything that Sextant makes.
 pub const APP: &str = "app.kubernetes.io/name";
-/// `app.kubernetes.io/component`: [`COMPONENT_ALGORITHM`] or [`COMPONENT_PROBE`].
+/// `app.kubernetes.io/component`: [`COMPONENT_ALGORITHM`].
 pub const COMPONENT: &str = "app.kubernetes.io/component";
-/// The component of a run's Job and pod.
+/// The component of a run's Job and pod, and of the probes, which have to be like them.
 pub const COMPONENT_ALGORITHM: &str = "algorithm";
-/// The component of the Job that tries the data port at start.
-pub const COMPONENT_PROBE: &str = "probe";
+/// What a probe is, [`PROBE_PROBER`] or [`PROBE_NEIGHBOUR`]; runs don't have it.
+pub const PROBE: &str = "vantage6.ai/probe";
+/// The probe that tries to get out.
+pub const PROBE_PROBER: &str = "prober";
+/// The probe that listens.
+pub const PROBE_NEIGHBOUR: &str = "neighbour";
 /// Which node of which server made it ([`super::names::Identity::key`]).
 pub const NODE_KEY: &str = "vantage6.ai/node-key";
 /// The node's id at its server.
@@ -43,7 +47,7 @@ pub fn database(label: &str) -> String {
 
 /// The label selector of all algorithm Jobs and pods of one node.
 pub fn selector(node_key: &str) -> String {
-    format!("{NODE_KEY}={node_key},{COMPONENT}={COMPONENT_ALGORITHM}")
+    format!("{NODE_KEY}={node_key},{COMPONENT}={COMPONENT_ALGORITHM},!{PROBE}")
 }
 
 /// The run and task of a Job or pod, read from its labels; `None` when they are not those of a run.

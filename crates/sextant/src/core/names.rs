@@ -49,7 +49,7 @@ impl Identity {
         format!("sextant-data-port-{}", self.key())
     }
 
-    /// The beginning of the name of the Job that tries at start whether pods reach the data port.
+    /// The beginning of the names of the Jobs that prove the walls.
     pub fn probe_name(&self) -> String {
         format!("sextant-probe-{}-", self.key())
     }

@@ -17,6 +17,7 @@ use super::waiting::Waiting;
 use super::{Context, report, report::Reported};
 use crate::core::assignment::Assignment;
 use crate::core::decide::{ServerSide, Step, decide};
+use crate::core::isolation::Gate;
 use crate::core::situation::{Failure, Situation};
 use crate::runtime::LaunchError;
 
@@ -42,6 +43,7 @@ struct Drive {
     server: ServerSide,
     situation: watch::Receiver<Situation>,
     signal: watch::Receiver<Signal>,
+    gate: watch::Receiver<Gate>,
     /// How many of the signal's looks were taken.
     looked: u32,
     /// Why its input, as far as it came along with the run, can't be read.
@@ -83,6 +85,7 @@ pub async fn drive(
             kill: false,
         },
         signal,
+        gate: context.runtime.gate(),
         looked: 0,
         slot,
         failures: 0,
@@ -126,6 +129,7 @@ impl Drive {
                 && !self.launched_whole
                 && !self.server.finished
                 && !self.server.kill
+                && self.may_launch()
             {
                 self.start(true).await;
             }
@@ -161,7 +165,7 @@ impl Drive {
             }
             Err(error) => return self.later(&error.to_string()).await,
         }
-        if !self.take_slot().await {
+        if !self.take_slot().await || !self.pass_gate().await {
             return;
         }
         // Claimed before, maybe long ago, and nothing of it is here: the server has the last word.
@@ -221,6 +225,22 @@ impl Drive {
         if self.slot.is_none() {
             tokio::select! {
                 slot = slots.acquire_owned() => self.slot = slot.ok(),
+                _ = self.signal.changed() => return false,
+            }
+        }
+        true
+    }
+
+    fn may_launch(&mut self) -> bool {
+        *self.gate.borrow_and_update() == Gate::Open
+    }
+
+    /// Waits until runs may be launched; `false` when something else must be looked at first.
+    async fn pass_gate(&mut self) -> bool {
+        while !self.may_launch() {
+            self.waiting.at_the_gate(self.run.id, &self.gate.borrow());
+            tokio::select! {
+                open = self.gate.changed() => if open.is_err() { return false },
                 _ = self.signal.changed() => return false,
             }
         }
@@ -341,8 +361,10 @@ impl Drive {
         !self.server.finished
     }
 
-    /// Waits for a change, or for a time. A run that does not start is looked after meanwhile.
+    /// Waits for a change, or for a time. A run that does not start is looked after meanwhile, and what of it is not made yet
+    /// waits for the gate.
     async fn wait(&mut self, situation: &Situation, time: Option<jiff::SignedDuration>) {
+        let at_the_gate = !self.launched_whole && matches!(situation, Situation::Starting(_)) && !self.may_launch();
         let longest = self.waiting.longest(situation);
         let time = time.and_then(|time| Duration::try_from(time).ok()).map_or(longest, |time| time.min(longest));
         let changed = {
@@ -350,6 +372,7 @@ impl Drive {
                 tokio::select! {
                     _ = self.situation.changed() => {}
                     _ = self.signal.changed() => {}
+                    _ = self.gate.changed(), if at_the_gate => {}
                 }
             };
             timeout(time, change).await.is_ok()

@@ -30,6 +30,7 @@ use self::registry::Registry;
 pub(crate) use self::start::client;
 use self::supplies::Supplies;
 use crate::config::Config;
+use crate::core::isolation::Gate;
 use crate::core::situation::Limits;
 use crate::health::{self, Health};
 use crate::runtime::Runtime;
@@ -37,6 +38,9 @@ use crate::runtime::kubernetes::StartError;
 
 /// The part of the node's health that is its live connection to the server.
 pub(crate) const SERVER: &str = "server";
+
+/// The part of the node's health that is the walls around algorithms.
+const ISOLATION: &str = "isolation";
 
 /// What every part of the node needs.
 pub(crate) struct Context {
@@ -120,7 +124,7 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
 async fn serve(config: Config) -> Result<(), NodeError> {
     let url = ServerUrl::new(&config.server_url, config.port, &config.api_path)
         .map_err(|error| NodeError::Configuration(error.to_string()))?;
-    let health = Health::waiting_for(&[SERVER]);
+    let health = Health::waiting_for(&[SERVER, ISOLATION]);
     // Ends with this function.
     let mut serving = tokio::task::JoinSet::new();
     if let Some(address) = config.health_listen {
@@ -128,7 +132,21 @@ async fn serve(config: Config) -> Result<(), NodeError> {
         serving.spawn(health::serve(listener, health.clone()));
         info!("The health port is open at {address}");
     }
-    let (context, live) = start::start(config, url, health).await?;
+    let (context, live) = start::start(config, url, health.clone()).await?;
+    serving.spawn(follow(context.runtime.gate(), health));
     let registry = Arc::new(Registry::new(context));
     sync::run(registry, live).await
+}
+
+/// A node that launches nothing is not ready.
+async fn follow(mut gate: tokio::sync::watch::Receiver<Gate>, health: Arc<Health>) {
+    loop {
+        match &*gate.borrow_and_update() {
+            Gate::Open => health.ready(ISOLATION),
+            Gate::Shut(why) => health.unready(ISOLATION, why.clone()),
+        }
+        if gate.changed().await.is_err() {
+            return;
+        }
+    }
 }

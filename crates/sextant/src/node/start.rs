@@ -57,7 +57,7 @@ pub async fn start(config: Config, url: ServerUrl, health: Arc<Health>) -> Resul
     let (live, events) =
         connect(&client, LiveOptions::default()).map_err(|error| NodeError::Other(error.to_string()))?;
     let (me, started) =
-        tokio::try_join!(hello(&client, &config, &cryptor), runtime(&config, connected, identity, supplies.clone()))?;
+        tokio::try_join!(hello(&client, &cryptor), runtime(&config, connected, identity, supplies.clone()))?;
     let Started { runtime, limits, slots } = started;
     let context = Context {
         announcer: Announcer::new(live, me.clone(), &config),
@@ -128,7 +128,7 @@ async fn log_in(client: &Client) -> Result<NodeId, NodeError> {
 }
 
 /// Learns who this node is, and agrees with the server on encryption.
-async fn hello(client: &Client, config: &Config, cryptor: &Cryptor) -> Result<Node, NodeError> {
+async fn hello(client: &Client, cryptor: &Cryptor) -> Result<Node, NodeError> {
     let (me, collaboration, organization) = answer(client, || async {
         let me = client.whoami().await?;
         let (collaboration, organization) =
@@ -159,7 +159,7 @@ async fn hello(client: &Client, config: &Config, cryptor: &Cryptor) -> Result<No
         collaboration.name,
         client.url()
     );
-    limits_of_this_version(config);
+    limits_of_this_version();
     Ok(me)
 }
 
@@ -207,10 +207,7 @@ async fn publish(
 }
 
 /// What this version lacks, said loudly as long as it does.
-fn limits_of_this_version(config: &Config) {
-    if matches!(config.runtime, RuntimeConfig::Kubernetes(_)) {
-        warn!("This version of Sextant does not wall algorithms off from the network: use it with invented data only.");
-    }
+fn limits_of_this_version() {
     warn!(
         "This version of Sextant has no proxy for algorithms yet: those that make subtasks (central functions) do not work."
     );

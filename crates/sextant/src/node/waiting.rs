@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 use vantage6::{RunId, RunStatus};
 
+use crate::core::isolation::Gate;
 use crate::core::situation::{Failure, Situation, Starting, WaitsFor};
 use crate::runtime::Runtime;
 
@@ -50,6 +51,16 @@ impl Waiting {
                 WaitsFor::Pod | WaitsFor::Container => info!(%run, "waits: {detail}"),
             }
             self.told = Some(detail.clone());
+        }
+    }
+
+    /// A run that may not be launched is worth a line too; why, the node says for all of them.
+    pub fn at_the_gate(&mut self, run: RunId, gate: &Gate) {
+        if let Gate::Shut(why) = gate
+            && self.told.as_ref() != Some(why)
+        {
+            info!(%run, "waits: nothing is launched, because {why}");
+            self.told = Some(why.clone());
         }
     }
 

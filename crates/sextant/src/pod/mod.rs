@@ -1,7 +1,8 @@
-//! Our own two containers in an algorithm's pod. They know one run, its key and the node's address, and keep
+//! Our own two containers in an algorithm's pod, and the probe that takes one's place. `receive` and `return` know one run, its key and the node's address, and keep
 //! asking the node until it answers: a node that is restarted, or away for a day, costs a run nothing but time.
 
 mod client;
+pub mod probe;
 pub mod receive;
 pub mod returns;
 mod settings;
@@ -35,19 +36,20 @@ pub enum PodError {
         /// What went wrong.
         source: std::io::Error,
     },
-    /// The node could not be reached in time.
-    #[error("{0}")]
-    Unreachable(String),
 }
 
 /// Turns a role's end into an exit code, and leaves the reason where Kubernetes shows it.
 pub fn conclude(result: Result<(), PodError>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     tracing::error!("{error}");
-    // Outside of a pod there is no such file, and nobody who would read it.
+    leave(&error.to_string());
+    ExitCode::FAILURE
+}
+
+/// Leaves a message where Kubernetes shows it. Outside of a pod there is no such file, and nobody who would read it.
+fn leave(message: &str) {
     let _ = std::fs::OpenOptions::new()
         .write(true)
         .open(TERMINATION_LOG)
-        .and_then(|mut file| std::io::Write::write_all(&mut file, error.to_string().as_bytes()));
-    ExitCode::FAILURE
+        .and_then(|mut file| std::io::Write::write_all(&mut file, message.as_bytes()));
 }

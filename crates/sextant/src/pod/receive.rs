@@ -4,7 +4,6 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use futures::StreamExt;
 use http_body_util::BodyDataStream;
@@ -37,24 +36,6 @@ pub async fn run() -> Result<(), PodError> {
     write(&task_dir.join("output"), 0o666, &b""[..]).await?;
     // The token's place in the task folder is a mount of this file.
     download(&client, Item::Token, &token_dir.join("token"), 0o644).await
-}
-
-/// `sextant receive --probe`: whether the node's data port can be reached from a pod.
-///
-/// # Errors
-/// If it can't within half a minute.
-pub async fn probe() -> Result<(), PodError> {
-    let address = settings::required(env::ADDRESS)?;
-    let mut last = String::new();
-    for _ in 0..15 {
-        match tokio::time::timeout(Duration::from_secs(2), tokio::net::TcpStream::connect(&address)).await {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => last = error.to_string(),
-            Err(_) => last = "no answer".into(),
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    Err(PodError::Unreachable(format!("{address} can't be reached from a pod: {last}")))
 }
 
 /// Fetches an item into a file; begins again when the connection breaks in the middle.

@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use vantage6::{RunId, RunStatus, TaskId};
 
 use crate::core::assignment::Assignment;
+use crate::core::isolation::Gate;
 use crate::core::situation::{Failure, Situation};
 pub use crate::data_port::server::Upload;
 
@@ -27,6 +28,9 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// A run's situation, now and at every change.
     fn observe(&self, run: RunId) -> watch::Receiver<Situation>;
+
+    /// Whether runs may be launched, now and at every change.
+    fn gate(&self) -> watch::Receiver<Gate>;
 
     /// Makes the run's things. Harmless when they are there already.
     async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError>;

@@ -4,11 +4,13 @@ mod address;
 mod cluster;
 mod desk;
 mod events;
+mod isolation;
 mod logs;
 mod permissions;
 mod probe;
 mod secrets;
 mod table;
+mod targets;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -28,18 +30,21 @@ use vantage6::{RunId, RunStatus, TaskId};
 
 use self::cluster::{bounded, code, words};
 use self::desk::PodDesk;
+use self::probe::Prober;
 use self::table::Table;
+use self::targets::Targets;
 use super::{LaunchError, Output, Runtime, RuntimeError, Supplier};
 use crate::config::{Config, KubernetesConfig};
 use crate::core::assignment::Assignment;
 use crate::core::databases::{Mounted, mounted};
 use crate::core::environment::{VisibleDatabase, environment};
 use crate::core::facts::{Container, JobFacts};
+use crate::core::isolation::{Gate, Walls};
 use crate::core::job::{DataPortForPods, Plan, job, places};
+use crate::core::labels;
 use crate::core::names::Identity;
 use crate::core::situation::{Failure, Situation};
 use crate::core::walls::Ways;
-use crate::core::{labels, probe::probe};
 use crate::data_port::{bounds, keys::NodeSecret, server, tls};
 
 /// How many seconds `return` has to hear that it may go; a pod that can't reach the node is then ended all the same.
@@ -93,15 +98,17 @@ pub struct Kubernetes {
     data_port: DataPortForPods,
     pull_secrets: Vec<String>,
     table: Arc<Table>,
+    gate: tokio::sync::watch::Receiver<Gate>,
     seen: [tokio::sync::watch::Receiver<bool>; 2],
-    /// The watches, the data port, the probe: they end with the runtime.
+    /// The watches, the data port, the proofs: they end with the runtime.
     _tasks: JoinSet<()>,
 }
 
 /// A cluster that was reached and may be used; made before the node logs in, so that both can be waited for at once.
 pub struct Connected {
     client: Client,
-    api_server: Option<String>,
+    /// Its host and port.
+    api_server: Option<(String, u16)>,
 }
 
 impl Connected {
@@ -111,7 +118,9 @@ impl Connected {
     /// If the cluster can't be used.
     pub async fn open(settings: &KubernetesConfig) -> Result<Self, StartError> {
         let cluster = cluster::configuration(settings).await?;
-        let api_server = cluster.cluster_url.host().map(str::to_owned);
+        let url = &cluster.cluster_url;
+        let port = url.port_u16().unwrap_or(443);
+        let api_server = url.host().map(|host| (host.trim_matches(['[', ']']).to_owned(), port));
         let client = cluster::connect(cluster).await?;
         permissions::check(&client, &settings.namespace).await?;
         Ok(Self { client, api_server })
@@ -119,7 +128,7 @@ impl Connected {
 }
 
 impl Kubernetes {
-    /// Starts the runtime: data port, watches, probe.
+    /// Starts the runtime: data port, watches, proof of the walls.
     ///
     /// # Errors
     /// If the data port can't be opened, or the cluster refuses what is needed.
@@ -139,7 +148,7 @@ impl Kubernetes {
         let listener = listen(settings.data_port.listen).await?;
         let port = listener.local_addr().map_or(settings.data_port.listen.port(), |address| address.port());
         let (address, secret) = tokio::try_join!(
-            address::for_pods(settings, &client, connected.api_server.as_deref(), port),
+            address::for_pods(settings, &client, connected.api_server.as_ref().map(|(host, _)| host.as_str()), port),
             secrets::of_node(&secrets, &identity),
         )?;
         let secret = Arc::new(secret);
@@ -160,9 +169,13 @@ impl Kubernetes {
         let limits = bounds::Limits::within(crate::open_files::raise());
         tasks.spawn(server::serve(listener, tls, secret.clone(), desk, limits));
         let data_port = DataPortForPods { address: address.to_string(), pin };
-        let probe = probe(&identity, settings, &data_port.address, &pull_secrets);
-        let (api, tried, place) = (jobs.clone(), data_port.address.clone(), namespace.clone());
-        tasks.spawn(async move { probe::run(api, probe, &place, &tried).await });
+        let proxy = None;
+        let targets = Targets::new(config, settings, &data_port, address, proxy, connected.api_server);
+        let prober = Prober::new(&client, &identity, settings, &pull_secrets);
+        let walls = Walls::new(settings.isolation.every, settings.allow_unisolated);
+        let gate = tokio::sync::watch::Sender::new(walls.gate());
+        let passed = gate.subscribe();
+        tasks.spawn(isolation::run(prober, targets, walls, gate, table.clone()));
         info!("The data port is open at port {port}; pods are told {}.", data_port.address);
 
         Ok(Self {
@@ -178,6 +191,7 @@ impl Kubernetes {
             data_port,
             pull_secrets,
             table,
+            gate: passed,
             seen,
             _tasks: tasks,
         })
@@ -249,6 +263,10 @@ impl Runtime for Kubernetes {
 
     fn observe(&self, run: RunId) -> tokio::sync::watch::Receiver<Situation> {
         self.table.observe(run)
+    }
+
+    fn gate(&self) -> tokio::sync::watch::Receiver<Gate> {
+        self.gate.clone()
     }
 
     async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {

@@ -22,6 +22,7 @@ use super::{LaunchError, Output, Runtime, RuntimeError, Supplier, SupplyError};
 use crate::config::{Config, LocalAlgorithm, LocalConfig};
 use crate::core::assignment::Assignment;
 use crate::core::environment::{Places, VisibleDatabase, environment};
+use crate::core::isolation::Gate;
 use crate::core::names::Identity;
 use crate::core::situation::{Failure, Situation};
 
@@ -32,6 +33,8 @@ pub struct Local {
     root: PathBuf,
     supplier: Arc<dyn Supplier>,
     runs: Arc<Mutex<HashMap<RunId, watch::Sender<Situation>>>>,
+    /// Always open: there are no walls here, which is said at start.
+    gate: watch::Sender<Gate>,
 }
 
 impl Local {
@@ -54,7 +57,14 @@ impl Local {
             "The local runtime isolates nothing: algorithms run as processes of this user, with all that it may read, write and reach. Use it with invented data only."
         );
         info!("runs are kept under {}", root.display());
-        Ok(Self { config: config.clone(), settings: settings.clone(), root, supplier, runs: Arc::default() })
+        Ok(Self {
+            config: config.clone(),
+            settings: settings.clone(),
+            root,
+            supplier,
+            runs: Arc::default(),
+            gate: watch::Sender::new(Gate::Open),
+        })
     }
 
     fn set(&self, run: RunId, situation: Situation) {
@@ -158,6 +168,10 @@ impl Runtime for Local {
     fn observe(&self, run: RunId) -> watch::Receiver<Situation> {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         runs.entry(run).or_insert_with(|| watch::Sender::new(Situation::Absent)).subscribe()
+    }
+
+    fn gate(&self) -> watch::Receiver<Gate> {
+        self.gate.subscribe()
     }
 
     async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {

@@ -1,0 +1,160 @@
+//! What a probe is to try: things that are known to be there, so that their silence means something.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::config::{Config, KubernetesConfig};
+use crate::core::isolation::{API_SERVER, DNS, Expected, How, MACHINE, Target, Try};
+use crate::core::job::DataPortForPods;
+
+/// Where cloud providers tell a machine its secrets.
+const METADATA: &str = "169.254.169.254:80";
+/// A port that has no meaning to anybody.
+const ANY_PORT: u16 = 49_151;
+/// The health port of a proxy of its own, as the chart has it.
+const HEALTH: u16 = 8081;
+
+/// What there is to be tried around a node.
+pub struct Targets {
+    data_port: DataPortForPods,
+    /// The data port's address, which for a node on the host is the machine's.
+    here: SocketAddr,
+    proxy: Option<SocketAddr>,
+    /// The proxy, where it is a program of its own.
+    proxy_apart: bool,
+    /// The API server as this node knows it.
+    api_server: Option<(String, u16)>,
+    /// The vantage6 server: surely somewhere outside, and surely there.
+    server: (String, u16),
+    health: Option<SocketAddr>,
+    closed: Vec<String>,
+}
+
+impl Targets {
+    /// What follows from the configuration and from where the node is.
+    pub fn new(
+        config: &Config,
+        settings: &KubernetesConfig,
+        data_port: &DataPortForPods,
+        here: SocketAddr,
+        proxy: Option<SocketAddr>,
+        api_server: Option<(String, u16)>,
+    ) -> Self {
+        let url = url::Url::parse(&config.base_url()).ok();
+        let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let port = url.as_ref().and_then(url::Url::port_or_known_default).unwrap_or(443);
+        Self {
+            data_port: data_port.clone(),
+            here,
+            proxy,
+            proxy_apart: settings.proxy.address.is_some(),
+            api_server,
+            server: (host, port),
+            health: config.health_listen.filter(|address| !address.ip().is_loopback()),
+            closed: settings.isolation.closed.clone(),
+        }
+    }
+
+    /// The ports that a neighbour listens at: also those that walls open elsewhere.
+    pub fn ports(&self) -> Vec<u16> {
+        let mut ports = vec![self.here.port(), self.proxy.map_or(8080, |proxy| proxy.port()), ANY_PORT];
+        // The lower ones are not for everybody to listen at.
+        ports.retain(|port| *port >= 1024);
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
+
+    /// All targets, with names looked up now.
+    ///
+    /// # Errors
+    /// If a name can't be looked up: then it can't be tried.
+    pub async fn now(&self) -> Result<Vec<Target>, String> {
+        let mut all = vec![target("the node's data port", self.here.to_string(), Expected::Open)];
+        all[0].attempt.how = How::Pinned(self.data_port.pin.clone());
+        if let Some(proxy) = self.proxy {
+            let mut proxy = target("the proxy", proxy.to_string(), Expected::Open);
+            proxy.attempt.how = How::Http;
+            all.push(proxy);
+        }
+        for (name, to, expected) in [
+            ("the API server", format!("{API_SERVER}:0"), Expected::Closed),
+            ("the kubelet of its own machine", format!("{MACHINE}:10250"), Expected::Closed),
+            ("ssh on its own machine", format!("{MACHINE}:22"), Expected::ClosedIfThere),
+            ("the cloud's metadata service", METADATA.to_owned(), Expected::ClosedIfThere),
+        ] {
+            all.push(target(name, to, expected));
+        }
+        self.name_servers(&mut all);
+        if let Some((host, port)) = &self.api_server {
+            for ip in look_up(host, *port).await? {
+                // One that this node reaches on loopback is none that pods could reach so.
+                if !ip.is_loopback() {
+                    all.push(target("the API server", SocketAddr::new(ip, *port).to_string(), Expected::Closed));
+                }
+            }
+        }
+        let (host, port) = &self.server;
+        for ip in look_up(host, *port).await? {
+            // A server beside the node on its machine: pods would look for it there.
+            let (ip, expected) =
+                if ip.is_loopback() { (self.here.ip(), Expected::ClosedIfThere) } else { (ip, Expected::Closed) };
+            all.push(target("the vantage6 server", SocketAddr::new(ip, *port).to_string(), expected));
+        }
+        self.health_ports(&mut all);
+        for address in &self.closed {
+            let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+            let Ok(port) = port.parse() else { continue };
+            for ip in look_up(host.trim_matches(['[', ']']), port).await? {
+                let to = SocketAddr::new(ip, port).to_string();
+                all.push(target("what `kubernetes.isolation.closed` names", to, Expected::ClosedIfThere));
+            }
+        }
+        // What was named twice is tried once.
+        let mut seen = std::collections::HashSet::new();
+        all.retain(|target| seen.insert((target.attempt.to.clone(), format!("{:?}", target.attempt.how))));
+        Ok(all)
+    }
+
+    fn name_servers(&self, all: &mut Vec<Target>) {
+        let mut servers: Vec<String> = own_name_servers().map(|ip| SocketAddr::new(ip, 53).to_string()).collect();
+        servers.push(format!("{DNS}:53"));
+        for to in servers {
+            let mut by_udp = target("the cluster's DNS", to.clone(), Expected::ClosedService);
+            by_udp.attempt.how = How::Udp;
+            all.extend([by_udp, target("the cluster's DNS", to, Expected::ClosedService)]);
+        }
+    }
+
+    fn health_ports(&self, all: &mut Vec<Target>) {
+        if let Some(health) = self.health {
+            let own = std::env::var("POD_IP").ok().and_then(|ip| ip.parse().ok()).unwrap_or(self.here.ip());
+            let ip = if health.ip().is_unspecified() { own } else { health.ip() };
+            let to = SocketAddr::new(ip, health.port()).to_string();
+            all.push(target("the node's health port", to, Expected::Closed));
+        }
+        if let Some(proxy) = self.proxy.filter(|_| self.proxy_apart) {
+            let to = SocketAddr::new(proxy.ip(), HEALTH).to_string();
+            all.push(target("the proxy's health port", to, Expected::ClosedService));
+        }
+    }
+}
+
+fn target(name: &str, to: String, expected: Expected) -> Target {
+    Target { name: name.to_owned(), attempt: Try { to, how: How::Tcp }, expected }
+}
+
+/// In a pod, the name servers that this process uses are the cluster's; elsewhere they are none of its.
+fn own_name_servers() -> impl Iterator<Item = IpAddr> {
+    let inside = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    let file = if inside { std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default() } else { String::new() };
+    let servers: Vec<IpAddr> =
+        file.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok()).collect();
+    servers.into_iter()
+}
+
+async fn look_up(host: &str, port: u16) -> Result<Vec<IpAddr>, String> {
+    let found = tokio::net::lookup_host((host, port)).await;
+    let found = found.map_err(|error| format!("the name {host} can't be looked up: {error}"))?;
+    // More than a few addresses of one name tell nothing new.
+    Ok(found.map(|address| address.ip()).take(4).collect())
+}
