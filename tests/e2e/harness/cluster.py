@@ -226,6 +226,20 @@ class Cluster:
         names = self.core.list_namespaced_secret(self.jobs_namespace, field_selector=f"metadata.name={name}")
         return bool(names.items)
 
+    def everything(self) -> str:
+        """All that the API server tells of the task namespace, Secrets decoded."""
+        lists = [
+            self.core.list_namespaced_config_map,
+            self.core.list_namespaced_event,
+            self.core.list_namespaced_pod,
+            self.core.list_namespaced_secret,
+            self.batch.list_namespaced_job,
+        ]
+        objects = [each for read in lists for each in read(self.jobs_namespace).items]
+        secrets = [each.data or {} for each in objects if isinstance(each, client.V1Secret)]
+        decoded = [base64.b64decode(value).decode("latin-1") for each in secrets for value in each.values()]
+        return "\n".join([*(str(each.to_dict()) for each in objects), *decoded])
+
     def pod_log(self, pod: str, container: str) -> str:
         """What a container has printed."""
         return self.core.read_namespaced_pod_log(pod, self.jobs_namespace, container=container)

@@ -18,6 +18,8 @@ SEXTANT = os.environ.get("SEXTANT_IMAGE", "localhost/sextant:dev")
 def regular(world: World, organization: int, directory: Path, port: int | None = None) -> dict:
     """What any vantage6 node of that organization has in its configuration; its database is the organization's example file."""
     files = average.employee_files()
+    private_key = world.private_key(organization)
+    encryption = {"encryption": {"enabled": True, "private_key": str(private_key)}} if private_key else {}
     return {
         "api_key": world.api_key(organization),
         "server_url": world.server.host,
@@ -25,7 +27,7 @@ def regular(world: World, organization: int, directory: Path, port: int | None =
         "api_path": world.server.api_path,
         "task_dir": str(directory / "tasks"),
         "databases": [{"label": "default", "uri": str(files[organization % len(files)]), "type": "csv"}],
-    }
+    } | encryption
 
 
 def kubernetes(world: World, cluster: Cluster, organization: int, directory: Path, port: int | None = None) -> dict:

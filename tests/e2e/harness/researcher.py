@@ -1,9 +1,11 @@
 """A researcher: the official vantage6 client, with the waiting and the looking that every test needs."""
 
 import base64
+from pathlib import Path
 from typing import Any
 
 from vantage6.client import UserClient
+from vantage6.common.encryption import RSACryptor
 
 from .wait import until
 
@@ -23,11 +25,22 @@ FINISHED = {
 class Researcher:
     """Logged in as one user, working in one collaboration."""
 
-    def __init__(self, url: str, port: int, api_path: str, username: str, password: str, collaboration: int):
+    def __init__(
+        self,
+        url: str,
+        port: int,
+        api_path: str,
+        username: str,
+        password: str,
+        collaboration: int,
+        private_key: Path | None = None,
+    ):
         self.client = UserClient(url, port, api_path, log_level="error")
         self.client.authenticate(username, password)
         assert self.client.token, f"the server did not let {username} in"
-        self.client.setup_encryption(None)
+        # It is a singleton, which would give the second user the key of the first.
+        type(RSACryptor)._instances.pop(RSACryptor, None)
+        self.client.setup_encryption(private_key)
         self.collaboration = collaboration
 
     def ask(

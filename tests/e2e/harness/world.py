@@ -3,6 +3,7 @@
 import base64
 import functools
 import json
+from pathlib import Path
 
 from v6server import Provision, Server
 
@@ -14,9 +15,10 @@ class World:
     """One server with one collaboration. The server checks an API key against every node that exists on it, a quarter of a second each:
     so the nodes are made once and used by all tests, one after another."""
 
-    def __init__(self, server: Server, provision: Provision):
+    def __init__(self, server: Server, provision: Provision, private_keys: list[Path] | None = None):
         self.server = server
         self.provision = provision
+        self.private_keys = private_keys
 
     @functools.cached_property
     def researcher(self) -> Researcher:
@@ -34,7 +36,12 @@ class World:
             user["username"],
             user["password"],
             self.provision.collaboration_id,
+            self.private_key(organization),
         )
+
+    def private_key(self, organization: int = 0) -> Path | None:
+        """The nth organization's private key, in an encrypted collaboration."""
+        return self.private_keys[organization] if self.private_keys else None
 
     def organization(self, number: int = 0) -> int:
         """The id of the nth organization."""
