@@ -3,6 +3,7 @@
 mod address;
 mod cluster;
 mod desk;
+mod entrance;
 mod events;
 mod isolation;
 mod logs;
@@ -30,6 +31,8 @@ use vantage6::{RunId, RunStatus, TaskId};
 
 use self::cluster::{bounded, code, words};
 use self::desk::PodDesk;
+use self::entrance::Entrance;
+pub use self::entrance::ways;
 use self::probe::Prober;
 use self::table::Table;
 use self::targets::Targets;
@@ -44,8 +47,7 @@ use crate::core::job::{DataPortForPods, Plan, job, places};
 use crate::core::labels;
 use crate::core::names::Identity;
 use crate::core::situation::{Failure, Situation};
-use crate::core::walls::Ways;
-use crate::data_port::{bounds, keys::NodeSecret, server, tls};
+use crate::data_port::{bounds, keys::NodeSecret, server};
 
 /// How many seconds `return` has to hear that it may go; a pod that can't reach the node is then ended all the same.
 const LAST_MINUTE: i64 = 60;
@@ -59,29 +61,6 @@ pub enum StartError {
     /// The cluster can't be used.
     #[error("{0}")]
     Cluster(String),
-}
-
-/// Where pods find the node's data port and the proxy, as the node itself will tell them when it runs here.
-///
-/// # Errors
-/// If a configured name can't be resolved, or the cluster, which must be asked, can't be used.
-pub async fn ways(settings: &KubernetesConfig) -> Result<Ways, StartError> {
-    let port = settings.data_port.listen.port();
-    let data_port = match &settings.data_port.address {
-        Some(address) => address::configured("data_port", address, port).await?,
-        None => {
-            let cluster = cluster::configuration(settings).await?;
-            let api_server = cluster.cluster_url.host().map(str::to_owned);
-            let client = cluster::connect(cluster).await?;
-            address::for_pods(settings, &client, api_server.as_deref(), port).await?
-        }
-    };
-    let port = settings.proxy.listen.port();
-    let proxy = match &settings.proxy.address {
-        Some(address) => address::configured("proxy", address, port).await?,
-        None => SocketAddr::new(data_port.ip(), port),
-    };
-    Ok(Ways { data_port, proxy })
 }
 
 /// The Kubernetes runtime.
@@ -139,7 +118,7 @@ impl Kubernetes {
         identity: Identity,
         supplier: Arc<dyn Supplier>,
     ) -> Result<Self, StartError> {
-        let client = connected.client;
+        let client = connected.client.clone();
         let namespace = &settings.namespace;
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
@@ -147,16 +126,8 @@ impl Kubernetes {
 
         let listener = listen(settings.data_port.listen).await?;
         let port = listener.local_addr().map_or(settings.data_port.listen.port(), |address| address.port());
-        let (address, secret) = tokio::try_join!(
-            address::for_pods(settings, &client, connected.api_server.as_ref().map(|(host, _)| host.as_str()), port),
-            secrets::of_node(&secrets, &identity),
-        )?;
-        let secret = Arc::new(secret);
-        let (tls, pin) = tls::server(&secret).map_err(|error| StartError::Configuration(error.to_string()))?;
-        let mut pull_secrets = settings.image_pull_secrets.clone();
-        if !config.docker_registries.is_empty() {
-            pull_secrets.push(secrets::of_registries(&secrets, &identity, &config.docker_registries).await?);
-        }
+        let entrance = Entrance::find(&connected, config, settings, &identity, port).await?;
+        let Entrance { ways, secret, tls, data_port, pull_secrets } = entrance;
 
         let table = Arc::new(Table::default());
         let mut tasks = JoinSet::new();
@@ -168,9 +139,7 @@ impl Kubernetes {
         let desk = Arc::new(PodDesk::new(table.clone(), supplier));
         let limits = bounds::Limits::within(crate::open_files::raise());
         tasks.spawn(server::serve(listener, tls, secret.clone(), desk, limits));
-        let data_port = DataPortForPods { address: address.to_string(), pin };
-        let proxy = None;
-        let targets = Targets::new(config, settings, &data_port, address, proxy, connected.api_server);
+        let targets = Targets::new(config, settings, &connected, ways, &data_port);
         let prober = Prober::new(&client, &identity, settings, &pull_secrets);
         let walls = Walls::new(settings.isolation.every, settings.allow_unisolated);
         let gate = tokio::sync::watch::Sender::new(walls.gate());

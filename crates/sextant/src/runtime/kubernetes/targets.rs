@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::Connected;
 use crate::config::{Config, KubernetesConfig};
 use crate::core::isolation::{API_SERVER, DNS, Expected, How, MACHINE, Target, Try};
 use crate::core::job::DataPortForPods;
+use crate::core::walls::Ways;
 
 /// Where cloud providers tell a machine its secrets.
 const METADATA: &str = "169.254.169.254:80";
@@ -34,20 +36,20 @@ impl Targets {
     pub fn new(
         config: &Config,
         settings: &KubernetesConfig,
+        connected: &Connected,
+        ways: Ways,
         data_port: &DataPortForPods,
-        here: SocketAddr,
-        proxy: Option<SocketAddr>,
-        api_server: Option<(String, u16)>,
     ) -> Self {
         let url = url::Url::parse(&config.base_url()).ok();
         let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let port = url.as_ref().and_then(url::Url::port_or_known_default).unwrap_or(443);
         Self {
             data_port: data_port.clone(),
-            here,
-            proxy,
+            here: ways.data_port,
+            // The node itself is no proxy yet.
+            proxy: settings.proxy.address.as_ref().map(|_| ways.proxy),
             proxy_apart: settings.proxy.address.is_some(),
-            api_server,
+            api_server: connected.api_server.clone(),
             server: (host, port),
             health: config.health_listen.filter(|address| !address.ip().is_loopback()),
             closed: settings.isolation.closed.clone(),
