@@ -39,6 +39,7 @@ use_cilium() {
         --cluster-name=default --identity-allocation-mode=crd --ipam=kubernetes --k8s-require-ipv4-pod-cidr=true \
         --enable-ipv4=true --enable-ipv6=false --routing-mode=native --ipv4-native-routing-cidr="$pod_range" --enable-ipv4-masquerade=false \
         --devices="$node_interface" --kube-proxy-replacement=false --enable-l7-proxy=false --enable-policy=default \
+        --policy-cidr-match-mode=nodes \
         --enable-hubble=false --enable-health-checking=false --enable-endpoint-health-checking=false "${cgroups[@]}" \
         --bpf-ct-global-tcp-max=65536 --bpf-ct-global-any-max=32768 --bpf-nat-global-max=65536
     wait_for 90 "Cilium's agent became healthy" "$cluster/bin/cilium-dbg" status --brief

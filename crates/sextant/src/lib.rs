@@ -7,6 +7,7 @@
 //!   keys        `sextant keys`: an organization's key pair
 //!   runtime/    what launches, watches, feeds, collects and kills a run (Kubernetes, or local)
 //!   data_port/  what the pods talk to: pinned TLS and one key per run
+//!   doctor/     looks at all that a node needs
 //!   health      what the process says of itself: alive, ready, figures
 //!   open_files  how many connections there may be
 //!   output      opens what an algorithm wrote, and nothing else
@@ -20,6 +21,7 @@
 pub mod config;
 pub mod core;
 pub mod data_port;
+pub mod doctor;
 pub mod health;
 pub mod keys;
 pub mod node;

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use sextant::config::{self, Config};
 use sextant::runtime::local::supervise;
 use sextant::telemetry::{self, LogFormat};
-use sextant::{keys, node, pod, walls};
+use sextant::{doctor, keys, node, pod, walls};
 
 /// The configuration can't be used.
 const CONFIGURATION: u8 = 2;
@@ -41,6 +41,17 @@ enum Command {
     Check {
         /// The configuration.
         config: PathBuf,
+    },
+    /// Look at all that a node needs, one line each: server, login, encryption, cluster, rights, data port, proxy, isolation.
+    ///
+    /// Disturbs no node that runs. Exit codes: 0 nothing is wrong, 1 something is, 2 configuration wrong.
+    #[command(after_help = "Examples:\n  sextant doctor node.yaml\n  sextant doctor node.yaml --isolation")]
+    Doctor {
+        /// The configuration.
+        config: PathBuf,
+        /// Also start a pod that tries what algorithms can reach; takes about ten seconds.
+        #[arg(long)]
+        isolation: bool,
     },
     /// Print the NetworkPolicies that wall algorithms off, for a node that runs on a machine rather than in the cluster.
     ///
@@ -81,6 +92,7 @@ fn main() -> ExitCode {
             println!("{report}");
             if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(CONFIGURATION) }
         }
+        Command::Doctor { config, isolation } => examine(&config, isolation),
         Command::Walls { config } => print_walls(&config),
         Command::Keys(command) => match keys::run(command) {
             Ok(text) => {
@@ -125,6 +137,30 @@ fn run_node(path: &std::path::Path, format: LogFormat) -> ExitCode {
     // What still waits for an answer from outside is not waited for.
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
     code
+}
+
+fn examine(path: &std::path::Path, isolation: bool) -> ExitCode {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(CONFIGURATION);
+        }
+    };
+    // Its lines say all that there is to say, so nothing is logged.
+    let well = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map(|runtime| {
+        let well = runtime.block_on(doctor::run(&config, isolation, &mut |line| println!("{line}")));
+        runtime.shutdown_background();
+        well
+    });
+    match well {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("The process could not be set up: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn print_walls(path: &std::path::Path) -> ExitCode {

@@ -132,6 +132,11 @@ async fn attempt(needed: &[Try], closed: &[Try], around: &Surroundings) -> Findi
     }
 }
 
+/// Tries something from where this process is.
+pub async fn try_once(attempt: &Try) -> Outcome {
+    once(attempt, &Surroundings::here()).await
+}
+
 async fn once(attempt: &Try, around: &Surroundings) -> Outcome {
     let Some(address) = around.address(&attempt.to) else { return Outcome::None };
     let answer = async {

@@ -5,6 +5,7 @@ mod cluster;
 mod desk;
 mod entrance;
 mod events;
+pub mod examine;
 mod isolation;
 mod logs;
 mod permissions;
@@ -97,12 +98,25 @@ impl Connected {
     /// If the cluster can't be used.
     pub async fn open(settings: &KubernetesConfig) -> Result<Self, StartError> {
         let cluster = cluster::configuration(settings).await?;
-        let url = &cluster.cluster_url;
-        let port = url.port_u16().unwrap_or(443);
-        let api_server = url.host().map(|host| (host.trim_matches(['[', ']']).to_owned(), port));
-        let client = cluster::connect(cluster).await?;
+        let (client, api_server) = (cluster::connect(cluster.clone()).await?, Self::api_server(&cluster));
         permissions::check(&client, &settings.namespace).await?;
         Ok(Self { client, api_server })
+    }
+
+    /// The way to a cluster that has not been asked anything yet.
+    ///
+    /// # Errors
+    /// If there can be no such way.
+    fn to(cluster: kube::Config) -> Result<Self, StartError> {
+        let api_server = Self::api_server(&cluster);
+        let client = Client::try_from(cluster).map_err(|error| StartError::Cluster(words(&error)))?;
+        Ok(Self { client, api_server })
+    }
+
+    fn api_server(cluster: &kube::Config) -> Option<(String, u16)> {
+        let url = &cluster.cluster_url;
+        let port = url.port_u16().unwrap_or(443);
+        url.host().map(|host| (host.trim_matches(['[', ']']).to_owned(), port))
     }
 }
 

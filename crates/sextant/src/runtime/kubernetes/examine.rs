@@ -1,0 +1,180 @@
+//! The cluster's side of `sextant doctor`: cluster, rights, data port, proxy, walls.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use vantage6::RunId;
+
+use super::entrance::Entrance;
+use super::probe::Prober;
+use super::targets::Targets;
+use super::{Connected, cluster, permissions};
+use crate::config::{Config, KubernetesConfig};
+use crate::core::isolation::{How, Outcome, Proof, Try};
+use crate::core::names::Identity;
+use crate::data_port::bounds::Limits;
+use crate::data_port::protocol::Order;
+use crate::data_port::server::{Answer, Desk, Input, Upload, serve};
+use crate::doctor::Line;
+use crate::pod::probe::try_once;
+
+/// How long the cluster may take to answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Looks at everything that the cluster has to do with.
+pub async fn run(
+    config: &Config,
+    settings: &KubernetesConfig,
+    identity: &Identity,
+    isolation: bool,
+    tell: &mut (dyn FnMut(Line) + Send),
+) {
+    let connected = match reach(settings).await {
+        Ok((connected, words)) => {
+            tell(Line::ok("cluster", words));
+            connected
+        }
+        Err(error) => return tell(Line::wrong("cluster", error)),
+    };
+    match permissions::check(&connected.client, &settings.namespace).await {
+        Ok(()) => tell(Line::ok("rights", format!("all that is needed in the namespace '{}'", settings.namespace))),
+        Err(error) => return tell(Line::wrong("rights", error.to_string())),
+    }
+    let listener = TcpListener::bind(settings.data_port.listen).await;
+    let port = settings.data_port.listen.port();
+    let entrance = match Entrance::find(&connected, config, settings, identity, port).await {
+        Ok(entrance) => entrance,
+        Err(error) => return tell(Line::wrong("data port", error.to_string())),
+    };
+    let free = data_port(settings, &entrance, &listener, tell).await;
+    proxy(settings, &entrance, tell).await;
+    if !isolation {
+        tell(Line::unknown("isolation", "not tried; add --isolation to have a pod try what algorithms can reach"));
+        return;
+    }
+    let targets = Targets::new(config, settings, &connected, entrance.ways, &entrance.data_port);
+    let prober = Prober::new(&connected.client, identity, settings, &entrance.pull_secrets);
+    // Where no node runs, somebody must be there to be reached.
+    let mut stand_in = JoinSet::new();
+    if let (true, Ok(listener)) = (free, listener) {
+        let Entrance { tls, secret, .. } = entrance;
+        stand_in.spawn(serve(listener, tls, secret, Arc::new(Nobody), Limits::within(crate::open_files::raise())));
+    }
+    tell(walls(prober.prove(&targets).await));
+}
+
+/// Reaches the cluster, but does not wait for it.
+async fn reach(settings: &KubernetesConfig) -> Result<(Connected, String), String> {
+    let cluster = cluster::configuration(settings).await.map_err(|error| error.to_string())?;
+    let address = cluster.cluster_url.to_string();
+    let connected = Connected::to(cluster).map_err(|error| error.to_string())?;
+    let away = |why: String| {
+        format!("the cluster at {address} can't be used: {why}. Is it running, and are address and account right?")
+    };
+    match timeout(PATIENCE, connected.client.apiserver_version()).await {
+        Ok(Ok(version)) => Ok((connected, format!("Kubernetes {} at {address}", version.git_version))),
+        Ok(Err(error)) => Err(away(cluster::words(&error))),
+        Err(_) => Err(away(format!("it does not answer within {} s", PATIENCE.as_secs()))),
+    }
+}
+
+/// Gives whether nobody is at the data port.
+async fn data_port(
+    settings: &KubernetesConfig,
+    entrance: &Entrance,
+    listener: &std::io::Result<TcpListener>,
+    tell: &mut (dyn FnMut(Line) + Send),
+) -> bool {
+    const SUBJECT: &str = "data port";
+    let (listen, told) = (settings.data_port.listen, entrance.ways.data_port);
+    match listener {
+        Ok(_) => {
+            tell(Line::ok(SUBJECT, format!("no node is running here; {listen} is free, and pods will be told {told}")));
+            return true;
+        }
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            let to = near(listen).to_string();
+            let mine = Try { to: to.clone(), how: How::Pinned(entrance.data_port.pin.clone()) };
+            tell(match try_once(&mine).await {
+                Outcome::Open => {
+                    Line::ok(SUBJECT, format!("the node that runs here answers at {to}; pods are told {told}"))
+                }
+                _ => Line::wrong(
+                    SUBJECT,
+                    format!(
+                        "{listen} is in use, and not by this node. Set `kubernetes.data_port.listen` to an address that is free."
+                    ),
+                ),
+            });
+        }
+        Err(error) => tell(Line::wrong(SUBJECT, format!("{listen} can't be listened at: {error}"))),
+    }
+    false
+}
+
+/// Where what listens at an address is found from the same machine.
+fn near(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+async fn proxy(settings: &KubernetesConfig, entrance: &Entrance, tell: &mut (dyn FnMut(Line) + Send)) {
+    let at = entrance.ways.proxy;
+    if settings.proxy.address.is_none() {
+        return tell(Line::unknown("proxy", format!("the node itself, when it runs; pods are told {at}")));
+    }
+    tell(match try_once(&Try { to: at.to_string(), how: How::Http }).await {
+        Outcome::Open => Line::ok("proxy", format!("answers at {at}")),
+        // A node in the cluster may not be allowed to reach it, and need not.
+        _ if TcpStream::connect(at).await.is_err() => {
+            Line::unknown("proxy", format!("{at} can't be reached from here; --isolation tries it from a pod"))
+        }
+        _ => Line::wrong("proxy", format!("{at} does not speak HTTP. Is `kubernetes.proxy.address` right?")),
+    });
+}
+
+fn walls(proof: Proof) -> Line {
+    const SUBJECT: &str = "isolation";
+    match proof {
+        Proof::Walled => Line::ok(
+            SUBJECT,
+            "a pod like an algorithm's reaches the proxy and the data port, and nothing else that was tried",
+        ),
+        Proof::Wrong { open, missing } => {
+            Line::wrong(SUBJECT, format!("{}. See docs/OPERATIONS.md, \"Walls\".", [open, missing].concat().join("; ")))
+        }
+        Proof::Untried(why) => Line::wrong(SUBJECT, format!("could not be tried: {why}")),
+    }
+}
+
+/// Stands in for a node: has nothing for anybody now.
+struct Nobody;
+
+#[async_trait::async_trait]
+impl Desk for Nobody {
+    async fn input(&self, _: RunId) -> Result<Input, Answer> {
+        Err(Answer::Later)
+    }
+
+    async fn token(&self, _: RunId) -> Result<SecretString, Answer> {
+        Err(Answer::Later)
+    }
+
+    async fn next(&self, _: RunId) -> Order {
+        Order::Wait
+    }
+
+    async fn deliver(&self, _: RunId, _: Upload) -> Result<(), Answer> {
+        Err(Answer::Later)
+    }
+}
