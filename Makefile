@@ -81,6 +81,12 @@ bench: build venv ## Sextant against bare Jobs of the same shape: times, ratios,
 bench-regular: venv ## The regular vantage6 node's figures on this machine (needs dockerd)
 	@bench/regular
 
+.PHONY: bench-encryption
+bench-encryption: ## Messages encrypted, beside openssl's own figure: speed, memory (no cluster)
+	@.ci/tools rust
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(TRIPLE) -p vantage6 --example encrypt
+	@python3 bench/encryption.py $(TARGET)/$(TRIPLE)/release/examples/encrypt
+
 ##@ Test bed
 .PHONY: cluster-up
 cluster-up: ## A real one-node Kubernetes on this machine (root; built once, some minutes)

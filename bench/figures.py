@@ -25,9 +25,10 @@ class Series:
         return f"{self.name:56} {self.median:8.2f} {self.unit:3} ({spread}, mean {self.mean:.2f}, n={len(self.values)})"
 
 
-def verdict(what: str, value: float, goal: float, unit: str = "") -> str:
+def verdict(what: str, value: float, goal: float, unit: str = "", at_least: bool = False) -> str:
     """A line that says whether a goal is met."""
-    return f"  {'✓' if value <= goal else '✗'} {what}: {value:.2f}{unit} (goal: at most {goal:g}{unit})"
+    met, bound = (value >= goal, "at least") if at_least else (value <= goal, "at most")
+    return f"  {'✓' if met else '✗'} {what}: {value:.2f}{unit} (goal: {bound} {goal:g}{unit})"
 
 
 def ratio(ours: Series, theirs: Series) -> float:

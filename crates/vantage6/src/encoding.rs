@@ -4,11 +4,11 @@
 //! Both ways are streams, so that nothing of any size is held: an [`Encoded`] knows its length before its first byte,
 //! since the server (or what is in front of it) wants to know it. [`crate::encryption`] has the same shapes.
 
-use std::{fmt, io, pin::Pin};
+use std::{fmt, io, pin::Pin, sync::LazyLock};
 
 use base64::{
-    Engine as _, alphabet,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
+    Engine as _,
+    engine::{DecodePaddingMode, GeneralPurposeConfig, simd::Simd},
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream};
@@ -108,12 +108,12 @@ pub fn encode(result: Payload) -> Encoded {
                         carry.extend_from_slice(&piece);
                         let whole = carry.split_to(carry.len() / 3 * 3);
                         if !whole.is_empty() {
-                            return Some((Ok(Bytes::from(STANDARD.encode(whole))), (pieces, carry, false)));
+                            return Some((Ok(Bytes::from(BASE64.encode(whole))), (pieces, carry, false)));
                         }
                     }
                     Some(Err(error)) => return Some((Err(error), (pieces, carry, true))),
                     None if carry.is_empty() => return None,
-                    None => return Some((Ok(Bytes::from(STANDARD.encode(&carry))), (pieces, carry, true))),
+                    None => return Some((Ok(Bytes::from(BASE64.encode(&carry))), (pieces, carry, true))),
                 }
             }
         },
@@ -171,13 +171,15 @@ pub fn decode_text(input: &str) -> Result<Bytes, DecodeError> {
     bytes.map_err(DecodeError::NotBase64)
 }
 
-/// As Python reads it: the unused bits of the last character may be anything, but the padding has to be there.
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_allow_trailing_bits(true)
-        .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
-);
+/// Base64 with whatever this processor has for it. Decodes as Python does: the unused bits of the last character may be anything,
+/// but the padding has to be there.
+pub(crate) static BASE64: LazyLock<Simd> = LazyLock::new(|| {
+    Simd::standard(
+        GeneralPurposeConfig::new()
+            .with_decode_allow_trailing_bits(true)
+            .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
+    )
+});
 
 /// Base64 in pieces of any size.
 #[derive(Default)]
@@ -191,6 +193,25 @@ pub(crate) struct Base64Decoder {
 
 impl Base64Decoder {
     pub fn feed(&mut self, text: &[u8]) -> Result<Bytes, String> {
+        let mut bytes = Vec::with_capacity((self.carry.len() + text.len()).div_ceil(4) * 3);
+        // First what completes a group that was begun, one by one; then all that needs no looking at; then the end of it.
+        let (begun, rest) = text.split_at(text.len().min((4 - self.carry.len()) % 4));
+        self.look(begun, &mut bytes)?;
+        let (plain, rest) = rest.split_at(rest.len().saturating_sub(4) / 4 * 4);
+        let known = bytes.len();
+        let in_between = self.carry.is_empty() && !self.ended && plain.last() != Some(&b'=');
+        if !in_between || BASE64.decode_vec(plain, &mut bytes).is_err() {
+            bytes.truncate(known);
+            self.look(plain, &mut bytes)?;
+        } else {
+            self.position += plain.len() as u64;
+        }
+        self.look(rest, &mut bytes)?;
+        Ok(bytes.into())
+    }
+
+    /// Takes characters that may be white space or padding, or don't belong there.
+    fn look(&mut self, text: &[u8], bytes: &mut Vec<u8>) -> Result<(), String> {
         let mut groups = std::mem::take(&mut self.carry);
         groups.reserve(text.len());
         for &byte in text {
@@ -209,7 +230,8 @@ impl Base64Decoder {
             }
         }
         self.carry = groups.split_off(groups.len() / 4 * 4);
-        LENIENT.decode(groups).map(Bytes::from).map_err(|error| format!("before character {}: {error}", self.position))
+        let wrong = |error| format!("before character {}: {error}", self.position);
+        BASE64.decode_vec(groups, bytes).map_err(wrong)
     }
 
     pub fn finish(&mut self) -> Result<(), String> {
@@ -227,6 +249,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use base64::engine::general_purpose::STANDARD;
 
     fn wait<T>(future: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)

@@ -4,8 +4,10 @@
 //! holding the text: base64 that is JSON as well can only be a number or a word. A text that is neither is left as it is
 //! (where the regular node fails, or guesses).
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::Engine as _;
 use bytes::{Bytes, BytesMut};
+
+use crate::encoding::BASE64;
 
 /// After so many characters of base64, what follows is not held any more.
 const ENOUGH: usize = 64 * 1024;
@@ -58,7 +60,7 @@ impl Layer {
                         "its text begins as base64, as the web interface sends it, but goes on as something else: {why}"
                     )
                 };
-                STANDARD.decode(groups).map(Bytes::from).map_err(wrong)
+                BASE64.decode(groups).map(Bytes::from).map_err(wrong)
             }
         }
     }
@@ -69,7 +71,7 @@ impl Layer {
             Self::Absent => Ok(Bytes::new()),
             Self::Undecided(text) => {
                 let text = std::mem::take(text).freeze();
-                Ok(if is_json(&text) { text } else { STANDARD.decode(&text).map_or(text, Bytes::from) })
+                Ok(if is_json(&text) { text } else { BASE64.decode(&text).map_or(text, Bytes::from) })
             }
             Self::Present(carry) if carry.is_empty() => Ok(Bytes::new()),
             Self::Present(_) => Err("its text is base64 that ends in the middle".into()),
