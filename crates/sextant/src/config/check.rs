@@ -152,6 +152,10 @@ fn tell_kubernetes(out: &mut String, config: &Config, kubernetes: &KubernetesCon
     line(out, "", &format!("runs at once: {most}; longest run: {}", time(kubernetes.deadline)))?;
     let (pending, pull) = (time(kubernetes.pending_timeout), time(kubernetes.image_pull_timeout));
     line(out, "", &format!("longest wait for a machine: {pending}; for an image: {pull}"))?;
+    let (again, largest) = (kubernetes.retry_disrupted, kubernetes.output_limit);
+    let times = if again == 1 { "once".to_owned() } else { format!("{again} times") };
+    let largest = largest.map_or("no limit".to_owned(), |bytes| format!("{bytes} bytes"));
+    line(out, "", &format!("runs that the cluster disrupted: executed again {times}; largest output: {largest}"))?;
     line(out, "", &format!("finished Jobs stay for {}", time(kubernetes.keep_finished)))
 }
 

@@ -6,17 +6,18 @@
 //!              starting → tell, wait (until a limit, then report)  let go
 //!              running → tell, wait (until the deadline)           let go
 //!              ended → collect and report                          let go
-//!              failed → report                                     let go
+//!              ending → wait for its last word                     let go
+//!              failed → report, or launch again if it was disrupted let go
 //! ```
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use vantage6::RunStatus;
 
-use super::image;
-use super::situation::{self, Failure, Limits, Situation, Starting, WaitsFor};
+use super::situation::{self, Disruption, Failure, Limits, Situation};
+use super::waits::{over, too_long, words};
 
-/// How long a container may fail to start: the kubelet tries again.
-const CONTAINER: std::time::Duration = std::time::Duration::from_secs(120);
+/// How often a run is launched at most, where the cluster takes it away each time before it gets anywhere.
+const LAUNCHES: u32 = 10;
 
 /// What the server says of a run, kept up to date with what this node has told it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub enum Step {
     Collect(situation::Exit),
     /// Report an end without output.
     Report(Failure),
+    /// The cluster took it away, and it may be launched again.
+    Relaunch(Failure),
     /// The server has the report: mark the run's things as done, so that they go away.
     Release,
     /// Nothing is left to be done, ever.
@@ -61,7 +64,9 @@ pub fn decide(server: &ServerSide, situation: &Situation, limits: &Limits, image
         // What has ended is reported as it ended: killing what has just finished does not overwrite its result.
         (false, Situation::Ended(exit)) => Step::Collect(exit.clone()),
         (false, _) if server.kill => Step::Report(killed(situation)),
-        (false, Situation::Failed(failure)) => Step::Report(failure.clone()),
+        (false, Situation::Failed(failure)) => lost(failure, limits),
+        (false, Situation::Ending { until: Some(until), failure }) if now >= *until => lost(failure, limits),
+        (false, Situation::Ending { until, .. }) => Step::Wait { until: *until },
         (false, Situation::Absent) => launch(server),
         (false, Situation::Starting(starting)) => match too_long(starting, limits, image, now) {
             Ok(_) if server.status != RunStatus::Initializing => Step::Tell(RunStatus::Initializing),
@@ -80,94 +85,57 @@ pub fn decide(server: &ServerSide, situation: &Situation, limits: &Limits, image
 /// `initializing` only when they are there.
 fn launch(server: &ServerSide) -> Step {
     if server.launched || matches!(server.status, RunStatus::Initializing | RunStatus::Active) {
-        return Step::Report(Failure {
-            status: RunStatus::Crashed,
-            message: "The run was removed from the node before it ended.".into(),
-            detail: "its Job (or process) is gone although the run has no report".into(),
-            started: false,
-        });
+        let message = "The run was removed from the node before it ended.";
+        let detail = "its Job (or process) is gone although the run has no report";
+        return Step::Report(Failure::new(RunStatus::Crashed, message, detail).because("Removed"));
     }
     Step::Launch
 }
 
-fn killed(situation: &Situation) -> Failure {
-    Failure {
-        status: RunStatus::Killed,
-        message: "The run was killed at a user's request.".into(),
-        detail: "The run was killed at a user's request.".into(),
-        started: matches!(situation, Situation::Running { .. }),
+/// What was lost is reported, unless it may be launched again: always, where its algorithm had not started; else as often
+/// as the node's owner allows.
+fn lost(failure: &Failure, limits: &Limits) -> Step {
+    match failure.disruption {
+        Some(Disruption { executions, attempt })
+            if attempt < LAUNCHES && (!failure.started || executions <= limits.retry_disrupted) =>
+        {
+            Step::Relaunch(failure.clone())
+        }
+        _ => Step::Report(failure.clone()),
     }
 }
 
-/// Whether a run has waited too long to start; if not, when it will have.
-fn too_long(starting: &Starting, limits: &Limits, image: &str, now: Timestamp) -> Result<Option<Timestamp>, Failure> {
-    let limit = match starting.waits_for {
-        WaitsFor::Image if image::image_never_comes(&starting.detail).is_some() => {
-            return Err(image::no_image(image, &starting.detail));
-        }
-        WaitsFor::Image => limits.image_pull,
-        WaitsFor::Pod => limits.pending,
-        WaitsFor::Container => CONTAINER,
+fn killed(situation: &Situation) -> Failure {
+    let started = match situation {
+        Situation::Running { .. } => true,
+        Situation::Ending { failure, .. } | Situation::Failed(failure) => failure.started,
+        Situation::Absent | Situation::Starting(_) | Situation::Ended(_) | Situation::Reported => false,
     };
-    match (over(starting.since, limit, now), starting.waits_for) {
-        (Ok(until), _) => Ok(until),
-        (Err(()), WaitsFor::Image) => Err(image::no_image(image, &starting.detail)),
-        (Err(()), WaitsFor::Container) => Err(Failure {
-            status: RunStatus::StartFailed,
-            message: "The algorithm's container could not be started. The node's log says why.".into(),
-            detail: starting.detail.clone(),
-            started: false,
-        }),
-        (Err(()), WaitsFor::Pod) => Err(Failure {
-            status: RunStatus::StartFailed,
-            message: format!("The run could not be started within {}.", words(limit)),
-            detail: format!("pending_timeout passed while waiting: {}", starting.detail),
-            started: false,
-        }),
-    }
+    let text = "The run was killed at a user's request.";
+    Failure::new(RunStatus::Killed, text, text).started(started)
 }
 
 fn running(since: Option<Timestamp>, limits: &Limits, now: Timestamp) -> Result<Option<Timestamp>, Failure> {
-    over(since, limits.deadline, now).map_err(|()| Failure {
-        status: RunStatus::Crashed,
-        message: format!(
-            "The algorithm ran longer than this node allows ({}) and was stopped.",
-            words(limits.deadline)
-        ),
-        detail: "deadline passed".into(),
-        started: true,
+    over(since, limits.deadline, now).map_err(|()| {
+        let limit = words(limits.deadline);
+        let message = format!("The algorithm ran longer than this node allows ({limit}) and was stopped.");
+        Failure::new(RunStatus::Crashed, message, "deadline passed").because("DeadlineExceeded").started(true)
     })
-}
-
-/// `Err` when `limit` has passed since `since`; else when it will have passed.
-fn over(since: Option<Timestamp>, limit: std::time::Duration, now: Timestamp) -> Result<Option<Timestamp>, ()> {
-    let Some(since) = since else { return Ok(None) };
-    let Some(until) = SignedDuration::try_from(limit).ok().and_then(|limit| since.checked_add(limit).ok()) else {
-        return Ok(None);
-    };
-    if now >= until { Err(()) } else { Ok(Some(until)) }
-}
-
-fn words(duration: std::time::Duration) -> String {
-    match duration.as_secs() {
-        s if s >= 86_400 && s % 86_400 == 0 => format!("{} d", s / 86_400),
-        s if s >= 3_600 && s % 3_600 == 0 => format!("{} h", s / 3_600),
-        s if s >= 60 && s % 60 == 0 => format!("{} min", s / 60),
-        s => format!("{s} s"),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use situation::Exit;
+    use situation::{Exit, Starting, WaitsFor};
     use std::time::Duration;
 
     const LIMITS: Limits = Limits {
         pending: Duration::from_secs(3600),
         image_pull: Duration::from_secs(600),
         deadline: Duration::from_secs(86_400),
+        retry_disrupted: 1,
+        output: None,
     };
 
     fn at(seconds: i64) -> Timestamp {
@@ -183,11 +151,16 @@ mod tests {
     }
 
     fn failure() -> Failure {
-        Failure { status: RunStatus::Crashed, message: "m".into(), detail: "d".into(), started: true }
+        Failure::new(RunStatus::Crashed, "m", "d").started(true)
+    }
+
+    /// Taken away by the cluster: the nth launch, with so many executions.
+    fn disrupted(attempt: u32, executions: u32, started: bool) -> Failure {
+        Failure { disruption: Some(Disruption { attempt, executions }), ..failure().started(started) }
     }
 
     fn ended() -> Situation {
-        Situation::Ended(Exit { code: 0, note: None })
+        Situation::Ended(Exit { code: 0, note: None, reason: "AlgorithmEnded" })
     }
 
     /// A step in a word: reports by their status.
@@ -199,6 +172,7 @@ mod tests {
             Step::Wait { until: Some(until) } => format!("wait until {}", until.as_second()),
             Step::Collect(_) => "collect".into(),
             Step::Report(failure) => format!("report {}", failure.status),
+            Step::Relaunch(_) => "relaunch".into(),
             Step::Release => "release".into(),
             Step::Done => "done".into(),
         }
@@ -212,8 +186,11 @@ mod tests {
         let kill = |status| ServerSide { kill: true, ..open(status) };
         let running = Situation::Running { since: Some(at(0)) };
         let timeless = Situation::Running { since: None };
-        let pod = || starting(WaitsFor::Pod, "");
+        let pod = || starting(WaitsFor::Machine, "");
         let image = || starting(WaitsFor::Image, "i/o timeout");
+        let supplies = || starting(WaitsFor::Supplies, "");
+        let lost = |attempt, executions, started| Situation::Failed(disrupted(attempt, executions, started));
+        let ending = || Situation::Ending { until: Some(at(70)), failure: disrupted(1, 1, true) };
         for (server, situation, now, expected) in [
             // A run's way when all is well.
             (open(Pending), Situation::Absent, 0, "launch"),
@@ -243,22 +220,31 @@ mod tests {
             (open(Initializing), image(), 600, "report non-existing Docker image"),
             (open(Initializing), starting(WaitsFor::Image, "manifest unknown"), 1, "report non-existing Docker image"),
             (open(Active), running.clone(), 86_400, "report crashed"),
+            // The node or the server was away: the run has waited for them, and goes on.
+            (open(Initializing), supplies(), 200_000, "wait"),
+            // Taken away by the cluster: again, if the algorithm had not started, or as often as allowed (here once).
+            (open(Initializing), lost(1, 0, false), 0, "relaunch"),
+            (open(Initializing), lost(9, 0, false), 0, "relaunch"),
+            (open(Initializing), lost(10, 0, false), 0, "report crashed"),
+            (open(Active), lost(1, 1, true), 0, "relaunch"),
+            (open(Active), lost(2, 2, true), 0, "report crashed"),
+            (open(Initializing), lost(3, 2, false), 0, "relaunch"),
+            (finished.clone(), lost(1, 1, true), 0, "release"),
+            (open(Active), ending(), 69, "wait until 70"),
+            (open(Active), ending(), 70, "relaunch"),
             // Killing.
             (kill(Active), running, 1, "report killed by user"),
             (kill(Pending), Situation::Absent, 1, "report killed by user"),
             (kill(Initializing), pod(), 1, "report killed by user"),
+            (kill(Initializing), image(), 1, "report killed by user"),
+            (kill(Initializing), supplies(), 1, "report killed by user"),
             (kill(Active), ended(), 1, "collect"),
+            (kill(Active), lost(1, 1, true), 1, "report killed by user"),
+            (kill(Active), ending(), 1, "report killed by user"),
             (ServerSide { kill: true, ..finished }, Situation::Absent, 1, "done"),
         ] {
             let step = decide(&server, &situation, &LIMITS, "img", at(now));
             assert_eq!(word(&step), expected, "{server:?} {situation:?} at {now}");
-        }
-    }
-
-    #[test]
-    fn durations_are_told_as_people_do() {
-        for (seconds, expected) in [(5, "5 s"), (60, "1 min"), (90, "90 s"), (7200, "2 h"), (604_800, "7 d")] {
-            assert_eq!(words(Duration::from_secs(seconds)), expected);
         }
     }
 
@@ -278,8 +264,10 @@ mod tests {
             Just(Situation::Reported),
             Just(ended()),
             Just(Situation::Failed(failure())),
+            (1u32..20, 0u32..5, any::<bool>())
+                .prop_map(|(attempt, executions, started)| Situation::Failed(disrupted(attempt, executions, started))),
             (0i64..200_000).prop_map(|s| Situation::Running { since: Some(at(s)) }),
-            (0i64..200_000, prop_oneof![Just(WaitsFor::Pod), Just(WaitsFor::Image)]).prop_map(|(s, waits_for)| {
+            (0i64..200_000, prop_oneof![Just(WaitsFor::Machine), Just(WaitsFor::Image)]).prop_map(|(s, waits_for)| {
                 Situation::Starting(Starting { since: Some(at(s)), waits_for, detail: String::new() })
             }),
         ]
@@ -298,6 +286,12 @@ mod tests {
             // Only what the runtime has nothing of is launched, and not twice.
             if step == Step::Launch {
                 prop_assert!(situation == Situation::Absent && !launched);
+            }
+            // Only what the cluster took away is launched again, and no more often than allowed once it had started.
+            if let Step::Relaunch(failure) = &step {
+                prop_assert!(!kill && !finished);
+                let disruption = failure.disruption.unwrap();
+                prop_assert!(!failure.started || disruption.executions <= LIMITS.retry_disrupted);
             }
             // An output that can be had is brought to the server whatever else is true.
             if !finished && situation == ended() {

@@ -1,7 +1,7 @@
 //! What the cluster says of a run's Job and pod, boiled down to what the decisions look at: small, so that
 //! ten thousand runs fit in memory, and typed, so that the decisions need not know Kubernetes's optional fields.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 use vantage6::{RunId, TaskId};
@@ -34,6 +34,10 @@ pub struct JobFacts {
     pub deleting: bool,
     /// Why the Job controller calls it failed, if it does: reason and message.
     pub failed: Option<(String, String)>,
+    /// Which launch of the run this is, from 1.
+    pub attempt: u32,
+    /// How many earlier launches got so far that the algorithm was started.
+    pub executions: u32,
 }
 
 /// A run's pod.
@@ -53,8 +57,20 @@ pub struct PodFacts {
     pub unschedulable: Option<String>,
     /// Whether a machine was found.
     pub scheduled: bool,
+    /// When.
+    pub scheduled_at: Option<Timestamp>,
     /// Why the pod as a whole failed (`Evicted`, `NodeLost`, …): reason and message.
     pub reason: Option<(String, String)>,
+    /// Why the cluster ends it for the sake of others (`PreemptionByScheduler`, `EvictionByEvictionAPI`, …): reason and message.
+    pub disruption: Option<(String, String)>,
+    /// When it was told to end.
+    pub told: Option<Timestamp>,
+    /// When it should have ended, if it is being deleted.
+    pub ends_at: Option<Timestamp>,
+    /// How much memory the algorithm may use.
+    pub memory_limit: Option<String>,
+    /// How much of the machine's disk it may use.
+    pub disk_limit: Option<String>,
     /// `receive`.
     pub receive: Container,
     /// `algorithm`.
@@ -96,6 +112,30 @@ pub struct End {
     pub message: String,
     /// Whether it ever started.
     pub started: bool,
+    /// When it ended.
+    pub at: Option<Timestamp>,
+}
+
+impl Container {
+    /// Whether it is gone without anybody having seen how it ended, as after a machine's restart.
+    pub fn was_lost(&self) -> bool {
+        matches!(self, Self::Ended(end) if matches!(end.reason.as_str(), "ContainerStatusUnknown" | "Unknown"))
+    }
+}
+
+impl PodFacts {
+    /// Whether somebody or something wants it to end, so that what its containers do now is not their own doing.
+    pub fn told_to_end(&self) -> bool {
+        self.deleting || self.disruption.is_some() || self.reason.is_some()
+    }
+
+    /// Whether its machine has said the last there is to say of it; of a machine that is lost, the cluster only knows
+    /// what was true some time before.
+    pub fn final_word(&self) -> bool {
+        let lost =
+            |(reason, _): &(String, String)| matches!(reason.as_str(), "DeletionByTaintManager" | "DeletionByPodGC");
+        self.over && !self.disruption.as_ref().is_some_and(lost) && !self.receive.was_lost()
+    }
 }
 
 impl JobFacts {
@@ -104,6 +144,7 @@ impl JobFacts {
         let meta = &job.metadata;
         let (task, run) = labels::run_of(meta.labels.as_ref()?)?;
         let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
+        let count = |key| meta.annotations.as_ref()?.get(key)?.parse().ok();
         let failed = conditions
             .into_iter()
             .flatten()
@@ -117,6 +158,8 @@ impl JobFacts {
             reported: meta.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(labels::REPORTED)),
             deleting: meta.deletion_timestamp.is_some(),
             failed: failed.map(|c| (c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default())),
+            attempt: count(labels::ATTEMPT).unwrap_or(1),
+            executions: count(labels::EXECUTIONS).unwrap_or(0),
         })
     }
 }
@@ -127,9 +170,18 @@ impl PodFacts {
         let meta = &pod.metadata;
         let (_, run) = labels::run_of(meta.labels.as_ref()?)?;
         let status = pod.status.as_ref();
-        let scheduled = status
-            .and_then(|s| s.conditions.as_ref())
-            .and_then(|conditions| conditions.iter().find(|c| c.type_ == "PodScheduled"));
+        let condition = |kind| status?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind);
+        let scheduled = condition("PodScheduled");
+        let disruption = condition("DisruptionTarget").filter(|c| c.status == "True");
+        let ends_at = meta.deletion_timestamp.as_ref().map(|time| time.0);
+        let grace = SignedDuration::from_secs(meta.deletion_grace_period_seconds.unwrap_or_default());
+        let deleted_at = ends_at.and_then(|ends| ends.checked_sub(grace).ok());
+        let disrupted_at = disruption.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0);
+        let limit = |resource| {
+            let containers = &pod.spec.as_ref()?.containers;
+            let limits = containers.iter().find(|c| c.name == ALGORITHM)?.resources.as_ref()?.limits.as_ref()?;
+            Some(limits.get(resource)?.0.clone())
+        };
         let container = |name| {
             let find = |list: Option<&Vec<ContainerStatus>>| list?.iter().find(|c| c.name == name).map(read_state);
             status
@@ -144,9 +196,16 @@ impl PodFacts {
             over: status.and_then(|s| s.phase.as_deref()).is_some_and(|phase| matches!(phase, "Failed" | "Succeeded")),
             unschedulable: scheduled.filter(|c| c.status == "False").map(|c| c.message.clone().unwrap_or_default()),
             scheduled: scheduled.is_some_and(|c| c.status == "True"),
+            scheduled_at: scheduled.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
             reason: status
                 .filter(|s| s.reason.is_some())
                 .map(|s| (s.reason.clone().unwrap_or_default(), s.message.clone().unwrap_or_default())),
+            disruption: disruption
+                .map(|c| (c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default())),
+            told: deleted_at.into_iter().chain(disrupted_at).min(),
+            ends_at,
+            memory_limit: limit("memory"),
+            disk_limit: limit("ephemeral-storage"),
             receive: container(RECEIVE),
             algorithm: container(ALGORITHM),
             returns: container(RETURN),
@@ -164,7 +223,13 @@ fn read_state(status: &ContainerStatus) -> Container {
             code: end.exit_code,
             reason: end.reason.clone().unwrap_or_default(),
             message: end.message.clone().unwrap_or_default(),
-            started: !matches!(end.reason.as_deref(), Some("StartError" | "ContainerCannotRun")),
+            // The kubelet calls containers lost that never were, too: those have no id.
+            started: match end.reason.as_deref() {
+                Some("StartError" | "ContainerCannotRun") => false,
+                Some("ContainerStatusUnknown") => status.container_id.as_ref().is_some_and(|id| !id.is_empty()),
+                _ => true,
+            },
+            at: end.finished_at.as_ref().map(|time| time.0),
         }),
         Some(ContainerState { waiting: Some(waiting), .. }) => Container::Waiting {
             reason: waiting.reason.clone().unwrap_or_default(),
@@ -190,6 +255,8 @@ pub mod sample {
             reported: false,
             deleting: false,
             failed: None,
+            attempt: 1,
+            executions: 0,
         }
     }
 
@@ -203,7 +270,13 @@ pub mod sample {
             over: false,
             unschedulable: None,
             scheduled: true,
+            scheduled_at: None,
             reason: None,
+            disruption: None,
+            told: None,
+            ends_at: None,
+            memory_limit: None,
+            disk_limit: None,
             receive: Container::Unknown,
             algorithm: Container::Unknown,
             returns: Container::Unknown,

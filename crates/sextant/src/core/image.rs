@@ -25,6 +25,16 @@ pub fn image_never_comes(detail: &str) -> Option<&'static str> {
     }
 }
 
+/// What is wrong with an image's command, in the words of the container's runtime, without its other words: those may tell
+/// paths of the machine. `None` when it is something else that is wrong.
+pub fn bad_command(message: &str) -> Option<String> {
+    if message.contains("no command specified") {
+        return Some("The algorithm's image does not say what to run in it: it has no command.".into());
+    }
+    let start = message.find("exec: \"")?;
+    Some(format!("The algorithm's container could not be started: {}", message[start..].trim()))
+}
+
 /// The report for an image that could not be had.
 pub fn no_image(image: &str, detail: &str) -> Failure {
     let denied = ["unauthorized", "forbidden", "authorization failed", "access denied", "no basic auth"]
@@ -35,12 +45,7 @@ pub fn no_image(image: &str, detail: &str) -> Failure {
         Some(why) => why,
         None => "it could not be pulled in time",
     };
-    Failure {
-        status: RunStatus::NoDockerImage,
-        message: format!("The algorithm's image '{image}' can't be run: {why}."),
-        detail: detail.to_owned(),
-        started: false,
-    }
+    Failure::new(RunStatus::NoDockerImage, format!("The algorithm's image '{image}' can't be run: {why}."), detail)
 }
 
 #[cfg(test)]

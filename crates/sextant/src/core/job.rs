@@ -22,6 +22,7 @@ use super::facts::{ALGORITHM, RECEIVE, RETURN};
 use super::labels;
 use super::names::Identity;
 use super::security;
+use super::situation::Disruption;
 use crate::config::{ImagePullPolicy, KubernetesConfig, Tmp};
 
 /// The environment of our own containers.
@@ -64,6 +65,8 @@ pub struct Plan<'a> {
     pub identity: &'a Identity,
     /// The run.
     pub assignment: &'a Assignment,
+    /// What of the run was launched before, and taken away by the cluster.
+    pub before: Disruption,
     /// The owner's settings.
     pub config: &'a KubernetesConfig,
     /// Where `/mnt/tmp` comes from.
@@ -107,7 +110,7 @@ fn task_folder(run: RunId) -> String {
 
 /// Makes a run's Job.
 pub fn job(plan: &Plan) -> Job {
-    let name = plan.identity.run_name(plan.assignment);
+    let name = plan.identity.attempt_name(plan.assignment, plan.before.attempt + 1);
     let metadata = ObjectMeta {
         labels: Some(job_labels(plan)),
         annotations: Some(job_annotations(plan)),
@@ -172,6 +175,10 @@ fn job_annotations(plan: &Plan) -> BTreeMap<String, String> {
         ]
         .map(|(key, value)| (key.to_owned(), value)),
     );
+    if plan.before.attempt > 0 {
+        annotations.insert(labels::ATTEMPT.to_owned(), (plan.before.attempt + 1).to_string());
+        annotations.insert(labels::EXECUTIONS.to_owned(), plan.before.executions.to_string());
+    }
     annotations
 }
 

@@ -1,6 +1,7 @@
 //! Decisions without deeds: nothing in here does I/O, so that all cases can be read and tested as tables.
 
 pub mod assignment;
+pub mod complaints;
 pub mod databases;
 pub mod decide;
 pub mod encryption;
@@ -10,11 +11,14 @@ pub mod image;
 pub mod isolation;
 pub mod job;
 pub mod labels;
+pub mod loss;
 pub mod names;
 pub mod policy;
 pub mod probe;
+pub mod read;
 pub mod report;
 pub mod security;
 pub mod situation;
 pub mod tail;
+pub mod waits;
 pub mod walls;

@@ -44,6 +44,12 @@ impl Identity {
         format!("v6-task-{task}-run-{run}-{}", &HEXLOWER.encode(digest.as_ref())[..5])
     }
 
+    /// The name of the Job (and Secret) of a run's nth launch: later ones have their number at the end.
+    pub fn attempt_name(&self, assignment: &Assignment, attempt: u32) -> String {
+        let name = self.run_name(assignment);
+        if attempt > 1 { format!("{name}-{attempt}") } else { name }
+    }
+
     /// The name of the Secret with which the node proves itself to its pods across restarts.
     pub fn node_secret_name(&self) -> String {
         format!("sextant-data-port-{}", self.key())

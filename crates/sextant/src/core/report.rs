@@ -21,23 +21,52 @@ pub enum AlgorithmLog {
     NotShared,
 }
 
-/// Status and log of a run whose algorithm ended by itself, having written `length` bytes, or having left
-/// something that could not be read (`problem`).
-pub fn of_exit(exit: &Exit, length: u64, problem: Option<&str>, log: AlgorithmLog) -> (RunStatus, String) {
-    let (status, note) = match (exit.code, problem, length) {
-        (0, Some(problem), _) => (RunStatus::Failed, Some(problem.to_owned())),
-        (0, None, 0) => {
-            (RunStatus::Failed, Some("The algorithm ended with exit code 0, but wrote no output.".to_owned()))
-        }
-        (0, None, _) => (RunStatus::Completed, None),
-        _ => (RunStatus::Crashed, exit.note.clone()),
-    };
-    (status, compose(log, note.as_deref()))
+/// What is known of an output before its first byte is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputFacts<'a> {
+    /// How many bytes the algorithm wrote.
+    pub length: u64,
+    /// Why it can't be had, if it can't.
+    pub problem: Option<&'a str>,
+    /// How many bytes it may have.
+    pub limit: Option<u64>,
 }
 
-/// Status and log of a run that has no output.
-pub fn of_failure(failure: &Failure, log: AlgorithmLog) -> (RunStatus, String) {
-    (failure.status.clone(), compose(log, Some(&failure.message)))
+impl OutputFacts<'_> {
+    /// Whether it is larger than it may be.
+    pub fn too_large(&self) -> bool {
+        self.limit.is_some_and(|limit| self.length > limit)
+    }
+}
+
+/// What is wrong with a run whose algorithm ended by itself; `None`: it is completed.
+pub fn shortcoming(exit: &Exit, output: OutputFacts) -> Option<Failure> {
+    let failure = |status, message: String, reason| {
+        Some(Failure::new(status, message.clone(), message).because(reason).started(true))
+    };
+    let too_large = output
+        .limit
+        .filter(|_| output.too_large())
+        .map(|limit| format!("The algorithm's output has {} bytes; this node sends at most {limit}.", output.length));
+    match (exit.code, output.problem, too_large) {
+        (0, Some(problem), _) => failure(RunStatus::Failed, problem.to_owned(), "OutputUnreadable"),
+        (0, None, Some(message)) => failure(RunStatus::Failed, message, "OutputTooLarge"),
+        (0, None, None) if output.length == 0 => {
+            let message = "The algorithm ended with exit code 0, but wrote no output.";
+            failure(RunStatus::Failed, message.to_owned(), "OutputMissing")
+        }
+        (0, None, None) => None,
+        (_, _, too_large) => {
+            let said: Vec<String> = exit.note.clone().into_iter().chain(too_large).collect();
+            failure(RunStatus::Crashed, said.join(" "), exit.reason)
+        }
+    }
+}
+
+/// Status and log of a run that ended so; without a failure it is completed.
+pub fn of_end(failure: Option<&Failure>, log: AlgorithmLog) -> (RunStatus, String) {
+    let status = failure.map_or(RunStatus::Completed, |failure| failure.status.clone());
+    (status, compose(log, failure.map(|failure| failure.message.as_str())))
 }
 
 /// The algorithm's log, and below it what Sextant has to say, marked as such.
@@ -64,52 +93,81 @@ mod tests {
 
     #[test]
     fn ends_of_every_kind() {
-        let exit = |code, note: Option<&str>| Exit { code, note: note.map(Into::into) };
+        let exit = |code, note: Option<&str>| Exit { code, note: note.map(Into::into), reason: "AlgorithmFailed" };
+        let output = |length, problem| OutputFacts { length, problem, limit: Some(1000) };
         let text = |text: &str| AlgorithmLog::Text(text.into());
         use RunStatus::{Completed, Crashed, Failed};
-        for (exit, length, problem, log, status, expected) in [
-            (exit(0, None), 5, None, text("hello\n"), Completed, "hello\n"),
+        for (exit, output, log, status, reason, expected) in [
+            (exit(0, None), output(5, None), text("hello\n"), Completed, "", "hello\n"),
             (
                 exit(0, None),
-                0,
-                None,
+                output(0, None),
                 text("hello"),
                 Failed,
+                "OutputMissing",
                 "hello\n[sextant] The algorithm ended with exit code 0, but wrote no output.",
             ),
-            (exit(0, None), 0, Some("It is gone."), AlgorithmLog::None, Failed, "[sextant] It is gone."),
-            (exit(3, Some("Code 3.")), 0, None, text("oh\n"), Crashed, "oh\n[sextant] Code 3."),
+            (
+                exit(0, None),
+                output(0, Some("It is gone.")),
+                AlgorithmLog::None,
+                Failed,
+                "OutputUnreadable",
+                "[sextant] It is gone.",
+            ),
+            (exit(0, None), output(1000, None), text("big\n"), Completed, "", "big\n"),
+            (
+                exit(0, None),
+                output(1001, None),
+                text("big\n"),
+                Failed,
+                "OutputTooLarge",
+                "big\n[sextant] The algorithm's output has 1001 bytes; this node sends at most 1000.",
+            ),
             (
                 exit(3, Some("Code 3.")),
-                7,
-                None,
+                output(0, None),
+                text("oh\n"),
+                Crashed,
+                "AlgorithmFailed",
+                "oh\n[sextant] Code 3.",
+            ),
+            (
+                exit(3, Some("Code 3.")),
+                output(1001, None),
+                text("oh\n"),
+                Crashed,
+                "AlgorithmFailed",
+                "oh\n[sextant] Code 3. The algorithm's output has 1001 bytes; this node sends at most 1000.",
+            ),
+            (
+                exit(3, Some("Code 3.")),
+                output(7, None),
                 AlgorithmLog::NotShared,
                 Crashed,
+                "AlgorithmFailed",
                 "Node does not allow sharing algorithm logs\n[sextant] Code 3.",
             ),
             (
                 exit(0, None),
-                5,
-                None,
+                output(5, None),
                 AlgorithmLog::Unreadable,
                 Completed,
+                "",
                 "[sextant] The algorithm's log could not be read.",
             ),
         ] {
-            assert_eq!(of_exit(&exit, length, problem, log), (status, expected.to_owned()));
+            let failure = shortcoming(&exit, output);
+            assert_eq!(failure.as_ref().map_or("", |failure| failure.reason), reason);
+            assert_eq!(of_end(failure.as_ref(), log), (status, expected.to_owned()));
         }
     }
 
     #[test]
     fn a_failure_is_explained_below_the_log() {
-        let failure = Failure {
-            status: RunStatus::Killed,
-            message: "Killed.".into(),
-            detail: "not for the researcher".into(),
-            started: true,
-        };
+        let failure = Failure::new(RunStatus::Killed, "Killed.", "not for the researcher").started(true);
         assert_eq!(
-            of_failure(&failure, AlgorithmLog::Text("working".into())),
+            of_end(Some(&failure), AlgorithmLog::Text("working".into())),
             (RunStatus::Killed, "working\n[sextant] Killed.".to_owned())
         );
     }

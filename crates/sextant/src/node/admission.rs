@@ -46,5 +46,5 @@ fn readable(run: &Run, bad_input: Option<&str>) -> Result<(), Failure> {
 }
 
 fn failure(status: RunStatus, message: String) -> Failure {
-    Failure { status, message, detail: "before anything was launched".into(), started: false }
+    Failure::new(status, message, "before anything was launched")
 }

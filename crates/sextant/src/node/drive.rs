@@ -19,6 +19,7 @@ use crate::core::assignment::Assignment;
 use crate::core::decide::{ServerSide, Step, decide};
 use crate::core::isolation::Gate;
 use crate::core::situation::{Failure, Situation};
+use crate::core::waits;
 use crate::runtime::LaunchError;
 
 /// How long fetching a token ahead of time may take.
@@ -134,18 +135,22 @@ impl Drive {
                 self.start(true).await;
             }
             let situation = self.situation.borrow_and_update().clone();
-            let situation = self.waiting.since_first_seen(situation, now);
+            let situation = self.waiting.refine(situation, now);
             match decide(&self.server, &situation, &self.context.limits, &self.assignment.image, now) {
                 Step::Launch => self.launch().await,
                 Step::Tell(status) => self.tell(status).await,
                 Step::Wait { until } => {
                     self.waiting.tell(self.run.id, &situation);
+                    if self.waiting.has_pulled(&situation) {
+                        self.waiting.look_after(self.context.runtime.as_ref(), self.run.id).await;
+                    }
                     self.wait(&situation, until.map(|until| until.duration_since(now))).await;
                 }
                 Step::Collect(exit) => self.collect(&exit).await,
                 Step::Report(failure) => {
                     self.report_failure(&failure).await;
                 }
+                Step::Relaunch(failure) => self.relaunch(&failure).await,
                 Step::Release => match self.context.runtime.release(self.run.id, &self.server.status).await {
                     Ok(()) => return,
                     Err(error) => self.later(&format!("the run's things could not be marked as done: {error}")).await,
@@ -213,9 +218,53 @@ impl Drive {
                 self.launched_whole = true;
             }
             Err(LaunchError::Later(why)) => self.later(&why).await,
+            Err(LaunchError::Full(failure)) => self.full(&failure).await,
             Err(LaunchError::Failed(failure)) => {
                 self.report_failure(&failure).await;
             }
+        }
+    }
+
+    /// The cluster has taken the run away: has the runtime make its things anew, unless the run has ended at the server meanwhile.
+    async fn relaunch(&mut self, failure: &Failure) {
+        let Failure { message, detail, reason, .. } = failure;
+        let before = failure.disruption.unwrap_or_default();
+        if !self.is_still_open().await || self.server.status == RunStatus::Killed || !self.pass_gate().await {
+            return;
+        }
+        warn!(run = %self.run.id, task = %self.run.task.id, "{message} ({detail}) It is launched again.");
+        // Where the cluster takes it away again and again, ever more slowly.
+        let pause =
+            Duration::from_secs(2u64.saturating_pow(before.attempt.saturating_sub(1)).saturating_sub(1).min(60));
+        if timeout(pause, self.signal.changed()).await.is_ok() {
+            return;
+        }
+        match self.context.runtime.relaunch(&self.assignment, before).await {
+            Ok(()) => {
+                self.launched_whole = true;
+                self.failures = 0;
+                self.waiting = Waiting::default();
+                self.context.runtime.note(
+                    self.run.id,
+                    reason,
+                    format!("{message} So it was launched again. ({detail})"),
+                );
+            }
+            Err(LaunchError::Later(why)) => self.later(&why).await,
+            Err(LaunchError::Full(failure)) => self.full(&failure).await,
+            Err(LaunchError::Failed(failure)) => {
+                self.report_failure(&failure).await;
+            }
+        }
+    }
+
+    /// The runtime has no room for the run; one that has waited for too long is reported.
+    async fn full(&mut self, failure: &Failure) {
+        let since = self.run.started_at;
+        if waits::over(since, self.context.limits.pending, Timestamp::now()).is_err() {
+            self.report_failure(failure).await;
+        } else {
+            self.later(&failure.detail).await;
         }
     }
 

@@ -8,7 +8,7 @@ use vantage6::encoding::Payload;
 use vantage6::{Error, Finish, Run, Taken};
 
 use super::Context;
-use crate::core::report::{AlgorithmLog, of_exit, of_failure};
+use crate::core::report::{AlgorithmLog, OutputFacts, of_end, shortcoming};
 use crate::core::situation::{Exit, Failure};
 use crate::runtime::Output;
 
@@ -37,7 +37,9 @@ pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Outp
             return Reported::Later;
         }
     };
-    let payload = (upload.length > 0).then(|| Payload::new(upload.length, upload.bytes));
+    let limit = context.limits.output;
+    let too_large = OutputFacts { length: upload.length, problem: None, limit }.too_large();
+    let payload = (upload.length > 0 && !too_large).then(|| Payload::new(upload.length, upload.bytes));
     let encode = |payload| recipient.and_then(|recipient| recipient.encode(payload).map_err(|error| error.to_string()));
     let (result, problem) = match payload.map(encode) {
         Some(Ok(result)) => (Some(result), upload.problem),
@@ -47,12 +49,14 @@ pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Outp
         }
         None => (None, upload.problem),
     };
-    let (status, log) = of_exit(exit, upload.length, problem.as_deref(), log);
+    let failure = shortcoming(exit, OutputFacts { length: upload.length, problem: problem.as_deref(), limit });
+    let (status, log) = of_end(failure.as_ref(), log);
     let reported = send(context, run, Finish { result, ..Finish::now(status, log) }).await;
     if reported != Reported::Later {
         // Whoever waits for it may be gone: then nobody needs to hear it.
         let _ = taken.send(());
     }
+    note(context, run, &reported, failure.as_ref());
     reported
 }
 
@@ -67,8 +71,18 @@ pub async fn without_output(context: &Context, run: &Run, failure: &Failure) -> 
     let detail = if message == detail { String::new() } else { format!(" ({detail})") };
     warn!(run = %run.id, task = %run.task.id, %status, "{message}{detail}");
     let log = log(context, run, failure.started).await;
-    let (status, log) = of_failure(failure, log);
-    send(context, run, Finish::now(status, log)).await
+    let (status, log) = of_end(Some(failure), log);
+    let reported = send(context, run, Finish::now(status, log)).await;
+    note(context, run, &reported, Some(failure));
+    reported
+}
+
+/// Leaves word of a failure in the cluster, once it is reported.
+fn note(context: &Context, run: &Run, reported: &Reported, failure: Option<&Failure>) {
+    if let (Reported::Yes(_), Some(Failure { status, message, detail, reason, .. })) = (reported, failure) {
+        let detail = if message == detail { String::new() } else { format!(" ({detail})") };
+        context.runtime.note(run.id, reason, format!("{status}: {message}{detail}"));
+    }
 }
 
 async fn log(context: &Context, run: &Run, started: bool) -> AlgorithmLog {

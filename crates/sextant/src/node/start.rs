@@ -95,13 +95,21 @@ async fn runtime(
                 pending: settings.pending_timeout,
                 image_pull: settings.image_pull_timeout,
                 deadline: settings.deadline,
+                retry_disrupted: settings.retry_disrupted,
+                output: settings.output_limit,
             },
             slots: settings.max_concurrent_runs,
         }),
         (RuntimeConfig::Kubernetes(_), None) => Err(NodeError::Other("the cluster was not connected".into())),
         (RuntimeConfig::Local(settings), _) => Ok(Started {
             runtime: Arc::new(Local::start(config, settings, &identity, supplies).map_err(NodeError::Configuration)?),
-            limits: Limits { pending: LOCAL_START, image_pull: LOCAL_START, deadline: settings.deadline },
+            limits: Limits {
+                pending: LOCAL_START,
+                image_pull: LOCAL_START,
+                deadline: settings.deadline,
+                retry_disrupted: 0,
+                output: None,
+            },
             slots: settings.max_concurrent_runs,
         }),
     }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tracing::{info, warn};
-use vantage6::{RunId, RunStatus};
+use vantage6::RunId;
 
+use crate::core::complaints::{Complaint, Meaning, forbidden};
 use crate::core::isolation::Gate;
 use crate::core::situation::{Failure, Situation, Starting, WaitsFor};
 use crate::runtime::Runtime;
@@ -22,22 +23,39 @@ pub struct Waiting {
     /// What the log was last told that it waits for.
     told: Option<String>,
     /// The cluster's last complaint, and how often it was asked for one.
-    complaint: Option<String>,
+    complaint: Option<Complaint>,
     asked: u32,
     /// Since when this process knows of an image or a container that does not come.
-    first_seen: [Option<Timestamp>; 2],
+    first_seen: [Option<Timestamp>; 3],
+    /// Whether the log was told of its image's being pulled.
+    pulling: bool,
 }
 
 impl Waiting {
-    /// The limits for an image or a container count from the first time that it did not come, not from when the pod was made.
-    pub fn since_first_seen(&mut self, situation: Situation, now: Timestamp) -> Situation {
+    /// What the run waits for, with what only this process knows: the limits for an image or a container count from the first time
+    /// that it did not come, not from when the pod was made; and the cluster may have said what keeps a pod from being made or started.
+    pub fn refine(&mut self, situation: Situation, now: Timestamp) -> Situation {
         let Situation::Starting(mut starting) = situation else { return situation };
-        let seen = match starting.waits_for {
-            WaitsFor::Pod => return Situation::Starting(starting),
-            WaitsFor::Image => &mut self.first_seen[0],
-            WaitsFor::Container => &mut self.first_seen[1],
+        let first_seen = match starting.waits_for {
+            WaitsFor::Image => Some(&mut self.first_seen[0]),
+            WaitsFor::Container => Some(&mut self.first_seen[1]),
+            WaitsFor::OwnImage => Some(&mut self.first_seen[2]),
+            _ => None,
         };
-        starting.since = Some(*seen.get_or_insert(now));
+        if let Some(seen) = first_seen {
+            starting.since = Some(*seen.get_or_insert(now));
+        }
+        if let Some(Complaint { text, meaning, .. }) = &self.complaint {
+            match (starting.waits_for, meaning) {
+                (WaitsFor::Pod, Meaning::WaitsFor(waits_for @ WaitsFor::Quota))
+                | (WaitsFor::OwnContainer, Meaning::WaitsFor(waits_for @ WaitsFor::Volume)) => {
+                    starting.waits_for = *waits_for;
+                    starting.detail.clone_from(text);
+                }
+                (WaitsFor::Pod | WaitsFor::OwnContainer, Meaning::Other) => starting.detail.clone_from(text),
+                _ => {}
+            }
+        }
         Situation::Starting(starting)
     }
 
@@ -48,7 +66,8 @@ impl Waiting {
         {
             match waits_for {
                 WaitsFor::Image => warn!(%run, "waits for its image: {detail}"),
-                WaitsFor::Pod | WaitsFor::Container => info!(%run, "waits: {detail}"),
+                WaitsFor::OwnImage => warn!(%run, "waits for Sextant's own image (`kubernetes.image`): {detail}"),
+                _ => info!(%run, "waits: {detail}"),
             }
             self.told = Some(detail.clone());
         }
@@ -72,19 +91,32 @@ impl Waiting {
         }
     }
 
+    /// Whether the log was told that the image is being pulled, and is to hear the end of it now.
+    pub fn has_pulled(&mut self, situation: &Situation) -> bool {
+        matches!(situation, Situation::Running { .. }) && std::mem::take(&mut self.pulling)
+    }
+
     /// Asks the cluster why the run does not start, and tells the operator; gives the run's end if that is one.
     pub async fn look_after(&mut self, runtime: &dyn Runtime, run: RunId) -> Option<Failure> {
         self.asked += 1;
-        let complaint = runtime.explain(run).await.filter(|complaint| self.complaint.as_ref() != Some(complaint))?;
-        if complaint.contains("violates PodSecurity") {
-            return Some(Failure {
-                status: RunStatus::StartFailed,
-                message: "The cluster's rules do not allow the run's pod. The node's log says why.".into(),
-                detail: complaint,
-                started: false,
-            });
+        let complaint = runtime.explain(run).await?;
+        let known = self.complaint.as_ref().is_some_and(|known| known.text == complaint.text);
+        match complaint.meaning {
+            Meaning::Forbidden => return Some(forbidden(complaint.text)),
+            // A pull that goes on for long is worth a line each time.
+            Meaning::Progress => {
+                let since = complaint.at.map_or(String::new(), |at| {
+                    format!(", {} s ago", Timestamp::now().duration_since(at).as_secs().max(0))
+                });
+                info!(%run, "{}{since}", complaint.text);
+                self.pulling = true;
+            }
+            Meaning::WaitsFor(_) | Meaning::Other if known => {}
+            Meaning::WaitsFor(_) | Meaning::Other => {
+                warn!(%run, "does not start: {}", complaint.text);
+                self.told = Some(complaint.text.clone());
+            }
         }
-        warn!(%run, "does not start: {complaint}");
         self.complaint = Some(complaint);
         None
     }

@@ -11,8 +11,9 @@ use tokio::sync::{oneshot, watch};
 use vantage6::{RunId, RunStatus, TaskId};
 
 use crate::core::assignment::Assignment;
+use crate::core::complaints::Complaint;
 use crate::core::isolation::Gate;
-use crate::core::situation::{Failure, Situation};
+use crate::core::situation::{Disruption, Failure, Situation};
 pub use crate::data_port::server::Upload;
 
 /// What launches, watches, feeds, collects and stops runs.
@@ -42,7 +43,13 @@ pub trait Runtime: Send + Sync + 'static {
     async fn log(&self, run: RunId) -> Result<String, RuntimeError>;
 
     /// What the runtime itself says of why a run does not start, for the operator; `None` when it says nothing.
-    async fn explain(&self, run: RunId) -> Option<String>;
+    async fn explain(&self, run: RunId) -> Option<Complaint>;
+
+    /// Makes the things of a run anew whose earlier ones were taken away by the cluster. Harmless when they are there already.
+    async fn relaunch(&self, assignment: &Assignment, disrupted: Disruption) -> Result<(), LaunchError>;
+
+    /// Leaves word of a run where the operators of the runtime look: a word for it, and a text. Nobody waits for it.
+    fn note(&self, run: RunId, reason: &'static str, text: String);
 
     /// Nobody looks at a run any more.
     fn forget(&self, run: RunId);
@@ -81,9 +88,12 @@ pub enum LaunchError {
     /// It never will be.
     #[error("{}", .0.detail)]
     Failed(Failure),
-    /// The runtime is away or full: try again later.
+    /// The runtime is away: try again later.
     #[error("{0}")]
     Later(String),
+    /// The runtime is there and full: try again later, but not for ever.
+    #[error("{}", .0.detail)]
+    Full(Failure),
 }
 
 /// Why a runtime could not do what it was asked to.

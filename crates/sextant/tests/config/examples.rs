@@ -93,6 +93,8 @@ fn the_documentation_knows_every_setting() {
         "keep_finished",
         "pending_timeout",
         "image_pull_timeout",
+        "retry_disrupted",
+        "output_limit",
         "max_concurrent_runs",
         "node_selector",
         "tolerations",

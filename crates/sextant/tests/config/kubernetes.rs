@@ -22,6 +22,8 @@ fn everything_has_a_default() {
         assert_eq!(kubernetes.keep_finished, 60 * minute);
         assert_eq!(kubernetes.pending_timeout, 60 * minute);
         assert_eq!(kubernetes.image_pull_timeout, 10 * minute);
+        assert_eq!(kubernetes.retry_disrupted, 0);
+        assert_eq!(kubernetes.output_limit, None);
         assert_eq!(kubernetes.max_concurrent_runs, None);
         assert_eq!(kubernetes.isolation.every, 60 * minute);
         assert!(kubernetes.isolation.closed.is_empty() && !kubernetes.allow_unisolated);
@@ -48,6 +50,8 @@ kubernetes:
   keep_finished: 0s
   pending_timeout: 90s
   image_pull_timeout: 1d
+  retry_disrupted: 2
+  output_limit: 1.5Gi
   max_concurrent_runs: 4
   node_selector: {kubernetes.io/arch: amd64}
   tolerations:
@@ -74,6 +78,8 @@ kubernetes:
     assert_eq!(kubernetes.keep_finished, Duration::ZERO);
     assert_eq!(kubernetes.pending_timeout, Duration::from_secs(90));
     assert_eq!(kubernetes.image_pull_timeout, Duration::from_secs(86400));
+    assert_eq!(kubernetes.retry_disrupted, 2);
+    assert_eq!(kubernetes.output_limit, Some(3 << 29));
     assert_eq!(kubernetes.max_concurrent_runs.unwrap().get(), 4);
     assert_eq!(kubernetes.node_selector["kubernetes.io/arch"], "amd64");
     assert_eq!(kubernetes.tolerations[0].operator.as_deref(), Some("Exists"));

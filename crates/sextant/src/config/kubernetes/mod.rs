@@ -61,6 +61,10 @@ pub struct KubernetesConfig {
     pub pending_timeout: Duration,
     /// How long pulling an image may fail before the run does. Default 10 minutes.
     pub image_pull_timeout: Duration,
+    /// How often an algorithm that was disrupted (evicted, drained, preempted, its machine lost) is executed again. Default 0.
+    pub retry_disrupted: u32,
+    /// How many bytes an output may have; `None`: any number.
+    pub output_limit: Option<u64>,
     /// How many runs may be in the cluster at once; `None`: as many as Kubernetes takes.
     pub max_concurrent_runs: Option<NonZeroUsize>,
     /// Labels that a machine must have to run algorithms.

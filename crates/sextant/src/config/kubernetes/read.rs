@@ -45,6 +45,8 @@ pub(in super::super) fn defaults() -> KubernetesConfig {
         keep_finished: HOUR,
         pending_timeout: HOUR,
         image_pull_timeout: Duration::from_secs(10 * 60),
+        retry_disrupted: 0,
+        output_limit: None,
         max_concurrent_runs: None,
         node_selector: BTreeMap::new(),
         tolerations: Vec::new(),
@@ -87,6 +89,11 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
         keep_finished: time("keep_finished", true, default.keep_finished),
         pending_timeout: time("pending_timeout", false, default.pending_timeout),
         image_pull_timeout: time("image_pull_timeout", false, default.image_pull_timeout),
+        retry_disrupted: section
+            .get("retry_disrupted")
+            .and_then(|field| field.number("how often, from 0 to 4294967295"))
+            .unwrap_or(default.retry_disrupted),
+        output_limit: section.get("output_limit").and_then(|field| resources::bytes(&field)),
         max_concurrent_runs: section.get("max_concurrent_runs").and_then(|field| field.count()),
         node_selector: labels(section, "node_selector", true),
         tolerations: section.get("tolerations").and_then(|field| value::parse(&field)).unwrap_or_default(),

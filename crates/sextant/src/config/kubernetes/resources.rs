@@ -132,6 +132,17 @@ pub(super) fn quantity<'a>(field: &Field<'a>) -> Option<&'a str> {
     Some(text)
 }
 
+/// A size: a whole number of bytes from 1 on, written as a quantity.
+pub(super) fn bytes(field: &Field<'_>) -> Option<u64> {
+    let expected = "a size like `500M` or `2Gi`";
+    let bytes = amount(field.text(expected)?).filter(|bytes| *bytes >= 1.0 && *bytes < 1e18);
+    if bytes.is_none() {
+        field.wrong(expected, "Take it out if there should be no limit.");
+    }
+    // Its digits are those of a whole number: a fraction of a byte is left out.
+    bytes.and_then(|bytes| format!("{:.0}", bytes.floor()).parse().ok())
+}
+
 /// How much a quantity is, exact enough to compare; `None` if it is none, or below zero.
 fn amount(text: &str) -> Option<f64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());

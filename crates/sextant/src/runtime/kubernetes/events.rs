@@ -1,23 +1,69 @@
-//! What the cluster complains of about a run that does not start: a pod that may not be made, a volume that is not there.
-//! It stands nowhere but in events.
+//! The cluster's Events about a run's Job and pod: those that tell why it does not start, and those that the node leaves for the
+//! cluster's operators.
 
-use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use kube::Api;
-use kube::api::ListParams;
+use kube::api::{ListParams, PostParams};
+use tracing::debug;
 
-use super::cluster::bounded;
+use super::cluster::{bounded, words};
+use crate::core::complaints::{Complaint, EventFacts, judge};
+use crate::core::facts::JobFacts;
 
-/// The newest complaint about a Job and its pod: reason and message. `None` when there is none, or it can't be read.
-pub async fn complaints(api: &Api<Event>, job: &str, pod: Option<&str>) -> Option<String> {
+/// How long an Event's text may be.
+const TEXT: usize = 1024;
+
+/// What the newest Events about a Job and its pod say. `None` when there is nothing, or they can't be read.
+pub async fn complaints(api: &Api<Event>, job: &str, pod: Option<&str>) -> Option<Complaint> {
     let mut found = Vec::new();
     for name in [Some(job), pod].into_iter().flatten() {
-        let of_it = ListParams::default().fields(&format!("involvedObject.name={name},type=Warning")).limit(50);
+        let of_it = ListParams::default().fields(&format!("involvedObject.name={name}")).limit(100);
         found.extend(bounded(api.list(&of_it)).await.ok()?.items);
     }
-    let newest = found.into_iter().max_by_key(|event| {
+    judge(found.into_iter().map(|event| {
         let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref().map(|time| time.0));
         let last = event.last_timestamp.as_ref().map(|time| time.0);
-        series.or(last).or(event.event_time.as_ref().map(|time| time.0))
-    })?;
-    Some(format!("{}: {}", newest.reason.unwrap_or_default(), newest.message.unwrap_or_default()))
+        EventFacts {
+            at: series.or(last).or(event.event_time.as_ref().map(|time| time.0)),
+            warning: event.type_.as_deref() == Some("Warning"),
+            reason: event.reason.unwrap_or_default(),
+            message: event.message.unwrap_or_default(),
+        }
+    }))
+}
+
+/// Leaves an Event on a run's Job. One that can't be left is no harm: the node's log has the same.
+pub async fn note(api: Api<Event>, namespace: String, job: JobFacts, reason: &'static str, text: String) {
+    let now = jiff::Timestamp::now();
+    let event = Event {
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{}.", job.name)),
+            namespace: Some(namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        involved_object: ObjectReference {
+            api_version: Some("batch/v1".into()),
+            kind: Some("Job".into()),
+            name: Some(job.name),
+            namespace: Some(namespace),
+            uid: Some(job.uid),
+            ..ObjectReference::default()
+        },
+        type_: Some("Warning".into()),
+        reason: Some(reason.into()),
+        message: Some(text.chars().take(TEXT).collect()),
+        action: Some("Report".into()),
+        source: Some(EventSource { component: Some("sextant".into()), host: None }),
+        reporting_component: Some("vantage6.ai/sextant".into()),
+        reporting_instance: Some("sextant".into()),
+        event_time: Some(MicroTime(now)),
+        first_timestamp: Some(Time(now)),
+        last_timestamp: Some(Time(now)),
+        count: Some(1),
+        ..Event::default()
+    };
+    if let Err(error) = bounded(api.create(&PostParams::default(), &event)).await {
+        debug!("the Event {reason} could not be left: {}", words(&error));
+    }
 }

@@ -7,6 +7,7 @@ mod entrance;
 mod events;
 pub mod examine;
 mod isolation;
+mod launch;
 mod logs;
 mod permissions;
 mod probe;
@@ -22,15 +23,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
-use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
-use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tracing::info;
 use vantage6::{RunId, RunStatus, TaskId};
 
-use self::cluster::{bounded, code, words};
+use self::cluster::words;
 use self::desk::PodDesk;
 use self::entrance::Entrance;
 pub use self::entrance::ways;
@@ -40,6 +39,7 @@ use self::targets::Targets;
 use super::{LaunchError, Output, Runtime, RuntimeError, Supplier};
 use crate::config::{Config, KubernetesConfig};
 use crate::core::assignment::Assignment;
+use crate::core::complaints::Complaint;
 use crate::core::databases::{Mounted, mounted};
 use crate::core::environment::{VisibleDatabase, environment};
 use crate::core::facts::{Container, JobFacts};
@@ -47,7 +47,7 @@ use crate::core::isolation::{Gate, Walls};
 use crate::core::job::{DataPortForPods, Plan, job, places};
 use crate::core::labels;
 use crate::core::names::Identity;
-use crate::core::situation::{Failure, Situation};
+use crate::core::situation::{Disruption, Failure, Situation};
 use crate::data_port::{bounds, keys::NodeSecret, server};
 
 /// How many seconds `return` has to hear that it may go; a pod that can't reach the node is then ended all the same.
@@ -184,21 +184,18 @@ impl Kubernetes {
     fn environment(&self, assignment: &Assignment) -> Result<BTreeMap<String, String>, Failure> {
         let visible: Vec<VisibleDatabase> = self.databases.iter().map(|database| database.visible.clone()).collect();
         let (own, share) = (&self.config.algorithm_env, self.config.share_config);
-        environment(&places(assignment.run), &visible, &assignment.databases, own, share).map_err(|error| Failure {
-            status: RunStatus::Failed,
-            message: error.to_string(),
-            detail: error.to_string(),
-            started: false,
-        })
+        environment(&places(assignment.run), &visible, &assignment.databases, own, share)
+            .map_err(|error| Failure::new(RunStatus::Failed, error.to_string(), error.to_string()))
     }
 
-    fn plan(&self, assignment: &Assignment, environment: &BTreeMap<String, String>) -> Job {
+    fn plan(&self, assignment: &Assignment, environment: &BTreeMap<String, String>, before: Disruption) -> Job {
         let asked =
             |database: &&Mounted| assignment.databases.iter().any(|asked| asked.label == database.visible.label);
         let databases: Vec<Mounted> = self.databases.iter().filter(asked).cloned().collect();
         job(&Plan {
             identity: &self.identity,
             assignment,
+            before,
             config: &self.settings,
             tmp: self.config.tmp(),
             databases: &databases,
@@ -210,23 +207,7 @@ impl Kubernetes {
 
     /// Whether a Job is this very run's, and not that of one which had its number before.
     fn is_of(&self, job: &JobFacts, assignment: &Assignment) -> bool {
-        job.name == self.identity.run_name(assignment)
-    }
-
-    /// Makes the Job, or finds the one that an earlier try has made.
-    async fn create(&self, job: &Job) -> Result<JobFacts, LaunchError> {
-        let name = job.metadata.name.as_deref().unwrap_or_default();
-        let made = match bounded(self.jobs.create(&PostParams::default(), job)).await {
-            Err(error) if code(&error) == Some(409) => bounded(self.jobs.get(name)).await,
-            result => result,
-        };
-        let job = made.map_err(|error| refused("Job", &error))?;
-        let facts = JobFacts::read(&job)
-            .ok_or_else(|| LaunchError::Later(format!("the Job '{name}' is there, but is not one of ours")))?;
-        if facts.deleting {
-            return Err(LaunchError::Later(format!("an older Job '{name}' is still being deleted")));
-        }
-        Ok(facts)
+        job.name == self.identity.attempt_name(assignment, job.attempt)
     }
 }
 
@@ -253,18 +234,22 @@ impl Runtime for Kubernetes {
     }
 
     async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {
-        let environment = self.environment(assignment).map_err(LaunchError::Failed)?;
-        let facts = match self.table.job_of(assignment.run).filter(|job| !job.deleting && self.is_of(job, assignment)) {
-            Some(facts) => facts,
-            None => self.create(&self.plan(assignment, &environment)).await?,
-        };
-        if facts.reported {
-            return Err(LaunchError::Later(format!("the Job '{}' has been reported already", facts.name)));
+        let launched = self.table.job_of(assignment.run).filter(|job| self.is_of(job, assignment));
+        let before = launched.map_or(Disruption::default(), |job| Disruption {
+            attempt: job.attempt.saturating_sub(1),
+            executions: job.executions,
+        });
+        self.launch_as(assignment, before).await
+    }
+
+    async fn relaunch(&self, assignment: &Assignment, disrupted: Disruption) -> Result<(), LaunchError> {
+        self.launch_again(assignment, disrupted).await
+    }
+
+    fn note(&self, run: RunId, reason: &'static str, text: String) {
+        if let Some(job) = self.table.job_of(run) {
+            tokio::spawn(events::note(self.events.clone(), self.settings.namespace.clone(), job, reason, text));
         }
-        self.table.launched(facts.clone());
-        // The pod waits for it.
-        let made = secrets::of_run(&self.secrets, &self.identity, &self.secret, &facts, environment).await;
-        made.map_err(|error| refused("Secret", &error))
     }
 
     async fn collect(&self, run: RunId) -> Result<Output, RuntimeError> {
@@ -276,7 +261,7 @@ impl Runtime for Kubernetes {
         logs::of_algorithm(&self.pods, &pod.name).await
     }
 
-    async fn explain(&self, run: RunId) -> Option<String> {
+    async fn explain(&self, run: RunId) -> Option<Complaint> {
         let job = self.table.job_of(run)?;
         let pod = self.table.pod_of(run).map(|pod| pod.name);
         events::complaints(&self.events, &job.name, pod.as_deref()).await
@@ -294,20 +279,8 @@ impl Runtime for Kubernetes {
         });
         let age = job.created.map_or(0, |created| Timestamp::now().duration_since(created).as_secs().max(0));
         let deadline = if ends_by_itself { age + LAST_MINUTE } else { 1 };
-        let patch = json!({
-            "metadata": { "uid": job.uid, "annotations": { (labels::REPORTED): status.as_str() } },
-            "spec": {
-                "ttlSecondsAfterFinished": i32::try_from(self.settings.keep_finished.as_secs()).unwrap_or(i32::MAX),
-                "activeDeadlineSeconds": deadline,
-            },
-        });
-        match bounded(self.jobs.patch(&job.name, &PatchParams::default(), &Patch::Merge(patch))).await {
-            Ok(_) => {}
-            // Gone, or another Job of that name: nothing is left to be marked.
-            Err(error) if code(&error) == Some(404) => {}
-            Err(error) if code(&error) == Some(409) && words(&error).to_lowercase().contains("uid") => {}
-            Err(error) => return Err(RuntimeError(words(&error))),
-        }
+        self.mark(&job.name, Some(&job.uid), status.as_str(), deadline).await?;
+        self.mark_earlier(&job).await?;
         self.table.dismiss(run);
         self.table.reported(run, &job.uid);
         Ok(())
@@ -320,30 +293,4 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
             "The data port can't be opened at {address}: {error}. Set `kubernetes.data_port.listen` to an address and port that are free."
         ))
     })
-}
-
-/// What the API server's refusal of a Job or Secret means for the run.
-fn refused(kind: &str, error: &kube::Error) -> LaunchError {
-    let detail = words(error);
-    let says = |words: &str| detail.contains(words);
-    let failed = |why: &str| {
-        LaunchError::Failed(Failure {
-            status: RunStatus::StartFailed,
-            message: why.to_owned(),
-            detail: format!("the API server refused the run's {kind}: {detail}"),
-            started: false,
-        })
-    };
-    match code(error) {
-        Some(413) => failed("What the task says of its databases is too large."),
-        _ if says("request is too large") => failed("What the task says of its databases is too large."),
-        // Not acceptable, now or later: a bad image name, a volume that can't be.
-        Some(400 | 422) => failed("The cluster did not accept the run's Job. The node's log says why."),
-        // Also 403, but it passes: when other pods have ended.
-        Some(403) if says("exceeded quota") => LaunchError::Later(format!("the {kind} has to wait: {detail}")),
-        Some(403) if says("admission") || says("violates") => {
-            failed("The cluster's rules do not allow the run's Job. The node's log says why.")
-        }
-        _ => LaunchError::Later(format!("the {kind} could not be made: {detail}")),
-    }
 }

@@ -15,7 +15,7 @@ pub const NEEDED: [(&str, &str, &[&str]); 5] = [
     ("batch", "jobs", &["create", "get", "list", "watch", "patch"]),
     ("", "pods", &["list", "watch"]),
     ("", "pods/log", &["get"]),
-    ("", "events", &["list"]),
+    ("", "events", &["create", "list"]),
     ("", "secrets", &["create", "get"]),
 ];
 

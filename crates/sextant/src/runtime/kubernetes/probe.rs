@@ -160,7 +160,7 @@ impl Prober {
         let pod = self.find(probe).await.ok().map(|pod| pod.name_any());
         let complaint = events::complaints(&self.events, &probe.job, pod.as_deref()).await;
         let look = || format!("`kubectl describe job {} -n {}` may say why", probe.job, self.settings.namespace);
-        complaint.unwrap_or_else(look)
+        complaint.map_or_else(look, |complaint| complaint.text)
     }
 
     /// Nobody needs the neighbour any more; if that can't be said, it ends by itself.

@@ -8,7 +8,8 @@ use tokio::sync::{oneshot, watch};
 use vantage6::{RunId, TaskId};
 
 use crate::core::facts::{JobFacts, PodFacts};
-use crate::core::situation::{Situation, situation};
+use crate::core::read::situation;
+use crate::core::situation::Situation;
 use crate::data_port::protocol::Order;
 use crate::runtime::Output;
 
@@ -87,8 +88,9 @@ impl Table {
     pub fn job(&self, facts: JobFacts) {
         let mut runs = self.lock();
         let entry = runs.entry(facts.run).or_default();
-        // A namesake: a server that uses a run's number again has the older run's Job beside the newer's.
-        if entry.job.as_ref().is_some_and(|job| job.uid != facts.uid && job.created > facts.created) {
+        // An older one beside a newer: of an earlier launch, or of a namesake, with a server that uses a run's number again.
+        let age = |job: &JobFacts| (job.created, job.attempt);
+        if entry.job.as_ref().is_some_and(|job| job.uid != facts.uid && age(job) > age(&facts)) {
             return;
         }
         entry.replace(facts);
@@ -111,7 +113,13 @@ impl Table {
     pub fn pod(&self, run: RunId, facts: PodFacts) {
         let mut runs = self.lock();
         let entry = runs.entry(run).or_default();
-        if entry.job.as_ref().is_none_or(|job| job.uid == facts.job_uid) {
+        let newer = |pod: &PodFacts| pod.job_uid == facts.job_uid || pod.created <= facts.created;
+        let belongs = match &entry.job {
+            Some(job) => job.uid == facts.job_uid,
+            // Its Job has not been seen yet: of several, the newest may be the one that counts.
+            None => entry.pod.as_ref().is_none_or(newer),
+        };
+        if belongs {
             entry.pod = Some(facts);
             entry.refresh();
         }

@@ -129,12 +129,9 @@ impl Folder {
             Ok(pid) if identity::is_alive(&pid) => Situation::Running { since: self.started() },
             // It may have written how it ended between the two looks.
             Ok(_) => self.read_exit().unwrap_or_else(|| {
-                Situation::Failed(Failure {
-                    status: RunStatus::Crashed,
-                    message: "The algorithm's process was ended from outside.".into(),
-                    detail: "the supervisor is gone and has left no word of how the algorithm ended".into(),
-                    started: true,
-                })
+                let detail = "the supervisor is gone and has left no word of how the algorithm ended";
+                let message = "The algorithm's process was ended from outside.";
+                Situation::Failed(Failure::new(RunStatus::Crashed, message, detail).started(true))
             }),
         }
     }
@@ -143,20 +140,13 @@ impl Folder {
         let text = fs::read_to_string(self.exit()).ok()?;
         let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
         Some(match (word, rest.trim().parse::<i32>()) {
-            ("code", Ok(0)) => Situation::Ended(Exit { code: 0, note: None }),
-            ("code", Ok(code)) => {
-                Situation::Ended(Exit { code, note: Some(format!("The algorithm ended with exit code {code}.")) })
-            }
-            ("signal", Ok(signal)) => Situation::Ended(Exit {
-                code: 128 + signal,
-                note: Some(format!("The algorithm was killed by signal {signal}.")),
-            }),
-            _ => Situation::Failed(Failure {
-                status: RunStatus::StartFailed,
-                message: "The algorithm's command could not be started. The node's log says why.".into(),
-                detail: rest.trim().to_owned(),
-                started: false,
-            }),
+            ("code", Ok(code)) => Situation::Ended(Exit::with_code(code)),
+            ("signal", Ok(signal)) => Situation::Ended(Exit::with_code(128 + signal)),
+            _ => Situation::Failed(Failure::new(
+                RunStatus::StartFailed,
+                "The algorithm's command could not be started. The node's log says why.",
+                rest.trim(),
+            )),
         })
     }
 

@@ -21,10 +21,11 @@ use self::folder::Folder;
 use super::{LaunchError, Output, Runtime, RuntimeError, Supplier, SupplyError};
 use crate::config::{Config, LocalAlgorithm, LocalConfig};
 use crate::core::assignment::Assignment;
+use crate::core::complaints::Complaint;
 use crate::core::environment::{Places, VisibleDatabase, environment};
 use crate::core::isolation::Gate;
 use crate::core::names::Identity;
-use crate::core::situation::{Failure, Situation};
+use crate::core::situation::{Disruption, Failure, Situation};
 
 /// The local runtime.
 pub struct Local {
@@ -87,7 +88,7 @@ impl Local {
     }
 
     fn plan(&self, assignment: &Assignment, folder: &Folder) -> Result<Plan<'_>, Failure> {
-        let failure = |status, message: String| Failure { status, detail: message.clone(), message, started: false };
+        let failure = |status, message: String| Failure::new(status, message.clone(), message);
         let algorithm = self.settings.algorithms.get(&assignment.image).ok_or_else(|| {
             failure(
                 RunStatus::NotAllowed,
@@ -199,9 +200,15 @@ impl Runtime for Local {
         folder.read_log().map_err(|error| RuntimeError(error.to_string()))
     }
 
-    async fn explain(&self, _run: RunId) -> Option<String> {
+    async fn explain(&self, _run: RunId) -> Option<Complaint> {
         None
     }
+
+    async fn relaunch(&self, assignment: &Assignment, _disrupted: Disruption) -> Result<(), LaunchError> {
+        self.launch(assignment).await
+    }
+
+    fn note(&self, _run: RunId, _reason: &'static str, _text: String) {}
 
     fn forget(&self, run: RunId) {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -230,11 +237,8 @@ fn set(runs: &Mutex<HashMap<RunId, watch::Sender<Situation>>>, run: RunId, situa
 fn of_supply(error: SupplyError) -> LaunchError {
     match error {
         SupplyError::Later(why) => LaunchError::Later(why),
-        SupplyError::Refused(message) => LaunchError::Failed(Failure {
-            status: RunStatus::StartFailed,
-            detail: message.clone(),
-            message,
-            started: false,
-        }),
+        SupplyError::Refused(message) => {
+            LaunchError::Failed(Failure::new(RunStatus::StartFailed, message.clone(), message))
+        }
     }
 }

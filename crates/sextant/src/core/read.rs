@@ -1,0 +1,184 @@
+//! How Kubernetes's words are read: one function from the facts of Job and pod to a [`Situation`]. Its tests have all
+//! states in one table; docs/STATES.md has it for people.
+
+use jiff::{SignedDuration, Timestamp};
+use vantage6::RunStatus;
+
+use super::facts::{Container, End, JobFacts, PodFacts};
+use super::loss::{Loss, Progress};
+use super::situation::{Exit, Failure, Situation, Starting, WaitsFor};
+
+/// How long a machine's word is waited for after a pod should have ended.
+const SILENCE: SignedDuration = SignedDuration::from_secs(60);
+
+/// Reads the facts of a run's Job and pod. One without the other happens in the moments between: a Job whose
+/// pod does not exist yet, a pod whose Job was deleted.
+pub fn situation(job: Option<&JobFacts>, pod: Option<&PodFacts>) -> Situation {
+    let Some(job) = job else {
+        return Situation::Absent;
+    };
+    if job.reported {
+        return Situation::Reported;
+    }
+    if let Some(pod) = pod
+        && let Some(situation) = of_end(job, pod)
+    {
+        return situation;
+    }
+    let lost = |loss: Loss| Situation::Failed(loss.failure(job, pod, progress(pod), None));
+    match (&job.failed, pod) {
+        _ if job.deleting => lost(Loss::JobDeleted),
+        (Some((reason, _)), _) if reason == "DeadlineExceeded" => lost(Loss::TimedOut),
+        (Some(_), _) => lost(Loss::Stopped),
+        (None, Some(pod)) => of_life(pod),
+        (None, None) => starting(job.created, WaitsFor::Pod, "the pod is being made"),
+    }
+}
+
+/// What a pod tells of its end; `None` when it is on its way.
+fn of_end(job: &JobFacts, pod: &PodFacts) -> Option<Situation> {
+    let failed = |loss: Loss, progress, note: Option<&str>| {
+        Some(Situation::Failed(loss.failure(job, Some(pod), progress, note)))
+    };
+    // What the algorithm did comes first: an algorithm that has ended has an output, as long as `return` can bring it.
+    if let Container::Ended(end) = &pod.algorithm
+        && !pod.algorithm.was_lost()
+        && ended_by_itself(pod, end)
+    {
+        if !end.started {
+            return Some(start_failed(end));
+        }
+        let exit = exit(end, pod);
+        return if !pod.over && !matches!(pod.returns, Container::Ended(_)) {
+            Some(Situation::Ended(exit))
+        } else {
+            failed(Loss::of(job, pod), Progress::Ended, exit.note.as_deref())
+        };
+    }
+    if let Container::Ended(end) = &pod.receive
+        && end.code != 0
+        && !pod.told_to_end()
+        && !pod.receive.was_lost()
+    {
+        return Some(receive_failed(end));
+    }
+    let stopped = matches!(pod.algorithm, Container::Ended(_));
+    if pod.over || (stopped && !pod.told_to_end()) {
+        return failed(Loss::of(job, pod), progress(Some(pod)), None);
+    }
+    if pod.deleting || stopped {
+        let until = pod.ends_at.or(pod.told).and_then(|ends| ends.checked_add(SILENCE).ok());
+        let failure = Loss::of(job, pod).failure(job, Some(pod), progress(Some(pod)), None);
+        return Some(Situation::Ending { until, failure });
+    }
+    None
+}
+
+/// What a pod tells that is on its way.
+fn of_life(pod: &PodFacts) -> Situation {
+    if !pod.scheduled {
+        let detail = pod.unschedulable.as_deref().unwrap_or("a machine is being found for it");
+        let volume = ["persistentvolumeclaim", "PersistentVolumeClaim", "persistent volumes"];
+        let waits_for = if volume.iter().any(|word| detail.contains(word)) && !detail.contains("Insufficient") {
+            WaitsFor::Volume
+        } else {
+            WaitsFor::Machine
+        };
+        return starting(pod.created, waits_for, detail);
+    }
+    let since_scheduled = pod.scheduled_at.or(pod.created);
+    match (&pod.receive, &pod.algorithm) {
+        (_, Container::Running { since }) => Situation::Running { since: *since },
+        (_, Container::Waiting { reason, message }) if is_image(reason) => {
+            starting(pod.created, WaitsFor::Image, &format!("{reason}: {message}"))
+        }
+        // The kubelet tries again; on a loaded machine that helps.
+        (_, Container::Waiting { reason, message }) if is_container(reason) => {
+            starting(pod.created, WaitsFor::Container, &format!("{reason}: {message}"))
+        }
+        (Container::Ended(end), _) => starting(end.at.or(since_scheduled), WaitsFor::Pull, "its image is being pulled"),
+        (Container::Running { since }, _) => {
+            starting(*since, WaitsFor::Supplies, "its pod fetches input and token from this node")
+        }
+        (Container::Waiting { reason, message }, _) if is_image(reason) => {
+            starting(pod.created, WaitsFor::OwnImage, &format!("{reason}: {message}"))
+        }
+        (Container::Waiting { reason, message }, _) if reason != "PodInitializing" => {
+            starting(since_scheduled, WaitsFor::OwnContainer, format!("{reason} {message}").trim_end())
+        }
+        _ => starting(since_scheduled, WaitsFor::OwnContainer, "the pod is being started"),
+    }
+}
+
+fn starting(since: Option<Timestamp>, waits_for: WaitsFor, detail: &str) -> Situation {
+    Situation::Starting(Starting { since, waits_for, detail: detail.to_owned() })
+}
+
+/// Words of a container that waits for an image.
+fn is_image(reason: &str) -> bool {
+    matches!(
+        reason,
+        "ErrImagePull"
+            | "ImagePullBackOff"
+            | "RegistryUnavailable"
+            | "InvalidImageName"
+            | "ErrImageNeverPull"
+            | "ImageInspectError"
+            | "SignatureValidationFailed"
+    )
+}
+
+/// Words of a container that could not be started.
+fn is_container(reason: &str) -> bool {
+    matches!(reason, "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" | "PreCreateHookError")
+}
+
+/// Whether an algorithm ended of its own accord, and not because its pod was told to end.
+fn ended_by_itself(pod: &PodFacts, end: &End) -> bool {
+    let earlier = matches!((end.at, pod.told), (Some(end), Some(told)) if end < told);
+    !pod.told_to_end() || end.code == 0 || end.reason == "OOMKilled" || earlier
+}
+
+/// How far a run was when its pod was lost.
+fn progress(pod: Option<&PodFacts>) -> Progress {
+    let Some(pod) = pod else { return Progress::Starting };
+    let started = match &pod.algorithm {
+        Container::Running { .. } => true,
+        Container::Ended(end) => end.started,
+        // A machine that was lost, or has not told the last yet, may have started it unseen.
+        Container::Waiting { .. } | Container::Unknown => {
+            !pod.final_word() && matches!(&pod.receive, Container::Ended(end) if end.code == 0)
+        }
+    };
+    if started { Progress::Running } else { Progress::Starting }
+}
+
+fn receive_failed(end: &End) -> Situation {
+    // What `receive` says is for the researcher; what the container's runtime says of it is not.
+    let said = if end.started { end.message.trim() } else { "" };
+    let said = if said.is_empty() { "its input could not be delivered." } else { said };
+    let detail = format!("receive exited with {} ({}): {}", end.code, end.reason, end.message);
+    let reason = if said.contains("No space left") { "DiskFull" } else { "ReceiveFailed" };
+    Situation::Failed(
+        Failure::new(RunStatus::StartFailed, format!("The algorithm was not started: {said}"), detail).because(reason),
+    )
+}
+
+fn start_failed(end: &End) -> Situation {
+    let message = super::image::bad_command(&end.message)
+        .unwrap_or_else(|| "The algorithm's container could not be started. The node's log says why.".into());
+    let detail = format!("{} ({}): {}", end.reason, end.code, end.message);
+    Situation::Failed(Failure::new(RunStatus::StartFailed, message, detail).because("ContainerNotStarted"))
+}
+
+fn exit(end: &End, pod: &PodFacts) -> Exit {
+    if end.reason != "OOMKilled" {
+        return Exit::with_code(end.code);
+    }
+    let limit = pod.memory_limit.as_ref().map(|limit| format!(" ({limit})")).unwrap_or_default();
+    let note = format!("The algorithm used more memory than its limit{limit} and was killed.");
+    Exit { code: end.code, note: Some(note), reason: "OutOfMemory" }
+}
+
+#[cfg(test)]
+mod tests;
