@@ -1,15 +1,12 @@
 //! Leaves the inputs out of a JSON text while it is still arriving.
 //!
 //! The server sends each run with its input, whether it is wanted or not (`RunSchema` in
-//! `server/resource/common/output_schema.py`), and an input may be hundreds of megabytes. [`Cut`] reads the text byte
-//! by byte, lets everything through except the string values of `"input"`, and gives those away in pieces. It checks
-//! nothing: what it lets through is parsed afterwards.
+//! `server/resource/common/output_schema.py`), and an input may be hundreds of megabytes. [`Cut`] lets everything
+//! through except the string values of `"input"`, and gives those away in pieces.
 
 use bytes::BytesMut;
 
-const KEY: &[u8] = b"input";
-/// Deeper nesting than this is left as it is.
-const DEPTH: usize = 64;
+use crate::json::{Find, Part, Scan};
 
 /// Where the inputs are that are cut out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,190 +19,51 @@ pub(crate) enum Of {
 
 /// The filter's state between two pieces of text.
 pub(crate) struct Cut {
-    of: Of,
+    scan: Scan,
     /// Inputs of up to so many characters stay.
     keep: usize,
-    /// What is open: objects (true) and lists.
-    open: Vec<bool>,
-    ignored_depth: usize,
-    place: Place,
-    /// The key that the next value belongs to is `"input"`.
-    is_input: bool,
-    /// In a key: what there is of it, one character longer than `KEY` at most. In an input: what may still stay.
-    pending: BytesMut,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Outside { key_next: bool },
-    InString { key: bool, escaped: bool },
-    InInput { escaped: bool, cut: bool },
+    /// What may still stay of the input that is being read.
+    held: BytesMut,
+    /// The input that is being read does not stay.
+    cut: bool,
 }
 
 impl Cut {
     pub fn new(of: Of, keep: usize) -> Self {
-        Self {
-            of,
-            keep,
-            open: Vec::new(),
-            ignored_depth: 0,
-            place: Place::Outside { key_next: false },
-            is_input: false,
-            pending: BytesMut::new(),
-        }
+        let find = match of {
+            Of::All => Find::Everywhere("input"),
+            Of::Outermost => Find::Outermost("input"),
+        };
+        Self { scan: Scan::new(find), keep, held: BytesMut::new(), cut: false }
     }
 
     /// Whether everything that was opened is closed, and no string is open.
     pub fn is_whole(&self) -> bool {
-        self.open.is_empty() && self.ignored_depth == 0 && matches!(self.place, Place::Outside { .. })
+        self.scan.is_whole()
     }
 
     /// Takes the next piece: `kept` gets the text without inputs (`null` in their place), `input` what was cut, as it
     /// is in the text: with its escapes.
     pub fn feed(&mut self, text: &[u8], kept: &mut BytesMut, input: &mut BytesMut) {
-        let mut text = text;
-        while let Some((&byte, rest)) = text.split_first() {
-            // Inputs are nearly all of the text: take what needs no looking at in one go.
-            if let Place::InInput { escaped: false, cut: true } = self.place {
-                let plain = text.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(text.len());
-                if plain > 0 {
-                    input.extend_from_slice(&text[..plain]);
-                    text = &text[plain..];
-                    continue;
-                }
+        let Self { scan, keep, held, cut } = self;
+        scan.feed(text, &mut |part| match part {
+            Part::Text(text) => kept.extend_from_slice(text),
+            // With nothing to keep an input is cut from its first character on, so that an empty one is seen too.
+            Part::Begin => *cut = *keep == 0,
+            Part::Value(text) if *cut => input.extend_from_slice(text),
+            Part::Value(text) if held.len() + text.len() <= *keep => held.extend_from_slice(text),
+            Part::Value(text) => {
+                *cut = true;
+                input.extend_from_slice(&held.split());
+                input.extend_from_slice(text);
             }
-            self.step(byte, kept, input);
-            text = rest;
-        }
-    }
-
-    fn step(&mut self, byte: u8, kept: &mut BytesMut, input: &mut BytesMut) {
-        match self.place {
-            Place::Outside { key_next } => self.outside(byte, key_next, kept),
-            Place::InString { key, escaped } => {
-                kept.extend_from_slice(&[byte]);
-                if byte == b'"' && !escaped {
-                    if key {
-                        self.is_input = &self.pending[..] == KEY;
-                    }
-                    self.place = Place::Outside { key_next: false };
-                } else {
-                    if key && self.pending.len() <= KEY.len() {
-                        self.pending.extend_from_slice(&[byte]);
-                    }
-                    self.place = Place::InString { key, escaped: byte == b'\\' && !escaped };
-                }
-            }
-            Place::InInput { escaped, cut } => {
-                if byte == b'"' && !escaped {
-                    if cut {
-                        kept.extend_from_slice(b"null");
-                    } else {
-                        kept.extend_from_slice(b"\"");
-                        kept.extend_from_slice(&self.pending);
-                        kept.extend_from_slice(b"\"");
-                    }
-                    self.pending.clear();
-                    self.place = Place::Outside { key_next: false };
-                    return;
-                }
-                if !cut && self.pending.len() < self.keep {
-                    self.pending.extend_from_slice(&[byte]);
-                    self.place = Place::InInput { escaped: byte == b'\\' && !escaped, cut };
-                    return;
-                }
-                input.extend_from_slice(&self.pending);
-                self.pending.clear();
-                input.extend_from_slice(&[byte]);
-                self.place = Place::InInput { escaped: byte == b'\\' && !escaped, cut: true };
-            }
-        }
-    }
-
-    fn outside(&mut self, byte: u8, key_next: bool, kept: &mut BytesMut) {
-        let mut next_is_key = key_next;
-        match byte {
-            b'{' | b'[' => {
-                if self.open.len() < DEPTH {
-                    self.open.push(byte == b'{')
-                } else {
-                    self.ignored_depth += 1
-                }
-                next_is_key = byte == b'{';
-                self.is_input = false;
-            }
-            b'}' | b']' => {
-                if self.ignored_depth > 0 {
-                    self.ignored_depth -= 1
-                } else {
-                    self.open.truncate(self.open.len().saturating_sub(1))
-                }
-                next_is_key = false;
-                self.is_input = false;
-            }
-            b',' => {
-                next_is_key = self.ignored_depth == 0 && self.open.last() == Some(&true);
-                self.is_input = false;
-            }
-            b'"' => {
-                let here = match self.of {
-                    Of::All => self.ignored_depth == 0,
-                    Of::Outermost => self.open.len() == 1,
-                };
-                self.pending.clear();
-                if !key_next && self.is_input && here {
-                    // With nothing to keep an input is cut from its first character on, so that an empty one is seen
-                    // too.
-                    self.place = Place::InInput { escaped: false, cut: self.keep == 0 };
-                    return;
-                }
+            Part::End if *cut => kept.extend_from_slice(b"null"),
+            Part::End => {
                 kept.extend_from_slice(b"\"");
-                self.place = Place::InString { key: key_next, escaped: false };
-                return;
+                kept.extend_from_slice(&held.split());
+                kept.extend_from_slice(b"\"");
             }
-            _ => {}
-        }
-        kept.extend_from_slice(&[byte]);
-        self.place = Place::Outside { key_next: next_is_key };
-    }
-}
-
-/// Undoes the escapes of a JSON string whose characters are all ASCII, as base64 text is, in pieces.
-#[derive(Default)]
-pub(crate) struct Unescape {
-    pending: Vec<u8>,
-}
-
-impl Unescape {
-    /// The characters of the next piece; `None` if there is something that can't be in base64 text.
-    pub fn feed(&mut self, text: &[u8]) -> Option<BytesMut> {
-        let mut plain = BytesMut::with_capacity(text.len());
-        for &byte in text {
-            if self.pending.is_empty() {
-                if byte == b'\\' {
-                    self.pending.push(byte)
-                } else {
-                    plain.extend_from_slice(&[byte])
-                }
-                continue;
-            }
-            self.pending.push(byte);
-            let character = match self.pending[..] {
-                [_, b'u', ref digits @ ..] if digits.len() < 4 => continue,
-                [_, b'u', ref digits @ ..] => {
-                    let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.contains('+'))?;
-                    u8::from_str_radix(digits.strip_prefix("00")?, 16).ok().filter(u8::is_ascii)?
-                }
-                [_, b'n'] => b'\n',
-                [_, b'r'] => b'\r',
-                [_, b't'] => b'\t',
-                [_, other @ (b'/' | b'\\' | b'"')] => other,
-                _ => return None,
-            };
-            plain.extend_from_slice(&[character]);
-            self.pending.clear();
-        }
-        Some(plain)
+        });
     }
 }
 
@@ -317,23 +175,6 @@ mod tests {
             for piece in bytes.chunks(piece) {
                 filter.feed(piece, &mut kept, &mut input);
             }
-        }
-
-        #[test]
-        fn escapes_come_undone(text in "[ -~\n\r\t]{0,40}", piece in 1usize..9) {
-            let json = serde_json::to_string(&text).unwrap();
-            let mut unescape = Unescape::default();
-            let plain: Vec<u8> = json.as_bytes()[1..json.len() - 1].chunks(piece).flat_map(|piece| unescape.feed(piece).unwrap()).collect();
-            prop_assert_eq!(plain, text.into_bytes());
-        }
-    }
-
-    #[test]
-    fn other_escapes() {
-        let plain = |text: &str| Unescape::default().feed(text.as_bytes()).map(|plain| plain.to_vec());
-        assert_eq!(plain(r"a\/b\u002B\u003d").unwrap(), b"a/b+=");
-        for bad in [r"\u00e9", r"\u2028", r"\x", r"\uzzzz", r"\u00+1"] {
-            assert_eq!(plain(bad), None, "{bad}");
         }
     }
 }

@@ -31,6 +31,7 @@ mod events;
 mod finish;
 mod http;
 mod ids;
+pub mod json;
 pub mod live;
 mod pages;
 mod resources;

@@ -16,9 +16,10 @@ use serde_json::json;
 use super::Client;
 use crate::{
     Error, Finish, Run, RunId, RunStatus, Taken, TaskId,
-    cut::{Cut, Of, Unescape},
+    cut::{Cut, Of},
     finish,
     http::{Answer, Call},
+    json::Unescape,
     pages::{Page, Pages},
     time,
 };
