@@ -10,6 +10,7 @@
 //!   doctor/     looks at all that a node needs
 //!   health      what the process says of itself: alive, ready, figures
 //!   open_files  how many connections there may be
+//!   proxy/      the only way from an algorithm to the server
 //!   output      opens what an algorithm wrote, and nothing else
 //!   walls       the NetworkPolicies around algorithms, for those who apply them
 //!   pod/        our own two containers in an algorithm's pod: `receive` and `return`
@@ -28,6 +29,7 @@ pub mod node;
 pub mod open_files;
 pub mod output;
 pub mod pod;
+pub mod proxy;
 pub mod rarely;
 pub mod runtime;
 pub mod telemetry;

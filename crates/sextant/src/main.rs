@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use sextant::config::{self, Config};
 use sextant::runtime::local::supervise;
 use sextant::telemetry::{self, LogFormat};
-use sextant::{doctor, keys, node, pod, walls};
+use sextant::{doctor, keys, node, pod, proxy, walls};
 
 /// The configuration can't be used.
 const CONFIGURATION: u8 = 2;
@@ -33,6 +33,18 @@ enum Command {
         /// The configuration: a regular vantage6 node's YAML file, with `kubernetes:` or `local:` added.
         config: PathBuf,
         /// How logs look.
+        #[arg(long, value_enum, default_value_t, env = "SEXTANT_LOG_FORMAT")]
+        log_format: LogFormat,
+    },
+    /// Run the proxy, by which algorithms reach the server, as a process of its own. (Without it, the node is the proxy.)
+    ///
+    /// Reads the node's configuration, but takes no API key. Ends at SIGTERM or SIGINT, when the requests under way are finished.
+    /// Exit codes: 0 ended by a signal, 2 configuration wrong, 1 anything else.
+    #[command(after_help = "Example:\n  sextant proxy node.yaml")]
+    Proxy {
+        /// The configuration: of the server, `kubernetes.proxy.listen`, `health` and `encryption`.
+        config: PathBuf,
+        /// How logs look: the access log on standard output, everything else on standard error.
         #[arg(long, value_enum, default_value_t, env = "SEXTANT_LOG_FORMAT")]
         log_format: LogFormat,
     },
@@ -87,6 +99,7 @@ enum Command {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Node { config, log_format } => run_node(&config, log_format),
+        Command::Proxy { config, log_format } => run_proxy(&config, log_format),
         Command::Check { config } => {
             let report = config::check(&config);
             println!("{report}");
@@ -183,6 +196,24 @@ fn print_walls(path: &std::path::Path) -> ExitCode {
             }
         }
     })
+}
+
+fn run_proxy(path: &std::path::Path, format: LogFormat) -> ExitCode {
+    let config = match Config::load_for_proxy(path) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(CONFIGURATION);
+        }
+    };
+    telemetry::init(format, config.logging.level.tracing());
+    match proxy::run(&config, format) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
 }
 
 /// Runs one of the pod's roles: on one thread, with logs that end up in the pod's.

@@ -1,0 +1,126 @@
+//! Who asks: read from the algorithm's token, which the server made and the server checks.
+//!
+//! The proxy has no key to check it with and needs none: it forwards with the caller's own token. But it looks whether
+//! it is an algorithm's, so that what somebody else's token may do can't be done from here.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderMap, HeaderValue, header};
+use serde::Deserialize;
+
+/// No token of a server is longer.
+const LONGEST: usize = 32 * 1024;
+
+/// The run that a token was made for, as far as the token tells: the number of its task and whose it is. (The run's own
+/// number is not in it.)
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub struct Caller {
+    /// The task.
+    #[serde(default, rename = "task_id")]
+    pub task: Option<u64>,
+    /// The node.
+    #[serde(default, rename = "node_id")]
+    pub node: Option<u64>,
+    /// The node's organization.
+    #[serde(default, rename = "organization_id")]
+    pub organization: Option<u64>,
+}
+
+/// Why a request's token is none for this place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoCaller {
+    /// There is none.
+    Missing,
+    /// It is not a token.
+    Unreadable,
+    /// It is a user's or a node's.
+    NotAnAlgorithm,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    #[serde(default)]
+    client_type: String,
+    /// Refresh tokens are no access tokens (flask-jwt-extended's claim).
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    sub: serde_json::Value,
+}
+
+/// Reads the caller from a request's headers.
+///
+/// # Errors
+/// If there is none, or it is not an algorithm.
+pub fn caller(headers: &HeaderMap) -> Result<Caller, NoCaller> {
+    let mut all = headers.get_all(header::AUTHORIZATION).iter();
+    let header = all.next().ok_or(NoCaller::Missing)?;
+    if all.next().is_some() {
+        return Err(NoCaller::Unreadable);
+    }
+    let claims = claims(header).ok_or(NoCaller::Unreadable)?;
+    // `_get_container_token` in `server/resource/token.py` of 4.5.5, and the loader of claims in `server/__init__.py`.
+    if claims.client_type != "container" || claims.kind.is_some_and(|kind| kind != "access") {
+        return Err(NoCaller::NotAnAlgorithm);
+    }
+    Ok(Caller::deserialize(claims.sub).unwrap_or_default())
+}
+
+fn claims(header: &HeaderValue) -> Option<Claims> {
+    let token = header.to_str().ok()?.strip_prefix("Bearer ")?.trim();
+    let mut parts = token.split('.');
+    let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() || token.len() > LONGEST {
+        return None;
+    }
+    let json = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
+    serde_json::from_slice(&json).ok()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A header with a token of these claims.
+    pub(crate) fn bearer(claims: &str) -> HeaderValue {
+        let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        format!("Bearer {}.{}.{}", part(r#"{"alg":"HS256"}"#), part(claims), part("signature")).parse().unwrap()
+    }
+
+    /// What 4.5.5 puts into an algorithm's token.
+    pub(crate) const ALGORITHM: &str = r#"{"fresh":false,"iat":1700000000,"jti":"x","type":"access","sub":{"client_type":"container","node_id":3,"organization_id":2,"collaboration_id":1,"study_id":null,"task_id":7,"image":"i","databases":[{"label":"default"}]},"nbf":1700000000,"client_type":"container","roles":[]}"#;
+
+    fn read(values: &[HeaderValue]) -> Result<Caller, NoCaller> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(header::AUTHORIZATION, value.clone());
+        }
+        caller(&headers)
+    }
+
+    #[test]
+    fn algorithms_and_nobody_else() {
+        let algorithm = Caller { task: Some(7), node: Some(3), organization: Some(2) };
+        assert_eq!(read(&[bearer(ALGORITHM)]), Ok(algorithm));
+        assert_eq!(read(&[]), Err(NoCaller::Missing));
+        for claims in [
+            r#"{"sub":5,"type":"access","client_type":"user"}"#,
+            r#"{"sub":5,"type":"access","client_type":"node"}"#,
+            r#"{"sub":{"client_type":"container"},"type":"access"}"#,
+            r#"{"sub":5,"type":"refresh","client_type":"container"}"#,
+            "{}",
+        ] {
+            assert_eq!(read(&[bearer(claims)]), Err(NoCaller::NotAnAlgorithm), "{claims}");
+        }
+        for header in ["Bearer x", "Bearer a.b.c", "Basic YTpi", "Bearer a.e30.c.d", "Bearer ", "bearer"] {
+            assert_eq!(read(&[header.parse().unwrap()]), Err(NoCaller::Unreadable), "{header}");
+        }
+        assert_eq!(read(&[bearer(r#"{"client_type":"node"}"#), bearer(ALGORITHM)]), Err(NoCaller::Unreadable));
+        assert_eq!(read(&[bearer(ALGORITHM), bearer(ALGORITHM)]), Err(NoCaller::Unreadable));
+    }
+
+    #[test]
+    fn a_token_that_tells_less_is_one_all_the_same() {
+        assert_eq!(read(&[bearer(r#"{"client_type":"container","sub":"7"}"#)]), Ok(Caller::default()));
+    }
+}

@@ -1,0 +1,36 @@
+//! The proxy within a node: where the node runs outside of a cluster, and for the local runtime.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::access::Access;
+use super::{Shared, server};
+use crate::config::Config;
+use crate::health::Health;
+
+/// A proxy that ends when it is dropped.
+pub struct Embedded {
+    /// Where it listens.
+    pub address: SocketAddr,
+    _serving: JoinSet<()>,
+    _end: watch::Sender<bool>,
+}
+
+/// Serves a listener within this process.
+///
+/// # Errors
+/// If the configuration does not make sense for it; the text says what to do.
+pub fn embedded(listener: TcpListener, config: &Config, health: &Health) -> Result<Embedded, String> {
+    let address = listener.local_addr().map_err(|error| format!("The proxy's address can't be read: {error}"))?;
+    let shared = Shared::new(config, Access::Node)?;
+    let figures: Arc<Shared> = shared.clone();
+    health.figures(move |text| figures.figures.write(text));
+    let (sender, end) = watch::channel(false);
+    let mut serving = JoinSet::new();
+    serving.spawn(server::serve(listener, shared, end));
+    Ok(Embedded { address, _serving: serving, _end: sender })
+}

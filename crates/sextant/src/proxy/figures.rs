@@ -1,0 +1,111 @@
+//! What is counted, in Prometheus's text format.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// The upper ends of the classes of durations, in milliseconds.
+const MILLISECONDS: [u64; 8] = [5, 25, 100, 500, 2_500, 10_000, 30_000, 120_000];
+
+/// Counters; all of them only grow, but for the gauge.
+#[derive(Default)]
+pub(crate) struct Figures {
+    /// Answers by the first digit of their status.
+    answers: [AtomicU64; 5],
+    durations: [AtomicU64; MILLISECONDS.len() + 1],
+    microseconds: AtomicU64,
+    bytes: AtomicU64,
+    /// Answers that were another request's, too.
+    pub shared: AtomicU64,
+    /// Requests that were tried again.
+    pub retries: AtomicU64,
+    /// Requests that never got an answer of the server's.
+    pub unanswered: AtomicU64,
+    /// Requests without an algorithm's token.
+    pub strangers: AtomicU64,
+    /// Connections to the server.
+    pub dialled: AtomicU64,
+    /// Connections that were closed at once, since their caller had too many.
+    pub crowded: AtomicU64,
+    /// Connections of algorithms.
+    pub connections: AtomicI64,
+}
+
+impl Figures {
+    /// An answer is gone.
+    pub fn answered(&self, status: u16, took: Duration, bytes: u64) {
+        let class = usize::from(status / 100).clamp(1, self.answers.len()) - 1;
+        self.answers[class].fetch_add(1, Relaxed);
+        let milliseconds = took.as_millis() as u64;
+        let class = MILLISECONDS.iter().position(|most| milliseconds <= *most).unwrap_or(MILLISECONDS.len());
+        self.durations[class].fetch_add(1, Relaxed);
+        self.microseconds.fetch_add(took.as_micros() as u64, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// Writes all of them.
+    pub fn write(&self, text: &mut String) {
+        // Writing to a String can't fail.
+        let _ = self.lines(text);
+    }
+
+    fn lines(&self, text: &mut String) -> std::fmt::Result {
+        writeln!(text, "# TYPE sextant_proxy_answers_total counter")?;
+        for (class, count) in self.answers.iter().enumerate() {
+            writeln!(text, "sextant_proxy_answers_total{{status=\"{}xx\"}} {}", class + 1, count.load(Relaxed))?;
+        }
+        writeln!(text, "# TYPE sextant_proxy_duration_seconds histogram")?;
+        let mut sum = 0;
+        for (count, most) in self.durations.iter().zip(MILLISECONDS) {
+            sum += count.load(Relaxed);
+            let most = most as f64 / 1000.0;
+            writeln!(text, "sextant_proxy_duration_seconds_bucket{{le=\"{most}\"}} {sum}")?;
+        }
+        sum += self.durations[MILLISECONDS.len()].load(Relaxed);
+        writeln!(text, "sextant_proxy_duration_seconds_bucket{{le=\"+Inf\"}} {sum}")?;
+        let seconds = self.microseconds.load(Relaxed) as f64 / 1e6;
+        writeln!(text, "sextant_proxy_duration_seconds_sum {seconds}")?;
+        writeln!(text, "sextant_proxy_duration_seconds_count {sum}")?;
+        for (name, count) in [
+            ("answered_bytes", &self.bytes),
+            ("shared_answers", &self.shared),
+            ("retries", &self.retries),
+            ("unanswered", &self.unanswered),
+            ("strangers", &self.strangers),
+            ("server_connections", &self.dialled),
+            ("crowded_connections", &self.crowded),
+        ] {
+            writeln!(text, "# TYPE sextant_proxy_{name}_total counter")?;
+            writeln!(text, "sextant_proxy_{name}_total {}", count.load(Relaxed))?;
+        }
+        writeln!(text, "# TYPE sextant_proxy_connections gauge")?;
+        writeln!(text, "sextant_proxy_connections {}", self.connections.load(Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_in_their_classes() {
+        let figures = Figures::default();
+        for (status, milliseconds) in [(200, 3), (201, 30), (404, 1), (503, 200_000)] {
+            figures.answered(status, Duration::from_millis(milliseconds), 10);
+        }
+        let mut text = String::new();
+        figures.write(&mut text);
+        for line in [
+            "sextant_proxy_answers_total{status=\"2xx\"} 2",
+            "sextant_proxy_answers_total{status=\"4xx\"} 1",
+            "sextant_proxy_duration_seconds_bucket{le=\"0.005\"} 2",
+            "sextant_proxy_duration_seconds_bucket{le=\"120\"} 3",
+            "sextant_proxy_duration_seconds_bucket{le=\"+Inf\"} 4",
+            "sextant_proxy_duration_seconds_count 4",
+            "sextant_proxy_answered_bytes_total 40",
+            "sextant_proxy_connections 0",
+        ] {
+            assert!(text.lines().any(|each| each == line), "{line} in {text}");
+        }
+    }
+}

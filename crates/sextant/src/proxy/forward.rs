@@ -1,0 +1,411 @@
+//! One request's way: who asks, what for, to the server and back.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request};
+use http_body::Body as _;
+use http_body_util::{BodyDataStream, BodyExt as _};
+use hyper::body::Incoming;
+use rand::Rng as _;
+use tokio::time::Instant;
+
+use super::access::Record;
+use super::body::{Answering, Leased, Outgoing, Paced, Recorded};
+use super::caller::caller;
+use super::refusal::Refusal;
+use super::route::{Route, route};
+use super::share::{self, Asking, Turn, Whole};
+use super::upstream::{Broken, Upstream};
+use super::{Shared, headers, links};
+
+/// How often a request that does no harm is sent when the server answers that something is wrong with it.
+const TRIES: u32 = 4;
+/// Answers of up to so many bytes are changed at once; longer ones as they come.
+const AT_ONCE: u64 = 64 * 1024;
+/// When an algorithm may ask a server again that is away.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// One worker.
+pub(crate) struct Proxy {
+    pub shared: Arc<Shared>,
+    pub upstream: Arc<Upstream>,
+}
+
+/// What the server said, or what is said in its place.
+type Answered = Result<Response<Answering>, Refusal>;
+
+impl Proxy {
+    /// A worker without connections.
+    pub fn new(shared: Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self { upstream: Upstream::new(shared.clone()), shared })
+    }
+
+    /// Answers a request, whatever it is.
+    pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Recorded> {
+        let (parts, body) = request.into_parts();
+        let mut record = Record::new(self.shared.clone(), parts.method.clone(), parts.uri.path().to_owned());
+        let answer = match self.pass(&parts, body, &mut record).await {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                record.problem = refusal.cause.clone().or_else(|| Some(refusal.message.clone()));
+                refused(&refusal)
+            }
+        };
+        record.status = answer.status().as_u16();
+        answer.map(|body| Recorded { body, record })
+    }
+
+    async fn pass(&self, parts: &request::Parts, body: Incoming, record: &mut Record) -> Answered {
+        let target = route(&parts.method, &parts.uri, &self.shared.place.api_path)?;
+        match caller(&parts.headers) {
+            Ok(caller) => record.caller = caller,
+            Err(why) if target.route != Route::Open || parts.headers.contains_key(header::AUTHORIZATION) => {
+                self.shared.figures.strangers.fetch_add(1, Relaxed);
+                return Err(why.into());
+            }
+            Err(_) => {}
+        }
+        let path = target.at_server(&self.shared.place.api_path);
+        let asked = Asked { method: &parts.method, headers: &parts.headers, path, route: target.route };
+        if !asked.is_harmless() {
+            // Before and after: what is read while it changes may be from before.
+            let caller = share::prefix(&parts.headers);
+            self.shared.shares.forget(&caller);
+            let answer = self.carry(&asked, body, record).await;
+            self.shared.shares.forget(&caller);
+            return answer;
+        }
+        if parts.method == Method::GET && body.is_end_stream() {
+            return self.look(&asked, record).await;
+        }
+        self.carry(&asked, body, record).await
+    }
+
+    /// A request that may be answered together with others.
+    async fn look(&self, asked: &Asked<'_>, record: &mut Record) -> Answered {
+        let mut question = share::prefix(asked.headers);
+        question.push_str(&asked.path);
+        // Who takes a compressed answer may get another one.
+        if let Some(takes) = asked.headers.get(header::ACCEPT_ENCODING) {
+            question.push('\n');
+            question.push_str(&String::from_utf8_lossy(takes.as_bytes()));
+        }
+        let conditional = asked.headers.keys().any(|name| name.as_str().starts_with("if-") || name == header::RANGE);
+        let turn = if conditional { Turn::Alone } else { self.shared.shares.turn(&question) };
+        let asking = match turn {
+            Turn::Ask(asking) => Some(asking),
+            Turn::Alone => None,
+            Turn::Wait(waiting) => match waiting.answer().await {
+                Some(whole) => {
+                    self.shared.figures.shared.fetch_add(1, Relaxed);
+                    record.shares = true;
+                    return Ok(copy_of(&whole));
+                }
+                None => None,
+            },
+        };
+        let answer = self.look_alone(asked, record).await?;
+        match asking {
+            Some(asking) => share_out(asking, answer).await,
+            None => Ok(answer),
+        }
+    }
+
+    async fn look_alone(&self, asked: &Asked<'_>, record: &mut Record) -> Answered {
+        let answer = self.exchange(asked, Outgoing::Empty, record).await?;
+        match asked.route {
+            Route::TaskStatus(task) if answer.status() == StatusCode::NOT_FOUND => {
+                self.status_of_task(task, asked, answer, record).await
+            }
+            Route::List | Route::Results if is_json(&answer) => self.with_links(answer).await,
+            _ => Ok(answer.map(Answering::Passed)),
+        }
+    }
+
+    /// A request that goes once, with its body as it comes.
+    async fn carry(&self, asked: &Asked<'_>, body: Incoming, record: &mut Record) -> Answered {
+        let body = if body.is_end_stream() {
+            Outgoing::Empty
+        } else {
+            Outgoing::Passed(Paced::new(body, self.shared.patience.silence))
+        };
+        let answer = self.exchange(asked, body, record).await?;
+        Ok(answer.map(Answering::Passed))
+    }
+
+    /// The algorithm tools ask for a task's status alone since 4.8; servers before don't know that, but tell the status with
+    /// the task.
+    async fn status_of_task(
+        &self,
+        task: u64,
+        asked: &Asked<'_>,
+        none: Response<Leased>,
+        record: &mut Record,
+    ) -> Answered {
+        let path = format!("{}/task/{task}", self.shared.place.api_path);
+        let whole = Asked { path, route: Route::Plain, ..*asked };
+        let answer = self.exchange(&whole, Outgoing::Empty, record).await?;
+        if !answer.status().is_success() {
+            return Ok(none.map(Answering::Passed));
+        }
+        let body = answer.into_body().collect().await.map_err(broken_off)?.to_bytes();
+        let task: serde_json::Value = serde_json::from_slice(&body).map_err(|error| {
+            Refusal::new(StatusCode::BAD_GATEWAY, "The server's answer about the task can't be read.").because(error)
+        })?;
+        let status = serde_json::json!({ "status": task.get("status") }).to_string();
+        Ok(json(StatusCode::OK, status))
+    }
+
+    /// An answer with its page links changed.
+    async fn with_links(&self, answer: Response<Leased>) -> Answered {
+        let place = &self.shared.place;
+        let (mut parts, body) = answer.into_parts();
+        links::in_headers(&mut parts.headers, place);
+        let length = body.size_hint().exact();
+        let body = if length.is_some_and(|length| length <= AT_ONCE) {
+            let text = links::in_text(body.collect().await.map_err(broken_off)?.to_bytes(), place);
+            parts.headers.insert(header::CONTENT_LENGTH, text.len().into());
+            Answering::whole(text)
+        } else {
+            parts.headers.remove(header::CONTENT_LENGTH);
+            Answering::Changed(links::in_stream(BodyDataStream::new(body), place).boxed())
+        };
+        Ok(Response::from_parts(parts, body))
+    }
+
+    /// Sends a request, again where that does no harm, and waits for the beginning of its answer.
+    pub(super) async fn exchange(
+        &self,
+        asked: &Asked<'_>,
+        body: Outgoing,
+        record: &mut Record,
+    ) -> Result<Response<Leased>, Refusal> {
+        let repeatable = asked.is_harmless() && matches!(body, Outgoing::Empty);
+        let mut next = Some(asked.request(&self.shared, body)?);
+        let mut tries = Tries { shared: &self.shared, since: Instant::now(), failures: 0 };
+        loop {
+            let request = match next.take() {
+                Some(request) => request,
+                None => asked.request(&self.shared, Outgoing::Empty)?,
+            };
+            // What has not been sent may always be tried again.
+            let lease = match self.upstream.lease(repeatable).await {
+                Ok(lease) => lease,
+                Err(error) => {
+                    next = Some(request);
+                    tries.pause_or(|| away(&error)).await?;
+                    continue;
+                }
+            };
+            record.tries += 1;
+            let error = match self.upstream.send(lease, request).await {
+                Ok(mut answer) => {
+                    let status = answer.status();
+                    if repeatable && status.is_server_error() && tries.pause_for(status).await {
+                        continue;
+                    }
+                    headers::of_answer(answer.headers_mut());
+                    return no_redirect(answer);
+                }
+                Err(Broken::NotSent(request, error)) => {
+                    next = Some(*request);
+                    tries.pause_or(|| away(&error)).await?;
+                    continue;
+                }
+                Err(Broken::Perhaps(error)) => Refusal::new(
+                    StatusCode::BAD_GATEWAY,
+                    "The connection with the vantage6 server broke before it answered; the request may have been carried out or not.",
+                )
+                .because(causes(&error)),
+                Err(Broken::Silent(silence)) => Refusal::new(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    format!(
+                        "The vantage6 server did not answer within {} s; the request may have been carried out or not.",
+                        silence.as_secs()
+                    ),
+                ),
+            };
+            if !repeatable {
+                self.shared.figures.unanswered.fetch_add(1, Relaxed);
+                return Err(error);
+            }
+            tries.pause_or(|| error).await?;
+        }
+    }
+}
+
+/// What an algorithm asks for.
+pub(super) struct Asked<'a> {
+    pub method: &'a Method,
+    pub headers: &'a HeaderMap,
+    /// Path and query at the server.
+    pub path: String,
+    pub route: Route,
+}
+
+impl Asked<'_> {
+    /// Whether asking twice is the same as asking once.
+    fn is_harmless(&self) -> bool {
+        matches!(*self.method, Method::GET | Method::HEAD | Method::OPTIONS)
+    }
+
+    fn request(&self, shared: &Shared, body: Outgoing) -> Result<Request<Outgoing>, Refusal> {
+        let uri = Uri::try_from(self.path.as_str())
+            .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, "The path can't be passed on.").because(error))?;
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers::of_request(self.headers);
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, shared.place.authority.clone());
+        // What is read here must be readable.
+        if matches!(self.route, Route::List | Route::Results | Route::Result | Route::TaskStatus(_)) {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        Ok(request)
+    }
+}
+
+/// The tries of one request.
+struct Tries<'a> {
+    shared: &'a Shared,
+    since: Instant,
+    failures: u32,
+}
+
+impl Tries<'_> {
+    /// Waits before the next try of a request that got no answer, or gives the error when there is to be none.
+    async fn pause_or(&mut self, error: impl FnOnce() -> Refusal) -> Result<(), Refusal> {
+        let pause = self.pause();
+        if self.since.elapsed() + pause > self.shared.patience.away {
+            self.shared.figures.unanswered.fetch_add(1, Relaxed);
+            return Err(error());
+        }
+        self.wait(pause).await;
+        Ok(())
+    }
+
+    /// Waits before the next try of a request that the server could not answer; tells whether there is one.
+    async fn pause_for(&mut self, status: StatusCode) -> bool {
+        let pause = self.pause();
+        // Said by a front end whose server is away: that passes.
+        let away =
+            matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
+        let enough = if away {
+            self.since.elapsed() + pause > self.shared.patience.away
+        } else {
+            status == StatusCode::NOT_IMPLEMENTED || self.failures >= TRIES
+        };
+        if !enough {
+            self.wait(pause).await;
+        }
+        !enough
+    }
+
+    fn pause(&mut self) -> std::time::Duration {
+        self.failures += 1;
+        let doubled = self.shared.patience.pause * (1 << self.failures.min(6)) / 2;
+        doubled.mul_f64(rand::rng().random_range(0.5..1.0))
+    }
+
+    async fn wait(&self, pause: std::time::Duration) {
+        self.shared.figures.retries.fetch_add(1, Relaxed);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn away(error: &(dyn std::error::Error + 'static)) -> Refusal {
+    Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The vantage6 server can't be reached from this node. The request was not sent; try again later.",
+    )
+    .because(causes(error))
+}
+
+/// The server may begin an answer and not end it.
+fn broken_off(error: io::Error) -> Refusal {
+    Refusal::new(StatusCode::BAD_GATEWAY, "The vantage6 server's answer broke off.").because(causes(&error))
+}
+
+/// All the reasons, the outermost first.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// An algorithm can't go anywhere else, so a redirect is a mistake in the node's configuration.
+fn no_redirect(answer: Response<Leased>) -> Result<Response<Leased>, Refusal> {
+    if !answer.status().is_redirection() || answer.status() == StatusCode::NOT_MODIFIED {
+        return Ok(answer);
+    }
+    let to =
+        answer.headers().get(header::LOCATION).map_or("nowhere".into(), |to| String::from_utf8_lossy(to.as_bytes()));
+    Err(Refusal::new(
+        StatusCode::BAD_GATEWAY,
+        "The vantage6 server is not where this node's configuration says. The node's owner has to correct server_url, port or api_path.",
+    )
+    .because(format!("{} to {to}", answer.status())))
+}
+
+fn is_json(answer: &Response<Leased>) -> bool {
+    let kind = answer.headers().get(header::CONTENT_TYPE).map_or(b"".as_slice(), HeaderValue::as_bytes);
+    answer.status().is_success()
+        && kind.starts_with(b"application/json")
+        && !answer.headers().contains_key(header::CONTENT_ENCODING)
+}
+
+fn json(status: StatusCode, text: String) -> Response<Answering> {
+    let mut answer = Response::new(Answering::whole(Bytes::from(text)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    answer
+}
+
+fn refused(refusal: &Refusal) -> Response<Answering> {
+    let mut answer = json(refusal.status, refusal.json());
+    if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
+        answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
+    answer
+}
+
+/// Gives a small, good answer to all who wait for it.
+async fn share_out(asking: Asking, answer: Response<Answering>) -> Answered {
+    let small = answer.status() == StatusCode::OK
+        && answer.body().size_hint().exact().is_some_and(|length| length <= share::LARGEST);
+    if !small {
+        asking.alone();
+        return Ok(answer);
+    }
+    let (parts, body) = answer.into_parts();
+    let body = match body {
+        Answering::Whole(bytes) => bytes.unwrap_or_default(),
+        Answering::Passed(body) => body.collect().await.map_err(broken_off)?.to_bytes(),
+        // It has no length that is known.
+        Answering::Changed(_) => return Ok(Response::from_parts(parts, body)),
+    };
+    let whole = Whole { status: parts.status, headers: parts.headers.clone(), body: body.clone() };
+    asking.answered(Arc::new(whole));
+    Ok(Response::from_parts(parts, Answering::whole(body)))
+}
+
+fn copy_of(whole: &Whole) -> Response<Answering> {
+    let mut answer = Response::new(Answering::whole(whole.body.clone()));
+    *answer.status_mut() = whole.status;
+    *answer.headers_mut() = whole.headers.clone();
+    answer
+}

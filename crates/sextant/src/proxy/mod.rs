@@ -1,0 +1,85 @@
+//! The proxy: the only way from an algorithm to the server.
+//!
+//! ```text
+//!   algorithm ──▶ server.rs ──▶ forward.rs ──▶ upstream.rs ──▶ vantage6 server
+//!                 connections    caller: an algorithm's token, and no other
+//!                                route:  what is asked for
+//!                                share:  the same question at the same time is asked once
+//!                                links:  pages lead back here
+//! ```
+//!
+//! It holds no key of the node's: a request goes on with the algorithm's own token. It serves either on its own
+//! (`sextant proxy`, [`run`]) or within the node, for nodes outside of a cluster and for the local runtime
+//! ([`embedded`]). Bodies pass as streams, both ways.
+
+mod access;
+mod body;
+mod caller;
+mod embedded;
+mod figures;
+mod forward;
+mod headers;
+mod links;
+mod refusal;
+mod route;
+mod run;
+mod server;
+mod share;
+mod upstream;
+
+#[cfg(test)]
+mod tests;
+
+pub use embedded::embedded;
+pub use run::{ProxyError, run};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::access::Access;
+use self::figures::Figures;
+use self::server::Doors;
+use self::share::Shares;
+use self::upstream::Place;
+use crate::config::Config;
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// How long a server that is away is waited for, and how long a request that does no harm is tried again.
+    pub away: Duration,
+    /// How long the server may be silent: before its answer, and in the middle of it. Long, since 4.5.5 does one thing at a time.
+    pub silence: Duration,
+    /// The first pause between two tries; then twice as long each time.
+    pub pause: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { away: Duration::from_secs(30), silence: Duration::from_secs(120), pause: Duration::from_millis(250) }
+    }
+}
+
+/// What all workers of a proxy have in common.
+pub(crate) struct Shared {
+    pub place: Place,
+    pub patience: Patience,
+    pub shares: Shares,
+    pub figures: Figures,
+    pub access: Access,
+    pub doors: Doors,
+}
+
+impl Shared {
+    /// Everything that a proxy for this configuration needs.
+    pub fn new(config: &Config, access: Access) -> Result<Arc<Self>, String> {
+        Ok(Arc::new(Self {
+            place: Place::of(config)?,
+            patience: Patience::default(),
+            shares: Shares::default(),
+            figures: Figures::default(),
+            access,
+            doors: Doors::new(),
+        }))
+    }
+}

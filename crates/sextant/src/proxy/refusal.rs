@@ -1,0 +1,63 @@
+//! What an algorithm hears when its request gets no answer of the server's: in the form of the server's own errors,
+//! `{"msg": …}`, which the algorithm tools log.
+
+use http::StatusCode;
+
+use super::caller::NoCaller;
+use super::route::Misrouted;
+
+/// A request that is not passed on, or whose answer did not come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// The status.
+    pub status: StatusCode,
+    /// For the algorithm's log.
+    pub message: String,
+    /// For the operator, who may know addresses.
+    pub cause: Option<String>,
+}
+
+impl Refusal {
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), cause: None }
+    }
+
+    pub fn because(self, cause: impl ToString) -> Self {
+        Self { cause: Some(cause.to_string()), ..self }
+    }
+
+    pub fn json(&self) -> String {
+        serde_json::json!({ "msg": self.message }).to_string()
+    }
+}
+
+impl From<NoCaller> for Refusal {
+    fn from(why: NoCaller) -> Self {
+        match why {
+            NoCaller::Missing => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "There is no token. Send the algorithm's own, from TOKEN_FILE, in the header Authorization: Bearer …",
+            ),
+            NoCaller::Unreadable => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "The header Authorization holds no token of a vantage6 server. Send the algorithm's own, from TOKEN_FILE, once.",
+            ),
+            NoCaller::NotAnAlgorithm => Self::new(
+                StatusCode::FORBIDDEN,
+                "This proxy is for algorithms: tokens of users and nodes don't pass. Send the algorithm's own, from TOKEN_FILE.",
+            ),
+        }
+    }
+}
+
+impl From<Misrouted> for Refusal {
+    fn from(why: Misrouted) -> Self {
+        match why {
+            Misrouted::Method => Self::new(StatusCode::METHOD_NOT_ALLOWED, "The server's API has no such method."),
+            Misrouted::Path => Self::new(
+                StatusCode::BAD_REQUEST,
+                "The path can be read in more than one way. Write it without . and .. and without escaped slashes.",
+            ),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Algorithms that mean harm: whatever they send, the proxy goes on serving the others, and the server sees nothing of it.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::stand_in::server;
+use super::*;
+
+/// Sends bytes as they are and gives what comes back until the connection is closed, or nothing more comes.
+async fn raw(to: SocketAddr, sends: &[u8]) -> String {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    let (mut reader, mut writer) = stream.split();
+    let mut got = Vec::new();
+    let send = async {
+        let _ = writer.write_all(sends).await;
+    };
+    let read = async {
+        let mut piece = [0; 4096];
+        while let Ok(Ok(length @ 1..)) = tokio::time::timeout(Duration::from_millis(700), reader.read(&mut piece)).await
+        {
+            got.extend_from_slice(&piece[..length]);
+        }
+    };
+    tokio::join!(send, read);
+    String::from_utf8_lossy(&got).into_owned()
+}
+
+fn authorization() -> String {
+    format!("Host: proxyserver\r\nAuthorization: {}\r\n", bearer(ALGORITHM).to_str().unwrap())
+}
+
+#[tokio::test]
+async fn smuggled_requests_reach_nobody() {
+    let (to, seen) = server(|_, _| async { answer(200, "{}") }).await;
+    let proxy = proxy(to).await;
+    let auth = authorization();
+    let inner = "DELETE /api/task/1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer node\r\n\r\n";
+    for (head, body) in [
+        (format!("POST /x HTTP/1.1\r\n{auth}Content-Length: {}\r\nContent-Length: 0\r\n\r\n", inner.len()), inner),
+        (format!("POST /x HTTP/1.1\r\n{auth}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), inner),
+        (format!("POST /x HTTP/1.1\r\n{auth}Transfer-Encoding: chunked, identity\r\n\r\n"), inner),
+        (format!("POST /x HTTP/1.1\r\n{auth}Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n"), inner),
+        (format!("POST /x HTTP/1.1\r\n{auth}Content-Length: +5\r\n\r\n"), inner),
+        (format!("POST /x HTTP/1.1\r\n{auth}Content-Length: -5\r\n\r\n"), inner),
+        (format!("GET /x HTTP/1.1\r\n{auth}X: a\nContent-Length: 5\r\n\r\n"), inner),
+        (format!("GET /x\r\n/y HTTP/1.1\r\n{auth}\r\n"), inner),
+        (format!("GET /x HTTP/1.1\r\n{auth}\0: y\r\n\r\n"), inner),
+    ] {
+        raw(proxy.address, format!("{head}{body}").as_bytes()).await;
+        for request in seen.requests.lock().unwrap().iter() {
+            assert_ne!(request.method(), "DELETE", "{head:?}");
+            assert_eq!(request.headers()[header::AUTHORIZATION], bearer(ALGORITHM), "{head:?}");
+        }
+    }
+    assert_eq!(proxy.get("/task/1").await.status, 200);
+}
+
+#[tokio::test]
+async fn heads_of_any_size_cost_little() {
+    let (to, seen) = server(|_, _| async { answer(200, "{}") }).await;
+    let proxy = proxy(to).await;
+    let auth = authorization();
+    let many: String = (0..10_000).map(|number| format!("X-{number}: y\r\n")).collect();
+    for head in [
+        format!("GET /x HTTP/1.1\r\n{auth}X: {}\r\n\r\n", "a".repeat(10_000_000)),
+        format!("GET /{} HTTP/1.1\r\n{auth}\r\n", "a".repeat(10_000_000)),
+        format!("GET /x HTTP/1.1\r\n{auth}{many}\r\n"),
+        "a".repeat(10_000_000),
+    ] {
+        let got = raw(proxy.address, head.as_bytes()).await;
+        assert!(got.is_empty() || got.starts_with("HTTP/1.1 4"), "{got}");
+    }
+    assert_eq!(seen.count(), 0);
+    assert_eq!(proxy.get("/task/1").await.status, 200);
+}
+
+#[tokio::test]
+async fn path_tricks_are_refused() {
+    let (to, seen) = server(|_, _| async { answer(200, "{}") }).await;
+    let proxy = proxy(to).await;
+    for path in
+        ["/../socket.io/?x", "/%2e%2e/socket.io/", "/a%2f..%2fsocket.io", "/api/../../etc/passwd", "/a%5c..%5cb"]
+    {
+        assert_eq!(proxy.get(path).await.status, 400, "{path}");
+    }
+    assert_eq!(seen.count(), 0);
+    assert_eq!(proxy.ask("TRACE", "/task", "").await.status, 405);
+    // The target may be written with another host in front: it goes to the server all the same.
+    assert_eq!(proxy.get("http://elsewhere.example.org/task/1").await.status, 200);
+    assert_eq!(seen.last().headers()[header::HOST], to.to_string());
+}
+
+#[tokio::test]
+async fn one_caller_cannot_take_all_places() {
+    let (to, _) = server(|_, _| async { answer(200, "{}") }).await;
+    let proxy = proxy(to).await;
+    let mut kept = Vec::new();
+    for _ in 0..200 {
+        kept.push(TcpStream::connect(proxy.address).await.unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let connections = proxy.shared.figures.connections.load(std::sync::atomic::Ordering::Relaxed);
+    let crowded = proxy.shared.figures.crowded.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!((connections, crowded), (128, 72));
+    // Another caller has its place.
+    let other = tokio::net::TcpSocket::new_v4().unwrap();
+    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = other.connect(proxy.address).await.unwrap();
+    let request = format!("GET /task/1 HTTP/1.1\r\n{}\r\n", authorization());
+    other.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    other.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    drop(kept);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(proxy.get("/task/1").await.status, 200, "places become free again");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_ends_by_itself() {
+    let (to, _) = server(|_, _| async { answer(200, "{}") }).await;
+    let proxy = proxy(to).await;
+    let request = format!("POST /task HTTP/1.1\r\n{}Content-Length: 1000000\r\n\r\nonly this", authorization());
+    let began = std::time::Instant::now();
+    let got = raw(proxy.address, request.as_bytes()).await;
+    assert!(began.elapsed() < Duration::from_secs(3));
+    assert!(got.is_empty() || got.starts_with("HTTP/1.1 5"), "{got}");
+}

@@ -1,0 +1,102 @@
+//! The proxy between a stand-in for the server and callers of all kinds.
+
+mod faults;
+mod hostile;
+mod passing;
+mod stand_in;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::access::Access;
+use super::caller::tests::{ALGORITHM, bearer};
+use super::{Patience, Shared, server};
+use crate::config::Config;
+
+/// A proxy that is being served.
+struct Served {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    end: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+}
+
+/// What came back.
+#[derive(Debug)]
+struct Got {
+    status: StatusCode,
+    headers: http::HeaderMap,
+    body: Bytes,
+}
+
+impl Got {
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+}
+
+/// Serves a proxy for the server at an address, with little patience.
+async fn proxy(to: SocketAddr) -> Served {
+    let patience = Patience {
+        away: Duration::from_secs(2),
+        silence: Duration::from_millis(500),
+        pause: Duration::from_millis(20),
+    };
+    let text = format!("server_url: http://{to}\napi_key: k\n");
+    let config = Config::parse(&text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
+    let mut shared = Shared::new(&config, Access::Node).unwrap();
+    Arc::get_mut(&mut shared).unwrap().patience = patience;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (end, ended) = watch::channel(false);
+    let serving = tokio::spawn(server::serve(listener, shared.clone(), ended));
+    Served { address, shared, end, serving }
+}
+
+impl Served {
+    /// Asks as an algorithm does: with its token, on a connection of its own.
+    async fn ask(&self, method: &str, path: &str, body: impl Into<Bytes>) -> Got {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::AUTHORIZATION, bearer(ALGORITHM))
+            .body(Full::new(body.into()))
+            .unwrap();
+        self.send(request).await
+    }
+
+    async fn get(&self, path: &str) -> Got {
+        self.ask("GET", path, "").await
+    }
+
+    async fn send(&self, mut request: Request<Full<Bytes>>) -> Got {
+        request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static("proxyserver:8080"));
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let driving = tokio::spawn(connection);
+        let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        driving.abort();
+        Got { status: parts.status, headers: parts.headers, body }
+    }
+}
+
+fn answer(status: u16, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(text.into()));
+    *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}

@@ -1,0 +1,157 @@
+//! What passes, and how.
+
+use futures::future::join_all;
+
+use super::super::caller::tests::{ALGORITHM, bearer};
+use super::stand_in::server;
+use super::*;
+
+#[tokio::test]
+async fn every_method_and_path_passes_with_the_callers_token() {
+    let (to, seen) = server(|request, _| async move { answer(201, request.into_body()) }).await;
+    let proxy = proxy(to).await;
+    for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+        for path in ["/run/7?a=b%20c&a=d", "/api/run/7?a=b%20c&a=d"] {
+            let body = if matches!(method, "GET" | "HEAD" | "OPTIONS") { "" } else { r#"{"a": "ä"}"# };
+            let got = proxy.ask(method, path, body).await;
+            assert_eq!(got.status, 201);
+            assert_eq!(got.text(), if method == "HEAD" { "" } else { body });
+            let request = seen.last();
+            assert_eq!(request.method(), method);
+            assert_eq!(request.uri(), "/api/run/7?a=b%20c&a=d");
+            assert_eq!(request.body(), body);
+            assert_eq!(request.headers()[header::AUTHORIZATION], bearer(ALGORITHM));
+            assert_eq!(request.headers()[header::HOST], to.to_string());
+        }
+    }
+    assert_eq!(seen.connections(), 1, "connections are used again");
+}
+
+#[tokio::test]
+async fn nobody_passes_but_algorithms() {
+    let (to, seen) = server(|_, _| async { answer(200, r#"{"version": "4.5.5"}"#) }).await;
+    let proxy = proxy(to).await;
+    let ask = |path: &str, token: Option<HeaderValue>| {
+        let mut request = Request::get(path).body(Full::default()).unwrap();
+        request.headers_mut().extend(token.map(|token| (header::AUTHORIZATION, token)));
+        proxy.send(request)
+    };
+    for path in ["/version", "/api/health"] {
+        assert_eq!(ask(path, None).await.status, 200, "{path}");
+    }
+    assert_eq!(seen.count(), 2);
+    let node = bearer(r#"{"sub": 3, "type": "access", "client_type": "node"}"#);
+    let user = bearer(r#"{"sub": 3, "type": "access", "client_type": "user"}"#);
+    for (path, token, status, says) in [
+        ("/task", None, 401, "There is no token"),
+        ("/version", Some(node.clone()), 403, "for algorithms"),
+        ("/task", Some(node), 403, "for algorithms"),
+        ("/organization/1", Some(user), 403, "for algorithms"),
+        ("/task", Some(HeaderValue::from_static("Bearer x")), 401, "no token of a vantage6 server"),
+    ] {
+        let got = ask(path, token).await;
+        assert_eq!(got.status, status);
+        assert!(got.json()["msg"].as_str().unwrap().contains(says), "{}", got.text());
+        assert_eq!(got.headers[header::CONTENT_TYPE], "application/json");
+    }
+    assert_eq!(seen.count(), 2, "the server has heard of none");
+}
+
+#[tokio::test]
+async fn lists_lead_through_the_proxy() {
+    let page = r#"{"data": [], "links": {"next": "/api/result?task_id=1&page=2"}}"#;
+    let (to, seen) = server(move |request, _| async move {
+        // More than is changed at once.
+        let filler = if request.uri().query() == Some("large") { " ".repeat(200_000) } else { String::new() };
+        answer(200, format!("{page}{filler}"))
+    })
+    .await;
+    let proxy = proxy(to).await;
+    for path in ["/result?task_id=1", "/api/organization", "/run?large"] {
+        let request = Request::get(path)
+            .header(header::AUTHORIZATION, bearer(ALGORITHM))
+            .header(header::ACCEPT_ENCODING, "gzip, deflate")
+            .body(Full::default())
+            .unwrap();
+        let got = proxy.send(request).await;
+        assert_eq!(got.json()["links"]["next"], "/result?task_id=1&page=2", "{path}");
+        assert_eq!(seen.last().headers()[header::ACCEPT_ENCODING], "identity");
+    }
+}
+
+#[tokio::test]
+async fn large_bodies_pass_both_ways_as_they_come() {
+    let (to, _) = server(|request, _| async move { answer(200, request.into_body()) }).await;
+    let proxy = proxy(to).await;
+    let body: Bytes = (0..16_000_000u32).map(|number| (number % 251) as u8).collect();
+    let got = proxy.ask("POST", "/anything", body.clone()).await;
+    assert!(got.body == body);
+}
+
+#[tokio::test]
+async fn the_same_question_at_the_same_time_is_asked_once() {
+    let (to, seen) = server(|_, number| async move {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        answer(200, number.to_string())
+    })
+    .await;
+    let proxy = proxy(to).await;
+    let got = join_all((0..20).map(|_| proxy.get("/task/7"))).await;
+    assert!(got.iter().all(|got| got.text() == "1" && got.headers[header::CONTENT_TYPE] == "application/json"));
+    assert_eq!(proxy.get("/task/7").await.text(), "1", "a moment later");
+    assert_eq!(proxy.get("/task/8").await.text(), "2", "another question");
+    let other = ALGORITHM.replace("\"task_id\":7", "\"task_id\":8");
+    let request = Request::get("/task/7").header(header::AUTHORIZATION, bearer(&other)).body(Full::default()).unwrap();
+    assert_eq!(proxy.send(request).await.text(), "3", "another caller");
+    proxy.ask("POST", "/task", "{}").await;
+    assert_eq!(proxy.get("/task/7").await.text(), "5", "after a change");
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    assert_eq!(proxy.get("/task/7").await.text(), "6", "a second later");
+    assert_eq!(seen.count(), 6);
+    assert_eq!(proxy.shared.figures.shared.load(std::sync::atomic::Ordering::Relaxed), 20);
+}
+
+#[tokio::test]
+async fn errors_are_shared_with_nobody() {
+    let (to, seen) = server(|_, number| async move { answer(if number == 1 { 404 } else { 200 }, "{}") }).await;
+    let proxy = proxy(to).await;
+    assert_eq!(proxy.get("/task/7").await.status, 404);
+    assert_eq!(proxy.get("/task/7").await.status, 200);
+    assert_eq!(seen.count(), 2);
+}
+
+#[tokio::test]
+async fn a_tasks_status_can_be_asked_of_servers_that_know_only_the_task() {
+    let (to, _) = server(|request, _| async move {
+        match request.uri().path() {
+            "/api/task/7" => answer(200, r#"{"id": 7, "status": "completed", "name": "x"}"#),
+            _ => answer(404, r#"{"msg": "no such thing"}"#),
+        }
+    })
+    .await;
+    let proxy = proxy(to).await;
+    let got = proxy.get("/task/7/status").await;
+    assert_eq!((got.status.as_u16(), got.text()), (200, r#"{"status":"completed"}"#));
+    let got = proxy.get("/task/8/status").await;
+    assert_eq!((got.status.as_u16(), got.text()), (404, r#"{"msg": "no such thing"}"#));
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_finished_at_the_end() {
+    let (to, _) = server(|_, _| async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        answer(200, "done")
+    })
+    .await;
+    let proxy = proxy(to).await;
+    let slow = proxy.get("/task/7");
+    let ends = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        proxy.end.send_replace(true);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        TcpStream::connect(proxy.address).await.expect_err("nobody is let in any more");
+    };
+    let (got, ()) = tokio::join!(slow, ends);
+    assert_eq!(got.text(), "done");
+    tokio::time::timeout(Duration::from_secs(1), proxy.serving).await.unwrap().unwrap();
+}

@@ -1,0 +1,262 @@
+//! The way to the server: connections that are kept and used again, and never used in a way that could send a request
+//! twice.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Request, Response};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::rt::{Read, Write};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use vantage6::ServerUrl;
+
+use super::Shared;
+use super::body::{Leased, Outgoing, Paced};
+use crate::config::Config;
+
+/// How long connecting may take.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Connections that waited for longer are not used any more: below what servers use (nginx: 60 s or more).
+const KEPT: Duration = Duration::from_secs(25);
+/// Requests that must not be sent twice go by a connection that was in use a moment ago, or by a new one: a server
+/// that closes an old one just now would leave open whether it has taken the request.
+const TRUSTED: Duration = Duration::from_secs(2);
+/// How long a connection that has just been given back may take until it is ready again.
+const SETTLING: Duration = Duration::from_millis(20);
+/// How many connections without work a worker keeps.
+const IDLE: usize = 64;
+/// What is read of the server ahead of what the algorithm has taken.
+const AHEAD: usize = 64 * 1024;
+
+/// Where the server is.
+pub(crate) struct Place {
+    host: String,
+    port: u16,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    /// For the header `Host`.
+    pub authority: HeaderValue,
+    /// The path of its API: empty, or beginning with a slash and not ending in one.
+    pub api_path: String,
+    /// Its API's whole address, for logs and for links that are written out.
+    pub api_url: String,
+}
+
+impl Place {
+    /// The server of a configuration.
+    ///
+    /// # Errors
+    /// If there is something wrong with its address or certificates; the text says what to do.
+    pub fn of(config: &Config) -> Result<Self, String> {
+        let api =
+            ServerUrl::new(&config.server_url, config.port, &config.api_path).map_err(|error| error.to_string())?;
+        let url = api.resource("");
+        let host = url.host_str().unwrap_or_default().to_owned();
+        let port = url.port_or_known_default().unwrap_or(443);
+        let authority = match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.clone(),
+        };
+        let bare = host.trim_matches(['[', ']']).to_owned();
+        let wrong = |error: &dyn std::fmt::Display| format!("The server's address {api} can't be used: {error}");
+        let tls = if url.scheme() == "https" {
+            let name = ServerName::try_from(bare.clone()).map_err(|error| wrong(&error))?;
+            Some((TlsConnector::from(Arc::new(tls(config.ca_certificates.as_deref())?)), name))
+        } else {
+            None
+        };
+        Ok(Self {
+            host: bare,
+            port,
+            tls,
+            authority: HeaderValue::from_str(&authority).map_err(|error| wrong(&error))?,
+            api_path: url.path().trim_end_matches('/').to_owned(),
+            api_url: api.to_string(),
+        })
+    }
+}
+
+/// Trusts what the system trusts, Mozilla's list, and the given certificates: as the node's own client does.
+fn tls(extra: Option<&Path>) -> Result<rustls::ClientConfig, String> {
+    let mut roots: Vec<CertificateDer<'static>> = webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec();
+    if let Some(path) = extra {
+        let wrong = |why: String| format!("The CA certificates {} can't be used: {why}", path.display());
+        let read = CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?;
+        let own = read.collect::<Result<Vec<_>, _>>().map_err(|error| wrong(error.to_string()))?;
+        if own.is_empty() {
+            return Err(wrong("there is none in it; each has to begin with -----BEGIN CERTIFICATE-----".into()));
+        }
+        roots.extend(own);
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let setup = |error: rustls::Error| format!("TLS can't be set up: {error}");
+    let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(roots, provider.clone()).map_err(setup)?;
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(setup)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// One worker's connections to the server.
+pub(crate) struct Upstream {
+    shared: Arc<Shared>,
+    /// Without work, the one that was used last at the end.
+    idle: Mutex<Vec<(SendRequest<Outgoing>, Instant)>>,
+}
+
+/// A connection in use.
+pub(crate) struct Lease {
+    sender: SendRequest<Outgoing>,
+    of: Arc<Upstream>,
+}
+
+impl Lease {
+    /// Its answer has come whole: others may use it.
+    pub fn give_back(self) {
+        if self.sender.is_closed() {
+            return;
+        }
+        let mut idle = self.of.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() >= IDLE || idle.first().is_some_and(|(_, since)| since.elapsed() > KEPT) {
+            idle.retain(|(sender, since)| since.elapsed() <= KEPT && !sender.is_closed());
+        }
+        if idle.len() < IDLE {
+            idle.push((self.sender, Instant::now()));
+        }
+    }
+}
+
+/// Why a request has no answer.
+pub(crate) enum Broken {
+    /// It has not been sent, and here it is again.
+    NotSent(Box<Request<Outgoing>>, hyper::Error),
+    /// It may have been taken.
+    Perhaps(hyper::Error),
+    /// The server says nothing; the request may have been taken.
+    Silent(Duration),
+}
+
+impl Upstream {
+    /// No connection yet.
+    pub fn new(shared: Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self { shared, idle: Mutex::default() })
+    }
+
+    /// A connection: a kept one, or a new one.
+    ///
+    /// # Errors
+    /// If the server can't be reached.
+    pub async fn lease(self: &Arc<Self>, harmless: bool) -> io::Result<Lease> {
+        let longest = if harmless { KEPT } else { TRUSTED };
+        while let Some(mut sender) = self.kept(longest) {
+            if sender.is_ready() || matches!(timeout(SETTLING, sender.ready()).await, Ok(Ok(()))) {
+                return Ok(Lease { sender, of: self.clone() });
+            }
+        }
+        self.connect().await
+    }
+
+    fn kept(&self, longest: Duration) -> Option<SendRequest<Outgoing>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        while idle.last().is_some_and(|(sender, _)| sender.is_closed()) {
+            idle.pop();
+        }
+        idle.pop_if(|(_, since)| since.elapsed() <= longest).map(|(sender, _)| sender)
+    }
+
+    /// A new connection.
+    pub async fn connect(self: &Arc<Self>) -> io::Result<Lease> {
+        let place = &self.shared.place;
+        let connecting = async {
+            let stream = dial(&place.host, place.port).await?;
+            stream.set_nodelay(true)?;
+            crate::data_port::notice_silence(&stream)?;
+            match &place.tls {
+                Some((connector, name)) => {
+                    self.handshake(TokioIo::new(connector.connect(name.clone(), stream).await?)).await
+                }
+                None => self.handshake(TokioIo::new(stream)).await,
+            }
+        };
+        let sender = timeout(CONNECT, connecting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        self.shared.figures.dialled.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok(Lease { sender, of: self.clone() })
+    }
+
+    async fn handshake<T: Read + Write + Unpin + Send + 'static>(&self, io: T) -> io::Result<SendRequest<Outgoing>> {
+        let (sender, connection) =
+            http1::Builder::new().max_buf_size(AHEAD).handshake(io).await.map_err(io::Error::other)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!("a connection to the server ended: {error}");
+            }
+        });
+        Ok(sender)
+    }
+
+    /// Sends a request and waits for the beginning of its answer.
+    ///
+    /// # Errors
+    /// If there is none, and whether the server may have taken the request.
+    pub async fn send(&self, mut lease: Lease, request: Request<Outgoing>) -> Result<Response<Leased>, Broken> {
+        let silence = self.shared.patience.silence;
+        match timeout(silence, lease.sender.try_send_request(request)).await {
+            Ok(Ok(answer)) => Ok(answer.map(|body| Leased::new(Paced::new(body, silence), lease))),
+            Ok(Err(mut error)) => Err(match error.take_message() {
+                Some(request) => Broken::NotSent(Box::new(request), error.into_error()),
+                None => Broken::Perhaps(error.into_error()),
+            }),
+            Err(_) => Err(Broken::Silent(silence)),
+        }
+    }
+}
+
+/// Tries all of a host's addresses, one after the other.
+async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the server's name has no address");
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = io::Error::new(error.kind(), format!("{address}: {error}")),
+        }
+    }
+    Err(failed)
+}
+
+impl Upstream {
+    /// Asks the server for its version.
+    ///
+    /// # Errors
+    /// If it does not tell, and why.
+    pub async fn looks_alive(self: &Arc<Self>) -> Result<(), String> {
+        let lease = self.lease(true).await.map_err(|error| error.to_string())?;
+        let mut request = Request::new(Outgoing::Empty);
+        let path = format!("{}/version", self.shared.place.api_path);
+        *request.uri_mut() = path.parse().map_err(|error| format!("{path}: {error}"))?;
+        request.headers_mut().insert(http::header::HOST, self.shared.place.authority.clone());
+        let answer = match self.send(lease, request).await {
+            Ok(answer) => answer,
+            Err(Broken::NotSent(_, error) | Broken::Perhaps(error)) => return Err(error.to_string()),
+            Err(Broken::Silent(silence)) => return Err(format!("it is silent for {} s", silence.as_secs())),
+        };
+        let status = answer.status();
+        // So that the connection can be used again.
+        let body = http_body_util::BodyExt::collect(http_body_util::Limited::new(answer.into_body(), AHEAD)).await;
+        match (status.is_success(), body) {
+            (true, Ok(_)) => Ok(()),
+            (true, Err(error)) => Err(error.to_string()),
+            (false, _) => Err(format!("it answers {status} when it is asked for its version")),
+        }
+    }
+}
