@@ -5,11 +5,13 @@
 //! capabilities, no way to gain privileges, limited resources, and only the databases that its task asks for.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, HostPathVolumeSource, LocalObjectReference, PodSpec,
-    PodTemplateSpec, ResourceRequirements, SecretKeySelector, Volume, VolumeMount,
+    Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, HostAlias, HostPathVolumeSource, LocalObjectReference,
+    PodDNSConfig, PodDNSConfigOption, PodSpec, PodTemplateSpec, ResourceRequirements, SecretKeySelector, Volume,
+    VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -51,6 +53,8 @@ const ANNOTATION: usize = 1000;
 const TEMPORARY: &str = "/mnt/tmp";
 /// Where `receive` sees the volume that holds the shared folders.
 const SHARED: &str = "/run/sextant/shared";
+/// The proxy's name, as in a regular node.
+const PROXY: &str = "proxyserver";
 /// Where `receive` writes the token, in memory.
 const TOKEN: &str = "/run/sextant/token";
 /// How long an output may wait for the server.
@@ -77,6 +81,8 @@ pub struct Plan<'a> {
     pub variables: &'a [&'a str],
     /// How pods reach the node.
     pub data_port: &'a DataPortForPods,
+    /// How algorithms reach the proxy.
+    pub proxy: SocketAddr,
     /// Secrets to pull images with.
     pub pull_secrets: &'a [String],
 }
@@ -91,15 +97,41 @@ pub struct DataPortForPods {
 }
 
 /// Where a run's algorithm finds its things.
-pub fn places(run: RunId) -> Places {
+pub fn places(run: RunId, proxy: SocketAddr) -> Places {
     let folder = task_folder(run);
     Places {
         input: format!("{folder}/input"),
         output: format!("{folder}/output"),
-        token: format!("{folder}/token"),
+        token: token(run),
         temporary: TEMPORARY.into(),
-        proxy_host: "http://proxyserver".into(),
-        proxy_port: 8080,
+        proxy_host: format!("http://{PROXY}"),
+        proxy_port: proxy.port(),
+    }
+}
+
+fn token(run: RunId) -> String {
+    format!("{}/token", task_folder(run))
+}
+
+/// The only names that a pod can look up are in its hosts file: the proxy's, and those of databases on the network.
+fn host_aliases(plan: &Plan) -> Vec<HostAlias> {
+    let mut aliases = databases::host_aliases(plan.databases);
+    let (ip, name) = (plan.proxy.ip().to_string(), PROXY.to_owned());
+    match aliases.iter_mut().find(|alias| alias.ip == ip) {
+        Some(alias) => alias.hostnames.get_or_insert_default().push(name),
+        None => aliases.push(HostAlias { ip, hostnames: Some(vec![name]) }),
+    }
+    aliases
+}
+
+/// No name server: where none listens, the pod's own kernel says so, and a look-up fails at once instead of waiting for an
+/// answer that no wall lets through.
+fn no_dns() -> PodDNSConfig {
+    let option = |name: &str| PodDNSConfigOption { name: Some(name.into()), value: Some("1".into()) };
+    PodDNSConfig {
+        nameservers: Some(vec!["127.0.0.1".into()]),
+        options: Some(vec![option("attempts"), option("timeout")]),
+        searches: None,
     }
 }
 
@@ -186,14 +218,15 @@ fn pod(plan: &Plan, name: &str) -> PodSpec {
     let config = plan.config;
     let pull_secrets: Vec<_> =
         plan.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect();
-    let host_aliases = databases::host_aliases(plan.databases);
     PodSpec {
         restart_policy: Some("Never".into()),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
         security_context: Some(security::pod(config.pod_security)),
-        host_aliases: (!host_aliases.is_empty()).then_some(host_aliases),
+        host_aliases: Some(host_aliases(plan)),
+        dns_policy: Some("None".into()),
+        dns_config: Some(no_dns()),
         image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
         node_selector: (!config.node_selector.is_empty()).then(|| config.node_selector.clone()),
         tolerations: (!config.tolerations.is_empty()).then(|| config.tolerations.clone()),
@@ -234,7 +267,7 @@ fn algorithm(plan: &Plan, secret: &str) -> Container {
     let token = VolumeMount {
         sub_path: Some("token".into()),
         read_only: Some(true),
-        ..mount("token", &places(plan.assignment.run).token)
+        ..mount("token", &token(plan.assignment.run))
     };
     let mut mounts = vec![mount("data", databases::FOLDER), token, tmp];
     mounts.extend(plan.databases.iter().filter_map(|database| Some(database.volume.as_ref()?.1.clone())));

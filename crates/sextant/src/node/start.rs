@@ -57,7 +57,7 @@ pub async fn start(config: Config, url: ServerUrl, health: Arc<Health>) -> Resul
     let (live, events) =
         connect(&client, LiveOptions::default()).map_err(|error| NodeError::Other(error.to_string()))?;
     let (me, started) =
-        tokio::try_join!(hello(&client, &cryptor), runtime(&config, connected, identity, supplies.clone()))?;
+        tokio::try_join!(hello(&client, &cryptor), runtime(&config, connected, identity, supplies.clone(), &health))?;
     let Started { runtime, limits, slots } = started;
     let context = Context {
         announcer: Announcer::new(live, me.clone(), &config),
@@ -87,10 +87,11 @@ async fn runtime(
     connected: Option<Connected>,
     identity: Identity,
     supplies: Arc<Supplies>,
+    health: &Health,
 ) -> Result<Started, NodeError> {
     match (&config.runtime, connected) {
         (RuntimeConfig::Kubernetes(settings), Some(connected)) => Ok(Started {
-            runtime: Arc::new(Kubernetes::start(connected, config, settings, identity, supplies).await?),
+            runtime: Arc::new(Kubernetes::start(connected, config, settings, identity, supplies, health).await?),
             limits: Limits {
                 pending: settings.pending_timeout,
                 image_pull: settings.image_pull_timeout,
@@ -102,7 +103,9 @@ async fn runtime(
         }),
         (RuntimeConfig::Kubernetes(_), None) => Err(NodeError::Other("the cluster was not connected".into())),
         (RuntimeConfig::Local(settings), _) => Ok(Started {
-            runtime: Arc::new(Local::start(config, settings, &identity, supplies).map_err(NodeError::Configuration)?),
+            runtime: Arc::new(
+                Local::start(config, settings, &identity, supplies, health).map_err(NodeError::Configuration)?,
+            ),
             limits: Limits {
                 pending: LOCAL_START,
                 image_pull: LOCAL_START,

@@ -11,6 +11,10 @@ use super::access::Access;
 use super::{Shared, server};
 use crate::config::Config;
 use crate::health::Health;
+use crate::open_files;
+
+/// The part of the node's open files that is the proxy's: the data port comes first.
+const SHARE: u64 = 8;
 
 /// A proxy that ends when it is dropped.
 pub struct Embedded {
@@ -26,7 +30,7 @@ pub struct Embedded {
 /// If the configuration does not make sense for it; the text says what to do.
 pub fn embedded(listener: TcpListener, config: &Config, health: &Health) -> Result<Embedded, String> {
     let address = listener.local_addr().map_err(|error| format!("The proxy's address can't be read: {error}"))?;
-    let shared = Shared::new(config, Access::Node)?;
+    let shared = Shared::new(config, Access::Node, open_files::raise() / SHARE)?;
     let figures: Arc<Shared> = shared.clone();
     health.figures(move |text| figures.figures.write(text));
     let (sender, end) = watch::channel(false);

@@ -30,7 +30,7 @@ mod upstream;
 #[cfg(test)]
 mod tests;
 
-pub use embedded::embedded;
+pub use embedded::{Embedded, embedded};
 pub use run::{ProxyError, run};
 
 use std::sync::Arc;
@@ -72,14 +72,17 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Everything that a proxy for this configuration needs.
-    pub fn new(config: &Config, access: Access) -> Result<Arc<Self>, String> {
+    ///
+    /// # Errors
+    /// If the configuration does not make sense for it; the text says what to do.
+    pub fn new(config: &Config, access: Access, open_files: u64) -> Result<Arc<Self>, String> {
         Ok(Arc::new(Self {
             place: Place::of(config)?,
             patience: Patience::default(),
             shares: Shares::default(),
             figures: Figures::default(),
             access,
-            doors: Doors::new(),
+            doors: Doors::within(open_files),
         }))
     }
 }

@@ -17,6 +17,7 @@ use super::upstream::Upstream;
 use super::{Shared, server};
 use crate::config::{Config, RuntimeConfig};
 use crate::health::{self, Health};
+use crate::open_files;
 use crate::telemetry::LogFormat;
 
 /// More workers than this have nothing to do: the server is slower.
@@ -27,8 +28,6 @@ const BACKLOG: i32 = 1024;
 const LOOK: Duration = Duration::from_secs(5);
 /// How long it may take to say so.
 const LOOK_WITHIN: Duration = Duration::from_secs(10);
-/// How long callers are still let in after the readiness is gone, so that the cluster can send them elsewhere.
-const LAST_CALLERS: Duration = Duration::from_secs(3);
 const SERVER: &str = "server";
 
 /// Why the proxy ended.
@@ -65,7 +64,7 @@ pub fn run(config: &Config, format: LogFormat) -> Result<(), ProxyError> {
             return Err(ProxyError::Configuration(message.into()));
         }
     };
-    let shared = Shared::new(config, Access::lines(format)).map_err(ProxyError::Configuration)?;
+    let shared = Shared::new(config, Access::lines(format), open_files::raise()).map_err(ProxyError::Configuration)?;
     let health = Health::waiting_for(&[SERVER]);
     let figures = shared.clone();
     health.figures(move |text| figures.figures.write(text));
@@ -118,19 +117,9 @@ async fn watch_over(config: &Config, shared: Arc<Shared>, health: Arc<Health>) -
     });
     tokio::select! {
         _ = terminate.recv() => info!("ending at SIGTERM; requests under way are finished"),
-        _ = interrupt.recv() => {
-            info!("ending at SIGINT; requests under way are finished");
-            return Ok(());
-        }
+        _ = interrupt.recv() => info!("ending at SIGINT; requests under way are finished"),
     }
     health.unready("signal", "is ending");
-    // In a cluster, callers are still sent here for a moment.
-    if config.health_listen.is_some() {
-        tokio::select! {
-            () = tokio::time::sleep(LAST_CALLERS) => {}
-            _ = interrupt.recv() => {}
-        }
-    }
     Ok(())
 }
 

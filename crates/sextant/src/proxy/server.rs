@@ -40,10 +40,9 @@ pub(crate) struct Doors {
 }
 
 impl Doors {
-    /// As many as there are file descriptors for: each connection may need another one to the server.
-    pub fn new() -> Self {
-        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-        let most = (files.saturating_sub(64) / 2).clamp(16, CONNECTIONS);
+    /// As many as there may be open files: each connection may need another one to the server.
+    pub fn within(open_files: u64) -> Self {
+        let most = (open_files.saturating_sub(64) / 2).clamp(16, CONNECTIONS);
         Self { places: Arc::new(Semaphore::new(most as usize)), callers: Mutex::default() }
     }
 

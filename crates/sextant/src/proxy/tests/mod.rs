@@ -57,7 +57,7 @@ async fn proxy(to: SocketAddr) -> Served {
     };
     let text = format!("server_url: http://{to}\napi_key: k\n");
     let config = Config::parse(&text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
-    let mut shared = Shared::new(&config, Access::Node).unwrap();
+    let mut shared = Shared::new(&config, Access::Node, 4096).unwrap();
     Arc::get_mut(&mut shared).unwrap().patience = patience;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

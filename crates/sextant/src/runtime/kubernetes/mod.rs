@@ -49,6 +49,8 @@ use crate::core::labels;
 use crate::core::names::Identity;
 use crate::core::situation::{Disruption, Failure, Situation};
 use crate::data_port::{bounds, keys::NodeSecret, server};
+use crate::health::Health;
+use crate::proxy::{self, Embedded};
 
 /// How many seconds `return` has to hear that it may go; a pod that can't reach the node is then ended all the same.
 const LAST_MINUTE: i64 = 60;
@@ -76,12 +78,14 @@ pub struct Kubernetes {
     events: Api<Event>,
     secret: Arc<NodeSecret>,
     data_port: DataPortForPods,
+    proxy: SocketAddr,
     pull_secrets: Vec<String>,
     table: Arc<Table>,
     gate: tokio::sync::watch::Receiver<Gate>,
     seen: [tokio::sync::watch::Receiver<bool>; 2],
-    /// The watches, the data port, the proofs: they end with the runtime.
+    /// The watches, the data port, the proofs, the proxy: they end with the runtime.
     _tasks: JoinSet<()>,
+    _embedded: Option<Embedded>,
 }
 
 /// A cluster that was reached and may be used; made before the node logs in, so that both can be waited for at once.
@@ -131,6 +135,7 @@ impl Kubernetes {
         settings: &KubernetesConfig,
         identity: Identity,
         supplier: Arc<dyn Supplier>,
+        health: &Health,
     ) -> Result<Self, StartError> {
         let client = connected.client.clone();
         let namespace = &settings.namespace;
@@ -142,6 +147,11 @@ impl Kubernetes {
         let port = listener.local_addr().map_or(settings.data_port.listen.port(), |address| address.port());
         let entrance = Entrance::find(&connected, config, settings, &identity, port).await?;
         let Entrance { ways, secret, tls, data_port, pull_secrets } = entrance;
+
+        let embedded = match &settings.proxy.address {
+            Some(_) => None,
+            None => Some(own_proxy(config, settings, health).await?),
+        };
 
         let table = Arc::new(Table::default());
         let mut tasks = JoinSet::new();
@@ -160,6 +170,8 @@ impl Kubernetes {
         let passed = gate.subscribe();
         tasks.spawn(isolation::run(prober, targets, walls, gate, table.clone()));
         info!("The data port is open at port {port}; pods are told {}.", data_port.address);
+        let served = if embedded.is_some() { "this node" } else { "on its own" };
+        info!("The proxy is {served}; algorithms are told {}.", ways.proxy);
 
         Ok(Self {
             databases: mounted(&config.databases, settings),
@@ -172,11 +184,13 @@ impl Kubernetes {
             events: Api::namespaced(client, namespace),
             secret,
             data_port,
+            proxy: ways.proxy,
             pull_secrets,
             table,
             gate: passed,
             seen,
             _tasks: tasks,
+            _embedded: embedded,
         })
     }
 
@@ -184,7 +198,7 @@ impl Kubernetes {
     fn environment(&self, assignment: &Assignment) -> Result<BTreeMap<String, String>, Failure> {
         let visible: Vec<VisibleDatabase> = self.databases.iter().map(|database| database.visible.clone()).collect();
         let (own, share) = (&self.config.algorithm_env, self.config.share_config);
-        environment(&places(assignment.run), &visible, &assignment.databases, own, share)
+        environment(&places(assignment.run, self.proxy), &visible, &assignment.databases, own, share)
             .map_err(|error| Failure::new(RunStatus::Failed, error.to_string(), error.to_string()))
     }
 
@@ -201,6 +215,7 @@ impl Kubernetes {
             databases: &databases,
             variables: &environment.keys().map(String::as_str).collect::<Vec<_>>(),
             data_port: &self.data_port,
+            proxy: self.proxy,
             pull_secrets: &self.pull_secrets,
         })
     }
@@ -285,6 +300,17 @@ impl Runtime for Kubernetes {
         self.table.reported(run, &job.uid);
         Ok(())
     }
+}
+
+/// The proxy within this node.
+async fn own_proxy(config: &Config, settings: &KubernetesConfig, health: &Health) -> Result<Embedded, StartError> {
+    let address = settings.proxy.listen;
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        StartError::Configuration(format!(
+            "The proxy for algorithms can't be opened at {address}: {error}. Set `kubernetes.proxy.listen` to an address and port that are free."
+        ))
+    })?;
+    proxy::embedded(listener, config, health).map_err(StartError::Configuration)
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {

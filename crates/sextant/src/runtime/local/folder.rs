@@ -8,6 +8,7 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, Read, Seek};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -188,4 +189,20 @@ impl Folder {
 /// Makes a folder that only this user may look into.
 pub fn private(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Where the proxy for this folder's runs listens: always at the same port, since runs outlive the node and know it by that.
+///
+/// # Errors
+/// If there is no port, or its number can't be kept.
+pub fn proxys_place(root: &Path) -> io::Result<TcpListener> {
+    let file = root.join("proxy-port");
+    let known: Option<u16> = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok());
+    let bind = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    let listener = match known.map(bind) {
+        Some(Ok(listener)) => listener,
+        _ => bind(0)?,
+    };
+    fs::write(&file, listener.local_addr()?.port().to_string())?;
+    Ok(listener)
 }

@@ -10,9 +10,10 @@ mod process;
 pub mod supervise;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 use vantage6::{RunId, RunStatus, TaskId};
@@ -26,6 +27,8 @@ use crate::core::environment::{Places, VisibleDatabase, environment};
 use crate::core::isolation::Gate;
 use crate::core::names::Identity;
 use crate::core::situation::{Disruption, Failure, Situation};
+use crate::health::Health;
+use crate::proxy::{self, Embedded};
 
 /// The local runtime.
 pub struct Local {
@@ -33,6 +36,7 @@ pub struct Local {
     settings: LocalConfig,
     root: PathBuf,
     supplier: Arc<dyn Supplier>,
+    proxy: Embedded,
     runs: Arc<Mutex<HashMap<RunId, watch::Sender<Situation>>>>,
     /// Always open: there are no walls here, which is said at start.
     gate: watch::Sender<Gate>,
@@ -48,6 +52,7 @@ impl Local {
         settings: &LocalConfig,
         identity: &Identity,
         supplier: Arc<dyn Supplier>,
+        health: &Health,
     ) -> Result<Self, String> {
         let parent = config.task_dir.clone().unwrap_or_else(std::env::temp_dir);
         let root = parent.join(format!("sextant-{}", identity.key()));
@@ -58,7 +63,10 @@ impl Local {
             "The local runtime isolates nothing: algorithms run as processes of this user, with all that it may read, write and reach. Use it with invented data only."
         );
         info!("runs are kept under {}", root.display());
+        let proxy = proxy::embedded(own_listener(&root)?, config, health)?;
+        info!("algorithms are told of a proxy at {}", proxy.address);
         Ok(Self {
+            proxy,
             config: config.clone(),
             settings: settings.clone(),
             root,
@@ -112,8 +120,8 @@ impl Local {
             output: text(folder.output()),
             token: text(folder.token()),
             temporary: text(self.shared(assignment)),
-            proxy_host: "http://127.0.0.1".into(),
-            proxy_port: 8080,
+            proxy_host: format!("http://{}", self.proxy.address.ip()),
+            proxy_port: self.proxy.address.port(),
         };
         let share = self.config.share_config;
         environment(&places, &databases, &assignment.databases, &self.config.algorithm_env, share)
@@ -227,6 +235,13 @@ impl Runtime for Local {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
         Ok(())
     }
+}
+
+fn own_listener(root: &Path) -> Result<TcpListener, String> {
+    let wrong = |error: std::io::Error| format!("The proxy for algorithms can't be opened on this machine: {error}.");
+    let listener = folder::proxys_place(root).map_err(wrong)?;
+    listener.set_nonblocking(true).map_err(wrong)?;
+    TcpListener::from_std(listener).map_err(wrong)
 }
 
 fn set(runs: &Mutex<HashMap<RunId, watch::Sender<Situation>>>, run: RunId, situation: Situation) {
