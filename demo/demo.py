@@ -102,7 +102,9 @@ def main(runtime: str) -> None:
             )
             job_table(show, cluster)
 
-        compare(show, parts, [average.partial(file, COLUMN) for file in files])
+        expected = [average.partial(file, COLUMN) for file in files]
+        compare(show, parts, expected)
+        central(show, world, average.overall(expected))
         show.step("Cleaning up", "nodes, server" + (", namespaces" if cluster else "") + " and files go")
     show.done("nothing is left")
 
@@ -121,6 +123,26 @@ def watch(show: Show, world: World, task: int) -> None:
         return all(run["finished_at"] for run in runs)
 
     until("the three answers", all_ended, within=240, every=0.1)
+
+
+def central(show: Show, world: World, expected: float) -> None:
+    """Asks one organization for the whole: its algorithm makes the subtasks, through the proxy."""
+    show.step("The same in one question", "the algorithm itself asks the three, through the proxy:")
+    show.code(
+        "client.task.create(",
+        f"    organizations=[{world.organizations[0]}], image={nodes.AVERAGE!r},",
+        f"    input_={{'method': 'central_average', 'kwargs': {{'column_name': {COLUMN!r}}}}},",
+        "    databases=[{'label': 'default'}])",
+    )
+    began = time.monotonic()
+    task = world.researcher.ask(
+        nodes.AVERAGE, "central_average", world.organizations[:1], databases=["default"], column_name=COLUMN
+    )
+    found = world.researcher.result(task)["average"]
+    show.row("average", f"{found:,.2f}", f"{expected:,.2f}")
+    if abs(found - expected) > 1e-6:
+        sys.exit("The numbers differ: this must not happen, please report it.")
+    show.done(f"the same number after {time.monotonic() - began:.1f} s, from four runs")
 
 
 def job_table(show: Show, cluster: Cluster) -> None:

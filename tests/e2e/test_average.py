@@ -17,6 +17,19 @@ def test_partial_average_of_one_organization(kubernetes_node, researcher, world)
     assert researcher.result(task) == pytest.approx(average.partial(average.employee_files()[0], "salary"))
 
 
+def test_central_average_of_three_organizations(kubernetes_node, researcher, world):
+    """One question: the algorithm asks the three organizations through the proxy, which each of these nodes is itself."""
+    for organization in range(3):
+        kubernetes_node(organization).start()
+    for organization in range(3):
+        researcher.until_node(world.node(organization), "online")
+    task = researcher.ask(
+        AVERAGE, "central_average", [world.organization(1)], databases=["default"], column_name="salary"
+    )
+    expected = average.overall([average.partial(file, "salary") for file in average.employee_files()[:3]])
+    assert researcher.result(task)["average"] == pytest.approx(expected)
+
+
 def test_partial_averages_of_three_organizations(kubernetes_node, researcher, world):
     """Three nodes of three organizations: one task, a part from each, and together the average over all of them."""
     for organization in range(3):

@@ -17,6 +17,17 @@ def test_partial_average(local_node, researcher, world):
     assert researcher.result(task) == pytest.approx(average.partial(average.employee_files()[0], "salary"))
 
 
+def test_central_average(local_node, researcher, world):
+    """An algorithm that asks the others, with the official tools, through the proxy that each node has on loopback."""
+    for organization in range(3):
+        local_node(organization).start_online()
+    task = researcher.ask(
+        AVERAGE, "central_average", [world.organization(1)], databases=["default"], column_name="salary"
+    )
+    expected = average.overall([average.partial(file, "salary") for file in average.employee_files()[:3]])
+    assert researcher.result(task)["average"] == pytest.approx(expected)
+
+
 def test_it_says_that_it_isolates_nothing(local_node):
     """Nobody should take it for a sandbox."""
     node = local_node().start_online()

@@ -38,6 +38,7 @@ def kubernetes(world: World, cluster: Cluster, organization: int, directory: Pat
             "kubeconfig": str(cluster.account_kubeconfig(directory)),
             "image": SEXTANT,
             "data_port": {"listen": f"0.0.0.0:{free_port()}"},
+            "proxy": {"listen": f"0.0.0.0:{free_port()}"},
             # Most tests are of something else, and don't wait for a proof; those of the walls take this away.
             "allow_unisolated": True,
         },

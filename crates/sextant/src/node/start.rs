@@ -170,7 +170,6 @@ async fn hello(client: &Client, cryptor: &Cryptor) -> Result<Node, NodeError> {
         collaboration.name,
         client.url()
     );
-    limits_of_this_version();
     Ok(me)
 }
 
@@ -215,11 +214,4 @@ async fn publish(
         )))),
         other => other.map(Ok),
     }
-}
-
-/// What this version lacks, said loudly as long as it does.
-fn limits_of_this_version() {
-    warn!(
-        "This version of Sextant has no proxy for algorithms yet: those that make subtasks (central functions) do not work."
-    );
 }
