@@ -57,6 +57,11 @@ impl Health {
         self.against.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
+    /// Whether nothing is against this part.
+    pub fn is_ready_in(&self, part: &'static str) -> bool {
+        !self.against.lock().unwrap_or_else(PoisonError::into_inner).contains_key(part)
+    }
+
     /// Adds figures: the function writes its lines in Prometheus's text format when somebody asks.
     pub fn figures(&self, source: impl Fn(&mut String) + Send + Sync + 'static) {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(source));

@@ -9,11 +9,13 @@
 //!   data_port/  what the pods talk to: pinned TLS and one key per run
 //!   doctor/     looks at all that a node needs
 //!   health      what the process says of itself: alive, ready, figures
+//!   hold        whether this process is the one of its node that acts
 //!   open_files  how many connections there may be
 //!   proxy/      the only way from an algorithm to the server
 //!   output      opens what an algorithm wrote, and nothing else
 //!   walls       the NetworkPolicies around algorithms, for those who apply them
 //!   pod/        our own two containers in an algorithm's pod: `receive` and `return`
+//!   processes   which process one is
 //!   rarely      what others could fill the log with
 //! ```
 //!
@@ -24,11 +26,13 @@ pub mod core;
 pub mod data_port;
 pub mod doctor;
 pub mod health;
+pub mod hold;
 pub mod keys;
 pub mod node;
 pub mod open_files;
 pub mod output;
 pub mod pod;
+pub mod processes;
 pub mod proxy;
 pub mod rarely;
 pub mod runtime;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sextant::config::{self, Config};
+use sextant::node::NodeError;
 use sextant::runtime::local::supervise;
 use sextant::telemetry::{self, LogFormat};
 use sextant::{doctor, keys, node, pod, proxy, walls};
@@ -133,23 +134,27 @@ fn run_node(path: &std::path::Path, format: LogFormat) -> ExitCode {
         }
     };
     telemetry::init(format, config.logging.level.tracing());
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("The process could not be set up: {error}");
-            return ExitCode::FAILURE;
+    loop {
+        let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                eprintln!("The process could not be set up: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
+        let result = runtime.block_on(node::run(config.clone()));
+        // What still waits for an answer from outside is not waited for.
+        runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+        match result {
+            Ok(()) => return ExitCode::SUCCESS,
+            // Nothing of what this process knew can be relied on any more. It forgets all, and stands by.
+            Err(NodeError::TakenOver(by)) => tracing::warn!("{by}; it begins anew"),
+            Err(error) => {
+                tracing::error!("{error}");
+                return ExitCode::from(error.exit_code());
+            }
         }
-    };
-    let code = match runtime.block_on(node::run(config)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::from(error.exit_code())
-        }
-    };
-    // What still waits for an answer from outside is not waited for.
-    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
-    code
+    }
 }
 
 fn examine(path: &std::path::Path, isolation: bool) -> ExitCode {

@@ -11,6 +11,7 @@ pub mod image;
 pub mod isolation;
 pub mod job;
 pub mod labels;
+pub mod lease;
 pub mod loss;
 pub mod names;
 pub mod policy;

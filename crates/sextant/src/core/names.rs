@@ -55,6 +55,11 @@ impl Identity {
         format!("sextant-data-port-{}", self.key())
     }
 
+    /// The name of the Lease that says which of this node's processes acts.
+    pub fn lease_name(&self) -> String {
+        format!("sextant-{}", self.key())
+    }
+
     /// The beginning of the names of the Jobs that prove the walls.
     pub fn probe_name(&self) -> String {
         format!("sextant-probe-{}-", self.key())

@@ -1,11 +1,17 @@
 //! Tells the server, live, what its users like to see at once: changes of a run's status, and how this node is
 //! set up. What counts is on the REST side; nothing of this is repeated when the connection is away.
 
+use std::time::Duration;
+
+use tokio::time::sleep;
 use vantage6::live::Live;
 use vantage6::{DatabaseInfo, Node, NodeInfo, Outgoing, Run, RunStatus, StatusChange};
 
 use super::columns;
 use crate::config::{Config, Database, Policies};
+
+/// How long the server is given to forget a connection that has ended.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// Sends this node's events.
 pub struct Announcer {
@@ -40,6 +46,14 @@ impl Announcer {
         if let Some(info) = &self.info {
             self.send(Outgoing::NodeInfoUpdate(info.clone())).await;
         }
+    }
+
+    /// This node is online, whatever the server took it for.
+    pub async fn online_after_all(&self) {
+        // What the server forgets of a node that goes offline, it forgets a moment after saying so.
+        sleep(MOMENT).await;
+        self.send(Outgoing::Ping).await;
+        self.set_up().await;
     }
 
     async fn send(&self, event: Outgoing) {

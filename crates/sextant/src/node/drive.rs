@@ -105,12 +105,15 @@ pub async fn drive(
 impl Drive {
     async fn run_its_course(&mut self) {
         while self.context.runtime.holds_another(&self.assignment) {
+            self.context.hold.good().await;
             info!(run = %self.run.id, "another run had this number and was deleted at the server; what is left of it is ended");
             if let Err(error) = self.context.runtime.release(self.run.id, &RunStatus::UnknownError).await {
                 self.later(&error.to_string()).await;
             }
         }
         loop {
+            // Another process of this node may act meanwhile: what is true is looked at afterwards.
+            self.context.hold.good().await;
             let signal = *self.signal.borrow_and_update();
             if signal.look != self.looked {
                 self.looked = signal.look;
@@ -170,7 +173,8 @@ impl Drive {
             }
             Err(error) => return self.later(&error.to_string()).await,
         }
-        if !self.take_slot().await || !self.pass_gate().await {
+        // All three may take long.
+        if !self.take_slot().await || !self.pass_gate().await || !self.context.hold.is_good() {
             return;
         }
         // Claimed before, maybe long ago, and nothing of it is here: the server has the last word.
@@ -330,6 +334,8 @@ impl Drive {
             }
         };
         match output {
+            // It is asked for again.
+            Ok(_) if !context.hold.is_good() => {}
             Ok(output) => {
                 let reported = report::with_output(&context, &self.run, exit, output).await;
                 self.reported(reported).await;

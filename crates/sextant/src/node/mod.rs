@@ -33,6 +33,7 @@ use crate::config::Config;
 use crate::core::isolation::Gate;
 use crate::core::situation::Limits;
 use crate::health::{self, Health};
+use crate::hold::{self, Hold};
 use crate::runtime::Runtime;
 use crate::runtime::kubernetes::StartError;
 
@@ -55,6 +56,8 @@ pub(crate) struct Context {
     pub(crate) announcer: Announcer,
     pub(crate) limits: Limits,
     pub(crate) health: Arc<Health>,
+    /// Whether this process may act; it is asked before each step.
+    pub(crate) hold: Arc<Hold>,
     /// How many runs may be under way; `None`: any number.
     pub(crate) slots: Option<Arc<tokio::sync::Semaphore>>,
 }
@@ -71,6 +74,9 @@ pub enum NodeError {
     /// The cluster can't be used.
     #[error("{0}")]
     Cluster(String),
+    /// Another process of this node acts now: this one is to begin anew, and stands by then.
+    #[error("{0}")]
+    TakenOver(String),
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -83,7 +89,7 @@ impl NodeError {
             Self::Configuration(_) => 2,
             Self::Refused(_) => 3,
             Self::Cluster(_) => 4,
-            Self::Other(_) => 1,
+            Self::TakenOver(_) | Self::Other(_) => 1,
         }
     }
 }
@@ -115,16 +121,20 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
         }
         Ok(())
     };
-    tokio::select! {
-        result = serve(config) => result,
+    let hold = Arc::new(Hold::default());
+    let result = tokio::select! {
+        result = serve(config, hold.clone()) => result,
+        to = hold.lost() => Err(NodeError::TakenOver(format!("{to} has taken over from this process"))),
         result = stop => result,
-    }
+    };
+    hold.give_back().await;
+    result
 }
 
-async fn serve(config: Config) -> Result<(), NodeError> {
+async fn serve(config: Config, hold: Arc<Hold>) -> Result<(), NodeError> {
     let url = ServerUrl::new(&config.server_url, config.port, &config.api_path)
         .map_err(|error| NodeError::Configuration(error.to_string()))?;
-    let health = Health::waiting_for(&[SERVER, ISOLATION]);
+    let health = Health::waiting_for(&[SERVER, ISOLATION, hold::PART]);
     // Ends with this function.
     let mut serving = tokio::task::JoinSet::new();
     if let Some(address) = config.health_listen {
@@ -132,7 +142,7 @@ async fn serve(config: Config) -> Result<(), NodeError> {
         serving.spawn(health::serve(listener, health.clone()));
         info!("The health port is open at {address}");
     }
-    let (context, live) = start::start(config, url, health.clone()).await?;
+    let (context, live) = start::start(config, url, health.clone(), hold).await?;
     serving.spawn(follow(context.runtime.gate(), health));
     let registry = Arc::new(Registry::new(context));
     sync::run(registry, live).await

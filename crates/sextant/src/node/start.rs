@@ -18,9 +18,10 @@ use crate::core::encryption::{Agreement, agree};
 use crate::core::names::Identity;
 use crate::core::situation::Limits;
 use crate::health::Health;
+use crate::hold::Hold;
 use crate::runtime::Runtime;
 use crate::runtime::kubernetes::{Connected, Kubernetes};
-use crate::runtime::local::Local;
+use crate::runtime::local::{self, Local};
 
 /// The pause between two tries to log in.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -37,7 +38,12 @@ const LOCAL_START: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// What keeps it from running at all; what is merely away is waited for.
-pub async fn start(config: Config, url: ServerUrl, health: Arc<Health>) -> Result<(Context, LiveEvents), NodeError> {
+pub async fn start(
+    config: Config,
+    url: ServerUrl,
+    health: Arc<Health>,
+    hold: Arc<Hold>,
+) -> Result<(Context, LiveEvents), NodeError> {
     info!("Sextant {} connects to the vantage6 server at {url}", env!("CARGO_PKG_VERSION"));
     let client = client(&config, url)?;
     let cryptor = config.encryption.cryptor().map_err(NodeError::Configuration)?;
@@ -48,12 +54,13 @@ pub async fn start(config: Config, url: ServerUrl, health: Arc<Health>) -> Resul
             RuntimeConfig::Local(_) => Ok::<_, NodeError>(None),
         }
     });
-    let (node, connected) = (node?, connected?);
+    let (node, mut connected) = (node?, connected?);
+    let identity = Identity::new(config.api_url(), node, &config.api_key);
+    stand_by(&config, connected.as_mut(), &identity, &hold, &health).await?;
 
     // All of this waits for somebody's answers, so it is done at the same time too. A node that turns out not to agree with its
     // server has been online there for a moment.
     let supplies = Arc::new(Supplies::new(client.clone(), cryptor.clone()));
-    let identity = Identity::new(config.api_url(), node, &config.api_key);
     let (live, events) =
         connect(&client, LiveOptions::default()).map_err(|error| NodeError::Other(error.to_string()))?;
     let (me, started) =
@@ -71,8 +78,29 @@ pub async fn start(config: Config, url: ServerUrl, health: Arc<Health>) -> Resul
         supplies,
         limits,
         health,
+        hold,
     };
     Ok((context, events))
+}
+
+/// Waits until this process is the one of its node that acts. Until then it is not online, and its data port is closed.
+async fn stand_by(
+    config: &Config,
+    connected: Option<&mut Connected>,
+    identity: &Identity,
+    hold: &Arc<Hold>,
+    health: &Arc<Health>,
+) -> Result<(), NodeError> {
+    match (&config.runtime, connected) {
+        (RuntimeConfig::Kubernetes(settings), Some(connected)) => {
+            connected.acquire(&settings.namespace, identity, hold.clone(), health.clone()).await;
+            Ok(())
+        }
+        (RuntimeConfig::Kubernetes(_), None) => Ok(()),
+        (RuntimeConfig::Local(_), _) => {
+            local::acquire(config, identity, hold.clone(), health).await.map_err(NodeError::Configuration)
+        }
+    }
 }
 
 /// The runtime, and what the configuration sets for it.

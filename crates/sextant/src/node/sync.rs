@@ -67,6 +67,7 @@ async fn look_for_ever(registry: &Arc<Registry>) -> Result<(), NodeError> {
 /// What an earlier process left of a run that is not open any more.
 async fn put_away(registry: Arc<Registry>, run: vantage6::RunId) {
     loop {
+        registry.context.hold.good().await;
         let failed = match registry.context.client.run(run).await {
             Ok(run) => return registry.adopt(run),
             Err(error) if error.is_deleted_run() => {
@@ -161,6 +162,12 @@ fn heard(registry: &Arc<Registry>, event: Incoming) {
         }
         Incoming::Message(text) => debug!("the server says: {text}"),
         Incoming::ExpiredToken | Incoming::InvalidToken => debug!("the connection is made again with a new token"),
+        // An earlier connection of this node's has ended, maybe one of a machine that is gone: the server, which does not tell
+        // connections apart, shows the node as offline.
+        Incoming::NodeOffline(node) if node.id == registry.context.me.id => {
+            let context = registry.context.clone();
+            tokio::spawn(async move { context.announcer.online_after_all().await });
+        }
         Incoming::AlgorithmStatusChange(_) | Incoming::NodeOnline(_) | Incoming::NodeOffline(_) => {}
         Incoming::Unknown { name, .. } => debug!("the server sent '{name}', which means nothing to this node"),
     }

@@ -2,10 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+use tracing::warn;
 
 use super::{Connected, StartError, address, cluster, secrets};
 use crate::config::{Config, KubernetesConfig};
@@ -91,5 +95,25 @@ async fn proxy(settings: &KubernetesConfig, data_port: SocketAddr) -> Result<Soc
     match &settings.proxy.address {
         Some(address) => address::configured("kubernetes.proxy.address", address, PROXY).await,
         None => Ok(SocketAddr::new(data_port.ip(), settings.proxy.listen.port())),
+    }
+}
+
+/// Opens one of the ports for pods: the setting that names it is `kubernetes.<what>.listen`. After a take-over, the other process
+/// may have it still, if it hangs on this very machine: then it is waited for.
+pub async fn listen(what: &str, address: SocketAddr, taken_over: bool) -> Result<TcpListener, StartError> {
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) if taken_over && error.kind() == std::io::ErrorKind::AddrInUse => {
+                warn!("the process that was at work before still has the port {address}: waiting for its end");
+                sleep(Duration::from_secs(1)).await;
+            }
+            Err(error) => {
+                return Err(StartError::Configuration(format!(
+                    "The port for pods at {address} can't be opened: {error}. Set `kubernetes.{what}.listen` to an address and port \
+                     that are free."
+                )));
+            }
+        }
     }
 }

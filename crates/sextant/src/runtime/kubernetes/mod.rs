@@ -8,6 +8,7 @@ mod events;
 pub mod examine;
 mod isolation;
 mod launch;
+mod lease;
 mod logs;
 mod permissions;
 mod probe;
@@ -24,15 +25,15 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::{Api, Client};
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tracing::info;
 use vantage6::{RunId, RunStatus, TaskId};
 
 use self::cluster::words;
 use self::desk::PodDesk;
-use self::entrance::Entrance;
 pub use self::entrance::ways;
+use self::entrance::{Entrance, listen};
+use self::lease::NodeLease;
 use self::probe::Prober;
 use self::table::Table;
 use self::targets::Targets;
@@ -50,6 +51,7 @@ use crate::core::names::Identity;
 use crate::core::situation::{Disruption, Failure, Situation};
 use crate::data_port::{bounds, keys::NodeSecret, server};
 use crate::health::Health;
+use crate::hold::Hold;
 use crate::proxy::{self, Embedded};
 
 /// How many seconds `return` has to hear that it may go; a pod that can't reach the node is then ended all the same.
@@ -93,6 +95,8 @@ pub struct Connected {
     client: Client,
     /// Its host and port.
     api_server: Option<(String, u16)>,
+    /// Whether another process of this node was at work when this one came.
+    stood_by: bool,
 }
 
 impl Connected {
@@ -104,7 +108,13 @@ impl Connected {
         let cluster = cluster::configuration(settings).await?;
         let (client, api_server) = (cluster::connect(cluster.clone()).await?, Self::api_server(&cluster));
         permissions::check(&client, &settings.namespace).await?;
-        Ok(Self { client, api_server })
+        Ok(Self { client, api_server, stood_by: false })
+    }
+
+    /// Waits until this process is the one of its node that acts.
+    pub async fn acquire(&mut self, namespace: &str, identity: &Identity, hold: Arc<Hold>, health: Arc<Health>) {
+        let leases = Api::namespaced(self.client.clone(), namespace);
+        self.stood_by = NodeLease::new(leases, identity).acquire(hold, health).await;
     }
 
     /// The way to a cluster that has not been asked anything yet.
@@ -114,7 +124,7 @@ impl Connected {
     fn to(cluster: kube::Config) -> Result<Self, StartError> {
         let api_server = Self::api_server(&cluster);
         let client = Client::try_from(cluster).map_err(|error| StartError::Cluster(words(&error)))?;
-        Ok(Self { client, api_server })
+        Ok(Self { client, api_server, stood_by: false })
     }
 
     fn api_server(cluster: &kube::Config) -> Option<(String, u16)> {
@@ -143,14 +153,14 @@ impl Kubernetes {
         let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
 
-        let listener = listen(settings.data_port.listen).await?;
+        let listener = listen("data_port", settings.data_port.listen, connected.stood_by).await?;
         let port = listener.local_addr().map_or(settings.data_port.listen.port(), |address| address.port());
         let entrance = Entrance::find(&connected, config, settings, &identity, port).await?;
         let Entrance { ways, secret, tls, data_port, pull_secrets } = entrance;
 
         let embedded = match &settings.proxy.address {
             Some(_) => None,
-            None => Some(own_proxy(config, settings, health).await?),
+            None => Some(own_proxy(config, settings, health, connected.stood_by).await?),
         };
 
         let table = Arc::new(Table::default());
@@ -303,20 +313,12 @@ impl Runtime for Kubernetes {
 }
 
 /// The proxy within this node.
-async fn own_proxy(config: &Config, settings: &KubernetesConfig, health: &Health) -> Result<Embedded, StartError> {
-    let address = settings.proxy.listen;
-    let listener = TcpListener::bind(address).await.map_err(|error| {
-        StartError::Configuration(format!(
-            "The proxy for algorithms can't be opened at {address}: {error}. Set `kubernetes.proxy.listen` to an address and port that are free."
-        ))
-    })?;
+async fn own_proxy(
+    config: &Config,
+    settings: &KubernetesConfig,
+    health: &Health,
+    taken_over: bool,
+) -> Result<Embedded, StartError> {
+    let listener = listen("proxy", settings.proxy.listen, taken_over).await?;
     proxy::embedded(listener, config, health).map_err(StartError::Configuration)
-}
-
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|error| {
-        StartError::Configuration(format!(
-            "The data port can't be opened at {address}: {error}. Set `kubernetes.data_port.listen` to an address and port that are free."
-        ))
-    })
 }

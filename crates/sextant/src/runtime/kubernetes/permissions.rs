@@ -11,12 +11,13 @@ use super::StartError;
 use super::cluster::{bounded, code, words};
 
 /// Group, resource and the verbs that Sextant uses on it: all that `deploy/` grants, and all that it needs.
-pub const NEEDED: [(&str, &str, &[&str]); 5] = [
+pub const NEEDED: [(&str, &str, &[&str]); 6] = [
     ("batch", "jobs", &["create", "get", "list", "watch", "patch"]),
     ("", "pods", &["list", "watch"]),
     ("", "pods/log", &["get"]),
     ("", "events", &["create", "list"]),
     ("", "secrets", &["create", "get"]),
+    ("coordination.k8s.io", "leases", &["create", "get", "update"]),
 ];
 
 /// Asks the API server about all that is needed.

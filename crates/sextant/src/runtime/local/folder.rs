@@ -18,10 +18,10 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_util::io::{ReaderStream, StreamReader};
 use vantage6::{RunId, RunStatus, TaskId};
 
-use super::identity;
 use crate::core::situation::{Exit, Failure, Situation};
 use crate::core::tail::Tail;
 use crate::output;
+use crate::processes;
 use crate::runtime::{InputStream, Upload};
 
 /// How much of a log is reported.
@@ -127,7 +127,7 @@ impl Folder {
         match fs::read_to_string(self.pid()) {
             // Nothing was started: what may lie here is from a launch that was cut off, and is written anew.
             Err(_) => Situation::Absent,
-            Ok(pid) if identity::is_alive(&pid) => Situation::Running { since: self.started() },
+            Ok(pid) if processes::is_alive(&pid) => Situation::Running { since: self.started() },
             // It may have written how it ended between the two looks.
             Ok(_) => self.read_exit().unwrap_or_else(|| {
                 let detail = "the supervisor is gone and has left no word of how the algorithm ended";

@@ -5,7 +5,7 @@
 //! down how it ended. Both outlive the node, so that a restarted node goes on where it was.
 
 mod folder;
-mod identity;
+mod lock;
 mod process;
 pub mod supervise;
 
@@ -28,6 +28,7 @@ use crate::core::isolation::Gate;
 use crate::core::names::Identity;
 use crate::core::situation::{Disruption, Failure, Situation};
 use crate::health::Health;
+use crate::hold::Hold;
 use crate::proxy::{self, Embedded};
 
 /// The local runtime.
@@ -54,11 +55,7 @@ impl Local {
         supplier: Arc<dyn Supplier>,
         health: &Health,
     ) -> Result<Self, String> {
-        let parent = config.task_dir.clone().unwrap_or_else(std::env::temp_dir);
-        let root = parent.join(format!("sextant-{}", identity.key()));
-        folder::private(&root).map_err(|error| {
-            format!("The folder {} for runs can't be made: {error}. Set `task_dir` to a folder that this user may write to.", root.display())
-        })?;
+        let root = root(config, identity)?;
         warn!(
             "The local runtime isolates nothing: algorithms run as processes of this user, with all that it may read, write and reach. Use it with invented data only."
         );
@@ -242,6 +239,27 @@ fn own_listener(root: &Path) -> Result<TcpListener, String> {
     let listener = folder::proxys_place(root).map_err(wrong)?;
     listener.set_nonblocking(true).map_err(wrong)?;
     TcpListener::from_std(listener).map_err(wrong)
+}
+
+/// Waits until this process is the one of its node that acts, and lets it be so until it ends.
+///
+/// # Errors
+/// If the node's folder can't be used; the text is for the operator.
+pub async fn acquire(config: &Config, identity: &Identity, hold: Arc<Hold>, health: &Health) -> Result<(), String> {
+    lock::acquire(&root(config, identity)?, hold, health).await
+}
+
+/// The folder of this node's runs; made if it is not there.
+fn root(config: &Config, identity: &Identity) -> Result<PathBuf, String> {
+    let parent = config.task_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let root = parent.join(format!("sextant-{}", identity.key()));
+    folder::private(&root).map_err(|error| {
+        format!(
+            "The folder {} for runs can't be made: {error}. Set `task_dir` to a folder that this user may write to.",
+            root.display()
+        )
+    })?;
+    Ok(root)
 }
 
 fn set(runs: &Mutex<HashMap<RunId, watch::Sender<Situation>>>, run: RunId, situation: Situation) {

@@ -12,8 +12,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, t
 use tokio::time::timeout;
 
 use super::folder::Folder;
-use super::identity;
 use crate::config::LocalAlgorithm;
+use crate::processes;
 
 /// How long an algorithm has to end when it is stopped, as in a pod.
 const GRACE: Duration = Duration::from_secs(10);
@@ -39,7 +39,7 @@ pub fn start(folder: &Folder, algorithm: &LocalAlgorithm, environment: &BTreeMap
         .stderr(log)
         .process_group(0);
     let mut child = command.spawn()?;
-    let written = identity::write(folder.path(), child.id());
+    let written = processes::write(folder.path(), child.id());
     if written.is_err() {
         child.kill()?;
     }
@@ -91,5 +91,5 @@ pub async fn stop(folder: &Folder) {
 
 fn pid(folder: &Folder) -> Option<Pid> {
     let process = fs::read_to_string(folder.pid()).ok()?;
-    identity::is_alive(&process).then(|| Pid::from_raw(process.split_once(' ')?.0.parse().ok()?))?
+    processes::is_alive(&process).then(|| Pid::from_raw(process.split_once(' ')?.0.parse().ok()?))?
 }

@@ -6,12 +6,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use super::identity;
+use crate::processes;
 
 /// Runs a command to its end.
 pub fn run(folder: &Path, command: &[String]) -> ExitCode {
     let Some((program, arguments)) = command.split_first() else { return ExitCode::FAILURE };
-    if let Err(error) = identity::write(folder, std::process::id()) {
+    if let Err(error) = processes::write(folder, std::process::id()) {
         eprintln!("sextant supervise: {} can't be written to: {error}", folder.display());
         return ExitCode::FAILURE;
     }

@@ -1,0 +1,60 @@
+//! One process of a node at a time: a locked file in the node's folder. The kernel lifts the lock when its process ends,
+//! however it does.
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::info;
+
+use crate::health::Health;
+use crate::hold::{self, Hold};
+
+/// How often one that stands by looks.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Waits for the lock of this folder, and keeps it in a task until `hold` is given back.
+///
+/// # Errors
+/// If the folder takes none; the text is for the operator.
+pub async fn acquire(root: &Path, hold: Arc<Hold>, health: &Health) -> Result<(), String> {
+    let path = root.join("lock");
+    let unusable = |error: std::io::Error| {
+        format!(
+            "{} can't be locked: {error}. Set `task_dir` to a folder of this machine that this user may write to.",
+            path.display()
+        )
+    };
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(unusable)?;
+    let mut told = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(error)) => return Err(unusable(error)),
+            Err(TryLockError::WouldBlock) if told => {}
+            Err(TryLockError::WouldBlock) => {
+                told = true;
+                info!(
+                    "Another process of this node has locked {}. This one stands by, and takes over when that one is gone. (Two nodes \
+                     need two API keys.)",
+                    path.display()
+                );
+                health.unready(hold::PART, "stands by: another process of this node is at work");
+            }
+        }
+        sleep(LOOK).await;
+    }
+    if told {
+        info!("This process takes over.");
+    }
+    hold.extend(Duration::MAX);
+    health.ready(hold::PART);
+    tokio::spawn(async move {
+        hold.to_be_given_back().await;
+        drop(file);
+        hold.given_back();
+    });
+    Ok(())
+}
