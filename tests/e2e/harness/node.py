@@ -32,7 +32,12 @@ class NodeProcess:
     """`sextant node CONFIG`. One object is one node; `start` after `kill` is a restart of it, with the log going on in the same file."""
 
     def __init__(
-        self, directory: Path, config: dict, environment: dict[str, str] | None = None, arguments: tuple[str, ...] = ()
+        self,
+        directory: Path,
+        config: dict,
+        environment: dict[str, str] | None = None,
+        arguments: tuple[str, ...] = (),
+        prefix: tuple[str, ...] = (),
     ):
         self.directory = directory
         self.config = config
@@ -40,6 +45,7 @@ class NodeProcess:
         self.log_file = directory / "node.log"
         self.environment = environment or {}
         self.arguments = arguments
+        self.prefix = prefix
         self.process: subprocess.Popen | None = None
         self._log_start = 0
         directory.mkdir(parents=True, exist_ok=True)
@@ -59,7 +65,7 @@ class NodeProcess:
             log.write(b"--- start\n")
             log.flush()
             self.process = subprocess.Popen(
-                [binary(), "node", self.config_file, *self.arguments],
+                [*self.prefix, binary(), "node", self.config_file, *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,5 +1,5 @@
 //! Follows the Jobs and pods of this node and keeps the [`Table`] true. kube's watcher lists again by itself
-//! after errors and expired watches.
+//! after errors and expired watches (410), and asks anew where a watch that should have ended says nothing.
 
 use std::collections::HashSet;
 use std::pin::pin;
@@ -19,9 +19,13 @@ use super::table::Table;
 use crate::core::facts::{JobFacts, PodFacts};
 use crate::core::labels;
 
+/// After so many seconds the API server ends a watch, and another begins where it ended. So a connection that died in silence
+/// is noticed after hardly more than that.
+const WATCH: u32 = 45;
+
 /// Follows the Jobs for ever. `seen` becomes true when all have been seen once.
 pub async fn jobs(api: Api<Job>, selector: String, table: Arc<Table>, seen: watch::Sender<bool>) {
-    let mut events = pin!(watcher(api, Config::default().labels(&selector)).default_backoff());
+    let mut events = pin!(watcher(api, Config::default().timeout(WATCH).labels(&selector)).default_backoff());
     let mut found = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
@@ -54,7 +58,7 @@ pub async fn jobs(api: Api<Job>, selector: String, table: Arc<Table>, seen: watc
 
 /// Follows the pods for ever. `seen` becomes true when all have been seen once.
 pub async fn pods(api: Api<Pod>, selector: String, table: Arc<Table>, seen: watch::Sender<bool>) {
-    let mut events = pin!(watcher(api, Config::default().labels(&selector)).default_backoff());
+    let mut events = pin!(watcher(api, Config::default().timeout(WATCH).labels(&selector)).default_backoff());
     let mut found = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
