@@ -13,6 +13,7 @@ from faultproxy import FaultProxy
 from harness import nodes
 from harness.cluster import Cluster, kubeconfig
 from harness.node import NodeProcess
+from harness.release import Release
 from harness.world import World
 
 
@@ -104,6 +105,21 @@ def local_node(world: World, started: list[NodeProcess], tmp_path: Path) -> Call
 
 
 @pytest.fixture
+def release(request: pytest.FixtureRequest, cluster: Cluster, world: World) -> Iterator[Callable[..., Release]]:
+    """Installs the chart as the node of the nth organization, with these values; removed with its namespaces at the end."""
+    made: list[Release] = []
+    request.node.releases = made
+
+    def install(organization: int = 0, **values) -> Release:
+        made.append(Release(cluster, world, organization, **values))
+        return made[-1].install()
+
+    yield install
+    for each in made:
+        each.remove()
+
+
+@pytest.fixture
 def proxy(world: World) -> Iterator[FaultProxy]:
     """A programmable proxy in front of the server, for nodes made with `via=proxy`."""
     with FaultProxy(world.server.port) as made:
@@ -117,6 +133,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
     if report.failed and call.when in ("setup", "call"):
         for number, node in enumerate(getattr(item, "nodes", [])):
             report.sections.append((f"log of node {number}", node.whole_log()))
+        for each in getattr(item, "releases", []):
+            report.sections.append((f"release in {each.namespace}", each.describe()))
         fixtures = getattr(item, "funcargs", {})
         if "cluster" in fixtures:
             report.sections.append(("cluster", fixtures["cluster"].describe()))

@@ -88,7 +88,7 @@ def test_namespace_that_does_not_exist(kubernetes_node):
     ("resource", "verb"), [("jobs", "create"), ("pods", "watch"), ("pods/log", "get"), ("secrets", "create")]
 )
 def test_a_permission_is_missing(kubernetes_node, cluster, tmp_path, resource, verb):
-    """An account with all rights of deploy/role.yaml but one: the message names the verb, the resource and the namespace."""
+    """An account with all rights of the chart's Role but one: the message names the verb, the resource and the namespace."""
     rules = copy.deepcopy(cluster.node_rules())
     for rule in rules:
         if resource in rule["resources"]:

@@ -1,8 +1,7 @@
-"""The Kubernetes cluster as the tests use it: namespaces of their own, the node's manifests, Jobs and pods in short words."""
+"""The Kubernetes cluster as the tests use it: namespaces of their own, the node's account, Jobs and pods in short words."""
 
 import base64
 import contextlib
-import json
 import os
 import secrets
 import socket
@@ -14,10 +13,10 @@ import yaml
 from kubernetes import client, config, utils, watch
 from kubernetes.client.exceptions import ApiException
 
-from .paths import REPOSITORY, cache
+from .chart import one, rendered
+from .paths import cache
 from .wait import until
 
-DEPLOY = REPOSITORY / "deploy"
 SELECTOR = "app.kubernetes.io/name=sextant"
 
 
@@ -32,28 +31,60 @@ def kubeconfig() -> Path | None:
 class Cluster:
     """One cluster, with a pair of namespaces (node and jobs) that belong to this session of tests alone."""
 
-    def __init__(self, kubeconfig: Path):
+    def __init__(self, kubeconfig: Path, tag: str | None = None):
         self.kubeconfig = kubeconfig
         self.api = config.new_client_from_config(str(kubeconfig))
         self.core = client.CoreV1Api(self.api)
         self.batch = client.BatchV1Api(self.api)
         self.apps = client.AppsV1Api(self.api)
-        tag = secrets.token_hex(3)
-        self.jobs_namespace = f"v6-jobs-{tag}"
-        self.node_namespace = f"vantage6-{tag}"
+        self.tag = tag or secrets.token_hex(3)
+        self.jobs_namespace = f"v6-jobs-{self.tag}"
+        self.node_namespace = f"vantage6-{self.tag}"
+
+    def sibling(self, suffix: str) -> "Cluster":
+        """The same cluster with another pair of namespaces."""
+        return Cluster(self.kubeconfig, self.tag + suffix)
 
     # -- the session's namespaces ---------------------------------------------------------------
 
     def set_up(self) -> None:
-        """Makes the namespaces and the node's service account with its rights, from the manifests that users apply."""
-        self.apply("namespaces.yaml")
-        for namespace in (self.jobs_namespace, self.node_namespace):
-            until(
-                f"the default service account of {namespace}",
-                lambda: self.core.list_namespaced_service_account(namespace).items,
-                within=30,
-            )
-        self.apply("role.yaml")
+        """Makes the namespaces, and for a node that runs on this machine what of the chart it needs: an account and its rights."""
+        # Databases of these nodes are paths of the machine.
+        self.make_namespace(self.jobs_namespace, "privileged")
+        self.make_namespace(self.node_namespace, "restricted")
+        manifests = self.chart()
+        for kind, name in (("ServiceAccount", "-node"), ("Role", None), ("RoleBinding", None)):
+            self.create(one(manifests, kind, name))
+
+    def chart(self) -> list[dict]:
+        """What the chart makes for this session's namespaces."""
+        least = {
+            "apiKey": {"secret": "v6-node"},
+            "config": {"server_url": "https://vantage6.example.org"},
+            "tasks": {"namespace": self.jobs_namespace, "create": False},
+        }
+        return rendered("sextant", self.node_namespace, least)
+
+    def make_namespace(self, name: str, level: str) -> None:
+        """A namespace that enforces a Pod Security Standard; waits until pods can be made in it."""
+        labels = {"pod-security.kubernetes.io/enforce": level}
+        self.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+        until(
+            f"the default service account of {name}",
+            lambda: self.core.list_namespaced_service_account(name).items,
+            within=30,
+        )
+
+    def has_dns(self) -> bool:
+        """Whether pods can look up the names of Services."""
+        return bool(self.core.list_service_for_all_namespaces(label_selector="k8s-app=kube-dns").items)
+
+    def free_service_address(self, namespace: str) -> str:
+        """An address of the Service network that nobody has: that of a Service which comes and goes."""
+        service = {"metadata": {"generateName": "address-"}, "spec": {"ports": [{"port": 1}]}}
+        made = self.core.create_namespaced_service(namespace, service)
+        self.core.delete_namespaced_service(made.metadata.name, namespace)
+        return made.spec.cluster_ip
 
     def tear_down(self) -> None:
         """Removes both namespaces with all in them; waits until the jobs' pods are gone, so that nothing outlives the tests."""
@@ -81,26 +112,13 @@ class Cluster:
                     self.core.delete_namespaced_pod(pod.metadata.name, self.jobs_namespace, grace_period_seconds=0)
             until("the end of the test's pods", lambda: not self.pods(), within=60, shows=self.describe)
 
-    def apply(self, file: str, change=lambda manifest: manifest) -> None:
-        """Creates what a file of deploy/ describes, in this session's namespaces. `change` may edit each manifest first."""
-        for manifest in yaml.safe_load_all((DEPLOY / file).read_text()):
-            self.create(change(json.loads(self.rename(json.dumps(manifest)))))
-
-    def rename(self, text: str) -> str:
-        """The same text with this session's namespaces in place of the usual ones."""
-        return (
-            text.replace("v6-jobs", self.jobs_namespace)
-            .replace('"vantage6"', f'"{self.node_namespace}"')
-            .replace(".vantage6.svc", f".{self.node_namespace}.svc")
-        )
-
     def create(self, manifest: dict) -> None:
         """Creates one object."""
         utils.create_from_dict(self.api, manifest)
 
     # -- who the node is ------------------------------------------------------------------------
 
-    def account_kubeconfig(self, directory: Path, account: str = "sextant") -> Path:
+    def account_kubeconfig(self, directory: Path, account: str = "sextant-node") -> Path:
         """A kubeconfig with the rights of a service account in the node's namespace: the node on the host has no more than in the cluster."""
         request = client.AuthenticationV1TokenRequest(
             spec=client.V1TokenRequestSpec(audiences=[], expiration_seconds=7200)
@@ -128,9 +146,8 @@ class Cluster:
         return file
 
     def node_rules(self) -> list[dict]:
-        """The rules of the Role in deploy/role.yaml."""
-        manifests = yaml.safe_load_all((DEPLOY / "role.yaml").read_text())
-        return next(each["rules"] for each in manifests if each["kind"] == "Role")
+        """The rules of the chart's Role."""
+        return one(self.chart(), "Role")["rules"]
 
     def limited_account(self, name: str, rules: list[dict]) -> None:
         """A service account with just these rules in the jobs' namespace."""

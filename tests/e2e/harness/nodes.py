@@ -31,7 +31,7 @@ def regular(world: World, organization: int, directory: Path, port: int | None =
 
 
 def kubernetes(world: World, cluster: Cluster, organization: int, directory: Path, port: int | None = None) -> dict:
-    """A node on this machine whose algorithms run on the cluster, with no more rights than deploy/role.yaml gives."""
+    """A node on this machine whose algorithms run on the cluster, with no more rights than the chart gives."""
     return regular(world, organization, directory, port) | {
         "kubernetes": {
             "namespace": cluster.jobs_namespace,

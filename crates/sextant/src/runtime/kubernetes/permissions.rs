@@ -10,7 +10,7 @@ use kube::{Api, Client};
 use super::StartError;
 use super::cluster::{bounded, code, words};
 
-/// Group, resource and the verbs that Sextant uses on it: all that `deploy/` grants, and all that it needs.
+/// Group, resource and the verbs that Sextant uses on it: all that the chart's Role grants, and all that it needs.
 pub const NEEDED: [(&str, &str, &[&str]); 6] = [
     ("batch", "jobs", &["create", "get", "list", "watch", "patch"]),
     ("", "pods", &["list", "watch"]),
@@ -42,7 +42,7 @@ pub async fn check(client: &Client, namespace: &str) -> Result<(), StartError> {
     };
     if !missing.is_empty() {
         return Err(StartError::Cluster(format!(
-            "In the namespace '{namespace}' this node may not: {}. Give its account a Role with these rights (deploy/role.yaml has it).",
+            "In the namespace '{namespace}' this node may not: {}. Give its account the Role of the chart (charts/sextant/templates/rbac.yaml).",
             missing.join(", ")
         )));
     }

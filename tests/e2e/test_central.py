@@ -1,0 +1,59 @@
+"""A central function over three organizations, each with the chart in namespaces of its own, behind enforced policies: the whole of
+Sextant, in an unencrypted and in an encrypted collaboration."""
+
+import pytest
+from v6server import Provision, Server
+from vantage6.common.encryption import RSACryptor
+
+from harness import average
+from harness.nodes import AVERAGE
+from harness.world import World
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+COLUMN = "salary"
+
+
+@pytest.fixture(scope="module", params=["unencrypted", "encrypted"])
+def world(request, directory):
+    """A server with a collaboration of three organizations."""
+    encrypted = request.param == "encrypted"
+    files = None
+    if encrypted:
+        (directory / "central-keys").mkdir()
+        files = [directory / "central-keys" / f"{number}.pem" for number in range(3)]
+        for file in files:
+            RSACryptor.create_new_rsa_key(file)
+    with Server.start(directory / f"server-{request.param}") as server:
+        yield World(server, Provision.create(server, organizations=3, encrypted=encrypted), files)
+
+
+@pytest.fixture
+def installed(release):
+    """Three releases, all ready: the walls of each are proved."""
+    nodes = [release(organization) for organization in range(3)]
+    for node in nodes:
+        node.until_ready()
+    return nodes
+
+
+def test_central_average(installed, world):
+    """The algorithm of the first organization asks all three through its proxy, and divides; the subtask's runs are Jobs in three
+    namespaces."""
+    researcher = world.user(0)
+    task = researcher.ask(
+        AVERAGE,
+        "central_average",
+        [world.organization()],
+        databases=["default"],
+        column_name=COLUMN,
+        org_ids=world.organizations,
+    )
+    expected = average.overall([average.partial(file, COLUMN) for file in average.employee_files()[:3]])
+    assert researcher.result(task, within=180) == {"average": pytest.approx(expected)}
+    (subtask,) = [each["id"] for each in world.server.request("GET", "/task?per_page=100")["data"] if each["parent"]]
+    parts = researcher.runs(subtask)
+    assert sorted(run["organization"]["id"] for run in parts) == sorted(world.organizations)
+    for run in parts:
+        node = installed[world.organizations.index(run["organization"]["id"])]
+        assert node.cluster.jobs(run["id"])

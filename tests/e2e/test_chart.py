@@ -1,0 +1,132 @@
+"""The node where it normally lives: the chart, installed with helm, in namespaces that enforce pod security, behind policies."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from harness import average
+from harness.nodes import AVERAGE, ODD
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+COLUMN = "salary"
+
+
+def partial(researcher, world, organization: int = 0):
+    """Asks one organization for its part, and compares."""
+    task = researcher.ask(
+        AVERAGE, "partial_average", [world.organization(organization)], databases=["default"], column_name=COLUMN
+    )
+    file = average.employee_files()[organization]
+    assert researcher.result(task, within=120) == pytest.approx(average.partial(file, COLUMN))
+    return task
+
+
+@pytest.mark.parametrize("level", ["baseline", "restricted"])
+def test_a_node_in_the_cluster(level, release, researcher, world):
+    """The same question, the same answer: node and proxy in a restricted namespace, runs in one of either level, and nothing
+    is refused or restarted. When the release goes, the namespace of the runs stays."""
+    node = release(config={"kubernetes": {"pod_security": level}}).until_ready()
+    jobs = node.cluster.core.read_namespace(node.cluster.jobs_namespace)
+    assert jobs.metadata.labels["pod-security.kubernetes.io/enforce"] == level
+
+    task = partial(researcher, world)
+
+    (pod,) = node.cluster.pods(researcher.run(task)["id"])
+    user = pod.spec.security_context.run_as_user
+    assert user == (65532 if level == "restricted" else None)
+    for line in node.log("node").splitlines():
+        json.loads(line)
+    for role in ("node", "proxy"):
+        assert [each.status.container_statuses[0].restart_count for each in node.pods(role)] == [0]
+
+    node.uninstall()
+    assert node.cluster.core.read_namespace(node.cluster.jobs_namespace).status.phase == "Active"
+
+
+def test_an_upgrade_in_the_middle_of_a_run(release, researcher, world):
+    """New values are a new pod of the node; the run under way doesn't notice."""
+    node = release().until_ready()
+    before = node.pods("node")[0].metadata.name
+    task = researcher.ask(ODD, "sleep", [world.organization()], seconds=15)
+    node.cluster.until_container(researcher.run(task)["id"], "algorithm", "running")
+    node.upgrade(config={"logging": {"level": "DEBUG"}}, proxy={"replicas": 2})
+    node.until_ready()
+    assert node.pods("node")[0].metadata.name != before
+    assert len(node.pods("proxy")) == 2
+    assert researcher.result(task, within=120) == 15
+
+
+def test_walls_of_the_chart(release, researcher, world, cluster):
+    """From inside an algorithm: the proxy and the data port are open, and nothing else is, nor can anybody get in."""
+    node = release().until_ready()
+    services = {role: node.cluster.core.read_namespaced_service(f"sextant-{role}", node.namespace) for role in ("node", "proxy")}
+    proxy, data = (f"{services[role].spec.cluster_ip}:{port}" for role, port in (("proxy", 8080), ("node", 7654)))
+    pods = {role: node.pods(role)[0].status.pod_ip for role in ("node", "proxy")}
+    machine = node.cluster.host_address()
+    api = node.cluster.core.read_namespaced_service("kubernetes", "default").spec.cluster_ip
+    neighbour = researcher.ask(ODD, "listen", [world.organization()], port=9999)
+    run = researcher.run(neighbour)["id"]
+    node.cluster.until_container(run, "algorithm", "running")
+    beside = node.cluster.pods(run)[0].status.pod_ip
+    closed = [
+        f"{beside}:9999",
+        f"{pods['node']}:8081",
+        f"{pods['proxy']}:8081",
+        f"{api}:443",
+        f"{machine}:10250",
+        f"{machine}:{world.server.port}",
+        "169.254.169.254:80",
+    ]
+    task = researcher.ask(ODD, "connect", [world.organization()], addresses=",".join([proxy, data, *closed]), seconds=1)
+    seen = researcher.result(task, within=120)
+    assert {address: seen[address] for address in (proxy, data)} == {proxy: "open", data: "open"}, node.describe()
+    assert not [address for address in closed if seen[address] != "timeout"], seen
+    researcher.client.task.kill(neighbour)
+
+
+@pytest.fixture
+def database(cluster) -> Iterator[str]:
+    """A database server of this machine, as far as a network can tell: something listens."""
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    listener.accept()[0].close()
+                except OSError:
+                    return
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"{cluster.host_address()}:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_database_on_the_network(release, researcher, world, database):
+    """Who asks for the database reaches it, by its name too; who doesn't, doesn't."""
+    host, port = database.rsplit(":", 1)
+    release(
+        config={
+            "databases": [
+                {"label": "default", "type": "csv"},
+                {"label": "warehouse", "type": "sql", "uri": f"postgresql://reader:secret@db.example.org:{port}/registry"},
+            ],
+            "kubernetes": {
+                "databases": {"warehouse": {"egress": [{"cidr": f"{host}/32", "port": int(port), "host": "db.example.org"}]}}
+            },
+        }
+    ).until_ready()
+    named = f"db.example.org:{port}"
+
+    def seen(databases: list[str]) -> dict[str, str]:
+        addresses = f"{database},{named}"
+        here = [world.organization()]
+        return researcher.result(researcher.ask(ODD, "connect", here, databases, addresses=addresses, seconds=1), within=120)
+
+    assert seen(["default", "warehouse"]) == {database: "open", named: "open"}
+    without = seen(["default"])
+    assert without[database] == "timeout"
+    assert without[named] != "open"
