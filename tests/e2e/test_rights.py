@@ -81,5 +81,8 @@ def test_every_right_is_used_and_none_is_missed(asked, kubernetes_node, cluster,
 def job_name(api_key: str, run: dict, task: int) -> str:
     """The name that the node gives to the run's Job (core/names.rs)."""
     key = hashlib.sha256(f"sextant node {api_key}".encode()).hexdigest()[:10]
-    digest = hashlib.sha256(f"{key} {run['assigned_at'].replace('+00:00', 'Z')}".encode()).hexdigest()[:5]
+    moment, _, fraction = run["assigned_at"].removesuffix("+00:00").partition(".")
+    fraction = fraction.rstrip("0")
+    moment += f".{fraction}Z" if fraction else "Z"
+    digest = hashlib.sha256(f"{key} {moment}".encode()).hexdigest()[:5]
     return f"v6-task-{task}-run-{run['id']}-{digest}"
