@@ -1,9 +1,13 @@
 //! From bytes to a message.
 //!
-//! AES and base64 together are slower than many a disk, so the work is done in blocks, several at once: in counter mode a block needs
-//! to know nothing of the one before but where it begins.
+//! It is done in blocks, which can be made at the same time: in counter mode, a block needs to know nothing of the one before but where
+//! it begins. A large message gets all cores; only one at a time, since that takes some megabytes.
 
-use std::{io, sync::Arc, thread::available_parallelism};
+use std::{
+    io,
+    sync::{Arc, LazyLock},
+    thread::available_parallelism,
+};
 
 use aws_lc_rs::{
     cipher::{AES_256, EncryptionContext, StreamingEncryptingKey, UnboundCipherKey},
@@ -13,6 +17,7 @@ use aws_lc_rs::{
 use base64::Engine as _;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
 use super::{KeyError, PublicKey};
@@ -28,14 +33,38 @@ pub(super) const KEY: usize = 32;
 /// Bytes of a message's initial counter block.
 pub(super) const IV: usize = 16;
 
-/// Bytes that are encrypted at once: whole blocks of AES and whole groups of base64.
-const BLOCK: usize = 48 * 8 * 1024;
 /// Bytes that go through AES and base64 one after the other: few enough to stay in the processor's nearest cache.
 const STEP: usize = 12 * 1024;
-/// Less than this is done where it is; more on a thread that is for work.
-const LITTLE: usize = 32 * 1024;
+/// Bytes of a block that is encrypted where the message is asked for: some microseconds. As all blocks, whole ones of AES and whole
+/// groups of base64.
+const SMALL: usize = 48 * 1024;
+/// Bytes of a block that is worth another thread.
+const LARGE: usize = 8 * SMALL;
 /// Blocks in the works at once, at most; each takes about a megabyte.
 const AT_ONCE: usize = 4;
+
+/// How a message is cut.
+struct Plan {
+    block: usize,
+    at_once: usize,
+    /// The right to use all cores, held until the message is dropped.
+    cores: Option<OwnedSemaphorePermit>,
+}
+
+impl Plan {
+    const ONE_BY_ONE: Self = Self { block: SMALL, at_once: 1, cores: None };
+
+    fn of(length: u64, cores: &Arc<Semaphore>) -> Self {
+        let at_once = available_parallelism().map_or(1, usize::from).min(AT_ONCE);
+        if at_once == 1 || length < (4 * LARGE) as u64 {
+            return Self::ONE_BY_ONE;
+        }
+        match Arc::clone(cores).try_acquire_owned() {
+            Ok(cores) => Self { block: LARGE, at_once, cores: Some(cores) },
+            Err(_) => Self::ONE_BY_ONE,
+        }
+    }
+}
 
 /// Why nothing can be encrypted for somebody.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +99,9 @@ pub fn encrypt(message: Payload, recipient: &PublicKey) -> Result<Encoded, Encry
     let random = |_| EncryptionError::Library("get random numbers");
     rand::fill(&mut *key).map_err(random)?;
     rand::fill(&mut iv).map_err(random)?;
-    encrypt_with(message, recipient, key, iv)
+    static CORES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(1)));
+    let plan = Plan::of(message.length(), &CORES);
+    encrypt_with(message, recipient, key, iv, plan)
 }
 
 fn encrypt_with(
@@ -78,28 +109,34 @@ fn encrypt_with(
     recipient: &PublicKey,
     key: Zeroizing<[u8; KEY]>,
     iv: [u8; IV],
+    plan: Plan,
 ) -> Result<Encoded, EncryptionError> {
     let sealed = recipient.seal(&*key).ok_or(EncryptionError::Library("encrypt a key"))?;
     let head = format!("{}${}$", BASE64.encode(sealed), BASE64.encode(iv));
     let length = head.len() as u64 + message.length().div_ceil(3) * 4;
 
     let key = Arc::new(key);
-    let body = blocks(message.into_stream())
+    let Plan { block, at_once, cores } = plan;
+    let elsewhere = cores.is_some();
+    let body = blocks(message.into_stream(), block)
         .enumerate()
-        .map(move |(number, block)| {
+        .map(move |(number, pieces)| {
             // The counter is one large number, which begins anew behind its end.
-            let counter = u128::from_be_bytes(iv).wrapping_add((number * (BLOCK / IV)) as u128);
+            let counter = u128::from_be_bytes(iv).wrapping_add((number * (block / IV)) as u128);
             let key = Arc::clone(&key);
             let work = move |pieces: Vec<Bytes>| encrypt_block(&key, counter.to_be_bytes(), &pieces);
             async move {
-                let pieces = block?;
-                if size(&pieces) <= LITTLE {
+                let pieces = pieces?;
+                if !elsewhere {
                     return work(pieces);
                 }
                 tokio::task::spawn_blocking(move || work(pieces)).await.map_err(io::Error::other)?
             }
         })
-        .buffered(available_parallelism().map_or(1, usize::from).min(AT_ONCE));
+        .buffered(at_once)
+        .inspect(move |_| {
+            let _ = &cores;
+        });
     Ok(Encoded(Payload::new(length, stream::iter([Ok(Bytes::from(head))]).chain(body))))
 }
 
@@ -108,12 +145,12 @@ fn size(pieces: &[Bytes]) -> usize {
 }
 
 /// The same bytes in blocks, each in the pieces in which it came. Only the last one may be shorter.
-fn blocks<S>(pieces: S) -> impl Stream<Item = io::Result<Vec<Bytes>>> + Send
+fn blocks<S>(pieces: S, length: usize) -> impl Stream<Item = io::Result<Vec<Bytes>>> + Send
 where
     S: Stream<Item = io::Result<Bytes>> + Send,
 {
-    stream::try_unfold((Box::pin(pieces), Bytes::new()), |(mut pieces, mut rest)| async move {
-        let (mut block, mut missing) = (Vec::new(), BLOCK);
+    stream::try_unfold((Box::pin(pieces), Bytes::new()), move |(mut pieces, mut rest)| async move {
+        let (mut block, mut missing) = (Vec::new(), length);
         while missing > 0 {
             if rest.is_empty() {
                 match pieces.try_next().await? {
@@ -165,20 +202,19 @@ mod tests {
     #[tokio::test]
     async fn messages_of_several_blocks_come_back() {
         let private = Arc::new(PrivateKey::generate().unwrap());
-        let bytes: Vec<u8> = (0..3 * BLOCK + 1000).map(|number: usize| (number % 251) as u8 + 4).collect();
-        for iv in [[0; IV], [0xff; IV]] {
-            for (length, piece) in [
-                (BLOCK - 1, BLOCK),
-                (BLOCK, 1000),
-                (BLOCK + 1, BLOCK + 1),
-                (2 * BLOCK, 7 * STEP + 5),
-                (3 * BLOCK + 1000, 2 * BLOCK + 1),
-                (LITTLE + 1, 1),
-            ] {
+        let bytes: Vec<u8> = (0..5 * LARGE + 1000).map(|number: usize| (number % 251) as u8 + 4).collect();
+        for (block, piece) in [(SMALL, 1000), (SMALL, LARGE), (LARGE, 7 * STEP + 5), (LARGE, 2 * LARGE + 1)] {
+            for length in [block - 1, block, block + 1, 2 * block, 4 * block, 5 * block + 1000] {
                 let message = &bytes[..length];
                 let pieces: Vec<_> = message.chunks(piece).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
                 let payload = Payload::new(length as u64, stream::iter(pieces));
-                let encoded = encrypt_with(payload, private.public(), Zeroizing::new([7; KEY]), iv).unwrap();
+                let alone = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+                let plan = match block {
+                    SMALL => Plan::ONE_BY_ONE,
+                    _ => Plan { block, at_once: AT_ONCE, cores: Some(alone) },
+                };
+                let iv = [(length % 2 * 255) as u8; IV];
+                let encoded = encrypt_with(payload, private.public(), Zeroizing::new([7; KEY]), iv, plan).unwrap();
                 let text = encoded.into_stream().map_err(|error| panic!("{error}"));
                 let read: Vec<Bytes> = decrypt(text, Arc::clone(&private)).try_collect().await.unwrap();
                 assert!(read.concat() == message, "{length} bytes in pieces of {piece}");
@@ -186,11 +222,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn only_one_large_message_gets_all_cores() {
+        let (key, cores) = (PrivateKey::generate().unwrap(), Arc::new(Semaphore::new(1)));
+        let of = |length: usize| {
+            let (payload, plan) = (Payload::new(length as u64, stream::empty()), Plan::of(length as u64, &cores));
+            encrypt_with(payload, key.public(), Zeroizing::new([7; KEY]), [0; IV], plan).unwrap()
+        };
+        let several = available_parallelism().is_ok_and(|cores| usize::from(cores) > 1);
+        let (small, large) = (of(1000), of(100 * LARGE));
+        assert_eq!(cores.available_permits(), usize::from(!several));
+        drop((of(100 * LARGE), small));
+        assert_eq!(cores.available_permits(), usize::from(!several));
+        drop(large);
+        assert_eq!(cores.available_permits(), 1);
+    }
+
     #[tokio::test]
     async fn a_source_that_breaks_off_breaks_the_message() {
         let key = PrivateKey::generate().unwrap();
-        for given in [0, 10, BLOCK, BLOCK + 10] {
-            let payload = Payload::new(2 * BLOCK as u64, stream::iter([Ok(Bytes::from(vec![1; given]))]));
+        for given in [0, 10, LARGE, 5 * LARGE + 10] {
+            let payload = Payload::new(6 * LARGE as u64, stream::iter([Ok(Bytes::from(vec![1; given]))]));
             let read = encrypt(payload, key.public()).unwrap().into_stream().try_collect::<Vec<_>>().await;
             assert!(read.unwrap_err().to_string().contains("before the length that was announced"));
         }
