@@ -182,8 +182,8 @@ pub(crate) static BASE64: LazyLock<Simd> = LazyLock::new(|| {
 });
 
 /// Base64 in pieces of any size.
-#[derive(Default)]
-pub(crate) struct Base64Decoder {
+#[derive(Debug, Default)]
+pub struct Base64Decoder {
     /// Characters that don't make a group of four yet.
     carry: Vec<u8>,
     /// How many characters came before, for messages.
@@ -192,6 +192,10 @@ pub(crate) struct Base64Decoder {
 }
 
 impl Base64Decoder {
+    /// Takes the next piece of text and gives the bytes that are known with it.
+    ///
+    /// # Errors
+    /// If there is something in it that is not base64: what, and at which character.
     pub fn feed(&mut self, text: &[u8]) -> Result<Bytes, String> {
         let mut bytes = Vec::with_capacity((self.carry.len() + text.len()).div_ceil(4) * 3);
         // First what completes a group that was begun, one by one; then all that needs no looking at; then the end of it.
@@ -234,6 +238,10 @@ impl Base64Decoder {
         BASE64.decode_vec(groups, bytes).map_err(wrong)
     }
 
+    /// The text has ended.
+    ///
+    /// # Errors
+    /// If it ended in the middle of a byte.
     pub fn finish(&mut self) -> Result<(), String> {
         if self.carry.is_empty() {
             Ok(())

@@ -59,6 +59,13 @@ pub(crate) enum Outgoing {
     Empty,
     /// What the algorithm sends, as it comes.
     Passed(Paced),
+    /// What is made of that.
+    Made {
+        /// How many bytes there will be.
+        length: u64,
+        /// The bytes.
+        pieces: BoxStream<'static, io::Result<Bytes>>,
+    },
 }
 
 impl Body for Outgoing {
@@ -69,6 +76,9 @@ impl Body for Outgoing {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Passed(body) => Pin::new(body).poll_frame(context),
+            Self::Made { pieces, .. } => {
+                pieces.poll_next_unpin(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+            }
         }
     }
 
@@ -76,6 +86,7 @@ impl Body for Outgoing {
         match self {
             Self::Empty => true,
             Self::Passed(body) => body.is_end_stream(),
+            Self::Made { .. } => false,
         }
     }
 
@@ -83,6 +94,7 @@ impl Body for Outgoing {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Passed(body) => body.size_hint(),
+            Self::Made { length, .. } => SizeHint::with_exact(*length),
         }
     }
 }

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request};
 use http_body::Body as _;
-use http_body_util::{BodyDataStream, BodyExt as _};
+use http_body_util::{BodyDataStream, BodyExt as _, Limited};
 use hyper::body::Incoming;
 use rand::Rng as _;
 use tokio::time::Instant;
+use vantage6::encryption::{Cryptor, PublicKey};
 
 use super::access::Record;
 use super::body::{Answering, Leased, Outgoing, Paced, Recorded};
@@ -19,8 +20,9 @@ use super::caller::caller;
 use super::refusal::Refusal;
 use super::route::{Route, route};
 use super::share::{self, Asking, Turn, Whole};
+use super::tasks::{self, Task};
 use super::upstream::{Broken, Upstream};
-use super::{Shared, headers, links};
+use super::{Shared, headers, links, results};
 
 /// How often a request that does no harm is sent when the server answers that something is wrong with it.
 const TRIES: u32 = 4;
@@ -70,13 +72,21 @@ impl Proxy {
             }
             Err(_) => {}
         }
+        if target.route == Route::Blob && self.shared.cryptor.is_encrypted() {
+            let message =
+                "This node does not support blob stores in encrypted collaborations. Use a server without one.";
+            return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, message));
+        }
         let path = target.at_server(&self.shared.place.api_path);
         let asked = Asked { method: &parts.method, headers: &parts.headers, path, route: target.route };
         if !asked.is_harmless() {
             // Before and after: what is read while it changes may be from before.
             let caller = share::prefix(&parts.headers);
             self.shared.shares.forget(&caller);
-            let answer = self.carry(&asked, body, record).await;
+            let answer = match (asked.route, &self.shared.cryptor) {
+                (Route::CreateTask, Cryptor::Encrypted(_)) => self.create_task(&asked, body, record).await,
+                _ => self.carry(&asked, body, record).await,
+            };
             self.shared.shares.forget(&caller);
             return answer;
         }
@@ -121,6 +131,9 @@ impl Proxy {
         match asked.route {
             Route::TaskStatus(task) if answer.status() == StatusCode::NOT_FOUND => {
                 self.status_of_task(task, asked, answer, record).await
+            }
+            Route::Results | Route::Result if is_json(&answer) && self.shared.cryptor.is_encrypted() => {
+                Ok(self.with_results(answer))
             }
             Route::List | Route::Results if is_json(&answer) => self.with_links(answer).await,
             _ => Ok(answer.map(Answering::Passed)),
@@ -176,6 +189,62 @@ impl Proxy {
             Answering::Changed(links::in_stream(BodyDataStream::new(body), place).boxed())
         };
         Ok(Response::from_parts(parts, body))
+    }
+
+    /// An answer with its results decrypted, and its page links changed.
+    fn with_results(&self, answer: Response<Leased>) -> Response<Answering> {
+        let Cryptor::Encrypted(key) = &self.shared.cryptor else { return answer.map(Answering::Passed) };
+        let (mut parts, body) = answer.into_parts();
+        links::in_headers(&mut parts.headers, &self.shared.place);
+        parts.headers.remove(header::CONTENT_LENGTH);
+        let pieces = results::decrypted(BodyDataStream::new(body), key.clone(), self.shared.damaged.clone());
+        let pieces = links::in_stream(pieces, &self.shared.place);
+        Response::from_parts(parts, Answering::Changed(pieces.boxed()))
+    }
+
+    /// A task whose inputs are encrypted for whom they are.
+    async fn create_task(&self, asked: &Asked<'_>, body: Incoming, record: &mut Record) -> Answered {
+        if asked.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+            let message = "The inputs of a compressed task can't be encrypted: send it as it is.";
+            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        }
+        let task = Task::read(Paced::new(body, self.shared.patience.silence)).await?;
+        let keys = self.keys_of(&task.recipients, asked.headers, record).await?;
+        let answer = self.exchange(asked, task.encrypted(&keys)?, record).await?;
+        Ok(answer.map(Answering::Passed))
+    }
+
+    /// The public keys of organizations, in their order: the server's, as the caller may see them.
+    async fn keys_of(
+        &self,
+        organizations: &[u64],
+        headers: &HeaderMap,
+        record: &mut Record,
+    ) -> Result<Vec<PublicKey>, Refusal> {
+        let mut keys = Vec::with_capacity(organizations.len());
+        for &organization in organizations {
+            if let Some(key) = self.shared.recipients.known(organization) {
+                keys.push(key);
+                continue;
+            }
+            let path = format!("{}/organization/{organization}", self.shared.place.api_path);
+            // Read here, so in a form that can be read.
+            let asked = Asked { method: &Method::GET, headers, path, route: Route::Result };
+            let answer = self.exchange(&asked, Outgoing::Empty, record).await?;
+            let status = answer.status();
+            let body = Limited::new(answer.into_body(), AT_ONCE as usize).collect().await;
+            let body = body.map_err(|error| broken_off(io::Error::other(error)))?.to_bytes();
+            if !status.is_success() {
+                let message =
+                    format!("The server does not give the public key of organization {organization} ({status}).");
+                let status = if status.is_client_error() { StatusCode::BAD_REQUEST } else { StatusCode::BAD_GATEWAY };
+                return Err(Refusal::new(status, message));
+            }
+            let key = tasks::key_of(organization, &body)?;
+            self.shared.recipients.learned(organization, key.clone());
+            keys.push(key);
+        }
+        Ok(keys)
     }
 
     /// Sends a request, again where that does no harm, and waits for the beginning of its answer.

@@ -6,6 +6,7 @@
 //!                                route:  what is asked for
 //!                                share:  the same question at the same time is asked once
 //!                                links:  pages lead back here
+//!                                tasks, results: encrypted and decrypted, in encrypted collaborations
 //! ```
 //!
 //! It holds no key of the node's: a request goes on with the algorithm's own token. It serves either on its own
@@ -20,11 +21,15 @@ mod figures;
 mod forward;
 mod headers;
 mod links;
+mod recipients;
 mod refusal;
+mod results;
 mod route;
 mod run;
 mod server;
 mod share;
+mod spool;
+mod tasks;
 mod upstream;
 
 #[cfg(test)]
@@ -36,12 +41,16 @@ pub use run::{ProxyError, run};
 use std::sync::Arc;
 use std::time::Duration;
 
+use vantage6::encryption::Cryptor;
+
 use self::access::Access;
 use self::figures::Figures;
+use self::recipients::Recipients;
 use self::server::Doors;
 use self::share::Shares;
 use self::upstream::Place;
 use crate::config::Config;
+use crate::rarely::Rarely;
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +77,10 @@ pub(crate) struct Shared {
     pub figures: Figures,
     pub access: Access,
     pub doors: Doors,
+    pub cryptor: Cryptor,
+    pub recipients: Recipients,
+    /// Results that could not be decrypted.
+    pub damaged: Arc<Rarely>,
 }
 
 impl Shared {
@@ -83,6 +96,9 @@ impl Shared {
             figures: Figures::default(),
             access,
             doors: Doors::within(open_files),
+            cryptor: config.encryption.cryptor()?,
+            recipients: Recipients::default(),
+            damaged: Arc::default(),
         }))
     }
 }

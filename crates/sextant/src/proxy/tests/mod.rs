@@ -1,5 +1,6 @@
 //! The proxy between a stand-in for the server and callers of all kinds.
 
+mod encrypted;
 mod faults;
 mod hostile;
 mod passing;
@@ -16,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use vantage6::encryption::Cryptor;
 
 use super::access::Access;
 use super::caller::tests::{ALGORITHM, bearer};
@@ -50,6 +52,11 @@ impl Got {
 
 /// Serves a proxy for the server at an address, with little patience.
 async fn proxy(to: SocketAddr) -> Served {
+    proxy_with(to, Cryptor::Plain).await
+}
+
+/// The same, in a collaboration that may be encrypted.
+async fn proxy_with(to: SocketAddr, cryptor: Cryptor) -> Served {
     let patience = Patience {
         away: Duration::from_secs(2),
         silence: Duration::from_millis(500),
@@ -58,7 +65,8 @@ async fn proxy(to: SocketAddr) -> Served {
     let text = format!("server_url: http://{to}\napi_key: k\n");
     let config = Config::parse(&text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
     let mut shared = Shared::new(&config, Access::Node, 4096).unwrap();
-    Arc::get_mut(&mut shared).unwrap().patience = patience;
+    let settings = Arc::get_mut(&mut shared).unwrap();
+    (settings.patience, settings.cryptor) = (patience, cryptor);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (end, ended) = watch::channel(false);

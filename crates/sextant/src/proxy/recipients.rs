@@ -1,0 +1,36 @@
+//! The public keys of organizations: asked of the server, and known for a while.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use vantage6::encryption::PublicKey;
+
+/// How long a key is taken for the organization's: a new one is used soon after it is there.
+const KNOWN: Duration = Duration::from_secs(60);
+/// How many are known at once.
+const MOST: usize = 1024;
+
+/// The keys that are known.
+#[derive(Default)]
+pub(crate) struct Recipients(Mutex<HashMap<u64, (Instant, PublicKey)>>);
+
+impl Recipients {
+    /// An organization's key, if it was asked for lately.
+    pub fn known(&self, organization: u64) -> Option<PublicKey> {
+        let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.get(&organization).filter(|(since, _)| since.elapsed() < KNOWN).map(|(_, key)| key.clone())
+    }
+
+    /// The server has told an organization's key.
+    pub fn learned(&self, organization: u64, key: PublicKey) {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.len() >= MOST {
+            keys.retain(|_, (since, _)| since.elapsed() < KNOWN);
+        }
+        if keys.len() < MOST {
+            keys.insert(organization, (Instant::now(), key));
+        }
+    }
+}

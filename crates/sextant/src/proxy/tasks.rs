@@ -1,0 +1,270 @@
+//! `POST task` in an encrypted collaboration: each organization's input is encrypted for it, before the task leaves.
+//!
+//! Inputs may be of any size and the length of what is sent must be known before, so the task is read whole first: its inputs
+//! into a [`Spool`], the rest into memory. Then it is sent once, encrypted on the way.
+
+use std::io;
+use std::ops::Range;
+
+use base64::Engine as _;
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+use http::StatusCode;
+use http_body_util::BodyDataStream;
+use serde::Deserialize;
+use serde_json::Value;
+use vantage6::encoding::{Base64Decoder, Encoded, Payload};
+use vantage6::encryption::{PublicKey, encrypt};
+use vantage6::json::{Find, Part, Scan, Unescape};
+
+use super::body::{Outgoing, Paced};
+use super::refusal::Refusal;
+use super::spool::{Spool, Spooled};
+
+/// How large a task may be without its inputs: more than any has.
+const LARGEST: usize = 4 * 1024 * 1024;
+/// How many organizations a task may have.
+const ORGANIZATIONS: usize = 10_000;
+
+/// A task whose inputs can be encrypted.
+pub(crate) struct Task {
+    /// The text, without the inputs and their quotation marks.
+    text: Vec<u8>,
+    inputs: Vec<Input>,
+    spooled: Spooled,
+    /// For whom each input is.
+    pub recipients: Vec<u64>,
+}
+
+struct Input {
+    /// Where it belongs in the text.
+    at: usize,
+    /// Where it is in the spool, decoded.
+    bytes: Range<u64>,
+}
+
+#[derive(Deserialize)]
+struct Outline {
+    #[serde(default)]
+    organizations: Vec<Organization>,
+}
+
+#[derive(Deserialize)]
+struct Organization {
+    #[serde(default)]
+    id: Option<u64>,
+    #[serde(default)]
+    input: Option<Value>,
+}
+
+impl Task {
+    /// Reads a task.
+    ///
+    /// # Errors
+    /// If it can't be read, or is no task whose inputs could be encrypted.
+    pub async fn read(body: Paced) -> Result<Self, Refusal> {
+        let mut reading = Reading::default();
+        let mut body = BodyDataStream::new(body);
+        while let Some(piece) = body.next().await {
+            let piece = piece.map_err(|error| {
+                Refusal::new(StatusCode::BAD_REQUEST, "The task did not arrive whole.").because(error)
+            })?;
+            reading.feed(&piece).await?;
+        }
+        reading.finish()
+    }
+
+    /// The task as it goes to the server, with the keys of its recipients in their order.
+    ///
+    /// # Errors
+    /// If the cryptographic library fails, which it doesn't.
+    pub fn encrypted(self, keys: &[PublicKey]) -> Result<Outgoing, Refusal> {
+        let mut length = self.text.len() as u64;
+        let mut pieces = Vec::new();
+        let text = Bytes::from(self.text);
+        let mut from = 0;
+        for (input, key) in self.inputs.iter().zip(keys) {
+            let Range { start, end } = input.bytes;
+            let payload = Payload::new(end - start, self.spooled.stream(start, end));
+            let message = encrypt(payload, key).map_err(|error| {
+                Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The task's input could not be encrypted.")
+                    .because(error)
+            })?;
+            length += message.length() + 2;
+            pieces.push((text.slice(from..input.at), Some(message)));
+            from = input.at;
+        }
+        pieces.push((text.slice(from..), None));
+        let pieces = stream::iter(pieces).flat_map(|(text, message)| with_message(text, message)).boxed();
+        Ok(Outgoing::Made { length, pieces })
+    }
+}
+
+fn with_message(text: Bytes, message: Option<Encoded>) -> stream::BoxStream<'static, io::Result<Bytes>> {
+    let text = stream::iter([Ok(text)]);
+    let mark = || stream::iter([Ok(Bytes::from_static(b"\""))]);
+    match message {
+        Some(message) => text.chain(mark()).chain(message.into_stream()).chain(mark()).boxed(),
+        None => text.boxed(),
+    }
+}
+
+/// A task on its way.
+struct Reading {
+    scan: Scan,
+    text: Vec<u8>,
+    inputs: Vec<Input>,
+    spool: Spool,
+    /// The input that is being read.
+    open: Option<(Base64Decoder, Unescape)>,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        let scan = Scan::new(Find::InListOf { list: "organizations", key: "input" });
+        Self { scan, text: Vec::new(), inputs: Vec::new(), spool: Spool::default(), open: None }
+    }
+}
+
+/// What the scan has found in one piece: where inputs begin and end.
+enum Found {
+    Begin,
+    Bytes(Bytes),
+    End,
+}
+
+impl Reading {
+    async fn feed(&mut self, piece: &Bytes) -> Result<(), Refusal> {
+        let Self { scan, text, open, .. } = self;
+        let (mut found, mut wrong) = (Vec::new(), None);
+        let mut at = Vec::new();
+        scan.feed(piece, &mut |part| match part {
+            Part::Text(more) => text.extend_from_slice(more),
+            Part::Begin => {
+                *open = Some(Default::default());
+                at.push(text.len());
+                found.push(Found::Begin);
+            }
+            Part::Value(more) => {
+                if let Some((decoder, unescape)) = open {
+                    let plain = unescape.feed(more).ok_or_else(|| "it has characters that base64 has not".to_owned());
+                    match plain.and_then(|plain| decoder.feed(&plain)) {
+                        Ok(bytes) => found.push(Found::Bytes(bytes)),
+                        Err(why) => wrong = wrong.take().or(Some(why)),
+                    }
+                }
+            }
+            Part::End => {
+                if let Some((mut decoder, _)) = open.take()
+                    && let Err(why) = decoder.finish()
+                {
+                    wrong = wrong.take().or(Some(why));
+                }
+                found.push(Found::End);
+            }
+        });
+        if let Some(why) = wrong {
+            return Err(bad(format!("an organization's input is not base64: {why}")));
+        }
+        if self.text.len() > LARGEST || self.inputs.len() + at.len() > ORGANIZATIONS {
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "The task is too large, even without its inputs."));
+        }
+        let mut at = at.into_iter();
+        for found in found {
+            let here = self.spool.length();
+            match found {
+                Found::Begin => self.inputs.push(Input { at: at.next().unwrap_or_default(), bytes: here..here }),
+                Found::Bytes(bytes) => self.spool.push(&bytes).await.map_err(no_room)?,
+                Found::End => {
+                    if let Some(input) = self.inputs.last_mut() {
+                        input.bytes.end = here;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Task, Refusal> {
+        if !self.scan.is_whole() {
+            return Err(bad("it ends in the middle"));
+        }
+        // Each input's number in its place, so that a real parser tells whose it is.
+        let mut outline = Vec::with_capacity(self.text.len() + self.inputs.len() * 4);
+        let mut from = 0;
+        for (number, input) in self.inputs.iter().enumerate() {
+            outline.extend_from_slice(&self.text[from..input.at]);
+            outline.extend_from_slice(number.to_string().as_bytes());
+            from = input.at;
+        }
+        outline.extend_from_slice(&self.text[from..]);
+        let outline: Outline =
+            serde_json::from_slice(&outline).map_err(|error| bad(format!("it can't be read: {error}")))?;
+        if outline.organizations.is_empty() {
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, "Organizations missing from input"));
+        }
+        let mut recipients = Vec::new();
+        for organization in outline.organizations {
+            match (organization.id, organization.input) {
+                (_, None) => {}
+                (Some(id), Some(Value::Number(number))) if number.as_u64() == Some(recipients.len() as u64) => {
+                    recipients.push(id);
+                }
+                _ => return Err(bad("an organization needs an `id` that is a number and one `input` that is a text")),
+            }
+        }
+        if recipients.len() != self.inputs.len() {
+            return Err(bad("it has inputs of nobody"));
+        }
+        Ok(Task { text: self.text, inputs: self.inputs, spooled: self.spool.finish(), recipients })
+    }
+}
+
+fn bad(why: impl std::fmt::Display) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, format!("The task's inputs can't be encrypted: {why}."))
+}
+
+fn no_room(error: io::Error) -> Refusal {
+    Refusal::new(
+        StatusCode::INSUFFICIENT_STORAGE,
+        "The task's inputs are too large for this node's proxy, which keeps them until all have come.",
+    )
+    .because(format!("writing to a file in {} failed: {error}", std::env::temp_dir().display()))
+}
+
+/// The key of an organization, from what the server says of it.
+///
+/// # Errors
+/// If it has none, or one that can't be used.
+pub(crate) fn key_of(organization: u64, answer: &[u8]) -> Result<PublicKey, Refusal> {
+    let answer: vantage6::Organization = serde_json::from_slice(answer).map_err(|error| {
+        let message = format!("The server's answer about organization {organization} can't be read.");
+        Refusal::new(StatusCode::BAD_GATEWAY, message).because(error)
+    })?;
+    match vantage6::encryption::Recipient::organization(&answer) {
+        Ok(vantage6::encryption::Recipient::Key(key)) => Ok(key),
+        Ok(vantage6::encryption::Recipient::Plain) => Err(bad("the organization has no key")),
+        Err(error) => Err(bad(error)),
+    }
+}
+
+/// Base64 of bytes that come in pieces.
+#[derive(Default)]
+pub(crate) struct Base64Encoder {
+    carry: Vec<u8>,
+}
+
+impl Base64Encoder {
+    /// The characters that are known with the next piece.
+    pub fn feed(&mut self, bytes: &[u8]) -> Bytes {
+        self.carry.extend_from_slice(bytes);
+        let rest = self.carry.split_off(self.carry.len() / 3 * 3);
+        let whole = std::mem::replace(&mut self.carry, rest);
+        base64::engine::general_purpose::STANDARD.encode(whole).into()
+    }
+
+    /// The last characters.
+    pub fn finish(&mut self) -> Bytes {
+        base64::engine::general_purpose::STANDARD.encode(std::mem::take(&mut self.carry)).into()
+    }
+}

@@ -1,0 +1,172 @@
+//! Encrypted collaborations: nothing leaves in the clear, and what comes is readable.
+
+use std::sync::OnceLock;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures::TryStreamExt as _;
+use serde_json::{Value, json};
+use vantage6::encoding::Payload;
+use vantage6::encryption::{PrivateKey, encrypt};
+
+use super::stand_in::{Seen, server};
+use super::*;
+
+/// Two organizations' keys; making them takes a while.
+fn key(number: usize) -> Arc<PrivateKey> {
+    static KEYS: OnceLock<[Arc<PrivateKey>; 2]> = OnceLock::new();
+    KEYS.get_or_init(|| [(); 2].map(|()| Arc::new(PrivateKey::generate().unwrap())))[number].clone()
+}
+
+/// Bytes that don't repeat.
+fn bytes(length: usize) -> Vec<u8> {
+    (0..length).map(|number| (number * number / 7 % 251) as u8).collect()
+}
+
+/// A server with organizations 1 and 2, which have keys, and 3, which has none.
+async fn organizations() -> (SocketAddr, Seen) {
+    server(|request, _| async move {
+        match (request.method().as_str(), request.uri().path()) {
+            ("GET", "/api/organization/1") => organization(1, Some(key(0))),
+            ("GET", "/api/organization/2") => organization(2, Some(key(1))),
+            ("GET", "/api/organization/3") => organization(3, None),
+            ("POST", "/api/task") => answer(201, r#"{"id": 9}"#),
+            _ => answer(404, r#"{"msg": "no such thing"}"#),
+        }
+    })
+    .await
+}
+
+fn organization(id: u64, key: Option<Arc<PrivateKey>>) -> Response<Full<Bytes>> {
+    let key = key.map(|key| key.public().to_server());
+    answer(200, json!({ "id": id, "name": "x", "public_key": key }).to_string())
+}
+
+async fn message(bytes: Vec<u8>, number: usize) -> String {
+    let pieces: Vec<Bytes> =
+        encrypt(Payload::from(bytes), key(number).public()).unwrap().into_stream().try_collect().await.unwrap();
+    String::from_utf8(pieces.concat()).unwrap()
+}
+
+async fn read(message: &Value, number: usize) -> Vec<u8> {
+    let text = message.as_str().unwrap();
+    Cryptor::Encrypted(key(number)).decode_text(text).await.unwrap().to_vec()
+}
+
+#[tokio::test]
+async fn each_organization_gets_its_input_so_that_only_it_can_read_it() {
+    // In memory, and in a file.
+    for (length, path) in [(0, "/task"), (1000, "/api//task/"), (3_000_000, "/%74ask")] {
+        let (to, seen) = organizations().await;
+        let proxy = proxy_with(to, Cryptor::Encrypted(key(0))).await;
+        let inputs = [bytes(length), bytes(length + 1)];
+        let task = json!({
+            "name": "partial \"average\"",
+            "organizations": [
+                { "id": 2, "input": STANDARD.encode(&inputs[0]) },
+                { "input": STANDARD.encode(&inputs[1]), "id": 1 },
+                { "id": 2, "input": null },
+            ],
+            "databases": [{ "label": "default", "input": "not one" }],
+        });
+        let got = proxy.ask("POST", path, task.to_string()).await;
+        assert_eq!((got.status.as_u16(), got.text()), (201, r#"{"id": 9}"#));
+        let request = seen.last();
+        assert_eq!(request.headers()[header::CONTENT_LENGTH], request.body().len().to_string());
+        let sent: Value = serde_json::from_slice(request.body()).unwrap();
+        assert_eq!(read(&sent["organizations"][0]["input"], 1).await, inputs[0]);
+        assert_eq!(read(&sent["organizations"][1]["input"], 0).await, inputs[1]);
+        for (place, value) in [("name", &task["name"]), ("databases", &task["databases"])] {
+            assert_eq!(&sent[place], value);
+        }
+        proxy.ask("POST", "/task", task.to_string()).await;
+        assert_eq!(seen.count(), 4, "two keys, once, and two tasks");
+        assert_eq!(seen.requests.lock().unwrap()[0].headers()[header::AUTHORIZATION], bearer(ALGORITHM));
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_cannot_be_encrypted_does_not_leave() {
+    let (to, seen) = organizations().await;
+    let proxy = proxy_with(to, Cryptor::Encrypted(key(0))).await;
+    for (task, status, says) in [
+        ("", 400, "can't be read"),
+        ("[]", 400, "Organizations missing"),
+        ("{}", 400, "Organizations missing"),
+        (r#"{"organizations": []}"#, 400, "Organizations missing"),
+        (r#"{"organizations": [{"id": 1, "input": "YWJj"}]"#, 400, "in the middle"),
+        (r#"{"organizations": [{"id": 1, "input": "YWJj!"}]}"#, 400, "not base64"),
+        (r#"{"organizations": [{"id": 1, "input": "YWJ"}]}"#, 400, "not base64"),
+        (r#"{"organizations": [{"id": 1, "inpu\u0074": "YWJj"}]}"#, 400, "one `input` that is a text"),
+        (r#"{"organizations": [{"id": 1, "input": {"a": "b"}}]}"#, 400, "one `input` that is a text"),
+        (r#"{"organizations": [{"id": 1, "input": 0}]}"#, 400, "inputs of nobody"),
+        (r#"{"organizations": [{"input": "YWJj"}]}"#, 400, "needs an `id`"),
+        (r#"{"organizations": [{"id": "1", "input": "YWJj"}]}"#, 400, "can't be read"),
+        (r#"{"organizations": [{"id": 3, "input": "YWJj"}]}"#, 400, "organization 3 has no public key"),
+        (r#"{"organizations": [{"id": 4, "input": "YWJj"}]}"#, 400, "organization 4 (404"),
+    ] {
+        let got = proxy.ask("POST", "/task", task).await;
+        assert_eq!(got.status, status, "{task}");
+        assert!(got.json()["msg"].as_str().unwrap().contains(says), "{task}: {}", got.text());
+    }
+    assert!(seen.requests.lock().unwrap().iter().all(|request| request.method() != "POST"));
+    let got = proxy.ask("POST", "/blobstream", "secret").await;
+    assert_eq!(got.status, 501);
+    assert!(seen.requests.lock().unwrap().iter().all(|request| request.method() != "POST"));
+}
+
+#[tokio::test]
+async fn results_are_given_decrypted() {
+    let (small, large) = (bytes(100), bytes(2_000_000));
+    let damaged = message(bytes(50), 0).await.replace('$', "$!");
+    let (foreign, plain) = (message(bytes(10), 1).await, STANDARD.encode("never encrypted"));
+    let results = [
+        (json!(message(small.clone(), 0).await), json!(STANDARD.encode(&small))),
+        (json!(message(large.clone(), 0).await), json!(STANDARD.encode(&large))),
+        (json!(null), json!(null)),
+        (json!(""), json!("")),
+        (json!(plain), json!(plain)),
+        (json!(damaged), json!(damaged)),
+        (json!(foreign), json!(foreign)),
+        (json!("x".repeat(1_000_000)), json!("x".repeat(1_000_000))),
+    ];
+    let page = |side: fn(&(Value, Value)) -> &Value, link: &str| {
+        let data: Vec<_> = results.iter().map(|result| json!({ "id": 1, "result": side(result) })).collect();
+        json!({ "data": data, "links": { "next": link } })
+    };
+    let (there, here) = (page(|(there, _)| there, "/api/result?page=2"), page(|(_, here)| here, "/result?page=2"));
+    let texts = (there.to_string(), there["data"][0].to_string());
+    let (to, _) = server(move |request, _| {
+        let text = if request.uri().path() == "/api/result" { texts.0.clone() } else { texts.1.clone() };
+        async move { answer(200, text) }
+    })
+    .await;
+    let proxy = proxy_with(to, Cryptor::Encrypted(key(0))).await;
+    let got = proxy.get("/result?task_id=1").await;
+    assert!(got.json() == here);
+    assert_eq!(proxy.get("/result/1").await.json(), here["data"][0]);
+}
+
+/// What can't be taken back must not look whole.
+#[tokio::test]
+async fn a_long_result_that_is_damaged_ends_the_answer() {
+    let mut text = message(bytes(1_000_000), 0).await;
+    text.replace_range(text.len() - 10..text.len() - 9, "!");
+    let text = json!({ "id": 1, "result": text }).to_string();
+    let (to, _) = server(move |_, _| {
+        let text = text.clone();
+        async move { answer(200, text) }
+    })
+    .await;
+    let proxy = proxy_with(to, Cryptor::Encrypted(key(0))).await;
+    let request = Request::get("/result/1")
+        .header(header::HOST, "proxyserver")
+        .header(header::AUTHORIZATION, bearer(ALGORITHM))
+        .body(Full::<Bytes>::default())
+        .unwrap();
+    let stream = TcpStream::connect(proxy.address).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let answer = sender.send_request(request).await.unwrap();
+    assert!(answer.into_body().collect().await.is_err());
+}
