@@ -1,0 +1,223 @@
+"""Walls around algorithms: a node that has not seen them runs nothing, says what is open, and goes on when they are there."""
+
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from kubernetes import client
+
+from harness import nodes
+from harness.cluster import Cluster
+from harness.node import NodeProcess, free_port
+from harness.nodes import ODD
+from harness.paths import binary
+from harness.wait import until
+
+pytestmark = pytest.mark.cluster
+
+WALLED = "Algorithms are walled in"
+OPEN = "Algorithms are NOT walled in"
+
+
+class Walls:
+    """The network policies of one namespace, as `sextant walls` prints them for a node."""
+
+    def __init__(self, cluster: Cluster):
+        self.cluster = cluster
+        self.api = client.NetworkingV1Api(cluster.api)
+
+    def build(self, node: NodeProcess) -> None:
+        """What the documentation says: `sextant walls CONFIG | kubectl apply -f -`."""
+        for policy in yaml.safe_load_all(sextant("walls", node).stdout):
+            self.cluster.create(policy)
+
+    def tear_down(self, name: str | None = None) -> None:
+        """Removes all of them, or one."""
+        which = f"metadata.name={name}" if name else None
+        self.api.delete_collection_namespaced_network_policy(self.cluster.jobs_namespace, field_selector=which)
+
+
+def sextant(command: str, node: NodeProcess, *options: str) -> subprocess.CompletedProcess:
+    """Runs another of our commands with a node's configuration."""
+    return subprocess.run(
+        [binary(), command, node.config_file, *options], capture_output=True, text=True, timeout=120, cwd=node.directory
+    )
+
+
+@pytest.fixture(scope="module")
+def place(cluster: Cluster) -> Iterator[Cluster]:
+    """Namespaces for these tests alone: walls hold for everything in one."""
+    made = Cluster(cluster.kubeconfig)
+    made.set_up()
+    yield made
+    made.tear_down()
+
+
+@pytest.fixture
+def walls(place: Cluster) -> Iterator[Walls]:
+    """No walls yet; none and no Jobs at the end."""
+    made = Walls(place)
+    yield made
+    made.tear_down()
+    place.forget_jobs()
+
+
+@pytest.fixture
+def strict_node(world, place: Cluster, walls: Walls, started: list, tmp_path: Path) -> Callable[..., NodeProcess]:
+    """Makes a node that runs nothing without walls, and tries them often; not started yet."""
+
+    def make(**settings) -> NodeProcess:
+        config = nodes.kubernetes(world, place, 0, tmp_path)
+        config["health"] = {"listen": f"127.0.0.1:{free_port()}"}
+        ports = {"proxy": {"listen": f"0.0.0.0:{free_port()}"}}
+        config["kubernetes"] |= ports | {"allow_unisolated": False, "isolation": {"every": "12s"}}
+        node = NodeProcess(tmp_path / f"node-{len(started)}", nodes.merged(config, settings))
+        started.append(node)
+        return node
+
+    return make
+
+
+def readiness(node: NodeProcess) -> tuple[int, str]:
+    """What /readyz says."""
+    try:
+        with urllib.request.urlopen(f"http://{node.config['health']['listen']}/readyz", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError as error:
+        return 0, str(error)
+
+
+def test_a_node_without_walls_runs_nothing_until_they_are_there(strict_node, walls, place, world, researcher):
+    """It names what is open; the run waits at the server, without a Job; and it is run as soon as the walls are seen."""
+    node = strict_node().start_online()
+    task = researcher.ask(ODD, "exit", [world.organization()], code=0)
+    line = node.wait_log(OPEN, within=60)
+    for open_way in ("the API server", "the kubelet of its own machine", "another algorithm's pod"):
+        assert open_way in line, line
+    status, why = readiness(node)
+    assert status == 503 and "the API server" in why, why
+    run = researcher.run(task)
+    assert (run["status"], run["started_at"]) == ("pending", None)
+    assert not place.jobs(run["id"])
+
+    walls.build(node)
+    assert researcher.result(task) == "about to exit"
+    node.wait_log(WALLED)
+    until("the node to be ready", lambda: readiness(node)[0] == 200, shows=lambda: readiness(node))
+
+
+def test_a_wall_that_falls_stops_new_runs_and_tells_which_go_on(strict_node, walls, world, researcher, place):
+    """What is under way goes on and is reported, and the operator is told of it; what comes later waits."""
+    node = strict_node()
+    walls.build(node)
+    node.start_online()
+    node.wait_log(WALLED, within=60)
+    under_way = researcher.ask(ODD, "sleep", [world.organization()], seconds=45)
+    run = researcher.run(under_way)["id"]
+    place.until_container(run, "algorithm", "running")
+
+    walls.tear_down()
+    node.wait_log(OPEN, within=60)
+    node.wait_log(rf"under way, and not stopped: run {run}\b")
+    later = researcher.ask(ODD, "exit", [world.organization()], code=0)
+    assert researcher.finished(under_way, within=90)[0]["status"] == "completed"
+    assert researcher.run(later)["status"] == "pending"
+
+    walls.build(node)
+    assert researcher.result(later) == "about to exit"
+
+
+def test_a_node_that_pods_do_not_reach_runs_nothing(strict_node, walls, world, researcher):
+    """Walls without a door: the data port's policy is missing, and the node says that its pods don't reach it."""
+    node = strict_node()
+    walls.build(node)
+    (key,) = {
+        each.metadata.name for each in walls.api.list_namespaced_network_policy(walls.cluster.jobs_namespace).items
+    } - {"sextant-closed"}
+    walls.tear_down(key)
+    node.start_online()
+    line = node.wait_log("do NOT reach what they need", within=90)
+    assert "the node's data port" in line and "there is no answer" in line, line
+    assert OPEN not in node.log()
+    task = researcher.ask(ODD, "exit", [world.organization()], code=0)
+    assert readiness(node)[0] == 503
+    assert researcher.run(task)["status"] == "pending"
+
+
+def test_a_node_that_is_told_to_runs_without_walls_and_shouts(strict_node, world, researcher):
+    """For trials: runs start at once, and the log says loudly what that means."""
+    node = strict_node(kubernetes={"allow_unisolated": True}).start_online()
+    task = researcher.ask(ODD, "exit", [world.organization()], code=0)
+    assert researcher.result(task) == "about to exit"
+    line = node.wait_log("ALGORITHMS ARE NOT WALLED IN", within=60)
+    assert "the API server" in line and "invented data only" in line, line
+    assert readiness(node)[0] == 200
+
+
+def test_what_the_operator_names_is_tried_too(strict_node, walls, place):
+    """`kubernetes.isolation.closed`: a hole that somebody else's policy makes is found, also while nobody listens behind it."""
+    host, port = place.host_address(), free_port()
+    node = strict_node(kubernetes={"isolation": {"closed": [f"{host}:{port}"]}})
+    walls.build(node)
+    hole = {"to": [{"ipBlock": {"cidr": f"{host}/32"}}], "ports": [{"port": port}]}
+    place.create(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": "a-hole", "namespace": place.jobs_namespace},
+            "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [hole]},
+        }
+    )
+    node.start_online()
+    line = node.wait_log(OPEN, within=60)
+    assert f"({host}:{port}) can be reached: it refuses connections itself" in line, line
+    walls.tear_down("a-hole")
+    node.wait_log(WALLED, within=60)
+
+
+class TestDoctor:
+    """`sextant doctor`: one line for each thing, and an exit code."""
+
+    def test_before_the_first_start(self, strict_node, walls):
+        """No node runs, so doctor stands in for it while a pod tries to reach it."""
+        node = strict_node()
+        looked = sextant("doctor", node)
+        assert looked.returncode == 0, looked.stdout + looked.stderr
+        for subject in ("server", "login", "encryption", "cluster", "rights", "data port"):
+            assert f"ok     {subject} " in looked.stdout, looked.stdout
+        assert "?      isolation" in looked.stdout
+
+        without = sextant("doctor", node, "--isolation")
+        assert without.returncode == 1 and "WRONG  isolation" in without.stdout, without.stdout
+        assert "the API server" in without.stdout
+        walls.build(node)
+        walled = sextant("doctor", node, "--isolation")
+        assert walled.returncode == 0 and "ok     isolation" in walled.stdout, walled.stdout
+
+    def test_beside_a_node_that_runs(self, strict_node, walls, world, researcher):
+        """It finds the node at its data port, and does not disturb it."""
+        node = strict_node()
+        walls.build(node)
+        node.start_online()
+        task = researcher.ask(ODD, "sleep", [world.organization()], seconds=10)
+        looked = sextant("doctor", node, "--isolation")
+        assert looked.returncode == 0, looked.stdout
+        assert "the node that runs here answers" in looked.stdout
+        assert researcher.finished(task)[0]["status"] == "completed"
+
+    def test_what_is_wrong_is_named(self, strict_node):
+        """A wrong key, a wrong cluster: each in its line, with what is right beside it."""
+        looked = sextant("doctor", strict_node(api_key="not-the-key"))
+        assert looked.returncode == 1
+        assert "ok     server" in looked.stdout and "WRONG  login" in looked.stdout, looked.stdout
+        looked = sextant("doctor", strict_node(port=free_port(), kubernetes={"namespace": "no-such-namespace"}))
+        assert looked.returncode == 1
+        assert "WRONG  server" in looked.stdout and "WRONG  rights" in looked.stdout, looked.stdout
+        assert "no-such-namespace" in looked.stdout
+        assert sextant("doctor", strict_node(server_url="nowhere")).returncode == 2
