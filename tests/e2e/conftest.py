@@ -12,8 +12,9 @@ from v6server import Provision, Server
 from faultproxy import FaultProxy
 from harness import nodes
 from harness.cluster import Cluster, kubeconfig
-from harness.node import NodeProcess
+from harness.node import NodeProcess, free_port
 from harness.release import Release
+from harness.walls import Walls
 from harness.world import World
 
 
@@ -84,6 +85,40 @@ def kubernetes_node(
 
     def make(organization: int = 0, via: FaultProxy | None = None, **settings) -> NodeProcess:
         config = nodes.kubernetes(world, cluster, organization, tmp_path, port=via.port if via else None)
+        node = NodeProcess(tmp_path / f"node-{len(started)}", nodes.merged(config, settings))
+        started.append(node)
+        return node
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def place(cluster: Cluster) -> Iterator[Cluster]:
+    """Namespaces for these tests alone: walls hold for everything in one."""
+    made = Cluster(cluster.kubeconfig)
+    made.set_up()
+    yield made
+    made.tear_down()
+
+
+@pytest.fixture
+def walls(place: Cluster) -> Iterator[Walls]:
+    """No walls yet; none and no Jobs at the end."""
+    made = Walls(place)
+    yield made
+    made.tear_down()
+    place.forget_jobs()
+
+
+@pytest.fixture
+def strict_node(world, place: Cluster, walls: Walls, started: list, tmp_path: Path) -> Callable[..., NodeProcess]:
+    """Makes a node that runs nothing without walls, and tries them often; not started yet."""
+
+    def make(**settings) -> NodeProcess:
+        config = nodes.kubernetes(world, place, 0, tmp_path)
+        config["health"] = {"listen": f"127.0.0.1:{free_port()}"}
+        ports = {"proxy": {"listen": f"0.0.0.0:{free_port()}"}}
+        config["kubernetes"] |= ports | {"allow_unisolated": False, "isolation": {"every": "12s"}}
         node = NodeProcess(tmp_path / f"node-{len(started)}", nodes.merged(config, settings))
         started.append(node)
         return node

@@ -1,96 +1,13 @@
 """Walls around algorithms: a node that has not seen them runs nothing, says what is open, and goes on when they are there."""
 
-import subprocess
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 import pytest
-import yaml
-from kubernetes import client
 
-from harness import nodes
-from harness.cluster import Cluster
-from harness.node import NodeProcess, free_port
+from harness.node import free_port
 from harness.nodes import ODD
-from harness.paths import binary
 from harness.wait import until
+from harness.walls import OPEN, WALLED, readiness, sextant
 
 pytestmark = pytest.mark.cluster
-
-WALLED = "Algorithms are walled in"
-OPEN = "Algorithms are NOT walled in"
-
-
-class Walls:
-    """The network policies of one namespace, as `sextant walls` prints them for a node."""
-
-    def __init__(self, cluster: Cluster):
-        self.cluster = cluster
-        self.api = client.NetworkingV1Api(cluster.api)
-
-    def build(self, node: NodeProcess) -> None:
-        """What the documentation says: `sextant walls CONFIG | kubectl apply -f -`."""
-        for policy in yaml.safe_load_all(sextant("walls", node).stdout):
-            self.cluster.create(policy)
-
-    def tear_down(self, name: str | None = None) -> None:
-        """Removes all of them, or one."""
-        which = f"metadata.name={name}" if name else None
-        self.api.delete_collection_namespaced_network_policy(self.cluster.jobs_namespace, field_selector=which)
-
-
-def sextant(command: str, node: NodeProcess, *options: str) -> subprocess.CompletedProcess:
-    """Runs another of our commands with a node's configuration."""
-    return subprocess.run(
-        [binary(), command, node.config_file, *options], capture_output=True, text=True, timeout=120, cwd=node.directory
-    )
-
-
-@pytest.fixture(scope="module")
-def place(cluster: Cluster) -> Iterator[Cluster]:
-    """Namespaces for these tests alone: walls hold for everything in one."""
-    made = Cluster(cluster.kubeconfig)
-    made.set_up()
-    yield made
-    made.tear_down()
-
-
-@pytest.fixture
-def walls(place: Cluster) -> Iterator[Walls]:
-    """No walls yet; none and no Jobs at the end."""
-    made = Walls(place)
-    yield made
-    made.tear_down()
-    place.forget_jobs()
-
-
-@pytest.fixture
-def strict_node(world, place: Cluster, walls: Walls, started: list, tmp_path: Path) -> Callable[..., NodeProcess]:
-    """Makes a node that runs nothing without walls, and tries them often; not started yet."""
-
-    def make(**settings) -> NodeProcess:
-        config = nodes.kubernetes(world, place, 0, tmp_path)
-        config["health"] = {"listen": f"127.0.0.1:{free_port()}"}
-        ports = {"proxy": {"listen": f"0.0.0.0:{free_port()}"}}
-        config["kubernetes"] |= ports | {"allow_unisolated": False, "isolation": {"every": "12s"}}
-        node = NodeProcess(tmp_path / f"node-{len(started)}", nodes.merged(config, settings))
-        started.append(node)
-        return node
-
-    return make
-
-
-def readiness(node: NodeProcess) -> tuple[int, str]:
-    """What /readyz says."""
-    try:
-        with urllib.request.urlopen(f"http://{node.config['health']['listen']}/readyz", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError as error:
-        return 0, str(error)
 
 
 def test_a_node_without_walls_runs_nothing_until_they_are_there(strict_node, walls, place, world, researcher):

@@ -40,10 +40,11 @@ impl Limits {
     /// cluster, the proxy.
     pub fn within(open_files: u64) -> Self {
         let all = usize::try_from(open_files.saturating_sub(128) / 2).unwrap_or(usize::MAX).clamp(32, 16 * 1024);
-        let strangers = all / 4;
+        // Each may make the node hold some 100 KB.
+        let strangers = 512.min(all / 4);
         Self {
             strangers,
-            strangers_of_source: 64.min(strangers / 4),
+            strangers_of_source: 32.min(strangers / 4),
             rate_of_source: 50,
             known: all - strangers,
             known_of_run: 8,
