@@ -117,8 +117,7 @@ def strict_node(world, place: Cluster, walls: Walls, started: list, tmp_path: Pa
     def make(**settings) -> NodeProcess:
         config = nodes.kubernetes(world, place, 0, tmp_path)
         config["health"] = {"listen": f"127.0.0.1:{free_port()}"}
-        ports = {"proxy": {"listen": f"0.0.0.0:{free_port()}"}}
-        config["kubernetes"] |= ports | {"allow_unisolated": False, "isolation": {"every": "12s"}}
+        config["kubernetes"] |= {"allow_unisolated": False, "isolation": {"every": "12s"}}
         node = NodeProcess(tmp_path / f"node-{len(started)}", nodes.merged(config, settings))
         started.append(node)
         return node

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -53,7 +54,7 @@ pub async fn run(
         Err(error) => return tell(Line::wrong("data port", error.to_string())),
     };
     let free = data_port(settings, &entrance, &listener, tell).await;
-    proxy(settings, &entrance, tell).await;
+    let own_proxy = proxy(settings, &entrance, free, tell).await;
     if !isolation {
         tell(Line::unknown("isolation", "not tried; add --isolation to have a pod try what algorithms can reach"));
         return;
@@ -65,6 +66,9 @@ pub async fn run(
     if let (true, Ok(listener)) = (free, listener) {
         let Entrance { tls, secret, .. } = entrance;
         stand_in.spawn(serve(listener, tls, secret, Arc::new(Nobody), Limits::within(crate::open_files::raise())));
+    }
+    if let (true, Some(listener)) = (free, own_proxy) {
+        stand_in.spawn(no_proxy(listener));
     }
     tell(walls(prober.prove(&targets).await));
 }
@@ -128,19 +132,66 @@ fn near(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-async fn proxy(settings: &KubernetesConfig, entrance: &Entrance, tell: &mut (dyn FnMut(Line) + Send)) {
+/// Gives the place of the proxy that a node is itself, where nobody is there.
+async fn proxy(
+    settings: &KubernetesConfig,
+    entrance: &Entrance,
+    no_node: bool,
+    tell: &mut (dyn FnMut(Line) + Send),
+) -> Option<TcpListener> {
+    const SUBJECT: &str = "proxy";
     let at = entrance.ways.proxy;
     if settings.proxy.address.is_none() {
-        return tell(Line::unknown("proxy", format!("the node itself, when it runs; pods are told {at}")));
+        return own_proxy(settings.proxy.listen, at, no_node, tell).await;
     }
     tell(match try_once(&Try { to: at.to_string(), how: How::Http }).await {
-        Outcome::Open => Line::ok("proxy", format!("answers at {at}")),
+        Outcome::Open => Line::ok(SUBJECT, format!("answers at {at}")),
         // A node in the cluster may not be allowed to reach it, and need not.
-        _ if TcpStream::connect(at).await.is_err() => {
-            Line::unknown("proxy", format!("{at} can't be reached from here; --isolation tries it from a pod"))
+        _ if !matches!(timeout(PATIENCE, TcpStream::connect(at)).await, Ok(Ok(_))) => {
+            Line::unknown(SUBJECT, format!("{at} can't be reached from here; --isolation tries it from a pod"))
         }
-        _ => Line::wrong("proxy", format!("{at} does not speak HTTP. Is `kubernetes.proxy.address` right?")),
+        _ => Line::wrong(SUBJECT, format!("{at} does not speak HTTP. Is `kubernetes.proxy.address` right?")),
     });
+    None
+}
+
+async fn own_proxy(
+    listen: SocketAddr,
+    at: SocketAddr,
+    no_node: bool,
+    tell: &mut (dyn FnMut(Line) + Send),
+) -> Option<TcpListener> {
+    const SUBJECT: &str = "proxy";
+    let bound = TcpListener::bind(listen).await;
+    let near = near(listen).to_string();
+    tell(match &bound {
+        Ok(_) if no_node => {
+            Line::ok(SUBJECT, format!("the node itself, when it runs; {listen} is free, and pods will be told {at}"))
+        }
+        Ok(_) => Line::wrong(SUBJECT, format!("the node that runs here does not listen at {listen}; restart it")),
+        Err(_) if no_node => Line::wrong(
+            SUBJECT,
+            format!(
+                "{listen} can't be had by the node. Set `kubernetes.proxy.listen` to an address and port that are free."
+            ),
+        ),
+        Err(_) => match try_once(&Try { to: near.clone(), how: How::Http }).await {
+            Outcome::Open => Line::ok(SUBJECT, format!("the node itself answers at {near}; pods are told {at}")),
+            _ => Line::wrong(SUBJECT, format!("what listens at {near} does not answer as a proxy")),
+        },
+    });
+    bound.ok()
+}
+
+/// Stands in for a node's proxy: answers, and does nothing.
+async fn no_proxy(listener: TcpListener) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let mut request = [0; 1024];
+        let _ = timeout(Duration::from_secs(1), stream.read(&mut request)).await;
+        let _ = stream
+            .write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            .await;
+    }
 }
 
 fn walls(proof: Proof) -> Line {

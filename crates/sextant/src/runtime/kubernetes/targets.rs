@@ -20,7 +20,7 @@ pub struct Targets {
     data_port: DataPortForPods,
     /// The data port's address, which for a node on the host is the machine's.
     here: SocketAddr,
-    proxy: Option<SocketAddr>,
+    proxy: SocketAddr,
     /// The proxy, where it is a program of its own.
     proxy_apart: bool,
     /// The API server as this node knows it.
@@ -46,8 +46,7 @@ impl Targets {
         Self {
             data_port: data_port.clone(),
             here: ways.data_port,
-            // The node itself is no proxy yet.
-            proxy: settings.proxy.address.as_ref().map(|_| ways.proxy),
+            proxy: ways.proxy,
             proxy_apart: settings.proxy.address.is_some(),
             api_server: connected.api_server.clone(),
             server: (host, port),
@@ -58,7 +57,7 @@ impl Targets {
 
     /// The ports that a neighbour listens at: also those that walls open elsewhere.
     pub fn ports(&self) -> Vec<u16> {
-        let mut ports = vec![self.here.port(), self.proxy.map_or(8080, |proxy| proxy.port()), ANY_PORT];
+        let mut ports = vec![self.here.port(), self.proxy.port(), ANY_PORT];
         // The lower ones are not for everybody to listen at.
         ports.retain(|port| *port >= 1024);
         ports.sort_unstable();
@@ -71,13 +70,12 @@ impl Targets {
     /// # Errors
     /// If a name can't be looked up: then it can't be tried.
     pub async fn now(&self) -> Result<Vec<Target>, String> {
-        let mut all = vec![target("the node's data port", self.here.to_string(), Expected::Open)];
+        let mut all = vec![
+            target("the node's data port", self.here.to_string(), Expected::Open),
+            target("the proxy", self.proxy.to_string(), Expected::Open),
+        ];
         all[0].attempt.how = How::Pinned(self.data_port.pin.clone());
-        if let Some(proxy) = self.proxy {
-            let mut proxy = target("the proxy", proxy.to_string(), Expected::Open);
-            proxy.attempt.how = How::Http;
-            all.push(proxy);
-        }
+        all[1].attempt.how = How::Http;
         for (name, to, expected) in [
             ("the API server", format!("{API_SERVER}:0"), Expected::Closed),
             ("the kubelet of its own machine", format!("{MACHINE}:10250"), Expected::Closed),
@@ -134,8 +132,8 @@ impl Targets {
             let to = SocketAddr::new(ip, health.port()).to_string();
             all.push(target("the node's health port", to, Expected::Closed));
         }
-        if let Some(proxy) = self.proxy.filter(|_| self.proxy_apart) {
-            let to = SocketAddr::new(proxy.ip(), HEALTH).to_string();
+        if self.proxy_apart {
+            let to = SocketAddr::new(self.proxy.ip(), HEALTH).to_string();
             all.push(target("the proxy's health port", to, Expected::ClosedService));
         }
     }
