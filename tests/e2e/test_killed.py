@@ -38,27 +38,34 @@ class Scene:
         return task, self.researcher.run(task)["id"]
 
 
-def is_claim(request) -> bool:
+def is_beginning(request) -> bool:
     return has("started_at")(request) and not REPORT(request)
 
 
-def before_the_claim(scene: Scene) -> int:
-    """The node has seen the run and is about to say that it has started it."""
-    with scene.proxy.hold("PATCH", RUN, where=is_claim) as held:
+def seen(scene: Scene) -> int:
+    """The node has seen the run, and has made nothing of it yet."""
+    with scene.proxy.hold("GET", r"/run\?", where=lambda request: "task_id" in request.path, after=True) as held:
         task, _ = scene.ask()
         held.wait()
         scene.node.kill()
     return task
 
 
-def after_the_claim(scene: Scene) -> int:
-    """The server knows that the run has started, and there is no Job. (The node makes it at the same time: it may be there.)"""
-    with scene.proxy.hold("PATCH", RUN, where=is_claim, after=True) as held:
-        task, run = scene.ask()
+def before_the_server_knows(scene: Scene) -> int:
+    """The node has made the run's things and is about to say that it has begun."""
+    with scene.proxy.hold("PATCH", RUN, where=is_beginning) as held:
+        task, _ = scene.ask()
         held.wait()
         scene.node.kill()
-    scene.cluster.forget_jobs()
-    until("nothing of the run to be left in the cluster", lambda: not scene.cluster.has_run_secret(run))
+    return task
+
+
+def after_the_server_knows(scene: Scene) -> int:
+    """The server knows that the run has begun, and the node never hears that it does."""
+    with scene.proxy.hold("PATCH", RUN, where=is_beginning, after=True) as held:
+        task, _ = scene.ask()
+        held.wait()
+        scene.node.kill()
     return task
 
 
@@ -122,8 +129,9 @@ def reported(scene: Scene) -> int:
 
 
 STEPS = [
-    before_the_claim,
-    after_the_claim,
+    seen,
+    before_the_server_knows,
+    after_the_server_knows,
     job_created,
     receive_waits,
     algorithm_runs,

@@ -37,6 +37,8 @@ pub struct Finish {
     /// When it ended. Comes back exactly if it is of microseconds ([`crate::now`]), so a later look at the run tells
     /// whether this report was the one that counted.
     pub finished_at: Timestamp,
+    /// When it began, where the server has not been told yet.
+    pub started_at: Option<Timestamp>,
     /// The result; see [`crate::encoding`].
     pub result: Option<Encoded>,
 }
@@ -44,7 +46,7 @@ pub struct Finish {
 impl Finish {
     /// Ended just now, without a result.
     pub fn now(status: RunStatus, log: impl Into<String>) -> Self {
-        Self { status, log: log.into(), finished_at: time::now(), result: None }
+        Self { status, log: log.into(), finished_at: time::now(), started_at: None, result: None }
     }
 
     /// With a result.
@@ -59,8 +61,11 @@ impl Finish {
             "status": self.status,
             "finished_at": time::to_server(self.finished_at),
             "log": self.log.replace('\0', "\u{fffd}"),
-        })
-        .to_string();
+        });
+        if let Some(started_at) = self.started_at {
+            head["started_at"] = time::to_server(started_at).into();
+        }
+        let mut head = head.to_string();
         let (result, tail) = match self.result {
             Some(result) => {
                 head.pop();

@@ -3,7 +3,7 @@
 //! ```text
 //!   POST token/node ──▶ Session (token, refreshed ahead of time) ──┐
 //!                                                                  ▼
-//!   Client ── open_runs, input, start_run, container_token, finish_run … (REST)
+//!   Client ── open_runs, input, set_status, container_token, finish_run … (REST)
 //!   Live   ── new_task, kill_containers, sync …                          (Socket.IO)
 //! ```
 //!

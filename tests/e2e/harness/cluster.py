@@ -233,11 +233,6 @@ class Cluster:
 
         return until(f"the Job of run {run} to complete", complete, within, shows=lambda: self.describe(run))
 
-    def has_run_secret(self, run: int) -> bool:
-        """Whether the namespace has a Secret of this run; it goes with the run's Job, a little later."""
-        names = [each.metadata.name for each in self.core.list_namespaced_secret(self.jobs_namespace).items]
-        return any(f"-run-{run}-" in name for name in names)
-
     def has_secret(self, name: str) -> bool:
         """Whether the task namespace has a Secret of this name."""
         names = self.core.list_namespaced_secret(self.jobs_namespace, field_selector=f"metadata.name={name}")

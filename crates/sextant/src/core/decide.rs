@@ -35,7 +35,7 @@ pub struct ServerSide {
 /// The next step of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Claim it at the server and launch it.
+    /// Launch it.
     Launch,
     /// Tell the server a new status.
     Tell(RunStatus),

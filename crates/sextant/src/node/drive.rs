@@ -164,7 +164,7 @@ impl Drive {
         }
     }
 
-    /// Lets the run in, claims it at the server, and has the runtime make its things.
+    /// Lets the run in, and has the runtime make its things.
     async fn launch(&mut self) {
         match admit(&self.context, &self.run, self.bad_input.as_deref()).await {
             Ok(Ok(())) => {}
@@ -177,7 +177,7 @@ impl Drive {
         if !self.take_slot().await || !self.pass_gate().await || !self.context.hold.is_good() {
             return;
         }
-        // Claimed before, maybe long ago, and nothing of it is here: the server has the last word.
+        // Begun before, maybe long ago, and nothing of it is here: the server has the last word.
         if self.run.started_at.is_some() && !self.is_still_open().await {
             return;
         }
@@ -185,32 +185,15 @@ impl Drive {
         self.start(false).await;
     }
 
-    /// Claims the run at the server and has the runtime make its things, at the same time: making them is harmless, and a
-    /// run that the server does not give away is released at once.
+    /// Has the runtime make the run's things. The server hears of it afterwards: making them is harmless, and those of a run that
+    /// has ended meanwhile are released.
     async fn start(&mut self, again: bool) {
         let context = self.context.clone();
-        let (claimed, launched, _) = tokio::join!(
-            async {
-                let now = vantage6::now();
-                match self.run.started_at {
-                    Some(_) => Ok(None),
-                    None => context.client.start_run(self.run.id, now).await.map(|()| Some(now)),
-                }
-            },
+        let (launched, _) = tokio::join!(
             context.runtime.launch(&self.assignment),
             timeout(TOKEN, context.supplies.fetch_token(self.run.id)),
         );
-        let refused = match claimed {
-            Ok(now) => {
-                self.run.started_at = self.run.started_at.or(now);
-                None
-            }
-            Err(error) => Some(error),
-        };
         self.server.launched |= launched.is_ok();
-        if let Some(error) = refused {
-            return self.refused(&error).await;
-        }
         match launched {
             Ok(()) => {
                 self.launched_whole = true;
@@ -301,15 +284,10 @@ impl Drive {
     }
 
     async fn tell(&mut self, status: RunStatus) {
-        if self.run.started_at.is_none() {
-            let now = vantage6::now();
-            match self.context.client.start_run(self.run.id, now).await {
-                Ok(()) => self.run.started_at = Some(now),
-                Err(error) => return self.refused(&error).await,
-            }
-        }
-        match self.context.client.set_status(self.run.id, &status).await {
+        let begins = self.run.started_at.is_none().then(vantage6::now);
+        match self.context.client.set_status(self.run.id, &status, begins).await {
             Ok(()) => {
+                self.run.started_at = self.run.started_at.or(begins);
                 self.failures = 0;
                 self.context.announcer.status(&self.run, &status).await;
                 self.server.status = status;

@@ -51,7 +51,7 @@ pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Outp
     };
     let failure = shortcoming(exit, OutputFacts { length: upload.length, problem: problem.as_deref(), limit });
     let (status, log) = of_end(failure.as_ref(), log);
-    let reported = send(context, run, Finish { result, ..Finish::now(status, log) }).await;
+    let reported = send(context, run, begun(run, Finish { result, ..Finish::now(status, log) })).await;
     if reported != Reported::Later {
         // Whoever waits for it may be gone: then nobody needs to hear it.
         let _ = taken.send(());
@@ -72,7 +72,8 @@ pub async fn without_output(context: &Context, run: &Run, failure: &Failure) -> 
     warn!(run = %run.id, task = %run.task.id, %status, "{message}{detail}");
     let log = log(context, run, failure.started).await;
     let (status, log) = of_end(Some(failure), log);
-    let reported = send(context, run, Finish::now(status, log)).await;
+    let finish = Finish::now(status, log);
+    let reported = send(context, run, if failure.started { begun(run, finish) } else { finish }).await;
     note(context, run, &reported, Some(failure));
     reported
 }
@@ -99,6 +100,11 @@ async fn log(context: &Context, run: &Run, started: bool) -> AlgorithmLog {
     };
     warn!(run = %run.id, "the algorithm's log could not be read: {reason}");
     AlgorithmLog::Unreadable
+}
+
+/// The end of a run whose algorithm has run may be the first that the server hears of it, if this node was away meanwhile.
+fn begun(run: &Run, finish: Finish) -> Finish {
+    Finish { started_at: run.started_at.is_none().then_some(finish.finished_at), ..finish }
 }
 
 async fn send(context: &Context, run: &Run, finish: Finish) -> Reported {

@@ -160,18 +160,13 @@ impl Client {
         Ok(InputText(Box::pin(input_text(answer, self.inner.wire.limit))))
     }
 
-    /// Tells the server that this node has begun with a run.
-    pub async fn start_run(&self, id: RunId, started_at: Timestamp) -> Result<(), Error> {
-        self.change(id, json!({"started_at": time::to_server(started_at)})).await
-    }
-
-    /// Tells the server how far a run is. (It also empties the run's log and result there: `Run.patch` sets all that a
-    /// request does not mention to nothing.)
-    pub async fn set_status(&self, id: RunId, status: &RunStatus) -> Result<(), Error> {
-        self.change(id, json!({"status": status})).await
-    }
-
-    async fn change(&self, id: RunId, change: serde_json::Value) -> Result<(), Error> {
+    /// Tells the server how far a run is, and with the first status also when this node began with it. (It also empties the run's
+    /// log and result there: `Run.patch` sets all that a request does not mention to nothing.)
+    pub async fn set_status(&self, id: RunId, status: &RunStatus, started_at: Option<Timestamp>) -> Result<(), Error> {
+        let mut change = json!({"status": status});
+        if let Some(started_at) = started_at {
+            change["started_at"] = time::to_server(started_at).into();
+        }
         let call = Call::patch(format!("run/{id}")).json(&change);
         let mut tries = self.inner.backoff.begin();
         loop {

@@ -98,7 +98,7 @@ async fn a_conversation(server: &Server, us: usize, neighbour: Option<usize>, op
         organization_id: Some(OrganizationId(our_organization)),
         parent_id: None,
     };
-    node.set_status(run.id, &RunStatus::Active).await.unwrap();
+    node.set_status(run.id, &RunStatus::Active, None).await.unwrap();
     live.send(&Outgoing::AlgorithmStatusChange(change.clone())).await.unwrap();
     let heard = until(&mut events, |event| match event {
         LiveEvent::Incoming(Incoming::AlgorithmStatusChange(change)) if change.run_id == run.id => Some(change.clone()),

@@ -98,8 +98,8 @@ async fn the_life_of_a_run() {
     let token = node.container_token(task, &run.task.image).await.unwrap();
     assert_eq!(token.expose_secret().split('.').count(), 3);
     let started_at = vantage6::now();
-    node.start_run(run.id, started_at).await.unwrap();
-    node.set_status(run.id, &RunStatus::Active).await.unwrap();
+    node.set_status(run.id, &RunStatus::Initializing, Some(started_at)).await.unwrap();
+    node.set_status(run.id, &RunStatus::Active, None).await.unwrap();
     let seen = node.run(run.id).await.unwrap();
     assert_eq!((seen.status, seen.started_at, seen.finished_at), (RunStatus::Active, Some(started_at), None));
     assert_eq!(open_runs(&node, which).await.len(), 1, "what has begun is still open");
@@ -120,9 +120,8 @@ async fn the_life_of_a_run() {
 
     // And takes no more.
     let again = node.finish_run(run.id, Finish::now(RunStatus::Failed, "again")).await.unwrap_err();
-    let status = node.set_status(run.id, &RunStatus::Active).await.unwrap_err();
-    let start = node.start_run(run.id, vantage6::now()).await.unwrap_err();
-    for error in [again, status, start] {
+    let status = node.set_status(run.id, &RunStatus::Active, None).await.unwrap_err();
+    for error in [again, status] {
         assert!(error.is_finished_run() && !error.is_transient() && error.taken() == Taken::No, "{error}");
     }
     let error = node.container_token(task, "harbor.example/average:1").await.unwrap_err();
@@ -191,15 +190,15 @@ async fn what_is_not_ours_is_refused_for_good() {
     let run = open_runs(&owner, OpenRuns { task: Some(task), ..OpenRuns::default() }).await.remove(0);
 
     let began = Instant::now();
-    let error = stranger.set_status(run.id, &RunStatus::Active).await.unwrap_err();
+    let error = stranger.set_status(run.id, &RunStatus::Active, None).await.unwrap_err();
     assert!(error.status() == Some(401) && error.to_string().contains("not your algorithm run"), "{error}");
     let error = stranger.finish_run(run.id, Finish::now(RunStatus::Active, "")).await.unwrap_err();
     assert!(error.status() == Some(401) && !error.is_transient() && error.taken() == Taken::No, "{error}");
     let error = owner.container_token(task, "another image").await.unwrap_err();
     assert!(error.status() == Some(401) && error.to_string().contains("Image and task"), "{error}");
-    let error = owner.set_status(RunId(999_999), &RunStatus::Active).await.unwrap_err();
+    let error = owner.set_status(RunId(999_999), &RunStatus::Active, None).await.unwrap_err();
     assert!(error.is_deleted_run(), "{error}");
-    let error = owner.set_status(run.id, &RunStatus::Other("dreaming".into())).await.unwrap_err();
+    let error = owner.set_status(run.id, &RunStatus::Other("dreaming".into()), None).await.unwrap_err();
     assert!(error.status() == Some(400) && error.to_string().contains("Must be one of"), "{error}");
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     owner.finish_run(run.id, Finish::now(RunStatus::Killed, "")).await.unwrap();
