@@ -23,6 +23,9 @@ var behaviours = map[string]func(*task) error{
 	"count":          count,
 	"connect":        connect,
 	"listen":         listen,
+	"explore":        explore,
+	"sweep":          sweep,
+	"attack":         attack,
 }
 
 // exit(code=1): ends with that code, after having written an output.
@@ -110,22 +113,7 @@ func count(t *task) error {
 // connect(addresses="host:port,…", seconds=2): tries each over TCP, answers "open", "refused" or the reason for each.
 func connect(t *task) error {
 	patience := time.Duration(t.number("seconds", 2) * float64(time.Second))
-	seen := map[string]string{}
-	for _, address := range strings.Split(t.text("addresses", ""), ",") {
-		connection, err := net.DialTimeout("tcp", address, patience)
-		switch {
-		case err == nil:
-			connection.Close()
-			seen[address] = "open"
-		case strings.Contains(err.Error(), "refused"):
-			seen[address] = "refused"
-		case strings.Contains(err.Error(), "timeout"):
-			seen[address] = "timeout"
-		default:
-			seen[address] = err.Error()
-		}
-	}
-	return t.answer(seen)
+	return t.answer(inParallel(t.list("addresses"), func(address string) string { return knock(address, patience) }))
 }
 
 // listen(port=8080): accepts connections, says "hello" on each, and never ends of itself.

@@ -82,6 +82,11 @@ func (t *task) text(key, otherwise string) string {
 	return otherwise
 }
 
+// list is what a text names, separated by commas.
+func (t *task) list(key string) []string {
+	return strings.FieldsFunc(t.text(key, ""), func(letter rune) bool { return letter == ',' })
+}
+
 func (t *task) number(key string, otherwise float64) float64 {
 	if value, ok := t.Kwargs[key].(float64); ok {
 		return value
