@@ -147,7 +147,7 @@ def test_the_first_one_is_frozen(pair, researcher, cluster, world, exactly_once)
     first.freeze()
     second.wait_log("takes over", WITHIN)
     # On one machine, both have one data port.
-    second.wait_log("still has the data port")
+    second.wait_log("still has the port")
     first.thaw()
     first.wait_log("has taken over from this process")
     exactly_once(task)

@@ -13,6 +13,7 @@
 //!   open_files  how many connections there may be
 //!   proxy/      the only way from an algorithm to the server
 //!   output      opens what an algorithm wrote, and nothing else
+//!   runs        what is under way, and what waits for what
 //!   walls       the NetworkPolicies around algorithms, for those who apply them
 //!   pod/        our own two containers in an algorithm's pod: `receive` and `return`
 //!   processes   which process one is
@@ -35,6 +36,7 @@ pub mod pod;
 pub mod processes;
 pub mod proxy;
 pub mod rarely;
+pub mod runs;
 pub mod runtime;
 pub mod telemetry;
 pub mod walls;

@@ -8,7 +8,7 @@ use sextant::config::{self, Config};
 use sextant::node::NodeError;
 use sextant::runtime::local::supervise;
 use sextant::telemetry::{self, LogFormat};
-use sextant::{doctor, keys, node, pod, proxy, walls};
+use sextant::{doctor, keys, node, pod, proxy, runs, walls};
 
 /// The configuration can't be used.
 const CONFIGURATION: u8 = 2;
@@ -66,6 +66,14 @@ enum Command {
         #[arg(long)]
         isolation: bool,
     },
+    /// List the runs that are under way or wait, and what they wait for: from the cluster, with the server's view beside it.
+    ///
+    /// Changes nothing. Exit codes: 0 listed, 2 configuration wrong, 4 cluster not usable.
+    #[command(after_help = "Example:\n  sextant runs node.yaml")]
+    Runs {
+        /// The configuration.
+        config: PathBuf,
+    },
     /// Print the NetworkPolicies that wall algorithms off, for a node that runs on a machine rather than in the cluster.
     ///
     /// Exit codes: 0 printed, 2 configuration wrong, 4 cluster not usable.
@@ -107,7 +115,8 @@ fn main() -> ExitCode {
             if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(CONFIGURATION) }
         }
         Command::Doctor { config, isolation } => examine(&config, isolation),
-        Command::Walls { config } => print_walls(&config),
+        Command::Runs { config } => print(&config, runs::table_of),
+        Command::Walls { config } => print(&config, walls::yaml),
         Command::Keys(command) => match keys::run(command) {
             Ok(text) => {
                 println!("{text}");
@@ -181,7 +190,8 @@ fn examine(path: &std::path::Path, isolation: bool) -> ExitCode {
     }
 }
 
-fn print_walls(path: &std::path::Path) -> ExitCode {
+/// Prints what follows from a configuration.
+fn print(path: &std::path::Path, text: impl AsyncFnOnce(&Config) -> Result<String, NodeError>) -> ExitCode {
     let config = match Config::load(path) {
         Ok(config) => config,
         Err(error) => {
@@ -190,7 +200,7 @@ fn print_walls(path: &std::path::Path) -> ExitCode {
         }
     };
     small(async move {
-        match walls::yaml(&config).await {
+        match text(&config).await {
             Ok(text) => {
                 print!("{text}");
                 ExitCode::SUCCESS

@@ -165,6 +165,12 @@ class NodeProcess:
             except subprocess.TimeoutExpired:
                 self.kill()
 
+    def tool(self, name: str, *arguments: str, within: float = 60) -> subprocess.CompletedProcess:
+        """`sextant NAME CONFIG`, with this node's configuration."""
+        environment = {name: value for name, value in os.environ.items() if name not in ("KUBECONFIG", "RUST_LOG")}
+        command = [binary(), name, self.config_file, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=within)
+
     def resident_bytes(self) -> int:
         """Its resident memory now."""
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():

@@ -14,6 +14,7 @@ pub mod labels;
 pub mod lease;
 pub mod loss;
 pub mod names;
+pub mod overview;
 pub mod policy;
 pub mod probe;
 pub mod read;

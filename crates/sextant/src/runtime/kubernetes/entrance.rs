@@ -101,11 +101,15 @@ async fn proxy(settings: &KubernetesConfig, data_port: SocketAddr) -> Result<Soc
 /// Opens one of the ports for pods: the setting that names it is `kubernetes.<what>.listen`. After a take-over, the other process
 /// may have it still, if it hangs on this very machine: then it is waited for.
 pub async fn listen(what: &str, address: SocketAddr, taken_over: bool) -> Result<TcpListener, StartError> {
+    let mut told = false;
     loop {
         match TcpListener::bind(address).await {
             Ok(listener) => return Ok(listener),
             Err(error) if taken_over && error.kind() == std::io::ErrorKind::AddrInUse => {
-                warn!("the process that was at work before still has the port {address}: waiting for its end");
+                if !told {
+                    warn!("the process that was at work before still has the port {address}: waiting for its end");
+                    told = true;
+                }
                 sleep(Duration::from_secs(1)).await;
             }
             Err(error) => {

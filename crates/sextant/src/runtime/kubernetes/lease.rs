@@ -235,7 +235,7 @@ fn parts(holder: &str) -> Option<[&str; 3]> {
 }
 
 /// A holder as people say it.
-fn words_of(holder: &str) -> String {
+pub fn words_of(holder: &str) -> String {
     match parts(holder) {
         Some([host, process, _]) => format!("process {} on {host}", process.split('-').next().unwrap_or_default()),
         None if holder.is_empty() => "one that has given it back since".into(),

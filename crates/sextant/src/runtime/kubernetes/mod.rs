@@ -10,6 +10,7 @@ mod isolation;
 mod launch;
 mod lease;
 mod logs;
+pub mod overview;
 mod permissions;
 mod probe;
 mod secrets;

@@ -26,6 +26,7 @@ use crate::core::complaints::Complaint;
 use crate::core::environment::{Places, VisibleDatabase, environment};
 use crate::core::isolation::Gate;
 use crate::core::names::Identity;
+use crate::core::overview::Here;
 use crate::core::situation::{Disruption, Failure, Situation};
 use crate::health::Health;
 use crate::hold::Hold;
@@ -249,10 +250,28 @@ pub async fn acquire(config: &Config, identity: &Identity, hold: Arc<Hold>, heal
     lock::acquire(&root(config, identity)?, hold, health).await
 }
 
+/// The runs of this node, as their folders tell.
+pub fn look(config: &Config, identity: &Identity) -> Vec<Here> {
+    let folders = Folder::all(&path(config, identity)).into_iter();
+    let here = |folder: Folder| Here {
+        run: folder.run,
+        task: folder.task,
+        name: String::new(),
+        situation: folder.situation(),
+        since: folder.started(),
+        place: folder.path().display().to_string(),
+    };
+    folders.map(here).collect()
+}
+
+fn path(config: &Config, identity: &Identity) -> PathBuf {
+    let parent = config.task_dir.clone().unwrap_or_else(std::env::temp_dir);
+    parent.join(format!("sextant-{}", identity.key()))
+}
+
 /// The folder of this node's runs; made if it is not there.
 fn root(config: &Config, identity: &Identity) -> Result<PathBuf, String> {
-    let parent = config.task_dir.clone().unwrap_or_else(std::env::temp_dir);
-    let root = parent.join(format!("sextant-{}", identity.key()));
+    let root = path(config, identity);
     folder::private(&root).map_err(|error| {
         format!(
             "The folder {} for runs can't be made: {error}. Set `task_dir` to a folder that this user may write to.",
