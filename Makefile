@@ -100,6 +100,7 @@ cluster-down: ## Stops it and leaves nothing behind
 venv: ## Python with the real vantage6 server and client, and one with the algorithm tools, for tests and demos
 	@testbed/server/venv >/dev/null
 	@tests/e2e/algorithm-venv
+	@tests/e2e/algorithm-venv 4.15.2
 
 .PHONY: clean-cache
 clean-cache: ## Removes all that was built into the cache (compiling it again takes some fifteen minutes)

@@ -6,7 +6,7 @@ from v6server import Provision, Server
 from vantage6.common.encryption import RSACryptor
 
 from harness import average
-from harness.nodes import AVERAGE
+from harness.nodes import AVERAGE, AVERAGE_4_15
 from harness.world import World
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -37,12 +37,13 @@ def installed(release):
     return nodes
 
 
-def test_central_average(installed, world):
+@pytest.mark.parametrize("image", [AVERAGE, AVERAGE_4_15])
+def test_central_average(image, installed, world):
     """The algorithm of the first organization asks all three through its proxy, and divides; the subtask's runs are Jobs in three
     namespaces."""
     researcher = world.user(0)
     task = researcher.ask(
-        AVERAGE,
+        image,
         "central_average",
         [world.organization()],
         databases=["default"],

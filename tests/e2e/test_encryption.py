@@ -11,7 +11,7 @@ from vantage6.common.encryption import RSACryptor
 
 from harness import average, nodes
 from harness.node import NodeProcess
-from harness.nodes import AVERAGE
+from harness.nodes import AVERAGE, AVERAGE_4_15
 from harness.paths import REPOSITORY, binary
 from harness.world import World
 
@@ -81,6 +81,20 @@ def test_partial_averages_of_three_organizations(node, publish, world):
         assert b"sum" not in base64.b64decode(text.split("$")[2]) and "partial" not in text
     for run in runs:
         assert run["log"] and "private" not in run["log"].lower()
+
+
+@pytest.mark.parametrize("image", [AVERAGE, AVERAGE_4_15])
+def test_central_average(image, local_node, publish, world):
+    """The algorithm knows nothing of keys: the proxy encrypts its questions for each organization, and decrypts the answers."""
+    for organization in range(3):
+        local_node(organization).start_online()
+    researcher = world.user(1)
+    task = researcher.ask(image, "central_average", [world.organization(1)], databases=["default"], column_name="salary")
+    expected = average.overall([average.partial(file, "salary") for file in average.employee_files()[:3]])
+    assert researcher.result(task)["average"] == pytest.approx(expected)
+    (subtask,) = [each["id"] for each in world.server.request("GET", "/task?per_page=100")["data"] if each["parent"]]
+    for text in [*results_as_stored(world, subtask), *(run["input"] for run in researcher.runs(subtask))]:
+        assert text.count("$") == 2
 
 
 def test_large_question_and_answer(node, publish, world):

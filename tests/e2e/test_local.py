@@ -4,7 +4,7 @@ import pytest
 
 from faultproxy import has
 from harness import average
-from harness.nodes import AVERAGE, ODD
+from harness.nodes import AVERAGE, AVERAGE_4_15, ODD
 from harness.wait import until
 
 
@@ -17,12 +17,13 @@ def test_partial_average(local_node, researcher, world):
     assert researcher.result(task) == pytest.approx(average.partial(average.employee_files()[0], "salary"))
 
 
-def test_central_average(local_node, researcher, world):
+@pytest.mark.parametrize("image", [AVERAGE, AVERAGE_4_15])
+def test_central_average(image, local_node, researcher, world):
     """An algorithm that asks the others, with the official tools, through the proxy that each node has on loopback."""
     for organization in range(3):
         local_node(organization).start_online()
     task = researcher.ask(
-        AVERAGE, "central_average", [world.organization(1)], databases=["default"], column_name="salary"
+        image, "central_average", [world.organization(1)], databases=["default"], column_name="salary"
     )
     expected = average.overall([average.partial(file, "salary") for file in average.employee_files()[:3]])
     assert researcher.result(task)["average"] == pytest.approx(expected)

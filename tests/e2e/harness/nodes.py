@@ -11,6 +11,8 @@ from .world import World
 
 # The test bed's images, in the cluster without a registry.
 AVERAGE = "localhost/v6-average:4.5.5"
+# The same algorithm with the last 4.x of the algorithm tools.
+AVERAGE_4_15 = "localhost/v6-average:4.15.2"
 ODD = "localhost/v6-odd:1"
 SEXTANT = os.environ.get("SEXTANT_IMAGE", "localhost/sextant:dev")
 
@@ -47,14 +49,21 @@ def kubernetes(world: World, cluster: Cluster, organization: int, directory: Pat
 
 def local(world: World, organization: int, directory: Path, port: int | None = None) -> dict:
     """A node whose algorithms are child processes: the average algorithm's package under the test bed's Python."""
-    return regular(world, organization, directory, port) | {"local": {"algorithms": {AVERAGE: average_locally()}}}
+    return regular(world, organization, directory, port) | {
+        "local": {"algorithms": {AVERAGE: average_locally(), AVERAGE_4_15: average_locally("-4.15.2")}}
+    }
 
 
-def average_locally() -> dict:
+def tools(version: str = "") -> Path:
+    """A Python with the real vantage6-algorithm-tools: 4.5.5, or `-4.15.2`."""
+    return cache() / f"venv-algorithm{version}" / "bin" / "python"
+
+
+def average_locally(version: str = "") -> dict:
     """Runs the average algorithm without an image, on the real vantage6-algorithm-tools."""
     start = "from vantage6.algorithm.tools.wrap import wrap_algorithm; wrap_algorithm()"
     return {
-        "command": [str(cache() / "venv-algorithm" / "bin" / "python"), "-c", start],
+        "command": [str(tools(version)), "-c", start],
         "package": "v6_average",
         "env": {"PYTHONPATH": str(REPOSITORY / "testbed" / "images" / "average")},
     }

@@ -60,13 +60,19 @@ class World:
         """Its API key."""
         return self.provision.nodes[number]["api_key"]
 
+    def node_token(self, number: int = 0) -> str:
+        """An access token of the nth organization's node."""
+        return self.server.request("POST", "/token/node", {"api_key": self.api_key(number)}, token=None)["access_token"]
+
+    def container_token(self, task: int, image: str) -> str:
+        """The token that the first organization's algorithm of a task gets. The task must be under way."""
+        asked = {"task_id": task, "image": image}
+        return self.server.request("POST", "/token/container", asked, token=self.node_token())["container_token"]
+
     def subtask(self, parent: int, image: str, method: str, organizations: list[int], **kwargs) -> int:
         """Creates a task as the parent's algorithm would, with a container token: it belongs to the parent's job. The parent must be under way."""
         server = self.server
-        node = server.request("POST", "/token/node", {"api_key": self.api_key()}, token=None)["access_token"]
-        container = server.request("POST", "/token/container", {"task_id": parent, "image": image}, token=node)[
-            "container_token"
-        ]
+        container = self.container_token(parent, image)
         text = base64.b64encode(json.dumps({"method": method, "kwargs": kwargs}).encode()).decode()
         task = {
             "collaboration_id": self.provision.collaboration_id,

@@ -1,0 +1,179 @@
+"""The proxy as a process of its own, between the real server and the real AlgorithmClient of both ends of 4.x."""
+
+import json
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.node import free_port
+from harness.nodes import AVERAGE, tools
+from harness.paths import binary
+from harness.wait import until
+
+# What an algorithm does with the tools' client; prints one JSON object.
+CLIENT = """
+import json, sys, logging
+logging.disable(logging.CRITICAL)
+from vantage6.algorithm.client import AlgorithmClient
+token, port, organizations, image = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), sys.argv[4]
+client = AlgorithmClient(token=token, host="http://127.0.0.1", port=port, path="")
+task = client.task.create(input_={"method": "echo", "kwargs": {"value": 7}}, organizations=organizations, name="subtask")
+print(json.dumps({
+    "organizations": [each["id"] for each in client.organization.list()],
+    "one": client.organization.get(organizations[0])["id"],
+    "collaboration": client.collaboration.get()["id"],
+    "task": task["id"],
+    "parent": client.task.get(task["id"])["parent"]["id"],
+    "runs": len(client.run.from_task(task["id"])),
+    "results": client.result.from_task(task["id"]),
+    "nothing": client.task.get(987654),
+}, default=str))
+"""
+
+
+class ProxyProcess:
+    """`sextant proxy CONFIG`, for the server at a port."""
+
+    def __init__(self, directory: Path, world, port: int):
+        self.port, self.health = free_port(), free_port()
+        self.config = directory / "proxy.yaml"
+        self.config.write_text(
+            yaml.safe_dump(
+                {
+                    "server_url": world.server.host,
+                    "port": port,
+                    "api_path": world.server.api_path,
+                    "kubernetes": {"proxy": {"listen": f"127.0.0.1:{self.port}"}},
+                    "health": {"listen": f"127.0.0.1:{self.health}"},
+                }
+            )
+        )
+        self.out, self.log = directory / "access.log", directory / "proxy.log"
+        with self.out.open("wb") as out, self.log.open("wb") as log:
+            command = [binary(), "proxy", self.config, "--log-format", "json"]
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=log)
+        until("the proxy to be ready", lambda: self.ready()[0] == 200, shows=self.log.read_text)
+
+    def ask(self, path: str, token: str | None = None, method: str = "GET", body: dict | None = None) -> tuple[int, dict]:
+        """One request; status and JSON."""
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        data = None if body is None else json.dumps(body).encode()
+        status, text = _fetch(f"http://127.0.0.1:{self.port}{path}", headers, method, data)
+        return status, json.loads(text)
+
+    def ready(self) -> tuple[int, str]:
+        """What /readyz says."""
+        return self.figures("/readyz")
+
+    def figures(self, path: str = "/metrics") -> tuple[int, str]:
+        """What the health port says."""
+        try:
+            return _fetch(f"http://127.0.0.1:{self.health}{path}")
+        except OSError as error:
+            return 0, str(error)
+
+    def access(self) -> list[dict]:
+        """The access log."""
+        return [json.loads(line) for line in self.out.read_text().splitlines()]
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        self.process.terminate()
+        return self.process.wait(30)
+
+
+def _fetch(url: str, headers: dict | None = None, method: str = "GET", data: bytes | None = None) -> tuple[int, str]:
+    request = urllib.request.Request(url, headers=headers or {}, method=method, data=data)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=60) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.fixture
+def served(world, proxy, tmp_path) -> Iterator[ProxyProcess]:
+    """A proxy that goes to the server through a programmable one."""
+    made = ProxyProcess(tmp_path, world, proxy.port)
+    yield made
+    if made.process.poll() is None:
+        made.process.kill()
+        made.process.wait(10)
+
+
+@pytest.fixture
+def token(world, researcher) -> str:
+    """An algorithm's token, of a task that waits for its node."""
+    return world.container_token(researcher.ask(AVERAGE, "echo", [world.organization()], value=1), AVERAGE)
+
+
+@pytest.mark.parametrize("version", ["", "-4.15.2"])
+def test_the_tools_client(version, served, world, token):
+    """All that the tools' client knows, unchanged."""
+    arguments = [token, str(served.port), json.dumps(world.organizations), AVERAGE]
+    done = subprocess.run([tools(version), "-c", CLIENT, *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert sorted(seen["organizations"]) == sorted(world.organizations)
+    assert seen["one"] == world.organization()
+    assert seen["collaboration"] == world.provision.collaboration_id
+    assert (seen["results"], seen["runs"]) == ([], 3)
+    assert "msg" in seen["nothing"]
+    task = world.server.request("GET", f"/task/{seen['task']}")
+    assert task["parent"]["id"] == seen["parent"]
+
+
+def test_nobody_but_algorithms(served, world, token, researcher):
+    """The version is for everybody, everything else for algorithms; and the server has the last word on their tokens."""
+    assert served.ask("/version")[0] == 200
+    for stranger in (None, world.node_token(), researcher.client.token):
+        status, said = served.ask(f"/organization/{world.organization()}", stranger)
+        assert status in (401, 403) and "msg" in said
+    forged = ".".join([*token.split(".")[:2], "AAAA"])
+    assert served.ask(f"/organization/{world.organization()}", forged)[0] in (401, 422)
+    assert served.ask(f"/organization/{world.organization()}", token)[0] == 200
+
+
+def test_pages_lead_through_the_proxy(served, world, token):
+    """A page's links are paths of the proxy's own."""
+    _, page = served.ask(f"/organization?collaboration_id={world.provision.collaboration_id}&per_page=1", token)
+    seen = [each["id"] for each in page["data"]]
+    while page["links"].get("next"):
+        assert page["links"]["next"].startswith("/organization?")
+        _, page = served.ask(page["links"]["next"], token)
+        seen += [each["id"] for each in page["data"]]
+    assert sorted(seen) == sorted(world.organizations)
+
+
+def test_what_the_operator_sees(served, world, token):
+    """A line for each request, with the task that asked; figures; readiness that is the server's; an end that finishes."""
+    served.ask(f"/organization/{world.organization()}", token)
+    line = until("the access log", lambda: [each for each in served.access() if each.get("task")])[-1]
+    assert (line["method"], line["status"], line["tries"]) == ("GET", 200, 1)
+    assert line["path"] == f"/organization/{world.organization()}" and token not in served.out.read_text()
+    status, figures = served.figures()
+    assert status == 200 and 'sextant_proxy_answers_total{status="2xx"} 1' in figures
+    assert served.stop() == 0
+
+
+def test_a_server_that_is_away(served, world, token, proxy):
+    """The proxy is not ready, and says why; what does no harm is answered as soon as the server is back, and everything else fails
+    with words instead of being sent twice."""
+    path = f"/organization/{world.organization()}"
+    with ThreadPoolExecutor() as pool:
+        with proxy.away():
+            until("the proxy not to be ready", lambda: served.ready()[0] == 503, within=30)
+            assert "server: " in served.ready()[1]
+            asked = pool.submit(served.ask, path, token)
+            status, said = served.ask("/task", token, "POST", {"organizations": []})
+            assert status in (502, 503) and "vantage6 server" in said["msg"]
+            assert not asked.done()
+        assert asked.result(60)[0] == 200
+    until("the proxy to be ready", lambda: served.ready()[0] == 200)
