@@ -127,7 +127,7 @@ def test_the_role_is_what_the_node_asks_for(manifests):
     """The Role has exactly what the node asks the API server about at its start (runtime/kubernetes/permissions.rs)."""
     code = (REPOSITORY / "crates/sextant/src/runtime/kubernetes/permissions.rs").read_text()
     table = code[code.index("pub const NEEDED") : code.index("];", code.index("pub const NEEDED"))]
-    rows = re.findall(r'\("([a-z.]*)", "([a-z/]+)", &\[([^]]*)\]\)', table)
+    rows = re.findall(r'\("([a-z0-9.]*)", "([a-z/]+)", &\[([^]]*)\]\)', table)
     assert rows
     needed = {(group, resource, verb) for group, resource, verbs in rows for verb in re.findall(r'"(\w+)"', verbs)}
     assert rights(one(manifests, "Role")["rules"]) == needed
