@@ -77,6 +77,11 @@ test-e2e: build venv ## End to end on a real cluster and a real server (pytest);
 bench: build venv ## Sextant against bare Jobs of the same shape: times, ratios, memory
 	@tests/e2e/with-cluster $(VENV)/python bench/bench.py
 
+.PHONY: bench-proxy
+bench-proxy: build venv ## The proxy beside the regular node's own and nginx, in front of the same upstream: requests a second, memory
+	@.ci/tools proxy-bench
+	@$(VENV)/python bench/proxy.py "$$(bench/regular-venv)"
+
 .PHONY: bench-regular
 bench-regular: venv ## The regular vantage6 node's figures on this machine (needs dockerd)
 	@bench/regular
