@@ -33,6 +33,19 @@ def end_with(parent: int) -> None:
     os._exit(0)
 
 
+def mend_kill_of_a_nodes_tasks() -> None:
+    """4.5.5 looks for the right to kill all tasks of a node among the rights for tasks, where there is none: it always fails."""
+    from vantage6.server.resource import event
+
+    made = event.KillNodeTasks.__init__
+
+    def make(self, *arguments, **named) -> None:
+        made(self, *arguments, **named)
+        self.r = getattr(self.permissions, event.module_name)
+
+    event.KillNodeTasks.__init__ = make
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("config")
@@ -50,6 +63,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO)
     from vantage6.server import run_dev_server, run_server
 
+    mend_kill_of_a_nodes_tasks()
     server = run_server(options.config, system_folders=False)
     if options.polling_only:
         # Engine.IO has a second library to fall back on, which came with it; without it, it says this to the clients.

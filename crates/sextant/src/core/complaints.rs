@@ -45,7 +45,9 @@ pub enum Meaning {
 
 /// The newest thing said that means something.
 pub fn judge(events: impl IntoIterator<Item = EventFacts>) -> Option<Complaint> {
-    let telling = |event: &EventFacts| event.warning || matches!(event.reason.as_str(), "Pulling" | "Pulled");
+    // Of our own image, which was there already, the same is said.
+    let pulled = |event: &EventFacts| event.reason == "Pulled" && event.message.starts_with("Successfully");
+    let telling = |event: &EventFacts| event.warning || event.reason == "Pulling" || pulled(event);
     let newest = events.into_iter().filter(telling).max_by_key(|event| event.at)?;
     let meaning = match newest.reason.as_str() {
         "Pulling" | "Pulled" => Meaning::Progress,

@@ -38,6 +38,8 @@ pub struct JobFacts {
     pub attempt: u32,
     /// How many earlier launches got so far that the algorithm was started.
     pub executions: u32,
+    /// Whether the token may have been given to its pod, without which no algorithm starts.
+    pub supplied: bool,
 }
 
 /// A run's pod.
@@ -160,6 +162,8 @@ impl JobFacts {
             failed: failed.map(|c| (c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default())),
             attempt: count(labels::ATTEMPT).unwrap_or(1),
             executions: count(labels::EXECUTIONS).unwrap_or(0),
+            // Only the process that made the Job knows better.
+            supplied: true,
         })
     }
 }
@@ -257,6 +261,7 @@ pub mod sample {
             failed: None,
             attempt: 1,
             executions: 0,
+            supplied: true,
         }
     }
 

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::batch::v1::{
+    Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule,
+};
 use k8s_openapi::api::core::v1::{
     Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, HostAlias, HostPathVolumeSource, LocalObjectReference,
     PodDNSConfig, PodDNSConfigOption, PodSpec, PodTemplateSpec, ResourceRequirements, SecretKeySelector, Volume,
@@ -43,8 +45,6 @@ pub mod env {
     pub const TOKEN_DIR: &str = "SEXTANT_TOKEN_DIR";
     /// The folder to be made for the runs of one job, where they share one.
     pub const SHARED_DIR: &str = "SEXTANT_SHARED_DIR";
-    /// How many seconds such folders stay after their last use.
-    pub const SHARED_KEEP: &str = "SEXTANT_SHARED_KEEP";
 }
 
 /// The entry of a run's Secret that holds its key. Not the name of a variable: the others are the algorithm's.
@@ -161,10 +161,25 @@ pub fn job(plan: &Plan) -> Job {
             backoff_limit: Some(0),
             active_deadline_seconds: Some(backstop(plan.config)),
             pod_replacement_policy: Some("Failed".into()),
+            pod_failure_policy: Some(tell_disruptions()),
             template: PodTemplateSpec { metadata: Some(metadata), spec: Some(pod(plan, &name)) },
             ..JobSpec::default()
         }),
         ..Job::default()
+    }
+}
+
+/// Has the Job tell by its own reason that its pod was disrupted: the pod itself may be gone before this node looks.
+fn tell_disruptions() -> PodFailurePolicy {
+    PodFailurePolicy {
+        rules: vec![PodFailurePolicyRule {
+            action: "FailJob".into(),
+            on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
+                type_: "DisruptionTarget".into(),
+                ..PodFailurePolicyOnPodConditionsPattern::default()
+            }]),
+            ..PodFailurePolicyRule::default()
+        }],
     }
 }
 
@@ -246,9 +261,6 @@ fn receive(plan: &Plan, secret: &str) -> Container {
     if shared_volume(plan).is_some() {
         mounts.push(mount("tmp", SHARED));
         variables.push(variable(env::SHARED_DIR, &format!("{SHARED}/{}", shared_folder(plan))));
-        // A run that is under way may have marked it as used when it began.
-        let keep = plan.config.keep_shared.max(plan.config.pending_timeout + plan.config.deadline);
-        variables.push(variable(env::SHARED_KEEP, &keep.as_secs().to_string()));
         security::reach_all_files(&mut container, plan.config.pod_security);
     }
     container.volume_mounts = Some(mounts);

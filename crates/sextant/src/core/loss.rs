@@ -22,6 +22,8 @@ pub enum Loss {
     Machine,
     /// The machine that the scheduler had chosen, and that did not take it.
     Rejected,
+    /// Somebody of these, while nobody looked: only the Job tells of it.
+    TakenAway,
     /// The Job's own deadline.
     TimedOut,
     /// Somebody who deleted the pod.
@@ -85,6 +87,7 @@ impl Loss {
             Self::Drained => ("Drained", "The run's machine was taken out of service", true),
             Self::Shutdown => ("MachineShutdown", "The run's machine was shut down", true),
             Self::Machine => ("MachineLost", "The run's machine was lost", true),
+            Self::TakenAway => ("Disrupted", "The run was taken off its machine", true),
             Self::Rejected => ("MachineRefused", "The run's machine did not take it", true),
             Self::TimedOut => ("TimedOut", "The run was stopped, for it took longer than this node allows,", false),
             Self::PodDeleted => ("PodDeleted", "The run's pod was deleted from the cluster", false),

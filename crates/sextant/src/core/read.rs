@@ -8,8 +8,10 @@ use super::facts::{Container, End, JobFacts, PodFacts};
 use super::loss::{Loss, Progress};
 use super::situation::{Exit, Failure, Situation, Starting, WaitsFor};
 
-/// How long a machine's word is waited for after a pod should have ended.
+/// How long the word of a machine that the cluster has given up is waited for, after its pod should have ended.
 const SILENCE: SignedDuration = SignedDuration::from_secs(60);
+/// The same of another machine: it ends no pod while it pulls an image for it.
+const BUSY: SignedDuration = SignedDuration::from_mins(10);
 
 /// Reads the facts of a run's Job and pod. One without the other happens in the moments between: a Job whose
 /// pod does not exist yet, a pod whose Job was deleted.
@@ -25,10 +27,11 @@ pub fn situation(job: Option<&JobFacts>, pod: Option<&PodFacts>) -> Situation {
     {
         return situation;
     }
-    let lost = |loss: Loss| Situation::Failed(loss.failure(job, pod, progress(pod), None));
+    let lost = |loss: Loss| Situation::Failed(loss.failure(job, pod, progress(job, pod), None));
     match (&job.failed, pod) {
         _ if job.deleting => lost(Loss::JobDeleted),
         (Some((reason, _)), _) if reason == "DeadlineExceeded" => lost(Loss::TimedOut),
+        (Some((reason, _)), _) if reason == "PodFailurePolicy" => lost(Loss::TakenAway),
         (Some(_), _) => lost(Loss::Stopped),
         (None, Some(pod)) => of_life(pod),
         (None, None) => starting(job.created, WaitsFor::Pod, "the pod is being made"),
@@ -64,11 +67,13 @@ fn of_end(job: &JobFacts, pod: &PodFacts) -> Option<Situation> {
     }
     let stopped = matches!(pod.algorithm, Container::Ended(_));
     if pod.over || (stopped && !pod.told_to_end()) {
-        return failed(Loss::of(job, pod), progress(Some(pod)), None);
+        return failed(Loss::of(job, pod), progress(job, Some(pod)), None);
     }
     if pod.deleting || stopped {
-        let until = pod.ends_at.or(pod.told).and_then(|ends| ends.checked_add(SILENCE).ok());
-        let failure = Loss::of(job, pod).failure(job, Some(pod), progress(Some(pod)), None);
+        let loss = Loss::of(job, pod);
+        let patience = if loss == Loss::Machine { SILENCE } else { BUSY };
+        let until = pod.ends_at.or(pod.told).and_then(|ends| ends.checked_add(patience).ok());
+        let failure = loss.failure(job, Some(pod), progress(job, Some(pod)), None);
         return Some(Situation::Ending { until, failure });
     }
     None
@@ -140,15 +145,14 @@ fn ended_by_itself(pod: &PodFacts, end: &End) -> bool {
 }
 
 /// How far a run was when its pod was lost.
-fn progress(pod: Option<&PodFacts>) -> Progress {
-    let Some(pod) = pod else { return Progress::Starting };
-    let started = match &pod.algorithm {
-        Container::Running { .. } => true,
-        Container::Ended(end) => end.started,
-        // A machine that was lost, or has not told the last yet, may have started it unseen.
-        Container::Waiting { .. } | Container::Unknown => {
-            !pod.final_word() && matches!(&pod.receive, Container::Ended(end) if end.code == 0)
-        }
+fn progress(job: &JobFacts, pod: Option<&PodFacts>) -> Progress {
+    let started = match pod.map(|pod| (pod, &pod.algorithm)) {
+        Some((_, Container::Running { .. })) => true,
+        Some((_, Container::Ended(end))) => end.started,
+        // On no machine yet, or the machine has said the last there is to say.
+        Some((pod, _)) if !pod.scheduled || pod.final_word() => false,
+        // It may have been started unseen: by a machine that was lost, or while this node was away.
+        _ => job.supplied,
     };
     if started { Progress::Running } else { Progress::Starting }
 }

@@ -1,6 +1,8 @@
 //! The story of one run: look at what the server and the runtime say, decide, do that step; until nothing is
 //! left to be done.
 
+mod again;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +21,6 @@ use crate::core::assignment::Assignment;
 use crate::core::decide::{ServerSide, Step, decide};
 use crate::core::isolation::Gate;
 use crate::core::situation::{Failure, Situation};
-use crate::core::waits;
 use crate::runtime::LaunchError;
 
 /// How long fetching a token ahead of time may take.
@@ -139,14 +140,14 @@ impl Drive {
             }
             let situation = self.situation.borrow_and_update().clone();
             let situation = self.waiting.refine(situation, now);
+            if self.waiting.has_pulled(&situation) {
+                self.waiting.look_after(self.context.runtime.as_ref(), self.run.id).await;
+            }
             match decide(&self.server, &situation, &self.context.limits, &self.assignment.image, now) {
                 Step::Launch => self.launch().await,
                 Step::Tell(status) => self.tell(status).await,
                 Step::Wait { until } => {
                     self.waiting.tell(self.run.id, &situation);
-                    if self.waiting.has_pulled(&situation) {
-                        self.waiting.look_after(self.context.runtime.as_ref(), self.run.id).await;
-                    }
                     self.wait(&situation, until.map(|until| until.duration_since(now))).await;
                 }
                 Step::Collect(exit) => self.collect(&exit).await,
@@ -209,49 +210,6 @@ impl Drive {
             Err(LaunchError::Failed(failure)) => {
                 self.report_failure(&failure).await;
             }
-        }
-    }
-
-    /// The cluster has taken the run away: has the runtime make its things anew, unless the run has ended at the server meanwhile.
-    async fn relaunch(&mut self, failure: &Failure) {
-        let Failure { message, detail, reason, .. } = failure;
-        let before = failure.disruption.unwrap_or_default();
-        if !self.is_still_open().await || self.server.status == RunStatus::Killed || !self.pass_gate().await {
-            return;
-        }
-        warn!(run = %self.run.id, task = %self.run.task.id, "{message} ({detail}) It is launched again.");
-        // Where the cluster takes it away again and again, ever more slowly.
-        let pause =
-            Duration::from_secs(2u64.saturating_pow(before.attempt.saturating_sub(1)).saturating_sub(1).min(60));
-        if timeout(pause, self.signal.changed()).await.is_ok() {
-            return;
-        }
-        match self.context.runtime.relaunch(&self.assignment, before).await {
-            Ok(()) => {
-                self.launched_whole = true;
-                self.failures = 0;
-                self.waiting = Waiting::default();
-                self.context.runtime.note(
-                    self.run.id,
-                    reason,
-                    format!("{message} So it was launched again. ({detail})"),
-                );
-            }
-            Err(LaunchError::Later(why)) => self.later(&why).await,
-            Err(LaunchError::Full(failure)) => self.full(&failure).await,
-            Err(LaunchError::Failed(failure)) => {
-                self.report_failure(&failure).await;
-            }
-        }
-    }
-
-    /// The runtime has no room for the run; one that has waited for too long is reported.
-    async fn full(&mut self, failure: &Failure) {
-        let since = self.run.started_at;
-        if waits::over(since, self.context.limits.pending, Timestamp::now()).is_err() {
-            self.report_failure(failure).await;
-        } else {
-            self.later(&failure.detail).await;
         }
     }
 
@@ -371,6 +329,8 @@ impl Drive {
     async fn refused(&mut self, error: &vantage6::Error) {
         if error.is_finished_run() || error.is_deleted_run() {
             info!(run = %self.run.id, "has ended at the server: {error}");
+            // How, it says when it is asked; if it doesn't now, it has ended all the same.
+            self.look().await;
             self.server.finished = true;
         } else {
             self.later(&error.to_string()).await;

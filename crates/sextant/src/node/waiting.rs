@@ -59,8 +59,14 @@ impl Waiting {
         Situation::Starting(starting)
     }
 
-    /// A run that does not start is worth a line in the log, once for each reason.
+    /// A run that does not start is worth a line in the log, once for each reason; so is one that is being ended.
     pub fn tell(&mut self, run: RunId, situation: &Situation) {
+        if let Situation::Ending { failure, .. } = situation
+            && self.told.as_ref() != Some(&failure.message)
+        {
+            info!(%run, "{} ({}) Its machine's last word is waited for.", failure.message, failure.detail);
+            self.told = Some(failure.message.clone());
+        }
         if let Situation::Starting(Starting { detail, waits_for, .. }) = situation
             && self.told.as_ref() != Some(detail)
         {
@@ -93,7 +99,7 @@ impl Waiting {
 
     /// Whether the log was told that the image is being pulled, and is to hear the end of it now.
     pub fn has_pulled(&mut self, situation: &Situation) -> bool {
-        matches!(situation, Situation::Running { .. }) && std::mem::take(&mut self.pulling)
+        !matches!(situation, Situation::Starting(_)) && std::mem::take(&mut self.pulling)
     }
 
     /// Asks the cluster why the run does not start, and tells the operator; gives the run's end if that is one.

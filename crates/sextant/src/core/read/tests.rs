@@ -228,7 +228,8 @@ fn what_a_pod_says() {
             "Drained",
         ),
     ] {
-        let situation = situation(Some(&job()), Some(&pod));
+        let job = JobFacts { supplied: matches!(&pod.receive, Container::Ended(end) if end.code == 0), ..job() };
+        let situation = situation(Some(&job), Some(&pod));
         let (word, text, reason) = told(&situation);
         assert_eq!((word.as_str(), reason), (expected, event), "{pod:?} → {situation:?}");
         assert!(text.contains(words), "{pod:?} → {text}");
@@ -250,6 +251,8 @@ fn what_a_job_says() {
         (Some(deleted()), Some(PodFacts { deleting: true, ..over(runs()) }), "crashed", "JobDeleted"),
         (Some(failed("BackoffLimitExceeded")), None, "crashed", "Stopped"),
         (Some(failed("DeadlineExceeded")), None, "crashed", "TimedOut"),
+        (Some(failed("PodFailurePolicy")), None, "crashed (disrupted)", "Disrupted"),
+        (Some(JobFacts { supplied: false, ..failed("PodFailurePolicy") }), None, "crashed (again)", "Disrupted"),
         (Some(failed("DeadlineExceeded")), Some(PodFacts { deleting: true, ..over(runs()) }), "crashed", "TimedOut"),
         (Some(failed("BackoffLimitExceeded")), Some(over(evicted("m", runs()))), "crashed (disrupted)", "Evicted"),
     ] {
@@ -278,10 +281,11 @@ fn launches_and_executions_are_counted() {
 }
 
 #[test]
-fn a_machine_that_says_nothing_is_waited_for_a_minute() {
-    let Situation::Ending { until, .. } = situation(Some(&job()), Some(&disrupted("DeletionByTaintManager", runs())))
-    else {
-        panic!()
-    };
-    assert_eq!(until, at(170));
+fn the_last_word_of_a_machine_is_waited_for() {
+    for (reason, expected) in [("DeletionByTaintManager", at(170)), ("EvictionByEvictionAPI", at(710))] {
+        match situation(Some(&job()), Some(&disrupted(reason, runs()))) {
+            Situation::Ending { until, .. } => assert_eq!(until, expected),
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -76,7 +76,9 @@ impl Desk for PodDesk {
     }
 
     async fn token(&self, run: RunId) -> Result<SecretString, Answer> {
-        Self::answer(run, "token", self.supplier.token(run).await)
+        let token = Self::answer(run, "token", self.supplier.token(run).await)?;
+        self.table.supplied(run);
+        Ok(token)
     }
 
     async fn next(&self, run: RunId) -> Order {

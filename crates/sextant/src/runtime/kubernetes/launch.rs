@@ -39,13 +39,14 @@ impl Kubernetes {
     /// Makes the Job, or finds the one that an earlier try has made.
     async fn create(&self, job: &Job) -> Result<JobFacts, LaunchError> {
         let name = job.metadata.name.as_deref().unwrap_or_default();
-        let made = match bounded(self.jobs.create(&PostParams::default(), job)).await {
-            Err(error) if code(&error) == Some(409) => bounded(self.jobs.get(name)).await,
-            result => result,
+        let (made, found) = match bounded(self.jobs.create(&PostParams::default(), job)).await {
+            Err(error) if code(&error) == Some(409) => (bounded(self.jobs.get(name)).await, true),
+            result => (result, false),
         };
         let job = made.map_err(|error| refused("Job", &error))?;
-        let facts = JobFacts::read(&job)
+        let mut facts = JobFacts::read(&job)
             .ok_or_else(|| LaunchError::Later(format!("the Job '{name}' is there, but is not one of ours")))?;
+        facts.supplied = found;
         if facts.deleting {
             return Err(LaunchError::Later(format!("an older Job '{name}' is still being deleted")));
         }

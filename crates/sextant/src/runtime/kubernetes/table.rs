@@ -24,6 +24,8 @@ struct Entry {
     /// Whether the watch has shown the Job. One that was just made may be missing in a list that was begun before.
     job_seen: bool,
     pod: Option<PodFacts>,
+    /// The uid of a Job that this process has made, as long as its pod has not got its token.
+    unsupplied: Option<String>,
     situation: watch::Sender<Situation>,
     order: watch::Sender<Order>,
     collector: Option<oneshot::Sender<Output>>,
@@ -37,6 +39,7 @@ impl Default for Entry {
             job: None,
             job_seen: false,
             pod: None,
+            unsupplied: None,
             situation: watch::Sender::new(Situation::Absent),
             order: watch::Sender::new(Order::Wait),
             collector: None,
@@ -56,7 +59,8 @@ impl Entry {
             self.refusal = None;
             self.collector = None;
         }
-        self.job = Some(job);
+        let supplied = self.unsupplied.as_ref() != Some(&job.uid);
+        self.job = Some(JobFacts { supplied, ..job });
     }
 
     /// Follows a change of the facts; whoever observes the run hears of it if it means something else now.
@@ -102,11 +106,28 @@ impl Table {
     pub fn launched(&self, facts: JobFacts) {
         let mut runs = self.lock();
         let entry = runs.entry(facts.run).or_default();
+        if !facts.supplied {
+            entry.unsupplied = Some(facts.uid.clone());
+            // The watch may have been quicker.
+            if let Some(job) = entry.job.as_mut().filter(|job| job.uid == facts.uid) {
+                job.supplied = false;
+            }
+        }
         if entry.job.as_ref().is_none_or(|job| job.uid != facts.uid) {
             entry.replace(facts);
             entry.job_seen = false;
             entry.refresh();
         }
+    }
+
+    /// A pod is given its token: its algorithm may start now.
+    pub fn supplied(&self, run: RunId) {
+        self.change(run, |entry| {
+            entry.unsupplied = None;
+            if let Some(job) = &mut entry.job {
+                job.supplied = true;
+            }
+        });
     }
 
     /// A pod was made or has changed.

@@ -1,0 +1,58 @@
+//! What comes of a run that the cluster took away, or has no room for: it is launched again, now or later, as long as it may.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::timeout;
+use tracing::warn;
+use vantage6::RunStatus;
+
+use super::{Drive, Waiting};
+use crate::core::situation::Failure;
+use crate::core::waits;
+use crate::runtime::LaunchError;
+
+impl Drive {
+    /// The cluster has taken the run away: has the runtime make its things anew, unless the run has ended at the server meanwhile.
+    pub(super) async fn relaunch(&mut self, failure: &Failure) {
+        let Failure { message, detail, reason, .. } = failure;
+        let before = failure.disruption.unwrap_or_default();
+        if !self.is_still_open().await || self.server.status == RunStatus::Killed || !self.pass_gate().await {
+            return;
+        }
+        warn!(run = %self.run.id, task = %self.run.task.id, "{message} ({detail}) It is launched again.");
+        // Where the cluster takes it away again and again, ever more slowly.
+        let pause =
+            Duration::from_secs(2u64.saturating_pow(before.attempt.saturating_sub(1)).saturating_sub(1).min(60));
+        if timeout(pause, self.signal.changed()).await.is_ok() {
+            return;
+        }
+        match self.context.runtime.relaunch(&self.assignment, before).await {
+            Ok(()) => {
+                self.launched_whole = true;
+                self.failures = 0;
+                self.waiting = Waiting::default();
+                self.context.runtime.note(
+                    self.run.id,
+                    reason,
+                    format!("{message} So it was launched again. ({detail})"),
+                );
+            }
+            Err(LaunchError::Later(why)) => self.later(&why).await,
+            Err(LaunchError::Full(failure)) => self.full(&failure).await,
+            Err(LaunchError::Failed(failure)) => {
+                self.report_failure(&failure).await;
+            }
+        }
+    }
+
+    /// The runtime has no room for the run; one that has waited for too long is reported.
+    pub(super) async fn full(&mut self, failure: &Failure) {
+        let since = self.run.started_at;
+        if waits::over(since, self.context.limits.pending, Timestamp::now()).is_err() {
+            self.report_failure(failure).await;
+        } else {
+            self.later(&failure.detail).await;
+        }
+    }
+}

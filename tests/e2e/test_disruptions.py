@@ -1,0 +1,206 @@
+"""The cluster takes a pod away: launched again by itself before the algorithm started; after, only where the operator allows it."""
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+
+import pytest
+from kubernetes import client
+
+from harness.cluster import Cluster
+from harness.nodes import ODD
+from harness.wait import until
+
+pytestmark = pytest.mark.cluster
+
+
+def evict(cluster: Cluster, pod: str) -> None:
+    """What `kubectl drain` does with each pod of a machine."""
+    body = client.V1Eviction(metadata=client.V1ObjectMeta(name=pod, namespace=cluster.jobs_namespace))
+    cluster.core.create_namespaced_pod_eviction(pod, cluster.jobs_namespace, body)
+
+
+def pod_of(cluster: Cluster, run: int, attempt: int = 1) -> client.V1Pod | None:
+    """The pod of a run's nth launch."""
+    for job in cluster.jobs(run):
+        if (job.metadata.annotations or {}).get("vantage6.ai/attempt", "1") == str(attempt):
+            for pod in cluster.pods(run):
+                if pod.metadata.labels["batch.kubernetes.io/controller-uid"] == job.metadata.uid:
+                    return pod
+    return None
+
+
+@contextlib.contextmanager
+def no_tokens(proxy) -> Iterator[None]:
+    """The server gives no token for algorithms: runs get so far that their pod's first container waits for it."""
+    with proxy.refuse("POST", r"/token/container$", 503):
+        yield
+
+
+def events(cluster: Cluster, run: int, reason: str) -> list[str]:
+    """The texts of the Events of this kind on a run's Jobs."""
+    found = cluster.core.list_namespaced_event(
+        cluster.jobs_namespace, field_selector=f"involvedObject.kind=Job,reason={reason}"
+    ).items
+    return [each.message for each in found if f"-run-{run}-" in each.involved_object.name]
+
+
+def test_drained_before_the_start(kubernetes_node, researcher, world, cluster, proxy):
+    """Launched again by itself; the researcher sees nothing but the result. The older Job is done with."""
+    node = kubernetes_node(via=proxy).start_online()
+    with no_tokens(proxy):
+        task = researcher.ask(ODD, "count", [world.organization()])
+        run = researcher.run(task)["id"]
+        cluster.until_container(run, "receive", "running")
+        evict(cluster, pod_of(cluster, run).metadata.name)
+        again = until("the second launch", lambda: pod_of(cluster, run, 2), shows=node.log)
+    assert len(researcher.result(task)) == 1
+    assert again.metadata.name.startswith(f"v6-task-{task}-run-{run}-")
+    assert "launched again" in until("the Event", lambda: events(cluster, run, "Drained"))[0]
+    marks = sorted(job.metadata.annotations["vantage6.ai/reported"] for job in cluster.jobs(run))
+    assert marks == ["completed", "launched again"]
+
+
+def test_drained_and_the_node_killed(kubernetes_node, researcher, world, cluster, proxy):
+    """Nobody saw whether the algorithm had started, and the pod is gone: it counts as started, and is executed again if that is allowed."""
+    node = kubernetes_node(via=proxy, kubernetes={"retry_disrupted": 1}).start_online()
+    with no_tokens(proxy):
+        task = researcher.ask(ODD, "count", [world.organization()])
+        run = researcher.run(task)["id"]
+        cluster.until_container(run, "receive", "running")
+        node.kill()
+        evict(cluster, pod_of(cluster, run).metadata.name)
+        until("the end of the Job", lambda: [job for job in cluster.jobs(run) if job.status.failed])
+        node.start_online()
+        until("the second launch", lambda: pod_of(cluster, run, 2), shows=node.log)
+        node.restart_killed()
+    assert len(researcher.result(task)) == 1
+    assert len(cluster.jobs(run)) == 2
+    assert until("the Event", lambda: events(cluster, run, "Disrupted"))
+
+
+def test_drained_while_it_runs(kubernetes_node, researcher, world, cluster):
+    """The algorithm may have done something: it isn't executed again unless the operator allows it."""
+    kubernetes_node().start_online()
+    task = researcher.ask(ODD, "sleep", [world.organization()], seconds=100)
+    run = researcher.run(task)["id"]
+    cluster.until_container(run, "algorithm", "running")
+    evict(cluster, pod_of(cluster, run).metadata.name)
+    (ended,) = researcher.finished(task)
+    assert ended["status"] == "crashed"
+    assert "taken out of service before the algorithm ended" in ended["log"]
+    assert "odd: sleep" in ended["log"], "the algorithm's own log is there, too"
+    assert "EvictionByEvictionAPI" in until("the Event", lambda: events(cluster, run, "Drained"))[0]
+    assert len(cluster.jobs(run)) == 1
+
+
+def test_drained_again_and_again(kubernetes_node, researcher, world, cluster):
+    """`retry_disrupted: 1`: executed once more, and then reported."""
+    node = kubernetes_node(kubernetes={"retry_disrupted": 1}).start_online()
+    task = researcher.ask(ODD, "sleep", [world.organization()], seconds=100)
+    run = researcher.run(task)["id"]
+    for attempt in (1, 2):
+        pod = until(f"launch {attempt}", lambda attempt=attempt: pod_of(cluster, run, attempt), shows=node.log)
+
+        def runs(name: str = pod.metadata.name) -> bool:
+            statuses = cluster.core.read_namespaced_pod(name, cluster.jobs_namespace).status.container_statuses or []
+            return any(each.name == "algorithm" and each.state.running for each in statuses)
+
+        until("the algorithm to run", runs)
+        evict(cluster, pod.metadata.name)
+    (ended,) = researcher.finished(task)
+    assert ended["status"] == "crashed"
+    assert pod_of(cluster, run, 3) is None
+
+
+@contextlib.contextmanager
+def slot(cluster: Cluster) -> Iterator[str]:
+    """The machine has one of something that only these tests know."""
+    (machine, *_) = cluster.core.list_node().items
+    resource = f"sextant.test/slot-{secrets.token_hex(3)}"
+
+    def patch(value: str | None) -> None:
+        body = {"status": {"capacity": {resource: value}}}
+        cluster.core.patch_node_status(machine.metadata.name, body)
+
+    patch("1")
+    read = cluster.core.read_node
+    until("the resource to be allocatable", lambda: resource in read(machine.metadata.name).status.allocatable)
+    try:
+        yield resource
+    finally:
+        patch(None)
+
+
+def test_preempted_while_it_runs(kubernetes_node, researcher, world, cluster):
+    """A pod of a higher priority takes its place; `retry_disrupted` has it executed again when there is room."""
+    scheduling = client.SchedulingV1Api(cluster.api)
+    priority = f"high-{cluster.jobs_namespace}"
+    scheduling.create_priority_class({"metadata": {"name": priority}, "value": 1000})
+    try:
+        with slot(cluster) as resource:
+            settings = {"resources": {"limits": {resource: 1}, "requests": {resource: 1}}, "retry_disrupted": 1}
+            node = kubernetes_node(kubernetes=settings).start_online()
+            task = researcher.ask(ODD, "count", [world.organization()], seconds=8)
+            run = researcher.run(task)["id"]
+            cluster.until_container(run, "algorithm", "running")
+            container = {
+                "name": "important",
+                "image": "localhost/pause:1",
+                "resources": {"limits": {resource: 1}, "requests": {resource: 1}},
+            }
+            important = {
+                "metadata": {"name": "important"},
+                "spec": {"priorityClassName": priority, "containers": [container], "terminationGracePeriodSeconds": 0},
+            }
+            cluster.core.create_namespaced_pod(cluster.jobs_namespace, important)
+            until("the second launch", lambda: pod_of(cluster, run, 2), shows=node.log)
+            cluster.core.delete_namespaced_pod("important", cluster.jobs_namespace, grace_period_seconds=0)
+            assert len(researcher.result(task)) == 2, "executed twice, as allowed"
+            assert until("the Event", lambda: events(cluster, run, "Preempted"))
+    finally:
+        scheduling.delete_priority_class(priority)
+
+
+@contextlib.contextmanager
+def ghost(cluster: Cluster, label: str) -> Iterator[str]:
+    """A machine that takes pods and never says anything."""
+    name = f"ghost-{secrets.token_hex(3)}"
+    taint = {"key": label, "value": "ghost", "effect": "NoSchedule"}
+    cluster.core.create_node({"metadata": {"name": name, "labels": {label: "here"}}, "spec": {"taints": [taint]}})
+    room = {"cpu": "4", "memory": "8Gi", "pods": "10", "ephemeral-storage": "100Gi"}
+    ready = {"type": "Ready", "status": "True", "reason": "Ghost", "message": "", "lastHeartbeatTime": None}
+    cluster.core.patch_node_status(name, {"status": {"capacity": room, "allocatable": room, "conditions": [ready]}})
+    try:
+        yield name
+    finally:
+        with contextlib.suppress(Exception):
+            cluster.core.delete_node(name)
+
+
+def test_a_machine_is_lost(kubernetes_node, researcher, world, cluster):
+    """A machine took the pod and is never heard of again. A minute after it should have ended the pod, the run goes elsewhere."""
+    label = f"sextant.test/{secrets.token_hex(3)}"
+    (machine, *_) = cluster.core.list_node().items
+    with ghost(cluster, label) as lost:
+        settings = {"node_selector": {label: "here"}, "tolerations": [{"key": label, "effect": "NoSchedule"}]}
+        settings["tolerations"][0]["operator"] = "Exists"
+        node = kubernetes_node(kubernetes=settings).start_online()
+        task = researcher.ask(ODD, "exit", [world.organization()], code=0)
+        run = researcher.run(task)["id"]
+        until("the lost machine to have it", lambda: (pod := pod_of(cluster, run)) and pod.spec.node_name == lost)
+        cluster.core.patch_node(machine.metadata.name, {"metadata": {"labels": {label: "here"}}})
+        try:
+            gone = {"key": "sextant.test/gone", "effect": "NoExecute"}
+            taints = cluster.core.read_node(lost).spec.taints
+            spec = [cluster.api.sanitize_for_serialization(each) for each in taints] + [gone]
+            cluster.core.patch_node(lost, {"spec": {"taints": spec}})
+            until("the second launch", lambda: pod_of(cluster, run, 2), within=120, shows=node.log)
+            assert researcher.result(task) == "about to exit"
+            assert until("the Event", lambda: events(cluster, run, "MachineLost"))
+        finally:
+            cluster.core.patch_node(machine.metadata.name, {"metadata": {"labels": {label: None}}})
+            # Nobody else ends what the machine has.
+            with contextlib.suppress(Exception):
+                old = pod_of(cluster, run)
+                cluster.core.delete_namespaced_pod(old.metadata.name, cluster.jobs_namespace, grace_period_seconds=0)

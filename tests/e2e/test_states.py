@@ -1,0 +1,310 @@
+"""The states of docs/STATES.md, provoked for real: each run ends with the right status, tells its researcher what happened and nothing
+of the organization, and leaves an Event on its Job."""
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+
+from harness.cluster import Cluster
+from harness.images import Registry, variant
+from harness.nodes import ODD
+from harness.wait import until
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="session")
+def images(directory):
+    """Where images of these tests are made."""
+    folder = directory / "images"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def asked(researcher, world, cluster):
+    """Asks for something, waits for its end, and checks the three things that are to be said of it: status, words in the log, and the
+    Event's word. The run, and its Event's text."""
+
+    def ask(status: str, words: str, event: str | None, image: str = ODD, method: str = "exit", databases=(), **kwargs):
+        kwargs = kwargs or {"code": 0}
+        task = researcher.ask(image, method, [world.organization()], databases=list(databases), **kwargs)
+        (run,) = researcher.finished(task, within=120)
+        return run | {"event": check(cluster, run, status, words, event)}
+
+    return ask
+
+
+def check(cluster: Cluster, run: dict, status: str, words: str, event: str | None) -> str:
+    """What a run has to say of its end; the text of its Event."""
+    assert run["status"] == status, run["log"]
+    assert words in run["log"]
+    return until(f"the Event {event}", lambda: events(cluster, run["id"], event), 10)[0] if event else ""
+
+
+def events(cluster: Cluster, run: int, reason: str) -> list[str]:
+    """The texts of the Events of this kind on a run's Jobs."""
+    found = cluster.core.list_namespaced_event(
+        cluster.jobs_namespace, field_selector=f"involvedObject.kind=Job,reason={reason}"
+    ).items
+    return [each.message for each in found if f"-run-{run}-" in each.involved_object.name]
+
+
+@contextlib.contextmanager
+def quota(cluster: Cluster, **hard: str) -> Iterator[None]:
+    """The namespace has this quota for a while."""
+    body = {"metadata": {"name": "little"}, "spec": {"hard": hard}}
+    cluster.core.create_namespaced_resource_quota(cluster.jobs_namespace, body)
+    read = cluster.core.read_namespaced_resource_quota
+    until("the quota to count", lambda: read("little", cluster.jobs_namespace).status.hard)
+    try:
+        yield
+    finally:
+        cluster.core.delete_namespaced_resource_quota("little", cluster.jobs_namespace)
+
+
+# -- waiting ------------------------------------------------------------------------------------
+
+
+def test_no_machine_has_room(kubernetes_node, asked):
+    """The researcher hears which resource is missing, the operator what the scheduler said."""
+    kubernetes_node(kubernetes={"pending_timeout": "5s", "resources": {"requests": {"cpu": "900"}}}).start_online()
+    run = asked("start failed", "No machine had enough processors (cpu) for the run within 5 s.", "Unschedulable")
+    assert "Insufficient cpu" in run["event"]
+
+
+@pytest.mark.parametrize("source", [{"persistentVolumeClaim": {"claimName": "our-secret"}}, {"configMap": {"name": "our-secret"}}])
+def test_a_volume_is_missing(source, kubernetes_node, asked):
+    """A claim that isn't there keeps the pod from a machine, another volume its containers from being made."""
+    node = kubernetes_node(kubernetes={"pending_timeout": "20s", "databases": {"default": source | {"path": "a.csv"}}})
+    node.start_online()
+    run = asked("start failed", "A volume that the run needs could not be had", "VolumeUnavailable", databases=["default"])
+    assert "our-secret" not in run["log"]
+    assert "our-secret" in run["event"]
+
+
+def test_a_quota_for_pods(kubernetes_node, asked, cluster):
+    """The Job is there, but its pod may not be made for now."""
+    kubernetes_node(kubernetes={"pending_timeout": "20s"}).start_online()
+    with quota(cluster, pods="0"):
+        run = asked("start failed", "Other runs left no room", "QuotaExceeded")
+    assert "exceeded quota: little" in run["event"]
+
+
+def test_a_quota_for_pods_that_has_room_again(kubernetes_node, researcher, world, cluster):
+    """Such a run is started as soon as it may be."""
+    kubernetes_node().start_online()
+    with quota(cluster, pods="0"):
+        task = researcher.ask(ODD, "exit", [world.organization()], code=0)
+        run = researcher.run(task)["id"]
+        until("the Job", lambda: cluster.jobs(run))
+    assert researcher.result(task) == "about to exit"
+
+
+def test_a_quota_for_jobs(kubernetes_node, asked, cluster):
+    """Not even the Job may be made: nothing of the run is in the cluster."""
+    node = kubernetes_node(kubernetes={"pending_timeout": "3s"}).start_online()
+    with quota(cluster, **{"count/jobs.batch": "0"}):
+        asked("start failed", "Other runs left no room", None)
+    assert "exceeded quota" in node.log()
+
+
+def test_the_nodes_own_image(kubernetes_node, asked):
+    """That is the operator's mistake: the researcher is told so, and not that the algorithm's image were missing."""
+    image = "nowhere.invalid/our/sextant:1"
+    kubernetes_node(kubernetes={"image": image, "image_pull_timeout": "5s"}).start_online()
+    run = asked("start failed", "The node could not start its own part of the run.", "OwnImageUnavailable")
+    assert image not in run["log"]
+    assert image in run["event"]
+
+
+def test_a_pull_that_takes_its_time(kubernetes_node, researcher, world, images):
+    """The log says that it goes on, and in the end how long it took."""
+    node = kubernetes_node(kubernetes={"image_pull_timeout": "1s"}).start_online()
+    with contextlib.closing(Registry(images)) as registry:
+        with registry.held():
+            task = researcher.ask(registry.image("slow"), "exit", [world.organization()], code=0)
+            node.wait_log(r'Pulling image "127\.0\.0\.1:\d+/slow-\w+:1", \d+ s ago', within=60)
+        assert researcher.result(task) == "about to exit"
+        node.wait_log(r"Successfully pulled image .* Image size", within=30)
+
+
+def test_a_pull_that_takes_too_long(kubernetes_node, asked, images):
+    """It gets as long as everything else that a run waits for."""
+    kubernetes_node(kubernetes={"pending_timeout": "10s"}).start_online()
+    with contextlib.closing(Registry(images)) as registry, registry.held():
+        asked("non-existing Docker image", "could not be pulled within 10 s", "ImageUnavailable", image=registry.image("slow"))
+
+
+def test_a_registry_that_is_ill_for_a_while(kubernetes_node, researcher, world, images):
+    """What may pass gets time."""
+    kubernetes_node().start_online()
+    with contextlib.closing(Registry(images)) as registry:
+        registry.refuse(2)
+        task = researcher.ask(registry.image("ill"), "exit", [world.organization()], code=0)
+        assert researcher.result(task) == "about to exit"
+
+
+def test_an_image_that_may_not_be_pulled(kubernetes_node, asked):
+    """`algorithm_pull_policy: Never`, and the machine doesn't have it."""
+    kubernetes_node(kubernetes={"algorithm_pull_policy": "Never"}).start_online()
+    image = "nowhere.invalid/no/such:1"
+    asked("non-existing Docker image", "the node does not pull images", "ImageUnavailable", image=image)
+
+
+def test_an_image_without_a_command(kubernetes_node, asked, images):
+    """No try will help."""
+    kubernetes_node().start_online()
+    asked("start failed", "it has no command", "ContainerNotStarted", image=variant(images, {}))
+
+
+def test_an_image_whose_command_is_not_there(kubernetes_node, asked, images):
+    """The researcher hears of the command."""
+    kubernetes_node().start_online()
+    image = variant(images, {"Entrypoint": ["/no/such/program"]})
+    asked("start failed", "/no/such/program", "ContainerNotStarted", image=image)
+
+
+def test_pod_security_forbids_the_pod(kubernetes_node, asked, cluster):
+    """The namespace's standard is stricter than the pods."""
+    kubernetes_node().start_online()
+    label = "pod-security.kubernetes.io/enforce"
+    before = cluster.core.read_namespace(cluster.jobs_namespace).metadata.labels.get(label)
+    cluster.core.patch_namespace(cluster.jobs_namespace, {"metadata": {"labels": {label: "restricted"}}})
+    try:
+        run = asked("start failed", "The cluster's rules do not allow the run.", "Forbidden")
+    finally:
+        cluster.core.patch_namespace(cluster.jobs_namespace, {"metadata": {"labels": {label: before}}})
+    assert "violates PodSecurity" in run["event"]
+
+
+def test_a_limit_range_forbids_the_pod(kubernetes_node, asked, cluster):
+    """The namespace allows less memory than the algorithm is given."""
+    kubernetes_node().start_online()
+    body = {"metadata": {"name": "small"}, "spec": {"limits": [{"type": "Container", "max": {"memory": "1Gi"}}]}}
+    cluster.core.create_namespaced_limit_range(cluster.jobs_namespace, body)
+    try:
+        run = asked("start failed", "The cluster's rules do not allow the run.", "Forbidden")
+    finally:
+        cluster.core.delete_namespaced_limit_range("small", cluster.jobs_namespace)
+    assert "maximum memory usage per Container is 1Gi" in run["event"]
+
+
+def test_a_policy_forbids_the_job(kubernetes_node, asked, cluster):
+    """An admission policy of the cluster says no to the Job itself."""
+    node = kubernetes_node().start_online()
+    api = client.AdmissionregistrationV1Api(cluster.api)
+    name = f"no-{cluster.jobs_namespace}"
+    only = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": cluster.jobs_namespace}}}
+    rule = {"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}
+    policy = {
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": only | {"resourceRules": [rule]},
+            "validations": [{"expression": "false", "message": "our rules"}],
+        },
+    }
+    binding = {"metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"], "matchResources": only}}
+    api.create_validating_admission_policy(policy)
+    api.create_validating_admission_policy_binding(binding)
+    try:
+        pod = {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]}
+        probe = {"metadata": {"generateName": "try-"}, "spec": {"template": {"spec": pod}}}
+
+        def denied() -> bool:
+            try:
+                cluster.batch.create_namespaced_job(cluster.jobs_namespace, probe, dry_run="All")
+            except ApiException as refusal:
+                return "our rules" in refusal.body
+            return False
+
+        until("the policy to hold", denied)
+        run = asked("start failed", "The cluster's rules do not allow the run.", None)
+    finally:
+        api.delete_validating_admission_policy_binding(name)
+        api.delete_validating_admission_policy(name)
+    assert "our rules" not in run["log"]
+    assert "our rules" in node.log()
+
+
+# -- ends ---------------------------------------------------------------------------------------
+
+
+def test_too_much_memory(kubernetes_node, asked, images):
+    """The limit is in the log."""
+    kubernetes_node(kubernetes={"resources": {"limits": {"memory": "64Mi"}}}).start_online()
+    asked(
+        "crashed", "used more memory than its limit (64Mi)", "OutOfMemory", image=variant(images), method="memory", bytes=2e8
+    )
+
+
+def test_too_much_disk(kubernetes_node, asked, images):
+    """The machine evicts the pod for what it did itself: that is no disruption."""
+    settings = {"resources": {"limits": {"ephemeral-storage": "10Mi"}}, "retry_disrupted": 3}
+    kubernetes_node(kubernetes=settings, task_dir=None).start_online()
+    asked("crashed", "more to disk than its limit (10Mi)", "DiskLimitExceeded", image=variant(images), method="disk", bytes=5e7)
+
+
+def test_a_disk_that_is_full(kubernetes_node, asked, images):
+    """The algorithm hears it from the system, and says so in its log."""
+    tmp = {"emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
+    kubernetes_node(kubernetes={"tmp": tmp}).start_online()
+    asked("crashed", "no space left on device", "AlgorithmFailed", image=variant(images), method="disk", bytes=5e6)
+
+
+def test_a_deadline(kubernetes_node, asked):
+    """The algorithm is stopped."""
+    kubernetes_node(kubernetes={"deadline": "2s"}).start_online()
+    asked("crashed", "longer than this node allows (2 s)", "DeadlineExceeded", method="sleep", seconds=100)
+
+
+@pytest.mark.parametrize(
+    ("method", "kwargs", "status", "words", "event"),
+    [
+        ("output", {"bytes": 1000}, "completed", "", None),
+        ("output", {"bytes": 1001}, "failed", "output has 1001 bytes; this node sends at most 1000.", "OutputTooLarge"),
+        ("output", {"bytes": 3e7}, "failed", "output has 30000000 bytes", "OutputTooLarge"),
+        ("silent", {}, "failed", "wrote no output", "OutputMissing"),
+        ("exit", {"code": 3}, "crashed", "exit code 3", "AlgorithmFailed"),
+        ("exit", {"code": 137}, "crashed", "killed by signal 9", "AlgorithmKilled"),
+    ],
+)
+def test_an_end_of_its_own(method, kwargs, status, words, event, kubernetes_node, asked, cluster):
+    """Output and exit code decide; and the Job goes away in any case."""
+    kubernetes_node(kubernetes={"output_limit": "1000"}).start_online()
+    run = asked(status, words, event, method=method, **(kwargs or {"nothing": 0}))
+    over = ("Succeeded", "Failed")
+    until("the pod's end", lambda: all(pod.status.phase in over for pod in cluster.pods(run["id"])))
+
+
+def test_an_output_that_is_a_folder(kubernetes_node, asked, images):
+    """Nothing but a file is an output."""
+    kubernetes_node().start_online()
+    asked("failed", "output could not be read", "OutputUnreadable", image=variant(images), method="folder_output", a=0)
+
+
+def test_a_pod_deleted_by_a_person(kubernetes_node, researcher, world, cluster):
+    """It isn't launched again: somebody wanted it so."""
+    kubernetes_node(kubernetes={"retry_disrupted": 3}).start_online()
+    task = researcher.ask(ODD, "sleep", [world.organization()], seconds=100)
+    run = researcher.run(task)["id"]
+    cluster.until_container(run, "algorithm", "running")
+    (pod,) = cluster.pods(run)
+    cluster.core.delete_namespaced_pod(pod.metadata.name, cluster.jobs_namespace)
+    (ended,) = researcher.finished(task)
+    check(cluster, ended, "crashed", "pod was deleted from the cluster before the algorithm ended", "PodDeleted")
+
+
+def test_a_job_deleted_by_a_person(kubernetes_node, researcher, world, cluster):
+    """There is nothing left that an Event could be about."""
+    kubernetes_node().start_online()
+    task = researcher.ask(ODD, "sleep", [world.organization()], seconds=100)
+    run = researcher.run(task)["id"]
+    cluster.until_container(run, "algorithm", "running")
+    cluster.forget_jobs()
+    (ended,) = researcher.finished(task)
+    assert ended["status"] == "crashed"
+    assert "was removed" in ended["log"] or "was deleted" in ended["log"]
