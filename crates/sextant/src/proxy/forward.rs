@@ -6,26 +6,23 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
 use http_body::Body as _;
 use http_body_util::{BodyDataStream, BodyExt as _, Limited};
 use hyper::body::Incoming;
-use rand::Rng as _;
-use tokio::time::Instant;
 use vantage6::encryption::{Cryptor, PublicKey};
 
 use super::access::Record;
 use super::body::{Answering, Leased, Outgoing, Paced, Recorded};
 use super::caller::caller;
+use super::exchange::{Asked, broken_off};
 use super::refusal::Refusal;
 use super::route::{Route, route};
 use super::share::{self, Asking, Turn, Whole};
 use super::tasks::{self, Task};
-use super::upstream::{Broken, Upstream};
-use super::{Shared, headers, links, results};
+use super::upstream::Upstream;
+use super::{Shared, links, results};
 
-/// How often a request that does no harm is sent when the server answers that something is wrong with it.
-const TRIES: u32 = 4;
 /// Answers of up to so many bytes are changed at once; longer ones as they come.
 const AT_ONCE: u64 = 64 * 1024;
 /// When an algorithm may ask a server again that is away.
@@ -246,188 +243,6 @@ impl Proxy {
         }
         Ok(keys)
     }
-
-    /// Sends a request, again where that does no harm, and waits for the beginning of its answer.
-    pub(super) async fn exchange(
-        &self,
-        asked: &Asked<'_>,
-        body: Outgoing,
-        record: &mut Record,
-    ) -> Result<Response<Leased>, Refusal> {
-        let repeatable = asked.is_harmless() && matches!(body, Outgoing::Empty);
-        let mut next = Some(asked.request(&self.shared, body)?);
-        let mut tries = Tries { shared: &self.shared, since: Instant::now(), failures: 0 };
-        loop {
-            let request = match next.take() {
-                Some(request) => request,
-                None => asked.request(&self.shared, Outgoing::Empty)?,
-            };
-            // What has not been sent may always be tried again.
-            let lease = match self.upstream.lease(repeatable).await {
-                Ok(lease) => lease,
-                Err(error) => {
-                    next = Some(request);
-                    tries.pause_or(|| away(&error)).await?;
-                    continue;
-                }
-            };
-            record.tries += 1;
-            let error = match self.upstream.send(lease, request).await {
-                Ok(mut answer) => {
-                    let status = answer.status();
-                    if repeatable && status.is_server_error() && tries.pause_for(status).await {
-                        continue;
-                    }
-                    headers::of_answer(answer.headers_mut());
-                    return no_redirect(answer);
-                }
-                Err(Broken::NotSent(request, error)) => {
-                    next = Some(*request);
-                    tries.pause_or(|| away(&error)).await?;
-                    continue;
-                }
-                Err(Broken::Perhaps(error)) => Refusal::new(
-                    StatusCode::BAD_GATEWAY,
-                    "The connection with the vantage6 server broke before it answered; the request may have been carried out or not.",
-                )
-                .because(causes(&error)),
-                Err(Broken::Silent(silence)) => Refusal::new(
-                    StatusCode::GATEWAY_TIMEOUT,
-                    format!(
-                        "The vantage6 server did not answer within {} s; the request may have been carried out or not.",
-                        silence.as_secs()
-                    ),
-                ),
-            };
-            if !repeatable {
-                self.shared.figures.unanswered.fetch_add(1, Relaxed);
-                return Err(error);
-            }
-            tries.pause_or(|| error).await?;
-        }
-    }
-}
-
-/// What an algorithm asks for.
-pub(super) struct Asked<'a> {
-    pub method: &'a Method,
-    pub headers: &'a HeaderMap,
-    /// Path and query at the server.
-    pub path: String,
-    pub route: Route,
-}
-
-impl Asked<'_> {
-    /// Whether asking twice is the same as asking once.
-    fn is_harmless(&self) -> bool {
-        matches!(*self.method, Method::GET | Method::HEAD | Method::OPTIONS)
-    }
-
-    fn request(&self, shared: &Shared, body: Outgoing) -> Result<Request<Outgoing>, Refusal> {
-        let uri = Uri::try_from(self.path.as_str())
-            .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, "The path can't be passed on.").because(error))?;
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = uri;
-        *request.headers_mut() = headers::of_request(self.headers);
-        let headers = request.headers_mut();
-        headers.insert(header::HOST, shared.place.authority.clone());
-        // What is read here must be readable.
-        if matches!(self.route, Route::List | Route::Results | Route::Result | Route::TaskStatus(_)) {
-            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        }
-        Ok(request)
-    }
-}
-
-/// The tries of one request.
-struct Tries<'a> {
-    shared: &'a Shared,
-    since: Instant,
-    failures: u32,
-}
-
-impl Tries<'_> {
-    /// Waits before the next try of a request that got no answer, or gives the error when there is to be none.
-    async fn pause_or(&mut self, error: impl FnOnce() -> Refusal) -> Result<(), Refusal> {
-        let pause = self.pause();
-        if self.since.elapsed() + pause > self.shared.patience.away {
-            self.shared.figures.unanswered.fetch_add(1, Relaxed);
-            return Err(error());
-        }
-        self.wait(pause).await;
-        Ok(())
-    }
-
-    /// Waits before the next try of a request that the server could not answer; tells whether there is one.
-    async fn pause_for(&mut self, status: StatusCode) -> bool {
-        let pause = self.pause();
-        // Said by a front end whose server is away: that passes.
-        let away =
-            matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
-        let enough = if away {
-            self.since.elapsed() + pause > self.shared.patience.away
-        } else {
-            status == StatusCode::NOT_IMPLEMENTED || self.failures >= TRIES
-        };
-        if !enough {
-            self.wait(pause).await;
-        }
-        !enough
-    }
-
-    fn pause(&mut self) -> std::time::Duration {
-        self.failures += 1;
-        let doubled = self.shared.patience.pause * (1 << self.failures.min(6)) / 2;
-        doubled.mul_f64(rand::rng().random_range(0.5..1.0))
-    }
-
-    async fn wait(&self, pause: std::time::Duration) {
-        self.shared.figures.retries.fetch_add(1, Relaxed);
-        tokio::time::sleep(pause).await;
-    }
-}
-
-fn away(error: &(dyn std::error::Error + 'static)) -> Refusal {
-    Refusal::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "The vantage6 server can't be reached from this node. The request was not sent; try again later.",
-    )
-    .because(causes(error))
-}
-
-/// The server may begin an answer and not end it.
-fn broken_off(error: io::Error) -> Refusal {
-    Refusal::new(StatusCode::BAD_GATEWAY, "The vantage6 server's answer broke off.").because(causes(&error))
-}
-
-/// All the reasons, the outermost first.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
-}
-
-/// An algorithm can't go anywhere else, so a redirect is a mistake in the node's configuration.
-fn no_redirect(answer: Response<Leased>) -> Result<Response<Leased>, Refusal> {
-    if !answer.status().is_redirection() || answer.status() == StatusCode::NOT_MODIFIED {
-        return Ok(answer);
-    }
-    let to =
-        answer.headers().get(header::LOCATION).map_or("nowhere".into(), |to| String::from_utf8_lossy(to.as_bytes()));
-    Err(Refusal::new(
-        StatusCode::BAD_GATEWAY,
-        "The vantage6 server is not where this node's configuration says. The node's owner has to correct server_url, port or api_path.",
-    )
-    .because(format!("{} to {to}", answer.status())))
 }
 
 fn is_json(answer: &Response<Leased>) -> bool {

@@ -1,8 +1,10 @@
 //! The proxy: the only way from an algorithm to the server.
 //!
 //! ```text
-//!   algorithm ──▶ server.rs ──▶ forward.rs ──▶ upstream.rs ──▶ vantage6 server
-//!                 connections    caller: an algorithm's token, and no other
+//!   algorithm ──▶ server.rs ──▶ forward.rs ──▶ exchange.rs ──▶ upstream.rs ──▶ vantage6 server
+//!                 connections    caller: an        tried again   connections
+//!                                algorithm's token
+//!                                and no other
 //!                                route:  what is asked for
 //!                                share:  the same question at the same time is asked once
 //!                                links:  pages lead back here
@@ -17,6 +19,7 @@ mod access;
 mod body;
 mod caller;
 mod embedded;
+mod exchange;
 mod figures;
 mod forward;
 mod headers;
