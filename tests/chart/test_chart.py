@@ -4,10 +4,14 @@ import copy
 import os
 import re
 import subprocess
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from harness.chart import CHART, SCHEMAS, ChartError, helm, one, rendered, tool
 from harness.nodes import merged
@@ -64,20 +68,25 @@ def check(config: dict, directory: Path) -> subprocess.CompletedProcess:
     for key in ("api_key_file", "ca_certificates"):
         if key in config:
             config[key] = str(directory / "file.pem")
+    key = rsa.generate_private_key(65537, 2048)
+    pem = (serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
     if config["encryption"].get("private_key"):
         config["encryption"]["private_key"] = str(directory / "private-key.pem")
-        subprocess.run(["openssl", "genrsa", "-out", directory / "private-key.pem", "2048"], check=True, capture_output=True)
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=a"]
-        + ["-keyout", "/dev/null", "-out", directory / "file.pem"],
-        check=True,
-        capture_output=True,
-    )
+        (directory / "private-key.pem").write_bytes(key.private_bytes(*pem))
+        (directory / "private-key.pem").chmod(0o600)
+    (directory / "file.pem").write_bytes(certificate(key))
     file = directory / "node.yaml"
     file.write_text(yaml.safe_dump(config))
     file.chmod(0o600)
     environment = os.environ | {"SEXTANT_API_KEY": "key"}
     return subprocess.run([binary(), "check", file], capture_output=True, text=True, env=environment)
+
+
+def certificate(key: rsa.RSAPrivateKey) -> bytes:
+    """Of an authority that nobody knows."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority")])
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, datetime(2020, 1, 1), datetime(2120, 1, 1))
+    return made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def test_the_walls_are_those_of_sextant(manifests, tmp_path):
