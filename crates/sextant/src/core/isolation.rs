@@ -320,6 +320,33 @@ mod tests {
         step(Proof::Walled, 6, true, 3600, "");
     }
 
+    proptest::proptest! {
+        /// Whatever comes in whatever order: the gate is open only after a proof that nothing has contradicted since, and that
+        /// is not old.
+        #[test]
+        fn an_open_gate_has_a_proof(proofs in proptest::collection::vec((0..3u8, 0..5000u64), 1..50)) {
+            let every = Duration::from_secs(3600);
+            let mut walls = Walls::new(every, false);
+            let (mut now, mut proved) = (0, std::option::Option::<u64>::None);
+            for (kind, seconds) in proofs {
+                now += seconds;
+                let proof = match kind {
+                    0 => Proof::Walled,
+                    1 => Proof::Wrong { open: vec![], missing: vec!["x".into()] },
+                    _ => Proof::Untried("y".into()),
+                };
+                let pause = walls.take(&proof, Duration::from_secs(now));
+                match proof {
+                    Proof::Walled => proved = Some(now),
+                    Proof::Wrong { .. } => proved = std::option::Option::None,
+                    Proof::Untried(_) => proved = proved.filter(|at| now - at < 3 * 3600),
+                }
+                proptest::prop_assert_eq!(walls.gate() == Gate::Open, proved.is_some());
+                proptest::prop_assert!(pause >= FIRST_PAUSE && pause <= every);
+            }
+        }
+    }
+
     #[test]
     fn who_goes_on_regardless_has_an_open_gate() {
         let mut walls = Walls::new(Duration::from_secs(60), true);
