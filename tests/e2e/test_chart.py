@@ -9,6 +9,7 @@ import pytest
 
 from harness import average
 from harness.nodes import AVERAGE, ODD
+from harness.wait import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -58,6 +59,33 @@ def test_an_upgrade_in_the_middle_of_a_run(release, researcher, world):
     assert node.pods("node")[0].metadata.name != before
     assert len(node.pods("proxy")) == 2
     assert researcher.result(task, within=120) == 15
+
+
+def test_a_second_node_stands_by(release, researcher, world):
+    """With two replicas one is ready and acts. Pods that the Service leads to the other are refused, try again, and notice nothing
+    else. When the pod that acts is gone, the other one takes over, and proves the walls itself."""
+    node = release(node={"replicas": 2})
+    until("one pod of the node to be ready", lambda: len(ready(node)) == 1, within=120, every=0.5, shows=node.describe)
+    partial(researcher, world)
+    (acting,) = ready(node)
+    node.cluster.core.delete_namespaced_pod(acting, node.namespace)
+    until(
+        "another pod to be ready",
+        lambda: len(ready(node)) == 1 and acting not in ready(node),
+        within=120,
+        every=0.5,
+        shows=node.describe,
+    )
+    partial(researcher, world)
+
+
+def ready(node) -> list[str]:
+    """The names of the node's pods that are ready."""
+
+    def is_ready(pod) -> bool:
+        return any(each.type == "Ready" and each.status == "True" for each in pod.status.conditions or [])
+
+    return [each.metadata.name for each in node.pods("node") if is_ready(each)]
 
 
 def test_walls_of_the_chart(release, researcher, world, cluster):
