@@ -171,7 +171,8 @@ class Cluster:
         """Where pods reach this machine: $SEXTANT_E2E_ADDRESS, else the address from which this machine speaks to the cluster's."""
         if named := os.environ.get("SEXTANT_E2E_ADDRESS"):
             return named
-        addresses = self.core.list_node().items[0].status.addresses
+        # One that has just joined has none yet.
+        addresses = [each for node in self.core.list_node().items for each in node.status.addresses or []]
         machine = next(each.address for each in addresses if each.type == "InternalIP")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect((machine, 1))  # sends nothing
