@@ -85,7 +85,8 @@ def test_namespace_that_does_not_exist(kubernetes_node):
 
 @pytest.mark.cluster
 @pytest.mark.parametrize(
-    ("resource", "verb"), [("jobs", "create"), ("pods", "watch"), ("pods/log", "get"), ("secrets", "create")]
+    ("resource", "verb"),
+    [("jobs", "create"), ("pods", "watch"), ("pods/log", "get"), ("secrets", "create"), ("leases", "update")],
 )
 def test_a_permission_is_missing(kubernetes_node, cluster, tmp_path, resource, verb):
     """An account with all rights of the chart's Role but one: the message names the verb, the resource and the namespace."""

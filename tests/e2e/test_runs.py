@@ -33,7 +33,7 @@ def test_local(local_node, researcher, world, proxy):
 def test_what_waits_and_for_what(kubernetes_node, researcher, world, cluster):
     """On the cluster: who is at work, what runs, and an output that waits while the node is away."""
     node = kubernetes_node()
-    assert "none ever was" in node.tool("runs").stdout
+    assert "No process of this node is at work" in node.tool("runs").stdout
     node.start_online()
     task = researcher.ask(ODD, "count", [world.organization()], seconds=12, name="how many?")
     run = researcher.run(task)["id"]

@@ -38,6 +38,7 @@ class NodeProcess:
         environment: dict[str, str] | None = None,
         arguments: tuple[str, ...] = (),
         prefix: tuple[str, ...] = (),
+        program: Path | None = None,
     ):
         self.directory = directory
         self.config = config
@@ -46,6 +47,7 @@ class NodeProcess:
         self.environment = environment or {}
         self.arguments = arguments
         self.prefix = prefix
+        self.program = program
         self.process: subprocess.Popen | None = None
         self._log_start = 0
         directory.mkdir(parents=True, exist_ok=True)
@@ -65,7 +67,7 @@ class NodeProcess:
             log.write(b"--- start\n")
             log.flush()
             self.process = subprocess.Popen(
-                [*self.prefix, binary(), "node", self.config_file, *self.arguments],
+                [*self.prefix, self.program or binary(), "node", self.config_file, *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,0 +1,44 @@
+"""From one version to the next with runs under way. What is the earlier version, `tests/e2e/previous COMMIT` says."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from faultproxy import has
+from harness.node import free_port
+from harness.nodes import ODD, merged
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif("SEXTANT_PREVIOUS_BINARY" not in os.environ, reason='eval "$(tests/e2e/previous COMMIT)" first'),
+]
+
+PREVIOUS_IMAGE = "localhost/sextant-previous:dev"
+
+
+def test_runs_under_way(kubernetes_node, proxy, researcher, world, cluster):
+    """One run whose algorithm runs, one whose output waits: the next version brings both to their end, from pods of the earlier one."""
+    listen = {"data_port": {"listen": f"0.0.0.0:{free_port()}"}}
+    new = kubernetes_node(via=proxy, kubernetes=listen)
+    old = kubernetes_node(via=proxy, kubernetes=listen | {"image": PREVIOUS_IMAGE})
+    # Settings that an earlier version may not know.
+    old.config = merged(old.config, {"kubernetes": {"allow_unisolated": None, "proxy": None}, "health": None})
+    old.write_config()
+    old.program = Path(os.environ["SEXTANT_PREVIOUS_BINARY"])
+    old.start_online()
+    tasks = [researcher.ask(ODD, "count", [world.organization()], seconds=seconds) for seconds in (8, 45)]
+    runs = [researcher.run(task)["id"] for task in tasks]
+    for run in runs:
+        cluster.until_container(run, "algorithm", "running")
+    old.terminate()
+    cluster.until_container(runs[0], "algorithm", "terminated")
+    assert cluster.container(runs[1], "algorithm").state.running
+
+    new.start_online()
+    for task, run in zip(tasks, runs, strict=True):
+        assert len(researcher.result(task)) == 1
+        assert len(proxy.seen("PATCH", f"/run/{run}$", where=has("finished_at"))) == 1
+        cluster.until_job_complete(run)
+    # And what is new is the next version's.
+    assert len(researcher.result(researcher.ask(ODD, "count", [world.organization()], seconds=0))) == 1
