@@ -2,6 +2,8 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::{TryStreamExt as _, stream};
 use tokio::{
@@ -11,6 +13,7 @@ use tokio::{
 use vantage6::{
     Client, Finish, RunId, RunStatus, ServerUrl,
     encoding::{self, Payload},
+    encryption::{PrivateKey, decrypt, encrypt},
 };
 
 const MEGABYTES: usize = 60;
@@ -71,7 +74,7 @@ async fn server() -> String {
 }
 
 #[tokio::test]
-async fn sixty_megabytes_each_way_take_a_few() {
+async fn sixty_megabytes_each_way_and_encrypted_take_a_few() {
     let url = ServerUrl::new(&server().await, None, "/api").unwrap();
     let client = Client::builder(url, "key".to_owned().into()).build().unwrap();
     client.access_token().await.unwrap();
@@ -89,6 +92,17 @@ async fn sixty_megabytes_each_way_take_a_few() {
         .await
         .unwrap();
     assert_eq!(received, MEGABYTES * 1024 * 1024 / 4 * 3);
+
+    let key = Arc::new(PrivateKey::generate().unwrap());
+    let pieces = stream::iter((0..count).map(|_| Ok(Bytes::from(vec![7; PIECE]))));
+    let message = encrypt(Payload::new((count * PIECE) as u64, pieces), key.public()).unwrap();
+    let message = message.into_stream().map_err(|error| panic!("{error}"));
+    let decrypted = decrypt(message, key)
+        .map_ok(|piece| piece.len())
+        .try_fold(0, |sum, length| std::future::ready(Ok(sum + length)))
+        .await
+        .unwrap();
+    assert_eq!(decrypted, count * PIECE);
 
     let grown = peak() - before;
     assert!(grown < 32, "it took {grown} MiB");
