@@ -31,6 +31,7 @@ class Request:
     method: str
     path: str
     body: bytes
+    query: str = ""
     at: float = field(default_factory=time.time)
     # The server's status code, once it has answered; None while under way, and for requests that never reached it.
     status: int | None = None
@@ -200,7 +201,8 @@ class FaultProxy:
             self._pass_websocket(client, head, rest)
             return
         body = read_body(client, headers, rest)
-        request = Request(method, path.split("?")[0], body)
+        path, _, query = path.partition("?")
+        request = Request(method, path, body, query)
         with self._lock:
             self.requests.append(request)
             refusal = next((r for r in self._refusals if r.method == method and re.search(r.path, request.path)), None)

@@ -44,7 +44,7 @@ def is_beginning(request) -> bool:
 
 def seen(scene: Scene) -> int:
     """The node has seen the run, and has made nothing of it yet."""
-    with scene.proxy.hold("GET", r"/run\?", where=lambda request: "task_id" in request.path, after=True) as held:
+    with scene.proxy.hold("GET", r"/run$", where=lambda request: "task_id" in request.query, after=True) as held:
         task, _ = scene.ask()
         held.wait()
         scene.node.kill()
