@@ -3,26 +3,27 @@
 //! The proxy has no key to check it with and needs none: it forwards with the caller's own token. But it looks whether
 //! it is an algorithm's, so that what somebody else's token may do can't be done from here.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue, header};
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 /// No token of a server is longer.
 const LONGEST: usize = 32 * 1024;
 
 /// The run that a token was made for, as far as the token tells: the number of its task and whose it is. (The run's own
 /// number is not in it.)
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Caller {
     /// The task.
-    #[serde(default, rename = "task_id")]
     pub task: Option<u64>,
     /// The node.
-    #[serde(default, rename = "node_id")]
     pub node: Option<u64>,
     /// The node's organization.
-    #[serde(default, rename = "organization_id")]
     pub organization: Option<u64>,
 }
 
@@ -44,8 +45,53 @@ struct Claims {
     /// Refresh tokens are no access tokens (flask-jwt-extended's claim).
     #[serde(default, rename = "type")]
     kind: Option<String>,
-    #[serde(default)]
-    sub: serde_json::Value,
+    #[serde(default, deserialize_with = "subject")]
+    sub: Caller,
+}
+
+/// An algorithm's subject is an object; anything else tells nothing. Read without holding what is not asked for: it is long, and comes
+/// with every request.
+fn subject<'de, D: Deserializer<'de>>(from: D) -> Result<Caller, D::Error> {
+    struct Subject;
+    impl<'de> Visitor<'de> for Subject {
+        type Value = Caller;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a subject")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Caller, A::Error> {
+            let mut caller = Caller::default();
+            while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+                match &*key {
+                    "task_id" => caller.task = map.next_value()?,
+                    "node_id" => caller.node = map.next_value()?,
+                    "organization_id" => caller.organization = map.next_value()?,
+                    _ => {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+            }
+            Ok(caller)
+        }
+
+        fn visit_str<E>(self, _: &str) -> Result<Caller, E> {
+            Ok(Caller::default())
+        }
+
+        fn visit_u64<E>(self, _: u64) -> Result<Caller, E> {
+            Ok(Caller::default())
+        }
+
+        fn visit_i64<E>(self, _: i64) -> Result<Caller, E> {
+            Ok(Caller::default())
+        }
+
+        fn visit_unit<E>(self) -> Result<Caller, E> {
+            Ok(Caller::default())
+        }
+    }
+    from.deserialize_any(Subject)
 }
 
 /// Reads the caller from a request's headers.
@@ -63,7 +109,7 @@ pub fn caller(headers: &HeaderMap) -> Result<Caller, NoCaller> {
     if claims.client_type != "container" || claims.kind.is_some_and(|kind| kind != "access") {
         return Err(NoCaller::NotAnAlgorithm);
     }
-    Ok(Caller::deserialize(claims.sub).unwrap_or_default())
+    Ok(claims.sub)
 }
 
 fn claims(header: &HeaderValue) -> Option<Claims> {
@@ -108,6 +154,8 @@ pub(crate) mod tests {
             r#"{"sub":5,"type":"access","client_type":"node"}"#,
             r#"{"sub":{"client_type":"container"},"type":"access"}"#,
             r#"{"sub":5,"type":"refresh","client_type":"container"}"#,
+            r#"{"sub":-5,"client_type":"node"}"#,
+            r#"{"sub":null,"client_type":"node"}"#,
             "{}",
         ] {
             assert_eq!(read(&[bearer(claims)]), Err(NoCaller::NotAnAlgorithm), "{claims}");

@@ -95,6 +95,9 @@ impl Proxy {
 
     /// A request that may be answered together with others.
     async fn look(&self, asked: &Asked<'_>, record: &mut Record) -> Answered {
+        if self.shared.shares.are_many() {
+            return self.look_alone(asked, record).await;
+        }
         let mut question = share::prefix(asked.headers);
         question.push_str(&asked.path);
         // Who takes a compressed answer may get another one.

@@ -94,6 +94,12 @@ impl Waiting {
 }
 
 impl Shares {
+    /// Whether more is asked than can be remembered: then nobody looks whether it was asked before, so that it costs nothing.
+    pub fn are_many(&self) -> bool {
+        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.order.len() >= QUESTIONS && table.order.front().is_some_and(|(since, ..)| since.elapsed() < FRESH)
+    }
+
     /// Whose turn it is to ask. The question begins with [`prefix`]: who asks.
     pub fn turn(&self, question: &str) -> Turn {
         let now = Instant::now();
@@ -212,8 +218,10 @@ mod tests {
                 let _ = shares.turn(&format!("a\n{round}/{number}"));
             }
             assert_eq!(shares.0.lock().unwrap().questions.len(), QUESTIONS);
+            assert!(shares.are_many());
             tokio::time::advance(FRESH).await;
         }
+        assert!(!shares.are_many());
         let _ = shares.turn("a\nlast");
         assert_eq!(shares.0.lock().unwrap().questions.len(), 1);
         assert_eq!(shares.0.lock().unwrap().order.len(), 1);
