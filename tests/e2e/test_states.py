@@ -8,8 +8,10 @@ import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
+from harness import nodes
 from harness.cluster import Cluster
 from harness.images import Registry, variant
+from harness.node import NodeProcess
 from harness.nodes import ODD
 from harness.wait import until
 
@@ -284,6 +286,36 @@ def test_an_output_that_is_a_folder(kubernetes_node, asked, images):
     """Nothing but a file is an output."""
     kubernetes_node().start_online()
     asked("failed", "output could not be read", "OutputUnreadable", image=variant(images), method="folder_output", a=0)
+
+
+def test_an_input_that_turns_out_wrong(kubernetes_node, researcher, world, cluster):
+    """A long input is read by the pod's first container only: it says what is wrong with it."""
+    kubernetes_node().start_online()
+    task = researcher.ask_raw(ODD, "A" * 8000 + "%%%%", [world.organization()])
+    (run,) = researcher.finished(task)
+    check(cluster, run, "start failed", "base64", "ReceiveFailed")
+
+
+def test_the_namespace_is_deleted(cluster, world, researcher, tmp_path, started):
+    """What ran is lost and reported; what comes after waits for a namespace, and the log says so."""
+    other = Cluster(cluster.kubeconfig)
+    other.set_up()
+    try:
+        node = NodeProcess(tmp_path / "node", nodes.kubernetes(world, other, 0, tmp_path))
+        started.append(node)
+        node.start_online()
+        task = researcher.ask(ODD, "sleep", [world.organization()], seconds=100)
+        other.until_container(researcher.run(task)["id"], "algorithm", "running")
+        other.core.delete_namespace(other.jobs_namespace)
+        (run,) = researcher.finished(task)
+        assert run["status"] == "crashed"
+        assert "deleted from the cluster" in run["log"] or "removed" in run["log"]
+        later = researcher.ask(ODD, "exit", [world.organization()], code=0)
+        node.wait_log(r"run=\d+.*(being terminated|not found|forbidden)|(being terminated|not found|forbidden).*run=\d+")
+        assert researcher.run(later)["finished_at"] is None
+        assert node.running
+    finally:
+        other.tear_down()
 
 
 def test_a_pod_deleted_by_a_person(kubernetes_node, researcher, world, cluster):
