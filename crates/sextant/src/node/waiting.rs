@@ -29,6 +29,8 @@ pub struct Waiting {
     first_seen: [Option<Timestamp>; 3],
     /// Whether the log was told of its image's being pulled.
     pulling: bool,
+    /// Since when this process knows that there is no room for it.
+    no_room: Option<Timestamp>,
 }
 
 impl Waiting {
@@ -77,6 +79,11 @@ impl Waiting {
             }
             self.told = Some(detail.clone());
         }
+    }
+
+    /// Since when it waits for room, which it does now.
+    pub fn for_room(&mut self, now: Timestamp) -> Timestamp {
+        *self.no_room.get_or_insert(now)
     }
 
     /// A run that may not be launched is worth a line too; why, the node says for all of them.

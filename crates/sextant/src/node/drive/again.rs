@@ -48,8 +48,9 @@ impl Drive {
 
     /// The runtime has no room for the run; one that has waited for too long is reported.
     pub(super) async fn full(&mut self, failure: &Failure) {
-        let since = self.run.started_at;
-        if waits::over(since, self.context.limits.pending, Timestamp::now()).is_err() {
+        let now = Timestamp::now();
+        let since = self.waiting.for_room(now);
+        if waits::over(Some(since), self.context.limits.pending, now).is_err() {
             self.report_failure(failure).await;
         } else {
             self.later(&failure.detail).await;
