@@ -125,3 +125,34 @@ fn the_documentation_knows_every_setting() {
         assert!(text.contains(&format!("`{setting}`")), "{setting}");
     }
 }
+
+/// Every claim about security names the test that shows it, as `file::test`: there is such a test.
+#[test]
+fn the_claims_about_security_are_tested() {
+    let text = fs::read_to_string(repository().join("docs/SECURITY.md")).unwrap();
+    let names: Vec<_> = text.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::")).collect();
+    assert!(names.len() > 30, "{names:?}");
+    let mut files = Vec::new();
+    for folder in ["crates/sextant/src", "crates/sextant/tests", "crates/vantage6/tests", "tests"] {
+        sources(&repository().join(folder), &mut files);
+    }
+    let missing: Vec<_> = names
+        .iter()
+        .filter(|(file, test)| {
+            let has = |text: String| text.contains(&format!("fn {test}(")) || text.contains(&format!("def {test}("));
+            !files.iter().filter(|path| path.ends_with(file)).any(|path| has(fs::read_to_string(path).unwrap()))
+        })
+        .collect();
+    assert!(missing.is_empty(), "docs/SECURITY.md names tests that are not there: {missing:?}");
+}
+
+fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "py") {
+            files.push(path);
+        }
+    }
+}
