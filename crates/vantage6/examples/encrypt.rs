@@ -59,7 +59,7 @@ async fn main() {
     // Three pieces of a message, again and again: what they say is of no matter, but how fast they become bytes.
     let message = encrypt(Payload::new(3 * PIECE as u64, plain(3)), key.public()).unwrap();
     let text: Vec<Bytes> = message.into_stream().try_collect().await.unwrap();
-    let (head, body) = (text[0].clone(), text[1].clone());
+    let (head, body) = (text[0].clone(), Bytes::from(text[1..].concat()));
     let begin = Instant::now();
     let decrypted = tokio::spawn(async move {
         let body = (0..pieces / 3 * 4).map(move |number| body.slice(number % 4 * PIECE..(number % 4 + 1) * PIECE));
