@@ -119,7 +119,11 @@ class Cluster:
     # -- who the node is ------------------------------------------------------------------------
 
     def account_kubeconfig(self, directory: Path, account: str = "sextant-node") -> Path:
-        """A kubeconfig with the rights of a service account in the node's namespace: the node on the host has no more than in the cluster."""
+        """A kubeconfig with the rights of a service account in the node's namespace: the node on the host has no more than in the cluster.
+        One for all nodes of a test: the first may be reading it while the second is made."""
+        file = directory / f"{account}.kubeconfig"
+        if file.exists():
+            return file
         request = client.AuthenticationV1TokenRequest(
             spec=client.V1TokenRequestSpec(audiences=[], expiration_seconds=7200)
         )
@@ -129,7 +133,6 @@ class Cluster:
             cluster["certificate-authority-data"] = base64.b64encode(Path(authority).read_bytes()).decode()
         if not self.api.configuration.verify_ssl:
             cluster["insecure-skip-tls-verify"] = True
-        file = directory / f"{account}.kubeconfig"
         file.write_text(
             yaml.safe_dump(
                 {

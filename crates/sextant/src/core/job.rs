@@ -128,7 +128,7 @@ fn host_aliases(plan: &Plan) -> Vec<HostAlias> {
 
 /// No name server: where none listens, the pod's own kernel says so, and a look-up fails at once instead of waiting for an
 /// answer that no wall lets through.
-fn no_dns() -> PodDNSConfig {
+pub fn no_dns() -> PodDNSConfig {
     let option = |name: &str| PodDNSConfigOption { name: Some(name.into()), value: Some("1".into()) };
     PodDNSConfig {
         nameservers: Some(vec!["127.0.0.1".into()]),

@@ -80,6 +80,8 @@ pub fn probe(identity: &Identity, config: &KubernetesConfig, orders: &Orders, pu
                     automount_service_account_token: Some(false),
                     enable_service_links: Some(false),
                     termination_grace_period_seconds: Some(2),
+                    dns_policy: Some("None".into()),
+                    dns_config: Some(job::no_dns()),
                     security_context: Some(security::pod(PodSecurity::Restricted { user: user(config) })),
                     image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
                     node_selector: (!config.node_selector.is_empty()).then(|| config.node_selector.clone()),
