@@ -13,6 +13,7 @@
 //!   open_files  how many connections there may be
 //!   proxy/      the only way from an algorithm to the server
 //!   output      opens what an algorithm wrote, and nothing else
+//!   shared      folders that runs of one job share, and their end
 //!   runs        what is under way, and what waits for what
 //!   walls       the NetworkPolicies around algorithms, for those who apply them
 //!   pod/        our own two containers in an algorithm's pod: `receive` and `return`
@@ -38,5 +39,6 @@ pub mod proxy;
 pub mod rarely;
 pub mod runs;
 pub mod runtime;
+pub mod shared;
 pub mod telemetry;
 pub mod walls;

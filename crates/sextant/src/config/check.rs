@@ -156,7 +156,15 @@ fn tell_kubernetes(out: &mut String, config: &Config, kubernetes: &KubernetesCon
     let times = if again == 1 { "once".to_owned() } else { format!("{again} times") };
     let largest = largest.map_or("no limit".to_owned(), |bytes| format!("{bytes} bytes"));
     line(out, "", &format!("runs that the cluster disrupted: executed again {times}; largest output: {largest}"))?;
-    line(out, "", &format!("finished Jobs stay for {}", time(kubernetes.keep_finished)))
+    line(
+        out,
+        "",
+        &format!(
+            "finished Jobs stay for {}; shared folders for {}",
+            time(kubernetes.keep_finished),
+            time(kubernetes.keep_shared)
+        ),
+    )
 }
 
 fn resources(resources: &ResourceRequirements) -> String {

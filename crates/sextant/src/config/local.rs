@@ -18,6 +18,8 @@ pub struct LocalConfig {
     pub max_concurrent_runs: Option<NonZeroUsize>,
     /// The longest that an algorithm may run. Default 7 days.
     pub deadline: Duration,
+    /// How long a folder that the runs of one job share stays after its last use. Default 30 days; never less than a run may last.
+    pub keep_shared: Duration,
 }
 
 /// What stands for an image on this machine.
@@ -43,7 +45,8 @@ impl fmt::Debug for LocalAlgorithm {
 
 impl Default for LocalConfig {
     fn default() -> Self {
-        Self { algorithms: BTreeMap::new(), max_concurrent_runs: None, deadline: Duration::from_secs(7 * 24 * 60 * 60) }
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        Self { algorithms: BTreeMap::new(), max_concurrent_runs: None, deadline: 7 * DAY, keep_shared: 30 * DAY }
     }
 }
 
@@ -55,8 +58,9 @@ pub(super) fn read(section: &Section<'_>) -> LocalConfig {
     });
     let max_concurrent_runs = section.get("max_concurrent_runs").and_then(|field| field.count());
     let deadline = section.get("deadline").and_then(|field| field.duration(false)).unwrap_or(default.deadline);
+    let keep_shared = section.get("keep_shared").and_then(|field| field.duration(true)).unwrap_or(default.keep_shared);
     section.finish(Unknown::Refuse);
-    LocalConfig { algorithms, max_concurrent_runs, deadline }
+    LocalConfig { algorithms, max_concurrent_runs, deadline, keep_shared }
 }
 
 /// A command alone, or a mapping with more about the algorithm.

@@ -45,6 +45,8 @@ pub mod env {
     pub const TOKEN_DIR: &str = "SEXTANT_TOKEN_DIR";
     /// The folder to be made for the runs of one job, where they share one.
     pub const SHARED_DIR: &str = "SEXTANT_SHARED_DIR";
+    /// How many seconds such folders stay after their last use.
+    pub const SHARED_KEEP: &str = "SEXTANT_SHARED_KEEP";
 }
 
 /// The entry of a run's Secret that holds its key. Not the name of a variable: the others are the algorithm's.
@@ -261,6 +263,9 @@ fn receive(plan: &Plan, secret: &str) -> Container {
     if shared_volume(plan).is_some() {
         mounts.push(mount("tmp", SHARED));
         variables.push(variable(env::SHARED_DIR, &format!("{SHARED}/{}", shared_folder(plan))));
+        // A run that is under way may have marked it as used when it began.
+        let keep = plan.config.keep_shared.max(plan.config.pending_timeout + plan.config.deadline);
+        variables.push(variable(env::SHARED_KEEP, &keep.as_secs().to_string()));
         security::reach_all_files(&mut container, plan.config.pod_security);
     }
     container.volume_mounts = Some(mounts);

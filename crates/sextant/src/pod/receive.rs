@@ -4,6 +4,7 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
 use http_body_util::BodyDataStream;
@@ -17,6 +18,7 @@ use super::client::{Client, Pauses, STALLED};
 use super::settings::{self, Settings};
 use crate::core::job::env;
 use crate::data_port::protocol::Item;
+use crate::shared;
 
 /// Does all of it.
 ///
@@ -31,11 +33,23 @@ pub async fn run() -> Result<(), PodError> {
     folder(&task_dir, 0o777).await?;
     if let Some(shared) = settings::optional(env::SHARED_DIR) {
         folder(Path::new(&shared), 0o1777).await?;
+        sweep(shared.into());
     }
     download(&client, Item::Input, &task_dir.join("input"), 0o644).await?;
     write(&task_dir.join("output"), 0o666, &b""[..]).await?;
     // The token's place in the task folder is a mount of this file.
     download(&client, Item::Token, &token_dir.join("token"), 0o644).await
+}
+
+/// Removes what other jobs have left beside the folder, while the run goes on. What isn't done when this process ends, the next one
+/// does. A node of an earlier version says nothing of it.
+fn sweep(shared: PathBuf) {
+    let Some(keep) = settings::optional(env::SHARED_KEEP).and_then(|keep| keep.parse().ok()) else { return };
+    tokio::task::spawn_blocking(move || match shared::sweep(&shared, Duration::from_secs(keep), SystemTime::now()) {
+        Ok(removed) if removed.is_empty() => {}
+        Ok(removed) => tracing::info!("removed {} folders of jobs that were not used for long", removed.len()),
+        Err(error) => tracing::warn!("folders of old jobs could not be looked for: {error}"),
+    });
 }
 
 /// Fetches an item into a file; begins again when the connection breaks in the middle.

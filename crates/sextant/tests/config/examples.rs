@@ -91,6 +91,7 @@ fn the_documentation_knows_every_setting() {
         "health",
         "deadline",
         "keep_finished",
+        "keep_shared",
         "pending_timeout",
         "image_pull_timeout",
         "retry_disrupted",

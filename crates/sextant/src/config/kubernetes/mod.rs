@@ -57,6 +57,8 @@ pub struct KubernetesConfig {
     pub deadline: Duration,
     /// How long a finished Job stays, to be looked at. Default 1 hour; zero: it goes at once.
     pub keep_finished: Duration,
+    /// How long a folder that the runs of one job share stays after its last use. Default 30 days; never less than a run may last.
+    pub keep_shared: Duration,
     /// How long a pod may wait for a machine. Default 1 hour.
     pub pending_timeout: Duration,
     /// How long pulling an image may fail before the run does. Default 10 minutes.

@@ -43,6 +43,7 @@ pub(in super::super) fn defaults() -> KubernetesConfig {
         pod_security: PodSecurity::Baseline,
         deadline: 7 * 24 * HOUR,
         keep_finished: HOUR,
+        keep_shared: 30 * 24 * HOUR,
         pending_timeout: HOUR,
         image_pull_timeout: Duration::from_secs(10 * 60),
         retry_disrupted: 0,
@@ -87,6 +88,7 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
         pod_security: pod_security(section),
         deadline: time("deadline", false, default.deadline),
         keep_finished: time("keep_finished", true, default.keep_finished),
+        keep_shared: time("keep_shared", true, default.keep_shared),
         pending_timeout: time("pending_timeout", false, default.pending_timeout),
         image_pull_timeout: time("image_pull_timeout", false, default.image_pull_timeout),
         retry_disrupted: section

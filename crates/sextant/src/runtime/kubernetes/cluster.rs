@@ -70,6 +70,11 @@ pub async fn connect(cluster: Config) -> Result<Client, StartError> {
                     "The cluster at {address} does not accept the credentials of the kubeconfig: {error}"
                 )));
             }
+            // It is there, and does not tell its version to everybody.
+            Err(error) if code(&error) == Some(403) => {
+                info!("Kubernetes at {address}");
+                return Ok(client);
+            }
             Err(error) => {
                 warn!(
                     "The Kubernetes cluster at {address} can't be reached: {}. Is it running, and is this the right address? Trying again in {} s.",
@@ -90,6 +95,34 @@ pub async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> kube::Re
     match tokio::time::timeout(CALL, call).await {
         Ok(result) => result,
         Err(_) => Err(kube::Error::Service("the API server did not answer in 30 s".into())),
+    }
+}
+
+/// A call at the start: what passes is waited for.
+///
+/// # Errors
+/// What does not pass by itself.
+pub async fn patiently<T, F>(what: &str, call: impl Fn() -> F) -> kube::Result<T>
+where
+    F: Future<Output = kube::Result<T>>,
+{
+    loop {
+        match bounded(call()).await {
+            Err(error) if passes(&error) => {
+                warn!("{what}: {}. Trying again in {} s.", words(&error), PAUSE.as_secs());
+                tokio::time::sleep(PAUSE).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Whether an error may be over soon: the API server is away, overloaded, or not itself.
+fn passes(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => matches!(status.code, 429 | 500..=599),
+        kube::Error::HyperError(_) | kube::Error::Service(_) => true,
+        _ => false,
     }
 }
 

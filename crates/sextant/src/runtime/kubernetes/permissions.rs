@@ -1,11 +1,14 @@
 //! Whether this node may do in its namespace what it has to do there: asked before the first run, so that a
 //! missing right is one clear message and not a run that fails.
 
+use std::time::Duration;
+
 use futures::future::try_join_all;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::PostParams;
 use kube::{Api, Client};
+use tokio::time::sleep;
 
 use super::StartError;
 use super::cluster::{bounded, code, words};
@@ -20,24 +23,28 @@ pub const NEEDED: [(&str, &str, &[&str]); 6] = [
     ("coordination.k8s.io", "leases", &["create", "get", "update"]),
 ];
 
+/// How often a missing right is asked for before it is believed.
+const TRIES: u32 = 3;
+/// The pause between two of these.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Asks the API server about all that is needed.
 ///
 /// # Errors
 /// If something is missing, naming it.
 pub async fn check(client: &Client, namespace: &str) -> Result<(), StartError> {
-    let reviews = NEEDED
-        .iter()
-        .flat_map(|(group, resource, verbs)| verbs.iter().map(move |verb| (*group, *resource, *verb)))
-        .map(|(group, resource, verb)| async move {
-            let allowed = allowed(client, namespace, group, resource, verb).await?;
-            Ok::<_, kube::Error>((!allowed).then(|| format!("{verb} {resource}")))
-        });
-    let missing: Vec<String> = match try_join_all(reviews).await {
-        Ok(answers) => answers.into_iter().flatten().collect(),
-        // A cluster that does not answer such questions will say so when it is used.
-        Err(error) => {
-            tracing::warn!("the cluster does not say what this node may do: {}", words(&error));
-            return Ok(());
+    let mut tries = TRIES;
+    let missing = loop {
+        tries -= 1;
+        match missing(client, namespace).await {
+            // An API server that has just started may not know all roles yet.
+            Ok(missing) if !missing.is_empty() && tries > 0 => sleep(PAUSE).await,
+            Ok(missing) => break missing,
+            // A cluster that does not answer such questions will say so when it is used.
+            Err(error) => {
+                tracing::warn!("the cluster does not say what this node may do: {}", words(&error));
+                return Ok(());
+            }
         }
     };
     if !missing.is_empty() {
@@ -47,6 +54,18 @@ pub async fn check(client: &Client, namespace: &str) -> Result<(), StartError> {
         )));
     }
     exists(client, namespace).await
+}
+
+/// What this node may not do of all that it needs.
+async fn missing(client: &Client, namespace: &str) -> kube::Result<Vec<String>> {
+    let reviews = NEEDED
+        .iter()
+        .flat_map(|(group, resource, verbs)| verbs.iter().map(move |verb| (*group, *resource, *verb)))
+        .map(|(group, resource, verb)| async move {
+            let allowed = allowed(client, namespace, group, resource, verb).await?;
+            Ok::<_, kube::Error>((!allowed).then(|| format!("{verb} {resource}")))
+        });
+    Ok(try_join_all(reviews).await?.into_iter().flatten().collect())
 }
 
 async fn allowed(client: &Client, namespace: &str, group: &str, resource: &str, verb: &str) -> kube::Result<bool> {

@@ -14,7 +14,7 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::StartError;
-use super::cluster::{bounded, code, words};
+use super::cluster::{bounded, code, patiently, words};
 use crate::config::Registry;
 use crate::core::facts::JobFacts;
 use crate::core::{job, labels, names::Identity};
@@ -22,6 +22,8 @@ use crate::data_port::keys::{NodeSecret, SECRET_BYTES};
 
 /// The entry of the node's Secret.
 const NODE_SECRET: &str = "secret";
+/// What is waited for, in the log.
+const WHAT: &str = "the Secret that this node keeps for its pods can't be had at the moment";
 
 /// The node's secret: the one kept in the cluster, or a new one that is kept from now on.
 ///
@@ -37,7 +39,7 @@ pub async fn of_node(api: &Api<Secret>, identity: &Identity) -> Result<NodeSecre
     };
     // Twice: another process of this node may make it between the look and the making.
     for _ in 0..2 {
-        if let Some(secret) = bounded(api.get_opt(&name)).await.map_err(|error| failed(&error))? {
+        if let Some(secret) = patiently(WHAT, || api.get_opt(&name)).await.map_err(|error| failed(&error))? {
             let bytes = secret.data.and_then(|mut data| data.remove(NODE_SECRET));
             return bytes.and_then(|bytes| NodeSecret::from_bytes(&bytes.0)).ok_or_else(|| {
                 StartError::Cluster(format!(
@@ -47,7 +49,7 @@ pub async fn of_node(api: &Api<Secret>, identity: &Identity) -> Result<NodeSecre
         }
         let secret = NodeSecret::generate().map_err(|error| failed(&error))?;
         let data = BTreeMap::from([(NODE_SECRET.to_owned(), ByteString(secret.expose().to_vec()))]);
-        match create(api, named(&name, identity), data, None).await {
+        match patiently(WHAT, || create(api, named(&name, identity), data.clone(), None)).await {
             Ok(()) => return Ok(secret),
             Err(error) if code(&error) == Some(409) => {}
             Err(error) => return Err(failed(&error)),
@@ -108,7 +110,12 @@ pub async fn of_registries(
     let name =
         format!("sextant-registries-{}-{}", identity.key(), &data_encoding::HEXLOWER.encode(digest.as_ref())[..8]);
     let data = BTreeMap::from([(".dockerconfigjson".to_owned(), ByteString(content))]);
-    match create(api, named(&name, identity), data, Some("kubernetes.io/dockerconfigjson")).await {
+    let kind = Some("kubernetes.io/dockerconfigjson");
+    match patiently("the Secret for `docker_registries` can't be made at the moment", || {
+        create(api, named(&name, identity), data.clone(), kind)
+    })
+    .await
+    {
         Err(error) if code(&error) != Some(409) => {
             Err(StartError::Cluster(format!("The Secret for `docker_registries` could not be made: {}", words(&error))))
         }

@@ -12,6 +12,7 @@ pub mod supervise;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
@@ -31,6 +32,7 @@ use crate::core::situation::{Disruption, Failure, Situation};
 use crate::health::Health;
 use crate::hold::Hold;
 use crate::proxy::{self, Embedded};
+use crate::shared;
 
 /// The local runtime.
 pub struct Local {
@@ -137,7 +139,14 @@ impl Local {
             LaunchError::Later(format!("the run's folder {} can't be made: {error}", folder.path().display()))
         };
         folder.make().map_err(disk)?;
-        folder::private(&self.shared(assignment)).map_err(disk)?;
+        let own = self.shared(assignment);
+        folder::private(&own).map_err(disk)?;
+        let keep = self.settings.keep_shared.max(self.settings.deadline);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = shared::sweep(&own, keep, SystemTime::now()) {
+                warn!("the folders of old jobs beside {} could not be looked for: {error}", own.display());
+            }
+        });
         let input = self.supplier.input(assignment.run).await.map_err(of_supply)?;
         folder.write_input(input).await.map_err(|error| match error.downcast::<SupplyError>() {
             Ok(error) => of_supply(error),
