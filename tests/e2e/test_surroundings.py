@@ -2,10 +2,13 @@
 
 import base64
 import json
+import os
+import time
 
 import pytest
 
 from harness.nodes import AVERAGE, ODD
+from harness.wait import until
 
 pytestmark = pytest.mark.cluster
 
@@ -93,6 +96,26 @@ def test_runs_of_a_job_share_a_folder(kubernetes_node, researcher, world, cluste
     assert len(researcher.result(stranger)) == 1
     assert len(researcher.result(child)) == 2
     assert len(researcher.result(parent)) == 2
+
+
+def test_folders_of_old_jobs(kubernetes_node, researcher, world, tmp_path):
+    """The folder that runs of a job shared goes when no run has used it for 30 days and another comes; nothing else goes."""
+    kubernetes_node().start_online()
+
+    def ask() -> None:
+        researcher.result(researcher.ask(ODD, "count", [world.organization()], seconds=0))
+
+    ask()
+    (folder,) = (tmp_path / "tasks").glob("sextant-*")
+    left, old, other = folder / "job-1000001", folder / "job-1000000", folder / "somebody's"
+    for each, days in ((left, 29), (old, 31), (other, 31)):
+        each.mkdir()
+        (each / "file").touch()
+        os.utime(each, (time.time() - days * 86400,) * 2)
+    ask()
+    until("the old folder to be removed", lambda: not old.exists(), within=10)
+    assert left.exists()
+    assert other.exists()
 
 
 def test_large_and_binary(kubernetes_node, researcher, world):

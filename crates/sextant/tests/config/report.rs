@@ -63,7 +63,7 @@ node.yaml can be used. It says:
                runs at once: no limit; longest run: 7d
                longest wait for a machine: 1h; for an image: 10m
                runs that the cluster disrupted: executed again 0 times; largest output: no limit
-               finished Jobs stay for 1h
+               finished Jobs stay for 1h; shared folders for 30d
   databases    default (csv): exports/people.csv of a volume (persistentVolumeClaim), read-only
                local (csv): hostPath /nowhere/people.csv of the machine where the pod runs, read-only
                  warning: not found on this machine (No such file or directory (os error 2))
