@@ -3,7 +3,6 @@
 One release for all of them, as an attacker would meet it: a node and its proxy, other runs, a server.
 """
 
-import contextlib
 import json
 from collections.abc import Iterator
 
@@ -119,7 +118,7 @@ def test_an_attack_on_the_proxy(kind, attack):
     """Two hundred connections at a time. Nothing but a plain answer or a closed connection, and others are served meanwhile."""
     seen = attack("attack", kind=kind, address=PROXY, connections=200, seconds=5)
     assert sum(seen.values()) >= 200
-    allowed = ("HTTP/1.1 200", "HTTP/1.1 4", "HTTP/1.1 503", "HTTP/1.1 504", "closed", "reset", "timeout", "to its end", "no connection")
+    allowed = ("HTTP/1.1 200", "HTTP/1.1 4", "HTTP/1.1 503", "HTTP/1.1 504", "closed", "reset", "timeout", "to its end", "no connection", "nothing")
     assert [outcome for outcome in seen if not outcome.startswith(allowed)] == []
     if kind in ("headers", "body", "garbage"):
         assert not any("200" in outcome for outcome in seen), seen
@@ -166,7 +165,7 @@ SMUGGLED = {
     "NUL in a header": request("GET /version HTTP/1.1", "X-Odd: a\0b"),
 }
 TWISTED = {
-    "another host": request("GET http://10.96.0.1/version HTTP/1.1"),
+    "another host": request("GET http://10.96.0.1/user HTTP/1.1"),
     "a tunnel": request("CONNECT 10.96.0.1:443 HTTP/1.1"),
     "out of the API": request("GET /../socket.io/?transport=polling&EIO=4 HTTP/1.1"),
     "out of the API, encoded": request("GET /%2e%2e/socket.io/?transport=polling&EIO=4 HTTP/1.1"),
@@ -208,5 +207,3 @@ def test_only_tokens_of_algorithms_pass(attack, researcher, world):
     }, answers
     for answer in answers:
         assert "msg" in json.loads(answer.split("\r\n\r\n", 1)[1]), answer
-    with contextlib.suppress(KeyError):
-        assert researcher.client.request("version")["version"] == server.version

@@ -36,7 +36,8 @@ def test_no_more_than_max_concurrent_runs(kubernetes_node, researcher, world, cl
         researcher.finished(task, node=node)
 
     times = []
-    for pod in cluster.pods(node=world.node()):
+    runs = [pod for pod in cluster.pods(node=world.node()) if "vantage6.ai/run" in pod.metadata.labels]
+    for pod in runs:
         (status,) = [each for each in pod.status.container_statuses if each.name == "algorithm"]
         times.append((status.state.terminated.started_at, status.state.terminated.finished_at))
     times.sort()

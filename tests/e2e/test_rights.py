@@ -4,6 +4,7 @@ import hashlib
 import json
 
 import pytest
+from kubernetes import client
 
 from harness.nodes import AVERAGE, ODD
 from harness.paths import cache
@@ -44,6 +45,9 @@ def test_every_right_is_used_and_none_is_missed(asked, kubernetes_node, cluster,
     """A node that meets all that there is: a run that ends well, one whose image can't be had, and one whose Job is there already.
     What it asked of the API server in its namespace is exactly what the Role grants, and nothing was refused to it."""
     here = [world.organization()]
+    # One that an earlier test's node has left would only be renewed.
+    leases = client.CoordinationV1Api(cluster.api)
+    leases.delete_collection_namespaced_lease(cluster.jobs_namespace)
     node = kubernetes_node(kubernetes={"image_pull_timeout": "10s"})
     blocked = researcher.ask(AVERAGE, "echo", here, value=1)
     name = job_name(world.api_key(), researcher.run(blocked), blocked)

@@ -16,12 +16,14 @@ pytestmark = pytest.mark.cluster
 @pytest.fixture
 def seen(kubernetes_node, researcher, world, cluster):
     """An algorithm's own view of its place, and the pod it ran in."""
-    kubernetes_node(algorithm_env={"COLOUR": "blue"}).start_online()
+    node = kubernetes_node(algorithm_env={"COLOUR": "blue"}).start_online()
     task = researcher.ask(AVERAGE, "whoami", [world.organization()], databases=["default"])
     view = researcher.result(task)
     run = researcher.run(task)["id"]
     (pod,) = cluster.pods(run)
-    return {"view": view, "run": run, "task": task, "pod": pod}
+    # A node on a machine serves the proxy itself, at a port of its configuration. (In the cluster it is 8080.)
+    port = node.config["kubernetes"]["proxy"]["listen"].rsplit(":", 1)[1]
+    return {"view": view, "run": run, "task": task, "pod": pod, "proxy port": port}
 
 
 def test_files_variables_and_rights(seen, world):
@@ -35,7 +37,7 @@ def test_files_variables_and_rights(seen, world):
         "TOKEN_FILE": f"{folder}/token",
         "TEMPORARY_FOLDER": "/mnt/tmp",
         "HOST": "http://proxyserver",
-        "PORT": "8080",
+        "PORT": seen["proxy port"],
         "API_PATH": "",
         "USER_REQUESTED_DATABASE_LABELS": "default",
         "DB_LABELS": "default",
