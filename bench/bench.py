@@ -32,6 +32,7 @@ from harness import nodes  # noqa: E402
 from harness.cluster import Cluster, kubeconfig  # noqa: E402
 from harness.node import NodeProcess  # noqa: E402
 from harness.wait import until  # noqa: E402
+from harness.walls import Walls  # noqa: E402
 from harness.world import World  # noqa: E402
 from v6server import Provision, Server  # noqa: E402
 
@@ -111,7 +112,9 @@ def settle(bench: Bench) -> None:
         "the pods to be done",
         lambda: all(
             pod.status.phase in ("Succeeded", "Failed")
-            for pod in bench.cluster.core.list_namespaced_pod(bench.cluster.jobs_namespace).items
+            for pod in bench.cluster.core.list_namespaced_pod(
+                bench.cluster.jobs_namespace, label_selector="!vantage6.ai/probe"
+            ).items
         ),
     )
     bench.cluster.forget_jobs()
@@ -162,7 +165,10 @@ def main() -> None:
         online = start_to_online(bench, 5)
         say(str(online))
 
+        # Walled in, as nodes should be: else the node looks for walls again and again, which takes pods.
+        Walls(cluster).build(bench.node)
         bench.node.start_online()
+        bench.node.wait_log("are walled in")
         task = bench.ask(code=0)
         until("the first run to finish", lambda: bench.finished([task]), within=60)
         pattern = bare.pattern(cluster, world.researcher.run(task)["id"])
