@@ -37,14 +37,6 @@ def no_tokens(proxy) -> Iterator[None]:
         yield
 
 
-def events(cluster: Cluster, run: int, reason: str) -> list[str]:
-    """The texts of the Events of this kind on a run's Jobs."""
-    found = cluster.core.list_namespaced_event(
-        cluster.jobs_namespace, field_selector=f"involvedObject.kind=Job,reason={reason}"
-    ).items
-    return [each.message for each in found if f"-run-{run}-" in each.involved_object.name]
-
-
 def test_drained_before_the_start(kubernetes_node, researcher, world, cluster, proxy):
     """Launched again by itself; the researcher sees nothing but the result. The older Job is done with."""
     node = kubernetes_node(via=proxy).start_online()
@@ -56,7 +48,7 @@ def test_drained_before_the_start(kubernetes_node, researcher, world, cluster, p
         again = until("the second launch", lambda: pod_of(cluster, run, 2), shows=node.log)
     assert len(researcher.result(task)) == 1
     assert again.metadata.name.startswith(f"v6-task-{task}-run-{run}-")
-    assert "launched again" in until("the Event", lambda: events(cluster, run, "Drained"))[0]
+    assert "launched again" in until("the Event", lambda: cluster.events(run, "Drained"))[0]
     marks = sorted(job.metadata.annotations["vantage6.ai/reported"] for job in cluster.jobs(run))
     assert marks == ["completed", "launched again"]
 
@@ -76,7 +68,7 @@ def test_drained_and_the_node_killed(kubernetes_node, researcher, world, cluster
         node.restart_killed()
     assert len(researcher.result(task)) == 1
     assert len(cluster.jobs(run)) == 2
-    assert until("the Event", lambda: events(cluster, run, "Disrupted"))
+    assert until("the Event", lambda: cluster.events(run, "Disrupted"))
 
 
 def test_drained_while_it_runs(kubernetes_node, researcher, world, cluster):
@@ -90,7 +82,7 @@ def test_drained_while_it_runs(kubernetes_node, researcher, world, cluster):
     assert ended["status"] == "crashed"
     assert "taken out of service before the algorithm ended" in ended["log"]
     assert "odd: sleep" in ended["log"], "the algorithm's own log is there, too"
-    assert "EvictionByEvictionAPI" in until("the Event", lambda: events(cluster, run, "Drained"))[0]
+    assert "EvictionByEvictionAPI" in until("the Event", lambda: cluster.events(run, "Drained"))[0]
     assert len(cluster.jobs(run)) == 1
 
 
@@ -157,7 +149,7 @@ def test_preempted_while_it_runs(kubernetes_node, researcher, world, cluster):
             until("the second launch", lambda: pod_of(cluster, run, 2), shows=node.log)
             cluster.core.delete_namespaced_pod("important", cluster.jobs_namespace, grace_period_seconds=0)
             assert len(researcher.result(task)) == 2, "executed twice, as allowed"
-            assert until("the Event", lambda: events(cluster, run, "Preempted"))
+            assert until("the Event", lambda: cluster.events(run, "Preempted"))
     finally:
         scheduling.delete_priority_class(priority)
 
@@ -197,7 +189,7 @@ def test_a_machine_is_lost(kubernetes_node, researcher, world, cluster):
             cluster.core.patch_node(lost, {"spec": {"taints": spec}})
             until("the second launch", lambda: pod_of(cluster, run, 2), within=120, shows=node.log)
             assert researcher.result(task) == "about to exit"
-            assert until("the Event", lambda: events(cluster, run, "MachineLost"))
+            assert until("the Event", lambda: cluster.events(run, "MachineLost"))
         finally:
             cluster.core.patch_node(machine.metadata.name, {"metadata": {"labels": {label: None}}})
             # Nobody else ends what the machine has.

@@ -44,15 +44,7 @@ def check(cluster: Cluster, run: dict, status: str, words: str, event: str | Non
     """What a run has to say of its end; the text of its Event."""
     assert run["status"] == status, run["log"]
     assert words in run["log"]
-    return until(f"the Event {event}", lambda: events(cluster, run["id"], event), 10)[0] if event else ""
-
-
-def events(cluster: Cluster, run: int, reason: str) -> list[str]:
-    """The texts of the Events of this kind on a run's Jobs."""
-    found = cluster.core.list_namespaced_event(
-        cluster.jobs_namespace, field_selector=f"involvedObject.kind=Job,reason={reason}"
-    ).items
-    return [each.message for each in found if f"-run-{run}-" in each.involved_object.name]
+    return until(f"the Event {event}", lambda: cluster.events(run["id"], event), 10)[0] if event else ""
 
 
 @contextlib.contextmanager

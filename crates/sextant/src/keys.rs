@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use secrecy::ExposeSecret;
 use vantage6::encryption::{Cryptor, PrivateKey, PublicKey};
-use vantage6::{Client, OrganizationId, ServerUrl};
+use vantage6::{Client, OrganizationId};
 
 use crate::config::{Config, read_private_key};
 use crate::core::encryption::{Agreement, Disagreement, agree};
@@ -100,9 +100,7 @@ fn make(file: &mut File) -> io::Result<PrivateKey> {
 
 async fn check(config: &Config, replace: bool) -> Result<String, NodeError> {
     let cryptor = config.encryption.cryptor().map_err(NodeError::Configuration)?;
-    let url = ServerUrl::new(&config.server_url, config.port, &config.api_path)
-        .map_err(|error| NodeError::Configuration(error.to_string()))?;
-    let client = node::client(config, url)?;
+    let client = node::client(config)?;
     let of_server = |error: vantage6::Error| match error {
         error @ vantage6::Error::WrongApiKey { .. } => NodeError::Refused(error.to_string()),
         error => NodeError::Other(format!("The server at {} could not be asked: {error}.", client.url())),

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use sextant::config::{self, Config};
+use sextant::config::{self, Config, ConfigError};
 use sextant::node::NodeError;
 use sextant::runtime::local::supervise;
 use sextant::telemetry::{self, LogFormat};
 use sextant::{doctor, keys, node, pod, proxy, runs, walls};
+use tokio::runtime::{Builder, Runtime};
 
 /// The configuration can't be used.
 const CONFIGURATION: u8 = 2;
@@ -105,124 +106,73 @@ enum Command {
     },
 }
 
+/// What keeps a command from beginning.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Configuration(#[from] ConfigError),
+    #[error("The process could not be set up: {0}")]
+    Process(#[from] std::io::Error),
+}
+
 fn main() -> ExitCode {
-    match Arguments::parse().command {
-        Command::Node { config, log_format } => run_node(&config, log_format),
-        Command::Proxy { config, log_format } => run_proxy(&config, log_format),
-        Command::Check { config } => {
-            let report = config::check(&config);
-            println!("{report}");
-            if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(CONFIGURATION) }
-        }
-        Command::Doctor { config, isolation } => examine(&config, isolation),
-        Command::Runs { config } => print(&config, runs::table_of),
-        Command::Walls { config } => print(&config, walls::yaml),
-        Command::Keys(command) => match keys::run(command) {
-            Ok(text) => {
-                println!("{text}");
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                eprintln!("{error}");
-                ExitCode::from(error.exit_code())
-            }
-        },
-        Command::Receive => small(async { pod::conclude(pod::receive::run().await) }),
-        Command::Probe => small(async { pod::conclude(pod::probe::run().await) }),
-        Command::Return => small(async { pod::conclude(pod::returns::run().await) }),
-        Command::Supervise { folder, command } => supervise::run(&folder, &command),
-    }
-}
-
-fn run_node(path: &std::path::Path, format: LogFormat) -> ExitCode {
-    let config = match Config::load(path) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(CONFIGURATION);
-        }
-    };
-    telemetry::init(format, config.logging.level.tracing());
-    loop {
-        let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                eprintln!("The process could not be set up: {error}");
-                return ExitCode::FAILURE;
-            }
-        };
-        let result = runtime.block_on(node::run(config.clone()));
-        // What still waits for an answer from outside is not waited for.
-        runtime.shutdown_timeout(std::time::Duration::from_millis(500));
-        match result {
-            Ok(()) => return ExitCode::SUCCESS,
-            // Nothing of what this process knew can be relied on any more. It forgets all, and stands by.
-            Err(NodeError::TakenOver(by)) => tracing::warn!("{by}; it begins anew"),
-            Err(error) => {
-                tracing::error!("{error}");
-                return ExitCode::from(error.exit_code());
-            }
-        }
-    }
-}
-
-fn examine(path: &std::path::Path, isolation: bool) -> ExitCode {
-    let config = match Config::load(path) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(CONFIGURATION);
-        }
-    };
-    // Its lines say all that there is to say, so nothing is logged.
-    let well = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map(|runtime| {
-        let well = runtime.block_on(doctor::run(&config, isolation, &mut |line| println!("{line}")));
-        runtime.shutdown_background();
-        well
-    });
-    match well {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("The process could not be set up: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Prints what follows from a configuration.
-fn print(path: &std::path::Path, text: impl AsyncFnOnce(&Config) -> Result<String, NodeError>) -> ExitCode {
-    let config = match Config::load(path) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(CONFIGURATION);
-        }
-    };
-    small(async move {
-        match text(&config).await {
-            Ok(text) => {
-                print!("{text}");
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                eprintln!("{error}");
-                ExitCode::from(error.exit_code())
-            }
+    run(Arguments::parse().command).unwrap_or_else(|failure| {
+        eprintln!("{failure}");
+        match failure {
+            Failure::Configuration(_) => ExitCode::from(CONFIGURATION),
+            Failure::Process(_) => ExitCode::FAILURE,
         }
     })
 }
 
-fn run_proxy(path: &std::path::Path, format: LogFormat) -> ExitCode {
-    let config = match Config::load_for_proxy(path) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(CONFIGURATION);
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Node { config, log_format } => run_node(&Config::load(&config)?, log_format),
+        Command::Proxy { config, log_format } => Ok(run_proxy(&Config::load_for_proxy(&config)?, log_format)),
+        Command::Check { config } => {
+            let report = config::check(&config);
+            println!("{report}");
+            Ok(if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(CONFIGURATION) })
         }
-    };
+        Command::Doctor { config, isolation } => examine(&Config::load(&config)?, isolation),
+        Command::Runs { config } => {
+            let config = Config::load(&config)?;
+            small(async move { show(runs::table_of(&config).await) })
+        }
+        Command::Walls { config } => {
+            let config = Config::load(&config)?;
+            small(async move { show(walls::yaml(&config).await) })
+        }
+        Command::Keys(command) => Ok(show(keys::run(command).map(|text| text + "\n"))),
+        Command::Receive => small(async { pod::conclude(pod::receive::run().await) }),
+        Command::Probe => small(async { pod::conclude(pod::probe::run().await) }),
+        Command::Return => small(async { pod::conclude(pod::returns::run().await) }),
+        Command::Supervise { folder, command } => Ok(supervise::run(&folder, &command)),
+    }
+}
+
+fn run_node(config: &Config, format: LogFormat) -> Result<ExitCode, Failure> {
     telemetry::init(format, config.logging.level.tracing());
-    match proxy::run(&config, format) {
+    loop {
+        let runtime = two_threads()?;
+        let result = runtime.block_on(node::run(config.clone()));
+        // What still waits for an answer from outside is not waited for.
+        runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+        match result {
+            Ok(()) => return Ok(ExitCode::SUCCESS),
+            // Nothing of what this process knew can be relied on any more. It forgets all, and stands by.
+            Err(NodeError::TakenOver(by)) => tracing::warn!("{by}; it begins anew"),
+            Err(error) => {
+                tracing::error!("{error}");
+                return Ok(ExitCode::from(error.exit_code()));
+            }
+        }
+    }
+}
+
+fn run_proxy(config: &Config, format: LogFormat) -> ExitCode {
+    telemetry::init(format, config.logging.level.tracing());
+    match proxy::run(config, format) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -231,14 +181,34 @@ fn run_proxy(path: &std::path::Path, format: LogFormat) -> ExitCode {
     }
 }
 
-/// Runs one of the pod's roles: on one thread, with logs that end up in the pod's.
-fn small(role: impl Future<Output = ExitCode>) -> ExitCode {
-    telemetry::init(LogFormat::Text, "info");
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(role),
+/// Its lines say all that there is to say, so nothing is logged.
+fn examine(config: &Config, isolation: bool) -> Result<ExitCode, Failure> {
+    let runtime = two_threads()?;
+    let well = runtime.block_on(doctor::run(config, isolation, &mut |line| println!("{line}")));
+    runtime.shutdown_background();
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints what people asked for, or why it can't be had.
+fn show(text: Result<String, NodeError>) -> ExitCode {
+    match text {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            eprintln!("The process could not be set up: {error}");
-            ExitCode::FAILURE
+            eprintln!("{error}");
+            ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Runs something small, one of the pod's roles for example: on one thread, with logs that end up in the pod's.
+fn small(role: impl Future<Output = ExitCode>) -> Result<ExitCode, Failure> {
+    telemetry::init(LogFormat::Text, "info");
+    Ok(Builder::new_current_thread().enable_all().build()?.block_on(role))
+}
+
+fn two_threads() -> Result<Runtime, Failure> {
+    Ok(Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }

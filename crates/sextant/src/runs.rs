@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use jiff::Timestamp;
 use tokio::time::timeout;
-use vantage6::{Error, NodeId, OpenRuns, Run, ServerUrl};
+use vantage6::{Error, NodeId, OpenRuns, Run};
 
 use crate::config::{Config, RuntimeConfig};
 use crate::core::names::Identity;
@@ -47,8 +47,7 @@ pub async fn table_of(config: &Config) -> Result<String, NodeError> {
 
 /// The runs that the server has as open.
 async fn ask(config: &Config) -> Result<Vec<Run>, String> {
-    let url = ServerUrl::new(&config.server_url, config.port, &config.api_path).map_err(|error| error.to_string())?;
-    let client = node::client(config, url).map_err(|error| error.to_string())?;
+    let client = node::client(config).map_err(|error| error.to_string())?;
     let mut runs = pin!(client.open_runs(OpenRuns { task: None, inputs_up_to: 0 }));
     let all = async {
         let mut all = Vec::new();

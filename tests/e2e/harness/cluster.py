@@ -102,7 +102,7 @@ class Cluster:
         )
 
     def forget_jobs(self) -> None:
-        """Removes all Jobs and waits until their pods are gone."""
+        """Removes all Jobs, and waits until their pods are gone; and what was said of them: the server uses numbers of runs again."""
         if self.jobs() or self.pods():
             self.batch.delete_collection_namespaced_job(
                 self.jobs_namespace, propagation_policy="Background", grace_period_seconds=0
@@ -111,6 +111,7 @@ class Cluster:
                 with contextlib.suppress(ApiException):
                     self.core.delete_namespaced_pod(pod.metadata.name, self.jobs_namespace, grace_period_seconds=0)
             until("the end of the test's pods", lambda: not self.pods(), within=60, shows=self.describe)
+        self.core.delete_collection_namespaced_event(self.jobs_namespace)
 
     def create(self, manifest: dict) -> None:
         """Creates one object."""
@@ -190,6 +191,11 @@ class Cluster:
     def pods(self, run: int | None = None, node: int | None = None) -> list[client.V1Pod]:
         """Their pods."""
         return self.core.list_namespaced_pod(self.jobs_namespace, label_selector=self._selector(run, node)).items
+
+    def events(self, run: int, reason: str) -> list[str]:
+        """The texts of the Events of this kind on a run's Jobs."""
+        found = self.core.list_namespaced_event(self.jobs_namespace, field_selector=f"involvedObject.kind=Job,reason={reason}").items
+        return [each.message for each in found if f"-run-{run}-" in each.involved_object.name]
 
     @staticmethod
     def _selector(run: int | None, node: int | None) -> str:

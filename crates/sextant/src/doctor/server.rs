@@ -1,6 +1,6 @@
 //! The server's side: is it there, does it know this node, and do they agree on encryption?
 
-use vantage6::{Error, NodeId, ServerUrl};
+use vantage6::{Error, NodeId};
 
 use super::Line;
 use crate::config::Config;
@@ -9,14 +9,10 @@ use crate::node;
 
 /// Looks at the server; gives the node's number if the server told it.
 pub async fn examine(config: &Config, tell: &mut (dyn FnMut(Line) + Send)) -> Option<NodeId> {
-    let client = match ServerUrl::new(&config.server_url, config.port, &config.api_path) {
-        Ok(url) => node::client(config, url).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    let client = match client {
+    let client = match node::client(config) {
         Ok(client) => client,
         Err(error) => {
-            tell(Line::wrong("server", error));
+            tell(Line::wrong("server", error.to_string()));
             return None;
         }
     };

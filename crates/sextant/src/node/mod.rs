@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
+use vantage6::Node;
 use vantage6::encryption::Cryptor;
-use vantage6::{Node, ServerUrl};
 
 use self::announce::Announcer;
 use self::recipients::Recipients;
@@ -132,8 +132,6 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
 }
 
 async fn serve(config: Config, hold: Arc<Hold>) -> Result<(), NodeError> {
-    let url = ServerUrl::new(&config.server_url, config.port, &config.api_path)
-        .map_err(|error| NodeError::Configuration(error.to_string()))?;
     let health = Health::waiting_for(&[SERVER, ISOLATION, hold::PART]);
     // Ends with this function.
     let mut serving = tokio::task::JoinSet::new();
@@ -142,7 +140,7 @@ async fn serve(config: Config, hold: Arc<Hold>) -> Result<(), NodeError> {
         serving.spawn(health::serve(listener, health.clone()));
         info!("The health port is open at {address}");
     }
-    let (context, live) = start::start(config, url, health.clone(), hold).await?;
+    let (context, live) = start::start(config, health.clone(), hold).await?;
     serving.spawn(follow(context.runtime.gate(), health));
     let registry = Arc::new(Registry::new(context));
     sync::run(registry, live).await

@@ -38,14 +38,9 @@ const LOCAL_START: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// What keeps it from running at all; what is merely away is waited for.
-pub async fn start(
-    config: Config,
-    url: ServerUrl,
-    health: Arc<Health>,
-    hold: Arc<Hold>,
-) -> Result<(Context, LiveEvents), NodeError> {
-    info!("Sextant {} connects to the vantage6 server at {url}", env!("CARGO_PKG_VERSION"));
-    let client = client(&config, url)?;
+pub async fn start(config: Config, health: Arc<Health>, hold: Arc<Hold>) -> Result<(Context, LiveEvents), NodeError> {
+    let client = client(&config)?;
+    info!("Sextant {} connects to the vantage6 server at {}", env!("CARGO_PKG_VERSION"), client.url());
     let cryptor = config.encryption.cryptor().map_err(NodeError::Configuration)?;
     // Server and cluster are reached at the same time: whichever is slow is waited for once.
     let (node, connected) = tokio::join!(log_in(&client), async {
@@ -149,8 +144,10 @@ async fn runtime(
 /// The node's client for its server, which has not said anything yet.
 ///
 /// # Errors
-/// If certificates can't be read.
-pub(crate) fn client(config: &Config, url: ServerUrl) -> Result<Client, NodeError> {
+/// If there is something wrong with the server's address, or certificates can't be read.
+pub(crate) fn client(config: &Config) -> Result<Client, NodeError> {
+    let url = ServerUrl::new(&config.server_url, config.port, &config.api_path)
+        .map_err(|error| NodeError::Configuration(error.to_string()))?;
     let mut builder = Client::builder(url, config.api_key.clone()).backoff(BACKOFF);
     if let Some(path) = &config.ca_certificates {
         let pem = std::fs::read(path).map_err(|error| {

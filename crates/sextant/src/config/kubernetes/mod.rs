@@ -43,10 +43,11 @@ pub struct KubernetesConfig {
     pub tmp: Option<VolumeSource>,
     /// The algorithm container's resources: what the file says on top of the defaults.
     pub resources: ResourceRequirements,
-    /// Where pods reach the node.
-    pub data_port: DataPort,
-    /// Where algorithms reach the proxy.
-    pub proxy: Proxy,
+    /// Where pods reach the node, for input, token and output. Default `0.0.0.0:7654`; without an address the node finds one by itself.
+    pub data_port: Port,
+    /// Where algorithms reach the proxy, by which they reach the server. Default `0.0.0.0:8080`; without an address the node itself
+    /// is the proxy, and an address without a port has 8080.
+    pub proxy: Port,
     /// How the walls around algorithms are proved.
     pub isolation: Isolation,
     /// Whether algorithms run also where the walls around them are not proved: for trials with invented data. Default false.
@@ -163,21 +164,11 @@ impl VolumeSource {
     }
 }
 
-/// Where pods reach the node: for input, token and output.
+/// A port that pods reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DataPort {
-    /// The address that the node listens at. Default `0.0.0.0:7654`.
+pub struct Port {
+    /// The address that it is listened at.
     pub listen: SocketAddr,
-    /// What pods are told: a host name or an IP address, with or without a port. `None`: the node finds out by itself.
-    pub address: Option<String>,
-}
-
-/// Where algorithms reach the proxy, by which they reach the server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proxy {
-    /// The address that the proxy listens at. Default `0.0.0.0:8080`.
-    pub listen: SocketAddr,
-    /// Where pods find a proxy that runs on its own: a host name or an IP address, with or without a port (8080).
-    /// `None`: the node itself is the proxy.
+    /// What pods are told: a host name or an IP address, with or without a port.
     pub address: Option<String>,
 }

@@ -12,9 +12,7 @@ use super::super::reader::{Field, Section, Unknown};
 use super::super::server::beside;
 use super::super::tree::Value;
 use super::isolation::{Isolation, isolation};
-use super::{
-    DataPort, DatabasePlace, ImagePullPolicy, KubernetesConfig, PodSecurity, Proxy, egress, resources, value, volume,
-};
+use super::{DatabasePlace, ImagePullPolicy, KubernetesConfig, PodSecurity, Port, egress, resources, value, volume};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const ANYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -36,8 +34,8 @@ pub(in super::super) fn defaults() -> KubernetesConfig {
         databases: BTreeMap::new(),
         tmp: None,
         resources: resources::defaults(),
-        data_port: DataPort { listen: SocketAddr::new(ANYWHERE, DATA_PORT), address: None },
-        proxy: Proxy { listen: SocketAddr::new(ANYWHERE, PROXY_PORT), address: None },
+        data_port: Port { listen: SocketAddr::new(ANYWHERE, DATA_PORT), address: None },
+        proxy: Port { listen: SocketAddr::new(ANYWHERE, PROXY_PORT), address: None },
         isolation: Isolation::default(),
         allow_unisolated: false,
         pod_security: PodSecurity::Baseline,
@@ -81,8 +79,8 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
             .map_or_else(BTreeMap::new, |field| field.map_of("a mapping of database labels to their places", database)),
         tmp: section.get("tmp").and_then(|field| volume::source(&field, &[])),
         resources: resources::read(section).unwrap_or(default.resources),
-        data_port: section.get("data_port").map_or(default.data_port, |field| data_port(&field)),
-        proxy: section.get("proxy").map_or(default.proxy, |field| proxy(&field)),
+        data_port: section.get("data_port").map_or(default.data_port, |field| port(&field, DATA_PORT)),
+        proxy: section.get("proxy").map_or(default.proxy, |field| port(&field, PROXY_PORT)),
         isolation: section.get("isolation").map_or(default.isolation, |field| isolation(&field)),
         allow_unisolated: section.get("allow_unisolated").and_then(|field| field.boolean()).unwrap_or(false),
         pod_security: pod_security(section),
@@ -214,24 +212,14 @@ fn labels(section: &Section<'_>, key: &'static str, with_rules: bool) -> BTreeMa
     })
 }
 
-fn data_port(field: &Field<'_>) -> DataPort {
-    let default = defaults().data_port;
+/// A port of this node: where it listens, and the address that pods are told.
+fn port(field: &Field<'_>, usual: u16) -> Port {
+    let default = Port { listen: SocketAddr::new(ANYWHERE, usual), address: None };
     let Some(section) = field.section("a mapping with `listen` and `address`") else {
         return default;
     };
-    let listen = section.get("listen").and_then(|field| listen(&field, DATA_PORT)).unwrap_or(default.listen);
+    let listen = section.get("listen").and_then(|field| listen(&field, usual)).unwrap_or(default.listen);
     let address = section.get("address").and_then(|field| address(&field));
     section.finish(Unknown::Refuse);
-    DataPort { listen, address }
-}
-
-fn proxy(field: &Field<'_>) -> Proxy {
-    let default = defaults().proxy;
-    let Some(section) = field.section("a mapping with `listen` and `address`") else {
-        return default;
-    };
-    let listen = section.get("listen").and_then(|field| listen(&field, PROXY_PORT)).unwrap_or(default.listen);
-    let address = section.get("address").and_then(|field| address(&field));
-    section.finish(Unknown::Refuse);
-    Proxy { listen, address }
+    Port { listen, address }
 }

@@ -11,6 +11,9 @@ use crate::config::KubernetesConfig;
 
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(30);
+/// After so much silence a connection is given up: those that are kept for later ones, too, so that none of them that died unnoticed
+/// (a firewall forgot it) costs a call its time. Longer than a quiet watch lasts ([`super::watch`]).
+const SILENCE: Duration = Duration::from_secs(30);
 /// The pause between two tries to reach a cluster that is away.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -46,8 +49,7 @@ pub async fn configuration(config: &KubernetesConfig) -> Result<Config, StartErr
         })?,
     };
     cluster.connect_timeout = Some(Duration::from_secs(10));
-    // Watches and logs are quiet for long; single calls are bounded by `bounded`.
-    cluster.read_timeout = None;
+    cluster.read_timeout = Some(SILENCE);
     Ok(cluster)
 }
 
@@ -92,10 +94,17 @@ pub async fn connect(cluster: Config) -> Result<Client, StartError> {
 /// # Errors
 /// The call's own, or a time-out.
 pub async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
-    match tokio::time::timeout(CALL, call).await {
-        Ok(result) => result,
-        Err(_) => Err(kube::Error::Service("the API server did not answer in 30 s".into())),
-    }
+    bounded_by(CALL, call).await
+}
+
+/// A call that ends within the limit.
+///
+/// # Errors
+/// The call's own, or a time-out.
+pub async fn bounded_by<T>(limit: Duration, call: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
+        Err(kube::Error::Service(format!("the API server did not answer in {} s", limit.as_secs()).into()))
+    })
 }
 
 /// A call at the start: what passes is waited for.

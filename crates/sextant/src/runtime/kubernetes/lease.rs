@@ -12,10 +12,10 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::Api;
 use kube::api::PostParams;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use super::cluster::{code, words};
+use super::cluster::{bounded_by, code, words};
 use crate::core::lease::{DURATION, LOOK, Next, Observer, RENEW, Record, TRUST};
 use crate::core::{labels, names::Identity};
 use crate::health::Health;
@@ -106,7 +106,7 @@ impl NodeLease {
 
     /// One look of a process that stands by: the Lease, if it could be taken, or who has it; empty when that is not clear.
     async fn look(&self, observer: &mut Observer) -> Result<Result<Lease, String>, String> {
-        let found = bounded(self.api.get_opt(&self.name)).await.map_err(|error| words(&error))?;
+        let found = bounded_by(CALL, self.api.get_opt(&self.name)).await.map_err(|error| words(&error))?;
         let record = found.as_ref().map(record);
         let holder = record.as_ref().map(|record| record.holder.clone()).unwrap_or_default();
         let gone = holder == self.me || is_gone(self.realm.as_deref(), &holder);
@@ -169,7 +169,7 @@ impl NodeLease {
             Err(Failed::Conflict) => {}
         }
         // Somebody changed it: maybe this process, in a call that it never heard the end of.
-        let found = bounded(self.api.get_opt(&self.name)).await.map_err(|error| words(&error))?;
+        let found = bounded_by(CALL, self.api.get_opt(&self.name)).await.map_err(|error| words(&error))?;
         match &found {
             Some(lease) if record(lease).holder != self.me => Ok(Err(record(lease).holder)),
             // Deleted by a person, or edited.
@@ -203,9 +203,9 @@ impl NodeLease {
         spec.renew_time = Some(MicroTime(now));
         let parameters = PostParams::default();
         let written = if new {
-            bounded(self.api.create(&parameters, &lease)).await
+            bounded_by(CALL, self.api.create(&parameters, &lease)).await
         } else {
-            bounded(self.api.replace(&self.name, &parameters, &lease)).await
+            bounded_by(CALL, self.api.replace(&self.name, &parameters, &lease)).await
         };
         written.map_err(|error| match code(&error) {
             // 404: it was deleted since it was read.
@@ -249,13 +249,6 @@ fn record(lease: &Lease) -> Record {
         holder: spec.holder_identity.unwrap_or_default(),
         renewed: spec.renew_time.map(|time| time.0.to_string()).unwrap_or_default(),
         duration: spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs),
-    }
-}
-
-async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
-    match timeout(CALL, call).await {
-        Ok(result) => result,
-        Err(_) => Err(kube::Error::Service(format!("the API server did not answer in {} s", CALL.as_secs()).into())),
     }
 }
 

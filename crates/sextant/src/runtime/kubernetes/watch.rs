@@ -19,9 +19,9 @@ use super::table::Table;
 use crate::core::facts::{JobFacts, PodFacts};
 use crate::core::labels;
 
-/// After so many seconds the API server ends a watch, and another begins where it ended. So a connection that died in silence
-/// is noticed after hardly more than that.
-const WATCH: u32 = 45;
+/// After so many seconds the API server ends a watch, and another begins where it ended. So a watch that says nothing for longer has
+/// lost its connection; see [`super::cluster`]'s bound on silence.
+const WATCH: u32 = 25;
 
 /// Follows the Jobs for ever. `seen` becomes true when all have been seen once.
 pub async fn jobs(api: Api<Job>, selector: String, table: Arc<Table>, seen: watch::Sender<bool>) {
