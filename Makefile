@@ -72,6 +72,19 @@ test-chart: build venv ## The Helm chart: lint, schemas, what it makes of its va
 test-e2e: build venv ## End to end on a real cluster and a real server (pytest); E2E="-k name" picks some
 	@tests/e2e/run $(E2E)
 
+.PHONY: matrix
+matrix: build venv ## The whole fault matrix: each step of a run × each fault, with a table of the cells
+	@SEXTANT_MATRIX=whole SEXTANT_MATRIX_REPORT=$(abspath $(TARGET))/matrix.md \
+	  tests/e2e/with-cluster $(VENV)/python -m pytest -c tests/e2e/pytest.ini tests/e2e/test_matrix.py \
+	  --numprocesses $(or $(SEXTANT_E2E_WORKERS),2) --dist load $(E2E)
+
+# Seconds of random tasks and faults.
+SOAK_SECONDS ?= 900
+.PHONY: soak
+soak: build venv ## Random tasks and random faults for 15 minutes (SOAK_SECONDS), then each run is accounted for
+	@SEXTANT_SOAK_SECONDS=$(SOAK_SECONDS) \
+	  tests/e2e/with-cluster $(VENV)/python -m pytest -c tests/e2e/pytest.ini -s tests/e2e/test_soak.py $(E2E)
+
 ##@ Measure
 .PHONY: bench
 bench: build venv ## Sextant against bare Jobs of the same shape: times, ratios, memory

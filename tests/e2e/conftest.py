@@ -1,16 +1,20 @@
 """The fixtures: one real server and one pair of namespaces a session, nodes and cleanliness a test."""
 
+import base64
 import os
 import shutil
+import ssl
 import tempfile
+import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from v6server import Provision, Server
 
 from faultproxy import FaultProxy
-from harness import nodes
+from harness import nodes, table
 from harness.cluster import Cluster, kubeconfig
 from harness.node import NodeProcess, free_port
 from harness.release import Release
@@ -158,6 +162,33 @@ def proxy(world: World) -> Iterator[FaultProxy]:
     """A programmable proxy in front of the server, for nodes made with `via=proxy`."""
     with FaultProxy(world.server.port) as made:
         yield made
+
+
+@pytest.fixture
+def gate(cluster: Cluster, tmp_path: Path) -> Iterator[FaultProxy]:
+    """A programmable proxy in front of the API server; `kubeconfig` leads through it, and says nothing else than the node's own."""
+    config = yaml.safe_load(cluster.account_kubeconfig(tmp_path).read_text())
+    place = config["clusters"][0]["cluster"]
+    server = urllib.parse.urlsplit(place["server"])
+    authority = place.get("certificate-authority-data")
+    tls = ssl.create_default_context(cadata=base64.b64decode(authority).decode() if authority else None)
+    if place.get("insecure-skip-tls-verify"):
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    with FaultProxy(server.port or 443, host=server.hostname, tls=tls) as made:
+        config["clusters"][0]["cluster"] = {"server": f"http://127.0.0.1:{made.port}"}
+        made.kubeconfig = tmp_path / "gate.kubeconfig"
+        made.kubeconfig.write_text(yaml.safe_dump(config))
+        yield made
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """The fault matrix's table, where any of it was tried."""
+    reports = [each for kind in ("passed", "failed") for each in terminalreporter.stats.get(kind, [])]
+    if written := table.of_reports(reports):
+        terminalreporter.section("the fault matrix")
+        terminalreporter.write_line(written)
+        if file := os.environ.get("SEXTANT_MATRIX_REPORT"):
+            Path(file).write_text(written + "\n")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,4 +1,5 @@
-"""A programmable proxy between node and server: it writes down every request, and stops the ones that a test names.
+"""A programmable proxy between the node and the vantage6 server, or the cluster's API server: it writes down every request, stops the
+ones that a test names, and answers in the ways broken networks and servers do.
 
     with FaultProxy(server.port) as proxy:
         with proxy.hold("PATCH", r"/run/\\d+$", where=has("finished_at")) as held:   # before it is forwarded
@@ -16,6 +17,7 @@ import re
 import select
 import socket
 import socketserver
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -48,6 +50,11 @@ class Request:
 
 
 Predicate = Callable[[Request], bool]
+
+
+def anything(_: Request) -> bool:
+    """Matches all requests."""
+    return True
 
 
 def has(*fields: str) -> Predicate:
@@ -90,24 +97,38 @@ class Hold:
 
 
 @dataclass
-class Refusal:
-    """A rule that answers matching requests with a status code, without asking the server, for as long as it is in force."""
+class Saying:
+    """A rule that answers matching requests with these bytes, without asking the server, for as long as it is in force."""
 
-    method: str
-    path: str
-    status: int
+    matches: Predicate
+    answer: bytes
+
+
+def answer(status: int, body: str = "{}", kind: str = "application/json", length: int | None = None, headers: str = "") -> bytes:
+    """A server's whole answer, after which the connection ends; with a `length` that is longer than the body it breaks off."""
+    content = body.encode()
+    return (
+        f"HTTP/1.1 {status} Said-by-a-test\r\nContent-Type: {kind}\r\n"
+        f"Content-Length: {len(content) if length is None else length}\r\n{headers}Connection: close\r\n\r\n"
+    ).encode() + content
 
 
 class FaultProxy:
-    """Listens on a port of this machine (a free one if none is given), forwards to the port `upstream` of it."""
+    """Listens on a port of this machine (a free one if none is given), forwards to the port `upstream` of `host`; by TLS, if a context for
+    that is given."""
 
-    def __init__(self, upstream: int, port: int = 0):
+    def __init__(self, upstream: int, port: int = 0, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None):
         self.upstream = upstream
+        self.host = host
+        self.tls = tls
         self.requests: list[Request] = []
         self._holds: list[Hold] = []
-        self._refusals: list[Refusal] = []
+        self._sayings: list[Saying] = []
         self._lock = threading.Lock()
         self._away = threading.Event()
+        self._mute = threading.Event()
+        # Counts the calls of `cut`: streams that began before it end.
+        self._cuts = 0
         proxy = self
 
         class Handler(socketserver.BaseRequestHandler):
@@ -136,7 +157,7 @@ class FaultProxy:
     # -- what tests say -------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def hold(self, method: str, path: str, where: Predicate = lambda _: True, after: bool = False) -> Iterator[Hold]:
+    def hold(self, method: str, path: str, where: Predicate = anything, after: bool = False) -> Iterator[Hold]:
         """Stops the next matching request: before it is forwarded, or (`after`) when the server has answered but the client hasn't heard.
         At the end of the block a request that is still held is dropped."""
         rule = Hold(method, path, where, after)
@@ -150,14 +171,34 @@ class FaultProxy:
             rule.drop()
 
     @contextlib.contextmanager
-    def refuse(self, method: str, path: str, status: int) -> Iterator[None]:
-        """Answers matching requests with the status, without the server."""
-        rule = Refusal(method, path, status)
-        self._refusals.append(rule)
+    def saying(self, answer: bytes, to: Predicate = anything) -> Iterator[None]:
+        """Answers matching requests with these bytes, without the server."""
+        rule = Saying(to, answer)
+        self._sayings.append(rule)
         try:
             yield
         finally:
-            self._refusals.remove(rule)
+            self._sayings.remove(rule)
+
+    @contextlib.contextmanager
+    def refuse(self, method: str, path: str, status: int) -> Iterator[None]:
+        """Answers matching requests with the status, without the server."""
+        with self.saying(answer(status), lambda request: request.method == method and bool(re.search(path, request.path))):
+            yield
+
+    @contextlib.contextmanager
+    def mute(self) -> Iterator[None]:
+        """Connections are accepted and stay, but nothing comes through them; at the end they are closed, since something was lost."""
+        self._mute.set()
+        try:
+            yield
+        finally:
+            self._cuts += 1
+            self._mute.clear()
+
+    def cut(self) -> None:
+        """Ends what comes as a stream at the moment: websockets, watches."""
+        self._cuts += 1
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:
@@ -168,7 +209,7 @@ class FaultProxy:
         finally:
             self._away.clear()
 
-    def seen(self, method: str, path: str, where: Predicate = lambda _: True) -> list[Request]:
+    def seen(self, method: str, path: str, where: Predicate = anything) -> list[Request]:
         """The matching requests that the server has answered with success."""
         with self._lock:
             return [
@@ -181,7 +222,7 @@ class FaultProxy:
                 and each.status < 300
             ]
 
-    def tried(self, method: str, path: str, where: Predicate = lambda _: True) -> list[Request]:
+    def tried(self, method: str, path: str, where: Predicate = anything) -> list[Request]:
         """All matching requests, whatever became of them."""
         with self._lock:
             return [
@@ -190,43 +231,58 @@ class FaultProxy:
 
     # -- how it works ---------------------------------------------------------------------------
 
+    def _dial(self) -> socket.socket:
+        connection = socket.create_connection((self.host, self.upstream))
+        return self.tls.wrap_socket(connection, server_hostname=self.host) if self.tls else connection
+
+    def _goes_on(self, cuts: int) -> bool:
+        """Whether a stream that began after so many cuts is still one; waits while nothing comes through."""
+        while self._mute.is_set():
+            time.sleep(0.05)
+        return not self._away.is_set() and self._cuts == cuts
+
     def _serve(self, client: socket.socket) -> None:
         if self._away.is_set():
             return
+        cuts = self._cuts
         head, rest = read_head(client)
         if not head:
             return
         method, path, headers = parse_head(head)
-        if headers.get("upgrade", "").lower() == "websocket":
-            self._pass_websocket(client, head, rest)
-            return
         body = read_body(client, headers, rest)
         path, _, query = path.partition("?")
         request = Request(method, path, body, query)
         with self._lock:
             self.requests.append(request)
-            refusal = next((r for r in self._refusals if r.method == method and re.search(r.path, request.path)), None)
-        if refusal:
-            client.sendall(
-                f"HTTP/1.1 {refusal.status} Refused\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}".encode()
-            )
+            saying = next((each for each in self._sayings if each.matches(request)), None)
+        if saying:
+            client.sendall(saying.answer)
             return
-        if self._held(request, after=False):
+        if headers.get("upgrade", "").lower() == "websocket":
+            self._pass_websocket(client, head)
             return
-        with socket.create_connection(("127.0.0.1", self.upstream)) as server:
+        if self._held(request, after=False) or not self._goes_on(cuts):
+            return
+        with self._dial() as server:
             server.sendall(closing(head, len(body)) + body)
             answer_head, answer_rest = read_head(server)
             if not answer_head:
                 return
             request.status = int(answer_head.split(b" ", 2)[1])
-            if self._held(request, after=True):
+            if self._held(request, after=True) or not self._goes_on(cuts):
                 return
             client.sendall(last_answer(answer_head) + answer_rest)
-            while chunk := server.recv(1 << 16):
-                if self._away.is_set():
+            # A look now and then whether it is still to go on: a watch may be quiet for long.
+            server.settimeout(0.2)
+            while self._goes_on(cuts):
+                try:
+                    chunk = server.recv(1 << 16)
+                except TimeoutError:
+                    continue
+                if not chunk:
+                    request.answered = True
                     return
                 client.sendall(chunk)
-            request.answered = True
 
     def _held(self, request: Request, after: bool) -> bool:
         """Holds the request if a rule says so; whether it is to be dropped."""
@@ -250,10 +306,11 @@ class FaultProxy:
         rule.decided.wait()
         return rule.dropped
 
-    def _pass_websocket(self, client: socket.socket, head: bytes, rest: bytes) -> None:
-        with socket.create_connection(("127.0.0.1", self.upstream)) as server:
-            server.sendall(head + END_OF_HEAD + rest)
-            while not self._away.is_set():
+    def _pass_websocket(self, client: socket.socket, head: bytes) -> None:
+        cuts = self._cuts
+        with self._dial() as server:
+            server.sendall(head + END_OF_HEAD)
+            while self._goes_on(cuts):
                 readable, _, _ = select.select([client, server], [], [], 0.2)
                 for end in readable:
                     chunk = end.recv(1 << 16)
