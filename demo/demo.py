@@ -80,16 +80,7 @@ def main(runtime: str) -> None:
                 show.line(f"{container:10} {role}")
             ends.enter_context(ClusterView(cluster, show))
         show.step("The question", "the official client, as in vantage6's documentation:")
-        show.code(
-            "client.task.create(",
-            f"    organizations={world.organizations}, image={nodes.AVERAGE!r},",
-            f"    input_={{'method': 'partial_average', 'kwargs': {{'column_name': {COLUMN!r}}}}},",
-            "    databases=[{'label': 'default'}])",
-        )
-        began = time.monotonic()
-        task = world.researcher.ask(
-            nodes.AVERAGE, "partial_average", world.organizations, databases=["default"], column_name=COLUMN
-        )
+        began, task = ask(show, world, "partial_average", world.organizations)
         watch(show, world, task)
         parts = world.researcher.results(task)
         show.done(f"three answers after {time.monotonic() - began:.1f} s")
@@ -107,6 +98,17 @@ def main(runtime: str) -> None:
         central(show, world, average.overall(expected))
         show.step("Cleaning up", "nodes, server" + (", namespaces" if cluster else "") + " and files go")
     show.done("nothing is left")
+
+
+def ask(show: Show, world: World, method: str, organizations: list[int]) -> tuple[float, int]:
+    """Shows the call, and makes it; when, and the task."""
+    show.code(
+        "client.task.create(",
+        f"    organizations={organizations}, image={nodes.AVERAGE!r},",
+        f"    input_={{'method': {method!r}, 'kwargs': {{'column_name': {COLUMN!r}}}}},",
+        "    databases=[{'label': 'default'}])",
+    )
+    return time.monotonic(), world.researcher.ask(nodes.AVERAGE, method, organizations, databases=["default"], column_name=COLUMN)
 
 
 def watch(show: Show, world: World, task: int) -> None:
@@ -128,16 +130,7 @@ def watch(show: Show, world: World, task: int) -> None:
 def central(show: Show, world: World, expected: float) -> None:
     """Asks one organization for the whole: its algorithm makes the subtasks, through the proxy."""
     show.step("The same in one question", "the algorithm itself asks the three, through the proxy:")
-    show.code(
-        "client.task.create(",
-        f"    organizations=[{world.organizations[0]}], image={nodes.AVERAGE!r},",
-        f"    input_={{'method': 'central_average', 'kwargs': {{'column_name': {COLUMN!r}}}}},",
-        "    databases=[{'label': 'default'}])",
-    )
-    began = time.monotonic()
-    task = world.researcher.ask(
-        nodes.AVERAGE, "central_average", world.organizations[:1], databases=["default"], column_name=COLUMN
-    )
+    began, task = ask(show, world, "central_average", world.organizations[:1])
     found = world.researcher.result(task)["average"]
     show.row("average", f"{found:,.2f}", f"{expected:,.2f}")
     if abs(found - expected) > 1e-6:

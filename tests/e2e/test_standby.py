@@ -1,8 +1,6 @@
 """Two processes with one API key: one acts, the other stands by; and the run that is under way doesn't notice a change."""
 
 import time
-import urllib.error
-import urllib.request
 
 import pytest
 import yaml
@@ -21,22 +19,12 @@ ELSEWHERE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 WITHIN = 15
 
 
-def ready(port: int) -> tuple[int, str]:
-    """What the health port says."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
 def test_local(local_node, proxy, researcher, world):
     """With the local runtime a locked file decides. The second is not online, says why, and goes on with the first one's run."""
     first = local_node(via=proxy).start_online()
-    port = free_port()
-    second = local_node(via=proxy, health={"listen": f"127.0.0.1:{port}"}).start()
+    second = local_node(via=proxy, health={"listen": f"127.0.0.1:{free_port()}"}).start()
     second.wait_log("stands by")
-    status, why = ready(port)
+    status, why = second.readiness()
     assert status == 503
     assert "another process of this node is at work" in why
     assert "online" not in second.log()
@@ -49,7 +37,7 @@ def test_local(local_node, proxy, researcher, world):
     print(f"took over within {time.monotonic() - killed:.1f} s")
     assert researcher.result(task) == "slept"
     assert len(proxy.seen("PATCH", RUN, where=REPORT)) == 1
-    until("the second to be ready", lambda: ready(port)[0] == 200, within=10)
+    until("the second to be ready", lambda: second.readiness()[0] == 200, within=10)
 
 
 @pytest.fixture
@@ -83,45 +71,34 @@ def exactly_once(researcher, cluster, proxy):
 def stand_by(second: NodeProcess) -> None:
     """Starts the second one, and sees that it waits."""
     second.start().wait_log("stands by")
-    status, why = ready(int(second.config["health"]["listen"].rsplit(":", 1)[1]))
+    status, why = second.readiness()
     assert status == 503
     assert "lease: stands by: process" in why
     assert "online" not in second.log()
 
 
 @pytest.mark.cluster
-def test_the_first_ones_machine_is_gone(pair, researcher, cluster, world, exactly_once):
-    """SIGKILL, with nobody there to see it: after ten seconds of silence the second takes over, in the middle of a run."""
-    first, second = pair(prefix=ELSEWHERE)
+@pytest.mark.parametrize(
+    ("ends", "prefix", "seconds", "within"),
+    [(NodeProcess.kill, ELSEWHERE, 20, WITHIN), (NodeProcess.terminate, (), 5, 4)],
+    ids=["gone with its machine", "stopped"],
+)
+def test_the_first_one_ends(ends, prefix, seconds, within, pair, researcher, cluster, world, exactly_once):
+    """SIGKILL, with nobody there to see it: after ten seconds of silence the second takes over, in the middle of a run. SIGTERM: the lease
+    is given back, and the second needn't wait."""
+    first, second = pair(prefix=prefix)
     first.start_online()
     stand_by(second)
-    task = researcher.ask(ODD, "count", [world.organization()], seconds=20)
+    task = researcher.ask(ODD, "count", [world.organization()], seconds=seconds)
     cluster.until_container(researcher.run(task)["id"], "algorithm", "running")
-    first.kill()
-    killed = time.monotonic()
+    ends(first)
+    ended = time.monotonic()
     second.wait_online(WITHIN)
-    seconds = time.monotonic() - killed
-    print(f"took over within {seconds:.1f} s")
-    assert seconds < WITHIN
+    took = time.monotonic() - ended
+    print(f"took over within {took:.1f} s")
+    assert took < within
     exactly_once(task)
     researcher.until_node(world.node(), "online")
-
-
-@pytest.mark.cluster
-def test_the_first_one_is_stopped(pair, researcher, cluster, world, exactly_once):
-    """SIGTERM: the lease is given back, and the second needn't wait."""
-    first, second = pair(prefix=())
-    first.start_online()
-    stand_by(second)
-    task = researcher.ask(ODD, "count", [world.organization()], seconds=5)
-    cluster.until_container(researcher.run(task)["id"], "algorithm", "running")
-    first.terminate()
-    stopped = time.monotonic()
-    second.wait_online(WITHIN)
-    seconds = time.monotonic() - stopped
-    print(f"took over within {seconds:.1f} s")
-    assert seconds < 4
-    exactly_once(task)
 
 
 @pytest.mark.cluster

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from harness.nodes import ODD
-from harness.walls import OPEN, readiness, sextant
+from harness.walls import OPEN
 
 pytestmark = [
     pytest.mark.cluster,
@@ -24,8 +24,8 @@ def test_policies_that_nobody_enforces_are_no_walls(strict_node, walls, place, w
     for way in ("the API server", "the kubelet of its own machine", "another algorithm's pod"):
         assert way in line, line
     assert "network plugin enforces" in line
-    assert readiness(node)[0] == 503
-    looked = sextant("doctor", node, "--isolation")
+    assert node.readiness()[0] == 503
+    looked = node.tool("doctor", "--isolation")
     assert looked.returncode == 1 and "WRONG  isolation" in looked.stdout, looked.stdout
     run = researcher.run(task)
     assert run["status"] == "pending" and not place.jobs(run["id"])

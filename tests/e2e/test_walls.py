@@ -5,7 +5,7 @@ import pytest
 from harness.node import free_port
 from harness.nodes import ODD
 from harness.wait import until
-from harness.walls import OPEN, WALLED, readiness, sextant
+from harness.walls import OPEN, WALLED
 
 pytestmark = pytest.mark.cluster
 
@@ -17,7 +17,7 @@ def test_a_node_without_walls_runs_nothing_until_they_are_there(strict_node, wal
     line = node.wait_log(OPEN, within=60)
     for open_way in ("the API server", "the kubelet of its own machine", "another algorithm's pod"):
         assert open_way in line, line
-    status, why = readiness(node)
+    status, why = node.readiness()
     assert status == 503 and "the API server" in why, why
     run = researcher.run(task)
     assert (run["status"], run["started_at"]) == ("pending", None)
@@ -26,7 +26,7 @@ def test_a_node_without_walls_runs_nothing_until_they_are_there(strict_node, wal
     walls.build(node)
     assert researcher.result(task) == "about to exit"
     node.wait_log(WALLED)
-    until("the node to be ready", lambda: readiness(node)[0] == 200, shows=lambda: readiness(node))
+    until("the node to be ready", lambda: node.readiness()[0] == 200, shows=lambda: node.readiness())
 
 
 def test_a_wall_that_falls_stops_new_runs_and_tells_which_go_on(strict_node, walls, world, researcher, place):
@@ -63,7 +63,7 @@ def test_a_node_that_pods_do_not_reach_runs_nothing(strict_node, walls, world, r
     assert "the node's data port" in line and "there is no answer" in line, line
     assert OPEN not in node.log()
     task = researcher.ask(ODD, "exit", [world.organization()], code=0)
-    assert readiness(node)[0] == 503
+    assert node.readiness()[0] == 503
     assert researcher.run(task)["status"] == "pending"
 
 
@@ -74,7 +74,7 @@ def test_a_node_that_is_told_to_runs_without_walls_and_shouts(strict_node, world
     assert researcher.result(task) == "about to exit"
     line = node.wait_log("ALGORITHMS ARE NOT WALLED IN", within=60)
     assert "the API server" in line and "invented data only" in line, line
-    assert readiness(node)[0] == 200
+    assert node.readiness()[0] == 200
 
 
 def test_what_the_operator_names_is_tried_too(strict_node, walls, place):
@@ -104,17 +104,17 @@ class TestDoctor:
     def test_before_the_first_start(self, strict_node, walls):
         """No node runs, so doctor stands in for it while a pod tries to reach it."""
         node = strict_node()
-        looked = sextant("doctor", node)
+        looked = node.tool("doctor")
         assert looked.returncode == 0, looked.stdout + looked.stderr
         for subject in ("server", "login", "encryption", "cluster", "rights", "data port"):
             assert f"ok     {subject} " in looked.stdout, looked.stdout
         assert "?      isolation" in looked.stdout
 
-        without = sextant("doctor", node, "--isolation")
+        without = node.tool("doctor", "--isolation")
         assert without.returncode == 1 and "WRONG  isolation" in without.stdout, without.stdout
         assert "the API server" in without.stdout
         walls.build(node)
-        walled = sextant("doctor", node, "--isolation")
+        walled = node.tool("doctor", "--isolation")
         assert walled.returncode == 0 and "ok     isolation" in walled.stdout, walled.stdout
 
     def test_beside_a_node_that_runs(self, strict_node, walls, world, researcher):
@@ -123,18 +123,18 @@ class TestDoctor:
         walls.build(node)
         node.start_online()
         task = researcher.ask(ODD, "sleep", [world.organization()], seconds=10)
-        looked = sextant("doctor", node, "--isolation")
+        looked = node.tool("doctor", "--isolation")
         assert looked.returncode == 0, looked.stdout
         assert "the node that runs here answers" in looked.stdout
         assert researcher.finished(task)[0]["status"] == "completed"
 
     def test_what_is_wrong_is_named(self, strict_node):
         """A wrong key, a wrong cluster: each in its line, with what is right beside it."""
-        looked = sextant("doctor", strict_node(api_key="not-the-key"))
+        looked = strict_node(api_key="not-the-key").tool("doctor")
         assert looked.returncode == 1
         assert "ok     server" in looked.stdout and "WRONG  login" in looked.stdout, looked.stdout
-        looked = sextant("doctor", strict_node(port=free_port(), kubernetes={"namespace": "no-such-namespace"}))
+        looked = strict_node(port=free_port(), kubernetes={"namespace": "no-such-namespace"}).tool("doctor")
         assert looked.returncode == 1
         assert "WRONG  server" in looked.stdout and "WRONG  rights" in looked.stdout, looked.stdout
         assert "no-such-namespace" in looked.stdout
-        assert sextant("doctor", strict_node(server_url="nowhere")).returncode == 2
+        assert strict_node(server_url="nowhere").tool("doctor").returncode == 2

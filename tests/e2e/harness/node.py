@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import yaml
@@ -167,11 +169,21 @@ class NodeProcess:
             except subprocess.TimeoutExpired:
                 self.kill()
 
-    def tool(self, name: str, *arguments: str, within: float = 60) -> subprocess.CompletedProcess:
+    def readiness(self) -> tuple[int, str]:
+        """What its health port's /readyz says; 0 and the reason when nobody answers there."""
+        try:
+            with urllib.request.urlopen(f"http://{self.config['health']['listen']}/readyz", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def tool(self, name: str, *arguments: str, within: float = 120) -> subprocess.CompletedProcess:
         """`sextant NAME CONFIG`, with this node's configuration."""
         environment = {name: value for name, value in os.environ.items() if name not in ("KUBECONFIG", "RUST_LOG")}
         command = [binary(), name, self.config_file, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=within)
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=within, cwd=self.directory)
 
     def resident_bytes(self) -> int:
         """Its resident memory now."""

@@ -159,14 +159,6 @@ async fn a_long_result_that_is_damaged_ends_the_answer() {
     })
     .await;
     let proxy = proxy_with(to, Cryptor::Encrypted(key(0))).await;
-    let request = Request::get("/result/1")
-        .header(header::HOST, "proxyserver")
-        .header(header::AUTHORIZATION, bearer(ALGORITHM))
-        .body(Full::<Bytes>::default())
-        .unwrap();
-    let stream = TcpStream::connect(proxy.address).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    let answer = sender.send_request(request).await.unwrap();
+    let answer = proxy.begin("/result/1").await.unwrap();
     assert!(answer.into_body().collect().await.is_err());
 }

@@ -107,15 +107,7 @@ async fn an_answer_that_breaks_off_is_no_answer() {
     ] {
         let (to, _) = raw(sends).await;
         let proxy = proxy(to).await;
-        let request = Request::get("/task/7")
-            .header(header::HOST, "proxyserver")
-            .header(header::AUTHORIZATION, bearer(ALGORITHM))
-            .body(Full::<Bytes>::default())
-            .unwrap();
-        let stream = TcpStream::connect(proxy.address).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        let whole = match sender.send_request(request).await {
+        let whole = match proxy.begin("/task/7").await {
             Ok(answer) if answer.status() == 502 => false,
             Ok(answer) => answer.into_body().collect().await.is_ok(),
             Err(_) => false,

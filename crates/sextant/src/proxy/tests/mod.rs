@@ -13,6 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -92,13 +94,27 @@ impl Served {
 
     async fn send(&self, mut request: Request<Full<Bytes>>) -> Got {
         request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static("proxyserver:8080"));
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        let driving = tokio::spawn(connection);
-        let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
+        let (parts, body) = self.connect().await.send_request(request).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        driving.abort();
         Got { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// What an algorithm gets for a GET: the beginning of an answer, or none.
+    async fn begin(&self, path: &str) -> hyper::Result<Response<Incoming>> {
+        let request = Request::get(path)
+            .header(header::HOST, "proxyserver")
+            .header(header::AUTHORIZATION, bearer(ALGORITHM))
+            .body(Full::default())
+            .unwrap();
+        self.connect().await.send_request(request).await
+    }
+
+    /// A connection, which ends with the runtime.
+    async fn connect(&self) -> SendRequest<Full<Bytes>> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        sender
     }
 }
 
