@@ -6,9 +6,11 @@ import re
 import pytest
 import yaml
 
-from faultproxy import FaultProxy
+from faultproxy import FaultProxy, answer
 from harness.node import free_port
 from harness.nodes import AVERAGE
+from harness.steps import REPORT, RUN
+from harness.wait import until
 
 # The exit codes of `sextant node`.
 CONFIGURATION, SERVER_REFUSES, CLUSTER_UNUSABLE = 2, 3, 4
@@ -41,6 +43,19 @@ def test_server_that_goes_away_and_returns(local_node, world, proxy):
         task = world.researcher.ask(AVERAGE, "echo", [world.organization()], value=42)
     assert world.researcher.result(task, within=90) == 42
     assert node.running
+
+
+def test_api_key_that_is_revoked_while_a_run_is_under_way(local_node, world, proxy):
+    """The node says so and loses nothing: where the key is good again (somebody revoked the wrong one), the run is reported."""
+    node = local_node(via=proxy).start_online()
+    task = world.researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=3, value="kept")
+    until("the algorithm to run", lambda: world.researcher.run(task)["status"] == "active")
+    with proxy.saying(answer(401, '{"msg": "Api key is not recognized!"}')):
+        proxy.cut()
+        node.wait_log(r"API key|api_key", within=60)
+        assert node.running
+    assert world.researcher.result(task) == "kept"
+    assert len(proxy.seen("PATCH", RUN, where=REPORT)) == 1
 
 
 def test_configuration_without_api_key(local_node):

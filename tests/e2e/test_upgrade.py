@@ -1,4 +1,5 @@
-"""From one version to the next with runs under way. What is the earlier version, `tests/e2e/previous COMMIT` says."""
+"""From one version to the next with runs under way. The earlier one is that of `eval "$(tests/e2e/previous COMMIT)"`; without it, this
+version itself: then pods and process are started anew as in an upgrade, and nothing has changed between the two."""
 
 import os
 from pathlib import Path
@@ -7,14 +8,15 @@ import pytest
 
 from faultproxy import has
 from harness.node import free_port
-from harness.nodes import ODD, merged
+from harness.nodes import ODD, SEXTANT, merged
+from harness.paths import binary
 
-pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.skipif("SEXTANT_PREVIOUS_BINARY" not in os.environ, reason='eval "$(tests/e2e/previous COMMIT)" first'),
-]
+pytestmark = pytest.mark.cluster
 
-PREVIOUS_IMAGE = "localhost/sextant-previous:dev"
+PREVIOUS = Path(os.environ.get("SEXTANT_PREVIOUS_BINARY") or binary())
+PREVIOUS_IMAGE = "localhost/sextant-previous:dev" if "SEXTANT_PREVIOUS_BINARY" in os.environ else SEXTANT
+# What a version that knows no walls and no health port does not take.
+UNKNOWN_ONCE = {"kubernetes": {"allow_unisolated": None, "proxy": None}, "health": None}
 
 
 def test_runs_under_way(kubernetes_node, proxy, researcher, world, cluster):
@@ -22,10 +24,10 @@ def test_runs_under_way(kubernetes_node, proxy, researcher, world, cluster):
     listen = {"data_port": {"listen": f"0.0.0.0:{free_port()}"}}
     new = kubernetes_node(via=proxy, kubernetes=listen)
     old = kubernetes_node(via=proxy, kubernetes=listen | {"image": PREVIOUS_IMAGE})
-    # Settings that an earlier version may not know.
-    old.config = merged(old.config, {"kubernetes": {"allow_unisolated": None, "proxy": None}, "health": None})
-    old.write_config()
-    old.program = Path(os.environ["SEXTANT_PREVIOUS_BINARY"])
+    old.program = PREVIOUS
+    if old.tool("check").returncode != 0:
+        old.config = merged(old.config, UNKNOWN_ONCE)
+        old.write_config()
     old.start_online()
     tasks = [researcher.ask(ODD, "count", [world.organization()], seconds=seconds) for seconds in (8, 45)]
     runs = [researcher.run(task)["id"] for task in tasks]

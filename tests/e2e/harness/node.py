@@ -182,7 +182,7 @@ class NodeProcess:
     def tool(self, name: str, *arguments: str, within: float = 120) -> subprocess.CompletedProcess:
         """`sextant NAME CONFIG`, with this node's configuration."""
         environment = {name: value for name, value in os.environ.items() if name not in ("KUBECONFIG", "RUST_LOG")}
-        command = [binary(), name, self.config_file, *arguments]
+        command = [self.program or binary(), name, self.config_file, *arguments]
         return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=within, cwd=self.directory)
 
     def resident_bytes(self) -> int:
