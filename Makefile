@@ -85,6 +85,10 @@ soak: build venv ## Random tasks and random faults for 15 minutes (SOAK_SECONDS)
 	@SEXTANT_SOAK_SECONDS=$(SOAK_SECONDS) \
 	  tests/e2e/with-cluster $(VENV)/python -m pytest -c tests/e2e/pytest.ini -s tests/e2e/test_soak.py $(E2E)
 
+.PHONY: test-large
+test-large: build venv ## Large data in its whole size, of which test-e2e does a fifth: 300 MB through the real server
+	@SEXTANT_E2E_LARGE=1 tests/e2e/run test_large.py -o timeout=900 $(E2E)
+
 ##@ Measure
 .PHONY: bench
 bench: build venv ## Sextant against bare Jobs of the same shape: times, ratios, memory

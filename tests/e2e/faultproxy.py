@@ -7,11 +7,19 @@ ones that a test names, and answers in the ways broken networks and servers do.
             node.kill()
         assert proxy.count("PATCH", r"/run/\\d+$", where=has("finished_at")) == 0
 
-Each client's connection carries one request (the answer says so), which keeps this small: a request is read whole, an answer is passed
-on as it comes. A websocket is passed on byte by byte after its handshake.
+Each client's connection carries one request (the answer says so), which keeps this small: a request is read whole, but for a large one,
+of which the end is passed on as it comes, like an answer. A websocket is passed on byte by byte after its handshake.
+
+Results of which the real server can't take as many bytes as the node can send are swallowed here:
+
+    with proxy.swallow() as swallowed:
+        ...
+    assert swallowed.length == 1_333_333_336
 """
 
 import contextlib
+import hashlib
+import itertools
 import json
 import re
 import select
@@ -24,6 +32,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 END_OF_HEAD = b"\r\n\r\n"
+# A request with more than this is a large one. A log has less.
+MUCH = 8 << 20
+# What stands before the result in a node's report, and after it: it is the last field.
+RESULT, END = b',"result":"', b'"}'
 
 
 @dataclass
@@ -32,8 +44,10 @@ class Request:
 
     method: str
     path: str
+    # Of a large one, its beginning.
     body: bytes
     query: str = ""
+    large: bool = False
     at: float = field(default_factory=time.time)
     # The server's status code, once it has answered; None while under way, and for requests that never reached it.
     status: int | None = None
@@ -41,9 +55,9 @@ class Request:
     answered: bool = False
 
     def json(self) -> dict:
-        """The body as a JSON object; empty if it is none."""
+        """The body as a JSON object; empty if it is none. Of a large report, without its result."""
         with contextlib.suppress(ValueError):
-            value = json.loads(self.body)
+            value = json.loads(self.body.partition(RESULT)[0] + RESULT + END if self.large else self.body)
             if isinstance(value, dict):
                 return value
         return {}
@@ -113,6 +127,30 @@ def answer(status: int, body: str = "{}", kind: str = "application/json", length
     ).encode() + content
 
 
+@dataclass
+class Swallowed:
+    """The result that was taken off a report on its way: its length and its SHA-256, as it travelled (in base64)."""
+
+    length: int = 0
+    digest: str = ""
+
+    def read(self, pieces: Iterator[bytes]) -> bytes:
+        """Counts and digests the result in a report, and gives the report with an empty one."""
+        body = b""
+        while RESULT not in body:
+            body += next(pieces)
+        body, _, first = body.partition(RESULT)
+        digest = hashlib.sha256()
+        last = b""
+        for piece in itertools.chain([first], pieces):
+            text, last = (last + piece)[: -len(END)], (last + piece)[-len(END) :]
+            digest.update(text)
+            self.length += len(text)
+        assert last == END
+        self.digest = digest.hexdigest()
+        return body + RESULT + END
+
+
 class FaultProxy:
     """Listens on a port of this machine (a free one if none is given), forwards to the port `upstream` of `host`; by TLS, if a context for
     that is given."""
@@ -124,6 +162,7 @@ class FaultProxy:
         self.requests: list[Request] = []
         self._holds: list[Hold] = []
         self._sayings: list[Saying] = []
+        self._swallowed: Swallowed | None = None
         self._lock = threading.Lock()
         self._away = threading.Event()
         self._mute = threading.Event()
@@ -201,6 +240,15 @@ class FaultProxy:
         self._cuts += 1
 
     @contextlib.contextmanager
+    def swallow(self) -> Iterator[Swallowed]:
+        """Takes the result off the next report that has a large one: the server gets the report with an empty result."""
+        self._swallowed = swallowed = Swallowed()
+        try:
+            yield swallowed
+        finally:
+            self._swallowed = None
+
+    @contextlib.contextmanager
     def away(self) -> Iterator[None]:
         """The server seems gone: connections are closed as soon as they come, and those that exist (websockets too) end."""
         self._away.set()
@@ -249,9 +297,12 @@ class FaultProxy:
         if not head:
             return
         method, path, headers = parse_head(head)
-        body = read_body(client, headers, rest)
+        pieces = read_body(client, headers, rest)
+        length = int(headers.get("content-length", "0"))
+        large = length > MUCH
+        body = read_up_to(MUCH, pieces) if large else b"".join(pieces)
         path, _, query = path.partition("?")
-        request = Request(method, path, body, query)
+        request = Request(method, path, body, query, large)
         with self._lock:
             self.requests.append(request)
             saying = next((each for each in self._sayings if each.matches(request)), None)
@@ -263,8 +314,13 @@ class FaultProxy:
             return
         if self._held(request, after=False) or not self._goes_on(cuts):
             return
+        if large and RESULT in body and self._swallowed:
+            body = self._swallowed.read(itertools.chain([body], pieces))
+            length = len(body)
         with self._dial() as server:
-            server.sendall(closing(head, len(body)) + body)
+            server.sendall(closing(head, length if large else len(body)) + body)
+            for piece in pieces:
+                server.sendall(piece)
             answer_head, answer_rest = read_head(server)
             if not answer_head:
                 return
@@ -342,19 +398,26 @@ def parse_head(head: bytes) -> tuple[str, str, dict[str, str]]:
     )
 
 
-def read_body(connection: socket.socket, headers: dict[str, str], rest: bytes) -> bytes:
-    """The whole body of a request, with a length or in chunks. A client that waits for leave to send it gets that."""
+def read_up_to(length: int, pieces: Iterator[bytes]) -> bytes:
+    """So many bytes, or a little more; all if there are fewer."""
+    read = b""
+    while len(read) < length and (piece := next(pieces, b"")):
+        read += piece
+    return read
+
+
+def read_body(connection: socket.socket, headers: dict[str, str], rest: bytes) -> Iterator[bytes]:
+    """The body of a request, with a length or in chunks, piece by piece. A client that waits for leave to send it gets that."""
     if headers.get("expect", "").lower() == "100-continue":
         connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def more() -> bytes:
-        chunk = connection.recv(1 << 16)
+        chunk = connection.recv(1 << 18)
         if not chunk:
             raise ConnectionError("the client went away in the middle of its request")
         return chunk
 
     if headers.get("transfer-encoding", "").lower() == "chunked":
-        body = b""
         while True:
             while b"\r\n" not in rest:
                 rest += more()
@@ -362,15 +425,17 @@ def read_body(connection: socket.socket, headers: dict[str, str], rest: bytes) -
             length = int(size.split(b";")[0], 16)
             while len(rest) < length + 2:
                 rest += more()
-            body, rest = body + rest[:length], rest[length + 2 :]
+            yield rest[:length]
+            rest = rest[length + 2 :]
             if length == 0:
-                return body
-    length = int(headers.get("content-length", "0"))
-    parts, have = [rest], len(rest)
-    while have < length:
-        parts.append(more())
-        have += len(parts[-1])
-    return b"".join(parts)
+                return
+    left = int(headers.get("content-length", "0")) - len(rest)
+    if rest:
+        yield rest
+    while left > 0:
+        piece = more()
+        left -= len(piece)
+        yield piece
 
 
 def last_answer(head: bytes) -> bytes:

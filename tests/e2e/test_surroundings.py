@@ -120,18 +120,6 @@ def test_folders_of_old_jobs(kubernetes_node, researcher, world, tmp_path):
     assert other.exists()
 
 
-def test_large_and_binary(kubernetes_node, researcher, world):
-    """Ten megabytes of every byte there is come through unchanged."""
-    kubernetes_node().start_online()
-    size = 10_000_000
-    task = researcher.ask(ODD, "output", [world.organization()], bytes=size)
-    (run,) = researcher.finished(task)
-    assert run["status"] == "completed", run["log"]
-    result = researcher.result_bytes(task)
-    assert len(result) == size
-    assert result == (bytes(range(256)) * (size // 256 + 1))[:size]
-
-
 def test_output_that_was_replaced(kubernetes_node, researcher, world):
     """Programs that write a new file beside the output and rename it, readable by themselves alone, work too."""
     kubernetes_node().start_online()

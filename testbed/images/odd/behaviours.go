@@ -15,8 +15,6 @@ import (
 var behaviours = map[string]func(*task) error{
 	"exit":           exit,
 	"silent":         silent,
-	"output":         output,
-	"log":            log,
 	"sleep":          sleep,
 	"stubborn":       stubborn,
 	"replace_output": replaceOutput,
@@ -39,28 +37,6 @@ func exit(t *task) error {
 
 // silent(): ends well without having written any output.
 func silent(*task) error { return nil }
-
-// output(bytes=1000): binary output of that size: bytes 0 to 255 over and over.
-func output(t *task) error {
-	content := make([]byte, int(t.number("bytes", 1000)))
-	for i := range content {
-		content[i] = byte(i)
-	}
-	return t.write(content)
-}
-
-// log(bytes=1000): a log of that size, in lines of 100 characters, and the size as output.
-func log(t *task) error {
-	size := int(t.number("bytes", 1000))
-	for left := size; left > 0; left -= 100 {
-		letter := string(rune('a' + left/100%26))
-		line := strings.Repeat(letter, 99) + "\n"
-		if _, err := os.Stdout.WriteString(line[:min(left, 100)]); err != nil {
-			return err
-		}
-	}
-	return t.answer(size)
-}
 
 // sleep(seconds=1): sleeps, then answers how long. SIGTERM ends it at once.
 func sleep(t *task) error {

@@ -36,6 +36,9 @@ func main() {
 	}
 }
 
+// muchInput is how large an input may be to be read; of a larger one only the digest is asked for.
+const muchInput = 10 << 20
+
 // read takes the task from the command line, if there is one, and else from the files that vantage6 names.
 func read(arguments []string) (*task, error) {
 	if len(arguments) > 0 {
@@ -54,11 +57,14 @@ func read(arguments []string) (*task, error) {
 	if input == "" {
 		return nil, fmt.Errorf("INPUT_FILE is not set, and there is no command line")
 	}
+	read := task{Method: "digest", Kwargs: map[string]any{}, output: variable("OUTPUT_FILE")}
+	if about, err := os.Stat(input); err != nil || about.Size() > muchInput {
+		return &read, err
+	}
 	text, err := os.ReadFile(input)
 	if err != nil {
 		return nil, err
 	}
-	read := task{output: variable("OUTPUT_FILE")}
 	if err := json.Unmarshal(text, &read); err != nil {
 		return nil, fmt.Errorf("the input in %s is not JSON: %w", input, err)
 	}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from . import memory
 from .paths import binary
 from .wait import until
 
@@ -187,7 +188,12 @@ class NodeProcess:
 
     def resident_bytes(self) -> int:
         """Its resident memory now."""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024
-        raise AssertionError("the kernel tells no VmRSS")
+        return memory.of(self.process.pid, "VmRSS")
+
+    def peak_bytes(self) -> int:
+        """The most that it ever was, since `forget_peak`."""
+        return memory.of(self.process.pid, "VmHWM")
+
+    def forget_peak(self) -> None:
+        """From now on the peak is a new one."""
+        memory.forget_peak(self.process.pid)

@@ -3,6 +3,7 @@
 
 use vantage6::RunStatus;
 
+use super::mask::Mask;
 use super::situation::{Exit, Failure};
 
 /// The sentence of a regular node whose owner does not share logs (vantage6 4.x, `share_algorithm_logs: false`).
@@ -13,7 +14,7 @@ pub const LOGS_NOT_SHARED: &str = "Node does not allow sharing algorithm logs";
 pub enum AlgorithmLog {
     /// It never ran.
     None,
-    /// This is its end.
+    /// This is its end, without secrets.
     Text(String),
     /// It could not be read.
     Unreadable,
@@ -63,10 +64,11 @@ pub fn shortcoming(exit: &Exit, output: OutputFacts) -> Option<Failure> {
     }
 }
 
-/// Status and log of a run that ended so; without a failure it is completed.
-pub fn of_end(failure: Option<&Failure>, log: AlgorithmLog) -> (RunStatus, String) {
+/// Status and log of a run that ended so; without a failure it is completed. What is said of the failure has no secrets in it either,
+/// whoever has put it into words.
+pub fn of_end(failure: Option<&Failure>, log: AlgorithmLog, mask: &Mask) -> (RunStatus, String) {
     let status = failure.map_or(RunStatus::Completed, |failure| failure.status.clone());
-    (status, compose(log, failure.map(|failure| failure.message.as_str())))
+    (status, compose(log, failure.map(|failure| mask.text(&failure.message)).as_deref()))
 }
 
 /// The algorithm's log, and below it what Sextant has to say, marked as such.
@@ -97,6 +99,7 @@ mod tests {
         let output = |length, problem| OutputFacts { length, problem, limit: Some(1000) };
         let text = |text: &str| AlgorithmLog::Text(text.into());
         use RunStatus::{Completed, Crashed, Failed};
+        let mask = Mask::new([]).unwrap();
         for (exit, output, log, status, reason, expected) in [
             (exit(0, None), output(5, None), text("hello\n"), Completed, "", "hello\n"),
             (
@@ -159,16 +162,17 @@ mod tests {
         ] {
             let failure = shortcoming(&exit, output);
             assert_eq!(failure.as_ref().map_or("", |failure| failure.reason), reason);
-            assert_eq!(of_end(failure.as_ref(), log), (status, expected.to_owned()));
+            assert_eq!(of_end(failure.as_ref(), log, &mask), (status, expected.to_owned()));
         }
     }
 
     #[test]
     fn a_failure_is_explained_below_the_log() {
-        let failure = Failure::new(RunStatus::Killed, "Killed.", "not for the researcher").started(true);
+        let failure = Failure::new(RunStatus::Killed, "Killed with hunter-2.", "not for the researcher").started(true);
+        let mask = Mask::new(["hunter-2".to_owned()]).unwrap();
         assert_eq!(
-            of_end(Some(&failure), AlgorithmLog::Text("working".into())),
-            (RunStatus::Killed, "working\n[sextant] Killed.".to_owned())
+            of_end(Some(&failure), AlgorithmLog::Text("working".into()), &mask),
+            (RunStatus::Killed, "working\n[sextant] Killed with ***.".to_owned())
         );
     }
 }

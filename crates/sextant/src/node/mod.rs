@@ -31,6 +31,7 @@ pub(crate) use self::start::client;
 use self::supplies::Supplies;
 use crate::config::Config;
 use crate::core::isolation::Gate;
+use crate::core::mask::Mask;
 use crate::core::situation::Limits;
 use crate::health::{self, Health};
 use crate::hold::{self, Hold};
@@ -55,6 +56,8 @@ pub(crate) struct Context {
     pub(crate) supplies: Arc<Supplies>,
     pub(crate) announcer: Announcer,
     pub(crate) limits: Limits,
+    /// What a researcher must not read in logs.
+    pub(crate) mask: Mask,
     pub(crate) health: Arc<Health>,
     /// Whether this process may act; it is asked before each step.
     pub(crate) hold: Arc<Hold>,

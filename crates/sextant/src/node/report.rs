@@ -50,7 +50,7 @@ pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Outp
         None => (None, upload.problem),
     };
     let failure = shortcoming(exit, OutputFacts { length: upload.length, problem: problem.as_deref(), limit });
-    let (status, log) = of_end(failure.as_ref(), log);
+    let (status, log) = of_end(failure.as_ref(), log, &context.mask);
     let reported = send(context, run, begun(run, Finish { result, ..Finish::now(status, log) })).await;
     if reported != Reported::Later {
         // Whoever waits for it may be gone: then nobody needs to hear it.
@@ -71,7 +71,7 @@ pub async fn without_output(context: &Context, run: &Run, failure: &Failure) -> 
     let detail = if message == detail { String::new() } else { format!(" ({detail})") };
     warn!(run = %run.id, task = %run.task.id, %status, "{message}{detail}");
     let log = log(context, run, failure.started).await;
-    let (status, log) = of_end(Some(failure), log);
+    let (status, log) = of_end(Some(failure), log, &context.mask);
     let finish = Finish::now(status, log);
     let reported = send(context, run, if failure.started { begun(run, finish) } else { finish }).await;
     note(context, run, &reported, Some(failure));
@@ -94,7 +94,7 @@ async fn log(context: &Context, run: &Run, started: bool) -> AlgorithmLog {
         return AlgorithmLog::NotShared;
     }
     let reason = match timeout(LOG_PATIENCE, context.runtime.log(run.id)).await {
-        Ok(Ok(log)) => return AlgorithmLog::Text(log),
+        Ok(Ok(log)) => return AlgorithmLog::Text(log.into_text(&context.mask)),
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it took too long".to_owned(),
     };

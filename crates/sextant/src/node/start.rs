@@ -15,7 +15,9 @@ use super::supplies::Supplies;
 use super::{Context, NodeError};
 use crate::config::{Config, RuntimeConfig};
 use crate::core::encryption::{Agreement, agree};
+use crate::core::mask::Mask;
 use crate::core::names::Identity;
+use crate::core::secrets;
 use crate::core::situation::Limits;
 use crate::health::Health;
 use crate::hold::Hold;
@@ -42,6 +44,7 @@ pub async fn start(config: Config, health: Arc<Health>, hold: Arc<Hold>) -> Resu
     let client = client(&config)?;
     info!("Sextant {} connects to the vantage6 server at {}", env!("CARGO_PKG_VERSION"), client.url());
     let cryptor = config.encryption.cryptor().map_err(NodeError::Configuration)?;
+    let mask = Mask::new(secrets::of(&config)).map_err(|error| NodeError::Configuration(error.to_string()))?;
     // Server and cluster are reached at the same time: whichever is slow is waited for once.
     let (node, connected) = tokio::join!(log_in(&client), async {
         match &config.runtime {
@@ -72,6 +75,7 @@ pub async fn start(config: Config, health: Arc<Health>, hold: Arc<Hold>) -> Resu
         runtime,
         supplies,
         limits,
+        mask,
         health,
         hold,
     };

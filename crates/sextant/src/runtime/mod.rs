@@ -14,6 +14,7 @@ use crate::core::assignment::Assignment;
 use crate::core::complaints::Complaint;
 use crate::core::isolation::Gate;
 use crate::core::situation::{Disruption, Failure, Situation};
+use crate::core::tail::Tail;
 pub use crate::data_port::server::Upload;
 
 /// What launches, watches, feeds, collects and stops runs.
@@ -40,7 +41,7 @@ pub trait Runtime: Send + Sync + 'static {
     async fn collect(&self, run: RunId) -> Result<Output, RuntimeError>;
 
     /// The end of the algorithm's log.
-    async fn log(&self, run: RunId) -> Result<String, RuntimeError>;
+    async fn log(&self, run: RunId) -> Result<Tail, RuntimeError>;
 
     /// What the runtime itself says of why a run does not start, for the operator; `None` when it says nothing.
     async fn explain(&self, run: RunId) -> Option<Complaint>;

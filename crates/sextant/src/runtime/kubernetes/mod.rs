@@ -50,6 +50,7 @@ use crate::core::job::{DataPortForPods, Plan, job, places};
 use crate::core::labels;
 use crate::core::names::Identity;
 use crate::core::situation::{Disruption, Failure, Situation};
+use crate::core::tail::Tail;
 use crate::data_port::{bounds, keys::NodeSecret, server};
 use crate::health::Health;
 use crate::hold::Hold;
@@ -282,7 +283,7 @@ impl Runtime for Kubernetes {
         self.table.collect(run).await.map_err(|_| RuntimeError("somebody else collects it".into()))
     }
 
-    async fn log(&self, run: RunId) -> Result<String, RuntimeError> {
+    async fn log(&self, run: RunId) -> Result<Tail, RuntimeError> {
         let pod = self.table.pod_of(run).ok_or_else(|| RuntimeError("the run's pod is gone".into()))?;
         logs::of_algorithm(&self.pods, &pod.name).await
     }

@@ -19,13 +19,10 @@ use tokio_util::io::{ReaderStream, StreamReader};
 use vantage6::{RunId, RunStatus, TaskId};
 
 use crate::core::situation::{Exit, Failure, Situation};
-use crate::core::tail::Tail;
+use crate::core::tail::{Bounds, Tail};
 use crate::output;
 use crate::processes;
 use crate::runtime::{InputStream, Upload};
-
-/// How much of a log is reported.
-const LOG_LIMIT: u64 = 1024 * 1024;
 
 /// A run's folder.
 #[derive(Debug, Clone)]
@@ -167,14 +164,16 @@ impl Folder {
     }
 
     /// The end of the log.
-    pub fn read_log(&self) -> io::Result<String> {
+    pub fn read_log(&self) -> io::Result<Tail> {
         let mut file = fs::File::open(self.log())?;
-        let length = file.metadata()?.len();
-        let skipped = length.saturating_sub(LOG_LIMIT);
+        let kept = Bounds::LOG.kept() as u64;
+        let skipped = file.metadata()?.len().saturating_sub(kept);
         file.seek(io::SeekFrom::Start(skipped))?;
         let mut bytes = Vec::new();
-        file.take(LOG_LIMIT).read_to_end(&mut bytes)?;
-        Ok(Tail::after(skipped, &bytes).into_text())
+        file.take(kept).read_to_end(&mut bytes)?;
+        let mut tail = if skipped > 0 { Tail::of_more(Bounds::LOG) } else { Tail::new(Bounds::LOG) };
+        tail.push(&bytes);
+        Ok(tail)
     }
 
     /// Removes it with all that is in it.

@@ -29,6 +29,7 @@ use crate::core::isolation::Gate;
 use crate::core::names::Identity;
 use crate::core::overview::Here;
 use crate::core::situation::{Disruption, Failure, Situation};
+use crate::core::tail::Tail;
 use crate::health::Health;
 use crate::hold::Hold;
 use crate::proxy::{self, Embedded};
@@ -210,7 +211,7 @@ impl Runtime for Local {
         Ok(Output { upload, taken })
     }
 
-    async fn log(&self, run: RunId) -> Result<String, RuntimeError> {
+    async fn log(&self, run: RunId) -> Result<Tail, RuntimeError> {
         let folder = Folder::of(&self.root, run).ok_or_else(|| RuntimeError("the run's folder is gone".into()))?;
         folder.read_log().map_err(|error| RuntimeError(error.to_string()))
     }
