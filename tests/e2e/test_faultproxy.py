@@ -1,11 +1,14 @@
 """The tests' own tool: what the fault proxy does to requests, seen with the official client and a real server."""
 
+import base64
+import hashlib
+import sys
 import threading
 
 import pytest
 import requests
 
-from faultproxy import FaultProxy, has
+from faultproxy import MUCH, FaultProxy, has
 from harness.researcher import Researcher
 from harness.world import World
 
@@ -68,3 +71,29 @@ def test_refusals_and_absence(proxy: FaultProxy, user: dict):
     with proxy.away(), pytest.raises(requests.ConnectionError):
         login(proxy, user)
     assert login(proxy, user).ok
+
+
+def test_large_reports_pass_and_results_are_swallowed(local_node, proxy: FaultProxy, researcher, world: World):
+    """Of a large report the beginning is written down, and the rest passes through; or it gives up its result, and the server gets none."""
+    size = 2 * MUCH
+    program = f"""
+import base64, os
+path = base64.b32decode(os.environ["OUTPUT_FILE"].replace("!", "="))
+open(path, "wb").write(b"abc" * {size // 3})
+"""
+    algorithms = {"localhost/abc:1": [sys.executable, "-c", program]}
+    local_node(via=proxy, local={"algorithms": algorithms}).start_online()
+
+    def ask() -> bytes:
+        task = researcher.ask("localhost/abc:1", "abc", [world.organization()])
+        (run,) = researcher.finished(task)
+        assert run["status"] == "completed"
+        return researcher.result_bytes(task)
+
+    assert ask() == b"abc" * (size // 3)
+    with proxy.swallow() as swallowed:
+        assert ask() == b""
+    text = base64.b64encode(b"abc" * (size // 3))
+    assert (swallowed.length, swallowed.digest) == (len(text), hashlib.sha256(text).hexdigest())
+    reports = proxy.seen("PATCH", r"/run/\d+$", where=has("finished_at"))
+    assert [(report.large, len(report.body) < MUCH + 1_000_000) for report in reports] == [(True, True)] * 2
