@@ -27,6 +27,7 @@ import random
 import secrets
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -34,6 +35,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -128,6 +130,12 @@ class Server:
                 "loggers": [],
             },
         }
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[sqlite3.Connection]:
+        """Its database, beside it: to see what is really kept, and to put into it what its API would refuse."""
+        with contextlib.closing(sqlite3.connect(self.directory / "db.sqlite", timeout=30)) as connection, connection:
+            yield connection
 
     def _launch(self, detach: bool) -> None:
         command = [python(), str(HERE / "serve.py"), str(self.directory / "config.yaml"), str(self.port)]

@@ -93,14 +93,14 @@ def test_algorithm_that_raises(researcher, world):
     assert "no such patient" in run["log"]
 
 
-def test_database_parameters_that_are_no_json(researcher, world):
-    """The server passes on what it was given; the node says what is wrong with it."""
-    task = researcher.ask_raw(
-        ODD,
-        "e30=",
-        [world.organization()],
-        databases=[{"label": "default", "query": {"not": ["a", "text"]}}],
-    )
+def test_database_parameters_that_are_no_json(node, researcher, world, cluster):
+    """The server's API makes JSON of them; whatever else is in its database, the log names it, and nothing was started."""
+    node.terminate()
+    task = researcher.ask(ODD, "exit", [world.organization()], databases=["default"], code=0)
+    with world.server.database() as database:
+        database.execute("UPDATE taskdatabase SET parameters = '[1' WHERE task_id = ?", [task])
+    node.start_online()
     (run,) = researcher.finished(task)
-    assert run["status"] in ("failed", "crashed")
-    assert run["log"]
+    assert run["status"] == "failed"
+    assert "'default'" in run["log"] and "JSON" in run["log"]
+    assert not cluster.jobs(run["id"])

@@ -6,7 +6,6 @@ algorithm itself, in the folder that the runs of a job share; reports by the pro
 """
 
 import os
-import sqlite3
 import time
 
 import pytest
@@ -60,8 +59,8 @@ def test_exactly_once(step, fault, scene: Scene, world, record_property):
     assert [each.metadata.uid for each in scene.cluster.jobs(run["id"])] == [job.metadata.uid]
     (pod,) = scene.cluster.pods(run["id"])
     assert all(status.restart_count == 0 for status in pod.status.container_statuses)
-    assert len(scene.proxy.seen("PATCH", RUN, where=REPORT)) == 1
-    with sqlite3.connect(f"file:{world.server.directory}/db.sqlite?mode=ro", uri=True) as database:
+    assert scene.reported_once(run["id"])
+    with world.server.database() as database:
         found = database.execute("SELECT status, result IS NOT NULL FROM run WHERE task_id = ?", [moment.task]).fetchall()
     assert found == [("completed", 1)]
     # Nothing changes any more once the server has the report, but whether the node is online.

@@ -57,8 +57,9 @@ func read(arguments []string) (*task, error) {
 	if input == "" {
 		return nil, fmt.Errorf("INPUT_FILE is not set, and there is no command line")
 	}
-	read := task{Method: "digest", Kwargs: map[string]any{}, output: variable("OUTPUT_FILE")}
+	read := task{output: variable("OUTPUT_FILE")}
 	if about, err := os.Stat(input); err != nil || about.Size() > muchInput {
+		read.Method = "digest"
 		return &read, err
 	}
 	text, err := os.ReadFile(input)

@@ -16,8 +16,7 @@ pub const STARS: &str = "***";
 /// since a node that was restarted does not know which one its predecessor has handed out.
 const TOKEN: &str = r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}";
 
-/// Finds secrets.
-#[derive(Debug, Clone)]
+/// Finds secrets. It can't be printed: it consists of them.
 pub struct Mask {
     secrets: AhoCorasick,
     token: Regex,
