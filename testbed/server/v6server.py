@@ -73,21 +73,31 @@ def free_port() -> int:
 class Server:
     """One running server process. `stop` and `start_again` play an outage; `pid` is there for rougher games."""
 
-    def __init__(self, directory: Path, port: int, polling_only: bool):
+    def __init__(self, directory: Path, port: int, polling_only: bool, environment: dict[str, str] | None = None):
         self.directory = Path(directory)
         self.port = port
         self.polling_only = polling_only
+        self.environment = environment or {}
         self.host = "http://127.0.0.1"
         self.api_path = "/api"
         self.process: subprocess.Popen | None = None
         self._token: str | None = None
 
     @classmethod
-    def start(cls, directory, port: int = 0, polling_only: bool = False, config: dict | None = None, detach: bool = False) -> "Server":
+    def start(
+        cls,
+        directory,
+        port: int = 0,
+        polling_only: bool = False,
+        config: dict | None = None,
+        environment: dict[str, str] | None = None,
+        detach: bool = False,
+    ) -> "Server":
         """Starts a server and waits until it answers.
 
         port 0: the one that this directory had before, else a free one. config: settings of the server's configuration file to add or replace, e.g.
-        {"token_expires_hours": 1}; they count for the first start in a directory. detach: let it live on when this process ends.
+        {"token_expires_hours": 1}; they count for the first start in a directory. environment: variables for its process, on top of
+        the surrounding ones. detach: let it live on when this process ends.
         """
         directory = Path(directory).resolve()
         directory.mkdir(parents=True, exist_ok=True)
@@ -96,7 +106,7 @@ class Server:
             port = port or json.loads(config_file.read_text())["port"]
         attempts = 1 if port else 3
         for attempt in range(attempts):
-            server = cls(directory, port or free_port(), polling_only)
+            server = cls(directory, port or free_port(), polling_only, environment)
             settings = json.loads(config_file.read_text()) if config_file.exists() else server._first_config() | (config or {})
             # JSON is YAML, and this way no YAML library is needed here.
             config_file.write_text(json.dumps(settings | {"port": server.port}, indent=1))
@@ -147,6 +157,7 @@ class Server:
         environment = os.environ | {"HOME": str(self.directory), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore"}
         for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"):
             environment.pop(name, None)
+        environment |= self.environment
         log = (self.directory / "server.log").open("ab")
         with log:
             self.process = subprocess.Popen(

@@ -64,6 +64,8 @@ class Request:
 
 
 Predicate = Callable[[Request], bool]
+# What becomes of a frame with an event on its way to the client.
+Way = Callable[[bytes], list[bytes]]
 
 
 def anything(_: Request) -> bool:
@@ -163,6 +165,7 @@ class FaultProxy:
         self._holds: list[Hold] = []
         self._sayings: list[Saying] = []
         self._swallowed: Swallowed | None = None
+        self._way: Way = lambda event: [event]
         self._lock = threading.Lock()
         self._away = threading.Event()
         self._mute = threading.Event()
@@ -247,6 +250,15 @@ class FaultProxy:
             yield swallowed
         finally:
             self._swallowed = None
+
+    @contextlib.contextmanager
+    def events(self, way: Way) -> Iterator[None]:
+        """Each event that the server sends on a websocket is passed on in this way: as no, one or several frames."""
+        before, self._way = self._way, way
+        try:
+            yield
+        finally:
+            self._way = before
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:
@@ -366,13 +378,31 @@ class FaultProxy:
         cuts = self._cuts
         with self._dial() as server:
             server.sendall(head + END_OF_HEAD)
-            while self._goes_on(cuts):
-                readable, _, _ = select.select([client, server], [], [], 0.2)
+            answer_head, rest = read_head(server)
+            if not answer_head:
+                return
+            client.sendall(answer_head + END_OF_HEAD)
+            if b" 101 " not in answer_head.split(b"\r\n", 1)[0]:
+                client.sendall(rest)
+                return
+            while True:
+                frames, rest = split_frames(rest)
+                for frame in frames:
+                    for each in self._way(frame) if is_event(frame) else [frame]:
+                        client.sendall(each)
+                readable: list[socket.socket] = []
+                while not readable:
+                    if not self._goes_on(cuts):
+                        return
+                    readable, _, _ = select.select([client, server], [], [], 0.2)
                 for end in readable:
                     chunk = end.recv(1 << 16)
                     if not chunk:
                         return
-                    (server if end is client else client).sendall(chunk)
+                    if end is client:
+                        server.sendall(chunk)
+                    else:
+                        rest += chunk
 
 
 def read_head(connection: socket.socket) -> tuple[bytes, bytes]:
@@ -385,6 +415,27 @@ def read_head(connection: socket.socket) -> tuple[bytes, bytes]:
         data += chunk
     head, _, rest = data.partition(END_OF_HEAD)
     return head, rest
+
+
+def split_frames(data: bytes) -> tuple[list[bytes], bytes]:
+    """A server's whole websocket frames (RFC 6455, 5.2; servers mask nothing), and the beginning of the next one."""
+    frames = []
+    while len(data) >= 2:
+        start, length = 2, data[1] & 127
+        if length > 125:
+            start = 4 if length == 126 else 10
+            length = int.from_bytes(data[2:start])
+        if len(data) < start + length:
+            break
+        frames.append(data[: start + length])
+        data = data[start + length :]
+    return frames, data
+
+
+def is_event(frame: bytes) -> bool:
+    """Whether a frame is text with a Socket.IO event in it."""
+    start = {126: 4, 127: 10}.get(frame[1] & 127, 2)
+    return frame[0] & 15 == 1 and frame[start : start + 2] == b"42"
 
 
 def parse_head(head: bytes) -> tuple[str, str, dict[str, str]]:

@@ -49,7 +49,7 @@ def test_drained_before_the_start(kubernetes_node, researcher, world, cluster, p
     assert len(researcher.result(task)) == 1
     assert again.metadata.name.startswith(f"v6-task-{task}-run-{run}-")
     assert "launched again" in until("the Event", lambda: cluster.events(run, "Drained"))[0]
-    marks = sorted(job.metadata.annotations["vantage6.ai/reported"] for job in cluster.jobs(run))
+    marks = sorted(cluster.reported(run))
     assert marks == ["completed", "launched again"]
 
 

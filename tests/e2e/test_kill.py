@@ -49,12 +49,7 @@ def gone(cluster, run) -> None:
         within=40,
         shows=lambda: cluster.describe(run),
     )
-    assert marks(cluster, run) == ["killed by user"]
-
-
-def marks(cluster, run) -> list[str | None]:
-    """The statuses that the run's Jobs are marked with."""
-    return [(job.metadata.annotations or {}).get("vantage6.ai/reported") for job in cluster.jobs(run)]
+    assert cluster.reported(run) == ["killed by user"]
 
 
 @contextlib.contextmanager
@@ -126,7 +121,7 @@ def test_before_it_runs(state, scene, researcher, cluster):
         researcher.client.task.kill(scene.task)
         (killed,) = researcher.finished(scene.task, within=40)
         assert killed["status"] == "killed by user"
-        until("the Job to be done with", lambda: marks(cluster, run) == ["killed by user"])
+        until("the Job to be done with", lambda: cluster.reported(run) == ["killed by user"])
     # A machine that pulls an image ends the pod after that.
     gone(cluster, run)
 

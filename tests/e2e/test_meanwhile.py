@@ -21,9 +21,7 @@ def under_way(kubernetes_node, proxy, researcher, world, cluster):
 
 def is_done_with(cluster, run: int) -> bool:
     """Whether the run's Job is marked as one whose output nobody waits for any more, and its pod has ended."""
-    jobs = cluster.jobs(run)
-    marked = all("vantage6.ai/reported" in (job.metadata.annotations or {}) for job in jobs)
-    return marked and all(pod.status.phase in ("Succeeded", "Failed") for pod in cluster.pods(run))
+    return all(cluster.reported(run)) and all(pod.status.phase in ("Succeeded", "Failed") for pod in cluster.pods(run))
 
 
 def still_works(node, researcher, world) -> None:

@@ -188,6 +188,10 @@ class Cluster:
         """Sextant's Jobs, of one run or of one node or all."""
         return self.batch.list_namespaced_job(self.jobs_namespace, label_selector=self._selector(run, node)).items
 
+    def reported(self, run: int) -> list[str | None]:
+        """The statuses with which a run's Jobs are marked as reported; None for one that is not."""
+        return [(job.metadata.annotations or {}).get("vantage6.ai/reported") for job in self.jobs(run)]
+
     def pods(self, run: int | None = None, node: int | None = None) -> list[client.V1Pod]:
         """Their pods."""
         return self.core.list_namespaced_pod(self.jobs_namespace, label_selector=self._selector(run, node)).items
