@@ -168,7 +168,11 @@ impl Answer {
 
     /// JSON that was read from this answer.
     pub fn parse<'a, T: Deserialize<'a>>(&self, body: &'a [u8]) -> Result<T, Error> {
-        serde_json::from_slice(body).map_err(|error| self.unreadable(body, error))
+        serde_json::from_slice(body).map_err(|error| match self.call.secret {
+            // Its own words repeat what it did not expect.
+            true => self.unreadable(body, format!("wrong JSON at line {} column {}", error.line(), error.column())),
+            false => self.unreadable(body, error),
+        })
     }
 
     /// The error for an answer that doesn't make sense.

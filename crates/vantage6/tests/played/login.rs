@@ -81,17 +81,19 @@ async fn a_refresh_that_fails_disturbs_nobody_while_the_token_is_good() {
 
 #[tokio::test]
 async fn secrets_are_never_told() {
-    let server = MockServer::start().await;
-    // Half of an answer with a token in it.
-    let half = &format!("{{\"access_token\": \"{}", jwt("first", 600));
-    Mock::given(path("/api/token/node"))
-        .respond_with(ResponseTemplate::new(200).set_body_string(half))
-        .mount(&server)
-        .await;
-    let client = client(&server);
-    let error = client.whoami().await.unwrap_err();
-    for told in [format!("{error}"), format!("{error:?}"), format!("{client:?}")] {
-        assert!(!told.contains("eyJ") && !told.contains("the key"), "{told}");
+    let token = jwt("first", 600);
+    // Half of an answer with a token in it, and one that is a token where none is expected.
+    for odd in [format!("{{\"access_token\": \"{token}"), format!("\"{token}\"")] {
+        let server = MockServer::start().await;
+        Mock::given(path("/api/token/node"))
+            .respond_with(ResponseTemplate::new(200).set_body_string(&odd))
+            .mount(&server)
+            .await;
+        let client = client(&server);
+        let error = client.whoami().await.unwrap_err();
+        for told in [format!("{error}"), format!("{error:?}"), format!("{client:?}")] {
+            assert!(!told.contains("eyJ") && !told.contains("the key"), "{told}");
+        }
     }
 }
 
