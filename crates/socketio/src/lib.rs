@@ -35,6 +35,8 @@ mod client;
 mod control;
 mod error;
 mod event;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod headers;
 mod keeper;
 mod link;

@@ -134,6 +134,12 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// One that came over no network.
+    #[cfg(fuzzing)]
+    pub fn made(call: Call, response: Response) -> Self {
+        Self { call, response, silence: Duration::from_secs(1) }
+    }
+
     /// The next piece of the body.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         match timeout(self.silence, self.response.chunk()).await {
@@ -191,7 +197,7 @@ impl Answer {
     }
 
     /// Why the server said no. Its messages are `{"msg": …, "errors": …}`; a proxy's are HTML.
-    async fn refusal(mut self) -> Error {
+    pub(crate) async fn refusal(mut self) -> Error {
         let mut body = BytesMut::new();
         // What can be read of it is enough.
         while let Ok(Some(chunk)) = self.chunk().await {

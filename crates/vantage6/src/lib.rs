@@ -29,6 +29,8 @@ pub mod encryption;
 mod error;
 mod events;
 mod finish;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod http;
 mod ids;
 pub mod json;

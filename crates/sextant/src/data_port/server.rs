@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use secrecy::{ExposeSecret, SecretString};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -113,6 +114,8 @@ pub async fn serve(
     }
 }
 
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
 /// What all connections share.
 struct Door {
     secret: Arc<NodeSecret>,
@@ -121,17 +124,26 @@ struct Door {
     wrong_keys: Rarely,
 }
 
-/// One request and its answer: so what a stranger sends after it is never read.
 async fn connection(
     stream: TcpStream,
     acceptor: TlsAcceptor,
     door: Arc<Door>,
     place: Arc<Place>,
     patience: Duration,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<(), Failure> {
     stream.set_nodelay(true)?;
     super::notice_silence(&stream)?;
     let stream = timeout(patience, acceptor.accept(stream)).await??;
+    converse(stream, door, place, patience).await
+}
+
+/// One request and its answer: so what a stranger sends after it is never read.
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    door: Arc<Door>,
+    place: Arc<Place>,
+    patience: Duration,
+) -> Result<(), Failure> {
     let shown = place.clone();
     let service = service_fn(move |request| {
         let (door, place) = (door.clone(), shown.clone());
@@ -230,4 +242,14 @@ fn reply(status: StatusCode, text: &str) -> Reply {
     let mut response = Response::new(body.boxed_unsync());
     *response.status_mut() = status;
     response
+}
+
+/// For the fuzzer (`--cfg fuzzing`): a connection behind its handshake.
+#[cfg(fuzzing)]
+pub async fn converse_in_memory(stream: tokio::io::DuplexStream, secret: Arc<NodeSecret>, desk: Arc<dyn Desk>) {
+    let bounds = Bounds::new(Limits::within(1024));
+    let door = Arc::new(Door { secret, desk, stalled: bounds.limits.stalled, wrong_keys: Rarely::default() });
+    let Ok(place) = bounds.enter([10, 0, 0, 1].into(), Instant::now()) else { return };
+    let _ = converse(stream, door, Arc::new(place), bounds.limits.patience).await;
+    assert!(bounds.is_empty(), "a place was not given back: {bounds:?}");
 }

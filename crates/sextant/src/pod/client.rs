@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rand::Rng;
 use secrecy::ExposeSecret;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
@@ -94,11 +95,7 @@ impl Client {
             Ok(Err(error)) => return Ok(Said::Later(format!("{}: {error}", self.settings.address))),
             Err(_) => return Ok(Said::Later(format!("{} did not answer", self.settings.address))),
         };
-        match response.status() {
-            StatusCode::OK => Ok(Said::Body(response.into_body())),
-            StatusCode::CONFLICT => Err(PodError::Refused(text(response.into_body()).await)),
-            status => Ok(Said::Later(format!("{} answered {status}", self.settings.address))),
-        }
+        understood(response, &self.settings.address).await
     }
 
     async fn request<B>(
@@ -115,8 +112,6 @@ impl Client {
         stream.set_nodelay(true)?;
         notice_silence(&stream)?;
         let stream = timeout(CONNECT, self.connector.connect(tls::SERVER_NAME.try_into()?, stream)).await??;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(Box::pin(stream))).await?;
-        tokio::spawn(connection.inspect_err(|error| tracing::debug!("the connection to the node ended: {error}")));
         let mut request = Request::builder()
             .method(method)
             .uri(protocol::path(self.settings.run, item))
@@ -125,7 +120,32 @@ impl Client {
         if let Some(problem) = problem {
             request = request.header(protocol::PROBLEM, problem.replace(|c: char| !(' '..='~').contains(&c), "?"));
         }
-        Ok(sender.send_request(request.body(body)?).await?)
+        exchange(stream, request.body(body)?).await
+    }
+}
+
+/// Sends a request on a connection of its own, and waits for the beginning of its answer.
+pub(super) async fn exchange<B>(
+    stream: impl AsyncRead + AsyncWrite + Send + 'static,
+    request: Request<B>,
+) -> Result<http::Response<Incoming>, Failure>
+where
+    B: Body<Data = Bytes, Error: Into<Failure>> + Send + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(Box::pin(stream))).await?;
+    tokio::spawn(connection.inspect_err(|error| tracing::debug!("the connection to the node ended: {error}")));
+    Ok(sender.send_request(request).await?)
+}
+
+/// What an answer of the node means.
+///
+/// # Errors
+/// If it is a refusal.
+pub(super) async fn understood(response: http::Response<Incoming>, address: &str) -> Result<Said, PodError> {
+    match response.status() {
+        StatusCode::OK => Ok(Said::Body(response.into_body())),
+        StatusCode::CONFLICT => Err(PodError::Refused(text(response.into_body()).await)),
+        status => Ok(Said::Later(format!("{address} answered {status}"))),
     }
 }
 

@@ -2,6 +2,8 @@
 //! asking the node until it answers: a node that is restarted, or away for a day, costs a run nothing but time.
 
 mod client;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod probe;
 pub mod receive;
 pub mod returns;

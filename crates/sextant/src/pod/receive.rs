@@ -10,7 +10,7 @@ use futures::StreamExt;
 use http_body_util::BodyDataStream;
 use hyper::body::Incoming;
 use tokio::fs;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio_util::io::StreamReader;
 
 use super::PodError;
@@ -56,19 +56,22 @@ fn sweep(shared: PathBuf) {
 async fn download(client: &Client, item: Item, path: &Path, mode: u32) -> Result<(), PodError> {
     let mut pauses = Pauses::default();
     loop {
-        let body: Incoming = client.fetch(item).await?;
-        let pieces = tokio_stream::StreamExt::timeout(BodyDataStream::new(body), STALLED).map(|piece| match piece {
-            Ok(piece) => piece.map_err(|error| std::io::Error::from(Broken(error.to_string()))),
-            Err(_) => Err(Broken("it stands still".into()).into()),
-        });
-        let reader = StreamReader::new(Box::pin(pieces));
-        match write(path, mode, reader).await {
+        match write(path, mode, reader(client.fetch(item).await?)).await {
             Err(PodError::File { source, .. }) if Broken::is(&source) => {
                 pauses.wait(&format!("the connection broke: {source}")).await;
             }
             result => return result,
         }
     }
+}
+
+/// An item as it comes, which must not stand still.
+pub(super) fn reader(body: Incoming) -> impl AsyncRead + Unpin {
+    let pieces = tokio_stream::StreamExt::timeout(BodyDataStream::new(body), STALLED).map(|piece| match piece {
+        Ok(piece) => piece.map_err(|error| std::io::Error::from(Broken(error.to_string()))),
+        Err(_) => Err(Broken("it stands still".into()).into()),
+    });
+    StreamReader::new(Box::pin(pieces))
 }
 
 /// Tells an error of the connection from one of the disk.
@@ -94,7 +97,7 @@ async fn folder(path: &Path, mode: u32) -> Result<(), PodError> {
     fs::set_permissions(path, Permissions::from_mode(mode)).await.map_err(failed)
 }
 
-async fn write(path: &Path, mode: u32, mut from: impl tokio::io::AsyncRead + Unpin) -> Result<(), PodError> {
+async fn write(path: &Path, mode: u32, mut from: impl AsyncRead + Unpin) -> Result<(), PodError> {
     let failed = |source| PodError::File { what: format!("the file {} could not be written", path.display()), source };
     let mut file = fs::File::create(path).await.map_err(failed)?;
     tokio::io::copy(&mut from, &mut file).await.map_err(failed)?;

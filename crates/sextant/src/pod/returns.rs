@@ -9,6 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use http::Method;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
@@ -32,7 +33,7 @@ pub async fn run() -> Result<(), PodError> {
     let mut pauses = Pauses::default();
     loop {
         let order = match client.fetch(Item::Next).await {
-            Ok(body) => Limited::new(body, 64).collect().await.ok().and_then(|all| Order::read(&all.to_bytes())),
+            Ok(body) => order(body).await,
             Err(refused) => return Err(refused),
         };
         match order {
@@ -45,6 +46,11 @@ pub async fn run() -> Result<(), PodError> {
             None => pauses.wait("the node's answer was cut off").await,
         }
     }
+}
+
+/// Reads what to do; `None` if the answer was cut off, or is no order.
+pub(super) async fn order(body: Incoming) -> Option<Order> {
+    Limited::new(body, 64).collect().await.ok().and_then(|all| Order::read(&all.to_bytes()))
 }
 
 async fn send(client: &Client, path: &Path) -> Result<Said, PodError> {

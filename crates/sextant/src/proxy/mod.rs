@@ -22,6 +22,8 @@ mod embedded;
 mod exchange;
 mod figures;
 mod forward;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod headers;
 mod links;
 mod recipients;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -129,12 +130,21 @@ async fn connection(
     stream: TcpStream,
     address: SocketAddr,
     proxy: Arc<Proxy>,
-    mut end: watch::Receiver<bool>,
+    end: watch::Receiver<bool>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
     crate::data_port::notice_silence(&stream)?;
     socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD))?;
     debug!("{address} is connected");
+    Ok(converse(stream, proxy, end).await?)
+}
+
+/// Answers one request after the other.
+pub(super) async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    proxy: Arc<Proxy>,
+    mut end: watch::Receiver<bool>,
+) -> hyper::Result<()> {
     let service = service_fn(move |request| {
         let proxy = proxy.clone();
         async move { Ok::<_, Infallible>(proxy.answer(request).await) }
@@ -149,10 +159,10 @@ async fn connection(
             .serve_connection(TokioIo::new(stream), service)
     );
     tokio::select! {
-        ended = serving.as_mut() => return Ok(ended?),
+        ended = serving.as_mut() => return ended,
         () = told(&mut end) => serving.as_mut().graceful_shutdown(),
     }
-    Ok(serving.await?)
+    serving.await
 }
 
 /// Waits until it is told to end, or whoever would tell has gone.

@@ -110,7 +110,7 @@ fn with_message(text: Bytes, message: Option<Encoded>) -> stream::BoxStream<'sta
 }
 
 /// A task on its way.
-struct Reading {
+pub(crate) struct Reading {
     scan: Scan,
     text: Vec<u8>,
     inputs: Vec<Input>,
@@ -134,7 +134,7 @@ enum Found {
 }
 
 impl Reading {
-    async fn feed(&mut self, piece: &Bytes) -> Result<(), Refusal> {
+    pub async fn feed(&mut self, piece: &Bytes) -> Result<(), Refusal> {
         let Self { scan, text, open, .. } = self;
         let (mut found, mut wrong) = (Vec::new(), None);
         let mut at = Vec::new();
@@ -185,7 +185,7 @@ impl Reading {
         Ok(())
     }
 
-    fn finish(self) -> Result<Task, Refusal> {
+    pub fn finish(self) -> Result<Task, Refusal> {
         if !self.scan.is_whole() {
             return Err(bad("it ends in the middle"));
         }

@@ -46,6 +46,9 @@ pub(crate) struct Place {
     pub api_path: String,
     /// Its API's whole address, for logs and for links that are written out.
     pub api_url: String,
+    /// What stands for the network.
+    #[cfg(fuzzing)]
+    pub network: Option<super::fuzzing::Network>,
 }
 
 impl Place {
@@ -78,6 +81,8 @@ impl Place {
             authority: HeaderValue::from_str(&authority).map_err(|error| wrong(&error))?,
             api_path: url.path().trim_end_matches('/').to_owned(),
             api_url: api.to_string(),
+            #[cfg(fuzzing)]
+            network: None,
         })
     }
 }
@@ -177,6 +182,11 @@ impl Upstream {
     /// A new connection.
     pub async fn connect(self: &Arc<Self>) -> io::Result<Lease> {
         let place = &self.shared.place;
+        #[cfg(fuzzing)]
+        if let Some(network) = &place.network {
+            let sender = self.handshake(TokioIo::new(network())).await?;
+            return Ok(Lease { sender, of: self.clone() });
+        }
         let connecting = async {
             let stream = dial(&place.host, place.port).await?;
             stream.set_nodelay(true)?;

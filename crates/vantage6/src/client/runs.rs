@@ -117,12 +117,8 @@ impl Client {
         }
     }
 
-    /// One page: its runs, its size on the wire, and whether there is another.
     async fn try_page(&self, call: &Call, keep: usize) -> Result<(Vec<Result<Run, Error>>, u64, bool), Error> {
-        let mut answer = self.once(call).await?;
-        let (json, bytes) = without_inputs(&mut answer, Of::All, keep, self.inner.wire.limit).await?;
-        let page: Page<'_> = answer.parse(&json)?;
-        Ok((page.data.iter().map(|run| Run::parse(run.get())).collect(), bytes, page.has_next()))
+        read_page(&mut self.once(call).await?, keep, self.inner.wire.limit).await
     }
 
     /// One run, without its input.
@@ -130,15 +126,7 @@ impl Client {
         let call = Call::get(format!("run/{id}")).query("include", "task");
         let mut tries = self.inner.backoff.begin();
         loop {
-            let run = async {
-                let mut answer = self.once(&call).await?;
-                let (json, _) = without_inputs(&mut answer, Of::Outermost, 0, self.inner.wire.limit).await?;
-                let json = std::str::from_utf8(&json).map_err(|error| answer.unreadable(&json, error))?;
-                Run::parse(json).map_err(|error| match error {
-                    Error::BrokenRun { id: None, problem } => answer.unreadable(json.as_bytes(), problem),
-                    other => other,
-                })
-            };
+            let run = async { read_run(&mut self.once(&call).await?, self.inner.wire.limit).await };
             match run.await {
                 Ok(run) => return Ok(run),
                 Err(error) => tries.or_give_up(error).await?,
@@ -229,6 +217,27 @@ impl Client {
     }
 }
 
+/// One page: its runs, its size on the wire, and whether there is another.
+pub(crate) async fn read_page(
+    answer: &mut Answer,
+    keep: usize,
+    limit: u64,
+) -> Result<(Vec<Result<Run, Error>>, u64, bool), Error> {
+    let (json, bytes) = without_inputs(answer, Of::All, keep, limit).await?;
+    let page: Page<'_> = answer.parse(&json)?;
+    Ok((page.data.iter().map(|run| Run::parse(run.get())).collect(), bytes, page.has_next()))
+}
+
+/// One run, without its input.
+pub(crate) async fn read_run(answer: &mut Answer, limit: u64) -> Result<Run, Error> {
+    let (json, _) = without_inputs(answer, Of::Outermost, 0, limit).await?;
+    let json = std::str::from_utf8(&json).map_err(|error| answer.unreadable(&json, error))?;
+    Run::parse(json).map_err(|error| match error {
+        Error::BrokenRun { id: None, problem } => answer.unreadable(json.as_bytes(), problem),
+        other => other,
+    })
+}
+
 /// Reads an answer, the inputs in it dropped; also says how much it was on the wire.
 async fn without_inputs(answer: &mut Answer, of: Of, keep: usize, limit: u64) -> Result<(Bytes, u64), Error> {
     let (mut cut, mut dropped, mut bytes) = (Cut::new(of, keep), BytesMut::new(), 0);
@@ -243,7 +252,7 @@ async fn without_inputs(answer: &mut Answer, of: Of, keep: usize, limit: u64) ->
 }
 
 /// The input that is in an answer about one run.
-fn input_text(answer: Answer, limit: u64) -> impl Stream<Item = Result<Bytes, Error>> + Send {
+pub(crate) fn input_text(answer: Answer, limit: u64) -> impl Stream<Item = Result<Bytes, Error>> + Send {
     struct State {
         answer: Answer,
         limit: u64,

@@ -171,7 +171,7 @@ impl PublicKey {
     }
 
     /// Encrypts something short for the holder of the private part.
-    pub(super) fn seal(&self, secret: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn seal(&self, secret: &[u8]) -> Option<Vec<u8>> {
         let key = Pkcs1PublicEncryptingKey::new(self.key.clone()).ok()?;
         let mut sealed = vec![0; key.ciphertext_size()];
         let length = key.encrypt(secret, &mut sealed).ok()?.len();

@@ -1,0 +1,98 @@
+//! For the fuzzer (`--cfg fuzzing`), which sees nothing private: what the client reads of the server's answers, without a server.
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::{
+    Error, NodeId, Run,
+    client::runs::{input_text, read_page, read_run},
+    cut::{Cut, Of},
+    encryption::{PrivateKey, PublicKey},
+    http::{Answer, Call},
+    time,
+    token::{Session, TokenAnswer},
+};
+
+/// An answer of this status whose body comes in these pieces.
+fn answer(status: u16, pieces: Vec<Bytes>, call: Call) -> Answer {
+    let body = reqwest::Body::wrap_stream(stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>)));
+    let mut response = http::Response::new(body);
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
+    Answer::made(call, response.into())
+}
+
+fn good(pieces: Vec<Bytes>) -> Answer {
+    answer(200, pieces, Call::get("run"))
+}
+
+/// A text without its inputs, those inputs, and whether it was whole.
+pub fn cut(pieces: &[Bytes], outermost: bool, keep: usize) -> (Bytes, Bytes, bool) {
+    let of = if outermost { Of::Outermost } else { Of::All };
+    let (mut cut, mut kept, mut input) = (Cut::new(of, keep), BytesMut::new(), BytesMut::new());
+    for piece in pieces {
+        cut.feed(piece, &mut kept, &mut input);
+    }
+    (kept.freeze(), input.freeze(), cut.is_whole())
+}
+
+/// A page of runs: them, its size, and whether there is another page.
+///
+/// # Errors
+/// Those of the client.
+pub async fn page(pieces: Vec<Bytes>, keep: usize, limit: u64) -> Result<(Vec<Result<Run, Error>>, u64, bool), Error> {
+    read_page(&mut good(pieces), keep, limit).await
+}
+
+/// One run.
+///
+/// # Errors
+/// Those of the client.
+pub async fn run(pieces: Vec<Bytes>, limit: u64) -> Result<Run, Error> {
+    read_run(&mut good(pieces), limit).await
+}
+
+/// The input in the text of one run.
+///
+/// # Errors
+/// Those of the client.
+pub async fn input(pieces: Vec<Bytes>, limit: u64) -> Result<Vec<u8>, Error> {
+    let pieces: Vec<Bytes> = input_text(good(pieces), limit).boxed().try_collect().await?;
+    Ok(pieces.concat())
+}
+
+/// A login: whose it is, and whether its token is good now.
+///
+/// # Errors
+/// Those of the client.
+pub async fn login(pieces: Vec<Bytes>, limit: u64) -> Result<(Option<NodeId>, bool), Error> {
+    let answer: TokenAnswer = answer(200, pieces, Call::post("token/node").secret()).json(limit).await?;
+    let session = Session::new(answer, Instant::now());
+    // What is fresh is alive, too.
+    assert!(session.access.is_alive() || !session.access.is_fresh());
+    Ok((session.node, session.access.is_fresh()))
+}
+
+/// What an answer that is no success becomes.
+pub async fn refusal(status: u16, pieces: Vec<Bytes>) -> Error {
+    answer(status, pieces, Call::patch("run/7")).refusal().await
+}
+
+/// Reads a date of the server.
+pub fn date(text: &str) -> Option<Timestamp> {
+    time::from_server(text).ok()
+}
+
+/// Encrypts a message's own key, as every message begins.
+pub fn seal(key: &PublicKey, secret: &[u8]) -> Option<Vec<u8>> {
+    key.seal(secret)
+}
+
+/// Whether a key can be read again from what is written of it.
+pub fn is_readable_again(key: &PrivateKey) -> bool {
+    use secrecy::ExposeSecret as _;
+    let again = key.to_pem().and_then(|pem| PrivateKey::from_pem(pem.expose_secret().as_bytes()));
+    again.is_ok_and(|again| again.public() == key.public())
+        && PublicKey::from_server(&key.public().to_server()).as_ref() == Ok(key.public())
+}
