@@ -17,6 +17,9 @@ BINARY_SOURCES := $(shell find Cargo.toml Cargo.lock crates -name '*.rs' -o -nam
 VENV := $(SEXTANT_CACHE)/venv/bin
 # Options for pytest, for example: make test-e2e E2E="-k bad_input -x"
 E2E ?=
+# One target of fuzz/, for example: make fuzz FUZZ=packets FUZZ_SECONDS=300
+FUZZ ?=
+export FUZZ_SECONDS ?= 10
 
 ##@ See
 .PHONY: help
@@ -48,12 +51,13 @@ image: build ## The image sextant:dev of that executable, loaded into the cluste
 
 ##@ Test
 .PHONY: test
-test: lint test-unit test-chart test-e2e ## Everything that CI runs
+test: lint test-unit fuzz test-chart test-e2e ## Everything that CI runs
 
 .PHONY: lint
 lint: ## Formatting, clippy without a warning, licences and sources of dependencies
 	@.ci/tools rust
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	@.ci/tools cargo-deny
 	$(SEXTANT_CACHE)/tools/bin/cargo-deny --log-level error check bans licenses sources
@@ -62,6 +66,11 @@ lint: ## Formatting, clippy without a warning, licences and sources of dependenc
 test-unit: venv ## Unit and integration tests (cargo test); no cluster needed
 	@.ci/tools rust
 	cargo test --locked --workspace
+
+.PHONY: fuzz
+fuzz: ## What parses what comes from outside, with input of any kind: each target of fuzz/ for FUZZ_SECONDS (10); FUZZ=name picks one
+	@.ci/tools fuzz
+	@fuzz/run $(FUZZ)
 
 .PHONY: test-chart
 test-chart: build venv ## The Helm chart: lint, schemas, what it makes of its values (needs Go, for helm and kubeconform)

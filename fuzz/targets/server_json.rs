@@ -1,0 +1,134 @@
+//! The server's answers and events: any text into everything that reads one. However it is cut into pieces, it must mean the same;
+//! what is left out of it is what a real parser would leave out; and nothing of an answer that may hold a token is repeated.
+#![no_main]
+
+use fuzz::{pieces, wait, whole};
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+use vantage6::{Collaboration, Incoming, Node, Organization, Outgoing, RunStatus, ServerUrl, fuzzing};
+
+/// How large an answer may be.
+const LIMIT: u64 = 2000;
+/// As deep as the client looks for inputs.
+const DEPTH: usize = 64;
+
+fuzz_target!(|bytes: &[u8]| {
+    inputs(bytes);
+    wait(answers(bytes));
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    resources(text);
+    words(text);
+    if let Ok(Value::Array(args)) = serde_json::from_str(text) {
+        event(&args);
+    }
+});
+
+/// Leaving out inputs: in pieces as in one, and as a parser would.
+fn inputs(bytes: &[u8]) {
+    for outermost in [true, false] {
+        for keep in [0, 3] {
+            let all = fuzzing::cut(&whole(bytes), outermost, keep);
+            assert_eq!(all, fuzzing::cut(&pieces(bytes), outermost, keep));
+            let (kept, _, is_whole) = all;
+            // With an escape in it, a key is another one here, and an input longer than it looks.
+            let plain = !bytes.contains(&b'\\');
+            if let Some(value) = serde_json::from_slice::<Value>(bytes).ok().filter(|_| plain) {
+                assert!(is_whole);
+                let kept: Value = serde_json::from_slice(&kept).unwrap();
+                assert_eq!(kept, without_inputs(&value, outermost, keep, 1));
+            }
+        }
+    }
+}
+
+fn without_inputs(value: &Value, outermost: bool, keep: usize, depth: usize) -> Value {
+    match value {
+        _ if depth > DEPTH || outermost && depth > 1 => value.clone(),
+        Value::Array(values) if !outermost => {
+            values.iter().map(|value| without_inputs(value, outermost, keep, depth + 1)).collect()
+        }
+        Value::Object(map) => {
+            let without = |(key, value): (&String, &Value)| match value {
+                Value::String(text) if key == "input" && (keep == 0 || text.len() > keep) => (key.clone(), Value::Null),
+                _ => (key.clone(), without_inputs(value, outermost, keep, depth + 1)),
+            };
+            map.iter().map(without).collect()
+        }
+        _ => value.clone(),
+    }
+}
+
+/// Everything that the client reads of an answer.
+async fn answers(bytes: &[u8]) {
+    let cut = || pieces(bytes);
+    let page = fuzzing::page(cut(), 10, LIMIT).await;
+    same(&page, &fuzzing::page(whole(bytes), 10, LIMIT).await);
+    if let Ok((_, size, _)) = page {
+        assert_eq!(size, bytes.len() as u64);
+    }
+    let run = fuzzing::run(cut(), LIMIT).await;
+    same(&run, &fuzzing::run(whole(bytes), LIMIT).await);
+    if run.is_ok_and(|run| run.input.is_some()) {
+        panic!("an input that was to be left out");
+    }
+    let input = fuzzing::input(cut(), LIMIT).await;
+    if let (Ok(one), Ok(other)) = (&input, &fuzzing::input(whole(bytes), LIMIT).await) {
+        assert_eq!(one, other);
+    }
+    let login = fuzzing::login(cut(), LIMIT).await;
+    same(&login, &fuzzing::login(whole(bytes), LIMIT).await);
+    if let Err(error) = login {
+        assert!(!error.to_string().contains("eyJ"), "{error}");
+    }
+    for status in [400, 401, 404, 500, 503] {
+        let error = fuzzing::refusal(status, cut()).await;
+        assert!(error.to_string().len() < 4000, "{error}");
+    }
+}
+
+/// The same meaning, or none either way.
+fn same<T: std::fmt::Debug, E>(one: &Result<T, E>, other: &Result<T, E>) {
+    match (one, other) {
+        (Ok(one), Ok(other)) => assert_eq!(format!("{one:?}"), format!("{other:?}")),
+        (one, other) => assert_eq!(one.is_ok(), other.is_ok()),
+    }
+}
+
+fn resources(text: &str) {
+    let _ = serde_json::from_str::<Node>(text);
+    let _ = serde_json::from_str::<Collaboration>(text);
+    let _ = serde_json::from_str::<Organization>(text);
+}
+
+/// Texts in the answers that mean something.
+fn words(text: &str) {
+    if let Some(date) = fuzzing::date(text) {
+        let sent = vantage6::to_server(date);
+        let again = fuzzing::date(&sent).unwrap_or_else(|| panic!("{text:?} was sent as {sent:?}"));
+        assert_eq!(again.as_microsecond(), date.as_microsecond(), "{text:?} was sent as {sent:?}");
+    }
+    let status = RunStatus::from(text);
+    assert_eq!(status.as_str(), text);
+    assert_eq!(RunStatus::from(status.as_str()), status);
+    if let Ok(url) = ServerUrl::new(text, None, "/api") {
+        assert_eq!(ServerUrl::new(&url.to_string(), None, ""), Ok(url.clone()), "{text:?}");
+        assert!(url.resource("run/1").as_str().ends_with("/api/run/1"), "{url}");
+    }
+}
+
+fn event(args: &[Value]) {
+    let Some((Value::String(name), args)) = args.split_first() else { return };
+    match Incoming::from_event(name, args) {
+        Incoming::AlgorithmStatusChange(change) => {
+            let (name, args) = Outgoing::AlgorithmStatusChange(change.clone()).to_event();
+            // The server knows the job by itself.
+            let sent = vantage6::StatusChange { job_id: None, ..change };
+            let args: Vec<Value> = args.into_iter().collect();
+            assert_eq!(Incoming::from_event(name, &args), Incoming::AlgorithmStatusChange(sent));
+        }
+        Incoming::Unknown { name: unknown, args: kept } => {
+            assert_eq!((unknown.as_str(), kept.as_slice()), (name.as_str(), args));
+        }
+        _ => {}
+    }
+}
