@@ -1,5 +1,7 @@
 //! Long lists come in pages.
 
+use std::time::Duration;
+
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
@@ -29,25 +31,35 @@ impl Page<'_> {
 
 /// Which page comes next, and how large it is to be.
 ///
-/// The server builds a page in its memory, inputs included, so the first one is small. As long as pages turn out light
-/// they grow: doubling the size of a page whenever that leaves its beginning on a boundary (after 10 entries the second
-/// page of 10, after 20 the second of 20, …). Ten thousand runs take some forty requests instead of a thousand.
+/// The server builds a page in its memory, inputs included, and answers nobody else meanwhile, so the first one is small. As
+/// long as pages turn out light and quick they grow, and a slow one makes the next smaller: doubling the size of a page
+/// whenever that leaves its beginning on a boundary (after 10 entries the second page of 10, after 20 the second of 20, …).
+/// Ten thousand runs take some forty requests instead of a thousand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pages {
     seen: u64,
     size: u64,
+    /// How long the first one took, but not less than `SHORT`. Where that is much, the server has much to do or many runs, and
+    /// small pages take nearly as long.
+    unit: Option<Duration>,
 }
 
 impl Pages {
     /// The server's own default.
     const FIRST: u64 = 10;
-    /// What 4.5.5 builds in half a second.
+    /// What 4.5.5 builds in half a second, when it has nothing else to do and few runs.
     const LARGEST: u64 = 320;
     /// Wire bytes per page up to which it may be twice as large.
     const LIGHT: u64 = 2 * 1024 * 1024;
+    /// What a first page takes at least, to measure others by it.
+    const SHORT: Duration = Duration::from_millis(500);
+    /// Times as long as the first one: up to this the next page may be twice as large.
+    const QUICK: u32 = 2;
+    /// From this on it is to be half as large.
+    const SLOW: u32 = 8;
 
     pub fn new() -> Self {
-        Self { seen: 0, size: Self::FIRST }
+        Self { seen: 0, size: Self::FIRST, unit: None }
     }
 
     /// `page` and `per_page` of the next request.
@@ -55,12 +67,20 @@ impl Pages {
         (self.seen / self.size + 1, self.size)
     }
 
-    /// After a full page that took so many bytes.
-    pub fn after(self, bytes: u64) -> Self {
+    /// After a full page that took so many bytes and so much time.
+    pub fn after(self, bytes: u64, took: Duration) -> Self {
         let seen = self.seen + self.size;
         let doubled = self.size * 2;
-        let grows = bytes <= Self::LIGHT && doubled <= Self::LARGEST && seen.is_multiple_of(doubled);
-        Self { seen, size: if grows { doubled } else { self.size } }
+        let unit = self.unit.unwrap_or(took.max(Self::SHORT));
+        let easy = bytes <= Self::LIGHT && took <= unit * Self::QUICK;
+        let size = if easy && doubled <= Self::LARGEST && seen.is_multiple_of(doubled) {
+            doubled
+        } else if took >= unit * Self::SLOW && self.size > Self::FIRST {
+            self.size / 2
+        } else {
+            self.size
+        };
+        Self { seen, size, unit: Some(unit) }
     }
 }
 
@@ -68,34 +88,59 @@ impl Pages {
 mod tests {
     use super::*;
 
-    /// The entries that the requests cover, for pages of these weights.
-    fn walk(weights: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
+    const INSTANT: Duration = Duration::ZERO;
+    const LONG: Duration = Duration::from_secs(9);
+
+    /// The entries that the requests cover, for pages of these weights and times.
+    fn walk(pages_read: impl IntoIterator<Item = (u64, Duration)>) -> Vec<(u64, u64)> {
         let mut pages = Pages::new();
-        weights
+        pages_read
             .into_iter()
-            .map(|weight| {
+            .map(|(weight, took)| {
                 let (page, size) = pages.request();
-                pages = pages.after(weight);
+                pages = pages.after(weight, took);
                 ((page - 1) * size, page * size)
             })
             .collect()
     }
 
     #[test]
-    fn light_pages_grow_and_heavy_ones_do_not() {
+    fn light_and_quick_pages_grow_and_others_do_not() {
         assert_eq!(
-            walk([0; 8]),
+            walk([(0, INSTANT); 8]),
             [(0, 10), (10, 20), (20, 40), (40, 80), (80, 160), (160, 320), (320, 640), (640, 960)]
         );
-        assert_eq!(walk([u64::MAX; 3]), [(0, 10), (10, 20), (20, 30)]);
-        assert_eq!(walk([0, u64::MAX, 0, 0, 0]), [(0, 10), (10, 20), (20, 30), (30, 40), (40, 60)]);
+        assert_eq!(walk([(u64::MAX, INSTANT); 3]), [(0, 10), (10, 20), (20, 30)]);
+        assert_eq!(walk([(0, INSTANT), (0, LONG), (0, LONG)]), [(0, 10), (10, 20), (20, 30)]);
+        let heavy = (u64::MAX, INSTANT);
+        assert_eq!(
+            walk([(0, INSTANT), heavy, (0, INSTANT), (0, INSTANT), (0, INSTANT)]),
+            [(0, 10), (10, 20), (20, 30), (30, 40), (40, 60)]
+        );
+    }
+
+    #[test]
+    fn of_a_server_that_is_always_slow_pages_grow_too() {
+        assert_eq!(walk([(0, LONG); 5]), [(0, 10), (10, 20), (20, 40), (40, 80), (80, 160)]);
+    }
+
+    #[test]
+    fn slow_pages_shrink() {
+        let grown = (0, INSTANT);
+        assert_eq!(
+            walk([grown, grown, grown, (0, LONG), (0, LONG), (0, LONG)])[3..],
+            [(40, 80), (80, 100), (100, 110)]
+        );
     }
 
     proptest::proptest! {
         #[test]
-        fn no_entry_is_left_out_or_asked_for_twice(heavy: Vec<bool>) {
+        fn no_entry_is_left_out_or_asked_for_twice(read: Vec<(bool, u8)>) {
             let mut next = 0;
-            for (from, to) in walk(heavy.into_iter().map(|heavy| if heavy { u64::MAX } else { 0 })) {
+            let read = read.into_iter().map(|(heavy, seconds)| {
+                (if heavy { u64::MAX } else { 0 }, Duration::from_secs(u64::from(seconds % 4)))
+            });
+            for (from, to) in walk(read) {
                 proptest::prop_assert_eq!(from, next);
                 proptest::prop_assert!(to - from <= Pages::LARGEST);
                 next = to;

@@ -12,6 +12,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::Client;
 use crate::{
@@ -106,10 +107,11 @@ impl Client {
         call = call.query("page", page).query("per_page", per_page);
         let mut tries = self.inner.backoff.begin();
         loop {
+            let began = Instant::now();
             match self.try_page(&call, which.inputs_up_to).await {
                 Ok((runs, bytes, has_next)) => {
                     // A page that isn't full is the last one, whatever it says.
-                    let next = (has_next && runs.len() as u64 >= per_page).then(|| pages.after(bytes));
+                    let next = (has_next && runs.len() as u64 >= per_page).then(|| pages.after(bytes, began.elapsed()));
                     return Ok((runs, next));
                 }
                 Err(error) => tries.or_give_up(error).await?,
