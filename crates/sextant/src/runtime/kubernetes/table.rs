@@ -61,6 +61,19 @@ impl Entry {
         }
         let supplied = self.unsupplied.as_ref() != Some(&job.uid);
         self.job = Some(JobFacts { supplied, ..job });
+        self.slim();
+    }
+
+    /// Whether the server has the run's report.
+    fn is_reported(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| job.reported)
+    }
+
+    /// Reported Jobs stay for an hour, and there may be many: nobody asks for their pods any more.
+    fn slim(&mut self) {
+        if self.is_reported() {
+            self.pod = None;
+        }
     }
 
     /// Follows a change of the facts; whoever observes the run hears of it if it means something else now.
@@ -136,7 +149,7 @@ impl Table {
         let entry = runs.entry(run).or_default();
         let newer = |pod: &PodFacts| pod.job_uid == facts.job_uid || pod.created <= facts.created;
         let belongs = match &entry.job {
-            Some(job) => job.uid == facts.job_uid,
+            Some(job) => job.uid == facts.job_uid && !job.reported,
             // Its Job has not been seen yet: of several, the newest may be the one that counts.
             None => entry.pod.as_ref().is_none_or(newer),
         };
@@ -215,6 +228,7 @@ impl Table {
             if let Some(job) = entry.job.as_mut().filter(|job| job.uid == uid) {
                 job.reported = true;
             }
+            entry.slim();
         });
     }
 
@@ -371,6 +385,18 @@ mod tests {
         table.pod(RunId(1), pod(Container::Running { since: None }));
         assert!(matches!(*observer.borrow(), Situation::Starting(_)), "{:?}", *observer.borrow());
         assert_eq!(table.job_of(RunId(1)).unwrap().uid, "new");
+    }
+
+    #[test]
+    fn of_a_reported_run_only_the_job_is_kept() {
+        let table = Table::default();
+        table.job(job("u"));
+        table.pod(RunId(1), pod(Container::Unknown));
+        table.reported(RunId(1), "u");
+        assert!(table.pod_of(RunId(1)).is_none());
+        table.pod(RunId(1), pod(Container::Unknown));
+        assert!(table.pod_of(RunId(1)).is_none());
+        assert_eq!(*table.observe(RunId(1)).borrow(), Situation::Reported);
     }
 
     #[test]
