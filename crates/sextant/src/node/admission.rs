@@ -34,7 +34,11 @@ pub async fn admit(context: &Context, run: &Run, bad_input: Option<&str>) -> Res
     Ok(readable(run, bad_input))
 }
 
-fn readable(run: &Run, bad_input: Option<&str>) -> Result<(), Failure> {
+/// Whether the run's input can be read, as far as it is at hand.
+///
+/// # Errors
+/// What to report of it.
+pub fn readable(run: &Run, bad_input: Option<&str>) -> Result<(), Failure> {
     if run.blob_storage_used == Some(true) {
         let why = "This server keeps inputs in a blob store, which this node does not support.";
         return Err(failure(RunStatus::Failed, why.into()));

@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rand::Rng;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 use vantage6::{Run, RunStatus};
 
-use super::admission::admit;
+use super::admission::{admit, readable};
+use super::places::Place;
 use super::supplies::Supply;
+use super::turn::Turn;
 use super::waiting::Waiting;
 use super::{Context, report, report::Reported};
 use crate::core::assignment::Assignment;
@@ -51,7 +53,9 @@ struct Drive {
     /// Why its input, as far as it came along with the run, can't be read.
     bad_input: Option<String>,
     /// Its place among the runs that may be under way at once.
-    slot: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
+    /// Whether the policies have let it in already.
+    admitted: bool,
     failures: u32,
     /// Whether this process has seen all of the run's things made.
     launched_whole: bool,
@@ -59,13 +63,9 @@ struct Drive {
     waiting: Waiting,
 }
 
-/// Drives a run to its end. `slot` is its place among the runs under way, if it is under way already.
-pub async fn drive(
-    context: Arc<Context>,
-    mut run: Run,
-    signal: watch::Receiver<Signal>,
-    slot: Option<OwnedSemaphorePermit>,
-) {
+/// Drives a run to its end.
+pub async fn drive(context: Arc<Context>, mut run: Run, signal: watch::Receiver<Signal>, turn: Turn) {
+    let Turn { place, admitted } = turn;
     let id = run.id;
     let (input, bad_input) = match run.input.take() {
         Some(input) => match context.cryptor.decode_text(&input.0).await {
@@ -89,7 +89,8 @@ pub async fn drive(
         signal,
         gate: context.runtime.gate(),
         looked: 0,
-        slot,
+        place,
+        admitted,
         failures: 0,
         launched_whole: false,
         waiting: Waiting::default(),
@@ -167,7 +168,11 @@ impl Drive {
 
     /// Lets the run in, and has the runtime make its things.
     async fn launch(&mut self) {
-        match admit(&self.context, &self.run, self.bad_input.as_deref()).await {
+        let admitted = match std::mem::take(&mut self.admitted) {
+            true => Ok(readable(&self.run, self.bad_input.as_deref())),
+            false => admit(&self.context, &self.run, self.bad_input.as_deref()).await,
+        };
+        match admitted {
             Ok(Ok(())) => {}
             Ok(Err(failure)) => {
                 return self.report_failure(&failure).await;
@@ -175,7 +180,7 @@ impl Drive {
             Err(error) => return self.later(&error.to_string()).await,
         }
         // All three may take long.
-        if !self.take_slot().await || !self.pass_gate().await || !self.context.hold.is_good() {
+        if !self.take_place().await || !self.pass_gate().await || !self.context.hold.is_good() {
             return;
         }
         // Begun before, maybe long ago, and nothing of it is here: the server has the last word.
@@ -214,11 +219,11 @@ impl Drive {
     }
 
     /// Waits for a place among the runs under way; `false` when something else must be looked at first.
-    async fn take_slot(&mut self) -> bool {
-        let Some(slots) = self.context.slots.clone() else { return true };
-        if self.slot.is_none() {
+    async fn take_place(&mut self) -> bool {
+        let Some(places) = self.context.places.clone() else { return true };
+        if self.place.is_none() {
             tokio::select! {
-                slot = slots.acquire_owned() => self.slot = slot.ok(),
+                place = places.take(self.run.id) => self.place = Some(place),
                 _ = self.signal.changed() => return false,
             }
         }

@@ -9,12 +9,14 @@ mod admission;
 mod announce;
 mod columns;
 mod drive;
+mod places;
 mod recipients;
 mod registry;
 mod report;
 mod start;
 mod supplies;
 mod sync;
+mod turn;
 mod waiting;
 
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use vantage6::Node;
 use vantage6::encryption::Cryptor;
 
 use self::announce::Announcer;
+use self::places::Places;
 use self::recipients::Recipients;
 use self::registry::Registry;
 pub(crate) use self::start::client;
@@ -62,7 +65,9 @@ pub(crate) struct Context {
     /// Whether this process may act; it is asked before each step.
     pub(crate) hold: Arc<Hold>,
     /// How many runs may be under way; `None`: any number.
-    pub(crate) slots: Option<Arc<tokio::sync::Semaphore>>,
+    pub(crate) places: Option<Arc<Places>>,
+    /// How many bytes of inputs are kept for runs that wait for a place.
+    pub(crate) inputs: tokio::sync::Semaphore,
 }
 
 /// Why a node ended.

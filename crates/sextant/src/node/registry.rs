@@ -10,7 +10,8 @@ use vantage6::{Run, RunId};
 
 use super::Context;
 use super::drive::{Signal, drive};
-use crate::core::situation::Situation;
+use super::places::Place;
+use super::turn::{Turn, turn};
 
 /// A run that is driven.
 struct Active {
@@ -25,6 +26,8 @@ pub struct Registry {
     /// What the drives need.
     pub context: Arc<Context>,
     active: Arc<Mutex<HashMap<RunId, Active>>>,
+    /// The places of runs under way that have not been seen at the server yet.
+    reserved: Mutex<HashMap<RunId, Option<Place>>>,
     begun: AtomicBool,
     /// Told when everything at the server is to be looked at.
     pub all: Arc<Notify>,
@@ -33,15 +36,32 @@ pub struct Registry {
 impl Registry {
     /// None yet.
     pub fn new(context: Context) -> Self {
-        Self { context: Arc::new(context), active: Arc::default(), begun: AtomicBool::new(false), all: Arc::default() }
+        Self {
+            context: Arc::new(context),
+            active: Arc::default(),
+            reserved: Mutex::default(),
+            begun: AtomicBool::new(false),
+            all: Arc::default(),
+        }
     }
 
-    /// The first look at everything is done.
-    pub fn begin(&self) {
+    /// What is under way already is known now: it has its places before anything else gets one.
+    pub fn begin(&self, under_way: impl Iterator<Item = RunId>) {
+        let place = || self.context.places.as_ref()?.try_take();
+        *self.reserved() = under_way.map(|run| (run, place())).collect();
         self.begun.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it is.
+    /// The server has been looked at: what is under way and was not seen there needs no place.
+    pub fn release_reserved(&self) {
+        self.reserved().clear();
+    }
+
+    fn reserved(&self) -> MutexGuard<'_, HashMap<RunId, Option<Place>>> {
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is known what is under way.
     pub fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Relaxed)
     }
@@ -51,9 +71,9 @@ impl Registry {
     }
 
     /// Drives a run, unless it is driven already.
-    pub fn adopt(&self, run: Run) {
+    pub fn adopt(&self, mut run: Run) {
         let id = run.id;
-        let receiver = {
+        let mut receiver = {
             let mut active = self.active();
             if let Some(driven) = active.get_mut(&id) {
                 // A server that uses a number again has deleted the run that had it: its drive will see that.
@@ -70,17 +90,26 @@ impl Registry {
         let leave = Leave { id, active: self.active.clone(), all: self.all.clone() };
         let context = self.context.clone();
         // What is under way already counts among the runs that may be, but does not wait for a place.
-        let slot =
-            context.slots.clone().filter(|_| self.is_under_way(id)).and_then(|slots| slots.try_acquire_owned().ok());
+        let under_way = self.is_under_way(id);
+        let place = self
+            .reserved()
+            .remove(&id)
+            .unwrap_or_else(|| context.places.as_ref().filter(|_| under_way).and_then(|places| places.try_take()));
         tokio::spawn(async move {
-            drive(context, run, receiver, slot).await;
+            // What is under way goes on at once, with a place or without; so does what has its place already.
+            let turn = if under_way || place.is_some() {
+                Turn { place, admitted: false }
+            } else {
+                turn(&context, &mut run, &mut receiver).await
+            };
+            Box::pin(drive(context, run, receiver, turn)).await;
             drop(leave);
         });
     }
 
     /// Whether the runtime has something of a run.
     pub fn is_under_way(&self, run: RunId) -> bool {
-        *self.context.runtime.observe(run).borrow() != Situation::Absent
+        self.context.runtime.knows(run)
     }
 
     /// Whether this very run is driven, and not one that had its number before.

@@ -10,8 +10,10 @@ use vantage6::live::{LiveEvents, LiveOptions, connect};
 use vantage6::{Backoff, Client, Node, NodeId, OrganizationId, ServerUrl};
 
 use super::announce::Announcer;
+use super::places::Places;
 use super::recipients::Recipients;
 use super::supplies::Supplies;
+use super::turn::INPUTS;
 use super::{Context, NodeError};
 use crate::config::{Config, RuntimeConfig};
 use crate::core::encryption::{Agreement, agree};
@@ -63,10 +65,11 @@ pub async fn start(config: Config, health: Arc<Health>, hold: Arc<Hold>) -> Resu
         connect(&client, LiveOptions::default()).map_err(|error| NodeError::Other(error.to_string()))?;
     let (me, started) =
         tokio::try_join!(hello(&client, &cryptor), runtime(&config, connected, identity, supplies.clone(), &health))?;
-    let Started { runtime, limits, slots } = started;
+    let Started { runtime, limits, places } = started;
     let context = Context {
         announcer: Announcer::new(live, me.clone(), &config),
-        slots: slots.map(|slots| Arc::new(tokio::sync::Semaphore::new(slots.get()))),
+        places: places.map(|places| Places::new(places.get())),
+        inputs: tokio::sync::Semaphore::new(INPUTS),
         recipients: Recipients::new(client.clone(), cryptor.is_encrypted()),
         cryptor,
         config,
@@ -106,7 +109,7 @@ async fn stand_by(
 struct Started {
     runtime: Arc<dyn Runtime>,
     limits: Limits,
-    slots: Option<NonZeroUsize>,
+    places: Option<NonZeroUsize>,
 }
 
 async fn runtime(
@@ -126,7 +129,7 @@ async fn runtime(
                 retry_disrupted: settings.retry_disrupted,
                 output: settings.output_limit,
             },
-            slots: settings.max_concurrent_runs,
+            places: settings.max_concurrent_runs,
         }),
         (RuntimeConfig::Kubernetes(_), None) => Err(NodeError::Other("the cluster was not connected".into())),
         (RuntimeConfig::Local(settings), _) => Ok(Started {
@@ -140,7 +143,7 @@ async fn runtime(
                 retry_disrupted: 0,
                 output: None,
             },
-            slots: settings.max_concurrent_runs,
+            places: settings.max_concurrent_runs,
         }),
     }
 }

@@ -7,16 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 use vantage6::live::{LiveEvent, LiveEvents};
-use vantage6::{Error, Incoming, KillContainers, OpenRuns, RunStatus, TaskId};
+use vantage6::{Error, Incoming, KillContainers, OpenRuns, Run, RunStatus, TaskId};
 
 use super::registry::Registry;
 use super::{NodeError, SERVER};
 
 /// How often the server is asked without being told to.
 const PERIOD: Duration = Duration::from_secs(60);
+/// A server that answers slowly is asked more rarely: it spends no more than this part of its time on it.
+const PART: u32 = 10;
+/// A list that takes longer is not waited for: what is known by then is begun with, although older runs may still come.
+const LONG: Duration = Duration::from_secs(2);
 /// Inputs of up to so many characters come along with their runs; longer ones are fetched when needed.
 const INPUTS: usize = 4 * 1024;
 /// The pause after a look that failed; the client has already tried again for a while.
@@ -35,32 +39,42 @@ pub async fn run(registry: Arc<Registry>, live: LiveEvents) -> Result<(), NodeEr
 
 /// Looks for all open runs: first of all, then when told to, and every minute.
 async fn look_for_ever(registry: &Arc<Registry>) -> Result<(), NodeError> {
-    let mut timer = interval(PERIOD);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let leftovers = registry.context.runtime.leftovers();
-    let mut leftovers = Some(leftovers);
+    // Before anything is launched, the runtime must know what is there already.
+    let left = registry.context.runtime.leftovers().await;
+    registry.begin(left.iter().map(|(_, run)| *run));
+    let mut took = look_until_seen(registry).await?;
+    registry.release_reserved();
+    for (task, run) in left {
+        if !registry.has(run) {
+            info!(%run, %task, "was ended at the server while this node was away; what is left of it is put away");
+            tokio::spawn(put_away(registry.clone(), run));
+        }
+    }
     loop {
+        let (rest, period) = pace(took);
+        let ended = Instant::now();
         tokio::select! {
-            _ = timer.tick() => {}
-            () = registry.all.notified() => timer.reset(),
+            () = sleep_until(ended + period) => {}
+            () = registry.all.notified() => sleep_until(ended + rest).await,
         }
-        // Before anything is launched, the runtime must know what is there already.
-        let left = match leftovers.take() {
-            Some(leftovers) => leftovers.await,
-            None => Vec::new(),
-        };
-        while let Err(error) = look(registry, None).await {
-            fatal(&error)?;
-            warn!("the open runs can't be read: {error}; trying again in {} s", PAUSE.as_secs());
-            sleep(PAUSE).await;
-        }
-        registry.begin();
-        for (task, run) in left {
-            if !registry.has(run) {
-                info!(%run, %task, "was ended at the server while this node was away; what is left of it is put away");
-                tokio::spawn(put_away(registry.clone(), run));
-            }
-        }
+        took = look_until_seen(registry).await?;
+    }
+}
+
+/// After a look that took so long: how long the server is left alone even when told to look, and how long otherwise.
+fn pace(took: Duration) -> (Duration, Duration) {
+    let rest = if took < LONG { Duration::ZERO } else { took };
+    (rest, PERIOD.saturating_sub(took).max(took * (PART - 1)))
+}
+
+/// One look at everything, however often it must be tried; how long the one took that worked.
+async fn look_until_seen(registry: &Registry) -> Result<Duration, NodeError> {
+    loop {
+        let began = Instant::now();
+        let Err(error) = look(registry, None).await else { return Ok(began.elapsed()) };
+        fatal(&error)?;
+        warn!("the open runs can't be read: {error}; trying again in {} s", PAUSE.as_secs());
+        sleep(PAUSE).await;
     }
 }
 
@@ -88,29 +102,38 @@ async fn put_away(registry: Arc<Registry>, run: vantage6::RunId) {
 async fn look(registry: &Registry, task: Option<TaskId>) -> Result<(), Error> {
     let mut driven = if task.is_none() { registry.ids() } else { HashSet::new() };
     let mut runs = pin!(registry.context.client.open_runs(OpenRuns { task, inputs_up_to: INPUTS }));
-    let mut open = Vec::new();
+    let (mut open, mut new) = (Vec::new(), 0);
+    let began = Instant::now();
     while let Some(run) = runs.next().await {
         match run {
             Ok(run) => {
                 driven.remove(&run.id);
                 if !registry.drives(&run) {
                     open.push(run);
+                    new += 1;
+                }
+                if began.elapsed() > LONG {
+                    adopt(registry, &mut open);
                 }
             }
             Err(error @ Error::BrokenRun { .. }) => warn!("{error}; it is left alone"),
             Err(error) => return Err(error),
         }
     }
-    debug!(new = open.len(), "open runs at the server");
-    // What is under way keeps its place; of the others, the oldest come first.
-    open.sort_by_cached_key(|run| (!registry.is_under_way(run.id), run.id));
-    for run in open {
-        registry.adopt(run);
-    }
+    debug!(new, "open runs at the server");
+    adopt(registry, &mut open);
     for run in driven {
         registry.look(run);
     }
     Ok(())
+}
+
+/// Drives these. What is under way keeps its place; of the others, the oldest come first.
+fn adopt(registry: &Registry, open: &mut Vec<Run>) {
+    open.sort_by_cached_key(|run| (!registry.is_under_way(run.id), run.id));
+    for run in open.drain(..) {
+        registry.adopt(run);
+    }
 }
 
 /// Follows the live connection.
@@ -139,7 +162,7 @@ fn heard(registry: &Arc<Registry>, event: Incoming) {
             let context = registry.context.clone();
             tokio::spawn(async move { context.announcer.set_up().await });
         }
-        // Until the first look at everything, nothing is known of what is under way already.
+        // Until the runtime has told what it has, nothing is known of what is under way already.
         Incoming::NewTask { .. } if !registry.has_begun() => registry.all.notify_one(),
         Incoming::NewTask { id, .. } => {
             let registry = registry.clone();
@@ -190,4 +213,19 @@ fn to_kill(registry: &Registry, kill: &KillContainers) -> Option<Option<HashSet<
 
 fn fatal(error: &Error) -> Result<(), NodeError> {
     if error.is_wrong_api_key() { Err(NodeError::Refused(error.to_string())) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_server_is_asked_more_rarely() {
+        let seconds = Duration::from_secs_f64;
+        for (took, rest, period) in
+            [(0.0, 0.0, 60.0), (1.0, 0.0, 59.0), (5.0, 5.0, 55.0), (6.0, 6.0, 54.0), (250.0, 250.0, 2250.0)]
+        {
+            assert_eq!(pace(seconds(took)), (seconds(rest), seconds(period)), "{took} s");
+        }
+    }
 }

@@ -52,6 +52,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// Leaves word of a run where the operators of the runtime look: a word for it, and a text. Nobody waits for it.
     fn note(&self, run: RunId, reason: &'static str, text: String);
 
+    /// Whether there is something of a run.
+    fn knows(&self, run: RunId) -> bool;
+
     /// Nobody looks at a run any more.
     fn forget(&self, run: RunId);
 

@@ -252,6 +252,10 @@ impl Runtime for Kubernetes {
         self.table.job_of(assignment.run).is_some_and(|job| !job.reported && !self.is_of(&job, assignment))
     }
 
+    fn knows(&self, run: RunId) -> bool {
+        self.table.knows(run)
+    }
+
     fn observe(&self, run: RunId) -> tokio::sync::watch::Receiver<Situation> {
         self.table.observe(run)
     }

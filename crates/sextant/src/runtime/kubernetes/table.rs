@@ -217,6 +217,11 @@ impl Table {
         }
     }
 
+    /// Whether there is something of a run.
+    pub fn knows(&self, run: RunId) -> bool {
+        self.lock().get(&run).is_some_and(|entry| *entry.situation.borrow() != Situation::Absent)
+    }
+
     /// A run's situation.
     pub fn observe(&self, run: RunId) -> watch::Receiver<Situation> {
         self.lock().entry(run).or_default().situation.subscribe()

@@ -182,6 +182,11 @@ impl Runtime for Local {
         false
     }
 
+    fn knows(&self, run: RunId) -> bool {
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.get(&run).is_some_and(|situation| *situation.borrow() != Situation::Absent)
+    }
+
     fn observe(&self, run: RunId) -> watch::Receiver<Situation> {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         runs.entry(run).or_insert_with(|| watch::Sender::new(Situation::Absent)).subscribe()
