@@ -94,6 +94,11 @@ soak: build venv ## Random tasks and random faults for 15 minutes (SOAK_SECONDS)
 	@SEXTANT_SOAK_SECONDS=$(SOAK_SECONDS) \
 	  tests/e2e/with-cluster $(VENV)/python -m pytest -c tests/e2e/pytest.ini -s tests/e2e/test_soak.py $(E2E)
 
+.PHONY: scale
+scale: build venv ## 10,000 runs, 500 at once, on 1,000 fake machines, of which test-e2e does a fiftieth; an hour on two cores
+	@SEXTANT_SCALE=whole tests/e2e/with-cluster $(VENV)/python -m pytest -c tests/e2e/pytest.ini \
+	  tests/e2e/test_scale.py -s -o timeout=9000 $(E2E)
+
 .PHONY: test-large
 test-large: build venv ## Large data in its whole size, of which test-e2e does a fifth: 300 MB through the real server
 	@SEXTANT_E2E_LARGE=1 tests/e2e/run test_large.py -o timeout=900 $(E2E)
