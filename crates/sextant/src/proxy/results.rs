@@ -94,7 +94,20 @@ impl Reading {
                 }
             }
         }
-        Ok(())
+        self.cut_off().await
+    }
+
+    /// What a text that ends in the middle of a result still holds: it must look as cut off as it is.
+    async fn cut_off(&mut self) -> io::Result<()> {
+        match self.value.take() {
+            Some(Coming::Held(text)) => self.write([b"\"", &text[..]].concat().into()).await,
+            Some(Coming::Decrypted { writes, .. }) => {
+                // Before it takes the end of the text for the end of the message.
+                writes.abort();
+                Err(damaged(&"it is cut off"))
+            }
+            Some(Coming::Passed) | None => Ok(()),
+        }
     }
 
     async fn write(&self, text: Bytes) -> io::Result<()> {

@@ -162,3 +162,21 @@ async fn a_long_result_that_is_damaged_ends_the_answer() {
     let answer = proxy.begin("/result/1").await.unwrap();
     assert!(answer.into_body().collect().await.is_err());
 }
+
+#[tokio::test]
+async fn an_answer_that_ends_in_a_result_looks_cut_off() {
+    let (short, long) = (message(bytes(100), 0).await, message(bytes(1_000_000), 0).await);
+    let (to, _) = server(move |request, _| {
+        let result = if request.uri().path() == "/api/result/1" { &short } else { &long };
+        let text = format!(r#"{{"id": 1, "result": "{}"#, &result[..result.len() - 10]);
+        async move { answer(200, text) }
+    })
+    .await;
+    let proxy = proxy_with(to, Cryptor::Encrypted(key(0))).await;
+    // What is held comes as it is.
+    let got = proxy.begin("/result/1").await.unwrap().into_body().collect().await.unwrap().to_bytes();
+    assert!(got.starts_with(br#"{"id": 1, "result": ""#) && got.iter().filter(|byte| **byte == b'$').count() == 2);
+    // What is decrypted on the way is never closed.
+    let answer = proxy.begin("/result/2").await.unwrap();
+    assert!(answer.into_body().collect().await.is_err());
+}
