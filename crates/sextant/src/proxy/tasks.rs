@@ -198,8 +198,10 @@ impl Reading {
             from = input.at;
         }
         outline.extend_from_slice(&self.text[from..]);
-        let outline: Outline =
-            serde_json::from_slice(&outline).map_err(|error| bad(format!("it can't be read: {error}")))?;
+        let unreadable = |error: &dyn std::fmt::Display| bad(format!("it can't be read: {error}"));
+        // In what it skips the parser does not look at this, and the server may.
+        let outline = str::from_utf8(&outline).map_err(|error| unreadable(&error))?;
+        let outline: Outline = serde_json::from_str(outline).map_err(|error| unreadable(&error))?;
         if outline.organizations.is_empty() {
             return Err(Refusal::new(StatusCode::BAD_REQUEST, "Organizations missing from input"));
         }

@@ -109,6 +109,10 @@ async fn a_task_that_cannot_be_encrypted_does_not_leave() {
         assert_eq!(got.status, status, "{task}");
         assert!(got.json()["msg"].as_str().unwrap().contains(says), "{task}: {}", got.text());
     }
+    // Nor does what is no text, wherever that stands.
+    let got = proxy.ask("POST", "/task", &b"{\"name\": \"\xff\", \"organizations\": [{\"id\": 1}]}"[..]).await;
+    assert_eq!(got.status, 400);
+    assert!(got.json()["msg"].as_str().unwrap().contains("can't be read"), "{}", got.text());
     assert!(seen.requests.lock().unwrap().iter().all(|request| request.method() != "POST"));
     let got = proxy.ask("POST", "/blobstream", "secret").await;
     assert_eq!(got.status, 501);
