@@ -120,7 +120,8 @@ fn claims(header: &HeaderValue) -> Option<Claims> {
         return None;
     }
     let json = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-    serde_json::from_slice(&json).ok()
+    // The parser does not look at this in what it skips.
+    serde_json::from_str(str::from_utf8(&json).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -163,6 +164,9 @@ pub(crate) mod tests {
         for header in ["Bearer x", "Bearer a.b.c", "Basic YTpi", "Bearer a.e30.c.d", "Bearer ", "bearer"] {
             assert_eq!(read(&[header.parse().unwrap()]), Err(NoCaller::Unreadable), "{header}");
         }
+        // Neither is one of claims that are no text.
+        let claims = URL_SAFE_NO_PAD.encode(b"{\"client_type\":\"container\",\"jti\":\"\xff\"}");
+        assert_eq!(read(&[format!("Bearer e30.{claims}.c2ln").parse().unwrap()]), Err(NoCaller::Unreadable));
         assert_eq!(read(&[bearer(r#"{"client_type":"node"}"#), bearer(ALGORITHM)]), Err(NoCaller::Unreadable));
         assert_eq!(read(&[bearer(ALGORITHM), bearer(ALGORITHM)]), Err(NoCaller::Unreadable));
     }
