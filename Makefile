@@ -113,6 +113,10 @@ bench-proxy: build venv ## The proxy beside the regular node's own and nginx, in
 	@.ci/tools proxy-bench
 	@$(VENV)/python bench/proxy.py "$$(bench/regular-venv)"
 
+.PHONY: bench-recovery
+bench-recovery: build venv ## How soon a node is online again after a fault, and how soon another one takes over
+	@tests/e2e/with-cluster $(VENV)/python bench/recovery.py
+
 .PHONY: bench-regular
 bench-regular: venv ## The regular vantage6 node's figures on this machine (needs dockerd)
 	@bench/regular

@@ -207,7 +207,10 @@ class Server:
             self.process.wait(10)
 
     def start_again(self) -> None:
-        """The same server, after `stop`: same port, same data, same signing key."""
+        """The same server, after `stop`: same port, same data, same signing key. Nobody is online: the server itself would believe for
+        ever what one that was killed has left of that."""
+        with self.database() as database:
+            database.execute("UPDATE authenticatable SET status = 'offline'")
         self._launch(detach=False)
 
     def __enter__(self) -> "Server":

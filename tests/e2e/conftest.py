@@ -65,10 +65,12 @@ def researcher(world: World):
 def forget(request: pytest.FixtureRequest) -> Iterator[None]:
     """After each test: no task of it stays open on the server, no Job of it in the cluster."""
     yield
-    if "world" in request.fixturenames:
-        request.getfixturevalue("world").forget_tasks()
-    if "cluster" in request.fixturenames:
-        request.getfixturevalue("cluster").forget_jobs()
+    try:
+        if "world" in request.fixturenames:
+            request.getfixturevalue("world").forget_tasks()
+    finally:
+        if "cluster" in request.fixturenames:
+            request.getfixturevalue("cluster").forget_jobs()
 
 
 @pytest.fixture

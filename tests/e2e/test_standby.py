@@ -6,15 +6,13 @@ import pytest
 import yaml
 
 from faultproxy import has
-from harness.node import NodeProcess, free_port
+from harness.node import ELSEWHERE, NodeProcess, free_port
 from harness.nodes import AVERAGE, ODD
 from harness.tcp import Relay
 from harness.wait import until
 
 REPORT = has("finished_at")
 RUN = r"/run/\d+$"
-# A process that sees no others looks to them like one of another machine: that it is gone, they can't see.
-ELSEWHERE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 # What the issue promises.
 WITHIN = 15
 

@@ -43,7 +43,7 @@ impl Default for LiveOptions {
         Self {
             polling_only: false,
             identified_within: Duration::from_secs(30),
-            reconnect: (Duration::from_secs(1), Duration::from_secs(60)),
+            reconnect: (Duration::from_secs(1), Duration::from_secs(10)),
         }
     }
 }

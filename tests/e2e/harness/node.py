@@ -20,6 +20,9 @@ from .wait import until
 
 _ports = iter(range(21000 + os.getpid() * 50 % 9000, 32000))
 
+# A process that sees no others looks to them like one of another machine: that it is gone, they can't see.
+ELSEWHERE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+
 
 def free_port() -> int:
     """A port for a data port, never given twice: it must stay the same when the node restarts, so it lies outside the range from
