@@ -378,7 +378,13 @@ impl Drive {
         if changed || !matches!(situation, Situation::Starting(_)) {
             return;
         }
-        if let Some(failure) = self.waiting.look_after(self.context.runtime.as_ref(), self.run.id).await {
+        // The answer may take long, of many that ask at once.
+        let found = tokio::select! {
+            found = self.waiting.look_after(self.context.runtime.as_ref(), self.run.id) => found,
+            _ = self.situation.changed() => return,
+            _ = self.signal.changed() => return,
+        };
+        if let Some(failure) = found {
             self.report_failure(&failure).await;
         }
     }

@@ -58,6 +58,8 @@ use crate::proxy::{self, Embedded};
 
 /// How many seconds `return` has to hear that it may go; a pod that can't reach the node is then ended all the same.
 const LAST_MINUTE: i64 = 60;
+/// How many runs at a time ask why they don't start.
+const ASKING: usize = 2;
 
 /// Why the runtime could not start.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +82,8 @@ pub struct Kubernetes {
     pods: Api<Pod>,
     secrets: Api<Secret>,
     events: Api<Event>,
+    /// Lets a few runs at a time ask why they don't start: to find one run's Events, the API server reads all of the namespace.
+    asking: tokio::sync::Semaphore,
     secret: Arc<NodeSecret>,
     data_port: DataPortForPods,
     proxy: SocketAddr,
@@ -194,6 +198,7 @@ impl Kubernetes {
             pods,
             secrets,
             events: Api::namespaced(client, namespace),
+            asking: tokio::sync::Semaphore::new(ASKING),
             secret,
             data_port,
             proxy: ways.proxy,
@@ -293,6 +298,7 @@ impl Runtime for Kubernetes {
     }
 
     async fn explain(&self, run: RunId) -> Option<Complaint> {
+        let _turn = self.asking.acquire().await.ok()?;
         let job = self.table.job_of(run)?;
         let pod = self.table.pod_of(run).map(|pod| pod.name);
         events::complaints(&self.events, &job.name, pod.as_deref()).await
