@@ -184,9 +184,9 @@ class Outcome:
     server: Counter[str]
     jobs_left: int
 
-    def per_run(self, counted: Counter[str], *kinds: str) -> float:
-        """How many requests of these kinds there were for each run."""
-        return sum(number for what, number in counted.items() if what.startswith(kinds or "")) / self.runs
+    def per_run(self, counted: Counter[str]) -> float:
+        """How many requests there were for each run."""
+        return sum(counted.values()) / self.runs
 
     def __str__(self) -> str:
         beats = ("create leases", "get leases", "update leases", "watch", "list")
@@ -206,9 +206,12 @@ class Outcome:
         assert self.played["executions"] == self.played["delivered"] == self.runs, self.played
         assert self.played["twice"] == self.played["failed"] == 0, self.played
         assert self.memory.quarter(4) <= 1.2 * self.memory.quarter(2), str(self)
-        # Job, Secret, log, mark; and hardly anything that is asked again.
-        assert self.per_run(self.api, "create jobs", "create secrets", "get pods/log", "patch jobs") <= 4.1, str(self)
-        refused = {what: number for what, number in self.server.items() if what.startswith("PATCH run") and not what.endswith(" 200")}
+        # Job, Secret, log, mark; and the probes of the walls have Jobs and logs too. What an API server that is too busy refuses is
+        # asked again, and not counted here.
+        work = sum(self.api[what] for what in ("create jobs", "create secrets", "get pods/log", "patch jobs"))
+        assert work <= 4 * self.runs + 0.01 * self.runs + 60, str(self)
+        # 400: it is finished already. 500: the server's own trouble, after which it is said again.
+        refused = {what: number for what, number in self.server.items() if re.fullmatch(r"PATCH run/ID 4\d\d", what)}
         assert not refused, f"the server refused changes of runs: {refused}"
 
 
