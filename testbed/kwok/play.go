@@ -146,13 +146,19 @@ func (s *stage) finish(ctx context.Context, pod *core.Pod) error {
 	return ctx.Err()
 }
 
+// tell says it as a kubelet does, until it is heard: an API server may be too busy.
 func (s *stage) tell(ctx context.Context, pod *core.Pod, status core.PodStatus) error {
 	patch, err := json.Marshal(map[string]any{"status": status})
 	if err != nil {
 		return err
 	}
-	_, err = s.client.CoreV1().Pods(s.namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, v1.PatchOptions{}, "status")
-	return err
+	for {
+		_, err = s.client.CoreV1().Pods(s.namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, v1.PatchOptions{}, "status")
+		if err == nil || ctx.Err() != nil || apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
+			return err
+		}
+		pause(ctx, time.Second)
+	}
 }
 
 // ended gives a copy of the statuses in which one container has ended well.
