@@ -90,7 +90,8 @@ def test_runs_of_a_job_share_a_folder(kubernetes_node, researcher, world, cluste
     """What one run writes to /mnt/tmp, a subtask of the same job finds; another job does not."""
     kubernetes_node().start_online()
     here = [world.organization()]
-    parent = researcher.ask(ODD, "count", here, seconds=6)
+    # Long enough for the child to begin on a busy machine.
+    parent = researcher.ask(ODD, "count", here, seconds=20)
     cluster.until_container(researcher.run(parent)["id"], "algorithm", "running")
     child = world.subtask(parent, ODD, "count", here)
     stranger = researcher.ask(ODD, "count", here)
