@@ -15,10 +15,7 @@ import argparse
 import base64
 import contextlib
 import json
-import shutil
 import sys
-import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -26,15 +23,16 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "e2e"), str(ROOT / "testbed" / "server")]
 
 import bare  # noqa: E402
+from bed import bed  # noqa: E402
 from ended import Ended  # noqa: E402
 from figures import Series, ratio, verdict  # noqa: E402
 from harness import nodes  # noqa: E402
-from harness.cluster import Cluster, kubeconfig  # noqa: E402
+from harness.cluster import Cluster  # noqa: E402
+from harness.memory import Sampled  # noqa: E402
 from harness.node import NodeProcess  # noqa: E402
 from harness.wait import until  # noqa: E402
 from harness.walls import Walls  # noqa: E402
 from harness.world import World  # noqa: E402
-from v6server import Provision, Server  # noqa: E402
 
 
 class Bench:
@@ -123,22 +121,10 @@ def settle(bench: Bench) -> None:
 
 def memory_with(bench: Bench, runs: int) -> Series:
     """The node's largest resident memory while so many runs are under way."""
-    series = Series(f"memory with {runs} runs", "MB")
-    over = threading.Event()
-
-    def sample() -> None:
-        while not over.wait(0.1):
-            series.values.append(bench.node.resident_bytes() / 1e6)
-
-    sampler = threading.Thread(target=sample)
-    sampler.start()
-    try:
+    with Sampled(bench.node, every=0.1) as memory:
         tasks = [bench.ask("sleep", seconds=5) for _ in range(runs)]
         until("the runs to finish", lambda: bench.finished(tasks), within=300, every=0.1)
-    finally:
-        over.set()
-        sampler.join()
-    return series
+    return Series(f"memory with {runs} runs", "MB", memory.megabytes)
 
 
 def main() -> None:
@@ -148,16 +134,8 @@ def main() -> None:
     parser.add_argument("--tens", type=int, default=5)
     parser.add_argument("--runs", type=int, default=50)
     options = parser.parse_args()
-    if kubeconfig() is None:
-        sys.exit("no cluster: set KUBECONFIG, or run make bench as root, which builds one")
     with contextlib.ExitStack() as ends:
-        directory = Path(tempfile.mkdtemp(prefix="sextant-bench-"))
-        ends.callback(shutil.rmtree, directory, ignore_errors=True)
-        cluster = Cluster(kubeconfig())
-        server = ends.enter_context(Server.start(directory / "server"))
-        world = World(server, Provision.create(server, organizations=1))
-        ends.callback(cluster.tear_down)
-        cluster.set_up()
+        world, cluster, directory = ends.enter_context(bed("make bench"))
         bench = Bench(world, cluster, directory)
         ends.callback(bench.node.stop)
 

@@ -9,9 +9,7 @@ the first request of the attempt that succeeded, which is what the node itself t
 
 import argparse
 import contextlib
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,14 +17,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "e2e"), str(ROOT / "testbed" / "server")]
 
+from bed import bed  # noqa: E402
 from faultproxy import FaultProxy  # noqa: E402
 from figures import Series, verdict  # noqa: E402
 from harness import nodes  # noqa: E402
-from harness.cluster import Cluster, kubeconfig  # noqa: E402
-from harness.node import ELSEWHERE, NodeProcess, free_port  # noqa: E402
+from harness.cluster import Cluster  # noqa: E402
+from harness.node import ELSEWHERE, NodeProcess  # noqa: E402
 from harness.wait import until  # noqa: E402
 from harness.world import World  # noqa: E402
-from v6server import Provision, Server  # noqa: E402
 
 
 class Recovery:
@@ -36,7 +34,6 @@ class Recovery:
         self.world = world
         self.proxy = proxy
         config = nodes.merged(nodes.kubernetes(world, cluster, 0, directory, port=proxy.port), {"databases": []})
-        config["kubernetes"]["data_port"] = config["kubernetes"].get("data_port", {}) | {"listen": f"0.0.0.0:{free_port()}"}
         self.first, self.second = (NodeProcess(directory / name, config) for name in ("first", "second"))
 
     def status(self) -> str:
@@ -94,17 +91,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--times", type=int, default=5)
     options = parser.parse_args()
-    if kubeconfig() is None:
-        sys.exit("no cluster: set KUBECONFIG, or run make bench-recovery as root, which builds one")
     with contextlib.ExitStack() as ends:
-        directory = Path(tempfile.mkdtemp(prefix="sextant-bench-"))
-        ends.callback(shutil.rmtree, directory, ignore_errors=True)
-        cluster = Cluster(kubeconfig())
-        server = ends.enter_context(Server.start(directory / "server"))
-        world = World(server, Provision.create(server, organizations=1))
-        ends.callback(cluster.tear_down)
-        cluster.set_up()
-        proxy = ends.enter_context(FaultProxy(server.port))
+        world, cluster, directory = ends.enter_context(bed("make bench-recovery"))
+        proxy = ends.enter_context(FaultProxy(world.server.port))
         recovery = Recovery(world, cluster, proxy, directory)
         ends.callback(recovery.second.stop)
         ends.callback(recovery.first.stop)

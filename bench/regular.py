@@ -16,7 +16,7 @@ sys.path[:0] = [str(ROOT / "tests" / "e2e"), str(ROOT / "testbed" / "server")]
 import yaml  # noqa: E402
 from ended import Ended  # noqa: E402
 from figures import Series  # noqa: E402
-from harness import nodes  # noqa: E402
+from harness import memory, nodes  # noqa: E402
 from harness.wait import until  # noqa: E402
 from harness.world import World  # noqa: E402
 from v6server import Provision, Server  # noqa: E402
@@ -129,8 +129,7 @@ class Regular:
 
     def resident_bytes(self) -> int:
         """Its resident memory."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) * 1024
+        return memory.of(self.process.pid, "VmRSS")
 
 
 def main(command: str, archive: str) -> None:

@@ -1,12 +1,12 @@
 """A server whose clock is wrong: tokens that end before they begin, as seen from here, or begin only in hours."""
 
-import os
 from pathlib import Path
 
 import pytest
 from v6server import Provision, Server
 
 from harness import average, nodes
+from harness.lacking import lacking
 from harness.node import NodeProcess
 from harness.world import World
 
@@ -19,10 +19,7 @@ def other_time(request, directory):
     # Debian's package libfaketime; the prerequisites of the test bed have it.
     library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
     if library is None:
-        message = "no libfaketime on this machine: apt-get install libfaketime"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        lacking("no libfaketime on this machine: apt-get install libfaketime")
     clock = {"LD_PRELOAD": str(library), "FAKETIME": request.param, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     with Server.start(directory / f"clock{request.param}", environment=clock) as server:
         yield World(server, Provision.create(server, organizations=1))

@@ -194,7 +194,6 @@ def test_twisted_paths(attack):
 
 def test_only_tokens_of_algorithms_pass(attack, researcher, world):
     """Without a token, with one that is none, with a user's and with the node's own: the proxy refuses, whoever the server would let in."""
-    server = world.server
     user = researcher.client.token
     login = researcher.client.request("token/node", method="post", json={"api_key": world.api_key()})
     tokens = {"none": None, "garbage": "a.b.c", "a user's": user, "the node's": login["access_token"]}

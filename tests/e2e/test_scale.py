@@ -8,9 +8,11 @@ import pytest
 
 from harness.cluster import Cluster
 from harness.machines import Machines
+from harness.memory import Sampled
 from harness.node import NodeProcess
 from harness.paths import cache
-from harness.scale import Memory, PlayedServer, RealServer, bring_through, configuration
+from harness.scale import RealServer, bring_through, configuration
+from harness.standin import StandIn
 from harness.wait import until
 
 pytestmark = pytest.mark.cluster
@@ -57,13 +59,13 @@ def test_many_runs_on_many_machines(own_place, tmp_path, capsys):
 def test_ten_thousand_open_runs_at_the_first_look(own_place, tmp_path, capsys):
     """A node that comes back to ten thousand open runs: it begins before it has read them all, reads each page once, and doesn't
     hold all that it reads."""
-    with PlayedServer(runs=10_000, input_bytes=1024, large=5, seconds_per_run=0.001) as server:
+    with StandIn(runs=10_000, input_bytes=1024, large=5, seconds_per_run=0.001) as server:
         node = NodeProcess(tmp_path / "node", configuration(own_place, server.config(), tmp_path, at_once=20))
         with Machines(own_place, 10, tmp_path / "machines"):
             began = time.monotonic()
             node.start()
             try:
-                with Memory(node) as memory:
+                with Sampled(node) as memory:
                     until("the list to be read to its end", lambda: server.lists, within=90, shows=lambda: (server.pages, node.log()[-3000:]))
                     listed = time.monotonic() - began
                     until("forty runs to finish", lambda: server.finished() >= 40, within=90, shows=lambda: node.log()[-3000:])

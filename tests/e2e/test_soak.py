@@ -15,7 +15,7 @@ from faultproxy import FaultProxy
 from harness.faults import FAULTS
 from harness.nodes import ODD
 from harness.researcher import FINISHED
-from harness.steps import REPORT, Scene
+from harness.steps import Scene
 from harness.wait import until
 
 SECONDS = float(os.environ.get("SEXTANT_SOAK_SECONDS", "30"))

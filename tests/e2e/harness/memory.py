@@ -1,11 +1,18 @@
 """How much memory processes take, as the kernel counts it: what is theirs, without the page cache."""
 
+from __future__ import annotations
+
 import contextlib
 import os
+import statistics
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .cluster import Cluster
+
+if TYPE_CHECKING:
+    from .node import NodeProcess
 
 
 def of(pid: int, what: str) -> int:
@@ -21,6 +28,34 @@ def forget_peak(pid: int) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
+class Sampled:
+    """A node's resident memory, looked at every so many seconds while this is entered."""
+
+    def __init__(self, node: NodeProcess, every: float = 0.25):
+        self.node = node
+        self.every = every
+        self.megabytes: list[float] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> Sampled:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._over.wait(self.every) and self.node.running:
+            self.megabytes.append(self.node.resident_bytes() / 1e6)
+
+    def quarter(self, number: int) -> float:
+        """The median of one quarter of the time, from 1."""
+        size = len(self.megabytes) // 4
+        return statistics.median(self.megabytes[(number - 1) * size : number * size])
+
+
 class Containers:
     """Sees to the peaks of Sextant's own containers on this machine while it is entered: they end with their runs, so somebody must
     look in time."""
@@ -31,7 +66,7 @@ class Containers:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> "Containers":
+    def __enter__(self) -> Containers:
         self._thread.start()
         return self
 

@@ -34,16 +34,19 @@ def regular(world: World, organization: int, directory: Path, port: int | None =
 
 def kubernetes(world: World, cluster: Cluster, organization: int, directory: Path, port: int | None = None) -> dict:
     """A node on this machine whose algorithms run on the cluster, with no more rights than the chart gives."""
-    return regular(world, organization, directory, port) | {
-        "kubernetes": {
-            "namespace": cluster.jobs_namespace,
-            "kubeconfig": str(cluster.account_kubeconfig(directory)),
-            "image": SEXTANT,
-            "data_port": {"listen": f"0.0.0.0:{free_port()}"},
-            "proxy": {"listen": f"0.0.0.0:{free_port()}"},
-            # Most tests are of something else, and don't wait for a proof; those of the walls take this away.
-            "allow_unisolated": True,
-        },
+    return regular(world, organization, directory, port) | {"kubernetes": on_cluster(cluster, directory)}
+
+
+def on_cluster(cluster: Cluster, directory: Path) -> dict:
+    """How a node on this machine uses the cluster."""
+    return {
+        "namespace": cluster.jobs_namespace,
+        "kubeconfig": str(cluster.account_kubeconfig(directory)),
+        "image": SEXTANT,
+        "data_port": {"listen": f"0.0.0.0:{free_port()}"},
+        "proxy": {"listen": f"0.0.0.0:{free_port()}"},
+        # Most tests are of something else, and don't wait for a proof; those of the walls take this away.
+        "allow_unisolated": True,
     }
 
 

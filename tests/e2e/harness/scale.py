@@ -2,10 +2,7 @@
 
 import json
 import re
-import sqlite3
-import statistics
 import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,10 +13,11 @@ from v6server import HERE, Provision, Server, python
 
 from .cluster import Cluster
 from .machines import PLACEMENT, Machines
-from .node import NodeProcess, free_port
-from .nodes import SEXTANT
+from .memory import Sampled
+from .node import NodeProcess
+from .nodes import on_cluster
 from .paths import cache
-from .standin import IMAGE, StandIn
+from .standin import IMAGE
 from .wait import until
 
 AUDIT = cache() / "cluster" / "log" / "audit.log"
@@ -29,13 +27,8 @@ def configuration(cluster: Cluster, server: dict, directory: Path, at_once: int)
     """A node whose runs go to the fake machines, so many at once. Its finished Jobs go soon, as those of an hour would over days."""
     return server | {
         "databases": [],
-        "kubernetes": {
-            "namespace": cluster.jobs_namespace,
-            "kubeconfig": str(cluster.account_kubeconfig(directory)),
-            "image": SEXTANT,
-            "data_port": {"listen": f"0.0.0.0:{free_port()}"},
-            "proxy": {"listen": f"0.0.0.0:{free_port()}"},
-            "allow_unisolated": True,
+        "kubernetes": on_cluster(cluster, directory)
+        | {
             # The proof's pods would run on the real machine, but these are placed with the runs.
             "isolation": {"every": "24h"},
             "max_concurrent_runs": at_once,
@@ -68,12 +61,10 @@ class RealServer:
         }
         options = [f"--{name}={number}" for name, number in numbers.items()]
         subprocess.run([python(), HERE / "backlog.py", self.directory, "--image", IMAGE, *options], check=True)
-        self._database = sqlite3.connect(f"file:{self.directory}/db.sqlite?mode=ro", uri=True)
         self._log_start = (self.directory / "server.log").stat().st_size
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._database.close()
         self.server.stop()
 
     def config(self) -> dict:
@@ -83,7 +74,8 @@ class RealServer:
     def finished(self) -> int:
         """How many runs have completed, with their result."""
         query = "SELECT count(*) FROM run WHERE finished_at IS NOT NULL AND status = 'completed' AND length(result) > 0"
-        return self._database.execute(query).fetchone()[0]
+        with self.server.database() as database:
+            return database.execute(query).fetchone()[0]
 
     def requests(self) -> Counter[str]:
         """What it was asked by the node since it had the runs, with the answers' codes."""
@@ -96,46 +88,6 @@ class RealServer:
                     method, path, code = (part.decode() for part in found.groups())
                     asked[f"{method} {re.sub('[0-9]+', 'ID', path)} {code}"] += 1
         return asked
-
-
-class PlayedServer(StandIn):
-    """The stand-in, with the questions that the real one answers too."""
-
-    def finished(self) -> int:
-        """How many runs have completed."""
-        return sum(1 for run in list(self.finals) if self.state[run]["status"] == "completed" and self.state[run].get("result"))
-
-    def requests(self) -> Counter[str]:
-        """What it was asked."""
-        refused = Counter({"PATCH run/ID 400": self.refused} if self.refused else {})
-        return Counter({f"{what} 200": number for what, number in self.asked.items()}) + refused
-
-
-class Memory:
-    """The node's resident memory, four times a second."""
-
-    def __init__(self, node: NodeProcess):
-        self.node = node
-        self.megabytes: list[float] = []
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-
-    def __enter__(self) -> "Memory":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        while not self._over.wait(0.25) and self.node.running:
-            self.megabytes.append(self.node.resident_bytes() / 1e6)
-
-    def quarter(self, number: int) -> float:
-        """The median of one quarter of the time, from 1."""
-        size = len(self.megabytes) // 4
-        return statistics.median(self.megabytes[(number - 1) * size : number * size])
 
 
 class Audit:
@@ -178,7 +130,7 @@ class Outcome:
 
     runs: int
     seconds: float
-    memory: Memory
+    memory: Sampled
     played: dict[str, int]
     api: Counter[str]
     server: Counter[str]
@@ -231,7 +183,7 @@ def bring_through(
         began = said = time.monotonic()
         node.start()
         try:
-            with Memory(node) as memory:
+            with Sampled(node) as memory:
 
                 def done() -> bool:
                     nonlocal said

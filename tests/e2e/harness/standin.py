@@ -5,7 +5,7 @@
         assert server.finals[7] == 1
 
 It speaks what a node needs of the REST API, as 4.5.5 does (newest runs first, pages, a finished run takes no changes), and counts
-what it is asked. It has no live connection: a node finds its runs by looking. `seconds_per_run` makes its lists as slow as the real ones.
+reports and the pages that it is asked for. It has no live connection: a node finds its runs by looking. `seconds_per_run` makes its lists as slow as the real ones.
 """
 
 import asyncio
@@ -31,19 +31,20 @@ class StandIn:
         self.open = dict.fromkeys(range(1, runs + 1))
         self.state: dict[int, dict] = {}
         self.seconds_per_run = seconds_per_run
-        self.asked: Counter[str] = Counter()
         self.pages: Counter[tuple[int, int]] = Counter()
         self.finals: Counter[int] = Counter()
-        self.refused = 0
         self.lists = 0
         self.first_change: float | None = None
-        self.first_final: float | None = None
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
 
     def config(self) -> dict:
         """What a node's configuration says of its server."""
         return {"api_key": "stand-in", "server_url": "http://127.0.0.1", "port": self.port, "api_path": "/api"}
+
+    def finished(self) -> int:
+        """How many runs have completed, with their result."""
+        return sum(1 for run in list(self.finals) if self.state[run]["status"] == "completed" and self.state[run].get("result"))
 
     def __enter__(self) -> "StandIn":
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -82,7 +83,6 @@ class StandIn:
 
     async def _answer(self, method: str, target, body: dict) -> tuple[int, dict]:
         path = target.path.removeprefix("/api/")
-        self.asked[f"{method} {re.sub(r'[0-9]+', 'ID', path)}"] += 1
         if found := re.fullmatch(r"run/(\d+)", path):
             run = int(found[1])
             return self._change(run, body) if method == "PATCH" else (200, self._run(run))
@@ -103,12 +103,10 @@ class StandIn:
 
     def _change(self, run: int, body: dict) -> tuple[int, dict]:
         if run not in self.open:
-            self.refused += 1
             return 400, {"msg": "Cannot update an already finished algorithm run!"}
         self.first_change = self.first_change or time.monotonic()
         self.state.setdefault(run, {}).update(body)
         if "finished_at" in body:
-            self.first_final = self.first_final or time.monotonic()
             self.finals[run] += 1
             del self.open[run]
         return 200, self._run(run)
