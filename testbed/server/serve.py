@@ -1,8 +1,10 @@
 """Starts the real vantage6 server (4.x, from PyPI) as one process.
 
-    serve.py CONFIG.yaml PORT [--polling-only] [--with-parent PID]
+    serve.py CONFIG.yaml PORT [--polling-only] [--cheap-hashes] [--with-parent PID]
 
 --polling-only   offer long polling but no websocket, as a server without a websocket library does
+--cheap-hashes   hash passwords and API keys with little work: a node's login tries the key on every node's hash, a quarter of a second
+                 each, which is long where every test has made nodes
 --with-parent    end when the process PID, which started this one, is gone
 """
 
@@ -13,6 +15,7 @@ monkey.patch_all()
 
 import argparse
 import enum
+import functools
 import logging
 import os
 import sys
@@ -46,11 +49,19 @@ def mend_kill_of_a_nodes_tasks() -> None:
     event.KillNodeTasks.__init__ = make
 
 
+def make_hashes_cheap() -> None:
+    """The least work that bcrypt allows: 2^4 rounds, in place of 2^12."""
+    import bcrypt
+
+    bcrypt.gensalt = functools.partial(bcrypt.gensalt, 4)
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("config")
     arguments.add_argument("port", type=int)
     arguments.add_argument("--polling-only", action="store_true")
+    arguments.add_argument("--cheap-hashes", action="store_true")
     arguments.add_argument("--with-parent", type=int)
     options = arguments.parse_args()
 
@@ -59,6 +70,9 @@ def main() -> None:
     if options.polling_only:
         # The library looks as if it were not installed: Flask-SocketIO then starts a plain WSGI server.
         sys.modules["geventwebsocket"] = None
+
+    if options.cheap_hashes:
+        make_hashes_cheap()
 
     logging.basicConfig(level=logging.INFO)
     from vantage6.server import run_dev_server, run_server

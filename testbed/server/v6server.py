@@ -73,10 +73,18 @@ def free_port() -> int:
 class Server:
     """One running server process. `stop` and `start_again` play an outage; `pid` is there for rougher games."""
 
-    def __init__(self, directory: Path, port: int, polling_only: bool, environment: dict[str, str] | None = None):
+    def __init__(
+        self,
+        directory: Path,
+        port: int,
+        polling_only: bool = False,
+        cheap_hashes: bool = False,
+        environment: dict[str, str] | None = None,
+    ):
         self.directory = Path(directory)
         self.port = port
         self.polling_only = polling_only
+        self.cheap_hashes = cheap_hashes
         self.environment = environment or {}
         self.host = "http://127.0.0.1"
         self.api_path = "/api"
@@ -89,13 +97,15 @@ class Server:
         directory,
         port: int = 0,
         polling_only: bool = False,
+        cheap_hashes: bool = False,
         config: dict | None = None,
         environment: dict[str, str] | None = None,
         detach: bool = False,
     ) -> "Server":
         """Starts a server and waits until it answers.
 
-        port 0: the one that this directory had before, else a free one. config: settings of the server's configuration file to add or replace, e.g.
+        port 0: the one that this directory had before, else a free one. cheap_hashes: log-ins that don't take long, however many nodes there
+        are. config: settings of the server's configuration file to add or replace, e.g.
         {"token_expires_hours": 1}; they count for the first start in a directory. environment: variables for its process, on top of
         the surrounding ones. detach: let it live on when this process ends.
         """
@@ -106,7 +116,7 @@ class Server:
             port = port or json.loads(config_file.read_text())["port"]
         attempts = 1 if port else 3
         for attempt in range(attempts):
-            server = cls(directory, port or free_port(), polling_only, environment)
+            server = cls(directory, port or free_port(), polling_only, cheap_hashes, environment)
             settings = json.loads(config_file.read_text()) if config_file.exists() else server._first_config() | (config or {})
             # JSON is YAML, and this way no YAML library is needed here.
             config_file.write_text(json.dumps(settings | {"port": server.port}, indent=1))
@@ -151,6 +161,8 @@ class Server:
         command = [python(), str(HERE / "serve.py"), str(self.directory / "config.yaml"), str(self.port)]
         if self.polling_only:
             command.append("--polling-only")
+        if self.cheap_hashes:
+            command.append("--cheap-hashes")
         if not detach:
             command += ["--with-parent", str(os.getpid())]
         # The server derives folders of its own from HOME (also with system_folders=False): they belong into the directory.

@@ -37,7 +37,7 @@ def directory() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def world(directory: Path) -> Iterator[World]:
     """A real vantage6 server with a collaboration of three organizations, each with a node and a user."""
-    with Server.start(directory / "server") as server:
+    with Server.start(directory / "server", cheap_hashes=True) as server:
         yield World(server, Provision.create(server, organizations=3))
 
 

@@ -8,7 +8,7 @@ import pytest
 from kubernetes import client
 
 from harness.cluster import Cluster
-from harness.nodes import ODD
+from harness.nodes import LONG, ODD
 from harness.wait import until
 
 pytestmark = pytest.mark.cluster
@@ -133,7 +133,7 @@ def test_preempted_while_it_runs(kubernetes_node, researcher, world, cluster):
         with slot(cluster) as resource:
             settings = {"resources": {"limits": {resource: 1}, "requests": {resource: 1}}, "retry_disrupted": 1}
             node = kubernetes_node(kubernetes=settings).start_online()
-            task = researcher.ask(ODD, "count", [world.organization()], seconds=8)
+            task = researcher.ask(ODD, "count", [world.organization()], seconds=LONG)
             run = researcher.run(task)["id"]
             cluster.until_container(run, "algorithm", "running")
             container = {
@@ -148,6 +148,7 @@ def test_preempted_while_it_runs(kubernetes_node, researcher, world, cluster):
             cluster.core.create_namespaced_pod(cluster.jobs_namespace, important)
             until("the second launch", lambda: pod_of(cluster, run, 2), shows=node.log)
             cluster.core.delete_namespaced_pod("important", cluster.jobs_namespace, grace_period_seconds=0)
+            cluster.release(run)
             assert len(researcher.result(task)) == 2, "executed twice, as allowed"
             assert until("the Event", lambda: cluster.events(run, "Preempted"))
     finally:

@@ -11,7 +11,7 @@ from vantage6.common.encryption import RSACryptor
 
 from harness import average, nodes
 from harness.node import NodeProcess
-from harness.nodes import AVERAGE, AVERAGE_4_15
+from harness.nodes import AVERAGE, AVERAGE_4_15, LONG
 from harness.paths import REPOSITORY, binary
 from harness.world import World
 
@@ -173,15 +173,16 @@ def test_nobody_to_encrypt_for(node, publish, world, at_server, problem):
     assert not results_as_stored(world, task)[0]
 
 
-def test_the_key_vanishes_while_an_algorithm_works(local_node, publish, world):
+def test_the_key_vanishes_while_an_algorithm_works(local_node, publish, world, tmp_path):
     """Then the result is lost, for nobody may have it in the clear; the log says so."""
     node = local_node(1).start_online()
     researcher = world.user(0)
-    task = researcher.ask(AVERAGE, "sleep_then", [world.organization(1)], seconds=4, value="secret")
+    task = researcher.ask(AVERAGE, "sleep_then", [world.organization(1)], seconds=LONG, value="secret", unless=str(tmp_path / "enough"))
     node.wait_log("starting")
     publish(0, "")
     # A process that has not seen the key.
     node.restart_killed()
+    (tmp_path / "enough").touch()
     (run,) = researcher.finished(task)
     assert run["status"] == "failed"
     assert "organization that asked: organization" in run["log"] and "no public key" in run["log"]

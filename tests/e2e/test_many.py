@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.nodes import ODD
+from harness.nodes import LONG, ODD
 from harness.wait import until
 
 pytestmark = pytest.mark.cluster
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.cluster
 def test_ten_runs_at_once(kubernetes_node, researcher, world, cluster):
     """Ten tasks for one node: at some moment all ten algorithms run, and all ten complete."""
     node = kubernetes_node().start_online()
-    tasks = [researcher.ask(ODD, "sleep", [world.organization()], seconds=15) for _ in range(10)]
+    tasks = [researcher.ask(ODD, "sleep", [world.organization()], seconds=LONG) for _ in range(10)]
 
     def running() -> int:
         return sum(
@@ -22,6 +22,8 @@ def test_ten_runs_at_once(kubernetes_node, researcher, world, cluster):
         )
 
     until("ten algorithms to run at once", lambda: running() == 10, within=60, shows=cluster.describe)
+    for task in tasks:
+        cluster.release(researcher.run(task)["id"])
     runs = [researcher.finished(task, node=node)[0] for task in tasks]
     assert [run["status"] for run in runs] == ["completed"] * 10
     # The same seen from the server: the last began before the first ended.

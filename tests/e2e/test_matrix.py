@@ -48,6 +48,8 @@ def test_exactly_once(step, fault, scene: Scene, world, record_property):
         began = time.monotonic()
         if moment.held:
             moment.held.let_go() if fault in ELSEWHERE else moment.held.drop()
+        if moment.works:
+            scene.cluster.release(moment.works)
         time.sleep(LASTS.get(fault, USUALLY))
         record_property(CELL, (step, fault, None))
     executions = scene.researcher.result(moment.task)

@@ -3,7 +3,7 @@
 import pytest
 
 from faultproxy import has
-from harness.nodes import ODD
+from harness.nodes import LONG, ODD
 from harness.wait import until
 
 pytestmark = pytest.mark.cluster
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.cluster
 def under_way(kubernetes_node, proxy, researcher, world, cluster):
     """A node with a run whose algorithm runs; node, task and run."""
     node = kubernetes_node(via=proxy).start_online()
-    task = researcher.ask(ODD, "count", [world.organization()], seconds=6)
+    task = researcher.ask(ODD, "count", [world.organization()], seconds=LONG)
     run = researcher.run(task)["id"]
     cluster.until_container(run, "algorithm", "running")
     return node, task, run

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.nodes import AVERAGE, ODD
+from harness.nodes import AVERAGE, LONG, ODD
 from harness.wait import until
 
 
@@ -13,10 +13,10 @@ def row(node, run: int) -> str:
     return next((line for line in listed.stdout.splitlines() if line.split()[:1] == [str(run)]), "")
 
 
-def test_local(local_node, researcher, world, proxy):
+def test_local(local_node, researcher, world, proxy, tmp_path):
     """With the local runtime as well: what runs, what the server has and nobody took yet, and nothing of what is over."""
     node = local_node(via=proxy)
-    task = researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=4, value="slept")
+    task = researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=LONG, value="slept", unless=str(tmp_path / "enough"))
     run = researcher.run(task)["id"]
     assert "not started yet: the node is away" in row(node, run)
     node.start_online()
@@ -25,6 +25,7 @@ def test_local(local_node, researcher, world, proxy):
         listed = node.tool("runs").stdout
         assert "The server is not heard" in listed
         assert "  running  ?  " in listed
+    (tmp_path / "enough").touch()
     assert researcher.result(task) == "slept"
     until("the run to be listed no more", lambda: not row(node, run))
 
@@ -35,12 +36,13 @@ def test_what_waits_and_for_what(kubernetes_node, researcher, world, cluster):
     node = kubernetes_node()
     assert "No process of this node is at work" in node.tool("runs").stdout
     node.start_online()
-    task = researcher.ask(ODD, "count", [world.organization()], seconds=12, name="how many?")
+    task = researcher.ask(ODD, "count", [world.organization()], seconds=LONG, name="how many?")
     run = researcher.run(task)["id"]
     until("the run to be listed as running", lambda: "  running  " in row(node, run), shows=node.log)
     assert "how many?" in row(node, run)
     assert "is at work for this node" in node.tool("runs").stdout
     node.kill()
+    cluster.release(run)
     cluster.until_container(run, "algorithm", "terminated")
     until("its output to be listed as waiting", lambda: "the output waits in pod v6-task-" in row(node, run))
     until(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.nodes import ODD
+from harness.nodes import LONG, ODD
 
 pytestmark = pytest.mark.cluster
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.cluster
 def test_sigterm_while_a_run_is_under_way(kubernetes_node, researcher, world, cluster):
     """SIGTERM ends the node in under five seconds; the algorithm goes on without it; the next node reports it."""
     node = kubernetes_node().start_online()
-    task = researcher.ask(ODD, "count", [world.organization()], seconds=4)
+    task = researcher.ask(ODD, "count", [world.organization()], seconds=LONG)
     run = researcher.run(task)["id"]
     cluster.until_container(run, "algorithm", "running")
 
@@ -18,6 +18,7 @@ def test_sigterm_while_a_run_is_under_way(kubernetes_node, researcher, world, cl
     assert code == 0
     assert seconds < 5
     researcher.until_node(world.node(), "offline")
+    cluster.release(run)
     assert cluster.until_container(run, "algorithm", "terminated").state.terminated.exit_code == 0
     assert researcher.run(task)["finished_at"] is None
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness.nodes import AVERAGE, ODD
+from harness.nodes import AVERAGE, LONG, ODD
 from harness.wait import until
 
 pytestmark = pytest.mark.cluster
@@ -90,14 +90,15 @@ def test_runs_of_a_job_share_a_folder(kubernetes_node, researcher, world, cluste
     """What one run writes to /mnt/tmp, a subtask of the same job finds; another job does not."""
     kubernetes_node().start_online()
     here = [world.organization()]
-    # Long enough for the child to begin on a busy machine.
-    parent = researcher.ask(ODD, "count", here, seconds=20)
-    cluster.until_container(researcher.run(parent)["id"], "algorithm", "running")
+    parent = researcher.ask(ODD, "count", here, seconds=LONG)
+    run = researcher.run(parent)["id"]
+    cluster.until_container(run, "algorithm", "running")
     child = world.subtask(parent, ODD, "count", here)
     stranger = researcher.ask(ODD, "count", here)
 
     assert len(researcher.result(stranger)) == 1
     assert len(researcher.result(child)) == 2
+    cluster.release(run)
     assert len(researcher.result(parent)) == 2
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from faultproxy import has
 from harness.node import free_port
-from harness.nodes import ODD, SEXTANT, merged
+from harness.nodes import LONG, ODD, SEXTANT, merged
 from harness.paths import binary
 
 pytestmark = pytest.mark.cluster
@@ -29,15 +29,17 @@ def test_runs_under_way(kubernetes_node, proxy, researcher, world, cluster):
         old.config = merged(old.config, UNKNOWN_ONCE)
         old.write_config()
     old.start_online()
-    tasks = [researcher.ask(ODD, "count", [world.organization()], seconds=seconds) for seconds in (8, 45)]
+    tasks = [researcher.ask(ODD, "count", [world.organization()], seconds=LONG) for _ in range(2)]
     runs = [researcher.run(task)["id"] for task in tasks]
     for run in runs:
         cluster.until_container(run, "algorithm", "running")
     old.terminate()
+    cluster.release(runs[0])
     cluster.until_container(runs[0], "algorithm", "terminated")
     assert cluster.container(runs[1], "algorithm").state.running
 
     new.start_online()
+    cluster.release(runs[1])
     for task, run in zip(tasks, runs, strict=True):
         assert len(researcher.result(task)) == 1
         assert len(proxy.seen("PATCH", f"/run/{run}$", where=has("finished_at"))) == 1

@@ -14,6 +14,7 @@ import (
 // behaviours are the methods, by name. Numbers of seconds may be fractions.
 var behaviours = map[string]func(*task) error{
 	"exit":           exit,
+	"release":        release,
 	"silent":         silent,
 	"sleep":          sleep,
 	"stubborn":       stubborn,
@@ -38,12 +39,28 @@ func exit(t *task) error {
 // silent(): ends well without having written any output.
 func silent(*task) error { return nil }
 
-// sleep(seconds=1): sleeps, then answers how long. SIGTERM ends it at once.
+// sleep(seconds=1): sleeps, then answers how long it was to. SIGTERM ends it at once; `odd release` ends its sleep.
 func sleep(t *task) error {
 	seconds := t.number("seconds", 1)
-	time.Sleep(time.Duration(seconds * float64(time.Second)))
+	rest(seconds)
 	return t.answer(seconds)
 }
+
+// releases are the signals by which somebody ends the sleep; caught from the beginning, so that none comes too early.
+var releases = make(chan os.Signal, 1)
+
+func init() { signal.Notify(releases, syscall.SIGUSR1) }
+
+// rest sleeps for so many seconds, or until it is released.
+func rest(seconds float64) {
+	select {
+	case <-releases:
+	case <-time.After(time.Duration(seconds * float64(time.Second))):
+	}
+}
+
+// release(): beside a container's algorithm (`kubectl exec`): what sleeps there goes on.
+func release(*task) error { return syscall.Kill(1, syscall.SIGUSR1) }
 
 // stubborn(seconds=60): sleeps and doesn't care about SIGTERM.
 func stubborn(t *task) error {
@@ -61,7 +78,7 @@ func replaceOutput(t *task) error {
 	return os.Rename(fresh, t.output)
 }
 
-// count(name="executions", seconds=0): adds a line to a file in the folder that the runs of a job share, sleeps, and
+// count(name="executions", seconds=0): adds a line to a file in the folder that the runs of a job share, sleeps as sleep does, and
 // answers all lines so far: whoever ran twice is seen.
 func count(t *task) error {
 	folder := variable("TEMPORARY_FOLDER")
@@ -78,7 +95,7 @@ func count(t *task) error {
 	if err := file.Close(); err != nil {
 		return err
 	}
-	time.Sleep(time.Duration(t.number("seconds", 0) * float64(time.Second)))
+	rest(t.number("seconds", 0))
 	lines, err := os.ReadFile(path)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import urllib3
 import yaml
 from kubernetes import client, config, utils, watch
 from kubernetes.client.exceptions import ApiException
+from kubernetes.stream import stream
 
 from .chart import one, rendered
 from .paths import cache
@@ -226,6 +227,27 @@ class Cluster:
             return status if status and getattr(status.state, state) else None
 
         return until(f"container {name} of run {run} to be {state}", reached, within, shows=lambda: self.describe(run))
+
+    def until_running(self, run: int, within: float = 60) -> None:
+        """Waits until the run's algorithm works. It should have been asked for more seconds than a busy machine may lose; see `release`."""
+        self.until_container(run, "algorithm", "running", within)
+
+    def release(self, run: int) -> None:
+        """Has the odd algorithm of a run end its sleep now, whatever time it was to take, as soon as it works."""
+
+        def works() -> str | None:
+            for pod in self.pods(run):
+                states = {status.name: status.state for status in pod.status.container_statuses or []}
+                if not pod.metadata.deletion_timestamp and "algorithm" in states and states["algorithm"].running:
+                    return pod.metadata.name
+            return None
+
+        pod = until(f"the algorithm of run {run} to work", works, shows=lambda: self.describe(run))
+        # `stream` makes the client speak WebSocket while it is at work; ours may be in use elsewhere.
+        core = client.CoreV1Api(config.new_client_from_config(str(self.kubeconfig)))
+        command = {"container": "algorithm", "command": ["/odd", "release"], "stdout": True, "stderr": True}
+        said = stream(core.connect_get_namespaced_pod_exec, pod, self.jobs_namespace, **command)
+        assert "odd: release" in said, said
 
     def until_job_created(self, within: float = 60) -> Iterator[client.V1Job]:
         """Yields each Job of Sextant's at the moment in which the API server tells of it (including those that exist)."""

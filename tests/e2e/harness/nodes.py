@@ -14,6 +14,8 @@ AVERAGE = "localhost/v6-average:4.5.5"
 # The same algorithm with the last 4.x of the algorithm tools.
 AVERAGE_4_15 = "localhost/v6-average:4.15.2"
 ODD = "localhost/v6-odd:1"
+# Seconds that an algorithm sleeps which a test ends itself: longer than a machine is ever too busy to get to that.
+LONG = 600
 SEXTANT = os.environ.get("SEXTANT_IMAGE", "localhost/sextant:dev")
 
 

@@ -9,7 +9,7 @@ from faultproxy import FaultProxy, Hold, Request, has
 
 from .cluster import Cluster
 from .node import NodeProcess
-from .nodes import ODD
+from .nodes import LONG, ODD
 from .researcher import Researcher
 
 RUN = r"/run/\d+$"
@@ -53,6 +53,8 @@ class Moment:
     task: int
     # The request that is held, if the step is one between node and server: dropped in the end, unless it is let go.
     held: Hold | None = None
+    # The run whose algorithm works until it is released, if that is the step.
+    works: int | None = None
 
 
 Step = Callable[[Scene], contextlib.AbstractContextManager[Moment]]
@@ -116,9 +118,9 @@ def receiving(scene: Scene) -> Iterator[Moment]:
 @step
 def running(scene: Scene) -> Iterator[Moment]:
     """The algorithm is in the middle of its work."""
-    task, run = scene.ask()
+    task, run = scene.ask(seconds=LONG)
     scene.cluster.until_container(run, "algorithm", "running")
-    yield Moment(task)
+    yield Moment(task, works=run)
 
 
 @step
