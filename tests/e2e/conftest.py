@@ -96,6 +96,14 @@ def kubernetes_node(
     return make
 
 
+@pytest.fixture(scope="session")
+def images(directory: Path) -> Path:
+    """Where images of registries of these tests are made."""
+    folder = directory / "images"
+    folder.mkdir()
+    return folder
+
+
 @pytest.fixture(scope="module")
 def place(cluster: Cluster) -> Iterator[Cluster]:
     """Namespaces for these tests alone: walls hold for everything in one."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness import average
-from harness.nodes import AVERAGE, ODD
+from harness.nodes import AVERAGE, LONG, ODD
 from harness.wait import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -52,13 +52,15 @@ def test_an_upgrade_in_the_middle_of_a_run(release, researcher, world):
     """New values are a new pod of the node; the run under way doesn't notice."""
     node = release().until_ready()
     before = node.pods("node")[0].metadata.name
-    task = researcher.ask(ODD, "sleep", [world.organization()], seconds=15)
-    node.cluster.until_container(researcher.run(task)["id"], "algorithm", "running")
+    task = researcher.ask(ODD, "sleep", [world.organization()], seconds=LONG)
+    run = researcher.run(task)["id"]
+    node.cluster.until_container(run, "algorithm", "running")
     node.upgrade(config={"logging": {"level": "DEBUG"}}, proxy={"replicas": 2})
     node.until_ready()
     assert node.pods("node")[0].metadata.name != before
     assert len(node.pods("proxy")) == 2
-    assert researcher.result(task, within=120) == 15
+    node.cluster.release(run)
+    assert researcher.result(task, within=120) == LONG
 
 
 def test_a_second_node_stands_by(release, researcher, world):

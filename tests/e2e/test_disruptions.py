@@ -9,6 +9,7 @@ from kubernetes import client
 
 from harness.cluster import Cluster
 from harness.nodes import LONG, ODD
+from harness.images import Registry
 from harness.wait import until
 
 pytestmark = pytest.mark.cluster
@@ -51,6 +52,22 @@ def test_drained_before_the_start(kubernetes_node, researcher, world, cluster, p
     assert "launched again" in until("the Event", lambda: cluster.events(run, "Drained"))[0]
     marks = sorted(cluster.reported(run))
     assert marks == ["completed", "launched again"]
+
+
+def test_drained_while_its_image_is_pulled(kubernetes_node, researcher, world, cluster, images):
+    """The machine's kubelet lets no pull be, and then starts the algorithm all the same, and ends it: so it counts as started."""
+    node = kubernetes_node().start_online()
+    with contextlib.closing(Registry(images)) as registry:
+        with registry.held():
+            task = researcher.ask(registry.image("slow"), "sleep", [world.organization()], seconds=LONG)
+            run = researcher.run(task)["id"]
+            cluster.until_container(run, "receive", "terminated")
+            evict(cluster, pod_of(cluster, run).metadata.name)
+            node.wait_log("Its machine's last word is waited for")
+        (ended,) = researcher.finished(task)
+    assert ended["status"] == "crashed"
+    assert "taken out of service before the algorithm ended" in ended["log"]
+    assert "odd: sleep" in ended["log"]
 
 
 def test_drained_and_the_node_killed(kubernetes_node, researcher, world, cluster, proxy):

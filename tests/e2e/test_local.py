@@ -4,7 +4,7 @@ import pytest
 
 from faultproxy import has
 from harness import average
-from harness.nodes import AVERAGE, AVERAGE_4_15, ODD
+from harness.nodes import AVERAGE, AVERAGE_4_15, LONG, ODD
 from harness.wait import until
 
 
@@ -66,23 +66,28 @@ def test_files_and_variables(local_node, researcher, world):
     assert world.api_key() not in str(environment)
 
 
-def test_several_at_once(local_node, researcher, world):
+def test_several_at_once(local_node, researcher, world, tmp_path):
     """Runs don't queue here either."""
     local_node().start_online()
+    enough = tmp_path / "enough"
     tasks = [
-        researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=3, value=number) for number in range(4)
+        researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=LONG, value=number, unless=str(enough))
+        for number in range(4)
     ]
+    until("four algorithms to run at once", lambda: all(researcher.run(task)["status"] == "active" for task in tasks))
+    enough.touch()
     assert [researcher.result(task) for task in tasks] == [0, 1, 2, 3]
     runs = [researcher.run(task) for task in tasks]
     assert max(run["started_at"] for run in runs) < min(run["finished_at"] for run in runs)
 
 
-def test_killed_and_restarted(local_node, proxy, researcher, world):
+def test_killed_and_restarted(local_node, proxy, researcher, world, tmp_path):
     """The algorithm outlives a node that is killed; the next one reports it, once."""
     node = local_node(via=proxy).start_online()
-    task = researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=4, value="slept")
+    task = researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=LONG, value="slept", unless=str(tmp_path / "enough"))
     until("the algorithm to run", lambda: researcher.run(task)["status"] == "active")
     node.kill()
     node.start_online()
+    (tmp_path / "enough").touch()
     assert researcher.result(task) == "slept"
     assert len(proxy.seen("PATCH", r"/run/\d+$", where=has("finished_at"))) == 1

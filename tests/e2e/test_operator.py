@@ -8,7 +8,7 @@ import yaml
 
 from faultproxy import FaultProxy, answer
 from harness.node import free_port
-from harness.nodes import AVERAGE
+from harness.nodes import AVERAGE, LONG
 from harness.steps import REPORT, RUN
 from harness.wait import until
 
@@ -45,14 +45,15 @@ def test_server_that_goes_away_and_returns(local_node, world, proxy):
     assert node.running
 
 
-def test_api_key_that_is_revoked_while_a_run_is_under_way(local_node, world, proxy):
+def test_api_key_that_is_revoked_while_a_run_is_under_way(local_node, world, proxy, tmp_path):
     """The node says so and loses nothing: where the key is good again (somebody revoked the wrong one), the run is reported."""
     node = local_node(via=proxy).start_online()
-    task = world.researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=3, value="kept")
+    task = world.researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=LONG, value="kept", unless=str(tmp_path / "enough"))
     until("the algorithm to run", lambda: world.researcher.run(task)["status"] == "active")
     with proxy.saying(answer(401, '{"msg": "Api key is not recognized!"}')):
         proxy.cut()
         node.wait_log(r"API key|api_key", within=60)
+        (tmp_path / "enough").touch()
         assert node.running
     assert world.researcher.result(task) == "kept"
     assert len(proxy.seen("PATCH", RUN, where=REPORT)) == 1

@@ -18,14 +18,6 @@ from harness.wait import until
 pytestmark = pytest.mark.cluster
 
 
-@pytest.fixture(scope="session")
-def images(directory):
-    """Where images of these tests are made."""
-    folder = directory / "images"
-    folder.mkdir()
-    return folder
-
-
 @pytest.fixture
 def asked(researcher, world, cluster):
     """Asks for something, waits for its end, and checks the three things that are to be said of it: status, words in the log, and the
