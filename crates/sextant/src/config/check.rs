@@ -154,7 +154,7 @@ fn tell_kubernetes(out: &mut String, config: &Config, kubernetes: &KubernetesCon
     line(out, "", &format!("longest wait for a machine: {pending}; for an image: {pull}"))?;
     let (again, largest) = (kubernetes.retry_disrupted, kubernetes.output_limit);
     let times = if again == 1 { "once".to_owned() } else { format!("{again} times") };
-    let largest = largest.map_or("no limit".to_owned(), |bytes| format!("{bytes} bytes"));
+    let largest = largest.map_or("no limit".to_owned(), size);
     line(out, "", &format!("runs that the cluster disrupted: executed again {times}; largest output: {largest}"))?;
     line(
         out,
@@ -263,4 +263,10 @@ fn tell_policies(out: &mut String, policies: &Policies) -> fmt::Result {
     } else {
         line(out, "", &format!("tasks may only come from {}", who.join(", ")))
     }
+}
+
+/// A number of bytes as people write it, where it is a round one.
+fn size(bytes: u64) -> String {
+    let unit = [("Gi", 30), ("Mi", 20)].into_iter().find(|(_, power)| bytes > 0 && bytes.trailing_zeros() >= *power);
+    unit.map_or_else(|| format!("{bytes} bytes"), |(unit, power)| format!("{}{unit}", bytes >> power))
 }

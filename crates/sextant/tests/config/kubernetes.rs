@@ -23,7 +23,7 @@ fn everything_has_a_default() {
         assert_eq!(kubernetes.pending_timeout, 60 * minute);
         assert_eq!(kubernetes.image_pull_timeout, 10 * minute);
         assert_eq!(kubernetes.retry_disrupted, 0);
-        assert_eq!(kubernetes.output_limit, None);
+        assert_eq!(kubernetes.output_limit, Some(10 << 30));
         assert_eq!(kubernetes.max_concurrent_runs, None);
         assert_eq!(kubernetes.isolation.every, 60 * minute);
         assert!(kubernetes.isolation.closed.is_empty() && !kubernetes.allow_unisolated);
@@ -85,6 +85,17 @@ kubernetes:
     assert_eq!(kubernetes.tolerations[0].operator.as_deref(), Some("Exists"));
     assert_eq!(kubernetes.labels["team"], "data");
     assert_eq!(kubernetes.annotations["example.org/note"], "any text at all");
+}
+
+#[test]
+fn no_output_is_larger_than_the_disk_that_an_algorithm_may_use() {
+    for (yaml, limit) in [
+        ("{resources: {limits: {ephemeral-storage: 2Gi}}}", Some(2 << 30)),
+        ("{resources: {limits: {ephemeral-storage: 2Gi}}, output_limit: 3Gi}", Some(3 << 30)),
+        ("{resources: {limits: {ephemeral-storage: null}}}", None),
+    ] {
+        assert_eq!(kubernetes_with(&format!("kubernetes: {yaml}")).output_limit, limit, "{yaml}");
+    }
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub(in super::super) fn defaults() -> KubernetesConfig {
         pending_timeout: HOUR,
         image_pull_timeout: Duration::from_secs(10 * 60),
         retry_disrupted: 0,
-        output_limit: None,
+        output_limit: resources::disk(&resources::defaults()),
         max_concurrent_runs: None,
         node_selector: BTreeMap::new(),
         tolerations: Vec::new(),
@@ -60,6 +60,7 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
     let word = |key, expected: &str| section.get(key).and_then(|field| field.word(expected)).map(str::to_owned);
     let policy = |key| section.get(key).and_then(|field| field.choice(&ImagePullPolicy::ALL, ImagePullPolicy::as_str));
     let time = |key, zero, default| section.get(key).and_then(|field| field.duration(zero)).unwrap_or(default);
+    let resources = resources::read(section).unwrap_or(default.resources);
     let read = KubernetesConfig {
         namespace: section.get("namespace").and_then(|field| namespace(&field)).unwrap_or(default.namespace),
         kubeconfig: section.get("kubeconfig").and_then(|field| {
@@ -78,7 +79,11 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
             .get("databases")
             .map_or_else(BTreeMap::new, |field| field.map_of("a mapping of database labels to their places", database)),
         tmp: section.get("tmp").and_then(|field| volume::source(&field, &[])),
-        resources: resources::read(section).unwrap_or(default.resources),
+        output_limit: match section.get("output_limit") {
+            Some(field) => resources::bytes(&field),
+            None => resources::disk(&resources),
+        },
+        resources,
         data_port: section.get("data_port").map_or(default.data_port, |field| port(&field, DATA_PORT)),
         proxy: section.get("proxy").map_or(default.proxy, |field| port(&field, PROXY_PORT)),
         isolation: section.get("isolation").map_or(default.isolation, |field| isolation(&field)),
@@ -93,7 +98,6 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
             .get("retry_disrupted")
             .and_then(|field| field.number("how often, from 0 to 4294967295"))
             .unwrap_or(default.retry_disrupted),
-        output_limit: section.get("output_limit").and_then(|field| resources::bytes(&field)),
         max_concurrent_runs: section.get("max_concurrent_runs").and_then(|field| field.count()),
         node_selector: labels(section, "node_selector", true),
         tolerations: section.get("tolerations").and_then(|field| value::parse(&field)).unwrap_or_default(),

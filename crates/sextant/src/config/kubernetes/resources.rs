@@ -143,6 +143,12 @@ pub(super) fn bytes(field: &Field<'_>) -> Option<u64> {
     bytes.and_then(|bytes| format!("{:.0}", bytes.floor()).parse().ok())
 }
 
+/// How many bytes of a machine's disk an algorithm may use, if that is limited: no output that it really has written is larger.
+pub(super) fn disk(resources: &ResourceRequirements) -> Option<u64> {
+    let limit = amount(&resources.limits.as_ref()?.get("ephemeral-storage")?.0)?;
+    format!("{:.0}", limit.ceil()).parse().ok()
+}
+
 /// How much a quantity is, exact enough to compare; `None` if it is none, or below zero.
 fn amount(text: &str) -> Option<f64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
