@@ -19,6 +19,17 @@ def under_way(kubernetes_node, proxy, researcher, world, cluster):
     return node, task, run
 
 
+def test_something_in_front_of_the_server_says_that_there_is_nothing(kubernetes_node, proxy, researcher, world, cluster):
+    """An ingress whose server is being replaced answers 404: that is nobody's last word on a run."""
+    node = kubernetes_node(via=proxy).start_online()
+    with proxy.refuse("POST", r"/token/container$", 404):
+        task = researcher.ask(ODD, "exit", [world.organization()], code=0)
+        run = researcher.run(task)["id"]
+        cluster.until_container(run, "receive", "running")
+        node.wait_log("the token is not to be had yet")
+    assert researcher.result(task) == "about to exit"
+
+
 def is_done_with(cluster, run: int) -> bool:
     """Whether the run's Job is marked as one whose output nobody waits for any more, and its pod has ended."""
     return all(cluster.reported(run)) and all(pod.status.phase in ("Succeeded", "Failed") for pod in cluster.pods(run))

@@ -49,6 +49,8 @@ pub enum Error {
         status: u16,
         /// The server's `msg` and `errors`, else the beginning of its answer; and what to do, where that is known.
         message: String,
+        /// Whether these are the server's own words. A proxy in front of a server that is being replaced says 403 or 404 too.
+        own_words: bool,
         /// When the server wants to be asked again.
         retry_after: Option<Duration>,
     },
@@ -179,6 +181,14 @@ impl Error {
         }
     }
 
+    /// The HTTP status, if the server itself refused with one, and not something in front of it.
+    pub fn own_status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, own_words: true, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,
@@ -240,8 +250,13 @@ mod tests {
 
     #[test]
     fn what_callers_decide_by() {
-        let refused =
-            |status| Error::Refused { request: "GET run".into(), status, message: String::new(), retry_after: None };
+        let refused = |status| Error::Refused {
+            request: "GET run".into(),
+            status,
+            message: String::new(),
+            own_words: false,
+            retry_after: None,
+        };
         for (status, transient, taken) in [
             (400, false, Taken::No),
             (401, false, Taken::No),
@@ -254,5 +269,6 @@ mod tests {
             assert_eq!((refused(status).is_transient(), refused(status).taken()), (transient, taken), "{status}");
         }
         assert!(refused(413).is_too_large() && !refused(404).is_deleted_run());
+        assert_eq!((refused(404).status(), refused(404).own_status()), (Some(404), None));
     }
 }

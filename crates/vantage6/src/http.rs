@@ -225,10 +225,13 @@ impl Answer {
         if status == 404 && text("msg").is_some() && message.starts_with("Run id=") && message.contains("not found") {
             return Error::NoSuchRun { request, message };
         }
+        // As `flask_restful` and the server's resources answer; HTML and other JSON are somebody else's.
+        let own_words = matches!(text("msg").or_else(|| text("message")), Some(Value::String(_)));
         if let Some(advice) = advice(status, said.is_some(), self.response.headers()) {
             message.push_str(&format!(". {advice}"));
         }
-        Error::Refused { request, status, message, retry_after: retry_after(self.response.headers()) }
+        let retry_after = retry_after(self.response.headers());
+        Error::Refused { request, status, message, own_words, retry_after }
     }
 }
 

@@ -105,6 +105,7 @@ mod tests {
             request: String::new(),
             status,
             message: String::new(),
+            own_words: true,
             retry_after: retry_after.map(Duration::from_secs),
         }
     }

@@ -17,7 +17,7 @@ pub async fn admit(context: &Context, run: &Run, bad_input: Option<&str>) -> Res
         match context.client.organization(task.init_org).await {
             Ok(organization) => Some(organization.name),
             // An organization that this node may not look at is none that its owner has named.
-            Err(error) if matches!(error.status(), Some(401 | 403 | 404)) => None,
+            Err(error) if matches!(error.own_status(), Some(401 | 403 | 404)) => None,
             Err(error) => return Err(error),
         }
     } else {

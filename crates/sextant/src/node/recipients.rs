@@ -38,7 +38,7 @@ impl Recipients {
         }
         let found = match self.client.organization(organization).await {
             Ok(found) => found,
-            Err(error) if matches!(error.status(), Some(401 | 403 | 404)) => {
+            Err(error) if matches!(error.own_status(), Some(401 | 403 | 404)) => {
                 return Ok(Err(format!("this node may not see organization {organization}, or there is none")));
             }
             Err(error) => return Err(error),

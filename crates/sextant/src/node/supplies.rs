@@ -97,8 +97,9 @@ pub fn of_input(error: DecodeError) -> SupplyError {
     }
 }
 
+/// Only what the server itself refuses is final. That a run was deleted, its drive finds out.
 fn of_server(error: vantage6::Error) -> SupplyError {
-    match error.status() {
+    match error.own_status() {
         Some(status @ (400 | 403 | 404)) => SupplyError::Refused(format!(
             "The server refused what the algorithm needs to start (HTTP {status}); the task may have ended meanwhile."
         )),
