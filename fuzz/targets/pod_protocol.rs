@@ -55,6 +55,10 @@ impl Notes {
 
 #[async_trait::async_trait]
 impl Desk for Notes {
+    fn serves(&self, _: RunId, job: &str) -> bool {
+        !job.is_empty()
+    }
+
     async fn input(&self, run: RunId) -> Result<Input, Answer> {
         self.note(run, Item::Input, None)?;
         Ok(coming(pieces(b"the input")).boxed())

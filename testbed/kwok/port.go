@@ -25,6 +25,7 @@ type port struct {
 	client *http.Client
 	url    string
 	key    string
+	job    string
 	tally  *tally
 }
 
@@ -68,6 +69,7 @@ func (s *stage) dataPort(ctx context.Context, pod *core.Pod) (*port, error) {
 		client: &http.Client{Transport: transport, Timeout: 2 * time.Minute},
 		url:    fmt.Sprintf("https://%s/runs/%d/", values["SEXTANT_DATA_ADDRESS"], run),
 		key:    values["SEXTANT_KEY"],
+		job:    values["SEXTANT_JOB"],
 		tally:  s.tally,
 	}, nil
 }
@@ -118,6 +120,7 @@ func (p *port) once(ctx context.Context, method, item string, body []byte) ([]by
 		return nil, err
 	}
 	request.Header.Set("Authorization", "Bearer "+p.key)
+	request.Header.Set("X-Sextant-Job", p.job)
 	response, err := p.client.Do(request)
 	if err != nil {
 		return nil, err

@@ -33,6 +33,8 @@ use crate::config::{ImagePullPolicy, KubernetesConfig, Tmp};
 pub mod env {
     /// The run's id.
     pub const RUN: &str = "SEXTANT_RUN";
+    /// The Job's name, by which the node knows its launches apart.
+    pub const JOB: &str = "SEXTANT_JOB";
     /// The node's data port as `address:port`.
     pub const ADDRESS: &str = "SEXTANT_DATA_ADDRESS";
     /// What the data port's key must be ([`crate::data_port::tls`]).
@@ -314,6 +316,8 @@ fn own(plan: &Plan, secret: &str, role: &str) -> Container {
         args: Some(vec![role.into()]),
         env: Some(vec![
             variable(env::RUN, &plan.assignment.run.to_string()),
+            // Job and Secret have one name.
+            variable(env::JOB, secret),
             variable(env::ADDRESS, &plan.data_port.address),
             variable(env::PIN, &plan.data_port.pin),
             variable(env::TASK_DIR, &task_folder(plan.assignment.run)),

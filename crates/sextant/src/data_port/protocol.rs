@@ -50,6 +50,10 @@ impl Item {
 /// The header in which `return` says that there is no output to send, and why.
 pub const PROBLEM: &str = "x-sextant-problem";
 
+/// The header in which a pod says which Job it belongs to: a run that is launched again has more than one, and of a machine that was
+/// lost the older one's pod may still be there. Pods of older versions don't say it.
+pub const JOB: &str = "x-sextant-job";
+
 /// The path of an item of a run.
 pub fn path(run: RunId, item: Item) -> String {
     let word = Item::ALL.iter().find(|(known, _)| *known == item).map_or("", |(_, word)| word);

@@ -30,6 +30,8 @@ use crate::rarely::Rarely;
 /// Who answers what pods ask for, once they have shown their key.
 #[async_trait::async_trait]
 pub trait Desk: Send + Sync + 'static {
+    /// Whether this Job is the one that the run has now.
+    fn serves(&self, run: RunId, job: &str) -> bool;
     /// The run's decrypted input, as it arrives.
     async fn input(&self, run: RunId) -> Result<Input, Answer>;
     /// The run's container token.
@@ -185,6 +187,11 @@ async fn answer(request: Request<Incoming>, door: &Door, place: &Place) -> Reply
     }
     if let Err(full) = place.show(run) {
         warn!(%run, "is not served at the data port now: {full}");
+        return refusal(Answer::Later);
+    }
+    // One that has been replaced hears no more than that; the cluster ends it.
+    let job = request.headers().get(protocol::JOB).map(|job| String::from_utf8_lossy(job.as_bytes()));
+    if job.is_some_and(|job| !desk.serves(run, &job)) {
         return refusal(Answer::Later);
     }
     match (request.method(), item) {

@@ -117,6 +117,9 @@ impl Client {
             .uri(protocol::path(self.settings.run, item))
             .header(header::HOST, tls::SERVER_NAME)
             .header(header::AUTHORIZATION, format!("Bearer {}", self.settings.key.expose_secret()));
+        if let Some(job) = &self.settings.job {
+            request = request.header(protocol::JOB, job);
+        }
         if let Some(problem) = problem {
             request = request.header(protocol::PROBLEM, problem.replace(|c: char| !(' '..='~').contains(&c), "?"));
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use sextant::data_port::bounds::Limits;
 use sextant::data_port::keys::NodeSecret;
 use sextant::data_port::protocol::Order;
@@ -57,6 +57,10 @@ struct Everything;
 
 #[async_trait::async_trait]
 impl Desk for Everything {
+    fn serves(&self, _: RunId, job: &str) -> bool {
+        job == "job-2"
+    }
+
     async fn input(&self, run: RunId) -> Result<Input, Answer> {
         Ok(futures::stream::iter([Ok(Bytes::from(format!("the input of {run}")))]).boxed())
     }
@@ -90,4 +94,19 @@ async fn a_runs_key_opens_that_run() {
     assert!(answer.ends_with("wait"), "{answer}");
     let answer = port.caller.ask("PUT /runs/7/output", Some(&key), b"12345").await.unwrap();
     assert!(answer.ends_with("go"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_pod_of_an_earlier_launch_is_not_served() {
+    let port = Port::open().await;
+    let key = port.key(7);
+    for (job, expected) in [("job-1", "HTTP/1.1 503"), ("job-2", "HTTP/1.1 200"), ("", "HTTP/1.1 503")] {
+        for request in ["GET /runs/7/input", "GET /runs/7/token", "GET /runs/7/next", "PUT /runs/7/output"] {
+            let line = format!("{request} HTTP/1.1\r\nHost: node\r\nx-sextant-job: {job}");
+            let key = key.expose_secret();
+            let head = format!("{line}\r\nAuthorization: Bearer {key}\r\nContent-Length: 0\r\n\r\n");
+            let answer = port.caller.send(head.as_bytes()).await.unwrap();
+            assert!(answer.starts_with(expected), "{request} of {job}: {answer}");
+        }
+    }
 }

@@ -54,6 +54,10 @@ impl PodDesk {
 
 #[async_trait::async_trait]
 impl Desk for PodDesk {
+    fn serves(&self, run: RunId, job: &str) -> bool {
+        self.table.job_of(run).is_some_and(|current| current.name == job)
+    }
+
     async fn input(&self, run: RunId) -> Result<Input, Answer> {
         let mut pieces = Self::answer(run, "input", self.supplier.input(run).await)?;
         // An input that is wrong from its beginning is refused with a reason; one that turns out wrong later breaks

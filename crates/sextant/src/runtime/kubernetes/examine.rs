@@ -213,6 +213,10 @@ struct Nobody;
 
 #[async_trait::async_trait]
 impl Desk for Nobody {
+    fn serves(&self, _: RunId, _: &str) -> bool {
+        false
+    }
+
     async fn input(&self, _: RunId) -> Result<Input, Answer> {
         Err(Answer::Later)
     }
