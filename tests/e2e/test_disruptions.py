@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from kubernetes import client
 
+from faultproxy import has
 from harness.cluster import Cluster
 from harness.nodes import LONG, ODD
 from harness.images import Registry
@@ -86,6 +87,38 @@ def test_drained_and_the_node_killed(kubernetes_node, researcher, world, cluster
     assert len(researcher.result(task)) == 1
     assert len(cluster.jobs(run)) == 2
     assert until("the Event", lambda: cluster.events(run, "Disrupted"))
+
+
+def test_drained_and_its_second_launch_cut_off(kubernetes_node, researcher, world, cluster, proxy, gate):
+    """The second Job is made and its Secret isn't, because the API server has a bad moment: that is made up for."""
+    settings = {"kubeconfig": str(gate.kubeconfig), "data_port": {"address": cluster.host_address()}}
+    node = kubernetes_node(via=proxy, kubernetes=settings).start_online()
+    with no_tokens(proxy):
+        task = researcher.ask(ODD, "count", [world.organization()])
+        run = researcher.run(task)["id"]
+        cluster.until_container(run, "receive", "running")
+        with gate.refuse("POST", r"/secrets$", 500):
+            evict(cluster, pod_of(cluster, run).metadata.name)
+            until("the second launch", lambda: pod_of(cluster, run, 2), shows=node.log)
+            node.wait_log("the Secret could not be made")
+    assert len(researcher.result(task)) == 1
+
+
+def test_drained_while_its_output_waits(kubernetes_node, researcher, world, cluster, proxy):
+    """The server has not taken the report yet, and the output goes with its pod."""
+    kubernetes_node(via=proxy).start_online()
+    with proxy.hold("PATCH", r"/run/\d+$", where=has("finished_at")) as report:
+        task = researcher.ask(ODD, "exit", [world.organization()], code=0)
+        run = researcher.run(task)["id"]
+        report.wait()
+        (pod,) = cluster.pods(run)
+        evict(cluster, pod.metadata.name)
+        until("the pod to end", lambda: all(pod.status.phase in ("Succeeded", "Failed") for pod in cluster.pods(run)))
+    (ended,) = researcher.finished(task)
+    assert ended["status"] == "crashed"
+    assert "taken out of service before its output could be brought" in ended["log"]
+    assert len(cluster.jobs(run)) == 1
+    assert until("the Event", lambda: cluster.events(run, "Drained"))
 
 
 def test_drained_while_it_runs(kubernetes_node, researcher, world, cluster):

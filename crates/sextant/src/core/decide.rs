@@ -6,6 +6,7 @@
 //!              starting → tell, wait (until a limit, then report)  let go
 //!              running → tell, wait (until the deadline)           let go
 //!              ended → collect and report                          let go
+//!              leaving → the same, as long as its pod is there     let go
 //!              ending → wait for its last word                     let go
 //!              failed → report, or launch again if it was disrupted let go
 //! ```
@@ -30,6 +31,8 @@ pub struct ServerSide {
     pub launched: bool,
     /// Whether somebody wants it killed.
     pub kill: bool,
+    /// Whether an output that is there was waited for in vain.
+    pub late: bool,
 }
 
 /// The next step of a run.
@@ -61,8 +64,13 @@ pub fn decide(server: &ServerSide, situation: &Situation, limits: &Limits, image
     match (server.finished, situation) {
         (true, Situation::Absent | Situation::Reported) | (false, Situation::Reported) => Step::Done,
         (true, _) => Step::Release,
+        // An output that does not come keeps nobody from killing the run.
+        (false, Situation::Ended(_) | Situation::Leaving { .. }) if server.kill && server.late => {
+            Step::Report(killed(situation))
+        }
+        (false, Situation::Leaving { until: Some(until), failure, .. }) if now >= *until => lost(failure, limits),
         // What has ended is reported as it ended: killing what has just finished does not overwrite its result.
-        (false, Situation::Ended(exit)) => Step::Collect(exit.clone()),
+        (false, Situation::Ended(exit) | Situation::Leaving { exit, .. }) => Step::Collect(exit.clone()),
         (false, _) if server.kill => Step::Report(killed(situation)),
         (false, Situation::Failed(failure)) => lost(failure, limits),
         (false, Situation::Ending { until: Some(until), failure }) if now >= *until => lost(failure, limits),
@@ -107,9 +115,9 @@ fn lost(failure: &Failure, limits: &Limits) -> Step {
 
 fn killed(situation: &Situation) -> Failure {
     let started = match situation {
-        Situation::Running { .. } => true,
+        Situation::Running { .. } | Situation::Ended(_) | Situation::Leaving { .. } => true,
         Situation::Ending { failure, .. } | Situation::Failed(failure) => failure.started,
-        Situation::Absent | Situation::Starting(_) | Situation::Ended(_) | Situation::Reported => false,
+        Situation::Absent | Situation::Starting(_) | Situation::Reported => false,
     };
     let text = "The run was killed at a user's request.";
     Failure::new(RunStatus::Killed, text, text).started(started)
@@ -143,7 +151,7 @@ mod tests {
     }
 
     fn open(status: RunStatus) -> ServerSide {
-        ServerSide { finished: false, status, launched: false, kill: false }
+        ServerSide { finished: false, status, launched: false, kill: false, late: false }
     }
 
     fn starting(waits_for: WaitsFor, detail: &str) -> Situation {
@@ -191,6 +199,11 @@ mod tests {
         let supplies = || starting(WaitsFor::Supplies, "");
         let lost = |attempt, executions, started| Situation::Failed(disrupted(attempt, executions, started));
         let ending = || Situation::Ending { until: Some(at(70)), failure: disrupted(1, 1, true) };
+        let leaving = |attempt| {
+            let Situation::Ended(exit) = ended() else { unreachable!() };
+            Situation::Leaving { exit, until: Some(at(70)), failure: disrupted(attempt, attempt, true) }
+        };
+        let late = |kill| ServerSide { late: true, kill, ..open(Active) };
         for (server, situation, now, expected) in [
             // A run's way when all is well.
             (open(Pending), Situation::Absent, 0, "launch"),
@@ -232,6 +245,11 @@ mod tests {
             (finished.clone(), lost(1, 1, true), 0, "release"),
             (open(Active), ending(), 69, "wait until 70"),
             (open(Active), ending(), 70, "relaunch"),
+            // Its pod is to end: the output is brought as long as that is possible, and then it is lost.
+            (open(Active), leaving(1), 69, "collect"),
+            (open(Active), leaving(1), 70, "relaunch"),
+            (open(Active), leaving(2), 70, "report crashed"),
+            (finished.clone(), leaving(1), 70, "release"),
             // Killing.
             (kill(Active), running, 1, "report killed by user"),
             (kill(Pending), Situation::Absent, 1, "report killed by user"),
@@ -239,6 +257,10 @@ mod tests {
             (kill(Initializing), image(), 1, "report killed by user"),
             (kill(Initializing), supplies(), 1, "report killed by user"),
             (kill(Active), ended(), 1, "collect"),
+            (kill(Active), leaving(1), 1, "collect"),
+            (late(false), ended(), 1, "collect"),
+            (late(true), ended(), 1, "report killed by user"),
+            (late(true), leaving(1), 1, "report killed by user"),
             (kill(Active), lost(1, 1, true), 1, "report killed by user"),
             (kill(Active), ending(), 1, "report killed by user"),
             (ServerSide { kill: true, ..finished }, Situation::Absent, 1, "done"),
@@ -276,8 +298,11 @@ mod tests {
     proptest! {
         /// The promises that everything else rests on.
         #[test]
-        fn promises(status in statuses(), finished: bool, launched: bool, kill: bool, situation in situations(), now in 0i64..300_000) {
-            let server = ServerSide { finished, status, launched, kill };
+        fn promises(
+            status in statuses(), flags in any::<[bool; 4]>(), situation in situations(), now in 0i64..300_000,
+        ) {
+            let [finished, launched, kill, late] = flags;
+            let server = ServerSide { finished, status, launched, kill, late };
             let step = decide(&server, &situation, &LIMITS, "img", at(now));
             // What has a report is never reported or launched again.
             if finished {
@@ -293,8 +318,9 @@ mod tests {
                 let disruption = failure.disruption.unwrap();
                 prop_assert!(!failure.started || disruption.executions <= LIMITS.retry_disrupted);
             }
-            // An output that can be had is brought to the server whatever else is true.
-            if !finished && situation == ended() {
+            // An output that can be had is brought to the server whatever else is true, unless it is long overdue and nobody wants it.
+            let given_up = kill && late;
+            if !finished && !given_up && situation == ended() {
                 prop_assert!(matches!(step, Step::Collect(_)), "{step:?}");
             }
             // Telling a status leads on: the same step is not decided again.

@@ -34,6 +34,8 @@ pub struct JobFacts {
     pub deleting: bool,
     /// Why the Job controller calls it failed, if it does: reason and message.
     pub failed: Option<(String, String)>,
+    /// Since when it does.
+    pub failed_at: Option<Timestamp>,
     /// Which launch of the run this is, from 1.
     pub attempt: u32,
     /// How many earlier launches got so far that the algorithm was started.
@@ -53,8 +55,10 @@ pub struct PodFacts {
     pub created: Option<Timestamp>,
     /// Whether it is being deleted.
     pub deleting: bool,
-    /// Whether its phase is Failed or Succeeded.
+    /// Whether its phase is Failed or Succeeded, or it is gone.
     pub over: bool,
+    /// When it was found gone although it had not been seen to end: everything else here may have been outdated by then.
+    pub gone: Option<Timestamp>,
     /// Why it could not be put on a machine so far, in the scheduler's words.
     pub unschedulable: Option<String>,
     /// Whether a machine was found.
@@ -131,12 +135,12 @@ impl PodFacts {
         self.deleting || self.disruption.is_some() || self.reason.is_some()
     }
 
-    /// Whether its machine has said the last there is to say of it; of a machine that is lost, the cluster only knows
-    /// what was true some time before.
+    /// Whether its machine has said the last there is to say of it; of a machine that is lost, and of a pod that was deleted by
+    /// force, the cluster only knows what was true some time before.
     pub fn final_word(&self) -> bool {
         let lost =
             |(reason, _): &(String, String)| matches!(reason.as_str(), "DeletionByTaintManager" | "DeletionByPodGC");
-        self.over && !self.disruption.as_ref().is_some_and(lost) && !self.receive.was_lost()
+        self.over && self.gone.is_none() && !self.disruption.as_ref().is_some_and(lost) && !self.receive.was_lost()
     }
 }
 
@@ -160,6 +164,7 @@ impl JobFacts {
             reported: meta.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(labels::REPORTED)),
             deleting: meta.deletion_timestamp.is_some(),
             failed: failed.map(|c| (c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default())),
+            failed_at: failed.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
             attempt: count(labels::ATTEMPT).unwrap_or(1),
             executions: count(labels::EXECUTIONS).unwrap_or(0),
             // Only the process that made the Job knows better.
@@ -198,6 +203,7 @@ impl PodFacts {
             created: meta.creation_timestamp.as_ref().map(|time| time.0),
             deleting: meta.deletion_timestamp.is_some(),
             over: status.and_then(|s| s.phase.as_deref()).is_some_and(|phase| matches!(phase, "Failed" | "Succeeded")),
+            gone: None,
             unschedulable: scheduled.filter(|c| c.status == "False").map(|c| c.message.clone().unwrap_or_default()),
             scheduled: scheduled.is_some_and(|c| c.status == "True"),
             scheduled_at: scheduled.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
@@ -259,6 +265,7 @@ pub mod sample {
             reported: false,
             deleting: false,
             failed: None,
+            failed_at: None,
             attempt: 1,
             executions: 0,
             supplied: true,
@@ -273,6 +280,7 @@ pub mod sample {
             created: None,
             deleting: false,
             over: false,
+            gone: None,
             unschedulable: None,
             scheduled: true,
             scheduled_at: None,

@@ -6,7 +6,7 @@ use super::facts::{Container, JobFacts, PodFacts};
 use super::situation::{Disruption, Failure};
 
 /// Who or what ended a pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
     /// The run itself: it wrote more to the machine's disk than it may.
     DiskLimit,
@@ -66,6 +66,10 @@ impl Loss {
             (_, "TerminationByKubelet") => Self::Evicted(scarce(message)),
             _ if job.failed.as_ref().is_some_and(|(reason, _)| reason == "DeadlineExceeded") => Self::TimedOut,
             _ if job.deleting => Self::JobDeleted,
+            // Its end was not seen, but by the Job's controller.
+            _ if pod.gone.is_some() && job.failed.as_ref().is_some_and(|(reason, _)| reason == "PodFailurePolicy") => {
+                Self::TakenAway
+            }
             _ if pod.algorithm.was_lost() || pod.receive.was_lost() => Self::Machine,
             ("", _) if pod.deleting => Self::PodDeleted,
             _ => Self::Stopped,

@@ -83,7 +83,7 @@ fn under_way(here: &Here, there: Option<Option<&Run>>) -> Option<(&'static str, 
     Some(match &here.situation {
         Situation::Reported | Situation::Absent => return None,
         _ if ended => ("to end", "it has ended at the server; the node takes it away".into()),
-        Situation::Ended(exit) => ("waits", output(here, exit, there.is_some())),
+        Situation::Ended(exit) | Situation::Leaving { exit, .. } => ("waits", output(here, exit, there.is_some())),
         _ if killed => ("to end", "somebody wants it killed".into()),
         Situation::Starting(starting) => ("starting", starting.detail.clone()),
         Situation::Running { .. } => ("running", String::new()),

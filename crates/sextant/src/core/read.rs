@@ -12,6 +12,8 @@ use super::situation::{Exit, Failure, Situation, Starting, WaitsFor};
 const SILENCE: SignedDuration = SignedDuration::from_secs(60);
 /// The same of another machine: it ends no pod while it pulls an image for it.
 const BUSY: SignedDuration = SignedDuration::from_mins(10);
+/// How long the one of two watches may be behind the other, that of the Jobs and that of the pods.
+const BEHIND: SignedDuration = SignedDuration::from_secs(60);
 
 /// Reads the facts of a run's Job and pod. One without the other happens in the moments between: a Job whose
 /// pod does not exist yet, a pod whose Job was deleted.
@@ -27,12 +29,19 @@ pub fn situation(job: Option<&JobFacts>, pod: Option<&PodFacts>) -> Situation {
     {
         return situation;
     }
-    let lost = |loss: Loss| Situation::Failed(loss.failure(job, pod, progress(job, pod), None));
+    let failure = |loss: Loss| loss.failure(job, pod, progress(job, pod), None);
     match (&job.failed, pod) {
-        _ if job.deleting => lost(Loss::JobDeleted),
-        (Some((reason, _)), _) if reason == "DeadlineExceeded" => lost(Loss::TimedOut),
-        (Some((reason, _)), _) if reason == "PodFailurePolicy" => lost(Loss::TakenAway),
-        (Some(_), _) => lost(Loss::Stopped),
+        _ if job.deleting => Situation::Failed(failure(Loss::JobDeleted)),
+        (Some((reason, _)), _) if reason == "DeadlineExceeded" => Situation::Failed(failure(Loss::TimedOut)),
+        (Some((reason, _)), None) if reason == "PodFailurePolicy" => Situation::Failed(failure(Loss::TakenAway)),
+        // Why, its pod says: the news of that are on their way.
+        (Some((reason, _)), _) => {
+            let loss = if reason == "PodFailurePolicy" { Loss::TakenAway } else { Loss::Stopped };
+            match job.failed_at.and_then(|failed| failed.checked_add(BEHIND).ok()) {
+                Some(until) => Situation::Ending { until: Some(until), failure: failure(loss) },
+                None => Situation::Failed(failure(loss)),
+            }
+        }
         (None, Some(pod)) => of_life(pod),
         (None, None) => starting(job.created, WaitsFor::Pod, "the pod is being made"),
     }
@@ -52,10 +61,14 @@ fn of_end(job: &JobFacts, pod: &PodFacts) -> Option<Situation> {
             return Some(start_failed(end));
         }
         let exit = exit(end, pod);
-        return if !pod.over && !matches!(pod.returns, Container::Ended(_)) {
-            Some(Situation::Ended(exit))
+        let loss = Loss::of(job, pod);
+        return if pod.over || matches!(pod.returns, Container::Ended(_)) {
+            failed(loss, Progress::Ended, exit.note.as_deref())
+        } else if pod.told_to_end() {
+            let failure = loss.failure(job, Some(pod), Progress::Ended, exit.note.as_deref());
+            Some(Situation::Leaving { exit, until: last_word(pod, loss), failure })
         } else {
-            failed(Loss::of(job, pod), Progress::Ended, exit.note.as_deref())
+            Some(Situation::Ended(exit))
         };
     }
     if let Container::Ended(end) = &pod.receive
@@ -66,17 +79,26 @@ fn of_end(job: &JobFacts, pod: &PodFacts) -> Option<Situation> {
         return Some(receive_failed(end));
     }
     let stopped = matches!(pod.algorithm, Container::Ended(_));
+    let loss = Loss::of(job, pod);
+    // Gone unseen, and nobody has said why: the Job's controller may.
+    let unexplained = pod.gone.filter(|_| loss == Loss::PodDeleted && pod.told.is_none() && job.failed.is_none());
+    let failure = || loss.failure(job, Some(pod), progress(job, Some(pod)), None);
+    if let Some(until) = unexplained.and_then(|gone| gone.checked_add(BEHIND).ok()) {
+        return Some(Situation::Ending { until: Some(until), failure: failure() });
+    }
     if pod.over || (stopped && !pod.told_to_end()) {
-        return failed(Loss::of(job, pod), progress(job, Some(pod)), None);
+        return failed(loss, progress(job, Some(pod)), None);
     }
     if pod.deleting || stopped {
-        let loss = Loss::of(job, pod);
-        let patience = if loss == Loss::Machine { SILENCE } else { BUSY };
-        let until = pod.ends_at.or(pod.told).and_then(|ends| ends.checked_add(patience).ok());
-        let failure = loss.failure(job, Some(pod), progress(job, Some(pod)), None);
-        return Some(Situation::Ending { until, failure });
+        return Some(Situation::Ending { until: last_word(pod, loss), failure: failure() });
     }
     None
+}
+
+/// How long the machine of a pod that was told to end may take to say what became of it.
+fn last_word(pod: &PodFacts, loss: Loss) -> Option<Timestamp> {
+    let patience = if loss == Loss::Machine { SILENCE } else { BUSY };
+    pod.ends_at.or(pod.told).and_then(|ends| ends.checked_add(patience).ok())
 }
 
 /// What a pod tells that is on its way.
@@ -149,8 +171,15 @@ fn progress(job: &JobFacts, pod: Option<&PodFacts>) -> Progress {
     let started = match pod.map(|pod| (pod, &pod.algorithm)) {
         Some((_, Container::Running { .. })) => true,
         Some((_, Container::Ended(end))) => end.started,
-        // On no machine yet, or the machine has said the last there is to say.
-        Some((pod, _)) if !pod.scheduled || pod.final_word() => false,
+        // On no machine yet.
+        Some((pod, _)) if !pod.scheduled && pod.gone.is_none() => false,
+        // The machine has said the last there is to say. Of a pod that it refuses it says nothing, even if it had it before it was
+        // restarted itself.
+        Some((pod, _))
+            if pod.final_word() && (&pod.receive, &pod.algorithm) != (&Container::Unknown, &Container::Unknown) =>
+        {
+            false
+        }
         // It may have been started unseen: by a machine that was lost, or while this node was away.
         _ => job.supplied,
     };

@@ -19,6 +19,15 @@ pub enum Situation {
     },
     /// Its algorithm has ended by itself, and what it wrote can be collected.
     Ended(Exit),
+    /// The same, but its pod is being ended: what was not collected by then is lost.
+    Leaving {
+        /// How its algorithm ended.
+        exit: Exit,
+        /// How long its pod may still bring the output.
+        until: Option<Timestamp>,
+        /// What is to be said if it doesn't.
+        failure: Failure,
+    },
     /// Its pod is being ended, by whomever. What becomes of it is known when its machine says so; a machine that
     /// says nothing until then is lost.
     Ending {

@@ -17,7 +17,7 @@ use super::admission::{admit, readable};
 use super::places::Place;
 use super::supplies::Supply;
 use super::turn::Turn;
-use super::waiting::Waiting;
+use super::waiting::{Waiting, pulled};
 use super::{Context, report, report::Reported};
 use crate::core::assignment::Assignment;
 use crate::core::decide::{ServerSide, Step, decide};
@@ -85,6 +85,7 @@ pub async fn drive(context: Arc<Context>, mut run: Run, signal: watch::Receiver<
             status: run.status.clone(),
             launched: false,
             kill: false,
+            late: false,
         },
         signal,
         gate: context.runtime.gate(),
@@ -142,7 +143,7 @@ impl Drive {
             let situation = self.situation.borrow_and_update().clone();
             let situation = self.waiting.refine(situation, now);
             if self.waiting.has_pulled(&situation) {
-                self.waiting.look_after(self.context.runtime.as_ref(), self.run.id).await;
+                tokio::spawn(pulled(self.context.clone(), self.run.id));
             }
             match decide(&self.server, &situation, &self.context.limits, &self.assignment.image, now) {
                 Step::Launch => self.launch().await,
@@ -204,6 +205,7 @@ impl Drive {
             Ok(()) => {
                 self.launched_whole = true;
                 self.failures = 0;
+                self.waiting.has_room();
             }
             // What is there already goes its way, whatever the configuration says now.
             Err(LaunchError::Failed(failure)) if again => {
@@ -241,6 +243,7 @@ impl Drive {
             tokio::select! {
                 open = self.gate.changed() => if open.is_err() { return false },
                 _ = self.signal.changed() => return false,
+                _ = self.situation.changed() => return false,
             }
         }
         true
@@ -267,6 +270,7 @@ impl Drive {
             _ = self.situation.changed() => return,
             _ = self.signal.changed() => return,
             () = sleep(OUTPUT_IS_LATE) => {
+                self.server.late = true;
                 warn!(
                     run = %self.run.id,
                     "the algorithm has ended, but its pod does not bring the output: can it reach this node's data port? It is waited for."

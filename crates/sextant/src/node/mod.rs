@@ -66,6 +66,8 @@ pub(crate) struct Context {
     pub(crate) hold: Arc<Hold>,
     /// How many runs may be under way; `None`: any number.
     pub(crate) places: Option<Arc<Places>>,
+    /// How many bytes the logs of reports under way may take.
+    pub(crate) logs: tokio::sync::Semaphore,
     /// How many bytes of inputs are kept for runs that wait for a place.
     pub(crate) inputs: tokio::sync::Semaphore,
 }

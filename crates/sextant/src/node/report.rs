@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 use vantage6::encoding::Payload;
@@ -14,6 +15,12 @@ use crate::runtime::Output;
 
 /// How long the algorithm's log may keep a report waiting.
 const LOG_PATIENCE: Duration = Duration::from_secs(60);
+/// How many bytes of memory all logs of reports under way may take: while a server is away, many may be waiting for it.
+pub const LOGS: usize = 32 * 1024 * 1024;
+/// How much a log of the largest size takes while it is read.
+const LARGEST_LOG: u32 = 8 * 1024 * 1024;
+/// How many bytes a character of a log may become in the request, besides the one that it is.
+const IN_JSON: u32 = 7;
 
 /// What came of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +35,7 @@ pub enum Reported {
 
 /// Reports a run whose algorithm ended by itself, with its output.
 pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Output) -> Reported {
-    let log = log(context, run, true).await;
+    let (log, _room) = log(context, run, true).await;
     let Output { upload, taken } = output;
     let recipient = match context.recipients.of(run.task.init_org).await {
         Ok(recipient) => recipient,
@@ -70,7 +77,7 @@ pub async fn without_output(context: &Context, run: &Run, failure: &Failure) -> 
     let Failure { status, message, detail, .. } = failure;
     let detail = if message == detail { String::new() } else { format!(" ({detail})") };
     warn!(run = %run.id, task = %run.task.id, %status, "{message}{detail}");
-    let log = log(context, run, failure.started).await;
+    let (log, _room) = log(context, run, failure.started).await;
     let (status, log) = of_end(Some(failure), log, &context.mask);
     let finish = Finish::now(status, log);
     let reported = send(context, run, if failure.started { begun(run, finish) } else { finish }).await;
@@ -86,13 +93,26 @@ fn note(context: &Context, run: &Run, reported: &Reported, failure: Option<&Fail
     }
 }
 
-async fn log(context: &Context, run: &Run, started: bool) -> AlgorithmLog {
+/// The algorithm's log, and the room that it takes as long as it is there.
+async fn log<'a>(context: &'a Context, run: &Run, started: bool) -> (AlgorithmLog, Option<SemaphorePermit<'a>>) {
     if !started {
-        return AlgorithmLog::None;
+        return (AlgorithmLog::None, None);
     }
     if !context.config.share_algorithm_logs {
-        return AlgorithmLog::NotShared;
+        return (AlgorithmLog::NotShared, None);
     }
+    let mut room = context.logs.acquire_many(LARGEST_LOG).await.ok();
+    let log = read(context, run).await;
+    let takes = match &log {
+        AlgorithmLog::Text(text) => u32::try_from(text.len()).unwrap_or(u32::MAX).saturating_mul(IN_JSON),
+        AlgorithmLog::None | AlgorithmLog::Unreadable | AlgorithmLog::NotShared => 0,
+    };
+    // What it does not take after all is the others'.
+    drop(room.as_mut().and_then(|room| room.split(LARGEST_LOG.saturating_sub(takes) as usize)));
+    (log, room)
+}
+
+async fn read(context: &Context, run: &Run) -> AlgorithmLog {
     let reason = match timeout(LOG_PATIENCE, context.runtime.log(run.id)).await {
         Ok(Ok(log)) => return AlgorithmLog::Text(log.into_text(&context.mask)),
         Ok(Err(error)) => error.to_string(),

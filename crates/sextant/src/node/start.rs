@@ -12,6 +12,7 @@ use vantage6::{Backoff, Client, Node, NodeId, OrganizationId, ServerUrl};
 use super::announce::Announcer;
 use super::places::Places;
 use super::recipients::Recipients;
+use super::report::LOGS;
 use super::supplies::Supplies;
 use super::turn::INPUTS;
 use super::{Context, NodeError};
@@ -70,6 +71,7 @@ pub async fn start(config: Config, health: Arc<Health>, hold: Arc<Hold>) -> Resu
         announcer: Announcer::new(live, me.clone(), &config),
         places: places.map(|places| Places::new(places.get())),
         inputs: tokio::sync::Semaphore::new(INPUTS),
+        logs: tokio::sync::Semaphore::new(LOGS),
         recipients: Recipients::new(client.clone(), cryptor.is_encrypted()),
         cryptor,
         config,

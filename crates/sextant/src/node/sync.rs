@@ -6,11 +6,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{StreamExt, stream};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 use vantage6::live::{LiveEvent, LiveEvents};
-use vantage6::{Error, Incoming, KillContainers, OpenRuns, Run, RunStatus, TaskId};
+use vantage6::{Error, Incoming, KillContainers, OpenRuns, Run, RunId, RunStatus, TaskId};
 
 use super::registry::Registry;
 use super::{NodeError, SERVER};
@@ -23,6 +24,8 @@ const PART: u32 = 10;
 const LONG: Duration = Duration::from_secs(2);
 /// Inputs of up to so many characters come along with their runs; longer ones are fetched when needed.
 const INPUTS: usize = 4 * 1024;
+/// Of how many runs at a time that are not open here what is left is put away.
+const TIDYING: usize = 8;
 /// The pause after a look that failed; the client has already tried again for a while.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -44,13 +47,9 @@ async fn look_for_ever(registry: &Arc<Registry>) -> Result<(), NodeError> {
     registry.begin(left.iter().map(|(_, run)| *run));
     let mut took = look_until_seen(registry).await?;
     registry.release_reserved();
-    for (task, run) in left {
-        if !registry.has(run) {
-            info!(%run, %task, "was ended at the server while this node was away; what is left of it is put away");
-            tokio::spawn(put_away(registry.clone(), run));
-        }
-    }
+    let mut tidying = None;
     loop {
+        tidy(registry, &mut tidying).await;
         let (rest, period) = pace(took);
         let ended = Instant::now();
         tokio::select! {
@@ -78,23 +77,46 @@ async fn look_until_seen(registry: &Registry) -> Result<Duration, NodeError> {
     }
 }
 
-/// What an earlier process left of a run that is not open any more.
-async fn put_away(registry: Arc<Registry>, run: vantage6::RunId) {
-    loop {
-        registry.context.hold.good().await;
-        let failed = match registry.context.client.run(run).await {
-            Ok(run) => return registry.adopt(run),
-            Err(error) if error.is_deleted_run() => {
-                match registry.context.runtime.release(run, &RunStatus::UnknownError).await {
-                    Ok(()) => return,
-                    Err(error) => error.to_string(),
-                }
-            }
-            Err(error) => error.to_string(),
-        };
-        warn!(%run, "what is left of it can't be put away: {failed}; trying again in {} s", PERIOD.as_secs());
-        sleep(PERIOD).await;
+/// Puts away what there is of runs that are not open: what an earlier process left, and what came up late of one that has ended
+/// meanwhile. What can't be put away now is tried after the next look; nothing waits for it.
+async fn tidy(registry: &Arc<Registry>, before: &mut Option<JoinHandle<()>>) {
+    if before.as_ref().is_some_and(|before| !before.is_finished()) {
+        return;
     }
+    let mut left = registry.context.runtime.leftovers().await;
+    left.retain(|(_, run)| !registry.has(*run));
+    if left.is_empty() {
+        return;
+    }
+    let registry = registry.clone();
+    *before = Some(tokio::spawn(async move {
+        stream::iter(left).for_each_concurrent(TIDYING, |(task, run)| put_away(&registry, task, run)).await;
+    }));
+}
+
+/// What is left of a run that is not driven here.
+async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
+    registry.context.hold.good().await;
+    let failed = match registry.context.client.run(run).await {
+        // It was adopted meanwhile, and may have come to its end.
+        _ if registry.has(run) => return,
+        Ok(run) if !registry.is_under_way(run.id) => return,
+        Ok(found) => {
+            if found.finished_at.is_some() {
+                info!(%run, %task, "has ended at the server; what is left of it is put away");
+            }
+            return registry.adopt(found);
+        }
+        Err(error) if error.is_deleted_run() => {
+            info!(%run, %task, "was deleted at the server; what is left of it is put away");
+            match registry.context.runtime.release(run, &RunStatus::UnknownError).await {
+                Ok(()) => return,
+                Err(error) => error.to_string(),
+            }
+        }
+        Err(error) => error.to_string(),
+    };
+    warn!(%run, "what is left of it can't be put away: {failed}; it is tried again after the next look at all runs");
 }
 
 /// One look: adopts what is open. A look at everything also has those looked at that are driven here and no
@@ -197,7 +219,7 @@ fn heard(registry: &Arc<Registry>, event: Incoming) {
 }
 
 /// The runs of this node that are meant: `None` when it is not meant, `Some(None)` when all are.
-fn to_kill(registry: &Registry, kill: &KillContainers) -> Option<Option<HashSet<vantage6::RunId>>> {
+fn to_kill(registry: &Registry, kill: &KillContainers) -> Option<Option<HashSet<RunId>>> {
     let me = &registry.context.me;
     if kill.collaboration_id != me.collaboration || kill.node_id.is_some_and(|node| node != me.id) {
         return None;

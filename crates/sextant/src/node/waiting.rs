@@ -1,12 +1,14 @@
 //! What a run that does not start waits for: told once for each reason, and asked of the cluster ever more rarely, because
 //! its complaints stand where nobody watches.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tracing::{info, warn};
 use vantage6::RunId;
 
+use super::Context;
 use crate::core::complaints::{Complaint, Meaning, forbidden};
 use crate::core::isolation::Gate;
 use crate::core::situation::{Failure, Situation, Starting, WaitsFor};
@@ -86,6 +88,11 @@ impl Waiting {
         *self.no_room.get_or_insert(now)
     }
 
+    /// There was room for it after all.
+    pub fn has_room(&mut self) {
+        self.no_room = None;
+    }
+
     /// A run that may not be launched is worth a line too; why, the node says for all of them.
     pub fn at_the_gate(&mut self, run: RunId, gate: &Gate) {
         if let Gate::Shut(why) = gate
@@ -118,10 +125,7 @@ impl Waiting {
             Meaning::Forbidden => return Some(forbidden(complaint.text)),
             // A pull that goes on for long is worth a line each time.
             Meaning::Progress => {
-                let since = complaint.at.map_or(String::new(), |at| {
-                    format!(", {} s ago", Timestamp::now().duration_since(at).as_secs().max(0))
-                });
-                info!(%run, "{}{since}", complaint.text);
+                tell_progress(run, &complaint);
                 self.pulling = true;
             }
             Meaning::WaitsFor(_) | Meaning::Other if known => {}
@@ -133,4 +137,20 @@ impl Waiting {
         self.complaint = Some(complaint);
         None
     }
+}
+
+/// An image that the log was told of as being pulled is there: how long that took is worth a line, for which nothing waits.
+pub async fn pulled(context: Arc<Context>, run: RunId) {
+    if let Some(complaint) = context.runtime.explain(run).await
+        && complaint.meaning == Meaning::Progress
+    {
+        tell_progress(run, &complaint);
+    }
+}
+
+fn tell_progress(run: RunId, complaint: &Complaint) {
+    let since = complaint
+        .at
+        .map_or(String::new(), |at| format!(", {} s ago", Timestamp::now().duration_since(at).as_secs().max(0)));
+    info!(%run, "{}{since}", complaint.text);
 }

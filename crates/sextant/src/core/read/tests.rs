@@ -53,6 +53,11 @@ fn disrupted(reason: &str, pod: PodFacts) -> PodFacts {
     PodFacts { disruption: said(reason, "m"), deleting: true, told: at(100), ends_at: at(110), ..pod }
 }
 
+/// Not there any more, and its end was not seen.
+fn gone(pod: PodFacts) -> PodFacts {
+    PodFacts { gone: at(200), over: true, deleting: true, ..pod }
+}
+
 fn evicted(message: &str, pod: PodFacts) -> PodFacts {
     PodFacts { reason: said("Evicted", message), ..pod }
 }
@@ -72,6 +77,9 @@ fn told(situation: &Situation) -> (String, String, &'static str) {
         Situation::Starting(s) => (format!("waits: {:?}", s.waits_for), s.detail.clone(), ""),
         Situation::Running { .. } => ("running".into(), String::new(), ""),
         Situation::Ended(exit) => ("ended".into(), exit.note.clone().unwrap_or_default(), exit.reason),
+        Situation::Leaving { exit, failure, .. } => {
+            (failed("leaving: ", failure).0, exit.note.clone().unwrap_or_default(), failure.reason)
+        }
         Situation::Ending { failure, .. } => failed("ending: ", failure),
         Situation::Failed(failure) => failed("", failure),
         Situation::Reported => ("reported".into(), String::new(), ""),
@@ -214,13 +222,20 @@ fn what_a_pod_says() {
         // A machine that is lost may have started the algorithm unseen.
         (disrupted("DeletionByTaintManager", pulls()), "ending: crashed (disrupted)", "lost", "MachineLost"),
         // Told to end, and it made it in time; or had failed before.
-        (disrupted("EvictionByEvictionAPI", done(0, "Completed")), "ended", "", "AlgorithmEnded"),
+        (disrupted("EvictionByEvictionAPI", done(0, "Completed")), "leaving: crashed (disrupted)", "", "Drained"),
         (
             PodFacts { told: at(101), ..disrupted("EvictionByEvictionAPI", done(1, "Error")) },
-            "ended",
+            "leaving: crashed (disrupted)",
             "exit code 1",
-            "AlgorithmFailed",
+            "Drained",
         ),
+        (disrupted("DeletionByTaintManager", done(0, "Completed")), "leaving: crashed (disrupted)", "", "MachineLost"),
+        // Gone before anybody saw it end: what was last known of it may have been outdated.
+        (gone(disrupted("EvictionByEvictionAPI", pulls())), "crashed (disrupted)", "out of service", "Drained"),
+        (gone(disrupted("EvictionByEvictionAPI", receive(RUNNING))), "crashed (again)", "out of service", "Drained"),
+        (gone(PodFacts { told: at(9), ..runs() }), "crashed", "deleted from the cluster", "PodDeleted"),
+        (gone(runs()), "ending: crashed", "deleted from the cluster", "PodDeleted"),
+        (gone(PodFacts { scheduled: false, ..pulls() }), "ending: crashed", "before the algorithm ended", "PodDeleted"),
         (
             over(disrupted("EvictionByEvictionAPI", done(0, "Completed"))),
             "crashed (disrupted)",
@@ -242,6 +257,7 @@ fn what_a_job_says() {
     let failed = |reason: &str| JobFacts { failed: said(reason, "m"), ..job() };
     let deleted = || JobFacts { deleting: true, ..job() };
     let pulls = || PodFacts { receive: ended(0, "Completed", ""), algorithm: waits("PodInitializing"), ..pod() };
+    let lately = |reason: &str| JobFacts { failed_at: at(100), ..failed(reason) };
     for (job, pod, expected, event) in [
         (None, None, "absent", ""),
         (Some(job()), None, "waits: Pod", ""),
@@ -255,10 +271,27 @@ fn what_a_job_says() {
         (Some(JobFacts { supplied: false, ..failed("PodFailurePolicy") }), None, "crashed (again)", "Disrupted"),
         (Some(failed("DeadlineExceeded")), Some(PodFacts { deleting: true, ..over(runs()) }), "crashed", "TimedOut"),
         (Some(failed("BackoffLimitExceeded")), Some(over(evicted("m", runs()))), "crashed (disrupted)", "Evicted"),
+        // What its pod has to say of it is on its way.
+        (Some(lately("BackoffLimitExceeded")), None, "ending: crashed", "Stopped"),
+        (Some(lately("BackoffLimitExceeded")), Some(pod()), "ending: crashed", "Stopped"),
+        (Some(lately("PodFailurePolicy")), Some(runs()), "ending: crashed (disrupted)", "Disrupted"),
+        (Some(lately("PodFailurePolicy")), Some(gone(runs())), "crashed (disrupted)", "Disrupted"),
+        (Some(lately("BackoffLimitExceeded")), Some(gone(runs())), "crashed", "PodDeleted"),
+        (Some(lately("DeadlineExceeded")), Some(runs()), "crashed", "TimedOut"),
     ] {
         let situation = situation(job.as_ref(), pod.as_ref());
         let (word, _, reason) = told(&situation);
         assert_eq!((word.as_str(), reason), (expected, event), "{job:?} {pod:?} → {situation:?}");
+    }
+}
+
+/// A machine that was restarted says nothing of the containers of a pod that it does not take back.
+#[test]
+fn a_pod_that_is_refused_may_have_been_running() {
+    let refused = PodFacts { reason: said("NodeAffinity", "m"), over: true, ..pod() };
+    for (supplied, expected) in [(false, "crashed (again)"), (true, "crashed (disrupted)")] {
+        let situation = situation(Some(&JobFacts { supplied, ..job() }), Some(&refused));
+        assert_eq!(told(&situation).0, expected);
     }
 }
 
@@ -277,7 +310,8 @@ fn launches_and_executions_are_counted() {
     };
     let third = JobFacts { attempt: 3, executions: 1, ..job() };
     assert_eq!(disruption(&third, &over(evicted("m", runs()))), Some((3, 2)));
-    assert_eq!(disruption(&third, &over(evicted("m", pod()))), Some((3, 1)));
+    let waiting = PodFacts { receive: waits("PodInitializing"), ..pod() };
+    assert_eq!(disruption(&third, &over(evicted("m", waiting))), Some((3, 1)));
 }
 
 #[test]
@@ -285,6 +319,10 @@ fn the_last_word_of_a_machine_is_waited_for() {
     for (reason, expected) in [("DeletionByTaintManager", at(170)), ("EvictionByEvictionAPI", at(710))] {
         match situation(Some(&job()), Some(&disrupted(reason, runs()))) {
             Situation::Ending { until, .. } => assert_eq!(until, expected),
+            other => panic!("{other:?}"),
+        }
+        match situation(Some(&job()), Some(&disrupted(reason, done(0, "Completed")))) {
+            Situation::Leaving { until, .. } => assert_eq!(until, expected),
             other => panic!("{other:?}"),
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tracing::warn;
 use vantage6::RunStatus;
 
@@ -17,16 +17,30 @@ impl Drive {
     pub(super) async fn relaunch(&mut self, failure: &Failure) {
         let Failure { message, detail, reason, .. } = failure;
         let before = failure.disruption.unwrap_or_default();
-        if !self.is_still_open().await || self.server.status == RunStatus::Killed || !self.pass_gate().await {
+        if !self.may_launch() {
+            // That may take hours, in which a machine that was lost may come back.
+            self.pass_gate().await;
+            return;
+        }
+        if !self.is_still_open().await || self.server.status == RunStatus::Killed {
             return;
         }
         warn!(run = %self.run.id, task = %self.run.task.id, "{message} ({detail}) It is launched again.");
         // Where the cluster takes it away again and again, ever more slowly.
         let pause =
             Duration::from_secs(2u64.saturating_pow(before.attempt.saturating_sub(1)).saturating_sub(1).min(60));
-        if timeout(pause, self.signal.changed()).await.is_ok() {
+        tokio::select! {
+            () = sleep(pause) => {}
+            _ = self.signal.changed() => return,
+            _ = self.situation.changed() => return,
+        }
+        // What was decided before the pause may not be true any more, nor this process the one that acts.
+        if self.situation.has_changed().unwrap_or(true) || !self.context.hold.is_good() {
             return;
         }
+        // Of the new launch nothing has been seen made.
+        self.launched_whole = false;
+        self.server.late = false;
         match self.context.runtime.relaunch(&self.assignment, before).await {
             Ok(()) => {
                 self.launched_whole = true;

@@ -11,7 +11,7 @@ use super::cluster::{bounded, words};
 use crate::core::complaints::{Complaint, EventFacts, judge};
 use crate::core::facts::JobFacts;
 
-/// How long an Event's text may be.
+/// How many bytes an Event's text may have (`NoteLengthLimit` in Kubernetes's validation of Events).
 const TEXT: usize = 1024;
 
 /// What the newest Events about a Job and its pod say. `None` when there is nothing, or they can't be read.
@@ -33,6 +33,12 @@ pub async fn complaints(api: &Api<Event>, job: &str, pod: Option<&str>) -> Optio
     }))
 }
 
+/// As much of a text as an Event may have.
+fn beginning(text: &str) -> &str {
+    let end = (0..=text.len().min(TEXT)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    &text[..end]
+}
+
 /// Leaves an Event on a run's Job. One that can't be left is no harm: the node's log has the same.
 pub async fn note(api: Api<Event>, namespace: String, job: JobFacts, reason: &'static str, text: String) {
     let now = jiff::Timestamp::now();
@@ -52,7 +58,7 @@ pub async fn note(api: Api<Event>, namespace: String, job: JobFacts, reason: &'s
         },
         type_: Some("Warning".into()),
         reason: Some(reason.into()),
-        message: Some(text.chars().take(TEXT).collect()),
+        message: Some(beginning(&text).to_owned()),
         action: Some("Report".into()),
         source: Some(EventSource { component: Some("sextant".into()), host: None }),
         reporting_component: Some("vantage6.ai/sextant".into()),
@@ -65,5 +71,18 @@ pub async fn note(api: Api<Event>, namespace: String, job: JobFacts, reason: &'s
     };
     if let Err(error) = bounded(api.create(&PostParams::default(), &event)).await {
         debug!("the Event {reason} could not be left: {}", words(&error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_by_bytes() {
+        assert_eq!(beginning("short"), "short");
+        assert_eq!(beginning(&"x".repeat(TEXT + 1)).len(), TEXT);
+        // Two bytes each, after one of one byte.
+        assert_eq!(beginning(&format!("x{}", "é".repeat(TEXT))).len(), TEXT - 1);
     }
 }

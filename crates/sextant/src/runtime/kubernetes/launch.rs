@@ -33,7 +33,12 @@ impl Kubernetes {
         self.table.launched(facts.clone());
         // The pod waits for it.
         let made = secrets::of_run(&self.secrets, &self.identity, &self.secret, &facts, environment).await;
-        made.map_err(|error| refused("Secret", &error))
+        match made.map_err(|error| refused("Secret", &error))? {
+            true => Ok(()),
+            false => {
+                Err(LaunchError::Later(format!("the Secret of an older Job '{}' is still being deleted", facts.name)))
+            }
+        }
     }
 
     /// Makes the Job, or finds the one that an earlier try has made.

@@ -316,8 +316,9 @@ impl Runtime for Kubernetes {
         });
         let age = job.created.map_or(0, |created| Timestamp::now().duration_since(created).as_secs().max(0));
         let deadline = if ends_by_itself { age + LAST_MINUTE } else { 1 };
-        self.mark(&job.name, Some(&job.uid), status.as_str(), deadline).await?;
+        // Its own Job last: as long as that has no mark, all of it is tried again.
         self.mark_earlier(&job).await?;
+        self.mark(&job.name, Some(&job.uid), status.as_str(), deadline).await?;
         self.table.dismiss(run);
         self.table.reported(run, &job.uid);
         Ok(())

@@ -59,7 +59,7 @@ pub async fn of_node(api: &Api<Secret>, identity: &Identity) -> Result<NodeSecre
 }
 
 /// Makes the Secret with a run's key and its algorithm's environment (which may hold the passwords of databases); it goes
-/// away with the run's Job. Harmless when it is there.
+/// away with the run's Job. Harmless when it is there. `false`: there is one of an earlier Job of this name, which is about to go.
 ///
 /// # Errors
 /// The API server's.
@@ -69,7 +69,7 @@ pub async fn of_run(
     secret: &NodeSecret,
     job: &JobFacts,
     environment: BTreeMap<String, String>,
-) -> kube::Result<()> {
+) -> kube::Result<bool> {
     let mut metadata = named(&job.name, identity);
     metadata.owner_references = Some(vec![OwnerReference {
         api_version: "batch/v1".into(),
@@ -83,8 +83,11 @@ pub async fn of_run(
         environment.into_iter().map(|(name, value)| (name, ByteString(value.into_bytes()))).collect();
     data.insert(job::SECRET_KEY.to_owned(), ByteString(key));
     match create(api, metadata, data, None).await {
-        Err(error) if code(&error) == Some(409) => Ok(()),
-        result => result,
+        Err(error) if code(&error) == Some(409) => {
+            let found = bounded(api.get(&job.name)).await?;
+            Ok(found.metadata.owner_references.unwrap_or_default().iter().any(|owner| owner.uid == job.uid))
+        }
+        result => result.map(|()| true),
     }
 }
 

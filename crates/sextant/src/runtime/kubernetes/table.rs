@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
 use vantage6::{RunId, TaskId};
 
@@ -24,6 +25,8 @@ struct Entry {
     /// Whether the watch has shown the Job. One that was just made may be missing in a list that was begun before.
     job_seen: bool,
     pod: Option<PodFacts>,
+    /// A pod whose Job has not been seen yet: the two watches don't wait for each other.
+    early: Option<PodFacts>,
     /// The uid of a Job that this process has made, as long as its pod has not got its token.
     unsupplied: Option<String>,
     situation: watch::Sender<Situation>,
@@ -39,6 +42,7 @@ impl Default for Entry {
             job: None,
             job_seen: false,
             pod: None,
+            early: None,
             unsupplied: None,
             situation: watch::Sender::new(Situation::Absent),
             order: watch::Sender::new(Order::Wait),
@@ -59,6 +63,9 @@ impl Entry {
             self.refusal = None;
             self.collector = None;
         }
+        if let Some(early) = self.early.take_if(|early| early.job_uid == job.uid) {
+            self.pod = Some(early);
+        }
         let supplied = self.unsupplied.as_ref() != Some(&job.uid);
         self.job = Some(JobFacts { supplied, ..job });
         self.slim();
@@ -73,6 +80,7 @@ impl Entry {
     fn slim(&mut self) {
         if self.is_reported() {
             self.pod = None;
+            self.early = None;
         }
     }
 
@@ -90,6 +98,7 @@ impl Entry {
     fn idle(&self) -> bool {
         self.job.is_none()
             && self.pod.is_none()
+            && self.early.is_none()
             && self.situation.receiver_count() == 0
             && self.order.receiver_count() == 0
     }
@@ -156,6 +165,8 @@ impl Table {
         if belongs {
             entry.pod = Some(facts);
             entry.refresh();
+        } else if entry.job.as_ref().is_some_and(|job| job.uid != facts.job_uid && job.created <= facts.created) {
+            entry.early = Some(facts);
         }
     }
 
@@ -170,14 +181,20 @@ impl Table {
 
     /// A pod is gone. Its last facts are kept as those of a deleted one until its Job is gone too: they tell
     /// what became of the run.
-    pub fn pod_gone(&self, run: RunId, name: &str) {
-        self.change(run, |entry| match &mut entry.pod {
-            Some(pod) if pod.name == name && entry.job.is_some() => {
-                pod.deleting = true;
-                pod.over = true;
+    pub fn pod_gone(&self, run: RunId, name: &str, now: Timestamp) {
+        self.change(run, |entry| {
+            entry.early.take_if(|early| early.name == name);
+            match &mut entry.pod {
+                Some(pod) if pod.name == name && entry.job.is_some() => {
+                    if !pod.over {
+                        pod.gone = Some(now);
+                    }
+                    pod.deleting = true;
+                    pod.over = true;
+                }
+                Some(pod) if pod.name == name => entry.pod = None,
+                _ => {}
             }
-            Some(pod) if pod.name == name => entry.pod = None,
-            _ => {}
         });
     }
 
@@ -191,10 +208,13 @@ impl Table {
     }
 
     /// The same for pods, by name.
-    pub fn retain_pods(&self, seen: &HashSet<String>) {
-        for (run, name) in self.known(|entry| entry.pod.as_ref().map(|pod| pod.name.clone())) {
+    pub fn retain_pods(&self, seen: &HashSet<String>, now: Timestamp) {
+        let name = |pod: &Option<PodFacts>| pod.as_ref().map(|pod| pod.name.clone());
+        for (run, name) in
+            self.known(|entry| name(&entry.pod)).into_iter().chain(self.known(|entry| name(&entry.early)))
+        {
             if !seen.contains(&name) {
-                self.pod_gone(run, &name);
+                self.pod_gone(run, &name, now);
             }
         }
     }
@@ -336,8 +356,12 @@ mod tests {
         let observer = table.observe(RunId(1));
         table.job(job("u"));
         table.pod(RunId(1), pod(Container::Running { since: None }));
-        table.retain_pods(&HashSet::new());
-        assert!(matches!(*observer.borrow(), Situation::Failed(_)));
+        let now = Timestamp::from_second(100).unwrap();
+        table.retain_pods(&HashSet::new(), now);
+        // Why, the Job may tell; not for long.
+        assert!(matches!(*observer.borrow(), Situation::Ending { until: Some(until), .. } if until > now));
+        table.job(JobFacts { failed: Some(("BackoffLimitExceeded".into(), String::new())), ..job("u") });
+        assert!(matches!(&*observer.borrow(), Situation::Failed(failure) if failure.started));
         table.retain_jobs(&HashSet::new());
         assert_eq!(*observer.borrow(), Situation::Absent);
         assert!(table.pod_of(RunId(1)).is_none());
@@ -353,6 +377,22 @@ mod tests {
         table.job(job("u"));
         table.retain_jobs(&HashSet::new());
         assert_eq!(*observer.borrow(), Situation::Absent);
+    }
+
+    #[test]
+    fn a_pod_that_is_seen_before_its_job_is_not_forgotten() {
+        let table = Table::default();
+        let observer = table.observe(RunId(1));
+        table.job(job("u"));
+        table.pod(RunId(1), PodFacts { job_uid: "v".into(), ..pod(Container::Running { since: None }) });
+        assert!(matches!(*observer.borrow(), Situation::Starting(_)), "{:?}", *observer.borrow());
+        table.job(job("v"));
+        assert_eq!(*observer.borrow(), Situation::Running { since: None });
+        // One that goes before its Job is seen leaves nothing.
+        table.pod(RunId(1), PodFacts { job_uid: "w".into(), name: "q".into(), ..pod(Container::Unknown) });
+        table.retain_pods(&HashSet::from(["p".to_owned()]), Timestamp::UNIX_EPOCH);
+        table.job(job("w"));
+        assert!(table.pod_of(RunId(1)).is_none());
     }
 
     #[test]
@@ -410,7 +450,7 @@ mod tests {
         table.job(job("u"));
         table.pod(RunId(1), pod(Container::Unknown));
         table.job_gone(RunId(1), "u");
-        table.pod_gone(RunId(1), "p");
+        table.pod_gone(RunId(1), "p", Timestamp::UNIX_EPOCH);
         assert!(table.lock().is_empty());
     }
 }

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures::StreamExt;
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::WatchStreamExt;
@@ -70,7 +71,7 @@ pub async fn pods(api: Api<Pod>, selector: String, table: Arc<Table>, seen: watc
                 }
             }
             Ok(Event::InitDone) => {
-                table.retain_pods(&found);
+                table.retain_pods(&found, Timestamp::now());
                 found = HashSet::new();
                 seen.send_replace(true);
             }
@@ -80,8 +81,10 @@ pub async fn pods(api: Api<Pod>, selector: String, table: Arc<Table>, seen: watc
                 }
             }
             Ok(Event::Delete(pod)) => {
-                if let Some((_, run)) = labels::run_of(pod.labels()) {
-                    table.pod_gone(run, &pod.name_any());
+                if let Some((run, facts)) = PodFacts::read(&pod) {
+                    // Its last facts come along: why it was told to end may be among them.
+                    table.pod(run, facts);
+                    table.pod_gone(run, &pod.name_any(), Timestamp::now());
                 }
             }
             Err(error) => warn!("the pods can't be watched at the moment: {}", words(&error)),
