@@ -1,5 +1,8 @@
 """The local runtime: the same question without a cluster, the algorithm as a child process."""
 
+import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -98,6 +101,30 @@ def test_killed_and_restarted(local_node, proxy, researcher, world, tmp_path):
 def folder_of(tmp_path: Path, run: int) -> Path:
     """Where the node keeps a run."""
     return until(f"the folder of run {run}", lambda: next((tmp_path / "tasks").glob(f"sextant-*/task-*-run-{run}"), None))
+
+
+def processes_of(folder: Path) -> list[int]:
+    """The processes that were started for a run."""
+    mark = f"SEXTANT_RUN_FOLDER={folder}".encode()
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if mark in environment.read_bytes().split(b"\0"):
+                found.append(int(environment.parent.name))
+    return found
+
+
+def test_a_supervisor_is_killed(local_node, researcher, world, tmp_path):
+    """By the kernel, for example, when memory is short: its algorithm does not go on unseen."""
+    local_node().start_online()
+    task = researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=LONG)
+    folder = folder_of(tmp_path, researcher.run(task)["id"])
+    until("supervisor and algorithm", lambda: len(processes_of(folder)) == 2)
+    os.kill(int((folder / "pid").read_text().split()[0]), signal.SIGKILL)
+    (run,) = researcher.finished(task)
+    assert run["status"] == "crashed"
+    assert "ended from outside" in run["log"]
+    until("the end of all that was the run's", lambda: not processes_of(folder) and not folder.exists())
 
 
 def test_a_number_that_is_used_again(local_node, proxy, researcher, world, tmp_path):

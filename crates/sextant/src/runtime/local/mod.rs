@@ -90,6 +90,10 @@ impl Local {
         let runs = self.runs.clone();
         tokio::spawn(async move {
             process::gone(&folder).await;
+            // Without its supervisor, an algorithm would go on and nobody hear how it ends.
+            if matches!(folder.situation(), Situation::Failed(_)) {
+                process::stop(&folder).await;
+            }
             let runs = runs.lock().unwrap_or_else(PoisonError::into_inner);
             // Nothing is to be told of a run that was released meanwhile; another one may have its number.
             if let Some(known) = runs.get(&folder.run)
