@@ -33,28 +33,7 @@ state = "$state/containerd"
       runtime_type = "io.containerd.runc.v2"
 X
 
-    # The images that were loaded can't be pulled again: the kubelet must never collect them.
-    cat >"$cluster/etc/kubelet.yaml" <<X
-apiVersion: kubelet.config.k8s.io/v1beta1
-kind: KubeletConfiguration
-address: $node_address
-authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: $pki/ca.crt}}
-authorization: {mode: Webhook}
-tlsCertFile: $pki/kubelet.crt
-tlsPrivateKeyFile: $pki/kubelet.key
-containerRuntimeEndpoint: unix://$socket
-cgroupDriver: cgroupfs
-cgroupRoot: /sextant
-enforceNodeAllocatable: []
-failSwapOn: false
-evictionHard: {memory.available: "100Mi", nodefs.available: "1%", imagefs.available: "1%"}
-imageGCHighThresholdPercent: 100
-syncFrequency: 10s
-nodeStatusUpdateFrequency: 10s
-resolvConf: /etc/resolv.conf
-podLogsDir: $cluster/log/pods
-volumePluginDir: $cluster/kubelet/volume-plugins
-X
+    write_kubelet_configuration
 
     cat >"$cluster/etc/kube-proxy.yaml" <<X
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
@@ -75,5 +54,32 @@ kind: Policy
 omitStages: [RequestReceived]
 rules:
 - level: Metadata
+X
+}
+
+# write_kubelet_configuration [FREE]: it evicts pods when less of its disk than FREE is free, in bytes or percent.
+write_kubelet_configuration() {
+    # The images that were loaded can't be pulled again: the kubelet must never collect them, not even before it evicts pods.
+    cat >"$cluster/etc/kubelet.yaml" <<X
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+address: $node_address
+authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: $pki/ca.crt}}
+authorization: {mode: Webhook}
+tlsCertFile: $pki/kubelet.crt
+tlsPrivateKeyFile: $pki/kubelet.key
+containerRuntimeEndpoint: unix://$socket
+cgroupDriver: cgroupfs
+cgroupRoot: /sextant
+enforceNodeAllocatable: []
+failSwapOn: false
+evictionHard: {memory.available: "100Mi", nodefs.available: "${1:-1%}", imagefs.available: "1%"}
+imageGCHighThresholdPercent: 100
+imageMinimumGCAge: 24h
+syncFrequency: 10s
+nodeStatusUpdateFrequency: 10s
+resolvConf: /etc/resolv.conf
+podLogsDir: $cluster/log/pods
+volumePluginDir: $cluster/kubelet/volume-plugins
 X
 }

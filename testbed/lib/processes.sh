@@ -21,6 +21,12 @@ start() {
     ) &
 }
 
+# start_kubelet: with the configuration that is there now. Pods outlive it, and the next one goes on with them.
+start_kubelet() {
+    start kubelet "$kube" kubelet --config="$cluster/etc/kubelet.yaml" --kubeconfig="$cluster/kubelet.conf" \
+        --hostname-override="$node" --node-ip="$node_address" --root-dir="$cluster/kubelet"
+}
+
 # pids_of NAME: the processes in that cgroup and beneath it; none is fine.
 pids_of() { [ -d "$cgroup_tree/$1" ] && find "$cgroup_tree/$1" -name cgroup.procs -exec cat {} + 2>/dev/null; true; }
 

@@ -22,16 +22,6 @@ def evict(cluster: Cluster, pod: str) -> None:
     cluster.core.create_namespaced_pod_eviction(pod, cluster.jobs_namespace, body)
 
 
-def pod_of(cluster: Cluster, run: int, attempt: int = 1) -> client.V1Pod | None:
-    """The pod of a run's nth launch."""
-    for job in cluster.jobs(run):
-        if (job.metadata.annotations or {}).get("vantage6.ai/attempt", "1") == str(attempt):
-            for pod in cluster.pods(run):
-                if pod.metadata.labels["batch.kubernetes.io/controller-uid"] == job.metadata.uid:
-                    return pod
-    return None
-
-
 @contextlib.contextmanager
 def no_tokens(proxy) -> Iterator[None]:
     """The server gives no token for algorithms: runs get so far that their pod's first container waits for it."""
@@ -46,8 +36,8 @@ def test_drained_before_the_start(kubernetes_node, researcher, world, cluster, p
         task = researcher.ask(ODD, "count", [world.organization()])
         run = researcher.run(task)["id"]
         cluster.until_container(run, "receive", "running")
-        evict(cluster, pod_of(cluster, run).metadata.name)
-        again = until("the second launch", lambda: pod_of(cluster, run, 2), shows=node.log)
+        evict(cluster, cluster.pod_of(run).metadata.name)
+        again = until("the second launch", lambda: cluster.pod_of(run, 2), shows=node.log)
     assert len(researcher.result(task)) == 1
     assert again.metadata.name.startswith(f"v6-task-{task}-run-{run}-")
     assert "launched again" in until("the Event", lambda: cluster.events(run, "Drained"))[0]
@@ -63,7 +53,7 @@ def test_drained_while_its_image_is_pulled(kubernetes_node, researcher, world, c
             task = researcher.ask(registry.image("slow"), "sleep", [world.organization()], seconds=LONG)
             run = researcher.run(task)["id"]
             cluster.until_container(run, "receive", "terminated")
-            evict(cluster, pod_of(cluster, run).metadata.name)
+            evict(cluster, cluster.pod_of(run).metadata.name)
             node.wait_log("Its machine's last word is waited for")
         (ended,) = researcher.finished(task)
     assert ended["status"] == "crashed"
@@ -79,10 +69,10 @@ def test_drained_and_the_node_killed(kubernetes_node, researcher, world, cluster
         run = researcher.run(task)["id"]
         cluster.until_container(run, "receive", "running")
         node.kill()
-        evict(cluster, pod_of(cluster, run).metadata.name)
+        evict(cluster, cluster.pod_of(run).metadata.name)
         until("the end of the Job", lambda: [job for job in cluster.jobs(run) if job.status.failed])
         node.start_online()
-        until("the second launch", lambda: pod_of(cluster, run, 2), shows=node.log)
+        until("the second launch", lambda: cluster.pod_of(run, 2), shows=node.log)
         node.restart_killed()
     assert len(researcher.result(task)) == 1
     assert len(cluster.jobs(run)) == 2
@@ -127,7 +117,7 @@ def test_drained_while_it_runs(kubernetes_node, researcher, world, cluster):
     task = researcher.ask(ODD, "sleep", [world.organization()], seconds=100)
     run = researcher.run(task)["id"]
     cluster.until_container(run, "algorithm", "running")
-    evict(cluster, pod_of(cluster, run).metadata.name)
+    evict(cluster, cluster.pod_of(run).metadata.name)
     (ended,) = researcher.finished(task)
     assert ended["status"] == "crashed"
     assert "taken out of service before the algorithm ended" in ended["log"]
@@ -142,7 +132,7 @@ def test_drained_again_and_again(kubernetes_node, researcher, world, cluster):
     task = researcher.ask(ODD, "sleep", [world.organization()], seconds=100)
     run = researcher.run(task)["id"]
     for attempt in (1, 2):
-        pod = until(f"launch {attempt}", lambda attempt=attempt: pod_of(cluster, run, attempt), shows=node.log)
+        pod = until(f"launch {attempt}", lambda attempt=attempt: cluster.pod_of(run, attempt), shows=node.log)
 
         def runs(name: str = pod.metadata.name) -> bool:
             statuses = cluster.core.read_namespaced_pod(name, cluster.jobs_namespace).status.container_statuses or []
@@ -152,22 +142,22 @@ def test_drained_again_and_again(kubernetes_node, researcher, world, cluster):
         evict(cluster, pod.metadata.name)
     (ended,) = researcher.finished(task)
     assert ended["status"] == "crashed"
-    assert pod_of(cluster, run, 3) is None
+    assert cluster.pod_of(run, 3) is None
 
 
 @contextlib.contextmanager
 def slot(cluster: Cluster) -> Iterator[str]:
     """The machine has one of something that only these tests know."""
-    (machine, *_) = cluster.core.list_node().items
+    machine = cluster.machine()
     resource = f"sextant.test/slot-{secrets.token_hex(3)}"
 
     def patch(value: str | None) -> None:
         body = {"status": {"capacity": {resource: value}}}
-        cluster.core.patch_node_status(machine.metadata.name, body)
+        cluster.core.patch_node_status(machine, body)
 
     patch("1")
     read = cluster.core.read_node
-    until("the resource to be allocatable", lambda: resource in read(machine.metadata.name).status.allocatable)
+    until("the resource to be allocatable", lambda: resource in read(machine).status.allocatable)
     try:
         yield resource
     finally:
@@ -196,7 +186,7 @@ def test_preempted_while_it_runs(kubernetes_node, researcher, world, cluster):
                 "spec": {"priorityClassName": priority, "containers": [container], "terminationGracePeriodSeconds": 0},
             }
             cluster.core.create_namespaced_pod(cluster.jobs_namespace, important)
-            until("the second launch", lambda: pod_of(cluster, run, 2), shows=node.log)
+            until("the second launch", lambda: cluster.pod_of(run, 2), shows=node.log)
             cluster.core.delete_namespaced_pod("important", cluster.jobs_namespace, grace_period_seconds=0)
             cluster.release(run)
             assert len(researcher.result(task)) == 2, "executed twice, as allowed"
@@ -224,26 +214,54 @@ def ghost(cluster: Cluster, label: str) -> Iterator[str]:
 def test_a_machine_is_lost(kubernetes_node, researcher, world, cluster):
     """A machine took the pod and is never heard of again. A minute after it should have ended the pod, the run goes elsewhere."""
     label = f"sextant.test/{secrets.token_hex(3)}"
-    (machine, *_) = cluster.core.list_node().items
+    machine = cluster.machine()
     with ghost(cluster, label) as lost:
         settings = {"node_selector": {label: "here"}, "tolerations": [{"key": label, "effect": "NoSchedule"}]}
         settings["tolerations"][0]["operator"] = "Exists"
         node = kubernetes_node(kubernetes=settings).start_online()
         task = researcher.ask(ODD, "exit", [world.organization()], code=0)
         run = researcher.run(task)["id"]
-        until("the lost machine to have it", lambda: (pod := pod_of(cluster, run)) and pod.spec.node_name == lost)
-        cluster.core.patch_node(machine.metadata.name, {"metadata": {"labels": {label: "here"}}})
+        until("the lost machine to have it", lambda: (pod := cluster.pod_of(run)) and pod.spec.node_name == lost)
         try:
-            gone = {"key": "sextant.test/gone", "effect": "NoExecute"}
-            taints = cluster.core.read_node(lost).spec.taints
-            spec = [cluster.api.sanitize_for_serialization(each) for each in taints] + [gone]
-            cluster.core.patch_node(lost, {"spec": {"taints": spec}})
-            until("the second launch", lambda: pod_of(cluster, run, 2), within=120, shows=node.log)
-            assert researcher.result(task) == "about to exit"
-            assert until("the Event", lambda: cluster.events(run, "MachineLost"))
+            with cluster.labelled(machine, label):
+                gone = {"key": "sextant.test/gone", "effect": "NoExecute"}
+                taints = cluster.core.read_node(lost).spec.taints
+                spec = [cluster.api.sanitize_for_serialization(each) for each in taints] + [gone]
+                cluster.core.patch_node(lost, {"spec": {"taints": spec}})
+                until("the second launch", lambda: cluster.pod_of(run, 2), within=120, shows=node.log)
+                assert researcher.result(task) == "about to exit"
+                assert until("the Event", lambda: cluster.events(run, "MachineLost"))
         finally:
-            cluster.core.patch_node(machine.metadata.name, {"metadata": {"labels": {label: None}}})
             # Nobody else ends what the machine has.
             with contextlib.suppress(Exception):
-                old = pod_of(cluster, run)
+                old = cluster.pod_of(run)
                 cluster.core.delete_namespaced_pod(old.metadata.name, cluster.jobs_namespace, grace_period_seconds=0)
+
+
+def bind(cluster: Cluster, pod: str, machine: str) -> None:
+    """What the scheduler does with each pod at the end: it tells the API server which machine is to take it."""
+    target = client.V1ObjectReference(api_version="v1", kind="Node", name=machine)
+    body = client.V1Binding(metadata=client.V1ObjectMeta(name=pod), target=target)
+    # The client expects the Binding back, and the API server answers with a Status.
+    cluster.core.create_namespaced_pod_binding(pod, cluster.jobs_namespace, body, _preload_content=False)
+
+
+def test_a_machine_refuses_the_pod(kubernetes_node, researcher, world, cluster):
+    """What a machine finds when it looks at a pod may no longer be what the scheduler found. Here it never was: the pod was given to a
+    machine that lacks what it asks for. The run is launched again by itself, and goes to one that has it."""
+    label, machine = f"sextant.test/{secrets.token_hex(3)}", cluster.machine()
+    node = kubernetes_node(kubernetes={"node_selector": {label: "here"}}).start_online()
+    task = researcher.ask(ODD, "count", [world.organization()])
+    run = researcher.run(task)["id"]
+
+    def found_none() -> str | None:
+        pod = cluster.pod_of(run)
+        conditions = (pod.status.conditions or []) if pod else []
+        return pod.metadata.name if any(each.reason == "Unschedulable" for each in conditions) else None
+
+    bind(cluster, until("the scheduler to find no machine", found_none, shows=node.log), machine)
+    until("the second launch", lambda: cluster.pod_of(run, 2), shows=node.log)
+    with cluster.labelled(machine, label):
+        assert len(researcher.result(task)) == 1, "the algorithm was started once"
+    said = until("the Event", lambda: cluster.events(run, "MachineRefused"))[0]
+    assert "NodeAffinity" in said and "launched again" in said

@@ -1,5 +1,10 @@
 """The local runtime: the same question without a cluster, the algorithm as a child process."""
 
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
 import pytest
 
 from faultproxy import has
@@ -91,3 +96,62 @@ def test_killed_and_restarted(local_node, proxy, researcher, world, tmp_path):
     (tmp_path / "enough").touch()
     assert researcher.result(task) == "slept"
     assert len(proxy.seen("PATCH", r"/run/\d+$", where=has("finished_at"))) == 1
+
+
+def folder_of(tmp_path: Path, run: int) -> Path:
+    """Where the node keeps a run."""
+    return until(f"the folder of run {run}", lambda: next((tmp_path / "tasks").glob(f"sextant-*/task-*-run-{run}"), None))
+
+
+def processes_of(folder: Path) -> list[int]:
+    """The processes that were started for a run."""
+    mark = f"SEXTANT_RUN_FOLDER={folder}".encode()
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if mark in environment.read_bytes().split(b"\0"):
+                found.append(int(environment.parent.name))
+    return found
+
+
+def test_a_supervisor_is_killed(local_node, researcher, world, tmp_path):
+    """By the kernel, for example, when memory is short: its algorithm does not go on unseen."""
+    local_node().start_online()
+    task = researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=LONG)
+    folder = folder_of(tmp_path, researcher.run(task)["id"])
+    until("supervisor and algorithm", lambda: len(processes_of(folder)) == 2)
+    os.kill(int((folder / "pid").read_text().split()[0]), signal.SIGKILL)
+    (run,) = researcher.finished(task)
+    assert run["status"] == "crashed"
+    assert "ended from outside" in run["log"]
+    until("the end of all that was the run's", lambda: not processes_of(folder) and not folder.exists())
+
+
+def test_a_number_that_is_used_again(local_node, proxy, researcher, world, tmp_path):
+    """SQLite gives the number of a deleted run to the next one: what is left of the old one is not taken for it."""
+    node = local_node(via=proxy).start_online()
+
+    def ask(value: str) -> int:
+        return researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=0, value=value)
+
+    with proxy.refuse("PATCH", r"/run/\d+$", 503):
+        task = ask("old")
+        run = researcher.run(task)["id"]
+        exit = folder_of(tmp_path, run) / "exit"
+        until("the algorithm's end", exit.exists, shows=node.log)
+        node.kill()
+    world.server.request("DELETE", f"/task/{task}")
+    task = ask("new")
+    assert researcher.run(task)["id"] == run, "else this test shows nothing"
+    node.start_online()
+    assert researcher.result(task) == "new"
+
+
+def test_an_input_that_is_wrong_leaves_nothing(local_node, researcher, world, tmp_path):
+    """A long input is fetched when the run's folder is there already; the run is not started, and the folder goes."""
+    local_node().start_online()
+    task = researcher.ask_raw(AVERAGE, "A" * 8000 + "%%%%", [world.organization()])
+    (run,) = researcher.finished(task)
+    assert run["status"] == "start failed"
+    assert "base64" in run["log"]
+    assert not list((tmp_path / "tasks").glob("sextant-*/task-*"))

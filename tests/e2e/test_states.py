@@ -12,7 +12,7 @@ from harness import nodes
 from harness.cluster import Cluster
 from harness.images import Registry, variant
 from harness.node import NodeProcess
-from harness.nodes import ODD
+from harness.nodes import LONG, ODD
 from harness.wait import until
 
 pytestmark = pytest.mark.cluster
@@ -23,10 +23,10 @@ def asked(researcher, world, cluster):
     """Asks for something, waits for its end, and checks the three things that are to be said of it: status, words in the log, and the
     Event's word. The run, and its Event's text."""
 
-    def ask(status: str, words: str, event: str | None, image: str = ODD, method: str = "exit", databases=(), **kwargs):
+    def ask(status: str, words: str, event: str | None, image: str = ODD, method: str = "exit", databases=(), within=120, **kwargs):
         kwargs = kwargs or {"code": 0}
         task = researcher.ask(image, method, [world.organization()], databases=list(databases), **kwargs)
-        (run,) = researcher.finished(task, within=120)
+        (run,) = researcher.finished(task, within=within)
         return run | {"event": check(cluster, run, status, words, event)}
 
     return ask
@@ -154,6 +154,22 @@ def test_an_image_whose_command_is_not_there(kubernetes_node, asked, images):
     asked("start failed", "/no/such/program", "ContainerNotStarted", image=image)
 
 
+def test_a_container_that_can_not_be_made(kubernetes_node, asked, cluster):
+    """The database's path leads through a file as if that were a folder. The machine sees it only when it makes the container, and tries
+    again and again, since that might help; after two minutes the run ends."""
+    volume = {"metadata": {"name": "our-data"}, "data": {"a.csv": "age\n42\n"}}
+    cluster.core.create_namespaced_config_map(cluster.jobs_namespace, volume)
+    try:
+        database = {"configMap": {"name": "our-data"}, "path": "a.csv/b.csv"}
+        kubernetes_node(kubernetes={"databases": {"default": database}}).start_online()
+        words = "The algorithm's container could not be started. The node's log says why."
+        run = asked("start failed", words, "ContainerNotStarted", databases=["default"], within=180)
+    finally:
+        cluster.core.delete_namespaced_config_map("our-data", cluster.jobs_namespace)
+    assert "CreateContainerConfigError" in run["event"] and "subPath" in run["event"]
+    assert "subPath" not in run["log"]
+
+
 def test_pod_security_forbids_the_pod(kubernetes_node, asked, cluster):
     """The namespace's standard is stricter than the pods."""
     kubernetes_node().start_online()
@@ -245,6 +261,19 @@ def test_a_deadline(kubernetes_node, asked):
     """The algorithm is stopped."""
     kubernetes_node(kubernetes={"deadline": "2s"}).start_online()
     asked("crashed", "longer than this node allows (2 s)", "DeadlineExceeded", method="sleep", seconds=100)
+
+
+def test_the_jobs_own_deadline(kubernetes_node, researcher, world, cluster):
+    """The last resort, for runs that no node cares for any more; here somebody has moved it closer."""
+    kubernetes_node(kubernetes={"retry_disrupted": 3}).start_online()
+    task = researcher.ask(ODD, "sleep", [world.organization()], seconds=LONG)
+    run = researcher.run(task)["id"]
+    cluster.until_running(run)
+    (job,) = cluster.jobs(run)
+    cluster.batch.patch_namespaced_job(job.metadata.name, cluster.jobs_namespace, {"spec": {"activeDeadlineSeconds": 1}})
+    (ended,) = researcher.finished(task)
+    check(cluster, ended, "crashed", "took longer than this node allows, before the algorithm ended", "TimedOut")
+    assert len(cluster.jobs(run)) == 1, "it is not executed again"
 
 
 @pytest.mark.parametrize(

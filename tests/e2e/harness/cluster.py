@@ -183,6 +183,20 @@ class Cluster:
             probe.connect((machine, 1))  # sends nothing
             return probe.getsockname()[0]
 
+    def machine(self) -> str:
+        """The name of a machine that is there; not one that KWOK plays for another test."""
+        (machine, *_) = self.core.list_node(label_selector="type!=kwok").items
+        return machine.metadata.name
+
+    @contextlib.contextmanager
+    def labelled(self, machine: str, label: str) -> Iterator[None]:
+        """The machine has this label, with the value `here`, for a while."""
+        self.core.patch_node(machine, {"metadata": {"labels": {label: "here"}}})
+        try:
+            yield
+        finally:
+            self.core.patch_node(machine, {"metadata": {"labels": {label: None}}})
+
     # -- Jobs and pods --------------------------------------------------------------------------
 
     def jobs(self, run: int | None = None, node: int | None = None) -> list[client.V1Job]:
@@ -196,6 +210,15 @@ class Cluster:
     def pods(self, run: int | None = None, node: int | None = None) -> list[client.V1Pod]:
         """Their pods."""
         return self.core.list_namespaced_pod(self.jobs_namespace, label_selector=self._selector(run, node)).items
+
+    def pod_of(self, run: int, attempt: int = 1) -> client.V1Pod | None:
+        """The pod of a run's nth launch."""
+        for job in self.jobs(run):
+            if (job.metadata.annotations or {}).get("vantage6.ai/attempt", "1") == str(attempt):
+                for pod in self.pods(run):
+                    if pod.metadata.labels["batch.kubernetes.io/controller-uid"] == job.metadata.uid:
+                        return pod
+        return None
 
     def events(self, run: int, reason: str) -> list[str]:
         """The texts of the Events of this kind on a run's Jobs."""

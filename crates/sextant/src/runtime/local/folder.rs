@@ -1,7 +1,8 @@
 //! A run's folder: its files, and what they say of it.
 //!
 //! ```text
-//!   task-3-run-7/  input  output  token  log     the algorithm's
+//!   task-3-run-7/  assigned                      when the server made the run, which tells it from others of its number
+//!                  input  output  token  log     the algorithm's
 //!                  pid                           the supervisor's process id and start time
 //!                  exit                          written when the algorithm has ended
 //! ```
@@ -18,6 +19,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_util::io::{ReaderStream, StreamReader};
 use vantage6::{RunId, RunStatus, TaskId};
 
+use crate::core::assignment::Assignment;
 use crate::core::situation::{Exit, Failure, Situation};
 use crate::core::tail::{Bounds, Tail};
 use crate::output;
@@ -56,9 +58,21 @@ impl Folder {
         Self::all(root).into_iter().find(|folder| folder.run == run)
     }
 
+    /// Whether it is this run's, and not that of one which had the number before: a server may use numbers of deleted runs again.
+    pub fn is_of(&self, assignment: &Assignment) -> bool {
+        // Those of earlier versions don't say.
+        let same_time = || fs::read_to_string(self.assigned()).map_or(true, |time| time == assignment.assigned_at);
+        self.run == assignment.run && self.task == assignment.task && same_time()
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// When the server made the run.
+    pub fn assigned(&self) -> PathBuf {
+        self.path.join("assigned")
     }
 
     /// The algorithm's input.
@@ -91,9 +105,10 @@ impl Folder {
         self.path.join("exit")
     }
 
-    /// Makes it, with an empty output.
-    pub fn make(&self) -> io::Result<()> {
+    /// Makes it, for the run that the server made at this time, with an empty output.
+    pub fn make(&self, assigned_at: &str) -> io::Result<()> {
         private(&self.path)?;
+        fs::write(self.assigned(), assigned_at)?;
         fs::write(self.output(), b"")
     }
 

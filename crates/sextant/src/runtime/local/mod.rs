@@ -8,6 +8,8 @@ mod folder;
 mod lock;
 mod process;
 pub mod supervise;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -88,9 +90,15 @@ impl Local {
         let runs = self.runs.clone();
         tokio::spawn(async move {
             process::gone(&folder).await;
+            // Without its supervisor, an algorithm would go on and nobody hear how it ends.
+            if matches!(folder.situation(), Situation::Failed(_)) {
+                process::stop(&folder).await;
+            }
             let runs = runs.lock().unwrap_or_else(PoisonError::into_inner);
-            // Nothing is to be told of a run that was released meanwhile.
-            if let Some(known) = runs.get(&folder.run) {
+            // Nothing is to be told of a run that was released meanwhile; another one may have its number.
+            if let Some(known) = runs.get(&folder.run)
+                && folder.path().exists()
+            {
                 known.send_replace(folder.situation());
             }
         });
@@ -139,7 +147,7 @@ impl Local {
         let disk = |error: std::io::Error| {
             LaunchError::Later(format!("the run's folder {} can't be made: {error}", folder.path().display()))
         };
-        folder.make().map_err(disk)?;
+        folder.make(&assignment.assigned_at).map_err(disk)?;
         let own = self.shared(assignment);
         folder::private(&own).map_err(disk)?;
         let keep = self.settings.keep_shared.max(self.settings.deadline);
@@ -167,19 +175,24 @@ struct Plan<'a> {
 #[async_trait::async_trait]
 impl Runtime for Local {
     async fn leftovers(&self) -> Vec<(TaskId, RunId)> {
-        let folders = Folder::all(&self.root);
-        for folder in &folders {
-            match folder.situation() {
-                Situation::Running { .. } => self.follow(folder.clone()),
+        let mut left = Vec::new();
+        for folder in Folder::all(&self.root) {
+            let situation = folder.situation();
+            if situation == Situation::Absent {
+                remove_unstarted(&folder);
+                continue;
+            }
+            left.push((folder.task, folder.run));
+            match situation {
+                Situation::Running { .. } => self.follow(folder),
                 situation => self.set(folder.run, situation),
             }
         }
-        folders.iter().map(|folder| (folder.task, folder.run)).collect()
+        left
     }
 
-    fn holds_another(&self, _assignment: &Assignment) -> bool {
-        // A run's folder goes with its release; the drive of a deleted run sees to that.
-        false
+    fn holds_another(&self, assignment: &Assignment) -> bool {
+        Folder::all(&self.root).iter().any(|folder| folder.run == assignment.run && !folder.is_of(assignment))
     }
 
     fn knows(&self, run: RunId) -> bool {
@@ -200,9 +213,12 @@ impl Runtime for Local {
         let folder = Folder::new(&self.root, assignment.task, assignment.run);
         let plan = self.plan(assignment, &folder).map_err(LaunchError::Failed)?;
         if folder.situation() == Situation::Absent {
-            self.prepare(assignment, &folder).await?;
-            process::start(&folder, plan.algorithm, &plan.environment)
-                .map_err(|error| LaunchError::Later(format!("the run's supervisor can't be started: {error}")))?;
+            let prepared = self.prepare(assignment, &folder).await;
+            let started = prepared.and_then(|()| {
+                process::start(&folder, plan.algorithm, &plan.environment)
+                    .map_err(|error| LaunchError::Later(format!("the run's supervisor can't be started: {error}")))
+            });
+            started.inspect_err(|_| remove_unstarted(&folder))?;
         }
         self.follow(folder);
         Ok(())
@@ -245,8 +261,24 @@ impl Runtime for Local {
                 RuntimeError(format!("the run's folder {} can't be removed: {error}", folder.path().display()))
             })?;
         }
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may have been another run's, which had the number before the one that is looked at.
+        if runs.get(&run).is_some_and(|known| known.receiver_count() > 0) {
+            runs[&run].send_replace(Situation::Absent);
+        } else {
+            runs.remove(&run);
+        }
         Ok(())
+    }
+}
+
+/// Removes what was made for a run that was not started then: nobody else would, and there may be an input and a token in it.
+fn remove_unstarted(folder: &Folder) {
+    if folder.situation() != Situation::Absent {
+        return;
+    }
+    if let Err(error) = folder.remove() {
+        warn!(run = %folder.run, "the folder {} of a run that was not started can't be removed: {error}", folder.path().display());
     }
 }
 

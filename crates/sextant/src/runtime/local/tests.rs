@@ -1,0 +1,117 @@
+//! The local runtime as the node uses it, short of starting algorithms: the program of these tests is no `sextant`.
+
+use std::fs;
+
+use futures::StreamExt;
+use secrecy::SecretString;
+use tempfile::TempDir;
+use vantage6::NodeId;
+
+use super::*;
+use crate::config::RuntimeConfig;
+use crate::core::situation::Exit;
+use crate::runtime::InputStream;
+
+/// What the node would say of an input; the token is always there.
+struct Supplies(Result<&'static str, SupplyError>);
+
+#[async_trait::async_trait]
+impl Supplier for Supplies {
+    async fn input(&self, _: RunId) -> Result<InputStream, SupplyError> {
+        // As one that is found wrong in its middle.
+        let rest = self.0.clone().map(|text| text.as_bytes().into());
+        Ok(futures::stream::iter([Ok("begun, ".as_bytes().into()), rest]).boxed())
+    }
+
+    async fn token(&self, _: RunId) -> Result<SecretString, SupplyError> {
+        Ok(SecretString::from("t"))
+    }
+}
+
+fn local(place: &TempDir, input: Result<&'static str, SupplyError>) -> Local {
+    let text = format!(
+        "server_url: http://localhost\nport: 5000\napi_path: /api\napi_key: k\ntask_dir: {}\nlocal: {{algorithms: {{average: 'true'}}}}",
+        place.path().display()
+    );
+    let config = Config::parse(&text, Path::new("/etc/node.yaml"), &|_| None).unwrap();
+    let RuntimeConfig::Local(settings) = &config.runtime else { panic!() };
+    let identity = Identity::new("s".into(), NodeId(1), &config.api_key);
+    Local::start(&config, settings, &identity, Arc::new(Supplies(input)), &Health::default()).unwrap()
+}
+
+fn assignment(task: u64, run: u64, assigned_at: &str) -> Assignment {
+    Assignment {
+        run: RunId(run),
+        task: TaskId(task),
+        assigned_at: assigned_at.into(),
+        task_name: String::new(),
+        image: "average".into(),
+        job: None,
+        parent: None,
+        init_org: None,
+        init_user: None,
+        databases: vec![],
+    }
+}
+
+/// What an earlier process left of a run whose algorithm has ended.
+fn ended(local: &Local, run: &Assignment) -> Folder {
+    let folder = Folder::new(&local.root, run.task, run.run);
+    folder.make(&run.assigned_at).unwrap();
+    fs::write(folder.exit(), "code 0").unwrap();
+    folder
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_run_is_not_taken_for_that_of_another_with_its_number() {
+    let place = tempfile::tempdir().unwrap();
+    let local = local(&place, Ok("input"));
+    let old = ended(&local, &assignment(3, 7, "yesterday"));
+    assert_eq!(local.leftovers().await, [(TaskId(3), RunId(7))]);
+    let seen = local.observe(RunId(7));
+    assert_eq!(*seen.borrow(), Situation::Ended(Exit::with_code(0)));
+
+    assert!(!local.holds_another(&assignment(3, 7, "yesterday")));
+    assert!(!local.holds_another(&assignment(3, 8, "today")), "another number");
+    assert!(local.holds_another(&assignment(4, 7, "yesterday")), "another task");
+    assert!(local.holds_another(&assignment(3, 7, "today")));
+
+    local.release(RunId(7), &RunStatus::UnknownError).await.unwrap();
+    assert!(!local.holds_another(&assignment(3, 7, "today")));
+    assert!(!old.path().exists());
+    assert_eq!(*seen.borrow(), Situation::Absent, "who looked at the old one sees that it is gone");
+}
+
+#[tokio::test]
+async fn a_folder_of_an_earlier_version_is_its_runs() {
+    let place = tempfile::tempdir().unwrap();
+    let local = local(&place, Ok("input"));
+    let folder = ended(&local, &assignment(3, 7, "yesterday"));
+    fs::remove_file(folder.assigned()).unwrap();
+    assert!(!local.holds_another(&assignment(3, 7, "yesterday")));
+}
+
+#[tokio::test]
+async fn nothing_stays_of_a_run_whose_input_is_refused() {
+    for (error, forever) in
+        [(SupplyError::Refused("no base64".into()), true), (SupplyError::Later("server away".into()), false)]
+    {
+        let place = tempfile::tempdir().unwrap();
+        let local = local(&place, Err(error));
+        let refused = local.launch(&assignment(3, 7, "today")).await.unwrap_err();
+        assert_eq!(matches!(refused, LaunchError::Failed(_)), forever, "{refused}");
+        assert!(Folder::all(&local.root).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_a_launch_left_that_was_cut_off_is_removed() {
+    let place = tempfile::tempdir().unwrap();
+    let local = local(&place, Ok("input"));
+    let cut_off = Folder::new(&local.root, TaskId(3), RunId(7));
+    cut_off.make("today").unwrap();
+    fs::write(cut_off.input(), "half an inp").unwrap();
+    ended(&local, &assignment(3, 8, "today"));
+    assert_eq!(local.leftovers().await, [(TaskId(3), RunId(8))]);
+    assert!(!cut_off.path().exists());
+}
