@@ -59,7 +59,14 @@ def test_sextant_takes_its_configurations(manifests, tmp_path):
     assert done.returncode == 0, done.stdout
     assert "can be used" in done.stdout
     proxy = yaml.safe_load(one(manifests, "ConfigMap")["data"]["proxy.yaml"])
-    assert proxy.keys() <= {"server_url", "port", "api_path", "logging", "health", "encryption", "ca_certificates"}
+    common = {"server_url", "port", "api_path", "logging", "health", "encryption", "ca_certificates"}
+    assert proxy.keys() <= common | {"kubernetes"}
+    # What it may keep on its disk is what its volume may hold.
+    volumes = one(manifests, "Deployment", "-proxy")["spec"]["template"]["spec"]["volumes"]
+    (tmp,) = [volume for volume in volumes if volume["name"] == "tmp"]
+    assert proxy["kubernetes"] == {"proxy": {"tmp_size": tmp["emptyDir"]["sizeLimit"]}}
+    done = check(proxy, tmp_path)
+    assert done.returncode == 0, done.stdout
 
 
 def check(config: dict, directory: Path) -> subprocess.CompletedProcess:
@@ -188,6 +195,7 @@ LEAST = VALUES["least"]
         ({"tasks": {"podSecurity": "none"}}, "/tasks/podSecurity"),
         ({"networkPolicy": {"server": {"cidrs": ["server.example.org"]}}}, "/networkPolicy/server/cidrs/0"),
         ({"config": {"databases": [{"label": "a b", "type": "csv"}]}}, "/config/databases/0/label"),
+        ({"proxy": {"tmpSize": "much"}}, "/proxy/tmpSize"),
         ({"config": {"databases": [{"label": "a", "type": "cvs"}]}}, "/config/databases/0/type"),
         ({"config": {"kubernetes": {"databases": {"a": {"egress": [{"cidr": "db.example.org", "port": 1}]}}}}}, "/egress/0/cidr"),
         ({"config": {"kubernetes": {"databases": {"a": {"egress": [{"cidr": "10.0.0.1"}]}}}}}, "/egress/0"),

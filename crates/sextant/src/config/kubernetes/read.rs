@@ -12,7 +12,10 @@ use super::super::reader::{Field, Section, Unknown};
 use super::super::server::beside;
 use super::super::tree::Value;
 use super::isolation::{Isolation, isolation};
-use super::{DatabasePlace, ImagePullPolicy, KubernetesConfig, PodSecurity, Port, egress, resources, value, volume};
+use super::{
+    DatabasePlace, ImagePullPolicy, KubernetesConfig, PROXY_TMP_SIZE, PodSecurity, Port, ProxyConfig, egress,
+    resources, value, volume,
+};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const ANYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -35,7 +38,7 @@ pub(in super::super) fn defaults() -> KubernetesConfig {
         tmp: None,
         resources: resources::defaults(),
         data_port: Port { listen: SocketAddr::new(ANYWHERE, DATA_PORT), address: None },
-        proxy: Port { listen: SocketAddr::new(ANYWHERE, PROXY_PORT), address: None },
+        proxy: ProxyConfig { listen: SocketAddr::new(ANYWHERE, PROXY_PORT), address: None, tmp_size: PROXY_TMP_SIZE },
         isolation: Isolation::default(),
         allow_unisolated: false,
         pod_security: PodSecurity::Baseline,
@@ -80,7 +83,7 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
         tmp: section.get("tmp").and_then(|field| volume::source(&field, &[])),
         resources: resources::read(section).unwrap_or(default.resources),
         data_port: section.get("data_port").map_or(default.data_port, |field| port(&field, DATA_PORT)),
-        proxy: section.get("proxy").map_or(default.proxy, |field| port(&field, PROXY_PORT)),
+        proxy: section.get("proxy").map_or(default.proxy, |field| proxy(&field)),
         isolation: section.get("isolation").map_or(default.isolation, |field| isolation(&field)),
         allow_unisolated: section.get("allow_unisolated").and_then(|field| field.boolean()).unwrap_or(false),
         pod_security: pod_security(section),
@@ -93,7 +96,9 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
             .get("retry_disrupted")
             .and_then(|field| field.number("how often, from 0 to 4294967295"))
             .unwrap_or(default.retry_disrupted),
-        output_limit: section.get("output_limit").and_then(|field| resources::bytes(&field)),
+        output_limit: section
+            .get("output_limit")
+            .and_then(|field| resources::bytes(&field, "Take it out if there should be no limit.")),
         max_concurrent_runs: section.get("max_concurrent_runs").and_then(|field| field.count()),
         node_selector: labels(section, "node_selector", true),
         tolerations: section.get("tolerations").and_then(|field| value::parse(&field)).unwrap_or_default(),
@@ -218,8 +223,25 @@ fn port(field: &Field<'_>, usual: u16) -> Port {
     let Some(section) = field.section("a mapping with `listen` and `address`") else {
         return default;
     };
-    let listen = section.get("listen").and_then(|field| listen(&field, usual)).unwrap_or(default.listen);
-    let address = section.get("address").and_then(|field| address(&field));
+    let port = listened_at(&section, default.listen);
     section.finish(Unknown::Refuse);
-    Port { listen, address }
+    port
+}
+
+fn listened_at(section: &Section<'_>, usual: SocketAddr) -> Port {
+    let listen = section.get("listen").and_then(|field| listen(&field, usual.port())).unwrap_or(usual);
+    Port { listen, address: section.get("address").and_then(|field| address(&field)) }
+}
+
+fn proxy(field: &Field<'_>) -> ProxyConfig {
+    let default = defaults().proxy;
+    let Some(section) = field.section("a mapping with `listen`, `address` and `tmp_size`") else {
+        return default;
+    };
+    let Port { listen, address } = listened_at(&section, default.listen);
+    let advice = "Take it out for `4Gi`.";
+    let tmp_size =
+        section.get("tmp_size").and_then(|field| resources::bytes(&field, advice)).unwrap_or(default.tmp_size);
+    section.finish(Unknown::Refuse);
+    ProxyConfig { listen, address, tmp_size }
 }
