@@ -19,7 +19,7 @@ use super::refusal::Refusal;
 use super::route::{Route, route};
 use super::share::{self, Asking, Turn, Whole};
 use super::upstream::Upstream;
-use super::{Shared, links, results};
+use super::{Shared, links, results, status};
 
 /// Answers of up to so many bytes are changed at once; longer ones as they come.
 pub(super) const AT_ONCE: u64 = 64 * 1024;
@@ -159,16 +159,13 @@ impl Proxy {
         record: &mut Record,
     ) -> Answered {
         let path = format!("{}/task/{task}", self.shared.place.api_path);
-        let whole = Asked { path, route: Route::Plain, ..*asked };
+        let whole = Asked { path, ..*asked };
         let answer = self.exchange(&whole, Outgoing::Empty, record).await?;
         if !answer.status().is_success() {
             return Ok(none.map(Answering::Passed));
         }
-        let body = answer.into_body().collect().await.map_err(broken_off)?.to_bytes();
-        let task: serde_json::Value = serde_json::from_slice(&body).map_err(|error| {
-            Refusal::new(StatusCode::BAD_GATEWAY, "The server's answer about the task can't be read.").because(error)
-        })?;
-        let status = serde_json::json!({ "status": task.get("status") }).to_string();
+        let status = status::of_task(BodyDataStream::new(answer.into_body())).await?;
+        let status = serde_json::json!({ "status": status }).to_string();
         Ok(json(StatusCode::OK, status))
     }
 

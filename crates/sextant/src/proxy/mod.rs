@@ -36,6 +36,7 @@ mod run;
 mod server;
 mod share;
 mod spool;
+mod status;
 mod subtasks;
 mod tasks;
 mod upstream;
