@@ -113,6 +113,10 @@ def test_the_walls_are_those_of_sextant(manifests, tmp_path):
     ours = [each for each in yaml.safe_load_all(done.stdout) if each]
     assert {each["metadata"]["namespace"] for each in ours} == {namespace}
     assert comparable(theirs) == comparable(ours)
+    # Each keeps others out by itself, so that no second one has to be there.
+    for policy in theirs:
+        assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+        assert "ingress" not in policy["spec"]
 
 
 def comparable(policies: list[dict]) -> list[str]:
@@ -191,11 +195,11 @@ LEAST = VALUES["least"]
         ({"encryption": {"enabled": True}}, "/encryption/secret"),
         ({"proxy": {"replicas": 0}}, "/proxy/replicas"),
         ({"proxy": {"replica": 1}}, "replica"),
+        ({"proxy": {"tmpSize": "much"}}, "/proxy/tmpSize"),
         ({"tasks": {"namespace": "V6"}}, "/tasks/namespace"),
         ({"tasks": {"podSecurity": "none"}}, "/tasks/podSecurity"),
         ({"networkPolicy": {"server": {"cidrs": ["server.example.org"]}}}, "/networkPolicy/server/cidrs/0"),
         ({"config": {"databases": [{"label": "a b", "type": "csv"}]}}, "/config/databases/0/label"),
-        ({"proxy": {"tmpSize": "much"}}, "/proxy/tmpSize"),
         ({"config": {"databases": [{"label": "a", "type": "cvs"}]}}, "/config/databases/0/type"),
         ({"config": {"kubernetes": {"databases": {"a": {"egress": [{"cidr": "db.example.org", "port": 1}]}}}}}, "/egress/0/cidr"),
         ({"config": {"kubernetes": {"databases": {"a": {"egress": [{"cidr": "10.0.0.1"}]}}}}}, "/egress/0"),
