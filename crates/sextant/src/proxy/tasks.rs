@@ -94,19 +94,22 @@ impl Task {
     /// # Errors
     /// If it can't be read or kept, or is no task whose inputs could be encrypted.
     pub async fn read(body: Paced, within: Duration, room: &Room, caller: Caller) -> Result<Self, Refusal> {
-        let (mut reading, mut read) = (Reading::new(room, caller), 0);
+        let mut reading = Reading::new(room, caller);
         let mut body = BodyDataStream::new(body);
         let end = Instant::now() + within;
+        let slow = || Refusal::new(StatusCode::REQUEST_TIMEOUT, "The task came too slowly.");
         let broken = |error| Refusal::new(StatusCode::BAD_REQUEST, "The task did not arrive whole.").because(error);
-        while let Some(piece) = timeout_at(end + Duration::from_secs(read / PACE), body.next())
-            .await
-            .map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "The task came too slowly."))?
-        {
-            let piece = piece.map_err(broken)?;
-            read += piece.len() as u64;
-            reading.feed(&piece).await?;
+        loop {
+            // Only what is kept counts: of white space there may be any amount in an input.
+            let until = end + Duration::from_secs(reading.spool.length() / PACE);
+            let piece = timeout_at(until, body.next()).await.map_err(|_| slow())?;
+            let Some(piece) = piece else { return reading.finish() };
+            // What is always there is never waited for.
+            if Instant::now() > until {
+                return Err(slow());
+            }
+            reading.feed(&piece.map_err(broken)?).await?;
         }
-        reading.finish()
     }
 
     /// The task as it goes to the server, with the keys of its recipients in their order.

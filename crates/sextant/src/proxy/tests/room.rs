@@ -127,9 +127,12 @@ async fn a_task_that_comes_too_slowly_is_not_waited_for() {
     let (to, _) = organizations().await;
     let within = Duration::from_millis(300);
     let proxy = proxy_of(to, Cryptor::Encrypted(key(0)), |shared| shared.patience.task = within).await;
-    let got = proxy.endless(token(7), INPUT, b"A", Duration::from_millis(20)).await;
-    assert_eq!(got.status, 408, "{}", got.text());
-    proxy.comes_back().await;
+    // Nor one of which nothing comes, however fast that is.
+    for (goes_on, pause) in [(&b"A"[..], 20), (&[b' '; 16 * 1024], 0)] {
+        let got = proxy.endless(token(7), INPUT, goes_on, Duration::from_millis(pause)).await;
+        assert_eq!(got.status, 408, "{}", got.text());
+        proxy.comes_back().await;
+    }
 }
 
 #[tokio::test]
