@@ -111,8 +111,9 @@ impl Server {
     async fn serve(self: Arc<Self>, mut stream: DuplexStream) {
         let mut read = Vec::new();
         while let Some(seen) = next(&mut stream, &mut read).await {
-            // So that tasks can be encrypted.
-            let key = self.is_encrypted && seen.method == "GET" && seen.path == "/api/organization/7";
+            // So that tokens are accepted (the seeds' are of organization 2), and tasks can be encrypted.
+            let organizations = ["/api/organization/2", "/api/organization/7"];
+            let key = self.is_encrypted && seen.method == "GET" && organizations.contains(&seen.path.as_str());
             self.seen.lock().unwrap().push(seen);
             let answer = if key {
                 let body = serde_json::json!({ "id": 7, "public_key": KEY.public().to_server() }).to_string();

@@ -59,7 +59,14 @@ def test_sextant_takes_its_configurations(manifests, tmp_path):
     assert done.returncode == 0, done.stdout
     assert "can be used" in done.stdout
     proxy = yaml.safe_load(one(manifests, "ConfigMap")["data"]["proxy.yaml"])
-    assert proxy.keys() <= {"server_url", "port", "api_path", "logging", "health", "encryption", "ca_certificates"}
+    common = {"server_url", "port", "api_path", "logging", "health", "encryption", "ca_certificates"}
+    assert proxy.keys() <= common | {"kubernetes"}
+    # What it may keep on its disk is what its volume may hold.
+    volumes = one(manifests, "Deployment", "-proxy")["spec"]["template"]["spec"]["volumes"]
+    (tmp,) = [volume for volume in volumes if volume["name"] == "tmp"]
+    assert proxy["kubernetes"] == {"proxy": {"tmp_size": tmp["emptyDir"]["sizeLimit"]}}
+    done = check(proxy, tmp_path)
+    assert done.returncode == 0, done.stdout
 
 
 def check(config: dict, directory: Path) -> subprocess.CompletedProcess:
@@ -106,6 +113,10 @@ def test_the_walls_are_those_of_sextant(manifests, tmp_path):
     ours = [each for each in yaml.safe_load_all(done.stdout) if each]
     assert {each["metadata"]["namespace"] for each in ours} == {namespace}
     assert comparable(theirs) == comparable(ours)
+    # Each keeps others out by itself, so that no second one has to be there.
+    for policy in theirs:
+        assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+        assert "ingress" not in policy["spec"]
 
 
 def comparable(policies: list[dict]) -> list[str]:
@@ -184,6 +195,7 @@ LEAST = VALUES["least"]
         ({"encryption": {"enabled": True}}, "/encryption/secret"),
         ({"proxy": {"replicas": 0}}, "/proxy/replicas"),
         ({"proxy": {"replica": 1}}, "replica"),
+        ({"proxy": {"tmpSize": "much"}}, "/proxy/tmpSize"),
         ({"tasks": {"namespace": "V6"}}, "/tasks/namespace"),
         ({"tasks": {"podSecurity": "none"}}, "/tasks/podSecurity"),
         ({"networkPolicy": {"server": {"cidrs": ["server.example.org"]}}}, "/networkPolicy/server/cidrs/0"),

@@ -51,6 +51,27 @@ def test_a_wall_that_falls_stops_new_runs_and_tells_which_go_on(strict_node, wal
     assert researcher.result(later) == "about to exit"
 
 
+def test_nobody_gets_in_from_another_namespace(strict_node, walls, place, world, researcher):
+    """A pod that may go anywhere doesn't reach an algorithm that listens; nor does it where only the policy of the node's runs is left,
+    which is the one whose presence the node's proof shows."""
+    node = strict_node()
+    walls.build(node)
+    node.start_online()
+    task = researcher.ask(ODD, "listen", [world.organization()], port=9999)
+    run = researcher.run(task)["id"]
+    place.until_container(run, "algorithm", "running")
+    address = f"{place.pods(run)[0].status.pod_ip}:9999"
+    assert walls.knock(address) != "open"
+
+    walls.tear_down("sextant-closed")
+    # For as long as the network takes to hear of it, and longer.
+    assert "open" not in [walls.knock(address) for _ in range(3)]
+
+    walls.tear_down()
+    until("the algorithm to be reached without walls", lambda: walls.knock(address) == "open", within=60)
+    researcher.client.task.kill(task)
+
+
 def test_a_node_that_pods_do_not_reach_runs_nothing(strict_node, walls, world, researcher):
     """Walls without a door: the data port's policy is missing, and the node says that its pods don't reach it."""
     node = strict_node()

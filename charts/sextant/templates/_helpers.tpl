@@ -87,6 +87,12 @@ ports:
 {{- toYaml $config }}
 {{- end }}
 
+{{/* The proxy's configuration. */}}
+{{- define "sextant.proxyConfig" -}}
+{{- $proxy := dict "kubernetes" (dict "proxy" (dict "tmp_size" .Values.proxy.tmpSize)) -}}
+{{- toYaml (merge (include "sextant.commonConfig" . | fromYaml) $proxy) }}
+{{- end }}
+
 {{/* The node's configuration: what the values have under config, with what the chart knows. */}}
 {{- define "sextant.nodeConfig" -}}
 {{- $kubernetes := deepCopy (default dict .Values.config.kubernetes) -}}

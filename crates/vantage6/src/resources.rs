@@ -9,6 +9,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, de};
 
+use crate::error::excerpt;
 use crate::{CollaborationId, Error, JobId, NodeId, OrganizationId, RunId, RunStatus, StudyId, TaskId, UserId, time};
 
 /// This node, as the server knows it.
@@ -159,7 +160,8 @@ impl Run {
             }
             Error::BrokenRun {
                 id: serde_json::from_str::<OnlyId>(json).ok().map(|only| only.id),
-                problem: error.to_string(),
+                // It quotes the text, which is of any length.
+                problem: excerpt(error.to_string().as_bytes()),
             }
         })
     }
@@ -228,4 +230,17 @@ fn json_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String
         serde_json::Value::String(text) => Some(text).filter(|text| !text.is_empty()),
         other => Some(other.to_string()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_run_that_cannot_be_read_is_short_and_on_one_line() {
+        let json = format!(r#"{{"id": 7, "status": "pending", "task": "{}\n[forged] line"}}"#, "x".repeat(100_000));
+        let Err(Error::BrokenRun { id, problem }) = Run::parse(&json) else { panic!("it can't be read") };
+        assert_eq!(id, Some(RunId(7)));
+        assert!(problem.chars().count() <= 301 && !problem.contains('\n'), "{problem}");
+    }
 }

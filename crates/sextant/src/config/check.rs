@@ -81,7 +81,11 @@ fn tell(out: &mut String, path: &Path, config: &Config) -> fmt::Result {
     let shared = |yes| {
         if yes { "shared with the server" } else { "kept from the server" }
     };
-    line(out, "settings", &format!("policies and database labels are {}", shared(config.share_config)))?;
+    line(
+        out,
+        "settings",
+        &format!("policies, labels of databases and columns of csv files are {}", shared(config.share_config)),
+    )?;
     line(out, "logs", &format!("algorithms' logs are {}", shared(config.share_algorithm_logs)))?;
     if let Some(listen) = config.health_listen {
         line(out, "health", &format!("/healthz, /readyz and /metrics at {listen}"))?;

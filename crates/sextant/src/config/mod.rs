@@ -32,8 +32,8 @@ pub use check::{CheckReport, check};
 pub use database::{Database, DatabaseType};
 pub use encryption::{Encryption, read_private_key};
 pub use kubernetes::{
-    Cidr, DatabasePlace, DatabaseVolume, Egress, ImagePullPolicy, Isolation, KubernetesConfig, PodSecurity, Port,
-    VolumeSource,
+    Cidr, DatabasePlace, DatabaseVolume, Egress, ImagePullPolicy, Isolation, KubernetesConfig, PROXY_TMP_SIZE,
+    PodSecurity, Port, ProxyConfig, VolumeSource,
 };
 pub use local::{LocalAlgorithm, LocalConfig};
 pub use model::{Config, LogLevel, Logging, Registry, RuntimeConfig, Tmp};

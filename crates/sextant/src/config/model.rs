@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 use super::database::Database;
 use super::encryption::Encryption;
-use super::kubernetes::{KubernetesConfig, VolumeSource};
+use super::kubernetes::{KubernetesConfig, PROXY_TMP_SIZE, VolumeSource};
 use super::local::LocalConfig;
 use super::policies::Policies;
 use super::problem::Warning;
@@ -87,6 +87,12 @@ impl Config {
             RuntimeConfig::Kubernetes(kubernetes) => Some(kubernetes),
             RuntimeConfig::Local(_) => None,
         }
+    }
+
+    /// How many bytes of disk the inputs of tasks may take on their way through the proxy.
+    #[must_use]
+    pub fn proxy_tmp_size(&self) -> u64 {
+        self.kubernetes().map_or(PROXY_TMP_SIZE, |kubernetes| kubernetes.proxy.tmp_size)
     }
 
     /// What is behind `/mnt/tmp` on Kubernetes: `kubernetes.tmp`, else a folder in `task_dir`, else a private one.

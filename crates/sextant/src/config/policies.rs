@@ -93,6 +93,16 @@ pub(super) fn read(file: &Section<'_>) -> Option<Policies> {
     let users = entries(&section, "allowed_users", "a list of user ids", user);
     let organizations = entries(&section, "allowed_organizations", "a list of organization ids or names", organization);
     let basics = section.get("allow_basics_algorithm").map_or(Some(true), |field| field.boolean());
+    // So it is on a regular node, too; but a list says "only these", and few know.
+    let is_list = algorithms.as_ref().is_some_and(|algorithms| !algorithms.is_empty());
+    if let Some(field) = section.get("allowed_algorithms").filter(|_| is_list)
+        && section.get("allow_basics_algorithm").is_none()
+    {
+        field.warn(
+            "vantage6's own basics algorithm (harbor2.vantage6.ai/algorithms/basics) may run besides. Say `allow_basics_algorithm: false`, \
+             or `true` if it is meant to.",
+        );
+    }
     refuse_what_is_not_enforced(&section);
     section.finish(Unknown::Refuse);
     Some(Policies {

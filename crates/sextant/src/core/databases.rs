@@ -47,6 +47,8 @@ fn mount(index: usize, database: &Database, kubernetes: &KubernetesConfig) -> Mo
                 mount_path: uri.clone(),
                 sub_path,
                 read_only: Some(true),
+                // What is mounted below a folder of the machine would be writable otherwise.
+                recursive_read_only: Some("IfPossible".to_owned()),
                 ..VolumeMount::default()
             };
             (volume, mount)
@@ -123,6 +125,18 @@ mod tests {
         assert_eq!(mount.mount_path, "/mnt/data/default.csv");
         assert_eq!(mount.read_only, Some(true));
         assert_eq!(all[0].visible.uri, "/mnt/data/default.csv");
+    }
+
+    #[test]
+    fn every_volume_is_read_only_with_all_that_is_mounted_below_it() {
+        let all = all("databases: [{label: a, uri: /data/a, type: folder}, {label: b, type: csv}]\n\
+             kubernetes: {databases: {b: {persistentVolumeClaim: {claimName: registry}, path: b.csv}}}");
+        for database in all {
+            let (_, mount) = database.volume.unwrap();
+            assert_eq!((mount.read_only, mount.recursive_read_only.as_deref()), (Some(true), Some("IfPossible")));
+            // Kubernetes refuses the two together.
+            assert_eq!(mount.mount_propagation, None);
+        }
     }
 
     #[test]

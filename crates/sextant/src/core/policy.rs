@@ -4,7 +4,8 @@ use vantage6::{OrganizationId, UserId};
 
 use crate::config::Policies;
 
-/// Images that vantage6 itself publishes for preparing data.
+/// The image that vantage6 itself publishes for preparing data, of any tag. (The regular node takes every image whose name begins so
+/// for it, also `…/basics-of-somebody-else`.)
 const BASICS: &str = "harbor2.vantage6.ai/algorithms/basics";
 
 /// Who asks.
@@ -31,7 +32,16 @@ pub enum Refusal {
 
 /// Whether the policies name organizations in words, so that the initiator's name must be known to decide.
 pub fn needs_organization_name(policies: &Policies) -> bool {
-    policies.allowed_organizations.iter().any(|entry| entry.parse::<i64>().is_err())
+    policies.allowed_organizations.iter().any(|entry| number(entry).is_none())
+}
+
+/// An entry's number. Such an entry means the organization with that id and none by name: any organization may call itself `10`.
+fn number(entry: &str) -> Option<i64> {
+    entry.parse().ok()
+}
+
+fn is_basics(image: &str) -> bool {
+    image.strip_prefix(BASICS).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@', '/']))
 }
 
 /// Lets a run in, or says why not.
@@ -40,7 +50,7 @@ pub fn needs_organization_name(policies: &Policies) -> bool {
 /// The [`Refusal`] to be reported as `not allowed`.
 pub fn admit(policies: &Policies, image: &str, initiator: &Initiator) -> Result<(), Refusal> {
     let refused = || Err(Refusal::Image(image.to_owned()));
-    if image.starts_with(BASICS) {
+    if is_basics(image) {
         if !policies.allow_basics_algorithm {
             return refused();
         }
@@ -54,9 +64,9 @@ pub fn admit(policies: &Policies, image: &str, initiator: &Initiator) -> Result<
     }
     let user =
         initiator.user.is_some_and(|user| i64::try_from(user.0).is_ok_and(|id| policies.allowed_users.contains(&id)));
-    let organization = policies.allowed_organizations.iter().any(|entry| {
-        initiator.organization.is_some_and(|id| *entry == id.to_string())
-            || initiator.organization_name.as_ref() == Some(entry)
+    let organization = policies.allowed_organizations.iter().any(|entry| match number(entry) {
+        Some(number) => initiator.organization.is_some_and(|id| i64::try_from(id.0).is_ok_and(|id| id == number)),
+        None => initiator.organization_name.as_ref() == Some(entry),
     });
     if user || organization { Ok(()) } else { Err(Refusal::Initiator) }
 }
@@ -84,6 +94,7 @@ mod tests {
         };
         let image = || Err(Refusal::Image("x/average:1".into()));
         let basics = "harbor2.vantage6.ai/algorithms/basics:2";
+        let not_basics = "harbor2.vantage6.ai/algorithms/basics-of-somebody-else:2";
         for (policies, image, expected) in [
             (policies(&[], &[], &[], true), "x/average:1", Ok(())),
             (policies(&["x/average:1"], &[], &[], true), "x/average:1", Ok(())),
@@ -92,6 +103,11 @@ mod tests {
             (policies(&["average.*"], &[], &[], true), "x/average:1", image()),
             (policies(&["other"], &[], &[], true), basics, Ok(())),
             (policies(&[basics], &[], &[], false), basics, Err(Refusal::Image(basics.into()))),
+            (policies(&["other"], &[], &[], true), "harbor2.vantage6.ai/algorithms/basics", Ok(())),
+            (policies(&["other"], &[], &[], true), "harbor2.vantage6.ai/algorithms/basics@sha256:0", Ok(())),
+            (policies(&["other"], &[], &[], true), "harbor2.vantage6.ai/algorithms/basics/x", Ok(())),
+            (policies(&["other"], &[], &[], true), not_basics, Err(Refusal::Image(not_basics.into()))),
+            (policies(&[], &[], &[], false), not_basics, Ok(())),
             (policies(&[], &[1], &[], true), "x/average:1", Ok(())),
             (policies(&[], &[2], &[], true), "x/average:1", Err(Refusal::Initiator)),
             (policies(&[], &[2], &["10"], true), "x/average:1", Ok(())),
@@ -99,6 +115,26 @@ mod tests {
             (policies(&[], &[], &["NKI"], true), "x/average:1", Err(Refusal::Initiator)),
         ] {
             assert_eq!(admit(&policies, image, &alice), expected, "{policies:?} {image}");
+        }
+    }
+
+    #[test]
+    fn an_organization_that_calls_itself_a_number_is_not_that_number() {
+        let named = |id, name: &str| Initiator {
+            user: None,
+            organization: Some(OrganizationId(id)),
+            organization_name: Some(name.into()),
+        };
+        for (entry, initiator, expected) in [
+            ("10", named(10, "IKNL"), true),
+            ("10", named(11, "10"), false),
+            ("010", named(10, "IKNL"), true),
+            ("-1", named(11, "-1"), false),
+            ("10 beds", named(11, "10 beds"), true),
+            ("IKNL", named(11, "IKNL"), true),
+        ] {
+            let admitted = admit(&policies(&[], &[], &[entry], true), "x", &initiator).is_ok();
+            assert_eq!(admitted, expected, "{entry} {initiator:?}");
         }
     }
 

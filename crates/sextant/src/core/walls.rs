@@ -3,6 +3,9 @@
 //!
 //! The chart makes the same ones from the same settings (`charts/sextant/templates/walls.yaml`); a test compares the two.
 //! These are for a node that runs on a machine, so both ports are addresses here, and pods there.
+//!
+//! Each of them shuts both directions by itself, and opens what it names: so the policy that a node's proof of its walls shows to be
+//! there (by what is open) also keeps others out, whatever became of the rest.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -38,27 +41,23 @@ pub fn policies(config: &KubernetesConfig, node_key: &str, ways: Ways) -> Vec<Ne
         labels: Some(BTreeMap::from([(labels::APP.to_owned(), "sextant".to_owned())])),
         ..ObjectMeta::default()
     };
-    let policy =
-        |name: String, pods: BTreeMap<String, String>, types: &[&str], egress: Vec<NetworkPolicyEgressRule>| {
-            NetworkPolicy {
-                metadata: metadata(name),
-                spec: Some(NetworkPolicySpec {
-                    pod_selector: Some(LabelSelector {
-                        match_labels: Some(pods).filter(|pods| !pods.is_empty()),
-                        ..LabelSelector::default()
-                    }),
-                    policy_types: Some(types.iter().map(|&kind| kind.to_owned()).collect()),
-                    egress: Some(egress).filter(|egress| !egress.is_empty()),
-                    ingress: None,
-                }),
-            }
-        };
+    let policy = |name: String, pods: BTreeMap<String, String>, egress: Vec<NetworkPolicyEgressRule>| NetworkPolicy {
+        metadata: metadata(name),
+        spec: Some(NetworkPolicySpec {
+            pod_selector: Some(LabelSelector {
+                match_labels: Some(pods).filter(|pods| !pods.is_empty()),
+                ..LabelSelector::default()
+            }),
+            policy_types: Some(["Ingress", "Egress"].map(str::to_owned).into()),
+            egress: Some(egress).filter(|egress| !egress.is_empty()),
+            ingress: None,
+        }),
+    };
     let mut policies = vec![
-        policy("sextant-closed".to_owned(), BTreeMap::new(), &["Ingress", "Egress"], vec![]),
+        policy("sextant-closed".to_owned(), BTreeMap::new(), vec![]),
         policy(
             format!("sextant-{node_key}"),
             runs.clone(),
-            &["Egress"],
             [ways.proxy, ways.data_port].map(|way| rule(Cidr::only(way.ip()), &[way.port()])).into(),
         ),
     ];
@@ -67,7 +66,7 @@ pub fn policies(config: &KubernetesConfig, node_key: &str, ways: Ways) -> Vec<Ne
         pods.insert(labels::database(label), "true".to_owned());
         let name = format!("sextant-{node_key}-database-{}", label.to_lowercase().replace('_', "-"));
         let ways = place.egress.iter().map(|Egress { cidr, ports, .. }| rule(*cidr, ports)).collect();
-        policies.push(policy(name, pods, &["Egress"], ways));
+        policies.push(policy(name, pods, ways));
     }
     policies
 }
@@ -98,6 +97,19 @@ mod tests {
     }
 
     #[test]
+    fn each_policy_shuts_both_directions_by_itself() {
+        let policies = made(
+            "databases: [{label: a, type: sql, uri: 'postgresql://db/x'}]\n\
+             kubernetes: {databases: {a: {egress: [{cidr: 10.0.0.1, port: 1}]}}}",
+        );
+        assert_eq!(policies.len(), 3);
+        for spec in policies.into_iter().map(|policy| policy.spec.unwrap()) {
+            assert_eq!(spec.policy_types.unwrap(), ["Ingress", "Egress"]);
+            assert_eq!(spec.ingress, None, "nobody gets in");
+        }
+    }
+
+    #[test]
     fn everything_is_closed_and_two_ports_are_opened_for_this_nodes_runs() {
         let policies = made("kubernetes: {namespace: runs}");
         let json = serde_json::to_value(&policies).unwrap();
@@ -113,7 +125,7 @@ mod tests {
                     "app.kubernetes.io/component": "algorithm",
                     "vantage6.ai/node-key": "0123456789",
                 }},
-                "policyTypes": ["Egress"],
+                "policyTypes": ["Ingress", "Egress"],
                 "egress": [
                     {"to": [{"ipBlock": {"cidr": "2001:db8::1/128"}}], "ports": port(8080)},
                     {"to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}], "ports": port(7654)},

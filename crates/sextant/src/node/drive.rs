@@ -188,7 +188,7 @@ impl Drive {
         if self.run.started_at.is_some() && !self.is_still_open().await {
             return;
         }
-        info!(run = %self.run.id, task = %self.run.task.id, image = %self.run.task.image, "starting");
+        info!(run = %self.run.id, task = %self.run.task.id, image = ?self.run.task.image, "starting");
         self.start(false).await;
     }
 

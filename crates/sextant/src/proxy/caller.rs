@@ -17,7 +17,7 @@ const LONGEST: usize = 32 * 1024;
 
 /// The run that a token was made for, as far as the token tells: the number of its task and whose it is. (The run's own
 /// number is not in it.)
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Caller {
     /// The task.
     pub task: Option<u64>,

@@ -1,16 +1,15 @@
 //! One request's way: who asks, what for, to the server and back.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
 use http_body::Body as _;
-use http_body_util::{BodyDataStream, BodyExt as _, Limited};
+use http_body_util::{BodyDataStream, BodyExt as _};
 use hyper::body::Incoming;
-use vantage6::encryption::{Cryptor, PublicKey};
+use vantage6::encryption::Cryptor;
 
 use super::access::Record;
 use super::body::{Answering, Leased, Outgoing, Paced, Recorded};
@@ -19,12 +18,11 @@ use super::exchange::{Asked, broken_off};
 use super::refusal::Refusal;
 use super::route::{Route, route};
 use super::share::{self, Asking, Turn, Whole};
-use super::tasks::{self, Task};
 use super::upstream::Upstream;
-use super::{Shared, links, results};
+use super::{Shared, links, results, status};
 
 /// Answers of up to so many bytes are changed at once; longer ones as they come.
-const AT_ONCE: u64 = 64 * 1024;
+pub(super) const AT_ONCE: u64 = 64 * 1024;
 /// When an algorithm may ask a server again that is away.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -36,7 +34,7 @@ pub(crate) struct Proxy {
 }
 
 /// What the server said, or what is said in its place.
-type Answered = Result<Response<Answering>, Refusal>;
+pub(super) type Answered = Result<Response<Answering>, Refusal>;
 
 impl Proxy {
     /// A worker without connections.
@@ -161,16 +159,13 @@ impl Proxy {
         record: &mut Record,
     ) -> Answered {
         let path = format!("{}/task/{task}", self.shared.place.api_path);
-        let whole = Asked { path, route: Route::Plain, ..*asked };
+        let whole = Asked { path, ..*asked };
         let answer = self.exchange(&whole, Outgoing::Empty, record).await?;
         if !answer.status().is_success() {
             return Ok(none.map(Answering::Passed));
         }
-        let body = answer.into_body().collect().await.map_err(broken_off)?.to_bytes();
-        let task: serde_json::Value = serde_json::from_slice(&body).map_err(|error| {
-            Refusal::new(StatusCode::BAD_GATEWAY, "The server's answer about the task can't be read.").because(error)
-        })?;
-        let status = serde_json::json!({ "status": task.get("status") }).to_string();
+        let status = status::of_task(BodyDataStream::new(answer.into_body())).await?;
+        let status = serde_json::json!({ "status": status }).to_string();
         Ok(json(StatusCode::OK, status))
     }
 
@@ -200,51 +195,6 @@ impl Proxy {
         let pieces = results::decrypted(BodyDataStream::new(body), key.clone(), self.shared.damaged.clone());
         let pieces = links::in_stream(pieces, &self.shared.place);
         Response::from_parts(parts, Answering::Changed(pieces.boxed()))
-    }
-
-    /// A task whose inputs are encrypted for whom they are.
-    async fn create_task(&self, asked: &Asked<'_>, body: Incoming, record: &mut Record) -> Answered {
-        if asked.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-            let message = "The inputs of a compressed task can't be encrypted: send it as it is.";
-            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
-        }
-        let task = Task::read(Paced::new(body, self.shared.patience.silence)).await?;
-        let keys = self.keys_of(&task.recipients, asked.headers, record).await?;
-        let answer = self.exchange(asked, task.encrypted(&keys)?, record).await?;
-        Ok(answer.map(Answering::Passed))
-    }
-
-    /// The public keys of organizations, in their order: the server's, as the caller may see them.
-    async fn keys_of(
-        &self,
-        organizations: &[u64],
-        headers: &HeaderMap,
-        record: &mut Record,
-    ) -> Result<Vec<PublicKey>, Refusal> {
-        let mut keys = Vec::with_capacity(organizations.len());
-        for &organization in organizations {
-            if let Some(key) = self.shared.recipients.known(organization) {
-                keys.push(key);
-                continue;
-            }
-            let path = format!("{}/organization/{organization}", self.shared.place.api_path);
-            // Read here, so in a form that can be read.
-            let asked = Asked { method: &Method::GET, headers, path, route: Route::Result };
-            let answer = self.exchange(&asked, Outgoing::Empty, record).await?;
-            let status = answer.status();
-            let body = Limited::new(answer.into_body(), AT_ONCE as usize).collect().await;
-            let body = body.map_err(|error| broken_off(io::Error::other(error)))?.to_bytes();
-            if !status.is_success() {
-                let message =
-                    format!("The server does not give the public key of organization {organization} ({status}).");
-                let status = if status.is_client_error() { StatusCode::BAD_REQUEST } else { StatusCode::BAD_GATEWAY };
-                return Err(Refusal::new(status, message));
-            }
-            let key = tasks::key_of(organization, &body)?;
-            self.shared.recipients.learned(organization, key.clone());
-            keys.push(key);
-        }
-        Ok(keys)
     }
 }
 

@@ -14,8 +14,9 @@ pub use super::caller::caller;
 pub use super::route::{Misrouted, Route, Target, route};
 
 use super::access::Access;
+use super::caller::Caller;
 use super::forward::Proxy;
-use super::tasks::Reading;
+use super::tasks::{Reading, Room};
 use super::upstream::Place;
 use super::{Shared, links, results, server};
 use crate::config::Config;
@@ -60,7 +61,7 @@ pub async fn decrypted(pieces: Vec<Bytes>, key: Arc<PrivateKey>) -> Result<Vec<u
 /// # Errors
 /// What the algorithm hears.
 pub async fn task(pieces: Vec<Bytes>, key: &PublicKey) -> Result<Bytes, String> {
-    let mut reading = Reading::default();
+    let mut reading = Reading::new(&Room::new(1 << 30), Caller::default());
     for piece in pieces {
         reading.feed(&piece).await.map_err(|refusal| refusal.message)?;
     }

@@ -8,15 +8,17 @@
 //!                                route:  what is asked for
 //!                                share:  the same question at the same time is asked once
 //!                                links:  pages lead back here
-//!                                tasks, results: encrypted and decrypted, in encrypted collaborations
+//!                                subtasks, results: encrypted and decrypted, in encrypted collaborations
 //! ```
 //!
 //! It holds no key of the node's: a request goes on with the algorithm's own token. It serves either on its own
 //! (`sextant proxy`, [`run`]) or within the node, for nodes outside of a cluster and for the local runtime
 //! ([`embedded`]). Bodies pass as streams, both ways.
 
+mod accepted;
 mod access;
 mod body;
+mod budget;
 mod caller;
 mod embedded;
 mod exchange;
@@ -34,6 +36,8 @@ mod run;
 mod server;
 mod share;
 mod spool;
+mod status;
+mod subtasks;
 mod tasks;
 mod upstream;
 
@@ -48,11 +52,13 @@ use std::time::Duration;
 
 use vantage6::encryption::Cryptor;
 
+use self::accepted::Accepted;
 use self::access::Access;
 use self::figures::Figures;
 use self::recipients::Recipients;
 use self::server::Doors;
 use self::share::Shares;
+use self::tasks::Room;
 use self::upstream::Place;
 use crate::config::Config;
 use crate::rarely::Rarely;
@@ -66,11 +72,18 @@ pub(crate) struct Patience {
     pub silence: Duration,
     /// The first pause between two tries; then twice as long each time.
     pub pause: Duration,
+    /// How long a task that is kept until all of it has come may take; a large one longer.
+    pub task: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { away: Duration::from_secs(30), silence: Duration::from_secs(120), pause: Duration::from_millis(250) }
+        Self {
+            away: Duration::from_secs(30),
+            silence: Duration::from_secs(120),
+            pause: Duration::from_millis(250),
+            task: Duration::from_secs(300),
+        }
     }
 }
 
@@ -84,6 +97,9 @@ pub(crate) struct Shared {
     pub doors: Doors,
     pub cryptor: Cryptor,
     pub recipients: Recipients,
+    pub accepted: Accepted,
+    /// For tasks on their way.
+    pub room: Room,
     /// Results that could not be decrypted.
     pub damaged: Arc<Rarely>,
 }
@@ -103,6 +119,8 @@ impl Shared {
             doors: Doors::within(open_files),
             cryptor: config.encryption.cryptor()?,
             recipients: Recipients::default(),
+            accepted: Accepted::default(),
+            room: Room::new(config.proxy_tmp_size()),
             damaged: Arc::default(),
         }))
     }

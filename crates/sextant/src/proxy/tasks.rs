@@ -1,10 +1,11 @@
 //! `POST task` in an encrypted collaboration: each organization's input is encrypted for it, before the task leaves.
 //!
-//! Inputs may be of any size and the length of what is sent must be known before, so the task is read whole first: its inputs
-//! into a [`Spool`], the rest into memory. Then it is sent once, encrypted on the way.
+//! The length of what is sent must be known before, so the task is read whole first: its inputs into a [`Spool`], the rest into memory.
+//! Then it is sent once, encrypted on the way. What it takes of disk and memory it takes of a [`Budget`], and no longer than its time.
 
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -13,18 +14,47 @@ use http::StatusCode;
 use http_body_util::BodyDataStream;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::time::{Duration, Instant, timeout_at};
 use vantage6::encoding::{Base64Decoder, Encoded, Payload};
 use vantage6::encryption::{PublicKey, encrypt};
 use vantage6::json::{Find, Part, Scan, Unescape};
 
 use super::body::{Outgoing, Paced};
+use super::budget::{Budget, Full, Taken};
+use super::caller::Caller;
 use super::refusal::Refusal;
-use super::spool::{Spool, Spooled};
+use super::spool::{NotKept, Spool, Spooled};
 
 /// How large a task may be without its inputs: more than any has.
-const LARGEST: usize = 4 * 1024 * 1024;
-/// How many organizations a task may have.
-const ORGANIZATIONS: usize = 10_000;
+const LARGEST: usize = 256 * 1024;
+/// How many inputs a task may have.
+const INPUTS: usize = 1_000;
+/// What an input takes of memory besides its bytes: the key that it is encrypted with, for whom, and where it belongs.
+const PER_INPUT: u64 = 2 * 1024;
+/// What all tasks together may hold in memory until they are sent; each caller's may hold a quarter.
+const MEMORY: u64 = 32 * 1024 * 1024;
+/// What comes more slowly than so many bytes a second for long is not waited for.
+const PACE: u64 = 256 * 1024;
+
+/// Where tasks are kept until they are sent.
+pub(crate) struct Room {
+    disk: Arc<Budget>,
+    memory: Arc<Budget>,
+}
+
+impl Room {
+    /// With so many bytes for files: one caller gets half of them, and a part stays free for what the file system itself needs.
+    pub fn new(disk: u64) -> Self {
+        let disk = disk - disk / 16;
+        Self { disk: Budget::new(disk, disk / 2), memory: Budget::new(MEMORY, MEMORY / 4) }
+    }
+
+    /// How many bytes of disk and of memory are taken.
+    #[cfg(test)]
+    pub fn taken(&self) -> (u64, u64) {
+        (self.disk.taken(), self.memory.taken())
+    }
+}
 
 /// A task whose inputs can be encrypted.
 pub(crate) struct Task {
@@ -32,6 +62,7 @@ pub(crate) struct Task {
     text: Vec<u8>,
     inputs: Vec<Input>,
     spooled: Spooled,
+    memory: Taken,
     /// For whom each input is.
     pub recipients: Vec<u64>,
 }
@@ -58,20 +89,27 @@ struct Organization {
 }
 
 impl Task {
-    /// Reads a task.
+    /// Reads a caller's task, which may take so long, and longer where it is large.
     ///
     /// # Errors
-    /// If it can't be read, or is no task whose inputs could be encrypted.
-    pub async fn read(body: Paced) -> Result<Self, Refusal> {
-        let mut reading = Reading::default();
+    /// If it can't be read or kept, or is no task whose inputs could be encrypted.
+    pub async fn read(body: Paced, within: Duration, room: &Room, caller: Caller) -> Result<Self, Refusal> {
+        let mut reading = Reading::new(room, caller);
         let mut body = BodyDataStream::new(body);
-        while let Some(piece) = body.next().await {
-            let piece = piece.map_err(|error| {
-                Refusal::new(StatusCode::BAD_REQUEST, "The task did not arrive whole.").because(error)
-            })?;
-            reading.feed(&piece).await?;
+        let end = Instant::now() + within;
+        let slow = || Refusal::new(StatusCode::REQUEST_TIMEOUT, "The task came too slowly.");
+        let broken = |error| Refusal::new(StatusCode::BAD_REQUEST, "The task did not arrive whole.").because(error);
+        loop {
+            // Only what is kept counts: of white space there may be any amount in an input.
+            let until = end + Duration::from_secs(reading.spool.length() / PACE);
+            let piece = timeout_at(until, body.next()).await.map_err(|_| slow())?;
+            let Some(piece) = piece else { return reading.finish() };
+            // What is always there is never waited for.
+            if Instant::now() > until {
+                return Err(slow());
+            }
+            reading.feed(&piece.map_err(broken)?).await?;
         }
-        reading.finish()
     }
 
     /// The task as it goes to the server, with the keys of its recipients in their order.
@@ -95,7 +133,13 @@ impl Task {
             from = input.at;
         }
         pieces.push((text.slice(from..), None));
-        let pieces = stream::iter(pieces).flat_map(|(text, message)| with_message(text, message)).boxed();
+        let memory = self.memory;
+        let pieces = stream::iter(pieces).flat_map(move |(text, message)| {
+            // Held until the last of it is sent.
+            let _held = &memory;
+            with_message(text, message)
+        });
+        let pieces = pieces.boxed();
         Ok(Outgoing::Made { length, pieces })
     }
 }
@@ -115,15 +159,9 @@ pub(crate) struct Reading {
     text: Vec<u8>,
     inputs: Vec<Input>,
     spool: Spool,
+    memory: Taken,
     /// The input that is being read.
     open: Option<(Base64Decoder, Unescape)>,
-}
-
-impl Default for Reading {
-    fn default() -> Self {
-        let scan = Scan::new(Find::InListOf { list: "organizations", key: "input" });
-        Self { scan, text: Vec::new(), inputs: Vec::new(), spool: Spool::default(), open: None }
-    }
 }
 
 /// What the scan has found in one piece: where inputs begin and end.
@@ -134,6 +172,13 @@ enum Found {
 }
 
 impl Reading {
+    /// At the beginning of a caller's task.
+    pub fn new(room: &Room, caller: Caller) -> Self {
+        let scan = Scan::new(Find::InListOf { list: "organizations", key: "input" });
+        let (spool, memory) = (Spool::new(room.disk.begin(caller)), room.memory.begin(caller));
+        Self { scan, text: Vec::new(), inputs: Vec::new(), spool, memory, open: None }
+    }
+
     pub async fn feed(&mut self, piece: &Bytes) -> Result<(), Refusal> {
         let Self { scan, text, open, .. } = self;
         let (mut found, mut wrong) = (Vec::new(), None);
@@ -166,15 +211,19 @@ impl Reading {
         if let Some(why) = wrong {
             return Err(bad(format!("an organization's input is not base64: {why}")));
         }
-        if self.text.len() > LARGEST || self.inputs.len() + at.len() > ORGANIZATIONS {
+        let inputs = self.inputs.len() + at.len();
+        if self.text.len() > LARGEST || inputs > INPUTS {
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "The task is too large, even without its inputs."));
         }
+        let more: usize = found.iter().map(|found| if let Found::Bytes(bytes) = found { bytes.len() } else { 0 }).sum();
+        let held = self.text.len() + more;
+        self.memory.at_least(held as u64 + self.spool.in_memory() + inputs as u64 * PER_INPUT).map_err(too_many)?;
         let mut at = at.into_iter();
         for found in found {
             let here = self.spool.length();
             match found {
                 Found::Begin => self.inputs.push(Input { at: at.next().unwrap_or_default(), bytes: here..here }),
-                Found::Bytes(bytes) => self.spool.push(&bytes).await.map_err(no_room)?,
+                Found::Bytes(bytes) => self.spool.push(&bytes).await.map_err(not_kept)?,
                 Found::End => {
                     if let Some(input) = self.inputs.last_mut() {
                         input.bytes.end = here;
@@ -218,7 +267,7 @@ impl Reading {
         if recipients.len() != self.inputs.len() {
             return Err(bad("it has inputs of nobody"));
         }
-        Ok(Task { text: self.text, inputs: self.inputs, spooled: self.spool.finish(), recipients })
+        Ok(Task { text: self.text, inputs: self.inputs, spooled: self.spool.finish(), memory: self.memory, recipients })
     }
 }
 
@@ -226,12 +275,30 @@ fn bad(why: impl std::fmt::Display) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, format!("The task's inputs can't be encrypted: {why}."))
 }
 
-fn no_room(error: io::Error) -> Refusal {
-    Refusal::new(
-        StatusCode::INSUFFICIENT_STORAGE,
-        "The task's inputs are too large for this node's proxy, which keeps them until all have come.",
-    )
-    .because(format!("writing to a file in {} failed: {error}", std::env::temp_dir().display()))
+fn not_kept(why: NotKept) -> Refusal {
+    match why {
+        NotKept::Full(Full::TooMuch(most)) => Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!(
+                "The task's inputs are too large for this node's proxy, which keeps them until all have come: it has {most} bytes for an \
+                 algorithm. The node's owner can give it more (kubernetes.proxy.tmp_size; with the chart, proxy.tmpSize)."
+            ),
+        ),
+        NotKept::Full(Full::Now) => Refusal::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "This node's proxy has no room for the task's inputs: other tasks that are on their way have it. Try again later.",
+        ),
+        NotKept::Failed(error) => Refusal::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "The task's inputs are too large for this node's proxy, which keeps them until all have come.",
+        )
+        .because(format!("writing to a file in {} failed: {error}", std::env::temp_dir().display())),
+    }
+}
+
+fn too_many(_: Full) -> Refusal {
+    let message = "This node's proxy has too many tasks on their way to take another one. Try again later.";
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
 }
 
 /// The key of an organization, from what the server says of it.

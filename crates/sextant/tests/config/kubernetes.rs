@@ -18,6 +18,7 @@ fn everything_has_a_default() {
         assert_eq!(kubernetes.data_port.address, None);
         assert_eq!(kubernetes.proxy.listen.to_string(), "0.0.0.0:8080");
         assert_eq!(kubernetes.proxy.address, None);
+        assert_eq!(kubernetes.proxy.tmp_size, 4 << 30);
         assert_eq!(kubernetes.deadline, 7 * 24 * 60 * minute);
         assert_eq!(kubernetes.keep_finished, 60 * minute);
         assert_eq!(kubernetes.pending_timeout, 60 * minute);
@@ -43,7 +44,7 @@ kubernetes:
   algorithm_pull_policy: Always
   image_pull_secrets: [one, two]
   data_port: {listen: '[::]:1234', address: node.example.org:30000}
-  proxy: {listen: '127.0.0.1:18080', address: proxy.example.org}
+  proxy: {listen: '127.0.0.1:18080', address: proxy.example.org, tmp_size: 2Gi}
   isolation: {every: 10m, closed: ['10.0.0.7:5432', files.example.org:443]}
   allow_unisolated: true
   deadline: 1h30m
@@ -74,6 +75,7 @@ kubernetes:
     assert!(kubernetes.allow_unisolated);
     assert_eq!(kubernetes.proxy.listen.to_string(), "127.0.0.1:18080");
     assert_eq!(kubernetes.proxy.address.as_deref(), Some("proxy.example.org"));
+    assert_eq!(kubernetes.proxy.tmp_size, 2 << 30);
     assert_eq!(kubernetes.deadline, Duration::from_secs(5400));
     assert_eq!(kubernetes.keep_finished, Duration::ZERO);
     assert_eq!(kubernetes.pending_timeout, Duration::from_secs(90));
@@ -283,6 +285,12 @@ fn mistakes_are_told_with_place_and_remedy() {
             "proxy: {listen: http}",
             &[
                 "4:19: `kubernetes.proxy.listen`: found `http`, expected an IP address with a port, like `0.0.0.0:8080`, or a port.",
+            ],
+        ),
+        (
+            "proxy: {tmp_size: much}",
+            &[
+                "4:21: `kubernetes.proxy.tmp_size`: found `much`, expected a size like `500M` or `2Gi`. Take it out for `4Gi`.",
             ],
         ),
         (

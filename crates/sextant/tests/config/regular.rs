@@ -190,6 +190,10 @@ fn other_oddities_are_told_with_their_place() {
             "3:12: `policies.allowed_users`: is empty, which restricts nothing. Take it out, or write what is allowed.",
         ),
         (
+            "policies: {allowed_algorithms: [a/b]}",
+            "3:12: `policies.allowed_algorithms`: vantage6's own basics algorithm (harbor2.vantage6.ai/algorithms/basics) may run besides. Say `allow_basics_algorithm: false`, or `true` if it is meant to.",
+        ),
+        (
             "task_dir: C:\\tasks",
             "3:1: `task_dir`: has no effect: it is a path of Windows. Take it out, or write one of this system.",
         ),
@@ -231,6 +235,18 @@ fn policies_are_lists_or_single_entries() {
     assert_eq!(policies.allowed_users, [2, 3]);
     assert_eq!(policies.allowed_organizations, ["6", "root"]);
     assert!(!policies.allow_basics_algorithm);
+}
+
+#[test]
+fn who_has_said_what_holds_for_the_basics_algorithm_is_not_warned() {
+    for text in [
+        "policies: {allowed_algorithms: [a/b], allow_basics_algorithm: false}",
+        "policies: {allowed_algorithms: [a/b], allow_basics_algorithm: true}",
+        "policies: {allow_basics_algorithm: false}",
+        "policies: {allowed_users: [2]}",
+    ] {
+        assert_eq!(warnings(text), [""; 0], "{text}");
+    }
 }
 
 #[test]

@@ -74,10 +74,11 @@ node.yaml can be used. It says:
                  images whose beginning matches: ^example\\.org/glm
                vantage6's basics algorithm may run
                tasks may only come from user 2, organization Iknl
-  settings     policies and database labels are shared with the server
+  settings     policies, labels of databases and columns of csv files are shared with the server
   logs         algorithms' logs are kept from the server
 
 warning: node.yaml:9:3: `databases[2]`: `omop` is an address, and algorithms reach nothing but vantage6. Say where it is in `kubernetes.databases.omop.egress`, so that the runs that ask for it can connect.
+warning: node.yaml:11:3: `policies.allowed_algorithms`: vantage6's own basics algorithm (harbor2.vantage6.ai/algorithms/basics) may run besides. Say `allow_basics_algorithm: false`, or `true` if it is meant to.
 ";
     assert_eq!(said, expected);
 }

@@ -12,6 +12,10 @@ use crate::encoding::BASE64;
 /// After so many characters of base64, what follows is not held any more.
 const ENOUGH: usize = 64 * 1024;
 
+/// All that is said of a text that is wrong. It goes into the run's log, where the server reads it, who may have changed bits of the
+/// message to learn what becomes of them: which character is wrong, or where, would tell it the text piece by piece.
+const WRONG: &str = "its text begins as base64, as the web interface sends it, but does not go on so";
+
 /// What is known of a text so far.
 pub(super) enum Layer {
     /// So far it could be base64.
@@ -30,7 +34,7 @@ impl Default for Layer {
 
 impl Layer {
     /// Takes the next piece of the text.
-    pub fn feed(&mut self, piece: Bytes) -> Result<Bytes, String> {
+    pub fn feed(&mut self, piece: Bytes) -> Result<Bytes, &'static str> {
         match self {
             Self::Absent => Ok(piece),
             Self::Undecided(text) => {
@@ -55,18 +59,13 @@ impl Layer {
             Self::Present(carry) => {
                 carry.extend_from_slice(&piece);
                 let groups = carry.split_to(carry.len() / 4 * 4);
-                let wrong = |why| {
-                    format!(
-                        "its text begins as base64, as the web interface sends it, but goes on as something else: {why}"
-                    )
-                };
-                BASE64.decode(groups).map(Bytes::from).map_err(wrong)
+                BASE64.decode(groups).map(Bytes::from).map_err(|_| WRONG)
             }
         }
     }
 
     /// What is left when the text has ended.
-    pub fn finish(&mut self) -> Result<Bytes, String> {
+    pub fn finish(&mut self) -> Result<Bytes, &'static str> {
         match self {
             Self::Absent => Ok(Bytes::new()),
             Self::Undecided(text) => {
@@ -74,7 +73,7 @@ impl Layer {
                 Ok(if is_json(&text) { text } else { BASE64.decode(&text).map_or(text, Bytes::from) })
             }
             Self::Present(carry) if carry.is_empty() => Ok(Bytes::new()),
-            Self::Present(_) => Err("its text is base64 that ends in the middle".into()),
+            Self::Present(_) => Err(WRONG),
         }
     }
 }
@@ -82,4 +81,44 @@ impl Layer {
 /// As Python sees it.
 fn is_json(text: &[u8]) -> bool {
     matches!(text, b"NaN" | b"Infinity") || serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &[u8], size: usize) -> Result<Vec<u8>, &'static str> {
+        let (mut layer, mut all) = (Layer::default(), Vec::new());
+        for piece in text.chunks(size) {
+            all.extend_from_slice(&layer.feed(Bytes::copy_from_slice(piece))?);
+        }
+        all.extend_from_slice(&layer.finish()?);
+        Ok(all)
+    }
+
+    /// Whoever changes bits of a message that they only carry must not read in a log what the text has there.
+    #[test]
+    fn what_is_wrong_with_a_text_says_nothing_of_it() {
+        let text = BASE64.encode(vec![7; 60_000]).into_bytes();
+        for size in [1, 4, 1_000, 70_000] {
+            assert_eq!(read(&text, size).unwrap(), [7; 60_000]);
+            // The end is missing.
+            for length in [text.len() - 1, text.len() - 2, text.len() - 3] {
+                assert_eq!(read(&text[..length], size), Err(WRONG));
+            }
+        }
+        for at in [ENOUGH + 5_000, ENOUGH + 5_001, text.len() - 2, text.len() - 1] {
+            for byte in [b'!', b'=', b'{', 0, 0xff] {
+                let mut text = text.clone();
+                text[at] = byte;
+                for size in [1, 4, 1_000] {
+                    match read(&text, size) {
+                        Err(why) => assert_eq!(why, WRONG),
+                        // Padding belongs at the end.
+                        Ok(_) => assert!(byte == b'=' && at >= text.len() - 2, "{byte} at {at}"),
+                    }
+                }
+            }
+        }
+    }
 }

@@ -45,9 +45,8 @@ pub struct KubernetesConfig {
     pub resources: ResourceRequirements,
     /// Where pods reach the node, for input, token and output. Default `0.0.0.0:7654`; without an address the node finds one by itself.
     pub data_port: Port,
-    /// Where algorithms reach the proxy, by which they reach the server. Default `0.0.0.0:8080`; without an address the node itself
-    /// is the proxy, and an address without a port has 8080.
-    pub proxy: Port,
+    /// The proxy, by which algorithms reach the server.
+    pub proxy: ProxyConfig,
     /// How the walls around algorithms are proved.
     pub isolation: Isolation,
     /// Whether algorithms run also where the walls around them are not proved: for trials with invented data. Default false.
@@ -172,3 +171,18 @@ pub struct Port {
     /// What pods are told: a host name or an IP address, with or without a port.
     pub address: Option<String>,
 }
+
+/// The proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyConfig {
+    /// The address that it is listened at. Default `0.0.0.0:8080`.
+    pub listen: SocketAddr,
+    /// What pods are told, as for other ports; without a port it has 8080. `None`: the node itself is the proxy.
+    pub address: Option<String>,
+    /// How many bytes of its temporary files' disk the inputs of tasks on their way may take, in encrypted collaborations. Default
+    /// [`PROXY_TMP_SIZE`].
+    pub tmp_size: u64,
+}
+
+/// What a proxy's temporary files may take where nothing is said of it: 4 GiB.
+pub const PROXY_TMP_SIZE: u64 = 4 << 30;

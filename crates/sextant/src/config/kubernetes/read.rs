@@ -12,7 +12,10 @@ use super::super::reader::{Field, Section, Unknown};
 use super::super::server::beside;
 use super::super::tree::Value;
 use super::isolation::{Isolation, isolation};
-use super::{DatabasePlace, ImagePullPolicy, KubernetesConfig, PodSecurity, Port, egress, resources, value, volume};
+use super::{
+    DatabasePlace, ImagePullPolicy, KubernetesConfig, PROXY_TMP_SIZE, PodSecurity, Port, ProxyConfig, egress,
+    resources, value, volume,
+};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const ANYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -35,7 +38,7 @@ pub(in super::super) fn defaults() -> KubernetesConfig {
         tmp: None,
         resources: resources::defaults(),
         data_port: Port { listen: SocketAddr::new(ANYWHERE, DATA_PORT), address: None },
-        proxy: Port { listen: SocketAddr::new(ANYWHERE, PROXY_PORT), address: None },
+        proxy: ProxyConfig { listen: SocketAddr::new(ANYWHERE, PROXY_PORT), address: None, tmp_size: PROXY_TMP_SIZE },
         isolation: Isolation::default(),
         allow_unisolated: false,
         pod_security: PodSecurity::Baseline,
@@ -80,12 +83,12 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
             .map_or_else(BTreeMap::new, |field| field.map_of("a mapping of database labels to their places", database)),
         tmp: section.get("tmp").and_then(|field| volume::source(&field, &[])),
         output_limit: match section.get("output_limit") {
-            Some(field) => resources::bytes(&field),
+            Some(field) => resources::bytes(&field, "Take it out for the limit on `ephemeral-storage`."),
             None => resources::disk(&resources),
         },
         resources,
         data_port: section.get("data_port").map_or(default.data_port, |field| port(&field, DATA_PORT)),
-        proxy: section.get("proxy").map_or(default.proxy, |field| port(&field, PROXY_PORT)),
+        proxy: section.get("proxy").map_or(default.proxy, |field| proxy(&field)),
         isolation: section.get("isolation").map_or(default.isolation, |field| isolation(&field)),
         allow_unisolated: section.get("allow_unisolated").and_then(|field| field.boolean()).unwrap_or(false),
         pod_security: pod_security(section),
@@ -222,8 +225,25 @@ fn port(field: &Field<'_>, usual: u16) -> Port {
     let Some(section) = field.section("a mapping with `listen` and `address`") else {
         return default;
     };
-    let listen = section.get("listen").and_then(|field| listen(&field, usual)).unwrap_or(default.listen);
-    let address = section.get("address").and_then(|field| address(&field));
+    let port = listened_at(&section, default.listen);
     section.finish(Unknown::Refuse);
-    Port { listen, address }
+    port
+}
+
+fn listened_at(section: &Section<'_>, usual: SocketAddr) -> Port {
+    let listen = section.get("listen").and_then(|field| listen(&field, usual.port())).unwrap_or(usual);
+    Port { listen, address: section.get("address").and_then(|field| address(&field)) }
+}
+
+fn proxy(field: &Field<'_>) -> ProxyConfig {
+    let default = defaults().proxy;
+    let Some(section) = field.section("a mapping with `listen`, `address` and `tmp_size`") else {
+        return default;
+    };
+    let Port { listen, address } = listened_at(&section, default.listen);
+    let advice = "Take it out for `4Gi`.";
+    let tmp_size =
+        section.get("tmp_size").and_then(|field| resources::bytes(&field, advice)).unwrap_or(default.tmp_size);
+    section.finish(Unknown::Refuse);
+    ProxyConfig { listen, address, tmp_size }
 }

@@ -133,11 +133,11 @@ pub(super) fn quantity<'a>(field: &Field<'a>) -> Option<&'a str> {
 }
 
 /// A size: a whole number of bytes from 1 on, written as a quantity.
-pub(super) fn bytes(field: &Field<'_>) -> Option<u64> {
+pub(super) fn bytes(field: &Field<'_>, advice: &str) -> Option<u64> {
     let expected = "a size like `500M` or `2Gi`";
     let bytes = amount(field.text(expected)?).filter(|bytes| *bytes >= 1.0 && *bytes < 1e18);
     if bytes.is_none() {
-        field.wrong(expected, "Take it out if there should be no limit.");
+        field.wrong(expected, advice);
     }
     // Its digits are those of a whole number: a fraction of a byte is left out.
     bytes.and_then(|bytes| format!("{:.0}", bytes.floor()).parse().ok())

@@ -13,7 +13,7 @@ use super::stand_in::{Seen, server};
 use super::*;
 
 /// Two organizations' keys; making them takes a while.
-fn key(number: usize) -> Arc<PrivateKey> {
+pub(super) fn key(number: usize) -> Arc<PrivateKey> {
     static KEYS: OnceLock<[Arc<PrivateKey>; 2]> = OnceLock::new();
     KEYS.get_or_init(|| [(); 2].map(|()| Arc::new(PrivateKey::generate().unwrap())))[number].clone()
 }
@@ -24,7 +24,7 @@ fn bytes(length: usize) -> Vec<u8> {
 }
 
 /// A server with organizations 1 and 2, which have keys, and 3, which has none.
-async fn organizations() -> (SocketAddr, Seen) {
+pub(super) async fn organizations() -> (SocketAddr, Seen) {
     server(|request, _| async move {
         match (request.method().as_str(), request.uri().path()) {
             ("GET", "/api/organization/1") => organization(1, Some(key(0))),

@@ -54,6 +54,47 @@ async fn smuggled_requests_reach_nobody() {
     assert_eq!(proxy.get("/task/1").await.status, 200);
 }
 
+/// The statuses that the same attacks have from within an algorithm (`tests/e2e/test_hostile.py`), each with its own token.
+#[tokio::test]
+async fn what_could_be_read_in_two_ways_is_refused_with_a_token_too() {
+    let (to, seen) = server(|_, _| async { answer(200, "{}") }).await;
+    let proxy = proxy(to).await;
+    let auth = format!("{}Connection: close\r\n", authorization());
+    for (line, headers, body, status) in [
+        ("POST /task", "Content-Length: 5\r\nContent-Length: 50\r\n", "hello", "400"),
+        ("POST /task", "Transfer-Encoding: xchunked\r\n", "0\r\n\r\n", "400"),
+        ("POST /task", "Content-Length: -1\r\n", "", "400"),
+        ("POST /task", "Content-Length: +5\r\n", "hello", "400"),
+        ("POST /task", "Content-Length : 5\r\n", "hello", "400"),
+        ("GET /version", "X-Odd: a\0b\r\n", "", "400"),
+        ("CONNECT 10.96.0.1:443", "", "", "405"),
+        ("GET /../socket.io/?transport=polling&EIO=4", "", "", "400"),
+        ("GET /%2e%2e/socket.io/?transport=polling&EIO=4", "", "", "400"),
+        ("GET /\\..\\organization", "", "", "400"),
+    ] {
+        let got = raw(proxy.address, format!("{line} HTTP/1.1\r\n{auth}{headers}\r\n{body}").as_bytes()).await;
+        assert!(got.starts_with(&format!("HTTP/1.1 {status}")), "{line} {headers}: {got}");
+    }
+    assert_eq!(seen.count(), 0);
+    // What is left of these is a request like another, and the server's to answer.
+    let chunks = "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n";
+    for (line, headers, body, path) in [
+        ("POST /task", chunks, "0\r\n\r\nGET /organization HTTP/1.1\r\n\r\n", "/api/task"),
+        ("GET http://10.96.0.1/organization", "", "", "/api/organization"),
+        ("GET //organization", "", "", "/api/organization"),
+        ("GET /organization", "Connection: Upgrade\r\nUpgrade: websocket\r\n", "", "/api/organization"),
+    ] {
+        let before = seen.count();
+        let got = raw(proxy.address, format!("{line} HTTP/1.1\r\n{auth}{headers}\r\n{body}").as_bytes()).await;
+        assert!(got.starts_with("HTTP/1.1 200"), "{line} {headers}: {got}");
+        assert!(seen.count() <= before + 1 && seen.last().uri().path() == path, "{line} {headers}");
+        assert!(seen.last().body().is_empty() && !seen.last().headers().contains_key(header::UPGRADE), "{line}");
+    }
+    let wrong = format!("POST /task HTTP/1.1\r\n{auth}Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFFF\r\n");
+    let got = raw(proxy.address, wrong.as_bytes()).await;
+    assert!(got.starts_with("HTTP/1.1 502"), "{got}");
+}
+
 #[tokio::test]
 async fn heads_of_any_size_cost_little() {
     let (to, seen) = server(|_, _| async { answer(200, "{}") }).await;

@@ -4,6 +4,7 @@ mod encrypted;
 mod faults;
 mod hostile;
 mod passing;
+mod room;
 mod stand_in;
 
 use std::net::SocketAddr;
@@ -59,16 +60,23 @@ async fn proxy(to: SocketAddr) -> Served {
 
 /// The same, in a collaboration that may be encrypted.
 async fn proxy_with(to: SocketAddr, cryptor: Cryptor) -> Served {
+    proxy_of(to, cryptor, |_| {}).await
+}
+
+/// The same, with settings of a test's own.
+async fn proxy_of(to: SocketAddr, cryptor: Cryptor, set: impl FnOnce(&mut Shared)) -> Served {
     let patience = Patience {
         away: Duration::from_secs(2),
         silence: Duration::from_millis(500),
         pause: Duration::from_millis(20),
+        task: Duration::from_secs(5),
     };
     let text = format!("server_url: http://{to}\napi_key: k\n");
     let config = Config::parse(&text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
     let mut shared = Shared::new(&config, Access::Node, 4096).unwrap();
     let settings = Arc::get_mut(&mut shared).unwrap();
     (settings.patience, settings.cryptor) = (patience, cryptor);
+    set(settings);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (end, ended) = watch::channel(false);
