@@ -8,6 +8,7 @@ import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
+from faultproxy import has
 from harness import nodes
 from harness.cluster import Cluster
 from harness.images import Registry, variant
@@ -216,6 +217,44 @@ def test_a_policy_forbids_the_job(kubernetes_node, asked, cluster):
     assert "our rules" in node.log()
 
 
+def test_a_webhook_that_can_not_be_asked(kubernetes_node, researcher, world, cluster, proxy):
+    """Whoever is to judge the Job is away, and that is no judgement: the run waits until the Job can be made."""
+    node = kubernetes_node(via=proxy).start_online()
+    api = client.AdmissionregistrationV1Api(cluster.api)
+    name = f"away-{cluster.jobs_namespace}"
+    webhook = {
+        "name": "away.sextant.test",
+        "rules": [{"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": cluster.jobs_namespace}},
+        # Nobody listens there.
+        "clientConfig": {"url": "https://127.0.0.1:1/"},
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    words = "failed calling webhook"
+    pod = {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]}
+    probe = {"metadata": {"generateName": "try-"}, "spec": {"template": {"spec": pod}}}
+
+    def fails() -> bool:
+        try:
+            cluster.batch.create_namespaced_job(cluster.jobs_namespace, probe, dry_run="All")
+        except ApiException as error:
+            return words in error.body
+        return False
+
+    api.create_validating_webhook_configuration({"metadata": {"name": name}, "webhooks": [webhook]})
+    try:
+        until("the webhook to be asked", fails)
+        task = researcher.ask(ODD, "exit", [world.organization()], code=0)
+        until("the node to try it again and again", lambda: node.log().count(words) >= 3, shows=node.log)
+        assert not proxy.tried("PATCH", r"/run/\d+$", where=has("finished_at"))
+        assert not cluster.jobs(researcher.run(task)["id"])
+    finally:
+        api.delete_validating_webhook_configuration(name)
+    assert researcher.result(task) == "about to exit"
+
+
 # -- ends ---------------------------------------------------------------------------------------
 
 
@@ -255,7 +294,6 @@ def test_a_deadline(kubernetes_node, asked):
         ("output", {"bytes": 3e7}, "failed", "output has 30000000 bytes", "OutputTooLarge"),
         ("silent", {}, "failed", "wrote no output", "OutputMissing"),
         ("exit", {"code": 3}, "crashed", "exit code 3", "AlgorithmFailed"),
-        ("exit", {"code": 137}, "crashed", "killed by signal 9", "AlgorithmKilled"),
     ],
 )
 def test_an_end_of_its_own(method, kwargs, status, words, event, kubernetes_node, asked, cluster):
@@ -264,6 +302,12 @@ def test_an_end_of_its_own(method, kwargs, status, words, event, kubernetes_node
     run = asked(status, words, event, method=method, **(kwargs or {"nothing": 0}))
     over = ("Succeeded", "Failed")
     until("the pod's end", lambda: all(pod.status.phase in over for pod in cluster.pods(run["id"])))
+
+
+def test_killed_by_the_kernel(kubernetes_node, asked, images):
+    """SIGKILL, for more processor time than the algorithm had allowed itself: nobody in the cluster has anything to do with it."""
+    kubernetes_node().start_online()
+    asked("crashed", "killed by signal 9", "AlgorithmKilled", image=variant(images), method="spin", seconds=1)
 
 
 def test_an_output_that_is_a_folder(kubernetes_node, asked, images):
@@ -298,6 +342,38 @@ def test_the_namespace_is_deleted(cluster, world, researcher, tmp_path, started)
         node.wait_log(r"run=\d+.*(being terminated|not found|forbidden)|(being terminated|not found|forbidden).*run=\d+")
         assert researcher.run(later)["finished_at"] is None
         assert node.running
+    finally:
+        other.tear_down()
+
+
+def test_the_namespace_is_deleted_before_the_job_is_made(cluster, world, researcher, tmp_path, started):
+    """With rights that don't go with the namespace (here an admin's) the node hears that nothing may be made there any more, waits as for
+    everything else, and reports the run. Its lease is kept from going with the rest: without it, it would report nothing."""
+    other = Cluster(cluster.kubeconfig)
+    other.set_up()
+    leases = client.CoordinationV1Api(cluster.api)
+    try:
+        config = nodes.kubernetes(world, other, 0, tmp_path)
+        config["kubernetes"] |= {"kubeconfig": str(cluster.kubeconfig), "pending_timeout": "5s"}
+        node = NodeProcess(tmp_path / "node", config)
+        started.append(node)
+        node.start_online()
+        (lease,) = leases.list_namespaced_lease(other.jobs_namespace).items
+
+        def keep(finalizers: list[str]) -> None:
+            patch = {"metadata": {"finalizers": finalizers}}
+            leases.patch_namespaced_lease(lease.metadata.name, other.jobs_namespace, patch)
+
+        keep(["sextant.test/kept"])
+        try:
+            other.core.delete_namespace(other.jobs_namespace)
+            task = researcher.ask(ODD, "exit", [world.organization()], code=0)
+            (run,) = researcher.finished(task, node=node)
+        finally:
+            keep([])
+        check(cluster, run, "start failed", "The node's place in the cluster is being taken away.", None)
+        assert "being terminated" in node.log()
+        assert other.jobs_namespace not in run["log"]
     finally:
         other.tear_down()
 
