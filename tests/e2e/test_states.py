@@ -2,7 +2,7 @@
 of the organization, and leaves an Event on its Job."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from kubernetes import client
@@ -217,14 +217,16 @@ def test_a_policy_forbids_the_job(kubernetes_node, asked, cluster):
     assert "our rules" in node.log()
 
 
-def test_a_webhook_that_can_not_be_asked(kubernetes_node, researcher, world, cluster, proxy):
-    """Whoever is to judge the Job is away, and that is no judgement: the run waits until the Job can be made."""
-    node = kubernetes_node(via=proxy).start_online()
-    api = client.AdmissionregistrationV1Api(cluster.api)
+NOT_ASKED = "failed calling webhook"
+
+
+@contextlib.contextmanager
+def webhook_that_is_away(cluster: Cluster, group: str, resource: str, probe: Callable[[], object]) -> Iterator[None]:
+    """Somebody is to judge what is made of a kind, as long as this lasts, and can't be asked. `probe` makes one of them, on trial."""
     name = f"away-{cluster.jobs_namespace}"
     webhook = {
         "name": "away.sextant.test",
-        "rules": [{"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}],
+        "rules": [{"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": [resource]}],
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": cluster.jobs_namespace}},
         # Nobody listens there.
         "clientConfig": {"url": "https://127.0.0.1:1/"},
@@ -232,27 +234,49 @@ def test_a_webhook_that_can_not_be_asked(kubernetes_node, researcher, world, clu
         "sideEffects": "None",
         "admissionReviewVersions": ["v1"],
     }
-    words = "failed calling webhook"
-    pod = {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]}
-    probe = {"metadata": {"generateName": "try-"}, "spec": {"template": {"spec": pod}}}
 
-    def fails() -> bool:
+    def is_asked() -> bool:
         try:
-            cluster.batch.create_namespaced_job(cluster.jobs_namespace, probe, dry_run="All")
+            probe()
         except ApiException as error:
-            return words in error.body
+            return NOT_ASKED in error.body
         return False
 
+    api = client.AdmissionregistrationV1Api(cluster.api)
     api.create_validating_webhook_configuration({"metadata": {"name": name}, "webhooks": [webhook]})
     try:
-        until("the webhook to be asked", fails)
-        task = researcher.ask(ODD, "exit", [world.organization()], code=0)
-        until("the node to try it again and again", lambda: node.log().count(words) >= 3, shows=node.log)
-        assert not proxy.tried("PATCH", r"/run/\d+$", where=has("finished_at"))
-        assert not cluster.jobs(researcher.run(task)["id"])
+        until("the webhook to be asked", is_asked)
+        yield
     finally:
         api.delete_validating_webhook_configuration(name)
+
+
+POD = {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]}
+
+
+def test_a_webhook_for_jobs_that_can_not_be_asked(kubernetes_node, researcher, world, cluster, proxy):
+    """Whoever is to judge the Job is away, and that is no judgement: the run waits until the Job can be made."""
+    node = kubernetes_node(via=proxy).start_online()
+    job = {"metadata": {"generateName": "try-"}, "spec": {"template": {"spec": POD}}}
+    with webhook_that_is_away(
+        cluster, "batch", "jobs", lambda: cluster.batch.create_namespaced_job(cluster.jobs_namespace, job, dry_run="All")
+    ):
+        task = researcher.ask(ODD, "exit", [world.organization()], code=0)
+        until("the node to try it again and again", lambda: node.log().count(NOT_ASKED) >= 3, shows=node.log)
+        assert not proxy.tried("PATCH", r"/run/\d+$", where=has("finished_at"))
+        assert not cluster.jobs(researcher.run(task)["id"])
     assert researcher.result(task) == "about to exit"
+
+
+def test_a_webhook_for_pods_that_can_not_be_asked(kubernetes_node, asked, cluster):
+    """The Job is there, and its pod can't be made, for a reason of which nobody knows how long it will last: as long as for anything else."""
+    kubernetes_node(kubernetes={"pending_timeout": "20s"}).start_online()
+    pod = {"metadata": {"generateName": "try-"}, "spec": POD}
+    with webhook_that_is_away(
+        cluster, "", "pods", lambda: cluster.core.create_namespaced_pod(cluster.jobs_namespace, pod, dry_run="All")
+    ):
+        run = asked("start failed", "The run could not be started within 20 s.", "PendingTooLong")
+    assert NOT_ASKED in run["event"]
 
 
 # -- ends ---------------------------------------------------------------------------------------
