@@ -32,6 +32,20 @@ pids_of() { [ -d "$cgroup_tree/$1" ] && find "$cgroup_tree/$1" -name cgroup.proc
 
 is_running() { [ -n "$(pids_of "$1")" ]; }
 
+# start_apiserver: all that it knows is in etcd, so the next one goes on where the last one was.
+start_apiserver() {
+    start apiserver "$kube" apiserver --etcd-servers=http://127.0.0.1:2379 \
+        --bind-address="$node_address" --advertise-address="$node_address" --secure-port=6443 \
+        --client-ca-file="$pki/ca.crt" --tls-cert-file="$pki/apiserver.crt" --tls-private-key-file="$pki/apiserver.key" \
+        --kubelet-client-certificate="$pki/admin.crt" --kubelet-client-key="$pki/admin.key" --kubelet-certificate-authority="$pki/ca.crt" \
+        --kubelet-preferred-address-types=InternalIP --proxy-client-cert-file="$pki/admin.crt" --proxy-client-key-file="$pki/admin.key" \
+        --service-account-issuer=https://kubernetes.default.svc --service-account-key-file="$pki/tokens.pub" \
+        --service-account-signing-key-file="$pki/tokens.key" --service-cluster-ip-range="$service_range" \
+        --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --allow-privileged=true \
+        --audit-policy-file="$cluster/etc/audit.yaml" --audit-log-path="$cluster/log/audit.log" \
+        --audit-log-maxsize=200 --audit-log-maxbackup=1
+}
+
 # stop NAME…: asks all of them to end, waits, and kills what is left after ten seconds.
 stop() {
     local name pid deadline=$((SECONDS + 10))

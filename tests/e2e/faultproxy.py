@@ -169,6 +169,8 @@ class FaultProxy:
         self._lock = threading.Lock()
         self._away = threading.Event()
         self._mute = threading.Event()
+        # Seconds by which each answer is late.
+        self._late = 0.0
         # Counts the calls of `cut`: streams that began before it end.
         self._cuts = 0
         proxy = self
@@ -237,6 +239,15 @@ class FaultProxy:
         finally:
             self._cuts += 1
             self._mute.clear()
+
+    @contextlib.contextmanager
+    def slow(self, seconds: float) -> Iterator[None]:
+        """Each answer is late by so much; what is a stream already comes as it did."""
+        before, self._late = self._late, seconds
+        try:
+            yield
+        finally:
+            self._late = before
 
     def cut(self) -> None:
         """Ends what comes as a stream at the moment: websockets, watches."""
@@ -319,6 +330,7 @@ class FaultProxy:
             self.requests.append(request)
             saying = next((each for each in self._sayings if each.matches(request)), None)
         if saying:
+            time.sleep(self._late)
             client.sendall(saying.answer)
             return
         if headers.get("upgrade", "").lower() == "websocket":
@@ -337,6 +349,7 @@ class FaultProxy:
             if not answer_head:
                 return
             request.status = int(answer_head.split(b" ", 2)[1])
+            time.sleep(self._late)
             if self._held(request, after=True) or not self._goes_on(cuts):
                 return
             client.sendall(last_answer(answer_head) + answer_rest)
@@ -381,6 +394,7 @@ class FaultProxy:
             answer_head, rest = read_head(server)
             if not answer_head:
                 return
+            time.sleep(self._late)
             client.sendall(answer_head + END_OF_HEAD)
             if b" 101 " not in answer_head.split(b"\r\n", 1)[0]:
                 client.sendall(rest)

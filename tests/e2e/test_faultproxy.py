@@ -4,6 +4,7 @@ import base64
 import hashlib
 import sys
 import threading
+import time
 
 import pytest
 import requests
@@ -71,6 +72,21 @@ def test_refusals_and_absence(proxy: FaultProxy, user: dict):
     with proxy.away(), pytest.raises(requests.ConnectionError):
         login(proxy, user)
     assert login(proxy, user).ok
+
+
+def test_answers_that_are_slow(proxy: FaultProxy, user: dict):
+    """As long as it is so, each answer comes late, whether the server gives it or a test; afterwards none does."""
+
+    def takes() -> float:
+        began = time.monotonic()
+        assert login(proxy, user).status_code in (200, 502)
+        return time.monotonic() - began
+
+    with proxy.slow(5):
+        assert takes() >= 5
+        with proxy.refuse("POST", "/token", 502):
+            assert takes() >= 5
+    assert takes() < 5
 
 
 def test_large_reports_pass_and_results_are_swallowed(local_node, proxy: FaultProxy, researcher, world: World):

@@ -18,8 +18,9 @@ from harness.table import CELL
 
 pytestmark = pytest.mark.cluster
 
-# Seconds; long enough that what is tried again has been tried in vain more than once.
-LASTS = {"killed": 0.2, "terminated": 0.2, "server_restarted": 0.5}
+# Seconds; long enough that what is tried again has been tried in vain more than once. The client of each side gives up after 5 s, and then the
+# node's own patience begins; after 8 s without the API server the node's lease is not to be trusted any more.
+LASTS = {"killed": 0.2, "terminated": 0.2, "server_restarted": 0.5, "server_away": 8, "api_away": 10, "server_slow": 8, "api_slow": 8}
 USUALLY = 3
 WHOLE = os.environ.get("SEXTANT_MATRIX") == "whole"
 

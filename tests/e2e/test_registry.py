@@ -53,7 +53,7 @@ def test_a_login_is_needed(registries, kubernetes_node, researcher, world):
     tag, _ = registries.push(registries.closed)
     run = asked(researcher, world, tag)
     assert run["status"] == "non-existing Docker image"
-    assert tag in run["log"]
+    assert f"'{tag}' can't be run: the registry does not let this node have it." in run["log"]
 
 
 def test_a_pull_secret(registries, kubernetes_node, researcher, world, cluster):

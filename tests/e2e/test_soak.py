@@ -1,5 +1,5 @@
-"""A soak: random tasks and random faults, one upon the other, and in the end every run has ended as its task had to, and was executed and
-reported once. `make soak` lasts 15 minutes; otherwise it is half a minute. The seed is printed; SEXTANT_SOAK_SEED brings one back."""
+"""A soak: random tasks, random faults and disruptions, one upon the other, and in the end every run has ended as its task had to, and was
+executed and reported once. `make soak` lasts 15 minutes; otherwise it is half a minute. The seed is printed; SEXTANT_SOAK_SEED brings one back."""
 
 import contextlib
 import json
@@ -10,8 +10,11 @@ import time
 from dataclasses import dataclass
 
 import pytest
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
 
 from faultproxy import FaultProxy
+from harness.cluster import Cluster
 from harness.faults import FAULTS
 from harness.nodes import ODD
 from harness.researcher import FINISHED
@@ -100,6 +103,8 @@ def test_soak(scene: Scene, world):
     researching = Researching(scene, random.Random(chance.random()))
     researching.start()
     struck: dict[str, int] = {}
+    # Tasks of which the cluster took a pod away.
+    disrupted: set[int] = set()
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         time.sleep(chance.uniform(0.5, 6))
@@ -108,6 +113,11 @@ def test_soak(scene: Scene, world):
             for name in pick(chance):
                 faults.enter_context(FAULTS[name](scene, world.server))
                 struck[name] = struck.get(name, 0) + 1
+            if chance.random() < 0.3:
+                name = chance.choice(list(DISRUPTIONS))
+                if task := disrupt(scene.cluster, name, chance):
+                    disrupted.add(task)
+                    struck[name] = struck.get(name, 0) + 1
             time.sleep(chance.uniform(0.2, 5))
         assert scene.node.running, "the node has ended by itself"
         assert researching.problem is None, researching.problem
@@ -126,14 +136,47 @@ def test_soak(scene: Scene, world):
     with world.server.database() as database:
         for task, expected in tasks.items():
             ((run, status),) = database.execute("SELECT id, status FROM run WHERE task_id = ?", [task]).fetchall()
-            allowed = expected.statuses | ({"killed by user"} if expected.killed else set())
+            allowed = expected.statuses | ({"killed by user"} if expected.killed else set()) | ({"crashed"} if task in disrupted else set())
             executions = scene.researcher.result(task) if expected.counts and status == "completed" else [None]
-            # A run that was killed may have been reported by the server itself.
-            reported = scene.reported_once(run) or expected.killed
+            # A run that was killed may have been reported by the server itself; but nobody reports it twice.
+            reported = scene.reported_once(run) or (expected.killed and scene.reports_taken(run) == 0)
             if status not in allowed & FINISHED or len(executions) != 1 or not reported:
                 wrong[task] = (run, status, expected, reported, executions)
     assert not wrong, wrong
     assert tasks, "nothing was asked for"
+
+
+def evicted(cluster: Cluster, pod: str) -> None:
+    """Its machine is drained."""
+    body = client.V1Eviction(metadata=client.V1ObjectMeta(name=pod, namespace=cluster.jobs_namespace))
+    cluster.core.create_namespaced_pod_eviction(pod, cluster.jobs_namespace, body)
+
+
+def deleted(cluster: Cluster, pod: str) -> None:
+    """A person removes it."""
+    cluster.core.delete_namespaced_pod(pod, cluster.jobs_namespace)
+
+
+# Nothing of a disrupted run is executed again once its algorithm has started: `retry_disrupted` is 0.
+DISRUPTIONS = {"evicted": evicted, "deleted": deleted}
+
+
+def disrupt(cluster: Cluster, name: str, chance: random.Random) -> int | None:
+    """Takes a pod away that is under way, if there is one; the task whose it was."""
+    under_way = [
+        pod
+        for pod in cluster.pods()
+        if "vantage6.ai/task" in pod.metadata.labels
+        and pod.status.phase in ("Pending", "Running")
+        and not pod.metadata.deletion_timestamp
+    ]
+    if not under_way:
+        return None
+    pod = chance.choice(under_way)
+    # It may just have gone by itself.
+    with contextlib.suppress(ApiException):
+        DISRUPTIONS[name](cluster, pod.metadata.name)
+    return int(pod.metadata.labels["vantage6.ai/task"])
 
 
 def pick(chance: random.Random) -> list[str]:

@@ -2,12 +2,13 @@
 of the organization, and leaves an Event on its Job."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
+from faultproxy import has
 from harness import nodes
 from harness.cluster import Cluster
 from harness.images import Registry, variant
@@ -232,6 +233,68 @@ def test_a_policy_forbids_the_job(kubernetes_node, asked, cluster):
     assert "our rules" in node.log()
 
 
+NOT_ASKED = "failed calling webhook"
+
+
+@contextlib.contextmanager
+def webhook_that_is_away(cluster: Cluster, group: str, resource: str, probe: Callable[[], object]) -> Iterator[None]:
+    """Somebody is to judge what is made of a kind, as long as this lasts, and can't be asked. `probe` makes one of them, on trial."""
+    name = f"away-{cluster.jobs_namespace}"
+    webhook = {
+        "name": "away.sextant.test",
+        "rules": [{"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": [resource]}],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": cluster.jobs_namespace}},
+        # Nobody listens there.
+        "clientConfig": {"url": "https://127.0.0.1:1/"},
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+
+    def is_asked() -> bool:
+        try:
+            probe()
+        except ApiException as error:
+            return NOT_ASKED in error.body
+        return False
+
+    api = client.AdmissionregistrationV1Api(cluster.api)
+    api.create_validating_webhook_configuration({"metadata": {"name": name}, "webhooks": [webhook]})
+    try:
+        until("the webhook to be asked", is_asked)
+        yield
+    finally:
+        api.delete_validating_webhook_configuration(name)
+
+
+POD = {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]}
+
+
+def test_a_webhook_for_jobs_that_can_not_be_asked(kubernetes_node, researcher, world, cluster, proxy):
+    """Whoever is to judge the Job is away, and that is no judgement: the run waits until the Job can be made."""
+    node = kubernetes_node(via=proxy).start_online()
+    job = {"metadata": {"generateName": "try-"}, "spec": {"template": {"spec": POD}}}
+    with webhook_that_is_away(
+        cluster, "batch", "jobs", lambda: cluster.batch.create_namespaced_job(cluster.jobs_namespace, job, dry_run="All")
+    ):
+        task = researcher.ask(ODD, "exit", [world.organization()], code=0)
+        until("the node to try it again and again", lambda: node.log().count(NOT_ASKED) >= 3, shows=node.log)
+        assert not proxy.tried("PATCH", r"/run/\d+$", where=has("finished_at"))
+        assert not cluster.jobs(researcher.run(task)["id"])
+    assert researcher.result(task) == "about to exit"
+
+
+def test_a_webhook_for_pods_that_can_not_be_asked(kubernetes_node, asked, cluster):
+    """The Job is there, and its pod can't be made, for a reason of which nobody knows how long it will last: as long as for anything else."""
+    kubernetes_node(kubernetes={"pending_timeout": "20s"}).start_online()
+    pod = {"metadata": {"generateName": "try-"}, "spec": POD}
+    with webhook_that_is_away(
+        cluster, "", "pods", lambda: cluster.core.create_namespaced_pod(cluster.jobs_namespace, pod, dry_run="All")
+    ):
+        run = asked("start failed", "The run could not be started within 20 s.", "PendingTooLong")
+    assert NOT_ASKED in run["event"]
+
+
 # -- ends ---------------------------------------------------------------------------------------
 
 
@@ -284,7 +347,6 @@ def test_the_jobs_own_deadline(kubernetes_node, researcher, world, cluster):
         ("output", {"bytes": 3e7}, "failed", "output has 30000000 bytes", "OutputTooLarge"),
         ("silent", {}, "failed", "wrote no output", "OutputMissing"),
         ("exit", {"code": 3}, "crashed", "exit code 3", "AlgorithmFailed"),
-        ("exit", {"code": 137}, "crashed", "killed by signal 9", "AlgorithmKilled"),
     ],
 )
 def test_an_end_of_its_own(method, kwargs, status, words, event, kubernetes_node, asked, cluster):
@@ -293,6 +355,12 @@ def test_an_end_of_its_own(method, kwargs, status, words, event, kubernetes_node
     run = asked(status, words, event, method=method, **(kwargs or {"nothing": 0}))
     over = ("Succeeded", "Failed")
     until("the pod's end", lambda: all(pod.status.phase in over for pod in cluster.pods(run["id"])))
+
+
+def test_killed_by_the_kernel(kubernetes_node, asked, images):
+    """SIGKILL, for more processor time than the algorithm had allowed itself: nobody in the cluster has anything to do with it."""
+    kubernetes_node().start_online()
+    asked("crashed", "killed by signal 9", "AlgorithmKilled", image=variant(images), method="spin", seconds=1)
 
 
 def test_an_output_that_is_a_folder(kubernetes_node, asked, images):
@@ -327,6 +395,38 @@ def test_the_namespace_is_deleted(cluster, world, researcher, tmp_path, started)
         node.wait_log(r"run=\d+.*(being terminated|not found|forbidden)|(being terminated|not found|forbidden).*run=\d+")
         assert researcher.run(later)["finished_at"] is None
         assert node.running
+    finally:
+        other.tear_down()
+
+
+def test_the_namespace_is_deleted_before_the_job_is_made(cluster, world, researcher, tmp_path, started):
+    """With rights that don't go with the namespace (here an admin's) the node hears that nothing may be made there any more, waits as for
+    everything else, and reports the run. Its lease is kept from going with the rest: without it, it would report nothing."""
+    other = Cluster(cluster.kubeconfig)
+    other.set_up()
+    leases = client.CoordinationV1Api(cluster.api)
+    try:
+        config = nodes.kubernetes(world, other, 0, tmp_path)
+        config["kubernetes"] |= {"kubeconfig": str(cluster.kubeconfig), "pending_timeout": "5s"}
+        node = NodeProcess(tmp_path / "node", config)
+        started.append(node)
+        node.start_online()
+        (lease,) = leases.list_namespaced_lease(other.jobs_namespace).items
+
+        def keep(finalizers: list[str]) -> None:
+            patch = {"metadata": {"finalizers": finalizers}}
+            leases.patch_namespaced_lease(lease.metadata.name, other.jobs_namespace, patch)
+
+        keep(["sextant.test/kept"])
+        try:
+            other.core.delete_namespace(other.jobs_namespace)
+            task = researcher.ask(ODD, "exit", [world.organization()], code=0)
+            (run,) = researcher.finished(task, node=node)
+        finally:
+            keep([])
+        check(cluster, run, "start failed", "The node's place in the cluster is being taken away.", None)
+        assert "being terminated" in node.log()
+        assert other.jobs_namespace not in run["log"]
     finally:
         other.tear_down()
 

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -10,6 +11,7 @@ func init() {
 	behaviours["memory"] = memory
 	behaviours["disk"] = disk
 	behaviours["folder_output"] = folderOutput
+	behaviours["spin"] = spin
 }
 
 // memory(bytes=1000000, seconds=60): takes so much memory, really, and keeps it.
@@ -46,4 +48,15 @@ func folderOutput(t *task) error {
 		return err
 	}
 	return os.Mkdir(t.output, 0o755)
+}
+
+// spin(seconds=1): calculates for longer than it allows itself, so that the kernel kills it by SIGKILL. A container's first
+// process can't do that to itself in any other way: signals from inside, which it doesn't catch, never reach it.
+func spin(t *task) error {
+	seconds := uint64(t.number("seconds", 1))
+	if err := syscall.Setrlimit(syscall.RLIMIT_CPU, &syscall.Rlimit{Cur: seconds, Max: seconds}); err != nil {
+		return err
+	}
+	for {
+	}
 }

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator
 
 from v6server import Server
@@ -71,6 +72,13 @@ def server_silent(scene: Scene, _: Server) -> Iterator[None]:
         yield
 
 
+@fault(elsewhere=True)
+def server_slow(scene: Scene, _: Server) -> Iterator[None]:
+    """The server has much to do: each of its answers takes a second longer."""
+    with scene.proxy.slow(1):
+        yield
+
+
 @fault()
 def server_500(scene: Scene, _: Server) -> Iterator[None]:
     """The server has a fault of its own."""
@@ -127,6 +135,24 @@ def api_away(scene: Scene, _: Server) -> Iterator[None]:
 def api_silent(scene: Scene, _: Server) -> Iterator[None]:
     """The API server takes requests and says nothing."""
     with scene.gate.mute():
+        yield
+
+
+@fault(elsewhere=True)
+def api_slow(scene: Scene, _: Server) -> Iterator[None]:
+    """The API server has much to do: each of its answers takes a second longer."""
+    with scene.gate.slow(1):
+        yield
+
+
+@fault(elsewhere=True)
+def api_conflict(scene: Scene, _: Server) -> Iterator[None]:
+    """Whatever the node changes, somebody else has just changed: the marks of Jobs, its Lease. What it makes anew is not concerned."""
+
+    def changes(request: Request) -> bool:
+        return request.method in ("PATCH", "PUT") and bool(re.search("/(jobs|leases)/", request.path))
+
+    with scene.gate.saying(answer(409, status(409, "Conflict")), changes):
         yield
 
 

@@ -34,11 +34,15 @@ class Scene:
     researcher: Researcher
     organization: int
 
+    def reports_taken(self, run: int) -> int:
+        """How many reports of a run the server has taken."""
+        return sum(request.status == 200 for request in self.proxy.tried("PATCH", f"/run/{run}$", where=REPORT))
+
     def reported_once(self, run: int) -> bool:
         """Whether the server took one report of a run. One that was killed at that moment may have taken it without saying so."""
         tried = self.proxy.tried("PATCH", f"/run/{run}$", where=REPORT)
-        taken = [request for request in tried if request.status == 200]
-        return len(taken) == 1 or (not taken and any(request.status is None for request in tried))
+        taken = self.reports_taken(run)
+        return taken == 1 or (not taken and any(request.status is None for request in tried))
 
     def ask(self, seconds: float = 1) -> tuple[int, int]:
         """Asks for something that takes a while and says how often it was executed; ids of task and run."""

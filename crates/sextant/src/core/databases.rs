@@ -81,9 +81,11 @@ pub fn host_aliases(databases: &[Mounted]) -> Vec<HostAlias> {
 fn host_path(database: &Database, name: &str) -> Volume {
     let kind = match database.kind {
         DatabaseType::Folder => Some("Directory".to_owned()),
-        DatabaseType::Csv | DatabaseType::Parquet | DatabaseType::Excel => Some("File".to_owned()),
-        // These may be either; the kubelet then takes what is there.
-        DatabaseType::Sql | DatabaseType::Sparql | DatabaseType::Omop | DatabaseType::Other => None,
+        DatabaseType::Csv | DatabaseType::Excel => Some("File".to_owned()),
+        // These may be either (Parquet that is partitioned is a folder); the kubelet then takes what is there.
+        DatabaseType::Parquet | DatabaseType::Sql | DatabaseType::Sparql | DatabaseType::Omop | DatabaseType::Other => {
+            None
+        }
     };
     Volume {
         name: name.to_owned(),

@@ -80,7 +80,7 @@ pub async fn without_output(context: &Context, run: &Run, failure: &Failure) -> 
     let (log, _room) = log(context, run, failure.started).await;
     let (status, log) = of_end(Some(failure), log, &context.mask);
     let finish = Finish::now(status, log);
-    let reported = send(context, run, if failure.started { begun(run, finish) } else { finish }).await;
+    let reported = send(context, run, begun(run, finish)).await;
     note(context, run, &reported, Some(failure));
     reported
 }
@@ -122,7 +122,8 @@ async fn read(context: &Context, run: &Run) -> AlgorithmLog {
     AlgorithmLog::Unreadable
 }
 
-/// The end of a run whose algorithm has run may be the first that the server hears of it, if this node was away meanwhile.
+/// A run's end may be the first that the server hears of it: if this node was away meanwhile, or did not let it in. A regular node tells
+/// the server of every run's beginning (`__listening_worker`'s `start_task` in `node/__init__.py`).
 fn begun(run: &Run, finish: Finish) -> Finish {
     Finish { started_at: run.started_at.is_none().then_some(finish.finished_at), ..finish }
 }

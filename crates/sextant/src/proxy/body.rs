@@ -2,6 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -96,6 +98,35 @@ impl Body for Outgoing {
             Self::Passed(body) => body.size_hint(),
             Self::Made { length, .. } => SizeHint::with_exact(*length),
         }
+    }
+}
+
+/// What goes to the server, and how much of it has gone.
+pub(crate) struct Counted {
+    /// What goes.
+    pub body: Outgoing,
+    /// How many bytes of it have gone.
+    pub handed_over: Arc<AtomicU64>,
+}
+
+impl Body for Counted {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(Ok(piece)) = &frame {
+            self.handed_over.fetch_add(piece.data_ref().map_or(0, |bytes| bytes.len() as u64), Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

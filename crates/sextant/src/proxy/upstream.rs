@@ -4,6 +4,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use vantage6::ServerUrl;
 
 use super::Shared;
-use super::body::{Leased, Outgoing, Paced};
+use super::body::{Counted, Leased, Outgoing, Paced};
 use crate::config::Config;
 
 /// How long connecting may take.
@@ -32,6 +34,8 @@ const TRUSTED: Duration = Duration::from_secs(2);
 const SETTLING: Duration = Duration::from_millis(20);
 /// How many connections without work a worker keeps.
 const IDLE: usize = 64;
+/// How fast a server reads and stores a task at least, when all of it has come (4.5.5: a quarter of a second for a megabyte).
+const BYTES_A_MILLISECOND: u64 = 1000;
 /// What is read of the server ahead of what the algorithm has taken.
 const AHEAD: usize = 64 * 1024;
 
@@ -116,12 +120,12 @@ fn tls(extra: Option<&Path>) -> Result<rustls::ClientConfig, String> {
 pub(crate) struct Upstream {
     shared: Arc<Shared>,
     /// Without work, the one that was used last at the end.
-    idle: Mutex<Vec<(SendRequest<Outgoing>, Instant)>>,
+    idle: Mutex<Vec<(SendRequest<Counted>, Instant)>>,
 }
 
 /// A connection in use.
 pub(crate) struct Lease {
-    sender: SendRequest<Outgoing>,
+    sender: SendRequest<Counted>,
     of: Arc<Upstream>,
 }
 
@@ -171,7 +175,7 @@ impl Upstream {
         self.connect().await
     }
 
-    fn kept(&self, longest: Duration) -> Option<SendRequest<Outgoing>> {
+    fn kept(&self, longest: Duration) -> Option<SendRequest<Counted>> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         while idle.last().is_some_and(|(sender, _)| sender.is_closed()) {
             idle.pop();
@@ -199,11 +203,11 @@ impl Upstream {
             }
         };
         let sender = timeout(CONNECT, connecting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        self.shared.figures.dialled.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.shared.figures.dialled.fetch_add(1, Relaxed);
         Ok(Lease { sender, of: self.clone() })
     }
 
-    async fn handshake<T: Read + Write + Unpin + Send + 'static>(&self, io: T) -> io::Result<SendRequest<Outgoing>> {
+    async fn handshake<T: Read + Write + Unpin + Send + 'static>(&self, io: T) -> io::Result<SendRequest<Counted>> {
         let (sender, connection) =
             http1::Builder::new().max_buf_size(AHEAD).handshake(io).await.map_err(io::Error::other)?;
         tokio::spawn(async move {
@@ -214,19 +218,33 @@ impl Upstream {
         Ok(sender)
     }
 
-    /// Sends a request and waits for the beginning of its answer.
+    /// Sends a request and waits for the beginning of its answer: as long as the server takes of it, and some time after.
     ///
     /// # Errors
     /// If there is none, and whether the server may have taken the request.
     pub async fn send(&self, mut lease: Lease, request: Request<Outgoing>) -> Result<Response<Leased>, Broken> {
         let silence = self.shared.patience.silence;
-        match timeout(silence, lease.sender.try_send_request(request)).await {
-            Ok(Ok(answer)) => Ok(answer.map(|body| Leased::new(Paced::new(body, silence), lease))),
-            Ok(Err(mut error)) => Err(match error.take_message() {
-                Some(request) => Broken::NotSent(Box::new(request), error.into_error()),
+        let handed_over = Arc::new(AtomicU64::new(0));
+        let request = request.map(|body| Counted { body, handed_over: handed_over.clone() });
+        let answer = {
+            let mut sending = pin!(lease.sender.try_send_request(request));
+            let mut before = 0;
+            loop {
+                // What is large takes the server a while to read and to store, too.
+                let patience = silence + Duration::from_millis(before / BYTES_A_MILLISECOND);
+                match timeout(patience, &mut sending).await {
+                    Ok(answer) => break answer,
+                    Err(_) if handed_over.load(Relaxed) == before => return Err(Broken::Silent(patience)),
+                    Err(_) => before = handed_over.load(Relaxed),
+                }
+            }
+        };
+        match answer {
+            Ok(answer) => Ok(answer.map(|body| Leased::new(Paced::new(body, silence), lease))),
+            Err(mut error) => Err(match error.take_message() {
+                Some(request) => Broken::NotSent(Box::new(request.map(|sent| sent.body)), error.into_error()),
                 None => Broken::Perhaps(error.into_error()),
             }),
-            Err(_) => Err(Broken::Silent(silence)),
         }
     }
 }

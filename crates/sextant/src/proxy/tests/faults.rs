@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use futures::StreamExt as _;
+
 use super::stand_in::{Seen, raw, serve, server};
 use super::*;
 
@@ -97,6 +99,32 @@ async fn silence_is_told_of() {
     let got = proxy.ask("POST", "/task", "{}").await;
     assert_eq!((got.status.as_u16(), seen.count()), (504, 1));
     assert!(got.json()["msg"].as_str().unwrap().contains("did not answer"), "{}", got.text());
+}
+
+/// A large task on a slow network takes longer than a server may be silent.
+#[tokio::test]
+async fn what_goes_on_is_no_silence() {
+    let (to, seen) = server(|request, _| async move {
+        let length = request.into_body().len();
+        answer(201, length.to_string())
+    })
+    .await;
+    let proxy = proxy(to).await;
+    let pieces = futures::stream::iter(0..10).then(|_| async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Ok::<_, std::io::Error>(http_body::Frame::data(Bytes::from_static(&[b' '; 1000])))
+    });
+    let request = Request::post("/task")
+        .header(header::HOST, "proxyserver")
+        .header(header::AUTHORIZATION, bearer(ALGORITHM))
+        .body(http_body_util::StreamBody::new(pieces.boxed()))
+        .unwrap();
+    let stream = TcpStream::connect(proxy.address).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
+    assert_eq!((parts.status.as_u16(), seen.count()), (201, 1));
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "10000");
 }
 
 #[tokio::test]
