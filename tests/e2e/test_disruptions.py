@@ -88,8 +88,8 @@ def test_drained_and_its_second_launch_cut_off(kubernetes_node, researcher, worl
         run = researcher.run(task)["id"]
         cluster.until_container(run, "receive", "running")
         with gate.refuse("POST", r"/secrets$", 500):
-            evict(cluster, pod_of(cluster, run).metadata.name)
-            until("the second launch", lambda: pod_of(cluster, run, 2), shows=node.log)
+            evict(cluster, cluster.pod_of(run).metadata.name)
+            until("the second launch", lambda: cluster.pod_of(run, 2), shows=node.log)
             node.wait_log("the Secret could not be made")
     assert len(researcher.result(task)) == 1
 

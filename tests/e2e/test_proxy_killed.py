@@ -52,7 +52,10 @@ def test_a_node_that_is_its_own_proxy(method, path, after, subtasks, asked, kube
         task = asked()
         held.wait()
         node.kill()
-        (pod,) = cluster.pods(researcher.run(task)["id"])
+        run = researcher.run(task)["id"]
+        # Its log can be read once its machine has told that it works.
+        cluster.until_running(run)
+        (pod,) = cluster.pods(run)
         until(
             "the algorithm to find no proxy",
             lambda: "Connection error" in cluster.pod_log(pod.metadata.name, "algorithm"),

@@ -123,6 +123,15 @@ pub struct End {
 }
 
 impl Container {
+    /// Whether it was started for sure.
+    fn has_started(&self) -> bool {
+        match self {
+            Self::Running { .. } => true,
+            Self::Ended(end) => end.started,
+            Self::Unknown | Self::Waiting { .. } => false,
+        }
+    }
+
     /// Whether it is gone without anybody having seen how it ended, as after a machine's restart.
     pub fn was_lost(&self) -> bool {
         matches!(self, Self::Ended(end) if matches!(end.reason.as_str(), "ContainerStatusUnknown" | "Unknown"))
@@ -130,6 +139,18 @@ impl Container {
 }
 
 impl PodFacts {
+    /// The same, knowing what it was before: what has been started stays so, whatever a machine says that has lost it.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        if let Container::Ended(end) = &mut self.algorithm
+            && end.reason == "ContainerStatusUnknown"
+            && before.name == self.name
+        {
+            end.started |= before.algorithm.has_started();
+        }
+        self
+    }
+
     /// Whether somebody or something wants it to end, so that what its containers do now is not their own doing.
     pub fn told_to_end(&self) -> bool {
         self.deleting || self.disruption.is_some() || self.reason.is_some()
@@ -197,6 +218,14 @@ impl PodFacts {
                 .and_then(|s| find(s.init_container_statuses.as_ref()).or_else(|| find(s.container_statuses.as_ref())))
                 .unwrap_or_default()
         };
+        let (mut algorithm, returns) = (container(ALGORITHM), container(RETURN));
+        // A kubelet that was restarted may have lost a container's id, and starts them one after the other: where `return` was started, the
+        // algorithm had been before.
+        if let Container::Ended(end) = &mut algorithm
+            && end.reason == "ContainerStatusUnknown"
+        {
+            end.started |= returns.has_started();
+        }
         let facts = Self {
             name: meta.name.clone()?,
             job_uid: meta.labels.as_ref()?.get(labels::JOB_UID).cloned().unwrap_or_default(),
@@ -217,8 +246,8 @@ impl PodFacts {
             memory_limit: limit("memory"),
             disk_limit: limit("ephemeral-storage"),
             receive: container(RECEIVE),
-            algorithm: container(ALGORITHM),
-            returns: container(RETURN),
+            algorithm,
+            returns,
         };
         Some((run, facts))
     }
@@ -318,6 +347,23 @@ mod tests {
         let facts = pod(json!({"phase": "Pending"}));
         assert_eq!(facts.algorithm, Container::Unknown);
         assert!(!facts.scheduled && !facts.over && facts.unschedulable.is_none());
+    }
+
+    /// As a kubelet tells it that was restarted just before it evicted the pod, and of one that was still pulling the image.
+    #[test]
+    fn a_container_that_is_lost_was_started_if_a_later_one_was() {
+        for (id, expected) in [(Some("containerd://1"), true), (None, false)] {
+            let ended = |name, id: Option<&str>, reason| {
+                json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "containerID": id,
+                    "state": {"terminated": {"exitCode": 137, "reason": reason}}})
+            };
+            let returns = if id.is_some() { "Error" } else { "ContainerStatusUnknown" };
+            let facts = pod(json!({
+                "phase": "Failed",
+                "containerStatuses": [ended("algorithm", None, "ContainerStatusUnknown"), ended("return", id, returns)]
+            }));
+            assert!(matches!(&facts.algorithm, Container::Ended(end) if end.started == expected), "{facts:?}");
+        }
     }
 
     #[test]

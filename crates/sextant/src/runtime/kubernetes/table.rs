@@ -163,7 +163,10 @@ impl Table {
             None => entry.pod.as_ref().is_none_or(newer),
         };
         if belongs {
-            entry.pod = Some(facts);
+            entry.pod = Some(match &entry.pod {
+                Some(before) => facts.after(before),
+                None => facts,
+            });
             entry.refresh();
         } else if entry.job.as_ref().is_some_and(|job| job.uid != facts.job_uid && job.created <= facts.created) {
             entry.early = Some(facts);
@@ -326,7 +329,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::facts::{Container, sample};
+    use crate::core::facts::{Container, End, sample};
 
     fn job(uid: &str) -> JobFacts {
         JobFacts { uid: uid.into(), ..sample::job() }
@@ -377,6 +380,26 @@ mod tests {
         table.job(job("u"));
         table.retain_jobs(&HashSet::new());
         assert_eq!(*observer.borrow(), Situation::Absent);
+    }
+
+    #[test]
+    fn what_was_seen_running_was_started_whatever_its_machine_says_later() {
+        let lost = Container::Ended(End {
+            code: 137,
+            reason: "ContainerStatusUnknown".into(),
+            message: String::new(),
+            started: false,
+            at: None,
+        });
+        for (before, started) in [(Container::Running { since: None }, true), (Container::Unknown, false)] {
+            let table = Table::default();
+            let observer = table.observe(RunId(1));
+            table.job(job("u"));
+            table.pod(RunId(1), pod(before));
+            table.pod(RunId(1), PodFacts { over: true, receive: lost.clone(), ..pod(lost.clone()) });
+            let Situation::Failed(failure) = observer.borrow().clone() else { panic!("{:?}", *observer.borrow()) };
+            assert_eq!(failure.started, started);
+        }
     }
 
     #[test]
