@@ -132,6 +132,27 @@ impl Container {
         }
     }
 
+    /// What a machine says of a container of which is known that it was started. A kubelet that has lost one, because it was restarted or
+    /// has made room, calls it unknown without its id; or, of a pod that is over, not started yet.
+    fn if_started(self, over: bool) -> Self {
+        match self {
+            Self::Ended(end) if end.reason == "ContainerStatusUnknown" => Self::Ended(End { started: true, ..end }),
+            Self::Waiting { ref reason, .. }
+                if over && matches!(reason.as_str(), "PodInitializing" | "ContainerCreating") =>
+            {
+                Self::lost()
+            }
+            Self::Unknown if over => Self::lost(),
+            other => other,
+        }
+    }
+
+    /// Started, and gone.
+    fn lost() -> Self {
+        let reason = "ContainerStatusUnknown".to_owned();
+        Self::Ended(End { code: 137, reason, message: String::new(), started: true, at: None })
+    }
+
     /// Whether it is gone without anybody having seen how it ended, as after a machine's restart.
     pub fn was_lost(&self) -> bool {
         matches!(self, Self::Ended(end) if matches!(end.reason.as_str(), "ContainerStatusUnknown" | "Unknown"))
@@ -139,16 +160,18 @@ impl Container {
 }
 
 impl PodFacts {
-    /// The same, knowing what it was before: what has been started stays so, whatever a machine says that has lost it.
+    /// The same, knowing what was seen before: an algorithm that was started stays so, whatever a machine says that has lost it.
     #[must_use]
-    pub fn after(mut self, before: &Self) -> Self {
-        if let Container::Ended(end) = &mut self.algorithm
-            && end.reason == "ContainerStatusUnknown"
-            && before.name == self.name
-        {
-            end.started |= before.algorithm.has_started();
+    pub fn after(self, before: &Self) -> Self {
+        if before.name != self.name || !before.algorithm.has_started() || self.algorithm.has_started() {
+            return self;
         }
-        self
+        let algorithm = match self.algorithm {
+            Container::Ended(end) => Container::Ended(End { started: true, ..end }),
+            Container::Waiting { .. } | Container::Unknown if self.over => Container::lost(),
+            _ => before.algorithm.clone(),
+        };
+        Self { algorithm, ..self }
     }
 
     /// Whether somebody or something wants it to end, so that what its containers do now is not their own doing.
@@ -218,20 +241,16 @@ impl PodFacts {
                 .and_then(|s| find(s.init_container_statuses.as_ref()).or_else(|| find(s.container_statuses.as_ref())))
                 .unwrap_or_default()
         };
-        let (mut algorithm, returns) = (container(ALGORITHM), container(RETURN));
-        // A kubelet that was restarted may have lost a container's id, and starts them one after the other: where `return` was started, the
-        // algorithm had been before.
-        if let Container::Ended(end) = &mut algorithm
-            && end.reason == "ContainerStatusUnknown"
-        {
-            end.started |= returns.has_started();
-        }
+        let over = status.and_then(|s| s.phase.as_deref()).is_some_and(|phase| matches!(phase, "Failed" | "Succeeded"));
+        let (algorithm, returns) = (container(ALGORITHM), container(RETURN));
+        // Containers are started one after the other: where `return` was, the algorithm had been, unless it had no image.
+        let algorithm = if returns.has_started() { algorithm.if_started(over) } else { algorithm };
         let facts = Self {
             name: meta.name.clone()?,
             job_uid: meta.labels.as_ref()?.get(labels::JOB_UID).cloned().unwrap_or_default(),
             created: meta.creation_timestamp.as_ref().map(|time| time.0),
             deleting: meta.deletion_timestamp.is_some(),
-            over: status.and_then(|s| s.phase.as_deref()).is_some_and(|phase| matches!(phase, "Failed" | "Succeeded")),
+            over,
             gone: None,
             unschedulable: scheduled.filter(|c| c.status == "False").map(|c| c.message.clone().unwrap_or_default()),
             scheduled: scheduled.is_some_and(|c| c.status == "True"),
@@ -349,20 +368,30 @@ mod tests {
         assert!(!facts.scheduled && !facts.over && facts.unschedulable.is_none());
     }
 
-    /// As a kubelet tells it that was restarted just before it evicted the pod, and of one that was still pulling the image.
+    /// As kubelets tell it of a pod that they have evicted.
     #[test]
-    fn a_container_that_is_lost_was_started_if_a_later_one_was() {
-        for (id, expected) in [(Some("containerd://1"), true), (None, false)] {
-            let ended = |name, id: Option<&str>, reason| {
-                json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "containerID": id,
-                    "state": {"terminated": {"exitCode": 137, "reason": reason}}})
-            };
-            let returns = if id.is_some() { "Error" } else { "ContainerStatusUnknown" };
-            let facts = pod(json!({
-                "phase": "Failed",
-                "containerStatuses": [ended("algorithm", None, "ContainerStatusUnknown"), ended("return", id, returns)]
-            }));
-            assert!(matches!(&facts.algorithm, Container::Ended(end) if end.started == expected), "{facts:?}");
+    fn an_algorithm_that_is_lost_was_started_if_return_was() {
+        let ended = |reason: &str| json!({"terminated": {"exitCode": 137, "reason": reason}});
+        let waits = |reason: &str| json!({"waiting": {"reason": reason}});
+        let lost = "ContainerStatusUnknown";
+        for (phase, algorithm, returns, started) in [
+            ("Failed", ended(lost), ended("Error"), true),
+            ("Failed", ended(lost), ended(lost), false),
+            ("Failed", waits("PodInitializing"), ended("Error"), true),
+            ("Failed", waits("PodInitializing"), waits("PodInitializing"), false),
+            ("Failed", waits("ErrImagePull"), ended("Error"), false),
+            ("Running", waits("PodInitializing"), json!({"running": {}}), false),
+        ] {
+            let status = |name, state: &serde_json::Value| json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state});
+            let containers = json!([status("algorithm", &algorithm), status("return", &returns)]);
+            let facts = pod(json!({"phase": phase, "containerStatuses": containers}));
+            assert_eq!(facts.algorithm.has_started(), started, "{facts:?}");
+            // One that was seen running before.
+            let running = PodFacts { algorithm: Container::Running { since: None }, ..facts.clone() };
+            let after = facts.clone().after(&running);
+            assert!(after.algorithm.has_started(), "{after:?}");
+            assert_eq!(matches!(after.algorithm, Container::Running { .. }), phase == "Running");
+            assert_eq!(facts.clone().after(&facts), facts);
         }
     }
 
