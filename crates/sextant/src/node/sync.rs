@@ -49,7 +49,7 @@ async fn look_for_ever(registry: &Arc<Registry>) -> Result<(), NodeError> {
     registry.release_reserved();
     let mut tidying = None;
     loop {
-        tidy(registry, &mut tidying).await;
+        tidy(registry, &mut tidying);
         let (rest, period) = pace(took);
         let ended = Instant::now();
         tokio::select! {
@@ -79,11 +79,11 @@ async fn look_until_seen(registry: &Registry) -> Result<Duration, NodeError> {
 
 /// Puts away what there is of runs that are not open: what an earlier process left, and what came up late of one that has ended
 /// meanwhile. What can't be put away now is tried after the next look; nothing waits for it.
-async fn tidy(registry: &Arc<Registry>, before: &mut Option<JoinHandle<()>>) {
+fn tidy(registry: &Arc<Registry>, before: &mut Option<JoinHandle<()>>) {
     if before.as_ref().is_some_and(|before| !before.is_finished()) {
         return;
     }
-    let mut left = registry.context.runtime.leftovers().await;
+    let mut left = registry.context.runtime.unreported();
     left.retain(|(_, run)| !registry.has(*run));
     if left.is_empty() {
         return;

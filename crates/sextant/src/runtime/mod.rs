@@ -20,9 +20,12 @@ pub use crate::data_port::server::Upload;
 /// What launches, watches, feeds, collects and stops runs.
 #[async_trait::async_trait]
 pub trait Runtime: Send + Sync + 'static {
-    /// The runs that this runtime has things of and that are not marked as reported: what an earlier process of
-    /// this node left. Waits until the runtime has seen all.
+    /// Finds what an earlier process of this node left, once, before anything is launched: gives what is [`unreported`](Self::unreported).
+    /// Waits until the runtime has seen all.
     async fn leftovers(&self) -> Vec<(TaskId, RunId)>;
+
+    /// The runs that this runtime has things of and that are not marked as reported.
+    fn unreported(&self) -> Vec<(TaskId, RunId)>;
 
     /// Whether what the runtime has under this run's number belongs to another run, which had the number before and has no
     /// report: a server may use the numbers of deleted runs again.

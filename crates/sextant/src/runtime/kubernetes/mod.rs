@@ -250,6 +250,10 @@ impl Runtime for Kubernetes {
             // An error means that the watch has ended, and with it this process.
             let _ = seen.wait_for(|seen| *seen).await;
         }
+        self.unreported()
+    }
+
+    fn unreported(&self) -> Vec<(TaskId, RunId)> {
         self.table.unreported()
     }
 

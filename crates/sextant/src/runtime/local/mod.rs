@@ -175,20 +175,20 @@ struct Plan<'a> {
 #[async_trait::async_trait]
 impl Runtime for Local {
     async fn leftovers(&self) -> Vec<(TaskId, RunId)> {
-        let mut left = Vec::new();
         for folder in Folder::all(&self.root) {
-            let situation = folder.situation();
-            if situation == Situation::Absent {
-                remove_unstarted(&folder);
-                continue;
-            }
-            left.push((folder.task, folder.run));
-            match situation {
+            match folder.situation() {
+                Situation::Absent => remove_unstarted(&folder),
                 Situation::Running { .. } => self.follow(folder),
                 situation => self.set(folder.run, situation),
             }
         }
-        left
+        self.unreported()
+    }
+
+    fn unreported(&self) -> Vec<(TaskId, RunId)> {
+        // One that is being made for a launch is nobody's to put away.
+        let begun = Folder::all(&self.root).into_iter().filter(|folder| folder.situation() != Situation::Absent);
+        begun.map(|folder| (folder.task, folder.run)).collect()
     }
 
     fn holds_another(&self, assignment: &Assignment) -> bool {

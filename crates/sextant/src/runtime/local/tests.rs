@@ -110,6 +110,8 @@ async fn what_a_launch_left_that_was_cut_off_is_removed() {
     let local = local(&place, Ok("input"));
     let cut_off = Folder::new(&local.root, TaskId(3), RunId(7));
     cut_off.make("today").unwrap();
+    assert_eq!(local.unreported(), []);
+    assert!(cut_off.path().exists(), "a look leaves alone what may be on its way");
     fs::write(cut_off.input(), "half an inp").unwrap();
     ended(&local, &assignment(3, 8, "today"));
     assert_eq!(local.leftovers().await, [(TaskId(3), RunId(8))]);
