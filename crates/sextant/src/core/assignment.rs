@@ -58,3 +58,25 @@ impl From<&Run> for Assignment {
         }
     }
 }
+
+/// An assignment as tests begin with it: nothing but its numbers, and when it was made.
+#[cfg(test)]
+pub mod sample {
+    use super::*;
+
+    /// Of a run of a task.
+    pub fn assignment(task: u64, run: u64, assigned_at: &str) -> Assignment {
+        Assignment {
+            run: RunId(run),
+            task: TaskId(task),
+            assigned_at: assigned_at.into(),
+            task_name: String::new(),
+            image: String::new(),
+            job: None,
+            parent: None,
+            init_org: None,
+            init_user: None,
+            databases: vec![],
+        }
+    }
+}

@@ -189,6 +189,11 @@ impl PodFacts {
 }
 
 impl JobFacts {
+    /// Whether the Job controller calls it failed for this reason.
+    pub fn failed_by(&self, reason: &str) -> bool {
+        self.failed.as_ref().is_some_and(|(why, _)| why == reason)
+    }
+
     /// Reads a Job; `None` when it is not one of a run.
     pub fn read(job: &Job) -> Option<Self> {
         let meta = &job.metadata;

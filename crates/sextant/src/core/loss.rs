@@ -64,12 +64,10 @@ impl Loss {
             ) => Self::Rejected,
             (reason, _) if reason.starts_with("OutOf") => Self::Rejected,
             (_, "TerminationByKubelet") => Self::Evicted(scarce(message)),
-            _ if job.failed.as_ref().is_some_and(|(reason, _)| reason == "DeadlineExceeded") => Self::TimedOut,
+            _ if job.failed_by("DeadlineExceeded") => Self::TimedOut,
             _ if job.deleting => Self::JobDeleted,
             // Its end was not seen, but by the Job's controller.
-            _ if pod.gone.is_some() && job.failed.as_ref().is_some_and(|(reason, _)| reason == "PodFailurePolicy") => {
-                Self::TakenAway
-            }
+            _ if pod.gone.is_some() && job.failed_by("PodFailurePolicy") => Self::TakenAway,
             _ if pod.algorithm.was_lost() || pod.receive.was_lost() => Self::Machine,
             ("", _) if pod.deleting => Self::PodDeleted,
             _ => Self::Stopped,

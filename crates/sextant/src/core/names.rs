@@ -69,25 +69,10 @@ impl Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vantage6::{RunId, TaskId};
+    use crate::core::assignment::sample::assignment;
 
     fn identity(server: &str, node: u64, api_key: &str) -> Identity {
         Identity::new(server.into(), NodeId(node), &SecretString::from(api_key))
-    }
-
-    fn assignment(task: u64, run: u64, assigned_at: &str) -> Assignment {
-        Assignment {
-            run: RunId(run),
-            task: TaskId(task),
-            assigned_at: assigned_at.into(),
-            task_name: String::new(),
-            image: String::new(),
-            job: None,
-            parent: None,
-            init_org: None,
-            init_user: None,
-            databases: vec![],
-        }
     }
 
     #[test]

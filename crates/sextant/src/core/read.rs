@@ -29,17 +29,18 @@ pub fn situation(job: Option<&JobFacts>, pod: Option<&PodFacts>) -> Situation {
     {
         return situation;
     }
-    let failure = |loss: Loss| loss.failure(job, pod, progress(job, pod), None);
+    let lost = |loss: Loss| loss.failure(job, pod, progress(job, pod), None);
+    let taken_away = job.failed_by("PodFailurePolicy");
     match (&job.failed, pod) {
-        _ if job.deleting => Situation::Failed(failure(Loss::JobDeleted)),
-        (Some((reason, _)), _) if reason == "DeadlineExceeded" => Situation::Failed(failure(Loss::TimedOut)),
-        (Some((reason, _)), None) if reason == "PodFailurePolicy" => Situation::Failed(failure(Loss::TakenAway)),
+        _ if job.deleting => Situation::Failed(lost(Loss::JobDeleted)),
+        _ if job.failed_by("DeadlineExceeded") => Situation::Failed(lost(Loss::TimedOut)),
+        (Some(_), None) if taken_away => Situation::Failed(lost(Loss::TakenAway)),
         // Why, its pod says: the news of that are on their way.
-        (Some((reason, _)), _) => {
-            let loss = if reason == "PodFailurePolicy" { Loss::TakenAway } else { Loss::Stopped };
+        (Some(_), _) => {
+            let failure = lost(if taken_away { Loss::TakenAway } else { Loss::Stopped });
             match job.failed_at.and_then(|failed| failed.checked_add(BEHIND).ok()) {
-                Some(until) => Situation::Ending { until: Some(until), failure: failure(loss) },
-                None => Situation::Failed(failure(loss)),
+                Some(until) => Situation::Ending { until: Some(until), failure },
+                None => Situation::Failed(failure),
             }
         }
         (None, Some(pod)) => of_life(pod),

@@ -9,6 +9,7 @@ use vantage6::NodeId;
 
 use super::*;
 use crate::config::RuntimeConfig;
+use crate::core::assignment::sample;
 use crate::core::situation::Exit;
 use crate::runtime::InputStream;
 
@@ -40,18 +41,7 @@ fn local(place: &TempDir, input: Result<&'static str, SupplyError>) -> Local {
 }
 
 fn assignment(task: u64, run: u64, assigned_at: &str) -> Assignment {
-    Assignment {
-        run: RunId(run),
-        task: TaskId(task),
-        assigned_at: assigned_at.into(),
-        task_name: String::new(),
-        image: "average".into(),
-        job: None,
-        parent: None,
-        init_org: None,
-        init_user: None,
-        databases: vec![],
-    }
+    Assignment { image: "average".into(), ..sample::assignment(task, run, assigned_at) }
 }
 
 /// What an earlier process left of a run whose algorithm has ended.
