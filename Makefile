@@ -114,15 +114,15 @@ bench: build venv ## Sextant against bare Jobs of the same shape: times, ratios,
 .PHONY: bench-proxy
 bench-proxy: build venv ## The proxy beside the regular node's own and nginx, in front of the same upstream: requests a second, memory
 	@.ci/tools proxy-bench
-	@$(VENV)/python bench/proxy.py "$$(bench/regular-venv)"
+	@$(VENV)/python bench/proxy.py "$$(testbed/regular/venv)"
 
 .PHONY: bench-recovery
 bench-recovery: build venv ## How soon a node is online again after a fault, and how soon another one takes over
 	@tests/e2e/with-cluster $(VENV)/python bench/recovery.py
 
 .PHONY: bench-regular
-bench-regular: venv ## The regular vantage6 node's figures on this machine (needs dockerd)
-	@bench/regular
+bench-regular: venv ## The regular vantage6 node's figures on this machine (root; needs dockerd)
+	@$(VENV)/python bench/regular.py
 
 .PHONY: bench-encryption
 bench-encryption: ## Messages encrypted, beside openssl's own figure: speed, memory (no cluster)
