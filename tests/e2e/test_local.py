@@ -155,3 +155,22 @@ def test_an_input_that_is_wrong_leaves_nothing(local_node, researcher, world, tm
     assert run["status"] == "start failed"
     assert "base64" in run["log"]
     assert not list((tmp_path / "tasks").glob("sextant-*/task-*"))
+
+
+def test_what_a_list_did_not_show_is_found_soon(local_node, researcher, world, proxy):
+    """Open runs come in pages. What ends between two of them moves others to pages that have been read: they don't wait for the next look
+    that would be made anyway."""
+    write = 'printf 1 > "$(printf %s "$OUTPUT_FILE" | tr ! = | base32 -d)"'
+    node = local_node(via=proxy, local={"algorithms": {ODD: {"command": ["sh", "-c", write]}}, "max_concurrent_runs": 5})
+    tasks = [researcher.ask(ODD, "exit", [world.organization()]) for _ in range(30)]
+
+    def finished() -> int:
+        return sum(bool(run["finished_at"]) for task in tasks for run in researcher.runs(task))
+
+    # A slow server: what it has told is begun with before it has told everything.
+    with proxy.slow(2.5), proxy.hold("GET", r"/run$", where=lambda request: "page=2" in request.query) as second:
+        node.start()
+        second.wait()
+        until("the first page's runs to finish", lambda: finished() == 10, within=90, every=1, shows=node.log)
+        second.let_go()
+    until("the others to finish", lambda: finished() == 30, within=45, every=0.5, shows=node.log)

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use vantage6::RunId;
 
 /// A number of places.
 #[derive(Debug)]
-pub struct Places(Mutex<State>);
+pub struct Places {
+    state: Mutex<State>,
+    /// Told when one is free that nobody waits for.
+    freed: Notify,
+}
 
 #[derive(Debug)]
 struct State {
@@ -23,7 +27,8 @@ pub struct Place(Option<Arc<Places>>);
 impl Places {
     /// So many.
     pub fn new(number: usize) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { free: number, waiting: BTreeMap::new() })))
+        let state = Mutex::new(State { free: number, waiting: BTreeMap::new() });
+        Arc::new(Self { state, freed: Notify::new() })
     }
 
     /// A place if one is free.
@@ -54,8 +59,19 @@ impl Places {
         }
     }
 
+    /// Waits until there is a place that nobody waits for.
+    pub async fn spare(&self) {
+        loop {
+            let freed = self.freed.notified();
+            if self.lock().free > 0 {
+                return;
+            }
+            freed.await;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -69,6 +85,7 @@ impl Drop for Place {
                     Some((_, next)) => next,
                     None => {
                         state.free += 1;
+                        places.freed.notify_waiters();
                         return;
                     }
                 }
@@ -99,6 +116,20 @@ mod tests {
         let second = old.await;
         drop(second);
         young.await;
+    }
+
+    #[tokio::test]
+    async fn a_place_is_spare_when_nobody_waits_for_it() {
+        let places = Places::new(1);
+        places.spare().await;
+        let first = places.take(RunId(1)).await;
+        let mut spare = Box::pin(places.spare());
+        let mut second = Box::pin(places.take(RunId(2)));
+        assert!((&mut spare).now_or_never().is_none() && (&mut second).now_or_never().is_none());
+        drop(first);
+        assert!((&mut spare).now_or_never().is_none());
+        drop(second.await);
+        spare.await;
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! The runs that this process drives: one task each, at most one per run.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -29,6 +29,7 @@ pub struct Registry {
     /// The places of runs under way that have not been seen at the server yet.
     reserved: Mutex<HashMap<RunId, Option<Place>>>,
     begun: AtomicBool,
+    ended: Arc<AtomicU64>,
     /// Told when everything at the server is to be looked at.
     pub all: Arc<Notify>,
 }
@@ -41,6 +42,7 @@ impl Registry {
             active: Arc::default(),
             reserved: Mutex::default(),
             begun: AtomicBool::new(false),
+            ended: Arc::default(),
             all: Arc::default(),
         }
     }
@@ -66,6 +68,18 @@ impl Registry {
         self.begun.load(Ordering::Relaxed)
     }
 
+    /// How many drives have ended so far.
+    pub fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Waits until another run could begin at once.
+    pub async fn idle(&self) {
+        if let Some(places) = &self.context.places {
+            places.spare().await;
+        }
+    }
+
     fn active(&self) -> MutexGuard<'_, HashMap<RunId, Active>> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,7 +101,7 @@ impl Registry {
             active.insert(id, Active { signal, assigned_at: run.assigned_at, awaited: false });
             receiver
         };
-        let leave = Leave { id, active: self.active.clone(), all: self.all.clone() };
+        let leave = Leave { id, active: self.active.clone(), ended: self.ended.clone(), all: self.all.clone() };
         let context = self.context.clone();
         // What is under way already counts among the runs that may be, but does not wait for a place.
         let under_way = self.is_under_way(id);
@@ -148,12 +162,14 @@ impl Registry {
 struct Leave {
     id: RunId,
     active: Arc<Mutex<HashMap<RunId, Active>>>,
+    ended: Arc<AtomicU64>,
     all: Arc<Notify>,
 }
 
 impl Drop for Leave {
     fn drop(&mut self) {
         let left = self.active.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.ended.fetch_add(1, Ordering::Relaxed);
         if left.is_some_and(|driven| driven.awaited) {
             self.all.notify_one();
         }

@@ -26,7 +26,7 @@ const LONG: Duration = Duration::from_secs(2);
 const INPUTS: usize = 4 * 1024;
 /// Of how many runs at a time that are not open here what is left is put away.
 const TIDYING: usize = 8;
-/// The pause after a look that failed; the client has already tried again for a while.
+/// The pause after a look that failed (the client has already tried again for a while), or that did not see everything.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Listens and looks, for ever.
@@ -45,32 +45,56 @@ async fn look_for_ever(registry: &Arc<Registry>) -> Result<(), NodeError> {
     // Before anything is launched, the runtime must know what is there already.
     let left = registry.context.runtime.leftovers().await;
     registry.begin(left.iter().map(|(_, run)| *run));
-    let mut took = look_until_seen(registry).await?;
+    let mut seen = look_until_seen(registry).await?;
     registry.release_reserved();
     let mut tidying = None;
     loop {
         tidy(registry, &mut tidying);
-        let (rest, period) = pace(took);
+        let pace = Pace::after(seen.took);
         let ended = Instant::now();
         tokio::select! {
-            () = sleep_until(ended + period) => {}
-            () = registry.all.notified() => sleep_until(ended + rest).await,
+            () = sleep_until(ended + pace.period) => {}
+            () = registry.all.notified() => sleep_until(ended + pace.rest).await,
+            () = registry.idle(), if seen.moved => sleep_until(ended + pace.again).await,
         }
-        took = look_until_seen(registry).await?;
+        seen = look_until_seen(registry).await?;
     }
 }
 
-/// After a look that took so long: how long the server is left alone even when told to look, and how long otherwise.
-fn pace(took: Duration) -> (Duration, Duration) {
-    let rest = if took < LONG { Duration::ZERO } else { took };
-    (rest, PERIOD.saturating_sub(took).max(took * (PART - 1)))
+/// A look that worked.
+struct Seen {
+    took: Duration,
+    /// Whether runs came to their end meanwhile: they left the list, and as many others may have moved to pages that had
+    /// been read already, and were not seen.
+    moved: bool,
 }
 
-/// One look at everything, however often it must be tried; how long the one took that worked.
-async fn look_until_seen(registry: &Registry) -> Result<Duration, NodeError> {
+/// How long the server is left alone.
+#[derive(Debug, PartialEq)]
+struct Pace {
+    /// When told to look.
+    rest: Duration,
+    /// When there may be more to be done than was seen, and nothing else to do.
+    again: Duration,
+    /// Otherwise.
+    period: Duration,
+}
+
+impl Pace {
+    /// After a look that took so long.
+    fn after(took: Duration) -> Self {
+        let period = PERIOD.saturating_sub(took).max(took * (PART - 1));
+        Self { rest: if took < LONG { Duration::ZERO } else { took }, again: PAUSE.max(took * 2).min(period), period }
+    }
+}
+
+/// One look at everything, however often it must be tried.
+async fn look_until_seen(registry: &Registry) -> Result<Seen, NodeError> {
     loop {
-        let began = Instant::now();
-        let Err(error) = look(registry, None).await else { return Ok(began.elapsed()) };
+        let (began, ended) = (Instant::now(), registry.ended());
+        let Err(error) = look(registry, None).await else {
+            return Ok(Seen { took: began.elapsed(), moved: registry.ended() != ended });
+        };
         fatal(&error)?;
         warn!("the open runs can't be read: {error}; trying again in {} s", PAUSE.as_secs());
         sleep(PAUSE).await;
@@ -244,10 +268,15 @@ mod tests {
     #[test]
     fn a_slow_server_is_asked_more_rarely() {
         let seconds = Duration::from_secs_f64;
-        for (took, rest, period) in
-            [(0.0, 0.0, 60.0), (1.0, 0.0, 59.0), (5.0, 5.0, 55.0), (6.0, 6.0, 54.0), (250.0, 250.0, 2250.0)]
-        {
-            assert_eq!(pace(seconds(took)), (seconds(rest), seconds(period)), "{took} s");
+        for (took, rest, again, period) in [
+            (0.0, 0.0, 5.0, 60.0),
+            (1.0, 0.0, 5.0, 59.0),
+            (5.0, 5.0, 10.0, 55.0),
+            (6.0, 6.0, 12.0, 54.0),
+            (250.0, 250.0, 500.0, 2250.0),
+        ] {
+            let [rest, again, period] = [rest, again, period].map(seconds);
+            assert_eq!(Pace::after(seconds(took)), Pace { rest, again, period }, "{took} s");
         }
     }
 }
