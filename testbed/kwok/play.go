@@ -84,6 +84,7 @@ func (s *stage) play(ctx context.Context, pod *core.Pod) error {
 	if err := s.start(ctx, pod); err != nil {
 		return err
 	}
+	sent := false
 	for {
 		order, err := port.until(ctx, http.MethodGet, "next", nil)
 		if err != nil {
@@ -92,9 +93,14 @@ func (s *stage) play(ctx context.Context, pod *core.Pod) error {
 		switch string(order) {
 		case "wait":
 		case "go":
+			// It has the output after all: the answer was lost, or the server's to the node.
+			if sent {
+				s.tally.deliver()
+			}
 			return s.finish(ctx, pod)
 		case "send":
 			// As `return` does: after a "not now" it asks what is to be done before it sends again.
+			sent = true
 			said, err := port.once(ctx, http.MethodPut, "output", result)
 			if err == nil {
 				if string(said) != "go" {
