@@ -115,8 +115,11 @@ async fn renew(wire: &Wire, api_key: &SecretString, old: Option<&Session>) -> Re
     }
     let call = Call::post("token/node").json(&json!({"api_key": api_key.expose_secret()}));
     let session = ask(wire, call, None).await.map_err(|error| match error {
-        // 400 is for what doesn't even look like a key (`TokenNodeInputSchema`).
-        Error::Refused { status: 401, message, request, .. } => Error::WrongApiKey { request, message },
+        // 400 is for what doesn't even look like a key (`TokenNodeInputSchema`). A 401 that is not the server's own is of something
+        // on the way to it, such as an HTTP proxy that wants a login.
+        Error::Refused { status: 401, own_words: true, message, request, .. } => {
+            Error::WrongApiKey { request, message }
+        }
         Error::Refused { status: 400, message, request, .. } if message.contains("api_key") => {
             Error::WrongApiKey { request, message }
         }

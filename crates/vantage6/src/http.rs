@@ -246,6 +246,12 @@ fn advice(status: u16, is_json: bool, headers: &header::HeaderMap) -> Option<Str
             ))
         }
         404 if !is_json => Some("Is this really a vantage6 server? Check server_url, port and api_path".into()),
+        401 if !is_json => {
+            Some("That is not the vantage6 server's own answer: something on the way to it wants a login".into())
+        }
+        407 => Some(
+            "The HTTP proxy that the environment names wants a login: put it into HTTPS_PROXY or HTTP_PROXY".into(),
+        ),
         413 => {
             Some("Something in front of the server limits the size of requests (nginx: client_max_body_size)".into())
         }
@@ -270,6 +276,10 @@ pub(crate) fn causes(error: &reqwest::Error) -> String {
             reasons.push(text);
         }
         next = cause.source();
+    }
+    // `hyper_util::client::legacy::connect::proxy::TunnelError`, which does not say of what.
+    if reasons.iter().any(|reason| reason.starts_with("tunnel error")) {
+        reasons.push("the HTTP proxy that HTTPS_PROXY names does not let this through, or wants another login".into());
     }
     if reasons.is_empty() { excerpt(error.to_string().as_bytes()) } else { excerpt(reasons.join(": ").as_bytes()) }
 }

@@ -35,14 +35,14 @@ impl Asked<'_> {
     }
 
     fn request(&self, shared: &Shared, body: Outgoing) -> Result<Request<Outgoing>, Refusal> {
-        let uri = Uri::try_from(self.path.as_str())
-            .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, "The path can't be passed on.").because(error))?;
+        let wrong = |error| Refusal::new(StatusCode::BAD_REQUEST, "The path can't be passed on.").because(error);
+        let uri = Uri::try_from(self.path.as_str()).map_err(|error| wrong(error.into()))?;
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = headers::of_request(self.headers);
+        shared.place.address(&mut request).map_err(wrong)?;
         let headers = request.headers_mut();
-        headers.insert(header::HOST, shared.place.authority.clone());
         // What is read here must be readable.
         if matches!(self.route, Route::List | Route::Results | Route::Result | Route::TaskStatus(_)) {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -84,7 +84,7 @@ impl Proxy {
                         continue;
                     }
                     headers::of_answer(answer.headers_mut());
-                    return no_redirect(answer);
+                    return of_the_server(answer);
                 }
                 Err(Broken::NotSent(request, error)) => {
                     next = Some(*request);
@@ -189,16 +189,17 @@ fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// An algorithm can't go anywhere else, so a redirect is a mistake in the node's configuration.
-fn no_redirect(answer: Response<Leased>) -> Result<Response<Leased>, Refusal> {
-    if !answer.status().is_redirection() || answer.status() == StatusCode::NOT_MODIFIED {
+/// What the server can't have said is a mistake of the node's owner: an algorithm can't go anywhere else, nor log in at a
+/// proxy on the way.
+fn of_the_server(answer: Response<Leased>) -> Result<Response<Leased>, Refusal> {
+    let status = answer.status();
+    let message = if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+        "The HTTP proxy between this node and the vantage6 server wants a login. The node's owner has to put it into HTTPS_PROXY or HTTP_PROXY."
+    } else if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
+        "The vantage6 server is not where this node's configuration says. The node's owner has to correct server_url, port or api_path."
+    } else {
         return Ok(answer);
-    }
-    let to =
-        answer.headers().get(header::LOCATION).map_or("nowhere".into(), |to| String::from_utf8_lossy(to.as_bytes()));
-    Err(Refusal::new(
-        StatusCode::BAD_GATEWAY,
-        "The vantage6 server is not where this node's configuration says. The node's owner has to correct server_url, port or api_path.",
-    )
-    .because(format!("{} to {to}", answer.status())))
+    };
+    let to = answer.headers().get(header::LOCATION).map(|to| format!(" to {}", String::from_utf8_lossy(to.as_bytes())));
+    Err(Refusal::new(StatusCode::BAD_GATEWAY, message).because(format!("{status}{}", to.unwrap_or_default())))
 }

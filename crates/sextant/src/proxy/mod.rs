@@ -40,6 +40,7 @@ mod status;
 mod subtasks;
 mod tasks;
 mod upstream;
+mod way;
 
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,7 @@ pub use run::{ProxyError, run};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_util::client::proxy::matcher::Matcher;
 use vantage6::encryption::Cryptor;
 
 use self::accepted::Accepted;
@@ -111,7 +113,7 @@ impl Shared {
     /// If the configuration does not make sense for it; the text says what to do.
     pub fn new(config: &Config, access: Access, open_files: u64) -> Result<Arc<Self>, String> {
         Ok(Arc::new(Self {
-            place: Place::of(config)?,
+            place: Place::of(config, &Matcher::from_system())?,
             patience: Patience::default(),
             shares: Shares::default(),
             figures: Figures::default(),

@@ -86,7 +86,8 @@ pub fn run(config: &Config, format: LogFormat) -> Result<(), ProxyError> {
         let thread = std::thread::Builder::new().name(format!("worker-{number}"));
         threads.push(thread.spawn(move || runtime.block_on(server::serve(listener, shared, end))).map_err(other)?);
     }
-    info!("The proxy is open at {address}; it leads to {}", shared.place.api_url);
+    let through = shared.place.through().map(|proxy| format!(" through the HTTP proxy {proxy}")).unwrap_or_default();
+    info!("The proxy is open at {address}; it leads to {}{through}", shared.place.api_url);
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(other)?;
     let ended = runtime.block_on(watch_over(config, shared.clone(), health));

@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::rt::{Read, Write};
+use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio::net::TcpStream;
@@ -21,6 +22,7 @@ use vantage6::ServerUrl;
 
 use super::Shared;
 use super::body::{Counted, Leased, Outgoing, Paced};
+use super::way::HttpProxy;
 use crate::config::Config;
 
 /// How long connecting may take.
@@ -44,8 +46,9 @@ pub(crate) struct Place {
     host: String,
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    http_proxy: Option<HttpProxy>,
     /// For the header `Host`.
-    pub authority: HeaderValue,
+    authority: HeaderValue,
     /// The path of its API: empty, or beginning with a slash and not ending in one.
     pub api_path: String,
     /// Its API's whole address, for logs and for links that are written out.
@@ -56,11 +59,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The server of a configuration.
+    /// The server of a configuration, and the HTTP proxy on the way to it that the environment names.
     ///
     /// # Errors
-    /// If there is something wrong with its address or certificates; the text says what to do.
-    pub fn of(config: &Config) -> Result<Self, String> {
+    /// If there is something wrong with its address or certificates, or with that proxy; the text says what to do.
+    pub fn of(config: &Config, environment: &Matcher) -> Result<Self, String> {
         let api =
             ServerUrl::new(&config.server_url, config.port, &config.api_path).map_err(|error| error.to_string())?;
         let url = api.resource("");
@@ -82,12 +85,40 @@ impl Place {
             host: bare,
             port,
             tls,
+            http_proxy: HttpProxy::to(&url, environment)?,
             authority: HeaderValue::from_str(&authority).map_err(|error| wrong(&error))?,
             api_path: url.path().trim_end_matches('/').to_owned(),
             api_url: api.to_string(),
             #[cfg(fuzzing)]
             network: None,
         })
+    }
+
+    /// Has a request, of which the URI is a path so far, go to the server.
+    ///
+    /// # Errors
+    /// If the path can't be part of a URI.
+    pub fn address<B>(&self, request: &mut Request<B>) -> Result<(), http::Error> {
+        request.headers_mut().insert(header::HOST, self.authority.clone());
+        match &self.http_proxy {
+            Some(proxy) if self.tls.is_none() => proxy.pass_on(request, &self.authority),
+            _ => Ok(()),
+        }
+    }
+
+    /// The proxy on the way, for logs.
+    pub fn through(&self) -> Option<String> {
+        self.http_proxy.as_ref().map(|proxy| format!("{}:{}", proxy.host, proxy.port))
+    }
+
+    /// A connection that TLS can begin on, or a request.
+    async fn dial(&self) -> io::Result<TcpStream> {
+        let Some(proxy) = &self.http_proxy else { return dial(&self.host, self.port).await };
+        let stream = dial(&proxy.host, proxy.port).await.map_err(|error| proxy.failed(error))?;
+        match self.tls {
+            Some(_) => proxy.tunnel(stream, &self.host, self.port).await,
+            None => Ok(stream),
+        }
     }
 }
 
@@ -192,9 +223,7 @@ impl Upstream {
             return Ok(Lease { sender, of: self.clone() });
         }
         let connecting = async {
-            let stream = dial(&place.host, place.port).await?;
-            stream.set_nodelay(true)?;
-            crate::data_port::notice_silence(&stream)?;
+            let stream = place.dial().await?;
             match &place.tls {
                 Some((connector, name)) => {
                     self.handshake(TokioIo::new(connector.connect(name.clone(), stream).await?)).await
@@ -249,13 +278,17 @@ impl Upstream {
     }
 }
 
-/// Tries all of a host's addresses, one after the other.
+/// Tries all of a host's addresses, one after the other. A dead connection is noticed.
 async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
-    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the server's name has no address");
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
     for address in addresses {
         match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                crate::data_port::notice_silence(&stream)?;
+                return Ok(stream);
+            }
             Err(error) => failed = io::Error::new(error.kind(), format!("{address}: {error}")),
         }
     }
@@ -272,7 +305,7 @@ impl Upstream {
         let mut request = Request::new(Outgoing::Empty);
         let path = format!("{}/version", self.shared.place.api_path);
         *request.uri_mut() = path.parse().map_err(|error| format!("{path}: {error}"))?;
-        request.headers_mut().insert(http::header::HOST, self.shared.place.authority.clone());
+        self.shared.place.address(&mut request).map_err(|error| format!("{path}: {error}"))?;
         let answer = match self.send(lease, request).await {
             Ok(answer) => answer,
             Err(Broken::NotSent(_, error) | Broken::Perhaps(error)) => return Err(error.to_string()),

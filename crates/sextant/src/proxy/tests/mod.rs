@@ -6,6 +6,7 @@ mod hostile;
 mod passing;
 mod room;
 mod stand_in;
+mod way;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

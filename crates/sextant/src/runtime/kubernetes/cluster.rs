@@ -34,23 +34,46 @@ pub async fn configuration(config: &KubernetesConfig) -> Result<Config, StartErr
                 StartError::Cluster(format!("The kubeconfig {} can't be used: {error}", path.display()))
             };
             let kubeconfig = Kubeconfig::read_from(path).map_err(|error| unusable(&error))?;
-            Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| unusable(&error))?
+            from_file(kubeconfig, &options).await.map_err(|error| unusable(&error))?
         }
         None if inside(config) => Config::incluster().map_err(|error| {
             StartError::Cluster(format!(
                 "This pod's service account can't be used: {error}. Is automountServiceAccountToken on for the node's pod?"
             ))
         })?,
-        None => Config::from_kubeconfig(&options).await.map_err(|error| {
-            StartError::Cluster(format!(
-                "No Kubernetes cluster is configured: {error}. Set `kubernetes.kubeconfig` or KUBECONFIG to a kubeconfig file \
-                 (microk8s: `microk8s config > kubeconfig`), or use `local:` to try Sextant without a cluster."
-            ))
-        })?,
+        None => {
+            let unusable = |error: &dyn std::fmt::Display| {
+                StartError::Cluster(format!(
+                    "No Kubernetes cluster is configured: {error}. Set `kubernetes.kubeconfig` or KUBECONFIG to a kubeconfig file \
+                     (microk8s: `microk8s config > kubeconfig`), or use `local:` to try Sextant without a cluster."
+                ))
+            };
+            let kubeconfig = Kubeconfig::read().map_err(|error| unusable(&error))?;
+            from_file(kubeconfig, &options).await.map_err(|error| unusable(&error))?
+        }
     };
     cluster.connect_timeout = Some(Duration::from_secs(10));
     cluster.read_timeout = Some(SILENCE);
     Ok(cluster)
+}
+
+/// Reads a kubeconfig. The environment's HTTPS_PROXY is about the world outside, and does not count: pods would not find
+/// this node through it either.
+async fn from_file(kubeconfig: Kubeconfig, options: &KubeConfigOptions) -> Result<Config, String> {
+    if let Some(proxy) = proxy_of(&kubeconfig, options) {
+        return Err(format!("it reaches its cluster through a proxy (proxy-url: {proxy}), and Sextant can't"));
+    }
+    let mut cluster = Config::from_custom_kubeconfig(kubeconfig, options).await.map_err(|error| error.to_string())?;
+    cluster.proxy_url = None;
+    Ok(cluster)
+}
+
+/// The proxy that the kubeconfig itself names for the cluster in use.
+fn proxy_of<'a>(kubeconfig: &'a Kubeconfig, options: &KubeConfigOptions) -> Option<&'a str> {
+    let context = options.context.as_ref().or(kubeconfig.current_context.as_ref())?;
+    let context = kubeconfig.contexts.iter().find(|each| each.name == *context)?.context.as_ref()?;
+    let cluster = kubeconfig.clusters.iter().find(|each| each.name == context.cluster)?.cluster.as_ref()?;
+    cluster.proxy_url.as_deref().filter(|proxy| !proxy.is_empty())
 }
 
 /// Connects, and waits as long as the cluster is away.
