@@ -100,7 +100,6 @@ func (s *stage) play(ctx context.Context, pod *core.Pod) error {
 			return s.finish(ctx, pod)
 		case "send":
 			// As `return` does: after a "not now" it asks what is to be done before it sends again.
-			sent = true
 			said, err := port.once(ctx, http.MethodPut, "output", result)
 			if err == nil {
 				if string(said) != "go" {
@@ -112,6 +111,7 @@ func (s *stage) play(ctx context.Context, pod *core.Pod) error {
 			if errors.As(err, new(refused)) {
 				return err
 			}
+			sent = true
 			pause(ctx, 500*time.Millisecond)
 		default:
 			return fmt.Errorf("there is no order %q", order)

@@ -91,7 +91,8 @@ def outside(world, directory):
             (ports["https"], ["nginx", "-p", place, "-c", place / "nginx.conf", "-e", place / "nginx.error"]),
             (proxy, ["tinyproxy", "-d", "-c", place / "tinyproxy.conf"]),
         ):
-            process = subprocess.Popen([str(each) for each in command], stdin=subprocess.DEVNULL)
+            bound = ["setpriv", "--pdeathsig", "TERM", *map(str, command)]
+            process = subprocess.Popen(bound, stdin=subprocess.DEVNULL)
             ends.callback(lambda process=process: (process.terminate(), process.wait(30)))
             until(f"{command[0]} to listen", lambda listens=listens: listening(listens), within=30)
         yield Outside(ports, proxy, certificate, place / "tinyproxy.log")

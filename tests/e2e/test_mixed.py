@@ -52,7 +52,10 @@ def mixed(docker, world, kubernetes_node, tmp_path):
     node = regular.Regular(docker, world, REGULAR, tmp_path)
     try:
         node.start()
-        node.until_online(world, REGULAR)
+        try:
+            node.until_online(world, REGULAR)
+        except regular.Unavailable as why:
+            lacking(str(why))
         yield node
     finally:
         node.stop()

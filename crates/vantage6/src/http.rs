@@ -238,7 +238,7 @@ impl Answer {
 /// What a person should do about a refusal, where it isn't the server's own words that say it.
 fn advice(status: u16, is_json: bool, headers: &header::HeaderMap) -> Option<String> {
     match status {
-        300..400 => {
+        300..=399 => {
             let location = headers.get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("nowhere");
             Some(format!(
                 "Redirects are not followed; it points to {}: use that address in server_url",
@@ -277,9 +277,12 @@ pub(crate) fn causes(error: &reqwest::Error) -> String {
         }
         next = cause.source();
     }
-    // `hyper_util::client::legacy::connect::proxy::TunnelError`, which does not say of what.
-    if reasons.iter().any(|reason| reason.starts_with("tunnel error")) {
+    // As `hyper_util::client::legacy::connect::proxy::TunnelError` says it.
+    let refused = ["tunnel error: unsuccessful", "tunnel error: proxy authorization required"];
+    if reasons.iter().any(|reason| refused.contains(&reason.as_str())) {
         reasons.push("the HTTP proxy that HTTPS_PROXY names does not let this through, or wants another login".into());
+    } else if reasons.iter().any(|reason| reason.starts_with("tunnel error")) {
+        reasons.push("the HTTP proxy that HTTPS_PROXY names can't be used".into());
     }
     if reasons.is_empty() { excerpt(error.to_string().as_bytes()) } else { excerpt(reasons.join(": ").as_bytes()) }
 }

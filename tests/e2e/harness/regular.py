@@ -49,7 +49,11 @@ class Docker:
         self.address = f"unix://{directory}/docker.sock"
         self.inside = inside
         self.log = directory / "dockerd.log"
-        command = ["dockerd", "--host", self.address]
+        # Its own, and not this machine's.
+        settings = directory / "daemon.json"
+        settings.write_text("{}")
+        self.cgroup = f"sextant-regular-{os.getpid()}"
+        command = ["dockerd", "--host", self.address, "--config-file", str(settings), "--cgroup-parent", f"/{self.cgroup}"]
         for option, name in (("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")):
             command += [option, str(directory / name)]
         with self.log.open("wb") as log:
@@ -73,7 +77,7 @@ class Docker:
 
     def run(self, *arguments: str, content: bytes | None = None) -> bytes:
         """What the Docker client answers, given `content`."""
-        done = subprocess.run([*self._client(), *arguments], input=content or b"", capture_output=True)
+        done = subprocess.run([*self._client(), *arguments], input=content or b"", capture_output=True, timeout=120)
         assert done.returncode == 0, f"docker {arguments}: {done.stderr.decode(errors='replace')}"
         return done.stdout
 
@@ -85,11 +89,17 @@ class Docker:
     def stop(self) -> None:
         """Ends it and its containers."""
         if self.process.poll() is None:
-            with contextlib.suppress(AssertionError):
+            with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
                 if containers := self.run("ps", "--all", "--quiet").decode().split():
                     self.run("rm", "--force", *containers)
         self.process.terminate()
-        self.process.wait(30)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(30)
+        self.process.kill()
+        self.process.wait()
+        for left in [*Path("/sys/fs/cgroup").glob(self.cgroup), *Path("/sys/fs/cgroup").glob(f"*/{self.cgroup}")]:
+            with contextlib.suppress(OSError):
+                left.rmdir()
 
 
 @contextlib.contextmanager
@@ -102,7 +112,10 @@ def docker(directory: Path) -> Iterator[Docker]:
         if made.returncode:
             raise Unavailable(f"a regular node needs dockerd: {made.stderr.strip()}")
     with contextlib.ExitStack() as ends:
-        inside = ends.enter_context(_namespaces())
+        try:
+            inside = ends.enter_context(_namespaces())
+        except (OSError, AssertionError, subprocess.CalledProcessError) as error:
+            raise Unavailable(f"a regular node needs namespaces of its own: {error}") from error
         made = Docker(directory, inside)
         ends.callback(made.stop)
         made.load("v6-odd")
@@ -134,6 +147,8 @@ def _namespaces() -> Iterator[list[str]]:
         for device in ("lo", "v6r"):
             net("link", "set", device, "up", prefix=inside)
         net("address", "add", f"{THEIRS}/{BITS}", "dev", "v6r", prefix=inside)
+        # Sockets and files of a Docker or containerd of this machine's are none of its.
+        subprocess.run([*inside, "mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
         yield inside
     finally:
         holder.kill()

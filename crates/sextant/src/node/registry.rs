@@ -30,6 +30,8 @@ pub struct Registry {
     reserved: Mutex<HashMap<RunId, Option<Place>>>,
     begun: AtomicBool,
     ended: Arc<AtomicU64>,
+    /// Told when none is driven any more.
+    drained: Arc<Notify>,
     /// Told when everything at the server is to be looked at.
     pub all: Arc<Notify>,
 }
@@ -43,6 +45,7 @@ impl Registry {
             reserved: Mutex::default(),
             begun: AtomicBool::new(false),
             ended: Arc::default(),
+            drained: Arc::default(),
             all: Arc::default(),
         }
     }
@@ -73,10 +76,18 @@ impl Registry {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Waits until another run could begin at once.
+    /// Waits until there is less to do than could be done: until a place is free, or, where there may be any number of runs, until
+    /// none is driven.
     pub async fn idle(&self) {
         if let Some(places) = &self.context.places {
-            places.spare().await;
+            return places.spare().await;
+        }
+        loop {
+            let drained = self.drained.notified();
+            if self.active().is_empty() {
+                return;
+            }
+            drained.await;
         }
     }
 
@@ -101,7 +112,13 @@ impl Registry {
             active.insert(id, Active { signal, assigned_at: run.assigned_at, awaited: false });
             receiver
         };
-        let leave = Leave { id, active: self.active.clone(), ended: self.ended.clone(), all: self.all.clone() };
+        let leave = Leave {
+            id,
+            active: self.active.clone(),
+            ended: self.ended.clone(),
+            drained: self.drained.clone(),
+            all: self.all.clone(),
+        };
         let context = self.context.clone();
         // What is under way already counts among the runs that may be, but does not wait for a place.
         let under_way = self.is_under_way(id);
@@ -163,13 +180,20 @@ struct Leave {
     id: RunId,
     active: Arc<Mutex<HashMap<RunId, Active>>>,
     ended: Arc<AtomicU64>,
+    drained: Arc<Notify>,
     all: Arc<Notify>,
 }
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        let left = self.active.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        let (left, last) = {
+            let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+            (active.remove(&self.id), active.is_empty())
+        };
         self.ended.fetch_add(1, Ordering::Relaxed);
+        if last {
+            self.drained.notify_waiters();
+        }
         if left.is_some_and(|driven| driven.awaited) {
             self.all.notify_one();
         }

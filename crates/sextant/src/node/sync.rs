@@ -55,7 +55,7 @@ async fn look_for_ever(registry: &Arc<Registry>) -> Result<(), NodeError> {
         tokio::select! {
             () = sleep_until(ended + pace.period) => {}
             () = registry.all.notified() => sleep_until(ended + pace.rest).await,
-            () = registry.idle(), if seen.moved => sleep_until(ended + pace.again).await,
+            () = async { registry.idle().await; sleep_until(ended + pace.again).await }, if seen.moved => {}
         }
         seen = look_until_seen(registry).await?;
     }
@@ -74,7 +74,7 @@ struct Seen {
 struct Pace {
     /// When told to look.
     rest: Duration,
-    /// When there may be more to be done than was seen, and nothing else to do.
+    /// When there may be more to be done than was seen, and nothing else is.
     again: Duration,
     /// Otherwise.
     period: Duration,
@@ -84,7 +84,7 @@ impl Pace {
     /// After a look that took so long.
     fn after(took: Duration) -> Self {
         let period = PERIOD.saturating_sub(took).max(took * (PART - 1));
-        Self { rest: if took < LONG { Duration::ZERO } else { took }, again: PAUSE.max(took * 2).min(period), period }
+        Self { rest: if took < LONG { Duration::ZERO } else { took }, again: PAUSE.max(took).min(period), period }
     }
 }
 
@@ -92,8 +92,9 @@ impl Pace {
 async fn look_until_seen(registry: &Registry) -> Result<Seen, NodeError> {
     loop {
         let (began, ended) = (Instant::now(), registry.ended());
-        let Err(error) = look(registry, None).await else {
-            return Ok(Seen { took: began.elapsed(), moved: registry.ended() != ended });
+        let error = match look(registry, None).await {
+            Ok(gone) => return Ok(Seen { took: began.elapsed(), moved: gone || registry.ended() != ended }),
+            Err(error) => error,
         };
         fatal(&error)?;
         warn!("the open runs can't be read: {error}; trying again in {} s", PAUSE.as_secs());
@@ -144,8 +145,8 @@ async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
 }
 
 /// One look: adopts what is open. A look at everything also has those looked at that are driven here and no
-/// longer open there.
-async fn look(registry: &Registry, task: Option<TaskId>) -> Result<(), Error> {
+/// longer open there; it tells whether there are any.
+async fn look(registry: &Registry, task: Option<TaskId>) -> Result<bool, Error> {
     let mut driven = if task.is_none() { registry.ids() } else { HashSet::new() };
     let mut runs = pin!(registry.context.client.open_runs(OpenRuns { task, inputs_up_to: INPUTS }));
     let (mut open, mut new) = (Vec::new(), 0);
@@ -168,10 +169,11 @@ async fn look(registry: &Registry, task: Option<TaskId>) -> Result<(), Error> {
     }
     debug!(new, "open runs at the server");
     adopt(registry, &mut open);
+    let gone = !driven.is_empty();
     for run in driven {
         registry.look(run);
     }
-    Ok(())
+    Ok(gone)
 }
 
 /// Drives these. What is under way keeps its place; of the others, the oldest come first.
@@ -271,9 +273,9 @@ mod tests {
         for (took, rest, again, period) in [
             (0.0, 0.0, 5.0, 60.0),
             (1.0, 0.0, 5.0, 59.0),
-            (5.0, 5.0, 10.0, 55.0),
-            (6.0, 6.0, 12.0, 54.0),
-            (250.0, 250.0, 500.0, 2250.0),
+            (5.0, 5.0, 5.0, 55.0),
+            (6.0, 6.0, 6.0, 54.0),
+            (250.0, 250.0, 250.0, 2250.0),
         ] {
             let [rest, again, period] = [rest, again, period].map(seconds);
             assert_eq!(Pace::after(seconds(took)), Pace { rest, again, period }, "{took} s");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tracing::info;
 
 use super::access::Access;
 use super::{Shared, server};
@@ -31,6 +32,9 @@ pub struct Embedded {
 pub fn embedded(listener: TcpListener, config: &Config, health: &Health) -> Result<Embedded, String> {
     let address = listener.local_addr().map_err(|error| format!("The proxy's address can't be read: {error}"))?;
     let shared = Shared::new(config, Access::Node, open_files::raise() / SHARE)?;
+    if let Some(proxy) = shared.place.through() {
+        info!("Algorithms' requests go to the server through the HTTP proxy {proxy}.");
+    }
     let figures: Arc<Shared> = shared.clone();
     health.figures(move |text| figures.figures.write(text));
     let (sender, end) = watch::channel(false);

@@ -13,7 +13,7 @@ use super::body::{Leased, Outgoing};
 use super::forward::Proxy;
 use super::refusal::Refusal;
 use super::route::Route;
-use super::upstream::Broken;
+use super::upstream::{Broken, Place};
 use super::{Shared, headers};
 
 /// How often a request that does no harm is sent when the server answers that something is wrong with it.
@@ -84,7 +84,7 @@ impl Proxy {
                         continue;
                     }
                     headers::of_answer(answer.headers_mut());
-                    return of_the_server(answer);
+                    return of_the_server(answer, &self.shared.place);
                 }
                 Err(Broken::NotSent(request, error)) => {
                     next = Some(*request);
@@ -190,15 +190,21 @@ fn causes(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// What the server can't have said is a mistake of the node's owner: an algorithm can't go anywhere else, nor log in at a
-/// proxy on the way.
-fn of_the_server(answer: Response<Leased>) -> Result<Response<Leased>, Refusal> {
+/// proxy on the way; and a page of such a proxy is not for it.
+fn of_the_server(answer: Response<Leased>, place: &Place) -> Result<Response<Leased>, Refusal> {
     let status = answer.status();
-    let message = if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-        "The HTTP proxy between this node and the vantage6 server wants a login. The node's owner has to put it into HTTPS_PROXY or HTTP_PROXY."
-    } else if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
-        "The vantage6 server is not where this node's configuration says. The node's owner has to correct server_url, port or api_path."
-    } else {
-        return Ok(answer);
+    let kind = answer.headers().get(header::CONTENT_TYPE);
+    let is_page = place.is_passed_on() && !kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let message = match status.as_u16() {
+        407 | 401 | 403 if is_page || status == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+            "The HTTP proxy between this node and the vantage6 server does not let this through, or wants a login. The node's owner has to set \
+             HTTPS_PROXY or HTTP_PROXY right."
+        }
+        502..=504 if is_page => "The HTTP proxy between this node and the vantage6 server does not reach it.",
+        _ if status.is_redirection() && status != StatusCode::NOT_MODIFIED => {
+            "The vantage6 server is not where this node's configuration says. The node's owner has to correct server_url, port or api_path."
+        }
+        _ => return Ok(answer),
     };
     let to = answer.headers().get(header::LOCATION).map(|to| format!(" to {}", String::from_utf8_lossy(to.as_bytes())));
     Err(Refusal::new(StatusCode::BAD_GATEWAY, message).because(format!("{status}{}", to.unwrap_or_default())))

@@ -47,6 +47,7 @@ mod tests;
 
 pub use embedded::{Embedded, embedded};
 pub use run::{ProxyError, run};
+pub(crate) use way::HttpProxy;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -106,9 +106,21 @@ impl Place {
         }
     }
 
+    /// Whether requests are read and passed on by an HTTP proxy, whose own answers look like the server's.
+    pub fn is_passed_on(&self) -> bool {
+        self.http_proxy.is_some() && self.tls.is_none()
+    }
+
     /// The proxy on the way, for logs.
     pub fn through(&self) -> Option<String> {
         self.http_proxy.as_ref().map(|proxy| format!("{}:{}", proxy.host, proxy.port))
+    }
+
+    fn silent(&self) -> io::Error {
+        match &self.http_proxy {
+            Some(proxy) => proxy.failed(format!("no connection with the server within {} s", CONNECT.as_secs())),
+            None => io::ErrorKind::TimedOut.into(),
+        }
     }
 
     /// A connection that TLS can begin on, or a request.
@@ -231,7 +243,7 @@ impl Upstream {
                 None => self.handshake(TokioIo::new(stream)).await,
             }
         };
-        let sender = timeout(CONNECT, connecting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let sender = timeout(CONNECT, connecting).await.map_err(|_| place.silent())??;
         self.shared.figures.dialled.fetch_add(1, Relaxed);
         Ok(Lease { sender, of: self.clone() })
     }

@@ -17,6 +17,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
+use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -25,6 +26,7 @@ use vantage6::encryption::Cryptor;
 
 use super::access::Access;
 use super::caller::tests::{ALGORITHM, bearer};
+use super::upstream::Place;
 use super::{Patience, Shared, server};
 use crate::config::Config;
 
@@ -77,6 +79,8 @@ async fn proxy_of(to: SocketAddr, cryptor: Cryptor, set: impl FnOnce(&mut Shared
     let mut shared = Shared::new(&config, Access::Node, 4096).unwrap();
     let settings = Arc::get_mut(&mut shared).unwrap();
     (settings.patience, settings.cryptor) = (patience, cryptor);
+    // Whatever this machine's environment names.
+    settings.place = Place::of(&config, &Matcher::builder().build()).unwrap();
     set(settings);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -2,11 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use hyper_util::client::proxy::matcher::Matcher;
-
 use super::stand_in::{raw, server};
 use super::*;
-use crate::proxy::upstream::Place;
 
 /// A proxy whose server can be reached through an HTTP proxy only.
 async fn behind(http_proxy: SocketAddr, server_url: &str) -> Served {
@@ -30,12 +27,45 @@ async fn a_server_without_tls_is_named_whole() {
 }
 
 #[tokio::test]
-async fn a_login_that_is_wanted_is_the_operators_concern() {
-    let (http_proxy, _) = server(|_, _| async { answer(407, "log in!") }).await;
-    let proxy = behind(http_proxy, "http://server.example:5000").await;
-    let got = proxy.get("/task").await;
-    assert_eq!(got.status, 502);
-    assert!(got.json()["msg"].as_str().unwrap().contains("HTTPS_PROXY"), "{}", got.text());
+async fn pages_of_the_http_proxy_are_the_operators_concern() {
+    for (status, says) in [(407, "HTTPS_PROXY"), (401, "HTTPS_PROXY"), (403, "HTTPS_PROXY"), (502, "does not reach it")]
+    {
+        let (http_proxy, _) = server(move |_, _| async move {
+            let mut page = answer(status, "<html>ask postmaster@inside.example</html>");
+            page.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
+            page
+        })
+        .await;
+        let proxy = behind(http_proxy, "http://server.example:5000").await;
+        let got = proxy.ask("POST", "/task", "{}").await;
+        assert_eq!(got.status, 502);
+        let message = got.json()["msg"].as_str().unwrap().to_owned();
+        assert!(message.contains(says) && !got.text().contains("postmaster"), "{status}: {}", got.text());
+    }
+}
+
+#[tokio::test]
+async fn the_servers_own_words_pass() {
+    for status in [401, 403, 502] {
+        let (http_proxy, _) = server(move |_, _| async move { answer(status, r#"{"msg": "no"}"#) }).await;
+        let proxy = behind(http_proxy, "http://server.example:5000").await;
+        let got = proxy.ask("POST", "/task", "{}").await;
+        assert_eq!((got.status.as_u16(), got.text()), (status, r#"{"msg": "no"}"#));
+    }
+}
+
+/// An algorithm can't log in at an HTTP proxy in the node's name.
+#[tokio::test]
+async fn a_login_of_an_algorithms_goes_no_further() {
+    let (to, seen) = server(|_, _| async { answer(200, "{}") }).await;
+    let proxy = proxy(to).await;
+    let request = Request::get("/task")
+        .header(header::AUTHORIZATION, bearer(ALGORITHM))
+        .header(header::PROXY_AUTHORIZATION, "Basic YTpi")
+        .body(Full::default())
+        .unwrap();
+    assert_eq!(proxy.send(request).await.status, 200);
+    assert!(!seen.last().headers().contains_key(header::PROXY_AUTHORIZATION));
 }
 
 /// What it refuses was not sent, so that it is tried again, and then told of as of a server that is away.

@@ -60,20 +60,22 @@ pub async fn configuration(config: &KubernetesConfig) -> Result<Config, StartErr
 /// Reads a kubeconfig. The environment's HTTPS_PROXY is about the world outside, and does not count: pods would not find
 /// this node through it either.
 async fn from_file(kubeconfig: Kubeconfig, options: &KubeConfigOptions) -> Result<Config, String> {
-    if let Some(proxy) = proxy_of(&kubeconfig, options) {
-        return Err(format!("it reaches its cluster through a proxy (proxy-url: {proxy}), and Sextant can't"));
+    if has_proxy(&kubeconfig, options) {
+        return Err("it reaches its cluster through a proxy (proxy-url), and Sextant can't".into());
     }
     let mut cluster = Config::from_custom_kubeconfig(kubeconfig, options).await.map_err(|error| error.to_string())?;
     cluster.proxy_url = None;
     Ok(cluster)
 }
 
-/// The proxy that the kubeconfig itself names for the cluster in use.
-fn proxy_of<'a>(kubeconfig: &'a Kubeconfig, options: &KubeConfigOptions) -> Option<&'a str> {
-    let context = options.context.as_ref().or(kubeconfig.current_context.as_ref())?;
-    let context = kubeconfig.contexts.iter().find(|each| each.name == *context)?.context.as_ref()?;
-    let cluster = kubeconfig.clusters.iter().find(|each| each.name == context.cluster)?.cluster.as_ref()?;
-    cluster.proxy_url.as_deref().filter(|proxy| !proxy.is_empty())
+/// Whether the kubeconfig itself names a proxy for the cluster in use.
+fn has_proxy(kubeconfig: &Kubeconfig, options: &KubeConfigOptions) -> bool {
+    let name = options.context.as_ref().or(kubeconfig.current_context.as_ref());
+    let context =
+        kubeconfig.contexts.iter().find(|each| Some(&each.name) == name).and_then(|each| each.context.as_ref());
+    let cluster = context.and_then(|context| kubeconfig.clusters.iter().find(|each| each.name == context.cluster));
+    let proxy = cluster.and_then(|cluster| cluster.cluster.as_ref()?.proxy_url.as_ref());
+    proxy.is_some_and(|proxy| !proxy.is_empty())
 }
 
 /// Connects, and waits as long as the cluster is away.

@@ -2,11 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use hyper_util::client::proxy::matcher::Matcher;
+
 use super::Connected;
 use crate::config::{Config, KubernetesConfig};
 use crate::core::isolation::{API_SERVER, DNS, Expected, How, MACHINE, Target, Try};
 use crate::core::job::DataPortForPods;
 use crate::core::walls::Ways;
+use crate::proxy::HttpProxy;
 
 /// Where cloud providers tell a machine its secrets.
 const METADATA: &str = "169.254.169.254:80";
@@ -25,8 +28,9 @@ pub struct Targets {
     proxy_apart: bool,
     /// The API server as this node knows it.
     api_server: Option<(String, u16)>,
-    /// The vantage6 server: surely somewhere outside, and surely there.
-    server: (String, u16),
+    /// What is surely somewhere outside, and surely there: the vantage6 server or, where that is not reached directly, the HTTP proxy on
+    /// the way to it.
+    outside: (&'static str, String, u16),
     health: Option<SocketAddr>,
     closed: Vec<String>,
 }
@@ -40,16 +44,13 @@ impl Targets {
         ways: Ways,
         data_port: &DataPortForPods,
     ) -> Self {
-        let url = url::Url::parse(&config.base_url()).ok();
-        let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let port = url.as_ref().and_then(url::Url::port_or_known_default).unwrap_or(443);
         Self {
             data_port: data_port.clone(),
             here: ways.data_port,
             proxy: ways.proxy,
             proxy_apart: settings.proxy.address.is_some(),
             api_server: connected.api_server.clone(),
-            server: (host, port),
+            outside: outside(config, &Matcher::from_system()),
             health: config.health_listen.filter(|address| !address.ip().is_loopback()),
             closed: settings.isolation.closed.clone(),
         }
@@ -93,12 +94,12 @@ impl Targets {
                 }
             }
         }
-        let (host, port) = &self.server;
+        let (name, host, port) = &self.outside;
         for ip in look_up(host, *port).await? {
-            // A server beside the node on its machine: pods would look for it there.
+            // One beside the node on its machine: pods would look for it there.
             let (ip, expected) =
                 if ip.is_loopback() { (self.here.ip(), Expected::ClosedIfThere) } else { (ip, Expected::Closed) };
-            all.push(target("the vantage6 server", SocketAddr::new(ip, *port).to_string(), expected));
+            all.push(target(name, SocketAddr::new(ip, *port).to_string(), expected));
         }
         self.health_ports(&mut all);
         for address in &self.closed {
@@ -139,6 +140,18 @@ impl Targets {
     }
 }
 
+/// What lies on the way to the server, as seen from the organization. The server's own name need not mean anything here when
+/// an HTTP proxy leads there.
+fn outside(config: &Config, environment: &Matcher) -> (&'static str, String, u16) {
+    let url = url::Url::parse(&config.base_url()).ok();
+    if let Some(Ok(Some(proxy))) = url.as_ref().map(|url| HttpProxy::to(url, environment)) {
+        return ("the HTTP proxy that the environment names", proxy.host, proxy.port);
+    }
+    let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let port = url.as_ref().and_then(url::Url::port_or_known_default).unwrap_or(443);
+    ("the vantage6 server", host, port)
+}
+
 fn target(name: &str, to: String, expected: Expected) -> Target {
     Target { name: name.to_owned(), attempt: Try { to, how: How::Tcp }, expected }
 }
@@ -157,4 +170,19 @@ async fn look_up(host: &str, port: u16) -> Result<Vec<IpAddr>, String> {
     let found = found.map_err(|error| format!("the name {host} can't be looked up: {error}"))?;
     // More than a few addresses of one name tell nothing new.
     Ok(found.map(|address| address.ip()).take(4).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_outside_for_sure() {
+        let text = "server_url: https://server.example\napi_key: k\n";
+        let config = Config::parse(text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
+        let directly = outside(&config, &Matcher::builder().build());
+        assert_eq!(directly, ("the vantage6 server", "server.example".to_owned(), 443));
+        let (_, host, port) = outside(&config, &Matcher::builder().https("http://proxy.example:3128").build());
+        assert_eq!((host.as_str(), port), ("proxy.example", 3128));
+    }
 }
