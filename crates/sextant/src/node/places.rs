@@ -3,16 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use vantage6::RunId;
 
 /// A number of places.
 #[derive(Debug)]
-pub struct Places {
-    state: Mutex<State>,
-    /// Told when one is free that nobody waits for.
-    freed: Notify,
-}
+pub struct Places(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
@@ -27,8 +23,7 @@ pub struct Place(Option<Arc<Places>>);
 impl Places {
     /// So many.
     pub fn new(number: usize) -> Arc<Self> {
-        let state = Mutex::new(State { free: number, waiting: BTreeMap::new() });
-        Arc::new(Self { state, freed: Notify::new() })
+        Arc::new(Self(Mutex::new(State { free: number, waiting: BTreeMap::new() })))
     }
 
     /// A place if one is free.
@@ -59,19 +54,13 @@ impl Places {
         }
     }
 
-    /// Waits until there is a place that nobody waits for.
-    pub async fn spare(&self) {
-        loop {
-            let freed = self.freed.notified();
-            if self.lock().free > 0 {
-                return;
-            }
-            freed.await;
-        }
+    /// Whether there is a place that nobody waits for.
+    pub fn has_spare(&self) -> bool {
+        self.lock().free > 0
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,7 +74,6 @@ impl Drop for Place {
                     Some((_, next)) => next,
                     None => {
                         state.free += 1;
-                        places.freed.notify_waiters();
                         return;
                     }
                 }
@@ -121,15 +109,14 @@ mod tests {
     #[tokio::test]
     async fn a_place_is_spare_when_nobody_waits_for_it() {
         let places = Places::new(1);
-        places.spare().await;
+        assert!(places.has_spare());
         let first = places.take(RunId(1)).await;
-        let mut spare = Box::pin(places.spare());
         let mut second = Box::pin(places.take(RunId(2)));
-        assert!((&mut spare).now_or_never().is_none() && (&mut second).now_or_never().is_none());
+        assert!(!places.has_spare() && (&mut second).now_or_never().is_none());
         drop(first);
-        assert!((&mut spare).now_or_never().is_none());
+        assert!(!places.has_spare());
         drop(second.await);
-        spare.await;
+        assert!(places.has_spare());
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! The runs that this process drives: one task each, at most one per run.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -29,9 +29,8 @@ pub struct Registry {
     /// The places of runs under way that have not been seen at the server yet.
     reserved: Mutex<HashMap<RunId, Option<Place>>>,
     begun: AtomicBool,
-    ended: Arc<AtomicU64>,
-    /// Told when none is driven any more.
-    drained: Arc<Notify>,
+    /// How many drives have ended so far.
+    ended: Arc<watch::Sender<u64>>,
     /// Told when everything at the server is to be looked at.
     pub all: Arc<Notify>,
 }
@@ -45,7 +44,6 @@ impl Registry {
             reserved: Mutex::default(),
             begun: AtomicBool::new(false),
             ended: Arc::default(),
-            drained: Arc::default(),
             all: Arc::default(),
         }
     }
@@ -73,22 +71,18 @@ impl Registry {
 
     /// How many drives have ended so far.
     pub fn ended(&self) -> u64 {
-        self.ended.load(Ordering::Relaxed)
+        *self.ended.borrow()
     }
 
     /// Waits until there is less to do than could be done: until a place is free, or, where there may be any number of runs, until
     /// none is driven.
     pub async fn idle(&self) {
-        if let Some(places) = &self.context.places {
-            return places.spare().await;
-        }
-        loop {
-            let drained = self.drained.notified();
-            if self.active().is_empty() {
-                return;
-            }
-            drained.await;
-        }
+        let is_idle = || match &self.context.places {
+            Some(places) => places.has_spare(),
+            None => self.active().is_empty(),
+        };
+        // It can't fail: the sender is here.
+        let _ = self.ended.subscribe().wait_for(|_| is_idle()).await;
     }
 
     fn active(&self) -> MutexGuard<'_, HashMap<RunId, Active>> {
@@ -112,13 +106,7 @@ impl Registry {
             active.insert(id, Active { signal, assigned_at: run.assigned_at, awaited: false });
             receiver
         };
-        let leave = Leave {
-            id,
-            active: self.active.clone(),
-            ended: self.ended.clone(),
-            drained: self.drained.clone(),
-            all: self.all.clone(),
-        };
+        let leave = Leave { id, active: self.active.clone(), ended: self.ended.clone(), all: self.all.clone() };
         let context = self.context.clone();
         // What is under way already counts among the runs that may be, but does not wait for a place.
         let under_way = self.is_under_way(id);
@@ -179,21 +167,14 @@ impl Registry {
 struct Leave {
     id: RunId,
     active: Arc<Mutex<HashMap<RunId, Active>>>,
-    ended: Arc<AtomicU64>,
-    drained: Arc<Notify>,
+    ended: Arc<watch::Sender<u64>>,
     all: Arc<Notify>,
 }
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        let (left, last) = {
-            let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-            (active.remove(&self.id), active.is_empty())
-        };
-        self.ended.fetch_add(1, Ordering::Relaxed);
-        if last {
-            self.drained.notify_waiters();
-        }
+        let left = self.active.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.ended.send_modify(|ended| *ended += 1);
         if left.is_some_and(|driven| driven.awaited) {
             self.all.notify_one();
         }

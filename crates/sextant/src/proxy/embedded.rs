@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use hyper_util::client::proxy::matcher::Matcher;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -31,9 +32,9 @@ pub struct Embedded {
 /// If the configuration does not make sense for it; the text says what to do.
 pub fn embedded(listener: TcpListener, config: &Config, health: &Health) -> Result<Embedded, String> {
     let address = listener.local_addr().map_err(|error| format!("The proxy's address can't be read: {error}"))?;
-    let shared = Shared::new(config, Access::Node, open_files::raise() / SHARE)?;
-    if let Some(proxy) = shared.place.through() {
-        info!("Algorithms' requests go to the server through the HTTP proxy {proxy}.");
+    let shared = Shared::new(config, &Matcher::from_system(), Access::Node, open_files::raise() / SHARE)?;
+    if let Some(proxy) = &shared.place.http_proxy {
+        info!("Algorithms' requests go to the server through the {proxy}.");
     }
     let figures: Arc<Shared> = shared.clone();
     health.figures(move |text| figures.figures.write(text));

@@ -195,12 +195,12 @@ fn of_the_server(answer: Response<Leased>, place: &Place) -> Result<Response<Lea
     let status = answer.status();
     let kind = answer.headers().get(header::CONTENT_TYPE);
     let is_page = place.is_passed_on() && !kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
-    let message = match status.as_u16() {
-        407 | 401 | 403 if is_page || status == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+    let message = match (status.as_u16(), is_page) {
+        (407, _) | (401 | 403, true) => {
             "The HTTP proxy between this node and the vantage6 server does not let this through, or wants a login. The node's owner has to set \
              HTTPS_PROXY or HTTP_PROXY right."
         }
-        502..=504 if is_page => "The HTTP proxy between this node and the vantage6 server does not reach it.",
+        (502..=504, true) => "The HTTP proxy between this node and the vantage6 server does not reach it.",
         _ if status.is_redirection() && status != StatusCode::NOT_MODIFIED => {
             "The vantage6 server is not where this node's configuration says. The node's owner has to correct server_url, port or api_path."
         }

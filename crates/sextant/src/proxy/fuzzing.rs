@@ -31,7 +31,7 @@ fn config(server_url: &str) -> Option<Config> {
 
 /// Serves one connection to its end, for the server at this address, as far as there is one; tells how many requests were answered.
 pub async fn serve(stream: DuplexStream, server_url: &str, cryptor: Cryptor, network: Network) -> Option<u64> {
-    let mut shared = Shared::new(&config(server_url)?, Access::Node, 1024).ok()?;
+    let mut shared = Shared::new(&config(server_url)?, &Matcher::builder().build(), Access::Node, 1024).ok()?;
     let settings = Arc::get_mut(&mut shared)?;
     settings.cryptor = cryptor;
     settings.place.network = Some(network);

@@ -108,13 +108,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Everything that a proxy for this configuration needs.
+    /// Everything that a proxy for this configuration needs, in an environment that may name an HTTP proxy.
     ///
     /// # Errors
     /// If the configuration does not make sense for it; the text says what to do.
-    pub fn new(config: &Config, access: Access, open_files: u64) -> Result<Arc<Self>, String> {
+    pub fn new(config: &Config, environment: &Matcher, access: Access, open_files: u64) -> Result<Arc<Self>, String> {
         Ok(Arc::new(Self {
-            place: Place::of(config, &Matcher::from_system())?,
+            place: Place::of(config, environment)?,
             patience: Patience::default(),
             shares: Shares::default(),
             figures: Figures::default(),

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_util::client::proxy::matcher::Matcher;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -64,7 +65,8 @@ pub fn run(config: &Config, format: LogFormat) -> Result<(), ProxyError> {
             return Err(ProxyError::Configuration(message.into()));
         }
     };
-    let shared = Shared::new(config, Access::lines(format), open_files::raise()).map_err(ProxyError::Configuration)?;
+    let shared = Shared::new(config, &Matcher::from_system(), Access::lines(format), open_files::raise())
+        .map_err(ProxyError::Configuration)?;
     let health = Health::waiting_for(&[SERVER]);
     let figures = shared.clone();
     health.figures(move |text| figures.figures.write(text));
@@ -86,7 +88,7 @@ pub fn run(config: &Config, format: LogFormat) -> Result<(), ProxyError> {
         let thread = std::thread::Builder::new().name(format!("worker-{number}"));
         threads.push(thread.spawn(move || runtime.block_on(server::serve(listener, shared, end))).map_err(other)?);
     }
-    let through = shared.place.through().map(|proxy| format!(" through the HTTP proxy {proxy}")).unwrap_or_default();
+    let through = shared.place.http_proxy.as_ref().map(|proxy| format!(" through the {proxy}")).unwrap_or_default();
     info!("The proxy is open at {address}; it leads to {}{through}", shared.place.api_url);
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(other)?;

@@ -46,7 +46,8 @@ pub(crate) struct Place {
     host: String,
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
-    http_proxy: Option<HttpProxy>,
+    /// On the way to it.
+    pub http_proxy: Option<HttpProxy>,
     /// For the header `Host`.
     authority: HeaderValue,
     /// The path of its API: empty, or beginning with a slash and not ending in one.
@@ -101,7 +102,7 @@ impl Place {
     pub fn address<B>(&self, request: &mut Request<B>) -> Result<(), http::Error> {
         request.headers_mut().insert(header::HOST, self.authority.clone());
         match &self.http_proxy {
-            Some(proxy) if self.tls.is_none() => proxy.pass_on(request, &self.authority),
+            Some(proxy) if self.is_passed_on() => proxy.pass_on(request, &self.authority),
             _ => Ok(()),
         }
     }
@@ -109,11 +110,6 @@ impl Place {
     /// Whether requests are read and passed on by an HTTP proxy, whose own answers look like the server's.
     pub fn is_passed_on(&self) -> bool {
         self.http_proxy.is_some() && self.tls.is_none()
-    }
-
-    /// The proxy on the way, for logs.
-    pub fn through(&self) -> Option<String> {
-        self.http_proxy.as_ref().map(|proxy| format!("{}:{}", proxy.host, proxy.port))
     }
 
     fn silent(&self) -> io::Error {

@@ -1,7 +1,7 @@
 //! The way out of the organization, where it leads through an HTTP proxy: one that the environment names (`HTTPS_PROXY`,
 //! `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`), by the very rules of the node's own client.
 
-use std::io;
+use std::{fmt, io};
 
 use http::{HeaderValue, Method, Request, Uri, header};
 use http_body_util::Empty;
@@ -87,8 +87,14 @@ impl HttpProxy {
     }
 
     /// An error of the way through it.
-    pub fn failed(&self, why: impl std::fmt::Display) -> io::Error {
-        io::Error::other(format!("the HTTP proxy {}:{} of the environment: {why}", self.host, self.port))
+    pub fn failed(&self, why: impl fmt::Display) -> io::Error {
+        io::Error::other(format!("the {self} of the environment: {why}"))
+    }
+}
+
+impl fmt::Display for HttpProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HTTP proxy {}:{}", self.host, self.port)
     }
 }
 

@@ -26,7 +26,6 @@ use vantage6::encryption::Cryptor;
 
 use super::access::Access;
 use super::caller::tests::{ALGORITHM, bearer};
-use super::upstream::Place;
 use super::{Patience, Shared, server};
 use crate::config::Config;
 
@@ -76,11 +75,9 @@ async fn proxy_of(to: SocketAddr, cryptor: Cryptor, set: impl FnOnce(&mut Shared
     };
     let text = format!("server_url: http://{to}\napi_key: k\n");
     let config = Config::parse(&text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
-    let mut shared = Shared::new(&config, Access::Node, 4096).unwrap();
+    let mut shared = Shared::new(&config, &Matcher::builder().build(), Access::Node, 4096).unwrap();
     let settings = Arc::get_mut(&mut shared).unwrap();
     (settings.patience, settings.cryptor) = (patience, cryptor);
-    // Whatever this machine's environment names.
-    settings.place = Place::of(&config, &Matcher::builder().build()).unwrap();
     set(settings);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

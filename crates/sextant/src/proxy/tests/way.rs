@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::stand_in::{raw, server};
 use super::*;
+use crate::proxy::upstream::Place;
 
 /// A proxy whose server can be reached through an HTTP proxy only.
 async fn behind(http_proxy: SocketAddr, server_url: &str) -> Served {

@@ -1,5 +1,6 @@
 //! The way into the cluster: kubeconfig or service account, and errors in words that say what to do.
 
+use std::path::Path;
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -28,38 +29,34 @@ pub fn inside(config: &KubernetesConfig) -> bool {
 /// If there is no kubeconfig and this is no pod, or the kubeconfig can't be used.
 pub async fn configuration(config: &KubernetesConfig) -> Result<Config, StartError> {
     let options = KubeConfigOptions { context: config.context.clone(), ..KubeConfigOptions::default() };
-    let mut cluster = match &config.kubeconfig {
-        Some(path) => {
-            let unusable = |error: &dyn std::fmt::Display| {
-                StartError::Cluster(format!("The kubeconfig {} can't be used: {error}", path.display()))
-            };
-            let kubeconfig = Kubeconfig::read_from(path).map_err(|error| unusable(&error))?;
-            from_file(kubeconfig, &options).await.map_err(|error| unusable(&error))?
-        }
-        None if inside(config) => Config::incluster().map_err(|error| {
+    let mut cluster = if inside(config) {
+        Config::incluster().map_err(|error| {
             StartError::Cluster(format!(
                 "This pod's service account can't be used: {error}. Is automountServiceAccountToken on for the node's pod?"
             ))
-        })?,
-        None => {
-            let unusable = |error: &dyn std::fmt::Display| {
-                StartError::Cluster(format!(
+        })?
+    } else {
+        let file = config.kubeconfig.as_deref();
+        from_file(file, &options).await.map_err(|error| {
+            StartError::Cluster(match file {
+                Some(path) => format!("The kubeconfig {} can't be used: {error}", path.display()),
+                None => format!(
                     "No Kubernetes cluster is configured: {error}. Set `kubernetes.kubeconfig` or KUBECONFIG to a kubeconfig file \
                      (microk8s: `microk8s config > kubeconfig`), or use `local:` to try Sextant without a cluster."
-                ))
-            };
-            let kubeconfig = Kubeconfig::read().map_err(|error| unusable(&error))?;
-            from_file(kubeconfig, &options).await.map_err(|error| unusable(&error))?
-        }
+                ),
+            })
+        })?
     };
     cluster.connect_timeout = Some(Duration::from_secs(10));
     cluster.read_timeout = Some(SILENCE);
     Ok(cluster)
 }
 
-/// Reads a kubeconfig. The environment's HTTPS_PROXY is about the world outside, and does not count: pods would not find
-/// this node through it either.
-async fn from_file(kubeconfig: Kubeconfig, options: &KubeConfigOptions) -> Result<Config, String> {
+/// Reads a kubeconfig, or the one that KUBECONFIG names. The environment's HTTPS_PROXY is about the world outside, and does
+/// not count: pods would not find this node through it either.
+async fn from_file(path: Option<&Path>, options: &KubeConfigOptions) -> Result<Config, String> {
+    let read = path.map_or_else(Kubeconfig::read, Kubeconfig::read_from);
+    let kubeconfig = read.map_err(|error| error.to_string())?;
     if has_proxy(&kubeconfig, options) {
         return Err("it reaches its cluster through a proxy (proxy-url), and Sextant can't".into());
     }
