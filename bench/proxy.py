@@ -14,12 +14,10 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +26,7 @@ sys.path[:0] = [str(ROOT / "tests" / "e2e")]
 from figures import Series, ratio, verdict  # noqa: E402
 from harness.node import free_port  # noqa: E402
 from harness.paths import binary  # noqa: E402
-from harness.wait import until  # noqa: E402
+from harness.services import started  # noqa: E402
 
 CONNECTIONS = 16
 TASK = {"id": 7, "name": "partial average", "status": "active", "runs": [{"id": each, "link": f"/api/run/{each}"} for each in range(9)]}
@@ -76,24 +74,6 @@ def token() -> str:
     claims = {"type": "access", "client_type": "container", "sub": identity, "iat": 1700000000}
     parts = [base64.urlsafe_b64encode(json.dumps(each).encode()).decode().rstrip("=") for each in ({"alg": "HS256"}, claims)]
     return f"Bearer {'.'.join([*parts, 'x' * 43])}"
-
-
-@contextlib.contextmanager
-def started(port: int, command: list, **options) -> Iterator[subprocess.Popen]:
-    """A process that listens at a port, until the end."""
-
-    def listens() -> bool:
-        assert process.poll() is None, f"{command} ended with {process.returncode}"
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    process = subprocess.Popen([str(each) for each in command], stdin=subprocess.DEVNULL, **options)
-    try:
-        until(f"{command[0]} to listen", listens, 60)
-        yield process
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def nginx(directory: Path, name: str, http: str, port: int, **values):

@@ -2,12 +2,10 @@
 Sextant, in an unencrypted and in an encrypted collaboration."""
 
 import pytest
-from v6server import Provision, Server
-from vantage6.common.encryption import RSACryptor
 
 from harness import average
 from harness.nodes import AVERAGE, AVERAGE_4_15
-from harness.world import World
+from harness.world import own_world
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -17,15 +15,8 @@ COLUMN = "salary"
 @pytest.fixture(scope="module", params=["unencrypted", "encrypted"])
 def world(request, directory):
     """A server with a collaboration of three organizations."""
-    encrypted = request.param == "encrypted"
-    files = None
-    if encrypted:
-        (directory / "central-keys").mkdir()
-        files = [directory / "central-keys" / f"{number}.pem" for number in range(3)]
-        for file in files:
-            RSACryptor.create_new_rsa_key(file)
-    with Server.start(directory / f"server-{request.param}") as server:
-        yield World(server, Provision.create(server, organizations=3, encrypted=encrypted), files)
+    with own_world(directory, "central", request.param == "encrypted") as made:
+        yield made
 
 
 @pytest.fixture

@@ -1,9 +1,6 @@
 """The way to the server leads through the organization's HTTP proxy, which the environment names: a real one (tinyproxy) that wants a
 login, and behind it a real front end (nginx) that nobody reaches without it."""
 
-import contextlib
-import shutil
-import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -13,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from harness import average
-from harness.lacking import lacking
+from harness.lacking import lacking, missing
 from harness.node import free_port
 from harness.nodes import AVERAGE, ODD
-from harness.paths import REPOSITORY
-from harness.wait import until
+from harness.services import started
 
 # Where the HTTP proxy's connections come from.
 OUTSIDE = "127.0.0.2"
@@ -68,11 +64,8 @@ class Outside:
 @pytest.fixture(scope="module")
 def outside(world, directory):
     """The HTTP proxy, and the server behind it, with and without TLS."""
-    programs = ("nginx", "tinyproxy", "openssl")
-    if not all(map(shutil.which, programs)):
-        made = subprocess.run([REPOSITORY / ".ci" / "tools", "http-proxy"], capture_output=True, text=True)
-        if made.returncode:
-            lacking(f"this needs {', '.join(programs)}: {made.stderr.strip()}")
+    if why := missing("http-proxy"):
+        lacking(f"this needs nginx, tinyproxy and openssl: {why}")
     place = directory / "outside"
     place.mkdir()
     ports = {scheme: free_port() for scheme in ("http", "https")}
@@ -86,22 +79,10 @@ def outside(world, directory):
     make += " -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=IP:127.0.0.1"
     files = ["-keyout", place / "tls.key", "-out", certificate]
     subprocess.run([*make.split(), *files], check=True, capture_output=True)
-    with contextlib.ExitStack() as ends:
-        for listens, command in (
-            (ports["https"], ["nginx", "-p", place, "-c", place / "nginx.conf", "-e", place / "nginx.error"]),
-            (proxy, ["tinyproxy", "-d", "-c", place / "tinyproxy.conf"]),
-        ):
-            bound = ["setpriv", "--pdeathsig", "TERM", *map(str, command)]
-            process = subprocess.Popen(bound, stdin=subprocess.DEVNULL)
-            ends.callback(lambda process=process: (process.terminate(), process.wait(30)))
-            until(f"{command[0]} to listen", lambda listens=listens: listening(listens), within=30)
+    nginx = ["nginx", "-p", place, "-c", place / "nginx.conf", "-e", place / "nginx.error"]
+    tinyproxy = ["tinyproxy", "-d", "-c", place / "tinyproxy.conf"]
+    with started(ports["https"], nginx), started(proxy, tinyproxy):
         yield Outside(ports, proxy, certificate, place / "tinyproxy.log")
-
-
-def listening(port: int) -> bool:
-    """Whether somebody does, there."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(params=["https", "http"])

@@ -1,14 +1,14 @@
 """One collaboration of two Sextant nodes and a regular node 4.5.5: neither the researcher nor the other node sees which is which."""
 
+import contextlib
+
 import pytest
-from v6server import Provision, Server
-from vantage6.common.encryption import RSACryptor
 
 from harness import average, regular
 from harness.lacking import lacking
 from harness.nodes import AVERAGE, LONG, ODD
 from harness.wait import until
-from harness.world import World
+from harness.world import own_world
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -17,31 +17,30 @@ COLUMN = "salary"
 REGULAR = 2
 
 
+@contextlib.contextmanager
+def or_lacking():
+    """Where there can be no regular node, these tests are skipped."""
+    try:
+        yield
+    except regular.Unavailable as why:
+        lacking(str(why))
+
+
 @pytest.fixture(scope="module")
 def docker(directory):
     """A Docker daemon that has the average algorithm."""
     place = directory / "docker"
     place.mkdir()
-    try:
-        with regular.docker(place) as made:
-            made.load("v6-average")
-            yield made
-    except regular.Unavailable as why:
-        lacking(str(why))
+    with or_lacking(), regular.docker(place) as made:
+        made.load("v6-average")
+        yield made
 
 
 @pytest.fixture(scope="module", params=["unencrypted", "encrypted"])
 def world(request, directory):
     """A server with a collaboration of three organizations."""
-    encrypted = request.param == "encrypted"
-    files = None
-    if encrypted:
-        (directory / "mixed-keys").mkdir()
-        files = [directory / "mixed-keys" / f"{number}.pem" for number in range(3)]
-        for file in files:
-            RSACryptor.create_new_rsa_key(file)
-    with Server.start(directory / f"mixed-{request.param}") as server:
-        yield World(server, Provision.create(server, organizations=3, encrypted=encrypted), files)
+    with own_world(directory, "mixed", request.param == "encrypted") as made:
+        yield made
 
 
 @pytest.fixture
@@ -52,10 +51,8 @@ def mixed(docker, world, kubernetes_node, tmp_path):
     node = regular.Regular(docker, world, REGULAR, tmp_path)
     try:
         node.start()
-        try:
+        with or_lacking():
             node.until_online(world, REGULAR)
-        except regular.Unavailable as why:
-            lacking(str(why))
         yield node
     finally:
         node.stop()

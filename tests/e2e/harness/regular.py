@@ -6,7 +6,6 @@ touched. A pair of virtual network cards leads from there to this machine, where
 
 import contextlib
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 
 from . import memory, nodes
 from .images import IMAGES
+from .lacking import missing
 from .paths import REPOSITORY
 from .wait import until
 from .world import World
@@ -107,10 +107,8 @@ def docker(directory: Path) -> Iterator[Docker]:
     """A Docker daemon that can reach this machine, with the images that a regular node needs. Raises `Unavailable` where there can be none."""
     if os.geteuid() != 0:
         raise Unavailable("a regular node needs dockerd, and that needs root")
-    if not shutil.which("dockerd"):
-        made = subprocess.run([REPOSITORY / ".ci" / "tools", "docker"], capture_output=True, text=True)
-        if made.returncode:
-            raise Unavailable(f"a regular node needs dockerd: {made.stderr.strip()}")
+    if why := missing("docker"):
+        raise Unavailable(f"a regular node needs dockerd: {why}")
     with contextlib.ExitStack() as ends:
         try:
             inside = ends.enter_context(_namespaces())

@@ -1,11 +1,14 @@
 """The server's side of a test: the server, a collaboration of organizations, and the researcher who asks them."""
 
 import base64
+import contextlib
 import functools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from v6server import Provision, Server
+from vantage6.common.encryption import RSACryptor
 
 from .researcher import Researcher
 from .wait import until
@@ -96,3 +99,17 @@ class World:
             ),
             within=45,
         )
+
+
+@contextlib.contextmanager
+def own_world(directory: Path, name: str, encrypted: bool) -> Iterator[World]:
+    """A server of this name with a collaboration of three organizations; if that is encrypted, with keys as vantage6 makes them."""
+    files = None
+    if encrypted:
+        keys = directory / f"{name}-keys"
+        keys.mkdir()
+        files = [keys / f"{number}.pem" for number in range(3)]
+        for file in files:
+            RSACryptor.create_new_rsa_key(file)
+    with Server.start(directory / f"{name}-{'encrypted' if encrypted else 'unencrypted'}") as server:
+        yield World(server, Provision.create(server, organizations=3, encrypted=encrypted), files)
