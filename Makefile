@@ -15,7 +15,7 @@ export SEXTANT_BINARY ?= $(abspath $(TARGET)/$(TRIPLE)/release/sextant)
 # Its relocations in the short form, which glibc reads since 2.36: 1.4 MB less of memory for each process.
 PACKED = $(shell printf '%s\n' "glibc 2.36" "$$(getconf GNU_LIBC_VERSION 2>/dev/null)" | sort --version-sort --check=quiet && echo -C link-arg=-Wl,-z,pack-relative-relocs)
 STATIC = -C target-feature=+crt-static $(PACKED)
-BINARY_SOURCES := $(shell find Cargo.toml Cargo.lock crates -name '*.rs' -o -name 'Cargo.*')
+BINARY_SOURCES := .cargo/config.toml $(shell find Cargo.toml Cargo.lock crates -name '*.rs' -o -name 'Cargo.*')
 
 VENV := $(SEXTANT_CACHE)/venv/bin
 # Options for pytest, for example: make test-e2e E2E="-k bad_input -x"
