@@ -7,8 +7,9 @@ committed its report (read from its database every 10 ms, which costs the server
 the API sees its algorithm as ended. Ten at once arrive at the bare side with the same gaps in which the server took the ten tasks.
 
 The kubelet looks at its containers once a second, and twice in a pod's life something waits for that: a time is a number of ticks plus
-a little, and a little later may be a whole tick later. So both sides start at the same moments of a second, spread evenly over it, and the
-ratio is that of the means, where a median would jump by a tick.
+a little, and a little later may be a whole tick later. So both sides start at the same moments between two ticks, spread evenly, and the
+ratio is that of the means, where a median would jump by a tick. The ticks are a little more than a second apart, so the moments are counted
+from the last one, which the last end showed.
 """
 
 import argparse
@@ -79,29 +80,43 @@ def start_to_online(bench: Bench, times: int) -> Series:
     return series
 
 
+class Tick:
+    """When the kubelet looked at its containers last."""
+
+    def __init__(self):
+        self._last = time.monotonic()
+
+    def was(self, moment: float) -> None:
+        """It has looked: somebody has just heard of an end."""
+        self._last = moment
+
+    def wait(self, fraction: float) -> None:
+        """Waits until this fraction of the time between two of its looks is over."""
+        time.sleep((self._last + fraction - time.monotonic()) % 1.0)
+
+
 def in_turns(bench: Bench, pattern, number: int, pairs: int) -> tuple[Series, Series, Series]:
     """Sextant and bare Jobs in turns, `number` at once."""
     what = "one" if number == 1 else f"{number} at once"
     ours = Series(f"{what}: Sextant, task created → finished", "s")
     ended = Series(f"{what}: bare Job, created → algorithm seen as ended", "s")
     complete = Series(f"{what}: bare Job, created → complete", "s")
+    tick = Tick()
     for pair in range(pairs):
         settle(bench)
-        at_moment(pair / pairs)
+        tick.wait(pair / pairs)
         seconds, taken = bench.sextant(number)
+        tick.was(time.monotonic())
         ours.values.append(seconds)
         settle(bench)
-        at_moment(pair / pairs)
+        tick.wait(pair / pairs)
+        began = time.monotonic()
         first, last = bare.measure(bench.cluster, pattern, taken)
+        tick.was(began + first)
         ended.values.append(first)
         complete.values.append(last)
     settle(bench)
     return ours, ended, complete
-
-
-def at_moment(fraction: float) -> None:
-    """Waits for this fraction of the next whole second."""
-    time.sleep((fraction - time.time()) % 1.0)
 
 
 def settle(bench: Bench) -> None:
