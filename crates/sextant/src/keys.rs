@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use secrecy::ExposeSecret;
-use vantage6::encryption::{Cryptor, PrivateKey, PublicKey};
+use vantage6::encryption::{PrivateKey, PublicKey};
 use vantage6::{Client, OrganizationId};
 
 use crate::config::{Config, read_private_key};
-use crate::core::encryption::{Agreement, Disagreement, agree};
+use crate::core::encryption::{Disagreement, agree, has_key};
 use crate::node::{self, NodeError};
 
 /// What can be done with keys.
@@ -106,41 +106,28 @@ async fn check(config: &Config, replace: bool) -> Result<String, NodeError> {
         error => NodeError::Other(format!("The server at {} could not be asked: {error}.", client.url())),
     };
     let me = client.whoami().await.map_err(of_server)?;
-    let (collaboration, organization) =
-        tokio::try_join!(client.collaboration(me.collaboration), client.organization(me.organization))
-            .map_err(of_server)?;
-    let disagreement = match (agree(&cryptor, &collaboration, &organization), &cryptor) {
-        (Agreement::Agreed, Cryptor::Plain) => {
-            return Ok(format!(
-                "They agree: the collaboration '{}' is not encrypted, and needs no keys.",
-                collaboration.name
-            ));
-        }
-        (Agreement::Agreed, Cryptor::Encrypted(key)) => {
-            return Ok(format!(
-                "They agree: the private key belongs to the public key that organization {} '{}' has at the server ({}).",
-                organization.id,
-                organization.name,
-                key.public().fingerprint()
-            ));
-        }
-        (Agreement::Publish(_), _) if !replace => {
-            return Ok(format!(
-                "Organization {} '{}' has no public key at the server yet; the node puts it there when it starts.",
-                organization.id, organization.name
-            ));
-        }
-        (Agreement::Publish(_), _) => None,
-        (Agreement::Disagreed(why), _) => Some(why),
+    let collaboration = client.collaboration(me.collaboration).await.map_err(of_server)?;
+    let refused = |why: Disagreement| NodeError::Refused(why.to_string());
+    let Some(key) = agree(&cryptor, &collaboration).map_err(refused)? else {
+        return Ok(format!(
+            "They agree: the collaboration '{}' is not encrypted, and needs no keys.",
+            collaboration.name
+        ));
     };
-    match (disagreement, cryptor) {
-        (None | Some(Disagreement::AnotherKey { .. } | Disagreement::NoKey { .. }), Cryptor::Encrypted(key))
-            if replace =>
-        {
-            put(&client, organization.id, key.public()).await.map_err(of_server)
-        }
-        (Some(why), _) => Err(NodeError::Refused(why.to_string())),
-        (None, _) => Err(NodeError::Other("there is no key to put at the server".into())),
+    let organization = client.organization(me.organization).await.map_err(of_server)?;
+    match has_key(&organization, key) {
+        Ok(true) => Ok(format!(
+            "They agree: the private key belongs to the public key that organization {} '{}' has at the server ({}).",
+            organization.id,
+            organization.name,
+            key.fingerprint()
+        )),
+        _ if replace => put(&client, organization.id, key).await.map_err(of_server),
+        Ok(false) => Ok(format!(
+            "Organization {} '{}' has no public key at the server yet; the node puts it there when it starts.",
+            organization.id, organization.name
+        )),
+        Err(why) => Err(refused(why)),
     }
 }
 

@@ -109,9 +109,9 @@ impl Client {
         self.json(Call::get(format!("node/{id}"))).await
     }
 
-    /// A collaboration with its organizations.
+    /// A collaboration.
     pub async fn collaboration(&self, id: CollaborationId) -> Result<Collaboration, Error> {
-        self.json(Call::get(format!("collaboration/{id}")).query("include", "organizations")).await
+        self.json(Call::get(format!("collaboration/{id}"))).await
     }
 
     /// An organization, e.g. for its public key.

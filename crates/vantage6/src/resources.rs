@@ -42,9 +42,6 @@ pub struct Collaboration {
     /// Whether inputs and results are encrypted end to end.
     #[serde(deserialize_with = "truth")]
     pub encrypted: bool,
-    /// Who takes part.
-    #[serde(default, deserialize_with = "included")]
-    pub organizations: Vec<Organization>,
 }
 
 /// An organization.
@@ -202,20 +199,6 @@ fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
         serde_json::Value::Bool(truth) => Ok(truth),
         serde_json::Value::Number(number) => Ok(number.as_f64() != Some(0.0)),
         other => Err(de::Error::custom(format!("{other} is neither true nor false"))),
-    }
-}
-
-/// Related objects that were asked for; without `include` there is a link (text) in their place.
-fn included<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Organization>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Shape {
-        List(Vec<Organization>),
-        Link(de::IgnoredAny),
-    }
-    match Option::<Shape>::deserialize(deserializer)? {
-        Some(Shape::List(organizations)) => Ok(organizations),
-        Some(Shape::Link(_)) | None => Ok(Vec::new()),
     }
 }
 

@@ -3,17 +3,6 @@
 use vantage6::encryption::{Cryptor, PublicKey};
 use vantage6::{Collaboration, Organization};
 
-/// What to do at the start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Agreement {
-    /// Nothing: it is as it should be.
-    Agreed,
-    /// Put this key at the server, where the organization has none yet.
-    Publish(PublicKey),
-    /// Say this, and don't run.
-    Disagreed(Disagreement),
-}
-
 /// Why server and configuration don't agree. The texts say what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Disagreement {
@@ -56,30 +45,34 @@ pub enum Disagreement {
     },
 }
 
-/// Compares the two; `organization` is the node's own.
-pub fn agree(cryptor: &Cryptor, collaboration: &Collaboration, organization: &Organization) -> Agreement {
-    let key = match (cryptor, collaboration.encrypted) {
-        (Cryptor::Plain, false) => return Agreement::Agreed,
-        (Cryptor::Plain, true) => {
-            return Agreement::Disagreed(Disagreement::OnlyTheServer(collaboration.name.clone()));
-        }
-        (Cryptor::Encrypted(_), false) => {
-            return Agreement::Disagreed(Disagreement::OnlyTheConfiguration(collaboration.name.clone()));
-        }
-        (Cryptor::Encrypted(key), true) => key.public(),
-    };
-    let Some(theirs) = &organization.public_key else {
-        return Agreement::Publish(key.clone());
-    };
+/// The key that the organization must have at the server ([`has_key`]); `None` where nothing is encrypted.
+///
+/// # Errors
+/// If one side wants encryption and the other does not.
+pub fn agree<'a>(cryptor: &'a Cryptor, collaboration: &Collaboration) -> Result<Option<&'a PublicKey>, Disagreement> {
+    match (cryptor, collaboration.encrypted) {
+        (Cryptor::Plain, false) => Ok(None),
+        (Cryptor::Plain, true) => Err(Disagreement::OnlyTheServer(collaboration.name.clone())),
+        (Cryptor::Encrypted(_), false) => Err(Disagreement::OnlyTheConfiguration(collaboration.name.clone())),
+        (Cryptor::Encrypted(key), true) => Ok(Some(key.public())),
+    }
+}
+
+/// Whether the node's own organization has this key at the server; `false` if it has none yet.
+///
+/// # Errors
+/// If it has another one, or something else in its place.
+pub fn has_key(organization: &Organization, key: &PublicKey) -> Result<bool, Disagreement> {
+    let Some(theirs) = &organization.public_key else { return Ok(false) };
     let name = || format!("{} '{}'", organization.id, organization.name);
     match PublicKey::from_server(theirs) {
-        Ok(theirs) if theirs == *key => Agreement::Agreed,
-        Ok(theirs) => Agreement::Disagreed(Disagreement::AnotherKey {
+        Ok(theirs) if theirs == *key => Ok(true),
+        Ok(theirs) => Err(Disagreement::AnotherKey {
             organization: name(),
             ours: key.fingerprint(),
             theirs: theirs.fingerprint(),
         }),
-        Err(why) => Agreement::Disagreed(Disagreement::NoKey { organization: name(), why: why.to_string() }),
+        Err(why) => Err(Disagreement::NoKey { organization: name(), why: why.to_string() }),
     }
 }
 
@@ -97,14 +90,13 @@ mod tests {
         let [own, other] = [(); 2].map(|()| Arc::new(PrivateKey::generate().unwrap()));
         let (yes, no) = (Cryptor::Encrypted(own.clone()), Cryptor::Plain);
         let at_server = |key: &PrivateKey| Some(key.public().to_server());
-        let publish = Agreement::Publish(own.public().clone());
         for (cryptor, encrypted, public_key, expected) in [
-            (&no, false, None, Ok(Agreement::Agreed)),
-            (&no, false, at_server(&own), Ok(Agreement::Agreed)),
+            (&no, false, None, Ok(None)),
+            (&no, false, at_server(&own), Ok(None)),
             (&no, true, at_server(&own), Err("'study' is encrypted, but the configuration does not say")),
             (&yes, false, at_server(&own), Err("'study' is not encrypted: everything would travel in the clear")),
-            (&yes, true, at_server(&own), Ok(Agreement::Agreed)),
-            (&yes, true, None, Ok(publish)),
+            (&yes, true, at_server(&own), Ok(Some(true))),
+            (&yes, true, None, Ok(Some(false))),
             (&yes, true, at_server(&other), Err("does not belong to the public key that organization 2 'mills' has")),
             (
                 &yes,
@@ -113,12 +105,13 @@ mod tests {
                 Err("organization 2 'mills' has at the server can't be used: it is not base64"),
             ),
         ] {
-            let collaboration =
-                Collaboration { id: CollaborationId(1), name: "study".into(), encrypted, organizations: Vec::new() };
+            let collaboration = Collaboration { id: CollaborationId(1), name: "study".into(), encrypted };
             let organization = Organization { id: OrganizationId(2), name: "mills".into(), public_key };
-            match (agree(cryptor, &collaboration, &organization), expected) {
-                (Agreement::Disagreed(found), Err(text)) => assert!(found.to_string().contains(text), "{found}"),
-                (found, expected) => assert_eq!(Ok(found), expected),
+            let found =
+                agree(cryptor, &collaboration).and_then(|key| key.map(|key| has_key(&organization, key)).transpose());
+            match (found, expected) {
+                (Err(found), Err(text)) => assert!(found.to_string().contains(text), "{found}"),
+                (found, expected) => assert_eq!(found.map_err(|why| why.to_string()), expected.map_err(str::to_owned)),
             }
         }
     }

@@ -1,10 +1,11 @@
 //! The server's side: is it there, does it know this node, and do they agree on encryption?
 
+use vantage6::encryption::Cryptor;
 use vantage6::{Error, NodeId};
 
 use super::Line;
 use crate::config::Config;
-use crate::core::encryption::{Agreement, agree};
+use crate::core::encryption::{Disagreement, agree, has_key};
 use crate::node;
 
 /// Looks at the server; gives the node's number if the server told it.
@@ -50,20 +51,28 @@ async fn encryption(config: &Config, client: &vantage6::Client, me: &vantage6::N
         Ok(cryptor) => cryptor,
         Err(error) => return Line::wrong(SUBJECT, error),
     };
-    let (collaboration, organization) =
-        match tokio::try_join!(client.collaboration(me.collaboration), client.organization(me.organization)) {
-            Ok(both) => both,
-            Err(error) => return Line::wrong(SUBJECT, format!("the server does not say what it has: {error}")),
-        };
-    match agree(&cryptor, &collaboration, &organization) {
-        Agreement::Agreed if cryptor.is_encrypted() => {
-            Line::ok(SUBJECT, "on; the private key belongs to the organization's public key")
-        }
-        Agreement::Agreed => Line::ok(SUBJECT, format!("off, as in the collaboration '{}'", collaboration.name)),
-        Agreement::Publish(key) => Line::ok(
-            SUBJECT,
-            format!("on; the organization gets its public key when the node starts: {}", key.fingerprint()),
-        ),
-        Agreement::Disagreed(why) => Line::wrong(SUBJECT, why.to_string()),
+    match compare(&cryptor, client, me).await {
+        Ok(Ok(text)) => Line::ok(SUBJECT, text),
+        Ok(Err(why)) => Line::wrong(SUBJECT, why.to_string()),
+        Err(error) => Line::wrong(SUBJECT, format!("the server does not say what it has: {error}")),
     }
+}
+
+/// What configuration and server have; the inner error is for what does not fit.
+async fn compare(
+    cryptor: &Cryptor,
+    client: &vantage6::Client,
+    me: &vantage6::Node,
+) -> Result<Result<String, Disagreement>, Error> {
+    let collaboration = client.collaboration(me.collaboration).await?;
+    let key = match agree(cryptor, &collaboration) {
+        Ok(Some(key)) => key,
+        Ok(None) => return Ok(Ok(format!("off, as in the collaboration '{}'", collaboration.name))),
+        Err(why) => return Ok(Err(why)),
+    };
+    let organization = client.organization(me.organization).await?;
+    Ok(has_key(&organization, key).map(|has| match has {
+        true => "on; the private key belongs to the organization's public key".to_owned(),
+        false => format!("on; the organization gets its public key when the node starts: {}", key.fingerprint()),
+    }))
 }

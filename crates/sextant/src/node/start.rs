@@ -17,7 +17,7 @@ use super::supplies::Supplies;
 use super::turn::INPUTS;
 use super::{Context, NodeError};
 use crate::config::{Config, RuntimeConfig};
-use crate::core::encryption::{Agreement, agree};
+use crate::core::encryption::{Disagreement, agree, has_key};
 use crate::core::mask::Mask;
 use crate::core::names::Identity;
 use crate::core::secrets;
@@ -174,26 +174,16 @@ async fn log_in(client: &Client) -> Result<NodeId, NodeError> {
 
 /// Learns who this node is, and agrees with the server on encryption.
 async fn hello(client: &Client, cryptor: &Cryptor) -> Result<Node, NodeError> {
-    let (me, collaboration, organization) = answer(client, || async {
-        let me = client.whoami().await?;
-        let (collaboration, organization) =
-            tokio::try_join!(client.collaboration(me.collaboration), client.organization(me.organization))?;
-        Ok((me, collaboration, organization))
-    })
-    .await?;
-    match agree(cryptor, &collaboration, &organization) {
-        Agreement::Agreed => {}
-        Agreement::Disagreed(why) => return Err(NodeError::Refused(why.to_string())),
-        Agreement::Publish(key) => {
-            answer(client, || publish(client, me.organization, &key)).await??;
+    let refused = |why: Disagreement| NodeError::Refused(why.to_string());
+    let me = answer(client, || client.whoami()).await?;
+    let collaboration = answer(client, || client.collaboration(me.collaboration)).await?;
+    if let Some(key) = agree(cryptor, &collaboration).map_err(refused)? {
+        let organization = answer(client, || client.organization(me.organization)).await?;
+        if !has_key(&organization, key).map_err(refused)? {
+            answer(client, || publish(client, me.organization, key)).await??;
             info!("The organization had no public key at the server; it has this one now: {}", key.fingerprint());
         }
-    }
-    if let Cryptor::Encrypted(key) = cryptor {
-        info!(
-            "Inputs and results are encrypted; the fingerprint of this organization's key is {}",
-            key.public().fingerprint()
-        );
+        info!("Inputs and results are encrypted; the fingerprint of this organization's key is {}", key.fingerprint());
     }
     info!(
         "This is node {} '{}' of organization {} in collaboration {} '{}' at {}",
