@@ -63,6 +63,15 @@ impl AllowedAlgorithm {
         }
     }
 
+    /// The expression that allows the image in every version, where this entry names one without tag and digest. Nodes from 4.6 on take
+    /// such an entry for all of them (vantage6-node 4.6.0, `is_docker_image_allowed`), 4.5.5 for itself only.
+    #[must_use]
+    pub fn in_every_version(&self) -> Option<String> {
+        let Self::Exact(name) = self else { return None };
+        let last = name.rsplit('/').next().unwrap_or_default();
+        (!last.contains([':', '@'])).then(|| format!("^{}(@|:|$)", name.replace('.', r"\.")))
+    }
+
     /// The entry as the file has it.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -135,7 +144,15 @@ fn algorithm(field: &Field<'_>) -> Option<AllowedAlgorithm> {
     let expected = "an image or a regular expression";
     let text = field.word(expected)?;
     match AllowedAlgorithm::new(text) {
-        Ok(algorithm) => Some(algorithm),
+        Ok(algorithm) => {
+            if let Some(every) = algorithm.in_every_version() {
+                field.warn(format!(
+                    "has no tag, and lets in only tasks that name the image without one, as on a node of 4.5.5. If every version may run, as \
+                     nodes from 4.6 on understand it, write `{every}`."
+                ));
+            }
+            Some(algorithm)
+        }
         Err(error) => {
             let reason = match &error {
                 // Shows the expression over several lines; the last one says what is wrong.
@@ -209,6 +226,26 @@ mod tests {
             let allowed = AllowedAlgorithm::new(entry).unwrap();
             assert_eq!(allowed.allows(image), expected, "{entry} {image}");
             assert_eq!(allowed.as_str(), entry);
+        }
+    }
+
+    #[test]
+    fn an_entry_without_a_tag_has_an_expression_for_every_one() {
+        for (entry, expected) in [
+            ("example.org/v6-average", Some(r"^example\.org/v6-average(@|:|$)")),
+            ("example.org:5000/average", Some(r"^example\.org:5000/average(@|:|$)")),
+            ("average", Some("^average(@|:|$)")),
+            ("example.org/average:1.0", None),
+            ("example.org/average@sha256:0", None),
+            (r"^example\.org/average$", None),
+        ] {
+            let every = AllowedAlgorithm::new(entry).unwrap().in_every_version();
+            assert_eq!(every.as_deref(), expected, "{entry}");
+            for version in every.iter().flat_map(|_| ["", ":1.0", "@sha256:0", ":1.0@sha256:0"]) {
+                let allowed = AllowedAlgorithm::new(expected.unwrap()).unwrap();
+                assert!(allowed.allows(&format!("{entry}{version}")), "{entry} {version}");
+                assert!(!allowed.allows(&format!("{entry}-evil{version}")), "{entry} {version}");
+            }
         }
     }
 }

@@ -190,7 +190,11 @@ fn other_oddities_are_told_with_their_place() {
             "3:12: `policies.allowed_users`: is empty, which restricts nothing. Take it out, or write what is allowed.",
         ),
         (
-            "policies: {allowed_algorithms: [a/b]}",
+            "policies: {allowed_algorithms: [a.org/b], allow_basics_algorithm: false}",
+            "3:33: `policies.allowed_algorithms[0]`: has no tag, and lets in only tasks that name the image without one, as on a node of 4.5.5. If every version may run, as nodes from 4.6 on understand it, write `^a\\.org/b(@|:|$)`.",
+        ),
+        (
+            "policies: {allowed_algorithms: ['a/b:1']}",
             "3:12: `policies.allowed_algorithms`: vantage6's own basics algorithm (harbor2.vantage6.ai/algorithms/basics) may run besides. Say `allow_basics_algorithm: false`, or `true` if it is meant to.",
         ),
         (
@@ -228,10 +232,10 @@ fn environment_values_are_those_that_a_regular_node_passes_on() {
 #[test]
 fn policies_are_lists_or_single_entries() {
     let config = with(
-        "policies: {allowed_algorithms: a/b, allowed_users: ['2', 3], allowed_organizations: [6, root], allow_basics_algorithm: no}",
+        "policies: {allowed_algorithms: 'a/b:1', allowed_users: ['2', 3], allowed_organizations: [6, root], allow_basics_algorithm: no}",
     );
     let policies = &config.policies;
-    assert!(policies.allowed_algorithms[0].allows("a/b"));
+    assert!(policies.allowed_algorithms[0].allows("a/b:1"));
     assert_eq!(policies.allowed_users, [2, 3]);
     assert_eq!(policies.allowed_organizations, ["6", "root"]);
     assert!(!policies.allow_basics_algorithm);
@@ -240,8 +244,8 @@ fn policies_are_lists_or_single_entries() {
 #[test]
 fn who_has_said_what_holds_for_the_basics_algorithm_is_not_warned() {
     for text in [
-        "policies: {allowed_algorithms: [a/b], allow_basics_algorithm: false}",
-        "policies: {allowed_algorithms: [a/b], allow_basics_algorithm: true}",
+        "policies: {allowed_algorithms: ['a/b:1'], allow_basics_algorithm: false}",
+        "policies: {allowed_algorithms: ['a/b:1'], allow_basics_algorithm: true}",
         "policies: {allow_basics_algorithm: false}",
         "policies: {allowed_users: [2]}",
     ] {

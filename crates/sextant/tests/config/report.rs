@@ -30,7 +30,7 @@ databases:
 - {label: local, type: csv, uri: /nowhere/people.csv}
 - {label: omop, type: omop, uri: 'postgresql://ada:pw@db/omop'}
 policies:
-  allowed_algorithms: [example.org/average, '^example\\.org/glm']
+  allowed_algorithms: [example.org/average:1.2, '^example\\.org/glm']
   allowed_users: [2]
   allowed_organizations: [Iknl]
 share_algorithm_logs: false
@@ -70,7 +70,7 @@ node.yaml can be used. It says:
                  works on a single machine only, or with the same file on all of them; for others, give it a volume in `kubernetes.databases`
                omop (omop): postgresql://[secret]@db/omop
   policies     only these algorithms may run:
-                 this image: example.org/average
+                 this image: example.org/average:1.2
                  images whose beginning matches: ^example\\.org/glm
                vantage6's basics algorithm may run
                tasks may only come from user 2, organization Iknl
