@@ -8,8 +8,8 @@ the API sees its algorithm as ended. Ten at once arrive at the bare side with th
 
 The kubelet looks at its containers once a second, and twice in a pod's life something waits for that: a time is a number of ticks plus
 a little, and a little later may be a whole tick later. So both sides start at the same moments between two ticks, spread evenly, and the
-ratio is that of the means, where a median would jump by a tick. The ticks are a little more than a second apart, so the moments are counted
-from the last one, which the last end showed.
+ratio is that of the means, where a median would jump by a tick. Ticks are some milliseconds more than a second apart, so the moments are
+counted from one that was seen a while ago: for both sides, from the end of the last bare Job.
 """
 
 import argparse
@@ -80,43 +80,38 @@ def start_to_online(bench: Bench, times: int) -> Series:
     return series
 
 
-class Tick:
-    """When the kubelet looked at its containers last."""
-
-    def __init__(self):
-        self._last = time.monotonic()
-
-    def was(self, moment: float) -> None:
-        """It has looked: somebody has just heard of an end."""
-        self._last = moment
-
-    def wait(self, fraction: float) -> None:
-        """Waits until this fraction of the time between two of its looks is over."""
-        time.sleep((self._last + fraction - time.monotonic()) % 1.0)
-
-
 def in_turns(bench: Bench, pattern, number: int, pairs: int) -> tuple[Series, Series, Series]:
     """Sextant and bare Jobs in turns, `number` at once."""
     what = "one" if number == 1 else f"{number} at once"
     ours = Series(f"{what}: Sextant, task created → finished", "s")
     ended = Series(f"{what}: bare Job, created → algorithm seen as ended", "s")
     complete = Series(f"{what}: bare Job, created → complete", "s")
-    tick = Tick()
+
+    def bare_jobs(delays: list[float]) -> tuple[float, float, float]:
+        """When the last was seen as ended; seconds until then, and until the last was complete."""
+        began = time.monotonic()
+        first, last = bare.measure(bench.cluster, pattern, delays)
+        return began + first, first, last
+
+    # The first ones only show when the kubelet looks.
+    tick, _, _ = bare_jobs([0.0] * number)
     for pair in range(pairs):
         settle(bench)
-        tick.wait(pair / pairs)
+        wait_after(tick, pair / pairs)
         seconds, taken = bench.sextant(number)
-        tick.was(time.monotonic())
         ours.values.append(seconds)
         settle(bench)
-        tick.wait(pair / pairs)
-        began = time.monotonic()
-        first, last = bare.measure(bench.cluster, pattern, taken)
-        tick.was(began + first)
+        wait_after(tick, pair / pairs)
+        tick, first, last = bare_jobs(taken)
         ended.values.append(first)
         complete.values.append(last)
     settle(bench)
     return ours, ended, complete
+
+
+def wait_after(tick: float, fraction: float) -> None:
+    """Waits until this fraction of a second is over since a tick."""
+    time.sleep((tick + fraction - time.monotonic()) % 1.0)
 
 
 def settle(bench: Bench) -> None:
