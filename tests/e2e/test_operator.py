@@ -84,6 +84,22 @@ def test_cluster_that_is_not_there(kubernetes_node, tmp_path, cluster):
 
 
 @pytest.mark.cluster
+def test_what_is_fatal_is_told_although_the_other_side_is_away(kubernetes_node, tmp_path, cluster):
+    """Neither a cluster nor a server that is away keeps the node from ending with what can't get better by waiting."""
+    config = yaml.safe_load(cluster.account_kubeconfig(tmp_path).read_text())
+    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{free_port()}"
+    away = tmp_path / "away.kubeconfig"
+    away.write_text(yaml.safe_dump(config))
+    node = kubernetes_node(api_key="00000000-0000-4000-8000-000000000000", kubernetes={"kubeconfig": str(away)}).start()
+    assert node.wait_end() == SERVER_REFUSES
+    assert "does not know this API key" in node.log()
+
+    node = kubernetes_node(port=free_port(), kubernetes={"namespace": "no-such-namespace"}).start()
+    assert node.wait_end() == CLUSTER_UNUSABLE
+    assert "no-such-namespace" in node.log()
+
+
+@pytest.mark.cluster
 def test_kubeconfig_that_does_not_exist(kubernetes_node):
     """The file is named."""
     node = kubernetes_node(kubernetes={"kubeconfig": "/no/such/kubeconfig"}).start()

@@ -48,14 +48,13 @@ pub async fn start(config: Config, health: Arc<Health>, hold: Arc<Hold>) -> Resu
     info!("Sextant {} connects to the vantage6 server at {}", env!("CARGO_PKG_VERSION"), client.url());
     let cryptor = config.encryption.cryptor().map_err(NodeError::Configuration)?;
     let mask = Mask::new(secrets::of(&config)).map_err(|error| NodeError::Configuration(error.to_string()))?;
-    // Server and cluster are reached at the same time: whichever is slow is waited for once.
-    let (node, connected) = tokio::join!(log_in(&client), async {
+    // Server and cluster are reached at the same time: whichever is slow is waited for once, unless the other can't be used at all.
+    let (node, mut connected) = tokio::try_join!(log_in(&client), async {
         match &config.runtime {
             RuntimeConfig::Kubernetes(settings) => Ok(Some(Connected::open(settings).await?)),
             RuntimeConfig::Local(_) => Ok::<_, NodeError>(None),
         }
-    });
-    let (node, mut connected) = (node?, connected?);
+    })?;
     let identity = Identity::new(config.api_url(), node, &config.api_key);
     stand_by(&config, connected.as_mut(), &identity, &hold, &health).await?;
 

@@ -79,7 +79,7 @@ async fn ways_from(
 pub async fn ways(settings: &KubernetesConfig) -> Result<Ways, StartError> {
     let port = settings.data_port.listen.port();
     let data_port = match &settings.data_port.address {
-        Some(address) => address::configured("kubernetes.data_port.address", address, port).await?,
+        Some(address) => address::configured("data_port", address, port).await?,
         None => {
             let cluster = cluster::configuration(settings).await?;
             let api_server = cluster.cluster_url.host().map(str::to_owned);
@@ -93,7 +93,7 @@ pub async fn ways(settings: &KubernetesConfig) -> Result<Ways, StartError> {
 /// A proxy of its own, or else the node itself, which is where the data port is.
 async fn proxy(settings: &KubernetesConfig, data_port: SocketAddr) -> Result<SocketAddr, StartError> {
     match &settings.proxy.address {
-        Some(address) => address::configured("kubernetes.proxy.address", address, PROXY).await,
+        Some(address) => address::configured("proxy", address, PROXY).await,
         None => Ok(SocketAddr::new(data_port.ip(), settings.proxy.listen.port())),
     }
 }
