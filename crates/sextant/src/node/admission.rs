@@ -41,10 +41,10 @@ pub async fn admit(context: &Context, run: &Run, bad_input: Option<&str>) -> Res
 pub fn readable(run: &Run, bad_input: Option<&str>) -> Result<(), Failure> {
     if run.blob_storage_used == Some(true) {
         let why = "This server keeps inputs in a blob store, which this node does not support.";
-        return Err(failure(RunStatus::Failed, why.into()));
+        return Err(failure(RunStatus::StartFailed, why.into()));
     }
     match bad_input {
-        Some(error) => Err(failure(RunStatus::Failed, format!("The task's input can't be read: {error}."))),
+        Some(error) => Err(failure(RunStatus::StartFailed, format!("The task's input can't be read: {error}."))),
         None => Ok(()),
     }
 }
