@@ -84,7 +84,7 @@ fn database(
     section.finish(Unknown::Warn);
     let mut database = Database { label: label?, uri: uri?, kind: kind?, env };
     if database.kind == DatabaseType::Folder {
-        folder(&database, item)?;
+        folder(&database, item, runtime)?;
     }
     match volume {
         Some(volume) => in_volume(&database, volume, item)?,
@@ -257,7 +257,7 @@ fn mount_mode(section: &Section<'_>) {
     }
 }
 
-fn folder(database: &Database, item: &Field<'_>) -> Option<()> {
+fn folder(database: &Database, item: &Field<'_>, runtime: Option<&RuntimeConfig>) -> Option<()> {
     if matches!(database.label.as_str(), "data" | "tmp") {
         let advice = "Its folder would hide the node's own one of that name.";
         item.findings.error(
@@ -269,10 +269,12 @@ fn folder(database: &Database, item: &Field<'_>) -> Option<()> {
         );
         return None;
     }
-    item.warn(format_args!(
-        "the folder `{}` is read-only for algorithms; on a regular node they may write to it.",
-        database.label
-    ));
+    if !matches!(runtime, Some(RuntimeConfig::Local(_))) {
+        item.warn(format_args!(
+            "the folder `{}` is read-only for algorithms; on a regular node they may write to it.",
+            database.label
+        ));
+    }
     Some(())
 }
 

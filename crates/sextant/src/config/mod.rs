@@ -37,7 +37,7 @@ pub use kubernetes::{
 };
 pub use local::{LocalAlgorithm, LocalConfig};
 pub use model::{Config, LogLevel, Logging, Registry, RuntimeConfig, Tmp};
-pub use policies::{AllowedAlgorithm, Policies};
+pub use policies::{AllowedAlgorithm, Policies, is_basics};
 pub use problem::{ConfigError, Position, Problem, Warning};
 
 use std::path::Path;
@@ -126,6 +126,7 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Find
     match_volumes(&file);
     if let Some(RuntimeConfig::Kubernetes(kubernetes)) = &runtime {
         regular::refuse_task_dir(&file, kubernetes);
+        regular::warn_of_task_dir(&file, kubernetes);
     }
     let address = address?;
     let config = Config {

@@ -31,6 +31,16 @@ impl Default for Policies {
     }
 }
 
+/// The image that vantage6 itself publishes for preparing data, of any tag. (The regular node takes every image whose name begins so
+/// for it, also `…/basics-of-somebody-else`.)
+const BASICS: &str = "harbor2.vantage6.ai/algorithms/basics";
+
+/// Whether an image is vantage6's own for preparing data, which is let in or not by `allow_basics_algorithm` alone.
+#[must_use]
+pub fn is_basics(image: &str) -> bool {
+    image.strip_prefix(BASICS).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@', '/']))
+}
+
 /// One entry of `policies.allowed_algorithms`.
 #[derive(Clone)]
 pub enum AllowedAlgorithm {
@@ -65,8 +75,7 @@ impl AllowedAlgorithm {
 
     /// The expression that allows the image in every version, where this entry names one without tag and digest. Nodes from 4.6 on take
     /// such an entry for all of them (vantage6-node 4.6.0, `is_docker_image_allowed`), 4.5.5 for itself only.
-    #[must_use]
-    pub fn in_every_version(&self) -> Option<String> {
+    fn in_every_version(&self) -> Option<String> {
         let Self::Exact(name) = self else { return None };
         let last = name.rsplit('/').next().unwrap_or_default();
         (!last.contains([':', '@'])).then(|| format!("^{}(@|:|$)", name.replace('.', r"\.")))
@@ -98,7 +107,19 @@ pub(super) fn read(file: &Section<'_>) -> Option<Policies> {
         return Some(Policies::default());
     };
     let section = field.section("a mapping like `allowed_algorithms: [...]`")?;
-    let algorithms = entries(&section, "allowed_algorithms", "a list of images or regular expressions", algorithm);
+    // What runs locally has the names that its owner gave it, in the one way in which they are written there.
+    let versions = file.given("local").is_none();
+    let algorithms = entries(&section, "allowed_algorithms", "a list of images or regular expressions", |field| {
+        let algorithm = algorithm(field)?;
+        if let Some(every) = algorithm.in_every_version().filter(|_| versions && !is_basics(algorithm.as_str())) {
+            field.warn(format!(
+                "has no tag, and lets in only tasks that name the image without one, as on a node of 4.5.5. If every version may run, as nodes \
+                 from 4.6 on understand it, write `{every}`; else `{}`.",
+                every.replace("(@|:|$)", "$")
+            ));
+        }
+        Some(algorithm)
+    });
     let users = entries(&section, "allowed_users", "a list of user ids", user);
     let organizations = entries(&section, "allowed_organizations", "a list of organization ids or names", organization);
     let basics = section.get("allow_basics_algorithm").map_or(Some(true), |field| field.boolean());
@@ -144,15 +165,7 @@ fn algorithm(field: &Field<'_>) -> Option<AllowedAlgorithm> {
     let expected = "an image or a regular expression";
     let text = field.word(expected)?;
     match AllowedAlgorithm::new(text) {
-        Ok(algorithm) => {
-            if let Some(every) = algorithm.in_every_version() {
-                field.warn(format!(
-                    "has no tag, and lets in only tasks that name the image without one, as on a node of 4.5.5. If every version may run, as \
-                     nodes from 4.6 on understand it, write `{every}`."
-                ));
-            }
-            Some(algorithm)
-        }
+        Ok(algorithm) => Some(algorithm),
         Err(error) => {
             let reason = match &error {
                 // Shows the expression over several lines; the last one says what is wrong.

@@ -45,11 +45,24 @@ const WITHOUT_MEANING: [(&str, &str); 14] = [
     ("run_context_file", "algorithms get no such file."),
 ];
 
+/// What is to be said instead with the local runtime, which isolates nothing and pulls nothing.
+const WITHOUT_MEANING_LOCALLY: [(&str, &str); 6] = [
+    ("ssh-tunnels", "there are no SSH tunnels; algorithms reach what this machine reaches."),
+    ("whitelist", "nothing is kept from algorithms that run locally; they reach what this machine reaches."),
+    ("docker_services", "no services are started beside algorithms; those that need one will fail."),
+    ("algorithm_device_requests", "algorithms that run locally find the devices of this machine."),
+    ("images", "there are no images; algorithms are the commands in `local.algorithms`."),
+    ("docker_registries", "nothing is pulled; algorithms are the commands in `local.algorithms`."),
+];
+
 /// Warns of the settings that have no meaning here.
 pub(super) fn warn_of_the_meaningless(file: &Section<'_>) {
-    for (key, instead) in WITHOUT_MEANING {
+    let locally = if file.given("local").is_some() { WITHOUT_MEANING_LOCALLY.as_slice() } else { &[] };
+    let of = |key| locally.iter().find(|(local, _)| *local == key);
+    let everywhere = WITHOUT_MEANING.iter().filter(|(key, _)| of(*key).is_none());
+    for (key, instead) in everywhere.chain(locally) {
         let Some(field) = file.get(key) else { continue };
-        let off = match key {
+        let off = match *key {
             "prometheus" => !is_on(&field),
             _ => !field.node.asks(),
         };
@@ -110,6 +123,15 @@ pub(super) fn refuse_task_dir(file: &Section<'_>, kubernetes: &KubernetesConfig)
     if kubernetes.pod_security != PodSecurity::Baseline && kubernetes.tmp.is_none() {
         let expected = "no folder of the machine: `kubernetes.pod_security: restricted` allows none";
         field.wrong(expected, "Take it out, or name a volume in `kubernetes.tmp`.");
+    }
+}
+
+/// Says so where a regular node's folder is not used, because there is a volume in its place.
+pub(super) fn warn_of_task_dir(file: &Section<'_>, kubernetes: &KubernetesConfig) {
+    if kubernetes.tmp.is_some()
+        && let Some(field) = file.get("task_dir").filter(|field| field.node.asks())
+    {
+        field.warn("has no effect beside `kubernetes.tmp`, which is what algorithms have at /mnt/tmp.");
     }
 }
 

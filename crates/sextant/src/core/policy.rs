@@ -2,11 +2,7 @@
 
 use vantage6::{OrganizationId, UserId};
 
-use crate::config::Policies;
-
-/// The image that vantage6 itself publishes for preparing data, of any tag. (The regular node takes every image whose name begins so
-/// for it, also `…/basics-of-somebody-else`.)
-const BASICS: &str = "harbor2.vantage6.ai/algorithms/basics";
+use crate::config::{Policies, is_basics};
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,10 +34,6 @@ pub fn needs_organization_name(policies: &Policies) -> bool {
 /// An entry's number. Such an entry means the organization with that id and none by name: any organization may call itself `10`.
 fn number(entry: &str) -> Option<i64> {
     entry.parse().ok()
-}
-
-fn is_basics(image: &str) -> bool {
-    image.strip_prefix(BASICS).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@', '/']))
 }
 
 /// Lets a run in, or says why not.

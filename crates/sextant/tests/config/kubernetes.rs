@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sextant::config::{ImagePullPolicy, PodSecurity, Tmp};
 
-use crate::{LEAST, kubernetes_with, mistakes, with};
+use crate::{LEAST, kubernetes_with, mistakes, warnings, with};
 
 #[test]
 fn everything_has_a_default() {
@@ -191,7 +191,10 @@ fn a_volume_makes_a_uri_of_any_kind_good() {
 
 #[test]
 fn the_shared_folder_is_a_volume_or_in_task_dir_or_private() {
-    let volume = with("task_dir: /tasks\nkubernetes: {tmp: {nfs: {server: s, path: /tmp}}}");
+    let both = "task_dir: /tasks\nkubernetes: {tmp: {nfs: {server: s, path: /tmp}}}";
+    let ignored = "3:1: `task_dir`: has no effect beside `kubernetes.tmp`, which is what algorithms have at /mnt/tmp.";
+    assert_eq!(warnings(both), [ignored]);
+    let volume = with(both);
     assert!(matches!(volume.tmp(), Tmp::Volume(volume) if volume.kind() == "nfs"));
     assert_eq!(with("task_dir: /tasks").tmp(), Tmp::HostPath(Path::new("/tasks")));
     assert_eq!(with("").tmp(), Tmp::Private);

@@ -191,7 +191,7 @@ fn other_oddities_are_told_with_their_place() {
         ),
         (
             "policies: {allowed_algorithms: [a.org/b], allow_basics_algorithm: false}",
-            "3:33: `policies.allowed_algorithms[0]`: has no tag, and lets in only tasks that name the image without one, as on a node of 4.5.5. If every version may run, as nodes from 4.6 on understand it, write `^a\\.org/b(@|:|$)`.",
+            "3:33: `policies.allowed_algorithms[0]`: has no tag, and lets in only tasks that name the image without one, as on a node of 4.5.5. If every version may run, as nodes from 4.6 on understand it, write `^a\\.org/b(@|:|$)`; else `^a\\.org/b$`.",
         ),
         (
             "policies: {allowed_algorithms: ['a/b:1']}",
@@ -239,6 +239,42 @@ fn policies_are_lists_or_single_entries() {
     assert_eq!(policies.allowed_users, [2, 3]);
     assert_eq!(policies.allowed_organizations, ["6", "root"]);
     assert!(!policies.allow_basics_algorithm);
+}
+
+#[test]
+fn an_entry_without_a_tag_is_meant_so_for_local_commands_and_means_nothing_for_the_basics_algorithm() {
+    let local = "policies: {allowed_algorithms: [average], allow_basics_algorithm: false}\nlocal: {algorithms: {average: python3}}";
+    let basics = "policies: {allowed_algorithms: [harbor2.vantage6.ai/algorithms/basics, 'a/b:1'], allow_basics_algorithm: true}";
+    for text in [local, basics] {
+        assert_eq!(warnings(text).iter().filter(|warning| warning.contains("tag")).count(), 0, "{text}");
+    }
+}
+
+#[test]
+fn the_local_runtime_is_not_said_to_keep_anything_from_algorithms() {
+    let local = "local: {algorithms: {average: python3}}";
+    for (text, expected) in [
+        ("ssh-tunnels: [{hostname: h}]", "there are no SSH tunnels; algorithms reach what this machine reaches."),
+        (
+            "whitelist: {domains: [a]}",
+            "nothing is kept from algorithms that run locally; they reach what this machine reaches.",
+        ),
+        ("docker_services: {a: b}", "no services are started beside algorithms; those that need one will fail."),
+        ("algorithm_device_requests: {gpu: true}", "algorithms that run locally find the devices of this machine."),
+        (
+            "docker_registries: [{registry: r, username: u, password: p}]",
+            "nothing is pulled; algorithms are the commands in `local.algorithms`.",
+        ),
+        (
+            "vpn_subnet: 10.0.0.0/8",
+            "there is no VPN between the algorithms of different nodes; those that need one will fail.",
+        ),
+    ] {
+        let key = text.split(':').next().unwrap();
+        let expected = format!("3:1: `{key}`: has no effect here: {expected}");
+        assert_eq!(warnings(&format!("{text}\n{local}")), [expected], "{text}");
+    }
+    assert!(warnings(&format!("databases: [{{label: a, uri: /a, type: folder}}]\n{local}")).is_empty());
 }
 
 #[test]
