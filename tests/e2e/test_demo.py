@@ -60,3 +60,4 @@ def test_kubernetes(cluster, tmp_path):
     (namespace,) = set(re.findall(r"namespace (v6-jobs-\w+)", said))
     assert namespace not in {each.metadata.name for each in cluster.core.list_namespace().items}
     assert re.search(r"Job +v6-task-\S+ is complete", said)
+    assert re.search(r"Job +v6-task-\S+ is gone", said)

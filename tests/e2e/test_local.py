@@ -1,6 +1,7 @@
 """The local runtime: the same question without a cluster, the algorithm as a child process."""
 
 import os
+import re
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,19 @@ def test_central_average(image, local_node, researcher, world):
     )
     expected = average.overall([average.partial(file, "salary") for file in average.employee_files()[:3]])
     assert researcher.result(task)["average"] == pytest.approx(expected)
+
+
+def test_a_start_asks_for_no_more_than_it_needs(local_node, proxy):
+    """Each request costs a start some hundredths of a second, and a server with many nodes as much for each of them. Keys are asked for
+    where there is encryption, and the other organizations of a collaboration, which may be hundreds, are nobody's business."""
+    local_node(via=proxy).start_online()
+    until("the first look at the open runs", lambda: proxy.seen("GET", r"/run$"))
+    asked = [f"{each.method} {re.sub(r'[0-9]+$', 'N', each.path)}" for each in proxy.requests if "/socket.io/" not in each.path]
+    assert [each for each in asked if not each.endswith("/run")] == [
+        "POST /api/token/node",
+        "GET /api/node/N",
+        "GET /api/collaboration/N",
+    ]
 
 
 def test_it_says_that_it_isolates_nothing(local_node):
