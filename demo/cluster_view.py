@@ -7,6 +7,8 @@ from harness.cluster import SELECTOR, Cluster
 from kubernetes import client, config, watch
 from show import Show
 
+# What the Jobs and pods of runs have, and nobody else's.
+RUNS = f"{SELECTOR},vantage6.ai/run"
 # The containers of a run's pod, in words.
 ROLES = {
     "receive": "fetches input and token from the node",
@@ -45,7 +47,7 @@ class ClusterView:
     def _events(self, listing):
         stream = watch.Watch()
         self._watches.append(stream)
-        return stream.stream(listing, self._namespace, label_selector=f"{SELECTOR},vantage6.ai/run")
+        return stream.stream(listing, self._namespace, label_selector=RUNS)
 
     def _jobs(self, api: client.ApiClient) -> None:
         for event in self._events(client.BatchV1Api(api).list_namespaced_job):

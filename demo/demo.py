@@ -17,9 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "e2e"), str(ROOT / "testbed" / "server")]
 
-from cluster_view import ROLES, ClusterView  # noqa: E402
+from cluster_view import ROLES, RUNS, ClusterView  # noqa: E402
 from harness import average, nodes  # noqa: E402
-from harness.cluster import SELECTOR, Cluster, kubeconfig  # noqa: E402
+from harness.cluster import Cluster, kubeconfig  # noqa: E402
 from harness.node import NodeProcess  # noqa: E402
 from harness.wait import until  # noqa: E402
 from harness.world import World  # noqa: E402
@@ -104,10 +104,9 @@ def main(runtime: str) -> None:
 
 def forget_runs(cluster: Cluster) -> None:
     """Removes the runs' Jobs and pods, while they are still watched; the nodes would do so an hour later."""
-    runs = f"{SELECTOR},vantage6.ai/run"
     batch, namespace = cluster.batch, cluster.jobs_namespace
-    batch.delete_collection_namespaced_job(namespace, label_selector=runs, propagation_policy="Foreground")
-    until("the runs' Jobs to go", lambda: not batch.list_namespaced_job(namespace, label_selector=runs).items, within=60)
+    batch.delete_collection_namespaced_job(namespace, label_selector=RUNS, propagation_policy="Foreground")
+    until("the runs' Jobs to go", lambda: not batch.list_namespaced_job(namespace, label_selector=RUNS).items, within=60)
 
 
 def ask(show: Show, world: World, method: str, organizations: list[int]) -> tuple[float, int]:

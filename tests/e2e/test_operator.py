@@ -2,11 +2,13 @@
 
 import copy
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 
 from faultproxy import FaultProxy, answer
+from harness.cluster import Cluster
 from harness.node import free_port
 from harness.nodes import AVERAGE, LONG
 from harness.steps import REPORT, RUN
@@ -67,16 +69,21 @@ def test_configuration_without_api_key(local_node):
     assert node.config_file.name in node.log()
 
 
+def kubeconfig_at(port: int, cluster: Cluster, folder: Path) -> Path:
+    """The node's kubeconfig, but with a port of this machine in the cluster's place."""
+    config = yaml.safe_load(cluster.account_kubeconfig(folder).read_text())
+    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{port}"
+    file = folder / "elsewhere.kubeconfig"
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
 @pytest.mark.cluster
 def test_cluster_that_is_not_there(kubernetes_node, tmp_path, cluster):
     """Nobody listens at the kubeconfig's address: the node names it."""
     elsewhere = free_port()
     node = kubernetes_node()
-    config = yaml.safe_load(cluster.account_kubeconfig(tmp_path).read_text())
-    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{elsewhere}"
-    file = tmp_path / "elsewhere.kubeconfig"
-    file.write_text(yaml.safe_dump(config))
-    node.config["kubernetes"]["kubeconfig"] = str(file)
+    node.config["kubernetes"]["kubeconfig"] = str(kubeconfig_at(elsewhere, cluster, tmp_path))
     node.write_config()
     node.start()
     node.wait_log_anyhow(rf"127\.0\.0\.1:{elsewhere}")
@@ -86,10 +93,7 @@ def test_cluster_that_is_not_there(kubernetes_node, tmp_path, cluster):
 @pytest.mark.cluster
 def test_what_is_fatal_is_told_although_the_other_side_is_away(kubernetes_node, tmp_path, cluster):
     """Neither a cluster nor a server that is away keeps the node from ending with what can't get better by waiting."""
-    config = yaml.safe_load(cluster.account_kubeconfig(tmp_path).read_text())
-    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{free_port()}"
-    away = tmp_path / "away.kubeconfig"
-    away.write_text(yaml.safe_dump(config))
+    away = kubeconfig_at(free_port(), cluster, tmp_path)
     node = kubernetes_node(api_key="00000000-0000-4000-8000-000000000000", kubernetes={"kubeconfig": str(away)}).start()
     assert node.wait_end() == SERVER_REFUSES
     assert "does not know this API key" in node.log()

@@ -84,7 +84,7 @@ fn database(
     section.finish(Unknown::Warn);
     let mut database = Database { label: label?, uri: uri?, kind: kind?, env };
     if database.kind == DatabaseType::Folder {
-        folder(&database, item, runtime)?;
+        folder(file, &database, item)?;
     }
     match volume {
         Some(volume) => in_volume(&database, volume, item)?,
@@ -257,7 +257,7 @@ fn mount_mode(section: &Section<'_>) {
     }
 }
 
-fn folder(database: &Database, item: &Field<'_>, runtime: Option<&RuntimeConfig>) -> Option<()> {
+fn folder(file: &Section<'_>, database: &Database, item: &Field<'_>) -> Option<()> {
     if matches!(database.label.as_str(), "data" | "tmp") {
         let advice = "Its folder would hide the node's own one of that name.";
         item.findings.error(
@@ -269,7 +269,7 @@ fn folder(database: &Database, item: &Field<'_>, runtime: Option<&RuntimeConfig>
         );
         return None;
     }
-    if !matches!(runtime, Some(RuntimeConfig::Local(_))) {
+    if !super::is_local(file) {
         item.warn(format_args!(
             "the folder `{}` is read-only for algorithms; on a regular node they may write to it.",
             database.label

@@ -125,8 +125,7 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Find
     unknown(&file);
     match_volumes(&file);
     if let Some(RuntimeConfig::Kubernetes(kubernetes)) = &runtime {
-        regular::refuse_task_dir(&file, kubernetes);
-        regular::warn_of_task_dir(&file, kubernetes);
+        regular::judge_task_dir(&file, kubernetes);
     }
     let address = address?;
     let config = Config {
@@ -150,6 +149,11 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Find
     };
     advise(&config, findings);
     Some(config)
+}
+
+/// Whether algorithms run as processes of this machine.
+fn is_local(file: &Section<'_>) -> bool {
+    file.given("local").is_some()
 }
 
 /// Finds the one runtime: the one given, or Kubernetes.

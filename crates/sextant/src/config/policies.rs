@@ -108,7 +108,7 @@ pub(super) fn read(file: &Section<'_>) -> Option<Policies> {
     };
     let section = field.section("a mapping like `allowed_algorithms: [...]`")?;
     // What runs locally has the names that its owner gave it, in the one way in which they are written there.
-    let versions = file.given("local").is_none();
+    let versions = !super::is_local(file);
     let algorithms = entries(&section, "allowed_algorithms", "a list of images or regular expressions", |field| {
         let algorithm = algorithm(field)?;
         if let Some(every) = algorithm.in_every_version().filter(|_| versions && !is_basics(algorithm.as_str())) {

@@ -57,7 +57,7 @@ const WITHOUT_MEANING_LOCALLY: [(&str, &str); 6] = [
 
 /// Warns of the settings that have no meaning here.
 pub(super) fn warn_of_the_meaningless(file: &Section<'_>) {
-    let locally = if file.given("local").is_some() { WITHOUT_MEANING_LOCALLY.as_slice() } else { &[] };
+    let locally = if super::is_local(file) { WITHOUT_MEANING_LOCALLY.as_slice() } else { &[] };
     let of = |key| locally.iter().find(|(local, _)| *local == key);
     let everywhere = WITHOUT_MEANING.iter().filter(|(key, _)| of(*key).is_none());
     for (key, instead) in everywhere.chain(locally) {
@@ -117,21 +117,15 @@ pub(super) fn refuse_environments(file: &Section<'_>) -> bool {
     !blocks.is_empty()
 }
 
-/// Refuses a folder of the machine behind `/mnt/tmp` where the pods' security level allows none.
-pub(super) fn refuse_task_dir(file: &Section<'_>, kubernetes: &KubernetesConfig) {
+/// Refuses a folder of the machine behind `/mnt/tmp` where the pods' security level allows none; and says so where it is not used,
+/// because there is a volume in its place.
+pub(super) fn judge_task_dir(file: &Section<'_>, kubernetes: &KubernetesConfig) {
     let Some(field) = file.get("task_dir").filter(|field| field.node.asks()) else { return };
-    if kubernetes.pod_security != PodSecurity::Baseline && kubernetes.tmp.is_none() {
+    if kubernetes.tmp.is_some() {
+        field.warn("has no effect beside `kubernetes.tmp`, which is what algorithms have at /mnt/tmp.");
+    } else if kubernetes.pod_security != PodSecurity::Baseline {
         let expected = "no folder of the machine: `kubernetes.pod_security: restricted` allows none";
         field.wrong(expected, "Take it out, or name a volume in `kubernetes.tmp`.");
-    }
-}
-
-/// Says so where a regular node's folder is not used, because there is a volume in its place.
-pub(super) fn warn_of_task_dir(file: &Section<'_>, kubernetes: &KubernetesConfig) {
-    if kubernetes.tmp.is_some()
-        && let Some(field) = file.get("task_dir").filter(|field| field.node.asks())
-    {
-        field.warn("has no effect beside `kubernetes.tmp`, which is what algorithms have at /mnt/tmp.");
     }
 }
 
