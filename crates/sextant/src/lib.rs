@@ -9,19 +9,21 @@
 //!   data_port/  what the pods talk to: pinned TLS and one key per run
 //!   doctor/     looks at all that a node needs
 //!   health      what the process says of itself: alive, ready, figures
+//!   hub         the port to the vantage6 server
 //!   hold        whether this process is the one of its node that acts
 //!   open_files  how many connections there may be
 //!   proxy/      the only way from an algorithm to the server
 //!   output      opens what an algorithm wrote, and nothing else
 //!   shared      folders that runs of one job share, and their end
 //!   runs        what is under way, and what waits for what
+//!   supervisor  the tasks without which the process is of no use
 //!   walls       the NetworkPolicies around algorithms, for those who apply them
 //!   pod/        our own two containers in an algorithm's pod: `receive` and `return`
 //!   processes   which process one is
 //!   rarely      what others could fill the log with
 //! ```
 //!
-//! Dependencies go one way: `core` knows nobody, `node` knows runtimes only by their trait.
+//! Dependencies go one way: `core` knows nobody, `node` knows its runtime by the trait `Runtime`, and its server by the trait `Hub`.
 
 pub mod config;
 pub mod core;
@@ -29,6 +31,7 @@ pub mod data_port;
 pub mod doctor;
 pub mod health;
 pub mod hold;
+pub mod hub;
 pub mod keys;
 pub mod node;
 pub mod open_files;
@@ -40,5 +43,6 @@ pub mod rarely;
 pub mod runs;
 pub mod runtime;
 pub mod shared;
+pub mod supervisor;
 pub mod telemetry;
 pub mod walls;

@@ -2,6 +2,8 @@
 //! whole.
 
 use std::{
+    any::Any,
+    fmt,
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -26,6 +28,9 @@ use crate::{
     time,
 };
 
+/// How many bytes of the text before the result are handed over at once.
+const PIECE: usize = 64 * 1024;
+
 /// How a run ended (`PATCH run/{id}`; `Run.patch` in `server/resource/run.py`).
 #[derive(Debug)]
 pub struct Finish {
@@ -41,12 +46,31 @@ pub struct Finish {
     pub started_at: Option<Timestamp>,
     /// The result; see [`crate::encoding`].
     pub result: Option<Encoded>,
+    /// What the caller counts the log's memory with: dropped when the log has been handed to the connection, which may be long before
+    /// a large result has.
+    pub held: Option<Held>,
+}
+
+/// Something that is kept until it may be dropped.
+pub struct Held(#[expect(dead_code, reason = "it is there to be dropped")] Box<dyn Any + Send + Sync>);
+
+impl Held {
+    /// Keeps this.
+    pub fn new(held: impl Send + Sync + 'static) -> Self {
+        Self(Box::new(held))
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Held")
+    }
 }
 
 impl Finish {
     /// Ended just now, without a result.
     pub fn now(status: RunStatus, log: impl Into<String>) -> Self {
-        Self { status, log: log.into(), finished_at: time::now(), started_at: None, result: None }
+        Self { status, log: log.into(), finished_at: time::now(), started_at: None, result: None, held: None }
     }
 
     /// With a result.
@@ -76,7 +100,13 @@ impl Finish {
         };
         let length = head.len() as u64 + result.as_ref().map_or(0, |result| result.length()) + tail.len() as u64;
         let result = result.map(|result| result.into_stream().boxed()).unwrap_or_else(|| stream::empty().boxed());
-        (length, stream::iter([Ok(Bytes::from(head))]).chain(result).chain(stream::iter([Ok(Bytes::from(tail))])))
+        // In pieces: the connection takes the next one when it has sent most of what it has, so that none of the log is left in memory
+        // when its room is given back.
+        let head = stream::unfold((Bytes::from(head), self.held), |(mut head, held)| async move {
+            let piece = head.split_to(head.len().min(PIECE));
+            (!piece.is_empty()).then(|| (Ok(piece), (head, held)))
+        });
+        (length, head.chain(result).chain(stream::iter([Ok(Bytes::from(tail))])))
     }
 }
 
@@ -186,6 +216,24 @@ mod tests {
 
     use super::*;
     use crate::encoding::{Payload, encode};
+
+    #[tokio::test]
+    async fn what_the_log_is_counted_with_is_given_back_before_the_result_is_sent() {
+        let counted = Arc::new(());
+        let never = Payload::new(3, stream::pending());
+        let finish = Finish {
+            held: Some(Held::new(counted.clone())),
+            ..Finish::now(RunStatus::Completed, "x".repeat(3 * PIECE)).result(encode(never))
+        };
+        let mut pieces = Box::pin(finish.into_json().1);
+        let mut sent = 0;
+        while sent < 3 * PIECE {
+            assert_eq!(Arc::strong_count(&counted), 2);
+            sent += pieces.next().await.unwrap().unwrap().len();
+        }
+        assert!(futures_util::poll!(pieces.next()).is_pending());
+        assert_eq!(Arc::strong_count(&counted), 1);
+    }
 
     #[tokio::test]
     async fn the_text_is_json_of_the_announced_length() {

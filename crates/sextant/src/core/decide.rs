@@ -3,8 +3,9 @@
 //! ```text
 //!              server: open                                        finished
 //!   runtime:   absent → launch                                     nothing
-//!              starting → tell, wait (until a limit, then report)  let go
-//!              running → tell, wait (until the deadline)           let go
+//!              starting → tell, wait (until a limit, then stop)    let go
+//!              running → tell, wait (until the deadline, then stop) let go
+//!              stopped → report                                    let go
 //!              ended → collect and report                          let go
 //!              leaving → the same, as long as its pod is there     let go
 //!              ending → wait for its last word                     let go
@@ -33,6 +34,26 @@ pub struct ServerSide {
     pub kill: bool,
     /// Whether an output that is there was waited for in vain.
     pub late: bool,
+    /// The end that this node has decided on, as long as the server does not have it.
+    pub verdict: Option<Verdict>,
+}
+
+/// An end that is not reported yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// What is to be reported.
+    pub failure: Failure,
+    /// Whether the runtime still has to be told to end the run.
+    pub stop: Stop,
+}
+
+/// Whether a run that ends by this node's decision has been stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// It may still be running.
+    Due,
+    /// It was told to end, or there was nothing to be ended.
+    Done,
 }
 
 /// The next step of a run.
@@ -49,6 +70,8 @@ pub enum Step {
     },
     /// Bring the output to the server.
     Collect(situation::Exit),
+    /// End the run now, and report this end of it. The algorithm stops at once, however long the report takes.
+    Stop(Failure),
     /// Report an end without output.
     Report(Failure),
     /// The cluster took it away, and it may be launched again.
@@ -61,17 +84,25 @@ pub enum Step {
 
 /// Decides a run's next step. `image` is the task's, for texts.
 pub fn decide(server: &ServerSide, situation: &Situation, limits: &Limits, image: &str, now: Timestamp) -> Step {
+    if let (false, Some(Verdict { failure, stop })) = (server.finished, &server.verdict)
+        && *situation != Situation::Reported
+    {
+        return match stop {
+            Stop::Due => end(situation, failure.clone()),
+            Stop::Done => Step::Report(failure.clone()),
+        };
+    }
     match (server.finished, situation) {
         (true, Situation::Absent | Situation::Reported) | (false, Situation::Reported) => Step::Done,
         (true, _) => Step::Release,
         // An output that does not come keeps nobody from killing the run.
         (false, Situation::Ended(_) | Situation::Leaving { .. }) if server.kill && server.late => {
-            Step::Report(killed(situation))
+            Step::Stop(killed(situation))
         }
         (false, Situation::Leaving { until: Some(until), failure, .. }) if now >= *until => lost(failure, limits),
         // What has ended is reported as it ended: killing what has just finished does not overwrite its result.
         (false, Situation::Ended(exit) | Situation::Leaving { exit, .. }) => Step::Collect(exit.clone()),
-        (false, _) if server.kill => Step::Report(killed(situation)),
+        (false, _) if server.kill => end(situation, killed(situation)),
         (false, Situation::Failed(failure)) => lost(failure, limits),
         (false, Situation::Ending { until: Some(until), failure }) if now >= *until => lost(failure, limits),
         (false, Situation::Ending { until, .. }) => Step::Wait { until: *until },
@@ -79,13 +110,25 @@ pub fn decide(server: &ServerSide, situation: &Situation, limits: &Limits, image
         (false, Situation::Starting(starting)) => match too_long(starting, limits, image, now) {
             Ok(_) if server.status != RunStatus::Initializing => Step::Tell(RunStatus::Initializing),
             Ok(until) => Step::Wait { until },
-            Err(failure) => Step::Report(failure),
+            Err(failure) => Step::Stop(failure),
         },
         (false, Situation::Running { since }) => match running(*since, limits, now) {
             Ok(_) if server.status != RunStatus::Active => Step::Tell(RunStatus::Active),
             Ok(until) => Step::Wait { until },
-            Err(failure) => Step::Report(failure),
+            Err(failure) => Step::Stop(failure),
         },
+    }
+}
+
+/// Ends a run for a reason: what may still be running is stopped first.
+fn end(situation: &Situation, failure: Failure) -> Step {
+    match situation {
+        Situation::Absent | Situation::Failed(_) | Situation::Reported => Step::Report(failure),
+        Situation::Starting(_)
+        | Situation::Running { .. }
+        | Situation::Ended(_)
+        | Situation::Leaving { .. }
+        | Situation::Ending { .. } => Step::Stop(failure),
     }
 }
 
@@ -151,7 +194,7 @@ mod tests {
     }
 
     fn open(status: RunStatus) -> ServerSide {
-        ServerSide { finished: false, status, launched: false, kill: false, late: false }
+        ServerSide { finished: false, status, launched: false, kill: false, late: false, verdict: None }
     }
 
     fn starting(waits_for: WaitsFor, detail: &str) -> Situation {
@@ -179,6 +222,7 @@ mod tests {
             Step::Wait { until: None } => "wait".into(),
             Step::Wait { until: Some(until) } => format!("wait until {}", until.as_second()),
             Step::Collect(_) => "collect".into(),
+            Step::Stop(failure) => format!("stop {}", failure.status),
             Step::Report(failure) => format!("report {}", failure.status),
             Step::Relaunch(_) => "relaunch".into(),
             Step::Release => "release".into(),
@@ -204,13 +248,14 @@ mod tests {
             Situation::Leaving { exit, until: Some(at(70)), failure: disrupted(attempt, attempt, true) }
         };
         let late = |kill| ServerSide { late: true, kill, ..open(Active) };
+        let verdict = |stop| ServerSide { verdict: Some(Verdict { failure: failure(), stop }), ..open(Active) };
         for (server, situation, now, expected) in [
             // A run's way when all is well.
             (open(Pending), Situation::Absent, 0, "launch"),
             (open(Initializing), pod(), 0, "wait until 3600"),
             (open(Initializing), running.clone(), 0, "tell active"),
             (open(Active), running.clone(), 1, "wait until 86400"),
-            (open(Active), timeless, 1, "wait"),
+            (open(Active), timeless.clone(), 1, "wait"),
             (open(Active), ended(), 1, "collect"),
             (finished.clone(), ended(), 1, "release"),
             (finished.clone(), Situation::Reported, 1, "done"),
@@ -226,13 +271,13 @@ mod tests {
             (launched, Situation::Absent, 0, "report crashed"),
             (open(Active), Situation::Failed(failure()), 0, "report crashed"),
             // Limits.
-            (open(Initializing), pod(), 3600, "report start failed"),
+            (open(Initializing), pod(), 3600, "stop start failed"),
             (open(Initializing), starting(WaitsFor::Container, "x"), 119, "wait until 120"),
-            (open(Initializing), starting(WaitsFor::Container, "x"), 120, "report start failed"),
+            (open(Initializing), starting(WaitsFor::Container, "x"), 120, "stop start failed"),
             (open(Initializing), image(), 599, "wait until 600"),
-            (open(Initializing), image(), 600, "report non-existing Docker image"),
-            (open(Initializing), starting(WaitsFor::Image, "manifest unknown"), 1, "report non-existing Docker image"),
-            (open(Active), running.clone(), 86_400, "report crashed"),
+            (open(Initializing), image(), 600, "stop non-existing Docker image"),
+            (open(Initializing), starting(WaitsFor::Image, "manifest unknown"), 1, "stop non-existing Docker image"),
+            (open(Active), running.clone(), 86_400, "stop crashed"),
             // The node or the server was away: the run has waited for them, and goes on.
             (open(Initializing), supplies(), 200_000, "wait"),
             // Taken away by the cluster: again, if the algorithm had not started, or as often as allowed (here once).
@@ -251,19 +296,28 @@ mod tests {
             (open(Active), leaving(2), 70, "report crashed"),
             (finished.clone(), leaving(1), 70, "release"),
             // Killing.
-            (kill(Active), running, 1, "report killed by user"),
+            (kill(Active), running, 1, "stop killed by user"),
             (kill(Pending), Situation::Absent, 1, "report killed by user"),
-            (kill(Initializing), pod(), 1, "report killed by user"),
-            (kill(Initializing), image(), 1, "report killed by user"),
-            (kill(Initializing), supplies(), 1, "report killed by user"),
+            (kill(Initializing), pod(), 1, "stop killed by user"),
+            (kill(Initializing), image(), 1, "stop killed by user"),
+            (kill(Initializing), supplies(), 1, "stop killed by user"),
             (kill(Active), ended(), 1, "collect"),
             (kill(Active), leaving(1), 1, "collect"),
             (late(false), ended(), 1, "collect"),
-            (late(true), ended(), 1, "report killed by user"),
-            (late(true), leaving(1), 1, "report killed by user"),
+            (late(true), ended(), 1, "stop killed by user"),
+            (late(true), leaving(1), 1, "stop killed by user"),
             (kill(Active), lost(1, 1, true), 1, "report killed by user"),
-            (kill(Active), ending(), 1, "report killed by user"),
-            (ServerSide { kill: true, ..finished }, Situation::Absent, 1, "done"),
+            (kill(Active), ending(), 1, "stop killed by user"),
+            (ServerSide { kill: true, ..finished.clone() }, Situation::Absent, 1, "done"),
+            // What was decided is reported until the server has it, and stopped until the runtime has heard of it.
+            (verdict(Stop::Done), timeless.clone(), 1, "report crashed"),
+            (verdict(Stop::Done), ended(), 1, "report crashed"),
+            (verdict(Stop::Done), Situation::Absent, 1, "report crashed"),
+            (verdict(Stop::Due), timeless, 1, "stop crashed"),
+            (verdict(Stop::Due), ended(), 1, "stop crashed"),
+            (verdict(Stop::Due), Situation::Absent, 1, "report crashed"),
+            (ServerSide { finished: true, ..verdict(Stop::Due) }, ended(), 1, "release"),
+            (verdict(Stop::Done), Situation::Reported, 1, "done"),
         ] {
             let step = decide(&server, &situation, &LIMITS, "img", at(now));
             assert_eq!(word(&step), expected, "{server:?} {situation:?} at {now}");
@@ -302,7 +356,7 @@ mod tests {
             status in statuses(), flags in any::<[bool; 4]>(), situation in situations(), now in 0i64..300_000,
         ) {
             let [finished, launched, kill, late] = flags;
-            let server = ServerSide { finished, status, launched, kill, late };
+            let server = ServerSide { finished, status, launched, kill, late, verdict: None };
             let step = decide(&server, &situation, &LIMITS, "img", at(now));
             // What has a report is never reported or launched again.
             if finished {

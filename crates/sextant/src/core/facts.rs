@@ -4,9 +4,11 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
-use vantage6::{RunId, TaskId};
+use serde::{Deserialize, Serialize};
+use vantage6::{RunId, RunStatus, TaskId};
 
 use super::labels;
+use super::situation::Failure;
 
 /// The init container that fetches input and token.
 pub const RECEIVE: &str = "receive";
@@ -30,6 +32,8 @@ pub struct JobFacts {
     pub created: Option<Timestamp>,
     /// Whether the server already has the run's report.
     pub reported: bool,
+    /// Why this node, or an earlier process of it, has stopped the run, if it has.
+    pub stopped: Option<Box<Stop>>,
     /// Whether it is being deleted.
     pub deleting: bool,
     /// Why the Job controller calls it failed, if it does: reason and message.
@@ -42,6 +46,33 @@ pub struct JobFacts {
     pub executions: u32,
     /// Whether the token may have been given to its pod, without which no algorithm starts.
     pub supplied: bool,
+}
+
+/// Why a run was stopped, as its Job's annotation keeps it: the report may have to wait for the server, and for the next process of this
+/// node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// The status to be reported.
+    status: RunStatus,
+    /// What the researcher is to read.
+    message: String,
+    /// Whether the algorithm had started.
+    started: bool,
+}
+
+impl Stop {
+    /// The end that a run is stopped for.
+    pub fn new(failure: &Failure) -> Self {
+        let Failure { status, message, started, .. } = failure;
+        Self { status: status.clone(), message: message.clone(), started: *started }
+    }
+
+    /// The end that is to be reported.
+    pub fn failure(&self) -> Failure {
+        let reason = if self.status == RunStatus::Crashed { "DeadlineExceeded" } else { "Stopped" };
+        let failure = Failure::new(self.status.clone(), &self.message, "this node stopped it").started(self.started);
+        if failure.reason == "RunFailed" { failure.because(reason) } else { failure }
+    }
 }
 
 /// A run's pod.
@@ -211,6 +242,7 @@ impl JobFacts {
             task,
             created: meta.creation_timestamp.as_ref().map(|time| time.0),
             reported: meta.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(labels::REPORTED)),
+            stopped: meta.annotations.as_ref().and_then(|all| serde_json::from_str(all.get(labels::STOPPED)?).ok()),
             deleting: meta.deletion_timestamp.is_some(),
             failed: failed.map(|c| (c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default())),
             failed_at: failed.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
@@ -316,6 +348,7 @@ pub mod sample {
             task: TaskId(1),
             created: None,
             reported: false,
+            stopped: None,
             deleting: false,
             failed: None,
             failed_at: None,

@@ -24,6 +24,10 @@ pub fn situation(job: Option<&JobFacts>, pod: Option<&PodFacts>) -> Situation {
     if job.reported {
         return Situation::Reported;
     }
+    // What this node has stopped itself ends for that reason, however its pod takes it.
+    if let Some(stop) = &job.stopped {
+        return Situation::Failed(stop.failure());
+    }
     if let Some(pod) = pod
         && let Some(situation) = of_end(job, pod)
     {

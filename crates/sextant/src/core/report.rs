@@ -20,6 +20,8 @@ pub enum AlgorithmLog {
     Unreadable,
     /// The node's owner does not share it.
     NotShared,
+    /// The server takes no report that has it.
+    LeftOut,
 }
 
 /// What is known of an output before its first byte is read.
@@ -78,6 +80,9 @@ fn compose(log: AlgorithmLog, note: Option<&str>) -> String {
         AlgorithmLog::Text(text) => text,
         AlgorithmLog::Unreadable => "[sextant] The algorithm's log could not be read.".to_owned(),
         AlgorithmLog::NotShared => LOGS_NOT_SHARED.to_owned(),
+        AlgorithmLog::LeftOut => {
+            "[sextant] The algorithm's log is left out: with it, the report is not accepted.".to_owned()
+        }
     };
     if let Some(note) = note {
         if !text.is_empty() && !text.ends_with('\n') {

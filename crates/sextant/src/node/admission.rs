@@ -14,7 +14,7 @@ pub async fn admit(context: &Context, run: &Run, bad_input: Option<&str>) -> Res
     let policies = &context.config.policies;
     let task = &run.task;
     let organization_name = if needs_organization_name(policies) {
-        match context.client.organization(task.init_org).await {
+        match context.hub.organization(task.init_org).await {
             Ok(organization) => Some(organization.name),
             // An organization that this node may not look at is none that its owner has named.
             Err(error) if matches!(error.own_status(), Some(401 | 403 | 404)) => None,

@@ -1,29 +1,30 @@
 //! Tells the server, live, what its users like to see at once: changes of a run's status, and how this node is
 //! set up. What counts is on the REST side; nothing of this is repeated when the connection is away.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
-use vantage6::live::Live;
 use vantage6::{DatabaseInfo, Node, NodeInfo, Outgoing, Run, RunStatus, StatusChange};
 
 use super::columns;
 use crate::config::{Config, Database, Policies};
+use crate::hub::Hub;
 
 /// How long the server is given to forget a connection that has ended.
 const MOMENT: Duration = Duration::from_millis(500);
 
 /// Sends this node's events.
 pub struct Announcer {
-    live: Live,
+    hub: Arc<dyn Hub>,
     me: Node,
     info: Option<NodeInfo>,
 }
 
 impl Announcer {
     /// For this node; says nothing of its set-up where its owner does not share it.
-    pub fn new(live: Live, me: Node, config: &Config) -> Self {
-        Self { live, me, info: config.share_config.then(|| info(config)) }
+    pub fn new(hub: Arc<dyn Hub>, me: Node, config: &Config) -> Self {
+        Self { hub, me, info: config.share_config.then(|| info(config)) }
     }
 
     /// A run has another status.
@@ -57,7 +58,7 @@ impl Announcer {
     }
 
     async fn send(&self, event: Outgoing) {
-        if let Err(error) = self.live.send(&event).await {
+        if let Err(error) = self.hub.send_event(&event).await {
             tracing::debug!("an event was not sent: {error}");
         }
     }

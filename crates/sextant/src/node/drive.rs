@@ -9,18 +9,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rand::Rng;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 use vantage6::{Run, RunStatus};
 
-use super::admission::{admit, readable};
+use super::admission::admit;
 use super::places::Place;
 use super::supplies::Supply;
-use super::turn::Turn;
 use super::waiting::{Waiting, pulled};
-use super::{Context, report, report::Reported};
+use super::{Context, report, report::HeldLog, report::Reported};
 use crate::core::assignment::Assignment;
-use crate::core::decide::{ServerSide, Step, decide};
+use crate::core::decide::{ServerSide, Step, Stop, Verdict, decide};
 use crate::core::isolation::Gate;
 use crate::core::situation::{Failure, Situation};
 use crate::runtime::LaunchError;
@@ -30,6 +29,11 @@ const TOKEN: Duration = Duration::from_secs(5);
 /// After so long it is worth a warning that an output does not come.
 const OUTPUT_IS_LATE: Duration = Duration::from_secs(120);
 
+/// For how long an admission is good.
+const RECENT: Duration = Duration::from_secs(10);
+/// After so long without a failure the pauses begin anew.
+const CALM: Duration = Duration::from_secs(120);
+
 /// What others have to say to a drive.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Signal {
@@ -37,6 +41,15 @@ pub struct Signal {
     pub kill: bool,
     /// Counts how often the drive was asked to look at the server's view of its run.
     pub look: u32,
+}
+
+/// What is known of a run at the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum View {
+    /// What the server said when it was last asked.
+    Fresh,
+    /// Older: it was to be asked, and has not answered yet.
+    Stale,
 }
 
 /// One run on its way.
@@ -52,11 +65,17 @@ struct Drive {
     looked: u32,
     /// Why its input, as far as it came along with the run, can't be read.
     bad_input: Option<String>,
+    /// Whether the server's last word on it is newer than the last time that this was asked for.
+    view: View,
+    /// How often the server has refused to show a run that its list lacks.
+    denied: u32,
     /// Its place among the runs that may be under way at once.
     place: Option<Place>,
-    /// Whether the policies have let it in already.
-    admitted: bool,
     failures: u32,
+    /// When something last went wrong.
+    failed_at: Option<Instant>,
+    /// The log of a run that was stopped: its pod may be gone before the server takes the report.
+    log: Option<HeldLog>,
     /// Whether this process has seen all of the run's things made.
     launched_whole: bool,
     /// What is known of its not starting.
@@ -64,8 +83,7 @@ struct Drive {
 }
 
 /// Drives a run to its end.
-pub async fn drive(context: Arc<Context>, mut run: Run, signal: watch::Receiver<Signal>, turn: Turn) {
-    let Turn { place, admitted } = turn;
+pub async fn drive(context: Arc<Context>, mut run: Run, signal: watch::Receiver<Signal>, place: Option<Place>) {
     let id = run.id;
     let (input, bad_input) = match run.input.take() {
         Some(input) => match context.cryptor.decode_text(&input.0).await {
@@ -86,13 +104,17 @@ pub async fn drive(context: Arc<Context>, mut run: Run, signal: watch::Receiver<
             launched: false,
             kill: false,
             late: false,
+            verdict: None,
         },
         signal,
         gate: context.runtime.gate(),
         looked: 0,
+        view: View::Fresh,
+        denied: 0,
         place,
-        admitted,
         failures: 0,
+        failed_at: None,
+        log: None,
         launched_whole: false,
         waiting: Waiting::default(),
         context: context.clone(),
@@ -119,13 +141,7 @@ impl Drive {
             self.context.hold.good().await;
             let signal = *self.signal.borrow_and_update();
             if signal.look != self.looked {
-                self.looked = signal.look;
-                if !self.look().await {
-                    // The next look at everything asks again.
-                    self.looked = self.looked.wrapping_sub(1);
-                    self.later("the server does not say whether the run is still open").await;
-                    continue;
-                }
+                self.catch_up(signal.look).await;
             }
             // The server itself marks the runs that it wants killed: whoever missed the event sees it so.
             self.server.kill = signal.kill || self.server.status == RunStatus::Killed;
@@ -136,6 +152,7 @@ impl Drive {
                 && !self.launched_whole
                 && !self.server.finished
                 && !self.server.kill
+                && self.server.verdict.is_none()
                 && self.may_launch()
             {
                 self.start(true).await;
@@ -146,6 +163,13 @@ impl Drive {
                 tokio::spawn(pulled(self.context.clone(), self.run.id));
             }
             match decide(&self.server, &situation, &self.context.limits, &self.assignment.image, now) {
+                // An end can be reported whatever the server says of the run; nothing is begun without its word.
+                Step::Launch | Step::Relaunch(_) if self.view == View::Stale => {
+                    self.later("the server does not say whether the run is still open").await;
+                }
+                Step::Wait { .. } if signal.look != self.looked => {
+                    self.later("the server does not say whether the run is still open").await;
+                }
                 Step::Launch => self.launch().await,
                 Step::Tell(status) => self.tell(status).await,
                 Step::Wait { until } => {
@@ -153,10 +177,12 @@ impl Drive {
                     self.wait(&situation, until.map(|until| until.duration_since(now))).await;
                 }
                 Step::Collect(exit) => self.collect(&exit).await,
+                Step::Stop(failure) => self.stop(failure).await,
                 Step::Report(failure) => {
                     self.report_failure(&failure).await;
                 }
                 Step::Relaunch(failure) => self.relaunch(&failure).await,
+                Step::Release if !self.context.hold.is_good() => {}
                 Step::Release => match self.context.runtime.release(self.run.id, &self.server.status).await {
                     Ok(()) => return,
                     Err(error) => self.later(&format!("the run's things could not be marked as done: {error}")).await,
@@ -169,27 +195,36 @@ impl Drive {
 
     /// Lets the run in, and has the runtime make its things.
     async fn launch(&mut self) {
-        let admitted = match std::mem::take(&mut self.admitted) {
-            true => Ok(readable(&self.run, self.bad_input.as_deref())),
-            false => admit(&self.context, &self.run, self.bad_input.as_deref()).await,
-        };
-        match admitted {
-            Ok(Ok(())) => {}
-            Ok(Err(failure)) => {
-                return self.report_failure(&failure).await;
-            }
-            Err(error) => return self.later(&error.to_string()).await,
+        if !self.admit().await {
+            return;
         }
-        // All three may take long.
-        if !self.take_place().await || !self.pass_gate().await || !self.context.hold.is_good() {
+        let admitted = Instant::now();
+        if !self.take_place().await || !self.pass_gate().await {
+            return;
+        }
+        // They may have taken hours, and what the server says of the task's owners may be another thing now.
+        if admitted.elapsed() > RECENT && !self.admit().await {
             return;
         }
         // Begun before, maybe long ago, and nothing of it is here: the server has the last word.
         if self.run.started_at.is_some() && !self.is_still_open().await {
             return;
         }
+        if !self.context.hold.is_good() {
+            return;
+        }
         info!(run = %self.run.id, task = %self.run.task.id, image = ?self.run.task.image, "starting");
         self.start(false).await;
+    }
+
+    /// Asks the policies; a refusal is reported. Tells whether the run is let in.
+    async fn admit(&mut self) -> bool {
+        match admit(&self.context, &self.run, self.bad_input.as_deref()).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(failure)) => self.report_failure(&failure).await,
+            Err(error) => self.later(&error.to_string()).await,
+        }
+        false
     }
 
     /// Has the runtime make the run's things. The server hears of it afterwards: making them is harmless, and those of a run that
@@ -204,7 +239,6 @@ impl Drive {
         match launched {
             Ok(()) => {
                 self.launched_whole = true;
-                self.failures = 0;
                 self.waiting.has_room();
             }
             // What is there already goes its way, whatever the configuration says now.
@@ -241,7 +275,8 @@ impl Drive {
         while !self.may_launch() {
             self.waiting.at_the_gate(self.run.id, &self.gate.borrow());
             tokio::select! {
-                open = self.gate.changed() => if open.is_err() { return false },
+                // It can't fail while the process lives: the end of the gate's task is the process's.
+                open = self.gate.changed() => if open.is_err() { return std::future::pending().await },
                 _ = self.signal.changed() => return false,
                 _ = self.situation.changed() => return false,
             }
@@ -250,11 +285,13 @@ impl Drive {
     }
 
     async fn tell(&mut self, status: RunStatus) {
+        if !self.context.hold.is_good() {
+            return;
+        }
         let begins = self.run.started_at.is_none().then(vantage6::now);
-        match self.context.client.set_status(self.run.id, &status, begins).await {
+        match self.context.hub.set_status(self.run.id, &status, begins).await {
             Ok(()) => {
                 self.run.started_at = self.run.started_at.or(begins);
-                self.failures = 0;
                 self.context.announcer.status(&self.run, &status).await;
                 self.server.status = status;
             }
@@ -265,6 +302,8 @@ impl Drive {
     /// Brings the output to the server, unless the situation changes first.
     async fn collect(&mut self, exit: &crate::core::situation::Exit) {
         let context = self.context.clone();
+        // Before the output is asked for: the connection that brings it must not wait for anything but the server.
+        let log = report::log(&context, &self.run, true).await;
         let output = tokio::select! {
             output = context.runtime.collect(self.run.id) => output,
             _ = self.situation.changed() => return,
@@ -282,20 +321,43 @@ impl Drive {
             // It is asked for again.
             Ok(_) if !context.hold.is_good() => {}
             Ok(output) => {
-                let reported = report::with_output(&context, &self.run, exit, output).await;
-                self.reported(reported).await;
+                let size = output.upload.length;
+                let reported = report::with_output(&context, &self.run, exit, output, log).await;
+                self.reported(reported, Some(size)).await;
             }
             Err(error) => self.later(&format!("the output could not be collected: {error}")).await,
         }
     }
 
-    /// Reports an end without output.
-    async fn report_failure(&mut self, failure: &Failure) {
-        let reported = report::without_output(&self.context, &self.run, failure).await;
-        self.reported(reported).await;
+    /// Ends the run now, and reports it then: an algorithm that was killed, or ran for too long, does not go on because the server or
+    /// room for its log is not to be had.
+    async fn stop(&mut self, failure: Failure) {
+        if !self.context.hold.is_good() {
+            return;
+        }
+        let stop = match self.context.runtime.stop(self.run.id, &failure).await {
+            Ok(()) => Stop::Done,
+            Err(error) => {
+                warn!(run = %self.run.id, "the run can't be stopped: {error}; it is tried again");
+                Stop::Due
+            }
+        };
+        self.server.verdict = Some(Verdict { failure: failure.clone(), stop });
+        if self.log.is_none() {
+            self.log = Some(report::log_of_stopped(&self.context, &self.run, failure.started).await);
+        }
+        self.report_failure(&failure).await;
     }
 
-    async fn reported(&mut self, reported: Reported) {
+    /// Reports an end without output; what the server does not take now is reported again.
+    async fn report_failure(&mut self, failure: &Failure) {
+        self.server.verdict.get_or_insert_with(|| Verdict { failure: failure.clone(), stop: Stop::Done });
+        let reported = report::without_output(&self.context, &self.run, failure, self.log.as_ref()).await;
+        self.reported(reported, None).await;
+    }
+
+    /// `size` is that of the output, if there was one.
+    async fn reported(&mut self, reported: Reported, size: Option<u64>) {
         match reported {
             Reported::Yes(status) => {
                 self.server.finished = true;
@@ -307,14 +369,59 @@ impl Drive {
                 }
             }
             Reported::Later => self.later("the report is to be made again").await,
+            Reported::Never(why) => self.report_less(&why, size).await,
+        }
+    }
+
+    /// A report is refused for good: the run is closed with what can be said. First without the output, then without the log.
+    async fn report_less(&mut self, why: &str, size: Option<u64>) {
+        let refused =
+            |message| Failure::new(RunStatus::Failed, message, "the report was refused").because("ReportRefused");
+        let failure = match (size, &self.log) {
+            (Some(size), _) => {
+                refused(format!("The result ({size} bytes) could not be delivered. {why}")).started(true)
+            }
+            (None, Some(log)) if log.is_left_out() => {
+                return self.later("the server refuses every report of this run").await;
+            }
+            (None, _) => {
+                self.log = Some(HeldLog::left_out());
+                match &self.server.verdict {
+                    Some(verdict) => verdict.failure.clone(),
+                    None => refused(why.to_owned()),
+                }
+            }
+        };
+        self.server.verdict = Some(Verdict { failure, stop: Stop::Done });
+        // Others need not wait until the server takes it.
+        self.place = None;
+    }
+
+    /// Asks the server about a run that its list lacks, or that others have the number of: `asked` is how often that was wanted.
+    async fn catch_up(&mut self, asked: u32) {
+        match self.look().await {
+            Ok(()) => self.looked = asked,
+            // It is asked again at once, after the pause that follows.
+            Err(error) if error.is_transient() => return,
+            Err(error) => {
+                // The same answer comes each time: it is asked again after the next look at everything.
+                self.looked = asked;
+                // A run that the node may not see any more is not this node's. Twice, because a server says 401 in passing, too.
+                self.denied += u32::from(matches!(error.own_status(), Some(401 | 403)));
+                if self.denied > 1 {
+                    info!(run = %self.run.id, "is not in the server's list, and is none that this node may see: {error}");
+                    self.server.finished = true;
+                    self.view = View::Fresh;
+                }
+            }
         }
     }
 
     /// Asks the server how the run stands there: somebody else may have ended it.
-    /// `false` when there is no answer.
-    async fn look(&mut self) -> bool {
-        match self.context.client.run(self.run.id).await {
-            Ok(run) if run.assigned_at != self.run.assigned_at => {
+    async fn look(&mut self) -> Result<(), vantage6::Error> {
+        self.view = View::Stale;
+        match self.context.hub.run(self.run.id).await {
+            Ok(run) if run.assigned_at != self.run.assigned_at || run.organization != self.run.organization => {
                 info!(run = %self.run.id, "was deleted at the server, which uses its number for another run");
                 self.server.finished = true;
             }
@@ -328,10 +435,11 @@ impl Drive {
             Err(error) if error.is_deleted_run() => self.server.finished = true,
             Err(error) => {
                 warn!(run = %self.run.id, "the run can't be looked at: {error}");
-                return false;
+                return Err(error);
             }
         }
-        true
+        self.view = View::Fresh;
+        Ok(())
     }
 
     /// The server refused a change of the run.
@@ -339,7 +447,8 @@ impl Drive {
         if error.is_finished_run() || error.is_deleted_run() {
             info!(run = %self.run.id, "has ended at the server: {error}");
             // How, it says when it is asked; if it doesn't now, it has ended all the same.
-            self.look().await;
+            let _ = self.look().await;
+            self.view = View::Fresh;
             self.server.finished = true;
         } else {
             self.later(&error.to_string()).await;
@@ -356,7 +465,9 @@ impl Drive {
 
     /// Whether the server says that the run is open; without an answer, it is to be asked again after a pause.
     async fn is_still_open(&mut self) -> bool {
-        if !self.look().await {
+        if self.look().await.is_err() {
+            // What was known before is as good as it was.
+            self.view = View::Fresh;
             self.later("the server does not say whether the run is still open").await;
             return false;
         }
@@ -395,6 +506,10 @@ impl Drive {
 
     /// Something did not work and may work later: pauses, longer each time, unless something changes.
     async fn later(&mut self, why: &str) {
+        // What went wrong long ago has nothing to do with this.
+        if self.failed_at.is_some_and(|at| at.elapsed() > CALM) {
+            self.failures = 0;
+        }
         self.failures += 1;
         let longest = Duration::from_millis(500 * 2u64.pow(self.failures.min(7)));
         let pause = longest.mul_f64(rand::rng().random_range(0.5..1.0));
@@ -402,6 +517,8 @@ impl Drive {
         tokio::select! {
             () = sleep(pause) => {}
             _ = self.signal.changed() => {}
+            _ = self.situation.changed() => {}
         }
+        self.failed_at = Some(Instant::now());
     }
 }

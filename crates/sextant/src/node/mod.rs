@@ -16,6 +16,8 @@ mod report;
 mod start;
 mod supplies;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod turn;
 mod waiting;
 
@@ -38,8 +40,10 @@ use crate::core::mask::Mask;
 use crate::core::situation::Limits;
 use crate::health::{self, Health};
 use crate::hold::{self, Hold};
+use crate::hub::Hub;
 use crate::runtime::Runtime;
 use crate::runtime::kubernetes::StartError;
+use crate::supervisor::Supervisor;
 
 /// The part of the node's health that is its live connection to the server.
 pub(crate) const SERVER: &str = "server";
@@ -50,7 +54,7 @@ const ISOLATION: &str = "isolation";
 /// What every part of the node needs.
 pub(crate) struct Context {
     pub(crate) config: Config,
-    pub(crate) client: vantage6::Client,
+    pub(crate) hub: Arc<dyn Hub>,
     pub(crate) me: Node,
     pub(crate) runtime: Arc<dyn Runtime>,
     /// How this organization reads what is sent to it.
@@ -67,7 +71,7 @@ pub(crate) struct Context {
     /// How many runs may be under way; `None`: any number.
     pub(crate) places: Option<Arc<Places>>,
     /// How many bytes the logs of reports under way may take.
-    pub(crate) logs: tokio::sync::Semaphore,
+    pub(crate) logs: Arc<tokio::sync::Semaphore>,
     /// How many bytes of inputs are kept for runs that wait for a place.
     pub(crate) inputs: tokio::sync::Semaphore,
 }
@@ -132,8 +136,10 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
         Ok(())
     };
     let hold = Arc::new(Hold::default());
+    let supervisor = Arc::new(Supervisor::default());
     let result = tokio::select! {
-        result = serve(config, hold.clone()) => result,
+        result = serve(config, hold.clone(), supervisor.clone()) => result,
+        failure = supervisor.failed() => Err(NodeError::Other(format!("{failure}, without which this node can't work; runs under way go on, and are reported by the next start"))),
         to = hold.lost() => Err(NodeError::TakenOver(format!("{to} has taken over from this process"))),
         result = stop => result,
     };
@@ -141,17 +147,15 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     result
 }
 
-async fn serve(config: Config, hold: Arc<Hold>) -> Result<(), NodeError> {
+async fn serve(config: Config, hold: Arc<Hold>, supervisor: Arc<Supervisor>) -> Result<(), NodeError> {
     let health = Health::waiting_for(&[SERVER, ISOLATION, hold::PART]);
-    // Ends with this function.
-    let mut serving = tokio::task::JoinSet::new();
     if let Some(address) = config.health_listen {
         let listener = health::listen(address).await.map_err(NodeError::Configuration)?;
-        serving.spawn(health::serve(listener, health.clone()));
+        supervisor.spawn("the health port", health::serve(listener, health.clone()));
         info!("The health port is open at {address}");
     }
-    let (context, live) = start::start(config, health.clone(), hold).await?;
-    serving.spawn(follow(context.runtime.gate(), health));
+    let (context, live) = start::start(config, health.clone(), hold, &supervisor).await?;
+    supervisor.spawn("the watch of the launch gate", follow(context.runtime.gate(), health));
     let registry = Arc::new(Registry::new(context));
     sync::run(registry, live).await
 }

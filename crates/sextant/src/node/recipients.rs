@@ -1,26 +1,28 @@
 //! Whom results are for: the organization that asked, and in an encrypted collaboration its public key at the server.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use vantage6::encryption::Recipient;
-use vantage6::{Client, Error, OrganizationId};
+use vantage6::{Error, OrganizationId};
+
+use crate::hub::Hub;
 
 /// How long a key counts as what the server has.
 const FRESH: Duration = Duration::from_secs(60);
 
 /// The organizations that have asked lately.
 pub struct Recipients {
-    client: Client,
+    hub: Arc<dyn Hub>,
     encrypted: bool,
     known: Mutex<HashMap<OrganizationId, (Instant, Recipient)>>,
 }
 
 impl Recipients {
     /// None known yet.
-    pub fn new(client: Client, encrypted: bool) -> Self {
-        Self { client, encrypted, known: Mutex::default() }
+    pub fn new(hub: Arc<dyn Hub>, encrypted: bool) -> Self {
+        Self { hub, encrypted, known: Mutex::default() }
     }
 
     /// The one of this number. The inner error says why nothing can be encrypted for it, as it stands at the server.
@@ -36,7 +38,7 @@ impl Recipients {
         {
             return Ok(Ok(recipient.clone()));
         }
-        let found = match self.client.organization(organization).await {
+        let found = match self.hub.organization(organization).await {
             Ok(found) => found,
             Err(error) if matches!(error.own_status(), Some(401 | 403 | 404)) => {
                 return Ok(Err(format!("this node may not see organization {organization}, or there is none")));

@@ -3,15 +3,18 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tracing::warn;
 use vantage6::{Run, RunId};
 
 use super::Context;
 use super::drive::{Signal, drive};
 use super::places::Place;
-use super::turn::{Turn, turn};
+use super::turn::turn;
 
 /// A run that is driven.
 struct Active {
@@ -31,6 +34,8 @@ pub struct Registry {
     begun: AtomicBool,
     /// How many drives have ended so far.
     ended: Arc<watch::Sender<u64>>,
+    /// Runs whose drives have ended lately: a list that was begun before may still call them open.
+    recent: Arc<Recent>,
     /// Told when everything at the server is to be looked at.
     pub all: Arc<Notify>,
 }
@@ -44,6 +49,7 @@ impl Registry {
             reserved: Mutex::default(),
             begun: AtomicBool::new(false),
             ended: Arc::default(),
+            recent: Arc::default(),
             all: Arc::default(),
         }
     }
@@ -89,9 +95,18 @@ impl Registry {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Drives a run, unless it is driven already.
+    /// Whether a run is for this node's organization. A server whose numbers are used again may answer with another one's.
+    pub fn is_ours(&self, run: &Run) -> bool {
+        run.organization == self.context.me.organization && run.task.collaboration == self.context.me.collaboration
+    }
+
+    /// Drives a run, unless it is driven already, or not this organization's.
     pub fn adopt(&self, mut run: Run) {
         let id = run.id;
+        if !self.is_ours(&run) {
+            warn!(run = %id, organization = %run.organization, "the server offers a run of another organization; it is left alone");
+            return;
+        }
         let mut receiver = {
             let mut active = self.active();
             if let Some(driven) = active.get_mut(&id) {
@@ -102,11 +117,20 @@ impl Registry {
                 }
                 return;
             }
-            let (signal, receiver) = watch::channel(Signal::default());
+            // One that has ended here lately is asked about before anything is done.
+            let look = u32::from(self.recent.has(&run));
+            let (signal, receiver) = watch::channel(Signal { kill: false, look });
             active.insert(id, Active { signal, assigned_at: run.assigned_at, awaited: false });
             receiver
         };
-        let leave = Leave { id, active: self.active.clone(), ended: self.ended.clone(), all: self.all.clone() };
+        let leave = Leave {
+            id,
+            assigned_at: run.assigned_at,
+            active: self.active.clone(),
+            ended: self.ended.clone(),
+            recent: self.recent.clone(),
+            all: self.all.clone(),
+        };
         let context = self.context.clone();
         // What is under way already counts among the runs that may be, but does not wait for a place.
         let under_way = self.is_under_way(id);
@@ -116,12 +140,11 @@ impl Registry {
             .unwrap_or_else(|| context.places.as_ref().filter(|_| under_way).and_then(|places| places.try_take()));
         tokio::spawn(async move {
             // What is under way goes on at once, with a place or without; so does what has its place already.
-            let turn = if under_way || place.is_some() {
-                Turn { place, admitted: false }
-            } else {
-                turn(&context, &mut run, &mut receiver).await
+            let place = match place {
+                None if !under_way => turn(&context, &mut run, &mut receiver).await,
+                place => place,
             };
-            Box::pin(drive(context, run, receiver, turn)).await;
+            Box::pin(drive(context, run, receiver, place)).await;
             drop(leave);
         });
     }
@@ -163,16 +186,47 @@ impl Registry {
     }
 }
 
+/// How long a list may have been on its way.
+const RECENT: Duration = Duration::from_secs(600);
+/// How many runs are remembered at most.
+const MOST_RECENT: usize = 20_000;
+
+/// The runs whose drives have ended lately: when they were assigned, and when they ended.
+#[derive(Default)]
+struct Recent(Mutex<HashMap<RunId, (Option<Timestamp>, Instant)>>);
+
+impl Recent {
+    fn add(&self, run: RunId, assigned_at: Option<Timestamp>) {
+        let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if runs.len() >= MOST_RECENT {
+            runs.retain(|_, (_, ended)| ended.elapsed() < RECENT);
+        }
+        if runs.len() >= MOST_RECENT {
+            runs.clear();
+        }
+        runs.insert(run, (assigned_at, Instant::now()));
+    }
+
+    fn has(&self, run: &Run) -> bool {
+        let runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.get(&run.id)
+            .is_some_and(|(assigned_at, ended)| *assigned_at == run.assigned_at && ended.elapsed() < RECENT)
+    }
+}
+
 /// Takes a run off the registry when its drive ends, however it ends.
 struct Leave {
     id: RunId,
+    assigned_at: Option<Timestamp>,
     active: Arc<Mutex<HashMap<RunId, Active>>>,
     ended: Arc<watch::Sender<u64>>,
+    recent: Arc<Recent>,
     all: Arc<Notify>,
 }
 
 impl Drop for Leave {
     fn drop(&mut self) {
+        self.recent.add(self.id, self.assigned_at);
         let left = self.active.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
         self.ended.send_modify(|ended| *ended += 1);
         if left.is_some_and(|driven| driven.awaited) {

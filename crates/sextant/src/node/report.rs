@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::sync::SemaphorePermit;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 use vantage6::encoding::Payload;
-use vantage6::{Error, Finish, Run, Taken};
+use vantage6::{Error, Finish, Held, Run, Taken};
 
 use super::Context;
 use crate::core::report::{AlgorithmLog, OutputFacts, of_end, shortcoming};
@@ -15,6 +15,8 @@ use crate::runtime::Output;
 
 /// How long the algorithm's log may keep a report waiting.
 const LOG_PATIENCE: Duration = Duration::from_secs(60);
+/// The same for an algorithm that was stopped: its pod has a grace period of some seconds.
+const LOG_OF_STOPPED: Duration = Duration::from_secs(8);
 /// How many bytes of memory all logs of reports under way may take: while a server is away, many may be waiting for it.
 pub const LOGS: usize = 32 * 1024 * 1024;
 /// How much a log of the largest size takes while it is read.
@@ -31,11 +33,12 @@ pub enum Reported {
     Already,
     /// Not yet: try again.
     Later,
+    /// The server, or something before it, takes no such report, now or later; the text is for the researcher.
+    Never(String),
 }
 
 /// Reports a run whose algorithm ended by itself, with its output.
-pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Output) -> Reported {
-    let (log, _room) = log(context, run, true).await;
+pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Output, log: HeldLog) -> Reported {
     let Output { upload, taken } = output;
     let recipient = match context.recipients.of(run.task.init_org).await {
         Ok(recipient) => recipient,
@@ -57,9 +60,11 @@ pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Outp
         None => (None, upload.problem),
     };
     let failure = shortcoming(exit, OutputFacts { length: upload.length, problem: problem.as_deref(), limit });
-    let (status, log) = of_end(failure.as_ref(), log, &context.mask);
-    let reported = send(context, run, begun(run, Finish { result, ..Finish::now(status, log) })).await;
-    if reported != Reported::Later {
+    let HeldLog { text, room } = log;
+    let (status, log) = of_end(failure.as_ref(), text, &context.mask);
+    let finish = Finish { result, held: room.map(Held::new), ..Finish::now(status, log) };
+    let reported = send(context, run, begun(run, finish)).await;
+    if matches!(reported, Reported::Yes(_) | Reported::Already) {
         // Whoever waits for it may be gone: then nobody needs to hear it.
         let _ = taken.send(());
     }
@@ -72,14 +77,17 @@ pub fn not_encryptable(why: &str) -> String {
     format!("The result can't be encrypted for the organization that asked: {why}.")
 }
 
-/// Reports a run that has no output.
-pub async fn without_output(context: &Context, run: &Run, failure: &Failure) -> Reported {
+/// Reports a run that has no output; with the log that was read when it was stopped, or with what can be read now.
+pub async fn without_output(context: &Context, run: &Run, failure: &Failure, read: Option<&HeldLog>) -> Reported {
     let Failure { status, message, detail, .. } = failure;
     let detail = if message == detail { String::new() } else { format!(" ({detail})") };
     warn!(run = %run.id, task = %run.task.id, %status, "{message}{detail}");
-    let (log, _room) = log(context, run, failure.started).await;
-    let (status, log) = of_end(Some(failure), log, &context.mask);
-    let finish = Finish::now(status, log);
+    let HeldLog { text, room } = match read {
+        Some(read) => HeldLog { text: read.text.clone(), room: None },
+        None => log(context, run, failure.started).await,
+    };
+    let (status, log) = of_end(Some(failure), text, &context.mask);
+    let finish = Finish { held: room.map(Held::new), ..Finish::now(status, log) };
     let reported = send(context, run, begun(run, finish)).await;
     note(context, run, &reported, Some(failure));
     reported
@@ -93,23 +101,58 @@ fn note(context: &Context, run: &Run, reported: &Reported, failure: Option<&Fail
     }
 }
 
-/// The algorithm's log, and the room that it takes as long as it is there.
-async fn log<'a>(context: &'a Context, run: &Run, started: bool) -> (AlgorithmLog, Option<SemaphorePermit<'a>>) {
-    if !started {
-        return (AlgorithmLog::None, None);
+/// An algorithm's log, and the memory that it takes of what all logs may have.
+#[derive(Debug)]
+pub struct HeldLog {
+    text: AlgorithmLog,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl HeldLog {
+    /// One that no report may have.
+    pub fn left_out() -> Self {
+        Self { text: AlgorithmLog::LeftOut, room: None }
     }
-    if !context.config.share_algorithm_logs {
-        return (AlgorithmLog::NotShared, None);
+
+    /// Whether it is [left out](Self::left_out).
+    pub fn is_left_out(&self) -> bool {
+        self.text == AlgorithmLog::LeftOut
     }
-    let mut room = context.logs.acquire_many(LARGEST_LOG).await.ok();
-    let log = read(context, run).await;
-    let takes = match &log {
+}
+
+/// Reads the algorithm's log, as soon as there is memory for it.
+pub async fn log(context: &Context, run: &Run, started: bool) -> HeldLog {
+    let text = match (started, context.config.share_algorithm_logs) {
+        (false, _) => AlgorithmLog::None,
+        (true, false) => AlgorithmLog::NotShared,
+        (true, true) => match context.logs.clone().acquire_many_owned(LARGEST_LOG).await {
+            Ok(room) => return read_into(context, run, room).await,
+            Err(_) => AlgorithmLog::Unreadable,
+        },
+    };
+    HeldLog { text, room: None }
+}
+
+/// The log of a run that was just stopped. Its pod is there for a moment only, so it is read then or not at all.
+pub async fn log_of_stopped(context: &Context, run: &Run, started: bool) -> HeldLog {
+    match timeout(LOG_OF_STOPPED, log(context, run, started)).await {
+        Ok(log) => log,
+        Err(_) => {
+            warn!(run = %run.id, "the log of the stopped algorithm could not be read within {} s", LOG_OF_STOPPED.as_secs());
+            HeldLog { text: AlgorithmLog::Unreadable, room: None }
+        }
+    }
+}
+
+async fn read_into(context: &Context, run: &Run, mut room: OwnedSemaphorePermit) -> HeldLog {
+    let text = read(context, run).await;
+    let takes = match &text {
         AlgorithmLog::Text(text) => u32::try_from(text.len()).unwrap_or(u32::MAX).saturating_mul(IN_JSON),
-        AlgorithmLog::None | AlgorithmLog::Unreadable | AlgorithmLog::NotShared => 0,
+        AlgorithmLog::None | AlgorithmLog::Unreadable | AlgorithmLog::NotShared | AlgorithmLog::LeftOut => 0,
     };
     // What it does not take after all is the others'.
-    drop(room.as_mut().and_then(|room| room.split(LARGEST_LOG.saturating_sub(takes) as usize)));
-    (log, room)
+    drop(room.split(LARGEST_LOG.saturating_sub(takes) as usize));
+    HeldLog { text, room: Some(room) }
 }
 
 async fn read(context: &Context, run: &Run) -> AlgorithmLog {
@@ -129,8 +172,12 @@ fn begun(run: &Run, finish: Finish) -> Finish {
 }
 
 async fn send(context: &Context, run: &Run, finish: Finish) -> Reported {
+    // Reading the log may have taken a minute.
+    if !context.hold.is_good() {
+        return Reported::Later;
+    }
     let status = finish.status.clone();
-    match context.client.finish_run(run.id, finish).await {
+    match context.hub.finish_run(run.id, finish).await {
         Ok(()) => {
             info!(run = %run.id, task = %run.task.id, "reported as {status}");
             context.announcer.status(run, &status).await;
@@ -141,6 +188,10 @@ async fn send(context: &Context, run: &Run, finish: Finish) -> Reported {
             Reported::Already
         }
         Err(error) => {
+            if let Some(why) = refusal(&error) {
+                error!(run = %run.id, "the report is not accepted: {error}");
+                return Reported::Never(why);
+            }
             complain(run, &error);
             if error.taken() == Taken::Perhaps && has_ended(context, run).await {
                 Reported::Already
@@ -151,9 +202,19 @@ async fn send(context: &Context, run: &Run, finish: Finish) -> Reported {
     }
 }
 
+/// What a refusal says that no second try changes: the report is too large for the server, or for something before it, or the server
+/// itself finds it wrong. Of everything else, a person may change the reason.
+fn refusal(error: &Error) -> Option<String> {
+    match (error.status(), error.own_status()) {
+        (Some(413), _) => Some("The server, or a proxy before it, accepts no report of this size (HTTP 413).".into()),
+        (_, Some(status @ (400 | 422))) => Some(format!("The server does not accept the report (HTTP {status}).")),
+        _ => None,
+    }
+}
+
 /// Whether the server has a report of the run after all.
 async fn has_ended(context: &Context, run: &Run) -> bool {
-    match context.client.run(run.id).await {
+    match context.hub.run(run.id).await {
         Ok(run) => run.finished_at.is_some(),
         Err(error) => error.is_deleted_run(),
     }

@@ -24,9 +24,11 @@ use crate::core::secrets;
 use crate::core::situation::Limits;
 use crate::health::Health;
 use crate::hold::Hold;
+use crate::hub::{Hub, Server};
 use crate::runtime::Runtime;
 use crate::runtime::kubernetes::{Connected, Kubernetes};
 use crate::runtime::local::{self, Local};
+use crate::supervisor::Supervisor;
 
 /// The pause between two tries to log in.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -43,7 +45,12 @@ const LOCAL_START: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// What keeps it from running at all; what is merely away is waited for.
-pub async fn start(config: Config, health: Arc<Health>, hold: Arc<Hold>) -> Result<(Context, LiveEvents), NodeError> {
+pub async fn start(
+    config: Config,
+    health: Arc<Health>,
+    hold: Arc<Hold>,
+    supervisor: &Supervisor,
+) -> Result<(Context, LiveEvents), NodeError> {
     let client = client(&config)?;
     info!("Sextant {} connects to the vantage6 server at {}", env!("CARGO_PKG_VERSION"), client.url());
     let cryptor = config.encryption.cryptor().map_err(NodeError::Configuration)?;
@@ -56,25 +63,28 @@ pub async fn start(config: Config, health: Arc<Health>, hold: Arc<Hold>) -> Resu
         }
     })?;
     let identity = Identity::new(config.api_url(), node, &config.api_key);
-    stand_by(&config, connected.as_mut(), &identity, &hold, &health).await?;
+    stand_by(&config, connected.as_mut(), &identity, &hold, &health, supervisor).await?;
 
     // All of this waits for somebody's answers, so it is done at the same time too. A node that turns out not to agree with its
     // server has been online there for a moment.
-    let supplies = Arc::new(Supplies::new(client.clone(), cryptor.clone()));
     let (live, events) =
         connect(&client, LiveOptions::default()).map_err(|error| NodeError::Other(error.to_string()))?;
-    let (me, started) =
-        tokio::try_join!(hello(&client, &cryptor), runtime(&config, connected, identity, supplies.clone(), &health))?;
+    let hub: Arc<dyn Hub> = Arc::new(Server::new(client.clone(), live));
+    let supplies = Arc::new(Supplies::new(hub.clone(), cryptor.clone()));
+    let (me, started) = tokio::try_join!(
+        hello(&client, &cryptor),
+        runtime(&config, connected, identity, supplies.clone(), &health, supervisor)
+    )?;
     let Started { runtime, limits, places } = started;
     let context = Context {
-        announcer: Announcer::new(live, me.clone(), &config),
+        announcer: Announcer::new(hub.clone(), me.clone(), &config),
         places: places.map(|places| Places::new(places.get())),
         inputs: tokio::sync::Semaphore::new(INPUTS),
-        logs: tokio::sync::Semaphore::new(LOGS),
-        recipients: Recipients::new(client.clone(), cryptor.is_encrypted()),
+        logs: Arc::new(tokio::sync::Semaphore::new(LOGS)),
+        recipients: Recipients::new(hub.clone(), cryptor.is_encrypted()),
         cryptor,
         config,
-        client,
+        hub,
         me,
         runtime,
         supplies,
@@ -93,15 +103,16 @@ async fn stand_by(
     identity: &Identity,
     hold: &Arc<Hold>,
     health: &Arc<Health>,
+    supervisor: &Supervisor,
 ) -> Result<(), NodeError> {
     match (&config.runtime, connected) {
         (RuntimeConfig::Kubernetes(settings), Some(connected)) => {
-            connected.acquire(&settings.namespace, identity, hold.clone(), health.clone()).await;
+            connected.acquire(&settings.namespace, identity, hold.clone(), health.clone(), supervisor).await;
             Ok(())
         }
         (RuntimeConfig::Kubernetes(_), None) => Ok(()),
         (RuntimeConfig::Local(_), _) => {
-            local::acquire(config, identity, hold.clone(), health).await.map_err(NodeError::Configuration)
+            local::acquire(config, identity, hold.clone(), health, supervisor).await.map_err(NodeError::Configuration)
         }
     }
 }
@@ -119,10 +130,13 @@ async fn runtime(
     identity: Identity,
     supplies: Arc<Supplies>,
     health: &Health,
+    supervisor: &Supervisor,
 ) -> Result<Started, NodeError> {
     match (&config.runtime, connected) {
         (RuntimeConfig::Kubernetes(settings), Some(connected)) => Ok(Started {
-            runtime: Arc::new(Kubernetes::start(connected, config, settings, identity, supplies, health).await?),
+            runtime: Arc::new(
+                Kubernetes::start(connected, config, settings, identity, supplies, health, supervisor).await?,
+            ),
             limits: Limits {
                 pending: settings.pending_timeout,
                 image_pull: settings.image_pull_timeout,
@@ -135,7 +149,8 @@ async fn runtime(
         (RuntimeConfig::Kubernetes(_), None) => Err(NodeError::Other("the cluster was not connected".into())),
         (RuntimeConfig::Local(settings), _) => Ok(Started {
             runtime: Arc::new(
-                Local::start(config, settings, &identity, supplies, health).map_err(NodeError::Configuration)?,
+                Local::start(config, settings, &identity, supplies, health, supervisor)
+                    .map_err(NodeError::Configuration)?,
             ),
             limits: Limits {
                 pending: LOCAL_START,

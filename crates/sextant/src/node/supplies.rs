@@ -1,20 +1,21 @@
 //! What a run's algorithm is to get: its input, from the server when it is asked for, and its token.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::StreamExt;
 use secrecy::SecretString;
 use vantage6::encoding::DecodeError;
 use vantage6::encryption::Cryptor;
-use vantage6::{Client, RunId, TaskId};
+use vantage6::{RunId, TaskId};
 
+use crate::hub::Hub;
 use crate::runtime::{InputStream, Supplier, SupplyError};
 
 /// The supplies of all runs that this node drives.
 pub struct Supplies {
-    client: Client,
+    hub: Arc<dyn Hub>,
     cryptor: Cryptor,
     runs: Mutex<HashMap<RunId, Supply>>,
 }
@@ -34,8 +35,8 @@ pub struct Supply {
 
 impl Supplies {
     /// Nothing yet.
-    pub fn new(client: Client, cryptor: Cryptor) -> Self {
-        Self { client, cryptor, runs: Mutex::default() }
+    pub fn new(hub: Arc<dyn Hub>, cryptor: Cryptor) -> Self {
+        Self { hub, cryptor, runs: Mutex::default() }
     }
 
     /// A run is driven from now on.
@@ -47,7 +48,7 @@ impl Supplies {
     /// now is done, or refused, when the pod asks.
     pub async fn fetch_token(&self, run: RunId) {
         let Ok(supply) = self.of(run) else { return };
-        if let Ok(token) = self.client.container_token(supply.task, &supply.image).await {
+        if let Ok(token) = self.hub.container_token(supply.task, &supply.image).await {
             let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(supply) = runs.get_mut(&run) {
                 supply.token = Some(token);
@@ -74,7 +75,7 @@ impl Supplier for Supplies {
         if let Some(input) = self.of(run)?.input {
             return Ok(futures::stream::iter([Ok(input)]).boxed());
         }
-        let text = self.client.input(run).await.map_err(of_server)?;
+        let text = self.hub.input(run).await.map_err(of_server)?;
         Ok(self.cryptor.decode(text).map(|piece| piece.map_err(of_input)).boxed())
     }
 
@@ -83,7 +84,7 @@ impl Supplier for Supplies {
         if let Some(token) = supply.token {
             return Ok(token);
         }
-        self.client.container_token(supply.task, &supply.image).await.map_err(of_server)
+        self.hub.container_token(supply.task, &supply.image).await.map_err(of_server)
     }
 }
 

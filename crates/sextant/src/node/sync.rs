@@ -120,19 +120,28 @@ fn tidy(registry: &Arc<Registry>, before: &mut Option<JoinHandle<()>>) {
 }
 
 /// What is left of a run that is not driven here.
-async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
+pub(super) async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
     registry.context.hold.good().await;
-    let failed = match registry.context.client.run(run).await {
+    let failed = match registry.context.hub.run(run).await {
         // It was adopted meanwhile, and may have come to its end.
         _ if registry.has(run) => return,
         Ok(run) if !registry.is_under_way(run.id) => return,
+        // Its number is another organization's now.
+        Ok(found) if !registry.is_ours(&found) => {
+            info!(%run, %task, "was deleted at the server, which uses its number for another organization; what is left of it is put away");
+            match registry.context.runtime.release(run, &RunStatus::UnknownError).await {
+                Ok(()) => return,
+                Err(error) => error.to_string(),
+            }
+        }
         Ok(found) => {
             if found.finished_at.is_some() {
                 info!(%run, %task, "has ended at the server; what is left of it is put away");
             }
             return registry.adopt(found);
         }
-        Err(error) if error.is_deleted_run() => {
+        // A run that this node may not see is not this node's: the list, which was read before, lacks it.
+        Err(error) if error.is_deleted_run() || matches!(error.own_status(), Some(401 | 403)) => {
             info!(%run, %task, "was deleted at the server; what is left of it is put away");
             match registry.context.runtime.release(run, &RunStatus::UnknownError).await {
                 Ok(()) => return,
@@ -148,7 +157,7 @@ async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
 /// longer open there; it tells whether there are any.
 async fn look(registry: &Registry, task: Option<TaskId>) -> Result<bool, Error> {
     let mut driven = if task.is_none() { registry.ids() } else { HashSet::new() };
-    let mut runs = pin!(registry.context.client.open_runs(OpenRuns { task, inputs_up_to: INPUTS }));
+    let mut runs = pin!(registry.context.hub.open_runs(OpenRuns { task, inputs_up_to: INPUTS }));
     let (mut open, mut new) = (Vec::new(), 0);
     let began = Instant::now();
     while let Some(run) = runs.next().await {

@@ -12,24 +12,16 @@ use super::places::Place;
 /// How many bytes of inputs are kept for runs that wait; the others are fetched from the server when their pods ask.
 pub const INPUTS: usize = 8 * 1024 * 1024;
 
-/// With what a run begins to be driven.
-#[derive(Debug, Default)]
-pub struct Turn {
-    /// Its place among the runs under way.
-    pub place: Option<Place>,
-    /// Whether the policies have let it in already.
-    pub admitted: bool,
-}
-
-/// Waits for a run's place, unless any number may be under way.
-pub async fn turn(context: &Context, run: &mut Run, signal: &mut watch::Receiver<Signal>) -> Turn {
-    let Some(places) = &context.places else { return Turn::default() };
+/// Waits for a run's place, unless any number may be under way; `None` also when somebody wants something of the run before.
+pub async fn turn(context: &Context, run: &mut Run, signal: &mut watch::Receiver<Signal>) -> Option<Place> {
+    let places = context.places.as_ref()?;
     if let Some(place) = places.try_take() {
-        return Turn { place: Some(place), admitted: false };
+        return Some(place);
     }
-    // Who is not let in is told now, not when it would be its turn.
-    if !matches!(Box::pin(admit(context, run, None)).await, Ok(Ok(()))) {
-        return Turn::default();
+    // Who is not let in is told now, not when it would be its turn. Who is, is asked again then: hours may lie in between. So it does
+    // no harm if the server does not answer now.
+    if let Ok(Err(_)) = Box::pin(admit(context, run, None)).await {
+        return None;
     }
     let length = run.input.as_ref().map_or(0, |input| input.0.len());
     let kept = u32::try_from(length).ok().and_then(|length| context.inputs.try_acquire_many(length).ok());
@@ -37,7 +29,7 @@ pub async fn turn(context: &Context, run: &mut Run, signal: &mut watch::Receiver
         run.input = None;
     }
     tokio::select! {
-        place = places.take(run.id) => Turn { place: Some(place), admitted: true },
-        _ = signal.changed() => Turn { place: None, admitted: true },
+        place = places.take(run.id) => Some(place),
+        _ = signal.changed() => None,
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use hyper_util::client::proxy::matcher::Matcher;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tracing::info;
 
 use super::access::Access;
@@ -14,15 +13,15 @@ use super::{Shared, server};
 use crate::config::Config;
 use crate::health::Health;
 use crate::open_files;
+use crate::supervisor::Supervisor;
 
 /// The part of the node's open files that is the proxy's: the data port comes first.
 const SHARE: u64 = 8;
 
-/// A proxy that ends when it is dropped.
+/// A proxy that takes no more connections when this is dropped.
 pub struct Embedded {
     /// Where it listens.
     pub address: SocketAddr,
-    _serving: JoinSet<()>,
     _end: watch::Sender<bool>,
 }
 
@@ -30,7 +29,12 @@ pub struct Embedded {
 ///
 /// # Errors
 /// If the configuration does not make sense for it; the text says what to do.
-pub fn embedded(listener: TcpListener, config: &Config, health: &Health) -> Result<Embedded, String> {
+pub fn embedded(
+    listener: TcpListener,
+    config: &Config,
+    health: &Health,
+    supervisor: &Supervisor,
+) -> Result<Embedded, String> {
     let address = listener.local_addr().map_err(|error| format!("The proxy's address can't be read: {error}"))?;
     let shared = Shared::new(config, &Matcher::from_system(), Access::Node, open_files::raise() / SHARE)?;
     if let Some(proxy) = &shared.place.http_proxy {
@@ -39,7 +43,6 @@ pub fn embedded(listener: TcpListener, config: &Config, health: &Health) -> Resu
     let figures: Arc<Shared> = shared.clone();
     health.figures(move |text| figures.figures.write(text));
     let (sender, end) = watch::channel(false);
-    let mut serving = JoinSet::new();
-    serving.spawn(server::serve(listener, shared, end));
-    Ok(Embedded { address, _serving: serving, _end: sender })
+    supervisor.spawn("the proxy", server::serve(listener, shared, end));
+    Ok(Embedded { address, _end: sender })
 }

@@ -3,6 +3,8 @@
 
 pub mod kubernetes;
 pub mod local;
+#[cfg(test)]
+pub mod testing;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -60,6 +62,9 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Nobody looks at a run any more.
     fn forget(&self, run: RunId);
+
+    /// Ends what runs of a run at once, and leaves it to be reported. Harmless when nothing runs any more.
+    async fn stop(&self, run: RunId, why: &Failure) -> Result<(), RuntimeError>;
 
     /// The server has the report: stops what still runs, and marks what is left as done, so that it goes away
     /// in its time.

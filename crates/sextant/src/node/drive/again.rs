@@ -44,7 +44,6 @@ impl Drive {
         match self.context.runtime.relaunch(&self.assignment, before).await {
             Ok(()) => {
                 self.launched_whole = true;
-                self.failures = 0;
                 self.waiting = Waiting::default();
                 self.context.runtime.note(
                     self.run.id,

@@ -10,7 +10,7 @@ use super::cluster::{bounded, code, words};
 use super::{Kubernetes, secrets};
 use crate::core::assignment::Assignment;
 use crate::core::complaints::{forbidden, is_forbidden, is_quota};
-use crate::core::facts::JobFacts;
+use crate::core::facts::{JobFacts, Stop};
 use crate::core::labels;
 use crate::core::situation::{Disruption, Failure};
 use crate::runtime::{LaunchError, RuntimeError};
@@ -95,6 +95,20 @@ impl Kubernetes {
                 "activeDeadlineSeconds": deadline,
             },
         });
+        self.patch(name, patch).await
+    }
+
+    /// Ends a Job's pod at once, and leaves word at the Job of why: the report may be the next process's to make.
+    pub(super) async fn end(&self, job: &JobFacts, why: &Failure) -> Result<(), RuntimeError> {
+        let note = serde_json::to_string(&Stop::new(why)).map_err(|error| RuntimeError(error.to_string()))?;
+        let patch = json!({
+            "metadata": { "uid": job.uid, "annotations": { (labels::STOPPED): note } },
+            "spec": { "activeDeadlineSeconds": 1 },
+        });
+        self.patch(&job.name, patch).await
+    }
+
+    async fn patch(&self, name: &str, patch: serde_json::Value) -> Result<(), RuntimeError> {
         match bounded(self.jobs.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await {
             Ok(_) => Ok(()),
             // Gone, or another Job of that name: nothing is left to be marked.

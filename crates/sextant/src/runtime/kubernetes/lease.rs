@@ -21,6 +21,7 @@ use crate::core::{labels, names::Identity};
 use crate::health::Health;
 use crate::hold::{self, Hold};
 use crate::processes;
+use crate::supervisor::Supervisor;
 
 /// How long one call may take: a slow answer is of use for as long as the renewal is.
 const CALL: Duration = Duration::from_secs(6);
@@ -59,7 +60,7 @@ impl NodeLease {
 
     /// Waits until the Lease is this process's, and keeps it from then on in a task that ends with `hold`'s being lost or given
     /// back. Gives whether another process had it first.
-    pub async fn acquire(self, hold: Arc<Hold>, health: Arc<Health>) -> bool {
+    pub async fn acquire(self, hold: Arc<Hold>, health: Arc<Health>, supervisor: &Supervisor) -> bool {
         let mut observer = Observer::default();
         let mut told = String::new();
         let mut stood_by = false;
@@ -100,7 +101,7 @@ impl NodeLease {
         if stood_by {
             info!("This process holds the lease '{}' now, and takes over.", self.name);
         }
-        tokio::spawn(self.keep(lease, hold, health));
+        supervisor.spawn_finite("the renewal of the lease", self.keep(lease, hold, health));
         stood_by
     }
 

@@ -26,7 +26,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::{Api, Client};
-use tokio::task::JoinSet;
 use tracing::info;
 use vantage6::{RunId, RunStatus, TaskId};
 
@@ -55,6 +54,7 @@ use crate::data_port::{bounds, keys::NodeSecret, server};
 use crate::health::Health;
 use crate::hold::Hold;
 use crate::proxy::{self, Embedded};
+use crate::supervisor::Supervisor;
 
 /// How many seconds `return` has to hear that it may go; a pod that can't reach the node is then ended all the same.
 const LAST_MINUTE: i64 = 60;
@@ -91,8 +91,6 @@ pub struct Kubernetes {
     table: Arc<Table>,
     gate: tokio::sync::watch::Receiver<Gate>,
     seen: [tokio::sync::watch::Receiver<bool>; 2],
-    /// The watches, the data port, the proofs, the proxy: they end with the runtime.
-    _tasks: JoinSet<()>,
     _embedded: Option<Embedded>,
 }
 
@@ -118,9 +116,16 @@ impl Connected {
     }
 
     /// Waits until this process is the one of its node that acts.
-    pub async fn acquire(&mut self, namespace: &str, identity: &Identity, hold: Arc<Hold>, health: Arc<Health>) {
+    pub async fn acquire(
+        &mut self,
+        namespace: &str,
+        identity: &Identity,
+        hold: Arc<Hold>,
+        health: Arc<Health>,
+        supervisor: &Supervisor,
+    ) {
         let leases = Api::namespaced(self.client.clone(), namespace);
-        self.stood_by = NodeLease::new(leases, identity).acquire(hold, health).await;
+        self.stood_by = NodeLease::new(leases, identity).acquire(hold, health, supervisor).await;
     }
 
     /// The way to a cluster that has not been asked anything yet.
@@ -152,6 +157,7 @@ impl Kubernetes {
         identity: Identity,
         supplier: Arc<dyn Supplier>,
         health: &Health,
+        supervisor: &Supervisor,
     ) -> Result<Self, StartError> {
         let client = connected.client.clone();
         let namespace = &settings.namespace;
@@ -166,25 +172,25 @@ impl Kubernetes {
 
         let embedded = match &settings.proxy.address {
             Some(_) => None,
-            None => Some(own_proxy(config, settings, health, connected.stood_by).await?),
+            None => Some(own_proxy(config, settings, health, supervisor, connected.stood_by).await?),
         };
 
         let table = Arc::new(Table::default());
-        let mut tasks = JoinSet::new();
         let selector = labels::selector(identity.key());
         let (jobs_seen, pods_seen) = (tokio::sync::watch::Sender::new(false), tokio::sync::watch::Sender::new(false));
         let seen = [jobs_seen.subscribe(), pods_seen.subscribe()];
-        tasks.spawn(watch::jobs(jobs.clone(), selector.clone(), table.clone(), jobs_seen));
-        tasks.spawn(watch::pods(pods.clone(), selector, table.clone(), pods_seen));
+        let watch = watch::jobs(jobs.clone(), selector.clone(), table.clone(), jobs_seen);
+        supervisor.spawn("the watch of the Jobs", watch);
+        supervisor.spawn("the watch of the pods", watch::pods(pods.clone(), selector, table.clone(), pods_seen));
         let desk = Arc::new(PodDesk::new(table.clone(), supplier));
         let limits = bounds::Limits::within(crate::open_files::raise());
-        tasks.spawn(server::serve(listener, tls, secret.clone(), desk, limits));
+        supervisor.spawn("the data port", server::serve(listener, tls, secret.clone(), desk, limits));
         let targets = Targets::new(config, settings, &connected, ways, &data_port);
         let prober = Prober::new(&client, &identity, settings, &pull_secrets);
         let walls = Walls::new(settings.isolation.every, settings.allow_unisolated);
         let gate = tokio::sync::watch::Sender::new(walls.gate());
         let passed = gate.subscribe();
-        tasks.spawn(isolation::run(prober, targets, walls, gate, table.clone()));
+        supervisor.spawn("the launch gate", isolation::run(prober, targets, walls, gate, table.clone()));
         info!("The data port is open at port {port}; pods are told {}.", data_port.address);
         let served = if embedded.is_some() { "this node" } else { "on its own" };
         info!("The proxy is {served}; algorithms are told {}.", ways.proxy);
@@ -206,7 +212,6 @@ impl Kubernetes {
             table,
             gate: passed,
             seen,
-            _tasks: tasks,
             _embedded: embedded,
         })
     }
@@ -312,6 +317,13 @@ impl Runtime for Kubernetes {
         self.table.forget(run);
     }
 
+    async fn stop(&self, run: RunId, why: &Failure) -> Result<(), RuntimeError> {
+        match self.table.job_of(run) {
+            Some(job) => self.end(&job, why).await,
+            None => Ok(()),
+        }
+    }
+
     async fn release(&self, run: RunId, status: &RunStatus) -> Result<(), RuntimeError> {
         let Some(job) = self.table.job_of(run) else { return Ok(()) };
         // What ends by itself keeps its pod, to be looked at. Everything else is ended by the Job's controller.
@@ -334,8 +346,9 @@ async fn own_proxy(
     config: &Config,
     settings: &KubernetesConfig,
     health: &Health,
+    supervisor: &Supervisor,
     taken_over: bool,
 ) -> Result<Embedded, StartError> {
     let listener = listen("proxy", settings.proxy.listen, taken_over).await?;
-    proxy::embedded(listener, config, health).map_err(StartError::Configuration)
+    proxy::embedded(listener, config, health, supervisor).map_err(StartError::Configuration)
 }

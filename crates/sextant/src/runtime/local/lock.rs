@@ -11,6 +11,7 @@ use tracing::info;
 
 use crate::health::Health;
 use crate::hold::{self, Hold};
+use crate::supervisor::Supervisor;
 
 /// How often one that stands by looks.
 const LOOK: Duration = Duration::from_millis(500);
@@ -19,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// If the folder takes none; the text is for the operator.
-pub async fn acquire(root: &Path, hold: Arc<Hold>, health: &Health) -> Result<(), String> {
+pub async fn acquire(root: &Path, hold: Arc<Hold>, health: &Health, supervisor: &Supervisor) -> Result<(), String> {
     let path = root.join("lock");
     let unusable = |error: std::io::Error| {
         format!(
@@ -51,7 +52,7 @@ pub async fn acquire(root: &Path, hold: Arc<Hold>, health: &Health) -> Result<()
     }
     hold.extend(Duration::MAX);
     health.ready(hold::PART);
-    tokio::spawn(async move {
+    supervisor.spawn_finite("the lock", async move {
         hold.to_be_given_back().await;
         drop(file);
         hold.given_back();

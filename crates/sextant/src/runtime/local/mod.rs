@@ -36,6 +36,7 @@ use crate::health::Health;
 use crate::hold::Hold;
 use crate::proxy::{self, Embedded};
 use crate::shared;
+use crate::supervisor::Supervisor;
 
 /// The local runtime.
 pub struct Local {
@@ -60,13 +61,14 @@ impl Local {
         identity: &Identity,
         supplier: Arc<dyn Supplier>,
         health: &Health,
+        supervisor: &Supervisor,
     ) -> Result<Self, String> {
         let root = root(config, identity)?;
         warn!(
             "The local runtime isolates nothing: algorithms run as processes of this user, with all that it may read, write and reach. Use it with invented data only."
         );
         info!("runs are kept under {}", root.display());
-        let proxy = proxy::embedded(own_listener(&root)?, config, health)?;
+        let proxy = proxy::embedded(own_listener(&root)?, config, health, supervisor)?;
         info!("algorithms are told of a proxy at {}", proxy.address);
         Ok(Self {
             proxy,
@@ -254,6 +256,13 @@ impl Runtime for Local {
         }
     }
 
+    async fn stop(&self, run: RunId, _why: &Failure) -> Result<(), RuntimeError> {
+        if let Some(folder) = Folder::of(&self.root, run) {
+            process::stop(&folder).await;
+        }
+        Ok(())
+    }
+
     async fn release(&self, run: RunId, _status: &RunStatus) -> Result<(), RuntimeError> {
         if let Some(folder) = Folder::of(&self.root, run) {
             process::stop(&folder).await;
@@ -293,8 +302,14 @@ fn own_listener(root: &Path) -> Result<TcpListener, String> {
 ///
 /// # Errors
 /// If the node's folder can't be used; the text is for the operator.
-pub async fn acquire(config: &Config, identity: &Identity, hold: Arc<Hold>, health: &Health) -> Result<(), String> {
-    lock::acquire(&root(config, identity)?, hold, health).await
+pub async fn acquire(
+    config: &Config,
+    identity: &Identity,
+    hold: Arc<Hold>,
+    health: &Health,
+    supervisor: &Supervisor,
+) -> Result<(), String> {
+    lock::acquire(&root(config, identity)?, hold, health, supervisor).await
 }
 
 /// The runs of this node, as their folders tell.

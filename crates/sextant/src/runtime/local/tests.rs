@@ -37,7 +37,8 @@ fn local(place: &TempDir, input: Result<&'static str, SupplyError>) -> Local {
     let config = Config::parse(&text, Path::new("/etc/node.yaml"), &|_| None).unwrap();
     let RuntimeConfig::Local(settings) = &config.runtime else { panic!() };
     let identity = Identity::new("s".into(), NodeId(1), &config.api_key);
-    Local::start(&config, settings, &identity, Arc::new(Supplies(input)), &Health::default()).unwrap()
+    Local::start(&config, settings, &identity, Arc::new(Supplies(input)), &Health::default(), &Supervisor::default())
+        .unwrap()
 }
 
 fn assignment(task: u64, run: u64, assigned_at: &str) -> Assignment {

@@ -1,0 +1,262 @@
+//! A server in memory, which fails to order.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use vantage6::{
+    CollaborationId, Finish, JobId, Node, NodeId, Organization, OrganizationId, Run, RunStatus, Taken, Task, UserId,
+};
+
+use super::*;
+
+/// What the fakes of both ports were asked, in order: `finish 7`, `stop 7`.
+#[derive(Clone, Default)]
+pub struct Journal(Arc<Mutex<Vec<String>>>);
+
+impl Journal {
+    /// Writes down one call.
+    pub fn add(&self, what: &str, run: RunId) {
+        self.0.lock().unwrap().push(format!("{what} {run}"));
+    }
+
+    /// All calls so far.
+    pub fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// How often something was asked.
+    pub fn count(&self, call: &str) -> usize {
+        self.all().iter().filter(|known| *known == call).count()
+    }
+
+    /// Waits, in paused time, until something was asked.
+    pub async fn wait_for(&self, call: &str) {
+        for _ in 0..10_000 {
+            if self.count(call) > 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("no '{call}' in {:?}", self.all());
+    }
+}
+
+/// How a call fails.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// There is no connection.
+    Away,
+    /// The server, or with `false` something before it, says this status.
+    Status(u16, bool),
+    /// The answer can't be understood.
+    Broken,
+    /// No answer ever comes.
+    Silent,
+}
+
+/// What was reported of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The last status.
+    pub status: RunStatus,
+    /// The log.
+    pub log: String,
+    /// The result as it was sent, if there was one.
+    pub result: Option<Vec<u8>>,
+}
+
+/// The server.
+#[derive(Default)]
+pub struct FakeHub {
+    /// What both ports were asked.
+    pub journal: Journal,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    runs: BTreeMap<RunId, Run>,
+    reports: HashMap<RunId, Report>,
+    faults: HashMap<&'static str, Fault>,
+    organizations: HashMap<OrganizationId, String>,
+    most: Option<usize>,
+}
+
+/// The collaboration of everything here.
+pub const COLLABORATION: CollaborationId = CollaborationId(1);
+/// This node's organization.
+pub const OURS: OrganizationId = OrganizationId(2);
+/// The organization that asks.
+pub const ASKING: OrganizationId = OrganizationId(3);
+
+/// This node.
+pub fn me() -> Node {
+    Node { id: NodeId(5), name: "node".into(), collaboration: COLLABORATION, organization: OURS, status: None }
+}
+
+/// An open run of this node that nobody has begun.
+pub fn pending(id: u64) -> Run {
+    Run {
+        id: RunId(id),
+        status: RunStatus::Pending,
+        input: None,
+        task: Task {
+            id: TaskId(id * 10),
+            name: None,
+            image: "average".into(),
+            job_id: JobId(1),
+            parent: None,
+            init_org: ASKING,
+            init_user: Some(UserId(4)),
+            collaboration: COLLABORATION,
+            study: None,
+            algorithm_store: None,
+            databases: vec![],
+        },
+        organization: OURS,
+        assigned_at: "2026-01-02T03:04:05Z".parse().ok(),
+        started_at: None,
+        finished_at: None,
+        log: None,
+        blob_storage_used: None,
+    }
+}
+
+impl FakeHub {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server has this run from now on, and instead of another one of its number.
+    pub fn put(&self, run: Run) {
+        self.state().runs.insert(run.id, run);
+    }
+
+    /// From now on a call fails; `run`, `finish`, `status`, `organization` or `list`.
+    pub fn fail(&self, call: &'static str, fault: Fault) {
+        self.state().faults.insert(call, fault);
+    }
+
+    /// A call works again.
+    pub fn heal(&self, call: &'static str) {
+        self.state().faults.remove(call);
+    }
+
+    /// Calls an organization so.
+    pub fn name(&self, organization: OrganizationId, name: &str) {
+        self.state().organizations.insert(organization, name.into());
+    }
+
+    /// Something before the server takes no report of more bytes.
+    pub fn limit(&self, bytes: usize) {
+        self.state().most = Some(bytes);
+    }
+
+    /// The report that the server has of a run.
+    pub fn report(&self, run: RunId) -> Option<Report> {
+        self.state().reports.get(&run).cloned()
+    }
+
+    /// Waits, in paused time, for the report of a run.
+    pub async fn reported(&self, run: RunId) -> Report {
+        for _ in 0..100_000 {
+            if let Some(report) = self.report(run) {
+                return report;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("no report of run {run}: {:?}", self.journal.all());
+    }
+
+    async fn called(&self, call: &'static str, run: RunId) -> Result<(), Error> {
+        self.journal.add(call, run);
+        let request = format!("{call} {run}");
+        let fault = self.state().faults.get(call).cloned();
+        match fault {
+            None => Ok(()),
+            Some(Fault::Away) => Err(Error::Unreachable { request, cause: "refused".into(), taken: Taken::No }),
+            Some(Fault::Status(status, own_words)) => Err(refused(request, status, own_words)),
+            Some(Fault::Broken) => Err(Error::BrokenRun { id: Some(run), problem: "no task".into() }),
+            Some(Fault::Silent) => std::future::pending().await,
+        }
+    }
+}
+
+fn refused(request: String, status: u16, own_words: bool) -> Error {
+    Error::Refused { request, status, message: "no".into(), own_words, retry_after: None }
+}
+
+#[async_trait::async_trait]
+impl Hub for FakeHub {
+    fn open_runs(&self, which: OpenRuns) -> BoxStream<'static, Result<Run, Error>> {
+        let state = self.state();
+        let open = |run: &&Run| run.finished_at.is_none() && which.task.is_none_or(|task| task == run.task.id);
+        let runs: Vec<_> = state.runs.values().filter(open).cloned().map(Ok).collect();
+        stream::iter(runs).boxed()
+    }
+
+    async fn run(&self, id: RunId) -> Result<Run, Error> {
+        self.called("run", id).await?;
+        self.state()
+            .runs
+            .get(&id)
+            .cloned()
+            .ok_or_else(|| Error::NoSuchRun { request: String::new(), message: String::new() })
+    }
+
+    async fn input(&self, _: RunId) -> Result<InputText, Error> {
+        Ok(stream::empty().boxed())
+    }
+
+    async fn container_token(&self, _: TaskId, _: &str) -> Result<SecretString, Error> {
+        Ok(SecretString::from("token"))
+    }
+
+    async fn set_status(&self, id: RunId, status: &RunStatus, started_at: Option<Timestamp>) -> Result<(), Error> {
+        self.called("status", id).await?;
+        if let Some(run) = self.state().runs.get_mut(&id) {
+            run.status = status.clone();
+            run.started_at = run.started_at.or(started_at);
+        }
+        Ok(())
+    }
+
+    async fn finish_run(&self, id: RunId, finish: Finish) -> Result<(), Error> {
+        self.called("finish", id).await?;
+        let Finish { status, log, finished_at, result, .. } = finish;
+        let source = |error: std::io::Error| Error::Source { request: String::new(), cause: error.to_string() };
+        let result = match result {
+            Some(result) => Some(result.into_stream().try_collect::<Vec<_>>().await.map_err(source)?.concat()),
+            None => None,
+        };
+        let length = log.len() + result.as_ref().map_or(0, Vec::len);
+        let mut state = self.state();
+        if state.most.is_some_and(|most| length > most) {
+            return Err(refused(format!("PATCH run/{id}"), 413, false));
+        }
+        match state.runs.get_mut(&id) {
+            None => Err(Error::NoSuchRun { request: String::new(), message: String::new() }),
+            Some(run) if run.finished_at.is_some() => {
+                Err(Error::FinishedRun { request: String::new(), message: String::new() })
+            }
+            Some(run) => {
+                run.status = status.clone();
+                run.finished_at = Some(finished_at);
+                state.reports.insert(id, Report { status, log, result });
+                Ok(())
+            }
+        }
+    }
+
+    async fn organization(&self, id: OrganizationId) -> Result<Organization, Error> {
+        self.called("organization", RunId(id.0)).await?;
+        let name = self.state().organizations.get(&id).cloned().unwrap_or_default();
+        Ok(Organization { id, name, public_key: None })
+    }
+
+    async fn send_event(&self, _: &Outgoing) -> Result<(), String> {
+        Ok(())
+    }
+}
