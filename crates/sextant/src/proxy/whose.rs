@@ -34,7 +34,7 @@ const MOST: usize = 1024;
 /// Names of what is looked for are shorter.
 const KEEP: Keep = Keep { outermost: 32, deeper: 32 };
 /// What a task or a run has besides long strings is less.
-const LONGEST: usize = 64 * 1024;
+const LONGEST: usize = 16 * 1024;
 
 /// What names the results that are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
