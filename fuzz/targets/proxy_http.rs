@@ -1,8 +1,10 @@
 //! The proxy, between an algorithm and a server that both say anything. A seed is what the algorithm sends, and then, each behind a line
 //! `%%`, what the server answers, one after the other; behind an answer that begins with `!` it ends the connection.
 //!
-//! Nothing reaches the server without an algorithm's token but `version` and `health`; what does harm is sent once at most; nobody
-//! leads out of the API; no input leaves an encrypted collaboration in the clear. The pure parts do the same with pieces as with all.
+//! Nothing reaches the server without an algorithm's token but `version` and `health`, and nothing that no algorithm needs; what does harm
+//! is sent once at most; nobody leads out of the API; no subtask leaves with another image than its caller's, and no input leaves an
+//! encrypted collaboration in the clear; no result is decrypted of a task that isn't known to be the caller's own. The pure parts do the
+//! same with pieces as with all.
 #![no_main]
 
 use std::sync::{Arc, Mutex};
@@ -14,12 +16,15 @@ use http::{Method, Uri};
 use libfuzzer_sys::fuzz_target;
 use serde::Deserialize;
 use serde_json::Value;
-use sextant::proxy::fuzzing::{self, Route};
+use serde_json::value::RawValue;
+use sextant::proxy::fuzzing::{self, Form, Route};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use vantage6::encryption::Cryptor;
 
 const SERVER: &str = "http://v6.example.org:5000";
 const HARMLESS: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
+const RESOURCES: [&str; 11] =
+    ["task", "run", "result", "organization", "collaboration", "node", "study", "vpn", "blobstream", "version", "health"];
 
 fuzz_target!(|bytes: &[u8]| {
     let mut parts = split(bytes).into_iter();
@@ -114,9 +119,17 @@ impl Server {
             // So that tokens are accepted (the seeds' are of organization 2), and tasks can be encrypted.
             let organizations = ["/api/organization/2", "/api/organization/7"];
             let key = self.is_encrypted && seen.method == "GET" && organizations.contains(&seen.path.as_str());
+            // So that there are results of the caller's own subtask.
+            let own = match (seen.method.as_str(), seen.path.as_str()) {
+                ("GET", "/api/task/9") => Some(serde_json::json!({ "id": 9, "parent": { "id": 7 } })),
+                ("GET", "/api/run/1") => Some(serde_json::json!({ "task": { "id": 9 } })),
+                _ => None,
+            };
             self.seen.lock().unwrap().push(seen);
-            let answer = if key {
-                let body = serde_json::json!({ "id": 7, "public_key": KEY.public().to_server() }).to_string();
+            let own = own.filter(|_| self.is_encrypted);
+            let said = key.then(|| serde_json::json!({ "id": 7, "public_key": KEY.public().to_server() }));
+            let answer = if let Some(said) = said.or(own) {
+                let body = said.to_string();
                 let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length";
                 Some(format!("{head}: {}\r\n\r\n{body}", body.len()).into_bytes())
             } else {
@@ -163,6 +176,7 @@ async fn next(stream: &mut DuplexStream, read: &mut Vec<u8>) -> Option<Seen> {
         Some(length) => {
             while read.len() < length {
                 if stream.read_buf(read).await.ok()? == 0 {
+                    seen.body = std::mem::take(read);
                     return Some(seen);
                 }
             }
@@ -219,11 +233,24 @@ impl Seen {
             !below.split('/').any(|part| matches!(part, "." | "..") || part.contains(['%', '\\']) && odd(part)),
             "{path}"
         );
-        assert!(!matches!(method.as_str(), "CONNECT" | "TRACE"));
+        let resource = below.split('/').next().unwrap_or_default();
+        assert!(RESOURCES.contains(&resource), "{path}");
+        let carries = method == "POST" && matches!(below, "task" | "blobstream");
+        assert!(HARMLESS.contains(&method.as_str()) || carries, "{method} {path}");
         assert_eq!(self.all("host").collect::<Vec<_>>(), [b"v6.example.org:5000"]);
         let tokens: Vec<&[u8]> = self.all("authorization").collect();
         match tokens[..] {
-            [token] => assert!(is_algorithm(token), "{}", String::from_utf8_lossy(token)),
+            [token] => {
+                let image = image_of_an_algorithm(token);
+                assert!(image.is_some(), "{}", String::from_utf8_lossy(token));
+                // Also of a task that has not come whole: it could be carried out if it were an object.
+                if method == "POST"
+                    && below == "task"
+                    && let Ok(Value::Object(task)) = serde_json::from_slice(&self.body)
+                {
+                    assert_eq!(task.get("image").and_then(Value::as_str), image.flatten().as_deref());
+                }
+            }
             [] => assert!(matches!(below, "version" | "health") && matches!(method.as_str(), "GET" | "HEAD"), "{path}"),
             _ => panic!("several tokens"),
         }
@@ -247,15 +274,25 @@ fn odd(part: &str) -> bool {
 #[derive(Deserialize)]
 struct Claims {
     client_type: String,
+    #[serde(default)]
+    sub: Option<Box<RawValue>>,
 }
 
-fn is_algorithm(token: &[u8]) -> bool {
+#[derive(Deserialize)]
+struct Subject {
+    image: String,
+}
+
+/// The image in an algorithm's token; `None` if it is no algorithm's.
+fn image_of_an_algorithm(token: &[u8]) -> Option<Option<String>> {
     let claims =
         std::str::from_utf8(token).ok().and_then(|token| token.strip_prefix("Bearer ")?.trim().split('.').nth(1));
     let claims = claims.and_then(|claims| URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok());
     let claims: Option<Claims> =
         claims.and_then(|claims| serde_json::from_str(std::str::from_utf8(&claims).ok()?).ok());
-    claims.is_some_and(|claims| claims.client_type == "container")
+    let claims = claims.filter(|claims| claims.client_type == "container")?;
+    let subject = claims.sub.and_then(|subject| serde_json::from_str::<Subject>(subject.get()).ok());
+    Some(subject.map(|subject| subject.image))
 }
 
 /// Where a request is sent.
@@ -287,12 +324,9 @@ async fn task(body: &[u8]) {
     // In what the proxy leaves to the server there may be numbers and halves of characters that this parser refuses.
     let Ok(mut task) = serde_json::from_slice::<Value>(body) else { return };
     let mut sent: Value = serde_json::from_slice(&sent).unwrap();
-    // It takes a list of a task's values for a task; the server does not.
-    let (Some(plain), Some(encrypted)) = (task.get_mut("organizations"), sent.get_mut("organizations")) else {
-        assert!(task.is_array());
-        return;
-    };
-    let (plain, encrypted) = (plain.as_array_mut().unwrap(), encrypted.as_array_mut().unwrap());
+    assert_eq!(sent["image"], "i");
+    let (plain, encrypted) =
+        (task["organizations"].as_array_mut().unwrap(), sent["organizations"].as_array_mut().unwrap());
     assert_eq!(plain.len(), encrypted.len());
     for (plain, encrypted) in plain.iter_mut().zip(encrypted) {
         let Some(input) = plain["input"].as_str() else { continue };
@@ -339,12 +373,14 @@ fn through_the_proxy(link: &str) -> &str {
 
 /// What becomes of results in an encrypted collaboration.
 async fn results(body: &[u8]) {
-    let coming = fuzzing::decrypted(pieces(body), KEY.clone()).await.unwrap();
-    assert_eq!(coming, fuzzing::decrypted(whole(body), KEY.clone()).await.unwrap());
-    if !body.contains(&b'$') {
-        assert_eq!(coming, body);
-    }
-    if serde_json::from_slice::<Value>(body).is_ok() {
-        assert!(serde_json::from_slice::<Value>(&coming).is_ok());
+    for form in [Form::Page, Form::One] {
+        let coming = fuzzing::decrypted(pieces(body), form, KEY.clone()).await.unwrap();
+        assert_eq!(coming, fuzzing::decrypted(whole(body), form, KEY.clone()).await.unwrap());
+        if !body.contains(&b'$') {
+            assert_eq!(coming, body);
+        }
+        if serde_json::from_slice::<Value>(body).is_ok() {
+            assert!(serde_json::from_slice::<Value>(&coming).is_ok());
+        }
     }
 }

@@ -164,7 +164,7 @@ OWN = "Authorization: Bearer {token}"
 # Each with the statuses by which it may be refused: the proxy's own, or the server's, where what is left of it is a request like another.
 SMUGGLED = {
     "two lengths": (request("POST /task HTTP/1.1", OWN, "Content-Length: 5", "Content-Length: 50", body="hello"), {400}),
-    # The chunks count, and what follows them is never read: an empty task reaches the server.
+    # The chunks count, and what follows them is never read: it is an empty task.
     "length and chunks": (
         request(
             "POST /task HTTP/1.1",
@@ -179,7 +179,7 @@ SMUGGLED = {
     "negative length": (request("POST /task HTTP/1.1", OWN, "Content-Length: -1"), {400}),
     "length with plus": (request("POST /task HTTP/1.1", OWN, "Content-Length: +5", body="hello"), {400}),
     "space before colon": (request("POST /task HTTP/1.1", OWN, "Content-Length : 5", body="hello"), {400}),
-    # Its body is wrong, not its head: the proxy has begun to pass it on.
+    # Its body is wrong, not its head.
     "no end of chunk size": (
         request("POST /task HTTP/1.1", OWN, "Transfer-Encoding: chunked", body="FFFFFFFFFFFFFFFFFF\r\n"),
         {400, 415, 502},

@@ -2,100 +2,72 @@
 
 import json
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-import yaml
 
-from harness.node import free_port
 from harness.nodes import AVERAGE, tools
-from harness.paths import binary
+from harness.proxies import ProxyProcess
 from harness.wait import until
 
-# What an algorithm does with the tools' client; prints one JSON object.
+# All that the tools' client can ask a server for; prints one JSON object.
 CLIENT = """
-import json, sys, logging
+import inspect, json, sys, logging
 logging.disable(logging.CRITICAL)
 from vantage6.algorithm.client import AlgorithmClient
 token, port, organizations, image = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), sys.argv[4]
 client = AlgorithmClient(token=token, host="http://127.0.0.1", port=port, path="")
 task = client.task.create(input_={"method": "echo", "kwargs": {"value": 7}}, organizations=organizations, name="subtask")
+run = client.run.from_task(task["id"])[0]["id"]
+asks = {
+    "task.create": lambda: task,
+    "task.get": lambda: client.task.get(task["id"]),
+    "run.get": lambda: client.run.get(run),
+    "run.from_task": lambda: client.run.from_task(task["id"]),
+    "result.get": lambda: client.result.get(run),
+    "result.from_task": lambda: client.result.from_task(task["id"]),
+    "organization.get": lambda: client.organization.get(organizations[0]),
+    "organization.list": lambda: client.organization.list(),
+    "collaboration.get": lambda: client.collaboration.get(),
+    "node.get": lambda: client.node.get(),
+    "study.get": lambda: client.study.get(1),
+    "study.list": lambda: client.study.list(),
+    "vpn.get_addresses": lambda: client.vpn.get_addresses(only_children=True, label="x"),
+    "vpn.get_own_address": lambda: client.vpn.get_own_address(),
+    "vpn.get_parent_address": lambda: client.vpn.get_parent_address(),
+    "vpn.get_child_addresses": lambda: client.vpn.get_child_addresses(),
+    "vpn.get_sibling_addresses": lambda: client.vpn.get_sibling_addresses(),
+}
+known = {f"{name}.{method}" for name, part in vars(client).items() if isinstance(part, AlgorithmClient.SubClient)
+         for method, _ in inspect.getmembers(part, inspect.ismethod) if not method.startswith("_")}
+seen = {}
+for name in sorted(known):
+    try:
+        seen[name] = asks[name]()
+    except KeyError as error:
+        # A list of pages of which the server gives none.
+        if error.args != ("data",):
+            raise
+blobs = getattr(client, "check_if_blob_store_enabled", None)
+if blobs:
+    try:
+        blobs()
+    except Exception:
+        # The server before 4.13 has none.
+        pass
 print(json.dumps({
-    "organizations": [each["id"] for each in client.organization.list()],
-    "one": client.organization.get(organizations[0])["id"],
-    "collaboration": client.collaboration.get()["id"],
+    "known": sorted(known),
+    "organizations": [each["id"] for each in seen["organization.list"]],
+    "one": seen["organization.get"]["id"],
+    "collaboration": seen["collaboration.get"]["id"],
     "task": task["id"],
-    "parent": client.task.get(task["id"])["parent"]["id"],
-    "runs": len(client.run.from_task(task["id"])),
-    "results": client.result.from_task(task["id"]),
+    "parent": seen["task.get"]["parent"]["id"],
+    "runs": len(seen["run.from_task"]),
+    "results": seen["result.from_task"],
     "nothing": client.task.get(987654),
 }, default=str))
 """
-
-
-class ProxyProcess:
-    """`sextant proxy CONFIG`, for the server at a port."""
-
-    def __init__(self, directory: Path, world, port: int):
-        self.port, self.health = free_port(), free_port()
-        self.config = directory / "proxy.yaml"
-        self.config.write_text(
-            yaml.safe_dump(
-                {
-                    "server_url": world.server.host,
-                    "port": port,
-                    "api_path": world.server.api_path,
-                    "kubernetes": {"proxy": {"listen": f"127.0.0.1:{self.port}"}},
-                    "health": {"listen": f"127.0.0.1:{self.health}"},
-                }
-            )
-        )
-        self.out, self.log = directory / "access.log", directory / "proxy.log"
-        with self.out.open("wb") as out, self.log.open("wb") as log:
-            command = [binary(), "proxy", self.config, "--log-format", "json"]
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=log)
-        until("the proxy to be ready", lambda: self.ready()[0] == 200, shows=self.log.read_text)
-
-    def ask(self, path: str, token: str | None = None, method: str = "GET", body: dict | None = None) -> tuple[int, dict]:
-        """One request; status and JSON."""
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-        data = None if body is None else json.dumps(body).encode()
-        status, text = _fetch(f"http://127.0.0.1:{self.port}{path}", headers, method, data)
-        return status, json.loads(text)
-
-    def ready(self) -> tuple[int, str]:
-        """What /readyz says."""
-        return self.figures("/readyz")
-
-    def figures(self, path: str = "/metrics") -> tuple[int, str]:
-        """What the health port says."""
-        try:
-            return _fetch(f"http://127.0.0.1:{self.health}{path}")
-        except OSError as error:
-            return 0, str(error)
-
-    def access(self) -> list[dict]:
-        """The access log."""
-        return [json.loads(line) for line in self.out.read_text().splitlines()]
-
-    def stop(self) -> int:
-        """SIGTERM; the exit code."""
-        self.process.terminate()
-        return self.process.wait(30)
-
-
-def _fetch(url: str, headers: dict | None = None, method: str = "GET", data: bytes | None = None) -> tuple[int, str]:
-    request = urllib.request.Request(url, headers=headers or {}, method=method, data=data)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=60) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
 
 
 @pytest.fixture
@@ -116,7 +88,7 @@ def token(world, researcher) -> str:
 
 @pytest.mark.parametrize("version", ["", "-4.15.2"])
 def test_the_tools_client(version, served, world, token):
-    """All that the tools' client knows, unchanged."""
+    """All that the tools' client knows, unchanged: the proxy's list of what algorithms need has it all."""
     arguments = [token, str(served.port), json.dumps(world.organizations), AVERAGE]
     done = subprocess.run([tools(version), "-c", CLIENT, *arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -126,6 +98,9 @@ def test_the_tools_client(version, served, world, token):
     assert seen["collaboration"] == world.provision.collaboration_id
     assert (seen["results"], seen["runs"]) == ([], 3)
     assert "msg" in seen["nothing"]
+    assert {"task.create", "result.from_task", "study.list"} <= set(seen["known"])
+    refused = [line for line in served.access() if line["status"] in (403, 405) or (line["tries"] == 0 and not line["shared"])]
+    assert refused == [], "of all that went through the proxy"
     task = world.server.request("GET", f"/task/{seen['task']}")
     assert task["parent"]["id"] == seen["parent"]
 
@@ -172,7 +147,7 @@ def test_a_server_that_is_away(served, world, token, proxy):
             until("the proxy not to be ready", lambda: served.ready()[0] == 503, within=30)
             assert "server: " in served.ready()[1]
             asked = pool.submit(served.ask, path, token)
-            status, said = served.ask("/task", token, "POST", {"organizations": []})
+            status, said = served.ask("/task", token, "POST", {"image": AVERAGE, "organizations": []})
             assert status in (502, 503) and "vantage6 server" in said["msg"]
             assert not asked.done()
         assert asked.result(60)[0] == 200

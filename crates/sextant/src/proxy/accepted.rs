@@ -37,7 +37,8 @@ impl Accepted {
     }
 }
 
-fn hash(headers: &HeaderMap) -> [u8; 32] {
+/// A request's token, so that it needn't be kept.
+pub(super) fn hash(headers: &HeaderMap) -> [u8; 32] {
     let token = headers.get(header::AUTHORIZATION).map_or(b"".as_slice(), |value| value.as_bytes());
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, token).as_ref());

@@ -63,8 +63,8 @@ pub(crate) enum Outgoing {
     Passed(Paced),
     /// What is made of that.
     Made {
-        /// How many bytes there will be.
-        length: u64,
+        /// How many bytes there will be, if that is known.
+        length: Option<u64>,
         /// The bytes.
         pieces: BoxStream<'static, io::Result<Bytes>>,
     },
@@ -96,7 +96,7 @@ impl Body for Outgoing {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Passed(body) => body.size_hint(),
-            Self::Made { length, .. } => SizeHint::with_exact(*length),
+            Self::Made { length, .. } => length.map(SizeHint::with_exact).unwrap_or_default(),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue, header};
-use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// No token of a server is longer.
@@ -104,7 +104,7 @@ pub fn caller(headers: &HeaderMap) -> Result<Caller, NoCaller> {
     if all.next().is_some() {
         return Err(NoCaller::Unreadable);
     }
-    let claims = claims(header).ok_or(NoCaller::Unreadable)?;
+    let claims: Claims = claims(header).ok_or(NoCaller::Unreadable)?;
     // `_get_container_token` in `server/resource/token.py` of 4.5.5, and the loader of claims in `server/__init__.py`.
     if claims.client_type != "container" || claims.kind.is_some_and(|kind| kind != "access") {
         return Err(NoCaller::NotAnAlgorithm);
@@ -112,11 +112,27 @@ pub fn caller(headers: &HeaderMap) -> Result<Caller, NoCaller> {
     Ok(claims.sub)
 }
 
-fn claims(header: &HeaderValue) -> Option<Claims> {
+/// The image that an algorithm's token is for; `None` if it names none.
+pub(crate) fn image(headers: &HeaderMap) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Claims {
+        sub: Subject,
+    }
+    #[derive(Deserialize)]
+    struct Subject {
+        image: String,
+    }
+    let Claims { sub } = claims(headers.get(header::AUTHORIZATION)?)?;
+    (!sub.image.is_empty()).then_some(sub.image)
+}
+
+fn claims<T: DeserializeOwned>(header: &HeaderValue) -> Option<T> {
     let token = header.to_str().ok()?.strip_prefix("Bearer ")?.trim();
+    // A server could take something else for the token if there were a comma or a blank.
+    let only_a_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'=' | b'.');
     let mut parts = token.split('.');
     let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
-    if parts.next().is_some() || token.len() > LONGEST {
+    if parts.next().is_some() || token.len() > LONGEST || !token.bytes().all(only_a_token) {
         return None;
     }
     let json = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
@@ -161,7 +177,16 @@ pub(crate) mod tests {
         ] {
             assert_eq!(read(&[bearer(claims)]), Err(NoCaller::NotAnAlgorithm), "{claims}");
         }
-        for header in ["Bearer x", "Bearer a.b.c", "Basic YTpi", "Bearer a.e30.c.d", "Bearer ", "bearer"] {
+        for header in [
+            "Bearer x",
+            "Bearer a.b.c",
+            "Basic YTpi",
+            "Bearer a.e30.c.d",
+            "Bearer ",
+            "bearer",
+            "Bearer a,Bearer b.e30.c",
+            "Bearer a.e30.c d",
+        ] {
             assert_eq!(read(&[header.parse().unwrap()]), Err(NoCaller::Unreadable), "{header}");
         }
         // Neither is one of claims that are no text.

@@ -44,7 +44,8 @@ impl Asked<'_> {
         shared.place.address(&mut request).map_err(wrong)?;
         let headers = request.headers_mut();
         // What is read here must be readable.
-        if matches!(self.route, Route::List | Route::Results | Route::Result | Route::TaskStatus(_)) {
+        if matches!(self.route, Route::List | Route::Results | Route::Result(_) | Route::TaskStatus(_) | Route::Lookup)
+        {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         Ok(request)

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use bytes::Bytes;
-use futures::StreamExt as _;
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt as _, stream};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
 use http_body::Body as _;
 use http_body_util::{BodyDataStream, BodyExt as _};
@@ -16,9 +16,11 @@ use super::body::{Answering, Leased, Outgoing, Paced, Recorded};
 use super::caller::caller;
 use super::exchange::{Asked, broken_off};
 use super::refusal::Refusal;
-use super::route::{Route, route};
+use super::results::Form;
+use super::route::{self, Misrouted, Route, route};
 use super::share::{self, Asking, Turn, Whole};
 use super::upstream::Upstream;
+use super::whose::{Looked, Named, Whose, of_one_task};
 use super::{Shared, links, results, status};
 
 /// Answers of up to so many bytes are changed at once; longer ones as they come.
@@ -78,9 +80,11 @@ impl Proxy {
             // Before and after: what is read while it changes may be from before.
             let caller = share::prefix(&parts.headers);
             self.shared.shares.forget(&caller);
-            let answer = match (asked.route, &self.shared.cryptor) {
-                (Route::CreateTask, Cryptor::Encrypted(_)) => self.create_task(&asked, body, record).await,
-                _ => self.carry(&asked, body, record).await,
+            let answer = match asked.route {
+                Route::CreateTask => self.create_task(&asked, body, record).await,
+                Route::Blob => self.carry(&asked, body, record).await,
+                // Nothing else carries anything to the server.
+                _ => Err(Misrouted::NotForAlgorithms.into()),
             };
             self.shared.shares.forget(&caller);
             return answer;
@@ -125,16 +129,56 @@ impl Proxy {
     }
 
     async fn look_alone(&self, asked: &Asked<'_>, record: &mut Record) -> Answered {
+        if self.shared.cryptor.is_encrypted() && matches!(asked.route, Route::Results | Route::Result(_)) {
+            return self.look_at_results(asked, record).await;
+        }
         let answer = self.exchange(asked, Outgoing::Empty, record).await?;
         match asked.route {
             Route::TaskStatus(task) if answer.status() == StatusCode::NOT_FOUND => {
                 self.status_of_task(task, asked, answer, record).await
             }
-            Route::Results | Route::Result if is_json(&answer) && self.shared.cryptor.is_encrypted() => {
-                Ok(self.with_results(answer))
-            }
             Route::List | Route::Results if is_json(&answer) => self.with_links(answer).await,
             _ => Ok(answer.map(Answering::Passed)),
+        }
+    }
+
+    /// Results in an encrypted collaboration: decrypted if they are of a subtask of the caller's, else as they are.
+    async fn look_at_results(&self, asked: &Asked<'_>, record: &mut Record) -> Answered {
+        let mut path = asked.path.clone();
+        let (form, named) = match asked.route {
+            Route::Result(run) => (Form::One, Some(Named::Run(run))),
+            _ => {
+                let named = asked.path.split_once('?').and_then(|(path, query)| Some((path, of_one_task(query)?)));
+                let named = named.map(|(resource, (task, query))| {
+                    path = format!("{resource}?{query}");
+                    Named::Task(task)
+                });
+                (Form::Page, named)
+            }
+        };
+        let whose = match named {
+            Some(named) => match self.whose(named, asked.headers, record).await? {
+                Looked::Known(whose) => whose,
+                Looked::Instead(answer) => return Ok(answer.map(Answering::Passed)),
+            },
+            None => Whose::Others,
+        };
+        match whose {
+            Whose::Own(task) => {
+                // In the one way of writing it, so that the server reads the same.
+                let answer = self.exchange(&Asked { path, ..*asked }, Outgoing::Empty, record).await?;
+                if answer.status() == StatusCode::OK && is_json(&answer) {
+                    return self.with_results(answer, form, task).await;
+                }
+                Ok(answer.map(Answering::Passed))
+            }
+            Whose::Others => {
+                let answer = self.exchange(asked, Outgoing::Empty, record).await?;
+                if form == Form::Page && is_json(&answer) {
+                    return self.with_links(answer).await;
+                }
+                Ok(answer.map(Answering::Passed))
+            }
         }
     }
 
@@ -149,7 +193,7 @@ impl Proxy {
         Ok(answer.map(Answering::Passed))
     }
 
-    /// The algorithm tools ask for a task's status alone since 4.8; servers before don't know that, but tell the status with
+    /// The algorithm tools ask for a task's status alone since 4.11; servers before don't know that, but tell the status with
     /// the task.
     async fn status_of_task(
         &self,
@@ -186,15 +230,33 @@ impl Proxy {
         Ok(Response::from_parts(parts, body))
     }
 
-    /// An answer with its results decrypted, and its page links changed.
-    fn with_results(&self, answer: Response<Leased>) -> Response<Answering> {
-        let Cryptor::Encrypted(key) = &self.shared.cryptor else { return answer.map(Answering::Passed) };
+    /// An answer with the results of a task decrypted, and its page links changed.
+    async fn with_results(&self, answer: Response<Leased>, form: Form, task: u64) -> Answered {
         let (mut parts, body) = answer.into_parts();
         links::in_headers(&mut parts.headers, &self.shared.place);
         parts.headers.remove(header::CONTENT_LENGTH);
-        let pieces = results::decrypted(BodyDataStream::new(body), key.clone(), self.shared.damaged.clone());
+        let mut body = BodyDataStream::new(body);
+        let mut begins = BytesMut::new();
+        let is_whole = loop {
+            match body.next().await {
+                Some(piece) => begins.extend_from_slice(&piece.map_err(broken_off)?),
+                None => break true,
+            }
+            if begins.len() as u64 > AT_ONCE {
+                break false;
+            }
+        };
+        // Of a longer answer the server has been asked for this task's results alone.
+        let is_of_the_task = !is_whole || form.is_of(task, &begins);
+        let pieces = stream::iter([Ok(begins.freeze())]).chain(body);
+        let pieces = match &self.shared.cryptor {
+            Cryptor::Encrypted(key) if is_of_the_task => {
+                results::decrypted(pieces, form, key.clone(), self.shared.damaged.clone()).boxed()
+            }
+            _ => pieces.boxed(),
+        };
         let pieces = links::in_stream(pieces, &self.shared.place);
-        Response::from_parts(parts, Answering::Changed(pieces.boxed()))
+        Ok(Response::from_parts(parts, Answering::Changed(pieces.boxed())))
     }
 }
 
@@ -216,6 +278,9 @@ fn refused(refusal: &Refusal) -> Response<Answering> {
     let mut answer = json(refusal.status, refusal.json());
     if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
         answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
+    if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(route::ALLOW));
     }
     answer
 }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use vantage6::encryption::{Cryptor, PrivateKey, PublicKey};
 
 pub use super::caller::caller;
+pub use super::results::Form;
 pub use super::route::{Misrouted, Route, Target, route};
 
 use super::access::Access;
@@ -52,12 +53,12 @@ pub async fn linked(pieces: Vec<Bytes>, server_url: &str) -> Option<(Bytes, Byte
 }
 
 /// A text with its results decrypted.
-pub async fn decrypted(pieces: Vec<Bytes>, key: Arc<PrivateKey>) -> Result<Vec<u8>, std::io::Error> {
+pub async fn decrypted(pieces: Vec<Bytes>, form: Form, key: Arc<PrivateKey>) -> Result<Vec<u8>, std::io::Error> {
     let pieces = stream::iter(pieces.into_iter().map(Ok));
-    Ok(results::decrypted(pieces, key, Arc::default()).try_collect::<Vec<_>>().await?.concat())
+    Ok(results::decrypted(pieces, form, key, Arc::default()).try_collect::<Vec<_>>().await?.concat())
 }
 
-/// A task as it would be sent, encrypted for this key whoever its organizations are.
+/// A task of the image `i` as it would be sent, encrypted for this key whoever its organizations are.
 ///
 /// # Errors
 /// What the algorithm hears.
@@ -66,7 +67,7 @@ pub async fn task(pieces: Vec<Bytes>, key: &PublicKey) -> Result<Bytes, String> 
     for piece in pieces {
         reading.feed(&piece).await.map_err(|refusal| refusal.message)?;
     }
-    let task = reading.finish().map_err(|refusal| refusal.message)?;
+    let task = reading.finish("i").map_err(|refusal| refusal.message)?;
     let keys = vec![key.clone(); task.recipients.len()];
     let sent = task.encrypted(&keys).map_err(|refusal| refusal.message)?;
     let announced = http_body::Body::size_hint(&sent).exact();

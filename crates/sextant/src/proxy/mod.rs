@@ -5,10 +5,11 @@
 //!                 connections    caller: an        tried again   connections
 //!                                algorithm's token
 //!                                and no other
-//!                                route:  what is asked for
+//!                                route:  what is asked for; what no algorithm needs does not pass
 //!                                share:  the same question at the same time is asked once
 //!                                links:  pages lead back here
-//!                                subtasks, results: encrypted and decrypted, in encrypted collaborations
+//!                                subtasks: of their caller's image, and encrypted
+//!                                whose, results: of the caller's own subtasks, decrypted
 //! ```
 //!
 //! It holds no key of the node's: a request goes on with the algorithm's own token. It serves either on its own
@@ -28,6 +29,7 @@ mod forward;
 pub mod fuzzing;
 mod headers;
 mod links;
+mod outline;
 mod recipients;
 mod refusal;
 mod results;
@@ -37,10 +39,13 @@ mod server;
 mod share;
 mod spool;
 mod status;
+mod subtask;
 mod subtasks;
 mod tasks;
+mod unencrypted;
 mod upstream;
 mod way;
+mod whose;
 
 #[cfg(test)]
 mod tests;
@@ -63,6 +68,7 @@ use self::server::Doors;
 use self::share::Shares;
 use self::tasks::Room;
 use self::upstream::Place;
+use self::whose::Relations;
 use crate::config::Config;
 use crate::rarely::Rarely;
 
@@ -101,6 +107,8 @@ pub(crate) struct Shared {
     pub cryptor: Cryptor,
     pub recipients: Recipients,
     pub accepted: Accepted,
+    /// Whose subtasks are whose.
+    pub relations: Relations,
     /// For tasks on their way.
     pub room: Room,
     /// Results that could not be decrypted.
@@ -123,6 +131,7 @@ impl Shared {
             cryptor: config.encryption.cryptor()?,
             recipients: Recipients::default(),
             accepted: Accepted::default(),
+            relations: Relations::default(),
             room: Room::new(config.proxy_tmp_size()),
             damaged: Arc::default(),
         }))

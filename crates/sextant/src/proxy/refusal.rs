@@ -53,7 +53,15 @@ impl From<NoCaller> for Refusal {
 impl From<Misrouted> for Refusal {
     fn from(why: Misrouted) -> Self {
         match why {
-            Misrouted::Method => Self::new(StatusCode::METHOD_NOT_ALLOWED, "The server's API has no such method."),
+            Misrouted::Method => Self::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "The server's API has no such method; methods are written in capitals.",
+            ),
+            Misrouted::NotForAlgorithms => Self::new(
+                StatusCode::FORBIDDEN,
+                "This proxy passes on what algorithms ask the server for (task, run, result, organization, collaboration, node, study, \
+                 vpn/algorithm/addresses, blobstream, version, health), and no algorithm needs this.",
+            ),
             Misrouted::Path => Self::new(
                 StatusCode::BAD_REQUEST,
                 "The path can be read in more than one way. Write it without . and .. and without escaped slashes.",

@@ -1,5 +1,5 @@
-//! `GET result` in an encrypted collaboration: the results are encrypted for this organization, whose algorithm asks for them,
-//! and are given to it as a regular node gives them: decrypted, as base64.
+//! `GET result` in an encrypted collaboration, for a subtask of the caller's ([`whose`](super::whose)): the results are encrypted for this
+//! organization, and are given to its algorithm as a regular node gives them: decrypted, as base64.
 //!
 //! What can't be decrypted is passed on as it is, also as a regular node does: the algorithm's tools then say so, and nobody takes a
 //! result for missing that is there.
@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -25,15 +26,63 @@ const AHEAD: usize = 2;
 
 type Out = mpsc::Sender<io::Result<Bytes>>;
 
+/// Where results are in an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// In the entries of a page.
+    Page,
+    /// The answer is one.
+    One,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    data: Vec<Entry>,
+}
+
+/// `ResultSchema` in `server/resource/common/output_schema.py`, 4.5.5 and 4.15.2 alike.
+#[derive(Deserialize)]
+struct Entry {
+    task: Link,
+}
+
+#[derive(Deserialize)]
+struct Link {
+    id: u64,
+}
+
+impl Form {
+    /// Whether a whole answer has this form, and all results in it are of this task.
+    pub fn is_of(self, task: u64, answer: &[u8]) -> bool {
+        // The parser takes lists for objects, too.
+        if answer.trim_ascii_start().first() != Some(&b'{') {
+            return false;
+        }
+        match self {
+            Self::Page => serde_json::from_slice::<Page>(answer)
+                .is_ok_and(|page| page.data.iter().all(|entry| entry.task.id == task)),
+            Self::One => serde_json::from_slice::<Entry>(answer).is_ok_and(|entry| entry.task.id == task),
+        }
+    }
+
+    fn find(self) -> Find {
+        match self {
+            Self::Page => Find::InListOf { list: "data", key: "result" },
+            Self::One => Find::Outermost("result"),
+        }
+    }
+}
+
 /// The text with its results decrypted, as it comes.
 pub(crate) fn decrypted(
     pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    form: Form,
     key: Arc<PrivateKey>,
     failures: Arc<Rarely>,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let (out, answer) = mpsc::channel(AHEAD);
     tokio::spawn(async move {
-        let mut reading = Reading { scan: Scan::new(Find::Everywhere("result")), value: None, key, failures, out };
+        let mut reading = Reading { scan: Scan::new(form.find()), value: None, key, failures, out };
         if let Err(error) = reading.through(pieces).await {
             // Whoever waits for the answer has gone, or hears of it.
             let _ = reading.out.send(Err(error)).await;

@@ -1,4 +1,7 @@
 //! What a request asks for: where it goes at the server, and what the proxy has to do with it.
+//!
+//! Only what algorithms need passes: what the algorithm tools of 4.5.5 and 4.15.2 ask for (`tests/e2e/test_proxy.py` runs them all), and
+//! what else a container's token may do at those servers. Nothing but `POST task` and `POST blobstream` may carry anything to the server.
 
 use std::borrow::Cow;
 
@@ -13,17 +16,25 @@ pub enum Route {
     Plain,
     /// A page of a list: its links lead through the proxy.
     List,
-    /// `POST task`: each organization's input is encrypted for it.
+    /// `POST task`: of the caller's image, and each organization's input is encrypted for it.
     CreateTask,
-    /// `GET result`: a page of results, decrypted for the caller.
+    /// `GET result`: a page of results, decrypted if they are of a subtask of the caller's.
     Results,
-    /// `GET result/{id}`: one result, decrypted for the caller.
-    Result,
-    /// `GET task/{id}/status`, which servers before 4.8 don't have.
+    /// `GET result/{id}`: one result, decrypted if it is of a subtask of the caller's.
+    Result(u64),
+    /// What the proxy asks for itself, with the caller's token.
+    Lookup,
+    /// `GET task/{id}/status`, which servers before 4.11 don't have.
     TaskStatus(u64),
     /// `blobstream` with what servers have that keep inputs and results in a blob store.
     Blob,
 }
+
+/// The methods of the server's API, and no others.
+const METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::OPTIONS, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+/// The same, for those who used another one.
+pub(crate) const ALLOW: &str = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE";
 
 /// Where a request goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +50,10 @@ pub struct Target<'a> {
 /// Why a request is not passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Misrouted {
-    /// `CONNECT`, `TRACE`: not for a server's API.
+    /// None that a server's API has, or not written as they are: servers take `post` for `POST`.
     Method,
+    /// Nothing that an algorithm needs.
+    NotForAlgorithms,
     /// A path that means different things to different readers.
     Path,
 }
@@ -66,7 +79,7 @@ impl Target<'_> {
 /// # Errors
 /// What is not passed on at all.
 pub fn route<'a>(method: &Method, uri: &'a Uri, api_path: &str) -> Result<Target<'a>, Misrouted> {
-    if *method == Method::CONNECT || *method == Method::TRACE {
+    if !METHODS.contains(method) {
         return Err(Misrouted::Method);
     }
     let path = canonical(uri.path())?;
@@ -78,7 +91,7 @@ pub fn route<'a>(method: &Method, uri: &'a Uri, api_path: &str) -> Result<Target
         },
         None => path,
     };
-    Ok(Target { route: of(method, &path), path, query: uri.query() })
+    Ok(Target { route: of(method, &path)?, path, query: uri.query() })
 }
 
 /// How much of the path is the API's own.
@@ -87,22 +100,45 @@ fn below(path: &str, api_path: &str) -> Option<usize> {
     rest.starts_with('/').then_some(api_path.len())
 }
 
-fn of(method: &Method, path: &str) -> Route {
-    let read = *method == Method::GET || *method == Method::HEAD;
+/// What may be asked for, and what there is to do with it.
+fn of(method: &Method, path: &str) -> Result<Route, Misrouted> {
+    let get = *method == Method::GET;
+    let looks = get || *method == Method::HEAD || *method == Method::OPTIONS;
     let mut parts = path.split('/').skip(1);
-    match (parts.next().unwrap_or_default(), parts.next(), parts.next(), parts.next()) {
-        ("version" | "health", None, ..) if read => Route::Open,
+    let parts = (parts.next().unwrap_or_default(), parts.next(), parts.next(), parts.next());
+    let numbered = parts.1.and_then(number);
+    Ok(match parts {
         ("task", None, ..) if *method == Method::POST => Route::CreateTask,
-        ("task", Some(id), Some("status"), None) if *method == Method::GET => {
-            id.parse().map_or(Route::Plain, Route::TaskStatus)
-        }
-        ("result", None, ..) if *method == Method::GET => Route::Results,
-        ("result", Some(_), None, _) if *method == Method::GET => Route::Result,
-        ("blobstream", Some("status"), None, _) => Route::Plain,
-        ("blobstream", ..) => Route::Blob,
-        (_, None, ..) if *method == Method::GET => Route::List,
-        _ => Route::Plain,
-    }
+        ("blobstream", None, ..) if *method == Method::POST => Route::Blob,
+        _ if !looks => return Err(Misrouted::NotForAlgorithms),
+        ("version" | "health", None, ..) if *method == Method::OPTIONS => Route::Plain,
+        ("version" | "health", None, ..) => Route::Open,
+        ("result", None, ..) if get => Route::Results,
+        ("task" | "run" | "organization" | "study", None, ..) if get => Route::List,
+        ("task" | "run" | "organization" | "study" | "result", None, ..) => Route::Plain,
+        ("blobstream", Some("status"), None, _) | ("vpn", Some("algorithm"), Some("addresses"), None) => Route::Plain,
+        ("blobstream", Some(blob), None, _) if is_uuid(blob) => Route::Blob,
+        (name, Some(_), rest, None) => match (name, numbered, rest) {
+            ("result", Some(id), None) if get => Route::Result(id),
+            ("task", Some(id), Some("status")) if get => Route::TaskStatus(id),
+            ("task", Some(_), Some("status")) => Route::Plain,
+            ("task" | "run" | "result" | "organization" | "collaboration" | "node" | "study", Some(_), None) => {
+                Route::Plain
+            }
+            _ => return Err(Misrouted::NotForAlgorithms),
+        },
+        _ => return Err(Misrouted::NotForAlgorithms),
+    })
+}
+
+/// A number as a server writes it.
+pub(crate) fn number(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.len() <= 18 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if digits && (text == "0" || !text.starts_with('0')) { text.parse().ok() } else { None }
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
 /// The one way of writing a path: characters that need no escape have none, and no part is empty. What could be read as
@@ -148,6 +184,8 @@ fn canonical(path: &str) -> Result<Cow<'_, str>, Misrouted> {
 mod tests {
     use super::*;
 
+    const BLOB: &str = "/blobstream/8c7e2f0a-5f36-4a44-9a45-0d5a7d1b2c3d";
+
     fn routed(method: &str, uri: &str) -> Result<(Route, String), Misrouted> {
         let uri: Uri = uri.parse().unwrap();
         let target = route(&method.parse().unwrap(), &uri, "/api")?;
@@ -159,32 +197,54 @@ mod tests {
         for (method, uri, route, at_server) in [
             ("GET", "/version", Route::Open, "/api/version"),
             ("GET", "/api/health", Route::Open, "/api/health"),
-            ("POST", "/version", Route::Plain, "/api/version"),
-            ("GET", "/version/x", Route::Plain, "/api/version/x"),
+            ("OPTIONS", "/version", Route::Plain, "/api/version"),
             ("POST", "/task", Route::CreateTask, "/api/task"),
             ("POST", "/api/task", Route::CreateTask, "/api/task"),
             ("POST", "//api//task/", Route::CreateTask, "/api/task"),
             ("POST", "/%74ask", Route::CreateTask, "/api/task"),
             ("POST", "http://elsewhere.example.org/task", Route::CreateTask, "/api/task"),
+            ("GET", "/task", Route::List, "/api/task"),
             ("GET", "/task/7", Route::Plain, "/api/task/7"),
-            ("DELETE", "/task/7", Route::Plain, "/api/task/7"),
             ("GET", "/task/7/status", Route::TaskStatus(7), "/api/task/7/status"),
-            ("GET", "/task/x/status", Route::Plain, "/api/task/x/status"),
+            ("HEAD", "/task/7/status", Route::Plain, "/api/task/7/status"),
             ("GET", "/result?task_id=3&page=2", Route::Results, "/api/result?task_id=3&page=2"),
-            ("GET", "/result/3", Route::Result, "/api/result/3"),
+            ("HEAD", "/result?task_id=3", Route::Plain, "/api/result?task_id=3"),
+            ("GET", "/result/3", Route::Result(3), "/api/result/3"),
+            ("HEAD", "/result/3", Route::Plain, "/api/result/3"),
             ("GET", "/organization?page=1", Route::List, "/api/organization?page=1"),
             ("GET", "/organization/1", Route::Plain, "/api/organization/1"),
             ("GET", "/vpn/algorithm/addresses?only_self=1", Route::Plain, "/api/vpn/algorithm/addresses?only_self=1"),
             ("GET", "/blobstream/status", Route::Plain, "/api/blobstream/status"),
             ("POST", "/blobstream", Route::Blob, "/api/blobstream"),
-            ("GET", "/blobstream/8c7e", Route::Blob, "/api/blobstream/8c7e"),
-            ("GET", "/apiary", Route::List, "/api/apiary"),
-            ("GET", "/api", Route::List, "/api/api"),
-            ("GET", "/", Route::List, "/api/"),
-            ("GET", "/a%20b.c", Route::List, "/api/a%20b.c"),
-            ("GET", "/...", Route::List, "/api/..."),
+            ("GET", BLOB, Route::Blob, &format!("/api{BLOB}")),
         ] {
             assert_eq!(routed(method, uri), Ok((route, at_server.to_owned())), "{method} {uri}");
+        }
+    }
+
+    /// More of them are in `tests/allowed.rs`.
+    #[test]
+    fn what_no_algorithm_needs() {
+        for (method, uri) in [
+            ("GET", "/"),
+            ("GET", "/..."),
+            ("GET", "/a%20b.c"),
+            ("GET", "/api"),
+            ("GET", "/apiary"),
+            ("GET", "/task/x/status"),
+            ("GET", "/task/07"),
+            ("GET", "/version/x"),
+            ("GET", "/vpn/algorithm/addresses/x"),
+            ("GET", "/task/7/status/x"),
+            ("GET", "/task/7/x"),
+            ("GET", "/blobstream/8c7e"),
+            ("GET", "/blobstream"),
+            ("POST", "/version"),
+            ("POST", "/task/7"),
+            ("DELETE", "/task/7"),
+            ("POST", "/token/user"),
+        ] {
+            assert_eq!(routed(method, uri), Err(Misrouted::NotForAlgorithms), "{method} {uri}");
         }
     }
 
@@ -207,8 +267,9 @@ mod tests {
         ] {
             assert_eq!(routed("GET", uri), Err(Misrouted::Path), "{uri}");
         }
-        assert_eq!(routed("TRACE", "/task"), Err(Misrouted::Method));
-        assert_eq!(routed("CONNECT", "/task"), Err(Misrouted::Method));
+        for method in ["TRACE", "CONNECT", "post", "Post", "get", "HEADS", "PROPFIND"] {
+            assert_eq!(routed(method, "/task"), Err(Misrouted::Method), "{method}");
+        }
     }
 
     #[test]

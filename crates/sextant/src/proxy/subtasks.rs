@@ -1,15 +1,16 @@
-//! `POST task` in an encrypted collaboration, from the request to the server's answer.
+//! `POST task`, from the request to the server's answer: only with the image of its caller, and in an encrypted collaboration only with its
+//! inputs encrypted.
 //!
-//! First the server must know whose token it is: only then is anything of the caller's kept. Then the task is read, the keys of its
-//! organizations are fetched, and it goes on.
+//! Before anything is encrypted the server must know whose token it is: only then is anything of the caller's kept. Then the task is
+//! read, the keys of its organizations are fetched, and it goes on.
 
 use std::io;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode, header};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use vantage6::encryption::PublicKey;
+use vantage6::encryption::{Cryptor, PublicKey};
 
 use super::access::Record;
 use super::body::{Answering, Leased, Outgoing, Paced};
@@ -17,21 +18,28 @@ use super::exchange::{Asked, broken_off};
 use super::forward::{AT_ONCE, Answered, Proxy};
 use super::refusal::Refusal;
 use super::route::Route;
+use super::subtask;
 use super::tasks::{self, Task};
 
 impl Proxy {
-    /// A task whose inputs are encrypted for whom they are.
+    /// A task of its caller's image.
     pub async fn create_task(&self, asked: &Asked<'_>, body: Incoming, record: &mut Record) -> Answered {
-        if asked.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-            let message = "The inputs of a compressed task can't be encrypted: send it as it is.";
-            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        subtask::is_readable(asked.headers)?;
+        let image = subtask::image_of_the_caller(asked.headers)?;
+        match &self.shared.cryptor {
+            Cryptor::Encrypted(_) => self.encrypt_task(asked, body, &image, record).await,
+            Cryptor::Plain => self.pass_task(asked, body, image, record).await,
         }
+    }
+
+    /// A task whose inputs are encrypted for whom they are.
+    async fn encrypt_task(&self, asked: &Asked<'_>, body: Incoming, image: &str, record: &mut Record) -> Answered {
         if let Some(no) = self.not_accepted(asked.headers, record).await? {
             return Ok(no);
         }
         let patience = &self.shared.patience;
         let body = Paced::new(body, patience.silence);
-        let task = Task::read(body, patience.task, &self.shared.room, record.caller).await?;
+        let task = Task::read(body, patience.task, &self.shared.room, record.caller, image).await?;
         let keys = self.keys_of(&task.recipients, asked.headers, record).await?;
         let answer = self.exchange(asked, task.encrypted(&keys)?, record).await?;
         Ok(answer.map(Answering::Passed))
@@ -100,8 +108,7 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<Response<Leased>, Refusal> {
         let path = format!("{}/organization{which}", self.shared.place.api_path);
-        // Read here, so in a form that can be read.
-        let asked = Asked { method: &Method::GET, headers, path, route: Route::Result };
+        let asked = Asked { method: &Method::GET, headers, path, route: Route::Lookup };
         self.exchange(&asked, Outgoing::Empty, record).await
     }
 }

@@ -12,8 +12,6 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use http::StatusCode;
 use http_body_util::BodyDataStream;
-use serde::Deserialize;
-use serde_json::Value;
 use tokio::time::{Duration, Instant, timeout_at};
 use vantage6::encoding::{Base64Decoder, Encoded, Payload};
 use vantage6::encryption::{PublicKey, encrypt};
@@ -24,6 +22,7 @@ use super::budget::{Budget, Full, Taken};
 use super::caller::Caller;
 use super::refusal::Refusal;
 use super::spool::{NotKept, Spool, Spooled};
+use super::subtask::Subtask;
 
 /// How large a task may be without its inputs: more than any has.
 const LARGEST: usize = 256 * 1024;
@@ -74,26 +73,18 @@ struct Input {
     bytes: Range<u64>,
 }
 
-#[derive(Deserialize)]
-struct Outline {
-    #[serde(default)]
-    organizations: Vec<Organization>,
-}
-
-#[derive(Deserialize)]
-struct Organization {
-    #[serde(default)]
-    id: Option<u64>,
-    #[serde(default)]
-    input: Option<Value>,
-}
-
 impl Task {
-    /// Reads a caller's task, which may take so long, and longer where it is large.
+    /// Reads a task of a caller with this image, which may take so long, and longer where it is large.
     ///
     /// # Errors
-    /// If it can't be read or kept, or is no task whose inputs could be encrypted.
-    pub async fn read(body: Paced, within: Duration, room: &Room, caller: Caller) -> Result<Self, Refusal> {
+    /// If it can't be read or kept, is no task whose inputs could be encrypted, or has another image.
+    pub async fn read(
+        body: Paced,
+        within: Duration,
+        room: &Room,
+        caller: Caller,
+        image: &str,
+    ) -> Result<Self, Refusal> {
         let mut reading = Reading::new(room, caller);
         let mut body = BodyDataStream::new(body);
         let end = Instant::now() + within;
@@ -103,7 +94,7 @@ impl Task {
             // Only what is kept counts: of white space there may be any amount in an input.
             let until = end + Duration::from_secs(reading.spool.length() / PACE);
             let piece = timeout_at(until, body.next()).await.map_err(|_| slow())?;
-            let Some(piece) = piece else { return reading.finish() };
+            let Some(piece) = piece else { return reading.finish(image) };
             // What is always there is never waited for.
             if Instant::now() > until {
                 return Err(slow());
@@ -140,7 +131,7 @@ impl Task {
             with_message(text, message)
         });
         let pieces = pieces.boxed();
-        Ok(Outgoing::Made { length, pieces })
+        Ok(Outgoing::Made { length: Some(length), pieces })
     }
 }
 
@@ -234,7 +225,11 @@ impl Reading {
         Ok(())
     }
 
-    pub fn finish(self) -> Result<Task, Refusal> {
+    /// All of it has come, from a caller with this image.
+    ///
+    /// # Errors
+    /// If its inputs can't be encrypted, or it has another image.
+    pub fn finish(self, image: &str) -> Result<Task, Refusal> {
         if !self.scan.is_whole() {
             return Err(bad("it ends in the middle"));
         }
@@ -247,26 +242,22 @@ impl Reading {
             from = input.at;
         }
         outline.extend_from_slice(&self.text[from..]);
-        let unreadable = |error: &dyn std::fmt::Display| bad(format!("it can't be read: {error}"));
-        // In what it skips the parser does not look at this, and the server may.
-        let outline = str::from_utf8(&outline).map_err(|error| unreadable(&error))?;
-        let outline: Outline = serde_json::from_str(outline).map_err(|error| unreadable(&error))?;
+        let outline = Subtask::read(&outline).map_err(|why| bad(format!("it can't be read: {why}")))?;
         if outline.organizations.is_empty() {
             return Err(Refusal::new(StatusCode::BAD_REQUEST, "Organizations missing from input"));
         }
         let mut recipients = Vec::new();
-        for organization in outline.organizations {
+        for organization in &outline.organizations {
             match (organization.id, organization.input) {
                 (_, None) => {}
-                (Some(id), Some(Value::Number(number))) if number.as_u64() == Some(recipients.len() as u64) => {
-                    recipients.push(id);
-                }
+                (Some(id), Some(number)) if number.get() == recipients.len().to_string() => recipients.push(id),
                 _ => return Err(bad("an organization needs an `id` that is a number and one `input` that is a text")),
             }
         }
         if recipients.len() != self.inputs.len() {
             return Err(bad("it has inputs of nobody"));
         }
+        outline.has_image(image)?;
         Ok(Task { text: self.text, inputs: self.inputs, spooled: self.spool.finish(), memory: self.memory, recipients })
     }
 }

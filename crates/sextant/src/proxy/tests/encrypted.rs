@@ -37,12 +37,24 @@ pub(super) async fn organizations() -> (SocketAddr, Seen) {
     .await
 }
 
+/// What a server says of task 1, a subtask of the caller's, and of its runs; and anything else.
+fn own_subtask(path: &str, otherwise: impl FnOnce() -> String) -> Response<Full<Bytes>> {
+    answer(
+        200,
+        match path {
+            "/api/task/1" => r#"{"id": 1, "parent": {"id": 7}, "init_org": {"id": 2}}"#.to_owned(),
+            path if path.starts_with("/api/run/") => r#"{"task": {"id": 1}}"#.to_owned(),
+            _ => otherwise(),
+        },
+    )
+}
+
 fn organization(id: u64, key: Option<Arc<PrivateKey>>) -> Response<Full<Bytes>> {
     let key = key.map(|key| key.public().to_server());
     answer(200, json!({ "id": id, "name": "x", "public_key": key }).to_string())
 }
 
-async fn message(bytes: Vec<u8>, number: usize) -> String {
+pub(super) async fn message(bytes: Vec<u8>, number: usize) -> String {
     let pieces: Vec<Bytes> =
         encrypt(Payload::from(bytes), key(number).public()).unwrap().into_stream().try_collect().await.unwrap();
     String::from_utf8(pieces.concat()).unwrap()
@@ -62,6 +74,7 @@ async fn each_organization_gets_its_input_so_that_only_it_can_read_it() {
         let inputs = [bytes(length), bytes(length + 1)];
         let task = json!({
             "name": "partial \"average\"",
+            "image": "i",
             "organizations": [
                 { "id": 2, "input": STANDARD.encode(&inputs[0]) },
                 { "input": STANDARD.encode(&inputs[1]), "id": 1 },
@@ -91,7 +104,7 @@ async fn a_task_that_cannot_be_encrypted_does_not_leave() {
     let proxy = proxy_with(to, Cryptor::Encrypted(key(0))).await;
     for (task, status, says) in [
         ("", 400, "can't be read"),
-        ("[]", 400, "Organizations missing"),
+        ("[]", 400, "no JSON object"),
         ("{}", 400, "Organizations missing"),
         (r#"{"organizations": []}"#, 400, "Organizations missing"),
         (r#"{"organizations": [{"id": 1, "input": "YWJj"}]"#, 400, "in the middle"),
@@ -102,8 +115,8 @@ async fn a_task_that_cannot_be_encrypted_does_not_leave() {
         (r#"{"organizations": [{"id": 1, "input": 0}]}"#, 400, "inputs of nobody"),
         (r#"{"organizations": [{"input": "YWJj"}]}"#, 400, "needs an `id`"),
         (r#"{"organizations": [{"id": "1", "input": "YWJj"}]}"#, 400, "can't be read"),
-        (r#"{"organizations": [{"id": 3, "input": "YWJj"}]}"#, 400, "organization 3 has no public key"),
-        (r#"{"organizations": [{"id": 4, "input": "YWJj"}]}"#, 400, "organization 4 (404"),
+        (r#"{"image": "i", "organizations": [{"id": 3, "input": "YWJj"}]}"#, 400, "organization 3 has no public key"),
+        (r#"{"image": "i", "organizations": [{"id": 4, "input": "YWJj"}]}"#, 400, "organization 4 (404"),
     ] {
         let got = proxy.ask("POST", "/task", task).await;
         assert_eq!(got.status, status, "{task}");
@@ -135,14 +148,16 @@ async fn results_are_given_decrypted() {
         (json!("x".repeat(1_000_000)), json!("x".repeat(1_000_000))),
     ];
     let page = |side: fn(&(Value, Value)) -> &Value, link: &str| {
-        let data: Vec<_> = results.iter().map(|result| json!({ "id": 1, "result": side(result) })).collect();
+        let data: Vec<_> =
+            results.iter().map(|result| json!({ "id": 1, "result": side(result), "task": { "id": 1 } })).collect();
         json!({ "data": data, "links": { "next": link } })
     };
     let (there, here) = (page(|(there, _)| there, "/api/result?page=2"), page(|(_, here)| here, "/result?page=2"));
     let texts = (there.to_string(), there["data"][0].to_string());
     let (to, _) = server(move |request, _| {
-        let text = if request.uri().path() == "/api/result" { texts.0.clone() } else { texts.1.clone() };
-        async move { answer(200, text) }
+        let page = request.uri().path() == "/api/result";
+        let answer = own_subtask(request.uri().path(), || if page { texts.0.clone() } else { texts.1.clone() });
+        async move { answer }
     })
     .await;
     let proxy = proxy_with(to, Cryptor::Encrypted(key(0))).await;
@@ -157,9 +172,9 @@ async fn a_long_result_that_is_damaged_ends_the_answer() {
     let mut text = message(bytes(1_000_000), 0).await;
     text.replace_range(text.len() - 10..text.len() - 9, "!");
     let text = json!({ "id": 1, "result": text }).to_string();
-    let (to, _) = server(move |_, _| {
-        let text = text.clone();
-        async move { answer(200, text) }
+    let (to, _) = server(move |request, _| {
+        let answer = own_subtask(request.uri().path(), || text.clone());
+        async move { answer }
     })
     .await;
     let proxy = proxy_with(to, Cryptor::Encrypted(key(0))).await;
@@ -173,7 +188,8 @@ async fn an_answer_that_ends_in_a_result_looks_cut_off() {
     let (to, _) = server(move |request, _| {
         let result = if request.uri().path() == "/api/result/1" { &short } else { &long };
         let text = format!(r#"{{"id": 1, "result": "{}"#, &result[..result.len() - 10]);
-        async move { answer(200, text) }
+        let answer = own_subtask(request.uri().path(), || text);
+        async move { answer }
     })
     .await;
     let proxy = proxy_with(to, Cryptor::Encrypted(key(0))).await;

@@ -1,8 +1,11 @@
 //! The proxy between a stand-in for the server and callers of all kinds.
 
+mod allowed;
 mod encrypted;
 mod faults;
 mod hostile;
+mod images;
+mod own;
 mod passing;
 mod room;
 mod stand_in;
@@ -28,6 +31,9 @@ use super::access::Access;
 use super::caller::tests::{ALGORITHM, bearer};
 use super::{Patience, Shared, server};
 use crate::config::Config;
+
+/// A task of the caller's image.
+const TASK: &str = r#"{"image": "i"}"#;
 
 /// A proxy that is being served.
 struct Served {

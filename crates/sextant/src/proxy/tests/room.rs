@@ -14,7 +14,7 @@ use crate::proxy::tasks::{Reading, Room};
 
 /// A task with an input of so many bytes.
 fn task(length: usize) -> String {
-    json!({ "organizations": [{ "id": 1, "input": STANDARD.encode(vec![7; length]) }] }).to_string()
+    json!({ "image": "i", "organizations": [{ "id": 1, "input": STANDARD.encode(vec![7; length]) }] }).to_string()
 }
 
 /// An algorithm's token of another task's.
@@ -164,7 +164,7 @@ async fn what_is_taken_is_held_until_the_task_is_sent() {
     let room = Room::new(4 << 20);
     let mut reading = Reading::new(&room, Caller::default());
     reading.feed(&task(400_000).into()).await.unwrap();
-    let sends = reading.finish().unwrap().encrypted(&[key(0).public().clone()]).unwrap();
+    let sends = reading.finish("i").unwrap().encrypted(&[key(0).public().clone()]).unwrap();
     let (disk, memory) = room.taken();
     assert!(disk == 256 * 1024 && memory > 400_000, "{disk} {memory}");
     let sent = sends.collect().await.unwrap().to_bytes();
@@ -185,7 +185,7 @@ async fn nothing_is_kept_for_a_token_that_the_server_does_not_accept() {
     })
     .await;
     let proxy = proxy_with(to, Cryptor::Encrypted(key(0))).await;
-    for invented in [token(8), bearer(r#"{"client_type":"container"}"#)] {
+    for invented in [token(8), bearer(r#"{"client_type":"container","sub":{"image":"i"}}"#)] {
         let got = proxy.endless(invented, INPUT, CHARACTERS, Duration::ZERO).await;
         assert_eq!((got.status.as_u16(), got.text()), (422, r#"{"msg": "Signature verification failed"}"#));
     }

@@ -19,7 +19,7 @@ async fn behind(http_proxy: SocketAddr, server_url: &str) -> Served {
 async fn a_server_without_tls_is_named_whole() {
     let (http_proxy, seen) = server(|_, _| async { answer(200, "{}") }).await;
     let proxy = behind(http_proxy, "http://server.example:5000").await;
-    assert_eq!(proxy.ask("POST", "/task?a=b", "{}").await.status, 200);
+    assert_eq!(proxy.ask("POST", "/task?a=b", TASK).await.status, 200);
     let last = seen.last();
     assert_eq!(last.uri().to_string(), "http://server.example:5000/api/task?a=b");
     assert_eq!(last.headers()[header::HOST], "server.example:5000");
@@ -38,7 +38,7 @@ async fn pages_of_the_http_proxy_are_the_operators_concern() {
         })
         .await;
         let proxy = behind(http_proxy, "http://server.example:5000").await;
-        let got = proxy.ask("POST", "/task", "{}").await;
+        let got = proxy.ask("POST", "/task", TASK).await;
         assert_eq!(got.status, 502);
         let message = got.json()["msg"].as_str().unwrap().to_owned();
         assert!(message.contains(says) && !got.text().contains("postmaster"), "{status}: {}", got.text());
@@ -50,7 +50,7 @@ async fn the_servers_own_words_pass() {
     for status in [401, 403, 502] {
         let (http_proxy, _) = server(move |_, _| async move { answer(status, r#"{"msg": "no"}"#) }).await;
         let proxy = behind(http_proxy, "http://server.example:5000").await;
-        let got = proxy.ask("POST", "/task", "{}").await;
+        let got = proxy.ask("POST", "/task", TASK).await;
         assert_eq!((got.status.as_u16(), got.text()), (status, r#"{"msg": "no"}"#));
     }
 }
@@ -75,7 +75,7 @@ async fn a_tunnel_that_is_refused() {
     let (http_proxy, asked) = raw(b"HTTP/1.1 403 Filtered\r\nContent-Length: 0\r\n\r\n").await;
     let proxy = behind(http_proxy, "https://server.example").await;
     for method in ["GET", "POST"] {
-        let got = proxy.ask(method, "/task", "").await;
+        let got = proxy.ask(method, "/task", if method == "POST" { TASK } else { "" }).await;
         assert_eq!(got.status, 503, "{}", got.text());
         assert!(!got.text().contains("127.0.0.1"), "addresses are the operator's");
     }
