@@ -10,6 +10,7 @@ use vantage6::live::{LiveEvents, LiveOptions, connect};
 use vantage6::{Backoff, Client, Node, NodeId, OrganizationId, ServerUrl};
 
 use super::announce::Announcer;
+use super::origins::Origins;
 use super::places::Places;
 use super::recipients::Recipients;
 use super::report::LOGS;
@@ -72,6 +73,7 @@ pub async fn start(config: Config, health: Arc<Health>, hold: Arc<Hold>) -> Resu
         inputs: tokio::sync::Semaphore::new(INPUTS),
         logs: tokio::sync::Semaphore::new(LOGS),
         recipients: Recipients::new(client.clone(), cryptor.is_encrypted()),
+        origins: Origins::new(client.clone()),
         cryptor,
         config,
         client,
