@@ -154,7 +154,7 @@ mod tests {
             ("2001:db8::/32", "10.1.2.3", false),
             ("::ffff:10.1.2.0/120", "10.1.2.3", true),
             ("64:ff9b::10.1.2.3", "10.1.2.3", true),
-            ("::ffff:0:0/95", "10.1.2.3", true),
+            ("::fffe:0:0/95", "10.1.2.3", true),
         ] {
             let [one, other] =
                 [one, other].map(|text| unwrapped(Cidr::parse(text).unwrap_or_else(|_| panic!("{text}"))));
