@@ -65,6 +65,13 @@ lint: ## Formatting, clippy without a warning, licences and sources of dependenc
 	@.ci/tools cargo-deny
 	$(SEXTANT_CACHE)/tools/bin/cargo-deny --log-level error check bans licenses sources
 
+# Not a part of test: it needs the network, and its answer changes without a change of the code.
+.PHONY: audit
+audit: ## Advisories about dependencies (RustSec). Where the database can't be had it says NOT CHECKED, with exit code 3 of .ci/audit
+	@.ci/tools rust
+	@.ci/tools cargo-deny
+	@.ci/audit
+
 .PHONY: test-unit
 test-unit: venv ## Unit and integration tests (cargo test); no cluster needed
 	@.ci/tools rust

@@ -7,7 +7,7 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 use secrecy::ExposeSecret as _;
 use sextant::config::{AllowedAlgorithm, Config, ConfigError, Position};
-use sextant::core::policy::{self, Initiator};
+use sextant::core::policy::{self, Initiator, Origin};
 use vantage6::ServerUrl;
 
 const KEY: &str = "4b0c5a0e-key-of-the-environment";
@@ -52,11 +52,16 @@ fn usable(config: &Config) {
     assert!(url.is_ok(), "{url:?}");
     let anybody = Initiator { user: None, organization: None, organization_name: None };
     let open = config.policies.allowed_users.is_empty() && config.policies.allowed_organizations.is_empty();
+    for origin in [Origin::Known(vec![anybody]), Origin::Known(Vec::new()), Origin::Unknown(String::new())] {
+        assert_eq!(policy::admit_origin(&config.policies, &origin).is_ok(), open, "{origin:?}");
+    }
     for algorithm in &config.policies.allowed_algorithms {
-        let admitted = policy::admit(&config.policies, algorithm.as_str(), &anybody);
         let exact = matches!(algorithm, AllowedAlgorithm::Exact(_));
         let basics = algorithm.as_str().contains("basics");
-        assert!(!exact || basics || admitted.is_ok() == open, "{admitted:?}");
+        let admitted = policy::admit_image(&config.policies, algorithm.as_str());
+        assert!(!exact || basics || admitted.is_ok(), "{admitted:?}");
+        // What needs nothing of an image would let in all.
+        assert!(!algorithm.allows(""), "{algorithm:?}");
     }
 }
 

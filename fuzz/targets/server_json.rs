@@ -5,7 +5,7 @@
 use fuzz::{pieces, wait, whole};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use vantage6::{Collaboration, Incoming, Node, Organization, Outgoing, RunStatus, ServerUrl, fuzzing};
+use vantage6::{Collaboration, Incoming, Node, Organization, Outgoing, RunStatus, ServerUrl, TaskOrigin, fuzzing};
 
 /// How large an answer may be.
 const LIMIT: u64 = 2000;
@@ -98,6 +98,11 @@ fn resources(text: &str) {
     let _ = serde_json::from_str::<Node>(text);
     let _ = serde_json::from_str::<Collaboration>(text);
     let _ = serde_json::from_str::<Organization>(text);
+    if serde_json::from_str::<TaskOrigin>(text).is_ok() {
+        // What doesn't speak of a parent doesn't pass for a first task.
+        let said: Value = serde_json::from_str(text).unwrap();
+        assert!(said.is_array() || said.get("parent").is_some(), "{text}");
+    }
 }
 
 /// Texts in the answers that mean something.

@@ -35,6 +35,26 @@ def test_organization_that_is_not_allowed(local_node, world):
     assert second.result(second.ask(AVERAGE, "echo", [world.organization()], value=2)) == 2
 
 
+def test_who_began_counts_too(local_node, world):
+    """A subtask has the organization of the node that created it. Where another organization began, it is refused: that one must be
+    allowed as well."""
+    between, _, node = (world.organization(number) for number in range(3))
+    local_node(2, policies={"allowed_organizations": [between]}, share_config=False).start_online()
+    stranger, friend = world.user(1), world.user(0)
+    parent = stranger.ask(AVERAGE, "echo", [between], value=1)
+    refused(stranger, world.subtask(parent, AVERAGE, "echo", [node], value=2))
+    parent = friend.ask(AVERAGE, "echo", [between], value=1)
+    assert friend.result(world.subtask(parent, AVERAGE, "echo", [node], value=3)) == 3
+
+
+def test_who_began_is_allowed(local_node, world):
+    """Both organizations are named: the one that began, and the one whose algorithm asks."""
+    between, began, node = (world.organization(number) for number in range(3))
+    local_node(2, policies={"allowed_organizations": [between, began]}, share_config=False).start_online()
+    parent = world.user(1).ask(AVERAGE, "echo", [between], value=1)
+    assert world.user(0).result(world.subtask(parent, AVERAGE, "echo", [node], value=2)) == 2
+
+
 @pytest.mark.cluster
 def test_no_job_for_what_is_not_allowed(kubernetes_node, researcher, world, cluster):
     """On Kubernetes nothing is made for a refused run."""

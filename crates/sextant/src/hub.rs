@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use vantage6::live::Live;
 use vantage6::{
-    Client, Error, Finish, OpenRuns, Organization, OrganizationId, Outgoing, Run, RunId, RunStatus, TaskId,
+    Client, Error, Finish, OpenRuns, Organization, OrganizationId, Outgoing, Run, RunId, RunStatus, TaskId, TaskOrigin,
 };
 
 /// A run's input as it arrives, still encoded.
@@ -41,6 +41,9 @@ pub trait Hub: Send + Sync + 'static {
     /// An organization with its public key.
     async fn organization(&self, id: OrganizationId) -> Result<Organization, Error>;
 
+    /// Where a task comes from.
+    async fn task_origin(&self, id: TaskId) -> Result<TaskOrigin, Error>;
+
     /// Sends an event over the live connection, where there is one at this moment.
     ///
     /// # Errors
@@ -51,13 +54,19 @@ pub trait Hub: Send + Sync + 'static {
 /// A 4.x server.
 pub struct Server {
     client: Client,
-    live: Live,
+    live: Option<Live>,
 }
 
 impl Server {
     /// The server behind a client and its live connection.
     pub fn new(client: Client, live: Live) -> Self {
-        Self { client, live }
+        Self { client, live: Some(live) }
+    }
+
+    /// The server behind a client, without a live connection.
+    #[cfg(test)]
+    pub fn without_events(client: Client) -> Self {
+        Self { client, live: None }
     }
 }
 
@@ -91,7 +100,14 @@ impl Hub for Server {
         self.client.organization(id).await
     }
 
+    async fn task_origin(&self, id: TaskId) -> Result<TaskOrigin, Error> {
+        self.client.task_origin(id).await
+    }
+
     async fn send_event(&self, event: &Outgoing) -> Result<(), String> {
-        self.live.send(event).await.map_err(|error| error.to_string())
+        match &self.live {
+            Some(live) => live.send(event).await.map_err(|error| error.to_string()),
+            None => Err("there is no live connection".into()),
+        }
     }
 }

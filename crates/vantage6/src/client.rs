@@ -16,6 +16,7 @@ pub use self::{
 };
 use crate::{
     Backoff, Collaboration, CollaborationId, Error, Node, NodeId, Organization, OrganizationId, ServerUrl, TaskId,
+    TaskOrigin,
     auth::Auth,
     http::{Answer, Call, Wire},
     token::Session,
@@ -117,6 +118,11 @@ impl Client {
     /// An organization, e.g. for its public key.
     pub async fn organization(&self, id: OrganizationId) -> Result<Organization, Error> {
         self.json(Call::get(format!("organization/{id}"))).await
+    }
+
+    /// Where a task comes from (`GET task/{id}`). A node may see the tasks of its collaborations.
+    pub async fn task_origin(&self, id: TaskId) -> Result<TaskOrigin, Error> {
+        self.json(Call::get(format!("task/{id}"))).await
     }
 
     /// Publishes the key that others encrypt for this organization with: base64 of its PEM.

@@ -50,7 +50,7 @@ pub use events::{
 };
 pub use finish::{Finish, Held};
 pub use ids::{CollaborationId, JobId, NodeId, OrganizationId, RunId, StudyId, TaskId, UserId};
-pub use resources::{Collaboration, Input, Node, Organization, Run, Task, TaskDatabase};
+pub use resources::{Collaboration, Input, Node, Organization, Run, Task, TaskDatabase, TaskOrigin};
 pub use retry::Backoff;
 pub use status::RunStatus;
 pub use time::{now, to_server};

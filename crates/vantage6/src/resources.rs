@@ -125,6 +125,27 @@ pub struct Task {
     pub databases: Vec<TaskDatabase>,
 }
 
+/// Where a task comes from: who asked, and whose algorithm created it.
+///
+/// Unlike elsewhere, `parent` must be there: a first task says null, and one that says nothing must not pass for a first one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct TaskOrigin {
+    /// The task's number.
+    pub id: TaskId,
+    /// Shared with its subtasks and parent.
+    #[serde(default)]
+    pub job_id: Option<JobId>,
+    /// The task whose algorithm created this one; none if a user did.
+    #[serde(deserialize_with = "optional_reference")]
+    pub parent: Option<TaskId>,
+    /// The organization that asked: for a subtask, the one whose node runs the parent.
+    #[serde(default, deserialize_with = "optional_reference")]
+    pub init_org: Option<OrganizationId>,
+    /// The user who asked: for a subtask, the first task's.
+    #[serde(default, deserialize_with = "optional_reference")]
+    pub init_user: Option<UserId>,
+}
+
 /// A database that a task wants.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct TaskDatabase {

@@ -9,6 +9,7 @@ use super::model::RuntimeConfig;
 use super::names;
 use super::problem::Position;
 use super::reader::{Field, Section, Unknown};
+use super::system;
 use super::tree::{Node, Value};
 
 const LIST: &str = "a list of databases, each with `label`, `uri` and `type`";
@@ -83,6 +84,7 @@ fn database(
     mount_mode(&section);
     section.finish(Unknown::Warn);
     let mut database = Database { label: label?, uri: uri?, kind: kind?, env };
+    judge_path(&database, volume, &section, around)?;
     if database.kind == DatabaseType::Folder {
         folder(file, &database, item)?;
     }
@@ -112,6 +114,23 @@ fn database(
 
 fn has_place(file: &Section<'_>, label: Option<&str>) -> bool {
     database_volumes(file).iter().any(|(of, _)| Some(*of) == label)
+}
+
+/// Refuses, or warns of, folders that are the machine's own. In a volume, the path has no meaning.
+fn judge_path(
+    database: &Database,
+    volume: Option<&DatabaseVolume>,
+    section: &Section<'_>,
+    around: &Surroundings<'_>,
+) -> Option<()> {
+    let Some(field) = section.get("uri").filter(|_| volume.is_none()) else {
+        return Some(());
+    };
+    let path = std::path::Path::new(&database.uri);
+    let is_relative = database.is_file() && path.is_relative() && !is_of_windows(&database.uri);
+    let path =
+        if is_relative { around.files.absolute(path).to_string_lossy().into_owned() } else { database.uri.clone() };
+    system::judge_with_links(&field, &path, around.files)
 }
 
 /// A file is a part of a volume, so its path must be told.

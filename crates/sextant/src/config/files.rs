@@ -18,6 +18,8 @@ pub(super) trait Files {
     fn private_key(&self, path: &Path) -> Result<(), String>;
     /// A relative path as seen from the folder that Sextant was started in, as a regular node takes it.
     fn absolute(&self, path: &Path) -> PathBuf;
+    /// Where a path leads when links are followed, if that can be told.
+    fn real(&self, path: &Path) -> Option<PathBuf>;
     /// Whether people other than the file's owner may read it.
     fn readable_by_others(&self, path: &Path) -> bool;
 }
@@ -45,6 +47,10 @@ impl Files for Disk {
         std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
     }
 
+    fn real(&self, path: &Path) -> Option<PathBuf> {
+        path.canonicalize().ok()
+    }
+
     fn readable_by_others(&self, path: &Path) -> bool {
         use std::os::unix::fs::PermissionsExt;
         path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0)
@@ -69,6 +75,10 @@ impl Files for NoFiles {
 
     fn absolute(&self, path: &Path) -> PathBuf {
         path.to_owned()
+    }
+
+    fn real(&self, _: &Path) -> Option<PathBuf> {
+        None
     }
 
     fn readable_by_others(&self, _: &Path) -> bool {

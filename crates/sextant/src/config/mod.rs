@@ -18,6 +18,7 @@ mod health;
 mod kubernetes;
 mod local;
 mod look;
+mod misplaced;
 mod model;
 mod names;
 mod policies;
@@ -26,6 +27,7 @@ mod reader;
 mod regular;
 mod scalar;
 mod server;
+mod system;
 mod tree;
 
 pub use check::{CheckReport, check};
@@ -123,6 +125,7 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Find
     let health_listen = health::read(&file, around);
     regular::warn_of_the_meaningless(&file);
     unknown(&file);
+    misplaced::refuse(root, findings);
     match_volumes(&file);
     if let Some(RuntimeConfig::Kubernetes(kubernetes)) = &runtime {
         regular::judge_task_dir(&file, kubernetes);
@@ -192,9 +195,10 @@ fn match_volumes(file: &Section<'_>) {
 
 /// Notes the keys that are no settings. What is nearly one that restricts is a mistake: `polices` must not mean "no policies".
 fn unknown(file: &Section<'_>) {
-    const GRAVE: [&str; 6] = ["policies", "encryption", "share_config", "share_algorithm_logs", "kubernetes", "local"];
+    const GRAVE: [&str; 5] = ["encryption", "share_config", "share_algorithm_logs", "kubernetes", "local"];
     let known = file.asked();
-    for (key, field) in file.rest() {
+    // Those that look like policies are looked for in the whole file.
+    for (key, field) in file.rest().into_iter().filter(|(key, _)| !misplaced::is_like_a_policy(key)) {
         let near = names::nearest(key, known.iter().copied());
         let grave = near.is_some_and(|near| GRAVE.contains(&near));
         field.unknown(key, &known, if grave { Unknown::Refuse } else { Unknown::Warn });
@@ -204,7 +208,8 @@ fn unknown(file: &Section<'_>) {
 /// Warns of what is fine in itself but may not be what its owner expects.
 fn advise(config: &Config, findings: &Findings) {
     match &config.runtime {
-        RuntimeConfig::Kubernetes(_) => {
+        RuntimeConfig::Kubernetes(kubernetes) => {
+            beside_the_proxy(config, kubernetes, findings);
             if config.policies.allowed_algorithms.is_empty() {
                 let advice = "Every algorithm may run on this node. List the ones that you trust in `policies.allowed_algorithms`.";
                 findings.warn(None, format!("no policies on allowed algorithms have been set! {advice}"));
@@ -215,6 +220,29 @@ fn advise(config: &Config, findings: &Findings) {
                 findings
                     .warn(None, "`local.algorithms` lists none, so nothing can run. Add images with their commands.");
             }
+        }
+    }
+}
+
+/// Warns of a database that is the server: its algorithms reach it beside the proxy, which encrypts their subtasks.
+fn beside_the_proxy(config: &Config, kubernetes: &KubernetesConfig, findings: &Findings) {
+    let Some(host) = url::Url::parse(&config.server_url).ok().and_then(|url| Some(url.host()?.to_owned())) else {
+        return;
+    };
+    for (label, place) in &kubernetes.databases {
+        let leads_there = |way: &Egress| match &host {
+            url::Host::Domain(name) => way.host.as_ref() == Some(name),
+            url::Host::Ipv4(address) => way.cidr.contains((*address).into()),
+            url::Host::Ipv6(address) => way.cidr.contains((*address).into()),
+        };
+        if place.egress.iter().any(leads_there) {
+            findings.warn(
+                None,
+                format!(
+                    "`kubernetes.databases.{label}.egress`: leads to the vantage6 server. Algorithms reach it by the proxy, which encrypts \
+                     what they send; beside it, nothing does. Name the database's own address."
+                ),
+            );
         }
     }
 }

@@ -10,6 +10,7 @@ use super::kubernetes::{KubernetesConfig, PodSecurity};
 use super::model::{LogLevel, Logging, Registry};
 use super::names;
 use super::reader::{Field, Section, Unknown};
+use super::system;
 use super::tree::Value;
 
 /// Settings without meaning here, and what to do instead. They are named only if they ask for something: `debug: {}` does not.
@@ -198,5 +199,6 @@ pub(super) fn task_dir(file: &Section<'_>, around: &Surroundings<'_>) -> Option<
             "is relative, and taken from the folder that Sextant is started in: {absolute}. Write it out."
         ));
     }
+    system::judge_with_links(&field, &absolute.to_string_lossy(), around.files)?;
     Some(absolute)
 }

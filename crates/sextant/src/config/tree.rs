@@ -43,6 +43,21 @@ pub(super) struct Entry {
     pub key: String,
     pub at: Position,
     pub value: Node,
+    /// Where merge keys (`<<`) would have brought in the same key, if it were not here: the first few places.
+    pub replaced: Vec<Position>,
+}
+
+impl Entry {
+    /// Notes that this is here in the place of another one, and of those that the other one was in the place of.
+    fn replaces(&mut self, other: &Self) {
+        // Aliases of aliases could repeat them without end.
+        const MOST: usize = 16;
+        for at in std::iter::once(other.at).chain(other.replaced.iter().copied()) {
+            if at != self.at && self.replaced.len() < MOST && !self.replaced.contains(&at) {
+                self.replaced.push(at);
+            }
+        }
+    }
 }
 
 /// Reads one document; `None` if it is not even YAML, or is empty, which has been noted then.
@@ -200,8 +215,9 @@ impl<'a> Builder<'a> {
             Kind::List(items) => Value::List(items),
             Kind::Map { mut entries, merged, .. } => {
                 for entry in merged.into_iter().flat_map(|node| self.merged(node)) {
-                    if entries.iter().all(|own| own.key != entry.key) {
-                        entries.push(entry);
+                    match entries.iter_mut().find(|own| own.key == entry.key) {
+                        Some(own) => own.replaces(&entry),
+                        None => entries.push(entry),
                     }
                 }
                 Value::Map(entries)
@@ -240,7 +256,7 @@ impl<'a> Builder<'a> {
                         let line = first.at.line;
                         findings.error(at, format!("`{text}`: found a second time, expected once. The first is in line {line}; keep one of them."));
                     } else {
-                        entries.push(Entry { key: text, at, value: node });
+                        entries.push(Entry { key: text, at, value: node, replaced: Vec::new() });
                     }
                 }
             },

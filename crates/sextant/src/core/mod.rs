@@ -12,6 +12,7 @@ pub mod isolation;
 pub mod job;
 pub mod labels;
 pub mod lease;
+pub mod lineage;
 pub mod loss;
 pub mod mask;
 pub mod names;

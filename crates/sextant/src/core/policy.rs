@@ -2,9 +2,10 @@
 
 use vantage6::{OrganizationId, UserId};
 
+use super::lineage::Link;
 use crate::config::{Policies, is_basics};
 
-/// Who asks.
+/// Who asks, of one task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Initiator {
     /// The user, if the server says.
@@ -13,6 +14,21 @@ pub struct Initiator {
     pub organization: Option<OrganizationId>,
     /// That organization's name, needed only where the policies have names ([`needs_organization_name`]).
     pub organization_name: Option<String>,
+}
+
+impl From<&Link> for Initiator {
+    fn from(link: &Link) -> Self {
+        Self { user: link.user, organization: link.organization, organization_name: None }
+    }
+}
+
+/// Where a task comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Who asks for the task itself, for its parent, and so on up to the first task of the job.
+    Known(Vec<Initiator>),
+    /// The first task can't be told, for this reason.
+    Unknown(String),
 }
 
 /// Why a run is not let in. The texts go to the researcher and say nothing of what else is allowed.
@@ -24,6 +40,14 @@ pub enum Refusal {
     /// Neither the user nor the organization is on a list.
     #[error("The policies of this node do not allow tasks of this user or organization.")]
     Initiator,
+    /// Who began can't be told.
+    #[error("The policies of this node ask who began, and the first task of this job can't be told: {0}.")]
+    Origin(String),
+}
+
+/// Whether the policies ask who a task is from.
+pub fn needs_origin(policies: &Policies) -> bool {
+    !policies.allowed_users.is_empty() || !policies.allowed_organizations.is_empty()
 }
 
 /// Whether the policies name organizations in words, so that the initiator's name must be known to decide.
@@ -36,31 +60,44 @@ fn number(entry: &str) -> Option<i64> {
     entry.parse().ok()
 }
 
-/// Lets a run in, or says why not.
+/// Lets an image in, or says why not.
 ///
 /// # Errors
 /// The [`Refusal`] to be reported as `not allowed`.
-pub fn admit(policies: &Policies, image: &str, initiator: &Initiator) -> Result<(), Refusal> {
-    let refused = || Err(Refusal::Image(image.to_owned()));
-    if is_basics(image) {
-        if !policies.allow_basics_algorithm {
-            return refused();
-        }
-    } else if !policies.allowed_algorithms.is_empty()
-        && !policies.allowed_algorithms.iter().any(|entry| entry.allows(image))
-    {
-        return refused();
-    }
-    if policies.allowed_users.is_empty() && policies.allowed_organizations.is_empty() {
+pub fn admit_image(policies: &Policies, image: &str) -> Result<(), Refusal> {
+    let allowed = if is_basics(image) {
+        policies.allow_basics_algorithm
+    } else {
+        policies.allowed_algorithms.is_empty() || policies.allowed_algorithms.iter().any(|entry| entry.allows(image))
+    };
+    if allowed { Ok(()) } else { Err(Refusal::Image(image.to_owned())) }
+}
+
+/// Lets in those who began, or says why not. A subtask's own organization is the one whose node created it, which may do so for anybody
+/// whom it lets in itself: so everybody on the way must be allowed, from the first task's user or organization on.
+///
+/// # Errors
+/// The [`Refusal`] to be reported as `not allowed`.
+pub fn admit_origin(policies: &Policies, origin: &Origin) -> Result<(), Refusal> {
+    if !needs_origin(policies) {
         return Ok(());
     }
+    match origin {
+        Origin::Known(all) if !all.is_empty() && all.iter().all(|one| is_allowed(policies, one)) => Ok(()),
+        Origin::Known(_) => Err(Refusal::Initiator),
+        Origin::Unknown(why) => Err(Refusal::Origin(why.clone())),
+    }
+}
+
+/// Whether the user or the organization is on a list.
+fn is_allowed(policies: &Policies, initiator: &Initiator) -> bool {
     let user =
         initiator.user.is_some_and(|user| i64::try_from(user.0).is_ok_and(|id| policies.allowed_users.contains(&id)));
     let organization = policies.allowed_organizations.iter().any(|entry| match number(entry) {
         Some(number) => initiator.organization.is_some_and(|id| i64::try_from(id.0).is_ok_and(|id| id == number)),
         None => initiator.organization_name.as_ref() == Some(entry),
     });
-    if user || organization { Ok(()) } else { Err(Refusal::Initiator) }
+    user || organization
 }
 
 #[cfg(test)]
@@ -74,6 +111,38 @@ mod tests {
             allowed_users: users.to_vec(),
             allowed_organizations: organizations.iter().map(|o| o.to_string()).collect(),
             allow_basics_algorithm: basics,
+        }
+    }
+
+    /// Whether a task that a user has made is let in.
+    fn admit(policies: &Policies, image: &str, initiator: &Initiator) -> Result<(), Refusal> {
+        admit_image(policies, image)?;
+        admit_origin(policies, &Origin::Known(vec![initiator.clone()]))
+    }
+
+    #[test]
+    fn everybody_on_the_way_must_be_allowed() {
+        let from = |user: u64, organization: u64| Initiator {
+            user: Some(UserId(user)),
+            organization: Some(OrganizationId(organization)),
+            organization_name: None,
+        };
+        let known = |all: &[Initiator]| Origin::Known(all.to_vec());
+        for (users, organizations, origin, expected) in [
+            // The subtask is of organization 1's node, the first task of organization 2.
+            (&[][..], &["1"][..], known(&[from(7, 1), from(7, 2)]), Err(Refusal::Initiator)),
+            (&[], &["2"], known(&[from(7, 1), from(7, 2)]), Err(Refusal::Initiator)),
+            (&[], &["1", "2"], known(&[from(7, 1), from(7, 2)]), Ok(())),
+            (&[], &["1", "2"], known(&[from(7, 1), from(7, 3), from(7, 2)]), Err(Refusal::Initiator)),
+            (&[7], &[], known(&[from(7, 1), from(7, 2)]), Ok(())),
+            (&[7], &[], known(&[from(7, 1), from(8, 2)]), Err(Refusal::Initiator)),
+            (&[7], &["1"], known(&[from(8, 1), from(7, 2)]), Ok(())),
+            (&[7], &["1"], known(&[]), Err(Refusal::Initiator)),
+            (&[7], &["1"], Origin::Unknown("it hides".into()), Err(Refusal::Origin("it hides".into()))),
+            (&[], &[], Origin::Unknown("it hides".into()), Ok(())),
+        ] {
+            let policies = policies(&[], users, organizations, true);
+            assert_eq!(admit_origin(&policies, &origin), expected, "{users:?} {organizations:?} {origin:?}");
         }
     }
 

@@ -256,6 +256,10 @@ impl Hub for FakeHub {
         Ok(Organization { id, name, public_key: None })
     }
 
+    async fn task_origin(&self, id: TaskId) -> Result<TaskOrigin, Error> {
+        Ok(TaskOrigin { id, job_id: Some(JobId(1)), parent: None, init_org: Some(ASKING), init_user: Some(UserId(4)) })
+    }
+
     async fn send_event(&self, _: &Outgoing) -> Result<(), String> {
         Ok(())
     }

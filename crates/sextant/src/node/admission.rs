@@ -1,9 +1,12 @@
 //! Whether a run is let in: by the policies of the node's owner, and by its input as far as it is at hand.
 
-use vantage6::{Error, Run, RunStatus};
+use std::collections::BTreeMap;
 
+use vantage6::{Error, OrganizationId, Run, RunStatus, Task};
+
+use super::origins::Lineage;
 use super::{Context, report};
-use crate::core::policy::{self, Initiator, needs_organization_name};
+use crate::core::policy::{self, Initiator, Origin, needs_organization_name, needs_origin};
 use crate::core::situation::Failure;
 
 /// Whether the run is let in; the inner error is what to report of it. `bad_input` says why its input can't be read.
@@ -13,18 +16,11 @@ use crate::core::situation::Failure;
 pub async fn admit(context: &Context, run: &Run, bad_input: Option<&str>) -> Result<Result<(), Failure>, Error> {
     let policies = &context.config.policies;
     let task = &run.task;
-    let organization_name = if needs_organization_name(policies) {
-        match context.hub.organization(task.init_org).await {
-            Ok(organization) => Some(organization.name),
-            // An organization that this node may not look at is none that its owner has named.
-            Err(error) if matches!(error.own_status(), Some(401 | 403 | 404)) => None,
-            Err(error) => return Err(error),
-        }
-    } else {
-        None
-    };
-    let initiator = Initiator { user: task.init_user, organization: Some(task.init_org), organization_name };
-    if let Err(refusal) = policy::admit(policies, &task.image, &initiator) {
+    let mut admitted = policy::admit_image(policies, &task.image);
+    if admitted.is_ok() && needs_origin(policies) {
+        admitted = policy::admit_origin(policies, &origin(context, task).await?);
+    }
+    if let Err(refusal) = admitted {
         return Ok(Err(failure(RunStatus::NotAllowed, refusal.to_string())));
     }
     // Better known now than after hours of work.
@@ -32,6 +28,34 @@ pub async fn admit(context: &Context, run: &Run, bad_input: Option<&str>) -> Res
         return Ok(Err(failure(RunStatus::Failed, report::not_encryptable(&why))));
     }
     Ok(readable(run, bad_input))
+}
+
+/// Who began, and everybody between: with the names of organizations where the policies have names.
+async fn origin(context: &Context, task: &Task) -> Result<Origin, Error> {
+    let mut initiators: Vec<Initiator> = match context.origins.of(task).await? {
+        Lineage::Whole(links) => links.iter().map(Initiator::from).collect(),
+        Lineage::Broken(why) => return Ok(Origin::Unknown(why.to_string())),
+    };
+    if needs_organization_name(&context.config.policies) {
+        let mut names = BTreeMap::new();
+        for initiator in &mut initiators {
+            let Some(organization) = initiator.organization else { continue };
+            if !names.contains_key(&organization) {
+                names.insert(organization, name(context, organization).await?);
+            }
+            initiator.organization_name = names.get(&organization).cloned().flatten();
+        }
+    }
+    Ok(Origin::Known(initiators))
+}
+
+/// An organization's name. One that this node may not look at is none that its owner has named.
+async fn name(context: &Context, organization: OrganizationId) -> Result<Option<String>, Error> {
+    match context.hub.organization(organization).await {
+        Ok(organization) => Ok(Some(organization.name)),
+        Err(error) if matches!(error.own_status(), Some(401 | 403 | 404)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether the run's input can be read, as far as it is at hand.

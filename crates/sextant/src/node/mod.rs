@@ -9,6 +9,7 @@ mod admission;
 mod announce;
 mod columns;
 mod drive;
+mod origins;
 mod places;
 mod recipients;
 mod registry;
@@ -29,6 +30,7 @@ use vantage6::Node;
 use vantage6::encryption::Cryptor;
 
 use self::announce::Announcer;
+use self::origins::Origins;
 use self::places::Places;
 use self::recipients::Recipients;
 use self::registry::Registry;
@@ -60,6 +62,7 @@ pub(crate) struct Context {
     /// How this organization reads what is sent to it.
     pub(crate) cryptor: Cryptor,
     pub(crate) recipients: Recipients,
+    pub(crate) origins: Origins,
     pub(crate) supplies: Arc<Supplies>,
     pub(crate) announcer: Announcer,
     pub(crate) limits: Limits,

@@ -10,6 +10,7 @@ use vantage6::live::{LiveEvents, LiveOptions, connect};
 use vantage6::{Backoff, Client, Node, NodeId, OrganizationId, ServerUrl};
 
 use super::announce::Announcer;
+use super::origins::Origins;
 use super::places::Places;
 use super::recipients::Recipients;
 use super::report::LOGS;
@@ -82,6 +83,7 @@ pub async fn start(
         inputs: tokio::sync::Semaphore::new(INPUTS),
         logs: Arc::new(tokio::sync::Semaphore::new(LOGS)),
         recipients: Recipients::new(hub.clone(), cryptor.is_encrypted()),
+        origins: Origins::new(hub.clone()),
         cryptor,
         config,
         hub,

@@ -10,6 +10,7 @@ use vantage6::encryption::Cryptor;
 use vantage6::{OrganizationId, RunId, RunStatus};
 
 use super::announce::Announcer;
+use super::origins::Origins;
 use super::places::Places;
 use super::recipients::Recipients;
 use super::registry::Registry;
@@ -55,6 +56,7 @@ impl Node {
             inputs: tokio::sync::Semaphore::new(INPUTS),
             logs: Arc::new(tokio::sync::Semaphore::new(LOGS)),
             recipients: Recipients::new(hub.clone(), false),
+            origins: Origins::new(hub.clone()),
             supplies: Arc::new(Supplies::new(hub.clone(), Cryptor::Plain)),
             cryptor: Cryptor::Plain,
             config,

@@ -9,6 +9,7 @@ mod mistakes;
 mod regular;
 mod report;
 mod robust;
+mod safety;
 mod secrets;
 
 use std::path::Path;

@@ -79,6 +79,8 @@ node.yaml can be used. It says:
 
 warning: node.yaml:9:3: `databases[2]`: `omop` is an address, and algorithms reach nothing but vantage6. Say where it is in `kubernetes.databases.omop.egress`, so that the runs that ask for it can connect.
 warning: node.yaml:11:3: `policies.allowed_algorithms`: vantage6's own basics algorithm (harbor2.vantage6.ai/algorithms/basics) may run besides. Say `allow_basics_algorithm: false`, or `true` if it is meant to.
+warning: node.yaml:11:49: `policies.allowed_algorithms[1]`: lets in `example.org/glm-evil` besides `example.org/glm`: nothing in the expression ends the name there. End it with `$`, with `(@|:|$)` for every version, or with `/` for a whole folder.
+warning: node.yaml:13:27: `policies.allowed_organizations[0]`: `Iknl` is a name, which is weaker than a number: an organization that may edit itself may take any name that is free at the server. Write its id.
 ";
     assert_eq!(said, expected);
 }

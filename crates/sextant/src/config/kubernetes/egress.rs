@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::super::names;
 use super::super::reader::{Field, Unknown};
+use super::destinations;
 
 /// One way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +40,14 @@ impl Cidr {
         (self.prefix == whole(self.address)).then_some(self.address)
     }
 
+    /// Whether an address is in the range, in whichever way either is written.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        destinations::overlap(*self, Self::only(address))
+    }
+
     /// Reads `10.1.2.0/24`, or an address alone. `Err` has the range that was probably meant, where one can be told.
-    fn parse(text: &str) -> Result<Self, Option<Self>> {
+    pub(super) fn parse(text: &str) -> Result<Self, Option<Self>> {
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
@@ -78,15 +85,15 @@ fn masked(address: IpAddr, prefix: u8) -> IpAddr {
 }
 
 /// Reads the `egress` of a database; what is wrong has been noted.
-pub(super) fn read(field: &Field<'_>) -> Vec<Egress> {
+pub(super) fn read(field: &Field<'_>, api_servers: &[IpAddr]) -> Vec<Egress> {
     let expected = "a list of ways out, like `[{cidr: 10.1.2.3/32, port: 5432}]`";
-    field.list(expected).unwrap_or_default().iter().filter_map(way).collect()
+    field.list(expected).unwrap_or_default().iter().filter_map(|item| way(item, api_servers)).collect()
 }
 
-fn way(item: &Field<'_>) -> Option<Egress> {
+fn way(item: &Field<'_>, api_servers: &[IpAddr]) -> Option<Egress> {
     let section = item.section("a mapping with `cidr` and `port`")?;
     let range = "a range of IP addresses, like `10.1.2.3/32`";
-    let cidr = section.require("cidr", range).and_then(|field| cidr(&field, range));
+    let cidr = section.require("cidr", range).and_then(|field| cidr(&field, range, api_servers));
     let mut ports = Vec::new();
     for key in ["port", "ports"] {
         let Some(field) = section.get(key) else { continue };
@@ -100,9 +107,14 @@ fn way(item: &Field<'_>) -> Option<Egress> {
     Some(Egress { cidr: cidr?, ports: Some(ports).filter(|ports| !ports.is_empty())?, host })
 }
 
-fn cidr(field: &Field<'_>, expected: &str) -> Option<Cidr> {
+fn cidr(field: &Field<'_>, expected: &str, api_servers: &[IpAddr]) -> Option<Cidr> {
     match Cidr::parse(field.text(expected)?) {
-        Ok(cidr) => Some(cidr),
+        Ok(cidr) => {
+            for warning in destinations::warnings(cidr, api_servers) {
+                field.warn(warning);
+            }
+            Some(cidr)
+        }
         Err(meant) => {
             let advice = meant.map(|meant| format!("Did you mean `{meant}`?")).unwrap_or_default();
             field.wrong(expected, &advice);
@@ -124,6 +136,10 @@ fn port(field: &Field<'_>) -> Option<u16> {
 fn host(field: &Field<'_>, cidr: Option<Cidr>) -> Option<String> {
     let expected = "the name of a host, in small letters";
     let name = field.text(expected)?;
+    if let Some(why) = destinations::taken(name) {
+        field.wrong("the name of a host that is the database's", why);
+        return None;
+    }
     if !names::is_dns_name(name) {
         field.wrong(expected, "");
         return None;

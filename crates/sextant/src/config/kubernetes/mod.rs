@@ -1,7 +1,9 @@
 //! The settings of the Kubernetes runtime, all under the key `kubernetes:`.
 
+mod destinations;
 mod egress;
 mod isolation;
+mod labels;
 mod read;
 mod resources;
 mod value;
@@ -154,6 +156,12 @@ impl VolumeSource {
         let fields = serde_json::to_value(&self.0).ok();
         let fields = fields.as_ref().and_then(serde_json::Value::as_object);
         fields.into_iter().flatten().map(|(kind, _)| kind).find(|kind| *kind != "name").cloned().unwrap_or_default()
+    }
+
+    /// The folder of the machine, if it is one.
+    #[must_use]
+    pub fn host_path(&self) -> Option<&str> {
+        self.0.host_path.as_ref().map(|host| host.path.as_str())
     }
 
     /// The volume under a name, ready for a pod.

@@ -13,8 +13,8 @@ use super::super::server::beside;
 use super::super::tree::Value;
 use super::isolation::{Isolation, isolation};
 use super::{
-    DatabasePlace, ImagePullPolicy, KubernetesConfig, PROXY_TMP_SIZE, PodSecurity, Port, ProxyConfig, egress,
-    resources, value, volume,
+    DatabasePlace, ImagePullPolicy, KubernetesConfig, PROXY_TMP_SIZE, PodSecurity, Port, ProxyConfig, destinations,
+    egress, labels, resources, value, volume,
 };
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -64,23 +64,27 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
     let policy = |key| section.get(key).and_then(|field| field.choice(&ImagePullPolicy::ALL, ImagePullPolicy::as_str));
     let time = |key, zero, default| section.get(key).and_then(|field| field.duration(zero)).unwrap_or(default);
     let resources = resources::read(section).unwrap_or(default.resources);
+    let kubeconfig = section.get("kubeconfig").and_then(|field| {
+        let path = beside(config, field.word("the path of a kubeconfig")?);
+        if let Err(error) = around.files.readable(&path) {
+            field.wrong("a readable kubeconfig", &format!("Reading {} failed: {error}.", path.display()));
+        }
+        Some(around.files.absolute(&path))
+    });
+    let api_servers = destinations::api_servers(kubeconfig.as_deref(), around);
     let read = KubernetesConfig {
         namespace: section.get("namespace").and_then(|field| namespace(&field)).unwrap_or(default.namespace),
-        kubeconfig: section.get("kubeconfig").and_then(|field| {
-            let path = beside(config, field.word("the path of a kubeconfig")?);
-            if let Err(error) = around.files.readable(&path) {
-                field.wrong("a readable kubeconfig", &format!("Reading {} failed: {error}.", path.display()));
-            }
-            Some(around.files.absolute(&path))
-        }),
+        kubeconfig,
         context: word("context", "the name of a context in the kubeconfig"),
         image: section.get("image").and_then(|field| image(&field)).unwrap_or(default.image),
         image_pull_policy: policy("image_pull_policy"),
         algorithm_pull_policy: policy("algorithm_pull_policy"),
         image_pull_secrets: section.get("image_pull_secrets").map_or_else(Vec::new, |field| secrets(&field)),
-        databases: section
-            .get("databases")
-            .map_or_else(BTreeMap::new, |field| field.map_of("a mapping of database labels to their places", database)),
+        databases: section.get("databases").map_or_else(BTreeMap::new, |field| {
+            field.map_of("a mapping of database labels to their places", |label, field| {
+                database(label, field, &api_servers)
+            })
+        }),
         tmp: section.get("tmp").and_then(|field| volume::source(&field, &[])),
         output_limit: match section.get("output_limit") {
             Some(field) => resources::bytes(&field, "Take it out for the limit on `ephemeral-storage`."),
@@ -102,11 +106,12 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
             .and_then(|field| field.number("how often, from 0 to 4294967295"))
             .unwrap_or(default.retry_disrupted),
         max_concurrent_runs: section.get("max_concurrent_runs").and_then(|field| field.count()),
-        node_selector: labels(section, "node_selector", true),
+        node_selector: labels::node_selector(section),
         tolerations: section.get("tolerations").and_then(|field| value::parse(&field)).unwrap_or_default(),
-        labels: labels(section, "labels", true),
-        annotations: labels(section, "annotations", false),
+        labels: labels::labels(section),
+        annotations: labels::annotations(section),
     };
+    labels::judge_tolerations(section, &read.tolerations);
     section.finish(Unknown::Refuse);
     read
 }
@@ -120,7 +125,7 @@ pub(in super::super) fn database_volumes<'a>(file: &Section<'a>) -> Vec<(&'a str
 }
 
 /// A database's volume, its ways out, or both.
-fn database(label: &str, field: &Field<'_>) -> Option<DatabasePlace> {
+fn database(label: &str, field: &Field<'_>, api_servers: &[IpAddr]) -> Option<DatabasePlace> {
     let expected = "a volume like `persistentVolumeClaim: {claimName: data}`, or `egress`";
     let section = field.section(expected)?;
     let ways = section.get("egress");
@@ -134,7 +139,7 @@ fn database(label: &str, field: &Field<'_>) -> Option<DatabasePlace> {
         field.findings.error(field.key_at, message);
         return None;
     }
-    let egress = ways.as_ref().map_or_else(Vec::new, egress::read);
+    let egress = ways.as_ref().map_or_else(Vec::new, |ways| egress::read(ways, api_servers));
     let volume = match ways {
         Some(_) if section.rest().is_empty() => None,
         _ => Some(volume::database(field)?),
@@ -196,27 +201,6 @@ fn secrets(field: &Field<'_>) -> Vec<String> {
         Some(name.to_owned())
     };
     items.iter().filter_map(secret).collect()
-}
-
-fn labels(section: &Section<'_>, key: &'static str, with_rules: bool) -> BTreeMap<String, String> {
-    let Some(field) = section.get(key) else {
-        return BTreeMap::new();
-    };
-    field.map_of("a mapping of names to texts", |name, field| {
-        if !names::is_label_key(name) {
-            let expected = "letters, digits, `-`, `_` and `.`, at most 63, with or without a domain and `/` before";
-            let message = format!("`{}`: found a name that Kubernetes does not take, expected {expected}.", field.path);
-            field.findings.error(field.key_at, message);
-            return None;
-        }
-        let expected = "letters, digits, `-`, `_` and `.`, at most 63";
-        let text = field.text(if with_rules { expected } else { "a text" })?;
-        if with_rules && !names::is_label_value(text) {
-            field.wrong(expected, "");
-            return None;
-        }
-        Some(text.to_owned())
-    })
 }
 
 /// A port of this node: where it listens, and the address that pods are told.

@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::Volume;
 
 use super::super::names;
 use super::super::reader::Field;
+use super::super::system;
 use super::super::tree::{Node, Value};
 use super::value;
 use super::{DatabaseVolume, VolumeSource};
@@ -15,6 +16,10 @@ pub(super) fn database(field: &Field<'_>) -> Option<DatabaseVolume> {
     let section = field.section(VOLUME)?;
     let path = section.get("path").map(|field| path(&field));
     let source = source(field, &["path", "egress"]);
+    // What the algorithm sees is a part of the folder.
+    if let (Some(Some(path)), Some(folder)) = (&path, source.as_ref().and_then(VolumeSource::host_path)) {
+        system::judge(field, &format!("{folder}/{path}"))?;
+    }
     Some(DatabaseVolume { source: source?, path: path.map_or(Some(None), |path| path.map(Some))? })
 }
 
@@ -44,7 +49,11 @@ pub(super) fn source(field: &Field<'_>, others: &[&str]) -> Option<VolumeSource>
     let alone = Field { path: field.path.clone(), key_at: field.key_at, node: &node, findings: field.findings };
     let volume: Volume = value::parse(&alone)?;
     complete(&volume, field, &only.key)?;
-    Some(VolumeSource::new(volume))
+    let source = VolumeSource::new(volume);
+    if let Some(folder) = source.host_path() {
+        system::judge_named(field, &format!("{}.hostPath", field.path), folder)?;
+    }
+    Some(source)
 }
 
 /// Kubernetes insists on some fields, its Rust types do not: those of the usual volumes are asked for here.

@@ -1,9 +1,13 @@
 //! The policies of the node's owner: which algorithms may run, and for whom.
 
+mod examples;
+mod width;
+
 use std::fmt;
 
 use regex::Regex;
 
+use super::names;
 use super::reader::{Field, Section, Unknown};
 
 /// Who may run what on this node. Empty lists restrict nothing, as on a regular node.
@@ -118,6 +122,9 @@ pub(super) fn read(file: &Section<'_>) -> Option<Policies> {
                 every.replace("(@|:|$)", "$")
             ));
         }
+        for wide in width::ways(&algorithm) {
+            field.warn(wide.advice());
+        }
         Some(algorithm)
     });
     let users = entries(&section, "allowed_users", "a list of user ids", user);
@@ -165,6 +172,13 @@ fn algorithm(field: &Field<'_>) -> Option<AllowedAlgorithm> {
     let expected = "an image or a regular expression";
     let text = field.word(expected)?;
     match AllowedAlgorithm::new(text) {
+        // The beginning of any image is the empty text.
+        Ok(AllowedAlgorithm::Pattern(_)) if examples::matches_empty(text) != Some(false) => {
+            let advice = "This one matches the empty text, and so the beginning of every image: it would let in all. To let in all, take the \
+                          list out.";
+            field.wrong("an expression that needs something of an image", advice);
+            None
+        }
         Ok(algorithm) => Some(algorithm),
         Err(error) => {
             let reason = match &error {
@@ -192,7 +206,15 @@ fn user(field: &Field<'_>) -> Option<i64> {
 }
 
 fn organization(field: &Field<'_>) -> Option<String> {
-    field.word("an organization's id or name").map(str::to_owned)
+    let entry = field.word("an organization's id or name")?;
+    if entry.parse::<i64>().is_err() {
+        field.warn(format_args!(
+            "`{}` is a name, which is weaker than a number: an organization that may edit itself may take any name that is free at the \
+             server. Write its id.",
+            names::shown(entry)
+        ));
+    }
+    Some(entry.to_owned())
 }
 
 /// Policies of a regular node that Sextant does not know how to enforce yet.

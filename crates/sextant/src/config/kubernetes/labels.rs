@@ -1,0 +1,232 @@
+//! The operator's own labels and annotations of Jobs and pods. Some names mean something to Sextant, to Kubernetes or to what else is in
+//! the cluster: those that would open a wall, or hide a run from its node, are refused.
+
+use std::collections::BTreeMap;
+
+use super::super::names;
+use super::super::reader::{Field, Section};
+
+/// The domain of Sextant's own names, and of all below it.
+const OWN: &str = "vantage6.ai";
+/// The two labels by which the chart knows the pods of its release. It gives both.
+const RELEASE: [&str; 2] = ["sextant.vantage6.ai/release", "app.kubernetes.io/instance"];
+/// Names of the machines that the control plane runs on.
+const CONTROL_PLANE: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+
+/// What the names are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Labels,
+    Annotations,
+}
+
+/// Reads `labels`.
+pub(super) fn labels(section: &Section<'_>) -> BTreeMap<String, String> {
+    let labels = read(section, "labels", label_value);
+    if let Some(field) = section.get("labels") {
+        each(&field, Kind::Labels, &labels);
+    }
+    labels
+}
+
+/// Reads `annotations`.
+pub(super) fn annotations(section: &Section<'_>) -> BTreeMap<String, String> {
+    let annotations = read(section, "annotations", |field| field.text("a text").map(str::to_owned));
+    if let Some(field) = section.get("annotations") {
+        each(&field, Kind::Annotations, &annotations);
+    }
+    annotations
+}
+
+/// Reads `node_selector`: the names of labels of machines, which are others'.
+pub(super) fn node_selector(section: &Section<'_>) -> BTreeMap<String, String> {
+    let selector = read(section, "node_selector", label_value);
+    if let Some(field) =
+        section.get("node_selector").filter(|_| CONTROL_PLANE.iter().any(|key| selector.contains_key(*key)))
+    {
+        field.warn(on_the_control_plane());
+    }
+    selector
+}
+
+/// Warns of tolerations that let algorithms onto machines of the control plane.
+pub(super) fn judge_tolerations(section: &Section<'_>, tolerations: &[k8s_openapi::api::core::v1::Toleration]) {
+    let to_the_control_plane = |key: Option<&str>| match key {
+        None | Some("") => true,
+        Some(key) => CONTROL_PLANE.contains(&key),
+    };
+    if let Some(field) = section.get("tolerations")
+        && tolerations.iter().any(|toleration| to_the_control_plane(toleration.key.as_deref()))
+    {
+        field.warn(on_the_control_plane());
+    }
+}
+
+fn on_the_control_plane() -> &'static str {
+    "lets algorithms run on machines of the control plane, beside the keys of the whole cluster. Give them machines of their own, \
+     unless there is only one."
+}
+
+fn read(
+    section: &Section<'_>,
+    key: &'static str,
+    value: impl Fn(&Field<'_>) -> Option<String>,
+) -> BTreeMap<String, String> {
+    let Some(field) = section.get(key) else {
+        return BTreeMap::new();
+    };
+    field.map_of("a mapping of names to texts", |name, field| {
+        if !names::is_label_key(name) {
+            let expected = "letters, digits, `-`, `_` and `.`, at most 63, with or without a domain and `/` before";
+            let message = format!("`{}`: found a name that Kubernetes does not take, expected {expected}.", field.path);
+            field.findings.error(field.key_at, message);
+            return None;
+        }
+        value(field)
+    })
+}
+
+fn label_value(field: &Field<'_>) -> Option<String> {
+    let expected = "letters, digits, `-`, `_` and `.`, at most 63";
+    let text = field.text(expected)?;
+    if !names::is_label_value(text) {
+        field.wrong(expected, "");
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// What is to be said of a name.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Fine,
+    Warn(&'static str),
+    Refuse(&'static str),
+}
+
+fn each(field: &Field<'_>, kind: Kind, all: &BTreeMap<String, String>) {
+    if all.is_empty() {
+        return;
+    }
+    let Some(section) = field.section("") else { return };
+    for (name, field) in section.fields() {
+        let Some(value) = all.get(name) else { continue };
+        match judge(name, value, kind, all) {
+            Verdict::Fine => {}
+            Verdict::Warn(why) => field.warn(why),
+            Verdict::Refuse(why) => {
+                field.findings.error(field.key_at, format!("`{}`: {why} Take it out.", field.path));
+            }
+        }
+    }
+}
+
+fn judge(name: &str, value: &str, kind: Kind, all: &BTreeMap<String, String>) -> Verdict {
+    let (domain, short) = name.split_once('/').unwrap_or(("", name));
+    let below = |parent: &str| domain == parent || domain.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'));
+    if kind == Kind::Labels && RELEASE.contains(&name) {
+        return if RELEASE.iter().all(|name| all.contains_key(*name)) {
+            Verdict::Fine
+        } else {
+            Verdict::Warn(
+                "is how the chart knows the pods of a release: its NetworkPolicies let them through. Only the chart sets it, together with \
+                 the other one that it needs.",
+            )
+        };
+    }
+    if below(OWN) || matches!(name, "app.kubernetes.io/name" | "app.kubernetes.io/component") {
+        return Verdict::Refuse(
+            "found a name of Sextant's own, expected another one: by these the node knows its runs, and NetworkPolicies whom they let \
+             through.",
+        );
+    }
+    if below("batch.kubernetes.io") || matches!(name, "controller-uid" | "job-name") {
+        return Verdict::Refuse("found a name that Kubernetes itself gives to the pods of Jobs, expected another one.");
+    }
+    let reserved = below("kubernetes.io") || below("k8s.io");
+    if reserved && domain.split('.').any(|part| part == "security") {
+        return Verdict::Refuse(
+            "found a name by which Kubernetes takes protection away from a pod (AppArmor, seccomp, sysctls), expected none such.",
+        );
+    }
+    if is_of_networks(domain, short) {
+        return Verdict::Warn(
+            "may give pods another network, or another place in theirs. NetworkPolicies don't hold on every network: see that nothing but \
+             proxy and data port can be reached there.",
+        );
+    }
+    if is_of_injectors(domain, short) && !is_off(value) {
+        return Verdict::Warn(
+            "may inject containers or credentials into pods: a network that no NetworkPolicy knows, and secrets that algorithms can read. \
+             Leave it out of the pods of runs.",
+        );
+    }
+    if is_of_runtimes(domain) {
+        return Verdict::Warn(
+            "speaks to the runtime of containers, which may give pods devices, folders or rights by it. Leave it out unless you know what \
+             it opens.",
+        );
+    }
+    if reserved && !is_harmless(name) {
+        return Verdict::Warn(
+            "is reserved for Kubernetes, which may do something because of it. Take one of a domain of your own.",
+        );
+    }
+    Verdict::Fine
+}
+
+/// Names under reserved domains that are meant for everybody.
+fn is_harmless(name: &str) -> bool {
+    [
+        "app.kubernetes.io/",
+        "cluster-autoscaler.kubernetes.io/safe-to-evict",
+        "kubernetes.io/ingress-bandwidth",
+        "kubernetes.io/egress-bandwidth",
+        "kubernetes.io/description",
+        "controller.kubernetes.io/pod-deletion-cost",
+        "kubectl.kubernetes.io/default-container",
+        "kubectl.kubernetes.io/default-logs-container",
+    ]
+    .iter()
+    .any(|known| name.starts_with(known))
+}
+
+/// Plugins of networks: Multus, Calico, Cilium, OVN, Google's and Amazon's.
+fn is_of_networks(domain: &str, short: &str) -> bool {
+    let parts: Vec<&str> = domain.split(['.', '-']).collect();
+    parts.iter().any(|part| ["cni", "multus", "ovn", "cilium", "projectcalico", "networking"].contains(part))
+        || (domain.ends_with("amazonaws.com") && short.contains("eni"))
+}
+
+/// What puts containers, or credentials, into others' pods: meshes, agents, identities of clouds.
+fn is_of_injectors(domain: &str, short: &str) -> bool {
+    const DOMAINS: [&str; 13] = [
+        "istio.io",
+        "linkerd.io",
+        "dapr.io",
+        "kuma.io",
+        "openservicemesh.io",
+        "appmesh.k8s.aws",
+        "consul.hashicorp.com",
+        "vault.hashicorp.com",
+        "vault.security.banzaicloud.io",
+        "admission.datadoghq.com",
+        "instrumentation.opentelemetry.io",
+        "azure.workload.identity",
+        "iam.amazonaws.com",
+    ];
+    let below = |parent: &&str| domain == *parent || domain.ends_with(&format!(".{parent}"));
+    let says_so = |text: &str| text.to_lowercase().contains("inject") || text.to_lowercase().contains("sidecar");
+    DOMAINS.iter().any(|known| below(&known)) || says_so(domain) || says_so(short) || short == "aadpodidbinding"
+}
+
+fn is_off(value: &str) -> bool {
+    ["false", "disabled", "disable", "no", "off", "0", ""].contains(&value.to_lowercase().as_str())
+}
+
+/// Runtimes of containers that read annotations of pods.
+fn is_of_runtimes(domain: &str) -> bool {
+    ["io.kubernetes.cri-o", "io.kubernetes.cri", "io.katacontainers", "run.oci", "nri.io", "io.containerd"]
+        .iter()
+        .any(|of| domain == *of || domain.ends_with(&format!(".{of}")) || domain.starts_with(&format!("{of}.")))
+}

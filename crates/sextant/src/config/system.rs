@@ -1,0 +1,182 @@
+//! Folders of a machine that hold the machine itself: what algorithms see there, or write, is never data alone. Paths are judged by where
+//! they lead when they are written out, and on this machine also by where links lead.
+
+use percent_encoding::percent_decode_str;
+
+use super::files::Files;
+use super::reader::Field;
+
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Path {
+    /// Nothing of the machine's own, as far as its name tells.
+    Data,
+    /// What the system consists of, or keeps its secrets in.
+    System,
+    /// The whole machine, its devices or its processes: no data is there.
+    Machine,
+}
+
+/// With everything below.
+const MACHINE: [&str; 3] = ["/proc", "/dev", "/sys"];
+/// With everything below.
+const SYSTEM: [&str; 34] = [
+    "/etc",
+    "/boot",
+    "/run",
+    "/var/run",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/usr/bin",
+    "/usr/sbin",
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/libexec",
+    "/var/log",
+    "/var/spool",
+    "/var/lib/kubelet",
+    "/var/lib/etcd",
+    "/var/lib/docker",
+    "/var/lib/dockershim",
+    "/var/lib/containerd",
+    "/var/lib/containers",
+    "/var/lib/cri-o",
+    "/var/lib/crio",
+    "/var/lib/cni",
+    "/var/lib/calico",
+    "/var/lib/cilium",
+    "/var/lib/rancher",
+    "/var/lib/k0s",
+    "/var/lib/k3s",
+    "/var/lib/microk8s",
+    "/var/snap",
+    "/opt/cni",
+];
+/// Not with what is below: data may be.
+const HOLDS_SYSTEM: [&str; 8] = ["/var", "/var/lib", "/usr", "/root", "/home", "/snap", "/opt", "/host"];
+/// Wherever they are.
+const SECRET_FOLDERS: [&str; 6] = [".ssh", ".kube", ".docker", ".aws", ".gnupg", ".azure"];
+
+/// Notes that a path (or a `file:` address) leads to the machine's own folders. `None` when it can't be meant.
+pub(super) fn judge(field: &Field<'_>, path: &str) -> Option<()> {
+    judge_named(field, &field.path, path)
+}
+
+/// The same, and of a path that seems to lead to data also where it leads by links on this machine.
+pub(super) fn judge_with_links(field: &Field<'_>, path: &str, files: &dyn Files) -> Option<()> {
+    let written = of_address(path);
+    match files.real(std::path::Path::new(&written)) {
+        Some(real) if kind(&normal(&written)) == Path::Data => judge(field, &real.to_string_lossy()),
+        _ => judge(field, path),
+    }
+}
+
+/// The same where the path is below the field, under a name of its own.
+pub(super) fn judge_named(field: &Field<'_>, name: &str, path: &str) -> Option<()> {
+    let path = of_address(path);
+    let normal = normal(&path);
+    match kind(&normal) {
+        Path::Data => Some(()),
+        Path::System => {
+            let message = format!(
+                "`{name}`: {normal} is of the system: it holds what the machine runs by, or its secrets, and algorithms would get at that. \
+                 Put data into a folder of its own."
+            );
+            field.findings.warn(field.node.at, message);
+            Some(())
+        }
+        Path::Machine => {
+            let message = format!(
+                "`{name}`: found {normal}, a folder of the machine itself (its root, devices or processes), expected one with data. Put \
+                 data into a folder of its own."
+            );
+            field.findings.error(field.node.at, message);
+            None
+        }
+    }
+}
+
+/// The path that an address of a file has; other texts are paths.
+fn of_address(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once(':') else { return text.to_owned() };
+    if !scheme.eq_ignore_ascii_case("file") {
+        return text.to_owned();
+    }
+    // `file:///a`, `file://host/a` and `file:/a` are all /a.
+    let path = match rest.strip_prefix("//") {
+        Some(rest) => rest.find('/').and_then(|slash| rest.get(slash..)).unwrap_or("/"),
+        None => rest,
+    };
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    percent_decode_str(path).decode_utf8_lossy().into_owned()
+}
+
+/// A path without `.`, `..` and doubled slashes. Of one that climbs out of a folder that isn't known, what is left is taken from the
+/// root: that is where it ends if it climbs far enough.
+fn normal(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    let mut rooted = path.starts_with('/');
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => rooted |= parts.pop().is_none(),
+            part => parts.push(part),
+        }
+    }
+    let joined = parts.join("/");
+    if rooted { format!("/{joined}") } else { joined }
+}
+
+fn kind(normal: &str) -> Path {
+    let below =
+        |folder: &&str| normal == *folder || normal.strip_prefix(*folder).is_some_and(|rest| rest.starts_with('/'));
+    if normal == "/" || MACHINE.iter().any(|folder| below(folder)) {
+        Path::Machine
+    } else if SYSTEM.iter().any(|folder| below(folder))
+        || HOLDS_SYSTEM.contains(&normal)
+        || normal.split('/').any(|part| SECRET_FOLDERS.contains(&part))
+        || (normal.starts_with('/') && normal.ends_with(".sock"))
+    {
+        Path::System
+    } else {
+        Path::Data
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_judged_by_where_they_lead() {
+        for (path, expected, leads_to) in [
+            ("/", "/", Path::Machine),
+            ("/a/../..", "/", Path::Machine),
+            ("//proc//1/./root", "/proc/1/root", Path::Machine),
+            ("/var/../etc/", "/etc", Path::System),
+            ("../../etc", "/etc", Path::System),
+            ("etc", "etc", Path::Data),
+            ("a/../etc", "etc", Path::Data),
+            ("/process", "/process", Path::Data),
+            ("/etc2/x", "/etc2/x", Path::Data),
+            ("/mnt/x.sock", "/mnt/x.sock", Path::System),
+        ] {
+            let normal = normal(path);
+            assert_eq!((normal.as_str(), kind(&normal)), (expected, leads_to), "{path}");
+        }
+        for (address, expected) in [
+            ("file:///etc", "/etc"),
+            ("FILE://host/%65tc?x#y", "/etc"),
+            ("file:/etc", "/etc"),
+            ("file://host", "/"),
+            ("/file:x", "/file:x"),
+            ("postgresql://db/etc", "postgresql://db/etc"),
+        ] {
+            assert_eq!(of_address(address), expected);
+        }
+    }
+}

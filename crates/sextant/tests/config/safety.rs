@@ -1,0 +1,536 @@
+//! Settings that silently mean less safety than their writer thinks: each is a mistake or a warning, and what is sound is neither.
+
+use Verdict::{Refused, Silent, Warned};
+
+use crate::{LEAST, parse};
+
+/// What is said of a setting.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Verdict {
+    /// A mistake with this in it, and the node doesn't start.
+    Refused(&'static str),
+    /// A warning with this in it.
+    Warned(&'static str),
+    /// Nothing that has to do with the subject.
+    Silent,
+}
+
+/// Reads what is needed and something more. `subject` is what mistakes and warnings that count have in them.
+fn judge(more: &str, subject: &str, expected: Verdict) {
+    let (said, refused) = match parse(&format!("{LEAST}{more}")) {
+        Ok(config) => (config.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(), false),
+        Err(error) => (error.problems.iter().map(ToString::to_string).collect(), true),
+    };
+    let said: Vec<String> = said.into_iter().filter(|text| text.contains(subject)).collect();
+    let has = |words: &str| said.iter().any(|text| text.contains(words));
+    let fits = match expected {
+        Refused(words) => refused && has(words),
+        Warned(words) => !refused && has(words),
+        Silent => !refused && said.is_empty(),
+    };
+    assert!(fits, "{more}\nexpected {expected:?}, refused: {refused}, said: {said:#?}");
+}
+
+fn algorithm(entry: &str, expected: Verdict) {
+    let more = format!("policies: {{allow_basics_algorithm: false, allowed_algorithms: ['{entry}']}}");
+    judge(&more, "allowed_algorithms", expected);
+}
+
+#[test]
+fn expressions_that_match_the_empty_text_are_refused() {
+    for entry in [
+        "^registry.example/approved|",
+        "|^registry\\.example/approved$",
+        "a*",
+        "(x)?",
+        "x{0,}",
+        "x{0,3}",
+        ".*",
+        "^.*$",
+        "^",
+        "$",
+        "^$",
+        "^(average|)",
+        "(?i)",
+        "(?:)",
+        "()",
+        "[a-z]*",
+        "\\w*",
+        "\\b",
+        "\\B",
+        "^(?:registry\\.example/)?",
+        "(^registry\\.example/x$)|.*",
+        "(?x) # a comment alone?",
+        "(a*)+",
+        "(a?){5}",
+    ] {
+        algorithm(entry, Refused("matches the empty text"));
+    }
+}
+
+#[test]
+fn expressions_that_let_in_more_than_they_seem_to_are_told() {
+    const END: &str = "nothing in the expression ends the name";
+    const DOT: &str = "stands for any character";
+    const BEGINNING: &str = "of any registry";
+    for (entry, expected) in [
+        ("registry/*", END),
+        ("registry/**", END),
+        ("registry.example/approved/*", END),
+        ("^registry\\.example/approved", END),
+        ("^registry\\.example/approved.*", END),
+        ("^registry\\.example/approved.*$", END),
+        ("^registry\\.example/approved.+$", END),
+        ("^registry\\.example/approved[a-z]+", END),
+        ("^registry\\.example/approved[^:]*$", END),
+        ("^registry\\.example/(average|sum)", END),
+        ("^registry\\.example/average$|^registry\\.example/sum", END),
+        ("^registry\\.example/x$|sum", END),
+        ("(?i)^registry\\.example/approved", END),
+        ("^registry\\.example/approve[dD]", END),
+        ("^registry\\.example", END),
+        ("^registry\\.example:5000", END),
+        ("^registry\\.example/average:1", END),
+        ("^registry\\.example/average\\b", END),
+        ("^(r|s)/(a|b|c|d|e|f|g|h)/(a|b|c|d|e|f|g|h)/(x$|y)", END),
+        ("^registry.example/approved/[a-z]+$", DOT),
+        ("^registry.example.org/approved/", DOT),
+        ("^registry\\.example.org/average$", DOT),
+        ("^registry[.-z]example\\.org/average$", DOT),
+        ("^registry\\Wexample\\wx/average$", DOT),
+        ("^registry(.|-)example/average$", DOT),
+        (".+", BEGINNING),
+        ("[a-z]", BEGINNING),
+        ("\\w+", BEGINNING),
+        ("\\S+$", BEGINNING),
+        ("(a|.)+", BEGINNING),
+        ("^registry\\.example/x$|.+", BEGINNING),
+        (".*average", BEGINNING),
+        (".*/average:1$", BEGINNING),
+        (".*average:1$", BEGINNING),
+        ("[^/]+/average:1$", BEGINNING),
+        ("\\w+/average$", BEGINNING),
+        ("[a-z0-9.]+/average$", BEGINNING),
+        ("(registry\\.example/|.*/)average$", BEGINNING),
+        ("(registry\\.example/)?.+/average$", BEGINNING),
+    ] {
+        algorithm(entry, Warned(expected));
+    }
+}
+
+#[test]
+fn expressions_that_say_what_they_mean_are_taken_without_a_word() {
+    let digest = "0".repeat(64);
+    for entry in [
+        "^harbor2\\.vantage6\\.ai/demo/average(@|:|$)",
+        "^average(@|:|$)",
+        "^localhost/v6-average:\\d.*",
+        "^registry\\.example\\.org/approved/",
+        "registry\\.example\\.org/approved/.*",
+        "registry\\.example\\.org/approved/.+$",
+        "^registry\\.example\\.org/approved/[a-z]+$",
+        "^registry\\.example\\.org/approved/[a-z-]+$",
+        "^registry\\.example\\.org/approved-[a-z-]+$",
+        "^registry\\.example\\.org/approved/[a-z-]+@sha256:[0-9a-f]{64}$",
+        "^registry\\.example\\.org/approved/[a-z-]+@sha256:[0-9a-f]{64}",
+        "^registry\\.example\\.org/average:1\\.[0-9]+$",
+        "^registry\\.example\\.org(:443)?/average$",
+        "^registry[12]\\.example\\.org/average$",
+        "^(?:registry|mirror)\\.example\\.org/(?:average|sum)$",
+        "(?i)^registry\\.example\\.org/average$",
+        "^registry\\.example\\.org/v6.average:1.2$",
+        "registry.example.org/average",
+        "registry.example.org/average:1.2",
+        &format!("registry.example.org/average@sha256:{digest}"),
+        &format!("^registry\\.example\\.org/average@sha256:{digest}$"),
+        &format!("^registry\\.example\\.org/average@sha256:{digest}"),
+    ] {
+        // An entry without a tag has a warning of its own.
+        algorithm(entry, if entry == "registry.example.org/average" { Warned("has no tag") } else { Silent });
+    }
+}
+
+#[test]
+fn a_restriction_at_the_wrong_place_is_a_mistake() {
+    for more in [
+        "policy: {allowed_algorithms: [a]}",
+        "Policies: {allowed_algorithms: [a]}",
+        "POLICIES: {}",
+        "polices: {allowed_algorithms: [a]}",
+        "node_policies: {allowed_algorithms: [a]}",
+        "node-policies: [a]",
+        "nodePolicies: {}",
+        "node_polcies: {allowed: [a]}",
+        "security_policy: strict",
+        "allowed_algorithms: [a]",
+        "allowed-algorithms: [a]",
+        "allowedAlgorithms: [a]",
+        "allowed_images: [a]",
+        "alowed_images: [a]",
+        "algorithms_allowed: [a]",
+        "allowed_users: [1]",
+        "allowed_organizations: [1]",
+        "Allow_Basics_Algorithm: false",
+        "allow_basics_algorithm: false",
+        "allow_unisolated: false",
+        "require_algorithm_pull: true",
+        "require-algorithm-pull: true",
+        "node: {policies: {allowed_algorithms: [a]}}",
+        "node: {security: {allowed_images: [a]}}",
+        "node: [{a: [{allowed_algorithms: [a]}]}]",
+        "config: {node: {deep: {deeper: {Policies: {}}}}}",
+        "whitelist: {allowed_algorithms: [a]}",
+        "docker_services: {policies: {allowed_algorithms: [a]}}",
+        "logging: {policies: {allowed_algorithms: [a]}}",
+        "logging: {level: INFO, allowed_users: [1]}",
+        "encryption: {enabled: false, policies: {allowed_users: [1]}}",
+        "databases: [{label: a, uri: /a.csv, type: csv, allowed_algorithms: [a]}]",
+        "databases: [{label: a, uri: /a.csv, type: csv, policies: {allowed_users: [1]}}]",
+        "docker_registries: [{registry: a, username: b, password: c, policies: {allowed_users: [1]}}]",
+        "kubernetes: {policies: {allowed_algorithms: [a]}}",
+        "kubernetes: {allowed_algorithms: [a]}",
+        "kubernetes: {isolation: {allowed_algorithms: [a]}}",
+        "local: {policies: {allowed_algorithms: [a]}}",
+        "local: {algorithms: {a: {command: b, allowed_users: [1]}}}",
+        "policies: {policies: {allowed_algorithms: [a]}}",
+        "policies: {allowed_algorithm: [a]}",
+        "policies: {allowed_images: [a]}",
+        "policies: {Allowed_Algorithms: [a]}",
+    ] {
+        judge(more, "", Refused(""));
+    }
+    // What belongs to others has names of its own.
+    for more in [
+        "algorithm_env: {ALLOWED_ORIGINS: x, POLICY: y}",
+        "databases: [{label: a, uri: /a.csv, type: csv, env: {policy: x}}]",
+        "docker_services: {redis: {restart_policy: always}}",
+        "node_extra_env: {POLICIES_URL: x}",
+        "kubernetes: {algorithm_pull_policy: Always, allow_unisolated: true}",
+        "kubernetes: {labels: {policy: a, example.org/allowed_team: b}, annotations: {policies.example.org/x: y}}",
+        "databases: [{label: policies, uri: /a.csv, type: csv}]",
+        "local: {algorithms: {policy-model: python3 x}}",
+    ] {
+        judge(more, "is not in force", Silent);
+    }
+}
+
+#[test]
+fn a_restriction_that_yaml_leaves_out_is_a_mistake() {
+    const LOST: &str = "is not in force";
+    for more in [
+        "strict: &strict {allowed_algorithms: ['a:1']}\npolicies: {<<: *strict, allowed_algorithms: []}",
+        "strict: &strict {allowed_algorithms: ['a:1']}\npolicies: {<<: *strict, allowed_algorithms: }",
+        "strict: &strict {allowed_users: [1]}\npolicies: {<<: *strict, allowed_users: []}",
+        "open: &open {allowed_users: []}\nstrict: &strict {allowed_users: [1]}\npolicies: {<<: [*open, *strict]}",
+        "base: &base {policies: {allowed_users: [1]}}\n<<: *base\npolicies: {allow_basics_algorithm: false}",
+        "base: &base {policies: {allowed_users: [1]}}\n<<: *base\npolicies:",
+        "strict: &strict {allowed_algorithms: ['a:1']}\npolicies: {allow_basics_algorithm: false}",
+        "strict: &strict [{allowed_algorithms: ['a:1']}]",
+    ] {
+        judge(more, LOST, Refused(LOST));
+    }
+    for more in [
+        "strict: &strict {allowed_algorithms: ['a:1'], allow_basics_algorithm: false}\npolicies: *strict",
+        "strict: &strict {allowed_algorithms: ['a:1'], allow_basics_algorithm: false}\npolicies: {<<: *strict}",
+        "strict: &strict {allowed_algorithms: ['a:1'], allow_basics_algorithm: false}\n\
+         policies: {<<: *strict, allowed_algorithms: ['b:1']}",
+        "allowed: &allowed ['a:1']\npolicies: {allow_basics_algorithm: false, allowed_algorithms: *allowed}",
+        "base: &base {policies: {allowed_users: [1]}}\n<<: *base",
+        "base: &base {policies: {allowed_users: [1]}}\n<<: *base\npolicies: {allowed_users: [2]}",
+        "my-policies: &p {allowed_users: [1]}\npolicies: *p",
+    ] {
+        judge(more, LOST, Silent);
+    }
+}
+
+#[test]
+fn names_of_organizations_are_told_to_be_weaker_than_numbers() {
+    let weak = Warned("may take any name that is free");
+    judge("policies: {allowed_organizations: [Hospital]}", "allowed_organizations", weak);
+    judge("policies: {allowed_organizations: [2, '*']}", "allowed_organizations[1]", weak);
+    judge("policies: {allowed_organizations: [2, '3']}", "allowed_organizations", Silent);
+}
+
+#[test]
+fn labels_and_annotations_that_are_sextants_or_kubernetess_own() {
+    let own = Refused("Sextant's own");
+    let jobs = Refused("Kubernetes itself");
+    let weaker = Refused("takes protection away");
+    let reserved = Warned("reserved for Kubernetes");
+    let network = Warned("network");
+    let sidecar = Warned("inject");
+    for kind in ["labels", "annotations"] {
+        for (key, value, expected) in [
+            ("vantage6.ai/probe", "prober", own),
+            ("vantage6.ai/run", "7", own),
+            ("vantage6.ai/anything", "7", own),
+            ("vantage6.ai/reported", "completed", own),
+            ("database.vantage6.ai/warehouse", "true", own),
+            ("a.b.vantage6.ai/x", "y", own),
+            ("app.kubernetes.io/name", "x", own),
+            ("app.kubernetes.io/component", "node", own),
+            ("batch.kubernetes.io/job-name", "x", jobs),
+            ("batch.kubernetes.io/controller-uid", "x", jobs),
+            ("controller-uid", "x", jobs),
+            ("job-name", "x", jobs),
+            ("kubernetes.io/anything", "x", reserved),
+            ("node.kubernetes.io/x", "y", reserved),
+            ("cdi.k8s.io/gpu", "x", reserved),
+            ("k8s.io/x", "y", reserved),
+            ("sidecar.istio.io/inject", "true", sidecar),
+            ("linkerd.io/inject", "enabled", sidecar),
+            ("vault.hashicorp.com/agent-inject", "true", sidecar),
+            ("istio.io/rev", "default", sidecar),
+            ("azure.workload.identity/use", "true", sidecar),
+            ("sidecar.istio.io/inject", "false", Silent),
+            ("linkerd.io/inject", "disabled", Silent),
+            ("team", "data", Silent),
+            ("example.org/team", "data", Silent),
+            ("notvantage6.ai/x", "data", Silent),
+            ("app.kubernetes.io/part-of", "study", Silent),
+            ("app.kubernetes.io/managed-by", "us", Silent),
+            ("kueue.x-k8s.io/queue-name", "us", Silent),
+        ] {
+            judge(&format!("kubernetes: {{{kind}: {{{key}: '{value}'}}}}"), "kubernetes.", expected);
+        }
+    }
+    for (key, value, expected) in [
+        ("container.apparmor.security.beta.kubernetes.io/algorithm", "unconfined", weaker),
+        ("seccomp.security.alpha.kubernetes.io/pod", "unconfined", weaker),
+        ("container.seccomp.security.alpha.kubernetes.io/algorithm", "unconfined", weaker),
+        ("security.alpha.kubernetes.io/unsafe-sysctls", "a", weaker),
+        ("k8s.v1.cni.cncf.io/networks", "storage", network),
+        ("v1.multus-cni.io/default-network", "storage", network),
+        ("cni.projectcalico.org/ipAddrs", "x", network),
+        ("networking.gke.io/interfaces", "x", network),
+        ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false", Silent),
+    ] {
+        judge(&format!("kubernetes: {{annotations: {{{key}: '{value}'}}}}"), "kubernetes.annotations", expected);
+    }
+    // The chart says both of its release.
+    let both = "{app.kubernetes.io/instance: a, sextant.vantage6.ai/release: b.a}";
+    judge(&format!("kubernetes: {{labels: {both}}}"), "kubernetes.", Silent);
+    judge(&format!("kubernetes: {{annotations: {both}}}"), "kubernetes.", own);
+    for one in ["app.kubernetes.io/instance: a", "sextant.vantage6.ai/release: b.a"] {
+        judge(&format!("kubernetes: {{labels: {{{one}}}}}"), "kubernetes.", Warned("release"));
+    }
+    judge("kubernetes: {labels: {sextant.vantage6.ai/node: a}}", "kubernetes.", own);
+}
+
+#[test]
+fn algorithms_on_the_machines_of_the_control_plane() {
+    let expected = Warned("control plane");
+    for more in [
+        "node_selector: {node-role.kubernetes.io/control-plane: ''}",
+        "node_selector: {node-role.kubernetes.io/master: ''}",
+        "tolerations: [{operator: Exists}]",
+        "tolerations: [{key: node-role.kubernetes.io/control-plane, operator: Exists}]",
+        "tolerations: [{key: node-role.kubernetes.io/master, operator: Exists, effect: NoSchedule}]",
+    ] {
+        judge(&format!("kubernetes: {{{more}}}"), "kubernetes.", expected);
+    }
+    judge("kubernetes: {node_selector: {kubernetes.io/arch: arm64}}", "kubernetes.", Silent);
+    judge("kubernetes: {tolerations: [{key: nvidia.com/gpu, operator: Exists}]}", "kubernetes.", Silent);
+}
+
+fn egress(way: &str, expected: Verdict) {
+    let more = format!(
+        "databases: [{{label: w, type: sql, uri: 'postgresql://db/x'}}]\nkubernetes: {{databases: {{w: {{egress: [{{{way}}}]}}}}}}"
+    );
+    judge(&more, "egress", expected);
+}
+
+#[test]
+fn ways_out_that_are_wide_or_lead_somewhere_else() {
+    let wide = Warned("addresses");
+    for (cidr, expected) in [
+        ("0.0.0.0/0", wide),
+        ("10.0.0.0/8", wide),
+        ("10.1.2.0/23", wide),
+        ("::/0", wide),
+        ("fd12::/63", wide),
+        ("::ffff:10.0.0.0/104", wide),
+        ("10.1.2.0/24", Silent),
+        ("10.1.2.3", Silent),
+        ("fd12::/64", Silent),
+        ("2001:db8::7", Silent),
+        ("169.254.169.254", Warned("metadata")),
+        ("::ffff:169.254.169.254", Warned("metadata")),
+        ("64:ff9b::a9fe:a9fe", Warned("metadata")),
+        ("fd00:ec2::254", Warned("metadata")),
+        ("100.100.100.200", Warned("metadata")),
+        ("168.63.129.16", Warned("metadata")),
+        ("169.254.1.1", Warned("link-local")),
+        ("169.254.20.0/24", Warned("link-local")),
+        ("fe80::1", Warned("link-local")),
+        ("127.0.0.1", Warned("loopback")),
+        ("127.1.2.0/24", Warned("loopback")),
+        ("::1", Warned("loopback")),
+        ("::ffff:127.0.0.1", Warned("loopback")),
+        ("224.0.0.1", Warned("multicast")),
+        ("ff02::1", Warned("multicast")),
+        ("255.255.255.255", Warned("multicast")),
+        ("0.0.0.0", Warned("unspecified")),
+        ("'::'", Warned("unspecified")),
+    ] {
+        egress(&format!("cidr: '{}', port: 1", cidr.trim_matches('\'')), expected);
+    }
+}
+
+#[test]
+fn a_way_to_the_api_server_is_told_where_its_address_is_known() {
+    let text = format!(
+        "{LEAST}databases: [{{label: w, type: sql, uri: 'postgresql://db/x'}}]\n\
+         kubernetes: {{databases: {{w: {{egress: [{{cidr: 10.96.0.0/24, port: 443}}]}}}}}}"
+    );
+    let env = |name: &str| (name == "KUBERNETES_SERVICE_HOST").then(|| "10.96.0.1".to_owned());
+    let config = sextant::config::Config::parse(&text, std::path::Path::new("node.yaml"), &env).unwrap();
+    assert!(config.warnings.iter().any(|warning| warning.message.contains("API server")), "{:?}", config.warnings);
+    egress("cidr: 10.96.0.0/24, port: 443", Silent);
+}
+
+#[test]
+fn a_way_to_the_server_beside_the_proxy() {
+    let expected = Warned("leads to the vantage6 server");
+    egress("cidr: 10.1.2.3, port: 443, host: vantage6.example.org", expected);
+    egress("cidr: 10.1.2.3, port: 443, host: db.example.org", Silent);
+    let at = |cidr: &str| {
+        let text = format!(
+            "server_url: http://10.1.2.3\napi_key: k\ndatabases: [{{label: w, type: sql, uri: 'postgresql://db/x'}}]\n\
+             kubernetes: {{databases: {{w: {{egress: [{{cidr: '{cidr}', port: 443}}]}}}}}}"
+        );
+        parse(&text).unwrap().warnings.iter().any(|warning| warning.message.contains("leads to the vantage6 server"))
+    };
+    assert!(at("10.1.2.3") && at("10.1.2.0/24") && at("::ffff:10.1.2.3") && !at("10.1.2.4"));
+}
+
+#[test]
+fn names_that_algorithms_use_for_something_else_are_refused() {
+    for host in [
+        "proxyserver",
+        "ProxyServer",
+        "proxyserver.",
+        "a.proxyserver",
+        "localhost",
+        "LOCALHOST",
+        "localhost.",
+        "db.localhost",
+        "localhost.localdomain",
+        "localhost4",
+        "ip6-localhost",
+        "ip6-loopback",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc.cluster.local",
+        "10.0.0.1",
+    ] {
+        egress(&format!("cidr: 10.1.2.3, port: 1, host: {host}"), Refused("host"));
+    }
+    for host in ["db.example.org", "db", "proxyserver2", "notlocalhost", "localhost.example.org"] {
+        egress(&format!("cidr: 10.1.2.3, port: 1, host: {host}"), Silent);
+    }
+}
+
+/// Paths of the machine, with what is said of them.
+fn paths() -> Vec<(&'static str, Verdict)> {
+    let never = Refused("of the machine itself");
+    let system = Warned("holds");
+    vec![
+        ("/", never),
+        ("//", never),
+        ("/.", never),
+        ("/data/..", never),
+        ("/data/../..", never),
+        ("/proc", never),
+        ("/proc/1/root", never),
+        ("/dev", never),
+        ("/dev/sda", never),
+        ("/sys/fs/cgroup", never),
+        ("/a/../proc/", never),
+        ("/etc", system),
+        ("/etc/", system),
+        ("//etc", system),
+        ("/etc/kubernetes/pki", system),
+        ("/var/../etc", system),
+        ("/./etc/.", system),
+        ("/var", system),
+        ("/var/", system),
+        ("/var/lib", system),
+        ("/var/lib/kubelet", system),
+        ("/var/lib/kubelet/pods", system),
+        ("/var/lib/docker", system),
+        ("/var/lib/containerd/x", system),
+        ("/var/lib/etcd", system),
+        ("/var/log", system),
+        ("/root", system),
+        ("/root/.ssh", system),
+        ("/home", system),
+        ("/home/ada/.kube/config", system),
+        ("/run", system),
+        ("/var/run", system),
+        ("/run/containerd/containerd.sock", system),
+        ("/var/run/docker.sock", system),
+        ("/srv/docker.sock", system),
+        ("/boot", system),
+        ("/usr", system),
+        ("/usr/bin", system),
+        ("/lib/modules", system),
+        ("/data", Silent),
+        ("/data/etc", Silent),
+        ("/srv/var/lib/kubelet", Silent),
+        ("/etcetera", Silent),
+        ("/var/lib/sextant", Silent),
+        ("/var/tmp/sextant-trial", Silent),
+        ("/home/ada/data", Silent),
+        ("/root/data", Silent),
+        ("/etc/../data", Silent),
+    ]
+}
+
+#[test]
+fn folders_that_hold_the_system() {
+    for (path, expected) in paths() {
+        for kind in ["csv", "folder", "other"] {
+            judge(&format!("databases: [{{label: a, type: {kind}, uri: {path}}}]"), "uri", expected);
+        }
+        judge(&format!("local: {{}}\ndatabases: [{{label: a, type: folder, uri: {path}}}]"), "uri", expected);
+        judge(&format!("task_dir: {path}"), "task_dir", expected);
+        judge(&format!("local: {{}}\ntask_dir: {path}"), "task_dir", expected);
+        judge(&format!("kubernetes: {{tmp: {{hostPath: {{path: {path}}}}}}}"), "kubernetes.tmp", expected);
+        let place = format!(
+            "databases: [{{label: a, type: folder}}]\nkubernetes: {{databases: {{a: {{hostPath: {{path: {path}}}}}}}}}"
+        );
+        judge(&place, "kubernetes.databases.a", expected);
+        judge(&format!("local: {{}}\ndatabases: [{{label: a, type: folder, uri: 'file://{path}'}}]"), "uri", expected);
+    }
+    for uri in [
+        "file:///%65tc",
+        "FILE:///etc",
+        "file:/etc",
+        "file://localhost/etc",
+        "../../../etc",
+        "../../../../../etc/shadow",
+    ] {
+        judge(&format!("databases: [{{label: a, type: csv, uri: '{uri}'}}]"), "uri", Warned("holds"));
+    }
+    let joined = "databases: [{label: a, type: folder}]\n\
+                  kubernetes: {databases: {a: {hostPath: {path: /var}, path: lib/kubelet}}}";
+    judge(joined, "kubernetes.databases.a", Warned("/var/lib/kubelet"));
+    let elsewhere = "databases: [{label: a, type: folder}]\n\
+                     kubernetes: {databases: {a: {nfs: {server: files.example.org, path: /}}}}";
+    judge(elsewhere, "kubernetes.databases.a", Silent);
+}
+
+#[test]
+fn links_to_the_system_are_followed_on_this_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("data");
+    std::os::unix::fs::symlink("/etc", &link).unwrap();
+    let file = folder.path().join("node.yaml");
+    let link = link.display();
+    for more in [format!("databases: [{{label: a, type: folder, uri: {link}}}]"), format!("task_dir: {link}")] {
+        std::fs::write(&file, format!("{LEAST}{more}\n")).unwrap();
+        let said = sextant::config::check(&file).to_string();
+        assert!(said.contains("/etc is of the system"), "{said}");
+    }
+}
