@@ -12,6 +12,7 @@ pub mod isolation;
 pub mod job;
 pub mod labels;
 pub mod lease;
+pub mod log_text;
 pub mod loss;
 pub mod mask;
 pub mod names;
