@@ -3,6 +3,7 @@
 use vantage6::{Error, Run, RunStatus};
 
 use super::{Context, report};
+use crate::core::image;
 use crate::core::policy::{self, Initiator, needs_organization_name};
 use crate::core::situation::Failure;
 
@@ -13,6 +14,10 @@ use crate::core::situation::Failure;
 pub async fn admit(context: &Context, run: &Run, bad_input: Option<&str>) -> Result<Result<(), Failure>, Error> {
     let policies = &context.config.policies;
     let task = &run.task;
+    // Before the policies: no list can mean a name that no image has.
+    if let Err(failure) = image::named(&task.image) {
+        return Ok(Err(failure));
+    }
     let organization_name = if needs_organization_name(policies) {
         match context.client.organization(task.init_org).await {
             Ok(organization) => Some(organization.name),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use printable::excerpt;
 use rand::Rng;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -188,7 +189,7 @@ impl Drive {
         if self.run.started_at.is_some() && !self.is_still_open().await {
             return;
         }
-        info!(run = %self.run.id, task = %self.run.task.id, image = ?self.run.task.image, "starting");
+        info!(run = %self.run.id, task = %self.run.task.id, image = excerpt(&self.run.task.image), "starting");
         self.start(false).await;
     }
 
