@@ -8,6 +8,7 @@
 //!   keys        `sextant keys`: an organization's key pair
 //!   runtime/    what launches, watches, feeds, collects and kills a run (Kubernetes, or local)
 //!   data_port/  what the pods talk to: pinned TLS and one key per run
+//!   console     what commands print
 //!   doctor/     looks at all that a node needs
 //!   health      what the process says of itself: alive, ready, figures
 //!   hold        whether this process is the one of its node that acts
@@ -25,6 +26,7 @@
 //! Dependencies go one way: `core` knows nobody, `node` knows runtimes only by their trait.
 
 pub mod config;
+pub mod console;
 pub mod core;
 pub mod data_port;
 pub mod doctor;
