@@ -88,7 +88,8 @@ def test_texts_of_others_steer_no_terminal(local_node, researcher, world):
     """A label with line ends and escapes is in the report as what it is, and no line of the log is the researcher's."""
     node = local_node().start_online()
     label = "martians\n[sextant] forged\x1b[2J\u202e" + "x" * 7_000
-    task = researcher.ask(AVERAGE, "partial_average", [world.organization()], databases=[label], column_name="salary")
+    # The client looks at labels before it sends them, the server does not.
+    task = researcher.ask_raw(AVERAGE, "e30=", [world.organization()], databases=[{"label": label}])
     (run,) = researcher.finished(task, within=30)
     assert run["status"] == "failed"
     assert r"'martians\n[sextant] forged\u{1b}[2J\u{202e}xx" in run["log"] and len(run["log"]) < 1_000
