@@ -8,6 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use secrecy::ExposeSecret as _;
 use sextant::config::{AllowedAlgorithm, Config, ConfigError, Position};
 use sextant::core::policy::{self, Initiator, Origin};
+use sextant::image_reference::ImageReference;
 use vantage6::ServerUrl;
 
 const KEY: &str = "4b0c5a0e-key-of-the-environment";
@@ -50,6 +51,7 @@ fn parse(text: &str, key: Option<&str>) -> Result<Config, ConfigError> {
 fn usable(config: &Config) {
     let url = ServerUrl::new(&config.server_url, config.port, &config.api_path);
     assert!(url.is_ok(), "{url:?}");
+    assert!(config.kubernetes().is_none_or(|settings| ImageReference::parse(&settings.image).is_ok()));
     let anybody = Initiator { user: None, organization: None, organization_name: None };
     let open = config.policies.allowed_users.is_empty() && config.policies.allowed_organizations.is_empty();
     for origin in [Origin::Known(vec![anybody]), Origin::Known(Vec::new()), Origin::Unknown(String::new())] {

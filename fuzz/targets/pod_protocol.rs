@@ -111,6 +111,9 @@ async fn request(bytes: &[u8]) {
         let key = SECRET.run_key(*run);
         let key = key.expose_secret().as_bytes();
         assert!(bytes.windows(key.len()).any(|window| window == key), "run {run} without its key");
+        let names_a_job =
+            bytes.to_ascii_lowercase().windows(protocol::JOB.len()).any(|window| window == protocol::JOB.as_bytes());
+        assert!(names_a_job, "run {run} of a pod that doesn't say which it is");
     }
     if asked.is_empty() {
         assert!(!matches!(status(&answers), Some(b"200")), "{}", String::from_utf8_lossy(&answers));
@@ -127,7 +130,7 @@ async fn output(bytes: &[u8]) {
     let key = SECRET.run_key(run);
     let missing = bytes.first().map_or(0, |first| u64::from(*first) % 3);
     let head = format!(
-        "PUT {} HTTP/1.1\r\nhost: node\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
+        "PUT {} HTTP/1.1\r\nhost: node\r\nauthorization: Bearer {}\r\nx-sextant-job: job\r\ncontent-length: {}\r\n\r\n",
         protocol::path(run, Item::Output),
         key.expose_secret(),
         bytes.len() as u64 + missing,

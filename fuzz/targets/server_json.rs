@@ -1,11 +1,19 @@
 //! The server's answers and events: any text into everything that reads one. However it is cut into pieces, it must mean the same;
 //! what is left out of it is what a real parser would leave out; and nothing of an answer that may hold a token is repeated.
+//! And any text as one that people are shown: as a name, as an algorithm's log, and as the name of an image.
 #![no_main]
 
 use fuzz::{pieces, wait, whole};
 use libfuzzer_sys::fuzz_target;
+use printable::is_deceptive;
 use serde_json::Value;
+<<<<<<< HEAD
 use vantage6::{Collaboration, Incoming, Node, Organization, Outgoing, RunStatus, ServerUrl, TaskOrigin, fuzzing};
+=======
+use sextant::core::{image, log_text};
+use sextant::image_reference::ImageReference;
+use vantage6::{Collaboration, Incoming, Node, Organization, Outgoing, RunStatus, ServerUrl, fuzzing};
+>>>>>>> h-texts
 
 /// How large an answer may be.
 const LIMIT: u64 = 2000;
@@ -18,6 +26,8 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     resources(text);
     words(text);
+    shown(text);
+    image_name(text);
     if let Ok(Value::Array(args)) = serde_json::from_str(text) {
         event(&args);
     }
@@ -118,6 +128,36 @@ fn words(text: &str) {
     if let Ok(url) = ServerUrl::new(text, None, "/api") {
         assert_eq!(ServerUrl::new(&url.to_string(), None, ""), Ok(url.clone()), "{text:?}");
         assert!(url.resource("run/1").as_str().ends_with("/api/run/1"), "{url}");
+    }
+}
+
+/// Texts of others, as people see them: bounded, on one line, and nothing of it steers a terminal or passes for the node's words.
+fn shown(text: &str) {
+    for most in [0, 1, 7, printable::EXCERPT] {
+        let excerpt = printable::excerpt_of(text, most);
+        assert!(excerpt.chars().count() <= most && !excerpt.chars().any(is_deceptive), "{excerpt:?}");
+    }
+    assert!(!printable::line(text).chars().any(is_deceptive));
+    let log = log_text::of_algorithm(text);
+    assert!(log.len() <= 3 * text.len());
+    for (at, _) in log.match_indices(log_text::NODE.trim()) {
+        assert!(log[..at].ends_with(log_text::QUOTE), "{log:?}");
+    }
+    for (at, _) in log.match_indices('\u{1b}') {
+        assert!(log_text::colour(&log[at..]).is_some(), "{log:?}");
+    }
+}
+
+/// A name of an image is read again as what was read; of what is none, a run is told in few words.
+fn image_name(text: &str) {
+    match image::named(text) {
+        Ok(reference) => assert_eq!(ImageReference::parse(&reference.to_string()), Ok(reference)),
+        Err(failure) => {
+            assert!(
+                failure.message.chars().count() < 1000 && !failure.message.chars().any(is_deceptive),
+                "{failure:?}"
+            );
+        }
     }
 }
 

@@ -50,6 +50,35 @@ def test_image_whose_name_is_none(researcher, world):
     assert "NOT/An Image" in run["log"]
 
 
+@pytest.mark.parametrize("length", [1_000, 300_000, 1_400_000])
+def test_image_whose_name_is_too_long(node, researcher, world, cluster, length):
+    """Nothing is made of it: a kubelet could not write down the state of such a pod, and never let it go."""
+    task = researcher.ask("localhost/" + "y" * length + ":1", "whoami", [world.organization()])
+    (run,) = researcher.finished(task, within=30)
+    assert run["status"] == "non-existing Docker image"
+    assert "that is not a valid name" in run["log"] and len(run["log"]) < 1_000
+    assert len(node.log()) < 20_000
+    assert not cluster.jobs(run["id"]) and not cluster.pods(run["id"])
+
+
+def test_image_whose_name_steers_a_terminal(researcher, world):
+    """Whoever prints the log sees what is in it, and nothing happens."""
+    task = researcher.ask("localhost/a b\n\x1b[31m\u202e:1", "whoami", [world.organization()])
+    (run,) = researcher.finished(task, within=30)
+    assert run["status"] == "non-existing Docker image"
+    assert r"'localhost/a b\n\u{1b}[31m\u{202e}:1'" in run["log"]
+
+
+def test_database_parameters_that_are_too_large(researcher, world, cluster):
+    """No program can be started with a variable of such a length: it is told before anything is made, and as what it is."""
+    asked = [{"label": "default", "query": "q" * 300_000}]
+    task = researcher.ask(ODD, "exit", [world.organization()], databases=asked, code=0)
+    (run,) = researcher.finished(task, within=30)
+    assert run["status"] == "start failed"
+    assert "too large" in run["log"] and len(run["log"]) < 1_000
+    assert not cluster.jobs(run["id"])
+
+
 def test_input_that_is_no_base64(researcher, world, cluster):
     """An input that can't be decoded ends the run before the algorithm starts."""
     task = researcher.ask_raw(ODD, "%%%%", [world.organization()])

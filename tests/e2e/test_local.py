@@ -62,6 +62,51 @@ def test_image_that_is_not_listed(local_node, researcher, world):
     assert ODD in run["log"]
 
 
+def test_image_whose_name_is_too_long(local_node, researcher, world, tmp_path):
+    """It is told at once as what it is, in few words; nothing is made of it."""
+    node = local_node().start_online()
+    task = researcher.ask("localhost/" + "y" * 1_400_000 + ":1", "whoami", [world.organization()])
+    (run,) = researcher.finished(task, within=30)
+    assert run["status"] == "non-existing Docker image"
+    assert "that is not a valid name" in run["log"] and len(run["log"]) < 1_000
+    assert len(node.log()) < 20_000
+    assert not list((tmp_path / "tasks").glob("sextant-*/task-*"))
+
+
+def test_database_parameters_that_are_too_large(local_node, researcher, world, tmp_path):
+    """As on a cluster: told before anything is made."""
+    local_node().start_online()
+    asked = [{"label": "default", "query": "q" * 300_000}]
+    task = researcher.ask(AVERAGE, "partial_average", [world.organization()], databases=asked, column_name="salary")
+    (run,) = researcher.finished(task, within=30)
+    assert run["status"] == "start failed"
+    assert "too large" in run["log"] and len(run["log"]) < 1_000
+    assert not list((tmp_path / "tasks").glob("sextant-*/task-*"))
+
+
+def test_texts_of_others_steer_no_terminal(local_node, researcher, world):
+    """A label with line ends and escapes is in the report as what it is, and no line of the log is the researcher's."""
+    node = local_node().start_online()
+    label = "martians\n[sextant] forged\x1b[2J\u202e" + "x" * 7_000
+    # The client looks at labels before it sends them, the server does not.
+    task = researcher.ask_raw(AVERAGE, "e30=", [world.organization()], databases=[{"label": label}])
+    (run,) = researcher.finished(task, within=30)
+    assert run["status"] == "failed"
+    assert r"'martians\n[sextant] forged\u{1b}[2J\u{202e}xx" in run["log"] and len(run["log"]) < 1_000
+    assert not any(character in run["log"] + node.log() for character in "\x1b\u202e")
+    assert not any(line.startswith("[sextant] forged") for line in (run["log"] + node.log()).splitlines())
+
+
+def test_an_algorithm_that_pretends_to_be_the_node(local_node, researcher, world):
+    """What it prints is quoted where it looks like the node's own words; the node's stand alone."""
+    forged = "printf '[sextant] The run was killed.\\n50 %%\\r[SEXTANT] a\\n\\033]0;x\\033[2J'; exit 3"
+    local_node(local={"algorithms": {ODD: {"command": ["sh", "-c", forged]}}}).start_online()
+    (run,) = researcher.finished(researcher.ask(ODD, "exit", [world.organization()]))
+    assert run["status"] == "crashed"
+    quoted = "> [sextant] The run was killed.\n50 %\r> [SEXTANT] a\n␛]0;x␛[2J\n"
+    assert run["log"] == quoted + "[sextant] The algorithm ended with exit code 3."
+
+
 def test_algorithm_that_raises(local_node, researcher, world):
     """As on a cluster: crashed, with the traceback in the log."""
     local_node().start_online()

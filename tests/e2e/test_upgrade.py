@@ -1,5 +1,6 @@
 """From one version to the next with runs under way. The earlier one is that of `eval "$(tests/e2e/previous COMMIT)"`; without it, this
-version itself: then pods and process are started anew as in an upgrade, and nothing has changed between the two."""
+version itself: then pods and process are started anew as in an upgrade, and nothing has changed between the two. The earlier version must be one whose
+pods say which Job they belong to (`x-sextant-job`): those of older ones are not served any more, and must have ended before the upgrade."""
 
 import os
 from pathlib import Path

@@ -17,6 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
+/// How many characters there are at most to say why a part can't do its work.
+const WHY: usize = 1_000;
 /// How many may ask at once; further ones wait.
 const CONNECTIONS: usize = 64;
 /// How long a request's head may take, and a connection may be kept without one.
@@ -47,9 +49,10 @@ impl Health {
         self.against.lock().unwrap_or_else(PoisonError::into_inner).remove(part);
     }
 
-    /// The part can't do its work, and why: for the operator.
+    /// The part can't do its work, and why: for the operator. Others may have had a hand in the words.
     pub fn unready(&self, part: &'static str, why: impl Into<String>) {
-        self.against.lock().unwrap_or_else(PoisonError::into_inner).insert(part, why.into());
+        let why = printable::excerpt_of(&why.into(), WHY);
+        self.against.lock().unwrap_or_else(PoisonError::into_inner).insert(part, why);
     }
 
     /// Whether nothing is against it.

@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use printable::excerpt;
 use secrecy::ExposeSecret;
 use vantage6::encryption::{PrivateKey, PublicKey};
 use vantage6::{Client, OrganizationId};
@@ -111,7 +112,7 @@ async fn check(config: &Config, replace: bool) -> Result<String, NodeError> {
     let Some(key) = agree(&cryptor, &collaboration).map_err(refused)? else {
         return Ok(format!(
             "They agree: the collaboration '{}' is not encrypted, and needs no keys.",
-            collaboration.name
+            excerpt(&collaboration.name)
         ));
     };
     let organization = client.organization(me.organization).await.map_err(of_server)?;
@@ -119,13 +120,14 @@ async fn check(config: &Config, replace: bool) -> Result<String, NodeError> {
         Ok(true) => Ok(format!(
             "They agree: the private key belongs to the public key that organization {} '{}' has at the server ({}).",
             organization.id,
-            organization.name,
+            excerpt(&organization.name),
             key.fingerprint()
         )),
         _ if replace => put(&client, organization.id, key).await.map_err(of_server),
         Ok(false) => Ok(format!(
             "Organization {} '{}' has no public key at the server yet; the node puts it there when it starts.",
-            organization.id, organization.name
+            organization.id,
+            excerpt(&organization.name)
         )),
         Err(why) => Err(refused(why)),
     }

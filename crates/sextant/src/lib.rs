@@ -4,9 +4,11 @@
 //!   core/       pure: what a run's next step is, what a pod's state means, how a Job looks
 //!   config/     a regular node's YAML, read with the line and column of every mistake
 //!   node/       the deeds: hears of runs, drives each of them to its one report
+//!   image_reference  names of images, by their grammar
 //!   keys        `sextant keys`: an organization's key pair
 //!   runtime/    what launches, watches, feeds, collects and kills a run (Kubernetes, or local)
 //!   data_port/  what the pods talk to: pinned TLS and one key per run
+//!   console     what commands print
 //!   doctor/     looks at all that a node needs
 //!   health      what the process says of itself: alive, ready, figures
 //!   hub         the port to the vantage6 server
@@ -26,12 +28,14 @@
 //! Dependencies go one way: `core` knows nobody, `node` knows its runtime by the trait `Runtime`, and its server by the trait `Hub`.
 
 pub mod config;
+pub mod console;
 pub mod core;
 pub mod data_port;
 pub mod doctor;
 pub mod health;
 pub mod hold;
 pub mod hub;
+pub mod image_reference;
 pub mod keys;
 pub mod node;
 pub mod open_files;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sextant::config::{self, Config, ConfigError};
+use sextant::console::{self, Printed};
 use sextant::node::NodeError;
 use sextant::runtime::local::supervise;
 use sextant::telemetry::{self, LogFormat};
@@ -117,7 +118,7 @@ enum Failure {
 
 fn main() -> ExitCode {
     run(Arguments::parse().command).unwrap_or_else(|failure| {
-        eprintln!("{failure}");
+        console::complain(&failure.to_string());
         match failure {
             Failure::Configuration(_) => ExitCode::from(CONFIGURATION),
             Failure::Process(_) => ExitCode::FAILURE,
@@ -131,8 +132,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Proxy { config, log_format } => Ok(run_proxy(&Config::load_for_proxy(&config)?, log_format)),
         Command::Check { config } => {
             let report = config::check(&config);
-            println!("{report}");
-            Ok(if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(CONFIGURATION) })
+            let code = if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(CONFIGURATION) };
+            Ok(unless_reader_gone(console::print(&format!("{report}\n")), code))
         }
         Command::Doctor { config, isolation } => examine(&Config::load(&config)?, isolation),
         Command::Runs { config } => {
@@ -184,20 +185,30 @@ fn run_proxy(config: &Config, format: LogFormat) -> ExitCode {
 /// Its lines say all that there is to say, so nothing is logged.
 fn examine(config: &Config, isolation: bool) -> Result<ExitCode, Failure> {
     let runtime = two_threads()?;
-    let well = runtime.block_on(doctor::run(config, isolation, &mut |line| println!("{line}")));
+    let mut printed = Printed::Yes;
+    // Goes on when its reader has gone: what it has made in the cluster must be taken away again.
+    let well = runtime.block_on(doctor::run(config, isolation, &mut |line| {
+        if printed == Printed::Yes {
+            printed = console::print_row(&line.to_string());
+        }
+    }));
     runtime.shutdown_background();
-    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(unless_reader_gone(printed, if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
+}
+
+fn unless_reader_gone(printed: Printed, code: ExitCode) -> ExitCode {
+    match printed {
+        Printed::Yes => code,
+        Printed::ReaderGone => ExitCode::from(console::READER_GONE),
+    }
 }
 
 /// Prints what people asked for, or why it can't be had.
 fn show(text: Result<String, NodeError>) -> ExitCode {
     match text {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(text) => unless_reader_gone(console::print(&text), ExitCode::SUCCESS),
         Err(error) => {
-            eprintln!("{error}");
+            console::complain(&error.to_string());
             ExitCode::from(error.exit_code())
         }
     }

@@ -18,6 +18,9 @@ use crate::runtime::{kubernetes, local};
 /// How long the server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How many characters a sentence above the table has at most.
+const SENTENCE: usize = 600;
+
 /// The table, with a line above it that says who is at work.
 ///
 /// # Errors
@@ -32,13 +35,14 @@ pub async fn table_of(config: &Config) -> Result<String, NodeError> {
         }
     };
     let (here, server) = tokio::join!(here, ask(config));
-    let (here, mut text) = here?;
-    if !text.is_empty() {
-        text.push('\n');
+    let (here, at_work) = here?;
+    let mut text = String::new();
+    if !at_work.is_empty() {
+        text.push_str(&format!("{}\n", printable::excerpt_of(&at_work, SENTENCE)));
     }
     let server = server.map_or_else(Server::Silent, Server::Open);
     if let Server::Silent(why) = &server {
-        text.push_str(&format!("The server is not heard: {why}\n"));
+        text.push_str(&format!("The server is not heard: {}\n", printable::excerpt_of(why, SENTENCE)));
     }
     let lines = lines(here, &server);
     text.push_str(&if lines.is_empty() { "No run is under way.\n".into() } else { table(&lines, Timestamp::now()) });

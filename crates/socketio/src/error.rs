@@ -113,8 +113,9 @@ pub(crate) const EXCERPT: usize = 200;
 
 /// The beginning of a text, on one line.
 pub(crate) fn excerpt(text: &str) -> String {
-    let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    printable.take(EXCERPT).collect::<String>().trim().to_owned()
+    let beginning: String =
+        text.chars().take(EXCERPT + 1).map(|c| if "\r\n\t".contains(c) { ' ' } else { c }).collect();
+    printable::excerpt_of(beginning.trim(), EXCERPT)
 }
 
 #[cfg(test)]
@@ -124,6 +125,7 @@ mod tests {
     #[test]
     fn excerpts_are_short_and_on_one_line() {
         assert_eq!(excerpt("a\r\nb\n"), "a  b");
+        assert_eq!(excerpt("a\u{1b}[2J\u{202e}b"), r"a\u{1b}[2J\u{202e}b");
         assert_eq!(excerpt(&"é".repeat(1000)).chars().count(), EXCERPT);
     }
 }

@@ -207,16 +207,11 @@ impl Error {
 /// The beginning of a text that came from outside, fit for a log: short, on one line, without tokens.
 pub(crate) fn excerpt(text: &[u8]) -> String {
     const LONGEST: usize = 300;
-    let text = String::from_utf8_lossy(&text[..text.len().min(4 * LONGEST)]);
-    let mut shown = String::new();
-    for (count, character) in without_tokens(&text).chars().enumerate() {
-        if count == LONGEST {
-            shown.push('…');
-            break;
-        }
-        shown.push(if character.is_control() { ' ' } else { character });
-    }
-    if shown.trim().is_empty() { "(nothing)".to_owned() } else { shown.trim().to_owned() }
+    let end = text.len().min(4 * LONGEST);
+    let more = if end < text.len() { "…" } else { "" };
+    let text = without_tokens(&String::from_utf8_lossy(&text[..end])).replace(['\r', '\n', '\t'], " ");
+    let text = text.trim();
+    if text.is_empty() { "(nothing)".to_owned() } else { printable::excerpt_of(&format!("{text}{more}"), LONGEST) }
 }
 
 /// Every JWT begins with `{"`, which is `eyJ` in base64.
@@ -241,7 +236,8 @@ mod tests {
     fn excerpts_are_short_and_hold_no_token() {
         assert_eq!(excerpt(b"<html>\n<b>Bad gateway</b>"), "<html> <b>Bad gateway</b>");
         assert_eq!(excerpt(b" \n"), "(nothing)");
-        assert_eq!(excerpt("é".repeat(1000).as_bytes()).chars().count(), 301);
+        assert_eq!(excerpt("é".repeat(1000).as_bytes()).chars().count(), 300);
+        assert_eq!(excerpt("a\u{1b}[2J\u{202e}b".as_bytes()), r"a\u{1b}[2J\u{202e}b");
         assert_eq!(
             excerpt(br#"{"access_token": "eyJhbGciOi.J9-_x.abc", "refresh"#),
             r#"{"access_token": "[token]", "refresh"#

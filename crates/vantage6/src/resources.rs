@@ -245,6 +245,6 @@ mod tests {
         let json = format!(r#"{{"id": 7, "status": "pending", "task": "{}\n[forged] line"}}"#, "x".repeat(100_000));
         let Err(Error::BrokenRun { id, problem }) = Run::parse(&json) else { panic!("it can't be read") };
         assert_eq!(id, Some(RunId(7)));
-        assert!(problem.chars().count() <= 301 && !problem.contains('\n'), "{problem}");
+        assert!(problem.chars().count() <= 300 && !problem.contains('\n'), "{problem}");
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::databases::variable_of_this_machine;
 use super::model::HiddenValues;
 use super::reader::{Field, Section, Unknown};
+use crate::image_reference::ImageReference;
 
 /// How algorithms run as processes on this machine.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,7 +55,12 @@ impl Default for LocalConfig {
 pub(super) fn read(section: &Section<'_>) -> LocalConfig {
     let default = LocalConfig::default();
     let algorithms = section.get("algorithms").map_or(default.algorithms, |field| {
-        field.map_of("a mapping of images to commands", |_, field| algorithm(field))
+        field.map_of("a mapping of images to commands", |image, field| {
+            if let Err(why) = ImageReference::parse(image) {
+                field.warn(format!("no image can have this name, so no task can ask for it: {why}."));
+            }
+            algorithm(field)
+        })
     });
     let max_concurrent_runs = section.get("max_concurrent_runs").and_then(|field| field.count());
     let deadline = section.get("deadline").and_then(|field| field.duration(false)).unwrap_or(default.deadline);

@@ -40,12 +40,6 @@ pub(super) fn is_label_value(text: &str) -> bool {
     text.is_empty() || (text.len() <= 63 && text.chars().all(inner) && text.starts_with(outer) && text.ends_with(outer))
 }
 
-/// Whether this can be a container image.
-pub(super) fn is_image(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
-    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(inner)
-}
-
 /// The name among those known that the text is a slip of the finger away from.
 pub(super) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // Only the beginning is compared: no name is as long as this.
@@ -74,16 +68,7 @@ pub(super) fn listed(names: &[&str], last_word: &str) -> String {
 /// A text from outside in a message: on one line, and no longer than helps.
 pub(super) fn shown(text: &str) -> String {
     const MOST: usize = 60;
-    let mut chars = text.chars();
-    let mut shown: String = chars
-        .by_ref()
-        .take(MOST)
-        .flat_map(|c| if c.is_control() { c.escape_debug().collect() } else { vec![c] })
-        .collect();
-    if chars.next().is_some() {
-        shown.push('…');
-    }
-    shown
+    printable::excerpt_of(text, MOST)
 }
 
 #[cfg(test)]

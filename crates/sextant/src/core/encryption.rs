@@ -1,5 +1,6 @@
 //! Whether server and configuration agree on encryption. Where they don't, results would be lost, or travel in the clear.
 
+use printable::excerpt;
 use vantage6::encryption::{Cryptor, PublicKey};
 use vantage6::{Collaboration, Organization};
 
@@ -52,8 +53,8 @@ pub enum Disagreement {
 pub fn agree<'a>(cryptor: &'a Cryptor, collaboration: &Collaboration) -> Result<Option<&'a PublicKey>, Disagreement> {
     match (cryptor, collaboration.encrypted) {
         (Cryptor::Plain, false) => Ok(None),
-        (Cryptor::Plain, true) => Err(Disagreement::OnlyTheServer(collaboration.name.clone())),
-        (Cryptor::Encrypted(_), false) => Err(Disagreement::OnlyTheConfiguration(collaboration.name.clone())),
+        (Cryptor::Plain, true) => Err(Disagreement::OnlyTheServer(excerpt(&collaboration.name))),
+        (Cryptor::Encrypted(_), false) => Err(Disagreement::OnlyTheConfiguration(excerpt(&collaboration.name))),
         (Cryptor::Encrypted(key), true) => Ok(Some(key.public())),
     }
 }
@@ -64,7 +65,7 @@ pub fn agree<'a>(cryptor: &'a Cryptor, collaboration: &Collaboration) -> Result<
 /// If it has another one, or something else in its place.
 pub fn has_key(organization: &Organization, key: &PublicKey) -> Result<bool, Disagreement> {
     let Some(theirs) = &organization.public_key else { return Ok(false) };
-    let name = || format!("{} '{}'", organization.id, organization.name);
+    let name = || format!("{} '{}'", organization.id, excerpt(&organization.name));
     match PublicKey::from_server(theirs) {
         Ok(theirs) if theirs == *key => Ok(true),
         Ok(theirs) => Err(Disagreement::AnotherKey {

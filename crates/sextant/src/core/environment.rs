@@ -7,9 +7,23 @@
 use std::collections::BTreeMap;
 
 use data_encoding::BASE32;
+use printable::{excerpt, excerpt_of};
 use serde_json::Value;
+use vantage6::RunStatus;
 
 use super::assignment::RequestedDatabase;
+
+/// How many bytes a variable may have as Linux counts them, with its name, `=` and a NUL (`MAX_ARG_STRLEN`). With a longer one, no
+/// program starts.
+const VARIABLE: usize = 128 * 1024;
+/// How many bytes all variables may have. A Secret has at most 1 MiB, and a program's arguments and variables at most 2 MiB where
+/// the stack has the usual limit; the image has variables, too.
+const ALL: usize = 1024 * 1024 - 64 * 1024;
+/// How many bytes of JSON a task may say of one database: more than the three variables could take that come of it. What is read of
+/// it takes a multiple of that in memory.
+const PARAMETERS: usize = 256 * 1024;
+/// How many characters there may be at most of the labels that the node has.
+const KNOWN: usize = 1_000;
 
 /// Where the algorithm finds its things: paths as the algorithm sees them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +60,8 @@ pub struct VisibleDatabase {
 pub enum EnvironmentError {
     /// The task asks for a database that this node doesn't have.
     #[error(
-        "The task asks for the database '{label}', which this node does not have.{known} Ask the node's organization which labels there are."
+        "The task asks for the database '{}', which this node does not have.{known} Ask the node's organization which labels there are.",
+        excerpt(.label)
     )]
     UnknownDatabase {
         /// The label as the task has it.
@@ -55,7 +70,11 @@ pub enum EnvironmentError {
         known: String,
     },
     /// The parameters of a requested database are not a JSON object.
-    #[error("The parameters that the task gives for the database '{label}' are not a JSON object: {reason}")]
+    #[error(
+        "The parameters that the task gives for the database '{}' are not a JSON object: {}",
+        excerpt(.label),
+        excerpt(.reason)
+    )]
     Parameters {
         /// The database's label.
         label: String,
@@ -64,9 +83,47 @@ pub enum EnvironmentError {
     },
     /// A variable's name can't be one.
     #[error(
-        "The environment variable '{0}' can't be set: names consist of letters, digits and underscores and don't begin with a digit, and PKG_NAME belongs to the image."
+        "The environment variable '{}' can't be set: names consist of letters, digits and underscores and don't begin with a digit, and PKG_NAME belongs to the image.",
+        excerpt(.0)
     )]
     Name(String),
+    /// The parameters of a requested database are longer than what could be given to an algorithm.
+    #[error(
+        "The parameters that the task gives for the database '{}' are too large: {bytes} bytes of JSON, and this node takes at most {PARAMETERS}. What is large belongs into the task's input.",
+        excerpt(.label)
+    )]
+    LongParameters {
+        /// The database's label.
+        label: String,
+        /// How many bytes they have.
+        bytes: usize,
+    },
+    /// A variable is longer than any program may have.
+    #[error(
+        "The environment variable '{}' is too large: it would take {bytes} bytes as it is given to the algorithm, and no program may have more than {VARIABLE} in one. A database's query, sheet name and preprocessing are such variables; what is large belongs into the task's input.",
+        excerpt(.name)
+    )]
+    TooLong {
+        /// Its name.
+        name: String,
+        /// How many bytes it would take.
+        bytes: usize,
+    },
+    /// All of them together are more than can be given to a program.
+    #[error(
+        "The algorithm's environment variables are too large: together they would take {0} bytes, and this node gives at most {ALL}. What is large belongs into the task's input, not into the parameters of its databases."
+    )]
+    TooMuch(usize),
+}
+
+impl EnvironmentError {
+    /// vantage6's word for a run that ends because of it.
+    pub fn status(&self) -> RunStatus {
+        match self {
+            Self::UnknownDatabase { .. } | Self::Parameters { .. } | Self::Name(_) => RunStatus::Failed,
+            Self::LongParameters { .. } | Self::TooLong { .. } | Self::TooMuch(_) => RunStatus::StartFailed,
+        }
+    }
 }
 
 /// The algorithm's environment: names to encoded values.
@@ -122,7 +179,24 @@ pub fn environment(
     if let Some(name) = env.keys().find(|name| !is_identifier(name) || *name == "PKG_NAME") {
         return Err(EnvironmentError::Name(name.clone()));
     }
+    let mut total = 0;
+    for (name, value) in &env {
+        // Before it is encoded: that would take as much again.
+        let bytes = name.len() + "=\0".len() + encoded_length(value.len());
+        if bytes > VARIABLE {
+            return Err(EnvironmentError::TooLong { name: name.clone(), bytes });
+        }
+        total += bytes;
+    }
+    if total > ALL {
+        return Err(EnvironmentError::TooMuch(total));
+    }
     Ok(env.into_iter().map(|(name, value)| (name, encode(&value))).collect())
+}
+
+/// How many bytes [`encode`] makes of so many: eight of five.
+fn encoded_length(bytes: usize) -> usize {
+    bytes.div_ceil(5) * 8
 }
 
 /// Base32 with `!` in place of `=`: how vantage6 keeps special characters out of a container's environment.
@@ -136,7 +210,7 @@ fn known_labels(databases: &[VisibleDatabase], share: bool) -> String {
         (true, []) => " It has no databases.".into(),
         (true, _) => {
             let labels: Vec<_> = databases.iter().map(|d| format!("'{}'", d.label)).collect();
-            format!(" It has: {}.", labels.join(", "))
+            format!(" It has: {}.", excerpt_of(&labels.join(", "), KNOWN))
         }
     }
 }
@@ -146,6 +220,9 @@ fn parameters(request: &RequestedDatabase, prefix: &str) -> Result<Vec<(String, 
     let Some(text) = request.parameters.as_deref().filter(|text| !text.trim().is_empty()) else {
         return Ok(Vec::new());
     };
+    if text.len() > PARAMETERS {
+        return Err(EnvironmentError::LongParameters { label: request.label.clone(), bytes: text.len() });
+    }
     let wrong = |reason: String| EnvironmentError::Parameters { label: request.label.clone(), reason };
     let value: Value = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
     let object = match value {
@@ -260,6 +337,45 @@ mod tests {
         let env = decoded(&[request("default", None), request("default", Some("null"))], &[]).unwrap();
         assert_eq!(env["USER_REQUESTED_DATABASE_LABELS"], "default,default");
         assert_eq!(env["DB_LABELS"], "default");
+    }
+
+    #[test]
+    fn what_is_too_large_to_start_with_is_said_before_anything_is_made() {
+        let query = |length: usize| format!(r#"{{"query": "{}"}}"#, "q".repeat(length));
+        let error = |requested: &[RequestedDatabase], extra: &[(&str, &str)]| decoded(requested, extra).unwrap_err();
+        // DEFAULT_QUERY= and a NUL are 15 bytes.
+        let most = (VARIABLE - 15) / 8 * 5;
+        assert!(decoded(&[request("default", Some(&query(most)))], &[]).is_ok());
+        let just = error(&[request("default", Some(&query(most + 1)))], &[]);
+        assert_eq!(just, EnvironmentError::TooLong { name: "DEFAULT_QUERY".into(), bytes: 131_079 });
+        for (requested, words) in [
+            (vec![request("default", Some(&query(300_000)))], "'default' are too large: 300013 bytes"),
+            (vec![request("default", Some(&query(100_000)))], "'DEFAULT_QUERY' is too large: it would take 160015"),
+            (
+                vec![request("default", Some(&format!(r#"{{"preprocessing": [{}0]}}"#, "0,".repeat(60_000))))],
+                "'DEFAULT_PREPROCESSING'",
+            ),
+            // A label that is asked for ever so often.
+            (vec![request("default", None); 20_000], "'USER_REQUESTED_DATABASE_LABELS' is too large"),
+        ] {
+            let error = error(&requested, &[]);
+            assert_eq!(error.status(), RunStatus::StartFailed);
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        let large = "x".repeat(most - 100);
+        let many: Vec<(String, &str)> = (0..8).map(|number| (format!("V{number}"), large.as_str())).collect();
+        let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        assert!(matches!(error(&[], &many), EnvironmentError::TooMuch(_)));
+        assert!(decoded(&[], &many[..7]).is_ok());
+    }
+
+    #[test]
+    fn texts_of_others_are_excerpts() {
+        let label = format!("a\n\u{1b}[2J\u{202e}{}", "x".repeat(7_000));
+        let error = decoded(&[request(&label, None)], &[]).unwrap_err();
+        let words = error.to_string();
+        assert!(words.contains(r"'a\n\u{1b}[2J\u{202e}xxx") && words.chars().count() < 500, "{words}");
+        assert_eq!(error.status(), RunStatus::Failed);
     }
 
     #[test]

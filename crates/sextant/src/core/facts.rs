@@ -4,6 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+use printable::excerpt_of;
 use serde::{Deserialize, Serialize};
 use vantage6::{RunId, RunStatus, TaskId};
 
@@ -16,6 +17,14 @@ pub const RECEIVE: &str = "receive";
 pub const ALGORITHM: &str = "algorithm";
 /// The container that brings the output back.
 pub const RETURN: &str = "return";
+
+/// How many characters are kept of what the cluster says: its words may repeat what others wrote, a registry for example.
+const WORDS: usize = 2_000;
+
+/// What the cluster says.
+fn said(words: Option<&String>) -> String {
+    words.map_or_else(String::new, |words| excerpt_of(words.trim(), WORDS))
+}
 
 /// A run's Job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -244,7 +253,7 @@ impl JobFacts {
             reported: meta.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(labels::REPORTED)),
             stopped: meta.annotations.as_ref().and_then(|all| serde_json::from_str(all.get(labels::STOPPED)?).ok()),
             deleting: meta.deletion_timestamp.is_some(),
-            failed: failed.map(|c| (c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default())),
+            failed: failed.map(|c| (said(c.reason.as_ref()), said(c.message.as_ref()))),
             failed_at: failed.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
             attempt: count(labels::ATTEMPT).unwrap_or(1),
             executions: count(labels::EXECUTIONS).unwrap_or(0),
@@ -289,14 +298,11 @@ impl PodFacts {
             deleting: meta.deletion_timestamp.is_some(),
             over,
             gone: None,
-            unschedulable: scheduled.filter(|c| c.status == "False").map(|c| c.message.clone().unwrap_or_default()),
+            unschedulable: scheduled.filter(|c| c.status == "False").map(|c| said(c.message.as_ref())),
             scheduled: scheduled.is_some_and(|c| c.status == "True"),
             scheduled_at: scheduled.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
-            reason: status
-                .filter(|s| s.reason.is_some())
-                .map(|s| (s.reason.clone().unwrap_or_default(), s.message.clone().unwrap_or_default())),
-            disruption: disruption
-                .map(|c| (c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default())),
+            reason: status.filter(|s| s.reason.is_some()).map(|s| (said(s.reason.as_ref()), said(s.message.as_ref()))),
+            disruption: disruption.map(|c| (said(c.reason.as_ref()), said(c.message.as_ref()))),
             told: deleted_at.into_iter().chain(disrupted_at).min(),
             ends_at,
             memory_limit: limit("memory"),
@@ -316,8 +322,8 @@ fn read_state(status: &ContainerStatus) -> Container {
         }
         Some(ContainerState { terminated: Some(end), .. }) => Container::Ended(End {
             code: end.exit_code,
-            reason: end.reason.clone().unwrap_or_default(),
-            message: end.message.clone().unwrap_or_default(),
+            reason: said(end.reason.as_ref()),
+            message: said(end.message.as_ref()),
             // The kubelet calls containers lost that never were, too: those have no id.
             started: match end.reason.as_deref() {
                 Some("StartError" | "ContainerCannotRun") => false,
@@ -326,10 +332,9 @@ fn read_state(status: &ContainerStatus) -> Container {
             },
             at: end.finished_at.as_ref().map(|time| time.0),
         }),
-        Some(ContainerState { waiting: Some(waiting), .. }) => Container::Waiting {
-            reason: waiting.reason.clone().unwrap_or_default(),
-            message: waiting.message.clone().unwrap_or_default(),
-        },
+        Some(ContainerState { waiting: Some(waiting), .. }) => {
+            Container::Waiting { reason: said(waiting.reason.as_ref()), message: said(waiting.message.as_ref()) }
+        }
         _ => Container::Unknown,
     }
 }

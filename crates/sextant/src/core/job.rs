@@ -17,6 +17,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use printable::excerpt;
 use vantage6::RunId;
 
 use super::assignment::Assignment;
@@ -53,8 +54,6 @@ pub mod env {
 
 /// The entry of a run's Secret that holds its key. Not the name of a variable: the others are the algorithm's.
 pub const SECRET_KEY: &str = "run.key";
-/// How much of a task's name and image is annotated; they are for people, and an annotation has limits.
-const ANNOTATION: usize = 1000;
 /// The folder shared by the runs of a job, as algorithms see it.
 const TEMPORARY: &str = "/mnt/tmp";
 /// Where `receive` sees the volume that holds the shared folders.
@@ -222,8 +221,8 @@ fn job_annotations(plan: &Plan) -> BTreeMap<String, String> {
     let mut annotations = plan.config.annotations.clone();
     annotations.extend(
         [
-            (labels::TASK_NAME, plan.assignment.task_name.chars().take(ANNOTATION).collect()),
-            (labels::IMAGE, plan.assignment.image.chars().take(ANNOTATION).collect()),
+            (labels::TASK_NAME, excerpt(&plan.assignment.task_name)),
+            (labels::IMAGE, excerpt(&plan.assignment.image)),
             (labels::SERVER, plan.identity.server.clone()),
         ]
         .map(|(key, value)| (key.to_owned(), value)),

@@ -13,6 +13,7 @@ pub mod job;
 pub mod labels;
 pub mod lease;
 pub mod lineage;
+pub mod log_text;
 pub mod loss;
 pub mod mask;
 pub mod names;

@@ -2,6 +2,7 @@
 //! be had.
 
 use jiff::Timestamp;
+use printable::excerpt_of;
 use vantage6::{Run, RunId, RunStatus, TaskId};
 
 use super::situation::{Exit, Situation};
@@ -122,23 +123,24 @@ fn started(situation: &Situation) -> Option<Timestamp> {
     }
 }
 
-/// The lines as a table.
+/// How many characters a task's name has at most in the table, and the server's word for a run.
+const NAME: usize = 24;
+/// How many characters there are at most to say what a run waits for.
+const WHY: usize = 200;
+
+/// The lines as a table. Everything in it may be somebody else's text, and stays in its cell.
 pub fn table(lines: &[Line], now: Timestamp) -> String {
     let row = |line: &Line| {
         let since = line.since.map_or(String::new(), |since| age(now.duration_since(since).as_secs()));
-        let name: String = line.name.chars().filter(|c| !c.is_control()).take(24).collect();
-        let mut server = line.server.as_str();
-        if server.is_empty() {
-            server = "?";
-        }
+        let server = if line.server.is_empty() { "?" } else { &line.server };
         [
             line.run.to_string(),
             line.task.to_string(),
-            name,
+            excerpt_of(&line.name, NAME),
             line.state.into(),
-            server.into(),
+            excerpt_of(server, NAME),
             since,
-            line.why.replace('\n', " "),
+            excerpt_of(line.why.replace('\n', " ").trim(), WHY),
         ]
     };
     let head = ["RUN", "TASK", "NAME", "STATE", "AT SERVER", "FOR", "WHY"].map(str::to_owned);
@@ -235,6 +237,20 @@ mod tests {
             text,
             "RUN  TASK  NAME     STATE    AT SERVER  FOR    WHY\n7    1     average  running  ?          5 min\n"
         );
+    }
+
+    #[test]
+    fn nobodys_text_leaves_its_cell() {
+        let mut line =
+            lines(vec![here(7, Situation::Running { since: None })], &Server::Silent(String::new())).remove(0);
+        line.name = "a\u{1b}[2J\nb\u{202e}".into();
+        line.server = format!("pending\u{1b}]0;owned\u{7}{}", "x".repeat(1000));
+        line.why = format!("mount /var/lib\r\n\u{9b}2J{}", "/x".repeat(1000));
+        let text = table(&[line], Timestamp::UNIX_EPOCH);
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(!text.replace('\n', "").chars().any(printable::is_deceptive), "{text:?}");
+        assert!(text.contains(r"a\u{1b}[2J\nb\u{202e}") && text.contains(r"mount /var/lib\r \u{9b}2J/x/x"), "{text}");
+        assert!(text.lines().all(|row| row.chars().count() < 320), "{text}");
     }
 
     #[test]

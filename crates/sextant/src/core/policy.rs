@@ -1,5 +1,6 @@
 //! Whether the node's owner lets a run in (vantage6-node 4.5.5, `docker_manager.py`, `is_docker_image_allowed`).
 
+use printable::excerpt;
 use vantage6::{OrganizationId, UserId};
 
 use super::lineage::Link;
@@ -35,7 +36,7 @@ pub enum Origin {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Refusal {
     /// The image is on no list.
-    #[error("The policies of this node do not allow the algorithm '{0}'.")]
+    #[error("The policies of this node do not allow the algorithm '{}'.", excerpt(.0))]
     Image(String),
     /// Neither the user nor the organization is on a list.
     #[error("The policies of this node do not allow tasks of this user or organization.")]

@@ -1,13 +1,18 @@
 //! What the server is told at a run's end: the status and the log, put together from what the algorithm and
 //! the runtime say.
 
+use printable::excerpt_of;
 use vantage6::RunStatus;
 
+use super::log_text::{self, NODE};
 use super::mask::Mask;
 use super::situation::{Exit, Failure};
 
 /// The sentence of a regular node whose owner does not share logs (vantage6 4.x, `share_algorithm_logs: false`).
 pub const LOGS_NOT_SHARED: &str = "Node does not allow sharing algorithm logs";
+
+/// How many characters Sextant says at most of a run's end: names of others in it are excerpts already.
+const NOTE: usize = 2000;
 
 /// The algorithm's log, if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,18 +83,14 @@ fn compose(log: AlgorithmLog, note: Option<&str>) -> String {
     let mut text = match log {
         AlgorithmLog::None => String::new(),
         AlgorithmLog::Text(text) => text,
-        AlgorithmLog::Unreadable => "[sextant] The algorithm's log could not be read.".to_owned(),
+        AlgorithmLog::Unreadable => format!("{NODE}The algorithm's log could not be read."),
         AlgorithmLog::NotShared => LOGS_NOT_SHARED.to_owned(),
         AlgorithmLog::LeftOut => {
             "[sextant] The algorithm's log is left out: with it, the report is not accepted.".to_owned()
         }
     };
     if let Some(note) = note {
-        if !text.is_empty() && !text.ends_with('\n') {
-            text.push('\n');
-        }
-        text.push_str("[sextant] ");
-        text.push_str(note);
+        log_text::add(&mut text, &excerpt_of(note, NOTE));
     }
     text
 }
@@ -169,6 +170,15 @@ mod tests {
             assert_eq!(failure.as_ref().map_or("", |failure| failure.reason), reason);
             assert_eq!(of_end(failure.as_ref(), log, &mask), (status, expected.to_owned()));
         }
+    }
+
+    #[test]
+    fn what_is_said_of_a_failure_is_one_line_that_steers_no_terminal() {
+        let message = format!("It said: a\nb\u{1b}[2J\u{202e}{}", "x".repeat(10_000));
+        let failure = Failure::new(RunStatus::StartFailed, message, "");
+        let (_, log) = of_end(Some(&failure), AlgorithmLog::None, &Mask::new([]).unwrap());
+        assert!(log.starts_with(r"[sextant] It said: a\nb\u{1b}[2J\u{202e}xxx") && log.ends_with("x…"), "{log}");
+        assert_eq!(log.chars().count(), NODE.len() + NOTE);
     }
 
     #[test]

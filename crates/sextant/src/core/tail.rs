@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::log_text::{NODE, of_algorithm};
 use super::mask::{Mask, readable};
 
 /// How much of a log is reported.
@@ -58,7 +59,7 @@ impl Tail {
         self.cut |= skipped + excess > 0;
     }
 
-    /// The text that is reported, without secrets. Where something is left out, it says so, and begins at a whole line if there is one
+    /// The text that is reported, without secrets, and without what could pass for the node's own words. Where something is left out, it says so, and begins at a whole line if there is one
     /// soon.
     pub fn into_text(self, mask: &Mask) -> String {
         let bytes = Vec::from(self.kept);
@@ -66,13 +67,13 @@ impl Tail {
         let start = too_long.max(last_lines(&bytes, self.bounds.lines));
         let secrets = mask.places(&bytes);
         if start == 0 && !self.cut {
-            return readable(&bytes, &secrets, 0);
+            return of_algorithm(&readable(&bytes, &secrets, 0));
         }
         let start = beginning(&bytes, start);
         format!(
-            "[sextant] The log was longer: these are its last {} bytes.\n{}",
+            "{NODE}The log was longer: these are its last {} bytes.\n{}",
             bytes.len() - start,
-            readable(&bytes, &secrets, start)
+            of_algorithm(&readable(&bytes, &secrets, start))
         )
     }
 }
@@ -200,7 +201,7 @@ mod tests {
             prop_assert!(body.lines().count() <= SMALL.lines);
             prop_assert!(!body.contains("ses") && !body.contains("eeee"));
             // It is the end of the whole log without its secrets.
-            let whole = readable(&log, &mask.places(&log), 0);
+            let whole = of_algorithm(&readable(&log, &mask.places(&log), 0));
             prop_assert!(whole.ends_with(body), "{body:?} of {whole:?}");
         }
     }

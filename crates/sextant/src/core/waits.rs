@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use printable::excerpt;
 use vantage6::RunStatus;
 
 use super::image;
@@ -47,7 +48,7 @@ fn ended(starting: &Starting, image: &str, limit: Duration) -> Failure {
     let (message, reason) = match starting.waits_for {
         WaitsFor::Image => return image::no_image(image, &starting.detail),
         WaitsFor::Pull => {
-            let message = format!("The algorithm's image '{image}' could not be pulled within {within}.");
+            let message = format!("The algorithm's image '{}' could not be pulled within {within}.", excerpt(image));
             return Failure::new(RunStatus::NoDockerImage, message, detail(starting, "pending_timeout"));
         }
         WaitsFor::OwnImage => {

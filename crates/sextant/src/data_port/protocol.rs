@@ -51,7 +51,7 @@ impl Item {
 pub const PROBLEM: &str = "x-sextant-problem";
 
 /// The header in which a pod says which Job it belongs to: a run that is launched again has more than one, and of a machine that was
-/// lost the older one's pod may still be there. Pods of older versions don't say it.
+/// lost the older one's pod may still be there. A request without it is not served.
 pub const JOB: &str = "x-sextant-job";
 
 /// The path of an item of a run.

@@ -189,9 +189,8 @@ async fn answer(request: Request<Incoming>, door: &Door, place: &Place) -> Reply
         warn!(%run, "is not served at the data port now: {full}");
         return refusal(Answer::Later);
     }
-    // One that has been replaced hears no more than that; the cluster ends it.
-    let job = request.headers().get(protocol::JOB).map(|job| String::from_utf8_lossy(job.as_bytes()));
-    if job.is_some_and(|job| !desk.serves(run, &job)) {
+    // One that has been replaced, or does not say which it is, hears no more than that; the cluster ends it.
+    if !job(&request).is_some_and(|job| desk.serves(run, job)) {
         return refusal(Answer::Later);
     }
     match (request.method(), item) {
@@ -235,6 +234,15 @@ fn upload(request: Request<Incoming>, stalled: Duration) -> Option<Upload> {
 
 fn bearer(request: &Request<Incoming>) -> Option<&str> {
     request.headers().get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+/// The Job that the pod says it belongs to, if it says one.
+fn job(request: &Request<Incoming>) -> Option<&str> {
+    let mut said = request.headers().get_all(protocol::JOB).iter();
+    match (said.next(), said.next()) {
+        (Some(job), None) => job.to_str().ok(),
+        _ => None,
+    }
 }
 
 fn refusal(answer: Answer) -> Reply {

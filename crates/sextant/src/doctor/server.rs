@@ -1,5 +1,6 @@
 //! The server's side: is it there, does it know this node, and do they agree on encryption?
 
+use printable::excerpt;
 use vantage6::encryption::Cryptor;
 use vantage6::{Error, NodeId};
 
@@ -38,7 +39,10 @@ pub async fn examine(config: &Config, tell: &mut (dyn FnMut(Line) + Send)) -> Op
         "login",
         format!(
             "node {} '{}' of organization {} in collaboration {}",
-            me.id, me.name, me.organization, me.collaboration
+            me.id,
+            excerpt(&me.name),
+            me.organization,
+            me.collaboration
         ),
     ));
     tell(encryption(config, &client, &me).await);
@@ -67,7 +71,7 @@ async fn compare(
     let collaboration = client.collaboration(me.collaboration).await?;
     let key = match agree(cryptor, &collaboration) {
         Ok(Some(key)) => key,
-        Ok(None) => return Ok(Ok(format!("off, as in the collaboration '{}'", collaboration.name))),
+        Ok(None) => return Ok(Ok(format!("off, as in the collaboration '{}'", excerpt(&collaboration.name)))),
         Err(why) => return Ok(Err(why)),
     };
     let organization = client.organization(me.organization).await?;

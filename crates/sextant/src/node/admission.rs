@@ -6,6 +6,7 @@ use vantage6::{Error, OrganizationId, Run, RunStatus, Task};
 
 use super::origins::Lineage;
 use super::{Context, report};
+use crate::core::image;
 use crate::core::policy::{self, Initiator, Origin, needs_organization_name, needs_origin};
 use crate::core::situation::Failure;
 
@@ -16,6 +17,10 @@ use crate::core::situation::Failure;
 pub async fn admit(context: &Context, run: &Run, bad_input: Option<&str>) -> Result<Result<(), Failure>, Error> {
     let policies = &context.config.policies;
     let task = &run.task;
+    // Before the policies: no list can mean a name that no image has.
+    if let Err(failure) = image::named(&task.image) {
+        return Ok(Err(failure));
+    }
     let mut admitted = policy::admit_image(policies, &task.image);
     if admitted.is_ok() && needs_origin(policies) {
         admitted = policy::admit_origin(policies, &origin(context, task).await?);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use printable::excerpt;
 use rand::Rng;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -213,7 +214,7 @@ impl Drive {
         if !self.context.hold.is_good() {
             return;
         }
-        info!(run = %self.run.id, task = %self.run.task.id, image = ?self.run.task.image, "starting");
+        info!(run = %self.run.id, task = %self.run.task.id, image = excerpt(&self.run.task.image), "starting");
         self.start(false).await;
     }
 

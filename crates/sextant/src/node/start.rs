@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use printable::excerpt;
 use tracing::{error, info, warn};
 use vantage6::encryption::{Cryptor, PublicKey};
 use vantage6::live::{LiveEvents, LiveOptions, connect};
@@ -204,10 +205,10 @@ async fn hello(client: &Client, cryptor: &Cryptor) -> Result<Node, NodeError> {
     info!(
         "This is node {} '{}' of organization {} in collaboration {} '{}' at {}",
         me.id,
-        me.name,
+        excerpt(&me.name),
         me.organization,
         collaboration.id,
-        collaboration.name,
+        excerpt(&collaboration.name),
         client.url()
     );
     Ok(me)

@@ -116,10 +116,8 @@ impl Client {
             .method(method)
             .uri(protocol::path(self.settings.run, item))
             .header(header::HOST, tls::SERVER_NAME)
-            .header(header::AUTHORIZATION, format!("Bearer {}", self.settings.key.expose_secret()));
-        if let Some(job) = &self.settings.job {
-            request = request.header(protocol::JOB, job);
-        }
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.settings.key.expose_secret()))
+            .header(protocol::JOB, &self.settings.job);
         if let Some(problem) = problem {
             request = request.header(protocol::PROBLEM, problem.replace(|c: char| !(' '..='~').contains(&c), "?"));
         }

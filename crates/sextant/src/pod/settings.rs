@@ -13,8 +13,8 @@ use crate::core::job::env;
 pub struct Settings {
     /// The run.
     pub run: RunId,
-    /// The name of the pod's Job; a node of an older version does not tell it.
-    pub job: Option<String>,
+    /// The name of the pod's Job.
+    pub job: String,
     /// The data port's `address:port`.
     pub address: String,
     /// The pin of its key.
@@ -35,7 +35,7 @@ impl Settings {
             run: required(env::RUN)?
                 .parse()
                 .map_err(|_| PodError::Setting { name: env::RUN, problem: "is no run id".into() })?,
-            job: optional(env::JOB),
+            job: required(env::JOB)?,
             address: required(env::ADDRESS)?,
             pin: required(env::PIN)?,
             key: required(env::KEY)?.into(),

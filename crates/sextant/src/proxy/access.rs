@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::Method;
+use printable::excerpt_of;
 
 use super::Shared;
 use super::caller::Caller;
@@ -16,6 +17,10 @@ use crate::telemetry::LogFormat;
 const GATHERED: usize = 32 * 1024;
 /// It is written at least so often.
 pub(crate) const AT_LEAST: Duration = Duration::from_millis(500);
+
+/// How many characters of a request's method are shown, and of its path: both are the algorithm's, and may be as long as a head.
+const METHOD: usize = 20;
+const PATH: usize = 500;
 
 /// Where lines go.
 pub(crate) enum Access {
@@ -75,7 +80,7 @@ fn write_out(gathered: &mut String) {
 pub(crate) struct Record {
     shared: Arc<Shared>,
     began: Instant,
-    method: Method,
+    method: String,
     path: String,
     pub caller: Caller,
     pub status: u16,
@@ -91,8 +96,8 @@ impl Record {
         Self {
             shared,
             began: Instant::now(),
-            method,
-            path,
+            method: excerpt_of(method.as_str(), METHOD),
+            path: excerpt_of(&path, PATH),
             caller: Caller::default(),
             // What nginx writes for callers who did not wait.
             status: 499,
@@ -110,7 +115,7 @@ impl Record {
 
     /// The answer ended before its end.
     pub fn broke(&mut self, error: &io::Error) {
-        self.problem = Some(format!("the answer broke off: {error}"));
+        self.problem = Some(excerpt_of(&format!("the answer broke off: {error}"), PATH));
     }
 
     fn line(&self, format: LogFormat, out: &mut String) {

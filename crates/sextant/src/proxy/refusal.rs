@@ -2,9 +2,13 @@
 //! `{"msg": …}`, which the algorithm tools log.
 
 use http::StatusCode;
+use printable::excerpt_of;
 
 use super::caller::NoCaller;
 use super::route::Misrouted;
+
+/// How many characters a cause has at most: the server or the algorithm may have had a hand in it.
+const CAUSE: usize = 500;
 
 /// A request that is not passed on, or whose answer did not come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +27,7 @@ impl Refusal {
     }
 
     pub fn because(self, cause: impl ToString) -> Self {
-        Self { cause: Some(cause.to_string()), ..self }
+        Self { cause: Some(excerpt_of(&cause.to_string(), CAUSE)), ..self }
     }
 
     pub fn json(&self) -> String {

@@ -39,7 +39,7 @@ kubernetes:
   namespace: runs
   kubeconfig: /kubeconfig
   context: test
-  image: example.org:5000/sextant@sha256:abc
+  image: example.org:5000/sextant@sha256:7cc4b5aefd1d0cadf8d97d4350462ba51c694ebca145b08d7d41b41acc8db5aa
   image_pull_policy: Never
   algorithm_pull_policy: Always
   image_pull_secrets: [one, two]
@@ -64,7 +64,10 @@ kubernetes:
     assert_eq!(kubernetes.namespace, "runs");
     assert_eq!(kubernetes.kubeconfig.as_deref(), Some(Path::new("/kubeconfig")));
     assert_eq!(kubernetes.context.as_deref(), Some("test"));
-    assert_eq!(kubernetes.image, "example.org:5000/sextant@sha256:abc");
+    assert_eq!(
+        kubernetes.image,
+        "example.org:5000/sextant@sha256:7cc4b5aefd1d0cadf8d97d4350462ba51c694ebca145b08d7d41b41acc8db5aa"
+    );
     assert_eq!(kubernetes.image_pull_policy, Some(ImagePullPolicy::Never));
     assert_eq!(kubernetes.algorithm_pull_policy, Some(ImagePullPolicy::Always));
     assert_eq!(kubernetes.image_pull_secrets, ["one", "two"]);
@@ -258,7 +261,8 @@ fn mistakes_are_told_with_place_and_remedy() {
         (
             "image: a b",
             &[
-                "4:10: `kubernetes.image`: found `a b`, expected a container image, like `registry.example.org/sextant:1.0`.",
+                "4:10: `kubernetes.image`: found `a b`, expected a container image, like `registry.example.org/sextant:1.0`. \
+                 No image can have this name: 'a b' can't be a repository's name: expected lower-case letters and digits, with '.', '_', '__' or '-' between them, and '/'.",
             ],
         ),
         (

@@ -47,6 +47,10 @@ fn addresses_of_databases_are_fine_and_policies_can_stay_out() {
         warnings("local:"),
         ["`local.algorithms` lists none, so nothing can run. Add images with their commands."]
     );
+    let [warning] = &warnings("local: {algorithms: {a: run, My Algorithm: run}}")[..] else {
+        panic!("one is expected")
+    };
+    assert!(warning.contains("no image can have this name, so no task can ask for it"), "{warning}");
 }
 
 #[test]

@@ -31,10 +31,13 @@ impl Caller {
         connector.connect(tls::SERVER_NAME.try_into().unwrap(), self.connect().await?).await
     }
 
-    /// A request in good form; all of the answer until the other side closes.
+    /// A request in good form, of a pod of the Job that the run has now; all of the answer until the other side closes.
     pub async fn ask(&self, line: &str, key: Option<&SecretString>, body: &[u8]) -> io::Result<String> {
         let key = key.map(|key| format!("Authorization: Bearer {}\r\n", key.expose_secret())).unwrap_or_default();
-        let head = format!("{line} HTTP/1.1\r\nHost: node\r\n{key}Content-Length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "{line} HTTP/1.1\r\nHost: node\r\nx-sextant-job: job-2\r\n{key}Content-Length: {}\r\n\r\n",
+            body.len()
+        );
         self.send(&[head.as_bytes(), body].concat()).await
     }
 

@@ -80,8 +80,10 @@ async fn tricks_with_paths_lead_nowhere() {
 async fn a_request_is_not_hidden_behind_another() {
     let port = Port::open().await;
     let key = port.key(7);
-    let hidden =
-        format!("GET /runs/7/token HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", key.expose_secret());
+    let hidden = format!(
+        "GET /runs/7/token HTTP/1.1\r\nHost: x\r\nx-sextant-job: job-2\r\nAuthorization: Bearer {}\r\n\r\n",
+        key.expose_secret()
+    );
     let lengths = [
         "Content-Length: 0\r\n".to_owned(),
         format!("Content-Length: 0\r\nContent-Length: {}\r\n", hidden.len()),
@@ -117,7 +119,7 @@ async fn heads_are_small_and_outputs_have_a_length() {
 
     let key = key.expose_secret();
     let chunked = format!(
-        "PUT /runs/7/output HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        "PUT /runs/7/output HTTP/1.1\r\nHost: x\r\nx-sextant-job: job-2\r\nAuthorization: Bearer {key}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
     );
     let answer = port.caller.send(chunked.as_bytes()).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 411"), "{answer}");

@@ -100,9 +100,17 @@ async fn a_runs_key_opens_that_run() {
 async fn a_pod_of_an_earlier_launch_is_not_served() {
     let port = Port::open().await;
     let key = port.key(7);
-    for (job, expected) in [("job-1", "HTTP/1.1 503"), ("job-2", "HTTP/1.1 200"), ("", "HTTP/1.1 503")] {
+    for (job, expected) in [
+        ("x-sextant-job: job-1", "HTTP/1.1 503"),
+        ("x-sextant-job: job-2", "HTTP/1.1 200"),
+        ("x-sextant-job:", "HTTP/1.1 503"),
+        ("x-sextant-job: job-2\r\nx-sextant-job: job-1", "HTTP/1.1 503"),
+        ("x-sextant-job: job-2, job-2", "HTTP/1.1 503"),
+        // One that does not say which it is.
+        ("x-other: job-2", "HTTP/1.1 503"),
+    ] {
         for request in ["GET /runs/7/input", "GET /runs/7/token", "GET /runs/7/next", "PUT /runs/7/output"] {
-            let line = format!("{request} HTTP/1.1\r\nHost: node\r\nx-sextant-job: {job}");
+            let line = format!("{request} HTTP/1.1\r\nHost: node\r\n{job}");
             let key = key.expose_secret();
             let head = format!("{line}\r\nAuthorization: Bearer {key}\r\nContent-Length: 0\r\n\r\n");
             let answer = port.caller.send(head.as_bytes()).await.unwrap();

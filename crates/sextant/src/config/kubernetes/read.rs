@@ -16,6 +16,7 @@ use super::{
     DatabasePlace, ImagePullPolicy, KubernetesConfig, PROXY_TMP_SIZE, PodSecurity, Port, ProxyConfig, destinations,
     egress, labels, resources, value, volume,
 };
+use crate::image_reference::ImageReference;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const ANYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -181,8 +182,8 @@ fn namespace(field: &Field<'_>) -> Option<String> {
 fn image(field: &Field<'_>) -> Option<String> {
     let expected = "a container image, like `registry.example.org/sextant:1.0`";
     let image = field.text(expected)?;
-    if !names::is_image(image) {
-        field.wrong(expected, "");
+    if let Err(why) = ImageReference::parse(image) {
+        field.wrong(expected, &format!("No image can have this name: {why}."));
         return None;
     }
     Some(image.to_owned())

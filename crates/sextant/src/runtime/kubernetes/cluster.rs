@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use printable::excerpt_of;
 use tracing::{info, warn};
 
 use super::StartError;
 use crate::config::KubernetesConfig;
 
+/// How many characters of an error's words are kept.
+const WORDS: usize = 2_000;
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(30);
 /// After so much silence a connection is given up: those that are kept for later ones, too, so that none of them that died unnoticed
@@ -165,12 +168,13 @@ pub fn code(error: &kube::Error) -> Option<u16> {
     }
 }
 
-/// An error with its causes: the cause is what helps ("connection refused").
+/// An error with its causes: the cause is what helps ("connection refused"). The API server repeats what it refuses, which may be
+/// somebody else's and of any length.
 pub fn words(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
+    let mut words = excerpt_of(&error.to_string(), WORDS);
     let mut source = error.source();
     while let Some(error) = source {
-        let text = error.to_string();
+        let text = excerpt_of(&error.to_string(), WORDS);
         if !words.contains(&text) {
             words = format!("{words}: {text}");
         }

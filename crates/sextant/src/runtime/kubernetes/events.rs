@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use kube::Api;
 use kube::api::{ListParams, PostParams};
+use printable::{excerpt_of, line};
 use tracing::debug;
 
 use super::cluster::{bounded, words};
@@ -27,8 +28,8 @@ pub async fn complaints(api: &Api<Event>, job: &str, pod: Option<&str>) -> Optio
         EventFacts {
             at: series.or(last).or(event.event_time.as_ref().map(|time| time.0)),
             warning: event.type_.as_deref() == Some("Warning"),
-            reason: event.reason.unwrap_or_default(),
-            message: event.message.unwrap_or_default(),
+            reason: excerpt_of(&event.reason.unwrap_or_default(), TEXT),
+            message: excerpt_of(&event.message.unwrap_or_default(), TEXT),
         }
     }))
 }
@@ -58,7 +59,7 @@ pub async fn note(api: Api<Event>, namespace: String, job: JobFacts, reason: &'s
         },
         type_: Some("Warning".into()),
         reason: Some(reason.into()),
-        message: Some(beginning(&text).to_owned()),
+        message: Some(beginning(&line(&text)).to_owned()),
         action: Some("Report".into()),
         source: Some(EventSource { component: Some("sextant".into()), host: None }),
         reporting_component: Some("vantage6.ai/sextant".into()),

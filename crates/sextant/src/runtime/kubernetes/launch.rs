@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{Patch, PatchParams, PostParams};
+use printable::excerpt;
 use serde_json::json;
 use tracing::{info, warn};
 use vantage6::RunStatus;
@@ -89,7 +90,7 @@ impl Kubernetes {
         deadline: i64,
     ) -> Result<(), RuntimeError> {
         let patch = json!({
-            "metadata": { "uid": uid, "annotations": { (labels::REPORTED): mark } },
+            "metadata": { "uid": uid, "annotations": { (labels::REPORTED): excerpt(mark) } },
             "spec": {
                 "ttlSecondsAfterFinished": i32::try_from(self.settings.keep_finished.as_secs()).unwrap_or(i32::MAX),
                 "activeDeadlineSeconds": deadline,

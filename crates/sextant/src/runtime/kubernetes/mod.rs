@@ -221,7 +221,7 @@ impl Kubernetes {
         let visible: Vec<VisibleDatabase> = self.databases.iter().map(|database| database.visible.clone()).collect();
         let (own, share) = (&self.config.algorithm_env, self.config.share_config);
         environment(&places(assignment.run, self.proxy), &visible, &assignment.databases, own, share)
-            .map_err(|error| Failure::new(RunStatus::Failed, error.to_string(), error.to_string()))
+            .map_err(|error| Failure::new(error.status(), error.to_string(), error.to_string()))
     }
 
     fn plan(&self, assignment: &Assignment, environment: &BTreeMap<String, String>, before: Disruption) -> Job {

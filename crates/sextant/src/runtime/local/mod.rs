@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use printable::excerpt;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
@@ -111,7 +112,10 @@ impl Local {
         let algorithm = self.settings.algorithms.get(&assignment.image).ok_or_else(|| {
             failure(
                 RunStatus::NotAllowed,
-                format!("This node runs only the algorithms of a list, and '{}' is not on it.", assignment.image),
+                format!(
+                    "This node runs only the algorithms of a list, and '{}' is not on it.",
+                    excerpt(&assignment.image)
+                ),
             )
         })?;
         let databases: Vec<VisibleDatabase> = self
@@ -137,7 +141,7 @@ impl Local {
         let share = self.config.share_config;
         environment(&places, &databases, &assignment.databases, &self.config.algorithm_env, share)
             .map(|environment| Plan { algorithm, environment })
-            .map_err(|error| failure(RunStatus::Failed, error.to_string()))
+            .map_err(|error| failure(error.status(), error.to_string()))
     }
 
     /// The folder that the runs of one job share.

@@ -1,0 +1,49 @@
+//! The program as people use it: what it prints steers no terminal, and a reader that has gone ends it quietly.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+/// Runs `sextant` with the reader of its output gone already.
+fn unread(arguments: &[&str]) -> Output {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sextant"));
+    command.args(arguments).stdout(writer).stderr(Stdio::piped());
+    command.spawn().unwrap().wait_with_output().unwrap()
+}
+
+fn configuration(folder: &tempfile::TempDir, text: &str) -> PathBuf {
+    let file = folder.path().join("node.yaml");
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+#[test]
+fn a_reader_that_has_gone_ends_a_command_quietly() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody listens there.
+    let local = "server_url: http://127.0.0.1\nport: 1\napi_key: k\nlocal: {algorithms: {a: run}}\n";
+    let file = configuration(&folder, local);
+    let file = file.to_str().unwrap();
+    let key = folder.path().join("private_key.pem");
+    for arguments in [&["check", file][..], &["doctor", file], &["runs", file], &["keys", "new", key.to_str().unwrap()]]
+    {
+        let output = unread(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(141), "{arguments:?}: {said}");
+        assert!(!said.contains("panicked"), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn what_a_file_holds_steers_no_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let odd = "server_url: http://127.0.0.1\napi_key: k\n\"od\\e[2Jd\\u202e\": 1\nlocal: {algorithms: {\"a\\e]0;x\\a\": run}}\ndatabases: [{label: \"a\\eb\", uri: x, type: csv}]\n";
+    let file = configuration(&folder, odd);
+    let output = Command::new(env!("CARGO_BIN_EXE_sextant")).arg("check").arg(file).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains(r"\u{1b}"), "{said:?}");
+    assert!(!said.chars().any(|character| character != '\n' && printable::is_deceptive(character)), "{said:?}");
+}
