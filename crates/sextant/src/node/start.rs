@@ -55,7 +55,7 @@ pub async fn start(config: Config, health: Arc<Health>, hold: Arc<Hold>) -> Resu
             RuntimeConfig::Local(_) => Ok::<_, NodeError>(None),
         }
     })?;
-    let identity = Identity::new(config.api_url(), node, &config.api_key);
+    let identity = Identity::of(&config, node);
     stand_by(&config, connected.as_mut(), &identity, &hold, &health).await?;
 
     // All of this waits for somebody's answers, so it is done at the same time too. A node that turns out not to agree with its

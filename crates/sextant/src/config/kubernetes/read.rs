@@ -14,7 +14,7 @@ use super::super::tree::Value;
 use super::isolation::{Isolation, isolation};
 use super::{
     DatabasePlace, ImagePullPolicy, KubernetesConfig, PROXY_TMP_SIZE, PodSecurity, Port, ProxyConfig, egress,
-    resources, value, volume,
+    resources, scratch, value, volume,
 };
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -36,6 +36,7 @@ pub(in super::super) fn defaults() -> KubernetesConfig {
         image_pull_secrets: Vec::new(),
         databases: BTreeMap::new(),
         tmp: None,
+        scratch: None,
         resources: resources::defaults(),
         data_port: Port { listen: SocketAddr::new(ANYWHERE, DATA_PORT), address: None },
         proxy: ProxyConfig { listen: SocketAddr::new(ANYWHERE, PROXY_PORT), address: None, tmp_size: PROXY_TMP_SIZE },
@@ -64,6 +65,7 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
     let policy = |key| section.get(key).and_then(|field| field.choice(&ImagePullPolicy::ALL, ImagePullPolicy::as_str));
     let time = |key, zero, default| section.get(key).and_then(|field| field.duration(zero)).unwrap_or(default);
     let resources = resources::read(section).unwrap_or(default.resources);
+    let scratch = section.get("scratch").and_then(|field| scratch::scratch(&field));
     let read = KubernetesConfig {
         namespace: section.get("namespace").and_then(|field| namespace(&field)).unwrap_or(default.namespace),
         kubeconfig: section.get("kubeconfig").and_then(|field| {
@@ -83,9 +85,12 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
             .map_or_else(BTreeMap::new, |field| field.map_of("a mapping of database labels to their places", database)),
         tmp: section.get("tmp").and_then(|field| volume::source(&field, &[])),
         output_limit: match section.get("output_limit") {
-            Some(field) => resources::bytes(&field, "Take it out for the limit on `ephemeral-storage`."),
-            None => resources::disk(&resources),
+            Some(field) => {
+                resources::bytes(&field, "Take it out for the size of `scratch`, or the limit on `ephemeral-storage`.")
+            }
+            None => scratch.as_ref().map_or_else(|| resources::disk(&resources), |scratch| Some(scratch.bytes)),
         },
+        scratch,
         resources,
         data_port: section.get("data_port").map_or(default.data_port, |field| port(&field, DATA_PORT)),
         proxy: section.get("proxy").map_or(default.proxy, |field| proxy(&field)),
