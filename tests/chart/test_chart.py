@@ -19,6 +19,14 @@ from harness.paths import REPOSITORY, binary
 
 VALUES = {file.stem: yaml.safe_load(file.read_text()) for file in (Path(__file__).parent / "values").glob("*.yaml")}
 NAMESPACE = "vantage6"
+# The label that tells the releases apart whose runs share a namespace.
+RELEASE = "sextant.vantage6.ai/release"
+LEAST = VALUES["least"]
+CLAIM = "v.ephemeral.volumeClaimTemplate.spec"
+SCRATCH = (
+    f"has(v.ephemeral) && v.name == 'scratch' && has({CLAIM}.storageClassName) && {CLAIM}.storageClassName == \"fast\""
+    f" && !has({CLAIM}.dataSource) && !has({CLAIM}.dataSourceRef) && !has({CLAIM}.volumeName) && !has({CLAIM}.selector)"
+)
 
 
 @pytest.fixture(params=VALUES)
@@ -127,7 +135,8 @@ def comparable(policies: list[dict]) -> list[str]:
         if labels:
             assert labels.pop("app.kubernetes.io/name") == "sextant"
             assert labels.pop("app.kubernetes.io/component") == "algorithm"
-            (of,) = [key for key in labels if key in ("app.kubernetes.io/instance", "vantage6.ai/node-key")]
+            labels.pop("vantage6.ai/node-key", None)
+            (of,) = [key for key in labels if key == RELEASE]
             labels[of] = labels.pop(of) and "this node"
             labels["node"] = labels.pop(of)
         rules = []
@@ -141,6 +150,136 @@ def comparable(policies: list[dict]) -> list[str]:
         return str((sorted(labels.items()), types, sorted(rules), policy["spec"].get("ingress", [])))
 
     return sorted(form(each) for each in policies)
+
+
+# Names that have begun as one, or would be one if they were only put together; the last are too long for a label.
+NAMES = [("sextant", "a"), ("sextant", "b"), ("b-sextant", "a"), ("sextant", "a-b"), ("a", "sextant"), ("s" * 53, "n" * 63), ("s" * 53, "n" * 62 + "m")]
+
+
+def pods_of(manifests: list[dict], databases: list[str]) -> list[tuple[str, dict[str, str]]]:
+    """The pods of a release, with their namespaces: its own, and one of its runs, as it labels them."""
+    pods = [
+        (each["metadata"]["namespace"], each["spec"]["template"]["metadata"]["labels"])
+        for each in manifests
+        if each["kind"] == "Deployment"
+    ]
+    settings = yaml.safe_load(one(manifests, "Secret")["stringData"]["node.yaml"])["kubernetes"]
+    run = settings["labels"] | {"app.kubernetes.io/name": "sextant", "app.kubernetes.io/component": "algorithm"}
+    run |= {f"database.vantage6.ai/{each}": "true" for each in databases}
+    return [*pods, (settings["namespace"], run)]
+
+
+def selects(selector: dict, labels: dict[str, str]) -> bool:
+    """Whether a label selector means something with these labels."""
+    for each in selector.get("matchExpressions", []):
+        assert each["operator"] == "DoesNotExist"
+        if each["key"] in labels:
+            return False
+    return selector.get("matchLabels", {}).items() <= labels.items()
+
+
+def openings(manifests: list[dict]) -> list[tuple[str, str, dict]]:
+    """Each selector of pods by which a policy opens something or a Service leads somewhere: where it stands, the namespace that it means,
+    and the selector."""
+    found = []
+    for each in manifests:
+        name, spec = f"{each['kind']} {each['metadata']['name']}", each.get("spec", {})
+        own = each["metadata"].get("namespace")
+        if each["kind"] in ("Deployment", "PodDisruptionBudget"):
+            found.append((name, own, spec["selector"]))
+        if each["kind"] == "Service":
+            found.append((name, own, {"matchLabels": spec["selector"]}))
+        if each["kind"] == "NetworkPolicy" and (spec.get("egress") or spec.get("ingress")):
+            found.append((name, own, spec["podSelector"]))
+            for rule in [*spec.get("ingress", []), *spec.get("egress", [])]:
+                for peer in [*rule.get("from", []), *rule.get("to", [])]:
+                    namespace = peer.get("namespaceSelector", {}).get("matchLabels", {}).get("kubernetes.io/metadata.name")
+                    if namespace:
+                        found.append((name, namespace, peer["podSelector"]))
+    return found
+
+
+@pytest.mark.parametrize("earlier", ["deny", "allow"])
+def test_releases_that_share_a_namespace_share_nothing_else(earlier):
+    """No selector of one release means a pod of another, whatever both are called, also where runs of an earlier chart keep their way."""
+    egress = {"warehouse": {"egress": [{"cidr": "10.0.0.1", "port": 5432}]}}
+    databases = [{"label": "warehouse", "type": "sql", "uri": "postgresql://db/x"}]
+    values = merged(LEAST, {"config": {"databases": databases, "kubernetes": {"databases": egress}}, "upgrade": {"earlierRuns": earlier}})
+    releases = {each: rendered(*each, values) for each in NAMES}
+    for mine, manifests in releases.items():
+        opened = openings(manifests)
+        assert len(opened) >= 12
+        for theirs, others in releases.items():
+            meant = [
+                (name, labels)
+                for name, namespace, selector in opened
+                for where, labels in pods_of(others, ["warehouse"])
+                if namespace == where and selects(selector, labels)
+            ]
+            assert bool(meant) is (mine == theirs), (mine, theirs, meant)
+    labels = [pods_of(each, [])[-1][1][RELEASE] for each in releases.values()]
+    assert len(set(labels)) == len(NAMES)
+    assert all(re.fullmatch(r"[a-z0-9]([-.a-z0-9]{0,61}[a-z0-9])?", each) for each in labels), labels
+
+
+def test_runs_of_an_earlier_chart_keep_their_way():
+    """Whoever says so lets out runs that have no label of a release yet: to the same places, and to their databases."""
+    values = merged(VALUES["most"], {"upgrade": {"earlierRuns": "allow"}})
+    manifests = rendered("sextant", NAMESPACE, values)
+    policies = {each["metadata"]["name"]: each["spec"] for each in manifests if each["kind"] == "NetworkPolicy"}
+    earlier = {name: spec for name, spec in policies.items() if name.endswith("-earlier")}
+    assert len(earlier) == 3
+    run = {"app.kubernetes.io/name": "sextant", "app.kubernetes.io/component": "algorithm", "app.kubernetes.io/instance": "sextant"}
+    for name, spec in earlier.items():
+        assert spec["egress"] == policies[name.removesuffix("-earlier")]["egress"]
+    assert selects(earlier["v6-vantage6-earlier"]["podSelector"], run)
+    assert not selects(policies["v6-vantage6"]["podSelector"], run)
+    for role in ("node", "proxy"):
+        assert any(selects(peer["podSelector"], run) for peer in policies[f"v6-{role}"]["ingress"][0]["from"])
+    assert not [name for name in (each["metadata"]["name"] for each in rendered("sextant", NAMESPACE, VALUES["most"])) if name.endswith("-earlier")]
+
+
+def test_the_account_is_bound_where_the_cluster_can():
+    """A policy with its binding for everything that the account may make or change; none where it is turned off or unknown, and NOTES say so."""
+    manifests = rendered("sextant", NAMESPACE, LEAST)
+    policies = [each for each in manifests if each["kind"] == "ValidatingAdmissionPolicy"]
+    bound = {each["spec"]["policyName"] for each in manifests if each["kind"] == "ValidatingAdmissionPolicyBinding"}
+    assert {each["metadata"]["name"] for each in policies} == bound
+    account = f"system:serviceaccount:{NAMESPACE}:{one(manifests, 'ServiceAccount', '-node')['metadata']['name']}"
+    covered = set()
+    for policy in policies:
+        spec = policy["spec"]
+        assert spec["failurePolicy"] == "Fail"
+        assert [each["expression"] for each in spec["matchConditions"]] == [f'request.userInfo.username == "{account}"']
+        (rule,) = spec["matchConstraints"]["resourceRules"]
+        covered |= {(group, resource) for group in rule["apiGroups"] for resource in rule["resources"] if "/" not in resource}
+    writes = {(group, resource) for group, resource, verb in rights(one(manifests, "Role")["rules"]) if verb in ("create", "update", "patch")}
+    assert covered == writes
+    off = merged(LEAST, {"admissionPolicy": {"enabled": False}})
+    for without in (
+        helm("install", "sextant", str(CHART), "--dry-run=client", "--namespace", NAMESPACE, values=off),
+        helm("template", "sextant", str(CHART), "--namespace", NAMESPACE, "--kube-version", "1.29.0", values=LEAST),
+    ):
+        assert "kind: ValidatingAdmissionPolicy" not in without
+        assert "WARNING: there is no ValidatingAdmissionPolicy" in without or "NOTES" not in without
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, ["has(v.emptyDir)"]),
+        ({"task_dir": "/tasks"}, ["has(v.emptyDir)", 'has(v.hostPath) && v.hostPath.path == "/tasks"']),
+        ({"kubernetes": {"tmp": {"persistentVolumeClaim": {"claimName": "t"}}}}, ["has(v.emptyDir)", 'has(v.persistentVolumeClaim) && v.persistentVolumeClaim.claimName == "t"']),
+        ({"kubernetes": {"scratch": {"size": "1Gi", "storage_class": "fast"}}}, ["has(v.emptyDir)", SCRATCH]),
+    ],
+)
+def test_volumes_are_those_of_the_configuration(config, expected):
+    """A pod that the node makes may have the volumes that its configuration names, and no others."""
+    values = merged(LEAST, {"config": config, "tasks": {"podSecurity": "privileged"}})
+    policy = one(rendered("sextant", NAMESPACE, values), "ValidatingAdmissionPolicy", ".jobs")
+    (rule,) = [each["expression"] for each in policy["spec"]["validations"] if "has(v.emptyDir)" in each["expression"]]
+    inner = rule[rule.index("volumes.all(v, ") + len("volumes.all(v, ") : -1]
+    assert inner.split(" || ") == expected
 
 
 def test_the_role_is_what_the_node_asks_for(manifests):
@@ -178,9 +317,6 @@ def test_no_secret_but_by_reference(manifests):
         assert ("private-key" in mounts) is config["encryption"]["enabled"]
 
 
-LEAST = VALUES["least"]
-
-
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -204,6 +340,8 @@ LEAST = VALUES["least"]
         ({"config": {"kubernetes": {"databases": {"a": {"egress": [{"cidr": "db.example.org", "port": 1}]}}}}}, "/egress/0/cidr"),
         ({"config": {"kubernetes": {"databases": {"a": {"egress": [{"cidr": "10.0.0.1"}]}}}}}, "/egress/0"),
         ({"config": {"kubernetes": {"pod_security": "privileged"}}}, "/config/kubernetes/pod_security"),
+        ({"config": {"kubernetes": {"scratch": {"storage_class": "fast"}}}}, "/config/kubernetes/scratch"),
+        ({"upgrade": {"earlierRuns": "true"}}, "/upgrade/earlierRuns"),
         # What a schema can't see, in words that say what to do.
         ({"tasks": {"namespace": NAMESPACE}}, "Name another one"),
         ({"config": {"api_key": "k"}}, "name it in apiKey.secret"),

@@ -1,14 +1,19 @@
 """The node where it normally lives: the chart, installed with helm, in namespaces that enforce pod security, behind policies."""
 
 import json
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from kubernetes import client
 
 from harness import average
+from harness.chart import CHART
 from harness.nodes import AVERAGE, LONG, ODD
+from harness.release import Release
 from harness.wait import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -61,6 +66,61 @@ def test_an_upgrade_in_the_middle_of_a_run(release, researcher, world):
     assert len(node.pods("proxy")) == 2
     node.cluster.release(run)
     assert researcher.result(task, within=120) == LONG
+
+
+def test_an_upgrade_from_a_chart_without_the_label_of_releases(cluster, world, researcher, tmp_path):
+    """A run of the earlier chart keeps its way to node and proxy until it is over; then the next upgrade closes that way."""
+    node = Release(cluster, world, 0)
+    node.chart = earlier_chart(tmp_path)
+    try:
+        node.install().until_ready()
+        task = researcher.ask(ODD, "sleep", [world.organization()], seconds=LONG)
+        run = researcher.run(task)["id"]
+        node.cluster.until_running(run)
+        assert LABEL not in node.cluster.pods(run)[0].metadata.labels
+
+        node.chart = CHART
+        node.upgrade()
+        node.until_ready()
+        assert earlier_ways(node)
+        node.cluster.release(run)
+        assert researcher.result(task, within=120) == LONG
+        node.cluster.until_job_complete(run)
+        new = researcher.ask(ODD, "sleep", [world.organization()], seconds=0)
+        assert researcher.result(new, within=120) == 0
+        assert node.cluster.pods(researcher.run(new)["id"])[0].metadata.labels[LABEL] == f"{node.namespace}.sextant"
+
+        node.upgrade()
+        assert not earlier_ways(node)
+        until("the node to be ready", lambda: node.ready("node"), within=120, shows=node.describe)
+        assert researcher.result(researcher.ask(ODD, "sleep", [world.organization()], seconds=0), within=120) == 0
+    finally:
+        node.remove()
+
+
+LABEL = "sextant.vantage6.ai/release"
+
+
+def earlier_ways(node) -> list[str]:
+    """The policies that are there for runs of an earlier chart."""
+    policies = client.NetworkingV1Api(node.cluster.api).list_namespaced_network_policy(node.cluster.jobs_namespace).items
+    return [each.metadata.name for each in policies if each.metadata.name.endswith("-earlier")]
+
+
+def earlier_chart(folder: Path) -> Path:
+    """This chart as it was before runs had the label of their release, and before there was an admission policy."""
+    made = Path(shutil.copytree(CHART, folder / "sextant"))
+    (made / "templates" / "admission.yaml").unlink()
+    helpers = made / "templates" / "_helpers.tpl"
+    text = helpers.read_text()
+    for now, before in (
+        (f'  {LABEL}: {{{{ include "sextant.release" . }}}}', "  app.kubernetes.io/instance: {{ .Release.Name }}"),
+        (f' "{LABEL}" (include "sextant.release" .)', ""),
+    ):
+        assert now in text
+        text = text.replace(now, before)
+    helpers.write_text(text)
+    return made
 
 
 def test_a_second_node_stands_by(release, researcher, world):

@@ -25,11 +25,57 @@ app.kubernetes.io/component: {{ .component }}
 {{- if $image.digest }}{{ $image.repository }}@{{ $image.digest }}{{ else }}{{ $image.repository }}:{{ default .Chart.AppVersion $image.tag }}{{ end }}
 {{- end }}
 
-{{/* The pods of this release's runs: other releases may share the namespace. */}}
+{{/* What no other release has: a release's name is its own in its namespace alone. A namespace has no dot, so no two releases have one value;
+a digest, where the whole is too long for a label, has none at all. */}}
+{{- define "sextant.release" -}}
+{{- $whole := printf "%s.%s" .Release.Namespace .Release.Name -}}
+{{- if gt (len $whole) 63 }}{{ $whole | sha256sum | trunc 63 }}{{ else }}{{ $whole }}{{ end }}
+{{- end }}
+
+{{/* The pods of this release's runs, and of no other's: releases, also of one name, may share the namespace. */}}
 {{- define "sextant.runs" -}}
-app.kubernetes.io/name: sextant
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/component: algorithm
+matchLabels:
+  app.kubernetes.io/name: sextant
+  app.kubernetes.io/component: algorithm
+  sextant.vantage6.ai/release: {{ include "sextant.release" . }}
+{{- end }}
+
+{{/* The pods of runs that a chart without that label has made: until they are over, they need their way to proxy and node. */}}
+{{- define "sextant.earlierRuns" -}}
+matchLabels:
+  app.kubernetes.io/name: sextant
+  app.kubernetes.io/component: algorithm
+  app.kubernetes.io/instance: {{ .Release.Name }}
+matchExpressions:
+  - key: sextant.vantage6.ai/release
+    operator: DoesNotExist
+{{- end }}
+
+{{/* "true" where such runs are to keep their way. By itself the chart finds out at an upgrade: the configuration that is there is that of
+such a chart, or it was found then and Jobs of its are left. */}}
+{{- define "sextant.hasEarlierRuns" -}}
+{{- if eq .Values.upgrade.earlierRuns "auto" -}}
+{{- $label := "sextant.vantage6.ai/release" -}}
+{{- $config := lookup "v1" "Secret" .Release.Namespace (printf "%s-node" (include "sextant.fullname" .)) -}}
+{{- $found := and $config (not (contains $label (dig "data" "node.yaml" "" $config | b64dec))) -}}
+{{- if dig "metadata" "annotations" "sextant.vantage6.ai/earlier-runs" "" $config -}}
+{{- range (dig "items" list (lookup "batch/v1" "Job" .Values.tasks.namespace "")) -}}
+{{- $labels := dig "metadata" "labels" dict . -}}
+{{- if and (eq (dig "app.kubernetes.io/name" "" $labels) "sextant") (eq (dig "app.kubernetes.io/instance" "" $labels) $.Release.Name) (not (hasKey $labels $label)) (not (hasKey $labels "vantage6.ai/probe")) (not (dig "metadata" "annotations" "vantage6.ai/reported" "" .)) }}{{ $found = true }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- if $found }}true{{ end -}}
+{{- else if eq .Values.upgrade.earlierRuns "allow" }}true
+{{- end }}
+{{- end }}
+
+{{/* The name of what this release has in the namespace for runs. */}}
+{{- define "sextant.walls" -}}
+{{ include "sextant.fullname" . }}-{{ .Release.Namespace }}
+{{- end }}
+
+{{- define "sextant.account" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ include "sextant.fullname" . }}-node
 {{- end }}
 
 {{/* An address that the node resolves, for a Service of this release: a name, or the address that it was given. */}}
@@ -101,7 +147,7 @@ ports:
 {{- $_ := set $kubernetes "image_pull_policy" .Values.image.pullPolicy -}}
 {{- $_ := set $kubernetes "data_port" (dict "listen" "0.0.0.0:7654" "address" (include "sextant.address" (dict "root" . "service" .Values.node "component" "node" "port" 7654))) -}}
 {{- $_ := set $kubernetes "proxy" (dict "address" (include "sextant.address" (dict "root" . "service" .Values.proxy "component" "proxy" "port" 8080))) -}}
-{{- $_ := set $kubernetes "labels" (merge (dict "app.kubernetes.io/instance" .Release.Name) (default dict $kubernetes.labels)) -}}
+{{- $_ := set $kubernetes "labels" (merge (dict "app.kubernetes.io/instance" .Release.Name "sextant.vantage6.ai/release" (include "sextant.release" .)) (default dict $kubernetes.labels)) -}}
 {{- $config := merge (include "sextant.commonConfig" . | fromYaml) (dict "api_key_file" "/etc/sextant/api-key/api-key" "kubernetes" $kubernetes) (deepCopy .Values.config) -}}
 {{- toYaml $config }}
 {{- end }}

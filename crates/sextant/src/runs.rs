@@ -27,7 +27,7 @@ const SENTENCE: usize = 600;
 /// If the cluster can't be used.
 pub async fn table_of(config: &Config) -> Result<String, NodeError> {
     // The node's number is for people, and not told here.
-    let identity = Identity::new(config.api_url(), NodeId(0), &config.api_key);
+    let identity = Identity::of(config, NodeId(0));
     let here = async {
         match &config.runtime {
             RuntimeConfig::Kubernetes(settings) => Ok(kubernetes::overview::look(settings, &identity).await?),

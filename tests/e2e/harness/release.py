@@ -24,6 +24,7 @@ class Release:
         self.world = world
         self.organization = organization
         self.namespace = self.cluster.node_namespace
+        self.chart = CHART
         self.values = merged(self._values(), changes)
 
     def _values(self) -> dict:
@@ -79,7 +80,7 @@ class Release:
         self._helm("upgrade")
 
     def _helm(self, command: str, *more: str) -> None:
-        arguments = [command, RELEASE, str(CHART), "--namespace", self.namespace, *more]
+        arguments = [command, RELEASE, str(self.chart), "--namespace", self.namespace, *more]
         helm(*arguments, values=self.values, kubeconfig=self.cluster.kubeconfig)
 
     def uninstall(self) -> None:

@@ -120,6 +120,11 @@ fn tell_kubernetes(out: &mut String, config: &Config, kubernetes: &KubernetesCon
         (None, None) => "the one that Sextant runs in, or the usual kubeconfig's".to_owned(),
     };
     line(out, "runtime", &format!("Kubernetes, namespace {}; cluster: {cluster}", kubernetes.namespace))?;
+    line(
+        out,
+        "",
+        "who may make Jobs or pods there, or read Secrets, is trusted with all of its runs: no node of others belongs there",
+    )?;
     line(out, "image", &format!("{} (receive and return)", kubernetes.image))?;
     let port = &kubernetes.data_port;
     let told = port.address.as_deref().unwrap_or("an address that the node finds out by itself");
@@ -148,9 +153,11 @@ fn tell_kubernetes(out: &mut String, config: &Config, kubernetes: &KubernetesCon
         Tmp::HostPath(path) => {
             format!("a folder in {} of the pod's machine, shared by the runs of a job on that machine", path.display())
         }
+        Tmp::Private if kubernetes.scratch.is_some() => "a folder of the run's own volume, not shared".to_owned(),
         Tmp::Private => "an emptyDir for each run, not shared".to_owned(),
     };
     line(out, "/mnt/tmp", &tmp)?;
+    line(out, "disk", &disk(config, kubernetes))?;
     line(out, "limits", &resources(&kubernetes.resources))?;
     let most = kubernetes.max_concurrent_runs.map_or("no limit".to_owned(), |most| most.to_string());
     line(out, "", &format!("runs at once: {most}; longest run: {}", time(kubernetes.deadline)))?;
@@ -169,6 +176,23 @@ fn tell_kubernetes(out: &mut String, config: &Config, kubernetes: &KubernetesCon
             time(kubernetes.keep_shared)
         ),
     )
+}
+
+/// What an algorithm can write, and what ends it.
+pub fn disk(config: &Config, kubernetes: &KubernetesConfig) -> String {
+    let Some(scratch) = &kubernetes.scratch else {
+        return "its limit (ephemeral-storage) holds against accidents, and not against malice, for which there is `kubernetes.scratch`"
+            .to_owned();
+    };
+    let class =
+        scratch.storage_class.as_deref().map_or("the default class".to_owned(), |class| format!("the class {class}"));
+    let but = match config.tmp() {
+        Tmp::Private => "",
+        Tmp::Volume(_) | Tmp::HostPath(_) => {
+            "; what is shared in /mnt/tmp has no end but that of the place where it is"
+        }
+    };
+    format!("each run writes to a volume of its own ({}, {class}), and to no other place{but}", scratch.size.0)
 }
 
 fn resources(resources: &ResourceRequirements) -> String {

@@ -30,12 +30,12 @@ mod server;
 mod system;
 mod tree;
 
-pub use check::{CheckReport, check};
+pub use check::{CheckReport, check, disk};
 pub use database::{Database, DatabaseType};
 pub use encryption::{Encryption, read_private_key};
 pub use kubernetes::{
     Cidr, DatabasePlace, DatabaseVolume, Egress, ImagePullPolicy, Isolation, KubernetesConfig, PROXY_TMP_SIZE,
-    PodSecurity, Port, ProxyConfig, VolumeSource,
+    PodSecurity, Port, ProxyConfig, Scratch, VolumeSource,
 };
 pub use local::{LocalAlgorithm, LocalConfig};
 pub use model::{Config, LogLevel, Logging, Registry, RuntimeConfig, Tmp};

@@ -48,13 +48,18 @@ pub fn judge(events: impl IntoIterator<Item = EventFacts>) -> Option<Complaint> 
     // Of our own image, which was there already, the same is said.
     let pulled = |event: &EventFacts| event.reason == "Pulled" && event.message.starts_with("Successfully");
     let telling = |event: &EventFacts| event.warning || event.reason == "Pulling" || pulled(event);
-    let newest = events.into_iter().filter(telling).max_by_key(|event| event.at)?;
+    // What the scheduler says stands at the pod, too; what keeps it from going on does not.
+    let newest =
+        events.into_iter().filter(telling).max_by_key(|event| (event.reason != "FailedScheduling", event.at))?;
     let meaning = match newest.reason.as_str() {
         "Pulling" | "Pulled" => Meaning::Progress,
         "FailedCreate" => of_creation(&newest.message),
-        "FailedMount" | "FailedAttachVolume" | "FailedBinding" | "FailedMapVolume" | "ProvisioningFailed" => {
-            Meaning::WaitsFor(WaitsFor::Volume)
-        }
+        // A volume that is the pod's own is made for it; the cluster may have rules for that.
+        "FailedBinding" | "ProvisioningFailed" => match of_creation(&newest.message) {
+            Meaning::Other => Meaning::WaitsFor(WaitsFor::Volume),
+            meaning => meaning,
+        },
+        "FailedMount" | "FailedAttachVolume" | "FailedMapVolume" => Meaning::WaitsFor(WaitsFor::Volume),
         _ => Meaning::Other,
     };
     Some(Complaint { text: format!("{}: {}", newest.reason, newest.message), meaning, at: newest.at })
@@ -122,6 +127,21 @@ mod tests {
                 "MountVolume.SetUp failed: hostPath type check failed",
                 Some(WaitsFor(super::WaitsFor::Volume)),
             ),
+            (
+                "ProvisioningFailed",
+                "storageclass.storage.k8s.io \"fast\" not found",
+                Some(WaitsFor(super::WaitsFor::Volume)),
+            ),
+            (
+                "FailedBinding",
+                "ephemeral volume scratch: create PVC x-scratch: persistentvolumeclaims \"x-scratch\" is forbidden: exceeded quota: q",
+                Some(WaitsFor(super::WaitsFor::Quota)),
+            ),
+            (
+                "FailedBinding",
+                "ephemeral volume scratch: create PVC x-scratch: persistentvolumeclaims \"x-scratch\" is forbidden: maximum storage usage per PersistentVolumeClaim is 1Gi, but request is 2Gi",
+                Some(Forbidden),
+            ),
             ("Pulling", "Pulling image \"x\"", Some(Progress)),
             ("FailedScheduling", "0/1 nodes are available", Some(Other)),
             ("SuccessfulCreate", "Created pod: x", None),
@@ -142,6 +162,8 @@ mod tests {
         };
         let complaint = judge([event("FailedMount", 1), event("Pulling", 3), event("FailedCreate", 2)]).unwrap();
         assert_eq!(complaint.text, "Pulling: ");
+        let complaint = judge([event("FailedBinding", 1), event("FailedScheduling", 2)]).unwrap();
+        assert_eq!(complaint.text, "FailedBinding: ");
         assert_eq!(judge([]), None);
     }
 }

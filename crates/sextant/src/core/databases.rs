@@ -20,6 +20,14 @@ pub struct Mounted {
     pub egress: Vec<Egress>,
 }
 
+/// What the names of databases' volumes begin with.
+const VOLUME: &str = "database-";
+
+/// Whether a pod's volume is a database.
+pub fn is_database(volume: &Volume) -> bool {
+    volume.name.starts_with(VOLUME)
+}
+
 /// Every database of the node as an algorithm would see it.
 pub fn mounted(databases: &[Database], kubernetes: &KubernetesConfig) -> Vec<Mounted> {
     databases.iter().enumerate().map(|(index, database)| mount(index, database, kubernetes)).collect()
@@ -27,7 +35,7 @@ pub fn mounted(databases: &[Database], kubernetes: &KubernetesConfig) -> Vec<Mou
 
 fn mount(index: usize, database: &Database, kubernetes: &KubernetesConfig) -> Mounted {
     // Not the label: a volume's name may have neither underscores nor more than 63 characters.
-    let name = format!("database-{index}");
+    let name = format!("{VOLUME}{index}");
     let place = kubernetes.databases.get(&database.label);
     let configured = place.and_then(|place| place.volume.as_ref());
     let source = match configured {

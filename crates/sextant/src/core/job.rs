@@ -26,6 +26,7 @@ use super::environment::Places;
 use super::facts::{ALGORITHM, RECEIVE, RETURN};
 use super::labels;
 use super::names::Identity;
+use super::scratch;
 use super::security;
 use super::situation::Disruption;
 use crate::config::{ImagePullPolicy, KubernetesConfig, Tmp};
@@ -48,6 +49,8 @@ pub mod env {
     pub const TOKEN_DIR: &str = "SEXTANT_TOKEN_DIR";
     /// The folder to be made for the runs of one job, where they share one.
     pub const SHARED_DIR: &str = "SEXTANT_SHARED_DIR";
+    /// Where the run's own volume is, in which folders are to be made, where it has one.
+    pub const SCRATCH_DIR: &str = "SEXTANT_SCRATCH_DIR";
     /// How many seconds such folders stay after their last use.
     pub const SHARED_KEEP: &str = "SEXTANT_SHARED_KEEP";
 }
@@ -59,7 +62,7 @@ const TEMPORARY: &str = "/mnt/tmp";
 /// Where `receive` sees the volume that holds the shared folders.
 const SHARED: &str = "/run/sextant/shared";
 /// The proxy's name, as in a regular node.
-const PROXY: &str = "proxyserver";
+pub const PROXY: &str = "proxyserver";
 /// Where `receive` writes the token, in memory.
 const TOKEN: &str = "/run/sextant/token";
 /// How long an output may wait for the server.
@@ -142,7 +145,11 @@ pub fn no_dns() -> PodDNSConfig {
 
 /// The run's folder, named as a regular node names it.
 fn task_folder(run: RunId) -> String {
-    format!("{}/task-{:09}", databases::FOLDER, run.0)
+    format!("{}/{}", databases::FOLDER, task_folder_name(run))
+}
+
+fn task_folder_name(run: RunId) -> String {
+    format!("task-{:09}", run.0)
 }
 
 /// Makes a run's Job.
@@ -236,6 +243,11 @@ fn job_annotations(plan: &Plan) -> BTreeMap<String, String> {
 
 fn pod(plan: &Plan, name: &str) -> PodSpec {
     let config = plan.config;
+    let mut volumes = volumes(plan);
+    let mut security = security::pod(config.pod_security);
+    if config.scratch.is_some() {
+        scratch::give_to_group(&mut security, &mut volumes, config.pod_security);
+    }
     let pull_secrets: Vec<_> =
         plan.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect();
     PodSpec {
@@ -243,7 +255,7 @@ fn pod(plan: &Plan, name: &str) -> PodSpec {
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
-        security_context: Some(security::pod(config.pod_security)),
+        security_context: Some(security),
         host_aliases: Some(host_aliases(plan)),
         dns_policy: Some("None".into()),
         dns_config: Some(no_dns()),
@@ -252,15 +264,23 @@ fn pod(plan: &Plan, name: &str) -> PodSpec {
         tolerations: (!config.tolerations.is_empty()).then(|| config.tolerations.clone()),
         init_containers: Some(vec![receive(plan, name)]),
         containers: vec![algorithm(plan, name), returns(plan, name)],
-        volumes: Some(volumes(plan)),
+        volumes: Some(volumes),
         ..PodSpec::default()
     }
 }
 
 fn receive(plan: &Plan, secret: &str) -> Container {
-    let mut container = own(plan, secret, RECEIVE);
-    let mut mounts = vec![mount("data", databases::FOLDER), mount("token", TOKEN)];
+    let (volume, folder) = match &plan.config.scratch {
+        Some(_) => (mount(scratch::VOLUME, scratch::PLACE), format!("{}/{}", scratch::PLACE, scratch::DATA)),
+        None => (mount("data", databases::FOLDER), databases::FOLDER.to_owned()),
+    };
+    let mut container = own(plan, secret, RECEIVE, &folder);
+    let mut mounts = vec![volume, mount("token", TOKEN)];
     let mut variables = vec![variable(env::TOKEN_DIR, TOKEN)];
+    if plan.config.scratch.is_some() {
+        variables.push(variable(env::SCRATCH_DIR, scratch::PLACE));
+        security::reach_all_files(&mut container, plan.config.pod_security);
+    }
     if shared_volume(plan).is_some() {
         mounts.push(mount("tmp", SHARED));
         variables.push(variable(env::SHARED_DIR, &format!("{SHARED}/{}", shared_folder(plan))));
@@ -275,26 +295,35 @@ fn receive(plan: &Plan, secret: &str) -> Container {
 }
 
 fn returns(plan: &Plan, secret: &str) -> Container {
-    let mut container = own(plan, secret, RETURN);
-    container.volume_mounts = Some(vec![VolumeMount { read_only: Some(true), ..mount("data", databases::FOLDER) }]);
+    let mut container = own(plan, secret, RETURN, databases::FOLDER);
+    container.volume_mounts = Some(vec![VolumeMount { read_only: Some(true), ..data(plan) }]);
     // An algorithm may replace its output by a file that only its own user may read.
     security::reach_all_files(&mut container, plan.config.pod_security);
     container
 }
 
+/// What the algorithm and `return` have in common.
+fn data(plan: &Plan) -> VolumeMount {
+    match &plan.config.scratch {
+        Some(_) => scratch::mount(scratch::DATA, databases::FOLDER),
+        None => mount("data", databases::FOLDER),
+    }
+}
+
 fn algorithm(plan: &Plan, secret: &str) -> Container {
-    let tmp = match shared_volume(plan) {
-        Some(_) => VolumeMount { sub_path: Some(shared_folder(plan)), ..mount("tmp", TEMPORARY) },
-        None => mount("tmp", TEMPORARY),
+    let tmp = match (shared_volume(plan), &plan.config.scratch) {
+        (Some(_), _) => VolumeMount { sub_path: Some(shared_folder(plan)), ..mount("tmp", TEMPORARY) },
+        (None, Some(_)) => scratch::mount(scratch::OWN_TMP, TEMPORARY),
+        (None, None) => mount("tmp", TEMPORARY),
     };
     let token = VolumeMount {
         sub_path: Some("token".into()),
         read_only: Some(true),
         ..mount("token", &token(plan.assignment.run))
     };
-    let mut mounts = vec![mount("data", databases::FOLDER), token, tmp];
+    let mut mounts = vec![data(plan), token, tmp];
     mounts.extend(plan.databases.iter().filter_map(|database| Some(database.volume.as_ref()?.1.clone())));
-    Container {
+    let mut container = Container {
         name: ALGORITHM.into(),
         image: Some(plan.assignment.image.clone()),
         image_pull_policy: pull_policy(plan.config.algorithm_pull_policy),
@@ -303,11 +332,15 @@ fn algorithm(plan: &Plan, secret: &str) -> Container {
         security_context: Some(security::unprivileged()),
         volume_mounts: Some(mounts),
         ..Container::default()
+    };
+    if plan.config.scratch.is_some() {
+        scratch::confine(&mut container);
     }
+    container
 }
 
-/// What `receive` and `return` have in common.
-fn own(plan: &Plan, secret: &str, role: &str) -> Container {
+/// What `receive` and `return` have in common; `data`: where each has the folder of the runs' folders.
+fn own(plan: &Plan, secret: &str, role: &str, data: &str) -> Container {
     Container {
         name: role.into(),
         image: Some(plan.config.image.clone()),
@@ -319,7 +352,7 @@ fn own(plan: &Plan, secret: &str, role: &str) -> Container {
             variable(env::JOB, secret),
             variable(env::ADDRESS, &plan.data_port.address),
             variable(env::PIN, &plan.data_port.pin),
-            variable(env::TASK_DIR, &task_folder(plan.assignment.run)),
+            variable(env::TASK_DIR, &format!("{data}/{}", task_folder_name(plan.assignment.run))),
             from_secret(env::KEY, secret, SECRET_KEY),
         ]),
         resources: Some(small()),
@@ -349,11 +382,12 @@ fn volumes(plan: &Plan) -> Vec<Volume> {
         }),
         ..Volume::default()
     };
-    let mut volumes = vec![
-        empty("data", None),
-        empty("token", Some("Memory")),
-        shared_volume(plan).unwrap_or_else(|| empty("tmp", None)),
-    ];
+    let shared = shared_volume(plan);
+    let mut volumes: Vec<Volume> = match &plan.config.scratch {
+        Some(scratch) => vec![scratch::volume(scratch, job_labels(plan))].into_iter().chain(shared).collect(),
+        None => vec![empty("data", None), shared.unwrap_or_else(|| empty("tmp", None))],
+    };
+    volumes.insert(1, empty("token", Some("Memory")));
     volumes.extend(plan.databases.iter().filter_map(|database| Some(database.volume.as_ref()?.0.clone())));
     volumes
 }

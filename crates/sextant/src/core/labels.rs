@@ -17,6 +17,8 @@ pub const PROBE: &str = "vantage6.ai/probe";
 pub const PROBE_PROBER: &str = "prober";
 /// The probe that listens.
 pub const PROBE_NEIGHBOUR: &str = "neighbour";
+/// The release of the chart whose node made it; the chart has it in `kubernetes.labels`, and its walls and its admission policy go by it.
+pub const RELEASE: &str = "sextant.vantage6.ai/release";
 /// Which node of which server made it ([`super::names::Identity::key`]).
 pub const NODE_KEY: &str = "vantage6.ai/node-key";
 /// The node's id at its server.
@@ -56,6 +58,13 @@ pub fn selector(node_key: &str) -> String {
     format!("{NODE_KEY}={node_key},{COMPONENT}={COMPONENT_ALGORITHM},!{PROBE}")
 }
 
+/// Whether something is another release's than this node's, whatever it says of the node that made it: in a namespace that nodes share, the
+/// chart's admission policy lets none of them use another's release, and so nobody can forge what this node takes for its own. What has no
+/// release was made before there were any, or by a node outside of the chart.
+pub fn is_of_another_release(labels: &BTreeMap<String, String>, own: Option<&str>) -> bool {
+    matches!((labels.get(RELEASE), own), (Some(found), Some(own)) if found != own)
+}
+
 /// The run and task of a Job or pod, read from its labels; `None` when they are not those of a run.
 pub fn run_of(labels: &BTreeMap<String, String>) -> Option<(TaskId, RunId)> {
     let number = |key| labels.get(key)?.parse().ok();
@@ -65,6 +74,21 @@ pub fn run_of(labels: &BTreeMap<String, String>) -> Option<(TaskId, RunId)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_release_is_told_by_its_label_alone() {
+        for (found, own, another) in [
+            (None, None, false),
+            (None, Some("a.x"), false),
+            (Some("a.x"), None, false),
+            (Some("a.x"), Some("a.x"), false),
+            (Some("b.x"), Some("a.x"), true),
+            (Some(""), Some("a.x"), true),
+        ] {
+            let labels = found.map(|found| (RELEASE.to_owned(), found.to_owned())).into_iter().collect();
+            assert_eq!(is_of_another_release(&labels, own), another, "{found:?} {own:?}");
+        }
+    }
 
     #[test]
     fn runs_are_read_back_from_labels() {

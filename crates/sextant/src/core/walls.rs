@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use k8s_openapi::api::networking::v1::{
     IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::labels;
@@ -31,10 +31,21 @@ pub struct Ways {
 /// The policies for the namespace of one node's runs. Nodes that share a namespace each have their own, besides the first,
 /// which is the same for all.
 pub fn policies(config: &KubernetesConfig, node_key: &str, ways: Ways) -> Vec<NetworkPolicy> {
-    let runs = BTreeMap::from(
+    let mut runs = BTreeMap::from(
         [(labels::APP, "sextant"), (labels::COMPONENT, labels::COMPONENT_ALGORITHM), (labels::NODE_KEY, node_key)]
             .map(|(key, value)| (key.to_owned(), value.to_owned())),
     );
+    // A node of a release may write any node key on its pods, but no other release than its own, and not none: so those are
+    // never meant.
+    let release = config.labels.get(labels::RELEASE).cloned();
+    let of_none = release.is_none().then(|| {
+        vec![LabelSelectorRequirement {
+            key: labels::RELEASE.to_owned(),
+            operator: "DoesNotExist".to_owned(),
+            values: None,
+        }]
+    });
+    runs.extend(release.map(|release| (labels::RELEASE.to_owned(), release)));
     let metadata = |name: String| ObjectMeta {
         name: Some(name),
         namespace: Some(config.namespace.clone()),
@@ -45,8 +56,8 @@ pub fn policies(config: &KubernetesConfig, node_key: &str, ways: Ways) -> Vec<Ne
         metadata: metadata(name),
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(LabelSelector {
+                match_expressions: of_none.clone().filter(|_| !pods.is_empty()),
                 match_labels: Some(pods).filter(|pods| !pods.is_empty()),
-                ..LabelSelector::default()
             }),
             policy_types: Some(["Ingress", "Egress"].map(str::to_owned).into()),
             egress: Some(egress).filter(|egress| !egress.is_empty()),
@@ -124,7 +135,7 @@ mod tests {
                     "app.kubernetes.io/name": "sextant",
                     "app.kubernetes.io/component": "algorithm",
                     "vantage6.ai/node-key": "0123456789",
-                }},
+                }, "matchExpressions": [{"key": "sextant.vantage6.ai/release", "operator": "DoesNotExist"}]},
                 "policyTypes": ["Ingress", "Egress"],
                 "egress": [
                     {"to": [{"ipBlock": {"cidr": "2001:db8::1/128"}}], "ports": port(8080)},
@@ -132,6 +143,15 @@ mod tests {
                 ],
             })
         );
+    }
+
+    #[test]
+    fn a_release_has_its_own() {
+        let policies = made("kubernetes: {labels: {sextant.vantage6.ai/release: a.x}}");
+        let json = serde_json::to_value(&policies[1]).unwrap();
+        let selector = &json["spec"]["podSelector"];
+        assert_eq!(selector["matchLabels"]["sextant.vantage6.ai/release"], "a.x");
+        assert_eq!(selector.get("matchExpressions"), None);
     }
 
     #[test]

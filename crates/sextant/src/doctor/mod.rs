@@ -79,7 +79,7 @@ pub async fn run(config: &Config, isolation: bool, tell: &mut (dyn FnMut(&Line) 
         )),
         RuntimeConfig::Kubernetes(settings) => {
             // Without the server's answer the node's number is not known, which only people read.
-            let identity = Identity::new(config.api_url(), node.unwrap_or(vantage6::NodeId(0)), &config.api_key);
+            let identity = Identity::of(config, node.unwrap_or(vantage6::NodeId(0)));
             examine::run(config, settings, &identity, isolation, &mut tell).await;
         }
     }

@@ -64,7 +64,7 @@ pub async fn start(
             RuntimeConfig::Local(_) => Ok::<_, NodeError>(None),
         }
     })?;
-    let identity = Identity::new(config.api_url(), node, &config.api_key);
+    let identity = Identity::of(&config, node);
     stand_by(&config, connected.as_mut(), &identity, &hold, &health, supervisor).await?;
 
     // All of this waits for somebody's answers, so it is done at the same time too. A node that turns out not to agree with its

@@ -52,6 +52,8 @@ impl Waiting {
         if let Some(Complaint { text, meaning, .. }) = &self.complaint {
             match (starting.waits_for, meaning) {
                 (WaitsFor::Pod, Meaning::WaitsFor(waits_for @ WaitsFor::Quota))
+                // As long as its own volume can't be made.
+                | (WaitsFor::Volume, Meaning::WaitsFor(waits_for @ (WaitsFor::Quota | WaitsFor::Volume)))
                 | (WaitsFor::OwnContainer, Meaning::WaitsFor(waits_for @ WaitsFor::Volume)) => {
                     starting.waits_for = *waits_for;
                     starting.detail.clone_from(text);

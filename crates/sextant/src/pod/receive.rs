@@ -17,6 +17,7 @@ use super::PodError;
 use super::client::{Client, Pauses, STALLED};
 use super::settings::{self, Settings};
 use crate::core::job::env;
+use crate::core::scratch;
 use crate::data_port::protocol::Item;
 use crate::shared;
 
@@ -29,6 +30,9 @@ pub async fn run() -> Result<(), PodError> {
     let client = Client::new(Settings::from_env()?)?;
     let task_dir = client.settings().task_dir.clone();
 
+    if let Some(scratch) = settings::optional(env::SCRATCH_DIR) {
+        prepare(Path::new(&scratch)).await?;
+    }
     // Images run as whatever user they like: everybody in this pod may write here.
     folder(&task_dir, 0o777).await?;
     if let Some(shared) = settings::optional(env::SHARED_DIR) {
@@ -39,6 +43,23 @@ pub async fn run() -> Result<(), PodError> {
     write(&task_dir.join("output"), 0o666, &b""[..]).await?;
     // The token's place in the task folder is a mount of this file.
     download(&client, Item::Token, &token_dir.join("token"), 0o644).await
+}
+
+/// Makes what the algorithm finds in the run's own volume ([`crate::core::scratch`]).
+async fn prepare(volume: &Path) -> Result<(), PodError> {
+    folder(&volume.join(scratch::DATA), 0o777).await?;
+    for name in scratch::TEMPORARY.map(|(name, _)| name).into_iter().chain([scratch::OWN_TMP]) {
+        folder(&volume.join(name), 0o1777).await?;
+    }
+    // One for all containers of the pod: what the kubelet has put into this one's, the algorithm is to read too.
+    let hosts = fs::read(scratch::HOSTS_FILE).await.unwrap_or_default();
+    // After a restart of this container it may be there, and not be written to.
+    let _ = fs::remove_file(volume.join(scratch::HOSTS)).await;
+    write(&volume.join(scratch::HOSTS), 0o444, hosts.as_slice()).await?;
+    let closed = volume.join(scratch::CLOSED);
+    folder(&closed, 0o700).await?;
+    write(&closed.join(scratch::MESSAGE), 0o666, &b""[..]).await?;
+    folder(&closed, 0o000).await
 }
 
 /// Removes what other jobs have left beside the folder, while the run goes on. What isn't done when this process ends, the next one

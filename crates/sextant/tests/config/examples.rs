@@ -85,6 +85,7 @@ fn the_documentation_knows_every_setting() {
         "algorithm_pull_policy",
         "image_pull_secrets",
         "tmp",
+        "scratch",
         "resources",
         "data_port",
         "proxy",

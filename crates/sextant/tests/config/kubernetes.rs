@@ -98,8 +98,36 @@ fn no_output_is_larger_than_the_disk_that_an_algorithm_may_use() {
         ("{resources: {limits: {ephemeral-storage: 2Gi}}}", Some(2 << 30)),
         ("{resources: {limits: {ephemeral-storage: 2Gi}}, output_limit: 3Gi}", Some(3 << 30)),
         ("{resources: {limits: {ephemeral-storage: null}}}", None),
+        ("{scratch: {size: 5Gi}}", Some(5 << 30)),
+        ("{scratch: {size: 5Gi}, output_limit: 1Gi}", Some(1 << 30)),
     ] {
         assert_eq!(kubernetes_with(&format!("kubernetes: {yaml}")).output_limit, limit, "{yaml}");
+    }
+}
+
+#[test]
+fn a_run_may_have_a_volume_of_its_own() {
+    assert_eq!(kubernetes_with("kubernetes: {}").scratch, None);
+    assert_eq!(kubernetes_with("kubernetes: {scratch: null}").scratch, None);
+    for (yaml, class, size, bytes) in [
+        ("{size: 10Gi}", None, "10Gi", 10 << 30),
+        ("{size: 1.5Gi, storage_class: fast.example.org}", Some("fast.example.org"), "1.5Gi", 3 << 29),
+        ("{size: 1000000, storage_class: null}", None, "1000000", 1_000_000),
+    ] {
+        let scratch = kubernetes_with(&format!("kubernetes: {{scratch: {yaml}}}")).scratch.unwrap();
+        assert_eq!((scratch.storage_class.as_deref(), scratch.size.0.as_str(), scratch.bytes), (class, size, bytes));
+    }
+    for (yaml, words) in [
+        ("{}", "`kubernetes.scratch.size` is missing"),
+        ("{storage_class: fast}", "`kubernetes.scratch.size` is missing"),
+        ("{size: much}", "`kubernetes.scratch.size`: found `much`"),
+        ("{size: 0}", "`kubernetes.scratch.size`: found `0`"),
+        ("{size: 1Gi, storage_class: Fast one}", "`kubernetes.scratch.storage_class`: found `Fast one`"),
+        ("{size: 1Gi, class: fast}", "`kubernetes.scratch.class`"),
+        ("10Gi", "`kubernetes.scratch`: found `10Gi`"),
+    ] {
+        let said = mistakes(&format!("{LEAST}kubernetes:\n  scratch: {yaml}")).join("\n");
+        assert!(said.contains(words), "{yaml}: {said}");
     }
 }
 

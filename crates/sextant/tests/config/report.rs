@@ -53,12 +53,14 @@ node.yaml can be used. It says:
                trusted by the certificates in node.yaml
   encryption   off
   runtime      Kubernetes, namespace v6-jobs; cluster: the one that Sextant runs in, or the usual kubeconfig's
+               who may make Jobs or pods there, or read Secrets, is trusted with all of its runs: no node of others belongs there
   image        sextant:VERSION (receive and return)
   data port    listens at 0.0.0.0:7654; pods are told an address that the node finds out by itself
   proxy        the node itself; listens at 0.0.0.0:8080
   walls        no algorithm runs before they are proved; tried again every 1h
   pods         baseline: algorithms run as the user of their image, without any rights of root's
   /mnt/tmp     an emptyDir for each run, not shared
+  disk         its limit (ephemeral-storage) holds against accidents, and not against malice, for which there is `kubernetes.scratch`
   limits       an algorithm is sure of cpu 100m, ephemeral-storage 100Mi, memory 256Mi; gets at most ephemeral-storage 10Gi, memory 4Gi
                runs at once: no limit; longest run: 7d
                longest wait for a machine: 1h; for an image: 10m

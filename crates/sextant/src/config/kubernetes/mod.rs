@@ -6,12 +6,14 @@ mod isolation;
 mod labels;
 mod read;
 mod resources;
+mod scratch;
 mod value;
 mod volume;
 
 pub use egress::{Cidr, Egress};
 pub use isolation::Isolation;
 pub(super) use read::{database_volumes, defaults, read};
+pub use scratch::Scratch;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -43,6 +45,9 @@ pub struct KubernetesConfig {
     pub databases: BTreeMap<String, DatabasePlace>,
     /// The volume for `/mnt/tmp`, which the runs of one job share. See [`Config::tmp`](super::Config::tmp) for the default.
     pub tmp: Option<VolumeSource>,
+    /// The volume that holds all that an algorithm writes, with an end to it; `None`: folders of the machine's disk, whose limit the kubelet
+    /// measures from time to time.
+    pub scratch: Option<Scratch>,
     /// The algorithm container's resources: what the file says on top of the defaults.
     pub resources: ResourceRequirements,
     /// Where pods reach the node, for input, token and output. Default `0.0.0.0:7654`; without an address the node finds one by itself.

@@ -14,7 +14,7 @@ use super::super::tree::Value;
 use super::isolation::{Isolation, isolation};
 use super::{
     DatabasePlace, ImagePullPolicy, KubernetesConfig, PROXY_TMP_SIZE, PodSecurity, Port, ProxyConfig, destinations,
-    egress, labels, resources, value, volume,
+    egress, labels, resources, scratch, value, volume,
 };
 use crate::image_reference::ImageReference;
 
@@ -37,6 +37,7 @@ pub(in super::super) fn defaults() -> KubernetesConfig {
         image_pull_secrets: Vec::new(),
         databases: BTreeMap::new(),
         tmp: None,
+        scratch: None,
         resources: resources::defaults(),
         data_port: Port { listen: SocketAddr::new(ANYWHERE, DATA_PORT), address: None },
         proxy: ProxyConfig { listen: SocketAddr::new(ANYWHERE, PROXY_PORT), address: None, tmp_size: PROXY_TMP_SIZE },
@@ -73,6 +74,7 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
         Some(around.files.absolute(&path))
     });
     let api_servers = destinations::api_servers(kubeconfig.as_deref(), around);
+    let scratch = section.get("scratch").and_then(|field| scratch::scratch(&field));
     let read = KubernetesConfig {
         namespace: section.get("namespace").and_then(|field| namespace(&field)).unwrap_or(default.namespace),
         kubeconfig,
@@ -88,9 +90,12 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
         }),
         tmp: section.get("tmp").and_then(|field| volume::source(&field, &[])),
         output_limit: match section.get("output_limit") {
-            Some(field) => resources::bytes(&field, "Take it out for the limit on `ephemeral-storage`."),
-            None => resources::disk(&resources),
+            Some(field) => {
+                resources::bytes(&field, "Take it out for the size of `scratch`, or the limit on `ephemeral-storage`.")
+            }
+            None => scratch.as_ref().map_or_else(|| resources::disk(&resources), |scratch| Some(scratch.bytes)),
         },
+        scratch,
         resources,
         data_port: section.get("data_port").map_or(default.data_port, |field| port(&field, DATA_PORT)),
         proxy: section.get("proxy").map_or(default.proxy, |field| proxy(&field)),

@@ -9,20 +9,33 @@ use printable::{excerpt_of, line};
 use tracing::debug;
 
 use super::cluster::{bounded, words};
+use crate::config::Scratch;
 use crate::core::complaints::{Complaint, EventFacts, judge};
 use crate::core::facts::JobFacts;
+use crate::core::scratch;
 
 /// How many bytes an Event's text may have (`NoteLengthLimit` in Kubernetes's validation of Events).
 const TEXT: usize = 1024;
+/// Whose Events they are that nodes leave.
+const COMPONENT: &str = "vantage6.ai/sextant";
 
-/// What the newest Events about a Job and its pod say. `None` when there is nothing, or they can't be read.
-pub async fn complaints(api: &Api<Event>, job: &str, pod: Option<&str>) -> Option<Complaint> {
+/// What the newest Events about a Job, its pod and the pod's own volume say. `None` when there is nothing, or they can't be read.
+pub async fn complaints(
+    api: &Api<Event>,
+    job: &str,
+    pod: Option<&str>,
+    scratch: Option<&Scratch>,
+) -> Option<Complaint> {
     let mut found = Vec::new();
-    for name in [Some(job), pod].into_iter().flatten() {
+    // Why a pod's own volume is not made stands at its claim.
+    let claim = pod.filter(|_| scratch.is_some()).map(|pod| format!("{pod}-{}", scratch::VOLUME));
+    for name in [Some(job), pod, claim.as_deref()].into_iter().flatten() {
         let of_it = ListParams::default().fields(&format!("involvedObject.name={name}")).limit(100);
         found.extend(bounded(api.list(&of_it)).await.ok()?.items);
     }
-    judge(found.into_iter().map(|event| {
+    // Its own are what was reported, and not why; and in a namespace that nodes share, those of other nodes could be about its runs.
+    let others = found.into_iter().filter(|event| event.reporting_component.as_deref() != Some(COMPONENT));
+    judge(others.map(|event| {
         let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref().map(|time| time.0));
         let last = event.last_timestamp.as_ref().map(|time| time.0);
         EventFacts {
@@ -62,7 +75,7 @@ pub async fn note(api: Api<Event>, namespace: String, job: JobFacts, reason: &'s
         message: Some(beginning(&line(&text)).to_owned()),
         action: Some("Report".into()),
         source: Some(EventSource { component: Some("sextant".into()), host: None }),
-        reporting_component: Some("vantage6.ai/sextant".into()),
+        reporting_component: Some(COMPONENT.into()),
         reporting_instance: Some("sextant".into()),
         event_time: Some(MicroTime(now)),
         first_timestamp: Some(Time(now)),

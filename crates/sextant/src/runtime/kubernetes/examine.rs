@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::Api;
 use secrecy::SecretString;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,9 +16,10 @@ use vantage6::RunId;
 use super::entrance::Entrance;
 use super::probe::Prober;
 use super::targets::Targets;
-use super::{Connected, cluster, permissions};
-use crate::config::{Config, KubernetesConfig};
+use super::{Connected, cluster, neighbours, permissions};
+use crate::config::{Config, KubernetesConfig, disk as disk_in_words};
 use crate::core::isolation::{How, Outcome, Proof, Try};
+use crate::core::labels;
 use crate::core::names::Identity;
 use crate::data_port::bounds::Limits;
 use crate::data_port::protocol::Order;
@@ -47,6 +49,8 @@ pub async fn run(
         Ok(()) => tell(Line::ok("rights", format!("all that is needed in the namespace '{}'", settings.namespace))),
         Err(error) => return tell(Line::wrong("rights", error.to_string())),
     }
+    tell(neighbours(&connected, settings, identity).await);
+    tell(disk(config, settings));
     let listener = TcpListener::bind(settings.data_port.listen).await;
     let port = settings.data_port.listen.port();
     let entrance = match Entrance::find(&connected, config, settings, identity, port).await {
@@ -71,6 +75,42 @@ pub async fn run(
         stand_in.spawn(no_proxy(listener));
     }
     tell(walls(prober.prove(&targets).await));
+}
+
+/// Whether the namespace is this node's alone.
+async fn neighbours(connected: &Connected, settings: &KubernetesConfig, identity: &Identity) -> Line {
+    const SUBJECT: &str = "namespace";
+    let namespace = &settings.namespace;
+    match neighbours::find(&Api::namespaced(connected.client.clone(), namespace), identity).await {
+        Err(error) => {
+            Line::unknown(SUBJECT, format!("whose Jobs are in '{namespace}' can't be seen: {}", cluster::words(&error)))
+        }
+        Ok(others) if others.is_empty() => {
+            Line::ok(SUBJECT, format!("'{namespace}' has no Jobs of another node at the moment"))
+        }
+        Ok(others) => {
+            let keys: Vec<&str> = others.iter().map(|other| other.key.as_str()).collect();
+            Line::unknown(
+                SUBJECT,
+                format!(
+                    "'{namespace}' has Jobs of other nodes, too ({} {}): each of them can read the Secrets of this node's runs. If they are not your \
+                     own organization's, give each a namespace of its own.",
+                    labels::NODE_KEY,
+                    keys.join(", ")
+                ),
+            )
+        }
+    }
+}
+
+/// Which limit there is to what algorithms write. What a container runtime does with the `VOLUME`s of images can't be seen from here.
+fn disk(config: &Config, settings: &KubernetesConfig) -> Line {
+    const VOLUMES: &str = "If the container runtime gives images the VOLUMEs that they declare, these are outside of it: see docs/OPERATIONS.md, \"Disks\".";
+    let text = disk_in_words(config, settings);
+    match settings.scratch {
+        Some(_) => Line::unknown("disk", format!("{text}. {VOLUMES}")),
+        None => Line::unknown("disk", text),
+    }
 }
 
 /// Reaches the cluster, but does not wait for it.

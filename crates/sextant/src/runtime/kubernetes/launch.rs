@@ -1,6 +1,7 @@
 //! Makes the Jobs of runs, makes them anew where the cluster took them away, and marks those that are done with.
 
 use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt;
 use kube::api::{Patch, PatchParams, PostParams};
 use printable::excerpt;
 use serde_json::json;
@@ -51,6 +52,7 @@ impl Kubernetes {
         };
         let job = made.map_err(|error| refused("Job", &error))?;
         let mut facts = JobFacts::read(&job)
+            .filter(|_| !labels::is_of_another_release(job.labels(), self.identity.release()))
             .ok_or_else(|| LaunchError::Later(format!("the Job '{name}' is there, but is not one of ours")))?;
         facts.supplied = found;
         if facts.deleting {

@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::cluster::{bounded_by, code, words};
 use crate::core::lease::{DURATION, LOOK, Next, Observer, RENEW, Record, TRUST};
-use crate::core::{labels, names::Identity};
+use crate::core::names::Identity;
 use crate::health::Health;
 use crate::hold::{self, Hold};
 use crate::processes;
@@ -47,12 +47,11 @@ enum Failed {
 impl NodeLease {
     /// The Lease of this node.
     pub fn new(api: Api<Lease>, identity: &Identity) -> Self {
-        let labels = [(labels::APP, "sextant"), (labels::NODE_KEY, identity.key())];
         let realm = processes::realm().map(|realm| HEXLOWER.encode(&digest(&SHA256, realm.as_bytes()).as_ref()[..5]));
         Self {
             api,
             name: identity.lease_name(),
-            labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            labels: identity.labels(),
             me: me(realm.as_deref().unwrap_or("unknown")),
             realm,
         }
@@ -187,13 +186,11 @@ impl NodeLease {
         let now = Timestamp::now();
         let new = found.is_none();
         let mut lease = found.unwrap_or_else(|| Lease {
-            metadata: ObjectMeta {
-                name: Some(self.name.clone()),
-                labels: Some(self.labels.clone()),
-                ..ObjectMeta::default()
-            },
+            metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
             ..Lease::default()
         });
+        // Of an earlier version's, the release is missing.
+        lease.metadata.labels.get_or_insert_default().extend(self.labels.clone());
         let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
         if spec.holder_identity.as_deref() != Some(holder) {
             spec.acquire_time = Some(MicroTime(now));

@@ -10,6 +10,7 @@ mod isolation;
 mod launch;
 mod lease;
 mod logs;
+mod neighbours;
 pub mod overview;
 mod permissions;
 mod probe;
@@ -46,7 +47,6 @@ use crate::core::environment::{VisibleDatabase, environment};
 use crate::core::facts::{Container, JobFacts};
 use crate::core::isolation::{Gate, Walls};
 use crate::core::job::{DataPortForPods, Plan, job, places};
-use crate::core::labels;
 use crate::core::names::Identity;
 use crate::core::situation::{Disruption, Failure, Situation};
 use crate::core::tail::Tail;
@@ -176,12 +176,12 @@ impl Kubernetes {
         };
 
         let table = Arc::new(Table::default());
-        let selector = labels::selector(identity.key());
         let (jobs_seen, pods_seen) = (tokio::sync::watch::Sender::new(false), tokio::sync::watch::Sender::new(false));
         let seen = [jobs_seen.subscribe(), pods_seen.subscribe()];
-        let watch = watch::jobs(jobs.clone(), selector.clone(), table.clone(), jobs_seen);
+        let watch = watch::jobs(jobs.clone(), identity.clone(), table.clone(), jobs_seen);
         supervisor.spawn("the watch of the Jobs", watch);
-        supervisor.spawn("the watch of the pods", watch::pods(pods.clone(), selector, table.clone(), pods_seen));
+        let watch = watch::pods(pods.clone(), identity.clone(), table.clone(), pods_seen);
+        supervisor.spawn("the watch of the pods", watch);
         let desk = Arc::new(PodDesk::new(table.clone(), supplier));
         let limits = bounds::Limits::within(crate::open_files::raise());
         supervisor.spawn("the data port", server::serve(listener, tls, secret.clone(), desk, limits));
@@ -310,7 +310,7 @@ impl Runtime for Kubernetes {
         let _turn = self.asking.acquire().await.ok()?;
         let job = self.table.job_of(run)?;
         let pod = self.table.pod_of(run).map(|pod| pod.name);
-        events::complaints(&self.events, &job.name, pod.as_deref()).await
+        events::complaints(&self.events, &job.name, pod.as_deref(), self.settings.scratch.as_ref()).await
     }
 
     fn forget(&self, run: RunId) {

@@ -9,7 +9,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::ListParams;
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::cluster::{self, bounded, words};
@@ -51,6 +51,9 @@ pub async fn look(settings: &KubernetesConfig, identity: &Identity) -> Result<(V
     let mut here = Vec::new();
     for job in jobs {
         let Some(facts) = JobFacts::read(&job) else { continue };
+        if labels::is_of_another_release(job.labels(), identity.release()) {
+            continue;
+        }
         let pod = pods.get(&facts.uid);
         let pod_name = pod.map(|pod| pod.name.clone());
         let mut situation = situation(Some(&facts), pod);
@@ -58,7 +61,9 @@ pub async fn look(settings: &KubernetesConfig, identity: &Identity) -> Result<(V
             && asked < ASKED
         {
             asked += 1;
-            if let Some(complaint) = events::complaints(&events, &facts.name, pod_name.as_deref()).await {
+            if let Some(complaint) =
+                events::complaints(&events, &facts.name, pod_name.as_deref(), settings.scratch.as_ref()).await
+            {
                 starting.detail = format!("{} ({})", starting.detail, complaint.text);
             }
         }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::cluster::{bounded, words};
-use super::{events, targets::Targets};
+use super::{events, neighbours, targets::Targets};
 use crate::config::KubernetesConfig;
 use crate::core::isolation::{Findings, How, Proof, Target, Try, judge};
 use crate::core::names::Identity;
@@ -63,6 +63,10 @@ impl Prober {
 
     async fn prove_with_neighbour(&self, targets: &Targets) -> Result<Proof, String> {
         let mut all = targets.now().await?;
+        let others = neighbours::find(&self.jobs, &self.identity).await;
+        let others =
+            others.map_err(|error| format!("the Jobs of other nodes could not be listed: {}", words(&error)))?;
+        all.extend(targets.of_neighbours(&others));
         let ports = targets.ports();
         let neighbour = self.start(&Orders::Listen(ports.clone())).await?;
         let proof = async {
@@ -158,7 +162,7 @@ impl Prober {
 
     async fn complaint(&self, probe: &Started) -> String {
         let pod = self.find(probe).await.ok().map(|pod| pod.name_any());
-        let complaint = events::complaints(&self.events, &probe.job, pod.as_deref()).await;
+        let complaint = events::complaints(&self.events, &probe.job, pod.as_deref(), None).await;
         let look = || format!("`kubectl describe job {} -n {}` may say why", probe.job, self.settings.namespace);
         complaint.map_or_else(look, |complaint| complaint.text)
     }

@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::Api;
 use kube::api::PostParams;
+use kube::{Api, ResourceExt};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
@@ -40,6 +40,11 @@ pub async fn of_node(api: &Api<Secret>, identity: &Identity) -> Result<NodeSecre
     // Twice: another process of this node may make it between the look and the making.
     for _ in 0..2 {
         if let Some(secret) = patiently(WHAT, || api.get_opt(&name)).await.map_err(|error| failed(&error))? {
+            if labels::is_of_another_release(secret.labels(), identity.release()) {
+                return Err(StartError::Cluster(format!(
+                    "The Secret '{name}' is that of another release of the chart. If this node's release got another name or namespace, delete the Secret when no runs are under way; else another node of this namespace made it, to know this one's keys."
+                )));
+            }
             let bytes = secret.data.and_then(|mut data| data.remove(NODE_SECRET));
             return bytes.and_then(|bytes| NodeSecret::from_bytes(&bytes.0)).ok_or_else(|| {
                 StartError::Cluster(format!(
@@ -85,7 +90,10 @@ pub async fn of_run(
     match create(api, metadata, data, None).await {
         Err(error) if code(&error) == Some(409) => {
             let found = bounded(api.get(&job.name)).await?;
-            Ok(found.metadata.owner_references.unwrap_or_default().iter().any(|owner| owner.uid == job.uid))
+            let found = found.metadata;
+            // Another node of the namespace may have been quicker, to have the run use its key.
+            let foreign = labels::is_of_another_release(&found.labels.unwrap_or_default(), identity.release());
+            Ok(!foreign && found.owner_references.unwrap_or_default().iter().any(|owner| owner.uid == job.uid))
         }
         result => result.map(|()| true),
     }
@@ -127,14 +135,7 @@ pub async fn of_registries(
 }
 
 fn named(name: &str, identity: &Identity) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name.to_owned()),
-        labels: Some(BTreeMap::from([
-            (labels::APP.to_owned(), "sextant".to_owned()),
-            (labels::NODE_KEY.to_owned(), identity.key().to_owned()),
-        ])),
-        ..ObjectMeta::default()
-    }
+    ObjectMeta { name: Some(name.to_owned()), labels: Some(identity.labels()), ..ObjectMeta::default() }
 }
 
 async fn create(

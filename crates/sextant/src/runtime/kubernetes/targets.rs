@@ -8,6 +8,7 @@ use super::Connected;
 use crate::config::{Config, KubernetesConfig};
 use crate::core::isolation::{API_SERVER, DNS, Expected, How, MACHINE, Target, Try};
 use crate::core::job::DataPortForPods;
+use crate::core::neighbours::Neighbour;
 use crate::core::walls::Ways;
 use crate::proxy::HttpProxy;
 
@@ -116,6 +117,25 @@ impl Targets {
         Ok(all)
     }
 
+    /// Data port and proxy of other nodes, as far as their Jobs tell. What this node's own pods are to reach is none of them, whoever
+    /// says so; and an address that nobody is behind may be refused by the cluster itself.
+    pub fn of_neighbours(&self, others: &[Neighbour]) -> Vec<Target> {
+        let own = |address: &SocketAddr| *address == self.here || *address == self.proxy;
+        let ways = |other: &Neighbour| {
+            let proxy = other.proxy.map(|ip| SocketAddr::new(ip, self.proxy.port()));
+            [("data port", other.data_port), ("proxy", proxy)]
+        };
+        let target = |other: &Neighbour, what: &str, address: SocketAddr| {
+            let name = format!("the {what} of another node in this namespace (node key {})", other.key);
+            target(&name, address.to_string(), Expected::ClosedService)
+        };
+        let tries = others.iter().flat_map(|other| ways(other).map(|(what, address)| (other, what, address)));
+        tries
+            .filter_map(|(other, what, address)| Some((other, what, address.filter(|address| !own(address))?)))
+            .map(|(other, what, address)| target(other, what, address))
+            .collect()
+    }
+
     fn name_servers(&self, all: &mut Vec<Target>) {
         let mut servers: Vec<String> = own_name_servers().map(|ip| SocketAddr::new(ip, 53).to_string()).collect();
         servers.push(format!("{DNS}:53"));
@@ -175,6 +195,36 @@ async fn look_up(host: &str, port: u16) -> Result<Vec<IpAddr>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ways_of_other_nodes_are_tried_but_never_ones_own() {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let targets = Targets {
+            data_port: DataPortForPods { address: "10.0.0.1:7654".into(), pin: String::new() },
+            here: address("10.0.0.1:7654"),
+            proxy: address("10.0.0.2:8080"),
+            proxy_apart: true,
+            api_server: None,
+            outside: ("the vantage6 server", "s".into(), 443),
+            health: None,
+            closed: vec![],
+        };
+        let other = |data_port: Option<&str>, proxy: Option<&str>| Neighbour {
+            key: "k".into(),
+            data_port: data_port.map(address),
+            proxy: proxy.map(|ip| ip.parse().unwrap()),
+        };
+        for (others, expected) in [
+            (vec![other(Some("10.0.0.7:1"), Some("10.0.0.8"))], vec!["10.0.0.7:1", "10.0.0.8:8080"]),
+            (vec![other(None, None)], vec![]),
+            // One that names this node's own would make its walls look open.
+            (vec![other(Some("10.0.0.2:8080"), Some("10.0.0.2")), other(Some("10.0.0.1:7654"), None)], vec![]),
+        ] {
+            let tries = targets.of_neighbours(&others);
+            assert_eq!(tries.iter().map(|each| each.attempt.to.as_str()).collect::<Vec<_>>(), expected);
+            assert!(tries.iter().all(|each| each.expected == Expected::ClosedService && each.name.contains("key k")));
+        }
+    }
 
     #[test]
     fn what_is_outside_for_sure() {

@@ -2,16 +2,18 @@
 //! after errors and expired watches (410), and asks anew where a watch that should have ended says nothing.
 
 use std::collections::HashSet;
+use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{Config, Event, watcher};
-use kube::{Api, ResourceExt};
+use kube::runtime::watcher::{Config, Error, Event, watcher};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -19,14 +21,33 @@ use super::cluster::words;
 use super::table::Table;
 use crate::core::facts::{JobFacts, PodFacts};
 use crate::core::labels;
+use crate::core::names::Identity;
 
 /// After so many seconds the API server ends a watch, and another begins where it ended. So a watch that says nothing for longer has
 /// lost its connection; see [`super::cluster`]'s bound on silence.
 const WATCH: u32 = 25;
 
+/// What is this node's of a kind. What another release of the chart has made with this node's key on it is none of it.
+fn own<K>(api: Api<K>, whose: &Identity) -> impl Stream<Item = Result<Event<K>, Error>>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let selector = labels::selector(whose.key());
+    let release = whose.release().map(str::to_owned);
+    watcher(api, Config::default().timeout(WATCH).labels(&selector)).default_backoff().filter(move |event| {
+        let foreign = match event {
+            Ok(Event::InitApply(object) | Event::Apply(object) | Event::Delete(object)) => {
+                labels::is_of_another_release(object.labels(), release.as_deref())
+            }
+            _ => false,
+        };
+        std::future::ready(!foreign)
+    })
+}
+
 /// Follows the Jobs for ever. `seen` becomes true when all have been seen once.
-pub async fn jobs(api: Api<Job>, selector: String, table: Arc<Table>, seen: watch::Sender<bool>) {
-    let mut events = pin!(watcher(api, Config::default().timeout(WATCH).labels(&selector)).default_backoff());
+pub async fn jobs(api: Api<Job>, whose: Identity, table: Arc<Table>, seen: watch::Sender<bool>) {
+    let mut events = pin!(own(api, &whose));
     let mut found = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
@@ -58,8 +79,8 @@ pub async fn jobs(api: Api<Job>, selector: String, table: Arc<Table>, seen: watc
 }
 
 /// Follows the pods for ever. `seen` becomes true when all have been seen once.
-pub async fn pods(api: Api<Pod>, selector: String, table: Arc<Table>, seen: watch::Sender<bool>) {
-    let mut events = pin!(watcher(api, Config::default().timeout(WATCH).labels(&selector)).default_backoff());
+pub async fn pods(api: Api<Pod>, whose: Identity, table: Arc<Table>, seen: watch::Sender<bool>) {
+    let mut events = pin!(own(api, &whose));
     let mut found = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
