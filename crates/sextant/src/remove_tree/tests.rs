@@ -200,7 +200,7 @@ fn modes_that_let_nobody_in_are_no_hindrance() {
                 fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
             }
         }
-        fs::set_permissions(&top, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&top, fs::Permissions::from_mode(0o000)).unwrap();
         discard(&root, c"job-1");
         let emptied = empty(&root, &mut plenty());
         assert!(emptied.stuck.is_none(), "{emptied:?}");
