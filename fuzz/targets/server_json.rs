@@ -7,13 +7,9 @@ use fuzz::{pieces, wait, whole};
 use libfuzzer_sys::fuzz_target;
 use printable::is_deceptive;
 use serde_json::Value;
-<<<<<<< HEAD
-use vantage6::{Collaboration, Incoming, Node, Organization, Outgoing, RunStatus, ServerUrl, TaskOrigin, fuzzing};
-=======
 use sextant::core::{image, log_text};
 use sextant::image_reference::ImageReference;
-use vantage6::{Collaboration, Incoming, Node, Organization, Outgoing, RunStatus, ServerUrl, fuzzing};
->>>>>>> h-texts
+use vantage6::{Collaboration, Incoming, Node, Organization, Outgoing, RunStatus, ServerUrl, TaskOrigin, fuzzing};
 
 /// How large an answer may be.
 const LIMIT: u64 = 2000;

@@ -10,6 +10,7 @@ import pytest
 
 from faultproxy import has
 from harness import average
+from harness.deep import dug
 from harness.nodes import AVERAGE, AVERAGE_4_15, LONG, ODD
 from harness.wait import until
 
@@ -236,3 +237,66 @@ def test_what_a_list_did_not_show_is_found_soon(local_node, researcher, world, p
             until("the first page's runs to finish", lambda: finished() == 10, within=90, every=0.5, shows=node.log)
             second.let_go()
         until("the others to finish", lambda: finished() == 30, within=40, every=0.5, shows=node.log)
+
+
+def test_a_folder_that_others_can_reach_is_refused(local_node, tmp_path):
+    """The node's folder must be its user's alone; the error says which folder, whose, and what to do."""
+    node = local_node().start_online()
+    node.stop()
+    (root,) = (tmp_path / "tasks").glob("sextant-*")
+    root.chmod(0o777)
+    assert node.start().wait_end() == 2
+    assert re.search(rf"{root} is of user \d+ with mode 777.*chmod 700", node.log())
+    root.chmod(0o700)
+    root.rename(tmp_path / "elsewhere")
+    root.symlink_to(tmp_path / "elsewhere")
+    assert node.start().wait_end() == 2
+    assert "is a link" in node.log()
+    root.unlink()
+    (tmp_path / "tasks").chmod(0o770)
+    assert node.start().wait_end() == 2
+    assert re.search(r"tasks belongs to user \d+ and has mode 770.*chmod go-w", node.log())
+
+
+def test_planted_files_and_folders(local_node, researcher, world, tmp_path):
+    """Whatever lies in the places of the node's files is neither written to nor believed."""
+    node = local_node().start_online()
+    node.stop()
+    (root,) = (tmp_path / "tasks").glob("sextant-*")
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    (root / "proxy-port").unlink()
+    (root / "proxy-port").symlink_to(precious)
+    os.link(precious, root / "tmp-1")
+    node.start_online()
+    task = researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=0, value="first")
+    assert researcher.result(task) == "first"
+    # The numbers of runs go up by one.
+    forged = root / f"task-{task + 1}-run-{researcher.run(task)['id'] + 1}"
+    forged.mkdir(mode=0o777)
+    for name in ("input", "output", "log"):
+        (forged / name).symlink_to(precious)
+    task = researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=0, value="second")
+    assert researcher.result(task) == "second"
+    assert precious.read_text() == "kept"
+    node.stop()
+    (root / "lock").unlink()
+    os.mkfifo(root / "lock")
+    assert node.start().wait_end() == 2
+    assert "lock can't be locked: it is not a file" in node.log()
+
+
+def test_what_an_algorithm_leaves_ends_no_node(local_node, researcher, world, tmp_path):
+    """A folder of great depth, and one that lets nobody in: the node goes on, and removes them."""
+    node = local_node().start_online()
+    task = researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=LONG, value="slept", unless=str(tmp_path / "enough"))
+    folder = folder_of(tmp_path, researcher.run(task)["id"])
+    until("the algorithm to run", lambda: researcher.run(task)["status"] == "active")
+    with dug(folder, 25_000):
+        (folder / "d").chmod(0)
+        folder.chmod(0)
+        (tmp_path / "enough").touch()
+        assert researcher.result(task) == "slept"
+        removing = folder.parent / "removing"
+        until("all of it to be removed", lambda: not folder.exists() and not list(removing.iterdir()))
+        assert node.running

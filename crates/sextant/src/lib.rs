@@ -17,6 +17,7 @@
 //!   proxy/      the only way from an algorithm to the server
 //!   output      opens what an algorithm wrote, and nothing else
 //!   shared      folders that runs of one job share, and their end
+//!   remove_tree removes folders that others have filled, whatever is in them
 //!   runs        what is under way, and what waits for what
 //!   supervisor  the tasks without which the process is of no use
 //!   walls       the NetworkPolicies around algorithms, for those who apply them
@@ -44,6 +45,7 @@ pub mod pod;
 pub mod processes;
 pub mod proxy;
 pub mod rarely;
+pub mod remove_tree;
 pub mod runs;
 pub mod runtime;
 pub mod shared;

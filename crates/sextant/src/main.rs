@@ -217,7 +217,11 @@ fn show(text: Result<String, NodeError>) -> ExitCode {
 /// Runs something small, one of the pod's roles for example: on one thread, with logs that end up in the pod's.
 fn small(role: impl Future<Output = ExitCode>) -> Result<ExitCode, Failure> {
     telemetry::init(LogFormat::Text, "info");
-    Ok(Builder::new_current_thread().enable_all().build()?.block_on(role))
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let code = runtime.block_on(role);
+    // Its end waits for nothing that the role itself did not wait for.
+    runtime.shutdown_background();
+    Ok(code)
 }
 
 fn two_threads() -> Result<Runtime, Failure> {

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
@@ -13,6 +14,14 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 /// If it is not there, or is no plain file.
 pub fn open(folder: &Path, relative: &Path) -> io::Result<(File, u64)> {
     let folder = openat(CWD, folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    open_in(folder.as_fd(), relative)
+}
+
+/// Opens the file at `relative` below a folder that is open, and tells its length.
+///
+/// # Errors
+/// If it is not there, or is no plain file.
+pub fn open_in(folder: BorrowedFd<'_>, relative: &Path) -> io::Result<(File, u64)> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
     let file = File::from(openat2(folder, relative, flags, Mode::empty(), resolve)?);

@@ -2,20 +2,11 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 /// A process of this machine, in words that [`is_alive`] understands. Empty start when there is no such process.
 pub fn name(pid: u32) -> String {
     format!("{pid} {}", started(pid).unwrap_or_default())
-}
-
-/// Writes down which process a run's supervisor is. Both sides do: the node must know at once, and may be killed before it does.
-pub fn write(folder: &Path, pid: u32) -> io::Result<()> {
-    let new = folder.join(format!("pid.{}", std::process::id()));
-    fs::write(&new, name(pid))?;
-    fs::rename(new, folder.join("pid"))
 }
 
 /// Whether the process of this name still is that process.

@@ -31,7 +31,10 @@ pub async fn table_of(config: &Config) -> Result<String, NodeError> {
     let here = async {
         match &config.runtime {
             RuntimeConfig::Kubernetes(settings) => Ok(kubernetes::overview::look(settings, &identity).await?),
-            RuntimeConfig::Local(_) => Ok::<_, NodeError>((local::look(config, &identity), String::new())),
+            RuntimeConfig::Local(_) => {
+                let here = local::look(config, &identity).map_err(NodeError::Configuration)?;
+                Ok::<_, NodeError>((here, String::new()))
+            }
         }
     };
     let (here, server) = tokio::join!(here, ask(config));

@@ -1,67 +1,292 @@
 //! The folders that the runs of one vantage6 job share. Nobody says when a job is over: another run of it may come as long as one is
-//! under way somewhere. So a folder that no run has used for a long time is removed by whichever run comes next.
+//! under way somewhere. So a folder that no run has used for a long time is removed, in portions, beside runs that come later.
+//!
+//! When a folder was last used is the time of a file beside it (`job-17.used`), where no algorithm can reach it: an algorithm may own
+//! the folder itself, and give it any time.
 
-use std::fs::{self, File};
+use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// How long a folder that was put aside is left to whoever put it there.
-const ASIDE: Duration = Duration::from_secs(24 * 60 * 60);
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, fstat, futimens, mkdirat, openat, renameat,
+    statat, unlinkat,
+};
+use rustix::io::Errno;
 
-/// Marks a folder as used now, and removes the folders of other jobs beside it that were not used for `keep`. Gives those that
-/// were removed. What has another kind of name is nobody's business here.
+use crate::remove_tree::{Budget, Emptied, Next, Trash, each, readable, set_mode};
+
+/// The folder, beside those of the jobs, for what is being removed.
+pub const REMOVING: &CStr = c"removing";
+/// What follows a folder's name in the name of the file that says when it was used.
+const USED: &str = ".used";
+/// How much one sweep does at most: what is left is for the next.
+const ENTRIES: u64 = 2_000_000;
+const TIME: Duration = Duration::from_secs(600);
+/// Images run as whatever user they like: everybody in the pod may write, and remove what is their own.
+const EVERYBODY: Mode = Mode::from_raw_mode(0o1777);
+/// 2026-01-01. A clock that is before this has not been set, and says nothing of any folder's age.
+const CLOCK_IS_SET: Duration = Duration::from_secs(1_767_225_600);
+
+/// What a sweep did.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// How many folders of jobs were put aside, to be removed.
+    pub put_aside: u64,
+    /// How many could not be, and why the first of them could not.
+    pub stuck: Option<(u64, io::Error)>,
+    /// What was removed of what had been put aside.
+    pub emptied: Emptied,
+}
+
+impl Swept {
+    fn stick(&mut self, error: io::Error) {
+        self.stuck.get_or_insert((0, error)).0 += 1;
+    }
+
+    /// Says in the log what was removed, and what could not be.
+    fn tell(&self, place: &Path) {
+        let Emptied { removed, unfinished, .. } = self.emptied;
+        if removed > 0 {
+            let rest = if unfinished { "; later runs go on with the rest" } else { "" };
+            tracing::info!(
+                "Removed {removed} files and folders that earlier jobs had left in {}{rest}",
+                place.display()
+            );
+        }
+        self.warn(place);
+    }
+
+    /// Says in the log what could not be removed.
+    pub fn warn(&self, place: &Path) {
+        for (count, error) in self.stuck.iter().chain(&self.emptied.stuck) {
+            tracing::warn!(
+                "{count} files or folders that earlier runs left in {} could not be removed: {error}. They take room; later runs \
+                 try again",
+                place.display()
+            );
+        }
+    }
+}
+
+/// Makes the folder of a job for all users of a pod, and marks it as used.
 ///
 /// # Errors
-/// If the folder can't be marked. A neighbour that can't be removed stays, is told of in the log, and is tried again by later runs.
-pub fn sweep(own: &Path, keep: Duration, now: SystemTime) -> io::Result<Vec<PathBuf>> {
-    let Swept { removed, stuck } = swept(own, keep, now)?;
-    for (path, error) in stuck {
-        tracing::warn!(
-            "the folder {} of an earlier job could not be removed: {error}. It takes room until it is",
-            path.display()
-        );
+/// If the folder can't be made. One that can't be marked is used all the same.
+pub fn make(own: &Path) -> io::Result<()> {
+    let (parent, name) = split(own)?;
+    std::fs::create_dir_all(parent)?;
+    let parent = open(parent)?;
+    let name = text(name)?;
+    if let Err(error) = mark(parent.as_fd(), name) {
+        tracing::warn!("{} can't be marked as used: {error}. It may be removed too early", own.display());
     }
-    Ok(removed)
+    // So that there is one when the volume is full.
+    let _ = Trash::open(parent.as_fd(), REMOVING);
+    match mkdirat(&parent, name, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = openat(&parent, name, flags, Mode::empty())?;
+    if Mode::from_raw_mode(fstat(&folder)?.st_mode) == EVERYBODY {
+        return Ok(());
+    }
+    // Whatever an algorithm that owns it has made of its mode.
+    Ok(set_mode(folder.as_fd(), EVERYBODY)?)
 }
 
-#[derive(Debug, Default)]
-struct Swept {
-    removed: Vec<PathBuf>,
-    /// What could not be removed, and why.
-    stuck: Vec<(PathBuf, io::Error)>,
-}
-
-fn swept(own: &Path, keep: Duration, now: SystemTime) -> io::Result<Swept> {
-    File::open(own)?.set_modified(now)?;
-    let mut swept = Swept::default();
-    let (Some(parent), Some(of_jobs)) = (own.parent(), own.file_name().and_then(|name| kind(name.to_str()?))) else {
-        return Ok(swept);
+/// Removes, in a thread that nobody waits for, what jobs other than this one's have left. The thread ends with the process.
+pub fn sweep_beside(own: PathBuf, keep: Duration) {
+    let sweep = move || {
+        let swept = split(&own).and_then(|(parent, name)| {
+            let folder = open(parent)?;
+            let kind = kind(text(name)?).ok_or_else(|| io::Error::other("its name is not that of a job's folder"))?;
+            // The time is the file system's, which several machines may use.
+            let now = mark(folder.as_fd(), text(name)?)?;
+            let swept = sweep(folder.as_fd(), kind, keep, now, &mut Budget::new(ENTRIES, TIME))?;
+            swept.tell(parent);
+            Ok(())
+        });
+        if let Err(error) = swept {
+            tracing::warn!("Folders of old jobs beside {} could not be looked for: {error}", own.display());
+        }
     };
-    for entry in fs::read_dir(parent)?.flatten() {
-        let (path, name) = (entry.path(), entry.file_name());
-        let Some(name) = name.to_str() else { continue };
-        // Not following links: an algorithm can't make any here, but somebody else may.
-        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) || path == own {
-            continue;
+    let thread = std::thread::Builder::new().name("sweep".into()).stack_size(256 * 1024).spawn(sweep);
+    if let Err(error) = thread {
+        tracing::warn!("Folders of old jobs are not looked for: {error}");
+    }
+}
+
+/// Marks a job's folder as used now, whether it exists or not; when that is by the clock of the file system.
+///
+/// # Errors
+/// If the mark can't be written.
+pub fn mark(folder: BorrowedFd<'_>, name: &str) -> io::Result<SystemTime> {
+    let used = marker(name);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let touch = |flags| {
+        let file = openat(folder, &used, flags, Mode::RUSR | Mode::WUSR)?;
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        futimens(&file, &Timestamps { last_access: now, last_modification: now })?;
+        Ok::<_, Errno>(file)
+    };
+    // Another user's, from a time with other settings, or no file: it may be replaced.
+    let file = touch(flags).or_else(|_| {
+        unlinkat(folder, &used, AtFlags::empty())?;
+        touch(flags | OFlags::EXCL)
+    })?;
+    File::from(file).metadata()?.modified()
+}
+
+/// Puts aside the folders of this kind that were not used for `keep`, and removes what is put aside as far as the budget goes.
+///
+/// # Errors
+/// If the folder can't be read. What can't be removed stays, and is tried again by later sweeps.
+pub fn sweep(
+    folder: BorrowedFd<'_>,
+    kind: &str,
+    keep: Duration,
+    now: SystemTime,
+    budget: &mut Budget,
+) -> io::Result<Swept> {
+    let mut swept = Swept::default();
+    let clock_is_set = now.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|now| now >= CLOCK_IS_SET);
+    if clock_is_set {
+        each(readable(folder)?.as_fd(), |name, _| {
+            let Some(found) = name.to_str().ok().and_then(|name| Found::read(name, kind)) else { return Next::Go };
+            match found.judge(folder, keep, now) {
+                Ok(Judged::PutAside) => swept.put_aside += 1,
+                Ok(Judged::Left) => {}
+                Err(error) => swept.stick(error),
+            }
+            Next::Go
+        })?;
+    }
+    swept.emptied = Trash::open(folder, REMOVING)?.empty(budget);
+    Ok(swept)
+}
+
+/// An entry that is ours to judge. What has another kind of name is nobody's business here.
+enum Found<'a> {
+    /// The folder of a job.
+    Job(&'a str),
+    /// What says when the folder of this name was used.
+    Mark(&'a str),
+    /// What an earlier version had put aside.
+    Aside(&'a str),
+}
+
+enum Judged {
+    Left,
+    PutAside,
+}
+
+impl<'a> Found<'a> {
+    fn read(name: &'a str, of: &str) -> Option<Self> {
+        let is_job = |name| kind(name) == Some(of);
+        if is_job(name) {
+            return Some(Self::Job(name));
         }
-        let outcome = if kind(name) == Some(of_jobs) && is_old(&path, keep, now) {
-            remove(&path, keep, now)
-        } else if put_aside(name).and_then(kind) == Some(of_jobs) && is_old(&path, ASIDE.min(keep), now) {
-            // Somebody was killed over it, or could not remove all of it.
-            fs::remove_dir_all(&path).map(|()| true)
-        } else {
-            continue;
-        };
-        match outcome {
-            Ok(true) => swept.removed.push(path),
-            Ok(false) => {}
-            // Another run's sweep was faster.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => swept.stuck.push((path, error)),
+        if let Some(job) = name.strip_suffix(USED) {
+            return is_job(job).then_some(Self::Mark(job));
+        }
+        put_aside_by_process(name).is_some_and(is_job).then_some(Self::Aside(name))
+    }
+
+    fn judge(self, folder: BorrowedFd<'_>, keep: Duration, now: SystemTime) -> io::Result<Judged> {
+        match self {
+            // Not links: an algorithm can't make any here, but somebody else may.
+            Self::Job(name) | Self::Aside(name) if !is_folder(folder, name) => Ok(Judged::Left),
+            Self::Aside(name) => take_aside(folder, &CString::new(name)?).map(|_| Judged::PutAside),
+            Self::Job(name) => match Age::of(folder, name, keep, now) {
+                Age::Young => Ok(Judged::Left),
+                // Of an earlier version, or from a time when the clock was wrong: its time begins now.
+                Age::Unknown => mark(folder, name).map(|_| Judged::Left),
+                Age::Old => retire(folder, name, keep, now),
+            },
+            Self::Mark(name) => {
+                let is_orphan = matches!(statat(folder, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT));
+                // A run marks first, and then makes the folder.
+                if is_orphan && matches!(Age::of(folder, name, keep, now), Age::Old) {
+                    let _ = unlinkat(folder, marker(name), AtFlags::empty());
+                }
+                Ok(Judged::Left)
+            }
         }
     }
-    Ok(swept)
+}
+
+/// How long a folder has not been used.
+enum Age {
+    Young,
+    Old,
+    /// Its mark is missing, or in the future.
+    Unknown,
+}
+
+impl Age {
+    fn of(folder: BorrowedFd<'_>, name: &str, keep: Duration, now: SystemTime) -> Self {
+        let Ok(stat) = statat(folder, marker(name), AtFlags::SYMLINK_NOFOLLOW) else { return Self::Unknown };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Self::Unknown;
+        }
+        let used = u64::try_from(stat.st_mtime).ok().and_then(|seconds| {
+            SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)))
+        });
+        // Before 1970 is long ago.
+        match now.duration_since(used.unwrap_or(SystemTime::UNIX_EPOCH)) {
+            Ok(age) if age > keep => Self::Old,
+            Ok(_) => Self::Young,
+            Err(_) => Self::Unknown,
+        }
+    }
+}
+
+/// Out of the way first: a run that comes for it at this moment makes another, or has marked it as used; then it stays.
+fn retire(folder: BorrowedFd<'_>, name: &str, keep: Duration, now: SystemTime) -> io::Result<Judged> {
+    let as_c = CString::new(name)?;
+    let Some((trash, taken)) = take_aside(folder, &as_c)? else { return Ok(Judged::Left) };
+    if matches!(Age::of(folder, name, keep, now), Age::Old) {
+        let _ = unlinkat(folder, marker(name), AtFlags::empty());
+        return Ok(Judged::PutAside);
+    }
+    match trash.give_back(&taken, folder, &as_c) {
+        Ok(()) => Ok(Judged::Left),
+        // The run has a new one.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Judged::PutAside),
+        Err(error) => Err(error),
+    }
+}
+
+/// Moves a folder into the trash; `None` if another sweep was faster.
+fn take_aside<'a>(folder: BorrowedFd<'a>, name: &CStr) -> io::Result<Option<(Trash<'a>, CString)>> {
+    let trash = match Trash::open(folder, REMOVING) {
+        Ok(trash) => trash,
+        // No room for a folder: then this one becomes the trash.
+        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            renameat(folder, name, folder, REMOVING)?;
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    match trash.take(folder, name) {
+        Ok(taken) => Ok(Some((trash, taken))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_folder(folder: BorrowedFd<'_>, name: &str) -> bool {
+    statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+fn marker(name: &str) -> String {
+    format!("{name}{USED}")
 }
 
 /// `job-` of `job-17`; `None` for names of any other form.
@@ -71,99 +296,23 @@ fn kind(name: &str) -> Option<&str> {
     (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| &name[..number])
 }
 
-fn is_old(path: &Path, keep: Duration, now: SystemTime) -> bool {
-    let used = fs::metadata(path).and_then(|data| data.modified());
-    used.is_ok_and(|used| now.duration_since(used).is_ok_and(|age| age > keep))
-}
-
-/// `job-17` of `removing-123-job-17`, as [`remove`] calls it.
-fn put_aside(name: &str) -> Option<&str> {
+/// `job-17` of `removing-123-job-17`, as earlier versions called it.
+fn put_aside_by_process(name: &str) -> Option<&str> {
     let (process, folder) = name.strip_prefix("removing-")?.split_once('-')?;
     (!process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit())).then_some(folder)
 }
 
-/// Out of the way first: a run that comes for it at this moment makes another, or has marked it as used; then it stays.
-fn remove(path: &Path, keep: Duration, now: SystemTime) -> io::Result<bool> {
-    let name = path.file_name().unwrap_or_default();
-    let aside = path.with_file_name(format!("removing-{}-{}", std::process::id(), name.display()));
-    fs::rename(path, &aside)?;
-    if is_old(&aside, keep, now) {
-        return fs::remove_dir_all(&aside).map(|()| true);
-    }
-    fs::rename(&aside, path)?;
-    Ok(false)
+fn split(own: &Path) -> io::Result<(&Path, &std::ffi::OsStr)> {
+    own.parent().zip(own.file_name()).ok_or_else(|| io::Error::other("it is not a folder in another one"))
+}
+
+fn text(name: &std::ffi::OsStr) -> io::Result<&str> {
+    name.to_str().ok_or_else(|| io::Error::other("its name is not text"))
+}
+
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    Ok(openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DAY: Duration = Duration::from_secs(86_400);
-
-    #[test]
-    fn what_was_not_used_for_long_goes_and_nothing_else() {
-        let root = tempfile::tempdir().unwrap();
-        let now = SystemTime::now();
-        let old = now - 31 * DAY;
-        for (name, used) in [
-            ("job-1", old),
-            ("job-2", now - 29 * DAY),
-            ("job-3", old),
-            ("tmp-4", old),
-            ("job-", old),
-            ("job-x5", old),
-            ("somebody's", old),
-        ] {
-            let path = root.path().join(name);
-            fs::create_dir(&path).unwrap();
-            fs::write(path.join("file"), "x").unwrap();
-            File::open(&path).unwrap().set_modified(used).unwrap();
-        }
-        std::os::unix::fs::symlink("/etc", root.path().join("job-6")).unwrap();
-        let removed = sweep(&root.path().join("job-3"), 30 * DAY, now).unwrap();
-        assert_eq!(removed, [root.path().join("job-1")]);
-        let mut left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        left.sort();
-        assert_eq!(left, ["job-", "job-2", "job-3", "job-6", "job-x5", "somebody's", "tmp-4"]);
-        // Used now, so that it is the next one's neighbour for long.
-        assert!(sweep(&root.path().join("job-2"), 30 * DAY, now + DAY).unwrap().is_empty());
-    }
-
-    #[test]
-    fn what_was_not_removed_is_tried_again_and_told() {
-        let root = tempfile::tempdir().unwrap();
-        let now = SystemTime::now();
-        let mine = std::process::id();
-        let in_the_way = format!("removing-{mine}-job-4");
-        for (name, age) in [
-            ("job-1", Duration::ZERO),
-            ("removing-17-job-2", 2 * DAY),
-            ("removing-17-job-3", DAY / 2),
-            ("removing-17-tmp-3", 2 * DAY),
-            ("removing-x-job-3", 2 * DAY),
-            ("removing-job-3", 2 * DAY),
-            ("job-4", 31 * DAY),
-            (&in_the_way, DAY / 2),
-        ] {
-            let path = root.path().join(name);
-            fs::create_dir(&path).unwrap();
-            fs::write(path.join("file"), "x").unwrap();
-            File::open(&path).unwrap().set_modified(now - age).unwrap();
-        }
-        let Swept { removed, stuck } = swept(&root.path().join("job-1"), 30 * DAY, now).unwrap();
-        assert_eq!(removed, [root.path().join("removing-17-job-2")]);
-        assert_eq!(stuck.iter().map(|(path, _)| path).collect::<Vec<_>>(), [&root.path().join("job-4")]);
-        assert!(root.path().join("job-4/file").exists());
-        // A day later nothing is in its way.
-        let removed = sweep(&root.path().join("job-1"), 30 * DAY, now + DAY).unwrap();
-        assert!(
-            removed.contains(&root.path().join("removing-17-job-3"))
-                && removed.contains(&root.path().join(&in_the_way))
-        );
-    }
-
-    #[test]
-    fn a_folder_that_is_not_there_is_an_error() {
-        assert!(sweep(Path::new("/no/such/job-1"), DAY, SystemTime::now()).is_err());
-    }
-}
+mod tests;

@@ -59,7 +59,7 @@ pub mod env {
 pub const SECRET_KEY: &str = "run.key";
 /// The folder shared by the runs of a job, as algorithms see it.
 const TEMPORARY: &str = "/mnt/tmp";
-/// Where `receive` sees the volume that holds the shared folders.
+/// Where `receive` and `return` see the volume that holds the shared folders.
 const SHARED: &str = "/run/sextant/shared";
 /// The proxy's name, as in a regular node.
 pub const PROXY: &str = "proxyserver";
@@ -283,10 +283,7 @@ fn receive(plan: &Plan, secret: &str) -> Container {
     }
     if shared_volume(plan).is_some() {
         mounts.push(mount("tmp", SHARED));
-        variables.push(variable(env::SHARED_DIR, &format!("{SHARED}/{}", shared_folder(plan))));
-        // A run that is under way may have marked it as used when it began.
-        let keep = plan.config.keep_shared.max(plan.config.pending_timeout + plan.config.deadline);
-        variables.push(variable(env::SHARED_KEEP, &keep.as_secs().to_string()));
+        variables.push(shared_dir(plan));
         security::reach_all_files(&mut container, plan.config.pod_security);
     }
     container.volume_mounts = Some(mounts);
@@ -296,9 +293,19 @@ fn receive(plan: &Plan, secret: &str) -> Container {
 
 fn returns(plan: &Plan, secret: &str) -> Container {
     let mut container = own(plan, secret, RETURN, databases::FOLDER);
-    container.volume_mounts = Some(vec![VolumeMount { read_only: Some(true), ..data(plan) }]);
+    let mut mounts = vec![VolumeMount { read_only: Some(true), ..data(plan) }];
     // An algorithm may replace its output by a file that only its own user may read.
     security::reach_all_files(&mut container, plan.config.pod_security);
+    if shared_volume(plan).is_some() {
+        // It removes what earlier jobs have left, since it waits anyway: no start is to wait for that.
+        mounts.push(mount("tmp", SHARED));
+        // A run that is under way may have marked its folder as used when it began.
+        let keep = plan.config.keep_shared.max(plan.config.pending_timeout + plan.config.deadline);
+        let variables = [shared_dir(plan), variable(env::SHARED_KEEP, &keep.as_secs().to_string())];
+        container.env.get_or_insert_default().extend(variables);
+        security::remove_all_files(&mut container, plan.config.pod_security);
+    }
+    container.volume_mounts = Some(mounts);
     container
 }
 
@@ -406,6 +413,10 @@ fn shared_volume(plan: &Plan) -> Option<Volume> {
             ..Volume::default()
         }),
     }
+}
+
+fn shared_dir(plan: &Plan) -> EnvVar {
+    variable(env::SHARED_DIR, &format!("{SHARED}/{}", shared_folder(plan)))
 }
 
 /// The folder of one job in the shared volume.

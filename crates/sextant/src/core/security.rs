@@ -44,9 +44,19 @@ pub fn own(level: PodSecurity) -> SecurityContext {
 /// algorithm that runs as another user, and for a `task_dir` that belongs to somebody. In a restricted pod everything
 /// belongs to one user, so there it isn't needed.
 pub fn reach_all_files(container: &mut Container, level: PodSecurity) {
+    add(container, level, "DAC_OVERRIDE");
+}
+
+/// Lets a container of ours remove files whoever owns them, also from folders whose owner has made them sticky.
+pub fn remove_all_files(container: &mut Container, level: PodSecurity) {
+    add(container, level, "FOWNER");
+}
+
+fn add(container: &mut Container, level: PodSecurity, capability: &str) {
     if level == PodSecurity::Baseline {
         let security = container.security_context.get_or_insert_default();
-        security.capabilities.get_or_insert_default().add = Some(vec!["DAC_OVERRIDE".into()]);
+        let added = security.capabilities.get_or_insert_default().add.get_or_insert_default();
+        added.push(capability.into());
     }
 }
 
@@ -61,6 +71,7 @@ mod tests {
         assert_eq!((pod.run_as_non_root, pod.run_as_user, pod.run_as_group), (Some(true), Some(1000), Some(1000)));
         let mut container = Container { security_context: Some(own(level)), ..Container::default() };
         reach_all_files(&mut container, level);
+        remove_all_files(&mut container, level);
         let own = container.security_context.unwrap();
         assert_eq!((own.run_as_user, own.allow_privilege_escalation), (None, Some(false)));
         let capabilities = own.capabilities.unwrap();
@@ -72,8 +83,9 @@ mod tests {
         assert_eq!(pod(PodSecurity::Baseline).run_as_user, None);
         let mut container = Container { security_context: Some(own(PodSecurity::Baseline)), ..Container::default() };
         reach_all_files(&mut container, PodSecurity::Baseline);
+        remove_all_files(&mut container, PodSecurity::Baseline);
         let own = container.security_context.unwrap();
         assert_eq!(own.run_as_user, Some(0));
-        assert_eq!(own.capabilities.unwrap().add, Some(vec!["DAC_OVERRIDE".to_owned()]));
+        assert_eq!(own.capabilities.unwrap().add, Some(vec!["DAC_OVERRIDE".to_owned(), "FOWNER".to_owned()]));
     }
 }

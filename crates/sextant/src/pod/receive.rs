@@ -4,7 +4,6 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
 use http_body_util::BodyDataStream;
@@ -36,8 +35,8 @@ pub async fn run() -> Result<(), PodError> {
     // Images run as whatever user they like: everybody in this pod may write here.
     folder(&task_dir, 0o777).await?;
     if let Some(shared) = settings::optional(env::SHARED_DIR) {
-        folder(Path::new(&shared), 0o1777).await?;
-        sweep(shared.into());
+        // What other jobs have left is removed by `return`, which waits anyway.
+        shared::make(Path::new(&shared)).map_err(|source| not_made(Path::new(&shared), source))?;
     }
     download(&client, Item::Input, &task_dir.join("input"), 0o644).await?;
     write(&task_dir.join("output"), 0o666, &b""[..]).await?;
@@ -60,17 +59,6 @@ async fn prepare(volume: &Path) -> Result<(), PodError> {
     folder(&closed, 0o700).await?;
     write(&closed.join(scratch::MESSAGE), 0o666, &b""[..]).await?;
     folder(&closed, 0o000).await
-}
-
-/// Removes what other jobs have left beside the folder, while the run goes on. What isn't done when this process ends, the next one
-/// does. A node of an earlier version says nothing of it.
-fn sweep(shared: PathBuf) {
-    let Some(keep) = settings::optional(env::SHARED_KEEP).and_then(|keep| keep.parse().ok()) else { return };
-    tokio::task::spawn_blocking(move || match shared::sweep(&shared, Duration::from_secs(keep), SystemTime::now()) {
-        Ok(removed) if removed.is_empty() => {}
-        Ok(removed) => tracing::info!("removed {} folders of jobs that were not used for long", removed.len()),
-        Err(error) => tracing::warn!("folders of old jobs could not be looked for: {error}"),
-    });
 }
 
 /// Fetches an item into a file; begins again when the connection breaks in the middle.
@@ -113,9 +101,13 @@ impl Broken {
 }
 
 async fn folder(path: &Path, mode: u32) -> Result<(), PodError> {
-    let failed = |source| PodError::File { what: format!("the folder {} could not be made", path.display()), source };
+    let failed = |source| not_made(path, source);
     fs::create_dir_all(path).await.map_err(failed)?;
     fs::set_permissions(path, Permissions::from_mode(mode)).await.map_err(failed)
+}
+
+fn not_made(path: &Path, source: std::io::Error) -> PodError {
+    PodError::File { what: format!("the folder {} could not be made", path.display()), source }
 }
 
 async fn write(path: &Path, mode: u32, mut from: impl AsyncRead + Unpin) -> Result<(), PodError> {

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -16,9 +17,11 @@ use tokio_util::io::ReaderStream;
 
 use super::PodError;
 use super::client::{Client, Pauses, Said};
-use super::settings::Settings;
+use super::settings::{self, Settings};
+use crate::core::job::env;
 use crate::data_port::protocol::{Item, Order};
 use crate::output;
+use crate::shared;
 
 /// How much is read from the output at once.
 const CHUNK: usize = 64 * 1024;
@@ -30,6 +33,7 @@ const CHUNK: usize = 64 * 1024;
 pub async fn run() -> Result<(), PodError> {
     let client = Client::new(Settings::from_env()?)?;
     let output = client.settings().task_dir.join("output");
+    sweep();
     let mut pauses = Pauses::default();
     loop {
         let order = match client.fetch(Item::Next).await {
@@ -45,6 +49,15 @@ pub async fn run() -> Result<(), PodError> {
             },
             None => pauses.wait("the node's answer was cut off").await,
         }
+    }
+}
+
+/// Removes what earlier jobs have left, beside all else that this process does: neither its failure nor its length is anybody's
+/// business, and what isn't done when the process ends, the next run's does. A node of an earlier version says nothing of it.
+fn sweep() {
+    let keep = settings::optional(env::SHARED_KEEP).and_then(|keep| keep.parse().ok());
+    if let Some((shared, keep)) = settings::optional(env::SHARED_DIR).zip(keep) {
+        shared::sweep_beside(shared.into(), Duration::from_secs(keep));
     }
 }
 

@@ -7,11 +7,11 @@
 //!                  exit                          written when the algorithm has ended
 //! ```
 
-use std::fs::{self, DirBuilder, Permissions};
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -19,12 +19,30 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_util::io::{ReaderStream, StreamReader};
 use vantage6::{RunId, RunStatus, TaskId};
 
+use super::private::Dir;
 use crate::core::assignment::Assignment;
 use crate::core::situation::{Exit, Failure, Situation};
 use crate::core::tail::{Bounds, Tail};
 use crate::output;
 use crate::processes;
 use crate::runtime::{InputStream, Upload};
+
+/// When the server made the run.
+pub const ASSIGNED: &str = "assigned";
+/// The algorithm's input.
+pub const INPUT: &str = "input";
+/// The algorithm's output.
+pub const OUTPUT: &str = "output";
+/// The algorithm's token.
+pub const TOKEN: &str = "token";
+/// What the algorithm writes to standard output and standard error.
+pub const LOG: &str = "log";
+/// The supervisor's process.
+pub const PID: &str = "pid";
+/// How the algorithm ended.
+pub const EXIT: &str = "exit";
+/// Beside the runs' folders: where the proxy listens.
+const PROXY_PORT: &str = "proxy-port";
 
 /// A run's folder.
 #[derive(Debug, Clone)]
@@ -33,102 +51,85 @@ pub struct Folder {
     pub task: TaskId,
     /// The run.
     pub run: RunId,
-    path: PathBuf,
+    root: Arc<Dir>,
+    name: String,
 }
 
 impl Folder {
     /// The folder of a run, whether it exists or not.
-    pub fn new(root: &Path, task: TaskId, run: RunId) -> Self {
-        Self { task, run, path: root.join(format!("task-{task}-run-{run}")) }
+    pub fn new(root: &Arc<Dir>, task: TaskId, run: RunId) -> Self {
+        Self { task, run, root: root.clone(), name: format!("task-{task}-run-{run}") }
     }
 
     /// All that exist.
-    pub fn all(root: &Path) -> Vec<Self> {
-        let names = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.file_name());
-        names
-            .filter_map(|name| {
-                let (task, run) = name.to_str()?.strip_prefix("task-")?.split_once("-run-")?;
-                Some(Self::new(root, task.parse().ok()?, run.parse().ok()?))
-            })
-            .collect()
+    pub fn all(root: &Arc<Dir>) -> Vec<Self> {
+        let names = root.names().unwrap_or_default().into_iter();
+        let read = |name: String| {
+            let (task, run) = name.strip_prefix("task-")?.split_once("-run-")?;
+            // Only what we would call so ourselves: another way to write a number is another name.
+            Some(Self::new(root, task.parse().ok()?, run.parse().ok()?)).filter(|folder| folder.name == name)
+        };
+        names.filter_map(read).collect()
     }
 
     /// A run's folder, if it exists.
-    pub fn of(root: &Path, run: RunId) -> Option<Self> {
+    pub fn of(root: &Arc<Dir>, run: RunId) -> Option<Self> {
         Self::all(root).into_iter().find(|folder| folder.run == run)
     }
 
     /// Whether it is this run's, and not that of one which had the number before: a server may use numbers of deleted runs again.
     pub fn is_of(&self, assignment: &Assignment) -> bool {
-        // Those of earlier versions don't say.
-        let same_time = || fs::read_to_string(self.assigned()).map_or(true, |time| time == assignment.assigned_at);
+        let same_time = || match self.open().and_then(|folder| folder.read(ASSIGNED)) {
+            Ok(time) => time == assignment.assigned_at,
+            // Those of earlier versions don't say.
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
         self.run == assignment.run && self.task == assignment.task && same_time()
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn path(&self) -> PathBuf {
+        self.root.path().join(&self.name)
     }
 
-    /// When the server made the run.
-    pub fn assigned(&self) -> PathBuf {
-        self.path.join("assigned")
+    /// Where one of its files is, for algorithms.
+    pub fn path_of(&self, file: &str) -> PathBuf {
+        self.path().join(file)
     }
 
-    /// The algorithm's input.
-    pub fn input(&self) -> PathBuf {
-        self.path.join("input")
+    /// Opens it.
+    pub fn open(&self) -> io::Result<Dir> {
+        self.root.subfolder(&self.name)
     }
 
-    /// The algorithm's output.
-    pub fn output(&self) -> PathBuf {
-        self.path.join("output")
+    /// Whether it exists.
+    pub fn exists(&self) -> bool {
+        self.root.has(&self.name)
     }
 
-    /// The algorithm's token.
-    pub fn token(&self) -> PathBuf {
-        self.path.join("token")
-    }
-
-    /// What the algorithm writes to standard output and standard error.
-    pub fn log(&self) -> PathBuf {
-        self.path.join("log")
-    }
-
-    /// The supervisor's process.
-    pub fn pid(&self) -> PathBuf {
-        self.path.join("pid")
-    }
-
-    /// How the algorithm ended.
-    pub fn exit(&self) -> PathBuf {
-        self.path.join("exit")
-    }
-
-    /// Makes it, for the run that the server made at this time, with an empty output.
+    /// Makes it, for the run that the server made at this time, with an empty output. What is in its place goes.
     pub fn make(&self, assigned_at: &str) -> io::Result<()> {
-        private(&self.path)?;
-        fs::write(self.assigned(), assigned_at)?;
-        fs::write(self.output(), b"")
+        let folder = self.root.make_subfolder(&self.name)?;
+        folder.create(ASSIGNED)?.write_all(assigned_at.as_bytes())?;
+        folder.create(OUTPUT).map(|_| ())
     }
 
     /// Writes the input as it arrives.
     pub async fn write_input(&self, input: InputStream) -> io::Result<()> {
         let mut reader = StreamReader::new(input.map_err(io::Error::other));
-        let mut file = tokio::fs::File::create(self.input()).await?;
+        let mut file = tokio::fs::File::from_std(self.open()?.create(INPUT)?);
         tokio::io::copy(&mut reader, &mut file).await?;
         tokio::io::AsyncWriteExt::flush(&mut file).await
     }
 
     /// Writes the token.
     pub fn write_token(&self, token: &SecretString) -> io::Result<()> {
-        fs::write(self.token(), token.expose_secret())?;
-        fs::set_permissions(self.token(), Permissions::from_mode(0o600))
+        self.open()?.create(TOKEN)?.write_all(token.expose_secret().as_bytes())
     }
 
     /// When the supervisor was started.
     pub fn started(&self) -> Option<Timestamp> {
-        fs::metadata(self.pid()).ok()?.modified().ok()?.try_into().ok()
+        self.open().ok()?.open(PID).ok()?.metadata().ok()?.modified().ok()?.try_into().ok()
     }
 
     /// What the files say.
@@ -136,7 +137,7 @@ impl Folder {
         if let Some(exit) = self.read_exit() {
             return exit;
         }
-        match fs::read_to_string(self.pid()) {
+        match self.read_pid() {
             // Nothing was started: what may lie here is from a launch that was cut off, and is written anew.
             Err(_) => Situation::Absent,
             Ok(pid) if processes::is_alive(&pid) => Situation::Running { since: self.started() },
@@ -150,7 +151,7 @@ impl Folder {
     }
 
     fn read_exit(&self) -> Option<Situation> {
-        let text = fs::read_to_string(self.exit()).ok()?;
+        let text = self.open().ok()?.read(EXIT).ok()?;
         let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
         Some(match (word, rest.trim().parse::<i32>()) {
             ("code", Ok(code)) => Situation::Ended(Exit::with_code(code)),
@@ -165,7 +166,7 @@ impl Folder {
 
     /// The output, to be brought to the server.
     pub fn upload(&self) -> Upload {
-        match output::open(&self.path, Path::new("output")) {
+        match self.open().and_then(|folder| output::open_in(folder.as_fd(), Path::new(OUTPUT))) {
             Ok((file, length)) => {
                 let bytes = ReaderStream::new(tokio::fs::File::from_std(file)).boxed();
                 Upload { length, bytes, problem: None }
@@ -180,7 +181,7 @@ impl Folder {
 
     /// The end of the log.
     pub fn read_log(&self) -> io::Result<Tail> {
-        let mut file = fs::File::open(self.log())?;
+        let mut file = self.open()?.open(LOG)?;
         let kept = Bounds::LOG.kept() as u64;
         let skipped = file.metadata()?.len().saturating_sub(kept);
         file.seek(io::SeekFrom::Start(skipped))?;
@@ -191,32 +192,34 @@ impl Folder {
         Ok(tail)
     }
 
-    /// Removes it with all that is in it.
-    pub fn remove(&self) -> io::Result<()> {
-        match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
-        }
+    /// The supervisor's process, in the words of [`processes::name`].
+    pub fn read_pid(&self) -> io::Result<String> {
+        self.open()?.read(PID)
+    }
+
+    /// Puts it aside with all that is in it, to be removed.
+    pub fn put_aside(&self) -> io::Result<()> {
+        self.root.put_aside(&self.name)
     }
 }
 
-/// Makes a folder that only this user may look into.
-pub fn private(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
+/// Writes down in a run's folder which process its supervisor is. Both sides do: the node must know at once, and may be killed before it
+/// does.
+pub fn write_pid(folder: &Dir, pid: u32) -> io::Result<()> {
+    folder.replace(PID, &processes::name(pid))
 }
 
 /// Where the proxy for this folder's runs listens: always at the same port, since runs outlive the node and know it by that.
 ///
 /// # Errors
 /// If there is no port, or its number can't be kept.
-pub fn proxys_place(root: &Path) -> io::Result<TcpListener> {
-    let file = root.join("proxy-port");
-    let known: Option<u16> = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok());
+pub fn proxys_place(root: &Dir) -> io::Result<TcpListener> {
+    let known: Option<u16> = root.read(PROXY_PORT).ok().and_then(|text| text.trim().parse().ok());
     let bind = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     let listener = match known.map(bind) {
         Some(Ok(listener)) => listener,
         _ => bind(0)?,
     };
-    fs::write(&file, listener.local_addr()?.port().to_string())?;
+    root.replace(PROXY_PORT, &listener.local_addr()?.port().to_string())?;
     Ok(listener)
 }

@@ -1,14 +1,14 @@
 //! One process of a node at a time: a locked file in the node's folder. The kernel lifts the lock when its process ends,
 //! however it does.
 
-use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::fs::TryLockError;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
 use tracing::info;
 
+use super::private::Dir;
 use crate::health::Health;
 use crate::hold::{self, Hold};
 use crate::supervisor::Supervisor;
@@ -20,15 +20,16 @@ const LOOK: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// If the folder takes none; the text is for the operator.
-pub async fn acquire(root: &Path, hold: Arc<Hold>, health: &Health, supervisor: &Supervisor) -> Result<(), String> {
-    let path = root.join("lock");
+pub async fn acquire(root: &Dir, hold: Arc<Hold>, health: &Health, supervisor: &Supervisor) -> Result<(), String> {
+    let path = root.path().join("lock");
     let unusable = |error: std::io::Error| {
         format!(
-            "{} can't be locked: {error}. Set `task_dir` to a folder of this machine that this user may write to.",
+            "{} can't be locked: {error}. Remove it if it is not a file of this node; or set `task_dir` to a folder of this machine that \
+             only this user may write to.",
             path.display()
         )
     };
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(unusable)?;
+    let file = root.open_lock("lock").map_err(unusable)?;
     let mut told = false;
     loop {
         match file.try_lock() {

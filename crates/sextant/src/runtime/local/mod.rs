@@ -6,15 +6,18 @@
 
 mod folder;
 mod lock;
+mod place;
+mod private;
 mod process;
 pub mod supervise;
 #[cfg(test)]
 mod tests;
+mod tidy;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use printable::excerpt;
 use tokio::net::TcpListener;
@@ -22,7 +25,9 @@ use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 use vantage6::{RunId, RunStatus, TaskId};
 
-use self::folder::Folder;
+use self::folder::{Folder, INPUT, OUTPUT, TOKEN};
+use self::private::Dir;
+use self::tidy::{SHARED, Tidy};
 use super::{LaunchError, Output, Runtime, RuntimeError, Supplier, SupplyError};
 use crate::config::{Config, LocalAlgorithm, LocalConfig};
 use crate::core::assignment::Assignment;
@@ -43,7 +48,8 @@ use crate::supervisor::Supervisor;
 pub struct Local {
     config: Config,
     settings: LocalConfig,
-    root: PathBuf,
+    root: Arc<Dir>,
+    tidy: Tidy,
     supplier: Arc<dyn Supplier>,
     proxy: Embedded,
     runs: Arc<Mutex<HashMap<RunId, watch::Sender<Situation>>>>,
@@ -52,10 +58,10 @@ pub struct Local {
 }
 
 impl Local {
-    /// Starts the runtime, under the configuration's `task_dir` or else the folder for temporary files.
+    /// Starts the runtime, under the configuration's `task_dir` or else a folder of this user.
     ///
     /// # Errors
-    /// If its folder can't be made; the text is for the operator.
+    /// If its folder can't be made, or another user could read or replace it; the text is for the operator.
     pub fn start(
         config: &Config,
         settings: &LocalConfig,
@@ -64,11 +70,23 @@ impl Local {
         health: &Health,
         supervisor: &Supervisor,
     ) -> Result<Self, String> {
-        let root = root(config, identity)?;
+        let root = Arc::new(place::make(config, identity)?);
+        if let Some(earlier) = place::earlier(config, identity) {
+            warn!(
+                "Earlier versions kept this node's runs in {}, and it is still there. To go on with runs in it that are this user's, start \
+                 with `task_dir: {}` until they have ended; otherwise remove it.",
+                earlier.display(),
+                earlier.parent().unwrap_or(&earlier).display()
+            );
+        }
         warn!(
             "The local runtime isolates nothing: algorithms run as processes of this user, with all that it may read, write and reach. Use it with invented data only."
         );
-        info!("runs are kept under {}", root.display());
+        info!("runs are kept under {}", root.path().display());
+        let keep = settings.keep_shared.max(settings.deadline);
+        let tidy = Tidy::start(root.clone(), keep)
+            .map_err(|error| format!("The node can't start a thread to remove what runs leave: {error}."))?;
+        tidy.ask();
         let proxy = proxy::embedded(own_listener(&root)?, config, health, supervisor)?;
         info!("algorithms are told of a proxy at {}", proxy.address);
         Ok(Self {
@@ -76,6 +94,7 @@ impl Local {
             config: config.clone(),
             settings: settings.clone(),
             root,
+            tidy,
             supplier,
             runs: Arc::default(),
             gate: watch::Sender::new(Gate::Open),
@@ -100,7 +119,7 @@ impl Local {
             let runs = runs.lock().unwrap_or_else(PoisonError::into_inner);
             // Nothing is to be told of a run that was released meanwhile; another one may have its number.
             if let Some(known) = runs.get(&folder.run)
-                && folder.path().exists()
+                && folder.exists()
             {
                 known.send_replace(folder.situation());
             }
@@ -131,10 +150,10 @@ impl Local {
             .collect();
         let text = |path: PathBuf| path.display().to_string();
         let places = Places {
-            input: text(folder.input()),
-            output: text(folder.output()),
-            token: text(folder.token()),
-            temporary: text(self.shared(assignment)),
+            input: text(folder.path_of(INPUT)),
+            output: text(folder.path_of(OUTPUT)),
+            token: text(folder.path_of(TOKEN)),
+            temporary: text(self.root.path().join(shared_folder(assignment))),
             proxy_host: format!("http://{}", self.proxy.address.ip()),
             proxy_port: self.proxy.address.port(),
         };
@@ -144,9 +163,15 @@ impl Local {
             .map_err(|error| failure(error.status(), error.to_string()))
     }
 
-    /// The folder that the runs of one job share.
-    fn shared(&self, assignment: &Assignment) -> PathBuf {
-        self.root.join(format!("tmp-{}", assignment.job.map_or(assignment.task.0, |job| job.0)))
+    /// Removes what was made for a run that was not started then: nobody else would, and there may be an input and a token in it.
+    fn remove_unstarted(&self, folder: &Folder) {
+        if folder.situation() != Situation::Absent {
+            return;
+        }
+        if let Err(error) = folder.put_aside() {
+            warn!(run = %folder.run, "the folder {} of a run that was not started can't be removed: {error}", folder.path().display());
+        }
+        self.tidy.ask();
     }
 
     async fn prepare(&self, assignment: &Assignment, folder: &Folder) -> Result<(), LaunchError> {
@@ -154,14 +179,12 @@ impl Local {
             LaunchError::Later(format!("the run's folder {} can't be made: {error}", folder.path().display()))
         };
         folder.make(&assignment.assigned_at).map_err(disk)?;
-        let own = self.shared(assignment);
-        folder::private(&own).map_err(disk)?;
-        let keep = self.settings.keep_shared.max(self.settings.deadline);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = shared::sweep(&own, keep, SystemTime::now()) {
-                warn!("the folders of old jobs beside {} could not be looked for: {error}", own.display());
-            }
-        });
+        let own = shared_folder(assignment);
+        shared::mark(self.root.as_fd(), &own).map_err(disk)?;
+        if self.root.subfolder(&own).is_err() {
+            self.root.make_subfolder(&own).map_err(disk)?;
+        }
+        self.tidy.ask();
         let input = self.supplier.input(assignment.run).await.map_err(of_supply)?;
         folder.write_input(input).await.map_err(|error| match error.downcast::<SupplyError>() {
             Ok(error) => of_supply(error),
@@ -183,7 +206,7 @@ impl Runtime for Local {
     async fn leftovers(&self) -> Vec<(TaskId, RunId)> {
         for folder in Folder::all(&self.root) {
             match folder.situation() {
-                Situation::Absent => remove_unstarted(&folder),
+                Situation::Absent => self.remove_unstarted(&folder),
                 Situation::Running { .. } => self.follow(folder),
                 situation => self.set(folder.run, situation),
             }
@@ -224,7 +247,7 @@ impl Runtime for Local {
                 process::start(&folder, plan.algorithm, &plan.environment)
                     .map_err(|error| LaunchError::Later(format!("the run's supervisor can't be started: {error}")))
             });
-            started.inspect_err(|_| remove_unstarted(&folder))?;
+            started.inspect_err(|_| self.remove_unstarted(&folder))?;
         }
         self.follow(folder);
         Ok(())
@@ -270,9 +293,10 @@ impl Runtime for Local {
     async fn release(&self, run: RunId, _status: &RunStatus) -> Result<(), RuntimeError> {
         if let Some(folder) = Folder::of(&self.root, run) {
             process::stop(&folder).await;
-            folder.remove().map_err(|error| {
+            folder.put_aside().map_err(|error| {
                 RuntimeError(format!("the run's folder {} can't be removed: {error}", folder.path().display()))
             })?;
+            self.tidy.ask();
         }
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         // It may have been another run's, which had the number before the one that is looked at.
@@ -285,17 +309,12 @@ impl Runtime for Local {
     }
 }
 
-/// Removes what was made for a run that was not started then: nobody else would, and there may be an input and a token in it.
-fn remove_unstarted(folder: &Folder) {
-    if folder.situation() != Situation::Absent {
-        return;
-    }
-    if let Err(error) = folder.remove() {
-        warn!(run = %folder.run, "the folder {} of a run that was not started can't be removed: {error}", folder.path().display());
-    }
+/// The folder that the runs of one job share.
+fn shared_folder(assignment: &Assignment) -> String {
+    format!("{SHARED}{}", assignment.job.map_or(assignment.task.0, |job| job.0))
 }
 
-fn own_listener(root: &Path) -> Result<TcpListener, String> {
+fn own_listener(root: &Dir) -> Result<TcpListener, String> {
     let wrong = |error: std::io::Error| format!("The proxy for algorithms can't be opened on this machine: {error}.");
     let listener = folder::proxys_place(root).map_err(wrong)?;
     listener.set_nonblocking(true).map_err(wrong)?;
@@ -313,12 +332,16 @@ pub async fn acquire(
     health: &Health,
     supervisor: &Supervisor,
 ) -> Result<(), String> {
-    lock::acquire(&root(config, identity)?, hold, health, supervisor).await
+    lock::acquire(&place::make(config, identity)?, hold, health, supervisor).await
 }
 
 /// The runs of this node, as their folders tell.
-pub fn look(config: &Config, identity: &Identity) -> Vec<Here> {
-    let folders = Folder::all(&path(config, identity)).into_iter();
+///
+/// # Errors
+/// If the node's folder can't be used; the text is for the operator.
+pub fn look(config: &Config, identity: &Identity) -> Result<Vec<Here>, String> {
+    let Some(root) = place::find(config, identity)? else { return Ok(Vec::new()) };
+    let folders = Folder::all(&Arc::new(root)).into_iter();
     let here = |folder: Folder| Here {
         run: folder.run,
         task: folder.task,
@@ -327,24 +350,7 @@ pub fn look(config: &Config, identity: &Identity) -> Vec<Here> {
         since: folder.started(),
         place: folder.path().display().to_string(),
     };
-    folders.map(here).collect()
-}
-
-fn path(config: &Config, identity: &Identity) -> PathBuf {
-    let parent = config.task_dir.clone().unwrap_or_else(std::env::temp_dir);
-    parent.join(format!("sextant-{}", identity.key()))
-}
-
-/// The folder of this node's runs; made if it is not there.
-fn root(config: &Config, identity: &Identity) -> Result<PathBuf, String> {
-    let root = path(config, identity);
-    folder::private(&root).map_err(|error| {
-        format!(
-            "The folder {} for runs can't be made: {error}. Set `task_dir` to a folder that this user may write to.",
-            root.display()
-        )
-    })?;
-    Ok(root)
+    Ok(folders.map(here).collect())
 }
 
 fn set(runs: &Mutex<HashMap<RunId, watch::Sender<Situation>>>, run: RunId, situation: Situation) {

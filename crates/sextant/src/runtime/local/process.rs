@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -12,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, getpgrp, kill_process, pidfd_open};
 use tokio::time::timeout;
 
-use super::folder::Folder;
+use super::folder::{Folder, LOG, write_pid};
 use crate::config::LocalAlgorithm;
 use crate::processes::{self, Process};
 
@@ -26,7 +25,8 @@ const MARK: &str = "SEXTANT_RUN_FOLDER";
 
 /// Starts the supervisor of a run, in a process group of its own.
 pub fn start(folder: &Folder, algorithm: &LocalAlgorithm, environment: &BTreeMap<String, String>) -> io::Result<()> {
-    let log = fs::File::create(folder.log())?;
+    let own = folder.open()?;
+    let log = own.create(LOG)?;
     let mut command = Command::new(std::env::current_exe()?);
     command
         .arg("supervise")
@@ -44,7 +44,7 @@ pub fn start(folder: &Folder, algorithm: &LocalAlgorithm, environment: &BTreeMap
         .stderr(log)
         .process_group(0);
     let mut child = command.spawn()?;
-    let written = processes::write(folder.path(), child.id());
+    let written = write_pid(&own, child.id());
     if written.is_err() {
         child.kill()?;
     }
@@ -125,14 +125,16 @@ fn group(leader: Pid) -> u32 {
 }
 
 fn pid(folder: &Folder) -> Option<Pid> {
-    let process = fs::read_to_string(folder.pid()).ok()?;
+    let process = folder.read_pid().ok()?;
     processes::is_alive(&process).then(|| Pid::from_raw(process.split_once(' ')?.0.parse().ok()?))?
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::private::{Dir, Missing};
     use super::*;
     use std::process::Child;
+    use std::sync::Arc;
     use vantage6::{RunId, TaskId};
 
     /// A shell in the place of `sextant supervise`.
@@ -140,7 +142,7 @@ mod tests {
         let mut shell = Command::new("sh");
         shell.args(["-c", script]).env(MARK, folder.path()).process_group(0).stdout(Stdio::null());
         let child = shell.spawn().unwrap();
-        processes::write(folder.path(), child.id()).unwrap();
+        write_pid(&folder.open().unwrap(), child.id()).unwrap();
         child
     }
 
@@ -157,8 +159,9 @@ mod tests {
     #[tokio::test]
     async fn an_algorithm_is_found_when_its_supervisor_is_gone() {
         let root = tempfile::tempdir().unwrap();
-        let folder = Folder::new(root.path(), TaskId(1), RunId(1));
-        let other = Folder::new(root.path(), TaskId(1), RunId(11));
+        let root = Arc::new(Dir::at(root.path(), Missing::Leave).unwrap().unwrap());
+        let folder = Folder::new(&root, TaskId(1), RunId(1));
+        let other = Folder::new(&root, TaskId(1), RunId(11));
         folder.make("today").unwrap();
         other.make("today").unwrap();
         // One with an environment of its own, and one that has left the group.

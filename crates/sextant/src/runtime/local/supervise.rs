@@ -1,17 +1,28 @@
 //! `sextant supervise`: starts an algorithm, waits for it, and writes down how it ended. It outlives the node, so
 //! that nothing is lost when that is restarted.
 
-use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use crate::processes;
+use super::folder::{EXIT, write_pid};
+use super::private::{Dir, Missing};
 
 /// Runs a command to its end.
 pub fn run(folder: &Path, command: &[String]) -> ExitCode {
     let Some((program, arguments)) = command.split_first() else { return ExitCode::FAILURE };
-    if let Err(error) = processes::write(folder, std::process::id()) {
+    let own = match Dir::at(folder, Missing::Leave) {
+        Ok(Some(own)) => own,
+        Ok(None) => {
+            eprintln!("sextant supervise: {} is not there", folder.display());
+            return ExitCode::FAILURE;
+        }
+        Err(error) => {
+            eprintln!("sextant supervise: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Err(error) = write_pid(&own, std::process::id()) {
         eprintln!("sextant supervise: {} can't be written to: {error}", folder.display());
         return ExitCode::FAILURE;
     }
@@ -22,9 +33,9 @@ pub fn run(folder: &Path, command: &[String]) -> ExitCode {
         },
         Err(error) => format!("failed '{program}' can't be started: {error}"),
     };
-    // Renamed into place: whoever sees it sees all of it.
-    let new = folder.join("exit.new");
-    match fs::write(&new, told).and_then(|()| fs::rename(&new, folder.join("exit"))) {
+    // By the handle from before the algorithm began, which may have closed the folder, or put something in its place.
+    own.restore_mode();
+    match own.replace(EXIT, &told) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sextant supervise: how the algorithm ended can't be written to {}: {error}", folder.display());

@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 use vantage6::NodeId;
 
+use super::folder::{ASSIGNED, EXIT};
 use super::*;
 use crate::config::RuntimeConfig;
 use crate::core::assignment::sample;
@@ -34,7 +35,7 @@ fn local(place: &TempDir, input: Result<&'static str, SupplyError>) -> Local {
         "server_url: http://localhost\nport: 5000\napi_path: /api\napi_key: k\ntask_dir: {}\nlocal: {{algorithms: {{average: 'true'}}}}",
         place.path().display()
     );
-    let config = Config::parse(&text, Path::new("/etc/node.yaml"), &|_| None).unwrap();
+    let config = Config::parse(&text, std::path::Path::new("/etc/node.yaml"), &|_| None).unwrap();
     let RuntimeConfig::Local(settings) = &config.runtime else { panic!() };
     let identity = Identity::new("s".into(), NodeId(1), &config.api_key);
     Local::start(&config, settings, &identity, Arc::new(Supplies(input)), &Health::default(), &Supervisor::default())
@@ -49,7 +50,7 @@ fn assignment(task: u64, run: u64, assigned_at: &str) -> Assignment {
 fn ended(local: &Local, run: &Assignment) -> Folder {
     let folder = Folder::new(&local.root, run.task, run.run);
     folder.make(&run.assigned_at).unwrap();
-    fs::write(folder.exit(), "code 0").unwrap();
+    fs::write(folder.path_of(EXIT), "code 0").unwrap();
     folder
 }
 
@@ -78,7 +79,7 @@ async fn a_folder_of_an_earlier_version_is_its_runs() {
     let place = tempfile::tempdir().unwrap();
     let local = local(&place, Ok("input"));
     let folder = ended(&local, &assignment(3, 7, "yesterday"));
-    fs::remove_file(folder.assigned()).unwrap();
+    fs::remove_file(folder.path_of(ASSIGNED)).unwrap();
     assert!(!local.holds_another(&assignment(3, 7, "yesterday")));
 }
 
@@ -103,8 +104,50 @@ async fn what_a_launch_left_that_was_cut_off_is_removed() {
     cut_off.make("today").unwrap();
     assert_eq!(local.unreported(), []);
     assert!(cut_off.path().exists(), "a look leaves alone what may be on its way");
-    fs::write(cut_off.input(), "half an inp").unwrap();
+    fs::write(cut_off.path_of(INPUT), "half an inp").unwrap();
     ended(&local, &assignment(3, 8, "today"));
     assert_eq!(local.leftovers().await, [(TaskId(3), RunId(8))]);
     assert!(!cut_off.path().exists());
+}
+
+#[tokio::test]
+async fn what_another_user_has_planted_is_not_believed() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can make a folder that belongs to another user");
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let local = local(&place, Ok("input"));
+    let planted = ended(&local, &assignment(3, 7, "today"));
+    fs::write(planted.path_of(OUTPUT), "forged").unwrap();
+    assert_eq!(planted.situation(), Situation::Ended(Exit::with_code(0)));
+    std::os::unix::fs::chown(planted.path(), Some(65534), None).unwrap();
+    assert_eq!(planted.situation(), Situation::Absent);
+    assert!(planted.upload().problem.is_some());
+    assert!(planted.read_log().is_err());
+    assert!(local.holds_another(&assignment(3, 7, "today")));
+    assert_eq!(local.leftovers().await, []);
+    assert!(!planted.exists());
+}
+
+#[tokio::test]
+async fn what_a_run_leaves_is_removed_whatever_it_is() {
+    let place = tempfile::tempdir().unwrap();
+    let local = local(&place, Ok("input"));
+    let folder = ended(&local, &assignment(3, 7, "today"));
+    let mut here = folder.open().unwrap();
+    for _ in 0..20_000 {
+        here = here.make_subfolder("d").unwrap();
+    }
+    drop(here);
+    rustix::fs::chmod(folder.path(), rustix::fs::Mode::empty()).unwrap();
+    local.release(RunId(7), &RunStatus::Completed).await.unwrap();
+    assert!(!folder.exists());
+    for _ in 0..600 {
+        if fs::read_dir(local.root.path().join("removing")).unwrap().next().is_none() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("it is still there after 30 s");
 }
