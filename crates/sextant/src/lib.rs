@@ -23,7 +23,6 @@
 //!   walls       the NetworkPolicies around algorithms, for those who apply them
 //!   pod/        our own two containers in an algorithm's pod: `receive` and `return`
 //!   processes   which process one is
-//!   rarely      what others could fill the log with
 //! ```
 //!
 //! Dependencies go one way: `core` knows nobody, `node` knows its runtime by the trait `Runtime`, and its server by the trait `Hub`.
@@ -44,7 +43,6 @@ pub mod output;
 pub mod pod;
 pub mod processes;
 pub mod proxy;
-pub mod rarely;
 pub mod remove_tree;
 pub mod runs;
 pub mod runtime;

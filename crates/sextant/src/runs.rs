@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use jiff::Timestamp;
 use tokio::time::timeout;
-use vantage6::{Error, NodeId, OpenRuns, Run};
+use vantage6::{Error, NodeId, OpenRuns};
 
 use crate::config::{Config, RuntimeConfig};
 use crate::core::names::Identity;
@@ -43,9 +43,15 @@ pub async fn table_of(config: &Config) -> Result<String, NodeError> {
     if !at_work.is_empty() {
         text.push_str(&format!("{}\n", printable::excerpt_of(&at_work, SENTENCE)));
     }
-    let server = server.map_or_else(Server::Silent, Server::Open);
-    if let Server::Silent(why) = &server {
-        text.push_str(&format!("The server is not heard: {}\n", printable::excerpt_of(why, SENTENCE)));
+    match &server {
+        Server::Silent(why) => {
+            text.push_str(&format!("The server is not heard: {}\n", printable::excerpt_of(why, SENTENCE)));
+        }
+        Server::Partly(_, why) => text.push_str(&format!(
+            "Of the server's runs only a part was read: {}\n",
+            printable::excerpt_of(why, SENTENCE)
+        )),
+        Server::Open(_) => {}
     }
     let lines = lines(here, &server);
     text.push_str(&if lines.is_empty() { "No run is under way.\n".into() } else { table(&lines, Timestamp::now()) });
@@ -53,11 +59,14 @@ pub async fn table_of(config: &Config) -> Result<String, NodeError> {
 }
 
 /// The runs that the server has as open.
-async fn ask(config: &Config) -> Result<Vec<Run>, String> {
-    let client = node::client(config).map_err(|error| error.to_string())?;
+async fn ask(config: &Config) -> Server {
+    let client = match node::client(config) {
+        Ok(client) => client,
+        Err(error) => return Server::Silent(error.to_string()),
+    };
     let mut runs = pin!(client.open_runs(OpenRuns { task: None, inputs_up_to: 0 }));
-    let all = async {
-        let mut all = Vec::new();
+    let mut all = Vec::new();
+    let read = async {
         while let Some(run) = runs.next().await {
             match run {
                 Ok(run) => all.push(run),
@@ -66,7 +75,12 @@ async fn ask(config: &Config) -> Result<Vec<Run>, String> {
                 Err(error) => return Err(error.to_string()),
             }
         }
-        Ok(all)
+        Ok(())
     };
-    timeout(PATIENCE, all).await.unwrap_or_else(|_| Err(format!("it does not answer within {} s", PATIENCE.as_secs())))
+    let late = || Err(format!("it does not answer within {} s", PATIENCE.as_secs()));
+    match timeout(PATIENCE, read).await.unwrap_or_else(|_| late()) {
+        Ok(()) => Server::Open(all),
+        Err(why) if all.is_empty() => Server::Silent(why),
+        Err(why) => Server::Partly(all, why),
+    }
 }

@@ -1,11 +1,14 @@
 //! Puts Socket.IO packets together with the attachments that follow them, and keeps to one namespace.
+//!
+//! What can't be used is left out, and the connection goes on: the stream is in step all the same, and others could end
+//! the connection at will otherwise. An event that is left out is told by its name, so that its reader can make up for it.
 
 use bytes::Bytes;
+use log_throttle::LogThrottle;
 use tracing::{debug, warn};
 
-use crate::error::Error;
-use crate::packet::engine;
-use crate::packet::socket::{Body, Packet};
+use crate::packet::socket::{Body, Header};
+use crate::transport::Received;
 
 /// A Socket.IO packet with all that belongs to it.
 #[derive(Debug, PartialEq)]
@@ -16,118 +19,229 @@ pub(crate) struct Whole {
     pub size: usize,
 }
 
+/// What was made of what came.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Heard {
+    Whole(Whole),
+    /// An event of this name that can't be read.
+    LeftOut {
+        event: String,
+    },
+}
+
+/// Log lines that a server, or others through it, can cause any number of times. They are the client's, and so outlive
+/// its connections.
+#[derive(Debug, Default)]
+pub(crate) struct Throttles {
+    unreadable: LogThrottle,
+    long: LogThrottle,
+    incomplete: LogThrottle,
+    stray: LogThrottle,
+    pub twice: LogThrottle,
+    pub early: LogThrottle,
+}
+
 /// Collects the packets of one connection.
-pub(crate) struct Assembler {
+pub(crate) struct Assembler<'a> {
     namespace: String,
+    /// The most that a packet may have, with its attachments.
     max_bytes: usize,
+    throttles: &'a Throttles,
     /// A packet of which attachments are missing.
     partial: Option<Partial>,
 }
 
 struct Partial {
-    ours: bool,
     missing: usize,
-    whole: Whole,
+    what: What,
 }
 
-impl Assembler {
-    pub fn new(namespace: String, max_bytes: usize) -> Self {
-        Self { namespace, max_bytes, partial: None }
-    }
+/// What is to be told once a packet is complete.
+enum What {
+    Whole(Whole),
+    LeftOut { event: String },
+    Nothing,
+}
 
-    /// Takes what came; gives a packet of our namespace when one is complete.
-    ///
-    /// A text that is no Socket.IO packet is left out with a warning: one odd event is no reason to lose the
-    /// connection, as the stream is in step all the same.
-    pub fn push(&mut self, packet: engine::Packet) -> Result<Option<Whole>, Error> {
-        match packet {
-            engine::Packet::Message(text) => Ok(self.text(&text)),
-            engine::Packet::Binary(data) => self.attachment(data),
-            _ => Ok(None),
+impl What {
+    fn told(self) -> Option<Heard> {
+        match self {
+            Self::Whole(whole) => Some(Heard::Whole(whole)),
+            Self::LeftOut { event } => Some(Heard::LeftOut { event }),
+            Self::Nothing => None,
         }
     }
 
-    fn text(&mut self, text: &str) -> Option<Whole> {
-        if self.partial.take().is_some() {
-            warn!("a packet came before all attachments of the one before it, which is left out");
+    /// It can't be whole any more.
+    fn left_out(self) -> Self {
+        match self {
+            Self::Whole(Whole { body: Body::Event { event, .. }, .. }) => Self::LeftOut { event },
+            Self::Whole(_) => Self::Nothing,
+            other => other,
         }
-        let packet = match Packet::decode(text) {
-            Ok(packet) => packet,
+    }
+}
+
+impl<'a> Assembler<'a> {
+    pub fn new(namespace: String, max_bytes: usize, throttles: &'a Throttles) -> Self {
+        Self { namespace, max_bytes, throttles, partial: None }
+    }
+
+    /// Takes what came. Up to two things come of it: a packet that will never be whole ends where another one begins.
+    pub fn push(&mut self, received: Received) -> impl Iterator<Item = Heard> + use<> {
+        let (cut_short, heard) = match received {
+            Received::Message(text) => (self.cut_short(), self.text(&text, Text::Whole)),
+            Received::LongMessage(head) => (self.cut_short(), self.text(&head, Text::Beginning)),
+            Received::Binary(data) => (None, self.attachment(Some(data))),
+            Received::LongBinary => (None, self.attachment(None)),
+        };
+        cut_short.into_iter().chain(heard)
+    }
+
+    /// The packet whose attachments did not all come.
+    fn cut_short(&mut self) -> Option<Heard> {
+        let partial = self.partial.take()?;
+        if let Some(times) = self.throttles.incomplete.happened() {
+            warn!(times, "a packet came before all attachments of the one before it, which is left out");
+        }
+        partial.what.left_out().told()
+    }
+
+    fn text(&mut self, text: &str, extent: Text) -> Option<Heard> {
+        let (header, data) = match Header::read(text) {
+            Ok(read) => read,
             Err(error) => {
-                warn!(%error, bytes = text.len(), "left out a packet that is not Socket.IO v5");
+                if let Some(times) = self.throttles.unreadable.happened() {
+                    warn!(%error, times, "left out a packet that is not Socket.IO v5");
+                }
                 return None;
             }
         };
-        let missing = match packet.body {
-            Body::Event { attachments, .. } | Body::Ack { attachments, .. } => attachments,
-            _ => 0,
+        let what = if header.namespace == self.namespace {
+            self.data(&header, data, text.len(), extent)
+        } else {
+            debug!(namespace = %self.namespace, "left out a packet of another namespace");
+            What::Nothing
         };
-        let ours = packet.namespace == self.namespace;
-        let whole = Whole { body: packet.body, attachments: Vec::new(), size: text.len() };
-        if missing > 0 {
-            self.partial = Some(Partial { ours, missing, whole });
+        if header.attachments > 0 {
+            self.partial = Some(Partial { missing: header.attachments, what });
             return None;
         }
-        self.if_ours(ours, whole)
+        what.told()
     }
 
-    fn attachment(&mut self, data: Bytes) -> Result<Option<Whole>, Error> {
-        let Some(mut partial) = self.partial.take() else {
-            warn!(bytes = data.len(), "left out an attachment that belongs to no packet");
-            return Ok(None);
-        };
-        partial.whole.size = partial.whole.size.saturating_add(data.len());
-        if partial.whole.size > self.max_bytes {
-            return Err(Error::TooLarge { limit: self.max_bytes });
+    fn data(&self, header: &Header<'_>, data: &str, size: usize, extent: Text) -> What {
+        match extent {
+            Text::Whole => match header.body(data) {
+                Ok(body) => return What::Whole(Whole { body, attachments: Vec::new(), size }),
+                Err(error) => {
+                    if let Some(times) = self.throttles.unreadable.happened() {
+                        warn!(%error, times, "left out a packet whose data can't be read");
+                    }
+                }
+            },
+            Text::Beginning => self.too_large(),
         }
+        header.event_name(data).map_or(What::Nothing, |event| What::LeftOut { event })
+    }
+
+    fn too_large(&self) {
+        if let Some(times) = self.throttles.long.happened() {
+            warn!(limit = self.max_bytes, times, "left out a packet of more bytes than this client reads");
+        }
+    }
+
+    fn attachment(&mut self, data: Option<Bytes>) -> Option<Heard> {
+        let Some(mut partial) = self.partial.take() else {
+            if let Some(times) = self.throttles.stray.happened() {
+                warn!(times, "left out an attachment that belongs to no packet");
+            }
+            return None;
+        };
         partial.missing -= 1;
-        partial.whole.attachments.push(data);
+        partial.what = match (partial.what, data) {
+            (What::Whole(mut whole), Some(data)) if whole.size.saturating_add(data.len()) <= self.max_bytes => {
+                whole.size += data.len();
+                whole.attachments.push(data);
+                What::Whole(whole)
+            }
+            (what @ What::Whole(_), _) => {
+                self.too_large();
+                what.left_out()
+            }
+            (other, _) => other,
+        };
         if partial.missing > 0 {
             self.partial = Some(partial);
-            return Ok(None);
+            return None;
         }
-        Ok(self.if_ours(partial.ours, partial.whole))
+        partial.what.told()
     }
+}
 
-    fn if_ours(&self, ours: bool, whole: Whole) -> Option<Whole> {
-        if !ours {
-            debug!(namespace = %self.namespace, "left out a packet of another namespace");
-        }
-        ours.then_some(whole)
-    }
+/// How much of a packet's text is there.
+#[derive(Clone, Copy)]
+enum Text {
+    Whole,
+    Beginning,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn text(text: &str) -> engine::Packet {
-        engine::Packet::Message(text.into())
+    fn text(text: &str) -> Received {
+        Received::Message(text.into())
     }
 
-    fn binary(data: &'static [u8]) -> engine::Packet {
-        engine::Packet::Binary(Bytes::from_static(data))
+    fn binary(data: &'static [u8]) -> Received {
+        Received::Binary(Bytes::from_static(data))
+    }
+
+    /// What comes of these: the names of events, and of those that were left out.
+    fn heard(max_bytes: usize, received: impl IntoIterator<Item = Received>) -> Vec<Result<String, String>> {
+        let throttles = Throttles::default();
+        let mut assembler = Assembler::new("/a".into(), max_bytes, &throttles);
+        let heard = received.into_iter().flat_map(|received| assembler.push(received).collect::<Vec<_>>());
+        let name = |heard| match heard {
+            Heard::Whole(Whole { body: Body::Event { event, .. }, .. }) => Ok(event),
+            Heard::Whole(other) => panic!("{other:?}"),
+            Heard::LeftOut { event } => Err(event),
+        };
+        heard.map(name).collect()
     }
 
     #[test]
     fn waits_for_attachments() {
-        let mut assembler = Assembler::new("/a".into(), 100);
-        assert_eq!(assembler.push(text(r#"52-/a,["x"]"#)).unwrap(), None);
-        assert_eq!(assembler.push(binary(b"12")).unwrap(), None);
-        let whole = assembler.push(binary(b"3")).unwrap().unwrap();
+        let throttles = Throttles::default();
+        let mut assembler = Assembler::new("/a".into(), 100, &throttles);
+        assert_eq!(assembler.push(text(r#"52-/a,["x"]"#)).next(), None);
+        assert_eq!(assembler.push(binary(b"12")).next(), None);
+        let Some(Heard::Whole(whole)) = assembler.push(binary(b"3")).next() else { panic!("it is whole") };
         assert_eq!(whole.attachments, ["12", "3"]);
         assert_eq!(whole.size, 14);
     }
 
     #[test]
     fn leaves_out_what_does_not_fit() {
-        let mut assembler = Assembler::new("/a".into(), 12);
-        for odd in [text("2[]"), binary(b"1"), text(r#"2["other namespace"]"#), text(r#"51-["x"]"#), binary(b"1")] {
-            assert_eq!(assembler.push(odd).unwrap(), None);
+        let odd = [text("2[]"), binary(b"1"), text(r#"2["other namespace"]"#), text(r#"51-["x"]"#), binary(b"1")];
+        assert_eq!(heard(12, odd), []);
+        let (long, good) = (|text: &str| Received::LongMessage(text.into()), || text(r#"2/a,["y"]"#));
+        let (left_out, y) = (|| Err("x".to_owned()), || Ok("y".to_owned()));
+        // An event whose attachments are missing, one whose attachments are too large (once all of them are gone by),
+        // one that can't be read, and one that is too large: each is told, and what follows is read.
+        let table: [(&[Received], _); 8] = [
+            (&[text(r#"51-/a,["x"]"#), good()], vec![left_out(), y()]),
+            (&[text(r#"52-/a,["x"]"#), binary(b"12345"), binary(b""), good()], vec![left_out(), y()]),
+            (&[text(r#"52-/a,["x"]"#), Received::LongBinary, binary(b""), good()], vec![left_out(), y()]),
+            (&[text(r#"51-/a,["x",NaN]"#), binary(b""), good()], vec![left_out(), y()]),
+            (&[text(r#"2/a,["x",Infinity]"#), good()], vec![left_out(), y()]),
+            (&[long(r#"2/a,["x","#), good()], vec![left_out(), y()]),
+            (&[long(r#"52-/a,7["x","#), binary(b"1"), binary(b"1"), good()], vec![left_out(), y()]),
+            (&[long(r#"2/b,["x","#), long("3/a,1["), long("0/a,{"), long("2/a"), good()], vec![y()]),
+        ];
+        for (received, expected) in table {
+            assert_eq!(heard(12, received.iter().cloned()), expected, "{received:?}");
         }
-        assembler.push(text(r#"51-/a,["x"]"#)).unwrap();
-        assert!(assembler.push(text(r#"2/a,["y"]"#)).unwrap().is_some());
-        assembler.push(text(r#"51-/a,["x"]"#)).unwrap();
-        assert!(matches!(assembler.push(binary(b"12345")), Err(Error::TooLarge { limit: 12 })));
     }
 }

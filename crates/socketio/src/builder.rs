@@ -19,7 +19,10 @@ use crate::keeper::Keeper;
 use crate::link::Slot;
 use crate::packet::socket::ROOT;
 use crate::session::Session;
-use crate::transport::Transports;
+use crate::transport::{Accept, Transports};
+
+/// So many of the largest events may wait, by their bytes.
+const QUEUED: usize = 4;
 
 /// Configures a [`Client`].
 pub struct Builder {
@@ -32,6 +35,7 @@ pub struct Builder {
     connect_timeout: Duration,
     backoff: Backoff,
     max_incoming: usize,
+    max_event: usize,
     max_events: usize,
 }
 
@@ -47,6 +51,7 @@ impl Builder {
             connect_timeout: Duration::from_secs(30),
             backoff: Backoff { min: Duration::from_secs(1), max: Duration::from_secs(60) },
             max_incoming: 16 << 20,
+            max_event: 1 << 20,
             max_events: 256,
         }
     }
@@ -110,11 +115,21 @@ impl Builder {
         self
     }
 
-    /// Accept no more than so many bytes at once: a body, a message, a packet with its attachments. So much may also
-    /// wait in [`Events`], all together. Default: 16 MiB.
+    /// Accept no websocket message of more bytes: it is held as a whole before anything can be made of it, so a larger
+    /// one ends the connection. Servers pass on what other clients send, of a megabyte at most by default and four times
+    /// as much when it is written anew, so only a server itself comes to this. Default: 16 MiB.
     #[must_use]
     pub fn max_incoming(mut self, bytes: usize) -> Self {
         self.max_incoming = bytes;
+        self
+    }
+
+    /// Read no packet of more bytes, with its attachments. A larger one is passed over and told as
+    /// [`Event::LeftOut`](crate::Event::LeftOut). Four times as much may wait in [`Events`], all together.
+    /// Default: 1 MiB.
+    #[must_use]
+    pub fn max_event(mut self, bytes: usize) -> Self {
+        self.max_event = bytes;
         self
     }
 
@@ -140,15 +155,16 @@ impl Builder {
         };
         let client = client.map_err(|error| Error::Config(http_reason(&error)))?;
 
-        let (events, receiver) = EventSender::new(self.max_events, self.max_incoming);
+        let (events, receiver) = EventSender::new(self.max_events, self.max_event.saturating_mul(QUEUED));
         let (wish, wishes) = watch::channel(Wish::default());
         let (running, done) = watch::channel(());
         let slot = Arc::new(Slot::default());
         let session = Session {
             namespace: self.namespace,
-            auth: self.auth,
+            auth: self.auth.map(Into::into),
             connect_timeout: self.connect_timeout,
-            max_incoming: self.max_incoming,
+            accept: Accept { event: self.max_event, message: self.max_incoming },
+            throttles: Arc::default(),
             slot: Arc::clone(&slot),
             events,
             control: Control(wishes),

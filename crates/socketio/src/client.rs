@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -11,6 +10,7 @@ use crate::builder::Builder;
 use crate::control::Wish;
 use crate::error::EmitError;
 use crate::link::Slot;
+use crate::packet::Args;
 use crate::packet::socket::Body;
 
 /// A client of one namespace of one server.
@@ -66,12 +66,7 @@ impl Client {
     ///
     /// # Errors
     /// Those of [`Client::emit`], also when the connection is lost meanwhile, and [`EmitError::NoAck`].
-    pub async fn emit_with_ack(
-        &self,
-        event: &str,
-        args: impl Into<Args>,
-        limit: Duration,
-    ) -> Result<Vec<Value>, EmitError> {
+    pub async fn emit_with_ack(&self, event: &str, args: impl Into<Args>, limit: Duration) -> Result<Args, EmitError> {
         let args = args.into();
         let exchange = async {
             let link = self.inner.slot.get().ok_or(EmitError::NotConnected)?;
@@ -101,40 +96,11 @@ impl Client {
 }
 
 fn body(event: &str, args: Args, id: Option<u64>) -> Body {
-    Body::Event { event: event.to_owned(), args: args.0, id, attachments: 0 }
+    Body::Event { event: event.to_owned(), args, id, attachments: 0 }
 }
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").field("connected", &self.is_connected()).finish_non_exhaustive()
-    }
-}
-
-/// The arguments of an event or an ack: none (`()`), one (a [`Value`], also when that is an array), or several
-/// (a `Vec` or array of [`Value`]s).
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Args(pub Vec<Value>);
-
-impl From<()> for Args {
-    fn from((): ()) -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl From<Value> for Args {
-    fn from(one: Value) -> Self {
-        Self(vec![one])
-    }
-}
-
-impl From<Vec<Value>> for Args {
-    fn from(several: Vec<Value>) -> Self {
-        Self(several)
-    }
-}
-
-impl<const N: usize> From<[Value; N]> for Args {
-    fn from(several: [Value; N]) -> Self {
-        Self(several.into())
     }
 }

@@ -58,7 +58,7 @@ pub enum Error {
         /// The server's message.
         message: String,
         /// All that the server said.
-        data: Option<serde_json::Value>,
+        data: Option<crate::Json>,
     },
     /// A step took too long.
     #[error("{what} took longer than {limit:?}")]

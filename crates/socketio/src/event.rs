@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::error::{EmitError, Error};
 use crate::link::Link;
+use crate::packet::Args;
 use crate::packet::socket::Body;
 use crate::transport::Transport;
 
@@ -29,6 +29,12 @@ pub enum Event {
     },
     /// The server sent an event.
     Message(Message),
+    /// The server sent an event that was not read: it is larger than [`Builder::max_event`](crate::Builder::max_event),
+    /// is not JSON, came without all of its attachments, or too early for the queue. The connection goes on.
+    LeftOut {
+        /// Its name; `None` where there may be several.
+        event: Option<String>,
+    },
     /// The connection was lost or ended; unless by a shutdown, a new attempt follows.
     Disconnected {
         /// Why.
@@ -49,8 +55,8 @@ pub enum Event {
 pub struct Message {
     /// Its name.
     pub event: String,
-    /// Its arguments. Binary ones are `{"_placeholder": true, "num": n}`, for the n-th attachment.
-    pub args: Vec<Value>,
+    /// Its arguments, still as text. Binary ones are `{"_placeholder": true, "num": n}`, for the n-th attachment.
+    pub args: Args,
     /// Binary arguments.
     pub attachments: Vec<Bytes>,
     /// Present when the server asks for an acknowledgement.
@@ -62,7 +68,7 @@ impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { event, args, attachments, ack } = self;
         let mut shown = f.debug_struct("Message");
-        shown.field("event", event).field("args", &args.len()).field("attachments", &attachments.len());
+        shown.field("event", event).field("args", args).field("attachments", &attachments.len());
         shown.field("ack", &ack.is_some()).finish()
     }
 }
@@ -78,8 +84,8 @@ impl Ack {
     ///
     /// # Errors
     /// [`EmitError::NotConnected`] when the connection on which it was asked for is gone, [`EmitError::TooLarge`].
-    pub async fn send(self, args: impl Into<crate::Args>) -> Result<(), EmitError> {
-        let body = Body::Ack { id: self.id, args: args.into().0, attachments: 0 };
+    pub async fn send(self, args: impl Into<Args>) -> Result<(), EmitError> {
+        let body = Body::Ack { id: self.id, args: args.into(), attachments: 0 };
         self.link.send(&body).await
     }
 }
@@ -111,12 +117,31 @@ impl Stream for Events {
     }
 }
 
-/// The queue's other end. It is bounded twice: by the number of events and by the bytes that they came as.
+/// The queue's other end. It is bounded twice: by the number of events and by the bytes that they hold. When it is full
+/// the connection is not read until there is room, so that no event is lost.
 #[derive(Clone)]
 pub(crate) struct EventSender {
     queue: mpsc::Sender<Queued>,
     bytes: Arc<Semaphore>,
     max_bytes: u32,
+}
+
+/// What an event holds besides its texts and attachments.
+const OVERHEAD: usize = 256;
+
+impl Event {
+    /// How much memory it takes, nearly.
+    fn weight(&self) -> usize {
+        OVERHEAD
+            + match self {
+                Self::Message(Message { event, args, attachments, .. }) => {
+                    let attachments = attachments.iter().map(|data| data.len() + size_of::<Bytes>());
+                    event.len() + args.as_str().len() + attachments.sum::<usize>()
+                }
+                Self::LeftOut { event } => event.as_ref().map_or(0, String::len),
+                Self::Connected { .. } | Self::Disconnected { .. } | Self::ConnectFailed { .. } => 0,
+            }
+    }
 }
 
 impl EventSender {
@@ -128,8 +153,8 @@ impl EventSender {
     }
 
     /// Waits for room; that the receiver is gone is found out by [`Self::closed`].
-    pub async fn send(&self, event: Event, size: usize) {
-        let size = u32::try_from(size).unwrap_or(u32::MAX).min(self.max_bytes);
+    pub async fn send(&self, event: Event) {
+        let size = u32::try_from(event.weight()).unwrap_or(u32::MAX).min(self.max_bytes);
         // Never closed, so this only waits.
         let permit = Arc::clone(&self.bytes).acquire_many_owned(size).await.ok();
         let _ = self.queue.send((event, permit)).await;
@@ -151,18 +176,18 @@ mod tests {
     use std::time::Duration;
 
     fn event(name: &str) -> Event {
-        Event::Message(Message { event: name.into(), args: vec![Value::Null], attachments: vec![], ack: None })
+        Event::Message(Message { event: name.into(), args: Args::default(), attachments: vec![], ack: None })
     }
 
     #[tokio::test]
     async fn the_queue_is_bounded_by_bytes_too() {
-        let (sender, mut events) = EventSender::new(10, 100);
-        sender.send(event("a"), 60).await;
-        let second = tokio::time::timeout(Duration::from_millis(20), sender.send(event("b"), 60));
+        let (sender, mut events) = EventSender::new(10, 500);
+        sender.send(event("a")).await;
+        let second = tokio::time::timeout(Duration::from_millis(20), sender.send(event("b")));
         assert!(second.await.is_err());
         events.recv().await.unwrap();
-        sender.send(event("larger than all"), 1000).await;
+        sender.send(event(&"larger than all".repeat(100))).await;
         let shown = format!("{:?}", events.recv().await.unwrap());
-        assert_eq!(shown, r#"Message(Message { event: "larger than all", args: 1, attachments: 0, ack: false })"#);
+        assert!(shown.ends_with("args: [2 bytes], attachments: 0, ack: false })"), "{shown}");
     }
 }

@@ -2,24 +2,39 @@
 
 use bytes::Bytes;
 
-use crate::assemble::Assembler;
-use crate::error::Error;
+use crate::assemble::{Assembler, Heard, Throttles};
 use crate::packet::engine::Packet;
 use crate::packet::socket::Body;
+use crate::transport::{Received, split_all};
 
-/// What one connection makes of these packets: bodies with their attachments and their size.
-///
-/// # Errors
-/// That of the packet that ends the connection.
+/// What one connection makes of these packets: bodies with their attachments and their size, or the names of events that
+/// were left out.
 pub fn assemble(
     namespace: &str,
     max_bytes: usize,
     packets: impl IntoIterator<Item = Packet>,
-) -> Result<Vec<(Body, Vec<Bytes>, usize)>, Error> {
-    let mut assembler = Assembler::new(namespace.to_owned(), max_bytes);
+) -> Vec<Result<(Body, Vec<Bytes>, usize), String>> {
+    let throttles = Throttles::default();
+    let mut assembler = Assembler::new(namespace.to_owned(), max_bytes, &throttles);
     let mut all = Vec::new();
     for packet in packets {
-        all.extend(assembler.push(packet)?.map(|whole| (whole.body, whole.attachments, whole.size)));
+        let received = match packet {
+            Packet::Message(text) if text.len() > max_bytes => Received::LongMessage(text),
+            Packet::Message(text) => Received::Message(text),
+            Packet::Binary(data) if data.len() > max_bytes => Received::LongBinary,
+            Packet::Binary(data) => Received::Binary(data),
+            _ => continue,
+        };
+        all.extend(assembler.push(received).map(|heard| match heard {
+            Heard::Whole(whole) => Ok((whole.body, whole.attachments, whole.size)),
+            Heard::LeftOut { event } => Err(event),
+        }));
     }
-    Ok(all)
+    all
+}
+
+/// The packets' texts in a body of long polling that arrives in these pieces; `Err` with the beginning of one that is longer
+/// than the limit.
+pub fn split(pieces: &[Bytes], limit: usize) -> Vec<Result<Vec<u8>, Vec<u8>>> {
+    split_all(pieces, limit)
 }

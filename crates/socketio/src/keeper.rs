@@ -59,7 +59,7 @@ impl Keeper {
             };
             let next = Instant::now() + next_in;
             let wait = async {
-                self.session.events.send(event, 0).await;
+                self.session.events.send(event).await;
                 tokio::time::sleep_until(next).await;
             };
             if self.unless_stopped(wait).await.is_none() {
@@ -72,7 +72,7 @@ impl Keeper {
         let limit: Duration = self.session.connect_timeout;
         let headers = async { self.headers.headers().await.map_err(Error::Headers) };
         let headers = within(limit, "getting the headers for a connection", headers).await?;
-        let endpoint = Endpoint::new(self.client.clone(), self.url.clone(), headers, self.session.max_incoming);
+        let endpoint = Endpoint::new(self.client.clone(), self.url.clone(), headers, self.session.accept);
         within(limit, "connecting", open(endpoint, self.transports, limit)).await
     }
 

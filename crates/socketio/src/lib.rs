@@ -11,6 +11,10 @@
 //! What happens is told, in order, by [`Events`]; a [`Client`] handle sends. Both queues are bounded. Nothing that
 //! was sent is ever sent again: who needs certainty reads the server's state after [`Event::Connected`].
 //!
+//! Events are what others of the same server write. So their data stays text ([`Args`]) until the reader takes typed
+//! values out of it, and an event that is too large or can't be read is told as [`Event::LeftOut`] and does not end the
+//! connection.
+//!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use socketio::{Client, Event};
@@ -19,7 +23,7 @@
 //! while let Some(event) = events.recv().await {
 //!     match event {
 //!         Event::Connected { .. } => client.emit("ping", ()).await?,
-//!         Event::Message(message) => println!("{} {:?}", message.event, message.args),
+//!         Event::Message(message) => println!("{} {}", message.event, message.args.as_str()),
 //!         other => println!("{other:?}"),
 //!     }
 //! }
@@ -45,8 +49,9 @@ mod session;
 mod transport;
 
 pub use builder::Builder;
-pub use client::{Args, Client};
+pub use client::Client;
 pub use error::{BoxError, EmitError, Error};
 pub use event::{Ack, Event, Events, Message};
 pub use headers::{HeaderProvider, HeadersFuture};
+pub use packet::{Args, Json};
 pub use transport::{Transport, Transports};

@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::EmitError;
+use crate::packet::Args;
 use crate::packet::engine::Packet;
 use crate::packet::socket::{self, Body};
 
@@ -25,7 +25,7 @@ pub(crate) struct Link {
 #[derive(Default)]
 struct Acks {
     last: u64,
-    waiting: HashMap<u64, oneshot::Sender<Vec<Value>>>,
+    waiting: HashMap<u64, oneshot::Sender<Args>>,
 }
 
 impl Link {
@@ -49,7 +49,7 @@ impl Link {
     }
 
     /// Makes a place for the answer to an event.
-    pub fn expect_ack(&self) -> Result<(u64, oneshot::Receiver<Vec<Value>>), EmitError> {
+    pub fn expect_ack(&self) -> Result<(u64, oneshot::Receiver<Args>), EmitError> {
         let mut acks = lock(&self.acks);
         let acks = acks.as_mut().ok_or(EmitError::NotConnected)?;
         if acks.waiting.len() >= MAX_PENDING {
@@ -65,7 +65,7 @@ impl Link {
     }
 
     /// An answer came. False when nobody waits for it.
-    pub fn answered(&self, id: u64, args: Vec<Value>) -> bool {
+    pub fn answered(&self, id: u64, args: Args) -> bool {
         let waiting = lock(&self.acks).as_mut().and_then(|acks| acks.waiting.remove(&id));
         waiting.is_some_and(|waiting| waiting.send(args).is_ok())
     }
@@ -113,7 +113,7 @@ mod tests {
     }
 
     fn event(text: &str) -> Body {
-        Body::Event { event: text.into(), args: vec![], id: None, attachments: 0 }
+        Body::Event { event: text.into(), args: Args::default(), id: None, attachments: 0 }
     }
 
     #[tokio::test]
@@ -131,9 +131,9 @@ mod tests {
         slot.set(&link);
         let (id, answer) = link.expect_ack().unwrap();
         let (_, unanswered) = link.expect_ack().unwrap();
-        assert!(link.answered(id, vec![json!(1)]));
-        assert!(!link.answered(id, vec![]) && !link.answered(99, vec![]));
-        assert_eq!(answer.await, Ok(vec![json!(1)]));
+        assert!(link.answered(id, json!(1).into()));
+        assert!(!link.answered(id, Args::default()) && !link.answered(99, Args::default()));
+        assert_eq!(answer.await, Ok(json!(1).into()));
 
         slot.clear();
         assert!(unanswered.await.is_err());

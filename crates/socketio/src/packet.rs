@@ -2,10 +2,14 @@
 //!
 //! Two protocols lie on top of each other. [`engine`] is the lower one (Engine.IO v4): open, ping, pong, close and
 //! opaque messages. [`socket`] is what is inside those messages (Socket.IO v5): connect, event, ack, in a namespace.
-//! Nothing here does I/O, nothing panics on what a peer sends, and no error repeats the content of a packet.
+//! Nothing here does I/O, nothing panics on what a peer sends, and no error repeats the content of a packet. [`Json`]
+//! and [`Args`] are data that nobody has made values of yet.
 
 pub mod engine;
+mod json;
 pub mod socket;
+
+pub use json::{Args, Json};
 
 /// Why a text is no packet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,7 +24,7 @@ pub enum PacketError {
     /// A `b…` packet does not hold base64.
     #[error("binary packet is not base64")]
     Base64,
-    /// The data is not JSON, or nested too deeply.
+    /// The data is not JSON.
     #[error("packet data is not valid JSON (line {line}, column {column})")]
     Json {
         /// Line of the data at which parsing stopped.

@@ -4,34 +4,38 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::assemble::{Assembler, Whole};
+use crate::assemble::{Assembler, Heard, Throttles, Whole};
 use crate::control::Control;
 use crate::error::{Error, excerpt};
 use crate::event::{Ack, Event, EventSender, Message};
 use crate::link::{Link, Slot};
+use crate::packet::Json;
 use crate::packet::engine::Packet;
 use crate::packet::socket::{self, Body};
-use crate::transport::{Opened, Transport, within};
+use crate::transport::{Accept, Opened, Received, Transport, within};
 
 /// Packets that wait on their way in and out; what fits into more is not worth the memory.
 const INBOUND: usize = 8;
 const OUTBOUND: usize = 32;
 /// The time for the last packets.
 const GOODBYE: Duration = Duration::from_secs(3);
-/// So many events before the server's yes are kept.
+/// So many events before the server's yes are kept, and as many bytes of them as one event may have.
 const MAX_EARLY: usize = 64;
+/// A longer id of the client in the namespace is none.
+const MAX_SID: usize = 1024;
 
 /// What a session needs from its client.
 pub(crate) struct Session {
     pub namespace: String,
-    pub auth: Option<Value>,
+    pub auth: Option<Json>,
     pub connect_timeout: Duration,
-    pub max_incoming: usize,
+    pub accept: Accept,
+    pub throttles: Arc<Throttles>,
     pub slot: Arc<Slot>,
     pub events: EventSender,
     pub control: Control,
@@ -55,7 +59,7 @@ impl Session {
         let link = Arc::new(Link::new(self.namespace.clone(), outbound.clone(), max_payload));
         let mut connected = None;
 
-        let mut carry = pin!(opened.run(inbound_sender, outbound_receiver));
+        let mut carry = pin!(opened.run(inbound_sender, outbound_receiver, self.accept.event));
         let mut carried = None;
         let reason = {
             let mut talk = pin!(self.talk(inbound, &link, transport, &mut connected));
@@ -94,13 +98,13 @@ impl Session {
     /// The conversation. `None` when nothing more comes in.
     async fn talk(
         &self,
-        mut inbound: mpsc::Receiver<Packet>,
+        mut inbound: mpsc::Receiver<Received>,
         link: &Arc<Link>,
         transport: Transport,
         connected: &mut Option<Instant>,
     ) -> Option<Error> {
-        let mut assembler = Assembler::new(self.namespace.clone(), self.max_incoming);
-        let mut early = Vec::new();
+        let mut assembler = Assembler::new(self.namespace.clone(), self.accept.event, &self.throttles);
+        let mut early = Early::default();
         let join = self.join(&mut inbound, link, &mut assembler, &mut early);
         let sid = match within(self.connect_timeout, "connecting the namespace", join).await {
             Ok(Some(sid)) => sid,
@@ -109,21 +113,20 @@ impl Session {
         };
         *connected = Some(Instant::now());
         self.slot.set(link);
-        self.events.send(Event::Connected { sid: sid.0, transport }, 0).await;
-        for whole in early {
-            if let Some(end) = self.heard(whole, link).await {
+        self.events.send(Event::Connected { sid: sid.0, transport }).await;
+        if early.left_out {
+            self.events.send(Event::LeftOut { event: None }).await;
+        }
+        for heard in early.kept {
+            if let Some(end) = self.heard(heard, link).await {
                 return Some(end);
             }
         }
         loop {
-            match assembler.push(inbound.recv().await?) {
-                Ok(None) => {}
-                Ok(Some(whole)) => {
-                    if let Some(end) = self.heard(whole, link).await {
-                        return Some(end);
-                    }
+            for heard in assembler.push(inbound.recv().await?) {
+                if let Some(end) = self.heard(heard, link).await {
+                    return Some(end);
                 }
-                Err(error) => return Some(error),
             }
         }
     }
@@ -132,52 +135,60 @@ impl Session {
     /// event): those are kept for later.
     async fn join(
         &self,
-        inbound: &mut mpsc::Receiver<Packet>,
+        inbound: &mut mpsc::Receiver<Received>,
         link: &Link,
-        assembler: &mut Assembler,
-        early: &mut Vec<Whole>,
+        assembler: &mut Assembler<'_>,
+        early: &mut Early,
     ) -> Result<Option<Sid>, Error> {
         let lost = |_| Error::ClosedByServer;
         link.send(&Body::Connect(self.auth.clone())).await.map_err(lost)?;
-        let mut early_bytes = 0;
         loop {
-            let Some(packet) = inbound.recv().await else {
+            let Some(received) = inbound.recv().await else {
                 return Ok(None);
             };
-            let Some(whole) = assembler.push(packet)? else {
-                continue;
-            };
-            match whole.body {
-                Body::Connect(data) => return Ok(Some(Sid(text(data.as_ref(), "sid")))),
-                Body::ConnectError(data) => return Err(self.refused(data)),
-                Body::Disconnect => return Err(Error::DisconnectedByServer),
-                Body::Event { .. } | Body::Ack { .. } => {
-                    early_bytes += whole.size;
-                    if early.len() >= MAX_EARLY || early_bytes > self.max_incoming {
-                        return Err(Error::Protocol("too many events before the namespace was connected"));
+            for heard in assembler.push(received) {
+                match heard {
+                    Heard::Whole(Whole { body: Body::Connect(data), .. }) => return Ok(Some(Sid::of(data.as_ref()))),
+                    Heard::Whole(Whole { body: Body::ConnectError(data), .. }) => return Err(self.refused(data)),
+                    Heard::Whole(Whole { body: Body::Disconnect, .. }) => return Err(Error::DisconnectedByServer),
+                    other => {
+                        if early.keep(other, self.accept.event) == Kept::No
+                            && let Some(times) = self.throttles.early.happened()
+                        {
+                            warn!(times, "left out events that came before the namespace was connected");
+                        }
                     }
-                    early.push(whole);
                 }
             }
         }
     }
 
-    fn refused(&self, data: Option<Value>) -> Error {
-        let message = match &data {
-            Some(Value::String(message)) => Some(message.clone()),
-            other => text(other.as_ref(), "message"),
-        };
+    fn refused(&self, data: Option<Json>) -> Error {
+        #[derive(Deserialize)]
+        struct Reason {
+            message: String,
+        }
+        let message = data.as_ref().and_then(|data| {
+            let reason = || data.read::<Reason>().ok().map(|reason| reason.message);
+            data.read::<String>().ok().or_else(reason)
+        });
         let message = message.map_or_else(|| "no reason given".to_owned(), |text| excerpt(&text));
         Error::Refused { namespace: self.namespace.clone(), message, data }
     }
 
     /// A packet after the server's yes; gives the reason when it ends the session.
-    async fn heard(&self, whole: Whole, link: &Arc<Link>) -> Option<Error> {
-        let Whole { body, attachments, size } = whole;
+    async fn heard(&self, heard: Heard, link: &Arc<Link>) -> Option<Error> {
+        let Whole { body, attachments, .. } = match heard {
+            Heard::Whole(whole) => whole,
+            Heard::LeftOut { event } => {
+                self.events.send(Event::LeftOut { event: Some(event) }).await;
+                return None;
+            }
+        };
         match body {
             Body::Event { event, args, id, .. } => {
                 let ack = id.map(|id| Ack { id, link: Arc::clone(link) });
-                self.events.send(Event::Message(Message { event, args, attachments, ack }), size).await;
+                self.events.send(Event::Message(Message { event, args, attachments, ack })).await;
             }
             Body::Ack { id, args, .. } => {
                 if !link.answered(id, args) {
@@ -186,14 +197,59 @@ impl Session {
             }
             Body::Disconnect => return Some(Error::DisconnectedByServer),
             Body::ConnectError(data) => return Some(self.refused(data)),
-            Body::Connect(_) => warn!("the server connected the namespace twice"),
+            Body::Connect(_) => {
+                if let Some(times) = self.throttles.twice.happened() {
+                    warn!(times, "the server connected the namespace twice");
+                }
+            }
         }
         None
     }
 }
 
+/// The id in the namespace, if the server says one that can be meant.
 struct Sid(Option<String>);
 
-fn text(data: Option<&Value>, key: &str) -> Option<String> {
-    data?.get(key)?.as_str().map(str::to_owned)
+impl Sid {
+    fn of(data: Option<&Json>) -> Self {
+        #[derive(Deserialize)]
+        struct Granted {
+            sid: String,
+        }
+        let sid = data.and_then(|data| data.read::<Granted>().ok()).map(|granted| granted.sid);
+        Self(sid.filter(|sid| sid.len() <= MAX_SID))
+    }
+}
+
+/// What came before the server's yes.
+#[derive(Default)]
+struct Early {
+    kept: Vec<Heard>,
+    bytes: usize,
+    /// There was more than is kept.
+    left_out: bool,
+}
+
+#[derive(PartialEq, Eq)]
+enum Kept {
+    Yes,
+    No,
+}
+
+impl Early {
+    /// Others may send events at this time already, and must not be able to keep the client from being connected: what is
+    /// too much is left out.
+    fn keep(&mut self, heard: Heard, max_event: usize) -> Kept {
+        let size = match &heard {
+            Heard::Whole(whole) => whole.size,
+            Heard::LeftOut { event } => event.len(),
+        };
+        if self.kept.len() >= MAX_EARLY || self.bytes + size > max_event {
+            self.left_out = true;
+            return Kept::No;
+        }
+        self.bytes += size;
+        self.kept.push(heard);
+        Kept::Yes
+    }
 }

@@ -7,20 +7,27 @@
 //! ```
 //! Both loops run side by side in one task and end together. Pings are answered here, past all queues, so that a
 //! slow reader of events or a large packet on its way out does not cost the connection.
+//!
+//! A packet that is larger than the client reads goes on as its beginning, without ending the connection: other clients
+//! of the server could end it at will otherwise. What still ends it is what only the server itself can send: a packet
+//! that is no Engine.IO, or a websocket message above [`Builder::max_incoming`](crate::Builder::max_incoming).
 
 mod http;
 mod open;
 mod polling;
+mod split;
 mod websocket;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use self::split::{HEAD, Text};
 use crate::error::Error;
 use crate::packet::engine::{Handshake, Packet, SEPARATOR};
 
-pub(crate) use http::Endpoint;
+pub(crate) use http::{Accept, Endpoint};
 pub(crate) use open::open;
 
 /// How packets travel.
@@ -42,6 +49,19 @@ pub enum Transports {
     PollingOnly,
     /// Websocket from the beginning, nothing else.
     WebSocketOnly,
+}
+
+/// What comes in, for the session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// A Socket.IO packet.
+    Message(String),
+    /// An attachment of a Socket.IO packet.
+    Binary(Bytes),
+    /// The beginning of a Socket.IO packet that is too large.
+    LongMessage(String),
+    /// An attachment that is too large.
+    LongBinary,
 }
 
 /// A connection after the handshake and the upgrade.
@@ -67,10 +87,15 @@ impl Opened {
 
     /// Carries packets until the connection ends (an error), or a [`Packet::Close`] has been sent or `outbound` has
     /// ended (`Ok`).
-    pub async fn run(self, inbound: mpsc::Sender<Packet>, outbound: mpsc::Receiver<Packet>) -> Result<(), Error> {
+    pub async fn run(
+        self,
+        inbound: mpsc::Sender<Received>,
+        outbound: mpsc::Receiver<Packet>,
+        max_event: usize,
+    ) -> Result<(), Error> {
         let deadline = self.handshake.deadline();
         let (pong_sender, pongs) = mpsc::channel(1);
-        let inlet = Inlet { inbound, pongs: pong_sender };
+        let inlet = Inlet { inbound, pongs: pong_sender, max_event };
         let outlet = Outlet::new(outbound, pongs);
         for packet in self.early {
             inlet.take(packet).await?;
@@ -84,8 +109,10 @@ impl Opened {
 
 /// Where the read loop puts what it gets.
 struct Inlet {
-    inbound: mpsc::Sender<Packet>,
+    inbound: mpsc::Sender<Received>,
     pongs: mpsc::Sender<Packet>,
+    /// A larger packet goes on as its beginning.
+    max_event: usize,
 }
 
 impl Inlet {
@@ -94,12 +121,63 @@ impl Inlet {
             // One waiting pong says all that two would.
             Packet::Ping(data) => drop(self.pongs.try_send(Packet::Pong(data))),
             Packet::Close => return Err(Error::ClosedByServer),
-            // Nobody listens any more while the last packets go out.
-            Packet::Message(_) | Packet::Binary(_) => drop(self.inbound.send(packet).await),
+            Packet::Message(text) => self.hand_on(Received::Message(text)).await,
+            Packet::Binary(data) => self.hand_on(Received::Binary(data)).await,
             Packet::Open(_) | Packet::Pong(_) | Packet::Upgrade | Packet::Noop => {}
         }
         Ok(())
     }
+
+    /// A packet's text, of any length.
+    async fn text(&self, text: &str) -> Result<(), Error> {
+        if text.len() > self.max_event { self.long(text).await } else { self.take(Packet::decode(text)?).await }
+    }
+
+    /// A text of which not all may be there, because it is too long.
+    async fn long(&self, text: &str) -> Result<(), Error> {
+        let head = beginning(text, HEAD);
+        match head.as_bytes().first() {
+            Some(b'4') => self.hand_on(Received::LongMessage(head[1..].to_owned())).await,
+            Some(b'b') => self.hand_on(Received::LongBinary).await,
+            // A ping has no data but during the upgrade.
+            Some(b'2') => self.take(Packet::Ping(String::new())).await?,
+            // It may say what it likes, if only of a known type.
+            _ => drop(Packet::decode(head.get(..1).unwrap_or(head))?),
+        }
+        Ok(())
+    }
+
+    /// An attachment that did not come as text.
+    async fn binary(&self, data: &Bytes) {
+        let received = match data.len() > self.max_event {
+            true => Received::LongBinary,
+            // A copy, since what came may be a small part of a large buffer, which it would keep.
+            false => Received::Binary(Bytes::copy_from_slice(data)),
+        };
+        self.hand_on(received).await;
+    }
+
+    /// Nobody listens any more while the last packets go out.
+    async fn hand_on(&self, received: Received) {
+        drop(self.inbound.send(received).await);
+    }
+
+    /// A packet that came by long polling.
+    async fn split(&self, text: Text) -> Result<(), Error> {
+        match text {
+            Text::Whole(bytes) => {
+                let text = String::from_utf8(bytes).map_err(|_| Error::Protocol("a packet is not UTF-8"))?;
+                self.text(&text).await
+            }
+            Text::Long(head) => self.long(&String::from_utf8_lossy(&head)).await,
+        }
+    }
+}
+
+/// The first characters of a text, up to so many bytes.
+fn beginning(text: &str, bytes: usize) -> &str {
+    let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
 }
 
 /// Where the write loop gets what it sends: pongs first.
@@ -162,6 +240,24 @@ impl Outlet {
     }
 }
 
+/// A whole body, for the fuzzer.
+#[cfg(fuzzing)]
+pub(crate) fn split_all(pieces: &[Bytes], limit: usize) -> Vec<Result<Vec<u8>, Vec<u8>>> {
+    let (mut splitter, mut all) = (split::Splitter::new(limit), Vec::new());
+    for piece in pieces {
+        let mut arrived = &**piece;
+        while !arrived.is_empty() {
+            all.extend(splitter.next(&mut arrived));
+        }
+    }
+    all.extend(splitter.end());
+    let result = |text| match text {
+        Text::Whole(text) => Ok(text),
+        Text::Long(head) => Err(head),
+    };
+    all.into_iter().map(result).collect()
+}
+
 /// Runs a step that may take `limit` at most.
 pub(crate) async fn within<T>(
     limit: Duration,
@@ -200,11 +296,35 @@ mod tests {
     async fn a_ping_is_answered_even_when_nobody_takes_events() {
         let (inbound, _full) = mpsc::channel(1);
         let (pong_sender, mut pongs) = mpsc::channel(1);
-        let inlet = Inlet { inbound, pongs: pong_sender };
+        let inlet = Inlet { inbound, pongs: pong_sender, max_event: 100 };
         for _ in 0..3 {
             inlet.take(Packet::Ping("x".into())).await.unwrap();
         }
         assert_eq!(pongs.recv().await, Some(Packet::Pong("x".into())));
         assert!(matches!(inlet.take(Packet::Close).await, Err(Error::ClosedByServer)));
+    }
+
+    #[tokio::test]
+    async fn what_is_too_large_goes_on_as_its_beginning() {
+        let (inbound, mut received) = mpsc::channel(10);
+        let (pong_sender, mut pongs) = mpsc::channel(1);
+        let inlet = Inlet { inbound, pongs: pong_sender, max_event: 10 };
+        let long = "é".repeat(10_000);
+        for kind in ["4", "b", "2", "3", "0", "6"] {
+            inlet.text(&format!("{kind}{long}")).await.unwrap();
+        }
+        inlet.text("4short").await.unwrap();
+        inlet.binary(&Bytes::from_static(b"12345678901")).await;
+        inlet.binary(&Bytes::from_static(b"1234567890")).await;
+        assert!(matches!(inlet.text(&format!("x{long}")).await, Err(Error::Packet(_))));
+        drop(inlet);
+        assert_eq!(pongs.recv().await, Some(Packet::Pong(String::new())));
+        let Some(Received::LongMessage(head)) = received.recv().await else { panic!("its beginning") };
+        assert!(head.len() < HEAD && long.starts_with(&head));
+        assert_eq!(received.recv().await, Some(Received::LongBinary));
+        assert_eq!(received.recv().await, Some(Received::Message("short".into())));
+        assert_eq!(received.recv().await, Some(Received::LongBinary));
+        assert_eq!(received.recv().await, Some(Received::Binary(Bytes::from_static(b"1234567890"))));
+        assert_eq!(received.recv().await, None);
     }
 }

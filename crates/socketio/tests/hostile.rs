@@ -84,7 +84,7 @@ fn body(text: impl Into<String>) -> Answer {
 
 fn builder(address: SocketAddr) -> Builder {
     let quick = (Duration::from_millis(50), Duration::from_millis(500));
-    Client::builder(format!("http://{address}")).reconnect_delay(quick.0, quick.1).max_incoming(10_000)
+    Client::builder(format!("http://{address}")).reconnect_delay(quick.0, quick.1).max_event(10_000)
 }
 
 /// How the first attempt fails.
@@ -167,7 +167,7 @@ async fn a_websocket_that_is_offered_but_refused_or_dead_leaves_long_polling() {
         .await;
         let (_client, mut events) = builder(address).connect_timeout(Duration::from_secs(3)).connect().unwrap();
         assert_eq!(connected(&mut events).await, Transport::Polling);
-        assert_eq!(message(&mut events, "hello").await.args, [json!(1)]);
+        assert_eq!(message(&mut events, "hello").await.args, json!(1).into());
     }
 }
 
@@ -194,6 +194,9 @@ async fn nonsense_in_a_connection() {
     let (_client, mut events) = builder(address).connect().unwrap();
     for _ in 0..2 {
         connected(&mut events).await;
+        // The one whose attachment never came, and then what followed it.
+        let left_out = next(&mut events).await;
+        assert!(matches!(&left_out, Some(Event::LeftOut { event: Some(event) }) if event == "cut"), "{left_out:?}");
         let Some(Event::Message(message)) = next(&mut events).await else { panic!("no message") };
         assert_eq!(message.event, "good");
         let reason = common::disconnected(&mut events).await;

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use socketio::packet::engine::{self, Handshake, SEPARATOR};
 use socketio::packet::socket::{self, Body, MAX_ATTACHMENTS};
+use socketio::packet::{Args, Json};
 
 fn json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -24,10 +25,11 @@ fn json() -> impl Strategy<Value = Value> {
 }
 
 fn body() -> impl Strategy<Value = Body> {
-    let args = || vec(json(), 0..4);
+    let args = || vec(json(), 0..4).prop_map(Args::from);
+    let data = || prop::option::of(json().prop_map(Json::from));
     prop_oneof![
-        prop::option::of(json()).prop_map(Body::Connect),
-        prop::option::of(json()).prop_map(Body::ConnectError),
+        data().prop_map(Body::Connect),
+        data().prop_map(Body::ConnectError),
         Just(Body::Disconnect),
         (".*", args(), any::<Option<u64>>(), 0..=MAX_ATTACHMENTS)
             .prop_map(|(event, args, id, attachments)| Body::Event { event, args, id, attachments }),

@@ -1,6 +1,7 @@
 //! The client: all that a node asks of the server.
 
 mod builder;
+mod list;
 pub(crate) mod runs;
 
 use std::{fmt, sync::Arc};

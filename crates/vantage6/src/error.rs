@@ -100,6 +100,14 @@ pub enum Error {
         /// The limit that it exceeds.
         limit: u64,
     },
+    /// A list that does not come to an end. What came of it before is good.
+    #[error("{request}: the server's list of runs does not end: {what}")]
+    EndlessList {
+        /// Method and path.
+        request: String,
+        /// What makes it so.
+        what: String,
+    },
     /// One run of a list can't be understood. The others of the list can.
     #[error("run {}: the server's description of it can't be understood: {problem}", id.map_or("(of unknown id)".to_owned(), |id| id.to_string()))]
     BrokenRun {

@@ -4,10 +4,16 @@
 //! `server/resource/run.py` on the one side and `node/socket.py` and `node/__init__.py` on the other. All is in the
 //! namespace `/tasks`.
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use socketio::Args;
 
-use crate::{CollaborationId, JobId, NodeId, OrganizationId, RunId, RunStatus, TaskId};
+use crate::{CollaborationId, JobId, NodeId, OrganizationId, RunId, RunStatus, TaskId, read};
+
+/// Longer texts are cut, in characters: what comes with an event is what others of the server like to write.
+const LONG: usize = 300;
+/// So many characters of the name of an event that is not known are kept.
+const NAME: usize = 100;
 
 /// What the server tells.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,12 +42,13 @@ pub enum Incoming {
     NodeOnline(NodeStatus),
     /// A node of the collaboration has gone.
     NodeOffline(NodeStatus),
-    /// Something else, or something known in a shape that isn't.
+    /// There was an event that may mean work, but it was not read: it is too large, or has a shape that isn't known. Only
+    /// a look at everything makes up for it.
+    Missed,
+    /// Something else, or something known that means no work in a shape that isn't.
     Unknown {
-        /// The event's name.
+        /// The event's name, or the beginning of it.
         name: String,
-        /// What came with it.
-        args: Vec<Value>,
     },
 }
 
@@ -53,7 +60,10 @@ pub struct KillContainers {
     /// Only this node's.
     #[serde(default)]
     pub node_id: Option<NodeId>,
-    /// Only these; all if there is no list.
+    /// Only these; all if there is no list, or null in its place: then the server means all runs of the node that
+    /// `node_id` names (`kill_node_tasks` in `server/resource/event.py`), and the regular node does the same. So a sender
+    /// that leaves the list out by mistake can't be told from one that means all. An empty list names none, here (the
+    /// regular node takes it for all).
     ///
     /// **Not complete in 4.5.5**: `kill_task` in `server/resource/event.py` pairs runs with tasks in a way that leaves
     /// all runs of a task but the first out, and pairs subtasks' runs with wrong tasks. `run_id` is right for what is
@@ -108,8 +118,8 @@ pub struct StatusChange {
 pub struct NodeStatus {
     /// Its number.
     pub id: NodeId,
-    /// Its name.
-    #[serde(default)]
+    /// Its name, or the beginning of it.
+    #[serde(default, deserialize_with = "read::cut::<_, LONG>")]
     pub name: String,
     /// Whose it is.
     #[serde(default)]
@@ -118,29 +128,53 @@ pub struct NodeStatus {
 
 impl Incoming {
     /// Reads an event; never fails, since one that isn't understood must not end the connection.
-    pub fn from_event(name: &str, args: &[Value]) -> Self {
-        fn first<T: DeserializeOwned>(args: &[Value]) -> Option<T> {
-            serde_json::from_value(args.first()?.clone()).ok()
-        }
+    pub fn from_event(name: &str, args: &Args) -> Self {
         #[derive(Deserialize)]
         struct New {
             id: TaskId,
             #[serde(default)]
             parent_id: Option<TaskId>,
         }
+        #[derive(Deserialize)]
+        struct Text(#[serde(deserialize_with = "read::cut::<_, LONG>")] String);
         let known = match name {
             "sync" => Some(Self::Sync),
-            "new_task" => first(args).map(|New { id, parent_id }| Self::NewTask { id, parent_id }),
-            "kill_containers" => first(args).map(Self::KillContainers),
-            "algorithm_status_change" => first(args).map(Self::AlgorithmStatusChange),
+            "new_task" => args.first().map(|New { id, parent_id }| Self::NewTask { id, parent_id }),
+            "kill_containers" => args.first().map(Self::KillContainers),
+            "algorithm_status_change" => args.first().map(Self::AlgorithmStatusChange),
             "expired_token" => Some(Self::ExpiredToken),
             "invalid_token" => Some(Self::InvalidToken),
-            "message" => first(args).map(Self::Message),
-            "node-online" => first(args).map(Self::NodeOnline),
-            "node-offline" => first(args).map(Self::NodeOffline),
+            "message" => args.first().map(|Text(text)| Self::Message(text)),
+            "node-online" => args.first().map(Self::NodeOnline),
+            "node-offline" => args.first().map(Self::NodeOffline),
             _ => None,
         };
-        known.unwrap_or_else(|| Self::Unknown { name: name.to_owned(), args: args.to_vec() })
+        known.unwrap_or_else(|| Self::unread(name))
+    }
+
+    /// An event that can't be read, of this name.
+    pub(crate) fn unread(name: &str) -> Self {
+        match name {
+            "sync" | "new_task" | "kill_containers" => Self::Missed,
+            _ => Self::Unknown { name: name.chars().take(NAME).collect() },
+        }
+    }
+
+    /// Whether a node that does not hear of it has to look for work.
+    pub(crate) fn means_work(&self) -> bool {
+        matches!(self, Self::Sync | Self::NewTask { .. } | Self::KillContainers(_) | Self::Missed)
+    }
+
+    /// How much memory it takes, nearly.
+    pub(crate) fn weight(&self) -> usize {
+        let more = match self {
+            Self::KillContainers(kill) => kill.kill_list.as_ref().map_or(0, |list| list.capacity() * size_of::<Kill>()),
+            Self::AlgorithmStatusChange(change) => change.status.as_str().len(),
+            Self::NodeOnline(node) | Self::NodeOffline(node) => node.name.len(),
+            Self::Message(text) | Self::Unknown { name: text } => text.len(),
+            Self::Sync | Self::NewTask { .. } | Self::ExpiredToken | Self::InvalidToken | Self::Missed => 0,
+        };
+        size_of::<Self>() + more
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
-    Error, NodeId, Run,
+    Error, Incoming, NodeId, Run,
     client::runs::{input_text, read_page, read_run},
     cut::{Cut, Of},
     encryption::{PrivateKey, PublicKey},
@@ -82,6 +82,11 @@ pub async fn refusal(status: u16, pieces: Vec<Bytes>) -> Error {
 /// Reads a date of the server.
 pub fn date(text: &str) -> Option<Timestamp> {
     time::from_server(text).ok()
+}
+
+/// How much memory an event takes, nearly.
+pub fn weight(event: &Incoming) -> usize {
+    event.weight()
 }
 
 /// Encrypts a message's own key, as every message begins.

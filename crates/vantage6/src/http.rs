@@ -5,8 +5,11 @@ use std::{fmt, time::Duration};
 use bytes::{Bytes, BytesMut};
 use reqwest::{Method, Response, header};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
+use serde_json::{Value, value::RawValue};
 use tokio::time::timeout;
 
 use crate::{Error, ServerUrl, Taken, error::excerpt, retry::retry_after};
@@ -177,7 +180,8 @@ impl Answer {
         serde_json::from_slice(body).map_err(|error| match self.call.secret {
             // Its own words repeat what it did not expect.
             true => self.unreadable(body, format!("wrong JSON at line {} column {}", error.line(), error.column())),
-            false => self.unreadable(body, error),
+            // Its own words quote the text, which is of any length.
+            false => self.unreadable(body, excerpt(error.to_string().as_bytes())),
         })
     }
 
@@ -188,7 +192,7 @@ impl Answer {
             .headers()
             .get(header::CONTENT_TYPE)
             .and_then(|kind| kind.to_str().ok())
-            .unwrap_or("no content type");
+            .map_or_else(|| "no content type".to_owned(), |kind| excerpt(kind.as_bytes()));
         Error::Unreadable {
             request: self.call.to_string(),
             problem: format!("{problem} (status {}, {kind})", self.response.status().as_u16()),
@@ -206,15 +210,18 @@ impl Answer {
                 break;
             }
         }
-        let said = serde_json::from_slice::<Value>(&body).ok();
-        let text = |name: &str| said.as_ref().and_then(|said| said.get(name)).filter(|value| !value.is_null());
-        let mut message = match text("msg").or_else(|| text("message")) {
-            Some(Value::String(message)) => excerpt(message.as_bytes()),
-            Some(message) => excerpt(message.to_string().as_bytes()),
+        let is_json = serde_json::from_slice::<IgnoredAny>(&body).is_ok();
+        let Said { msg, message, errors } = Said::read(&body);
+        // As `flask_restful` and the server's resources answer; HTML and other JSON are somebody else's.
+        let words = msg.or(message).map(|said| (said, serde_json::from_str::<String>(said.get()).ok()));
+        let own_words = matches!(words, Some((_, Some(_))));
+        let mut message = match words {
+            Some((_, Some(text))) => excerpt(text.as_bytes()),
+            Some((other, None)) => excerpt(other.get().as_bytes()),
             None => excerpt(&body),
         };
-        if let Some(errors) = text("errors") {
-            message.push_str(&format!(" {}", excerpt(errors.to_string().as_bytes())));
+        if let Some(errors) = errors {
+            message.push_str(&format!(" {}", excerpt(errors.get().as_bytes())));
         }
         let status = self.response.status().as_u16();
         let request = self.call.to_string();
@@ -222,16 +229,33 @@ impl Answer {
             return Error::FinishedRun { request, message };
         }
         // `Run.get`, `Run.patch` in `server/resource/run.py`.
-        if status == 404 && text("msg").is_some() && message.starts_with("Run id=") && message.contains("not found") {
+        if status == 404 && msg.is_some() && message.starts_with("Run id=") && message.contains("not found") {
             return Error::NoSuchRun { request, message };
         }
-        // As `flask_restful` and the server's resources answer; HTML and other JSON are somebody else's.
-        let own_words = matches!(text("msg").or_else(|| text("message")), Some(Value::String(_)));
-        if let Some(advice) = advice(status, said.is_some(), self.response.headers()) {
+        if let Some(advice) = advice(status, is_json, self.response.headers()) {
             message.push_str(&format!(". {advice}"));
         }
         let retry_after = retry_after(self.response.headers());
         Error::Refused { request, status, message, own_words, retry_after }
+    }
+}
+
+/// What a server says of a refusal.
+#[derive(Deserialize, Default)]
+struct Said<'a> {
+    #[serde(borrow, default)]
+    msg: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    errors: Option<&'a RawValue>,
+}
+
+impl<'a> Said<'a> {
+    /// Nothing, where the body is no object.
+    fn read(body: &'a [u8]) -> Self {
+        let is_object = body.trim_ascii_start().starts_with(b"{");
+        serde_json::from_slice(body).ok().filter(|_| is_object).unwrap_or_default()
     }
 }
 

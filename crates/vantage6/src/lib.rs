@@ -36,6 +36,7 @@ mod ids;
 pub mod json;
 pub mod live;
 mod pages;
+mod read;
 mod resources;
 mod retry;
 mod status;

@@ -15,17 +15,28 @@ use std::{
 };
 
 use http::{HeaderMap, header};
+use log_throttle::LogThrottle;
 use tokio::{
-    sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
 
 use crate::{AccessToken, Client, Error, Incoming, Outgoing};
 
 /// `PING_INTERVAL_SECONDS` in `common/globals.py`.
 const PING: Duration = Duration::from_secs(60);
-/// So many events may wait for the node. What comes then is dropped, and a `sync` takes its place.
+/// So many events may wait for the node, and so many bytes of them. What comes then is dropped, and
+/// [`Incoming::Missed`] takes its place.
 const WAITING: usize = 256;
+const BYTES: u32 = 1024 * 1024;
+/// So many characters of the reason for a disconnection are told.
+const REASON: usize = 1000;
+/// The largest event that is read. None that a node understands comes to a few thousand bytes, but for `kill_containers`
+/// with a list of thousands of runs, which the server shows as killed. Larger ones are passed over: what others of the
+/// server send must cost neither memory nor the connection.
+const EVENT: usize = 256 * 1024;
+/// How long a ping may wait to be sent.
+const SENDING: Duration = Duration::from_secs(10);
 
 /// How to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,11 +82,14 @@ pub struct Live {
     socket: socketio::Client,
 }
 
-/// What happens on the connection, in order. Never waits for its reader: if that is slow, events are lost, and a
-/// [`Incoming::Sync`] says that there is more to look for.
+/// What happens on the connection, in order. Never waits for its reader: if that is slow, events are lost, and
+/// [`Incoming::Missed`] says that there is more to look for. Whether there is a connection is never lost.
 pub struct LiveEvents {
-    receiver: mpsc::Receiver<LiveEvent>,
+    receiver: mpsc::Receiver<Waiting>,
 }
+
+/// An event with its part of the bytes that may wait.
+type Waiting = (LiveEvent, Option<OwnedSemaphorePermit>);
 
 /// What was to be told could not be told. Nothing is told later: the REST API has what counts.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -110,7 +124,7 @@ impl Live {
 impl LiveEvents {
     /// The next event; `None` when the connection was closed from this side.
     pub async fn recv(&mut self) -> Option<LiveEvent> {
-        self.receiver.recv().await
+        self.receiver.recv().await.map(|(event, _)| event)
     }
 }
 
@@ -139,15 +153,17 @@ pub fn connect(client: &Client, options: LiveOptions) -> Result<(Live, LiveEvent
         } else {
             socketio::Transports::Upgrade
         })
+        .max_event(EVENT)
         .reconnect_delay(options.reconnect.0, options.reconnect.1)
         .connect()
         .map_err(|error| Error::Setup(format!("the live connection: {error}")))?;
-    let (sender, receiver) = mpsc::channel(WAITING);
+    let (to, receiver) = Outlet::new();
     let keeper = Keeper {
         client: client.clone(),
         socket: socket.clone(),
         in_use,
-        to: Outlet { sender, lost: false },
+        to,
+        begun_anew: LogThrottle::new(),
         identified_within: options.identified_within,
     };
     tokio::spawn(keeper.run(events));
@@ -156,26 +172,67 @@ pub fn connect(client: &Client, options: LiveOptions) -> Result<(Live, LiveEvent
 
 /// The way to the reader.
 struct Outlet {
-    sender: mpsc::Sender<LiveEvent>,
-    lost: bool,
+    sender: mpsc::Sender<Waiting>,
+    bytes: Arc<Semaphore>,
+    /// What there was no room for: the last word on the connection, and that there were events.
+    state: Option<LiveEvent>,
+    missed: bool,
 }
 
 impl Outlet {
+    fn new() -> (Self, mpsc::Receiver<Waiting>) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        (Self { sender, bytes: Arc::new(Semaphore::new(BYTES as usize)), state: None, missed: false }, receiver)
+    }
+
+    fn owes(&self) -> bool {
+        self.missed || self.state.is_some()
+    }
+
     fn put(&mut self, event: LiveEvent) {
-        if self.lost {
-            return self.make_up();
-        }
-        if self.sender.try_send(event).is_err() {
-            self.lost = true;
+        self.make_up();
+        if self.owes() || !self.try_put(&event) {
+            match event {
+                // It also tells that the connection is good.
+                LiveEvent::Connected { .. } | LiveEvent::Disconnected { .. } | LiveEvent::Incoming(Incoming::Sync) => {
+                    self.state = Some(event);
+                }
+                LiveEvent::Incoming(incoming) => self.missed |= incoming.means_work(),
+            }
         }
     }
 
-    /// Once there is room again.
+    /// Whether there was room.
+    fn try_put(&self, event: &LiveEvent) -> bool {
+        let weight = match event {
+            LiveEvent::Incoming(incoming) => incoming.weight(),
+            LiveEvent::Disconnected { reason } => reason.len(),
+            LiveEvent::Connected { .. } => 0,
+        };
+        let Ok(weight) = u32::try_from(weight) else { return false };
+        let Ok(part) = self.bytes.clone().try_acquire_many_owned(weight) else { return false };
+        self.sender.try_send((event.clone(), Some(part))).is_ok()
+    }
+
+    /// Once the reader has taken all that waited: so there is one look for all that it missed.
     fn make_up(&mut self) {
-        if self.lost && self.sender.try_send(LiveEvent::Incoming(Incoming::Sync)).is_ok() {
-            self.lost = false;
+        if self.bytes.available_permits() < BYTES as usize {
+            return;
+        }
+        if let Some(state) = &self.state {
+            if !self.try_put(state) {
+                return;
+            }
+            self.state = None;
+        }
+        if self.missed && self.try_put(&LiveEvent::Incoming(Incoming::Missed)) {
+            self.missed = false;
         }
     }
+}
+
+fn disconnected(reason: &socketio::Error) -> LiveEvent {
+    LiveEvent::Disconnected { reason: reason.to_string().chars().take(REASON).collect() }
 }
 
 struct Keeper {
@@ -184,6 +241,7 @@ struct Keeper {
     in_use: Arc<Mutex<Option<AccessToken>>>,
     to: Outlet,
     identified_within: Duration,
+    begun_anew: LogThrottle,
 }
 
 impl Keeper {
@@ -192,10 +250,14 @@ impl Keeper {
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // When the server has to have said `sync`, while it hasn't.
         let mut deadline: Option<Instant> = None;
-        let closed = self.to.sender.clone();
+        let (closed, bytes) = (self.to.sender.clone(), self.to.bytes.clone());
         loop {
             tokio::select! {
                 () = closed.closed() => break,
+                Ok(all) = bytes.acquire_many(BYTES), if self.to.owes() => {
+                    drop(all);
+                    self.to.make_up();
+                }
                 event = events.recv() => match event {
                     None => break,
                     Some(socketio::Event::Connected { transport, .. }) => {
@@ -205,10 +267,10 @@ impl Keeper {
                     }
                     Some(socketio::Event::Disconnected { reason }) => {
                         deadline = None;
-                        self.to.put(LiveEvent::Disconnected { reason: reason.to_string() });
+                        self.to.put(disconnected(&reason));
                     }
                     Some(socketio::Event::ConnectFailed { error, .. }) => {
-                        self.to.put(LiveEvent::Disconnected { reason: error.to_string() });
+                        self.to.put(disconnected(&error));
                     }
                     Some(socketio::Event::Message(message)) => {
                         let incoming = Incoming::from_event(&message.event, &message.args);
@@ -222,12 +284,21 @@ impl Keeper {
                         }
                         self.to.put(LiveEvent::Incoming(incoming));
                     }
+                    Some(socketio::Event::LeftOut { event: Some(name) }) => {
+                        self.to.put(LiveEvent::Incoming(Incoming::unread(&name)));
+                    }
+                    // There were too many events before the connection was made. The server sends them to those that it
+                    // knows, after its `sync`, which is among them.
+                    Some(socketio::Event::LeftOut { event: None }) => {
+                        deadline = None;
+                        self.to.put(LiveEvent::Incoming(Incoming::Sync));
+                    }
                     Some(_) => {}
                 },
                 _ = ping.tick() => {
-                    self.to.make_up();
-                    if self.socket.is_connected() && let Err(error) = self.socket.emit("ping", ()).await {
-                        tracing::debug!(%error, "could not ping the server");
+                    if self.socket.is_connected() {
+                        let sent = timeout(SENDING, self.socket.emit("ping", ())).await;
+                        tracing::debug!(?sent, "ping");
                     }
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
@@ -239,10 +310,70 @@ impl Keeper {
     }
 
     fn begin_anew(&self, why: &str) {
-        tracing::warn!("{why}: connecting again with another access token");
+        if let Some(times) = self.begun_anew.happened() {
+            tracing::warn!(times, "{why}: connecting again with another access token");
+        }
         if let Some(token) = self.in_use.lock().unwrap_or_else(PoisonError::into_inner).take() {
             self.client.token_refused(&token);
         }
         self.socket.reconnect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CollaborationId, Kill, KillContainers, RunId, TaskId};
+
+    fn task(id: u64) -> LiveEvent {
+        LiveEvent::Incoming(Incoming::NewTask { id: TaskId(id), parent_id: None })
+    }
+
+    fn kill(runs: usize) -> LiveEvent {
+        let kill = Kill { task_id: None, run_id: RunId(1), organization_id: None };
+        let kill_list = Some(vec![kill; runs]);
+        let collaboration_id = CollaborationId(1);
+        LiveEvent::Incoming(Incoming::KillContainers(KillContainers { collaboration_id, node_id: None, kill_list }))
+    }
+
+    fn all(receiver: &mut mpsc::Receiver<Waiting>) -> Vec<LiveEvent> {
+        std::iter::from_fn(|| receiver.try_recv().ok()).map(|(event, _)| event).collect()
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_made_up_for() {
+        let missed = LiveEvent::Incoming(Incoming::Missed);
+        let sync = LiveEvent::Incoming(Incoming::Sync);
+        let (mut to, mut events) = Outlet::new();
+        for id in 0..100_000 {
+            to.put(task(id));
+        }
+        assert_eq!(all(&mut events).len(), WAITING);
+        to.put(task(7));
+        assert_eq!(all(&mut events), [missed.clone(), task(7)]);
+
+        // By their bytes, too; and the last word on the connection is kept.
+        for _ in 0..100 {
+            to.put(kill(5000));
+        }
+        let offline = LiveEvent::Disconnected { reason: "x".repeat(BYTES as usize) };
+        to.put(offline);
+        to.put(LiveEvent::Connected { websocket: true });
+        to.put(sync.clone());
+        assert!(to.owes());
+        assert!(all(&mut events).len() <= BYTES as usize / 5000 / size_of::<Kill>());
+        to.make_up();
+        assert_eq!(all(&mut events), [sync, missed]);
+        assert!(!to.owes());
+        to.put(task(8));
+        assert_eq!(all(&mut events), [task(8)]);
+        // What means no work is not made up for: others can send any number of it.
+        for _ in 0..2 * WAITING {
+            to.put(LiveEvent::Incoming(Incoming::Message("x".into())));
+        }
+        assert!(!to.owes() && all(&mut events).len() == WAITING);
+        // One that is larger than all of the room is missed too.
+        to.put(kill(BYTES as usize));
+        assert!(to.owes());
     }
 }

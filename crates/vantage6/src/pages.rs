@@ -5,11 +5,16 @@ use std::time::Duration;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
+use crate::read;
+
+/// A page of more entries can't be read: a server that knows no pages may send all that it has, but not without end.
+const ENTRIES: usize = 10_000;
+
 /// One page of a list (`BaseHATEOASModelSchema.meta_dump` in `backend/common/resource/output_schema.py`), its entries
 /// still unread: so that one that can't be understood doesn't spoil the others.
 #[derive(Deserialize)]
 pub(crate) struct Page<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "read::list::<_, _, ENTRIES>")]
     pub data: Vec<&'a RawValue>,
     #[serde(default)]
     links: Option<Links>,
@@ -65,6 +70,18 @@ impl Pages {
     /// `page` and `per_page` of the next request.
     pub fn request(self) -> (u64, u64) {
         (self.seen / self.size + 1, self.size)
+    }
+
+    /// After a page that was too large to be read; `None` if it was to have one entry only.
+    pub fn smaller(self) -> Option<Self> {
+        // An odd size has no half that leaves the beginning on a boundary.
+        let size = if self.size.is_multiple_of(2) { self.size / 2 } else { 1 };
+        (size < self.size).then_some(Self { size, ..self })
+    }
+
+    /// After one entry that is too large to be read.
+    pub fn skip(self) -> Self {
+        Self { seen: self.seen + 1, size: 1, ..self }
     }
 
     /// After a full page that took so many bytes and so much time.
@@ -131,6 +148,21 @@ mod tests {
             walk([grown, grown, grown, (0, LONG), (0, LONG), (0, LONG)])[3..],
             [(40, 80), (80, 100), (100, 110)]
         );
+    }
+
+    #[test]
+    fn what_is_too_large_is_asked_for_in_parts_and_then_passed_over() {
+        let mut pages = Pages { seen: 40, size: 40, unit: None };
+        let mut sizes = Vec::new();
+        while let Some(smaller) = pages.smaller() {
+            pages = smaller;
+            sizes.push(pages.request());
+        }
+        assert_eq!(sizes, [(3, 20), (5, 10), (9, 5), (41, 1)]);
+        let pages = pages.skip();
+        assert_eq!(pages.request(), (42, 1));
+        let pages = pages.after(0, INSTANT);
+        assert_eq!(pages.request(), (22, 2), "and they grow again");
     }
 
     proptest::proptest! {

@@ -7,10 +7,23 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
 use crate::error::excerpt;
-use crate::{CollaborationId, Error, JobId, NodeId, OrganizationId, RunId, RunStatus, StudyId, TaskId, UserId, time};
+use crate::{
+    CollaborationId, Error, JobId, NodeId, OrganizationId, RunId, RunStatus, StudyId, TaskId, UserId, read, time,
+};
+
+/// Longer texts of others are cut when they are read, in characters: names and labels,
+const LONG: usize = 1000;
+/// names of images (a valid one has less than half of that, and with the mark of the cut it is none),
+const IMAGE: usize = 1000;
+/// public keys,
+const KEY: usize = 100_000;
+/// and logs.
+const LOG: usize = 10_000;
+/// A task that wants more databases can't be read.
+const DATABASES: usize = 1000;
 
 /// This node, as the server knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -18,16 +31,16 @@ pub struct Node {
     /// Its number.
     pub id: NodeId,
     /// Its name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "read::cut::<_, LONG>")]
     pub name: String,
     /// The collaboration that it works for.
-    #[serde(deserialize_with = "reference")]
+    #[serde(deserialize_with = "read::reference")]
     pub collaboration: CollaborationId,
     /// The organization that it belongs to.
-    #[serde(deserialize_with = "reference")]
+    #[serde(deserialize_with = "read::reference")]
     pub organization: OrganizationId,
     /// `online` or `offline`, as the server believes.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "read::optional_cut::<_, LONG>")]
     pub status: Option<String>,
 }
 
@@ -37,10 +50,10 @@ pub struct Collaboration {
     /// Its number.
     pub id: CollaborationId,
     /// Its name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "read::cut::<_, LONG>")]
     pub name: String,
     /// Whether inputs and results are encrypted end to end.
-    #[serde(deserialize_with = "truth")]
+    #[serde(deserialize_with = "read::truth")]
     pub encrypted: bool,
 }
 
@@ -50,10 +63,10 @@ pub struct Organization {
     /// Its number.
     pub id: OrganizationId,
     /// Its name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "read::cut::<_, LONG>")]
     pub name: String,
     /// Base64 of the PEM of its public key; none until somebody has put one there.
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "read::optional_cut::<_, KEY>")]
     pub public_key: Option<String>,
 }
 
@@ -70,7 +83,7 @@ pub struct Run {
     /// What to do.
     pub task: Task,
     /// Who is to do it.
-    #[serde(deserialize_with = "reference")]
+    #[serde(deserialize_with = "read::reference")]
     pub organization: OrganizationId,
     /// When the server gave it to the node.
     #[serde(default, deserialize_with = "time::optional")]
@@ -81,8 +94,8 @@ pub struct Run {
     /// When it ended; then it takes no more changes.
     #[serde(default, deserialize_with = "time::optional")]
     pub finished_at: Option<Timestamp>,
-    /// What the node has reported of the algorithm's output.
-    #[serde(default)]
+    /// What the node has reported of the algorithm's output, or the beginning of it.
+    #[serde(default, deserialize_with = "read::optional_cut::<_, LOG>")]
     pub log: Option<String>,
     /// Input and result are not here but in the server's blob store, under the UUID that is in their place (since 4.10
     /// or so; `server/resource/blobstream.py` of 4.15).
@@ -96,32 +109,33 @@ pub struct Task {
     /// Its number.
     pub id: TaskId,
     /// Its name; free text of the researcher.
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "read::optional_cut::<_, LONG>")]
     pub name: Option<String>,
     /// The image of the algorithm.
+    #[serde(deserialize_with = "read::cut::<_, IMAGE>")]
     pub image: String,
     /// Shared with its subtasks and parent.
     pub job_id: JobId,
     /// The task whose algorithm created this one.
-    #[serde(default, deserialize_with = "optional_reference")]
+    #[serde(default, deserialize_with = "read::optional_reference")]
     pub parent: Option<TaskId>,
     /// Where the result goes, and whose key it is encrypted for.
-    #[serde(deserialize_with = "reference")]
+    #[serde(deserialize_with = "read::reference")]
     pub init_org: OrganizationId,
     /// Who asked.
-    #[serde(default, deserialize_with = "optional_reference")]
+    #[serde(default, deserialize_with = "read::optional_reference")]
     pub init_user: Option<UserId>,
     /// Where.
-    #[serde(deserialize_with = "reference")]
+    #[serde(deserialize_with = "read::reference")]
     pub collaboration: CollaborationId,
     /// In which study, if in one.
-    #[serde(default, deserialize_with = "optional_reference")]
+    #[serde(default, deserialize_with = "read::optional_reference")]
     pub study: Option<StudyId>,
     /// The algorithm store that it was created from (4.6 and later).
-    #[serde(default, deserialize_with = "optional_reference")]
+    #[serde(default, deserialize_with = "read::optional_reference")]
     pub algorithm_store: Option<u64>,
     /// The databases that it wants, in the order that the algorithm expects them.
-    #[serde(default, deserialize_with = "databases")]
+    #[serde(default, deserialize_with = "read::list::<_, _, DATABASES>")]
     pub databases: Vec<TaskDatabase>,
 }
 
@@ -150,10 +164,11 @@ pub struct TaskOrigin {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct TaskDatabase {
     /// Its label in the node's configuration.
+    #[serde(deserialize_with = "read::cut::<_, LONG>")]
     pub label: String,
     /// `query`, `sheet_name`, `preprocessing`…: JSON text of an object, as the server keeps it
     /// (`server/model/task_database.py`).
-    #[serde(default, deserialize_with = "json_text")]
+    #[serde(default, deserialize_with = "read::json_text")]
     pub parameters: Option<String>,
 }
 
@@ -169,6 +184,15 @@ impl fmt::Debug for Input {
 }
 
 impl Run {
+    /// How many bytes its texts take, its input not counted.
+    pub(crate) fn weight(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let Task { name, image, databases, .. } = &self.task;
+        let database =
+            |database: &TaskDatabase| size_of::<TaskDatabase>() + database.label.len() + text(&database.parameters);
+        text(name) + image.len() + text(&self.log) + databases.iter().map(database).sum::<usize>()
+    }
+
     /// Reads one run. When it can't be understood, the error says at least which one it is.
     pub(crate) fn parse(json: &str) -> Result<Self, Error> {
         serde_json::from_str(json).map_err(|error| {
@@ -183,57 +207,6 @@ impl Run {
             }
         })
     }
-}
-
-/// A related object in any of its shapes.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Reference {
-    Number(u64),
-    Object { id: u64 },
-}
-
-impl Reference {
-    fn id(&self) -> u64 {
-        match self {
-            Self::Number(id) | Self::Object { id } => *id,
-        }
-    }
-}
-
-fn optional_reference<'de, D: Deserializer<'de>, T: From<u64>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    Ok(Option::<Reference>::deserialize(deserializer)?.map(|reference| reference.id().into()))
-}
-
-fn reference<'de, D: Deserializer<'de>, T: From<u64>>(deserializer: D) -> Result<T, D::Error> {
-    optional_reference(deserializer)?.ok_or_else(|| de::Error::custom("a related object is null"))
-}
-
-/// Empty text and null both mean that there is none.
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty()))
-}
-
-/// `encrypted` is a boolean in the answers, but the regular node compares it with 1 and users set it as a number.
-fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    match serde_json::Value::deserialize(deserializer)? {
-        serde_json::Value::Bool(truth) => Ok(truth),
-        serde_json::Value::Number(number) => Ok(number.as_f64() != Some(0.0)),
-        other => Err(de::Error::custom(format!("{other} is neither true nor false"))),
-    }
-}
-
-fn databases<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TaskDatabase>, D::Error> {
-    Ok(Option::<Vec<TaskDatabase>>::deserialize(deserializer)?.unwrap_or_default())
-}
-
-/// JSON as text, or the JSON itself.
-fn json_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(match serde_json::Value::deserialize(deserializer)? {
-        serde_json::Value::Null => None,
-        serde_json::Value::String(text) => Some(text).filter(|text| !text.is_empty()),
-        other => Some(other.to_string()),
-    })
 }
 
 #[cfg(test)]

@@ -2,12 +2,15 @@
 
 use std::fmt;
 
+/// So many characters of an unknown status are kept.
+const UNKNOWN: usize = 100;
+
 /// The status of a run (`common/task_status.py`).
 ///
 /// The server accepts only the texts known here (`RunInputSchema` in `server/resource/common/input_schema.py`), but
 /// what it sends may be newer: unknown text is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(into = "String")]
 pub enum RunStatus {
     /// Nobody has begun with it.
     Pending,
@@ -89,6 +92,13 @@ impl From<&str> for RunStatus {
 impl From<String> for RunStatus {
     fn from(text: String) -> Self {
         Self::from(text.as_str())
+    }
+}
+
+/// A text that this version doesn't know is cut, when it comes from the server.
+impl<'de> serde::Deserialize<'de> for RunStatus {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        crate::read::cut::<D, UNKNOWN>(deserializer).map(Self::from)
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::NodeId;
@@ -24,8 +25,9 @@ pub(crate) struct TokenAnswer {
 /// come here.
 #[derive(Deserialize, Default)]
 struct Claims {
+    /// Of more than one kind, so it stays text.
     #[serde(default)]
-    sub: serde_json::Value,
+    sub: Option<Box<RawValue>>,
     exp: Option<f64>,
     iat: Option<f64>,
 }
@@ -88,10 +90,10 @@ impl Session {
 
 /// The node's number: `sub` of the token (a number; a text in newer JWT libraries), else the end of `node_url`.
 fn node_of(answer: &TokenAnswer) -> Option<NodeId> {
-    let of_token = claims(&answer.access_token).and_then(|claims| match claims.sub {
-        serde_json::Value::Number(number) => number.as_u64(),
-        serde_json::Value::String(text) => text.parse().ok(),
-        _ => None,
+    let of_token = claims(&answer.access_token).and_then(|claims| {
+        let sub = claims.sub?;
+        let number = || serde_json::from_str::<u64>(sub.get()).ok();
+        number().or_else(|| serde_json::from_str::<String>(sub.get()).ok()?.parse().ok())
     });
     of_token.or_else(|| answer.node_url.as_deref()?.rsplit('/').next()?.parse().ok()).map(NodeId)
 }

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 use data_encoding::BASE32;
 use printable::{excerpt, excerpt_of};
-use serde_json::Value;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use vantage6::RunStatus;
 
 use super::assignment::RequestedDatabase;
@@ -224,22 +226,40 @@ fn parameters(request: &RequestedDatabase, prefix: &str) -> Result<Vec<(String, 
         return Err(EnvironmentError::LongParameters { label: request.label.clone(), bytes: text.len() });
     }
     let wrong = |reason: String| EnvironmentError::Parameters { label: request.label.clone(), reason };
-    let value: Value = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
-    let object = match value {
-        Value::Null => return Ok(Vec::new()),
-        Value::Object(object) => object,
-        _ => return Err(wrong("it is something else".into())),
-    };
-    Ok([("query", "QUERY"), ("sheet_name", "SHEET_NAME"), ("preprocessing", "PREPROCESSING")]
-        .into_iter()
-        .filter_map(|(key, suffix)| {
-            let value = match object.get(key)? {
-                Value::String(text) if key != "preprocessing" => text.clone(),
-                other => other.to_string(),
-            };
-            Some((format!("{prefix}_{suffix}"), value))
-        })
-        .collect())
+    let unreadable = |error: serde_json::Error| wrong(error.to_string());
+    let text = text.trim();
+    if text == "null" {
+        return Ok(Vec::new());
+    }
+    if !text.starts_with('{') {
+        let _: IgnoredAny = serde_json::from_str(text).map_err(unreadable)?;
+        return Err(wrong("it is something else".into()));
+    }
+    let Parameters { query, sheet_name, preprocessing } = serde_json::from_str(text).map_err(unreadable)?;
+    // A text is what it says; all else is its JSON, and so is preprocessing in any case.
+    let plain = |json: &RawValue| serde_json::from_str::<String>(json.get()).unwrap_or_else(|_| json.get().to_owned());
+    let all = [
+        ("QUERY", query.map(plain)),
+        ("SHEET_NAME", sheet_name.map(plain)),
+        ("PREPROCESSING", preprocessing.map(|json| json.get().to_owned())),
+    ];
+    Ok(all.into_iter().filter_map(|(suffix, value)| Some((format!("{prefix}_{suffix}"), value?))).collect())
+}
+
+/// What is known of a database's parameters, still as text: a tree of a researcher's JSON takes a hundred times the room of it.
+#[derive(Deserialize)]
+struct Parameters<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    query: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    sheet_name: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    preprocessing: Option<&'a RawValue>,
+}
+
+/// A null that is there is a value.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 fn is_identifier(name: &str) -> bool {
@@ -314,7 +334,7 @@ mod tests {
             ("DEFAULT_DATABASE_TYPE", "csv"),
             ("DEFAULT_DATABASE_URI", "/mnt/data/default.csv"),
             ("DEFAULT_DB_PARAM_USER", "reader"),
-            ("DEFAULT_PREPROCESSING", r#"[{"f":1}]"#),
+            ("DEFAULT_PREPROCESSING", r#"[{"f": 1}]"#),
             ("DEFAULT_QUERY", "SELECT 1"),
             ("DEFAULT_SHEET_NAME", "a"),
             ("EXTRA", "1"),

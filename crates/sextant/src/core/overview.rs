@@ -29,6 +29,8 @@ pub struct Here {
 pub enum Server {
     /// These runs of the node are open.
     Open(Vec<Run>),
+    /// These are open, and maybe others: the list was not read to its end, for this reason.
+    Partly(Vec<Run>, String),
     /// Nothing, for this reason.
     Silent(String),
 }
@@ -56,6 +58,7 @@ pub struct Line {
 pub fn lines(here: Vec<Here>, server: &Server) -> Vec<Line> {
     let open = |run: RunId| match server {
         Server::Open(runs) => Some(runs.iter().find(|each| each.id == run)),
+        Server::Partly(runs, _) => runs.iter().find(|each| each.id == run).map(Some),
         Server::Silent(_) => None,
     };
     let mut lines: Vec<Line> = Vec::new();
@@ -70,7 +73,7 @@ pub fn lines(here: Vec<Here>, server: &Server) -> Vec<Line> {
             lines.push(Line { run, task, state, server, since, name, why });
         }
     }
-    if let Server::Open(runs) = server {
+    if let Server::Open(runs) | Server::Partly(runs, _) = server {
         lines.extend(runs.iter().filter(|run| !known.contains(&run.id)).map(not_here));
     }
     lines.sort_by_key(|line| line.run);

@@ -25,7 +25,7 @@ use vantage6::RunId;
 use super::bounds::{Bounds, Limits, Place};
 use super::keys::NodeSecret;
 use super::protocol::{self, Item, Order};
-use crate::rarely::Rarely;
+use log_throttle::LogThrottle;
 
 /// Who answers what pods ask for, once they have shown their key.
 #[async_trait::async_trait]
@@ -77,8 +77,8 @@ pub async fn serve(
 ) {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let bounds = Bounds::new(limits);
-    let door = Arc::new(Door { secret, desk, stalled: bounds.limits.stalled, wrong_keys: Rarely::default() });
-    let (broken, refused) = (Rarely::default(), Rarely::default());
+    let door = Arc::new(Door { secret, desk, stalled: bounds.limits.stalled, wrong_keys: LogThrottle::default() });
+    let (broken, refused) = (LogThrottle::default(), LogThrottle::default());
     // Dropped with this future, which ends all connections.
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -123,7 +123,7 @@ struct Door {
     secret: Arc<NodeSecret>,
     desk: Arc<dyn Desk>,
     stalled: Duration,
-    wrong_keys: Rarely,
+    wrong_keys: LogThrottle,
 }
 
 async fn connection(
@@ -263,7 +263,7 @@ fn reply(status: StatusCode, text: &str) -> Reply {
 #[cfg(fuzzing)]
 pub async fn converse_in_memory(stream: tokio::io::DuplexStream, secret: Arc<NodeSecret>, desk: Arc<dyn Desk>) {
     let bounds = Bounds::new(Limits::within(1024));
-    let door = Arc::new(Door { secret, desk, stalled: bounds.limits.stalled, wrong_keys: Rarely::default() });
+    let door = Arc::new(Door { secret, desk, stalled: bounds.limits.stalled, wrong_keys: LogThrottle::default() });
     let Ok(place) = bounds.enter([10, 0, 0, 1].into(), Instant::now()) else { return };
     let _ = converse(stream, door, Arc::new(place), bounds.limits.patience).await;
     assert!(bounds.is_empty(), "a place was not given back: {bounds:?}");

@@ -1,14 +1,16 @@
 //! The node: logs in, starts its runtime, hears of runs and drives each of them to its one report.
 //!
 //! ```text
-//!   live events ─▶ sync ─▶ registry ─▶ drive (one task per run) ─▶ runtime
-//!   every minute ─▶ ┘                        └─▶ report ─▶ server
+//!   live events ─▶ listen ─▶ sync ─▶ registry ─▶ drive (one task per run) ─▶ runtime
+//!             every minute ─▶ ┘             └─▶ report ─▶ server
 //! ```
 
 mod admission;
 mod announce;
 mod columns;
 mod drive;
+mod listen;
+mod new_tasks;
 mod origins;
 mod places;
 mod recipients;

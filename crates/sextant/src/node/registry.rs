@@ -6,15 +6,35 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use log_throttle::LogThrottle;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::warn;
 use vantage6::{Run, RunId};
 
 use super::Context;
 use super::drive::{Signal, drive};
+use super::new_tasks::NewTasks;
 use super::places::Place;
 use super::turn::turn;
+
+/// So many runs are driven at a time: each takes a few kilobytes, and the server decides how many are open. Those that are under
+/// way already don't count.
+pub const MOST: usize = 10_000;
+
+/// What became of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adopted {
+    /// It is driven.
+    Driven,
+    /// As many as can be are driven already: it is left to a later look.
+    Full,
+    /// It is another organization's.
+    Foreign,
+}
+
+static FOREIGN: LogThrottle = LogThrottle::new();
 
 /// A run that is driven.
 struct Active {
@@ -29,6 +49,8 @@ pub struct Registry {
     /// What the drives need.
     pub context: Arc<Context>,
     active: Arc<Mutex<HashMap<RunId, Active>>>,
+    /// The tasks that drive them, which end with this.
+    drives: Mutex<JoinSet<()>>,
     /// The places of runs under way that have not been seen at the server yet.
     reserved: Mutex<HashMap<RunId, Option<Place>>>,
     begun: AtomicBool,
@@ -38,6 +60,8 @@ pub struct Registry {
     recent: Arc<Recent>,
     /// Told when everything at the server is to be looked at.
     pub all: Arc<Notify>,
+    /// The tasks that are to be looked at.
+    pub new_tasks: NewTasks,
 }
 
 impl Registry {
@@ -46,11 +70,13 @@ impl Registry {
         Self {
             context: Arc::new(context),
             active: Arc::default(),
+            drives: Mutex::default(),
             reserved: Mutex::default(),
             begun: AtomicBool::new(false),
             ended: Arc::default(),
             recent: Arc::default(),
             all: Arc::default(),
+            new_tasks: NewTasks::default(),
         }
     }
 
@@ -100,13 +126,17 @@ impl Registry {
         run.organization == self.context.me.organization && run.task.collaboration == self.context.me.collaboration
     }
 
-    /// Drives a run, unless it is driven already, or not this organization's.
-    pub fn adopt(&self, mut run: Run) {
+    /// Drives a run, unless it is driven already, or not this organization's, or as many are as can be.
+    pub fn adopt(&self, mut run: Run) -> Adopted {
         let id = run.id;
         if !self.is_ours(&run) {
-            warn!(run = %id, organization = %run.organization, "the server offers a run of another organization; it is left alone");
-            return;
+            if let Some(times) = FOREIGN.happened() {
+                warn!(run = %id, organization = %run.organization, times, "the server offers a run of another organization; it is left alone");
+            }
+            return Adopted::Foreign;
         }
+        // What is under way already counts among the runs that may be, but does not wait for a place.
+        let under_way = self.is_under_way(id);
         let mut receiver = {
             let mut active = self.active();
             if let Some(driven) = active.get_mut(&id) {
@@ -115,7 +145,10 @@ impl Registry {
                     driven.awaited = true;
                     driven.signal.send_modify(|signal| signal.look = signal.look.wrapping_add(1));
                 }
-                return;
+                return Adopted::Driven;
+            }
+            if active.len() >= MOST && !under_way {
+                return Adopted::Full;
             }
             // One that has ended here lately is asked about before anything is done.
             let look = u32::from(self.recent.has(&run));
@@ -132,13 +165,17 @@ impl Registry {
             all: self.all.clone(),
         };
         let context = self.context.clone();
-        // What is under way already counts among the runs that may be, but does not wait for a place.
-        let under_way = self.is_under_way(id);
         let place = self
             .reserved()
             .remove(&id)
             .unwrap_or_else(|| context.places.as_ref().filter(|_| under_way).and_then(|places| places.try_take()));
-        tokio::spawn(async move {
+        let mut drives = self.drives.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(ended) = drives.try_join_next() {
+            if let Err(error) = ended {
+                warn!("a run's task did not come to its end: {error}; the next look at all runs finds the run again");
+            }
+        }
+        drives.spawn(async move {
             // What is under way goes on at once, with a place or without; so does what has its place already.
             let place = match place {
                 None if !under_way => turn(&context, &mut run, &mut receiver).await,
@@ -147,6 +184,7 @@ impl Registry {
             Box::pin(drive(context, run, receiver, place)).await;
             drop(leave);
         });
+        Adopted::Driven
     }
 
     /// Whether the runtime has something of a run.
@@ -164,13 +202,13 @@ impl Registry {
         self.active().contains_key(&run)
     }
 
-    /// Somebody wants these runs killed; all, if `runs` is `None`.
-    pub fn kill(&self, runs: Option<&HashSet<RunId>>) {
-        for (id, driven) in self.active().iter() {
-            if runs.is_none_or(|runs| runs.contains(id)) {
-                driven.signal.send_modify(|signal| signal.kill = true);
-            }
-        }
+    /// Somebody wants these runs killed; all, if `runs` is `None`. Tells of how many that is new.
+    pub fn kill(&self, runs: Option<&HashSet<RunId>>) -> usize {
+        let active = self.active();
+        let meant = active.iter().filter(|(id, _)| runs.is_none_or(|runs| runs.contains(id)));
+        let is_new =
+            |driven: &Active| driven.signal.send_if_modified(|signal| !std::mem::replace(&mut signal.kill, true));
+        meant.filter(|(_, driven)| is_new(driven)).count()
     }
 
     /// The runs that are driven now.

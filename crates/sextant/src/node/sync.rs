@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
-use vantage6::live::{LiveEvent, LiveEvents};
-use vantage6::{Error, Incoming, KillContainers, OpenRuns, Run, RunId, RunStatus, TaskId};
+use vantage6::live::LiveEvents;
+use vantage6::{Error, OpenRuns, Run, RunId, RunStatus, TaskId};
 
-use super::registry::Registry;
-use super::{NodeError, SERVER};
+use super::listen::listen;
+use super::registry::{Adopted, MOST, Registry};
+use super::{NodeError, turn};
+use log_throttle::LogThrottle;
 
 /// How often the server is asked without being told to.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -29,7 +31,16 @@ const TIDYING: usize = 8;
 /// The pause after a look that failed (the client has already tried again for a while), or that did not see everything.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Listens and looks, for ever.
+/// The shortest pause between two looks that are asked for by events, which others decide on.
+const REST: Duration = Duration::from_secs(1);
+
+/// What a server can make happen any number of times.
+static BROKEN: LogThrottle = LogThrottle::new();
+static ENDLESS: LogThrottle = LogThrottle::new();
+static FULL: LogThrottle = LogThrottle::new();
+static FAILED: LogThrottle = LogThrottle::new();
+
+/// Listens and looks, for ever. All of it ends with this.
 ///
 /// # Errors
 /// If the server says that the API key is wrong, or the live connection was ended from this side.
@@ -37,6 +48,18 @@ pub async fn run(registry: Arc<Registry>, live: LiveEvents) -> Result<(), NodeEr
     tokio::select! {
         result = look_for_ever(&registry) => result,
         result = listen(&registry, live) => result,
+        never = registry.new_tasks.work_off(|task| look_at(&registry, task)) => match never {},
+        never = registry.context.announcer.run() => match never {},
+    }
+}
+
+/// Looks at one task's runs. What can't be seen now, a look at all finds, which is tried until it works.
+async fn look_at(registry: &Registry, task: TaskId) {
+    if let Err(error) = look(registry, Some(task)).await {
+        if let Some(times) = FAILED.happened() {
+            warn!(%task, times, "a new task could not be looked at: {error}; a look at all runs is to find it");
+        }
+        registry.all.notify_one();
     }
 }
 
@@ -47,7 +70,7 @@ async fn look_for_ever(registry: &Arc<Registry>) -> Result<(), NodeError> {
     registry.begin(left.iter().map(|(_, run)| *run));
     let mut seen = look_until_seen(registry).await?;
     registry.release_reserved();
-    let mut tidying = None;
+    let mut tidying = JoinSet::new();
     loop {
         tidy(registry, &mut tidying);
         let pace = Pace::after(seen.took);
@@ -64,8 +87,8 @@ async fn look_for_ever(registry: &Arc<Registry>) -> Result<(), NodeError> {
 /// A look that worked.
 struct Seen {
     took: Duration,
-    /// Whether runs came to their end meanwhile: they left the list, and as many others may have moved to pages that had
-    /// been read already, and were not seen.
+    /// Whether not all was seen that there is to do: there was more than can be driven, or runs came to their end meanwhile; those
+    /// left the list, and as many others may have moved to pages that had been read already.
     moved: bool,
 }
 
@@ -84,7 +107,7 @@ impl Pace {
     /// After a look that took so long.
     fn after(took: Duration) -> Self {
         let period = PERIOD.saturating_sub(took).max(took * (PART - 1));
-        Self { rest: if took < LONG { Duration::ZERO } else { took }, again: PAUSE.max(took).min(period), period }
+        Self { rest: if took < LONG { REST } else { took }, again: PAUSE.max(took).min(period), period }
     }
 }
 
@@ -93,7 +116,7 @@ async fn look_until_seen(registry: &Registry) -> Result<Seen, NodeError> {
     loop {
         let (began, ended) = (Instant::now(), registry.ended());
         let error = match look(registry, None).await {
-            Ok(gone) => return Ok(Seen { took: began.elapsed(), moved: gone || registry.ended() != ended }),
+            Ok(more) => return Ok(Seen { took: began.elapsed(), moved: more || registry.ended() != ended }),
             Err(error) => error,
         };
         fatal(&error)?;
@@ -104,8 +127,9 @@ async fn look_until_seen(registry: &Registry) -> Result<Seen, NodeError> {
 
 /// Puts away what there is of runs that are not open: what an earlier process left, and what came up late of one that has ended
 /// meanwhile. What can't be put away now is tried after the next look; nothing waits for it.
-fn tidy(registry: &Arc<Registry>, before: &mut Option<JoinHandle<()>>) {
-    if before.as_ref().is_some_and(|before| !before.is_finished()) {
+fn tidy(registry: &Arc<Registry>, before: &mut JoinSet<()>) {
+    while before.try_join_next().is_some() {}
+    if !before.is_empty() {
         return;
     }
     let mut left = registry.context.runtime.unreported();
@@ -114,9 +138,9 @@ fn tidy(registry: &Arc<Registry>, before: &mut Option<JoinHandle<()>>) {
         return;
     }
     let registry = registry.clone();
-    *before = Some(tokio::spawn(async move {
+    before.spawn(async move {
         stream::iter(left).for_each_concurrent(TIDYING, |(task, run)| put_away(&registry, task, run)).await;
-    }));
+    });
 }
 
 /// What is left of a run that is not driven here.
@@ -138,7 +162,9 @@ pub(super) async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
             if found.finished_at.is_some() {
                 info!(%run, %task, "has ended at the server; what is left of it is put away");
             }
-            return registry.adopt(found);
+            // What is under way always has room.
+            registry.adopt(found);
+            return;
         }
         // A run that this node may not see is not this node's: the list, which was read before, lacks it.
         Err(error) if error.is_deleted_run() || matches!(error.own_status(), Some(401 | 403)) => {
@@ -153,119 +179,103 @@ pub(super) async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
     warn!(%run, "what is left of it can't be put away: {failed}; it is tried again after the next look at all runs");
 }
 
-/// One look: adopts what is open. A look at everything also has those looked at that are driven here and no
-/// longer open there; it tells whether there are any.
+/// One look: adopts what is open, also what came before an error. A look at everything also has those looked at that are driven
+/// here and no longer open there. It tells whether there may be more to do than was seen.
 async fn look(registry: &Registry, task: Option<TaskId>) -> Result<bool, Error> {
-    let mut driven = if task.is_none() { registry.ids() } else { HashSet::new() };
+    let mut driven = HashSet::new();
+    if task.is_none() {
+        registry.new_tasks.look_at_all_begins();
+        driven = registry.ids();
+    }
     let mut runs = pin!(registry.context.hub.open_runs(OpenRuns { task, inputs_up_to: INPUTS }));
-    let (mut open, mut new) = (Vec::new(), 0);
+    let mut found = Found::default();
     let began = Instant::now();
-    while let Some(run) = runs.next().await {
-        match run {
-            Ok(run) => {
+    let end = loop {
+        match runs.next().await {
+            None => break Ok(()),
+            Some(Ok(run)) => {
                 driven.remove(&run.id);
                 if !registry.drives(&run) {
-                    open.push(run);
-                    new += 1;
+                    found.take(registry, run);
                 }
                 if began.elapsed() > LONG {
-                    adopt(registry, &mut open);
+                    found.adopt(registry);
                 }
             }
-            Err(error @ Error::BrokenRun { .. }) => warn!("{error}; it is left alone"),
-            Err(error) => return Err(error),
+            Some(Err(error @ Error::BrokenRun { .. })) => {
+                if let Some(times) = BROKEN.happened() {
+                    warn!(times, "{error}; it is left alone");
+                }
+            }
+            Some(Err(error)) => break Err(error),
         }
+    };
+    found.adopt(registry);
+    debug!(new = found.new, "open runs at the server");
+    match end {
+        Ok(()) => {}
+        // The rest of it can't be known, and the same would come again at once.
+        Err(error @ Error::EndlessList { .. }) => {
+            if let Some(times) = ENDLESS.happened() {
+                warn!(times, "{error}; the node goes on with what it has read");
+            }
+            return Ok(true);
+        }
+        Err(error) => return Err(error),
     }
-    debug!(new, "open runs at the server");
-    adopt(registry, &mut open);
     let gone = !driven.is_empty();
     for run in driven {
         registry.look(run);
     }
-    Ok(gone)
+    if found.left
+        && let Some(times) = FULL.happened()
+    {
+        warn!(
+            times,
+            "more runs are open than the {MOST} that a node has at a time; the others are begun with when some have ended"
+        );
+    }
+    Ok(gone || found.left)
 }
 
-/// Drives these. What is under way keeps its place; of the others, the oldest come first.
-fn adopt(registry: &Registry, open: &mut Vec<Run>) {
-    open.sort_by_cached_key(|run| (!registry.is_under_way(run.id), run.id));
-    for run in open.drain(..) {
-        registry.adopt(run);
-    }
+/// What a look has found that is not driven here.
+#[derive(Default)]
+struct Found {
+    open: Vec<Run>,
+    new: usize,
+    /// Bytes of inputs that came along.
+    inputs: usize,
+    /// There were more than can be driven.
+    left: bool,
 }
 
-/// Follows the live connection.
-async fn listen(registry: &Arc<Registry>, mut live: LiveEvents) -> Result<(), NodeError> {
-    while let Some(event) = live.recv().await {
-        match event {
-            LiveEvent::Connected { websocket } => {
-                debug!("connected by {}", if websocket { "websocket" } else { "long polling" });
-            }
-            LiveEvent::Disconnected { reason } => {
-                warn!("offline: {reason}; connecting again");
-                registry.context.health.unready(SERVER, format!("offline: {reason}"));
-            }
-            LiveEvent::Incoming(incoming) => heard(registry, incoming),
+impl Found {
+    fn take(&mut self, registry: &Registry, mut run: Run) {
+        self.new += 1;
+        self.inputs += run.input.as_ref().map_or(0, |input| input.0.len());
+        // It is fetched when it is needed.
+        if self.inputs > turn::INPUTS {
+            run.input = None;
+        }
+        self.open.push(run);
+        if self.open.len() > 2 * MOST {
+            self.sort(registry);
+            self.open.truncate(MOST);
+            self.left = true;
         }
     }
-    Err(NodeError::Other("the live connection to the server was closed".into()))
-}
 
-fn heard(registry: &Arc<Registry>, event: Incoming) {
-    match event {
-        Incoming::Sync => {
-            info!("online");
-            registry.context.health.ready(SERVER);
-            registry.all.notify_one();
-            let context = registry.context.clone();
-            tokio::spawn(async move { context.announcer.set_up().await });
-        }
-        // Until the runtime has told what it has, nothing is known of what is under way already.
-        Incoming::NewTask { .. } if !registry.has_begun() => registry.all.notify_one(),
-        Incoming::NewTask { id, .. } => {
-            let registry = registry.clone();
-            tokio::spawn(async move {
-                if let Err(error) = look(&registry, Some(id)).await {
-                    warn!(task = %id, "a new task could not be looked at: {error}; the next look at all runs finds it");
-                }
-            });
-        }
-        Incoming::KillContainers(kill) => {
-            if let Some(runs) = to_kill(registry, &kill) {
-                info!(
-                    "asked to kill {}",
-                    runs.as_ref().map_or("all runs".to_owned(), |runs| format!("{} run(s)", runs.len()))
-                );
-                registry.kill(runs.as_ref());
-            }
-            // The server's list is not always whole (4.5.5); what it has ended is no longer open.
-            registry.all.notify_one();
-        }
-        Incoming::Message(text) => debug!("the server says: {text}"),
-        Incoming::ExpiredToken | Incoming::InvalidToken => debug!("the connection is made again with a new token"),
-        // An earlier connection of this node's has ended, maybe one of a machine that is gone: the server, which does not tell
-        // connections apart, shows the node as offline.
-        Incoming::NodeOffline(node) if node.id == registry.context.me.id => {
-            let context = registry.context.clone();
-            tokio::spawn(async move { context.announcer.online_after_all().await });
-        }
-        Incoming::AlgorithmStatusChange(_) | Incoming::NodeOnline(_) | Incoming::NodeOffline(_) => {}
-        Incoming::Unknown { name, .. } => debug!("the server sent '{name}', which means nothing to this node"),
+    /// What is under way keeps its place; of the others, the oldest come first.
+    fn sort(&mut self, registry: &Registry) {
+        self.open.sort_by_cached_key(|run| (!registry.is_under_way(run.id), run.id));
     }
-}
 
-/// The runs of this node that are meant: `None` when it is not meant, `Some(None)` when all are.
-fn to_kill(registry: &Registry, kill: &KillContainers) -> Option<Option<HashSet<RunId>>> {
-    let me = &registry.context.me;
-    if kill.collaboration_id != me.collaboration || kill.node_id.is_some_and(|node| node != me.id) {
-        return None;
+    fn adopt(&mut self, registry: &Registry) {
+        self.sort(registry);
+        for run in self.open.drain(..) {
+            self.left |= registry.adopt(run) == Adopted::Full;
+        }
     }
-    let list = kill.kill_list.as_ref().map(|list| {
-        list.iter()
-            .filter(|kill| kill.organization_id.is_none_or(|organization| organization == me.organization))
-            .map(|kill| kill.run_id)
-            .collect()
-    });
-    Some(list)
 }
 
 fn fatal(error: &Error) -> Result<(), NodeError> {
@@ -280,8 +290,8 @@ mod tests {
     fn a_slow_server_is_asked_more_rarely() {
         let seconds = Duration::from_secs_f64;
         for (took, rest, again, period) in [
-            (0.0, 0.0, 5.0, 60.0),
-            (1.0, 0.0, 5.0, 59.0),
+            (0.0, 1.0, 5.0, 60.0),
+            (1.0, 1.0, 5.0, 59.0),
             (5.0, 5.0, 5.0, 55.0),
             (6.0, 6.0, 6.0, 54.0),
             (250.0, 250.0, 250.0, 2250.0),

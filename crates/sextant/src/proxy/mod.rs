@@ -70,7 +70,7 @@ use self::tasks::Room;
 use self::upstream::Place;
 use self::whose::Relations;
 use crate::config::Config;
-use crate::rarely::Rarely;
+use log_throttle::LogThrottle;
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
@@ -112,7 +112,7 @@ pub(crate) struct Shared {
     /// For tasks on their way.
     pub room: Room,
     /// Results that could not be decrypted.
-    pub damaged: Arc<Rarely>,
+    pub damaged: Arc<LogThrottle>,
 }
 
 impl Shared {

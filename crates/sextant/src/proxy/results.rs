@@ -17,7 +17,7 @@ use vantage6::encryption::{PrivateKey, decrypt};
 use vantage6::json::{Find, Part, Scan, Unescape};
 
 use super::tasks::Base64Encoder;
-use crate::rarely::Rarely;
+use log_throttle::LogThrottle;
 
 /// Results of up to so many characters are decrypted as a whole; of longer ones, what comes later can't be taken back.
 const HELD: usize = 256 * 1024;
@@ -78,7 +78,7 @@ pub(crate) fn decrypted(
     pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     form: Form,
     key: Arc<PrivateKey>,
-    failures: Arc<Rarely>,
+    failures: Arc<LogThrottle>,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let (out, answer) = mpsc::channel(AHEAD);
     tokio::spawn(async move {
@@ -95,7 +95,7 @@ struct Reading {
     scan: Scan,
     value: Option<Coming>,
     key: Arc<PrivateKey>,
-    failures: Arc<Rarely>,
+    failures: Arc<LogThrottle>,
     out: Out,
 }
 

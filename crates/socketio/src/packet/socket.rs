@@ -2,15 +2,22 @@
 //!
 //! A packet with attachments announces how many; they follow as binary packets of the lower protocol, and the JSON
 //! has `{"_placeholder":true,"num":n}` in their places.
+//!
+//! A packet is read in two steps: its [`Header`] first, which also the beginning of a packet has that is too large to
+//! be read, then its data.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
 use super::PacketError;
+use super::json::{Args, Json, Split};
 
 /// More attachments than this in one packet are refused.
 pub const MAX_ATTACHMENTS: usize = 1024;
+
+/// A longer name of an event is refused, in bytes of its JSON.
+pub const MAX_NAME: usize = 1024;
 
 /// The default namespace, which packets leave out.
 pub const ROOT: &str = "/";
@@ -28,7 +35,7 @@ pub struct Packet {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {
     /// `0`: asks for (with an optional auth payload), or grants (with the `sid`), the use of a namespace.
-    Connect(Option<Value>),
+    Connect(Option<Json>),
     /// `1`: leaves the namespace.
     Disconnect,
     /// `2`, or `5` with attachments: an event.
@@ -36,7 +43,7 @@ pub enum Body {
         /// The event's name.
         event: String,
         /// The arguments after the name.
-        args: Vec<Value>,
+        args: Args,
         /// The sender wants an [`Body::Ack`] with this id.
         id: Option<u64>,
         /// So many binary packets follow.
@@ -47,12 +54,12 @@ pub enum Body {
         /// The id that the event asked with.
         id: u64,
         /// The answer's values.
-        args: Vec<Value>,
+        args: Args,
         /// So many binary packets follow.
         attachments: usize,
     },
     /// `4`: the namespace is refused.
-    ConnectError(Option<Value>),
+    ConnectError(Option<Json>),
 }
 
 impl Packet {
@@ -61,43 +68,98 @@ impl Packet {
     /// # Errors
     /// [`PacketError`] when the text is no packet of Socket.IO v5.
     pub fn decode(text: &str) -> Result<Self, PacketError> {
-        let kind = text.chars().next().ok_or(PacketError::Empty)?;
-        if !('0'..='6').contains(&kind) {
-            return Err(PacketError::UnknownType(kind));
-        }
-        let mut rest = &text[1..];
-        let attachments = if matches!(kind, '5' | '6') { take_attachments(&mut rest)? } else { 0 };
-        let namespace = take_namespace(&mut rest).to_owned();
-        let id = match kind {
-            '2' | '3' | '5' | '6' => take_id(&mut rest)?,
-            _ => None,
-        };
-        let data = if rest.is_empty() { None } else { Some(serde_json::from_str(rest)?) };
-
-        let body = match kind {
-            '0' => Body::Connect(data),
-            '1' => Body::Disconnect,
-            '4' => Body::ConnectError(data),
-            '2' | '5' => {
-                let mut values = array(data)?.into_iter();
-                let Some(Value::String(event)) = values.next() else {
-                    return Err(PacketError::Shape("an event must begin with its name"));
-                };
-                Body::Event { event, args: values.collect(), id, attachments }
-            }
-            _ => Body::Ack {
-                id: id.ok_or(PacketError::Shape("an ack must have an id"))?,
-                args: array(data)?,
-                attachments,
-            },
-        };
-        Ok(Self { namespace, body })
+        let (header, data) = Header::read(text)?;
+        Ok(Self { namespace: header.namespace.to_owned(), body: header.body(data)? })
     }
 
     /// The packet's text.
     #[must_use]
     pub fn encode(&self) -> String {
         encode(&self.namespace, &self.body)
+    }
+}
+
+/// What stands before a packet's data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header<'a> {
+    kind: Kind,
+    /// So many binary packets follow.
+    pub attachments: usize,
+    pub namespace: &'a str,
+    id: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Connect,
+    Disconnect,
+    Event,
+    Ack,
+    ConnectError,
+}
+
+impl<'a> Header<'a> {
+    /// Reads the header; gives the data after it, unread.
+    pub fn read(text: &'a str) -> Result<(Self, &'a str), PacketError> {
+        let first = text.chars().next().ok_or(PacketError::Empty)?;
+        let kind = match first {
+            '0' => Kind::Connect,
+            '1' => Kind::Disconnect,
+            '2' | '5' => Kind::Event,
+            '3' | '6' => Kind::Ack,
+            '4' => Kind::ConnectError,
+            other => return Err(PacketError::UnknownType(other)),
+        };
+        let mut rest = &text[1..];
+        let attachments = if matches!(first, '5' | '6') { take_attachments(&mut rest)? } else { 0 };
+        let namespace = take_namespace(&mut rest);
+        // A number is data elsewhere.
+        let id = if matches!(kind, Kind::Event | Kind::Ack) { take_id(&mut rest)? } else { None };
+        Ok((Self { kind, attachments, namespace, id }, rest))
+    }
+
+    /// Reads the data.
+    pub fn body(&self, data: &str) -> Result<Body, PacketError> {
+        const ARRAY: PacketError = PacketError::Shape("the data must be an array");
+        let json = || if data.is_empty() { Ok(None) } else { Json::checked(data).map(Some) };
+        let Self { attachments, id, .. } = *self;
+        Ok(match self.kind {
+            Kind::Connect => Body::Connect(json()?),
+            Kind::Disconnect => Body::Disconnect,
+            Kind::ConnectError => Body::ConnectError(json()?),
+            Kind::Event if data.is_empty() => return Err(ARRAY),
+            Kind::Event => {
+                const NAME: PacketError = PacketError::Shape("an event must begin with its name");
+                let Split { first, others } = Split::of(data)?.ok_or(NAME)?;
+                if first.len() > MAX_NAME {
+                    return Err(PacketError::Shape("the event's name is too long"));
+                }
+                let event = serde_json::from_str(first).map_err(|_| NAME)?;
+                Body::Event { event, args: Args::inside(others), id, attachments }
+            }
+            Kind::Ack => {
+                let id = id.ok_or(PacketError::Shape("an ack must have an id"))?;
+                if data.is_empty() {
+                    return Err(ARRAY);
+                }
+                Body::Ack { id, args: Args::checked(data)?, attachments }
+            }
+        })
+    }
+
+    /// The name of an event whose data is not (all) there or can't be read; `None` for other packets.
+    pub fn event_name(&self, data: &str) -> Option<String> {
+        if self.kind != Kind::Event {
+            return None;
+        }
+        let name = data.trim_start().strip_prefix('[')?.trim_start();
+        let mut escaped = false;
+        let end = name.bytes().take(MAX_NAME).skip(1).position(|byte| {
+            let ends = byte == b'"' && !escaped;
+            escaped = byte == b'\\' && !escaped;
+            ends
+        })?;
+        serde_json::from_str(name.get(..end + 2)?).ok()
     }
 }
 
@@ -126,7 +188,7 @@ pub fn encode(namespace: &str, body: &Body) -> String {
     }
     match body {
         Body::Connect(Some(data)) | Body::ConnectError(Some(data)) => {
-            let _ = write!(text, "{data}");
+            text.push_str(data.as_str());
         }
         Body::Connect(None) | Body::ConnectError(None) | Body::Disconnect => {}
         Body::Event { event, args, .. } => write_array(&mut text, Some(event), args),
@@ -135,16 +197,13 @@ pub fn encode(namespace: &str, body: &Body) -> String {
     text
 }
 
-fn write_array(text: &mut String, event: Option<&str>, args: &[Value]) {
-    text.push('[');
-    if let Some(event) = event {
-        let _ = write!(text, "{}", Value::from(event));
-    }
-    for (index, arg) in args.iter().enumerate() {
-        let comma = if index > 0 || event.is_some() { "," } else { "" };
-        let _ = write!(text, "{comma}{arg}");
-    }
-    text.push(']');
+/// Arguments are an array already; an event's name goes in front of them.
+fn write_array(text: &mut String, event: Option<&str>, args: &Args) {
+    let Some(event) = event else { return text.push_str(args.as_str()) };
+    let others = args.as_str().get(1..).unwrap_or("]");
+    let comma = if others == "]" { "" } else { "," };
+    // Writing to a String cannot fail.
+    let _ = write!(text, "[{}{comma}{others}", Value::from(event));
 }
 
 fn take_attachments(rest: &mut &str) -> Result<usize, PacketError> {
@@ -179,13 +238,6 @@ fn take_id(rest: &mut &str) -> Result<Option<u64>, PacketError> {
     digits.parse().map(Some).map_err(|_| PacketError::Shape("the ack id is too large"))
 }
 
-fn array(data: Option<Value>) -> Result<Vec<Value>, PacketError> {
-    match data {
-        Some(Value::Array(values)) => Ok(values),
-        _ => Err(PacketError::Shape("the data must be an array")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,16 +248,16 @@ mod tests {
     }
 
     fn event(args: &[Value], id: Option<u64>, attachments: usize) -> Body {
-        Body::Event { event: "hey".into(), args: args.to_vec(), id, attachments }
+        Body::Event { event: "hey".into(), args: args.to_vec().into(), id, attachments }
     }
 
     #[test]
     fn packets_and_their_texts() {
         let table = [
             ("0", packet("/", Body::Connect(None))),
-            (r#"0/tasks,{"sid":"x"}"#, packet("/tasks", Body::Connect(Some(json!({"sid": "x"}))))),
+            (r#"0/tasks,{"sid":"x"}"#, packet("/tasks", Body::Connect(Some(json!({"sid": "x"}).into())))),
             // A number is data here: only events and acks have ids.
-            ("412", packet("/", Body::ConnectError(Some(json!(12))))),
+            ("412", packet("/", Body::ConnectError(Some(json!(12).into())))),
             ("1", packet("/", Body::Disconnect)),
             ("1/tasks,", packet("/tasks", Body::Disconnect)),
             (r#"2["hey"]"#, packet("/", event(&[], None, 0))),
@@ -214,9 +266,12 @@ mod tests {
                 r#"51-/tasks,["hey",{"_placeholder":true,"num":0}]"#,
                 packet("/tasks", event(&[json!({"_placeholder": true, "num": 0})], None, 1)),
             ),
-            ("3/tasks,7[]", packet("/tasks", Body::Ack { id: 7, args: vec![], attachments: 0 })),
-            ("62-1[1,null]", packet("/", Body::Ack { id: 1, args: vec![json!(1), json!(null)], attachments: 2 })),
-            (r#"4/tasks,{"message":"no"}"#, packet("/tasks", Body::ConnectError(Some(json!({"message": "no"}))))),
+            ("3/tasks,7[]", packet("/tasks", Body::Ack { id: 7, args: Args::default(), attachments: 0 })),
+            ("62-1[1,null]", packet("/", Body::Ack { id: 1, args: [json!(1), json!(null)].into(), attachments: 2 })),
+            (
+                r#"4/tasks,{"message":"no"}"#,
+                packet("/tasks", Body::ConnectError(Some(json!({"message": "no"}).into()))),
+            ),
         ];
         for (text, packet) in table {
             assert_eq!(Packet::decode(text).as_ref(), Ok(&packet), "{text}");
@@ -253,7 +308,32 @@ mod tests {
         for text in bad {
             assert!(Packet::decode(text).is_err(), "{text}");
         }
-        let deep = format!("2[\"x\",{}{}]", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(matches!(Packet::decode(&deep), Err(PacketError::Json { .. })));
+        let long = format!(r#"2["{}"]"#, "x".repeat(MAX_NAME));
+        assert!(matches!(Packet::decode(&long), Err(PacketError::Shape(_))));
+    }
+
+    #[test]
+    fn data_of_any_depth_stays_text() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let Body::Event { args, .. } = Packet::decode(&format!("2[\"x\",{deep}]")).unwrap().body else { panic!() };
+        assert_eq!(args.as_str(), format!("[{deep}]"));
+    }
+
+    #[test]
+    fn the_name_of_an_event_that_is_not_all_there() {
+        for (text, name) in [
+            (r#"2/a,["hey",{"x":"#, Some("hey")),
+            (r#"51-/a,7[ "h\u0065y\"",NaN]"#, Some("hey\"")),
+            (r#"2["hey"#, None),
+            ("2[1]", None),
+            ("2", None),
+            (r#"3/a,1["hey"]"#, None),
+        ] {
+            let (header, data) = Header::read(text).unwrap();
+            assert_eq!(header.event_name(data).as_deref(), name, "{text}");
+        }
+        let long = format!(r#"2["{}"]"#, "x".repeat(MAX_NAME));
+        let (header, data) = Header::read(&long).unwrap();
+        assert_eq!(header.event_name(data), None);
     }
 }

@@ -15,6 +15,8 @@ use url::Url;
 use super::Transport;
 use crate::error::{EXCERPT, Error, excerpt};
 
+/// A poll, for people.
+const POLL: &str = "a long-polling request";
 /// Cookies longer than this together are not kept.
 const MAX_COOKIES: usize = 4096;
 
@@ -24,16 +26,24 @@ pub(crate) struct Endpoint {
     client: reqwest::Client,
     url: Url,
     headers: HeaderMap,
-    /// Accept no larger body or message.
-    pub max_incoming: usize,
+    pub accept: Accept,
+}
+
+/// How much is accepted, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Accept {
+    /// Of one packet, with its attachments. Of a larger one only the beginning is kept.
+    pub event: usize,
+    /// Of one message of a websocket. A larger one ends the connection.
+    pub message: usize,
 }
 
 impl Endpoint {
-    pub fn new(client: reqwest::Client, url: Url, mut headers: HeaderMap, max_incoming: usize) -> Self {
+    pub fn new(client: reqwest::Client, url: Url, mut headers: HeaderMap, accept: Accept) -> Self {
         for value in headers.values_mut() {
             value.set_sensitive(true);
         }
-        Self { client, url, headers, max_incoming }
+        Self { client, url, headers, accept }
     }
 
     fn url(&self, transport: Transport, sid: Option<&str>) -> Url {
@@ -55,15 +65,26 @@ impl Endpoint {
         url
     }
 
-    /// One long poll: the body of the answer.
-    pub async fn get(&mut self, sid: Option<&str>, limit: Duration) -> Result<String, Error> {
-        let request = self.client.get(self.url(Transport::Polling, sid));
-        let response = self.send("a long-polling request", request, limit).await?;
-        if sid.is_none() {
-            self.keep_cookies(response.headers());
+    /// The poll that asks for a session: the body of the answer.
+    pub async fn greet(&mut self, limit: Duration) -> Result<String, Error> {
+        let request = self.client.get(self.url(Transport::Polling, None));
+        let response = self.send(POLL, request, limit).await?;
+        self.keep_cookies(response.headers());
+        let (mut answer, mut body) = (PollBody(response), Vec::new());
+        while let Some(chunk) = answer.chunk().await? {
+            // Nothing of others comes along with it, so a large one is the server's own.
+            if body.len() + chunk.len() > self.accept.event {
+                return Err(Error::TooLarge { limit: self.accept.event });
+            }
+            body.extend_from_slice(&chunk);
         }
-        let body = self.body("a long-polling request", response).await?;
         String::from_utf8(body).map_err(|_| Error::Protocol("the body of a poll is not UTF-8"))
+    }
+
+    /// One long poll: the answer, whose body is still to come.
+    pub async fn poll(&self, sid: &str, limit: Duration) -> Result<PollBody, Error> {
+        let request = self.client.get(self.url(Transport::Polling, Some(sid)));
+        self.send(POLL, request, limit).await.map(PollBody)
     }
 
     /// Sends packets by long polling.
@@ -71,9 +92,10 @@ impl Endpoint {
         const WHAT: &str = "sending by long polling";
         let request = self.client.post(self.url(Transport::Polling, Some(sid)));
         let request = request.header(CONTENT_TYPE, "text/plain;charset=UTF-8").body(body);
-        let response = self.send(WHAT, request, limit).await?;
+        let mut response = self.send(WHAT, request, limit).await?;
         // Read to the end, so that the connection can be used again.
-        self.body(WHAT, response).await.map(drop)
+        while next_chunk(WHAT, &mut response).await?.is_some() {}
+        Ok(())
     }
 
     /// Turns a request into a websocket's byte stream.
@@ -105,17 +127,6 @@ impl Endpoint {
     async fn exchange(&self, what: &'static str, request: RequestBuilder, limit: Duration) -> Result<Response, Error> {
         let request = request.headers(self.headers.clone()).timeout(limit);
         request.send().await.map_err(|error| http_error(what, error))
-    }
-
-    async fn body(&self, what: &'static str, mut response: Response) -> Result<Vec<u8>, Error> {
-        let mut body = Vec::new();
-        while let Some(chunk) = next_chunk(what, &mut response).await? {
-            if body.len() + chunk.len() > self.max_incoming {
-                return Err(Error::TooLarge { limit: self.max_incoming });
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
     }
 
     async fn unexpected(&self, what: &'static str, mut response: Response) -> Error {
@@ -154,6 +165,16 @@ impl Endpoint {
     }
 }
 
+/// The body of a poll.
+pub(crate) struct PollBody(Response);
+
+impl PollBody {
+    /// The next piece; `None` at the end.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        next_chunk(POLL, &mut self.0).await
+    }
+}
+
 async fn next_chunk(what: &'static str, response: &mut Response) -> Result<Option<Bytes>, Error> {
     response.chunk().await.map_err(|error| http_error(what, error))
 }
@@ -180,7 +201,12 @@ mod tests {
             (AUTHORIZATION, HeaderValue::from_static("Bearer secret-token")),
             (COOKIE, HeaderValue::from_static("own=1")),
         ]);
-        Endpoint::new(reqwest::Client::new(), "http://h/socket.io/?x=1".parse().unwrap(), headers, 10)
+        Endpoint::new(
+            reqwest::Client::new(),
+            "http://h/socket.io/?x=1".parse().unwrap(),
+            headers,
+            Accept { event: 10, message: 10 },
+        )
     }
 
     #[test]

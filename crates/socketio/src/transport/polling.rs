@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::http::Endpoint;
+use super::http::{Endpoint, PollBody};
+use super::split::Splitter;
 use super::{Inlet, Outlet};
 use crate::error::Error;
 use crate::packet::engine::{Handshake, Packet, decode_payload};
@@ -26,7 +27,7 @@ pub(super) struct Polling {
 impl Polling {
     /// The handshake, and what came along with it.
     pub async fn open(mut endpoint: Endpoint, limit: Duration) -> Result<(Self, Handshake, Vec<Packet>), Error> {
-        let body = endpoint.get(None, limit).await?;
+        let body = endpoint.greet(limit).await?;
         let mut packets = decode_payload(&body);
         let Some(Packet::Open(data)) = packets.next().transpose()? else {
             return Err(Error::Protocol("a connection must begin with an open packet"));
@@ -45,7 +46,7 @@ impl Polling {
     }
 
     pub async fn run(
-        mut self,
+        self,
         inlet: Inlet,
         mut outlet: Outlet,
         max_payload: Option<usize>,
@@ -57,19 +58,10 @@ impl Polling {
         let read = async {
             let mut last = Instant::now();
             loop {
-                // A poll that only brings heartbeats proves that the server lives, one that brings nothing does not.
-                let poll = self.endpoint.get(Some(&self.sid), deadline.saturating_mul(2));
+                let poll = self.endpoint.poll(&self.sid, deadline.saturating_mul(2));
                 let body = timeout_at(last + deadline, poll).await.map_err(|_| Error::Dead(deadline))??;
-                let mut empty = true;
-                for packet in decode_payload(&body) {
-                    let packet = packet?;
-                    empty &= packet == Packet::Noop;
-                    inlet.take(packet).await?;
-                }
-                if empty {
+                if deliver(body, &inlet, &mut last, deadline).await? == Brought::Nothing {
                     tokio::time::sleep(PAUSE).await;
-                } else {
-                    last = Instant::now();
                 }
             }
         };
@@ -85,4 +77,40 @@ impl Polling {
             end = write => end,
         }
     }
+}
+
+/// What a poll brought.
+#[derive(Debug, PartialEq, Eq)]
+enum Brought {
+    Packets,
+    /// No packet, or only ones that say nothing.
+    Nothing,
+}
+
+/// Hands on the packets of a poll while its body arrives. Each of them proves that the server lives (`last`); a poll that
+/// brings nothing does not.
+async fn deliver(mut body: PollBody, inlet: &Inlet, last: &mut Instant, deadline: Duration) -> Result<Brought, Error> {
+    let (mut splitter, mut brought) = (Splitter::new(inlet.max_event), Brought::Nothing);
+    loop {
+        let chunk = timeout_at(*last + deadline, body.chunk()).await.map_err(|_| Error::Dead(deadline))??;
+        let Some(chunk) = chunk else { break };
+        let mut arrived = &*chunk;
+        while !arrived.is_empty() {
+            if let Some(text) = splitter.next(&mut arrived) {
+                if !text.is_noop() {
+                    brought = Brought::Packets;
+                    *last = Instant::now();
+                }
+                inlet.split(text).await?;
+            }
+        }
+    }
+    if let Some(text) = splitter.end() {
+        if !text.is_noop() {
+            brought = Brought::Packets;
+            *last = Instant::now();
+        }
+        inlet.split(text).await?;
+    }
+    Ok(brought)
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
 use super::http::Endpoint;
 use super::{Inlet, Outlet};
@@ -16,17 +17,18 @@ use crate::packet::engine::{Handshake, Packet};
 pub(super) struct WebSocket {
     stream: WebSocketStream<reqwest::Upgraded>,
     max_incoming: usize,
+    max_event: usize,
 }
 
 impl WebSocket {
     /// Opens a websocket, for the session `sid` or (without) for a new one.
     pub async fn open(endpoint: &Endpoint, sid: Option<&str>, limit: Duration) -> Result<Self, Error> {
         let bytes = endpoint.websocket(sid, limit).await?;
-        let max_incoming = endpoint.max_incoming;
+        let (max_incoming, max_event) = (endpoint.accept.message, endpoint.accept.event);
         let config = WebSocketConfig::default();
         let config = config.max_message_size(Some(max_incoming)).max_frame_size(Some(max_incoming));
         let stream = WebSocketStream::from_raw_socket(bytes, Role::Client, Some(config)).await;
-        Ok(Self { stream, max_incoming })
+        Ok(Self { stream, max_incoming, max_event })
     }
 
     /// Waits for the greeting of a new session.
@@ -53,9 +55,14 @@ impl WebSocket {
 
     async fn receive(&mut self) -> Result<Packet, Error> {
         loop {
-            let next = self.stream.next().await;
-            if let Some(packet) = packet(next, self.max_incoming)? {
-                return Ok(packet);
+            match frame(self.stream.next().await, self.max_incoming)? {
+                // Nothing of others comes before the greeting or the probe's answer.
+                Frame::Text(text) if text.len() > self.max_event => {
+                    return Err(Error::TooLarge { limit: self.max_event });
+                }
+                Frame::Text(text) => return Ok(Packet::decode(&text)?),
+                Frame::Binary(_) => return Err(Error::Protocol("a connection must begin with an open packet")),
+                Frame::Other => {}
             }
         }
     }
@@ -67,10 +74,12 @@ impl WebSocket {
             let mut last = Instant::now();
             loop {
                 let next = timeout_at(last + deadline, stream.next()).await.map_err(|_| Error::Dead(deadline))?;
-                if let Some(packet) = packet(next, max_incoming)? {
-                    inlet.take(packet).await?;
-                    last = Instant::now();
+                match frame(next, max_incoming)? {
+                    Frame::Text(text) => inlet.text(&text).await?,
+                    Frame::Binary(data) => inlet.binary(&data).await,
+                    Frame::Other => continue,
                 }
+                last = Instant::now();
             }
         };
         let write = async {
@@ -94,13 +103,20 @@ fn message(packet: Packet) -> Message {
     }
 }
 
-/// A frame as a packet; `None` for frames that are the websocket's own business.
-fn packet(next: Option<Result<Message, tungstenite::Error>>, max_incoming: usize) -> Result<Option<Packet>, Error> {
+/// What a frame brings.
+enum Frame {
+    Text(Utf8Bytes),
+    Binary(Bytes),
+    /// The websocket's own business.
+    Other,
+}
+
+fn frame(next: Option<Result<Message, tungstenite::Error>>, max_incoming: usize) -> Result<Frame, Error> {
     match next {
-        Some(Ok(Message::Text(text))) => Ok(Some(Packet::decode(&text)?)),
-        Some(Ok(Message::Binary(data))) => Ok(Some(Packet::Binary(data))),
+        Some(Ok(Message::Text(text))) => Ok(Frame::Text(text)),
+        Some(Ok(Message::Binary(data))) => Ok(Frame::Binary(data)),
         Some(Ok(Message::Close(_))) | None => Err(Error::ClosedByServer),
-        Some(Ok(_)) => Ok(None),
+        Some(Ok(_)) => Ok(Frame::Other),
         Some(Err(error)) => Err(websocket_error(error, max_incoming)),
     }
 }

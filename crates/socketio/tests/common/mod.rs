@@ -136,6 +136,11 @@ pub async fn message(events: &mut Events, name: &str) -> Message {
     }
 }
 
+/// An event's arguments, as values.
+pub fn values(message: &Message) -> Vec<Value> {
+    message.args.read().unwrap()
+}
+
 /// Connects to the namespace of `server.py`.
 pub fn builder(server: &Server) -> socketio::Builder {
     let quick = (Duration::from_millis(100), Duration::from_secs(1));

@@ -26,7 +26,7 @@ impl ClientBuilder {
             certificates: Vec::new(),
             backoff: Backoff::default(),
             silence: Duration::from_secs(120),
-            limit: 64 * 1024 * 1024,
+            limit: 16 * 1024 * 1024,
             user_agent: concat!("sextant/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
@@ -50,7 +50,7 @@ impl ClientBuilder {
         self
     }
 
-    /// The largest answer that is held in memory, in bytes, inputs not counted. 64 MiB if not set.
+    /// The largest answer that is held in memory, in bytes, inputs not counted. 16 MiB if not set.
     pub fn answer_limit(mut self, limit: u64) -> Self {
         self.limit = limit;
         self

@@ -1,7 +1,6 @@
 //! What a client does with runs: list them, read their inputs, tell how far they are, end them.
 
 use std::{
-    collections::{HashSet, VecDeque},
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -14,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::Client;
+use super::{Client, list};
 use crate::{
     Error, Finish, Run, RunId, RunStatus, Taken, TaskId,
     cut::{Cut, Of},
@@ -28,6 +27,16 @@ use crate::{
 /// A token this old that is refused was good once, so another one may help. A younger one was refused for what it
 /// stands for.
 const YOUNG: Duration = Duration::from_secs(60);
+
+/// No page may be larger, inputs not counted: it is asked for in parts then.
+const PAGE: u64 = 16 * 1024 * 1024;
+
+/// A page of runs.
+pub(super) struct RunsPage {
+    pub runs: Vec<Result<Run, Error>>,
+    /// The next one, if there is one.
+    pub next: Option<Pages>,
+}
 
 /// Which runs to list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,51 +62,15 @@ impl Stream for InputText {
 impl Client {
     /// All runs of this node that have not ended, the newest first: also those that it has begun already.
     ///
-    /// A run that can't be understood is an [`Error::BrokenRun`] in its place, and the list goes on. Every other error
-    /// ends it. Each run comes once, but one may be missing if others end while the list is read (the server counts its
+    /// A run that can't be understood is an [`Error::BrokenRun`] in its place, and the list goes on; so it does where one
+    /// is too large to be read. Every other error ends it, and what came before it is good: so it is with a list that has
+    /// no end ([`Error::EndlessList`]). Each run comes once, but one may be missing if others end while the list is read (the server counts its
     /// pages anew each time): it will be in the next list.
     pub fn open_runs(&self, which: OpenRuns) -> impl Stream<Item = Result<Run, Error>> + Send + use<> {
-        struct State {
-            client: Client,
-            which: OpenRuns,
-            /// `None` after the last page.
-            pages: Option<Pages>,
-            read: VecDeque<Result<Run, Error>>,
-            known: HashSet<RunId>,
-        }
-        let begin = State {
-            client: self.clone(),
-            which,
-            pages: Some(Pages::new()),
-            read: VecDeque::new(),
-            known: HashSet::new(),
-        };
-        stream::unfold(begin, |mut state| async move {
-            loop {
-                match state.read.pop_front() {
-                    // A run that began meanwhile pushes all others one place back: the last of a page is the first of
-                    // the next.
-                    Some(Ok(run)) if !state.known.insert(run.id) => continue,
-                    Some(run) => return Some((run, state)),
-                    None => {}
-                }
-                let pages = state.pages.take()?;
-                match state.client.page_of_runs(state.which, pages).await {
-                    Ok((runs, next)) => {
-                        state.read = runs.into();
-                        state.pages = next;
-                    }
-                    Err(error) => return Some((Err(error), state)),
-                }
-            }
-        })
+        list::open_runs(self.clone(), which)
     }
 
-    async fn page_of_runs(
-        &self,
-        which: OpenRuns,
-        pages: Pages,
-    ) -> Result<(Vec<Result<Run, Error>>, Option<Pages>), Error> {
+    pub(super) async fn page_of_runs(&self, which: OpenRuns, pages: Pages) -> Result<RunsPage, Error> {
         let (page, per_page) = pages.request();
         let mut call =
             Call::get("run").query("state", "open").query("node_id", self.node_id().await?).query("include", "task");
@@ -105,22 +78,20 @@ impl Client {
             call = call.query("task_id", task);
         }
         call = call.query("page", page).query("per_page", per_page);
+        let limit = self.inner.wire.limit.min(PAGE);
         let mut tries = self.inner.backoff.begin();
         loop {
             let began = Instant::now();
-            match self.try_page(&call, which.inputs_up_to).await {
+            let page = async { read_page(&mut self.once(&call).await?, which.inputs_up_to, limit).await };
+            match page.await {
                 Ok((runs, bytes, has_next)) => {
                     // A page that isn't full is the last one, whatever it says.
                     let next = (has_next && runs.len() as u64 >= per_page).then(|| pages.after(bytes, began.elapsed()));
-                    return Ok((runs, next));
+                    return Ok(RunsPage { runs, next });
                 }
                 Err(error) => tries.or_give_up(error).await?,
             }
         }
-    }
-
-    async fn try_page(&self, call: &Call, keep: usize) -> Result<(Vec<Result<Run, Error>>, u64, bool), Error> {
-        read_page(&mut self.once(call).await?, keep, self.inner.wire.limit).await
     }
 
     /// One run, without its input.

@@ -3,7 +3,7 @@
 use super::*;
 
 fn incoming(name: &str, args: Value) -> Incoming {
-    Incoming::from_event(name, args.as_array().unwrap())
+    Incoming::from_event(name, &args.as_array().unwrap().clone().into())
 }
 
 /// The arguments are what `server/` of 4.5.5 emits (and 4.15.2, where that differs).
@@ -75,20 +75,43 @@ fn what_the_server_sends() {
 }
 
 #[test]
-fn what_is_not_understood_is_kept() {
+fn of_what_is_not_understood_the_name_is_kept() {
     for (name, args) in [
         // Sent by 4.5.5 to nodes too, but nothing that a node could use.
         ("status_update", json!([{"run_id": 1}])),
         ("task_created", json!([{"task_id": 1, "job_id": 1, "collaboration_id": 1, "init_org_id": 1}])),
         ("something_new", json!([1, "two"])),
+        ("message", json!([{"not": "text"}])),
+        ("algorithm_status_change", json!([{"status": "active", "run_id": [{"": 0}]}])),
+    ] {
+        assert_eq!(incoming(name, args), Incoming::Unknown { name: name.into() });
+    }
+    let long = incoming(&"é".repeat(1000), json!([]));
+    assert_eq!(long, Incoming::Unknown { name: "é".repeat(NAME) });
+}
+
+#[test]
+fn what_may_mean_work_and_is_not_understood_means_a_look_at_everything() {
+    for (name, args) in [
         ("new_task", json!([])),
         ("new_task", json!(["2"])),
         ("kill_containers", json!([{"collaboration_id": 4, "kill_list": [{"task_id": 1}]}])),
         ("kill_containers", json!([{"kill_list": []}])),
-        ("message", json!([{"not": "text"}])),
     ] {
-        let unknown = Incoming::Unknown { name: name.into(), args: args.as_array().unwrap().clone() };
-        assert_eq!(incoming(name, args), unknown);
+        assert_eq!(incoming(name, args.clone()), Incoming::Missed, "{name} {args}");
+    }
+}
+
+#[test]
+fn texts_of_others_are_cut() {
+    let long = "x".repeat(100_000);
+    for (name, args) in [
+        ("message", json!([long])),
+        ("node-online", json!([{"id": 5, "name": long}])),
+        ("algorithm_status_change", json!([{"status": long, "run_id": 1, "node_id": null, "unknown": [[{"": long}]]}])),
+    ] {
+        let event = incoming(name, args);
+        assert!(!matches!(event, Incoming::Unknown { .. }) && event.weight() < 1000, "{event:?}");
     }
 }
 

@@ -97,3 +97,99 @@ async fn a_list_that_changes_while_it_is_read_gives_each_run_once() {
     let runs: Vec<Run> = client(&server).open_runs(OpenRuns::default()).try_collect().await.unwrap();
     assert_eq!(runs.iter().map(|run| run.id.0).collect::<Vec<_>>(), (5..21).rev().collect::<Vec<_>>());
 }
+
+/// A list of these many runs, each with a name or parameters of some length, in the pages that are asked for; without an
+/// end if there is none.
+fn list(end: Option<u64>, run: impl Fn(u64) -> String + Send + Sync + 'static) -> impl wiremock::Respond {
+    move |request: &wiremock::Request| {
+        let number = |name: &str| {
+            let mut pairs = request.url.query_pairs();
+            pairs.find(|(key, _)| key == name).and_then(|(_, value)| value.parse::<u64>().ok()).unwrap()
+        };
+        let (page, size) = (number("page"), number("per_page"));
+        let (from, to) = ((page - 1) * size, (page * size).min(end.unwrap_or(u64::MAX)));
+        let runs: Vec<String> = (from..to).map(&run).collect();
+        let next = if end.is_none_or(|end| to < end) { r#"{"next": "/x"}"# } else { "{}" };
+        let body = format!(r#"{{"data": [{}], "links": {next}}}"#, runs.join(","));
+        ResponseTemplate::new(200).set_body_raw(body, "application/json")
+    }
+}
+
+/// The text of a run.
+fn text(id: u64, name: usize, parameters: usize) -> String {
+    let (name, parameters) = ("n".repeat(name), "p".repeat(parameters));
+    format!(
+        r#"{{"id": {id}, "status": "pending", "organization": 3, "task": {{"id": 1, "name": "{name}", "image": "i", "job_id": 5,
+            "init_org": 3, "collaboration": 1, "databases": [{{"label": "a", "parameters": "{parameters}"}}]}}}}"#
+    )
+}
+
+/// All runs of a list, and what ended it.
+async fn all_of(client: vantage6::Client) -> (Vec<Run>, Vec<Error>) {
+    let (mut runs, mut errors) = (Vec::new(), Vec::new());
+    let mut list = std::pin::pin!(client.open_runs(OpenRuns::default()));
+    while let Some(run) = list.next().await {
+        match run {
+            Ok(run) => runs.push(run),
+            Err(error) => errors.push(error),
+        }
+    }
+    (runs, errors)
+}
+
+#[tokio::test]
+async fn a_list_without_an_end_is_ended_and_what_came_of_it_is_kept() {
+    // Of new runs, of the same ones, and of large ones.
+    let small = list(None, |id| text(id, 0, 0));
+    let circle = list(None, |id| text(id % 10, 0, 0));
+    let large = list(None, |id| text(id, 0, 50_000));
+    let broken = list(None, |_| "0".to_owned());
+    let table: [(Box<dyn wiremock::Respond>, _); 4] = [
+        (Box::new(small), 100_000..101_000),
+        (Box::new(circle), 10..11),
+        (Box::new(large), 1_300..1_700),
+        (Box::new(broken), 0..1),
+    ];
+    for (answers, expected) in table {
+        let server = server(600).await;
+        Mock::given(path("/api/run"))
+            .respond_with(move |request: &wiremock::Request| answers.respond(request))
+            .mount(&server)
+            .await;
+        let (runs, errors) = all_of(client(&server)).await;
+        assert!(expected.contains(&runs.len()), "{} runs", runs.len());
+        assert!(matches!(errors.last(), Some(Error::EndlessList { .. })), "{:?}", errors.last());
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_large_on_one_page_hides_nothing_else() {
+    let server = server(600).await;
+    let run = |id| match id {
+        17 => text(id, 0, 300_000),
+        10..30 => text(id, 0, 30_000),
+        _ => text(id, 0, 10),
+    };
+    Mock::given(path("/api/run")).respond_with(list(Some(100), run)).mount(&server).await;
+    let (runs, errors) = all_of(client_at(&server.uri()).answer_limit(100_000).build().unwrap()).await;
+    let missing: Vec<u64> = (0..100).filter(|id| !runs.iter().any(|run| run.id.0 == *id)).collect();
+    assert_eq!(missing, [17]);
+    assert!(
+        matches!(&errors[..], [Error::BrokenRun { id: None, problem }] if problem.contains("100000")),
+        "{errors:?}"
+    );
+    // A server that answers with too much, whatever is asked for, comes to an end too.
+    let server = crate::server(600).await;
+    Mock::given(path("/api/run")).respond_with(list(None, |id| text(id, 0, 300_000))).mount(&server).await;
+    let (runs, errors) = all_of(client_at(&server.uri()).answer_limit(100_000).build().unwrap()).await;
+    assert!(runs.is_empty() && matches!(errors.last(), Some(Error::TooLarge { .. })), "{:?}", errors.last());
+}
+
+#[tokio::test]
+async fn long_texts_are_cut_when_they_are_read() {
+    let server = server(600).await;
+    Mock::given(path("/api/run")).respond_with(list(Some(1), |id| text(id, 20_000, 0))).mount(&server).await;
+    let (runs, _) = all_of(client(&server)).await;
+    let name = runs[0].task.name.as_deref().unwrap();
+    assert!(name.chars().count() == 1001 && name.ends_with('…'));
+}

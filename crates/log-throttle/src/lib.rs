@@ -1,0 +1,68 @@
+//! Limits a log line that others can cause any number of times to one a minute: otherwise a peer fills the log, and what the log had
+//! to tell is rotated away.
+//!
+//! One [`LogThrottle`] stands for one kind of line. It outlives connections and requests: one per connection would let a peer that
+//! reconnects cause a line each time.
+//!
+//! ```
+//! use log_throttle::LogThrottle;
+//!
+//! static BAD_PACKETS: LogThrottle = LogThrottle::new();
+//! if let Some(times) = BAD_PACKETS.happened() {
+//!     eprintln!("left out a packet that can't be read ({times} since this was last logged)");
+//! }
+//! ```
+#![forbid(unsafe_code)]
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The time between two lines of one kind.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// One kind of log line.
+#[derive(Debug, Default)]
+pub struct LogThrottle {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    logged: Option<Instant>,
+    since: u64,
+}
+
+impl LogThrottle {
+    /// Nothing has been logged yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { state: Mutex::new(State { logged: None, since: 0 }) }
+    }
+
+    /// Counts one occurrence. When a line is due: how many occurrences it stands for, this one included.
+    pub fn happened(&self) -> Option<u64> {
+        self.happened_at(Instant::now())
+    }
+
+    fn happened_at(&self, now: Instant) -> Option<u64> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.since += 1;
+        if state.logged.is_some_and(|logged| now.duration_since(logged) < INTERVAL) {
+            return None;
+        }
+        state.logged = Some(now);
+        Some(std::mem::take(&mut state.since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_is_logged_at_once_and_the_others_together() {
+        let (throttle, begin) = (LogThrottle::new(), Instant::now());
+        let after = |seconds| throttle.happened_at(begin + Duration::from_secs(seconds));
+        assert_eq!([after(0), after(1), after(59), after(60), after(61)], [Some(1), None, None, Some(3), None]);
+    }
+}

@@ -1,0 +1,104 @@
+//! The list of open runs, page by page. It comes to an end whatever the server sends: a list that never ends would fill
+//! the memory of whoever reads it.
+
+use std::collections::{HashSet, VecDeque};
+
+use futures_util::{Stream, stream};
+
+use super::Client;
+use super::runs::{OpenRuns, RunsPage};
+use crate::pages::Pages;
+use crate::{Error, Run, RunId};
+
+/// The most entries of one list.
+const ENTRIES: usize = 100_000;
+/// The most bytes that the texts of one list take: names, images, parameters.
+const TEXTS: usize = 64 * 1024 * 1024;
+/// So many full pages one after the other that bring nothing new are no list that changes while it is read (a run that
+/// begins meanwhile pushes all others one place back), but one that goes round in a circle.
+const STALE: u32 = 3;
+/// So many entries that are too large to be read may be passed over.
+const OVERSIZED: u32 = 100;
+
+struct List {
+    client: Client,
+    which: OpenRuns,
+    /// `None` after the last page.
+    pages: Option<Pages>,
+    read: VecDeque<Result<Run, Error>>,
+    known: HashSet<RunId>,
+    entries: usize,
+    texts: usize,
+    stale: u32,
+    oversized: u32,
+}
+
+/// See [`Client::open_runs`].
+pub(super) fn open_runs(client: Client, which: OpenRuns) -> impl Stream<Item = Result<Run, Error>> + Send + use<> {
+    let begin = List {
+        client,
+        which,
+        pages: Some(Pages::new()),
+        read: VecDeque::new(),
+        known: HashSet::new(),
+        entries: 0,
+        texts: 0,
+        stale: 0,
+        oversized: 0,
+    };
+    stream::unfold(begin, |mut list| async move { list.next().await.map(|run| (run, list)) })
+}
+
+impl List {
+    async fn next(&mut self) -> Option<Result<Run, Error>> {
+        loop {
+            match self.read.pop_front() {
+                // The last of a page may be the first of the next.
+                Some(Ok(run)) if !self.known.insert(run.id) => continue,
+                Some(run) => return Some(run),
+                None => {}
+            }
+            let pages = self.pages.take()?;
+            if let Some(what) = self.end() {
+                return Some(Err(Error::EndlessList { request: "GET run".into(), what }));
+            }
+            match self.client.page_of_runs(self.which, pages).await {
+                Ok(page) => self.took(page),
+                // What is on a page together is more than an answer may have; that must not hide the rest of the list.
+                Err(error @ Error::TooLarge { .. }) => {
+                    self.pages = pages.smaller();
+                    if self.pages.is_none() {
+                        self.oversized += 1;
+                        self.entries += 1;
+                        self.pages = (self.oversized <= OVERSIZED).then(|| pages.skip());
+                        // Without a next page this is the list's end.
+                        let problem = error.to_string();
+                        let skipped = Error::BrokenRun { id: None, problem };
+                        return Some(Err(if self.pages.is_some() { skipped } else { error }));
+                    }
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    fn took(&mut self, RunsPage { runs, next }: RunsPage) {
+        let is_new = |run: &Result<Run, Error>| run.as_ref().map_or(true, |run| !self.known.contains(&run.id));
+        self.stale = if runs.iter().any(is_new) { 0 } else { self.stale + 1 };
+        self.entries += runs.len();
+        self.texts += runs.iter().flatten().map(Run::weight).sum::<usize>();
+        self.read = runs.into();
+        self.pages = next;
+    }
+
+    /// Why there is to be no other page.
+    fn end(&self) -> Option<String> {
+        if self.entries >= ENTRIES {
+            return Some(format!("it has more than {ENTRIES} entries"));
+        }
+        if self.texts >= TEXTS {
+            return Some(format!("its names, images and parameters have more than {} MiB", TEXTS / 1024 / 1024));
+        }
+        (self.stale >= STALE).then(|| format!("{STALE} pages one after the other brought no other run"))
+    }
+}

@@ -1,0 +1,200 @@
+//! Reads the server's looser shapes straight from the text. Never by way of a tree of values (as `serde_json::Value` and
+//! untagged enums do): that takes a hundred times the room of its text, and the text may be of others.
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
+use serde_json::value::RawValue;
+
+/// A number, or an object with an `id`, or null: a related object in any of its shapes.
+pub(crate) fn optional_reference<'de, D: Deserializer<'de>, T: From<u64>>(de: D) -> Result<Option<T>, D::Error> {
+    struct Reference;
+    impl<'de> Visitor<'de> for Reference {
+        type Value = Option<u64>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number or an object with an id")
+        }
+
+        fn visit_u64<E: de::Error>(self, id: u64) -> Result<Self::Value, E> {
+            Ok(Some(id))
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            #[derive(serde::Deserialize)]
+            struct Object {
+                id: u64,
+            }
+            Object::deserialize(MapAccessDeserializer::new(map)).map(|object| Some(object.id))
+        }
+    }
+    Ok(de.deserialize_any(Reference)?.map(T::from))
+}
+
+/// The same, where there has to be one.
+pub(crate) fn reference<'de, D: Deserializer<'de>, T: From<u64>>(de: D) -> Result<T, D::Error> {
+    optional_reference(de)?.ok_or_else(|| de::Error::custom("a related object is null"))
+}
+
+/// A boolean, or a number as a database has it.
+pub(crate) fn truth<'de, D: Deserializer<'de>>(de: D) -> Result<bool, D::Error> {
+    struct Truth;
+    impl Visitor<'_> for Truth {
+        type Value = bool;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("true or false")
+        }
+
+        fn visit_bool<E: de::Error>(self, truth: bool) -> Result<bool, E> {
+            Ok(truth)
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<bool, E> {
+            Ok(number != 0)
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<bool, E> {
+            Ok(number != 0)
+        }
+
+        fn visit_f64<E: de::Error>(self, number: f64) -> Result<bool, E> {
+            Ok(number != 0.0)
+        }
+    }
+    de.deserialize_any(Truth)
+}
+
+/// Text of up to `MOST` characters. Of a longer one that many are kept, and a mark that it was cut: so it can't be taken
+/// for another one.
+pub(crate) fn cut<'de, D: Deserializer<'de>, const MOST: usize>(de: D) -> Result<String, D::Error> {
+    struct Text<const MOST: usize>;
+    impl<const MOST: usize> Visitor<'_> for Text<MOST> {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+            Ok(match text.char_indices().nth(MOST) {
+                Some((end, _)) => format!("{}…", &text[..end]),
+                None => text.to_owned(),
+            })
+        }
+    }
+    de.deserialize_str(Text::<MOST>)
+}
+
+/// The same; empty text and null both mean that there is none.
+pub(crate) fn optional_cut<'de, D: Deserializer<'de>, const MOST: usize>(de: D) -> Result<Option<String>, D::Error> {
+    struct Cut<const MOST: usize>(String);
+    impl<'de, const MOST: usize> Deserialize<'de> for Cut<MOST> {
+        fn deserialize<D: Deserializer<'de>>(de: D) -> Result<Self, D::Error> {
+            cut::<D, MOST>(de).map(Self)
+        }
+    }
+    let text = Option::<Cut<MOST>>::deserialize(de)?.map(|text| text.0);
+    Ok(text.filter(|text| !text.is_empty()))
+}
+
+/// JSON as text, or the JSON itself.
+pub(crate) fn json_text<'de, D: Deserializer<'de>>(de: D) -> Result<Option<String>, D::Error> {
+    let json = Box::<RawValue>::deserialize(de)?;
+    let text = match json.get() {
+        "null" => None,
+        text if text.starts_with('"') => Some(serde_json::from_str(text).map_err(de::Error::custom)?),
+        text => Some(text.to_owned()),
+    };
+    Ok(text.filter(|text| !text.is_empty()))
+}
+
+/// A list of up to `MOST` values, or null for none of them.
+pub(crate) fn list<'de, D, T, const MOST: usize>(de: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct List<T, const MOST: usize>(std::marker::PhantomData<T>);
+    impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for List<T, MOST> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+            let mut list = Vec::new();
+            while let Some(element) = elements.next_element()? {
+                if list.len() == MOST {
+                    return Err(de::Error::custom(format!("a list of more than {MOST} entries")));
+                }
+                list.push(element);
+            }
+            Ok(list)
+        }
+    }
+    de.deserialize_any(List::<T, MOST>(std::marker::PhantomData))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    #[derive(Deserialize, Debug, PartialEq)]
+    struct Loose {
+        #[serde(default, deserialize_with = "super::optional_reference")]
+        reference: Option<u64>,
+        #[serde(default, deserialize_with = "super::truth")]
+        truth: bool,
+        #[serde(default, deserialize_with = "super::optional_cut::<_, 3>")]
+        text: Option<String>,
+        #[serde(default, deserialize_with = "super::json_text")]
+        json: Option<String>,
+        #[serde(default, deserialize_with = "super::list::<_, _, 2>")]
+        list: Vec<u64>,
+    }
+
+    #[test]
+    fn loose_shapes() {
+        let read = |text: &str| serde_json::from_str::<Loose>(text);
+        let nothing = || Loose { reference: None, truth: false, text: None, json: None, list: vec![] };
+        for (text, expected) in [
+            ("{}", nothing()),
+            (r#"{"reference": null, "text": null, "json": null, "list": null}"#, nothing()),
+            (r#"{"reference": 1, "truth": true}"#, Loose { reference: Some(1), truth: true, ..nothing() }),
+            (
+                r#"{"reference": {"x": [{}], "id": 1}, "truth": 1}"#,
+                Loose { reference: Some(1), truth: true, ..nothing() },
+            ),
+            (r#"{"truth": 0.0, "text": "", "json": ""}"#, nothing()),
+            (r#"{"text": "\u00e9bc"}"#, Loose { text: Some("ébc".into()), ..nothing() }),
+            (r#"{"text": "abcd"}"#, Loose { text: Some("abc…".into()), ..nothing() }),
+            (r#"{"json": "{\"a\": 1}"}"#, Loose { json: Some(r#"{"a": 1}"#.into()), ..nothing() }),
+            (
+                r#"{"json": {"a": [1]}, "list": [1, 2]}"#,
+                Loose { json: Some(r#"{"a": [1]}"#.into()), list: vec![1, 2], ..nothing() },
+            ),
+        ] {
+            assert_eq!(read(text).unwrap(), expected, "{text}");
+        }
+        for bad in [
+            r#"{"reference": "1"}"#,
+            r#"{"reference": {"x": 1}}"#,
+            r#"{"reference": -1}"#,
+            r#"{"truth": "yes"}"#,
+            r#"{"text": 1}"#,
+            r#"{"list": [1, 2, 3]}"#,
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}
