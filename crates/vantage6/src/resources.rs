@@ -150,13 +150,13 @@ pub struct TaskOrigin {
     #[serde(default)]
     pub job_id: Option<JobId>,
     /// The task whose algorithm created this one; none if a user did.
-    #[serde(deserialize_with = "optional_reference")]
+    #[serde(deserialize_with = "read::optional_reference")]
     pub parent: Option<TaskId>,
     /// The organization that asked: for a subtask, the one whose node runs the parent.
-    #[serde(default, deserialize_with = "optional_reference")]
+    #[serde(default, deserialize_with = "read::optional_reference")]
     pub init_org: Option<OrganizationId>,
     /// The user who asked: for a subtask, the first task's.
-    #[serde(default, deserialize_with = "optional_reference")]
+    #[serde(default, deserialize_with = "read::optional_reference")]
     pub init_user: Option<UserId>,
 }
 
