@@ -6,6 +6,7 @@
 //!   node/       the deeds: hears of runs, drives each of them to its one report
 //!   keys        `sextant keys`: an organization's key pair
 //!   runtime/    what launches, watches, feeds, collects and kills a run (Kubernetes, or local)
+//!   connection_limits  how many connections data port and proxy serve, and whose
 //!   data_port/  what the pods talk to: pinned TLS and one key per run
 //!   doctor/     looks at all that a node needs
 //!   health      what the process says of itself: alive, ready, figures
@@ -24,6 +25,7 @@
 //! Dependencies go one way: `core` knows nobody, `node` knows runtimes only by their trait.
 
 pub mod config;
+pub mod connection_limits;
 pub mod core;
 pub mod data_port;
 pub mod doctor;
