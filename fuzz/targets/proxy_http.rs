@@ -220,6 +220,9 @@ impl Seen {
             "{path}"
         );
         assert!(!matches!(method.as_str(), "CONNECT" | "TRACE"));
+        if matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS" | "DELETE") {
+            assert_eq!(self.length(), Some(0), "a body with {method}");
+        }
         assert_eq!(self.all("host").collect::<Vec<_>>(), [b"v6.example.org:5000"]);
         let tokens: Vec<&[u8]> = self.all("authorization").collect();
         match tokens[..] {

@@ -37,7 +37,7 @@ pub fn embedded(listener: TcpListener, config: &Config, health: &Health) -> Resu
         info!("Algorithms' requests go to the server through the {proxy}.");
     }
     let figures: Arc<Shared> = shared.clone();
-    health.figures(move |text| figures.figures.write(text));
+    health.figures(move |text| figures.write_metrics(text));
     let (sender, end) = watch::channel(false);
     let mut serving = JoinSet::new();
     serving.spawn(server::serve(listener, shared, end));

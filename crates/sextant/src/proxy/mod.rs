@@ -30,6 +30,7 @@ mod headers;
 mod links;
 mod recipients;
 mod refusal;
+mod request_body;
 mod results;
 mod route;
 mod run;
@@ -40,6 +41,7 @@ mod status;
 mod subtasks;
 mod tasks;
 mod upstream;
+mod upstream_health;
 mod way;
 
 #[cfg(test)]
@@ -57,13 +59,14 @@ use vantage6::encryption::Cryptor;
 
 use self::accepted::Accepted;
 use self::access::Access;
+use self::caller::Caller;
 use self::figures::Figures;
 use self::recipients::Recipients;
-use self::server::Doors;
 use self::share::Shares;
 use self::tasks::Room;
 use self::upstream::Place;
 use crate::config::Config;
+use crate::connection_limits::ConnectionLimiter;
 use crate::rarely::Rarely;
 
 /// How long things may take.
@@ -97,7 +100,7 @@ pub(crate) struct Shared {
     pub shares: Shares,
     pub figures: Figures,
     pub access: Access,
-    pub doors: Doors,
+    pub connections: Arc<ConnectionLimiter<Caller>>,
     pub cryptor: Cryptor,
     pub recipients: Recipients,
     pub accepted: Accepted,
@@ -119,12 +122,17 @@ impl Shared {
             shares: Shares::default(),
             figures: Figures::default(),
             access,
-            doors: Doors::within(open_files),
+            connections: ConnectionLimiter::new(server::limits(open_files)),
             cryptor: config.encryption.cryptor()?,
             recipients: Recipients::default(),
             accepted: Accepted::default(),
             room: Room::new(config.proxy_tmp_size()),
             damaged: Arc::default(),
         }))
+    }
+
+    /// Writes all that is counted, in Prometheus's text format.
+    pub fn write_metrics(&self, text: &mut String) {
+        self.figures.write(text, self.connections.counts());
     }
 }

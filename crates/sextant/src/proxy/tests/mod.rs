@@ -1,5 +1,7 @@
 //! The proxy between a stand-in for the server and callers of all kinds.
 
+mod bodies;
+mod crowds;
 mod encrypted;
 mod faults;
 mod hostile;
