@@ -84,7 +84,6 @@ async fn nor_after_an_answer_before_the_bodys_end_and_the_algorithms_connection_
         assert_eq!(proxy.get(&format!("/task/{before}")).await.status, 200);
         assert_eq!(seen.connections(), before + 1);
     }
-    assert!(seen.requests.lock().unwrap().iter().all(|request| !request.uri().path().contains("SMUGGLED")));
 }
 
 #[tokio::test]
