@@ -237,6 +237,9 @@ impl Seen {
         assert!(RESOURCES.contains(&resource), "{path}");
         let carries = method == "POST" && matches!(below, "task" | "blobstream");
         assert!(HARMLESS.contains(&method.as_str()) || carries, "{method} {path}");
+        if HARMLESS.contains(&method.as_str()) {
+            assert_eq!(self.length(), Some(0), "a body with {method}");
+        }
         assert_eq!(self.all("host").collect::<Vec<_>>(), [b"v6.example.org:5000"]);
         let tokens: Vec<&[u8]> = self.all("authorization").collect();
         match tokens[..] {

@@ -153,6 +153,20 @@ def test_runs_go_on_while_one_attacks(researcher, world, data_port):
         researcher.result(flood, within=120)
 
 
+def test_an_attack_on_the_proxy_from_many_addresses(researcher, world):
+    """Five pods, each with an address of its own and 200 connections that say nothing: more than a proxy keeps of those that have shown
+    no token. An algorithm that needs the proxy for its subtasks is served meanwhile."""
+    here = [world.organization()]
+    crowd = [
+        researcher.ask(ODD, "attack", here, kind="idle", address=PROXY, connections=200, seconds=40) for _ in range(5)
+    ]
+    task = researcher.ask(AVERAGE, "central_average", here, databases=["default"], column_name="salary", org_ids=here)
+    expected = average.overall([average.partial(average.employee_files()[0], "salary")])
+    assert researcher.result(task, within=120) == {"average": pytest.approx(expected)}
+    for attacker in crowd:
+        researcher.result(attacker, within=120)
+
+
 def request(line: str, *headers: str, body: str = "") -> str:
     return "\r\n".join([line, "Host: proxyserver", "Connection: close", *headers, "", body])
 

@@ -1,7 +1,13 @@
 """The proxy as a process of its own, between the real server and the real AlgorithmClient of both ends of 4.x."""
 
+import contextlib
 import json
+import resource
+import socket
 import subprocess
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -128,27 +134,81 @@ def test_pages_lead_through_the_proxy(served, world, token):
 
 
 def test_what_the_operator_sees(served, world, token):
-    """A line for each request, with the task that asked; figures; readiness that is the server's; an end that finishes."""
+    """A line for each request, with the task that asked; figures, also of the server; an end that finishes."""
     served.ask(f"/organization/{world.organization()}", token)
     line = until("the access log", lambda: [each for each in served.access() if each.get("task")])[-1]
     assert (line["method"], line["status"], line["tries"]) == ("GET", 200, 1)
     assert line["path"] == f"/organization/{world.organization()}" and token not in served.out.read_text()
     status, figures = served.figures()
     assert status == 200 and 'sextant_proxy_answers_total{status="2xx"} 1' in figures
+    assert "sextant_proxy_upstream_up 1" in figures and "sextant_proxy_upstream_last_success_timestamp_seconds 1" in figures
     assert served.stop() == 0
 
 
 def test_a_server_that_is_away(served, world, token, proxy):
-    """The proxy is not ready, and says why; what does no harm is answered as soon as the server is back, and everything else fails
-    with words instead of being sent twice."""
+    """The proxy remains ready and says so in its figures; what does no harm is answered as soon as the server is back, and everything
+    else fails with words instead of being sent twice."""
     path = f"/organization/{world.organization()}"
     with ThreadPoolExecutor() as pool:
         with proxy.away():
-            until("the proxy not to be ready", lambda: served.ready()[0] == 503, within=30)
-            assert "server: " in served.ready()[1]
+            until("the figure of the server to fall", lambda: "sextant_proxy_upstream_up 0" in served.figures()[1], within=30)
+            assert served.ready() == (200, "ready\n")
             asked = pool.submit(served.ask, path, token)
             status, said = served.ask("/task", token, "POST", {"image": AVERAGE, "organizations": []})
             assert status in (502, 503) and "vantage6 server" in said["msg"]
             assert not asked.done()
         assert asked.result(60)[0] == 200
-    until("the proxy to be ready", lambda: served.ready()[0] == 200)
+    until("the figure of the server to rise", lambda: "sextant_proxy_upstream_up 1" in served.figures()[1])
+
+
+@pytest.mark.parametrize("kind", ["idle", "slow heads", "slow bodies"])
+def test_strangers_from_many_addresses(kind, served, world, token):
+    """Forty addresses with 128 connections each, more than there are places; whoever is closed comes again. An algorithm and one that
+    asks for the version are served meanwhile as if they were alone, and in the end nobody is counted any more."""
+    forged = ".".join([*token.split(".")[:2], "AAAA"])
+    begins = {
+        "idle": b"",
+        "slow heads": b"GET /version HTTP/1.1\r\nHost: proxyserver\r\nX-Slow: ",
+        "slow bodies": f"POST /task HTTP/1.1\r\nHost: proxyserver\r\nAuthorization: Bearer {forged}\r\nContent-Length: 100000\r\n\r\n{{".encode(),
+    }[kind]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    strangers, path = [], f"/organization/{world.organization()}"
+    try:
+        for number in range(40 * 128):
+            stranger = socket.socket()
+            stranger.bind((f"127.0.9.{1 + number % 40}", 0))
+            # One that is closed at once is as good an attack.
+            with contextlib.suppress(OSError):
+                stranger.connect(("127.0.0.1", served.port))
+                stranger.sendall(begins)
+            strangers.append(stranger)
+            if number % 512 == 511:
+                since = time.monotonic()
+                assert served.ask("/version")[0] == 200
+                assert served.ask(path, token)[0] == 200
+                assert time.monotonic() - since < 10, served.figures()[1]
+        connections = _figure(served, "sextant_proxy_connections")
+        assert connections <= 600 and _figure(served, "sextant_proxy_evicted_connections_total") > 1000
+    finally:
+        for stranger in strangers:
+            stranger.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    until("the connections to be gone", lambda: _figure(served, "sextant_proxy_connections") == 0, within=30)
+
+
+def _figure(served: ProxyProcess, name: str) -> float:
+    return next(float(line.split()[1]) for line in served.figures()[1].splitlines() if line.startswith(f"{name} "))
+
+
+def test_bodies_where_none_belong(served, world, token):
+    """400 for a body with GET or DELETE, also an empty one in chunks; Python's own empty ones pass."""
+    path = f"/organization/{world.organization()}"
+    head = f"HTTP/1.1\r\nHost: proxyserver\r\nAuthorization: Bearer {token}\r\n"
+    for method in ("GET", "DELETE", "OPTIONS"):
+        for framing in ("Content-Length: 2\r\n\r\n{}", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", served.port)) as stream:
+                stream.sendall(f"{method} {path} {head}{framing}".encode())
+                assert stream.recv(100).startswith(b"HTTP/1.1 400")
+    assert served.ask(path, token)[0] == 200
+    assert served.ask(path, token, "DELETE")[0] in (400, 401, 403, 405)

@@ -7,6 +7,7 @@
 //!   image_reference  names of images, by their grammar
 //!   keys        `sextant keys`: an organization's key pair
 //!   runtime/    what launches, watches, feeds, collects and kills a run (Kubernetes, or local)
+//!   connection_limits  how many connections data port and proxy serve, and whose
 //!   data_port/  what the pods talk to: pinned TLS and one key per run
 //!   console     what commands print
 //!   doctor/     looks at all that a node needs
@@ -28,6 +29,7 @@
 //! Dependencies go one way: `core` knows nobody, `node` knows its runtime by the trait `Runtime`, and its server by the trait `Hub`.
 
 pub mod config;
+pub mod connection_limits;
 pub mod console;
 pub mod core;
 pub mod data_port;

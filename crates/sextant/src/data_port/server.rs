@@ -1,7 +1,7 @@
 //! The node's side of the data port: takes connections, checks keys, and hands what is asked to the [`Desk`].
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,9 +22,10 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 use vantage6::RunId;
 
-use super::bounds::{Bounds, Limits, Place};
+use super::bounds::Limits;
 use super::keys::NodeSecret;
 use super::protocol::{self, Item, Order};
+use crate::connection_limits::{ActiveRequest, ConnectionGuard, ConnectionLimiter};
 use log_throttle::LogThrottle;
 
 /// Who answers what pods ask for, once they have shown their key.
@@ -76,14 +77,15 @@ pub async fn serve(
     limits: Limits,
 ) {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
-    let bounds = Bounds::new(limits);
-    let door = Arc::new(Door { secret, desk, stalled: bounds.limits.stalled, wrong_keys: LogThrottle::default() });
-    let (broken, refused) = (LogThrottle::default(), LogThrottle::default());
+    let limiter = ConnectionLimiter::new(limits.connections);
+    let door = Arc::new(Door::new(secret, desk, limits.stalled));
+    let (broken, refused, evicting) = (LogThrottle::default(), LogThrottle::default(), LogThrottle::default());
+    let mut evictions = 0;
     // Dropped with this future, which ends all connections.
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let (stream, source) = match listener.accept().await {
-            Ok((stream, source)) => (stream, source.ip().to_canonical()),
+        let (stream, address) = match listener.accept().await {
+            Ok((stream, address)) => (stream, address.ip().to_canonical()),
             Err(error) => {
                 // Out of file descriptors, or the caller has gone already: neither is a reason to stop.
                 if let Some(times) = broken.happened() {
@@ -94,12 +96,12 @@ pub async fn serve(
             }
         };
         while connections.try_join_next().is_some() {}
-        let place = match bounds.enter(source, Instant::now()) {
-            Ok(place) => place,
-            Err(full) => {
+        let guard = match limiter.enter(address, Instant::now()) {
+            Ok(guard) => guard,
+            Err(exceeded) => {
                 if let Some(times) = refused.happened() {
                     warn!(
-                        "{source} is not let in at the data port: {full}. So were {times} lately, of all addresses. Pods of runs try again."
+                        "{address} is not let in at the data port: {exceeded}. So were {times} lately, of all addresses. Pods of runs try again."
                     );
                 }
                 // Without the usual farewell, which would keep something of it in the kernel.
@@ -107,9 +109,24 @@ pub async fn serve(
                 continue;
             }
         };
-        let (acceptor, door, patience) = (acceptor.clone(), door.clone(), bounds.limits.patience);
+        let evicted = limiter.counts().evictions;
+        if evicted > evictions {
+            evictions = evicted;
+            if evicting.happened().is_some() {
+                warn!(
+                    "The data port closes connections to make room for others ({evicted} since the node began): \
+                     somebody floods it, {address} or another one"
+                );
+            }
+        }
+        let (acceptor, door, patience) = (acceptor.clone(), door.clone(), limits.patience);
         connections.spawn(async move {
-            if let Err(error) = connection(stream, acceptor, door, Arc::new(place), patience).await {
+            let serving = connection(stream, acceptor, door, guard.clone(), patience);
+            let ended = tokio::select! {
+                ended = serving => ended,
+                () = guard.evicted() => Err("another connection needed its place".into()),
+            };
+            if let Err(error) = ended {
                 debug!("a connection to the data port ended: {error}");
             }
         });
@@ -124,32 +141,42 @@ struct Door {
     desk: Arc<dyn Desk>,
     stalled: Duration,
     wrong_keys: LogThrottle,
+    crowded: LogThrottle,
 }
+
+impl Door {
+    fn new(secret: Arc<NodeSecret>, desk: Arc<dyn Desk>, stalled: Duration) -> Self {
+        Self { secret, desk, stalled, wrong_keys: LogThrottle::default(), crowded: LogThrottle::default() }
+    }
+}
+
+type Guard = ConnectionGuard<RunId>;
 
 async fn connection(
     stream: TcpStream,
     acceptor: TlsAcceptor,
     door: Arc<Door>,
-    place: Arc<Place>,
+    guard: Arc<Guard>,
     patience: Duration,
 ) -> Result<(), Failure> {
     stream.set_nodelay(true)?;
     super::notice_silence(&stream)?;
     let stream = timeout(patience, acceptor.accept(stream)).await??;
-    converse(stream, door, place, patience).await
+    converse(stream, door, guard, patience).await
 }
 
 /// One request and its answer: so what a stranger sends after it is never read.
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     door: Arc<Door>,
-    place: Arc<Place>,
+    guard: Arc<Guard>,
     patience: Duration,
 ) -> Result<(), Failure> {
-    let shown = place.clone();
+    // Under way until the connection ends: also while its answer is on its way.
+    let the_one = Arc::new((guard.clone(), OnceLock::new()));
     let service = service_fn(move |request| {
-        let (door, place) = (door.clone(), shown.clone());
-        async move { Ok::<_, std::convert::Infallible>(answer(request, &door, &place).await) }
+        let (door, the_one) = (door.clone(), the_one.clone());
+        async move { Ok::<_, std::convert::Infallible>(answer(request, &door, &the_one.0, &the_one.1).await) }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -161,7 +188,7 @@ async fn converse(
     // Who takes ever so long to read that he has no key is not waited for.
     let outstays = async {
         tokio::time::sleep(patience * 2).await;
-        if place.is_known() {
+        if guard.is_authenticated() {
             std::future::pending::<()>().await;
         }
     };
@@ -171,7 +198,12 @@ async fn converse(
     }
 }
 
-async fn answer(request: Request<Incoming>, door: &Door, place: &Place) -> Reply {
+async fn answer(
+    request: Request<Incoming>,
+    door: &Door,
+    guard: &Arc<Guard>,
+    under_way: &OnceLock<ActiveRequest<RunId>>,
+) -> Reply {
     let desk = door.desk.as_ref();
     let Some((run, item)) = protocol::read_path(request.uri().path()) else {
         return reply(StatusCode::NOT_FOUND, "no such thing");
@@ -180,13 +212,16 @@ async fn answer(request: Request<Incoming>, door: &Door, place: &Place) -> Reply
         if let Some(times) = door.wrong_keys.happened() {
             warn!(
                 "{} asks the data port for run {run} without its key; {times} requests like this lately",
-                place.source
+                guard.address
             );
         }
         return reply(StatusCode::UNAUTHORIZED, "wrong key");
     }
-    if let Err(full) = place.show(run) {
-        warn!(%run, "is not served at the data port now: {full}");
+    under_way.get_or_init(|| guard.begin_request());
+    if let Err(exceeded) = guard.authenticate(run) {
+        if let Some(times) = door.crowded.happened() {
+            warn!(%run, "is not served at the data port now: {exceeded}; {times} requests like this lately");
+        }
         return refusal(Answer::Later);
     }
     // One that has been replaced, or does not say which it is, hears no more than that; the cluster ends it.
@@ -262,9 +297,10 @@ fn reply(status: StatusCode, text: &str) -> Reply {
 /// For the fuzzer (`--cfg fuzzing`): a connection behind its handshake.
 #[cfg(fuzzing)]
 pub async fn converse_in_memory(stream: tokio::io::DuplexStream, secret: Arc<NodeSecret>, desk: Arc<dyn Desk>) {
-    let bounds = Bounds::new(Limits::within(1024));
-    let door = Arc::new(Door { secret, desk, stalled: bounds.limits.stalled, wrong_keys: LogThrottle::default() });
-    let Ok(place) = bounds.enter([10, 0, 0, 1].into(), Instant::now()) else { return };
-    let _ = converse(stream, door, Arc::new(place), bounds.limits.patience).await;
-    assert!(bounds.is_empty(), "a place was not given back: {bounds:?}");
+    let limits = Limits::within(1024);
+    let limiter = ConnectionLimiter::new(limits.connections);
+    let door = Arc::new(Door::new(secret, desk, limits.stalled));
+    let Ok(guard) = limiter.enter([10, 0, 0, 1].into(), Instant::now()) else { return };
+    let _ = converse(stream, door, guard, limits.patience).await;
+    assert!(limiter.is_empty(), "a place was not given back: {limiter:?}");
 }

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use printable::excerpt_of;
 
 use super::Shared;
 use super::caller::Caller;
+use crate::connection_limits::{ActiveRequest, ConnectionGuard};
 use crate::telemetry::LogFormat;
 
 /// So much is gathered before it is written.
@@ -88,11 +90,14 @@ pub(crate) struct Record {
     pub shares: bool,
     bytes: u64,
     pub problem: Option<String>,
+    /// Under way as long as it is recorded.
+    under_way: ActiveRequest<Caller>,
+    body: Arc<AtomicBool>,
 }
 
 impl Record {
     /// Of a request that has just come.
-    pub fn new(shared: Arc<Shared>, method: Method, path: String) -> Self {
+    pub fn new(shared: Arc<Shared>, method: Method, path: String, under_way: ActiveRequest<Caller>) -> Self {
         Self {
             shared,
             began: Instant::now(),
@@ -105,7 +110,19 @@ impl Record {
             shares: false,
             bytes: 0,
             problem: None,
+            under_way,
+            body: Arc::default(),
         }
+    }
+
+    /// The connection's, which counts for its caller as long as the server accepts the caller's token.
+    pub fn connection(&self) -> &ConnectionGuard<Caller> {
+        self.under_way.connection()
+    }
+
+    /// Becomes true once the request's body has been read to its end.
+    pub fn body_ended(&self) -> &Arc<AtomicBool> {
+        &self.body
     }
 
     /// So much of the answer is gone.

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -23,11 +23,18 @@ pub(crate) struct Paced {
     silence: Duration,
     /// Runs while nothing comes.
     waits: Option<Pin<Box<Sleep>>>,
+    /// Told when it has come to its end.
+    ended: Option<Arc<AtomicBool>>,
 }
 
 impl Paced {
     pub fn new(body: Incoming, silence: Duration) -> Self {
-        Self { body, silence, waits: None }
+        Self { body, silence, waits: None, ended: None }
+    }
+
+    /// Tells when all of it has been read.
+    pub fn telling(self, ended: &Arc<AtomicBool>) -> Self {
+        Self { ended: Some(ended.clone()), ..self }
     }
 }
 
@@ -38,6 +45,11 @@ impl Body for Paced {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             self.waits = None;
+            if let Some(ended) = &self.ended
+                && (frame.is_none() || self.body.is_end_stream())
+            {
+                ended.store(true, Relaxed);
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)));
         }
         let silence = self.silence;
@@ -101,12 +113,21 @@ impl Body for Outgoing {
     }
 }
 
+/// How much of a request's body has gone.
+#[derive(Default)]
+pub(crate) struct HandedOver {
+    /// How many bytes.
+    pub bytes: AtomicU64,
+    /// Whether all of it.
+    pub whole: AtomicBool,
+}
+
 /// What goes to the server, and how much of it has gone.
 pub(crate) struct Counted {
     /// What goes.
     pub body: Outgoing,
-    /// How many bytes of it have gone.
-    pub handed_over: Arc<AtomicU64>,
+    /// How much of it has gone.
+    pub handed_over: Arc<HandedOver>,
 }
 
 impl Body for Counted {
@@ -116,7 +137,10 @@ impl Body for Counted {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         if let Some(Ok(piece)) = &frame {
-            self.handed_over.fetch_add(piece.data_ref().map_or(0, |bytes| bytes.len() as u64), Relaxed);
+            self.handed_over.bytes.fetch_add(piece.data_ref().map_or(0, |bytes| bytes.len() as u64), Relaxed);
+        }
+        if frame.is_none() || self.body.is_end_stream() {
+            self.handed_over.whole.store(true, Relaxed);
         }
         Poll::Ready(frame)
     }
@@ -130,22 +154,34 @@ impl Body for Counted {
     }
 }
 
+/// Whether a connection with the server may be used again once its answer has come whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    /// Both sides have said all that they had to say.
+    Allowed,
+    /// More may come, or the server may take the rest of a request for another one.
+    Never,
+}
+
 /// What the server sends; gives the connection back when it has come whole.
 pub(crate) struct Leased {
     body: Paced,
+    reuse: Reuse,
     lease: Option<Lease>,
 }
 
 impl Leased {
-    pub fn new(body: Paced, lease: Lease) -> Self {
-        let mut leased = Self { body, lease: Some(lease) };
-        leased.give_back_at_the_end();
+    pub fn new(body: Paced, lease: Lease, reuse: Reuse) -> Self {
+        let mut leased = Self { body, reuse, lease: Some(lease) };
+        if leased.body.is_end_stream() {
+            leased.ended();
+        }
         leased
     }
 
-    fn give_back_at_the_end(&mut self) {
-        if self.body.is_end_stream()
-            && let Some(lease) = self.lease.take()
+    fn ended(&mut self) {
+        if let Some(lease) = self.lease.take()
+            && self.reuse == Reuse::Allowed
         {
             lease.give_back();
         }
@@ -159,14 +195,11 @@ impl Body for Leased {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         match &frame {
-            Some(Ok(_)) => self.give_back_at_the_end(),
+            Some(Ok(_)) if self.body.is_end_stream() => self.ended(),
+            Some(Ok(_)) => {}
             // A connection that broke in the middle is nobody's any more.
             Some(Err(_)) => self.lease = None,
-            None => {
-                if let Some(lease) = self.lease.take() {
-                    lease.give_back();
-                }
-            }
+            None => self.ended(),
         }
         Poll::Ready(frame)
     }

@@ -41,7 +41,7 @@ pub fn embedded(
         info!("Algorithms' requests go to the server through the {proxy}.");
     }
     let figures: Arc<Shared> = shared.clone();
-    health.figures(move |text| figures.figures.write(text));
+    health.figures(move |text| figures.write_metrics(text));
     let (sender, end) = watch::channel(false);
     supervisor.spawn("the proxy", server::serve(listener, shared, end));
     Ok(Embedded { address, _end: sender })

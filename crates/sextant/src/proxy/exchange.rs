@@ -14,7 +14,7 @@ use super::forward::Proxy;
 use super::refusal::Refusal;
 use super::route::Route;
 use super::upstream::{Broken, Place};
-use super::{Shared, headers};
+use super::{Shared, accepted, headers};
 
 /// How often a request that does no harm is sent when the server answers that something is wrong with it.
 const TRIES: u32 = 4;
@@ -84,7 +84,8 @@ impl Proxy {
                     if repeatable && status.is_server_error() && tries.pause_for(status).await {
                         continue;
                     }
-                    headers::of_answer(answer.headers_mut());
+                    self.learn_from(asked, status, record);
+                    headers::of_answer(status, answer.headers_mut());
                     return of_the_server(answer, &self.shared.place);
                 }
                 Err(Broken::NotSent(request, error)) => {
@@ -110,6 +111,20 @@ impl Proxy {
                 return Err(error);
             }
             tries.pause_or(|| error).await?;
+        }
+    }
+}
+
+impl Proxy {
+    /// What an answer says of the caller's token. The connection counts for a caller whose token the server accepts.
+    fn learn_from(&self, asked: &Asked<'_>, status: StatusCode, record: &Record) {
+        let accepted = &self.shared.accepted;
+        if status == StatusCode::UNAUTHORIZED {
+            accepted.forget(asked.headers);
+        } else if accepted::proves_token(asked.method, &asked.path, &self.shared.place.api_path, status) {
+            accepted.learned(asked.headers);
+            // Where there is no place for it now, it keeps the one that it has.
+            let _ = record.connection().authenticate(record.caller);
         }
     }
 }
@@ -202,6 +217,10 @@ fn of_the_server(answer: Response<Leased>, place: &Place) -> Result<Response<Lea
              HTTPS_PROXY or HTTP_PROXY right."
         }
         (502..=504, true) => "The HTTP proxy between this node and the vantage6 server does not reach it.",
+        _ if status.is_informational() => {
+            "The vantage6 server's answer is none to this request: it wants to speak another protocol. The node's owner has to look at \
+             server_url, port and what is between the node and the server."
+        }
         _ if status.is_redirection() && status != StatusCode::NOT_MODIFIED => {
             "The vantage6 server is not where this node's configuration says. The node's owner has to correct server_url, port or api_path."
         }

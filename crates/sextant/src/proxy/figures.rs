@@ -1,13 +1,16 @@
 //! What is counted, in Prometheus's text format.
 
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+
+use super::upstream_health::UpstreamHealth;
+use crate::connection_limits::ConnectionCounts;
 
 /// The upper ends of the classes of durations, in milliseconds.
 const MILLISECONDS: [u64; 8] = [5, 25, 100, 500, 2_500, 10_000, 30_000, 120_000];
 
-/// Counters; all of them only grow, but for the gauge.
+/// Counters, which only grow, and what is known of the server.
 #[derive(Default)]
 pub(crate) struct Figures {
     /// Answers by the first digit of their status.
@@ -25,10 +28,10 @@ pub(crate) struct Figures {
     pub strangers: AtomicU64,
     /// Connections to the server.
     pub dialled: AtomicU64,
-    /// Connections that were closed at once, since their caller had too many.
+    /// Connections and requests that were refused at once, since their caller had too many.
     pub crowded: AtomicU64,
-    /// Connections of algorithms.
-    pub connections: AtomicI64,
+    /// Whether the server answers.
+    pub upstream: UpstreamHealth,
 }
 
 impl Figures {
@@ -43,13 +46,13 @@ impl Figures {
         self.bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// Writes all of them.
-    pub fn write(&self, text: &mut String) {
+    /// Writes all of them, and how many connections there are.
+    pub fn write(&self, text: &mut String, connections: ConnectionCounts) {
         // Writing to a String can't fail.
-        let _ = self.lines(text);
+        let _ = self.lines(text, connections);
     }
 
-    fn lines(&self, text: &mut String) -> std::fmt::Result {
+    fn lines(&self, text: &mut String, connections: ConnectionCounts) -> std::fmt::Result {
         writeln!(text, "# TYPE sextant_proxy_answers_total counter")?;
         for (class, count) in self.answers.iter().enumerate() {
             writeln!(text, "sextant_proxy_answers_total{{status=\"{}xx\"}} {}", class + 1, count.load(Relaxed))?;
@@ -66,20 +69,27 @@ impl Figures {
         let seconds = self.microseconds.load(Relaxed) as f64 / 1e6;
         writeln!(text, "sextant_proxy_duration_seconds_sum {seconds}")?;
         writeln!(text, "sextant_proxy_duration_seconds_count {sum}")?;
+        let ConnectionCounts { unauthenticated, authenticated, evictions } = connections;
         for (name, count) in [
-            ("answered_bytes", &self.bytes),
-            ("shared_answers", &self.shared),
-            ("retries", &self.retries),
-            ("unanswered", &self.unanswered),
-            ("strangers", &self.strangers),
-            ("server_connections", &self.dialled),
-            ("crowded_connections", &self.crowded),
+            ("answered_bytes", self.bytes.load(Relaxed)),
+            ("shared_answers", self.shared.load(Relaxed)),
+            ("retries", self.retries.load(Relaxed)),
+            ("unanswered", self.unanswered.load(Relaxed)),
+            ("strangers", self.strangers.load(Relaxed)),
+            ("server_connections", self.dialled.load(Relaxed)),
+            ("crowded_connections", self.crowded.load(Relaxed)),
+            ("evicted_connections", evictions),
         ] {
             writeln!(text, "# TYPE sextant_proxy_{name}_total counter")?;
-            writeln!(text, "sextant_proxy_{name}_total {}", count.load(Relaxed))?;
+            writeln!(text, "sextant_proxy_{name}_total {count}")?;
         }
-        writeln!(text, "# TYPE sextant_proxy_connections gauge")?;
-        writeln!(text, "sextant_proxy_connections {}", self.connections.load(Relaxed))
+        for (name, count) in
+            [("connections", unauthenticated + authenticated), ("unauthenticated_connections", unauthenticated)]
+        {
+            writeln!(text, "# TYPE sextant_proxy_{name} gauge")?;
+            writeln!(text, "sextant_proxy_{name} {count}")?;
+        }
+        self.upstream.lines(text)
     }
 }
 
@@ -94,7 +104,7 @@ mod tests {
             figures.answered(status, Duration::from_millis(milliseconds), 10);
         }
         let mut text = String::new();
-        figures.write(&mut text);
+        figures.write(&mut text, ConnectionCounts { unauthenticated: 2, authenticated: 3, evictions: 1 });
         for line in [
             "sextant_proxy_answers_total{status=\"2xx\"} 2",
             "sextant_proxy_answers_total{status=\"4xx\"} 1",
@@ -103,7 +113,9 @@ mod tests {
             "sextant_proxy_duration_seconds_bucket{le=\"+Inf\"} 4",
             "sextant_proxy_duration_seconds_count 4",
             "sextant_proxy_answered_bytes_total 40",
-            "sextant_proxy_connections 0",
+            "sextant_proxy_connections 5",
+            "sextant_proxy_unauthenticated_connections 2",
+            "sextant_proxy_evicted_connections_total 1",
         ] {
             assert!(text.lines().any(|each| each == line), "{line} in {text}");
         }

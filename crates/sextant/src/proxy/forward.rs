@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, stream};
-use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
 use http_body::Body as _;
 use http_body_util::{BodyDataStream, BodyExt as _};
 use hyper::body::Incoming;
@@ -13,7 +13,7 @@ use vantage6::encryption::Cryptor;
 
 use super::access::Record;
 use super::body::{Answering, Leased, Outgoing, Paced, Recorded};
-use super::caller::caller;
+use super::caller::{Caller, caller};
 use super::exchange::{Asked, broken_off};
 use super::refusal::Refusal;
 use super::results::Form;
@@ -21,12 +21,14 @@ use super::route::{self, Misrouted, Route, route};
 use super::share::{self, Asking, Turn, Whole};
 use super::upstream::Upstream;
 use super::whose::{Looked, Named, Whose, of_one_task};
-use super::{Shared, links, results, status};
+use super::{Shared, links, request_body, results, status};
+use crate::connection_limits::ActiveRequest;
 
 /// Answers of up to so many bytes are changed at once; longer ones as they come.
 pub(super) const AT_ONCE: u64 = 64 * 1024;
 /// When an algorithm may ask a server again that is away.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// One worker.
@@ -45,10 +47,15 @@ impl Proxy {
     }
 
     /// Answers a request, whatever it is.
-    pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Recorded> {
+    pub async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        under_way: ActiveRequest<Caller>,
+    ) -> Response<Recorded> {
         let (parts, body) = request.into_parts();
-        let mut record = Record::new(self.shared.clone(), parts.method.clone(), parts.uri.path().to_owned());
-        let answer = match self.pass(&parts, body, &mut record).await {
+        let mut record = Record::new(self.shared.clone(), parts.method.clone(), parts.uri.path().to_owned(), under_way);
+        record.body_ended().store(body.is_end_stream(), Relaxed);
+        let mut answer = match self.pass(&parts, body, &mut record).await {
             Ok(answer) => answer,
             Err(refusal) => {
                 record.problem = refusal.cause.clone().or_else(|| Some(refusal.message.clone()));
@@ -56,13 +63,21 @@ impl Proxy {
             }
         };
         record.status = answer.status().as_u16();
+        if !record.body_ended().load(Relaxed) {
+            // What is left of the request's body must not be read as another request.
+            answer.headers_mut().insert(header::CONNECTION, CLOSE);
+        }
         answer.map(|body| Recorded { body, record })
     }
 
     async fn pass(&self, parts: &request::Parts, body: Incoming, record: &mut Record) -> Answered {
         let target = route(&parts.method, &parts.uri, &self.shared.place.api_path)?;
+        request_body::belongs(parts, &body)?;
         match caller(&parts.headers) {
-            Ok(caller) => record.caller = caller,
+            Ok(caller) => {
+                record.caller = caller;
+                self.recognise(&parts.headers, record)?;
+            }
             Err(why) if target.route != Route::Open || parts.headers.contains_key(header::AUTHORIZATION) => {
                 self.shared.figures.strangers.fetch_add(1, Relaxed);
                 return Err(why.into());
@@ -93,6 +108,19 @@ impl Proxy {
             return self.look(&asked, record).await;
         }
         self.carry(&asked, body, record).await
+    }
+
+    /// Whether the server has accepted the caller's token lately: then the connection counts for the caller.
+    fn recognise(&self, headers: &HeaderMap, record: &Record) -> Result<(), Refusal> {
+        if !self.shared.accepted.knows(headers) {
+            record.connection().unauthenticate();
+            return Ok(());
+        }
+        record.connection().authenticate(record.caller).map_err(|exceeded| {
+            self.shared.figures.crowded.fetch_add(1, Relaxed);
+            let message = "There are too many requests under way, of this algorithm or of others. Try again later.";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).because(exceeded)
+        })
     }
 
     /// A request that may be answered together with others.
@@ -187,7 +215,7 @@ impl Proxy {
         let body = if body.is_end_stream() {
             Outgoing::Empty
         } else {
-            Outgoing::Passed(Paced::new(body, self.shared.patience.silence))
+            Outgoing::Passed(Paced::new(body, self.shared.patience.silence).telling(record.body_ended()))
         };
         let answer = self.exchange(asked, body, record).await?;
         Ok(answer.map(Answering::Passed))
@@ -263,6 +291,7 @@ impl Proxy {
 fn is_json(answer: &Response<Leased>) -> bool {
     let kind = answer.headers().get(header::CONTENT_TYPE).map_or(b"".as_slice(), HeaderValue::as_bytes);
     answer.status().is_success()
+        && !answer.body().is_end_stream()
         && kind.starts_with(b"application/json")
         && !answer.headers().contains_key(header::CONTENT_ENCODING)
 }

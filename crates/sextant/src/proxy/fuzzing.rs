@@ -37,9 +37,11 @@ pub async fn serve(stream: DuplexStream, server_url: &str, cryptor: Cryptor, net
     settings.cryptor = cryptor;
     settings.place.network = Some(network);
     let (_end, ended) = watch::channel(false);
-    let _ = server::converse(stream, Proxy::new(shared.clone()), ended).await;
+    let guard = shared.connections.enter([10, 0, 0, 1].into(), std::time::Instant::now()).ok()?;
+    let _ = server::converse(stream, Proxy::new(shared.clone()), guard, ended).await;
+    assert!(shared.connections.is_empty(), "a place was not given back: {:?}", shared.connections);
     let mut figures = String::new();
-    shared.figures.write(&mut figures);
+    shared.write_metrics(&mut figures);
     let answers = figures.lines().filter(|line| line.starts_with("sextant_proxy_answers_total"));
     Some(answers.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
 }

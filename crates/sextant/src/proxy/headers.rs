@@ -1,6 +1,6 @@
 //! Which headers pass.
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 
 /// The headers of a request that the server may want to see. All others stay here: what belongs to one connection, what
 /// would tell the server where a request comes from, and what servers in front of it may take for orders.
@@ -45,8 +45,11 @@ pub fn of_request(theirs: &HeaderMap) -> HeaderMap {
     ours
 }
 
-/// Takes out of an answer's headers what belongs to the connection with the server.
-pub fn of_answer(headers: &mut HeaderMap) {
+/// Takes out of an answer's headers what belongs to the connection with the server, and a length where there is no body.
+pub fn of_answer(status: StatusCode, headers: &mut HeaderMap) {
+    if status == StatusCode::NO_CONTENT {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
@@ -107,9 +110,11 @@ mod tests {
             ("content-length", "3"),
             ("total-count", "3"),
         ]);
-        of_answer(&mut headers);
+        of_answer(StatusCode::OK, &mut headers);
         let mut names: Vec<_> = headers.keys().map(|name| name.as_str().to_owned()).collect();
         names.sort();
         assert_eq!(names, ["content-length", "content-type", "total-count"]);
+        of_answer(StatusCode::NO_CONTENT, &mut headers);
+        assert!(!headers.contains_key(header::CONTENT_LENGTH));
     }
 }

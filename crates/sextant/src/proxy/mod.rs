@@ -32,6 +32,7 @@ mod links;
 mod outline;
 mod recipients;
 mod refusal;
+mod request_body;
 mod results;
 mod route;
 mod run;
@@ -44,6 +45,7 @@ mod subtasks;
 mod tasks;
 mod unencrypted;
 mod upstream;
+mod upstream_health;
 mod way;
 mod whose;
 
@@ -62,14 +64,15 @@ use vantage6::encryption::Cryptor;
 
 use self::accepted::Accepted;
 use self::access::Access;
+use self::caller::Caller;
 use self::figures::Figures;
 use self::recipients::Recipients;
-use self::server::Doors;
 use self::share::Shares;
 use self::tasks::Room;
 use self::upstream::Place;
 use self::whose::Relations;
 use crate::config::Config;
+use crate::connection_limits::ConnectionLimiter;
 use log_throttle::LogThrottle;
 
 /// How long things may take.
@@ -103,7 +106,7 @@ pub(crate) struct Shared {
     pub shares: Shares,
     pub figures: Figures,
     pub access: Access,
-    pub doors: Doors,
+    pub connections: Arc<ConnectionLimiter<Caller>>,
     pub cryptor: Cryptor,
     pub recipients: Recipients,
     pub accepted: Accepted,
@@ -127,7 +130,7 @@ impl Shared {
             shares: Shares::default(),
             figures: Figures::default(),
             access,
-            doors: Doors::within(open_files),
+            connections: ConnectionLimiter::new(server::limits(open_files)),
             cryptor: config.encryption.cryptor()?,
             recipients: Recipients::default(),
             accepted: Accepted::default(),
@@ -135,5 +138,10 @@ impl Shared {
             room: Room::new(config.proxy_tmp_size()),
             damaged: Arc::default(),
         }))
+    }
+
+    /// Writes all that is counted, in Prometheus's text format.
+    pub fn write_metrics(&self, text: &mut String) {
+        self.figures.write(text, self.connections.counts());
     }
 }

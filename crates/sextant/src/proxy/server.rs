@@ -1,29 +1,34 @@
 //! The side of the algorithms: takes their connections, so many and no more, and ends well.
+//!
+//! A connection counts as unauthenticated until one of its requests has had a token that the server accepts
+//! ([`accepted`](super::accepted)); see [`connection_limits`](crate::connection_limits) for what that means.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::Shared;
+use super::caller::Caller;
 use super::forward::Proxy;
+use crate::connection_limits::{ConnectionGuard, ConnectionLimits};
 
-/// How many algorithms may be connected at once, if there are file descriptors for so many; further ones wait.
+/// How many connections there may be at once, if there are file descriptors for so many.
 const CONNECTIONS: u64 = 4096;
-/// How many connections one pod may have; further ones are closed.
-const PER_CALLER: u32 = 128;
+/// How many of them one address may have without an accepted token, and how many one run with it.
+const PER_CALLER: usize = 128;
+/// How often one address may connect in a second. More than an algorithm can that opens a connection for each request.
+const RATE: u32 = 1000;
 /// How long a request's head may take, and a connection may be kept without a request.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The largest head, and what is read ahead of a body.
@@ -34,50 +39,17 @@ const UNREAD: Duration = Duration::from_secs(120);
 /// How long requests under way have at the end.
 pub(crate) const LAST_REQUESTS: Duration = Duration::from_secs(25);
 
-/// Who may come in.
-pub(crate) struct Doors {
-    places: Arc<Semaphore>,
-    callers: Mutex<HashMap<IpAddr, u32>>,
-}
-
-impl Doors {
-    /// As many as there may be open files: each connection may need another one to the server.
-    pub fn within(open_files: u64) -> Self {
-        let most = (open_files.saturating_sub(64) / 2).clamp(16, CONNECTIONS);
-        Self { places: Arc::new(Semaphore::new(most as usize)), callers: Mutex::default() }
-    }
-
-    /// Lets a caller in, unless it has too many connections already.
-    fn enter(&self, caller: IpAddr) -> bool {
-        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = callers.entry(caller).or_default();
-        let fits = *count < PER_CALLER;
-        *count += u32::from(fits);
-        fits
-    }
-
-    fn leave(&self, caller: IpAddr) {
-        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut entry) = callers.entry(caller) {
-            *entry.get_mut() -= 1;
-            if *entry.get() == 0 {
-                entry.remove();
-            }
-        }
-    }
-}
-
-/// A connection that was let in.
-struct Guest {
-    shared: Arc<Shared>,
-    caller: IpAddr,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.shared.doors.leave(self.caller);
-        self.shared.figures.connections.fetch_sub(1, Relaxed);
+/// How many connections there may be with so many open files: each may need another one to the server. One in eight is for those
+/// that have shown no token that the server accepts.
+pub(crate) fn limits(open_files: u64) -> ConnectionLimits {
+    let all = (open_files.saturating_sub(64) / 2).clamp(16, CONNECTIONS) as usize;
+    let unauthenticated = all / 8;
+    ConnectionLimits {
+        unauthenticated,
+        unauthenticated_per_source: PER_CALLER.min(unauthenticated / 2),
+        rate_per_source: RATE,
+        authenticated: all - unauthenticated,
+        authenticated_per_owner: PER_CALLER,
     }
 }
 
@@ -86,11 +58,6 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut end: w
     let proxy = Proxy::new(shared.clone());
     let mut connections = JoinSet::new();
     loop {
-        let place = tokio::select! {
-            place = shared.doors.places.clone().acquire_owned() => place,
-            () = told(&mut end) => break,
-        };
-        let Ok(place) = place else { break };
         let (stream, address) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
@@ -104,20 +71,24 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut end: w
             () = told(&mut end) => break,
         };
         while connections.try_join_next().is_some() {}
-        let caller = address.ip().to_canonical();
-        if !shared.doors.enter(caller) {
+        let Ok(guard) = shared.connections.enter(address.ip(), Instant::now()) else {
             shared.figures.crowded.fetch_add(1, Relaxed);
+            // Without the usual farewell, which would keep something of it in the kernel.
+            let _ = stream.set_zero_linger();
             continue;
-        }
-        shared.figures.connections.fetch_add(1, Relaxed);
-        let guest = Guest { shared: shared.clone(), caller, _place: place };
+        };
         let (proxy, end) = (proxy.clone(), end.clone());
         connections.spawn(async move {
-            if let Err(error) = connection(stream, address, proxy, end).await {
+            let ended = tokio::select! {
+                ended = connection(stream, address, proxy, guard.clone(), end) => ended,
+                () = guard.evicted() => Err("another connection needed its place".into()),
+            };
+            if let Err(error) = ended {
                 debug!("a connection of an algorithm ended: {error}");
             }
-            drop(guest);
         });
+        // In a flood of connections each is read before the next ones come, and what has to go has gone.
+        tokio::task::yield_now().await;
     }
     drop(listener);
     let all = async { while connections.join_next().await.is_some() {} };
@@ -130,24 +101,26 @@ async fn connection(
     stream: TcpStream,
     address: SocketAddr,
     proxy: Arc<Proxy>,
+    guard: Arc<ConnectionGuard<Caller>>,
     end: watch::Receiver<bool>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
     crate::data_port::notice_silence(&stream)?;
     socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD))?;
     debug!("{address} is connected");
-    Ok(converse(stream, proxy, end).await?)
+    Ok(converse(stream, proxy, guard, end).await?)
 }
 
 /// Answers one request after the other.
 pub(super) async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     proxy: Arc<Proxy>,
+    guard: Arc<ConnectionGuard<Caller>>,
     mut end: watch::Receiver<bool>,
 ) -> hyper::Result<()> {
     let service = service_fn(move |request| {
-        let proxy = proxy.clone();
-        async move { Ok::<_, Infallible>(proxy.answer(request).await) }
+        let (proxy, under_way) = (proxy.clone(), guard.begin_request());
+        async move { Ok::<_, Infallible>(proxy.answer(request, under_way).await) }
     });
     let mut serving = pin!(
         hyper::server::conn::http1::Builder::new()

@@ -38,7 +38,7 @@ impl Proxy {
             return Ok(no);
         }
         let patience = &self.shared.patience;
-        let body = Paced::new(body, patience.silence);
+        let body = Paced::new(body, patience.silence).telling(record.body_ended());
         let task = Task::read(body, patience.task, &self.shared.room, record.caller, image).await?;
         let keys = self.keys_of(&task.recipients, asked.headers, record).await?;
         let answer = self.exchange(asked, task.encrypted(&keys)?, record).await?;
@@ -61,7 +61,6 @@ impl Proxy {
         if !answer.status().is_success() {
             return Ok(Some(answer.map(Answering::Passed)));
         }
-        self.shared.accepted.learned(headers);
         let body = read(answer).await?;
         if let Some(id) = organization
             && let Ok(key) = tasks::key_of(id, &body)

@@ -76,7 +76,7 @@ impl Proxy {
     pub async fn pass_task(&self, asked: &Asked<'_>, body: Incoming, image: String, record: &mut Record) -> Answered {
         let length = body.size_hint().exact();
         let broken = |error| Refusal::new(StatusCode::BAD_REQUEST, "The task did not arrive whole.").because(error);
-        let mut body = BodyDataStream::new(Paced::new(body, self.shared.patience.silence));
+        let mut body = BodyDataStream::new(Paced::new(body, self.shared.patience.silence).telling(record.body_ended()));
         let mut checking = Checking::new(image);
         // Copied, since pieces may be small and what they are cut from large.
         let mut read = BytesMut::new();

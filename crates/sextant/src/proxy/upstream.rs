@@ -5,11 +5,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::rt::{Read, Write};
 use hyper_util::client::proxy::matcher::Matcher;
@@ -21,7 +22,7 @@ use tokio_rustls::TlsConnector;
 use vantage6::ServerUrl;
 
 use super::Shared;
-use super::body::{Counted, Leased, Outgoing, Paced};
+use super::body::{Counted, HandedOver, Leased, Outgoing, Paced, Reuse};
 use super::way::HttpProxy;
 use crate::config::Config;
 
@@ -261,7 +262,8 @@ impl Upstream {
     /// If there is none, and whether the server may have taken the request.
     pub async fn send(&self, mut lease: Lease, request: Request<Outgoing>) -> Result<Response<Leased>, Broken> {
         let silence = self.shared.patience.silence;
-        let handed_over = Arc::new(AtomicU64::new(0));
+        let handed_over = Arc::new(HandedOver::default());
+        let (method, sends_body) = (request.method().clone(), !request.body().is_end_stream());
         let request = request.map(|body| Counted { body, handed_over: handed_over.clone() });
         let answer = {
             let mut sending = pin!(lease.sender.try_send_request(request));
@@ -271,19 +273,30 @@ impl Upstream {
                 let patience = silence + Duration::from_millis(before / BYTES_A_MILLISECOND);
                 match timeout(patience, &mut sending).await {
                     Ok(answer) => break answer,
-                    Err(_) if handed_over.load(Relaxed) == before => return Err(Broken::Silent(patience)),
-                    Err(_) => before = handed_over.load(Relaxed),
+                    Err(_) if handed_over.bytes.load(Relaxed) == before => return Err(Broken::Silent(patience)),
+                    Err(_) => before = handed_over.bytes.load(Relaxed),
                 }
             }
         };
         match answer {
-            Ok(answer) => Ok(answer.map(|body| Leased::new(Paced::new(body, silence), lease))),
+            Ok(answer) => {
+                let is_sent = !sends_body || handed_over.whole.load(Relaxed) && answer.status().is_success();
+                let reuse = if is_sent { reuse_after(&method, answer.status()) } else { Reuse::Never };
+                Ok(answer.map(|body| Leased::new(Paced::new(body, silence), lease, reuse)))
+            }
             Err(mut error) => Err(match error.take_message() {
                 Some(request) => Broken::NotSent(Box::new(request.map(|sent| sent.body)), error.into_error()),
                 None => Broken::Perhaps(error.into_error()),
             }),
         }
     }
+}
+
+/// What has no body by its kind may come with one all the same, from a server that errs: its bytes would be read as the next answer. (Of
+/// a request with a body that the server refuses, it may not have read that body: it would read it as the next request.)
+fn reuse_after(method: &Method, status: StatusCode) -> Reuse {
+    let bodiless = *method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if bodiless || status.is_informational() { Reuse::Never } else { Reuse::Allowed }
 }
 
 /// Tries all of a host's addresses, one after the other. A dead connection is noticed.

@@ -166,7 +166,7 @@ async fn older_tls_and_other_protocols_are_refused() {
 #[tokio::test]
 async fn a_flood_takes_nobodys_place() {
     let limits = Limits { patience: Duration::from_secs(5), ..Limits::within(1024) };
-    let most = limits.strangers_of_source;
+    let most = limits.connections.unauthenticated_per_source;
     let port = Port::within(limits).await;
     let key = port.key(7);
     // A run's pod comes while somebody opens connections without end.
@@ -195,4 +195,32 @@ async fn a_flood_takes_nobodys_place() {
     let (served, open) = tokio::join!(served, flood);
     assert!(served.iter().all(|answer| answer.contains("the input of 7")), "{served:?}");
     assert!(open <= most, "{open} of {} are open", 20 * most);
+}
+
+#[tokio::test]
+async fn idle_strangers_from_many_addresses_keep_no_run_out() {
+    let limits = Limits { patience: Duration::from_secs(60), ..Limits::within(1024) };
+    let (all, each) = (limits.connections.unauthenticated, limits.connections.unauthenticated_per_source);
+    let port = Port::within(limits).await;
+    let key = port.key(7);
+    let mut held = Vec::new();
+    for source in 1..=20 {
+        for begun in 0..each {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(format!("127.0.5.{source}:0").parse().unwrap()).unwrap();
+            let mut stream = socket.connect(port.caller.address).await.unwrap();
+            // Some say nothing, some begin a handshake.
+            let _ = stream.write_all(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01][..begun % 7]).await;
+            held.push(stream);
+        }
+        let begun = Instant::now();
+        let answer = port.caller.ask("GET /runs/7/input", Some(&key), b"").await.unwrap();
+        assert!(answer.contains("the input of 7"), "after {source} addresses: {answer}");
+        assert!(begun.elapsed() < Duration::from_secs(5), "after {source} addresses");
+    }
+    let mut open = 0;
+    for stream in &mut held {
+        open += usize::from(tokio::time::timeout(Duration::from_millis(2), rest(stream)).await.is_err());
+    }
+    assert!(open <= all, "{open} of {} are open", held.len());
 }

@@ -6,7 +6,7 @@ use super::stand_in::server;
 use super::*;
 
 /// Sends bytes as they are and gives what comes back until the connection is closed, or nothing more comes.
-async fn raw(to: SocketAddr, sends: &[u8]) -> String {
+pub(super) async fn raw(to: SocketAddr, sends: &[u8]) -> String {
     let mut stream = TcpStream::connect(to).await.unwrap();
     let (mut reader, mut writer) = stream.split();
     let mut got = Vec::new();
@@ -24,7 +24,7 @@ async fn raw(to: SocketAddr, sends: &[u8]) -> String {
     String::from_utf8_lossy(&got).into_owned()
 }
 
-fn authorization() -> String {
+pub(super) fn authorization() -> String {
     format!("Host: proxyserver\r\nAuthorization: {}\r\n", bearer(ALGORITHM).to_str().unwrap())
 }
 
@@ -147,9 +147,8 @@ async fn one_caller_cannot_take_all_places() {
         kept.push(TcpStream::connect(proxy.address).await.unwrap());
     }
     tokio::time::sleep(Duration::from_millis(100)).await;
-    let connections = proxy.shared.figures.connections.load(std::sync::atomic::Ordering::Relaxed);
-    let crowded = proxy.shared.figures.crowded.load(std::sync::atomic::Ordering::Relaxed);
-    assert_eq!((connections, crowded), (128, 72));
+    let counts = proxy.shared.connections.counts();
+    assert_eq!((counts.unauthenticated, counts.authenticated, counts.evictions), (126, 0, 74));
     // Another caller has its place.
     let other = tokio::net::TcpSocket::new_v4().unwrap();
     other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
@@ -159,6 +158,8 @@ async fn one_caller_cannot_take_all_places() {
     let mut answer = [0; 12];
     other.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200");
+    // And so has one of the same address.
+    assert_eq!(proxy.get("/task/1").await.status, 200);
     drop(kept);
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(proxy.get("/task/1").await.status, 200, "places become free again");

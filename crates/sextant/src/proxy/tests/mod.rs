@@ -1,6 +1,8 @@
 //! The proxy between a stand-in for the server and callers of all kinds.
 
 mod allowed;
+mod bodies;
+mod crowds;
 mod encrypted;
 mod faults;
 mod hostile;

@@ -100,3 +100,40 @@ pub async fn raw(sends: &'static [u8]) -> (SocketAddr, Arc<AtomicU32>) {
     });
     (address, heads)
 }
+
+/// A server that reads no bodies: it answers each head, with whatever the function makes of it, and takes what follows for the next.
+pub async fn bodiless<F>(answers: F) -> (SocketAddr, Seen)
+where
+    F: Fn(&str) -> &'static [u8] + Clone + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let seen = Seen::default();
+    let all = seen.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            all.connections.fetch_add(1, Ordering::SeqCst);
+            let (all, answers) = (all.clone(), answers.clone());
+            tokio::spawn(async move {
+                loop {
+                    let (mut head, mut byte) = (Vec::new(), [0]);
+                    while !head.ends_with(b"\r\n\r\n") {
+                        if !stream.read(&mut byte).await.is_ok_and(|read| read == 1) {
+                            return;
+                        }
+                        head.push(byte[0]);
+                    }
+                    let head = String::from_utf8_lossy(&head).into_owned();
+                    let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+                    let request = Request::builder().uri(path).body(Bytes::new()).unwrap();
+                    all.requests.lock().unwrap().push(request);
+                    if stream.write_all(answers(&head)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, seen)
+}

@@ -1,0 +1,105 @@
+//! Connections that share places, by whose they are, and the order in which they have to go.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+/// What a connection does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Activity {
+    /// Nothing that is known of: it waits, or a request's head is still coming.
+    Idle,
+    /// A request is under way.
+    Busy,
+}
+
+/// A connection that has a place.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub id: u64,
+    pub activity: Activity,
+    /// How many connections had come before it took up this activity.
+    pub since: u64,
+    pub evicted: Arc<Notify>,
+}
+
+/// Connections that share places, by whose they are.
+#[derive(Debug)]
+pub(super) struct Group<K> {
+    pub all: usize,
+    pub by_key: HashMap<K, Vec<Connection>>,
+}
+
+impl<K> Default for Group<K> {
+    fn default() -> Self {
+        Self { all: 0, by_key: HashMap::new() }
+    }
+}
+
+impl<K: Copy + Eq + Hash> Group<K> {
+    pub fn count(&self, key: K) -> usize {
+        self.by_key.get(&key).map_or(0, Vec::len)
+    }
+
+    pub fn insert(&mut self, key: K, connection: Connection) {
+        self.all += 1;
+        self.by_key.entry(key).or_default().push(connection);
+    }
+
+    pub fn remove(&mut self, key: K, id: u64) -> Option<Connection> {
+        let connections = self.by_key.get_mut(&key)?;
+        let at = connections.iter().position(|connection| connection.id == id)?;
+        let connection = connections.swap_remove(at);
+        if connections.is_empty() {
+            self.by_key.remove(&key);
+        }
+        self.all -= 1;
+        Some(connection)
+    }
+
+    pub fn get_mut(&mut self, key: K, id: u64) -> Option<&mut Connection> {
+        self.by_key.get_mut(&key)?.iter_mut().find(|connection| connection.id == id)
+    }
+
+    /// Closes a connection of this key.
+    pub fn evict(&mut self, (key, id): (K, u64)) {
+        if let Some(connection) = self.remove(key, id) {
+            connection.evicted.notify_one();
+        }
+    }
+
+    /// Of the keys with the most connections, the connection that comes first in some order.
+    pub fn first<O: Ord>(&self, order: impl Fn(&Connection) -> Option<O>) -> Option<(K, u64)> {
+        let candidates = self.by_key.iter().filter_map(|(key, connections)| {
+            let ordered = connections.iter().filter_map(|connection| Some((order(connection)?, connection.id)));
+            let (order, id) = ordered.min()?;
+            Some((std::cmp::Reverse(connections.len()), order, *key, id))
+        });
+        candidates.min_by(|one, other| (&one.0, &one.1).cmp(&(&other.0, &other.1))).map(|(_, _, key, id)| (key, id))
+    }
+
+    /// The same, of one key's connections.
+    pub fn first_of<O: Ord>(&self, key: K, order: impl Fn(&Connection) -> Option<O>) -> Option<(K, u64)> {
+        let connections = self.by_key.get(&key)?.iter();
+        connections.filter_map(|each| Some((order(each)?, each.id))).min().map(|(_, id)| (key, id))
+    }
+}
+
+/// The order in which unauthenticated connections are closed: the longest idle first. A request under way counts as if so many places
+/// younger: a connection that has just come and not yet sent its request is not closed instead of requests that never end.
+pub(super) fn by_age(places: usize) -> impl Fn(&Connection) -> Option<u64> {
+    move |connection| match connection.activity {
+        Activity::Idle => Some(connection.since),
+        Activity::Busy => Some(connection.since.saturating_add(places as u64)),
+    }
+}
+
+pub(super) fn idle(connection: &Connection) -> Option<u64> {
+    (connection.activity == Activity::Idle).then_some(connection.since)
+}
+
+pub(super) fn any(connection: &Connection) -> Option<u64> {
+    Some(connection.since)
+}
