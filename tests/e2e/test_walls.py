@@ -1,5 +1,7 @@
 """Walls around algorithms: a node that has not seen them runs nothing, says what is open, and goes on when they are there."""
 
+import socket
+
 import pytest
 
 from harness.node import free_port
@@ -149,6 +151,25 @@ class TestDoctor:
         assert looked.returncode == 0, looked.stdout
         assert "the node that runs here answers" in looked.stdout
         assert researcher.finished(task)[0]["status"] == "completed"
+
+    def test_another_node_in_the_namespace(self, strict_node, walls, place):
+        """Its Jobs tell of it, and where its own runs find it: this node's must not reach that."""
+        with socket.create_server(("0.0.0.0", 0)) as listener:
+            address = f"{place.host_address()}:{listener.getsockname()[1]}"
+            receive = {"name": "receive", "image": ODD, "env": [{"name": "SEXTANT_DATA_ADDRESS", "value": address}]}
+            pod = {"restartPolicy": "Never", "initContainers": [receive], "containers": [{"name": "algorithm", "image": ODD}]}
+            labels = {"app.kubernetes.io/name": "sextant", "vantage6.ai/node-key": "fedcba9876"}
+            job = {"suspend": True, "template": {"spec": pod}}
+            place.batch.create_namespaced_job(place.jobs_namespace, {"metadata": {"name": "theirs", "labels": labels}, "spec": job})
+            node = strict_node()
+            looked = node.tool("doctor", "--isolation")
+            (line,) = [line for line in looked.stdout.splitlines() if line.startswith("?      namespace")]
+            assert "fedcba9876" in line, looked.stdout
+            open_way = f"the data port of another node in this namespace (node key fedcba9876) ({address}) can be reached"
+            assert open_way in looked.stdout, looked.stdout
+            walls.build(node)
+            looked = node.tool("doctor", "--isolation")
+            assert looked.returncode == 0 and "ok     isolation" in looked.stdout, looked.stdout
 
     def test_what_is_wrong_is_named(self, strict_node):
         """A wrong key, a wrong cluster: each in its line, with what is right beside it."""
