@@ -23,8 +23,19 @@ use vantage6::encryption::Cryptor;
 
 const SERVER: &str = "http://v6.example.org:5000";
 const HARMLESS: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
-const RESOURCES: [&str; 11] =
-    ["task", "run", "result", "organization", "collaboration", "node", "study", "vpn", "blobstream", "version", "health"];
+const RESOURCES: [&str; 11] = [
+    "task",
+    "run",
+    "result",
+    "organization",
+    "collaboration",
+    "node",
+    "study",
+    "vpn",
+    "blobstream",
+    "version",
+    "health",
+];
 
 fuzz_target!(|bytes: &[u8]| {
     let mut parts = split(bytes).into_iter();

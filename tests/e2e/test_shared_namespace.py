@@ -60,7 +60,7 @@ class Account:
             "initContainers": [own | {"name": "receive"}],
             "containers": [
                 {"name": "algorithm", "image": "example.org/any:1", "securityContext": CONFINED},
-                own | {"name": "return", "securityContext": merged(CONFINED, {"capabilities": {"add": ["DAC_OVERRIDE"]}})},
+                own | {"name": "return", "securityContext": merged(CONFINED, {"capabilities": {"add": ["DAC_OVERRIDE", "FOWNER"]}})},
             ],
             "volumes": [{"name": "data", "emptyDir": {}}],
         }

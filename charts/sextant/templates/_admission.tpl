@@ -57,8 +57,8 @@ validations:
     message: beside the algorithm, a pod of this node has Sextant's own containers of Sextant's own image
   - expression: "variables.unchanged || variables.containers.all(c, has({{ $secure }}) && (!has({{ $secure }}.privileged) || !{{ $secure }}.privileged) && has({{ $secure }}.allowPrivilegeEscalation) && !{{ $secure }}.allowPrivilegeEscalation && (!has({{ $secure }}.procMount) || {{ $secure }}.procMount == 'Default'){{ range list "seccompProfile" "windowsOptions" "seLinuxOptions" "appArmorProfile" }} && !has({{ $secure }}.{{ . }}){{ end }})"
     message: a container of this node is not privileged, and gains no privileges
-  - expression: "variables.unchanged || variables.containers.all(c, has({{ $secure }}.capabilities) && has({{ $secure }}.capabilities.drop) && 'ALL' in {{ $secure }}.capabilities.drop && (!has({{ $secure }}.capabilities.add) || {{ $secure }}.capabilities.add.all(each, each == 'DAC_OVERRIDE' && c.name in ['receive', 'return'])))"
-    message: a container of this node has no capabilities but DAC_OVERRIDE for receive and return
+  - expression: "variables.unchanged || variables.containers.all(c, has({{ $secure }}.capabilities) && has({{ $secure }}.capabilities.drop) && 'ALL' in {{ $secure }}.capabilities.drop && (!has({{ $secure }}.capabilities.add) || {{ $secure }}.capabilities.add.all(each, each == 'DAC_OVERRIDE' && c.name in ['receive', 'return'] || each == 'FOWNER' && c.name == 'return')))"
+    message: a container of this node has no capabilities but DAC_OVERRIDE for receive and return, and FOWNER for return
   - expression: "variables.unchanged || variables.containers.all(c, !has(c.ports) && !has(c.lifecycle) && !has(c.livenessProbe) && !has(c.readinessProbe) && !has(c.startupProbe) && !has(c.volumeDevices))"
     message: a container of this node has no ports, probes, hooks or devices
   - expression: {{ printf "variables.unchanged || !has(%[1]s.volumes) || %[1]s.volumes.all(v, %[2]s)" $pod (include "sextant.admission.volumes" .) | toJson }}

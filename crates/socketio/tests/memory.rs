@@ -81,7 +81,7 @@ async fn serve(stream: TcpStream, packets: Packets, polls: Arc<AtomicUsize>) -> 
         }
         let header = |name: &str| head.lines().find_map(|line| line.to_lowercase().strip_prefix(name).map(|_| line));
         if let Some(key) = header("sec-websocket-key: ") {
-            let accept = derive_accept_key(key["sec-websocket-key: ".len()..].as_bytes());
+            let accept = derive_accept_key(&key.as_bytes()["sec-websocket-key: ".len()..]);
             let head = "HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept:";
             stream.write_all(format!("{head} {accept}\r\n\r\n").as_bytes()).await?;
             return websocket(stream, packets).await;

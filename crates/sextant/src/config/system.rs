@@ -134,9 +134,9 @@ fn normal(path: &str) -> String {
 fn kind(normal: &str) -> Path {
     let below =
         |folder: &&str| normal == *folder || normal.strip_prefix(*folder).is_some_and(|rest| rest.starts_with('/'));
-    if normal == "/" || MACHINE.iter().any(|folder| below(folder)) {
+    if normal == "/" || MACHINE.iter().any(&below) {
         Path::Machine
-    } else if SYSTEM.iter().any(|folder| below(folder))
+    } else if SYSTEM.iter().any(below)
         || HOLDS_SYSTEM.contains(&normal)
         || normal.split('/').any(|part| SECRET_FOLDERS.contains(&part))
         || (normal.starts_with('/') && normal.ends_with(".sock"))

@@ -5,7 +5,7 @@
 //! its own has an end whatever is done in it. So the root of the algorithm's container is read-only beside it, and the files that the kubelet
 //! puts there are out of its reach: the hosts file is a copy in the volume, the one for a last message lies in a folder that nobody can enter.
 //!
-//! What a Job can't close: a `VOLUME` of the image, where the container runtime honours it ([`super::isolation::Findings`] has whether).
+//! What a Job can't close: a `VOLUME` of the image, where the container runtime honours it.
 
 use std::collections::BTreeMap;
 

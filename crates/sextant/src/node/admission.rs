@@ -1,6 +1,7 @@
 //! Whether a run is let in: by the policies of the node's owner, and by its input as far as it is at hand.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use vantage6::{Error, OrganizationId, Run, RunStatus, Task};
 
@@ -45,10 +46,11 @@ async fn origin(context: &Context, task: &Task) -> Result<Origin, Error> {
         let mut names = BTreeMap::new();
         for initiator in &mut initiators {
             let Some(organization) = initiator.organization else { continue };
-            if !names.contains_key(&organization) {
-                names.insert(organization, name(context, organization).await?);
-            }
-            initiator.organization_name = names.get(&organization).cloned().flatten();
+            let name = match names.entry(organization) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => unknown.insert(name(context, organization).await?),
+            };
+            initiator.organization_name = name.clone();
         }
     }
     Ok(Origin::Known(initiators))

@@ -211,9 +211,6 @@ impl Drive {
         if self.run.started_at.is_some() && !self.is_still_open().await {
             return;
         }
-        if !self.context.hold.is_good() {
-            return;
-        }
         info!(run = %self.run.id, task = %self.run.task.id, image = excerpt(&self.run.task.image), "starting");
         self.start(false).await;
     }
@@ -231,6 +228,9 @@ impl Drive {
     /// Has the runtime make the run's things. The server hears of it afterwards: making them is harmless, and those of a run that
     /// has ended meanwhile are released.
     async fn start(&mut self, again: bool) {
+        if !self.context.hold.is_good() {
+            return;
+        }
         let context = self.context.clone();
         let (launched, _) = tokio::join!(
             context.runtime.launch(&self.assignment),
@@ -403,7 +403,7 @@ impl Drive {
         match self.look().await {
             Ok(()) => self.looked = asked,
             // It is asked again at once, after the pause that follows.
-            Err(error) if error.is_transient() => return,
+            Err(error) if error.is_transient() => {}
             Err(error) => {
                 // The same answer comes each time: it is asked again after the next look at everything.
                 self.looked = asked;
@@ -501,7 +501,7 @@ impl Drive {
             _ = self.signal.changed() => return,
         };
         if let Some(failure) = found {
-            self.report_failure(&failure).await;
+            self.stop(failure).await;
         }
     }
 

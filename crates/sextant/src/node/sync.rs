@@ -153,9 +153,9 @@ pub(super) async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
         // Its number is another organization's now.
         Ok(found) if !registry.is_ours(&found) => {
             info!(%run, %task, "was deleted at the server, which uses its number for another organization; what is left of it is put away");
-            match registry.context.runtime.release(run, &RunStatus::UnknownError).await {
+            match release(registry, run).await {
                 Ok(()) => return,
-                Err(error) => error.to_string(),
+                Err(why) => why,
             }
         }
         Ok(found) => {
@@ -169,14 +169,22 @@ pub(super) async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
         // A run that this node may not see is not this node's: the list, which was read before, lacks it.
         Err(error) if error.is_deleted_run() || matches!(error.own_status(), Some(401 | 403)) => {
             info!(%run, %task, "was deleted at the server; what is left of it is put away");
-            match registry.context.runtime.release(run, &RunStatus::UnknownError).await {
+            match release(registry, run).await {
                 Ok(()) => return,
-                Err(error) => error.to_string(),
+                Err(why) => why,
             }
         }
         Err(error) => error.to_string(),
     };
     warn!(%run, "what is left of it can't be put away: {failed}; it is tried again after the next look at all runs");
+}
+
+/// Releases a run that is not at the server, if this process may act at this moment.
+async fn release(registry: &Registry, run: RunId) -> Result<(), String> {
+    if !registry.context.hold.is_good() {
+        return Err("another process of this node may act now".into());
+    }
+    registry.context.runtime.release(run, &RunStatus::UnknownError).await.map_err(|error| error.to_string())
 }
 
 /// One look: adopts what is open, also what came before an error. A look at everything also has those looked at that are driven

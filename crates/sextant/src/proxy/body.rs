@@ -75,7 +75,7 @@ pub(crate) enum Outgoing {
     Passed(Paced),
     /// What is made of that.
     Made {
-        /// How many bytes there will be, if that is known.
+        /// How many bytes are still to come, if that is known.
         length: Option<u64>,
         /// The bytes.
         pieces: BoxStream<'static, io::Result<Bytes>>,
@@ -90,8 +90,12 @@ impl Body for Outgoing {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Passed(body) => Pin::new(body).poll_frame(context),
-            Self::Made { pieces, .. } => {
-                pieces.poll_next_unpin(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+            Self::Made { length, pieces } => {
+                let piece = ready!(pieces.poll_next_unpin(context));
+                if let (Some(left), Some(Ok(piece))) = (length, &piece) {
+                    *left = left.saturating_sub(piece.len() as u64);
+                }
+                Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
             }
         }
     }
@@ -100,7 +104,7 @@ impl Body for Outgoing {
         match self {
             Self::Empty => true,
             Self::Passed(body) => body.is_end_stream(),
-            Self::Made { .. } => false,
+            Self::Made { length, .. } => *length == Some(0),
         }
     }
 

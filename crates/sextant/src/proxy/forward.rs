@@ -71,8 +71,8 @@ impl Proxy {
     }
 
     async fn pass(&self, parts: &request::Parts, body: Incoming, record: &mut Record) -> Answered {
-        let target = route(&parts.method, &parts.uri, &self.shared.place.api_path)?;
         request_body::belongs(parts, &body)?;
+        let target = route(&parts.method, &parts.uri, &self.shared.place.api_path)?;
         match caller(&parts.headers) {
             Ok(caller) => {
                 record.caller = caller;
@@ -187,7 +187,7 @@ impl Proxy {
         let whose = match named {
             Some(named) => match self.whose(named, asked.headers, record).await? {
                 Looked::Known(whose) => whose,
-                Looked::Instead(answer) => return Ok(answer.map(Answering::Passed)),
+                Looked::Instead(answer) => return Ok((*answer).map(Answering::Passed)),
             },
             None => Whose::Others,
         };

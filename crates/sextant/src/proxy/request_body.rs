@@ -13,7 +13,8 @@ use super::refusal::Refusal;
 /// # Errors
 /// What the algorithm hears.
 pub(crate) fn belongs(parts: &request::Parts, body: &impl Body) -> Result<(), Refusal> {
-    let may = matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
+    // Of other methods than these the proxy passes on none, and says so.
+    let may = !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
     // Also a body in chunks that turns out to be empty.
     let has = !body.is_end_stream() || parts.headers.contains_key(header::TRANSFER_ENCODING);
     if may || !has {

@@ -59,7 +59,7 @@ pub(crate) enum Looked {
     /// It is known.
     Known(Whose),
     /// The server doesn't say at this time; this is what it says instead.
-    Instead(Response<Leased>),
+    Instead(Box<Response<Leased>>),
 }
 
 /// A caller's token, hashed, and what it asked about.
@@ -129,7 +129,7 @@ impl Task {
         let is_own = self.id == asked
             && parent.is_some()
             && parent == caller.task
-            && self.init_org.as_ref().is_none_or(|link| Some(link.id) == caller.organization);
+            && self.init_org.as_ref().is_some_and(|link| Some(link.id) == caller.organization);
         if is_own { Whose::Own(asked) } else { Whose::Others }
     }
 }
@@ -152,7 +152,7 @@ impl Proxy {
                     None => return Ok(self.learned(question, Whose::Others)),
                 },
                 Said::Nothing => return Ok(Looked::Known(Whose::Others)),
-                Said::Instead(answer) => return Ok(Looked::Instead(answer)),
+                Said::Instead(answer) => return Ok(Looked::Instead(Box::new(answer))),
             },
         };
         Ok(match self.said(&format!("/task/{task}"), headers, record).await? {
@@ -161,7 +161,7 @@ impl Proxy {
                 self.learned(question, whose)
             }
             Said::Nothing => Looked::Known(Whose::Others),
-            Said::Instead(answer) => Looked::Instead(answer),
+            Said::Instead(answer) => Looked::Instead(Box::new(answer)),
         })
     }
 

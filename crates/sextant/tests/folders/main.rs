@@ -73,6 +73,7 @@ impl Volume {
         let path = |name: &str| place.path().join(name).display().to_string();
         let variables = vec![
             (env::RUN, "7".into()),
+            (env::JOB, "v6-task-1-run-7".into()),
             (env::ADDRESS, listener.local_addr().unwrap().to_string()),
             (env::PIN, pin),
             (env::KEY, secret.run_key(RunId(7)).expose_secret().to_owned()),

@@ -217,7 +217,7 @@ fn is_of_injectors(domain: &str, short: &str) -> bool {
     ];
     let below = |parent: &&str| domain == *parent || domain.ends_with(&format!(".{parent}"));
     let says_so = |text: &str| text.to_lowercase().contains("inject") || text.to_lowercase().contains("sidecar");
-    DOMAINS.iter().any(|known| below(&known)) || says_so(domain) || says_so(short) || short == "aadpodidbinding"
+    DOMAINS.iter().any(below) || says_so(domain) || says_so(short) || short == "aadpodidbinding"
 }
 
 fn is_off(value: &str) -> bool {

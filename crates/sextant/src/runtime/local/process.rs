@@ -159,7 +159,7 @@ mod tests {
     #[tokio::test]
     async fn an_algorithm_is_found_when_its_supervisor_is_gone() {
         let root = tempfile::tempdir().unwrap();
-        let root = Arc::new(Dir::at(root.path(), Missing::Leave).unwrap().unwrap());
+        let root = Arc::new(Dir::at(&root.path().join("node"), Missing::Make).unwrap().unwrap());
         let folder = Folder::new(&root, TaskId(1), RunId(1));
         let other = Folder::new(&root, TaskId(1), RunId(11));
         folder.make("today").unwrap();
