@@ -1,7 +1,7 @@
 //! `POST task` in an unencrypted collaboration: it goes on as it is, but not before its image is known to be its caller's.
 //!
-//! A short task is read whole and then sent. Of a longer one all goes on as it comes, except the bracket that ends it: without that nobody
-//! can carry it out. It follows when all of the task has come and has been looked through.
+//! A short task is read whole and then sent. Of a longer one all goes on as it comes, except the last piece and the bracket that ends it:
+//! without them nobody can carry it out. They follow when all of the task has come and has been looked through.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,17 +35,24 @@ const TRAILING: usize = 1024;
 struct Checking {
     image: String,
     outline: Outline,
+    /// The last piece, as far as it comes before `held`: held back too, so that a text whose end is not found never leaves whole.
+    last: Bytes,
     /// From the bracket on that ends the task.
     held: BytesMut,
 }
 
 impl Checking {
     fn new(image: String) -> Self {
-        Self { image, outline: Outline::new(KEEP, LONGEST), held: BytesMut::new() }
+        Self { image, outline: Outline::new(KEEP, LONGEST), last: Bytes::new(), held: BytesMut::new() }
     }
 
     /// Takes the next piece, and gives what of it may go on.
     fn feed(&mut self, mut piece: Bytes) -> Result<Bytes, Refusal> {
+        // No JSON in UTF-8 has a zero byte, and each in UTF-16 or UTF-32 has: Python's parser takes those too.
+        if memchr::memchr(0, &piece).is_some() {
+            let message = "The task is not sent, since it can't be read: it is not written in UTF-8.";
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, message));
+        }
         let goes_on = self.outline.feed(&piece).map_err(|TooLong| too_large())?;
         let held = piece.split_off(goes_on);
         let follows = &held[usize::from(self.held.is_empty()).min(held.len())..];
@@ -57,13 +64,15 @@ impl Checking {
             return Err(too_large());
         }
         self.held.extend_from_slice(&held);
-        Ok(piece)
+        Ok(if piece.is_empty() { piece } else { std::mem::replace(&mut self.last, piece) })
     }
 
     /// All of it has come: gives the rest.
     fn finish(self) -> Result<Bytes, Refusal> {
         subtask::has_image(self.outline.text(), &self.image)?;
-        Ok(self.held.freeze())
+        let mut rest = BytesMut::from(self.last);
+        rest.extend_from_slice(&self.held);
+        Ok(rest.freeze())
     }
 }
 

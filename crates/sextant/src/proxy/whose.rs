@@ -20,19 +20,20 @@ use url::form_urlencoded;
 use super::accepted;
 use super::access::Record;
 use super::body::{Leased, Outgoing};
-use super::caller::Caller;
+use super::caller::{self, Caller};
 use super::exchange::{Asked, broken_off};
 use super::forward::Proxy;
 use super::outline::{Keep, Outline};
 use super::refusal::Refusal;
 use super::route::{Route, number};
 
-/// How long what the server said counts: all pages of a task's results come within it, and no number is given to another task so soon.
-const KNOWN: Duration = Duration::from_secs(10);
+/// How long what the server said counts: the pages of a task's results come within it. Short, because some servers use the numbers of
+/// deleted tasks again.
+const KNOWN: Duration = Duration::from_secs(2);
 /// How many answers are known at once.
 const MOST: usize = 1024;
-/// Names of what is looked for are shorter.
-const KEEP: Keep = Keep { outermost: 32, deeper: 32 };
+/// Names of what is looked for are shorter, and so is an image's.
+const KEEP: Keep = Keep { outermost: 1024, deeper: 32 };
 /// What a task or a run has besides long strings is less.
 const LONGEST: usize = 16 * 1024;
 
@@ -121,15 +122,20 @@ struct Task {
     parent: Option<Link>,
     #[serde(default)]
     init_org: Option<Link>,
+    #[serde(default)]
+    image: Option<String>,
 }
 
 impl Task {
-    fn whose(&self, asked: u64, caller: Caller) -> Whose {
+    /// A subtask has its caller's image (see [`super::subtask`]). So one of another image belongs to another job, whose task was given the
+    /// number of the caller's own: some servers use numbers of deleted tasks again.
+    fn whose(&self, asked: u64, caller: Caller, image: Option<&str>) -> Whose {
         let parent = self.parent.as_ref().map(|link| link.id);
         let is_own = self.id == asked
             && parent.is_some()
             && parent == caller.task
-            && self.init_org.as_ref().is_some_and(|link| Some(link.id) == caller.organization);
+            && self.init_org.as_ref().is_some_and(|link| Some(link.id) == caller.organization)
+            && self.image.as_deref().is_some_and(|own| Some(own) == image);
         if is_own { Whose::Own(asked) } else { Whose::Others }
     }
 }
@@ -157,7 +163,9 @@ impl Proxy {
         };
         Ok(match self.said(&format!("/task/{task}"), headers, record).await? {
             Said::Of(text) => {
-                let whose = parsed::<Task>(&text).map_or(Whose::Others, |said| said.whose(task, record.caller));
+                let image = caller::image(headers);
+                let whose = |said: Task| said.whose(task, record.caller, image.as_deref());
+                let whose = parsed::<Task>(&text).map_or(Whose::Others, whose);
                 self.learned(question, whose)
             }
             Said::Nothing => Looked::Known(Whose::Others),

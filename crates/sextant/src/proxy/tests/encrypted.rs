@@ -42,7 +42,7 @@ fn own_subtask(path: &str, otherwise: impl FnOnce() -> String) -> Response<Full<
     answer(
         200,
         match path {
-            "/api/task/1" => r#"{"id": 1, "parent": {"id": 7}, "init_org": {"id": 2}}"#.to_owned(),
+            "/api/task/1" => r#"{"id": 1, "parent": {"id": 7}, "init_org": {"id": 2}, "image": "i"}"#.to_owned(),
             path if path.starts_with("/api/run/") => r#"{"task": {"id": 1}}"#.to_owned(),
             _ => otherwise(),
         },

@@ -79,6 +79,21 @@ async fn a_subtask_of_another_image_does_not_leave() {
             }
             let wide: Vec<u8> = r#"{"image": "i"}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
             assert_eq!(proxy.ask("POST", "/task", wide).await.status, 400);
+            // Python's parser also takes these, and what is written so has no bracket here: a long one must not leave either.
+            let long = tasks(r#""image": "evil.example/i", "description": "\u{2200}\u{7b00}\u{2200}""#, &input);
+            for task in long {
+                let units: Vec<u16> = task.encode_utf16().collect();
+                for wide in [
+                    units.iter().flat_map(|unit| unit.to_le_bytes()).collect::<Vec<u8>>(),
+                    units.iter().flat_map(|unit| unit.to_be_bytes()).collect(),
+                    [0xfeff].iter().chain(&units).flat_map(|unit| unit.to_le_bytes()).collect(),
+                    task.chars().flat_map(|character| u32::from(character).to_le_bytes()).collect(),
+                    task.chars().flat_map(|character| u32::from(character).to_be_bytes()).collect(),
+                ] {
+                    let got = proxy.ask("POST", "/task", wide).await;
+                    assert!(matches!(got.status.as_u16(), 400 | 413), "{}", got.text());
+                }
+            }
             // Of the beginning of a long task the server may see what it can't carry out.
             let seen = seen.requests.lock().unwrap();
             assert!(seen.iter().all(|request| request.method() == "GET" || request.body().is_empty()));

@@ -57,26 +57,29 @@ async fn tasks(tasks: &'static [(u64, &'static str)]) -> (Served, Seen, String) 
 
 /// The caller's task is 7, its organization 2.
 const TASKS: &[(u64, &str)] = &[
-    (7, r#"{"id": 7, "parent": null, "init_org": {"id": 1}}"#),
+    (7, r#"{"id": 7, "parent": null, "init_org": {"id": 1}, "image": "i"}"#),
     (
         9,
-        r#"{"id": 9, "parent": {"id": 7, "link": "/api/task/7"}, "init_org": {"id": 2, "link": "/api/organization/2"}}"#,
+        r#"{"id": 9, "parent": {"id": 7, "link": "/api/task/7"}, "init_org": {"id": 2, "link": "/api/organization/2"}, "image": "i"}"#,
     ),
-    (10, r#"{"id": 10, "parent": {"id": 8}, "init_org": {"id": 2}}"#),
-    (11, r#"{"id": 11, "parent": null, "init_org": {"id": 2}}"#),
+    (10, r#"{"id": 10, "parent": {"id": 8}, "init_org": {"id": 2}, "image": "i"}"#),
+    (11, r#"{"id": 11, "parent": null, "init_org": {"id": 2}, "image": "i"}"#),
     // Of another node that runs the caller's task.
-    (12, r#"{"id": 12, "parent": {"id": 7}, "init_org": {"id": 1}}"#),
+    (12, r#"{"id": 12, "parent": {"id": 7}, "init_org": {"id": 1}, "image": "i"}"#),
     // A subtask's subtask.
-    (13, r#"{"id": 13, "parent": {"id": 9}, "init_org": {"id": 2}}"#),
+    (13, r#"{"id": 13, "parent": {"id": 9}, "init_org": {"id": 2}, "image": "i"}"#),
     // Nothing that a server says.
-    (20, r#"{"id": 20, "parent": 7, "init_org": {"id": 2}}"#),
-    (21, r#"{"id": 21, "parent": {"id": "7"}, "init_org": {"id": 2}}"#),
-    (22, r#"{"id": 9, "parent": {"id": 7}, "init_org": {"id": 2}}"#),
-    (23, r#"{"id": 23, "parent": {"id": 7}, "parent": {"id": 7}, "init_org": {"id": 2}}"#),
+    (20, r#"{"id": 20, "parent": 7, "init_org": {"id": 2}, "image": "i"}"#),
+    (21, r#"{"id": 21, "parent": {"id": "7"}, "init_org": {"id": 2}, "image": "i"}"#),
+    (22, r#"{"id": 9, "parent": {"id": 7}, "init_org": {"id": 2}, "image": "i"}"#),
+    (23, r#"{"id": 23, "parent": {"id": 7}, "parent": {"id": 7}, "init_org": {"id": 2}, "image": "i"}"#),
     (24, r#"[24, {"id": 7}, {"id": 2}]"#),
-    (25, r#"{"id": 25, "parent": {"id": 7.0}, "init_org": {"id": 2}}"#),
+    (25, r#"{"id": 25, "parent": {"id": 7.0}, "init_org": {"id": 2}, "image": "i"}"#),
     (26, r#"{"id": 26, "data": {"parent": {"id": 7}}}"#),
     (27, "no task"),
+    // Of another image: the caller's task was deleted, and its number given to another job's.
+    (28, r#"{"id": 28, "parent": {"id": 7}, "init_org": {"id": 2}, "image": "j"}"#),
+    (29, r#"{"id": 29, "parent": {"id": 7}, "init_org": {"id": 2}}"#),
 ];
 
 fn plain() -> String {
@@ -158,7 +161,7 @@ async fn another_caller_gets_nothing_of_it() {
 #[tokio::test]
 async fn only_results_in_their_place_are_read() {
     let text = message(SECRET.to_vec(), 0).await;
-    let own = json!({ "id": 9, "parent": { "id": 7 }, "init_org": { "id": 2 } }).to_string();
+    let own = json!({ "id": 9, "parent": { "id": 7 }, "init_org": { "id": 2 }, "image": "i" }).to_string();
     for (page, path) in [
         (json!({ "data": [{ "result": text, "task": { "id": 10 } }] }), "/result?task_id=9"),
         (json!({ "data": [{ "result": text }] }), "/result?task_id=9"),
