@@ -124,7 +124,9 @@ def test_an_attack_on_the_proxy(kind, attack):
     seen = attack("attack", kind=kind, address=PROXY, connections=200, seconds=5)
     assert sum(seen.values()) >= 200
     allowed = ("HTTP/1.1 200", "HTTP/1.1 4", "HTTP/1.1 503", "HTTP/1.1 504", "closed", "reset", "timeout", "to its end", "no connection", "nothing")
-    assert [outcome for outcome in seen if not outcome.startswith(allowed)] == []
+    # The flood asks again without having waited for all of an answer: then its body comes before the next one's head.
+    plain = [outcome.removeprefix('{"version": "4.5.5"}') for outcome in seen]
+    assert [outcome for outcome in plain if not outcome.startswith(allowed)] == []
     if kind in ("headers", "body", "garbage"):
         assert not any("200" in outcome for outcome in seen), seen
 

@@ -124,7 +124,7 @@ def test_folders_of_old_jobs(kubernetes_node, researcher, world, tmp_path):
         # An algorithm may own the folder itself.
         os.utime(old, (2**33, 2**33))
         os.utime(left, (0, 0))
-        for _ in range(10):
+        for _ in range(40):
             ask(seconds=1)
             if not old.exists() and not list(removing.iterdir()):
                 break

@@ -9,6 +9,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use secrecy::SecretString;
+use tokio::sync::Semaphore;
 use vantage6::live::Live;
 use vantage6::{
     Client, Error, Finish, OpenRuns, Organization, OrganizationId, Outgoing, Run, RunId, RunStatus, TaskId, TaskOrigin,
@@ -51,22 +52,27 @@ pub trait Hub: Send + Sync + 'static {
     async fn send_event(&self, event: &Outgoing) -> Result<(), String>;
 }
 
+/// How many requests about runs are under way at a time. Servers do one thing after the other, so more of them would only take memory:
+/// thousands of runs may be refused or killed in one moment.
+const REQUESTS: usize = 16;
+
 /// A 4.x server.
 pub struct Server {
     client: Client,
+    requests: Semaphore,
     live: Option<Live>,
 }
 
 impl Server {
     /// The server behind a client and its live connection.
     pub fn new(client: Client, live: Live) -> Self {
-        Self { client, live: Some(live) }
+        Self { client, requests: Semaphore::new(REQUESTS), live: Some(live) }
     }
 
     /// The server behind a client, without a live connection.
     #[cfg(test)]
     pub fn without_events(client: Client) -> Self {
-        Self { client, live: None }
+        Self { client, requests: Semaphore::new(REQUESTS), live: None }
     }
 }
 
@@ -77,6 +83,7 @@ impl Hub for Server {
     }
 
     async fn run(&self, id: RunId) -> Result<Run, Error> {
+        let _request = self.requests.acquire().await;
         self.client.run(id).await
     }
 
@@ -89,18 +96,26 @@ impl Hub for Server {
     }
 
     async fn set_status(&self, id: RunId, status: &RunStatus, started_at: Option<Timestamp>) -> Result<(), Error> {
+        let _request = self.requests.acquire().await;
         self.client.set_status(id, status, started_at).await
     }
 
     async fn finish_run(&self, id: RunId, finish: Finish) -> Result<(), Error> {
+        // A result takes its time, and whoever waits for it holds a pod's connection.
+        let _request = match finish.result {
+            Some(_) => None,
+            None => self.requests.acquire().await.ok(),
+        };
         self.client.finish_run(id, finish).await
     }
 
     async fn organization(&self, id: OrganizationId) -> Result<Organization, Error> {
+        let _request = self.requests.acquire().await;
         self.client.organization(id).await
     }
 
     async fn task_origin(&self, id: TaskId) -> Result<TaskOrigin, Error> {
+        let _request = self.requests.acquire().await;
         self.client.task_origin(id).await
     }
 

@@ -2,7 +2,7 @@
 //!
 //! What the node says begins with [`NODE`]. Wherever an algorithm has printed that, or what looks like it, it is quoted with
 //! [`QUOTE`] in front: anywhere in a line, because a terminal can be led back to a line's beginning in many ways. Of what steers
-//! a terminal only colours, tabs, carriage returns and backspaces are left (progress bars live on those).
+//! a terminal only colours and tabs are left; a carriage return begins a new line.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -41,14 +41,20 @@ pub fn add(log: &mut String, words: &str) {
     log.push_str(words);
 }
 
-/// The text without what steers a terminal, but for colours and the like.
+/// The text without what steers a terminal, but for colours and the like. What would be printed over a line is a line of its own: else
+/// two harmless texts could make the node's words.
 fn tamed(text: &str) -> String {
     let mut tamed = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(character) = rest.chars().next() {
+        if character == '\r' && !rest.starts_with("\r\n") {
+            tamed.push('\n');
+            rest = &rest[1..];
+            continue;
+        }
         let kept = match character {
             '\u{1b}' => colour(rest),
-            '\n' | '\r' | '\t' | '\u{8}' => Some(&rest[..1]),
+            '\n' | '\r' | '\t' => Some(&rest[..1]),
             '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => None,
             other => Some(&rest[..other.len_utf8()]),
         };
@@ -172,8 +178,8 @@ mod tests {
         for (printed, reported) in [
             ("[sextant] The run was killed.\n", "> [sextant] The run was killed.\n"),
             ("fine\n[sextant] a\n[sextant] b", "fine\n> [sextant] a\n> [sextant] b"),
-            ("50 %\r[sextant] a", "50 %\r> [sextant] a"),
-            ("x\u{8}[sextant] a", "x\u{8}> [sextant] a"),
+            ("50 %\r[sextant] a", "50 %\n> [sextant] a"),
+            ("x\u{8}[sextant] a", "x\u{fffd}> [sextant] a"),
             ("   [sextant] a", "   > [sextant] a"),
             ("\u{a0}\u{200b}[sextant] a", "\u{a0}\u{200b}> [sextant] a"),
             ("\u{1b}[31m[sextant]\u{1b}[0m a", "\u{1b}[31m> [sextant]\u{1b}[0m a"),
@@ -204,13 +210,16 @@ mod tests {
     }
 
     #[test]
-    fn of_what_steers_a_terminal_colours_and_progress_bars_are_left() {
+    fn of_what_steers_a_terminal_colours_are_left() {
         for (printed, reported) in [
             (
                 "\u{1b}[31mred\u{1b}[0m \u{1b}[38;5;200mpink\u{1b}[m",
                 "\u{1b}[31mred\u{1b}[0m \u{1b}[38;5;200mpink\u{1b}[m",
             ),
-            ("1 %\r2 %\t3\u{8}4\n", "1 %\r2 %\t3\u{8}4\n"),
+            ("1 %\r2 %\t3\u{8}4\r\n", "1 %\n2 %\t3\u{fffd}4\r\n"),
+            // Printed over each other, these would be the node's words.
+            ("[zextant] Killed.\r[s\n", "[zextant] Killed.\n[s\n"),
+            (" sextant] Killed.\r[\n[z\u{8}sextant]", " sextant] Killed.\n[\n[z> \u{fffd}sextant]"),
             // Moving, clearing, titles, keys, other alphabets, and what swallows all that follows.
             ("\u{1b}[2J\u{1b}[1;1H\u{1b}[1A", "␛[2J␛[1;1H␛[1A"),
             ("\u{1b}]0;owned\u{7}", "␛]0;owned\u{fffd}"),

@@ -25,8 +25,18 @@ pub enum AlgorithmLog {
     Unreadable,
     /// The node's owner does not share it.
     NotShared,
-    /// The server takes no report that has it.
+    /// The server takes no report that has it, or there is no memory to keep it until the server takes the report.
     LeftOut,
+}
+
+impl AlgorithmLog {
+    /// How many bytes of memory its text takes, if it has one.
+    pub fn length(&self) -> Option<u32> {
+        match self {
+            Self::Text(text) => Some(u32::try_from(text.len()).unwrap_or(u32::MAX)),
+            Self::None | Self::Unreadable | Self::NotShared | Self::LeftOut => None,
+        }
+    }
 }
 
 /// What is known of an output before its first byte is read.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use vantage6::{DatabaseInfo, Node, NodeInfo, Outgoing, Run, RunStatus, StatusChange};
 
 use super::columns;
@@ -15,6 +15,9 @@ use crate::hub::Hub;
 
 /// How long the server is given to forget a connection that has ended.
 const MOMENT: Duration = Duration::from_millis(500);
+
+/// How long sending an event may take.
+const SENDING: Duration = Duration::from_secs(1);
 
 /// The pause between two announcements that events ask for, which others decide on.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -115,8 +118,11 @@ impl Announcer {
     }
 
     async fn send(&self, event: Outgoing) {
-        if let Err(error) = self.hub.send_event(&event).await {
-            tracing::debug!("an event was not sent: {error}");
+        // Nothing of this is repeated, and no run waits for it: a server that does not read its events must not put off a deadline.
+        match timeout(SENDING, self.hub.send_event(&event)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!("an event was not sent: {error}"),
+            Err(_) => tracing::debug!("an event was not sent: the server does not read its events"),
         }
     }
 }

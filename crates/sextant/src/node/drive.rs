@@ -166,7 +166,7 @@ impl Drive {
             match decide(&self.server, &situation, &self.context.limits, &self.assignment.image, now) {
                 // An end can be reported whatever the server says of the run; nothing is begun without its word.
                 Step::Launch | Step::Relaunch(_) if self.view == View::Stale => {
-                    self.later("the server does not say whether the run is still open").await;
+                    self.is_still_open().await;
                 }
                 Step::Wait { .. } if signal.look != self.looked => {
                     self.later("the server does not say whether the run is still open").await;
@@ -401,7 +401,10 @@ impl Drive {
     /// Asks the server about a run that its list lacks, or that others have the number of: `asked` is how often that was wanted.
     async fn catch_up(&mut self, asked: u32) {
         match self.look().await {
-            Ok(()) => self.looked = asked,
+            Ok(()) => {
+                self.looked = asked;
+                self.denied = 0;
+            }
             // It is asked again at once, after the pause that follows.
             Err(error) if error.is_transient() => {}
             Err(error) => {
@@ -467,8 +470,6 @@ impl Drive {
     /// Whether the server says that the run is open; without an answer, it is to be asked again after a pause.
     async fn is_still_open(&mut self) -> bool {
         if self.look().await.is_err() {
-            // What was known before is as good as it was.
-            self.view = View::Fresh;
             self.later("the server does not say whether the run is still open").await;
             return false;
         }

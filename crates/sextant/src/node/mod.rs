@@ -77,6 +77,8 @@ pub(crate) struct Context {
     pub(crate) places: Option<Arc<Places>>,
     /// How many bytes the logs of reports under way may take.
     pub(crate) logs: Arc<tokio::sync::Semaphore>,
+    /// How many bytes the logs of stopped runs may take until they are reported.
+    pub(crate) kept_logs: Arc<tokio::sync::Semaphore>,
     /// How many bytes of inputs are kept for runs that wait for a place.
     pub(crate) inputs: tokio::sync::Semaphore,
 }

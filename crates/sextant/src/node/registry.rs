@@ -58,6 +58,8 @@ pub struct Registry {
     ended: Arc<watch::Sender<u64>>,
     /// Runs whose drives have ended lately: a list that was begun before may still call them open.
     recent: Arc<Recent>,
+    /// Runs of which there is something here and that the server has refused to show once.
+    denied: Mutex<HashSet<RunId>>,
     /// Told when everything at the server is to be looked at.
     pub all: Arc<Notify>,
     /// The tasks that are to be looked at.
@@ -75,6 +77,7 @@ impl Registry {
             begun: AtomicBool::new(false),
             ended: Arc::default(),
             recent: Arc::default(),
+            denied: Mutex::default(),
             all: Arc::default(),
             new_tasks: NewTasks::default(),
         }
@@ -119,6 +122,16 @@ impl Registry {
 
     fn active(&self) -> MutexGuard<'_, HashMap<RunId, Active>> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server refuses to show a run of which there is something here; whether it has done so before.
+    pub fn was_denied_before(&self, run: RunId) -> bool {
+        !self.denied.lock().unwrap_or_else(PoisonError::into_inner).insert(run)
+    }
+
+    /// The server shows a run of which there is something here.
+    pub fn is_seen(&self, run: RunId) {
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
     }
 
     /// Whether a run is for this node's organization. A server whose numbers are used again may answer with another one's.

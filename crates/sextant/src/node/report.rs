@@ -19,6 +19,8 @@ const LOG_PATIENCE: Duration = Duration::from_secs(60);
 const LOG_OF_STOPPED: Duration = Duration::from_secs(8);
 /// How many bytes of memory all logs of reports under way may take: while a server is away, many may be waiting for it.
 pub const LOGS: usize = 32 * 1024 * 1024;
+/// How many bytes the logs of stopped runs may take that the server has not taken yet.
+pub const KEPT_LOGS: usize = 16 * 1024 * 1024;
 /// How much a log of the largest size takes while it is read.
 const LARGEST_LOG: u32 = 8 * 1024 * 1024;
 /// How many bytes a character of a log may become in the request, besides the one that it is.
@@ -136,7 +138,17 @@ pub async fn log(context: &Context, run: &Run, started: bool) -> HeldLog {
 /// The log of a run that was just stopped. Its pod is there for a moment only, so it is read then or not at all.
 pub async fn log_of_stopped(context: &Context, run: &Run, started: bool) -> HeldLog {
     match timeout(LOG_OF_STOPPED, log(context, run, started)).await {
-        Ok(log) => log,
+        // It may be kept for as long as the server is away, so it does not count among those of reports under way.
+        Ok(HeldLog { text, .. }) => {
+            match text.length().map(|length| context.kept_logs.clone().try_acquire_many_owned(length)) {
+                None => HeldLog { text, room: None },
+                Some(Ok(room)) => HeldLog { text, room: Some(room) },
+                Some(Err(_)) => {
+                    warn!(run = %run.id, "the log of the stopped algorithm is left out: the logs of others wait for the server already");
+                    HeldLog::left_out()
+                }
+            }
+        }
         Err(_) => {
             warn!(run = %run.id, "the log of the stopped algorithm could not be read within {} s", LOG_OF_STOPPED.as_secs());
             HeldLog { text: AlgorithmLog::Unreadable, room: None }
@@ -146,10 +158,7 @@ pub async fn log_of_stopped(context: &Context, run: &Run, started: bool) -> Held
 
 async fn read_into(context: &Context, run: &Run, mut room: OwnedSemaphorePermit) -> HeldLog {
     let text = read(context, run).await;
-    let takes = match &text {
-        AlgorithmLog::Text(text) => u32::try_from(text.len()).unwrap_or(u32::MAX).saturating_mul(IN_JSON),
-        AlgorithmLog::None | AlgorithmLog::Unreadable | AlgorithmLog::NotShared | AlgorithmLog::LeftOut => 0,
-    };
+    let takes = text.length().map_or(0, |length| length.saturating_mul(IN_JSON));
     // What it does not take after all is the others'.
     drop(room.split(LARGEST_LOG.saturating_sub(takes) as usize));
     HeldLog { text, room: Some(room) }

@@ -14,7 +14,7 @@ use super::announce::Announcer;
 use super::origins::Origins;
 use super::places::Places;
 use super::recipients::Recipients;
-use super::report::LOGS;
+use super::report::{KEPT_LOGS, LOGS};
 use super::supplies::Supplies;
 use super::turn::INPUTS;
 use super::{Context, NodeError};
@@ -83,6 +83,7 @@ pub async fn start(
         places: places.map(|places| Places::new(places.get())),
         inputs: tokio::sync::Semaphore::new(INPUTS),
         logs: Arc::new(tokio::sync::Semaphore::new(LOGS)),
+        kept_logs: Arc::new(tokio::sync::Semaphore::new(KEPT_LOGS)),
         recipients: Recipients::new(hub.clone(), cryptor.is_encrypted()),
         origins: Origins::new(hub.clone()),
         cryptor,

@@ -162,12 +162,17 @@ pub(super) async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
             if found.finished_at.is_some() {
                 info!(%run, %task, "has ended at the server; what is left of it is put away");
             }
+            registry.is_seen(run);
             // What is under way always has room.
             registry.adopt(found);
             return;
         }
-        // A run that this node may not see is not this node's: the list, which was read before, lacks it.
-        Err(error) if error.is_deleted_run() || matches!(error.own_status(), Some(401 | 403)) => {
+        // A run that this node may not see is not this node's: the list, which was read before, lacks it. Twice, because a server says 401
+        // in passing, too.
+        Err(error)
+            if error.is_deleted_run()
+                || matches!(error.own_status(), Some(401 | 403)) && registry.was_denied_before(run) =>
+        {
             info!(%run, %task, "was deleted at the server; what is left of it is put away");
             match release(registry, run).await {
                 Ok(()) => return,

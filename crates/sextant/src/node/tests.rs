@@ -14,7 +14,7 @@ use super::origins::Origins;
 use super::places::Places;
 use super::recipients::Recipients;
 use super::registry::Registry;
-use super::report::LOGS;
+use super::report::{KEPT_LOGS, LOGS};
 use super::supplies::Supplies;
 use super::turn::INPUTS;
 use super::{Context, sync};
@@ -55,6 +55,7 @@ impl Node {
             places: places.map(Places::new),
             inputs: tokio::sync::Semaphore::new(INPUTS),
             logs: Arc::new(tokio::sync::Semaphore::new(LOGS)),
+            kept_logs: Arc::new(tokio::sync::Semaphore::new(KEPT_LOGS)),
             recipients: Recipients::new(hub.clone(), false),
             origins: Origins::new(hub.clone()),
             supplies: Arc::new(Supplies::new(hub.clone(), Cryptor::Plain)),
@@ -374,4 +375,87 @@ async fn what_the_server_does_not_answer_at_all_keeps_nothing_from_being_stopped
     assert_eq!(node.count("stop 7"), 0);
     node.registry.kill(None);
     node.wait_for("stop 7").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn logs_of_stopped_runs_that_the_server_does_not_take_keep_no_result_from_being_reported() {
+    let node = Node::new();
+    node.runtime.prints(&b"a line of many, and longer than most of them are\n".repeat(30_000));
+    node.hub.fail("finish", Fault::Status(500, true));
+    let stopped = 100..130;
+    for id in stopped.clone() {
+        let run = vantage6::Run { status: RunStatus::Active, started_at: Some(Timestamp::UNIX_EPOCH), ..pending(id) };
+        node.runtime.set(RunId(id), Situation::Running { since: Some(Timestamp::UNIX_EPOCH) });
+        node.hub.put(run.clone());
+        node.registry.adopt(run);
+    }
+    sleep(Duration::from_secs(300)).await;
+    assert!(stopped.clone().all(|id| node.count(&format!("stop {id}")) == 1));
+    // Of others' failed reports it knows nothing.
+    node.adopt(ended());
+    node.wait_for("finish 7").await;
+    node.hub.heal("finish");
+    assert_eq!(node.hub.reported(RUN).await.status, RunStatus::Completed);
+    let mut whole = 0;
+    for id in stopped {
+        let report = node.hub.reported(RunId(id)).await;
+        assert_eq!(report.status, RunStatus::Crashed);
+        whole += usize::from(report.log.contains("a line of many"));
+        assert!(report.log.contains("longer than this node allows"), "{}", report.log);
+    }
+    assert!((10..30).contains(&whole), "as many as there is memory for: {whole}");
+    assert_eq!(node.registry.context.kept_logs.available_permits(), KEPT_LOGS);
+    assert_eq!(node.registry.context.logs.available_permits(), LOGS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_waits_is_launched_after_an_odd_answer_about_it() {
+    for fault in [Fault::Status(404, false), Fault::Status(401, true), Fault::Broken, Fault::Away] {
+        let node = Node::with("", Some(1));
+        let place = node.registry.context.places.as_ref().unwrap().try_take();
+        node.adopt(Situation::Absent);
+        sleep(Duration::from_secs(1)).await;
+        // A list lacked it, because the pages had shifted.
+        node.hub.fail("run", fault);
+        node.registry.look(RUN);
+        drop(place);
+        sleep(Duration::from_secs(300)).await;
+        assert_eq!(node.count("launch 7"), 0, "nothing is begun without the server's word");
+        node.hub.heal("run");
+        node.wait_for("launch 7").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_in_passing_now_and_then_ends_no_run() {
+    let node = Node::new();
+    node.adopt(running());
+    for _ in 0..5 {
+        sleep(Duration::from_secs(60)).await;
+        node.hub.fail("run", Fault::Status(401, true));
+        node.registry.look(RUN);
+        sleep(Duration::from_secs(60)).await;
+        node.hub.heal("run");
+        node.registry.look(RUN);
+    }
+    assert_eq!(node.count("release 7"), 0, "{:?}", node.all());
+    // Nor is what an earlier process left released at the first.
+    let node = Node::new();
+    node.runtime.set(RUN, running());
+    node.hub.fail("run", Fault::Status(403, true));
+    sync::put_away(&node.registry, pending(RUN.0).task.id, RUN).await;
+    assert_eq!(node.all(), ["run 7"]);
+    sync::put_away(&node.registry, pending(RUN.0).task.id, RUN).await;
+    assert_eq!(node.all(), ["run 7", "run 7", "release 7"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_read_its_events_puts_off_no_deadline() {
+    let node = Node::new();
+    node.hub.fail("event", Fault::Silent);
+    node.adopt(Situation::Running { since: Some(Timestamp::now()) });
+    sleep(Duration::from_secs(5)).await;
+    node.registry.kill(None);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(node.count("stop 7"), 1, "{:?}", node.all());
 }

@@ -20,6 +20,7 @@ pub struct FakeRuntime {
     launches: Mutex<Launches>,
     on_log: Mutex<Box<dyn FnMut() + Send>>,
     stops: Mutex<bool>,
+    log: Mutex<Vec<u8>>,
 }
 
 impl FakeRuntime {
@@ -32,6 +33,7 @@ impl FakeRuntime {
             launches: Mutex::new(Box::new(|| Ok(()))),
             on_log: Mutex::new(Box::new(|| {})),
             stops: Mutex::new(true),
+            log: Mutex::new(b"the algorithm's words\n".to_vec()),
         }
     }
 
@@ -48,6 +50,11 @@ impl FakeRuntime {
     /// What happens while a log is being read.
     pub fn on_log(&self, happens: impl FnMut() + Send + 'static) {
         *self.on_log.lock().unwrap() = Box::new(happens);
+    }
+
+    /// What algorithms print from now on.
+    pub fn prints(&self, text: &[u8]) {
+        *self.log.lock().unwrap() = text.to_vec();
     }
 
     /// Whether runs can be stopped from now on.
@@ -103,7 +110,7 @@ impl Runtime for FakeRuntime {
         self.journal.add("log", run);
         (self.on_log.lock().unwrap())();
         let mut tail = Tail::new(Bounds::LOG);
-        tail.push(b"the algorithm's words\n");
+        tail.push(&self.log.lock().unwrap());
         Ok(tail)
     }
 

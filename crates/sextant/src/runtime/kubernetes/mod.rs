@@ -328,7 +328,8 @@ impl Runtime for Kubernetes {
         let Some(job) = self.table.job_of(run) else { return Ok(()) };
         // What ends by itself keeps its pod, to be looked at. Everything else is ended by the Job's controller.
         let ends_by_itself = self.table.pod_of(run).is_some_and(|pod| {
-            pod.over || matches!((&pod.algorithm, &pod.returns), (Container::Ended(_), Container::Running { .. }))
+            let returns = matches!(pod.returns, Container::Running { .. } | Container::Ended(_));
+            pod.over || (returns && matches!(pod.algorithm, Container::Ended(_)))
         });
         let age = job.created.map_or(0, |created| Timestamp::now().duration_since(created).as_secs().max(0));
         let deadline = if ends_by_itself { age + LAST_MINUTE } else { 1 };
