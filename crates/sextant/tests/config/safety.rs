@@ -318,6 +318,42 @@ fn labels_and_annotations_that_are_sextants_or_kubernetess_own() {
 }
 
 #[test]
+fn resources_without_an_end() {
+    let zero = Refused("takes zero for no limit");
+    let none = Warned("NO LIMIT");
+    for (limits, expected) in [
+        ("memory: 0", zero),
+        ("memory: '0'", zero),
+        ("memory: 0Gi", zero),
+        ("memory: '0.0'", zero),
+        ("memory: 0e3", zero),
+        ("cpu: 0", zero),
+        ("cpu: 0m", zero),
+        ("ephemeral-storage: 0", zero),
+        ("memory: null", none),
+        ("memory: ", none),
+        ("ephemeral-storage: ~", none),
+        ("cpu: null", Silent),
+        ("memory: 1", Silent),
+        ("nvidia.com/gpu: 0", Silent),
+        ("ephemeral-storage: 1Gi", Silent),
+    ] {
+        judge(&format!("kubernetes: {{resources: {{limits: {{{limits}}}}}}}"), "resources", expected);
+    }
+    judge("kubernetes: {resources: {requests: {memory: 0, cpu: null}}}", "resources", Silent);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("node.yaml");
+    let told = |limits: &str| {
+        std::fs::write(&file, format!("{LEAST}kubernetes: {{resources: {{limits: {{{limits}}}}}}}\n")).unwrap();
+        sextant::config::check(&file).to_string()
+    };
+    let all = told("memory: null, ephemeral-storage: null");
+    assert!(all.contains("memory 256Mi; NO LIMIT on memory and ephemeral-storage\n"), "{all}");
+    let one = told("memory: null");
+    assert!(one.contains("; gets at most ephemeral-storage 10Gi; NO LIMIT on memory\n"), "{one}");
+}
+
+#[test]
 fn algorithms_on_the_machines_of_the_control_plane() {
     let expected = Warned("control plane");
     for more in [
