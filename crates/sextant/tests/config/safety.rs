@@ -354,6 +354,39 @@ fn resources_without_an_end() {
 }
 
 #[test]
+fn volumes_that_give_algorithms_secrets() {
+    let token = Refused("serviceAccountToken");
+    let own = Refused("a Secret of Sextant's own");
+    let shown = Warned("is a Secret");
+    let unwritable = Refused("a volume that can be written to");
+    let projected = |source: &str| format!("projected: {{sources: [{{configMap: {{name: a}}}}, {{{source}}}]}}");
+    let (token_source, secret, of_the_port) = (
+        projected("serviceAccountToken: {path: token}"),
+        projected("secret: {name: data}"),
+        projected("secret: {name: sextant-data-port-7}"),
+    );
+    for (volume, as_database, as_tmp) in [
+        (token_source.as_str(), token, token),
+        ("secret: {secretName: sextant-data-port-abc}", own, own),
+        ("secret: {secretName: sextant-registries-abc-1}", own, own),
+        (&of_the_port, own, own),
+        ("secret: {secretName: data}", shown, unwritable),
+        (&secret, shown, unwritable),
+        ("configMap: {name: data}", Silent, unwritable),
+        ("projected: {sources: [{configMap: {name: a}}]}", Silent, unwritable),
+        ("downwardAPI: {items: [{path: a, fieldRef: {fieldPath: metadata.name}}]}", Silent, unwritable),
+        ("persistentVolumeClaim: {claimName: data}", Silent, Silent),
+        ("emptyDir: {}", Silent, Silent),
+        ("nfs: {server: a, path: /a}", Silent, Silent),
+    ] {
+        let database =
+            format!("databases: [{{label: a, type: other}}]\nkubernetes: {{databases: {{a: {{{volume}}}}}}}");
+        judge(&database, "kubernetes.databases.a", as_database);
+        judge(&format!("kubernetes: {{tmp: {{{volume}}}}}"), "kubernetes.tmp", as_tmp);
+    }
+}
+
+#[test]
 fn algorithms_on_the_machines_of_the_control_plane() {
     let expected = Warned("control plane");
     for more in [

@@ -88,7 +88,7 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
                 database(label, field, &api_servers)
             })
         }),
-        tmp: section.get("tmp").and_then(|field| volume::source(&field, &[])),
+        tmp: section.get("tmp").and_then(|field| volume::tmp(&field)),
         output_limit: match section.get("output_limit") {
             Some(field) => {
                 resources::bytes(&field, "Take it out for the size of `scratch`, or the limit on `ephemeral-storage`.")
