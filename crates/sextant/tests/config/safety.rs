@@ -307,14 +307,79 @@ fn labels_and_annotations_that_are_sextants_or_kubernetess_own() {
     ] {
         judge(&format!("kubernetes: {{annotations: {{{key}: '{value}'}}}}"), "kubernetes.annotations", expected);
     }
-    // The chart says both of its release.
+    // The chart says both of its release, and where its Services are.
     let both = "{app.kubernetes.io/instance: a, sextant.vantage6.ai/release: b.a}";
-    judge(&format!("kubernetes: {{labels: {both}}}"), "kubernetes.", Silent);
+    let ports = "data_port: {address: 'a-node.b.svc:7654'}, proxy: {address: 'a-proxy.b.svc:8080'}";
+    judge(&format!("kubernetes: {{labels: {both}, {ports}}}"), "kubernetes.", Silent);
     judge(&format!("kubernetes: {{annotations: {both}}}"), "kubernetes.", own);
     for one in ["app.kubernetes.io/instance: a", "sextant.vantage6.ai/release: b.a"] {
         judge(&format!("kubernetes: {{labels: {{{one}}}}}"), "kubernetes.", Warned("release"));
     }
     judge("kubernetes: {labels: {sextant.vantage6.ai/node: a}}", "kubernetes.", own);
+}
+
+#[test]
+fn labels_of_another_release_are_refused_where_they_can_be_known() {
+    let long = "n".repeat(40);
+    let digest = "0123456789abcdef".repeat(4)[..63].to_owned();
+    let other = Refused("the rights of another release");
+    let unknown = Warned("the runs get the rights of the release");
+    for (address, release, instance, expected) in [
+        ("a-node.b.svc:7654", "b.a", "a", Silent),
+        ("a-node.b.svc", "b.a", "a", Silent),
+        ("a-node.b.svc:7654", "c.a", "a", other),
+        ("a-node.b.svc:7654", "b.c", "a", other),
+        ("a-node.b.svc:7654", &digest, "a", other),
+        ("a-node.b.svc:7654", &digest, &long, other),
+        (&format!("a-node.{long}.svc:7654"), &digest, &long, Silent),
+        ("10.96.0.7:7654", "b.a", "a", unknown),
+        ("10.96.0.7:7654", &digest, "a", unknown),
+        ("10.96.0.7:7654", "b.c", "a", other),
+        ("10.96.0.7:7654", "b", "a", other),
+    ] {
+        let labels = format!("{{app.kubernetes.io/instance: {instance}, sextant.vantage6.ai/release: '{release}'}}");
+        judge(
+            &format!("kubernetes: {{labels: {labels}, data_port: {{address: '{address}'}}}}"),
+            "kubernetes.",
+            expected,
+        );
+        judge(&format!("kubernetes: {{labels: {labels}, proxy: {{address: '{address}'}}}}"), "kubernetes.", expected);
+    }
+    judge(
+        "kubernetes: {labels: {app.kubernetes.io/instance: a, sextant.vantage6.ai/release: b.a}}",
+        "kubernetes.",
+        unknown,
+    );
+}
+
+#[test]
+fn names_that_runtimes_of_containers_read() {
+    let runtime = Warned("speaks to the runtime of containers");
+    for (key, expected) in [
+        ("io.kubernetes.cri-o.Devices", runtime),
+        ("io.kubernetes.cri-o.userns-mode", runtime),
+        ("io.kubernetes.cri-o.TrySkipVolumeSELinuxLabel", runtime),
+        ("io.kubernetes.cri-o.UnifiedCgroup.algorithm", runtime),
+        ("io.katacontainers.config.hypervisor.kernel", runtime),
+        ("io.katacontainers.config.runtime.disable_guest_seccomp", runtime),
+        ("run.oci.hooks.stdout", runtime),
+        ("run.oci.keep_original_groups", runtime),
+        ("run.oci.systemd.subgroup", runtime),
+        ("org.systemd.property.DeviceAllow", runtime),
+        ("dev.gvisor.spec.mount.data.source", runtime),
+        ("irq-load-balancing.crio.io", runtime),
+        ("irq-load-balancing.crio.io/x", runtime),
+        ("crio.io/x", runtime),
+        ("link-logs.cri-o.io/x", runtime),
+        ("devices.nri.io/container.algorithm", runtime),
+        ("io.kubernetes.cri-o.seccompProfile.algorithm", Refused("takes protection away")),
+        ("seccomp-profile.kubernetes.cri-o.io/algorithm", Refused("takes protection away")),
+        ("run.ocis", Silent),
+        ("notcrio.io/x", Silent),
+        ("io.kubernetes.cri-ology", Silent),
+    ] {
+        judge(&format!("kubernetes: {{annotations: {{{key}: x}}}}"), "kubernetes.annotations", expected);
+    }
 }
 
 #[test]
