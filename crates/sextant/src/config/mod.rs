@@ -113,7 +113,8 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Find
     let ca_certificates = server::ca_certificates(&file, path, around);
     let task_dir = regular::task_dir(&file, around);
     let runtime = runtime(&file, path, around);
-    let databases = databases::read(&file, runtime.as_ref(), around);
+    let own = system::own(&file, path, around);
+    let databases = databases::read(&file, runtime.as_ref(), &own, around);
     let encryption = encryption::read(&file, path, around);
     let policies = policies::read(&file);
     let algorithm_env = databases::algorithm_env(&file);

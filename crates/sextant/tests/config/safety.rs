@@ -617,6 +617,19 @@ fn paths() -> Vec<(&'static str, Verdict)> {
         ("/var/tmp/sextant-trial", Silent),
         ("/home/ada/data", Silent),
         ("/root/data", Silent),
+        ("/tmp", system),
+        ("/tmp/data", Silent),
+        ("/home/ada", system),
+        ("/home/ada/.config/x", system),
+        ("/srv/.netrc", system),
+        ("/home/ada/.pgpass", system),
+        ("/host", system),
+        ("/host/etc", system),
+        ("/host/home/ada", system),
+        ("/sysroot/var/lib/kubelet", system),
+        ("/rootfs/root", system),
+        ("/rootfs/proc", never),
+        ("/host/data", Silent),
         ("/etc/../data", Silent),
     ]
 }
@@ -653,6 +666,61 @@ fn folders_that_hold_the_system() {
     let elsewhere = "databases: [{label: a, type: folder}]\n\
                      kubernetes: {databases: {a: {nfs: {server: files.example.org, path: /}}}}";
     judge(elsewhere, "kubernetes.databases.a", Silent);
+}
+
+#[test]
+fn databases_that_hold_what_is_the_nodes_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    for name in ["conf", "keys", "data", "tasks"] {
+        std::fs::create_dir(at(name)).unwrap();
+    }
+    std::fs::write(at("keys/api"), "4f1c-key").unwrap();
+    std::fs::write(at("keys/kubeconfig"), "{}").unwrap();
+    std::os::unix::fs::symlink(at("keys"), at("link")).unwrap();
+    let file = at("conf/node.yaml");
+    let said = |more: &str| {
+        let text =
+            format!("server_url: https://a.org\napi_key_file: ../keys/api\ntask_dir: {}\n{more}", at("tasks/new"));
+        std::fs::write(&file, text).unwrap();
+        sextant::config::check(std::path::Path::new(&file)).to_string()
+    };
+    let kubernetes = "kubernetes: {kubeconfig: ../keys/kubeconfig}\n";
+    for (kind, path, own) in [
+        ("folder", at(""), "the configuration file"),
+        ("folder", at("conf"), "the configuration file"),
+        ("folder", at("data/../conf/"), "the configuration file"),
+        ("folder", format!("file://{}", at("conf")), "the configuration file"),
+        ("csv", at("conf/node.yaml"), "the configuration file"),
+        ("other", at("keys"), "`api_key_file`"),
+        ("folder", at("link"), "`api_key_file`"),
+        ("csv", at("link/api"), "`api_key_file`"),
+        ("csv", at("keys/kubeconfig"), "`kubernetes.kubeconfig`"),
+        ("folder", at("tasks"), "`task_dir`"),
+        ("folder", at("tasks/new"), "`task_dir`"),
+    ] {
+        let told = said(&format!("{kubernetes}databases: [{{label: a, type: {kind}, uri: '{path}'}}]\n"));
+        let expected = format!("`databases[0].uri`: found a path that algorithms would get at {own} by");
+        assert!(told.contains(&expected), "{path} {told}");
+    }
+    let volume = |source: &str| {
+        said(&format!("databases: [{{label: a, type: other}}]\nkubernetes: {{databases: {{a: {{{source}}}}}}}\n"))
+    };
+    let told = volume(&format!("hostPath: {{path: {}}}, path: keys", at("")));
+    assert!(
+        told.contains("`kubernetes.databases.a`: found a path that algorithms would get at `api_key_file`"),
+        "{told}"
+    );
+    for fine in [
+        said(&format!("{kubernetes}databases: [{{label: a, type: folder, uri: {}}}]\n", at("data"))),
+        said(&format!("databases: [{{label: a, type: csv, uri: {}}}]\n", at("conf/people.csv"))),
+        volume(&format!("hostPath: {{path: {}}}", at("data"))),
+        volume(&format!("nfs: {{server: a, path: {}}}", at("conf"))),
+    ] {
+        assert!(fine.contains("can be used"), "{fine}");
+    }
+    let key = "encryption: {enabled: false, private_key: /srv/keys/private.pem}\ndatabases: [{label: a, type: folder, uri: /srv/keys}]";
+    judge(key, "uri", Refused("`encryption.private_key`"));
 }
 
 #[test]
