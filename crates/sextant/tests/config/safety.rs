@@ -452,6 +452,31 @@ fn volumes_that_give_algorithms_secrets() {
 }
 
 #[test]
+fn nothing_where_a_regular_node_reads_false() {
+    let expected = Refused("A regular node takes nothing for false");
+    for nothing in ["", "null", "~"] {
+        for key in ["share_config", "share_algorithm_logs"] {
+            judge(&format!("{key}: {nothing}"), key, expected);
+        }
+        judge(&format!("policies: {{allow_basics_algorithm: {nothing}}}"), "allow_basics_algorithm", expected);
+    }
+    judge("share_config: false\nshare_algorithm_logs: true", "share", Silent);
+}
+
+#[test]
+fn ids_that_yaml_reads_in_another_way_than_people() {
+    let expected = Refused("plain digits");
+    for key in ["allowed_organizations", "allowed_users"] {
+        for id in ["010", "0x10", "0b11", "1_000", "1:30", "+7", "'010'", "'+7'", "08", "'07'"] {
+            judge(&format!("policies: {{{key}: [{id}]}}"), key, expected);
+        }
+        for id in ["10", "'10'", "1"] {
+            judge(&format!("policies: {{{key}: [{id}]}}"), key, Silent);
+        }
+    }
+}
+
+#[test]
 fn algorithms_on_the_machines_of_the_control_plane() {
     let expected = Warned("control plane");
     for more in [
