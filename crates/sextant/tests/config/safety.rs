@@ -477,6 +477,27 @@ fn ids_that_yaml_reads_in_another_way_than_people() {
 }
 
 #[test]
+fn characters_at_which_a_regular_node_ends_a_line() {
+    for char in ["\u{85}", "\u{2028}", "\u{2029}"] {
+        for (more, at) in [
+            (format!("# once{char}share_config: false"), ":3:7:"),
+            (format!("\n  # once{char}share_config: false"), ":4:9:"),
+            (format!("task_dir: /a{char}b"), ":3:13:"),
+            (format!("algorithm_env:\n  A: |\n    b{char}share_config: false"), ":5:6:"),
+            (format!("algorithm_env:\n  A: 'é{char}' # {char}"), ":4:13:"),
+            (format!("algorithm_env: {{A{char}: b}}"), ":3:18:"),
+        ] {
+            let said = parse(&format!("{LEAST}{more}")).unwrap_err().to_string();
+            assert!(said.contains(at) && said.contains("found the character U+"), "{more:?} {said}");
+        }
+        for quoted in [format!("'a{char}b'"), format!("\"a{char}b\"")] {
+            judge(&format!("algorithm_env:\n  A: {quoted}\n  B: 'b'\n  C: {quoted}"), "character", Silent);
+        }
+    }
+    judge("algorithm_env: {A: \"a\\u2028b\\N\"}", "character", Silent);
+}
+
+#[test]
 fn algorithms_on_the_machines_of_the_control_plane() {
     let expected = Warned("control plane");
     for more in [
