@@ -73,6 +73,8 @@ fn expressions_that_let_in_more_than_they_seem_to_are_told() {
     const END: &str = "nothing in the expression ends the name";
     const DOT: &str = "stands for any character";
     const BEGINNING: &str = "of any registry";
+    const DOMAIN: &str = "in other domains";
+    const HUB: &str = "the same name is at docker.io";
     for (entry, expected) in [
         ("registry/*", END),
         ("registry/**", END),
@@ -113,6 +115,14 @@ fn expressions_that_let_in_more_than_they_seem_to_are_told() {
         ("[a-z0-9.]+/average$", BEGINNING),
         ("(registry\\.example/|.*/)average$", BEGINNING),
         ("(registry\\.example/)?.+/average$", BEGINNING),
+        ("^\\w+\\.\\w+\\.org/x@", DOMAIN),
+        ("^registry\\.[a-z]+\\.org/average$", DOMAIN),
+        ("^registry\\.example\\.[a-z]+/average$", DOMAIN),
+        ("^registry\\.example-[a-z]+\\.org:5000/average$", DOMAIN),
+        ("^(registry\\.example\\.org/)?approved/x@", HUB),
+        ("^(?:localhost/|registry\\.example\\.org/)?approved/x@", HUB),
+        ("^(approved/x|registry\\.example\\.org/approved/x)$", HUB),
+        ("^approved:[0-9]+", END),
     ] {
         algorithm(entry, Warned(expected));
     }
@@ -135,6 +145,11 @@ fn expressions_that_say_what_they_mean_are_taken_without_a_word() {
         "^registry\\.example\\.org/approved/[a-z-]+@sha256:[0-9a-f]{64}",
         "^registry\\.example\\.org/average:1\\.[0-9]+$",
         "^registry\\.example\\.org(:443)?/average$",
+        "^[a-z]+\\.example\\.org/average$",
+        "^10\\.0\\.0\\.[0-9]+/average$",
+        "^approved:[0-9]+$",
+        "^approved:[0-9.]+$",
+        "^(registry\\.example\\.org|docker\\.io)/approved/x@",
         "^registry[12]\\.example\\.org/average$",
         "^(?:registry|mirror)\\.example\\.org/(?:average|sum)$",
         "(?i)^registry\\.example\\.org/average$",
