@@ -196,18 +196,20 @@ pub fn disk(config: &Config, kubernetes: &KubernetesConfig) -> String {
 }
 
 fn resources(resources: &ResourceRequirements) -> String {
-    let side = |side: Option<&std::collections::BTreeMap<_, _>>| {
+    let side = |side: Option<&std::collections::BTreeMap<_, _>>| -> Vec<String> {
         let of = |(name, quantity): (&String, &k8s_openapi::apimachinery::pkg::api::resource::Quantity)| {
             format!("{name} {}", quantity.0)
         };
-        let all: Vec<String> = side.into_iter().flatten().map(of).collect();
-        if all.is_empty() { "nothing".to_owned() } else { all.join(", ") }
+        side.into_iter().flatten().map(of).collect()
     };
-    format!(
-        "an algorithm is sure of {}; gets at most {}",
-        side(resources.requests.as_ref()),
-        side(resources.limits.as_ref())
-    )
+    let requests = side(resources.requests.as_ref());
+    let requests = if requests.is_empty() { "nothing".to_owned() } else { requests.join(", ") };
+    let limits = side(resources.limits.as_ref());
+    let limits = if limits.is_empty() { String::new() } else { format!("; gets at most {}", limits.join(", ")) };
+    let limited = |name: &&str| resources.limits.as_ref().is_some_and(|limits| limits.contains_key(*name));
+    let without: Vec<&str> = ["memory", "ephemeral-storage"].into_iter().filter(|name| !limited(name)).collect();
+    let without = if without.is_empty() { String::new() } else { format!("; NO LIMIT on {}", without.join(" and ")) };
+    format!("an algorithm is sure of {requests}{limits}{without}")
 }
 
 fn time(time: Duration) -> String {

@@ -19,6 +19,7 @@ const URI: &str = "where the data is: a path or an address";
 pub(super) fn read(
     file: &Section<'_>,
     runtime: Option<&RuntimeConfig>,
+    own: &[system::Own],
     around: &Surroundings<'_>,
 ) -> Option<Vec<Database>> {
     let Some(field) = file.get("databases") else {
@@ -38,7 +39,7 @@ pub(super) fn read(
     let items = field.list(LIST)?;
     let mut seen: Vec<(String, Position)> = Vec::new();
     let databases: Vec<Option<Database>> =
-        items.iter().map(|item| database(file, item, &mut seen, runtime, around)).collect();
+        items.iter().map(|item| database(file, item, &mut seen, runtime, own, around)).collect();
     databases.into_iter().collect()
 }
 
@@ -60,6 +61,7 @@ fn database(
     item: &Field<'_>,
     seen: &mut Vec<(String, Position)>,
     runtime: Option<&RuntimeConfig>,
+    own: &[system::Own],
     around: &Surroundings<'_>,
 ) -> Option<Database> {
     let section = item.section("a database with `label`, `uri` and `type`")?;
@@ -84,7 +86,8 @@ fn database(
     mount_mode(&section);
     section.finish(Unknown::Warn);
     let mut database = Database { label: label?, uri: uri?, kind: kind?, env };
-    judge_path(&database, volume, &section, around)?;
+    judge_path(&database, volume, &section, own, around)?;
+    judge_host_path(&database, volume, item, own, around)?;
     if database.kind == DatabaseType::Folder {
         folder(file, &database, item)?;
     }
@@ -121,6 +124,7 @@ fn judge_path(
     database: &Database,
     volume: Option<&DatabaseVolume>,
     section: &Section<'_>,
+    own: &[system::Own],
     around: &Surroundings<'_>,
 ) -> Option<()> {
     let Some(field) = section.get("uri").filter(|_| volume.is_none()) else {
@@ -130,7 +134,24 @@ fn judge_path(
     let is_relative = database.is_file() && path.is_relative() && !is_of_windows(&database.uri);
     let path =
         if is_relative { around.files.absolute(path).to_string_lossy().into_owned() } else { database.uri.clone() };
-    system::judge_with_links(&field, &path, around.files)
+    system::judge_with_links(&field, &path, around.files)?;
+    system::refuse_own(&field, &path, own, around.files)
+}
+
+/// Refuses what is the node's own in a volume that is a folder of the machine. What volumes of the cluster have inside isn't known.
+fn judge_host_path(
+    database: &Database,
+    volume: Option<&DatabaseVolume>,
+    item: &Field<'_>,
+    own: &[system::Own],
+    around: &Surroundings<'_>,
+) -> Option<()> {
+    let Some((folder, volume)) = volume.and_then(|volume| Some((volume.source.host_path()?, volume))) else {
+        return Some(());
+    };
+    let path = volume.path.as_ref().map_or(folder.to_owned(), |path| format!("{folder}/{path}"));
+    let field = Field { path: format!("kubernetes.databases.{}", database.label), ..item.clone() };
+    system::refuse_own(&field, &path, own, around.files)
 }
 
 /// A file is a part of a volume, so its path must be told.

@@ -113,11 +113,12 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Find
     let ca_certificates = server::ca_certificates(&file, path, around);
     let task_dir = regular::task_dir(&file, around);
     let runtime = runtime(&file, path, around);
-    let databases = databases::read(&file, runtime.as_ref(), around);
+    let own = system::own(&file, path, around);
+    let databases = databases::read(&file, runtime.as_ref(), &own, around);
     let encryption = encryption::read(&file, path, around);
     let policies = policies::read(&file);
     let algorithm_env = databases::algorithm_env(&file);
-    let flag = |key| file.get(key).map_or(Some(true), |field| field.boolean());
+    let flag = |key| file.given(key).map_or(Some(true), |field| field.flag());
     let share_config = flag("share_config");
     let share_algorithm_logs = flag("share_algorithm_logs");
     let logging = regular::logging(&file);

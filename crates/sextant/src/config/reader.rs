@@ -182,6 +182,15 @@ impl<'a> Field<'a> {
         None
     }
 
+    /// What is true where it isn't given. Given as nothing, a regular node takes it for false: there it has to be said.
+    pub(super) fn flag(&self) -> Option<bool> {
+        if !self.node.is_null() {
+            return self.boolean();
+        }
+        self.wrong("true or false", "A regular node takes nothing for false here: write which one is meant.");
+        None
+    }
+
     /// A whole number, in quotes or not.
     pub(super) fn integer(&self, expected: &str) -> Option<i128> {
         let number = match self.node.scalar() {

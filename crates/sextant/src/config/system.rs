@@ -1,10 +1,15 @@
 //! Folders of a machine that hold the machine itself: what algorithms see there, or write, is never data alone. Paths are judged by where
 //! they lead when they are written out, and on this machine also by where links lead.
 
+use std::path::PathBuf;
+
 use percent_encoding::percent_decode_str;
 
+use super::Surroundings;
 use super::files::Files;
-use super::reader::Field;
+use super::reader::{Field, Section};
+use super::server::beside;
+use super::tree::Value;
 
 /// What a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,13 +62,99 @@ const SYSTEM: [&str; 34] = [
     "/opt/cni",
 ];
 /// Not with what is below: data may be.
-const HOLDS_SYSTEM: [&str; 8] = ["/var", "/var/lib", "/usr", "/root", "/home", "/snap", "/opt", "/host"];
-/// Wherever they are.
-const SECRET_FOLDERS: [&str; 6] = [".ssh", ".kube", ".docker", ".aws", ".gnupg", ".azure"];
+const HOLDS_SYSTEM: [&str; 13] = [
+    "/var",
+    "/var/lib",
+    "/var/home",
+    "/var/tmp",
+    "/usr",
+    "/root",
+    "/home",
+    "/tmp",
+    "/snap",
+    "/opt",
+    "/host",
+    "/sysroot",
+    "/rootfs",
+];
+/// Where people's own folders are: all of such a folder holds their keys; not with what is below.
+const HOMES: [&str; 2] = ["/home", "/var/home"];
+/// Where other roots are: below them, everything is as at the root.
+const ROOTS: [&str; 3] = ["/host", "/sysroot", "/rootfs"];
+/// Folders and files with secrets, wherever they are.
+const SECRETS: [&str; 13] = [
+    ".ssh",
+    ".kube",
+    ".docker",
+    ".aws",
+    ".gnupg",
+    ".azure",
+    ".config",
+    ".netrc",
+    ".pgpass",
+    ".my.cnf",
+    ".git-credentials",
+    ".vault-token",
+    ".password-store",
+];
 
 /// Notes that a path (or a `file:` address) leads to the machine's own folders. `None` when it can't be meant.
 pub(super) fn judge(field: &Field<'_>, path: &str) -> Option<()> {
     judge_named(field, &field.path, path)
+}
+
+/// A path of the node's own, that no algorithm may have.
+pub(super) struct Own {
+    /// What says it: a setting, or the configuration file.
+    name: &'static str,
+    /// As it is written, and where links lead.
+    places: Vec<PathBuf>,
+}
+
+/// What is the node's own: where it is told what to do, its keys, and what algorithms leave behind for each other.
+pub(super) fn own(file: &Section<'_>, config: &std::path::Path, around: &Surroundings<'_>) -> Vec<Own> {
+    let of = |mapping: Option<Field<'_>>, key: &str| match &mapping?.node.value {
+        Value::Map(entries) => entries.iter().find(|entry| entry.key == key)?.value.secret().map(str::to_owned),
+        _ => None,
+    };
+    let text = |key| Some(file.get(key)?.node.secret()?.to_owned());
+    let beside = |path: Option<String>| path.map(|path| beside(config, &path));
+    [
+        ("the configuration file", Some(config.to_owned())),
+        ("`api_key_file`", beside(text("api_key_file"))),
+        ("`encryption.private_key`", beside(of(file.get("encryption"), "private_key"))),
+        ("`kubernetes.kubeconfig`", beside(of(file.get("kubernetes"), "kubeconfig"))),
+        ("`task_dir`", text("task_dir").map(PathBuf::from)),
+    ]
+    .into_iter()
+    .filter_map(|(name, path)| Some((name, path.filter(|path| !path.as_os_str().is_empty())?)))
+    .map(|(name, path)| Own { name, places: places(&path, around.files) })
+    .collect()
+}
+
+/// Notes that a path (or a `file:` address) of a database is, or contains, something of the node's own. `None` if so.
+pub(super) fn refuse_own(field: &Field<'_>, path: &str, own: &[Own], files: &dyn Files) -> Option<()> {
+    let written = of_address(path);
+    let places = places(std::path::Path::new(&written), files);
+    let is_inside = |own: &&Own| own.places.iter().any(|own| places.iter().any(|place| own.starts_with(place)));
+    let Some(Own { name, places }) = own.iter().find(is_inside) else { return Some(()) };
+    let inside = places.first().map(|place| place.display().to_string()).unwrap_or_default();
+    let message = format!(
+        "`{}`: found a path that algorithms would get at {name} by ({inside}), expected one with data alone. Put data into a folder of its \
+         own.",
+        field.path
+    );
+    field.findings.error(field.node.at, message);
+    None
+}
+
+/// A path as it is written, and where links lead as far as they are there.
+fn places(path: &std::path::Path, files: &dyn Files) -> Vec<PathBuf> {
+    let absolute = PathBuf::from(normal(&files.absolute(path).to_string_lossy()));
+    let real = absolute.ancestors().find_map(|above| {
+        Some(files.real(above)?.join(absolute.strip_prefix(above).ok()?)).map(|real| real.components().collect())
+    });
+    std::iter::once(absolute.clone()).chain(real).collect()
 }
 
 /// The same, and of a path that seems to lead to data also where it leads by links on this machine.
@@ -132,13 +223,23 @@ fn normal(path: &str) -> String {
 }
 
 fn kind(normal: &str) -> Path {
+    let below_another =
+        ROOTS.iter().find_map(|root| normal.strip_prefix(*root)).filter(|rest| rest.starts_with('/') && rest.len() > 1);
+    if let Some(rest) = below_another {
+        return kind(rest);
+    }
+    let is_home = |home: &&str| {
+        let name = normal.strip_prefix(*home).and_then(|rest| rest.strip_prefix('/'));
+        name.is_some_and(|name| !name.contains('/'))
+    };
     let below =
         |folder: &&str| normal == *folder || normal.strip_prefix(*folder).is_some_and(|rest| rest.starts_with('/'));
     if normal == "/" || MACHINE.iter().any(&below) {
         Path::Machine
     } else if SYSTEM.iter().any(below)
         || HOLDS_SYSTEM.contains(&normal)
-        || normal.split('/').any(|part| SECRET_FOLDERS.contains(&part))
+        || HOMES.iter().any(is_home)
+        || normal.split('/').any(|part| SECRETS.contains(&part))
         || (normal.starts_with('/') && normal.ends_with(".sock"))
     {
         Path::System
@@ -164,6 +265,9 @@ mod tests {
             ("/process", "/process", Path::Data),
             ("/etc2/x", "/etc2/x", Path::Data),
             ("/mnt/x.sock", "/mnt/x.sock", Path::System),
+            ("/host/proc/1", "/host/proc/1", Path::Machine),
+            ("/host/host/etc", "/host/host/etc", Path::System),
+            ("/hosts/etc", "/hosts/etc", Path::Data),
         ] {
             let normal = normal(path);
             assert_eq!((normal.as_str(), kind(&normal)), (expected, leads_to), "{path}");

@@ -4,6 +4,7 @@
 //! is what the regular node's YAML library reads: one document, anchors and merge keys included.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle, Span, Tag};
 use secrecy::zeroize::Zeroizing;
@@ -73,9 +74,15 @@ pub(super) fn read(text: &str, findings: &Findings) -> Option<Node> {
         emit_comments: false,
     };
     let mut builder = Builder::new(findings);
+    let mut quoted = Vec::new();
     for event in Parser::new_from_str_with_options(text, options) {
         match event {
-            Ok((event, span)) => builder.take(event, span)?,
+            Ok((event, span)) => {
+                if let Event::Scalar(_, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted, ..) = event {
+                    quoted.push(span.start.index()..span.end.index());
+                }
+                builder.take(event, span)?;
+            }
             Err(error) => {
                 let message = format!("this is not YAML: {}. Correct it here or shortly before.", error.info());
                 findings.error(position(*error.marker()), message);
@@ -83,6 +90,7 @@ pub(super) fn read(text: &str, findings: &Findings) -> Option<Node> {
             }
         }
     }
+    refuse_other_ends_of_lines(text, &quoted, findings);
     if builder.root.is_none() {
         findings.error(
             None,
@@ -90,6 +98,27 @@ pub(super) fn read(text: &str, findings: &Findings) -> Option<Node> {
         );
     }
     builder.root
+}
+
+/// Notes the characters at which the regular node's library ends a line and others don't, outside of quotes: what follows one in a comment
+/// or a text would be settings there, and is none here.
+fn refuse_other_ends_of_lines(text: &str, quoted: &[Range<usize>], findings: &Findings) {
+    let mut at = Position { line: 1, column: 1 };
+    let mut chars = text.chars().enumerate().peekable();
+    while let Some((index, char)) = chars.next() {
+        let after = quoted.partition_point(|range| range.end <= index);
+        let is_quoted = || quoted.get(after).is_some_and(|range| range.contains(&index));
+        if matches!(char, '\u{85}' | '\u{2028}' | '\u{2029}') && !is_quoted() {
+            let code = u32::from(char);
+            let message = format!(
+                "found the character U+{code:04X}, expected none such outside of quotes: a regular node ends the line there. Take it out, or \
+                 begin a new line."
+            );
+            findings.error(at, message);
+        }
+        let ends = char == '\n' || (char == '\r' && chars.peek().is_none_or(|(_, next)| *next != '\n'));
+        at = if ends { Position { line: at.line + 1, column: 1 } } else { Position { column: at.column + 1, ..at } };
+    }
 }
 
 fn position(marker: Marker) -> Position {

@@ -73,6 +73,8 @@ fn expressions_that_let_in_more_than_they_seem_to_are_told() {
     const END: &str = "nothing in the expression ends the name";
     const DOT: &str = "stands for any character";
     const BEGINNING: &str = "of any registry";
+    const DOMAIN: &str = "in other domains";
+    const HUB: &str = "the same name is at docker.io";
     for (entry, expected) in [
         ("registry/*", END),
         ("registry/**", END),
@@ -113,6 +115,14 @@ fn expressions_that_let_in_more_than_they_seem_to_are_told() {
         ("[a-z0-9.]+/average$", BEGINNING),
         ("(registry\\.example/|.*/)average$", BEGINNING),
         ("(registry\\.example/)?.+/average$", BEGINNING),
+        ("^\\w+\\.\\w+\\.org/x@", DOMAIN),
+        ("^registry\\.[a-z]+\\.org/average$", DOMAIN),
+        ("^registry\\.example\\.[a-z]+/average$", DOMAIN),
+        ("^registry\\.example-[a-z]+\\.org:5000/average$", DOMAIN),
+        ("^(registry\\.example\\.org/)?approved/x@", HUB),
+        ("^(?:localhost/|registry\\.example\\.org/)?approved/x@", HUB),
+        ("^(approved/x|registry\\.example\\.org/approved/x)$", HUB),
+        ("^approved:[0-9]+", END),
     ] {
         algorithm(entry, Warned(expected));
     }
@@ -135,6 +145,11 @@ fn expressions_that_say_what_they_mean_are_taken_without_a_word() {
         "^registry\\.example\\.org/approved/[a-z-]+@sha256:[0-9a-f]{64}",
         "^registry\\.example\\.org/average:1\\.[0-9]+$",
         "^registry\\.example\\.org(:443)?/average$",
+        "^[a-z]+\\.example\\.org/average$",
+        "^10\\.0\\.0\\.[0-9]+/average$",
+        "^approved:[0-9]+$",
+        "^approved:[0-9.]+$",
+        "^(registry\\.example\\.org|docker\\.io)/approved/x@",
         "^registry[12]\\.example\\.org/average$",
         "^(?:registry|mirror)\\.example\\.org/(?:average|sum)$",
         "(?i)^registry\\.example\\.org/average$",
@@ -307,14 +322,194 @@ fn labels_and_annotations_that_are_sextants_or_kubernetess_own() {
     ] {
         judge(&format!("kubernetes: {{annotations: {{{key}: '{value}'}}}}"), "kubernetes.annotations", expected);
     }
-    // The chart says both of its release.
+    // The chart says both of its release, and where its Services are.
     let both = "{app.kubernetes.io/instance: a, sextant.vantage6.ai/release: b.a}";
-    judge(&format!("kubernetes: {{labels: {both}}}"), "kubernetes.", Silent);
+    let ports = "data_port: {address: 'a-node.b.svc:7654'}, proxy: {address: 'a-proxy.b.svc:8080'}";
+    judge(&format!("kubernetes: {{labels: {both}, {ports}}}"), "kubernetes.", Silent);
     judge(&format!("kubernetes: {{annotations: {both}}}"), "kubernetes.", own);
     for one in ["app.kubernetes.io/instance: a", "sextant.vantage6.ai/release: b.a"] {
         judge(&format!("kubernetes: {{labels: {{{one}}}}}"), "kubernetes.", Warned("release"));
     }
     judge("kubernetes: {labels: {sextant.vantage6.ai/node: a}}", "kubernetes.", own);
+}
+
+#[test]
+fn labels_of_another_release_are_refused_where_they_can_be_known() {
+    let long = "n".repeat(40);
+    let digest = "0123456789abcdef".repeat(4)[..63].to_owned();
+    let other = Refused("the rights of another release");
+    let unknown = Warned("the runs get the rights of the release");
+    for (address, release, instance, expected) in [
+        ("a-node.b.svc:7654", "b.a", "a", Silent),
+        ("a-node.b.svc", "b.a", "a", Silent),
+        ("a-node.b.svc:7654", "c.a", "a", other),
+        ("a-node.b.svc:7654", "b.c", "a", other),
+        ("a-node.b.svc:7654", &digest, "a", other),
+        ("a-node.b.svc:7654", &digest, &long, other),
+        (&format!("a-node.{long}.svc:7654"), &digest, &long, Silent),
+        ("10.96.0.7:7654", "b.a", "a", unknown),
+        ("10.96.0.7:7654", &digest, "a", unknown),
+        ("10.96.0.7:7654", "b.c", "a", other),
+        ("10.96.0.7:7654", "b", "a", other),
+    ] {
+        let labels = format!("{{app.kubernetes.io/instance: {instance}, sextant.vantage6.ai/release: '{release}'}}");
+        judge(
+            &format!("kubernetes: {{labels: {labels}, data_port: {{address: '{address}'}}}}"),
+            "kubernetes.",
+            expected,
+        );
+        judge(&format!("kubernetes: {{labels: {labels}, proxy: {{address: '{address}'}}}}"), "kubernetes.", expected);
+    }
+    judge(
+        "kubernetes: {labels: {app.kubernetes.io/instance: a, sextant.vantage6.ai/release: b.a}}",
+        "kubernetes.",
+        unknown,
+    );
+}
+
+#[test]
+fn names_that_runtimes_of_containers_read() {
+    let runtime = Warned("speaks to the runtime of containers");
+    for (key, expected) in [
+        ("io.kubernetes.cri-o.Devices", runtime),
+        ("io.kubernetes.cri-o.userns-mode", runtime),
+        ("io.kubernetes.cri-o.TrySkipVolumeSELinuxLabel", runtime),
+        ("io.kubernetes.cri-o.UnifiedCgroup.algorithm", runtime),
+        ("io.katacontainers.config.hypervisor.kernel", runtime),
+        ("io.katacontainers.config.runtime.disable_guest_seccomp", runtime),
+        ("run.oci.hooks.stdout", runtime),
+        ("run.oci.keep_original_groups", runtime),
+        ("run.oci.systemd.subgroup", runtime),
+        ("org.systemd.property.DeviceAllow", runtime),
+        ("dev.gvisor.spec.mount.data.source", runtime),
+        ("irq-load-balancing.crio.io", runtime),
+        ("irq-load-balancing.crio.io/x", runtime),
+        ("crio.io/x", runtime),
+        ("link-logs.cri-o.io/x", runtime),
+        ("devices.nri.io/container.algorithm", runtime),
+        ("io.kubernetes.cri-o.seccompProfile.algorithm", Refused("takes protection away")),
+        ("seccomp-profile.kubernetes.cri-o.io/algorithm", Refused("takes protection away")),
+        ("run.ocis", Silent),
+        ("notcrio.io/x", Silent),
+        ("io.kubernetes.cri-ology", Silent),
+    ] {
+        judge(&format!("kubernetes: {{annotations: {{{key}: x}}}}"), "kubernetes.annotations", expected);
+    }
+}
+
+#[test]
+fn resources_without_an_end() {
+    let zero = Refused("takes zero for no limit");
+    let none = Warned("NO LIMIT");
+    for (limits, expected) in [
+        ("memory: 0", zero),
+        ("memory: '0'", zero),
+        ("memory: 0Gi", zero),
+        ("memory: '0.0'", zero),
+        ("memory: 0e3", zero),
+        ("cpu: 0", zero),
+        ("cpu: 0m", zero),
+        ("ephemeral-storage: 0", zero),
+        ("memory: null", none),
+        ("memory: ", none),
+        ("ephemeral-storage: ~", none),
+        ("cpu: null", Silent),
+        ("memory: 1", Silent),
+        ("nvidia.com/gpu: 0", Silent),
+        ("ephemeral-storage: 1Gi", Silent),
+    ] {
+        judge(&format!("kubernetes: {{resources: {{limits: {{{limits}}}}}}}"), "resources", expected);
+    }
+    judge("kubernetes: {resources: {requests: {memory: 0, cpu: null}}}", "resources", Silent);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("node.yaml");
+    let told = |limits: &str| {
+        std::fs::write(&file, format!("{LEAST}kubernetes: {{resources: {{limits: {{{limits}}}}}}}\n")).unwrap();
+        sextant::config::check(&file).to_string()
+    };
+    let all = told("memory: null, ephemeral-storage: null");
+    assert!(all.contains("memory 256Mi; NO LIMIT on memory and ephemeral-storage\n"), "{all}");
+    let one = told("memory: null");
+    assert!(one.contains("; gets at most ephemeral-storage 10Gi; NO LIMIT on memory\n"), "{one}");
+}
+
+#[test]
+fn volumes_that_give_algorithms_secrets() {
+    let token = Refused("serviceAccountToken");
+    let own = Refused("a Secret of Sextant's own");
+    let shown = Warned("is a Secret");
+    let unwritable = Refused("a volume that can be written to");
+    let projected = |source: &str| format!("projected: {{sources: [{{configMap: {{name: a}}}}, {{{source}}}]}}");
+    let (token_source, secret, of_the_port) = (
+        projected("serviceAccountToken: {path: token}"),
+        projected("secret: {name: data}"),
+        projected("secret: {name: sextant-data-port-7}"),
+    );
+    for (volume, as_database, as_tmp) in [
+        (token_source.as_str(), token, token),
+        ("secret: {secretName: sextant-data-port-abc}", own, own),
+        ("secret: {secretName: sextant-registries-abc-1}", own, own),
+        (&of_the_port, own, own),
+        ("secret: {secretName: data}", shown, unwritable),
+        (&secret, shown, unwritable),
+        ("configMap: {name: data}", Silent, unwritable),
+        ("projected: {sources: [{configMap: {name: a}}]}", Silent, unwritable),
+        ("downwardAPI: {items: [{path: a, fieldRef: {fieldPath: metadata.name}}]}", Silent, unwritable),
+        ("persistentVolumeClaim: {claimName: data}", Silent, Silent),
+        ("emptyDir: {}", Silent, Silent),
+        ("nfs: {server: a, path: /a}", Silent, Silent),
+    ] {
+        let database =
+            format!("databases: [{{label: a, type: other}}]\nkubernetes: {{databases: {{a: {{{volume}}}}}}}");
+        judge(&database, "kubernetes.databases.a", as_database);
+        judge(&format!("kubernetes: {{tmp: {{{volume}}}}}"), "kubernetes.tmp", as_tmp);
+    }
+}
+
+#[test]
+fn nothing_where_a_regular_node_reads_false() {
+    let expected = Refused("A regular node takes nothing for false");
+    for nothing in ["", "null", "~"] {
+        for key in ["share_config", "share_algorithm_logs"] {
+            judge(&format!("{key}: {nothing}"), key, expected);
+        }
+        judge(&format!("policies: {{allow_basics_algorithm: {nothing}}}"), "allow_basics_algorithm", expected);
+    }
+    judge("share_config: false\nshare_algorithm_logs: true", "share", Silent);
+}
+
+#[test]
+fn ids_that_yaml_reads_in_another_way_than_people() {
+    let expected = Refused("plain digits");
+    for key in ["allowed_organizations", "allowed_users"] {
+        for id in ["010", "0x10", "0b11", "1_000", "1:30", "+7", "'010'", "'+7'", "08", "'07'"] {
+            judge(&format!("policies: {{{key}: [{id}]}}"), key, expected);
+        }
+        for id in ["10", "'10'", "1"] {
+            judge(&format!("policies: {{{key}: [{id}]}}"), key, Silent);
+        }
+    }
+}
+
+#[test]
+fn characters_at_which_a_regular_node_ends_a_line() {
+    for char in ["\u{85}", "\u{2028}", "\u{2029}"] {
+        for (more, at) in [
+            (format!("# once{char}share_config: false"), ":3:7:"),
+            (format!("\n  # once{char}share_config: false"), ":4:9:"),
+            (format!("task_dir: /a{char}b"), ":3:13:"),
+            (format!("algorithm_env:\n  A: |\n    b{char}share_config: false"), ":5:6:"),
+            (format!("algorithm_env:\n  A: 'é{char}' # {char}"), ":4:13:"),
+            (format!("algorithm_env: {{A{char}: b}}"), ":3:18:"),
+        ] {
+            let said = parse(&format!("{LEAST}{more}")).unwrap_err().to_string();
+            assert!(said.contains(at) && said.contains("found the character U+"), "{more:?} {said}");
+        }
+        for quoted in [format!("'a{char}b'"), format!("\"a{char}b\"")] {
+            judge(&format!("algorithm_env:\n  A: {quoted}\n  B: 'b'\n  C: {quoted}"), "character", Silent);
+        }
+    }
+    judge("algorithm_env: {A: \"a\\u2028b\\N\"}", "character", Silent);
 }
 
 #[test]
@@ -483,6 +678,19 @@ fn paths() -> Vec<(&'static str, Verdict)> {
         ("/var/tmp/sextant-trial", Silent),
         ("/home/ada/data", Silent),
         ("/root/data", Silent),
+        ("/tmp", system),
+        ("/tmp/data", Silent),
+        ("/home/ada", system),
+        ("/home/ada/.config/x", system),
+        ("/srv/.netrc", system),
+        ("/home/ada/.pgpass", system),
+        ("/host", system),
+        ("/host/etc", system),
+        ("/host/home/ada", system),
+        ("/sysroot/var/lib/kubelet", system),
+        ("/rootfs/root", system),
+        ("/rootfs/proc", never),
+        ("/host/data", Silent),
         ("/etc/../data", Silent),
     ]
 }
@@ -519,6 +727,61 @@ fn folders_that_hold_the_system() {
     let elsewhere = "databases: [{label: a, type: folder}]\n\
                      kubernetes: {databases: {a: {nfs: {server: files.example.org, path: /}}}}";
     judge(elsewhere, "kubernetes.databases.a", Silent);
+}
+
+#[test]
+fn databases_that_hold_what_is_the_nodes_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    for name in ["conf", "keys", "data", "tasks"] {
+        std::fs::create_dir(at(name)).unwrap();
+    }
+    std::fs::write(at("keys/api"), "4f1c-key").unwrap();
+    std::fs::write(at("keys/kubeconfig"), "{}").unwrap();
+    std::os::unix::fs::symlink(at("keys"), at("link")).unwrap();
+    let file = at("conf/node.yaml");
+    let said = |more: &str| {
+        let text =
+            format!("server_url: https://a.org\napi_key_file: ../keys/api\ntask_dir: {}\n{more}", at("tasks/new"));
+        std::fs::write(&file, text).unwrap();
+        sextant::config::check(std::path::Path::new(&file)).to_string()
+    };
+    let kubernetes = "kubernetes: {kubeconfig: ../keys/kubeconfig}\n";
+    for (kind, path, own) in [
+        ("folder", at(""), "the configuration file"),
+        ("folder", at("conf"), "the configuration file"),
+        ("folder", at("data/../conf/"), "the configuration file"),
+        ("folder", format!("file://{}", at("conf")), "the configuration file"),
+        ("csv", at("conf/node.yaml"), "the configuration file"),
+        ("other", at("keys"), "`api_key_file`"),
+        ("folder", at("link"), "`api_key_file`"),
+        ("csv", at("link/api"), "`api_key_file`"),
+        ("csv", at("keys/kubeconfig"), "`kubernetes.kubeconfig`"),
+        ("folder", at("tasks"), "`task_dir`"),
+        ("folder", at("tasks/new"), "`task_dir`"),
+    ] {
+        let told = said(&format!("{kubernetes}databases: [{{label: a, type: {kind}, uri: '{path}'}}]\n"));
+        let expected = format!("`databases[0].uri`: found a path that algorithms would get at {own} by");
+        assert!(told.contains(&expected), "{path} {told}");
+    }
+    let volume = |source: &str| {
+        said(&format!("databases: [{{label: a, type: other}}]\nkubernetes: {{databases: {{a: {{{source}}}}}}}\n"))
+    };
+    let told = volume(&format!("hostPath: {{path: {}}}, path: keys", at("")));
+    assert!(
+        told.contains("`kubernetes.databases.a`: found a path that algorithms would get at `api_key_file`"),
+        "{told}"
+    );
+    for fine in [
+        said(&format!("{kubernetes}databases: [{{label: a, type: folder, uri: {}}}]\n", at("data"))),
+        said(&format!("databases: [{{label: a, type: csv, uri: {}}}]\n", at("conf/people.csv"))),
+        volume(&format!("hostPath: {{path: {}}}", at("data"))),
+        volume(&format!("nfs: {{server: a, path: {}}}", at("conf"))),
+    ] {
+        assert!(fine.contains("can be used"), "{fine}");
+    }
+    let key = "encryption: {enabled: false, private_key: /srv/keys/private.pem}\ndatabases: [{label: a, type: folder, uri: /srv/keys}]";
+    judge(key, "uri", Refused("`encryption.private_key`"));
 }
 
 #[test]

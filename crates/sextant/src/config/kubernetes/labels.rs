@@ -21,10 +21,11 @@ enum Kind {
 }
 
 /// Reads `labels`.
-pub(super) fn labels(section: &Section<'_>) -> BTreeMap<String, String> {
+pub(super) fn labels(section: &Section<'_>, addresses: &[Option<&str>]) -> BTreeMap<String, String> {
     let labels = read(section, "labels", label_value);
     if let Some(field) = section.get("labels") {
         each(&field, Kind::Labels, &labels);
+        judge_release(&field, &labels, addresses);
     }
     labels
 }
@@ -104,6 +105,52 @@ enum Verdict {
     Refuse(&'static str),
 }
 
+/// Whether the two labels of a release are those of this node's own: runs have the rights of the release whose they are. The chart makes the
+/// one of the namespace of the release and the other (`sextant.release` in its helpers), and tells pods the names of its Services there.
+fn judge_release(field: &Field<'_>, labels: &BTreeMap<String, String>, addresses: &[Option<&str>]) {
+    let [Some(release), Some(instance)] = RELEASE.map(|name| labels.get(name)) else { return };
+    let name = format!("{}.{}", field.path, names::shown(RELEASE[0]));
+    let refuse = |expected: &str| {
+        let message = format!(
+            "`{name}`: found `{release}`, expected {expected}: runs would have the rights of another release, whose proxy and databases they \
+             reach. Take it out together with `{}`; the chart sets both.",
+            RELEASE[1]
+        );
+        field.findings.error(field.key_at, message);
+    };
+    let is_digest = release.len() == 63 && release.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'));
+    let namespace = release.split_once('.').filter(|(_, of)| of == instance).map(|(namespace, _)| namespace);
+    if namespace.is_none() && !is_digest {
+        return refuse(&format!("`<namespace>.{instance}`, which belongs to `{}: {instance}`", RELEASE[1]));
+    }
+    let own: Vec<&str> = addresses.iter().filter_map(|address| namespace_of(address.as_deref()?)).collect();
+    match (own.first(), namespace) {
+        (Some(own), Some(namespace)) if *own != namespace => refuse(&format!(
+            "`{own}.{instance}`, since the node's own Services are in the namespace {own}"
+        )),
+        // A name that fits is never told as a digest.
+        (Some(own), None) if own.len() + 1 + instance.len() <= 63 => refuse(&format!(
+            "`{own}.{instance}`, since the node's own Services are in the namespace {own}"
+        )),
+        (Some(_), _) => {}
+        (None, _) => field.findings.warn(
+            field.key_at,
+            format!(
+                "`{name}`: the runs get the rights of the release `{instance}` (`{release}`): NetworkPolicies of the chart let them through to \
+                 its proxy, its node and its databases. Only the chart sets this; take it out unless that is this node's own release."
+            ),
+        ),
+    }
+}
+
+/// The namespace in the name of a Service, with or without a port: `name.namespace.svc`.
+fn namespace_of(address: &str) -> Option<&str> {
+    let host = address.split(':').next()?;
+    let mut parts = host.split('.');
+    let (_, namespace, svc) = (parts.next()?, parts.next()?, parts.next()?);
+    (svc == "svc").then_some(namespace)
+}
+
 fn each(field: &Field<'_>, kind: Kind, all: &BTreeMap<String, String>) {
     if all.is_empty() {
         return;
@@ -161,7 +208,12 @@ fn judge(name: &str, value: &str, kind: Kind, all: &BTreeMap<String, String>) ->
              Leave it out of the pods of runs.",
         );
     }
-    if is_of_runtimes(domain) {
+    if short_of_seccomp(name) {
+        return Verdict::Refuse(
+            "found a name by which CRI-O takes protection away from a pod (seccomp), expected none such.",
+        );
+    }
+    if is_of_runtimes(name, domain) {
         return Verdict::Warn(
             "speaks to the runtime of containers, which may give pods devices, folders or rights by it. Leave it out unless you know what \
              it opens.",
@@ -224,9 +276,28 @@ fn is_off(value: &str) -> bool {
     ["false", "disabled", "disable", "no", "off", "0", ""].contains(&value.to_lowercase().as_str())
 }
 
-/// Runtimes of containers that read annotations of pods.
-fn is_of_runtimes(domain: &str) -> bool {
-    ["io.kubernetes.cri-o", "io.kubernetes.cri", "io.katacontainers", "run.oci", "nri.io", "io.containerd"]
-        .iter()
-        .any(|of| domain == *of || domain.ends_with(&format!(".{of}")) || domain.starts_with(&format!("{of}.")))
+/// What CRI-O takes a pod's seccomp profile from.
+fn short_of_seccomp(name: &str) -> bool {
+    name.starts_with("seccomp-profile.kubernetes.cri-o.io") || name.starts_with("io.kubernetes.cri-o.seccompProfile")
+}
+
+/// Runtimes of containers that read annotations of pods: CRI-O, containerd, Kata, crun, runc, gVisor and their plugins. Their own names are
+/// written from the most general part on, and mostly have no slash: the beginning of the whole name counts. Others are domains.
+fn is_of_runtimes(name: &str, domain: &str) -> bool {
+    const BEGINNINGS: [&str; 8] = [
+        "io.kubernetes.cri-o",
+        "io.kubernetes.cri",
+        "io.katacontainers",
+        "io.containerd",
+        "run.oci",
+        "org.systemd.property",
+        "org.criu",
+        "dev.gvisor",
+    ];
+    const DOMAINS: [&str; 4] = ["crio.io", "cri-o.io", "nri.io", "katacontainers.io"];
+    let begins = |of: &&str| name.strip_prefix(*of).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '/']));
+    // CRI-O has names that are nothing but a domain: `irq-load-balancing.crio.io`.
+    let domain = if domain.is_empty() { name } else { domain };
+    let below = |of: &&str| domain == *of || domain.strip_suffix(*of).is_some_and(|rest| rest.ends_with('.'));
+    BEGINNINGS.iter().any(begins) || BEGINNINGS.iter().chain(&DOMAINS).any(below)
 }

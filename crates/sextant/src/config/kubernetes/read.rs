@@ -88,7 +88,7 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
                 database(label, field, &api_servers)
             })
         }),
-        tmp: section.get("tmp").and_then(|field| volume::source(&field, &[])),
+        tmp: section.get("tmp").and_then(|field| volume::tmp(&field)),
         output_limit: match section.get("output_limit") {
             Some(field) => {
                 resources::bytes(&field, "Take it out for the size of `scratch`, or the limit on `ephemeral-storage`.")
@@ -114,9 +114,12 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
         max_concurrent_runs: section.get("max_concurrent_runs").and_then(|field| field.count()),
         node_selector: labels::node_selector(section),
         tolerations: section.get("tolerations").and_then(|field| value::parse(&field)).unwrap_or_default(),
-        labels: labels::labels(section),
+        labels: BTreeMap::new(),
         annotations: labels::annotations(section),
     };
+    let addresses = [read.data_port.address.as_deref(), read.proxy.address.as_deref()];
+    let labels = labels::labels(section, &addresses);
+    let read = KubernetesConfig { labels, ..read };
     labels::judge_tolerations(section, &read.tolerations);
     section.finish(Unknown::Refuse);
     read

@@ -34,6 +34,7 @@ pub(super) fn read(file: &Section<'_>) -> Option<ResourceRequirements> {
     let given_limits = side(&section, "limits");
     section.finish(Unknown::Refuse);
     let (given_requests, given_limits) = (given_requests?, given_limits?);
+    judge_limits(&given_limits)?;
     let mut requests = defaults.requests.unwrap_or_default();
     let mut limits = defaults.limits.unwrap_or_default();
     merge(&mut requests, &given_requests);
@@ -83,6 +84,28 @@ fn known_resource(name: &str, field: &Field<'_>) -> bool {
         field.findings.error(field.key_at, message);
     }
     known
+}
+
+/// Refuses limits of zero, which are none to Kubernetes, and warns of those that are taken away.
+fn judge_limits(given: &BTreeMap<String, Given<'_>>) -> Option<()> {
+    const OF_THE_MACHINE: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+    let mut fine = Some(());
+    for (name, Given { quantity, field }) in given {
+        match quantity.as_deref().map(amount) {
+            Some(Some(0.0)) if OF_THE_MACHINE.contains(&name.as_str()) => {
+                field.wrong(
+                    "a quantity above zero",
+                    "Kubernetes takes zero for no limit at all. Write `null` if there is to be none.",
+                );
+                fine = None;
+            }
+            None if LIMITS.iter().any(|(limited, _)| limited == name) => field.warn(format_args!(
+                "NO LIMIT: a single algorithm may use up the {name} of its machine, and bring down what else runs there. Write a quantity."
+            )),
+            _ => {}
+        }
+    }
+    fine
 }
 
 fn merge(all: &mut Quantities, given: &BTreeMap<String, Given<'_>>) {

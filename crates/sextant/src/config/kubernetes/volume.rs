@@ -17,10 +17,34 @@ pub(super) fn database(field: &Field<'_>) -> Option<DatabaseVolume> {
     let path = section.get("path").map(|field| path(&field));
     let source = source(field, &["path", "egress"]);
     // What the algorithm sees is a part of the folder.
+    if let Some(source) = &source
+        && has_secret(&source.0)
+    {
+        field.warn(
+            "is a Secret: every algorithm that asks for this database may read it, and send what it says to the server. Put data into a \
+             volume of its own.",
+        );
+    }
     if let (Some(Some(path)), Some(folder)) = (&path, source.as_ref().and_then(VolumeSource::host_path)) {
         system::judge(field, &format!("{folder}/{path}"))?;
     }
     Some(DatabaseVolume { source: source?, path: path.map_or(Some(None), |path| path.map(Some))? })
+}
+
+/// Reads the volume behind `/mnt/tmp`, which algorithms write to.
+pub(super) fn tmp(field: &Field<'_>) -> Option<VolumeSource> {
+    const UNWRITABLE: [&str; 4] = ["secret", "configMap", "projected", "downwardAPI"];
+    let source = source(field, &[])?;
+    let kind = source.kind();
+    if UNWRITABLE.contains(&kind.as_str()) {
+        let message = format!(
+            "`{}`: found {kind}, expected a volume that can be written to. It would show every algorithm what is in it.",
+            field.path
+        );
+        field.findings.error(field.node.at, message);
+        return None;
+    }
+    Some(source)
 }
 
 /// Reads a volume; the keys of `others` in the same mapping do not belong to it.
@@ -49,6 +73,7 @@ pub(super) fn source(field: &Field<'_>, others: &[&str]) -> Option<VolumeSource>
     let alone = Field { path: field.path.clone(), key_at: field.key_at, node: &node, findings: field.findings };
     let volume: Volume = value::parse(&alone)?;
     complete(&volume, field, &only.key)?;
+    refuse_credentials(&volume, field)?;
     let source = VolumeSource::new(volume);
     if let Some(folder) = source.host_path() {
         system::judge_named(field, &format!("{}.hostPath", field.path), folder)?;
@@ -77,6 +102,44 @@ fn complete(volume: &Volume, field: &Field<'_>, kind: &str) -> Option<()> {
     if volume.host_path.as_ref().is_some_and(|host| !host.path.is_empty() && !host.path.starts_with('/')) {
         let message =
             format!("`{}.{kind}.path`: found a relative path, expected one that begins with `/`.", field.path);
+        field.findings.error(field.node.at, message);
+        fine = None;
+    }
+    fine
+}
+
+/// The Secrets that a volume shows.
+fn secrets(volume: &Volume) -> impl Iterator<Item = &str> {
+    let projected = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
+    let projected = projected.filter_map(|one| Some(one.secret.as_ref()?.name.as_str()));
+    volume.secret.iter().map(|secret| secret.secret_name.as_deref().unwrap_or_default()).chain(projected)
+}
+
+fn has_secret(volume: &Volume) -> bool {
+    secrets(volume).next().is_some()
+}
+
+/// No algorithm gets rights in the cluster, or what the node and its pods know each other by.
+fn refuse_credentials(volume: &Volume, field: &Field<'_>) -> Option<()> {
+    const OWN: [&str; 2] = ["sextant-data-port-", "sextant-registries-"];
+    let projected = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
+    let tokens = projected.enumerate().filter(|(_, one)| one.service_account_token.is_some());
+    let mut fine = Some(());
+    for (index, _) in tokens {
+        let message = format!(
+            "`{}.projected.sources[{index}].serviceAccountToken`: found a token of a service account, expected none: algorithms would log in to \
+             the cluster with it. Take it out.",
+            field.path
+        );
+        field.findings.error(field.node.at, message);
+        fine = None;
+    }
+    for name in secrets(volume).filter(|name| OWN.iter().any(|own| name.starts_with(own))) {
+        let message = format!(
+            "`{}`: found {}, a Secret of Sextant's own, expected another one: it holds keys of the node, not data.",
+            field.path,
+            names::shown(name)
+        );
         field.findings.error(field.node.at, message);
         fine = None;
     }

@@ -9,6 +9,7 @@ use regex::Regex;
 
 use super::names;
 use super::reader::{Field, Section, Unknown};
+use super::scalar::Scalar;
 
 /// Who may run what on this node. Empty lists restrict nothing, as on a regular node.
 #[derive(Clone, Debug)]
@@ -129,7 +130,7 @@ pub(super) fn read(file: &Section<'_>) -> Option<Policies> {
     });
     let users = entries(&section, "allowed_users", "a list of user ids", user);
     let organizations = entries(&section, "allowed_organizations", "a list of organization ids or names", organization);
-    let basics = section.get("allow_basics_algorithm").map_or(Some(true), |field| field.boolean());
+    let basics = section.given("allow_basics_algorithm").map_or(Some(true), |field| field.flag());
     // So it is on a regular node, too; but a list says "only these", and few know.
     let is_list = algorithms.as_ref().is_some_and(|algorithms| !algorithms.is_empty());
     if let Some(field) = section.get("allowed_algorithms").filter(|_| is_list)
@@ -196,9 +197,23 @@ fn algorithm(field: &Field<'_>) -> Option<AllowedAlgorithm> {
     }
 }
 
+/// Refuses an id that is not written as people read it: to YAML, `010` is eight.
+fn decimal(field: &Field<'_>, text: &str) -> Option<()> {
+    let number = match field.node.scalar() {
+        Some(Scalar::Int(number)) => Some(number),
+        _ => text.parse().ok(),
+    };
+    let fine = number.is_none_or(|number: i128| number.to_string() == text.trim());
+    fine.then_some(()).or_else(|| {
+        field.wrong("an id in plain digits, without zeros before it", "YAML reads such numbers in ways of its own.");
+        None
+    })
+}
+
 fn user(field: &Field<'_>) -> Option<i64> {
     let expected = "a user's id, a number";
     let id = field.number(expected)?;
+    decimal(field, field.text(expected)?)?;
     (id > 0).then_some(id).or_else(|| {
         field.wrong(expected, "");
         None
@@ -207,6 +222,7 @@ fn user(field: &Field<'_>) -> Option<i64> {
 
 fn organization(field: &Field<'_>) -> Option<String> {
     let entry = field.word("an organization's id or name")?;
+    decimal(field, entry)?;
     if entry.parse::<i64>().is_err() {
         field.warn(format_args!(
             "`{}` is a name, which is weaker than a number: an organization that may edit itself may take any name that is free at the \

@@ -12,6 +12,15 @@ const STRANGER: &str = "stranger.example";
 pub(super) enum Wide {
     /// The registry isn't bound: a stranger's image may have the rest.
     AnyRegistry(String),
+    /// The domain that the registry is in isn't bound: a stranger may have another one.
+    AnyDomain(String),
+    /// The registry may be left out, and then it is an account at docker.io.
+    NoRegistry {
+        /// The example with its registry.
+        meant: String,
+        /// The image without.
+        also: String,
+    },
     /// A place in the registry's name takes a dot as well as others.
     AnyCharacter(String),
     /// Something may follow the name.
@@ -38,9 +47,13 @@ pub(super) fn ways(algorithm: &AllowedAlgorithm) -> Vec<Wide> {
     if let Some(wide) = examples.iter().find_map(|example| any_registry(example, &allows)) {
         return vec![wide];
     }
+    if let Some(wide) = examples.iter().find_map(any_domain) {
+        return vec![wide];
+    }
+    let none = no_registry(&examples);
     let character = examples.iter().find_map(|example| any_character(example, &allows));
     let end = examples.iter().find_map(|example| open_end(example, &allows));
-    character.into_iter().chain(end).collect()
+    none.into_iter().chain(character).chain(end).collect()
 }
 
 /// Whether the beginning of an example may be a stranger's.
@@ -55,6 +68,35 @@ fn any_registry(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide
     let host = host(text).unwrap_or(text).split([':', '@']).next().map_or(0, str::len);
     let fixed = text.char_indices().zip(&example.places).any(|((at, _), place)| at < host && *place == Place::Fixed);
     (!fixed).then(|| Wide::AnyRegistry(text.clone()))
+}
+
+/// Whether the domain in which the registry is, its last two parts, has a place that others may be put into.
+fn any_domain(example: &Example) -> Option<Wide> {
+    let host = registry(&example.text)?.split(':').next()?;
+    let parts: Vec<&str> = host.split('.').collect();
+    let is_address = parts.iter().all(|part| part.chars().all(|c| c.is_ascii_digit()));
+    if parts.len() < 2 || is_address || host.starts_with('[') {
+        return None;
+    }
+    let domain: usize = parts.iter().rev().take(2).map(|part| part.chars().count() + 1).sum();
+    let end = host.chars().count();
+    let places = example.places.get((end + 1).saturating_sub(domain)..end)?;
+    places.contains(&Place::Open).then(|| Wide::AnyDomain(example.text.clone()))
+}
+
+/// Whether the same is let in with a registry and without one.
+fn no_registry(examples: &[Example]) -> Option<Wide> {
+    examples.iter().find_map(|with| {
+        let registry = registry(&with.text)?;
+        let also = with.text.strip_prefix(registry)?.strip_prefix('/')?;
+        let is_let_in = examples.iter().any(|without| without.text == also);
+        is_let_in.then(|| Wide::NoRegistry { meant: with.text.clone(), also: also.to_owned() })
+    })
+}
+
+/// The registry of an image, if it names one.
+fn registry(image: &str) -> Option<&str> {
+    host(image).filter(|host| host.contains(['.', ':']) || *host == "localhost")
 }
 
 /// Whether the name of the registry has a place for a dot that takes others too.
@@ -94,7 +136,13 @@ fn open_end(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
         if text.contains('/') || !text.contains('.') { &[] } else { &["5000/evil"] }
     } else if part.contains(':') {
         // Another version of what is meant, where the version is said.
-        if last_is_fixed { &["-evil", "0"] } else { &[] }
+        // What looks like one may be a port, and then what is before it is a host.
+        let port = !text.contains('/') && part.rsplit(':').next()?.chars().all(|c| c.is_ascii_digit());
+        match (last_is_fixed, port) {
+            (true, _) => &["-evil", "0"],
+            (false, true) => &["/evil"],
+            (false, false) => &[],
+        }
     } else if last_is_fixed {
         &["-evil", "/evil", "evil", ".evil"]
     } else if part_places.contains(&Place::Fixed) {
@@ -114,6 +162,14 @@ impl Wide {
             Self::AnyRegistry(image) => format!(
                 "lets in images of any registry or account, for example `{image}`. Begin it with the registry that you trust, like \
                  `^registry\\.example\\.org/`."
+            ),
+            Self::AnyDomain(image) => format!(
+                "lets in images of any registry in other domains, for example `{image}`: whoever has such a domain. Write out the registry's \
+                 domain, like `^registry\\.example\\.org/`."
+            ),
+            Self::NoRegistry { meant, also } => format!(
+                "lets in `{also}` besides `{meant}`: without a registry, the same name is at docker.io, for whoever has that account. Let the \
+                 registry be needed, or write `docker\\.io/`."
             ),
             Self::AnyCharacter(image) => format!(
                 "lets in other registries, for example `{image}`: in an expression, a dot stands for any character. Write `\\.` for a dot."
