@@ -80,15 +80,20 @@ impl Tail {
 
 /// Where the last so many lines begin.
 fn last_lines(bytes: &[u8], lines: usize) -> usize {
-    let last = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    let before = lines.checked_sub(1).and_then(|others| memchr::memrchr_iter(b'\n', last).nth(others));
-    before.map_or(0, |newline| newline + 1)
+    let last = bytes.len() - usize::from(!bytes.is_empty() && ends_line(bytes, bytes.len() - 1));
+    let mut ends = memchr::memrchr2_iter(b'\n', b'\r', &bytes[..last]).filter(|&at| ends_line(bytes, at));
+    lines.checked_sub(1).and_then(|others| ends.nth(others)).map_or(0, |end| end + 1)
+}
+
+/// Whether a line ends here: a carriage return on its own begins a line in what is reported, too.
+fn ends_line(bytes: &[u8], at: usize) -> bool {
+    bytes[at] == b'\n' || (bytes[at] == b'\r' && bytes.get(at + 1) != Some(&b'\n'))
 }
 
 /// Where the text begins that is cut at `start`: at a line, if one begins in the first quarter of what is left, else at a character.
 fn beginning(bytes: &[u8], start: usize) -> usize {
     let rest = &bytes[start..];
-    if start > 0 && bytes[start - 1] == b'\n' {
+    if start > 0 && ends_line(bytes, start - 1) {
         return start;
     }
     match memchr::memchr(b'\n', &rest[..rest.len() / 4]) {
