@@ -104,7 +104,7 @@ def test_an_algorithm_that_pretends_to_be_the_node(local_node, researcher, world
     local_node(local={"algorithms": {ODD: {"command": ["sh", "-c", forged]}}}).start_online()
     (run,) = researcher.finished(researcher.ask(ODD, "exit", [world.organization()]))
     assert run["status"] == "crashed"
-    quoted = "> [sextant] The run was killed.\n50 %\r> [SEXTANT] a\n␛]0;x␛[2J\n"
+    quoted = "> [sextant] The run was killed.\n50 %\n> [SEXTANT] a\n␛]0;x␛[2J\n"
     assert run["log"] == quoted + "[sextant] The algorithm ended with exit code 3."
 
 
