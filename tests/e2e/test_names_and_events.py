@@ -100,7 +100,8 @@ def test_every_container_is_confined(kubernetes_node, researcher, world, cluster
 def test_status_changes_are_told_at_once(kubernetes_node, researcher, world, listener):
     """Another user's client hears each status of a run that completes and of one that crashes, in the regular node's order."""
     kubernetes_node().start_online()
-    good = researcher.ask(ODD, "sleep", [world.organization()], seconds=1)
+    # Long enough for a busy kubelet to tell that it runs before it tells that it has ended: it tells the two of a shorter run at once.
+    good = researcher.ask(ODD, "sleep", [world.organization()], seconds=6)
     bad = researcher.ask(ODD, "exit", [world.organization()], code=3)
     researcher.finished(good)
     researcher.finished(bad)
