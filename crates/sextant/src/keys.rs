@@ -13,8 +13,9 @@ use vantage6::encryption::{PrivateKey, PublicKey};
 use vantage6::{Client, OrganizationId};
 
 use crate::config::{Config, read_private_key};
-use crate::core::encryption::{Disagreement, agree, has_key};
-use crate::node::{self, NodeError};
+use crate::core::node_error::NodeError;
+use crate::hub;
+use crate::hub::encryption::{Disagreement, agree, has_key};
 
 /// What can be done with keys.
 #[derive(Debug, Subcommand)]
@@ -101,7 +102,7 @@ fn make(file: &mut File) -> io::Result<PrivateKey> {
 
 async fn check(config: &Config, replace: bool) -> Result<String, NodeError> {
     let cryptor = config.encryption.cryptor().map_err(NodeError::Configuration)?;
-    let client = node::client(config)?;
+    let client = hub::client(config)?;
     let of_server = |error: vantage6::Error| match error {
         error @ vantage6::Error::WrongApiKey { .. } => NodeError::Refused(error.to_string()),
         error => NodeError::Other(format!("The server at {} could not be asked: {error}.", client.url())),

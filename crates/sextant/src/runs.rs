@@ -7,12 +7,14 @@ use std::time::Duration;
 use futures::StreamExt;
 use jiff::Timestamp;
 use tokio::time::timeout;
-use vantage6::{Error, NodeId, OpenRuns};
+use vantage6_types::NodeId;
 
 use crate::config::{Config, RuntimeConfig};
+use crate::core::hub::{Hub as _, HubErrorKind, OpenRuns};
 use crate::core::names::Identity;
+use crate::core::node_error::NodeError;
 use crate::core::overview::{Server, lines, table};
-use crate::node::{self, NodeError};
+use crate::hub::Connection;
 use crate::runtime::{kubernetes, local};
 
 /// How long the server may take to answer.
@@ -60,18 +62,18 @@ pub async fn table_of(config: &Config) -> Result<String, NodeError> {
 
 /// The runs that the server has as open.
 async fn ask(config: &Config) -> Server {
-    let client = match node::client(config) {
-        Ok(client) => client,
+    let server = match Connection::new(config) {
+        Ok(connection) => connection.without_events(),
         Err(error) => return Server::Silent(error.to_string()),
     };
-    let mut runs = pin!(client.open_runs(OpenRuns { task: None, inputs_up_to: 0 }));
+    let mut runs = pin!(server.open_runs(OpenRuns { task: None, inputs_up_to: 0 }));
     let mut all = Vec::new();
     let read = async {
         while let Some(run) = runs.next().await {
             match run {
                 Ok(run) => all.push(run),
                 // What can't be understood, the node leaves alone, and so does this.
-                Err(Error::BrokenRun { .. }) => {}
+                Err(error) if matches!(error.kind, HubErrorKind::BrokenRun(_)) => {}
                 Err(error) => return Err(error.to_string()),
             }
         }

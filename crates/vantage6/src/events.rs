@@ -90,6 +90,7 @@ pub struct Kill {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusChange {
     /// The new status.
+    #[serde(deserialize_with = "read::status")]
     pub status: RunStatus,
     /// Of this run.
     pub run_id: RunId,

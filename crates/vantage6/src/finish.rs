@@ -82,7 +82,7 @@ impl Finish {
     fn into_json(self) -> (u64, impl Stream<Item = std::io::Result<Bytes>> + Send + 'static) {
         // The server refuses null in place of a text (`RunInputSchema`), so no result means no key.
         let mut head = json!({
-            "status": self.status,
+            "status": self.status.as_str(),
             "finished_at": time::to_server(self.finished_at),
             "log": self.log.replace('\0', "\u{fffd}"),
         });

@@ -32,14 +32,12 @@ mod finish;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod http;
-mod ids;
 pub mod json;
 pub mod live;
 mod pages;
 mod read;
 mod resources;
 mod retry;
-mod status;
 mod time;
 mod token;
 mod url;
@@ -50,9 +48,8 @@ pub use events::{
     AlgorithmLog, DatabaseInfo, Incoming, Kill, KillContainers, NodeInfo, NodeStatus, Outgoing, StatusChange,
 };
 pub use finish::{Finish, Held};
-pub use ids::{CollaborationId, JobId, NodeId, OrganizationId, RunId, StudyId, TaskId, UserId};
 pub use resources::{Collaboration, Input, Node, Organization, Run, Task, TaskDatabase, TaskOrigin};
 pub use retry::Backoff;
-pub use status::RunStatus;
 pub use time::{now, to_server};
 pub use url::{ServerUrl, ServerUrlError};
+pub use vantage6_types::{CollaborationId, JobId, NodeId, OrganizationId, RunId, RunStatus, StudyId, TaskId, UserId};

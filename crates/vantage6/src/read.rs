@@ -6,6 +6,8 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
 use serde_json::value::RawValue;
 
+use crate::RunStatus;
+
 /// A number, or an object with an `id`, or null: a related object in any of its shapes.
 pub(crate) fn optional_reference<'de, D: Deserializer<'de>, T: From<u64>>(de: D) -> Result<Option<T>, D::Error> {
     struct Reference;
@@ -100,6 +102,14 @@ pub(crate) fn optional_cut<'de, D: Deserializer<'de>, const MOST: usize>(de: D) 
     }
     let text = Option::<Cut<MOST>>::deserialize(de)?.map(|text| text.0);
     Ok(text.filter(|text| !text.is_empty()))
+}
+
+/// So many characters of an unknown status are kept.
+const STATUS: usize = 100;
+
+/// The status of a run. A text that this version doesn't know is cut.
+pub(crate) fn status<'de, D: Deserializer<'de>>(de: D) -> Result<RunStatus, D::Error> {
+    cut::<D, STATUS>(de).map(RunStatus::from)
 }
 
 /// JSON as text, or the JSON itself.

@@ -76,6 +76,7 @@ pub struct Run {
     /// Its number.
     pub id: RunId,
     /// How far it is.
+    #[serde(deserialize_with = "read::status")]
     pub status: RunStatus,
     /// Its input, if it was asked for and is not longer than asked for. [`crate::Client::input`] gives it in any size.
     #[serde(default)]
@@ -212,6 +213,16 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unknown_status_is_cut() {
+        let json = format!(
+            r#"{{"id": 7, "status": "{}", "organization": 1, "task": {{"id": 2, "image": "x", "job_id": 3, "init_org": 1, "collaboration": 1}}}}"#,
+            "paused ".repeat(10_000)
+        );
+        let status = Run::parse(&json).unwrap().status;
+        assert_eq!(status.as_str().chars().count(), 101, "{status}");
+    }
 
     #[test]
     fn what_is_said_of_a_run_that_cannot_be_read_is_short_and_on_one_line() {

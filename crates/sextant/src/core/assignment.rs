@@ -1,6 +1,9 @@
 //! What a node has to do for one run, as far as the decisions need it: the server's run without its input.
 
-use vantage6::{JobId, OrganizationId, Run, RunId, TaskId, UserId};
+use vantage6_types::{JobId, OrganizationId, RunId, TaskId, UserId};
+
+pub use super::hub::RequestedDatabase;
+use super::hub::Run;
 
 /// One run of a task for this node's organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,33 +31,20 @@ pub struct Assignment {
     pub databases: Vec<RequestedDatabase>,
 }
 
-/// A database that a task asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestedDatabase {
-    /// The label by which the node's configuration knows it.
-    pub label: String,
-    /// JSON text with `query`, `sheet_name`, `preprocessing`; `None` when the task gives none.
-    pub parameters: Option<String>,
-}
-
 impl From<&Run> for Assignment {
     fn from(run: &Run) -> Self {
         let task = &run.task;
-        let databases = task.databases.iter().map(|database| RequestedDatabase {
-            label: database.label.clone(),
-            parameters: database.parameters.clone(),
-        });
         Self {
             run: run.id,
             task: task.id,
             assigned_at: run.assigned_at.map(|time| time.to_string()).unwrap_or_default(),
             task_name: task.name.clone().unwrap_or_default(),
             image: task.image.clone(),
-            job: Some(task.job_id),
+            job: Some(task.job),
             parent: task.parent,
             init_org: Some(task.init_org),
             init_user: task.init_user,
-            databases: databases.collect(),
+            databases: task.databases.clone(),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! volume is missing, that an image is being pulled.
 
 use jiff::Timestamp;
-use vantage6::RunStatus;
+use vantage6_types::RunStatus;
 
 use super::situation::{Failure, WaitsFor};
 

@@ -13,7 +13,7 @@
 //! ```
 
 use jiff::Timestamp;
-use vantage6::RunStatus;
+use vantage6_types::RunStatus;
 
 use super::situation::{self, Disruption, Failure, Limits, Situation};
 use super::waits::{over, too_long, words};

@@ -11,7 +11,7 @@ use printable::{excerpt, excerpt_of};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use vantage6::RunStatus;
+use vantage6_types::RunStatus;
 
 use super::assignment::RequestedDatabase;
 

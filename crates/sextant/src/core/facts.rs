@@ -6,7 +6,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 use printable::excerpt_of;
 use serde::{Deserialize, Serialize};
-use vantage6::{RunId, RunStatus, TaskId};
+use vantage6_types::{RunId, RunStatus, TaskId};
 
 use super::labels;
 use super::situation::Failure;

@@ -1,7 +1,7 @@
 //! Images that can't be had: what the kubelet's and registries' words mean for a run.
 
 use printable::{excerpt, excerpt_of};
-use vantage6::RunStatus;
+use vantage6_types::RunStatus;
 
 use super::situation::Failure;
 use crate::image_reference::{ImageReference, NoReference};

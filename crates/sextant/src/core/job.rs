@@ -18,7 +18,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use printable::excerpt;
-use vantage6::RunId;
+use vantage6_types::RunId;
 
 use super::assignment::Assignment;
 use super::databases::{self, Mounted};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use vantage6::{RunId, TaskId};
+use vantage6_types::{RunId, TaskId};
 
 /// `app.kubernetes.io/name`, the same on everything that Sextant makes.
 pub const APP: &str = "app.kubernetes.io/name";

@@ -1,7 +1,9 @@
 //! Whose task it is in the end. An algorithm's subtask has as its organization the one whose node runs the algorithm, so the first task of
 //! its job tells who began: the way there leads from parent to parent.
 
-use vantage6::{JobId, OrganizationId, Task, TaskId, TaskOrigin, UserId};
+use vantage6_types::{JobId, OrganizationId, TaskId, UserId};
+
+use super::hub::Task;
 
 /// No algorithm has subtasks of subtasks so deep; who makes a longer chain wants something else.
 pub const LONGEST: usize = 16;
@@ -24,14 +26,7 @@ pub struct Link {
 impl From<&Task> for Link {
     fn from(task: &Task) -> Self {
         let (user, organization) = (task.init_user, Some(task.init_org));
-        Self { task: task.id, job: Some(task.job_id), parent: task.parent, user, organization }
-    }
-}
-
-impl From<TaskOrigin> for Link {
-    fn from(origin: TaskOrigin) -> Self {
-        let TaskOrigin { id, job_id, parent, init_org, init_user } = origin;
-        Self { task: id, job: job_id, parent, user: init_user, organization: init_org }
+        Self { task: task.id, job: Some(task.job), parent: task.parent, user, organization }
     }
 }
 

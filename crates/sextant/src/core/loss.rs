@@ -1,6 +1,6 @@
 //! Who or what ended a run's pod before its algorithm and its output were done: Kubernetes's words for it, and ours.
 
-use vantage6::RunStatus;
+use vantage6_types::RunStatus;
 
 use super::facts::{Container, JobFacts, PodFacts};
 use super::situation::{Disruption, Failure};

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 use secrecy::{ExposeSecret, SecretString};
-use vantage6::NodeId;
+use vantage6_types::NodeId;
 
 use super::assignment::Assignment;
 use super::labels;

@@ -3,8 +3,9 @@
 
 use jiff::Timestamp;
 use printable::excerpt_of;
-use vantage6::{Run, RunId, RunStatus, TaskId};
+use vantage6_types::{RunId, RunStatus, TaskId};
 
+use super::hub::Run;
 use super::situation::{Exit, Situation};
 
 /// A run that the runtime has something of.
@@ -171,6 +172,8 @@ fn age(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::hub::Task;
+    use crate::core::hub::testing::pending;
     use crate::core::situation::{Failure, Starting, WaitsFor};
 
     fn here(run: u64, situation: Situation) -> Here {
@@ -178,10 +181,11 @@ mod tests {
     }
 
     fn there(run: u64, status: &str) -> Run {
-        let text = format!(
-            r#"{{"id":{run},"status":"{status}","organization":1,"task":{{"id":1,"name":"average","image":"i","job_id":1,"init_org":1,"collaboration":1}}}}"#
-        );
-        serde_json::from_str(&text).unwrap()
+        Run {
+            status: RunStatus::from(status),
+            task: Task { id: TaskId(1), name: Some("average".into()), ..pending(run).task },
+            ..pending(run)
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Whether the node's owner lets a run in (vantage6-node 4.5.5, `docker_manager.py`, `is_docker_image_allowed`).
 
 use printable::excerpt;
-use vantage6::{OrganizationId, UserId};
+use vantage6_types::{OrganizationId, UserId};
 
 use super::lineage::Link;
 use crate::config::{Policies, is_basics};

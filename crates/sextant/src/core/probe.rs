@@ -131,7 +131,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::core::isolation::How;
-    use vantage6::NodeId;
+    use vantage6_types::NodeId;
 
     #[test]
     fn to_the_cluster_a_probe_is_an_algorithm_but_to_the_watches_it_is_none() {

@@ -2,7 +2,7 @@
 //! states in one table; docs/STATES.md has it for people.
 
 use jiff::{SignedDuration, Timestamp};
-use vantage6::RunStatus;
+use vantage6_types::RunStatus;
 
 use super::facts::{Container, End, JobFacts, PodFacts};
 use super::loss::{Loss, Progress};

@@ -2,7 +2,7 @@
 //! the runtime say.
 
 use printable::excerpt_of;
-use vantage6::RunStatus;
+use vantage6_types::RunStatus;
 
 use super::log_text::{self, NODE};
 use super::mask::Mask;

@@ -98,7 +98,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use k8s_openapi::api::core::v1::PodSpec;
-    use vantage6::NodeId;
+    use vantage6_types::NodeId;
 
     use super::*;
     use crate::config::Config;

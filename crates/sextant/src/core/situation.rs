@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use vantage6::RunStatus;
+use vantage6_types::RunStatus;
 
 /// Where a run stands on its runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]

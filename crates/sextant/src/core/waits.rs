@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use printable::excerpt;
-use vantage6::RunStatus;
+use vantage6_types::RunStatus;
 
 use super::image;
 use super::situation::{Failure, Limits, Starting, WaitsFor};

@@ -5,7 +5,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 use data_encoding::HEXLOWER;
 use secrecy::{ExposeSecret, SecretBox, SecretString};
-use vantage6::RunId;
+use vantage6_types::RunId;
 
 /// How many bytes the node's secret has.
 pub const SECRET_BYTES: usize = 32;

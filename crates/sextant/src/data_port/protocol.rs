@@ -1,6 +1,6 @@
 //! The words that pod and node exchange: paths, answers, headers. Both sides read them from here.
 
-use vantage6::RunId;
+use vantage6_types::RunId;
 
 /// What `return` is told to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
-use vantage6::RunId;
+use vantage6_types::RunId;
 
 use super::bounds::Limits;
 use super::keys::NodeSecret;

@@ -6,12 +6,12 @@ use vantage6::{Error, NodeId};
 
 use super::Line;
 use crate::config::Config;
-use crate::core::encryption::{Disagreement, agree, has_key};
-use crate::node;
+use crate::hub;
+use crate::hub::encryption::{Disagreement, agree, has_key};
 
 /// Looks at the server; gives the node's number if the server told it.
 pub async fn examine(config: &Config, tell: &mut (dyn FnMut(Line) + Send)) -> Option<NodeId> {
-    let client = match node::client(config) {
+    let client = match hub::client(config) {
         Ok(client) => client,
         Err(error) => {
             tell(Line::wrong("server", error.to_string()));

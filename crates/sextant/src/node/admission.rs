@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use vantage6::{Error, OrganizationId, Run, RunStatus, Task};
+use vantage6_types::{OrganizationId, RunStatus};
 
 use super::origins::Lineage;
 use super::{Context, report};
+use crate::core::hub::{HubError, HubErrorKind, Run, Task};
 use crate::core::image;
 use crate::core::policy::{self, Initiator, Origin, needs_organization_name, needs_origin};
 use crate::core::situation::Failure;
@@ -15,7 +16,7 @@ use crate::core::situation::Failure;
 ///
 /// # Errors
 /// One of the server, which tells nothing of the run: to be tried again.
-pub async fn admit(context: &Context, run: &Run, bad_input: Option<&str>) -> Result<Result<(), Failure>, Error> {
+pub async fn admit(context: &Context, run: &Run, bad_input: Option<&str>) -> Result<Result<(), Failure>, HubError> {
     let policies = &context.config.policies;
     let task = &run.task;
     // Before the policies: no list can mean a name that no image has.
@@ -30,25 +31,30 @@ pub async fn admit(context: &Context, run: &Run, bad_input: Option<&str>) -> Res
         return Ok(Err(failure(RunStatus::NotAllowed, refusal.to_string())));
     }
     // Better known now than after hours of work.
-    if let Err(why) = context.recipients.of(task.init_org).await? {
-        return Ok(Err(failure(RunStatus::Failed, report::not_encryptable(&why))));
+    match context.hub.can_report_to(task.init_org).await {
+        Ok(()) => {}
+        Err(error) if error.kind == HubErrorKind::NoRecipient => {
+            return Ok(Err(failure(RunStatus::Failed, report::not_encryptable(&error.text))));
+        }
+        Err(error) => return Err(error),
     }
     Ok(readable(run, bad_input))
 }
 
 /// Who began, and everybody between: with the names of organizations where the policies have names.
-async fn origin(context: &Context, task: &Task) -> Result<Origin, Error> {
+async fn origin(context: &Context, task: &Task) -> Result<Origin, HubError> {
     let mut initiators: Vec<Initiator> = match context.origins.of(task).await? {
         Lineage::Whole(links) => links.iter().map(Initiator::from).collect(),
         Lineage::Broken(why) => return Ok(Origin::Unknown(why.to_string())),
     };
     if needs_organization_name(&context.config.policies) {
-        let mut names = BTreeMap::new();
+        let mut names = BTreeMap::<OrganizationId, _>::new();
         for initiator in &mut initiators {
             let Some(organization) = initiator.organization else { continue };
             let name = match names.entry(organization) {
                 Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(unknown) => unknown.insert(name(context, organization).await?),
+                // One that this node may not look at is none that its owner has named.
+                Entry::Vacant(unknown) => unknown.insert(context.hub.organization_name(organization).await?),
             };
             initiator.organization_name = name.clone();
         }
@@ -56,22 +62,12 @@ async fn origin(context: &Context, task: &Task) -> Result<Origin, Error> {
     Ok(Origin::Known(initiators))
 }
 
-/// An organization's name. One that this node may not look at is none that its owner has named.
-async fn name(context: &Context, organization: OrganizationId) -> Result<Option<String>, Error> {
-    match context.hub.organization(organization).await {
-        Ok(organization) => Ok(Some(organization.name)),
-        Err(error) if matches!(error.own_status(), Some(401 | 403 | 404)) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 /// Whether the run's input can be read, as far as it is at hand.
 ///
 /// # Errors
 /// What to report of it.
 pub fn readable(run: &Run, bad_input: Option<&str>) -> Result<(), Failure> {
-    if run.blob_storage_used == Some(true) {
-        let why = "This server keeps inputs in a blob store, which this node does not support.";
+    if let Some(why) = run.unsupported {
         return Err(failure(RunStatus::StartFailed, why.into()));
     }
     match bad_input {

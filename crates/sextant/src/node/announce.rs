@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
-use vantage6::{DatabaseInfo, Node, NodeInfo, Outgoing, Run, RunStatus, StatusChange};
+use vantage6_types::RunStatus;
 
 use super::columns;
 use crate::config::{Config, Database, Policies};
-use crate::hub::Hub;
+use crate::core::hub::{DatabaseInfo, Hub, Node, NodeEvent, NodeInfo, Run, StatusChange};
 
 /// How long the server is given to forget a connection that has ended.
 const MOMENT: Duration = Duration::from_millis(500);
@@ -75,15 +75,12 @@ impl Announcer {
 
     /// A run has another status.
     pub async fn status(&self, run: &Run, status: &RunStatus) {
-        self.send(Outgoing::AlgorithmStatusChange(StatusChange {
+        self.send(NodeEvent::Status(StatusChange {
             status: status.clone(),
-            run_id: run.id,
-            task_id: Some(run.task.id),
-            job_id: None,
-            collaboration_id: Some(self.me.collaboration),
-            node_id: Some(self.me.id),
-            organization_id: Some(self.me.organization),
-            parent_id: run.task.parent,
+            run: run.id,
+            task: run.task.id,
+            parent: run.task.parent,
+            node: self.me.clone(),
         }))
         .await;
     }
@@ -105,7 +102,7 @@ impl Announcer {
     /// How this node is set up.
     async fn set_up(&self) {
         if let Some(info) = &self.info {
-            self.send(Outgoing::NodeInfoUpdate(info.clone())).await;
+            self.send(NodeEvent::Info(info.clone())).await;
         }
     }
 
@@ -113,13 +110,13 @@ impl Announcer {
     async fn online_after_all(&self) {
         // What the server forgets of a node that goes offline, it forgets a moment after saying so.
         sleep(MOMENT).await;
-        self.send(Outgoing::Ping).await;
+        self.send(NodeEvent::Online).await;
         self.set_up().await;
     }
 
-    async fn send(&self, event: Outgoing) {
+    async fn send(&self, event: NodeEvent) {
         // Nothing of this is repeated, and no run waits for it: a server that does not read its events must not put off a deadline.
-        match timeout(SENDING, self.hub.send_event(&event)).await {
+        match timeout(SENDING, self.hub.send_event(event)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!("an event was not sent: {error}"),
             Err(_) => tracing::debug!("an event was not sent: the server does not read its events"),

@@ -12,7 +12,7 @@ use rand::Rng;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
-use vantage6::{Run, RunStatus};
+use vantage6_types::RunStatus;
 
 use super::admission::admit;
 use super::places::Place;
@@ -21,6 +21,7 @@ use super::waiting::{Waiting, pulled};
 use super::{Context, report, report::HeldLog, report::Reported};
 use crate::core::assignment::Assignment;
 use crate::core::decide::{ServerSide, Step, Stop, Verdict, decide};
+use crate::core::hub::{HubError, Run, now};
 use crate::core::isolation::Gate;
 use crate::core::situation::{Failure, Situation};
 use crate::runtime::LaunchError;
@@ -87,7 +88,7 @@ struct Drive {
 pub async fn drive(context: Arc<Context>, mut run: Run, signal: watch::Receiver<Signal>, place: Option<Place>) {
     let id = run.id;
     let (input, bad_input) = match run.input.take() {
-        Some(input) => match context.cryptor.decode_text(&input.0).await {
+        Some(input) => match context.hub.read_input(&input).await {
             Ok(input) => (Some(input), None),
             Err(error) => (None, Some(error.to_string())),
         },
@@ -289,7 +290,7 @@ impl Drive {
         if !self.context.hold.is_good() {
             return;
         }
-        let begins = self.run.started_at.is_none().then(vantage6::now);
+        let begins = self.run.started_at.is_none().then(now);
         match self.context.hub.set_status(self.run.id, &status, begins).await {
             Ok(()) => {
                 self.run.started_at = self.run.started_at.or(begins);
@@ -406,12 +407,12 @@ impl Drive {
                 self.denied = 0;
             }
             // It is asked again at once, after the pause that follows.
-            Err(error) if error.is_transient() => {}
+            Err(error) if error.is_passing() => {}
             Err(error) => {
                 // The same answer comes each time: it is asked again after the next look at everything.
                 self.looked = asked;
                 // A run that the node may not see any more is not this node's. Twice, because a server says 401 in passing, too.
-                self.denied += u32::from(matches!(error.own_status(), Some(401 | 403)));
+                self.denied += u32::from(error.is_denied());
                 if self.denied > 1 {
                     info!(run = %self.run.id, "is not in the server's list, and is none that this node may see: {error}");
                     self.server.finished = true;
@@ -422,7 +423,7 @@ impl Drive {
     }
 
     /// Asks the server how the run stands there: somebody else may have ended it.
-    async fn look(&mut self) -> Result<(), vantage6::Error> {
+    async fn look(&mut self) -> Result<(), HubError> {
         self.view = View::Stale;
         match self.context.hub.run(self.run.id).await {
             Ok(run) if run.assigned_at != self.run.assigned_at || run.organization != self.run.organization => {
@@ -447,8 +448,8 @@ impl Drive {
     }
 
     /// The server refused a change of the run.
-    async fn refused(&mut self, error: &vantage6::Error) {
-        if error.is_finished_run() || error.is_deleted_run() {
+    async fn refused(&mut self, error: &HubError) {
+        if error.is_over() {
             info!(run = %self.run.id, "has ended at the server: {error}");
             // How, it says when it is asked; if it doesn't now, it has ended all the same.
             let _ = self.look().await;

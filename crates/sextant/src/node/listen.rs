@@ -4,14 +4,15 @@
 
 use std::collections::HashSet;
 
+use futures::StreamExt as _;
 use tracing::{debug, info, warn};
-use vantage6::live::{LiveEvent, LiveEvents};
-use vantage6::{Incoming, KillContainers, RunId};
+use vantage6_types::RunId;
 
 use super::announce::Wish;
 use super::new_tasks::Next;
 use super::registry::Registry;
 use super::{NodeError, SERVER};
+use crate::core::hub::{HubEvent, HubEvents, Kill};
 
 /// What the server takes this node for.
 #[derive(PartialEq, Eq)]
@@ -21,20 +22,20 @@ enum State {
 }
 
 /// Follows the live connection.
-pub async fn listen(registry: &Registry, mut live: LiveEvents) -> Result<(), NodeError> {
+pub async fn listen(registry: &Registry, mut live: HubEvents) -> Result<(), NodeError> {
     let mut state = State::Offline;
-    while let Some(event) = live.recv().await {
+    while let Some(event) = live.next().await {
         match event {
-            LiveEvent::Connected { websocket } => {
-                debug!("connected by {}", if websocket { "websocket" } else { "long polling" });
+            HubEvent::Connected(transport) => {
+                debug!("connected by {transport}");
                 state = State::Offline;
             }
-            LiveEvent::Disconnected { reason } => {
+            HubEvent::Disconnected(reason) => {
                 warn!("offline: {reason}; connecting again");
                 registry.context.health.unready(SERVER, format!("offline: {reason}"));
                 state = State::Offline;
             }
-            LiveEvent::Incoming(Incoming::Sync) => {
+            HubEvent::Welcome => {
                 if state == State::Offline {
                     info!("online");
                     state = State::Online;
@@ -43,36 +44,35 @@ pub async fn listen(registry: &Registry, mut live: LiveEvents) -> Result<(), Nod
                 registry.all.notify_one();
                 registry.context.announcer.wish(Wish::SetUp);
             }
-            LiveEvent::Incoming(incoming) => heard(registry, incoming),
+            event => heard(registry, event),
         }
     }
     Err(NodeError::Other("the live connection to the server was closed".into()))
 }
 
-fn heard(registry: &Registry, event: Incoming) {
+fn heard(registry: &Registry, event: HubEvent) {
     match event {
-        Incoming::Sync | Incoming::Missed => registry.all.notify_one(),
+        HubEvent::Missed => registry.all.notify_one(),
         // Until the runtime has told what it has, nothing is known of what is under way already.
-        Incoming::NewTask { .. } if !registry.has_begun() => registry.all.notify_one(),
-        Incoming::NewTask { id, .. } => {
+        HubEvent::NewTask(_) if !registry.has_begun() => registry.all.notify_one(),
+        HubEvent::NewTask(id) => {
             if registry.new_tasks.heard(id) == Next::LookAtAll {
                 registry.all.notify_one();
             }
         }
-        Incoming::KillContainers(kill) => match to_kill(registry, &kill) {
+        HubEvent::Kill(kill) => match to_kill(registry, &kill) {
             Meant::No => {}
             Meant::All => killed(registry, None),
             Meant::These(runs) => killed(registry, Some(&runs)),
         },
-        Incoming::Message(text) => debug!("the server says: {text}"),
-        Incoming::ExpiredToken | Incoming::InvalidToken => debug!("the connection is made again with a new token"),
         // An earlier connection of this node's has ended, maybe one of a machine that is gone: the server, which does not tell
         // connections apart, shows the node as offline.
-        Incoming::NodeOffline(node) if node.id == registry.context.me.id => {
+        HubEvent::NodeOffline(node) if node == registry.context.me.id => {
             registry.context.announcer.wish(Wish::Online);
         }
-        Incoming::AlgorithmStatusChange(_) | Incoming::NodeOnline(_) | Incoming::NodeOffline(_) => {}
-        Incoming::Unknown { name } => debug!("the server sent '{name}', which means nothing to this node"),
+        HubEvent::NodeOffline(_) => {}
+        HubEvent::Other(text) => debug!("{text}"),
+        HubEvent::Connected(_) | HubEvent::Disconnected(_) | HubEvent::Welcome => {}
     }
 }
 
@@ -95,13 +95,13 @@ enum Meant {
     These(HashSet<RunId>),
 }
 
-fn to_kill(registry: &Registry, kill: &KillContainers) -> Meant {
+fn to_kill(registry: &Registry, kill: &Kill) -> Meant {
     let me = &registry.context.me;
-    if kill.collaboration_id != me.collaboration || kill.node_id.is_some_and(|node| node != me.id) {
+    if kill.collaboration != me.collaboration || kill.node.is_some_and(|node| node != me.id) {
         return Meant::No;
     }
-    let Some(list) = &kill.kill_list else { return Meant::All };
+    let Some(list) = &kill.runs else { return Meant::All };
     let own =
-        list.iter().filter(|kill| kill.organization_id.is_none_or(|organization| organization == me.organization));
-    Meant::These(own.map(|kill| kill.run_id).collect())
+        list.iter().filter(|(_, organization)| organization.is_none_or(|organization| organization == me.organization));
+    Meant::These(own.map(|(run, _)| *run).collect())
 }

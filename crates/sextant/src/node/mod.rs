@@ -13,7 +13,6 @@ mod listen;
 mod new_tasks;
 mod origins;
 mod places;
-mod recipients;
 mod registry;
 mod report;
 mod start;
@@ -28,23 +27,20 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
-use vantage6::Node;
-use vantage6::encryption::Cryptor;
 
 use self::announce::Announcer;
 use self::origins::Origins;
 use self::places::Places;
-use self::recipients::Recipients;
 use self::registry::Registry;
-pub(crate) use self::start::client;
 use self::supplies::Supplies;
 use crate::config::Config;
+use crate::core::hub::{Hub, Node};
 use crate::core::isolation::Gate;
 use crate::core::mask::Mask;
+pub use crate::core::node_error::NodeError;
 use crate::core::situation::Limits;
 use crate::health::{self, Health};
 use crate::hold::{self, Hold};
-use crate::hub::Hub;
 use crate::runtime::Runtime;
 use crate::runtime::kubernetes::StartError;
 use crate::supervisor::Supervisor;
@@ -61,9 +57,6 @@ pub(crate) struct Context {
     pub(crate) hub: Arc<dyn Hub>,
     pub(crate) me: Node,
     pub(crate) runtime: Arc<dyn Runtime>,
-    /// How this organization reads what is sent to it.
-    pub(crate) cryptor: Cryptor,
-    pub(crate) recipients: Recipients,
     pub(crate) origins: Origins,
     pub(crate) supplies: Arc<Supplies>,
     pub(crate) announcer: Announcer,
@@ -81,38 +74,6 @@ pub(crate) struct Context {
     pub(crate) kept_logs: Arc<tokio::sync::Semaphore>,
     /// How many bytes of inputs are kept for runs that wait for a place.
     pub(crate) inputs: tokio::sync::Semaphore,
-}
-
-/// Why a node ended.
-#[derive(Debug, thiserror::Error)]
-pub enum NodeError {
-    /// Something in the configuration can't be.
-    #[error("{0}")]
-    Configuration(String),
-    /// The server does not want this node.
-    #[error("{0}")]
-    Refused(String),
-    /// The cluster can't be used.
-    #[error("{0}")]
-    Cluster(String),
-    /// Another process of this node acts now: this one is to begin anew, and stands by then.
-    #[error("{0}")]
-    TakenOver(String),
-    /// Anything else.
-    #[error("{0}")]
-    Other(String),
-}
-
-impl NodeError {
-    /// The process's exit code.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Configuration(_) => 2,
-            Self::Refused(_) => 3,
-            Self::Cluster(_) => 4,
-            Self::TakenOver(_) | Self::Other(_) => 1,
-        }
-    }
 }
 
 impl From<StartError> for NodeError {

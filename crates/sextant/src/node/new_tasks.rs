@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::Notify;
-use vantage6::TaskId;
+use vantage6_types::TaskId;
 
 /// With more tasks than that, one look at all open runs is less to ask of the server.
 const WAITING: usize = 32;

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use vantage6::{Error, Task, TaskId};
+use vantage6_types::TaskId;
 
+use crate::core::hub::{Hub, HubError, HubErrorKind, Task};
 use crate::core::lineage::{self, Broken, Link, Next};
-use crate::hub::Hub;
 
 /// How long a task counts as what the server has: parents of many subtasks are asked for once.
 const FRESH: Duration = Duration::from_secs(60);
@@ -39,7 +39,7 @@ impl Origins {
     ///
     /// # Errors
     /// If the server can't be asked now.
-    pub async fn of(&self, task: &Task) -> Result<Lineage, Error> {
+    pub async fn of(&self, task: &Task) -> Result<Lineage, HubError> {
         let mut links = vec![Link::from(task)];
         loop {
             let parent = match lineage::next(&links) {
@@ -52,8 +52,7 @@ impl Origins {
                 continue;
             }
             match self.hub.task_origin(parent).await {
-                Ok(origin) => {
-                    let link = Link::from(origin);
+                Ok(link) => {
                     self.remember(parent, link);
                     links.push(link);
                 }
@@ -80,12 +79,10 @@ impl Origins {
 }
 
 /// What an answer that is none says of a task: that it can't be had, or that the server is away.
-fn broken(task: TaskId, error: Error) -> Result<Broken, Error> {
-    match (error.own_status(), &error) {
-        (Some(400..=499), _) if !error.is_transient() => Ok(Broken::Hidden(task)),
-        // The server's own words, which mean something else here. A page of something in front of it would be about that.
-        (_, Error::Unreadable { excerpt, .. }) if excerpt.starts_with(['{', '[']) => Ok(Broken::Unreadable(task)),
-        (_, Error::TooLarge { .. }) => Ok(Broken::Unreadable(task)),
+fn broken(task: TaskId, error: HubError) -> Result<Broken, HubError> {
+    match error.kind {
+        HubErrorKind::Refused(400..=499) => Ok(Broken::Hidden(task)),
+        HubErrorKind::Unreadable => Ok(Broken::Unreadable(task)),
         _ => Err(error),
     }
 }
@@ -93,7 +90,9 @@ fn broken(task: TaskId, error: Error) -> Result<Broken, Error> {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
-    use vantage6::{Backoff, Client, JobId, OrganizationId, ServerUrl, UserId};
+    use vantage6::encryption::Cryptor;
+    use vantage6::{Backoff, Client, ServerUrl};
+    use vantage6_types::{CollaborationId, JobId, OrganizationId, UserId};
     use wiremock::matchers::{method, path};
     use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -120,7 +119,7 @@ mod tests {
         };
         let url = ServerUrl::new(&server.uri(), None, "/api").unwrap();
         let client = Client::builder(url, "key".to_owned().into()).backoff(backoff).build().unwrap();
-        (server, Origins::new(Arc::new(Server::without_events(client))))
+        (server, Origins::new(Arc::new(Server::new(client, Cryptor::Plain, None))))
     }
 
     /// The server says this of a task, at most so often.
@@ -140,7 +139,17 @@ mod tests {
     }
 
     fn task(id: u64, parent: Option<u64>, organization: u64) -> Task {
-        serde_json::from_value(described(id, parent, organization)).unwrap()
+        Task {
+            id: TaskId(id),
+            name: None,
+            image: "x".into(),
+            job: JobId(9),
+            parent: parent.map(TaskId),
+            init_org: OrganizationId(organization),
+            init_user: Some(UserId(2)),
+            collaboration: CollaborationId(1),
+            databases: vec![],
+        }
     }
 
     fn link(task: u64, parent: Option<u64>, organization: u64) -> Link {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
-use vantage6::RunId;
+use vantage6_types::RunId;
 
 /// A number of places.
 #[derive(Debug)]

@@ -11,13 +11,14 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::warn;
-use vantage6::{Run, RunId};
+use vantage6_types::RunId;
 
 use super::Context;
 use super::drive::{Signal, drive};
 use super::new_tasks::NewTasks;
 use super::places::Place;
 use super::turn::turn;
+use crate::core::hub::Run;
 
 /// So many runs are driven at a time: each takes a few kilobytes, and the server decides how many are open. Those that are under
 /// way already don't count.

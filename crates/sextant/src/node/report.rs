@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
-use vantage6::encoding::Payload;
-use vantage6::{Error, Finish, Held, Run, Taken};
+use vantage6_types::RunStatus;
 
 use super::Context;
+use crate::core::hub::{Delivery, Held, HubError, HubErrorKind, Report, Run, RunResult};
 use crate::core::report::{AlgorithmLog, OutputFacts, of_end, shortcoming};
 use crate::core::situation::{Exit, Failure};
 use crate::runtime::Output;
@@ -30,7 +30,7 @@ const IN_JSON: u32 = 7;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reported {
     /// The server has it.
-    Yes(vantage6::RunStatus),
+    Yes(RunStatus),
     /// The run had ended already: killed, or reported by an earlier try.
     Already,
     /// Not yet: try again.
@@ -42,30 +42,18 @@ pub enum Reported {
 /// Reports a run whose algorithm ended by itself, with its output.
 pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Output, log: HeldLog) -> Reported {
     let Output { upload, taken } = output;
-    let recipient = match context.recipients.of(run.task.init_org).await {
-        Ok(recipient) => recipient,
-        Err(error) => {
-            warn!(run = %run.id, "the key to encrypt the result with can't be had from the server: {error}");
-            return Reported::Later;
-        }
-    };
     let limit = context.limits.output;
     let too_large = OutputFacts { length: upload.length, problem: None, limit }.too_large();
-    let payload = (upload.length > 0 && !too_large).then(|| Payload::new(upload.length, upload.bytes));
-    let encode = |payload| recipient.and_then(|recipient| recipient.encode(payload).map_err(|error| error.to_string()));
-    let (result, problem) = match payload.map(encode) {
-        Some(Ok(result)) => (Some(result), upload.problem),
-        Some(Err(why)) => {
-            warn!(run = %run.id, task = %run.task.id, "the result can't be encrypted, and is not reported: {why}");
-            (None, Some(not_encryptable(&why)))
-        }
-        None => (None, upload.problem),
-    };
-    let failure = shortcoming(exit, OutputFacts { length: upload.length, problem: problem.as_deref(), limit });
+    let result = (upload.length > 0 && !too_large).then(|| RunResult {
+        to: run.task.init_org,
+        length: upload.length,
+        bytes: upload.bytes,
+    });
+    let failure = shortcoming(exit, OutputFacts { length: upload.length, problem: upload.problem.as_deref(), limit });
     let HeldLog { text, room } = log;
     let (status, log) = of_end(failure.as_ref(), text, &context.mask);
-    let finish = Finish { result, held: room.map(Held::new), ..Finish::now(status, log) };
-    let reported = send(context, run, begun(run, finish)).await;
+    let report = Report { result, held: room.map(Held::new), ..Report::now(status, log) };
+    let reported = send(context, run, begun(run, report)).await;
     if matches!(reported, Reported::Yes(_) | Reported::Already) {
         // Whoever waits for it may be gone: then nobody needs to hear it.
         let _ = taken.send(());
@@ -89,8 +77,8 @@ pub async fn without_output(context: &Context, run: &Run, failure: &Failure, rea
         None => log(context, run, failure.started).await,
     };
     let (status, log) = of_end(Some(failure), text, &context.mask);
-    let finish = Finish { held: room.map(Held::new), ..Finish::now(status, log) };
-    let reported = send(context, run, begun(run, finish)).await;
+    let report = Report { held: room.map(Held::new), ..Report::now(status, log) };
+    let reported = send(context, run, begun(run, report)).await;
     note(context, run, &reported, Some(failure));
     reported
 }
@@ -176,23 +164,23 @@ async fn read(context: &Context, run: &Run) -> AlgorithmLog {
 
 /// A run's end may be the first that the server hears of it: if this node was away meanwhile, or did not let it in. A regular node tells
 /// the server of every run's beginning (`__listening_worker`'s `start_task` in `node/__init__.py`).
-fn begun(run: &Run, finish: Finish) -> Finish {
-    Finish { started_at: run.started_at.is_none().then_some(finish.finished_at), ..finish }
+fn begun(run: &Run, report: Report) -> Report {
+    Report { started_at: run.started_at.is_none().then_some(report.finished_at), ..report }
 }
 
-async fn send(context: &Context, run: &Run, finish: Finish) -> Reported {
+async fn send(context: &Context, run: &Run, report: Report) -> Reported {
     // Reading the log may have taken a minute.
     if !context.hold.is_good() {
         return Reported::Later;
     }
-    let status = finish.status.clone();
-    match context.hub.finish_run(run.id, finish).await {
+    let status = report.status.clone();
+    match context.hub.finish_run(run.id, report).await {
         Ok(()) => {
             info!(run = %run.id, task = %run.task.id, "reported as {status}");
             context.announcer.status(run, &status).await;
             Reported::Yes(status)
         }
-        Err(error) if error.is_finished_run() || error.is_deleted_run() => {
+        Err(error) if error.is_over() => {
             info!(run = %run.id, task = %run.task.id, "has ended at the server already: {error}");
             Reported::Already
         }
@@ -202,7 +190,7 @@ async fn send(context: &Context, run: &Run, finish: Finish) -> Reported {
                 return Reported::Never(why);
             }
             complain(run, &error);
-            if error.taken() == Taken::Perhaps && has_ended(context, run).await {
+            if error.delivery == Delivery::Unknown && has_ended(context, run).await {
                 Reported::Already
             } else {
                 Reported::Later
@@ -213,10 +201,15 @@ async fn send(context: &Context, run: &Run, finish: Finish) -> Reported {
 
 /// What a refusal says that no second try changes: the report is too large for the server, or for something before it, or the server
 /// itself finds it wrong. Of everything else, a person may change the reason.
-fn refusal(error: &Error) -> Option<String> {
-    match (error.status(), error.own_status()) {
-        (Some(413), _) => Some("The server, or a proxy before it, accepts no report of this size (HTTP 413).".into()),
-        (_, Some(status @ (400 | 422))) => Some(format!("The server does not accept the report (HTTP {status}).")),
+fn refusal(error: &HubError) -> Option<String> {
+    match error.kind {
+        HubErrorKind::TooLarge => {
+            Some("The server, or a proxy before it, accepts no report of this size (HTTP 413).".into())
+        }
+        HubErrorKind::Refused(status @ (400 | 422)) => {
+            Some(format!("The server does not accept the report (HTTP {status})."))
+        }
+        HubErrorKind::NoRecipient => Some(not_encryptable(&error.text)),
         _ => None,
     }
 }
@@ -229,8 +222,8 @@ async fn has_ended(context: &Context, run: &Run) -> bool {
     }
 }
 
-fn complain(run: &Run, problem: &Error) {
-    if problem.is_transient() {
+fn complain(run: &Run, problem: &HubError) {
+    if problem.is_passing() {
         warn!(run = %run.id, "the report did not get through: {problem}; the output is kept, and it is tried again");
     } else {
         error!(

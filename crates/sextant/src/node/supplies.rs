@@ -6,17 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use futures::StreamExt;
 use secrecy::SecretString;
-use vantage6::encoding::DecodeError;
-use vantage6::encryption::Cryptor;
-use vantage6::{RunId, TaskId};
+use vantage6_types::{RunId, TaskId};
 
-use crate::hub::Hub;
+use crate::core::hub::{Hub, HubError, HubErrorKind, InputError};
 use crate::runtime::{InputStream, Supplier, SupplyError};
 
 /// The supplies of all runs that this node drives.
 pub struct Supplies {
     hub: Arc<dyn Hub>,
-    cryptor: Cryptor,
     runs: Mutex<HashMap<RunId, Supply>>,
 }
 
@@ -35,8 +32,8 @@ pub struct Supply {
 
 impl Supplies {
     /// Nothing yet.
-    pub fn new(hub: Arc<dyn Hub>, cryptor: Cryptor) -> Self {
-        Self { hub, cryptor, runs: Mutex::default() }
+    pub fn new(hub: Arc<dyn Hub>) -> Self {
+        Self { hub, runs: Mutex::default() }
     }
 
     /// A run is driven from now on.
@@ -75,8 +72,8 @@ impl Supplier for Supplies {
         if let Some(input) = self.of(run)?.input {
             return Ok(futures::stream::iter([Ok(input)]).boxed());
         }
-        let text = self.hub.input(run).await.map_err(of_server)?;
-        Ok(self.cryptor.decode(text).map(|piece| piece.map_err(of_input)).boxed())
+        let bytes = self.hub.input(run).await.map_err(of_server)?;
+        Ok(bytes.map(|piece| piece.map_err(of_input)).boxed())
     }
 
     async fn token(&self, run: RunId) -> Result<SecretString, SupplyError> {
@@ -89,21 +86,19 @@ impl Supplier for Supplies {
 }
 
 /// Why an input could not be had.
-pub fn of_input(error: DecodeError) -> SupplyError {
+fn of_input(error: InputError) -> SupplyError {
     match error {
-        DecodeError::Transfer(error) => of_server(error),
-        error @ (DecodeError::NotBase64(_) | DecodeError::Undecipherable(_)) => {
-            SupplyError::Refused(format!("The task's input can't be read: {error}."))
-        }
+        InputError::Transfer(error) => of_server(error),
+        InputError::Unreadable(why) => SupplyError::Refused(format!("The task's input can't be read: {why}.")),
     }
 }
 
 /// Only what the server itself refuses is final. That a run was deleted, its drive finds out.
-fn of_server(error: vantage6::Error) -> SupplyError {
-    match error.own_status() {
-        Some(status @ (400 | 403 | 404)) => SupplyError::Refused(format!(
+fn of_server(error: HubError) -> SupplyError {
+    match error.kind {
+        HubErrorKind::Refused(status @ (400 | 403 | 404)) => SupplyError::Refused(format!(
             "The server refused what the algorithm needs to start (HTTP {status}); the task may have ended meanwhile."
         )),
-        _ => SupplyError::Later(error.to_string()),
+        _ => SupplyError::Later(error.text),
     }
 }

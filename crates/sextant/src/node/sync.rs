@@ -10,12 +10,12 @@ use futures::{StreamExt, stream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
-use vantage6::live::LiveEvents;
-use vantage6::{Error, OpenRuns, Run, RunId, RunStatus, TaskId};
+use vantage6_types::{RunId, RunStatus, TaskId};
 
 use super::listen::listen;
 use super::registry::{Adopted, MOST, Registry};
 use super::{NodeError, turn};
+use crate::core::hub::{HubError, HubErrorKind, HubEvents, OpenRuns, Run};
 use log_throttle::LogThrottle;
 
 /// How often the server is asked without being told to.
@@ -44,7 +44,7 @@ static FAILED: LogThrottle = LogThrottle::new();
 ///
 /// # Errors
 /// If the server says that the API key is wrong, or the live connection was ended from this side.
-pub async fn run(registry: Arc<Registry>, live: LiveEvents) -> Result<(), NodeError> {
+pub async fn run(registry: Arc<Registry>, live: HubEvents) -> Result<(), NodeError> {
     tokio::select! {
         result = look_for_ever(&registry) => result,
         result = listen(&registry, live) => result,
@@ -169,10 +169,7 @@ pub(super) async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
         }
         // A run that this node may not see is not this node's: the list, which was read before, lacks it. Twice, because a server says 401
         // in passing, too.
-        Err(error)
-            if error.is_deleted_run()
-                || matches!(error.own_status(), Some(401 | 403)) && registry.was_denied_before(run) =>
-        {
+        Err(error) if error.is_deleted_run() || error.is_denied() && registry.was_denied_before(run) => {
             info!(%run, %task, "was deleted at the server; what is left of it is put away");
             match release(registry, run).await {
                 Ok(()) => return,
@@ -194,7 +191,7 @@ async fn release(registry: &Registry, run: RunId) -> Result<(), String> {
 
 /// One look: adopts what is open, also what came before an error. A look at everything also has those looked at that are driven
 /// here and no longer open there. It tells whether there may be more to do than was seen.
-async fn look(registry: &Registry, task: Option<TaskId>) -> Result<bool, Error> {
+async fn look(registry: &Registry, task: Option<TaskId>) -> Result<bool, HubError> {
     let mut driven = HashSet::new();
     if task.is_none() {
         registry.new_tasks.look_at_all_begins();
@@ -215,7 +212,7 @@ async fn look(registry: &Registry, task: Option<TaskId>) -> Result<bool, Error> 
                     found.adopt(registry);
                 }
             }
-            Some(Err(error @ Error::BrokenRun { .. })) => {
+            Some(Err(error)) if matches!(error.kind, HubErrorKind::BrokenRun(_)) => {
                 if let Some(times) = BROKEN.happened() {
                     warn!(times, "{error}; it is left alone");
                 }
@@ -228,7 +225,7 @@ async fn look(registry: &Registry, task: Option<TaskId>) -> Result<bool, Error> 
     match end {
         Ok(()) => {}
         // The rest of it can't be known, and the same would come again at once.
-        Err(error @ Error::EndlessList { .. }) => {
+        Err(error) if error.kind == HubErrorKind::EndlessList => {
             if let Some(times) = ENDLESS.happened() {
                 warn!(times, "{error}; the node goes on with what it has read");
             }
@@ -291,8 +288,8 @@ impl Found {
     }
 }
 
-fn fatal(error: &Error) -> Result<(), NodeError> {
-    if error.is_wrong_api_key() { Err(NodeError::Refused(error.to_string())) } else { Ok(()) }
+fn fatal(error: &HubError) -> Result<(), NodeError> {
+    if error.kind == HubErrorKind::UnknownNode { Err(NodeError::Refused(error.to_string())) } else { Ok(()) }
 }
 
 #[cfg(test)]

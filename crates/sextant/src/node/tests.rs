@@ -6,23 +6,22 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::sleep;
-use vantage6::encryption::Cryptor;
-use vantage6::{OrganizationId, RunId, RunStatus};
+use vantage6_types::{OrganizationId, RunId, RunStatus};
 
 use super::announce::Announcer;
 use super::origins::Origins;
 use super::places::Places;
-use super::recipients::Recipients;
 use super::registry::Registry;
 use super::report::{KEPT_LOGS, LOGS};
 use super::supplies::Supplies;
 use super::turn::INPUTS;
 use super::{Context, sync};
 use crate::config::Config;
+use crate::core::hub::Run;
+use crate::core::hub::testing::{ASKING, FakeHub, Fault, me, pending};
 use crate::core::mask::Mask;
 use crate::core::situation::{Exit, Failure, Limits, Situation, Starting, WaitsFor};
 use crate::hold::Hold;
-use crate::hub::testing::{ASKING, FakeHub, Fault, me, pending};
 use crate::runtime::LaunchError;
 use crate::runtime::testing::FakeRuntime;
 
@@ -56,10 +55,8 @@ impl Node {
             inputs: tokio::sync::Semaphore::new(INPUTS),
             logs: Arc::new(tokio::sync::Semaphore::new(LOGS)),
             kept_logs: Arc::new(tokio::sync::Semaphore::new(KEPT_LOGS)),
-            recipients: Recipients::new(hub.clone(), false),
             origins: Origins::new(hub.clone()),
-            supplies: Arc::new(Supplies::new(hub.clone(), Cryptor::Plain)),
-            cryptor: Cryptor::Plain,
+            supplies: Arc::new(Supplies::new(hub.clone())),
             config,
             hub: hub.clone(),
             me: me(),
@@ -186,7 +183,7 @@ async fn what_can_not_be_stopped_now_is_reported_and_stopped_again() {
 
 #[tokio::test(start_paused = true)]
 async fn another_organizations_run_is_never_launched_whatever_its_number() {
-    let theirs = || vantage6::Run { organization: OrganizationId(99), ..pending(RUN.0) };
+    let theirs = || Run { organization: OrganizationId(99), ..pending(RUN.0) };
     // What is left of ours that was deleted, and its number is theirs now.
     let node = Node::new();
     node.runtime.set(RUN, running());
@@ -203,7 +200,7 @@ async fn another_organizations_run_is_never_launched_whatever_its_number() {
     let node = Node::new();
     node.adopt(running());
     sleep(Duration::from_secs(1)).await;
-    node.hub.put(vantage6::Run { status: RunStatus::Active, ..theirs() });
+    node.hub.put(Run { status: RunStatus::Active, ..theirs() });
     node.registry.look(RUN);
     node.done().await;
     assert_eq!((node.count("release 7"), node.count("launch 7"), node.count("finish 7")), (1, 0, 0));
@@ -384,7 +381,7 @@ async fn logs_of_stopped_runs_that_the_server_does_not_take_keep_no_result_from_
     node.hub.fail("finish", Fault::Status(500, true));
     let stopped = 100..130;
     for id in stopped.clone() {
-        let run = vantage6::Run { status: RunStatus::Active, started_at: Some(Timestamp::UNIX_EPOCH), ..pending(id) };
+        let run = Run { status: RunStatus::Active, started_at: Some(Timestamp::UNIX_EPOCH), ..pending(id) };
         node.runtime.set(RunId(id), Situation::Running { since: Some(Timestamp::UNIX_EPOCH) });
         node.hub.put(run.clone());
         node.registry.adopt(run);

@@ -2,12 +2,12 @@
 //! driven when it has its place, or somebody wants something of it.
 
 use tokio::sync::watch;
-use vantage6::Run;
 
 use super::Context;
 use super::admission::admit;
 use super::drive::Signal;
 use super::places::Place;
+use crate::core::hub::Run;
 
 /// How many bytes of inputs are kept for runs that wait; the others are fetched from the server when their pods ask.
 pub const INPUTS: usize = 8 * 1024 * 1024;

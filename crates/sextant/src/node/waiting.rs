@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tracing::{info, warn};
-use vantage6::RunId;
+use vantage6_types::RunId;
 
 use super::Context;
 use crate::core::complaints::{Complaint, Meaning, forbidden};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use secrecy::SecretString;
-use vantage6::RunId;
+use vantage6_types::RunId;
 
 use super::PodError;
 use crate::core::job::env;

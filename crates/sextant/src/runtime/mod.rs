@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use secrecy::SecretString;
 use tokio::sync::{oneshot, watch};
-use vantage6::{RunId, RunStatus, TaskId};
+use vantage6_types::{RunId, RunStatus, TaskId};
 
 use crate::core::assignment::Assignment;
 use crate::core::complaints::Complaint;

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use futures::{StreamExt as _, stream};
 
 use super::*;
+use crate::core::hub::testing::Journal;
 use crate::core::tail::Bounds;
-use crate::hub::testing::Journal;
 
 /// What the next launches come to.
 type Launches = Box<dyn FnMut() -> Result<(), LaunchError> + Send>;

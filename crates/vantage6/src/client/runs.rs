@@ -124,7 +124,7 @@ impl Client {
     /// Tells the server how far a run is, and with the first status also when this node began with it. (It also empties the run's
     /// log and result there: `Run.patch` sets all that a request does not mention to nothing.)
     pub async fn set_status(&self, id: RunId, status: &RunStatus, started_at: Option<Timestamp>) -> Result<(), Error> {
-        let mut change = json!({"status": status});
+        let mut change = json!({"status": status.as_str()});
         if let Some(started_at) = started_at {
             change["started_at"] = time::to_server(started_at).into();
         }

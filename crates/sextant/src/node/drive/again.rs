@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::sleep;
 use tracing::warn;
-use vantage6::RunStatus;
+use vantage6_types::RunStatus;
 
 use super::{Drive, Waiting};
 use crate::core::situation::Failure;

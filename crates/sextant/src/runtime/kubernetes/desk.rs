@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{info, warn};
-use vantage6::RunId;
+use vantage6_types::RunId;
 
 use super::table::Table;
 use crate::data_port::protocol::Order;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use vantage6::RunId;
+use vantage6_types::RunId;
 
 use super::entrance::Entrance;
 use super::probe::Prober;

@@ -6,7 +6,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use printable::excerpt;
 use serde_json::json;
 use tracing::{info, warn};
-use vantage6::RunStatus;
+use vantage6_types::RunStatus;
 
 use super::cluster::{bounded, code, words};
 use super::{Kubernetes, secrets};

@@ -28,7 +28,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::{Api, Client};
 use tracing::info;
-use vantage6::{RunId, RunStatus, TaskId};
+use vantage6_types::{RunId, RunStatus, TaskId};
 
 use self::cluster::words;
 use self::desk::PodDesk;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
-use vantage6::{RunId, TaskId};
+use vantage6_types::{RunId, TaskId};
 
 use crate::core::facts::{JobFacts, PodFacts};
 use crate::core::read::situation;

@@ -17,7 +17,7 @@ use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::io::{ReaderStream, StreamReader};
-use vantage6::{RunId, RunStatus, TaskId};
+use vantage6_types::{RunId, RunStatus, TaskId};
 
 use super::private::Dir;
 use crate::core::assignment::Assignment;

@@ -23,7 +23,7 @@ use printable::excerpt;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
-use vantage6::{RunId, RunStatus, TaskId};
+use vantage6_types::{RunId, RunStatus, TaskId};
 
 use self::folder::{Folder, INPUT, OUTPUT, TOKEN};
 use self::private::Dir;

@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use std::process::Child;
     use std::sync::Arc;
-    use vantage6::{RunId, TaskId};
+    use vantage6_types::{RunId, TaskId};
 
     /// A shell in the place of `sextant supervise`.
     fn supervisor(folder: &Folder, script: &str) -> Child {

@@ -5,7 +5,7 @@ use std::fs;
 use futures::StreamExt;
 use secrecy::SecretString;
 use tempfile::TempDir;
-use vantage6::NodeId;
+use vantage6_types::NodeId;
 
 use super::folder::{ASSIGNED, EXIT};
 use super::*;

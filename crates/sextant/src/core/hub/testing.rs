@@ -5,9 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use vantage6::{
-    CollaborationId, Finish, JobId, Node, NodeId, Organization, OrganizationId, Run, RunStatus, Taken, Task, UserId,
-};
 
 use super::*;
 
@@ -93,7 +90,7 @@ pub const ASKING: OrganizationId = OrganizationId(3);
 
 /// This node.
 pub fn me() -> Node {
-    Node { id: NodeId(5), name: "node".into(), collaboration: COLLABORATION, organization: OURS, status: None }
+    Node { id: NodeId(5), collaboration: COLLABORATION, organization: OURS }
 }
 
 /// An open run of this node that nobody has begun.
@@ -106,21 +103,18 @@ pub fn pending(id: u64) -> Run {
             id: TaskId(id * 10),
             name: None,
             image: "average".into(),
-            job_id: JobId(1),
+            job: JobId(1),
             parent: None,
             init_org: ASKING,
             init_user: Some(UserId(4)),
             collaboration: COLLABORATION,
-            study: None,
-            algorithm_store: None,
             databases: vec![],
         },
         organization: OURS,
         assigned_at: "2026-01-02T03:04:05Z".parse().ok(),
         started_at: None,
         finished_at: None,
-        log: None,
-        blob_storage_used: None,
+        unsupported: None,
     }
 }
 
@@ -170,7 +164,7 @@ impl FakeHub {
         panic!("no report of run {run}: {:?}", self.journal.all());
     }
 
-    async fn called(&self, call: &'static str, run: RunId) -> Result<(), Error> {
+    async fn called(&self, call: &'static str, run: RunId) -> Result<(), HubError> {
         if call != "event" {
             self.journal.add(call, run);
         }
@@ -178,45 +172,59 @@ impl FakeHub {
         let fault = self.state().faults.get(call).cloned();
         match fault {
             None => Ok(()),
-            Some(Fault::Away) => Err(Error::Unreachable { request, cause: "refused".into(), taken: Taken::No }),
-            Some(Fault::Status(status, own_words)) => Err(refused(request, status, own_words)),
-            Some(Fault::Broken) => Err(Error::BrokenRun { id: Some(run), problem: "no task".into() }),
+            Some(Fault::Away) => Err(error(HubErrorKind::Passing, request)),
+            Some(Fault::Status(status, own_words)) => Err(error(refusal(status, own_words), request)),
+            Some(Fault::Broken) => Err(error(HubErrorKind::BrokenRun(Some(run)), request)),
             Some(Fault::Silent) => std::future::pending().await,
         }
     }
 }
 
-fn refused(request: String, status: u16, own_words: bool) -> Error {
-    Error::Refused { request, status, message: "no".into(), own_words, retry_after: None }
+fn error(kind: HubErrorKind, text: String) -> HubError {
+    HubError { kind, text, delivery: Delivery::NotSent }
+}
+
+/// What follows from a status, as a real hub tells it.
+fn refusal(status: u16, own_words: bool) -> HubErrorKind {
+    match (status, own_words) {
+        (408 | 425 | 429 | 500.., _) => HubErrorKind::Passing,
+        (413, _) => HubErrorKind::TooLarge,
+        (status, true) => HubErrorKind::Refused(status),
+        (_, false) => HubErrorKind::Other,
+    }
 }
 
 #[async_trait::async_trait]
 impl Hub for FakeHub {
-    fn open_runs(&self, which: OpenRuns) -> BoxStream<'static, Result<Run, Error>> {
+    fn open_runs(&self, which: OpenRuns) -> BoxStream<'static, Result<Run, HubError>> {
         let state = self.state();
         let open = |run: &&Run| run.finished_at.is_none() && which.task.is_none_or(|task| task == run.task.id);
         let runs: Vec<_> = state.runs.values().filter(open).cloned().map(Ok).collect();
         stream::iter(runs).boxed()
     }
 
-    async fn run(&self, id: RunId) -> Result<Run, Error> {
+    async fn run(&self, id: RunId) -> Result<Run, HubError> {
         self.called("run", id).await?;
         self.state()
             .runs
             .get(&id)
             .cloned()
-            .ok_or_else(|| Error::NoSuchRun { request: String::new(), message: String::new() })
+            .ok_or_else(|| error(HubErrorKind::NoSuchRun, format!("there is no run {id}")))
     }
 
-    async fn input(&self, _: RunId) -> Result<InputText, Error> {
+    async fn input(&self, _: RunId) -> Result<InputBytes, HubError> {
         Ok(stream::empty().boxed())
     }
 
-    async fn container_token(&self, _: TaskId, _: &str) -> Result<SecretString, Error> {
+    async fn read_input(&self, input: &EncodedInput) -> Result<Bytes, InputError> {
+        Ok(input.0.clone().into())
+    }
+
+    async fn container_token(&self, _: TaskId, _: &str) -> Result<SecretString, HubError> {
         Ok(SecretString::from("token"))
     }
 
-    async fn set_status(&self, id: RunId, status: &RunStatus, started_at: Option<Timestamp>) -> Result<(), Error> {
+    async fn set_status(&self, id: RunId, status: &RunStatus, started_at: Option<Timestamp>) -> Result<(), HubError> {
         self.called("status", id).await?;
         if let Some(run) = self.state().runs.get_mut(&id) {
             run.status = status.clone();
@@ -225,23 +233,23 @@ impl Hub for FakeHub {
         Ok(())
     }
 
-    async fn finish_run(&self, id: RunId, finish: Finish) -> Result<(), Error> {
+    async fn finish_run(&self, id: RunId, report: super::Report) -> Result<(), HubError> {
         self.called("finish", id).await?;
-        let Finish { status, log, finished_at, result, .. } = finish;
-        let source = |error: std::io::Error| Error::Source { request: String::new(), cause: error.to_string() };
+        let super::Report { status, log, finished_at, result, .. } = report;
+        let source = |broken: io::Error| error(HubErrorKind::Other, broken.to_string());
         let result = match result {
-            Some(result) => Some(result.into_stream().try_collect::<Vec<_>>().await.map_err(source)?.concat()),
+            Some(result) => Some(result.bytes.try_collect::<Vec<_>>().await.map_err(source)?.concat()),
             None => None,
         };
         let length = log.len() + result.as_ref().map_or(0, Vec::len);
         let mut state = self.state();
         if state.most.is_some_and(|most| length > most) {
-            return Err(refused(format!("PATCH run/{id}"), 413, false));
+            return Err(error(HubErrorKind::TooLarge, format!("finish {id}: 413")));
         }
         match state.runs.get_mut(&id) {
-            None => Err(Error::NoSuchRun { request: String::new(), message: String::new() }),
+            None => Err(error(HubErrorKind::NoSuchRun, format!("there is no run {id}"))),
             Some(run) if run.finished_at.is_some() => {
-                Err(Error::FinishedRun { request: String::new(), message: String::new() })
+                Err(error(HubErrorKind::RunHasEnded, format!("run {id} has ended")))
             }
             Some(run) => {
                 run.status = status.clone();
@@ -252,17 +260,21 @@ impl Hub for FakeHub {
         }
     }
 
-    async fn organization(&self, id: OrganizationId) -> Result<Organization, Error> {
+    async fn can_report_to(&self, _: OrganizationId) -> Result<(), HubError> {
+        Ok(())
+    }
+
+    async fn organization_name(&self, id: OrganizationId) -> Result<Option<String>, HubError> {
         self.called("organization", RunId(id.0)).await?;
-        let name = self.state().organizations.get(&id).cloned().unwrap_or_default();
-        Ok(Organization { id, name, public_key: None })
+        Ok(Some(self.state().organizations.get(&id).cloned().unwrap_or_default()))
     }
 
-    async fn task_origin(&self, id: TaskId) -> Result<TaskOrigin, Error> {
-        Ok(TaskOrigin { id, job_id: Some(JobId(1)), parent: None, init_org: Some(ASKING), init_user: Some(UserId(4)) })
+    async fn task_origin(&self, id: TaskId) -> Result<Link, HubError> {
+        let (user, organization) = (Some(UserId(4)), Some(ASKING));
+        Ok(Link { task: id, job: Some(JobId(1)), parent: None, user, organization })
     }
 
-    async fn send_event(&self, _: &Outgoing) -> Result<(), String> {
+    async fn send_event(&self, _: NodeEvent) -> Result<(), String> {
         self.called("event", RunId(0)).await.map_err(|error| error.to_string())
     }
 }
