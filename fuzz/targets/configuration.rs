@@ -6,7 +6,8 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use secrecy::ExposeSecret as _;
-use sextant::config::{AllowedAlgorithm, Config, ConfigError, Position};
+use sextant::config::{Config, ConfigError, Position};
+use sextant::core::policies::AllowedAlgorithm;
 use sextant::core::policy::{self, Initiator, Origin};
 use sextant::image_reference::ImageReference;
 use vantage6::ServerUrl;

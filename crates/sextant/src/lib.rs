@@ -28,6 +28,7 @@
 //!
 //! Dependencies go one way: `core` knows nobody, `node` knows its runtime by the trait `Runtime`, and its server by the trait `Hub`.
 
+mod columns;
 pub mod config;
 pub mod connection_limits;
 pub mod console;
@@ -40,6 +41,7 @@ pub mod hub;
 pub mod image_reference;
 pub mod keys;
 pub mod node;
+mod node_info;
 pub mod open_files;
 pub mod output;
 pub mod pod;
@@ -49,6 +51,8 @@ pub mod remove_tree;
 pub mod runs;
 pub mod runtime;
 pub mod shared;
+pub mod sockets;
 pub mod supervisor;
 pub mod telemetry;
 pub mod walls;
+pub mod wiring;

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use sextant::config::{self, Config, ConfigError};
 use sextant::console::{self, Printed};
-use sextant::node::NodeError;
+use sextant::core::node_error::NodeError;
 use sextant::runtime::local::supervise;
 use sextant::telemetry::{self, LogFormat};
-use sextant::{doctor, keys, node, pod, proxy, runs, walls};
+use sextant::{doctor, keys, pod, proxy, runs, walls, wiring};
 use tokio::runtime::{Builder, Runtime};
 
 /// The configuration can't be used.
@@ -156,7 +156,7 @@ fn run_node(config: &Config, format: LogFormat) -> Result<ExitCode, Failure> {
     telemetry::init(format, config.logging.level.tracing());
     loop {
         let runtime = two_threads()?;
-        let result = runtime.block_on(node::run(config.clone()));
+        let result = runtime.block_on(wiring::run(config.clone()));
         // What still waits for an answer from outside is not waited for.
         runtime.shutdown_timeout(std::time::Duration::from_millis(500));
         match result {

@@ -11,7 +11,6 @@ use vantage6_types::NodeId;
 
 use crate::config::{Config, RuntimeConfig};
 use crate::core::hub::{Hub as _, HubErrorKind, OpenRuns};
-use crate::core::names::Identity;
 use crate::core::node_error::NodeError;
 use crate::core::overview::{Server, lines, table};
 use crate::hub::Connection;
@@ -29,7 +28,7 @@ const SENTENCE: usize = 600;
 /// If the cluster can't be used.
 pub async fn table_of(config: &Config) -> Result<String, NodeError> {
     // The node's number is for people, and not told here.
-    let identity = Identity::of(config, NodeId(0));
+    let identity = config.identity(NodeId(0));
     let here = async {
         match &config.runtime {
             RuntimeConfig::Kubernetes(settings) => Ok(kubernetes::overview::look(settings, &identity).await?),

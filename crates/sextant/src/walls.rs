@@ -4,8 +4,8 @@
 
 use crate::config::{Config, RuntimeConfig};
 use crate::core::names::Identity;
+use crate::core::node_error::NodeError;
 use crate::core::walls::{Ways, policies};
-use crate::node::NodeError;
 use crate::runtime::kubernetes;
 
 /// The policies as YAML.

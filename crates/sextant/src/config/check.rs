@@ -9,9 +9,9 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use super::look::look;
 use super::{
-    Config, ConfigError, Database, DatabasePlace, KubernetesConfig, LocalConfig, PodSecurity, Policies, RuntimeConfig,
-    Tmp,
+    Config, ConfigError, Database, DatabasePlace, KubernetesConfig, LocalConfig, PodSecurity, RuntimeConfig, Tmp,
 };
+use crate::core::policies::{AllowedAlgorithm, Policies};
 
 /// What there is to say about a configuration; printed with `Display`.
 #[derive(Debug)]
@@ -277,8 +277,8 @@ fn tell_policies(out: &mut String, policies: &Policies) -> fmt::Result {
     }
     for algorithm in &policies.allowed_algorithms {
         let how = match algorithm {
-            super::AllowedAlgorithm::Exact(_) => "this image",
-            super::AllowedAlgorithm::Pattern(_) => "images whose beginning matches",
+            AllowedAlgorithm::Exact(_) => "this image",
+            AllowedAlgorithm::Pattern(_) => "images whose beginning matches",
         };
         line(out, "", &format!("  {how}: {}", algorithm.as_str()))?;
     }

@@ -15,6 +15,7 @@ mod databases;
 mod encryption;
 mod files;
 mod health;
+mod identity;
 mod kubernetes;
 mod local;
 mod look;
@@ -39,7 +40,6 @@ pub use kubernetes::{
 };
 pub use local::{LocalAlgorithm, LocalConfig};
 pub use model::{Config, LogLevel, Logging, Registry, RuntimeConfig, Tmp};
-pub use policies::{AllowedAlgorithm, Policies, is_basics};
 pub use problem::{ConfigError, Position, Problem, Warning};
 
 use std::path::Path;

@@ -11,8 +11,8 @@ use super::database::Database;
 use super::encryption::Encryption;
 use super::kubernetes::{KubernetesConfig, PROXY_TMP_SIZE, VolumeSource};
 use super::local::LocalConfig;
-use super::policies::Policies;
 use super::problem::Warning;
+use crate::core::policies::Policies;
 
 /// A node's configuration, read and checked.
 ///

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::gate::Gate;
+
 /// The longest pause before something that failed is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// The first of these pauses.
@@ -109,15 +111,6 @@ pub enum Proof {
     },
     /// It could not be tried, and why.
     Untried(String),
-}
-
-/// Whether runs may be launched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Gate {
-    /// They may.
-    Open,
-    /// They may not, and why.
-    Shut(String),
 }
 
 /// What a probe's findings mean.

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 
 use vantage6_types::{RunId, TaskId};
 
+use super::names::Identity;
+pub use super::names::RELEASE;
+
 /// `app.kubernetes.io/name`, the same on everything that Sextant makes.
 pub const APP: &str = "app.kubernetes.io/name";
 /// `app.kubernetes.io/component`: [`COMPONENT_ALGORITHM`].
@@ -17,8 +20,6 @@ pub const PROBE: &str = "vantage6.ai/probe";
 pub const PROBE_PROBER: &str = "prober";
 /// The probe that listens.
 pub const PROBE_NEIGHBOUR: &str = "neighbour";
-/// The release of the chart whose node made it; the chart has it in `kubernetes.labels`, and its walls and its admission policy go by it.
-pub const RELEASE: &str = "sextant.vantage6.ai/release";
 /// Which node of which server made it ([`super::names::Identity::key`]).
 pub const NODE_KEY: &str = "vantage6.ai/node-key";
 /// The node's id at its server.
@@ -47,6 +48,13 @@ pub const STOPPED: &str = "vantage6.ai/stopped";
 pub const ATTEMPT: &str = "vantage6.ai/attempt";
 /// Annotation, beside [`ATTEMPT`]: how many of the earlier launches got so far that the algorithm was started.
 pub const EXECUTIONS: &str = "vantage6.ai/executions";
+
+/// The labels of what a node makes beside Jobs.
+pub fn of_node(identity: &Identity) -> BTreeMap<String, String> {
+    let own = [(APP, "sextant"), (NODE_KEY, identity.key())];
+    let release = identity.release().map(|release| (RELEASE, release));
+    own.into_iter().chain(release).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
 
 /// The label of runs that asked for this database, if it is on the network: a NetworkPolicy opens the way for them.
 pub fn database(label: &str) -> String {

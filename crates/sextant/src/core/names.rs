@@ -1,16 +1,16 @@
 //! The names of a run's things in the cluster: they follow from server, node and run alone, so that
 //! creating a thing twice is harmless and a restarted node finds everything again.
 
-use std::collections::BTreeMap;
-
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 use secrecy::{ExposeSecret, SecretString};
 use vantage6_types::NodeId;
 
 use super::assignment::Assignment;
-use super::labels;
-use crate::config::Config;
+
+/// The label that names the release of the chart whose node made something; the chart has it in `kubernetes.labels`, and its walls and
+/// its admission policy go by it.
+pub const RELEASE: &str = "sextant.vantage6.ai/release";
 
 /// Which node of which server this is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,22 +30,14 @@ impl Identity {
         Self { server, node, key: Self::key_of(api_key), release: None }
     }
 
-    /// The identity of the node with this configuration.
-    pub fn of(config: &Config, node: NodeId) -> Self {
-        let release = config.kubernetes().and_then(|kubernetes| kubernetes.labels.get(labels::RELEASE)).cloned();
-        Self { release, ..Self::new(config.api_url(), node, &config.api_key) }
+    /// The same, of a release of the chart ([`RELEASE`]).
+    pub fn with_release(self, release: Option<String>) -> Self {
+        Self { release, ..self }
     }
 
-    /// The release of the chart that this node is of, if it is of one: the value of [`labels::RELEASE`].
+    /// The release of the chart that this node is of, if it is of one: the value of [`RELEASE`].
     pub fn release(&self) -> Option<&str> {
         self.release.as_deref()
-    }
-
-    /// The labels of what this node makes beside Jobs.
-    pub fn labels(&self) -> BTreeMap<String, String> {
-        let own = [(labels::APP, "sextant"), (labels::NODE_KEY, self.key())];
-        let release = self.release().map(|release| (labels::RELEASE, release));
-        own.into_iter().chain(release).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
     /// The [`key`](Self::key) of the node with this API key.

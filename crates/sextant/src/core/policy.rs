@@ -4,7 +4,7 @@ use printable::excerpt;
 use vantage6_types::{OrganizationId, UserId};
 
 use super::lineage::Link;
-use crate::config::{Policies, is_basics};
+use super::policies::{Policies, is_basics};
 
 /// Who asks, of one task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +104,7 @@ fn is_allowed(policies: &Policies, initiator: &Initiator) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::AllowedAlgorithm;
+    use crate::core::policies::AllowedAlgorithm;
 
     fn policies(algorithms: &[&str], users: &[i64], organizations: &[&str], basics: bool) -> Policies {
         Policies {

@@ -26,6 +26,7 @@ use super::bounds::Limits;
 use super::keys::NodeSecret;
 use super::protocol::{self, Item, Order};
 use crate::connection_limits::{ActiveRequest, ConnectionGuard, ConnectionLimiter};
+use crate::runtime::Upload;
 use log_throttle::LogThrottle;
 
 /// Who answers what pods ask for, once they have shown their key.
@@ -57,16 +58,6 @@ pub type Input = BoxStream<'static, io::Result<Bytes>>;
 
 /// What this side sends.
 type Reply = Response<http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>>;
-
-/// An output on its way from a pod.
-pub struct Upload {
-    /// How many bytes it has.
-    pub length: u64,
-    /// Its bytes.
-    pub bytes: BoxStream<'static, io::Result<Bytes>>,
-    /// Why there is none, if there is none.
-    pub problem: Option<String>,
-}
 
 /// Serves the data port, within these bounds, until the future is dropped.
 pub async fn serve(
@@ -160,7 +151,7 @@ async fn connection(
     patience: Duration,
 ) -> Result<(), Failure> {
     stream.set_nodelay(true)?;
-    super::notice_silence(&stream)?;
+    crate::sockets::notice_silence(&stream)?;
     let stream = timeout(patience, acceptor.accept(stream)).await??;
     converse(stream, door, guard, patience).await
 }

@@ -4,8 +4,8 @@ use printable::excerpt;
 use vantage6::encryption::Cryptor;
 use vantage6::{Error, NodeId};
 
-use super::Line;
 use crate::config::Config;
+use crate::core::doctor_line::Line;
 use crate::hub;
 use crate::hub::encryption::{Disagreement, agree, has_key};
 

@@ -17,7 +17,7 @@ use crate::core::situation::Failure;
 /// # Errors
 /// One of the server, which tells nothing of the run: to be tried again.
 pub async fn admit(context: &Context, run: &Run, bad_input: Option<&str>) -> Result<Result<(), Failure>, HubError> {
-    let policies = &context.config.policies;
+    let policies = &context.policies;
     let task = &run.task;
     // Before the policies: no list can mean a name that no image has.
     if let Err(failure) = image::named(&task.image) {
@@ -47,7 +47,7 @@ async fn origin(context: &Context, task: &Task) -> Result<Origin, HubError> {
         Lineage::Whole(links) => links.iter().map(Initiator::from).collect(),
         Lineage::Broken(why) => return Ok(Origin::Unknown(why.to_string())),
     };
-    if needs_organization_name(&context.config.policies) {
+    if needs_organization_name(&context.policies) {
         let mut names = BTreeMap::<OrganizationId, _>::new();
         for initiator in &mut initiators {
             let Some(organization) = initiator.organization else { continue };

@@ -9,9 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use vantage6_types::RunStatus;
 
-use super::columns;
-use crate::config::{Config, Database, Policies};
-use crate::core::hub::{DatabaseInfo, Hub, Node, NodeEvent, NodeInfo, Run, StatusChange};
+use crate::core::hub::{Hub, Node, NodeEvent, NodeInfo, Run, StatusChange};
 
 /// How long the server is given to forget a connection that has ended.
 const MOMENT: Duration = Duration::from_millis(500);
@@ -69,8 +67,8 @@ pub struct Announcer {
 
 impl Announcer {
     /// For this node; says nothing of its set-up where its owner does not share it.
-    pub fn new(hub: Arc<dyn Hub>, me: Node, config: &Config) -> Self {
-        Self { wishes: Wishes::default(), hub, me, info: config.share_config.then(|| info(config)) }
+    pub fn new(hub: Arc<dyn Hub>, me: Node, info: Option<NodeInfo>) -> Self {
+        Self { wishes: Wishes::default(), hub, me, info }
     }
 
     /// A run has another status.
@@ -122,33 +120,6 @@ impl Announcer {
             Err(_) => tracing::debug!("an event was not sent: the server does not read its events"),
         }
     }
-}
-
-fn info(config: &Config) -> NodeInfo {
-    let Policies { allowed_algorithms, allowed_users, allowed_organizations, .. } = &config.policies;
-    let some = |list: Vec<String>| (!list.is_empty()).then_some(list);
-    NodeInfo {
-        encryption: Some(config.encryption.enabled),
-        allowed_algorithms: some(allowed_algorithms.iter().map(|entry| entry.as_str().to_owned()).collect()),
-        allowed_users: some(allowed_users.iter().map(ToString::to_string).collect()),
-        allowed_organizations: some(allowed_organizations.clone()),
-        databases: config
-            .databases
-            .iter()
-            .map(|database| DatabaseInfo {
-                label: database.label.clone(),
-                kind: database.kind.as_str().to_owned(),
-                columns: columns_of(database, config),
-            })
-            .collect(),
-    }
-}
-
-/// A database that comes from a volume of the cluster is not the file that its path names on this machine.
-fn columns_of(database: &Database, config: &Config) -> Option<Vec<String>> {
-    let place = config.kubernetes().and_then(|settings| settings.databases.get(&database.label));
-    let elsewhere = place.is_some_and(|place| place.volume.is_some());
-    if elsewhere { None } else { columns::of(database) }
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ use super::waiting::{Waiting, pulled};
 use super::{Context, report, report::HeldLog, report::Reported};
 use crate::core::assignment::Assignment;
 use crate::core::decide::{ServerSide, Step, Stop, Verdict, decide};
+use crate::core::gate::Gate;
 use crate::core::hub::{HubError, Run, now};
-use crate::core::isolation::Gate;
 use crate::core::situation::{Failure, Situation};
 use crate::runtime::LaunchError;
 

@@ -1,4 +1,5 @@
-//! The node: logs in, starts its runtime, hears of runs and drives each of them to its one report.
+//! The node: hears of runs and drives each of them to its one report. It knows the server by the port `Hub`, what runs the algorithms
+//! by the port `Runtime`, and nothing else.
 //!
 //! ```text
 //!   live events ─▶ listen ─▶ sync ─▶ registry ─▶ drive (one task per run) ─▶ runtime
@@ -7,7 +8,6 @@
 
 mod admission;
 mod announce;
-mod columns;
 mod drive;
 mod listen;
 mod new_tasks;
@@ -15,7 +15,6 @@ mod origins;
 mod places;
 mod registry;
 mod report;
-mod start;
 mod supplies;
 mod sync;
 #[cfg(test)]
@@ -23,109 +22,129 @@ mod tests;
 mod turn;
 mod waiting;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tokio::sync::Semaphore;
 
 use self::announce::Announcer;
 use self::origins::Origins;
 use self::places::Places;
 use self::registry::Registry;
-use self::supplies::Supplies;
-use crate::config::Config;
-use crate::core::hub::{Hub, Node};
-use crate::core::isolation::Gate;
+use self::report::{KEPT_LOGS, LOGS};
+pub use self::supplies::Supplies;
+use self::turn::INPUTS;
+use crate::core::gate::Gate;
+use crate::core::hub::{Hub, HubEvents, Node, NodeInfo};
 use crate::core::mask::Mask;
-pub use crate::core::node_error::NodeError;
+use crate::core::node_error::NodeError;
+use crate::core::policies::Policies;
 use crate::core::situation::Limits;
-use crate::health::{self, Health};
-use crate::hold::{self, Hold};
+use crate::health::Health;
+use crate::hold::Hold;
 use crate::runtime::Runtime;
-use crate::runtime::kubernetes::StartError;
 use crate::supervisor::Supervisor;
 
 /// The part of the node's health that is its live connection to the server.
-pub(crate) const SERVER: &str = "server";
+pub const SERVER: &str = "server";
 
 /// The part of the node's health that is the walls around algorithms.
-const ISOLATION: &str = "isolation";
+pub const ISOLATION: &str = "isolation";
+
+/// What a node is made between: its two ports, and what belongs to them.
+pub struct Parts {
+    /// The server.
+    pub hub: Arc<dyn Hub>,
+    /// What happens on the live connection to it.
+    pub events: HubEvents,
+    /// This node, as the server knows it.
+    pub me: Node,
+    /// What runs the algorithms.
+    pub runtime: Arc<dyn Runtime>,
+    /// What the runtime asks for a run's input and token.
+    pub supplies: Arc<Supplies>,
+    /// What the owner has set.
+    pub settings: Settings,
+    /// What the process says of itself; it has the parts [`SERVER`] and [`ISOLATION`].
+    pub health: Arc<Health>,
+    /// Whether this process may act; it is asked before each step.
+    pub hold: Arc<Hold>,
+}
+
+/// What the owner of the node has set.
+pub struct Settings {
+    /// Which algorithms may run, and for whom.
+    pub policies: Policies,
+    /// Whether researchers may read what algorithms print.
+    pub share_algorithm_logs: bool,
+    /// What others may know of how this node is set up; `None`: nothing.
+    pub info: Option<NodeInfo>,
+    /// How long things may take, and how large they may be.
+    pub limits: Limits,
+    /// How many runs may be under way; `None`: any number.
+    pub places: Option<NonZeroUsize>,
+    /// What a researcher must not read in logs.
+    pub mask: Mask,
+}
 
 /// What every part of the node needs.
 pub(crate) struct Context {
-    pub(crate) config: Config,
     pub(crate) hub: Arc<dyn Hub>,
     pub(crate) me: Node,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) origins: Origins,
     pub(crate) supplies: Arc<Supplies>,
     pub(crate) announcer: Announcer,
+    pub(crate) policies: Policies,
+    pub(crate) share_algorithm_logs: bool,
     pub(crate) limits: Limits,
-    /// What a researcher must not read in logs.
     pub(crate) mask: Mask,
     pub(crate) health: Arc<Health>,
-    /// Whether this process may act; it is asked before each step.
     pub(crate) hold: Arc<Hold>,
-    /// How many runs may be under way; `None`: any number.
     pub(crate) places: Option<Arc<Places>>,
     /// How many bytes the logs of reports under way may take.
-    pub(crate) logs: Arc<tokio::sync::Semaphore>,
+    pub(crate) logs: Arc<Semaphore>,
     /// How many bytes the logs of stopped runs may take until they are reported.
-    pub(crate) kept_logs: Arc<tokio::sync::Semaphore>,
+    pub(crate) kept_logs: Arc<Semaphore>,
     /// How many bytes of inputs are kept for runs that wait for a place.
-    pub(crate) inputs: tokio::sync::Semaphore,
+    pub(crate) inputs: Semaphore,
 }
 
-impl From<StartError> for NodeError {
-    fn from(error: StartError) -> Self {
-        match error {
-            StartError::Configuration(text) => Self::Configuration(text),
-            StartError::Cluster(text) => Self::Cluster(text),
-        }
+impl Context {
+    /// The parts put together, and the events that are to be listened to.
+    pub(crate) fn new(parts: Parts) -> (Self, HubEvents) {
+        let Parts { hub, events, me, runtime, supplies, settings, health, hold } = parts;
+        let Settings { policies, share_algorithm_logs, info, limits, places, mask } = settings;
+        let context = Self {
+            announcer: Announcer::new(hub.clone(), me.clone(), info),
+            places: places.map(|places| Places::new(places.get())),
+            inputs: Semaphore::new(INPUTS),
+            logs: Arc::new(Semaphore::new(LOGS)),
+            kept_logs: Arc::new(Semaphore::new(KEPT_LOGS)),
+            origins: Origins::new(hub.clone()),
+            policies,
+            share_algorithm_logs,
+            hub,
+            me,
+            runtime,
+            supplies,
+            limits,
+            mask,
+            health,
+            hold,
+        };
+        (context, events)
     }
 }
 
-/// Runs the node until a signal ends it. Runs under way are left alone: the next process goes on with them.
+/// Does the node's work, for ever.
 ///
 /// # Errors
-/// What keeps a node from running: see [`NodeError`].
-pub async fn run(config: Config) -> Result<(), NodeError> {
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
-    let stop = async {
-        let other = |error| NodeError::Other(format!("signals can't be heard: {error}"));
-        let mut terminate = signal(SignalKind::terminate()).map_err(other)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(other)?;
-        tokio::select! {
-            _ = terminate.recv() => info!("ending at SIGTERM; runs under way go on, and are reported by the next start"),
-            _ = interrupt.recv() => info!("ending at SIGINT; runs under way go on, and are reported by the next start"),
-        }
-        Ok(())
-    };
-    let hold = Arc::new(Hold::default());
-    let supervisor = Arc::new(Supervisor::default());
-    let result = tokio::select! {
-        result = serve(config, hold.clone(), supervisor.clone()) => result,
-        failure = supervisor.failed() => Err(NodeError::Other(format!("{failure}, without which this node can't work; runs under way go on, and are reported by the next start"))),
-        to = hold.lost() => Err(NodeError::TakenOver(format!("{to} has taken over from this process"))),
-        result = stop => result,
-    };
-    hold.give_back().await;
-    result
-}
-
-async fn serve(config: Config, hold: Arc<Hold>, supervisor: Arc<Supervisor>) -> Result<(), NodeError> {
-    let health = Health::waiting_for(&[SERVER, ISOLATION, hold::PART]);
-    if let Some(address) = config.health_listen {
-        let listener = health::listen(address).await.map_err(NodeError::Configuration)?;
-        supervisor.spawn("the health port", health::serve(listener, health.clone()));
-        info!("The health port is open at {address}");
-    }
-    let (context, live) = start::start(config, health.clone(), hold, &supervisor).await?;
-    supervisor.spawn("the watch of the launch gate", follow(context.runtime.gate(), health));
-    let registry = Arc::new(Registry::new(context));
-    sync::run(registry, live).await
+/// If the server does not want this node any more, or the live connection was ended from this side.
+pub async fn serve(parts: Parts, supervisor: &Supervisor) -> Result<(), NodeError> {
+    let (context, events) = Context::new(parts);
+    supervisor.spawn("the watch of the launch gate", follow(context.runtime.gate(), context.health.clone()));
+    sync::run(Arc::new(Registry::new(context)), events).await
 }
 
 /// A node that launches nothing is not ready.

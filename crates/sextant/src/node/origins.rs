@@ -97,7 +97,7 @@ mod tests {
     use wiremock::{Mock, MockServer, ResponseTemplate};
 
     use super::*;
-    use crate::config::Policies;
+    use crate::core::policies::Policies;
     use crate::core::policy::{self, Initiator, Origin};
     use crate::hub::Server;
 

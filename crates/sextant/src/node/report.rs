@@ -112,7 +112,7 @@ impl HeldLog {
 
 /// Reads the algorithm's log, as soon as there is memory for it.
 pub async fn log(context: &Context, run: &Run, started: bool) -> HeldLog {
-    let text = match (started, context.config.share_algorithm_logs) {
+    let text = match (started, context.share_algorithm_logs) {
         (false, _) => AlgorithmLog::None,
         (true, false) => AlgorithmLog::NotShared,
         (true, true) => match context.logs.clone().acquire_many_owned(LARGEST_LOG).await {

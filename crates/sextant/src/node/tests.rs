@@ -1,25 +1,21 @@
 //! The node between a server and a runtime that fail to order, in paused time: what goes wrong between the two, each in some thirty lines.
 
-use std::path::Path;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use tokio::time::sleep;
 use vantage6_types::{OrganizationId, RunId, RunStatus};
 
-use super::announce::Announcer;
-use super::origins::Origins;
-use super::places::Places;
 use super::registry::Registry;
 use super::report::{KEPT_LOGS, LOGS};
-use super::supplies::Supplies;
-use super::turn::INPUTS;
-use super::{Context, sync};
-use crate::config::Config;
+use super::{Context, Parts, Settings, Supplies, sync};
 use crate::core::hub::Run;
 use crate::core::hub::testing::{ASKING, FakeHub, Fault, me, pending};
 use crate::core::mask::Mask;
+use crate::core::policies::Policies;
 use crate::core::situation::{Exit, Failure, Limits, Situation, Starting, WaitsFor};
 use crate::hold::Hold;
 use crate::runtime::LaunchError;
@@ -36,42 +32,41 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
-        Self::with("", None)
+        Self::with(&[], None)
     }
 
-    /// With these policies, and so many runs at once.
-    fn with(policies: &str, places: Option<usize>) -> Self {
-        let text = format!(
-            "server_url: http://localhost\nport: 5000\napi_path: /api\napi_key: k\n{policies}\nlocal: {{algorithms: {{average: 'true'}}}}"
-        );
-        let config = Config::parse(&text, Path::new("/etc/node.yaml"), &|_| None).unwrap();
+    /// With tasks of these organizations only, unless there are none, and so many runs at once.
+    fn with(allowed_organizations: &[&str], places: Option<usize>) -> Self {
+        let allowed_organizations = allowed_organizations.iter().map(ToString::to_string).collect();
+        let policies = Policies { allowed_organizations, ..Policies::default() };
         let hub = Arc::new(FakeHub::default());
         let runtime = Arc::new(FakeRuntime::new(hub.journal.clone()));
         let hold = Arc::new(Hold::default());
         hold.extend(Duration::MAX);
-        let context = Context {
-            announcer: Announcer::new(hub.clone(), me(), &config),
-            places: places.map(Places::new),
-            inputs: tokio::sync::Semaphore::new(INPUTS),
-            logs: Arc::new(tokio::sync::Semaphore::new(LOGS)),
-            kept_logs: Arc::new(tokio::sync::Semaphore::new(KEPT_LOGS)),
-            origins: Origins::new(hub.clone()),
-            supplies: Arc::new(Supplies::new(hub.clone())),
-            config,
+        let parts = Parts {
             hub: hub.clone(),
+            events: futures::stream::pending().boxed(),
             me: me(),
             runtime: runtime.clone(),
-            limits: Limits {
-                pending: Duration::from_secs(3600),
-                image_pull: Duration::from_secs(600),
-                deadline: Duration::from_secs(86_400),
-                retry_disrupted: 0,
-                output: None,
+            supplies: Arc::new(Supplies::new(hub.clone())),
+            settings: Settings {
+                policies,
+                share_algorithm_logs: true,
+                info: None,
+                limits: Limits {
+                    pending: Duration::from_secs(3600),
+                    image_pull: Duration::from_secs(600),
+                    deadline: Duration::from_secs(86_400),
+                    retry_disrupted: 0,
+                    output: None,
+                },
+                places: places.and_then(NonZeroUsize::new),
+                mask: Mask::new([]).unwrap(),
             },
-            mask: Mask::new([]).unwrap(),
             health: Arc::default(),
             hold,
         };
+        let (context, _) = Context::new(parts);
         let registry = Arc::new(Registry::new(context));
         Self { hub, runtime, registry }
     }
@@ -236,7 +231,7 @@ async fn a_process_that_is_taken_over_while_it_reads_a_log_reports_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_the_server_can_not_describe_any_more_is_reported_all_the_same() {
-    let node = Node::with("", Some(1));
+    let node = Node::with(&[], Some(1));
     node.hub.fail("run", Fault::Broken);
     node.adopt(running());
     sleep(Duration::from_secs(1)).await;
@@ -251,7 +246,7 @@ async fn a_run_that_the_server_can_not_describe_any_more_is_reported_all_the_sam
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_this_node_may_not_see_any_more_is_released() {
-    let node = Node::with("", Some(1));
+    let node = Node::with(&[], Some(1));
     node.hub.fail("run", Fault::Status(401, true));
     node.adopt(running());
     for _ in 0..2 {
@@ -320,7 +315,7 @@ async fn a_pause_ends_when_something_changes_and_old_failures_are_forgotten() {
 
 #[tokio::test(start_paused = true)]
 async fn who_has_waited_for_a_place_is_judged_again_when_it_has_one() {
-    let node = Node::with("policies: {allowed_organizations: [Trusted]}", Some(1));
+    let node = Node::with(&["Trusted"], Some(1));
     node.hub.name(ASKING, "Trusted");
     let place = node.registry.context.places.as_ref().unwrap().try_take();
     node.adopt(Situation::Absent);
@@ -334,7 +329,7 @@ async fn who_has_waited_for_a_place_is_judged_again_when_it_has_one() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_is_away_while_a_run_waits_for_a_place_changes_nothing() {
-    let node = Node::with("policies: {allowed_organizations: [Trusted]}", Some(1));
+    let node = Node::with(&["Trusted"], Some(1));
     node.hub.name(ASKING, "Trusted");
     node.hub.fail("organization", Fault::Away);
     let place = node.registry.context.places.as_ref().unwrap().try_take();
@@ -347,7 +342,7 @@ async fn a_server_that_is_away_while_a_run_waits_for_a_place_changes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_result_that_is_too_large_for_what_is_before_the_server_closes_its_run() {
-    let node = Node::with("", Some(1));
+    let node = Node::with(&[], Some(1));
     node.hub.limit(27);
     node.adopt(ended());
     sleep(Duration::from_secs(600)).await;
@@ -408,7 +403,7 @@ async fn logs_of_stopped_runs_that_the_server_does_not_take_keep_no_result_from_
 #[tokio::test(start_paused = true)]
 async fn a_run_that_waits_is_launched_after_an_odd_answer_about_it() {
     for fault in [Fault::Status(404, false), Fault::Status(401, true), Fault::Broken, Fault::Away] {
-        let node = Node::with("", Some(1));
+        let node = Node::with(&[], Some(1));
         let place = node.registry.context.places.as_ref().unwrap().try_take();
         node.adopt(Situation::Absent);
         sleep(Duration::from_secs(1)).await;

@@ -10,7 +10,7 @@ use vantage6_types::RunId;
 
 use super::Context;
 use crate::core::complaints::{Complaint, Meaning, forbidden};
-use crate::core::isolation::Gate;
+use crate::core::gate::Gate;
 use crate::core::situation::{Failure, Situation, Starting, WaitsFor};
 use crate::runtime::Runtime;
 

@@ -19,7 +19,8 @@ use tokio_rustls::TlsConnector;
 
 use super::PodError;
 use super::settings::Settings;
-use crate::data_port::{notice_silence, protocol, protocol::Item, tls};
+use crate::data_port::{protocol, protocol::Item, tls};
+use crate::sockets::notice_silence;
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(10);

@@ -105,7 +105,7 @@ async fn connection(
     end: watch::Receiver<bool>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
-    crate::data_port::notice_silence(&stream)?;
+    crate::sockets::notice_silence(&stream)?;
     socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD))?;
     debug!("{address} is connected");
     Ok(converse(stream, proxy, guard, end).await?)

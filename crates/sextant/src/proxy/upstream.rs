@@ -307,7 +307,7 @@ async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
-                crate::data_port::notice_silence(&stream)?;
+                crate::sockets::notice_silence(&stream)?;
                 return Ok(stream);
             }
             Err(error) => failed = io::Error::new(error.kind(), format!("{address}: {error}")),

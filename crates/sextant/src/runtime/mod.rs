@@ -6,6 +6,8 @@ pub mod local;
 #[cfg(test)]
 pub mod testing;
 
+use std::io;
+
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use secrecy::SecretString;
@@ -14,10 +16,9 @@ use vantage6_types::{RunId, RunStatus, TaskId};
 
 use crate::core::assignment::Assignment;
 use crate::core::complaints::Complaint;
-use crate::core::isolation::Gate;
+use crate::core::gate::Gate;
 use crate::core::situation::{Disruption, Failure, Situation};
 use crate::core::tail::Tail;
-pub use crate::data_port::server::Upload;
 
 /// What launches, watches, feeds, collects and stops runs.
 #[async_trait::async_trait]
@@ -112,6 +113,16 @@ pub enum LaunchError {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct RuntimeError(pub String);
+
+/// An output on its way from a pod.
+pub struct Upload {
+    /// How many bytes it has.
+    pub length: u64,
+    /// Its bytes.
+    pub bytes: BoxStream<'static, io::Result<Bytes>>,
+    /// Why there is none, if there is none.
+    pub problem: Option<String>,
+}
 
 /// An output, and the way to say that the server has it.
 pub struct Output {

@@ -3,107 +3,10 @@
 mod examples;
 mod width;
 
-use std::fmt;
-
-use regex::Regex;
-
 use super::names;
 use super::reader::{Field, Section, Unknown};
 use super::scalar::Scalar;
-
-/// Who may run what on this node. Empty lists restrict nothing, as on a regular node.
-#[derive(Clone, Debug)]
-pub struct Policies {
-    /// The images that may run; every image if empty.
-    pub allowed_algorithms: Vec<AllowedAlgorithm>,
-    /// The ids of the users who may start tasks. A task passes if its user or its organization is allowed; every task does if
-    /// this and [`allowed_organizations`](Self::allowed_organizations) are both empty.
-    pub allowed_users: Vec<i64>,
-    /// The organizations that may start tasks: their ids or names.
-    pub allowed_organizations: Vec<String>,
-    /// Whether vantage6's own basics algorithm may run whatever the list of algorithms says. Default true.
-    pub allow_basics_algorithm: bool,
-}
-
-impl Default for Policies {
-    fn default() -> Self {
-        Self {
-            allowed_algorithms: Vec::new(),
-            allowed_users: Vec::new(),
-            allowed_organizations: Vec::new(),
-            allow_basics_algorithm: true,
-        }
-    }
-}
-
-/// The image that vantage6 itself publishes for preparing data, of any tag. (The regular node takes every image whose name begins so
-/// for it, also `…/basics-of-somebody-else`.)
-const BASICS: &str = "harbor2.vantage6.ai/algorithms/basics";
-
-/// Whether an image is vantage6's own for preparing data, which is let in or not by `allow_basics_algorithm` alone.
-#[must_use]
-pub fn is_basics(image: &str) -> bool {
-    image.strip_prefix(BASICS).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@', '/']))
-}
-
-/// One entry of `policies.allowed_algorithms`.
-#[derive(Clone)]
-pub enum AllowedAlgorithm {
-    /// This image and no other.
-    Exact(String),
-    /// Every image whose beginning matches.
-    Pattern(Regex),
-}
-
-/// The characters that make an entry an expression instead of a name. A dot is none of them: `some.name` is a name.
-const EXPRESSION: &[char] = &['*', '\\', '?', '$', '^', '[', ']', '(', ')', '{', '}', '|', '+'];
-
-impl AllowedAlgorithm {
-    /// Reads an entry: an expression if it has any of ``* \ ? $ ^ [ ] ( ) { } | +``, else a name.
-    ///
-    /// # Errors
-    /// If it is an expression that can't be compiled.
-    pub fn new(text: &str) -> Result<Self, regex::Error> {
-        if text.contains(EXPRESSION) { Regex::new(text).map(Self::Pattern) } else { Ok(Self::Exact(text.to_owned())) }
-    }
-
-    /// Whether this entry allows the image: equal to it, or matching it from its beginning like Python's `re.match`
-    /// (so `^example` also allows `example-evil/image`; end with `$` to bind the end too).
-    #[must_use]
-    pub fn allows(&self, image: &str) -> bool {
-        match self {
-            Self::Exact(name) => name == image,
-            // The leftmost match is found: if it is not at the beginning, none is.
-            Self::Pattern(regex) => regex.find(image).is_some_and(|found| found.start() == 0),
-        }
-    }
-
-    /// The expression that allows the image in every version, where this entry names one without tag and digest. Nodes from 4.6 on take
-    /// such an entry for all of them (vantage6-node 4.6.0, `is_docker_image_allowed`), 4.5.5 for itself only.
-    fn in_every_version(&self) -> Option<String> {
-        let Self::Exact(name) = self else { return None };
-        let last = name.rsplit('/').next().unwrap_or_default();
-        (!last.contains([':', '@'])).then(|| format!("^{}(@|:|$)", name.replace('.', r"\.")))
-    }
-
-    /// The entry as the file has it.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Exact(name) => name,
-            Self::Pattern(regex) => regex.as_str(),
-        }
-    }
-}
-
-impl fmt::Debug for AllowedAlgorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exact(name) => f.debug_tuple("Exact").field(name).finish(),
-            Self::Pattern(regex) => f.debug_tuple("Pattern").field(&regex.as_str()).finish(),
-        }
-    }
-}
+use crate::core::policies::{AllowedAlgorithm, Policies, is_basics};
 
 /// Reads `policies`. Whatever would restrict more than Sextant can is a mistake: a node must never do more than its owner
 /// allowed.
@@ -116,7 +19,7 @@ pub(super) fn read(file: &Section<'_>) -> Option<Policies> {
     let versions = !super::is_local(file);
     let algorithms = entries(&section, "allowed_algorithms", "a list of images or regular expressions", |field| {
         let algorithm = algorithm(field)?;
-        if let Some(every) = algorithm.in_every_version().filter(|_| versions && !is_basics(algorithm.as_str())) {
+        if let Some(every) = in_every_version(&algorithm).filter(|_| versions && !is_basics(algorithm.as_str())) {
             field.warn(format!(
                 "has no tag, and lets in only tasks that name the image without one, as on a node of 4.5.5. If every version may run, as nodes \
                  from 4.6 on understand it, write `{every}`; else `{}`.",
@@ -149,6 +52,14 @@ pub(super) fn read(file: &Section<'_>) -> Option<Policies> {
         allowed_organizations: organizations?,
         allow_basics_algorithm: basics?,
     })
+}
+
+/// The expression that allows the image in every version, where this entry names one without tag and digest. Nodes from 4.6 on take
+/// such an entry for all of them (vantage6-node 4.6.0, `is_docker_image_allowed`), 4.5.5 for itself only.
+fn in_every_version(entry: &AllowedAlgorithm) -> Option<String> {
+    let AllowedAlgorithm::Exact(name) = entry else { return None };
+    let last = name.rsplit('/').next().unwrap_or_default();
+    (!last.contains([':', '@'])).then(|| format!("^{}(@|:|$)", name.replace('.', r"\.")))
 }
 
 fn entries<T>(
@@ -255,32 +166,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_are_allowed_as_by_a_regular_node() {
-        let table = [
-            // Names allow themselves only, even with dots.
-            ("example.org/average", "example.org/average", true),
-            ("example.org/average", "example.org/average:1.0", false),
-            ("example.org/average", "exampleXorg/average", false),
-            // Expressions match from the beginning, not to the end.
-            (r"^example\.org/average$", "example.org/average", true),
-            (r"^example\.org/average$", "example.org/average:1.0", false),
-            (r"example\.org/.*", "example.org/any/thing", true),
-            (r"example\.org", "example.org.evil.net/x", true),
-            (r"average", "example.org/average", false),
-            (r"average$", "example.org/average", false),
-            (r"a|b/c", "b/c", true),
-            (r"a|b/c", "xb/c", false),
-            // Comments in an expression can't let anything else in.
-            ("(?x)a # (", "a", true),
-        ];
-        for (entry, image, expected) in table {
-            let allowed = AllowedAlgorithm::new(entry).unwrap();
-            assert_eq!(allowed.allows(image), expected, "{entry} {image}");
-            assert_eq!(allowed.as_str(), entry);
-        }
-    }
-
-    #[test]
     fn an_entry_without_a_tag_has_an_expression_for_every_one() {
         for (entry, expected) in [
             ("example.org/v6-average", Some(r"^example\.org/v6-average(@|:|$)")),
@@ -290,7 +175,7 @@ mod tests {
             ("example.org/average@sha256:0", None),
             (r"^example\.org/average$", None),
         ] {
-            let every = AllowedAlgorithm::new(entry).unwrap().in_every_version();
+            let every = in_every_version(&AllowedAlgorithm::new(entry).unwrap());
             assert_eq!(every.as_deref(), expected, "{entry}");
             for version in every.iter().flat_map(|_| ["", ":1.0", "@sha256:0", ":1.0@sha256:0"]) {
                 let allowed = AllowedAlgorithm::new(expected.unwrap()).unwrap();

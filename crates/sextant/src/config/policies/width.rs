@@ -1,8 +1,8 @@
 //! Whether an expression in `allowed_algorithms` lets in more than it seems to: judged by what it does with examples of its own, whatever
 //! its spelling.
 
-use super::AllowedAlgorithm;
 use super::examples::{self, Example, Place};
+use crate::core::policies::AllowedAlgorithm;
 
 /// A registry that nobody means.
 const STRANGER: &str = "stranger.example";

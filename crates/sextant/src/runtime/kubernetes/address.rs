@@ -6,9 +6,9 @@ use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
-use super::StartError;
 use super::cluster::bounded;
 use crate::config::KubernetesConfig;
+use crate::core::node_error::NodeError;
 
 /// The environment variable with the pod's own address, set by the chart.
 const POD_IP: &str = "POD_IP";
@@ -23,7 +23,7 @@ pub async fn for_pods(
     client: &Client,
     api_server: Option<&str>,
     port: u16,
-) -> Result<SocketAddr, StartError> {
+) -> Result<SocketAddr, NodeError> {
     if let Some(address) = &config.data_port.address {
         return configured("data_port", address, port).await;
     }
@@ -47,7 +47,7 @@ pub async fn for_pods(
 ///
 /// # Errors
 /// If it is a name that can't be resolved.
-pub async fn configured(setting: &str, address: &str, port: u16) -> Result<SocketAddr, StartError> {
+pub async fn configured(setting: &str, address: &str, port: u16) -> Result<SocketAddr, NodeError> {
     if let Ok(ip) = address.parse::<IpAddr>() {
         return Ok(SocketAddr::new(ip, port));
     }
@@ -60,7 +60,7 @@ pub async fn configured(setting: &str, address: &str, port: u16) -> Result<Socke
         format!("{address}:{port}")
     };
     let unknown = |why: String| {
-        StartError::Configuration(format!("`kubernetes.{setting}.address: {address}` can't be resolved: {why}"))
+        NodeError::Configuration(format!("`kubernetes.{setting}.address: {address}` can't be resolved: {why}"))
     };
     let found: Vec<_> =
         tokio::net::lookup_host(&with_port).await.map_err(|error| unknown(error.to_string()))?.collect();

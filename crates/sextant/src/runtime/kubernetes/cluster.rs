@@ -8,8 +8,8 @@ use kube::{Client, Config};
 use printable::excerpt_of;
 use tracing::{info, warn};
 
-use super::StartError;
 use crate::config::KubernetesConfig;
+use crate::core::node_error::NodeError;
 
 /// How many characters of an error's words are kept.
 const WORDS: usize = 2_000;
@@ -30,18 +30,18 @@ pub fn inside(config: &KubernetesConfig) -> bool {
 ///
 /// # Errors
 /// If there is no kubeconfig and this is no pod, or the kubeconfig can't be used.
-pub async fn configuration(config: &KubernetesConfig) -> Result<Config, StartError> {
+pub async fn configuration(config: &KubernetesConfig) -> Result<Config, NodeError> {
     let options = KubeConfigOptions { context: config.context.clone(), ..KubeConfigOptions::default() };
     let mut cluster = if inside(config) {
         Config::incluster().map_err(|error| {
-            StartError::Cluster(format!(
+            NodeError::Cluster(format!(
                 "This pod's service account can't be used: {error}. Is automountServiceAccountToken on for the node's pod?"
             ))
         })?
     } else {
         let file = config.kubeconfig.as_deref();
         from_file(file, &options).await.map_err(|error| {
-            StartError::Cluster(match file {
+            NodeError::Cluster(match file {
                 Some(path) => format!("The kubeconfig {} can't be used: {error}", path.display()),
                 None => format!(
                     "No Kubernetes cluster is configured: {error}. Set `kubernetes.kubeconfig` or KUBECONFIG to a kubeconfig file \
@@ -82,10 +82,10 @@ fn has_proxy(kubeconfig: &Kubeconfig, options: &KubeConfigOptions) -> bool {
 ///
 /// # Errors
 /// If the cluster is there and does not accept the credentials.
-pub async fn connect(cluster: Config) -> Result<Client, StartError> {
+pub async fn connect(cluster: Config) -> Result<Client, NodeError> {
     let address = cluster.cluster_url.to_string();
     let client = Client::try_from(cluster)
-        .map_err(|error| StartError::Cluster(format!("The cluster at {address} can't be used: {error}")))?;
+        .map_err(|error| NodeError::Cluster(format!("The cluster at {address} can't be used: {error}")))?;
     loop {
         match bounded(client.apiserver_version()).await {
             Ok(version) => {
@@ -93,7 +93,7 @@ pub async fn connect(cluster: Config) -> Result<Client, StartError> {
                 return Ok(client);
             }
             Err(error) if code(&error) == Some(401) => {
-                return Err(StartError::Cluster(format!(
+                return Err(NodeError::Cluster(format!(
                     "The cluster at {address} does not accept the credentials of the kubeconfig: {error}"
                 )));
             }

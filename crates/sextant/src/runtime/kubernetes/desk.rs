@@ -13,7 +13,8 @@ use vantage6_types::RunId;
 
 use super::table::Table;
 use crate::data_port::protocol::Order;
-use crate::data_port::server::{Answer, Desk, Input, Upload};
+use crate::data_port::server::{Answer, Desk, Input};
+use crate::runtime::Upload;
 use crate::runtime::{Output, Supplier, SupplyError};
 
 /// How long `next` is held: below the idle limits of what may lie between pod and node.

@@ -11,10 +11,11 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{Connected, StartError, address, cluster, secrets};
+use super::{Connected, address, cluster, secrets};
 use crate::config::{Config, KubernetesConfig};
 use crate::core::job::DataPortForPods;
 use crate::core::names::Identity;
+use crate::core::node_error::NodeError;
 use crate::core::walls::Ways;
 use crate::data_port::{keys::NodeSecret, tls};
 
@@ -46,13 +47,13 @@ impl Entrance {
         settings: &KubernetesConfig,
         identity: &Identity,
         port: u16,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, NodeError> {
         let client = &connected.client;
         let api: Api<Secret> = Api::namespaced(client.clone(), &settings.namespace);
         let host = connected.api_server.as_ref().map(|(host, _)| host.as_str());
         let (ways, secret) =
             tokio::try_join!(ways_from(settings, client, host, port), secrets::of_node(&api, identity))?;
-        let (tls, pin) = tls::server(&secret).map_err(|error| StartError::Configuration(error.to_string()))?;
+        let (tls, pin) = tls::server(&secret).map_err(|error| NodeError::Configuration(error.to_string()))?;
         let mut pull_secrets = settings.image_pull_secrets.clone();
         if !config.docker_registries.is_empty() {
             pull_secrets.push(secrets::of_registries(&api, identity, &config.docker_registries).await?);
@@ -67,7 +68,7 @@ async fn ways_from(
     client: &Client,
     api_server: Option<&str>,
     port: u16,
-) -> Result<Ways, StartError> {
+) -> Result<Ways, NodeError> {
     let data_port = address::for_pods(settings, client, api_server, port).await?;
     Ok(Ways { data_port, proxy: proxy(settings, data_port).await? })
 }
@@ -76,7 +77,7 @@ async fn ways_from(
 ///
 /// # Errors
 /// If a configured name can't be resolved, or the cluster, which must be asked, can't be used.
-pub async fn ways(settings: &KubernetesConfig) -> Result<Ways, StartError> {
+pub async fn ways(settings: &KubernetesConfig) -> Result<Ways, NodeError> {
     let port = settings.data_port.listen.port();
     let data_port = match &settings.data_port.address {
         Some(address) => address::configured("data_port", address, port).await?,
@@ -91,7 +92,7 @@ pub async fn ways(settings: &KubernetesConfig) -> Result<Ways, StartError> {
 }
 
 /// A proxy of its own, or else the node itself, which is where the data port is.
-async fn proxy(settings: &KubernetesConfig, data_port: SocketAddr) -> Result<SocketAddr, StartError> {
+async fn proxy(settings: &KubernetesConfig, data_port: SocketAddr) -> Result<SocketAddr, NodeError> {
     match &settings.proxy.address {
         Some(address) => address::configured("proxy", address, PROXY).await,
         None => Ok(SocketAddr::new(data_port.ip(), settings.proxy.listen.port())),
@@ -100,7 +101,7 @@ async fn proxy(settings: &KubernetesConfig, data_port: SocketAddr) -> Result<Soc
 
 /// Opens one of the ports for pods: the setting that names it is `kubernetes.<what>.listen`. After a take-over, the other process
 /// may have it still, if it hangs on this very machine: then it is waited for.
-pub async fn listen(what: &str, address: SocketAddr, taken_over: bool) -> Result<TcpListener, StartError> {
+pub async fn listen(what: &str, address: SocketAddr, taken_over: bool) -> Result<TcpListener, NodeError> {
     let mut told = false;
     loop {
         match TcpListener::bind(address).await {
@@ -113,7 +114,7 @@ pub async fn listen(what: &str, address: SocketAddr, taken_over: bool) -> Result
                 sleep(Duration::from_secs(1)).await;
             }
             Err(error) => {
-                return Err(StartError::Configuration(format!(
+                return Err(NodeError::Configuration(format!(
                     "The port for pods at {address} can't be opened: {error}. Set `kubernetes.{what}.listen` to an address and port \
                      that are free."
                 )));

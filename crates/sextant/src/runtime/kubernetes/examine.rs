@@ -18,14 +18,15 @@ use super::probe::Prober;
 use super::targets::Targets;
 use super::{Connected, cluster, neighbours, permissions};
 use crate::config::{Config, KubernetesConfig, disk as disk_in_words};
+use crate::core::doctor_line::Line;
 use crate::core::isolation::{How, Outcome, Proof, Try};
 use crate::core::labels;
 use crate::core::names::Identity;
 use crate::data_port::bounds::Limits;
 use crate::data_port::protocol::Order;
-use crate::data_port::server::{Answer, Desk, Input, Upload, serve};
-use crate::doctor::Line;
+use crate::data_port::server::{Answer, Desk, Input, serve};
 use crate::pod::probe::try_once;
+use crate::runtime::Upload;
 
 /// How long the cluster may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -11,7 +11,8 @@ use tracing::{error, info, warn};
 use super::probe::Prober;
 use super::table::Table;
 use super::targets::Targets;
-use crate::core::isolation::{Gate, Proof, Walls};
+use crate::core::gate::Gate;
+use crate::core::isolation::{Proof, Walls};
 
 /// What to do about walls that are not there.
 const NO_WALLS: &str = "Algorithm pods need network policies that the cluster's network plugin enforces: the chart makes them, \

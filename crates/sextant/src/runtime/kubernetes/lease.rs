@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::cluster::{bounded_by, code, words};
+use crate::core::labels;
 use crate::core::lease::{DURATION, LOOK, Next, Observer, RENEW, Record, TRUST};
 use crate::core::names::Identity;
 use crate::health::Health;
@@ -51,7 +52,7 @@ impl NodeLease {
         Self {
             api,
             name: identity.lease_name(),
-            labels: identity.labels(),
+            labels: labels::of_node(identity),
             me: me(realm.as_deref().unwrap_or("unknown")),
             realm,
         }

@@ -45,9 +45,11 @@ use crate::core::complaints::Complaint;
 use crate::core::databases::{Mounted, mounted};
 use crate::core::environment::{VisibleDatabase, environment};
 use crate::core::facts::{Container, JobFacts};
-use crate::core::isolation::{Gate, Walls};
+use crate::core::gate::Gate;
+use crate::core::isolation::Walls;
 use crate::core::job::{DataPortForPods, Plan, job, places};
 use crate::core::names::Identity;
+use crate::core::node_error::NodeError;
 use crate::core::situation::{Disruption, Failure, Situation};
 use crate::core::tail::Tail;
 use crate::data_port::{bounds, keys::NodeSecret, server};
@@ -60,17 +62,6 @@ use crate::supervisor::Supervisor;
 const LAST_MINUTE: i64 = 60;
 /// How many runs at a time ask why they don't start.
 const ASKING: usize = 2;
-
-/// Why the runtime could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The configuration asks for something that can't be.
-    #[error("{0}")]
-    Configuration(String),
-    /// The cluster can't be used.
-    #[error("{0}")]
-    Cluster(String),
-}
 
 /// The Kubernetes runtime.
 pub struct Kubernetes {
@@ -108,7 +99,7 @@ impl Connected {
     ///
     /// # Errors
     /// If the cluster can't be used.
-    pub async fn open(settings: &KubernetesConfig) -> Result<Self, StartError> {
+    pub async fn open(settings: &KubernetesConfig) -> Result<Self, NodeError> {
         let cluster = cluster::configuration(settings).await?;
         let (client, api_server) = (cluster::connect(cluster.clone()).await?, Self::api_server(&cluster));
         permissions::check(&client, &settings.namespace).await?;
@@ -132,9 +123,9 @@ impl Connected {
     ///
     /// # Errors
     /// If there can be no such way.
-    fn to(cluster: kube::Config) -> Result<Self, StartError> {
+    fn to(cluster: kube::Config) -> Result<Self, NodeError> {
         let api_server = Self::api_server(&cluster);
-        let client = Client::try_from(cluster).map_err(|error| StartError::Cluster(words(&error)))?;
+        let client = Client::try_from(cluster).map_err(|error| NodeError::Cluster(words(&error)))?;
         Ok(Self { client, api_server, stood_by: false })
     }
 
@@ -158,7 +149,7 @@ impl Kubernetes {
         supplier: Arc<dyn Supplier>,
         health: &Health,
         supervisor: &Supervisor,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, NodeError> {
         let client = connected.client.clone();
         let namespace = &settings.namespace;
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
@@ -349,7 +340,7 @@ async fn own_proxy(
     health: &Health,
     supervisor: &Supervisor,
     taken_over: bool,
-) -> Result<Embedded, StartError> {
+) -> Result<Embedded, NodeError> {
     let listener = listen("proxy", settings.proxy.listen, taken_over).await?;
-    proxy::embedded(listener, config, health, supervisor).map_err(StartError::Configuration)
+    proxy::embedded(listener, config, health, supervisor).map_err(NodeError::Configuration)
 }

@@ -13,9 +13,10 @@ use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::cluster::{self, bounded, words};
-use super::{Connected, StartError, events, lease};
+use super::{Connected, events, lease};
 use crate::config::KubernetesConfig;
 use crate::core::facts::{JobFacts, PodFacts};
+use crate::core::node_error::NodeError;
 use crate::core::overview::Here;
 use crate::core::read::situation;
 use crate::core::situation::Situation;
@@ -32,11 +33,11 @@ const AT_WORK: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// If the cluster can't be used.
-pub async fn look(settings: &KubernetesConfig, identity: &Identity) -> Result<(Vec<Here>, String), StartError> {
+pub async fn look(settings: &KubernetesConfig, identity: &Identity) -> Result<(Vec<Here>, String), NodeError> {
     let client = Connected::to(cluster::configuration(settings).await?)?.client;
     let namespace = &settings.namespace;
     let unusable = |error: kube::Error| {
-        StartError::Cluster(format!("The runs in the namespace '{namespace}' can't be listed: {}", words(&error)))
+        NodeError::Cluster(format!("The runs in the namespace '{namespace}' can't be listed: {}", words(&error)))
     };
     let selector = labels::selector(identity.key());
     let (jobs, pods) = tokio::try_join!(

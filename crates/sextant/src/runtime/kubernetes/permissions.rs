@@ -10,8 +10,8 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::time::sleep;
 
-use super::StartError;
 use super::cluster::{bounded, code, words};
+use crate::core::node_error::NodeError;
 
 /// Group, resource and the verbs that Sextant uses on it: all that the chart's Role grants, and all that it needs.
 pub const NEEDED: [(&str, &str, &[&str]); 6] = [
@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// If something is missing, naming it.
-pub async fn check(client: &Client, namespace: &str) -> Result<(), StartError> {
+pub async fn check(client: &Client, namespace: &str) -> Result<(), NodeError> {
     let mut tries = TRIES;
     let missing = loop {
         tries -= 1;
@@ -48,7 +48,7 @@ pub async fn check(client: &Client, namespace: &str) -> Result<(), StartError> {
         }
     };
     if !missing.is_empty() {
-        return Err(StartError::Cluster(format!(
+        return Err(NodeError::Cluster(format!(
             "In the namespace '{namespace}' this node may not: {}. Give its account the Role of the chart (charts/sextant/templates/rbac.yaml).",
             missing.join(", ")
         )));
@@ -94,10 +94,10 @@ async fn allowed(client: &Client, namespace: &str, group: &str, resource: &str, 
 
 /// A namespace that is not there is worth a message of its own. Who may not look (a Role alone does not let one)
 /// is told by the first Job.
-async fn exists(client: &Client, namespace: &str) -> Result<(), StartError> {
+async fn exists(client: &Client, namespace: &str) -> Result<(), NodeError> {
     let api: Api<Namespace> = Api::all(client.clone());
     match bounded(api.get(namespace)).await {
-        Err(error) if code(&error) == Some(404) => Err(StartError::Cluster(format!(
+        Err(error) if code(&error) == Some(404) => Err(NodeError::Cluster(format!(
             "The namespace '{namespace}' does not exist. Make it with `kubectl create namespace {namespace}`, or set `kubernetes.namespace`."
         ))),
         _ => Ok(()),

@@ -13,10 +13,10 @@ use kube::{Api, ResourceExt};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use super::StartError;
 use super::cluster::{bounded, code, patiently, words};
 use crate::config::Registry;
 use crate::core::facts::JobFacts;
+use crate::core::node_error::NodeError;
 use crate::core::{job, labels, names::Identity};
 use crate::data_port::keys::{NodeSecret, SECRET_BYTES};
 
@@ -29,10 +29,10 @@ const WHAT: &str = "the Secret that this node keeps for its pods can't be had at
 ///
 /// # Errors
 /// If the cluster has none and takes none, or has something else under its name.
-pub async fn of_node(api: &Api<Secret>, identity: &Identity) -> Result<NodeSecret, StartError> {
+pub async fn of_node(api: &Api<Secret>, identity: &Identity) -> Result<NodeSecret, NodeError> {
     let name = identity.node_secret_name();
     let failed = |error: &dyn std::error::Error| {
-        StartError::Cluster(format!(
+        NodeError::Cluster(format!(
             "The Secret '{name}', which this node keeps for its pods, can't be used: {}",
             words(error)
         ))
@@ -41,13 +41,13 @@ pub async fn of_node(api: &Api<Secret>, identity: &Identity) -> Result<NodeSecre
     for _ in 0..2 {
         if let Some(secret) = patiently(WHAT, || api.get_opt(&name)).await.map_err(|error| failed(&error))? {
             if labels::is_of_another_release(secret.labels(), identity.release()) {
-                return Err(StartError::Cluster(format!(
+                return Err(NodeError::Cluster(format!(
                     "The Secret '{name}' is that of another release of the chart. If this node's release got another name or namespace, delete the Secret when no runs are under way; else another node of this namespace made it, to know this one's keys."
                 )));
             }
             let bytes = secret.data.and_then(|mut data| data.remove(NODE_SECRET));
             return bytes.and_then(|bytes| NodeSecret::from_bytes(&bytes.0)).ok_or_else(|| {
-                StartError::Cluster(format!(
+                NodeError::Cluster(format!(
                     "The Secret '{name}' does not hold {SECRET_BYTES} bytes under '{NODE_SECRET}': somebody changed it. Delete it when no runs are under way; the node makes a new one."
                 ))
             });
@@ -60,7 +60,7 @@ pub async fn of_node(api: &Api<Secret>, identity: &Identity) -> Result<NodeSecre
             Err(error) => return Err(failed(&error)),
         }
     }
-    Err(StartError::Cluster(format!("The Secret '{name}' comes and goes; is another program changing it?")))
+    Err(NodeError::Cluster(format!("The Secret '{name}' comes and goes; is another program changing it?")))
 }
 
 /// Makes the Secret with a run's key and its algorithm's environment (which may hold the passwords of databases); it goes
@@ -108,7 +108,7 @@ pub async fn of_registries(
     api: &Api<Secret>,
     identity: &Identity,
     registries: &[Registry],
-) -> Result<String, StartError> {
+) -> Result<String, NodeError> {
     let auths: serde_json::Map<_, _> = registries
         .iter()
         .map(|registry| {
@@ -128,14 +128,14 @@ pub async fn of_registries(
     .await
     {
         Err(error) if code(&error) != Some(409) => {
-            Err(StartError::Cluster(format!("The Secret for `docker_registries` could not be made: {}", words(&error))))
+            Err(NodeError::Cluster(format!("The Secret for `docker_registries` could not be made: {}", words(&error))))
         }
         _ => Ok(name),
     }
 }
 
 fn named(name: &str, identity: &Identity) -> ObjectMeta {
-    ObjectMeta { name: Some(name.to_owned()), labels: Some(identity.labels()), ..ObjectMeta::default() }
+    ObjectMeta { name: Some(name.to_owned()), labels: Some(labels::of_node(identity)), ..ObjectMeta::default() }
 }
 
 async fn create(

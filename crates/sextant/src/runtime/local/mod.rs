@@ -33,7 +33,7 @@ use crate::config::{Config, LocalAlgorithm, LocalConfig};
 use crate::core::assignment::Assignment;
 use crate::core::complaints::Complaint;
 use crate::core::environment::{Places, VisibleDatabase, environment};
-use crate::core::isolation::Gate;
+use crate::core::gate::Gate;
 use crate::core::names::Identity;
 use crate::core::overview::Here;
 use crate::core::situation::{Disruption, Failure, Situation};

@@ -1,27 +1,24 @@
-//! The beginning: reach the server and what runs the algorithms, and make everything that the node needs.
+//! `sextant node`: reaches the server and what runs the algorithms, and sets the node up between the two.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
-use super::announce::Announcer;
-use super::origins::Origins;
-use super::places::Places;
-use super::report::{KEPT_LOGS, LOGS};
-use super::supplies::Supplies;
-use super::turn::INPUTS;
-use super::{Context, NodeError};
 use crate::config::{Config, RuntimeConfig};
-use crate::core::hub::{Hub, HubEvents};
+use crate::core::hub::Hub;
 use crate::core::mask::Mask;
 use crate::core::names::Identity;
+use crate::core::node_error::NodeError;
 use crate::core::secrets;
 use crate::core::situation::Limits;
-use crate::health::Health;
-use crate::hold::Hold;
+use crate::health::{self, Health};
+use crate::hold::{self, Hold};
 use crate::hub::Connection;
+use crate::node::{self, ISOLATION, Parts, SERVER, Settings, Supplies};
+use crate::node_info;
 use crate::runtime::Runtime;
 use crate::runtime::kubernetes::{Connected, Kubernetes};
 use crate::runtime::local::{self, Local};
@@ -30,19 +27,60 @@ use crate::supervisor::Supervisor;
 /// How long a local algorithm may take to be started: nothing has to be found or pulled for it.
 const LOCAL_START: Duration = Duration::from_secs(60);
 
+/// Runs the node until a signal ends it. Runs under way are left alone: the next process goes on with them.
+///
+/// # Errors
+/// What keeps a node from running: see [`NodeError`].
+pub async fn run(config: Config) -> Result<(), NodeError> {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let stop = async {
+        let other = |error| NodeError::Other(format!("signals can't be heard: {error}"));
+        let mut terminate = signal(SignalKind::terminate()).map_err(other)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(other)?;
+        tokio::select! {
+            _ = terminate.recv() => info!("ending at SIGTERM; runs under way go on, and are reported by the next start"),
+            _ = interrupt.recv() => info!("ending at SIGINT; runs under way go on, and are reported by the next start"),
+        }
+        Ok(())
+    };
+    let hold = Arc::new(Hold::default());
+    let supervisor = Arc::new(Supervisor::default());
+    let result = tokio::select! {
+        result = serve(config, hold.clone(), supervisor.clone()) => result,
+        failure = supervisor.failed() => Err(NodeError::Other(format!("{failure}, without which this node can't work; runs under way go on, and are reported by the next start"))),
+        to = hold.lost() => Err(NodeError::TakenOver(format!("{to} has taken over from this process"))),
+        result = stop => result,
+    };
+    hold.give_back().await;
+    result
+}
+
+async fn serve(config: Config, hold: Arc<Hold>, supervisor: Arc<Supervisor>) -> Result<(), NodeError> {
+    let health = Health::waiting_for(&[SERVER, ISOLATION, hold::PART]);
+    if let Some(address) = config.health_listen {
+        let listener = health::listen(address).await.map_err(NodeError::Configuration)?;
+        supervisor.spawn("the health port", health::serve(listener, health.clone()));
+        info!("The health port is open at {address}");
+    }
+    let parts = start(&config, health, hold, &supervisor).await?;
+    node::serve(parts, &supervisor).await
+}
+
 /// Makes everything that the node needs.
 ///
 /// # Errors
 /// What keeps it from running at all; what is merely away is waited for.
-pub async fn start(
-    config: Config,
+async fn start(
+    config: &Config,
     health: Arc<Health>,
     hold: Arc<Hold>,
     supervisor: &Supervisor,
-) -> Result<(Context, HubEvents), NodeError> {
-    let connection = Connection::new(&config)?;
+) -> Result<Parts, NodeError> {
+    let connection = Connection::new(config)?;
     info!("Sextant {} connects to the vantage6 server at {}", env!("CARGO_PKG_VERSION"), connection.url());
-    let mask = Mask::new(secrets::of(&config)).map_err(|error| NodeError::Configuration(error.to_string()))?;
+    let mask = Mask::new(secrets::of(config)).map_err(|error| NodeError::Configuration(error.to_string()))?;
     // Server and cluster are reached at the same time: whichever is slow is waited for once, unless the other can't be used at all.
     let (node, mut connected) = tokio::try_join!(connection.log_in(), async {
         match &config.runtime {
@@ -50,8 +88,8 @@ pub async fn start(
             RuntimeConfig::Local(_) => Ok::<_, NodeError>(None),
         }
     })?;
-    let identity = Identity::of(&config, node);
-    stand_by(&config, connected.as_mut(), &identity, &hold, &health, supervisor).await?;
+    let identity = config.identity(node);
+    stand_by(config, connected.as_mut(), &identity, &hold, &health, supervisor).await?;
 
     // All of this waits for somebody's answers, so it is done at the same time too.
     let (server, events) = connection.open()?;
@@ -59,27 +97,18 @@ pub async fn start(
     let supplies = Arc::new(Supplies::new(hub.clone()));
     let (me, started) = tokio::try_join!(
         connection.hello(),
-        runtime(&config, connected, identity, supplies.clone(), &health, supervisor)
+        runtime(config, connected, identity, supplies.clone(), &health, supervisor)
     )?;
     let Started { runtime, limits, places } = started;
-    let context = Context {
-        announcer: Announcer::new(hub.clone(), me.clone(), &config),
-        places: places.map(|places| Places::new(places.get())),
-        inputs: tokio::sync::Semaphore::new(INPUTS),
-        logs: Arc::new(tokio::sync::Semaphore::new(LOGS)),
-        kept_logs: Arc::new(tokio::sync::Semaphore::new(KEPT_LOGS)),
-        origins: Origins::new(hub.clone()),
-        config,
-        hub,
-        me,
-        runtime,
-        supplies,
+    let settings = Settings {
+        policies: config.policies.clone(),
+        share_algorithm_logs: config.share_algorithm_logs,
+        info: config.share_config.then(|| node_info::of(config)),
         limits,
+        places,
         mask,
-        health,
-        hold,
     };
-    Ok((context, events))
+    Ok(Parts { hub, events, me, runtime, supplies, settings, health, hold })
 }
 
 /// Waits until this process is the one of its node that acts. Until then it is not online, and its data port is closed.
