@@ -143,11 +143,11 @@ async fn what_a_run_leaves_is_removed_whatever_it_is() {
     rustix::fs::chmod(folder.path(), rustix::fs::Mode::empty()).unwrap();
     local.release(RunId(7), &RunStatus::Completed).await.unwrap();
     assert!(!folder.exists());
-    for _ in 0..600 {
+    for _ in 0..6000 {
         if fs::read_dir(local.root.path().join("removing")).unwrap().next().is_none() {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    panic!("it is still there after 30 s");
+    panic!("it is still there after 5 min");
 }
