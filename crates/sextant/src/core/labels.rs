@@ -48,6 +48,11 @@ pub const ATTEMPT: &str = "vantage6.ai/attempt";
 /// Annotation, beside [`ATTEMPT`]: how many of the earlier launches got so far that the algorithm was started.
 pub const EXECUTIONS: &str = "vantage6.ai/executions";
 
+/// Annotation: what the key of the run's pods follows from. Jobs of 0.1.0 have none: theirs follows from the run's number alone.
+pub const RUN_KEY: &str = "vantage6.ai/run-key";
+/// Its value: the Job's uid.
+pub const RUN_KEY_OF_UID: &str = "job-uid";
+
 /// The label of runs that asked for this database, if it is on the network: a NetworkPolicy opens the way for them.
 pub fn database(label: &str) -> String {
     format!("database.vantage6.ai/{label}")

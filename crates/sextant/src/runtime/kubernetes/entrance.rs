@@ -81,10 +81,9 @@ pub async fn ways(settings: &KubernetesConfig) -> Result<Ways, StartError> {
     let data_port = match &settings.data_port.address {
         Some(address) => address::configured("data_port", address, port).await?,
         None => {
-            let cluster = cluster::configuration(settings).await?;
-            let api_server = cluster.cluster_url.host().map(str::to_owned);
-            let client = cluster::connect(cluster).await?;
-            address::for_pods(settings, &client, api_server.as_deref(), port).await?
+            let access = cluster::access(settings).await?;
+            let client = cluster::connect(&access).await?;
+            address::for_pods(settings, &client, access.address().host(), port).await?
         }
     };
     Ok(Ways { data_port, proxy: proxy(settings, data_port).await? })

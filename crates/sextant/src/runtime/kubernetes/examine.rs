@@ -22,6 +22,7 @@ use crate::core::isolation::{How, Outcome, Proof, Try};
 use crate::core::labels;
 use crate::core::names::Identity;
 use crate::data_port::bounds::Limits;
+use crate::data_port::keys::KeyOf;
 use crate::data_port::protocol::Order;
 use crate::data_port::server::{Answer, Desk, Input, Upload, serve};
 use crate::doctor::Line;
@@ -115,15 +116,15 @@ fn disk(config: &Config, settings: &KubernetesConfig) -> Line {
 
 /// Reaches the cluster, but does not wait for it.
 async fn reach(settings: &KubernetesConfig) -> Result<(Connected, String), String> {
-    let cluster = cluster::configuration(settings).await.map_err(|error| error.to_string())?;
-    let address = cluster.cluster_url.to_string();
-    let connected = Connected::to(cluster).map_err(|error| error.to_string())?;
+    let access = cluster::access(settings).await.map_err(|error| error.to_string())?;
+    let address = access.address();
+    let connected = Connected::to(&access);
     let away = |why: String| {
         format!("the cluster at {address} can't be used: {why}. Is it running, and are address and account right?")
     };
     match timeout(PATIENCE, connected.client.apiserver_version()).await {
         Ok(Ok(version)) => Ok((connected, format!("Kubernetes {} at {address}", version.git_version))),
-        Ok(Err(error)) => Err(away(cluster::words(&error))),
+        Ok(Err(error)) => Err(cluster::final_reason(&access, &error).unwrap_or_else(|| away(cluster::words(&error)))),
         Err(_) => Err(away(format!("it does not answer within {} s", PATIENCE.as_secs()))),
     }
 }
@@ -253,8 +254,8 @@ struct Nobody;
 
 #[async_trait::async_trait]
 impl Desk for Nobody {
-    fn serves(&self, _: RunId, _: &str) -> bool {
-        false
+    fn key_of(&self, _: RunId, _: &str) -> Option<KeyOf> {
+        None
     }
 
     async fn input(&self, _: RunId) -> Result<Input, Answer> {
