@@ -39,6 +39,7 @@ pub mod hold;
 pub mod hub;
 pub mod image_reference;
 pub mod keys;
+pub mod listening;
 pub mod node;
 pub mod open_files;
 pub mod output;

@@ -88,7 +88,7 @@ fn advise(field: &Field<'_>, base: &Base) {
     let local = match base.url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
         None => false,
     };
     if base.url.host_str() == Some("host.docker.internal") {

@@ -17,6 +17,7 @@ use crate::core::job::DataPortForPods;
 use crate::core::names::Identity;
 use crate::core::walls::Ways;
 use crate::data_port::{keys::NodeSecret, tls};
+use crate::listening;
 
 /// The port of a proxy whose address says none.
 const PROXY: u16 = 8080;
@@ -79,7 +80,7 @@ async fn ways_from(
 pub async fn ways(settings: &KubernetesConfig) -> Result<Ways, StartError> {
     let port = settings.data_port.listen.port();
     let data_port = match &settings.data_port.address {
-        Some(address) => address::configured("data_port", address, port).await?,
+        Some(address) => address::configured("data_port", address, port, None).await?,
         None => {
             let access = cluster::access(settings).await?;
             let client = cluster::connect(&access).await?;
@@ -92,7 +93,7 @@ pub async fn ways(settings: &KubernetesConfig) -> Result<Ways, StartError> {
 /// A proxy of its own, or else the node itself, which is where the data port is.
 async fn proxy(settings: &KubernetesConfig, data_port: SocketAddr) -> Result<SocketAddr, StartError> {
     match &settings.proxy.address {
-        Some(address) => address::configured("proxy", address, PROXY).await,
+        Some(address) => address::configured("proxy", address, PROXY, Some(data_port.ip())).await,
         None => Ok(SocketAddr::new(data_port.ip(), settings.proxy.listen.port())),
     }
 }
@@ -102,7 +103,7 @@ async fn proxy(settings: &KubernetesConfig, data_port: SocketAddr) -> Result<Soc
 pub async fn listen(what: &str, address: SocketAddr, taken_over: bool) -> Result<TcpListener, StartError> {
     let mut told = false;
     loop {
-        match TcpListener::bind(address).await {
+        match listening::listen(address) {
             Ok(listener) => return Ok(listener),
             Err(error) if taken_over && error.kind() == std::io::ErrorKind::AddrInUse => {
                 if !told {

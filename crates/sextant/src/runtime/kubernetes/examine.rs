@@ -1,7 +1,7 @@
 //! The cluster's side of `sextant doctor`: cluster, rights, data port, proxy, walls.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use crate::data_port::keys::KeyOf;
 use crate::data_port::protocol::Order;
 use crate::data_port::server::{Answer, Desk, Input, Upload, serve};
 use crate::doctor::Line;
+use crate::listening;
 use crate::pod::probe::try_once;
 
 /// How long the cluster may take to answer.
@@ -52,7 +53,7 @@ pub async fn run(
     }
     tell(neighbours(&connected, settings, identity).await);
     tell(disk(config, settings));
-    let listener = TcpListener::bind(settings.data_port.listen).await;
+    let listener = listening::listen(settings.data_port.listen);
     let port = settings.data_port.listen.port();
     let entrance = match Entrance::find(&connected, config, settings, identity, port).await {
         Ok(entrance) => entrance,
@@ -166,8 +167,8 @@ async fn data_port(
 /// Where what listens at an address is found from the same machine.
 fn near(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        // Both families, or IPv4 alone.
+        ip if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         ip => ip,
     };
     SocketAddr::new(ip, listen.port())
@@ -203,7 +204,7 @@ async fn own_proxy(
     tell: &mut (dyn FnMut(Line) + Send),
 ) -> Option<TcpListener> {
     const SUBJECT: &str = "proxy";
-    let bound = TcpListener::bind(listen).await;
+    let bound = listening::listen(listen);
     let near = near(listen).to_string();
     tell(match &bound {
         Ok(_) if no_node => {
