@@ -10,7 +10,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use fuzz::{coming, pieces, wait, whole};
 use libfuzzer_sys::fuzz_target;
 use secrecy::{ExposeSecret as _, SecretString};
-use sextant::data_port::keys::NodeSecret;
+use sextant::data_port::keys::{KeyOf, NodeSecret};
 use sextant::data_port::protocol::{self, Item, Order};
 use sextant::data_port::server::{Answer, Desk, Input, converse_in_memory};
 use sextant::runtime::Upload;
@@ -56,8 +56,8 @@ impl Notes {
 
 #[async_trait::async_trait]
 impl Desk for Notes {
-    fn serves(&self, _: RunId, job: &str) -> bool {
-        !job.is_empty()
+    fn key_of(&self, _: RunId, job: &str) -> Option<KeyOf> {
+        (!job.is_empty()).then_some(KeyOf::Run)
     }
 
     async fn input(&self, run: RunId) -> Result<Input, Answer> {
@@ -109,7 +109,7 @@ async fn request(bytes: &[u8]) {
     assert_eq!(status(&answers), status(&other_answers));
     assert!(asked.len() <= 1, "{asked:?}");
     for Asked { run, .. } in &asked {
-        let key = SECRET.run_key(*run);
+        let key = SECRET.run_key(*run, &KeyOf::Run);
         let key = key.expose_secret().as_bytes();
         assert!(bytes.windows(key.len()).any(|window| window == key), "run {run} without its key");
         let names_a_job =
@@ -128,7 +128,7 @@ fn status(answers: &[u8]) -> Option<&[u8]> {
 /// An output that is sent as `return` does, whole and cut off.
 async fn output(bytes: &[u8]) {
     let run = RunId(1);
-    let key = SECRET.run_key(run);
+    let key = SECRET.run_key(run, &KeyOf::Run);
     let missing = bytes.first().map_or(0, |first| u64::from(*first) % 3);
     let head = format!(
         "PUT {} HTTP/1.1\r\nhost: node\r\nauthorization: Bearer {}\r\nx-sextant-job: job\r\ncontent-length: {}\r\n\r\n",

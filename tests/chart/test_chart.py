@@ -387,3 +387,31 @@ def test_without_policies_there_is_none():
     """Whoever makes the walls otherwise can turn them off."""
     manifests = rendered("sextant", NAMESPACE, merged(LEAST, {"networkPolicy": {"enabled": False}}))
     assert not [each for each in manifests if each["kind"] == "NetworkPolicy"]
+
+
+def test_node_and_proxy_listen_at_both_families():
+    """By default, in a cluster with IPv6 pods too; or at the addresses of one family."""
+
+    def listening(**values):
+        manifests = rendered("sextant", NAMESPACE, LEAST | values)
+        node = yaml.safe_load(one(manifests, "Secret")["stringData"]["node.yaml"])
+        proxy = yaml.safe_load(one(manifests, "ConfigMap")["data"]["proxy.yaml"])
+        listen = node["health"]["listen"], node["kubernetes"]["data_port"]["listen"], proxy["health"]["listen"]
+        return *listen, proxy["kubernetes"]["proxy"].get("listen")
+
+    assert listening() == ("[::]:8081", "[::]:7654", "[::]:8081", None)
+    assert listening(listenAddress="0.0.0.0") == ("0.0.0.0:8081", "0.0.0.0:7654", "0.0.0.0:8081", "0.0.0.0:8080")
+
+
+def test_addresses_of_either_family():
+    """Services that have addresses, and a server that is one."""
+    values = copy.deepcopy(LEAST) | {"node": {"clusterIP": "fd00:10::7"}, "proxy": {"clusterIP": "10.96.0.8"}}
+    values["config"] = values["config"] | {"server_url": "https://[2001:db8::5]:8443"}
+    manifests = rendered("sextant", NAMESPACE, values)
+    kubernetes = yaml.safe_load(one(manifests, "Secret")["stringData"]["node.yaml"])["kubernetes"]
+    assert kubernetes["data_port"]["address"] == "[fd00:10::7]:7654"
+    assert kubernetes["proxy"]["address"] == "10.96.0.8:8080"
+    policies = [each for each in manifests if each["kind"] == "NetworkPolicy"]
+    rules = [rule for each in policies for rule in each["spec"].get("egress", []) if rule.get("ports")]
+    to_server = [rule["to"] for rule in rules if rule["ports"][0]["port"] == 8443]
+    assert to_server and all(to == [{"ipBlock": {"cidr": "2001:db8::5/128"}}] for to in to_server)

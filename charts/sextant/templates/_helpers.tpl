@@ -80,7 +80,13 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "sextant.fullname" . }
 
 {{/* An address that the node resolves, for a Service of this release: a name, or the address that it was given. */}}
 {{- define "sextant.address" -}}
-{{- if .service.clusterIP }}{{ .service.clusterIP }}{{ else }}{{ include "sextant.fullname" .root }}-{{ .component }}.{{ .root.Release.Namespace }}.svc{{ end }}:{{ .port }}
+{{- $ip := default "" .service.clusterIP -}}
+{{- if contains ":" $ip }}[{{ $ip }}]{{ else if $ip }}{{ $ip }}{{ else }}{{ include "sextant.fullname" .root }}-{{ .component }}.{{ .root.Release.Namespace }}.svc{{ end }}:{{ .port }}
+{{- end }}
+
+{{/* Where node and proxy listen, with this port. */}}
+{{- define "sextant.listen" -}}
+{{- if contains ":" .root.Values.listenAddress }}[{{ .root.Values.listenAddress }}]{{ else }}{{ .root.Values.listenAddress }}{{ end }}:{{ .port }}
 {{- end }}
 
 {{- define "sextant.serverPort" -}}
@@ -95,6 +101,7 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "sextant.fullname" . }
 {{- $host := (urlParse .Values.config.server_url).hostname -}}
 {{- if .Values.networkPolicy.server.cidrs }}{{ join "," .Values.networkPolicy.server.cidrs }}
 {{- else if regexMatch "^[0-9]+(\\.[0-9]+){3}$" $host }}{{ $host }}/32
+{{- else if contains ":" $host }}{{ $host }}/128
 {{- end }}
 {{- end }}
 
@@ -125,7 +132,7 @@ ports:
 {{/* What node and proxy have in common: the server, and how to trust and read it. */}}
 {{- define "sextant.commonConfig" -}}
 {{- $config := pick .Values.config "server_url" "port" "api_path" "logging" -}}
-{{- $_ := set $config "health" (dict "listen" "0.0.0.0:8081") -}}
+{{- $_ := set $config "health" (dict "listen" (include "sextant.listen" (dict "root" . "port" 8081))) -}}
 {{- $encryption := dict "enabled" .Values.encryption.enabled -}}
 {{- if .Values.encryption.enabled }}{{ $_ := set $encryption "private_key" "/etc/sextant/private-key/private-key.pem" }}{{ end -}}
 {{- $_ := set $config "encryption" $encryption -}}
@@ -135,8 +142,9 @@ ports:
 
 {{/* The proxy's configuration. */}}
 {{- define "sextant.proxyConfig" -}}
-{{- $proxy := dict "kubernetes" (dict "proxy" (dict "tmp_size" .Values.proxy.tmpSize)) -}}
-{{- toYaml (merge (include "sextant.commonConfig" . | fromYaml) $proxy) }}
+{{- $proxy := dict "tmp_size" .Values.proxy.tmpSize -}}
+{{- if ne .Values.listenAddress "::" }}{{ $_ := set $proxy "listen" (include "sextant.listen" (dict "root" . "port" 8080)) }}{{ end -}}
+{{- toYaml (merge (include "sextant.commonConfig" . | fromYaml) (dict "kubernetes" (dict "proxy" $proxy))) }}
 {{- end }}
 
 {{/* The node's configuration: what the values have under config, with what the chart knows. */}}
@@ -145,7 +153,7 @@ ports:
 {{- $_ := set $kubernetes "namespace" .Values.tasks.namespace -}}
 {{- $_ := set $kubernetes "image" (include "sextant.image" .) -}}
 {{- $_ := set $kubernetes "image_pull_policy" .Values.image.pullPolicy -}}
-{{- $_ := set $kubernetes "data_port" (dict "listen" "0.0.0.0:7654" "address" (include "sextant.address" (dict "root" . "service" .Values.node "component" "node" "port" 7654))) -}}
+{{- $_ := set $kubernetes "data_port" (dict "listen" (include "sextant.listen" (dict "root" . "port" 7654)) "address" (include "sextant.address" (dict "root" . "service" .Values.node "component" "node" "port" 7654))) -}}
 {{- $_ := set $kubernetes "proxy" (dict "address" (include "sextant.address" (dict "root" . "service" .Values.proxy "component" "proxy" "port" 8080))) -}}
 {{- $_ := set $kubernetes "labels" (merge (dict "app.kubernetes.io/instance" .Release.Name "sextant.vantage6.ai/release" (include "sextant.release" .)) (default dict $kubernetes.labels)) -}}
 {{- $config := merge (include "sextant.commonConfig" . | fromYaml) (dict "api_key_file" "/etc/sextant/api-key/api-key" "kubernetes" $kubernetes) (deepCopy .Values.config) -}}
@@ -241,12 +249,12 @@ priorityClassName: {{ . }}
 {{- if eq .Values.tasks.namespace .Release.Namespace }}
 {{- fail (printf "tasks.namespace: %s is the namespace of the release itself, in which nothing may run but the node. Name another one." .Release.Namespace) }}
 {{- end }}
-{{- $advice := dict "api_key" "it would stand in the release's values; make a Secret and name it in apiKey.secret" "api_key_file" "use apiKey.secret" "encryption" "use encryption.enabled and encryption.secret" "ca_certificates" "use ca.configMap" "health" "the chart sets it" "local" "the chart runs algorithms on Kubernetes" }}
+{{- $advice := dict "api_key" "it would stand in the release's values; make a Secret and name it in apiKey.secret" "api_key_file" "use apiKey.secret" "encryption" "use encryption.enabled and encryption.secret" "ca_certificates" "use ca.configMap" "health" "the chart sets it; use listenAddress" "local" "the chart runs algorithms on Kubernetes" }}
 {{- range $key, $instead := $advice }}
 {{- if hasKey $.Values.config $key }}{{ fail (printf "config.%s can't be set here: %s." $key $instead) }}{{ end }}
 {{- end }}
 {{- $kubernetes := default dict .Values.config.kubernetes }}
-{{- $advice := dict "namespace" "use tasks.namespace" "image" "use image.repository and image.tag" "image_pull_policy" "use image.pullPolicy" "kubeconfig" "a pod uses its service account" "context" "a pod uses its service account" "data_port" "the chart sets it" "proxy" "the chart sets it" }}
+{{- $advice := dict "namespace" "use tasks.namespace" "image" "use image.repository and image.tag" "image_pull_policy" "use image.pullPolicy" "kubeconfig" "a pod uses its service account" "context" "a pod uses its service account" "data_port" "the chart sets it; use listenAddress and node.clusterIP" "proxy" "the chart sets it; use listenAddress and proxy.clusterIP" }}
 {{- range $key, $instead := $advice }}
 {{- if hasKey $kubernetes $key }}{{ fail (printf "config.kubernetes.%s can't be set here: %s." $key $instead) }}{{ end }}
 {{- end }}

@@ -122,7 +122,7 @@ fn resident_bytes() -> Option<u64> {
 /// # Errors
 /// If the address is not free; the text says what to do.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| {
+    crate::listening::listen(address).map_err(|error| {
         format!(
             "The health port can't be opened at {address}: {error}. Set `health.listen` to an address and port that are free."
         )

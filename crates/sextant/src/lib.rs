@@ -40,6 +40,7 @@ pub mod hold;
 pub mod hub;
 pub mod image_reference;
 pub mod keys;
+pub mod listening;
 pub mod node;
 mod node_info;
 pub mod open_files;

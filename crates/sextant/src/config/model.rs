@@ -50,7 +50,7 @@ pub struct Config {
     pub docker_registries: Vec<Registry>,
     /// A PEM file with certificate authorities to trust for the server, on top of the well-known ones.
     pub ca_certificates: Option<PathBuf>,
-    /// Where this process tells whether it is well ([`crate::health`]); `None`: nowhere. Default `0.0.0.0:8081` in a pod.
+    /// Where this process tells whether it is well ([`crate::health`]); `None`: nowhere. Default `[::]:8081` in a pod.
     pub health_listen: Option<SocketAddr>,
     /// What runs the algorithms.
     pub runtime: RuntimeConfig,

@@ -1,5 +1,6 @@
 //! The server: its address, which certificates to trust for it, and the key that the node logs in with.
 
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
@@ -45,12 +46,20 @@ struct Base {
     url: Url,
 }
 
+/// What to write for an IPv6 address without its brackets.
+fn unbracketed(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"))?;
+    let address: Ipv6Addr = rest.split('/').next()?.parse().ok()?;
+    Some(format!("An IPv6 address has brackets: `{scheme}://[{address}]`; a port of its own comes behind them."))
+}
+
 fn base(field: &Field<'_>) -> Option<Base> {
     let text = field.word(URL)?.trim_end_matches('/');
     let url = match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && text.contains("://") => url,
         _ => {
-            field.wrong(URL, "Begin it with `https://` (or `http://` for a trial).");
+            let advice = unbracketed(text);
+            field.wrong(URL, advice.as_deref().unwrap_or("Begin it with `https://` (or `http://` for a trial)."));
             return None;
         }
     };
@@ -88,7 +97,7 @@ fn advise(field: &Field<'_>, base: &Base) {
     let local = match base.url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
         None => false,
     };
     if base.url.host_str() == Some("host.docker.internal") {

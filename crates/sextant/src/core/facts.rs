@@ -53,6 +53,8 @@ pub struct JobFacts {
     pub attempt: u32,
     /// How many earlier launches got so far that the algorithm was started.
     pub executions: u32,
+    /// Whether its pods' key follows from its uid, as that of every Job that this version makes.
+    pub key_of_uid: bool,
     /// Whether the token may have been given to its pod, without which no algorithm starts.
     pub supplied: bool,
 }
@@ -257,6 +259,8 @@ impl JobFacts {
             failed_at: failed.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
             attempt: count(labels::ATTEMPT).unwrap_or(1),
             executions: count(labels::EXECUTIONS).unwrap_or(0),
+            key_of_uid: meta.annotations.as_ref().and_then(|all| all.get(labels::RUN_KEY)).map(String::as_str)
+                == Some(labels::RUN_KEY_OF_UID),
             // Only the process that made the Job knows better.
             supplied: true,
         })
@@ -359,6 +363,7 @@ pub mod sample {
             failed_at: None,
             attempt: 1,
             executions: 0,
+            key_of_uid: true,
             supplied: true,
         }
     }

@@ -231,6 +231,7 @@ fn job_annotations(plan: &Plan) -> BTreeMap<String, String> {
             (labels::TASK_NAME, excerpt(&plan.assignment.task_name)),
             (labels::IMAGE, excerpt(&plan.assignment.image)),
             (labels::SERVER, plan.identity.server.clone()),
+            (labels::RUN_KEY, labels::RUN_KEY_OF_UID.to_owned()),
         ]
         .map(|(key, value)| (key.to_owned(), value)),
     );

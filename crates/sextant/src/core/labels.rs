@@ -56,6 +56,11 @@ pub fn of_node(identity: &Identity) -> BTreeMap<String, String> {
     own.into_iter().chain(release).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
+/// Annotation: what the key of the run's pods follows from. Jobs of 0.1.0 have none: theirs follows from the run's number alone.
+pub const RUN_KEY: &str = "vantage6.ai/run-key";
+/// Its value: the Job's uid.
+pub const RUN_KEY_OF_UID: &str = "job-uid";
+
 /// The label of runs that asked for this database, if it is on the network: a NetworkPolicy opens the way for them.
 pub fn database(label: &str) -> String {
     format!("database.vantage6.ai/{label}")

@@ -10,6 +10,15 @@ use vantage6_types::RunId;
 /// How many bytes the node's secret has.
 pub const SECRET_BYTES: usize = 32;
 
+/// What a run's key follows from, beside its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyOf {
+    /// The uid of its Job: so the key of an earlier launch, or of a run that had its number before, opens nothing.
+    Job(String),
+    /// Nothing: as in Jobs that were made before keys followed from a uid, and are still under way.
+    Run,
+}
+
 /// The node's secret.
 pub struct NodeSecret(SecretBox<[u8; SECRET_BYTES]>);
 
@@ -35,13 +44,17 @@ impl NodeSecret {
     }
 
     /// The key of one run, as text.
-    pub fn run_key(&self, run: RunId) -> SecretString {
-        SecretString::from(HEXLOWER.encode(&self.derive(&format!("run {run}"))))
+    pub fn run_key(&self, run: RunId, of: &KeyOf) -> SecretString {
+        let purpose = match of {
+            KeyOf::Job(uid) => format!("run {run} of the job {uid}"),
+            KeyOf::Run => format!("run {run}"),
+        };
+        SecretString::from(HEXLOWER.encode(&self.derive(&purpose)))
     }
 
     /// Whether a text is the key of this run; takes the same time whatever the text is.
-    pub fn opens(&self, run: RunId, key: &str) -> bool {
-        verify_slices_are_equal(self.run_key(run).expose_secret().as_bytes(), key.as_bytes()).is_ok()
+    pub fn opens(&self, run: RunId, of: &KeyOf, key: &str) -> bool {
+        verify_slices_are_equal(self.run_key(run, of).expose_secret().as_bytes(), key.as_bytes()).is_ok()
     }
 
     /// The seed of the data port's TLS key.
@@ -64,19 +77,25 @@ mod tests {
     #[test]
     fn a_key_opens_its_own_run_alone() {
         let secret = NodeSecret::from_bytes(&[7; 32]).unwrap();
-        let key = secret.run_key(RunId(1));
-        assert!(secret.opens(RunId(1), key.expose_secret()));
-        assert!(!secret.opens(RunId(2), key.expose_secret()));
-        assert!(!secret.opens(RunId(1), ""));
         let other = NodeSecret::from_bytes(&[8; 32]).unwrap();
-        assert!(!other.opens(RunId(1), key.expose_secret()));
+        let all = [KeyOf::Run, KeyOf::Job("a".into()), KeyOf::Job("b".into()), KeyOf::Job(String::new())];
+        for own in &all {
+            let key = secret.run_key(RunId(1), own);
+            for of in &all {
+                assert_eq!(secret.opens(RunId(1), of, key.expose_secret()), of == own, "{own:?} {of:?}");
+            }
+            assert!(!secret.opens(RunId(2), own, key.expose_secret()));
+            assert!(!secret.opens(RunId(1), own, ""));
+            assert!(!other.opens(RunId(1), own, key.expose_secret()));
+        }
     }
 
     #[test]
     fn a_kept_secret_gives_the_same_keys() {
         let secret = NodeSecret::generate().unwrap();
         let kept = NodeSecret::from_bytes(secret.expose()).unwrap();
-        assert!(kept.opens(RunId(5), secret.run_key(RunId(5)).expose_secret()));
+        let of = KeyOf::Job("a-uid".into());
+        assert!(kept.opens(RunId(5), &of, secret.run_key(RunId(5), &of).expose_secret()));
         assert!(NodeSecret::from_bytes(&[1; 31]).is_none());
     }
 }

@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 use vantage6_types::RunId;
 
 use super::bounds::Limits;
-use super::keys::NodeSecret;
+use super::keys::{KeyOf, NodeSecret};
 use super::protocol::{self, Item, Order};
 use crate::connection_limits::{ActiveRequest, ConnectionGuard, ConnectionLimiter};
 use crate::runtime::Upload;
@@ -32,8 +32,8 @@ use log_throttle::LogThrottle;
 /// Who answers what pods ask for, once they have shown their key.
 #[async_trait::async_trait]
 pub trait Desk: Send + Sync + 'static {
-    /// Whether this Job is the one that the run has now.
-    fn serves(&self, run: RunId, job: &str) -> bool;
+    /// What the run's key follows from, if this Job is the one that the run has now.
+    fn key_of(&self, run: RunId, job: &str) -> Option<KeyOf>;
     /// The run's decrypted input, as it arrives.
     async fn input(&self, run: RunId) -> Result<Input, Answer>;
     /// The run's container token.
@@ -199,8 +199,13 @@ async fn answer(
     let Some((run, item)) = protocol::read_path(request.uri().path()) else {
         return reply(StatusCode::NOT_FOUND, "no such thing");
     };
-    if !bearer(&request).is_some_and(|key| door.secret.opens(run, key)) {
-        if let Some(times) = door.wrong_keys.happened() {
+    // A Job that has been replaced, or that the watch has not shown yet, has no key; its pod hears no more than a stranger, and tries
+    // again until the cluster ends it.
+    let of = job(&request).and_then(|job| desk.key_of(run, job));
+    let known = of.is_some();
+    if !bearer(&request).zip(of).is_some_and(|(key, of)| door.secret.opens(run, &of, key)) {
+        let may_be_a_pod = !known && bearer(&request).is_some() && job(&request).is_some();
+        if let Some(times) = (!may_be_a_pod).then(|| door.wrong_keys.happened()).flatten() {
             warn!(
                 "{} asks the data port for run {run} without its key; {times} requests like this lately",
                 guard.address
@@ -213,10 +218,6 @@ async fn answer(
         if let Some(times) = door.crowded.happened() {
             warn!(%run, "is not served at the data port now: {exceeded}; {times} requests like this lately");
         }
-        return refusal(Answer::Later);
-    }
-    // One that has been replaced, or does not say which it is, hears no more than that; the cluster ends it.
-    if !job(&request).is_some_and(|job| desk.serves(run, job)) {
         return refusal(Answer::Later);
     }
     match (request.method(), item) {

@@ -22,6 +22,7 @@ use super::upstream_health::News;
 use super::{Shared, server};
 use crate::config::{Config, RuntimeConfig};
 use crate::health::{self, Health};
+use crate::listening::{self, Sharing};
 use crate::open_files;
 use crate::telemetry::LogFormat;
 
@@ -174,14 +175,7 @@ async fn look_after_the_server(shared: Arc<Shared>, every: Duration) {
 
 /// A listener that shares its port with those of the other workers.
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let domain = socket2::Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    listening::listen_with(address, Sharing::Shared, BACKLOG)
 }
 
 #[cfg(test)]

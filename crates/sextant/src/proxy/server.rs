@@ -60,7 +60,7 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut end: w
     loop {
         let (stream, address) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
+                Ok((stream, address)) => (stream, SocketAddr::new(address.ip().to_canonical(), address.port())),
                 Err(error) => {
                     // Out of file descriptors, or the caller has gone already: neither is a reason to stop.
                     warn!("the proxy could not take a connection: {error}");

@@ -14,9 +14,9 @@ fn everything_has_a_default() {
         let kubernetes = kubernetes_with(text);
         assert_eq!(kubernetes.namespace, "v6-jobs");
         assert_eq!(kubernetes.image, concat!("sextant:", env!("CARGO_PKG_VERSION")));
-        assert_eq!(kubernetes.data_port.listen.to_string(), "0.0.0.0:7654");
+        assert_eq!(kubernetes.data_port.listen.to_string(), "[::]:7654");
         assert_eq!(kubernetes.data_port.address, None);
-        assert_eq!(kubernetes.proxy.listen.to_string(), "0.0.0.0:8080");
+        assert_eq!(kubernetes.proxy.listen.to_string(), "[::]:8080");
         assert_eq!(kubernetes.proxy.address, None);
         assert_eq!(kubernetes.proxy.tmp_size, 4 << 30);
         assert_eq!(kubernetes.deadline, 7 * 24 * 60 * minute);
@@ -332,6 +332,24 @@ fn mistakes_are_told_with_place_and_remedy() {
             "data_port: {address: 'https://a'}",
             &[
                 "4:24: `kubernetes.data_port.address`: found `https://a`, expected a host name or an IP address that pods can reach, with or without a port. Write it without `https://`.",
+            ],
+        ),
+        (
+            "data_port: {address: '[2001:db8::2]'}",
+            &[
+                "4:24: `kubernetes.data_port.address`: found `[2001:db8::2]`, expected a host name or an IP address that pods can reach, with or without a port. Without a port it is written without brackets, `2001:db8::2`; with one, `[2001:db8::2]:7654`.",
+            ],
+        ),
+        (
+            "proxy: {address: '2001:db8:0:0:0:0:0:2:80'}",
+            &[
+                "4:20: `kubernetes.proxy.address`: found `2001:db8:0:0:0:0:0:2:80`, expected a host name or an IP address that pods can reach, with or without a port. An IPv6 address with a port has brackets, like `[2001:db8::2]:80`.",
+            ],
+        ),
+        (
+            "data_port: {listen: '2001:db8::2'}",
+            &[
+                "4:23: `kubernetes.data_port.listen`: found `2001:db8::2`, expected an IP address with a port, like `0.0.0.0:7654`, or a port. An IPv6 address with a port has brackets, like `[2001:db8::2]:7654`.",
             ],
         ),
         ("tmp: {nfss: {}}", &["4:9: `kubernetes.tmp.nfss`: there is no such setting. Did you mean `nfs`?"]),

@@ -175,6 +175,12 @@ fn addresses_that_make_no_sense_are_told() {
             ),
         ),
         (
+            "https://2001:db8::5",
+            format!(
+                "1:13: `server_url`: found `https://2001:db8::5`, {EXPECTED} An IPv6 address has brackets: `https://[2001:db8::5]`; a port of its own comes behind them."
+            ),
+        ),
+        (
             "https://ada:hunter2@a.org",
             format!(
                 "1:13: `server_url`: found something else (not shown), {EXPECTED} Take out the part before the `@`: a node logs in with its \

@@ -322,9 +322,9 @@ fn the_health_port_is_open_in_pods_and_where_it_is_asked_for() {
         config.health_listen.map(|address| address.to_string())
     };
     assert_eq!(read("", false), None);
-    assert_eq!(read("", true).as_deref(), Some("0.0.0.0:8081"));
+    assert_eq!(read("", true).as_deref(), Some("[::]:8081"));
     assert_eq!(read("health: {listen: '127.0.0.1:9'}", false).as_deref(), Some("127.0.0.1:9"));
-    assert_eq!(read("health: {listen: 9000}", true).as_deref(), Some("0.0.0.0:9000"));
+    assert_eq!(read("health: {listen: 9000}", true).as_deref(), Some("[::]:9000"));
     assert_eq!(
         mistakes(&format!("{LEAST}health: {{port: 1}}")),
         ["3:10: `health.port`: there is no such setting. The settings here are `listen`."]

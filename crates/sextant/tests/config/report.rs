@@ -55,8 +55,8 @@ node.yaml can be used. It says:
   runtime      Kubernetes, namespace v6-jobs; cluster: the one that Sextant runs in, or the usual kubeconfig's
                who may make Jobs or pods there, or read Secrets, is trusted with all of its runs: no node of others belongs there
   image        sextant:VERSION (receive and return)
-  data port    listens at 0.0.0.0:7654; pods are told an address that the node finds out by itself
-  proxy        the node itself; listens at 0.0.0.0:8080
+  data port    listens at [::]:7654; pods are told an address that the node finds out by itself
+  proxy        the node itself; listens at [::]:8080
   walls        no algorithm runs before they are proved; tried again every 1h
   pods         baseline: algorithms run as the user of their image, without any rights of root's
   /mnt/tmp     an emptyDir for each run, not shared

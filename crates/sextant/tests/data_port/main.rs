@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use secrecy::{ExposeSecret as _, SecretString};
 use sextant::data_port::bounds::Limits;
-use sextant::data_port::keys::NodeSecret;
+use sextant::data_port::keys::{KeyOf, NodeSecret};
 use sextant::data_port::protocol::Order;
 use sextant::data_port::server::{Answer, Desk, Input, serve};
 use sextant::data_port::tls;
@@ -49,7 +49,7 @@ impl Port {
     }
 
     fn key(&self, run: u64) -> SecretString {
-        self.secret.run_key(RunId(run))
+        self.secret.run_key(RunId(run), &KeyOf::Job("uid-2".into()))
     }
 }
 
@@ -58,8 +58,13 @@ struct Everything;
 
 #[async_trait::async_trait]
 impl Desk for Everything {
-    fn serves(&self, _: RunId, job: &str) -> bool {
-        job == "job-2"
+    fn key_of(&self, run: RunId, job: &str) -> Option<KeyOf> {
+        match job {
+            "job-2" => Some(KeyOf::Job("uid-2".into())),
+            // Of the version before, and still under way.
+            "old-job" if run == RunId(8) => Some(KeyOf::Run),
+            _ => None,
+        }
     }
 
     async fn input(&self, run: RunId) -> Result<Input, Answer> {
@@ -102,13 +107,13 @@ async fn a_pod_of_an_earlier_launch_is_not_served() {
     let port = Port::open().await;
     let key = port.key(7);
     for (job, expected) in [
-        ("x-sextant-job: job-1", "HTTP/1.1 503"),
+        ("x-sextant-job: job-1", "HTTP/1.1 401"),
         ("x-sextant-job: job-2", "HTTP/1.1 200"),
-        ("x-sextant-job:", "HTTP/1.1 503"),
-        ("x-sextant-job: job-2\r\nx-sextant-job: job-1", "HTTP/1.1 503"),
-        ("x-sextant-job: job-2, job-2", "HTTP/1.1 503"),
+        ("x-sextant-job:", "HTTP/1.1 401"),
+        ("x-sextant-job: job-2\r\nx-sextant-job: job-1", "HTTP/1.1 401"),
+        ("x-sextant-job: job-2, job-2", "HTTP/1.1 401"),
         // One that does not say which it is.
-        ("x-other: job-2", "HTTP/1.1 503"),
+        ("x-other: job-2", "HTTP/1.1 401"),
     ] {
         for request in ["GET /runs/7/input", "GET /runs/7/token", "GET /runs/7/next", "PUT /runs/7/output"] {
             let line = format!("{request} HTTP/1.1\r\nHost: node\r\n{job}");
@@ -117,5 +122,30 @@ async fn a_pod_of_an_earlier_launch_is_not_served() {
             let answer = port.caller.send(head.as_bytes()).await.unwrap();
             assert!(answer.starts_with(expected), "{request} of {job}: {answer}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_key_opens_the_run_of_its_job_alone() {
+    let port = Port::open().await;
+    let (run, uid) = (KeyOf::Run, |uid: &str| KeyOf::Job(uid.to_owned()));
+    for (number, job, of, expected) in [
+        (7, "job-2", uid("uid-2"), "200"),
+        // Of an earlier launch, or of one that had the run's number before, though the Jobs have one name.
+        (7, "job-2", uid("uid-1"), "401"),
+        (7, "job-2", run.clone(), "401"),
+        (7, "job-1", uid("uid-2"), "401"),
+        (8, "old-job", run.clone(), "200"),
+        (8, "old-job", uid("uid-2"), "401"),
+        (9, "old-job", run, "401"),
+    ] {
+        let key = port.secret.run_key(RunId(number), &of);
+        let head = format!(
+            "GET /runs/{number}/token HTTP/1.1\r\nHost: node\r\nx-sextant-job: {job}\r\nAuthorization: Bearer {}\r\n\r\n",
+            key.expose_secret()
+        );
+        let answer = port.caller.send(head.as_bytes()).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected}")), "{number} {job} {of:?}: {answer}");
+        assert_eq!(answer.contains("a token"), expected == "200");
     }
 }

@@ -14,7 +14,7 @@ use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 use secrecy::{ExposeSecret, SecretString};
 use sextant::core::job::env;
 use sextant::data_port::bounds::Limits;
-use sextant::data_port::keys::NodeSecret;
+use sextant::data_port::keys::{KeyOf, NodeSecret};
 use sextant::data_port::protocol::Order;
 use sextant::data_port::server::{Answer, Desk, Input, Upload, serve};
 use sextant::data_port::tls;
@@ -32,8 +32,8 @@ struct Giver(watch::Receiver<bool>);
 
 #[async_trait::async_trait]
 impl Desk for Giver {
-    fn serves(&self, _: RunId, _: &str) -> bool {
-        true
+    fn key_of(&self, _: RunId, _: &str) -> Option<KeyOf> {
+        Some(KeyOf::Job("a-uid".into()))
     }
 
     async fn input(&self, _: RunId) -> Result<Input, Answer> {
@@ -76,7 +76,7 @@ impl Volume {
             (env::JOB, "v6-task-1-run-7".into()),
             (env::ADDRESS, listener.local_addr().unwrap().to_string()),
             (env::PIN, pin),
-            (env::KEY, secret.run_key(RunId(7)).expose_secret().to_owned()),
+            (env::KEY, secret.run_key(RunId(7), &KeyOf::Job("a-uid".into())).expose_secret().to_owned()),
             (env::TASK_DIR, path("data/task-000000007")),
             (env::TOKEN_DIR, path("token")),
             (env::SHARED_DIR, path("volume/job-2")),

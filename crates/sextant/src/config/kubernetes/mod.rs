@@ -50,7 +50,7 @@ pub struct KubernetesConfig {
     pub scratch: Option<Scratch>,
     /// The algorithm container's resources: what the file says on top of the defaults.
     pub resources: ResourceRequirements,
-    /// Where pods reach the node, for input, token and output. Default `0.0.0.0:7654`; without an address the node finds one by itself.
+    /// Where pods reach the node, for input, token and output. Default `[::]:7654`; without an address the node finds one by itself.
     pub data_port: Port,
     /// The proxy, by which algorithms reach the server.
     pub proxy: ProxyConfig,
@@ -188,7 +188,7 @@ pub struct Port {
 /// The proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyConfig {
-    /// The address that it is listened at. Default `0.0.0.0:8080`.
+    /// The address that it is listened at. Default `[::]:8080`.
     pub listen: SocketAddr,
     /// What pods are told, as for other ports; without a port it has 8080. `None`: the node itself is the proxy.
     pub address: Option<String>,

@@ -1,7 +1,7 @@
 //! Reads what is under `kubernetes:`, with a default for everything.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use super::{
     egress, labels, resources, scratch, value, volume,
 };
 use crate::image_reference::ImageReference;
+use crate::listening::ANYWHERE;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
-const ANYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const DATA_PORT: u16 = 7654;
 const PROXY_PORT: u16 = 8080;
 /// The usual number for "nobody in particular" in images.

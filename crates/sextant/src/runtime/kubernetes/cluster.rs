@@ -1,13 +1,14 @@
 //! The way into the cluster: kubeconfig or service account, and errors in words that say what to do.
 
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Client;
 use printable::excerpt_of;
+use rustls::CertificateError;
 use tracing::{info, warn};
 
+use super::access::{Access, Source};
 use crate::config::KubernetesConfig;
 use crate::core::node_error::NodeError;
 
@@ -15,9 +16,6 @@ use crate::core::node_error::NodeError;
 const WORDS: usize = 2_000;
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(30);
-/// After so much silence a connection is given up: those that are kept for later ones, too, so that none of them that died unnoticed
-/// (a firewall forgot it) costs a call its time. Longer than a quiet watch lasts ([`super::watch`]).
-const SILENCE: Duration = Duration::from_secs(30);
 /// The pause between two tries to reach a cluster that is away.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -30,87 +28,95 @@ pub fn inside(config: &KubernetesConfig) -> bool {
 ///
 /// # Errors
 /// If there is no kubeconfig and this is no pod, or the kubeconfig can't be used.
-pub async fn configuration(config: &KubernetesConfig) -> Result<Config, NodeError> {
-    let options = KubeConfigOptions { context: config.context.clone(), ..KubeConfigOptions::default() };
-    let mut cluster = if inside(config) {
-        Config::incluster().map_err(|error| {
-            NodeError::Cluster(format!(
-                "This pod's service account can't be used: {error}. Is automountServiceAccountToken on for the node's pod?"
-            ))
-        })?
-    } else {
-        let file = config.kubeconfig.as_deref();
-        from_file(file, &options).await.map_err(|error| {
-            NodeError::Cluster(match file {
-                Some(path) => format!("The kubeconfig {} can't be used: {error}", path.display()),
-                None => format!(
-                    "No Kubernetes cluster is configured: {error}. Set `kubernetes.kubeconfig` or KUBECONFIG to a kubeconfig file \
-                     (microk8s: `microk8s config > kubeconfig`), or use `local:` to try Sextant without a cluster."
-                ),
-            })
-        })?
-    };
-    cluster.connect_timeout = Some(Duration::from_secs(10));
-    cluster.read_timeout = Some(SILENCE);
-    Ok(cluster)
+pub async fn access(config: &KubernetesConfig) -> Result<Arc<Access>, NodeError> {
+    let source = Source::of(config, inside(config)).map_err(|why| NodeError::Cluster(not_configured(&why)))?;
+    Access::open(source.clone()).await.map_err(|why| {
+        NodeError::Cluster(match &source {
+            Source::Pod => format!(
+                "This pod's service account can't be used: {why}. Is automountServiceAccountToken on for the node's pod?"
+            ),
+            Source::Kubeconfigs { paths, .. } if config.kubeconfig.is_none() && !paths.iter().any(|path| path.exists()) => {
+                not_configured(&why)
+            }
+            Source::Kubeconfigs { .. } => format!("{} can't be used: {why}.", source.beginning()),
+        })
+    })
 }
 
-/// Reads a kubeconfig, or the one that KUBECONFIG names. The environment's HTTPS_PROXY is about the world outside, and does
-/// not count: pods would not find this node through it either.
-async fn from_file(path: Option<&Path>, options: &KubeConfigOptions) -> Result<Config, String> {
-    let read = path.map_or_else(Kubeconfig::read, Kubeconfig::read_from);
-    let kubeconfig = read.map_err(|error| error.to_string())?;
-    if has_proxy(&kubeconfig, options) {
-        return Err("it reaches its cluster through a proxy (proxy-url), and Sextant can't".into());
-    }
-    let mut cluster = Config::from_custom_kubeconfig(kubeconfig, options).await.map_err(|error| error.to_string())?;
-    cluster.proxy_url = None;
-    Ok(cluster)
-}
-
-/// Whether the kubeconfig itself names a proxy for the cluster in use.
-fn has_proxy(kubeconfig: &Kubeconfig, options: &KubeConfigOptions) -> bool {
-    let name = options.context.as_ref().or(kubeconfig.current_context.as_ref());
-    let context =
-        kubeconfig.contexts.iter().find(|each| Some(&each.name) == name).and_then(|each| each.context.as_ref());
-    let cluster = context.and_then(|context| kubeconfig.clusters.iter().find(|each| each.name == context.cluster));
-    let proxy = cluster.and_then(|cluster| cluster.cluster.as_ref()?.proxy_url.as_ref());
-    proxy.is_some_and(|proxy| !proxy.is_empty())
+fn not_configured(why: &str) -> String {
+    format!(
+        "No Kubernetes cluster is configured: {why}. Set `kubernetes.kubeconfig` or KUBECONFIG to a kubeconfig file (microk8s: \
+         `microk8s config > kubeconfig`), or use `local:` to try Sextant without a cluster."
+    )
 }
 
 /// Connects, and waits as long as the cluster is away.
 ///
 /// # Errors
-/// If the cluster is there and does not accept the credentials.
-pub async fn connect(cluster: Config) -> Result<Client, NodeError> {
-    let address = cluster.cluster_url.to_string();
-    let client = Client::try_from(cluster)
-        .map_err(|error| NodeError::Cluster(format!("The cluster at {address} can't be used: {error}")))?;
+/// If the cluster is there and does not accept the credentials, or is not the one that the kubeconfig trusts.
+pub async fn connect(access: &Arc<Access>) -> Result<Client, NodeError> {
+    let client = access.client();
     loop {
-        match bounded(client.apiserver_version()).await {
+        let result = bounded(client.apiserver_version()).await;
+        let address = access.address();
+        match result {
             Ok(version) => {
                 info!("Kubernetes {} at {address}", version.git_version);
                 return Ok(client);
-            }
-            Err(error) if code(&error) == Some(401) => {
-                return Err(NodeError::Cluster(format!(
-                    "The cluster at {address} does not accept the credentials of the kubeconfig: {error}"
-                )));
             }
             // It is there, and does not tell its version to everybody.
             Err(error) if code(&error) == Some(403) => {
                 info!("Kubernetes at {address}");
                 return Ok(client);
             }
-            Err(error) => {
-                warn!(
+            Err(error) => match final_reason(access, &error) {
+                Some(why) => return Err(NodeError::Cluster(why)),
+                None => warn!(
                     "The Kubernetes cluster at {address} can't be reached: {}. Is it running, and is this the right address? Trying again in {} s.",
                     words(&error),
                     PAUSE.as_secs()
-                );
-                tokio::time::sleep(PAUSE).await;
-            }
+                ),
+            },
         }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Why the cluster can't be used before somebody changes the kubeconfig; `None` for what may pass by itself.
+pub fn final_reason(access: &Access, error: &kube::Error) -> Option<String> {
+    let (address, source) = (access.address(), access.source());
+    if code(error) == Some(401) {
+        return Some(format!(
+            "The cluster at {address} does not accept the credentials of {source}. Have they ended, or been taken back? Put valid \
+             ones there (docs/OPERATIONS.md, \"Credentials\")."
+        ));
+    }
+    let what = match certificate_error(error)? {
+        // A cluster that was set up anew has a new authority, often of the same name.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "is signed by no authority that it trusts. Put the cluster's present one there (certificate-authority-data)"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "is for another name. Use an address that it is for as `server`, or name one of its names as `tls-server-name`"
+        }
+        _ => return None,
+    };
+    Some(format!(
+        "The certificate of the cluster at {address} is not accepted: by {source}, it {what}. ({})",
+        words(error)
+    ))
+}
+
+/// What is wrong with the API server's certificate, if that is the error.
+fn certificate_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a CertificateError> {
+    if let Some(rustls::Error::InvalidCertificate(error)) = error.downcast_ref::<rustls::Error>() {
+        return Some(error);
+    }
+    // An I/O error tells the source of what it holds, and not that itself.
+    let held = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
+    match held {
+        Some(held) => certificate_error(held),
+        None => certificate_error(error.source()?),
     }
 }
 

@@ -11,7 +11,9 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 use vantage6_types::RunId;
 
+use super::secrets::key_of;
 use super::table::Table;
+use crate::data_port::keys::KeyOf;
 use crate::data_port::protocol::Order;
 use crate::data_port::server::{Answer, Desk, Input};
 use crate::runtime::Upload;
@@ -55,8 +57,8 @@ impl PodDesk {
 
 #[async_trait::async_trait]
 impl Desk for PodDesk {
-    fn serves(&self, run: RunId, job: &str) -> bool {
-        self.table.job_of(run).is_some_and(|current| current.name == job)
+    fn key_of(&self, run: RunId, job: &str) -> Option<KeyOf> {
+        self.table.job_of(run).filter(|current| current.name == job).map(|current| key_of(&current))
     }
 
     async fn input(&self, run: RunId) -> Result<Input, Answer> {

@@ -18,6 +18,7 @@ use crate::core::names::Identity;
 use crate::core::node_error::NodeError;
 use crate::core::walls::Ways;
 use crate::data_port::{keys::NodeSecret, tls};
+use crate::listening;
 
 /// The port of a proxy whose address says none.
 const PROXY: u16 = 8080;
@@ -80,12 +81,11 @@ async fn ways_from(
 pub async fn ways(settings: &KubernetesConfig) -> Result<Ways, NodeError> {
     let port = settings.data_port.listen.port();
     let data_port = match &settings.data_port.address {
-        Some(address) => address::configured("data_port", address, port).await?,
+        Some(address) => address::configured("data_port", address, port, None).await?,
         None => {
-            let cluster = cluster::configuration(settings).await?;
-            let api_server = cluster.cluster_url.host().map(str::to_owned);
-            let client = cluster::connect(cluster).await?;
-            address::for_pods(settings, &client, api_server.as_deref(), port).await?
+            let access = cluster::access(settings).await?;
+            let client = cluster::connect(&access).await?;
+            address::for_pods(settings, &client, access.address().host(), port).await?
         }
     };
     Ok(Ways { data_port, proxy: proxy(settings, data_port).await? })
@@ -94,7 +94,7 @@ pub async fn ways(settings: &KubernetesConfig) -> Result<Ways, NodeError> {
 /// A proxy of its own, or else the node itself, which is where the data port is.
 async fn proxy(settings: &KubernetesConfig, data_port: SocketAddr) -> Result<SocketAddr, NodeError> {
     match &settings.proxy.address {
-        Some(address) => address::configured("proxy", address, PROXY).await,
+        Some(address) => address::configured("proxy", address, PROXY, Some(data_port.ip())).await,
         None => Ok(SocketAddr::new(data_port.ip(), settings.proxy.listen.port())),
     }
 }
@@ -104,7 +104,7 @@ async fn proxy(settings: &KubernetesConfig, data_port: SocketAddr) -> Result<Soc
 pub async fn listen(what: &str, address: SocketAddr, taken_over: bool) -> Result<TcpListener, NodeError> {
     let mut told = false;
     loop {
-        match TcpListener::bind(address).await {
+        match listening::listen(address) {
             Ok(listener) => return Ok(listener),
             Err(error) if taken_over && error.kind() == std::io::ErrorKind::AddrInUse => {
                 if !told {

@@ -1,7 +1,7 @@
 //! The cluster's side of `sextant doctor`: cluster, rights, data port, proxy, walls.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +23,10 @@ use crate::core::isolation::{How, Outcome, Proof, Try};
 use crate::core::labels;
 use crate::core::names::Identity;
 use crate::data_port::bounds::Limits;
+use crate::data_port::keys::KeyOf;
 use crate::data_port::protocol::Order;
 use crate::data_port::server::{Answer, Desk, Input, serve};
+use crate::listening;
 use crate::pod::probe::try_once;
 use crate::runtime::Upload;
 
@@ -52,7 +54,7 @@ pub async fn run(
     }
     tell(neighbours(&connected, settings, identity).await);
     tell(disk(config, settings));
-    let listener = TcpListener::bind(settings.data_port.listen).await;
+    let listener = listening::listen(settings.data_port.listen);
     let port = settings.data_port.listen.port();
     let entrance = match Entrance::find(&connected, config, settings, identity, port).await {
         Ok(entrance) => entrance,
@@ -116,15 +118,15 @@ fn disk(config: &Config, settings: &KubernetesConfig) -> Line {
 
 /// Reaches the cluster, but does not wait for it.
 async fn reach(settings: &KubernetesConfig) -> Result<(Connected, String), String> {
-    let cluster = cluster::configuration(settings).await.map_err(|error| error.to_string())?;
-    let address = cluster.cluster_url.to_string();
-    let connected = Connected::to(cluster).map_err(|error| error.to_string())?;
+    let access = cluster::access(settings).await.map_err(|error| error.to_string())?;
+    let address = access.address();
+    let connected = Connected::to(&access);
     let away = |why: String| {
         format!("the cluster at {address} can't be used: {why}. Is it running, and are address and account right?")
     };
     match timeout(PATIENCE, connected.client.apiserver_version()).await {
         Ok(Ok(version)) => Ok((connected, format!("Kubernetes {} at {address}", version.git_version))),
-        Ok(Err(error)) => Err(away(cluster::words(&error))),
+        Ok(Err(error)) => Err(cluster::final_reason(&access, &error).unwrap_or_else(|| away(cluster::words(&error)))),
         Err(_) => Err(away(format!("it does not answer within {} s", PATIENCE.as_secs()))),
     }
 }
@@ -166,8 +168,8 @@ async fn data_port(
 /// Where what listens at an address is found from the same machine.
 fn near(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        // Both families, or IPv4 alone.
+        ip if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         ip => ip,
     };
     SocketAddr::new(ip, listen.port())
@@ -203,7 +205,7 @@ async fn own_proxy(
     tell: &mut (dyn FnMut(Line) + Send),
 ) -> Option<TcpListener> {
     const SUBJECT: &str = "proxy";
-    let bound = TcpListener::bind(listen).await;
+    let bound = listening::listen(listen);
     let near = near(listen).to_string();
     tell(match &bound {
         Ok(_) if no_node => {
@@ -254,8 +256,8 @@ struct Nobody;
 
 #[async_trait::async_trait]
 impl Desk for Nobody {
-    fn serves(&self, _: RunId, _: &str) -> bool {
-        false
+    fn key_of(&self, _: RunId, _: &str) -> Option<KeyOf> {
+        None
     }
 
     async fn input(&self, _: RunId) -> Result<Input, Answer> {

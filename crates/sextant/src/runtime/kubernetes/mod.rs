@@ -1,5 +1,6 @@
 //! The Kubernetes runtime: a Job per run, followed by two watches, fed and emptied through the data port.
 
+mod access;
 mod address;
 mod cluster;
 mod desk;
@@ -30,7 +31,7 @@ use kube::{Api, Client};
 use tracing::info;
 use vantage6_types::{RunId, RunStatus, TaskId};
 
-use self::cluster::words;
+use self::access::Access;
 use self::desk::PodDesk;
 pub use self::entrance::ways;
 use self::entrance::{Entrance, listen};
@@ -100,10 +101,10 @@ impl Connected {
     /// # Errors
     /// If the cluster can't be used.
     pub async fn open(settings: &KubernetesConfig) -> Result<Self, NodeError> {
-        let cluster = cluster::configuration(settings).await?;
-        let (client, api_server) = (cluster::connect(cluster.clone()).await?, Self::api_server(&cluster));
+        let access = cluster::access(settings).await?;
+        let client = cluster::connect(&access).await?;
         permissions::check(&client, &settings.namespace).await?;
-        Ok(Self { client, api_server, stood_by: false })
+        Ok(Self { client, api_server: api_server(&access), stood_by: false })
     }
 
     /// Waits until this process is the one of its node that acts.
@@ -120,20 +121,15 @@ impl Connected {
     }
 
     /// The way to a cluster that has not been asked anything yet.
-    ///
-    /// # Errors
-    /// If there can be no such way.
-    fn to(cluster: kube::Config) -> Result<Self, NodeError> {
-        let api_server = Self::api_server(&cluster);
-        let client = Client::try_from(cluster).map_err(|error| NodeError::Cluster(words(&error)))?;
-        Ok(Self { client, api_server, stood_by: false })
+    fn to(access: &Arc<Access>) -> Self {
+        Self { client: access.client(), api_server: api_server(access), stood_by: false }
     }
+}
 
-    fn api_server(cluster: &kube::Config) -> Option<(String, u16)> {
-        let url = &cluster.cluster_url;
-        let port = url.port_u16().unwrap_or(443);
-        url.host().map(|host| (host.trim_matches(['[', ']']).to_owned(), port))
-    }
+fn api_server(access: &Access) -> Option<(String, u16)> {
+    let url = access.address();
+    let port = url.port_u16().unwrap_or(443);
+    url.host().map(|host| (host.trim_matches(['[', ']']).to_owned(), port))
 }
 
 impl Kubernetes {

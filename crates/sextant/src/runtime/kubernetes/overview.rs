@@ -34,11 +34,15 @@ const AT_WORK: Duration = Duration::from_secs(15);
 /// # Errors
 /// If the cluster can't be used.
 pub async fn look(settings: &KubernetesConfig, identity: &Identity) -> Result<(Vec<Here>, String), NodeError> {
-    let client = Connected::to(cluster::configuration(settings).await?)?.client;
+    let access = cluster::access(settings).await?;
+    let client = Connected::to(&access).client;
     let namespace = &settings.namespace;
-    let unusable = |error: kube::Error| {
-        NodeError::Cluster(format!("The runs in the namespace '{namespace}' can't be listed: {}", words(&error)))
-    };
+    let unusable =
+        |error: kube::Error| {
+            NodeError::Cluster(cluster::final_reason(&access, &error).unwrap_or_else(|| {
+                format!("The runs in the namespace '{namespace}' can't be listed: {}", words(&error))
+            }))
+        };
     let selector = labels::selector(identity.key());
     let (jobs, pods) = tokio::try_join!(
         all(Api::<Job>::namespaced(client.clone(), namespace), &selector),

@@ -18,7 +18,7 @@ use crate::config::Registry;
 use crate::core::facts::JobFacts;
 use crate::core::node_error::NodeError;
 use crate::core::{job, labels, names::Identity};
-use crate::data_port::keys::{NodeSecret, SECRET_BYTES};
+use crate::data_port::keys::{KeyOf, NodeSecret, SECRET_BYTES};
 
 /// The entry of the node's Secret.
 const NODE_SECRET: &str = "secret";
@@ -83,7 +83,7 @@ pub async fn of_run(
         uid: job.uid.clone(),
         ..OwnerReference::default()
     }]);
-    let key = secret.run_key(job.run).expose_secret().as_bytes().to_vec();
+    let key = secret.run_key(job.run, &key_of(job)).expose_secret().as_bytes().to_vec();
     let mut data: BTreeMap<_, _> =
         environment.into_iter().map(|(name, value)| (name, ByteString(value.into_bytes()))).collect();
     data.insert(job::SECRET_KEY.to_owned(), ByteString(key));
@@ -97,6 +97,11 @@ pub async fn of_run(
         }
         result => result.map(|()| true),
     }
+}
+
+/// What the key of a Job's pods follows from.
+pub fn key_of(job: &JobFacts) -> KeyOf {
+    if job.key_of_uid { KeyOf::Job(job.uid.clone()) } else { KeyOf::Run }
 }
 
 /// Makes a Secret for the private registries of the configuration, under a name that follows from its content:

@@ -52,7 +52,7 @@ impl Targets {
             proxy_apart: settings.proxy.address.is_some(),
             api_server: connected.api_server.clone(),
             outside: outside(config, &Matcher::from_system()),
-            health: config.health_listen.filter(|address| !address.ip().is_loopback()),
+            health: config.health_listen.filter(|address| !address.ip().to_canonical().is_loopback()),
             closed: settings.isolation.closed.clone(),
         }
     }
@@ -189,7 +189,7 @@ async fn look_up(host: &str, port: u16) -> Result<Vec<IpAddr>, String> {
     let found = tokio::net::lookup_host((host, port)).await;
     let found = found.map_err(|error| format!("the name {host} can't be looked up: {error}"))?;
     // More than a few addresses of one name tell nothing new.
-    Ok(found.map(|address| address.ip()).take(4).collect())
+    Ok(found.map(|address| address.ip().to_canonical()).take(4).collect())
 }
 
 #[cfg(test)]

@@ -15,16 +15,16 @@ use kube::runtime::watcher::{Config, Error, Event, watcher};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
-use tracing::warn;
+use tracing::{debug, warn};
 
-use super::cluster::words;
+use super::cluster::{code, words};
 use super::table::Table;
 use crate::core::facts::{JobFacts, PodFacts};
 use crate::core::labels;
 use crate::core::names::Identity;
 
 /// After so many seconds the API server ends a watch, and another begins where it ended. So a watch that says nothing for longer has
-/// lost its connection; see [`super::cluster`]'s bound on silence.
+/// lost its connection; see [`super::access`]'s bound on silence.
 const WATCH: u32 = 25;
 
 /// What is this node's of a kind. What another release of the chart has made with this node's key on it is none of it.
@@ -43,6 +43,21 @@ where
         };
         std::future::ready(!foreign)
     })
+}
+
+/// That credentials are refused is told once, for all requests ([`super::access`]).
+fn complain(what: &str, error: &Error) {
+    let unauthorized = match error {
+        Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error) => {
+            code(error) == Some(401)
+        }
+        _ => false,
+    };
+    if unauthorized {
+        debug!("the {what} can't be watched with these credentials");
+    } else {
+        warn!("the {what} can't be watched at the moment: {}", words(error));
+    }
 }
 
 /// Follows the Jobs for ever. `seen` becomes true when all have been seen once.
@@ -73,7 +88,7 @@ pub async fn jobs(api: Api<Job>, whose: Identity, table: Arc<Table>, seen: watch
                     table.job_gone(run, &uid);
                 }
             }
-            Err(error) => warn!("the Jobs can't be watched at the moment: {}", words(&error)),
+            Err(error) => complain("Jobs", &error),
         }
     }
 }
@@ -108,7 +123,7 @@ pub async fn pods(api: Api<Pod>, whose: Identity, table: Arc<Table>, seen: watch
                     table.pod_gone(run, &pod.name_any(), Timestamp::now());
                 }
             }
-            Err(error) => warn!("the pods can't be watched at the moment: {}", words(&error)),
+            Err(error) => complain("pods", &error),
         }
     }
 }
