@@ -69,6 +69,13 @@ impl Server {
         Self { client, requests: Semaphore::new(REQUESTS), live: Some(live) }
     }
 
+    /// The answer to a request about a run, when it is its turn.
+    async fn in_turn<T>(&self, request: impl Future<Output = T>) -> T {
+        // It can't fail: nobody closes it.
+        let _turn = self.requests.acquire().await;
+        request.await
+    }
+
     /// The server behind a client, without a live connection.
     #[cfg(test)]
     pub fn without_events(client: Client) -> Self {
@@ -83,8 +90,7 @@ impl Hub for Server {
     }
 
     async fn run(&self, id: RunId) -> Result<Run, Error> {
-        let _request = self.requests.acquire().await;
-        self.client.run(id).await
+        self.in_turn(self.client.run(id)).await
     }
 
     async fn input(&self, id: RunId) -> Result<InputText, Error> {
@@ -96,27 +102,23 @@ impl Hub for Server {
     }
 
     async fn set_status(&self, id: RunId, status: &RunStatus, started_at: Option<Timestamp>) -> Result<(), Error> {
-        let _request = self.requests.acquire().await;
-        self.client.set_status(id, status, started_at).await
+        self.in_turn(self.client.set_status(id, status, started_at)).await
     }
 
     async fn finish_run(&self, id: RunId, finish: Finish) -> Result<(), Error> {
         // A result takes its time, and whoever waits for it holds a pod's connection.
-        let _request = match finish.result {
-            Some(_) => None,
-            None => self.requests.acquire().await.ok(),
-        };
-        self.client.finish_run(id, finish).await
+        match finish.result {
+            Some(_) => self.client.finish_run(id, finish).await,
+            None => self.in_turn(self.client.finish_run(id, finish)).await,
+        }
     }
 
     async fn organization(&self, id: OrganizationId) -> Result<Organization, Error> {
-        let _request = self.requests.acquire().await;
-        self.client.organization(id).await
+        self.in_turn(self.client.organization(id)).await
     }
 
     async fn task_origin(&self, id: TaskId) -> Result<TaskOrigin, Error> {
-        let _request = self.requests.acquire().await;
-        self.client.task_origin(id).await
+        self.in_turn(self.client.task_origin(id)).await
     }
 
     async fn send_event(&self, event: &Outgoing) -> Result<(), String> {
