@@ -106,6 +106,7 @@ pub fn pending(id: u64) -> Run {
             id: TaskId(id * 10),
             name: None,
             image: "average".into(),
+            created_at: "2026-01-02T03:04:05Z".parse().ok(),
             job_id: JobId(1),
             parent: None,
             init_org: ASKING,
@@ -134,7 +135,7 @@ impl FakeHub {
         self.state().runs.insert(run.id, run);
     }
 
-    /// From now on a call fails: `run`, `finish`, `status`, `organization` or `event`.
+    /// From now on a call fails: `run`, `finish`, `status`, `organization`, `task_origin` or `event`; `list` has no end, whatever the fault.
     pub fn fail(&self, call: &'static str, fault: Fault) {
         self.state().faults.insert(call, fault);
     }
@@ -195,7 +196,10 @@ impl Hub for FakeHub {
     fn open_runs(&self, which: OpenRuns) -> BoxStream<'static, Result<Run, Error>> {
         let state = self.state();
         let open = |run: &&Run| run.finished_at.is_none() && which.task.is_none_or(|task| task == run.task.id);
-        let runs: Vec<_> = state.runs.values().filter(open).cloned().map(Ok).collect();
+        let mut runs: Vec<_> = state.runs.values().filter(open).cloned().map(Ok).collect();
+        if state.faults.contains_key("list") {
+            runs.push(Err(Error::EndlessList { request: "GET run".into(), what: "it repeats itself".into() }));
+        }
         stream::iter(runs).boxed()
     }
 
@@ -259,7 +263,16 @@ impl Hub for FakeHub {
     }
 
     async fn task_origin(&self, id: TaskId) -> Result<TaskOrigin, Error> {
-        Ok(TaskOrigin { id, job_id: Some(JobId(1)), parent: None, init_org: Some(ASKING), init_user: Some(UserId(4)) })
+        self.called("task_origin", RunId(id.0)).await?;
+        Ok(TaskOrigin {
+            id,
+            image: Some("average".into()),
+            created_at: "2026-01-02T03:04:05Z".parse().ok(),
+            job_id: Some(JobId(1)),
+            parent: None,
+            init_org: Some(ASKING),
+            init_user: Some(UserId(4)),
+        })
     }
 
     async fn send_event(&self, _: &Outgoing) -> Result<(), String> {

@@ -311,7 +311,7 @@ impl Runtime for Local {
 
 /// The folder that the runs of one job share.
 fn shared_folder(assignment: &Assignment) -> String {
-    format!("{SHARED}{}", assignment.job.map_or(assignment.task.0, |job| job.0))
+    format!("{SHARED}{}", assignment.shared_name())
 }
 
 fn own_listener(root: &Dir) -> Result<TcpListener, String> {
