@@ -13,8 +13,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, chmodat, fchmod, fstat, mkdirat, openat,
-    openat2, renameat, renameat_with, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Stat, chmodat, fchmod, fstat, mkdirat,
+    openat, openat2, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -89,13 +89,14 @@ pub struct Trash<'a> {
 }
 
 impl<'a> Trash<'a> {
-    /// Opens the folder of this name, and makes it where there is none.
+    /// Opens the folder of this name, and makes it where there is none. Nothing else has a right to its name: it goes.
     ///
     /// # Errors
-    /// If it can't be made or opened, or is not a folder.
+    /// If it can't be made or opened.
     pub fn open(parent: BorrowedFd<'a>, name: &'static CStr) -> io::Result<Self> {
         match mkdirat(parent, name, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
+            Ok(()) => {}
+            Err(Errno::EXIST) => make_way(parent, name)?,
             Err(error) => return Err(error.into()),
         }
         Ok(Self { parent, name, folder: subfolder(parent, name)? })
@@ -294,6 +295,22 @@ pub(crate) fn each(folder: BorrowedFd<'_>, mut with: impl FnMut(&CStr, FileType)
         }
     }
     Ok(())
+}
+
+/// Puts a folder in the place of a file or a link.
+fn make_way(parent: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+    let is_folder = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if is_folder(&stat) => return Ok(()),
+        Ok(_) => unlinkat(parent, name, AtFlags::empty())?,
+        // Somebody else has removed it.
+        Err(Errno::NOENT) => {}
+        Err(error) => return Err(error),
+    }
+    match mkdirat(parent, name, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Opens a folder in a folder for reading and changing, also one that its owner has closed to everybody.

@@ -322,7 +322,7 @@ async fn why_a_launch_failed_is_reported_by_the_next_process_too() {
             Err(LaunchError::Failed(Failure::new(RunStatus::StartFailed, why, detail).because("Forbidden")))
         });
         let since = Some(if starts { Timestamp::now() } else { Timestamp::UNIX_EPOCH });
-        let waits = Starting { since, waits_for: WaitsFor::Container, detail: "secret \"x\" not found".into() };
+        let waits = Starting { since, waits_for: WaitsFor::OwnContainer, detail: "secret \"x\" not found".into() };
         node.adopt(Situation::Starting(waits));
         node.wait_for("launch 7").await;
         if starts {
