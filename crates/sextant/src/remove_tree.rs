@@ -13,8 +13,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Stat, chmodat, fchmod, fstat, mkdirat,
-    openat, openat2, renameat, renameat_with, statat, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, chmodat, fchmod, fstat, mkdirat, openat,
+    openat2, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -89,14 +89,13 @@ pub struct Trash<'a> {
 }
 
 impl<'a> Trash<'a> {
-    /// Opens the folder of this name, and makes it where there is none. Nothing else has a right to its name: it goes.
+    /// Opens the folder of this name, and makes it where there is none.
     ///
     /// # Errors
-    /// If it can't be made or opened.
+    /// If it can't be made or opened, or is not a folder.
     pub fn open(parent: BorrowedFd<'a>, name: &'static CStr) -> io::Result<Self> {
         match mkdirat(parent, name, Mode::RWXU) {
-            Ok(()) => {}
-            Err(Errno::EXIST) => make_way(parent, name)?,
+            Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(Self { parent, name, folder: subfolder(parent, name)? })
@@ -297,19 +296,17 @@ pub(crate) fn each(folder: BorrowedFd<'_>, mut with: impl FnMut(&CStr, FileType)
     Ok(())
 }
 
-/// Puts a folder in the place of a file or a link.
-fn make_way(parent: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
-    let is_folder = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+/// Removes what has the name of a folder and is none: a file, or a link.
+///
+/// # Errors
+/// If it can't be removed.
+pub fn make_way(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) if is_folder(&stat) => return Ok(()),
-        Ok(_) => unlinkat(parent, name, AtFlags::empty())?,
-        // Somebody else has removed it.
-        Err(Errno::NOENT) => {}
-        Err(error) => return Err(error),
-    }
-    match mkdirat(parent, name, Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(error) => Err(error),
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::Directory => {
+            Ok(unlinkat(parent, name, AtFlags::empty())?)
+        }
+        Ok(_) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

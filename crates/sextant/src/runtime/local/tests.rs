@@ -238,24 +238,27 @@ async fn any_word_of_an_end_can_be_read() {
     }
 }
 
-#[tokio::test]
-async fn what_an_algorithm_puts_beside_its_folder_holds_up_no_release() {
+#[test]
+fn what_an_algorithm_puts_beside_its_folder_holds_up_no_release() {
     let place = tempfile::tempdir().unwrap();
-    let local = local(&place, Ok("input"));
     let kept = place.path().join("kept");
     fs::create_dir(&kept).unwrap();
-    let removing = local.root.path().join("removing");
-    for planted in ["file", "link", "pipe"] {
-        let folder = ended(&local, &assignment(3, 7, "today"));
-        let _ = fs::remove_dir_all(&removing).or_else(|_| fs::remove_file(&removing));
+    for planted in ["file", "link", "pipe", "folder"] {
+        let root = Dir::at(&place.path().join(planted), private::Missing::Make).unwrap().unwrap();
+        let removing = root.path().join("removing");
         match planted {
             "file" => fs::write(&removing, "x").unwrap(),
             "link" => std::os::unix::fs::symlink(&kept, &removing).unwrap(),
-            _ => rustix::fs::mknodat(rustix::fs::CWD, &removing, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap(),
+            "pipe" => {
+                rustix::fs::mknodat(rustix::fs::CWD, &removing, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+            }
+            _ => fs::create_dir(&removing).unwrap(),
         }
-        local.release(RunId(7), &RunStatus::Completed).await.unwrap();
+        let folder = Folder::new(&Arc::new(root), TaskId(3), RunId(7));
+        folder.make("today").unwrap();
+        folder.put_aside().unwrap();
         assert!(!folder.exists(), "{planted}");
-        assert!(removing.symlink_metadata().unwrap().is_dir(), "{planted}");
+        assert_eq!(fs::read_dir(&removing).unwrap().count(), 1, "{planted}");
         assert_eq!(fs::read_dir(&kept).unwrap().count(), 0, "{planted}");
     }
 }
