@@ -580,7 +580,7 @@ fn ways_out_that_are_wide_together() {
             "databases: [{{label: w, type: sql, uri: 'postgresql://db/x'}}]\nkubernetes: {{databases: {{w: {{egress: [{ways}]}}}}}}"
         )
     };
-    judge(&at(&ways.join(", ")), "egress", Warned("more addresses in all"));
+    judge(&at(&ways.join(", ")), "egress", Warned("as many addresses in all"));
     judge(&at(&ways[0]), "egress", Silent);
 }
 
