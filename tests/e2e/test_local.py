@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -185,6 +186,21 @@ def test_a_supervisor_is_killed(local_node, researcher, world, tmp_path):
     assert run["status"] == "crashed"
     assert "ended from outside" in run["log"]
     until("the end of all that was the run's", lambda: not processes_of(folder) and not folder.exists())
+
+
+def test_the_folder_of_a_run_is_removed(local_node, researcher, world, tmp_path):
+    """By the algorithm, for example: the run ends with its processes, and its place is free for the next one."""
+    local_node(local={"max_concurrent_runs": 1}).start_online()
+    task = researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=LONG)
+    folder = folder_of(tmp_path, researcher.run(task)["id"])
+    until("supervisor and algorithm", lambda: len(processes_of(folder)) == 2)
+    shutil.rmtree(folder)
+    for process in processes_of(folder):
+        os.kill(process, signal.SIGKILL)
+    (run,) = researcher.finished(task)
+    assert run["status"] == "crashed" and "was removed" in run["log"]
+    task = researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=0, value="next")
+    assert researcher.result(task) == "next"
 
 
 def test_a_number_that_is_used_again(local_node, proxy, researcher, world, tmp_path):
