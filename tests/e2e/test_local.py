@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -187,6 +188,21 @@ def test_a_supervisor_is_killed(local_node, researcher, world, tmp_path):
     until("the end of all that was the run's", lambda: not processes_of(folder) and not folder.exists())
 
 
+def test_the_folder_of_a_run_is_removed(local_node, researcher, world, tmp_path):
+    """By the algorithm, for example: the run ends with its processes, and its place is free for the next one."""
+    local_node(local={"max_concurrent_runs": 1}).start_online()
+    task = researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=LONG)
+    folder = folder_of(tmp_path, researcher.run(task)["id"])
+    until("supervisor and algorithm", lambda: len(processes_of(folder)) == 2)
+    shutil.rmtree(folder)
+    for process in processes_of(folder):
+        os.kill(process, signal.SIGKILL)
+    (run,) = researcher.finished(task)
+    assert run["status"] == "crashed" and "was removed" in run["log"]
+    task = researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=0, value="next")
+    assert researcher.result(task) == "next"
+
+
 def test_a_number_that_is_used_again(local_node, proxy, researcher, world, tmp_path):
     """SQLite gives the number of a deleted run to the next one: what is left of the old one is not taken for it."""
     node = local_node(via=proxy).start_online()
@@ -267,7 +283,6 @@ def test_planted_files_and_folders(local_node, researcher, world, tmp_path):
     precious.write_text("kept")
     (root / "proxy-port").unlink()
     (root / "proxy-port").symlink_to(precious)
-    os.link(precious, root / "tmp-1")
     node.start_online()
     task = researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=0, value="first")
     assert researcher.result(task) == "first"

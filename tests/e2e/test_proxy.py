@@ -188,8 +188,9 @@ def test_strangers_from_many_addresses(kind, served, world, token):
                 assert served.ask("/version")[0] == 200
                 assert served.ask(path, token)[0] == 200
                 assert time.monotonic() - since < 10, served.figures()[1]
-        connections = _figure(served, "sextant_proxy_connections")
-        assert connections <= 600 and _figure(served, "sextant_proxy_evicted_connections_total") > 1000
+        assert _figure(served, "sextant_proxy_connections") <= 600
+        # A body with a token that the server refuses is not read: such a connection is closed without being in anybody's way.
+        assert kind == "slow bodies" or _figure(served, "sextant_proxy_evicted_connections_total") > 1000
     finally:
         for stranger in strangers:
             stranger.close()

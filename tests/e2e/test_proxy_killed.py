@@ -2,6 +2,7 @@
 
 import pytest
 
+from faultproxy import FaultProxy, Predicate, anything
 from harness import average
 from harness.nodes import AVERAGE
 from harness.release import Release
@@ -17,6 +18,11 @@ MOMENTS = [
     pytest.param("POST", r"/task$", False, 1, id="while it asks"),
     pytest.param("POST", r"/task$", True, 2, id="before it hears that it has asked"),
 ]
+
+
+def has_asked(proxy: FaultProxy) -> Predicate:
+    """Holds once a subtask has been asked for: before that, the proxy itself looks at the algorithm's own task."""
+    return lambda _: any(each.method == "POST" and each.path.endswith("/task") for each in proxy.requests)
 
 
 @pytest.fixture
@@ -48,7 +54,7 @@ def completes(task: int, subtasks: int, researcher, world) -> None:
 def test_a_node_that_is_its_own_proxy(method, path, after, subtasks, asked, kubernetes_node, proxy, researcher, world, cluster):
     """SIGKILL of the node on this machine, through which the algorithm asks; it is started again once the algorithm has noticed."""
     node = kubernetes_node(via=proxy).start_online()
-    with proxy.hold(method, path, after=after) as held:
+    with proxy.hold(method, path, where=has_asked(proxy) if method == "GET" else anything, after=after) as held:
         task = asked()
         held.wait()
         node.kill()
@@ -87,7 +93,7 @@ def kill_proxies(node: Release) -> None:
 def test_the_charts_proxy(method, path, after, subtasks, asked, release, kubernetes_node, proxy, researcher, world):
     """The proxy's pods are deleted without grace; the Deployment makes others, which the same Service leads to."""
     node = release(config={"port": proxy.port}).until_ready()
-    with proxy.hold(method, path, after=after) as held:
+    with proxy.hold(method, path, where=has_asked(proxy) if method == "GET" else anything, after=after) as held:
         task = asked()
         held.wait(within=120)
         kill_proxies(node)

@@ -1,6 +1,7 @@
 """What an algorithm may do through the proxy of an encrypted collaboration, at a real server: two jobs, one proxy."""
 
 import base64
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -93,6 +94,24 @@ def test_subtasks_leave_encrypted_and_of_one_image(served, world):
         status, said = served.ask("/task", token, "POST", task(world, image=image))
         assert status == 403 and "image" in said["msg"], image
     assert world.server.request("GET", "/task?per_page=1")["data"][0]["id"] == before
+
+
+def test_a_token_that_outlives_its_task(served, world):
+    """SQLite gives the number of a deleted task again: its token gets nothing of the later task, of the same image."""
+    researcher = world.user(0)
+    first = researcher.ask(AVERAGE, "echo", [world.organization()], value=1)
+    old = world.container_token(first, AVERAGE)
+    world.server.request("DELETE", f"/task/{first}")
+    # The server cuts times of tokens to seconds.
+    time.sleep(4)
+    token, subtask, run = job(world, served)
+    assert world.server.request("GET", f"/task/{subtask}")["parent"]["id"] == first, "the number is used again"
+    assert served.ask(f"/result/{run}", token)[1]["result"] == text(SECRET)
+    for path in (f"/result/{run}", f"/result?task_id={subtask}"):
+        status, said = served.ask(path, old)
+        assert status == 200 and text(SECRET) not in str(said), path
+    status, said = served.ask("/task", old, "POST", task(world))
+    assert status == 403 and "another task" in said["msg"]
 
 
 def test_log_ins_are_not_for_algorithms(served, world):

@@ -102,6 +102,18 @@ def test_runs_of_a_job_share_a_folder(kubernetes_node, researcher, world, cluste
     assert len(researcher.result(parent)) == 2
 
 
+def test_a_later_job_of_the_same_number(kubernetes_node, researcher, world):
+    """Servers give the number of a deleted job again: the later one does not find what the earlier one wrote to /mnt/tmp."""
+    kubernetes_node().start_online()
+    jobs = []
+    for _ in range(2):
+        task = researcher.ask(ODD, "count", [world.organization()])
+        assert len(researcher.result(task)) == 1
+        jobs.append(world.server.request("GET", f"/task/{task}")["job_id"])
+        world.server.request("DELETE", f"/task/{task}")
+    assert jobs[0] == jobs[1], "the number is used again"
+
+
 def test_folders_of_old_jobs(kubernetes_node, researcher, world, tmp_path):
     """The folder that runs of a job shared goes when no run has used it for 30 days and others come, however deep it is and whatever
     times the algorithm has given it; nothing else goes, and no run fails meanwhile."""

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, chmodat, fchmod, fstat, mkdirat, openat,
-    openat2, renameat, renameat_with, unlinkat,
+    openat2, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -294,6 +294,20 @@ pub(crate) fn each(folder: BorrowedFd<'_>, mut with: impl FnMut(&CStr, FileType)
         }
     }
     Ok(())
+}
+
+/// Removes what has the name of a folder and is none: a file, or a link.
+///
+/// # Errors
+/// If it can't be removed.
+pub fn make_way(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+    match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::Directory => {
+            Ok(unlinkat(parent, name, AtFlags::empty())?)
+        }
+        Ok(_) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Opens a folder in a folder for reading and changing, also one that its owner has closed to everybody.

@@ -1,7 +1,7 @@
 //! The folders that the runs of one vantage6 job share. Nobody says when a job is over: another run of it may come as long as one is
 //! under way somewhere. So a folder that no run has used for a long time is removed, in portions, beside runs that come later.
 //!
-//! When a folder was last used is the time of a file beside it (`job-17.used`), where no algorithm can reach it: an algorithm may own
+//! When a folder was last used is the time of a file beside it (`job-17.9.used`), where no algorithm can reach it: an algorithm may own
 //! the folder itself, and give it any time.
 
 use std::ffi::{CStr, CString};
@@ -289,11 +289,11 @@ fn marker(name: &str) -> String {
     format!("{name}{USED}")
 }
 
-/// `job-` of `job-17`; `None` for names of any other form.
+/// `job-` of `job-17.9.1767323045000000`, and of `job-17` as earlier versions called it; `None` for names of any other form.
 fn kind(name: &str) -> Option<&str> {
-    let number = name.rfind('-')? + 1;
-    let digits = &name[number..];
-    (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| &name[..number])
+    let numbers = name.rfind('-')? + 1;
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    name[numbers..].split('.').all(is_number).then(|| &name[..numbers])
 }
 
 /// `job-17` of `removing-123-job-17`, as earlier versions called it.

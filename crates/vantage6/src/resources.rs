@@ -115,6 +115,10 @@ pub struct Task {
     /// The image of the algorithm.
     #[serde(deserialize_with = "read::cut::<_, IMAGE>")]
     pub image: String,
+    /// When the server made it, if it says. 4.15.2 says instead when the server itself was started
+    /// (`server/model/task.py`: the default is computed once).
+    #[serde(default, deserialize_with = "time::if_readable")]
+    pub created_at: Option<Timestamp>,
     /// Shared with its subtasks and parent.
     pub job_id: JobId,
     /// The task whose algorithm created this one.
@@ -140,13 +144,19 @@ pub struct Task {
     pub databases: Vec<TaskDatabase>,
 }
 
-/// Where a task comes from: who asked, and whose algorithm created it.
+/// Where a task comes from: who asked, whose algorithm created it, and when.
 ///
 /// Unlike elsewhere, `parent` must be there: a first task says null, and one that says nothing must not pass for a first one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct TaskOrigin {
     /// The task's number.
     pub id: TaskId,
+    /// The image of its algorithm, if the server says.
+    #[serde(default, deserialize_with = "read::optional_cut::<_, IMAGE>")]
+    pub image: Option<String>,
+    /// As of a [`Task`].
+    #[serde(default, deserialize_with = "time::if_readable")]
+    pub created_at: Option<Timestamp>,
     /// Shared with its subtasks and parent.
     #[serde(default)]
     pub job_id: Option<JobId>,

@@ -32,6 +32,12 @@ pub(crate) fn optional<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Res
     text.filter(|text| !text.is_empty()).map(|text| from_server(&text).map_err(serde::de::Error::custom)).transpose()
 }
 
+/// For serde: a date without which things go on; `None` also for what is none.
+pub(crate) fn if_readable<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let value: serde_json::Value = serde::Deserialize::deserialize(deserializer)?;
+    Ok(value.as_str().and_then(|text| from_server(text).ok()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,12 +1,18 @@
-//! All that reading a configuration does with files, so that everything else of it is pure.
+//! All that reading a configuration does with files, and with names of hosts, so that everything else of it is pure.
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::{IpAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use secrecy::zeroize::Zeroizing;
 
 use super::encryption::read_private_key;
+
+/// How long a name is looked up.
+const LOOK_UP: Duration = Duration::from_secs(2);
 
 /// What a configuration's readers may ask of the machine.
 pub(super) trait Files {
@@ -22,6 +28,8 @@ pub(super) trait Files {
     fn real(&self, path: &Path) -> Option<PathBuf>;
     /// Whether people other than the file's owner may read it.
     fn readable_by_others(&self, path: &Path) -> bool;
+    /// The addresses of a host's name, as far as they can be had soon.
+    fn addresses(&self, host: &str) -> Vec<IpAddr>;
 }
 
 /// The machine's real files.
@@ -55,6 +63,20 @@ impl Files for Disk {
         use std::os::unix::fs::PermissionsExt;
         path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0)
     }
+
+    fn addresses(&self, host: &str) -> Vec<IpAddr> {
+        let (found, addresses) = mpsc::channel();
+        let host = host.to_owned();
+        // Nothing ends a look-up that takes long: it is left to itself.
+        let look = move || {
+            let addresses = (host.as_str(), 0).to_socket_addrs().map(|all| all.map(|one| one.ip()).collect());
+            let _ = found.send(addresses.unwrap_or_default());
+        };
+        match std::thread::Builder::new().name("look-up".into()).spawn(look) {
+            Ok(_) => addresses.recv_timeout(LOOK_UP).unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
+    }
 }
 
 /// No files at all: what is asked for is taken as it stands.
@@ -83,5 +105,9 @@ impl Files for NoFiles {
 
     fn readable_by_others(&self, _: &Path) -> bool {
         false
+    }
+
+    fn addresses(&self, _: &str) -> Vec<IpAddr> {
+        Vec::new()
     }
 }

@@ -151,7 +151,7 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Find
         runtime: runtime?,
         warnings: Vec::new(),
     };
-    advise(&config, findings);
+    advise(&config, around, findings);
     Some(config)
 }
 
@@ -207,10 +207,10 @@ fn unknown(file: &Section<'_>) {
 }
 
 /// Warns of what is fine in itself but may not be what its owner expects.
-fn advise(config: &Config, findings: &Findings) {
+fn advise(config: &Config, around: &Surroundings<'_>, findings: &Findings) {
     match &config.runtime {
         RuntimeConfig::Kubernetes(kubernetes) => {
-            beside_the_proxy(config, kubernetes, findings);
+            beside_the_proxy(config, kubernetes, around, findings);
             if config.policies.allowed_algorithms.is_empty() {
                 let advice = "Every algorithm may run on this node. List the ones that you trust in `policies.allowed_algorithms`.";
                 findings.warn(None, format!("no policies on allowed algorithms have been set! {advice}"));
@@ -226,15 +226,21 @@ fn advise(config: &Config, findings: &Findings) {
 }
 
 /// Warns of a database that is the server: its algorithms reach it beside the proxy, which encrypts their subtasks.
-fn beside_the_proxy(config: &Config, kubernetes: &KubernetesConfig, findings: &Findings) {
+fn beside_the_proxy(config: &Config, kubernetes: &KubernetesConfig, around: &Surroundings<'_>, findings: &Findings) {
     let Some(host) = url::Url::parse(&config.server_url).ok().and_then(|url| Some(url.host()?.to_owned())) else {
         return;
     };
+    if kubernetes.databases.values().all(|place| place.egress.is_empty()) {
+        return;
+    }
+    let (name, addresses) = match host {
+        url::Host::Domain(name) => (Some(name.to_owned()), around.files.addresses(&name)),
+        url::Host::Ipv4(address) => (None, vec![address.into()]),
+        url::Host::Ipv6(address) => (None, vec![address.into()]),
+    };
     for (label, place) in &kubernetes.databases {
-        let leads_there = |way: &Egress| match &host {
-            url::Host::Domain(name) => way.host.as_ref() == Some(name),
-            url::Host::Ipv4(address) => way.cidr.contains((*address).into()),
-            url::Host::Ipv6(address) => way.cidr.contains((*address).into()),
+        let leads_there = |way: &Egress| {
+            name.is_some() && way.host == name || addresses.iter().any(|address| way.cidr.contains(*address))
         };
         if place.egress.iter().any(leads_there) {
             findings.warn(

@@ -104,6 +104,12 @@ impl Config {
             (None, None) => Tmp::Private,
         }
     }
+
+    /// Whether the runs of a job share a folder.
+    #[must_use]
+    pub fn shares_tmp(&self) -> bool {
+        matches!(self.runtime, RuntimeConfig::Local(_)) || self.tmp() != Tmp::Private
+    }
 }
 
 /// What is behind `/mnt/tmp`, the folder that the runs of one job share.

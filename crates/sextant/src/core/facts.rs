@@ -42,7 +42,7 @@ pub struct JobFacts {
     /// Whether the server already has the run's report.
     pub reported: bool,
     /// Why this node, or an earlier process of it, has stopped the run, if it has.
-    pub stopped: Option<Box<Stop>>,
+    pub stopped: Option<Box<StopNote>>,
     /// Whether it is being deleted.
     pub deleting: bool,
     /// Why the Job controller calls it failed, if it does: reason and message.
@@ -62,7 +62,7 @@ pub struct JobFacts {
 /// Why a run was stopped, as its Job's annotation keeps it: the report may have to wait for the server, and for the next process of this
 /// node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stop {
+pub struct StopNote {
     /// The status to be reported.
     status: RunStatus,
     /// What the researcher is to read.
@@ -71,7 +71,7 @@ pub struct Stop {
     started: bool,
 }
 
-impl Stop {
+impl StopNote {
     /// The end that a run is stopped for.
     pub fn new(failure: &Failure) -> Self {
         let Failure { status, message, started, .. } = failure;

@@ -133,6 +133,8 @@ pub struct Task {
     pub name: Option<String>,
     /// The image of the algorithm.
     pub image: String,
+    /// When the server made it, if it says. A server that uses the numbers of deleted tasks again makes tasks that differ in this.
+    pub created_at: Option<Timestamp>,
     /// Shared with its subtasks and parent.
     pub job: JobId,
     /// The task whose algorithm created this one.

@@ -422,8 +422,7 @@ fn shared_dir(plan: &Plan) -> EnvVar {
 
 /// The folder of one job in the shared volume.
 fn shared_folder(plan: &Plan) -> String {
-    let job = plan.assignment.job.map_or(plan.assignment.task.0, |job| job.0);
-    format!("sextant-{}/job-{job}", plan.identity.key())
+    format!("sextant-{}/job-{}", plan.identity.key(), plan.assignment.shared_name())
 }
 
 fn pull_policy(policy: Option<ImagePullPolicy>) -> Option<String> {

@@ -42,7 +42,7 @@ pub const IMAGE: &str = "vantage6.ai/image";
 pub const SERVER: &str = "vantage6.ai/server";
 /// Annotation, set once the server has the run's report: the status that was reported.
 pub const REPORTED: &str = "vantage6.ai/reported";
-/// Annotation of a Job that this node stops before it has the server's word on the report: why, as JSON ([`super::facts::Stop`]).
+/// Annotation of a Job that this node stops before it has the server's word on the report: why, as JSON ([`super::facts::StopNote`]).
 pub const STOPPED: &str = "vantage6.ai/stopped";
 /// Annotation of a Job that was launched because an earlier one of its run was disrupted: which launch it is, from 2.
 pub const ATTEMPT: &str = "vantage6.ai/attempt";

@@ -1,5 +1,7 @@
 //! The policies of the node's owner: which algorithms may run, and for whom.
 
+mod registry;
+
 use std::fmt;
 
 use regex::Regex;
@@ -61,13 +63,13 @@ impl AllowedAlgorithm {
     }
 
     /// Whether this entry allows the image: equal to it, or matching it from its beginning like Python's `re.match`
-    /// (so `^example` also allows `example-evil/image`; end with `$` to bind the end too).
+    /// (so `^example` also allows `example-evil/image`; end with `$` to bind the end too). An expression that means a repository and its
+    /// tags does not allow a registry of that name and its port.
     #[must_use]
     pub fn allows(&self, image: &str) -> bool {
         match self {
             Self::Exact(name) => name == image,
-            // The leftmost match is found: if it is not at the beginning, none is.
-            Self::Pattern(regex) => regex.find(image).is_some_and(|found| found.start() == 0),
+            Self::Pattern(regex) => begins(regex, image) && registry::is_meant(image, &|image| begins(regex, image)),
         }
     }
 
@@ -88,6 +90,11 @@ impl fmt::Debug for AllowedAlgorithm {
             Self::Pattern(regex) => f.debug_tuple("Pattern").field(&regex.as_str()).finish(),
         }
     }
+}
+
+/// Whether an expression matches the beginning of an image. The leftmost match is found: if it is not at the beginning, none is.
+fn begins(regex: &Regex, image: &str) -> bool {
+    regex.find(image).is_some_and(|found| found.start() == 0)
 }
 
 #[cfg(test)]

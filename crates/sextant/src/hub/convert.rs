@@ -66,13 +66,14 @@ pub fn run(run: vantage6::Run) -> Run {
 }
 
 fn task(task: vantage6::Task) -> Task {
-    let vantage6::Task { id, name, image, job_id, parent, init_org, init_user, collaboration, databases, .. } = task;
+    let vantage6::Task { id, name, image, created_at, job_id, parent, init_org, init_user, collaboration, databases, .. } = task;
     let database =
         |database: vantage6::TaskDatabase| RequestedDatabase { label: database.label, parameters: database.parameters };
     Task {
         id,
         name,
         image,
+        created_at,
         job: job_id,
         parent,
         init_org,
@@ -84,8 +85,8 @@ fn task(task: vantage6::Task) -> Task {
 
 /// Where a task comes from.
 pub fn link(origin: vantage6::TaskOrigin) -> Link {
-    let vantage6::TaskOrigin { id, job_id, parent, init_org, init_user } = origin;
-    Link { task: id, job: job_id, parent, user: init_user, organization: init_org }
+    let vantage6::TaskOrigin { id, image, created_at, job_id, parent, init_org, init_user } = origin;
+    Link { task: id, job: job_id, parent, user: init_user, organization: init_org, image, created_at }
 }
 
 /// This node.

@@ -80,6 +80,8 @@ struct Drive {
     log: Option<HeldLog>,
     /// Whether this process has seen all of the run's things made.
     launched_whole: bool,
+    /// Why they could not be, in this process, of a run that had been launched before: the reason why it does not start, if it doesn't.
+    refused: Option<Failure>,
     /// What is known of its not starting.
     waiting: Waiting,
 }
@@ -118,6 +120,7 @@ pub async fn drive(context: Arc<Context>, mut run: Run, signal: watch::Receiver<
         failed_at: None,
         log: None,
         launched_whole: false,
+        refused: None,
         waiting: Waiting::default(),
         context: context.clone(),
         run,
@@ -229,7 +232,7 @@ impl Drive {
     /// Has the runtime make the run's things. The server hears of it afterwards: making them is harmless, and those of a run that
     /// has ended meanwhile are released.
     async fn start(&mut self, again: bool) {
-        if !self.context.hold.is_good() {
+        if !self.knows_first_task().await || !self.context.hold.is_good() {
             return;
         }
         let context = self.context.clone();
@@ -247,11 +250,30 @@ impl Drive {
             Err(LaunchError::Failed(failure)) if again => {
                 warn!(run = %self.run.id, "was launched before, and could not be launched now: {}", failure.detail);
                 self.launched_whole = true;
+                self.refused = Some(failure);
             }
             Err(LaunchError::Later(why)) => self.later(&why).await,
             Err(LaunchError::Full(failure)) => self.full(&failure).await,
             Err(LaunchError::Failed(failure)) => {
                 self.report_failure(&failure).await;
+            }
+        }
+    }
+
+    /// Learns the first task of the run's job, where that names a folder; `false` while the server does not answer. Only subtasks cost a
+    /// question, and those of one parent one a minute.
+    async fn knows_first_task(&mut self) -> bool {
+        if self.run.task.parent.is_none() || !self.context.config.shares_tmp() {
+            return true;
+        }
+        match self.context.origins.first(&self.run.task).await {
+            Ok(first) => {
+                self.assignment.first = first;
+                true
+            }
+            Err(error) => {
+                self.later(&format!("the first task of the run's job is not known: {error}")).await;
+                false
             }
         }
     }
@@ -337,6 +359,7 @@ impl Drive {
         if !self.context.hold.is_good() {
             return;
         }
+        let failure = self.with_reason(failure);
         let stop = match self.context.runtime.stop(self.run.id, &failure).await {
             Ok(()) => Stop::Done,
             Err(error) => {
@@ -351,8 +374,22 @@ impl Drive {
         self.report_failure(&failure).await;
     }
 
+    /// Of a run that did not start, why its things could not be made: that it took too long says less.
+    fn with_reason(&self, failure: Failure) -> Failure {
+        match &self.refused {
+            Some(refused) if failure.status == RunStatus::StartFailed && !failure.started => {
+                if failure.detail.contains(&refused.detail) {
+                    return failure;
+                }
+                Failure { detail: format!("{}; {}", refused.detail, failure.detail), ..refused.clone() }
+            }
+            _ => failure,
+        }
+    }
+
     /// Reports an end without output; what the server does not take now is reported again.
     async fn report_failure(&mut self, failure: &Failure) {
+        let failure = &self.with_reason(failure.clone());
         self.server.verdict.get_or_insert_with(|| Verdict { failure: failure.clone(), stop: Stop::Done });
         let reported = report::without_output(&self.context, &self.run, failure, self.log.as_ref()).await;
         self.reported(reported, None).await;

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tracing::info;
 use vantage6_types::TaskId;
 
+use crate::core::assignment::FirstTask;
 use crate::core::hub::{Hub, HubError, HubErrorKind, Task};
 use crate::core::lineage::{self, Broken, Link, Next};
 
@@ -53,7 +55,7 @@ impl Origins {
             }
             match self.hub.task_origin(parent).await {
                 Ok(link) => {
-                    self.remember(parent, link);
+                    self.remember(parent, link.clone());
                     links.push(link);
                 }
                 Err(error) => return broken(parent, error).map(Lineage::Broken),
@@ -61,9 +63,26 @@ impl Origins {
         }
     }
 
+    /// The first task of a task's job. Where that can't be told, the task is taken for it.
+    ///
+    /// # Errors
+    /// If the server can't be asked now.
+    pub async fn first(&self, task: &Task) -> Result<FirstTask, HubError> {
+        let own = FirstTask { task: task.id, created_at: task.created_at };
+        Ok(match self.of(task).await? {
+            Lineage::Whole(links) => {
+                links.last().map_or(own, |link| FirstTask { task: link.task, created_at: link.created_at })
+            }
+            Lineage::Broken(why) => {
+                info!(task = %task.id, "the first task of its job can't be told: {why}; it shares its /mnt/tmp with no other task");
+                own
+            }
+        })
+    }
+
     fn remembered(&self, task: TaskId) -> Option<Link> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&task).filter(|(since, _)| since.elapsed() < FRESH).map(|(_, link)| *link)
+        known.get(&task).filter(|(since, _)| since.elapsed() < FRESH).map(|(_, link)| link.clone())
     }
 
     fn remember(&self, task: TaskId, link: Link) {
@@ -94,7 +113,7 @@ mod tests {
     use vantage6::{Backoff, Client, ServerUrl};
     use vantage6_types::{CollaborationId, JobId, OrganizationId, UserId};
     use wiremock::matchers::{method, path};
-    use wiremock::{Mock, MockServer, ResponseTemplate};
+    use wiremock::{Mock, MockServer, ResponseTemplate, Times};
 
     use super::*;
     use crate::core::policies::Policies;
@@ -123,7 +142,7 @@ mod tests {
     }
 
     /// The server says this of a task, at most so often.
-    async fn says(server: &MockServer, task: u64, answer: ResponseTemplate, times: u64) {
+    async fn says(server: &MockServer, task: u64, answer: ResponseTemplate, times: impl Into<Times>) {
         Mock::given(method("GET"))
             .and(path(format!("/api/task/{task}")))
             .respond_with(answer)
@@ -155,7 +174,8 @@ mod tests {
     fn link(task: u64, parent: Option<u64>, organization: u64) -> Link {
         let (job, parent) = (Some(JobId(9)), parent.map(TaskId));
         let (user, organization) = (Some(UserId(2)), Some(OrganizationId(organization)));
-        Link { task: TaskId(task), job, parent, user, organization }
+        let (image, created_at) = (Some("x".into()), None);
+        Link { task: TaskId(task), job, parent, user, organization, image, created_at }
     }
 
     #[tokio::test]
@@ -169,6 +189,31 @@ mod tests {
         }
         // A first task costs no question.
         assert_eq!(origins.of(&task(8, None, 3)).await.unwrap(), Lineage::Whole(vec![link(8, None, 3)]));
+    }
+
+    #[tokio::test]
+    async fn all_runs_of_a_job_have_one_first_task() {
+        let (server, origins) = server().await;
+        let mut first = described(4, None, 2);
+        first["created_at"] = json!("2026-01-02T03:04:05.678");
+        says(&server, 5, ResponseTemplate::new(200).set_body_json(described(5, Some(4), 1)), 1).await;
+        says(&server, 4, ResponseTemplate::new(200).set_body_json(&first), 1).await;
+        let expected = FirstTask { task: TaskId(4), created_at: "2026-01-02T03:04:05.678Z".parse().ok() };
+        let own: Task = serde_json::from_value(first).unwrap();
+        for task in [task(6, Some(5), 3), task(7, Some(4), 3), own] {
+            assert_eq!(origins.first(&task).await.unwrap(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_whose_first_one_cannot_be_told_shares_with_nobody() {
+        let (server, origins) = server().await;
+        says(&server, 5, ResponseTemplate::new(404).set_body_json(json!({"msg": "no"})), 1).await;
+        let own = FirstTask { task: TaskId(6), created_at: None };
+        assert_eq!(origins.first(&task(6, Some(5), 3)).await.unwrap(), own);
+        let (server, origins) = self::server().await;
+        says(&server, 5, ResponseTemplate::new(503), 1..).await;
+        assert!(origins.first(&task(6, Some(5), 3)).await.is_err(), "it is waited for");
     }
 
     #[tokio::test]
@@ -200,6 +245,10 @@ mod tests {
         without_parent.as_object_mut().unwrap().remove("parent");
         let mut another_job = described(5, None, 2);
         another_job["job_id"] = json!(8);
+        let mut another_image = described(5, None, 2);
+        another_image["image"] = json!("evil.example/x");
+        let mut without_image = described(5, None, 2);
+        without_image.as_object_mut().unwrap().remove("image");
         let message = json!({"msg": "no"});
         for (answer, expected) in [
             (ResponseTemplate::new(401).set_body_json(&message), Some(Broken::Hidden(TaskId(5)))),
@@ -210,6 +259,9 @@ mod tests {
             (json(json!([])), Some(Broken::Unreadable(TaskId(5)))),
             (json(described(4, None, 1)), Some(Broken::AnotherTask(TaskId(5)))),
             (json(another_job), Some(Broken::AnotherJob(TaskId(5)))),
+            (json(another_image), Some(Broken::AnotherImage(TaskId(5)))),
+            (json(without_image), Some(Broken::AnotherImage(TaskId(5)))),
+            (json(described(5, Some(9), 1)), Some(Broken::Newer(TaskId(9)))),
             (json(described(5, Some(6), 1)), Some(Broken::Circular(TaskId(6)))),
             (json(described(5, Some(5), 1)), Some(Broken::Circular(TaskId(5)))),
             (ResponseTemplate::new(503), None),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use rand::seq::IteratorRandom as _;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
@@ -22,6 +23,10 @@ use log_throttle::LogThrottle;
 const PERIOD: Duration = Duration::from_secs(60);
 /// A server that answers slowly is asked more rarely: it spends no more than this part of its time on it.
 const PART: u32 = 10;
+/// But it is asked this often.
+const LONGEST: Duration = Duration::from_secs(3600);
+/// Of a list without end, what is not in the part that was read may have left it: so many of the runs driven here are asked about.
+const ASKED: usize = 100;
 /// A list that takes longer is not waited for: what is known by then is begun with, although older runs may still come.
 const LONG: Duration = Duration::from_secs(2);
 /// Inputs of up to so many characters come along with their runs; longer ones are fetched when needed.
@@ -71,9 +76,10 @@ async fn look_for_ever(registry: &Arc<Registry>) -> Result<(), NodeError> {
     let mut seen = look_until_seen(registry).await?;
     registry.release_reserved();
     let mut tidying = JoinSet::new();
+    let mut paces = Paces::default();
     loop {
         tidy(registry, &mut tidying);
-        let pace = Pace::after(seen.took);
+        let pace = paces.after(seen.took);
         let ended = Instant::now();
         tokio::select! {
             () = sleep_until(ended + pace.period) => {}
@@ -103,10 +109,25 @@ struct Pace {
     period: Duration,
 }
 
-impl Pace {
+/// Finds out how slow the server is. One slow look tells nothing: an outage may have come into it.
+#[derive(Debug, Default)]
+struct Paces {
+    /// How long the look before took.
+    before: Duration,
+}
+
+impl Paces {
     /// After a look that took so long.
-    fn after(took: Duration) -> Self {
-        let period = PERIOD.saturating_sub(took).max(took * (PART - 1));
+    fn after(&mut self, took: Duration) -> Pace {
+        Pace::of(took.min(std::mem::replace(&mut self.before, took)))
+    }
+}
+
+impl Pace {
+    /// For a server whose looks take so long.
+    fn of(took: Duration) -> Self {
+        let took = took.min(LONGEST);
+        let period = PERIOD.saturating_sub(took).max((took * (PART - 1)).min(LONGEST));
         Self { rest: if took < LONG { REST } else { took }, again: PAUSE.max(took).min(period), period }
     }
 }
@@ -146,17 +167,13 @@ fn tidy(registry: &Arc<Registry>, before: &mut JoinSet<()>) {
 /// What is left of a run that is not driven here.
 pub(super) async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
     registry.context.hold.good().await;
-    let failed = match registry.context.hub.run(run).await {
+    let gone = match registry.context.hub.run(run).await {
         // It was adopted meanwhile, and may have come to its end.
         _ if registry.has(run) => return,
         Ok(run) if !registry.is_under_way(run.id) => return,
         // Its number is another organization's now.
         Ok(found) if !registry.is_ours(&found) => {
-            info!(%run, %task, "was deleted at the server, which uses its number for another organization; what is left of it is put away");
-            match release(registry, run).await {
-                Ok(()) => return,
-                Err(why) => why,
-            }
+            Ok("was deleted at the server, which uses its number for another organization")
         }
         Ok(found) => {
             if found.finished_at.is_some() {
@@ -170,14 +187,18 @@ pub(super) async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
         // A run that this node may not see is not this node's: the list, which was read before, lacks it. Twice, because a server says 401
         // in passing, too.
         Err(error) if error.is_deleted_run() || error.is_denied() && registry.was_denied_before(run) => {
-            info!(%run, %task, "was deleted at the server; what is left of it is put away");
-            match release(registry, run).await {
-                Ok(()) => return,
-                Err(why) => why,
-            }
+            Ok("was deleted at the server")
         }
-        Err(error) => error.to_string(),
+        Err(error) => Err(error.to_string()),
     };
+    let put_away = match gone {
+        Ok(why) => {
+            info!(%run, %task, "{why}; what is left of it is put away");
+            release(registry, run).await
+        }
+        Err(why) => Err(why),
+    };
+    let Err(failed) = put_away else { return };
     warn!(%run, "what is left of it can't be put away: {failed}; it is tried again after the next look at all runs");
 }
 
@@ -191,7 +212,7 @@ async fn release(registry: &Registry, run: RunId) -> Result<(), String> {
 
 /// One look: adopts what is open, also what came before an error. A look at everything also has those looked at that are driven
 /// here and no longer open there. It tells whether there may be more to do than was seen.
-async fn look(registry: &Registry, task: Option<TaskId>) -> Result<bool, HubError> {
+pub(super) async fn look(registry: &Registry, task: Option<TaskId>) -> Result<bool, HubError> {
     let mut driven = HashSet::new();
     if task.is_none() {
         registry.new_tasks.look_at_all_begins();
@@ -228,6 +249,10 @@ async fn look(registry: &Registry, task: Option<TaskId>) -> Result<bool, HubErro
         Err(error) if error.kind == HubErrorKind::EndlessList => {
             if let Some(times) = ENDLESS.happened() {
                 warn!(times, "{error}; the node goes on with what it has read");
+            }
+            // By chance, so that each has its turn in some look.
+            for run in driven.into_iter().choose_multiple(&mut rand::rng(), ASKED) {
+                registry.look(run);
             }
             return Ok(true);
         }
@@ -305,9 +330,20 @@ mod tests {
             (5.0, 5.0, 5.0, 55.0),
             (6.0, 6.0, 6.0, 54.0),
             (250.0, 250.0, 250.0, 2250.0),
+            (1000.0, 1000.0, 1000.0, 3600.0),
+            (100_000.0, 3600.0, 3600.0, 3600.0),
         ] {
             let [rest, again, period] = [rest, again, period].map(seconds);
-            assert_eq!(Pace::after(seconds(took)), Pace { rest, again, period }, "{took} s");
+            assert_eq!(Pace::of(seconds(took)), Pace { rest, again, period }, "{took} s");
+        }
+    }
+
+    #[test]
+    fn one_slow_look_slows_nothing_down() {
+        let seconds = Duration::from_secs;
+        let mut paces = Paces::default();
+        for (took, period) in [(7200, 60), (1, 59), (7200, 59), (2, 58), (100, 58), (100, 900), (1, 59)] {
+            assert_eq!(paces.after(seconds(took)).period, seconds(period), "{took} s");
         }
     }
 }

@@ -299,6 +299,70 @@ async fn why_a_launch_failed_is_kept_until_the_server_has_it() {
     assert_eq!(report.log, "[sextant] What the task says of its databases is too large.");
 }
 
+/// The process that launched it was killed before the server took the report.
+#[tokio::test(start_paused = true)]
+async fn why_a_launch_failed_is_reported_by_the_next_process_too() {
+    let why = "The cluster does not take the run's Secret.";
+    for (starts, status, log) in [
+        (false, RunStatus::StartFailed, "[sextant] The cluster does not take the run's Secret."),
+        // Of what has started all the same it is no reason.
+        (true, RunStatus::Completed, "the algorithm's words\n"),
+    ] {
+        let node = Node::new();
+        node.runtime.launches(move || {
+            let detail = "the API server refused the run's Secret: no";
+            Err(LaunchError::Failed(Failure::new(RunStatus::StartFailed, why, detail).because("Forbidden")))
+        });
+        let since = Some(if starts { Timestamp::now() } else { Timestamp::UNIX_EPOCH });
+        let waits = Starting { since, waits_for: WaitsFor::OwnContainer, detail: "secret \"x\" not found".into() };
+        node.adopt(Situation::Starting(waits));
+        node.wait_for("launch 7").await;
+        if starts {
+            sleep(Duration::from_secs(1)).await;
+            node.runtime.set(RUN, ended());
+        }
+        let report = node.hub.reported(RUN).await;
+        assert_eq!((report.status, report.log.as_str()), (status, log));
+    }
+}
+
+fn subtask() -> vantage6::Run {
+    let mut run = pending(RUN.0);
+    run.task.parent = Some(vantage6::TaskId(4));
+    run
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_task_of_a_subtask_is_known_before_its_folder_is_made() {
+    let node = Node::new();
+    node.hub.fail("task_origin", Fault::Away);
+    node.hub.put(subtask());
+    node.registry.adopt(subtask());
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(node.count("launch 7"), 0, "the server is waited for: {:?}", node.all());
+    node.hub.heal("task_origin");
+    node.wait_for("launch 7").await;
+    assert_eq!(node.runtime.launched()[0].first.task, vantage6::TaskId(4));
+    // A first task costs no question.
+    let node = Node::new();
+    node.adopt(Situation::Absent);
+    node.wait_for("launch 7").await;
+    assert_eq!(node.runtime.launched()[0].first.task, pending(RUN.0).task.id);
+    assert_eq!(node.count("task_origin 4"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_left_a_list_without_end_is_asked_about() {
+    let node = Node::new();
+    node.adopt(running());
+    sleep(Duration::from_secs(1)).await;
+    node.hub.put(vantage6::Run { finished_at: Some(Timestamp::now()), ..pending(RUN.0) });
+    node.hub.fail("list", Fault::Away);
+    assert!(sync::look(&node.registry, None).await.unwrap(), "there may be more to do");
+    node.done().await;
+    assert_eq!(node.count("release 7"), 1, "{:?}", node.all());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pause_ends_when_something_changes_and_old_failures_are_forgotten() {
     let node = Node::new();

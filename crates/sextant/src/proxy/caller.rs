@@ -126,6 +126,15 @@ pub(crate) fn image(headers: &HeaderMap) -> Option<String> {
     (!sub.image.is_empty()).then_some(sub.image)
 }
 
+/// When the server made an algorithm's token, in seconds since 1970; `None` if it doesn't say.
+pub(crate) fn issued_at(headers: &HeaderMap) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Claims {
+        iat: i64,
+    }
+    Some(claims::<Claims>(headers.get(header::AUTHORIZATION)?)?.iat)
+}
+
 fn claims<T: DeserializeOwned>(header: &HeaderValue) -> Option<T> {
     let token = header.to_str().ok()?.strip_prefix("Bearer ")?;
     if token.len() > LONGEST {
@@ -203,6 +212,19 @@ pub(crate) mod tests {
         assert_eq!(read(&[format!("Bearer e30.{claims}.c2ln").parse().unwrap()]), Err(NoCaller::Unreadable));
         assert_eq!(read(&[bearer(r#"{"client_type":"node"}"#), bearer(ALGORITHM)]), Err(NoCaller::Unreadable));
         assert_eq!(read(&[bearer(ALGORITHM), bearer(ALGORITHM)]), Err(NoCaller::Unreadable));
+    }
+
+    #[test]
+    fn when_a_token_was_made() {
+        for (claims, expected) in [
+            (ALGORITHM, Some(1_700_000_000)),
+            (r#"{"client_type":"container"}"#, None),
+            (r#"{"iat":"1700000000"}"#, None),
+            (r#"{"iat":null}"#, None),
+        ] {
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, bearer(claims))]);
+            assert_eq!(issued_at(&headers), expected, "{claims}");
+        }
     }
 
     #[test]

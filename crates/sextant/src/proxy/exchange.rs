@@ -40,7 +40,10 @@ impl Asked<'_> {
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
-        *request.headers_mut() = headers::of_request(self.headers);
+        *request.headers_mut() = match self.route {
+            Route::Lookup => headers::of_lookup(self.headers),
+            _ => headers::of_request(self.headers),
+        };
         shared.place.address(&mut request).map_err(wrong)?;
         let headers = request.headers_mut();
         // What is read here must be readable.

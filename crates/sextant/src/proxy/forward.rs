@@ -231,7 +231,7 @@ impl Proxy {
         record: &mut Record,
     ) -> Answered {
         let path = format!("{}/task/{task}", self.shared.place.api_path);
-        let whole = Asked { path, ..*asked };
+        let whole = Asked { path, route: Route::Lookup, ..*asked };
         let answer = self.exchange(&whole, Outgoing::Empty, record).await?;
         if !answer.status().is_success() {
             return Ok(none.map(Answering::Passed));

@@ -1,6 +1,6 @@
 //! Which headers pass.
 
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 /// The headers of a request that the server may want to see. All others stay here: what belongs to one connection, what
 /// would tell the server where a request comes from, and what servers in front of it may take for orders.
@@ -42,6 +42,15 @@ pub fn of_request(theirs: &HeaderMap) -> HeaderMap {
             ours.append(name, value.clone());
         }
     }
+    ours
+}
+
+/// The headers of a question of the proxy's own, in a caller's name: what the caller wants of its own answer (a part of it, or only one that
+/// has changed) is not wanted of this one.
+pub fn of_lookup(theirs: &HeaderMap) -> HeaderMap {
+    let token = theirs.get_all(header::AUTHORIZATION).iter();
+    let mut ours: HeaderMap = token.map(|token| (header::AUTHORIZATION, token.clone())).collect();
+    ours.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     ours
 }
 

@@ -1,5 +1,5 @@
-//! `POST task`, from the request to the server's answer: only with the image of its caller, and in an encrypted collaboration only with its
-//! inputs encrypted.
+//! `POST task`, from the request to the server's answer: only with the image of its caller, only while the caller's task is the one that its
+//! token was made for, and in an encrypted collaboration only with its inputs encrypted.
 //!
 //! Before anything is encrypted the server must know whose token it is: only then is anything of the caller's kept. Then the task is
 //! read, the keys of its organizations are fetched, and it goes on.
@@ -20,6 +20,7 @@ use super::refusal::Refusal;
 use super::route::Route;
 use super::subtask;
 use super::tasks::{self, Task};
+use super::whose::Standing;
 
 impl Proxy {
     /// A task of its caller's image.
@@ -28,13 +29,21 @@ impl Proxy {
         let image = subtask::image_of_the_caller(asked.headers)?;
         match &self.shared.cryptor {
             Cryptor::Encrypted(_) => self.encrypt_task(asked, body, &image, record).await,
-            Cryptor::Plain => self.pass_task(asked, body, image, record).await,
+            Cryptor::Plain => {
+                if let Some(no) = self.not_of_its_task(asked.headers, record).await? {
+                    return Ok(no);
+                }
+                self.pass_task(asked, body, image, record).await
+            }
         }
     }
 
     /// A task whose inputs are encrypted for whom they are.
     async fn encrypt_task(&self, asked: &Asked<'_>, body: Incoming, image: &str, record: &mut Record) -> Answered {
         if let Some(no) = self.not_accepted(asked.headers, record).await? {
+            return Ok(no);
+        }
+        if let Some(no) = self.not_of_its_task(asked.headers, record).await? {
             return Ok(no);
         }
         let patience = &self.shared.patience;
@@ -68,6 +77,23 @@ impl Proxy {
             self.shared.recipients.learned(id, key);
         }
         Ok(None)
+    }
+
+    /// What keeps the caller from making subtasks of the task whose number its token has.
+    async fn not_of_its_task(
+        &self,
+        headers: &HeaderMap,
+        record: &mut Record,
+    ) -> Result<Option<Response<Answering>>, Refusal> {
+        match self.standing(headers, record).await? {
+            Standing::OfItsTask => Ok(None),
+            Standing::Instead(answer) => Ok(Some((*answer).map(Answering::Passed))),
+            Standing::Outlived => {
+                let message = "The token was made for another task: the server now has one under its number that is newer than the \
+                               token or has another image, or does not say. The task was not sent.";
+                Err(Refusal::new(StatusCode::FORBIDDEN, message))
+            }
+        }
     }
 
     /// The public keys of organizations, in their order: the server's, as the caller may see them.

@@ -4,6 +4,10 @@
 //! What counts is what the server says of the task to the caller's own token: the task's parent is the caller's task, and who created it
 //! is the caller's organization. So a result can be decrypted only if the request names its task (`result?task_id=`) or its run
 //! (`result/{id}`). Everything else passes as it is.
+//!
+//! Tokens never expire, and some servers use the numbers of deleted tasks again. So the caller's own task is looked at, too: it has the
+//! image that the token was made for, and is not newer than the token. A token that has outlived its task gets nothing decrypted, and
+//! makes no subtasks.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,9 +17,11 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::BodyDataStream;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tokio::time::Instant;
 use url::form_urlencoded;
+use vantage6::TaskOrigin;
 
 use super::accepted;
 use super::access::Record;
@@ -34,6 +40,8 @@ const KNOWN: Duration = Duration::from_secs(2);
 const MOST: usize = 1024;
 /// Names of what is looked for are shorter, and so is an image's.
 const KEEP: Keep = Keep { outermost: 1024, deeper: 32 };
+/// Servers cut a token's time to whole seconds, and clocks of one server's processes differ a little.
+const CLOCKS: SignedDuration = SignedDuration::from_secs(2);
 /// What a task or a run has besides long strings is less.
 const LONGEST: usize = 16 * 1024;
 
@@ -44,6 +52,8 @@ pub(crate) enum Named {
     Task(u64),
     /// Their run.
     Run(u64),
+    /// Nothing: the caller's own task is asked about.
+    Caller,
 }
 
 /// Whose results they are.
@@ -60,6 +70,16 @@ pub(crate) enum Looked {
     /// It is known.
     Known(Whose),
     /// The server doesn't say at this time; this is what it says instead.
+    Instead(Box<Response<Leased>>),
+}
+
+/// What a caller's token is to the task whose number is in it.
+pub(crate) enum Standing {
+    /// It was made for it.
+    OfItsTask,
+    /// It was made for an earlier task of this number, as far as anybody can tell.
+    Outlived,
+    /// The server says this instead.
     Instead(Box<Response<Leased>>),
 }
 
@@ -85,6 +105,13 @@ impl Relations {
             known.insert(question, (Instant::now(), whose));
         }
     }
+
+    /// Has a caller's token count as its task's for an hour.
+    #[cfg(test)]
+    pub fn trust(&self, headers: &HeaderMap) {
+        let since = Instant::now() + Duration::from_secs(3600);
+        self.0.lock().unwrap().insert((accepted::hash(headers), Named::Caller), (since, Whose::Own(0)));
+    }
 }
 
 /// The task that a query of `result` names, and the query in the one way of writing it; `None` if it names none, several, or something
@@ -107,6 +134,15 @@ pub(crate) fn of_one_task(query: &str) -> Option<(u64, String)> {
 #[derive(Deserialize)]
 struct Link {
     id: u64,
+}
+
+/// Whether a task is the one that a token was made for. Its number is another task's if that has another image, or is newer than the token
+/// (in 4.15.2 only if the server was started again between: see [`vantage6::Task::created_at`]).
+fn is_of_token(task: &TaskOrigin, number: u64, headers: &HeaderMap) -> bool {
+    let made = caller::issued_at(headers).and_then(|seconds| Timestamp::from_second(seconds).ok());
+    let is_not_newer =
+        matches!((task.created_at, made), (Some(task), Some(token)) if task.duration_since(token) <= CLOCKS);
+    task.id.0 == number && is_not_newer && task.image.is_some() && task.image == caller::image(headers)
 }
 
 /// `RunSchema` and `TaskSchema` in `server/resource/common/output_schema.py`, 4.5.5 and 4.15.2 alike.
@@ -146,6 +182,41 @@ impl Proxy {
     /// # Errors
     /// If the server can't be asked.
     pub async fn whose(&self, named: Named, headers: &HeaderMap, record: &mut Record) -> Result<Looked, Refusal> {
+        let looked = self.whose_by_parent(named, headers, record).await?;
+        if !matches!(looked, Looked::Known(Whose::Own(_))) {
+            return Ok(looked);
+        }
+        Ok(match self.standing(headers, record).await? {
+            Standing::OfItsTask => looked,
+            Standing::Instead(answer) if answer.status().is_server_error() => Looked::Instead(answer),
+            Standing::Outlived | Standing::Instead(_) => Looked::Known(Whose::Others),
+        })
+    }
+
+    /// What the caller's token is to the task whose number is in it.
+    ///
+    /// # Errors
+    /// If the server can't be asked.
+    pub async fn standing(&self, headers: &HeaderMap, record: &mut Record) -> Result<Standing, Refusal> {
+        let Some(task) = record.caller.task else { return Ok(Standing::Outlived) };
+        let question = (accepted::hash(headers), Named::Caller);
+        let whose = match self.shared.relations.known(&question) {
+            Some(whose) => whose,
+            None => match self.said(&format!("/task/{task}"), headers, record).await? {
+                Said::Of(text) => {
+                    let is_its = parsed::<TaskOrigin>(&text).is_some_and(|found| is_of_token(&found, task, headers));
+                    let whose = if is_its { Whose::Own(task) } else { Whose::Others };
+                    self.shared.relations.learned(question, whose);
+                    whose
+                }
+                Said::Unreadable => Whose::Others,
+                Said::Nothing(answer) | Said::Instead(answer) => return Ok(Standing::Instead(Box::new(answer))),
+            },
+        };
+        Ok(if whose == Whose::Others { Standing::Outlived } else { Standing::OfItsTask })
+    }
+
+    async fn whose_by_parent(&self, named: Named, headers: &HeaderMap, record: &mut Record) -> Result<Looked, Refusal> {
         let question = (accepted::hash(headers), named);
         if let Some(whose) = self.shared.relations.known(&question) {
             return Ok(Looked::Known(whose));
@@ -157,9 +228,10 @@ impl Proxy {
                     Some(run) => run.task.id,
                     None => return Ok(self.learned(question, Whose::Others)),
                 },
-                Said::Nothing => return Ok(Looked::Known(Whose::Others)),
+                Said::Nothing(_) | Said::Unreadable => return Ok(Looked::Known(Whose::Others)),
                 Said::Instead(answer) => return Ok(Looked::Instead(Box::new(answer))),
             },
+            Named::Caller => return Ok(Looked::Known(Whose::Others)),
         };
         Ok(match self.said(&format!("/task/{task}"), headers, record).await? {
             Said::Of(text) => {
@@ -168,7 +240,7 @@ impl Proxy {
                 let whose = parsed::<Task>(&text).map_or(Whose::Others, whose);
                 self.learned(question, whose)
             }
-            Said::Nothing => Looked::Known(Whose::Others),
+            Said::Nothing(_) | Said::Unreadable => Looked::Known(Whose::Others),
             Said::Instead(answer) => Looked::Instead(Box::new(answer)),
         })
     }
@@ -187,14 +259,13 @@ impl Proxy {
             StatusCode::OK => {}
             status if status.is_server_error() => return Ok(Said::Instead(answer)),
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => return Ok(Said::Instead(answer)),
-            // The caller may not see it, or there is no such thing.
-            _ => return Ok(Said::Nothing),
+            _ => return Ok(Said::Nothing(answer)),
         }
         let mut outline = Outline::new(KEEP, LONGEST);
         let mut body = BodyDataStream::new(answer.into_body());
         while let Some(piece) = body.next().await {
             if outline.feed(&piece.map_err(|error: io::Error| broken_off(error))?).is_err() {
-                return Ok(Said::Nothing);
+                return Ok(Said::Unreadable);
             }
         }
         Ok(Said::Of(outline))
@@ -204,7 +275,11 @@ impl Proxy {
 /// An answer about something.
 enum Said {
     Of(Outline),
-    Nothing,
+    /// It is too long.
+    Unreadable,
+    /// The caller may not see it, or there is no such thing.
+    Nothing(Response<Leased>),
+    /// The server can't say now.
     Instead(Response<Leased>),
 }
 

@@ -18,6 +18,7 @@ pub struct FakeRuntime {
     gate: watch::Sender<Gate>,
     runs: Mutex<HashMap<RunId, watch::Sender<Situation>>>,
     launches: Mutex<Launches>,
+    launched: Mutex<Vec<Assignment>>,
     on_log: Mutex<Box<dyn FnMut() + Send>>,
     stops: Mutex<bool>,
     log: Mutex<Vec<u8>>,
@@ -31,6 +32,7 @@ impl FakeRuntime {
             gate: watch::Sender::new(Gate::Open),
             runs: Mutex::default(),
             launches: Mutex::new(Box::new(|| Ok(()))),
+            launched: Mutex::default(),
             on_log: Mutex::new(Box::new(|| {})),
             stops: Mutex::new(true),
             log: Mutex::new(b"the algorithm's words\n".to_vec()),
@@ -45,6 +47,11 @@ impl FakeRuntime {
     /// What launches come to from now on.
     pub fn launches(&self, result: impl FnMut() -> Result<(), LaunchError> + Send + 'static) {
         *self.launches.lock().unwrap() = Box::new(result);
+    }
+
+    /// What was launched, or was to be.
+    pub fn launched(&self) -> Vec<Assignment> {
+        self.launched.lock().unwrap().clone()
     }
 
     /// What happens while a log is being read.
@@ -96,6 +103,7 @@ impl Runtime for FakeRuntime {
 
     async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {
         self.journal.add("launch", assignment.run);
+        self.launched.lock().unwrap().push(assignment.clone());
         (self.launches.lock().unwrap())()
     }
 

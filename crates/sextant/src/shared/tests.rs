@@ -39,11 +39,11 @@ fn what_was_not_used_for_long_goes_and_nothing_else() {
     let root = tempfile::tempdir().unwrap();
     let now = SystemTime::now();
     let old = now - 31 * DAY;
-    for (name, when) in [("job-1", old), ("job-2", now - 29 * DAY), ("job-3", SystemTime::UNIX_EPOCH - DAY)] {
+    for (name, when) in [("job-1", old), ("job-2.7.17", now - 29 * DAY), ("job-3.8.17", SystemTime::UNIX_EPOCH - DAY)] {
         job(&root, name, now);
         used(&root, name, when);
     }
-    for name in ["tmp-4", "job-", "job-x5", "somebody's"] {
+    for name in ["tmp-4", "job-", "job-x5", "job-5.", "job-.5", "job-5..6", "job-5.x", "somebody's"] {
         job(&root, name, old);
         used(&root, name, old);
     }
@@ -52,7 +52,10 @@ fn what_was_not_used_for_long_goes_and_nothing_else() {
     let swept = swept(&root, now);
     assert_eq!((swept.put_aside, swept.emptied.removed), (2, 4));
     let left: Vec<_> = names(&root).into_iter().filter(|name| !name.ends_with(USED)).collect();
-    assert_eq!(left, ["job-", "job-2", "job-6", "job-x5", "somebody's", "tmp-4"]);
+    assert_eq!(
+        left,
+        ["job-", "job-.5", "job-2.7.17", "job-5.", "job-5..6", "job-5.x", "job-6", "job-x5", "somebody's", "tmp-4"]
+    );
 }
 
 #[test]

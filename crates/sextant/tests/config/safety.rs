@@ -573,6 +573,44 @@ fn ways_out_that_are_wide_or_lead_somewhere_else() {
 }
 
 #[test]
+fn ways_out_that_are_wide_together() {
+    let ways: Vec<String> = (0..256).map(|part| format!("{{cidr: 10.1.{part}.0/24, port: 1}}")).collect();
+    let at = |ways: &str| {
+        format!(
+            "databases: [{{label: w, type: sql, uri: 'postgresql://db/x'}}]\nkubernetes: {{databases: {{w: {{egress: [{ways}]}}}}}}"
+        )
+    };
+    judge(&at(&ways.join(", ")), "egress", Warned("as many addresses in all"));
+    judge(&at(&ways[0]), "egress", Silent);
+}
+
+#[test]
+fn ways_out_to_name_servers() {
+    for ports in ["port: 53", "port: 853", "ports: [5432, 53]"] {
+        egress(&format!("cidr: 10.1.2.3, {ports}"), Warned("name servers"));
+    }
+    egress("cidr: 10.1.2.3, port: 5353", Silent);
+}
+
+/// A name that the machine knows without asking anybody.
+#[test]
+fn a_way_to_the_server_that_has_a_name() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("node.yaml");
+    let says = |cidr: &str| {
+        let text = format!(
+            "server_url: http://localhost\nport: 5000\napi_path: /api\napi_key: k\n\
+             databases: [{{label: w, type: sql, uri: 'postgresql://db/x'}}]\n\
+             kubernetes: {{databases: {{w: {{egress: [{{cidr: '{cidr}', port: 443}}]}}}}}}"
+        );
+        std::fs::write(&path, text).unwrap();
+        let config = sextant::config::Config::load(&path).unwrap();
+        config.warnings.iter().any(|warning| warning.message.contains("leads to the vantage6 server"))
+    };
+    assert!(says("127.0.0.0/24") && !says("10.1.2.0/24"));
+}
+
+#[test]
 fn a_way_to_the_api_server_is_told_where_its_address_is_known() {
     let text = format!(
         "{LEAST}databases: [{{label: w, type: sql, uri: 'postgresql://db/x'}}]\n\

@@ -10,7 +10,7 @@ use super::Cidr;
 
 const METADATA: &str = "the metadata of the cloud, which often has credentials of the machine";
 /// More addresses than a database has.
-const WIDEST: (u8, u8) = (24, 64);
+pub(super) const WIDEST: (u8, u8) = (24, 64);
 
 /// Addresses with a meaning of their own, with what is there. The first that fits is told.
 const PLACES: [(&str, &str); 13] = [
@@ -56,7 +56,7 @@ pub(super) fn warnings(cidr: Cidr, api_servers: &[IpAddr]) -> Vec<String> {
 }
 
 /// An IPv4 range that is written as one of IPv6.
-fn unwrapped(cidr: Cidr) -> Cidr {
+pub(super) fn unwrapped(cidr: Cidr) -> Cidr {
     const MAPPED: [Ipv6Addr; 2] =
         [Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0)];
     let IpAddr::V6(address) = cidr.address else { return cidr };

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 
 use super::super::names;
 use super::super::reader::{Field, Unknown};
-use super::destinations;
+use super::{destinations, sums};
+
+/// The ports of DNS, and of DNS over TLS.
+const NAME_SERVERS: [u16; 2] = [53, 853];
 
 /// One way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +90,12 @@ fn masked(address: IpAddr, prefix: u8) -> IpAddr {
 /// Reads the `egress` of a database; what is wrong has been noted.
 pub(super) fn read(field: &Field<'_>, api_servers: &[IpAddr]) -> Vec<Egress> {
     let expected = "a list of ways out, like `[{cidr: 10.1.2.3/32, port: 5432}]`";
-    field.list(expected).unwrap_or_default().iter().filter_map(|item| way(item, api_servers)).collect()
+    let ways: Vec<Egress> =
+        field.list(expected).unwrap_or_default().iter().filter_map(|item| way(item, api_servers)).collect();
+    if let Some(warning) = sums::warning(ways.iter().map(|way| way.cidr)) {
+        field.warn(warning);
+    }
+    ways
 }
 
 fn way(item: &Field<'_>, api_servers: &[IpAddr]) -> Option<Egress> {
@@ -129,6 +137,12 @@ fn port(field: &Field<'_>) -> Option<u16> {
     if port == 0 {
         field.wrong(expected, "");
         return None;
+    }
+    if NAME_SERVERS.contains(&port) {
+        field.warn(format_args!(
+            "{port} is the port of name servers, which pass questions on to everywhere: algorithms that ask for this database may tell \
+             anybody anything by them. Name the database's own."
+        ));
     }
     Some(port)
 }

@@ -7,6 +7,7 @@ mod labels;
 mod read;
 mod resources;
 mod scratch;
+mod sums;
 mod value;
 mod volume;
 

@@ -132,15 +132,15 @@ fn open_end(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
         // A digest has its length; and a folder is what it says.
         &[]
     } else if last == ':' {
-        // Any version; but a host may have a port at this place.
-        if text.contains('/') || !text.contains('.') { &[] } else { &["5000/evil"] }
+        // Any version; a port is not taken for one.
+        &[]
     } else if part.contains(':') {
         // Another version of what is meant, where the version is said.
-        // What looks like one may be a port, and then what is before it is a host.
-        let port = !text.contains('/') && part.rsplit(':').next()?.chars().all(|c| c.is_ascii_digit());
-        match (last_is_fixed, port) {
+        // Of a name alone it may be a number, and then nothing else is meant.
+        let number = !text.contains('/') && part.rsplit(':').next()?.chars().all(|c| c.is_ascii_digit());
+        match (last_is_fixed, number) {
             (true, _) => &["-evil", "0"],
-            (false, true) => &["/evil"],
+            (false, true) => &["-evil"],
             (false, false) => &[],
         }
     } else if last_is_fixed {

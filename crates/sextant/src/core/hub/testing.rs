@@ -103,6 +103,7 @@ pub fn pending(id: u64) -> Run {
             id: TaskId(id * 10),
             name: None,
             image: "average".into(),
+            created_at: "2026-01-02T03:04:05Z".parse().ok(),
             job: JobId(1),
             parent: None,
             init_org: ASKING,
@@ -128,7 +129,7 @@ impl FakeHub {
         self.state().runs.insert(run.id, run);
     }
 
-    /// From now on a call fails: `run`, `finish`, `status`, `organization` or `event`.
+    /// From now on a call fails: `run`, `finish`, `status`, `organization`, `task_origin` or `event`; `list` has no end, whatever the fault.
     pub fn fail(&self, call: &'static str, fault: Fault) {
         self.state().faults.insert(call, fault);
     }
@@ -199,7 +200,10 @@ impl Hub for FakeHub {
     fn open_runs(&self, which: OpenRuns) -> BoxStream<'static, Result<Run, HubError>> {
         let state = self.state();
         let open = |run: &&Run| run.finished_at.is_none() && which.task.is_none_or(|task| task == run.task.id);
-        let runs: Vec<_> = state.runs.values().filter(open).cloned().map(Ok).collect();
+        let mut runs: Vec<_> = state.runs.values().filter(open).cloned().map(Ok).collect();
+        if state.faults.contains_key("list") {
+            runs.push(Err(error(HubErrorKind::EndlessList, "it repeats itself".into())));
+        }
         stream::iter(runs).boxed()
     }
 
@@ -270,8 +274,16 @@ impl Hub for FakeHub {
     }
 
     async fn task_origin(&self, id: TaskId) -> Result<Link, HubError> {
-        let (user, organization) = (Some(UserId(4)), Some(ASKING));
-        Ok(Link { task: id, job: Some(JobId(1)), parent: None, user, organization })
+        self.called("task_origin", RunId(id.0)).await?;
+        Ok(Link {
+            task: id,
+            job: Some(JobId(1)),
+            parent: None,
+            user: Some(UserId(4)),
+            organization: Some(ASKING),
+            image: Some("average".into()),
+            created_at: "2026-01-02T03:04:05Z".parse().ok(),
+        })
     }
 
     async fn send_event(&self, _: NodeEvent) -> Result<(), String> {

@@ -330,9 +330,9 @@ fn the_last_word_of_a_machine_is_waited_for() {
 
 #[test]
 fn what_this_node_has_stopped_ends_for_that_reason() {
-    use crate::core::facts::Stop;
+    use crate::core::facts::StopNote;
     let failure = Failure::new(RunStatus::Killed, "The run was killed at a user's request.", "x").started(true);
-    let stopped = JobFacts { stopped: Some(Box::new(Stop::new(&failure))), ..job() };
+    let stopped = JobFacts { stopped: Some(Box::new(StopNote::new(&failure))), ..job() };
     let timed_out = JobFacts { failed: said("DeadlineExceeded", ""), ..stopped.clone() };
     // However its pod takes it, and also when another process of the node looks.
     for pod in [None, Some(runs()), Some(done(0, "Completed")), Some(done(143, "Error")), Some(over(runs()))] {

@@ -34,6 +34,9 @@ impl Drive {
             _ = self.signal.changed() => return,
             _ = self.situation.changed() => return,
         }
+        if !self.knows_first_task().await {
+            return;
+        }
         // What was decided before the pause may not be true any more, nor this process the one that acts.
         if self.situation.has_changed().unwrap_or(true) || !self.context.hold.is_good() {
             return;

@@ -35,6 +35,8 @@ async fn crowded() -> (Served, Seen) {
     .await;
     let proxy = proxy_of(to, Cryptor::Plain, |shared| {
         shared.connections = ConnectionLimiter::new(server::limits(600));
+        // So that its tasks are read, and slow ones hold their connections.
+        shared.relations.trust(&HeaderMap::from_iter([(header::AUTHORIZATION, of_task(999))]));
         shared.patience.silence = Duration::from_secs(60);
     })
     .await;

@@ -7,6 +7,7 @@ mod encrypted;
 mod faults;
 mod hostile;
 mod images;
+mod outlived;
 mod own;
 mod passing;
 mod room;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
@@ -86,6 +87,8 @@ async fn proxy_of(to: SocketAddr, cryptor: Cryptor, set: impl FnOnce(&mut Shared
     let mut shared = Shared::new(&config, &Matcher::builder().build(), Access::Node, 4096).unwrap();
     let settings = Arc::get_mut(&mut shared).unwrap();
     (settings.patience, settings.cryptor) = (patience, cryptor);
+    // Known to be of its task, but where that is what is tested.
+    settings.relations.trust(&HeaderMap::from_iter([(header::AUTHORIZATION, bearer(ALGORITHM))]));
     set(settings);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -12,7 +12,7 @@ use super::cluster::{bounded, code, words};
 use super::{Kubernetes, secrets};
 use crate::core::assignment::Assignment;
 use crate::core::complaints::{forbidden, is_forbidden, is_quota};
-use crate::core::facts::{JobFacts, Stop};
+use crate::core::facts::{JobFacts, StopNote};
 use crate::core::labels;
 use crate::core::situation::{Disruption, Failure};
 use crate::runtime::{LaunchError, RuntimeError};
@@ -103,7 +103,7 @@ impl Kubernetes {
 
     /// Ends a Job's pod at once, and leaves word at the Job of why: the report may be the next process's to make.
     pub(super) async fn end(&self, job: &JobFacts, why: &Failure) -> Result<(), RuntimeError> {
-        let note = serde_json::to_string(&Stop::new(why)).map_err(|error| RuntimeError(error.to_string()))?;
+        let note = serde_json::to_string(&StopNote::new(why)).map_err(|error| RuntimeError(error.to_string()))?;
         let patch = json!({
             "metadata": { "uid": job.uid, "annotations": { (labels::STOPPED): note } },
             "spec": { "activeDeadlineSeconds": 1 },

@@ -5,10 +5,10 @@
 //!                  input  output  token  log     the algorithm's
 //!                  pid                           the supervisor's process id and start time
 //!                  exit                          written when the algorithm has ended
+//!                  stopped                       why this node has stopped it, until the server has the report
 //! ```
 
 use std::io::{self, Read, Seek, Write};
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use vantage6_types::{RunId, RunStatus, TaskId};
 
 use super::private::Dir;
 use crate::core::assignment::Assignment;
+use crate::core::facts::StopNote;
 use crate::core::situation::{Exit, Failure, Situation};
 use crate::core::tail::{Bounds, Tail};
 use crate::output;
@@ -41,8 +42,8 @@ pub const LOG: &str = "log";
 pub const PID: &str = "pid";
 /// How the algorithm ended.
 pub const EXIT: &str = "exit";
-/// Beside the runs' folders: where the proxy listens.
-const PROXY_PORT: &str = "proxy-port";
+/// Why this node has stopped the run.
+const STOPPED: &str = "stopped";
 
 /// A run's folder.
 #[derive(Debug, Clone)]
@@ -134,6 +135,10 @@ impl Folder {
 
     /// What the files say.
     pub fn situation(&self) -> Situation {
+        // Before how the algorithm ended: that came of it.
+        if let Some(failure) = self.read_stopped() {
+            return Situation::Failed(failure);
+        }
         if let Some(exit) = self.read_exit() {
             return exit;
         }
@@ -150,12 +155,22 @@ impl Folder {
         }
     }
 
+    /// Writes down why the run is being stopped, for the next process of this node.
+    pub fn write_stopped(&self, why: &Failure) -> io::Result<()> {
+        self.open()?.replace(STOPPED, &serde_json::to_string(&StopNote::new(why))?)
+    }
+
+    fn read_stopped(&self) -> Option<Failure> {
+        let note = self.open().ok()?.read(STOPPED).ok()?;
+        Some(serde_json::from_str::<StopNote>(&note).ok()?.failure())
+    }
+
     fn read_exit(&self) -> Option<Situation> {
         let text = self.open().ok()?.read(EXIT).ok()?;
         let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
         Some(match (word, rest.trim().parse::<i32>()) {
             ("code", Ok(code)) => Situation::Ended(Exit::with_code(code)),
-            ("signal", Ok(signal)) => Situation::Ended(Exit::with_code(128 + signal)),
+            ("signal", Ok(signal)) => Situation::Ended(Exit::with_code(128i32.saturating_add(signal))),
             _ => Situation::Failed(Failure::new(
                 RunStatus::StartFailed,
                 "The algorithm's command could not be started. The node's log says why.",
@@ -207,19 +222,4 @@ impl Folder {
 /// does.
 pub fn write_pid(folder: &Dir, pid: u32) -> io::Result<()> {
     folder.replace(PID, &processes::name(pid))
-}
-
-/// Where the proxy for this folder's runs listens: always at the same port, since runs outlive the node and know it by that.
-///
-/// # Errors
-/// If there is no port, or its number can't be kept.
-pub fn proxys_place(root: &Dir) -> io::Result<TcpListener> {
-    let known: Option<u16> = root.read(PROXY_PORT).ok().and_then(|text| text.trim().parse().ok());
-    let bind = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
-    let listener = match known.map(bind) {
-        Some(Ok(listener)) => listener,
-        _ => bind(0)?,
-    };
-    root.replace(PROXY_PORT, &listener.local_addr()?.port().to_string())?;
-    Ok(listener)
 }

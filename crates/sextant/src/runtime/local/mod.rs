@@ -7,17 +7,18 @@
 mod folder;
 mod lock;
 mod place;
+mod port;
 mod private;
 mod process;
+mod runs;
 pub mod supervise;
 #[cfg(test)]
 mod tests;
 mod tidy;
 
-use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use printable::excerpt;
 use tokio::net::TcpListener;
@@ -27,6 +28,7 @@ use vantage6_types::{RunId, RunStatus, TaskId};
 
 use self::folder::{Folder, INPUT, OUTPUT, TOKEN};
 use self::private::Dir;
+use self::runs::Runs;
 use self::tidy::{SHARED, Tidy};
 use super::{LaunchError, Output, Runtime, RuntimeError, Supplier, SupplyError};
 use crate::config::{Config, LocalAlgorithm, LocalConfig};
@@ -52,7 +54,7 @@ pub struct Local {
     tidy: Tidy,
     supplier: Arc<dyn Supplier>,
     proxy: Embedded,
-    runs: Arc<Mutex<HashMap<RunId, watch::Sender<Situation>>>>,
+    runs: Runs,
     /// Always open: there are no walls here, which is said at start.
     gate: watch::Sender<Gate>,
 }
@@ -96,34 +98,14 @@ impl Local {
             root,
             tidy,
             supplier,
-            runs: Arc::default(),
+            runs: Runs::default(),
             gate: watch::Sender::new(Gate::Open),
         })
     }
 
-    fn set(&self, run: RunId, situation: Situation) {
-        set(&self.runs, run, situation);
-    }
-
-    /// Follows a run's supervisor to its end.
-    fn follow(&self, folder: Folder) {
-        // At once, so that a run that was launched is never taken for one that is absent.
-        self.set(folder.run, Situation::Running { since: folder.started() });
-        let runs = self.runs.clone();
-        tokio::spawn(async move {
-            process::gone(&folder).await;
-            // Without its supervisor, an algorithm would go on and nobody hear how it ends.
-            if matches!(folder.situation(), Situation::Failed(_)) {
-                process::stop(&folder).await;
-            }
-            let runs = runs.lock().unwrap_or_else(PoisonError::into_inner);
-            // Nothing is to be told of a run that was released meanwhile; another one may have its number.
-            if let Some(known) = runs.get(&folder.run)
-                && folder.exists()
-            {
-                known.send_replace(folder.situation());
-            }
-        });
+    /// A run's folder, also where its algorithm has removed it.
+    fn folder(&self, run: RunId) -> Option<Folder> {
+        Folder::of(&self.root, run).or_else(|| self.runs.folder(run))
     }
 
     fn plan(&self, assignment: &Assignment, folder: &Folder) -> Result<Plan<'_>, Failure> {
@@ -207,8 +189,8 @@ impl Runtime for Local {
         for folder in Folder::all(&self.root) {
             match folder.situation() {
                 Situation::Absent => self.remove_unstarted(&folder),
-                Situation::Running { .. } => self.follow(folder),
-                situation => self.set(folder.run, situation),
+                Situation::Running { .. } => self.runs.follow(folder),
+                situation => self.runs.set(folder.run, situation),
             }
         }
         self.unreported()
@@ -225,13 +207,11 @@ impl Runtime for Local {
     }
 
     fn knows(&self, run: RunId) -> bool {
-        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.get(&run).is_some_and(|situation| *situation.borrow() != Situation::Absent)
+        self.runs.knows(run)
     }
 
     fn observe(&self, run: RunId) -> watch::Receiver<Situation> {
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.entry(run).or_insert_with(|| watch::Sender::new(Situation::Absent)).subscribe()
+        self.runs.observe(run)
     }
 
     fn gate(&self) -> watch::Receiver<Gate> {
@@ -249,7 +229,7 @@ impl Runtime for Local {
             });
             started.inspect_err(|_| self.remove_unstarted(&folder))?;
         }
-        self.follow(folder);
+        self.runs.follow(folder);
         Ok(())
     }
 
@@ -277,46 +257,43 @@ impl Runtime for Local {
     fn note(&self, _run: RunId, _reason: &'static str, _text: String) {}
 
     fn forget(&self, run: RunId) {
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        if runs.get(&run).is_some_and(|known| known.receiver_count() == 0 && *known.borrow() == Situation::Absent) {
-            runs.remove(&run);
-        }
+        self.runs.forget(run);
     }
 
-    async fn stop(&self, run: RunId, _why: &Failure) -> Result<(), RuntimeError> {
-        if let Some(folder) = Folder::of(&self.root, run) {
+    async fn stop(&self, run: RunId, why: &Failure) -> Result<(), RuntimeError> {
+        if let Some(folder) = self.folder(run) {
+            // The report may be the next process's to make.
+            if folder.exists()
+                && let Err(error) = folder.write_stopped(why)
+            {
+                warn!(%run, "why the run is stopped can't be written into {}: {error}", folder.path().display());
+            }
             process::stop(&folder).await;
         }
         Ok(())
     }
 
     async fn release(&self, run: RunId, _status: &RunStatus) -> Result<(), RuntimeError> {
-        if let Some(folder) = Folder::of(&self.root, run) {
+        if let Some(folder) = self.folder(run) {
             process::stop(&folder).await;
             folder.put_aside().map_err(|error| {
                 RuntimeError(format!("the run's folder {} can't be removed: {error}", folder.path().display()))
             })?;
             self.tidy.ask();
         }
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        // It may have been another run's, which had the number before the one that is looked at.
-        if runs.get(&run).is_some_and(|known| known.receiver_count() > 0) {
-            runs[&run].send_replace(Situation::Absent);
-        } else {
-            runs.remove(&run);
-        }
+        self.runs.released(run);
         Ok(())
     }
 }
 
 /// The folder that the runs of one job share.
 fn shared_folder(assignment: &Assignment) -> String {
-    format!("{SHARED}{}", assignment.job.map_or(assignment.task.0, |job| job.0))
+    format!("{SHARED}{}", assignment.shared_name())
 }
 
-fn own_listener(root: &Dir) -> Result<TcpListener, String> {
+fn own_listener(root: &Arc<Dir>) -> Result<TcpListener, String> {
     let wrong = |error: std::io::Error| format!("The proxy for algorithms can't be opened on this machine: {error}.");
-    let listener = folder::proxys_place(root).map_err(wrong)?;
+    let listener = port::bind(root)?;
     listener.set_nonblocking(true).map_err(wrong)?;
     TcpListener::from_std(listener).map_err(wrong)
 }
@@ -351,11 +328,6 @@ pub fn look(config: &Config, identity: &Identity) -> Result<Vec<Here>, String> {
         place: folder.path().display().to_string(),
     };
     Ok(folders.map(here).collect())
-}
-
-fn set(runs: &Mutex<HashMap<RunId, watch::Sender<Situation>>>, run: RunId, situation: Situation) {
-    let mut runs = runs.lock().unwrap_or_else(PoisonError::into_inner);
-    runs.entry(run).or_insert_with(|| watch::Sender::new(Situation::Absent)).send_replace(situation);
 }
 
 fn of_supply(error: SupplyError) -> LaunchError {

@@ -177,6 +177,8 @@ impl Dir {
         if matches!(statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)) {
             return Ok(());
         }
+        // Here algorithms may put something else in its place.
+        remove_tree::make_way(self.as_fd(), REMOVING)?;
         remove_tree::put_aside(self.as_fd(), REMOVING, &CString::new(name)?)
     }
 

@@ -21,7 +21,7 @@ const GRACE: Duration = Duration::from_secs(10);
 const INHERITED: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
 /// A variable that all processes of a run inherit, with the run's folder as its value. So they are found also when the supervisor
 /// is gone: of orphans, the kernel tells nobody whose they were.
-const MARK: &str = "SEXTANT_RUN_FOLDER";
+pub(super) const MARK: &str = "SEXTANT_RUN_FOLDER";
 
 /// Starts the supervisor of a run, in a process group of its own.
 pub fn start(folder: &Folder, algorithm: &LocalAlgorithm, environment: &BTreeMap<String, String>) -> io::Result<()> {
@@ -53,9 +53,9 @@ pub fn start(folder: &Folder, algorithm: &LocalAlgorithm, environment: &BTreeMap
     written
 }
 
-/// Waits until the supervisor is gone.
-pub async fn gone(folder: &Folder) {
-    while let Some(pid) = pid(folder) {
+/// Waits until a supervisor is gone, which has this name ([`processes::name`]).
+pub async fn gone(supervisor: &str) {
+    while let Some(pid) = alive(supervisor) {
         if exit_of(pid).await.is_err() {
             // No word of it is to be had: look again in a while.
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -125,8 +125,12 @@ fn group(leader: Pid) -> u32 {
 }
 
 fn pid(folder: &Folder) -> Option<Pid> {
-    let process = folder.read_pid().ok()?;
-    processes::is_alive(&process).then(|| Pid::from_raw(process.split_once(' ')?.0.parse().ok()?))?
+    alive(&folder.read_pid().ok()?)
+}
+
+/// The process of this name, if it lives.
+fn alive(name: &str) -> Option<Pid> {
+    processes::is_alive(name).then(|| Pid::from_raw(name.split_once(' ')?.0.parse().ok()?))?
 }
 
 #[cfg(test)]
@@ -170,7 +174,7 @@ mod tests {
         until("all have started", || members(&folder).len() == 4 && members(&other).len() == 2).await;
         supervisor_of_it.kill().unwrap();
         supervisor_of_it.wait().unwrap();
-        gone(&folder).await;
+        gone(&folder.read_pid().unwrap()).await;
         assert_eq!(members(&folder).len(), 3, "they outlive it");
         stop(&folder).await;
         assert_eq!(members(&folder), []);

@@ -1,6 +1,7 @@
 //! The local runtime as the node uses it, short of starting algorithms: the program of these tests is no `sextant`.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 
 use futures::StreamExt;
 use secrecy::SecretString;
@@ -150,4 +151,129 @@ async fn what_a_run_leaves_is_removed_whatever_it_is() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     panic!("it is still there after 5 min");
+}
+
+/// A run under way, with something else in the place of its supervisor.
+async fn under_way(local: &Local, run: &Assignment) -> Folder {
+    let folder = Folder::new(&local.root, run.task, run.run);
+    folder.make(&run.assigned_at).unwrap();
+    let mut child = std::process::Command::new("sleep")
+        .arg("600")
+        .env(process::MARK, folder.path())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    folder::write_pid(&folder.open().unwrap(), child.id()).unwrap();
+    std::thread::spawn(move || child.wait());
+    local.leftovers().await;
+    folder
+}
+
+async fn failure_of(seen: &mut watch::Receiver<Situation>) -> Failure {
+    match &*seen.wait_for(|situation| !matches!(situation, Situation::Running { .. })).await.unwrap() {
+        Situation::Failed(failure) => failure.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_run_whose_algorithm_removes_its_folder_ends_with_it() {
+    let place = tempfile::tempdir().unwrap();
+    let local = local(&place, Ok("input"));
+    let folder = under_way(&local, &assignment(3, 7, "today")).await;
+    let mut seen = local.observe(RunId(7));
+    fs::remove_dir_all(folder.path()).unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    assert!(matches!(*seen.borrow(), Situation::Running { .. }), "its supervisor lives");
+    // It is also found to be stopped.
+    let why = Failure::new(RunStatus::Killed, "killed", "killed");
+    local.stop(RunId(7), &why).await.unwrap();
+    let failure = failure_of(&mut seen).await;
+    assert!(failure.message.contains("was removed") && failure.status == RunStatus::Crashed, "{failure:?}");
+    local.release(RunId(7), &RunStatus::Crashed).await.unwrap();
+    assert_eq!(*seen.borrow(), Situation::Absent);
+}
+
+#[tokio::test]
+async fn what_a_run_was_stopped_for_outlives_the_node() {
+    let place = tempfile::tempdir().unwrap();
+    let text = "The run was killed at a user's request.";
+    let folder = {
+        let local = local(&place, Ok("input"));
+        let folder = under_way(&local, &assignment(3, 7, "today")).await;
+        let mut seen = local.observe(RunId(7));
+        local.stop(RunId(7), &Failure::new(RunStatus::Killed, text, text).started(true)).await.unwrap();
+        assert_eq!(failure_of(&mut seen).await.message, text);
+        folder
+    };
+    // What its supervisor writes down of the signal.
+    fs::write(folder.path_of(EXIT), "signal 15").unwrap();
+    let local = local(&place, Ok("input"));
+    assert_eq!(local.leftovers().await, [(TaskId(3), RunId(7))]);
+    let failure = failure_of(&mut local.observe(RunId(7))).await;
+    assert_eq!((failure.status, failure.message.as_str(), failure.started), (RunStatus::Killed, text, true));
+}
+
+#[tokio::test]
+async fn any_word_of_an_end_can_be_read() {
+    let place = tempfile::tempdir().unwrap();
+    let local = local(&place, Ok("input"));
+    let folder = ended(&local, &assignment(3, 7, "today"));
+    for (word, code) in [
+        ("signal 9", Some(137)),
+        ("signal 2147483647", Some(i32::MAX)),
+        ("signal -2147483648", Some(128 + i32::MIN)),
+        ("code 2147483647", Some(i32::MAX)),
+        ("code -2147483648", Some(i32::MIN)),
+        ("signal 2147483648", None),
+        ("code", None),
+        ("", None),
+    ] {
+        fs::write(folder.path_of(EXIT), word).unwrap();
+        match (folder.situation(), code) {
+            (Situation::Ended(exit), Some(code)) => assert_eq!(exit.code, code, "{word}"),
+            (Situation::Failed(_), None) => {}
+            (other, _) => panic!("{word}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_an_algorithm_puts_beside_its_folder_holds_up_no_release() {
+    let place = tempfile::tempdir().unwrap();
+    let kept = place.path().join("kept");
+    fs::create_dir(&kept).unwrap();
+    for planted in ["file", "link", "pipe", "folder"] {
+        let root = Dir::at(&place.path().join(planted), private::Missing::Make).unwrap().unwrap();
+        let removing = root.path().join("removing");
+        match planted {
+            "file" => fs::write(&removing, "x").unwrap(),
+            "link" => std::os::unix::fs::symlink(&kept, &removing).unwrap(),
+            "pipe" => {
+                rustix::fs::mknodat(rustix::fs::CWD, &removing, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+            }
+            _ => fs::create_dir(&removing).unwrap(),
+        }
+        let folder = Folder::new(&Arc::new(root), TaskId(3), RunId(7));
+        folder.make("today").unwrap();
+        folder.put_aside().unwrap();
+        assert!(!folder.exists(), "{planted}");
+        assert_eq!(fs::read_dir(&removing).unwrap().count(), 1, "{planted}");
+        assert_eq!(fs::read_dir(&kept).unwrap().count(), 0, "{planted}");
+    }
+}
+
+/// Also a file that has another name elsewhere.
+#[tokio::test]
+async fn what_lies_in_the_place_of_a_jobs_folder_is_not_used() {
+    let place = tempfile::tempdir().unwrap();
+    let local = local(&place, Ok("input"));
+    let run = assignment(3, 7, "today");
+    let precious = place.path().join("precious");
+    fs::write(&precious, "kept").unwrap();
+    let shared = local.root.path().join(shared_folder(&run));
+    fs::hard_link(&precious, &shared).unwrap();
+    local.prepare(&run, &Folder::new(&local.root, run.task, run.run)).await.unwrap();
+    assert!(shared.is_dir());
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "kept");
 }
