@@ -40,7 +40,7 @@ pub(crate) use self::start::client;
 use self::supplies::Supplies;
 use crate::config::Config;
 use crate::core::isolation::Gate;
-use crate::core::mask::Mask;
+use crate::core::masks::Masks;
 use crate::core::situation::Limits;
 use crate::health::{self, Health};
 use crate::hold::{self, Hold};
@@ -69,7 +69,7 @@ pub(crate) struct Context {
     pub(crate) announcer: Announcer,
     pub(crate) limits: Limits,
     /// What a researcher must not read in logs.
-    pub(crate) mask: Mask,
+    pub(crate) masks: Masks,
     pub(crate) health: Arc<Health>,
     /// Whether this process may act; it is asked before each step.
     pub(crate) hold: Arc<Hold>,

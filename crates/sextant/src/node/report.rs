@@ -1,5 +1,6 @@
 //! The one report of a run.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -9,6 +10,7 @@ use vantage6::encoding::Payload;
 use vantage6::{Error, Finish, Held, Run, Taken};
 
 use super::Context;
+use crate::core::mask::Mask;
 use crate::core::report::{AlgorithmLog, OutputFacts, of_end, shortcoming};
 use crate::core::situation::{Exit, Failure};
 use crate::runtime::Output;
@@ -63,7 +65,7 @@ pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Outp
     };
     let failure = shortcoming(exit, OutputFacts { length: upload.length, problem: problem.as_deref(), limit });
     let HeldLog { text, room } = log;
-    let (status, log) = of_end(failure.as_ref(), text, &context.mask);
+    let (status, log) = of_end(failure.as_ref(), text, &mask_of(context, run));
     let finish = Finish { result, held: room.map(Held::new), ..Finish::now(status, log) };
     let reported = send(context, run, begun(run, finish)).await;
     if matches!(reported, Reported::Yes(_) | Reported::Already) {
@@ -72,6 +74,11 @@ pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Outp
     }
     note(context, run, &reported, failure.as_ref());
     reported
+}
+
+/// What hides the secrets that a run got.
+fn mask_of(context: &Context, run: &Run) -> Arc<Mask> {
+    context.masks.for_databases(run.task.databases.iter().map(|database| &*database.label))
 }
 
 /// What the researcher is told when there is nobody to encrypt a result for.
@@ -88,7 +95,7 @@ pub async fn without_output(context: &Context, run: &Run, failure: &Failure, rea
         Some(read) => HeldLog { text: read.text.clone(), room: None },
         None => log(context, run, failure.started).await,
     };
-    let (status, log) = of_end(Some(failure), text, &context.mask);
+    let (status, log) = of_end(Some(failure), text, &mask_of(context, run));
     let finish = Finish { held: room.map(Held::new), ..Finish::now(status, log) };
     let reported = send(context, run, begun(run, finish)).await;
     note(context, run, &reported, Some(failure));
@@ -166,7 +173,7 @@ async fn read_into(context: &Context, run: &Run, mut room: OwnedSemaphorePermit)
 
 async fn read(context: &Context, run: &Run) -> AlgorithmLog {
     let reason = match timeout(LOG_PATIENCE, context.runtime.log(run.id)).await {
-        Ok(Ok(log)) => return AlgorithmLog::Text(log.into_text(&context.mask)),
+        Ok(Ok(log)) => return AlgorithmLog::Text(log.into_text(&mask_of(context, run))),
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it took too long".to_owned(),
     };

@@ -20,7 +20,7 @@ use super::turn::INPUTS;
 use super::{Context, NodeError};
 use crate::config::{Config, RuntimeConfig};
 use crate::core::encryption::{Disagreement, agree, has_key};
-use crate::core::mask::Mask;
+use crate::core::masks::Masks;
 use crate::core::names::Identity;
 use crate::core::secrets;
 use crate::core::situation::Limits;
@@ -56,7 +56,7 @@ pub async fn start(
     let client = client(&config)?;
     info!("Sextant {} connects to the vantage6 server at {}", env!("CARGO_PKG_VERSION"), client.url());
     let cryptor = config.encryption.cryptor().map_err(NodeError::Configuration)?;
-    let mask = Mask::new(secrets::of(&config)).map_err(|error| NodeError::Configuration(error.to_string()))?;
+    let masks = Masks::new(secrets::of(&config)).map_err(|error| NodeError::Configuration(error.to_string()))?;
     // Server and cluster are reached at the same time: whichever is slow is waited for once, unless the other can't be used at all.
     let (node, mut connected) = tokio::try_join!(log_in(&client), async {
         match &config.runtime {
@@ -93,7 +93,7 @@ pub async fn start(
         runtime,
         supplies,
         limits,
-        mask,
+        masks,
         health,
         hold,
     };

@@ -19,7 +19,8 @@ use super::supplies::Supplies;
 use super::turn::INPUTS;
 use super::{Context, sync};
 use crate::config::Config;
-use crate::core::mask::Mask;
+use crate::core::masks::Masks;
+use crate::core::secrets::Secrets;
 use crate::core::situation::{Exit, Failure, Limits, Situation, Starting, WaitsFor};
 use crate::hold::Hold;
 use crate::hub::testing::{ASKING, FakeHub, Fault, me, pending};
@@ -71,7 +72,7 @@ impl Node {
                 retry_disrupted: 0,
                 output: None,
             },
-            mask: Mask::new([]).unwrap(),
+            masks: Masks::new(Secrets::default()).unwrap(),
             health: Arc::default(),
             hold,
         };
