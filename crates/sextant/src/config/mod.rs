@@ -39,7 +39,7 @@ pub use kubernetes::{
 };
 pub use local::{LocalAlgorithm, LocalConfig};
 pub use model::{Config, LogLevel, Logging, Registry, RuntimeConfig, Tmp};
-pub use policies::{AllowedAlgorithm, Policies, is_basics};
+pub use policies::{AllowedAlgorithm, Policies, is_basics, is_exempt_from_list};
 pub use problem::{ConfigError, Position, Problem, Warning};
 
 use std::path::Path;

@@ -166,8 +166,9 @@ fn sign(name: &str) -> Sign {
     }
 }
 
-/// A name without separators, in lower case.
+/// A name without separators and without digits at its end, in lower case.
 fn simple(name: &str) -> String {
+    let name = name.trim_end_matches(|c: char| !c.is_ascii_alphabetic());
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
 

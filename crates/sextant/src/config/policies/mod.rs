@@ -1,5 +1,6 @@
 //! The policies of the node's owner: which algorithms may run, and for whom.
 
+mod basics;
 mod examples;
 mod width;
 
@@ -7,6 +8,7 @@ use std::fmt;
 
 use regex::Regex;
 
+pub use self::basics::{is_basics, is_exempt_from_list};
 use super::names;
 use super::reader::{Field, Section, Unknown};
 use super::scalar::Scalar;
@@ -21,7 +23,8 @@ pub struct Policies {
     pub allowed_users: Vec<i64>,
     /// The organizations that may start tasks: their ids or names.
     pub allowed_organizations: Vec<String>,
-    /// Whether vantage6's own basics algorithm may run whatever the list of algorithms says. Default true.
+    /// Whether vantage6's own [basics](is_basics) algorithm may run; [some](is_exempt_from_list) of its names need not be on the list
+    /// then. Default true.
     pub allow_basics_algorithm: bool,
 }
 
@@ -34,16 +37,6 @@ impl Default for Policies {
             allow_basics_algorithm: true,
         }
     }
-}
-
-/// The image that vantage6 itself publishes for preparing data, of any tag. (The regular node takes every image whose name begins so
-/// for it, also `…/basics-of-somebody-else`.)
-const BASICS: &str = "harbor2.vantage6.ai/algorithms/basics";
-
-/// Whether an image is vantage6's own for preparing data, which is let in or not by `allow_basics_algorithm` alone.
-#[must_use]
-pub fn is_basics(image: &str) -> bool {
-    image.strip_prefix(BASICS).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@', '/']))
 }
 
 /// One entry of `policies.allowed_algorithms`.
@@ -116,7 +109,9 @@ pub(super) fn read(file: &Section<'_>) -> Option<Policies> {
     let versions = !super::is_local(file);
     let algorithms = entries(&section, "allowed_algorithms", "a list of images or regular expressions", |field| {
         let algorithm = algorithm(field)?;
-        if let Some(every) = algorithm.in_every_version().filter(|_| versions && !is_basics(algorithm.as_str())) {
+        if let Some(every) =
+            algorithm.in_every_version().filter(|_| versions && !is_exempt_from_list(algorithm.as_str()))
+        {
             field.warn(format!(
                 "has no tag, and lets in only tasks that name the image without one, as on a node of 4.5.5. If every version may run, as nodes \
                  from 4.6 on understand it, write `{every}`; else `{}`.",
