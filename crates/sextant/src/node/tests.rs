@@ -323,6 +323,24 @@ async fn a_pause_ends_when_something_changes_and_old_failures_are_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_goes_wrong_after_a_success_does_not_wait_as_long_as_what_went_wrong_before() {
+    let node = Node::new();
+    node.hub.fail("status", Fault::Away);
+    node.adopt(starting());
+    sleep(Duration::from_secs(1800)).await;
+    node.hub.heal("status");
+    // The longest pause, and less than what has nothing to do with it any more.
+    sleep(Duration::from_secs(70)).await;
+    node.hub.fail("finish", Fault::Away);
+    node.runtime.set(RUN, ended());
+    sleep(Duration::from_secs(3)).await;
+    assert!(node.hub.report(RUN).is_none());
+    node.hub.heal("finish");
+    sleep(Duration::from_secs(5)).await;
+    assert!(node.hub.report(RUN).is_some(), "{:?}", node.all());
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_has_waited_for_a_place_is_judged_again_when_it_has_one() {
     let node = Node::with("policies: {allowed_organizations: [Trusted]}", Some(1));
     node.hub.name(ASKING, "Trusted");
