@@ -4,7 +4,7 @@
 
 The three take turns (A B C A B C …), so that a slow moment of the machine hits all. The upstream is an nginx that answers with a task's
 JSON at once; the load is wrk's, with an algorithm's token and 16 connections. Every request has a path of its own, so that ours can't
-answer from what it knows: what it does with the same question again is measured apart. All write an access log.
+answer several together: what it does with the same question is measured apart. All write an access log.
 """
 
 import argparse

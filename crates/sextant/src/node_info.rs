@@ -5,10 +5,17 @@ use crate::config::{Config, Database};
 use crate::core::hub::{DatabaseInfo, NodeInfo};
 use crate::core::policies::Policies;
 
+/// How long the names of columns of all databases may be, in bytes: servers end a connection that brings a message of
+/// 1 MB. Databases whose names don't fit in are announced without them.
+const COLUMNS: usize = 512 * 1024;
+/// What a name costs besides its characters and their escapes: quotation marks, a comma.
+const NAME: usize = 8;
+
 /// All of it, as the configuration has it.
 pub fn of(config: &Config) -> NodeInfo {
     let Policies { allowed_algorithms, allowed_users, allowed_organizations, .. } = &config.policies;
     let some = |list: Vec<String>| (!list.is_empty()).then_some(list);
+    let mut room = COLUMNS;
     NodeInfo {
         encryption: Some(config.encryption.enabled),
         allowed_algorithms: some(allowed_algorithms.iter().map(|entry| entry.as_str().to_owned()).collect()),
@@ -20,9 +27,24 @@ pub fn of(config: &Config) -> NodeInfo {
             .map(|database| DatabaseInfo {
                 label: database.label.clone(),
                 kind: database.kind.as_str().to_owned(),
-                columns: columns_of(database, config),
+                columns: columns_of(database, config).filter(|columns| fits(columns, &mut room)),
             })
             .collect(),
+    }
+}
+
+/// Whether there is room for these names; if so, they take it.
+fn fits(columns: &[String], room: &mut usize) -> bool {
+    let needed = columns.iter().map(|name| name.escape_default().count() + NAME).sum();
+    match room.checked_sub(needed) {
+        Some(left) => {
+            *room = left;
+            true
+        }
+        None => {
+            tracing::warn!("the names of {} columns are not shared: they are too long for one message", columns.len());
+            false
+        }
     }
 }
 
@@ -31,4 +53,18 @@ fn columns_of(database: &Database, config: &Config) -> Option<Vec<String>> {
     let place = config.kubernetes().and_then(|settings| settings.databases.get(&database.label));
     let elsewhere = place.is_some_and(|place| place.volume.is_some());
     if elsewhere { None } else { columns::of(database) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_columns_are_no_more_than_a_message_holds() {
+        let mut room = COLUMNS;
+        let columns = |count: usize| (0..count).map(|number| format!("gene_{number:05}")).collect::<Vec<_>>();
+        assert!(fits(&columns(20_000), &mut room));
+        assert!(!fits(&columns(20_000), &mut room));
+        assert!(fits(&columns(5_000), &mut room));
+    }
 }

@@ -9,7 +9,7 @@ use tracing::info;
 
 use crate::config::{Config, RuntimeConfig};
 use crate::core::hub::Hub;
-use crate::core::mask::Mask;
+use crate::core::masks::Masks;
 use crate::core::names::Identity;
 use crate::core::node_error::NodeError;
 use crate::core::secrets;
@@ -80,7 +80,7 @@ async fn start(
 ) -> Result<Parts, NodeError> {
     let connection = Connection::new(config)?;
     info!("Sextant {} connects to the vantage6 server at {}", env!("CARGO_PKG_VERSION"), connection.url());
-    let mask = Mask::new(secrets::of(config)).map_err(|error| NodeError::Configuration(error.to_string()))?;
+    let masks = Masks::new(secrets::of(config)).map_err(|error| NodeError::Configuration(error.to_string()))?;
     // Server and cluster are reached at the same time: whichever is slow is waited for once, unless the other can't be used at all.
     let (node, mut connected) = tokio::try_join!(connection.log_in(), async {
         match &config.runtime {
@@ -106,7 +106,7 @@ async fn start(
         info: config.share_config.then(|| node_info::of(config)),
         limits,
         places,
-        mask,
+        masks,
     };
     Ok(Parts { hub, events, me, runtime, supplies, settings, health, hold })
 }

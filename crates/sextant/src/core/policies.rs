@@ -1,10 +1,13 @@
 //! The policies of the node's owner: which algorithms may run, and for whom.
 
+mod basics;
 mod registry;
 
 use std::fmt;
 
 use regex::Regex;
+
+pub use self::basics::{is_basics, is_exempt_from_list};
 
 /// Who may run what on this node. Empty lists restrict nothing, as on a regular node.
 #[derive(Clone, Debug)]
@@ -16,7 +19,8 @@ pub struct Policies {
     pub allowed_users: Vec<i64>,
     /// The organizations that may start tasks: their ids or names.
     pub allowed_organizations: Vec<String>,
-    /// Whether vantage6's own basics algorithm may run whatever the list of algorithms says. Default true.
+    /// Whether vantage6's own [basics](is_basics) algorithm may run; [some](is_exempt_from_list) of its names need not be on the list
+    /// then. Default true.
     pub allow_basics_algorithm: bool,
 }
 
@@ -29,16 +33,6 @@ impl Default for Policies {
             allow_basics_algorithm: true,
         }
     }
-}
-
-/// The image that vantage6 itself publishes for preparing data, of any tag. (The regular node takes every image whose name begins so
-/// for it, also `…/basics-of-somebody-else`.)
-const BASICS: &str = "harbor2.vantage6.ai/algorithms/basics";
-
-/// Whether an image is vantage6's own for preparing data, which is let in or not by `allow_basics_algorithm` alone.
-#[must_use]
-pub fn is_basics(image: &str) -> bool {
-    image.strip_prefix(BASICS).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@', '/']))
 }
 
 /// One entry of `policies.allowed_algorithms`.

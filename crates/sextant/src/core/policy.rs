@@ -4,7 +4,7 @@ use printable::excerpt;
 use vantage6_types::{OrganizationId, UserId};
 
 use super::lineage::Link;
-use super::policies::{Policies, is_basics};
+use super::policies::{Policies, is_basics, is_exempt_from_list};
 
 /// Who asks, of one task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,10 +66,11 @@ fn number(entry: &str) -> Option<i64> {
 /// # Errors
 /// The [`Refusal`] to be reported as `not allowed`.
 pub fn admit_image(policies: &Policies, image: &str) -> Result<(), Refusal> {
-    let allowed = if is_basics(image) {
-        policies.allow_basics_algorithm
-    } else {
-        policies.allowed_algorithms.is_empty() || policies.allowed_algorithms.iter().any(|entry| entry.allows(image))
+    let listed =
+        policies.allowed_algorithms.is_empty() || policies.allowed_algorithms.iter().any(|entry| entry.allows(image));
+    let allowed = match is_basics(image) {
+        true => policies.allow_basics_algorithm && (listed || is_exempt_from_list(image)),
+        false => listed,
     };
     if allowed { Ok(()) } else { Err(Refusal::Image(image.to_owned())) }
 }
@@ -156,6 +157,7 @@ mod tests {
         };
         let image = || Err(Refusal::Image("x/average:1".into()));
         let basics = "harbor2.vantage6.ai/algorithms/basics:2";
+        let moved = "ghcr.io/vantage6/algorithm-basics:latest";
         let not_basics = "harbor2.vantage6.ai/algorithms/basics-of-somebody-else:2";
         for (policies, image, expected) in [
             (policies(&[], &[], &[], true), "x/average:1", Ok(())),
@@ -170,6 +172,12 @@ mod tests {
             (policies(&["other"], &[], &[], true), "harbor2.vantage6.ai/algorithms/basics/x", Ok(())),
             (policies(&["other"], &[], &[], true), not_basics, Err(Refusal::Image(not_basics.into()))),
             (policies(&[], &[], &[], false), not_basics, Ok(())),
+            // Since 4.15 it has another name, and since 4.6 it must be on the list.
+            (policies(&[], &[], &[], true), moved, Ok(())),
+            (policies(&[], &[], &[], false), moved, Err(Refusal::Image(moved.into()))),
+            (policies(&[moved], &[], &[], false), moved, Err(Refusal::Image(moved.into()))),
+            (policies(&[moved], &[], &[], true), moved, Ok(())),
+            (policies(&["other"], &[], &[], true), moved, Err(Refusal::Image(moved.into()))),
             (policies(&[], &[1], &[], true), "x/average:1", Ok(())),
             (policies(&[], &[2], &[], true), "x/average:1", Err(Refusal::Initiator)),
             (policies(&[], &[2], &["10"], true), "x/average:1", Ok(())),

@@ -3,9 +3,11 @@
 //! | setting | what of it |
 //! | --- | --- |
 //! | `api_key`, passwords of `docker_registries` | always |
-//! | `databases`: `env` | all but what is known to be none: by its name (`user`, `schema` …), or a path, a number, a date |
+//! | `databases`: `env` | all but what is known to be none, by its name (`user`, `schema` …) or because it reads like words |
 //! | `databases`: `uri` | the password in an address, and settings in it whose names tell of a secret |
 //! | `algorithm_env`, `local.algorithms.*.env` | values whose names tell of a secret |
+//!
+//! What a name tells is in [`secret_names`]. A database's secrets are looked for only where a run got it.
 //!
 //! What is shorter than [`SHORTEST`] stays: it would be found everywhere, in `latest` as in `test`.
 
@@ -15,107 +17,47 @@ use percent_encoding::percent_decode_str;
 use secrecy::ExposeSecret;
 
 use super::environment::encode;
-use crate::config::{Config, RuntimeConfig};
+use super::masks::Secrets;
+use super::secret_names;
+use crate::config::{Config, Database, RuntimeConfig};
 
 /// How many characters a secret has at least.
 const SHORTEST: usize = 6;
 /// How many characters a line of a longer secret has at least that is one by itself: logs show keys line by line.
 const LINE: usize = 16;
 
-/// Parts of names, without separators and in lower case, that tell of a secret.
-const SECRET: [&str; 17] = [
-    "passw",
-    "passphrase",
-    "passcode",
-    "pwd",
-    "secret",
-    "credential",
-    "bearer",
-    "apikey",
-    "accesskey",
-    "accountkey",
-    "authkey",
-    "encryptionkey",
-    "licensekey",
-    "masterkey",
-    "privatekey",
-    "sharedkey",
-    "signingkey",
-];
-/// Ends of names that do.
-const SECRET_END: [&str; 4] = ["token", "pass", "pw", "auth"];
-/// Names of what a database's parameters tell, and everybody may know.
-const PUBLIC: [&str; 44] = [
-    "address",
-    "catalog",
-    "charset",
-    "collection",
-    "column",
-    "columns",
-    "database",
-    "databasename",
-    "db",
-    "dbms",
-    "dbname",
-    "delimiter",
-    "description",
-    "dialect",
-    "domain",
-    "driver",
-    "encoding",
-    "engine",
-    "format",
-    "host",
-    "hostname",
-    "kind",
-    "language",
-    "locale",
-    "login",
-    "name",
-    "port",
-    "protocol",
-    "query",
-    "region",
-    "role",
-    "schema",
-    "separator",
-    "server",
-    "sheet",
-    "sslmode",
-    "table",
-    "tables",
-    "timezone",
-    "type",
-    "uid",
-    "user",
-    "username",
-    "version",
-];
+/// The secrets of a configuration.
+pub fn of(config: &Config) -> Secrets {
+    let mut common = vec![config.api_key.expose_secret().to_owned()];
+    common.extend(config.docker_registries.iter().map(|registry| registry.password.expose_secret().to_owned()));
+    common.extend(told_by_name(&config.algorithm_env));
+    if let RuntimeConfig::Local(local) = &config.runtime {
+        common.extend(local.algorithms.values().flat_map(|algorithm| told_by_name(&algorithm.env)));
+    }
+    let of_database = |database: &Database| (database.label.clone(), of_database(database));
+    Secrets { common: all_forms(&common), of_databases: config.databases.iter().map(of_database).collect() }
+}
 
-/// All of them, in all forms.
-pub fn of(config: &Config) -> Vec<String> {
-    let mut values = vec![config.api_key.expose_secret().to_owned()];
-    values.extend(config.docker_registries.iter().map(|registry| registry.password.expose_secret().to_owned()));
+fn of_database(database: &Database) -> Vec<String> {
+    let secret = database.env.iter().filter(|(name, value)| secret_names::in_database(name, value));
+    let mut values: Vec<String> = secret.map(|(_, value)| value.clone()).collect();
     let mut addresses = Vec::new();
-    for database in &config.databases {
-        let secret = database.env.iter().filter(|(name, value)| !is_public(name, value));
-        values.extend(secret.map(|(_, value)| value.clone()));
-        // The parameters may be an address as well.
-        for uri in [&database.uri].into_iter().chain(database.env.values()) {
-            let within = in_address(uri);
-            if !within.is_empty() {
-                addresses.push(uri);
-                values.extend(within);
-            }
+    // The parameters may be an address as well.
+    for uri in [&database.uri].into_iter().chain(database.env.values()) {
+        let within = in_address(uri);
+        if !within.is_empty() {
+            addresses.push(uri);
+            values.extend(within);
         }
     }
-    values.extend(told_by_name(&config.algorithm_env));
-    if let RuntimeConfig::Local(local) = &config.runtime {
-        values.extend(local.algorithms.values().flat_map(|algorithm| told_by_name(&algorithm.env)));
-    }
-    let mut forms: Vec<String> = values.iter().flat_map(|value| forms(value)).collect();
+    let mut forms = all_forms(&values);
     // An address with a password may be read, but for the password; encoded it can't be told apart.
     forms.extend(addresses.into_iter().flat_map(|address| encoded(address)));
+    forms
+}
+
+fn all_forms(values: &[String]) -> Vec<String> {
+    let mut forms: Vec<String> = values.iter().flat_map(|value| forms(value)).collect();
     forms.sort_unstable();
     forms.dedup();
     forms
@@ -144,29 +86,10 @@ fn encoded(value: &str) -> [String; 3] {
 }
 
 fn told_by_name(env: &BTreeMap<String, String>) -> impl Iterator<Item = String> {
-    env.iter().flat_map(|(name, value)| match tells_of_a_secret(name) {
+    env.iter().flat_map(|(name, value)| match secret_names::in_environment(name, value) {
         true => vec![value.clone()],
         false => in_address(value),
     })
-}
-
-fn tells_of_a_secret(name: &str) -> bool {
-    let name = simple(name);
-    let place = name.ends_with("file") || name.ends_with("path");
-    !place && (SECRET.iter().any(|part| name.contains(part)) || SECRET_END.iter().any(|end| name.ends_with(end)))
-}
-
-/// Whether a database's parameter is no secret.
-fn is_public(name: &str, value: &str) -> bool {
-    if tells_of_a_secret(name) {
-        return false;
-    }
-    let number_or_date = value.chars().all(|c| c.is_ascii_digit() || "-+.,:/TZ ".contains(c));
-    PUBLIC.contains(&simple(name).as_str()) || value.starts_with('/') || number_or_date
-}
-
-fn simple(name: &str) -> String {
-    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
 
 /// The passwords in an address, as written and decoded: `scheme://user:password@host`, `…?password=…`, `…;Pwd=…`.
@@ -177,7 +100,7 @@ fn in_address(uri: &str) -> Vec<String> {
         user.and_then(|user| user.split_once(':')).map(|(_, password)| password).into_iter().collect();
     for setting in uri.split(['?', '&', ';', ' ']) {
         if let Some((name, value)) = setting.split_once('=')
-            && tells_of_a_secret(name)
+            && secret_names::in_address(name)
         {
             found.push(value.trim_matches(['\'', '"', '{', '}']));
         }
@@ -199,7 +122,7 @@ mod tests {
     }
 
     fn hidden(yaml: &str, text: &str) -> String {
-        crate::core::mask::Mask::new(of(&config(yaml))).unwrap().text(text)
+        crate::core::masks::Masks::new(of(&config(yaml))).unwrap().for_databases(["d"]).text(text)
     }
 
     #[test]
@@ -233,6 +156,14 @@ mod tests {
                 "/etc/ssl/ca.pem 2020-01-01 1000000",
                 "/etc/ssl/ca.pem 2020-01-01 1000000",
             ),
+            // What an OMOP database comes with.
+            (
+                env(
+                    "CDM_SCHEMA: public, RESULTS_SCHEMA: results, VOCABULARY: athena, DBMS: postgresql, password: hunter-2",
+                ),
+                "public results athena postgresql hunter-2",
+                "public results athena postgresql ***",
+            ),
             (env("pin_password: '123456'"), "123456 times", "*** times"),
             (env("password: short"), "a short test", "a short test"),
             // Variables of all algorithms: what calls itself one.
@@ -255,6 +186,12 @@ mod tests {
         ] {
             assert_eq!(hidden(&yaml, text), expected, "{yaml}");
         }
+    }
+
+    #[test]
+    fn of_a_database_that_a_run_did_not_get_nothing_is_hidden() {
+        let yaml = "databases: [{label: a, type: sql, uri: 'postgresql://u:hunter-2@db/x'}, {label: d, type: sql, uri: 'sqlite://x'}]";
+        assert_eq!(hidden(yaml, "hunter-2 the-node's-key"), "hunter-2 ***");
     }
 
     #[test]

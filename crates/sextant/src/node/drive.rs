@@ -178,6 +178,10 @@ impl Drive {
                 Step::Launch => self.launch().await,
                 Step::Tell(status) => self.tell(status).await,
                 Step::Wait { until } => {
+                    // All that was due has been done.
+                    if self.launched_whole || !matches!(situation, Situation::Starting(_)) {
+                        self.failures = 0;
+                    }
                     self.waiting.tell(self.run.id, &situation);
                     self.wait(&situation, until.map(|until| until.duration_since(now))).await;
                 }

@@ -36,7 +36,7 @@ pub use self::supplies::Supplies;
 use self::turn::INPUTS;
 use crate::core::gate::Gate;
 use crate::core::hub::{Hub, HubEvents, Node, NodeInfo};
-use crate::core::mask::Mask;
+use crate::core::masks::Masks;
 use crate::core::node_error::NodeError;
 use crate::core::policies::Policies;
 use crate::core::situation::Limits;
@@ -84,7 +84,7 @@ pub struct Settings {
     /// How many runs may be under way; `None`: any number.
     pub places: Option<NonZeroUsize>,
     /// What a researcher must not read in logs.
-    pub mask: Mask,
+    pub masks: Masks,
 }
 
 /// What every part of the node needs.
@@ -98,7 +98,7 @@ pub(crate) struct Context {
     pub(crate) policies: Policies,
     pub(crate) share_algorithm_logs: bool,
     pub(crate) limits: Limits,
-    pub(crate) mask: Mask,
+    pub(crate) masks: Masks,
     pub(crate) health: Arc<Health>,
     pub(crate) hold: Arc<Hold>,
     pub(crate) places: Option<Arc<Places>>,
@@ -114,7 +114,7 @@ impl Context {
     /// The parts put together, and the events that are to be listened to.
     pub(crate) fn new(parts: Parts) -> (Self, HubEvents) {
         let Parts { hub, events, me, runtime, supplies, settings, health, hold } = parts;
-        let Settings { policies, share_algorithm_logs, info, limits, places, mask } = settings;
+        let Settings { policies, share_algorithm_logs, info, limits, places, masks } = settings;
         let context = Self {
             announcer: Announcer::new(hub.clone(), me.clone(), info),
             places: places.map(|places| Places::new(places.get())),
@@ -129,7 +129,7 @@ impl Context {
             runtime,
             supplies,
             limits,
-            mask,
+            masks,
             health,
             hold,
         };

@@ -1,5 +1,6 @@
 //! The one report of a run.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -9,6 +10,7 @@ use vantage6_types::RunStatus;
 
 use super::Context;
 use crate::core::hub::{Delivery, Held, HubError, HubErrorKind, Report, Run, RunResult};
+use crate::core::mask::Mask;
 use crate::core::report::{AlgorithmLog, OutputFacts, of_end, shortcoming};
 use crate::core::situation::{Exit, Failure};
 use crate::runtime::Output;
@@ -51,7 +53,7 @@ pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Outp
     });
     let failure = shortcoming(exit, OutputFacts { length: upload.length, problem: upload.problem.as_deref(), limit });
     let HeldLog { text, room } = log;
-    let (status, log) = of_end(failure.as_ref(), text, &context.mask);
+    let (status, log) = of_end(failure.as_ref(), text, &mask_of(context, run));
     let report = Report { result, held: room.map(Held::new), ..Report::now(status, log) };
     let reported = send(context, run, begun(run, report)).await;
     if matches!(reported, Reported::Yes(_) | Reported::Already) {
@@ -60,6 +62,11 @@ pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Outp
     }
     note(context, run, &reported, failure.as_ref());
     reported
+}
+
+/// What hides the secrets that a run got.
+fn mask_of(context: &Context, run: &Run) -> Arc<Mask> {
+    context.masks.for_databases(run.task.databases.iter().map(|database| &*database.label))
 }
 
 /// What the researcher is told when there is nobody to encrypt a result for.
@@ -76,7 +83,7 @@ pub async fn without_output(context: &Context, run: &Run, failure: &Failure, rea
         Some(read) => HeldLog { text: read.text.clone(), room: None },
         None => log(context, run, failure.started).await,
     };
-    let (status, log) = of_end(Some(failure), text, &context.mask);
+    let (status, log) = of_end(Some(failure), text, &mask_of(context, run));
     let report = Report { held: room.map(Held::new), ..Report::now(status, log) };
     let reported = send(context, run, begun(run, report)).await;
     note(context, run, &reported, Some(failure));
@@ -154,7 +161,7 @@ async fn read_into(context: &Context, run: &Run, mut room: OwnedSemaphorePermit)
 
 async fn read(context: &Context, run: &Run) -> AlgorithmLog {
     let reason = match timeout(LOG_PATIENCE, context.runtime.log(run.id)).await {
-        Ok(Ok(log)) => return AlgorithmLog::Text(log.into_text(&context.mask)),
+        Ok(Ok(log)) => return AlgorithmLog::Text(log.into_text(&mask_of(context, run))),
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it took too long".to_owned(),
     };

@@ -14,7 +14,7 @@ use super::report::{KEPT_LOGS, LOGS};
 use super::{Context, Parts, Settings, Supplies, sync};
 use crate::core::hub::Run;
 use crate::core::hub::testing::{ASKING, FakeHub, Fault, me, pending};
-use crate::core::mask::Mask;
+use crate::core::masks::{Masks, Secrets};
 use crate::core::policies::Policies;
 use crate::core::situation::{Exit, Failure, Limits, Situation, Starting, WaitsFor};
 use crate::hold::Hold;
@@ -61,7 +61,7 @@ impl Node {
                     output: None,
                 },
                 places: places.and_then(NonZeroUsize::new),
-                mask: Mask::new([]).unwrap(),
+                masks: Masks::new(Secrets::default()).unwrap(),
             },
             health: Arc::default(),
             hold,
@@ -374,6 +374,24 @@ async fn a_pause_ends_when_something_changes_and_old_failures_are_forgotten() {
     assert!(tries < 100, "{tries}");
     node.runtime.set(RUN, ended());
     sleep(Duration::from_secs(2)).await;
+    assert!(node.hub.report(RUN).is_some(), "{:?}", node.all());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_wrong_after_a_success_does_not_wait_as_long_as_what_went_wrong_before() {
+    let node = Node::new();
+    node.hub.fail("status", Fault::Away);
+    node.adopt(starting());
+    sleep(Duration::from_secs(1800)).await;
+    node.hub.heal("status");
+    // The longest pause, and less than what has nothing to do with it any more.
+    sleep(Duration::from_secs(70)).await;
+    node.hub.fail("finish", Fault::Away);
+    node.runtime.set(RUN, ended());
+    sleep(Duration::from_secs(3)).await;
+    assert!(node.hub.report(RUN).is_none());
+    node.hub.heal("finish");
+    sleep(Duration::from_secs(5)).await;
     assert!(node.hub.report(RUN).is_some(), "{:?}", node.all());
 }
 

@@ -92,17 +92,12 @@ impl Proxy {
         let path = target.at_server(&self.shared.place.api_path);
         let asked = Asked { method: &parts.method, headers: &parts.headers, path, route: target.route };
         if !asked.is_harmless() {
-            // Before and after: what is read while it changes may be from before.
-            let caller = share::prefix(&parts.headers);
-            self.shared.shares.forget(&caller);
-            let answer = match asked.route {
+            return match asked.route {
                 Route::CreateTask => self.create_task(&asked, body, record).await,
                 Route::Blob => self.carry(&asked, body, record).await,
                 // Nothing else carries anything to the server.
                 _ => Err(Misrouted::NotForAlgorithms.into()),
             };
-            self.shared.shares.forget(&caller);
-            return answer;
         }
         if parts.method == Method::GET && body.is_end_stream() {
             return self.look(&asked, record).await;
@@ -128,7 +123,7 @@ impl Proxy {
         if self.shared.shares.are_many() {
             return self.look_alone(asked, record).await;
         }
-        let mut question = share::prefix(asked.headers);
+        let mut question = share::caller(asked.headers);
         question.push_str(&asked.path);
         // Who takes a compressed answer may get another one.
         if let Some(takes) = asked.headers.get(header::ACCEPT_ENCODING) {
@@ -139,6 +134,7 @@ impl Proxy {
         let turn = if conditional { Turn::Alone } else { self.shared.shares.turn(&question) };
         let asking = match turn {
             Turn::Ask(asking) => Some(asking),
+            Turn::AskLater(later) => Some(later.ready(&self.shared.shares).await),
             Turn::Alone => None,
             Turn::Wait(waiting) => match waiting.answer().await {
                 Some(whole) => {

@@ -1,9 +1,9 @@
-//! The same question of the same caller is asked once: what comes while it is under way gets the same answer, and so
-//! does what comes within the next moment. So algorithms that poll, in a loop without a pause or from many threads, don't
-//! load the server.
+//! The same question of the same caller is asked once for all who wait for it, so that an algorithm that asks from many
+//! threads does not load the server more than one that asks from one.
 //!
-//! No answer is given that was asked for more than a second before; and after a caller has changed something, it gets
-//! none from before.
+//! An answer is given only to those whose request had arrived before it was asked for: so nobody gets one that is older
+//! than its own request, whatever the caller has changed before, through this proxy or another one. Who comes while the
+//! question is under way waits for the next one, which is asked when that has its answer.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,13 +12,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
-/// How old the asking may be.
-const FRESH: Duration = Duration::from_secs(1);
+/// How long after a question it is asked again without an answer. For so long it is remembered.
+const LONGEST: Duration = Duration::from_secs(1);
 /// How many questions are remembered at once.
 const QUESTIONS: usize = 256;
-/// The largest answer that is kept for others.
+/// The largest answer that is given to several.
 pub(crate) const LARGEST: u64 = 16 * 1024;
 
 /// An answer that several may get.
@@ -38,18 +38,20 @@ enum State {
     Alone,
 }
 
+/// A question that was asked lately.
 struct Question {
-    number: u64,
-    since: Instant,
-    state: watch::Receiver<State>,
+    asked: Instant,
+    /// What has become of it.
+    last: watch::Receiver<State>,
+    /// The same, of the next time: for those who came since it was asked.
+    next: Option<watch::Receiver<State>>,
 }
 
 #[derive(Default)]
 struct Table {
     questions: HashMap<Arc<str>, Question>,
-    /// In the order in which they were asked.
-    order: VecDeque<(Instant, u64, Arc<str>)>,
-    asked: u64,
+    /// Each of them once, roughly in the order in which they were asked.
+    order: VecDeque<(Instant, Arc<str>)>,
 }
 
 /// The questions of the last moment.
@@ -60,13 +62,16 @@ pub(crate) struct Shares(Mutex<Table>);
 pub(crate) enum Turn {
     /// Ask the server, and tell the others.
     Ask(Asking),
-    /// Somebody else has asked.
+    /// The same, when it is time.
+    AskLater(Later),
+    /// Somebody else will ask.
     Wait(Waiting),
     /// Ask the server, and tell nobody.
     Alone,
 }
 
 /// The one who asks for all.
+#[derive(Debug)]
 pub(crate) struct Asking(watch::Sender<State>);
 
 impl Asking {
@@ -79,6 +84,25 @@ impl Asking {
     }
 }
 
+/// The one who will ask for all who come until then.
+#[derive(Debug)]
+pub(crate) struct Later {
+    question: Arc<str>,
+    asking: Asking,
+    before: watch::Receiver<State>,
+    asked: Instant,
+}
+
+impl Later {
+    /// Waits until the question may be asked. Nobody joins after that.
+    pub async fn ready(mut self, shares: &Shares) -> Asking {
+        let ended = self.before.wait_for(|state| !matches!(state, State::Asked));
+        let _ = timeout_at(self.asked + LONGEST, ended).await;
+        shares.asked(&self.question, self.asking.0.subscribe());
+        self.asking
+    }
+}
+
 /// One who waits for somebody else's answer.
 pub(crate) struct Waiting(watch::Receiver<State>);
 
@@ -87,65 +111,90 @@ impl Waiting {
     pub async fn answer(mut self) -> Option<Arc<Whole>> {
         match self.0.wait_for(|state| !matches!(state, State::Asked)).await.as_deref() {
             Ok(State::Answered(whole)) => Some(whole.clone()),
-            // Also when the one who asked has gone.
+            // Also when the one who was to ask has gone.
             _ => None,
         }
     }
 }
 
 impl Shares {
-    /// Whether more is asked than can be remembered: then nobody looks whether it was asked before, so that it costs nothing.
+    /// Whether more is asked than can be remembered: then nobody looks whether others ask the same, so that it costs nothing.
     pub fn are_many(&self) -> bool {
         let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        table.order.len() >= QUESTIONS && table.order.front().is_some_and(|(since, ..)| since.elapsed() < FRESH)
+        table.order.len() >= QUESTIONS && table.order.front().is_some_and(|(asked, _)| asked.elapsed() < LONGEST)
     }
 
-    /// Whose turn it is to ask. The question begins with [`prefix`]: who asks.
+    /// Whose turn it is to ask. The question has in it who asks ([`caller`]).
     pub fn turn(&self, question: &str) -> Turn {
         let now = Instant::now();
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = table.questions.get(question)
-            && now.duration_since(known.since) < FRESH
-        {
-            return match &*known.state.borrow() {
-                State::Alone => Turn::Alone,
-                _ => Turn::Wait(Waiting(known.state.clone())),
-            };
-        }
         table.forget_the_old(now);
+        if let Some((key, _)) = table.questions.get_key_value(question) {
+            let key = key.clone();
+            return table.questions.get_mut(&key).map_or(Turn::Alone, |known| known.turn(key, now));
+        }
         if table.order.len() >= QUESTIONS {
             return Turn::Alone;
         }
-        let (sender, state) = watch::channel(State::Asked);
-        table.asked += 1;
-        let (number, key) = (table.asked, Arc::<str>::from(question));
-        table.order.push_back((now, number, key.clone()));
-        table.questions.insert(key, Question { number, since: now, state });
+        let (sender, last) = watch::channel(State::Asked);
+        let key = Arc::<str>::from(question);
+        table.order.push_back((now, key.clone()));
+        table.questions.insert(key, Question { asked: now, last, next: None });
         Turn::Ask(Asking(sender))
     }
 
-    /// The caller changes something: nothing from before is given to it any more.
-    pub fn forget(&self, prefix: &str) {
+    /// The question is asked now by the one who was to do it, whose answer those who come from now on don't get.
+    fn asked(&self, question: &str, state: watch::Receiver<State>) {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        table.questions.retain(|question, _| !question.starts_with(prefix));
+        // It may have been forgotten, and asked by another.
+        if let Some(known) = table.questions.get_mut(question)
+            && known.next.as_ref().is_some_and(|next| next.same_channel(&state))
+        {
+            *known = Question { asked: Instant::now(), last: state, next: None };
+        }
+    }
+}
+
+impl Question {
+    /// Whose turn it is, of a question that was asked lately.
+    fn turn(&mut self, question: Arc<str>, now: Instant) -> Turn {
+        // Unless the one who was to ask has gone.
+        if let Some(next) = self.next.as_ref().filter(|next| next.has_changed().is_ok()) {
+            return Turn::Wait(Waiting(next.clone()));
+        }
+        if matches!(*self.last.borrow(), State::Alone) {
+            return Turn::Alone;
+        }
+        let (sender, state) = watch::channel(State::Asked);
+        let is_under_way = matches!(*self.last.borrow(), State::Asked) && self.last.has_changed().is_ok();
+        if !is_under_way {
+            *self = Self { asked: now, last: state, next: None };
+            return Turn::Ask(Asking(sender));
+        }
+        self.next = Some(state);
+        Turn::AskLater(Later { question, asking: Asking(sender), before: self.last.clone(), asked: self.asked })
     }
 }
 
 impl Table {
     fn forget_the_old(&mut self, now: Instant) {
-        while let Some((since, ..)) = self.order.front()
-            && now.duration_since(*since) >= FRESH
-            && let Some((_, number, key)) = self.order.pop_front()
+        while let Some((since, _)) = self.order.front()
+            && now.duration_since(*since) >= LONGEST
+            && let Some((_, key)) = self.order.pop_front()
         {
-            if self.questions.get(&key).is_some_and(|question| question.number == number) {
-                self.questions.remove(&key);
+            match self.questions.get(&key).map(|known| known.asked) {
+                // Asked again meanwhile.
+                Some(asked) if now.duration_since(asked) < LONGEST => self.order.push_back((asked, key)),
+                _ => {
+                    self.questions.remove(&key);
+                }
             }
         }
     }
 }
 
-/// What all questions of a caller begin with.
-pub(crate) fn prefix(headers: &HeaderMap) -> String {
+/// The part of a question that says who asks.
+pub(crate) fn caller(headers: &HeaderMap) -> String {
     let token = headers.get(http::header::AUTHORIZATION).map_or(b"".as_slice(), |value| value.as_bytes());
     format!("{}\n", String::from_utf8_lossy(token))
 }
@@ -165,6 +214,13 @@ mod tests {
         }
     }
 
+    fn asks_later(turn: Turn) -> Later {
+        match turn {
+            Turn::AskLater(later) => later,
+            _ => panic!("should ask later"),
+        }
+    }
+
     fn waits(turn: Turn) -> Waiting {
         match turn {
             Turn::Wait(waiting) => waiting,
@@ -173,41 +229,58 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_asks_for_all_within_a_second() {
-        let shares = Shares::default();
-        let asking = asks(shares.turn("a\n/task/1"));
-        let other = waits(shares.turn("a\n/task/1"));
+    async fn who_comes_while_it_is_under_way_gets_the_next_answer() {
+        let (shares, start) = (Shares::default(), Instant::now());
+        let first = asks(shares.turn("a\n/task/1"));
         asks(shares.turn("b\n/task/1"));
-        asking.answered(whole("x"));
-        assert_eq!(other.answer().await.unwrap().body, "x");
-        tokio::time::advance(Duration::from_millis(990)).await;
-        assert_eq!(waits(shares.turn("a\n/task/1")).answer().await.unwrap().body, "x");
-        tokio::time::advance(Duration::from_millis(10)).await;
-        asks(shares.turn("a\n/task/1"));
+        asks(shares.turn("a\n/task/2"));
+        let second = asks_later(shares.turn("a\n/task/1"));
+        let with_second = [waits(shares.turn("a\n/task/1")), waits(shares.turn("a\n/task/1"))];
+        tokio::time::advance(Duration::from_millis(300)).await;
+        first.answered(whole("old"));
+        let second = second.ready(&shares).await;
+        assert_eq!(start.elapsed(), Duration::from_millis(300));
+        // It is asked now, so this one is too late for it.
+        let third = asks_later(shares.turn("a\n/task/1"));
+        second.answered(whole("new"));
+        for waiting in with_second {
+            assert_eq!(waiting.answer().await.unwrap().body, "new");
+        }
+        third.ready(&shares).await.alone();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_change_nothing_is_from_before() {
+    async fn without_others_it_is_asked_each_time_and_at_once() {
         let shares = Shares::default();
-        asks(shares.turn("a\n/task/1")).answered(whole("x"));
-        asks(shares.turn("b\n/task/1")).answered(whole("y"));
-        shares.forget("a\n");
-        asks(shares.turn("a\n/task/1"));
-        assert_eq!(waits(shares.turn("b\n/task/1")).answer().await.unwrap().body, "y");
+        for _ in 0..30 {
+            asks(shares.turn("a\n1")).answered(whole("x"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_without_an_answer_is_asked_again_all_the_same() {
+        let (shares, start) = (Shares::default(), Instant::now());
+        let _first = asks(shares.turn("a\n1"));
+        let second = asks_later(shares.turn("a\n1")).ready(&shares).await;
+        assert_eq!(start.elapsed(), LONGEST);
+        second.answered(whole("x"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_for_nothing_asks_alone() {
         let shares = Shares::default();
-        let asking = asks(shares.turn("a\n1"));
+        drop(asks(shares.turn("a\n1")));
+        let under_way = asks(shares.turn("a\n1"));
+        let later = asks_later(shares.turn("a\n1"));
         let other = waits(shares.turn("a\n1"));
-        drop(asking);
+        drop(later);
         assert!(other.answer().await.is_none());
-        let asking = asks(shares.turn("a\n2"));
-        let other = waits(shares.turn("a\n2"));
-        asking.alone();
+        let later = asks_later(shares.turn("a\n1"));
+        let other = waits(shares.turn("a\n1"));
+        drop(under_way);
+        later.ready(&shares).await.alone();
         assert!(other.answer().await.is_none());
-        assert!(matches!(shares.turn("a\n2"), Turn::Alone));
+        assert!(matches!(shares.turn("a\n1"), Turn::Alone));
     }
 
     #[tokio::test(start_paused = true)]
@@ -219,7 +292,7 @@ mod tests {
             }
             assert_eq!(shares.0.lock().unwrap().questions.len(), QUESTIONS);
             assert!(shares.are_many());
-            tokio::time::advance(FRESH).await;
+            tokio::time::advance(LONGEST).await;
         }
         assert!(!shares.are_many());
         let _ = shares.turn("a\nlast");

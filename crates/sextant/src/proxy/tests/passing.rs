@@ -1,6 +1,10 @@
 //! What passes, and how.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use futures::future::join_all;
+use http::Method;
+use tokio::join;
 
 use super::super::caller::tests::{ALGORITHM, bearer};
 use super::stand_in::server;
@@ -102,18 +106,59 @@ async fn the_same_question_at_the_same_time_is_asked_once() {
     .await;
     let proxy = proxy(to).await;
     let got = join_all((0..20).map(|_| proxy.get("/task/7"))).await;
-    assert!(got.iter().all(|got| got.text() == "1" && got.headers[header::CONTENT_TYPE] == "application/json"));
-    assert_eq!(proxy.get("/task/7").await.text(), "1", "a moment later");
-    assert_eq!(proxy.get("/task/8").await.text(), "2", "another question");
+    assert!(got.iter().all(|got| got.headers[header::CONTENT_TYPE] == "application/json"));
+    // All but the first came while it was under way.
+    let with = |text: &str| got.iter().filter(|got| got.text() == text).count();
+    assert_eq!((with("1"), with("2")), (1, 19));
+    assert_eq!(proxy.get("/task/7").await.text(), "3", "a moment later");
     let other = ALGORITHM.replace("\"task_id\":7", "\"task_id\":8");
     let request = Request::get("/task/7").header(header::AUTHORIZATION, bearer(&other)).body(Full::default()).unwrap();
-    assert_eq!(proxy.send(request).await.text(), "3", "another caller");
-    proxy.ask("POST", "/task", TASK).await;
-    assert_eq!(proxy.get("/task/7").await.text(), "5", "after a change");
-    tokio::time::sleep(Duration::from_millis(1000)).await;
-    assert_eq!(proxy.get("/task/7").await.text(), "6", "a second later");
+    let (same, question, caller) = join!(proxy.get("/task/7"), proxy.get("/task/8"), proxy.send(request));
+    let mut told = [same.text(), question.text(), caller.text()];
+    told.sort_unstable();
+    assert_eq!(told, ["4", "5", "6"], "another question, another caller");
     assert_eq!(seen.count(), 6);
-    assert_eq!(proxy.shared.figures.shared.load(std::sync::atomic::Ordering::Relaxed), 20);
+    assert_eq!(proxy.shared.figures.shared.load(std::sync::atomic::Ordering::Relaxed), 18);
+}
+
+/// A server that counts what was made, and takes its time to tell.
+async fn counting_server() -> SocketAddr {
+    let made = Arc::new(AtomicUsize::new(0));
+    let (to, _) = server(move |request, _| {
+        let made = made.clone();
+        async move {
+            if request.method() == Method::POST {
+                made.fetch_add(1, Ordering::SeqCst);
+                return answer(201, "{}");
+            }
+            let now = made.load(Ordering::SeqCst).to_string();
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            answer(200, now)
+        }
+    })
+    .await;
+    to
+}
+
+#[tokio::test]
+async fn what_was_changed_through_one_replica_is_seen_through_the_other() {
+    let to = counting_server().await;
+    let replicas = [proxy(to).await, proxy(to).await];
+    for change in 0..4 {
+        let (one, other) = (&replicas[change % 2], &replicas[(change + 1) % 2]);
+        let before = change.to_string();
+        assert_eq!(other.get("/task?parent_id=7").await.text(), before);
+        // This one is under way while it changes, and may tell either.
+        let under_way = async { other.get("/task?parent_id=7").await };
+        let changed = async {
+            tokio::time::sleep(Duration::from_millis(120)).await;
+            assert_eq!(one.ask("POST", "/task", TASK).await.status, 201);
+            let (first, second) = join!(other.get("/task?parent_id=7"), one.get("/task?parent_id=7"));
+            let after = (change + 1).to_string();
+            assert_eq!((first.text(), second.text()), (&*after, &*after));
+        };
+        join!(under_way, changed);
+    }
 }
 
 #[tokio::test]
