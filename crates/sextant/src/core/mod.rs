@@ -22,6 +22,7 @@ pub mod overview;
 pub mod policy;
 pub mod probe;
 pub mod read;
+pub mod refusal;
 pub mod report;
 pub mod scratch;
 pub mod secrets;

@@ -7,6 +7,7 @@ use printable::excerpt;
 use vantage6::RunStatus;
 
 use super::image;
+use super::refusal::resource_in_words;
 use super::situation::{Failure, Limits, Starting, WaitsFor};
 
 /// How long a container may fail to start: the kubelet tries again.
@@ -87,12 +88,7 @@ fn no_machine(detail: &str, within: &str) -> String {
         .split("Insufficient ")
         .skip(1)
         .filter_map(|rest| rest.split([',', '.', ' ']).next())
-        .map(|resource| match resource {
-            "cpu" => "processors (cpu)",
-            "ephemeral-storage" => "disk space (ephemeral-storage)",
-            "pods" => "room for pods",
-            other => other,
-        })
+        .map(resource_in_words)
         .collect();
     missing.sort_unstable();
     missing.dedup();

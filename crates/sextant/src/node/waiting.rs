@@ -5,15 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 use tracing::{info, warn};
 use vantage6::RunId;
 
 use super::Context;
-use crate::core::complaints::{Complaint, Meaning, forbidden};
+use crate::core::complaints::{Complaint, Meaning};
 use crate::core::isolation::Gate;
 use crate::core::situation::{Failure, Situation, Starting, WaitsFor};
 use crate::runtime::Runtime;
 
+/// How long a run must wait for the same before that is worth a line: most waits of a run that starts well are shorter.
+pub const LASTS: Duration = Duration::from_secs(5);
+/// How many different lines a run may have about its waiting.
+const LINES: usize = 50;
+/// When the cluster is first asked why a Job has no pod: mostly one is made at once, and what forbids it stands only there.
+const NO_POD: Duration = Duration::from_secs(3);
 /// When the cluster is first asked why a run does not start; then after twice as long, and so on.
 const COMPLAINTS: Duration = Duration::from_secs(15);
 /// The longest of these pauses.
@@ -22,11 +29,15 @@ const COMPLAINTS_AT_LEAST: Duration = Duration::from_secs(480);
 /// What is known of a run's not starting.
 #[derive(Debug, Default)]
 pub struct Waiting {
-    /// What the log was last told that it waits for.
-    told: Option<String>,
+    /// What the log was told that it waits for.
+    told: Vec<String>,
+    /// What it waits for now, and since when this process knows of that.
+    lasting: Option<(String, Instant)>,
     /// The cluster's last complaint, and how often it was asked for one.
     complaint: Option<Complaint>,
     asked: u32,
+    /// Whether it was asked early why there is no pod.
+    asked_early: bool,
     /// Since when this process knows of an image or a container that does not come.
     first_seen: [Option<Timestamp>; 3],
     /// Whether the log was told of its image's being pulled.
@@ -65,24 +76,61 @@ impl Waiting {
         Situation::Starting(starting)
     }
 
-    /// A run that does not start is worth a line in the log, once for each reason; so is one that is being ended.
-    pub fn tell(&mut self, run: RunId, situation: &Situation) {
-        if let Situation::Ending { failure, .. } = situation
-            && self.told.as_ref() != Some(&failure.message)
-        {
-            info!(%run, "{} ({}) Its machine's last word is waited for.", failure.message, failure.detail);
-            self.told = Some(failure.message.clone());
-        }
-        if let Situation::Starting(Starting { detail, waits_for, .. }) = situation
-            && self.told.as_ref() != Some(detail)
-        {
-            match waits_for {
-                WaitsFor::Image => warn!(%run, "waits for its image: {detail}"),
-                WaitsFor::OwnImage => warn!(%run, "waits for Sextant's own image (`kubernetes.image`): {detail}"),
-                _ => info!(%run, "waits: {detail}"),
+    /// A run that does not start is worth a line in the log, once for each reason; so is one that is being ended. Gives how long the
+    /// same must last yet until it is told.
+    pub fn tell(&mut self, run: RunId, situation: &Situation) -> Option<Duration> {
+        match situation {
+            Situation::Ending { failure, .. } if self.is_news(&failure.message) => {
+                info!(%run, "{} ({}) Its machine's last word is waited for.", failure.message, failure.detail);
+                None
             }
-            self.told = Some(detail.clone());
+            Situation::Starting(Starting { detail, waits_for, .. }) => self.tell_start(run, *waits_for, detail),
+            _ => None,
         }
+    }
+
+    fn tell_start(&mut self, run: RunId, waits_for: WaitsFor, detail: &str) -> Option<Duration> {
+        if self.was_told(detail) {
+            return None;
+        }
+        match waits_for {
+            // These have failed already.
+            WaitsFor::Image => warn!(%run, "waits for its image: {detail}"),
+            WaitsFor::OwnImage => warn!(%run, "waits for Sextant's own image (`kubernetes.image`): {detail}"),
+            _ => {
+                let left = self.must_last(detail);
+                if !left.is_zero() {
+                    return Some(left);
+                }
+                info!(%run, "waits: {detail}");
+            }
+        }
+        self.is_news(detail);
+        None
+    }
+
+    /// How long a wait must last yet until it is worth a line.
+    fn must_last(&mut self, what: &str) -> Duration {
+        match &self.lasting {
+            Some((before, since)) if before == what => LASTS.saturating_sub(since.elapsed()),
+            _ => {
+                self.lasting = Some((what.to_owned(), Instant::now()));
+                LASTS
+            }
+        }
+    }
+
+    fn was_told(&self, text: &str) -> bool {
+        self.told.iter().any(|told| told == text)
+    }
+
+    /// Whether a text has not been told yet; from now on it has.
+    fn is_news(&mut self, text: &str) -> bool {
+        let news = !self.was_told(text) && self.told.len() < LINES;
+        if news {
+            self.told.push(text.to_owned());
+        }
+        news
     }
 
     /// Since when it waits for room, which it does now.
@@ -98,16 +146,16 @@ impl Waiting {
     /// A run that may not be launched is worth a line too; why, the node says for all of them.
     pub fn at_the_gate(&mut self, run: RunId, gate: &Gate) {
         if let Gate::Shut(why) = gate
-            && self.told.as_ref() != Some(why)
+            && self.is_news(why)
         {
             info!(%run, "waits: nothing is launched, because {why}");
-            self.told = Some(why.clone());
         }
     }
 
     /// How long may be waited without looking: an hour at most, because the machine's clock may be set meanwhile.
     pub fn longest(&self, situation: &Situation) -> Duration {
         match situation {
+            Situation::Starting(Starting { waits_for: WaitsFor::Pod, .. }) if !self.asked_early => NO_POD,
             Situation::Starting(_) => COMPLAINTS_AT_LEAST.min(COMPLAINTS * 2u32.saturating_pow(self.asked.min(10))),
             _ => Duration::from_secs(3600),
         }
@@ -118,23 +166,28 @@ impl Waiting {
         !matches!(situation, Situation::Starting(_)) && std::mem::take(&mut self.pulling)
     }
 
-    /// Asks the cluster why the run does not start, and tells the operator; gives the run's end if that is one.
-    pub async fn look_after(&mut self, runtime: &dyn Runtime, run: RunId) -> Option<Failure> {
-        self.asked += 1;
+    /// Asks the cluster why the run of this image does not start, and tells the operator; gives the run's end if that is one.
+    pub async fn look_after(
+        &mut self,
+        runtime: &dyn Runtime,
+        run: RunId,
+        image: &str,
+        situation: &Situation,
+    ) -> Option<Failure> {
+        let early =
+            matches!(situation, Situation::Starting(Starting { waits_for: WaitsFor::Pod, .. })) && !self.asked_early;
+        self.asked_early = true;
+        self.asked += u32::from(!early);
         let complaint = runtime.explain(run).await?;
-        let known = self.complaint.as_ref().is_some_and(|known| known.text == complaint.text);
-        match complaint.meaning {
-            Meaning::Forbidden => return Some(forbidden(complaint.text)),
+        if let Some(end) = complaint.end(image) {
+            return Some(end);
+        }
+        if complaint.meaning == Meaning::Progress {
             // A pull that goes on for long is worth a line each time.
-            Meaning::Progress => {
-                tell_progress(run, &complaint);
-                self.pulling = true;
-            }
-            Meaning::WaitsFor(_) | Meaning::Other if known => {}
-            Meaning::WaitsFor(_) | Meaning::Other => {
-                warn!(%run, "does not start: {}", complaint.text);
-                self.told = Some(complaint.text.clone());
-            }
+            tell_progress(run, &complaint);
+            self.pulling = true;
+        } else if self.is_news(&complaint.text) {
+            warn!(%run, "does not start: {}", complaint.text);
         }
         self.complaint = Some(complaint);
         None

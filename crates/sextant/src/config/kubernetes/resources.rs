@@ -173,7 +173,7 @@ pub(super) fn disk(resources: &ResourceRequirements) -> Option<u64> {
 }
 
 /// How much a quantity is, exact enough to compare; `None` if it is none, or below zero.
-fn amount(text: &str) -> Option<f64> {
+pub fn amount(text: &str) -> Option<f64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let number: f64 = number.parse().ok()?;
