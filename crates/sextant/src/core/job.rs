@@ -12,8 +12,7 @@ use k8s_openapi::api::batch::v1::{
 };
 use k8s_openapi::api::core::v1::{
     Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, HostAlias, HostPathVolumeSource, LocalObjectReference,
-    PodDNSConfig, PodDNSConfigOption, PodSpec, PodTemplateSpec, ResourceRequirements, SecretKeySelector, Volume,
-    VolumeMount,
+    PodDNSConfig, PodDNSConfigOption, PodSpec, PodTemplateSpec, SecretKeySelector, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -362,21 +361,9 @@ fn own(plan: &Plan, secret: &str, role: &str, data: &str) -> Container {
             variable(env::TASK_DIR, &format!("{data}/{}", task_folder_name(plan.assignment.run))),
             from_secret(env::KEY, secret, SECRET_KEY),
         ]),
-        resources: Some(small()),
+        resources: Some(plan.config.helper_resources.clone()),
         security_context: Some(security::own(plan.config.pod_security)),
         ..Container::default()
-    }
-}
-
-/// The resources of our own containers: they stream, so that no size of input or output matters.
-pub fn small() -> ResourceRequirements {
-    let quantities = |pairs: &[(&str, &str)]| {
-        Some(pairs.iter().map(|(k, v)| ((*k).to_owned(), Quantity((*v).to_owned()))).collect())
-    };
-    ResourceRequirements {
-        requests: quantities(&[("cpu", "10m"), ("memory", "16Mi")]),
-        limits: quantities(&[("memory", "64Mi")]),
-        claims: None,
     }
 }
 

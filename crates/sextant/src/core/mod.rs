@@ -8,6 +8,7 @@ pub mod encryption;
 pub mod environment;
 pub mod facts;
 pub mod image;
+pub mod injected;
 pub mod isolation;
 pub mod job;
 pub mod labels;

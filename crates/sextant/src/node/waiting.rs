@@ -39,7 +39,7 @@ pub struct Waiting {
     /// Whether it was asked early why there is no pod.
     asked_early: bool,
     /// Since when this process knows of an image or a container that does not come.
-    first_seen: [Option<Timestamp>; 3],
+    first_seen: [Option<Timestamp>; 4],
     /// Whether the log was told of its image's being pulled.
     pulling: bool,
     /// Since when this process knows that there is no room for it.
@@ -55,6 +55,7 @@ impl Waiting {
             WaitsFor::Image => Some(&mut self.first_seen[0]),
             WaitsFor::Container => Some(&mut self.first_seen[1]),
             WaitsFor::OwnImage => Some(&mut self.first_seen[2]),
+            WaitsFor::InjectedImage => Some(&mut self.first_seen[3]),
             _ => None,
         };
         if let Some(seen) = first_seen {
@@ -96,6 +97,7 @@ impl Waiting {
         match waits_for {
             // These have failed already.
             WaitsFor::Image => warn!(%run, "waits for its image: {detail}"),
+            WaitsFor::InjectedImage => warn!(%run, "waits for {detail}"),
             WaitsFor::OwnImage => warn!(%run, "waits for Sextant's own image (`kubernetes.image`): {detail}"),
             _ => {
                 let left = self.must_last(detail);
@@ -178,6 +180,9 @@ impl Waiting {
             matches!(situation, Situation::Starting(Starting { waits_for: WaitsFor::Pod, .. })) && !self.asked_early;
         self.asked_early = true;
         self.asked += u32::from(!early);
+        if let Situation::Starting(Starting { waits_for: WaitsFor::Quota | WaitsFor::Machine, .. }) = situation {
+            runtime.make_room().await;
+        }
         let complaint = runtime.explain(run).await?;
         if let Some(end) = complaint.end(image) {
             return Some(end);

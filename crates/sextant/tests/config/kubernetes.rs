@@ -235,17 +235,17 @@ fn the_shared_folder_is_a_volume_or_in_task_dir_or_private() {
 fn resources_are_set_on_top_of_the_defaults() {
     // (under `resources:`, requests, limits)
     let table = [
-        ("{}", "cpu 100m, ephemeral-storage 100Mi, memory 256Mi", "ephemeral-storage 10Gi, memory 4Gi"),
+        ("{}", "cpu 100m, ephemeral-storage 100Mi, memory 256Mi", "ephemeral-storage 10Gi, memory 3840Mi"),
         (
             "{limits: {cpu: 2}}",
             "cpu 100m, ephemeral-storage 100Mi, memory 256Mi",
-            "cpu 2, ephemeral-storage 10Gi, memory 4Gi",
+            "cpu 2, ephemeral-storage 10Gi, memory 3840Mi",
         ),
         ("{limits: {memory: null}}", "cpu 100m, ephemeral-storage 100Mi, memory 256Mi", "ephemeral-storage 10Gi"),
         (
             "{limits: {nvidia.com/gpu: 1}}",
             "cpu 100m, ephemeral-storage 100Mi, memory 256Mi",
-            "ephemeral-storage 10Gi, memory 4Gi, nvidia.com/gpu 1",
+            "ephemeral-storage 10Gi, memory 3840Mi, nvidia.com/gpu 1",
         ),
         // A default gives way to what the file says.
         (

@@ -1,14 +1,15 @@
 //! Makes the Jobs of runs, makes them anew where the cluster took them away, and marks those that are done with.
 
 use k8s_openapi::api::batch::v1::Job;
-use kube::ResourceExt;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
 use printable::excerpt;
 use serde_json::json;
 use tracing::{info, warn};
 use vantage6::RunStatus;
 
 use super::cluster::{bounded, code, words};
+use super::lingering::End;
 use super::{Kubernetes, secrets};
 use crate::core::assignment::Assignment;
 use crate::core::facts::{JobFacts, Stop};
@@ -67,7 +68,7 @@ impl Kubernetes {
         self.launch_as(assignment, disrupted).await?;
         let old = self.identity.attempt_name(assignment, disrupted.attempt);
         info!(run = %assignment.run, "is launched again as {}", self.identity.attempt_name(assignment, disrupted.attempt + 1));
-        if let Err(error) = self.mark(&old, None, AGAIN, 1).await {
+        if let Err(error) = self.mark(&old, None, AGAIN, End::Now).await {
             warn!(run = %assignment.run, "the Job '{old}' could not be marked as done: {error}; it is marked with the run's report");
         }
         Ok(())
@@ -78,47 +79,39 @@ impl Kubernetes {
         let Some(first) = job.name.strip_suffix(&format!("-{}", job.attempt)) else { return Ok(()) };
         for attempt in 1..job.attempt {
             let name = if attempt == 1 { first.to_owned() } else { format!("{first}-{attempt}") };
-            self.mark(&name, None, AGAIN, 1).await?;
+            self.mark(&name, None, AGAIN, End::Now).await?;
         }
         Ok(())
     }
 
-    /// Marks a Job, which then ends in so many seconds since its start, and goes away in its time.
-    pub(super) async fn mark(
-        &self,
-        name: &str,
-        uid: Option<&str>,
-        mark: &str,
-        deadline: i64,
-    ) -> Result<(), RuntimeError> {
-        let patch = json!({
-            "metadata": { "uid": uid, "annotations": { (labels::REPORTED): excerpt(mark) } },
-            "spec": {
-                "ttlSecondsAfterFinished": i32::try_from(self.settings.keep_finished.as_secs()).unwrap_or(i32::MAX),
-                "activeDeadlineSeconds": deadline,
-            },
-        });
-        self.patch(name, patch).await
+    /// Marks a Job, whose pod then ends as is said, and which goes away in its time.
+    pub(super) async fn mark(&self, name: &str, uid: Option<&str>, mark: &str, end: End) -> Result<(), RuntimeError> {
+        let mut marked = end.patch();
+        marked["metadata"]["uid"] = json!(uid);
+        marked["metadata"]["annotations"][labels::REPORTED] = json!(excerpt(mark));
+        let keep = i32::try_from(self.settings.keep_finished.as_secs()).unwrap_or(i32::MAX);
+        marked["spec"]["ttlSecondsAfterFinished"] = json!(keep);
+        patch(&self.jobs, name, marked).await
     }
 
     /// Ends a Job's pod at once, and leaves word at the Job of why: the report may be the next process's to make.
     pub(super) async fn end(&self, job: &JobFacts, why: &Failure) -> Result<(), RuntimeError> {
         let note = serde_json::to_string(&Stop::new(why)).map_err(|error| RuntimeError(error.to_string()))?;
-        let patch = json!({
+        let ending = json!({
             "metadata": { "uid": job.uid, "annotations": { (labels::STOPPED): note } },
             "spec": { "activeDeadlineSeconds": 1 },
         });
-        self.patch(&job.name, patch).await
+        patch(&self.jobs, &job.name, ending).await
     }
+}
 
-    async fn patch(&self, name: &str, patch: serde_json::Value) -> Result<(), RuntimeError> {
-        match bounded(self.jobs.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await {
-            Ok(_) => Ok(()),
-            // Gone, or another Job of that name: nothing is left to be marked.
-            Err(error) if code(&error) == Some(404) => Ok(()),
-            Err(error) if code(&error) == Some(409) && words(&error).to_lowercase().contains("uid") => Ok(()),
-            Err(error) => Err(RuntimeError(words(&error))),
-        }
+/// Changes a Job. One that is gone, or another of that name, is left alone.
+pub(super) async fn patch(jobs: &Api<Job>, name: &str, patch: serde_json::Value) -> Result<(), RuntimeError> {
+    match bounded(jobs.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await {
+        Ok(_) => Ok(()),
+        Err(error) if code(&error) == Some(404) => Ok(()),
+        Err(error) if code(&error) == Some(409) && words(&error).to_lowercase().contains("uid") => Ok(()),
+        Err(error) => Err(RuntimeError(words(&error))),
     }
 }
 
