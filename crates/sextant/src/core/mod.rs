@@ -18,6 +18,7 @@ pub mod log_text;
 pub mod loss;
 pub mod mask;
 pub mod names;
+pub mod namespace_rules;
 pub mod neighbours;
 pub mod overview;
 pub mod policy;

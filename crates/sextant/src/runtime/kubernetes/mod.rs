@@ -15,6 +15,7 @@ mod neighbours;
 pub mod overview;
 mod permissions;
 mod probe;
+mod rules;
 mod secrets;
 mod table;
 mod targets;
@@ -112,6 +113,7 @@ impl Connected {
         let cluster = cluster::configuration(settings).await?;
         let (client, api_server) = (cluster::connect(cluster.clone()).await?, Self::api_server(&cluster));
         permissions::check(&client, &settings.namespace).await?;
+        rules::tell(&client, settings).await;
         Ok(Self { client, api_server, stood_by: false })
     }
 

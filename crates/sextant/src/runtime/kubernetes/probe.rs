@@ -167,9 +167,10 @@ impl Prober {
         complaint.map_or_else(look, |complaint| complaint.text)
     }
 
-    /// Nobody needs the neighbour any more; if that can't be said, it ends by itself.
+    /// Nobody needs the neighbour any more; if that can't be said, it ends by itself. To Kubernetes a Job that is ended has failed: so
+    /// that none is left that did, it goes at once.
     async fn end(&self, probe: &Started) {
-        let patch = json!({ "spec": { "activeDeadlineSeconds": 1 } });
+        let patch = json!({ "spec": { "activeDeadlineSeconds": 1, "ttlSecondsAfterFinished": 0 } });
         if let Err(error) = bounded(self.jobs.patch(&probe.job, &PatchParams::default(), &Patch::Merge(patch))).await {
             debug!("the probe '{}' could not be ended: {}", probe.job, words(&error));
         }
