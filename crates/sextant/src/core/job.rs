@@ -434,3 +434,71 @@ fn from_secret(name: &str, secret: &str, key: &str) -> EnvVar {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ResourceRequirements;
+    use vantage6::NodeId;
+
+    use super::*;
+    use crate::config::{Config, amount};
+    use crate::core::assignment::sample::assignment;
+    use crate::core::probe::{self, Orders};
+
+    /// The containers of a run's pod, and of a probe's.
+    fn containers(kubernetes: &str) -> [Vec<Container>; 2] {
+        let text = format!("server_url: http://s\napi_key: k\nkubernetes: {kubernetes}");
+        let config = Config::parse(&text, std::path::Path::new("node.yaml"), &|_| None).unwrap();
+        let settings = config.kubernetes().unwrap();
+        let identity = Identity::new("http://s".into(), NodeId(3), &"k".into());
+        let plan = Plan {
+            identity: &identity,
+            assignment: &assignment(1, 2, "today"),
+            before: Disruption::default(),
+            config: settings,
+            tmp: config.tmp(),
+            databases: &[],
+            variables: &[],
+            data_port: &DataPortForPods { address: "10.0.0.1:7654".into(), pin: String::new() },
+            proxy: "10.0.0.2:8080".parse().unwrap(),
+            pull_secrets: &[],
+        };
+        [job(&plan), probe::probe(&identity, settings, &Orders::Listen(vec![1]), &[])].map(|job| {
+            let pod = job.spec.unwrap().template.spec.unwrap();
+            pod.init_containers.into_iter().flatten().chain(pod.containers).collect()
+        })
+    }
+
+    #[test]
+    fn where_the_algorithm_is_limited_all_are() {
+        for kubernetes in [
+            "{}",
+            "{resources: {limits: {cpu: 1}}}",
+            "{resources: {limits: {cpu: 2, ephemeral-storage: null}}}",
+            "{resources: {limits: {cpu: 1, nvidia.com/gpu: 1}}, helper_resources: {limits: {cpu: 1}, requests: {cpu: 50m}}}",
+        ] {
+            let [run, probe] = containers(kubernetes);
+            let names = |resources: &ResourceRequirements| -> Vec<String> {
+                let limited = resources.limits.iter().flatten().map(|(name, _)| name.clone());
+                limited.filter(|name| !name.contains('/')).collect()
+            };
+            let limited = names(run[1].resources.as_ref().unwrap());
+            for container in run.iter().chain(&probe) {
+                let resources = container.resources.as_ref().unwrap();
+                assert_eq!(names(resources), limited, "{kubernetes}: {}", container.name);
+                assert!(limited.iter().all(|name| resources.requests.iter().flatten().any(|(asked, _)| asked == name)
+                    || container.name == ALGORITHM));
+                assert!(resources.requests.as_ref().unwrap().contains_key("cpu"), "{kubernetes}: {}", container.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_of_the_defaults_and_the_probes_beside_it_fit_a_quota_of_4_gibibytes() {
+        let [run, probe] = containers("{}");
+        let memory = |container: &Container| amount(&container.resources.as_ref()?.limits.as_ref()?["memory"].0);
+        let sum = |containers: &[Container]| containers.iter().map(|container| memory(container).unwrap()).sum::<f64>();
+        let all = sum(&run) + 2.0 * sum(&probe);
+        assert!(all <= amount("4Gi").unwrap(), "{all}");
+    }
+}

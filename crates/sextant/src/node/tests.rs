@@ -19,6 +19,7 @@ use super::supplies::Supplies;
 use super::turn::INPUTS;
 use super::{Context, sync};
 use crate::config::Config;
+use crate::core::complaints::{Complaint, Meaning};
 use crate::core::mask::Mask;
 use crate::core::situation::{Exit, Failure, Limits, Situation, Starting, WaitsFor};
 use crate::hold::Hold;
@@ -126,6 +127,38 @@ fn ended() -> Situation {
 fn starting() -> Situation {
     let since = Some(Timestamp::now());
     Situation::Starting(Starting { since, waits_for: WaitsFor::Container, detail: String::new() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_the_cluster_does_not_allow_is_reported_within_seconds() {
+    for (why, meaning, words) in [
+        ("failed quota: q: must specify limits.cpu for: return", Meaning::Forbidden, "rules do not allow the run"),
+        (
+            "exceeded quota: q, requested: limits.cpu=9, used: limits.cpu=0, limited: limits.cpu=8",
+            Meaning::LargerThanQuota,
+            "needs more than the node's quota allows: processors (cpu).",
+        ),
+    ] {
+        let node = Node::new();
+        node.runtime.complains(Complaint { text: format!("pods \"x\" is forbidden: {why}"), meaning, at: None });
+        let since = Some(Timestamp::now());
+        node.adopt(Situation::Starting(Starting { since, waits_for: WaitsFor::Pod, detail: "made".into() }));
+        sleep(Duration::from_secs(4)).await;
+        let report = node.hub.reported(RUN).await;
+        assert_eq!(report.status, RunStatus::StartFailed);
+        assert!(report.log.contains(words) && !report.log.contains("quota: q"), "{}", report.log);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_room_has_that_made_which_nobody_needs() {
+    for (waits_for, made) in [(WaitsFor::Machine, true), (WaitsFor::Quota, true), (WaitsFor::Pull, false)] {
+        let node = Node::new();
+        let since = Some(Timestamp::now());
+        node.adopt(Situation::Starting(Starting { since, waits_for, detail: "full".into() }));
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(node.count("make room") > 0, made, "{waits_for:?} {:?}", node.all());
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -214,3 +214,56 @@ fn tell_progress(run: RunId, complaint: &Complaint) {
         .map_or(String::new(), |at| format!(", {} s ago", Timestamp::now().duration_since(at).as_secs().max(0)));
     info!(%run, "{}{since}", complaint.text);
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const RUN: RunId = RunId(1);
+
+    fn waits(waits_for: WaitsFor, detail: &str) -> Situation {
+        Situation::Starting(Starting { since: None, waits_for, detail: detail.into() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_is_told_when_it_has_lasted_and_once() {
+        let mut waiting = Waiting::default();
+        let pull = waits(WaitsFor::Pull, "its image is being pulled");
+        assert_eq!(waiting.tell(RUN, &waits(WaitsFor::Pod, "the pod is being made")), Some(LASTS));
+        advance(Duration::from_secs(2)).await;
+        assert_eq!(waiting.tell(RUN, &pull), Some(LASTS));
+        advance(Duration::from_secs(2)).await;
+        assert_eq!(waiting.tell(RUN, &pull), Some(Duration::from_secs(3)));
+        assert!(waiting.told.is_empty());
+        advance(Duration::from_secs(3)).await;
+        assert_eq!(waiting.tell(RUN, &pull), None);
+        assert_eq!(waiting.told, ["its image is being pulled"]);
+        advance(Duration::from_secs(60)).await;
+        assert_eq!(waiting.tell(RUN, &pull), None);
+        assert_eq!(waiting.told.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_failed_is_told_at_once_and_not_each_time_that_it_is_tried() {
+        for waits_for in [WaitsFor::Image, WaitsFor::OwnImage, WaitsFor::InjectedImage] {
+            let mut waiting = Waiting::default();
+            for _ in 0..3 {
+                for detail in ["ErrImagePull: no", "ImagePullBackOff: no"] {
+                    assert_eq!(waiting.tell(RUN, &waits(waits_for, detail)), None);
+                }
+            }
+            assert_eq!(waiting.told, ["ErrImagePull: no", "ImagePullBackOff: no"]);
+        }
+    }
+
+    #[test]
+    fn why_there_is_no_pod_is_asked_early() {
+        let mut waiting = Waiting::default();
+        assert_eq!(waiting.longest(&waits(WaitsFor::Pod, "")), NO_POD);
+        assert_eq!(waiting.longest(&waits(WaitsFor::Machine, "")), COMPLAINTS);
+        waiting.asked_early = true;
+        assert_eq!(waiting.longest(&waits(WaitsFor::Pod, "")), COMPLAINTS);
+    }
+}

@@ -11,7 +11,7 @@ use crate::core::namespace_rules::broken;
 
 /// What to do about them.
 pub const REMEDY: &str = "Change them, or `kubernetes.resources` (the algorithm) and `kubernetes.helper_resources` (receive, return, probe); \
-                          see docs/OPERATIONS.md, \"Sizing\".";
+                          see docs/OPERATIONS.md, \"Quotas and LimitRanges\".";
 
 /// The rules that no run can keep to.
 ///
