@@ -438,7 +438,7 @@ fn mistakes_are_told_with_place_and_remedy() {
         (
             "helper_resources: {limits: {cpu: 0}}",
             &[
-                "4:35: `kubernetes.helper_resources.limits.cpu`: found `0`, expected a quantity above zero. Kubernetes takes zero for no limit at all. Write `null` if there is to be none.",
+                "4:36: `kubernetes.helper_resources.limits.cpu`: found `0`, expected a quantity above zero. Kubernetes takes zero for no limit at all. Write `null` if there is to be none.",
             ],
         ),
         (

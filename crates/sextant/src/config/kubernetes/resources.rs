@@ -20,7 +20,8 @@ const HELPER_MEMORY: &str = "64Mi";
 const HELPER_DISK: &str = "32Mi";
 /// What they are sure of, where processor time has no limit.
 const HELPER_CPU: &str = "10m";
-/// Request and limit where it has one: most of the time they wait, and this brings some 100 MB a second through TLS.
+/// Request and limit where it has one: most of the time they wait. A tenth of a processor is begun with in one of its periods, and streams
+/// tens of MB a second through TLS: a result of 1 GB takes some seconds more.
 const HELPER_CPU_LIMIT: &str = "100m";
 
 type Quantities = BTreeMap<String, Quantity>;
