@@ -35,7 +35,7 @@ pub enum Kind {
 pub fn of(pod: &Pod) -> Vec<Injected> {
     let Some(spec) = &pod.spec else { return Vec::new() };
     let status = pod.status.as_ref();
-    let of_init = |status: &Spec| match status.restart_policy.as_deref() {
+    let of_init = |container: &Spec| match container.restart_policy.as_deref() {
         Some("Always") => Kind::Sidecar,
         _ => Kind::Init,
     };

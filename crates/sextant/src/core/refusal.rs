@@ -41,9 +41,9 @@ pub fn meaning(message: &str) -> Refusal {
     let says = |words: &&str| message.contains(*words);
     if message.contains("exceeded quota") {
         if beyond_quota(message).is_empty() { Refusal::QuotaFull } else { Refusal::LargerThanQuota }
-    } else if PASSING.iter().any(|words| says(words)) {
+    } else if PASSING.iter().any(says) {
         Refusal::MayPass
-    } else if message.contains(" is forbidden: ") || RULES.iter().any(|words| says(words)) {
+    } else if message.contains(" is forbidden: ") || RULES.iter().any(says) {
         Refusal::Forbidden
     } else {
         Refusal::MayPass

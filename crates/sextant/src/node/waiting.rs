@@ -19,7 +19,7 @@ use crate::runtime::Runtime;
 pub const LASTS: Duration = Duration::from_secs(5);
 /// How many different lines a run may have about its waiting.
 const LINES: usize = 50;
-/// When the cluster is first asked why a Job has no pod: mostly one is made at once, and what forbids it stands only there.
+/// When the cluster is first asked why a Job has no pod, or the pod no volume: what forbids them stands only there.
 const NO_POD: Duration = Duration::from_secs(3);
 /// When the cluster is first asked why a run does not start; then after twice as long, and so on.
 const COMPLAINTS: Duration = Duration::from_secs(15);
@@ -157,10 +157,17 @@ impl Waiting {
     /// How long may be waited without looking: an hour at most, because the machine's clock may be set meanwhile.
     pub fn longest(&self, situation: &Situation) -> Duration {
         match situation {
-            Situation::Starting(Starting { waits_for: WaitsFor::Pod, .. }) if !self.asked_early => NO_POD,
+            situation if self.is_early(situation) => NO_POD,
             Situation::Starting(_) => COMPLAINTS_AT_LEAST.min(COMPLAINTS * 2u32.saturating_pow(self.asked.min(10))),
             _ => Duration::from_secs(3600),
         }
+    }
+
+    /// Whether the cluster is asked early why there is nothing yet of what it mostly makes at once.
+    fn is_early(&self, situation: &Situation) -> bool {
+        let made_at_once =
+            matches!(situation, Situation::Starting(Starting { waits_for: WaitsFor::Pod | WaitsFor::Volume, .. }));
+        made_at_once && !self.asked_early
     }
 
     /// Whether the log was told that the image is being pulled, and is to hear the end of it now.
@@ -176,8 +183,7 @@ impl Waiting {
         image: &str,
         situation: &Situation,
     ) -> Option<Failure> {
-        let early =
-            matches!(situation, Situation::Starting(Starting { waits_for: WaitsFor::Pod, .. })) && !self.asked_early;
+        let early = self.is_early(situation);
         self.asked_early = true;
         self.asked += u32::from(!early);
         if let Situation::Starting(Starting { waits_for: WaitsFor::Quota | WaitsFor::Machine, .. }) = situation {
@@ -262,6 +268,7 @@ mod tests {
     fn why_there_is_no_pod_is_asked_early() {
         let mut waiting = Waiting::default();
         assert_eq!(waiting.longest(&waits(WaitsFor::Pod, "")), NO_POD);
+        assert_eq!(waiting.longest(&waits(WaitsFor::Volume, "")), NO_POD);
         assert_eq!(waiting.longest(&waits(WaitsFor::Machine, "")), COMPLAINTS);
         waiting.asked_early = true;
         assert_eq!(waiting.longest(&waits(WaitsFor::Pod, "")), COMPLAINTS);
