@@ -56,6 +56,48 @@ def quota(cluster: Cluster, **hard: str) -> Iterator[None]:
 # -- waiting ------------------------------------------------------------------------------------
 
 
+def test_a_quota_that_asks_for_a_limit(kubernetes_node, asked, cluster):
+    """Told within seconds, in the words of the rule, and as nothing that the task is to blame for."""
+    node = kubernetes_node()
+    with quota(cluster, **{"limits.cpu": "8"}):
+        node.start_online()
+        run = asked("start failed", "The cluster's rules do not allow the run. The task is not to blame", "Forbidden", within=30)
+        looked = node.tool("doctor")
+    assert "must specify limits.cpu for: " in run["event"]
+    assert "limits.cpu" not in run["log"]
+    assert "forbid every run: ResourceQuota 'little'" in node.log()
+    assert "WRONG  quotas" in looked.stdout and "'little'" in looked.stdout, looked.stdout
+
+
+def test_limits_where_a_quota_asks_for_them(kubernetes_node, asked, cluster):
+    """With a limit for the algorithm, all of the pod has one."""
+    node = kubernetes_node(kubernetes={"resources": {"limits": {"cpu": 1}}})
+    with quota(cluster, **{"limits.cpu": "2", "requests.cpu": "2", "limits.memory": "4Gi", "limits.ephemeral-storage": "11Gi"}):
+        node.start_online()
+        asked("completed", "", None)
+    assert "forbid every run" not in node.log()
+
+
+def test_a_run_that_is_larger_than_a_quota(kubernetes_node, asked, cluster):
+    """It does not wait for what will never be."""
+    kubernetes_node().start_online()
+    with quota(cluster, **{"limits.memory": "1Gi"}):
+        words = "The run needs more than the node's quota allows: memory."
+        run = asked("start failed", words, "QuotaExceeded", within=30)
+    assert "exceeded quota: little" in run["event"]
+
+
+def test_a_limit_range_with_a_minimum(kubernetes_node, asked, cluster):
+    """Sextant's own containers can be given what it asks for."""
+    body = {"metadata": {"name": "large"}, "spec": {"limits": [{"type": "Container", "min": {"cpu": "50m", "memory": "32Mi"}}]}}
+    cluster.core.create_namespaced_limit_range(cluster.jobs_namespace, body)
+    try:
+        kubernetes_node(kubernetes={"helper_resources": {"requests": {"cpu": "50m"}}}).start_online()
+        asked("completed", "", None)
+    finally:
+        cluster.core.delete_namespaced_limit_range("large", cluster.jobs_namespace)
+
+
 def test_no_machine_has_room(kubernetes_node, asked):
     """The researcher hears which resource is missing, the operator what the scheduler said."""
     kubernetes_node(kubernetes={"pending_timeout": "5s", "resources": {"requests": {"cpu": "900"}}}).start_online()

@@ -53,6 +53,20 @@ def test_a_wall_that_falls_stops_new_runs_and_tells_which_go_on(strict_node, wal
     assert researcher.result(later) == "about to exit"
 
 
+def test_the_pod_that_listens_leaves_no_job_behind(strict_node, walls, place):
+    """It is ended when its proof is over, which Kubernetes calls a failure: its Job goes with it, so that a healthy node leaves none that
+    failed."""
+    node = strict_node(kubernetes={"isolation": {"every": "1h"}})
+    walls.build(node)
+    node.start_online()
+    node.wait_log(WALLED, within=60)
+
+    def left() -> list:
+        return place.batch.list_namespaced_job(place.jobs_namespace, label_selector="vantage6.ai/probe=neighbour").items
+
+    until("the listening pod's Job to go", lambda: not left(), within=20)
+
+
 def test_nobody_gets_in_from_another_namespace(strict_node, walls, place, world, researcher):
     """A pod that may go anywhere doesn't reach an algorithm that listens; nor does it where only the policy of the node's runs is left,
     which is the one whose presence the node's proof shows."""

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
+use super::kubernetes::helper_defaults;
 use super::look::look;
 use super::{
     Config, ConfigError, Database, DatabasePlace, KubernetesConfig, LocalConfig, PodSecurity, RuntimeConfig, Tmp,
@@ -158,7 +159,10 @@ fn tell_kubernetes(out: &mut String, config: &Config, kubernetes: &KubernetesCon
     };
     line(out, "/mnt/tmp", &tmp)?;
     line(out, "disk", &disk(config, kubernetes))?;
-    line(out, "limits", &resources(&kubernetes.resources))?;
+    line(out, "limits", &format!("an algorithm {}", resources(&kubernetes.resources)))?;
+    if kubernetes.helper_resources != helper_defaults(&kubernetes.resources) {
+        line(out, "", &format!("each of receive, return and probe {}", resources(&kubernetes.helper_resources)))?;
+    }
     let most = kubernetes.max_concurrent_runs.map_or("no limit".to_owned(), |most| most.to_string());
     line(out, "", &format!("runs at once: {most}; longest run: {}", time(kubernetes.deadline)))?;
     let (pending, pull) = (time(kubernetes.pending_timeout), time(kubernetes.image_pull_timeout));
@@ -209,7 +213,7 @@ fn resources(resources: &ResourceRequirements) -> String {
     let limited = |name: &&str| resources.limits.as_ref().is_some_and(|limits| limits.contains_key(*name));
     let without: Vec<&str> = ["memory", "ephemeral-storage"].into_iter().filter(|name| !limited(name)).collect();
     let without = if without.is_empty() { String::new() } else { format!("; NO LIMIT on {}", without.join(" and ")) };
-    format!("an algorithm is sure of {requests}{limits}{without}")
+    format!("is sure of {requests}{limits}{without}")
 }
 
 fn time(time: Duration) -> String {

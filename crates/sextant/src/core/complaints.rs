@@ -2,8 +2,8 @@
 //! volume is missing, that an image is being pulled.
 
 use jiff::Timestamp;
-use vantage6_types::RunStatus;
 
+use super::refusal::{self, Refusal, forbidden, larger_than_quota};
 use super::situation::{Failure, WaitsFor};
 
 /// An Event about a run's Job or pod, boiled down.
@@ -35,6 +35,8 @@ pub struct Complaint {
 pub enum Meaning {
     /// The cluster's rules forbid the pod: it will never be.
     Forbidden,
+    /// The pod alone is larger than a quota: it will never be.
+    LargerThanQuota,
     /// This is what the run waits for.
     WaitsFor(WaitsFor),
     /// Something goes on.
@@ -48,9 +50,15 @@ pub fn judge(events: impl IntoIterator<Item = EventFacts>) -> Option<Complaint> 
     // Of our own image, which was there already, the same is said.
     let pulled = |event: &EventFacts| event.reason == "Pulled" && event.message.starts_with("Successfully");
     let telling = |event: &EventFacts| event.warning || event.reason == "Pulling" || pulled(event);
+    let events: Vec<EventFacts> = events.into_iter().collect();
+    // What kept a pod from being made is over when there is one.
+    let made = events.iter().filter(|event| event.reason == "SuccessfulCreate").map(|event| event.at).max();
+    let over = |event: &EventFacts| event.reason == "FailedCreate" && made.is_some_and(|made| event.at <= made);
     // What the scheduler says stands at the pod, too; what keeps it from going on does not.
-    let newest =
-        events.into_iter().filter(telling).max_by_key(|event| (event.reason != "FailedScheduling", event.at))?;
+    let newest = events
+        .into_iter()
+        .filter(|event| telling(event) && !over(event))
+        .max_by_key(|event| (event.reason != "FailedScheduling", event.at))?;
     let meaning = match newest.reason.as_str() {
         "Pulling" | "Pulled" => Meaning::Progress,
         "FailedCreate" => of_creation(&newest.message),
@@ -66,36 +74,23 @@ pub fn judge(events: impl IntoIterator<Item = EventFacts>) -> Option<Complaint> 
 }
 
 fn of_creation(message: &str) -> Meaning {
-    if is_quota(message) {
-        Meaning::WaitsFor(WaitsFor::Quota)
-    } else if is_forbidden(message) {
-        Meaning::Forbidden
-    } else {
-        Meaning::Other
+    match refusal::meaning(message) {
+        Refusal::Forbidden => Meaning::Forbidden,
+        Refusal::LargerThanQuota => Meaning::LargerThanQuota,
+        Refusal::QuotaFull => Meaning::WaitsFor(WaitsFor::Quota),
+        Refusal::MayPass => Meaning::Other,
     }
 }
 
-/// Whether the API server's words tell of a quota, which has room again when other pods have ended.
-pub fn is_quota(message: &str) -> bool {
-    message.contains("exceeded quota")
-}
-
-/// Whether they tell of a rule that will forbid this again: Pod Security, a webhook that said no, a policy, a LimitRange.
-/// A webhook that could not be asked is none.
-pub fn is_forbidden(message: &str) -> bool {
-    let says = |words: &str| message.contains(words);
-    !says("failed calling webhook")
-        && (says("violates PodSecurity")
-            || says("denied the request")
-            || says("denied request")
-            || says(" is invalid: ")
-            || ["maximum ", "minimum "].iter().any(|bound| says(bound) && says(" usage per ")))
-}
-
-/// What is to be reported of what is forbidden.
-pub fn forbidden(detail: impl Into<String>) -> Failure {
-    let message = "The cluster's rules do not allow the run. The node's log says why.";
-    Failure::new(RunStatus::StartFailed, message, detail).because("Forbidden")
+impl Complaint {
+    /// What is to be reported where it will not pass.
+    pub fn end(&self, image: &str) -> Option<Failure> {
+        match self.meaning {
+            Meaning::Forbidden => Some(forbidden(&self.text, image)),
+            Meaning::LargerThanQuota => Some(larger_than_quota(&self.text)),
+            Meaning::WaitsFor(_) | Meaning::Progress | Meaning::Other => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -121,7 +116,17 @@ mod tests {
                 "pods \"x\" is forbidden: exceeded quota: q, requested: pods=1",
                 Some(WaitsFor(super::WaitsFor::Quota)),
             ),
-            ("FailedCreate", "error looking up service account v6/default", Some(Other)),
+            (
+                "FailedCreate",
+                "pods \"x\" is forbidden: exceeded quota: q, requested: limits.cpu=9, used: limits.cpu=0, limited: limits.cpu=8",
+                Some(LargerThanQuota),
+            ),
+            (
+                "FailedCreate",
+                "pods \"x\" is forbidden: failed quota: q: must specify limits.cpu for: receive,return",
+                Some(Forbidden),
+            ),
+            ("FailedCreate", "etcdserver: request timed out", Some(Other)),
             (
                 "FailedMount",
                 "MountVolume.SetUp failed: hostPath type check failed",
@@ -136,6 +141,12 @@ mod tests {
                 "FailedBinding",
                 "ephemeral volume scratch: create PVC x-scratch: persistentvolumeclaims \"x-scratch\" is forbidden: exceeded quota: q",
                 Some(WaitsFor(super::WaitsFor::Quota)),
+            ),
+            (
+                "FailedBinding",
+                "ephemeral volume scratch: create PVC x-scratch: persistentvolumeclaims \"x-scratch\" is forbidden: exceeded quota: q, \
+                 requested: requests.storage=2Gi, used: requests.storage=0, limited: requests.storage=1Gi",
+                Some(LargerThanQuota),
             ),
             (
                 "FailedBinding",
@@ -165,5 +176,18 @@ mod tests {
         let complaint = judge([event("FailedBinding", 1), event("FailedScheduling", 2)]).unwrap();
         assert_eq!(complaint.text, "FailedBinding: ");
         assert_eq!(judge([]), None);
+    }
+
+    #[test]
+    fn what_kept_a_pod_from_being_made_is_over_when_there_is_one() {
+        let event = |reason: &str, second| EventFacts {
+            reason: reason.into(),
+            message: "pods \"x\" is forbidden: no".into(),
+            warning: reason == "FailedCreate",
+            at: Timestamp::from_second(second).ok(),
+        };
+        assert_eq!(judge([event("FailedCreate", 1), event("SuccessfulCreate", 2)]), None);
+        let complaint = judge([event("SuccessfulCreate", 1), event("FailedCreate", 2)]).unwrap();
+        assert_eq!(complaint.meaning, Meaning::Forbidden);
     }
 }

@@ -8,6 +8,7 @@ use printable::excerpt_of;
 use serde::{Deserialize, Serialize};
 use vantage6_types::{RunId, RunStatus, TaskId};
 
+use super::injected::{self, Injected};
 use super::labels;
 use super::situation::Failure;
 
@@ -41,6 +42,8 @@ pub struct JobFacts {
     pub created: Option<Timestamp>,
     /// Whether the server already has the run's report.
     pub reported: bool,
+    /// Whether its pod goes on all the same.
+    pub lingers: bool,
     /// Why this node, or an earlier process of it, has stopped the run, if it has.
     pub stopped: Option<Box<StopNote>>,
     /// Whether it is being deleted.
@@ -125,6 +128,8 @@ pub struct PodFacts {
     pub algorithm: Container,
     /// `return`.
     pub returns: Container,
+    /// Those that the cluster has added.
+    pub injected: Vec<Injected>,
 }
 
 /// A container's state.
@@ -253,6 +258,7 @@ impl JobFacts {
             task,
             created: meta.creation_timestamp.as_ref().map(|time| time.0),
             reported: meta.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(labels::REPORTED)),
+            lingers: meta.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(labels::LINGERS)),
             stopped: meta.annotations.as_ref().and_then(|all| serde_json::from_str(all.get(labels::STOPPED)?).ok()),
             deleting: meta.deletion_timestamp.is_some(),
             failed: failed.map(|c| (said(c.reason.as_ref()), said(c.message.as_ref()))),
@@ -314,12 +320,14 @@ impl PodFacts {
             receive: container(RECEIVE),
             algorithm,
             returns,
+            injected: injected::of(pod),
         };
         Some((run, facts))
     }
 }
 
-fn read_state(status: &ContainerStatus) -> Container {
+/// A container's state, as the kubelet tells it.
+pub(super) fn read_state(status: &ContainerStatus) -> Container {
     match status.state.as_ref() {
         Some(ContainerState { running: Some(running), .. }) => {
             Container::Running { since: running.started_at.as_ref().map(|time| time.0) }
@@ -357,6 +365,7 @@ pub mod sample {
             task: TaskId(1),
             created: None,
             reported: false,
+            lingers: false,
             stopped: None,
             deleting: false,
             failed: None,
@@ -389,6 +398,7 @@ pub mod sample {
             receive: Container::Unknown,
             algorithm: Container::Unknown,
             returns: Container::Unknown,
+            injected: Vec::new(),
         }
     }
 }

@@ -12,8 +12,7 @@ use k8s_openapi::api::batch::v1::{
 };
 use k8s_openapi::api::core::v1::{
     Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, HostAlias, HostPathVolumeSource, LocalObjectReference,
-    PodDNSConfig, PodDNSConfigOption, PodSpec, PodTemplateSpec, ResourceRequirements, SecretKeySelector, Volume,
-    VolumeMount,
+    PodDNSConfig, PodDNSConfigOption, PodSpec, PodTemplateSpec, SecretKeySelector, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -363,21 +362,9 @@ fn own(plan: &Plan, secret: &str, role: &str, data: &str) -> Container {
             variable(env::TASK_DIR, &format!("{data}/{}", task_folder_name(plan.assignment.run))),
             from_secret(env::KEY, secret, SECRET_KEY),
         ]),
-        resources: Some(small()),
+        resources: Some(plan.config.helper_resources.clone()),
         security_context: Some(security::own(plan.config.pod_security)),
         ..Container::default()
-    }
-}
-
-/// The resources of our own containers: they stream, so that no size of input or output matters.
-pub fn small() -> ResourceRequirements {
-    let quantities = |pairs: &[(&str, &str)]| {
-        Some(pairs.iter().map(|(k, v)| ((*k).to_owned(), Quantity((*v).to_owned()))).collect())
-    };
-    ResourceRequirements {
-        requests: quantities(&[("cpu", "10m"), ("memory", "16Mi")]),
-        limits: quantities(&[("memory", "64Mi")]),
-        claims: None,
     }
 }
 
@@ -445,5 +432,73 @@ fn from_secret(name: &str, secret: &str, key: &str) -> EnvVar {
             secret_key_ref: Some(SecretKeySelector { name: secret.into(), key: key.into(), optional: None }),
             ..EnvVarSource::default()
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ResourceRequirements;
+    use vantage6::NodeId;
+
+    use super::*;
+    use crate::config::{Config, amount};
+    use crate::core::assignment::sample::assignment;
+    use crate::core::probe::{self, Orders};
+
+    /// The containers of a run's pod, and of a probe's.
+    fn containers(kubernetes: &str) -> [Vec<Container>; 2] {
+        let text = format!("server_url: http://s\napi_key: k\nkubernetes: {kubernetes}");
+        let config = Config::parse(&text, std::path::Path::new("node.yaml"), &|_| None).unwrap();
+        let settings = config.kubernetes().unwrap();
+        let identity = Identity::new("http://s".into(), NodeId(3), &"k".into());
+        let plan = Plan {
+            identity: &identity,
+            assignment: &assignment(1, 2, "today"),
+            before: Disruption::default(),
+            config: settings,
+            tmp: config.tmp(),
+            databases: &[],
+            variables: &[],
+            data_port: &DataPortForPods { address: "10.0.0.1:7654".into(), pin: String::new() },
+            proxy: "10.0.0.2:8080".parse().unwrap(),
+            pull_secrets: &[],
+        };
+        [job(&plan), probe::probe(&identity, settings, &Orders::Listen(vec![1]), &[])].map(|job| {
+            let pod = job.spec.unwrap().template.spec.unwrap();
+            pod.init_containers.into_iter().flatten().chain(pod.containers).collect()
+        })
+    }
+
+    #[test]
+    fn where_the_algorithm_is_limited_all_are() {
+        for kubernetes in [
+            "{}",
+            "{resources: {limits: {cpu: 1}}}",
+            "{resources: {limits: {cpu: 2, ephemeral-storage: null}}}",
+            "{resources: {limits: {cpu: 1, nvidia.com/gpu: 1}}, helper_resources: {limits: {cpu: 1}, requests: {cpu: 50m}}}",
+        ] {
+            let [run, probe] = containers(kubernetes);
+            let names = |resources: &ResourceRequirements| -> Vec<String> {
+                let limited = resources.limits.iter().flatten().map(|(name, _)| name.clone());
+                limited.filter(|name| !name.contains('/')).collect()
+            };
+            let limited = names(run[1].resources.as_ref().unwrap());
+            for container in run.iter().chain(&probe) {
+                let resources = container.resources.as_ref().unwrap();
+                assert_eq!(names(resources), limited, "{kubernetes}: {}", container.name);
+                assert!(limited.iter().all(|name| resources.requests.iter().flatten().any(|(asked, _)| asked == name)
+                    || container.name == ALGORITHM));
+                assert!(resources.requests.as_ref().unwrap().contains_key("cpu"), "{kubernetes}: {}", container.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_of_the_defaults_and_the_probes_beside_it_fit_a_quota_of_4_gibibytes() {
+        let [run, probe] = containers("{}");
+        let memory = |container: &Container| amount(&container.resources.as_ref()?.limits.as_ref()?["memory"].0);
+        let sum = |containers: &[Container]| containers.iter().map(|container| memory(container).unwrap()).sum::<f64>();
+        let all = sum(&run) + 2.0 * sum(&probe);
+        assert!(all <= amount("4Gi").unwrap(), "{all}");
     }
 }

@@ -42,6 +42,8 @@ pub const IMAGE: &str = "vantage6.ai/image";
 pub const SERVER: &str = "vantage6.ai/server";
 /// Annotation, set once the server has the run's report: the status that was reported.
 pub const REPORTED: &str = "vantage6.ai/reported";
+/// Annotation, beside [`REPORTED`]: the pod goes on after the run's end, because of a container that the cluster has added.
+pub const LINGERS: &str = "vantage6.ai/lingers";
 /// Annotation of a Job that this node stops before it has the server's word on the report: why, as JSON ([`super::facts::StopNote`]).
 pub const STOPPED: &str = "vantage6.ai/stopped";
 /// Annotation of a Job that was launched because an earlier one of its run was disrupted: which launch it is, from 2.

@@ -3,6 +3,7 @@
 use vantage6_types::RunStatus;
 
 use super::facts::{Container, JobFacts, PodFacts};
+use super::injected::Injected;
 use super::situation::{Disruption, Failure};
 
 /// Who or what ended a pod.
@@ -134,6 +135,7 @@ fn detail(job: &JobFacts, pod: Option<&PodFacts>) -> String {
                 said.push(format!("{name} exited with {} ({}) {}", end.code, end.reason, end.message.trim()));
             }
         }
+        said.extend(pod.injected.iter().filter_map(Injected::unhappy_end));
         if pod.deleting {
             said.push("the pod was deleted".into());
         }

@@ -120,7 +120,7 @@ fn container(config: &KubernetesConfig, orders: &Orders) -> Container {
                 value_from: Some(EnvVarSource { field_ref: Some(machine), ..EnvVarSource::default() }),
             },
         ]),
-        resources: Some(job::small()),
+        resources: Some(config.helper_resources.clone()),
         security_context: Some(SecurityContext { read_only_root_filesystem: Some(true), ..security::unprivileged() }),
         ..Container::default()
     }

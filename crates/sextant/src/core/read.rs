@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use vantage6_types::RunStatus;
 
 use super::facts::{Container, End, JobFacts, PodFacts};
+use super::injected::{Injected, Kind};
 use super::loss::{Loss, Progress};
 use super::situation::{Exit, Failure, Situation, Starting, WaitsFor};
 
@@ -83,6 +84,13 @@ fn of_end(job: &JobFacts, pod: &PodFacts) -> Option<Situation> {
     {
         return Some(receive_failed(end));
     }
+    if !has_begun(pod)
+        && !pod.told_to_end()
+        && let Some((container, end)) =
+            pod.injected.iter().find_map(|container| Some((container, container.has_failed()?)))
+    {
+        return Some(Situation::Failed(container.failure(end)));
+    }
     let stopped = matches!(pod.algorithm, Container::Ended(_));
     let loss = Loss::of(job, pod);
     // Gone unseen, and nobody has said why: the Job's controller may.
@@ -98,6 +106,11 @@ fn of_end(job: &JobFacts, pod: &PodFacts) -> Option<Situation> {
         return Some(Situation::Ending { until: last_word(pod, loss), failure: failure() });
     }
     None
+}
+
+/// Whether the algorithm was started, as far as its machine says.
+fn has_begun(pod: &PodFacts) -> bool {
+    matches!(pod.algorithm, Container::Running { .. } | Container::Ended(_))
 }
 
 /// How long the machine of a pod that was told to end may take to say what became of it.
@@ -128,7 +141,14 @@ fn of_life(pod: &PodFacts) -> Situation {
         (_, Container::Waiting { reason, message }) if is_container(reason) => {
             starting(pod.created, WaitsFor::Container, &format!("{reason}: {message}"))
         }
-        (Container::Ended(end), _) => starting(end.at.or(since_scheduled), WaitsFor::Pull, "its image is being pulled"),
+        _ if let Some(situation) = injected_in_the_way(pod) => situation,
+        (Container::Ended(end), _) => {
+            let beside = pod.injected.iter().filter(|other| other.kind == Kind::Beside);
+            let beside: String =
+                beside.filter_map(Injected::keeps_waiting).map(|other| format!("; beside it, {other}")).collect();
+            let detail = format!("its image is being pulled{beside}");
+            starting(end.at.or(since_scheduled), WaitsFor::Pull, &detail)
+        }
         (Container::Running { since }, _) => {
             starting(*since, WaitsFor::Supplies, "its pod fetches input and token from this node")
         }
@@ -140,6 +160,18 @@ fn of_life(pod: &PodFacts) -> Situation {
         }
         _ => starting(since_scheduled, WaitsFor::OwnContainer, "the pod is being started"),
     }
+}
+
+/// What the pod waits for before it begins, or goes on, with containers of ours: one that the cluster has put before them.
+fn injected_in_the_way(pod: &PodFacts) -> Option<Situation> {
+    let before_ours = |container: &&Injected| container.kind != Kind::Beside;
+    let (container, detail) =
+        pod.injected.iter().filter(before_ours).find_map(|container| Some((container, container.keeps_waiting()?)))?;
+    let waits_for = match &container.state {
+        Container::Waiting { reason, .. } if is_image(reason) => WaitsFor::InjectedImage,
+        _ => WaitsFor::Injected,
+    };
+    Some(starting(pod.scheduled_at.or(pod.created), waits_for, &detail))
 }
 
 fn starting(since: Option<Timestamp>, waits_for: WaitsFor, detail: &str) -> Situation {

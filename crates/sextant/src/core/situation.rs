@@ -68,6 +68,10 @@ pub enum WaitsFor {
     OwnContainer,
     /// Sextant's own image, whose pull has failed so far.
     OwnImage,
+    /// A container that the cluster has added to the pod.
+    Injected,
+    /// The image of such a container, whose pull has failed so far.
+    InjectedImage,
     /// Input and token: the node or its server.
     Supplies,
     /// The algorithm's image, which is being pulled or unpacked.

@@ -7,6 +7,8 @@ use printable::excerpt;
 use vantage6_types::RunStatus;
 
 use super::image;
+use super::injected::could_not_be_prepared;
+use super::refusal::resource_in_words;
 use super::situation::{Failure, Limits, Starting, WaitsFor};
 
 /// How long a container may fail to start: the kubelet tries again.
@@ -28,7 +30,7 @@ pub fn too_long(
         WaitsFor::Container if let Some(why) = image::bad_command(detail) => {
             return Err(start_failed(why, detail.clone(), "ContainerNotStarted"));
         }
-        WaitsFor::Image | WaitsFor::OwnImage => limits.image_pull,
+        WaitsFor::Image | WaitsFor::OwnImage | WaitsFor::InjectedImage => limits.image_pull,
         WaitsFor::Container => CONTAINER,
         // It is the node that waits: for its server, or for its own return. No pod is to blame for that.
         WaitsFor::Supplies => return Ok(None),
@@ -37,6 +39,7 @@ pub fn too_long(
         | WaitsFor::Machine
         | WaitsFor::Volume
         | WaitsFor::OwnContainer
+        | WaitsFor::Injected
         | WaitsFor::Pull => limits.pending,
     };
     over(starting.since, limit, now).map_err(|()| ended(starting, image, limit))
@@ -50,6 +53,12 @@ fn ended(starting: &Starting, image: &str, limit: Duration) -> Failure {
         WaitsFor::Pull => {
             let message = format!("The algorithm's image '{}' could not be pulled within {within}.", excerpt(image));
             return Failure::new(RunStatus::NoDockerImage, message, detail(starting, "pending_timeout"));
+        }
+        WaitsFor::InjectedImage => {
+            return could_not_be_prepared(detail(starting, "image_pull_timeout")).because("InjectedImageUnavailable");
+        }
+        WaitsFor::Injected => {
+            return could_not_be_prepared(detail(starting, "pending_timeout")).because("InjectedContainerNotStarted");
         }
         WaitsFor::OwnImage => {
             let message = "The node could not start its own part of the run. The node's log says why.".to_owned();
@@ -87,12 +96,7 @@ fn no_machine(detail: &str, within: &str) -> String {
         .split("Insufficient ")
         .skip(1)
         .filter_map(|rest| rest.split([',', '.', ' ']).next())
-        .map(|resource| match resource {
-            "cpu" => "processors (cpu)",
-            "ephemeral-storage" => "disk space (ephemeral-storage)",
-            "pods" => "room for pods",
-            other => other,
-        })
+        .map(resource_in_words)
         .collect();
     missing.sort_unstable();
     missing.dedup();
@@ -153,6 +157,8 @@ mod tests {
             (Volume, "claim \"secret\" not found", Some(3600), "start failed", "VolumeUnavailable", "A volume"),
             (OwnContainer, "", Some(3600), "start failed", "PendingTooLong", "within 1 h"),
             (OwnImage, "ErrImagePull: x", Some(600), "start failed", "OwnImageUnavailable", "its own part"),
+            (InjectedImage, "'mesh' (mesh:1)", Some(600), "start failed", "InjectedImageUnavailable", "be prepared"),
+            (Injected, "'mesh' (mesh:1)", Some(3600), "start failed", "InjectedContainerNotStarted", "be prepared"),
             (Supplies, "", None, "", "", ""),
             (
                 Pull,

@@ -10,14 +10,14 @@ use jiff::Timestamp;
 use printable::excerpt;
 use rand::Rng;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 use vantage6_types::RunStatus;
 
 use super::admission::admit;
 use super::places::Place;
 use super::supplies::Supply;
-use super::waiting::{Waiting, pulled};
+use super::waiting::{LASTS, Waiting, pulled};
 use super::{Context, report, report::HeldLog, report::Reported};
 use crate::core::assignment::Assignment;
 use crate::core::decide::{ServerSide, Step, Stop, Verdict, decide};
@@ -182,7 +182,6 @@ impl Drive {
                     if self.launched_whole || !matches!(situation, Situation::Starting(_)) {
                         self.failures = 0;
                     }
-                    self.waiting.tell(self.run.id, &situation);
                     self.wait(&situation, until.map(|until| until.duration_since(now))).await;
                 }
                 Step::Collect(exit) => self.collect(&exit).await,
@@ -300,9 +299,13 @@ impl Drive {
 
     /// Waits until runs may be launched; `false` when something else must be looked at first.
     async fn pass_gate(&mut self) -> bool {
+        let lasts = Instant::now() + LASTS;
         while !self.may_launch() {
-            self.waiting.at_the_gate(self.run.id, &self.gate.borrow());
+            if Instant::now() >= lasts {
+                self.waiting.at_the_gate(self.run.id, &self.gate.borrow());
+            }
             tokio::select! {
+                () = sleep_until(lasts), if Instant::now() < lasts => {}
                 // It can't fail while the process lives: the end of the gate's task is the process's.
                 open = self.gate.changed() => if open.is_err() { return std::future::pending().await },
                 _ = self.signal.changed() => return false,
@@ -523,29 +526,42 @@ impl Drive {
     async fn wait(&mut self, situation: &Situation, time: Option<jiff::SignedDuration>) {
         let at_the_gate = !self.launched_whole && matches!(situation, Situation::Starting(_)) && !self.may_launch();
         let longest = self.waiting.longest(situation);
-        let time = time.and_then(|time| Duration::try_from(time).ok()).map_or(longest, |time| time.min(longest));
-        let changed = {
-            let change = async {
-                tokio::select! {
-                    _ = self.situation.changed() => {}
-                    _ = self.signal.changed() => {}
-                    _ = self.gate.changed(), if at_the_gate => {}
-                }
-            };
-            timeout(time, change).await.is_ok()
-        };
-        if changed || !matches!(situation, Situation::Starting(_)) {
+        let mut time = time.and_then(|time| Duration::try_from(time).ok()).map_or(longest, |time| time.min(longest));
+        // What passes soon is not worth a line.
+        if let Some(lasts) = self.waiting.tell(self.run.id, situation)
+            && lasts < time
+        {
+            if self.changes_within(lasts, at_the_gate).await {
+                return;
+            }
+            self.waiting.tell(self.run.id, situation);
+            time -= lasts;
+        }
+        if self.changes_within(time, at_the_gate).await || !matches!(situation, Situation::Starting(_)) {
             return;
         }
         // The answer may take long, of many that ask at once.
+        let (runtime, image) = (self.context.runtime.as_ref(), &self.assignment.image);
         let found = tokio::select! {
-            found = self.waiting.look_after(self.context.runtime.as_ref(), self.run.id) => found,
+            found = self.waiting.look_after(runtime, self.run.id, image, situation) => found,
             _ = self.situation.changed() => return,
             _ = self.signal.changed() => return,
         };
         if let Some(failure) = found {
             self.stop(failure).await;
         }
+    }
+
+    /// Whether something changes within a time.
+    async fn changes_within(&mut self, time: Duration, at_the_gate: bool) -> bool {
+        let change = async {
+            tokio::select! {
+                _ = self.situation.changed() => {}
+                _ = self.signal.changed() => {}
+                _ = self.gate.changed(), if at_the_gate => {}
+            }
+        };
+        timeout(time, change).await.is_ok()
     }
 
     /// Something did not work and may work later: pauses, longer each time, unless something changes.

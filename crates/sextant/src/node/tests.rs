@@ -12,6 +12,7 @@ use vantage6_types::{OrganizationId, RunId, RunStatus};
 use super::registry::Registry;
 use super::report::{KEPT_LOGS, LOGS};
 use super::{Context, Parts, Settings, Supplies, sync};
+use crate::core::complaints::{Complaint, Meaning};
 use crate::core::hub::Run;
 use crate::core::hub::testing::{ASKING, FakeHub, Fault, me, pending};
 use crate::core::masks::{Masks, Secrets};
@@ -118,6 +119,38 @@ fn ended() -> Situation {
 fn starting() -> Situation {
     let since = Some(Timestamp::now());
     Situation::Starting(Starting { since, waits_for: WaitsFor::Container, detail: String::new() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_the_cluster_does_not_allow_is_reported_within_seconds() {
+    for (why, meaning, words) in [
+        ("failed quota: q: must specify limits.cpu for: return", Meaning::Forbidden, "rules do not allow the run"),
+        (
+            "exceeded quota: q, requested: limits.cpu=9, used: limits.cpu=0, limited: limits.cpu=8",
+            Meaning::LargerThanQuota,
+            "needs more than the node's quota allows: processors (cpu).",
+        ),
+    ] {
+        let node = Node::new();
+        node.runtime.complains(Complaint { text: format!("pods \"x\" is forbidden: {why}"), meaning, at: None });
+        let since = Some(Timestamp::now());
+        node.adopt(Situation::Starting(Starting { since, waits_for: WaitsFor::Pod, detail: "made".into() }));
+        sleep(Duration::from_secs(4)).await;
+        let report = node.hub.reported(RUN).await;
+        assert_eq!(report.status, RunStatus::StartFailed);
+        assert!(report.log.contains(words) && !report.log.contains("quota: q"), "{}", report.log);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_room_has_that_made_which_nobody_needs() {
+    for (waits_for, made) in [(WaitsFor::Machine, true), (WaitsFor::Quota, true), (WaitsFor::Pull, false)] {
+        let node = Node::new();
+        let since = Some(Timestamp::now());
+        node.adopt(Situation::Starting(Starting { since, waits_for, detail: "full".into() }));
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(node.count("make room 0") > 0, made, "{waits_for:?} {:?}", node.all());
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -326,9 +359,9 @@ async fn why_a_launch_failed_is_reported_by_the_next_process_too() {
     }
 }
 
-fn subtask() -> vantage6::Run {
+fn subtask() -> Run {
     let mut run = pending(RUN.0);
-    run.task.parent = Some(vantage6::TaskId(4));
+    run.task.parent = Some(vantage6_types::TaskId(4));
     run
 }
 
@@ -342,7 +375,7 @@ async fn the_first_task_of_a_subtask_is_known_before_its_folder_is_made() {
     assert_eq!(node.count("launch 7"), 0, "the server is waited for: {:?}", node.all());
     node.hub.heal("task_origin");
     node.wait_for("launch 7").await;
-    assert_eq!(node.runtime.launched()[0].first.task, vantage6::TaskId(4));
+    assert_eq!(node.runtime.launched()[0].first.task, vantage6_types::TaskId(4));
     // A first task costs no question.
     let node = Node::new();
     node.adopt(Situation::Absent);
@@ -356,7 +389,7 @@ async fn what_has_left_a_list_without_end_is_asked_about() {
     let node = Node::new();
     node.adopt(running());
     sleep(Duration::from_secs(1)).await;
-    node.hub.put(vantage6::Run { finished_at: Some(Timestamp::now()), ..pending(RUN.0) });
+    node.hub.put(Run { finished_at: Some(Timestamp::now()), ..pending(RUN.0) });
     node.hub.fail("list", Fault::Away);
     assert!(sync::look(&node.registry, None).await.unwrap(), "there may be more to do");
     node.done().await;

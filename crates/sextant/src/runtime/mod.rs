@@ -52,6 +52,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// What the runtime itself says of why a run does not start, for the operator; `None` when it says nothing.
     async fn explain(&self, run: RunId) -> Option<Complaint>;
 
+    /// A run waits for room: ends what takes some and is of no use to any run.
+    async fn make_room(&self) {}
+
     /// Makes the things of a run anew whose earlier ones were taken away by the cluster. Harmless when they are there already.
     async fn relaunch(&self, assignment: &Assignment, disrupted: Disruption) -> Result<(), LaunchError>;
 

@@ -21,6 +21,7 @@ pub struct FakeRuntime {
     launched: Mutex<Vec<Assignment>>,
     on_log: Mutex<Box<dyn FnMut() + Send>>,
     stops: Mutex<bool>,
+    complaint: Mutex<Option<Complaint>>,
     log: Mutex<Vec<u8>>,
 }
 
@@ -35,6 +36,7 @@ impl FakeRuntime {
             launched: Mutex::default(),
             on_log: Mutex::new(Box::new(|| {})),
             stops: Mutex::new(true),
+            complaint: Mutex::new(None),
             log: Mutex::new(b"the algorithm's words\n".to_vec()),
         }
     }
@@ -62,6 +64,11 @@ impl FakeRuntime {
     /// What algorithms print from now on.
     pub fn prints(&self, text: &[u8]) {
         *self.log.lock().unwrap() = text.to_vec();
+    }
+
+    /// What the runtime says of runs that do not start.
+    pub fn complains(&self, complaint: Complaint) {
+        *self.complaint.lock().unwrap() = Some(complaint);
     }
 
     /// Whether runs can be stopped from now on.
@@ -122,8 +129,13 @@ impl Runtime for FakeRuntime {
         Ok(tail)
     }
 
-    async fn explain(&self, _: RunId) -> Option<Complaint> {
-        None
+    async fn explain(&self, run: RunId) -> Option<Complaint> {
+        self.journal.add("explain", run);
+        self.complaint.lock().unwrap().clone()
+    }
+
+    async fn make_room(&self) {
+        self.journal.add("make room", RunId(0));
     }
 
     async fn relaunch(&self, assignment: &Assignment, _: Disruption) -> Result<(), LaunchError> {

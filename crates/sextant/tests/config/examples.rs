@@ -87,6 +87,7 @@ fn the_documentation_knows_every_setting() {
         "tmp",
         "scratch",
         "resources",
+        "helper_resources",
         "data_port",
         "proxy",
         "health",

@@ -235,17 +235,17 @@ fn the_shared_folder_is_a_volume_or_in_task_dir_or_private() {
 fn resources_are_set_on_top_of_the_defaults() {
     // (under `resources:`, requests, limits)
     let table = [
-        ("{}", "cpu 100m, ephemeral-storage 100Mi, memory 256Mi", "ephemeral-storage 10Gi, memory 4Gi"),
+        ("{}", "cpu 100m, ephemeral-storage 100Mi, memory 256Mi", "ephemeral-storage 10Gi, memory 3840Mi"),
         (
             "{limits: {cpu: 2}}",
             "cpu 100m, ephemeral-storage 100Mi, memory 256Mi",
-            "cpu 2, ephemeral-storage 10Gi, memory 4Gi",
+            "cpu 2, ephemeral-storage 10Gi, memory 3840Mi",
         ),
         ("{limits: {memory: null}}", "cpu 100m, ephemeral-storage 100Mi, memory 256Mi", "ephemeral-storage 10Gi"),
         (
             "{limits: {nvidia.com/gpu: 1}}",
             "cpu 100m, ephemeral-storage 100Mi, memory 256Mi",
-            "ephemeral-storage 10Gi, memory 4Gi, nvidia.com/gpu 1",
+            "ephemeral-storage 10Gi, memory 3840Mi, nvidia.com/gpu 1",
         ),
         // A default gives way to what the file says.
         (
@@ -261,6 +261,60 @@ fn resources_are_set_on_top_of_the_defaults() {
     ];
     for (text, requests, limits) in table {
         let resources = kubernetes_with(&format!("kubernetes: {{resources: {text}}}")).resources;
+        let told = |side: Option<
+            std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
+        >| {
+            side.unwrap().iter().map(|(name, quantity)| format!("{name} {}", quantity.0)).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(told(resources.requests), requests, "{text}");
+        assert_eq!(told(resources.limits), limits, "{text}");
+    }
+}
+
+#[test]
+fn our_own_containers_have_limits_where_the_algorithm_has_some() {
+    // (under `kubernetes:`, requests, limits)
+    let table = [
+        ("{}", "cpu 10m, ephemeral-storage 32Mi, memory 64Mi", "ephemeral-storage 32Mi, memory 64Mi"),
+        (
+            "{resources: {limits: {cpu: 2, nvidia.com/gpu: 1}}}",
+            "cpu 100m, ephemeral-storage 32Mi, memory 64Mi",
+            "cpu 100m, ephemeral-storage 32Mi, memory 64Mi",
+        ),
+        (
+            "{resources: {limits: {ephemeral-storage: null}}}",
+            "cpu 10m, ephemeral-storage 32Mi, memory 64Mi",
+            "memory 64Mi",
+        ),
+        (
+            "{resources: {limits: {ephemeral-storage: null}, requests: {ephemeral-storage: null}}}",
+            "cpu 10m, memory 64Mi",
+            "memory 64Mi",
+        ),
+        // What the file says has the last word.
+        (
+            "{helper_resources: {requests: {cpu: 50m}}}",
+            "cpu 50m, ephemeral-storage 32Mi, memory 64Mi",
+            "ephemeral-storage 32Mi, memory 64Mi",
+        ),
+        (
+            "{helper_resources: {limits: {cpu: 200m, memory: 128Mi}}}",
+            "cpu 200m, ephemeral-storage 32Mi, memory 128Mi",
+            "cpu 200m, ephemeral-storage 32Mi, memory 128Mi",
+        ),
+        (
+            "{helper_resources: {limits: {cpu: 200m}, requests: {cpu: 20m, memory: 32Mi}}}",
+            "cpu 20m, ephemeral-storage 32Mi, memory 32Mi",
+            "cpu 200m, ephemeral-storage 32Mi, memory 64Mi",
+        ),
+        (
+            "{resources: {limits: {cpu: 2}}, helper_resources: {limits: {cpu: null, memory: null}}}",
+            "cpu 100m, ephemeral-storage 32Mi, memory 64Mi",
+            "ephemeral-storage 32Mi",
+        ),
+    ];
+    for (text, requests, limits) in table {
+        let resources = kubernetes_with(&format!("kubernetes: {text}")).helper_resources;
         let told = |side: Option<
             std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
         >| {
@@ -398,6 +452,18 @@ fn mistakes_are_told_with_place_and_remedy() {
         (
             "resources: {requests: {memory: 5Gi}, limits: {memory: 4Gi}}",
             &["4:34: `kubernetes.resources.requests.memory`: found `5Gi`, expected no more than the limit, `4Gi`."],
+        ),
+        (
+            "helper_resources: {limits: {cpu: 0}}",
+            &[
+                "4:36: `kubernetes.helper_resources.limits.cpu`: found `0`, expected a quantity above zero. Kubernetes takes zero for no limit at all. Write `null` if there is to be none.",
+            ],
+        ),
+        (
+            "helper_resources: {requests: {memory: 1Gi}, limits: {memory: 64Mi}}",
+            &[
+                "4:41: `kubernetes.helper_resources.requests.memory`: found `1Gi`, expected no more than the limit, `64Mi`.",
+            ],
         ),
         (
             "labels: {a b: c}",

@@ -61,7 +61,7 @@ node.yaml can be used. It says:
   pods         baseline: algorithms run as the user of their image, without any rights of root's
   /mnt/tmp     an emptyDir for each run, not shared
   disk         its limit (ephemeral-storage) holds against accidents, and not against malice, for which there is `kubernetes.scratch`
-  limits       an algorithm is sure of cpu 100m, ephemeral-storage 100Mi, memory 256Mi; gets at most ephemeral-storage 10Gi, memory 4Gi
+  limits       an algorithm is sure of cpu 100m, ephemeral-storage 100Mi, memory 256Mi; gets at most ephemeral-storage 10Gi, memory 3840Mi
                runs at once: no limit; longest run: 7d
                longest wait for a machine: 1h; for an image: 10m
                runs that the cluster disrupted: executed again 0 times; largest output: 10Gi

@@ -14,6 +14,7 @@ mod volume;
 pub use egress::{Cidr, Egress};
 pub use isolation::Isolation;
 pub(super) use read::{database_volumes, defaults, read};
+pub(crate) use resources::{amount, helper_defaults};
 pub use scratch::Scratch;
 
 use std::collections::BTreeMap;
@@ -51,6 +52,9 @@ pub struct KubernetesConfig {
     pub scratch: Option<Scratch>,
     /// The algorithm container's resources: what the file says on top of the defaults.
     pub resources: ResourceRequirements,
+    /// Those of Sextant's own containers (`receive`, `return`, `probe`): what the file says on top of defaults that follow
+    /// [`resources`](Self::resources).
+    pub helper_resources: ResourceRequirements,
     /// Where pods reach the node, for input, token and output. Default `[::]:7654`; without an address the node finds one by itself.
     pub data_port: Port,
     /// The proxy, by which algorithms reach the server.

@@ -39,6 +39,7 @@ pub(in super::super) fn defaults() -> KubernetesConfig {
         tmp: None,
         scratch: None,
         resources: resources::defaults(),
+        helper_resources: resources::helper_defaults(&resources::defaults()),
         data_port: Port { listen: SocketAddr::new(ANYWHERE, DATA_PORT), address: None },
         proxy: ProxyConfig { listen: SocketAddr::new(ANYWHERE, PROXY_PORT), address: None, tmp_size: PROXY_TMP_SIZE },
         isolation: Isolation::default(),
@@ -66,6 +67,7 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
     let policy = |key| section.get(key).and_then(|field| field.choice(&ImagePullPolicy::ALL, ImagePullPolicy::as_str));
     let time = |key, zero, default| section.get(key).and_then(|field| field.duration(zero)).unwrap_or(default);
     let resources = resources::read(section).unwrap_or(default.resources);
+    let helper_resources = resources::read_helpers(section, &resources).unwrap_or(default.helper_resources);
     let kubeconfig = section.get("kubeconfig").and_then(|field| {
         let path = beside(config, field.word("the path of a kubeconfig")?);
         if let Err(error) = around.files.readable(&path) {
@@ -97,6 +99,7 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
         },
         scratch,
         resources,
+        helper_resources,
         data_port: section.get("data_port").map_or(default.data_port, |field| port(&field, DATA_PORT)),
         proxy: section.get("proxy").map_or(default.proxy, |field| proxy(&field)),
         isolation: section.get("isolation").map_or(default.isolation, |field| isolation(&field)),

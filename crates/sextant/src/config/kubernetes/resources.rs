@@ -10,37 +10,101 @@ use super::super::reader::{Field, Section, Unknown};
 
 /// Enough to be placed sensibly on a machine: what every algorithm is sure to have.
 const REQUESTS: [(&str, &str); 3] = [("cpu", "100m"), ("memory", "256Mi"), ("ephemeral-storage", "100Mi")];
-/// No algorithm can take a machine down. Processor time needs no limit: it is shared by the requests.
-const LIMITS: [(&str, &str); 2] = [("memory", "4Gi"), ("ephemeral-storage", "10Gi")];
+/// No algorithm can take a machine down. Processor time needs no limit: it is shared by the requests. A quota of 4Gi has room for the
+/// memory of one run with its helper, and of the two pods that prove the walls meanwhile.
+const LIMITS: [(&str, &str); 2] = [("memory", "3840Mi"), ("ephemeral-storage", "10Gi")];
+/// Enough for Sextant's own containers: they stream, so that no size of input or output matters. Each is request and limit at once, which
+/// fits every ratio of the two that a LimitRange may ask for.
+const HELPER_MEMORY: &str = "64Mi";
+/// Their log: a kubelet keeps up to some 25 MB of one.
+const HELPER_DISK: &str = "32Mi";
+/// What they are sure of, where processor time has no limit.
+const HELPER_CPU: &str = "10m";
+/// Request and limit where it has one: most of the time they wait. A tenth of a processor is begun with in one of its periods, and streams
+/// tens of MB a second through TLS: a result of 1 GB takes some seconds more.
+const HELPER_CPU_LIMIT: &str = "100m";
 
 type Quantities = BTreeMap<String, Quantity>;
 
 /// Without any in the file.
 pub(super) fn defaults() -> ResourceRequirements {
-    let owned = |all: &[(&str, &str)]| {
-        all.iter().map(|&(name, quantity)| (name.to_owned(), Quantity(quantity.to_owned()))).collect()
-    };
-    ResourceRequirements { requests: Some(owned(&REQUESTS)), limits: Some(owned(&LIMITS)), claims: None }
+    ResourceRequirements { requests: Some(owned(REQUESTS)), limits: Some(owned(LIMITS)), claims: None }
+}
+
+/// What Sextant's own containers have beside an algorithm with these resources. Where processor time or disk is limited for the one, it is
+/// for the others: in a namespace whose quota asks for a limit, the algorithm must have one, and every other container, too. Where it need
+/// not be limited, it is not: a limit on processor time slows them down.
+pub fn helper_defaults(algorithm: &ResourceRequirements) -> ResourceRequirements {
+    let has = |side: &Option<Quantities>, name: &str| side.as_ref().is_some_and(|side| side.contains_key(name));
+    let limited = |name: &str| has(&algorithm.limits, name);
+    let both = [
+        limited("cpu").then_some(("cpu", HELPER_CPU_LIMIT)),
+        Some(("memory", HELPER_MEMORY)),
+        limited("ephemeral-storage").then_some(("ephemeral-storage", HELPER_DISK)),
+    ];
+    let limits = owned(both.into_iter().flatten());
+    let mut requests = limits.clone();
+    requests.entry("cpu".to_owned()).or_insert_with(|| Quantity(HELPER_CPU.to_owned()));
+    if has(&algorithm.requests, "ephemeral-storage") {
+        requests.insert("ephemeral-storage".to_owned(), Quantity(HELPER_DISK.to_owned()));
+    }
+    ResourceRequirements { requests: Some(requests), limits: Some(limits), claims: None }
+}
+
+fn owned<'a>(all: impl IntoIterator<Item = (&'a str, &'a str)>) -> Quantities {
+    all.into_iter().map(|(name, quantity)| (name.to_owned(), Quantity(quantity.to_owned()))).collect()
 }
 
 /// Reads `resources`. What the file says of a resource replaces the default, and null takes it away.
 pub(super) fn read(file: &Section<'_>) -> Option<ResourceRequirements> {
-    let defaults = defaults();
     let Some(field) = file.get("resources") else {
+        return Some(defaults());
+    };
+    let given = Sides::read(&field)?;
+    warn_of_no_limit(&given.limits);
+    given.on_top_of(defaults())
+}
+
+/// Reads `helper_resources`, those of Sextant's own containers beside an algorithm with these resources.
+pub(super) fn read_helpers(file: &Section<'_>, algorithm: &ResourceRequirements) -> Option<ResourceRequirements> {
+    let mut defaults = helper_defaults(algorithm);
+    let Some(field) = file.get("helper_resources") else {
         return Some(defaults);
     };
-    let section = field.section("a mapping with `requests` and `limits`")?;
-    let given_requests = side(&section, "requests");
-    let given_limits = side(&section, "limits");
-    section.finish(Unknown::Refuse);
-    let (given_requests, given_limits) = (given_requests?, given_limits?);
-    judge_limits(&given_limits)?;
-    let mut requests = defaults.requests.unwrap_or_default();
-    let mut limits = defaults.limits.unwrap_or_default();
-    merge(&mut requests, &given_requests);
-    merge(&mut limits, &given_limits);
-    agree(&mut requests, &mut limits, &given_requests, &given_limits)?;
-    Some(ResourceRequirements { requests: Some(requests), limits: Some(limits), claims: None })
+    let given = Sides::read(&field)?;
+    // As Kubernetes does it: who is given a limit alone asks for as much.
+    for (name, Given { quantity, .. }) in &given.limits {
+        if let (Some(quantity), Some(requests)) = (quantity, &mut defaults.requests) {
+            requests.insert(name.clone(), Quantity(quantity.clone()));
+        }
+    }
+    given.on_top_of(defaults)
+}
+
+/// What a file has under `requests` and `limits`.
+struct Sides<'a> {
+    requests: BTreeMap<String, Given<'a>>,
+    limits: BTreeMap<String, Given<'a>>,
+}
+
+impl<'a> Sides<'a> {
+    fn read(field: &Field<'a>) -> Option<Self> {
+        let section = field.section("a mapping with `requests` and `limits`")?;
+        let (requests, limits) = (side(&section, "requests"), side(&section, "limits"));
+        section.finish(Unknown::Refuse);
+        let (requests, limits) = (requests?, limits?);
+        refuse_zero(&limits)?;
+        Some(Self { requests, limits })
+    }
+
+    fn on_top_of(&self, defaults: ResourceRequirements) -> Option<ResourceRequirements> {
+        let mut requests = defaults.requests.unwrap_or_default();
+        let mut limits = defaults.limits.unwrap_or_default();
+        merge(&mut requests, &self.requests);
+        merge(&mut limits, &self.limits);
+        agree(&mut requests, &mut limits, &self.requests, &self.limits)?;
+        Some(ResourceRequirements { requests: Some(requests), limits: Some(limits), claims: None })
+    }
 }
 
 /// A quantity of the file and where it is; `None` in it where the file takes a default away.
@@ -86,26 +150,31 @@ fn known_resource(name: &str, field: &Field<'_>) -> bool {
     known
 }
 
-/// Refuses limits of zero, which are none to Kubernetes, and warns of those that are taken away.
-fn judge_limits(given: &BTreeMap<String, Given<'_>>) -> Option<()> {
+/// Refuses limits of zero, which are none to Kubernetes.
+fn refuse_zero(given: &BTreeMap<String, Given<'_>>) -> Option<()> {
     const OF_THE_MACHINE: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
     let mut fine = Some(());
     for (name, Given { quantity, field }) in given {
-        match quantity.as_deref().map(amount) {
-            Some(Some(0.0)) if OF_THE_MACHINE.contains(&name.as_str()) => {
-                field.wrong(
-                    "a quantity above zero",
-                    "Kubernetes takes zero for no limit at all. Write `null` if there is to be none.",
-                );
-                fine = None;
-            }
-            None if LIMITS.iter().any(|(limited, _)| limited == name) => field.warn(format_args!(
-                "NO LIMIT: a single algorithm may use up the {name} of its machine, and bring down what else runs there. Write a quantity."
-            )),
-            _ => {}
+        if OF_THE_MACHINE.contains(&name.as_str()) && quantity.as_deref().and_then(amount) == Some(0.0) {
+            field.wrong(
+                "a quantity above zero",
+                "Kubernetes takes zero for no limit at all. Write `null` if there is to be none.",
+            );
+            fine = None;
         }
     }
     fine
+}
+
+/// Warns of limits that are taken away from algorithms.
+fn warn_of_no_limit(given: &BTreeMap<String, Given<'_>>) {
+    for (name, Given { quantity, field }) in given {
+        if quantity.is_none() && LIMITS.iter().any(|(limited, _)| limited == name) {
+            field.warn(format_args!(
+                "NO LIMIT: a single algorithm may use up the {name} of its machine, and bring down what else runs there. Write a quantity."
+            ));
+        }
+    }
 }
 
 fn merge(all: &mut Quantities, given: &BTreeMap<String, Given<'_>>) {
@@ -173,7 +242,7 @@ pub(super) fn disk(resources: &ResourceRequirements) -> Option<u64> {
 }
 
 /// How much a quantity is, exact enough to compare; `None` if it is none, or below zero.
-fn amount(text: &str) -> Option<f64> {
+pub fn amount(text: &str) -> Option<f64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let number: f64 = number.parse().ok()?;

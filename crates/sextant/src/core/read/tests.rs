@@ -1,5 +1,6 @@
 use super::*;
 use crate::core::facts::sample::{job, pod};
+use crate::core::injected::{Injected, Kind};
 
 fn at(second: i64) -> Option<Timestamp> {
     Timestamp::from_second(second).ok()
@@ -249,6 +250,71 @@ fn what_a_pod_says() {
         assert_eq!((word.as_str(), reason), (expected, event), "{pod:?} → {situation:?}");
         assert!(text.contains(words), "{pod:?} → {text}");
         assert!(!text.contains("/secret/"), "{text}");
+    }
+}
+
+/// A container that the cluster has added, in a pod whose own are in these states.
+#[test]
+fn what_a_container_says_that_the_cluster_has_added() {
+    let with = |kind, state, pod: PodFacts| {
+        let injected = vec![Injected { name: "mesh".into(), image: "mesh:1".into(), kind, state }];
+        PodFacts { injected, ..pod }
+    };
+    let waiting = || PodFacts { receive: waits("PodInitializing"), algorithm: waits("PodInitializing"), ..pod() };
+    let pulls = || PodFacts { receive: ended(0, "Completed", ""), algorithm: waits("PodInitializing"), ..pod() };
+    let failed = || ended(7, "Error", "no rules");
+    use Kind::*;
+    for (pod, expected, event, by_name) in [
+        (with(Init, failed(), over(waiting())), "start failed", "InjectedContainerFailed", true),
+        (with(Init, failed(), over(pulls())), "start failed", "InjectedContainerFailed", true),
+        (
+            with(Init, ended(128, "StartError", "no such file"), over(waiting())),
+            "start failed",
+            "InjectedContainerFailed",
+            true,
+        ),
+        (with(Init, ended(0, "Completed", ""), waiting()), "waits: OwnContainer", "", false),
+        (with(Init, waits("PodInitializing"), waiting()), "waits: OwnContainer", "", false),
+        (with(Init, RUNNING, waiting()), "waits: Injected", "", true),
+        (with(Init, waits("ImagePullBackOff"), waiting()), "waits: InjectedImage", "", true),
+        (with(Init, waits("ErrImagePull"), pulls()), "waits: InjectedImage", "", true),
+        (with(Init, waits("CreateContainerConfigError"), waiting()), "waits: Injected", "", true),
+        (with(Sidecar, waits("ErrImagePull"), waiting()), "waits: InjectedImage", "", true),
+        (with(Sidecar, waits("CrashLoopBackOff"), waiting()), "waits: Injected", "", true),
+        (with(Sidecar, failed(), waiting()), "waits: Injected", "", true),
+        (with(Sidecar, RUNNING, pulls()), "waits: Pull", "", false),
+        // What goes on beside the algorithm is no reason for anything.
+        (with(Beside, waits("ImagePullBackOff"), pulls()), "waits: Pull", "", true),
+        (with(Beside, failed(), pulls()), "waits: Pull", "", false),
+        (with(Beside, waits("ImagePullBackOff"), runs()), "running", "", false),
+        (with(Sidecar, failed(), runs()), "running", "", false),
+        (with(Beside, failed(), done(0, "Completed")), "ended", "AlgorithmEnded", false),
+        (with(Beside, RUNNING, done(0, "Completed")), "ended", "AlgorithmEnded", false),
+        // The cluster's doing, and none of the container's.
+        (
+            with(Init, failed(), over(disrupted("EvictionByEvictionAPI", waiting()))),
+            "crashed (again)",
+            "Drained",
+            false,
+        ),
+    ] {
+        let job = JobFacts { supplied: false, ..job() };
+        let situation = situation(Some(&job), Some(&pod));
+        let (word, text, reason) = told(&situation);
+        assert_eq!((word.as_str(), reason), (expected, event), "{pod:?} → {situation:?}");
+        let operators = match &situation {
+            Situation::Failed(failure) => {
+                assert!(!text.contains("mesh"), "{text}");
+                failure.detail.clone()
+            }
+            _ => text,
+        };
+        if by_name {
+            assert!(operators.contains("'mesh' (mesh:1)"), "{operators}");
+        }
+        if reason == "InjectedContainerFailed" {
+            assert!(operators.contains("exited with "), "{operators}");
+        }
     }
 }
 

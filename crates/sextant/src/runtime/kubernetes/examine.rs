@@ -16,7 +16,7 @@ use vantage6_types::RunId;
 use super::entrance::Entrance;
 use super::probe::Prober;
 use super::targets::Targets;
-use super::{Connected, cluster, neighbours, permissions};
+use super::{Connected, cluster, neighbours, permissions, rules};
 use crate::config::{Config, KubernetesConfig, disk as disk_in_words};
 use crate::core::doctor_line::Line;
 use crate::core::isolation::{How, Outcome, Proof, Try};
@@ -53,6 +53,7 @@ pub async fn run(
         Err(error) => return tell(Line::wrong("rights", error.to_string())),
     }
     tell(neighbours(&connected, settings, identity).await);
+    tell(namespace_rules(&connected, settings).await);
     tell(disk(config, settings));
     let listener = listening::listen(settings.data_port.listen);
     let port = settings.data_port.listen.port();
@@ -103,6 +104,27 @@ async fn neighbours(connected: &Connected, settings: &KubernetesConfig, identity
                 ),
             )
         }
+    }
+}
+
+/// Whether the namespace's quotas and LimitRanges let any run through.
+async fn namespace_rules(connected: &Connected, settings: &KubernetesConfig) -> Line {
+    const SUBJECT: &str = "quotas";
+    let namespace = &settings.namespace;
+    match rules::find(&connected.client, settings).await {
+        Ok(found) if found.is_empty() => {
+            Line::ok(SUBJECT, format!("no ResourceQuota and no LimitRange of '{namespace}' forbids a run by itself"))
+        }
+        Ok(found) => {
+            Line::wrong(SUBJECT, format!("'{namespace}' lets no run through: {}. {}", found.join("; "), rules::REMEDY))
+        }
+        Err(error) => Line::unknown(
+            SUBJECT,
+            format!(
+                "the ResourceQuotas and LimitRanges of '{namespace}' can't be seen: {}. `kubectl describe quota,limits -n {namespace}` shows them.",
+                cluster::words(&error)
+            ),
+        ),
     }
 }
 

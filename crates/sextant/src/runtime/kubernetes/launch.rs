@@ -1,19 +1,20 @@
 //! Makes the Jobs of runs, makes them anew where the cluster took them away, and marks those that are done with.
 
 use k8s_openapi::api::batch::v1::Job;
-use kube::ResourceExt;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
 use printable::excerpt;
 use serde_json::json;
 use tracing::{info, warn};
 use vantage6_types::RunStatus;
 
 use super::cluster::{bounded, code, words};
+use super::lingering::End;
 use super::{Kubernetes, secrets};
 use crate::core::assignment::Assignment;
-use crate::core::complaints::{forbidden, is_forbidden, is_quota};
 use crate::core::facts::{JobFacts, StopNote};
 use crate::core::labels;
+use crate::core::refusal::{Refusal, forbidden, is_missing_right, larger_than_quota, meaning};
 use crate::core::situation::{Disruption, Failure};
 use crate::runtime::{LaunchError, RuntimeError};
 
@@ -27,7 +28,7 @@ impl Kubernetes {
         let name = self.identity.attempt_name(assignment, before.attempt + 1);
         let facts = match self.table.job_of(assignment.run).filter(|job| !job.deleting && job.name == name) {
             Some(facts) => facts,
-            None => self.create(&self.plan(assignment, &environment, before)).await?,
+            None => self.create(&self.plan(assignment, &environment, before), &assignment.image).await?,
         };
         if facts.reported {
             return Err(LaunchError::Later(format!("the Job '{}' has been reported already", facts.name)));
@@ -35,7 +36,7 @@ impl Kubernetes {
         self.table.launched(facts.clone());
         // The pod waits for it.
         let made = secrets::of_run(&self.secrets, &self.identity, &self.secret, &facts, environment).await;
-        match made.map_err(|error| refused("Secret", &error))? {
+        match made.map_err(|error| refused("Secret", &error, &assignment.image))? {
             true => Ok(()),
             false => {
                 Err(LaunchError::Later(format!("the Secret of an older Job '{}' is still being deleted", facts.name)))
@@ -44,13 +45,13 @@ impl Kubernetes {
     }
 
     /// Makes the Job, or finds the one that an earlier try has made.
-    async fn create(&self, job: &Job) -> Result<JobFacts, LaunchError> {
+    async fn create(&self, job: &Job, image: &str) -> Result<JobFacts, LaunchError> {
         let name = job.metadata.name.as_deref().unwrap_or_default();
         let (made, found) = match bounded(self.jobs.create(&PostParams::default(), job)).await {
             Err(error) if code(&error) == Some(409) => (bounded(self.jobs.get(name)).await, true),
             result => (result, false),
         };
-        let job = made.map_err(|error| refused("Job", &error))?;
+        let job = made.map_err(|error| refused("Job", &error, image))?;
         let mut facts = JobFacts::read(&job)
             .filter(|_| !labels::is_of_another_release(job.labels(), self.identity.release()))
             .ok_or_else(|| LaunchError::Later(format!("the Job '{name}' is there, but is not one of ours")))?;
@@ -67,7 +68,7 @@ impl Kubernetes {
         self.launch_as(assignment, disrupted).await?;
         let old = self.identity.attempt_name(assignment, disrupted.attempt);
         info!(run = %assignment.run, "is launched again as {}", self.identity.attempt_name(assignment, disrupted.attempt + 1));
-        if let Err(error) = self.mark(&old, None, AGAIN, 1).await {
+        if let Err(error) = self.mark(&old, None, AGAIN, End::Now).await {
             warn!(run = %assignment.run, "the Job '{old}' could not be marked as done: {error}; it is marked with the run's report");
         }
         Ok(())
@@ -78,52 +79,44 @@ impl Kubernetes {
         let Some(first) = job.name.strip_suffix(&format!("-{}", job.attempt)) else { return Ok(()) };
         for attempt in 1..job.attempt {
             let name = if attempt == 1 { first.to_owned() } else { format!("{first}-{attempt}") };
-            self.mark(&name, None, AGAIN, 1).await?;
+            self.mark(&name, None, AGAIN, End::Now).await?;
         }
         Ok(())
     }
 
-    /// Marks a Job, which then ends in so many seconds since its start, and goes away in its time.
-    pub(super) async fn mark(
-        &self,
-        name: &str,
-        uid: Option<&str>,
-        mark: &str,
-        deadline: i64,
-    ) -> Result<(), RuntimeError> {
-        let patch = json!({
-            "metadata": { "uid": uid, "annotations": { (labels::REPORTED): excerpt(mark) } },
-            "spec": {
-                "ttlSecondsAfterFinished": i32::try_from(self.settings.keep_finished.as_secs()).unwrap_or(i32::MAX),
-                "activeDeadlineSeconds": deadline,
-            },
-        });
-        self.patch(name, patch).await
+    /// Marks a Job, whose pod then ends as is said, and which goes away in its time.
+    pub(super) async fn mark(&self, name: &str, uid: Option<&str>, mark: &str, end: End) -> Result<(), RuntimeError> {
+        let mut marked = end.patch();
+        marked["metadata"]["uid"] = json!(uid);
+        marked["metadata"]["annotations"][labels::REPORTED] = json!(excerpt(mark));
+        let keep = i32::try_from(self.settings.keep_finished.as_secs()).unwrap_or(i32::MAX);
+        marked["spec"]["ttlSecondsAfterFinished"] = json!(keep);
+        patch(&self.jobs, name, marked).await
     }
 
     /// Ends a Job's pod at once, and leaves word at the Job of why: the report may be the next process's to make.
     pub(super) async fn end(&self, job: &JobFacts, why: &Failure) -> Result<(), RuntimeError> {
         let note = serde_json::to_string(&StopNote::new(why)).map_err(|error| RuntimeError(error.to_string()))?;
-        let patch = json!({
+        let ending = json!({
             "metadata": { "uid": job.uid, "annotations": { (labels::STOPPED): note } },
             "spec": { "activeDeadlineSeconds": 1 },
         });
-        self.patch(&job.name, patch).await
-    }
-
-    async fn patch(&self, name: &str, patch: serde_json::Value) -> Result<(), RuntimeError> {
-        match bounded(self.jobs.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await {
-            Ok(_) => Ok(()),
-            // Gone, or another Job of that name: nothing is left to be marked.
-            Err(error) if code(&error) == Some(404) => Ok(()),
-            Err(error) if code(&error) == Some(409) && words(&error).to_lowercase().contains("uid") => Ok(()),
-            Err(error) => Err(RuntimeError(words(&error))),
-        }
+        patch(&self.jobs, &job.name, ending).await
     }
 }
 
-/// What the API server's refusal of a Job or Secret means for the run.
-fn refused(kind: &str, error: &kube::Error) -> LaunchError {
+/// Changes a Job. One that is gone, or another of that name, is left alone.
+pub(super) async fn patch(jobs: &Api<Job>, name: &str, patch: serde_json::Value) -> Result<(), RuntimeError> {
+    match bounded(jobs.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await {
+        Ok(_) => Ok(()),
+        Err(error) if code(&error) == Some(404) => Ok(()),
+        Err(error) if code(&error) == Some(409) && words(&error).to_lowercase().contains("uid") => Ok(()),
+        Err(error) => Err(RuntimeError(words(&error))),
+    }
+}
+
+/// What the API server's refusal of a Job or Secret means for the run of this image.
+fn refused(kind: &str, error: &kube::Error, image: &str) -> LaunchError {
     let said = words(error);
     let says = |words: &str| said.contains(words);
     let detail = format!("the API server refused the run's {kind}: {said}");
@@ -131,22 +124,29 @@ fn refused(kind: &str, error: &kube::Error) -> LaunchError {
     let full = |why: &str, reason| {
         LaunchError::Full(Failure::new(RunStatus::StartFailed, why, detail.clone()).because(reason))
     };
-    match code(error) {
-        Some(413) => failed("What the task says of its databases is too large."),
-        _ if says("request is too large") => failed("What the task says of its databases is too large."),
+    let later = || LaunchError::Later(format!("the {kind} could not be made: {said}"));
+    match (code(error), meaning(&said)) {
+        (Some(413), _) => failed("What the task says of its databases is too large."),
+        _ if says("request is too large") || (kind == "Secret" && says("Too long")) => {
+            failed("What the task says of its databases is too large.")
+        }
         // It passes when other runs have ended.
-        Some(403) if is_quota(&said) => {
+        (Some(403), Refusal::QuotaFull) => {
             full("Other runs left no room for this one in time: the node has a quota.", "QuotaExceeded")
         }
-        Some(403) if says("being terminated") => {
+        (Some(403), Refusal::LargerThanQuota) => LaunchError::Failed(larger_than_quota(&detail)),
+        (Some(403), _) if says("being terminated") => {
             full("The node's place in the cluster is being taken away.", "NamespaceTerminating")
         }
-        Some(404) => full("The node's place in the cluster is gone.", "NamespaceMissing"),
+        (Some(404), _) => full("The node's place in the cluster is gone.", "NamespaceMissing"),
+        // A right of this node's own that is missing now and was there when it started: somebody changes its Role, or makes the
+        // namespace anew. Each try tells the operator.
+        (Some(403), _) if is_missing_right(&said) => later(),
         // A policy or a webhook may answer with any code.
-        Some(400..=499) if is_forbidden(&said) => LaunchError::Failed(forbidden(detail)),
+        (Some(400..=499), Refusal::Forbidden) => LaunchError::Failed(forbidden(&detail, image)),
         // Not acceptable, now or later: a bad image name, a volume that can't be.
-        Some(400 | 422) => failed("The cluster did not accept the run's Job. The node's log says why."),
-        _ => LaunchError::Later(format!("the {kind} could not be made: {said}")),
+        (Some(400 | 422), _) => failed("The cluster did not accept the run's Job. The node's log says why."),
+        _ => later(),
     }
 }
 
@@ -157,7 +157,7 @@ mod tests {
     fn told(code: u16, message: &str) -> &'static str {
         let status =
             serde_json::from_value(json!({"status": "Failure", "message": message, "reason": "", "code": code}));
-        match refused("Job", &kube::Error::Api(Box::new(status.unwrap()))) {
+        match refused("Job", &kube::Error::Api(Box::new(status.unwrap())), "i") {
             LaunchError::Failed(failure) => failure.reason,
             LaunchError::Full(failure) => failure.reason,
             LaunchError::Later(_) => "later",
@@ -181,6 +181,9 @@ mod tests {
             (400, "Job in version \"v1\" cannot be handled", "StartFailed"),
             (413, "too large", "StartFailed"),
             (403, "jobs.batch is forbidden: User \"sextant\" cannot create resource \"jobs\"", "later"),
+            (403, "jobs.batch \"x\" is forbidden: some plugin says no", "Forbidden"),
+            (403, "jobs.batch \"x\" is forbidden: not yet ready to handle request", "later"),
+            (403, "jobs.batch \"x\" is forbidden: status unknown for quota: q, resources: count/jobs.batch", "later"),
             (500, "failed calling webhook \"a.b\": connection refused", "later"),
             (429, "too many requests", "later"),
         ] {

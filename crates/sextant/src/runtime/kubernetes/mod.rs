@@ -10,11 +10,13 @@ pub mod examine;
 mod isolation;
 mod launch;
 mod lease;
+mod lingering;
 mod logs;
 mod neighbours;
 pub mod overview;
 mod permissions;
 mod probe;
+mod rules;
 mod secrets;
 mod table;
 mod targets;
@@ -36,6 +38,7 @@ use self::desk::PodDesk;
 pub use self::entrance::ways;
 use self::entrance::{Entrance, listen};
 use self::lease::NodeLease;
+use self::lingering::End;
 use self::probe::Prober;
 use self::table::Table;
 use self::targets::Targets;
@@ -45,7 +48,7 @@ use crate::core::assignment::Assignment;
 use crate::core::complaints::Complaint;
 use crate::core::databases::{Mounted, mounted};
 use crate::core::environment::{VisibleDatabase, environment};
-use crate::core::facts::{Container, JobFacts};
+use crate::core::facts::JobFacts;
 use crate::core::gate::Gate;
 use crate::core::isolation::Walls;
 use crate::core::job::{DataPortForPods, Plan, job, places};
@@ -59,8 +62,6 @@ use crate::hold::Hold;
 use crate::proxy::{self, Embedded};
 use crate::supervisor::Supervisor;
 
-/// How many seconds `return` has to hear that it may go; a pod that can't reach the node is then ended all the same.
-const LAST_MINUTE: i64 = 60;
 /// How many runs at a time ask why they don't start.
 const ASKING: usize = 2;
 
@@ -104,6 +105,7 @@ impl Connected {
         let access = cluster::access(settings).await?;
         let client = cluster::connect(&access).await?;
         permissions::check(&client, &settings.namespace).await?;
+        rules::tell(&client, settings).await;
         Ok(Self { client, api_server: api_server(&access), stood_by: false })
     }
 
@@ -300,6 +302,10 @@ impl Runtime for Kubernetes {
         events::complaints(&self.events, &job.name, pod.as_deref(), self.settings.scratch.as_ref()).await
     }
 
+    async fn make_room(&self) {
+        self.end_lingering().await;
+    }
+
     fn forget(&self, run: RunId) {
         self.table.forget(run);
     }
@@ -313,16 +319,10 @@ impl Runtime for Kubernetes {
 
     async fn release(&self, run: RunId, status: &RunStatus) -> Result<(), RuntimeError> {
         let Some(job) = self.table.job_of(run) else { return Ok(()) };
-        // What ends by itself keeps its pod, to be looked at. Everything else is ended by the Job's controller.
-        let ends_by_itself = self.table.pod_of(run).is_some_and(|pod| {
-            let returns = matches!(pod.returns, Container::Running { .. } | Container::Ended(_));
-            pod.over || (returns && matches!(pod.algorithm, Container::Ended(_)))
-        });
-        let age = job.created.map_or(0, |created| Timestamp::now().duration_since(created).as_secs().max(0));
-        let deadline = if ends_by_itself { age + LAST_MINUTE } else { 1 };
+        let end = End::of(&job, self.table.pod_of(run).as_ref(), self.settings.keep_finished, Timestamp::now());
         // Its own Job last: as long as that has no mark, all of it is tried again.
         self.mark_earlier(&job).await?;
-        self.mark(&job.name, Some(&job.uid), status.as_str(), deadline).await?;
+        self.mark(&job.name, Some(&job.uid), status.as_str(), end).await?;
         self.table.dismiss(run);
         self.table.reported(run, &job.uid);
         Ok(())

@@ -13,15 +13,22 @@ use tokio::time::sleep;
 use super::cluster::{bounded, code, words};
 use crate::core::node_error::NodeError;
 
-/// Group, resource and the verbs that Sextant uses on it: all that the chart's Role grants, and all that it needs.
-pub const NEEDED: [(&str, &str, &[&str]); 6] = [
+/// Group, resource and the verbs that Sextant uses on it: all that the chart's Role grants, and all that it needs or can [do
+/// without](DISPENSABLE).
+pub const NEEDED: [(&str, &str, &[&str]); 8] = [
     ("batch", "jobs", &["create", "get", "list", "watch", "patch"]),
     ("", "pods", &["list", "watch"]),
     ("", "pods/log", &["get"]),
     ("", "events", &["create", "list"]),
     ("", "secrets", &["create", "get"]),
+    ("", "resourcequotas", &["list"]),
+    ("", "limitranges", &["list"]),
     ("coordination.k8s.io", "leases", &["create", "get", "update"]),
 ];
+
+/// What a node goes on without: it then says of a rule that forbids its runs only when the first has met it. Roles of earlier
+/// releases don't have these.
+const DISPENSABLE: [&str; 2] = ["resourcequotas", "limitranges"];
 
 /// How often a missing right is asked for before it is believed.
 const TRIES: u32 = 3;
@@ -60,6 +67,7 @@ pub async fn check(client: &Client, namespace: &str) -> Result<(), NodeError> {
 async fn missing(client: &Client, namespace: &str) -> kube::Result<Vec<String>> {
     let reviews = NEEDED
         .iter()
+        .filter(|(_, resource, _)| !DISPENSABLE.contains(resource))
         .flat_map(|(group, resource, verbs)| verbs.iter().map(move |verb| (*group, *resource, *verb)))
         .map(|(group, resource, verb)| async move {
             let allowed = allowed(client, namespace, group, resource, verb).await?;

@@ -11,7 +11,7 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::cluster::{bounded, words};
@@ -26,6 +26,9 @@ use crate::core::{isolation::Expected, labels};
 const START: Duration = Duration::from_secs(100);
 /// How long the prober may take, with its start.
 const TRIES: Duration = Duration::from_secs(130);
+
+/// How often the cluster is asked meanwhile whether its rules forbid them.
+const ASKED: Duration = Duration::from_secs(5);
 
 /// What proofs are made with.
 pub struct Prober {
@@ -129,7 +132,7 @@ impl Prober {
         let config = Config::default().labels(&Self::selector(probe));
         let pods = watcher(self.pods.clone(), config).default_backoff().applied_objects();
         let mut pods = pin!(pods);
-        let found = timeout(patience, async {
+        let found = async {
             loop {
                 // Errors pass; the watch begins again by itself.
                 match pods.try_next().await {
@@ -142,8 +145,14 @@ impl Prober {
                     Err(_) => {}
                 }
             }
-        });
-        match found.await {
+        };
+        let found = tokio::select! {
+            found = timeout(patience, found) => found,
+            why = self.forbidden(probe) => {
+                return Err(format!("the cluster's rules do not allow the probe's pod: {why}"));
+            }
+        };
+        match found {
             Ok(Some(status)) => Ok(status),
             Ok(None) => Err(format!("the probe's pod ended before it was to: {}", self.complaint(probe).await)),
             Err(_) => Err(format!(
@@ -151,6 +160,17 @@ impl Prober {
                 patience.as_secs(),
                 self.complaint(probe).await
             )),
+        }
+    }
+
+    /// Waits until the cluster says that a probe's pod will never be; for ever, if it does not.
+    async fn forbidden(&self, probe: &Started) -> String {
+        loop {
+            sleep(ASKED).await;
+            let complaint = events::complaints(&self.events, &probe.job, None, None).await;
+            if let Some(end) = complaint.and_then(|complaint| complaint.end(&self.settings.image)) {
+                return end.detail;
+            }
         }
     }
 
@@ -167,9 +187,10 @@ impl Prober {
         complaint.map_or_else(look, |complaint| complaint.text)
     }
 
-    /// Nobody needs the neighbour any more; if that can't be said, it ends by itself.
+    /// Nobody needs the neighbour any more; if that can't be said, it ends by itself. To Kubernetes a Job that is ended has failed: so
+    /// that none is left that did, it goes at once.
     async fn end(&self, probe: &Started) {
-        let patch = json!({ "spec": { "activeDeadlineSeconds": 1 } });
+        let patch = json!({ "spec": { "activeDeadlineSeconds": 1, "ttlSecondsAfterFinished": 0 } });
         if let Err(error) = bounded(self.jobs.patch(&probe.job, &PatchParams::default(), &Patch::Merge(patch))).await {
             debug!("the probe '{}' could not be ended: {}", probe.job, words(&error));
         }

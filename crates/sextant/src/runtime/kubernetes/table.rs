@@ -315,6 +315,13 @@ impl Table {
         self.lock().get(&run)?.pod.clone()
     }
 
+    /// The Jobs of runs that are done, whose pods go on all the same.
+    pub fn lingering(&self) -> Vec<JobFacts> {
+        let runs = self.lock();
+        let jobs = runs.values().filter_map(|entry| entry.job.as_ref());
+        jobs.filter(|job| job.reported && job.lingers && job.failed.is_none() && !job.deleting).cloned().collect()
+    }
+
     /// The runs with a Job that is not marked as reported.
     pub fn unreported(&self) -> Vec<(TaskId, RunId)> {
         let runs = self.lock();

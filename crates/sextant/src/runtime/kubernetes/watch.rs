@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use super::cluster::{code, words};
+use super::lingering;
 use super::table::Table;
 use crate::core::facts::{JobFacts, PodFacts};
 use crate::core::labels;
@@ -62,7 +63,7 @@ fn complain(what: &str, error: &Error) {
 
 /// Follows the Jobs for ever. `seen` becomes true when all have been seen once.
 pub async fn jobs(api: Api<Job>, whose: Identity, table: Arc<Table>, seen: watch::Sender<bool>) {
-    let mut events = pin!(own(api, &whose));
+    let mut events = pin!(own(api.clone(), &whose));
     let mut found = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
@@ -72,6 +73,7 @@ pub async fn jobs(api: Api<Job>, whose: Identity, table: Arc<Table>, seen: watch
                     found.insert(facts.uid.clone());
                     table.job(facts);
                 }
+                tidy(&api, job);
             }
             Ok(Event::InitDone) => {
                 table.retain_jobs(&found);
@@ -82,6 +84,7 @@ pub async fn jobs(api: Api<Job>, whose: Identity, table: Arc<Table>, seen: watch
                 if let Some(facts) = JobFacts::read(&job) {
                     table.job(facts);
                 }
+                tidy(&api, job);
             }
             Ok(Event::Delete(job)) => {
                 if let (Some((_, run)), Some(uid)) = (labels::run_of(job.labels()), job.uid()) {
@@ -90,6 +93,13 @@ pub async fn jobs(api: Api<Job>, whose: Identity, table: Arc<Table>, seen: watch
             }
             Err(error) => complain("Jobs", &error),
         }
+    }
+}
+
+/// Has a Job removed that stayed only for its lingering pod.
+fn tidy(api: &Api<Job>, job: Job) {
+    if lingering::has_ended(&job) {
+        tokio::spawn(lingering::remove(api.clone(), job));
     }
 }
 
