@@ -45,7 +45,6 @@ pub use problem::{ConfigError, Position, Problem, Warning};
 use std::path::Path;
 
 use files::{Disk, Files, NoFiles};
-pub(crate) use kubernetes::amount;
 use kubernetes::database_volumes;
 use problem::Findings;
 use reader::{Section, Unknown};

@@ -441,7 +441,8 @@ mod tests {
     use vantage6::NodeId;
 
     use super::*;
-    use crate::config::{Config, amount};
+    use crate::config::Config;
+    use crate::core::quantity::amount;
     use crate::core::assignment::sample::assignment;
     use crate::core::probe::{self, Orders};
 

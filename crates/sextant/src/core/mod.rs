@@ -28,6 +28,7 @@ pub mod overview;
 pub mod policies;
 pub mod policy;
 pub mod probe;
+pub mod quantity;
 pub mod read;
 pub mod refusal;
 pub mod report;

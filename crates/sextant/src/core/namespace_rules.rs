@@ -7,7 +7,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::facts::{ALGORITHM, RECEIVE, RETURN};
 use super::probe::ROLE;
-use crate::config::{KubernetesConfig, amount};
+use super::quantity::amount;
+use crate::config::KubernetesConfig;
 
 type Quantities = BTreeMap<String, Quantity>;
 

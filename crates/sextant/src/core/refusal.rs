@@ -5,7 +5,7 @@ use printable::excerpt;
 use vantage6_types::RunStatus;
 
 use super::situation::Failure;
-use crate::config::amount;
+use super::quantity::amount;
 
 /// What a refusal means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

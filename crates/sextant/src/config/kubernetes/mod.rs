@@ -14,7 +14,7 @@ mod volume;
 pub use egress::{Cidr, Egress};
 pub use isolation::Isolation;
 pub(super) use read::{database_volumes, defaults, read};
-pub(crate) use resources::{amount, helper_defaults};
+pub use resources::helper_defaults;
 pub use scratch::Scratch;
 
 use std::collections::BTreeMap;
