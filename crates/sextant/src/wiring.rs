@@ -103,6 +103,7 @@ async fn start(
     let settings = Settings {
         policies: config.policies.clone(),
         share_algorithm_logs: config.share_algorithm_logs,
+        shares_tmp: config.shares_tmp(),
         info: config.share_config.then(|| node_info::of(config)),
         limits,
         places,

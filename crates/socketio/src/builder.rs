@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
+use outbound::{HttpProxies, Trust};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -92,8 +93,8 @@ impl Builder {
 
     /// The HTTP client to build on, for both transports: here go extra CA certificates, a proxy, a resolver. Set no
     /// timeouts for requests or reading in it: a long poll takes its time. It is made to speak HTTP/1.1 only, as a
-    /// websocket needs it. Default: reqwest's own, which trusts the platform's CA certificates, or Mozilla's where the
-    /// platform has none.
+    /// websocket needs it. Default: one that trusts the platform's CA certificates and Mozilla's, and goes by the HTTP
+    /// proxies of the environment.
     #[must_use]
     pub fn http(mut self, builder: reqwest::ClientBuilder) -> Self {
         self.http = Some(builder);
@@ -151,9 +152,9 @@ impl Builder {
         let runtime = Handle::try_current().map_err(|_| Error::Config("no Tokio runtime here".to_owned()))?;
         let client = match self.http {
             Some(http) => http.http1_only().build(),
-            None => default_http(),
+            None => default_http().map_err(Error::Config)?.build(),
         };
-        let client = client.map_err(|error| Error::Config(http_reason(&error)))?;
+        let client = client.map_err(|error| Error::Config(format!("the HTTP client: {}", outbound::causes(&error))))?;
 
         let (events, receiver) = EventSender::new(self.max_events, self.max_event.saturating_mul(QUEUED));
         let (wish, wishes) = watch::channel(Wish::default());
@@ -203,20 +204,12 @@ fn check_namespace(namespace: &str) -> Result<(), Error> {
     Err(Error::Config(format!("namespace {namespace:?} must begin with a slash and have no comma")))
 }
 
-fn default_http() -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder().http1_only().build().or_else(|_| {
-        // An image without a single CA certificate.
-        let mozilla = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
-        let mozilla: Result<Vec<_>, _> =
-            mozilla.map(|certificate| reqwest::Certificate::from_der(certificate)).collect();
-        let http = reqwest::Client::builder().http1_only();
-        http.tls_certs_only(mozilla?).build()
-    })
-}
-
-fn http_reason(error: &reqwest::Error) -> String {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
-    format!("the HTTP client: {error}{}", cause.unwrap_or_default())
+fn default_http() -> Result<reqwest::ClientBuilder, String> {
+    let mut tls = Trust::new(None)?.client_config();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let proxies = HttpProxies::of_environment()?;
+    let proxy = reqwest::Proxy::custom(move |url| proxies.to(url).map(|proxy| proxy.url().clone()));
+    Ok(reqwest::Client::builder().tls_backend_preconfigured(tls).proxy(proxy).http1_only())
 }
 
 #[cfg(test)]

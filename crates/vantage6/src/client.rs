@@ -75,9 +75,20 @@ impl Client {
         &self.inner.wire.http
     }
 
-    /// The beginning of another HTTP client that trusts the same certificates.
+    /// The beginning of another HTTP client that trusts the same certificates and goes the same way, by HTTP/1.1 only: for
+    /// websockets.
     pub fn http_builder(&self) -> reqwest::ClientBuilder {
-        self.inner.connections.builder()
+        self.inner.connections.http1_builder()
+    }
+
+    /// Whether the server has asked for a client certificate, which a node does not have.
+    pub fn was_asked_for_certificate(&self) -> bool {
+        self.inner.connections.was_asked()
+    }
+
+    /// The HTTP proxy on the way to the server, if there is one.
+    pub fn http_proxy(&self) -> Option<&outbound::HttpProxy> {
+        self.inner.connections.http_proxy(&self.inner.wire.url.resource(""))
     }
 
     /// An access token that is good for a while; logs in or refreshes when needed.

@@ -28,6 +28,17 @@ pub enum Error {
         /// Whether the server may have got the request.
         taken: Taken,
     },
+    /// A server is there, but there is no trusted connection with it: certificates, versions of TLS, or TLS on one side only.
+    /// Somebody has to change something: here, at the server, or between the two.
+    #[error("{request}: there is no trusted connection with the server: {cause}")]
+    Tls {
+        /// Method and path.
+        request: String,
+        /// What is wrong, and what to do.
+        cause: String,
+        /// Whether the server may have got the request.
+        taken: Taken,
+    },
     /// The server was silent for too long.
     #[error("{request}: {what} within {} s", after.as_secs_f32())]
     Timeout {
@@ -139,13 +150,14 @@ pub enum Taken {
 }
 
 impl Error {
-    /// Whether the same request may succeed later without anybody changing anything.
+    /// Whether the same request may succeed later without anybody changing anything here. (A certificate is renewed at the
+    /// server.)
     ///
     /// `false` is not a reason to drop a result: a wrong setting of a proxy can be repaired too. It says that a person
     /// has to look at it.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Timeout { .. } | Self::StaleToken { .. } => true,
+            Self::Unreachable { .. } | Self::Tls { .. } | Self::Timeout { .. } | Self::StaleToken { .. } => true,
             Self::Refused { status, .. } => *status >= 500 || matches!(status, 408 | 425 | 429),
             _ => false,
         }
@@ -182,7 +194,7 @@ impl Error {
     /// Whether the server has carried out the request in spite of the error.
     pub fn taken(&self) -> Taken {
         match self {
-            Self::Unreachable { taken, .. } | Self::Timeout { taken, .. } => *taken,
+            Self::Unreachable { taken, .. } | Self::Tls { taken, .. } | Self::Timeout { taken, .. } => *taken,
             Self::Refused { status, .. } if *status >= 500 => Taken::Perhaps,
             Self::Unreadable { .. } | Self::TooLarge { .. } => Taken::Perhaps,
             _ => Taken::No,

@@ -24,7 +24,7 @@ use serde_json::json;
 use crate::{
     Error, RunStatus, Taken,
     encoding::Encoded,
-    http::{Call, Wire, causes},
+    http::{Call, Wire},
     time,
 };
 
@@ -196,7 +196,7 @@ pub(crate) async fn send(wire: &Wire, call: &Call, token: &SecretString, finish:
     // As long as the closing brace is still here, there is nothing that the server could have understood.
     let taken = if progress.handed_over.load(Ordering::Relaxed) < length { Taken::No } else { Taken::Perhaps };
     Err(match failed {
-        Some(error) => Error::Unreachable { request, cause: causes(&error), taken },
+        Some(error) => wire.way.broken(request, &error, taken),
         None if taken == Taken::No => {
             Error::Timeout { request, what: "the result did not get any further", after: wire.silence, taken }
         }

@@ -11,8 +11,14 @@ use serde::{
 };
 use serde_json::{Value, value::RawValue};
 use tokio::time::timeout;
+use url::Url;
 
-use crate::{Error, ServerUrl, Taken, error::excerpt, retry::retry_after};
+use crate::{
+    Error, ServerUrl, Taken,
+    broken::{Way, taken},
+    error::excerpt,
+    retry::retry_after,
+};
 
 /// How much of a refusal is read: enough for its message.
 const REFUSAL_LIMIT: usize = 64 * 1024;
@@ -21,6 +27,7 @@ const REFUSAL_LIMIT: usize = 64 * 1024;
 pub(crate) struct Wire {
     pub http: reqwest::Client,
     pub url: ServerUrl,
+    pub way: Way,
     /// How long the server may be silent: before its answer, and in the middle of it. Long, since 4.5.5 does one thing
     /// at a time and a login costs it a quarter of a second of hashing for each node that it knows
     /// (`Node.get_by_api_key` in `server/model/node.py`).
@@ -88,7 +95,7 @@ impl Wire {
         }
         let response = match timeout(self.silence, request.send()).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(broken(call, &error)),
+            Ok(Err(error)) => return Err(self.way.broken(call.to_string(), &error, taken(&error))),
             Err(_) => {
                 return Err(Error::Timeout {
                     request: call.to_string(),
@@ -116,7 +123,7 @@ impl Wire {
 
     /// Lets answers of success through and turns all others into errors.
     pub async fn accept(&self, call: &Call, response: Response) -> Result<Answer, Error> {
-        let answer = Answer { call: call.clone(), response, silence: self.silence };
+        let answer = Answer { call: call.clone(), response, way: self.way.clone(), silence: self.silence };
         if answer.response.status().is_success() { Ok(answer) } else { Err(answer.refusal().await) }
     }
 }
@@ -133,6 +140,7 @@ pub(crate) fn bearer(token: &SecretString) -> Result<header::HeaderValue, Error>
 pub(crate) struct Answer {
     call: Call,
     response: Response,
+    way: Way,
     silence: Duration,
 }
 
@@ -140,14 +148,14 @@ impl Answer {
     /// One that came over no network.
     #[cfg(fuzzing)]
     pub fn made(call: Call, response: Response) -> Self {
-        Self { call, response, silence: Duration::from_secs(1) }
+        Self { call, response, way: Way::default(), silence: Duration::from_secs(1) }
     }
 
     /// The next piece of the body.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         match timeout(self.silence, self.response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(error)) => Err(broken(&self.call, &error)),
+            Ok(Err(error)) => Err(self.way.broken(self.call.to_string(), &error, taken(&error))),
             Err(_) => Err(Error::Timeout {
                 request: self.call.to_string(),
                 what: "the answer began, but nothing more came",
@@ -232,7 +240,8 @@ impl Answer {
         if status == 404 && msg.is_some() && message.starts_with("Run id=") && message.contains("not found") {
             return Error::NoSuchRun { request, message };
         }
-        if let Some(advice) = advice(status, is_json, self.response.headers()) {
+        let told = if is_json { None } else { advice_for_page(status, &body) };
+        if let Some(advice) = told.or_else(|| advice(status, is_json, &self.response, &self.call)) {
             message.push_str(&format!(". {advice}"));
         }
         let retry_after = retry_after(self.response.headers());
@@ -259,15 +268,63 @@ impl<'a> Said<'a> {
     }
 }
 
+/// What a web server before the vantage6 server says about TLS (nginx, Apache, Go's).
+fn advice_for_page(status: u16, page: &[u8]) -> Option<String> {
+    let page = String::from_utf8_lossy(page).to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|words| page.contains(words));
+    if matches!(status, 400 | 403 | 495 | 496) && says(&["no required ssl certificate", "the ssl certificate error"]) {
+        return Some(
+            "It demands a client certificate (mutual TLS), and a node has none. Have it take nodes without one".into(),
+        );
+    }
+    let wants_tls =
+        ["plain http request was sent to https port", "http request to an https server", "plain http to an ssl"];
+    (status == 400 && says(&wants_tls)).then(|| "This is a port for https://: begin server_url with https://".into())
+}
+
+/// Where a redirect leads, as it has to be written into the configuration: without the path of the request.
+fn target(asked: &Url, path: &str, location: &str) -> String {
+    let Ok(mut to) = asked.join(location) else {
+        return format!("it points to {}: use that address in server_url", excerpt(location.as_bytes()));
+    };
+    to.set_query(None);
+    to.set_fragment(None);
+    let of_api = |url: &Url| {
+        let whole = url.path().trim_end_matches('/');
+        whole.strip_suffix(path.trim_matches('/')).map(|api| api.trim_matches('/').to_owned())
+    };
+    let whole = to.path().trim_matches('/').to_owned();
+    // Some lead every address to the same one.
+    let is_api = of_api(asked).is_some_and(|known| !known.is_empty() && whole.ends_with(&known));
+    let Some(api) = of_api(&to).or(Some(whole).filter(|_| is_api)) else {
+        return format!(
+            "it points to {}, which is not the server's API: a login page, perhaps",
+            excerpt(to.as_str().as_bytes())
+        );
+    };
+    to.set_path(&api);
+    let address = |url: &Url| excerpt(url.as_str().trim_end_matches('/').as_bytes());
+    let told = format!("it points to {}: use that address in server_url", address(&to));
+    // The API's path is another setting.
+    let known = of_api(asked).unwrap_or_default();
+    let base = api.strip_suffix(known.as_str()).filter(|base| base.is_empty() || base.ends_with('/'));
+    match base {
+        _ if known.is_empty() => told,
+        Some(base) => {
+            to.set_path(base);
+            format!("{told} (`{}`, with the api_path `/{known}`)", address(&to))
+        }
+        None => format!("{told}, with the api_path that belongs to it"),
+    }
+}
+
 /// What a person should do about a refusal, where it isn't the server's own words that say it.
-fn advice(status: u16, is_json: bool, headers: &header::HeaderMap) -> Option<String> {
+fn advice(status: u16, is_json: bool, response: &Response, call: &Call) -> Option<String> {
     match status {
         300..=399 => {
-            let location = headers.get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("nowhere");
-            Some(format!(
-                "Redirects are not followed; it points to {}: use that address in server_url",
-                excerpt(location.as_bytes())
-            ))
+            let location =
+                response.headers().get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("nowhere");
+            Some(format!("Redirects are not followed; {}", target(response.url(), &call.path, location)))
         }
         404 if !is_json => Some("Is this really a vantage6 server? Check server_url, port and api_path".into()),
         401 if !is_json => {
@@ -283,30 +340,66 @@ fn advice(status: u16, is_json: bool, headers: &header::HeaderMap) -> Option<Str
     }
 }
 
-/// A connection that did not come about or broke.
-pub(crate) fn broken(call: &Call, error: &reqwest::Error) -> Error {
-    let taken = if error.is_connect() || error.is_builder() { Taken::No } else { Taken::Perhaps };
-    Error::Unreachable { request: call.to_string(), cause: causes(error), taken }
-}
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that fails, panics")]
+mod tests {
+    use super::*;
 
-/// All the reasons, the outermost first: reqwest's own text only says that something failed. Without the address: it is
-/// known, and may be long.
-pub(crate) fn causes(error: &reqwest::Error) -> String {
-    let mut reasons: Vec<String> = Vec::new();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        if !reasons.iter().any(|known| known.contains(&text)) {
-            reasons.push(text);
+    #[test]
+    fn redirects_are_told_as_they_have_to_be_written() {
+        let used = |address: &str| format!("it points to {address}: use that address in server_url");
+        let apart = |api: &str, base: &str, path: &str| format!("{} (`{base}`, with the api_path `{path}`)", used(api));
+        for (asked, location, expected) in [
+            (
+                "http://a.example/api/token/node",
+                "https://a.example/api/token/node",
+                apart("https://a.example/api", "https://a.example", "/api"),
+            ),
+            (
+                "http://a.example/api/token/node",
+                "https://a.example:443/api/token/node/?x=y",
+                apart("https://a.example/api", "https://a.example", "/api"),
+            ),
+            (
+                "http://a.example/api/token/node",
+                "https://b.example/v6/api/token/node",
+                apart("https://b.example/v6/api", "https://b.example/v6", "/api"),
+            ),
+            (
+                "http://a.example/api/token/node",
+                "https://b.example/api",
+                apart("https://b.example/api", "https://b.example", "/api"),
+            ),
+            ("http://a.example/token/node", "https://b.example:5000/token/node", used("https://b.example:5000")),
+            (
+                "http://a.example/api/token/node",
+                "https://b.example/rest/token/node",
+                format!("{}, with the api_path that belongs to it", used("https://b.example/rest")),
+            ),
+            (
+                "http://a.example/api/token/node",
+                "/login?next=/api/token/node",
+                "it points to http://a.example/login, which is not the server's API: a login page, perhaps".to_owned(),
+            ),
+        ] {
+            assert_eq!(target(&asked.parse().unwrap(), "token/node", location), expected, "{asked} {location}");
         }
-        next = cause.source();
     }
-    // As `hyper_util::client::legacy::connect::proxy::TunnelError` says it.
-    let refused = ["tunnel error: unsuccessful", "tunnel error: proxy authorization required"];
-    if reasons.iter().any(|reason| refused.contains(&reason.as_str())) {
-        reasons.push("the HTTP proxy that HTTPS_PROXY names does not let this through, or wants another login".into());
-    } else if reasons.iter().any(|reason| reason.starts_with("tunnel error")) {
-        reasons.push("the HTTP proxy that HTTPS_PROXY names can't be used".into());
+
+    #[test]
+    fn pages_about_tls_have_advice_of_their_own() {
+        for (status, page, says) in [
+            (400, "<h1>400</h1>The plain HTTP request was sent to HTTPS port", Some("https://")),
+            (400, "Client sent an HTTP request to an HTTPS server.\n", Some("https://")),
+            (400, "<p>Reason: You're speaking plain HTTP to an SSL-enabled server port.", Some("https://")),
+            (400, "<title>400 No required SSL certificate was sent</title>", Some("client certificate")),
+            (403, "No required SSL certificate was sent", Some("client certificate")),
+            (400, "Bad Request", None),
+            (502, "The plain HTTP request was sent to HTTPS port", None),
+        ] {
+            let advice = advice_for_page(status, page.as_bytes());
+            assert_eq!(advice.is_some(), says.is_some(), "{page}");
+            assert!(advice.unwrap_or_default().contains(says.unwrap_or_default()), "{page}");
+        }
     }
-    if reasons.is_empty() { excerpt(error.to_string().as_bytes()) } else { excerpt(reasons.join(": ").as_bytes()) }
 }

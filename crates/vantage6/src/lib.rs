@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod auth;
+mod broken;
 mod client;
 mod cut;
 pub mod encoding;

@@ -231,8 +231,40 @@ impl Outlet {
     }
 }
 
-fn disconnected(reason: &socketio::Error) -> LiveEvent {
-    LiveEvent::Disconnected { reason: reason.to_string().chars().take(REASON).collect() }
+fn disconnected(reason: &str) -> LiveEvent {
+    LiveEvent::Disconnected { reason: reason.chars().take(REASON).collect() }
+}
+
+/// Why the connection was not made, and what to do where the answer is none of the server's.
+fn not_connected(error: &socketio::Error, client: &Client) -> String {
+    let forward = || {
+        let url = client.url().socket_io();
+        format!(
+            "The live connection goes to {url}, at the root of the host, also where the API has a path of its own: what is in front of the              server has to forward that address to it, with all below it, its query and its websockets"
+        )
+    };
+    match error {
+        // 400 is the server's own; 502 to 504 say that the way is there, and the server is not.
+        socketio::Error::Status { status, .. } if is_not_forwarded(*status) => format!("{error}. {}", forward()),
+        // A page of something else, such as the user interface's.
+        socketio::Error::Packet(_) | socketio::Error::Protocol(_) => format!("{error}. {}", forward()),
+        socketio::Error::Http { .. } => {
+            let through = client.http_proxy().map(|proxy| format!("through the {proxy}: ")).unwrap_or_default();
+            // Instead of saying so, it may just close the connection.
+            let asked = if client.was_asked_for_certificate() && !error.to_string().contains("client certificate") {
+                "; the server asks for a client certificate (mutual TLS), and a node has none"
+            } else {
+                ""
+            };
+            format!("{through}{error}{asked}")
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Whether a status is what a proxy says of an address that it does not forward: not found, redirected, not for this, a login wanted.
+fn is_not_forwarded(status: u16) -> bool {
+    matches!(status, 200..=399 | 401 | 403 | 404 | 405 | 406 | 410 | 411 | 415 | 421 | 426 | 501)
 }
 
 struct Keeper {
@@ -267,10 +299,10 @@ impl Keeper {
                     }
                     Some(socketio::Event::Disconnected { reason }) => {
                         deadline = None;
-                        self.to.put(disconnected(&reason));
+                        self.to.put(disconnected(&reason.to_string()));
                     }
                     Some(socketio::Event::ConnectFailed { error, .. }) => {
-                        self.to.put(disconnected(&error));
+                        self.to.put(disconnected(&not_connected(&error, &self.client)));
                     }
                     Some(socketio::Event::Message(message)) => {
                         let incoming = Incoming::from_event(&message.event, &message.args);
@@ -334,6 +366,36 @@ mod tests {
         let kill_list = Some(vec![kill; runs]);
         let collaboration_id = CollaborationId(1);
         LiveEvent::Incoming(Incoming::KillContainers(KillContainers { collaboration_id, node_id: None, kill_list }))
+    }
+
+    #[test]
+    fn what_is_in_front_of_the_server_is_told_what_to_forward() {
+        let url = crate::ServerUrl::new("https://v6.example/hub", Some(5000), "/api").unwrap();
+        let client = Client::builder(url, "key".to_owned().into())
+            .http_proxies(outbound::HttpProxies::default())
+            .build()
+            .unwrap();
+        let status = |status| socketio::Error::Status { what: "a poll", status, body: "<html>".into() };
+        for (error, is_told) in [
+            (status(404), true),
+            (status(301), true),
+            (status(403), true),
+            (status(405), true),
+            (status(501), true),
+            (socketio::Error::Protocol("a connection must begin with an open packet"), true),
+            (status(400), false),
+            (status(502), false),
+            (status(503), false),
+            (socketio::Error::ClosedByServer, false),
+        ] {
+            let words = not_connected(&error, &client);
+            assert_eq!(
+                words.contains("https://v6.example:5000/socket.io, at the root of the host"),
+                is_told,
+                "{words}"
+            );
+            assert!(words.starts_with(&error.to_string()), "{words}");
+        }
     }
 
     fn all(receiver: &mut mpsc::Receiver<Waiting>) -> Vec<LiveEvent> {

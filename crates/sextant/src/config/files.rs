@@ -20,6 +20,8 @@ pub(super) trait Files {
     fn text(&self, path: &Path) -> io::Result<Zeroizing<String>>;
     /// Whether the file can be read.
     fn readable(&self, path: &Path) -> io::Result<()>;
+    /// What is wrong with a file of CA certificates, if it can't be used; and whether there is a private key in it.
+    fn certificates(&self, path: &Path) -> Result<bool, String>;
     /// Whether the file holds a private key that can be used; what is wrong if not.
     fn private_key(&self, path: &Path) -> Result<(), String>;
     /// A relative path as seen from the folder that Sextant was started in, as a regular node takes it.
@@ -45,6 +47,10 @@ impl Files for Disk {
 
     fn readable(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.read(&mut [0]).map(|_| ())
+    }
+
+    fn certificates(&self, path: &Path) -> Result<bool, String> {
+        outbound::Bundle::read(path).map(|bundle| bundle.holds_private_key())
     }
 
     fn private_key(&self, path: &Path) -> Result<(), String> {
@@ -89,6 +95,10 @@ impl Files for NoFiles {
 
     fn readable(&self, _: &Path) -> io::Result<()> {
         Ok(())
+    }
+
+    fn certificates(&self, _: &Path) -> Result<bool, String> {
+        Ok(false)
     }
 
     fn private_key(&self, _: &Path) -> Result<(), String> {

@@ -5,20 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::names;
 use super::problem::{Findings, Position};
+use super::restrictions::{POLICIES as NAMES, PROTECTING, Promise, is_a_policy, promise};
 use super::tree::{Entry, Node, Value};
 
 const POLICIES: &str = "policies";
-/// The names of policies, of this and of later nodes.
-const NAMES: [&str; 8] = [
-    POLICIES,
-    "allowed_algorithms",
-    "allowed_users",
-    "allowed_organizations",
-    "allow_basics_algorithm",
-    "allowed_algorithm_stores",
-    "allow_either_whitelist_or_store",
-    "require_algorithm_pull",
-];
 /// Settings that are read strictly: what they don't know is a mistake anyway.
 const STRICT: [&str; 3] = [POLICIES, "kubernetes", "local"];
 /// Settings whose keys are names of others.
@@ -27,47 +17,10 @@ const NAMES_OF_OTHERS: [&str; 2] = ["algorithm_env", "node_extra_env"];
 /// Which names are looked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Search {
-    /// All that are like one of a policy.
+    /// All that promise a restriction.
     Alike,
     /// The names themselves, and slips of the finger: Docker has words of its own, such as `restart_policy`.
     Themselves,
-}
-
-/// Whether a name is one of a policy, contains a word of one, or is a slip of the finger away from that.
-pub(super) fn is_like_a_policy(key: &str) -> bool {
-    let plain = plain(key);
-    if plain.contains("polic") || plain.contains("allow") || is_a_policy(key) {
-        return true;
-    }
-    let near = |word: &str| {
-        ["policy", "policies", "allowed"].iter().any(|name| word.len() > 4 && strsim::osa_distance(word, name) <= 1)
-    };
-    words(key).iter().any(|word| near(word))
-}
-
-/// Whether a name is one of a policy, or two slips of the finger away from one.
-fn is_a_policy(key: &str) -> bool {
-    let key = plain(key);
-    NAMES.iter().any(|name| strsim::osa_distance(&key, &plain(name)) <= 2)
-}
-
-/// A name without what people write in different ways. Only the beginning: no name is longer.
-fn plain(key: &str) -> String {
-    key.chars().take(64).flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric()).collect()
-}
-
-/// The words of a name: `nodePolicies` has two, like `node_policies`.
-fn words(key: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    for c in key.chars().take(64) {
-        if !c.is_alphanumeric() || c.is_uppercase() {
-            words.push(String::new());
-        }
-        if let Some(word) = words.last_mut() {
-            word.extend(c.to_lowercase().filter(|c| c.is_alphanumeric()));
-        }
-    }
-    words
 }
 
 /// Notes all restrictions in a file that are not in force.
@@ -98,6 +51,11 @@ struct InForce {
 impl InForce {
     fn of(file: &[Entry]) -> Self {
         let mut found = Self::default();
+        for entry in file.iter().filter(|entry| PROTECTING.contains(&entry.key.as_str())) {
+            found.places.extend([entry.at, entry.value.at]);
+            // What stands there was written in its place.
+            found.places.extend(&entry.replaced);
+        }
         let Some(policies) = file.iter().find(|entry| entry.key == POLICIES) else { return found };
         found.take(policies);
         let parts = match &policies.value.value {
@@ -160,15 +118,18 @@ impl Walk<'_> {
 
     fn entry(&self, entry: &Entry, parent: &str, search: Search) {
         let path = format!("{parent}{}", names::shown(&entry.key));
-        let suspect = match search {
-            Search::Alike => is_like_a_policy(&entry.key),
-            Search::Themselves => is_a_policy(&entry.key),
+        let promise = match search {
+            Search::Alike => promise(&entry.key, parent.is_empty()),
+            Search::Themselves => is_a_policy(&entry.key).then_some(Promise::Policy),
         };
-        if !suspect {
+        let Some(promise) = promise else {
             return self.below(&entry.value, &path, search);
-        }
+        };
         if self.in_force.has(entry) {
             return;
+        }
+        if promise != Promise::Policy {
+            return self.findings.error(entry.at, format!("`{path}`: {}", advice(&entry.key, promise)));
         }
         match (self.in_force.replaced.get(&entry.at), &entry.value.value) {
             // A whole `policies` that another one took the place of, maybe with the same parts.
@@ -203,34 +164,26 @@ impl Walk<'_> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_are_like_a_policys() {
-        for name in [
-            "policies",
-            "Policy",
-            "node_policies",
-            "nodePolcies",
-            "polices",
-            "p-o-l-i-c-i-e-s",
-            "pоlicies",
-            "policies\u{200b}",
-            "allowed",
-            "alowed_images",
-            "ALLOWED_USERS",
-            "allowed.algorithms",
-            "images-allowed",
-            "disallowed_users",
-            "require_algoritm_pull",
-        ] {
-            assert!(is_like_a_policy(name), "{name}");
+/// What to do about a name that promises something and keeps nothing of it.
+fn advice(key: &str, promise: Promise) -> String {
+    let known: &[&str] = match promise {
+        Promise::NoSharing => &PROTECTING[1..],
+        Promise::Encryption => &PROTECTING[..1],
+        Promise::Bounds(name) => {
+            return format!(
+                "has no effect at the beginning of a line. Write `{name}` below `kubernetes` (or `local`), or take it out."
+            );
         }
-        for name in ["", "port", "whitelist", "algorithm_env", "logging", "databases"] {
-            assert!(!is_like_a_policy(name), "{name}");
+        Promise::Policy => &[],
+    };
+    match names::nearest(key, known.iter().copied()) {
+        Some(near) if near != key => {
+            format!("there is no such setting. Did you mean `{near}`, at the beginning of a line?")
         }
-        assert!(!is_a_policy("restart_policy") && is_a_policy("Polices") && is_a_policy("alowed-user"));
+        _ => format!(
+            "looks like a setting that protects data, and has no effect here. Those that do are {}, at the beginning of a line: move it there, \
+             or take it out.",
+            names::listed(known, "and")
+        ),
     }
 }

@@ -26,10 +26,12 @@ mod policies;
 mod problem;
 mod reader;
 mod regular;
+mod restrictions;
 mod scalar;
 mod server;
 mod system;
 mod tree;
+mod version5;
 
 pub use check::{CheckReport, check, disk};
 pub use database::{Database, DatabaseType};
@@ -105,7 +107,7 @@ fn read(text: &str, path: &Path, around: &Surroundings<'_>) -> Result<Config, Co
 /// Reads all settings before giving up on any, so that every mistake is noted.
 fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Findings) -> Option<Config> {
     let file = Section::root(root, findings)?;
-    if regular::refuse_environments(&file) {
+    if regular::refuse_environments(&file) || version5::refuse(root, findings) {
         return None;
     }
     let address = server::address(&file);
@@ -196,10 +198,10 @@ fn match_volumes(file: &Section<'_>) {
 
 /// Notes the keys that are no settings. What is nearly one that restricts is a mistake: `polices` must not mean "no policies".
 fn unknown(file: &Section<'_>) {
-    const GRAVE: [&str; 5] = ["encryption", "share_config", "share_algorithm_logs", "kubernetes", "local"];
+    const GRAVE: [&str; 2] = ["kubernetes", "local"];
     let known = file.asked();
-    // Those that look like policies are looked for in the whole file.
-    for (key, field) in file.rest().into_iter().filter(|(key, _)| !misplaced::is_like_a_policy(key)) {
+    // Those that promise a restriction are looked for in the whole file.
+    for (key, field) in file.rest().into_iter().filter(|(key, _)| restrictions::promise(key, true).is_none()) {
         let near = names::nearest(key, known.iter().copied());
         let grave = near.is_some_and(|near| GRAVE.contains(&near));
         field.unknown(key, &known, if grave { Unknown::Refuse } else { Unknown::Warn });

@@ -55,6 +55,13 @@ fn unbracketed(text: &str) -> Option<String> {
 
 fn base(field: &Field<'_>) -> Option<Base> {
     let text = field.word(URL)?.trim_end_matches('/');
+    if let Some(right) = in_brackets(text) {
+        field.wrong(
+            URL,
+            &format!("An address of IPv6 stands in brackets: `{right}`, and its port, if there is one, behind them."),
+        );
+        return None;
+    }
     let url = match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && text.contains("://") => url,
         _ => {
@@ -72,6 +79,17 @@ fn base(field: &Field<'_>) -> Option<Base> {
         return None;
     }
     Some(Base { text: text.to_owned(), url })
+}
+
+/// An address with an IPv6 host, written right, where the brackets are missing.
+fn in_brackets(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (host, path) = rest.split_at(end);
+    // Half of the brackets is like none.
+    let address = host.trim_matches(['[', ']']);
+    let is_right = host.starts_with('[') && host.ends_with(']');
+    (!is_right && address.parse::<Ipv6Addr>().is_ok()).then(|| format!("{scheme}://[{address}]{path}"))
 }
 
 /// The port to add to the address, if it does not have it already.
@@ -190,11 +208,16 @@ fn key_from_file(field: &Field<'_>, config: &Path, around: &Surroundings<'_>) ->
 /// Finds the certificate authorities to trust: `ca_certificates`, else what the environment tells Python programs, else what
 /// the file tells the regular node's environment.
 pub(super) fn ca_certificates(file: &Section<'_>, config: &Path, around: &Surroundings<'_>) -> Option<PathBuf> {
-    let expected = "the path of a readable PEM file";
+    let expected = "the path of a PEM file with CA certificates";
     if let Some(field) = file.get("ca_certificates") {
         let path = beside(config, field.word(expected)?);
-        if let Err(error) = around.files.readable(&path) {
-            field.wrong(expected, &format!("Reading {} failed: {error}.", path.display()));
+        match around.files.certificates(&path) {
+            Ok(false) => {}
+            Ok(true) => field.warn(format_args!(
+                "{} also holds a private key, which nothing needs there. Take it out.",
+                path.display()
+            )),
+            Err(problem) => field.wrong(expected, &problem),
         }
         return Some(path);
     }
@@ -202,22 +225,16 @@ pub(super) fn ca_certificates(file: &Section<'_>, config: &Path, around: &Surrou
         let Some(path) = (around.env)(name).filter(|path| !path.is_empty()).map(PathBuf::from) else {
             continue;
         };
-        if let Err(error) = around.files.readable(&path) {
+        if let Err(problem) = around.files.certificates(&path) {
             let path = path.display();
-            let message = format!(
-                "the environment variable {name} is `{path}`, expected {expected}. Reading it failed: {error}."
-            );
+            let message = format!("the environment variable {name} is `{path}`, expected {expected}. {problem}");
             file.findings.error(None, message);
         }
         return Some(path);
     }
     let path = certificates_of_the_node(file, &CA_VARIABLES)?;
-    if around.files.readable(&path).is_err() {
-        let shown = path.display();
-        file.findings.warn(
-            None,
-            format!("the certificates that `node_extra_env` names are not at {shown}, so they are not used."),
-        );
+    if let Err(problem) = around.files.certificates(&path) {
+        file.findings.warn(None, format!("the certificates that `node_extra_env` names are not used. {problem}"));
         return None;
     }
     Some(path)

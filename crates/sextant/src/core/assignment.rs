@@ -34,7 +34,6 @@ pub struct Assignment {
     pub databases: Vec<RequestedDatabase>,
 }
 
-
 /// What tells a job from others of its number: servers use the numbers of deleted jobs again (4.5.5 and 4.15.2 take the highest one and add
 /// one), SQLite also those of deleted tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -442,9 +442,9 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::core::quantity::amount;
     use crate::core::assignment::sample::assignment;
     use crate::core::probe::{self, Orders};
+    use crate::core::quantity::amount;
 
     /// The containers of a run's pod, and of a probe's.
     fn containers(kubernetes: &str) -> [Vec<Container>; 2] {

@@ -4,8 +4,8 @@
 use printable::excerpt;
 use vantage6_types::RunStatus;
 
-use super::situation::Failure;
 use super::quantity::amount;
+use super::situation::Failure;
 
 /// What a refusal means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,10 +27,7 @@ pub async fn examine(config: &Config, tell: &mut (dyn FnMut(Line) + Send)) -> Op
             return None;
         }
         Err(error) => {
-            tell(Line::wrong(
-                "server",
-                format!("{url} can't be used: {error}. Are server_url, port and api_path right, and is it running?"),
-            ));
+            tell(Line::wrong("server", cannot_be_used(&url, &error)));
             return None;
         }
     };
@@ -47,6 +44,14 @@ pub async fn examine(config: &Config, tell: &mut (dyn FnMut(Line) + Send)) -> Op
     ));
     tell(encryption(config, &client, &me).await);
     Some(me.id)
+}
+
+/// What is wrong with the server, and what to look at: for TLS, the error itself tells that.
+fn cannot_be_used(url: &str, error: &Error) -> String {
+    match error {
+        Error::Tls { .. } => format!("{url} can't be used: {error}."),
+        _ => format!("{url} can't be used: {error}. Are server_url, port and api_path right, and is it running?"),
+    }
 }
 
 async fn encryption(config: &Config, client: &vantage6::Client, me: &vantage6::Node) -> Line {

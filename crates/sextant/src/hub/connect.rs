@@ -39,10 +39,7 @@ pub fn client(config: &Config) -> Result<Client, NodeError> {
         .map_err(|error| NodeError::Configuration(error.to_string()))?;
     let mut builder = Client::builder(url, config.api_key.clone()).backoff(BACKOFF);
     if let Some(path) = &config.ca_certificates {
-        let pem = std::fs::read(path).map_err(|error| {
-            NodeError::Configuration(format!("The CA certificates {} can't be read: {error}", path.display()))
-        })?;
-        builder = builder.ca_certificates(pem);
+        builder = builder.ca_file(path);
     }
     builder.build().map_err(|error| NodeError::Configuration(error.to_string()))
 }
@@ -143,6 +140,9 @@ where
         match ask().await {
             Ok(answer) => return Ok(answer),
             Err(error @ Error::WrongApiKey { .. }) => return Err(NodeError::Refused(error.to_string())),
+            Err(error @ Error::Tls { .. }) => {
+                error!("{} can't be used: {error}. Trying again in {} s.", client.url(), PAUSE.as_secs());
+            }
             Err(error) if error.is_transient() => {
                 warn!(
                     "The server at {} can't be reached: {error}. Trying again in {} s.",

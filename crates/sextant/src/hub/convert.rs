@@ -66,7 +66,19 @@ pub fn run(run: vantage6::Run) -> Run {
 }
 
 fn task(task: vantage6::Task) -> Task {
-    let vantage6::Task { id, name, image, created_at, job_id, parent, init_org, init_user, collaboration, databases, .. } = task;
+    let vantage6::Task {
+        id,
+        name,
+        image,
+        created_at,
+        job_id,
+        parent,
+        init_org,
+        init_user,
+        collaboration,
+        databases,
+        ..
+    } = task;
     let database =
         |database: vantage6::TaskDatabase| RequestedDatabase { label: database.label, parameters: database.parameters };
     Task {

@@ -266,7 +266,7 @@ impl Drive {
     /// Learns the first task of the run's job, where that names a folder; `false` while the server does not answer. Only subtasks cost a
     /// question, and those of one parent one a minute.
     async fn knows_first_task(&mut self) -> bool {
-        if self.run.task.parent.is_none() || !self.context.config.shares_tmp() {
+        if self.run.task.parent.is_none() || !self.context.shares_tmp {
             return true;
         }
         match self.context.origins.first(&self.run.task).await {

@@ -77,6 +77,8 @@ pub struct Settings {
     pub policies: Policies,
     /// Whether researchers may read what algorithms print.
     pub share_algorithm_logs: bool,
+    /// Whether the runs of one job share a folder.
+    pub shares_tmp: bool,
     /// What others may know of how this node is set up; `None`: nothing.
     pub info: Option<NodeInfo>,
     /// How long things may take, and how large they may be.
@@ -97,6 +99,7 @@ pub(crate) struct Context {
     pub(crate) announcer: Announcer,
     pub(crate) policies: Policies,
     pub(crate) share_algorithm_logs: bool,
+    pub(crate) shares_tmp: bool,
     pub(crate) limits: Limits,
     pub(crate) masks: Masks,
     pub(crate) health: Arc<Health>,
@@ -114,7 +117,7 @@ impl Context {
     /// The parts put together, and the events that are to be listened to.
     pub(crate) fn new(parts: Parts) -> (Self, HubEvents) {
         let Parts { hub, events, me, runtime, supplies, settings, health, hold } = parts;
-        let Settings { policies, share_algorithm_logs, info, limits, places, masks } = settings;
+        let Settings { policies, share_algorithm_logs, shares_tmp, info, limits, places, masks } = settings;
         let context = Self {
             announcer: Announcer::new(hub.clone(), me.clone(), info),
             places: places.map(|places| Places::new(places.get())),
@@ -124,6 +127,7 @@ impl Context {
             origins: Origins::new(hub.clone()),
             policies,
             share_algorithm_logs,
+            shares_tmp,
             hub,
             me,
             runtime,

@@ -162,6 +162,7 @@ mod tests {
             id: TaskId(id),
             name: None,
             image: "x".into(),
+            created_at: None,
             job: JobId(9),
             parent: parent.map(TaskId),
             init_org: OrganizationId(organization),
@@ -199,7 +200,7 @@ mod tests {
         says(&server, 5, ResponseTemplate::new(200).set_body_json(described(5, Some(4), 1)), 1).await;
         says(&server, 4, ResponseTemplate::new(200).set_body_json(&first), 1).await;
         let expected = FirstTask { task: TaskId(4), created_at: "2026-01-02T03:04:05.678Z".parse().ok() };
-        let own: Task = serde_json::from_value(first).unwrap();
+        let own = Task { created_at: "2026-01-02T03:04:05.678Z".parse().ok(), ..task(4, None, 2) };
         for task in [task(6, Some(5), 3), task(7, Some(4), 3), own] {
             assert_eq!(origins.first(&task).await.unwrap(), expected);
         }

@@ -53,6 +53,7 @@ impl Node {
             settings: Settings {
                 policies,
                 share_algorithm_logs: true,
+                shares_tmp: true,
                 info: None,
                 limits: Limits {
                     pending: Duration::from_secs(3600),

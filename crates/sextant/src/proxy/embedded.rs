@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use hyper_util::client::proxy::matcher::Matcher;
+use outbound::HttpProxies;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::info;
@@ -36,7 +36,7 @@ pub fn embedded(
     supervisor: &Supervisor,
 ) -> Result<Embedded, String> {
     let address = listener.local_addr().map_err(|error| format!("The proxy's address can't be read: {error}"))?;
-    let shared = Shared::new(config, &Matcher::from_system(), Access::Node, open_files::raise() / SHARE)?;
+    let shared = Shared::new(config, &HttpProxies::of_environment()?, Access::Node, open_files::raise() / SHARE)?;
     if let Some(proxy) = &shared.place.http_proxy {
         info!("Algorithms' requests go to the server through the {proxy}.");
     }

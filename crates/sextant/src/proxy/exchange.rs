@@ -76,7 +76,7 @@ impl Proxy {
                 Ok(lease) => lease,
                 Err(error) => {
                     next = Some(request);
-                    tries.pause_or(|| away(&error)).await?;
+                    tries.pause_or(|| away(&error, &self.shared.place)).await?;
                     continue;
                 }
             };
@@ -93,14 +93,14 @@ impl Proxy {
                 }
                 Err(Broken::NotSent(request, error)) => {
                     next = Some(*request);
-                    tries.pause_or(|| away(&error)).await?;
+                    tries.pause_or(|| away(&error, &self.shared.place)).await?;
                     continue;
                 }
                 Err(Broken::Perhaps(error)) => Refusal::new(
                     StatusCode::BAD_GATEWAY,
                     "The connection with the vantage6 server broke before it answered; the request may have been carried out or not.",
                 )
-                .because(causes(&error)),
+                .because(self.shared.place.why(&error)),
                 Err(Broken::Silent(silence)) => Refusal::new(
                     StatusCode::GATEWAY_TIMEOUT,
                     format!(
@@ -180,32 +180,17 @@ impl Tries<'_> {
     }
 }
 
-fn away(error: &(dyn std::error::Error + 'static)) -> Refusal {
+fn away(error: &(dyn std::error::Error + 'static), place: &Place) -> Refusal {
     Refusal::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "The vantage6 server can't be reached from this node. The request was not sent; try again later.",
     )
-    .because(causes(error))
+    .because(place.why(error))
 }
 
 /// The server may begin an answer and not end it.
 pub(crate) fn broken_off(error: io::Error) -> Refusal {
-    Refusal::new(StatusCode::BAD_GATEWAY, "The vantage6 server's answer broke off.").because(causes(&error))
-}
-
-/// All the reasons, the outermost first.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
+    Refusal::new(StatusCode::BAD_GATEWAY, "The vantage6 server's answer broke off.").because(outbound::causes(&error))
 }
 
 /// What the server can't have said is a mistake of the node's owner: an algorithm can't go anywhere else, nor log in at a

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{TryStreamExt as _, stream};
 use http_body_util::BodyExt as _;
-use hyper_util::client::proxy::matcher::Matcher;
+use outbound::HttpProxies;
 use tokio::io::DuplexStream;
 use tokio::sync::watch;
 use vantage6::encryption::{Cryptor, PrivateKey, PublicKey};
@@ -32,7 +32,7 @@ fn config(server_url: &str) -> Option<Config> {
 
 /// Serves one connection to its end, for the server at this address, as far as there is one; tells how many requests were answered.
 pub async fn serve(stream: DuplexStream, server_url: &str, cryptor: Cryptor, network: Network) -> Option<u64> {
-    let mut shared = Shared::new(&config(server_url)?, &Matcher::builder().build(), Access::Node, 1024).ok()?;
+    let mut shared = Shared::new(&config(server_url)?, &HttpProxies::default(), Access::Node, 1024).ok()?;
     let settings = Arc::get_mut(&mut shared)?;
     settings.cryptor = cryptor;
     settings.place.network = Some(network);
@@ -48,7 +48,7 @@ pub async fn serve(stream: DuplexStream, server_url: &str, cryptor: Cryptor, net
 
 /// A text with its links changed, as a whole and as it comes.
 pub async fn linked(pieces: Vec<Bytes>, server_url: &str) -> Option<(Bytes, Bytes)> {
-    let place = Place::of(&config(server_url)?, &Matcher::builder().build()).ok()?;
+    let place = Place::of(&config(server_url)?, &HttpProxies::default()).ok()?;
     let whole = links::in_text(pieces.concat().into(), &place);
     let coming = links::in_stream(stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>)), &place);
     Some((whole, coming.try_collect::<Vec<_>>().await.ok()?.concat().into()))

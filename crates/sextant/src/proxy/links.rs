@@ -94,14 +94,14 @@ pub(crate) fn in_headers(headers: &mut HeaderMap, place: &Place) {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use hyper_util::client::proxy::matcher::Matcher;
+    use outbound::HttpProxies;
 
     use super::*;
 
     pub(crate) fn place(server_url: &str) -> Place {
         let text = format!("server_url: {server_url}\napi_key: k\n");
         let config = crate::config::Config::parse(&text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
-        Place::of(&config, &Matcher::builder().build()).unwrap()
+        Place::of(&config, &HttpProxies::default()).unwrap()
     }
 
     #[test]
@@ -132,7 +132,7 @@ pub(crate) mod tests {
     fn an_api_without_a_path_has_its_links_right() {
         let text = "server_url: http://a\napi_path: ''\napi_key: k\n";
         let config = crate::config::Config::parse(text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
-        let place = Place::of(&config, &Matcher::builder().build()).unwrap();
+        let place = Place::of(&config, &HttpProxies::default()).unwrap();
         let text = r#"{"links": {"next": "/task?page=2"}}"#;
         assert_eq!(in_text(Bytes::from(text), &place), text);
     }

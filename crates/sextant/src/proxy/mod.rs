@@ -54,12 +54,11 @@ mod tests;
 
 pub use embedded::{Embedded, embedded};
 pub use run::{ProxyError, run};
-pub(crate) use way::HttpProxy;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::client::proxy::matcher::Matcher;
+use outbound::HttpProxies;
 use vantage6::encryption::Cryptor;
 
 use self::accepted::Accepted;
@@ -123,7 +122,12 @@ impl Shared {
     ///
     /// # Errors
     /// If the configuration does not make sense for it; the text says what to do.
-    pub fn new(config: &Config, environment: &Matcher, access: Access, open_files: u64) -> Result<Arc<Self>, String> {
+    pub fn new(
+        config: &Config,
+        environment: &HttpProxies,
+        access: Access,
+        open_files: u64,
+    ) -> Result<Arc<Self>, String> {
         Ok(Arc::new(Self {
             place: Place::of(config, environment)?,
             patience: Patience::default(),

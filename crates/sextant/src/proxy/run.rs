@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hyper_util::client::proxy::matcher::Matcher;
+use outbound::HttpProxies;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -69,7 +69,8 @@ pub fn run(config: &Config, format: LogFormat) -> Result<(), ProxyError> {
             return Err(ProxyError::Configuration(message.into()));
         }
     };
-    let shared = Shared::new(config, &Matcher::from_system(), Access::lines(format), open_files::raise())
+    let shared = HttpProxies::of_environment()
+        .and_then(|environment| Shared::new(config, &environment, Access::lines(format), open_files::raise()))
         .map_err(ProxyError::Configuration)?;
     let health = Health::waiting_for(&[LISTENERS]);
     let figures = shared.clone();
@@ -206,7 +207,7 @@ mod tests {
         drop(place);
         let text = format!("server_url: http://{to}\napi_key: k\n");
         let config = Config::parse(&text, Path::new("a.yaml"), &|_| None).unwrap();
-        let mut shared = Shared::new(&config, &Matcher::builder().build(), Access::Node, 4096).unwrap();
+        let mut shared = Shared::new(&config, &HttpProxies::default(), Access::Node, 4096).unwrap();
         Arc::get_mut(&mut shared).unwrap().patience.away = Duration::from_millis(100);
         let (sender, end) = watch::channel(false);
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,9 +12,9 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::rt::{Read, Write};
-use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use outbound::{Failure, HttpProxies, HttpProxy, Trust};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -23,7 +22,7 @@ use vantage6::ServerUrl;
 
 use super::Shared;
 use super::body::{Counted, HandedOver, Leased, Outgoing, Paced, Reuse};
-use super::way::HttpProxy;
+use super::way;
 use crate::config::Config;
 
 /// How long connecting may take.
@@ -42,11 +41,26 @@ const BYTES_A_MILLISECOND: u64 = 1000;
 /// What is read of the server ahead of what the algorithm has taken.
 const AHEAD: usize = 64 * 1024;
 
+/// How TLS is set up with the server.
+struct Tls {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+    trust: Trust,
+}
+
+impl Tls {
+    fn new(trust: Trust, name: ServerName<'static>) -> Self {
+        let mut config = trust.client_config();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Self { connector: TlsConnector::from(Arc::new(config)), name, trust }
+    }
+}
+
 /// Where the server is.
 pub(crate) struct Place {
     host: String,
     port: u16,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    tls: Option<Tls>,
     /// On the way to it.
     pub http_proxy: Option<HttpProxy>,
     /// For the header `Host`.
@@ -65,7 +79,7 @@ impl Place {
     ///
     /// # Errors
     /// If there is something wrong with its address or certificates, or with that proxy; the text says what to do.
-    pub fn of(config: &Config, environment: &Matcher) -> Result<Self, String> {
+    pub fn of(config: &Config, environment: &HttpProxies) -> Result<Self, String> {
         let api =
             ServerUrl::new(&config.server_url, config.port, &config.api_path).map_err(|error| error.to_string())?;
         let url = api.resource("");
@@ -79,7 +93,7 @@ impl Place {
         let wrong = |error: &dyn std::fmt::Display| format!("The server's address {api} can't be used: {error}");
         let tls = if url.scheme() == "https" {
             let name = ServerName::try_from(bare.clone()).map_err(|error| wrong(&error))?;
-            Some((TlsConnector::from(Arc::new(tls(config.ca_certificates.as_deref())?)), name))
+            Some(Tls::new(Trust::with_file(config.ca_certificates.as_deref())?, name))
         } else {
             None
         };
@@ -87,7 +101,7 @@ impl Place {
             host: bare,
             port,
             tls,
-            http_proxy: HttpProxy::to(&url, environment)?,
+            http_proxy: way::to(&url, environment)?,
             authority: HeaderValue::from_str(&authority).map_err(|error| wrong(&error))?,
             api_path: url.path().trim_end_matches('/').to_owned(),
             api_url: api.to_string(),
@@ -103,7 +117,7 @@ impl Place {
     pub fn address<B>(&self, request: &mut Request<B>) -> Result<(), http::Error> {
         request.headers_mut().insert(header::HOST, self.authority.clone());
         match &self.http_proxy {
-            Some(proxy) if self.is_passed_on() => proxy.pass_on(request, &self.authority),
+            Some(proxy) if self.is_passed_on() => way::pass_on(proxy, request, &self.authority),
             _ => Ok(()),
         }
     }
@@ -113,9 +127,18 @@ impl Place {
         self.http_proxy.is_some() && self.tls.is_none()
     }
 
+    /// What an error of a connection to it says.
+    pub fn why(&self, error: &(dyn std::error::Error + 'static)) -> String {
+        let failure = match &self.tls {
+            Some(tls) => tls.trust.failure(error),
+            None => Failure::of(error, false),
+        };
+        failure.into_words()
+    }
+
     fn silent(&self) -> io::Error {
         match &self.http_proxy {
-            Some(proxy) => proxy.failed(format!("no connection with the server within {} s", CONNECT.as_secs())),
+            Some(proxy) => way::failed(proxy, format!("no connection with the server within {} s", CONNECT.as_secs())),
             None => io::ErrorKind::TimedOut.into(),
         }
     }
@@ -123,37 +146,12 @@ impl Place {
     /// A connection that TLS can begin on, or a request.
     async fn dial(&self) -> io::Result<TcpStream> {
         let Some(proxy) = &self.http_proxy else { return dial(&self.host, self.port).await };
-        let stream = dial(&proxy.host, proxy.port).await.map_err(|error| proxy.failed(error))?;
+        let stream = dial(&proxy.host(), proxy.port()).await.map_err(|error| way::failed(proxy, error))?;
         match self.tls {
-            Some(_) => proxy.tunnel(stream, &self.host, self.port).await,
+            Some(_) => way::tunnel(proxy, stream, &self.host, self.port).await,
             None => Ok(stream),
         }
     }
-}
-
-/// Trusts what the system trusts, Mozilla's list, and the given certificates: as the node's own client does.
-fn tls(extra: Option<&Path>) -> Result<rustls::ClientConfig, String> {
-    let mut roots: Vec<CertificateDer<'static>> = webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec();
-    if let Some(path) = extra {
-        let wrong = |why: String| format!("The CA certificates {} can't be used: {why}", path.display());
-        let read = CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?;
-        let own = read.collect::<Result<Vec<_>, _>>().map_err(|error| wrong(error.to_string()))?;
-        if own.is_empty() {
-            return Err(wrong("there is none in it; each has to begin with -----BEGIN CERTIFICATE-----".into()));
-        }
-        roots.extend(own);
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let setup = |error: rustls::Error| format!("TLS can't be set up: {error}");
-    let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(roots, provider.clone()).map_err(setup)?;
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(setup)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
 }
 
 /// One worker's connections to the server.
@@ -234,9 +232,7 @@ impl Upstream {
         let connecting = async {
             let stream = place.dial().await?;
             match &place.tls {
-                Some((connector, name)) => {
-                    self.handshake(TokioIo::new(connector.connect(name.clone(), stream).await?)).await
-                }
+                Some(tls) => self.handshake(TokioIo::new(tls.connector.connect(tls.name.clone(), stream).await?)).await,
                 None => self.handshake(TokioIo::new(stream)).await,
             }
         };
@@ -322,14 +318,15 @@ impl Upstream {
     /// # Errors
     /// If it does not tell, and why.
     pub async fn looks_alive(self: &Arc<Self>) -> Result<(), String> {
-        let lease = self.lease(true).await.map_err(|error| error.to_string())?;
+        let place = &self.shared.place;
+        let lease = self.lease(true).await.map_err(|error| place.why(&error))?;
         let mut request = Request::new(Outgoing::Empty);
-        let path = format!("{}/version", self.shared.place.api_path);
+        let path = format!("{}/version", place.api_path);
         *request.uri_mut() = path.parse().map_err(|error| format!("{path}: {error}"))?;
-        self.shared.place.address(&mut request).map_err(|error| format!("{path}: {error}"))?;
+        place.address(&mut request).map_err(|error| format!("{path}: {error}"))?;
         let answer = match self.send(lease, request).await {
             Ok(answer) => answer,
-            Err(Broken::NotSent(_, error) | Broken::Perhaps(error)) => return Err(error.to_string()),
+            Err(Broken::NotSent(_, error) | Broken::Perhaps(error)) => return Err(place.why(&error)),
             Err(Broken::Silent(silence)) => return Err(format!("it is silent for {} s", silence.as_secs())),
         };
         let status = answer.status();

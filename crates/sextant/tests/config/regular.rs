@@ -341,3 +341,50 @@ fn the_proxy_needs_no_key() {
         assert_eq!(secrecy::ExposeSecret::expose_secret(&config.api_key), "");
     }
 }
+
+/// One sentence, instead of one for each of their settings.
+#[test]
+fn files_of_version_5_are_known_as_such() {
+    for text in [
+        // The chart's values, as `v6 node new` writes them.
+        "node:\n  name: a\n  apiKey: k\n  hq: {url: 'https://hq.example', port: 443, path: /hq}\n  keycloak: {url: 'https://auth.example', \
+         realm: vantage6}\n  databases:\n    fileBased: [{name: a, uri: /a.csv, type: csv}]\n  policies: {allowed_algorithms: [a]}\n",
+        "node:\n  apiKey: k\n  server: {url: 'https://a.example', port: 7601, path: /server}\n",
+        "node: {policies: {allowed_algorithms: [a]}}\n",
+        "node: {databases: {serviceBased: []}}\nserver_url: https://a.example\n",
+        "server: {url: 'https://a.example'}\napiKey: k\n",
+        "apiKey: k\nhub: {url: 'https://a.example'}\n",
+        "apiKey: k\n",
+        "databases: {fileBased: [{name: a, uri: /a.csv, type: csv}]}\n",
+        // What the node itself reads.
+        "hq_url: https://hq.example\nport: 443\napi_path: /hq\ndatabases: []\n",
+        "server_url: https://a.example\napi_key: k\nkeycloak: {url: 'https://auth.example'}\n",
+        "server_url: https://a.example\napi_key: k\nkeycloak_realm: vantage6\n",
+        "server_url: https://a.example\napi_key: k\nprivate_docker_registries: []\n",
+    ] {
+        let said = mistakes(text);
+        assert_eq!(said.len(), 1, "{text}: {said:#?}");
+        assert!(said[0].contains("layout of vantage6 5") && said[0].contains("`server_url`"), "{text}: {said:#?}");
+    }
+    // A slip of the finger is told as one.
+    let slip = mistakes("server_url: https://a.example\napiKey: k\n");
+    assert!(slip[0].contains("`api_key` is missing"), "{slip:#?}");
+}
+
+#[test]
+fn an_address_of_ipv6_stands_in_brackets() {
+    for (written, right) in [
+        ("https://2001:db8::5", "https://[2001:db8::5]"),
+        ("https://2001:db8::5/", "https://[2001:db8::5]"),
+        ("http://::1", "http://[::1]"),
+        ("https://2001:db8:0:0:0:0:0:5/hub", "https://[2001:db8:0:0:0:0:0:5]/hub"),
+        ("2001:db8::5", "https://[2001:db8::5]"),
+        ("https://[2001:db8::5", "https://[2001:db8::5]"),
+    ] {
+        let said = mistakes(&format!("server_url: '{written}'\napi_key: k\n"));
+        assert!(said.len() == 1 && said[0].contains(&format!("brackets: `{right}`")), "{written}: {said:#?}");
+    }
+    for right in ["https://[2001:db8::5]", "https://[2001:db8::5]:5000/hub", "http://[::1]"] {
+        Config::parse(&format!("server_url: '{right}'\napi_key: k\n"), Path::new("node.yaml"), &|_| None).unwrap();
+    }
+}

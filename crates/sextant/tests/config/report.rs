@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use sextant::config::check;
 
 fn file(name: &str, text: &str) -> PathBuf {
@@ -24,7 +26,7 @@ fn a_good_file_is_told_in_words() {
 server_url: https://vantage6.example.org
 port: 443
 api_key: k
-ca_certificates: node.yaml
+ca_certificates: ca.pem
 databases:
 - {label: default, type: csv}
 - {label: local, type: csv, uri: /nowhere/people.csv}
@@ -39,18 +41,20 @@ kubernetes:
     default: {persistentVolumeClaim: {claimName: registry}, path: exports/people.csv}
 ",
     );
+    fs::write(path.with_file_name("ca.pem"), ca_certificate()).unwrap();
     let report = check(&path);
-    assert!(report.is_ok());
+    assert!(report.is_ok(), "{report}");
     let shown = path.display().to_string();
     let said = report
         .to_string()
         .replace(&shown, "node.yaml")
+        .replace(&path.with_file_name("ca.pem").display().to_string(), "ca.pem")
         .replace(concat!("sextant:", env!("CARGO_PKG_VERSION")), "sextant:VERSION");
     let expected = "\
 node.yaml can be used. It says:
 
   server       https://vantage6.example.org:443/api
-               trusted by the certificates in node.yaml
+               trusted by the certificates in ca.pem
   encryption   off
   runtime      Kubernetes, namespace v6-jobs; cluster: the one that Sextant runs in, or the usual kubeconfig's
                who may make Jobs or pods there, or read Secrets, is trusted with all of its runs: no node of others belongs there
@@ -135,4 +139,43 @@ fn files_that_pods_may_not_read_are_told() {
         said("", 0o644)
             .contains("POLICIES     ALL ALGORITHMS ARE ALLOWED TO RUN: no policies on algorithms have been set!")
     );
+}
+
+fn ca_certificate() -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+    pem("CERTIFICATE", certificate.der())
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
+}
+
+#[test]
+fn certificates_that_cannot_be_used_are_told() {
+    let good = ca_certificate();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let der =
+        rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap().self_signed(&key).unwrap().der().to_vec();
+    let key = pem("PRIVATE KEY", &key.serialize_der());
+    let path = file("certificates", "server_url: https://a.example\napi_key: k\nca_certificates: own.pem\n");
+    let own = path.with_file_name("own.pem");
+    let said = || check(&path).to_string();
+    assert!(said().contains("own.pem can't be read: No such file"), "{}", said());
+    for (content, words) in [
+        (b"".to_vec(), "is empty"),
+        (b"server_url: x".to_vec(), "there is no certificate in it"),
+        (key.clone().into_bytes(), "private key and no certificate"),
+        (der, "openssl x509 -inform der"),
+        (
+            format!("{good}{}", good.replace("-----END CERTIFICATE-----", "")).into_bytes(),
+            "its 2nd certificate, in line",
+        ),
+    ] {
+        fs::write(&own, content).unwrap();
+        assert!(said().contains("1 mistake") && said().contains(words), "{words}: {}", said());
+        assert!(said().contains(&own.display().to_string()), "{}", said());
+    }
+    fs::write(&own, format!("{good}{key}")).unwrap();
+    assert!(said().contains("can be used") && said().contains("also holds a private key"), "{}", said());
 }

@@ -211,6 +211,35 @@ fn a_restriction_at_the_wrong_place_is_a_mistake() {
         "policies: {allowed_algorithm: [a]}",
         "policies: {allowed_images: [a]}",
         "policies: {Allowed_Algorithms: [a]}",
+        "policies: {denied_users: [1]}",
+        "denied_users: [1]",
+        "blocked_organizations: [1]",
+        "trusted_algorithms: [a]",
+        "permitted_images: [a]",
+        "algorithms: [a]",
+        "users: [1]",
+        "organisations: [1]",
+        "node_config: {restrictions: {images: [a]}}",
+        // What is shared, and encrypted.
+        "share_logs: false",
+        "share_algorithm_log: false",
+        "shareConfig: false",
+        "SHARE_CONFIG: false",
+        "logging: {share_algorithm_logs: false}",
+        "policies: {share_config: false}",
+        "kubernetes: {share_config: false}",
+        "databases: [{label: a, uri: /a.csv, type: csv, share_columns: false}]",
+        "encrypted: true",
+        "encrypt: true",
+        "Encryption: {enabled: true}",
+        "node_config: {encryption: {enabled: true}}",
+        "encryption: {enabled: false, encrypted: true}",
+        // Bounds that belong below the runtime.
+        "max_concurrent_runs: 1",
+        "pod_security: restricted",
+        "resources: {limits: {memory: 1Gi}}",
+        "deadline: 1h",
+        "isolation: {}",
     ] {
         judge(more, "", Refused(""));
     }
@@ -224,8 +253,14 @@ fn a_restriction_at_the_wrong_place_is_a_mistake() {
         "kubernetes: {labels: {policy: a, example.org/allowed_team: b}, annotations: {policies.example.org/x: y}}",
         "databases: [{label: policies, uri: /a.csv, type: csv}]",
         "local: {algorithms: {policy-model: python3 x}}",
+        "docker_services: {redis: {deploy: {resources: {}}, blocked: x}}",
+        "whitelist: {domains: [a]}",
+        "base: &base {share_config: false}\n<<: *base",
+        "base: &base {share_config: false}\n<<: *base\nshare_config: true",
+        "share_config: false\nshare_algorithm_logs: false\nencryption: {enabled: false}",
     ] {
         judge(more, "is not in force", Silent);
+        judge(more, "protects data", Silent);
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, SET_COOKIE, UPGRADE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use outbound::Failure;
 use reqwest::{RequestBuilder, Response};
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 use url::Url;
@@ -113,7 +114,7 @@ impl Endpoint {
         if accept.is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {
             return Err(Error::Protocol("the websocket handshake was not answered by a websocket server"));
         }
-        response.upgrade().await.map_err(|error| http_error(WHAT, error))
+        response.upgrade().await.map_err(|error| self.error(WHAT, error))
     }
 
     async fn send(&self, what: &'static str, request: RequestBuilder, limit: Duration) -> Result<Response, Error> {
@@ -126,7 +127,12 @@ impl Endpoint {
 
     async fn exchange(&self, what: &'static str, request: RequestBuilder, limit: Duration) -> Result<Response, Error> {
         let request = request.headers(self.headers.clone()).timeout(limit);
-        request.send().await.map_err(|error| http_error(what, error))
+        request.send().await.map_err(|error| self.error(what, error))
+    }
+
+    /// The chain of causes, without the URL: its query holds the session id, and it may hold a password.
+    fn error(&self, what: &'static str, error: reqwest::Error) -> Error {
+        http_error(what, error, self.url.scheme() == "https")
     }
 
     async fn unexpected(&self, what: &'static str, mut response: Response) -> Error {
@@ -176,19 +182,12 @@ impl PollBody {
 }
 
 async fn next_chunk(what: &'static str, response: &mut Response) -> Result<Option<Bytes>, Error> {
-    response.chunk().await.map_err(|error| http_error(what, error))
+    let is_tls = response.url().scheme() == "https";
+    response.chunk().await.map_err(|error| http_error(what, error, is_tls))
 }
 
-/// The chain of causes, without the URL: its query holds the session id, and it may hold a password.
-fn http_error(what: &'static str, error: reqwest::Error) -> Error {
-    let error = error.without_url();
-    let mut reason = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        reason = format!("{reason}: {cause}");
-        source = cause.source();
-    }
-    Error::Http { what, reason }
+fn http_error(what: &'static str, error: reqwest::Error, is_tls: bool) -> Error {
+    Error::Http { what, reason: Failure::of(&error.without_url(), is_tls).into_words() }
 }
 
 #[cfg(test)]

@@ -1,17 +1,20 @@
 //! How a client comes to be.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
+use outbound::{Bundle, HttpProxies, HttpProxy, Trust};
 use secrecy::SecretString;
 
 use super::{Client, Inner};
-use crate::{Backoff, Error, ServerUrl, auth::Auth, http::Wire};
+use crate::{Backoff, Error, ServerUrl, auth::Auth, broken::Way, http::Wire};
 
 /// Settings of a [`Client`].
 pub struct ClientBuilder {
     url: ServerUrl,
     api_key: SecretString,
     certificates: Vec<u8>,
+    ca_file: Option<PathBuf>,
+    http_proxies: Option<HttpProxies>,
     backoff: Backoff,
     silence: Duration,
     limit: u64,
@@ -24,6 +27,8 @@ impl ClientBuilder {
             url,
             api_key,
             certificates: Vec::new(),
+            ca_file: None,
+            http_proxies: None,
             backoff: Backoff::default(),
             silence: Duration::from_secs(120),
             limit: 16 * 1024 * 1024,
@@ -35,6 +40,18 @@ impl ClientBuilder {
     pub fn ca_certificates(mut self, pem: impl AsRef<[u8]>) -> Self {
         self.certificates.extend_from_slice(pem.as_ref());
         self.certificates.push(b'\n');
+        self
+    }
+
+    /// The same, from a file, which errors name.
+    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.ca_file = Some(path.into());
+        self
+    }
+
+    /// The HTTP proxies on the way to the server. Those of the environment if not set.
+    pub fn http_proxies(mut self, proxies: HttpProxies) -> Self {
+        self.http_proxies = Some(proxies);
         self
     }
 
@@ -65,19 +82,17 @@ impl ClientBuilder {
     /// Nothing is sent yet: the first request logs in.
     pub fn build(self) -> Result<Client, Error> {
         let setup = |what: &str, error: &dyn fmt::Display| Error::Setup(format!("{what}: {error}"));
-        let own = reqwest::Certificate::from_pem_bundle(&self.certificates)
-            .map_err(|error| setup("the CA certificates are not readable PEM", &error))?;
-        if own.is_empty() && !self.certificates.trim_ascii().is_empty() {
-            return Err(Error::Setup("there is no certificate in what was given as CA certificates; each has to begin with -----BEGIN CERTIFICATE-----".into()));
-        }
-        // Mozilla's list is built in (the regular node has it too, as certifi), so that an image needs no files for it.
-        let mozillas = webpki_root_certs::TLS_SERVER_ROOT_CERTS
-            .iter()
-            .map(|certificate| reqwest::Certificate::from_der(certificate))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| setup("Mozilla's certificates are unreadable", &error))?;
-        let connections =
-            Connections { certificates: own.into_iter().chain(mozillas).collect(), user_agent: self.user_agent };
+        let trust = match self.ca_file {
+            Some(path) => Trust::with_file(Some(&path)),
+            None if self.certificates.trim_ascii().is_empty() => Trust::new(None),
+            None => Bundle::parse(&self.certificates).and_then(|bundle| Trust::new(Some(bundle))),
+        };
+        let proxies = self.http_proxies.map_or_else(HttpProxies::of_environment, Ok).map_err(Error::Setup)?;
+        let connections = Connections {
+            trust: trust.map_err(Error::Setup)?,
+            proxies: Arc::new(proxies),
+            user_agent: self.user_agent,
+        };
         let http = connections
             .builder()
             // Below what proxies use (nginx: 60 s or more), so that a connection isn't closed the moment it is used
@@ -86,7 +101,13 @@ impl ClientBuilder {
             .tcp_keepalive(Duration::from_secs(30))
             .build()
             .map_err(|error| setup("the HTTP client can't be built", &error))?;
-        let wire = Arc::new(Wire { http, url: self.url, silence: self.silence, limit: self.limit });
+        let wire = Arc::new(Wire {
+            http,
+            way: Way::to(&self.url, &connections.proxies, &connections.trust),
+            url: self.url,
+            silence: self.silence,
+            limit: self.limit,
+        });
         Ok(Client {
             inner: Arc::new(Inner {
                 auth: Auth::new(Arc::clone(&wire), self.api_key),
@@ -100,15 +121,39 @@ impl ClientBuilder {
 
 /// What all connections to the server have in common.
 pub(super) struct Connections {
-    certificates: Vec<reqwest::Certificate>,
+    trust: Trust,
+    proxies: Arc<HttpProxies>,
     user_agent: String,
 }
 
 impl Connections {
     pub(super) fn builder(&self) -> reqwest::ClientBuilder {
+        let mut tls = self.trust.client_config();
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        self.plain_builder().tls_backend_preconfigured(tls)
+    }
+
+    /// For connections that can't use HTTP/2: websockets.
+    pub(super) fn http1_builder(&self) -> reqwest::ClientBuilder {
+        let mut tls = self.trust.client_config();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        self.plain_builder().tls_backend_preconfigured(tls).http1_only()
+    }
+
+    /// Whether the server has asked for a client certificate.
+    pub(super) fn was_asked(&self) -> bool {
+        self.trust.was_asked()
+    }
+
+    pub(super) fn http_proxy(&self, url: &url::Url) -> Option<&HttpProxy> {
+        self.proxies.to(url)
+    }
+
+    fn plain_builder(&self) -> reqwest::ClientBuilder {
+        let proxies = self.proxies.clone();
         reqwest::Client::builder()
             .user_agent(self.user_agent.clone())
-            .tls_certs_merge(self.certificates.iter().cloned())
+            .proxy(reqwest::Proxy::custom(move |url| proxies.to(url).map(|proxy| proxy.url().clone())))
             // A redirect would turn requests with a body into ones without; see `advice` in http.rs.
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(10))

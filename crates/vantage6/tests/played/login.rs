@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use vantage6::{Client, Error, ServerUrl};
+use outbound::HttpProxies;
+use tokio::net::TcpListener;
+use vantage6::{Backoff, Client, Error, ServerUrl};
 use wiremock::{
     Mock, MockServer, ResponseTemplate,
     matchers::{header, path},
@@ -109,4 +111,34 @@ fn certificates_are_looked_at_before_anything_is_sent() {
         );
     }
     builder().build().unwrap();
+}
+
+/// The HTTP proxy of the environment is named where it is what does not answer; its password is not.
+#[tokio::test]
+async fn an_http_proxy_that_is_away_is_named() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let server = MockServer::start().await;
+    let proxies = |no_proxy: &'static str| {
+        let env = move |name: &str| match name {
+            "HTTP_PROXY" | "HTTPS_PROXY" => Some(format!("http://somebody:hushhush@{nobody}")),
+            "NO_PROXY" => Some(no_proxy.to_owned()),
+            _ => None,
+        };
+        HttpProxies::of(&env).unwrap()
+    };
+    let ask = async |url: &str, no_proxy| {
+        let builder = Client::builder(ServerUrl::new(url, None, "/api").unwrap(), "key".to_owned().into());
+        let client = builder.http_proxies(proxies(no_proxy)).backoff(Backoff::never()).build().unwrap();
+        client.whoami().await.unwrap_err().to_string()
+    };
+    for (url, variable) in [(server.uri(), "HTTP_PROXY"), ("https://v6.example".to_owned(), "HTTPS_PROXY")] {
+        let said = ask(&url, "").await;
+        let named = format!("through the HTTP proxy {nobody} of {variable}: ");
+        assert!(said.contains(&named) && said.contains("refused") && !said.contains("hush"), "{said}");
+    }
+    let at_port: &'static str = format!("127.0.0.1:{}", server.address().port()).leak();
+    for no_proxy in ["*", "127.0.0.1", at_port, "127.0.0.0/8"] {
+        let said = ask(&server.uri(), no_proxy).await;
+        assert!(said.contains("404") && !said.contains("proxy"), "{no_proxy}: {said}");
+    }
 }

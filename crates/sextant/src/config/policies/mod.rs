@@ -19,7 +19,9 @@ pub(super) fn read(file: &Section<'_>) -> Option<Policies> {
     let versions = !super::is_local(file);
     let algorithms = entries(&section, "allowed_algorithms", "a list of images or regular expressions", |field| {
         let algorithm = algorithm(field)?;
-        if let Some(every) = in_every_version(&algorithm).filter(|_| versions && !is_exempt_from_list(algorithm.as_str())) {
+        if let Some(every) =
+            in_every_version(&algorithm).filter(|_| versions && !is_exempt_from_list(algorithm.as_str()))
+        {
             field.warn(format!(
                 "has no tag, and lets in only tasks that name the image without one, as on a node of 4.5.5. If every version may run, as nodes \
                  from 4.6 on understand it, write `{every}`; else `{}`.",

@@ -2,6 +2,7 @@
 
 mod allowed;
 mod bodies;
+mod certificates;
 mod crowds;
 mod encrypted;
 mod faults;
@@ -23,8 +24,8 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
-use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
+use outbound::HttpProxies;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -84,7 +85,7 @@ async fn proxy_of(to: SocketAddr, cryptor: Cryptor, set: impl FnOnce(&mut Shared
     };
     let text = format!("server_url: http://{to}\napi_key: k\n");
     let config = Config::parse(&text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
-    let mut shared = Shared::new(&config, &Matcher::builder().build(), Access::Node, 4096).unwrap();
+    let mut shared = Shared::new(&config, &HttpProxies::default(), Access::Node, 4096).unwrap();
     let settings = Arc::get_mut(&mut shared).unwrap();
     (settings.patience, settings.cryptor) = (patience, cryptor);
     // Known to be of its task, but where that is what is tested.

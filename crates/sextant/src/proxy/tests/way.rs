@@ -10,8 +10,8 @@ use crate::proxy::upstream::Place;
 async fn behind(http_proxy: SocketAddr, server_url: &str) -> Served {
     let text = format!("server_url: {server_url}\napi_key: k\n");
     let config = Config::parse(&text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
-    let way = Matcher::builder().all(format!("http://somebody:hushhush@{http_proxy}")).build();
-    let place = Place::of(&config, &way).unwrap();
+    let way = HttpProxies::of(&|name| (name == "ALL_PROXY").then(|| format!("http://somebody:hushhush@{http_proxy}")));
+    let place = Place::of(&config, &way.unwrap()).unwrap();
     proxy_of(http_proxy, Cryptor::Plain, |settings| settings.place = place).await
 }
 

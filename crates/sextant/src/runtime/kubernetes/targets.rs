@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use hyper_util::client::proxy::matcher::Matcher;
+use outbound::HttpProxies;
 
 use super::Connected;
 use crate::config::{Config, KubernetesConfig};
@@ -10,7 +10,6 @@ use crate::core::isolation::{API_SERVER, DNS, Expected, How, MACHINE, Target, Tr
 use crate::core::job::DataPortForPods;
 use crate::core::neighbours::Neighbour;
 use crate::core::walls::Ways;
-use crate::proxy::HttpProxy;
 
 /// Where cloud providers tell a machine its secrets.
 const METADATA: &str = "169.254.169.254:80";
@@ -51,7 +50,7 @@ impl Targets {
             proxy: ways.proxy,
             proxy_apart: settings.proxy.address.is_some(),
             api_server: connected.api_server.clone(),
-            outside: outside(config, &Matcher::from_system()),
+            outside: outside(config, &HttpProxies::of_environment().unwrap_or_default()),
             health: config.health_listen.filter(|address| !address.ip().to_canonical().is_loopback()),
             closed: settings.isolation.closed.clone(),
         }
@@ -162,10 +161,10 @@ impl Targets {
 
 /// What lies on the way to the server, as seen from the organization. The server's own name need not mean anything here when
 /// an HTTP proxy leads there.
-fn outside(config: &Config, environment: &Matcher) -> (&'static str, String, u16) {
+fn outside(config: &Config, environment: &HttpProxies) -> (&'static str, String, u16) {
     let url = url::Url::parse(&config.base_url()).ok();
-    if let Some(Ok(Some(proxy))) = url.as_ref().map(|url| HttpProxy::to(url, environment)) {
-        return ("the HTTP proxy that the environment names", proxy.host, proxy.port);
+    if let Some(proxy) = url.as_ref().and_then(|url| environment.to(url)) {
+        return ("the HTTP proxy that the environment names", proxy.host(), proxy.port());
     }
     let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let port = url.as_ref().and_then(url::Url::port_or_known_default).unwrap_or(443);
@@ -230,9 +229,10 @@ mod tests {
     fn what_is_outside_for_sure() {
         let text = "server_url: https://server.example\napi_key: k\n";
         let config = Config::parse(text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
-        let directly = outside(&config, &Matcher::builder().build());
+        let directly = outside(&config, &HttpProxies::default());
         assert_eq!(directly, ("the vantage6 server", "server.example".to_owned(), 443));
-        let (_, host, port) = outside(&config, &Matcher::builder().https("http://proxy.example:3128").build());
+        let proxies = HttpProxies::of(&|name| (name == "https_proxy").then(|| "http://proxy.example:3128".to_owned()));
+        let (_, host, port) = outside(&config, &proxies.unwrap());
         assert_eq!((host.as_str(), port), ("proxy.example", 3128));
     }
 }

@@ -1,0 +1,182 @@
+//! What a failed connection's error says: its causes, and for TLS a sentence with the reason and what to do.
+
+use std::error::Error;
+use std::io;
+
+use printable::excerpt;
+use rustls::{AlertDescription, InvalidMessage, PeerIncompatible};
+
+use crate::trust::Untrusted;
+
+/// Where plain HTTP is not understood.
+const HTTPS: &str = "If this is a port for https://, begin `server_url` with https://";
+/// Where a connection ends in the middle of setting TLS up.
+const NO_TLS: &str = "Is this a port for https://, and does everything on the way to it let TLS through?";
+/// What only says that something failed.
+const EMPTY_WORDS: [&str; 3] = ["client error (Connect)", "client error (SendRequest)", "tcp connect error"];
+
+/// Where the server wants to know who connects.
+pub(crate) const CLIENT_CERTIFICATE: &str = "the server, or what is in front of it, demands a client certificate (mutual TLS), and a \
+                                             node has none. Have it take nodes without one";
+
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The two sides agree on no trusted connection: somebody has to change something.
+    Tls(String),
+    /// Everything else, with all of its causes.
+    Other(String),
+}
+
+impl Failure {
+    /// The failure behind an error of any client's, which tried it by TLS or by plain HTTP.
+    #[must_use]
+    pub fn of(error: &(dyn Error + 'static), is_tls: bool) -> Self {
+        if let Some(words) = chain(error).find_map(tls) {
+            return Self::Tls(words);
+        }
+        let words = causes(error);
+        let http = chain(error).find_map(|error| error.downcast_ref::<hyper::Error>()).filter(|_| !is_tls);
+        match http {
+            Some(error) if error.is_parse() => {
+                Self::Tls(format!("what answers there does not speak plain HTTP ({words}). {HTTPS}"))
+            }
+            Some(error) if error.is_incomplete_message() => Self::Other(format!("{words}. {HTTPS}")),
+            _ if is_tls && chain(error).any(is_cut_off) => Self::Other(format!("{words}. {NO_TLS}")),
+            _ => Self::Other(words),
+        }
+    }
+
+    /// The words of either kind.
+    #[must_use]
+    pub fn into_words(self) -> String {
+        match self {
+            Self::Tls(words) | Self::Other(words) => words,
+        }
+    }
+}
+
+/// All the reasons, the outermost first, each of them once.
+#[must_use]
+pub fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut reasons: Vec<String> = Vec::new();
+    for cause in chain(error) {
+        let text = cause.to_string();
+        if !text.is_empty()
+            && !EMPTY_WORDS.contains(&text.as_str())
+            && !reasons.iter().any(|known| known.contains(&text))
+        {
+            reasons.push(text);
+        }
+    }
+    if reasons.is_empty() { error.to_string() } else { reasons.join(": ") }
+}
+
+/// Whether the connection was there, and broke under a request.
+pub(crate) fn is_of_http(error: &(dyn Error + 'static)) -> bool {
+    chain(error).any(|error| error.is::<hyper::Error>())
+}
+
+/// As tokio-rustls says that the other side went away during the handshake.
+fn is_cut_off(error: &(dyn Error + 'static)) -> bool {
+    error.to_string() == "tls handshake eof"
+}
+
+/// An error and what caused it. What an [`io::Error`] was made of is its cause, too.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error: &&'a (dyn Error + 'static)| {
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner as &(dyn Error + 'static)),
+            None => error.source(),
+        }
+    })
+}
+
+/// The words for an error of TLS.
+fn tls(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(untrusted) = error.downcast_ref::<Untrusted>() {
+        return Some(untrusted.to_string());
+    }
+    let error = error.downcast_ref::<rustls::Error>()?;
+    Some(match error {
+        rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) => {
+            match other.0.downcast_ref::<Untrusted>() {
+                Some(untrusted) => untrusted.to_string(),
+                None => format!("the server's certificate is not accepted: {}", excerpt(&other.to_string())),
+            }
+        }
+        rustls::Error::InvalidMessage(InvalidMessage::UnknownProtocolVersion) => old_protocol(),
+        rustls::Error::InvalidMessage(_) => {
+            "what answers there does not speak TLS. If it is a port for plain http://, begin `server_url` with http:// (for trials only), \
+             else write the port of https://"
+                .to_owned()
+        }
+        rustls::Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::ExtendedMasterSecretExtensionRequired,
+        ) => old_protocol(),
+        rustls::Error::AlertReceived(alert) => alerted(*alert),
+        other => format!("TLS with the server failed: {}", excerpt(&other.to_string())),
+    })
+}
+
+fn old_protocol() -> String {
+    "the server, or what is in front of it, speaks no version of TLS that is safe: at least 1.2 is needed. Have it allow TLS 1.2 or 1.3"
+        .to_owned()
+}
+
+/// What the other side says.
+fn alerted(alert: AlertDescription) -> String {
+    match alert {
+        AlertDescription::ProtocolVersion | AlertDescription::InsufficientSecurity => old_protocol(),
+        AlertDescription::CertificateRequired
+        | AlertDescription::NoCertificate
+        | AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnknownCA
+        | AlertDescription::AccessDenied => CLIENT_CERTIFICATE.to_owned(),
+        AlertDescription::UnrecognisedName => {
+            "the server has no certificate for the name in `server_url` (TLS alert: unrecognised name). Is that name right?".to_owned()
+        }
+        AlertDescription::HandshakeFailure => {
+            "the server broke TLS off (handshake failure): it has no version or cipher in common with this node (at least TLS 1.2 is needed), \
+             or demands a client certificate, which a node does not have"
+                .to_owned()
+        }
+        other => format!("the server broke TLS off ({other:?})"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that fails, panics")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_inside_of_io_errors_counts() {
+        let inner = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
+        let error = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, inner));
+        let Failure::Tls(words) = Failure::of(&error, true) else { panic!("{error}") };
+        assert!(words.contains("client certificate"), "{words}");
+    }
+
+    #[test]
+    fn every_cause_once() {
+        #[derive(Debug)]
+        struct Outer(io::Error);
+        impl std::fmt::Display for Outer {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("connecting failed")
+            }
+        }
+        impl Error for Outer {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        let error = Outer(io::Error::other(io::Error::other("refused")));
+        assert_eq!(Failure::of(&error, true), Failure::Other("connecting failed: refused".to_owned()));
+    }
+}
