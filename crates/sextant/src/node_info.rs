@@ -1,9 +1,10 @@
 //! What a node tells the server of how it is set up.
 
+use sextant_config::{Config, Database};
+use sextant_core::hub::{DatabaseInfo, NodeInfo};
+use sextant_core::policies::Policies;
+
 use crate::columns;
-use crate::config::{Config, Database};
-use crate::core::hub::{DatabaseInfo, NodeInfo};
-use crate::core::policies::Policies;
 
 /// How long the names of columns of all databases may be, in bytes: servers end a connection that brings a message of
 /// 1 MB. Databases whose names don't fit in are announced without them.
@@ -57,7 +58,7 @@ fn columns_of(database: &Database, config: &Config) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::node_info::*;
 
     #[test]
     fn names_of_columns_are_no_more_than_a_message_holds() {

@@ -14,8 +14,7 @@ use std::io::Read;
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
-
-use crate::config::{Database, DatabaseType};
+use sextant_config::{Database, DatabaseType};
 
 /// How much of a csv file is looked at, after decompression.
 const HEAD: u64 = 1024 * 1024;
@@ -76,7 +75,7 @@ mod tests {
     use flate2::Compression as Level;
     use flate2::write::GzEncoder;
 
-    use super::*;
+    use crate::columns::*;
 
     fn database(kind: DatabaseType, path: &Path) -> Database {
         Database { label: "default".into(), uri: path.to_str().unwrap().into(), kind, env: Default::default() }

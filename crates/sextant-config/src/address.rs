@@ -1,0 +1,63 @@
+//! Addresses that other settings consist of: where to listen, and what to tell others.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use super::names;
+use super::reader::Field;
+
+/// Every address of this machine, of either family.
+pub const ANYWHERE: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
+/// An address to listen at, with a port, or a port alone; `port` is the usual one, for messages.
+pub(super) fn listen(field: &Field<'_>, port: u16) -> Option<SocketAddr> {
+    let expected = format!("an IP address with a port, like `0.0.0.0:{port}`, or a port");
+    let text = field.text(&expected)?;
+    let port: Option<u16> = text.strip_prefix(':').unwrap_or(text).parse().ok();
+    let listen = port.map(|port| SocketAddr::new(ANYWHERE, port)).or_else(|| text.parse().ok());
+    let listen = listen.filter(|listen| listen.port() != 0);
+    if listen.is_none() {
+        field.wrong(&expected, &ipv6_advice(text).unwrap_or_default());
+    }
+    listen
+}
+
+/// How an IPv6 address is written, for a text that has one and is not written so.
+fn ipv6_advice(text: &str) -> Option<String> {
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    if let Some((inside, rest)) = bracketed {
+        let address: Ipv6Addr = inside.parse().ok()?;
+        let port = rest.strip_prefix(':').filter(|port| port.parse::<u16>().is_ok_and(|port| port != 0));
+        return Some(match (rest.is_empty(), port) {
+            (true, _) => {
+                format!("Without a port it is written without brackets, `{address}`; with one, `[{address}]:7654`.")
+            }
+            _ => format!("Behind the brackets comes a colon and a port from 1 to 65535, like `[{address}]:7654`."),
+        });
+    }
+    let alone = text.parse::<Ipv6Addr>().ok().map(|address| (address.to_string(), "7654".to_owned()));
+    let (address, port) = alone.or_else(|| {
+        let (address, port) = text.rsplit_once(':')?;
+        Some((address.parse::<Ipv6Addr>().ok()?.to_string(), port.parse::<u16>().ok()?.to_string()))
+    })?;
+    Some(format!("An IPv6 address with a port has brackets, like `[{address}]:{port}`."))
+}
+
+/// A host name or an IP address, with or without a port (an IPv6 address with one is in brackets).
+pub(super) fn address(field: &Field<'_>) -> Option<String> {
+    let expected = "a host name or an IP address that pods can reach, with or without a port";
+    let text = field.text(expected)?;
+    let is_host = |host: &str| names::is_dns_name(&host.to_lowercase());
+    let fits = text.parse::<IpAddr>().is_ok()
+        || text.parse::<SocketAddr>().is_ok_and(|address| address.port() != 0)
+        || is_host(text)
+        || text
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| is_host(host) && port.parse().is_ok_and(|port: u16| port != 0));
+    if !fits {
+        let advice =
+            if text.contains("://") { Some("Write it without `https://`.".to_owned()) } else { ipv6_advice(text) };
+        field.wrong(expected, &advice.unwrap_or_else(|| "Write it without `https://`.".to_owned()));
+        return None;
+    }
+    Some(text.to_owned())
+}

@@ -1,0 +1,272 @@
+//! What an algorithm may use of a machine: what the file says on top of sensible defaults.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use sextant_core::quantity::amount;
+
+use super::super::names;
+use super::super::reader::{Field, Section, Unknown};
+
+/// Enough to be placed sensibly on a machine: what every algorithm is sure to have.
+const REQUESTS: [(&str, &str); 3] = [("cpu", "100m"), ("memory", "256Mi"), ("ephemeral-storage", "100Mi")];
+/// No algorithm can take a machine down. Processor time needs no limit: it is shared by the requests. A quota of 4Gi has room for the
+/// memory of one run with its helper, and of the two pods that prove the walls meanwhile.
+const LIMITS: [(&str, &str); 2] = [("memory", "3840Mi"), ("ephemeral-storage", "10Gi")];
+/// Enough for Sextant's own containers: they stream, so that no size of input or output matters. Each is request and limit at once, which
+/// fits every ratio of the two that a LimitRange may ask for.
+const HELPER_MEMORY: &str = "64Mi";
+/// Their log: a kubelet keeps up to some 25 MB of one.
+const HELPER_DISK: &str = "32Mi";
+/// What they are sure of, where processor time has no limit.
+const HELPER_CPU: &str = "10m";
+/// Request and limit where it has one: most of the time they wait. A tenth of a processor is begun with in one of its periods, and streams
+/// tens of MB a second through TLS: a result of 1 GB takes some seconds more.
+const HELPER_CPU_LIMIT: &str = "100m";
+
+type Quantities = BTreeMap<String, Quantity>;
+
+/// Without any in the file.
+pub(super) fn defaults() -> ResourceRequirements {
+    ResourceRequirements { requests: Some(owned(REQUESTS)), limits: Some(owned(LIMITS)), claims: None }
+}
+
+/// What Sextant's own containers have beside an algorithm with these resources. Where processor time or disk is limited for the one, it is
+/// for the others: in a namespace whose quota asks for a limit, the algorithm must have one, and every other container, too. Where it need
+/// not be limited, it is not: a limit on processor time slows them down.
+pub fn helper_defaults(algorithm: &ResourceRequirements) -> ResourceRequirements {
+    let has = |side: &Option<Quantities>, name: &str| side.as_ref().is_some_and(|side| side.contains_key(name));
+    let limited = |name: &str| has(&algorithm.limits, name);
+    let both = [
+        limited("cpu").then_some(("cpu", HELPER_CPU_LIMIT)),
+        Some(("memory", HELPER_MEMORY)),
+        limited("ephemeral-storage").then_some(("ephemeral-storage", HELPER_DISK)),
+    ];
+    let limits = owned(both.into_iter().flatten());
+    let mut requests = limits.clone();
+    requests.entry("cpu".to_owned()).or_insert_with(|| Quantity(HELPER_CPU.to_owned()));
+    if has(&algorithm.requests, "ephemeral-storage") {
+        requests.insert("ephemeral-storage".to_owned(), Quantity(HELPER_DISK.to_owned()));
+    }
+    ResourceRequirements { requests: Some(requests), limits: Some(limits), claims: None }
+}
+
+fn owned<'a>(all: impl IntoIterator<Item = (&'a str, &'a str)>) -> Quantities {
+    all.into_iter().map(|(name, quantity)| (name.to_owned(), Quantity(quantity.to_owned()))).collect()
+}
+
+/// Reads `resources`. What the file says of a resource replaces the default, and null takes it away.
+pub(super) fn read(file: &Section<'_>) -> Option<ResourceRequirements> {
+    let Some(field) = file.get("resources") else {
+        return Some(defaults());
+    };
+    let given = Sides::read(&field)?;
+    warn_of_no_limit(&given.limits);
+    given.on_top_of(defaults())
+}
+
+/// Reads `helper_resources`, those of Sextant's own containers beside an algorithm with these resources.
+pub(super) fn read_helpers(file: &Section<'_>, algorithm: &ResourceRequirements) -> Option<ResourceRequirements> {
+    let mut defaults = helper_defaults(algorithm);
+    let Some(field) = file.get("helper_resources") else {
+        return Some(defaults);
+    };
+    let given = Sides::read(&field)?;
+    // As Kubernetes does it: who is given a limit alone asks for as much.
+    for (name, Given { quantity, .. }) in &given.limits {
+        if let (Some(quantity), Some(requests)) = (quantity, &mut defaults.requests) {
+            requests.insert(name.clone(), Quantity(quantity.clone()));
+        }
+    }
+    given.on_top_of(defaults)
+}
+
+/// What a file has under `requests` and `limits`.
+struct Sides<'a> {
+    requests: BTreeMap<String, Given<'a>>,
+    limits: BTreeMap<String, Given<'a>>,
+}
+
+impl<'a> Sides<'a> {
+    fn read(field: &Field<'a>) -> Option<Self> {
+        let section = field.section("a mapping with `requests` and `limits`")?;
+        let (requests, limits) = (side(&section, "requests"), side(&section, "limits"));
+        section.finish(Unknown::Refuse);
+        let (requests, limits) = (requests?, limits?);
+        refuse_zero(&limits)?;
+        Some(Self { requests, limits })
+    }
+
+    fn on_top_of(&self, defaults: ResourceRequirements) -> Option<ResourceRequirements> {
+        let mut requests = defaults.requests.unwrap_or_default();
+        let mut limits = defaults.limits.unwrap_or_default();
+        merge(&mut requests, &self.requests);
+        merge(&mut limits, &self.limits);
+        agree(&mut requests, &mut limits, &self.requests, &self.limits)?;
+        Some(ResourceRequirements { requests: Some(requests), limits: Some(limits), claims: None })
+    }
+}
+
+/// A quantity of the file and where it is; `None` in it where the file takes a default away.
+struct Given<'a> {
+    quantity: Option<String>,
+    field: Field<'a>,
+}
+
+fn side<'a>(section: &Section<'a>, key: &'static str) -> Option<BTreeMap<String, Given<'a>>> {
+    let Some(field) = section.get(key) else {
+        return Some(BTreeMap::new());
+    };
+    let side = field.section("a mapping of resources to quantities, like `memory: 4Gi`")?;
+    let mut all = Some(BTreeMap::new());
+    for (name, field) in side.fields() {
+        let known = known_resource(name, &field);
+        let quantity =
+            if field.node.is_null() { Some(None) } else { quantity(&field).map(|text| Some(text.to_owned())) };
+        match (known, quantity, &mut all) {
+            (true, Some(quantity), Some(all)) => {
+                all.insert(name.to_owned(), Given { quantity, field });
+            }
+            _ => all = None,
+        }
+    }
+    all
+}
+
+/// Whether Kubernetes can have such a resource: its own have plain names, all others a domain.
+fn known_resource(name: &str, field: &Field<'_>) -> bool {
+    const OWN: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+    let known =
+        OWN.contains(&name) || name.starts_with("hugepages-") || (name.contains('/') && names::is_label_key(name));
+    if !known {
+        let advice = match names::nearest(name, OWN.into_iter()) {
+            Some(near) => format!("Did you mean `{near}`?"),
+            None => "Others are written with their domain, like `nvidia.com/gpu`.".to_owned(),
+        };
+        let message =
+            format!("`{}`: there is no such resource, expected {}. {advice}", field.path, names::listed(&OWN, "or"));
+        field.findings.error(field.key_at, message);
+    }
+    known
+}
+
+/// Refuses limits of zero, which are none to Kubernetes.
+fn refuse_zero(given: &BTreeMap<String, Given<'_>>) -> Option<()> {
+    const OF_THE_MACHINE: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+    let mut fine = Some(());
+    for (name, Given { quantity, field }) in given {
+        if OF_THE_MACHINE.contains(&name.as_str()) && quantity.as_deref().and_then(amount) == Some(0.0) {
+            field.wrong(
+                "a quantity above zero",
+                "Kubernetes takes zero for no limit at all. Write `null` if there is to be none.",
+            );
+            fine = None;
+        }
+    }
+    fine
+}
+
+/// Warns of limits that are taken away from algorithms.
+fn warn_of_no_limit(given: &BTreeMap<String, Given<'_>>) {
+    for (name, Given { quantity, field }) in given {
+        if quantity.is_none() && LIMITS.iter().any(|(limited, _)| limited == name) {
+            field.warn(format_args!(
+                "NO LIMIT: a single algorithm may use up the {name} of its machine, and bring down what else runs there. Write a quantity."
+            ));
+        }
+    }
+}
+
+fn merge(all: &mut Quantities, given: &BTreeMap<String, Given<'_>>) {
+    for (name, Given { quantity, .. }) in given {
+        match quantity {
+            Some(text) => all.insert(name.clone(), Quantity(text.clone())),
+            None => all.remove(name),
+        };
+    }
+}
+
+/// Kubernetes takes no request above its limit: where one is a default, it gives way; where both are given, it is a mistake.
+fn agree(
+    requests: &mut Quantities,
+    limits: &mut Quantities,
+    given_requests: &BTreeMap<String, Given<'_>>,
+    given_limits: &BTreeMap<String, Given<'_>>,
+) -> Option<()> {
+    let mut fine = Some(());
+    for (name, limit) in limits {
+        let Some(request) = requests.get_mut(name) else {
+            continue;
+        };
+        if amount(&request.0) <= amount(&limit.0) {
+            continue;
+        }
+        match given_requests.get(name) {
+            Some(given) if given_limits.contains_key(name) => {
+                given.field.wrong(format!("no more than the limit, `{}`", limit.0), "");
+                fine = None;
+            }
+            Some(_) => *limit = request.clone(),
+            None => *request = limit.clone(),
+        }
+    }
+    fine
+}
+
+/// A quantity as Kubernetes writes them, as the file has it.
+pub(super) fn quantity<'a>(field: &Field<'a>) -> Option<&'a str> {
+    let expected = "a quantity like `500m`, `2` or `4Gi`";
+    let text = field.text(expected)?;
+    if amount(text).is_none() {
+        field.wrong(expected, "");
+        return None;
+    }
+    Some(text)
+}
+
+/// A size: a whole number of bytes from 1 on, written as a quantity.
+pub(super) fn bytes(field: &Field<'_>, advice: &str) -> Option<u64> {
+    let expected = "a size like `500M` or `2Gi`";
+    let bytes = amount(field.text(expected)?).filter(|bytes| *bytes >= 1.0 && *bytes < 1e18);
+    if bytes.is_none() {
+        field.wrong(expected, advice);
+    }
+    // Its digits are those of a whole number: a fraction of a byte is left out.
+    bytes.and_then(|bytes| format!("{:.0}", bytes.floor()).parse().ok())
+}
+
+/// How many bytes of a machine's disk an algorithm may use, if that is limited: no output that it really has written is larger.
+pub(super) fn disk(resources: &ResourceRequirements) -> Option<u64> {
+    let limit = amount(&resources.limits.as_ref()?.get("ephemeral-storage")?.0)?;
+    format!("{:.0}", limit.ceil()).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::kubernetes::resources::*;
+
+    #[test]
+    fn quantities_are_those_of_kubernetes() {
+        let table = [
+            ("0", Some(0.0)),
+            ("2", Some(2.0)),
+            ("500m", Some(0.5)),
+            ("1.5Gi", Some(1.5 * 1024.0 * 1024.0 * 1024.0)),
+            ("1e3", Some(1000.0)),
+            ("1E3", Some(1000.0)),
+            ("4GB", None),
+            ("4 Gi", None),
+            ("-1", None),
+            ("", None),
+            ("Gi", None),
+            (".", None),
+            ("1e", None),
+            ("1e999", None),
+            ("inf", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(amount(text), expected, "{text:?}");
+        }
+    }
+}

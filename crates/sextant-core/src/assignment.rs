@@ -1,0 +1,118 @@
+//! What a node has to do for one run, as far as the decisions need it: the server's run without its input.
+
+use jiff::Timestamp;
+use vantage6_types::{JobId, OrganizationId, RunId, TaskId, UserId};
+
+pub use super::hub::RequestedDatabase;
+use super::hub::Run;
+
+/// One run of a task for this node's organization.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// The run.
+    pub run: RunId,
+    /// Its task.
+    pub task: TaskId,
+    /// When the server made it, as text: a server that uses a number again (SQLite does, for deleted runs) makes a run that
+    /// differs in this.
+    pub assigned_at: String,
+    /// The task's name, as the researcher wrote it.
+    pub task_name: String,
+    /// The algorithm's image, as the task names it.
+    pub image: String,
+    /// Shared by a task and its subtasks.
+    pub job: Option<JobId>,
+    /// The task that made this one, if it is a subtask.
+    pub parent: Option<TaskId>,
+    /// The first task of the job, as far as it is known here: until then, and where the server does not say, the run's own.
+    pub first: FirstTask,
+    /// The organization that asked.
+    pub init_org: Option<OrganizationId>,
+    /// The user who asked.
+    pub init_user: Option<UserId>,
+    /// The databases that the task asks for, in its order.
+    pub databases: Vec<RequestedDatabase>,
+}
+
+/// What tells a job from others of its number: servers use the numbers of deleted jobs again (4.5.5 and 4.15.2 take the highest one and add
+/// one), SQLite also those of deleted tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FirstTask {
+    /// Its number.
+    pub task: TaskId,
+    /// When the server made it, if it says ([`Task::created_at`](super::hub::Task::created_at)).
+    pub created_at: Option<Timestamp>,
+}
+
+impl Assignment {
+    /// What the folder is called that the runs of this job share, after a prefix: digits and dots.
+    #[must_use]
+    pub fn shared_name(&self) -> String {
+        let job = self.job.map_or(self.task.0, |job| job.0);
+        let made = self.first.created_at.map(|time| format!(".{}", time.as_microsecond().max(0))).unwrap_or_default();
+        format!("{job}.{}{made}", self.first.task)
+    }
+}
+
+impl From<&Run> for Assignment {
+    fn from(run: &Run) -> Self {
+        let task = &run.task;
+        Self {
+            run: run.id,
+            task: task.id,
+            assigned_at: run.assigned_at.map(|time| time.to_string()).unwrap_or_default(),
+            task_name: task.name.clone().unwrap_or_default(),
+            image: task.image.clone(),
+            job: Some(task.job),
+            parent: task.parent,
+            first: FirstTask { task: task.id, created_at: task.created_at },
+            init_org: Some(task.init_org),
+            init_user: task.init_user,
+            databases: task.databases.clone(),
+        }
+    }
+}
+
+/// An assignment as tests begin with it: nothing but its numbers, and when it was made.
+#[cfg(any(test, feature = "testing"))]
+pub mod sample {
+    use crate::assignment::*;
+
+    /// Of a run of a task.
+    pub fn assignment(task: u64, run: u64, assigned_at: &str) -> Assignment {
+        Assignment {
+            run: RunId(run),
+            task: TaskId(task),
+            assigned_at: assigned_at.into(),
+            task_name: String::new(),
+            image: String::new(),
+            job: None,
+            parent: None,
+            first: FirstTask { task: TaskId(task), created_at: None },
+            init_org: None,
+            init_user: None,
+            databases: vec![],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::assignment::*;
+
+    #[test]
+    fn jobs_of_one_number_share_no_folder() {
+        let made = |text: &str| text.parse::<Timestamp>().ok();
+        let name = |job: u64, first: u64, created_at| {
+            let first = FirstTask { task: TaskId(first), created_at };
+            Assignment { job: Some(JobId(job)), first, ..sample::assignment(9, 1, "") }.shared_name()
+        };
+        let (one, other) = (made("2026-01-02T03:04:05Z"), made("2026-01-02T03:04:05.000001Z"));
+        assert_eq!(name(17, 4, one), "17.4.1767323045000000");
+        assert_eq!(name(17, 4, None), "17.4");
+        assert_ne!(name(17, 4, one), name(17, 5, one), "the job's number was used again");
+        assert_ne!(name(17, 4, one), name(17, 4, other), "the first task's, too");
+        assert_ne!(name(17, 4, one), name(1, 74, one));
+        assert_eq!(name(17, 4, made("1066-01-01T00:00:00Z")), "17.4.0");
+    }
+}

@@ -1,0 +1,50 @@
+//! The image that vantage6 itself publishes for preparing data, by every name that it has had.
+
+/// Its name up to 4.14. A node of 4.5.5 lets it in whatever its list of algorithms says.
+const FORMER: &str = "harbor2.vantage6.ai/algorithms/basics";
+/// Its name from 4.15 on. Since 4.6 it must be on the list like any other.
+const PRESENT: &str = "ghcr.io/vantage6/algorithm-basics";
+
+/// Whether an image is vantage6's own for preparing data, of any tag or digest: `allow_basics_algorithm: false` refuses it.
+/// (A regular node takes every image whose name begins so for it, also `…/basics-of-somebody-else`.)
+#[must_use]
+pub fn is_basics(image: &str) -> bool {
+    let (registry, path) = image.split_once('/').unwrap_or(("", image));
+    // Other ways of writing the same registry.
+    let registry = registry.to_ascii_lowercase();
+    let registry = registry.strip_suffix(":443").unwrap_or(&registry);
+    let image = format!("{registry}/{path}");
+    [FORMER, PRESENT].iter().any(|name| is_of(&image, name))
+}
+
+/// Whether an image needs not be on the list of algorithms because it is [basics](is_basics).
+#[must_use]
+pub fn is_exempt_from_list(image: &str) -> bool {
+    is_of(image, FORMER)
+}
+
+fn is_of(image: &str, repository: &str) -> bool {
+    image.strip_prefix(repository).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@', '/']))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policies::basics::*;
+
+    #[test]
+    fn every_name_of_basics_is_known() {
+        for name in [FORMER, PRESENT] {
+            for version in ["", ":latest", ":2", "@sha256:0", ":2@sha256:0", "/x"] {
+                assert!(is_basics(&format!("{name}{version}")), "{name}{version}");
+            }
+            let (registry, path) = name.split_once('/').unwrap();
+            assert!(is_basics(&format!("{}/{path}:2", registry.to_uppercase())), "{name}");
+            assert!(is_basics(&format!("{registry}:443/{path}:2")), "{name}");
+            assert!(!is_basics(&format!("{registry}:5000/{path}:2")), "{name}");
+            assert!(!is_basics(&format!("{name}-of-somebody-else:2")), "{name}");
+            assert!(!is_basics(&format!("example.org/{path}:2")), "{name}");
+        }
+        assert!(!is_basics("basics"));
+        assert!(!is_basics(""));
+    }
+}

@@ -1,0 +1,310 @@
+//! What the API server's refusals mean: whether they pass, whose fault they are, and what is reported of them. The words are those of
+//! Kubernetes's admission plugins, which have no other way to tell.
+
+use printable::excerpt;
+use vantage6_types::RunStatus;
+
+use super::quantity::amount;
+use super::situation::Failure;
+
+/// What a refusal means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// A rule refuses it, and will refuse it again.
+    Forbidden,
+    /// It alone needs more than a quota has in all.
+    LargerThanQuota,
+    /// A quota is used up; it has room again when other pods have ended.
+    QuotaFull,
+    /// Something that may pass by itself.
+    MayPass,
+}
+
+/// Refusals that pass although they say "forbidden", or although a rule is behind them.
+const PASSING: [&str; 6] = [
+    // Whoever is to judge could not be asked: a webhook, or the backend of the image policy.
+    "failed calling webhook",
+    "failed to call webhook",
+    "is forbidden: Post \"",
+    // The quota, or the API server, has just been started.
+    "status unknown for quota",
+    "not yet ready to handle request",
+    // Told by its own words.
+    "being terminated",
+];
+
+/// Rules that are not told by "is forbidden".
+const RULES: [&str; 4] = ["violates PodSecurity", "denied the request", "denied request", " is invalid: "];
+
+/// What these words of the API server mean.
+pub fn meaning(message: &str) -> Refusal {
+    let says = |words: &&str| message.contains(*words);
+    if message.contains("exceeded quota") {
+        if beyond_quota(message).is_empty() { Refusal::QuotaFull } else { Refusal::LargerThanQuota }
+    } else if PASSING.iter().any(says) {
+        Refusal::MayPass
+    } else if message.contains(" is forbidden: ") || RULES.iter().any(says) {
+        Refusal::Forbidden
+    } else {
+        Refusal::MayPass
+    }
+}
+
+/// Whether somebody may not do this, rather than that the thing itself is not allowed.
+pub fn is_missing_right(message: &str) -> bool {
+    message.contains(" is forbidden: User ")
+}
+
+/// The sizes of which it alone needs more than the quota has in all. Numbers of things don't count: a quota of no pods is a namespace
+/// that is closed for a while.
+fn beyond_quota(message: &str) -> Vec<&str> {
+    let after = |key| message.split_once(key).map(|(_, rest)| rest);
+    let (Some(requested), Some(limited)) = (after("requested: "), after("limited: ")) else { return Vec::new() };
+    let requested = requested.split_once(", used: ").map_or(requested, |(requested, _)| requested);
+    let limits: Vec<(&str, f64)> = quantities(limited).collect();
+    quantities(requested)
+        .filter(|(name, amount)| is_size(name) && limits.iter().any(|(limit, most)| limit == name && amount > most))
+        .map(|(name, _)| name)
+        .collect()
+}
+
+/// What is listed as `cpu=1,memory=2Gi`, up to the first thing that is no such pair.
+fn quantities(list: &str) -> impl Iterator<Item = (&str, f64)> {
+    let list = list.split_whitespace().next().unwrap_or_default();
+    list.split(',').map_while(|pair| {
+        let (name, quantity) = pair.split_once('=')?;
+        Some((name, amount(quantity)?))
+    })
+}
+
+fn is_size(resource: &str) -> bool {
+    matches!(resource, "cpu" | "memory" | "ephemeral-storage")
+        || ["requests.", "limits.", "hugepages-"].iter().any(|kind| resource.starts_with(kind))
+        || resource.ends_with("/requests.storage")
+}
+
+/// A resource as researchers know it.
+pub fn resource_in_words(resource: &str) -> &str {
+    let resource = resource.rsplit('/').next().unwrap_or(resource);
+    let resource = ["requests.", "limits."].iter().find_map(|side| resource.strip_prefix(side)).unwrap_or(resource);
+    match resource {
+        "cpu" => "processors (cpu)",
+        "ephemeral-storage" => "disk space (ephemeral-storage)",
+        "storage" => "disk space (storage)",
+        "pods" => "room for pods",
+        other => other,
+    }
+}
+
+/// Whose the thing is that a rule does not allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// The task's: the image that it names.
+    TaskImage,
+    /// The node's owner's: everything in a pod that a task has no say in.
+    Owner,
+    /// A rule of the cluster's own, of which it can't be told.
+    Unknown,
+}
+
+/// Rules about what the node's owner has set, or has not.
+const OWNERS: [&str; 13] = [
+    "must specify ",
+    "insufficient quota to match",
+    " usage per ",
+    "max limit to request ratio",
+    "violates PodSecurity",
+    "security context constraint",
+    "service account",
+    "serviceaccount",
+    "RuntimeClass",
+    "PriorityClass",
+    "node label selector",
+    "toleration",
+    "is forbidden: User ",
+];
+
+/// Where in a Job or a pod the task's image is.
+const IMAGE_FIELD: &str = "spec.containers[0].image";
+
+fn whose(message: &str, image: &str) -> Whose {
+    if message.contains(IMAGE_FIELD) || message.contains("image policy webhook") {
+        Whose::TaskImage
+    } else if OWNERS.iter().any(|words| message.contains(words)) {
+        Whose::Owner
+    } else if names(message, image) {
+        Whose::TaskImage
+    } else if message.contains(" is invalid: ") {
+        Whose::Owner
+    } else {
+        Whose::Unknown
+    }
+}
+
+/// Whether a text has this very image in it, and not only a word that is part of another.
+fn names(message: &str, image: &str) -> bool {
+    let of_a_name = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
+    !image.is_empty()
+        && message.match_indices(image).any(|(at, _)| {
+            let (before, after) = (&message[..at], &message[at + image.len()..]);
+            !before.ends_with(of_a_name) && !after.starts_with(|c: char| of_a_name(c) && c != '.' && c != ':')
+        })
+}
+
+/// What is to be reported of what is forbidden: `said` is what the cluster said, `image` the task's.
+pub fn forbidden(said: &str, image: &str) -> Failure {
+    let message = match whose(said, image) {
+        Whose::TaskImage => {
+            format!("The cluster's rules do not allow the task's image '{}'. The node's log says why.", excerpt(image))
+        }
+        Whose::Owner => {
+            "The cluster's rules do not allow the run. The task is not to blame: the node's owner can change it. \
+                         The node's log says why."
+                .to_owned()
+        }
+        Whose::Unknown => "The cluster's rules do not allow the run. The node's log says why.".to_owned(),
+    };
+    let detail = format!("{said}{}", advice(said));
+    Failure::new(RunStatus::StartFailed, message, detail).because("Forbidden")
+}
+
+/// What an operator can do about a rule for resources.
+fn advice(said: &str) -> &'static str {
+    let about_resources = ["must specify ", " usage per Container", " usage per Pod", "max limit to request ratio"];
+    if about_resources.iter().any(|words| said.contains(words)) {
+        " (`kubernetes.resources` is for the algorithm, `kubernetes.helper_resources` for receive, return and probe.)"
+    } else {
+        ""
+    }
+}
+
+/// What is to be reported of a run that alone is larger than a quota.
+pub fn larger_than_quota(said: &str) -> Failure {
+    let mut needs: Vec<&str> = beyond_quota(said).into_iter().map(resource_in_words).collect();
+    needs.sort_unstable();
+    needs.dedup();
+    let message = format!(
+        "The run needs more than the node's quota allows: {}. The task is not to blame: the node's owner can change it.",
+        needs.join(" and ")
+    );
+    let detail = format!(
+        "{said} (It would not fit if nothing else ran: give runs less by `kubernetes.resources`, or the namespace a larger quota.)"
+    );
+    Failure::new(RunStatus::StartFailed, message, detail).because("QuotaExceeded")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::refusal::Refusal::*;
+    use crate::refusal::*;
+
+    #[test]
+    fn what_a_refusal_means() {
+        let pod = |why: &str| format!("Error creating: pods \"x-abcde\" is forbidden: {why}");
+        let quota = |numbers: &str| pod(&format!("exceeded quota: q, {numbers}"));
+        for (message, expected) in [
+            (pod("failed quota: q: must specify limits.cpu for: receive,return"), Forbidden),
+            (pod("failed quota: q: must specify requests.ephemeral-storage for: return"), Forbidden),
+            (pod("insufficient quota to match these scopes: [{PriorityClass In [high]}]"), Forbidden),
+            (pod("minimum cpu usage per Container is 50m, but request is 10m"), Forbidden),
+            (pod("[maximum memory usage per Pod is 1Gi, but limit is 4Gi, minimum cpu usage per Pod is 1]"), Forbidden),
+            (pod("memory max limit to request ratio per Container is 2, but provided ratio is 16.000000"), Forbidden),
+            (pod("violates PodSecurity \"restricted:latest\": runAsNonRoot != true"), Forbidden),
+            (pod("ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no"), Forbidden),
+            (pod("no PriorityClass with name urgent was found"), Forbidden),
+            (pod("pod rejected: RuntimeClass \"gvisor\" not found"), Forbidden),
+            (pod("error looking up service account v6/default: serviceaccount \"default\" not found"), Forbidden),
+            (pod("unable to validate against any security context constraint: []"), Forbidden),
+            (pod("pod node label selector conflicts with its namespace node label selector"), Forbidden),
+            (pod("some plugin of tomorrow says no"), Forbidden),
+            ("pods is forbidden: User \"system:x\" cannot create resource \"pods\"".into(), Forbidden),
+            ("admission webhook \"a.b\" denied the request: no".into(), Forbidden),
+            ("admission webhook \"a.b\" denied the request without explanation".into(), Forbidden),
+            ("Pod \"x\" is invalid: spec.containers[0]: wrong".into(), Forbidden),
+            (
+                "persistentvolumeclaims \"x\" is forbidden: maximum storage usage per PersistentVolumeClaim is 1Gi"
+                    .into(),
+                Forbidden,
+            ),
+            // It passes, or may.
+            (pod("exceeded quota: q, requested: pods=1, used: pods=3, limited: pods=3"), QuotaFull),
+            (pod("status unknown for quota: q, resources: limits.cpu"), MayPass),
+            (pod("not yet ready to handle request"), MayPass),
+            (pod("unable to create new content in namespace v6-jobs because it is being terminated"), MayPass),
+            (pod("Post \"https://policy.example.org/check\": dial tcp: connection refused"), MayPass),
+            ("Internal error occurred: failed calling webhook \"a.b\": connection refused".into(), MayPass),
+            ("Internal error occurred: resource quota evaluation timed out".into(), MayPass),
+            ("etcdserver: request timed out".into(), MayPass),
+            // Alone larger than the quota, or just too large beside the others.
+            (
+                quota("requested: limits.memory=4160Mi, used: limits.memory=0, limited: limits.memory=4Gi"),
+                LargerThanQuota,
+            ),
+            (quota("requested: limits.memory=4Gi, used: limits.memory=64Mi, limited: limits.memory=4Gi"), QuotaFull),
+            (
+                quota("requested: cpu=1100m,memory=1Gi, used: cpu=0,memory=0, limited: cpu=1,memory=2Gi"),
+                LargerThanQuota,
+            ),
+            (quota("requested: cpu=500m, used: cpu=600m, limited: cpu=1"), QuotaFull),
+            (
+                quota(
+                    "requested: requests.nvidia.com/gpu=1, used: requests.nvidia.com/gpu=0, limited: requests.nvidia.com/gpu=0",
+                ),
+                LargerThanQuota,
+            ),
+            (
+                quota(
+                    "requested: fast.storageclass.storage.k8s.io/requests.storage=2Gi, used: fast.storageclass.storage.k8s.io/requests.storage=0, limited: fast.storageclass.storage.k8s.io/requests.storage=1Gi",
+                ),
+                LargerThanQuota,
+            ),
+            (quota("requested: pods=1, used: pods=0, limited: pods=0"), QuotaFull),
+            (quota("requested: count/jobs.batch=1, used: count/jobs.batch=0, limited: count/jobs.batch=0"), QuotaFull),
+            (quota("requested: limits.mem"), QuotaFull),
+        ] {
+            assert_eq!(meaning(&message), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn the_researcher_hears_whose_fault_it_is_and_nothing_of_the_cluster() {
+        let image = "registry.example.org/a/image:1";
+        let task = "do not allow the task's image 'registry.example.org/a/image:1'.";
+        let owner = "The task is not to blame";
+        let unknown = "do not allow the run. The node's log says why.";
+        for (said, words) in [
+            ("pods \"x\" is forbidden: failed quota: q: must specify limits.cpu for: secret", owner),
+            ("pods \"x\" is forbidden: minimum cpu usage per Container is 50m, but request is 10m (secret)", owner),
+            (
+                "pods \"x\" is forbidden: violates PodSecurity \"restricted\": hostPath volumes (volume \"secret\")",
+                owner,
+            ),
+            ("pods \"x\" is forbidden: error looking up service account secret/default", owner),
+            (
+                "Job.batch \"x\" is invalid: spec.template.spec.volumes[2].hostPath.path: Invalid value: \"/secret\"",
+                owner,
+            ),
+            ("Job.batch \"x\" is invalid: spec.template.spec.containers[0].image: Invalid value: \"secret\"", task),
+            ("pods \"x\" is forbidden: image policy webhook backend denied one or more images: secret", task),
+            ("admission webhook \"secret\" denied the request: registry.example.org/a/image:1 is not signed", task),
+            ("admission webhook \"secret\" denied the request: image=\"registry.example.org/a/image:1\".", task),
+            ("admission webhook \"secret\" denied the request: registry.example.org/a/image:12 is not signed", unknown),
+            ("admission webhook \"secret\" denied the request: no", unknown),
+        ] {
+            let failure = forbidden(said, image);
+            assert!(failure.message.contains(words), "{said} → {}", failure.message);
+            assert!(failure.detail.contains(said) && !failure.message.contains("secret"), "{failure:?}");
+            assert_eq!((failure.status, failure.reason), (RunStatus::StartFailed, "Forbidden"));
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_larger_than_a_quota_is_said_to_be_so() {
+        let said = "exceeded quota: secret, requested: limits.cpu=9,limits.memory=5Gi,pods=1, used: limits.cpu=0,limits.memory=0,pods=0, \
+                    limited: limits.cpu=8,limits.memory=4Gi,pods=4";
+        let failure = larger_than_quota(said);
+        let words = "The run needs more than the node's quota allows: memory and processors (cpu).";
+        assert!(failure.message.starts_with(words) && !failure.message.contains("secret"), "{}", failure.message);
+        assert!(failure.detail.contains(said) && failure.reason == "QuotaExceeded", "{failure:?}");
+    }
+}

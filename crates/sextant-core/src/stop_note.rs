@@ -1,0 +1,33 @@
+//! What is kept of why a run was stopped.
+
+use serde::{Deserialize, Serialize};
+use vantage6_types::RunStatus;
+
+use crate::situation::Failure;
+
+/// Why a run was stopped, as the runtime keeps it beside the run: the report may have to wait for the server, and for the next process of this
+/// node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopNote {
+    /// The status to be reported.
+    status: RunStatus,
+    /// What the researcher is to read.
+    message: String,
+    /// Whether the algorithm had started.
+    started: bool,
+}
+
+impl StopNote {
+    /// The end that a run is stopped for.
+    pub fn new(failure: &Failure) -> Self {
+        let Failure { status, message, started, .. } = failure;
+        Self { status: status.clone(), message: message.clone(), started: *started }
+    }
+
+    /// The end that is to be reported.
+    pub fn failure(&self) -> Failure {
+        let reason = if self.status == RunStatus::Crashed { "DeadlineExceeded" } else { "Stopped" };
+        let failure = Failure::new(self.status.clone(), &self.message, "this node stopped it").started(self.started);
+        if failure.reason == "RunFailed" { failure.because(reason) } else { failure }
+    }
+}

@@ -1,0 +1,151 @@
+//! Pods that go on when their run is done, because the cluster has added a container to them that does not end, as service meshes do.
+//! A Job completes only when all of its pod has ended, and nothing ends one container alone. A deadline ends the pod, but calls the Job
+//! failed and takes the log away. So the pod is kept as long as a finished one, unless other runs need its room, and then its Job is
+//! removed at once, which a lifetime of zero does: this node has no right to delete, and needs none.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+use tracing::debug;
+
+use super::Kubernetes;
+use super::launch::patch;
+use crate::decisions::facts::{Container, JobFacts, PodFacts};
+use crate::decisions::injected::Injected;
+use crate::decisions::labels;
+
+/// How long `return` has to hear that it may go; a pod that can't reach the node is then ended all the same.
+const LAST_MINUTE: Duration = Duration::from_secs(60);
+
+/// When the pod of a run is ended that has its report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Now: what still runs in it is of no use any more.
+    Now,
+    /// It ends by itself; so many seconds after its Job was made it is ended, if it has not.
+    Soon(i64),
+    /// It does not end by itself: it is ended after so many seconds, and its Job goes with it.
+    Lingering(i64),
+}
+
+impl End {
+    /// Of a run with this Job and pod.
+    pub fn of(job: &JobFacts, pod: Option<&PodFacts>, keep: Duration, now: Timestamp) -> Self {
+        // What ends by itself keeps its pod, to be looked at. Everything else is ended by the Job's controller.
+        let Some(pod) = pod.filter(|pod| pod.over || ends_by_itself(pod)) else { return Self::Now };
+        let age = job.created.map_or(0, |created| now.duration_since(created).as_secs().max(0));
+        let after = |wait: Duration| age.saturating_add(i64::try_from(wait.as_secs()).unwrap_or(i64::MAX));
+        if !pod.over && pod.injected.iter().any(Injected::lingers) {
+            Self::Lingering(after(LAST_MINUTE.saturating_add(keep)))
+        } else {
+            Self::Soon(after(LAST_MINUTE))
+        }
+    }
+
+    /// What is said of it at the Job, besides that the run has its report.
+    pub fn patch(self) -> Value {
+        let (deadline, lingers) = match self {
+            Self::Now => (1, Value::Null),
+            Self::Soon(deadline) => (deadline, Value::Null),
+            Self::Lingering(deadline) => (deadline, json!("true")),
+        };
+        json!({
+            "metadata": { "annotations": { (labels::LINGERS): lingers } },
+            "spec": { "activeDeadlineSeconds": deadline },
+        })
+    }
+}
+
+/// Whether the run's own containers are done with, once `return` hears that it may go.
+fn ends_by_itself(pod: &PodFacts) -> bool {
+    let returns = matches!(pod.returns, Container::Running { .. } | Container::Ended(_));
+    returns && matches!(pod.algorithm, Container::Ended(_))
+}
+
+/// Whether a Job's lingering pod has been ended, and the Job is still there.
+pub fn has_ended(job: &Job) -> bool {
+    let kept = job.spec.as_ref().is_some_and(|spec| spec.ttl_seconds_after_finished != Some(0));
+    kept && JobFacts::read(job).is_some_and(|job| job.lingers && job.reported && !job.deleting && job.failed.is_some())
+}
+
+/// Has a Job removed.
+pub async fn remove(jobs: Api<Job>, job: Job) {
+    let gone = json!({ "metadata": { "uid": job.uid() }, "spec": { "ttlSecondsAfterFinished": 0 } });
+    if let Err(error) = patch(&jobs, &job.name_any(), gone).await {
+        debug!("the Job '{}' could not be removed: {error}; it goes by itself later", job.name_any());
+    }
+}
+
+impl Kubernetes {
+    /// Ends the pods that linger: a run waits for the room that they take.
+    pub(super) async fn end_lingering(&self) {
+        for job in self.table.lingering() {
+            let now = json!({ "metadata": { "uid": job.uid }, "spec": { "activeDeadlineSeconds": 1 } });
+            if let Err(error) = patch(&self.jobs, &job.name, now).await {
+                debug!("the pod of the Job '{}' could not be ended: {error}", job.name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::decisions::facts::End as ContainerEnd;
+    use crate::decisions::facts::sample;
+    use crate::decisions::injected::Kind;
+    use crate::lingering::*;
+
+    const RUNNING: Container = Container::Running { since: None };
+
+    fn ended() -> Container {
+        let (reason, message) = ("Completed".into(), String::new());
+        Container::Ended(ContainerEnd { code: 0, reason, message, started: true, at: None })
+    }
+
+    #[test]
+    fn a_pod_with_something_that_goes_on_is_kept_as_long_as_a_finished_one() {
+        let done = || PodFacts { algorithm: ended(), returns: RUNNING, ..sample::pod() };
+        let with = |kind, state, pod: PodFacts| {
+            let injected = vec![Injected { name: "mesh".into(), image: "mesh:1".into(), kind, state }];
+            PodFacts { injected, ..pod }
+        };
+        let over = |pod| PodFacts { over: true, ..pod };
+        let now = Timestamp::from_second(100).unwrap();
+        let job = JobFacts { created: Timestamp::from_second(90).ok(), ..sample::job() };
+        for (pod, expected) in [
+            (None, End::Now),
+            (Some(sample::pod()), End::Now),
+            (Some(PodFacts { algorithm: RUNNING, returns: RUNNING, ..sample::pod() }), End::Now),
+            (Some(with(Kind::Beside, RUNNING, sample::pod())), End::Now),
+            (Some(done()), End::Soon(70)),
+            (Some(over(done())), End::Soon(70)),
+            (Some(with(Kind::Sidecar, RUNNING, done())), End::Soon(70)),
+            (Some(with(Kind::Beside, ended(), done())), End::Soon(70)),
+            (Some(with(Kind::Beside, RUNNING, done())), End::Lingering(3670)),
+            (Some(with(Kind::Beside, RUNNING, over(done()))), End::Soon(70)),
+        ] {
+            assert_eq!(End::of(&job, pod.as_ref(), Duration::from_secs(3600), now), expected, "{pod:?}");
+        }
+    }
+
+    #[test]
+    fn a_job_goes_when_its_lingering_pod_was_ended_and_not_before() {
+        let job = |annotations: Value, failed: bool, keep: i64| -> Job {
+            let condition = json!({"type": "Failed", "status": "True", "reason": "DeadlineExceeded"});
+            serde_json::from_value(json!({
+                "metadata": {"name": "j", "uid": "u", "labels": {labels::TASK: "1", labels::RUN: "2"}, "annotations": annotations},
+                "spec": {"ttlSecondsAfterFinished": keep, "template": {}},
+                "status": {"conditions": if failed { json!([condition]) } else { json!([]) }},
+            }))
+            .unwrap()
+        };
+        let lingers = || json!({labels::REPORTED: "completed", labels::LINGERS: "true"});
+        assert!(has_ended(&job(lingers(), true, 3600)));
+        assert!(!has_ended(&job(lingers(), false, 3600)));
+        assert!(!has_ended(&job(lingers(), true, 0)));
+        assert!(!has_ended(&job(json!({labels::REPORTED: "completed"}), true, 3600)));
+    }
+}

@@ -1,0 +1,83 @@
+//! Where the proxy for a node's runs listens: always at the same port, since runs outlive the node and know the proxy by that.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+
+use sextant_core::situation::Situation;
+
+use super::folder::Folder;
+use super::private::Dir;
+
+/// Beside the runs' folders: the port.
+const PROXY_PORT: &str = "proxy-port";
+
+/// Opens the proxy's port, before anything else is done with runs.
+///
+/// # Errors
+/// If there is no port, its number can't be kept, or it is somebody else's while runs are under way: they send their tokens there.
+/// The text is for the operator.
+pub fn bind(root: &Arc<Dir>) -> Result<TcpListener, String> {
+    let wrong = |error: std::io::Error| format!("The proxy for algorithms can't be opened on this machine: {error}.");
+    let known: Option<u16> = root.read(PROXY_PORT).ok().and_then(|text| text.trim().parse().ok());
+    let at = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    let listener = match known.map(|port| (port, at(port))) {
+        Some((_, Ok(listener))) => listener,
+        Some((port, Err(error))) => {
+            let under_way = under_way(root);
+            if !under_way.is_empty() {
+                return Err(format!(
+                    "Port {port} of 127.0.0.1, where algorithms that are under way find this node's proxy, can't be opened: {error}. Whoever \
+                     has it gets what they send, with their tokens. Find out who that is (`ss -ltnp sport = :{port}`) and end it, or end \
+                     these algorithms: {}.",
+                    under_way.join(", ")
+                ));
+            }
+            at(0).map_err(wrong)?
+        }
+        None => at(0).map_err(wrong)?,
+    };
+    let port = listener.local_addr().map_err(wrong)?.port();
+    root.replace(PROXY_PORT, &port.to_string()).map_err(wrong)?;
+    Ok(listener)
+}
+
+/// The runs whose processes live, with their supervisors.
+fn under_way(root: &Arc<Dir>) -> Vec<String> {
+    let living = Folder::all(root).into_iter().filter(|folder| matches!(folder.situation(), Situation::Running { .. }));
+    living.map(|folder| format!("run {} (process {})", folder.run, supervisor(&folder))).collect()
+}
+
+fn supervisor(folder: &Folder) -> String {
+    let process = folder.read_pid().unwrap_or_default();
+    process.split(' ').next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use vantage6_types::{RunId, TaskId};
+
+    use crate::folder::write_pid;
+    use crate::port::*;
+    use crate::private::Missing;
+
+    #[test]
+    fn a_port_that_runs_under_way_know_is_this_nodes_or_nobodys() {
+        let place = tempfile::tempdir().unwrap();
+        let root = Arc::new(Dir::at(&place.path().join("node"), Missing::Make).unwrap().unwrap());
+        let first = bind(&root).unwrap();
+        let port = first.local_addr().unwrap().port();
+        drop(first);
+        assert_eq!(bind(&root).unwrap().local_addr().unwrap().port(), port, "it stays");
+
+        let somebody = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let run = Folder::new(&root, TaskId(3), RunId(7));
+        run.make("today").unwrap();
+        write_pid(&run.open().unwrap(), std::process::id()).unwrap();
+        let error = bind(&root).unwrap_err();
+        assert!(error.contains(&format!("Port {port}")) && error.contains("run 7"), "{error}");
+        // Nobody knows it any more.
+        run.put_aside().unwrap();
+        assert_ne!(bind(&root).unwrap().local_addr().unwrap().port(), port);
+        drop(somebody);
+    }
+}

@@ -1,0 +1,138 @@
+//! What the node knows of its runs, and whose supervisors it follows to their ends.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sextant_core::situation::{Failure, Situation};
+use tokio::sync::watch;
+use vantage6_types::{RunId, RunStatus};
+
+use super::folder::Folder;
+use super::process;
+
+/// The runs of a node.
+#[derive(Debug, Clone, Default)]
+pub struct Runs(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    known: HashMap<RunId, watch::Sender<Situation>>,
+    followed: HashMap<RunId, Followed>,
+    follows: u64,
+}
+
+/// A run whose supervisor is followed.
+#[derive(Debug)]
+struct Followed {
+    /// Tells it from another run that has its number later.
+    which: u64,
+    folder: Folder,
+}
+
+impl Runs {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A run's situation, now and at every change.
+    pub fn observe(&self, run: RunId) -> watch::Receiver<Situation> {
+        self.state().sender(run).subscribe()
+    }
+
+    /// Whether there is something of a run.
+    pub fn knows(&self, run: RunId) -> bool {
+        self.state().known.get(&run).is_some_and(|situation| *situation.borrow() != Situation::Absent)
+    }
+
+    /// A run's situation is this one from now on.
+    pub fn set(&self, run: RunId, situation: Situation) {
+        self.state().sender(run).send_replace(situation);
+    }
+
+    /// Nobody looks at a run any more.
+    pub fn forget(&self, run: RunId) {
+        let mut state = self.state();
+        let is_over = |known: &watch::Sender<_>| known.receiver_count() == 0 && *known.borrow() == Situation::Absent;
+        if state.known.get(&run).is_some_and(is_over) {
+            state.known.remove(&run);
+        }
+    }
+
+    /// Nothing is left of a run.
+    pub fn released(&self, run: RunId) {
+        let mut state = self.state();
+        state.followed.remove(&run);
+        // It may have been another run's, which had the number before the one that is looked at.
+        match state.known.get(&run).filter(|known| known.receiver_count() > 0) {
+            Some(known) => {
+                known.send_replace(Situation::Absent);
+            }
+            None => {
+                state.known.remove(&run);
+            }
+        }
+    }
+
+    /// The folder of a run whose supervisor is followed, whether it is still there or not.
+    pub fn folder(&self, run: RunId) -> Option<Folder> {
+        self.state().followed.get(&run).map(|followed| followed.folder.clone())
+    }
+
+    /// Follows a run's supervisor to its end.
+    pub fn follow(&self, folder: Folder) {
+        // At once, so that a run that was launched is never taken for one that is absent.
+        let which = self.begin(&folder);
+        // Also at once: an algorithm may remove its folder.
+        let supervisor = folder.read_pid().ok();
+        let runs = self.clone();
+        tokio::spawn(async move {
+            if let Some(supervisor) = supervisor {
+                process::gone(&supervisor).await;
+            }
+            let end = match folder.situation() {
+                Situation::Absent => Situation::Failed(removed()),
+                situation => situation,
+            };
+            // Without its supervisor, an algorithm would go on and nobody hear how it ends.
+            if matches!(end, Situation::Failed(_)) && runs.follows(folder.run, which) {
+                process::stop(&folder).await;
+            }
+            runs.end(folder.run, which, end);
+        });
+    }
+
+    fn begin(&self, folder: &Folder) -> u64 {
+        let mut state = self.state();
+        state.follows += 1;
+        let which = state.follows;
+        state.followed.insert(folder.run, Followed { which, folder: folder.clone() });
+        state.sender(folder.run).send_replace(Situation::Running { since: folder.started() });
+        which
+    }
+
+    fn follows(&self, run: RunId, which: u64) -> bool {
+        self.state().followed.get(&run).is_some_and(|followed| followed.which == which)
+    }
+
+    /// Nothing is to be told of a run that was released meanwhile; another one may have its number.
+    fn end(&self, run: RunId, which: u64, end: Situation) {
+        let mut state = self.state();
+        if state.followed.get(&run).is_some_and(|followed| followed.which == which) {
+            state.followed.remove(&run);
+            state.sender(run).send_replace(end);
+        }
+    }
+}
+
+impl State {
+    fn sender(&mut self, run: RunId) -> &watch::Sender<Situation> {
+        self.known.entry(run).or_insert_with(|| watch::Sender::new(Situation::Absent))
+    }
+}
+
+fn removed() -> Failure {
+    let message = "The folder of the run was removed while its algorithm ran, and its output with it.";
+    Failure::new(RunStatus::Crashed, message, "the run's folder is gone, or what says which process its supervisor is")
+        .because("Removed")
+        .started(true)
+}

@@ -1,0 +1,105 @@
+//! Listening at addresses of either family. `[::]` means both, whatever the machine's default (`net.ipv6.bindv6only`) is; where the kernel
+//! has no IPv6, it means IPv4. Whoever comes over IPv4 has an IPv4-mapped address then: `to_canonical` makes it what it is.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+
+/// Every address of this machine.
+pub const ANYWHERE: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
+/// How many connections may wait to be taken.
+const BACKLOG: i32 = 1024;
+
+/// Whether others may listen at the same address and port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Nobody.
+    Alone,
+    /// Those of the same user that say so too: each gets a part of the connections.
+    Shared,
+}
+
+/// Listens at an address.
+///
+/// # Errors
+/// The operating system's: the address is in use, not this machine's, or not for everybody.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    listen_with(address, Sharing::Alone, BACKLOG)
+}
+
+/// The same, with others or with another backlog.
+///
+/// # Errors
+/// The operating system's.
+pub fn listen_with(address: SocketAddr, sharing: Sharing, backlog: i32) -> io::Result<TcpListener> {
+    let listener = bound(address, sharing, backlog).or_else(|error| match without_ipv6(address, &error) {
+        Some(address) => bound(address, sharing, backlog),
+        None => Err(error),
+    })?;
+    TcpListener::from_std(listener.into())
+}
+
+fn bound(address: SocketAddr, sharing: Sharing, backlog: i32) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.ip() == ANYWHERE {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(sharing == Sharing::Shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(socket)
+}
+
+/// What is listened at instead, if a kernel without IPv6 is the reason.
+fn without_ipv6(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
+    let unknown = error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+    let none = unknown || error.kind() == io::ErrorKind::AddrNotAvailable;
+    (address.ip() == ANYWHERE && none).then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use crate::listening::*;
+
+    #[tokio::test]
+    async fn anywhere_is_both_families() {
+        let listener = listen((ANYWHERE, 0).into()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for (to, whence) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1")] {
+            let connected = TcpStream::connect((to.parse::<IpAddr>().unwrap(), port)).await;
+            if connected.is_err() && to == "::1" && TcpListener::bind("[::1]:0").await.is_err() {
+                continue;
+            }
+            connected.unwrap();
+            let (_, from) = listener.accept().await.unwrap();
+            assert_eq!(from.ip().to_canonical().to_string(), whence);
+        }
+        // An address of one family is that alone, and one that is taken stays so.
+        assert_eq!(listen(([0, 0, 0, 0], port).into()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert!(listen(([127, 0, 0, 1], 0).into()).unwrap().local_addr().unwrap().is_ipv4());
+    }
+
+    #[test]
+    fn a_kernel_without_ipv6_listens_at_ipv4() {
+        let unknown = || io::Error::from_raw_os_error(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+        for (address, error, expected) in [
+            ("[::]:80", unknown(), Some("0.0.0.0:80")),
+            ("[::]:80", io::ErrorKind::AddrNotAvailable.into(), Some("0.0.0.0:80")),
+            ("[::]:80", io::ErrorKind::AddrInUse.into(), None),
+            ("[::]:80", io::ErrorKind::PermissionDenied.into(), None),
+            // Who asks for one address gets no other.
+            ("[::1]:80", unknown(), None),
+            ("10.0.0.1:80", io::ErrorKind::AddrNotAvailable.into(), None),
+        ] {
+            let instead = without_ipv6(address.parse().unwrap(), &error).map(|address| address.to_string());
+            assert_eq!(instead.as_deref(), expected, "{address} {error}");
+        }
+    }
+}
