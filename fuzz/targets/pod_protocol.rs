@@ -10,11 +10,12 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use fuzz::{coming, pieces, wait, whole};
 use libfuzzer_sys::fuzz_target;
 use secrecy::{ExposeSecret as _, SecretString};
-use sextant::data_port::keys::NodeSecret;
-use sextant::data_port::protocol::{self, Item, Order};
-use sextant::data_port::server::{Answer, Desk, Input, converse_in_memory};
-use sextant::runtime::Upload;
-use sextant::pod::fuzzing::{Got, ask};
+use sextant_kubernetes::data_port::keys::NodeSecret;
+use sextant_kubernetes::data_port::protocol;
+use sextant_kubernetes::data_port::protocol::{Item, Order};
+use sextant_kubernetes::data_port::server::{Answer, Desk, Input, converse_in_memory};
+use sextant_core::runtime::Upload;
+use sextant_kubernetes::pod::fuzzing::{Got, ask};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use vantage6::RunId;
 

@@ -17,7 +17,8 @@ use libfuzzer_sys::fuzz_target;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use sextant::proxy::fuzzing::{self, Form, Route};
+use sextant_proxy::fuzzing;
+use sextant_proxy::fuzzing::{Form, Route};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use vantage6::encryption::Cryptor;
 

@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::Read;
 
-use crate::config::{Database, DatabaseType};
+use sextant_config::{Database, DatabaseType};
 
 /// How much of a file is looked at.
 const HEAD: u64 = 1024 * 1024;
@@ -22,7 +22,7 @@ pub fn of(database: &Database) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::columns::*;
     use std::io::Write;
 
     fn database(kind: DatabaseType, uri: &str) -> Database {

@@ -9,13 +9,11 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use printable::excerpt;
 use secrecy::ExposeSecret;
+use sextant_config::{Config, read_private_key};
+use sextant_core::node_error::NodeError;
+use sextant_hub::encryption::{Disagreement, agree, has_key};
 use vantage6::encryption::{PrivateKey, PublicKey};
 use vantage6::{Client, OrganizationId};
-
-use crate::config::{Config, read_private_key};
-use crate::core::node_error::NodeError;
-use crate::hub;
-use crate::hub::encryption::{Disagreement, agree, has_key};
 
 /// What can be done with keys.
 #[derive(Debug, Subcommand)]
@@ -102,7 +100,7 @@ fn make(file: &mut File) -> io::Result<PrivateKey> {
 
 async fn check(config: &Config, replace: bool) -> Result<String, NodeError> {
     let cryptor = config.encryption.cryptor().map_err(NodeError::Configuration)?;
-    let client = hub::client(config)?;
+    let client = sextant_hub::client(config)?;
     let of_server = |error: vantage6::Error| match error {
         error @ vantage6::Error::WrongApiKey { .. } => NodeError::Refused(error.to_string()),
         error => NodeError::Other(format!("The server at {} could not be asked: {error}.", client.url())),
@@ -147,7 +145,7 @@ async fn put(client: &Client, organization: OrganizationId, key: &PublicKey) -> 
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use super::*;
+    use crate::keys::*;
 
     #[test]
     fn a_new_key_is_its_owners_alone_and_stays() {

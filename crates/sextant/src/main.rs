@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use sextant::config::{self, Config, ConfigError};
-use sextant::console::{self, Printed};
-use sextant::core::node_error::NodeError;
-use sextant::runtime::local::supervise;
-use sextant::telemetry::{self, LogFormat};
-use sextant::{doctor, keys, pod, proxy, runs, walls, wiring};
+use sextant::{doctor, keys, runs, walls, wiring};
+use sextant_config::{Config, ConfigError};
+use sextant_core::node_error::NodeError;
+use sextant_kubernetes::pod;
+use sextant_local::supervise;
+use sextant_process::console::{self, Printed};
+use sextant_process::telemetry::{self, LogFormat};
 use tokio::runtime::{Builder, Runtime};
 
 /// The configuration can't be used.
@@ -131,7 +132,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Node { config, log_format } => run_node(&Config::load(&config)?, log_format),
         Command::Proxy { config, log_format } => Ok(run_proxy(&Config::load_for_proxy(&config)?, log_format)),
         Command::Check { config } => {
-            let report = config::check(&config);
+            let report = sextant_config::check(&config);
             let code = if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(CONFIGURATION) };
             Ok(unless_reader_gone(console::print(&format!("{report}\n")), code))
         }
@@ -173,7 +174,7 @@ fn run_node(config: &Config, format: LogFormat) -> Result<ExitCode, Failure> {
 
 fn run_proxy(config: &Config, format: LogFormat) -> ExitCode {
     telemetry::init(format, config.logging.level.tracing());
-    match proxy::run(config, format) {
+    match sextant_proxy::run(config, format) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

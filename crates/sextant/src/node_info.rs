@@ -1,9 +1,10 @@
 //! What a node tells the server of how it is set up.
 
+use sextant_config::{Config, Database};
+use sextant_core::hub::{DatabaseInfo, NodeInfo};
+use sextant_core::policies::Policies;
+
 use crate::columns;
-use crate::config::{Config, Database};
-use crate::core::hub::{DatabaseInfo, NodeInfo};
-use crate::core::policies::Policies;
 
 /// All of it, as the configuration has it.
 pub fn of(config: &Config) -> NodeInfo {

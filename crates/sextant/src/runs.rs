@@ -6,15 +6,13 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
+use sextant_config::{Config, RuntimeConfig};
+use sextant_core::hub::{Hub as _, HubErrorKind, OpenRuns};
+use sextant_core::node_error::NodeError;
+use sextant_core::overview::{Server, lines, table};
+use sextant_hub::Connection;
 use tokio::time::timeout;
 use vantage6_types::NodeId;
-
-use crate::config::{Config, RuntimeConfig};
-use crate::core::hub::{Hub as _, HubErrorKind, OpenRuns};
-use crate::core::node_error::NodeError;
-use crate::core::overview::{Server, lines, table};
-use crate::hub::Connection;
-use crate::runtime::{kubernetes, local};
 
 /// How long the server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,9 +29,9 @@ pub async fn table_of(config: &Config) -> Result<String, NodeError> {
     let identity = config.identity(NodeId(0));
     let here = async {
         match &config.runtime {
-            RuntimeConfig::Kubernetes(settings) => Ok(kubernetes::overview::look(settings, &identity).await?),
+            RuntimeConfig::Kubernetes(settings) => Ok(sextant_kubernetes::overview::look(settings, &identity).await?),
             RuntimeConfig::Local(_) => {
-                let here = local::look(config, &identity).map_err(NodeError::Configuration)?;
+                let here = sextant_local::look(config, &identity).map_err(NodeError::Configuration)?;
                 Ok::<_, NodeError>((here, String::new()))
             }
         }

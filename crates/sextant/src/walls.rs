@@ -2,11 +2,10 @@
 //! them for nodes in the cluster. Sextant itself makes none: it has no right to, so an algorithm that got hold of its
 //! account could not tear them down.
 
-use crate::config::{Config, RuntimeConfig};
-use crate::core::names::Identity;
-use crate::core::node_error::NodeError;
-use crate::core::walls::{Ways, policies};
-use crate::runtime::kubernetes;
+use sextant_config::{Config, RuntimeConfig};
+use sextant_core::names::Identity;
+use sextant_core::node_error::NodeError;
+use sextant_kubernetes::decisions::walls::{Ways, policies};
 
 /// The policies as YAML.
 ///
@@ -18,7 +17,7 @@ pub async fn yaml(config: &Config) -> Result<String, NodeError> {
             "Algorithms run with `local:`, as processes of this machine: there are no walls around them.".to_owned(),
         ));
     };
-    let Ways { data_port, proxy } = kubernetes::ways(settings).await?;
+    let Ways { data_port, proxy } = sextant_kubernetes::ways(settings).await?;
     let key = Identity::key_of(&config.api_key);
     let mut text = format!(
         "# Made by `sextant walls`: what the algorithms of this node may reach is the proxy at {proxy} and the node at {data_port}.\n"

@@ -4,25 +4,25 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sextant_config::secrets;
+use sextant_config::{Config, RuntimeConfig};
+use sextant_core::hold::{self, Hold};
+use sextant_core::hub::Hub;
+use sextant_core::mask::Mask;
+use sextant_core::names::Identity;
+use sextant_core::node_error::NodeError;
+use sextant_core::runtime::Runtime;
+use sextant_core::situation::Limits;
+use sextant_hub::Connection;
+use sextant_kubernetes::{Connected, Kubernetes};
+use sextant_local::Local;
+use sextant_node::{ISOLATION, Parts, SERVER, Settings, Supplies};
+use sextant_process::health::{self, Health};
+use sextant_process::supervisor::Supervisor;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
-use crate::config::{Config, RuntimeConfig};
-use crate::core::hub::Hub;
-use crate::core::mask::Mask;
-use crate::core::names::Identity;
-use crate::core::node_error::NodeError;
-use crate::core::secrets;
-use crate::core::situation::Limits;
-use crate::health::{self, Health};
-use crate::hold::{self, Hold};
-use crate::hub::Connection;
-use crate::node::{self, ISOLATION, Parts, SERVER, Settings, Supplies};
 use crate::node_info;
-use crate::runtime::Runtime;
-use crate::runtime::kubernetes::{Connected, Kubernetes};
-use crate::runtime::local::{self, Local};
-use crate::supervisor::Supervisor;
 
 /// How long a local algorithm may take to be started: nothing has to be found or pulled for it.
 const LOCAL_START: Duration = Duration::from_secs(60);
@@ -65,7 +65,7 @@ async fn serve(config: Config, hold: Arc<Hold>, supervisor: Arc<Supervisor>) -> 
         info!("The health port is open at {address}");
     }
     let parts = start(&config, health, hold, &supervisor).await?;
-    node::serve(parts, &supervisor).await
+    sextant_node::serve(parts, &supervisor).await
 }
 
 /// Makes everything that the node needs.
@@ -126,9 +126,9 @@ async fn stand_by(
             Ok(())
         }
         (RuntimeConfig::Kubernetes(_), None) => Ok(()),
-        (RuntimeConfig::Local(_), _) => {
-            local::acquire(config, identity, hold.clone(), health, supervisor).await.map_err(NodeError::Configuration)
-        }
+        (RuntimeConfig::Local(_), _) => sextant_local::acquire(config, identity, hold.clone(), health, supervisor)
+            .await
+            .map_err(NodeError::Configuration),
     }
 }
 

@@ -3,9 +3,9 @@
 
 mod server;
 
-use crate::config::{Config, RuntimeConfig};
-use crate::core::doctor_line::{Line, State};
-use crate::runtime::kubernetes::examine;
+use sextant_config::{Config, RuntimeConfig};
+use sextant_core::doctor_line::{Line, State};
+use sextant_kubernetes::examine;
 
 /// Goes through all of it; `isolation`: also has a pod try what algorithms can reach. Each line is told when it is known.
 /// Gives whether nothing is wrong.

@@ -1,17 +1,15 @@
 //! The server's side: is it there, does it know this node, and do they agree on encryption?
 
 use printable::excerpt;
+use sextant_config::Config;
+use sextant_core::doctor_line::Line;
+use sextant_hub::encryption::{Disagreement, agree, has_key};
 use vantage6::encryption::Cryptor;
 use vantage6::{Error, NodeId};
 
-use crate::config::Config;
-use crate::core::doctor_line::Line;
-use crate::hub;
-use crate::hub::encryption::{Disagreement, agree, has_key};
-
 /// Looks at the server; gives the node's number if the server told it.
 pub async fn examine(config: &Config, tell: &mut (dyn FnMut(Line) + Send)) -> Option<NodeId> {
-    let client = match hub::client(config) {
+    let client = match sextant_hub::client(config) {
         Ok(client) => client,
         Err(error) => {
             tell(Line::wrong("server", error.to_string()));

@@ -1,0 +1,156 @@
+//! What a database is: a label, where its data is, and of what kind.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::model::HiddenValues;
+
+/// One of the data sources that tasks can ask for by its label.
+#[derive(Clone, PartialEq)]
+pub struct Database {
+    /// The name that tasks ask for; an identifier.
+    pub label: String,
+    /// Where the data is: a path or an address. Of a file or folder it is absolute after [`Config::load`].
+    /// Where `kubernetes.databases` names a volume for it, it is the path in that volume if the file gave none.
+    pub uri: String,
+    /// What kind of data it is.
+    pub kind: DatabaseType,
+    /// Parameters for algorithms that use this database, given to them as `<LABEL>_DB_PARAM_<KEY>`. May hold passwords.
+    pub env: BTreeMap<String, String>,
+}
+
+impl Database {
+    /// Whether [`uri`](Self::uri) is a path of a file or a folder rather than an address of something that serves data.
+    ///
+    /// A regular node asks whether the path exists; that can't be done for files on other machines, so here the form decides:
+    /// everything with a scheme (`postgresql://…`, `jdbc:…`) is an address; of the rest, the types that are files by nature are
+    /// paths, and the others are if they begin with a slash.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        if has_scheme(&self.uri) {
+            return false;
+        }
+        match self.kind {
+            DatabaseType::Csv | DatabaseType::Parquet | DatabaseType::Excel | DatabaseType::Folder => true,
+            DatabaseType::Sql | DatabaseType::Sparql | DatabaseType::Omop | DatabaseType::Other => {
+                self.uri.starts_with('/')
+            }
+        }
+    }
+
+    /// The [`uri`](Self::uri) without what may be a password, to be shown to people.
+    #[must_use]
+    pub fn uri_to_show(&self) -> String {
+        if self.is_file() { self.uri.clone() } else { without_credentials(&self.uri) }
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database")
+            .field("label", &self.label)
+            .field("uri", &self.uri_to_show())
+            .field("kind", &self.kind)
+            .field("env", &HiddenValues(&self.env))
+            .finish()
+    }
+}
+
+/// Whether a URI begins with a scheme of two letters or more (one letter is a drive of Windows).
+fn has_scheme(uri: &str) -> bool {
+    uri.split_once(':').is_some_and(|(scheme, _)| {
+        scheme.len() > 1
+            && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    })
+}
+
+/// Takes out `user:password@` and everything after a question mark or semicolon, where some addresses have passwords too.
+fn without_credentials(uri: &str) -> String {
+    let Some((scheme, rest)) = uri.split_once("//") else {
+        return "[address not shown]".to_owned();
+    };
+    // A password may hold any of the separators if its writer forgot to encode it: the last @ decides.
+    let (user, rest) = match rest.rsplit_once('@') {
+        Some((_, rest)) => ("[secret]@", rest),
+        None => ("", rest),
+    };
+    match rest.find(['?', ';']) {
+        Some(end) => format!("{scheme}//{user}{}[…]", &rest[..end]),
+        None => format!("{scheme}//{user}{rest}"),
+    }
+}
+
+/// The kinds of databases that vantage6 knows; algorithms read from it how to open one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatabaseType {
+    /// A file of comma-separated values.
+    Csv,
+    /// An Apache Parquet file.
+    Parquet,
+    /// A file of Microsoft Excel.
+    Excel,
+    /// A database server that speaks SQL.
+    Sql,
+    /// A triple store.
+    Sparql,
+    /// A database in the OMOP common data model.
+    Omop,
+    /// A folder of files.
+    Folder,
+    /// Anything else.
+    Other,
+}
+
+impl DatabaseType {
+    /// All of them, in the order of the documentation.
+    pub const ALL: [Self; 8] =
+        [Self::Csv, Self::Parquet, Self::Excel, Self::Sql, Self::Sparql, Self::Omop, Self::Folder, Self::Other];
+
+    /// vantage6's word for it, as in the file and in `<LABEL>_DATABASE_TYPE`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Parquet => "parquet",
+            Self::Excel => "excel",
+            Self::Sql => "sql",
+            Self::Sparql => "sparql",
+            Self::Omop => "omop",
+            Self::Folder => "folder",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl fmt::Display for DatabaseType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::database::*;
+
+    #[test]
+    fn paths_and_addresses_are_told_apart_and_passwords_are_not_shown() {
+        use DatabaseType::{Csv, Folder, Omop, Other, Sql};
+        let table = [
+            (Csv, "/data/people.csv", true, "/data/people.csv"),
+            (Csv, "people.csv", true, "people.csv"),
+            (Csv, "https://example.org/people.csv", false, "https://example.org/people.csv"),
+            (Folder, "/data", true, "/data"),
+            (Other, "/data/people.db", true, "/data/people.db"),
+            (Sql, "postgresql://ada:p@ss/w0rd@db:5432/people", false, "postgresql://[secret]@db:5432/people"),
+            (Omop, "jdbc:postgresql://db/people?user=ada&password=pw", false, "jdbc:postgresql://db/people[…]"),
+            (Omop, "jdbc:sqlserver://db;user=ada;password=pw", false, "jdbc:sqlserver://db[…]"),
+            (Sql, "Server=db;Uid=ada;Pwd=pw", false, "[address not shown]"),
+        ];
+        for (kind, uri, is_file, shown) in table {
+            let database = Database { label: "l".into(), uri: uri.into(), kind, env: BTreeMap::new() };
+            assert_eq!(database.is_file(), is_file, "{uri}");
+            assert_eq!(database.uri_to_show(), shown, "{uri}");
+        }
+    }
+}

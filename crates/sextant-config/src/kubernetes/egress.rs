@@ -1,0 +1,177 @@
+//! The ways out of a run's pod that a database on the network needs: which address, which port.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::super::names;
+use super::super::reader::{Field, Unknown};
+use super::destinations;
+
+/// One way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Egress {
+    /// Where to.
+    pub cidr: Cidr,
+    /// The TCP ports; at least one.
+    pub ports: Vec<u16>,
+    /// The name under which algorithms find the address, as they can look up none. Only with a single address.
+    pub host: Option<String>,
+}
+
+/// A range of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    /// The first address: none of its bits beyond the prefix is set.
+    pub address: IpAddr,
+    /// How many bits all addresses have in common.
+    pub prefix: u8,
+}
+
+impl Cidr {
+    /// The range of one address alone.
+    #[must_use]
+    pub const fn only(address: IpAddr) -> Self {
+        Self { address, prefix: whole(address) }
+    }
+
+    /// The address, if there is only one.
+    #[must_use]
+    pub fn single(&self) -> Option<IpAddr> {
+        (self.prefix == whole(self.address)).then_some(self.address)
+    }
+
+    /// Whether an address is in the range, in whichever way either is written.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        destinations::overlap(*self, Self::only(address))
+    }
+
+    /// Reads `10.1.2.0/24`, or an address alone. `Err` has the range that was probably meant, where one can be told.
+    pub(super) fn parse(text: &str) -> Result<Self, Option<Self>> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| None)?;
+        let prefix = match prefix {
+            Some(prefix) => prefix.parse().map_err(|_| None)?,
+            None => whole(address),
+        };
+        if prefix > whole(address) {
+            return Err(None);
+        }
+        let first = Self { address: masked(address, prefix), prefix };
+        if first.address == address { Ok(first) } else { Err(Some(first)) }
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+const fn whole(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+fn masked(address: IpAddr, prefix: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)).into()),
+        IpAddr::V6(v6) => {
+            IpAddr::V6((v6.to_bits() & u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0)).into())
+        }
+    }
+}
+
+/// Reads the `egress` of a database; what is wrong has been noted.
+pub(super) fn read(field: &Field<'_>, api_servers: &[IpAddr]) -> Vec<Egress> {
+    let expected = "a list of ways out, like `[{cidr: 10.1.2.3/32, port: 5432}]`";
+    field.list(expected).unwrap_or_default().iter().filter_map(|item| way(item, api_servers)).collect()
+}
+
+fn way(item: &Field<'_>, api_servers: &[IpAddr]) -> Option<Egress> {
+    let section = item.section("a mapping with `cidr` and `port`")?;
+    let range = "a range of IP addresses, like `10.1.2.3/32`";
+    let cidr = section.require("cidr", range).and_then(|field| cidr(&field, range, api_servers));
+    let mut ports = Vec::new();
+    for key in ["port", "ports"] {
+        let Some(field) = section.get(key) else { continue };
+        ports.extend(field.one_or_more("a port, or a list of them")?.iter().filter_map(port));
+    }
+    if ports.is_empty() && section.get("port").is_none() && section.get("ports").is_none() {
+        section.require("port", "the TCP port that the database listens at");
+    }
+    let host = section.get("host").and_then(|field| host(&field, cidr));
+    section.finish(Unknown::Refuse);
+    Some(Egress { cidr: cidr?, ports: Some(ports).filter(|ports| !ports.is_empty())?, host })
+}
+
+fn cidr(field: &Field<'_>, expected: &str, api_servers: &[IpAddr]) -> Option<Cidr> {
+    match Cidr::parse(field.text(expected)?) {
+        Ok(cidr) => {
+            for warning in destinations::warnings(cidr, api_servers) {
+                field.warn(warning);
+            }
+            Some(cidr)
+        }
+        Err(meant) => {
+            let advice = meant.map(|meant| format!("Did you mean `{meant}`?")).unwrap_or_default();
+            field.wrong(expected, &advice);
+            None
+        }
+    }
+}
+
+fn port(field: &Field<'_>) -> Option<u16> {
+    let expected = "a port from 1 to 65535";
+    let port = field.number(expected)?;
+    if port == 0 {
+        field.wrong(expected, "");
+        return None;
+    }
+    Some(port)
+}
+
+fn host(field: &Field<'_>, cidr: Option<Cidr>) -> Option<String> {
+    let expected = "the name of a host, in small letters";
+    let name = field.text(expected)?;
+    if let Some(why) = destinations::taken(name) {
+        field.wrong("the name of a host that is the database's", why);
+        return None;
+    }
+    if !names::is_dns_name(name) {
+        field.wrong(expected, "");
+        return None;
+    }
+    if cidr.is_some_and(|cidr| cidr.single().is_none()) {
+        field.wrong("no name for a whole range", "Give the host a way of its own, with its address as `cidr`.");
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::kubernetes::egress::*;
+
+    #[test]
+    fn ranges() {
+        for (text, expected) in [
+            ("10.1.2.3", Ok("10.1.2.3/32")),
+            ("10.1.2.0/24", Ok("10.1.2.0/24")),
+            ("0.0.0.0/0", Ok("0.0.0.0/0")),
+            ("fd00::/8", Ok("fd00::/8")),
+            ("::/0", Ok("::/0")),
+            ("10.1.2.3/24", Err(Some("10.1.2.0/24"))),
+            ("fd00::1/64", Err(Some("fd00::/64"))),
+            ("10.1.2.3/33", Err(None)),
+            ("10.1.2/24", Err(None)),
+            ("db.example.org", Err(None)),
+            ("", Err(None)),
+        ] {
+            let found = Cidr::parse(text).map(|cidr| cidr.to_string()).map_err(|cidr| cidr.map(|c| c.to_string()));
+            assert_eq!(found, expected.map(str::to_owned).map_err(|e| e.map(str::to_owned)), "{text}");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Reads what is under `kubernetes:`, with a default for everything.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use sextant_core::image_reference::ImageReference;
+
+use super::super::Surroundings;
+use super::super::address::{address, listen};
+use super::super::names;
+use super::super::reader::{Field, Section, Unknown};
+use super::super::server::beside;
+use super::super::tree::Value;
+use super::isolation::{Isolation, isolation};
+use super::{
+    DatabasePlace, ImagePullPolicy, KubernetesConfig, PROXY_TMP_SIZE, PodSecurity, Port, ProxyConfig, destinations,
+    egress, labels, resources, scratch, value, volume,
+};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const ANYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const DATA_PORT: u16 = 7654;
+const PROXY_PORT: u16 = 8080;
+/// The usual number for "nobody in particular" in images.
+const NOBODY: u32 = 65532;
+
+/// The runtime of a file that says nothing of one.
+pub(in super::super) fn defaults() -> KubernetesConfig {
+    KubernetesConfig {
+        namespace: "v6-jobs".to_owned(),
+        kubeconfig: None,
+        context: None,
+        image: concat!("sextant:", env!("CARGO_PKG_VERSION")).to_owned(),
+        image_pull_policy: None,
+        algorithm_pull_policy: None,
+        image_pull_secrets: Vec::new(),
+        databases: BTreeMap::new(),
+        tmp: None,
+        scratch: None,
+        resources: resources::defaults(),
+        data_port: Port { listen: SocketAddr::new(ANYWHERE, DATA_PORT), address: None },
+        proxy: ProxyConfig { listen: SocketAddr::new(ANYWHERE, PROXY_PORT), address: None, tmp_size: PROXY_TMP_SIZE },
+        isolation: Isolation::default(),
+        allow_unisolated: false,
+        pod_security: PodSecurity::Baseline,
+        deadline: 7 * 24 * HOUR,
+        keep_finished: HOUR,
+        keep_shared: 30 * 24 * HOUR,
+        pending_timeout: HOUR,
+        image_pull_timeout: Duration::from_secs(10 * 60),
+        retry_disrupted: 0,
+        output_limit: resources::disk(&resources::defaults()),
+        max_concurrent_runs: None,
+        node_selector: BTreeMap::new(),
+        tolerations: Vec::new(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+    }
+}
+
+/// Reads the section; whatever is wrong in it has been noted, and has its default in the answer.
+pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surroundings<'_>) -> KubernetesConfig {
+    let default = defaults();
+    let word = |key, expected: &str| section.get(key).and_then(|field| field.word(expected)).map(str::to_owned);
+    let policy = |key| section.get(key).and_then(|field| field.choice(&ImagePullPolicy::ALL, ImagePullPolicy::as_str));
+    let time = |key, zero, default| section.get(key).and_then(|field| field.duration(zero)).unwrap_or(default);
+    let resources = resources::read(section).unwrap_or(default.resources);
+    let kubeconfig = section.get("kubeconfig").and_then(|field| {
+        let path = beside(config, field.word("the path of a kubeconfig")?);
+        if let Err(error) = around.files.readable(&path) {
+            field.wrong("a readable kubeconfig", &format!("Reading {} failed: {error}.", path.display()));
+        }
+        Some(around.files.absolute(&path))
+    });
+    let api_servers = destinations::api_servers(kubeconfig.as_deref(), around);
+    let scratch = section.get("scratch").and_then(|field| scratch::scratch(&field));
+    let read = KubernetesConfig {
+        namespace: section.get("namespace").and_then(|field| namespace(&field)).unwrap_or(default.namespace),
+        kubeconfig,
+        context: word("context", "the name of a context in the kubeconfig"),
+        image: section.get("image").and_then(|field| image(&field)).unwrap_or(default.image),
+        image_pull_policy: policy("image_pull_policy"),
+        algorithm_pull_policy: policy("algorithm_pull_policy"),
+        image_pull_secrets: section.get("image_pull_secrets").map_or_else(Vec::new, |field| secrets(&field)),
+        databases: section.get("databases").map_or_else(BTreeMap::new, |field| {
+            field.map_of("a mapping of database labels to their places", |label, field| {
+                database(label, field, &api_servers)
+            })
+        }),
+        tmp: section.get("tmp").and_then(|field| volume::tmp(&field)),
+        output_limit: match section.get("output_limit") {
+            Some(field) => {
+                resources::bytes(&field, "Take it out for the size of `scratch`, or the limit on `ephemeral-storage`.")
+            }
+            None => scratch.as_ref().map_or_else(|| resources::disk(&resources), |scratch| Some(scratch.bytes)),
+        },
+        scratch,
+        resources,
+        data_port: section.get("data_port").map_or(default.data_port, |field| port(&field, DATA_PORT)),
+        proxy: section.get("proxy").map_or(default.proxy, |field| proxy(&field)),
+        isolation: section.get("isolation").map_or(default.isolation, |field| isolation(&field)),
+        allow_unisolated: section.get("allow_unisolated").and_then(|field| field.boolean()).unwrap_or(false),
+        pod_security: pod_security(section),
+        deadline: time("deadline", false, default.deadline),
+        keep_finished: time("keep_finished", true, default.keep_finished),
+        keep_shared: time("keep_shared", true, default.keep_shared),
+        pending_timeout: time("pending_timeout", false, default.pending_timeout),
+        image_pull_timeout: time("image_pull_timeout", false, default.image_pull_timeout),
+        retry_disrupted: section
+            .get("retry_disrupted")
+            .and_then(|field| field.number("how often, from 0 to 4294967295"))
+            .unwrap_or(default.retry_disrupted),
+        max_concurrent_runs: section.get("max_concurrent_runs").and_then(|field| field.count()),
+        node_selector: labels::node_selector(section),
+        tolerations: section.get("tolerations").and_then(|field| value::parse(&field)).unwrap_or_default(),
+        labels: BTreeMap::new(),
+        annotations: labels::annotations(section),
+    };
+    let addresses = [read.data_port.address.as_deref(), read.proxy.address.as_deref()];
+    let labels = labels::labels(section, &addresses);
+    let read = KubernetesConfig { labels, ..read };
+    labels::judge_tolerations(section, &read.tolerations);
+    section.finish(Unknown::Refuse);
+    read
+}
+
+/// What a file has under `kubernetes.databases`, right or wrong.
+pub(in super::super) fn database_volumes<'a>(file: &Section<'a>) -> Vec<(&'a str, Field<'a>)> {
+    let below = |field: Field<'a>| matches!(field.node.value, Value::Map(_)).then(|| field.section(""))?;
+    let volumes = file.get("kubernetes").and_then(below);
+    let volumes = volumes.and_then(|kubernetes| kubernetes.get("databases")).and_then(below);
+    volumes.map_or_else(Vec::new, |volumes| volumes.fields().collect())
+}
+
+/// A database's volume, its ways out, or both.
+fn database(label: &str, field: &Field<'_>, api_servers: &[IpAddr]) -> Option<DatabasePlace> {
+    let expected = "a volume like `persistentVolumeClaim: {claimName: data}`, or `egress`";
+    let section = field.section(expected)?;
+    let ways = section.get("egress");
+    if ways.is_some() && !names::is_label_value(label) {
+        let advice = "It becomes part of a label of pods.";
+        let message = format!(
+            "`{}`: found a database with `egress` whose label begins or ends with an underscore, or is too long, expected another \
+             label. {advice}",
+            field.path
+        );
+        field.findings.error(field.key_at, message);
+        return None;
+    }
+    let egress = ways.as_ref().map_or_else(Vec::new, |ways| egress::read(ways, api_servers));
+    let volume = match ways {
+        Some(_) if section.rest().is_empty() => None,
+        _ => Some(volume::database(field)?),
+    };
+    Some(DatabasePlace { volume, egress })
+}
+
+fn pod_security(section: &Section<'_>) -> PodSecurity {
+    const LEVELS: [&str; 2] = ["baseline", "restricted"];
+    let level = section.get("pod_security").and_then(|field| field.choice(&LEVELS, |level| level));
+    let user = section.get("run_as_user").map(|field| {
+        let expected = "the number of a user other than root, from 1 to 2147483647";
+        let user = field.number(expected).filter(|user| (1..=i32::MAX.unsigned_abs()).contains(user));
+        match (user, level) {
+            (None, _) => field.wrong(expected, ""),
+            (Some(_), Some("restricted")) => {}
+            (Some(_), _) => {
+                field.wrong("none", "It belongs to `pod_security: restricted`; otherwise images choose their user.")
+            }
+        }
+        user.unwrap_or(NOBODY)
+    });
+    match level {
+        Some("restricted") => PodSecurity::Restricted { user: user.unwrap_or(NOBODY) },
+        _ => PodSecurity::Baseline,
+    }
+}
+
+fn namespace(field: &Field<'_>) -> Option<String> {
+    let expected = "the name of a namespace: small letters, digits and `-`, at most 63";
+    let name = field.text(expected)?;
+    if !names::is_dns_label(name) {
+        field.wrong(expected, "");
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+fn image(field: &Field<'_>) -> Option<String> {
+    let expected = "a container image, like `registry.example.org/sextant:1.0`";
+    let image = field.text(expected)?;
+    if let Err(why) = ImageReference::parse(image) {
+        field.wrong(expected, &format!("No image can have this name: {why}."));
+        return None;
+    }
+    Some(image.to_owned())
+}
+
+fn secrets(field: &Field<'_>) -> Vec<String> {
+    let expected = "names of Secrets, for example `[registry-credentials]`";
+    let items = field.one_or_more(expected).unwrap_or_default();
+    let secret = |item: &Field<'_>| {
+        let expected = "the name of a Secret: small letters, digits, `-` and `.`";
+        let name = item.text(expected)?;
+        if !names::is_dns_name(name) {
+            item.wrong(expected, "");
+            return None;
+        }
+        Some(name.to_owned())
+    };
+    items.iter().filter_map(secret).collect()
+}
+
+/// A port of this node: where it listens, and the address that pods are told.
+fn port(field: &Field<'_>, usual: u16) -> Port {
+    let default = Port { listen: SocketAddr::new(ANYWHERE, usual), address: None };
+    let Some(section) = field.section("a mapping with `listen` and `address`") else {
+        return default;
+    };
+    let port = listened_at(&section, default.listen);
+    section.finish(Unknown::Refuse);
+    port
+}
+
+fn listened_at(section: &Section<'_>, usual: SocketAddr) -> Port {
+    let listen = section.get("listen").and_then(|field| listen(&field, usual.port())).unwrap_or(usual);
+    Port { listen, address: section.get("address").and_then(|field| address(&field)) }
+}
+
+fn proxy(field: &Field<'_>) -> ProxyConfig {
+    let default = defaults().proxy;
+    let Some(section) = field.section("a mapping with `listen`, `address` and `tmp_size`") else {
+        return default;
+    };
+    let Port { listen, address } = listened_at(&section, default.listen);
+    let advice = "Take it out for `4Gi`.";
+    let tmp_size =
+        section.get("tmp_size").and_then(|field| resources::bytes(&field, advice)).unwrap_or(default.tmp_size);
+    section.finish(Unknown::Refuse);
+    ProxyConfig { listen, address, tmp_size }
+}

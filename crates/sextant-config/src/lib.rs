@@ -1,0 +1,250 @@
+//! The configuration: a regular node's YAML file, with one key more for the runtime.
+//!
+//! ```text
+//! text ──tree──▶ nodes with positions ──readers──▶ Config + warnings
+//!                                        └───────▶ every mistake, each with file:line:column
+//! ```
+//!
+//! [`Config`] and the types around it are all that the rest of Sextant sees; whatever is in one has been checked. Reading is
+//! pure but for the few files that a configuration names. [`check()`] tells a person what a file means.
+
+mod address;
+mod check;
+mod database;
+mod databases;
+mod encryption;
+mod files;
+mod health;
+mod identity;
+mod kubernetes;
+mod local;
+mod look;
+mod misplaced;
+mod model;
+mod names;
+mod policies;
+mod problem;
+mod reader;
+mod regular;
+mod scalar;
+pub mod secrets;
+mod server;
+mod system;
+mod tree;
+
+pub use check::{CheckReport, check, disk};
+pub use database::{Database, DatabaseType};
+pub use encryption::{Encryption, read_private_key};
+pub use kubernetes::{
+    Cidr, DatabasePlace, DatabaseVolume, Egress, ImagePullPolicy, Isolation, KubernetesConfig, PROXY_TMP_SIZE,
+    PodSecurity, Port, ProxyConfig, Scratch, VolumeSource,
+};
+pub use local::{LocalAlgorithm, LocalConfig};
+pub use model::{Config, LogLevel, Logging, Registry, RuntimeConfig, Tmp};
+pub use problem::{ConfigError, Position, Problem, Warning};
+
+use std::path::Path;
+
+use files::{Disk, Files, NoFiles};
+use kubernetes::database_volumes;
+use problem::Findings;
+use reader::{Section, Unknown};
+use tree::Node;
+
+/// What a configuration depends on besides its text.
+struct Surroundings<'a> {
+    /// Environment variables.
+    env: &'a dyn Fn(&str) -> Option<String>,
+    files: &'a dyn Files,
+    /// Whether the configuration is for somebody who logs in with the node's key: the proxy does not.
+    with_key: bool,
+}
+
+impl Config {
+    /// Reads a configuration file and the files that it names, with this process's environment.
+    ///
+    /// # Errors
+    /// All mistakes in it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_with(path, true)
+    }
+
+    /// Reads a configuration file for the proxy: as [`load`](Self::load), but takes no API key, whether there is one or not.
+    ///
+    /// # Errors
+    /// All mistakes in it.
+    pub fn load_for_proxy(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_with(path, false)
+    }
+
+    fn load_with(path: &Path, with_key: bool) -> Result<Self, ConfigError> {
+        let text = Disk.text(path).map_err(|error| {
+            let findings = Findings::new(path);
+            findings
+                .error(None, format!("reading the configuration failed: {error}. Check the path and who may read it."));
+            findings.into_error()
+        })?;
+        let env = |name: &str| std::env::var(name).ok();
+        read(&text, path, &Surroundings { env: &env, files: &Disk, with_key })
+    }
+
+    /// Reads a configuration from its text, touching no file: relative paths stay so, and `api_key_file` can't be used.
+    ///
+    /// # Errors
+    /// All mistakes in it.
+    pub fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        read(text, path, &Surroundings { env, files: &NoFiles, with_key: true })
+    }
+}
+
+fn read(text: &str, path: &Path, around: &Surroundings<'_>) -> Result<Config, ConfigError> {
+    let findings = Findings::new(path);
+    let config = tree::read(text, &findings).and_then(|root| settings(&root, path, around, &findings));
+    findings.verdict(config)
+}
+
+/// Reads all settings before giving up on any, so that every mistake is noted.
+fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Findings) -> Option<Config> {
+    let file = Section::root(root, findings)?;
+    if regular::refuse_environments(&file) {
+        return None;
+    }
+    let address = server::address(&file);
+    let api_key = server::api_key(&file, path, around);
+    let ca_certificates = server::ca_certificates(&file, path, around);
+    let task_dir = regular::task_dir(&file, around);
+    let runtime = runtime(&file, path, around);
+    let own = system::own(&file, path, around);
+    let databases = databases::read(&file, runtime.as_ref(), &own, around);
+    let encryption = encryption::read(&file, path, around);
+    let policies = policies::read(&file);
+    let algorithm_env = databases::algorithm_env(&file);
+    let flag = |key| file.given(key).map_or(Some(true), |field| field.flag());
+    let share_config = flag("share_config");
+    let share_algorithm_logs = flag("share_algorithm_logs");
+    let logging = regular::logging(&file);
+    let docker_registries = regular::registries(&file);
+    let health_listen = health::read(&file, around);
+    regular::warn_of_the_meaningless(&file);
+    unknown(&file);
+    misplaced::refuse(root, findings);
+    match_volumes(&file);
+    if let Some(RuntimeConfig::Kubernetes(kubernetes)) = &runtime {
+        regular::judge_task_dir(&file, kubernetes);
+    }
+    let address = address?;
+    let config = Config {
+        server_url: address.url,
+        port: address.port,
+        api_path: address.api_path,
+        api_key: api_key?,
+        task_dir,
+        databases: databases?,
+        encryption: encryption?,
+        policies: policies?,
+        algorithm_env,
+        share_config: share_config?,
+        share_algorithm_logs: share_algorithm_logs?,
+        logging: logging?,
+        docker_registries: docker_registries?,
+        ca_certificates,
+        health_listen,
+        runtime: runtime?,
+        warnings: Vec::new(),
+    };
+    advise(&config, findings);
+    Some(config)
+}
+
+/// Whether algorithms run as processes of this machine.
+fn is_local(file: &Section<'_>) -> bool {
+    file.given("local").is_some()
+}
+
+/// Finds the one runtime: the one given, or Kubernetes.
+fn runtime(file: &Section<'_>, path: &Path, around: &Surroundings<'_>) -> Option<RuntimeConfig> {
+    let expected = "a mapping of settings";
+    match (file.given("kubernetes"), file.given("local")) {
+        (Some(_), Some(local)) => {
+            let message = "`local`: found a second runtime besides `kubernetes`, expected one. Take one of them out.";
+            local.findings.error(local.key_at, message);
+            None
+        }
+        (None, Some(local)) if local.node.is_null() => Some(RuntimeConfig::Local(LocalConfig::default())),
+        (None, Some(local)) => local.section(expected).map(|section| RuntimeConfig::Local(local::read(&section))),
+        (Some(kubernetes), None) if !kubernetes.node.is_null() => kubernetes
+            .section(expected)
+            .map(|section| RuntimeConfig::Kubernetes(Box::new(kubernetes::read(&section, path, around)))),
+        (_, None) => Some(RuntimeConfig::Kubernetes(Box::new(kubernetes::defaults()))),
+    }
+}
+
+/// Notes volumes for databases that there are not.
+fn match_volumes(file: &Section<'_>) {
+    let labels = databases::labels(file);
+    for (label, field) in database_volumes(file) {
+        if !labels.contains(&label) {
+            let advice = match names::nearest(label, labels.iter().copied()) {
+                Some(near) => format!("Did you mean `{near}`?"),
+                None => "Add it to `databases`, or take it out here.".to_owned(),
+            };
+            let message =
+                format!("`{}`: there is no database of this label, expected one of `databases`. {advice}", field.path);
+            field.findings.error(field.key_at, message);
+        }
+    }
+}
+
+/// Notes the keys that are no settings. What is nearly one that restricts is a mistake: `polices` must not mean "no policies".
+fn unknown(file: &Section<'_>) {
+    const GRAVE: [&str; 5] = ["encryption", "share_config", "share_algorithm_logs", "kubernetes", "local"];
+    let known = file.asked();
+    // Those that look like policies are looked for in the whole file.
+    for (key, field) in file.rest().into_iter().filter(|(key, _)| !misplaced::is_like_a_policy(key)) {
+        let near = names::nearest(key, known.iter().copied());
+        let grave = near.is_some_and(|near| GRAVE.contains(&near));
+        field.unknown(key, &known, if grave { Unknown::Refuse } else { Unknown::Warn });
+    }
+}
+
+/// Warns of what is fine in itself but may not be what its owner expects.
+fn advise(config: &Config, findings: &Findings) {
+    match &config.runtime {
+        RuntimeConfig::Kubernetes(kubernetes) => {
+            beside_the_proxy(config, kubernetes, findings);
+            if config.policies.allowed_algorithms.is_empty() {
+                let advice = "Every algorithm may run on this node. List the ones that you trust in `policies.allowed_algorithms`.";
+                findings.warn(None, format!("no policies on allowed algorithms have been set! {advice}"));
+            }
+        }
+        RuntimeConfig::Local(local) => {
+            if local.algorithms.is_empty() {
+                findings
+                    .warn(None, "`local.algorithms` lists none, so nothing can run. Add images with their commands.");
+            }
+        }
+    }
+}
+
+/// Warns of a database that is the server: its algorithms reach it beside the proxy, which encrypts their subtasks.
+fn beside_the_proxy(config: &Config, kubernetes: &KubernetesConfig, findings: &Findings) {
+    let Some(host) = url::Url::parse(&config.server_url).ok().and_then(|url| Some(url.host()?.to_owned())) else {
+        return;
+    };
+    for (label, place) in &kubernetes.databases {
+        let leads_there = |way: &Egress| match &host {
+            url::Host::Domain(name) => way.host.as_ref() == Some(name),
+            url::Host::Ipv4(address) => way.cidr.contains((*address).into()),
+            url::Host::Ipv6(address) => way.cidr.contains((*address).into()),
+        };
+        if place.egress.iter().any(leads_there) {
+            findings.warn(
+                None,
+                format!(
+                    "`kubernetes.databases.{label}.egress`: leads to the vantage6 server. Algorithms reach it by the proxy, which encrypts \
+                     what they send; beside it, nothing does. Name the database's own address."
+                ),
+            );
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The settings of the local runtime, all under the key `local:`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use sextant_core::image_reference::ImageReference;
+
+use super::databases::variable_of_this_machine;
+use super::model::HiddenValues;
+use super::reader::{Field, Section, Unknown};
+
+/// How algorithms run as processes on this machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LocalConfig {
+    /// The algorithms that can run, by the image that a task names.
+    pub algorithms: BTreeMap<String, LocalAlgorithm>,
+    /// How many may run at once; `None`: no limit.
+    pub max_concurrent_runs: Option<NonZeroUsize>,
+    /// The longest that an algorithm may run. Default 7 days.
+    pub deadline: Duration,
+    /// How long a folder that the runs of one job share stays after its last use. Default 30 days; never less than a run may last.
+    pub keep_shared: Duration,
+}
+
+/// What stands for an image on this machine.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LocalAlgorithm {
+    /// The program and its arguments; never empty. No shell is between.
+    pub command: Vec<String>,
+    /// The Python package with the algorithm's functions: what an image has as `PKG_NAME`.
+    pub package: Option<String>,
+    /// Environment variables for the process, as they are (not encoded), on top of the ones that algorithms always get.
+    pub env: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for LocalAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalAlgorithm")
+            .field("command", &self.command)
+            .field("package", &self.package)
+            .field("env", &HiddenValues(&self.env))
+            .finish()
+    }
+}
+
+impl Default for LocalConfig {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        Self { algorithms: BTreeMap::new(), max_concurrent_runs: None, deadline: 7 * DAY, keep_shared: 30 * DAY }
+    }
+}
+
+/// Reads the section; whatever is wrong in it has been noted, and has its default in the answer.
+pub(super) fn read(section: &Section<'_>) -> LocalConfig {
+    let default = LocalConfig::default();
+    let algorithms = section.get("algorithms").map_or(default.algorithms, |field| {
+        field.map_of("a mapping of images to commands", |image, field| {
+            if let Err(why) = ImageReference::parse(image) {
+                field.warn(format!("no image can have this name, so no task can ask for it: {why}."));
+            }
+            algorithm(field)
+        })
+    });
+    let max_concurrent_runs = section.get("max_concurrent_runs").and_then(|field| field.count());
+    let deadline = section.get("deadline").and_then(|field| field.duration(false)).unwrap_or(default.deadline);
+    let keep_shared = section.get("keep_shared").and_then(|field| field.duration(true)).unwrap_or(default.keep_shared);
+    section.finish(Unknown::Refuse);
+    LocalConfig { algorithms, max_concurrent_runs, deadline, keep_shared }
+}
+
+/// A command alone, or a mapping with more about the algorithm.
+fn algorithm(field: &Field<'_>) -> Option<LocalAlgorithm> {
+    if !matches!(field.node.value, super::tree::Value::Map(_)) {
+        return Some(LocalAlgorithm { command: command(field)?, package: None, env: BTreeMap::new() });
+    }
+    let section = field.section("")?;
+    let command = section.require("command", COMMAND).and_then(|field| command(&field));
+    let package = section.get("package").map(|field| package(&field));
+    let env = section.get("env").map_or_else(BTreeMap::new, |field| {
+        field.map_of("names of environment variables with their values", variable_of_this_machine)
+    });
+    section.finish(Unknown::Refuse);
+    let package = package.map_or(Some(None), |package| package.map(Some));
+    Some(LocalAlgorithm { command: command?, package: package?, env })
+}
+
+const COMMAND: &str = "a command, like `python -m my_algorithm`, or a list of the program and its arguments";
+
+fn command(field: &Field<'_>) -> Option<Vec<String>> {
+    let words = if let super::tree::Value::List(_) = field.node.value {
+        let items = field.list(COMMAND)?;
+        let words: Option<Vec<String>> =
+            items.iter().map(|item| item.text("a program or an argument").map(str::to_owned)).collect();
+        words?
+    } else {
+        let Some(words) = shlex::split(field.text(COMMAND)?) else {
+            field.wrong(COMMAND, "A quotation mark is not closed.");
+            return None;
+        };
+        words
+    };
+    if words.first().is_none_or(String::is_empty) || words.iter().any(|word| word.contains('\0')) {
+        field.wrong(COMMAND, "");
+        return None;
+    }
+    Some(words)
+}
+
+fn package(field: &Field<'_>) -> Option<String> {
+    // Python imports it by name at run time, so names with hyphens do exist.
+    let expected = "the name of a Python package";
+    let fits = |part: &str| super::names::is_identifier(&part.replace('-', "_"));
+    let package = field.word(expected)?;
+    if !package.split('.').all(fits) {
+        field.wrong(expected, "");
+        return None;
+    }
+    Some(package.to_owned())
+}

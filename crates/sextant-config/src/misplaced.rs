@@ -1,0 +1,236 @@
+//! Restrictions that restrict nothing: written outside `policies`, under a name that is none, or left out by YAML's merge keys. A node
+//! must never do more than its owner allowed, so each is a mistake.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::names;
+use super::problem::{Findings, Position};
+use super::tree::{Entry, Node, Value};
+
+const POLICIES: &str = "policies";
+/// The names of policies, of this and of later nodes.
+const NAMES: [&str; 8] = [
+    POLICIES,
+    "allowed_algorithms",
+    "allowed_users",
+    "allowed_organizations",
+    "allow_basics_algorithm",
+    "allowed_algorithm_stores",
+    "allow_either_whitelist_or_store",
+    "require_algorithm_pull",
+];
+/// Settings that are read strictly: what they don't know is a mistake anyway.
+const STRICT: [&str; 3] = [POLICIES, "kubernetes", "local"];
+/// Settings whose keys are names of others.
+const NAMES_OF_OTHERS: [&str; 2] = ["algorithm_env", "node_extra_env"];
+
+/// Which names are looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Search {
+    /// All that are like one of a policy.
+    Alike,
+    /// The names themselves, and slips of the finger: Docker has words of its own, such as `restart_policy`.
+    Themselves,
+}
+
+/// Whether a name is one of a policy, contains a word of one, or is a slip of the finger away from that.
+pub(super) fn is_like_a_policy(key: &str) -> bool {
+    let plain = plain(key);
+    if plain.contains("polic") || plain.contains("allow") || is_a_policy(key) {
+        return true;
+    }
+    let near = |word: &str| {
+        ["policy", "policies", "allowed"].iter().any(|name| word.len() > 4 && strsim::osa_distance(word, name) <= 1)
+    };
+    words(key).iter().any(|word| near(word))
+}
+
+/// Whether a name is one of a policy, or two slips of the finger away from one.
+fn is_a_policy(key: &str) -> bool {
+    let key = plain(key);
+    NAMES.iter().any(|name| strsim::osa_distance(&key, &plain(name)) <= 2)
+}
+
+/// A name without what people write in different ways. Only the beginning: no name is longer.
+fn plain(key: &str) -> String {
+    key.chars().take(64).flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric()).collect()
+}
+
+/// The words of a name: `nodePolicies` has two, like `node_policies`.
+fn words(key: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    for c in key.chars().take(64) {
+        if !c.is_alphanumeric() || c.is_uppercase() {
+            words.push(String::new());
+        }
+        if let Some(word) = words.last_mut() {
+            word.extend(c.to_lowercase().filter(|c| c.is_alphanumeric()));
+        }
+    }
+    words
+}
+
+/// Notes all restrictions in a file that are not in force.
+pub(super) fn refuse(root: &Node, findings: &Findings) {
+    let Value::Map(entries) = &root.value else { return };
+    let walk = Walk { in_force: InForce::of(entries), findings };
+    for entry in entries.iter().filter(|entry| !STRICT.contains(&entry.key.as_str())) {
+        match entry.key.as_str() {
+            key if NAMES_OF_OTHERS.contains(&key) => {}
+            "databases" => walk.databases(&entry.value),
+            "docker_services" => walk.below(&entry.value, &entry.key, Search::Themselves),
+            _ => walk.entry(entry, "", Search::Alike),
+        }
+    }
+}
+
+/// Which places of a file have a part in the policies that are in force, by anchors and merge keys.
+#[derive(Default)]
+struct InForce {
+    /// Keys, and values.
+    places: BTreeSet<Position>,
+    /// Policies that ask for something.
+    asked: BTreeSet<String>,
+    /// Keys that others took the place of, with the line of these: whole `policies`, and parts of them.
+    replaced: BTreeMap<Position, usize>,
+}
+
+impl InForce {
+    fn of(file: &[Entry]) -> Self {
+        let mut found = Self::default();
+        let Some(policies) = file.iter().find(|entry| entry.key == POLICIES) else { return found };
+        found.take(policies);
+        let parts = match &policies.value.value {
+            Value::Map(parts) => parts.as_slice(),
+            _ => &[],
+        };
+        for part in parts {
+            found.take(part);
+            if part.value.asks() {
+                found.asked.insert(part.key.clone());
+                // Another restriction is in its place, which somebody wrote.
+                found.places.extend(&part.replaced);
+            }
+        }
+        found
+    }
+
+    fn take(&mut self, entry: &Entry) {
+        self.places.extend([entry.at, entry.value.at]);
+        self.replaced.extend(entry.replaced.iter().map(|at| (*at, entry.at.line)));
+    }
+
+    fn has(&self, entry: &Entry) -> bool {
+        self.places.contains(&entry.at) || self.places.contains(&entry.value.at)
+    }
+}
+
+struct Walk<'a> {
+    in_force: InForce,
+    findings: &'a Findings,
+}
+
+impl Walk<'_> {
+    /// Below databases, only `env` has names of others.
+    fn databases(&self, node: &Node) {
+        let items = match &node.value {
+            Value::List(items) => items.as_slice(),
+            _ => &[],
+        };
+        for (index, item) in items.iter().enumerate() {
+            let Value::Map(entries) = &item.value else { continue };
+            for entry in entries.iter().filter(|entry| entry.key != "env") {
+                self.entry(entry, &format!("databases[{index}]."), Search::Alike);
+            }
+        }
+    }
+
+    fn below(&self, node: &Node, path: &str, search: Search) {
+        match &node.value {
+            Value::Map(entries) => entries.iter().for_each(|entry| self.entry(entry, &format!("{path}."), search)),
+            Value::List(items) => {
+                items
+                    .iter()
+                    .enumerate()
+                    .for_each(|(index, item)| self.below(item, &format!("{path}[{index}]"), search));
+            }
+            Value::Scalar { .. } => {}
+        }
+    }
+
+    fn entry(&self, entry: &Entry, parent: &str, search: Search) {
+        let path = format!("{parent}{}", names::shown(&entry.key));
+        let suspect = match search {
+            Search::Alike => is_like_a_policy(&entry.key),
+            Search::Themselves => is_a_policy(&entry.key),
+        };
+        if !suspect {
+            return self.below(&entry.value, &path, search);
+        }
+        if self.in_force.has(entry) {
+            return;
+        }
+        match (self.in_force.replaced.get(&entry.at), &entry.value.value) {
+            // A whole `policies` that another one took the place of, maybe with the same parts.
+            (Some(line), Value::Map(parts)) => {
+                let lost = parts.iter().filter(|part| part.value.asks() && !self.in_force.asked.contains(&part.key));
+                for part in lost {
+                    self.is_replaced(part.at, &format!("{path}.{}", names::shown(&part.key)), *line);
+                }
+            }
+            (Some(line), _) => self.is_replaced(entry.at, &path, *line),
+            (None, _) if parent.is_empty() && names::nearest(&entry.key, [POLICIES].into_iter()).is_some() => {
+                let message = format!("`{path}`: there is no such setting. Did you mean `{POLICIES}`?");
+                self.findings.error(entry.at, message);
+            }
+            (None, _) => self.findings.error(
+                entry.at,
+                format!(
+                    "`{path}`: looks like a restriction, and is not in force: those in force are under `policies`, at the beginning of a \
+                     line, and are {}. Move it there, or take it out.",
+                    names::listed(&NAMES[1..5], "and")
+                ),
+            ),
+        }
+    }
+
+    fn is_replaced(&self, at: Position, path: &str, line: usize) {
+        let message = format!(
+            "`{path}`: is not in force: what is in line {line} takes its place, since `<<` brings in only what is not there. Write it there \
+             too, or take it out here."
+        );
+        self.findings.error(at, message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::misplaced::*;
+
+    #[test]
+    fn names_that_are_like_a_policys() {
+        for name in [
+            "policies",
+            "Policy",
+            "node_policies",
+            "nodePolcies",
+            "polices",
+            "p-o-l-i-c-i-e-s",
+            "pоlicies",
+            "policies\u{200b}",
+            "allowed",
+            "alowed_images",
+            "ALLOWED_USERS",
+            "allowed.algorithms",
+            "images-allowed",
+            "disallowed_users",
+            "require_algoritm_pull",
+        ] {
+            assert!(is_like_a_policy(name), "{name}");
+        }
+        for name in ["", "port", "whitelist", "algorithm_env", "logging", "databases"] {
+            assert!(!is_like_a_policy(name), "{name}");
+        }
+        assert!(!is_a_policy("restart_policy") && is_a_policy("Polices") && is_a_policy("alowed-user"));
+    }
+}

@@ -1,0 +1,245 @@
+//! What the rest of Sextant reads: the configuration as types, with nothing left to check.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+use sextant_core::policies::Policies;
+
+use super::database::Database;
+use super::encryption::Encryption;
+use super::kubernetes::{KubernetesConfig, PROXY_TMP_SIZE, VolumeSource};
+use super::local::LocalConfig;
+use super::problem::Warning;
+
+/// A node's configuration, read and checked.
+///
+/// Made by [`Config::load`](Self::load) from a file, or by [`Config::parse`](Self::parse) from text.
+#[derive(Clone)]
+pub struct Config {
+    /// The server's address with scheme and without a slash at its end, for example `https://vantage6.example.org`.
+    ///
+    /// With [`port`](Self::port) and [`api_path`](Self::api_path) it makes [`api_url`](Self::api_url).
+    pub server_url: String,
+    /// The server's port; `None` when [`server_url`](Self::server_url) tells it or the scheme's own is meant.
+    pub port: Option<u16>,
+    /// The path of the REST API on the server: empty, or beginning with a slash and not ending in one. Default `/api`.
+    pub api_path: String,
+    /// The key that this node logs in with.
+    pub api_key: SecretString,
+    /// The folder for files of running tasks, absolute. A regular node always has one, Sextant can do without.
+    pub task_dir: Option<PathBuf>,
+    /// The databases in the order of the file, with labels that differ from each other even in upper case.
+    pub databases: Vec<Database>,
+    /// End-to-end encryption of inputs and results.
+    pub encryption: Encryption,
+    /// Who may run what.
+    pub policies: Policies,
+    /// Environment variables for every algorithm, with the values that a regular node would pass on.
+    pub algorithm_env: BTreeMap<String, String>,
+    /// Whether the server may be told about policies and databases (the event `node_info_update`). Default true.
+    pub share_config: bool,
+    /// Whether the server may get the algorithms' logs; where not, a regular node sends the sentence
+    /// "Node does not allow sharing algorithm logs" in their place. Default true.
+    pub share_algorithm_logs: bool,
+    /// How much Sextant says about its own doings.
+    pub logging: Logging,
+    /// Private registries that algorithm images may come from, with the credentials to pull them.
+    pub docker_registries: Vec<Registry>,
+    /// A PEM file with certificate authorities to trust for the server, on top of the well-known ones.
+    pub ca_certificates: Option<PathBuf>,
+    /// Where this process tells whether it is well ([`sextant_process::health`]); `None`: nowhere. Default `0.0.0.0:8081` in a pod.
+    pub health_listen: Option<SocketAddr>,
+    /// What runs the algorithms.
+    pub runtime: RuntimeConfig,
+    /// What was odd in the file but did not keep it from being used.
+    pub warnings: Vec<Warning>,
+}
+
+impl Config {
+    /// The server's address without the API's path, as Socket.IO needs it: `{server_url}[:{port}]`.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        match self.port {
+            Some(port) => format!("{}:{port}", self.server_url),
+            None => self.server_url.clone(),
+        }
+    }
+
+    /// The address of the REST API: `{server_url}[:{port}]{api_path}`, joined as a regular node does.
+    #[must_use]
+    pub fn api_url(&self) -> String {
+        format!("{}{}", self.base_url(), self.api_path)
+    }
+
+    /// The database with this label, if there is one.
+    #[must_use]
+    pub fn database(&self, label: &str) -> Option<&Database> {
+        self.databases.iter().find(|database| database.label == label)
+    }
+
+    /// The settings of the Kubernetes runtime, if that is the one chosen.
+    #[must_use]
+    pub fn kubernetes(&self) -> Option<&KubernetesConfig> {
+        match &self.runtime {
+            RuntimeConfig::Kubernetes(kubernetes) => Some(kubernetes),
+            RuntimeConfig::Local(_) => None,
+        }
+    }
+
+    /// How many bytes of disk the inputs of tasks may take on their way through the proxy.
+    #[must_use]
+    pub fn proxy_tmp_size(&self) -> u64 {
+        self.kubernetes().map_or(PROXY_TMP_SIZE, |kubernetes| kubernetes.proxy.tmp_size)
+    }
+
+    /// What is behind `/mnt/tmp` on Kubernetes: `kubernetes.tmp`, else a folder in `task_dir`, else a private one.
+    #[must_use]
+    pub fn tmp(&self) -> Tmp<'_> {
+        match (self.kubernetes().and_then(|kubernetes| kubernetes.tmp.as_ref()), &self.task_dir) {
+            (Some(volume), _) => Tmp::Volume(volume),
+            (None, Some(task_dir)) => Tmp::HostPath(task_dir),
+            (None, None) => Tmp::Private,
+        }
+    }
+}
+
+/// What is behind `/mnt/tmp`, the folder that the runs of one job share.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Tmp<'a> {
+    /// A volume: shared if it can be mounted by several pods at once.
+    Volume(&'a VolumeSource),
+    /// A folder for each job in this one on the pod's machine: shared by the runs on that machine.
+    HostPath(&'a Path),
+    /// An emptyDir: each run has its own, gone with the pod.
+    Private,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("server_url", &self.server_url)
+            .field("port", &self.port)
+            .field("api_path", &self.api_path)
+            .field("api_key", &Hidden)
+            .field("task_dir", &self.task_dir)
+            .field("databases", &self.databases)
+            .field("encryption", &self.encryption)
+            .field("policies", &self.policies)
+            .field("algorithm_env", &HiddenValues(&self.algorithm_env))
+            .field("share_config", &self.share_config)
+            .field("share_algorithm_logs", &self.share_algorithm_logs)
+            .field("logging", &self.logging)
+            .field("docker_registries", &self.docker_registries)
+            .field("ca_certificates", &self.ca_certificates)
+            .field("health_listen", &self.health_listen)
+            .field("runtime", &self.runtime)
+            .field("warnings", &self.warnings)
+            .finish()
+    }
+}
+
+/// What runs the algorithms; a configuration has exactly one.
+#[derive(Clone, Debug)]
+pub enum RuntimeConfig {
+    /// As Jobs on a Kubernetes cluster: the normal way.
+    Kubernetes(Box<KubernetesConfig>),
+    /// As processes on this machine, for a first try and for developing algorithms.
+    Local(LocalConfig),
+}
+
+/// How much Sextant says about its own doings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Logging {
+    /// What is less important than this is not said.
+    pub level: LogLevel,
+}
+
+/// The levels of a regular node, from the most talkative to the most silent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Everything, as Python's `NOTSET`.
+    NotSet,
+    /// What helps to find a mistake.
+    Debug,
+    /// What happens. The default.
+    #[default]
+    Info,
+    /// What is odd.
+    Warning,
+    /// What went wrong.
+    Error,
+    /// What ends the node.
+    Critical,
+}
+
+impl LogLevel {
+    /// All of them, from the most talkative to the most silent.
+    pub const ALL: [Self; 6] = [Self::NotSet, Self::Debug, Self::Info, Self::Warning, Self::Error, Self::Critical];
+
+    /// Python's name, as in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotSet => "NOTSET",
+            Self::Debug => "DEBUG",
+            Self::Info => "INFO",
+            Self::Warning => "WARNING",
+            Self::Error => "ERROR",
+            Self::Critical => "CRITICAL",
+        }
+    }
+
+    /// The name that `tracing` knows it by (it has nothing above `error`).
+    #[must_use]
+    pub const fn tracing(self) -> &'static str {
+        match self {
+            Self::NotSet => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warning => "warn",
+            Self::Error | Self::Critical => "error",
+        }
+    }
+}
+
+/// A private container registry and the account to pull images with.
+#[derive(Clone)]
+pub struct Registry {
+    /// Its host, for example `registry.example.org`.
+    pub registry: String,
+    /// The account.
+    pub username: String,
+    /// The account's password or token.
+    pub password: SecretString,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("registry", &self.registry)
+            .field("username", &self.username)
+            .field("password", &Hidden)
+            .finish()
+    }
+}
+
+/// Stands for a secret where a configuration is printed.
+pub(super) struct Hidden;
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// Prints the names of environment variables, which help, without their values, which may be passwords.
+pub(super) struct HiddenValues<'a>(pub &'a BTreeMap<String, String>);
+
+impl fmt::Debug for HiddenValues<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.keys().map(|key| (key, Hidden))).finish()
+    }
+}

@@ -1,0 +1,121 @@
+//! What names may look like, and which name was probably meant.
+
+/// Whether this may be the name of an environment variable: an identifier.
+pub(super) fn is_identifier(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && is_identifier_end(text)
+}
+
+/// Whether this may follow in an identifier.
+pub(super) fn is_identifier_end(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// Whether Kubernetes takes this as the name of a namespace: an RFC 1123 label.
+pub(super) fn is_dns_label(text: &str) -> bool {
+    text.len() <= 63 && is_dns_part(text)
+}
+
+/// Whether Kubernetes takes this as the name of a Secret and the like: RFC 1123 labels with dots between.
+pub(super) fn is_dns_name(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_dns_part)
+}
+
+fn is_dns_part(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    !text.is_empty() && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+/// Whether Kubernetes takes this as the key of a label or an annotation: `[domain/]name`.
+pub(super) fn is_label_key(text: &str) -> bool {
+    match text.split_once('/') {
+        Some((domain, name)) => is_dns_name(domain) && !name.is_empty() && is_label_value(name),
+        None => !text.is_empty() && is_label_value(text),
+    }
+}
+
+/// Whether Kubernetes takes this as the value of a label.
+pub(super) fn is_label_value(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let outer = |c: char| c.is_ascii_alphanumeric();
+    text.is_empty() || (text.len() <= 63 && text.chars().all(inner) && text.starts_with(outer) && text.ends_with(outer))
+}
+
+/// The name among those known that the text is a slip of the finger away from.
+pub(super) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // Only the beginning is compared: no name is as long as this.
+    let plain = |text: &str| -> String {
+        let text = text.chars().take(64).filter(|c| !"-_ ".contains(*c));
+        text.collect::<String>().to_lowercase()
+    };
+    let text = plain(text);
+    let distance = |name: &str| strsim::osa_distance(&text, &plain(name));
+    let allowed = if text.chars().count() < 5 { 1 } else { 2 };
+    known.map(|name| (distance(name), name)).filter(|&(distance, _)| distance <= allowed).min().map(|(_, name)| name)
+}
+
+/// Names in a sentence: `a`, `b` and `c`, with "and" or another word.
+pub(super) fn listed(names: &[&str], last_word: &str) -> String {
+    match names {
+        [] => "none".to_owned(),
+        [one] => format!("`{one}`"),
+        [first @ .., last] => {
+            let first: Vec<String> = first.iter().map(|name| format!("`{name}`")).collect();
+            format!("{} {last_word} `{last}`", first.join(", "))
+        }
+    }
+}
+
+/// A text from outside in a message: on one line, and no longer than helps.
+pub(super) fn shown(text: &str) -> String {
+    const MOST: usize = 60;
+    printable::excerpt_of(text, MOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::names::*;
+
+    #[test]
+    fn slips_of_the_finger_are_recognized() {
+        let known = ["databases", "policies", "port", "ssh-tunnels"];
+        let table = [
+            ("database", Some("databases")),
+            ("polices", Some("policies")),
+            ("Port", Some("port")),
+            ("prot", Some("port")),
+            ("ssh_tunnels", Some("ssh-tunnels")),
+            ("whatever", None),
+            ("p", None),
+            ("", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(nearest(text, known.into_iter()), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn kubernetes_names() {
+        for good in ["a", "v6-jobs", "0"] {
+            assert!(is_dns_label(good), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "a.b", "a_b", &"a".repeat(64)] {
+            assert!(!is_dns_label(bad), "{bad}");
+        }
+        for good in ["a", "example.org/team", "A_b.c-d"] {
+            assert!(is_label_key(good), "{good}");
+        }
+        for bad in ["", "/", "a/", "/a", "a/b/c", "-a", "Example.org/a"] {
+            assert!(!is_label_key(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn identifiers_are_those_of_environment_variables() {
+        for good in ["a", "_", "A1_b"] {
+            assert!(is_identifier(good), "{good}");
+        }
+        for bad in ["", "1a", "a-b", "a b", "é"] {
+            assert!(!is_identifier(bad), "{bad}");
+        }
+    }
+}

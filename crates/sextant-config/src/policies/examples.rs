@@ -1,0 +1,192 @@
+//! Examples of what a regular expression matches, made from its syntax tree: short ones, with every branch of it in at least one.
+
+use std::collections::BTreeSet;
+
+use regex_syntax::Parser;
+use regex_syntax::hir::{Class, Hir, HirKind};
+
+/// The characters that references of images consist of, in the order in which examples take them.
+const CHARACTERS: &str = "xa0bcdefghijklmnopqrstuvwyz123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_-./:@";
+/// No expression has more examples.
+const MOST: usize = 256;
+/// No example is longer.
+const LONGEST: usize = 1000;
+
+/// A text that an expression matches, if its assertions let it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Example {
+    pub text: String,
+    /// For each character, what else the expression takes in its place.
+    pub places: Vec<Place>,
+}
+
+/// What an expression takes at one place of an example.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// This character, in small or capital letters, or one of two or three.
+    Fixed,
+    /// Others too, but no dot.
+    Open,
+    /// A dot as well as others: it was meant to be the dot in a host's name, and the others make other names.
+    DotOrOther,
+}
+
+/// Whether an expression matches the empty text, and so what begins with anything. `None` if it can't be read.
+pub(super) fn matches_empty(expression: &str) -> Option<bool> {
+    let hir = Parser::new().parse(expression).ok()?;
+    Some(hir.properties().minimum_len() == Some(0))
+}
+
+/// Examples of what an expression matches. Assertions (`$`, `\b`) are not looked at: some examples may not match.
+pub(super) fn of(expression: &str) -> Vec<Example> {
+    Parser::new().parse(expression).map_or_else(|_| Vec::new(), |hir| examples(&hir))
+}
+
+fn examples(hir: &Hir) -> Vec<Example> {
+    let found = match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => vec![Example::default()],
+        HirKind::Literal(literal) => {
+            let text = String::from_utf8_lossy(&literal.0).into_owned();
+            let places = text.chars().map(|_| Place::Fixed).collect();
+            vec![Example { text, places }]
+        }
+        HirKind::Class(class) => character(class).into_iter().collect(),
+        HirKind::Capture(capture) => examples(&capture.sub),
+        HirKind::Repetition(repetition) => {
+            let once = examples(&repetition.sub);
+            let least = usize::try_from(repetition.min).unwrap_or(LONGEST).min(LONGEST);
+            let least_often = once.iter().filter_map(|example| example.times(least.max(1)));
+            if least == 0 {
+                std::iter::once(Example::default()).chain(least_often).collect()
+            } else {
+                least_often.collect()
+            }
+        }
+        HirKind::Concat(parts) => sequence(parts),
+        HirKind::Alternation(branches) => {
+            // Each branch has its part of the room, so that the last one is seen too.
+            let room = (MOST / branches.len()).max(1);
+            branches.iter().flat_map(|branch| examples(branch).into_iter().take(room)).collect()
+        }
+    };
+    found.into_iter().take(MOST).collect()
+}
+
+/// The examples of parts one after the other: all combinations if these are few, else each example of each part in one of them.
+fn sequence(parts: &[Hir]) -> Vec<Example> {
+    let parts: Vec<Vec<Example>> = parts.iter().map(examples).collect();
+    if parts.iter().any(Vec::is_empty) {
+        return Vec::new();
+    }
+    let all = parts.iter().try_fold(1usize, |all, part| all.checked_mul(part.len()).filter(|all| *all <= MOST));
+    if all.is_some() {
+        return parts.iter().fold(vec![Example::default()], |before, part| {
+            before.iter().flat_map(|before| part.iter().filter_map(|after| before.then(after))).collect()
+        });
+    }
+    let chosen = |choice: &dyn Fn(usize, &[Example]) -> usize| {
+        parts.iter().enumerate().try_fold(Example::default(), |before, (index, part)| {
+            before.then(part.get(choice(index, part)).or_else(|| part.first())?)
+        })
+    };
+    let longest = parts.iter().map(Vec::len).max().unwrap_or(0);
+    let alone = parts.iter().enumerate().flat_map(|(index, part)| (0..part.len()).map(move |one| (index, one)));
+    let alone: Vec<(usize, usize)> = alone.collect();
+    let one_other = alone.iter().filter_map(|(at, one)| chosen(&|index, _| if index == *at { *one } else { 0 }));
+    let together = (0..longest).filter_map(|turn| chosen(&|_, part| turn % part.len()));
+    together.chain(one_other).take(MOST).collect()
+}
+
+/// A character of a class, rather one that images have.
+fn character(class: &Class) -> Option<Example> {
+    let has = |c: char| match class {
+        Class::Unicode(class) => class.ranges().iter().any(|range| (range.start()..=range.end()).contains(&c)),
+        Class::Bytes(class) => {
+            u8::try_from(c).is_ok_and(|c| class.ranges().iter().any(|range| (range.start()..=range.end()).contains(&c)))
+        }
+    };
+    let usual: Vec<char> = CHARACTERS.chars().filter(|c| has(*c)).collect();
+    let Some(first) = usual.first() else {
+        let other = match class {
+            Class::Unicode(class) => class.ranges().first()?.start(),
+            Class::Bytes(class) => char::from(class.ranges().first()?.start()),
+        };
+        return Some(Example { text: other.to_string(), places: vec![Place::Open] });
+    };
+    let choices: BTreeSet<char> = usual.iter().map(char::to_ascii_lowercase).collect();
+    let place = match choices.len() {
+        0 | 1 => Place::Fixed,
+        _ if has('.') => Place::DotOrOther,
+        2 | 3 => Place::Fixed,
+        _ => Place::Open,
+    };
+    Some(Example { text: first.to_string(), places: vec![place] })
+}
+
+impl Example {
+    fn then(&self, after: &Self) -> Option<Self> {
+        let fits = self.places.len() + after.places.len() <= LONGEST;
+        fits.then(|| Self {
+            text: format!("{}{}", self.text, after.text),
+            places: [self.places.as_slice(), &after.places].concat(),
+        })
+    }
+
+    fn times(&self, count: usize) -> Option<Self> {
+        let fits = self.places.len().checked_mul(count).is_some_and(|length| length <= LONGEST);
+        fits.then(|| Self { text: self.text.repeat(count), places: self.places.repeat(count) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policies::examples::*;
+
+    #[test]
+    fn every_branch_is_in_an_example() {
+        for (expression, expected) in [
+            ("a", vec!["a"]),
+            ("a|b", vec!["x", "a"]),
+            ("^(ab|cd)?/e+$", vec!["/e", "ab/e", "cd/e"]),
+            ("a{3}", vec!["aaa"]),
+            ("a*", vec!["", "a"]),
+            (".", vec!["x"]),
+            ("(?i)ab", vec!["ab"]),
+        ] {
+            let found: Vec<String> = of(expression).into_iter().map(|example| example.text.to_lowercase()).collect();
+            // A branch of one character each is a class.
+            let expected = if expression == "a|b" { vec!["a"] } else { expected };
+            assert_eq!(found, expected, "{expression}");
+        }
+        let many = "(a0|b0|c0|d0|e0|f0|g0|h0)".repeat(6) + "(x|y0)";
+        let found = of(&many);
+        assert!(found.len() <= MOST && found.iter().any(|example| example.text.ends_with("y0")), "{found:?}");
+    }
+
+    #[test]
+    fn what_may_stand_at_a_place() {
+        for (expression, expected) in [
+            ("a", Place::Fixed),
+            ("(?i)k", Place::Fixed),
+            ("[ab]", Place::Fixed),
+            ("[a-d]", Place::Open),
+            (r"\d", Place::Open),
+            (".", Place::DotOrOther),
+            ("[^/]", Place::DotOrOther),
+            (r"\S", Place::DotOrOther),
+            (r"[.\-]", Place::DotOrOther),
+            (r"\W", Place::DotOrOther),
+        ] {
+            let places: Vec<Place> = of(expression).into_iter().flat_map(|example| example.places).collect();
+            assert_eq!(places, [expected], "{expression}");
+        }
+    }
+
+    #[test]
+    fn large_expressions_have_bounds() {
+        for expression in ["a{900}{2}", "((a|b){10}|(c|d){10}){20}", "(a?b?c?d?e?f?g?h?i?j?k?l?m?n?o?p?){3}"] {
+            let found = of(expression);
+            assert!(found.len() <= MOST && found.iter().all(|example| example.places.len() <= LONGEST), "{expression}");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Which values of a configuration are secrets that must not come back in an algorithm's log, and the forms in which they could.
+//!
+//! | setting | what of it |
+//! | --- | --- |
+//! | `api_key`, passwords of `docker_registries` | always |
+//! | `databases`: `env` | all but what is known to be none: by its name (`user`, `schema` …), or a path, a number, a date |
+//! | `databases`: `uri` | the password in an address, and settings in it whose names tell of a secret |
+//! | `algorithm_env`, `local.algorithms.*.env` | values whose names tell of a secret |
+//!
+//! What is shorter than [`SHORTEST`] stays: it would be found everywhere, in `latest` as in `test`.
+
+use std::collections::BTreeMap;
+
+use percent_encoding::percent_decode_str;
+use secrecy::ExposeSecret;
+use sextant_core::environment::encode;
+
+use crate::{Config, RuntimeConfig};
+
+/// How many characters a secret has at least.
+const SHORTEST: usize = 6;
+/// How many characters a line of a longer secret has at least that is one by itself: logs show keys line by line.
+const LINE: usize = 16;
+
+/// Parts of names, without separators and in lower case, that tell of a secret.
+const SECRET: [&str; 17] = [
+    "passw",
+    "passphrase",
+    "passcode",
+    "pwd",
+    "secret",
+    "credential",
+    "bearer",
+    "apikey",
+    "accesskey",
+    "accountkey",
+    "authkey",
+    "encryptionkey",
+    "licensekey",
+    "masterkey",
+    "privatekey",
+    "sharedkey",
+    "signingkey",
+];
+/// Ends of names that do.
+const SECRET_END: [&str; 4] = ["token", "pass", "pw", "auth"];
+/// Names of what a database's parameters tell, and everybody may know.
+const PUBLIC: [&str; 44] = [
+    "address",
+    "catalog",
+    "charset",
+    "collection",
+    "column",
+    "columns",
+    "database",
+    "databasename",
+    "db",
+    "dbms",
+    "dbname",
+    "delimiter",
+    "description",
+    "dialect",
+    "domain",
+    "driver",
+    "encoding",
+    "engine",
+    "format",
+    "host",
+    "hostname",
+    "kind",
+    "language",
+    "locale",
+    "login",
+    "name",
+    "port",
+    "protocol",
+    "query",
+    "region",
+    "role",
+    "schema",
+    "separator",
+    "server",
+    "sheet",
+    "sslmode",
+    "table",
+    "tables",
+    "timezone",
+    "type",
+    "uid",
+    "user",
+    "username",
+    "version",
+];
+
+/// All of them, in all forms.
+pub fn of(config: &Config) -> Vec<String> {
+    let mut values = vec![config.api_key.expose_secret().to_owned()];
+    values.extend(config.docker_registries.iter().map(|registry| registry.password.expose_secret().to_owned()));
+    let mut addresses = Vec::new();
+    for database in &config.databases {
+        let secret = database.env.iter().filter(|(name, value)| !is_public(name, value));
+        values.extend(secret.map(|(_, value)| value.clone()));
+        // The parameters may be an address as well.
+        for uri in [&database.uri].into_iter().chain(database.env.values()) {
+            let within = in_address(uri);
+            if !within.is_empty() {
+                addresses.push(uri);
+                values.extend(within);
+            }
+        }
+    }
+    values.extend(told_by_name(&config.algorithm_env));
+    if let RuntimeConfig::Local(local) = &config.runtime {
+        values.extend(local.algorithms.values().flat_map(|algorithm| told_by_name(&algorithm.env)));
+    }
+    let mut forms: Vec<String> = values.iter().flat_map(|value| forms(value)).collect();
+    // An address with a password may be read, but for the password; encoded it can't be told apart.
+    forms.extend(addresses.into_iter().flat_map(|address| encoded(address)));
+    forms.sort_unstable();
+    forms.dedup();
+    forms
+}
+
+/// A secret as itself, line by line, in a JSON text, and as environment variables have it.
+fn forms(secret: &str) -> Vec<String> {
+    let secret = secret.trim();
+    if secret.chars().count() < SHORTEST {
+        return Vec::new();
+    }
+    let mut forms = vec![secret.to_owned()];
+    if secret.contains('\n') {
+        forms.extend(secret.lines().map(str::trim).filter(|line| line.len() >= LINE).map(str::to_owned));
+    }
+    let json = serde_json::Value::from(secret).to_string();
+    forms.push(json[1..json.len() - 1].to_owned());
+    forms.extend(encoded(secret));
+    forms
+}
+
+/// As vantage6 encodes variables, with and without what fills it up.
+fn encoded(value: &str) -> [String; 3] {
+    let encoded = encode(value);
+    [encoded.replace('!', "="), encoded.trim_end_matches('!').to_owned(), encoded]
+}
+
+fn told_by_name(env: &BTreeMap<String, String>) -> impl Iterator<Item = String> {
+    env.iter().flat_map(|(name, value)| match tells_of_a_secret(name) {
+        true => vec![value.clone()],
+        false => in_address(value),
+    })
+}
+
+fn tells_of_a_secret(name: &str) -> bool {
+    let name = simple(name);
+    let place = name.ends_with("file") || name.ends_with("path");
+    !place && (SECRET.iter().any(|part| name.contains(part)) || SECRET_END.iter().any(|end| name.ends_with(end)))
+}
+
+/// Whether a database's parameter is no secret.
+fn is_public(name: &str, value: &str) -> bool {
+    if tells_of_a_secret(name) {
+        return false;
+    }
+    let number_or_date = value.chars().all(|c| c.is_ascii_digit() || "-+.,:/TZ ".contains(c));
+    PUBLIC.contains(&simple(name).as_str()) || value.starts_with('/') || number_or_date
+}
+
+fn simple(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// The passwords in an address, as written and decoded: `scheme://user:password@host`, `…?password=…`, `…;Pwd=…`.
+fn in_address(uri: &str) -> Vec<String> {
+    // A password may hold any of the separators if its writer forgot to encode it: the last @ decides.
+    let user = uri.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).map(|(user, _)| user);
+    let mut found: Vec<&str> =
+        user.and_then(|user| user.split_once(':')).map(|(_, password)| password).into_iter().collect();
+    for setting in uri.split(['?', '&', ';', ' ']) {
+        if let Some((name, value)) = setting.split_once('=')
+            && tells_of_a_secret(name)
+        {
+            found.push(value.trim_matches(['\'', '"', '{', '}']));
+        }
+    }
+    let mut all: Vec<String> = found.iter().map(|&value| value.to_owned()).collect();
+    all.extend(found.iter().map(|value| percent_decode_str(value).decode_utf8_lossy().into_owned()));
+    all.retain(|value| !value.is_empty());
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::secrets::*;
+    use std::path::Path;
+
+    fn config(yaml: &str) -> Config {
+        let text = format!("server_url: http://localhost\nport: 5000\napi_path: /api\napi_key: the-node's-key\n{yaml}");
+        Config::parse(&text, Path::new("/etc/node.yaml"), &|_| None).unwrap()
+    }
+
+    fn hidden(yaml: &str, text: &str) -> String {
+        sextant_core::mask::Mask::new(of(&config(yaml))).unwrap().text(text)
+    }
+
+    #[test]
+    fn what_is_hidden_and_what_is_not() {
+        let database = |rest: &str| format!("databases: [{{label: d, type: sql, {rest}}}]");
+        let uri = |uri: &str| database(&format!("uri: '{uri}'"));
+        let env = |env: &str| database(&format!("uri: 'sqlite://x', env: {{{env}}}"));
+        for (yaml, text, expected) in [
+            (String::new(), "key: the-node's-key", "key: ***"),
+            (
+                "docker_registries: [{registry: r.example.org, username: puller, password: pull-it-5}]".into(),
+                "puller pull-it-5",
+                "puller ***",
+            ),
+            // Databases: addresses are shown but for the password.
+            (
+                uri("postgresql://reader:p%40ssw0rd@db:5432/people"),
+                "postgresql://reader:p%40ssw0rd@db:5432/people p@ssw0rd",
+                "postgresql://reader:***@db:5432/people ***",
+            ),
+            (uri("postgresql://a:p@ss/w0rd@db/x"), "p@ss/w0rd", "***"),
+            (uri("jdbc:sqlserver://db;user=reader;password=hunter-2"), "reader hunter-2", "reader ***"),
+            (uri("Server=db;Uid=reader;Pwd={hunter-2}"), "reader hunter-2", "reader ***"),
+            (uri("postgresql://reader@db:5432/people"), "reader@db people", "reader@db people"),
+            // Their parameters: what isn't known to be none is one.
+            (env("password: hunter-2"), "hunter-2", "***"),
+            (env("odd_thing: hunter-2"), "hunter-2", "***"),
+            (env("user: reader, Schema_Name: public_data"), "reader", "reader"),
+            (
+                env("certificate: /etc/ssl/ca.pem, since: 2020-01-01, limit: 1000000"),
+                "/etc/ssl/ca.pem 2020-01-01 1000000",
+                "/etc/ssl/ca.pem 2020-01-01 1000000",
+            ),
+            (env("pin_password: '123456'"), "123456 times", "*** times"),
+            (env("password: short"), "a short test", "a short test"),
+            // Variables of all algorithms: what calls itself one.
+            ("algorithm_env: {HUGGINGFACE_TOKEN: hf_abcdef, MODE: careful}".into(), "hf_abcdef careful", "*** careful"),
+            (
+                "algorithm_env: {TOKENIZER: bert-base, PASSWORD_FILE: /run/password}".into(),
+                "bert-base /run/password",
+                "bert-base /run/password",
+            ),
+            (
+                "algorithm_env: {PROXY: 'http://u:hunter-2@proxy:3128'}".into(),
+                "http://u:hunter-2@proxy",
+                "http://u:***@proxy",
+            ),
+            (
+                "local: {algorithms: {i: {command: c, env: {API_KEY: abcdefgh, HOME: /nonexistent}}}}".into(),
+                "abcdefgh /nonexistent",
+                "*** /nonexistent",
+            ),
+        ] {
+            assert_eq!(hidden(&yaml, text), expected, "{yaml}");
+        }
+    }
+
+    #[test]
+    fn every_form_is_hidden() {
+        let yaml = "databases: [{label: d, type: sql, uri: 'postgresql://u:hunter-2@db/x', env: {password: \"two\\nlines \\\"quoted\\\" and long\"}}]";
+        let secret = "two\nlines \"quoted\" and long";
+        let uri = "postgresql://u:hunter-2@db/x";
+        for text in [
+            secret.to_owned(),
+            serde_json::json!({ "password": secret }).to_string(),
+            encode(secret),
+            encode(secret).replace('!', "="),
+            encode(secret).replace('!', ""),
+            encode(uri),
+            "lines \"quoted\" and long".to_owned(),
+        ] {
+            let masked = hidden(yaml, &format!("<{text}>"));
+            assert!(masked == "<***>" || masked == "<{\"password\":\"***\"}>", "{text}: {masked}");
+        }
+    }
+}

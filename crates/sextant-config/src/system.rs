@@ -1,0 +1,286 @@
+//! Folders of a machine that hold the machine itself: what algorithms see there, or write, is never data alone. Paths are judged by where
+//! they lead when they are written out, and on this machine also by where links lead.
+
+use std::path::PathBuf;
+
+use percent_encoding::percent_decode_str;
+
+use super::Surroundings;
+use super::files::Files;
+use super::reader::{Field, Section};
+use super::server::beside;
+use super::tree::Value;
+
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Path {
+    /// Nothing of the machine's own, as far as its name tells.
+    Data,
+    /// What the system consists of, or keeps its secrets in.
+    System,
+    /// The whole machine, its devices or its processes: no data is there.
+    Machine,
+}
+
+/// With everything below.
+const MACHINE: [&str; 3] = ["/proc", "/dev", "/sys"];
+/// With everything below.
+const SYSTEM: [&str; 34] = [
+    "/etc",
+    "/boot",
+    "/run",
+    "/var/run",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/usr/bin",
+    "/usr/sbin",
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/libexec",
+    "/var/log",
+    "/var/spool",
+    "/var/lib/kubelet",
+    "/var/lib/etcd",
+    "/var/lib/docker",
+    "/var/lib/dockershim",
+    "/var/lib/containerd",
+    "/var/lib/containers",
+    "/var/lib/cri-o",
+    "/var/lib/crio",
+    "/var/lib/cni",
+    "/var/lib/calico",
+    "/var/lib/cilium",
+    "/var/lib/rancher",
+    "/var/lib/k0s",
+    "/var/lib/k3s",
+    "/var/lib/microk8s",
+    "/var/snap",
+    "/opt/cni",
+];
+/// Not with what is below: data may be.
+const HOLDS_SYSTEM: [&str; 13] = [
+    "/var",
+    "/var/lib",
+    "/var/home",
+    "/var/tmp",
+    "/usr",
+    "/root",
+    "/home",
+    "/tmp",
+    "/snap",
+    "/opt",
+    "/host",
+    "/sysroot",
+    "/rootfs",
+];
+/// Where people's own folders are: all of such a folder holds their keys; not with what is below.
+const HOMES: [&str; 2] = ["/home", "/var/home"];
+/// Where other roots are: below them, everything is as at the root.
+const ROOTS: [&str; 3] = ["/host", "/sysroot", "/rootfs"];
+/// Folders and files with secrets, wherever they are.
+const SECRETS: [&str; 13] = [
+    ".ssh",
+    ".kube",
+    ".docker",
+    ".aws",
+    ".gnupg",
+    ".azure",
+    ".config",
+    ".netrc",
+    ".pgpass",
+    ".my.cnf",
+    ".git-credentials",
+    ".vault-token",
+    ".password-store",
+];
+
+/// Notes that a path (or a `file:` address) leads to the machine's own folders. `None` when it can't be meant.
+pub(super) fn judge(field: &Field<'_>, path: &str) -> Option<()> {
+    judge_named(field, &field.path, path)
+}
+
+/// A path of the node's own, that no algorithm may have.
+pub(super) struct Own {
+    /// What says it: a setting, or the configuration file.
+    name: &'static str,
+    /// As it is written, and where links lead.
+    places: Vec<PathBuf>,
+}
+
+/// What is the node's own: where it is told what to do, its keys, and what algorithms leave behind for each other.
+pub(super) fn own(file: &Section<'_>, config: &std::path::Path, around: &Surroundings<'_>) -> Vec<Own> {
+    let of = |mapping: Option<Field<'_>>, key: &str| match &mapping?.node.value {
+        Value::Map(entries) => entries.iter().find(|entry| entry.key == key)?.value.secret().map(str::to_owned),
+        _ => None,
+    };
+    let text = |key| Some(file.get(key)?.node.secret()?.to_owned());
+    let beside = |path: Option<String>| path.map(|path| beside(config, &path));
+    [
+        ("the configuration file", Some(config.to_owned())),
+        ("`api_key_file`", beside(text("api_key_file"))),
+        ("`encryption.private_key`", beside(of(file.get("encryption"), "private_key"))),
+        ("`kubernetes.kubeconfig`", beside(of(file.get("kubernetes"), "kubeconfig"))),
+        ("`task_dir`", text("task_dir").map(PathBuf::from)),
+    ]
+    .into_iter()
+    .filter_map(|(name, path)| Some((name, path.filter(|path| !path.as_os_str().is_empty())?)))
+    .map(|(name, path)| Own { name, places: places(&path, around.files) })
+    .collect()
+}
+
+/// Notes that a path (or a `file:` address) of a database is, or contains, something of the node's own. `None` if so.
+pub(super) fn refuse_own(field: &Field<'_>, path: &str, own: &[Own], files: &dyn Files) -> Option<()> {
+    let written = of_address(path);
+    let places = places(std::path::Path::new(&written), files);
+    let is_inside = |own: &&Own| own.places.iter().any(|own| places.iter().any(|place| own.starts_with(place)));
+    let Some(Own { name, places }) = own.iter().find(is_inside) else { return Some(()) };
+    let inside = places.first().map(|place| place.display().to_string()).unwrap_or_default();
+    let message = format!(
+        "`{}`: found a path that algorithms would get at {name} by ({inside}), expected one with data alone. Put data into a folder of its \
+         own.",
+        field.path
+    );
+    field.findings.error(field.node.at, message);
+    None
+}
+
+/// A path as it is written, and where links lead as far as they are there.
+fn places(path: &std::path::Path, files: &dyn Files) -> Vec<PathBuf> {
+    let absolute = PathBuf::from(normal(&files.absolute(path).to_string_lossy()));
+    let real = absolute.ancestors().find_map(|above| {
+        Some(files.real(above)?.join(absolute.strip_prefix(above).ok()?)).map(|real| real.components().collect())
+    });
+    std::iter::once(absolute.clone()).chain(real).collect()
+}
+
+/// The same, and of a path that seems to lead to data also where it leads by links on this machine.
+pub(super) fn judge_with_links(field: &Field<'_>, path: &str, files: &dyn Files) -> Option<()> {
+    let written = of_address(path);
+    match files.real(std::path::Path::new(&written)) {
+        Some(real) if kind(&normal(&written)) == Path::Data => judge(field, &real.to_string_lossy()),
+        _ => judge(field, path),
+    }
+}
+
+/// The same where the path is below the field, under a name of its own.
+pub(super) fn judge_named(field: &Field<'_>, name: &str, path: &str) -> Option<()> {
+    let path = of_address(path);
+    let normal = normal(&path);
+    match kind(&normal) {
+        Path::Data => Some(()),
+        Path::System => {
+            let message = format!(
+                "`{name}`: {normal} is of the system: it holds what the machine runs by, or its secrets, and algorithms would get at that. \
+                 Put data into a folder of its own."
+            );
+            field.findings.warn(field.node.at, message);
+            Some(())
+        }
+        Path::Machine => {
+            let message = format!(
+                "`{name}`: found {normal}, a folder of the machine itself (its root, devices or processes), expected one with data. Put \
+                 data into a folder of its own."
+            );
+            field.findings.error(field.node.at, message);
+            None
+        }
+    }
+}
+
+/// The path that an address of a file has; other texts are paths.
+fn of_address(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once(':') else { return text.to_owned() };
+    if !scheme.eq_ignore_ascii_case("file") {
+        return text.to_owned();
+    }
+    // `file:///a`, `file://host/a` and `file:/a` are all /a.
+    let path = match rest.strip_prefix("//") {
+        Some(rest) => rest.find('/').and_then(|slash| rest.get(slash..)).unwrap_or("/"),
+        None => rest,
+    };
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    percent_decode_str(path).decode_utf8_lossy().into_owned()
+}
+
+/// A path without `.`, `..` and doubled slashes. Of one that climbs out of a folder that isn't known, what is left is taken from the
+/// root: that is where it ends if it climbs far enough.
+fn normal(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    let mut rooted = path.starts_with('/');
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => rooted |= parts.pop().is_none(),
+            part => parts.push(part),
+        }
+    }
+    let joined = parts.join("/");
+    if rooted { format!("/{joined}") } else { joined }
+}
+
+fn kind(normal: &str) -> Path {
+    let below_another =
+        ROOTS.iter().find_map(|root| normal.strip_prefix(*root)).filter(|rest| rest.starts_with('/') && rest.len() > 1);
+    if let Some(rest) = below_another {
+        return kind(rest);
+    }
+    let is_home = |home: &&str| {
+        let name = normal.strip_prefix(*home).and_then(|rest| rest.strip_prefix('/'));
+        name.is_some_and(|name| !name.contains('/'))
+    };
+    let below =
+        |folder: &&str| normal == *folder || normal.strip_prefix(*folder).is_some_and(|rest| rest.starts_with('/'));
+    if normal == "/" || MACHINE.iter().any(&below) {
+        Path::Machine
+    } else if SYSTEM.iter().any(below)
+        || HOLDS_SYSTEM.contains(&normal)
+        || HOMES.iter().any(is_home)
+        || normal.split('/').any(|part| SECRETS.contains(&part))
+        || (normal.starts_with('/') && normal.ends_with(".sock"))
+    {
+        Path::System
+    } else {
+        Path::Data
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::system::*;
+
+    #[test]
+    fn paths_are_judged_by_where_they_lead() {
+        for (path, expected, leads_to) in [
+            ("/", "/", Path::Machine),
+            ("/a/../..", "/", Path::Machine),
+            ("//proc//1/./root", "/proc/1/root", Path::Machine),
+            ("/var/../etc/", "/etc", Path::System),
+            ("../../etc", "/etc", Path::System),
+            ("etc", "etc", Path::Data),
+            ("a/../etc", "etc", Path::Data),
+            ("/process", "/process", Path::Data),
+            ("/etc2/x", "/etc2/x", Path::Data),
+            ("/mnt/x.sock", "/mnt/x.sock", Path::System),
+            ("/host/proc/1", "/host/proc/1", Path::Machine),
+            ("/host/host/etc", "/host/host/etc", Path::System),
+            ("/hosts/etc", "/hosts/etc", Path::Data),
+        ] {
+            let normal = normal(path);
+            assert_eq!((normal.as_str(), kind(&normal)), (expected, leads_to), "{path}");
+        }
+        for (address, expected) in [
+            ("file:///etc", "/etc"),
+            ("FILE://host/%65tc?x#y", "/etc"),
+            ("file:/etc", "/etc"),
+            ("file://host", "/"),
+            ("/file:x", "/file:x"),
+            ("postgresql://db/etc", "postgresql://db/etc"),
+        ] {
+            assert_eq!(of_address(address), expected);
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! Files of regular nodes: accepted as they are, and nothing in them is passed over in silence.
+
+use std::path::Path;
+
+use sextant_config::{Config, DatabaseType, LogLevel, RuntimeConfig};
+
+use crate::{LEAST, mistakes, parse, warnings, with};
+
+/// What the regular node's template of 4.5 gives, filled in.
+const TEMPLATE_4_5: &str = "\
+api_key: 8a1b0c0e-0b1d-4c52-a6a5-6f0a4a2f1a11
+api_path: /api
+databases:
+  
+  - label: default
+    uri: /data/people.csv
+    type: csv
+  
+encryption:
+  enabled: false
+  private_key: null
+logging:
+  backup_count: 5
+  datefmt: '%Y-%m-%d %H:%M:%S'
+  file: node_a.log
+  format: '%(asctime)s - %(name)-14s - %(levelname)-8s - %(message)s'
+  level: DEBUG
+  max_size: 1024
+  use_console: true
+port: 7601
+server_url: http://localhost
+task_dir: /var/lib/vantage6/node_a
+
+";
+
+/// What its questionnaire writes: sorted keys, the port in quotes, and an empty path for no private key.
+const QUESTIONNAIRE: &str = "\
+api_key: 8a1b0c0e-0b1d-4c52-a6a5-6f0a4a2f1a11
+api_path: ''
+databases:
+- label: default
+  type: parquet
+  uri: /data/people.parquet
+encryption:
+  enabled: false
+  private_key: ''
+logging:
+  level: NOTSET
+  loggers:
+  - level: warning
+    name: urllib3
+policies:
+  allowed_algorithms:
+  - ^harbor2\\.vantage6\\.ai/demo/average$
+port: '443'
+server_url: https://server.example.org
+task_dir: /var/lib/vantage6/node_b
+vpn_subnet: 10.76.0.0/16
+";
+
+#[test]
+fn the_template_is_accepted() {
+    let config = parse(TEMPLATE_4_5).unwrap();
+    assert_eq!(config.api_url(), "http://localhost:7601/api");
+    assert_eq!(config.base_url(), "http://localhost:7601");
+    assert_eq!(config.logging.level, LogLevel::Debug);
+    assert_eq!(config.task_dir.as_deref(), Some(Path::new("/var/lib/vantage6/node_a")));
+    assert!(!config.encryption.enabled);
+    assert_eq!(config.encryption.private_key, None);
+    assert!(config.share_config && config.share_algorithm_logs);
+    assert!(matches!(config.runtime, RuntimeConfig::Kubernetes(_)));
+    let [database] = config.databases.as_slice() else { panic!("one database") };
+    assert_eq!((database.label.as_str(), database.uri.as_str()), ("default", "/data/people.csv"));
+    assert_eq!(database.kind, DatabaseType::Csv);
+    let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "node.yaml: no policies on allowed algorithms have been set! Every algorithm may run on this node. List the ones that you \
+             trust in `policies.allowed_algorithms`.",
+            "node.yaml:12:1: `logging`: `file`, `use_console`, `backup_count`, `max_size`, `format` and `datefmt` have no effect: \
+             Sextant logs to standard error, in its own format.",
+        ]
+    );
+}
+
+#[test]
+fn what_the_questionnaire_writes_is_accepted() {
+    let config = parse(QUESTIONNAIRE).unwrap();
+    assert_eq!(config.api_url(), "https://server.example.org:443");
+    assert_eq!(config.encryption.private_key, None);
+    assert_eq!(config.logging.level, LogLevel::NotSet);
+    let policies = &config.policies;
+    assert!(policies.allowed_algorithms[0].allows("harbor2.vantage6.ai/demo/average"));
+    assert!(policies.allow_basics_algorithm);
+}
+
+#[test]
+fn addresses_are_joined_as_a_regular_node_does() {
+    let table = [
+        ("server_url: https://a.org\nport: 443\napi_path: /api", "https://a.org:443/api"),
+        ("server_url: https://a.org\napi_path: ''", "https://a.org"),
+        ("server_url: https://a.org\nport: null", "https://a.org/api"),
+        ("server_url: https://a.org\nport: 0", "https://a.org/api"),
+        ("server_url: https://a.org\nport: ''", "https://a.org/api"),
+        // Where a regular node would get lost, the meaning is clear.
+        ("server_url: https://a.org/\nport: 443\napi_path: api/", "https://a.org:443/api"),
+        ("server_url: https://a.org:8443", "https://a.org:8443/api"),
+        ("server_url: https://a.org:443\nport: 443", "https://a.org:443/api"),
+        ("server_url: https://a.org/v6", "https://a.org/v6/api"),
+        ("server_url: 'http://[::1]'\nport: 5000", "http://[::1]:5000/api"),
+    ];
+    for (text, expected) in table {
+        let config = parse(&format!("{text}\napi_key: k")).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(config.api_url(), expected, "{text}");
+    }
+}
+
+#[test]
+fn settings_without_meaning_are_named() {
+    let table = [
+        "vpn_subnet: 10.76.0.0/16",
+        "ssh-tunnels: [{hostname: db}]",
+        "whitelist: {domains: [example.org]}",
+        "docker_services: {label: container}",
+        "algorithm_device_requests: {gpu: true}",
+        "images: {node: example.org/node}",
+        "alpine: example.org/alpine",
+        "node_extra_env: {A: b}",
+        "node_extra_mounts: ['/a:/b']",
+        "node_extra_hosts: {a: 1.2.3.4}",
+        "directories: {log: /var/log}",
+        "debug: {socketio: true}",
+        "prometheus: {enabled: true}",
+        "run_context_file: true",
+    ];
+    for text in table {
+        let key = text.split(':').next().unwrap();
+        let said = warnings(text);
+        let [said] = said.as_slice() else { panic!("{text}: {said:?}") };
+        assert!(said.starts_with(&format!("3:1: `{key}`: has no effect here: ")), "{said}");
+    }
+}
+
+#[test]
+fn settings_that_ask_for_nothing_are_not_worth_a_word() {
+    let table = [
+        "vpn_subnet: ''",
+        "ssh-tunnels: []",
+        "algorithm_device_requests: {gpu: false}",
+        "debug: {socketio: false, proxy_server: false}",
+        "prometheus: {enabled: false, report_interval_seconds: 45}",
+        "run_context_file: false",
+        "policies: {allow_either_whitelist_or_store: false, require_algorithm_pull: false, allowed_algorithm_stores: []}",
+        "databases: []",
+        "algorithm_env:",
+    ];
+    for text in table {
+        assert_eq!(warnings(text), [""; 0], "{text}");
+    }
+}
+
+#[test]
+fn other_oddities_are_told_with_their_place() {
+    let table = [
+        ("extra: 1", "3:1: `extra`: there is no such setting, it has no effect. Take it out, or check its spelling."),
+        ("databse: []", "3:1: `databse`: there is no such setting, it has no effect. Did you mean `databases`?"),
+        (
+            "databases:\n- {label: a, uri: /a.csv, type: csv, mod: ro}",
+            "4:38: `databases[0].mod`: there is no such setting, it has no effect. Take it out, or check its spelling.",
+        ),
+        (
+            "databases:\n- {label: a, uri: /a.csv, type: csv, mount_mode: copy}",
+            "4:38: `databases[0].mount_mode`: has no effect: algorithms get the data itself, read-only, instead of a copy.",
+        ),
+        (
+            "databases:\n- {label: a, uri: /a, type: folder}",
+            "4:3: `databases[0]`: the folder `a` is read-only for algorithms; on a regular node they may write to it.",
+        ),
+        (
+            "databases:\n- {label: a, uri: 'postgresql://u:p@db/x', type: sql}",
+            "4:3: `databases[0]`: `a` is an address, and algorithms reach nothing but vantage6. Say where it is in `kubernetes.databases.a.egress`, so that the runs that ask for it can connect.",
+        ),
+        (
+            "algorithm_env: {HOST: x}",
+            "3:17: `algorithm_env.HOST`: replaces what the node tells every algorithm. Take it out unless that is what you want.",
+        ),
+        (
+            "policies: {allowed_users: []}",
+            "3:12: `policies.allowed_users`: is empty, which restricts nothing. Take it out, or write what is allowed.",
+        ),
+        (
+            "policies: {allowed_algorithms: [a.org/b], allow_basics_algorithm: false}",
+            "3:33: `policies.allowed_algorithms[0]`: has no tag, and lets in only tasks that name the image without one, as on a node of 4.5.5. If every version may run, as nodes from 4.6 on understand it, write `^a\\.org/b(@|:|$)`; else `^a\\.org/b$`.",
+        ),
+        (
+            "policies: {allowed_algorithms: ['a/b:1']}",
+            "3:12: `policies.allowed_algorithms`: vantage6's own basics algorithm (harbor2.vantage6.ai/algorithms/basics) may run besides. Say `allow_basics_algorithm: false`, or `true` if it is meant to.",
+        ),
+        (
+            "task_dir: C:\\tasks",
+            "3:1: `task_dir`: has no effect: it is a path of Windows. Take it out, or write one of this system.",
+        ),
+    ];
+    for (text, expected) in table {
+        assert_eq!(warnings(text), [expected], "{text}");
+    }
+}
+
+#[test]
+fn unencrypted_connections_are_told_except_to_this_machine() {
+    for (url, odd) in [
+        ("http://localhost", false),
+        ("http://127.0.0.1:80", false),
+        ("http://[::1]", false),
+        ("https://a.org", false),
+        ("http://a.org", true),
+        ("http://localhost.a.org", true),
+    ] {
+        let config = parse(&format!("server_url: '{url}'\napi_key: k\nlocal: {{algorithms: {{a: b}}}}")).unwrap();
+        assert_eq!(!config.warnings.is_empty(), odd, "{url}: {:?}", config.warnings);
+    }
+}
+
+#[test]
+fn environment_values_are_those_that_a_regular_node_passes_on() {
+    let config = with("algorithm_env: {A: yes, B: 1.50, C: '1.50', D: 017, E: null, F: text}");
+    let values: Vec<&str> = config.algorithm_env.values().map(String::as_str).collect();
+    assert_eq!(values, ["True", "1.5", "1.50", "15", "None", "text"]);
+}
+
+#[test]
+fn policies_are_lists_or_single_entries() {
+    let config = with(
+        "policies: {allowed_algorithms: 'a/b:1', allowed_users: ['2', 3], allowed_organizations: [6, root], allow_basics_algorithm: no}",
+    );
+    let policies = &config.policies;
+    assert!(policies.allowed_algorithms[0].allows("a/b:1"));
+    assert_eq!(policies.allowed_users, [2, 3]);
+    assert_eq!(policies.allowed_organizations, ["6", "root"]);
+    assert!(!policies.allow_basics_algorithm);
+}
+
+#[test]
+fn an_entry_without_a_tag_is_meant_so_for_local_commands_and_means_nothing_for_the_basics_algorithm() {
+    let local = "policies: {allowed_algorithms: [average], allow_basics_algorithm: false}\nlocal: {algorithms: {average: python3}}";
+    let basics = "policies: {allowed_algorithms: [harbor2.vantage6.ai/algorithms/basics, 'a/b:1'], allow_basics_algorithm: true}";
+    for text in [local, basics] {
+        assert_eq!(warnings(text).iter().filter(|warning| warning.contains("tag")).count(), 0, "{text}");
+    }
+}
+
+#[test]
+fn the_local_runtime_is_not_said_to_keep_anything_from_algorithms() {
+    let local = "local: {algorithms: {average: python3}}";
+    for (text, expected) in [
+        ("ssh-tunnels: [{hostname: h}]", "there are no SSH tunnels; algorithms reach what this machine reaches."),
+        (
+            "whitelist: {domains: [a]}",
+            "nothing is kept from algorithms that run locally; they reach what this machine reaches.",
+        ),
+        ("docker_services: {a: b}", "no services are started beside algorithms; those that need one will fail."),
+        ("algorithm_device_requests: {gpu: true}", "algorithms that run locally find the devices of this machine."),
+        (
+            "docker_registries: [{registry: r, username: u, password: p}]",
+            "nothing is pulled; algorithms are the commands in `local.algorithms`.",
+        ),
+        (
+            "vpn_subnet: 10.0.0.0/8",
+            "there is no VPN between the algorithms of different nodes; those that need one will fail.",
+        ),
+    ] {
+        let key = text.split(':').next().unwrap();
+        let expected = format!("3:1: `{key}`: has no effect here: {expected}");
+        assert_eq!(warnings(&format!("{text}\n{local}")), [expected], "{text}");
+    }
+    assert!(warnings(&format!("databases: [{{label: a, uri: /a, type: folder}}]\n{local}")).is_empty());
+}
+
+#[test]
+fn who_has_said_what_holds_for_the_basics_algorithm_is_not_warned() {
+    for text in [
+        "policies: {allowed_algorithms: ['a/b:1'], allow_basics_algorithm: false}",
+        "policies: {allowed_algorithms: ['a/b:1'], allow_basics_algorithm: true}",
+        "policies: {allow_basics_algorithm: false}",
+        "policies: {allowed_users: [2]}",
+    ] {
+        assert_eq!(warnings(text), [""; 0], "{text}");
+    }
+}
+
+#[test]
+fn anchors_and_merge_keys_work() {
+    let config = with("databases:\n- &first\n  label: a\n  uri: /a.csv\n  type: csv\n- <<: *first\n  label: b\n");
+    assert_eq!(config.database("b").unwrap().uri, "/a.csv");
+}
+
+#[test]
+fn certificates_come_from_the_file_the_environment_or_the_regular_nodes_environment() {
+    let ca = |text: &str, env: &dyn Fn(&str) -> Option<String>| {
+        let text = format!("{}{text}", crate::LEAST);
+        Config::parse(&text, Path::new("/etc/sextant/node.yaml"), env).unwrap().ca_certificates
+    };
+    let none = |_: &str| None;
+    let requests = |name: &str| (name == "REQUESTS_CA_BUNDLE").then(|| "/env.pem".to_owned());
+    let extra = "node_extra_env: {REQUESTS_CA_BUNDLE: /certs/ca.pem}\n";
+    assert_eq!(ca("", &none), None);
+    assert_eq!(ca("", &requests).unwrap(), Path::new("/env.pem"));
+    assert_eq!(ca("ca_certificates: ca.pem", &requests).unwrap(), Path::new("/etc/sextant/ca.pem"));
+    assert_eq!(ca(extra, &requests).unwrap(), Path::new("/env.pem"));
+    assert_eq!(ca(extra, &none).unwrap(), Path::new("/certs/ca.pem"));
+    let mounted = format!("{extra}node_extra_mounts: ['/home/ada/certs:/certs:ro']");
+    assert_eq!(ca(&mounted, &none).unwrap(), Path::new("/home/ada/certs/ca.pem"));
+}
+
+#[test]
+fn the_health_port_is_open_in_pods_and_where_it_is_asked_for() {
+    let in_a_pod = |name: &str| (name == "KUBERNETES_SERVICE_HOST").then(|| "10.96.0.1".to_owned());
+    let read = |more: &str, pod: bool| {
+        let env: &dyn Fn(&str) -> Option<String> = if pod { &in_a_pod } else { &|_| None };
+        let config = Config::parse(&format!("{LEAST}{more}"), Path::new("node.yaml"), env).unwrap();
+        config.health_listen.map(|address| address.to_string())
+    };
+    assert_eq!(read("", false), None);
+    assert_eq!(read("", true).as_deref(), Some("0.0.0.0:8081"));
+    assert_eq!(read("health: {listen: '127.0.0.1:9'}", false).as_deref(), Some("127.0.0.1:9"));
+    assert_eq!(read("health: {listen: 9000}", true).as_deref(), Some("0.0.0.0:9000"));
+    assert_eq!(
+        mistakes(&format!("{LEAST}health: {{port: 1}}")),
+        ["3:10: `health.port`: there is no such setting. The settings here are `listen`."]
+    );
+}
+
+#[test]
+fn the_proxy_needs_no_key() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for text in ["server_url: https://vantage6.example.org", "server_url: https://vantage6.example.org\napi_key: k\n"] {
+        std::fs::write(file.path(), text).unwrap();
+        let config = Config::load_for_proxy(file.path()).unwrap();
+        assert_eq!(config.api_url(), "https://vantage6.example.org/api");
+        assert_eq!(secrecy::ExposeSecret::expose_secret(&config.api_key), "");
+    }
+}

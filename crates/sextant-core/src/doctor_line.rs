@@ -1,0 +1,69 @@
+//! What `sextant doctor` says: a line for each thing that it looks at.
+
+use std::fmt;
+
+/// How something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// As it should be.
+    Ok,
+    /// Not.
+    Wrong,
+    /// It was not, or could not be, tried.
+    Unknown,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// What.
+    pub subject: &'static str,
+    /// How it is.
+    pub state: State,
+    /// In words; where it is wrong, with what to do.
+    pub text: String,
+}
+
+impl Line {
+    /// It is as it should be.
+    pub fn ok(subject: &'static str, text: impl Into<String>) -> Self {
+        Self { subject, state: State::Ok, text: text.into() }
+    }
+
+    /// It is not.
+    pub fn wrong(subject: &'static str, text: impl Into<String>) -> Self {
+        Self { subject, state: State::Wrong, text: text.into() }
+    }
+
+    /// It is not known.
+    pub fn unknown(subject: &'static str, text: impl Into<String>) -> Self {
+        Self { subject, state: State::Unknown, text: text.into() }
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = match self.state {
+            State::Ok => "ok",
+            State::Wrong => "WRONG",
+            State::Unknown => "?",
+        };
+        write!(f, "{word:<6} {:<14} {}", self.subject, self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::doctor_line::*;
+
+    #[test]
+    fn a_line_says_how_something_is_and_why() {
+        for (line, expected) in [
+            (Line::ok("server", "answers"), "ok     server         answers"),
+            (Line::wrong("data port", "is not free"), "WRONG  data port      is not free"),
+            (Line::unknown("isolation", "not tried"), "?      isolation      not tried"),
+        ] {
+            assert_eq!(line.to_string(), expected);
+        }
+    }
+}

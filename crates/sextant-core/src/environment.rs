@@ -1,0 +1,418 @@
+//! The environment variables of an algorithm, as a regular node sets and encodes them
+//! (vantage6-node 4.5.5, `docker/task_manager.py`, `_setup_environment_vars`).
+//!
+//! One difference is meant: a run learns only of the databases that its task asks for, not of all that the
+//! node has, because a database's address often holds a password.
+
+use std::collections::BTreeMap;
+
+use data_encoding::BASE32;
+use printable::{excerpt, excerpt_of};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use vantage6_types::RunStatus;
+
+use super::assignment::RequestedDatabase;
+
+/// How many bytes a variable may have as Linux counts them, with its name, `=` and a NUL (`MAX_ARG_STRLEN`). With a longer one, no
+/// program starts.
+const VARIABLE: usize = 128 * 1024;
+/// How many bytes all variables may have. A Secret has at most 1 MiB, and a program's arguments and variables at most 2 MiB where
+/// the stack has the usual limit; the image has variables, too.
+const ALL: usize = 1024 * 1024 - 64 * 1024;
+/// How many bytes of JSON a task may say of one database: more than the three variables could take that come of it. What is read of
+/// it takes a multiple of that in memory.
+const PARAMETERS: usize = 256 * 1024;
+/// How many characters there may be at most of the labels that the node has.
+const KNOWN: usize = 1_000;
+
+/// Where the algorithm finds its things: paths as the algorithm sees them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// The file with the input.
+    pub input: String,
+    /// The file that the output is written to.
+    pub output: String,
+    /// The file with the container token.
+    pub token: String,
+    /// The folder shared by all runs of a job.
+    pub temporary: String,
+    /// Where the node's proxy is, for example `http://proxyserver`.
+    pub proxy_host: String,
+    /// The proxy's port.
+    pub proxy_port: u16,
+}
+
+/// A database as the algorithm sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VisibleDatabase {
+    /// Its label.
+    pub label: String,
+    /// A path in the algorithm's container, or an address.
+    pub uri: String,
+    /// vantage6's word for its type.
+    pub kind: &'static str,
+    /// The parameters that the node's owner gave it.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Why an environment cannot be made. The texts are for the researcher.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum EnvironmentError {
+    /// The task asks for a database that this node doesn't have.
+    #[error(
+        "The task asks for the database '{}', which this node does not have.{known} Ask the node's organization which labels there are.",
+        excerpt(.label)
+    )]
+    UnknownDatabase {
+        /// The label as the task has it.
+        label: String,
+        /// A sentence with the labels there are, or nothing where the node does not share its configuration.
+        known: String,
+    },
+    /// The parameters of a requested database are not a JSON object.
+    #[error(
+        "The parameters that the task gives for the database '{}' are not a JSON object: {}",
+        excerpt(.label),
+        excerpt(.reason)
+    )]
+    Parameters {
+        /// The database's label.
+        label: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A variable's name can't be one.
+    #[error(
+        "The environment variable '{}' can't be set: names consist of letters, digits and underscores and don't begin with a digit, and PKG_NAME belongs to the image.",
+        excerpt(.0)
+    )]
+    Name(String),
+    /// The parameters of a requested database are longer than what could be given to an algorithm.
+    #[error(
+        "The parameters that the task gives for the database '{}' are too large: {bytes} bytes of JSON, and this node takes at most {PARAMETERS}. What is large belongs into the task's input.",
+        excerpt(.label)
+    )]
+    LongParameters {
+        /// The database's label.
+        label: String,
+        /// How many bytes they have.
+        bytes: usize,
+    },
+    /// A variable is longer than any program may have.
+    #[error(
+        "The environment variable '{}' is too large: it would take {bytes} bytes as it is given to the algorithm, and no program may have more than {VARIABLE} in one. A database's query, sheet name and preprocessing are such variables; what is large belongs into the task's input.",
+        excerpt(.name)
+    )]
+    TooLong {
+        /// Its name.
+        name: String,
+        /// How many bytes it would take.
+        bytes: usize,
+    },
+    /// All of them together are more than can be given to a program.
+    #[error(
+        "The algorithm's environment variables are too large: together they would take {0} bytes, and this node gives at most {ALL}. What is large belongs into the task's input, not into the parameters of its databases."
+    )]
+    TooMuch(usize),
+}
+
+impl EnvironmentError {
+    /// vantage6's word for a run that ends because of it.
+    pub fn status(&self) -> RunStatus {
+        match self {
+            Self::UnknownDatabase { .. } | Self::Parameters { .. } | Self::Name(_) => RunStatus::Failed,
+            Self::LongParameters { .. } | Self::TooLong { .. } | Self::TooMuch(_) => RunStatus::StartFailed,
+        }
+    }
+}
+
+/// The algorithm's environment: names to encoded values.
+///
+/// `databases` are those of the node that the task may see; `share_labels` allows naming them in an error.
+///
+/// # Errors
+/// If the task asks for something that isn't there, or a name or parameter can't be used.
+pub fn environment(
+    places: &Places,
+    databases: &[VisibleDatabase],
+    requested: &[RequestedDatabase],
+    algorithm_env: &BTreeMap<String, String>,
+    share_labels: bool,
+) -> Result<BTreeMap<String, String>, EnvironmentError> {
+    let mut env = BTreeMap::from(
+        [
+            ("INPUT_FILE", places.input.clone()),
+            ("OUTPUT_FILE", places.output.clone()),
+            ("TOKEN_FILE", places.token.clone()),
+            ("TEMPORARY_FOLDER", places.temporary.clone()),
+            ("HOST", places.proxy_host.clone()),
+            ("PORT", places.proxy_port.to_string()),
+            ("API_PATH", String::new()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    );
+    let mut labels = Vec::new();
+    for request in requested {
+        let database = databases.iter().find(|database| database.label == request.label).ok_or_else(|| {
+            EnvironmentError::UnknownDatabase {
+                label: request.label.clone(),
+                known: known_labels(databases, share_labels),
+            }
+        })?;
+        let prefix = request.label.to_uppercase();
+        env.extend(parameters(request, &prefix)?);
+        if labels.contains(&request.label) {
+            continue;
+        }
+        labels.push(request.label.clone());
+        env.insert(format!("{prefix}_DATABASE_URI"), database.uri.clone());
+        env.insert(format!("{prefix}_DATABASE_TYPE"), database.kind.to_owned());
+        for (key, value) in &database.env {
+            env.insert(format!("{prefix}_DB_PARAM_{}", key.to_uppercase()), value.clone());
+        }
+    }
+    let asked: Vec<&str> = requested.iter().map(|request| request.label.as_str()).collect();
+    env.insert("USER_REQUESTED_DATABASE_LABELS".into(), asked.join(","));
+    env.insert("DB_LABELS".into(), labels.join(","));
+    env.extend(algorithm_env.clone());
+
+    if let Some(name) = env.keys().find(|name| !is_identifier(name) || *name == "PKG_NAME") {
+        return Err(EnvironmentError::Name(name.clone()));
+    }
+    let mut total = 0;
+    for (name, value) in &env {
+        // Before it is encoded: that would take as much again.
+        let bytes = name.len() + "=\0".len() + encoded_length(value.len());
+        if bytes > VARIABLE {
+            return Err(EnvironmentError::TooLong { name: name.clone(), bytes });
+        }
+        total += bytes;
+    }
+    if total > ALL {
+        return Err(EnvironmentError::TooMuch(total));
+    }
+    Ok(env.into_iter().map(|(name, value)| (name, encode(&value))).collect())
+}
+
+/// How many bytes [`encode`] makes of so many: eight of five.
+fn encoded_length(bytes: usize) -> usize {
+    bytes.div_ceil(5) * 8
+}
+
+/// Base32 with `!` in place of `=`: how vantage6 keeps special characters out of a container's environment.
+pub fn encode(value: &str) -> String {
+    BASE32.encode(value.as_bytes()).replace('=', "!")
+}
+
+fn known_labels(databases: &[VisibleDatabase], share: bool) -> String {
+    match (share, databases) {
+        (false, _) => String::new(),
+        (true, []) => " It has no databases.".into(),
+        (true, _) => {
+            let labels: Vec<_> = databases.iter().map(|d| format!("'{}'", d.label)).collect();
+            format!(" It has: {}.", excerpt_of(&labels.join(", "), KNOWN))
+        }
+    }
+}
+
+/// `<LABEL>_QUERY`, `<LABEL>_SHEET_NAME` and `<LABEL>_PREPROCESSING`, from what the task says of a database.
+fn parameters(request: &RequestedDatabase, prefix: &str) -> Result<Vec<(String, String)>, EnvironmentError> {
+    let Some(text) = request.parameters.as_deref().filter(|text| !text.trim().is_empty()) else {
+        return Ok(Vec::new());
+    };
+    if text.len() > PARAMETERS {
+        return Err(EnvironmentError::LongParameters { label: request.label.clone(), bytes: text.len() });
+    }
+    let wrong = |reason: String| EnvironmentError::Parameters { label: request.label.clone(), reason };
+    let unreadable = |error: serde_json::Error| wrong(error.to_string());
+    let text = text.trim();
+    if text == "null" {
+        return Ok(Vec::new());
+    }
+    if !text.starts_with('{') {
+        let _: IgnoredAny = serde_json::from_str(text).map_err(unreadable)?;
+        return Err(wrong("it is something else".into()));
+    }
+    let Parameters { query, sheet_name, preprocessing } = serde_json::from_str(text).map_err(unreadable)?;
+    // A text is what it says; all else is its JSON, and so is preprocessing in any case.
+    let plain = |json: &RawValue| serde_json::from_str::<String>(json.get()).unwrap_or_else(|_| json.get().to_owned());
+    let all = [
+        ("QUERY", query.map(plain)),
+        ("SHEET_NAME", sheet_name.map(plain)),
+        ("PREPROCESSING", preprocessing.map(|json| json.get().to_owned())),
+    ];
+    Ok(all.into_iter().filter_map(|(suffix, value)| Some((format!("{prefix}_{suffix}"), value?))).collect())
+}
+
+/// What is known of a database's parameters, still as text: a tree of a researcher's JSON takes a hundred times the room of it.
+#[derive(Deserialize)]
+struct Parameters<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    query: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    sheet_name: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    preprocessing: Option<&'a RawValue>,
+}
+
+/// A null that is there is a value.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+fn is_identifier(name: &str) -> bool {
+    let mut chars = name.chars();
+    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::environment::*;
+
+    fn places() -> Places {
+        Places {
+            input: "/mnt/data/task-000000007/input".into(),
+            output: "/mnt/data/task-000000007/output".into(),
+            token: "/mnt/data/task-000000007/token".into(),
+            temporary: "/mnt/tmp".into(),
+            proxy_host: "http://proxyserver".into(),
+            proxy_port: 8080,
+        }
+    }
+
+    fn employees() -> VisibleDatabase {
+        VisibleDatabase {
+            label: "default".into(),
+            uri: "/mnt/data/default.csv".into(),
+            kind: "csv",
+            env: BTreeMap::from([("user".to_owned(), "reader".to_owned())]),
+        }
+    }
+
+    fn request(label: &str, parameters: Option<&str>) -> RequestedDatabase {
+        RequestedDatabase { label: label.into(), parameters: parameters.map(Into::into) }
+    }
+
+    fn decoded(
+        requested: &[RequestedDatabase],
+        extra: &[(&str, &str)],
+    ) -> Result<BTreeMap<String, String>, EnvironmentError> {
+        let secret = VisibleDatabase {
+            label: "secret".into(),
+            uri: "postgresql://u:p@db/x".into(),
+            kind: "sql",
+            env: BTreeMap::new(),
+        };
+        let extra = extra.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let env = environment(&places(), &[employees(), secret], requested, &extra, true)?;
+        Ok(env
+            .into_iter()
+            .map(|(name, value)| {
+                let bytes = BASE32.decode(value.replace('!', "=").as_bytes()).unwrap();
+                (name, String::from_utf8(bytes).unwrap())
+            })
+            .collect())
+    }
+
+    #[test]
+    fn values_are_encoded_as_the_regular_node_does() {
+        // The example in vantage6-node's own documentation of `_encode`.
+        assert_eq!(encode("abc"), "MFRGG!!!");
+        assert_eq!(encode(""), "");
+    }
+
+    #[test]
+    fn a_run_learns_of_what_it_asked_for_and_of_nothing_else() {
+        let parameters = r#"{"query": "SELECT 1", "sheet_name": "a", "preprocessing": [{"f": 1}], "x": 2}"#;
+        let env = decoded(&[request("default", Some(parameters))], &[("EXTRA", "1")]).unwrap();
+        let expected: BTreeMap<String, String> = [
+            ("API_PATH", ""),
+            ("DB_LABELS", "default"),
+            ("DEFAULT_DATABASE_TYPE", "csv"),
+            ("DEFAULT_DATABASE_URI", "/mnt/data/default.csv"),
+            ("DEFAULT_DB_PARAM_USER", "reader"),
+            ("DEFAULT_PREPROCESSING", r#"[{"f": 1}]"#),
+            ("DEFAULT_QUERY", "SELECT 1"),
+            ("DEFAULT_SHEET_NAME", "a"),
+            ("EXTRA", "1"),
+            ("HOST", "http://proxyserver"),
+            ("INPUT_FILE", "/mnt/data/task-000000007/input"),
+            ("OUTPUT_FILE", "/mnt/data/task-000000007/output"),
+            ("PORT", "8080"),
+            ("TEMPORARY_FOLDER", "/mnt/tmp"),
+            ("TOKEN_FILE", "/mnt/data/task-000000007/token"),
+            ("USER_REQUESTED_DATABASE_LABELS", "default"),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+        assert_eq!(env, expected);
+    }
+
+    #[test]
+    fn a_database_may_be_asked_for_twice() {
+        let env = decoded(&[request("default", None), request("default", Some("null"))], &[]).unwrap();
+        assert_eq!(env["USER_REQUESTED_DATABASE_LABELS"], "default,default");
+        assert_eq!(env["DB_LABELS"], "default");
+    }
+
+    #[test]
+    fn what_is_too_large_to_start_with_is_said_before_anything_is_made() {
+        let query = |length: usize| format!(r#"{{"query": "{}"}}"#, "q".repeat(length));
+        let error = |requested: &[RequestedDatabase], extra: &[(&str, &str)]| decoded(requested, extra).unwrap_err();
+        // DEFAULT_QUERY= and a NUL are 15 bytes.
+        let most = (VARIABLE - 15) / 8 * 5;
+        assert!(decoded(&[request("default", Some(&query(most)))], &[]).is_ok());
+        let just = error(&[request("default", Some(&query(most + 1)))], &[]);
+        assert_eq!(just, EnvironmentError::TooLong { name: "DEFAULT_QUERY".into(), bytes: 131_079 });
+        for (requested, words) in [
+            (vec![request("default", Some(&query(300_000)))], "'default' are too large: 300013 bytes"),
+            (vec![request("default", Some(&query(100_000)))], "'DEFAULT_QUERY' is too large: it would take 160015"),
+            (
+                vec![request("default", Some(&format!(r#"{{"preprocessing": [{}0]}}"#, "0,".repeat(60_000))))],
+                "'DEFAULT_PREPROCESSING'",
+            ),
+            // A label that is asked for ever so often.
+            (vec![request("default", None); 20_000], "'USER_REQUESTED_DATABASE_LABELS' is too large"),
+        ] {
+            let error = error(&requested, &[]);
+            assert_eq!(error.status(), RunStatus::StartFailed);
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        let large = "x".repeat(most - 100);
+        let many: Vec<(String, &str)> = (0..8).map(|number| (format!("V{number}"), large.as_str())).collect();
+        let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        assert!(matches!(error(&[], &many), EnvironmentError::TooMuch(_)));
+        assert!(decoded(&[], &many[..7]).is_ok());
+    }
+
+    #[test]
+    fn texts_of_others_are_excerpts() {
+        let label = format!("a\n\u{1b}[2J\u{202e}{}", "x".repeat(7_000));
+        let error = decoded(&[request(&label, None)], &[]).unwrap_err();
+        let words = error.to_string();
+        assert!(words.contains(r"'a\n\u{1b}[2J\u{202e}xxx") && words.chars().count() < 500, "{words}");
+        assert_eq!(error.status(), RunStatus::Failed);
+    }
+
+    #[test]
+    fn what_cannot_be_is_said() {
+        for (requested, extra, message) in [
+            (
+                request("nosuch", None),
+                ("A", ""),
+                "'nosuch', which this node does not have. It has: 'default', 'secret'.",
+            ),
+            (request("default", Some("{")), ("A", ""), "'default' are not a JSON object: EOF"),
+            (request("default", Some("[]")), ("A", ""), "'default' are not a JSON object: it is something else"),
+            (request("default", None), ("1A", ""), "'1A' can't be set"),
+            (request("default", None), ("PKG_NAME", ""), "'PKG_NAME' can't be set"),
+        ] {
+            let error = decoded(&[requested], &[extra]).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+}

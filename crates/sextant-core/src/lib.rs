@@ -1,0 +1,28 @@
+//! What a node decides, without deeds: nothing in here does I/O, so that all cases can be read and tested as tables. And its two ports,
+//! behind which the deeds are: [`hub`], the server, and [`runtime`], what runs algorithms. No type of Kubernetes, and none of a server's
+//! wire.
+#![forbid(unsafe_code)]
+
+pub mod assignment;
+pub mod complaints;
+pub mod decide;
+pub mod doctor_line;
+pub mod environment;
+pub mod gate;
+pub mod hold;
+pub mod hub;
+pub mod image;
+pub mod image_reference;
+pub mod lineage;
+pub mod log_text;
+pub mod mask;
+pub mod names;
+pub mod node_error;
+pub mod overview;
+pub mod policies;
+pub mod policy;
+pub mod report;
+pub mod runtime;
+pub mod situation;
+pub mod tail;
+pub mod waits;

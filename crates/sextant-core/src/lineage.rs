@@ -1,0 +1,116 @@
+//! Whose task it is in the end. An algorithm's subtask has as its organization the one whose node runs the algorithm, so the first task of
+//! its job tells who began: the way there leads from parent to parent.
+
+use vantage6_types::{JobId, OrganizationId, TaskId, UserId};
+
+use super::hub::Task;
+
+/// No algorithm has subtasks of subtasks so deep; who makes a longer chain wants something else.
+pub const LONGEST: usize = 16;
+
+/// One task on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// Which.
+    pub task: TaskId,
+    /// Its job, if the server says.
+    pub job: Option<JobId>,
+    /// The task whose algorithm created it; none if a user did.
+    pub parent: Option<TaskId>,
+    /// The user, if the server says.
+    pub user: Option<UserId>,
+    /// The organization, if the server says.
+    pub organization: Option<OrganizationId>,
+}
+
+impl From<&Task> for Link {
+    fn from(task: &Task) -> Self {
+        let (user, organization) = (task.init_user, Some(task.init_org));
+        Self { task: task.id, job: Some(task.job), parent: task.parent, user, organization }
+    }
+}
+
+/// What the links that are known so far say.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The last one is the first task of the job.
+    Whole,
+    /// This one comes next.
+    Ask(TaskId),
+    /// They can't be right, or lead nowhere.
+    Broken(Broken),
+}
+
+/// Why a task's first one can't be told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// There are too many.
+    #[error("it is more than {LONGEST} tasks away")]
+    TooLong,
+    /// One is its own ancestor.
+    #[error("task {0} would be its own ancestor")]
+    Circular(TaskId),
+    /// The server says that one belongs to another job than its subtask.
+    #[error("task {0} is of another job")]
+    AnotherJob(TaskId),
+    /// The server gave another one than was asked for.
+    #[error("the server does not describe task {0}")]
+    AnotherTask(TaskId),
+    /// The server does not show it to this node, or does not have it any more.
+    #[error("the server does not show task {0} to this node")]
+    Hidden(TaskId),
+    /// The server's description can't be understood.
+    #[error("the server's description of task {0} can't be understood")]
+    Unreadable(TaskId),
+}
+
+/// What follows from the links so far: the task itself, its parent, and so on.
+#[must_use]
+pub fn next(links: &[Link]) -> Next {
+    for (index, link) in links.iter().enumerate().skip(1) {
+        let (Some(child), Some(first)) = (links.get(index - 1), links.first()) else { break };
+        if child.parent != Some(link.task) {
+            return Next::Broken(Broken::AnotherTask(child.parent.unwrap_or(link.task)));
+        }
+        // A server gives a subtask its parent's job.
+        if link.job.is_none() || link.job != first.job {
+            return Next::Broken(Broken::AnotherJob(link.task));
+        }
+    }
+    match links.last().and_then(|last| last.parent) {
+        None => Next::Whole,
+        Some(parent) if links.iter().any(|link| link.task == parent) => Next::Broken(Broken::Circular(parent)),
+        Some(_) if links.len() >= LONGEST => Next::Broken(Broken::TooLong),
+        Some(parent) => Next::Ask(parent),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lineage::*;
+
+    fn link(task: u64, parent: Option<u64>, job: Option<u64>) -> Link {
+        let parent = parent.map(TaskId);
+        Link { task: TaskId(task), job: job.map(JobId), parent, user: None, organization: None }
+    }
+
+    #[test]
+    fn the_way_leads_from_parent_to_parent() {
+        let long: Vec<Link> = (0..LONGEST as u64).map(|at| link(100 - at, Some(99 - at), Some(1))).collect();
+        for (links, expected) in [
+            (vec![link(3, None, Some(1))], Next::Whole),
+            (vec![link(3, Some(2), Some(1))], Next::Ask(TaskId(2))),
+            (vec![link(3, Some(2), Some(1)), link(2, None, Some(1))], Next::Whole),
+            (vec![link(3, Some(2), Some(1)), link(2, Some(1), Some(1))], Next::Ask(TaskId(1))),
+            (vec![link(3, Some(3), Some(1))], Next::Broken(Broken::Circular(TaskId(3)))),
+            (vec![link(3, Some(2), Some(1)), link(2, Some(3), Some(1))], Next::Broken(Broken::Circular(TaskId(3)))),
+            (vec![link(3, Some(2), Some(1)), link(4, None, Some(1))], Next::Broken(Broken::AnotherTask(TaskId(2)))),
+            (vec![link(3, Some(2), Some(1)), link(2, None, Some(9))], Next::Broken(Broken::AnotherJob(TaskId(2)))),
+            (vec![link(3, Some(2), Some(1)), link(2, None, None)], Next::Broken(Broken::AnotherJob(TaskId(2)))),
+            (long[..LONGEST - 1].to_vec(), Next::Ask(TaskId(100 - LONGEST as u64 + 1))),
+            (long, Next::Broken(Broken::TooLong)),
+        ] {
+            assert_eq!(next(&links), expected, "{links:?}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Hides secrets in text that leaves the organization: an algorithm's log can hold whatever the algorithm was given, be it by
+//! mistake or because an exception prints all variables.
+//!
+//! It helps against mistakes. An algorithm that means to tell a secret can spell it backwards; what it may do is for the
+//! policies to say.
+
+use std::ops::Range;
+
+use aho_corasick::AhoCorasick;
+use regex::bytes::Regex;
+
+/// What is there in a secret's place.
+pub const STARS: &str = "***";
+
+/// A JSON Web Token: `{"…` in base64url, twice, and a signature. The token that an algorithm gets is one. It is known by its form,
+/// since a node that was restarted does not know which one its predecessor has handed out.
+const TOKEN: &str = r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}";
+
+/// Finds secrets. It can't be printed: it consists of them.
+pub struct Mask {
+    secrets: AhoCorasick,
+    token: Regex,
+}
+
+/// A mask can't be made of these secrets.
+#[derive(Debug, thiserror::Error)]
+#[error("secrets can't be hidden in logs: {0}")]
+pub struct MaskError(String);
+
+impl Mask {
+    /// Hides these texts, which must not be empty, and tokens.
+    ///
+    /// # Errors
+    /// If they are too many to be looked for, by gigabytes.
+    pub fn new(secrets: impl IntoIterator<Item = String>) -> Result<Self, MaskError> {
+        Ok(Self {
+            secrets: AhoCorasick::new(secrets).map_err(|error| MaskError(error.to_string()))?,
+            token: Regex::new(TOKEN).map_err(|error| MaskError(error.to_string()))?,
+        })
+    }
+
+    /// Where secrets are, from first to last; those that touch or overlap are one.
+    pub fn places(&self, bytes: &[u8]) -> Vec<Range<usize>> {
+        let secrets = self.secrets.find_overlapping_iter(bytes).map(|found| found.range());
+        let mut found: Vec<_> = secrets.chain(self.token.find_iter(bytes).map(|found| found.range())).collect();
+        found.sort_unstable_by_key(|place| place.start);
+        let mut places: Vec<Range<usize>> = Vec::new();
+        for place in found {
+            match places.last_mut() {
+                Some(last) if place.start <= last.end => last.end = last.end.max(place.end),
+                _ => places.push(place),
+            }
+        }
+        places
+    }
+
+    /// The text without secrets.
+    pub fn text(&self, text: &str) -> String {
+        readable(text.as_bytes(), &self.places(text.as_bytes()), 0)
+    }
+}
+
+/// What comes from `start` on, as text: what is not UTF-8 becomes U+FFFD; NUL, which databases behind a server refuse in text, too;
+/// and `places` become stars. One that lies across the start is hidden as well.
+pub fn readable(bytes: &[u8], places: &[Range<usize>], start: usize) -> String {
+    let mut text = String::with_capacity(bytes.len().saturating_sub(start));
+    let mut at = start;
+    for place in places.iter().filter(|place| place.end > start) {
+        text += &plain(&bytes[at..place.start.max(at)]);
+        text += STARS;
+        at = place.end;
+    }
+    text + &plain(&bytes[at..])
+}
+
+fn plain(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).replace('\0', "\u{fffd}")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::mask::*;
+    use proptest::prelude::*;
+
+    fn mask(secrets: &[&str]) -> Mask {
+        Mask::new(secrets.iter().map(|&secret| secret.to_owned())).unwrap()
+    }
+
+    #[test]
+    fn secrets_become_stars() {
+        let mask = mask(&["hunter-2", "ter-2-end", "x\ny\nz"]);
+        for (text, masked) in [
+            ("nothing here", "nothing here"),
+            ("password=hunter-2;", "password=***;"),
+            ("hunter-2hunter-2 hunter-", "*** hunter-"),
+            // What two of them share hides neither of them.
+            ("hunter-2-end.", "***."),
+            ("a x\ny\nz b", "a *** b"),
+            ("", ""),
+        ] {
+            assert_eq!(mask.text(text), masked, "{text}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_known_by_their_form() {
+        let mask = mask(&[]);
+        let token = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJmcmVzaCI6ZmFsc2UsImlhdCI6MTcxfQ.c2lnbmF0dXJlLW9mLWl0";
+        assert_eq!(mask.text(&format!("Authorization: Bearer {token}\n")), "Authorization: Bearer ***\n");
+        for text in ["eyJ.eyJ.x", "a.b.c", "eyJhbGciOiJIUzI1NiJ9"] {
+            assert_eq!(mask.text(text), text);
+        }
+    }
+
+    #[test]
+    fn a_secret_across_the_start_is_hidden() {
+        let places = mask(&["secret"]).places(b"a secret b");
+        for start in 3..8 {
+            assert_eq!(readable(b"a secret b", &places, start), "*** b");
+        }
+        assert_eq!(readable(b"a secret b", &places, 8), " b");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_of_them_is_left(
+            secrets in prop::collection::vec("[ab]{2,5}", 1..4),
+            pieces in prop::collection::vec("[abc\u{e9}\n]{0,12}", 0..6),
+        ) {
+            let mask = Mask::new(secrets.clone()).unwrap();
+            let text = pieces.concat();
+            let masked = mask.text(&text);
+            for secret in &secrets {
+                prop_assert!(!masked.contains(secret.as_str()), "{secret} in {masked}");
+            }
+            // And what is no secret stays.
+            let others = |text: &str| text.chars().filter(|letter| !"ab*".contains(*letter)).collect::<String>();
+            prop_assert_eq!(others(&masked), others(&text));
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The names of a run's things in the cluster: they follow from server, node and run alone, so that
+//! creating a thing twice is harmless and a restarted node finds everything again.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
+use secrecy::{ExposeSecret, SecretString};
+use vantage6_types::NodeId;
+
+use super::assignment::Assignment;
+
+/// The label that names the release of the chart whose node made something; the chart has it in `kubernetes.labels`, and its walls and
+/// its admission policy go by it.
+pub const RELEASE: &str = "sextant.vantage6.ai/release";
+
+/// Which node of which server this is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The server's API address, for people.
+    pub server: String,
+    /// The node's id at that server.
+    pub node: NodeId,
+    key: String,
+    release: Option<String>,
+}
+
+impl Identity {
+    /// A node's identity. What tells it from all others is its API key: ids begin at 1 on every server, and the address of
+    /// a server may change, or differ between this machine and a pod, while runs are under way.
+    pub fn new(server: String, node: NodeId, api_key: &SecretString) -> Self {
+        Self { server, node, key: Self::key_of(api_key), release: None }
+    }
+
+    /// The same, of a release of the chart ([`RELEASE`]).
+    pub fn with_release(self, release: Option<String>) -> Self {
+        Self { release, ..self }
+    }
+
+    /// The release of the chart that this node is of, if it is of one: the value of [`RELEASE`].
+    pub fn release(&self) -> Option<&str> {
+        self.release.as_deref()
+    }
+
+    /// The [`key`](Self::key) of the node with this API key.
+    pub fn key_of(api_key: &SecretString) -> String {
+        let digest = digest(&SHA256, format!("sextant node {}", api_key.expose_secret()).as_bytes());
+        HEXLOWER.encode(&digest.as_ref()[..5])
+    }
+
+    /// Ten hexadecimal digits that stand for this node among all nodes of all servers: the value of the label by which a
+    /// node finds its own Jobs.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The name of a run's Job, and of its Secret: `v6-task-12-run-34-0a1b2`.
+    pub fn run_name(&self, assignment: &Assignment) -> String {
+        let Assignment { task, run, assigned_at, .. } = assignment;
+        let digest = digest(&SHA256, format!("{} {assigned_at}", self.key).as_bytes());
+        format!("v6-task-{task}-run-{run}-{}", &HEXLOWER.encode(digest.as_ref())[..5])
+    }
+
+    /// The name of the Job (and Secret) of a run's nth launch: later ones have their number at the end.
+    pub fn attempt_name(&self, assignment: &Assignment, attempt: u32) -> String {
+        let name = self.run_name(assignment);
+        if attempt > 1 { format!("{name}-{attempt}") } else { name }
+    }
+
+    /// The name of the Secret with which the node proves itself to its pods across restarts.
+    pub fn node_secret_name(&self) -> String {
+        format!("sextant-data-port-{}", self.key())
+    }
+
+    /// The name of the Lease that says which of this node's processes acts.
+    pub fn lease_name(&self) -> String {
+        format!("sextant-{}", self.key())
+    }
+
+    /// The beginning of the names of the Jobs that prove the walls.
+    pub fn probe_name(&self) -> String {
+        format!("sextant-probe-{}-", self.key())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::assignment::sample::assignment;
+    use crate::names::*;
+
+    fn identity(server: &str, node: u64, api_key: &str) -> Identity {
+        Identity::new(server.into(), NodeId(node), &SecretString::from(api_key))
+    }
+
+    #[test]
+    fn a_name_tells_task_and_run_and_is_always_the_same() {
+        let run = assignment(12, 34, "today");
+        let name = identity("http://server:5070/api", 3, "k").run_name(&run);
+        assert!(name.starts_with("v6-task-12-run-34-"), "{name}");
+        assert_eq!(name.len(), "v6-task-12-run-34-".len() + 5);
+        assert_eq!(name, identity("https://other.name/api", 3, "k").run_name(&run));
+    }
+
+    #[test]
+    fn neither_nodes_nor_namesakes_share_names() {
+        let (one, other) = (identity("s", 3, "k"), identity("s", 3, "l"));
+        assert_ne!(one.key(), other.key());
+        assert_ne!(one.run_name(&assignment(1, 1, "a")), other.run_name(&assignment(1, 1, "a")));
+        assert_ne!(one.run_name(&assignment(1, 1, "a")), one.run_name(&assignment(1, 1, "b")));
+    }
+
+    #[test]
+    fn the_largest_ids_fit_a_label() {
+        let name = identity("s", u64::MAX, "k").run_name(&assignment(u64::MAX, u64::MAX, ""));
+        assert!(name.len() <= 63, "{name}");
+    }
+}

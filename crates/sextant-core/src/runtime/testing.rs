@@ -1,0 +1,148 @@
+//! A runtime in memory, whose runs go as a test says.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use futures::{StreamExt as _, stream};
+
+use super::*;
+use crate::hub::testing::Journal;
+use crate::tail::Bounds;
+
+/// What the next launches come to.
+type Launches = Box<dyn FnMut() -> Result<(), LaunchError> + Send>;
+
+/// The runtime.
+pub struct FakeRuntime {
+    journal: Journal,
+    gate: watch::Sender<Gate>,
+    runs: Mutex<HashMap<RunId, watch::Sender<Situation>>>,
+    launches: Mutex<Launches>,
+    on_log: Mutex<Box<dyn FnMut() + Send>>,
+    stops: Mutex<bool>,
+    log: Mutex<Vec<u8>>,
+}
+
+impl FakeRuntime {
+    /// With nothing in it, and an open gate.
+    pub fn new(journal: Journal) -> Self {
+        Self {
+            journal,
+            gate: watch::Sender::new(Gate::Open),
+            runs: Mutex::default(),
+            launches: Mutex::new(Box::new(|| Ok(()))),
+            on_log: Mutex::new(Box::new(|| {})),
+            stops: Mutex::new(true),
+            log: Mutex::new(b"the algorithm's words\n".to_vec()),
+        }
+    }
+
+    /// A run is there from now on.
+    pub fn set(&self, run: RunId, situation: Situation) {
+        self.sender(run).send_replace(situation);
+    }
+
+    /// What launches come to from now on.
+    pub fn launches(&self, result: impl FnMut() -> Result<(), LaunchError> + Send + 'static) {
+        *self.launches.lock().unwrap() = Box::new(result);
+    }
+
+    /// What happens while a log is being read.
+    pub fn on_log(&self, happens: impl FnMut() + Send + 'static) {
+        *self.on_log.lock().unwrap() = Box::new(happens);
+    }
+
+    /// What algorithms print from now on.
+    pub fn prints(&self, text: &[u8]) {
+        *self.log.lock().unwrap() = text.to_vec();
+    }
+
+    /// Whether runs can be stopped from now on.
+    pub fn stops(&self, stops: bool) {
+        *self.stops.lock().unwrap() = stops;
+    }
+
+    fn sender(&self, run: RunId) -> watch::Sender<Situation> {
+        let mut runs = self.runs.lock().unwrap();
+        runs.entry(run).or_insert_with(|| watch::Sender::new(Situation::Absent)).clone()
+    }
+}
+
+#[async_trait::async_trait]
+impl Runtime for FakeRuntime {
+    async fn leftovers(&self) -> Vec<(TaskId, RunId)> {
+        self.unreported()
+    }
+
+    fn unreported(&self) -> Vec<(TaskId, RunId)> {
+        let runs = self.runs.lock().unwrap();
+        let there = runs
+            .iter()
+            .filter(|(_, situation)| !matches!(*situation.borrow(), Situation::Absent | Situation::Reported));
+        there.map(|(run, _)| (TaskId(run.0 * 10), *run)).collect()
+    }
+
+    fn holds_another(&self, _: &Assignment) -> bool {
+        false
+    }
+
+    fn observe(&self, run: RunId) -> watch::Receiver<Situation> {
+        self.sender(run).subscribe()
+    }
+
+    fn gate(&self) -> watch::Receiver<Gate> {
+        self.gate.subscribe()
+    }
+
+    async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {
+        self.journal.add("launch", assignment.run);
+        (self.launches.lock().unwrap())()
+    }
+
+    async fn collect(&self, run: RunId) -> Result<Output, RuntimeError> {
+        self.journal.add("collect", run);
+        let bytes = stream::iter([Ok(Bytes::from_static(b"result"))]).boxed();
+        let (taken, _) = oneshot::channel();
+        Ok(Output { upload: Upload { length: 6, bytes, problem: None }, taken })
+    }
+
+    async fn log(&self, run: RunId) -> Result<Tail, RuntimeError> {
+        self.journal.add("log", run);
+        (self.on_log.lock().unwrap())();
+        let mut tail = Tail::new(Bounds::LOG);
+        tail.push(&self.log.lock().unwrap());
+        Ok(tail)
+    }
+
+    async fn explain(&self, _: RunId) -> Option<Complaint> {
+        None
+    }
+
+    async fn relaunch(&self, assignment: &Assignment, _: Disruption) -> Result<(), LaunchError> {
+        self.journal.add("relaunch", assignment.run);
+        Ok(())
+    }
+
+    fn note(&self, _: RunId, _: &'static str, _: String) {}
+
+    fn knows(&self, run: RunId) -> bool {
+        *self.sender(run).borrow() != Situation::Absent
+    }
+
+    fn forget(&self, _: RunId) {}
+
+    async fn stop(&self, run: RunId, why: &Failure) -> Result<(), RuntimeError> {
+        self.journal.add("stop", run);
+        if !*self.stops.lock().unwrap() {
+            return Err(RuntimeError("the API server is away".into()));
+        }
+        self.set(run, Situation::Failed(why.clone()));
+        Ok(())
+    }
+
+    async fn release(&self, run: RunId, _: &RunStatus) -> Result<(), RuntimeError> {
+        self.journal.add("release", run);
+        self.set(run, Situation::Reported);
+        Ok(())
+    }
+}

@@ -1,0 +1,182 @@
+//! The beginning: log in, learn who this node is, agree with the server on encryption, open the live connection.
+
+use std::time::Duration;
+
+use futures::{StreamExt as _, stream};
+use printable::excerpt;
+use sextant_config::Config;
+use sextant_core::hub::{HubEvents, Node};
+use sextant_core::node_error::NodeError;
+use tracing::{error, info, warn};
+use vantage6::encryption::{Cryptor, PublicKey};
+use vantage6::live::{LiveEvents, LiveOptions, connect};
+use vantage6::{Backoff, Client, Error, NodeId, OrganizationId, ServerUrl};
+
+use super::encryption::{Disagreement, agree, has_key};
+use super::{Server, convert};
+
+/// The pause between two tries to log in.
+const PAUSE: Duration = Duration::from_secs(5);
+/// What passes in a moment is tried again at once; everything longer is the caller's business, who says what waits.
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(250),
+    longest: Duration::from_secs(2),
+    patience: Some(Duration::from_secs(5)),
+};
+
+impl From<Disagreement> for NodeError {
+    fn from(why: Disagreement) -> Self {
+        Self::Refused(why.to_string())
+    }
+}
+
+/// The client for a node's server, which has not said anything yet.
+///
+/// # Errors
+/// If there is something wrong with the server's address, or certificates can't be read.
+pub fn client(config: &Config) -> Result<Client, NodeError> {
+    let url = ServerUrl::new(&config.server_url, config.port, &config.api_path)
+        .map_err(|error| NodeError::Configuration(error.to_string()))?;
+    let mut builder = Client::builder(url, config.api_key.clone()).backoff(BACKOFF);
+    if let Some(path) = &config.ca_certificates {
+        let pem = std::fs::read(path).map_err(|error| {
+            NodeError::Configuration(format!("The CA certificates {} can't be read: {error}", path.display()))
+        })?;
+        builder = builder.ca_certificates(pem);
+    }
+    builder.build().map_err(|error| NodeError::Configuration(error.to_string()))
+}
+
+/// The way to a server, on which nothing was said yet.
+pub struct Connection {
+    client: Client,
+    cryptor: Cryptor,
+}
+
+impl Connection {
+    /// As the configuration says.
+    ///
+    /// # Errors
+    /// If there is something wrong with it.
+    pub fn new(config: &Config) -> Result<Self, NodeError> {
+        let cryptor = config.encryption.cryptor().map_err(NodeError::Configuration)?;
+        Ok(Self { client: client(config)?, cryptor })
+    }
+
+    /// The address of the server's API.
+    pub fn url(&self) -> String {
+        self.client.url().to_string()
+    }
+
+    /// Logs in, as soon as the server is there: the node's number.
+    ///
+    /// # Errors
+    /// If the server does not know this node.
+    pub async fn log_in(&self) -> Result<NodeId, NodeError> {
+        answer(&self.client, || self.client.node_id()).await
+    }
+
+    /// Opens the live connection. A node that turns out not to [agree](Self::hello) with its server has been online there for a moment.
+    ///
+    /// # Errors
+    /// If there is something wrong with the settings.
+    pub fn open(&self) -> Result<(Server, HubEvents), NodeError> {
+        let (live, events) =
+            connect(&self.client, LiveOptions::default()).map_err(|error| NodeError::Other(error.to_string()))?;
+        Ok((Server::new(self.client.clone(), self.cryptor.clone(), Some(live)), into_stream(events)))
+    }
+
+    /// The server without a live connection, to look at it.
+    pub fn without_events(self) -> Server {
+        Server::new(self.client, self.cryptor, None)
+    }
+
+    /// Learns who this node is, and agrees with the server on encryption.
+    ///
+    /// # Errors
+    /// If they don't agree, or the server does not know this node.
+    pub async fn hello(&self) -> Result<Node, NodeError> {
+        let client = &self.client;
+        let me = answer(client, || client.whoami()).await?;
+        let collaboration = answer(client, || client.collaboration(me.collaboration)).await?;
+        if let Some(key) = agree(&self.cryptor, &collaboration)? {
+            let organization = answer(client, || client.organization(me.organization)).await?;
+            if !has_key(&organization, key)? {
+                match answer(client, || publish(client, me.organization, key)).await? {
+                    Published::Yes => {}
+                    Published::Refused(why) => return Err(NodeError::Refused(why)),
+                }
+                info!("The organization had no public key at the server; it has this one now: {}", key.fingerprint());
+            }
+            info!(
+                "Inputs and results are encrypted; the fingerprint of this organization's key is {}",
+                key.fingerprint()
+            );
+        }
+        info!(
+            "This is node {} '{}' of organization {} in collaboration {} '{}' at {}",
+            me.id,
+            excerpt(&me.name),
+            me.organization,
+            collaboration.id,
+            excerpt(&collaboration.name),
+            client.url()
+        );
+        Ok(convert::node(&me))
+    }
+}
+
+fn into_stream(events: LiveEvents) -> HubEvents {
+    stream::unfold(events, |mut events| async move {
+        let event = events.recv().await?;
+        Some((convert::event(event), events))
+    })
+    .boxed()
+}
+
+/// The server's answer, waited for as long as the server is away.
+async fn answer<T, F>(client: &Client, ask: impl Fn() -> F) -> Result<T, NodeError>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    loop {
+        match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error @ Error::WrongApiKey { .. }) => return Err(NodeError::Refused(error.to_string())),
+            Err(error) if error.is_transient() => {
+                warn!(
+                    "The server at {} can't be reached: {error}. Trying again in {} s.",
+                    client.url(),
+                    PAUSE.as_secs()
+                );
+            }
+            Err(error) => {
+                error!(
+                    "{} does not answer as a vantage6 server: {error}. Are server_url, port and api_path right? Trying again in {} s.",
+                    client.url(),
+                    PAUSE.as_secs()
+                );
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// What the server says to a public key.
+enum Published {
+    /// It has it now.
+    Yes,
+    /// It does not let this node put it there; in words.
+    Refused(String),
+}
+
+/// Puts the organization's public key at the server.
+async fn publish(client: &Client, organization: OrganizationId, key: &PublicKey) -> Result<Published, Error> {
+    match client.set_public_key(organization, &key.to_server()).await {
+        Err(error) if matches!(error.status(), Some(401 | 403)) => Ok(Published::Refused(format!(
+            "Organization {organization} has no public key at the server, and this node may not put it there: {error}. An administrator \
+             can; `sextant keys show FILE` prints it."
+        ))),
+        other => other.map(|()| Published::Yes),
+    }
+}

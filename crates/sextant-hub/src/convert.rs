@@ -1,0 +1,160 @@
+//! Between a 4.x server's words and the node's own.
+
+use sextant_core::hub::{
+    DatabaseInfo, Delivery, EncodedInput, HubError, HubErrorKind, HubEvent, InputError, Kill, NodeEvent, NodeInfo,
+    RequestedDatabase, Run, StatusChange, Task,
+};
+use sextant_core::lineage::Link;
+use vantage6::encoding::DecodeError;
+use vantage6::live::LiveEvent;
+use vantage6::{Error, Incoming, Outgoing, Taken};
+
+/// What follows from an error of the client.
+pub fn error(error: Error) -> HubError {
+    let kind = match &error {
+        Error::WrongApiKey { .. } => HubErrorKind::UnknownNode,
+        Error::FinishedRun { .. } => HubErrorKind::RunHasEnded,
+        Error::NoSuchRun { .. } => HubErrorKind::NoSuchRun,
+        Error::EndlessList { .. } => HubErrorKind::EndlessList,
+        Error::BrokenRun { id, .. } => HubErrorKind::BrokenRun(*id),
+        error if error.is_transient() => HubErrorKind::Passing,
+        Error::Refused { status: 413, .. } => HubErrorKind::TooLarge,
+        Error::Refused { status, own_words: true, .. } => HubErrorKind::Refused(*status),
+        // The server's own words, which mean something else here. A page of something in front of it would be about that.
+        Error::Unreadable { excerpt, .. } if excerpt.starts_with(['{', '[']) => HubErrorKind::Unreadable,
+        Error::TooLarge { .. } => HubErrorKind::Unreadable,
+        _ => HubErrorKind::Other,
+    };
+    let delivery = match error.taken() {
+        Taken::No => Delivery::NotSent,
+        Taken::Perhaps => Delivery::Unknown,
+    };
+    HubError { kind, text: error.to_string(), delivery }
+}
+
+/// Nothing can be encoded for an organization, for this reason.
+pub fn no_recipient(text: String) -> HubError {
+    HubError { kind: HubErrorKind::NoRecipient, text, delivery: Delivery::NotSent }
+}
+
+/// Why the bytes of an input can't be had.
+pub fn input_error(problem: DecodeError) -> InputError {
+    match problem {
+        DecodeError::Transfer(problem) => InputError::Transfer(error(problem)),
+        problem @ (DecodeError::NotBase64(_) | DecodeError::Undecipherable(_)) => {
+            InputError::Unreadable(problem.to_string())
+        }
+    }
+}
+
+/// A run.
+pub fn run(run: vantage6::Run) -> Run {
+    let vantage6::Run { id, status, input, task, organization, assigned_at, started_at, finished_at, .. } = run;
+    let blob_storage = "This server keeps inputs in a blob store, which this node does not support.";
+    Run {
+        id,
+        status,
+        input: input.map(|input| EncodedInput(input.0)),
+        task: self::task(task),
+        organization,
+        assigned_at,
+        started_at,
+        finished_at,
+        unsupported: (run.blob_storage_used == Some(true)).then_some(blob_storage),
+    }
+}
+
+fn task(task: vantage6::Task) -> Task {
+    let vantage6::Task { id, name, image, job_id, parent, init_org, init_user, collaboration, databases, .. } = task;
+    let database =
+        |database: vantage6::TaskDatabase| RequestedDatabase { label: database.label, parameters: database.parameters };
+    Task {
+        id,
+        name,
+        image,
+        job: job_id,
+        parent,
+        init_org,
+        init_user,
+        collaboration,
+        databases: databases.into_iter().map(database).collect(),
+    }
+}
+
+/// Where a task comes from.
+pub fn link(origin: vantage6::TaskOrigin) -> Link {
+    let vantage6::TaskOrigin { id, job_id, parent, init_org, init_user } = origin;
+    Link { task: id, job: job_id, parent, user: init_user, organization: init_org }
+}
+
+/// This node.
+pub fn node(node: &vantage6::Node) -> sextant_core::hub::Node {
+    sextant_core::hub::Node { id: node.id, collaboration: node.collaboration, organization: node.organization }
+}
+
+/// What a node tells.
+pub fn outgoing(event: NodeEvent) -> Outgoing {
+    match event {
+        NodeEvent::Online => Outgoing::Ping,
+        NodeEvent::Status(change) => Outgoing::AlgorithmStatusChange(status_change(change)),
+        NodeEvent::Info(info) => Outgoing::NodeInfoUpdate(node_info(info)),
+    }
+}
+
+fn status_change(change: StatusChange) -> vantage6::StatusChange {
+    let StatusChange { status, run, task, parent, node } = change;
+    vantage6::StatusChange {
+        status,
+        run_id: run,
+        task_id: Some(task),
+        job_id: None,
+        collaboration_id: Some(node.collaboration),
+        node_id: Some(node.id),
+        organization_id: Some(node.organization),
+        parent_id: parent,
+    }
+}
+
+fn node_info(info: NodeInfo) -> vantage6::NodeInfo {
+    let NodeInfo { encryption, allowed_algorithms, allowed_users, allowed_organizations, databases } = info;
+    let database = |DatabaseInfo { label, kind, columns }| vantage6::DatabaseInfo { label, kind, columns };
+    vantage6::NodeInfo {
+        encryption,
+        allowed_algorithms,
+        allowed_users,
+        allowed_organizations,
+        databases: databases.into_iter().map(database).collect(),
+    }
+}
+
+/// What happens on the live connection.
+pub fn event(event: LiveEvent) -> HubEvent {
+    match event {
+        LiveEvent::Connected { websocket } => HubEvent::Connected(if websocket { "websocket" } else { "long polling" }),
+        LiveEvent::Disconnected { reason } => HubEvent::Disconnected(reason),
+        LiveEvent::Incoming(incoming) => heard(incoming),
+    }
+}
+
+fn heard(incoming: Incoming) -> HubEvent {
+    match incoming {
+        Incoming::Sync => HubEvent::Welcome,
+        Incoming::Missed => HubEvent::Missed,
+        Incoming::NewTask { id, .. } => HubEvent::NewTask(id),
+        Incoming::KillContainers(kill) => HubEvent::Kill(Kill {
+            collaboration: kill.collaboration_id,
+            node: kill.node_id,
+            runs: kill.kill_list.map(|runs| runs.iter().map(|run| (run.run_id, run.organization_id)).collect()),
+        }),
+        Incoming::NodeOffline(node) => HubEvent::NodeOffline(node.id),
+        Incoming::Message(text) => HubEvent::Other(format!("the server says: {text}")),
+        Incoming::ExpiredToken | Incoming::InvalidToken => {
+            HubEvent::Other("the connection is made again with a new token".into())
+        }
+        Incoming::AlgorithmStatusChange(_) => HubEvent::Other("a run of the collaboration has another status".into()),
+        Incoming::NodeOnline(_) => HubEvent::Other("a node of the collaboration is online".into()),
+        Incoming::Unknown { name } => {
+            HubEvent::Other(format!("the server sent '{name}', which means nothing to this node"))
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Whether server and configuration agree on encryption. Where they don't, results would be lost, or travel in the clear.
+
+use printable::excerpt;
+use vantage6::encryption::{Cryptor, PublicKey};
+use vantage6::{Collaboration, Organization};
+
+/// Why server and configuration don't agree. The texts say what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Disagreement {
+    /// The server says yes, the configuration no.
+    #[error(
+        "The collaboration '{0}' is encrypted, but the configuration does not say `encryption.enabled: true`. Say so, and name the \
+         organization's private key in `encryption.private_key` (`sextant keys new` makes one if it has none yet)."
+    )]
+    OnlyTheServer(String),
+    /// The configuration says yes, the server no.
+    #[error(
+        "The configuration says `encryption.enabled: true`, but the collaboration '{0}' is not encrypted: everything would travel in \
+         the clear. Set it to false if that is wanted; else have the collaboration made an encrypted one at the server."
+    )]
+    OnlyTheConfiguration(String),
+    /// The organization's public key is another one.
+    #[error(
+        "The private key in `encryption.private_key` does not belong to the public key that organization {organization} has at the \
+         server: its fingerprint is {ours}, the server's {theirs}. What others encrypt for the organization could not be read. Name \
+         the organization's own key. Only if that is lost for good, `sextant keys check CONFIG --replace` puts this one in its place."
+    )]
+    AnotherKey {
+        /// Name and number.
+        organization: String,
+        /// The fingerprint of the configured key.
+        ours: String,
+        /// That of the one at the server.
+        theirs: String,
+    },
+    /// What the organization has at the server is no key.
+    #[error(
+        "The public key that organization {organization} has at the server can't be used: {why}. \
+         `sextant keys check CONFIG --replace` puts that of `encryption.private_key` in its place."
+    )]
+    NoKey {
+        /// Name and number.
+        organization: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// The key that the organization must have at the server ([`has_key`]); `None` where nothing is encrypted.
+///
+/// # Errors
+/// If one side wants encryption and the other does not.
+pub fn agree<'a>(cryptor: &'a Cryptor, collaboration: &Collaboration) -> Result<Option<&'a PublicKey>, Disagreement> {
+    match (cryptor, collaboration.encrypted) {
+        (Cryptor::Plain, false) => Ok(None),
+        (Cryptor::Plain, true) => Err(Disagreement::OnlyTheServer(excerpt(&collaboration.name))),
+        (Cryptor::Encrypted(_), false) => Err(Disagreement::OnlyTheConfiguration(excerpt(&collaboration.name))),
+        (Cryptor::Encrypted(key), true) => Ok(Some(key.public())),
+    }
+}
+
+/// Whether the node's own organization has this key at the server; `false` if it has none yet.
+///
+/// # Errors
+/// If it has another one, or something else in its place.
+pub fn has_key(organization: &Organization, key: &PublicKey) -> Result<bool, Disagreement> {
+    let Some(theirs) = &organization.public_key else { return Ok(false) };
+    let name = || format!("{} '{}'", organization.id, excerpt(&organization.name));
+    match PublicKey::from_server(theirs) {
+        Ok(theirs) if theirs == *key => Ok(true),
+        Ok(theirs) => Err(Disagreement::AnotherKey {
+            organization: name(),
+            ours: key.fingerprint(),
+            theirs: theirs.fingerprint(),
+        }),
+        Err(why) => Err(Disagreement::NoKey { organization: name(), why: why.to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use vantage6::encryption::PrivateKey;
+    use vantage6::{CollaborationId, OrganizationId};
+
+    use crate::encryption::*;
+
+    #[test]
+    fn all_cases() {
+        let [own, other] = [(); 2].map(|()| Arc::new(PrivateKey::generate().unwrap()));
+        let (yes, no) = (Cryptor::Encrypted(own.clone()), Cryptor::Plain);
+        let at_server = |key: &PrivateKey| Some(key.public().to_server());
+        for (cryptor, encrypted, public_key, expected) in [
+            (&no, false, None, Ok(None)),
+            (&no, false, at_server(&own), Ok(None)),
+            (&no, true, at_server(&own), Err("'study' is encrypted, but the configuration does not say")),
+            (&yes, false, at_server(&own), Err("'study' is not encrypted: everything would travel in the clear")),
+            (&yes, true, at_server(&own), Ok(Some(true))),
+            (&yes, true, None, Ok(Some(false))),
+            (&yes, true, at_server(&other), Err("does not belong to the public key that organization 2 'mills' has")),
+            (
+                &yes,
+                true,
+                Some("key".into()),
+                Err("organization 2 'mills' has at the server can't be used: it is not base64"),
+            ),
+        ] {
+            let collaboration = Collaboration { id: CollaborationId(1), name: "study".into(), encrypted };
+            let organization = Organization { id: OrganizationId(2), name: "mills".into(), public_key };
+            let found =
+                agree(cryptor, &collaboration).and_then(|key| key.map(|key| has_key(&organization, key)).transpose());
+            match (found, expected) {
+                (Err(found), Err(text)) => assert!(found.to_string().contains(text), "{found}"),
+                (found, expected) => assert_eq!(found.map_err(|why| why.to_string()), expected.map_err(str::to_owned)),
+            }
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The port [`Hub`](sextant_core::hub::Hub) to a 4.x server: what differs between server versions is here or in `vantage6`, and nowhere
+//! else.
+
+mod connect;
+mod convert;
+pub mod encryption;
+mod recipients;
+mod server;
+
+pub use self::connect::{Connection, client};
+pub use self::server::Server;

@@ -1,0 +1,127 @@
+//! A 4.x server.
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+use secrecy::SecretString;
+use sextant_core::hub::{
+    EncodedInput, Hub, HubError, HubErrorKind, InputBytes, InputError, NodeEvent, OpenRuns, Report, Run, RunResult,
+};
+use sextant_core::lineage::Link;
+use tokio::sync::Semaphore;
+use vantage6::encoding::Payload;
+use vantage6::encryption::{Cryptor, Recipient};
+use vantage6::live::Live;
+use vantage6::{Client, Error, Finish, OrganizationId, RunId, RunStatus, TaskId};
+
+use super::convert;
+use super::recipients::Recipients;
+
+/// How many requests about runs are under way at a time. Servers do one thing after the other, so more of them would only take memory:
+/// thousands of runs may be refused or killed in one moment.
+const REQUESTS: usize = 16;
+
+/// A 4.x server, as one node uses it.
+pub struct Server {
+    client: Client,
+    live: Option<Live>,
+    requests: Semaphore,
+    cryptor: Cryptor,
+    recipients: Recipients,
+}
+
+impl Server {
+    /// The server behind a client; how this organization reads what is sent to it; and the live connection, where there is one.
+    pub fn new(client: Client, cryptor: Cryptor, live: Option<Live>) -> Self {
+        Self { client, live, requests: Semaphore::new(REQUESTS), cryptor, recipients: Recipients::default() }
+    }
+
+    /// One of the few requests at a time.
+    async fn limited<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let _permit = self.requests.acquire().await;
+        request.await
+    }
+
+    /// Whom a result is for.
+    async fn recipient(&self, organization: OrganizationId) -> Result<Recipient, HubError> {
+        if !self.cryptor.is_encrypted() {
+            return Ok(Recipient::Plain);
+        }
+        self.recipients.of(organization, self.limited(self.client.organization(organization))).await
+    }
+
+    async fn encode(&self, result: RunResult) -> Result<vantage6::encoding::Encoded, HubError> {
+        let RunResult { to, length, bytes } = result;
+        let recipient = self.recipient(to).await?;
+        recipient.encode(Payload::new(length, bytes)).map_err(|error| convert::no_recipient(error.to_string()))
+    }
+}
+
+#[async_trait::async_trait]
+impl Hub for Server {
+    fn open_runs(&self, which: OpenRuns) -> BoxStream<'static, Result<Run, HubError>> {
+        let OpenRuns { task, inputs_up_to } = which;
+        let runs = self.client.open_runs(vantage6::OpenRuns { task, inputs_up_to });
+        runs.map(|run| run.map(convert::run).map_err(convert::error)).boxed()
+    }
+
+    async fn run(&self, id: RunId) -> Result<Run, HubError> {
+        self.limited(self.client.run(id)).await.map(convert::run).map_err(convert::error)
+    }
+
+    async fn input(&self, id: RunId) -> Result<InputBytes, HubError> {
+        let text = self.client.input(id).await.map_err(convert::error)?;
+        Ok(self.cryptor.decode(text).map_err(convert::input_error).boxed())
+    }
+
+    async fn read_input(&self, input: &EncodedInput) -> Result<Bytes, InputError> {
+        self.cryptor.decode_text(&input.0).await.map_err(convert::input_error)
+    }
+
+    async fn container_token(&self, task: TaskId, image: &str) -> Result<SecretString, HubError> {
+        self.client.container_token(task, image).await.map_err(convert::error)
+    }
+
+    async fn set_status(&self, id: RunId, status: &RunStatus, started_at: Option<Timestamp>) -> Result<(), HubError> {
+        self.limited(self.client.set_status(id, status, started_at)).await.map_err(convert::error)
+    }
+
+    async fn finish_run(&self, id: RunId, report: Report) -> Result<(), HubError> {
+        let Report { status, log, finished_at, started_at, result, held } = report;
+        let held = held.map(vantage6::Held::new);
+        let finish = Finish { status, log, finished_at, started_at, result: None, held };
+        let sent = match result {
+            // It takes its time, and whoever waits for it holds a pod's connection.
+            Some(result) => {
+                let finish = finish.result(self.encode(result).await?);
+                self.client.finish_run(id, finish).await
+            }
+            None => self.limited(self.client.finish_run(id, finish)).await,
+        };
+        sent.map_err(convert::error)
+    }
+
+    async fn can_report_to(&self, organization: OrganizationId) -> Result<(), HubError> {
+        self.recipient(organization).await.map(drop)
+    }
+
+    async fn organization_name(&self, id: OrganizationId) -> Result<Option<String>, HubError> {
+        match self.limited(self.client.organization(id)).await.map_err(convert::error) {
+            Ok(organization) => Ok(Some(organization.name)),
+            Err(HubError { kind: HubErrorKind::Refused(401 | 403 | 404), .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn task_origin(&self, id: TaskId) -> Result<Link, HubError> {
+        self.limited(self.client.task_origin(id)).await.map(convert::link).map_err(convert::error)
+    }
+
+    async fn send_event(&self, event: NodeEvent) -> Result<(), String> {
+        match &self.live {
+            Some(live) => live.send(&convert::outgoing(event)).await.map_err(|error| error.to_string()),
+            None => Err("there is no live connection".into()),
+        }
+    }
+}

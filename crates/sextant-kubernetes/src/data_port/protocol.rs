@@ -1,0 +1,103 @@
+//! The words that pod and node exchange: paths, answers, headers. Both sides read them from here.
+
+use vantage6_types::RunId;
+
+/// What `return` is told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Ask again.
+    Wait,
+    /// Send the output.
+    Send,
+    /// The server has all it needs: end.
+    Go,
+}
+
+impl Order {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Wait => "wait",
+            Self::Send => "send",
+            Self::Go => "go",
+        }
+    }
+
+    /// Reads the word; `None` if it is none.
+    pub fn read(word: &[u8]) -> Option<Self> {
+        [Self::Wait, Self::Send, Self::Go].into_iter().find(|order| order.as_str().as_bytes() == word)
+    }
+}
+
+/// What a pod asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Item {
+    /// `GET`: the input.
+    Input,
+    /// `GET`: the token.
+    Token,
+    /// `GET`: the next [`Order`].
+    Next,
+    /// `PUT`: the output.
+    Output,
+}
+
+impl Item {
+    const ALL: [(Self, &'static str); 4] =
+        [(Self::Input, "input"), (Self::Token, "token"), (Self::Next, "next"), (Self::Output, "output")];
+}
+
+/// The header in which `return` says that there is no output to send, and why.
+pub const PROBLEM: &str = "x-sextant-problem";
+
+/// The header in which a pod says which Job it belongs to: a run that is launched again has more than one, and of a machine that was
+/// lost the older one's pod may still be there. A request without it is not served.
+pub const JOB: &str = "x-sextant-job";
+
+/// The path of an item of a run.
+pub fn path(run: RunId, item: Item) -> String {
+    let word = Item::ALL.iter().find(|(known, _)| *known == item).map_or("", |(_, word)| word);
+    format!("/runs/{run}/{word}")
+}
+
+/// Reads a path; `None` if it is none of ours.
+pub fn read_path(path: &str) -> Option<(RunId, Item)> {
+    let (run, word) = path.strip_prefix("/runs/")?.split_once('/')?;
+    let item = Item::ALL.iter().find(|(_, known)| *known == word)?.0;
+    // Only plain digits: no signs, no leading zeros, so that a run has one path.
+    let id: u64 = run.parse().ok()?;
+    (id.to_string() == run).then_some((RunId(id), item))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::data_port::protocol::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for (item, _) in Item::ALL {
+            assert_eq!(read_path(&path(RunId(7), item)), Some((RunId(7), item)));
+        }
+        for order in [Order::Wait, Order::Send, Order::Go] {
+            assert_eq!(Order::read(order.as_str().as_bytes()), Some(order));
+        }
+    }
+
+    #[test]
+    fn other_paths_are_none() {
+        for path in
+            ["", "/", "/runs/7", "/runs/7/", "/runs/+7/input", "/runs/07/input", "/runs/7/input/x", "/runs//input"]
+        {
+            assert_eq!(read_path(path), None, "{path}");
+        }
+        assert_eq!(Order::read(b"stay"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_can_be_read(path in ".*") {
+            let _ = read_path(&path);
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The node's side of the data port: takes connections, checks keys, and hands what is asked to the [`Desk`].
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use http::{Method, Request, Response, StatusCode, header};
+use http_body::{Body as _, Frame};
+use http_body_util::{BodyDataStream, BodyExt, Full, StreamBody};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use log_throttle::LogThrottle;
+use rustls::ServerConfig;
+use secrecy::{ExposeSecret, SecretString};
+use sextant_core::runtime::Upload;
+use sextant_process::connection_limits::{ActiveRequest, ConnectionGuard, ConnectionLimiter};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, warn};
+use vantage6_types::RunId;
+
+use super::bounds::Limits;
+use super::keys::NodeSecret;
+use super::protocol::{self, Item, Order};
+
+/// Who answers what pods ask for, once they have shown their key.
+#[async_trait::async_trait]
+pub trait Desk: Send + Sync + 'static {
+    /// Whether this Job is the one that the run has now.
+    fn serves(&self, run: RunId, job: &str) -> bool;
+    /// The run's decrypted input, as it arrives.
+    async fn input(&self, run: RunId) -> Result<Input, Answer>;
+    /// The run's container token.
+    async fn token(&self, run: RunId) -> Result<SecretString, Answer>;
+    /// What `return` is to do; held until there is something, or some time has passed.
+    async fn next(&self, run: RunId) -> Order;
+    /// Takes the output; answers when the server has it.
+    async fn deliver(&self, run: RunId, upload: Upload) -> Result<(), Answer>;
+}
+
+/// Why a pod does not get what it asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It never will; the text is for the researcher.
+    Refused(String),
+    /// Not now.
+    Later,
+}
+
+/// An input on its way to a pod.
+pub type Input = BoxStream<'static, io::Result<Bytes>>;
+
+/// What this side sends.
+type Reply = Response<http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>>;
+
+/// Serves the data port, within these bounds, until the future is dropped.
+pub async fn serve(
+    listener: TcpListener,
+    tls: ServerConfig,
+    secret: Arc<NodeSecret>,
+    desk: Arc<dyn Desk>,
+    limits: Limits,
+) {
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let limiter = ConnectionLimiter::new(limits.connections);
+    let door = Arc::new(Door::new(secret, desk, limits.stalled));
+    let (broken, refused, evicting) = (LogThrottle::default(), LogThrottle::default(), LogThrottle::default());
+    let mut evictions = 0;
+    // Dropped with this future, which ends all connections.
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok((stream, address)) => (stream, address.ip().to_canonical()),
+            Err(error) => {
+                // Out of file descriptors, or the caller has gone already: neither is a reason to stop.
+                if let Some(times) = broken.happened() {
+                    warn!("the data port could not take a connection ({times} times lately): {error}");
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+        };
+        while connections.try_join_next().is_some() {}
+        let guard = match limiter.enter(address, Instant::now()) {
+            Ok(guard) => guard,
+            Err(exceeded) => {
+                if let Some(times) = refused.happened() {
+                    warn!(
+                        "{address} is not let in at the data port: {exceeded}. So were {times} lately, of all addresses. Pods of runs try again."
+                    );
+                }
+                // Without the usual farewell, which would keep something of it in the kernel.
+                let _ = stream.set_zero_linger();
+                continue;
+            }
+        };
+        let evicted = limiter.counts().evictions;
+        if evicted > evictions {
+            evictions = evicted;
+            if evicting.happened().is_some() {
+                warn!(
+                    "The data port closes connections to make room for others ({evicted} since the node began): \
+                     somebody floods it, {address} or another one"
+                );
+            }
+        }
+        let (acceptor, door, patience) = (acceptor.clone(), door.clone(), limits.patience);
+        connections.spawn(async move {
+            let serving = connection(stream, acceptor, door, guard.clone(), patience);
+            let ended = tokio::select! {
+                ended = serving => ended,
+                () = guard.evicted() => Err("another connection needed its place".into()),
+            };
+            if let Err(error) = ended {
+                debug!("a connection to the data port ended: {error}");
+            }
+        });
+    }
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// What all connections share.
+struct Door {
+    secret: Arc<NodeSecret>,
+    desk: Arc<dyn Desk>,
+    stalled: Duration,
+    wrong_keys: LogThrottle,
+    crowded: LogThrottle,
+}
+
+impl Door {
+    fn new(secret: Arc<NodeSecret>, desk: Arc<dyn Desk>, stalled: Duration) -> Self {
+        Self { secret, desk, stalled, wrong_keys: LogThrottle::default(), crowded: LogThrottle::default() }
+    }
+}
+
+type Guard = ConnectionGuard<RunId>;
+
+async fn connection(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    door: Arc<Door>,
+    guard: Arc<Guard>,
+    patience: Duration,
+) -> Result<(), Failure> {
+    stream.set_nodelay(true)?;
+    sextant_process::sockets::notice_silence(&stream)?;
+    let stream = timeout(patience, acceptor.accept(stream)).await??;
+    converse(stream, door, guard, patience).await
+}
+
+/// One request and its answer: so what a stranger sends after it is never read.
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    door: Arc<Door>,
+    guard: Arc<Guard>,
+    patience: Duration,
+) -> Result<(), Failure> {
+    // Under way until the connection ends: also while its answer is on its way.
+    let the_one = Arc::new((guard.clone(), OnceLock::new()));
+    let service = service_fn(move |request| {
+        let (door, the_one) = (door.clone(), the_one.clone());
+        async move { Ok::<_, std::convert::Infallible>(answer(request, &door, &the_one.0, &the_one.1).await) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience)
+        .keep_alive(false)
+        .max_headers(32)
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(stream), service);
+    // Who takes ever so long to read that he has no key is not waited for.
+    let outstays = async {
+        tokio::time::sleep(patience * 2).await;
+        if guard.is_authenticated() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        served = served => Ok(served?),
+        () = outstays => Err("it has shown no key".into()),
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    door: &Door,
+    guard: &Arc<Guard>,
+    under_way: &OnceLock<ActiveRequest<RunId>>,
+) -> Reply {
+    let desk = door.desk.as_ref();
+    let Some((run, item)) = protocol::read_path(request.uri().path()) else {
+        return reply(StatusCode::NOT_FOUND, "no such thing");
+    };
+    if !bearer(&request).is_some_and(|key| door.secret.opens(run, key)) {
+        if let Some(times) = door.wrong_keys.happened() {
+            warn!(
+                "{} asks the data port for run {run} without its key; {times} requests like this lately",
+                guard.address
+            );
+        }
+        return reply(StatusCode::UNAUTHORIZED, "wrong key");
+    }
+    under_way.get_or_init(|| guard.begin_request());
+    if let Err(exceeded) = guard.authenticate(run) {
+        if let Some(times) = door.crowded.happened() {
+            warn!(%run, "is not served at the data port now: {exceeded}; {times} requests like this lately");
+        }
+        return refusal(Answer::Later);
+    }
+    // One that has been replaced, or does not say which it is, hears no more than that; the cluster ends it.
+    if !job(&request).is_some_and(|job| desk.serves(run, job)) {
+        return refusal(Answer::Later);
+    }
+    match (request.method(), item) {
+        (&Method::GET, Item::Input) => match desk.input(run).await {
+            Ok(pieces) => Response::new(StreamBody::new(pieces.map_ok(Frame::data)).boxed_unsync()),
+            Err(answer) => refusal(answer),
+        },
+        (&Method::GET, Item::Token) => match desk.token(run).await {
+            Ok(token) => reply(StatusCode::OK, token.expose_secret()),
+            Err(answer) => refusal(answer),
+        },
+        (&Method::GET, Item::Next) => reply(StatusCode::OK, desk.next(run).await.as_str()),
+        (&Method::PUT, Item::Output) => match upload(request, door.stalled) {
+            Some(upload) => match desk.deliver(run, upload).await {
+                Ok(()) => reply(StatusCode::OK, Order::Go.as_str()),
+                Err(answer) => refusal(answer),
+            },
+            None => reply(StatusCode::LENGTH_REQUIRED, "the output's length must be known"),
+        },
+        _ => reply(StatusCode::METHOD_NOT_ALLOWED, "no such thing"),
+    }
+}
+
+fn upload(request: Request<Incoming>, stalled: Duration) -> Option<Upload> {
+    let length = request.body().size_hint().exact()?;
+    let problem =
+        request.headers().get(protocol::PROBLEM).map(|value| String::from_utf8_lossy(value.as_bytes()).into());
+    let bytes = BodyDataStream::new(request.into_body()).map_err(io::Error::other);
+    // A stream that stands still is an error, so that nobody waits for it for ever.
+    let bytes = futures::stream::unfold(Some(bytes), move |bytes| async move {
+        let mut bytes = bytes?;
+        match timeout(stalled, bytes.next()).await {
+            Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(bytes))),
+            Ok(Some(Err(error))) => Some((Err(error), None)),
+            Ok(None) => None,
+            Err(_) => Some((Err(io::ErrorKind::TimedOut.into()), None)),
+        }
+    });
+    Some(Upload { length, bytes: bytes.boxed(), problem })
+}
+
+fn bearer(request: &Request<Incoming>) -> Option<&str> {
+    request.headers().get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+/// The Job that the pod says it belongs to, if it says one.
+fn job(request: &Request<Incoming>) -> Option<&str> {
+    let mut said = request.headers().get_all(protocol::JOB).iter();
+    match (said.next(), said.next()) {
+        (Some(job), None) => job.to_str().ok(),
+        _ => None,
+    }
+}
+
+fn refusal(answer: Answer) -> Reply {
+    match answer {
+        Answer::Refused(text) => reply(StatusCode::CONFLICT, &text),
+        Answer::Later => reply(StatusCode::SERVICE_UNAVAILABLE, "not now"),
+    }
+}
+
+fn reply(status: StatusCode, text: &str) -> Reply {
+    let body = Full::new(Bytes::copy_from_slice(text.as_bytes())).map_err(|never| match never {});
+    let mut response = Response::new(body.boxed_unsync());
+    *response.status_mut() = status;
+    response
+}
+
+/// For the fuzzer (`--cfg fuzzing`): a connection behind its handshake.
+#[cfg(fuzzing)]
+pub async fn converse_in_memory(stream: tokio::io::DuplexStream, secret: Arc<NodeSecret>, desk: Arc<dyn Desk>) {
+    let limits = Limits::within(1024);
+    let limiter = ConnectionLimiter::new(limits.connections);
+    let door = Arc::new(Door::new(secret, desk, limits.stalled));
+    let Ok(guard) = limiter.enter([10, 0, 0, 1].into(), Instant::now()) else { return };
+    let _ = converse(stream, door, guard, limits.patience).await;
+    assert!(limiter.is_empty(), "a place was not given back: {limiter:?}");
+}

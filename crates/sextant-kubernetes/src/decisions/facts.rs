@@ -1,0 +1,480 @@
+//! What the cluster says of a run's Job and pod, boiled down to what the decisions look at: small, so that
+//! ten thousand runs fit in memory, and typed, so that the decisions need not know Kubernetes's optional fields.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+use printable::excerpt_of;
+use serde::{Deserialize, Serialize};
+use sextant_core::situation::Failure;
+use vantage6_types::{RunId, RunStatus, TaskId};
+
+use super::labels;
+
+/// The init container that fetches input and token.
+pub const RECEIVE: &str = "receive";
+/// The container of the task's image.
+pub const ALGORITHM: &str = "algorithm";
+/// The container that brings the output back.
+pub const RETURN: &str = "return";
+
+/// How many characters are kept of what the cluster says: its words may repeat what others wrote, a registry for example.
+const WORDS: usize = 2_000;
+
+/// What the cluster says.
+fn said(words: Option<&String>) -> String {
+    words.map_or_else(String::new, |words| excerpt_of(words.trim(), WORDS))
+}
+
+/// A run's Job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobFacts {
+    /// The Job's name.
+    pub name: String,
+    /// The Job's uid, which ties its Secret to it.
+    pub uid: String,
+    /// The run.
+    pub run: RunId,
+    /// The run's task.
+    pub task: TaskId,
+    /// When the Job was made.
+    pub created: Option<Timestamp>,
+    /// Whether the server already has the run's report.
+    pub reported: bool,
+    /// Why this node, or an earlier process of it, has stopped the run, if it has.
+    pub stopped: Option<Box<Stop>>,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Why the Job controller calls it failed, if it does: reason and message.
+    pub failed: Option<(String, String)>,
+    /// Since when it does.
+    pub failed_at: Option<Timestamp>,
+    /// Which launch of the run this is, from 1.
+    pub attempt: u32,
+    /// How many earlier launches got so far that the algorithm was started.
+    pub executions: u32,
+    /// Whether the token may have been given to its pod, without which no algorithm starts.
+    pub supplied: bool,
+}
+
+/// Why a run was stopped, as its Job's annotation keeps it: the report may have to wait for the server, and for the next process of this
+/// node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// The status to be reported.
+    status: RunStatus,
+    /// What the researcher is to read.
+    message: String,
+    /// Whether the algorithm had started.
+    started: bool,
+}
+
+impl Stop {
+    /// The end that a run is stopped for.
+    pub fn new(failure: &Failure) -> Self {
+        let Failure { status, message, started, .. } = failure;
+        Self { status: status.clone(), message: message.clone(), started: *started }
+    }
+
+    /// The end that is to be reported.
+    pub fn failure(&self) -> Failure {
+        let reason = if self.status == RunStatus::Crashed { "DeadlineExceeded" } else { "Stopped" };
+        let failure = Failure::new(self.status.clone(), &self.message, "this node stopped it").started(self.started);
+        if failure.reason == "RunFailed" { failure.because(reason) } else { failure }
+    }
+}
+
+/// A run's pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodFacts {
+    /// The pod's name.
+    pub name: String,
+    /// The uid of the Job that made it.
+    pub job_uid: String,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Whether its phase is Failed or Succeeded, or it is gone.
+    pub over: bool,
+    /// When it was found gone although it had not been seen to end: everything else here may have been outdated by then.
+    pub gone: Option<Timestamp>,
+    /// Why it could not be put on a machine so far, in the scheduler's words.
+    pub unschedulable: Option<String>,
+    /// Whether a machine was found.
+    pub scheduled: bool,
+    /// When.
+    pub scheduled_at: Option<Timestamp>,
+    /// Why the pod as a whole failed (`Evicted`, `NodeLost`, …): reason and message.
+    pub reason: Option<(String, String)>,
+    /// Why the cluster ends it for the sake of others (`PreemptionByScheduler`, `EvictionByEvictionAPI`, …): reason and message.
+    pub disruption: Option<(String, String)>,
+    /// When it was told to end.
+    pub told: Option<Timestamp>,
+    /// When it should have ended, if it is being deleted.
+    pub ends_at: Option<Timestamp>,
+    /// How much memory the algorithm may use.
+    pub memory_limit: Option<String>,
+    /// How much of the machine's disk it may use.
+    pub disk_limit: Option<String>,
+    /// `receive`.
+    pub receive: Container,
+    /// `algorithm`.
+    pub algorithm: Container,
+    /// `return`.
+    pub returns: Container,
+}
+
+/// A container's state.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Container {
+    /// The kubelet has said nothing of it yet.
+    #[default]
+    Unknown,
+    /// Not started.
+    Waiting {
+        /// Kubernetes's word, for example `ImagePullBackOff`.
+        reason: String,
+        /// Its explanation.
+        message: String,
+    },
+    /// Running.
+    Running {
+        /// Since when.
+        since: Option<Timestamp>,
+    },
+    /// Over.
+    Ended(End),
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// Its exit code; 128 + n when signal n killed it.
+    pub code: i32,
+    /// Kubernetes's word, for example `OOMKilled`.
+    pub reason: String,
+    /// What it left in its termination message.
+    pub message: String,
+    /// Whether it ever started.
+    pub started: bool,
+    /// When it ended.
+    pub at: Option<Timestamp>,
+}
+
+impl Container {
+    /// Whether it was started for sure.
+    fn has_started(&self) -> bool {
+        match self {
+            Self::Running { .. } => true,
+            Self::Ended(end) => end.started,
+            Self::Unknown | Self::Waiting { .. } => false,
+        }
+    }
+
+    /// What a machine says of a container of which is known that it was started. A kubelet that has lost one, because it was restarted or
+    /// has made room, calls it unknown without its id; or, of a pod that is over, not started yet.
+    fn if_started(self, over: bool) -> Self {
+        match self {
+            Self::Ended(end) if end.reason == "ContainerStatusUnknown" => Self::Ended(End { started: true, ..end }),
+            Self::Waiting { ref reason, .. }
+                if over && matches!(reason.as_str(), "PodInitializing" | "ContainerCreating") =>
+            {
+                Self::lost()
+            }
+            Self::Unknown if over => Self::lost(),
+            other => other,
+        }
+    }
+
+    /// Started, and gone.
+    fn lost() -> Self {
+        let reason = "ContainerStatusUnknown".to_owned();
+        Self::Ended(End { code: 137, reason, message: String::new(), started: true, at: None })
+    }
+
+    /// Whether it is gone without anybody having seen how it ended, as after a machine's restart.
+    pub fn was_lost(&self) -> bool {
+        matches!(self, Self::Ended(end) if matches!(end.reason.as_str(), "ContainerStatusUnknown" | "Unknown"))
+    }
+}
+
+impl PodFacts {
+    /// The same, knowing what was seen before: an algorithm that was started stays so, whatever a machine says that has lost it.
+    #[must_use]
+    pub fn after(self, before: &Self) -> Self {
+        if before.name != self.name || !before.algorithm.has_started() || self.algorithm.has_started() {
+            return self;
+        }
+        let algorithm = match self.algorithm {
+            Container::Ended(end) => Container::Ended(End { started: true, ..end }),
+            Container::Waiting { .. } | Container::Unknown if self.over => Container::lost(),
+            _ => before.algorithm.clone(),
+        };
+        Self { algorithm, ..self }
+    }
+
+    /// Whether somebody or something wants it to end, so that what its containers do now is not their own doing.
+    pub fn told_to_end(&self) -> bool {
+        self.deleting || self.disruption.is_some() || self.reason.is_some()
+    }
+
+    /// Whether its machine has said the last there is to say of it; of a machine that is lost, and of a pod that was deleted by
+    /// force, the cluster only knows what was true some time before.
+    pub fn final_word(&self) -> bool {
+        let lost =
+            |(reason, _): &(String, String)| matches!(reason.as_str(), "DeletionByTaintManager" | "DeletionByPodGC");
+        self.over && self.gone.is_none() && !self.disruption.as_ref().is_some_and(lost) && !self.receive.was_lost()
+    }
+}
+
+impl JobFacts {
+    /// Whether the Job controller calls it failed for this reason.
+    pub fn failed_by(&self, reason: &str) -> bool {
+        self.failed.as_ref().is_some_and(|(why, _)| why == reason)
+    }
+
+    /// Reads a Job; `None` when it is not one of a run.
+    pub fn read(job: &Job) -> Option<Self> {
+        let meta = &job.metadata;
+        let (task, run) = labels::run_of(meta.labels.as_ref()?)?;
+        let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
+        let count = |key| meta.annotations.as_ref()?.get(key)?.parse().ok();
+        let failed = conditions
+            .into_iter()
+            .flatten()
+            .find(|c| (c.type_ == "Failed" || c.type_ == "FailureTarget") && c.status == "True");
+        Some(Self {
+            name: meta.name.clone()?,
+            uid: meta.uid.clone()?,
+            run,
+            task,
+            created: meta.creation_timestamp.as_ref().map(|time| time.0),
+            reported: meta.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(labels::REPORTED)),
+            stopped: meta.annotations.as_ref().and_then(|all| serde_json::from_str(all.get(labels::STOPPED)?).ok()),
+            deleting: meta.deletion_timestamp.is_some(),
+            failed: failed.map(|c| (said(c.reason.as_ref()), said(c.message.as_ref()))),
+            failed_at: failed.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
+            attempt: count(labels::ATTEMPT).unwrap_or(1),
+            executions: count(labels::EXECUTIONS).unwrap_or(0),
+            // Only the process that made the Job knows better.
+            supplied: true,
+        })
+    }
+}
+
+impl PodFacts {
+    /// Reads a pod; `None` when it is not one of a run.
+    pub fn read(pod: &Pod) -> Option<(RunId, Self)> {
+        let meta = &pod.metadata;
+        let (_, run) = labels::run_of(meta.labels.as_ref()?)?;
+        let status = pod.status.as_ref();
+        let condition = |kind| status?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind);
+        let scheduled = condition("PodScheduled");
+        let disruption = condition("DisruptionTarget").filter(|c| c.status == "True");
+        let ends_at = meta.deletion_timestamp.as_ref().map(|time| time.0);
+        let grace = SignedDuration::from_secs(meta.deletion_grace_period_seconds.unwrap_or_default());
+        let deleted_at = ends_at.and_then(|ends| ends.checked_sub(grace).ok());
+        let disrupted_at = disruption.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0);
+        let limit = |resource| {
+            let containers = &pod.spec.as_ref()?.containers;
+            let limits = containers.iter().find(|c| c.name == ALGORITHM)?.resources.as_ref()?.limits.as_ref()?;
+            Some(limits.get(resource)?.0.clone())
+        };
+        let container = |name| {
+            let find = |list: Option<&Vec<ContainerStatus>>| list?.iter().find(|c| c.name == name).map(read_state);
+            status
+                .and_then(|s| find(s.init_container_statuses.as_ref()).or_else(|| find(s.container_statuses.as_ref())))
+                .unwrap_or_default()
+        };
+        let over = status.and_then(|s| s.phase.as_deref()).is_some_and(|phase| matches!(phase, "Failed" | "Succeeded"));
+        let (algorithm, returns) = (container(ALGORITHM), container(RETURN));
+        // Containers are started one after the other: where `return` was, the algorithm had been, unless it had no image.
+        let algorithm = if returns.has_started() { algorithm.if_started(over) } else { algorithm };
+        let facts = Self {
+            name: meta.name.clone()?,
+            job_uid: meta.labels.as_ref()?.get(labels::JOB_UID).cloned().unwrap_or_default(),
+            created: meta.creation_timestamp.as_ref().map(|time| time.0),
+            deleting: meta.deletion_timestamp.is_some(),
+            over,
+            gone: None,
+            unschedulable: scheduled.filter(|c| c.status == "False").map(|c| said(c.message.as_ref())),
+            scheduled: scheduled.is_some_and(|c| c.status == "True"),
+            scheduled_at: scheduled.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
+            reason: status.filter(|s| s.reason.is_some()).map(|s| (said(s.reason.as_ref()), said(s.message.as_ref()))),
+            disruption: disruption.map(|c| (said(c.reason.as_ref()), said(c.message.as_ref()))),
+            told: deleted_at.into_iter().chain(disrupted_at).min(),
+            ends_at,
+            memory_limit: limit("memory"),
+            disk_limit: limit("ephemeral-storage"),
+            receive: container(RECEIVE),
+            algorithm,
+            returns,
+        };
+        Some((run, facts))
+    }
+}
+
+fn read_state(status: &ContainerStatus) -> Container {
+    match status.state.as_ref() {
+        Some(ContainerState { running: Some(running), .. }) => {
+            Container::Running { since: running.started_at.as_ref().map(|time| time.0) }
+        }
+        Some(ContainerState { terminated: Some(end), .. }) => Container::Ended(End {
+            code: end.exit_code,
+            reason: said(end.reason.as_ref()),
+            message: said(end.message.as_ref()),
+            // The kubelet calls containers lost that never were, too: those have no id.
+            started: match end.reason.as_deref() {
+                Some("StartError" | "ContainerCannotRun") => false,
+                Some("ContainerStatusUnknown") => status.container_id.as_ref().is_some_and(|id| !id.is_empty()),
+                _ => true,
+            },
+            at: end.finished_at.as_ref().map(|time| time.0),
+        }),
+        Some(ContainerState { waiting: Some(waiting), .. }) => {
+            Container::Waiting { reason: said(waiting.reason.as_ref()), message: said(waiting.message.as_ref()) }
+        }
+        _ => Container::Unknown,
+    }
+}
+
+/// A Job and its pod as tests begin with them: made, on a machine, nothing started.
+#[cfg(test)]
+pub mod sample {
+    use crate::decisions::facts::*;
+
+    /// A Job of run 1 with the uid `u`.
+    pub fn job() -> JobFacts {
+        JobFacts {
+            name: "j".into(),
+            uid: "u".into(),
+            run: RunId(1),
+            task: TaskId(1),
+            created: None,
+            reported: false,
+            stopped: None,
+            deleting: false,
+            failed: None,
+            failed_at: None,
+            attempt: 1,
+            executions: 0,
+            supplied: true,
+        }
+    }
+
+    /// The pod of [`job`].
+    pub fn pod() -> PodFacts {
+        PodFacts {
+            name: "p".into(),
+            job_uid: "u".into(),
+            created: None,
+            deleting: false,
+            over: false,
+            gone: None,
+            unschedulable: None,
+            scheduled: true,
+            scheduled_at: None,
+            reason: None,
+            disruption: None,
+            told: None,
+            ends_at: None,
+            memory_limit: None,
+            disk_limit: None,
+            receive: Container::Unknown,
+            algorithm: Container::Unknown,
+            returns: Container::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::decisions::facts::*;
+    use serde_json::json;
+
+    fn pod(status: serde_json::Value) -> PodFacts {
+        let pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "labels": {labels::TASK: "1", labels::RUN: "2"}},
+            "status": status,
+        }))
+        .unwrap();
+        let (run, facts) = PodFacts::read(&pod).unwrap();
+        assert_eq!(run, RunId(2));
+        facts
+    }
+
+    #[test]
+    fn a_fresh_pod_tells_nothing() {
+        let facts = pod(json!({"phase": "Pending"}));
+        assert_eq!(facts.algorithm, Container::Unknown);
+        assert!(!facts.scheduled && !facts.over && facts.unschedulable.is_none());
+    }
+
+    /// As kubelets tell it of a pod that they have evicted.
+    #[test]
+    fn an_algorithm_that_is_lost_was_started_if_return_was() {
+        let ended = |reason: &str| json!({"terminated": {"exitCode": 137, "reason": reason}});
+        let waits = |reason: &str| json!({"waiting": {"reason": reason}});
+        let lost = "ContainerStatusUnknown";
+        for (phase, algorithm, returns, started) in [
+            ("Failed", ended(lost), ended("Error"), true),
+            ("Failed", ended(lost), ended(lost), false),
+            ("Failed", waits("PodInitializing"), ended("Error"), true),
+            ("Failed", waits("PodInitializing"), waits("PodInitializing"), false),
+            ("Failed", waits("ErrImagePull"), ended("Error"), false),
+            ("Running", waits("PodInitializing"), json!({"running": {}}), false),
+        ] {
+            let status = |name, state: &serde_json::Value| json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state});
+            let containers = json!([status("algorithm", &algorithm), status("return", &returns)]);
+            let facts = pod(json!({"phase": phase, "containerStatuses": containers}));
+            assert_eq!(facts.algorithm.has_started(), started, "{facts:?}");
+            // One that was seen running before.
+            let running = PodFacts { algorithm: Container::Running { since: None }, ..facts.clone() };
+            let after = facts.clone().after(&running);
+            assert!(after.algorithm.has_started(), "{after:?}");
+            assert_eq!(matches!(after.algorithm, Container::Running { .. }), phase == "Running");
+            assert_eq!(facts.clone().after(&facts), facts);
+        }
+    }
+
+    #[test]
+    fn containers_are_found_by_name() {
+        let facts = pod(json!({
+            "phase": "Running",
+            "conditions": [{"type": "PodScheduled", "status": "True"}],
+            "initContainerStatuses": [{"name": "receive", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}],
+            "containerStatuses": [
+                {"name": "algorithm", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                    "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}},
+                {"name": "return", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                    "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]
+        }));
+        assert!(facts.scheduled);
+        assert!(matches!(facts.receive, Container::Ended(End { code: 0, .. })));
+        assert_eq!(facts.algorithm, Container::Waiting { reason: "ErrImagePull".into(), message: "not found".into() });
+        assert!(matches!(facts.returns, Container::Running { since: Some(_) }));
+    }
+
+    #[test]
+    fn strangers_are_left_alone() {
+        let pod = serde_json::from_value(json!({"metadata": {"name": "p", "labels": {"app": "x"}}})).unwrap();
+        assert!(PodFacts::read(&pod).is_none());
+        let job = serde_json::from_value(json!({"metadata": {"name": "j", "uid": "u"}})).unwrap();
+        assert!(JobFacts::read(&job).is_none());
+    }
+
+    #[test]
+    fn a_jobs_report_and_failure_are_read() {
+        let job = serde_json::from_value(json!({
+            "metadata": {"name": "j", "uid": "u", "labels": {labels::TASK: "1", labels::RUN: "2"},
+                "annotations": {labels::REPORTED: "completed"}},
+            "status": {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "m"}]}
+        }))
+        .unwrap();
+        let facts = JobFacts::read(&job).unwrap();
+        assert!(facts.reported && !facts.deleting);
+        assert_eq!(facts.failed, Some(("BackoffLimitExceeded".into(), "m".into())));
+    }
+}

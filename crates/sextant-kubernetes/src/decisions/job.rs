@@ -1,0 +1,449 @@
+//! The Job of a run: one pod with `receive` (fetches input and token), the algorithm, and `return` (brings
+//! the output back).
+//!
+//! What an algorithm gets is what a regular node gives it, and nothing more: no service account, no
+//! capabilities, no way to gain privileges, limited resources, and only the databases that its task asks for.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use k8s_openapi::api::batch::v1::{
+    Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule,
+};
+use k8s_openapi::api::core::v1::{
+    Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, HostAlias, HostPathVolumeSource, LocalObjectReference,
+    PodDNSConfig, PodDNSConfigOption, PodSpec, PodTemplateSpec, ResourceRequirements, SecretKeySelector, Volume,
+    VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use printable::excerpt;
+use sextant_config::{ImagePullPolicy, KubernetesConfig, Tmp};
+use sextant_core::assignment::Assignment;
+use sextant_core::environment::Places;
+use sextant_core::names::Identity;
+use sextant_core::situation::Disruption;
+use vantage6_types::RunId;
+
+use super::databases::{self, Mounted};
+use super::facts::{ALGORITHM, RECEIVE, RETURN};
+use super::labels;
+use super::scratch;
+use super::security;
+
+/// The environment of our own containers.
+pub mod env {
+    /// The run's id.
+    pub const RUN: &str = "SEXTANT_RUN";
+    /// The Job's name, by which the node knows its launches apart.
+    pub const JOB: &str = "SEXTANT_JOB";
+    /// The node's data port as `address:port`.
+    pub const ADDRESS: &str = "SEXTANT_DATA_ADDRESS";
+    /// What the data port's key must be ([`crate::data_port::tls`]).
+    pub const PIN: &str = "SEXTANT_DATA_PIN";
+    /// The run's key, from its Secret.
+    pub const KEY: &str = "SEXTANT_KEY";
+    /// The folder with the run's input and output.
+    pub const TASK_DIR: &str = "SEXTANT_TASK_DIR";
+    /// The folder, in memory, for the token.
+    pub const TOKEN_DIR: &str = "SEXTANT_TOKEN_DIR";
+    /// The folder to be made for the runs of one job, where they share one.
+    pub const SHARED_DIR: &str = "SEXTANT_SHARED_DIR";
+    /// Where the run's own volume is, in which folders are to be made, where it has one.
+    pub const SCRATCH_DIR: &str = "SEXTANT_SCRATCH_DIR";
+    /// How many seconds such folders stay after their last use.
+    pub const SHARED_KEEP: &str = "SEXTANT_SHARED_KEEP";
+}
+
+/// The entry of a run's Secret that holds its key. Not the name of a variable: the others are the algorithm's.
+pub const SECRET_KEY: &str = "run.key";
+/// The folder shared by the runs of a job, as algorithms see it.
+const TEMPORARY: &str = "/mnt/tmp";
+/// Where `receive` and `return` see the volume that holds the shared folders.
+const SHARED: &str = "/run/sextant/shared";
+/// The proxy's name, as in a regular node.
+pub const PROXY: &str = "proxyserver";
+/// Where `receive` writes the token, in memory.
+const TOKEN: &str = "/run/sextant/token";
+/// How long an output may wait for the server.
+const DELIVERY: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3600);
+/// How long a pod has to end when it is stopped.
+const GRACE_SECONDS: i64 = 10;
+
+/// Everything that a run's Job is made of.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// Whose run it is.
+    pub identity: &'a Identity,
+    /// The run.
+    pub assignment: &'a Assignment,
+    /// What of the run was launched before, and taken away by the cluster.
+    pub before: Disruption,
+    /// The owner's settings.
+    pub config: &'a KubernetesConfig,
+    /// Where `/mnt/tmp` comes from.
+    pub tmp: Tmp<'a>,
+    /// The databases that the task asks for.
+    pub databases: &'a [Mounted],
+    /// The names of the algorithm's environment variables; their values are in the run's Secret.
+    pub variables: &'a [&'a str],
+    /// How pods reach the node.
+    pub data_port: &'a DataPortForPods,
+    /// How algorithms reach the proxy.
+    pub proxy: SocketAddr,
+    /// Secrets to pull images with.
+    pub pull_secrets: &'a [String],
+}
+
+/// What pods must know of the node's data port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataPortForPods {
+    /// `address:port`, an IP address: pods look up no names.
+    pub address: String,
+    /// The pin of its certificate.
+    pub pin: String,
+}
+
+/// Where a run's algorithm finds its things.
+pub fn places(run: RunId, proxy: SocketAddr) -> Places {
+    let folder = task_folder(run);
+    Places {
+        input: format!("{folder}/input"),
+        output: format!("{folder}/output"),
+        token: token(run),
+        temporary: TEMPORARY.into(),
+        proxy_host: format!("http://{PROXY}"),
+        proxy_port: proxy.port(),
+    }
+}
+
+fn token(run: RunId) -> String {
+    format!("{}/token", task_folder(run))
+}
+
+/// The only names that a pod can look up are in its hosts file: the proxy's, and those of databases on the network.
+fn host_aliases(plan: &Plan) -> Vec<HostAlias> {
+    let mut aliases = databases::host_aliases(plan.databases);
+    let (ip, name) = (plan.proxy.ip().to_string(), PROXY.to_owned());
+    match aliases.iter_mut().find(|alias| alias.ip == ip) {
+        Some(alias) => alias.hostnames.get_or_insert_default().push(name),
+        None => aliases.push(HostAlias { ip, hostnames: Some(vec![name]) }),
+    }
+    aliases
+}
+
+/// No name server: where none listens, the pod's own kernel says so, and a look-up fails at once instead of waiting for an
+/// answer that no wall lets through.
+pub fn no_dns() -> PodDNSConfig {
+    let option = |name: &str| PodDNSConfigOption { name: Some(name.into()), value: Some("1".into()) };
+    PodDNSConfig {
+        nameservers: Some(vec!["127.0.0.1".into()]),
+        options: Some(vec![option("attempts"), option("timeout")]),
+        searches: None,
+    }
+}
+
+/// The run's folder, named as a regular node names it.
+fn task_folder(run: RunId) -> String {
+    format!("{}/{}", databases::FOLDER, task_folder_name(run))
+}
+
+fn task_folder_name(run: RunId) -> String {
+    format!("task-{:09}", run.0)
+}
+
+/// Makes a run's Job.
+pub fn job(plan: &Plan) -> Job {
+    let name = plan.identity.attempt_name(plan.assignment, plan.before.attempt + 1);
+    let metadata = ObjectMeta {
+        labels: Some(job_labels(plan)),
+        annotations: Some(job_annotations(plan)),
+        ..ObjectMeta::default()
+    };
+    Job {
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            namespace: Some(plan.config.namespace.clone()),
+            ..metadata.clone()
+        },
+        spec: Some(JobSpec {
+            // A run is executed once; what to do about a pod that was lost is the node's decision.
+            backoff_limit: Some(0),
+            active_deadline_seconds: Some(backstop(plan.config)),
+            pod_replacement_policy: Some("Failed".into()),
+            pod_failure_policy: Some(tell_disruptions()),
+            template: PodTemplateSpec { metadata: Some(metadata), spec: Some(pod(plan, &name)) },
+            ..JobSpec::default()
+        }),
+        ..Job::default()
+    }
+}
+
+/// Has the Job tell by its own reason that its pod was disrupted: the pod itself may be gone before this node looks.
+fn tell_disruptions() -> PodFailurePolicy {
+    PodFailurePolicy {
+        rules: vec![PodFailurePolicyRule {
+            action: "FailJob".into(),
+            on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
+                type_: "DisruptionTarget".into(),
+                ..PodFailurePolicyOnPodConditionsPattern::default()
+            }]),
+            ..PodFailurePolicyRule::default()
+        }],
+    }
+}
+
+/// The seconds after which even a pod ends that no node cares for any more. The deadline for the algorithm is shorter, and
+/// the node's business: what has ended in time may wait in its pod for a server that is away, for a month.
+fn backstop(config: &KubernetesConfig) -> i64 {
+    let whole = config.pending_timeout + config.deadline + DELIVERY;
+    i64::try_from(whole.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn job_labels(plan: &Plan) -> BTreeMap<String, String> {
+    let assignment = plan.assignment;
+    let mut labels = plan.config.labels.clone();
+    labels.extend(
+        [
+            (labels::APP, "sextant".to_owned()),
+            (labels::COMPONENT, labels::COMPONENT_ALGORITHM.to_owned()),
+            (labels::NODE_KEY, plan.identity.key().to_owned()),
+            (labels::NODE, plan.identity.node.to_string()),
+            (labels::TASK, assignment.task.to_string()),
+            (labels::RUN, assignment.run.to_string()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value)),
+    );
+    labels.extend(databases::labels(plan.databases));
+    if let Some(job) = assignment.job {
+        labels.insert(labels::JOB.to_owned(), job.to_string());
+    }
+    if let Some(organization) = assignment.init_org {
+        labels.insert(labels::ORGANIZATION.to_owned(), organization.to_string());
+    }
+    labels
+}
+
+fn job_annotations(plan: &Plan) -> BTreeMap<String, String> {
+    let mut annotations = plan.config.annotations.clone();
+    annotations.extend(
+        [
+            (labels::TASK_NAME, excerpt(&plan.assignment.task_name)),
+            (labels::IMAGE, excerpt(&plan.assignment.image)),
+            (labels::SERVER, plan.identity.server.clone()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value)),
+    );
+    if plan.before.attempt > 0 {
+        annotations.insert(labels::ATTEMPT.to_owned(), (plan.before.attempt + 1).to_string());
+        annotations.insert(labels::EXECUTIONS.to_owned(), plan.before.executions.to_string());
+    }
+    annotations
+}
+
+fn pod(plan: &Plan, name: &str) -> PodSpec {
+    let config = plan.config;
+    let mut volumes = volumes(plan);
+    let mut security = security::pod(config.pod_security);
+    if config.scratch.is_some() {
+        scratch::give_to_group(&mut security, &mut volumes, config.pod_security);
+    }
+    let pull_secrets: Vec<_> =
+        plan.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect();
+    PodSpec {
+        restart_policy: Some("Never".into()),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        security_context: Some(security),
+        host_aliases: Some(host_aliases(plan)),
+        dns_policy: Some("None".into()),
+        dns_config: Some(no_dns()),
+        image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
+        node_selector: (!config.node_selector.is_empty()).then(|| config.node_selector.clone()),
+        tolerations: (!config.tolerations.is_empty()).then(|| config.tolerations.clone()),
+        init_containers: Some(vec![receive(plan, name)]),
+        containers: vec![algorithm(plan, name), returns(plan, name)],
+        volumes: Some(volumes),
+        ..PodSpec::default()
+    }
+}
+
+fn receive(plan: &Plan, secret: &str) -> Container {
+    let (volume, folder) = match &plan.config.scratch {
+        Some(_) => (mount(scratch::VOLUME, scratch::PLACE), format!("{}/{}", scratch::PLACE, scratch::DATA)),
+        None => (mount("data", databases::FOLDER), databases::FOLDER.to_owned()),
+    };
+    let mut container = own(plan, secret, RECEIVE, &folder);
+    let mut mounts = vec![volume, mount("token", TOKEN)];
+    let mut variables = vec![variable(env::TOKEN_DIR, TOKEN)];
+    if plan.config.scratch.is_some() {
+        variables.push(variable(env::SCRATCH_DIR, scratch::PLACE));
+        security::reach_all_files(&mut container, plan.config.pod_security);
+    }
+    if shared_volume(plan).is_some() {
+        mounts.push(mount("tmp", SHARED));
+        variables.push(shared_dir(plan));
+        security::reach_all_files(&mut container, plan.config.pod_security);
+    }
+    container.volume_mounts = Some(mounts);
+    container.env.get_or_insert_default().extend(variables);
+    container
+}
+
+fn returns(plan: &Plan, secret: &str) -> Container {
+    let mut container = own(plan, secret, RETURN, databases::FOLDER);
+    let mut mounts = vec![VolumeMount { read_only: Some(true), ..data(plan) }];
+    // An algorithm may replace its output by a file that only its own user may read.
+    security::reach_all_files(&mut container, plan.config.pod_security);
+    if shared_volume(plan).is_some() {
+        // It removes what earlier jobs have left, since it waits anyway: no start is to wait for that.
+        mounts.push(mount("tmp", SHARED));
+        // A run that is under way may have marked its folder as used when it began.
+        let keep = plan.config.keep_shared.max(plan.config.pending_timeout + plan.config.deadline);
+        let variables = [shared_dir(plan), variable(env::SHARED_KEEP, &keep.as_secs().to_string())];
+        container.env.get_or_insert_default().extend(variables);
+        security::remove_all_files(&mut container, plan.config.pod_security);
+    }
+    container.volume_mounts = Some(mounts);
+    container
+}
+
+/// What the algorithm and `return` have in common.
+fn data(plan: &Plan) -> VolumeMount {
+    match &plan.config.scratch {
+        Some(_) => scratch::mount(scratch::DATA, databases::FOLDER),
+        None => mount("data", databases::FOLDER),
+    }
+}
+
+fn algorithm(plan: &Plan, secret: &str) -> Container {
+    let tmp = match (shared_volume(plan), &plan.config.scratch) {
+        (Some(_), _) => VolumeMount { sub_path: Some(shared_folder(plan)), ..mount("tmp", TEMPORARY) },
+        (None, Some(_)) => scratch::mount(scratch::OWN_TMP, TEMPORARY),
+        (None, None) => mount("tmp", TEMPORARY),
+    };
+    let token = VolumeMount {
+        sub_path: Some("token".into()),
+        read_only: Some(true),
+        ..mount("token", &token(plan.assignment.run))
+    };
+    let mut mounts = vec![data(plan), token, tmp];
+    mounts.extend(plan.databases.iter().filter_map(|database| Some(database.volume.as_ref()?.1.clone())));
+    let mut container = Container {
+        name: ALGORITHM.into(),
+        image: Some(plan.assignment.image.clone()),
+        image_pull_policy: pull_policy(plan.config.algorithm_pull_policy),
+        env: Some(plan.variables.iter().map(|name| from_secret(name, secret, name)).collect()),
+        resources: Some(plan.config.resources.clone()),
+        security_context: Some(security::unprivileged()),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    };
+    if plan.config.scratch.is_some() {
+        scratch::confine(&mut container);
+    }
+    container
+}
+
+/// What `receive` and `return` have in common; `data`: where each has the folder of the runs' folders.
+fn own(plan: &Plan, secret: &str, role: &str, data: &str) -> Container {
+    Container {
+        name: role.into(),
+        image: Some(plan.config.image.clone()),
+        image_pull_policy: pull_policy(plan.config.image_pull_policy),
+        args: Some(vec![role.into()]),
+        env: Some(vec![
+            variable(env::RUN, &plan.assignment.run.to_string()),
+            // Job and Secret have one name.
+            variable(env::JOB, secret),
+            variable(env::ADDRESS, &plan.data_port.address),
+            variable(env::PIN, &plan.data_port.pin),
+            variable(env::TASK_DIR, &format!("{data}/{}", task_folder_name(plan.assignment.run))),
+            from_secret(env::KEY, secret, SECRET_KEY),
+        ]),
+        resources: Some(small()),
+        security_context: Some(security::own(plan.config.pod_security)),
+        ..Container::default()
+    }
+}
+
+/// The resources of our own containers: they stream, so that no size of input or output matters.
+pub fn small() -> ResourceRequirements {
+    let quantities = |pairs: &[(&str, &str)]| {
+        Some(pairs.iter().map(|(k, v)| ((*k).to_owned(), Quantity((*v).to_owned()))).collect())
+    };
+    ResourceRequirements {
+        requests: quantities(&[("cpu", "10m"), ("memory", "16Mi")]),
+        limits: quantities(&[("memory", "64Mi")]),
+        claims: None,
+    }
+}
+
+fn volumes(plan: &Plan) -> Vec<Volume> {
+    let empty = |name: &str, medium: Option<&str>| Volume {
+        name: name.into(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            medium: medium.map(Into::into),
+            size_limit: medium.map(|_| Quantity("1Mi".into())),
+        }),
+        ..Volume::default()
+    };
+    let shared = shared_volume(plan);
+    let mut volumes: Vec<Volume> = match &plan.config.scratch {
+        Some(scratch) => vec![scratch::volume(scratch, job_labels(plan))].into_iter().chain(shared).collect(),
+        None => vec![empty("data", None), shared.unwrap_or_else(|| empty("tmp", None))],
+    };
+    volumes.insert(1, empty("token", Some("Memory")));
+    volumes.extend(plan.databases.iter().filter_map(|database| Some(database.volume.as_ref()?.0.clone())));
+    volumes
+}
+
+/// The volume that holds the folders which the runs of one job share; `None` when every run has its own.
+fn shared_volume(plan: &Plan) -> Option<Volume> {
+    match plan.tmp {
+        Tmp::Private => None,
+        Tmp::Volume(source) => Some(source.named("tmp")),
+        Tmp::HostPath(path) => Some(Volume {
+            name: "tmp".into(),
+            host_path: Some(HostPathVolumeSource {
+                path: path.display().to_string(),
+                type_: Some("DirectoryOrCreate".into()),
+            }),
+            ..Volume::default()
+        }),
+    }
+}
+
+fn shared_dir(plan: &Plan) -> EnvVar {
+    variable(env::SHARED_DIR, &format!("{SHARED}/{}", shared_folder(plan)))
+}
+
+/// The folder of one job in the shared volume.
+fn shared_folder(plan: &Plan) -> String {
+    let job = plan.assignment.job.map_or(plan.assignment.task.0, |job| job.0);
+    format!("sextant-{}/job-{job}", plan.identity.key())
+}
+
+fn pull_policy(policy: Option<ImagePullPolicy>) -> Option<String> {
+    policy.map(|policy| policy.as_str().to_owned())
+}
+
+fn mount(name: &str, path: &str) -> VolumeMount {
+    VolumeMount { name: name.into(), mount_path: path.into(), ..VolumeMount::default() }
+}
+
+fn variable(name: &str, value: &str) -> EnvVar {
+    EnvVar { name: name.into(), value: Some(value.into()), value_from: None }
+}
+
+fn from_secret(name: &str, secret: &str, key: &str) -> EnvVar {
+    EnvVar {
+        name: name.into(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            secret_key_ref: Some(SecretKeySelector { name: secret.into(), key: key.into(), optional: None }),
+            ..EnvVarSource::default()
+        }),
+    }
+}

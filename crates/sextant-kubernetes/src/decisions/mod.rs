@@ -1,0 +1,15 @@
+//! Decisions without deeds: nothing in here does I/O, so that all cases can be read and tested as tables.
+
+pub mod databases;
+pub mod facts;
+pub mod isolation;
+pub mod job;
+pub mod labels;
+pub mod lease;
+pub mod loss;
+pub mod neighbours;
+pub mod probe;
+pub mod read;
+pub mod scratch;
+pub mod security;
+pub mod walls;

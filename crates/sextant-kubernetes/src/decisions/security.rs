@@ -1,0 +1,90 @@
+//! What the containers of a run's pod may do: as little as the Pod Security Standard of the namespace asks for, and less.
+
+use k8s_openapi::api::core::v1::{Capabilities, Container, PodSecurityContext, SeccompProfile, SecurityContext};
+use sextant_config::PodSecurity;
+
+/// What holds for all containers of a pod.
+pub fn pod(level: PodSecurity) -> PodSecurityContext {
+    let anybody = PodSecurityContext {
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
+        ..PodSecurityContext::default()
+    };
+    match level {
+        PodSecurity::Baseline => anybody,
+        PodSecurity::Restricted { user } => PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(user.into()),
+            run_as_group: Some(user.into()),
+            ..anybody
+        },
+    }
+}
+
+/// Nothing of root's powers, and no way to get them.
+pub fn unprivileged() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".into()]) }),
+        ..SecurityContext::default()
+    }
+}
+
+/// A container of our own.
+pub fn own(level: PodSecurity) -> SecurityContext {
+    let container = SecurityContext { read_only_root_filesystem: Some(true), ..unprivileged() };
+    match level {
+        // Root, but without any of root's powers: files in the pod may belong to any user that an image chose.
+        PodSecurity::Baseline => SecurityContext { run_as_user: Some(0), run_as_group: Some(0), ..container },
+        PodSecurity::Restricted { .. } => container,
+    }
+}
+
+/// Lets a container of ours reach files whoever owns them: the one power of root that it needs, for the output of an
+/// algorithm that runs as another user, and for a `task_dir` that belongs to somebody. In a restricted pod everything
+/// belongs to one user, so there it isn't needed.
+pub fn reach_all_files(container: &mut Container, level: PodSecurity) {
+    add(container, level, "DAC_OVERRIDE");
+}
+
+/// Lets a container of ours remove files whoever owns them, also from folders whose owner has made them sticky.
+pub fn remove_all_files(container: &mut Container, level: PodSecurity) {
+    add(container, level, "FOWNER");
+}
+
+fn add(container: &mut Container, level: PodSecurity, capability: &str) {
+    if level == PodSecurity::Baseline {
+        let security = container.security_context.get_or_insert_default();
+        let added = security.capabilities.get_or_insert_default().add.get_or_insert_default();
+        added.push(capability.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::decisions::security::*;
+
+    #[test]
+    fn restricted_pods_have_no_root_and_no_added_capability() {
+        let level = PodSecurity::Restricted { user: 1000 };
+        let pod = pod(level);
+        assert_eq!((pod.run_as_non_root, pod.run_as_user, pod.run_as_group), (Some(true), Some(1000), Some(1000)));
+        let mut container = Container { security_context: Some(own(level)), ..Container::default() };
+        reach_all_files(&mut container, level);
+        remove_all_files(&mut container, level);
+        let own = container.security_context.unwrap();
+        assert_eq!((own.run_as_user, own.allow_privilege_escalation), (None, Some(false)));
+        let capabilities = own.capabilities.unwrap();
+        assert_eq!((capabilities.add, capabilities.drop), (None, Some(vec!["ALL".to_owned()])));
+    }
+
+    #[test]
+    fn baseline_leaves_the_user_to_the_image() {
+        assert_eq!(pod(PodSecurity::Baseline).run_as_user, None);
+        let mut container = Container { security_context: Some(own(PodSecurity::Baseline)), ..Container::default() };
+        reach_all_files(&mut container, PodSecurity::Baseline);
+        remove_all_files(&mut container, PodSecurity::Baseline);
+        let own = container.security_context.unwrap();
+        assert_eq!(own.run_as_user, Some(0));
+        assert_eq!(own.capabilities.unwrap().add, Some(vec!["DAC_OVERRIDE".to_owned(), "FOWNER".to_owned()]));
+    }
+}

@@ -1,0 +1,112 @@
+//! Answers pods: brings supplies to `receive`, and `return`'s output to whoever collects it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use secrecy::SecretString;
+use sextant_core::runtime::Upload;
+use sextant_core::runtime::{Output, Supplier, SupplyError};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::{info, warn};
+use vantage6_types::RunId;
+
+use super::table::Table;
+use crate::data_port::protocol::Order;
+use crate::data_port::server::{Answer, Desk, Input};
+
+/// How long `next` is held: below the idle limits of what may lie between pod and node.
+const HOLD: Duration = Duration::from_secs(50);
+
+/// The desk of the Kubernetes runtime.
+pub struct PodDesk {
+    /// The runs.
+    table: Arc<Table>,
+    /// Where inputs and tokens come from.
+    supplier: Arc<dyn Supplier>,
+}
+
+impl PodDesk {
+    /// A desk for these runs.
+    pub fn new(table: Arc<Table>, supplier: Arc<dyn Supplier>) -> Self {
+        Self { table, supplier }
+    }
+
+    fn answer<T>(run: RunId, what: &str, result: Result<T, SupplyError>) -> Result<T, Answer> {
+        result.map_err(|error| match error {
+            SupplyError::Refused(text) => {
+                info!(%run, "the {what} is refused: {text}");
+                Answer::Refused(text)
+            }
+            SupplyError::Later(text) => {
+                warn!(%run, "the {what} is not to be had yet: {text}");
+                Answer::Later
+            }
+        })
+    }
+
+    /// Whether the server has the run's report already, maybe from an earlier process of this node.
+    fn reported(&self, run: RunId) -> bool {
+        self.table.job_of(run).is_some_and(|job| job.reported)
+    }
+}
+
+#[async_trait::async_trait]
+impl Desk for PodDesk {
+    fn serves(&self, run: RunId, job: &str) -> bool {
+        self.table.job_of(run).is_some_and(|current| current.name == job)
+    }
+
+    async fn input(&self, run: RunId) -> Result<Input, Answer> {
+        let mut pieces = Self::answer(run, "input", self.supplier.input(run).await)?;
+        // An input that is wrong from its beginning is refused with a reason; one that turns out wrong later breaks
+        // the connection, and is refused with its reason when it is asked for again.
+        if let Some(refusal) = self.table.refusal(run) {
+            return Err(Answer::Refused(refusal));
+        }
+        let first = match pieces.next().await {
+            Some(first) => Some(Self::answer(run, "input", first)?),
+            None => None,
+        };
+        let table = self.table.clone();
+        let rest = pieces.map_err(move |error| {
+            if let SupplyError::Refused(text) = &error {
+                table.refuse(run, text.clone());
+            }
+            io::Error::other(error)
+        });
+        Ok(stream::iter(first.map(Ok)).chain(rest).boxed())
+    }
+
+    async fn token(&self, run: RunId) -> Result<SecretString, Answer> {
+        let token = Self::answer(run, "token", self.supplier.token(run).await)?;
+        self.table.supplied(run);
+        Ok(token)
+    }
+
+    async fn next(&self, run: RunId) -> Order {
+        let mut orders = self.table.orders(run);
+        if self.reported(run) {
+            return Order::Go;
+        }
+        let order = match timeout(HOLD, orders.wait_for(|order| *order != Order::Wait)).await {
+            Ok(Ok(order)) => *order,
+            Ok(Err(_)) | Err(_) => Order::Wait,
+        };
+        drop(orders);
+        self.table.forget(run);
+        order
+    }
+
+    async fn deliver(&self, run: RunId, upload: Upload) -> Result<(), Answer> {
+        if self.reported(run) {
+            return Ok(());
+        }
+        let (taken, answer) = oneshot::channel();
+        self.table.deliver(run, Output { upload, taken }).map_err(|_| Answer::Later)?;
+        // Dropped without a word: the server does not have it.
+        answer.await.map_err(|_| Answer::Later)
+    }
+}

@@ -1,0 +1,125 @@
+//! Where pods find this node: its data port and its proxy, and what they know it by.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+use rustls::ServerConfig;
+use sextant_config::{Config, KubernetesConfig};
+use sextant_core::names::Identity;
+use sextant_core::node_error::NodeError;
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::{Connected, address, cluster, secrets};
+use crate::data_port::keys::NodeSecret;
+use crate::data_port::tls;
+use crate::decisions::job::DataPortForPods;
+use crate::decisions::walls::Ways;
+
+/// The port of a proxy whose address says none.
+const PROXY: u16 = 8080;
+
+/// All that pods need to reach this node, and the node to be reached.
+pub struct Entrance {
+    /// The addresses that pods are told.
+    pub ways: Ways,
+    /// The node's secret, from which the keys of runs follow.
+    pub secret: Arc<NodeSecret>,
+    /// The data port's side of TLS.
+    pub tls: ServerConfig,
+    /// The data port as pods are told of it.
+    pub data_port: DataPortForPods,
+    /// Secrets that images are pulled with.
+    pub pull_secrets: Vec<String>,
+}
+
+impl Entrance {
+    /// Finds all of it, and makes in the cluster what is not there yet. `port` is the data port's on this machine.
+    ///
+    /// # Errors
+    /// If a configured name can't be resolved, or the cluster refuses what is needed.
+    pub async fn find(
+        connected: &Connected,
+        config: &Config,
+        settings: &KubernetesConfig,
+        identity: &Identity,
+        port: u16,
+    ) -> Result<Self, NodeError> {
+        let client = &connected.client;
+        let api: Api<Secret> = Api::namespaced(client.clone(), &settings.namespace);
+        let host = connected.api_server.as_ref().map(|(host, _)| host.as_str());
+        let (ways, secret) =
+            tokio::try_join!(ways_from(settings, client, host, port), secrets::of_node(&api, identity))?;
+        let (tls, pin) = tls::server(&secret).map_err(|error| NodeError::Configuration(error.to_string()))?;
+        let mut pull_secrets = settings.image_pull_secrets.clone();
+        if !config.docker_registries.is_empty() {
+            pull_secrets.push(secrets::of_registries(&api, identity, &config.docker_registries).await?);
+        }
+        let data_port = DataPortForPods { address: ways.data_port.to_string(), pin };
+        Ok(Self { ways, secret: Arc::new(secret), tls, data_port, pull_secrets })
+    }
+}
+
+async fn ways_from(
+    settings: &KubernetesConfig,
+    client: &Client,
+    api_server: Option<&str>,
+    port: u16,
+) -> Result<Ways, NodeError> {
+    let data_port = address::for_pods(settings, client, api_server, port).await?;
+    Ok(Ways { data_port, proxy: proxy(settings, data_port).await? })
+}
+
+/// Where pods find the node's data port and the proxy, as the node itself will tell them when it runs here.
+///
+/// # Errors
+/// If a configured name can't be resolved, or the cluster, which must be asked, can't be used.
+pub async fn ways(settings: &KubernetesConfig) -> Result<Ways, NodeError> {
+    let port = settings.data_port.listen.port();
+    let data_port = match &settings.data_port.address {
+        Some(address) => address::configured("data_port", address, port).await?,
+        None => {
+            let cluster = cluster::configuration(settings).await?;
+            let api_server = cluster.cluster_url.host().map(str::to_owned);
+            let client = cluster::connect(cluster).await?;
+            address::for_pods(settings, &client, api_server.as_deref(), port).await?
+        }
+    };
+    Ok(Ways { data_port, proxy: proxy(settings, data_port).await? })
+}
+
+/// A proxy of its own, or else the node itself, which is where the data port is.
+async fn proxy(settings: &KubernetesConfig, data_port: SocketAddr) -> Result<SocketAddr, NodeError> {
+    match &settings.proxy.address {
+        Some(address) => address::configured("proxy", address, PROXY).await,
+        None => Ok(SocketAddr::new(data_port.ip(), settings.proxy.listen.port())),
+    }
+}
+
+/// Opens one of the ports for pods: the setting that names it is `kubernetes.<what>.listen`. After a take-over, the other process
+/// may have it still, if it hangs on this very machine: then it is waited for.
+pub async fn listen(what: &str, address: SocketAddr, taken_over: bool) -> Result<TcpListener, NodeError> {
+    let mut told = false;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) if taken_over && error.kind() == std::io::ErrorKind::AddrInUse => {
+                if !told {
+                    warn!("the process that was at work before still has the port {address}: waiting for its end");
+                    told = true;
+                }
+                sleep(Duration::from_secs(1)).await;
+            }
+            Err(error) => {
+                return Err(NodeError::Configuration(format!(
+                    "The port for pods at {address} can't be opened: {error}. Set `kubernetes.{what}.listen` to an address and port \
+                     that are free."
+                )));
+            }
+        }
+    }
+}

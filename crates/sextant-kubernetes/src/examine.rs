@@ -1,0 +1,282 @@
+//! The cluster's side of `sextant doctor`: cluster, rights, data port, proxy, walls.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Api;
+use secrecy::SecretString;
+use sextant_config::{Config, KubernetesConfig, disk as disk_in_words};
+use sextant_core::doctor_line::Line;
+use sextant_core::names::Identity;
+use sextant_core::runtime::Upload;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use vantage6_types::RunId;
+
+use super::entrance::Entrance;
+use super::probe::Prober;
+use super::targets::Targets;
+use super::{Connected, cluster, neighbours, permissions};
+use crate::data_port::bounds::Limits;
+use crate::data_port::protocol::Order;
+use crate::data_port::server::{Answer, Desk, Input, serve};
+use crate::decisions::isolation::{How, Outcome, Proof, Try};
+use crate::decisions::labels;
+use crate::pod::probe::try_once;
+
+/// How long the cluster may take to answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Looks at everything that the cluster has to do with.
+pub async fn run(
+    config: &Config,
+    settings: &KubernetesConfig,
+    identity: &Identity,
+    isolation: bool,
+    tell: &mut (dyn FnMut(Line) + Send),
+) {
+    let connected = match reach(settings).await {
+        Ok((connected, words)) => {
+            tell(Line::ok("cluster", words));
+            connected
+        }
+        Err(error) => return tell(Line::wrong("cluster", error)),
+    };
+    match permissions::check(&connected.client, &settings.namespace).await {
+        Ok(()) => tell(Line::ok("rights", format!("all that is needed in the namespace '{}'", settings.namespace))),
+        Err(error) => return tell(Line::wrong("rights", error.to_string())),
+    }
+    tell(neighbours(&connected, settings, identity).await);
+    tell(disk(config, settings));
+    let listener = TcpListener::bind(settings.data_port.listen).await;
+    let port = settings.data_port.listen.port();
+    let entrance = match Entrance::find(&connected, config, settings, identity, port).await {
+        Ok(entrance) => entrance,
+        Err(error) => return tell(Line::wrong("data port", error.to_string())),
+    };
+    let free = data_port(settings, &entrance, &listener, tell).await;
+    let own_proxy = proxy(settings, &entrance, free, tell).await;
+    if !isolation {
+        tell(Line::unknown("isolation", "not tried; add --isolation to have a pod try what algorithms can reach"));
+        return;
+    }
+    let targets = Targets::new(config, settings, &connected, entrance.ways, &entrance.data_port);
+    let prober = Prober::new(&connected.client, identity, settings, &entrance.pull_secrets);
+    // Where no node runs, somebody must be there to be reached.
+    let mut stand_in = JoinSet::new();
+    if let (true, Ok(listener)) = (free, listener) {
+        let Entrance { tls, secret, .. } = entrance;
+        stand_in.spawn(serve(
+            listener,
+            tls,
+            secret,
+            Arc::new(Nobody),
+            Limits::within(sextant_process::open_files::raise()),
+        ));
+    }
+    if let (true, Some(listener)) = (free, own_proxy) {
+        stand_in.spawn(no_proxy(listener));
+    }
+    tell(walls(prober.prove(&targets).await));
+}
+
+/// Whether the namespace is this node's alone.
+async fn neighbours(connected: &Connected, settings: &KubernetesConfig, identity: &Identity) -> Line {
+    const SUBJECT: &str = "namespace";
+    let namespace = &settings.namespace;
+    match neighbours::find(&Api::namespaced(connected.client.clone(), namespace), identity).await {
+        Err(error) => {
+            Line::unknown(SUBJECT, format!("whose Jobs are in '{namespace}' can't be seen: {}", cluster::words(&error)))
+        }
+        Ok(others) if others.is_empty() => {
+            Line::ok(SUBJECT, format!("'{namespace}' has no Jobs of another node at the moment"))
+        }
+        Ok(others) => {
+            let keys: Vec<&str> = others.iter().map(|other| other.key.as_str()).collect();
+            Line::unknown(
+                SUBJECT,
+                format!(
+                    "'{namespace}' has Jobs of other nodes, too ({} {}): each of them can read the Secrets of this node's runs. If they are not your \
+                     own organization's, give each a namespace of its own.",
+                    labels::NODE_KEY,
+                    keys.join(", ")
+                ),
+            )
+        }
+    }
+}
+
+/// Which limit there is to what algorithms write. What a container runtime does with the `VOLUME`s of images can't be seen from here.
+fn disk(config: &Config, settings: &KubernetesConfig) -> Line {
+    const VOLUMES: &str = "If the container runtime gives images the VOLUMEs that they declare, these are outside of it: see docs/OPERATIONS.md, \"Disks\".";
+    let text = disk_in_words(config, settings);
+    match settings.scratch {
+        Some(_) => Line::unknown("disk", format!("{text}. {VOLUMES}")),
+        None => Line::unknown("disk", text),
+    }
+}
+
+/// Reaches the cluster, but does not wait for it.
+async fn reach(settings: &KubernetesConfig) -> Result<(Connected, String), String> {
+    let cluster = cluster::configuration(settings).await.map_err(|error| error.to_string())?;
+    let address = cluster.cluster_url.to_string();
+    let connected = Connected::to(cluster).map_err(|error| error.to_string())?;
+    let away = |why: String| {
+        format!("the cluster at {address} can't be used: {why}. Is it running, and are address and account right?")
+    };
+    match timeout(PATIENCE, connected.client.apiserver_version()).await {
+        Ok(Ok(version)) => Ok((connected, format!("Kubernetes {} at {address}", version.git_version))),
+        Ok(Err(error)) => Err(away(cluster::words(&error))),
+        Err(_) => Err(away(format!("it does not answer within {} s", PATIENCE.as_secs()))),
+    }
+}
+
+/// Gives whether nobody is at the data port.
+async fn data_port(
+    settings: &KubernetesConfig,
+    entrance: &Entrance,
+    listener: &std::io::Result<TcpListener>,
+    tell: &mut (dyn FnMut(Line) + Send),
+) -> bool {
+    const SUBJECT: &str = "data port";
+    let (listen, told) = (settings.data_port.listen, entrance.ways.data_port);
+    match listener {
+        Ok(_) => {
+            tell(Line::ok(SUBJECT, format!("no node is running here; {listen} is free, and pods will be told {told}")));
+            return true;
+        }
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            let to = near(listen).to_string();
+            let mine = Try { to: to.clone(), how: How::Pinned(entrance.data_port.pin.clone()) };
+            tell(match try_once(&mine).await {
+                Outcome::Open => {
+                    Line::ok(SUBJECT, format!("the node that runs here answers at {to}; pods are told {told}"))
+                }
+                _ => Line::wrong(
+                    SUBJECT,
+                    format!(
+                        "{listen} is in use, and not by this node. Set `kubernetes.data_port.listen` to an address that is free."
+                    ),
+                ),
+            });
+        }
+        Err(error) => tell(Line::wrong(SUBJECT, format!("{listen} can't be listened at: {error}"))),
+    }
+    false
+}
+
+/// Where what listens at an address is found from the same machine.
+fn near(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// Gives the place of the proxy that a node is itself, where nobody is there.
+async fn proxy(
+    settings: &KubernetesConfig,
+    entrance: &Entrance,
+    no_node: bool,
+    tell: &mut (dyn FnMut(Line) + Send),
+) -> Option<TcpListener> {
+    const SUBJECT: &str = "proxy";
+    let at = entrance.ways.proxy;
+    if settings.proxy.address.is_none() {
+        return own_proxy(settings.proxy.listen, at, no_node, tell).await;
+    }
+    tell(match try_once(&Try { to: at.to_string(), how: How::Http }).await {
+        Outcome::Open => Line::ok(SUBJECT, format!("answers at {at}")),
+        // A node in the cluster may not be allowed to reach it, and need not.
+        _ if !matches!(timeout(PATIENCE, TcpStream::connect(at)).await, Ok(Ok(_))) => {
+            Line::unknown(SUBJECT, format!("{at} can't be reached from here; --isolation tries it from a pod"))
+        }
+        _ => Line::wrong(SUBJECT, format!("{at} does not speak HTTP. Is `kubernetes.proxy.address` right?")),
+    });
+    None
+}
+
+async fn own_proxy(
+    listen: SocketAddr,
+    at: SocketAddr,
+    no_node: bool,
+    tell: &mut (dyn FnMut(Line) + Send),
+) -> Option<TcpListener> {
+    const SUBJECT: &str = "proxy";
+    let bound = TcpListener::bind(listen).await;
+    let near = near(listen).to_string();
+    tell(match &bound {
+        Ok(_) if no_node => {
+            Line::ok(SUBJECT, format!("the node itself, when it runs; {listen} is free, and pods will be told {at}"))
+        }
+        Ok(_) => Line::wrong(SUBJECT, format!("the node that runs here does not listen at {listen}; restart it")),
+        Err(_) if no_node => Line::wrong(
+            SUBJECT,
+            format!(
+                "{listen} can't be had by the node. Set `kubernetes.proxy.listen` to an address and port that are free."
+            ),
+        ),
+        Err(_) => match try_once(&Try { to: near.clone(), how: How::Http }).await {
+            Outcome::Open => Line::ok(SUBJECT, format!("the node itself answers at {near}; pods are told {at}")),
+            _ => Line::wrong(SUBJECT, format!("what listens at {near} does not answer as a proxy")),
+        },
+    });
+    bound.ok()
+}
+
+/// Stands in for a node's proxy: answers, and does nothing.
+async fn no_proxy(listener: TcpListener) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let mut request = [0; 1024];
+        let _ = timeout(Duration::from_secs(1), stream.read(&mut request)).await;
+        let _ = stream
+            .write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            .await;
+    }
+}
+
+fn walls(proof: Proof) -> Line {
+    const SUBJECT: &str = "isolation";
+    match proof {
+        Proof::Walled => Line::ok(
+            SUBJECT,
+            "a pod like an algorithm's reaches the proxy and the data port, and nothing else that was tried",
+        ),
+        Proof::Wrong { open, missing } => {
+            Line::wrong(SUBJECT, format!("{}. See docs/OPERATIONS.md, \"Walls\".", [open, missing].concat().join("; ")))
+        }
+        Proof::Untried(why) => Line::wrong(SUBJECT, format!("could not be tried: {why}")),
+    }
+}
+
+/// Stands in for a node: has nothing for anybody now.
+struct Nobody;
+
+#[async_trait::async_trait]
+impl Desk for Nobody {
+    fn serves(&self, _: RunId, _: &str) -> bool {
+        false
+    }
+
+    async fn input(&self, _: RunId) -> Result<Input, Answer> {
+        Err(Answer::Later)
+    }
+
+    async fn token(&self, _: RunId) -> Result<SecretString, Answer> {
+        Err(Answer::Later)
+    }
+
+    async fn next(&self, _: RunId) -> Order {
+        Order::Wait
+    }
+
+    async fn deliver(&self, _: RunId, _: Upload) -> Result<(), Answer> {
+        Err(Answer::Later)
+    }
+}

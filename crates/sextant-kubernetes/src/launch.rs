@@ -1,0 +1,190 @@
+//! Makes the Jobs of runs, makes them anew where the cluster took them away, and marks those that are done with.
+
+use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams, PostParams};
+use printable::excerpt;
+use serde_json::json;
+use sextant_core::assignment::Assignment;
+use sextant_core::complaints::{forbidden, is_forbidden, is_quota};
+use sextant_core::runtime::{LaunchError, RuntimeError};
+use sextant_core::situation::{Disruption, Failure};
+use tracing::{info, warn};
+use vantage6_types::RunStatus;
+
+use super::cluster::{bounded, code, words};
+use super::{Kubernetes, secrets};
+use crate::decisions::facts::{JobFacts, Stop};
+use crate::decisions::labels;
+
+/// What a Job is marked with whose run was launched again: there is no report of it, and there will be none.
+const AGAIN: &str = "launched again";
+
+impl Kubernetes {
+    /// Makes the Job and the Secret of a launch, or finds those that an earlier try has made.
+    pub(super) async fn launch_as(&self, assignment: &Assignment, before: Disruption) -> Result<(), LaunchError> {
+        let environment = self.environment(assignment).map_err(LaunchError::Failed)?;
+        let name = self.identity.attempt_name(assignment, before.attempt + 1);
+        let facts = match self.table.job_of(assignment.run).filter(|job| !job.deleting && job.name == name) {
+            Some(facts) => facts,
+            None => self.create(&self.plan(assignment, &environment, before)).await?,
+        };
+        if facts.reported {
+            return Err(LaunchError::Later(format!("the Job '{}' has been reported already", facts.name)));
+        }
+        self.table.launched(facts.clone());
+        // The pod waits for it.
+        let made = secrets::of_run(&self.secrets, &self.identity, &self.secret, &facts, environment).await;
+        match made.map_err(|error| refused("Secret", &error))? {
+            true => Ok(()),
+            false => {
+                Err(LaunchError::Later(format!("the Secret of an older Job '{}' is still being deleted", facts.name)))
+            }
+        }
+    }
+
+    /// Makes the Job, or finds the one that an earlier try has made.
+    async fn create(&self, job: &Job) -> Result<JobFacts, LaunchError> {
+        let name = job.metadata.name.as_deref().unwrap_or_default();
+        let (made, found) = match bounded(self.jobs.create(&PostParams::default(), job)).await {
+            Err(error) if code(&error) == Some(409) => (bounded(self.jobs.get(name)).await, true),
+            result => (result, false),
+        };
+        let job = made.map_err(|error| refused("Job", &error))?;
+        let mut facts = JobFacts::read(&job)
+            .filter(|_| !labels::is_of_another_release(job.labels(), self.identity.release()))
+            .ok_or_else(|| LaunchError::Later(format!("the Job '{name}' is there, but is not one of ours")))?;
+        facts.supplied = found;
+        if facts.deleting {
+            return Err(LaunchError::Later(format!("an older Job '{name}' is still being deleted")));
+        }
+        Ok(facts)
+    }
+
+    /// Makes a run's Job anew. The one that was taken away is marked only then: a node that is killed in between finds both, and
+    /// goes on with the newer.
+    pub(super) async fn launch_again(&self, assignment: &Assignment, disrupted: Disruption) -> Result<(), LaunchError> {
+        self.launch_as(assignment, disrupted).await?;
+        let old = self.identity.attempt_name(assignment, disrupted.attempt);
+        info!(run = %assignment.run, "is launched again as {}", self.identity.attempt_name(assignment, disrupted.attempt + 1));
+        if let Err(error) = self.mark(&old, None, AGAIN, 1).await {
+            warn!(run = %assignment.run, "the Job '{old}' could not be marked as done: {error}; it is marked with the run's report");
+        }
+        Ok(())
+    }
+
+    /// Marks the Jobs of a run's earlier launches, as far as they are still there.
+    pub(super) async fn mark_earlier(&self, job: &JobFacts) -> Result<(), RuntimeError> {
+        let Some(first) = job.name.strip_suffix(&format!("-{}", job.attempt)) else { return Ok(()) };
+        for attempt in 1..job.attempt {
+            let name = if attempt == 1 { first.to_owned() } else { format!("{first}-{attempt}") };
+            self.mark(&name, None, AGAIN, 1).await?;
+        }
+        Ok(())
+    }
+
+    /// Marks a Job, which then ends in so many seconds since its start, and goes away in its time.
+    pub(super) async fn mark(
+        &self,
+        name: &str,
+        uid: Option<&str>,
+        mark: &str,
+        deadline: i64,
+    ) -> Result<(), RuntimeError> {
+        let patch = json!({
+            "metadata": { "uid": uid, "annotations": { (labels::REPORTED): excerpt(mark) } },
+            "spec": {
+                "ttlSecondsAfterFinished": i32::try_from(self.settings.keep_finished.as_secs()).unwrap_or(i32::MAX),
+                "activeDeadlineSeconds": deadline,
+            },
+        });
+        self.patch(name, patch).await
+    }
+
+    /// Ends a Job's pod at once, and leaves word at the Job of why: the report may be the next process's to make.
+    pub(super) async fn end(&self, job: &JobFacts, why: &Failure) -> Result<(), RuntimeError> {
+        let note = serde_json::to_string(&Stop::new(why)).map_err(|error| RuntimeError(error.to_string()))?;
+        let patch = json!({
+            "metadata": { "uid": job.uid, "annotations": { (labels::STOPPED): note } },
+            "spec": { "activeDeadlineSeconds": 1 },
+        });
+        self.patch(&job.name, patch).await
+    }
+
+    async fn patch(&self, name: &str, patch: serde_json::Value) -> Result<(), RuntimeError> {
+        match bounded(self.jobs.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await {
+            Ok(_) => Ok(()),
+            // Gone, or another Job of that name: nothing is left to be marked.
+            Err(error) if code(&error) == Some(404) => Ok(()),
+            Err(error) if code(&error) == Some(409) && words(&error).to_lowercase().contains("uid") => Ok(()),
+            Err(error) => Err(RuntimeError(words(&error))),
+        }
+    }
+}
+
+/// What the API server's refusal of a Job or Secret means for the run.
+fn refused(kind: &str, error: &kube::Error) -> LaunchError {
+    let said = words(error);
+    let says = |words: &str| said.contains(words);
+    let detail = format!("the API server refused the run's {kind}: {said}");
+    let failed = |why: &str| LaunchError::Failed(Failure::new(RunStatus::StartFailed, why, detail.clone()));
+    let full = |why: &str, reason| {
+        LaunchError::Full(Failure::new(RunStatus::StartFailed, why, detail.clone()).because(reason))
+    };
+    match code(error) {
+        Some(413) => failed("What the task says of its databases is too large."),
+        _ if says("request is too large") => failed("What the task says of its databases is too large."),
+        // It passes when other runs have ended.
+        Some(403) if is_quota(&said) => {
+            full("Other runs left no room for this one in time: the node has a quota.", "QuotaExceeded")
+        }
+        Some(403) if says("being terminated") => {
+            full("The node's place in the cluster is being taken away.", "NamespaceTerminating")
+        }
+        Some(404) => full("The node's place in the cluster is gone.", "NamespaceMissing"),
+        // A policy or a webhook may answer with any code.
+        Some(400..=499) if is_forbidden(&said) => LaunchError::Failed(forbidden(detail)),
+        // Not acceptable, now or later: a bad image name, a volume that can't be.
+        Some(400 | 422) => failed("The cluster did not accept the run's Job. The node's log says why."),
+        _ => LaunchError::Later(format!("the {kind} could not be made: {said}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::launch::*;
+
+    fn told(code: u16, message: &str) -> &'static str {
+        let status =
+            serde_json::from_value(json!({"status": "Failure", "message": message, "reason": "", "code": code}));
+        match refused("Job", &kube::Error::Api(Box::new(status.unwrap()))) {
+            LaunchError::Failed(failure) => failure.reason,
+            LaunchError::Full(failure) => failure.reason,
+            LaunchError::Later(_) => "later",
+        }
+    }
+
+    #[test]
+    fn what_a_refusal_means() {
+        for (code, message, expected) in [
+            (403, "jobs.batch \"x\" is forbidden: exceeded quota: q, requested: count/jobs.batch=1", "QuotaExceeded"),
+            (
+                403,
+                "unable to create new content in namespace v6-jobs because it is being terminated",
+                "NamespaceTerminating",
+            ),
+            (404, "namespaces \"v6-jobs\" not found", "NamespaceMissing"),
+            (403, "admission webhook \"a.b\" denied the request: no", "Forbidden"),
+            (400, "admission webhook \"a.b\" denied the request: no", "Forbidden"),
+            (422, "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no", "Forbidden"),
+            (422, "Job.batch \"x\" is invalid: spec.template: wrong", "Forbidden"),
+            (400, "Job in version \"v1\" cannot be handled", "StartFailed"),
+            (413, "too large", "StartFailed"),
+            (403, "jobs.batch is forbidden: User \"sextant\" cannot create resource \"jobs\"", "later"),
+            (500, "failed calling webhook \"a.b\": connection refused", "later"),
+            (429, "too many requests", "later"),
+        ] {
+            assert_eq!(told(code, message), expected, "{message}");
+        }
+    }
+}

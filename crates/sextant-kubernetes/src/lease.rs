@@ -1,0 +1,279 @@
+//! The Lease by which a node's processes agree on the one that acts; the rules are in [`crate::decisions::lease`]. Every write
+//! names the version that it changes, so of two that try at once one fails.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::Api;
+use kube::api::PostParams;
+use sextant_core::hold::{self, Hold};
+use sextant_core::names::Identity;
+use sextant_process::health::Health;
+use sextant_process::processes;
+use sextant_process::supervisor::Supervisor;
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
+
+use super::cluster::{bounded_by, code, words};
+use crate::decisions::labels;
+use crate::decisions::lease::{DURATION, LOOK, Next, Observer, RENEW, Record, TRUST};
+
+/// How long one call may take: a slow answer is of use for as long as the renewal is.
+const CALL: Duration = Duration::from_secs(6);
+
+/// The Lease of one node, as one of its processes uses it.
+pub struct NodeLease {
+    api: Api<Lease>,
+    name: String,
+    labels: BTreeMap<String, String>,
+    me: String,
+    /// What distinguishes the processes that this one can see.
+    realm: Option<String>,
+}
+
+/// Why a Lease is not this process's.
+enum Failed {
+    /// Another process has it, or has changed it at the same moment.
+    Conflict,
+    /// It can't be said: the API server is away, slow, or refuses.
+    Unknown(String),
+}
+
+impl NodeLease {
+    /// The Lease of this node.
+    pub fn new(api: Api<Lease>, identity: &Identity) -> Self {
+        let realm = processes::realm().map(|realm| HEXLOWER.encode(&digest(&SHA256, realm.as_bytes()).as_ref()[..5]));
+        Self {
+            api,
+            name: identity.lease_name(),
+            labels: labels::of_node(identity),
+            me: me(realm.as_deref().unwrap_or("unknown")),
+            realm,
+        }
+    }
+
+    /// Waits until the Lease is this process's, and keeps it from then on in a task that ends with `hold`'s being lost or given
+    /// back. Gives whether another process had it first.
+    pub async fn acquire(self, hold: Arc<Hold>, health: Arc<Health>, supervisor: &Supervisor) -> bool {
+        let mut observer = Observer::default();
+        let mut told = String::new();
+        let mut stood_by = false;
+        let lease = loop {
+            let asked = hold::now();
+            match self.look(&mut observer).await {
+                Ok(Ok(lease)) => {
+                    hold.extend(asked + TRUST);
+                    break lease;
+                }
+                // Two tried at once.
+                Ok(Err(holder)) if holder.is_empty() => {}
+                Ok(Err(holder)) => {
+                    stood_by = true;
+                    let why = format!("stands by: {} of this node is at work", words_of(&holder));
+                    if told != why {
+                        info!(
+                            "Another process of this node, {}, holds the lease '{}'. This one stands by, and takes over when that one \
+                             is gone. (Two nodes need two API keys.)",
+                            words_of(&holder),
+                            self.name
+                        );
+                        health.unready(hold::PART, &why);
+                        told = why;
+                    }
+                }
+                Err(why) => {
+                    if told != why {
+                        warn!("The lease '{}' can't be had at the moment: {why}", self.name);
+                        health.unready(hold::PART, format!("the lease can't be had: {why}"));
+                        told = why;
+                    }
+                }
+            }
+            sleep(LOOK).await;
+        };
+        health.ready(hold::PART);
+        if stood_by {
+            info!("This process holds the lease '{}' now, and takes over.", self.name);
+        }
+        supervisor.spawn_finite("the renewal of the lease", self.keep(lease, hold, health));
+        stood_by
+    }
+
+    /// One look of a process that stands by: the Lease, if it could be taken, or who has it; empty when that is not clear.
+    async fn look(&self, observer: &mut Observer) -> Result<Result<Lease, String>, String> {
+        let found = bounded_by(CALL, self.api.get_opt(&self.name)).await.map_err(|error| words(&error))?;
+        let record = found.as_ref().map(record);
+        let holder = record.as_ref().map(|record| record.holder.clone()).unwrap_or_default();
+        let gone = holder == self.me || is_gone(self.realm.as_deref(), &holder);
+        match observer.next(record, gone, hold::now()) {
+            Next::StandBy => Ok(Err(holder)),
+            Next::Take => match self.write(found, &self.me).await {
+                Ok(lease) => Ok(Ok(lease)),
+                // Another one was quicker; who, the next look shows.
+                Err(Failed::Conflict) => Ok(Err(String::new())),
+                Err(Failed::Unknown(why)) => Err(why),
+            },
+        }
+    }
+
+    /// Renews the Lease until it is lost or given back.
+    async fn keep(self, mut lease: Lease, hold: Arc<Hold>, health: Arc<Health>) {
+        loop {
+            let mut asked = hold::now();
+            let renewed = async {
+                sleep(RENEW).await;
+                asked = hold::now();
+                self.renew(&lease, &self.me).await
+            };
+            let renewed = tokio::select! {
+                renewed = renewed => renewed,
+                () = hold.to_be_given_back() => {
+                    if let Err(why) = self.renew(&lease, "").await {
+                        debug!("the lease '{}' could not be given back: {why}", self.name);
+                    }
+                    return hold.given_back();
+                }
+            };
+            match renewed {
+                Ok(Ok(renewed)) => {
+                    lease = renewed;
+                    if !hold.is_good() {
+                        info!("The lease '{}' is renewed again; this process goes on.", self.name);
+                    }
+                    hold.extend(asked + TRUST);
+                    health.ready(hold::PART);
+                }
+                Ok(Err(holder)) => return hold.lose(words_of(&holder)),
+                Err(why) if hold.is_good() => debug!("the lease '{}' could not be renewed yet: {why}", self.name),
+                Err(why) => {
+                    let text = "the lease could not be renewed, so another process may take over: nothing is started or reported until it is";
+                    if health.is_ready_in(hold::PART) {
+                        warn!("{text}. {why}");
+                    }
+                    health.unready(hold::PART, text);
+                }
+            }
+        }
+    }
+
+    /// One renewal, for this process or (empty) for nobody: the Lease, or who has taken it.
+    async fn renew(&self, lease: &Lease, holder: &str) -> Result<Result<Lease, String>, String> {
+        match self.write(Some(lease.clone()), holder).await {
+            Ok(renewed) => return Ok(Ok(renewed)),
+            Err(Failed::Unknown(why)) => return Err(why),
+            Err(Failed::Conflict) => {}
+        }
+        // Somebody changed it: maybe this process, in a call that it never heard the end of.
+        let found = bounded_by(CALL, self.api.get_opt(&self.name)).await.map_err(|error| words(&error))?;
+        match &found {
+            Some(lease) if record(lease).holder != self.me => Ok(Err(record(lease).holder)),
+            // Deleted by a person, or edited.
+            _ => match self.write(found, holder).await {
+                Ok(renewed) => Ok(Ok(renewed)),
+                Err(Failed::Conflict) => Err("it is changed by somebody else all the time".into()),
+                Err(Failed::Unknown(why)) => Err(why),
+            },
+        }
+    }
+
+    /// Writes down who holds it from now on, over what was found.
+    async fn write(&self, found: Option<Lease>, holder: &str) -> Result<Lease, Failed> {
+        let now = Timestamp::now();
+        let new = found.is_none();
+        let mut lease = found.unwrap_or_else(|| Lease {
+            metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
+            ..Lease::default()
+        });
+        // Of an earlier version's, the release is missing.
+        lease.metadata.labels.get_or_insert_default().extend(self.labels.clone());
+        let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
+        if spec.holder_identity.as_deref() != Some(holder) {
+            spec.acquire_time = Some(MicroTime(now));
+            spec.lease_transitions = Some(if new { 0 } else { spec.lease_transitions.unwrap_or(0).saturating_add(1) });
+        }
+        spec.holder_identity = Some(holder.to_owned());
+        spec.lease_duration_seconds = i32::try_from(DURATION.as_secs()).ok();
+        spec.renew_time = Some(MicroTime(now));
+        let parameters = PostParams::default();
+        let written = if new {
+            bounded_by(CALL, self.api.create(&parameters, &lease)).await
+        } else {
+            bounded_by(CALL, self.api.replace(&self.name, &parameters, &lease)).await
+        };
+        written.map_err(|error| match code(&error) {
+            // 404: it was deleted since it was read.
+            Some(404 | 409) => Failed::Conflict,
+            _ => Failed::Unknown(words(&error)),
+        })
+    }
+}
+
+/// Whether the holder was a process of this very machine and start, and is no more: then nobody has to wait.
+fn is_gone(realm: Option<&str>, holder: &str) -> bool {
+    let Some([_, process, theirs]) = parts(holder) else { return false };
+    realm == Some(theirs) && !processes::is_alive(&process.replacen('-', " ", 1))
+}
+
+/// This process, in words that no other process has: `machine/4711-123456/1a2b3c4d5e`.
+fn me(realm: &str) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    // A pod's machine has the pod's name.
+    let host = if host.trim().is_empty() { "unknown" } else { host.trim() };
+    let process = processes::name(std::process::id()).replacen(' ', "-", 1);
+    format!("{}/{process}/{realm}", host.replace('/', "-"))
+}
+
+fn parts(holder: &str) -> Option<[&str; 3]> {
+    holder.split('/').collect::<Vec<_>>().try_into().ok()
+}
+
+/// A holder as people say it.
+pub fn words_of(holder: &str) -> String {
+    match parts(holder) {
+        Some([host, process, _]) => format!("process {} on {host}", process.split('-').next().unwrap_or_default()),
+        None if holder.is_empty() => "one that has given it back since".into(),
+        None => format!("'{holder}'"),
+    }
+}
+
+fn record(lease: &Lease) -> Record {
+    let spec = lease.spec.clone().unwrap_or_default();
+    Record {
+        holder: spec.holder_identity.unwrap_or_default(),
+        renewed: spec.renew_time.map(|time| time.0.to_string()).unwrap_or_default(),
+        duration: spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lease::*;
+
+    #[test]
+    fn a_holder_is_known_to_be_gone_only_where_it_would_be_seen() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let holder = format!("host/{}/here", processes::name(child.id()).replacen(' ', "-", 1));
+        assert!(!is_gone(Some("here"), &holder));
+        assert!(!is_gone(Some("here"), &me("here")));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(is_gone(Some("here"), &holder));
+        for (realm, holder) in
+            [(Some("there"), holder.as_str()), (None, &holder), (Some("here"), "written by a person")]
+        {
+            assert!(!is_gone(realm, holder), "{realm:?} {holder}");
+        }
+    }
+
+    #[test]
+    fn people_are_told_process_and_machine() {
+        assert_eq!(words_of("node-7d9f/1-4711/0a1b2c3d4e"), "process 1 on node-7d9f");
+        assert_eq!(words_of("somebody"), "'somebody'");
+    }
+}

@@ -1,0 +1,350 @@
+//! The Kubernetes runtime: a Job per run, followed by two watches, fed and emptied through the data port.
+
+mod address;
+mod cluster;
+pub mod data_port;
+pub mod decisions;
+mod desk;
+mod entrance;
+mod events;
+pub mod examine;
+mod isolation;
+mod launch;
+mod lease;
+mod logs;
+mod neighbours;
+pub mod overview;
+mod permissions;
+pub mod pod;
+mod probe;
+mod secrets;
+mod table;
+mod targets;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Event, Pod, Secret};
+use kube::{Api, Client};
+use sextant_config::{Config, KubernetesConfig};
+use sextant_core::assignment::Assignment;
+use sextant_core::complaints::Complaint;
+use sextant_core::environment::{VisibleDatabase, environment};
+use sextant_core::gate::Gate;
+use sextant_core::hold::Hold;
+use sextant_core::names::Identity;
+use sextant_core::node_error::NodeError;
+use sextant_core::runtime::{LaunchError, Output, Runtime, RuntimeError, Supplier};
+use sextant_core::situation::{Disruption, Failure, Situation};
+use sextant_core::tail::Tail;
+use sextant_process::health::Health;
+use sextant_process::supervisor::Supervisor;
+use sextant_proxy::Embedded;
+use tracing::info;
+use vantage6_types::{RunId, RunStatus, TaskId};
+
+use self::cluster::words;
+use self::desk::PodDesk;
+pub use self::entrance::ways;
+use self::entrance::{Entrance, listen};
+use self::lease::NodeLease;
+use self::probe::Prober;
+use self::table::Table;
+use self::targets::Targets;
+use crate::data_port::keys::NodeSecret;
+use crate::data_port::{bounds, server};
+use crate::decisions::databases::{Mounted, mounted};
+use crate::decisions::facts::{Container, JobFacts};
+use crate::decisions::isolation::Walls;
+use crate::decisions::job::{DataPortForPods, Plan, job, places};
+
+/// How many seconds `return` has to hear that it may go; a pod that can't reach the node is then ended all the same.
+const LAST_MINUTE: i64 = 60;
+/// How many runs at a time ask why they don't start.
+const ASKING: usize = 2;
+
+/// The Kubernetes runtime.
+pub struct Kubernetes {
+    identity: Identity,
+    config: Config,
+    settings: KubernetesConfig,
+    databases: Vec<Mounted>,
+    jobs: Api<Job>,
+    pods: Api<Pod>,
+    secrets: Api<Secret>,
+    events: Api<Event>,
+    /// Lets a few runs at a time ask why they don't start: to find one run's Events, the API server reads all of the namespace.
+    asking: tokio::sync::Semaphore,
+    secret: Arc<NodeSecret>,
+    data_port: DataPortForPods,
+    proxy: SocketAddr,
+    pull_secrets: Vec<String>,
+    table: Arc<Table>,
+    gate: tokio::sync::watch::Receiver<Gate>,
+    seen: [tokio::sync::watch::Receiver<bool>; 2],
+    _embedded: Option<Embedded>,
+}
+
+/// A cluster that was reached and may be used; made before the node logs in, so that both can be waited for at once.
+pub struct Connected {
+    client: Client,
+    /// Its host and port.
+    api_server: Option<(String, u16)>,
+    /// Whether another process of this node was at work when this one came.
+    stood_by: bool,
+}
+
+impl Connected {
+    /// Reaches the cluster, waiting for it as long as it is away, and asks what this node may do there.
+    ///
+    /// # Errors
+    /// If the cluster can't be used.
+    pub async fn open(settings: &KubernetesConfig) -> Result<Self, NodeError> {
+        let cluster = cluster::configuration(settings).await?;
+        let (client, api_server) = (cluster::connect(cluster.clone()).await?, Self::api_server(&cluster));
+        permissions::check(&client, &settings.namespace).await?;
+        Ok(Self { client, api_server, stood_by: false })
+    }
+
+    /// Waits until this process is the one of its node that acts.
+    pub async fn acquire(
+        &mut self,
+        namespace: &str,
+        identity: &Identity,
+        hold: Arc<Hold>,
+        health: Arc<Health>,
+        supervisor: &Supervisor,
+    ) {
+        let leases = Api::namespaced(self.client.clone(), namespace);
+        self.stood_by = NodeLease::new(leases, identity).acquire(hold, health, supervisor).await;
+    }
+
+    /// The way to a cluster that has not been asked anything yet.
+    ///
+    /// # Errors
+    /// If there can be no such way.
+    fn to(cluster: kube::Config) -> Result<Self, NodeError> {
+        let api_server = Self::api_server(&cluster);
+        let client = Client::try_from(cluster).map_err(|error| NodeError::Cluster(words(&error)))?;
+        Ok(Self { client, api_server, stood_by: false })
+    }
+
+    fn api_server(cluster: &kube::Config) -> Option<(String, u16)> {
+        let url = &cluster.cluster_url;
+        let port = url.port_u16().unwrap_or(443);
+        url.host().map(|host| (host.trim_matches(['[', ']']).to_owned(), port))
+    }
+}
+
+impl Kubernetes {
+    /// Starts the runtime: data port, watches, proof of the walls.
+    ///
+    /// # Errors
+    /// If the data port can't be opened, or the cluster refuses what is needed.
+    pub async fn start(
+        connected: Connected,
+        config: &Config,
+        settings: &KubernetesConfig,
+        identity: Identity,
+        supplier: Arc<dyn Supplier>,
+        health: &Health,
+        supervisor: &Supervisor,
+    ) -> Result<Self, NodeError> {
+        let client = connected.client.clone();
+        let namespace = &settings.namespace;
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+        let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
+        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+
+        let listener = listen("data_port", settings.data_port.listen, connected.stood_by).await?;
+        let port = listener.local_addr().map_or(settings.data_port.listen.port(), |address| address.port());
+        let entrance = Entrance::find(&connected, config, settings, &identity, port).await?;
+        let Entrance { ways, secret, tls, data_port, pull_secrets } = entrance;
+
+        let embedded = match &settings.proxy.address {
+            Some(_) => None,
+            None => Some(own_proxy(config, settings, health, supervisor, connected.stood_by).await?),
+        };
+
+        let table = Arc::new(Table::default());
+        let (jobs_seen, pods_seen) = (tokio::sync::watch::Sender::new(false), tokio::sync::watch::Sender::new(false));
+        let seen = [jobs_seen.subscribe(), pods_seen.subscribe()];
+        let watch = watch::jobs(jobs.clone(), identity.clone(), table.clone(), jobs_seen);
+        supervisor.spawn("the watch of the Jobs", watch);
+        let watch = watch::pods(pods.clone(), identity.clone(), table.clone(), pods_seen);
+        supervisor.spawn("the watch of the pods", watch);
+        let desk = Arc::new(PodDesk::new(table.clone(), supplier));
+        let limits = bounds::Limits::within(sextant_process::open_files::raise());
+        supervisor.spawn("the data port", server::serve(listener, tls, secret.clone(), desk, limits));
+        let targets = Targets::new(config, settings, &connected, ways, &data_port);
+        let prober = Prober::new(&client, &identity, settings, &pull_secrets);
+        let walls = Walls::new(settings.isolation.every, settings.allow_unisolated);
+        let gate = tokio::sync::watch::Sender::new(walls.gate());
+        let passed = gate.subscribe();
+        supervisor.spawn("the launch gate", isolation::run(prober, targets, walls, gate, table.clone()));
+        info!("The data port is open at port {port}; pods are told {}.", data_port.address);
+        let served = if embedded.is_some() { "this node" } else { "on its own" };
+        info!("The proxy is {served}; algorithms are told {}.", ways.proxy);
+
+        Ok(Self {
+            databases: mounted(&config.databases, settings),
+            config: config.clone(),
+            settings: settings.clone(),
+            identity,
+            jobs,
+            pods,
+            secrets,
+            events: Api::namespaced(client, namespace),
+            asking: tokio::sync::Semaphore::new(ASKING),
+            secret,
+            data_port,
+            proxy: ways.proxy,
+            pull_secrets,
+            table,
+            gate: passed,
+            seen,
+            _embedded: embedded,
+        })
+    }
+
+    /// The algorithm's environment, or why there can't be one.
+    fn environment(&self, assignment: &Assignment) -> Result<BTreeMap<String, String>, Failure> {
+        let visible: Vec<VisibleDatabase> = self.databases.iter().map(|database| database.visible.clone()).collect();
+        let (own, share) = (&self.config.algorithm_env, self.config.share_config);
+        environment(&places(assignment.run, self.proxy), &visible, &assignment.databases, own, share)
+            .map_err(|error| Failure::new(error.status(), error.to_string(), error.to_string()))
+    }
+
+    fn plan(&self, assignment: &Assignment, environment: &BTreeMap<String, String>, before: Disruption) -> Job {
+        let asked =
+            |database: &&Mounted| assignment.databases.iter().any(|asked| asked.label == database.visible.label);
+        let databases: Vec<Mounted> = self.databases.iter().filter(asked).cloned().collect();
+        job(&Plan {
+            identity: &self.identity,
+            assignment,
+            before,
+            config: &self.settings,
+            tmp: self.config.tmp(),
+            databases: &databases,
+            variables: &environment.keys().map(String::as_str).collect::<Vec<_>>(),
+            data_port: &self.data_port,
+            proxy: self.proxy,
+            pull_secrets: &self.pull_secrets,
+        })
+    }
+
+    /// Whether a Job is this very run's, and not that of one which had its number before.
+    fn is_of(&self, job: &JobFacts, assignment: &Assignment) -> bool {
+        job.name == self.identity.attempt_name(assignment, job.attempt)
+    }
+}
+
+#[async_trait::async_trait]
+impl Runtime for Kubernetes {
+    async fn leftovers(&self) -> Vec<(TaskId, RunId)> {
+        for mut seen in self.seen.clone() {
+            // An error means that the watch has ended, and with it this process.
+            let _ = seen.wait_for(|seen| *seen).await;
+        }
+        self.unreported()
+    }
+
+    fn unreported(&self) -> Vec<(TaskId, RunId)> {
+        self.table.unreported()
+    }
+
+    fn holds_another(&self, assignment: &Assignment) -> bool {
+        self.table.job_of(assignment.run).is_some_and(|job| !job.reported && !self.is_of(&job, assignment))
+    }
+
+    fn knows(&self, run: RunId) -> bool {
+        self.table.knows(run)
+    }
+
+    fn observe(&self, run: RunId) -> tokio::sync::watch::Receiver<Situation> {
+        self.table.observe(run)
+    }
+
+    fn gate(&self) -> tokio::sync::watch::Receiver<Gate> {
+        self.gate.clone()
+    }
+
+    async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {
+        let launched = self.table.job_of(assignment.run).filter(|job| self.is_of(job, assignment));
+        let before = launched.map_or(Disruption::default(), |job| Disruption {
+            attempt: job.attempt.saturating_sub(1),
+            executions: job.executions,
+        });
+        self.launch_as(assignment, before).await
+    }
+
+    async fn relaunch(&self, assignment: &Assignment, disrupted: Disruption) -> Result<(), LaunchError> {
+        self.launch_again(assignment, disrupted).await
+    }
+
+    fn note(&self, run: RunId, reason: &'static str, text: String) {
+        if let Some(job) = self.table.job_of(run) {
+            tokio::spawn(events::note(self.events.clone(), self.settings.namespace.clone(), job, reason, text));
+        }
+    }
+
+    async fn collect(&self, run: RunId) -> Result<Output, RuntimeError> {
+        self.table.collect(run).await.map_err(|_| RuntimeError("somebody else collects it".into()))
+    }
+
+    async fn log(&self, run: RunId) -> Result<Tail, RuntimeError> {
+        let pod = self.table.pod_of(run).ok_or_else(|| RuntimeError("the run's pod is gone".into()))?;
+        logs::of_algorithm(&self.pods, &pod.name).await
+    }
+
+    async fn explain(&self, run: RunId) -> Option<Complaint> {
+        let _turn = self.asking.acquire().await.ok()?;
+        let job = self.table.job_of(run)?;
+        let pod = self.table.pod_of(run).map(|pod| pod.name);
+        events::complaints(&self.events, &job.name, pod.as_deref(), self.settings.scratch.as_ref()).await
+    }
+
+    fn forget(&self, run: RunId) {
+        self.table.forget(run);
+    }
+
+    async fn stop(&self, run: RunId, why: &Failure) -> Result<(), RuntimeError> {
+        match self.table.job_of(run) {
+            Some(job) => self.end(&job, why).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn release(&self, run: RunId, status: &RunStatus) -> Result<(), RuntimeError> {
+        let Some(job) = self.table.job_of(run) else { return Ok(()) };
+        // What ends by itself keeps its pod, to be looked at. Everything else is ended by the Job's controller.
+        let ends_by_itself = self.table.pod_of(run).is_some_and(|pod| {
+            let returns = matches!(pod.returns, Container::Running { .. } | Container::Ended(_));
+            pod.over || (returns && matches!(pod.algorithm, Container::Ended(_)))
+        });
+        let age = job.created.map_or(0, |created| Timestamp::now().duration_since(created).as_secs().max(0));
+        let deadline = if ends_by_itself { age + LAST_MINUTE } else { 1 };
+        // Its own Job last: as long as that has no mark, all of it is tried again.
+        self.mark_earlier(&job).await?;
+        self.mark(&job.name, Some(&job.uid), status.as_str(), deadline).await?;
+        self.table.dismiss(run);
+        self.table.reported(run, &job.uid);
+        Ok(())
+    }
+}
+
+/// The proxy within this node.
+async fn own_proxy(
+    config: &Config,
+    settings: &KubernetesConfig,
+    health: &Health,
+    supervisor: &Supervisor,
+    taken_over: bool,
+) -> Result<Embedded, NodeError> {
+    let listener = listen("proxy", settings.proxy.listen, taken_over).await?;
+    sextant_proxy::embedded(listener, config, health, supervisor).map_err(NodeError::Configuration)
+}

@@ -1,0 +1,47 @@
+//! The algorithm's log, from the API server: its end, in bounded memory. Of a long log the kubelet itself gives only the newest file
+//! (`containerLogMaxSize`, 10 MiB by default), and tells nobody how much was in the older ones.
+
+use std::time::Duration;
+
+use futures::AsyncReadExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::LogParams;
+use sextant_core::runtime::RuntimeError;
+use sextant_core::tail::{Bounds, Tail};
+
+use super::cluster::words;
+use crate::decisions::facts::ALGORITHM;
+
+/// How many lines the kubelet is asked for, so that it doesn't send a gigabyte of which all but the end is thrown away. It counts lines
+/// as the container runtime writes them, in pieces of 16 KiB: with so many more, all that is reported is there in any case, and
+/// what was left out makes itself known by more lines or bytes than are reported.
+const LINES: usize = Bounds::LOG.lines + Bounds::LOG.bytes / (16 * 1024) + 1;
+/// How long reading it may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Reads the log of a pod's algorithm.
+///
+/// # Errors
+/// If the API server (or the kubelet behind it) does not give it.
+pub async fn of_algorithm(api: &Api<Pod>, pod: &str) -> Result<Tail, RuntimeError> {
+    tokio::time::timeout(PATIENCE, read(api, pod))
+        .await
+        .unwrap_or_else(|_| Err(RuntimeError("the log did not come in time".into())))
+}
+
+async fn read(api: &Api<Pod>, pod: &str) -> Result<Tail, RuntimeError> {
+    let tail_lines = Some(LINES as i64);
+    let parameters = LogParams { container: Some(ALGORITHM.into()), tail_lines, ..LogParams::default() };
+    let stream = api.log_stream(pod, &parameters).await.map_err(|error| RuntimeError(words(&error)))?;
+    let mut stream = std::pin::pin!(stream);
+    let mut tail = Tail::new(Bounds::LOG);
+    let mut chunk = vec![0; 16 * 1024];
+    loop {
+        match stream.read(&mut chunk).await {
+            Ok(0) => return Ok(tail),
+            Ok(length) => tail.push(&chunk[..length]),
+            Err(error) => return Err(RuntimeError(words(&error))),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The cluster's side of `sextant runs`: the node's Jobs and pods, read once, and who holds its Lease.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+use serde::de::DeserializeOwned;
+use sextant_config::KubernetesConfig;
+use sextant_core::names::Identity;
+use sextant_core::node_error::NodeError;
+use sextant_core::overview::Here;
+use sextant_core::situation::Situation;
+
+use super::cluster::{self, bounded, words};
+use super::{Connected, events, lease};
+use crate::decisions::facts::{JobFacts, PodFacts};
+use crate::decisions::labels;
+use crate::decisions::read::situation;
+
+/// How many objects are asked for at once.
+const PAGE: u32 = 500;
+/// Of so many runs that do not start the cluster is asked why.
+const ASKED: usize = 20;
+/// A holder that has renewed its Lease within this time is at work.
+const AT_WORK: Duration = Duration::from_secs(15);
+
+/// The runs that the cluster has something of, and a line about who is at work.
+///
+/// # Errors
+/// If the cluster can't be used.
+pub async fn look(settings: &KubernetesConfig, identity: &Identity) -> Result<(Vec<Here>, String), NodeError> {
+    let client = Connected::to(cluster::configuration(settings).await?)?.client;
+    let namespace = &settings.namespace;
+    let unusable = |error: kube::Error| {
+        NodeError::Cluster(format!("The runs in the namespace '{namespace}' can't be listed: {}", words(&error)))
+    };
+    let selector = labels::selector(identity.key());
+    let (jobs, pods) = tokio::try_join!(
+        all(Api::<Job>::namespaced(client.clone(), namespace), &selector),
+        all(Api::<Pod>::namespaced(client.clone(), namespace), &selector),
+    )
+    .map_err(unusable)?;
+    let pods: HashMap<String, PodFacts> =
+        pods.iter().filter_map(PodFacts::read).map(|(_, pod)| (pod.job_uid.clone(), pod)).collect();
+    let events: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let mut asked = 0;
+    let mut here = Vec::new();
+    for job in jobs {
+        let Some(facts) = JobFacts::read(&job) else { continue };
+        if labels::is_of_another_release(job.labels(), identity.release()) {
+            continue;
+        }
+        let pod = pods.get(&facts.uid);
+        let pod_name = pod.map(|pod| pod.name.clone());
+        let mut situation = situation(Some(&facts), pod);
+        if let Situation::Starting(starting) = &mut situation
+            && asked < ASKED
+        {
+            asked += 1;
+            if let Some(complaint) =
+                events::complaints(&events, &facts.name, pod_name.as_deref(), settings.scratch.as_ref()).await
+            {
+                starting.detail = format!("{} ({})", starting.detail, complaint.text);
+            }
+        }
+        let name = job.metadata.annotations.unwrap_or_default().remove(labels::TASK_NAME).unwrap_or_default();
+        let place = pod_name.map_or("its pod".into(), |name| format!("pod {name}"));
+        here.push(Here { run: facts.run, task: facts.task, name, situation, since: facts.created, place });
+    }
+    Ok((here, at_work(&client, namespace, identity).await))
+}
+
+/// All objects, read in pieces.
+async fn all<K>(api: Api<K>, selector: &str) -> kube::Result<Vec<K>>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let mut parameters = ListParams::default().labels(selector).limit(PAGE);
+    let mut found = Vec::new();
+    loop {
+        let page = bounded(api.list(&parameters)).await?;
+        found.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters = parameters.continue_token(&token),
+            None => return Ok(found),
+        }
+    }
+}
+
+/// Who is at work for this node.
+async fn at_work(client: &Client, namespace: &str, identity: &Identity) -> String {
+    let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
+    const NOBODY: &str = "No process of this node is at work: nothing is started and nothing is reported";
+    match bounded(api.get_opt(&identity.lease_name())).await {
+        Err(error) => format!("It can't be seen whether a process of this node is at work: {}.", words(&error)),
+        Ok(None) => format!("{NOBODY}; none ever was, in the namespace '{namespace}'."),
+        Ok(Some(lease)) => {
+            let spec = lease.spec.unwrap_or_default();
+            let age = spec.renew_time.map(|time| Timestamp::now().duration_since(time.0));
+            match (spec.holder_identity.filter(|holder| !holder.is_empty()), age) {
+                (Some(holder), Some(age)) if age.unsigned_abs() < AT_WORK => {
+                    format!("{} is at work for this node.", lease::words_of(&holder))
+                }
+                (Some(holder), _) => format!("{NOBODY}. {} was, and went without a word.", lease::words_of(&holder)),
+                (None, _) => format!("{NOBODY}."),
+            }
+        }
+    }
+}

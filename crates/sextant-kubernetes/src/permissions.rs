@@ -1,0 +1,105 @@
+//! Whether this node may do in its namespace what it has to do there: asked before the first run, so that a
+//! missing right is one clear message and not a run that fails.
+
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use sextant_core::node_error::NodeError;
+use tokio::time::sleep;
+
+use super::cluster::{bounded, code, words};
+
+/// Group, resource and the verbs that Sextant uses on it: all that the chart's Role grants, and all that it needs.
+pub const NEEDED: [(&str, &str, &[&str]); 6] = [
+    ("batch", "jobs", &["create", "get", "list", "watch", "patch"]),
+    ("", "pods", &["list", "watch"]),
+    ("", "pods/log", &["get"]),
+    ("", "events", &["create", "list"]),
+    ("", "secrets", &["create", "get"]),
+    ("coordination.k8s.io", "leases", &["create", "get", "update"]),
+];
+
+/// How often a missing right is asked for before it is believed.
+const TRIES: u32 = 3;
+/// The pause between two of these.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Asks the API server about all that is needed.
+///
+/// # Errors
+/// If something is missing, naming it.
+pub async fn check(client: &Client, namespace: &str) -> Result<(), NodeError> {
+    let mut tries = TRIES;
+    let missing = loop {
+        tries -= 1;
+        match missing(client, namespace).await {
+            // An API server that has just started may not know all roles yet.
+            Ok(missing) if !missing.is_empty() && tries > 0 => sleep(PAUSE).await,
+            Ok(missing) => break missing,
+            // A cluster that does not answer such questions will say so when it is used.
+            Err(error) => {
+                tracing::warn!("the cluster does not say what this node may do: {}", words(&error));
+                return Ok(());
+            }
+        }
+    };
+    if !missing.is_empty() {
+        return Err(NodeError::Cluster(format!(
+            "In the namespace '{namespace}' this node may not: {}. Give its account the Role of the chart (charts/sextant/templates/rbac.yaml).",
+            missing.join(", ")
+        )));
+    }
+    exists(client, namespace).await
+}
+
+/// What this node may not do of all that it needs.
+async fn missing(client: &Client, namespace: &str) -> kube::Result<Vec<String>> {
+    let reviews = NEEDED
+        .iter()
+        .flat_map(|(group, resource, verbs)| verbs.iter().map(move |verb| (*group, *resource, *verb)))
+        .map(|(group, resource, verb)| async move {
+            let allowed = allowed(client, namespace, group, resource, verb).await?;
+            Ok::<_, kube::Error>((!allowed).then(|| format!("{verb} {resource}")))
+        });
+    Ok(try_join_all(reviews).await?.into_iter().flatten().collect())
+}
+
+async fn allowed(client: &Client, namespace: &str, group: &str, resource: &str, verb: &str) -> kube::Result<bool> {
+    let (resource, subresource) = match resource.split_once('/') {
+        Some((resource, sub)) => (resource, Some(sub.to_owned())),
+        None => (resource, None),
+    };
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                group: Some(group.into()),
+                namespace: Some(namespace.into()),
+                resource: Some(resource.into()),
+                subresource,
+                verb: Some(verb.into()),
+                ..ResourceAttributes::default()
+            }),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    let answer = bounded(api.create(&PostParams::default(), &review)).await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+/// A namespace that is not there is worth a message of its own. Who may not look (a Role alone does not let one)
+/// is told by the first Job.
+async fn exists(client: &Client, namespace: &str) -> Result<(), NodeError> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    match bounded(api.get(namespace)).await {
+        Err(error) if code(&error) == Some(404) => Err(NodeError::Cluster(format!(
+            "The namespace '{namespace}' does not exist. Make it with `kubectl create namespace {namespace}`, or set `kubernetes.namespace`."
+        ))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,178 @@
+//! A pod's side of the data port: one connection per request, and patience.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::TryFutureExt;
+use http::{Method, Request, StatusCode, header};
+use http_body::Body;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use rand::Rng;
+use secrecy::ExposeSecret;
+use sextant_process::sockets::notice_silence;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
+
+use super::PodError;
+use super::settings::Settings;
+use crate::data_port::protocol::Item;
+use crate::data_port::{protocol, tls};
+
+/// How long connecting may take.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long the node may take to begin its answer: longer than it holds `next`.
+const ANSWER: Duration = Duration::from_secs(120);
+/// How long an answer may stand still in its middle.
+pub const STALLED: Duration = Duration::from_secs(60);
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// What the node said.
+pub enum Said {
+    /// Here it is.
+    Body(Incoming),
+    /// Not now, or it could not be reached: try again later.
+    Later(String),
+}
+
+/// Asks the node for the things of one run.
+pub struct Client {
+    settings: Settings,
+    connector: TlsConnector,
+}
+
+impl Client {
+    /// A client for a run.
+    ///
+    /// # Errors
+    /// If the pin is malformed.
+    pub fn new(settings: Settings) -> Result<Self, PodError> {
+        let config = tls::client(&settings.pin)
+            .map_err(|error| PodError::Setting { name: crate::decisions::job::env::PIN, problem: error.to_string() })?;
+        Ok(Self { settings, connector: TlsConnector::from(Arc::new(config)) })
+    }
+
+    /// The run's settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Asks for an item until the node gives it or refuses it for good.
+    ///
+    /// # Errors
+    /// The node's refusal.
+    pub async fn fetch(&self, item: Item) -> Result<Incoming, PodError> {
+        let mut pauses = Pauses::default();
+        loop {
+            match self.ask(Method::GET, item, http_body_util::Empty::<Bytes>::new(), None).await? {
+                Said::Body(body) => return Ok(body),
+                Said::Later(reason) => pauses.wait(&reason).await,
+            }
+        }
+    }
+
+    /// Makes one request.
+    ///
+    /// # Errors
+    /// The node's refusal.
+    pub async fn ask<B>(&self, method: Method, item: Item, body: B, problem: Option<&str>) -> Result<Said, PodError>
+    where
+        B: Body<Data = Bytes, Error: Into<Failure>> + Send + 'static,
+    {
+        let request = self.request(method, item, body, problem);
+        let answer = match item {
+            // As long as it takes: an output may be large, and the server slow. That the node is gone, the kernel notices.
+            Item::Output => Ok(request.await),
+            Item::Input | Item::Token | Item::Next => timeout(ANSWER, request).await,
+        };
+        let response = match answer {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Ok(Said::Later(format!("{}: {error}", self.settings.address))),
+            Err(_) => return Ok(Said::Later(format!("{} did not answer", self.settings.address))),
+        };
+        understood(response, &self.settings.address).await
+    }
+
+    async fn request<B>(
+        &self,
+        method: Method,
+        item: Item,
+        body: B,
+        problem: Option<&str>,
+    ) -> Result<http::Response<Incoming>, Failure>
+    where
+        B: Body<Data = Bytes, Error: Into<Failure>> + Send + 'static,
+    {
+        let stream = timeout(CONNECT, TcpStream::connect(&self.settings.address)).await??;
+        stream.set_nodelay(true)?;
+        notice_silence(&stream)?;
+        let stream = timeout(CONNECT, self.connector.connect(tls::SERVER_NAME.try_into()?, stream)).await??;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(protocol::path(self.settings.run, item))
+            .header(header::HOST, tls::SERVER_NAME)
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.settings.key.expose_secret()))
+            .header(protocol::JOB, &self.settings.job);
+        if let Some(problem) = problem {
+            request = request.header(protocol::PROBLEM, problem.replace(|c: char| !(' '..='~').contains(&c), "?"));
+        }
+        exchange(stream, request.body(body)?).await
+    }
+}
+
+/// Sends a request on a connection of its own, and waits for the beginning of its answer.
+pub(super) async fn exchange<B>(
+    stream: impl AsyncRead + AsyncWrite + Send + 'static,
+    request: Request<B>,
+) -> Result<http::Response<Incoming>, Failure>
+where
+    B: Body<Data = Bytes, Error: Into<Failure>> + Send + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(Box::pin(stream))).await?;
+    tokio::spawn(connection.inspect_err(|error| tracing::debug!("the connection to the node ended: {error}")));
+    Ok(sender.send_request(request).await?)
+}
+
+/// What an answer of the node means.
+///
+/// # Errors
+/// If it is a refusal.
+pub(super) async fn understood(response: http::Response<Incoming>, address: &str) -> Result<Said, PodError> {
+    match response.status() {
+        StatusCode::OK => Ok(Said::Body(response.into_body())),
+        StatusCode::CONFLICT => Err(PodError::Refused(text(response.into_body()).await)),
+        status => Ok(Said::Later(format!("{address} answered {status}"))),
+    }
+}
+
+/// A short answer as text.
+async fn text(body: Incoming) -> String {
+    let bytes = http_body_util::Limited::new(body, 64 * 1024).collect().await.map(|all| all.to_bytes());
+    String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+}
+
+/// Pauses that get longer, with some chance in them so that many pods do not come back at the same instant.
+#[derive(Debug, Default)]
+pub struct Pauses(u32);
+
+impl Pauses {
+    /// Waits before the next try.
+    pub async fn wait(&mut self, reason: &str) {
+        let longest = LONGEST_PAUSE.min(Duration::from_millis(100) * 2u32.saturating_pow(self.0));
+        self.0 = self.0.saturating_add(1);
+        tracing::warn!("not yet: {reason}; trying again within {longest:?}");
+        sleep(longest.mul_f64(rand::rng().random_range(0.5..1.0))).await;
+    }
+
+    /// The next pause is a short one again.
+    pub fn reset(&mut self) {
+        self.0 = 0;
+    }
+}

@@ -1,0 +1,119 @@
+//! `sextant receive`: the init container. Fetches input and token before the algorithm starts, and makes the
+//! files and folders that a regular node makes.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use futures::StreamExt;
+use http_body_util::BodyDataStream;
+use hyper::body::Incoming;
+use sextant_files::shared;
+use tokio::fs;
+use tokio::io::{AsyncRead, AsyncWriteExt};
+use tokio_util::io::StreamReader;
+
+use super::PodError;
+use super::client::{Client, Pauses, STALLED};
+use super::settings::{self, Settings};
+use crate::data_port::protocol::Item;
+use crate::decisions::job::env;
+use crate::decisions::scratch;
+
+/// Does all of it.
+///
+/// # Errors
+/// If the node refuses the run, or a file can't be written.
+pub async fn run() -> Result<(), PodError> {
+    let token_dir = PathBuf::from(settings::required(env::TOKEN_DIR)?);
+    let client = Client::new(Settings::from_env()?)?;
+    let task_dir = client.settings().task_dir.clone();
+
+    if let Some(scratch) = settings::optional(env::SCRATCH_DIR) {
+        prepare(Path::new(&scratch)).await?;
+    }
+    // Images run as whatever user they like: everybody in this pod may write here.
+    folder(&task_dir, 0o777).await?;
+    if let Some(shared) = settings::optional(env::SHARED_DIR) {
+        // What other jobs have left is removed by `return`, which waits anyway.
+        shared::make(Path::new(&shared)).map_err(|source| not_made(Path::new(&shared), source))?;
+    }
+    download(&client, Item::Input, &task_dir.join("input"), 0o644).await?;
+    write(&task_dir.join("output"), 0o666, &b""[..]).await?;
+    // The token's place in the task folder is a mount of this file.
+    download(&client, Item::Token, &token_dir.join("token"), 0o644).await
+}
+
+/// Makes what the algorithm finds in the run's own volume ([`crate::decisions::scratch`]).
+async fn prepare(volume: &Path) -> Result<(), PodError> {
+    folder(&volume.join(scratch::DATA), 0o777).await?;
+    for name in scratch::TEMPORARY.map(|(name, _)| name).into_iter().chain([scratch::OWN_TMP]) {
+        folder(&volume.join(name), 0o1777).await?;
+    }
+    // One for all containers of the pod: what the kubelet has put into this one's, the algorithm is to read too.
+    let hosts = fs::read(scratch::HOSTS_FILE).await.unwrap_or_default();
+    // After a restart of this container it may be there, and not be written to.
+    let _ = fs::remove_file(volume.join(scratch::HOSTS)).await;
+    write(&volume.join(scratch::HOSTS), 0o444, hosts.as_slice()).await?;
+    let closed = volume.join(scratch::CLOSED);
+    folder(&closed, 0o700).await?;
+    write(&closed.join(scratch::MESSAGE), 0o666, &b""[..]).await?;
+    folder(&closed, 0o000).await
+}
+
+/// Fetches an item into a file; begins again when the connection breaks in the middle.
+async fn download(client: &Client, item: Item, path: &Path, mode: u32) -> Result<(), PodError> {
+    let mut pauses = Pauses::default();
+    loop {
+        match write(path, mode, reader(client.fetch(item).await?)).await {
+            Err(PodError::File { source, .. }) if Broken::is(&source) => {
+                pauses.wait(&format!("the connection broke: {source}")).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// An item as it comes, which must not stand still.
+pub(super) fn reader(body: Incoming) -> impl AsyncRead + Unpin {
+    let pieces = tokio_stream::StreamExt::timeout(BodyDataStream::new(body), STALLED).map(|piece| match piece {
+        Ok(piece) => piece.map_err(|error| std::io::Error::from(Broken(error.to_string()))),
+        Err(_) => Err(Broken("it stands still".into()).into()),
+    });
+    StreamReader::new(Box::pin(pieces))
+}
+
+/// Tells an error of the connection from one of the disk.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Broken(String);
+
+impl From<Broken> for std::io::Error {
+    fn from(broken: Broken) -> Self {
+        Self::other(broken)
+    }
+}
+
+impl Broken {
+    fn is(error: &std::io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
+}
+
+async fn folder(path: &Path, mode: u32) -> Result<(), PodError> {
+    let failed = |source| not_made(path, source);
+    fs::create_dir_all(path).await.map_err(failed)?;
+    fs::set_permissions(path, Permissions::from_mode(mode)).await.map_err(failed)
+}
+
+fn not_made(path: &Path, source: std::io::Error) -> PodError {
+    PodError::File { what: format!("the folder {} could not be made", path.display()), source }
+}
+
+async fn write(path: &Path, mode: u32, mut from: impl AsyncRead + Unpin) -> Result<(), PodError> {
+    let failed = |source| PodError::File { what: format!("the file {} could not be written", path.display()), source };
+    let mut file = fs::File::create(path).await.map_err(failed)?;
+    tokio::io::copy(&mut from, &mut file).await.map_err(failed)?;
+    file.flush().await.map_err(failed)?;
+    fs::set_permissions(path, Permissions::from_mode(mode)).await.map_err(failed)
+}

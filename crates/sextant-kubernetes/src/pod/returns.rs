@@ -1,0 +1,122 @@
+//! `sextant return`: waits beside the algorithm until the node wants the output, and then until the server has
+//! it. As long as this container runs, the output is safe in the pod.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use http::Method;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use sextant_files::output;
+use sextant_files::shared;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
+use tokio_util::io::ReaderStream;
+
+use super::PodError;
+use super::client::{Client, Pauses, Said};
+use super::settings::{self, Settings};
+use crate::data_port::protocol::{Item, Order};
+use crate::decisions::job::env;
+
+/// How much is read from the output at once.
+const CHUNK: usize = 64 * 1024;
+
+/// Waits, sends, and ends when the node says so.
+///
+/// # Errors
+/// If the settings are wrong, or the node refuses the run.
+pub async fn run() -> Result<(), PodError> {
+    let client = Client::new(Settings::from_env()?)?;
+    let output = client.settings().task_dir.join("output");
+    sweep();
+    let mut pauses = Pauses::default();
+    loop {
+        let order = match client.fetch(Item::Next).await {
+            Ok(body) => order(body).await,
+            Err(refused) => return Err(refused),
+        };
+        match order {
+            Some(Order::Wait) => pauses.reset(),
+            Some(Order::Go) => return Ok(()),
+            Some(Order::Send) => match send(&client, &output).await? {
+                Said::Body(_) => return Ok(()),
+                Said::Later(reason) => pauses.wait(&reason).await,
+            },
+            None => pauses.wait("the node's answer was cut off").await,
+        }
+    }
+}
+
+/// Removes what earlier jobs have left, beside all else that this process does: neither its failure nor its length is anybody's
+/// business, and what isn't done when the process ends, the next run's does. A node of an earlier version says nothing of it.
+fn sweep() {
+    let keep = settings::optional(env::SHARED_KEEP).and_then(|keep| keep.parse().ok());
+    if let Some((shared, keep)) = settings::optional(env::SHARED_DIR).zip(keep) {
+        shared::sweep_beside(shared.into(), Duration::from_secs(keep));
+    }
+}
+
+/// Reads what to do; `None` if the answer was cut off, or is no order.
+pub(super) async fn order(body: Incoming) -> Option<Order> {
+    Limited::new(body, 64).collect().await.ok().and_then(|all| Order::read(&all.to_bytes()))
+}
+
+async fn send(client: &Client, path: &Path) -> Result<Said, PodError> {
+    // The folder above the run's own is ours; everything in the run's may be the algorithm's work.
+    let (folder, relative) = split(path);
+    match output::open(folder, relative) {
+        Ok((file, length)) => {
+            client.ask(Method::PUT, Item::Output, Output::new(File::from_std(file), length), None).await
+        }
+        Err(error) => {
+            let problem = format!("The algorithm's output could not be read: {error}.");
+            client.ask(Method::PUT, Item::Output, http_body_util::Full::<Bytes>::default(), Some(&problem)).await
+        }
+    }
+}
+
+/// The folder that holds the runs' folders, and the way from there.
+fn split(path: &Path) -> (&Path, &Path) {
+    let folder = path.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+    (folder, path.strip_prefix(folder).unwrap_or(path))
+}
+
+/// A file as a request's body, with its length known beforehand.
+struct Output {
+    stream: futures::stream::BoxStream<'static, io::Result<Bytes>>,
+    left: u64,
+}
+
+impl Output {
+    fn new(file: File, length: u64) -> Self {
+        Self { stream: ReaderStream::with_capacity(file.take(length), CHUNK).boxed(), left: length }
+    }
+}
+
+impl Body for Output {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        self.stream.try_poll_next_unpin(context).map(|chunk| {
+            chunk.map(|chunk| {
+                chunk.map(|bytes| {
+                    self.left = self.left.saturating_sub(bytes.len() as u64);
+                    Frame::data(bytes)
+                })
+            })
+        })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}

@@ -1,0 +1,55 @@
+//! What the node tells `receive` and `return` through their environment.
+
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use vantage6_types::RunId;
+
+use super::PodError;
+use crate::decisions::job::env;
+
+/// A run, and how to reach the node for it.
+#[derive(Debug)]
+pub struct Settings {
+    /// The run.
+    pub run: RunId,
+    /// The name of the pod's Job.
+    pub job: String,
+    /// The data port's `address:port`.
+    pub address: String,
+    /// The pin of its key.
+    pub pin: String,
+    /// The run's key.
+    pub key: SecretString,
+    /// The folder of input and output.
+    pub task_dir: PathBuf,
+}
+
+impl Settings {
+    /// Reads them from the process's environment.
+    ///
+    /// # Errors
+    /// If one is missing or malformed.
+    pub fn from_env() -> Result<Self, PodError> {
+        Ok(Self {
+            run: required(env::RUN)?
+                .parse()
+                .map_err(|_| PodError::Setting { name: env::RUN, problem: "is no run id".into() })?,
+            job: required(env::JOB)?,
+            address: required(env::ADDRESS)?,
+            pin: required(env::PIN)?,
+            key: required(env::KEY)?.into(),
+            task_dir: required(env::TASK_DIR)?.into(),
+        })
+    }
+}
+
+/// A variable that must be there.
+pub fn required(name: &'static str) -> Result<String, PodError> {
+    optional(name).ok_or(PodError::Setting { name, problem: "is not set".into() })
+}
+
+/// A variable that may be there.
+pub fn optional(name: &'static str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

@@ -1,0 +1,150 @@
+//! The Secrets that Sextant makes: its own (kept across restarts), one per run (goes with the run's Job), and
+//! one for private registries.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::PostParams;
+use kube::{Api, ResourceExt};
+use secrecy::ExposeSecret;
+use serde_json::json;
+use sextant_config::Registry;
+use sextant_core::names::Identity;
+use sextant_core::node_error::NodeError;
+
+use super::cluster::{bounded, code, patiently, words};
+use crate::data_port::keys::{NodeSecret, SECRET_BYTES};
+use crate::decisions::facts::JobFacts;
+use crate::decisions::{job, labels};
+
+/// The entry of the node's Secret.
+const NODE_SECRET: &str = "secret";
+/// What is waited for, in the log.
+const WHAT: &str = "the Secret that this node keeps for its pods can't be had at the moment";
+
+/// The node's secret: the one kept in the cluster, or a new one that is kept from now on.
+///
+/// # Errors
+/// If the cluster has none and takes none, or has something else under its name.
+pub async fn of_node(api: &Api<Secret>, identity: &Identity) -> Result<NodeSecret, NodeError> {
+    let name = identity.node_secret_name();
+    let failed = |error: &dyn std::error::Error| {
+        NodeError::Cluster(format!(
+            "The Secret '{name}', which this node keeps for its pods, can't be used: {}",
+            words(error)
+        ))
+    };
+    // Twice: another process of this node may make it between the look and the making.
+    for _ in 0..2 {
+        if let Some(secret) = patiently(WHAT, || api.get_opt(&name)).await.map_err(|error| failed(&error))? {
+            if labels::is_of_another_release(secret.labels(), identity.release()) {
+                return Err(NodeError::Cluster(format!(
+                    "The Secret '{name}' is that of another release of the chart. If this node's release got another name or namespace, delete the Secret when no runs are under way; else another node of this namespace made it, to know this one's keys."
+                )));
+            }
+            let bytes = secret.data.and_then(|mut data| data.remove(NODE_SECRET));
+            return bytes.and_then(|bytes| NodeSecret::from_bytes(&bytes.0)).ok_or_else(|| {
+                NodeError::Cluster(format!(
+                    "The Secret '{name}' does not hold {SECRET_BYTES} bytes under '{NODE_SECRET}': somebody changed it. Delete it when no runs are under way; the node makes a new one."
+                ))
+            });
+        }
+        let secret = NodeSecret::generate().map_err(|error| failed(&error))?;
+        let data = BTreeMap::from([(NODE_SECRET.to_owned(), ByteString(secret.expose().to_vec()))]);
+        match patiently(WHAT, || create(api, named(&name, identity), data.clone(), None)).await {
+            Ok(()) => return Ok(secret),
+            Err(error) if code(&error) == Some(409) => {}
+            Err(error) => return Err(failed(&error)),
+        }
+    }
+    Err(NodeError::Cluster(format!("The Secret '{name}' comes and goes; is another program changing it?")))
+}
+
+/// Makes the Secret with a run's key and its algorithm's environment (which may hold the passwords of databases); it goes
+/// away with the run's Job. Harmless when it is there. `false`: there is one of an earlier Job of this name, which is about to go.
+///
+/// # Errors
+/// The API server's.
+pub async fn of_run(
+    api: &Api<Secret>,
+    identity: &Identity,
+    secret: &NodeSecret,
+    job: &JobFacts,
+    environment: BTreeMap<String, String>,
+) -> kube::Result<bool> {
+    let mut metadata = named(&job.name, identity);
+    metadata.owner_references = Some(vec![OwnerReference {
+        api_version: "batch/v1".into(),
+        kind: "Job".into(),
+        name: job.name.clone(),
+        uid: job.uid.clone(),
+        ..OwnerReference::default()
+    }]);
+    let key = secret.run_key(job.run).expose_secret().as_bytes().to_vec();
+    let mut data: BTreeMap<_, _> =
+        environment.into_iter().map(|(name, value)| (name, ByteString(value.into_bytes()))).collect();
+    data.insert(job::SECRET_KEY.to_owned(), ByteString(key));
+    match create(api, metadata, data, None).await {
+        Err(error) if code(&error) == Some(409) => {
+            let found = bounded(api.get(&job.name)).await?;
+            let found = found.metadata;
+            // Another node of the namespace may have been quicker, to have the run use its key.
+            let foreign = labels::is_of_another_release(&found.labels.unwrap_or_default(), identity.release());
+            Ok(!foreign && found.owner_references.unwrap_or_default().iter().any(|owner| owner.uid == job.uid))
+        }
+        result => result.map(|()| true),
+    }
+}
+
+/// Makes a Secret for the private registries of the configuration, under a name that follows from its content:
+/// changed passwords make a new one. Gives the name.
+///
+/// # Errors
+/// If the cluster does not take it.
+pub async fn of_registries(
+    api: &Api<Secret>,
+    identity: &Identity,
+    registries: &[Registry],
+) -> Result<String, NodeError> {
+    let auths: serde_json::Map<_, _> = registries
+        .iter()
+        .map(|registry| {
+            let auth = STANDARD.encode(format!("{}:{}", registry.username, registry.password.expose_secret()));
+            (registry.registry.clone(), json!({ "auth": auth }))
+        })
+        .collect();
+    let content = json!({ "auths": auths }).to_string().into_bytes();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &content);
+    let name =
+        format!("sextant-registries-{}-{}", identity.key(), &data_encoding::HEXLOWER.encode(digest.as_ref())[..8]);
+    let data = BTreeMap::from([(".dockerconfigjson".to_owned(), ByteString(content))]);
+    let kind = Some("kubernetes.io/dockerconfigjson");
+    match patiently("the Secret for `docker_registries` can't be made at the moment", || {
+        create(api, named(&name, identity), data.clone(), kind)
+    })
+    .await
+    {
+        Err(error) if code(&error) != Some(409) => {
+            Err(NodeError::Cluster(format!("The Secret for `docker_registries` could not be made: {}", words(&error))))
+        }
+        _ => Ok(name),
+    }
+}
+
+fn named(name: &str, identity: &Identity) -> ObjectMeta {
+    ObjectMeta { name: Some(name.to_owned()), labels: Some(labels::of_node(identity)), ..ObjectMeta::default() }
+}
+
+async fn create(
+    api: &Api<Secret>,
+    metadata: ObjectMeta,
+    data: BTreeMap<String, ByteString>,
+    kind: Option<&str>,
+) -> kube::Result<()> {
+    let secret = Secret { metadata, data: Some(data), type_: kind.map(Into::into), ..Secret::default() };
+    bounded(api.create(&PostParams::default(), &secret)).await.map(|_| ())
+}

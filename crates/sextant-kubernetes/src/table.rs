@@ -1,0 +1,330 @@
+//! What this process knows of each run in the cluster: the facts that the watches bring, the situation that
+//! follows from them, and the meeting point of the node and the run's `return` container.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use sextant_core::runtime::Output;
+use sextant_core::situation::Situation;
+use tokio::sync::{oneshot, watch};
+use vantage6_types::{RunId, TaskId};
+
+use crate::data_port::protocol::Order;
+use crate::decisions::facts::{JobFacts, PodFacts};
+use crate::decisions::read::situation;
+
+/// All runs of this node in the cluster.
+#[derive(Default)]
+pub struct Table {
+    runs: Mutex<HashMap<RunId, Entry>>,
+}
+
+struct Entry {
+    job: Option<JobFacts>,
+    /// Whether the watch has shown the Job. One that was just made may be missing in a list that was begun before.
+    job_seen: bool,
+    pod: Option<PodFacts>,
+    /// A pod whose Job has not been seen yet: the two watches don't wait for each other.
+    early: Option<PodFacts>,
+    /// The uid of a Job that this process has made, as long as its pod has not got its token.
+    unsupplied: Option<String>,
+    situation: watch::Sender<Situation>,
+    order: watch::Sender<Order>,
+    collector: Option<oneshot::Sender<Output>>,
+    /// Why the input is refused, where that turned out in its middle.
+    refusal: Option<String>,
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self {
+            job: None,
+            job_seen: false,
+            pod: None,
+            early: None,
+            unsupplied: None,
+            situation: watch::Sender::new(Situation::Absent),
+            order: watch::Sender::new(Order::Wait),
+            collector: None,
+            refusal: None,
+        }
+    }
+}
+
+impl Entry {
+    /// Takes over a Job; a pod and an order that belong to another one don't go with it.
+    fn replace(&mut self, job: JobFacts) {
+        if self.pod.as_ref().is_some_and(|pod| pod.job_uid != job.uid) {
+            self.pod = None;
+        }
+        if self.job.as_ref().is_none_or(|old| old.uid != job.uid) {
+            self.order.send_replace(Order::Wait);
+            self.refusal = None;
+            self.collector = None;
+        }
+        if let Some(early) = self.early.take_if(|early| early.job_uid == job.uid) {
+            self.pod = Some(early);
+        }
+        let supplied = self.unsupplied.as_ref() != Some(&job.uid);
+        self.job = Some(JobFacts { supplied, ..job });
+        self.slim();
+    }
+
+    /// Whether the server has the run's report.
+    fn is_reported(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| job.reported)
+    }
+
+    /// Reported Jobs stay for an hour, and there may be many: nobody asks for their pods any more.
+    fn slim(&mut self) {
+        if self.is_reported() {
+            self.pod = None;
+            self.early = None;
+        }
+    }
+
+    /// Follows a change of the facts; whoever observes the run hears of it if it means something else now.
+    fn refresh(&self) {
+        let new = situation(self.job.as_ref(), self.pod.as_ref());
+        self.situation.send_if_modified(|old| {
+            let changed = *old != new;
+            *old = new;
+            changed
+        });
+    }
+
+    /// Whether nothing is known and nobody looks: then it can be forgotten.
+    fn idle(&self) -> bool {
+        self.job.is_none()
+            && self.pod.is_none()
+            && self.early.is_none()
+            && self.situation.receiver_count() == 0
+            && self.order.receiver_count() == 0
+    }
+}
+
+impl Table {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Entry>> {
+        // Every change leaves the table whole: one that panicked in another thread does no harm.
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The watch shows a Job that was made or has changed.
+    pub fn job(&self, facts: JobFacts) {
+        let mut runs = self.lock();
+        let entry = runs.entry(facts.run).or_default();
+        // An older one beside a newer: of an earlier launch, or of a namesake, with a server that uses a run's number again.
+        let age = |job: &JobFacts| (job.created, job.attempt);
+        if entry.job.as_ref().is_some_and(|job| job.uid != facts.uid && age(job) > age(&facts)) {
+            return;
+        }
+        entry.replace(facts);
+        entry.job_seen = true;
+        entry.refresh();
+    }
+
+    /// This process has made a Job, or found the one it was to make. What the watch has shown since is newer.
+    pub fn launched(&self, facts: JobFacts) {
+        let mut runs = self.lock();
+        let entry = runs.entry(facts.run).or_default();
+        if !facts.supplied {
+            entry.unsupplied = Some(facts.uid.clone());
+            // The watch may have been quicker.
+            if let Some(job) = entry.job.as_mut().filter(|job| job.uid == facts.uid) {
+                job.supplied = false;
+            }
+        }
+        if entry.job.as_ref().is_none_or(|job| job.uid != facts.uid) {
+            entry.replace(facts);
+            entry.job_seen = false;
+            entry.refresh();
+        }
+    }
+
+    /// A pod is given its token: its algorithm may start now.
+    pub fn supplied(&self, run: RunId) {
+        self.change(run, |entry| {
+            entry.unsupplied = None;
+            if let Some(job) = &mut entry.job {
+                job.supplied = true;
+            }
+        });
+    }
+
+    /// A pod was made or has changed.
+    pub fn pod(&self, run: RunId, facts: PodFacts) {
+        let mut runs = self.lock();
+        let entry = runs.entry(run).or_default();
+        let newer = |pod: &PodFacts| pod.job_uid == facts.job_uid || pod.created <= facts.created;
+        let belongs = match &entry.job {
+            Some(job) => job.uid == facts.job_uid && !job.reported,
+            // Its Job has not been seen yet: of several, the newest may be the one that counts.
+            None => entry.pod.as_ref().is_none_or(newer),
+        };
+        if belongs {
+            entry.pod = Some(match &entry.pod {
+                Some(before) => facts.after(before),
+                None => facts,
+            });
+            entry.refresh();
+        } else if entry.job.as_ref().is_some_and(|job| job.uid != facts.job_uid && job.created <= facts.created) {
+            entry.early = Some(facts);
+        }
+    }
+
+    /// A Job is gone; another one of the same name, made since, is not.
+    pub fn job_gone(&self, run: RunId, uid: &str) {
+        self.change(run, |entry| {
+            if entry.job.as_ref().is_some_and(|job| job.uid == uid) {
+                entry.job = None;
+            }
+        });
+    }
+
+    /// A pod is gone. Its last facts are kept as those of a deleted one until its Job is gone too: they tell
+    /// what became of the run.
+    pub fn pod_gone(&self, run: RunId, name: &str, now: Timestamp) {
+        self.change(run, |entry| {
+            entry.early.take_if(|early| early.name == name);
+            match &mut entry.pod {
+                Some(pod) if pod.name == name && entry.job.is_some() => {
+                    if !pod.over {
+                        pod.gone = Some(now);
+                    }
+                    pod.deleting = true;
+                    pod.over = true;
+                }
+                Some(pod) if pod.name == name => entry.pod = None,
+                _ => {}
+            }
+        });
+    }
+
+    /// A watch has begun anew and seen all Jobs (or pods) there are: what it has not seen is gone.
+    pub fn retain_jobs(&self, seen: &HashSet<String>) {
+        for (run, uid) in self.known(|entry| entry.job.as_ref().filter(|_| entry.job_seen).map(|job| job.uid.clone())) {
+            if !seen.contains(&uid) {
+                self.job_gone(run, &uid);
+            }
+        }
+    }
+
+    /// The same for pods, by name.
+    pub fn retain_pods(&self, seen: &HashSet<String>, now: Timestamp) {
+        let name = |pod: &Option<PodFacts>| pod.as_ref().map(|pod| pod.name.clone());
+        for (run, name) in
+            self.known(|entry| name(&entry.pod)).into_iter().chain(self.known(|entry| name(&entry.early)))
+        {
+            if !seen.contains(&name) {
+                self.pod_gone(run, &name, now);
+            }
+        }
+    }
+
+    fn known(&self, what: impl Fn(&Entry) -> Option<String>) -> Vec<(RunId, String)> {
+        self.lock().iter().filter_map(|(run, entry)| Some((*run, what(entry)?))).collect()
+    }
+
+    fn change(&self, run: RunId, change: impl FnOnce(&mut Entry)) {
+        let mut runs = self.lock();
+        let Some(entry) = runs.get_mut(&run) else { return };
+        change(entry);
+        entry.refresh();
+        // Facts of a pod mean nothing without its Job.
+        if entry.job.is_none() && entry.pod.as_ref().is_some_and(|pod| pod.over || pod.deleting) {
+            entry.pod = None;
+        }
+        if entry.idle() {
+            runs.remove(&run);
+        }
+    }
+
+    /// Whether there is something of a run.
+    pub fn knows(&self, run: RunId) -> bool {
+        self.lock().get(&run).is_some_and(|entry| *entry.situation.borrow() != Situation::Absent)
+    }
+
+    /// A run's situation.
+    pub fn observe(&self, run: RunId) -> watch::Receiver<Situation> {
+        self.lock().entry(run).or_default().situation.subscribe()
+    }
+
+    /// The server has the run's report: known here before the watch shows it.
+    pub fn reported(&self, run: RunId, uid: &str) {
+        self.change(run, |entry| {
+            if let Some(job) = entry.job.as_mut().filter(|job| job.uid == uid) {
+                job.reported = true;
+            }
+            entry.slim();
+        });
+    }
+
+    /// What `return` is told.
+    pub fn orders(&self, run: RunId) -> watch::Receiver<Order> {
+        self.lock().entry(run).or_default().order.subscribe()
+    }
+
+    /// Tells `return` to end.
+    pub fn dismiss(&self, run: RunId) {
+        if let Some(entry) = self.lock().get(&run) {
+            entry.order.send_replace(Order::Go);
+        }
+    }
+
+    /// Tells `return` to send the output, and takes it when it comes.
+    pub fn collect(&self, run: RunId) -> oneshot::Receiver<Output> {
+        let (sender, receiver) = oneshot::channel();
+        let mut runs = self.lock();
+        let entry = runs.entry(run).or_default();
+        entry.collector = Some(sender);
+        entry.order.send_replace(Order::Send);
+        receiver
+    }
+
+    /// Brings an output to whoever collects it; back when nobody does (any more).
+    pub fn deliver(&self, run: RunId, output: Output) -> Result<(), Output> {
+        match self.lock().get_mut(&run).and_then(|entry| entry.collector.take()) {
+            Some(collector) => collector.send(output),
+            None => Err(output),
+        }
+    }
+
+    /// An input turned out to be wrong in its middle.
+    pub fn refuse(&self, run: RunId, why: String) {
+        self.lock().entry(run).or_default().refusal = Some(why);
+    }
+
+    /// Why the input is refused, if it is.
+    pub fn refusal(&self, run: RunId) -> Option<String> {
+        self.lock().get(&run)?.refusal.clone()
+    }
+
+    /// Whoever looked at a run does not look any more.
+    pub fn forget(&self, run: RunId) {
+        self.change(run, |_| {});
+    }
+
+    /// The run's Job.
+    pub fn job_of(&self, run: RunId) -> Option<JobFacts> {
+        self.lock().get(&run)?.job.clone()
+    }
+
+    /// The run's pod, as far as it exists.
+    pub fn pod_of(&self, run: RunId) -> Option<PodFacts> {
+        self.lock().get(&run)?.pod.clone()
+    }
+
+    /// The runs with a Job that is not marked as reported.
+    pub fn unreported(&self) -> Vec<(TaskId, RunId)> {
+        let runs = self.lock();
+        runs.values()
+            .filter_map(|entry| entry.job.as_ref())
+            .filter(|job| !job.reported)
+            .map(|job| (job.task, job.run))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+use super::*;
+use crate::decisions::facts::{Container, End, sample};
+
+fn job(uid: &str) -> JobFacts {
+    JobFacts { uid: uid.into(), ..sample::job() }
+}
+
+fn pod(algorithm: Container) -> PodFacts {
+    PodFacts { algorithm, returns: Container::Running { since: None }, ..sample::pod() }
+}
+
+#[test]
+fn observers_hear_what_changes_the_situation_and_nothing_else() {
+    let table = Table::default();
+    let mut observer = table.observe(RunId(1));
+    assert_eq!(*observer.borrow_and_update(), Situation::Absent);
+    table.job(job("u"));
+    assert!(observer.has_changed().unwrap());
+    observer.mark_unchanged();
+    table.job(job("u"));
+    assert!(!observer.has_changed().unwrap());
+    table.pod(RunId(1), pod(Container::Running { since: None }));
+    assert_eq!(*observer.borrow_and_update(), Situation::Running { since: None });
+}
+
+#[test]
+fn a_pod_that_goes_leaves_word_of_it() {
+    let table = Table::default();
+    let observer = table.observe(RunId(1));
+    table.job(job("u"));
+    table.pod(RunId(1), pod(Container::Running { since: None }));
+    let now = Timestamp::from_second(100).unwrap();
+    table.retain_pods(&HashSet::new(), now);
+    // Why, the Job may tell; not for long.
+    assert!(matches!(*observer.borrow(), Situation::Ending { until: Some(until), .. } if until > now));
+    table.job(JobFacts { failed: Some(("BackoffLimitExceeded".into(), String::new())), ..job("u") });
+    assert!(matches!(&*observer.borrow(), Situation::Failed(failure) if failure.started));
+    table.retain_jobs(&HashSet::new());
+    assert_eq!(*observer.borrow(), Situation::Absent);
+    assert!(table.pod_of(RunId(1)).is_none());
+}
+
+#[test]
+fn a_job_made_while_the_list_was_read_is_not_taken_for_gone() {
+    let table = Table::default();
+    let observer = table.observe(RunId(1));
+    table.launched(job("u"));
+    table.retain_jobs(&HashSet::new());
+    assert!(matches!(*observer.borrow(), Situation::Starting(_)));
+    table.job(job("u"));
+    table.retain_jobs(&HashSet::new());
+    assert_eq!(*observer.borrow(), Situation::Absent);
+}
+
+#[test]
+fn what_was_seen_running_was_started_whatever_its_machine_says_later() {
+    let lost = Container::Ended(End {
+        code: 137,
+        reason: "ContainerStatusUnknown".into(),
+        message: String::new(),
+        started: false,
+        at: None,
+    });
+    for (before, started) in [(Container::Running { since: None }, true), (Container::Unknown, false)] {
+        let table = Table::default();
+        let observer = table.observe(RunId(1));
+        table.job(job("u"));
+        table.pod(RunId(1), pod(before));
+        table.pod(RunId(1), PodFacts { over: true, receive: lost.clone(), ..pod(lost.clone()) });
+        let Situation::Failed(failure) = observer.borrow().clone() else { panic!("{:?}", *observer.borrow()) };
+        assert_eq!(failure.started, started);
+    }
+}
+
+#[test]
+fn a_pod_that_is_seen_before_its_job_is_not_forgotten() {
+    let table = Table::default();
+    let observer = table.observe(RunId(1));
+    table.job(job("u"));
+    table.pod(RunId(1), PodFacts { job_uid: "v".into(), ..pod(Container::Running { since: None }) });
+    assert!(matches!(*observer.borrow(), Situation::Starting(_)), "{:?}", *observer.borrow());
+    table.job(job("v"));
+    assert_eq!(*observer.borrow(), Situation::Running { since: None });
+    // One that goes before its Job is seen leaves nothing.
+    table.pod(RunId(1), PodFacts { job_uid: "w".into(), name: "q".into(), ..pod(Container::Unknown) });
+    table.retain_pods(&HashSet::from(["p".to_owned()]), Timestamp::UNIX_EPOCH);
+    table.job(job("w"));
+    assert!(table.pod_of(RunId(1)).is_none());
+}
+
+#[test]
+fn an_older_job_of_the_same_name_does_not_take_the_newer_with_it() {
+    let table = Table::default();
+    table.job(job("new"));
+    table.job_gone(RunId(1), "old");
+    assert_eq!(table.job_of(RunId(1)).unwrap().uid, "new");
+}
+
+#[test]
+fn a_pod_of_a_deleted_job_is_not_taken_for_the_next_ones() {
+    let table = Table::default();
+    let observer = table.observe(RunId(1));
+    table.job(job("u"));
+    table.pod(RunId(1), pod(Container::Running { since: None }));
+    table.job_gone(RunId(1), "u");
+    table.launched(job("v"));
+    table.pod(RunId(1), PodFacts { deleting: true, ..pod(Container::Running { since: None }) });
+    assert!(matches!(*observer.borrow(), Situation::Starting(_)), "{:?}", *observer.borrow());
+}
+
+#[test]
+fn a_namesakes_job_and_pod_are_kept_apart() {
+    let at = |second| jiff::Timestamp::from_second(second).ok();
+    let (old, new) = (JobFacts { reported: true, created: at(1), ..job("u") }, "new");
+    let new = JobFacts { name: new.into(), created: at(2), ..job(new) };
+    let table = Table::default();
+    let observer = table.observe(RunId(1));
+    table.job(old.clone());
+    table.pod(RunId(1), pod(Container::Unknown));
+    assert_eq!(*observer.borrow(), Situation::Reported);
+    table.launched(new);
+    table.job(old);
+    table.pod(RunId(1), pod(Container::Running { since: None }));
+    assert!(matches!(*observer.borrow(), Situation::Starting(_)), "{:?}", *observer.borrow());
+    assert_eq!(table.job_of(RunId(1)).unwrap().uid, "new");
+}
+
+#[test]
+fn of_a_reported_run_only_the_job_is_kept() {
+    let table = Table::default();
+    table.job(job("u"));
+    table.pod(RunId(1), pod(Container::Unknown));
+    table.reported(RunId(1), "u");
+    assert!(table.pod_of(RunId(1)).is_none());
+    table.pod(RunId(1), pod(Container::Unknown));
+    assert!(table.pod_of(RunId(1)).is_none());
+    assert_eq!(*table.observe(RunId(1)).borrow(), Situation::Reported);
+}
+
+#[test]
+fn what_nobody_needs_is_forgotten() {
+    let table = Table::default();
+    table.job(job("u"));
+    table.pod(RunId(1), pod(Container::Unknown));
+    table.job_gone(RunId(1), "u");
+    table.pod_gone(RunId(1), "p", Timestamp::UNIX_EPOCH);
+    assert!(table.lock().is_empty());
+}

@@ -1,0 +1,114 @@
+//! Follows the Jobs and pods of this node and keeps the [`Table`] true. kube's watcher lists again by itself
+//! after errors and expired watches (410), and asks anew where a watch that should have ended says nothing.
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{Config, Error, Event, watcher};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use sextant_core::names::Identity;
+use tokio::sync::watch;
+use tracing::warn;
+
+use super::cluster::words;
+use super::table::Table;
+use crate::decisions::facts::{JobFacts, PodFacts};
+use crate::decisions::labels;
+
+/// After so many seconds the API server ends a watch, and another begins where it ended. So a watch that says nothing for longer has
+/// lost its connection; see [`super::cluster`]'s bound on silence.
+const WATCH: u32 = 25;
+
+/// What is this node's of a kind. What another release of the chart has made with this node's key on it is none of it.
+fn own<K>(api: Api<K>, whose: &Identity) -> impl Stream<Item = Result<Event<K>, Error>>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let selector = labels::selector(whose.key());
+    let release = whose.release().map(str::to_owned);
+    watcher(api, Config::default().timeout(WATCH).labels(&selector)).default_backoff().filter(move |event| {
+        let foreign = match event {
+            Ok(Event::InitApply(object) | Event::Apply(object) | Event::Delete(object)) => {
+                labels::is_of_another_release(object.labels(), release.as_deref())
+            }
+            _ => false,
+        };
+        std::future::ready(!foreign)
+    })
+}
+
+/// Follows the Jobs for ever. `seen` becomes true when all have been seen once.
+pub async fn jobs(api: Api<Job>, whose: Identity, table: Arc<Table>, seen: watch::Sender<bool>) {
+    let mut events = pin!(own(api, &whose));
+    let mut found = HashSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => found.clear(),
+            Ok(Event::InitApply(job)) => {
+                if let Some(facts) = JobFacts::read(&job) {
+                    found.insert(facts.uid.clone());
+                    table.job(facts);
+                }
+            }
+            Ok(Event::InitDone) => {
+                table.retain_jobs(&found);
+                found = HashSet::new();
+                seen.send_replace(true);
+            }
+            Ok(Event::Apply(job)) => {
+                if let Some(facts) = JobFacts::read(&job) {
+                    table.job(facts);
+                }
+            }
+            Ok(Event::Delete(job)) => {
+                if let (Some((_, run)), Some(uid)) = (labels::run_of(job.labels()), job.uid()) {
+                    table.job_gone(run, &uid);
+                }
+            }
+            Err(error) => warn!("the Jobs can't be watched at the moment: {}", words(&error)),
+        }
+    }
+}
+
+/// Follows the pods for ever. `seen` becomes true when all have been seen once.
+pub async fn pods(api: Api<Pod>, whose: Identity, table: Arc<Table>, seen: watch::Sender<bool>) {
+    let mut events = pin!(own(api, &whose));
+    let mut found = HashSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => found.clear(),
+            Ok(Event::InitApply(pod)) => {
+                if let Some((run, facts)) = PodFacts::read(&pod) {
+                    found.insert(facts.name.clone());
+                    table.pod(run, facts);
+                }
+            }
+            Ok(Event::InitDone) => {
+                table.retain_pods(&found, Timestamp::now());
+                found = HashSet::new();
+                seen.send_replace(true);
+            }
+            Ok(Event::Apply(pod)) => {
+                if let Some((run, facts)) = PodFacts::read(&pod) {
+                    table.pod(run, facts);
+                }
+            }
+            Ok(Event::Delete(pod)) => {
+                if let Some((run, facts)) = PodFacts::read(&pod) {
+                    // Its last facts come along: why it was told to end may be among them.
+                    table.pod(run, facts);
+                    table.pod_gone(run, &pod.name_any(), Timestamp::now());
+                }
+            }
+            Err(error) => warn!("the pods can't be watched at the moment: {}", words(&error)),
+        }
+    }
+}

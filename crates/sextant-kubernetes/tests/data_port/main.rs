@@ -1,0 +1,121 @@
+//! The data port against those who have no key, or not the right one: they get nothing, and those who have one are served
+//! meanwhile.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod caller;
+mod hostile;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use secrecy::{ExposeSecret as _, SecretString};
+use sextant_core::runtime::Upload;
+use sextant_kubernetes::data_port::bounds::Limits;
+use sextant_kubernetes::data_port::keys::NodeSecret;
+use sextant_kubernetes::data_port::protocol::Order;
+use sextant_kubernetes::data_port::server::{Answer, Desk, Input, serve};
+use sextant_kubernetes::data_port::tls;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use vantage6::RunId;
+
+use caller::Caller;
+
+/// A port as a node has it, with times that suit a test.
+struct Port {
+    secret: NodeSecret,
+    caller: Caller,
+    _server: JoinSet<()>,
+}
+
+impl Port {
+    /// Opens one within the usual bounds, but impatient.
+    async fn open() -> Self {
+        Self::within(Limits { patience: Duration::from_millis(300), ..Limits::within(1024) }).await
+    }
+
+    async fn within(limits: Limits) -> Self {
+        let secret = NodeSecret::from_bytes(&[7; 32]).unwrap();
+        let (tls, pin) = tls::server(&secret).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let caller = Caller { address: listener.local_addr().unwrap(), pin };
+        let mut server = JoinSet::new();
+        let served = NodeSecret::from_bytes(&[7; 32]).unwrap();
+        server.spawn(serve(listener, tls, Arc::new(served), Arc::new(Everything), limits));
+        Self { secret, caller, _server: server }
+    }
+
+    fn key(&self, run: u64) -> SecretString {
+        self.secret.run_key(RunId(run))
+    }
+}
+
+/// A desk that gives everything.
+struct Everything;
+
+#[async_trait::async_trait]
+impl Desk for Everything {
+    fn serves(&self, _: RunId, job: &str) -> bool {
+        job == "job-2"
+    }
+
+    async fn input(&self, run: RunId) -> Result<Input, Answer> {
+        Ok(futures::stream::iter([Ok(Bytes::from(format!("the input of {run}")))]).boxed())
+    }
+
+    async fn token(&self, _: RunId) -> Result<SecretString, Answer> {
+        Ok("a token".into())
+    }
+
+    async fn next(&self, _: RunId) -> Order {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        Order::Wait
+    }
+
+    async fn deliver(&self, _: RunId, mut upload: Upload) -> Result<(), Answer> {
+        let mut length = 0;
+        while let Some(piece) = upload.bytes.next().await {
+            length += piece.map_err(|_| Answer::Later)?.len() as u64;
+        }
+        if length == upload.length { Ok(()) } else { Err(Answer::Later) }
+    }
+}
+
+#[tokio::test]
+async fn a_runs_key_opens_that_run() {
+    let port = Port::open().await;
+    let key = port.key(7);
+    let answer = port.caller.ask("GET /runs/7/input", Some(&key), b"").await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("the input of 7"), "{answer}");
+    // Held longer than a stranger may stay.
+    let answer = port.caller.ask("GET /runs/7/next", Some(&key), b"").await.unwrap();
+    assert!(answer.ends_with("wait"), "{answer}");
+    let answer = port.caller.ask("PUT /runs/7/output", Some(&key), b"12345").await.unwrap();
+    assert!(answer.ends_with("go"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_pod_of_an_earlier_launch_is_not_served() {
+    let port = Port::open().await;
+    let key = port.key(7);
+    for (job, expected) in [
+        ("x-sextant-job: job-1", "HTTP/1.1 503"),
+        ("x-sextant-job: job-2", "HTTP/1.1 200"),
+        ("x-sextant-job:", "HTTP/1.1 503"),
+        ("x-sextant-job: job-2\r\nx-sextant-job: job-1", "HTTP/1.1 503"),
+        ("x-sextant-job: job-2, job-2", "HTTP/1.1 503"),
+        // One that does not say which it is.
+        ("x-other: job-2", "HTTP/1.1 503"),
+    ] {
+        for request in ["GET /runs/7/input", "GET /runs/7/token", "GET /runs/7/next", "PUT /runs/7/output"] {
+            let line = format!("{request} HTTP/1.1\r\nHost: node\r\n{job}");
+            let key = key.expose_secret();
+            let head = format!("{line}\r\nAuthorization: Bearer {key}\r\nContent-Length: 0\r\n\r\n");
+            let answer = port.caller.send(head.as_bytes()).await.unwrap();
+            assert!(answer.starts_with(expected), "{request} of {job}: {answer}");
+        }
+    }
+}

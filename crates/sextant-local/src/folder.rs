@@ -1,0 +1,225 @@
+//! A run's folder: its files, and what they say of it.
+//!
+//! ```text
+//!   task-3-run-7/  assigned                      when the server made the run, which tells it from others of its number
+//!                  input  output  token  log     the algorithm's
+//!                  pid                           the supervisor's process id and start time
+//!                  exit                          written when the algorithm has ended
+//! ```
+
+use std::io::{self, Read, Seek, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use sextant_core::assignment::Assignment;
+use sextant_core::runtime::{InputStream, Upload};
+use sextant_core::situation::{Exit, Failure, Situation};
+use sextant_core::tail::{Bounds, Tail};
+use sextant_files::output;
+use sextant_process::processes;
+use tokio_util::io::{ReaderStream, StreamReader};
+use vantage6_types::{RunId, RunStatus, TaskId};
+
+use super::private::Dir;
+
+/// When the server made the run.
+pub const ASSIGNED: &str = "assigned";
+/// The algorithm's input.
+pub const INPUT: &str = "input";
+/// The algorithm's output.
+pub const OUTPUT: &str = "output";
+/// The algorithm's token.
+pub const TOKEN: &str = "token";
+/// What the algorithm writes to standard output and standard error.
+pub const LOG: &str = "log";
+/// The supervisor's process.
+pub const PID: &str = "pid";
+/// How the algorithm ended.
+pub const EXIT: &str = "exit";
+/// Beside the runs' folders: where the proxy listens.
+const PROXY_PORT: &str = "proxy-port";
+
+/// A run's folder.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    /// The run's task.
+    pub task: TaskId,
+    /// The run.
+    pub run: RunId,
+    root: Arc<Dir>,
+    name: String,
+}
+
+impl Folder {
+    /// The folder of a run, whether it exists or not.
+    pub fn new(root: &Arc<Dir>, task: TaskId, run: RunId) -> Self {
+        Self { task, run, root: root.clone(), name: format!("task-{task}-run-{run}") }
+    }
+
+    /// All that exist.
+    pub fn all(root: &Arc<Dir>) -> Vec<Self> {
+        let names = root.names().unwrap_or_default().into_iter();
+        let read = |name: String| {
+            let (task, run) = name.strip_prefix("task-")?.split_once("-run-")?;
+            // Only what we would call so ourselves: another way to write a number is another name.
+            Some(Self::new(root, task.parse().ok()?, run.parse().ok()?)).filter(|folder| folder.name == name)
+        };
+        names.filter_map(read).collect()
+    }
+
+    /// A run's folder, if it exists.
+    pub fn of(root: &Arc<Dir>, run: RunId) -> Option<Self> {
+        Self::all(root).into_iter().find(|folder| folder.run == run)
+    }
+
+    /// Whether it is this run's, and not that of one which had the number before: a server may use numbers of deleted runs again.
+    pub fn is_of(&self, assignment: &Assignment) -> bool {
+        let same_time = || match self.open().and_then(|folder| folder.read(ASSIGNED)) {
+            Ok(time) => time == assignment.assigned_at,
+            // Those of earlier versions don't say.
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        self.run == assignment.run && self.task == assignment.task && same_time()
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        self.root.path().join(&self.name)
+    }
+
+    /// Where one of its files is, for algorithms.
+    pub fn path_of(&self, file: &str) -> PathBuf {
+        self.path().join(file)
+    }
+
+    /// Opens it.
+    pub fn open(&self) -> io::Result<Dir> {
+        self.root.subfolder(&self.name)
+    }
+
+    /// Whether it exists.
+    pub fn exists(&self) -> bool {
+        self.root.has(&self.name)
+    }
+
+    /// Makes it, for the run that the server made at this time, with an empty output. What is in its place goes.
+    pub fn make(&self, assigned_at: &str) -> io::Result<()> {
+        let folder = self.root.make_subfolder(&self.name)?;
+        folder.create(ASSIGNED)?.write_all(assigned_at.as_bytes())?;
+        folder.create(OUTPUT).map(|_| ())
+    }
+
+    /// Writes the input as it arrives.
+    pub async fn write_input(&self, input: InputStream) -> io::Result<()> {
+        let mut reader = StreamReader::new(input.map_err(io::Error::other));
+        let mut file = tokio::fs::File::from_std(self.open()?.create(INPUT)?);
+        tokio::io::copy(&mut reader, &mut file).await?;
+        tokio::io::AsyncWriteExt::flush(&mut file).await
+    }
+
+    /// Writes the token.
+    pub fn write_token(&self, token: &SecretString) -> io::Result<()> {
+        self.open()?.create(TOKEN)?.write_all(token.expose_secret().as_bytes())
+    }
+
+    /// When the supervisor was started.
+    pub fn started(&self) -> Option<Timestamp> {
+        self.open().ok()?.open(PID).ok()?.metadata().ok()?.modified().ok()?.try_into().ok()
+    }
+
+    /// What the files say.
+    pub fn situation(&self) -> Situation {
+        if let Some(exit) = self.read_exit() {
+            return exit;
+        }
+        match self.read_pid() {
+            // Nothing was started: what may lie here is from a launch that was cut off, and is written anew.
+            Err(_) => Situation::Absent,
+            Ok(pid) if processes::is_alive(&pid) => Situation::Running { since: self.started() },
+            // It may have written how it ended between the two looks.
+            Ok(_) => self.read_exit().unwrap_or_else(|| {
+                let detail = "the supervisor is gone and has left no word of how the algorithm ended";
+                let message = "The algorithm's process was ended from outside.";
+                Situation::Failed(Failure::new(RunStatus::Crashed, message, detail).started(true))
+            }),
+        }
+    }
+
+    fn read_exit(&self) -> Option<Situation> {
+        let text = self.open().ok()?.read(EXIT).ok()?;
+        let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
+        Some(match (word, rest.trim().parse::<i32>()) {
+            ("code", Ok(code)) => Situation::Ended(Exit::with_code(code)),
+            ("signal", Ok(signal)) => Situation::Ended(Exit::with_code(128 + signal)),
+            _ => Situation::Failed(Failure::new(
+                RunStatus::StartFailed,
+                "The algorithm's command could not be started. The node's log says why.",
+                rest.trim(),
+            )),
+        })
+    }
+
+    /// The output, to be brought to the server.
+    pub fn upload(&self) -> Upload {
+        match self.open().and_then(|folder| output::open_in(folder.as_fd(), Path::new(OUTPUT))) {
+            Ok((file, length)) => {
+                let bytes = ReaderStream::new(tokio::fs::File::from_std(file)).boxed();
+                Upload { length, bytes, problem: None }
+            }
+            Err(error) => Upload {
+                length: 0,
+                bytes: futures::stream::empty().boxed(),
+                problem: Some(format!("The algorithm's output could not be read: {error}.")),
+            },
+        }
+    }
+
+    /// The end of the log.
+    pub fn read_log(&self) -> io::Result<Tail> {
+        let mut file = self.open()?.open(LOG)?;
+        let kept = Bounds::LOG.kept() as u64;
+        let skipped = file.metadata()?.len().saturating_sub(kept);
+        file.seek(io::SeekFrom::Start(skipped))?;
+        let mut bytes = Vec::new();
+        file.take(kept).read_to_end(&mut bytes)?;
+        let mut tail = if skipped > 0 { Tail::of_more(Bounds::LOG) } else { Tail::new(Bounds::LOG) };
+        tail.push(&bytes);
+        Ok(tail)
+    }
+
+    /// The supervisor's process, in the words of [`processes::name`].
+    pub fn read_pid(&self) -> io::Result<String> {
+        self.open()?.read(PID)
+    }
+
+    /// Puts it aside with all that is in it, to be removed.
+    pub fn put_aside(&self) -> io::Result<()> {
+        self.root.put_aside(&self.name)
+    }
+}
+
+/// Writes down in a run's folder which process its supervisor is. Both sides do: the node must know at once, and may be killed before it
+/// does.
+pub fn write_pid(folder: &Dir, pid: u32) -> io::Result<()> {
+    folder.replace(PID, &processes::name(pid))
+}
+
+/// Where the proxy for this folder's runs listens: always at the same port, since runs outlive the node and know it by that.
+///
+/// # Errors
+/// If there is no port, or its number can't be kept.
+pub fn proxys_place(root: &Dir) -> io::Result<TcpListener> {
+    let known: Option<u16> = root.read(PROXY_PORT).ok().and_then(|text| text.trim().parse().ok());
+    let bind = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    let listener = match known.map(bind) {
+        Some(Ok(listener)) => listener,
+        _ => bind(0)?,
+    };
+    root.replace(PROXY_PORT, &listener.local_addr()?.port().to_string())?;
+    Ok(listener)
+}

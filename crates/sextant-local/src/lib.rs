@@ -1,0 +1,368 @@
+//! The local runtime: an algorithm as a process on this machine, for a first try and for developing algorithms.
+//! It isolates nothing.
+//!
+//! Each run has a folder and a supervisor process (`sextant supervise`), which starts the algorithm and writes
+//! down how it ended. Both outlive the node, so that a restarted node goes on where it was.
+
+mod folder;
+mod lock;
+mod place;
+mod private;
+mod process;
+pub mod supervise;
+#[cfg(test)]
+mod tests;
+mod tidy;
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use printable::excerpt;
+use sextant_config::{Config, LocalAlgorithm, LocalConfig};
+use sextant_core::assignment::Assignment;
+use sextant_core::complaints::Complaint;
+use sextant_core::environment::{Places, VisibleDatabase, environment};
+use sextant_core::gate::Gate;
+use sextant_core::hold::Hold;
+use sextant_core::names::Identity;
+use sextant_core::overview::Here;
+use sextant_core::runtime::{LaunchError, Output, Runtime, RuntimeError, Supplier, SupplyError};
+use sextant_core::situation::{Disruption, Failure, Situation};
+use sextant_core::tail::Tail;
+use sextant_files::shared;
+use sextant_process::health::Health;
+use sextant_process::supervisor::Supervisor;
+use sextant_proxy::Embedded;
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tracing::{info, warn};
+use vantage6_types::{RunId, RunStatus, TaskId};
+
+use self::folder::{Folder, INPUT, OUTPUT, TOKEN};
+use self::private::Dir;
+use self::tidy::{SHARED, Tidy};
+
+/// The local runtime.
+pub struct Local {
+    config: Config,
+    settings: LocalConfig,
+    root: Arc<Dir>,
+    tidy: Tidy,
+    supplier: Arc<dyn Supplier>,
+    proxy: Embedded,
+    runs: Arc<Mutex<HashMap<RunId, watch::Sender<Situation>>>>,
+    /// Always open: there are no walls here, which is said at start.
+    gate: watch::Sender<Gate>,
+}
+
+impl Local {
+    /// Starts the runtime, under the configuration's `task_dir` or else a folder of this user.
+    ///
+    /// # Errors
+    /// If its folder can't be made, or another user could read or replace it; the text is for the operator.
+    pub fn start(
+        config: &Config,
+        settings: &LocalConfig,
+        identity: &Identity,
+        supplier: Arc<dyn Supplier>,
+        health: &Health,
+        supervisor: &Supervisor,
+    ) -> Result<Self, String> {
+        let root = Arc::new(place::make(config, identity)?);
+        if let Some(earlier) = place::earlier(config, identity) {
+            warn!(
+                "Earlier versions kept this node's runs in {}, and it is still there. To go on with runs in it that are this user's, start \
+                 with `task_dir: {}` until they have ended; otherwise remove it.",
+                earlier.display(),
+                earlier.parent().unwrap_or(&earlier).display()
+            );
+        }
+        warn!(
+            "The local runtime isolates nothing: algorithms run as processes of this user, with all that it may read, write and reach. Use it with invented data only."
+        );
+        info!("runs are kept under {}", root.path().display());
+        let keep = settings.keep_shared.max(settings.deadline);
+        let tidy = Tidy::start(root.clone(), keep)
+            .map_err(|error| format!("The node can't start a thread to remove what runs leave: {error}."))?;
+        tidy.ask();
+        let proxy = sextant_proxy::embedded(own_listener(&root)?, config, health, supervisor)?;
+        info!("algorithms are told of a proxy at {}", proxy.address);
+        Ok(Self {
+            proxy,
+            config: config.clone(),
+            settings: settings.clone(),
+            root,
+            tidy,
+            supplier,
+            runs: Arc::default(),
+            gate: watch::Sender::new(Gate::Open),
+        })
+    }
+
+    fn set(&self, run: RunId, situation: Situation) {
+        set(&self.runs, run, situation);
+    }
+
+    /// Follows a run's supervisor to its end.
+    fn follow(&self, folder: Folder) {
+        // At once, so that a run that was launched is never taken for one that is absent.
+        self.set(folder.run, Situation::Running { since: folder.started() });
+        let runs = self.runs.clone();
+        tokio::spawn(async move {
+            process::gone(&folder).await;
+            // Without its supervisor, an algorithm would go on and nobody hear how it ends.
+            if matches!(folder.situation(), Situation::Failed(_)) {
+                process::stop(&folder).await;
+            }
+            let runs = runs.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nothing is to be told of a run that was released meanwhile; another one may have its number.
+            if let Some(known) = runs.get(&folder.run)
+                && folder.exists()
+            {
+                known.send_replace(folder.situation());
+            }
+        });
+    }
+
+    fn plan(&self, assignment: &Assignment, folder: &Folder) -> Result<Plan<'_>, Failure> {
+        let failure = |status, message: String| Failure::new(status, message.clone(), message);
+        let algorithm = self.settings.algorithms.get(&assignment.image).ok_or_else(|| {
+            failure(
+                RunStatus::NotAllowed,
+                format!(
+                    "This node runs only the algorithms of a list, and '{}' is not on it.",
+                    excerpt(&assignment.image)
+                ),
+            )
+        })?;
+        let databases: Vec<VisibleDatabase> = self
+            .config
+            .databases
+            .iter()
+            .map(|database| VisibleDatabase {
+                label: database.label.clone(),
+                uri: database.uri.clone(),
+                kind: database.kind.as_str(),
+                env: database.env.clone(),
+            })
+            .collect();
+        let text = |path: PathBuf| path.display().to_string();
+        let places = Places {
+            input: text(folder.path_of(INPUT)),
+            output: text(folder.path_of(OUTPUT)),
+            token: text(folder.path_of(TOKEN)),
+            temporary: text(self.root.path().join(shared_folder(assignment))),
+            proxy_host: format!("http://{}", self.proxy.address.ip()),
+            proxy_port: self.proxy.address.port(),
+        };
+        let share = self.config.share_config;
+        environment(&places, &databases, &assignment.databases, &self.config.algorithm_env, share)
+            .map(|environment| Plan { algorithm, environment })
+            .map_err(|error| failure(error.status(), error.to_string()))
+    }
+
+    /// Removes what was made for a run that was not started then: nobody else would, and there may be an input and a token in it.
+    fn remove_unstarted(&self, folder: &Folder) {
+        if folder.situation() != Situation::Absent {
+            return;
+        }
+        if let Err(error) = folder.put_aside() {
+            warn!(run = %folder.run, "the folder {} of a run that was not started can't be removed: {error}", folder.path().display());
+        }
+        self.tidy.ask();
+    }
+
+    async fn prepare(&self, assignment: &Assignment, folder: &Folder) -> Result<(), LaunchError> {
+        let disk = |error: std::io::Error| {
+            LaunchError::Later(format!("the run's folder {} can't be made: {error}", folder.path().display()))
+        };
+        folder.make(&assignment.assigned_at).map_err(disk)?;
+        let own = shared_folder(assignment);
+        shared::mark(self.root.as_fd(), &own).map_err(disk)?;
+        if self.root.subfolder(&own).is_err() {
+            self.root.make_subfolder(&own).map_err(disk)?;
+        }
+        self.tidy.ask();
+        let input = self.supplier.input(assignment.run).await.map_err(of_supply)?;
+        folder.write_input(input).await.map_err(|error| match error.downcast::<SupplyError>() {
+            Ok(error) => of_supply(error),
+            Err(error) => disk(error),
+        })?;
+        let token = self.supplier.token(assignment.run).await.map_err(of_supply)?;
+        folder.write_token(&token).map_err(disk)
+    }
+}
+
+/// What is to be started.
+struct Plan<'a> {
+    algorithm: &'a LocalAlgorithm,
+    environment: std::collections::BTreeMap<String, String>,
+}
+
+#[async_trait::async_trait]
+impl Runtime for Local {
+    async fn leftovers(&self) -> Vec<(TaskId, RunId)> {
+        for folder in Folder::all(&self.root) {
+            match folder.situation() {
+                Situation::Absent => self.remove_unstarted(&folder),
+                Situation::Running { .. } => self.follow(folder),
+                situation => self.set(folder.run, situation),
+            }
+        }
+        self.unreported()
+    }
+
+    fn unreported(&self) -> Vec<(TaskId, RunId)> {
+        // One that is being made for a launch is nobody's to put away.
+        let begun = Folder::all(&self.root).into_iter().filter(|folder| folder.situation() != Situation::Absent);
+        begun.map(|folder| (folder.task, folder.run)).collect()
+    }
+
+    fn holds_another(&self, assignment: &Assignment) -> bool {
+        Folder::all(&self.root).iter().any(|folder| folder.run == assignment.run && !folder.is_of(assignment))
+    }
+
+    fn knows(&self, run: RunId) -> bool {
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.get(&run).is_some_and(|situation| *situation.borrow() != Situation::Absent)
+    }
+
+    fn observe(&self, run: RunId) -> watch::Receiver<Situation> {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.entry(run).or_insert_with(|| watch::Sender::new(Situation::Absent)).subscribe()
+    }
+
+    fn gate(&self) -> watch::Receiver<Gate> {
+        self.gate.subscribe()
+    }
+
+    async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {
+        let folder = Folder::new(&self.root, assignment.task, assignment.run);
+        let plan = self.plan(assignment, &folder).map_err(LaunchError::Failed)?;
+        if folder.situation() == Situation::Absent {
+            let prepared = self.prepare(assignment, &folder).await;
+            let started = prepared.and_then(|()| {
+                process::start(&folder, plan.algorithm, &plan.environment)
+                    .map_err(|error| LaunchError::Later(format!("the run's supervisor can't be started: {error}")))
+            });
+            started.inspect_err(|_| self.remove_unstarted(&folder))?;
+        }
+        self.follow(folder);
+        Ok(())
+    }
+
+    async fn collect(&self, run: RunId) -> Result<Output, RuntimeError> {
+        let folder = Folder::of(&self.root, run).ok_or_else(|| RuntimeError("the run's folder is gone".into()))?;
+        let upload = folder.upload();
+        // Nobody waits for the answer: the folder stays until the run is released.
+        let (taken, _) = oneshot::channel();
+        Ok(Output { upload, taken })
+    }
+
+    async fn log(&self, run: RunId) -> Result<Tail, RuntimeError> {
+        let folder = Folder::of(&self.root, run).ok_or_else(|| RuntimeError("the run's folder is gone".into()))?;
+        folder.read_log().map_err(|error| RuntimeError(error.to_string()))
+    }
+
+    async fn explain(&self, _run: RunId) -> Option<Complaint> {
+        None
+    }
+
+    async fn relaunch(&self, assignment: &Assignment, _disrupted: Disruption) -> Result<(), LaunchError> {
+        self.launch(assignment).await
+    }
+
+    fn note(&self, _run: RunId, _reason: &'static str, _text: String) {}
+
+    fn forget(&self, run: RunId) {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        if runs.get(&run).is_some_and(|known| known.receiver_count() == 0 && *known.borrow() == Situation::Absent) {
+            runs.remove(&run);
+        }
+    }
+
+    async fn stop(&self, run: RunId, _why: &Failure) -> Result<(), RuntimeError> {
+        if let Some(folder) = Folder::of(&self.root, run) {
+            process::stop(&folder).await;
+        }
+        Ok(())
+    }
+
+    async fn release(&self, run: RunId, _status: &RunStatus) -> Result<(), RuntimeError> {
+        if let Some(folder) = Folder::of(&self.root, run) {
+            process::stop(&folder).await;
+            folder.put_aside().map_err(|error| {
+                RuntimeError(format!("the run's folder {} can't be removed: {error}", folder.path().display()))
+            })?;
+            self.tidy.ask();
+        }
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may have been another run's, which had the number before the one that is looked at.
+        if runs.get(&run).is_some_and(|known| known.receiver_count() > 0) {
+            runs[&run].send_replace(Situation::Absent);
+        } else {
+            runs.remove(&run);
+        }
+        Ok(())
+    }
+}
+
+/// The folder that the runs of one job share.
+fn shared_folder(assignment: &Assignment) -> String {
+    format!("{SHARED}{}", assignment.job.map_or(assignment.task.0, |job| job.0))
+}
+
+fn own_listener(root: &Dir) -> Result<TcpListener, String> {
+    let wrong = |error: std::io::Error| format!("The proxy for algorithms can't be opened on this machine: {error}.");
+    let listener = folder::proxys_place(root).map_err(wrong)?;
+    listener.set_nonblocking(true).map_err(wrong)?;
+    TcpListener::from_std(listener).map_err(wrong)
+}
+
+/// Waits until this process is the one of its node that acts, and lets it be so until it ends.
+///
+/// # Errors
+/// If the node's folder can't be used; the text is for the operator.
+pub async fn acquire(
+    config: &Config,
+    identity: &Identity,
+    hold: Arc<Hold>,
+    health: &Health,
+    supervisor: &Supervisor,
+) -> Result<(), String> {
+    lock::acquire(&place::make(config, identity)?, hold, health, supervisor).await
+}
+
+/// The runs of this node, as their folders tell.
+///
+/// # Errors
+/// If the node's folder can't be used; the text is for the operator.
+pub fn look(config: &Config, identity: &Identity) -> Result<Vec<Here>, String> {
+    let Some(root) = place::find(config, identity)? else { return Ok(Vec::new()) };
+    let folders = Folder::all(&Arc::new(root)).into_iter();
+    let here = |folder: Folder| Here {
+        run: folder.run,
+        task: folder.task,
+        name: String::new(),
+        situation: folder.situation(),
+        since: folder.started(),
+        place: folder.path().display().to_string(),
+    };
+    Ok(folders.map(here).collect())
+}
+
+fn set(runs: &Mutex<HashMap<RunId, watch::Sender<Situation>>>, run: RunId, situation: Situation) {
+    let mut runs = runs.lock().unwrap_or_else(PoisonError::into_inner);
+    runs.entry(run).or_insert_with(|| watch::Sender::new(Situation::Absent)).send_replace(situation);
+}
+
+fn of_supply(error: SupplyError) -> LaunchError {
+    match error {
+        SupplyError::Later(why) => LaunchError::Later(why),
+        SupplyError::Refused(message) => {
+            LaunchError::Failed(Failure::new(RunStatus::StartFailed, message.clone(), message))
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! One process of a node at a time: a locked file in the node's folder. The kernel lifts the lock when its process ends,
+//! however it does.
+
+use std::fs::TryLockError;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sextant_core::hold::{self, Hold};
+use sextant_process::health::Health;
+use sextant_process::supervisor::Supervisor;
+use tokio::time::sleep;
+use tracing::info;
+
+use super::private::Dir;
+
+/// How often one that stands by looks.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Waits for the lock of this folder, and keeps it in a task until `hold` is given back.
+///
+/// # Errors
+/// If the folder takes none; the text is for the operator.
+pub async fn acquire(root: &Dir, hold: Arc<Hold>, health: &Health, supervisor: &Supervisor) -> Result<(), String> {
+    let path = root.path().join("lock");
+    let unusable = |error: std::io::Error| {
+        format!(
+            "{} can't be locked: {error}. Remove it if it is not a file of this node; or set `task_dir` to a folder of this machine that \
+             only this user may write to.",
+            path.display()
+        )
+    };
+    let file = root.open_lock("lock").map_err(unusable)?;
+    let mut told = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(error)) => return Err(unusable(error)),
+            Err(TryLockError::WouldBlock) if told => {}
+            Err(TryLockError::WouldBlock) => {
+                told = true;
+                info!(
+                    "Another process of this node has locked {}. This one stands by, and takes over when that one is gone. (Two nodes \
+                     need two API keys.)",
+                    path.display()
+                );
+                health.unready(hold::PART, "stands by: another process of this node is at work");
+            }
+        }
+        sleep(LOOK).await;
+    }
+    if told {
+        info!("This process takes over.");
+    }
+    hold.extend(Duration::MAX);
+    health.ready(hold::PART);
+    supervisor.spawn_finite("the lock", async move {
+        hold.to_be_given_back().await;
+        drop(file);
+        hold.given_back();
+    });
+    Ok(())
+}

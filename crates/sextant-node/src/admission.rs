@@ -1,0 +1,81 @@
+//! Whether a run is let in: by the policies of the node's owner, and by its input as far as it is at hand.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use sextant_core::hub::{HubError, HubErrorKind, Run, Task};
+use sextant_core::image;
+use sextant_core::policy::{self, Initiator, Origin, needs_organization_name, needs_origin};
+use sextant_core::situation::Failure;
+use vantage6_types::{OrganizationId, RunStatus};
+
+use super::origins::Lineage;
+use super::{Context, report};
+
+/// Whether the run is let in; the inner error is what to report of it. `bad_input` says why its input can't be read.
+///
+/// # Errors
+/// One of the server, which tells nothing of the run: to be tried again.
+pub async fn admit(context: &Context, run: &Run, bad_input: Option<&str>) -> Result<Result<(), Failure>, HubError> {
+    let policies = &context.policies;
+    let task = &run.task;
+    // Before the policies: no list can mean a name that no image has.
+    if let Err(failure) = image::named(&task.image) {
+        return Ok(Err(failure));
+    }
+    let mut admitted = policy::admit_image(policies, &task.image);
+    if admitted.is_ok() && needs_origin(policies) {
+        admitted = policy::admit_origin(policies, &origin(context, task).await?);
+    }
+    if let Err(refusal) = admitted {
+        return Ok(Err(failure(RunStatus::NotAllowed, refusal.to_string())));
+    }
+    // Better known now than after hours of work.
+    match context.hub.can_report_to(task.init_org).await {
+        Ok(()) => {}
+        Err(error) if error.kind == HubErrorKind::NoRecipient => {
+            return Ok(Err(failure(RunStatus::Failed, report::not_encryptable(&error.text))));
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(readable(run, bad_input))
+}
+
+/// Who began, and everybody between: with the names of organizations where the policies have names.
+async fn origin(context: &Context, task: &Task) -> Result<Origin, HubError> {
+    let mut initiators: Vec<Initiator> = match context.origins.of(task).await? {
+        Lineage::Whole(links) => links.iter().map(Initiator::from).collect(),
+        Lineage::Broken(why) => return Ok(Origin::Unknown(why.to_string())),
+    };
+    if needs_organization_name(&context.policies) {
+        let mut names = BTreeMap::<OrganizationId, _>::new();
+        for initiator in &mut initiators {
+            let Some(organization) = initiator.organization else { continue };
+            let name = match names.entry(organization) {
+                Entry::Occupied(known) => known.into_mut(),
+                // One that this node may not look at is none that its owner has named.
+                Entry::Vacant(unknown) => unknown.insert(context.hub.organization_name(organization).await?),
+            };
+            initiator.organization_name = name.clone();
+        }
+    }
+    Ok(Origin::Known(initiators))
+}
+
+/// Whether the run's input can be read, as far as it is at hand.
+///
+/// # Errors
+/// What to report of it.
+pub fn readable(run: &Run, bad_input: Option<&str>) -> Result<(), Failure> {
+    if let Some(why) = run.unsupported {
+        return Err(failure(RunStatus::StartFailed, why.into()));
+    }
+    match bad_input {
+        Some(error) => Err(failure(RunStatus::StartFailed, format!("The task's input can't be read: {error}."))),
+        None => Ok(()),
+    }
+}
+
+fn failure(status: RunStatus, message: String) -> Failure {
+    Failure::new(status, message, "before anything was launched")
+}

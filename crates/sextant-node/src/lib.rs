@@ -1,0 +1,161 @@
+//! The node: hears of runs and drives each of them to its one report. It knows the server by the port `Hub`, what runs the algorithms
+//! by the port `Runtime`, and nothing else.
+//!
+//! ```text
+//!   live events ─▶ listen ─▶ sync ─▶ registry ─▶ drive (one task per run) ─▶ runtime
+//!             every minute ─▶ ┘             └─▶ report ─▶ server
+//! ```
+
+mod admission;
+mod announce;
+mod drive;
+mod listen;
+mod new_tasks;
+mod origins;
+mod places;
+mod registry;
+mod report;
+mod supplies;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod turn;
+mod waiting;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use sextant_core::gate::Gate;
+use sextant_core::hold::Hold;
+use sextant_core::hub::{Hub, HubEvents, Node, NodeInfo};
+use sextant_core::mask::Mask;
+use sextant_core::node_error::NodeError;
+use sextant_core::policies::Policies;
+use sextant_core::runtime::Runtime;
+use sextant_core::situation::Limits;
+use sextant_process::health::Health;
+use sextant_process::supervisor::Supervisor;
+use tokio::sync::Semaphore;
+
+use self::announce::Announcer;
+use self::origins::Origins;
+use self::places::Places;
+use self::registry::Registry;
+use self::report::{KEPT_LOGS, LOGS};
+pub use self::supplies::Supplies;
+use self::turn::INPUTS;
+
+/// The part of the node's health that is its live connection to the server.
+pub const SERVER: &str = "server";
+
+/// The part of the node's health that is the walls around algorithms.
+pub const ISOLATION: &str = "isolation";
+
+/// What a node is made between: its two ports, and what belongs to them.
+pub struct Parts {
+    /// The server.
+    pub hub: Arc<dyn Hub>,
+    /// What happens on the live connection to it.
+    pub events: HubEvents,
+    /// This node, as the server knows it.
+    pub me: Node,
+    /// What runs the algorithms.
+    pub runtime: Arc<dyn Runtime>,
+    /// What the runtime asks for a run's input and token.
+    pub supplies: Arc<Supplies>,
+    /// What the owner has set.
+    pub settings: Settings,
+    /// What the process says of itself; it has the parts [`SERVER`] and [`ISOLATION`].
+    pub health: Arc<Health>,
+    /// Whether this process may act; it is asked before each step.
+    pub hold: Arc<Hold>,
+}
+
+/// What the owner of the node has set.
+pub struct Settings {
+    /// Which algorithms may run, and for whom.
+    pub policies: Policies,
+    /// Whether researchers may read what algorithms print.
+    pub share_algorithm_logs: bool,
+    /// What others may know of how this node is set up; `None`: nothing.
+    pub info: Option<NodeInfo>,
+    /// How long things may take, and how large they may be.
+    pub limits: Limits,
+    /// How many runs may be under way; `None`: any number.
+    pub places: Option<NonZeroUsize>,
+    /// What a researcher must not read in logs.
+    pub mask: Mask,
+}
+
+/// What every part of the node needs.
+pub(crate) struct Context {
+    pub(crate) hub: Arc<dyn Hub>,
+    pub(crate) me: Node,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) origins: Origins,
+    pub(crate) supplies: Arc<Supplies>,
+    pub(crate) announcer: Announcer,
+    pub(crate) policies: Policies,
+    pub(crate) share_algorithm_logs: bool,
+    pub(crate) limits: Limits,
+    pub(crate) mask: Mask,
+    pub(crate) health: Arc<Health>,
+    pub(crate) hold: Arc<Hold>,
+    pub(crate) places: Option<Arc<Places>>,
+    /// How many bytes the logs of reports under way may take.
+    pub(crate) logs: Arc<Semaphore>,
+    /// How many bytes the logs of stopped runs may take until they are reported.
+    pub(crate) kept_logs: Arc<Semaphore>,
+    /// How many bytes of inputs are kept for runs that wait for a place.
+    pub(crate) inputs: Semaphore,
+}
+
+impl Context {
+    /// The parts put together, and the events that are to be listened to.
+    pub(crate) fn new(parts: Parts) -> (Self, HubEvents) {
+        let Parts { hub, events, me, runtime, supplies, settings, health, hold } = parts;
+        let Settings { policies, share_algorithm_logs, info, limits, places, mask } = settings;
+        let context = Self {
+            announcer: Announcer::new(hub.clone(), me.clone(), info),
+            places: places.map(|places| Places::new(places.get())),
+            inputs: Semaphore::new(INPUTS),
+            logs: Arc::new(Semaphore::new(LOGS)),
+            kept_logs: Arc::new(Semaphore::new(KEPT_LOGS)),
+            origins: Origins::new(hub.clone()),
+            policies,
+            share_algorithm_logs,
+            hub,
+            me,
+            runtime,
+            supplies,
+            limits,
+            mask,
+            health,
+            hold,
+        };
+        (context, events)
+    }
+}
+
+/// Does the node's work, for ever.
+///
+/// # Errors
+/// If the server does not want this node any more, or the live connection was ended from this side.
+pub async fn serve(parts: Parts, supervisor: &Supervisor) -> Result<(), NodeError> {
+    let (context, events) = Context::new(parts);
+    supervisor.spawn("the watch of the launch gate", follow(context.runtime.gate(), context.health.clone()));
+    sync::run(Arc::new(Registry::new(context)), events).await
+}
+
+/// A node that launches nothing is not ready.
+async fn follow(mut gate: tokio::sync::watch::Receiver<Gate>, health: Arc<Health>) {
+    loop {
+        match &*gate.borrow_and_update() {
+            Gate::Open => health.ready(ISOLATION),
+            Gate::Shut(why) => health.unready(ISOLATION, why.clone()),
+        }
+        if gate.changed().await.is_err() {
+            return;
+        }
+    }
+}

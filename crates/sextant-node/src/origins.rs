@@ -1,0 +1,256 @@
+//! Who began: the tasks from a run's own up to the first one of its job, as the server knows them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sextant_core::hub::{Hub, HubError, HubErrorKind, Task};
+use sextant_core::lineage::{self, Broken, Link, Next};
+use vantage6_types::TaskId;
+
+/// How long a task counts as what the server has: parents of many subtasks are asked for once.
+const FRESH: Duration = Duration::from_secs(60);
+/// How many tasks are remembered.
+const MOST: usize = 1024;
+
+/// The tasks of which lately was asked.
+pub struct Origins {
+    hub: Arc<dyn Hub>,
+    known: Mutex<HashMap<TaskId, (Instant, Link)>>,
+}
+
+/// The way to a task's first one.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Lineage {
+    /// The task itself, its parent, and so on; the last is the first task of the job.
+    Whole(Vec<Link>),
+    /// It can't be told, and that doesn't change by waiting.
+    Broken(Broken),
+}
+
+impl Origins {
+    /// None known yet.
+    pub fn new(hub: Arc<dyn Hub>) -> Self {
+        Self { hub, known: Mutex::default() }
+    }
+
+    /// The way from a task to the first one of its job.
+    ///
+    /// # Errors
+    /// If the server can't be asked now.
+    pub async fn of(&self, task: &Task) -> Result<Lineage, HubError> {
+        let mut links = vec![Link::from(task)];
+        loop {
+            let parent = match lineage::next(&links) {
+                Next::Whole => return Ok(Lineage::Whole(links)),
+                Next::Broken(why) => return Ok(Lineage::Broken(why)),
+                Next::Ask(parent) => parent,
+            };
+            if let Some(link) = self.remembered(parent) {
+                links.push(link);
+                continue;
+            }
+            match self.hub.task_origin(parent).await {
+                Ok(link) => {
+                    self.remember(parent, link);
+                    links.push(link);
+                }
+                Err(error) => return broken(parent, error).map(Lineage::Broken),
+            }
+        }
+    }
+
+    fn remembered(&self, task: TaskId) -> Option<Link> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&task).filter(|(since, _)| since.elapsed() < FRESH).map(|(_, link)| *link)
+    }
+
+    fn remember(&self, task: TaskId, link: Link) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST {
+            known.retain(|_, (since, _)| since.elapsed() < FRESH);
+        }
+        if known.len() >= MOST {
+            known.clear();
+        }
+        known.insert(task, (Instant::now(), link));
+    }
+}
+
+/// What an answer that is none says of a task: that it can't be had, or that the server is away.
+fn broken(task: TaskId, error: HubError) -> Result<Broken, HubError> {
+    match error.kind {
+        HubErrorKind::Refused(400..=499) => Ok(Broken::Hidden(task)),
+        HubErrorKind::Unreadable => Ok(Broken::Unreadable(task)),
+        _ => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use vantage6::encryption::Cryptor;
+    use vantage6::{Backoff, Client, ServerUrl};
+    use vantage6_types::{CollaborationId, JobId, OrganizationId, UserId};
+    use wiremock::matchers::{method, path};
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+
+    use crate::origins::*;
+    use sextant_core::policies::Policies;
+    use sextant_core::policy::{self, Initiator, Origin};
+    use sextant_hub::Server;
+
+    /// {"sub": 7, "iat": 1000000, "exp": 1003600}, without a signature.
+    const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOjcsImlhdCI6MTAwMDAwMCwiZXhwIjoxMDAzNjAwfQ.c2ln";
+
+    async fn server() -> (MockServer, Origins) {
+        let server = MockServer::start().await;
+        let login = json!({"access_token": TOKEN, "refresh_token": TOKEN});
+        Mock::given(method("POST"))
+            .and(path("/api/token/node"))
+            .respond_with(ResponseTemplate::new(200).set_body_json(login))
+            .mount(&server)
+            .await;
+        let backoff = Backoff {
+            first: Duration::from_millis(1),
+            longest: Duration::from_millis(2),
+            patience: Some(Duration::from_millis(20)),
+        };
+        let url = ServerUrl::new(&server.uri(), None, "/api").unwrap();
+        let client = Client::builder(url, "key".to_owned().into()).backoff(backoff).build().unwrap();
+        (server, Origins::new(Arc::new(Server::new(client, Cryptor::Plain, None))))
+    }
+
+    /// The server says this of a task, at most so often.
+    async fn says(server: &MockServer, task: u64, answer: ResponseTemplate, times: u64) {
+        Mock::given(method("GET"))
+            .and(path(format!("/api/task/{task}")))
+            .respond_with(answer)
+            .expect(times)
+            .mount(server)
+            .await;
+    }
+
+    fn described(task: u64, parent: Option<u64>, organization: u64) -> Value {
+        let link = |id: u64| json!({"id": id, "link": format!("/api/x/{id}"), "methods": ["GET"]});
+        json!({"id": task, "name": "x", "image": "x", "job_id": 9, "parent": parent.map(link),
+            "init_org": link(organization), "init_user": link(2), "collaboration": link(1), "status": "active"})
+    }
+
+    fn task(id: u64, parent: Option<u64>, organization: u64) -> Task {
+        Task {
+            id: TaskId(id),
+            name: None,
+            image: "x".into(),
+            job: JobId(9),
+            parent: parent.map(TaskId),
+            init_org: OrganizationId(organization),
+            init_user: Some(UserId(2)),
+            collaboration: CollaborationId(1),
+            databases: vec![],
+        }
+    }
+
+    fn link(task: u64, parent: Option<u64>, organization: u64) -> Link {
+        let (job, parent) = (Some(JobId(9)), parent.map(TaskId));
+        let (user, organization) = (Some(UserId(2)), Some(OrganizationId(organization)));
+        Link { task: TaskId(task), job, parent, user, organization }
+    }
+
+    #[tokio::test]
+    async fn the_first_task_of_a_subtask_is_found_and_remembered() {
+        let (server, origins) = server().await;
+        says(&server, 5, ResponseTemplate::new(200).set_body_json(described(5, Some(4), 1)), 1).await;
+        says(&server, 4, ResponseTemplate::new(200).set_body_json(described(4, None, 2)), 1).await;
+        let expected = vec![link(6, Some(5), 3), link(5, Some(4), 1), link(4, None, 2)];
+        for _ in 0..3 {
+            assert_eq!(origins.of(&task(6, Some(5), 3)).await.unwrap(), Lineage::Whole(expected.clone()));
+        }
+        // A first task costs no question.
+        assert_eq!(origins.of(&task(8, None, 3)).await.unwrap(), Lineage::Whole(vec![link(8, None, 3)]));
+    }
+
+    #[tokio::test]
+    async fn a_subtask_of_an_allowed_organizations_node_is_refused_if_another_began() {
+        let (server, origins) = server().await;
+        says(&server, 5, ResponseTemplate::new(200).set_body_json(described(5, None, 2)), 1).await;
+        let Lineage::Whole(links) = origins.of(&task(6, Some(5), 1)).await.unwrap() else { panic!() };
+        let origin = Origin::Known(links.iter().map(Initiator::from).collect());
+        for (allowed, users, expected) in [
+            (&["1"][..], &[][..], Err(policy::Refusal::Initiator)),
+            (&["2"], &[], Err(policy::Refusal::Initiator)),
+            (&["1", "2"], &[], Ok(())),
+            (&[], &[2], Ok(())),
+            (&[], &[3], Err(policy::Refusal::Initiator)),
+        ] {
+            let policies = Policies {
+                allowed_organizations: allowed.iter().map(ToString::to_string).collect(),
+                allowed_users: users.to_vec(),
+                ..Policies::default()
+            };
+            assert_eq!(policy::admit_origin(&policies, &origin), expected, "{allowed:?} {users:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_told_is_told_from_a_server_that_is_away() {
+        let json = |body: Value| ResponseTemplate::new(200).set_body_json(body);
+        let mut without_parent = described(5, None, 2);
+        without_parent.as_object_mut().unwrap().remove("parent");
+        let mut another_job = described(5, None, 2);
+        another_job["job_id"] = json!(8);
+        let message = json!({"msg": "no"});
+        for (answer, expected) in [
+            (ResponseTemplate::new(401).set_body_json(&message), Some(Broken::Hidden(TaskId(5)))),
+            (ResponseTemplate::new(403).set_body_json(&message), Some(Broken::Hidden(TaskId(5)))),
+            (ResponseTemplate::new(404).set_body_json(&message), Some(Broken::Hidden(TaskId(5)))),
+            (json(without_parent), Some(Broken::Unreadable(TaskId(5)))),
+            (json(json!({"id": 5, "parent": "four"})), Some(Broken::Unreadable(TaskId(5)))),
+            (json(json!([])), Some(Broken::Unreadable(TaskId(5)))),
+            (json(described(4, None, 1)), Some(Broken::AnotherTask(TaskId(5)))),
+            (json(another_job), Some(Broken::AnotherJob(TaskId(5)))),
+            (json(described(5, Some(6), 1)), Some(Broken::Circular(TaskId(6)))),
+            (json(described(5, Some(5), 1)), Some(Broken::Circular(TaskId(5)))),
+            (ResponseTemplate::new(503), None),
+            (ResponseTemplate::new(500).set_body_json(&message), None),
+            (ResponseTemplate::new(429).set_body_json(&message), None),
+            (ResponseTemplate::new(404).set_body_string("<html>no such page</html>"), None),
+            (ResponseTemplate::new(200).set_body_string("<html>back soon</html>"), None),
+        ] {
+            let (server, origins) = server().await;
+            let shown = format!("{answer:?}");
+            Mock::given(method("GET")).and(path("/api/task/5")).respond_with(answer).mount(&server).await;
+            let found = origins.of(&task(6, Some(5), 1)).await;
+            match expected {
+                Some(broken) => assert_eq!(found.unwrap(), Lineage::Broken(broken), "{shown}"),
+                None => assert!(found.is_err(), "{shown}: {found:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_chain_without_end_is_left() {
+        let (server, origins) = server().await;
+        for at in 0..40 {
+            let answer = ResponseTemplate::new(200).set_body_json(described(100 - at, Some(99 - at), 1));
+            Mock::given(method("GET"))
+                .and(path(format!("/api/task/{}", 100 - at)))
+                .respond_with(answer)
+                .mount(&server)
+                .await;
+        }
+        assert_eq!(origins.of(&task(101, Some(100), 1)).await.unwrap(), Lineage::Broken(Broken::TooLong));
+        let asked = server.received_requests().await.unwrap().iter().filter(|request| request.method == "GET").count();
+        assert_eq!(asked, lineage::LONGEST - 1);
+    }
+
+    #[tokio::test]
+    async fn no_more_is_remembered_than_there_is_room_for() {
+        let (_server, origins) = server().await;
+        for id in 0..3 * MOST as u64 {
+            origins.remember(TaskId(id), link(id, None, 1));
+            assert!(origins.known.lock().unwrap().len() <= MOST);
+        }
+        assert!(origins.remembered(TaskId(3 * MOST as u64 - 1)).is_some());
+    }
+}

@@ -1,0 +1,235 @@
+//! The one report of a run.
+
+use std::time::Duration;
+
+use sextant_core::hub::{Delivery, Held, HubError, HubErrorKind, Report, Run, RunResult};
+use sextant_core::report::{AlgorithmLog, OutputFacts, of_end, shortcoming};
+use sextant_core::runtime::Output;
+use sextant_core::situation::{Exit, Failure};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+use vantage6_types::RunStatus;
+
+use super::Context;
+
+/// How long the algorithm's log may keep a report waiting.
+const LOG_PATIENCE: Duration = Duration::from_secs(60);
+/// The same for an algorithm that was stopped: its pod has a grace period of some seconds.
+const LOG_OF_STOPPED: Duration = Duration::from_secs(8);
+/// How many bytes of memory all logs of reports under way may take: while a server is away, many may be waiting for it.
+pub const LOGS: usize = 32 * 1024 * 1024;
+/// How many bytes the logs of stopped runs may take that the server has not taken yet.
+pub const KEPT_LOGS: usize = 16 * 1024 * 1024;
+/// How much a log of the largest size takes while it is read.
+const LARGEST_LOG: u32 = 8 * 1024 * 1024;
+/// How many bytes a character of a log may become in the request, besides the one that it is.
+const IN_JSON: u32 = 7;
+
+/// What came of a report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reported {
+    /// The server has it.
+    Yes(RunStatus),
+    /// The run had ended already: killed, or reported by an earlier try.
+    Already,
+    /// Not yet: try again.
+    Later,
+    /// The server, or something before it, takes no such report, now or later; the text is for the researcher.
+    Never(String),
+}
+
+/// Reports a run whose algorithm ended by itself, with its output.
+pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Output, log: HeldLog) -> Reported {
+    let Output { upload, taken } = output;
+    let limit = context.limits.output;
+    let too_large = OutputFacts { length: upload.length, problem: None, limit }.too_large();
+    let result = (upload.length > 0 && !too_large).then(|| RunResult {
+        to: run.task.init_org,
+        length: upload.length,
+        bytes: upload.bytes,
+    });
+    let failure = shortcoming(exit, OutputFacts { length: upload.length, problem: upload.problem.as_deref(), limit });
+    let HeldLog { text, room } = log;
+    let (status, log) = of_end(failure.as_ref(), text, &context.mask);
+    let report = Report { result, held: room.map(Held::new), ..Report::now(status, log) };
+    let reported = send(context, run, begun(run, report)).await;
+    if matches!(reported, Reported::Yes(_) | Reported::Already) {
+        // Whoever waits for it may be gone: then nobody needs to hear it.
+        let _ = taken.send(());
+    }
+    note(context, run, &reported, failure.as_ref());
+    reported
+}
+
+/// What the researcher is told when there is nobody to encrypt a result for.
+pub fn not_encryptable(why: &str) -> String {
+    format!("The result can't be encrypted for the organization that asked: {why}.")
+}
+
+/// Reports a run that has no output; with the log that was read when it was stopped, or with what can be read now.
+pub async fn without_output(context: &Context, run: &Run, failure: &Failure, read: Option<&HeldLog>) -> Reported {
+    let Failure { status, message, detail, .. } = failure;
+    let detail = if message == detail { String::new() } else { format!(" ({detail})") };
+    warn!(run = %run.id, task = %run.task.id, %status, "{message}{detail}");
+    let HeldLog { text, room } = match read {
+        Some(read) => HeldLog { text: read.text.clone(), room: None },
+        None => log(context, run, failure.started).await,
+    };
+    let (status, log) = of_end(Some(failure), text, &context.mask);
+    let report = Report { held: room.map(Held::new), ..Report::now(status, log) };
+    let reported = send(context, run, begun(run, report)).await;
+    note(context, run, &reported, Some(failure));
+    reported
+}
+
+/// Leaves word of a failure in the cluster, once it is reported.
+fn note(context: &Context, run: &Run, reported: &Reported, failure: Option<&Failure>) {
+    if let (Reported::Yes(_), Some(Failure { status, message, detail, reason, .. })) = (reported, failure) {
+        let detail = if message == detail { String::new() } else { format!(" ({detail})") };
+        context.runtime.note(run.id, reason, format!("{status}: {message}{detail}"));
+    }
+}
+
+/// An algorithm's log, and the memory that it takes of what all logs may have.
+#[derive(Debug)]
+pub struct HeldLog {
+    text: AlgorithmLog,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl HeldLog {
+    /// One that no report may have.
+    pub fn left_out() -> Self {
+        Self { text: AlgorithmLog::LeftOut, room: None }
+    }
+
+    /// Whether it is [left out](Self::left_out).
+    pub fn is_left_out(&self) -> bool {
+        self.text == AlgorithmLog::LeftOut
+    }
+}
+
+/// Reads the algorithm's log, as soon as there is memory for it.
+pub async fn log(context: &Context, run: &Run, started: bool) -> HeldLog {
+    let text = match (started, context.share_algorithm_logs) {
+        (false, _) => AlgorithmLog::None,
+        (true, false) => AlgorithmLog::NotShared,
+        (true, true) => match context.logs.clone().acquire_many_owned(LARGEST_LOG).await {
+            Ok(room) => return read_into(context, run, room).await,
+            Err(_) => AlgorithmLog::Unreadable,
+        },
+    };
+    HeldLog { text, room: None }
+}
+
+/// The log of a run that was just stopped. Its pod is there for a moment only, so it is read then or not at all.
+pub async fn log_of_stopped(context: &Context, run: &Run, started: bool) -> HeldLog {
+    match timeout(LOG_OF_STOPPED, log(context, run, started)).await {
+        // It may be kept for as long as the server is away, so it does not count among those of reports under way.
+        Ok(HeldLog { text, .. }) => {
+            match text.length().map(|length| context.kept_logs.clone().try_acquire_many_owned(length)) {
+                None => HeldLog { text, room: None },
+                Some(Ok(room)) => HeldLog { text, room: Some(room) },
+                Some(Err(_)) => {
+                    warn!(run = %run.id, "the log of the stopped algorithm is left out: the logs of others wait for the server already");
+                    HeldLog::left_out()
+                }
+            }
+        }
+        Err(_) => {
+            warn!(run = %run.id, "the log of the stopped algorithm could not be read within {} s", LOG_OF_STOPPED.as_secs());
+            HeldLog { text: AlgorithmLog::Unreadable, room: None }
+        }
+    }
+}
+
+async fn read_into(context: &Context, run: &Run, mut room: OwnedSemaphorePermit) -> HeldLog {
+    let text = read(context, run).await;
+    let takes = text.length().map_or(0, |length| length.saturating_mul(IN_JSON));
+    // What it does not take after all is the others'.
+    drop(room.split(LARGEST_LOG.saturating_sub(takes) as usize));
+    HeldLog { text, room: Some(room) }
+}
+
+async fn read(context: &Context, run: &Run) -> AlgorithmLog {
+    let reason = match timeout(LOG_PATIENCE, context.runtime.log(run.id)).await {
+        Ok(Ok(log)) => return AlgorithmLog::Text(log.into_text(&context.mask)),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "it took too long".to_owned(),
+    };
+    warn!(run = %run.id, "the algorithm's log could not be read: {reason}");
+    AlgorithmLog::Unreadable
+}
+
+/// A run's end may be the first that the server hears of it: if this node was away meanwhile, or did not let it in. A regular node tells
+/// the server of every run's beginning (`__listening_worker`'s `start_task` in `node/__init__.py`).
+fn begun(run: &Run, report: Report) -> Report {
+    Report { started_at: run.started_at.is_none().then_some(report.finished_at), ..report }
+}
+
+async fn send(context: &Context, run: &Run, report: Report) -> Reported {
+    // Reading the log may have taken a minute.
+    if !context.hold.is_good() {
+        return Reported::Later;
+    }
+    let status = report.status.clone();
+    match context.hub.finish_run(run.id, report).await {
+        Ok(()) => {
+            info!(run = %run.id, task = %run.task.id, "reported as {status}");
+            context.announcer.status(run, &status).await;
+            Reported::Yes(status)
+        }
+        Err(error) if error.is_over() => {
+            info!(run = %run.id, task = %run.task.id, "has ended at the server already: {error}");
+            Reported::Already
+        }
+        Err(error) => {
+            if let Some(why) = refusal(&error) {
+                error!(run = %run.id, "the report is not accepted: {error}");
+                return Reported::Never(why);
+            }
+            complain(run, &error);
+            if error.delivery == Delivery::Unknown && has_ended(context, run).await {
+                Reported::Already
+            } else {
+                Reported::Later
+            }
+        }
+    }
+}
+
+/// What a refusal says that no second try changes: the report is too large for the server, or for something before it, or the server
+/// itself finds it wrong. Of everything else, a person may change the reason.
+fn refusal(error: &HubError) -> Option<String> {
+    match error.kind {
+        HubErrorKind::TooLarge => {
+            Some("The server, or a proxy before it, accepts no report of this size (HTTP 413).".into())
+        }
+        HubErrorKind::Refused(status @ (400 | 422)) => {
+            Some(format!("The server does not accept the report (HTTP {status})."))
+        }
+        HubErrorKind::NoRecipient => Some(not_encryptable(&error.text)),
+        _ => None,
+    }
+}
+
+/// Whether the server has a report of the run after all.
+async fn has_ended(context: &Context, run: &Run) -> bool {
+    match context.hub.run(run.id).await {
+        Ok(run) => run.finished_at.is_some(),
+        Err(error) => error.is_deleted_run(),
+    }
+}
+
+fn complain(run: &Run, problem: &HubError) {
+    if problem.is_passing() {
+        warn!(run = %run.id, "the report did not get through: {problem}; the output is kept, and it is tried again");
+    } else {
+        error!(
+            run = %run.id,
+            "the server did not take the report: {problem}. The output is kept in the run's pod and offered again and again; \
+             if the message tells of a limit or a setting, change that"
+        );
+    }
+}

@@ -1,0 +1,313 @@
+//! What there is to do is always read from the server; events only say when to look. So a node whose connection
+//! is dead, or that missed an event, finds the same work a little later.
+
+use std::collections::HashSet;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use log_throttle::LogThrottle;
+use sextant_core::hub::{HubError, HubErrorKind, HubEvents, OpenRuns, Run};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, info, warn};
+use vantage6_types::{RunId, RunStatus, TaskId};
+
+use super::listen::listen;
+use super::registry::{Adopted, MOST, Registry};
+use super::{NodeError, turn};
+
+/// How often the server is asked without being told to.
+const PERIOD: Duration = Duration::from_secs(60);
+/// A server that answers slowly is asked more rarely: it spends no more than this part of its time on it.
+const PART: u32 = 10;
+/// A list that takes longer is not waited for: what is known by then is begun with, although older runs may still come.
+const LONG: Duration = Duration::from_secs(2);
+/// Inputs of up to so many characters come along with their runs; longer ones are fetched when needed.
+const INPUTS: usize = 4 * 1024;
+/// Of how many runs at a time that are not open here what is left is put away.
+const TIDYING: usize = 8;
+/// The pause after a look that failed (the client has already tried again for a while), or that did not see everything.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// The shortest pause between two looks that are asked for by events, which others decide on.
+const REST: Duration = Duration::from_secs(1);
+
+/// What a server can make happen any number of times.
+static BROKEN: LogThrottle = LogThrottle::new();
+static ENDLESS: LogThrottle = LogThrottle::new();
+static FULL: LogThrottle = LogThrottle::new();
+static FAILED: LogThrottle = LogThrottle::new();
+
+/// Listens and looks, for ever. All of it ends with this.
+///
+/// # Errors
+/// If the server says that the API key is wrong, or the live connection was ended from this side.
+pub async fn run(registry: Arc<Registry>, live: HubEvents) -> Result<(), NodeError> {
+    tokio::select! {
+        result = look_for_ever(&registry) => result,
+        result = listen(&registry, live) => result,
+        never = registry.new_tasks.work_off(|task| look_at(&registry, task)) => match never {},
+        never = registry.context.announcer.run() => match never {},
+    }
+}
+
+/// Looks at one task's runs. What can't be seen now, a look at all finds, which is tried until it works.
+async fn look_at(registry: &Registry, task: TaskId) {
+    if let Err(error) = look(registry, Some(task)).await {
+        if let Some(times) = FAILED.happened() {
+            warn!(%task, times, "a new task could not be looked at: {error}; a look at all runs is to find it");
+        }
+        registry.all.notify_one();
+    }
+}
+
+/// Looks for all open runs: first of all, then when told to, and every minute.
+async fn look_for_ever(registry: &Arc<Registry>) -> Result<(), NodeError> {
+    // Before anything is launched, the runtime must know what is there already.
+    let left = registry.context.runtime.leftovers().await;
+    registry.begin(left.iter().map(|(_, run)| *run));
+    let mut seen = look_until_seen(registry).await?;
+    registry.release_reserved();
+    let mut tidying = JoinSet::new();
+    loop {
+        tidy(registry, &mut tidying);
+        let pace = Pace::after(seen.took);
+        let ended = Instant::now();
+        tokio::select! {
+            () = sleep_until(ended + pace.period) => {}
+            () = registry.all.notified() => sleep_until(ended + pace.rest).await,
+            () = async { registry.idle().await; sleep_until(ended + pace.again).await }, if seen.moved => {}
+        }
+        seen = look_until_seen(registry).await?;
+    }
+}
+
+/// A look that worked.
+struct Seen {
+    took: Duration,
+    /// Whether not all was seen that there is to do: there was more than can be driven, or runs came to their end meanwhile; those
+    /// left the list, and as many others may have moved to pages that had been read already.
+    moved: bool,
+}
+
+/// How long the server is left alone.
+#[derive(Debug, PartialEq)]
+struct Pace {
+    /// When told to look.
+    rest: Duration,
+    /// When there may be more to be done than was seen, and nothing else is.
+    again: Duration,
+    /// Otherwise.
+    period: Duration,
+}
+
+impl Pace {
+    /// After a look that took so long.
+    fn after(took: Duration) -> Self {
+        let period = PERIOD.saturating_sub(took).max(took * (PART - 1));
+        Self { rest: if took < LONG { REST } else { took }, again: PAUSE.max(took).min(period), period }
+    }
+}
+
+/// One look at everything, however often it must be tried.
+async fn look_until_seen(registry: &Registry) -> Result<Seen, NodeError> {
+    loop {
+        let (began, ended) = (Instant::now(), registry.ended());
+        let error = match look(registry, None).await {
+            Ok(more) => return Ok(Seen { took: began.elapsed(), moved: more || registry.ended() != ended }),
+            Err(error) => error,
+        };
+        fatal(&error)?;
+        warn!("the open runs can't be read: {error}; trying again in {} s", PAUSE.as_secs());
+        sleep(PAUSE).await;
+    }
+}
+
+/// Puts away what there is of runs that are not open: what an earlier process left, and what came up late of one that has ended
+/// meanwhile. What can't be put away now is tried after the next look; nothing waits for it.
+fn tidy(registry: &Arc<Registry>, before: &mut JoinSet<()>) {
+    while before.try_join_next().is_some() {}
+    if !before.is_empty() {
+        return;
+    }
+    let mut left = registry.context.runtime.unreported();
+    left.retain(|(_, run)| !registry.has(*run));
+    if left.is_empty() {
+        return;
+    }
+    let registry = registry.clone();
+    before.spawn(async move {
+        stream::iter(left).for_each_concurrent(TIDYING, |(task, run)| put_away(&registry, task, run)).await;
+    });
+}
+
+/// What is left of a run that is not driven here.
+pub(super) async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
+    registry.context.hold.good().await;
+    let failed = match registry.context.hub.run(run).await {
+        // It was adopted meanwhile, and may have come to its end.
+        _ if registry.has(run) => return,
+        Ok(run) if !registry.is_under_way(run.id) => return,
+        // Its number is another organization's now.
+        Ok(found) if !registry.is_ours(&found) => {
+            info!(%run, %task, "was deleted at the server, which uses its number for another organization; what is left of it is put away");
+            match release(registry, run).await {
+                Ok(()) => return,
+                Err(why) => why,
+            }
+        }
+        Ok(found) => {
+            if found.finished_at.is_some() {
+                info!(%run, %task, "has ended at the server; what is left of it is put away");
+            }
+            registry.is_seen(run);
+            // What is under way always has room.
+            registry.adopt(found);
+            return;
+        }
+        // A run that this node may not see is not this node's: the list, which was read before, lacks it. Twice, because a server says 401
+        // in passing, too.
+        Err(error) if error.is_deleted_run() || error.is_denied() && registry.was_denied_before(run) => {
+            info!(%run, %task, "was deleted at the server; what is left of it is put away");
+            match release(registry, run).await {
+                Ok(()) => return,
+                Err(why) => why,
+            }
+        }
+        Err(error) => error.to_string(),
+    };
+    warn!(%run, "what is left of it can't be put away: {failed}; it is tried again after the next look at all runs");
+}
+
+/// Releases a run that is not at the server, if this process may act at this moment.
+async fn release(registry: &Registry, run: RunId) -> Result<(), String> {
+    if !registry.context.hold.is_good() {
+        return Err("another process of this node may act now".into());
+    }
+    registry.context.runtime.release(run, &RunStatus::UnknownError).await.map_err(|error| error.to_string())
+}
+
+/// One look: adopts what is open, also what came before an error. A look at everything also has those looked at that are driven
+/// here and no longer open there. It tells whether there may be more to do than was seen.
+async fn look(registry: &Registry, task: Option<TaskId>) -> Result<bool, HubError> {
+    let mut driven = HashSet::new();
+    if task.is_none() {
+        registry.new_tasks.look_at_all_begins();
+        driven = registry.ids();
+    }
+    let mut runs = pin!(registry.context.hub.open_runs(OpenRuns { task, inputs_up_to: INPUTS }));
+    let mut found = Found::default();
+    let began = Instant::now();
+    let end = loop {
+        match runs.next().await {
+            None => break Ok(()),
+            Some(Ok(run)) => {
+                driven.remove(&run.id);
+                if !registry.drives(&run) {
+                    found.take(registry, run);
+                }
+                if began.elapsed() > LONG {
+                    found.adopt(registry);
+                }
+            }
+            Some(Err(error)) if matches!(error.kind, HubErrorKind::BrokenRun(_)) => {
+                if let Some(times) = BROKEN.happened() {
+                    warn!(times, "{error}; it is left alone");
+                }
+            }
+            Some(Err(error)) => break Err(error),
+        }
+    };
+    found.adopt(registry);
+    debug!(new = found.new, "open runs at the server");
+    match end {
+        Ok(()) => {}
+        // The rest of it can't be known, and the same would come again at once.
+        Err(error) if error.kind == HubErrorKind::EndlessList => {
+            if let Some(times) = ENDLESS.happened() {
+                warn!(times, "{error}; the node goes on with what it has read");
+            }
+            return Ok(true);
+        }
+        Err(error) => return Err(error),
+    }
+    let gone = !driven.is_empty();
+    for run in driven {
+        registry.look(run);
+    }
+    if found.left
+        && let Some(times) = FULL.happened()
+    {
+        warn!(
+            times,
+            "more runs are open than the {MOST} that a node has at a time; the others are begun with when some have ended"
+        );
+    }
+    Ok(gone || found.left)
+}
+
+/// What a look has found that is not driven here.
+#[derive(Default)]
+struct Found {
+    open: Vec<Run>,
+    new: usize,
+    /// Bytes of inputs that came along.
+    inputs: usize,
+    /// There were more than can be driven.
+    left: bool,
+}
+
+impl Found {
+    fn take(&mut self, registry: &Registry, mut run: Run) {
+        self.new += 1;
+        self.inputs += run.input.as_ref().map_or(0, |input| input.0.len());
+        // It is fetched when it is needed.
+        if self.inputs > turn::INPUTS {
+            run.input = None;
+        }
+        self.open.push(run);
+        if self.open.len() > 2 * MOST {
+            self.sort(registry);
+            self.open.truncate(MOST);
+            self.left = true;
+        }
+    }
+
+    /// What is under way keeps its place; of the others, the oldest come first.
+    fn sort(&mut self, registry: &Registry) {
+        self.open.sort_by_cached_key(|run| (!registry.is_under_way(run.id), run.id));
+    }
+
+    fn adopt(&mut self, registry: &Registry) {
+        self.sort(registry);
+        for run in self.open.drain(..) {
+            self.left |= registry.adopt(run) == Adopted::Full;
+        }
+    }
+}
+
+fn fatal(error: &HubError) -> Result<(), NodeError> {
+    if error.kind == HubErrorKind::UnknownNode { Err(NodeError::Refused(error.to_string())) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sync::*;
+
+    #[test]
+    fn a_slow_server_is_asked_more_rarely() {
+        let seconds = Duration::from_secs_f64;
+        for (took, rest, again, period) in [
+            (0.0, 1.0, 5.0, 60.0),
+            (1.0, 1.0, 5.0, 59.0),
+            (5.0, 5.0, 5.0, 55.0),
+            (6.0, 6.0, 6.0, 54.0),
+            (250.0, 250.0, 250.0, 2250.0),
+        ] {
+            let [rest, again, period] = [rest, again, period].map(seconds);
+            assert_eq!(Pace::after(seconds(took)), Pace { rest, again, period }, "{took} s");
+        }
+    }
+}

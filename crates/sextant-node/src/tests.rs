@@ -1,0 +1,453 @@
+//! The node between a server and a runtime that fail to order, in paused time: what goes wrong between the two, each in some thirty lines.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use sextant_core::hold::Hold;
+use sextant_core::hub::Run;
+use sextant_core::hub::testing::{ASKING, FakeHub, Fault, me, pending};
+use sextant_core::mask::Mask;
+use sextant_core::policies::Policies;
+use sextant_core::runtime::LaunchError;
+use sextant_core::runtime::testing::FakeRuntime;
+use sextant_core::situation::{Exit, Failure, Limits, Situation, Starting, WaitsFor};
+use tokio::time::sleep;
+use vantage6_types::{OrganizationId, RunId, RunStatus};
+
+use super::registry::Registry;
+use super::report::{KEPT_LOGS, LOGS};
+use super::{Context, Parts, Settings, Supplies, sync};
+
+const RUN: RunId = RunId(7);
+
+/// A node with its two ports.
+struct Node {
+    hub: Arc<FakeHub>,
+    runtime: Arc<FakeRuntime>,
+    registry: Arc<Registry>,
+}
+
+impl Node {
+    fn new() -> Self {
+        Self::with(&[], None)
+    }
+
+    /// With tasks of these organizations only, unless there are none, and so many runs at once.
+    fn with(allowed_organizations: &[&str], places: Option<usize>) -> Self {
+        let allowed_organizations = allowed_organizations.iter().map(ToString::to_string).collect();
+        let policies = Policies { allowed_organizations, ..Policies::default() };
+        let hub = Arc::new(FakeHub::default());
+        let runtime = Arc::new(FakeRuntime::new(hub.journal.clone()));
+        let hold = Arc::new(Hold::default());
+        hold.extend(Duration::MAX);
+        let parts = Parts {
+            hub: hub.clone(),
+            events: futures::stream::pending().boxed(),
+            me: me(),
+            runtime: runtime.clone(),
+            supplies: Arc::new(Supplies::new(hub.clone())),
+            settings: Settings {
+                policies,
+                share_algorithm_logs: true,
+                info: None,
+                limits: Limits {
+                    pending: Duration::from_secs(3600),
+                    image_pull: Duration::from_secs(600),
+                    deadline: Duration::from_secs(86_400),
+                    retry_disrupted: 0,
+                    output: None,
+                },
+                places: places.and_then(NonZeroUsize::new),
+                mask: Mask::new([]).unwrap(),
+            },
+            health: Arc::default(),
+            hold,
+        };
+        let (context, _) = Context::new(parts);
+        let registry = Arc::new(Registry::new(context));
+        Self { hub, runtime, registry }
+    }
+
+    /// Has a run of this node that is there already, in this situation.
+    fn adopt(&self, situation: Situation) {
+        let mut run = pending(RUN.0);
+        if situation != Situation::Absent {
+            run.status = RunStatus::Active;
+            run.started_at = Some(Timestamp::UNIX_EPOCH);
+        }
+        self.runtime.set(RUN, situation);
+        self.hub.put(run.clone());
+        self.registry.adopt(run);
+    }
+
+    async fn wait_for(&self, call: &str) {
+        self.hub.journal.wait_for(call).await;
+    }
+
+    fn count(&self, call: &str) -> usize {
+        self.hub.journal.count(call)
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.hub.journal.all()
+    }
+
+    /// The run's drive has ended.
+    async fn done(&self) {
+        for _ in 0..10_000 {
+            if !self.registry.has(RUN) {
+                return;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the run goes on: {:?}", self.all());
+    }
+}
+
+fn running() -> Situation {
+    Situation::Running { since: Some(Timestamp::now()) }
+}
+
+fn ended() -> Situation {
+    Situation::Ended(Exit { code: 0, note: None, reason: "AlgorithmEnded" })
+}
+
+fn starting() -> Situation {
+    let since = Some(Timestamp::now());
+    Situation::Starting(Starting { since, waits_for: WaitsFor::Container, detail: String::new() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_stops_the_algorithm_although_the_server_is_away() {
+    let node = Node::new();
+    node.hub.fail("finish", Fault::Away);
+    node.hub.fail("run", Fault::Away);
+    node.adopt(running());
+    sleep(Duration::from_secs(1)).await;
+    node.registry.kill(None);
+    node.wait_for("stop 7").await;
+    assert_eq!(node.all()[0], "stop 7");
+    sleep(Duration::from_secs(600)).await;
+    assert!(node.hub.report(RUN).is_none());
+    node.hub.heal("finish");
+    node.hub.heal("run");
+    let report = node.hub.reported(RUN).await;
+    assert_eq!(report.status, RunStatus::Killed);
+    // Read at once, and kept: the pod is gone long since.
+    assert!(report.log.starts_with("the algorithm's words\n"), "{}", report.log);
+    assert_eq!((node.count("stop 7"), node.count("log 7")), (1, 1));
+    node.wait_for("release 7").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_and_the_deadline_stop_the_algorithm_although_others_logs_take_all_memory() {
+    for (situation, status) in [
+        (running(), RunStatus::Killed),
+        (Situation::Running { since: Some(Timestamp::UNIX_EPOCH) }, RunStatus::Crashed),
+    ] {
+        let node = Node::new();
+        let logs = node.registry.context.logs.clone();
+        let _taken = logs.acquire_many_owned(u32::try_from(LOGS).unwrap()).await.unwrap();
+        node.adopt(situation);
+        if status == RunStatus::Killed {
+            node.registry.kill(None);
+        }
+        node.wait_for("stop 7").await;
+        let report = node.hub.reported(RUN).await;
+        assert_eq!(report.status, status);
+        assert!(report.log.contains("The algorithm's log could not be read."), "{}", report.log);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_not_be_stopped_now_is_reported_and_stopped_again() {
+    let node = Node::new();
+    node.runtime.stops(false);
+    node.hub.fail("finish", Fault::Away);
+    node.adopt(running());
+    node.registry.kill(None);
+    sleep(Duration::from_secs(300)).await;
+    assert!(node.count("stop 7") > 2 && node.count("finish 7") > 2, "{:?}", node.all());
+    node.hub.heal("finish");
+    assert_eq!(node.hub.reported(RUN).await.status, RunStatus::Killed);
+    node.wait_for("release 7").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_organizations_run_is_never_launched_whatever_its_number() {
+    let theirs = || Run { organization: OrganizationId(99), ..pending(RUN.0) };
+    // What is left of ours that was deleted, and its number is theirs now.
+    let node = Node::new();
+    node.runtime.set(RUN, running());
+    node.hub.put(theirs());
+    sync::put_away(&node.registry, theirs().task.id, RUN).await;
+    assert_eq!(node.all(), ["run 7", "release 7"]);
+    // A server that lists it, for whatever reason.
+    let node = Node::new();
+    node.hub.put(theirs());
+    node.registry.adopt(theirs());
+    sleep(Duration::from_secs(60)).await;
+    assert!(node.all().is_empty(), "{:?}", node.all());
+    // Ours is under way, is deleted, and its number becomes theirs, assigned in the same moment.
+    let node = Node::new();
+    node.adopt(running());
+    sleep(Duration::from_secs(1)).await;
+    node.hub.put(Run { status: RunStatus::Active, ..theirs() });
+    node.registry.look(RUN);
+    node.done().await;
+    assert_eq!((node.count("release 7"), node.count("launch 7"), node.count("finish 7")), (1, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_is_read_before_the_output_is_asked_for() {
+    let node = Node::new();
+    let logs = node.registry.context.logs.clone();
+    let taken = logs.clone().acquire_many_owned(u32::try_from(LOGS).unwrap()).await.unwrap();
+    node.adopt(ended());
+    sleep(Duration::from_secs(300)).await;
+    // No pod holds a connection open meanwhile.
+    assert_eq!(node.count("collect 7"), 0);
+    drop(taken);
+    assert_eq!(node.hub.reported(RUN).await.status, RunStatus::Completed);
+    let order: Vec<String> =
+        node.all().into_iter().filter(|call| call.starts_with("log") || call.starts_with("collect")).collect();
+    assert_eq!(order, ["log 7", "collect 7"]);
+    assert_eq!(logs.available_permits(), LOGS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_is_taken_over_while_it_reads_a_log_reports_nothing() {
+    let node = Node::new();
+    let hold = node.registry.context.hold.clone();
+    node.runtime.on_log(move || hold.lose("another process".into()));
+    node.adopt(ended());
+    node.wait_for("log 7").await;
+    sleep(Duration::from_secs(300)).await;
+    assert_eq!((node.count("finish 7"), node.count("release 7")), (0, 0), "{:?}", node.all());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_the_server_can_not_describe_any_more_is_reported_all_the_same() {
+    let node = Node::with(&[], Some(1));
+    node.hub.fail("run", Fault::Broken);
+    node.adopt(running());
+    sleep(Duration::from_secs(1)).await;
+    node.registry.look(RUN);
+    sleep(Duration::from_secs(300)).await;
+    // It is asked again after the next look at everything, not before.
+    assert_eq!(node.count("run 7"), 1, "{:?}", node.all());
+    node.runtime.set(RUN, ended());
+    assert_eq!(node.hub.reported(RUN).await.status, RunStatus::Completed);
+    node.done().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_this_node_may_not_see_any_more_is_released() {
+    let node = Node::with(&[], Some(1));
+    node.hub.fail("run", Fault::Status(401, true));
+    node.adopt(running());
+    for _ in 0..2 {
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(node.count("release 7"), 0);
+        node.registry.look(RUN);
+    }
+    node.done().await;
+    assert_eq!((node.count("release 7"), node.count("run 7")), (1, 2));
+    // Something before the server says so, too, while that is being replaced: this means nothing.
+    let node = Node::new();
+    node.hub.fail("run", Fault::Status(403, false));
+    node.adopt(running());
+    for _ in 0..5 {
+        sleep(Duration::from_secs(60)).await;
+        node.registry.look(RUN);
+    }
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(node.count("release 7"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_was_read_before_the_report_launches_nothing() {
+    let node = Node::new();
+    node.adopt(ended());
+    node.done().await;
+    // As with `keep_finished: 0s`, or in the local runtime: nothing is left of it.
+    node.runtime.set(RUN, Situation::Absent);
+    node.registry.adopt(pending(RUN.0));
+    node.done().await;
+    assert_eq!(node.count("launch 7"), 0, "{:?}", node.all());
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_a_launch_failed_is_kept_until_the_server_has_it() {
+    let node = Node::new();
+    node.hub.fail("finish", Fault::Away);
+    node.runtime.launches(|| {
+        let why = "What the task says of its databases is too large.";
+        Err(LaunchError::Failed(Failure::new(RunStatus::StartFailed, why, "the API server refused the run's Secret")))
+    });
+    node.adopt(Situation::Absent);
+    node.wait_for("finish 7").await;
+    // Its Job was made, and waits for the Secret.
+    node.runtime.set(RUN, starting());
+    sleep(Duration::from_secs(60)).await;
+    node.hub.heal("finish");
+    let report = node.hub.reported(RUN).await;
+    assert_eq!(report.status, RunStatus::StartFailed);
+    assert_eq!(report.log, "[sextant] What the task says of its databases is too large.");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_ends_when_something_changes_and_old_failures_are_forgotten() {
+    let node = Node::new();
+    node.hub.fail("status", Fault::Away);
+    node.adopt(starting());
+    // The pauses have become long.
+    sleep(Duration::from_secs(1800)).await;
+    let tries = node.count("status 7");
+    assert!(tries < 100, "{tries}");
+    node.runtime.set(RUN, ended());
+    sleep(Duration::from_secs(2)).await;
+    assert!(node.hub.report(RUN).is_some(), "{:?}", node.all());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_waited_for_a_place_is_judged_again_when_it_has_one() {
+    let node = Node::with(&["Trusted"], Some(1));
+    node.hub.name(ASKING, "Trusted");
+    let place = node.registry.context.places.as_ref().unwrap().try_take();
+    node.adopt(Situation::Absent);
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(node.count("launch 7"), 0);
+    node.hub.name(ASKING, "Somebody else");
+    drop(place);
+    assert_eq!(node.hub.reported(RUN).await.status, RunStatus::NotAllowed);
+    assert_eq!(node.count("launch 7"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_away_while_a_run_waits_for_a_place_changes_nothing() {
+    let node = Node::with(&["Trusted"], Some(1));
+    node.hub.name(ASKING, "Trusted");
+    node.hub.fail("organization", Fault::Away);
+    let place = node.registry.context.places.as_ref().unwrap().try_take();
+    node.adopt(Situation::Absent);
+    sleep(Duration::from_secs(60)).await;
+    node.hub.heal("organization");
+    drop(place);
+    node.wait_for("launch 7").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_is_too_large_for_what_is_before_the_server_closes_its_run() {
+    let node = Node::with(&[], Some(1));
+    node.hub.limit(27);
+    node.adopt(ended());
+    sleep(Duration::from_secs(600)).await;
+    // Neither with the result, nor with the log, nor with the reason: its place is free all the same.
+    assert!(node.hub.report(RUN).is_none());
+    assert!(node.registry.context.places.as_ref().unwrap().has_spare());
+    assert!(node.count("finish 7") < 40, "{}", node.count("finish 7"));
+    node.hub.limit(1000);
+    let report = node.hub.reported(RUN).await;
+    assert_eq!((report.status, report.result), (RunStatus::Failed, None));
+    assert!(report.log.contains("The result (6 bytes) could not be delivered."), "{}", report.log);
+    assert!(report.log.contains("HTTP 413"), "{}", report.log);
+    node.done().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_does_not_answer_at_all_keeps_nothing_from_being_stopped() {
+    let node = Node::new();
+    node.hub.fail("run", Fault::Silent);
+    node.adopt(running());
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(node.count("stop 7"), 0);
+    node.registry.kill(None);
+    node.wait_for("stop 7").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn logs_of_stopped_runs_that_the_server_does_not_take_keep_no_result_from_being_reported() {
+    let node = Node::new();
+    node.runtime.prints(&b"a line of many, and longer than most of them are\n".repeat(30_000));
+    node.hub.fail("finish", Fault::Status(500, true));
+    let stopped = 100..130;
+    for id in stopped.clone() {
+        let run = Run { status: RunStatus::Active, started_at: Some(Timestamp::UNIX_EPOCH), ..pending(id) };
+        node.runtime.set(RunId(id), Situation::Running { since: Some(Timestamp::UNIX_EPOCH) });
+        node.hub.put(run.clone());
+        node.registry.adopt(run);
+    }
+    sleep(Duration::from_secs(300)).await;
+    assert!(stopped.clone().all(|id| node.count(&format!("stop {id}")) == 1));
+    // Of others' failed reports it knows nothing.
+    node.adopt(ended());
+    node.wait_for("finish 7").await;
+    node.hub.heal("finish");
+    assert_eq!(node.hub.reported(RUN).await.status, RunStatus::Completed);
+    let mut whole = 0;
+    for id in stopped {
+        let report = node.hub.reported(RunId(id)).await;
+        assert_eq!(report.status, RunStatus::Crashed);
+        whole += usize::from(report.log.contains("a line of many"));
+        assert!(report.log.contains("longer than this node allows"), "{}", report.log);
+    }
+    assert!((10..30).contains(&whole), "as many as there is memory for: {whole}");
+    assert_eq!(node.registry.context.kept_logs.available_permits(), KEPT_LOGS);
+    assert_eq!(node.registry.context.logs.available_permits(), LOGS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_waits_is_launched_after_an_odd_answer_about_it() {
+    for fault in [Fault::Status(404, false), Fault::Status(401, true), Fault::Broken, Fault::Away] {
+        let node = Node::with(&[], Some(1));
+        let place = node.registry.context.places.as_ref().unwrap().try_take();
+        node.adopt(Situation::Absent);
+        sleep(Duration::from_secs(1)).await;
+        // A list lacked it, because the pages had shifted.
+        node.hub.fail("run", fault);
+        node.registry.look(RUN);
+        drop(place);
+        sleep(Duration::from_secs(300)).await;
+        assert_eq!(node.count("launch 7"), 0, "nothing is begun without the server's word");
+        node.hub.heal("run");
+        node.wait_for("launch 7").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_in_passing_now_and_then_ends_no_run() {
+    let node = Node::new();
+    node.adopt(running());
+    for _ in 0..5 {
+        sleep(Duration::from_secs(60)).await;
+        node.hub.fail("run", Fault::Status(401, true));
+        node.registry.look(RUN);
+        sleep(Duration::from_secs(60)).await;
+        node.hub.heal("run");
+        node.registry.look(RUN);
+    }
+    assert_eq!(node.count("release 7"), 0, "{:?}", node.all());
+    // Nor is what an earlier process left released at the first.
+    let node = Node::new();
+    node.runtime.set(RUN, running());
+    node.hub.fail("run", Fault::Status(403, true));
+    sync::put_away(&node.registry, pending(RUN.0).task.id, RUN).await;
+    assert_eq!(node.all(), ["run 7"]);
+    sync::put_away(&node.registry, pending(RUN.0).task.id, RUN).await;
+    assert_eq!(node.all(), ["run 7", "run 7", "release 7"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_read_its_events_puts_off_no_deadline() {
+    let node = Node::new();
+    node.hub.fail("event", Fault::Silent);
+    node.adopt(Situation::Running { since: Some(Timestamp::now()) });
+    sleep(Duration::from_secs(5)).await;
+    node.registry.kill(None);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(node.count("stop 7"), 1, "{:?}", node.all());
+}

@@ -1,0 +1,344 @@
+//! How many connections a port serves at once, and whose. The [data port](sextant_kubernetes::data_port) and the [proxy](sextant_proxy) share it.
+//!
+//! A connection is *unauthenticated* until its port has authenticated it. Unauthenticated connections have few places, counted by
+//! source address; authenticated ones have places of their own, counted by owner. Nobody can fill a port for others:
+//!
+//! - An unauthenticated connection is always let in. Where there is no place, the limiter closes one of the source that has the most, and
+//!   of these the one that has been idle for longest. So a source with few connections keeps them, however many sources there are.
+//! - An authenticated connection that is idle gives way to a newcomer; one with a request under way only where its owner has clearly
+//!   more connections than the newcomer's.
+//!
+//! The limiter decides; the port closes: a connection's task waits for [`ConnectionGuard::evicted`] and ends.
+
+mod group;
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use self::group::{Activity, Connection, Group, any, by_age, idle};
+
+/// A source that has not connected for so long is forgotten: it has regained its full rate long before.
+const FORGOTTEN: Duration = Duration::from_secs(30);
+/// At so many known sources, those that can be forgotten are looked for, not more often than this.
+const MANY_SOURCES: usize = 1024;
+const FORGETTING: Duration = Duration::from_secs(1);
+/// Of more sources than this no rate is kept.
+const MOST_SOURCES: usize = 64 * 1024;
+/// So many seconds' connections may come at once after a quiet time.
+const BURST: f64 = 10.0;
+
+/// The limits of one port.
+#[derive(Debug, Clone)]
+pub struct ConnectionLimits {
+    /// Unauthenticated connections.
+    pub unauthenticated: usize,
+    /// The same, of one source.
+    pub unauthenticated_per_source: usize,
+    /// New connections of one source in a second; ten times as many after a quiet time.
+    pub rate_per_source: u32,
+    /// Authenticated connections.
+    pub authenticated: usize,
+    /// The same, of one owner.
+    pub authenticated_per_owner: usize,
+}
+
+/// Why a connection is not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LimitExceeded {
+    /// Its source connects too often.
+    #[error("it connects too often")]
+    Rate,
+    /// Its owner has too many connections with requests under way.
+    #[error("its owner has too many connections")]
+    Owner,
+    /// There are too many authenticated connections with requests under way.
+    #[error("there are too many connections")]
+    Total,
+    /// It was closed to make room for another one.
+    #[error("it was closed to make room for another connection")]
+    Evicted,
+}
+
+/// Where connections come from, as far as it can be told apart: whoever has one IPv6 address has its whole /64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Source(IpAddr);
+
+impl Source {
+    fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+            v4 => v4,
+        })
+    }
+}
+
+/// How often a source may still connect.
+#[derive(Debug)]
+struct Rate {
+    left: f64,
+    at: Instant,
+}
+
+#[derive(Debug)]
+struct State<O> {
+    /// How many connections have come.
+    come: u64,
+    unauthenticated: Group<Source>,
+    authenticated: Group<O>,
+    rates: HashMap<Source, Rate>,
+    /// When sources were looked through for those that can be forgotten.
+    looked: Option<Instant>,
+    evictions: u64,
+}
+
+impl<O: Copy + Eq + Hash> State<O> {
+    fn take_rate(&mut self, source: Source, rate: u32, now: Instant) -> Result<(), LimitExceeded> {
+        let looked = self.looked.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
+        if self.rates.len() >= MANY_SOURCES && looked >= FORGETTING {
+            self.looked = Some(now);
+            self.rates.retain(|_, rate| now.saturating_duration_since(rate.at) < FORGOTTEN);
+        }
+        if self.rates.len() >= MOST_SOURCES && !self.rates.contains_key(&source) {
+            return Ok(());
+        }
+        let rate = f64::from(rate);
+        let from = self.rates.entry(source).or_insert(Rate { left: BURST * rate, at: now });
+        let regained = rate * now.saturating_duration_since(from.at).as_secs_f64();
+        from.left = (BURST * rate).min(from.left + regained);
+        from.at = now;
+        if from.left < 1.0 {
+            return Err(LimitExceeded::Rate);
+        }
+        from.left -= 1.0;
+        Ok(())
+    }
+
+    /// Gives a connection an unauthenticated place: there always is one.
+    fn place_unauthenticated(&mut self, source: Source, connection: Connection, limits: &ConnectionLimits) {
+        let (group, per_source) = (&mut self.unauthenticated, limits.unauthenticated_per_source);
+        let victim = if group.count(source) >= per_source {
+            group.first_of(source, by_age(per_source))
+        } else if group.all >= limits.unauthenticated {
+            group.first(by_age(limits.unauthenticated))
+        } else {
+            None
+        };
+        if let Some(victim) = victim {
+            group.evict(victim);
+            self.evictions += 1;
+        }
+        group.insert(source, connection);
+    }
+
+    /// Makes room for an authenticated connection.
+    fn make_room_authenticated(&mut self, owner: O, limits: &ConnectionLimits) -> Result<(), LimitExceeded> {
+        let group = &mut self.authenticated;
+        let victim = if group.count(owner) >= limits.authenticated_per_owner {
+            group.first_of(owner, idle).ok_or(LimitExceeded::Owner)?
+        } else if group.all >= limits.authenticated {
+            let fair = |(other, id): (O, u64)| (group.count(other) > group.count(owner) + 1).then_some((other, id));
+            group.first(idle).or_else(|| group.first(any).and_then(fair)).ok_or(LimitExceeded::Total)?
+        } else {
+            return Ok(());
+        };
+        group.evict(victim);
+        self.evictions += 1;
+        Ok(())
+    }
+}
+
+/// The connections of one port. Owners are of type `O`.
+#[derive(Debug)]
+pub struct ConnectionLimiter<O: Copy + Eq + Hash> {
+    limits: ConnectionLimits,
+    state: Mutex<State<O>>,
+}
+
+/// How many connections there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionCounts {
+    /// Unauthenticated ones.
+    pub unauthenticated: usize,
+    /// Authenticated ones.
+    pub authenticated: usize,
+    /// How many have been closed to make room for others.
+    pub evictions: u64,
+}
+
+impl<O: Copy + Eq + Hash> ConnectionLimiter<O> {
+    /// A port without connections.
+    pub fn new(limits: ConnectionLimits) -> Arc<Self> {
+        let state = State {
+            come: 0,
+            unauthenticated: Group::default(),
+            authenticated: Group::default(),
+            rates: HashMap::new(),
+            looked: None,
+            evictions: 0,
+        };
+        Arc::new(Self { limits, state: Mutex::new(state) })
+    }
+
+    /// Lets a new connection in, as an unauthenticated one.
+    ///
+    /// # Errors
+    /// If its source connects too often.
+    pub fn enter(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<Arc<ConnectionGuard<O>>, LimitExceeded> {
+        let address = address.to_canonical();
+        let source = Source::of(address);
+        let evicted = Arc::new(Notify::new());
+        let mut state = self.lock();
+        state.take_rate(source, self.limits.rate_per_source, now)?;
+        state.come += 1;
+        let id = state.come;
+        let connection = Connection { id, activity: Activity::Idle, since: id, evicted: evicted.clone() };
+        state.place_unauthenticated(source, connection, &self.limits);
+        drop(state);
+        Ok(Arc::new(ConnectionGuard { limiter: self.clone(), address, source, id, evicted, owner: Mutex::new(None) }))
+    }
+
+    /// How many connections there are now.
+    pub fn counts(&self) -> ConnectionCounts {
+        let state = self.lock();
+        ConnectionCounts {
+            unauthenticated: state.unauthenticated.all,
+            authenticated: state.authenticated.all,
+            evictions: state.evictions,
+        }
+    }
+
+    /// Whether nobody is connected.
+    pub fn is_empty(&self) -> bool {
+        let state = self.lock();
+        let left = (state.unauthenticated.by_key.len(), state.authenticated.by_key.len());
+        (state.unauthenticated.all, state.authenticated.all, left) == (0, 0, (0, 0))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<O>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection's place, given back when it is dropped.
+#[derive(Debug)]
+pub struct ConnectionGuard<O: Copy + Eq + Hash> {
+    limiter: Arc<ConnectionLimiter<O>>,
+    /// Where it comes from; an IPv4 address is one, however it was written.
+    pub address: IpAddr,
+    source: Source,
+    id: u64,
+    evicted: Arc<Notify>,
+    /// `None` while it is unauthenticated.
+    owner: Mutex<Option<O>>,
+}
+
+/// A request under way on a connection, until it is dropped.
+#[derive(Debug)]
+pub struct ActiveRequest<O: Copy + Eq + Hash>(Arc<ConnectionGuard<O>>);
+
+impl<O: Copy + Eq + Hash> ConnectionGuard<O> {
+    /// Waits until this connection has to be closed, because its place is another one's now.
+    pub async fn evicted(&self) {
+        self.evicted.notified().await;
+    }
+
+    /// A request has come.
+    pub fn begin_request(self: &Arc<Self>) -> ActiveRequest<O> {
+        self.turn(Activity::Busy);
+        ActiveRequest(self.clone())
+    }
+
+    /// It is this owner's.
+    ///
+    /// # Errors
+    /// Why there is no place for it; then it remains what it was.
+    pub fn authenticate(&self, owner: O) -> Result<(), LimitExceeded> {
+        let mut of = self.owner();
+        if *of == Some(owner) {
+            return Ok(());
+        }
+        let mut state = self.limiter.lock();
+        // What it leaves may be the very place that it needs.
+        let connection = self.take(&mut state, *of).ok_or(LimitExceeded::Evicted)?;
+        if let Err(exceeded) = state.make_room_authenticated(owner, &self.limiter.limits) {
+            match *of {
+                Some(former) => state.authenticated.insert(former, connection),
+                None => state.unauthenticated.insert(self.source, connection),
+            }
+            return Err(exceeded);
+        }
+        state.authenticated.insert(owner, connection);
+        *of = Some(owner);
+        Ok(())
+    }
+
+    /// It is nobody's any more: what it shows now has to be authenticated first.
+    pub fn unauthenticate(&self) {
+        let mut of = self.owner();
+        if of.is_none() {
+            return;
+        }
+        let mut state = self.limiter.lock();
+        if let Some(connection) = self.take(&mut state, *of) {
+            state.place_unauthenticated(self.source, connection, &self.limiter.limits);
+        }
+        *of = None;
+    }
+
+    /// Whether it is authenticated.
+    pub fn is_authenticated(&self) -> bool {
+        self.owner().is_some()
+    }
+
+    fn owner(&self) -> MutexGuard<'_, Option<O>> {
+        self.owner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, state: &mut State<O>, owner: Option<O>) -> Option<Connection> {
+        match owner {
+            Some(owner) => state.authenticated.remove(owner, self.id),
+            None => state.unauthenticated.remove(self.source, self.id),
+        }
+    }
+
+    fn turn(&self, activity: Activity) {
+        let of = self.owner();
+        let mut state = self.limiter.lock();
+        let since = state.come;
+        let connection = match *of {
+            Some(owner) => state.authenticated.get_mut(owner, self.id),
+            None => state.unauthenticated.get_mut(self.source, self.id),
+        };
+        if let Some(connection) = connection {
+            (connection.activity, connection.since) = (activity, since);
+        }
+    }
+}
+
+impl<O: Copy + Eq + Hash> Drop for ConnectionGuard<O> {
+    fn drop(&mut self) {
+        let owner = *self.owner();
+        self.take(&mut self.limiter.lock(), owner);
+    }
+}
+
+impl<O: Copy + Eq + Hash> ActiveRequest<O> {
+    /// The connection that it came by.
+    pub fn connection(&self) -> &ConnectionGuard<O> {
+        &self.0
+    }
+}
+
+impl<O: Copy + Eq + Hash> Drop for ActiveRequest<O> {
+    fn drop(&mut self) {
+        self.0.turn(Activity::Idle);
+    }
+}
+
+#[cfg(test)]
+mod tests;

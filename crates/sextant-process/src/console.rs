@@ -1,0 +1,70 @@
+//! What commands print for people. All of it goes through here: nothing in it steers the terminal, whoever it comes from, and a
+//! reader that has gone (`sextant doctor node.yaml | head`) ends the command quietly.
+
+use std::io::{self, ErrorKind, Write};
+
+/// The exit code of a command whose reader has gone: that of a process ended by SIGPIPE, as other commands have it.
+pub const READER_GONE: u8 = 128 + 13;
+
+/// What became of what was printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Printed {
+    /// It is out.
+    Yes,
+    /// Nobody reads any more.
+    ReaderGone,
+}
+
+/// Prints text of several lines on standard output.
+pub fn print(text: &str) -> Printed {
+    print_to(&mut io::stdout().lock(), &printable::lines(text))
+}
+
+/// Prints one row on standard output: what is in it stays in it.
+pub fn print_row(text: &str) -> Printed {
+    print_to(&mut io::stdout().lock(), &format!("{}\n", printable::line(text)))
+}
+
+/// Says on standard error why something can't be had. If nobody hears it, the exit code still tells.
+pub fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", printable::lines(text));
+}
+
+fn print_to(out: &mut impl Write, text: &str) -> Printed {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Printed::Yes,
+        Err(error) => {
+            if error.kind() != ErrorKind::BrokenPipe {
+                complain(&format!("What was to be printed could not be written: {error}"));
+            }
+            Printed::ReaderGone
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::console::*;
+
+    /// A reader that has gone.
+    struct Gone;
+
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_no_panic() {
+        assert_eq!(print_to(&mut Gone, "text"), Printed::ReaderGone);
+        let mut out = Vec::new();
+        assert_eq!(print_to(&mut out, "text"), Printed::Yes);
+        assert_eq!(out, b"text");
+    }
+}

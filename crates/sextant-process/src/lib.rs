@@ -1,0 +1,12 @@
+//! What every process of Sextant has: how it writes its log and what its commands print, what it says of its health, who watches its
+//! tasks, and how many connections it serves.
+#![forbid(unsafe_code)]
+
+pub mod connection_limits;
+pub mod console;
+pub mod health;
+pub mod open_files;
+pub mod processes;
+pub mod sockets;
+pub mod supervisor;
+pub mod telemetry;

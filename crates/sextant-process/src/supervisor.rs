@@ -1,0 +1,104 @@
+//! The tasks without which the process is of no use: watches, ports, the lease's renewal. When one of them ends or panics, the process
+//! ends with its name, and whoever started the process (Kubernetes, systemd) starts it again. Otherwise a node could be ready and blind.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Mutex, PoisonError};
+
+use futures::FutureExt as _;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Runs tasks, and tells when one of them has failed. They end with it.
+#[derive(Debug)]
+pub struct Supervisor {
+    tasks: Mutex<JoinSet<()>>,
+    failed: watch::Sender<Option<String>>,
+}
+
+impl Default for Supervisor {
+    fn default() -> Self {
+        Self { tasks: Mutex::default(), failed: watch::Sender::new(None) }
+    }
+}
+
+impl Supervisor {
+    /// Runs a task that goes on for as long as the process does: its end is a failure.
+    pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.run(name, async move {
+            task.await;
+            Some(format!("{name} has ended"))
+        });
+    }
+
+    /// Runs a task that may end: only a panic is a failure.
+    pub fn spawn_finite(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.run(name, task.map(|()| None));
+    }
+
+    fn run(&self, name: &'static str, task: impl Future<Output = Option<String>> + Send + 'static) {
+        let failed = self.failed.clone();
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(async move {
+            let failure = match AssertUnwindSafe(task).catch_unwind().await {
+                Ok(failure) => failure,
+                Err(_) => Some(format!("{name} has panicked")),
+            };
+            if failure.is_some() {
+                // The first one is the cause.
+                failed.send_if_modified(|known| {
+                    let first = known.is_none();
+                    if first {
+                        *known = failure;
+                    }
+                    first
+                });
+            }
+        });
+    }
+
+    /// Waits until a task has failed; which, and how.
+    pub async fn failed(&self) -> String {
+        let mut failed = self.failed.subscribe();
+        match failed.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
+            Ok(Some(failure)) => failure,
+            // It can't be: the sender is here.
+            _ => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::supervisor::*;
+
+    #[tokio::test]
+    async fn a_task_that_ends_or_panics_is_told_by_its_name() {
+        let supervisor = Supervisor::default();
+        supervisor.spawn("the watch", std::future::pending());
+        supervisor.spawn_finite("the lease", async {});
+        tokio::task::yield_now().await;
+        assert!(supervisor.failed().now_or_never().is_none());
+        supervisor.spawn("the port", async { panic!("a port that panics") });
+        assert_eq!(supervisor.failed().await, "the port has panicked");
+        supervisor.spawn("another", async {});
+        assert_eq!(supervisor.failed().await, "the port has panicked");
+
+        let supervisor = Supervisor::default();
+        supervisor.spawn("the watch", async {});
+        assert_eq!(supervisor.failed().await, "the watch has ended");
+        let supervisor = Supervisor::default();
+        supervisor.spawn_finite("the lease", async { panic!("a lease that panics") });
+        assert_eq!(supervisor.failed().await, "the lease has panicked");
+    }
+
+    #[tokio::test]
+    async fn its_tasks_end_with_it() {
+        let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
+        let supervisor = Supervisor::default();
+        supervisor.spawn("a port", async move {
+            let _sender = sender;
+            std::future::pending().await
+        });
+        drop(supervisor);
+        assert!(receiver.await.is_err());
+    }
+}

@@ -1,0 +1,163 @@
+//! Logs: readable text or JSON lines, on standard error. Whatever is in them, each event is one line of bounded length, and none
+//! steers the terminal on which it is read.
+
+use std::io::{self, IsTerminal, Write};
+
+use printable::{excerpt_of, is_deceptive, line};
+use serde_json::Value;
+use sextant_core::log_text::colour;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// A line of more bytes is cut. What is told in good faith is far below.
+const LONGEST: usize = 16 * 1024;
+/// How many characters each text has at most in a JSON line that is longer than that.
+const LONGEST_TEXT: usize = 2_000;
+
+/// How logs look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For log collectors: one JSON object a line.
+    Json,
+}
+
+/// Begins logging. `level` is Sextant's own (`info`, `debug`, …); of the libraries only warnings are shown.
+/// The environment variable `SEXTANT_LOG` has the last word, in tracing's filter syntax.
+pub fn init(format: LogFormat, level: &str) {
+    let own = format!("warn,sextant={level},vantage6={level},socketio={level}");
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::WARN.into())
+        .parse_lossy(std::env::var("SEXTANT_LOG").unwrap_or(own));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Screen { format });
+    match format {
+        LogFormat::Text => logs.with_ansi(io::stderr().is_terminal()).with_target(false).init(),
+        LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+    }
+}
+
+/// Writes to standard error; gets each event whole, with its line end.
+#[derive(Debug, Clone, Copy)]
+struct Screen {
+    format: LogFormat,
+}
+
+impl<'a> MakeWriter<'a> for Screen {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        *self
+    }
+}
+
+impl Write for Screen {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        let shown = match self.format {
+            LogFormat::Text => for_people(text),
+            LogFormat::Json => for_collectors(text),
+        };
+        io::stderr().lock().write_all((shown + "\n").as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// An event as text. The formatter's own colours stay; it has made harmless all others by then.
+fn for_people(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find('\u{1b}') {
+        shown.push_str(&line(&rest[..start]));
+        let end = match colour(&rest[start..]) {
+            Some(colour) => {
+                shown.push_str(colour);
+                start + colour.len()
+            }
+            None => {
+                shown.push_str(r"\u{1b}");
+                start + 1
+            }
+        };
+        rest = &rest[end..];
+    }
+    shown.push_str(&line(rest));
+    if shown.len() > LONGEST { excerpt_of(&shown, LONGEST / 4) } else { shown }
+}
+
+/// An event as JSON. Outside of its texts there are only visible characters, and in them each may be written as an escape.
+fn for_collectors(text: &str) -> String {
+    let cut = (text.len() > LONGEST).then(|| serde_json::from_str(text).ok()).flatten().map(|mut event| {
+        shorten(&mut event);
+        event.to_string()
+    });
+    let text = cut.as_deref().unwrap_or(text);
+    let mut shown = String::with_capacity(text.len());
+    let mut units = [0; 2];
+    for character in text.chars() {
+        if is_deceptive(character) {
+            shown.extend(character.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+fn shorten(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = excerpt_of(text, LONGEST_TEXT),
+        Value::Array(items) => items.iter_mut().for_each(shorten),
+        Value::Object(fields) => fields.values_mut().for_each(shorten),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::telemetry::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_event_is_one_line_that_steers_no_terminal() {
+        for (text, shown) in [
+            ("2026 INFO starting run=7", "2026 INFO starting run=7"),
+            ("2026 WARN a\n2026 INFO forged\r\u{202e}\u{9b}2J", r"2026 WARN a\n2026 INFO forged\r\u{202e}\u{9b}2J"),
+            (
+                "\u{1b}[2m2026\u{1b}[0m \u{1b}[32m INFO\u{1b}[0m \u{1b}[2J\u{1b}]0;x",
+                "\u{1b}[2m2026\u{1b}[0m \u{1b}[32m INFO\u{1b}[0m \\u{1b}[2J\\u{1b}]0;x",
+            ),
+        ] {
+            assert_eq!(for_people(text), shown);
+        }
+        assert!(for_people(&"x".repeat(1_400_000)).len() <= LONGEST);
+        assert!(for_people(&"é\n".repeat(700_000)).len() <= LONGEST);
+    }
+
+    #[test]
+    fn a_long_json_line_is_cut_in_its_texts() {
+        let event = serde_json::json!({"level": "WARN", "message": "y".repeat(1_400_000), "run": 7});
+        let shown = for_collectors(&event.to_string());
+        let again: Value = serde_json::from_str(&shown).unwrap();
+        assert!(
+            shown.len() < LONGEST && again["message"].as_str().unwrap().ends_with("y…") && again["run"] == 7,
+            "{shown}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn json_says_the_same_in_visible_characters(text in ".*", odd in "[\\x00-\\x1f\\u{7f}-\\u{a0}\\u{2000}-\\u{2070}\\u{e0000}-\\u{e0100}]{0,20}") {
+            let event = serde_json::json!({ "message": text + &odd });
+            let shown = for_collectors(&event.to_string());
+            prop_assert!(!shown.chars().any(is_deceptive), "{shown:?}");
+            prop_assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), event);
+        }
+    }
+}

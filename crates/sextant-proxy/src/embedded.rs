@@ -1,0 +1,48 @@
+//! The proxy within a node: where the node runs outside of a cluster, and for the local runtime.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hyper_util::client::proxy::matcher::Matcher;
+use sextant_config::Config;
+use sextant_process::health::Health;
+use sextant_process::open_files;
+use sextant_process::supervisor::Supervisor;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing::info;
+
+use super::access::Access;
+use super::{Shared, server};
+
+/// The part of the node's open files that is the proxy's: the data port comes first.
+const SHARE: u64 = 8;
+
+/// A proxy that takes no more connections when this is dropped.
+pub struct Embedded {
+    /// Where it listens.
+    pub address: SocketAddr,
+    _end: watch::Sender<bool>,
+}
+
+/// Serves a listener within this process.
+///
+/// # Errors
+/// If the configuration does not make sense for it; the text says what to do.
+pub fn embedded(
+    listener: TcpListener,
+    config: &Config,
+    health: &Health,
+    supervisor: &Supervisor,
+) -> Result<Embedded, String> {
+    let address = listener.local_addr().map_err(|error| format!("The proxy's address can't be read: {error}"))?;
+    let shared = Shared::new(config, &Matcher::from_system(), Access::Node, open_files::raise() / SHARE)?;
+    if let Some(proxy) = &shared.place.http_proxy {
+        info!("Algorithms' requests go to the server through the {proxy}.");
+    }
+    let figures: Arc<Shared> = shared.clone();
+    health.figures(move |text| figures.write_metrics(text));
+    let (sender, end) = watch::channel(false);
+    supervisor.spawn("the proxy", server::serve(listener, shared, end));
+    Ok(Embedded { address, _end: sender })
+}

@@ -1,0 +1,342 @@
+//! One request's way: who asks, what for, to the server and back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt as _, stream};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http_body::Body as _;
+use http_body_util::{BodyDataStream, BodyExt as _};
+use hyper::body::Incoming;
+use sextant_process::connection_limits::ActiveRequest;
+use vantage6::encryption::Cryptor;
+
+use super::access::Record;
+use super::body::{Answering, Leased, Outgoing, Paced, Recorded};
+use super::caller::{Caller, caller};
+use super::exchange::{Asked, broken_off};
+use super::refusal::Refusal;
+use super::results::Form;
+use super::route::{self, Misrouted, Route, route};
+use super::share::{self, Asking, Turn, Whole};
+use super::upstream::Upstream;
+use super::whose::{Looked, Named, Whose, of_one_task};
+use super::{Shared, links, request_body, results, status};
+
+/// Answers of up to so many bytes are changed at once; longer ones as they come.
+pub(super) const AT_ONCE: u64 = 64 * 1024;
+/// When an algorithm may ask a server again that is away.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// One worker.
+pub(crate) struct Proxy {
+    pub shared: Arc<Shared>,
+    pub upstream: Arc<Upstream>,
+}
+
+/// What the server said, or what is said in its place.
+pub(super) type Answered = Result<Response<Answering>, Refusal>;
+
+impl Proxy {
+    /// A worker without connections.
+    pub fn new(shared: Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self { upstream: Upstream::new(shared.clone()), shared })
+    }
+
+    /// Answers a request, whatever it is.
+    pub async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        under_way: ActiveRequest<Caller>,
+    ) -> Response<Recorded> {
+        let (parts, body) = request.into_parts();
+        let mut record = Record::new(self.shared.clone(), parts.method.clone(), parts.uri.path().to_owned(), under_way);
+        record.body_ended().store(body.is_end_stream(), Relaxed);
+        let mut answer = match self.pass(&parts, body, &mut record).await {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                record.problem = refusal.cause.clone().or_else(|| Some(refusal.message.clone()));
+                refused(&refusal)
+            }
+        };
+        record.status = answer.status().as_u16();
+        if !record.body_ended().load(Relaxed) {
+            // What is left of the request's body must not be read as another request.
+            answer.headers_mut().insert(header::CONNECTION, CLOSE);
+        }
+        answer.map(|body| Recorded { body, record })
+    }
+
+    async fn pass(&self, parts: &request::Parts, body: Incoming, record: &mut Record) -> Answered {
+        request_body::belongs(parts, &body)?;
+        let target = route(&parts.method, &parts.uri, &self.shared.place.api_path)?;
+        match caller(&parts.headers) {
+            Ok(caller) => {
+                record.caller = caller;
+                self.recognise(&parts.headers, record)?;
+            }
+            Err(why) if target.route != Route::Open || parts.headers.contains_key(header::AUTHORIZATION) => {
+                self.shared.figures.strangers.fetch_add(1, Relaxed);
+                return Err(why.into());
+            }
+            Err(_) => {}
+        }
+        if target.route == Route::Blob && self.shared.cryptor.is_encrypted() {
+            let message =
+                "This node does not support blob stores in encrypted collaborations. Use a server without one.";
+            return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, message));
+        }
+        let path = target.at_server(&self.shared.place.api_path);
+        let asked = Asked { method: &parts.method, headers: &parts.headers, path, route: target.route };
+        if !asked.is_harmless() {
+            // Before and after: what is read while it changes may be from before.
+            let caller = share::prefix(&parts.headers);
+            self.shared.shares.forget(&caller);
+            let answer = match asked.route {
+                Route::CreateTask => self.create_task(&asked, body, record).await,
+                Route::Blob => self.carry(&asked, body, record).await,
+                // Nothing else carries anything to the server.
+                _ => Err(Misrouted::NotForAlgorithms.into()),
+            };
+            self.shared.shares.forget(&caller);
+            return answer;
+        }
+        if parts.method == Method::GET && body.is_end_stream() {
+            return self.look(&asked, record).await;
+        }
+        self.carry(&asked, body, record).await
+    }
+
+    /// Whether the server has accepted the caller's token lately: then the connection counts for the caller.
+    fn recognise(&self, headers: &HeaderMap, record: &Record) -> Result<(), Refusal> {
+        if !self.shared.accepted.knows(headers) {
+            record.connection().unauthenticate();
+            return Ok(());
+        }
+        record.connection().authenticate(record.caller).map_err(|exceeded| {
+            self.shared.figures.crowded.fetch_add(1, Relaxed);
+            let message = "There are too many requests under way, of this algorithm or of others. Try again later.";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).because(exceeded)
+        })
+    }
+
+    /// A request that may be answered together with others.
+    async fn look(&self, asked: &Asked<'_>, record: &mut Record) -> Answered {
+        if self.shared.shares.are_many() {
+            return self.look_alone(asked, record).await;
+        }
+        let mut question = share::prefix(asked.headers);
+        question.push_str(&asked.path);
+        // Who takes a compressed answer may get another one.
+        if let Some(takes) = asked.headers.get(header::ACCEPT_ENCODING) {
+            question.push('\n');
+            question.push_str(&String::from_utf8_lossy(takes.as_bytes()));
+        }
+        let conditional = asked.headers.keys().any(|name| name.as_str().starts_with("if-") || name == header::RANGE);
+        let turn = if conditional { Turn::Alone } else { self.shared.shares.turn(&question) };
+        let asking = match turn {
+            Turn::Ask(asking) => Some(asking),
+            Turn::Alone => None,
+            Turn::Wait(waiting) => match waiting.answer().await {
+                Some(whole) => {
+                    self.shared.figures.shared.fetch_add(1, Relaxed);
+                    record.shares = true;
+                    return Ok(copy_of(&whole));
+                }
+                None => None,
+            },
+        };
+        let answer = self.look_alone(asked, record).await?;
+        match asking {
+            Some(asking) => share_out(asking, answer).await,
+            None => Ok(answer),
+        }
+    }
+
+    async fn look_alone(&self, asked: &Asked<'_>, record: &mut Record) -> Answered {
+        if self.shared.cryptor.is_encrypted() && matches!(asked.route, Route::Results | Route::Result(_)) {
+            return self.look_at_results(asked, record).await;
+        }
+        let answer = self.exchange(asked, Outgoing::Empty, record).await?;
+        match asked.route {
+            Route::TaskStatus(task) if answer.status() == StatusCode::NOT_FOUND => {
+                self.status_of_task(task, asked, answer, record).await
+            }
+            Route::List | Route::Results if is_json(&answer) => self.with_links(answer).await,
+            _ => Ok(answer.map(Answering::Passed)),
+        }
+    }
+
+    /// Results in an encrypted collaboration: decrypted if they are of a subtask of the caller's, else as they are.
+    async fn look_at_results(&self, asked: &Asked<'_>, record: &mut Record) -> Answered {
+        let mut path = asked.path.clone();
+        let (form, named) = match asked.route {
+            Route::Result(run) => (Form::One, Some(Named::Run(run))),
+            _ => {
+                let named = asked.path.split_once('?').and_then(|(path, query)| Some((path, of_one_task(query)?)));
+                let named = named.map(|(resource, (task, query))| {
+                    path = format!("{resource}?{query}");
+                    Named::Task(task)
+                });
+                (Form::Page, named)
+            }
+        };
+        let whose = match named {
+            Some(named) => match self.whose(named, asked.headers, record).await? {
+                Looked::Known(whose) => whose,
+                Looked::Instead(answer) => return Ok((*answer).map(Answering::Passed)),
+            },
+            None => Whose::Others,
+        };
+        match whose {
+            Whose::Own(task) => {
+                // In the one way of writing it, so that the server reads the same.
+                let answer = self.exchange(&Asked { path, ..*asked }, Outgoing::Empty, record).await?;
+                if answer.status() == StatusCode::OK && is_json(&answer) {
+                    return self.with_results(answer, form, task).await;
+                }
+                Ok(answer.map(Answering::Passed))
+            }
+            Whose::Others => {
+                let answer = self.exchange(asked, Outgoing::Empty, record).await?;
+                if form == Form::Page && is_json(&answer) {
+                    return self.with_links(answer).await;
+                }
+                Ok(answer.map(Answering::Passed))
+            }
+        }
+    }
+
+    /// A request that goes once, with its body as it comes.
+    async fn carry(&self, asked: &Asked<'_>, body: Incoming, record: &mut Record) -> Answered {
+        let body = if body.is_end_stream() {
+            Outgoing::Empty
+        } else {
+            Outgoing::Passed(Paced::new(body, self.shared.patience.silence).telling(record.body_ended()))
+        };
+        let answer = self.exchange(asked, body, record).await?;
+        Ok(answer.map(Answering::Passed))
+    }
+
+    /// The algorithm tools ask for a task's status alone since 4.11; servers before don't know that, but tell the status with
+    /// the task.
+    async fn status_of_task(
+        &self,
+        task: u64,
+        asked: &Asked<'_>,
+        none: Response<Leased>,
+        record: &mut Record,
+    ) -> Answered {
+        let path = format!("{}/task/{task}", self.shared.place.api_path);
+        let whole = Asked { path, ..*asked };
+        let answer = self.exchange(&whole, Outgoing::Empty, record).await?;
+        if !answer.status().is_success() {
+            return Ok(none.map(Answering::Passed));
+        }
+        let status = status::of_task(BodyDataStream::new(answer.into_body())).await?;
+        let status = serde_json::json!({ "status": status }).to_string();
+        Ok(json(StatusCode::OK, status))
+    }
+
+    /// An answer with its page links changed.
+    async fn with_links(&self, answer: Response<Leased>) -> Answered {
+        let place = &self.shared.place;
+        let (mut parts, body) = answer.into_parts();
+        links::in_headers(&mut parts.headers, place);
+        let length = body.size_hint().exact();
+        let body = if length.is_some_and(|length| length <= AT_ONCE) {
+            let text = links::in_text(body.collect().await.map_err(broken_off)?.to_bytes(), place);
+            parts.headers.insert(header::CONTENT_LENGTH, text.len().into());
+            Answering::whole(text)
+        } else {
+            parts.headers.remove(header::CONTENT_LENGTH);
+            Answering::Changed(links::in_stream(BodyDataStream::new(body), place).boxed())
+        };
+        Ok(Response::from_parts(parts, body))
+    }
+
+    /// An answer with the results of a task decrypted, and its page links changed.
+    async fn with_results(&self, answer: Response<Leased>, form: Form, task: u64) -> Answered {
+        let (mut parts, body) = answer.into_parts();
+        links::in_headers(&mut parts.headers, &self.shared.place);
+        parts.headers.remove(header::CONTENT_LENGTH);
+        let mut body = BodyDataStream::new(body);
+        let mut begins = BytesMut::new();
+        let is_whole = loop {
+            match body.next().await {
+                Some(piece) => begins.extend_from_slice(&piece.map_err(broken_off)?),
+                None => break true,
+            }
+            if begins.len() as u64 > AT_ONCE {
+                break false;
+            }
+        };
+        // Of a longer answer the server has been asked for this task's results alone.
+        let is_of_the_task = !is_whole || form.is_of(task, &begins);
+        let pieces = stream::iter([Ok(begins.freeze())]).chain(body);
+        let pieces = match &self.shared.cryptor {
+            Cryptor::Encrypted(key) if is_of_the_task => {
+                results::decrypted(pieces, form, key.clone(), self.shared.damaged.clone()).boxed()
+            }
+            _ => pieces.boxed(),
+        };
+        let pieces = links::in_stream(pieces, &self.shared.place);
+        Ok(Response::from_parts(parts, Answering::Changed(pieces.boxed())))
+    }
+}
+
+fn is_json(answer: &Response<Leased>) -> bool {
+    let kind = answer.headers().get(header::CONTENT_TYPE).map_or(b"".as_slice(), HeaderValue::as_bytes);
+    answer.status().is_success()
+        && !answer.body().is_end_stream()
+        && kind.starts_with(b"application/json")
+        && !answer.headers().contains_key(header::CONTENT_ENCODING)
+}
+
+fn json(status: StatusCode, text: String) -> Response<Answering> {
+    let mut answer = Response::new(Answering::whole(Bytes::from(text)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    answer
+}
+
+fn refused(refusal: &Refusal) -> Response<Answering> {
+    let mut answer = json(refusal.status, refusal.json());
+    if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
+        answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
+    if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(route::ALLOW));
+    }
+    answer
+}
+
+/// Gives a small, good answer to all who wait for it.
+async fn share_out(asking: Asking, answer: Response<Answering>) -> Answered {
+    let small = answer.status() == StatusCode::OK
+        && answer.body().size_hint().exact().is_some_and(|length| length <= share::LARGEST);
+    if !small {
+        asking.alone();
+        return Ok(answer);
+    }
+    let (parts, body) = answer.into_parts();
+    let body = match body {
+        Answering::Whole(bytes) => bytes.unwrap_or_default(),
+        Answering::Passed(body) => body.collect().await.map_err(broken_off)?.to_bytes(),
+        // It has no length that is known.
+        Answering::Changed(_) => return Ok(Response::from_parts(parts, body)),
+    };
+    let whole = Whole { status: parts.status, headers: parts.headers.clone(), body: body.clone() };
+    asking.answered(Arc::new(whole));
+    Ok(Response::from_parts(parts, Answering::whole(body)))
+}
+
+fn copy_of(whole: &Whole) -> Response<Answering> {
+    let mut answer = Response::new(Answering::whole(whole.body.clone()));
+    *answer.status_mut() = whole.status;
+    *answer.headers_mut() = whole.headers.clone();
+    answer
+}

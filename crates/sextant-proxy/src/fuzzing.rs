@@ -1,0 +1,78 @@
+//! For the fuzzer (`--cfg fuzzing`), which sees nothing private: the proxy between two streams in memory, and its pure parts.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{TryStreamExt as _, stream};
+use http_body_util::BodyExt as _;
+use hyper_util::client::proxy::matcher::Matcher;
+use sextant_config::Config;
+use tokio::io::DuplexStream;
+use tokio::sync::watch;
+use vantage6::encryption::{Cryptor, PrivateKey, PublicKey};
+
+use super::access::Access;
+use super::caller::Caller;
+pub use super::caller::caller;
+use super::forward::Proxy;
+pub use super::results::Form;
+pub use super::route::{Misrouted, Route, Target, route};
+use super::tasks::{Reading, Room};
+use super::upstream::Place;
+use super::{Shared, links, results, server};
+
+/// Stands for the network: a connection with the server.
+pub type Network = Arc<dyn Fn() -> DuplexStream + Send + Sync>;
+
+fn config(server_url: &str) -> Option<Config> {
+    Config::parse(&format!("server_url: {server_url}\napi_key: k\n"), Path::new("node.yaml"), &|_| None).ok()
+}
+
+/// Serves one connection to its end, for the server at this address, as far as there is one; tells how many requests were answered.
+pub async fn serve(stream: DuplexStream, server_url: &str, cryptor: Cryptor, network: Network) -> Option<u64> {
+    let mut shared = Shared::new(&config(server_url)?, &Matcher::builder().build(), Access::Node, 1024).ok()?;
+    let settings = Arc::get_mut(&mut shared)?;
+    settings.cryptor = cryptor;
+    settings.place.network = Some(network);
+    let (_end, ended) = watch::channel(false);
+    let guard = shared.connections.enter([10, 0, 0, 1].into(), std::time::Instant::now()).ok()?;
+    let _ = server::converse(stream, Proxy::new(shared.clone()), guard, ended).await;
+    assert!(shared.connections.is_empty(), "a place was not given back: {:?}", shared.connections);
+    let mut figures = String::new();
+    shared.write_metrics(&mut figures);
+    let answers = figures.lines().filter(|line| line.starts_with("sextant_proxy_answers_total"));
+    Some(answers.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
+}
+
+/// A text with its links changed, as a whole and as it comes.
+pub async fn linked(pieces: Vec<Bytes>, server_url: &str) -> Option<(Bytes, Bytes)> {
+    let place = Place::of(&config(server_url)?, &Matcher::builder().build()).ok()?;
+    let whole = links::in_text(pieces.concat().into(), &place);
+    let coming = links::in_stream(stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>)), &place);
+    Some((whole, coming.try_collect::<Vec<_>>().await.ok()?.concat().into()))
+}
+
+/// A text with its results decrypted.
+pub async fn decrypted(pieces: Vec<Bytes>, form: Form, key: Arc<PrivateKey>) -> Result<Vec<u8>, std::io::Error> {
+    let pieces = stream::iter(pieces.into_iter().map(Ok));
+    Ok(results::decrypted(pieces, form, key, Arc::default()).try_collect::<Vec<_>>().await?.concat())
+}
+
+/// A task of the image `i` as it would be sent, encrypted for this key whoever its organizations are.
+///
+/// # Errors
+/// What the algorithm hears.
+pub async fn task(pieces: Vec<Bytes>, key: &PublicKey) -> Result<Bytes, String> {
+    let mut reading = Reading::new(&Room::new(1 << 30), Caller::default());
+    for piece in pieces {
+        reading.feed(&piece).await.map_err(|refusal| refusal.message)?;
+    }
+    let task = reading.finish("i").map_err(|refusal| refusal.message)?;
+    let keys = vec![key.clone(); task.recipients.len()];
+    let sent = task.encrypted(&keys).map_err(|refusal| refusal.message)?;
+    let announced = http_body::Body::size_hint(&sent).exact();
+    let sent = sent.collect().await.map_err(|error| error.to_string())?.to_bytes();
+    assert_eq!(announced, Some(sent.len() as u64), "the length that was announced");
+    Ok(sent)
+}

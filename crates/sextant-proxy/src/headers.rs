@@ -1,0 +1,120 @@
+//! Which headers pass.
+
+use http::{HeaderMap, HeaderName, StatusCode, header};
+
+/// The headers of a request that the server may want to see. All others stay here: what belongs to one connection, what
+/// would tell the server where a request comes from, and what servers in front of it may take for orders.
+const OF_REQUESTS: [HeaderName; 14] = [
+    header::ACCEPT,
+    header::ACCEPT_ENCODING,
+    header::ACCEPT_LANGUAGE,
+    header::AUTHORIZATION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_TYPE,
+    header::IF_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_NONE_MATCH,
+    header::IF_UNMODIFIED_SINCE,
+    header::RANGE,
+    header::USER_AGENT,
+    // An organization's key, from the algorithm tools since 4.13.
+    HeaderName::from_static("x-public-key"),
+];
+
+/// What belongs to one connection only (RFC 9110, 7.6.1).
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// The headers of a request for the server.
+pub fn of_request(theirs: &HeaderMap) -> HeaderMap {
+    let mut ours = HeaderMap::with_capacity(8);
+    for (name, value) in theirs {
+        if OF_REQUESTS.contains(name) {
+            ours.append(name, value.clone());
+        }
+    }
+    ours
+}
+
+/// Takes out of an answer's headers what belongs to the connection with the server, and a length where there is no body.
+pub fn of_answer(status: StatusCode, headers: &mut HeaderMap) {
+    if status == StatusCode::NO_CONTENT {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::headers::*;
+
+    fn map(text: &[(&str, &str)]) -> HeaderMap {
+        text.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_request_tells_what_the_server_needs() {
+        let theirs = map(&[
+            ("host", "proxyserver:8080"),
+            ("authorization", "Bearer x"),
+            ("content-type", "application/json"),
+            ("content-length", "3"),
+            ("transfer-encoding", "chunked"),
+            ("connection", "keep-alive, x-public-key"),
+            ("upgrade", "websocket"),
+            ("expect", "100-continue"),
+            ("cookie", "a=b"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("forwarded", "for=10.0.0.1"),
+            ("x-original-url", "/admin"),
+            ("x-http-method-override", "DELETE"),
+            ("user-agent", "python-requests/2.32.3"),
+            ("x-public-key", "abc"),
+        ]);
+        let mut names: Vec<_> = of_request(&theirs).keys().map(|name| name.as_str().to_owned()).collect();
+        names.sort();
+        assert_eq!(names, ["authorization", "content-type", "user-agent", "x-public-key"]);
+    }
+
+    #[test]
+    fn an_answer_loses_what_belongs_to_the_connection() {
+        let mut headers = map(&[
+            ("connection", "close, X-Internal"),
+            ("keep-alive", "timeout=5"),
+            ("x-internal", "1"),
+            ("transfer-encoding", "chunked"),
+            ("content-type", "application/json"),
+            ("content-length", "3"),
+            ("total-count", "3"),
+        ]);
+        of_answer(StatusCode::OK, &mut headers);
+        let mut names: Vec<_> = headers.keys().map(|name| name.as_str().to_owned()).collect();
+        names.sort();
+        assert_eq!(names, ["content-length", "content-type", "total-count"]);
+        of_answer(StatusCode::NO_CONTENT, &mut headers);
+        assert!(!headers.contains_key(header::CONTENT_LENGTH));
+    }
+}

@@ -1,0 +1,139 @@
+//! Lists come in pages, with links to the others. The server writes them with its own API's path (`metadata_links` in
+//! `backend/common/resource/pagination.py`), or, behind some front ends, with its whole address; here they are made to lead
+//! through the proxy, whose API has no path.
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt as _};
+use http::{HeaderMap, HeaderValue, header};
+use vantage6::json::{Find, Part, Scan};
+
+use super::upstream::Place;
+
+/// A text with links, on its way.
+pub(crate) struct Links {
+    scan: Scan,
+    /// What links begin with that are changed: the longest first.
+    prefixes: [String; 2],
+    /// The beginning of a link that may still be one of them.
+    held: Option<Vec<u8>>,
+}
+
+impl Links {
+    /// At the beginning of a text.
+    pub fn new(place: &Place) -> Self {
+        let prefixes = [format!("{}/", place.api_url), format!("{}/", place.api_path)];
+        Self { scan: Scan::new(Find::AllIn("links")), prefixes, held: None }
+    }
+
+    /// Takes the next piece of the text and gives what has become of it.
+    pub fn feed(&mut self, text: &[u8], out: &mut BytesMut) {
+        let Self { scan, prefixes, held } = self;
+        scan.feed(text, &mut |part| match part {
+            Part::Text(text) => out.extend_from_slice(text),
+            Part::Begin => {
+                out.extend_from_slice(b"\"");
+                *held = Some(Vec::new());
+            }
+            Part::Value(text) => match held {
+                Some(beginning) => {
+                    beginning.extend_from_slice(text);
+                    if beginning.len() >= prefixes[0].len() {
+                        out.extend_from_slice(shortened(beginning, prefixes));
+                        *held = None;
+                    }
+                }
+                None => out.extend_from_slice(text),
+            },
+            Part::End => {
+                if let Some(link) = held.take() {
+                    out.extend_from_slice(shortened(&link, prefixes));
+                }
+                out.extend_from_slice(b"\"");
+            }
+        });
+    }
+}
+
+fn shortened<'a>(link: &'a [u8], prefixes: &[String; 2]) -> &'a [u8] {
+    let longest = prefixes.iter().find(|prefix| link.starts_with(prefix.as_bytes()));
+    // The slash stays.
+    longest.map_or(link, |prefix| &link[prefix.len() - 1..])
+}
+
+/// Changes a text that is at hand.
+pub(crate) fn in_text(text: Bytes, place: &Place) -> Bytes {
+    if memchr::memmem::find(&text, b"\"links\"").is_none() {
+        return text;
+    }
+    let mut out = BytesMut::with_capacity(text.len());
+    Links::new(place).feed(&text, &mut out);
+    out.freeze()
+}
+
+/// Changes a text as it comes.
+pub(crate) fn in_stream<E: Send + 'static>(
+    pieces: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
+    place: &Place,
+) -> impl Stream<Item = Result<Bytes, E>> + Send + 'static {
+    let mut links = Links::new(place);
+    pieces.map(move |piece| {
+        let mut out = BytesMut::new();
+        links.feed(&piece?, &mut out);
+        Ok(out.freeze())
+    })
+}
+
+/// Changes the header that tells the same.
+pub(crate) fn in_headers(headers: &mut HeaderMap, place: &Place) {
+    let Some(text) = headers.get(header::LINK).and_then(|value| value.to_str().ok()) else { return };
+    let text = text.replace(&format!("<{}/", place.api_url), "</").replace(&format!("<{}/", place.api_path), "</");
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        headers.insert(header::LINK, value);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use hyper_util::client::proxy::matcher::Matcher;
+
+    use crate::links::*;
+
+    pub(crate) fn place(server_url: &str) -> Place {
+        let text = format!("server_url: {server_url}\napi_key: k\n");
+        let config = sextant_config::Config::parse(&text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
+        Place::of(&config, &Matcher::builder().build()).unwrap()
+    }
+
+    #[test]
+    fn pages_lead_through_the_proxy() {
+        let place = place("http://v6.example.org:5000");
+        let text = r#"{"data": [{"links": {"next": "/api/x"}, "result": "/api/x"}], "links": {"first": "/api/result?task_id=1&page=1", "next": "http://v6.example.org:5000/api/result?page=2", "self": "/apiary", "last": "http://other.example.org/api/x", "": ""}}"#;
+        let expected = r#"{"data": [{"links": {"next": "/api/x"}, "result": "/api/x"}], "links": {"first": "/result?task_id=1&page=1", "next": "/result?page=2", "self": "/apiary", "last": "http://other.example.org/api/x", "": ""}}"#;
+        for piece in [1, 3, 10, 1000] {
+            let (mut links, mut out) = (Links::new(&place), BytesMut::new());
+            for piece in text.as_bytes().chunks(piece) {
+                links.feed(piece, &mut out);
+            }
+            assert_eq!(String::from_utf8_lossy(&out), expected, "in pieces of {piece}");
+        }
+        assert_eq!(in_text(Bytes::from(text), &place), expected);
+        assert_eq!(in_text(Bytes::from("{}"), &place), "{}");
+    }
+
+    #[test]
+    fn so_does_the_header() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::LINK, "</api/task?page=1>; rel=first,</api/task?page=2>; rel=next".parse().unwrap());
+        in_headers(&mut headers, &place("http://v6.example.org"));
+        assert_eq!(headers[header::LINK], "</task?page=1>; rel=first,</task?page=2>; rel=next");
+    }
+
+    #[test]
+    fn an_api_without_a_path_has_its_links_right() {
+        let text = "server_url: http://a\napi_path: ''\napi_key: k\n";
+        let config = sextant_config::Config::parse(text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
+        let place = Place::of(&config, &Matcher::builder().build()).unwrap();
+        let text = r#"{"links": {"next": "/task?page=2"}}"#;
+        assert_eq!(in_text(Bytes::from(text), &place), text);
+    }
+}

@@ -1,0 +1,249 @@
+//! `sextant proxy`: the proxy as a process of its own.
+//!
+//! Each worker is a thread that has its own listener at the same port, its own connections to the server, and shares
+//! hardly anything with the others: so a request never waits for another thread.
+//!
+//! It is ready as soon as it listens, whether the server answers or not: see [`upstream_health`](super::upstream_health).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hyper_util::client::proxy::matcher::Matcher;
+use sextant_config::{Config, RuntimeConfig};
+use sextant_process::health::{self, Health};
+use sextant_process::open_files;
+use sextant_process::telemetry::LogFormat;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::access::{self, Access};
+use super::upstream::Upstream;
+use super::upstream_health::News;
+use super::{Shared, server};
+
+/// More workers than this have nothing to do: the server is slower.
+const WORKERS: usize = 4;
+/// How many callers may wait to be let in.
+const BACKLOG: i32 = 1024;
+/// How often the server is asked whether it is there.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long it may take to say so.
+const LOOK_WITHIN: Duration = Duration::from_secs(10);
+const LISTENERS: &str = "listeners";
+
+/// Why the proxy ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// Something in the configuration can't be.
+    #[error("{0}")]
+    Configuration(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl ProxyError {
+    /// The process's exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Configuration(_) => 2,
+            Self::Other(_) => 1,
+        }
+    }
+}
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// If it can't begin.
+pub fn run(config: &Config, format: LogFormat) -> Result<(), ProxyError> {
+    let address = match &config.runtime {
+        RuntimeConfig::Kubernetes(settings) => settings.proxy.listen,
+        RuntimeConfig::Local(_) => {
+            let message = "With `local` the node itself is the proxy: there is none to be started on its own.";
+            return Err(ProxyError::Configuration(message.into()));
+        }
+    };
+    let shared = Shared::new(config, &Matcher::from_system(), Access::lines(format), open_files::raise())
+        .map_err(ProxyError::Configuration)?;
+    let health = Health::waiting_for(&[LISTENERS]);
+    let figures = shared.clone();
+    health.figures(move |text| figures.write_metrics(text));
+
+    let (sender, end) = watch::channel(false);
+    let workers = std::thread::available_parallelism().map_or(1, |count| count.get().min(WORKERS));
+    let threads = open(address, workers, &shared, &end)?;
+    health.ready(LISTENERS);
+    let through = shared.place.http_proxy.as_ref().map(|proxy| format!(" through the {proxy}")).unwrap_or_default();
+    info!("The proxy is open at {address}; it leads to {}{through}", shared.place.api_url);
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(setup)?;
+    let ended = runtime.block_on(watch_over(config, shared.clone(), health));
+    sender.send_replace(true);
+    for thread in threads {
+        let _ = thread.join();
+    }
+    shared.access.flush();
+    ended
+}
+
+/// Begins to serve, with so many workers.
+fn open(
+    address: SocketAddr,
+    workers: usize,
+    shared: &Arc<Shared>,
+    end: &watch::Receiver<bool>,
+) -> Result<Vec<JoinHandle<()>>, ProxyError> {
+    let mut threads = Vec::new();
+    for number in 0..workers {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(setup)?;
+        let listener = {
+            let _inside = runtime.enter();
+            listen(address).map_err(|error| {
+                ProxyError::Configuration(format!(
+                    "The proxy can't be opened at {address}: {error}. Set `kubernetes.proxy.listen` to an address and port that are free."
+                ))
+            })?
+        };
+        let (shared, end) = (shared.clone(), end.clone());
+        let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+        threads.push(thread.spawn(move || runtime.block_on(server::serve(listener, shared, end))).map_err(setup)?);
+    }
+    Ok(threads)
+}
+
+fn setup(error: std::io::Error) -> ProxyError {
+    ProxyError::Other(format!("The process could not be set up: {error}"))
+}
+
+/// Everything besides serving: health, the access log, signals.
+async fn watch_over(config: &Config, shared: Arc<Shared>, health: Arc<Health>) -> Result<(), ProxyError> {
+    let other = |error| ProxyError::Other(format!("signals can't be heard: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(other)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(other)?;
+    let mut tasks = tokio::task::JoinSet::new();
+    if let Some(address) = config.health_listen {
+        let listener = health::listen(address).await.map_err(ProxyError::Configuration)?;
+        tasks.spawn(health::serve(listener, health.clone()));
+    }
+    tasks.spawn(look_after_the_server(shared.clone(), LOOK));
+    tasks.spawn(async move {
+        loop {
+            tokio::time::sleep(access::AT_LEAST).await;
+            shared.access.flush();
+        }
+    });
+    tokio::select! {
+        _ = terminate.recv() => info!("ending at SIGTERM; requests under way are finished"),
+        _ = interrupt.recv() => info!("ending at SIGINT; requests under way are finished"),
+    }
+    health.unready("signal", "is ending");
+    Ok(())
+}
+
+/// Asks the server every now and then whether it is there: for the figures and the log.
+async fn look_after_the_server(shared: Arc<Shared>, every: Duration) {
+    let upstream = Upstream::new(shared.clone());
+    let health = &shared.figures.upstream;
+    loop {
+        let answer = tokio::time::timeout(LOOK_WITHIN, upstream.looks_alive()).await;
+        let answer = answer.unwrap_or_else(|_| Err(format!("it does not answer within {} s", LOOK_WITHIN.as_secs())));
+        match answer {
+            Ok(()) => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                if health.answered(now.as_secs()) == News::Up {
+                    info!("The vantage6 server at {} answers.", shared.place.api_url);
+                }
+            }
+            Err(problem) => {
+                if health.failed() == News::Down {
+                    warn!(
+                        "The vantage6 server at {} can't be used: {problem}. Algorithms' requests wait for it, then hear 503.",
+                        shared.place.api_url
+                    );
+                }
+            }
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// A listener that shares its port with those of the other workers.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use crate::run::*;
+
+    async fn figures_show(shared: &Shared, line: &str) {
+        for _ in 0..400 {
+            let mut text = String::new();
+            shared.write_metrics(&mut text);
+            if text.lines().any(|each| each.starts_with(line)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("no {line}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_away_is_a_figure_and_the_proxy_serves_all_the_same() {
+        let place = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = place.local_addr().unwrap();
+        drop(place);
+        let text = format!("server_url: http://{to}\napi_key: k\n");
+        let config = Config::parse(&text, Path::new("a.yaml"), &|_| None).unwrap();
+        let mut shared = Shared::new(&config, &Matcher::builder().build(), Access::Node, 4096).unwrap();
+        Arc::get_mut(&mut shared).unwrap().patience.away = Duration::from_millis(100);
+        let (sender, end) = watch::channel(false);
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let threads = open(address, 2, &shared, &end).unwrap_or_else(|error| panic!("{error}"));
+        let looking = tokio::spawn(look_after_the_server(shared.clone(), Duration::from_millis(20)));
+        figures_show(&shared, "sextant_proxy_upstream_up 0").await;
+        // It listens, and an algorithm hears that it is to come again.
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 5"), "{answer}");
+
+        let there = TcpListener::bind(to).await.unwrap();
+        let server = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = there.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 1024]).await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await;
+            }
+        });
+        figures_show(&shared, "sextant_proxy_upstream_up 1").await;
+        figures_show(&shared, "sextant_proxy_upstream_last_success_timestamp_seconds 1").await;
+        server.abort();
+        figures_show(&shared, "sextant_proxy_upstream_up 0").await;
+        looking.abort();
+        sender.send_replace(true);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    }
+}

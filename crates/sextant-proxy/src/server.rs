@@ -1,0 +1,144 @@
+//! The side of the algorithms: takes their connections, so many and no more, and ends well.
+//!
+//! A connection counts as unauthenticated until one of its requests has had a token that the server accepts
+//! ([`accepted`](super::accepted)); see [`connection_limits`](sextant_process::connection_limits) for what that means.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use sextant_process::connection_limits::{ConnectionGuard, ConnectionLimits};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use super::Shared;
+use super::caller::Caller;
+use super::forward::Proxy;
+
+/// How many connections there may be at once, if there are file descriptors for so many.
+const CONNECTIONS: u64 = 4096;
+/// How many of them one address may have without an accepted token, and how many one run with it.
+const PER_CALLER: usize = 128;
+/// How often one address may connect in a second. More than an algorithm can that opens a connection for each request.
+const RATE: u32 = 1000;
+/// How long a request's head may take, and a connection may be kept without a request.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The largest head, and what is read ahead of a body.
+const HEAD: usize = 64 * 1024;
+const HEADERS: usize = 64;
+/// How long an algorithm may leave what was sent to it.
+const UNREAD: Duration = Duration::from_secs(120);
+/// How long requests under way have at the end.
+pub(crate) const LAST_REQUESTS: Duration = Duration::from_secs(25);
+
+/// How many connections there may be with so many open files: each may need another one to the server. One in eight is for those
+/// that have shown no token that the server accepts.
+pub(crate) fn limits(open_files: u64) -> ConnectionLimits {
+    let all = (open_files.saturating_sub(64) / 2).clamp(16, CONNECTIONS) as usize;
+    let unauthenticated = all / 8;
+    ConnectionLimits {
+        unauthenticated,
+        unauthenticated_per_source: PER_CALLER.min(unauthenticated / 2),
+        rate_per_source: RATE,
+        authenticated: all - unauthenticated,
+        authenticated_per_owner: PER_CALLER,
+    }
+}
+
+/// Serves until it is told to end; then finishes what is under way.
+pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut end: watch::Receiver<bool>) {
+    let proxy = Proxy::new(shared.clone());
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, address) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, or the caller has gone already: neither is a reason to stop.
+                    warn!("the proxy could not take a connection: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+            () = told(&mut end) => break,
+        };
+        while connections.try_join_next().is_some() {}
+        let Ok(guard) = shared.connections.enter(address.ip(), Instant::now()) else {
+            shared.figures.crowded.fetch_add(1, Relaxed);
+            // Without the usual farewell, which would keep something of it in the kernel.
+            let _ = stream.set_zero_linger();
+            continue;
+        };
+        let (proxy, end) = (proxy.clone(), end.clone());
+        connections.spawn(async move {
+            let ended = tokio::select! {
+                ended = connection(stream, address, proxy, guard.clone(), end) => ended,
+                () = guard.evicted() => Err("another connection needed its place".into()),
+            };
+            if let Err(error) = ended {
+                debug!("a connection of an algorithm ended: {error}");
+            }
+        });
+        // In a flood of connections each is read before the next ones come, and what has to go has gone.
+        tokio::task::yield_now().await;
+    }
+    drop(listener);
+    let all = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(LAST_REQUESTS, all).await.is_err() {
+        warn!("requests under way were not finished within {} s and are ended", LAST_REQUESTS.as_secs());
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    proxy: Arc<Proxy>,
+    guard: Arc<ConnectionGuard<Caller>>,
+    end: watch::Receiver<bool>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    stream.set_nodelay(true)?;
+    sextant_process::sockets::notice_silence(&stream)?;
+    socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD))?;
+    debug!("{address} is connected");
+    Ok(converse(stream, proxy, guard, end).await?)
+}
+
+/// Answers one request after the other.
+pub(super) async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    proxy: Arc<Proxy>,
+    guard: Arc<ConnectionGuard<Caller>>,
+    mut end: watch::Receiver<bool>,
+) -> hyper::Result<()> {
+    let service = service_fn(move |request| {
+        let (proxy, under_way) = (proxy.clone(), guard.begin_request());
+        async move { Ok::<_, Infallible>(proxy.answer(request, under_way).await) }
+    });
+    let mut serving = pin!(
+        hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(PATIENCE)
+            .max_headers(HEADERS)
+            .max_buf_size(HEAD)
+            .pipeline_flush(false)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    tokio::select! {
+        ended = serving.as_mut() => return ended,
+        () = told(&mut end) => serving.as_mut().graceful_shutdown(),
+    }
+    serving.await
+}
+
+/// Waits until it is told to end, or whoever would tell has gone.
+async fn told(end: &mut watch::Receiver<bool>) {
+    let _ = end.wait_for(|end| *end).await;
+}

@@ -1,0 +1,144 @@
+//! The proxy between a stand-in for the server and callers of all kinds.
+
+mod allowed;
+mod bodies;
+mod crowds;
+mod encrypted;
+mod faults;
+mod hostile;
+mod images;
+mod own;
+mod passing;
+mod room;
+mod stand_in;
+mod way;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::TokioIo;
+use sextant_config::Config;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use vantage6::encryption::Cryptor;
+
+use super::access::Access;
+use super::caller::tests::{ALGORITHM, bearer};
+use super::{Patience, Shared, server};
+
+/// A task of the caller's image.
+const TASK: &str = r#"{"image": "i"}"#;
+
+/// A proxy that is being served.
+struct Served {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    end: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+}
+
+/// What came back.
+#[derive(Debug)]
+struct Got {
+    status: StatusCode,
+    headers: http::HeaderMap,
+    body: Bytes,
+}
+
+impl Got {
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+}
+
+/// Serves a proxy for the server at an address, with little patience.
+async fn proxy(to: SocketAddr) -> Served {
+    proxy_with(to, Cryptor::Plain).await
+}
+
+/// The same, in a collaboration that may be encrypted.
+async fn proxy_with(to: SocketAddr, cryptor: Cryptor) -> Served {
+    proxy_of(to, cryptor, |_| {}).await
+}
+
+/// The same, with settings of a test's own.
+async fn proxy_of(to: SocketAddr, cryptor: Cryptor, set: impl FnOnce(&mut Shared)) -> Served {
+    let patience = Patience {
+        away: Duration::from_secs(2),
+        silence: Duration::from_millis(500),
+        pause: Duration::from_millis(20),
+        task: Duration::from_secs(5),
+    };
+    let text = format!("server_url: http://{to}\napi_key: k\n");
+    let config = Config::parse(&text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
+    let mut shared = Shared::new(&config, &Matcher::builder().build(), Access::Node, 4096).unwrap();
+    let settings = Arc::get_mut(&mut shared).unwrap();
+    (settings.patience, settings.cryptor) = (patience, cryptor);
+    set(settings);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (end, ended) = watch::channel(false);
+    let serving = tokio::spawn(server::serve(listener, shared.clone(), ended));
+    Served { address, shared, end, serving }
+}
+
+impl Served {
+    /// Asks as an algorithm does: with its token, on a connection of its own.
+    async fn ask(&self, method: &str, path: &str, body: impl Into<Bytes>) -> Got {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::AUTHORIZATION, bearer(ALGORITHM))
+            .body(Full::new(body.into()))
+            .unwrap();
+        self.send(request).await
+    }
+
+    async fn get(&self, path: &str) -> Got {
+        self.ask("GET", path, "").await
+    }
+
+    async fn send(&self, mut request: Request<Full<Bytes>>) -> Got {
+        request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static("proxyserver:8080"));
+        let (parts, body) = self.connect().await.send_request(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Got { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// What an algorithm gets for a GET: the beginning of an answer, or none.
+    async fn begin(&self, path: &str) -> hyper::Result<Response<Incoming>> {
+        let request = Request::get(path)
+            .header(header::HOST, "proxyserver")
+            .header(header::AUTHORIZATION, bearer(ALGORITHM))
+            .body(Full::default())
+            .unwrap();
+        self.connect().await.send_request(request).await
+    }
+
+    /// A connection, which ends with the runtime.
+    async fn connect(&self) -> SendRequest<Full<Bytes>> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+}
+
+fn answer(status: u16, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(text.into()));
+    *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}

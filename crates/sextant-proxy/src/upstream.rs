@@ -1,0 +1,344 @@
+//! The way to the server: connections that are kept and used again, and never used in a way that could send a request
+//! twice.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::rt::{Read, Write};
+use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use sextant_config::Config;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use vantage6::ServerUrl;
+
+use super::Shared;
+use super::body::{Counted, HandedOver, Leased, Outgoing, Paced, Reuse};
+use super::way::HttpProxy;
+
+/// How long connecting may take.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Connections that waited for longer are not used any more: below what servers use (nginx: 60 s or more).
+const KEPT: Duration = Duration::from_secs(25);
+/// Requests that must not be sent twice go by a connection that was in use a moment ago, or by a new one: a server
+/// that closes an old one just now would leave open whether it has taken the request.
+const TRUSTED: Duration = Duration::from_secs(2);
+/// How long a connection that has just been given back may take until it is ready again.
+const SETTLING: Duration = Duration::from_millis(20);
+/// How many connections without work a worker keeps.
+const IDLE: usize = 64;
+/// How fast a server reads and stores a task at least, when all of it has come (4.5.5: a quarter of a second for a megabyte).
+const BYTES_A_MILLISECOND: u64 = 1000;
+/// What is read of the server ahead of what the algorithm has taken.
+const AHEAD: usize = 64 * 1024;
+
+/// Where the server is.
+pub(crate) struct Place {
+    host: String,
+    port: u16,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    /// On the way to it.
+    pub http_proxy: Option<HttpProxy>,
+    /// For the header `Host`.
+    authority: HeaderValue,
+    /// The path of its API: empty, or beginning with a slash and not ending in one.
+    pub api_path: String,
+    /// Its API's whole address, for logs and for links that are written out.
+    pub api_url: String,
+    /// What stands for the network.
+    #[cfg(fuzzing)]
+    pub network: Option<super::fuzzing::Network>,
+}
+
+impl Place {
+    /// The server of a configuration, and the HTTP proxy on the way to it that the environment names.
+    ///
+    /// # Errors
+    /// If there is something wrong with its address or certificates, or with that proxy; the text says what to do.
+    pub fn of(config: &Config, environment: &Matcher) -> Result<Self, String> {
+        let api =
+            ServerUrl::new(&config.server_url, config.port, &config.api_path).map_err(|error| error.to_string())?;
+        let url = api.resource("");
+        let host = url.host_str().unwrap_or_default().to_owned();
+        let port = url.port_or_known_default().unwrap_or(443);
+        let authority = match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.clone(),
+        };
+        let bare = host.trim_matches(['[', ']']).to_owned();
+        let wrong = |error: &dyn std::fmt::Display| format!("The server's address {api} can't be used: {error}");
+        let tls = if url.scheme() == "https" {
+            let name = ServerName::try_from(bare.clone()).map_err(|error| wrong(&error))?;
+            Some((TlsConnector::from(Arc::new(tls(config.ca_certificates.as_deref())?)), name))
+        } else {
+            None
+        };
+        Ok(Self {
+            host: bare,
+            port,
+            tls,
+            http_proxy: HttpProxy::to(&url, environment)?,
+            authority: HeaderValue::from_str(&authority).map_err(|error| wrong(&error))?,
+            api_path: url.path().trim_end_matches('/').to_owned(),
+            api_url: api.to_string(),
+            #[cfg(fuzzing)]
+            network: None,
+        })
+    }
+
+    /// Has a request, of which the URI is a path so far, go to the server.
+    ///
+    /// # Errors
+    /// If the path can't be part of a URI.
+    pub fn address<B>(&self, request: &mut Request<B>) -> Result<(), http::Error> {
+        request.headers_mut().insert(header::HOST, self.authority.clone());
+        match &self.http_proxy {
+            Some(proxy) if self.is_passed_on() => proxy.pass_on(request, &self.authority),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether requests are read and passed on by an HTTP proxy, whose own answers look like the server's.
+    pub fn is_passed_on(&self) -> bool {
+        self.http_proxy.is_some() && self.tls.is_none()
+    }
+
+    fn silent(&self) -> io::Error {
+        match &self.http_proxy {
+            Some(proxy) => proxy.failed(format!("no connection with the server within {} s", CONNECT.as_secs())),
+            None => io::ErrorKind::TimedOut.into(),
+        }
+    }
+
+    /// A connection that TLS can begin on, or a request.
+    async fn dial(&self) -> io::Result<TcpStream> {
+        let Some(proxy) = &self.http_proxy else { return dial(&self.host, self.port).await };
+        let stream = dial(&proxy.host, proxy.port).await.map_err(|error| proxy.failed(error))?;
+        match self.tls {
+            Some(_) => proxy.tunnel(stream, &self.host, self.port).await,
+            None => Ok(stream),
+        }
+    }
+}
+
+/// Trusts what the system trusts, Mozilla's list, and the given certificates: as the node's own client does.
+fn tls(extra: Option<&Path>) -> Result<rustls::ClientConfig, String> {
+    let mut roots: Vec<CertificateDer<'static>> = webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec();
+    if let Some(path) = extra {
+        let wrong = |why: String| format!("The CA certificates {} can't be used: {why}", path.display());
+        let read = CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?;
+        let own = read.collect::<Result<Vec<_>, _>>().map_err(|error| wrong(error.to_string()))?;
+        if own.is_empty() {
+            return Err(wrong("there is none in it; each has to begin with -----BEGIN CERTIFICATE-----".into()));
+        }
+        roots.extend(own);
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let setup = |error: rustls::Error| format!("TLS can't be set up: {error}");
+    let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(roots, provider.clone()).map_err(setup)?;
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(setup)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// One worker's connections to the server.
+pub(crate) struct Upstream {
+    shared: Arc<Shared>,
+    /// Without work, the one that was used last at the end.
+    idle: Mutex<Vec<(SendRequest<Counted>, Instant)>>,
+}
+
+/// A connection in use.
+pub(crate) struct Lease {
+    sender: SendRequest<Counted>,
+    of: Arc<Upstream>,
+}
+
+impl Lease {
+    /// Its answer has come whole: others may use it.
+    pub fn give_back(self) {
+        if self.sender.is_closed() {
+            return;
+        }
+        let mut idle = self.of.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() >= IDLE || idle.first().is_some_and(|(_, since)| since.elapsed() > KEPT) {
+            idle.retain(|(sender, since)| since.elapsed() <= KEPT && !sender.is_closed());
+        }
+        if idle.len() < IDLE {
+            idle.push((self.sender, Instant::now()));
+        }
+    }
+}
+
+/// Why a request has no answer.
+pub(crate) enum Broken {
+    /// It has not been sent, and here it is again.
+    NotSent(Box<Request<Outgoing>>, hyper::Error),
+    /// It may have been taken.
+    Perhaps(hyper::Error),
+    /// The server says nothing; the request may have been taken.
+    Silent(Duration),
+}
+
+impl Upstream {
+    /// No connection yet.
+    pub fn new(shared: Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self { shared, idle: Mutex::default() })
+    }
+
+    /// A connection: a kept one, or a new one.
+    ///
+    /// # Errors
+    /// If the server can't be reached.
+    pub async fn lease(self: &Arc<Self>, harmless: bool) -> io::Result<Lease> {
+        let longest = if harmless { KEPT } else { TRUSTED };
+        while let Some(mut sender) = self.kept(longest) {
+            if sender.is_ready() || matches!(timeout(SETTLING, sender.ready()).await, Ok(Ok(()))) {
+                return Ok(Lease { sender, of: self.clone() });
+            }
+        }
+        self.connect().await
+    }
+
+    fn kept(&self, longest: Duration) -> Option<SendRequest<Counted>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        while idle.last().is_some_and(|(sender, _)| sender.is_closed()) {
+            idle.pop();
+        }
+        idle.pop_if(|(_, since)| since.elapsed() <= longest).map(|(sender, _)| sender)
+    }
+
+    /// A new connection.
+    pub async fn connect(self: &Arc<Self>) -> io::Result<Lease> {
+        let place = &self.shared.place;
+        #[cfg(fuzzing)]
+        if let Some(network) = &place.network {
+            let sender = self.handshake(TokioIo::new(network())).await?;
+            return Ok(Lease { sender, of: self.clone() });
+        }
+        let connecting = async {
+            let stream = place.dial().await?;
+            match &place.tls {
+                Some((connector, name)) => {
+                    self.handshake(TokioIo::new(connector.connect(name.clone(), stream).await?)).await
+                }
+                None => self.handshake(TokioIo::new(stream)).await,
+            }
+        };
+        let sender = timeout(CONNECT, connecting).await.map_err(|_| place.silent())??;
+        self.shared.figures.dialled.fetch_add(1, Relaxed);
+        Ok(Lease { sender, of: self.clone() })
+    }
+
+    async fn handshake<T: Read + Write + Unpin + Send + 'static>(&self, io: T) -> io::Result<SendRequest<Counted>> {
+        let (sender, connection) =
+            http1::Builder::new().max_buf_size(AHEAD).handshake(io).await.map_err(io::Error::other)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!("a connection to the server ended: {error}");
+            }
+        });
+        Ok(sender)
+    }
+
+    /// Sends a request and waits for the beginning of its answer: as long as the server takes of it, and some time after.
+    ///
+    /// # Errors
+    /// If there is none, and whether the server may have taken the request.
+    pub async fn send(&self, mut lease: Lease, request: Request<Outgoing>) -> Result<Response<Leased>, Broken> {
+        let silence = self.shared.patience.silence;
+        let handed_over = Arc::new(HandedOver::default());
+        let (method, sends_body) = (request.method().clone(), !request.body().is_end_stream());
+        let request = request.map(|body| Counted { body, handed_over: handed_over.clone() });
+        let answer = {
+            let mut sending = pin!(lease.sender.try_send_request(request));
+            let mut before = 0;
+            loop {
+                // What is large takes the server a while to read and to store, too.
+                let patience = silence + Duration::from_millis(before / BYTES_A_MILLISECOND);
+                match timeout(patience, &mut sending).await {
+                    Ok(answer) => break answer,
+                    Err(_) if handed_over.bytes.load(Relaxed) == before => return Err(Broken::Silent(patience)),
+                    Err(_) => before = handed_over.bytes.load(Relaxed),
+                }
+            }
+        };
+        match answer {
+            Ok(answer) => {
+                let is_sent = !sends_body || handed_over.whole.load(Relaxed) && answer.status().is_success();
+                let reuse = if is_sent { reuse_after(&method, answer.status()) } else { Reuse::Never };
+                Ok(answer.map(|body| Leased::new(Paced::new(body, silence), lease, reuse)))
+            }
+            Err(mut error) => Err(match error.take_message() {
+                Some(request) => Broken::NotSent(Box::new(request.map(|sent| sent.body)), error.into_error()),
+                None => Broken::Perhaps(error.into_error()),
+            }),
+        }
+    }
+}
+
+/// What has no body by its kind may come with one all the same, from a server that errs: its bytes would be read as the next answer. (Of
+/// a request with a body that the server refuses, it may not have read that body: it would read it as the next request.)
+fn reuse_after(method: &Method, status: StatusCode) -> Reuse {
+    let bodiless = *method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if bodiless || status.is_informational() { Reuse::Never } else { Reuse::Allowed }
+}
+
+/// Tries all of a host's addresses, one after the other. A dead connection is noticed.
+async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                sextant_process::sockets::notice_silence(&stream)?;
+                return Ok(stream);
+            }
+            Err(error) => failed = io::Error::new(error.kind(), format!("{address}: {error}")),
+        }
+    }
+    Err(failed)
+}
+
+impl Upstream {
+    /// Asks the server for its version.
+    ///
+    /// # Errors
+    /// If it does not tell, and why.
+    pub async fn looks_alive(self: &Arc<Self>) -> Result<(), String> {
+        let lease = self.lease(true).await.map_err(|error| error.to_string())?;
+        let mut request = Request::new(Outgoing::Empty);
+        let path = format!("{}/version", self.shared.place.api_path);
+        *request.uri_mut() = path.parse().map_err(|error| format!("{path}: {error}"))?;
+        self.shared.place.address(&mut request).map_err(|error| format!("{path}: {error}"))?;
+        let answer = match self.send(lease, request).await {
+            Ok(answer) => answer,
+            Err(Broken::NotSent(_, error) | Broken::Perhaps(error)) => return Err(error.to_string()),
+            Err(Broken::Silent(silence)) => return Err(format!("it is silent for {} s", silence.as_secs())),
+        };
+        let status = answer.status();
+        // So that the connection can be used again.
+        let body = http_body_util::BodyExt::collect(http_body_util::Limited::new(answer.into_body(), AHEAD)).await;
+        match (status.is_success(), body) {
+            (true, Ok(_)) => Ok(()),
+            (true, Err(error)) => Err(error.to_string()),
+            (false, _) => Err(format!("it answers {status} when it is asked for its version")),
+        }
+    }
+}

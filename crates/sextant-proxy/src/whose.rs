@@ -1,0 +1,260 @@
+//! Whose results are asked for. Results of a node's organization come from all jobs of the collaboration, and a container's token may
+//! read them all; decrypted are those of the caller's own subtasks alone.
+//!
+//! What counts is what the server says of the task to the caller's own token: the task's parent is the caller's task, and who created it
+//! is the caller's organization. So a result can be decrypted only if the request names its task (`result?task_id=`) or its run
+//! (`result/{id}`). Everything else passes as it is.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use http::{HeaderMap, Method, Response, StatusCode};
+use http_body_util::BodyDataStream;
+use serde::Deserialize;
+use tokio::time::Instant;
+use url::form_urlencoded;
+
+use super::accepted;
+use super::access::Record;
+use super::body::{Leased, Outgoing};
+use super::caller::{self, Caller};
+use super::exchange::{Asked, broken_off};
+use super::forward::Proxy;
+use super::outline::{Keep, Outline};
+use super::refusal::Refusal;
+use super::route::{Route, number};
+
+/// How long what the server said counts: the pages of a task's results come within it. Short, because some servers use the numbers of
+/// deleted tasks again.
+const KNOWN: Duration = Duration::from_secs(2);
+/// How many answers are known at once.
+const MOST: usize = 1024;
+/// Names of what is looked for are shorter, and so is an image's.
+const KEEP: Keep = Keep { outermost: 1024, deeper: 32 };
+/// What a task or a run has besides long strings is less.
+const LONGEST: usize = 16 * 1024;
+
+/// What names the results that are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Named {
+    /// Their task.
+    Task(u64),
+    /// Their run.
+    Run(u64),
+}
+
+/// Whose results they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Of a subtask of the caller's: this one.
+    Own(u64),
+    /// Of anybody else, as far as anybody knows.
+    Others,
+}
+
+/// What came of asking.
+pub(crate) enum Looked {
+    /// It is known.
+    Known(Whose),
+    /// The server doesn't say at this time; this is what it says instead.
+    Instead(Box<Response<Leased>>),
+}
+
+/// A caller's token, hashed, and what it asked about.
+type Question = ([u8; 32], Named);
+
+/// What the server said lately.
+#[derive(Default)]
+pub(crate) struct Relations(Mutex<HashMap<Question, (Instant, Whose)>>);
+
+impl Relations {
+    fn known(&self, question: &Question) -> Option<Whose> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(question).filter(|(since, _)| since.elapsed() < KNOWN).map(|(_, whose)| *whose)
+    }
+
+    fn learned(&self, question: Question, whose: Whose) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST {
+            known.retain(|_, (since, _)| since.elapsed() < KNOWN);
+        }
+        if known.len() < MOST {
+            known.insert(question, (Instant::now(), whose));
+        }
+    }
+}
+
+/// The task that a query of `result` names, and the query in the one way of writing it; `None` if it names none, several, or something
+/// that could be read in two ways.
+pub(crate) fn of_one_task(query: &str) -> Option<(u64, String)> {
+    let mut task = None;
+    let mut written = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if name == "task_id" {
+            let id = number(&value)?;
+            if task.replace(id).is_some() {
+                return None;
+            }
+        }
+        written.append_pair(&name, &value);
+    }
+    Some((task?, written.finish()))
+}
+
+#[derive(Deserialize)]
+struct Link {
+    id: u64,
+}
+
+/// `RunSchema` and `TaskSchema` in `server/resource/common/output_schema.py`, 4.5.5 and 4.15.2 alike.
+#[derive(Deserialize)]
+struct Run {
+    task: Link,
+}
+
+#[derive(Deserialize)]
+struct Task {
+    id: u64,
+    #[serde(default)]
+    parent: Option<Link>,
+    #[serde(default)]
+    init_org: Option<Link>,
+    #[serde(default)]
+    image: Option<String>,
+}
+
+impl Task {
+    /// A subtask has its caller's image (see [`super::subtask`]). So one of another image belongs to another job, whose task was given the
+    /// number of the caller's own: some servers use numbers of deleted tasks again.
+    fn whose(&self, asked: u64, caller: Caller, image: Option<&str>) -> Whose {
+        let parent = self.parent.as_ref().map(|link| link.id);
+        let is_own = self.id == asked
+            && parent.is_some()
+            && parent == caller.task
+            && self.init_org.as_ref().is_some_and(|link| Some(link.id) == caller.organization)
+            && self.image.as_deref().is_some_and(|own| Some(own) == image);
+        if is_own { Whose::Own(asked) } else { Whose::Others }
+    }
+}
+
+impl Proxy {
+    /// Whose results a request is for.
+    ///
+    /// # Errors
+    /// If the server can't be asked.
+    pub async fn whose(&self, named: Named, headers: &HeaderMap, record: &mut Record) -> Result<Looked, Refusal> {
+        let question = (accepted::hash(headers), named);
+        if let Some(whose) = self.shared.relations.known(&question) {
+            return Ok(Looked::Known(whose));
+        }
+        let task = match named {
+            Named::Task(task) => task,
+            Named::Run(run) => match self.said(&format!("/run/{run}"), headers, record).await? {
+                Said::Of(text) => match parsed::<Run>(&text) {
+                    Some(run) => run.task.id,
+                    None => return Ok(self.learned(question, Whose::Others)),
+                },
+                Said::Nothing => return Ok(Looked::Known(Whose::Others)),
+                Said::Instead(answer) => return Ok(Looked::Instead(Box::new(answer))),
+            },
+        };
+        Ok(match self.said(&format!("/task/{task}"), headers, record).await? {
+            Said::Of(text) => {
+                let image = caller::image(headers);
+                let whose = |said: Task| said.whose(task, record.caller, image.as_deref());
+                let whose = parsed::<Task>(&text).map_or(Whose::Others, whose);
+                self.learned(question, whose)
+            }
+            Said::Nothing => Looked::Known(Whose::Others),
+            Said::Instead(answer) => Looked::Instead(Box::new(answer)),
+        })
+    }
+
+    fn learned(&self, question: Question, whose: Whose) -> Looked {
+        self.shared.relations.learned(question, whose);
+        Looked::Known(whose)
+    }
+
+    /// What the server says of something, to the caller.
+    async fn said(&self, which: &str, headers: &HeaderMap, record: &mut Record) -> Result<Said, Refusal> {
+        let path = format!("{}{which}", self.shared.place.api_path);
+        let asked = Asked { method: &Method::GET, headers, path, route: Route::Lookup };
+        let answer = self.exchange(&asked, Outgoing::Empty, record).await?;
+        match answer.status() {
+            StatusCode::OK => {}
+            status if status.is_server_error() => return Ok(Said::Instead(answer)),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => return Ok(Said::Instead(answer)),
+            // The caller may not see it, or there is no such thing.
+            _ => return Ok(Said::Nothing),
+        }
+        let mut outline = Outline::new(KEEP, LONGEST);
+        let mut body = BodyDataStream::new(answer.into_body());
+        while let Some(piece) = body.next().await {
+            if outline.feed(&piece.map_err(|error: io::Error| broken_off(error))?).is_err() {
+                return Ok(Said::Nothing);
+            }
+        }
+        Ok(Said::Of(outline))
+    }
+}
+
+/// An answer about something.
+enum Said {
+    Of(Outline),
+    Nothing,
+    Instead(Response<Leased>),
+}
+
+/// An object; the parser takes lists for objects, too.
+fn parsed<'a, T: Deserialize<'a>>(outline: &'a Outline) -> Option<T> {
+    let text = outline.text();
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return None;
+    }
+    serde_json::from_slice(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::whose::*;
+
+    #[test]
+    fn a_query_names_one_task_or_none() {
+        for (query, task) in [
+            ("task_id=9", Some((9, "task_id=9"))),
+            ("page=2&task%5Fid=%39&a=b+c", Some((9, "page=2&task_id=9&a=b+c"))),
+            ("task_id=9;task_id=10", None),
+            ("task_id=9&task_id=9", None),
+            ("task_id=09", None),
+            ("task_id=+9", None),
+            ("task_id=9%00", None),
+            ("task_id=%D9%A9", None),
+            ("task_id=99999999999999999999", None),
+            ("task_id", None),
+            ("a=task_id=9", None),
+            ("Task_id=9", None),
+            ("", None),
+        ] {
+            assert_eq!(of_one_task(query), task.map(|(id, text)| (id, text.to_owned())), "{query}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_known_does_not_grow_and_not_last() {
+        let relations = Relations::default();
+        for number in 0..MOST as u64 + 10 {
+            relations.learned(([0; 32], Named::Task(number)), Whose::Own(number));
+        }
+        assert_eq!(relations.0.lock().unwrap().len(), MOST);
+        assert_eq!(relations.known(&([0; 32], Named::Task(1))), Some(Whose::Own(1)));
+        assert_eq!(relations.known(&([1; 32], Named::Task(1))), None, "another caller's");
+        assert_eq!(relations.known(&([0; 32], Named::Run(1))), None);
+        tokio::time::advance(KNOWN).await;
+        assert_eq!(relations.known(&([0; 32], Named::Task(1))), None);
+        relations.learned(([0; 32], Named::Run(1)), Whose::Others);
+        assert_eq!(relations.0.lock().unwrap().len(), 1);
+    }
+}
