@@ -283,8 +283,8 @@ def test_volumes_are_those_of_the_configuration(config, expected):
 
 
 def test_the_role_is_what_the_node_asks_for(manifests):
-    """The Role has exactly what the node asks the API server about at its start (runtime/kubernetes/permissions.rs)."""
-    code = (REPOSITORY / "crates/sextant/src/runtime/kubernetes/permissions.rs").read_text()
+    """The Role has exactly what the node asks the API server about at its start (sextant-kubernetes/src/permissions.rs)."""
+    code = (REPOSITORY / "crates/sextant-kubernetes/src/permissions.rs").read_text()
     table = code[code.index("pub const NEEDED") : code.index("];", code.index("pub const NEEDED"))]
     rows = re.findall(r'\("([a-z0-9.]*)", "([a-z/]+)", &\[([^]]*)\]\)', table)
     assert rows

@@ -142,7 +142,9 @@ fn the_claims_about_security_are_tested() {
         .iter()
         .filter(|(file, test)| {
             let has = |text: String| text.contains(&format!("fn {test}(")) || text.contains(&format!("def {test}("));
-            !files.iter().filter(|path| path.ends_with(file)).any(|path| has(fs::read_to_string(path).unwrap()))
+            // Without `src`, which every crate has.
+            let named = |path: &Path| path.iter().filter(|part| *part != "src").collect::<PathBuf>().ends_with(file);
+            !files.iter().filter(|path| named(path)).any(|path| has(fs::read_to_string(path).unwrap()))
         })
         .collect();
     assert!(missing.is_empty(), "docs/SECURITY.md names tests that are not there: {missing:?}");
