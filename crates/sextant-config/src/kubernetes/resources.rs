@@ -13,6 +13,12 @@ const REQUESTS: [(&str, &str); 3] = [("cpu", "100m"), ("memory", "256Mi"), ("eph
 /// No algorithm can take a machine down. Processor time needs no limit: it is shared by the requests.
 const LIMITS: [(&str, &str); 2] = [("memory", "4Gi"), ("ephemeral-storage", "10Gi")];
 
+/// More than a machine has, in bytes: 64 TiB of memory, 1 PiB of disk.
+const MOST: [(&str, f64); 2] = [
+    ("memory", 64.0 * 1024.0 * 1024.0 * 1024.0 * 1024.0),
+    ("ephemeral-storage", 1024.0 * 1024.0 * 1024.0 * 1024.0 * 1024.0),
+];
+
 type Quantities = BTreeMap<String, Quantity>;
 
 /// Without any in the file.
@@ -99,6 +105,10 @@ fn judge_limits(given: &BTreeMap<String, Given<'_>>) -> Option<()> {
                 );
                 fine = None;
             }
+            Some(Some(amount)) if MOST.iter().any(|(limited, most)| limited == name && amount > *most) => field.warn(format_args!(
+                "is more {name} than a machine has, and so no limit: a single algorithm may bring down what else runs there. Write what one \
+                 may use."
+            )),
             None if LIMITS.iter().any(|(limited, _)| limited == name) => field.warn(format_args!(
                 "NO LIMIT: a single algorithm may use up the {name} of its machine, and bring down what else runs there. Write a quantity."
             )),
