@@ -256,7 +256,7 @@ fn normal(path: &str) -> String {
 
 fn kind(normal: &str) -> Path {
     let below_root = |root: &&str| normal.strip_prefix(*root).filter(|rest| rest.starts_with('/') && rest.len() > 1);
-    let below_another = ROOTS.iter().find_map(|root| below_root(&root));
+    let below_another = ROOTS.iter().find_map(below_root);
     if let Some(rest) = below_another {
         return kind(rest);
     }

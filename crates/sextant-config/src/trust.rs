@@ -67,13 +67,12 @@ impl Subject<'_> {
         let Some(step) = changeable(&way, &Me { user: me, has_group_alone: &has_group_alone }) else { return };
         let Step { path: at, owner, group, mode, .. } = step;
         let (name, shown, at) = (self.name, path.display(), at.display());
-        let by_way =
-            if step == way.last().unwrap_or(step) { String::new() } else { format!(", by {at} on the way to it") };
+        let by_way = if Some(step) == way.last() { String::new() } else { format!(", on the way to {shown},") };
         self.findings.error(
             self.at,
             format!(
-                "{name}: others than root and this user ({me}) may change {shown}{by_way} (user {owner}, group {group}, mode {:o}), and with \
-                 it what the node does. Take that right away (`chmod go-w`), and give it to its user if it is somebody else's (`chown`).",
+                "{name}: {at}{by_way} belongs to user {owner} and has mode {:o} (group {group}): others than root and this user ({me}) may \
+                 change what is there, and with it what the node does. Take that right away (`chmod go-w`), or give it to this user (`chown`).",
                 mode & 0o7777
             ),
         );

@@ -230,6 +230,13 @@ fn judge(name: &str, value: &str, kind: Kind, all: &BTreeMap<String, String>) ->
             "speaks to what judges pods in the cluster, which may let these through by it. Leave it out unless you know what it opens.",
         );
     }
+    let of_the_cluster =
+        domain.contains("kube") || domain.split('.').any(|part| part == "seccomp" || part == "apparmor");
+    if of_the_cluster && !reserved {
+        return Verdict::Warn(
+            "belongs to a component of the cluster, which may do something because of it. Leave it out unless you know what it opens.",
+        );
+    }
     if reserved && !is_harmless(name) {
         return Verdict::Warn(
             "is reserved for Kubernetes, which may do something because of it. Take one of a domain of your own.",
@@ -251,7 +258,7 @@ fn is_harmless(name: &str) -> bool {
         "kubectl.kubernetes.io/default-logs-container",
     ]
     .iter()
-    .any(|known| name.starts_with(known))
+    .any(|known| name == *known || (known.ends_with('/') && name.starts_with(known)))
 }
 
 /// Plugins of networks: Multus, Calico, Cilium, OVN, Google's and Amazon's.

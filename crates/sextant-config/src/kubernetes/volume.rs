@@ -74,12 +74,20 @@ pub(super) fn source(field: &Field<'_>, others: &[&str]) -> Option<VolumeSource>
     let volume: Volume = value::parse(&alone)?;
     complete(&volume, field, &only.key)?;
     refuse_credentials(&volume, field)?;
-    if let Some(csi) = volume.csi.as_ref().filter(|csi| !is_of_storage(&csi.driver)) {
+    let drivers = [
+        volume.csi.as_ref().map(|csi| csi.driver.as_str()),
+        volume.flex_volume.as_ref().map(|flex| flex.driver.as_str()),
+    ];
+    if let Some(driver) = drivers.into_iter().flatten().find(|driver| !is_of_storage(driver)) {
         field.warn(format_args!(
             "is a Secret, or may be one: `{}` is not known as a driver of storage, and others show keys and tokens. See that it shows \
              nothing but data, or take another volume.",
-            names::shown(&csi.driver)
+            names::shown(driver)
         ));
+    }
+    let host_type = volume.host_path.as_ref().and_then(|host| host.type_.as_deref());
+    if host_type.is_some_and(|kind| matches!(kind, "Socket" | "BlockDevice" | "CharDevice")) {
+        field.warn("is a socket or a device of the machine: what is behind it answers algorithms like the machine's own programs. Name a folder.");
     }
     let source = VolumeSource::new(volume);
     if let Some(folder) = source.host_path() {
