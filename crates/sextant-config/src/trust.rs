@@ -2,7 +2,7 @@
 //! folder and link on the way to it.
 //!
 //! What Kubernetes mounts of Secrets and ConfigMaps is nobody else's, whatever its modes say: root made it, in a folder with a link `..data`,
-//! and in a pod it can only be read.
+//! and in a pod it can only be read. Other volumes of a pod (emptyDirs) are root's and open to all users, of whom there is only the pod's own.
 
 use std::path::{Path, PathBuf};
 
@@ -48,6 +48,8 @@ pub(super) struct Me<'a> {
     pub user: u32,
     /// Whether a group has nobody in it but root and this user.
     pub has_group_alone: &'a dyn Fn(u32) -> bool,
+    /// Whether it is in a pod.
+    pub in_a_pod: bool,
 }
 
 /// A file, and how it is called where something is said of it.
@@ -62,9 +64,8 @@ impl Subject<'_> {
     /// Notes that others may change the file: a mistake, since whoever does decides what the node does.
     pub(super) fn must_be_ours(&self, path: &Path, around: &Surroundings<'_>) {
         let way = around.files.way(path);
+        let Some(step) = asking(around, |me| changeable(&way, me)) else { return };
         let me = around.files.user();
-        let has_group_alone = |group| around.files.has_group_alone(group);
-        let Some(step) = changeable(&way, &Me { user: me, has_group_alone: &has_group_alone }) else { return };
         let Step { path: at, owner, group, mode, .. } = step;
         let (name, shown, at) = (self.name, path.display(), at.display());
         let by_way = if Some(step) == way.last() { String::new() } else { format!(", on the way to {shown},") };
@@ -92,9 +93,14 @@ impl Subject<'_> {
 
 /// Whether people other than root and this user may read a file.
 pub(super) fn may_be_read(path: &Path, around: &Surroundings<'_>) -> bool {
+    let way = around.files.way(path);
+    asking(around, |me| readable(&way, me))
+}
+
+fn asking<T>(around: &Surroundings<'_>, judge: impl FnOnce(&Me<'_>) -> T) -> T {
     let has_group_alone = |group| around.files.has_group_alone(group);
-    let me = Me { user: around.files.user(), has_group_alone: &has_group_alone };
-    readable(&around.files.way(path), &me, (around.env)(IN_A_POD).is_some())
+    let in_a_pod = (around.env)(IN_A_POD).is_some();
+    judge(&Me { user: around.files.user(), has_group_alone: &has_group_alone, in_a_pod })
 }
 
 /// The first step by which somebody else may change what is found at the end.
@@ -106,15 +112,16 @@ fn changeable<'a>(way: &'a [Step], me: &Me<'_>) -> Option<&'a Step> {
                 // A link has no mode of its own, and who may put another one in its place is the folder's business.
                 Kind::Link | Kind::Mount => false,
                 // Everybody may make things in a sticky folder, and replace only their own: whose the next one is, is looked at then.
+                Kind::Folder if me.in_a_pod && step.owner == ROOT => false,
                 Kind::Folder => step.lets_others(WRITE, me) && step.mode & STICKY == 0,
                 Kind::File => step.lets_others(WRITE, me),
             }
     })
 }
 
-fn readable(way: &[Step], me: &Me<'_>, in_a_pod: bool) -> bool {
+fn readable(way: &[Step], me: &Me<'_>) -> bool {
     let Some(file) = way.last() else { return false };
-    let of_kubernetes = file.owner == ROOT && (in_a_pod || way.iter().any(|step| step.kind == Kind::Mount));
+    let of_kubernetes = file.owner == ROOT && (me.in_a_pod || way.iter().any(|step| step.kind == Kind::Mount));
     !of_kubernetes && file.lets_others(READ, me)
 }
 
@@ -134,9 +141,9 @@ mod tests {
         Step { path: PathBuf::from("/x"), kind, owner, group, mode }
     }
 
-    fn judged(way: &[Step]) -> (bool, bool) {
-        let me = Me { user: ME, has_group_alone: &|group| matches!(group, ROOT | ME) };
-        (changeable(way, &me).is_some(), readable(way, &me, false))
+    fn judged(way: &[Step], in_a_pod: bool) -> (bool, bool) {
+        let me = Me { user: ME, has_group_alone: &|group| matches!(group, ROOT | ME), in_a_pod };
+        (changeable(way, &me).is_some(), readable(way, &me))
     }
 
     #[test]
@@ -170,8 +177,17 @@ mod tests {
             (vec![step(Mount, ROOT, ROOT, 0o777), step(File, 7, 7, 0o600)], (true, false)),
         ] {
             let way: Vec<Step> = std::iter::once(root.clone()).chain(steps).collect();
-            assert_eq!(judged(&way), expected, "{way:?}");
+            assert_eq!(judged(&way, false), expected, "{way:?}");
         }
-        assert_eq!(judged(&[]), (false, false));
+        assert_eq!(judged(&[], false), (false, false));
+        for (steps, expected) in [
+            (vec![step(Folder, ROOT, ROOT, 0o777), step(File, ME, ME, 0o600)], (false, false)),
+            (vec![step(Folder, ROOT, ROOT, 0o777), step(File, ROOT, 65532, 0o440)], (false, false)),
+            (vec![step(Folder, ROOT, ROOT, 0o755), step(File, ROOT, ROOT, 0o644)], (false, false)),
+            (vec![step(Folder, ROOT, ROOT, 0o755), step(File, ROOT, ROOT, 0o666)], (true, false)),
+            (vec![step(Folder, 7, 7, 0o755), step(File, ME, ME, 0o600)], (true, false)),
+        ] {
+            assert_eq!(judged(&steps, true), expected, "{steps:?}");
+        }
     }
 }
