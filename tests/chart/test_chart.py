@@ -344,6 +344,8 @@ def test_no_secret_but_by_reference(manifests):
         ({"upgrade": {"earlierRuns": "true"}}, "/upgrade/earlierRuns"),
         # What a schema can't see, in words that say what to do.
         ({"tasks": {"namespace": NAMESPACE}}, "Name another one"),
+        ({"tasks": {"namespace": "kube-system"}}, "of Kubernetes itself"),
+        ({"tasks": {"namespace": "kube-public", "create": False}}, "of Kubernetes itself"),
         ({"config": {"api_key": "k"}}, "name it in apiKey.secret"),
         ({"config": {"encryption": {"enabled": True}}}, "use encryption.enabled"),
         ({"config": {"kubernetes": {"namespace": "a"}}}, "use tasks.namespace"),
@@ -365,6 +367,49 @@ def test_mistakes_are_told(change, says):
     with pytest.raises(ChartError) as error:
         rendered("sextant", NAMESPACE, merged(LEAST, change))
     assert says in str(error.value)
+
+
+WEAK = "WARNING: "
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({}, None),
+        ({"networkPolicy": {"enabled": False}}, "the node runs nothing"),
+        ({"networkPolicy": {"enabled": False}, "config": {"kubernetes": {"allow_unisolated": True}}}, "so that this chart has made no walls"),
+        ({"config": {"kubernetes": {"allow_unisolated": True}}}, "allow_unisolated is true: algorithms run"),
+        ({"tasks": {"podSecurity": "privileged"}}, "tasks.podSecurity is privileged"),
+        ({"tasks": {"podSecurity": "baseline"}, "config": {"kubernetes": {"pod_security": "restricted"}}}, "tasks.podSecurity is baseline, less"),
+        ({"tasks": {"podSecurity": "restricted"}}, None),
+        ({"tasks": {"create": False}}, "whoever has made v6-jobs"),
+        ({"tasks": {"namespace": "default", "create": False}}, "tasks.namespace is default"),
+        ({"networkPolicy": {"proxy": {"egress": [{}]}}}, "networkPolicy.proxy.egress leads everywhere"),
+        ({"networkPolicy": {"node": {"egress": [{"ports": [{"port": 3128}]}]}}}, "networkPolicy.node.egress leads everywhere"),
+        ({"networkPolicy": {"node": {"egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]}}}, "networkPolicy.node.egress leads everywhere"),
+        ({"networkPolicy": {"proxy": {"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.7/32"}}]}]}}}, None),
+        ({"admissionPolicy": {"enabled": False}}, "there is no ValidatingAdmissionPolicy"),
+    ],
+)
+def test_what_is_weaker_is_told(change, says):
+    """NOTES name each value that takes protection away, and nothing else."""
+    made = helm("install", "sextant", str(CHART), "--dry-run=client", "--namespace", NAMESPACE, values=merged(LEAST, change))
+    notes = made[made.index("NOTES:") :]
+    if says:
+        assert says in notes
+    else:
+        assert WEAK not in notes
+    if change.get("config"):
+        assert "the node runs nothing" not in notes
+
+
+def test_names_are_looked_up_nowhere_if_nowhere_is_named():
+    """Without an address for DNS there is no rule for it, instead of one that leads everywhere."""
+    for to, rules in (([], 1), ([{"ipBlock": {"cidr": "10.96.0.10/32"}}], 2)):
+        manifests = rendered("v6", NAMESPACE, merged(LEAST, {"networkPolicy": {"dns": {"to": to}}}))
+        egress = one(manifests, "NetworkPolicy", "v6-sextant-proxy")["spec"]["egress"]
+        assert len(egress) == rules
+        assert not [rule for rule in egress if {each["port"] for each in rule["ports"]} == {53} and not rule.get("to")]
 
 
 def test_egress_of_the_node_is_no_wider_than_asked():

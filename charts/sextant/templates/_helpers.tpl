@@ -244,10 +244,28 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
 
+{{/* "true" for rules of a NetworkPolicy of which one leads everywhere: without `to`, or to all addresses. */}}
+{{- define "sextant.leadsEverywhere" -}}
+{{- $found := false -}}
+{{- range . -}}
+{{- if not .to }}{{ $found = true }}{{ end -}}
+{{- range .to }}{{ if has (dig "ipBlock" "cidr" "" .) (list "0.0.0.0/0" "::/0") }}{{ $found = true }}{{ end }}{{ end -}}
+{{- end -}}
+{{- if $found }}true{{ end -}}
+{{- end }}
+
+{{/* How much a Pod Security Standard keeps out. */}}
+{{- define "sextant.strictness" -}}
+{{- get (dict "privileged" "0" "baseline" "1" "restricted" "2") . -}}
+{{- end }}
+
 {{/* Mistakes that a schema can't see. */}}
 {{- define "sextant.validate" -}}
 {{- if eq .Values.tasks.namespace .Release.Namespace }}
 {{- fail (printf "tasks.namespace: %s is the namespace of the release itself, in which nothing may run but the node. Name another one." .Release.Namespace) }}
+{{- end }}
+{{- if hasPrefix "kube-" .Values.tasks.namespace }}
+{{- fail (printf "tasks.namespace: %s is a namespace of Kubernetes itself, with keys of the cluster in it, which the node could read. Name another one." .Values.tasks.namespace) }}
 {{- end }}
 {{- $advice := dict "api_key" "it would stand in the release's values; make a Secret and name it in apiKey.secret" "api_key_file" "use apiKey.secret" "encryption" "use encryption.enabled and encryption.secret" "ca_certificates" "use ca.configMap" "health" "the chart sets it; use listenAddress" "local" "the chart runs algorithms on Kubernetes" }}
 {{- range $key, $instead := $advice }}

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use sextant_core::environment::{RUN_FOLDER, Reserved};
+
 use super::Surroundings;
 use super::database::{Database, DatabaseType};
 use super::kubernetes::{DatabasePlace, DatabaseVolume, PodSecurity, database_volumes};
@@ -238,30 +240,40 @@ pub(super) fn value(field: &Field<'_>) -> Option<String> {
 
 /// Reads `algorithm_env`.
 pub(super) fn algorithm_env(file: &Section<'_>) -> BTreeMap<String, String> {
-    const OURS: [&str; 9] = [
-        "INPUT_FILE",
-        "OUTPUT_FILE",
-        "TOKEN_FILE",
-        "TEMPORARY_FOLDER",
-        "HOST",
-        "PORT",
-        "API_PATH",
-        "USER_REQUESTED_DATABASE_LABELS",
-        "DB_LABELS",
-    ];
+    let labels = labels(file);
     let Some(field) = file.get("algorithm_env") else {
         return BTreeMap::new();
     };
     field.map_of("names of environment variables with their values", |key, field| {
-        if OURS.contains(&key) {
-            field.warn("replaces what the node tells every algorithm. Take it out unless that is what you want.");
-        }
+        warn_of_the_nodes_own(key, field, &labels);
         variable(key, field)
     })
 }
 
+/// Warns of a variable that takes the place of one of the node's.
+pub(super) fn warn_of_the_nodes_own(key: &str, field: &Field<'_>, labels: &[&str]) {
+    match Reserved::of(key, labels) {
+        Some(Reserved::Always) => {
+            field.warn("replaces what the node tells every algorithm. Take it out unless that is what you want.");
+        }
+        Some(Reserved::OfADatabase) => field.warn(
+            "is how algorithms are told of a database, and those get it too that did not ask for one. Write it in `databases`: `uri`, `type`, \
+             and parameters under `env`.",
+        ),
+        None => {}
+    }
+}
+
 /// An environment variable for a process on this machine.
 pub(super) fn variable_of_this_machine(key: &str, field: &Field<'_>) -> Option<String> {
+    if key == RUN_FOLDER {
+        let message = format!(
+            "`{}`: found a variable by which the node knows a run's processes, expected others. Take it out.",
+            field.path
+        );
+        field.findings.error(field.key_at, message);
+        return None;
+    }
     if !names::is_identifier(key) {
         let advice = "expected letters, digits and underscores, the first of them no digit";
         field.findings.error(

@@ -11,6 +11,7 @@ use vantage6::encryption::{Cryptor, PrivateKey};
 use super::Surroundings;
 use super::reader::{Section, Unknown};
 use super::server::beside;
+use super::trust::Subject;
 
 /// No key file is larger.
 const LARGEST: usize = 64 * 1024;
@@ -76,12 +77,10 @@ pub(super) fn read(file: &Section<'_>, config: &Path, around: &Surroundings<'_>)
             if let Err(problem) = around.files.private_key(path) {
                 field.wrong(EXPECTED, &problem);
             }
-            if around.files.readable_by_others(path) {
-                field.warn(format_args!(
-                    "other people on this machine may read {}. Take that right away (`chmod 600`).",
-                    path.display()
-                ));
-            }
+            let name = format!("`{}`", field.path);
+            let subject = Subject { findings: field.findings, at: Some(field.key_at), name: &name };
+            subject.must_be_ours(path, around);
+            subject.must_be_secret(path, around);
         }
         _ if enabled => {
             let message = format!("`{}.private_key` is missing, expected {EXPECTED}. {ADVICE}", field.path);

@@ -1,15 +1,21 @@
 //! All that reading a configuration does with files, and with names of hosts, so that everything else of it is pure.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, ToSocketAddrs as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use secrecy::zeroize::Zeroizing;
 
 use super::encryption::read_private_key;
+use super::trust::{Kind, Step};
+
+/// How many links a path may have, as for the kernel.
+const LINKS: usize = 40;
 
 /// How long a name is looked up.
 const LOOK_UP: Duration = Duration::from_secs(2);
@@ -28,8 +34,12 @@ pub(super) trait Files {
     fn absolute(&self, path: &Path) -> PathBuf;
     /// Where a path leads when links are followed, if that can be told.
     fn real(&self, path: &Path) -> Option<PathBuf>;
-    /// Whether people other than the file's owner may read it.
-    fn readable_by_others(&self, path: &Path) -> bool;
+    /// Every folder and link on the way to a file, and the file itself; nothing if it isn't there.
+    fn way(&self, path: &Path) -> Vec<Step>;
+    /// The number of the user who runs this process.
+    fn user(&self) -> u32;
+    /// Whether a group has nobody in it but root and that user, as far as this machine's own lists tell.
+    fn has_group_alone(&self, group: u32) -> bool;
     /// The addresses of a host's name, as far as they can be had soon.
     fn addresses(&self, host: &str) -> Vec<IpAddr>;
 }
@@ -65,9 +75,18 @@ impl Files for Disk {
         path.canonicalize().ok()
     }
 
-    fn readable_by_others(&self, path: &Path) -> bool {
-        use std::os::unix::fs::PermissionsExt;
-        path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0)
+    fn way(&self, path: &Path) -> Vec<Step> {
+        way(&self.absolute(path)).unwrap_or_default()
+    }
+
+    fn user(&self) -> u32 {
+        rustix::process::geteuid().as_raw()
+    }
+
+    fn has_group_alone(&self, group: u32) -> bool {
+        let (user, own) = (self.user(), rustix::process::getegid().as_raw());
+        // In root's group there are only others that are root as well.
+        group == 0 || ((group == own || group == user) && !others_are_in(group, user))
     }
 
     fn addresses(&self, host: &str) -> Vec<IpAddr> {
@@ -113,11 +132,94 @@ impl Files for NoFiles {
         None
     }
 
-    fn readable_by_others(&self, _: &Path) -> bool {
-        false
+    fn way(&self, _: &Path) -> Vec<Step> {
+        Vec::new()
+    }
+
+    fn user(&self) -> u32 {
+        0
+    }
+
+    fn has_group_alone(&self, _: u32) -> bool {
+        true
     }
 
     fn addresses(&self, _: &str) -> Vec<IpAddr> {
         Vec::new()
     }
+}
+
+fn way(absolute: &Path) -> io::Result<Vec<Step>> {
+    let mut here = PathBuf::from("/");
+    let mut steps = vec![step(&here)?];
+    let mut rest = names(absolute);
+    let mut links = 0;
+    while let Some(name) = rest.pop() {
+        if name == ".." {
+            here.pop();
+            continue;
+        }
+        let at = here.join(&name);
+        let step = step(&at)?;
+        let is_link = step.kind == Kind::Link;
+        steps.push(step);
+        if !is_link {
+            here = at;
+            continue;
+        }
+        links += 1;
+        if links > LINKS {
+            return Err(io::Error::other("there are too many links"));
+        }
+        let to = at.read_link()?;
+        if to.is_absolute() {
+            here = PathBuf::from("/");
+        }
+        rest.extend(names(&to));
+    }
+    Ok(steps)
+}
+
+/// The names of a path, the last one first.
+fn names(path: &Path) -> Vec<OsString> {
+    let named = |part: Component<'_>| {
+        matches!(part, Component::Normal(_) | Component::ParentDir).then(|| part.as_os_str().to_owned())
+    };
+    path.components().rev().filter_map(named).collect()
+}
+
+fn step(path: &Path) -> io::Result<Step> {
+    let metadata = path.symlink_metadata()?;
+    let kind = if metadata.is_symlink() {
+        Kind::Link
+    } else if !metadata.is_dir() {
+        Kind::File
+    } else if metadata.uid() == 0
+        && path.join("..data").symlink_metadata().is_ok_and(|it| it.is_symlink() && it.uid() == 0)
+    {
+        Kind::Mount
+    } else {
+        Kind::Folder
+    };
+    Ok(Step { path: path.to_owned(), kind, owner: metadata.uid(), group: metadata.gid(), mode: metadata.mode() })
+}
+
+/// Whether this machine's lists of users and groups have somebody else in a group.
+fn others_are_in(group: u32, user: u32) -> bool {
+    let lines = |path: &str| -> Vec<Vec<String>> {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().map(|line| line.split(':').map(str::to_owned).collect()).collect()
+    };
+    let number = |line: &[String], at: usize| line.get(at).and_then(|text| text.parse::<u32>().ok());
+    let users = lines("/etc/passwd");
+    let is_other = |line: &&Vec<String>| number(line, 2).is_some_and(|number| number != 0 && number != user);
+    let ours: Vec<&str> =
+        users.iter().filter(|line| !is_other(line)).filter_map(|line| Some(line.first()?.as_str())).collect();
+    let by_group = lines("/etc/group").into_iter().filter(|line| number(line, 2) == Some(group));
+    let members: Vec<String> = by_group
+        .filter_map(|line| line.get(3).cloned())
+        .flat_map(|names| names.split(',').map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    users.iter().filter(is_other).any(|line| number(line, 3) == Some(group))
+        || members.iter().any(|name| !name.is_empty() && !ours.contains(&name.as_str()))
 }

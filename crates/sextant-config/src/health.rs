@@ -19,7 +19,19 @@ pub(super) fn read(file: &Section<'_>, around: &Surroundings<'_>) -> Option<Sock
     let Some(section) = file.get("health").and_then(|field| field.section("a mapping with `listen`")) else {
         return default;
     };
-    let address = section.get("listen").and_then(|field| listen(&field, PORT));
+    let address = section.get("listen").and_then(|field| {
+        let address = listen(&field, PORT)?;
+        // In a pod, others reach nothing else; a port alone doesn't say that it is open to everybody.
+        let is_port_alone = field.node.secret().is_some_and(|text| text.trim_start_matches(':').parse::<u16>().is_ok());
+        if is_port_alone && default.is_none() {
+            field.warn(format_args!(
+                "is at all addresses of this machine: whoever reaches it can read the node's state and figures. Write \
+                 `127.0.0.1:{0}` for this machine alone, or `0.0.0.0:{0}` if that is meant.",
+                address.port()
+            ));
+        }
+        Some(address)
+    });
     section.finish(Unknown::Refuse);
     address.or(default)
 }

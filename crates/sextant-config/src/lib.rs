@@ -16,12 +16,14 @@ mod encryption;
 mod files;
 mod health;
 mod identity;
+mod kubeconfig;
 mod kubernetes;
 mod local;
 mod look;
 mod misplaced;
 mod model;
 mod names;
+mod overlaps;
 mod policies;
 mod problem;
 mod reader;
@@ -33,6 +35,7 @@ pub mod secrets;
 mod server;
 mod system;
 mod tree;
+mod trust;
 mod version5;
 
 pub use check::{CheckReport, check, disk};
@@ -49,10 +52,12 @@ pub use problem::{ConfigError, Position, Problem, Warning};
 use std::path::Path;
 
 use files::{Disk, Files, NoFiles};
+use kubeconfig::Kubeconfigs;
 use kubernetes::database_volumes;
 use problem::Findings;
 use reader::{Section, Unknown};
 use tree::Node;
+use trust::{Subject, may_be_read};
 
 /// What a configuration depends on besides its text.
 struct Surroundings<'a> {
@@ -112,10 +117,15 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Find
     if regular::refuse_environments(&file) || version5::refuse(root, findings) {
         return None;
     }
+    judge_files(&file, path, around);
     let address = server::address(&file);
     let api_key = server::api_key(&file, path, around);
     let ca_certificates = server::ca_certificates(&file, path, around);
     let task_dir = regular::task_dir(&file, around);
+    if let Some(task_dir) = task_dir.as_ref().filter(|_| is_local(&file)) {
+        let at = file.get("task_dir").map(|field| field.key_at);
+        Subject { findings, at, name: "`task_dir`" }.must_be_ours(task_dir, around);
+    }
     let runtime = runtime(&file, path, around);
     let own = system::own(&file, path, around);
     let databases = databases::read(&file, runtime.as_ref(), &own, around);
@@ -156,7 +166,21 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Find
         warnings: Vec::new(),
     };
     advise(&config, around, findings);
+    overlaps::judge(&config, &file, around);
+    tell_of_secrets(&config, &file, path, around);
     Some(config)
+}
+
+/// Notes where others may change, or read, what tells the node what to do. Of other files, those who read them do.
+fn judge_files(file: &Section<'_>, path: &Path, around: &Surroundings<'_>) {
+    let findings = file.findings;
+    Subject { findings, at: None, name: "this file" }.must_be_ours(path, around);
+    let kubeconfigs = Kubeconfigs::of(file, path, around);
+    let subject = Subject { findings, at: kubeconfigs.at, name: kubeconfigs.name() };
+    for path in &kubeconfigs.paths {
+        subject.must_be_ours(path, around);
+        subject.must_be_secret(path, around);
+    }
 }
 
 /// Whether algorithms run as processes of this machine.
@@ -167,6 +191,7 @@ fn is_local(file: &Section<'_>) -> bool {
 /// Finds the one runtime: the one given, or Kubernetes.
 fn runtime(file: &Section<'_>, path: &Path, around: &Surroundings<'_>) -> Option<RuntimeConfig> {
     let expected = "a mapping of settings";
+    let labels = databases::labels(file);
     match (file.given("kubernetes"), file.given("local")) {
         (Some(_), Some(local)) => {
             let message = "`local`: found a second runtime besides `kubernetes`, expected one. Take one of them out.";
@@ -174,7 +199,9 @@ fn runtime(file: &Section<'_>, path: &Path, around: &Surroundings<'_>) -> Option
             None
         }
         (None, Some(local)) if local.node.is_null() => Some(RuntimeConfig::Local(LocalConfig::default())),
-        (None, Some(local)) => local.section(expected).map(|section| RuntimeConfig::Local(local::read(&section))),
+        (None, Some(local)) => {
+            local.section(expected).map(|section| RuntimeConfig::Local(local::read(&section, &labels)))
+        }
         (Some(kubernetes), None) if !kubernetes.node.is_null() => kubernetes
             .section(expected)
             .map(|section| RuntimeConfig::Kubernetes(Box::new(kubernetes::read(&section, path, around)))),
@@ -226,6 +253,16 @@ fn advise(config: &Config, around: &Surroundings<'_>, findings: &Findings) {
                     .warn(None, "`local.algorithms` lists none, so nothing can run. Add images with their commands.");
             }
         }
+    }
+}
+
+/// Warns of settings with secrets in a file that others may read. Of the node's key, its reader warns.
+fn tell_of_secrets(config: &Config, file: &Section<'_>, path: &Path, around: &Surroundings<'_>) {
+    if !may_be_read(path, around) {
+        return;
+    }
+    for field in secrets::settings(config).into_iter().filter_map(|key| file.given(key)) {
+        field.warn("other people on this machine may read this file, and a password in it. Take that right away (`chmod 600`).");
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sextant_core::image_reference::ImageReference;
 
-use super::databases::variable_of_this_machine;
+use super::databases::{variable_of_this_machine, warn_of_the_nodes_own};
 use super::model::HiddenValues;
 use super::reader::{Field, Section, Unknown};
 
@@ -53,14 +53,14 @@ impl Default for LocalConfig {
 }
 
 /// Reads the section; whatever is wrong in it has been noted, and has its default in the answer.
-pub(super) fn read(section: &Section<'_>) -> LocalConfig {
+pub(super) fn read(section: &Section<'_>, labels: &[&str]) -> LocalConfig {
     let default = LocalConfig::default();
     let algorithms = section.get("algorithms").map_or(default.algorithms, |field| {
         field.map_of("a mapping of images to commands", |image, field| {
             if let Err(why) = ImageReference::parse(image) {
                 field.warn(format!("no image can have this name, so no task can ask for it: {why}."));
             }
-            algorithm(field)
+            algorithm(field, labels)
         })
     });
     let max_concurrent_runs = section.get("max_concurrent_runs").and_then(|field| field.count());
@@ -71,7 +71,7 @@ pub(super) fn read(section: &Section<'_>) -> LocalConfig {
 }
 
 /// A command alone, or a mapping with more about the algorithm.
-fn algorithm(field: &Field<'_>) -> Option<LocalAlgorithm> {
+fn algorithm(field: &Field<'_>, labels: &[&str]) -> Option<LocalAlgorithm> {
     if !matches!(field.node.value, super::tree::Value::Map(_)) {
         return Some(LocalAlgorithm { command: command(field)?, package: None, env: BTreeMap::new() });
     }
@@ -79,7 +79,10 @@ fn algorithm(field: &Field<'_>) -> Option<LocalAlgorithm> {
     let command = section.require("command", COMMAND).and_then(|field| command(&field));
     let package = section.get("package").map(|field| package(&field));
     let env = section.get("env").map_or_else(BTreeMap::new, |field| {
-        field.map_of("names of environment variables with their values", variable_of_this_machine)
+        field.map_of("names of environment variables with their values", |key, field| {
+            warn_of_the_nodes_own(key, field, labels);
+            variable_of_this_machine(key, field)
+        })
     });
     section.finish(Unknown::Refuse);
     let package = package.map_or(Some(None), |package| package.map(Some));

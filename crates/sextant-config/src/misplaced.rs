@@ -40,8 +40,10 @@ pub(super) fn refuse(root: &Node, findings: &Findings) {
 /// Which places of a file have a part in the policies that are in force, by anchors and merge keys.
 #[derive(Default)]
 struct InForce {
-    /// Keys, and values.
+    /// Keys.
     places: BTreeSet<Position>,
+    /// Values, with the policies that they are of.
+    values: BTreeMap<Position, BTreeSet<String>>,
     /// Policies that ask for something.
     asked: BTreeSet<String>,
     /// Keys that others took the place of, with the line of these: whole `policies`, and parts of them.
@@ -74,12 +76,17 @@ impl InForce {
     }
 
     fn take(&mut self, entry: &Entry) {
-        self.places.extend([entry.at, entry.value.at]);
+        self.places.insert(entry.at);
+        self.values.entry(entry.value.at).or_default().insert(plain(&entry.key));
         self.replaced.extend(entry.replaced.iter().map(|at| (*at, entry.at.line)));
     }
 
     fn has(&self, entry: &Entry) -> bool {
-        self.places.contains(&entry.at) || self.places.contains(&entry.value.at)
+        // What is called like another policy than it is the value of asks for something else.
+        let fits = |of: &BTreeSet<String>| {
+            !is_a_policy(&entry.key) || of.iter().any(|name| strsim::osa_distance(name, &plain(&entry.key)) <= 2)
+        };
+        self.places.contains(&entry.at) || self.values.get(&entry.value.at).is_some_and(fits)
     }
 }
 

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
+use sextant_core::image_reference::ImageReference;
 
 use super::Surroundings;
 use super::databases::is_of_windows;
 use super::kubernetes::{KubernetesConfig, PodSecurity};
 use super::model::{LogLevel, Logging, Registry};
 use super::names;
+use super::policies::shared;
 use super::reader::{Field, Section, Unknown};
 use super::system;
 use super::tree::Value;
@@ -163,10 +165,42 @@ pub(super) fn registries(file: &Section<'_>) -> Option<Vec<Registry>> {
     registries.into_iter().collect()
 }
 
+/// A registry's host, maybe with a port and the beginning of its images' paths. Kubelets take it for a pattern, and send the password to
+/// whatever fits: only what is below a domain of somebody's own can be left open, and that is told.
+fn registry_name<'a>(field: &Field<'a>) -> Option<&'a str> {
+    let expected = "the registry's host, like `registry.example.org`";
+    let text = field.word(expected)?;
+    let plain =
+        text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text).trim_end_matches('/');
+    let (host, path) = plain.split_once('/').map_or((plain, None), |(host, path)| (host, Some(path)));
+    let fixed = host.strip_prefix("*.");
+    let domain = fixed.unwrap_or(host);
+    // With a port, no host is taken for the beginning of a path.
+    let full = if domain.contains(':') { domain.to_owned() } else { format!("{domain}:443") };
+    let is_registry = ImageReference::parse(&format!("{full}/{}", path.unwrap_or("image")))
+        .is_ok_and(|image| image.domain == full && image.tag.is_none() && image.digest.is_none());
+    let is_open = fixed.is_some_and(|fixed| !fixed.contains('.') || shared::is_shared(fixed));
+    if !is_registry || is_open {
+        let advice = if text.contains('*') {
+            "Machines take `*` for any name, and would send the password to every registry that has one: write out the registry's."
+        } else {
+            ""
+        };
+        field.wrong(expected, advice);
+        return None;
+    }
+    if fixed.is_some() {
+        field.warn(format_args!(
+            "sends the password to every registry below {domain}. Write out the one that it is for."
+        ));
+    }
+    Some(text)
+}
+
 fn registry(item: &Field<'_>) -> Option<Registry> {
     let section = item.section("a registry with `registry`, `username` and `password`")?;
     let host = "the registry's host, like `registry.example.org`";
-    let registry = section.require("registry", host).and_then(|field| field.word(host));
+    let registry = section.require("registry", host).and_then(|field| registry_name(&field));
     let username = section.require("username", "the account's name").and_then(|field| field.word("the account's name"));
     let password = section.require("password", "the account's password").and_then(|field| {
         let password = field.node.secret();

@@ -19,7 +19,7 @@ use sextant_core::environment::encode;
 use sextant_core::masks::Secrets;
 
 use super::secret_names;
-use crate::{Config, Database, RuntimeConfig};
+use crate::{Config, Database, LocalConfig, RuntimeConfig};
 
 /// How many characters a secret has at least.
 const SHORTEST: usize = 6;
@@ -61,6 +61,26 @@ fn all_forms(values: &[String]) -> Vec<String> {
     forms.sort_unstable();
     forms.dedup();
     forms
+}
+
+/// The settings in which there are some, besides the node's key.
+pub(crate) fn settings(config: &Config) -> Vec<&'static str> {
+    let in_a_database = |database: &Database| !of_database(database).is_empty();
+    let in_an_algorithm =
+        |local: &LocalConfig| local.algorithms.values().any(|one| told_by_name(&one.env).next().is_some());
+    let local = match &config.runtime {
+        RuntimeConfig::Local(local) => in_an_algorithm(local),
+        RuntimeConfig::Kubernetes(_) => false,
+    };
+    [
+        ("databases", config.databases.iter().any(in_a_database)),
+        ("docker_registries", !config.docker_registries.is_empty()),
+        ("algorithm_env", told_by_name(&config.algorithm_env).next().is_some()),
+        ("local", local),
+    ]
+    .into_iter()
+    .filter_map(|(key, is_there)| is_there.then_some(key))
+    .collect()
 }
 
 /// A secret as itself, line by line, in a JSON text, and as environment variables have it.

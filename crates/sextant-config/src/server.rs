@@ -9,6 +9,7 @@ use url::{Host, Url};
 use super::Surroundings;
 use super::reader::{Field, Section};
 use super::regular::certificates_of_the_node;
+use super::trust::{Subject, may_be_read};
 
 const KEY_VARIABLE: &str = "SEXTANT_API_KEY";
 /// Where Python programs, and with them regular nodes, look for certificates; the first one that is set counts.
@@ -121,6 +122,12 @@ fn advise(field: &Field<'_>, base: &Base) {
     if base.url.host_str() == Some("host.docker.internal") {
         field.warn("`host.docker.internal` is a name that Docker gives to its host; outside of Docker, write the host's own name or address.");
     }
+    if let Some(host) = base.url.host_str().filter(|_| !base.text.is_ascii()) {
+        field.warn(format_args!(
+            "has letters in it that others look like: the node will connect to `{host}`, and send its key there. Write the server's name so \
+             if that is it."
+        ));
+    }
     if base.url.scheme() == "http" && !local {
         field.warn(
             "keys, inputs and results travel unencrypted over `http://`. Use `https://` for anything but a trial.",
@@ -180,7 +187,7 @@ pub(super) fn api_key(file: &Section<'_>, config: &Path, around: &Surroundings<'
         field.wrong_secret("the key that the server gave for this node", "");
         return None;
     };
-    if around.files.readable_by_others(config) {
+    if may_be_read(config, around) {
         field.warn(
             "other people on this machine may read this file, and the key in it. Take that right away (`chmod 600`), or keep the key \
              elsewhere with `api_key_file`.",
@@ -193,7 +200,12 @@ fn key_from_file(field: &Field<'_>, config: &Path, around: &Surroundings<'_>) ->
     let expected = "the path of a file with the node's key";
     let path = beside(config, field.word(expected)?);
     match around.files.text(&path) {
-        Ok(text) if !text.trim().is_empty() => Some(SecretString::from(text.trim())),
+        Ok(text) if !text.trim().is_empty() => {
+            let subject = Subject { findings: field.findings, at: Some(field.key_at), name: "`api_key_file`" };
+            subject.must_be_ours(&path, around);
+            subject.must_be_secret(&path, around);
+            Some(SecretString::from(text.trim()))
+        }
         Ok(_) => {
             field.wrong(expected, "It is empty: write the key into it.");
             None
@@ -206,8 +218,16 @@ fn key_from_file(field: &Field<'_>, config: &Path, around: &Surroundings<'_>) ->
 }
 
 /// Finds the certificate authorities to trust: `ca_certificates`, else what the environment tells Python programs, else what
-/// the file tells the regular node's environment.
+/// the file tells the regular node's environment. Whoever may change them can be the server.
 pub(super) fn ca_certificates(file: &Section<'_>, config: &Path, around: &Surroundings<'_>) -> Option<PathBuf> {
+    let path = find_certificates(file, config, around)?;
+    let at = file.get("ca_certificates").map(|field| field.key_at);
+    let name = if at.is_some() { "`ca_certificates`" } else { "certificates of the server" };
+    Subject { findings: file.findings, at, name }.must_be_ours(&path, around);
+    Some(path)
+}
+
+fn find_certificates(file: &Section<'_>, config: &Path, around: &Surroundings<'_>) -> Option<PathBuf> {
     let expected = "the path of a PEM file with CA certificates";
     if let Some(field) = file.get("ca_certificates") {
         let path = beside(config, field.word(expected)?);

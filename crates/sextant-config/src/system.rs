@@ -7,6 +7,7 @@ use percent_encoding::percent_decode_str;
 
 use super::Surroundings;
 use super::files::Files;
+use super::kubeconfig::Kubeconfigs;
 use super::reader::{Field, Section};
 use super::server::beside;
 use super::tree::Value;
@@ -43,46 +44,57 @@ const SYSTEM: [&str; 34] = [
     "/usr/libexec",
     "/var/log",
     "/var/spool",
-    "/var/lib/kubelet",
-    "/var/lib/etcd",
-    "/var/lib/docker",
-    "/var/lib/dockershim",
-    "/var/lib/containerd",
-    "/var/lib/containers",
-    "/var/lib/cri-o",
-    "/var/lib/crio",
-    "/var/lib/cni",
-    "/var/lib/calico",
-    "/var/lib/cilium",
-    "/var/lib/rancher",
-    "/var/lib/k0s",
-    "/var/lib/k3s",
-    "/var/lib/microk8s",
+    "/var/backups",
+    "/var/mail",
+    "/var/db",
     "/var/snap",
+    "/srv/kubernetes",
     "/opt/cni",
+    "/opt/kubernetes",
+    "/opt/rke",
+    "/usr/local/bin",
+    "/usr/local/sbin",
+    "/usr/local/lib",
+    "/efi",
+    "/nix",
+    "/ostree",
+    "/private/etc",
+    "/private/var",
+    "/cgroup",
 ];
+/// Where services keep what they have, with keys and passwords among it; and those whose folders there are data.
+const STATE: &str = "/var/lib";
+const DATA: [&str; 10] =
+    ["sextant", "vantage6", "data", "datasets", "mariadb", "mongodb", "mysql", "pgsql", "postgresql", "rook-data"];
 /// Not with what is below: data may be.
-const HOLDS_SYSTEM: [&str; 13] = [
+const HOLDS_SYSTEM: [&str; 20] = [
     "/var",
     "/var/lib",
     "/var/home",
     "/var/tmp",
     "/usr",
+    "/usr/local",
     "/root",
     "/home",
     "/tmp",
     "/snap",
     "/opt",
     "/host",
+    "/hostfs",
+    "/hostroot",
     "/sysroot",
     "/rootfs",
+    "/mnt/host",
+    "/Users",
+    "/export/home",
+    "/private",
 ];
 /// Where people's own folders are: all of such a folder holds their keys; not with what is below.
-const HOMES: [&str; 2] = ["/home", "/var/home"];
+const HOMES: [&str; 4] = ["/home", "/var/home", "/export/home", "/Users"];
 /// Where other roots are: below them, everything is as at the root.
-const ROOTS: [&str; 3] = ["/host", "/sysroot", "/rootfs"];
+const ROOTS: [&str; 6] = ["/host", "/hostfs", "/hostroot", "/mnt/host", "/sysroot", "/rootfs"];
 /// Folders and files with secrets, wherever they are.
-const SECRETS: [&str; 13] = [
+const SECRETS: [&str; 26] = [
     ".ssh",
     ".kube",
     ".docker",
@@ -96,6 +108,19 @@ const SECRETS: [&str; 13] = [
     ".git-credentials",
     ".vault-token",
     ".password-store",
+    ".minikube",
+    ".npmrc",
+    ".pypirc",
+    ".env",
+    ".s3cfg",
+    ".boto",
+    ".terraform.d",
+    ".bash_history",
+    ".zsh_history",
+    ".python_history",
+    ".psql_history",
+    ".mysql_history",
+    "keyrings",
 ];
 
 /// Notes that a path (or a `file:` address) leads to the machine's own folders. `None` when it can't be meant.
@@ -118,15 +143,17 @@ pub(super) fn own(file: &Section<'_>, config: &std::path::Path, around: &Surroun
         _ => None,
     };
     let text = |key| Some(file.get(key)?.node.secret()?.to_owned());
-    let beside = |path: Option<String>| path.map(|path| beside(config, &path));
+    let beside = |path: Option<String>| path.filter(|path| !path.is_empty()).map(|path| beside(config, &path));
+    let kubeconfigs = Kubeconfigs::of(file, config, around);
+    let called = kubeconfigs.name();
     [
         ("the configuration file", Some(config.to_owned())),
         ("`api_key_file`", beside(text("api_key_file"))),
         ("`encryption.private_key`", beside(of(file.get("encryption"), "private_key"))),
-        ("`kubernetes.kubeconfig`", beside(of(file.get("kubernetes"), "kubeconfig"))),
         ("`task_dir`", text("task_dir").map(PathBuf::from)),
     ]
     .into_iter()
+    .chain(kubeconfigs.paths.into_iter().map(|path| (called, Some(path))))
     .filter_map(|(name, path)| Some((name, path.filter(|path| !path.as_os_str().is_empty())?)))
     .map(|(name, path)| Own { name, places: places(&path, around.files) })
     .collect()
@@ -149,12 +176,17 @@ pub(super) fn refuse_own(field: &Field<'_>, path: &str, own: &[Own], files: &dyn
 }
 
 /// A path as it is written, and where links lead as far as they are there.
-fn places(path: &std::path::Path, files: &dyn Files) -> Vec<PathBuf> {
+pub(super) fn places(path: &std::path::Path, files: &dyn Files) -> Vec<PathBuf> {
     let absolute = PathBuf::from(normal(&files.absolute(path).to_string_lossy()));
     let real = absolute.ancestors().find_map(|above| {
         Some(files.real(above)?.join(absolute.strip_prefix(above).ok()?)).map(|real| real.components().collect())
     });
     std::iter::once(absolute.clone()).chain(real).collect()
+}
+
+/// A path by its name alone.
+pub(super) fn normalized(path: &std::path::Path) -> PathBuf {
+    PathBuf::from(normal(&path.to_string_lossy()))
 }
 
 /// The same, and of a path that seems to lead to data also where it leads by links on this machine.
@@ -223,14 +255,20 @@ fn normal(path: &str) -> String {
 }
 
 fn kind(normal: &str) -> Path {
-    let below_another =
-        ROOTS.iter().find_map(|root| normal.strip_prefix(*root)).filter(|rest| rest.starts_with('/') && rest.len() > 1);
+    let below_root = |root: &&str| normal.strip_prefix(*root).filter(|rest| rest.starts_with('/') && rest.len() > 1);
+    let below_another = ROOTS.iter().find_map(below_root);
     if let Some(rest) = below_another {
         return kind(rest);
     }
+    // All of it, or what is hidden there: settings and keys of programs.
     let is_home = |home: &&str| {
         let name = normal.strip_prefix(*home).and_then(|rest| rest.strip_prefix('/'));
-        name.is_some_and(|name| !name.contains('/'))
+        name.is_some_and(|name| name.split_once('/').is_none_or(|(_, below)| below.starts_with('.')))
+    };
+    let is_state = || {
+        let service =
+            normal.strip_prefix(STATE).and_then(|rest| rest.strip_prefix('/')).and_then(|rest| rest.split('/').next());
+        service.is_some_and(|service| !DATA.contains(&service))
     };
     let below =
         |folder: &&str| normal == *folder || normal.strip_prefix(*folder).is_some_and(|rest| rest.starts_with('/'));
@@ -239,6 +277,8 @@ fn kind(normal: &str) -> Path {
     } else if SYSTEM.iter().any(below)
         || HOLDS_SYSTEM.contains(&normal)
         || HOMES.iter().any(is_home)
+        || normal.starts_with("/root/.")
+        || is_state()
         || normal.split('/').any(|part| SECRETS.contains(&part))
         || (normal.starts_with('/') && normal.ends_with(".sock"))
     {

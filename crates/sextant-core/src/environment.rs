@@ -27,6 +27,58 @@ const PARAMETERS: usize = 256 * 1024;
 /// How many characters there may be at most of the labels that the node has.
 const KNOWN: usize = 1_000;
 
+/// A variable that all processes of a run have with the local runtime, with the run's folder as its value.
+pub const RUN_FOLDER: &str = "SEXTANT_RUN_FOLDER";
+
+const INPUT_FILE: &str = "INPUT_FILE";
+const OUTPUT_FILE: &str = "OUTPUT_FILE";
+const TOKEN_FILE: &str = "TOKEN_FILE";
+const TEMPORARY_FOLDER: &str = "TEMPORARY_FOLDER";
+const HOST: &str = "HOST";
+const PORT: &str = "PORT";
+const API_PATH: &str = "API_PATH";
+const REQUESTED_LABELS: &str = "USER_REQUESTED_DATABASE_LABELS";
+const LABELS: &str = "DB_LABELS";
+/// What every algorithm is told.
+const ALWAYS: [&str; 9] =
+    [INPUT_FILE, OUTPUT_FILE, TOKEN_FILE, TEMPORARY_FOLDER, HOST, PORT, API_PATH, REQUESTED_LABELS, LABELS];
+
+// What follows a database's label and `_`. The first three are said of databases alone.
+const DATABASE_URI: &str = "DATABASE_URI";
+const DATABASE_TYPE: &str = "DATABASE_TYPE";
+const PARAMETER: &str = "DB_PARAM_";
+const QUERY: &str = "QUERY";
+const SHEET_NAME: &str = "SHEET_NAME";
+const PREPROCESSING: &str = "PREPROCESSING";
+
+/// Whose a variable's name is that the node gives to algorithms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reserved {
+    /// Every algorithm is told something by it.
+    Always,
+    /// Those that ask for a database are.
+    OfADatabase,
+}
+
+impl Reserved {
+    /// Whether the node, with databases of these labels, has a meaning for a variable.
+    pub fn of(name: &str, labels: &[&str]) -> Option<Self> {
+        if ALWAYS.contains(&name) {
+            return Some(Self::Always);
+        }
+        let of_a_label = |label: &&str| {
+            let end = name.strip_prefix(&label.to_uppercase()).and_then(|rest| rest.strip_prefix('_'));
+            end.is_some_and(|end| [QUERY, SHEET_NAME, PREPROCESSING].contains(&end))
+        };
+        let ends = |end: &str| name.strip_suffix(end).is_some_and(|label| label.len() > 1 && label.ends_with('_'));
+        let is_of_a_database = ends(DATABASE_URI)
+            || ends(DATABASE_TYPE)
+            || name.split_once(PARAMETER).is_some_and(|(label, _)| label.len() > 1 && label.ends_with('_'))
+            || labels.iter().any(of_a_label);
+        is_of_a_database.then_some(Self::OfADatabase)
+    }
+}
+
 /// Where the algorithm finds its things: paths as the algorithm sees them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Places {
@@ -143,13 +195,13 @@ pub fn environment(
 ) -> Result<BTreeMap<String, String>, EnvironmentError> {
     let mut env = BTreeMap::from(
         [
-            ("INPUT_FILE", places.input.clone()),
-            ("OUTPUT_FILE", places.output.clone()),
-            ("TOKEN_FILE", places.token.clone()),
-            ("TEMPORARY_FOLDER", places.temporary.clone()),
-            ("HOST", places.proxy_host.clone()),
-            ("PORT", places.proxy_port.to_string()),
-            ("API_PATH", String::new()),
+            (INPUT_FILE, places.input.clone()),
+            (OUTPUT_FILE, places.output.clone()),
+            (TOKEN_FILE, places.token.clone()),
+            (TEMPORARY_FOLDER, places.temporary.clone()),
+            (HOST, places.proxy_host.clone()),
+            (PORT, places.proxy_port.to_string()),
+            (API_PATH, String::new()),
         ]
         .map(|(name, value)| (name.to_owned(), value)),
     );
@@ -167,15 +219,15 @@ pub fn environment(
             continue;
         }
         labels.push(request.label.clone());
-        env.insert(format!("{prefix}_DATABASE_URI"), database.uri.clone());
-        env.insert(format!("{prefix}_DATABASE_TYPE"), database.kind.to_owned());
+        env.insert(format!("{prefix}_{DATABASE_URI}"), database.uri.clone());
+        env.insert(format!("{prefix}_{DATABASE_TYPE}"), database.kind.to_owned());
         for (key, value) in &database.env {
-            env.insert(format!("{prefix}_DB_PARAM_{}", key.to_uppercase()), value.clone());
+            env.insert(format!("{prefix}_{PARAMETER}{}", key.to_uppercase()), value.clone());
         }
     }
     let asked: Vec<&str> = requested.iter().map(|request| request.label.as_str()).collect();
-    env.insert("USER_REQUESTED_DATABASE_LABELS".into(), asked.join(","));
-    env.insert("DB_LABELS".into(), labels.join(","));
+    env.insert(REQUESTED_LABELS.into(), asked.join(","));
+    env.insert(LABELS.into(), labels.join(","));
     env.extend(algorithm_env.clone());
 
     if let Some(name) = env.keys().find(|name| !is_identifier(name) || *name == "PKG_NAME") {
@@ -239,9 +291,9 @@ fn parameters(request: &RequestedDatabase, prefix: &str) -> Result<Vec<(String, 
     // A text is what it says; all else is its JSON, and so is preprocessing in any case.
     let plain = |json: &RawValue| serde_json::from_str::<String>(json.get()).unwrap_or_else(|_| json.get().to_owned());
     let all = [
-        ("QUERY", query.map(plain)),
-        ("SHEET_NAME", sheet_name.map(plain)),
-        ("PREPROCESSING", preprocessing.map(|json| json.get().to_owned())),
+        (QUERY, query.map(plain)),
+        (SHEET_NAME, sheet_name.map(plain)),
+        (PREPROCESSING, preprocessing.map(|json| json.get().to_owned())),
     ];
     Ok(all.into_iter().filter_map(|(suffix, value)| Some((format!("{prefix}_{suffix}"), value?))).collect())
 }
@@ -350,6 +402,26 @@ mod tests {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
         assert_eq!(env, expected);
+    }
+
+    #[test]
+    fn all_that_the_node_sets_is_reserved() {
+        let parameters = r#"{"query": "q", "sheet_name": "s", "preprocessing": []}"#;
+        let env = decoded(&[request("default", Some(parameters))], &[]).unwrap();
+        let free: Vec<&String> = env.keys().filter(|name| Reserved::of(name, &["default"]).is_none()).collect();
+        assert!(free.is_empty(), "{free:?}");
+        for (name, expected) in [
+            ("HOST", Some(Reserved::Always)),
+            ("OTHER_DATABASE_URI", Some(Reserved::OfADatabase)),
+            ("OTHER_DB_PARAM_PASSWORD", Some(Reserved::OfADatabase)),
+            ("DEFAULT_QUERY", Some(Reserved::OfADatabase)),
+            ("OTHER_QUERY", None),
+            ("DATABASE_URI", None),
+            ("DEFAULT_QUERY_SIZE", None),
+            ("HTTPS_PROXY", None),
+        ] {
+            assert_eq!(Reserved::of(name, &["default"]), expected, "{name}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ const GRACE: Duration = Duration::from_secs(10);
 const INHERITED: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
 /// A variable that all processes of a run inherit, with the run's folder as its value. So they are found also when the supervisor
 /// is gone: of orphans, the kernel tells nobody whose they were.
-pub(super) const MARK: &str = "SEXTANT_RUN_FOLDER";
+pub(super) const MARK: &str = sextant_core::environment::RUN_FOLDER;
 
 /// Starts the supervisor of a run, in a process group of its own.
 pub fn start(folder: &Folder, algorithm: &LocalAlgorithm, environment: &BTreeMap<String, String>) -> io::Result<()> {

@@ -13,10 +13,11 @@ const METADATA: &str = "the metadata of the cloud, which often has credentials o
 pub(super) const WIDEST: (u8, u8) = (24, 64);
 
 /// Addresses with a meaning of their own, with what is there. The first that fits is told.
-const PLACES: [(&str, &str); 13] = [
+const PLACES: [(&str, &str); 14] = [
     ("169.254.169.254/32", METADATA),
     ("169.254.170.2/32", METADATA),
     ("fd00:ec2::254/128", METADATA),
+    ("fd00:ec2::23/128", METADATA),
     ("fd20:ce::254/128", METADATA),
     ("100.100.100.200/32", METADATA),
     ("168.63.129.16/32", METADATA),
@@ -57,8 +58,11 @@ pub(super) fn warnings(cidr: Cidr, api_servers: &[IpAddr]) -> Vec<String> {
 
 /// An IPv4 range that is written as one of IPv6.
 pub(super) fn unwrapped(cidr: Cidr) -> Cidr {
-    const MAPPED: [Ipv6Addr; 2] =
-        [Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0)];
+    const MAPPED: [Ipv6Addr; 3] = [
+        Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0),
+        Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0),
+        Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0),
+    ];
     let IpAddr::V6(address) = cidr.address else { return cidr };
     let is_mapped = MAPPED.iter().any(|mapped| share(Cidr { address: (*mapped).into(), prefix: 96 }, cidr));
     let low = u32::try_from(address.to_bits() & u128::from(u32::MAX));
@@ -108,13 +112,18 @@ pub(super) fn taken(name: &str) -> Option<&'static str> {
     }
 }
 
-/// The addresses of the API server, as far as they are known without asking anybody: from the pod's environment, or the kubeconfig.
-pub(super) fn api_servers(kubeconfig: Option<&std::path::Path>, around: &Surroundings<'_>) -> Vec<IpAddr> {
+/// The addresses of the API server, as far as they are known without asking anybody: from the pod's environment, or the kubeconfigs.
+pub(super) fn api_servers(kubeconfigs: &[std::path::PathBuf], around: &Surroundings<'_>) -> Vec<IpAddr> {
     let of_pod = (around.env)("KUBERNETES_SERVICE_HOST").and_then(|host| host.parse().ok());
-    let text = kubeconfig.and_then(|path| around.files.text(path).ok());
+    let of_files =
+        kubeconfigs.iter().filter_map(|path| around.files.text(path).ok()).flat_map(|text| of_kubeconfig(&text));
+    of_pod.into_iter().chain(of_files).collect()
+}
+
+fn of_kubeconfig(text: &str) -> Vec<IpAddr> {
     // Whoever connects with it says what is wrong with it.
     let unheard = Findings::new(std::path::Path::new("kubeconfig"));
-    let root = text.and_then(|text| tree::read(&text, &unheard));
+    let root = tree::read(text, &unheard);
     let clusters = root.as_ref().and_then(|root| below(root, "clusters")).map(|clusters| &clusters.value);
     let clusters = match clusters {
         Some(Value::List(clusters)) => clusters.as_slice(),
@@ -128,7 +137,7 @@ pub(super) fn api_servers(kubeconfig: Option<&std::path::Path>, around: &Surroun
             url::Host::Domain(_) => None,
         }
     };
-    of_pod.into_iter().chain(clusters.iter().filter_map(server)).collect()
+    clusters.iter().filter_map(server).collect()
 }
 
 fn below<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
@@ -170,7 +179,7 @@ mod tests {
                     - cluster: {server: 'https://k.example.org'}\n- cluster:\n";
         std::fs::write(&path, text).unwrap();
         let around = Surroundings { env: &|_| None, files: &super::super::super::files::Disk, with_key: false };
-        let found: Vec<String> = api_servers(Some(&path), &around).iter().map(ToString::to_string).collect();
+        let found: Vec<String> = api_servers(&[path], &around).iter().map(ToString::to_string).collect();
         assert_eq!(found, ["10.0.0.1", "fd00::1"]);
     }
 }

@@ -105,7 +105,12 @@ fn way(item: &Field<'_>, api_servers: &[IpAddr]) -> Option<Egress> {
     let mut ports = Vec::new();
     for key in ["port", "ports"] {
         let Some(field) = section.get(key) else { continue };
-        ports.extend(field.one_or_more("a port, or a list of them")?.iter().filter_map(port));
+        let expected = "a port, or a list of them";
+        let items = field.one_or_more(expected)?;
+        if items.is_empty() {
+            field.wrong(expected, "");
+        }
+        ports.extend(items.iter().filter_map(port));
     }
     if ports.is_empty() && section.get("port").is_none() && section.get("ports").is_none() {
         section.require("port", "the TCP port that the database listens at");

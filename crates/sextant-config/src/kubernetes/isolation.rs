@@ -27,15 +27,29 @@ pub(super) fn isolation(field: &Field<'_>) -> Isolation {
     let Some(section) = field.section("a mapping with `every` and `closed`") else {
         return default;
     };
-    let every = section.get("every").and_then(|field| field.duration(false)).unwrap_or(default.every);
+    let every = section.get("every").and_then(|field| every(&field)).unwrap_or(default.every);
     let closed = closed(&section);
     section.finish(Unknown::Refuse);
     Isolation { every, closed }
 }
 
+fn every(field: &Field<'_>) -> Option<Duration> {
+    const SELDOM: Duration = Duration::from_secs(24 * 60 * 60);
+    let every = field.duration(false)?;
+    if every > SELDOM {
+        field.warn("is longer than a day: walls that fall in the meantime are not missed, and algorithms run without them. Write `1h`.");
+    }
+    Some(every)
+}
+
 fn closed(section: &Section<'_>) -> Vec<String> {
     let expected = "addresses with their ports, like `[registry.example.org:443, 10.0.0.7:5432]`";
-    let items = section.get("closed").and_then(|field| field.one_or_more(expected)).unwrap_or_default();
+    let field = section.get("closed");
+    let items = field.as_ref().and_then(|field| field.one_or_more(expected));
+    if let Some(field) = field.filter(|_| items.as_ref().is_some_and(Vec::is_empty)) {
+        field.warn("is empty, which adds nothing to what is tried. Take it out, or write what must not be reached.");
+    }
+    let items = items.unwrap_or_default();
     let address = |item: &Field<'_>| {
         let expected = "a host name or an IP address with a port, like `10.0.0.7:5432`";
         let text = item.text(expected)?;

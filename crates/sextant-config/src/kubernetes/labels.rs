@@ -10,8 +10,6 @@ use super::super::reader::{Field, Section};
 const OWN: &str = "vantage6.ai";
 /// The two labels by which the chart knows the pods of its release. It gives both.
 const RELEASE: [&str; 2] = ["sextant.vantage6.ai/release", "app.kubernetes.io/instance"];
-/// Names of the machines that the control plane runs on.
-const CONTROL_PLANE: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
 
 /// What the names are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +41,7 @@ pub(super) fn annotations(section: &Section<'_>) -> BTreeMap<String, String> {
 pub(super) fn node_selector(section: &Section<'_>) -> BTreeMap<String, String> {
     let selector = read(section, "node_selector", label_value);
     if let Some(field) =
-        section.get("node_selector").filter(|_| CONTROL_PLANE.iter().any(|key| selector.contains_key(*key)))
+        section.get("node_selector").filter(|_| selector.iter().any(|(key, value)| is_of_the_control_plane(key, value)))
     {
         field.warn(on_the_control_plane());
     }
@@ -54,13 +52,21 @@ pub(super) fn node_selector(section: &Section<'_>) -> BTreeMap<String, String> {
 pub(super) fn judge_tolerations(section: &Section<'_>, tolerations: &[k8s_openapi::api::core::v1::Toleration]) {
     let to_the_control_plane = |key: Option<&str>| match key {
         None | Some("") => true,
-        Some(key) => CONTROL_PLANE.contains(&key),
+        Some(key) => is_of_the_control_plane(key, ""),
     };
     if let Some(field) = section.get("tolerations")
         && tolerations.iter().any(|toleration| to_the_control_plane(toleration.key.as_deref()))
     {
         field.warn(on_the_control_plane());
     }
+}
+
+/// Names of the machines that the control plane, or its store of everything, runs on: Kubernetes's own, and those of its distributions.
+fn is_of_the_control_plane(key: &str, value: &str) -> bool {
+    const ROLES: [&str; 4] = ["controlplane", "control-plane", "master", "etcd"];
+    let short = key.rsplit('/').next().unwrap_or(key).to_lowercase();
+    let is_role = |text: &str| ROLES.iter().any(|role| text == *role || text.ends_with(&format!("-{role}")));
+    key == "CriticalAddonsOnly" || is_role(&short) || (short == "role" && is_role(&value.to_lowercase()))
 }
 
 fn on_the_control_plane() -> &'static str {
@@ -219,6 +225,18 @@ fn judge(name: &str, value: &str, kind: Kind, all: &BTreeMap<String, String>) ->
              it opens.",
         );
     }
+    if ["kyverno.io", "gatekeeper.sh"].into_iter().any(below) {
+        return Verdict::Warn(
+            "speaks to what judges pods in the cluster, which may let these through by it. Leave it out unless you know what it opens.",
+        );
+    }
+    let of_the_cluster =
+        domain.contains("kube") || domain.split('.').any(|part| part == "seccomp" || part == "apparmor");
+    if of_the_cluster && !reserved {
+        return Verdict::Warn(
+            "belongs to a component of the cluster, which may do something because of it. Leave it out unless you know what it opens.",
+        );
+    }
     if reserved && !is_harmless(name) {
         return Verdict::Warn(
             "is reserved for Kubernetes, which may do something because of it. Take one of a domain of your own.",
@@ -240,19 +258,58 @@ fn is_harmless(name: &str) -> bool {
         "kubectl.kubernetes.io/default-logs-container",
     ]
     .iter()
-    .any(|known| name.starts_with(known))
+    .any(|known| name == *known || (known.ends_with('/') && name.starts_with(known)))
 }
 
 /// Plugins of networks: Multus, Calico, Cilium, OVN, Google's and Amazon's.
 fn is_of_networks(domain: &str, short: &str) -> bool {
     let parts: Vec<&str> = domain.split(['.', '-']).collect();
-    parts.iter().any(|part| ["cni", "multus", "ovn", "cilium", "projectcalico", "networking"].contains(part))
+    const PARTS: [&str; 16] = [
+        "cni",
+        "multus",
+        "ovn",
+        "cilium",
+        "projectcalico",
+        "networking",
+        "network",
+        "networks",
+        "antrea",
+        "spidernet",
+        "submariner",
+        "networkservicemesh",
+        "tencent",
+        "aliyun",
+        "tailscale",
+        "netbird",
+    ];
+    const NAMES: [&str; 4] = ["cni", "networks", "networkservicemesh.io", "ns.networkservicemesh.io"];
+    parts.iter().any(|part| PARTS.contains(part))
+        || (domain.is_empty() && (NAMES.contains(&short) || short.starts_with("io.cilium")))
         || (domain.ends_with("amazonaws.com") && short.contains("eni"))
 }
 
 /// What puts containers, or credentials, into others' pods: meshes, agents, identities of clouds.
 fn is_of_injectors(domain: &str, short: &str) -> bool {
-    const DOMAINS: [&str; 13] = [
+    const DOMAINS: [&str; 31] = [
+        "1password.com",
+        "1password.io",
+        "akeyless",
+        "cert-manager.io",
+        "conjur.org",
+        "datadoghq.com",
+        "dynatrace.com",
+        "eks.amazonaws.com",
+        "getambassador.io",
+        "gke-gcsfuse",
+        "gke-parallelstore",
+        "iam.cloud.google.com",
+        "iam.gke.io",
+        "infisical.com",
+        "metalbear.co",
+        "nsm.nginx.com",
+        "okteto.com",
+        "secretless.io",
+        "spiffe.io",
         "istio.io",
         "linkerd.io",
         "dapr.io",
@@ -262,14 +319,20 @@ fn is_of_injectors(domain: &str, short: &str) -> bool {
         "consul.hashicorp.com",
         "vault.hashicorp.com",
         "vault.security.banzaicloud.io",
-        "admission.datadoghq.com",
         "instrumentation.opentelemetry.io",
         "azure.workload.identity",
         "iam.amazonaws.com",
     ];
+    // Whatever else has to do with secrets and identities says so in a part of its domain.
+    const PARTS: [&str; 9] = ["vault", "vaults", "secret", "secrets", "iam", "identity", "admission", "mesh", "csi"];
     let below = |parent: &&str| domain == *parent || domain.ends_with(&format!(".{parent}"));
     let says_so = |text: &str| text.to_lowercase().contains("inject") || text.to_lowercase().contains("sidecar");
-    DOMAINS.iter().any(below) || says_so(domain) || says_so(short) || short == "aadpodidbinding"
+    let is_part = domain.split(['.', '-']).any(|part| PARTS.contains(&part));
+    DOMAINS.iter().any(below)
+        || is_part
+        || says_so(domain)
+        || says_so(short)
+        || ["aadpodidbinding", "osm"].contains(&short)
 }
 
 fn is_off(value: &str) -> bool {
@@ -294,7 +357,15 @@ fn is_of_runtimes(name: &str, domain: &str) -> bool {
         "org.criu",
         "dev.gvisor",
     ];
-    const DOMAINS: [&str; 4] = ["crio.io", "cri-o.io", "nri.io", "katacontainers.io"];
+    const DOMAINS: [&str; 7] = [
+        "crio.io",
+        "cri-o.io",
+        "nri.io",
+        "katacontainers.io",
+        "noderesource.dev",
+        "containerd.io",
+        "virtual-kubelet.io",
+    ];
     let begins = |of: &&str| name.strip_prefix(*of).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '/']));
     // CRI-O has names that are nothing but a domain: `irq-load-balancing.crio.io`.
     let domain = if domain.is_empty() { name } else { domain };

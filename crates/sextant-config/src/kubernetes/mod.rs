@@ -148,6 +148,9 @@ pub struct DatabaseVolume {
     pub path: Option<String>,
 }
 
+/// What [`VolumeSource::storage`] calls the machine that a pod runs on.
+pub(super) const MACHINE: &str = "the machine";
+
 /// Any volume that Kubernetes knows, without a name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VolumeSource(Volume);
@@ -166,6 +169,22 @@ impl VolumeSource {
         let fields = serde_json::to_value(&self.0).ok();
         let fields = fields.as_ref().and_then(serde_json::Value::as_object);
         fields.into_iter().flatten().map(|(kind, _)| kind).find(|kind| *kind != "name").cloned().unwrap_or_default()
+    }
+
+    /// Which storage it shows, and the folder of that.
+    pub(super) fn storage(&self) -> (String, String) {
+        let Volume { host_path, persistent_volume_claim, nfs, empty_dir, ephemeral, .. } = &self.0;
+        if let Some(host) = host_path {
+            (MACHINE.to_owned(), host.path.clone())
+        } else if let Some(claim) = persistent_volume_claim {
+            (format!("the claim {}", claim.claim_name), String::new())
+        } else if let Some(nfs) = nfs {
+            (format!("the server {}", nfs.server.to_lowercase()), nfs.path.clone())
+        } else {
+            // Of one that each pod has for itself, there are two in any case.
+            let own = if empty_dir.is_some() || ephemeral.is_some() { format!(" {:p}", self) } else { String::new() };
+            (format!("{}{own}", serde_json::to_string(&self.0).unwrap_or_default()), String::new())
+        }
     }
 
     /// The folder of the machine, if it is one.

@@ -10,6 +10,7 @@ use sextant_core::image_reference::ImageReference;
 
 use super::super::Surroundings;
 use super::super::address::{address, listen};
+use super::super::kubeconfig;
 use super::super::names;
 use super::super::reader::{Field, Section, Unknown};
 use super::super::server::beside;
@@ -23,6 +24,8 @@ use super::{
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DATA_PORT: u16 = 7654;
 const PROXY_PORT: u16 = 8080;
+/// Where Kubernetes tells a pod its own namespace.
+const OWN_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 /// The usual number for "nobody in particular" in images.
 const NOBODY: u32 = 65532;
 
@@ -76,10 +79,11 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
         }
         Some(around.files.absolute(&path))
     });
-    let api_servers = destinations::api_servers(kubeconfig.as_deref(), around);
+    let kubeconfigs = kubeconfig::paths(kubeconfig.clone(), around);
+    let api_servers = destinations::api_servers(&kubeconfigs, around);
     let scratch = section.get("scratch").and_then(|field| scratch::scratch(&field));
     let read = KubernetesConfig {
-        namespace: section.get("namespace").and_then(|field| namespace(&field)).unwrap_or(default.namespace),
+        namespace: section.get("namespace").and_then(|field| namespace(&field, around)).unwrap_or(default.namespace),
         kubeconfig,
         context: word("context", "the name of a context in the kubeconfig"),
         image: section.get("image").and_then(|field| image(&field)).unwrap_or(default.image),
@@ -104,7 +108,7 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
         data_port: section.get("data_port").map_or(default.data_port, |field| port(&field, DATA_PORT)),
         proxy: section.get("proxy").map_or(default.proxy, |field| proxy(&field)),
         isolation: section.get("isolation").map_or(default.isolation, |field| isolation(&field)),
-        allow_unisolated: section.get("allow_unisolated").and_then(|field| field.boolean()).unwrap_or(false),
+        allow_unisolated: section.get("allow_unisolated").is_some_and(|field| allow_unisolated(&field)),
         pod_security: pod_security(section),
         deadline: time("deadline", false, default.deadline),
         keep_finished: time("keep_finished", true, default.keep_finished),
@@ -181,12 +185,35 @@ fn pod_security(section: &Section<'_>) -> PodSecurity {
     }
 }
 
-fn namespace(field: &Field<'_>) -> Option<String> {
+fn allow_unisolated(field: &Field<'_>) -> bool {
+    let allow = field.boolean().unwrap_or(false);
+    if allow {
+        field.warn(
+            "lets algorithms run where nothing keeps them from the network, so that they may send data anywhere. Take it out for all but \
+             trials with invented data.",
+        );
+    }
+    allow
+}
+
+/// The namespace of runs, which the node can read Secrets of: not one that has others' in it.
+fn namespace(field: &Field<'_>, around: &Surroundings<'_>) -> Option<String> {
     let expected = "the name of a namespace: small letters, digits and `-`, at most 63";
     let name = field.text(expected)?;
     if !names::is_dns_label(name) {
         field.wrong(expected, "");
         return None;
+    }
+    if name.starts_with("kube-") {
+        field.wrong("a namespace for runs alone", "This one is of Kubernetes itself, with keys of the cluster in it.");
+        return None;
+    }
+    let own = around.files.text(Path::new(OWN_NAMESPACE)).ok();
+    if name == "default" || own.is_some_and(|own| own.trim() == name) {
+        field.warn(
+            "is a namespace in which other things than runs may be: who may make pods there, or read Secrets, is trusted with all runs, and \
+             the node may read the Secrets of others. Give runs a namespace of their own, such as `v6-jobs`.",
+        );
     }
     Some(name.to_owned())
 }

@@ -25,6 +25,12 @@ const HELPER_CPU: &str = "10m";
 /// tens of MB a second through TLS: a result of 1 GB takes some seconds more.
 const HELPER_CPU_LIMIT: &str = "100m";
 
+/// More than a machine has, in bytes: 64 TiB of memory, 1 PiB of disk.
+const MOST: [(&str, f64); 2] = [
+    ("memory", 64.0 * 1024.0 * 1024.0 * 1024.0 * 1024.0),
+    ("ephemeral-storage", 1024.0 * 1024.0 * 1024.0 * 1024.0 * 1024.0),
+];
+
 type Quantities = BTreeMap<String, Quantity>;
 
 /// Without any in the file.
@@ -156,12 +162,22 @@ fn refuse_zero(given: &BTreeMap<String, Given<'_>>) -> Option<()> {
     const OF_THE_MACHINE: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
     let mut fine = Some(());
     for (name, Given { quantity, field }) in given {
-        if OF_THE_MACHINE.contains(&name.as_str()) && quantity.as_deref().and_then(amount) == Some(0.0) {
-            field.wrong(
-                "a quantity above zero",
-                "Kubernetes takes zero for no limit at all. Write `null` if there is to be none.",
-            );
-            fine = None;
+        match quantity.as_deref().map(amount) {
+            Some(Some(0.0)) if OF_THE_MACHINE.contains(&name.as_str()) => {
+                field.wrong(
+                    "a quantity above zero",
+                    "Kubernetes takes zero for no limit at all. Write `null` if there is to be none.",
+                );
+                fine = None;
+            }
+            Some(Some(amount)) if MOST.iter().any(|(limited, most)| limited == name && amount > *most) => field.warn(format_args!(
+                "is more {name} than a machine has, and so no limit: a single algorithm may bring down what else runs there. Write what one \
+                 may use."
+            )),
+            None if LIMITS.iter().any(|(limited, _)| limited == name) => field.warn(format_args!(
+                "NO LIMIT: a single algorithm may use up the {name} of its machine, and bring down what else runs there. Write a quantity."
+            )),
+            _ => {}
         }
     }
     fine

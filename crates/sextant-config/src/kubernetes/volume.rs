@@ -74,6 +74,21 @@ pub(super) fn source(field: &Field<'_>, others: &[&str]) -> Option<VolumeSource>
     let volume: Volume = value::parse(&alone)?;
     complete(&volume, field, &only.key)?;
     refuse_credentials(&volume, field)?;
+    let drivers = [
+        volume.csi.as_ref().map(|csi| csi.driver.as_str()),
+        volume.flex_volume.as_ref().map(|flex| flex.driver.as_str()),
+    ];
+    if let Some(driver) = drivers.into_iter().flatten().find(|driver| !is_of_storage(driver)) {
+        field.warn(format_args!(
+            "is a Secret, or may be one: `{}` is not known as a driver of storage, and others show keys and tokens. See that it shows \
+             nothing but data, or take another volume.",
+            names::shown(driver)
+        ));
+    }
+    let host_type = volume.host_path.as_ref().and_then(|host| host.type_.as_deref());
+    if host_type.is_some_and(|kind| matches!(kind, "Socket" | "BlockDevice" | "CharDevice")) {
+        field.warn("is a socket or a device of the machine: what is behind it answers algorithms like the machine's own programs. Name a folder.");
+    }
     let source = VolumeSource::new(volume);
     if let Some(folder) = source.host_path() {
         system::judge_named(field, &format!("{}.hostPath", field.path), folder)?;
@@ -106,6 +121,39 @@ fn complete(volume: &Volume, field: &Field<'_>, kind: &str) -> Option<()> {
         fine = None;
     }
     fine
+}
+
+/// Whether a CSI driver's volumes are disks, folders or buckets.
+fn is_of_storage(driver: &str) -> bool {
+    const NAMES: [&str; 12] = [
+        "cinder.csi.openstack.org",
+        "csi.hetzner.cloud",
+        "csi.juicefs.com",
+        "csi.trident.netapp.io",
+        "csi.vsphere.vmware.com",
+        "driver.longhorn.io",
+        "hostpath.csi.k8s.io",
+        "linstor.csi.linbit.com",
+        "nfs.csi.k8s.io",
+        "pxd.portworx.com",
+        "smb.csi.k8s.io",
+        "topolvm.io",
+    ];
+    const ENDS: [&str; 12] = [
+        ".csi.aws.com",
+        ".csi.azure.com",
+        ".csi.ceph.com",
+        ".csi.digitalocean.com",
+        ".csi.netapp.com",
+        ".csi.openebs.io",
+        ".csi.openstack.org",
+        ".csi.storage.gke.io",
+        ".csi.scaleway.com",
+        ".dellemc.com",
+        ".s3.csi",
+        ".manila.csi.openstack.org",
+    ];
+    NAMES.contains(&driver) || ENDS.iter().any(|end| driver.ends_with(end))
 }
 
 /// The Secrets that a volume shows.

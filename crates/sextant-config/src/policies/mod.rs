@@ -1,6 +1,7 @@
 //! The policies of the node's owner: which algorithms may run, and for whom.
 
 mod examples;
+pub(super) mod shared;
 mod width;
 
 use sextant_core::policies::{AllowedAlgorithm, Policies, is_exempt_from_list};

@@ -1,9 +1,11 @@
 //! Whether an expression in `allowed_algorithms` lets in more than it seems to: judged by what it does with examples of its own, whatever
 //! its spelling.
 
+use sextant_core::image_reference::ImageReference;
 use sextant_core::policies::AllowedAlgorithm;
 
 use super::examples::{self, Example, Place};
+use super::shared;
 
 /// A registry that nobody means.
 const STRANGER: &str = "stranger.example";
@@ -31,6 +33,22 @@ pub(super) enum Wide {
         /// The image with something appended.
         also: String,
     },
+    /// The account at a registry where everybody may have one isn't bound.
+    AnyAccount(String),
+    /// In capital letters, an account is the host of a registry.
+    Capitals {
+        /// The example.
+        meant: String,
+        /// The image at that host.
+        also: String,
+    },
+    /// A digest is cut off: images can be made that have the beginning of one.
+    Digest {
+        /// The example.
+        meant: String,
+        /// An image with another digest.
+        also: String,
+    },
     /// No example was found that it lets in.
     Unknown,
 }
@@ -53,8 +71,12 @@ pub(super) fn ways(algorithm: &AllowedAlgorithm) -> Vec<Wide> {
     }
     let none = no_registry(&examples);
     let character = examples.iter().find_map(|example| any_character(example, &allows));
-    let end = examples.iter().find_map(|example| open_end(example, &allows));
-    none.into_iter().chain(character).chain(end).collect()
+    let port = examples.iter().find_map(|example| port(example, &examples, &allows));
+    let end = port.or_else(|| examples.iter().find_map(|example| open_end(example, &allows)));
+    let account = examples.iter().find_map(|example| any_account(example, &allows));
+    let capitals = examples.iter().find_map(|example| capitals(example, &allows));
+    let digest = examples.iter().find_map(|example| digest(example, &allows));
+    none.into_iter().chain(character).chain(end).chain(account).chain(capitals).chain(digest).collect()
 }
 
 /// Whether the beginning of an example may be a stranger's.
@@ -71,7 +93,8 @@ fn any_registry(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide
     (!fixed).then(|| Wide::AnyRegistry(text.clone()))
 }
 
-/// Whether the domain in which the registry is, its last two parts, has a place that others may be put into.
+/// Whether the domain in which the registry is has a place that others may be put into: its last two parts, or the one before a domain
+/// that everybody may have a name in.
 fn any_domain(example: &Example) -> Option<Wide> {
     let host = registry(&example.text)?.split(':').next()?;
     let parts: Vec<&str> = host.split('.').collect();
@@ -79,10 +102,18 @@ fn any_domain(example: &Example) -> Option<Wide> {
     if parts.len() < 2 || is_address || host.starts_with('[') {
         return None;
     }
-    let domain: usize = parts.iter().rev().take(2).map(|part| part.chars().count() + 1).sum();
-    let end = host.chars().count();
-    let places = example.places.get((end + 1).saturating_sub(domain)..end)?;
-    places.contains(&Place::Open).then(|| Wide::AnyDomain(example.text.clone()))
+    let mut end = host.chars().count();
+    let mut below = Vec::new();
+    for part in parts.iter().rev() {
+        let start = end - part.chars().count();
+        if example.places.get(start..end)?.contains(&Place::Open) {
+            let domain: Vec<&str> = below.iter().rev().copied().collect();
+            return shared::is_shared(&domain.join(".")).then(|| Wide::AnyDomain(example.text.clone()));
+        }
+        below.push(*part);
+        end = start.saturating_sub(1);
+    }
+    None
 }
 
 /// Whether the same is let in with a registry and without one.
@@ -97,7 +128,69 @@ fn no_registry(examples: &[Example]) -> Option<Wide> {
 
 /// The registry of an image, if it names one.
 fn registry(image: &str) -> Option<&str> {
-    host(image).filter(|host| host.contains(['.', ':']) || *host == "localhost")
+    let is_one = |host: &&str| host.contains(['.', ':']) || *host == "localhost" || host.contains(char::is_uppercase);
+    host(image).filter(is_one)
+}
+
+/// Whether the account of an image may be a stranger's, at docker.io or another registry where everybody may have one.
+fn any_account(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
+    let text = &example.text;
+    let registry = registry(text);
+    if registry.is_some_and(|registry| !shared::has_accounts(registry)) {
+        return None;
+    }
+    let start = registry.map_or(0, |registry| registry.len() + 1);
+    let (before, path) = text.split_at_checked(start)?;
+    let stranger = format!("{before}stranger/{path}");
+    if registry.is_some() && allows(&stranger) {
+        return Some(Wide::AnyAccount(if path.is_empty() { format!("{stranger}evil") } else { stranger }));
+    }
+    let account = path.split_once('/')?.0.chars().count();
+    let start = before.chars().count();
+    let is_bound = example.places.get(start..start + account)?.iter().all(|place| *place == Place::Fixed);
+    (!is_bound).then(|| Wide::AnyAccount(text.clone()))
+}
+
+/// Whether an account may be written in capital letters: that is how a host is told from one.
+fn capitals(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
+    let meant = &example.text;
+    if registry(meant).is_some() {
+        return None;
+    }
+    let (account, rest) = meant.split_once('/')?;
+    let first: String = account.chars().take(1).flat_map(char::to_uppercase).chain(account.chars().skip(1)).collect();
+    let also = [first, account.to_uppercase()].map(|host| format!("{host}/{rest}")).into_iter();
+    let also = also.filter(|also| also != meant).find(|also| allows(also))?;
+    Some(Wide::Capitals { meant: meant.clone(), also })
+}
+
+/// Whether what looks like a tag may be a port, with another image behind it. An expression for every version of a name, which it lets in
+/// without a tag, too, is one for versions.
+fn port(example: &Example, examples: &[Example], allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
+    let (name, _) = example.text.split_once(':')?;
+    if name.contains(['/', '@']) || (example.text.ends_with(':') && examples.iter().any(|other| other.text == name)) {
+        return None;
+    }
+    let also = format!("{name}:5000/evil");
+    let is_another = ImageReference::parse(&also).is_ok_and(|image| image.domain == format!("{name}:5000"));
+    (is_another && allows(&also)).then(|| Wide::OpenEnd { meant: example.text.clone(), also })
+}
+
+/// Whether a digest has a beginning that is fixed, and no end.
+fn digest(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
+    let (name, digest) = example.text.split_once('@')?;
+    let (algorithm, digits) = digest.split_once(':')?;
+    let length = match algorithm {
+        "sha256" => 64,
+        "sha384" => 96,
+        "sha512" => 128,
+        _ => return None,
+    };
+    let missing = usize::checked_sub(length, digits.len()).filter(|missing| *missing > 0)?;
+    let of_digits = example.places.get(example.places.len().checked_sub(digits.chars().count())?..)?;
+    let also = format!("{name}@{digest}{}", "0".repeat(missing));
+    let is_cut = of_digits.contains(&Place::Fixed) && allows(&also);
+    is_cut.then(|| Wide::Digest { meant: example.text.clone(), also })
 }
 
 /// Whether the name of the registry has a place for a dot that takes others too.
@@ -145,10 +238,10 @@ fn open_end(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
             (false, false) => &[],
         }
     } else if last_is_fixed {
-        &["-evil", "/evil", "evil", ".evil"]
+        &["-evil", "/evil", "evil", ".evil", "0", "-0", ".0", "_0", "/0", "-", "."]
     } else if part_places.contains(&Place::Fixed) {
         // The end of the name is open, and meant so; but not what is below it.
-        &["/evil"]
+        &["/evil", "/0"]
     } else {
         &[]
     };
@@ -178,6 +271,17 @@ impl Wide {
             Self::OpenEnd { meant, also } => format!(
                 "lets in `{also}` besides `{meant}`: nothing in the expression ends the name there. End it with `$`, with `(@|:|$)` for \
                  every version, or with `/` for a whole folder."
+            ),
+            Self::AnyAccount(image) => format!(
+                "lets in images of any account, for example `{image}`: at this registry, everybody may have one. Write out the account that \
+                 you trust, up to the `/` behind it."
+            ),
+            Self::Capitals { meant, also } => format!(
+                "lets in `{also}` besides `{meant}`: in capital letters, what is before the first `/` is the host of a registry. Let it have \
+                 small letters alone, or write the registry before it."
+            ),
+            Self::Digest { meant, also } => format!(
+                "lets in `{also}` besides `{meant}`: the digest is cut off, and images can be made whose digests begin so. Write out all of it."
             ),
             Self::Unknown => "seems to let in nothing: no image was found that it matches from its beginning. Try it with one that is meant."
                 .to_owned(),

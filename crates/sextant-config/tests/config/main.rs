@@ -6,11 +6,13 @@ mod examples;
 mod kubernetes;
 mod local;
 mod mistakes;
+mod overlaps;
 mod regular;
 mod report;
 mod robust;
 mod safety;
 mod secrets;
+mod trust;
 
 use std::path::Path;
 

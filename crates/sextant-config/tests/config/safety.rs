@@ -6,7 +6,7 @@ use crate::{LEAST, parse};
 
 /// What is said of a setting.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Verdict {
+pub enum Verdict {
     /// A mistake with this in it, and the node doesn't start.
     Refused(&'static str),
     /// A warning with this in it.
@@ -16,7 +16,7 @@ enum Verdict {
 }
 
 /// Reads what is needed and something more. `subject` is what mistakes and warnings that count have in them.
-fn judge(more: &str, subject: &str, expected: Verdict) {
+pub fn judge(more: &str, subject: &str, expected: Verdict) {
     let (said, refused) = match parse(&format!("{LEAST}{more}")) {
         Ok(config) => (config.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(), false),
         Err(error) => (error.problems.iter().map(ToString::to_string).collect(), true),
@@ -75,6 +75,9 @@ fn expressions_that_let_in_more_than_they_seem_to_are_told() {
     const BEGINNING: &str = "of any registry";
     const DOMAIN: &str = "in other domains";
     const HUB: &str = "the same name is at docker.io";
+    const ACCOUNT: &str = "of any account";
+    const CAPITALS: &str = "in capital letters";
+    const DIGEST: &str = "the digest is cut off";
     for (entry, expected) in [
         ("registry/*", END),
         ("registry/**", END),
@@ -123,6 +126,47 @@ fn expressions_that_let_in_more_than_they_seem_to_are_told() {
         ("^(?:localhost/|registry\\.example\\.org/)?approved/x@", HUB),
         ("^(approved/x|registry\\.example\\.org/approved/x)$", HUB),
         ("^approved:[0-9]+", END),
+        // What looks like a tag may be a port.
+        ("^approved:.*$", END),
+        ("^approved:.+$", END),
+        ("^approved:\\S+", END),
+        ("^average:[^@]+$", END),
+        ("^average:v?[0-9.]+", END),
+        ("^localhost:.*", END),
+        ("^registry\\.example\\.org:.+$", END),
+        ("^average(:.*)?$", END),
+        // Names that go on with something else than letters.
+        ("^registry\\.example\\.org/average[^a-z]*$", END),
+        ("^registry\\.example\\.org/average\\W*$", END),
+        ("^registry\\.example\\.org/average[-0-9]*$", END),
+        ("^registry\\.example\\.org/average[0-9./-]*$", END),
+        ("^registry\\.example\\.org/average[0-9]?$", END),
+        ("^registry\\.example\\.org/average(_[0-9])*$", END),
+        // Domains in which everybody may have a name.
+        ("^[a-z]+\\.azurecr\\.io/average$", DOMAIN),
+        ("^\\w+\\.azurecr\\.io/average@", DOMAIN),
+        ("^[0-9]+\\.dkr\\.ecr\\.eu-west-1\\.amazonaws\\.com/average$", DOMAIN),
+        ("^[a-z-]+\\.co\\.uk/average$", DOMAIN),
+        ("^registry\\.[a-z-]+\\.co\\.uk/average$", DOMAIN),
+        ("^[a-z0-9-]+\\.github\\.io/average@", DOMAIN),
+        ("^[a-z0-9-]+-docker\\.pkg\\.dev/[a-z]+/average$", DOMAIN),
+        // Registries at which everybody may have an account.
+        ("^docker\\.io/", ACCOUNT),
+        ("^docker\\.io/[^/]+/average:1$", ACCOUNT),
+        ("^docker\\.io/\\w+/average$", ACCOUNT),
+        ("^docker\\.io/.*/average$", ACCOUNT),
+        ("^docker\\.io/.*average", ACCOUNT),
+        ("^docker\\.io/approved-[a-z]+/average$", ACCOUNT),
+        ("^public\\.example/[a-z]+/average@", ACCOUNT),
+        ("^europe-docker\\.pkg\\.dev/[a-z]+/average$", ACCOUNT),
+        ("^approved-[a-z]+/average$", ACCOUNT),
+        // A host is told from an account by its capital letters.
+        ("(?i)^approved/average$", CAPITALS),
+        ("(?i)^approved/", CAPITALS),
+        ("^[Aa]pproved/average$", CAPITALS),
+        ("^registry\\.example\\.org/average@sha256:7c", DIGEST),
+        ("^registry\\.example\\.org/average@sha256:7cc4b5ae", DIGEST),
+        ("^registry\\.example\\.org/average@sha256:7cc4b5ae.*$", DIGEST),
     ] {
         algorithm(entry, Warned(expected));
     }
@@ -151,6 +195,13 @@ fn expressions_that_say_what_they_mean_are_taken_without_a_word() {
         "^approved:[0-9.]+$",
         "^(registry\\.example\\.org|docker\\.io)/approved/x@",
         "^registry[12]\\.example\\.org/average$",
+        "^docker\\.io/approved/[a-z]+$",
+        "^docker\\.io/approved/",
+        "^approved/[a-z]+$",
+        "^[a-z]+\\.example\\.co\\.uk/average$",
+        "^registry\\.example\\.org/[a-z]+/average$",
+        "^registry\\.example\\.org/average@sha256:",
+        "(?i)^localhost/average$",
         "^(?:registry|mirror)\\.example\\.org/(?:average|sum)$",
         "(?i)^registry\\.example\\.org/average$",
         "^registry\\.example\\.org/v6.average:1.2$",
@@ -276,6 +327,10 @@ fn a_restriction_that_yaml_leaves_out_is_a_mistake() {
         "base: &base {policies: {allowed_users: [1]}}\n<<: *base\npolicies:",
         "strict: &strict {allowed_algorithms: ['a:1']}\npolicies: {allow_basics_algorithm: false}",
         "strict: &strict [{allowed_algorithms: ['a:1']}]",
+        // The value of another policy.
+        "policies: {allow_basics_algorithm: &t true}\nrequire_algorithm_pull: *t",
+        "policies: {allowed_organizations: &l [5]}\nallowed_users: *l",
+        "policies: {allowed_organizations: &l [5]}\nnode: {allowed_users: *l}",
     ] {
         judge(more, LOST, Refused(LOST));
     }
@@ -288,6 +343,7 @@ fn a_restriction_that_yaml_leaves_out_is_a_mistake() {
         "base: &base {policies: {allowed_users: [1]}}\n<<: *base",
         "base: &base {policies: {allowed_users: [1]}}\n<<: *base\npolicies: {allowed_users: [2]}",
         "my-policies: &p {allowed_users: [1]}\npolicies: *p",
+        "allowed_users: &l [1]\npolicies: {allowed_users: *l}",
     ] {
         judge(more, LOST, Silent);
     }
@@ -311,6 +367,26 @@ fn labels_and_annotations_that_are_sextants_or_kubernetess_own() {
     let sidecar = Warned("inject");
     for kind in ["labels", "annotations"] {
         for (key, value, expected) in [
+            ("gke-gcsfuse/volumes", "true", sidecar),
+            ("vault.security.bank-vaults.io/vault-addr", "x", sidecar),
+            ("secrets-webhook.security.bank-vaults.io/provider", "vault", sidecar),
+            ("conjur.org/authn-identity", "x", sidecar),
+            ("iam.cloud.google.com/service-account", "x", sidecar),
+            ("eks.amazonaws.com/sa-token-expiration", "1", sidecar),
+            ("spiffe.io/spiffe-id", "true", sidecar),
+            ("operator.1password.io/status", "x", sidecar),
+            ("tke.cloud.tencent.com/networks", "x", network),
+            ("cni", "weave", network),
+            ("networkservicemesh.io", "x", network),
+            ("ns.networkservicemesh.io", "x", network),
+            ("ipam.spidernet.io/ippools", "x", network),
+            ("egress.antrea.io/x", "x", network),
+            ("tailscale.com/expose", "true", network),
+            ("kubevirt.io/x", "x", Warned("a component of the cluster")),
+            ("kube-vip.io/x", "x", Warned("a component of the cluster")),
+            ("cluster-autoscaler.kubernetes.io/safe-to-evict-evil", "x", reserved),
+            ("policies.kyverno.io/x", "x", Warned("judges pods in the cluster")),
+            ("admission.gatekeeper.sh/ignore", "x", Warned("")),
             ("vantage6.ai/probe", "prober", own),
             ("vantage6.ai/run", "7", own),
             ("vantage6.ai/anything", "7", own),
@@ -420,6 +496,11 @@ fn names_that_runtimes_of_containers_read() {
         ("irq-load-balancing.crio.io", runtime),
         ("irq-load-balancing.crio.io/x", runtime),
         ("crio.io/x", runtime),
+        ("devices.noderesource.dev/pod", runtime),
+        ("mounts.noderesource.dev/container.algorithm", runtime),
+        ("devices.nri.containerd.io/pod", runtime),
+        ("ulimits.nri.containerd.io/container.algorithm", runtime),
+        ("virtual-kubelet.io/x", runtime),
         ("link-logs.cri-o.io/x", runtime),
         ("devices.nri.io/container.algorithm", runtime),
         ("io.kubernetes.cri-o.seccompProfile.algorithm", Refused("takes protection away")),
@@ -448,6 +529,9 @@ fn resources_without_an_end() {
         ("memory: null", none),
         ("memory: ", none),
         ("ephemeral-storage: ~", none),
+        ("memory: 900Pi", Warned("more memory than a machine has")),
+        ("ephemeral-storage: 2Ei", Warned("more ephemeral-storage than a machine has")),
+        ("memory: 24Ti", Silent),
         ("cpu: null", Silent),
         ("memory: 1", Silent),
         ("nvidia.com/gpu: 0", Silent),
@@ -493,6 +577,21 @@ fn volumes_that_give_algorithms_secrets() {
         ("persistentVolumeClaim: {claimName: data}", Silent, Silent),
         ("emptyDir: {}", Silent, Silent),
         ("nfs: {server: a, path: /a}", Silent, Silent),
+        ("csi: {driver: secrets-store.csi.k8s.io, readOnly: true}", shown, shown),
+        ("csi: {driver: csi.spiffe.io}", shown, shown),
+        ("csi: {driver: csi.cert-manager.io}", shown, shown),
+        ("csi: {driver: secrets.csi.hashicorp.com}", shown, shown),
+        ("flexVolume: {driver: a/secrets}", shown, shown),
+        ("hostPath: {path: /data/a, type: Socket}", Warned("a socket or a device"), Warned("a socket or a device")),
+        (
+            "hostPath: {path: /data/a, type: BlockDevice}",
+            Warned("a socket or a device"),
+            Warned("a socket or a device"),
+        ),
+        ("hostPath: {path: /data/a, type: Directory}", Silent, Silent),
+        ("csi: {driver: nfs.csi.k8s.io}", Silent, Silent),
+        ("csi: {driver: file.csi.azure.com}", Silent, Silent),
+        ("csi: {driver: rook-ceph.cephfs.csi.ceph.com}", Silent, Silent),
     ] {
         let database =
             format!("databases: [{{label: a, type: other}}]\nkubernetes: {{databases: {{a: {{{volume}}}}}}}");
@@ -554,12 +653,23 @@ fn algorithms_on_the_machines_of_the_control_plane() {
         "node_selector: {node-role.kubernetes.io/control-plane: ''}",
         "node_selector: {node-role.kubernetes.io/master: ''}",
         "tolerations: [{operator: Exists}]",
+        "tolerations: [{key: node-role.kubernetes.io/controlplane, operator: Exists}]",
+        "tolerations: [{key: node-role.kubernetes.io/etcd, operator: Exists}]",
+        "tolerations: [{key: CriticalAddonsOnly, operator: Exists}]",
+        "node_selector: {node-role.kubernetes.io/controlplane: 'true'}",
+        "node_selector: {node-role.kubernetes.io/etcd: 'true'}",
+        "node_selector: {kubernetes.io/role: master}",
+        "node_selector: {node.kubernetes.io/microk8s-controlplane: x}",
         "tolerations: [{key: node-role.kubernetes.io/control-plane, operator: Exists}]",
         "tolerations: [{key: node-role.kubernetes.io/master, operator: Exists, effect: NoSchedule}]",
     ] {
         judge(&format!("kubernetes: {{{more}}}"), "kubernetes.", expected);
     }
-    judge("kubernetes: {node_selector: {kubernetes.io/arch: arm64}}", "kubernetes.", Silent);
+    judge(
+        "kubernetes: {node_selector: {kubernetes.io/arch: arm64, node.kubernetes.io/role: worker}}",
+        "kubernetes.",
+        Silent,
+    );
     judge("kubernetes: {tolerations: [{key: nvidia.com/gpu, operator: Exists}]}", "kubernetes.", Silent);
 }
 
@@ -588,6 +698,8 @@ fn ways_out_that_are_wide_or_lead_somewhere_else() {
         ("::ffff:169.254.169.254", Warned("metadata")),
         ("64:ff9b::a9fe:a9fe", Warned("metadata")),
         ("fd00:ec2::254", Warned("metadata")),
+        ("fd00:ec2::23", Warned("metadata")),
+        ("64:ff9b:1::a9fe:a9fe", Warned("metadata")),
         ("100.100.100.200", Warned("metadata")),
         ("168.63.129.16", Warned("metadata")),
         ("169.254.1.1", Warned("link-local")),
@@ -765,6 +877,29 @@ fn paths() -> Vec<(&'static str, Verdict)> {
         ("/rootfs/proc", never),
         ("/host/data", Silent),
         ("/etc/../data", Silent),
+        ("/var/lib/minikube", system),
+        ("/var/lib/cloud/instances", system),
+        ("/var/lib/kubernetes", system),
+        ("/var/lib/vault", system),
+        ("/var/lib/NetworkManager", system),
+        ("/var/lib/anything", system),
+        ("/var/lib/sextant/tasks", Silent),
+        ("/var/lib/postgresql/17", Silent),
+        ("/var/backups", system),
+        ("/srv/kubernetes", system),
+        ("/hostfs", system),
+        ("/hostfs/etc", system),
+        ("/hostfs/data", Silent),
+        ("/hostroot", system),
+        ("/hostroot/proc", never),
+        ("/home/ada/.minikube", system),
+        ("/home/ada/.npmrc", system),
+        ("/home/ada/.local/share/keyrings", system),
+        ("/home/ada/.anything", system),
+        ("/root/.bash_history", system),
+        ("/srv/.pypirc", system),
+        ("/usr/local/bin", system),
+        ("/srv/.hidden/data", Silent),
     ]
 }
 
@@ -869,4 +1004,119 @@ fn links_to_the_system_are_followed_on_this_machine() {
         let said = sextant_config::check(&file).to_string();
         assert!(said.contains("/etc is of the system"), "{said}");
     }
+}
+
+#[test]
+fn registries_whose_password_goes_to_others() {
+    let expected = Refused("the registry's host");
+    for (registry, expected) in [
+        ("'*'", Refused("send the password to every registry")),
+        ("'*.*.*'", expected),
+        ("'*.io'", expected),
+        ("'*.co.uk'", expected),
+        ("'*.azurecr.io'", expected),
+        ("registry.example.org:*", expected),
+        ("'[a-z]*.example.org'", expected),
+        ("'registry?example.org'", expected),
+        ("'registry.*.org'", expected),
+        ("'registry.example.org/*'", expected),
+        ("'registry.example.org/a:1'", expected),
+        ("'registry.example.org@evil.org'", expected),
+        ("'registry_1.example.org'", expected),
+        ("'*.example.org'", Warned("every registry below example.org")),
+        ("'*.sub.example.co.uk:5000'", Warned("every registry below sub.example.co.uk:5000")),
+        ("registry.example.org", Silent),
+        ("registry.example.org:5000", Silent),
+        ("registry.example.org/approved", Silent),
+        ("'registry.example.org/approved/'", Silent),
+        ("https://registry.example.org", Silent),
+        ("'https://index.docker.io/v1/'", Silent),
+        ("docker.io", Silent),
+        ("localhost", Silent),
+        ("'[::1]:5000'", Silent),
+        ("10.0.0.7:5000", Silent),
+    ] {
+        judge(
+            &format!("docker_registries: [{{registry: {registry}, username: u, password: geheim123}}]"),
+            "registry",
+            expected,
+        );
+    }
+}
+
+#[test]
+fn variables_that_are_the_nodes_own() {
+    let replaces = Warned("replaces what the node tells every algorithm");
+    let database = Warned("is how algorithms are told of a database");
+    let databases = "databases: [{label: w, type: csv, uri: /data/a.csv}]\n";
+    for (name, expected) in [
+        ("HOST", replaces),
+        ("TOKEN_FILE", replaces),
+        ("DB_LABELS", replaces),
+        ("W_DATABASE_URI", database),
+        ("W_DATABASE_TYPE", database),
+        ("OTHER_DATABASE_URI", database),
+        ("W_DB_PARAM_PASSWORD", database),
+        ("W_QUERY", database),
+        ("W_SHEET_NAME", database),
+        ("W_PREPROCESSING", database),
+        ("X_QUERY", Silent),
+        ("HTTPS_PROXY", Silent),
+        ("SEXTANT_RUN_FOLDER", Refused("knows a run's processes")),
+    ] {
+        judge(&format!("{databases}algorithm_env: {{{name}: x}}"), "algorithm_env", expected);
+        let local = format!("{databases}local: {{algorithms: {{a: {{command: b, env: {{{name}: x}}}}}}}}");
+        judge(&local, "local.algorithms.a.env", expected);
+    }
+}
+
+#[test]
+fn the_usual_kubeconfig_is_the_nodes_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let list = format!("{}:{}", path("nothing"), path("config"));
+    let said = |more: &str| {
+        let env = |name: &str| match name {
+            "KUBECONFIG" => Some(list.clone()),
+            _ => None,
+        };
+        match sextant_config::Config::parse(&format!("{LEAST}{more}"), std::path::Path::new("node.yaml"), &env) {
+            Ok(config) => config.warnings.iter().map(ToString::to_string).collect(),
+            Err(error) => error.to_string(),
+        }
+    };
+    for name in ["config", "nothing", ""] {
+        let more = format!("databases: [{{label: a, type: other, uri: '{}'}}]\n", path(name));
+        assert!(said(&more).contains("get at the usual kubeconfig"), "{name} {}", said(&more));
+        assert!(!said(&format!("{more}local: {{}}")).contains("kubeconfig"));
+    }
+    let set =
+        format!("databases: [{{label: a, type: other, uri: '{}'}}]\nkubernetes: {{kubeconfig: /a}}", path("config"));
+    assert!(!said(&set).contains("kubeconfig"));
+}
+
+#[test]
+fn settings_that_open_more_than_their_writer_says() {
+    for (more, subject, expected) in [
+        ("kubernetes: {isolation: {every: 3650d}}", "isolation", Warned("longer than a day")),
+        ("kubernetes: {isolation: {every: 24h}}", "isolation", Silent),
+        ("kubernetes: {isolation: {closed: []}}", "isolation", Warned("is empty")),
+        ("kubernetes: {allow_unisolated: true}", "allow_unisolated", Warned("send data anywhere")),
+        ("kubernetes: {allow_unisolated: false}", "allow_unisolated", Silent),
+        ("kubernetes: {namespace: kube-system}", "namespace", Refused("of Kubernetes itself")),
+        ("kubernetes: {namespace: kube-public}", "namespace", Refused("of Kubernetes itself")),
+        ("kubernetes: {namespace: default}", "namespace", Warned("other things than runs")),
+        ("kubernetes: {namespace: kubernetes-runs}", "namespace", Silent),
+        ("health: {listen: 8081}", "health", Warned("all addresses")),
+        ("health: {listen: ':8081'}", "health", Warned("all addresses")),
+        ("health: {listen: '0.0.0.0:8081'}", "health", Silent),
+        ("health: {listen: '127.0.0.1:8081'}", "health", Silent),
+    ] {
+        judge(more, subject, expected);
+    }
+    egress("cidr: 10.1.2.3, ports: []", Refused("a port, or a list of them"));
+    egress("cidr: 10.1.2.3, port: 1, ports: []", Refused("a port, or a list of them"));
+    let config = parse("server_url: https://vantag\u{435}6.example.org\napi_key: k\n").unwrap();
+    let told = |warning: &sextant_config::Warning| warning.message.contains("connect to `xn--vantag6-");
+    assert!(config.warnings.iter().any(told), "{:?}", config.warnings);
 }

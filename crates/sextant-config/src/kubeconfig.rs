@@ -1,0 +1,76 @@
+//! Which files the node knows its cluster by, found as kubectl finds them.
+
+use std::path::{Path, PathBuf};
+
+use super::Surroundings;
+use super::problem::Position;
+use super::reader::Section;
+use super::server::beside;
+use super::tree::Value;
+
+/// The node's kubeconfigs, right or wrong.
+pub(super) struct Kubeconfigs {
+    pub paths: Vec<PathBuf>,
+    /// Where `kubernetes.kubeconfig` is, if it is set.
+    pub at: Option<Position>,
+}
+
+impl Kubeconfigs {
+    /// Those of a file; none with the local runtime.
+    pub(super) fn of(file: &Section<'_>, config: &Path, around: &Surroundings<'_>) -> Self {
+        if super::is_local(file) {
+            return Self { paths: Vec::new(), at: None };
+        }
+        let set = file.get("kubernetes").and_then(|kubernetes| match &kubernetes.node.value {
+            Value::Map(entries) => entries.iter().find(|entry| entry.key == "kubeconfig"),
+            _ => None,
+        });
+        let path = set.and_then(|entry| entry.value.secret()).filter(|path| !path.is_empty());
+        let at = set.filter(|_| path.is_some()).map(|entry| entry.at);
+        Self { paths: paths(path.map(|path| beside(config, path)), around), at }
+    }
+
+    /// What they are called where something is said of them.
+    pub(super) fn name(&self) -> &'static str {
+        if self.at.is_some() { "`kubernetes.kubeconfig`" } else { "the usual kubeconfig" }
+    }
+}
+
+/// The one that is set; else all that `$KUBECONFIG` names; else the one in the home folder. None of them has to be there.
+pub(super) fn paths(set: Option<PathBuf>, around: &Surroundings<'_>) -> Vec<PathBuf> {
+    if let Some(path) = set {
+        return vec![path];
+    }
+    let given = |name: &str| (around.env)(name).filter(|value| !value.is_empty());
+    match (given("KUBECONFIG"), given("HOME")) {
+        (Some(list), _) => std::env::split_paths(&list).filter(|path| !path.as_os_str().is_empty()).collect(),
+        (None, Some(home)) => vec![PathBuf::from(home).join(".kube/config")],
+        (None, None) => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::files::NoFiles;
+    use crate::kubeconfig::*;
+
+    #[test]
+    fn where_a_kubeconfig_is_looked_for() {
+        for (set, list, expected) in [
+            (Some("/a"), Some("/b"), vec!["/a"]),
+            (None, Some("/b"), vec!["/b"]),
+            (None, Some("/b::/c"), vec!["/b", "/c"]),
+            (None, Some(""), vec!["/home/ada/.kube/config"]),
+            (None, None, vec!["/home/ada/.kube/config"]),
+        ] {
+            let env = |name: &str| match name {
+                "KUBECONFIG" => list.map(str::to_owned),
+                "HOME" => Some("/home/ada".to_owned()),
+                _ => None,
+            };
+            let around = Surroundings { env: &env, files: &NoFiles, with_key: true };
+            let found = paths(set.map(PathBuf::from), &around);
+            assert_eq!(found, expected.into_iter().map(PathBuf::from).collect::<Vec<_>>(), "{set:?} {list:?}");
+        }
+    }
+}

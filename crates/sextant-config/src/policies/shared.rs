@@ -1,0 +1,74 @@
+//! Domains and registries that everybody may have a part of: a name below them, or an account in them, is anybody's.
+
+/// Ends of hosts before which everybody may have a name: of clouds, and of pages.
+const DOMAINS: [&str; 20] = [
+    "azurecr.io",
+    "amazonaws.com",
+    "amazonaws.com.cn",
+    "pkg.dev",
+    "github.io",
+    "gitlab.io",
+    "gitlab.com",
+    "azurecontainer.io",
+    "azurewebsites.net",
+    "cloudapp.azure.com",
+    "windows.net",
+    "cloudfront.net",
+    "googleapis.com",
+    "appspot.com",
+    "run.app",
+    "herokuapp.com",
+    "netlify.app",
+    "vercel.app",
+    "pages.dev",
+    "workers.dev",
+];
+/// Names that stand before a country's own, and are nobody's: `co.uk`.
+const SECOND: [&str; 14] =
+    ["co", "com", "org", "net", "gov", "gob", "gouv", "edu", "ac", "or", "ne", "go", "nhs", "sch"];
+
+/// Whether everybody may have a name below a domain: it is a country's or a cloud's.
+pub(in super::super) fn is_shared(domain: &str) -> bool {
+    let domain = domain.to_ascii_lowercase();
+    let parts: Vec<&str> = domain.split('.').collect();
+    let is_of_a_country =
+        matches!(parts.as_slice(), [second, country] if country.len() == 2 && SECOND.contains(second));
+    parts.len() < 2 || is_of_a_country || DOMAINS.iter().any(|shared| ends_with(&domain, shared))
+}
+
+/// Whether everybody may have an account at a registry, the first part of its images' paths. So it is at those that stand at the top of
+/// their domains, such as docker.io; organizations have theirs below.
+pub(super) fn has_accounts(registry: &str) -> bool {
+    let host = registry.split(':').next().unwrap_or(registry).to_ascii_lowercase();
+    host.split('.').count() == 2 || DOMAINS.iter().any(|shared| ends_with(&host, shared))
+}
+
+fn ends_with(domain: &str, end: &str) -> bool {
+    domain == end || domain.strip_suffix(end).is_some_and(|rest| rest.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policies::shared::*;
+
+    #[test]
+    fn what_everybody_may_have_a_part_of() {
+        for domain in ["io", "co.uk", "azurecr.io", "github.io", "dkr.ecr.eu-west-1.amazonaws.com", "pkg.dev"] {
+            assert!(is_shared(domain), "{domain}");
+        }
+        for domain in ["example.org", "co.example", "notgithub.io", "vantage6.ai", "sub.example.co.uk", "example.co.uk"]
+        {
+            assert!(!is_shared(domain), "{domain}");
+        }
+        for (registry, expected) in [
+            ("docker.io", true),
+            ("docker.io:443", true),
+            ("europe.pkg.dev", true),
+            ("registry.example.org", false),
+            ("localhost", false),
+            ("10.0.0.7", false),
+        ] {
+            assert_eq!(has_accounts(registry), expected, "{registry}");
+        }
+    }
+}

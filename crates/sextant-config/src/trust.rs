@@ -1,0 +1,193 @@
+//! Who else may change a file that steers the node, or read one that holds its secrets: judged by owner and mode of the file, and of every
+//! folder and link on the way to it.
+//!
+//! What Kubernetes mounts of Secrets and ConfigMaps is nobody else's, whatever its modes say: root made it, in a folder with a link `..data`,
+//! and in a pod it can only be read. Other volumes of a pod (emptyDirs) are root's and open to all users, of whom there is only the pod's own.
+
+use std::path::{Path, PathBuf};
+
+use super::Surroundings;
+use super::problem::{Findings, Position};
+
+/// Set by Kubernetes in every pod.
+const IN_A_POD: &str = "KUBERNETES_SERVICE_HOST";
+const ROOT: u32 = 0;
+const STICKY: u32 = 0o1000;
+const WRITE: Right = Right { group: 0o020, others: 0o002 };
+const READ: Right = Right { group: 0o040, others: 0o004 };
+
+/// Bits of a mode.
+#[derive(Clone, Copy)]
+struct Right {
+    group: u32,
+    others: u32,
+}
+
+/// What is on the way to a file, and the file at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    pub path: PathBuf,
+    pub kind: Kind,
+    pub owner: u32,
+    pub group: u32,
+    pub mode: u32,
+}
+
+/// What a step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Link,
+    Folder,
+    /// The folder of a volume that Kubernetes makes of a Secret, a ConfigMap and the like.
+    Mount,
+    File,
+}
+
+/// Who this process is.
+pub(super) struct Me<'a> {
+    pub user: u32,
+    /// Whether a group has nobody in it but root and this user.
+    pub has_group_alone: &'a dyn Fn(u32) -> bool,
+    /// Whether it is in a pod.
+    pub in_a_pod: bool,
+}
+
+/// A file, and how it is called where something is said of it.
+pub(super) struct Subject<'a> {
+    pub findings: &'a Findings,
+    pub at: Option<Position>,
+    /// A setting in backquotes, or words.
+    pub name: &'a str,
+}
+
+impl Subject<'_> {
+    /// Notes that others may change the file: a mistake, since whoever does decides what the node does.
+    pub(super) fn must_be_ours(&self, path: &Path, around: &Surroundings<'_>) {
+        let way = around.files.way(path);
+        let Some(step) = asking(around, |me| changeable(&way, me)) else { return };
+        let me = around.files.user();
+        let Step { path: at, owner, group, mode, .. } = step;
+        let (name, shown, at) = (self.name, path.display(), at.display());
+        let by_way = if Some(step) == way.last() { String::new() } else { format!(", on the way to {shown},") };
+        self.findings.error(
+            self.at,
+            format!(
+                "{name}: {at}{by_way} belongs to user {owner} and has mode {:o} (group {group}): others than root and this user ({me}) may \
+                 change what is there, and with it what the node does. Take that right away (`chmod go-w`), or give it to this user (`chown`).",
+                mode & 0o7777
+            ),
+        );
+    }
+
+    /// Notes that others may read the file, which has a secret in it.
+    pub(super) fn must_be_secret(&self, path: &Path, around: &Surroundings<'_>) {
+        if may_be_read(path, around) {
+            let (name, path) = (self.name, path.display());
+            self.findings.warn(
+                self.at,
+                format!("{name}: other people on this machine may read {path}. Take that right away (`chmod 600`)."),
+            );
+        }
+    }
+}
+
+/// Whether people other than root and this user may read a file.
+pub(super) fn may_be_read(path: &Path, around: &Surroundings<'_>) -> bool {
+    let way = around.files.way(path);
+    asking(around, |me| readable(&way, me))
+}
+
+fn asking<T>(around: &Surroundings<'_>, judge: impl FnOnce(&Me<'_>) -> T) -> T {
+    let has_group_alone = |group| around.files.has_group_alone(group);
+    let in_a_pod = (around.env)(IN_A_POD).is_some();
+    judge(&Me { user: around.files.user(), has_group_alone: &has_group_alone, in_a_pod })
+}
+
+/// The first step by which somebody else may change what is found at the end.
+fn changeable<'a>(way: &'a [Step], me: &Me<'_>) -> Option<&'a Step> {
+    way.iter().find(|step| {
+        let is_others = step.owner != ROOT && step.owner != me.user;
+        is_others
+            || match step.kind {
+                // A link has no mode of its own, and who may put another one in its place is the folder's business.
+                Kind::Link | Kind::Mount => false,
+                // Everybody may make things in a sticky folder, and replace only their own: whose the next one is, is looked at then.
+                Kind::Folder if me.in_a_pod && step.owner == ROOT => false,
+                Kind::Folder => step.lets_others(WRITE, me) && step.mode & STICKY == 0,
+                Kind::File => step.lets_others(WRITE, me),
+            }
+    })
+}
+
+fn readable(way: &[Step], me: &Me<'_>) -> bool {
+    let Some(file) = way.last() else { return false };
+    let of_kubernetes = file.owner == ROOT && (me.in_a_pod || way.iter().any(|step| step.kind == Kind::Mount));
+    !of_kubernetes && file.lets_others(READ, me)
+}
+
+impl Step {
+    fn lets_others(&self, right: Right, me: &Me<'_>) -> bool {
+        self.mode & right.others != 0 || (self.mode & right.group != 0 && !(me.has_group_alone)(self.group))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::trust::*;
+
+    const ME: u32 = 1000;
+
+    fn step(kind: Kind, owner: u32, group: u32, mode: u32) -> Step {
+        Step { path: PathBuf::from("/x"), kind, owner, group, mode }
+    }
+
+    fn judged(way: &[Step], in_a_pod: bool) -> (bool, bool) {
+        let me = Me { user: ME, has_group_alone: &|group| matches!(group, ROOT | ME), in_a_pod };
+        (changeable(way, &me).is_some(), readable(way, &me))
+    }
+
+    #[test]
+    fn who_may_change_and_read_a_file() {
+        use Kind::{File, Folder, Link, Mount};
+        let root = step(Folder, ROOT, ROOT, 0o755);
+        for (steps, expected) in [
+            (vec![step(File, ME, ME, 0o600)], (false, false)),
+            (vec![step(File, ROOT, ROOT, 0o600)], (false, false)),
+            // A group of one's own is nobody else.
+            (vec![step(File, ME, ME, 0o660)], (false, false)),
+            (vec![step(File, ME, 100, 0o640)], (false, true)),
+            (vec![step(File, ME, 100, 0o660)], (true, true)),
+            (vec![step(File, ME, ME, 0o644)], (false, true)),
+            (vec![step(File, ME, ME, 0o602)], (true, false)),
+            (vec![step(File, 7, ME, 0o600)], (true, false)),
+            (vec![step(Folder, ME, ME, 0o777), step(File, ME, ME, 0o600)], (true, false)),
+            (vec![step(Folder, ME, 100, 0o770), step(File, ME, ME, 0o600)], (true, false)),
+            (vec![step(Folder, ROOT, ROOT, 0o1777), step(File, ME, ME, 0o600)], (false, false)),
+            (vec![step(Folder, ROOT, ROOT, 0o1777), step(File, 7, ME, 0o600)], (true, false)),
+            (vec![step(Folder, 7, 7, 0o755), step(File, ME, ME, 0o600)], (true, false)),
+            (vec![step(Link, 7, 7, 0o777), step(File, ME, ME, 0o600)], (true, false)),
+            (vec![step(Link, ROOT, ROOT, 0o777), step(File, ME, ME, 0o600)], (false, false)),
+            // Secrets and ConfigMaps.
+            (vec![step(Mount, ROOT, 65532, 0o3777), step(File, ROOT, 65532, 0o440)], (false, false)),
+            (
+                vec![step(Mount, ROOT, ROOT, 0o777), step(Link, ROOT, ROOT, 0o777), step(File, ROOT, ROOT, 0o644)],
+                (false, false),
+            ),
+            (vec![step(Mount, ROOT, ROOT, 0o777), step(File, ROOT, ROOT, 0o666)], (true, false)),
+            (vec![step(Mount, ROOT, ROOT, 0o777), step(File, 7, 7, 0o600)], (true, false)),
+        ] {
+            let way: Vec<Step> = std::iter::once(root.clone()).chain(steps).collect();
+            assert_eq!(judged(&way, false), expected, "{way:?}");
+        }
+        assert_eq!(judged(&[], false), (false, false));
+        for (steps, expected) in [
+            (vec![step(Folder, ROOT, ROOT, 0o777), step(File, ME, ME, 0o600)], (false, false)),
+            (vec![step(Folder, ROOT, ROOT, 0o777), step(File, ROOT, 65532, 0o440)], (false, false)),
+            (vec![step(Folder, ROOT, ROOT, 0o755), step(File, ROOT, ROOT, 0o644)], (false, false)),
+            (vec![step(Folder, ROOT, ROOT, 0o755), step(File, ROOT, ROOT, 0o666)], (true, false)),
+            (vec![step(Folder, 7, 7, 0o755), step(File, ME, ME, 0o600)], (true, false)),
+        ] {
+            assert_eq!(judged(&steps, true), expected, "{steps:?}");
+        }
+    }
+}
