@@ -5,6 +5,7 @@
 pub mod connection_limits;
 pub mod console;
 pub mod health;
+pub mod memory_limit;
 pub mod open_files;
 pub mod processes;
 pub mod sockets;
