@@ -32,6 +32,10 @@ mod server;
 mod system;
 mod tree;
 
+/// How many bytes an output may have where nothing else is said: as base64 it is less than SQLite (a thousand million characters) and
+/// PostgreSQL (1 GiB) store of one text.
+const OUTPUT: u64 = 700 << 20;
+
 pub use check::{CheckReport, check, disk};
 pub use database::{Database, DatabaseType};
 pub use encryption::{Encryption, read_private_key};

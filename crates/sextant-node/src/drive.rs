@@ -15,12 +15,13 @@ use sextant_core::gate::Gate;
 use sextant_core::hub::{HubError, Run, now};
 use sextant_core::runtime::LaunchError;
 use sextant_core::situation::{Failure, Situation};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use vantage6_types::RunStatus;
 
 use super::admission::admit;
+use super::kept::Databases;
 use super::places::Place;
 use super::supplies::Supply;
 use super::waiting::{Waiting, pulled};
@@ -30,6 +31,11 @@ use super::{Context, report, report::HeldLog, report::Reported};
 const TOKEN: Duration = Duration::from_secs(5);
 /// After so long it is worth a warning that an output does not come.
 const OUTPUT_IS_LATE: Duration = Duration::from_secs(120);
+
+/// So often the server fails at a large result before it is given up: for some minutes.
+const FAILED_RESULTS: u32 = 8;
+/// What is smaller any server can store: something else is wrong then, which may be repaired.
+const LARGE: u64 = 1024 * 1024;
 
 /// For how long an admission is good.
 const RECENT: Duration = Duration::from_secs(10);
@@ -59,6 +65,8 @@ struct Drive {
     context: Arc<Context>,
     run: Run,
     assignment: Assignment,
+    /// What its task says of databases, until it is launched.
+    databases: Databases,
     server: ServerSide,
     situation: watch::Receiver<Situation>,
     signal: watch::Receiver<Signal>,
@@ -74,6 +82,8 @@ struct Drive {
     /// Its place among the runs that may be under way at once.
     place: Option<Place>,
     failures: u32,
+    /// How often the server has failed at a report with the result.
+    failed_results: u32,
     /// When something last went wrong.
     failed_at: Option<Instant>,
     /// The log of a run that was stopped: its pod may be gone before the server takes the report.
@@ -84,8 +94,20 @@ struct Drive {
     waiting: Waiting,
 }
 
+/// An assignment that can be launched.
+struct Whole {
+    assignment: Assignment,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
 /// Drives a run to its end.
-pub async fn drive(context: Arc<Context>, mut run: Run, signal: watch::Receiver<Signal>, place: Option<Place>) {
+pub async fn drive(
+    context: Arc<Context>,
+    mut run: Run,
+    databases: Databases,
+    signal: watch::Receiver<Signal>,
+    place: Option<Place>,
+) {
     let id = run.id;
     let (input, bad_input) = match run.input.take() {
         Some(input) => match context.hub.read_input(&input).await {
@@ -100,6 +122,7 @@ pub async fn drive(context: Arc<Context>, mut run: Run, signal: watch::Receiver<
         situation,
         bad_input,
         assignment: Assignment::from(&run),
+        databases,
         server: ServerSide {
             finished: run.finished_at.is_some(),
             status: run.status.clone(),
@@ -115,6 +138,7 @@ pub async fn drive(context: Arc<Context>, mut run: Run, signal: watch::Receiver<
         denied: 0,
         place,
         failures: 0,
+        failed_results: 0,
         failed_at: None,
         log: None,
         launched_whole: false,
@@ -218,7 +242,7 @@ impl Drive {
 
     /// Asks the policies; a refusal is reported. Tells whether the run is let in.
     async fn admit(&mut self) -> bool {
-        match admit(&self.context, &self.run, self.bad_input.as_deref()).await {
+        match admit(&self.context, &self.run, &self.databases, self.bad_input.as_deref()).await {
             Ok(Ok(())) => return true,
             Ok(Err(failure)) => self.report_failure(&failure).await,
             Err(error) => self.later(&error.to_string()).await,
@@ -233,14 +257,17 @@ impl Drive {
             return;
         }
         let context = self.context.clone();
+        let Some(whole) = self.whole_assignment().await else { return };
         let (launched, _) = tokio::join!(
-            context.runtime.launch(&self.assignment),
+            context.runtime.launch(&whole.assignment),
             timeout(TOKEN, context.supplies.fetch_token(self.run.id)),
         );
+        drop(whole);
         self.server.launched |= launched.is_ok();
         match launched {
             Ok(()) => {
                 self.launched_whole = true;
+                self.databases.launched();
                 self.waiting.has_room();
             }
             // What is there already goes its way, whatever the configuration says now.
@@ -254,6 +281,33 @@ impl Drive {
                 self.report_failure(&failure).await;
             }
         }
+    }
+
+    /// The assignment with what its task says of databases; `None` when something else must be looked at first.
+    async fn whole_assignment(&mut self) -> Option<Whole> {
+        let mut assignment = self.assignment.clone();
+        let fetched = match &self.databases {
+            Databases::Here { databases, .. } => {
+                assignment.databases.clone_from(databases);
+                return Some(Whole { assignment, _room: None });
+            }
+            Databases::AtServer => tokio::select! {
+                fetched = self.context.databases.fetch(&self.run, self.context.hub.run(self.run.id)) => fetched,
+                _ = self.signal.changed() => return None,
+            },
+        };
+        match fetched {
+            Ok(Some((databases, room))) => {
+                assignment.databases = databases;
+                return Some(Whole { assignment, _room: Some(room) });
+            }
+            // The server has the last word on a run that is another one by now.
+            Ok(None) => {
+                self.is_still_open().await;
+            }
+            Err(error) => self.refused(&error).await,
+        }
+        None
     }
 
     /// Waits for a place among the runs under way; `false` when something else must be looked at first.
@@ -370,9 +424,42 @@ impl Drive {
                     self.later("the server says both that the run has ended and that it is open").await;
                 }
             }
-            Reported::Later => self.later("the report is to be made again").await,
+            Reported::Later => self.report_again().await,
+            Reported::Failing => match size.filter(|size| *size >= LARGE) {
+                Some(size) => self.failing_with(size).await,
+                None => self.report_again().await,
+            },
             Reported::Never(why) => self.report_less(&why, size).await,
         }
+    }
+
+    /// The server does not take the report now. Others need not wait for that, once the algorithm does not run any more.
+    async fn report_again(&mut self) {
+        if self.server.verdict.as_ref().is_none_or(|verdict| verdict.stop != Stop::Due) {
+            self.place = None;
+        }
+        self.later("the report is to be made again").await;
+    }
+
+    /// The server fails at a report with a large result. Where it does so again and again, and does small things, it never takes it.
+    async fn failing_with(&mut self, size: u64) {
+        self.failed_results += 1;
+        if self.failed_results < FAILED_RESULTS || !self.server_does_small_things().await {
+            self.report_again().await;
+            return;
+        }
+        let why = format!(
+            "The server failed each of {} times with an error of its own (HTTP 500 or above), and answers small requests: most likely the result              is larger than it can store. Have the algorithm return less, or ask the server's administrator how large a result may be.",
+            self.failed_results
+        );
+        error!(run = %self.run.id, size, "the result is given up: {why}");
+        self.report_less(&why, Some(size)).await;
+    }
+
+    /// Whether the server takes a change of this run that is as small as can be: one that it has already.
+    async fn server_does_small_things(&self) -> bool {
+        let (hub, status) = (&self.context.hub, &self.server.status);
+        self.context.hold.is_good() && hub.set_status(self.run.id, status, None).await.is_ok()
     }
 
     /// A report is refused for good: the run is closed with what can be said. First without the output, then without the log.

@@ -35,6 +35,8 @@ pub enum Reported {
     Already,
     /// Not yet: try again.
     Later,
+    /// Not yet: the server fails at it, maybe at this very report.
+    Failing,
     /// The server, or something before it, takes no such report, now or later; the text is for the researcher.
     Never(String),
 }
@@ -192,6 +194,8 @@ async fn send(context: &Context, run: &Run, report: Report) -> Reported {
             complain(run, &error);
             if error.delivery == Delivery::Unknown && has_ended(context, run).await {
                 Reported::Already
+            } else if error.kind == HubErrorKind::Failing {
+                Reported::Failing
             } else {
                 Reported::Later
             }

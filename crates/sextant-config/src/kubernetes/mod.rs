@@ -13,6 +13,7 @@ mod volume;
 pub use egress::{Cidr, Egress};
 pub use isolation::Isolation;
 pub(super) use read::{database_volumes, defaults, read};
+pub(super) use resources::bytes;
 pub use scratch::Scratch;
 
 use std::collections::BTreeMap;

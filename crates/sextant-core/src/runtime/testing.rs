@@ -18,9 +18,11 @@ pub struct FakeRuntime {
     gate: watch::Sender<Gate>,
     runs: Mutex<HashMap<RunId, watch::Sender<Situation>>>,
     launches: Mutex<Launches>,
+    launched: Mutex<HashMap<RunId, Assignment>>,
     on_log: Mutex<Box<dyn FnMut() + Send>>,
     stops: Mutex<bool>,
     log: Mutex<Vec<u8>>,
+    output: Mutex<Bytes>,
 }
 
 impl FakeRuntime {
@@ -31,9 +33,11 @@ impl FakeRuntime {
             gate: watch::Sender::new(Gate::Open),
             runs: Mutex::default(),
             launches: Mutex::new(Box::new(|| Ok(()))),
+            launched: Mutex::default(),
             on_log: Mutex::new(Box::new(|| {})),
             stops: Mutex::new(true),
             log: Mutex::new(b"the algorithm's words\n".to_vec()),
+            output: Mutex::new(Bytes::from_static(b"result")),
         }
     }
 
@@ -47,6 +51,11 @@ impl FakeRuntime {
         *self.launches.lock().unwrap() = Box::new(result);
     }
 
+    /// What a run was launched with.
+    pub fn launched(&self, run: RunId) -> Option<Assignment> {
+        self.launched.lock().unwrap().get(&run).cloned()
+    }
+
     /// What happens while a log is being read.
     pub fn on_log(&self, happens: impl FnMut() + Send + 'static) {
         *self.on_log.lock().unwrap() = Box::new(happens);
@@ -55,6 +64,11 @@ impl FakeRuntime {
     /// What algorithms print from now on.
     pub fn prints(&self, text: &[u8]) {
         *self.log.lock().unwrap() = text.to_vec();
+    }
+
+    /// What algorithms have as their output from now on.
+    pub fn writes(&self, output: impl Into<Bytes>) {
+        *self.output.lock().unwrap() = output.into();
     }
 
     /// Whether runs can be stopped from now on.
@@ -96,14 +110,17 @@ impl Runtime for FakeRuntime {
 
     async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {
         self.journal.add("launch", assignment.run);
+        self.launched.lock().unwrap().insert(assignment.run, assignment.clone());
         (self.launches.lock().unwrap())()
     }
 
     async fn collect(&self, run: RunId) -> Result<Output, RuntimeError> {
         self.journal.add("collect", run);
-        let bytes = stream::iter([Ok(Bytes::from_static(b"result"))]).boxed();
+        let output = self.output.lock().unwrap().clone();
+        let length = output.len() as u64;
+        let bytes = stream::iter([Ok(output)]).boxed();
         let (taken, _) = oneshot::channel();
-        Ok(Output { upload: Upload { length: 6, bytes, problem: None }, taken })
+        Ok(Output { upload: Upload { length, bytes, problem: None }, taken })
     }
 
     async fn log(&self, run: RunId) -> Result<Tail, RuntimeError> {
