@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use log_throttle::LogThrottle;
 use printable::excerpt;
 use rand::Rng;
 use sextant_core::assignment::Assignment;
@@ -84,6 +85,10 @@ struct Drive {
     failures: u32,
     /// How often the server has failed at a report with the result.
     failed_results: u32,
+    /// The end that the log was told of.
+    told: Option<Failure>,
+    /// What the log was last told that it waits for.
+    last_why: Option<String>,
     /// When something last went wrong.
     failed_at: Option<Instant>,
     /// The log of a run that was stopped: its pod may be gone before the server takes the report.
@@ -139,6 +144,8 @@ pub async fn drive(
         place,
         failures: 0,
         failed_results: 0,
+        told: None,
+        last_why: None,
         failed_at: None,
         log: None,
         launched_whole: false,
@@ -408,6 +415,10 @@ impl Drive {
     /// Reports an end without output; what the server does not take now is reported again.
     async fn report_failure(&mut self, failure: &Failure) {
         self.server.verdict.get_or_insert_with(|| Verdict { failure: failure.clone(), stop: Stop::Done });
+        if self.told.as_ref() != Some(failure) {
+            report::tell(&self.run, failure);
+            self.told = Some(failure.clone());
+        }
         let reported = report::without_output(&self.context, &self.run, failure, self.log.as_ref()).await;
         self.reported(reported, None).await;
     }
@@ -603,7 +614,12 @@ impl Drive {
         self.failures += 1;
         let longest = Duration::from_millis(500 * 2u64.pow(self.failures.min(7)));
         let pause = longest.mul_f64(rand::rng().random_range(0.5..1.0));
-        warn!(run = %self.run.id, "{why}; going on in {} s", pause.as_secs().max(1));
+        static AGAIN: LogThrottle = LogThrottle::new();
+        let times = if self.last_why.as_deref() == Some(why) { AGAIN.happened() } else { Some(1) };
+        if let Some(times) = times {
+            warn!(run = %self.run.id, times, "{why}; going on in {} s", pause.as_secs().max(1));
+            self.last_why = Some(why.to_owned());
+        }
         tokio::select! {
             () = sleep(pause) => {}
             _ = self.signal.changed() => {}

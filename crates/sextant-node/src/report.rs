@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use log_throttle::LogThrottle;
 use sextant_core::hub::{Delivery, Held, HubError, HubErrorKind, Report, Run, RunResult};
 use sextant_core::report::{AlgorithmLog, OutputFacts, of_end, shortcoming};
 use sextant_core::runtime::Output;
@@ -69,11 +70,15 @@ pub fn not_encryptable(why: &str) -> String {
     format!("The result can't be encrypted for the organization that asked: {why}.")
 }
 
-/// Reports a run that has no output; with the log that was read when it was stopped, or with what can be read now.
-pub async fn without_output(context: &Context, run: &Run, failure: &Failure, read: Option<&HeldLog>) -> Reported {
+/// Says in the node's log how a run has ended that has no output. It may be reported any number of times until the server takes it.
+pub fn tell(run: &Run, failure: &Failure) {
     let Failure { status, message, detail, .. } = failure;
     let detail = if message == detail { String::new() } else { format!(" ({detail})") };
     warn!(run = %run.id, task = %run.task.id, %status, "{message}{detail}");
+}
+
+/// Reports a run that has no output; with the log that was read when it was stopped, or with what can be read now.
+pub async fn without_output(context: &Context, run: &Run, failure: &Failure, read: Option<&HeldLog>) -> Reported {
     let HeldLog { text, room } = match read {
         Some(read) => HeldLog { text: read.text.clone(), room: None },
         None => log(context, run, failure.started).await,
@@ -227,11 +232,17 @@ async fn has_ended(context: &Context, run: &Run) -> bool {
 }
 
 fn complain(run: &Run, problem: &HubError) {
+    // Of thousands of runs, each is tried again and again.
+    static PASSING: LogThrottle = LogThrottle::new();
+    static LASTING: LogThrottle = LogThrottle::new();
+    let throttle = if problem.is_passing() { &PASSING } else { &LASTING };
+    let Some(times) = throttle.happened() else { return };
     if problem.is_passing() {
-        warn!(run = %run.id, "the report did not get through: {problem}; the output is kept, and it is tried again");
+        warn!(run = %run.id, times, "the report did not get through: {problem}; the output is kept, and it is tried again");
     } else {
         error!(
             run = %run.id,
+            times,
             "the server did not take the report: {problem}. The output is kept in the run's pod and offered again and again; \
              if the message tells of a limit or a setting, change that"
         );

@@ -99,7 +99,7 @@ pub struct Run {
     /// When it ended; then it takes no more changes.
     #[serde(default, deserialize_with = "time::optional")]
     pub finished_at: Option<Timestamp>,
-    /// What the node has reported of the algorithm's output, or the beginning of it.
+    /// What the node has reported of the algorithm's output, or the beginning of it; not in a list of runs.
     #[serde(default, deserialize_with = "read::optional_cut::<_, LOG>")]
     pub log: Option<String>,
     /// Input and result are not here but in the server's blob store, under the UUID that is in their place (since 4.10
