@@ -2,6 +2,8 @@
 //! left to be done.
 
 mod again;
+mod failing;
+mod whole;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +18,9 @@ use sextant_core::gate::Gate;
 use sextant_core::hub::{HubError, Run, now};
 use sextant_core::runtime::LaunchError;
 use sextant_core::situation::{Failure, Situation};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use vantage6_types::RunStatus;
 
 use super::admission::admit;
@@ -32,11 +34,6 @@ use super::{Context, report, report::HeldLog, report::Reported};
 const TOKEN: Duration = Duration::from_secs(5);
 /// After so long it is worth a warning that an output does not come.
 const OUTPUT_IS_LATE: Duration = Duration::from_secs(120);
-
-/// So often the server fails at a large result before it is given up: for some minutes.
-const FAILED_RESULTS: u32 = 8;
-/// What is smaller any server can store: something else is wrong then, which may be repaired.
-const LARGE: u64 = 1024 * 1024;
 
 /// For how long an admission is good.
 const RECENT: Duration = Duration::from_secs(10);
@@ -97,12 +94,6 @@ struct Drive {
     launched_whole: bool,
     /// What is known of its not starting.
     waiting: Waiting,
-}
-
-/// An assignment that can be launched.
-struct Whole {
-    assignment: Assignment,
-    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// Drives a run to its end.
@@ -290,33 +281,6 @@ impl Drive {
         }
     }
 
-    /// The assignment with what its task says of databases; `None` when something else must be looked at first.
-    async fn whole_assignment(&mut self) -> Option<Whole> {
-        let mut assignment = self.assignment.clone();
-        let fetched = match &self.databases {
-            Databases::Here { databases, .. } => {
-                assignment.databases.clone_from(databases);
-                return Some(Whole { assignment, _room: None });
-            }
-            Databases::AtServer => tokio::select! {
-                fetched = self.context.databases.fetch(&self.run, self.context.hub.run(self.run.id)) => fetched,
-                _ = self.signal.changed() => return None,
-            },
-        };
-        match fetched {
-            Ok(Some((databases, room))) => {
-                assignment.databases = databases;
-                return Some(Whole { assignment, _room: Some(room) });
-            }
-            // The server has the last word on a run that is another one by now.
-            Ok(None) => {
-                self.is_still_open().await;
-            }
-            Err(error) => self.refused(&error).await,
-        }
-        None
-    }
-
     /// Waits for a place among the runs under way; `false` when something else must be looked at first.
     async fn take_place(&mut self) -> bool {
         let Some(places) = self.context.places.clone() else { return true };
@@ -436,41 +400,9 @@ impl Drive {
                 }
             }
             Reported::Later => self.report_again().await,
-            Reported::Failing => match size.filter(|size| *size >= LARGE) {
-                Some(size) => self.failing_with(size).await,
-                None => self.report_again().await,
-            },
+            Reported::Failing => self.failing_with(size).await,
             Reported::Never(why) => self.report_less(&why, size).await,
         }
-    }
-
-    /// The server does not take the report now. Others need not wait for that, once the algorithm does not run any more.
-    async fn report_again(&mut self) {
-        if self.server.verdict.as_ref().is_none_or(|verdict| verdict.stop != Stop::Due) {
-            self.place = None;
-        }
-        self.later("the report is to be made again").await;
-    }
-
-    /// The server fails at a report with a large result. Where it does so again and again, and does small things, it never takes it.
-    async fn failing_with(&mut self, size: u64) {
-        self.failed_results += 1;
-        if self.failed_results < FAILED_RESULTS || !self.server_does_small_things().await {
-            self.report_again().await;
-            return;
-        }
-        let why = format!(
-            "The server failed each of {} times with an error of its own (HTTP 500 or above), and answers small requests: most likely the result              is larger than it can store. Have the algorithm return less, or ask the server's administrator how large a result may be.",
-            self.failed_results
-        );
-        error!(run = %self.run.id, size, "the result is given up: {why}");
-        self.report_less(&why, Some(size)).await;
-    }
-
-    /// Whether the server takes a change of this run that is as small as can be: one that it has already.
-    async fn server_does_small_things(&self) -> bool {
-        let (hub, status) = (&self.context.hub, &self.server.status);
-        self.context.hold.is_good() && hub.set_status(self.run.id, status, None).await.is_ok()
     }
 
     /// A report is refused for good: the run is closed with what can be said. First without the output, then without the log.
