@@ -146,8 +146,9 @@ def test_a_large_result(kubernetes_node, world, cluster, containers):
 @both
 def test_a_gigabyte(kubernetes_node, world, cluster, containers):
     """More than the real server with its SQLite could store: the result is counted and digested on its way there."""
+    settings = {"output_limit": "2Gi"}
     with FaultProxy(world.server.port) as proxy, proxy.swallow() as swallowed:
-        node = kubernetes_node(via=proxy).start_online()
+        node = kubernetes_node(via=proxy, kubernetes=settings).start_online()
         node.forget_peak()
         researcher = world.user(0)
         run = ended(researcher, researcher.ask(ODD, "output", [world.organization()], bytes=GIGABYTE))["id"]

@@ -233,7 +233,12 @@ fn tell_local(out: &mut String, local: &LocalConfig) -> fmt::Result {
         line(out, "", &format!("{image} is {:?}", algorithm.command))?;
     }
     let most = local.max_concurrent_runs.map_or("no limit".to_owned(), |most| most.to_string());
-    line(out, "limits", &format!("runs at once: {most}; longest run: {}", time(local.deadline)))
+    let largest = size(local.output_limit);
+    line(
+        out,
+        "limits",
+        &format!("runs at once: {most}; longest run: {}; largest output: {largest}", time(local.deadline)),
+    )
 }
 
 fn tell_databases(out: &mut String, config: &Config) -> fmt::Result {

@@ -38,6 +38,10 @@ mod tree;
 mod trust;
 mod version5;
 
+/// How many bytes an output may have where nothing else is said: as base64 it is less than SQLite (a thousand million characters) and
+/// PostgreSQL (1 GiB) store of one text.
+const OUTPUT: u64 = 700 << 20;
+
 pub use check::{CheckReport, check, disk};
 pub use database::{Database, DatabaseType};
 pub use encryption::{Encryption, read_private_key};

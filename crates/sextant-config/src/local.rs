@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use sextant_core::image_reference::ImageReference;
 
+use super::OUTPUT;
 use super::databases::{variable_of_this_machine, warn_of_the_nodes_own};
+use super::kubernetes::bytes;
 use super::model::HiddenValues;
 use super::reader::{Field, Section, Unknown};
 
@@ -22,6 +24,8 @@ pub struct LocalConfig {
     pub deadline: Duration,
     /// How long a folder that the runs of one job share stays after its last use. Default 30 days; never less than a run may last.
     pub keep_shared: Duration,
+    /// How many bytes an output may have.
+    pub output_limit: u64,
 }
 
 /// What stands for an image on this machine.
@@ -48,7 +52,13 @@ impl fmt::Debug for LocalAlgorithm {
 impl Default for LocalConfig {
     fn default() -> Self {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-        Self { algorithms: BTreeMap::new(), max_concurrent_runs: None, deadline: 7 * DAY, keep_shared: 30 * DAY }
+        Self {
+            algorithms: BTreeMap::new(),
+            max_concurrent_runs: None,
+            deadline: 7 * DAY,
+            keep_shared: 30 * DAY,
+            output_limit: OUTPUT,
+        }
     }
 }
 
@@ -66,8 +76,11 @@ pub(super) fn read(section: &Section<'_>, labels: &[&str]) -> LocalConfig {
     let max_concurrent_runs = section.get("max_concurrent_runs").and_then(|field| field.count());
     let deadline = section.get("deadline").and_then(|field| field.duration(false)).unwrap_or(default.deadline);
     let keep_shared = section.get("keep_shared").and_then(|field| field.duration(true)).unwrap_or(default.keep_shared);
+    let output_limit =
+        section.get("output_limit").and_then(|field| bytes(&field, "Take it out for what servers can store."));
+    let output_limit = output_limit.unwrap_or(default.output_limit);
     section.finish(Unknown::Refuse);
-    LocalConfig { algorithms, max_concurrent_runs, deadline, keep_shared }
+    LocalConfig { algorithms, max_concurrent_runs, deadline, keep_shared, output_limit }
 }
 
 /// A command alone, or a mapping with more about the algorithm.

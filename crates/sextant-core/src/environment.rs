@@ -193,6 +193,7 @@ pub fn environment(
     algorithm_env: &BTreeMap<String, String>,
     share_labels: bool,
 ) -> Result<BTreeMap<String, String>, EnvironmentError> {
+    bounded(requested)?;
     let mut env = BTreeMap::from(
         [
             (INPUT_FILE, places.input.clone()),
@@ -248,6 +249,25 @@ pub fn environment(
     Ok(env.into_iter().map(|(name, value)| (name, encode(&value))).collect())
 }
 
+/// Whether what a task says of its databases is small enough, as far as that is known before anything of it is read: then it need not
+/// wait for its turn.
+///
+/// # Errors
+/// If it is too large.
+pub fn bounded(requested: &[RequestedDatabase]) -> Result<(), EnvironmentError> {
+    let length = |each: &RequestedDatabase| each.left_out.or(each.parameters.as_ref().map(String::len)).unwrap_or(0);
+    for request in requested {
+        let bytes = length(request);
+        if bytes > PARAMETERS {
+            return Err(EnvironmentError::LongParameters { label: request.label.clone(), bytes });
+        }
+    }
+    if requested.iter().any(|request| request.left_out.is_some()) {
+        return Err(EnvironmentError::TooMuch(requested.iter().map(length).sum()));
+    }
+    Ok(())
+}
+
 /// How many bytes [`encode`] makes of so many: eight of five.
 fn encoded_length(bytes: usize) -> usize {
     bytes.div_ceil(5) * 8
@@ -274,9 +294,6 @@ fn parameters(request: &RequestedDatabase, prefix: &str) -> Result<Vec<(String, 
     let Some(text) = request.parameters.as_deref().filter(|text| !text.trim().is_empty()) else {
         return Ok(Vec::new());
     };
-    if text.len() > PARAMETERS {
-        return Err(EnvironmentError::LongParameters { label: request.label.clone(), bytes: text.len() });
-    }
     let wrong = |reason: String| EnvironmentError::Parameters { label: request.label.clone(), reason };
     let unreadable = |error: serde_json::Error| wrong(error.to_string());
     let text = text.trim();
@@ -345,7 +362,7 @@ mod tests {
     }
 
     fn request(label: &str, parameters: Option<&str>) -> RequestedDatabase {
-        RequestedDatabase { label: label.into(), parameters: parameters.map(Into::into) }
+        RequestedDatabase { label: label.into(), parameters: parameters.map(Into::into), left_out: None }
     }
 
     fn decoded(

@@ -154,8 +154,10 @@ pub struct Task {
 pub struct RequestedDatabase {
     /// The label by which the node's configuration knows it.
     pub label: String,
-    /// JSON text with `query`, `sheet_name`, `preprocessing`; `None` when the task gives none.
+    /// JSON text with `query`, `sheet_name`, `preprocessing`; `None` when the task gives none, or one that is too large.
     pub parameters: Option<String>,
+    /// How many bytes of parameters were too large to be kept.
+    pub left_out: Option<usize>,
 }
 
 /// A run's input as the server keeps it. May hold data of people, so it is never printed.

@@ -17,6 +17,7 @@ pub fn error(error: Error) -> HubError {
         Error::NoSuchRun { .. } => HubErrorKind::NoSuchRun,
         Error::EndlessList { .. } => HubErrorKind::EndlessList,
         Error::BrokenRun { id, .. } => HubErrorKind::BrokenRun(*id),
+        Error::Refused { status: 500.., own_words: true, .. } => HubErrorKind::Failing,
         error if error.is_transient() => HubErrorKind::Passing,
         Error::Refused { status: 413, .. } => HubErrorKind::TooLarge,
         Error::Refused { status, own_words: true, .. } => HubErrorKind::Refused(*status),
@@ -78,8 +79,9 @@ fn task(task: vantage6::Task) -> Task {
         databases,
         ..
     } = task;
-    let database =
-        |database: vantage6::TaskDatabase| RequestedDatabase { label: database.label, parameters: database.parameters };
+    let database = |vantage6::TaskDatabase { label, parameters, left_out, .. }: vantage6::TaskDatabase| {
+        RequestedDatabase { label, parameters, left_out }
+    };
     Task {
         id,
         name,

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use sextant_core::hub::{HubError, HubErrorKind, Run, Task};
-use sextant_core::image;
 use sextant_core::policy::{self, Initiator, Origin, needs_organization_name, needs_origin};
 use sextant_core::situation::Failure;
+use sextant_core::{environment, image};
 use vantage6_types::{OrganizationId, RunStatus};
 
+use super::kept::Databases;
 use super::origins::Lineage;
 use super::{Context, report};
 
@@ -16,7 +17,12 @@ use super::{Context, report};
 ///
 /// # Errors
 /// One of the server, which tells nothing of the run: to be tried again.
-pub async fn admit(context: &Context, run: &Run, bad_input: Option<&str>) -> Result<Result<(), Failure>, HubError> {
+pub async fn admit(
+    context: &Context,
+    run: &Run,
+    databases: &Databases,
+    bad_input: Option<&str>,
+) -> Result<Result<(), Failure>, HubError> {
     let policies = &context.policies;
     let task = &run.task;
     // Before the policies: no list can mean a name that no image has.
@@ -38,7 +44,7 @@ pub async fn admit(context: &Context, run: &Run, bad_input: Option<&str>) -> Res
         }
         Err(error) => return Err(error),
     }
-    Ok(readable(run, bad_input))
+    Ok(readable(run, databases, bad_input))
 }
 
 /// Who began, and everybody between: with the names of organizations where the policies have names.
@@ -62,13 +68,16 @@ async fn origin(context: &Context, task: &Task) -> Result<Origin, HubError> {
     Ok(Origin::Known(initiators))
 }
 
-/// Whether the run's input can be read, as far as it is at hand.
+/// Whether the run's input and what its task says of databases can be read, as far as they are at hand.
 ///
 /// # Errors
 /// What to report of it.
-pub fn readable(run: &Run, bad_input: Option<&str>) -> Result<(), Failure> {
+pub fn readable(run: &Run, databases: &Databases, bad_input: Option<&str>) -> Result<(), Failure> {
     if let Some(why) = run.unsupported {
         return Err(failure(RunStatus::StartFailed, why.into()));
+    }
+    if let Err(error) = environment::bounded(databases.known()) {
+        return Err(failure(error.status(), error.to_string()));
     }
     match bad_input {
         Some(error) => Err(failure(RunStatus::StartFailed, format!("The task's input can't be read: {error}."))),

@@ -2,11 +2,14 @@
 //! left to be done.
 
 mod again;
+mod failing;
+mod whole;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use log_throttle::LogThrottle;
 use printable::excerpt;
 use rand::Rng;
 use sextant_core::assignment::Assignment;
@@ -21,6 +24,7 @@ use tracing::{info, warn};
 use vantage6_types::RunStatus;
 
 use super::admission::admit;
+use super::kept::Databases;
 use super::places::Place;
 use super::supplies::Supply;
 use super::waiting::{LASTS, Waiting, pulled};
@@ -59,6 +63,8 @@ struct Drive {
     context: Arc<Context>,
     run: Run,
     assignment: Assignment,
+    /// What its task says of databases, until it is launched.
+    databases: Databases,
     server: ServerSide,
     situation: watch::Receiver<Situation>,
     signal: watch::Receiver<Signal>,
@@ -74,6 +80,12 @@ struct Drive {
     /// Its place among the runs that may be under way at once.
     place: Option<Place>,
     failures: u32,
+    /// How often the server has failed at a report with the result.
+    failed_results: u32,
+    /// The end that the log was told of.
+    told: Option<Failure>,
+    /// What the log was last told that it waits for.
+    last_why: Option<String>,
     /// When something last went wrong.
     failed_at: Option<Instant>,
     /// The log of a run that was stopped: its pod may be gone before the server takes the report.
@@ -87,7 +99,13 @@ struct Drive {
 }
 
 /// Drives a run to its end.
-pub async fn drive(context: Arc<Context>, mut run: Run, signal: watch::Receiver<Signal>, place: Option<Place>) {
+pub async fn drive(
+    context: Arc<Context>,
+    mut run: Run,
+    databases: Databases,
+    signal: watch::Receiver<Signal>,
+    place: Option<Place>,
+) {
     let id = run.id;
     let (input, bad_input) = match run.input.take() {
         Some(input) => match context.hub.read_input(&input).await {
@@ -102,6 +120,7 @@ pub async fn drive(context: Arc<Context>, mut run: Run, signal: watch::Receiver<
         situation,
         bad_input,
         assignment: Assignment::from(&run),
+        databases,
         server: ServerSide {
             finished: run.finished_at.is_some(),
             status: run.status.clone(),
@@ -117,6 +136,9 @@ pub async fn drive(context: Arc<Context>, mut run: Run, signal: watch::Receiver<
         denied: 0,
         place,
         failures: 0,
+        failed_results: 0,
+        told: None,
+        last_why: None,
         failed_at: None,
         log: None,
         launched_whole: false,
@@ -224,7 +246,7 @@ impl Drive {
 
     /// Asks the policies; a refusal is reported. Tells whether the run is let in.
     async fn admit(&mut self) -> bool {
-        match admit(&self.context, &self.run, self.bad_input.as_deref()).await {
+        match admit(&self.context, &self.run, &self.databases, self.bad_input.as_deref()).await {
             Ok(Ok(())) => return true,
             Ok(Err(failure)) => self.report_failure(&failure).await,
             Err(error) => self.later(&error.to_string()).await,
@@ -239,14 +261,17 @@ impl Drive {
             return;
         }
         let context = self.context.clone();
+        let Some(whole) = self.whole_assignment().await else { return };
         let (launched, _) = tokio::join!(
-            context.runtime.launch(&self.assignment),
+            context.runtime.launch(&whole.assignment),
             timeout(TOKEN, context.supplies.fetch_token(self.run.id)),
         );
+        drop(whole);
         self.server.launched |= launched.is_ok();
         match launched {
             Ok(()) => {
                 self.launched_whole = true;
+                self.databases.launched();
                 self.waiting.has_room();
             }
             // What is there already goes its way, whatever the configuration says now.
@@ -398,6 +423,10 @@ impl Drive {
     async fn report_failure(&mut self, failure: &Failure) {
         let failure = &self.with_reason(failure.clone());
         self.server.verdict.get_or_insert_with(|| Verdict { failure: failure.clone(), stop: Stop::Done });
+        if self.told.as_ref() != Some(failure) {
+            report::tell(&self.run, failure);
+            self.told = Some(failure.clone());
+        }
         let reported = report::without_output(&self.context, &self.run, failure, self.log.as_ref()).await;
         self.reported(reported, None).await;
     }
@@ -414,7 +443,8 @@ impl Drive {
                     self.later("the server says both that the run has ended and that it is open").await;
                 }
             }
-            Reported::Later => self.later("the report is to be made again").await,
+            Reported::Later => self.report_again().await,
+            Reported::Failing => self.failing_with(size).await,
             Reported::Never(why) => self.report_less(&why, size).await,
         }
     }
@@ -573,7 +603,12 @@ impl Drive {
         self.failures += 1;
         let longest = Duration::from_millis(500 * 2u64.pow(self.failures.min(7)));
         let pause = longest.mul_f64(rand::rng().random_range(0.5..1.0));
-        warn!(run = %self.run.id, "{why}; going on in {} s", pause.as_secs().max(1));
+        static AGAIN: LogThrottle = LogThrottle::new();
+        let times = if self.last_why.as_deref() == Some(why) { AGAIN.happened() } else { Some(1) };
+        if let Some(times) = times {
+            warn!(run = %self.run.id, times, "{why}; going on in {} s", pause.as_secs().max(1));
+            self.last_why = Some(why.to_owned());
+        }
         tokio::select! {
             () = sleep(pause) => {}
             _ = self.signal.changed() => {}

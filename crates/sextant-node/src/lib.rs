@@ -9,6 +9,7 @@
 mod admission;
 mod announce;
 mod drive;
+mod kept;
 mod listen;
 mod new_tasks;
 mod origins;
@@ -111,6 +112,8 @@ pub(crate) struct Context {
     pub(crate) kept_logs: Arc<Semaphore>,
     /// How many bytes of inputs are kept for runs that wait for a place.
     pub(crate) inputs: Semaphore,
+    /// For what tasks say of their databases.
+    pub(crate) databases: kept::Room,
 }
 
 impl Context {
@@ -122,6 +125,7 @@ impl Context {
             announcer: Announcer::new(hub.clone(), me.clone(), info),
             places: places.map(|places| Places::new(places.get())),
             inputs: Semaphore::new(INPUTS),
+            databases: kept::Room::default(),
             logs: Arc::new(Semaphore::new(LOGS)),
             kept_logs: Arc::new(Semaphore::new(KEPT_LOGS)),
             origins: Origins::new(hub.clone()),

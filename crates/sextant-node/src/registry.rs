@@ -183,6 +183,7 @@ impl Registry {
             .reserved()
             .remove(&id)
             .unwrap_or_else(|| context.places.as_ref().filter(|_| under_way).and_then(|places| places.try_take()));
+        let databases = context.databases.keep(&mut run);
         let mut drives = self.drives.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(ended) = drives.try_join_next() {
             if let Err(error) = ended {
@@ -192,10 +193,10 @@ impl Registry {
         drives.spawn(async move {
             // What is under way goes on at once, with a place or without; so does what has its place already.
             let place = match place {
-                None if !under_way => turn(&context, &mut run, &mut receiver).await,
+                None if !under_way => turn(&context, &mut run, &databases, &mut receiver).await,
                 place => place,
             };
-            Box::pin(drive(context, run, receiver, place)).await;
+            Box::pin(drive(context, run, databases, receiver, place)).await;
             drop(leave);
         });
         Adopted::Driven

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use log_throttle::LogThrottle;
 use sextant_core::hub::{Delivery, Held, HubError, HubErrorKind, Report, Run, RunResult};
 use sextant_core::mask::Mask;
 use sextant_core::report::{AlgorithmLog, OutputFacts, of_end, shortcoming};
@@ -37,6 +38,8 @@ pub enum Reported {
     Already,
     /// Not yet: try again.
     Later,
+    /// Not yet: the server fails at it, maybe at this very report.
+    Failing,
     /// The server, or something before it, takes no such report, now or later; the text is for the researcher.
     Never(String),
 }
@@ -74,11 +77,15 @@ pub fn not_encryptable(why: &str) -> String {
     format!("The result can't be encrypted for the organization that asked: {why}.")
 }
 
-/// Reports a run that has no output; with the log that was read when it was stopped, or with what can be read now.
-pub async fn without_output(context: &Context, run: &Run, failure: &Failure, read: Option<&HeldLog>) -> Reported {
+/// Says in the node's log how a run has ended that has no output. It may be reported any number of times until the server takes it.
+pub fn tell(run: &Run, failure: &Failure) {
     let Failure { status, message, detail, .. } = failure;
     let detail = if message == detail { String::new() } else { format!(" ({detail})") };
     warn!(run = %run.id, task = %run.task.id, %status, "{message}{detail}");
+}
+
+/// Reports a run that has no output; with the log that was read when it was stopped, or with what can be read now.
+pub async fn without_output(context: &Context, run: &Run, failure: &Failure, read: Option<&HeldLog>) -> Reported {
     let HeldLog { text, room } = match read {
         Some(read) => HeldLog { text: read.text.clone(), room: None },
         None => log(context, run, failure.started).await,
@@ -199,6 +206,8 @@ async fn send(context: &Context, run: &Run, report: Report) -> Reported {
             complain(run, &error);
             if error.delivery == Delivery::Unknown && has_ended(context, run).await {
                 Reported::Already
+            } else if error.kind == HubErrorKind::Failing {
+                Reported::Failing
             } else {
                 Reported::Later
             }
@@ -230,11 +239,17 @@ async fn has_ended(context: &Context, run: &Run) -> bool {
 }
 
 fn complain(run: &Run, problem: &HubError) {
+    // Of thousands of runs, each is tried again and again.
+    static PASSING: LogThrottle = LogThrottle::new();
+    static LASTING: LogThrottle = LogThrottle::new();
+    let throttle = if problem.is_passing() { &PASSING } else { &LASTING };
+    let Some(times) = throttle.happened() else { return };
     if problem.is_passing() {
-        warn!(run = %run.id, "the report did not get through: {problem}; the output is kept, and it is tried again");
+        warn!(run = %run.id, times, "the report did not get through: {problem}; the output is kept, and it is tried again");
     } else {
         error!(
             run = %run.id,
+            times,
             "the server did not take the report: {problem}. The output is kept in the run's pod and offered again and again; \
              if the message tells of a limit or a setting, change that"
         );

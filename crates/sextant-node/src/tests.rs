@@ -1,5 +1,9 @@
 //! The node between a server and a runtime that fail to order, in paused time: what goes wrong between the two, each in some thirty lines.
 
+mod large;
+mod lines;
+mod memory;
+
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;

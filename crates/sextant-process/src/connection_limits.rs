@@ -5,6 +5,8 @@
 //!
 //! - An unauthenticated connection is always let in. Where there is no place, the limiter closes one of the source that has the most, and
 //!   of these the one that has been idle for longest. So a source with few connections keeps them, however many sources there are.
+//!   A source is an IPv4 address or an IPv6 /64, of which one machine may have all addresses; but its pods have one each: within a /64
+//!   the address with the most loses first, and each has a rate of its own.
 //! - An authenticated connection that is idle gives way to a newcomer; one with a request under way only where its owner has clearly
 //!   more connections than the newcomer's.
 //!
@@ -29,6 +31,8 @@ const MANY_SOURCES: usize = 1024;
 const FORGETTING: Duration = Duration::from_secs(1);
 /// Of more sources than this no rate is kept.
 const MOST_SOURCES: usize = 64 * 1024;
+/// So many times the rate of one address all addresses of an IPv6 network have.
+const NETWORK: u32 = 20;
 /// So many seconds' connections may come at once after a quiet time.
 const BURST: f64 = 10.0;
 
@@ -39,7 +43,7 @@ pub struct ConnectionLimits {
     pub unauthenticated: usize,
     /// The same, of one source.
     pub unauthenticated_per_source: usize,
-    /// New connections of one source in a second; ten times as many after a quiet time.
+    /// New connections of one address in a second; ten times as many after a quiet time. Of an IPv6 /64, twenty times as many.
     pub rate_per_source: u32,
     /// Authenticated connections.
     pub authenticated: usize,
@@ -90,14 +94,26 @@ struct State<O> {
     come: u64,
     unauthenticated: Group<Source>,
     authenticated: Group<O>,
-    rates: HashMap<Source, Rate>,
-    /// When sources were looked through for those that can be forgotten.
-    looked: Option<Instant>,
+    rates: Rates,
+    networks: Rates,
     evictions: u64,
 }
 
-impl<O: Copy + Eq + Hash> State<O> {
-    fn take_rate(&mut self, source: Source, rate: u32, now: Instant) -> Result<(), LimitExceeded> {
+/// How often each source may still connect.
+#[derive(Debug, Default)]
+struct Rates {
+    rates: HashMap<IpAddr, Rate>,
+    /// When sources were looked through for those that can be forgotten.
+    looked: Option<Instant>,
+}
+
+impl Rates {
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.rates.len()
+    }
+
+    fn take(&mut self, source: IpAddr, rate: u32, now: Instant) -> Result<(), LimitExceeded> {
         let looked = self.looked.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
         if self.rates.len() >= MANY_SOURCES && looked >= FORGETTING {
             self.looked = Some(now);
@@ -117,12 +133,23 @@ impl<O: Copy + Eq + Hash> State<O> {
         from.left -= 1.0;
         Ok(())
     }
+}
+
+impl<O: Copy + Eq + Hash> State<O> {
+    /// What one address may not have costs its network nothing.
+    fn take_rate(&mut self, address: IpAddr, source: Source, rate: u32, now: Instant) -> Result<(), LimitExceeded> {
+        self.rates.take(address, rate, now)?;
+        if address.is_ipv6() {
+            self.networks.take(source.0, rate.saturating_mul(NETWORK), now)?;
+        }
+        Ok(())
+    }
 
     /// Gives a connection an unauthenticated place: there always is one.
     fn place_unauthenticated(&mut self, source: Source, connection: Connection, limits: &ConnectionLimits) {
         let (group, per_source) = (&mut self.unauthenticated, limits.unauthenticated_per_source);
         let victim = if group.count(source) >= per_source {
-            group.first_of(source, by_age(per_source))
+            group.first_of_most(source, by_age(per_source))
         } else if group.all >= limits.unauthenticated {
             group.first(by_age(limits.unauthenticated))
         } else {
@@ -177,8 +204,8 @@ impl<O: Copy + Eq + Hash> ConnectionLimiter<O> {
             come: 0,
             unauthenticated: Group::default(),
             authenticated: Group::default(),
-            rates: HashMap::new(),
-            looked: None,
+            rates: Rates::default(),
+            networks: Rates::default(),
             evictions: 0,
         };
         Arc::new(Self { limits, state: Mutex::new(state) })
@@ -193,10 +220,10 @@ impl<O: Copy + Eq + Hash> ConnectionLimiter<O> {
         let source = Source::of(address);
         let evicted = Arc::new(Notify::new());
         let mut state = self.lock();
-        state.take_rate(source, self.limits.rate_per_source, now)?;
+        state.take_rate(address, source, self.limits.rate_per_source, now)?;
         state.come += 1;
         let id = state.come;
-        let connection = Connection { id, activity: Activity::Idle, since: id, evicted: evicted.clone() };
+        let connection = Connection { id, address, activity: Activity::Idle, since: id, evicted: evicted.clone() };
         state.place_unauthenticated(source, connection, &self.limits);
         drop(state);
         Ok(Arc::new(ConnectionGuard { limiter: self.clone(), address, source, id, evicted, owner: Mutex::new(None) }))

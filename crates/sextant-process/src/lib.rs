@@ -6,6 +6,7 @@ pub mod connection_limits;
 pub mod console;
 pub mod health;
 pub mod listening;
+pub mod memory_limit;
 pub mod open_files;
 pub mod processes;
 pub mod sockets;

@@ -1,4 +1,4 @@
-//! How much of disk and memory the tasks on their way may take: an algorithm sends as much as it likes, and what it takes others
+//! How much of disk and memory what is on its way may take: an algorithm sends as much as it likes, and what it takes others
 //! must not miss.
 //!
 //! A [`Budget`] is so many bytes for all callers together, and fewer for each. What a task has [`Taken`] of it comes back when that is

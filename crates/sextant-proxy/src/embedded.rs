@@ -6,17 +6,20 @@ use std::sync::Arc;
 use outbound::HttpProxies;
 use sextant_config::Config;
 use sextant_process::health::Health;
-use sextant_process::open_files;
 use sextant_process::supervisor::Supervisor;
+use sextant_process::{memory_limit, open_files};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::info;
 
 use super::access::Access;
-use super::{Shared, server};
+use super::memory::Memory;
+use super::{Means, Shared, server};
 
 /// The part of the node's open files that is the proxy's: the data port comes first.
 const SHARE: u64 = 8;
+/// The part of the memory that is the proxy's: half of it.
+const OF_MEMORY: u64 = 2;
 
 /// A proxy that takes no more connections when this is dropped.
 pub struct Embedded {
@@ -36,7 +39,9 @@ pub fn embedded(
     supervisor: &Supervisor,
 ) -> Result<Embedded, String> {
     let address = listener.local_addr().map_err(|error| format!("The proxy's address can't be read: {error}"))?;
-    let shared = Shared::new(config, &HttpProxies::of_environment()?, Access::Node, open_files::raise() / SHARE)?;
+    let memory = memory_limit::of_this_process().map(|limit| limit / OF_MEMORY);
+    let means = Means { open_files: open_files::raise() / SHARE, memory: Memory::of(memory) };
+    let shared = Shared::new(config, &HttpProxies::of_environment()?, Access::Node, means)?;
     if let Some(proxy) = &shared.place.http_proxy {
         info!("Algorithms' requests go to the server through the {proxy}.");
     }

@@ -87,7 +87,10 @@ impl Proxy {
                     if repeatable && status.is_server_error() && tries.pause_for(status).await {
                         continue;
                     }
-                    self.learn_from(asked, status, record);
+                    let has_place = self.learn_from(asked, status, record);
+                    if repeatable {
+                        has_place?;
+                    }
                     headers::of_answer(status, answer.headers_mut());
                     return of_the_server(answer, &self.shared.place);
                 }
@@ -120,15 +123,18 @@ impl Proxy {
 
 impl Proxy {
     /// What an answer says of the caller's token. The connection counts for a caller whose token the server accepts.
-    fn learn_from(&self, asked: &Asked<'_>, status: StatusCode, record: &Record) {
+    ///
+    /// # Errors
+    /// If there is no place for it: then it keeps the one that it has, which is not for large answers.
+    fn learn_from(&self, asked: &Asked<'_>, status: StatusCode, record: &Record) -> Result<(), Refusal> {
         let accepted = &self.shared.accepted;
         if status == StatusCode::UNAUTHORIZED {
             accepted.forget(asked.headers);
         } else if accepted::proves_token(asked.method, &asked.path, &self.shared.place.api_path, status) {
             accepted.learned(asked.headers);
-            // Where there is no place for it now, it keeps the one that it has.
-            let _ = record.connection().authenticate(record.caller);
+            return self.authenticate(record);
         }
+        Ok(())
     }
 }
 

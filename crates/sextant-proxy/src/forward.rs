@@ -22,10 +22,12 @@ use super::route::{self, Misrouted, Route, route};
 use super::share::{self, Asking, Turn, Whole};
 use super::upstream::Upstream;
 use super::whose::{Looked, Named, Whose, of_one_task};
-use super::{Shared, links, request_body, results, status};
+use super::{Shared, headers, links, request_body, results, status};
 
 /// Answers of up to so many bytes are changed at once; longer ones as they come.
 pub(super) const AT_ONCE: u64 = 64 * 1024;
+/// Longer questions, which nobody asks by the usual tools, are not remembered.
+const QUESTION: usize = 8 * 1024;
 /// When an algorithm may ask a server again that is away.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
@@ -71,6 +73,7 @@ impl Proxy {
     }
 
     async fn pass(&self, parts: &request::Parts, body: Incoming, record: &mut Record) -> Answered {
+        headers::are_bounded(parts)?;
         request_body::belongs(parts, &body)?;
         let target = route(&parts.method, &parts.uri, &self.shared.place.api_path)?;
         match caller(&parts.headers) {
@@ -111,6 +114,11 @@ impl Proxy {
             record.connection().unauthenticate();
             return Ok(());
         }
+        self.authenticate(record)
+    }
+
+    /// Has the connection count for the caller.
+    pub(super) fn authenticate(&self, record: &Record) -> Result<(), Refusal> {
         record.connection().authenticate(record.caller).map_err(|exceeded| {
             self.shared.figures.crowded.fetch_add(1, Relaxed);
             let message = "There are too many requests under way, of this algorithm or of others. Try again later.";
@@ -131,7 +139,8 @@ impl Proxy {
             question.push_str(&String::from_utf8_lossy(takes.as_bytes()));
         }
         let conditional = asked.headers.keys().any(|name| name.as_str().starts_with("if-") || name == header::RANGE);
-        let turn = if conditional { Turn::Alone } else { self.shared.shares.turn(&question) };
+        let turn =
+            if conditional || question.len() > QUESTION { Turn::Alone } else { self.shared.shares.turn(&question) };
         let asking = match turn {
             Turn::Ask(asking) => Some(asking),
             Turn::AskLater(later) => Some(later.ready(&self.shared.shares).await),
@@ -192,7 +201,7 @@ impl Proxy {
                 // In the one way of writing it, so that the server reads the same.
                 let answer = self.exchange(&Asked { path, ..*asked }, Outgoing::Empty, record).await?;
                 if answer.status() == StatusCode::OK && is_json(&answer) {
-                    return self.with_results(answer, form, task).await;
+                    return self.with_results(answer, form, task, record.caller).await;
                 }
                 Ok(answer.map(Answering::Passed))
             }
@@ -255,7 +264,7 @@ impl Proxy {
     }
 
     /// An answer with the results of a task decrypted, and its page links changed.
-    async fn with_results(&self, answer: Response<Leased>, form: Form, task: u64) -> Answered {
+    async fn with_results(&self, answer: Response<Leased>, form: Form, task: u64, caller: Caller) -> Answered {
         let (mut parts, body) = answer.into_parts();
         links::in_headers(&mut parts.headers, &self.shared.place);
         parts.headers.remove(header::CONTENT_LENGTH);
@@ -275,7 +284,9 @@ impl Proxy {
         let pieces = stream::iter([Ok(begins.freeze())]).chain(body);
         let pieces = match &self.shared.cryptor {
             Cryptor::Encrypted(key) if is_of_the_task => {
-                results::decrypted(pieces, form, key.clone(), self.shared.damaged.clone()).boxed()
+                let (failures, room) = (self.shared.damaged.clone(), self.shared.room.results.clone());
+                let (key, turns) = (key.clone(), self.shared.turns.clone());
+                results::decrypted(pieces, results::How { form, key, failures, room, turns, caller }).boxed()
             }
             _ => pieces.boxed(),
         };

@@ -16,11 +16,12 @@ use super::access::Access;
 use super::caller::Caller;
 pub use super::caller::caller;
 use super::forward::Proxy;
+use super::memory::Memory;
 pub use super::results::Form;
 pub use super::route::{Misrouted, Route, Target, route};
 use super::tasks::{Reading, Room};
 use super::upstream::Place;
-use super::{Shared, links, results, server};
+use super::{Means, Shared, links, results, server};
 
 /// Stands for the network: a connection with the server.
 pub type Network = Arc<dyn Fn() -> DuplexStream + Send + Sync>;
@@ -31,7 +32,13 @@ fn config(server_url: &str) -> Option<Config> {
 
 /// Serves one connection to its end, for the server at this address, as far as there is one; tells how many requests were answered.
 pub async fn serve(stream: DuplexStream, server_url: &str, cryptor: Cryptor, network: Network) -> Option<u64> {
-    let mut shared = Shared::new(&config(server_url)?, &HttpProxies::default(), Access::Node, 1024).ok()?;
+    let mut shared = Shared::new(
+        &config(server_url)?,
+        &HttpProxies::default(),
+        Access::Node,
+        Means { open_files: 1024, memory: Memory::of(None) },
+    )
+    .ok()?;
     let settings = Arc::get_mut(&mut shared)?;
     settings.cryptor = cryptor;
     settings.place.network = Some(network);
@@ -56,7 +63,16 @@ pub async fn linked(pieces: Vec<Bytes>, server_url: &str) -> Option<(Bytes, Byte
 /// A text with its results decrypted.
 pub async fn decrypted(pieces: Vec<Bytes>, form: Form, key: Arc<PrivateKey>) -> Result<Vec<u8>, std::io::Error> {
     let pieces = stream::iter(pieces.into_iter().map(Ok));
-    Ok(results::decrypted(pieces, form, key, Arc::default()).try_collect::<Vec<_>>().await?.concat())
+    let room = Room::new(1 << 30, &Memory::of(None));
+    let how = results::How {
+        form,
+        key,
+        failures: Arc::default(),
+        room: room.results,
+        turns: Arc::default(),
+        caller: Caller::default(),
+    };
+    Ok(results::decrypted(pieces, how).try_collect::<Vec<_>>().await?.concat())
 }
 
 /// A task of the image `i` as it would be sent, encrypted for this key whoever its organizations are.
@@ -64,13 +80,13 @@ pub async fn decrypted(pieces: Vec<Bytes>, form: Form, key: Arc<PrivateKey>) -> 
 /// # Errors
 /// What the algorithm hears.
 pub async fn task(pieces: Vec<Bytes>, key: &PublicKey) -> Result<Bytes, String> {
-    let mut reading = Reading::new(&Room::new(1 << 30), Caller::default());
+    let mut reading = Reading::new(&Room::new(1 << 30, &Memory::of(None)), Caller::default());
     for piece in pieces {
         reading.feed(&piece).await.map_err(|refusal| refusal.message)?;
     }
     let task = reading.finish("i").map_err(|refusal| refusal.message)?;
     let keys = vec![key.clone(); task.recipients.len()];
-    let sent = task.encrypted(&keys).map_err(|refusal| refusal.message)?;
+    let sent = task.encrypted(&keys, &Arc::default(), Caller::default()).map_err(|refusal| refusal.message)?;
     let announced = http_body::Body::size_hint(&sent).exact();
     let sent = sent.collect().await.map_err(|error| error.to_string())?.to_bytes();
     assert_eq!(announced, Some(sent.len() as u64), "the length that was announced");

@@ -1,6 +1,9 @@
 //! Which headers pass.
 
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use super::refusal::Refusal;
 
 /// The headers of a request that the server may want to see. All others stay here: what belongs to one connection, what
 /// would tell the server where a request comes from, and what servers in front of it may take for orders.
@@ -22,6 +25,9 @@ const OF_REQUESTS: [HeaderName; 14] = [
     HeaderName::from_static("x-public-key"),
 ];
 
+/// How many bytes a path with its query may have, and how many all headers but the token: what servers take, too (nginx: 8 KB for a line).
+const LONGEST: usize = 8 * 1024;
+
 /// What belongs to one connection only (RFC 9110, 7.6.1).
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
@@ -33,6 +39,23 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
+
+/// Whether path and headers are no larger than servers take them. Only a token may be long, since the server makes it.
+///
+/// # Errors
+/// If they are larger.
+pub(crate) fn are_bounded(parts: &Parts) -> Result<(), Refusal> {
+    if parts.uri.path_and_query().is_some_and(|path| path.as_str().len() > LONGEST) {
+        return Err(Refusal::new(StatusCode::URI_TOO_LONG, "The path with its query has more than 8 KB."));
+    }
+    let others = parts.headers.iter().filter(|(name, _)| **name != header::AUTHORIZATION);
+    let bytes: usize = others.map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if bytes > LONGEST {
+        let message = "The headers, apart from the token, have more than 8 KB.";
+        return Err(Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message));
+    }
+    Ok(())
+}
 
 /// The headers of a request for the server.
 pub fn of_request(theirs: &HeaderMap) -> HeaderMap {

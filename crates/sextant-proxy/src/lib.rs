@@ -29,6 +29,7 @@ mod forward;
 pub mod fuzzing;
 mod headers;
 mod links;
+mod memory;
 mod outline;
 mod recipients;
 mod refusal;
@@ -38,11 +39,13 @@ mod route;
 mod run;
 mod server;
 mod share;
+mod sips;
 mod spool;
 mod status;
 mod subtask;
 mod subtasks;
 mod tasks;
+mod turns;
 mod unencrypted;
 mod upstream;
 mod upstream_health;
@@ -65,9 +68,11 @@ use self::accepted::Accepted;
 use self::access::Access;
 use self::caller::Caller;
 use self::figures::Figures;
+use self::memory::Memory;
 use self::recipients::Recipients;
 use self::share::Shares;
 use self::tasks::Room;
+use self::turns::Turns;
 use self::upstream::Place;
 use self::whose::Relations;
 pub use embedded::{Embedded, embedded};
@@ -97,6 +102,13 @@ impl Default for Patience {
     }
 }
 
+/// What a proxy has for the work of algorithms.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Means {
+    pub open_files: u64,
+    pub memory: Memory,
+}
+
 /// What all workers of a proxy have in common.
 pub(crate) struct Shared {
     pub place: Place,
@@ -110,8 +122,10 @@ pub(crate) struct Shared {
     pub accepted: Accepted,
     /// Whose subtasks are whose.
     pub relations: Relations,
-    /// For tasks on their way.
+    /// For tasks on their way, and for results that are decrypted.
     pub room: Room,
+    /// For arithmetic with keys.
+    pub turns: Arc<Turns>,
     /// Results that could not be decrypted.
     pub damaged: Arc<LogThrottle>,
 }
@@ -121,24 +135,21 @@ impl Shared {
     ///
     /// # Errors
     /// If the configuration does not make sense for it; the text says what to do.
-    pub fn new(
-        config: &Config,
-        environment: &HttpProxies,
-        access: Access,
-        open_files: u64,
-    ) -> Result<Arc<Self>, String> {
+    pub fn new(config: &Config, environment: &HttpProxies, access: Access, means: Means) -> Result<Arc<Self>, String> {
+        let Means { open_files, memory } = means;
         Ok(Arc::new(Self {
             place: Place::of(config, environment)?,
             patience: Patience::default(),
             shares: Shares::default(),
             figures: Figures::default(),
             access,
-            connections: ConnectionLimiter::new(server::limits(open_files)),
+            connections: ConnectionLimiter::new(server::limits(open_files, memory.connections)),
             cryptor: config.encryption.cryptor()?,
             recipients: Recipients::default(),
             accepted: Accepted::default(),
             relations: Relations::default(),
-            room: Room::new(config.proxy_tmp_size()),
+            room: Room::new(config.proxy_tmp_size(), &memory),
+            turns: Arc::default(),
             damaged: Arc::default(),
         }))
     }

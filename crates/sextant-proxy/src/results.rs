@@ -2,7 +2,8 @@
 //! organization, and are given to its algorithm as a regular node gives them: decrypted, as base64.
 //!
 //! What can't be decrypted is passed on as it is, also as a regular node does: the algorithm's tools then say so, and nobody takes a
-//! result for missing that is there.
+//! result for missing that is there. For that a result is held until it is decrypted, if it is not large and its caller does not hold
+//! many: what is held is taken of a [`Budget`], and whoever does not read what was asked for holds next to nothing besides.
 
 use std::io;
 use std::sync::Arc;
@@ -13,16 +14,27 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
-use vantage6::encryption::{PrivateKey, decrypt};
+use vantage6::encryption::{PrivateKey, decrypt_in_turn};
 use vantage6::json::{Find, Part, Scan, Unescape};
 
+use super::budget::{Budget, Taken};
+use super::caller::Caller;
 use super::tasks::Base64Encoder;
+use super::turns::Turns;
 use log_throttle::LogThrottle;
 
 /// Results of up to so many characters are decrypted as a whole; of longer ones, what comes later can't be taken back.
 const HELD: usize = 256 * 1024;
+/// So many are held of any result; an encrypted one shows that it is one in them.
+const BEGINNING: usize = 16 * 1024;
+/// What a held result takes at most while it is decrypted: itself, without escapes, and decrypted.
+const TIMES: u64 = 3;
+/// The largest piece that waits to be taken.
+const PIECE: usize = 16 * 1024;
+/// Bytes that make such a piece in base64.
+const PLAIN: usize = PIECE / 4 * 3;
 /// How many pieces may be under way.
-const AHEAD: usize = 2;
+const AHEAD: usize = 1;
 
 type Out = mpsc::Sender<io::Result<Bytes>>;
 
@@ -73,16 +85,26 @@ impl Form {
     }
 }
 
+/// What it takes to decrypt a caller's results.
+pub(crate) struct How {
+    /// Where they are.
+    pub form: Form,
+    pub key: Arc<PrivateKey>,
+    pub failures: Arc<LogThrottle>,
+    /// For what is held.
+    pub room: Arc<Budget>,
+    pub turns: Arc<Turns>,
+    pub caller: Caller,
+}
+
 /// The text with its results decrypted, as it comes.
 pub(crate) fn decrypted(
     pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
-    form: Form,
-    key: Arc<PrivateKey>,
-    failures: Arc<LogThrottle>,
+    how: How,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let (out, answer) = mpsc::channel(AHEAD);
     tokio::spawn(async move {
-        let mut reading = Reading { scan: Scan::new(form.find()), value: None, key, failures, out };
+        let mut reading = Reading { scan: Scan::new(how.form.find()), value: None, how, out };
         if let Err(error) = reading.through(pieces).await {
             // Whoever waits for the answer has gone, or hears of it.
             let _ = reading.out.send(Err(error)).await;
@@ -94,15 +116,14 @@ pub(crate) fn decrypted(
 struct Reading {
     scan: Scan,
     value: Option<Coming>,
-    key: Arc<PrivateKey>,
-    failures: Arc<LogThrottle>,
+    how: How,
     out: Out,
 }
 
 /// A result that is being read.
 enum Coming {
     /// As it came, with its escapes.
-    Held(BytesMut),
+    Held { text: BytesMut, taken: Taken },
     /// Too long to be held, and not encrypted.
     Passed,
     /// Too long to be held.
@@ -137,8 +158,15 @@ impl Reading {
             for found in found {
                 match found {
                     Found::Text(text) => self.write(text).await?,
-                    Found::Begin => self.value = Some(Coming::Held(BytesMut::new())),
-                    Found::Value(text) => self.more(text).await?,
+                    Found::Begin => {
+                        let taken = self.how.room.begin(self.how.caller);
+                        self.value = Some(Coming::Held { text: BytesMut::new(), taken });
+                    }
+                    Found::Value(text) => {
+                        for piece in cut(text) {
+                            self.more(piece).await?;
+                        }
+                    }
                     Found::End => self.end().await?,
                 }
             }
@@ -149,7 +177,10 @@ impl Reading {
     /// What a text that ends in the middle of a result still holds: it must look as cut off as it is.
     async fn cut_off(&mut self) -> io::Result<()> {
         match self.value.take() {
-            Some(Coming::Held(text)) => self.write([b"\"", &text[..]].concat().into()).await,
+            Some(Coming::Held { text, taken: _taken }) => {
+                self.write(Bytes::from_static(b"\"")).await?;
+                self.write(text.freeze()).await
+            }
             Some(Coming::Decrypted { writes, .. }) => {
                 // Before it takes the end of the text for the end of the message.
                 writes.abort();
@@ -160,25 +191,26 @@ impl Reading {
     }
 
     async fn write(&self, text: Bytes) -> io::Result<()> {
-        self.out.send(Ok(text)).await.map_err(|_| gone())
+        write(&self.out, text).await
     }
 
-    async fn more(&mut self, text: Bytes) -> io::Result<()> {
+    async fn more(&mut self, mut text: Bytes) -> io::Result<()> {
         match &mut self.value {
-            Some(Coming::Held(held)) if held.len() + text.len() <= HELD => {
+            Some(Coming::Held { text: held, taken }) if may_hold(held.len() + text.len(), taken) => {
                 held.extend_from_slice(&text);
                 Ok(())
             }
-            Some(Coming::Held(held)) => {
-                let held = held.split().freeze();
-                self.value = Some(if is_encrypted(&held) {
-                    self.begin()
-                } else {
+            Some(Coming::Held { text: held, .. }) => {
+                held.extend_from_slice(&text.split_to(text.len().min(BEGINNING.saturating_sub(held.len()))));
+                let next = if is_encrypted(held) { self.begin() } else { Coming::Passed };
+                let Some(Coming::Held { text: held, taken: _taken }) = self.value.replace(next) else { return Ok(()) };
+                if matches!(self.value, Some(Coming::Passed)) {
                     self.write(Bytes::from_static(b"\"")).await?;
-                    Coming::Passed
-                });
-                Box::pin(self.more(held)).await?;
-                Box::pin(self.more(text)).await
+                }
+                for piece in cut(held.freeze()).chain([text]) {
+                    Box::pin(self.more(piece)).await?;
+                }
+                Ok(())
             }
             Some(Coming::Passed) => self.write(text).await,
             Some(Coming::Decrypted { unescape, to, .. }) => {
@@ -192,27 +224,23 @@ impl Reading {
     /// Begins to decrypt what is too long to be held.
     fn begin(&self) -> Coming {
         let (to, message) = mpsc::channel(AHEAD);
-        let (key, out) = (self.key.clone(), self.out.clone());
+        let (key, out, turn) = (self.how.key.clone(), self.out.clone(), self.how.turns.of(self.how.caller));
         let writes = tokio::spawn(async move {
-            let mut bytes = std::pin::pin!(decrypt(ReceiverStream::new(message), key));
+            let mut bytes = std::pin::pin!(decrypt_in_turn(ReceiverStream::new(message), key, turn));
             let mut encoder = Base64Encoder::default();
-            out.send(Ok(Bytes::from_static(b"\""))).await.map_err(|_| gone())?;
+            write(&out, Bytes::from_static(b"\"")).await?;
             while let Some(piece) = bytes.next().await {
-                let text = encoder.feed(&piece.map_err(|error| damaged(&error))?);
-                out.send(Ok(text)).await.map_err(|_| gone())?;
+                write(&out, encoder.feed(&piece.map_err(|error| damaged(&error))?)).await?;
             }
-            let last = [encoder.finish(), Bytes::from_static(b"\"")].concat();
-            out.send(Ok(last.into())).await.map_err(|_| gone())
+            write(&out, encoder.finish()).await?;
+            write(&out, Bytes::from_static(b"\"")).await
         });
         Coming::Decrypted { unescape: Unescape::default(), to, writes }
     }
 
     async fn end(&mut self) -> io::Result<()> {
         match self.value.take() {
-            Some(Coming::Held(text)) => {
-                let text = self.decrypted(text.freeze()).await;
-                self.write([b"\"", &text[..], b"\""].concat().into()).await
-            }
+            Some(Coming::Held { text, taken: _taken }) => self.whole(text.freeze()).await,
             Some(Coming::Passed) => self.write(Bytes::from_static(b"\"")).await,
             Some(Coming::Decrypted { to, writes, .. }) => {
                 drop(to);
@@ -222,30 +250,67 @@ impl Reading {
         }
     }
 
-    /// The result in base64; as it was, if it can't be decrypted.
-    async fn decrypted(&self, text: Bytes) -> Bytes {
-        if !is_encrypted(&text) {
-            return text;
-        }
-        let Some(message) = Unescape::default().feed(&text) else { return text };
-        let message = stream::iter([Ok(message.freeze())]);
-        let bytes: Result<Vec<Bytes>, _> = decrypt(message, self.key.clone()).try_collect().await;
-        match bytes {
-            Ok(bytes) => {
+    /// Writes a result that is at hand in base64; as it was, if it can't be decrypted.
+    async fn whole(&self, text: Bytes) -> io::Result<()> {
+        self.write(Bytes::from_static(b"\"")).await?;
+        match self.decrypted(&text).await {
+            Some(bytes) => {
+                // From here on only the decrypted one is held.
+                drop(text);
                 let mut encoder = Base64Encoder::default();
-                let first = encoder.feed(&bytes.concat());
-                [first, encoder.finish()].concat().into()
+                for piece in bytes.iter().flat_map(|bytes| bytes.chunks(PLAIN)) {
+                    self.write(encoder.feed(piece)).await?;
+                }
+                self.write(encoder.finish()).await?;
             }
+            None => self.write(text).await?,
+        }
+        self.write(Bytes::from_static(b"\"")).await
+    }
+
+    /// The result, if it can be decrypted.
+    async fn decrypted(&self, text: &Bytes) -> Option<Vec<Bytes>> {
+        if !is_encrypted(text) {
+            return None;
+        }
+        let message = match memchr::memchr(b'\\', text) {
+            Some(_) => Unescape::default().feed(text)?.freeze(),
+            None => text.clone(),
+        };
+        let message = stream::iter(cut(message).map(Ok));
+        let turn = self.how.turns.of(self.how.caller);
+        match decrypt_in_turn(message, self.how.key.clone(), turn).try_collect().await {
+            Ok(bytes) => Some(bytes),
             Err(error) => {
-                if let Some(times) = self.failures.happened() {
+                if let Some(times) = self.how.failures.happened() {
                     tracing::warn!(
                         "a result can't be decrypted and is passed on as it is ({times} times since this was last said): {error}"
                     );
                 }
-                text
+                None
             }
         }
     }
+}
+
+/// Whether so much of a result may be held: of its beginning, always.
+fn may_hold(length: usize, taken: &Taken) -> bool {
+    length <= BEGINNING || length <= HELD && taken.at_least(TIMES * length as u64).is_ok()
+}
+
+/// The same text in pieces that are not large.
+fn cut(mut text: Bytes) -> impl Iterator<Item = Bytes> + Send {
+    std::iter::from_fn(move || {
+        let piece = text.split_to(text.len().min(PIECE));
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+async fn write(out: &Out, text: Bytes) -> io::Result<()> {
+    for piece in cut(text) {
+        out.send(Ok(piece)).await.map_err(|_| gone())?;
+    }
+    Ok(())
 }
 
 /// Whether it has the form of an encrypted message: a key, an initial counter, and the rest.

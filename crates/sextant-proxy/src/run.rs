@@ -14,17 +14,18 @@ use outbound::HttpProxies;
 use sextant_config::{Config, RuntimeConfig};
 use sextant_process::health::{self, Health};
 use sextant_process::listening::{self, Sharing};
-use sextant_process::open_files;
 use sextant_process::telemetry::LogFormat;
+use sextant_process::{memory_limit, open_files};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::access::{self, Access};
+use super::memory::Memory;
 use super::upstream::Upstream;
 use super::upstream_health::News;
-use super::{Shared, server};
+use super::{Means, Shared, server};
 
 /// More workers than this have nothing to do: the server is slower.
 const WORKERS: usize = 4;
@@ -69,8 +70,10 @@ pub fn run(config: &Config, format: LogFormat) -> Result<(), ProxyError> {
             return Err(ProxyError::Configuration(message.into()));
         }
     };
+    let memory = memory_limit::of_this_process();
+    let means = Means { open_files: open_files::raise(), memory: Memory::of(memory) };
     let shared = HttpProxies::of_environment()
-        .and_then(|environment| Shared::new(config, &environment, Access::lines(format), open_files::raise()))
+        .and_then(|environment| Shared::new(config, &environment, Access::lines(format), means))
         .map_err(ProxyError::Configuration)?;
     let health = Health::waiting_for(&[LISTENERS]);
     let figures = shared.clone();
@@ -207,7 +210,7 @@ mod tests {
         drop(place);
         let text = format!("server_url: http://{to}\napi_key: k\n");
         let config = Config::parse(&text, Path::new("a.yaml"), &|_| None).unwrap();
-        let mut shared = Shared::new(&config, &HttpProxies::default(), Access::Node, 4096).unwrap();
+        let mut shared = Shared::new(&config, &HttpProxies::default(), Access::Node, crate::tests::MEANS).unwrap();
         Arc::get_mut(&mut shared).unwrap().patience.away = Duration::from_millis(100);
         let (sender, end) = watch::channel(false);
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -22,34 +22,39 @@ use tracing::{debug, warn};
 use super::Shared;
 use super::caller::Caller;
 use super::forward::Proxy;
+use super::sips::Sips;
 
-/// How many connections there may be at once, if there are file descriptors for so many.
+/// How many connections there may be at once, if there are file descriptors and memory for so many.
 const CONNECTIONS: u64 = 4096;
-/// How many of them one address may have without an accepted token, and how many one run with it.
+/// How many of them one address may have without an accepted token (but not more than half), and how many one run with it (a quarter).
 const PER_CALLER: usize = 128;
 /// How often one address may connect in a second. More than an algorithm can that opens a connection for each request.
 const RATE: u32 = 1000;
 /// How long a request's head may take, and a connection may be kept without a request.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The largest head, and what is read ahead of a body.
-const HEAD: usize = 64 * 1024;
+/// The largest head: one with the longest token. Also what is written of an answer ahead of what the algorithm reads.
+const HEAD: usize = 48 * 1024;
 const HEADERS: usize = 64;
 /// How long an algorithm may leave what was sent to it.
 const UNREAD: Duration = Duration::from_secs(120);
+/// What the kernel keeps for an algorithm that does not read.
+const UNSENT: u32 = 128 * 1024;
 /// How long requests under way have at the end.
 pub(crate) const LAST_REQUESTS: Duration = Duration::from_secs(25);
 
-/// How many connections there may be with so many open files: each may need another one to the server. One in eight is for those
-/// that have shown no token that the server accepts.
-pub(crate) fn limits(open_files: u64) -> ConnectionLimits {
-    let all = (open_files.saturating_sub(64) / 2).clamp(16, CONNECTIONS) as usize;
-    let unauthenticated = all / 8;
+/// How many connections there may be with so many open files, of which each may need another one to the server, and memory for so
+/// many. Of the files one in eight is for those that have shown no token that the server accepts; of the memory a quarter, since they
+/// get no large answers and hold half as much.
+pub(crate) fn limits(open_files: u64, memory_for: u64) -> ConnectionLimits {
+    let by_files = (open_files.saturating_sub(64) / 2).clamp(16, CONNECTIONS);
+    let unauthenticated = (by_files / 8).min(memory_for / 2) as usize;
+    let authenticated = (by_files - by_files / 8).min(memory_for / 4 * 3) as usize;
     ConnectionLimits {
         unauthenticated,
         unauthenticated_per_source: PER_CALLER.min(unauthenticated / 2),
         rate_per_source: RATE,
-        authenticated: all - unauthenticated,
-        authenticated_per_owner: PER_CALLER,
+        authenticated,
+        authenticated_per_owner: PER_CALLER.min(authenticated / 4),
     }
 }
 
@@ -106,7 +111,9 @@ async fn connection(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
     sextant_process::sockets::notice_silence(&stream)?;
-    socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD))?;
+    let socket = socket2::SockRef::from(&stream);
+    socket.set_tcp_user_timeout(Some(UNREAD))?;
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     debug!("{address} is connected");
     Ok(converse(stream, proxy, guard, end).await?)
 }
@@ -129,7 +136,7 @@ pub(super) async fn converse(
             .max_headers(HEADERS)
             .max_buf_size(HEAD)
             .pipeline_flush(false)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(Sips(stream)), service)
     );
     tokio::select! {
         ended = serving.as_mut() => return ended,

@@ -50,7 +50,8 @@ impl Proxy {
         let body = Paced::new(body, patience.silence).telling(record.body_ended());
         let task = Task::read(body, patience.task, &self.shared.room, record.caller, image).await?;
         let keys = self.keys_of(&task.recipients, asked.headers, record).await?;
-        let answer = self.exchange(asked, task.encrypted(&keys)?, record).await?;
+        let task = task.encrypted(&keys, &self.shared.turns, record.caller)?;
+        let answer = self.exchange(asked, task, record).await?;
         Ok(answer.map(Answering::Passed))
     }
 

@@ -14,15 +14,17 @@ use http::StatusCode;
 use http_body_util::BodyDataStream;
 use tokio::time::{Duration, Instant, timeout_at};
 use vantage6::encoding::{Base64Decoder, Encoded, Payload};
-use vantage6::encryption::{PublicKey, encrypt};
+use vantage6::encryption::{PublicKey, encrypt_in_turn};
 use vantage6::json::{Find, Part, Scan, Unescape};
 
 use super::body::{Outgoing, Paced};
 use super::budget::{Budget, Full, Taken};
 use super::caller::Caller;
+use super::memory::Memory;
 use super::refusal::Refusal;
 use super::spool::{NotKept, Spool, Spooled};
 use super::subtask::Subtask;
+use super::turns::Turns;
 
 /// How large a task may be without its inputs: more than any has.
 const LARGEST: usize = 256 * 1024;
@@ -30,28 +32,33 @@ const LARGEST: usize = 256 * 1024;
 const INPUTS: usize = 1_000;
 /// What an input takes of memory besides its bytes: the key that it is encrypted with, for whom, and where it belongs.
 const PER_INPUT: u64 = 2 * 1024;
-/// What all tasks together may hold in memory until they are sent; each caller's may hold a quarter.
-const MEMORY: u64 = 32 * 1024 * 1024;
+/// Of what all tasks together may hold in memory until they are sent, each caller's may hold a quarter, but at least so much.
+const OF_EACH: u64 = 4 * 1024 * 1024;
 /// What comes more slowly than so many bytes a second for long is not waited for.
 const PACE: u64 = 256 * 1024;
 
-/// Where tasks are kept until they are sent.
+/// Where tasks are kept until they are sent, and results until they are decrypted.
 pub(crate) struct Room {
     disk: Arc<Budget>,
     memory: Arc<Budget>,
+    pub results: Arc<Budget>,
 }
 
 impl Room {
-    /// With so many bytes for files: one caller gets half of them, and a part stays free for what the file system itself needs.
-    pub fn new(disk: u64) -> Self {
+    /// With so many bytes for files, and this memory: one caller gets half of the files' bytes, and a part stays free for what the file system itself needs.
+    pub fn new(disk: u64, memory: &Memory) -> Self {
         let disk = disk - disk / 16;
-        Self { disk: Budget::new(disk, disk / 2), memory: Budget::new(MEMORY, MEMORY / 4) }
+        Self {
+            disk: Budget::new(disk, disk / 2),
+            memory: Budget::new(memory.tasks, (memory.tasks / 4).max(OF_EACH)),
+            results: Budget::new(memory.results, memory.results / 4),
+        }
     }
 
     /// How many bytes of disk and of memory are taken.
     #[cfg(test)]
     pub fn taken(&self) -> (u64, u64) {
-        (self.disk.taken(), self.memory.taken())
+        (self.disk.taken(), self.memory.taken() + self.results.taken())
     }
 }
 
@@ -103,11 +110,12 @@ impl Task {
         }
     }
 
-    /// The task as it goes to the server, with the keys of its recipients in their order.
+    /// The task as it goes to the server, with the keys of its recipients in their order, each of which is used when its input is sent, in
+    /// its caller's turn.
     ///
     /// # Errors
     /// If the cryptographic library fails, which it doesn't.
-    pub fn encrypted(self, keys: &[PublicKey]) -> Result<Outgoing, Refusal> {
+    pub fn encrypted(self, keys: &[PublicKey], turns: &Arc<Turns>, caller: Caller) -> Result<Outgoing, Refusal> {
         let mut length = self.text.len() as u64;
         let mut pieces = Vec::new();
         let text = Bytes::from(self.text);
@@ -115,7 +123,7 @@ impl Task {
         for (input, key) in self.inputs.iter().zip(keys) {
             let Range { start, end } = input.bytes;
             let payload = Payload::new(end - start, self.spooled.stream(start, end));
-            let message = encrypt(payload, key).map_err(|error| {
+            let message = encrypt_in_turn(payload, key, turns.of(caller)).map_err(|error| {
                 Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The task's input could not be encrypted.")
                     .because(error)
             })?;

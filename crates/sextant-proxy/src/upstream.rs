@@ -39,7 +39,7 @@ const IDLE: usize = 64;
 /// How fast a server reads and stores a task at least, when all of it has come (4.5.5: a quarter of a second for a megabyte).
 const BYTES_A_MILLISECOND: u64 = 1000;
 /// What is read of the server ahead of what the algorithm has taken.
-const AHEAD: usize = 64 * 1024;
+const AHEAD: usize = 32 * 1024;
 
 /// How TLS is set up with the server.
 struct Tls {

@@ -173,7 +173,7 @@ async fn runtime(
                 image_pull: LOCAL_START,
                 deadline: settings.deadline,
                 retry_disrupted: 0,
-                output: None,
+                output: Some(settings.output_limit),
             },
             places: settings.max_concurrent_runs,
         }),

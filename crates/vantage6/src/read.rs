@@ -112,15 +112,31 @@ pub(crate) fn status<'de, D: Deserializer<'de>>(de: D) -> Result<RunStatus, D::E
     cut::<D, STATUS>(de).map(RunStatus::from)
 }
 
-/// JSON as text, or the JSON itself.
-pub(crate) fn json_text<'de, D: Deserializer<'de>>(de: D) -> Result<Option<String>, D::Error> {
+/// JSON as text, or the JSON itself; of one that has more than `MOST` bytes, only how many.
+pub(crate) fn json_text<'de, D: Deserializer<'de>, const MOST: usize>(de: D) -> Result<JsonText, D::Error> {
     let json = Box::<RawValue>::deserialize(de)?;
-    let text = match json.get() {
-        "null" => None,
-        text if text.starts_with('"') => Some(serde_json::from_str(text).map_err(de::Error::custom)?),
-        text => Some(text.to_owned()),
+    let text: String = match json.get() {
+        "null" => String::new(),
+        text if text.starts_with('"') => serde_json::from_str(text).map_err(de::Error::custom)?,
+        text if text.len() > MOST => return Ok(JsonText::TooLong(text.len())),
+        text => text.to_owned(),
     };
-    Ok(text.filter(|text| !text.is_empty()))
+    Ok(match text.len() {
+        0 => JsonText::None,
+        // As large as it is, not as what it was read into.
+        length if length <= MOST => JsonText::Text(text.into_boxed_str().into_string()),
+        length => JsonText::TooLong(length),
+    })
+}
+
+/// What is kept of a JSON text.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) enum JsonText {
+    #[default]
+    None,
+    Text(String),
+    /// It has so many bytes.
+    TooLong(usize),
 }
 
 /// A list of up to `MOST` values, or null for none of them.
@@ -159,6 +175,8 @@ where
 mod tests {
     use serde::Deserialize;
 
+    use super::JsonText;
+
     #[derive(Deserialize, Debug, PartialEq)]
     struct Loose {
         #[serde(default, deserialize_with = "super::optional_reference")]
@@ -167,8 +185,8 @@ mod tests {
         truth: bool,
         #[serde(default, deserialize_with = "super::optional_cut::<_, 3>")]
         text: Option<String>,
-        #[serde(default, deserialize_with = "super::json_text")]
-        json: Option<String>,
+        #[serde(default, deserialize_with = "super::json_text::<_, 20>")]
+        json: JsonText,
         #[serde(default, deserialize_with = "super::list::<_, _, 2>")]
         list: Vec<u64>,
     }
@@ -176,7 +194,7 @@ mod tests {
     #[test]
     fn loose_shapes() {
         let read = |text: &str| serde_json::from_str::<Loose>(text);
-        let nothing = || Loose { reference: None, truth: false, text: None, json: None, list: vec![] };
+        let nothing = || Loose { reference: None, truth: false, text: None, json: JsonText::None, list: vec![] };
         for (text, expected) in [
             ("{}", nothing()),
             (r#"{"reference": null, "text": null, "json": null, "list": null}"#, nothing()),
@@ -188,10 +206,12 @@ mod tests {
             (r#"{"truth": 0.0, "text": "", "json": ""}"#, nothing()),
             (r#"{"text": "\u00e9bc"}"#, Loose { text: Some("ébc".into()), ..nothing() }),
             (r#"{"text": "abcd"}"#, Loose { text: Some("abc…".into()), ..nothing() }),
-            (r#"{"json": "{\"a\": 1}"}"#, Loose { json: Some(r#"{"a": 1}"#.into()), ..nothing() }),
+            (r#"{"json": "{\"a\": 1}"}"#, Loose { json: JsonText::Text(r#"{"a": 1}"#.into()), ..nothing() }),
+            (r#"{"json": "aaaaaaaaaaaaaaaaaaaaa"}"#, Loose { json: JsonText::TooLong(21), ..nothing() }),
+            (r#"{"json": {"a": "aaaaaaaaaaaaa"}}"#, Loose { json: JsonText::TooLong(22), ..nothing() }),
             (
                 r#"{"json": {"a": [1]}, "list": [1, 2]}"#,
-                Loose { json: Some(r#"{"a": [1]}"#.into()), list: vec![1, 2], ..nothing() },
+                Loose { json: JsonText::Text(r#"{"a": [1]}"#.into()), list: vec![1, 2], ..nothing() },
             ),
         ] {
             assert_eq!(read(text).unwrap(), expected, "{text}");

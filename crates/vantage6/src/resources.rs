@@ -7,7 +7,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::error::excerpt;
 use crate::{
@@ -24,6 +24,10 @@ const KEY: usize = 100_000;
 const LOG: usize = 10_000;
 /// A task that wants more databases can't be read.
 const DATABASES: usize = 1000;
+/// What a task says of a database is kept up to so many bytes of JSON,
+const PARAMETERS: usize = 256 * 1024;
+/// and of all its databases up to so many: more than any algorithm can be given.
+const ALL_PARAMETERS: usize = 960 * 1024;
 
 /// This node, as the server knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -95,7 +99,7 @@ pub struct Run {
     /// When it ended; then it takes no more changes.
     #[serde(default, deserialize_with = "time::optional")]
     pub finished_at: Option<Timestamp>,
-    /// What the node has reported of the algorithm's output, or the beginning of it.
+    /// What the node has reported of the algorithm's output, or the beginning of it; not in a list of runs.
     #[serde(default, deserialize_with = "read::optional_cut::<_, LOG>")]
     pub log: Option<String>,
     /// Input and result are not here but in the server's blob store, under the UUID that is in their place (since 4.10
@@ -140,7 +144,7 @@ pub struct Task {
     #[serde(default, deserialize_with = "read::optional_reference")]
     pub algorithm_store: Option<u64>,
     /// The databases that it wants, in the order that the algorithm expects them.
-    #[serde(default, deserialize_with = "read::list::<_, _, DATABASES>")]
+    #[serde(default, deserialize_with = "databases")]
     pub databases: Vec<TaskDatabase>,
 }
 
@@ -173,14 +177,50 @@ pub struct TaskOrigin {
 
 /// A database that a task wants.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "Requested")]
 pub struct TaskDatabase {
     /// Its label in the node's configuration.
-    #[serde(deserialize_with = "read::cut::<_, LONG>")]
     pub label: String,
     /// `query`, `sheet_name`, `preprocessing`…: JSON text of an object, as the server keeps it
     /// (`server/model/task_database.py`).
-    #[serde(default, deserialize_with = "read::json_text")]
     pub parameters: Option<String>,
+    /// How many bytes they have, where that is more than is kept.
+    pub left_out: Option<usize>,
+}
+
+/// The same as the server sends it.
+#[derive(Deserialize)]
+struct Requested {
+    #[serde(deserialize_with = "read::cut::<_, LONG>")]
+    label: String,
+    #[serde(default, deserialize_with = "read::json_text::<_, PARAMETERS>")]
+    parameters: read::JsonText,
+}
+
+impl From<Requested> for TaskDatabase {
+    fn from(Requested { label, parameters }: Requested) -> Self {
+        let (parameters, left_out) = match parameters {
+            read::JsonText::None => (None, None),
+            read::JsonText::Text(text) => (Some(text), None),
+            read::JsonText::TooLong(length) => (None, Some(length)),
+        };
+        Self { label, parameters, left_out }
+    }
+}
+
+/// The databases of a task, with as much of their parameters as one task's may have.
+fn databases<'de, D: Deserializer<'de>>(de: D) -> Result<Vec<TaskDatabase>, D::Error> {
+    let mut databases = read::list::<_, TaskDatabase, DATABASES>(de)?;
+    let mut kept = 0;
+    for database in &mut databases {
+        let length = database.parameters.as_ref().map_or(0, String::len);
+        if kept + length > ALL_PARAMETERS {
+            (database.parameters, database.left_out) = (None, Some(length));
+        } else {
+            kept += length;
+        }
+    }
+    Ok(databases)
 }
 
 /// A run's input, still encoded. May hold data of people, so it is never printed.
@@ -223,6 +263,39 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_large_parameters_only_the_size_is_kept() {
+        let (small, large) = ("p".repeat(PARAMETERS), "p".repeat(PARAMETERS + 1));
+        let object = format!(r#"{{"query": "{small}"}}"#);
+        let text = format!(
+            r#"{{"id": 2, "image": "x", "job_id": 3, "init_org": 1, "collaboration": 1, "databases": [
+                {{"label": "a", "parameters": "{large}"}}, {{"label": "b", "parameters": {object}}},
+                {{"label": "c", "parameters": "{small}"}}, {{"label": "d", "parameters": "{small}"}},
+                {{"label": "e", "parameters": "{small}"}}, {{"label": "f", "parameters": "{small}"}},
+                {{"label": "g", "parameters": "{{}}"}}, {{"label": "h"}}, {{"label": "i", "parameters": null}}]}}"#
+        );
+        let task: Task = serde_json::from_str(&text).unwrap();
+        let sizes: Vec<_> = task
+            .databases
+            .iter()
+            .map(|database| (database.parameters.as_ref().map(String::len), database.left_out))
+            .collect();
+        let (kept, none) = ((Some(PARAMETERS), None), (None, None));
+        let left_out = |length| (None, Some(length));
+        let expected = [
+            left_out(PARAMETERS + 1),
+            left_out(object.len()),
+            kept,
+            kept,
+            kept,
+            left_out(PARAMETERS),
+            (Some(2), None),
+            none,
+            none,
+        ];
+        assert_eq!(sizes, expected);
+    }
 
     #[test]
     fn an_unknown_status_is_cut() {

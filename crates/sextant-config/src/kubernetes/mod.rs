@@ -14,6 +14,7 @@ mod volume;
 pub use egress::{Cidr, Egress};
 pub use isolation::Isolation;
 pub(super) use read::{database_volumes, defaults, read};
+pub(super) use resources::bytes;
 pub use resources::helper_defaults;
 pub use scratch::Scratch;
 

@@ -15,6 +15,7 @@ use super::super::names;
 use super::super::reader::{Field, Section, Unknown};
 use super::super::server::beside;
 use super::super::tree::Value;
+use super::super::{OUTPUT, names};
 use super::isolation::{Isolation, isolation};
 use super::{
     DatabasePlace, ImagePullPolicy, KubernetesConfig, PROXY_TMP_SIZE, PodSecurity, Port, ProxyConfig, destinations,
@@ -55,7 +56,7 @@ pub(in super::super) fn defaults() -> KubernetesConfig {
         pending_timeout: HOUR,
         image_pull_timeout: Duration::from_secs(10 * 60),
         retry_disrupted: 0,
-        output_limit: resources::disk(&resources::defaults()),
+        output_limit: Some(OUTPUT),
         max_concurrent_runs: None,
         node_selector: BTreeMap::new(),
         tolerations: Vec::new(),
@@ -97,10 +98,11 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
         }),
         tmp: section.get("tmp").and_then(|field| volume::tmp(&field)),
         output_limit: match section.get("output_limit") {
-            Some(field) => {
-                resources::bytes(&field, "Take it out for the size of `scratch`, or the limit on `ephemeral-storage`.")
+            Some(field) => resources::bytes(&field, "Take it out for what servers can store.").or(Some(OUTPUT)),
+            None => {
+                let disk = scratch.as_ref().map_or_else(|| resources::disk(&resources), |scratch| Some(scratch.bytes));
+                Some(disk.map_or(OUTPUT, |disk| disk.min(OUTPUT)))
             }
-            None => scratch.as_ref().map_or_else(|| resources::disk(&resources), |scratch| Some(scratch.bytes)),
         },
         scratch,
         resources,

@@ -242,7 +242,7 @@ pub(super) fn quantity<'a>(field: &Field<'a>) -> Option<&'a str> {
 }
 
 /// A size: a whole number of bytes from 1 on, written as a quantity.
-pub(super) fn bytes(field: &Field<'_>, advice: &str) -> Option<u64> {
+pub(in super::super) fn bytes(field: &Field<'_>, advice: &str) -> Option<u64> {
     let expected = "a size like `500M` or `2Gi`";
     let bytes = amount(field.text(expected)?).filter(|bytes| *bytes >= 1.0 && *bytes < 1e18);
     if bytes.is_none() {

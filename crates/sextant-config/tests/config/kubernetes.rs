@@ -24,7 +24,7 @@ fn everything_has_a_default() {
         assert_eq!(kubernetes.pending_timeout, 60 * minute);
         assert_eq!(kubernetes.image_pull_timeout, 10 * minute);
         assert_eq!(kubernetes.retry_disrupted, 0);
-        assert_eq!(kubernetes.output_limit, Some(10 << 30));
+        assert_eq!(kubernetes.output_limit, Some(700 << 20));
         assert_eq!(kubernetes.max_concurrent_runs, None);
         assert_eq!(kubernetes.isolation.every, 60 * minute);
         assert!(kubernetes.isolation.closed.is_empty() && !kubernetes.allow_unisolated);
@@ -93,12 +93,14 @@ kubernetes:
 }
 
 #[test]
-fn no_output_is_larger_than_the_disk_that_an_algorithm_may_use() {
+fn no_output_is_larger_than_the_disk_that_an_algorithm_may_use_or_than_what_servers_can_store() {
     for (yaml, limit) in [
-        ("{resources: {limits: {ephemeral-storage: 2Gi}}}", Some(2 << 30)),
+        ("{resources: {limits: {ephemeral-storage: 2Gi}}}", Some(700 << 20)),
+        ("{resources: {limits: {ephemeral-storage: 200Mi}}}", Some(200 << 20)),
         ("{resources: {limits: {ephemeral-storage: 2Gi}}, output_limit: 3Gi}", Some(3 << 30)),
-        ("{resources: {limits: {ephemeral-storage: null}}}", None),
-        ("{scratch: {size: 5Gi}}", Some(5 << 30)),
+        ("{resources: {limits: {ephemeral-storage: null}}}", Some(700 << 20)),
+        ("{scratch: {size: 5Gi}}", Some(700 << 20)),
+        ("{scratch: {size: 500Mi}}", Some(500 << 20)),
         ("{scratch: {size: 5Gi}, output_limit: 1Gi}", Some(1 << 30)),
     ] {
         assert_eq!(kubernetes_with(&format!("kubernetes: {yaml}")).output_limit, limit, "{yaml}");

@@ -37,6 +37,8 @@ fn an_algorithm_may_say_more() {
     assert_eq!(algorithm.env["A"], "1");
     assert_eq!(local.max_concurrent_runs.unwrap().get(), 2);
     assert_eq!(local.deadline.as_secs(), 3600);
+    assert_eq!(local.output_limit, 700 << 20);
+    assert_eq!(crate::local::local("local: {output_limit: 1.5Gi}").output_limit, 3 << 29);
 }
 
 #[test]

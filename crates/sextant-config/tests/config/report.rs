@@ -68,7 +68,7 @@ node.yaml can be used. It says:
   limits       an algorithm is sure of cpu 100m, ephemeral-storage 100Mi, memory 256Mi; gets at most ephemeral-storage 10Gi, memory 3840Mi
                runs at once: no limit; longest run: 7d
                longest wait for a machine: 1h; for an image: 10m
-               runs that the cluster disrupted: executed again 0 times; largest output: 10Gi
+               runs that the cluster disrupted: executed again 0 times; largest output: 700Mi
                finished Jobs stay for 1h; shared folders for 30d
   databases    default (csv): exports/people.csv of a volume (persistentVolumeClaim), read-only
                local (csv): hostPath /nowhere/people.csv of the machine where the pod runs, read-only

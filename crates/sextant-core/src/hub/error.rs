@@ -19,6 +19,9 @@ pub struct HubError {
 pub enum HubErrorKind {
     /// The same request may succeed later without anybody changing anything.
     Passing,
+    /// The server itself says that something went wrong in it (HTTP 500 and above): that may pass, or be what it always says to this very
+    /// request.
+    Failing,
     /// The server does not know this node, and will not: trying again is of no use.
     UnknownNode,
     /// The run has already ended at the server: it takes no further change.
@@ -56,7 +59,7 @@ impl HubError {
     /// `false` is not a reason to drop a result: a wrong setting of a proxy can be repaired too. It says that a person
     /// has to look at it.
     pub fn is_passing(&self) -> bool {
-        self.kind == HubErrorKind::Passing
+        matches!(self.kind, HubErrorKind::Passing | HubErrorKind::Failing)
     }
 
     /// Whether the run takes no more changes: it has ended, or was deleted.

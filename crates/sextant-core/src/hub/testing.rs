@@ -79,6 +79,8 @@ struct State {
     faults: HashMap<&'static str, Fault>,
     organizations: HashMap<OrganizationId, String>,
     most: Option<usize>,
+    /// A report with a result of more bytes is answered with 500.
+    stores: Option<usize>,
 }
 
 /// The collaboration of everything here.
@@ -149,6 +151,11 @@ impl FakeHub {
         self.state().most = Some(bytes);
     }
 
+    /// The server fails to store results of more bytes.
+    pub fn stores(&self, bytes: usize) {
+        self.state().stores = Some(bytes);
+    }
+
     /// The report that the server has of a run.
     pub fn report(&self, run: RunId) -> Option<Report> {
         self.state().reports.get(&run).cloned()
@@ -188,6 +195,7 @@ fn error(kind: HubErrorKind, text: String) -> HubError {
 /// What follows from a status, as a real hub tells it.
 fn refusal(status: u16, own_words: bool) -> HubErrorKind {
     match (status, own_words) {
+        (500.., true) => HubErrorKind::Failing,
         (408 | 425 | 429 | 500.., _) => HubErrorKind::Passing,
         (413, _) => HubErrorKind::TooLarge,
         (status, true) => HubErrorKind::Refused(status),
@@ -247,6 +255,12 @@ impl Hub for FakeHub {
         };
         let length = log.len() + result.as_ref().map_or(0, Vec::len);
         let mut state = self.state();
+        if result.as_ref().is_some_and(|result| state.stores.is_some_and(|most| result.len() > most)) {
+            return Err(HubError {
+                delivery: Delivery::Unknown,
+                ..error(HubErrorKind::Failing, format!("finish {id}: 500"))
+            });
+        }
         if state.most.is_some_and(|most| length > most) {
             return Err(error(HubErrorKind::TooLarge, format!("finish {id}: 413")));
         }

@@ -23,6 +23,7 @@ pub struct FakeRuntime {
     stops: Mutex<bool>,
     complaint: Mutex<Option<Complaint>>,
     log: Mutex<Vec<u8>>,
+    output: Mutex<Bytes>,
 }
 
 impl FakeRuntime {
@@ -38,6 +39,7 @@ impl FakeRuntime {
             stops: Mutex::new(true),
             complaint: Mutex::new(None),
             log: Mutex::new(b"the algorithm's words\n".to_vec()),
+            output: Mutex::new(Bytes::from_static(b"result")),
         }
     }
 
@@ -69,6 +71,11 @@ impl FakeRuntime {
     /// What the runtime says of runs that do not start.
     pub fn complains(&self, complaint: Complaint) {
         *self.complaint.lock().unwrap() = Some(complaint);
+    }
+
+    /// What algorithms have as their output from now on.
+    pub fn writes(&self, output: impl Into<Bytes>) {
+        *self.output.lock().unwrap() = output.into();
     }
 
     /// Whether runs can be stopped from now on.
@@ -116,9 +123,11 @@ impl Runtime for FakeRuntime {
 
     async fn collect(&self, run: RunId) -> Result<Output, RuntimeError> {
         self.journal.add("collect", run);
-        let bytes = stream::iter([Ok(Bytes::from_static(b"result"))]).boxed();
+        let output = self.output.lock().unwrap().clone();
+        let length = output.len() as u64;
+        let bytes = stream::iter([Ok(output)]).boxed();
         let (taken, _) = oneshot::channel();
-        Ok(Output { upload: Upload { length: 6, bytes, problem: None }, taken })
+        Ok(Output { upload: Upload { length, bytes, problem: None }, taken })
     }
 
     async fn log(&self, run: RunId) -> Result<Tail, RuntimeError> {

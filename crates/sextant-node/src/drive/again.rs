@@ -44,9 +44,13 @@ impl Drive {
         // Of the new launch nothing has been seen made.
         self.launched_whole = false;
         self.server.late = false;
-        match self.context.runtime.relaunch(&self.assignment, before).await {
+        let Some(whole) = self.whole_assignment().await else { return };
+        let launched = self.context.runtime.relaunch(&whole.assignment, before).await;
+        drop(whole);
+        match launched {
             Ok(()) => {
                 self.launched_whole = true;
+                self.databases.launched();
                 self.waiting = Waiting::default();
                 self.context.runtime.note(
                     self.run.id,

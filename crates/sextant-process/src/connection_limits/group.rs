@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -19,6 +20,7 @@ pub(super) enum Activity {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub id: u64,
+    pub address: IpAddr,
     pub activity: Activity,
     /// How many connections had come before it took up this activity.
     pub since: u64,
@@ -80,7 +82,19 @@ impl<K: Copy + Eq + Hash> Group<K> {
         candidates.min_by(|one, other| (&one.0, &one.1).cmp(&(&other.0, &other.1))).map(|(_, _, key, id)| (key, id))
     }
 
-    /// The same, of one key's connections.
+    /// Of one key's connections, that of the address with the most which comes first in some order.
+    pub fn first_of_most<O: Ord>(&self, key: K, order: impl Fn(&Connection) -> Option<O>) -> Option<(K, u64)> {
+        let connections = self.by_key.get(&key)?;
+        let mut counts = HashMap::<IpAddr, usize>::new();
+        for each in connections {
+            *counts.entry(each.address).or_default() += 1;
+        }
+        let most = |each: &Connection| std::cmp::Reverse(counts.get(&each.address).copied());
+        let ordered = connections.iter().filter_map(|each| Some((most(each), order(each)?, each.id)));
+        ordered.min().map(|(.., id)| (key, id))
+    }
+
+    /// Of one key's connections, the one that comes first in some order.
     pub fn first_of<O: Ord>(&self, key: K, order: impl Fn(&Connection) -> Option<O>) -> Option<(K, u64)> {
         let connections = self.by_key.get(&key)?.iter();
         connections.filter_map(|each| Some((order(each)?, each.id))).min().map(|(_, id)| (key, id))

@@ -226,3 +226,19 @@ proptest::proptest! {
         proptest::prop_assert!(limiter.is_empty());
     }
 }
+
+/// The pods of a machine have addresses of one network.
+#[test]
+fn who_floods_from_one_ipv6_address_leaves_its_neighbours_alone() {
+    let pod = |last: u128| IpAddr::from(Ipv6Addr::from_bits(0xfd00_u128 << 112 | last));
+    let (limiter, now) = (limiter(), Instant::now());
+    let neighbour = limiter.enter(pod(2), now).unwrap();
+    let flood: Vec<_> = (0..2000).map(|_| limiter.enter(pod(1), now)).collect();
+    assert_eq!(flood.iter().flatten().count(), 1000, "as many as one address may have in a burst");
+    assert!(!is_evicted(&neighbour));
+    let newcomer = limiter.enter(pod(3), now).unwrap();
+    assert!(!is_evicted(&newcomer) && !is_evicted(&neighbour));
+    // Whoever has the whole network has no end of addresses.
+    let network = (0..40_000).filter(|last| limiter.enter(pod(1000 + last), now).is_ok()).count();
+    assert_eq!(network, 20_000 - 1 - 1 - 1000);
+}

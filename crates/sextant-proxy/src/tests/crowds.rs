@@ -34,7 +34,7 @@ async fn crowded() -> (Served, Seen) {
     })
     .await;
     let proxy = proxy_of(to, Cryptor::Plain, |shared| {
-        shared.connections = ConnectionLimiter::new(server::limits(600));
+        shared.connections = ConnectionLimiter::new(server::limits(600, 4096));
         // So that its tasks are read, and slow ones hold their connections.
         shared.relations.trust(&HeaderMap::from_iter([(header::AUTHORIZATION, of_task(999))]));
         shared.patience.silence = Duration::from_secs(60);
@@ -99,7 +99,7 @@ async fn hold(source: u8, to: SocketAddr, begins: String, then: &'static [u8]) {
 async fn attacked(begins: String, then: &'static [u8]) {
     let (proxy, _) = crowded().await;
     let to = proxy.address;
-    let limits = server::limits(600);
+    let limits = server::limits(600, 4096);
     let mut crowd = Vec::new();
     for number in 0..EACH * usize::from(SOURCES) {
         let source = 1 + (number % usize::from(SOURCES)) as u8;
@@ -228,7 +228,10 @@ async fn idle_connections_with_accepted_tokens_give_way() {
         }
     }
     let counts = proxy.shared.connections.counts();
-    assert_eq!((counts.authenticated, counts.evictions), (server::limits(600).authenticated, 320 - 235));
+    assert_eq!(
+        (counts.authenticated, counts.evictions),
+        (4 * server::limits(600, 4096).authenticated_per_owner, 320 - 4 * 58)
+    );
     assert_eq!(proxy.get("/task/1").await.status, 200);
     drop(kept);
     comes_back_to_zero(&proxy).await;
@@ -251,7 +254,7 @@ async fn one_run_has_so_many_requests_under_way_and_no_more() {
     }
     let answers: Vec<_> = join_all(under_way).await.into_iter().map(Result::unwrap).collect();
     let count = |status: &str| answers.iter().filter(|answer| answer.starts_with(status)).count();
-    assert_eq!((count("HTTP/1.1 200"), count("HTTP/1.1 503")), (128, 22));
+    assert_eq!((count("HTTP/1.1 200"), count("HTTP/1.1 503")), (58, 92));
     assert!(answers.iter().all(|answer| answer.contains("200 OK") || answer.contains("retry-after: 5")));
     let mut other = TcpStream::connect(proxy.address).await.unwrap();
     assert!(ask_on(&mut other, &get("/task/1", Some(&of_task(2)))).await.unwrap().contains("200 OK"));

@@ -19,7 +19,7 @@ pub(super) fn key(number: usize) -> Arc<PrivateKey> {
 }
 
 /// Bytes that don't repeat.
-fn bytes(length: usize) -> Vec<u8> {
+pub(super) fn bytes(length: usize) -> Vec<u8> {
     (0..length).map(|number| (number * number / 7 % 251) as u8).collect()
 }
 

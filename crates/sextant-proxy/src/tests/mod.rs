@@ -8,6 +8,7 @@ mod encrypted;
 mod faults;
 mod hostile;
 mod images;
+mod memory;
 mod outlived;
 mod own;
 mod passing;
@@ -34,8 +35,12 @@ use vantage6::encryption::Cryptor;
 
 use super::access::Access;
 use super::caller::tests::{ALGORITHM, bearer};
-use super::{Patience, Shared, server};
+use super::memory::Memory;
+use super::{Means, Patience, Shared, server};
 
+/// What a proxy has where there is no limit.
+pub(super) const MEANS: Means =
+    Means { open_files: 4096, memory: Memory { connections: 204, tasks: 16 << 20, results: 8 << 20 } };
 /// A task of the caller's image.
 const TASK: &str = r#"{"image": "i"}"#;
 
@@ -85,7 +90,7 @@ async fn proxy_of(to: SocketAddr, cryptor: Cryptor, set: impl FnOnce(&mut Shared
     };
     let text = format!("server_url: http://{to}\napi_key: k\n");
     let config = Config::parse(&text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
-    let mut shared = Shared::new(&config, &HttpProxies::default(), Access::Node, 4096).unwrap();
+    let mut shared = Shared::new(&config, &HttpProxies::default(), Access::Node, MEANS).unwrap();
     let settings = Arc::get_mut(&mut shared).unwrap();
     (settings.patience, settings.cryptor) = (patience, cryptor);
     // Known to be of its task, but where that is what is tested.

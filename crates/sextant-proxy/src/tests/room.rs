@@ -24,7 +24,7 @@ fn token(task: u64) -> HeaderValue {
 
 async fn with_disk(bytes: u64) -> (Served, Seen) {
     let (to, seen) = organizations().await;
-    let proxy = proxy_of(to, Cryptor::Encrypted(key(0)), |shared| shared.room = Room::new(bytes)).await;
+    let proxy = proxy_of(to, Cryptor::Encrypted(key(0)), |shared| shared.room = Room::new(bytes, &MEANS.memory)).await;
     (proxy, seen)
 }
 
@@ -162,10 +162,11 @@ async fn what_is_no_input_is_kept_small() {
 
 #[tokio::test]
 async fn what_is_taken_is_held_until_the_task_is_sent() {
-    let room = Room::new(4 << 20);
+    let room = Room::new(4 << 20, &MEANS.memory);
     let mut reading = Reading::new(&room, Caller::default());
     reading.feed(&task(400_000).into()).await.unwrap();
-    let sends = reading.finish("i").unwrap().encrypted(&[key(0).public().clone()]).unwrap();
+    let sends =
+        reading.finish("i").unwrap().encrypted(&[key(0).public().clone()], &Arc::default(), Caller::default()).unwrap();
     let (disk, memory) = room.taken();
     assert!(disk == 256 * 1024 && memory > 400_000, "{disk} {memory}");
     let sent = sends.collect().await.unwrap().to_bytes();

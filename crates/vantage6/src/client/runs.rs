@@ -198,7 +198,10 @@ pub(crate) async fn read_page(
 ) -> Result<(Vec<Result<Run, Error>>, u64, bool), Error> {
     let (json, bytes) = without_inputs(answer, Of::All, keep, limit).await?;
     let page: Page<'_> = answer.parse(&json)?;
-    Ok((page.data.iter().map(|run| Run::parse(run.get())).collect(), bytes, page.has_next()))
+    // Thousands may be kept, and nobody reads what they printed.
+    let without_log = |run: Run| Run { log: None, ..run };
+    let runs = page.data.iter().map(|run| Run::parse(run.get()).map(without_log)).collect();
+    Ok((runs, bytes, page.has_next()))
 }
 
 /// One run, without its input.

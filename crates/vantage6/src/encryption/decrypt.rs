@@ -1,5 +1,6 @@
 //! From a message to its bytes.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use aws_lc_rs::{
@@ -30,7 +31,20 @@ pub fn decrypt<S>(message: S, key: Arc<PrivateKey>) -> impl Stream<Item = Result
 where
     S: Stream<Item = Result<Bytes, Error>> + Send + 'static,
 {
-    let begin = (Box::pin(message), Stage::Head { key, text: Vec::new() });
+    decrypt_in_turn(message, key, std::future::ready(()))
+}
+
+/// The same; the message's key is opened, which takes some milliseconds of arithmetic, in this turn, whose outcome is dropped thereafter.
+pub fn decrypt_in_turn<S, T>(
+    message: S,
+    key: Arc<PrivateKey>,
+    turn: T,
+) -> impl Stream<Item = Result<Bytes, DecodeError>> + Send + 'static
+where
+    S: Stream<Item = Result<Bytes, Error>> + Send + 'static,
+    T: Future<Output: Send + 'static> + Send + 'static,
+{
+    let begin = (Box::pin(message), Stage::Head { key, text: Vec::new(), turn: Box::pin(turn) });
     stream::unfold(begin, |(mut message, mut stage)| async move {
         loop {
             if matches!(stage, Stage::Ended) {
@@ -51,11 +65,12 @@ where
 }
 
 /// How far a message is read.
-enum Stage {
+enum Stage<T> {
     /// Before the second separator.
     Head {
         key: Arc<PrivateKey>,
         text: Vec<u8>,
+        turn: Pin<Box<T>>,
     },
     /// Behind it.
     Body(Box<Body>),
@@ -68,10 +83,10 @@ struct Body {
     layer: Layer,
 }
 
-impl Stage {
+impl<T: Future<Output: Send + 'static>> Stage<T> {
     async fn feed(self, piece: Bytes) -> (Self, Result<Bytes, DecodeError>) {
         match self {
-            Self::Head { key, mut text } => {
+            Self::Head { key, mut text, turn } => {
                 let missing = 1 - text.iter().filter(|byte| **byte == SEPARATOR).count().min(1);
                 let second = piece.iter().enumerate().filter(|(_, byte)| **byte == SEPARATOR).nth(missing);
                 let head = second.map_or(piece.len(), |(at, _)| at);
@@ -80,9 +95,9 @@ impl Stage {
                 }
                 text.extend_from_slice(&piece[..head]);
                 if second.is_none() {
-                    return (Self::Head { key, text }, Ok(Bytes::new()));
+                    return (Self::Head { key, text, turn }, Ok(Bytes::new()));
                 }
-                match open(key, &text).await {
+                match open(key, &text, turn).await {
                     Ok(body) => Self::Body(Box::new(body)).body(&piece[head + 1..]),
                     Err(error) => (Self::Ended, Err(error)),
                 }
@@ -123,7 +138,11 @@ impl Body {
 }
 
 /// Reads `key$iv`.
-async fn open(key: Arc<PrivateKey>, head: &[u8]) -> Result<Body, DecodeError> {
+async fn open(
+    key: Arc<PrivateKey>,
+    head: &[u8],
+    turn: impl Future<Output: Send + 'static>,
+) -> Result<Body, DecodeError> {
     let not_text = |what: &str| damaged(format!("its {what} is not base64"));
     let mut parts = head.splitn(2, |byte| *byte == SEPARATOR);
     let mut part = |what: &str| {
@@ -141,7 +160,12 @@ async fn open(key: Arc<PrivateKey>, head: &[u8]) -> Result<Body, DecodeError> {
         )));
     }
     // Some milliseconds of arithmetic, so not where other work waits.
-    let opened = tokio::task::spawn_blocking(move || key.open(&sealed)).await.ok().flatten();
+    let turn = turn.await;
+    let open = move || {
+        let _turn = turn;
+        key.open(&sealed)
+    };
+    let opened = tokio::task::spawn_blocking(open).await.ok().flatten();
     // One answer whatever is wrong with it: more would help those who try to open messages that they only carry.
     let opened = opened.and_then(|opened| message_key(&opened)).ok_or_else(|| {
         damaged("its key can't be opened. It was encrypted for another key than this organization's present one, or is damaged")

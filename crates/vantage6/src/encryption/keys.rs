@@ -170,6 +170,11 @@ impl PublicKey {
         self.key.key_size_bits()
     }
 
+    /// How many bytes something has that was encrypted with it.
+    pub(crate) fn encrypted_length(&self) -> usize {
+        self.key.key_size_bytes()
+    }
+
     /// Encrypts something short for the holder of the private part.
     pub(crate) fn seal(&self, secret: &[u8]) -> Option<Vec<u8>> {
         let key = Pkcs1PublicEncryptingKey::new(self.key.clone()).ok()?;

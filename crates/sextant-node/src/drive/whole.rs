@@ -1,0 +1,44 @@
+//! What a launch needs besides what is kept of a run: what its task says of databases, which may be at the server.
+
+use sextant_core::assignment::Assignment;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Drive;
+use crate::kept::Databases;
+
+/// An assignment that can be launched.
+pub(super) struct Whole {
+    pub assignment: Assignment,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Drive {
+    /// The assignment with what its task says of databases; `None` when something else must be looked at first.
+    pub(super) async fn whole_assignment(&mut self) -> Option<Whole> {
+        let mut assignment = self.assignment.clone();
+        let fetched = match &self.databases {
+            Databases::Here { databases, .. } => {
+                assignment.databases.clone_from(databases);
+                return Some(Whole { assignment, _room: None });
+            }
+            Databases::AtServer => tokio::select! {
+                fetched = self.context.databases.fetch(&self.run, self.context.hub.run(self.run.id)) => fetched,
+                _ = self.signal.changed() => return None,
+            },
+        };
+        match fetched {
+            // That may have taken a while.
+            Ok(Some(_)) if !self.context.hold.is_good() => {}
+            Ok(Some((databases, room))) => {
+                assignment.databases = databases;
+                return Some(Whole { assignment, _room: Some(room) });
+            }
+            // The server has the last word on a run that is another one by now.
+            Ok(None) => {
+                self.is_still_open().await;
+            }
+            Err(error) => self.refused(&error).await,
+        }
+        None
+    }
+}

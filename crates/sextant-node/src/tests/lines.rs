@@ -1,0 +1,53 @@
+//! What the log says while the server takes no report: not a line for each try.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+use crate::tests::*;
+
+/// Counts lines.
+#[derive(Clone, Default)]
+struct Lines(Arc<AtomicUsize>);
+
+impl Subscriber for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= &tracing::Level::INFO
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_run_has_a_few_lines_however_often_its_report_is_refused() {
+    const RUNS: usize = 100;
+    let lines = Lines::default();
+    let _counting = tracing::subscriber::set_default(lines.clone());
+    let node = Node::with(&["nobody"], None);
+    node.hub.fail("finish", Fault::Status(503, false));
+    for id in 100..100 + RUNS as u64 {
+        node.hub.put(pending(id));
+        node.registry.adopt(pending(id));
+    }
+    sleep(Duration::from_secs(3600)).await;
+    assert!(node.count("finish 100") > 20);
+    let told = lines.0.load(Ordering::Relaxed);
+    assert!((RUNS..4 * RUNS).contains(&told), "{told} lines");
+    node.hub.heal("finish");
+    assert_eq!(node.hub.reported(RunId(100)).await.status, RunStatus::NotAllowed);
+}

@@ -1,0 +1,73 @@
+//! Others decide how much is said of a run: what the node keeps of it has an end.
+
+use sextant_core::hub::RequestedDatabase;
+
+use crate::kept::KEPT;
+use crate::tests::*;
+
+/// A run whose task says so much of its databases.
+fn with_parameters(id: u64, databases: usize, bytes: usize) -> Run {
+    let mut run = pending(id);
+    let parameters = Some(format!(r#"{{"query": "{}"}}"#, "q".repeat(bytes)));
+    let database =
+        |label: usize| RequestedDatabase { label: label.to_string(), parameters: parameters.clone(), left_out: None };
+    run.task.databases = (0..databases).map(database).collect();
+    run
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_tasks_say_of_databases_has_a_bound_and_is_there_when_they_are_launched() {
+    for places in [Some(1), None] {
+        let node = Node::with(&[], places);
+        node.adopt(running());
+        let runs: Vec<Run> = (101..=160).map(|id| with_parameters(id, 4, 200_000)).collect();
+        for run in &runs {
+            node.hub.put(run.clone());
+            node.registry.adopt(run.clone());
+        }
+        sleep(Duration::from_secs(1)).await;
+        let taken = node.registry.context.databases.taken();
+        assert!(taken <= KEPT && (places.is_none() || taken > KEPT / 2), "{taken}");
+        node.runtime.set(RUN, ended());
+        for run in &runs {
+            node.wait_for(&format!("launch {}", run.id)).await;
+            assert!(node.runtime.launched().iter().any(|launched| launched.run == run.id && launched.databases == run.task.databases), "run {}", run.id);
+            // It vanishes.
+            node.hub.reported(run.id).await;
+        }
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(node.registry.context.databases.taken(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_large_is_said_at_once_and_not_when_its_turn_comes() {
+    let node = Node::with(&[], Some(1));
+    node.adopt(running());
+    let mut run = with_parameters(8, 2, 10);
+    run.task.databases[1] = RequestedDatabase { label: "b".into(), parameters: None, left_out: Some(5_000_000) };
+    node.hub.put(run.clone());
+    node.registry.adopt(run.clone());
+    let report = node.hub.reported(run.id).await;
+    assert_eq!(report.status, RunStatus::StartFailed);
+    assert!(report.log.contains("'b' are too large: 5000000 bytes of JSON"), "{}", report.log);
+    assert_eq!(node.count("launch 8"), 0);
+}
+
+/// What was not kept is asked for when it is needed: then it may be another run's.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_another_one_by_now_is_not_launched() {
+    let node = Node::with(&[], Some(1));
+    let whole = with_parameters(9, 4, 200_000);
+    node.adopt(running());
+    for run in (100..130).map(|id| with_parameters(id, 4, 200_000)).chain([whole.clone()]) {
+        node.hub.put(run.clone());
+        node.registry.adopt(run);
+    }
+    sleep(Duration::from_secs(1)).await;
+    node.hub.put(Run { organization: OrganizationId(99), ..whole });
+    node.runtime.set(RUN, ended());
+    node.wait_for("run 9").await;
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(node.count("launch 9"), 0);
+}
