@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::names;
 use super::problem::{Findings, Position};
-use super::restrictions::{POLICIES as NAMES, PROTECTING, Promise, is_a_policy, promise};
+use super::restrictions::{POLICIES as NAMES, PROTECTING, Promise, is_a_policy, plain, promise};
 use super::tree::{Entry, Node, Value};
 
 const POLICIES: &str = "policies";

@@ -114,7 +114,7 @@ pub(super) fn is_a_policy(key: &str) -> bool {
 }
 
 /// A name without what people write in different ways. Only the beginning: no name is longer.
-fn plain(key: &str) -> String {
+pub(super) fn plain(key: &str) -> String {
     key.chars().take(64).flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric()).collect()
 }
 

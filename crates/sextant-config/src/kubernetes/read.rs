@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::address::ANYWHERE;
 use sextant_core::image_reference::ImageReference;
 
+use super::super::OUTPUT;
 use super::super::Surroundings;
 use super::super::address::{address, listen};
 use super::super::kubeconfig;
@@ -15,7 +16,6 @@ use super::super::names;
 use super::super::reader::{Field, Section, Unknown};
 use super::super::server::beside;
 use super::super::tree::Value;
-use super::super::{OUTPUT, names};
 use super::isolation::{Isolation, isolation};
 use super::{
     DatabasePlace, ImagePullPolicy, KubernetesConfig, PROXY_TMP_SIZE, PodSecurity, Port, ProxyConfig, destinations,

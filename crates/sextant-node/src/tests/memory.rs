@@ -31,7 +31,14 @@ async fn what_tasks_say_of_databases_has_a_bound_and_is_there_when_they_are_laun
         node.runtime.set(RUN, ended());
         for run in &runs {
             node.wait_for(&format!("launch {}", run.id)).await;
-            assert!(node.runtime.launched().iter().any(|launched| launched.run == run.id && launched.databases == run.task.databases), "run {}", run.id);
+            assert!(
+                node.runtime
+                    .launched()
+                    .iter()
+                    .any(|launched| launched.run == run.id && launched.databases == run.task.databases),
+                "run {}",
+                run.id
+            );
             // It vanishes.
             node.hub.reported(run.id).await;
         }

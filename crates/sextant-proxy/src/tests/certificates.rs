@@ -156,7 +156,7 @@ async fn ask(url: &str, ca_file: Option<&Path>) -> [String; 3] {
     let mut config = Config::parse(&text, Path::new("a.yaml"), &|_| None).unwrap();
     config.ca_certificates = ca_file.map(Path::to_owned);
     let place = Place::of(&config, &HttpProxies::default()).unwrap();
-    let mut shared = Shared::new(&config, &HttpProxies::default(), Access::Node, 4096).unwrap();
+    let mut shared = Shared::new(&config, &HttpProxies::default(), Access::Node, crate::tests::MEANS).unwrap();
     Arc::get_mut(&mut shared).unwrap().place = place;
     let proxy = Upstream::new(shared).looks_alive().await.unwrap_err();
     [rest.to_string(), live, proxy]
