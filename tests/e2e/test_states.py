@@ -352,7 +352,7 @@ def test_too_much_disk(kubernetes_node, asked, images):
     """The machine evicts the pod for what it did itself: that is no disruption."""
     settings = {"resources": {"limits": {"ephemeral-storage": "10Mi"}}, "retry_disrupted": 3}
     kubernetes_node(kubernetes=settings, task_dir=None).start_online()
-    asked("crashed", "more to disk than its limit (10Mi)", "DiskLimitExceeded", image=variant(images), method="disk", bytes=5e7)
+    asked("crashed", "more to disk than its limit (10Mi)", "DiskLimitExceeded", image=variant(images), method="disk", bytes=2e8, seconds=100)
 
 
 def test_a_disk_that_is_full(kubernetes_node, asked, images):

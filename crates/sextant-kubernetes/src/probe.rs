@@ -103,6 +103,10 @@ impl Prober {
         let tries = |targets: &[Target]| targets.iter().map(|target| target.attempt.clone()).collect();
         let prober = self.start(&Orders::Try { needed: tries(needed), closed: tries(closed) }).await?;
         let pod = self.until(&prober, TRIES, "end", |status| ended(status).is_some()).await?;
+        // A container that the cluster has added goes on, and takes the room of a run.
+        if !over(&pod) {
+            self.end(&prober).await;
+        }
         let message = ended(&pod).and_then(|end| end.message.clone()).unwrap_or_default();
         serde_json::from_str(&message).map_err(|_| {
             let message: String = message.chars().take(200).collect();
@@ -188,7 +192,7 @@ impl Prober {
         complaint.map_or_else(look, |complaint| complaint.text)
     }
 
-    /// Nobody needs the neighbour any more; if that can't be said, it ends by itself. To Kubernetes a Job that is ended has failed: so
+    /// Nobody needs a probe any more that goes on; if that can't be said, it ends by itself. To Kubernetes a Job that is ended has failed: so
     /// that none is left that did, it goes at once.
     async fn end(&self, probe: &Started) {
         let patch = json!({ "spec": { "activeDeadlineSeconds": 1, "ttlSecondsAfterFinished": 0 } });
