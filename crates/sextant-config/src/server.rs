@@ -47,13 +47,6 @@ struct Base {
     url: Url,
 }
 
-/// What to write for an IPv6 address without its brackets.
-fn unbracketed(text: &str) -> Option<String> {
-    let (scheme, rest) = text.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"))?;
-    let address: Ipv6Addr = rest.split('/').next()?.parse().ok()?;
-    Some(format!("An IPv6 address has brackets: `{scheme}://[{address}]`; a port of its own comes behind them."))
-}
-
 fn base(field: &Field<'_>) -> Option<Base> {
     let text = field.word(URL)?.trim_end_matches('/');
     if let Some(right) = in_brackets(text) {
@@ -66,8 +59,7 @@ fn base(field: &Field<'_>) -> Option<Base> {
     let url = match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && text.contains("://") => url,
         _ => {
-            let advice = unbracketed(text);
-            field.wrong(URL, advice.as_deref().unwrap_or("Begin it with `https://` (or `http://` for a trial)."));
+            field.wrong(URL, "Begin it with `https://` (or `http://` for a trial).");
             return None;
         }
     };

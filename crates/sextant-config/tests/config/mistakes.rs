@@ -177,7 +177,7 @@ fn addresses_that_make_no_sense_are_told() {
         (
             "https://2001:db8::5",
             format!(
-                "1:13: `server_url`: found `https://2001:db8::5`, {EXPECTED} An IPv6 address has brackets: `https://[2001:db8::5]`; a port of its own comes behind them."
+                "1:13: `server_url`: found `https://2001:db8::5`, {EXPECTED} An address of IPv6 stands in brackets: `https://[2001:db8::5]`, and its port, if there is one, behind them."
             ),
         ),
         (

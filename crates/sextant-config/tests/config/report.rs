@@ -141,7 +141,7 @@ fn files_that_pods_may_not_read_are_told() {
     );
 }
 
-fn ca_certificate() -> String {
+pub(crate) fn ca_certificate() -> String {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap().self_signed(&key).unwrap();
     pem("CERTIFICATE", certificate.der())

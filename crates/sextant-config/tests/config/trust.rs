@@ -6,6 +6,8 @@ use std::path::Path;
 
 use sextant_config::check;
 
+use super::report::ca_certificate;
+
 const SERVER: &str = "server_url: https://a.org\n";
 const KEY: &str = "api_key_file: key\n";
 
@@ -13,7 +15,8 @@ const KEY: &str = "api_key_file: key\n";
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for name in ["key", "ca.pem", "kubeconfig", "node.yaml"] {
-        fs::write(folder.path().join(name), "4f1c-key").unwrap();
+        let text = if name == "ca.pem" { ca_certificate() } else { "4f1c-key".into() };
+        fs::write(folder.path().join(name), text).unwrap();
         mode(&folder.path().join(name), 0o600);
     }
     folder
