@@ -1,7 +1,7 @@
 //! A mask for each run: of the databases' secrets, only those of databases that the run got can be in its log. Those of
 //! others would hide words that mean something else there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::mask::{Mask, MaskError};
@@ -27,6 +27,12 @@ impl Masks {
     pub fn new(secrets: Secrets) -> Result<Self, MaskError> {
         let every = secrets.common.iter().chain(secrets.of_databases.values().flatten()).cloned();
         Ok(Self { every: Arc::new(Mask::new(every)?), secrets })
+    }
+
+    /// Those of a task's databases that the node has: which ones a run gets is known by these, however much else the task says.
+    pub fn known<'a>(&self, labels: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+        let known = labels.into_iter().filter(|label| self.secrets.of_databases.contains_key(*label));
+        known.map(str::to_owned).collect()
     }
 
     /// For a run that asked for these databases.

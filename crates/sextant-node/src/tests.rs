@@ -12,8 +12,8 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use sextant_core::complaints::{Complaint, Meaning};
 use sextant_core::hold::Hold;
-use sextant_core::hub::Run;
 use sextant_core::hub::testing::{ASKING, FakeHub, Fault, me, pending};
+use sextant_core::hub::{RequestedDatabase, Run};
 use sextant_core::masks::{Masks, Secrets};
 use sextant_core::policies::Policies;
 use sextant_core::runtime::LaunchError;
@@ -67,7 +67,7 @@ impl Node {
                     output: None,
                 },
                 places: places.and_then(NonZeroUsize::new),
-                masks: Masks::new(Secrets::default()).unwrap(),
+                masks: Masks::new(secrets()).unwrap(),
             },
             health: Arc::default(),
             hold,
@@ -111,6 +111,11 @@ impl Node {
         }
         panic!("the run goes on: {:?}", self.all());
     }
+}
+
+/// Of one of the node's databases.
+fn secrets() -> Secrets {
+    Secrets { common: vec![], of_databases: [("omop".to_owned(), vec!["hunter-2".to_owned()])].into() }
 }
 
 fn running() -> Situation {
@@ -570,4 +575,19 @@ async fn a_server_that_does_not_read_its_events_puts_off_no_deadline() {
     node.registry.kill(None);
     sleep(Duration::from_secs(5)).await;
     assert_eq!(node.count("stop 7"), 1, "{:?}", node.all());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_run_prints_of_the_databases_that_it_got_is_masked() {
+    for (label, expected) in [("omop", "***"), ("another", "hunter-2")] {
+        let node = Node::new();
+        node.runtime.prints(b"hunter-2");
+        let mut run = pending(RUN.0);
+        run.task.databases = vec![RequestedDatabase::named(label.into())];
+        node.hub.put(run.clone());
+        node.runtime.set(RUN, ended());
+        node.registry.adopt(run);
+        let report = node.hub.reported(RUN).await;
+        assert!(report.log.starts_with(expected), "{label}: {}", report.log);
+    }
 }
