@@ -167,7 +167,7 @@ fn killed(situation: &Situation) -> Failure {
 }
 
 fn running(since: Option<Timestamp>, limits: &Limits, now: Timestamp) -> Result<Option<Timestamp>, Failure> {
-    over(since, limits.deadline, now).map_err(|()| {
+    over(since, limits.deadline, now).map_err(|_| {
         let limit = words(limits.deadline);
         let message = format!("The algorithm ran longer than this node allows ({limit}) and was stopped.");
         Failure::new(RunStatus::Crashed, message, "deadline passed").because("DeadlineExceeded").started(true)

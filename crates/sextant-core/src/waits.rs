@@ -41,7 +41,7 @@ pub fn too_long(
         | WaitsFor::Injected
         | WaitsFor::Pull => limits.pending,
     };
-    over(starting.since, limit, now).map_err(|()| ended(starting, image, limit))
+    over(starting.since, limit, now).map_err(|Over| ended(starting, image, limit))
 }
 
 /// The table of what is reported.
@@ -106,13 +106,17 @@ fn no_machine(detail: &str, within: &str) -> String {
     }
 }
 
+/// The time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Over;
+
 /// `Err` when `limit` has passed since `since`; else when it will have passed.
-pub fn over(since: Option<Timestamp>, limit: Duration, now: Timestamp) -> Result<Option<Timestamp>, ()> {
+pub fn over(since: Option<Timestamp>, limit: Duration, now: Timestamp) -> Result<Option<Timestamp>, Over> {
     let Some(since) = since else { return Ok(None) };
     let Some(until) = SignedDuration::try_from(limit).ok().and_then(|limit| since.checked_add(limit).ok()) else {
         return Ok(None);
     };
-    if now >= until { Err(()) } else { Ok(Some(until)) }
+    if now >= until { Err(Over) } else { Ok(Some(until)) }
 }
 
 /// A time as people say it.

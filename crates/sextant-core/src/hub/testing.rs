@@ -1,5 +1,7 @@
 //! A server in memory, which fails to order.
 
+#![allow(clippy::unwrap_used, reason = "only tests use it")]
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

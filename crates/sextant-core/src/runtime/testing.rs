@@ -1,5 +1,7 @@
 //! A runtime in memory, whose runs go as a test says.
 
+#![allow(clippy::unwrap_used, reason = "only tests use it")]
+
 use std::collections::HashMap;
 use std::sync::Mutex;
 
