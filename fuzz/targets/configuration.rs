@@ -7,10 +7,10 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 use secrecy::ExposeSecret as _;
 use sextant_config::{Config, ConfigError, Position};
+use sextant_core::image_reference::ImageReference;
 use sextant_core::policies::AllowedAlgorithm;
 use sextant_core::policy;
 use sextant_core::policy::{Initiator, Origin};
-use sextant_core::image_reference::ImageReference;
 use vantage6::ServerUrl;
 
 const KEY: &str = "4b0c5a0e-key-of-the-environment";
