@@ -122,7 +122,7 @@ def test_wrong_login(inside, outside):
     """The log says that something on the way refuses, and does not repeat the password; the node goes on trying."""
     inside.environment = outside.environment(inside.scheme, "sextant:hushwrong")
     inside.start()
-    inside.wait_log({"https": "HTTPS_PROXY names .* wants another login", "http": "something on the way to it wants a login"}[inside.scheme])
+    inside.wait_log({"https": "(?i)of https_proxy.*wants another login", "http": "something on the way to it wants a login"}[inside.scheme])
     inside.wait_log("Trying again in")
     assert "hushwrong" not in inside.log()
 
