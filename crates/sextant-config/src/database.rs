@@ -131,7 +131,7 @@ impl fmt::Display for DatabaseType {
 
 #[cfg(test)]
 mod tests {
-    use crate::database::*;
+    use super::*;
 
     #[test]
     fn paths_and_addresses_are_told_apart_and_passwords_are_not_shown() {

@@ -51,8 +51,8 @@ pub(super) fn paths(set: Option<PathBuf>, around: &Surroundings<'_>) -> Vec<Path
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::files::NoFiles;
-    use crate::kubeconfig::*;
 
     #[test]
     fn where_a_kubeconfig_is_looked_for() {

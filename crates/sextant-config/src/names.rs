@@ -73,7 +73,7 @@ pub(super) fn shown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::names::*;
+    use super::*;
 
     #[test]
     fn slips_of_the_finger_are_recognized() {

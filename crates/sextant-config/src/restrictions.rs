@@ -135,7 +135,7 @@ fn words(key: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::restrictions::*;
+    use super::*;
 
     #[test]
     fn names_that_are_like_a_policys() {

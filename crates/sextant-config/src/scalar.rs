@@ -159,7 +159,7 @@ fn python_float(number: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::scalar::*;
+    use super::*;
 
     #[test]
     fn types_are_those_of_yaml_1_1() {

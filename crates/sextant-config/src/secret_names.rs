@@ -208,7 +208,7 @@ fn is_word(part: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::secret_names::*;
+    use super::*;
 
     #[test]
     fn parameters_of_databases() {

@@ -133,7 +133,7 @@ fn in_address(uri: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::secrets::*;
+    use super::*;
     use std::path::Path;
 
     fn config(yaml: &str) -> Config {

@@ -290,7 +290,7 @@ fn kind(normal: &str) -> Path {
 
 #[cfg(test)]
 mod tests {
-    use crate::system::*;
+    use super::*;
 
     #[test]
     fn paths_are_judged_by_where_they_lead() {

@@ -133,7 +133,7 @@ impl Step {
 
 #[cfg(test)]
 mod tests {
-    use crate::trust::*;
+    use super::*;
 
     const ME: u32 = 1000;
 

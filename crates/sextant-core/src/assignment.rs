@@ -76,7 +76,7 @@ impl From<&Run> for Assignment {
 /// An assignment as tests begin with it: nothing but its numbers, and when it was made.
 #[cfg(any(test, feature = "testing"))]
 pub mod sample {
-    use crate::assignment::*;
+    use super::*;
 
     /// Of a run of a task.
     pub fn assignment(task: u64, run: u64, assigned_at: &str) -> Assignment {
@@ -98,7 +98,7 @@ pub mod sample {
 
 #[cfg(test)]
 mod tests {
-    use crate::assignment::*;
+    use super::*;
 
     #[test]
     fn jobs_of_one_number_share_no_folder() {

@@ -95,7 +95,7 @@ impl Complaint {
 
 #[cfg(test)]
 mod tests {
-    use crate::complaints::*;
+    use super::*;
 
     #[test]
     fn what_events_mean() {

@@ -176,7 +176,7 @@ fn running(since: Option<Timestamp>, limits: &Limits, now: Timestamp) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use crate::decide::*;
+    use super::*;
     use proptest::prelude::*;
     use situation::{Exit, Starting, WaitsFor};
     use std::time::Duration;

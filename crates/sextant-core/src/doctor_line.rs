@@ -54,7 +54,7 @@ impl fmt::Display for Line {
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor_line::*;
+    use super::*;
 
     #[test]
     fn a_line_says_how_something_is_and_why() {

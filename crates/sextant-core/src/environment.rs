@@ -339,7 +339,7 @@ fn is_identifier(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::environment::*;
+    use super::*;
 
     fn places() -> Places {
         Places {

@@ -134,7 +134,7 @@ impl Hold {
 
 #[cfg(test)]
 mod tests {
-    use crate::hold::*;
+    use super::*;
     use std::sync::Arc;
 
     #[tokio::test]

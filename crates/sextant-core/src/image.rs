@@ -73,7 +73,7 @@ pub fn no_image(image: &str, detail: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use crate::image::*;
+    use super::*;
 
     #[test]
     fn a_name_is_judged_before_anything_is_made_of_it() {

@@ -209,7 +209,7 @@ fn is_hex_digit(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::image_reference::*;
+    use super::*;
     use proptest::prelude::*;
 
     const SHA256: &str = "sha256:7cc4b5aefd1d0cadf8d97d4350462ba51c694ebca145b08d7d41b41acc8db5aa";

@@ -113,7 +113,7 @@ pub fn next(links: &[Link]) -> Next {
 
 #[cfg(test)]
 mod tests {
-    use crate::lineage::*;
+    use super::*;
 
     fn link(task: u64, parent: Option<u64>, job: Option<u64>) -> Link {
         let parent = parent.map(TaskId);

@@ -170,7 +170,7 @@ fn out_of_its_box(character: char) -> char {
 
 #[cfg(test)]
 mod tests {
-    use crate::log_text::*;
+    use super::*;
     use proptest::prelude::*;
 
     #[test]

@@ -79,7 +79,7 @@ fn plain(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::mask::*;
+    use super::*;
     use proptest::prelude::*;
 
     fn mask(secrets: &[&str]) -> Mask {

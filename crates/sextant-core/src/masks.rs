@@ -46,7 +46,7 @@ impl Masks {
 
 #[cfg(test)]
 mod tests {
-    use crate::masks::*;
+    use super::*;
 
     #[test]
     fn a_run_is_masked_for_the_databases_that_it_got() {

@@ -83,8 +83,8 @@ impl Identity {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::assignment::sample::assignment;
-    use crate::names::*;
 
     fn identity(server: &str, node: u64, api_key: &str) -> Identity {
         Identity::new(server.into(), NodeId(node), &SecretString::from(api_key))

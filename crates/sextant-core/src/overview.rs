@@ -171,9 +171,9 @@ fn age(seconds: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::hub::Task;
     use crate::hub::testing::pending;
-    use crate::overview::*;
     use crate::situation::{Failure, Starting, WaitsFor};
 
     fn here(run: u64, situation: Situation) -> Here {

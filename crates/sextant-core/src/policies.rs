@@ -93,7 +93,7 @@ fn begins(regex: &Regex, image: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::policies::*;
+    use super::*;
 
     #[test]
     fn images_are_allowed_as_by_a_regular_node() {

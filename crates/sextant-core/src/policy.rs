@@ -104,8 +104,8 @@ fn is_allowed(policies: &Policies, initiator: &Initiator) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::policies::AllowedAlgorithm;
-    use crate::policy::*;
 
     fn policies(algorithms: &[&str], users: &[i64], organizations: &[&str], basics: bool) -> Policies {
         Policies {

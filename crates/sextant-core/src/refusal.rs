@@ -195,8 +195,8 @@ pub fn larger_than_quota(said: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::refusal::Refusal::*;
-    use crate::refusal::*;
 
     #[test]
     fn what_a_refusal_means() {

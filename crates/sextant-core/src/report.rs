@@ -107,7 +107,7 @@ fn compose(log: AlgorithmLog, note: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::report::*;
+    use super::*;
 
     #[test]
     fn ends_of_every_kind() {

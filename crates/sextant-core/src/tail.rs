@@ -105,7 +105,7 @@ fn beginning(bytes: &[u8], start: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use crate::tail::*;
+    use super::*;
     use proptest::prelude::*;
 
     const SMALL: Bounds = Bounds { bytes: 40, lines: 4, margin: 8 };

@@ -138,7 +138,7 @@ pub fn could_not_be_prepared(detail: String) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use crate::waits::*;
+    use super::*;
 
     const LIMITS: Limits = Limits {
         pending: Duration::from_secs(3600),

@@ -31,7 +31,7 @@ pub fn open_in(folder: BorrowedFd<'_>, relative: &Path) -> io::Result<(File, u64
 
 #[cfg(test)]
 mod tests {
-    use crate::output::*;
+    use super::*;
     use std::os::unix::fs::symlink;
 
     #[test]

@@ -84,7 +84,7 @@ mod tests {
     use vantage6::encryption::PrivateKey;
     use vantage6::{CollaborationId, OrganizationId};
 
-    use crate::encryption::*;
+    use super::*;
 
     #[test]
     fn all_cases() {

@@ -119,7 +119,7 @@ async fn machine(client: &Client) -> Vec<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use crate::address::*;
+    use super::*;
 
     #[tokio::test]
     async fn configured_addresses_with_and_without_a_port() {

@@ -90,7 +90,7 @@ pub async fn note(api: Api<Event>, namespace: String, job: JobFacts, reason: &'s
 
 #[cfg(test)]
 mod tests {
-    use crate::events::*;
+    use super::*;
 
     #[test]
     fn texts_are_cut_by_bytes() {

@@ -153,7 +153,7 @@ fn refused(kind: &str, error: &kube::Error, image: &str) -> LaunchError {
 
 #[cfg(test)]
 mod tests {
-    use crate::launch::*;
+    use super::*;
 
     fn told(code: u16, message: &str) -> &'static str {
         let status =

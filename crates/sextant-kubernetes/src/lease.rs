@@ -253,7 +253,7 @@ fn record(lease: &Lease) -> Record {
 
 #[cfg(test)]
 mod tests {
-    use crate::lease::*;
+    use super::*;
 
     #[test]
     fn a_holder_is_known_to_be_gone_only_where_it_would_be_seen() {

@@ -93,10 +93,10 @@ impl Kubernetes {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::decisions::facts::End as ContainerEnd;
     use crate::decisions::facts::sample;
     use crate::decisions::injected::Kind;
-    use crate::lingering::*;
 
     const RUNNING: Container = Container::Running { since: None };
 

@@ -193,7 +193,7 @@ async fn look_up(host: &str, port: u16) -> Result<Vec<IpAddr>, String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::targets::*;
+    use super::*;
 
     #[test]
     fn ways_of_other_nodes_are_tried_but_never_ones_own() {

@@ -65,7 +65,7 @@ fn default(state: Option<OsString>, home: Option<OsString>) -> Result<PathBuf, S
 
 #[cfg(test)]
 mod tests {
-    use crate::place::*;
+    use super::*;
 
     #[test]
     fn the_default_place_is_the_users_own() {

@@ -56,8 +56,8 @@ fn supervisor(folder: &Folder) -> String {
 mod tests {
     use vantage6_types::{RunId, TaskId};
 
+    use super::*;
     use crate::folder::write_pid;
-    use crate::port::*;
     use crate::private::Missing;
 
     #[test]

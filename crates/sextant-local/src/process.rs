@@ -135,8 +135,8 @@ fn alive(name: &str) -> Option<Pid> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::private::{Dir, Missing};
-    use crate::process::*;
     use std::process::Child;
     use std::sync::Arc;
     use vantage6_types::{RunId, TaskId};

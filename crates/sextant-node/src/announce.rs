@@ -127,7 +127,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use crate::announce::*;
+    use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn however_often_it_is_asked_for_there_is_one_announcement_at_a_time() {

@@ -108,7 +108,7 @@ mod tests {
 
     use tokio::time::{Instant, sleep};
 
-    use crate::new_tasks::*;
+    use super::*;
 
     /// What a server was asked, and what was found.
     #[derive(Default)]

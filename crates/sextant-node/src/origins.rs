@@ -114,7 +114,7 @@ mod tests {
     use wiremock::matchers::{method, path};
     use wiremock::{Mock, MockServer, ResponseTemplate, Times};
 
-    use crate::origins::*;
+    use super::*;
     use sextant_core::policies::Policies;
     use sextant_core::policy::{self, Initiator, Origin};
     use sextant_hub::Server;

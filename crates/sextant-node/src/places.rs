@@ -89,7 +89,7 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use crate::places::*;
+    use super::*;
     use futures::FutureExt;
 
     #[tokio::test]

@@ -319,7 +319,7 @@ fn fatal(error: &HubError) -> Result<(), NodeError> {
 
 #[cfg(test)]
 mod tests {
-    use crate::sync::*;
+    use super::*;
 
     #[test]
     fn a_slow_server_is_asked_more_rarely() {

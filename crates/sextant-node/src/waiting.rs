@@ -225,7 +225,7 @@ fn tell_progress(run: RunId, complaint: &Complaint) {
 mod tests {
     use tokio::time::advance;
 
-    use crate::waiting::*;
+    use super::*;
 
     const RUN: RunId = RunId(1);
 

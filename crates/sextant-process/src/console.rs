@@ -45,7 +45,7 @@ fn print_to(out: &mut impl Write, text: &str) -> Printed {
 
 #[cfg(test)]
 mod tests {
-    use crate::console::*;
+    use super::*;
 
     /// A reader that has gone.
     struct Gone;

@@ -170,7 +170,7 @@ async fn connection(stream: TcpStream, health: Arc<Health>) -> Result<(), hyper:
 
 #[cfg(test)]
 mod tests {
-    use crate::health::*;
+    use super::*;
     use http_body_util::BodyExt as _;
 
     async fn ask(health: &Health, path: &str) -> (u16, String) {

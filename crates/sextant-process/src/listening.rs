@@ -66,7 +66,7 @@ fn without_ipv6(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
 mod tests {
     use tokio::net::TcpStream;
 
-    use crate::listening::*;
+    use super::*;
 
     #[tokio::test]
     async fn anywhere_is_both_families() {

@@ -38,7 +38,7 @@ fn least(folder: &Path, file: &str, root: &Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use crate::memory_limit::*;
+    use super::*;
 
     fn groups(limits: &[(&str, &str)]) -> PathBuf {
         let root = std::env::temp_dir().join(format!("sextant-groups-{}-{}", std::process::id(), limits.len()));

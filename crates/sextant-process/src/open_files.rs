@@ -23,7 +23,7 @@ pub fn raise() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use crate::open_files::*;
+    use super::*;
 
     #[test]
     fn the_limit_is_raised_to_what_is_allowed() {

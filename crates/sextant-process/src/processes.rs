@@ -70,7 +70,7 @@ fn started(pid: u32) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::processes::*;
+    use super::*;
     use std::os::unix::process::CommandExt;
 
     #[test]

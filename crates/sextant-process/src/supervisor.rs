@@ -68,7 +68,7 @@ impl Supervisor {
 
 #[cfg(test)]
 mod tests {
-    use crate::supervisor::*;
+    use super::*;
 
     #[tokio::test]
     async fn a_task_that_ends_or_panics_is_told_by_its_name() {

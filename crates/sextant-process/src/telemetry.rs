@@ -121,7 +121,7 @@ fn shorten(value: &mut Value) {
 
 #[cfg(test)]
 mod tests {
-    use crate::telemetry::*;
+    use super::*;
     use proptest::prelude::*;
 
     #[test]

@@ -65,7 +65,7 @@ pub(super) fn hash(headers: &HeaderMap) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
-    use crate::accepted::*;
+    use super::*;
 
     fn with(token: &str) -> HeaderMap {
         HeaderMap::from_iter([(header::AUTHORIZATION, token.parse().unwrap())])

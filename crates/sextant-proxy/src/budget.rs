@@ -107,7 +107,7 @@ impl Drop for Taken {
 
 #[cfg(test)]
 mod tests {
-    use crate::budget::*;
+    use super::*;
 
     fn caller(task: u64) -> Caller {
         Caller { task: Some(task), ..Caller::default() }

@@ -154,7 +154,7 @@ fn claims<T: DeserializeOwned>(header: &HeaderValue) -> Option<T> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use crate::caller::*;
+    use super::*;
 
     /// A header with a token of these claims.
     pub(crate) fn bearer(claims: &str) -> HeaderValue {

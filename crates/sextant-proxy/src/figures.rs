@@ -96,7 +96,7 @@ impl Figures {
 
 #[cfg(test)]
 mod tests {
-    use crate::figures::*;
+    use super::*;
 
     #[test]
     fn answers_are_in_their_classes() {

@@ -101,7 +101,7 @@ pub fn of_answer(status: StatusCode, headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
-    use crate::headers::*;
+    use super::*;
 
     fn map(text: &[(&str, &str)]) -> HeaderMap {
         text.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect()

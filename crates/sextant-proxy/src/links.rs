@@ -96,7 +96,7 @@ pub(crate) fn in_headers(headers: &mut HeaderMap, place: &Place) {
 pub(crate) mod tests {
     use outbound::HttpProxies;
 
-    use crate::links::*;
+    use super::*;
 
     pub(crate) fn place(server_url: &str) -> Place {
         let text = format!("server_url: {server_url}\napi_key: k\n");

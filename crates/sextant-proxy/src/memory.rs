@@ -36,7 +36,7 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
-    use crate::memory::*;
+    use super::*;
 
     #[test]
     fn the_parts_are_less_than_the_whole() {

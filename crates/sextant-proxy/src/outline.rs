@@ -114,7 +114,7 @@ impl Outline {
 
 #[cfg(test)]
 mod tests {
-    use crate::outline::*;
+    use super::*;
 
     const KEEP: Keep = Keep { outermost: 5, deeper: 2 };
 

@@ -182,7 +182,7 @@ fn canonical(path: &str) -> Result<Cow<'_, str>, Misrouted> {
 
 #[cfg(test)]
 mod tests {
-    use crate::route::*;
+    use super::*;
 
     const BLOB: &str = "/blobstream/8c7e2f0a-5f36-4a44-9a45-0d5a7d1b2c3d";
 

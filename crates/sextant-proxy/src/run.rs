@@ -189,7 +189,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
 
-    use crate::run::*;
+    use super::*;
 
     async fn figures_show(shared: &Shared, line: &str) {
         for _ in 0..400 {

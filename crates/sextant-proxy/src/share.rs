@@ -201,7 +201,7 @@ pub(crate) fn caller(headers: &HeaderMap) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::share::*;
+    use super::*;
 
     fn whole(text: &'static str) -> Arc<Whole> {
         Arc::new(Whole { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::from_static(text.as_bytes()) })

@@ -133,9 +133,9 @@ impl Spooled {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::budget::Budget;
     use crate::caller::Caller;
-    use crate::spool::*;
     use futures::TryStreamExt as _;
 
     fn spool(disk: &Arc<Budget>) -> Spool {

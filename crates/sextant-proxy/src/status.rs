@@ -47,7 +47,7 @@ pub(crate) async fn of_task(pieces: impl Stream<Item = io::Result<Bytes>>) -> Re
 
 #[cfg(test)]
 mod tests {
-    use crate::status::*;
+    use super::*;
     use futures::stream;
 
     async fn of(text: &str, piece: usize) -> Result<Option<String>, StatusCode> {

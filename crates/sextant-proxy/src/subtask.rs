@@ -141,7 +141,7 @@ impl<'de> Deserialize<'de> for Names {
 
 #[cfg(test)]
 mod tests {
-    use crate::subtask::*;
+    use super::*;
 
     #[test]
     fn the_very_image_and_no_other() {

@@ -61,7 +61,7 @@ impl Turns {
 mod tests {
     use futures::FutureExt as _;
 
-    use crate::turns::*;
+    use super::*;
 
     fn caller(task: u64) -> Caller {
         Caller { task: Some(task), ..Caller::default() }

@@ -59,7 +59,7 @@ impl UpstreamHealth {
 
 #[cfg(test)]
 mod tests {
-    use crate::upstream_health::*;
+    use super::*;
 
     #[test]
     fn only_changes_are_news_and_the_last_success_stays() {

@@ -82,7 +82,7 @@ pub(crate) fn failed(proxy: &HttpProxy, why: impl fmt::Display) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use crate::way::*;
+    use super::*;
 
     fn found(environment: &str, server: &str) -> Result<Option<HttpProxy>, String> {
         let proxies = HttpProxies::of(&|name| match name {

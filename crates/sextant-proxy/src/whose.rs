@@ -294,7 +294,7 @@ fn parsed<'a, T: Deserialize<'a>>(outline: &'a Outline) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    use crate::whose::*;
+    use super::*;
 
     #[test]
     fn a_query_names_one_task_or_none() {

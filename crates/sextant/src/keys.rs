@@ -145,7 +145,7 @@ async fn put(client: &Client, organization: OrganizationId, key: &PublicKey) -> 
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use crate::keys::*;
+    use super::*;
 
     #[test]
     fn a_new_key_is_its_owners_alone_and_stays() {

@@ -58,7 +58,7 @@ fn columns_of(database: &Database, config: &Config) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use crate::node_info::*;
+    use super::*;
 
     #[test]
     fn names_of_columns_are_no_more_than_a_message_holds() {

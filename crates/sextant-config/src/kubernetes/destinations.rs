@@ -149,7 +149,7 @@ fn below<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
 
 #[cfg(test)]
 mod tests {
-    use crate::kubernetes::destinations::*;
+    use super::*;
 
     #[test]
     fn ranges_that_have_addresses_in_common() {

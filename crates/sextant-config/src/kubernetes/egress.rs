@@ -172,7 +172,7 @@ fn host(field: &Field<'_>, cidr: Option<Cidr>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::kubernetes::egress::*;
+    use super::*;
 
     #[test]
     fn ranges() {

@@ -260,7 +260,7 @@ pub(super) fn disk(resources: &ResourceRequirements) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use crate::kubernetes::resources::*;
+    use super::*;
 
     #[test]
     fn quantities_are_those_of_kubernetes() {

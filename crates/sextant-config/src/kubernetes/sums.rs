@@ -49,7 +49,7 @@ fn ends(cidr: Cidr, bits: u8) -> (u128, u128) {
 
 #[cfg(test)]
 mod tests {
-    use crate::kubernetes::sums::*;
+    use super::*;
 
     fn is_told(cidrs: impl IntoIterator<Item = String>) -> bool {
         warning(cidrs.into_iter().map(|cidr| Cidr::parse(&cidr).unwrap_or_else(|_| panic!("{cidr}")))).is_some()

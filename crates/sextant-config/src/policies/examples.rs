@@ -140,7 +140,7 @@ impl Example {
 
 #[cfg(test)]
 mod tests {
-    use crate::policies::examples::*;
+    use super::*;
 
     #[test]
     fn every_branch_is_in_an_example() {

@@ -167,7 +167,7 @@ fn refuse_what_is_not_enforced(section: &Section<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use crate::policies::*;
+    use super::*;
 
     #[test]
     fn an_entry_without_a_tag_has_an_expression_for_every_one() {

@@ -49,7 +49,7 @@ fn ends_with(domain: &str, end: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::policies::shared::*;
+    use super::*;
 
     #[test]
     fn what_everybody_may_have_a_part_of() {

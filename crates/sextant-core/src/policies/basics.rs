@@ -29,7 +29,7 @@ fn is_of(image: &str, repository: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::policies::basics::*;
+    use super::*;
 
     #[test]
     fn every_name_of_basics_is_known() {

@@ -133,7 +133,7 @@ fn read(name: &str, printed: &[u8]) -> Result<Given, String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::access::plugin::*;
+    use super::*;
 
     fn shell(script: &str) -> ExecConfig {
         let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", script],

@@ -42,7 +42,7 @@ impl Limits {
 
 #[cfg(test)]
 mod tests {
-    use crate::data_port::bounds::*;
+    use super::*;
 
     #[test]
     fn the_bounds_lie_below_the_limit_of_open_files() {

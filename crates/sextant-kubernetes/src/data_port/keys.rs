@@ -72,7 +72,7 @@ impl NodeSecret {
 
 #[cfg(test)]
 mod tests {
-    use crate::data_port::keys::*;
+    use super::*;
 
     #[test]
     fn a_key_opens_its_own_run_alone() {

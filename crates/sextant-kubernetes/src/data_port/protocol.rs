@@ -71,7 +71,7 @@ pub fn read_path(path: &str) -> Option<(RunId, Item)> {
 
 #[cfg(test)]
 mod tests {
-    use crate::data_port::protocol::*;
+    use super::*;
     use proptest::prelude::*;
 
     #[test]

@@ -117,7 +117,7 @@ fn suffix(database: &Database, file: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::decisions::databases::*;
+    use super::*;
     use sextant_config::{Config, RuntimeConfig};
 
     fn all(yaml: &str) -> Vec<Mounted> {

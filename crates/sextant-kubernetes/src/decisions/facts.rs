@@ -326,7 +326,7 @@ pub(super) fn read_state(status: &ContainerStatus) -> Container {
 /// A Job and its pod as tests begin with them: made, on a machine, nothing started.
 #[cfg(test)]
 pub mod sample {
-    use crate::decisions::facts::*;
+    use super::*;
 
     /// A Job of run 1 with the uid `u`.
     pub fn job() -> JobFacts {
@@ -377,7 +377,7 @@ pub mod sample {
 
 #[cfg(test)]
 mod tests {
-    use crate::decisions::facts::*;
+    use super::*;
     use serde_json::json;
 
     fn pod(status: serde_json::Value) -> PodFacts {

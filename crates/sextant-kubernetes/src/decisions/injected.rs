@@ -117,7 +117,7 @@ fn ended(end: &End) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::decisions::injected::*;
+    use super::*;
     use serde_json::json;
 
     fn pod(status: &serde_json::Value) -> Vec<Injected> {

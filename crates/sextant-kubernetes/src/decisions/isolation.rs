@@ -227,7 +227,7 @@ impl Walls {
 
 #[cfg(test)]
 mod tests {
-    use crate::decisions::isolation::*;
+    use super::*;
     use Expected::{Closed, ClosedIfThere, ClosedService};
     use Outcome::{NoWay, None, Open, Refused, Silent};
 

@@ -440,7 +440,7 @@ mod tests {
     use k8s_openapi::api::core::v1::ResourceRequirements;
     use vantage6_types::NodeId;
 
-    use crate::decisions::job::*;
+    use super::*;
     use crate::decisions::probe::{self, Orders};
     use sextant_config::Config;
     use sextant_core::assignment::sample::assignment;

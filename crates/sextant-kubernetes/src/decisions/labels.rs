@@ -87,7 +87,7 @@ pub fn run_of(labels: &BTreeMap<String, String>) -> Option<(TaskId, RunId)> {
 
 #[cfg(test)]
 mod tests {
-    use crate::decisions::labels::*;
+    use super::*;
 
     #[test]
     fn another_release_is_told_by_its_label_alone() {

@@ -70,7 +70,7 @@ impl Observer {
 
 #[cfg(test)]
 mod tests {
-    use crate::decisions::lease::*;
+    use super::*;
 
     fn record(holder: &str, renewed: u32) -> Record {
         Record { holder: holder.into(), renewed: renewed.to_string(), duration: Some(DURATION) }

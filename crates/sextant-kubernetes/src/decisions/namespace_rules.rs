@@ -153,7 +153,7 @@ fn names(pod: &[Demand]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::decisions::namespace_rules::*;
+    use super::*;
     use serde_json::{Value, json};
     use sextant_config::Config;
 

@@ -63,7 +63,7 @@ fn one(job: &Job) -> Option<Neighbour> {
 
 #[cfg(test)]
 mod tests {
-    use crate::decisions::neighbours::*;
+    use super::*;
     use serde_json::{Value, json};
 
     fn made(key: &str, address: Value, ip: &str) -> Job {

@@ -129,8 +129,8 @@ fn container(config: &KubernetesConfig, orders: &Orders) -> Container {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::decisions::isolation::How;
-    use crate::decisions::probe::*;
     use sextant_config::Config;
     use vantage6_types::NodeId;
 

@@ -100,9 +100,9 @@ mod tests {
     use k8s_openapi::api::core::v1::PodSpec;
     use vantage6_types::NodeId;
 
+    use super::*;
     use crate::decisions::databases::mounted;
     use crate::decisions::job::{self, DataPortForPods, Plan};
-    use crate::decisions::scratch::*;
     use sextant_config::Config;
     use sextant_core::assignment::sample::assignment;
     use sextant_core::names::Identity;

@@ -61,7 +61,7 @@ fn add(container: &mut Container, level: PodSecurity, capability: &str) {
 
 #[cfg(test)]
 mod tests {
-    use crate::decisions::security::*;
+    use super::*;
 
     #[test]
     fn restricted_pods_have_no_root_and_no_added_capability() {

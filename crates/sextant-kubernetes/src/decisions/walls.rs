@@ -97,7 +97,7 @@ fn rule(cidr: Cidr, ports: &[u16]) -> NetworkPolicyEgressRule {
 
 #[cfg(test)]
 mod tests {
-    use crate::decisions::walls::*;
+    use super::*;
     use sextant_config::Config;
 
     fn made(yaml: &str) -> Vec<NetworkPolicy> {

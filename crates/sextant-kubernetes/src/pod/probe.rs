@@ -194,7 +194,7 @@ async fn shake_hands(address: SocketAddr, pin: &str) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use crate::pod::probe::*;
+    use super::*;
 
     fn around() -> Surroundings {
         Surroundings { machine: Some([127, 0, 0, 1].into()), api_server: Some(SocketAddr::from(([10, 96, 0, 1], 443))) }

@@ -1,6 +1,6 @@
 //! Results that the server can't store, whoever may say why: they keep no place, and the researcher is told.
 
-use crate::tests::*;
+use super::*;
 
 const LARGE: usize = 2 * 1024 * 1024;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use crate::tests::*;
+use super::*;
 
 /// Counts lines.
 #[derive(Clone, Default)]

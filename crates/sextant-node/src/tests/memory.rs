@@ -2,8 +2,8 @@
 
 use sextant_core::hub::RequestedDatabase;
 
+use super::*;
 use crate::kept::KEPT;
-use crate::tests::*;
 
 /// A run whose task says so much of its databases.
 fn with_parameters(id: u64, databases: usize, bytes: usize) -> Run {

@@ -133,7 +133,7 @@ fn unique(fields: Vec<String>) -> Vec<String> {
 mod tests {
     use proptest::prelude::*;
 
-    use crate::columns::csv::*;
+    use super::*;
 
     /// What pandas 2.3.3 says of these.
     #[test]

@@ -75,7 +75,7 @@ mod tests {
     use flate2::Compression as Level;
     use flate2::write::GzEncoder;
 
-    use crate::columns::*;
+    use super::*;
 
     fn database(kind: DatabaseType, path: &Path) -> Database {
         Database { label: "default".into(), uri: path.to_str().unwrap().into(), kind, env: Default::default() }

@@ -159,7 +159,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use crate::columns::parquet::*;
+    use super::*;
 
     /// pandas with pyarrow: the column `id` is the index.
     const PANDAS_INDEX: &[u8] = include_bytes!("testdata/pandas-index.parquet");
