@@ -15,29 +15,31 @@ use sextant_hub::encryption::{Disagreement, agree, has_key};
 use vantage6::encryption::{PrivateKey, PublicKey};
 use vantage6::{Client, OrganizationId};
 
-/// What can be done with keys.
+/// The commands of `sextant keys`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a key pair (RSA, 4096 bits): a PEM file that only you may read. Never overwrites one.
+    /// Create a key pair (RSA, 4096 bits) as a PEM file that only you can read. Never overwrites a file.
     #[command(after_help = "Example:\n  sextant keys new private_key.pem")]
     New {
-        /// The file to make.
+        /// The file to create.
         file: PathBuf,
     },
-    /// Print the public key of a private key, as the server wants it (`public_key` of an organization).
+    /// Print the public key of a private key in the server's format (`public_key` of an organization).
     #[command(after_help = "Example:\n  sextant keys show private_key.pem")]
     Show {
         /// The private key, a PEM file.
         file: PathBuf,
     },
-    /// Log in as a node, and say whether its private key belongs to what the server has of its organization.
-    /// Exit codes: 0 they agree, 2 configuration wrong, 3 they don't agree, 1 anything else.
+    /// Log in as a node, and compare its private key with the organization's public key at the server.
+    ///
+    /// Exit codes: 0 they match, 2 configuration wrong, 3 they don't match, 1 any other error.
     #[command(after_help = "Examples:\n  sextant keys check node.yaml\n  sextant keys check node.yaml --replace")]
     Check {
-        /// The node's configuration.
+        /// The node's configuration file.
         config: PathBuf,
-        /// Put this node's public key in the place of the one that the organization has at the server. What was encrypted
-        /// for that one can't be read any more.
+        /// Replace the organization's public key at the server with this node's. Only the old private key can read
+        /// what was
+        /// encrypted for the old public key.
         #[arg(long)]
         replace: bool,
     },

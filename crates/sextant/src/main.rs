@@ -18,7 +18,7 @@ const CONFIGURATION: u8 = 2;
 
 /// A vantage6 node that runs every algorithm as a Kubernetes Job.
 #[derive(Parser)]
-#[command(version, about, long_about = None, after_help = "Examples:\n  sextant check node.yaml     is the configuration right?\n  sextant node node.yaml      run the node")]
+#[command(version, about, long_about = None, after_help = "Examples:\n  sextant check node.yaml     check the configuration\n  sextant node node.yaml      run the node")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -26,78 +26,90 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the node: connect to the vantage6 server and run what it has for this organization.
+    /// Run the node: connect to the vantage6 server and execute the runs of this organization.
     ///
-    /// Ends at SIGTERM or SIGINT and leaves what is under way alone: started again, it goes on where it was.
-    /// Exit codes: 0 ended by a signal, 2 configuration wrong, 3 refused by the vantage6 server, 4 cluster not usable, 1 anything else.
+    /// The node exits on SIGTERM or SIGINT. Runs under way continue, and the node resumes them at its next start.
+    ///
+    /// Exit codes: 0 stopped by a signal, 2 configuration wrong, 3 refused by the vantage6 server, 4 cluster not
+    /// usable, 1 any other error.
     #[command(
         after_help = "Examples:\n  sextant node node.yaml\n  SEXTANT_API_KEY=… sextant node node.yaml --log-format json"
     )]
     Node {
-        /// The configuration: a regular vantage6 node's YAML file, with `kubernetes:` or `local:` added.
+        /// The configuration file: a regular vantage6 node's YAML file, optionally with `kubernetes:` or `local:`.
         config: PathBuf,
-        /// How logs look.
+        /// The format of the log on standard error.
         #[arg(long, value_enum, default_value_t, env = "SEXTANT_LOG_FORMAT")]
         log_format: LogFormat,
     },
-    /// Run the proxy, by which algorithms reach the server, as a process of its own. (Without it, the node is the proxy.)
+    /// Run the proxy, through which algorithms reach the server, as a separate process.
     ///
-    /// Reads the node's configuration, but takes no API key. Ends at SIGTERM or SIGINT, when the requests under way are finished.
-    /// Exit codes: 0 ended by a signal, 2 configuration wrong, 1 anything else.
+    /// Without a separate proxy, the node itself is the proxy. The proxy reads the node's configuration, but does not
+    /// use the API key.
+    /// It exits on SIGTERM or SIGINT, after it has finished the requests under way.
+    ///
+    /// Exit codes: 0 stopped by a signal, 2 configuration wrong, 1 any other error.
     #[command(after_help = "Example:\n  sextant proxy node.yaml")]
     Proxy {
-        /// The configuration: of the server, `kubernetes.proxy.listen`, `health` and `encryption`.
+        /// The configuration file. The proxy uses the server's settings, `kubernetes.proxy`, `health` and
+        /// `encryption`.
         config: PathBuf,
-        /// How logs look: the access log on standard output, everything else on standard error.
+        /// The format of the logs: the access log on standard output, all others on standard error.
         #[arg(long, value_enum, default_value_t, env = "SEXTANT_LOG_FORMAT")]
         log_format: LogFormat,
     },
-    /// Say what a configuration means, and everything that is wrong with it. Exit codes: 0 usable, 2 not.
+    /// Check a configuration: print what it means, and all errors and warnings.
+    ///
+    /// Needs neither server nor cluster. Exit codes: 0 usable, 2 not usable.
     #[command(after_help = "Example:\n  sextant check node.yaml")]
     Check {
-        /// The configuration.
+        /// The configuration file.
         config: PathBuf,
     },
-    /// Look at all that a node needs, one line each: server, login, encryption, cluster, rights, data port, proxy, isolation.
+    /// Test everything that a node needs: server, login, encryption, cluster, rights, data port, proxy, isolation.
     ///
-    /// Disturbs no node that runs. Exit codes: 0 nothing is wrong, 1 something is, 2 configuration wrong.
+    /// Prints one line for each. Does not disturb a running node. Exit codes: 0 no problem, 1 at least one problem, 2
+    /// configuration wrong.
     #[command(after_help = "Examples:\n  sextant doctor node.yaml\n  sextant doctor node.yaml --isolation")]
     Doctor {
-        /// The configuration.
+        /// The configuration file.
         config: PathBuf,
-        /// Also start a pod that tries what algorithms can reach; takes about ten seconds.
+        /// Also verify the network isolation, with pods that try to connect as algorithms could; takes about ten
+        /// seconds.
         #[arg(long)]
         isolation: bool,
     },
-    /// List the runs that are under way or wait, and what they wait for: from the cluster, with the server's view beside it.
+    /// List the runs that are under way or waiting, and what they wait for.
     ///
-    /// Changes nothing. Exit codes: 0 listed, 2 configuration wrong, 4 cluster not usable.
+    /// Shows the cluster's view next to the server's. Changes nothing. Exit codes: 0 listed, 2 configuration wrong, 4
+    /// cluster not usable.
     #[command(after_help = "Example:\n  sextant runs node.yaml")]
     Runs {
-        /// The configuration.
+        /// The configuration file.
         config: PathBuf,
     },
-    /// Print the NetworkPolicies that wall algorithms off, for a node that runs on a machine rather than in the cluster.
+    /// Print the NetworkPolicies that isolate algorithms, for a node that runs on a machine outside of the cluster.
     ///
-    /// Exit codes: 0 printed, 2 configuration wrong, 4 cluster not usable.
+    /// The chart creates the same policies for a node in the cluster. Exit codes: 0 printed, 2 configuration wrong, 4
+    /// cluster not usable.
     #[command(after_help = "Example:\n  sextant walls node.yaml | kubectl apply -f -")]
     Walls {
-        /// The configuration.
+        /// The configuration file.
         config: PathBuf,
     },
-    /// An organization's keys for encrypted collaborations: make them, show them, compare them with the server.
+    /// Manage an organization's keys for encrypted collaborations: create, show, compare with the server.
     #[command(subcommand)]
     Keys(keys::Command),
-    /// In a run's pod: fetch input and token. Started by the node, not by people.
+    /// In a run's pod: fetch input and token. The node starts this command, not a person.
     #[command(hide = true)]
     Receive,
-    /// In a pod that is like an algorithm's: try what it can reach. Started by the node, not by people.
+    /// In a pod like an algorithm's: try to connect to addresses. The node starts this command, not a person.
     #[command(hide = true)]
     Probe,
-    /// In a run's pod: bring the output back. Started by the node, not by people.
+    /// In a run's pod: upload the output. The node starts this command, not a person.
     #[command(hide = true)]
     Return,
-    /// With the local runtime: start an algorithm and write down how it ends. Started by the node, not by people.
+    /// With the local runtime: start an algorithm and record how it ends. The node starts this command, not a person.
     #[command(hide = true)]
     Supervise {
         /// The run's folder.
