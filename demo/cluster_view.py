@@ -12,8 +12,8 @@ RUNS = f"{SELECTOR},vantage6.ai/run"
 # The containers of a run's pod, in words.
 ROLES = {
     "receive": "fetches input and token from the node",
-    "algorithm": "is the task's image, beside the data",
-    "return": "brings the output to the node",
+    "algorithm": "runs the task's image next to the data",
+    "return": "uploads the output to the node",
 }
 
 

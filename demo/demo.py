@@ -1,9 +1,9 @@
-"""The average salary over three organizations that show each other no row: the whole of Sextant in a minute.
+"""Computes the average salary over three organizations that show each other no row: Sextant in a minute.
 
     demo.py local         three nodes whose algorithms are processes of this machine
     demo.py kubernetes    three nodes whose algorithms are Jobs on a Kubernetes cluster
 
-Both start the real vantage6 server and ask with the official Python client. Everything they start, they end, on Ctrl-C too.
+Both start the real vantage6 server and ask with the official Python client. They stop everything that they start, on Ctrl-C too.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ COLUMN = "salary"
 
 
 def main(runtime: str) -> None:
-    """Runs the demo; ends with an error if the numbers differ."""
+    """Runs the demo; exits with an error if the numbers differ."""
     show = Show()
     with contextlib.ExitStack() as ends:
         directory = Path(tempfile.mkdtemp(prefix="sextant-demo-"))
@@ -49,17 +49,17 @@ def main(runtime: str) -> None:
         files = average.employee_files()[:3]
         for name, file in zip(ORGANIZATIONS, files, strict=True):
             show.line(f"{name:16} {file.relative_to(ROOT)}, {average.partial(file, COLUMN)['count']} rows")
-        show.done("they collaborate")
+        show.done("they form a collaboration")
 
         if cluster:
-            show.step("A place on the cluster", "a namespace for the Jobs, and an account that may do nothing else")
+            show.step("A namespace on the cluster", "for the Jobs, with an account that has rights only there")
             ends.callback(cluster.tear_down)
             cluster.set_up()
             show.done(f"namespace {cluster.jobs_namespace}")
 
         show.step(
             "Three Sextant nodes",
-            "algorithms run as Jobs" if cluster else "algorithms run as processes: a first try, no isolation",
+            "algorithms run as Jobs" if cluster else "algorithms run as processes, without isolation",
         )
         for number, name in enumerate(ORGANIZATIONS):
             place = directory / name
@@ -75,7 +75,7 @@ def main(runtime: str) -> None:
         show.done("the server sees them")
 
         if cluster:
-            show.step("What is to be seen on the cluster", "one Job a run, with one pod of three containers:")
+            show.step("The Jobs on the cluster", "one for each run, with one pod of three containers:")
             for container, role in ROLES.items():
                 show.line(f"{container:10} {role}")
             ends.enter_context(ClusterView(cluster, show))
@@ -88,7 +88,7 @@ def main(runtime: str) -> None:
             for run in world.researcher.runs(task):
                 cluster.until_job_complete(run["id"])
             show.step(
-                "What is left on the cluster",
+                "The Jobs after the runs",
                 "kubectl get jobs -L vantage6.ai/task,vantage6.ai/run,vantage6.ai/organization",
             )
             job_table(show, cluster)
@@ -96,21 +96,21 @@ def main(runtime: str) -> None:
         expected = [average.partial(file, COLUMN) for file in files]
         compare(show, parts, expected)
         central(show, world, average.overall(expected))
-        show.step("Cleaning up", "nodes, server" + (", namespaces" if cluster else "") + " and files go")
+        show.step("Cleaning up", "nodes, server" + (", namespaces" if cluster else "") + " and files are removed")
         if cluster:
             forget_runs(cluster)
     show.done("nothing is left")
 
 
 def forget_runs(cluster: Cluster) -> None:
-    """Removes the runs' Jobs and pods, while they are still watched; the nodes would do so an hour later."""
+    """Removes the runs' Jobs and pods while the view still watches them; otherwise Kubernetes removes them after an hour."""
     batch, namespace = cluster.batch, cluster.jobs_namespace
     batch.delete_collection_namespaced_job(namespace, label_selector=RUNS, propagation_policy="Foreground")
     until("the runs' Jobs to go", lambda: not batch.list_namespaced_job(namespace, label_selector=RUNS).items, within=60)
 
 
 def ask(show: Show, world: World, method: str, organizations: list[int]) -> tuple[float, int]:
-    """Shows the call, and makes it; when, and the task."""
+    """Shows the call and makes it. Returns the time and the task."""
     show.code(
         "client.task.create(",
         f"    organizations={organizations}, image={nodes.AVERAGE!r},",
@@ -121,7 +121,7 @@ def ask(show: Show, world: World, method: str, organizations: list[int]) -> tupl
 
 
 def watch(show: Show, world: World, task: int) -> None:
-    """Tells each change of a run's status until all have ended."""
+    """Prints each change of a run's status until all runs have ended."""
     names = dict(zip(world.organizations, ORGANIZATIONS, strict=True))
     told: dict[int, str] = {}
 
@@ -137,18 +137,18 @@ def watch(show: Show, world: World, task: int) -> None:
 
 
 def central(show: Show, world: World, expected: float) -> None:
-    """Asks one organization for the whole: its algorithm makes the subtasks, through the proxy."""
+    """Asks one organization for the overall average: its algorithm creates the subtasks, through the proxy."""
     show.step("The same in one question", "the algorithm itself asks the three, through the proxy:")
     began, task = ask(show, world, "central_average", world.organizations[:1])
     found = world.researcher.result(task)["average"]
     show.row("average", f"{found:,.2f}", f"{expected:,.2f}")
     if abs(found - expected) > 1e-6:
-        sys.exit("The numbers differ: this must not happen, please report it.")
+        sys.exit("The numbers differ. This is a bug: please report it.")
     show.done(f"the same number after {time.monotonic() - began:.1f} s, from four runs")
 
 
 def job_table(show: Show, cluster: Cluster) -> None:
-    """The Jobs with the labels that tell whose they are, as kubectl lists them."""
+    """Lists the Jobs with the labels of their runs, as kubectl does."""
     labels = ["vantage6.ai/task", "vantage6.ai/run", "vantage6.ai/organization"]
     show.line(f"{'NAME':28} {'STATUS':10} " + " ".join(f"{each.split('/')[1].upper():12}" for each in labels))
     for job in cluster.jobs():
@@ -160,23 +160,23 @@ def job_table(show: Show, cluster: Cluster) -> None:
 
 
 def compare(show: Show, parts: list[dict], expected: list[dict]) -> None:
-    """Shows what came back beside what a csv reader finds in the files."""
-    show.step("The answer", "left what came from the nodes, right what a csv reader sums up in the files")
+    """Shows the results next to the values computed directly from the files."""
+    show.step("The answer", "left: from the nodes; right: computed directly from the files")
     show.row("", "by Sextant", "from the files")
     for name, part, file in zip(ORGANIZATIONS, parts, expected, strict=True):
         show.row(name, f"{part['sum']:,.0f} / {part['count']}", f"{file['sum']:,.0f} / {file['count']}")
     ours, theirs = average.overall(parts), average.overall(expected)
     show.row("average", f"{ours:,.2f}", f"{theirs:,.2f}")
     if abs(ours - theirs) > 1e-6:
-        sys.exit("The numbers differ: this must not happen, please report it.")
+        sys.exit("The numbers differ. This is a bug: please report it.")
     show.done("the same, and no row has left its organization")
 
 
 if __name__ == "__main__":
-    # SIGTERM unwinds like Ctrl-C, so that nothing is left running.
+    # SIGTERM unwinds like Ctrl-C, so that nothing keeps running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main(sys.argv[1])
     except KeyboardInterrupt:
-        print("\ninterrupted; everything that ran is ended", file=sys.stderr)
+        print("\ninterrupted; everything is stopped", file=sys.stderr)
         sys.exit(130)
