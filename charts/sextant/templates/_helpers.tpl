@@ -254,20 +254,20 @@ priorityClassName: {{ . }}
 {{- if $found }}true{{ end -}}
 {{- end }}
 
-{{/* How much a Pod Security Standard keeps out. */}}
+{{/* How strict a Pod Security Standard is. */}}
 {{- define "sextant.strictness" -}}
 {{- get (dict "privileged" "0" "baseline" "1" "restricted" "2") . -}}
 {{- end }}
 
-{{/* Mistakes that a schema can't see. */}}
+{{/* Errors that a schema can't detect. */}}
 {{- define "sextant.validate" -}}
 {{- if eq .Values.tasks.namespace .Release.Namespace }}
-{{- fail (printf "tasks.namespace: %s is the namespace of the release itself, in which nothing may run but the node. Name another one." .Release.Namespace) }}
+{{- fail (printf "tasks.namespace: %s is the release's own namespace, which must not contain runs. Name another one." .Release.Namespace) }}
 {{- end }}
 {{- if hasPrefix "kube-" .Values.tasks.namespace }}
-{{- fail (printf "tasks.namespace: %s is a namespace of Kubernetes itself, with keys of the cluster in it, which the node could read. Name another one." .Values.tasks.namespace) }}
+{{- fail (printf "tasks.namespace: %s is a namespace of Kubernetes itself. It contains keys of the cluster, which the node could read. Name another one." .Values.tasks.namespace) }}
 {{- end }}
-{{- $advice := dict "api_key" "it would stand in the release's values; make a Secret and name it in apiKey.secret" "api_key_file" "use apiKey.secret" "encryption" "use encryption.enabled and encryption.secret" "ca_certificates" "use ca.configMap" "health" "the chart sets it; use listenAddress" "local" "the chart runs algorithms on Kubernetes" }}
+{{- $advice := dict "api_key" "it would be stored in the release's values; create a Secret and name it in apiKey.secret" "api_key_file" "use apiKey.secret" "encryption" "use encryption.enabled and encryption.secret" "ca_certificates" "use ca.configMap" "health" "the chart sets it; use listenAddress" "local" "the chart runs algorithms on Kubernetes" }}
 {{- range $key, $instead := $advice }}
 {{- if hasKey $.Values.config $key }}{{ fail (printf "config.%s can't be set here: %s." $key $instead) }}{{ end }}
 {{- end }}
@@ -287,7 +287,7 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
 {{- if and .Values.config.task_dir (not $kubernetes.tmp) }}
-{{- fail (printf "config.task_dir is a path of the machine, which is not allowed in a namespace of the level %s. Take it out, name a volume in config.kubernetes.tmp, or set tasks.podSecurity: privileged." (include "sextant.podSecurity" .)) }}
+{{- fail (printf "config.task_dir is a path of the machine, which is not allowed in a namespace of the level %s. Remove it, name a volume in config.kubernetes.tmp, or set tasks.podSecurity: privileged." (include "sextant.podSecurity" .)) }}
 {{- end }}
 {{- end }}
 {{- end }}
