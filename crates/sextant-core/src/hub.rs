@@ -160,13 +160,6 @@ pub struct RequestedDatabase {
     pub left_out: Option<usize>,
 }
 
-impl RequestedDatabase {
-    /// One of which nothing but its label is said.
-    pub fn named(label: String) -> Self {
-        Self { label, parameters: None, left_out: None }
-    }
-}
-
 /// A run's input as the server keeps it. May hold data of people, so it is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EncodedInput(pub String);

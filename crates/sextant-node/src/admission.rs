@@ -76,7 +76,7 @@ pub fn readable(run: &Run, databases: &Databases, bad_input: Option<&str>) -> Re
     if let Some(why) = run.unsupported {
         return Err(failure(RunStatus::StartFailed, why.into()));
     }
-    if let Err(error) = environment::bounded(databases.known()) {
+    if let Err(error) = environment::bounded(databases.kept().unwrap_or_default()) {
         return Err(failure(error.status(), error.to_string()));
     }
     match bad_input {

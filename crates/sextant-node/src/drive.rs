@@ -359,7 +359,8 @@ impl Drive {
     async fn collect(&mut self, exit: &sextant_core::situation::Exit) {
         let context = self.context.clone();
         // Before the output is asked for: the connection that brings it must not wait for anything but the server.
-        let log = report::log(&context, &self.run, true).await;
+        let mask = self.databases.mask(&context.masks);
+        let log = report::log(&context, &self.run, &mask, true).await;
         let output = tokio::select! {
             output = context.runtime.collect(self.run.id) => output,
             _ = self.situation.changed() => return,
@@ -378,7 +379,7 @@ impl Drive {
             Ok(_) if !context.hold.is_good() => {}
             Ok(output) => {
                 let size = output.upload.length;
-                let reported = report::with_output(&context, &self.run, exit, output, log).await;
+                let reported = report::with_output(&context, &self.run, &mask, exit, output, log).await;
                 self.reported(reported, Some(size)).await;
             }
             Err(error) => self.later(&format!("the output could not be collected: {error}")).await,
@@ -401,7 +402,8 @@ impl Drive {
         };
         self.server.verdict = Some(Verdict { failure: failure.clone(), stop });
         if self.log.is_none() {
-            self.log = Some(report::log_of_stopped(&self.context, &self.run, failure.started).await);
+            let mask = self.databases.mask(&self.context.masks);
+            self.log = Some(report::log_of_stopped(&self.context, &self.run, &mask, failure.started).await);
         }
         self.report_failure(&failure).await;
     }
@@ -427,7 +429,9 @@ impl Drive {
             report::tell(&self.run, failure);
             self.told = Some(failure.clone());
         }
-        let reported = report::without_output(&self.context, &self.run, failure, self.log.as_ref()).await;
+        let mask = self.databases.mask(&self.context.masks);
+        let reported =
+            report::without_output(&self.context, &self.run, &mask, failure, self.log.as_ref()).await;
         self.reported(reported, None).await;
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use log_throttle::LogThrottle;
-use sextant_core::hub::{RequestedDatabase, Run};
+use sextant_core::hub::Run;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -183,10 +183,7 @@ impl Registry {
             .reserved()
             .remove(&id)
             .unwrap_or_else(|| context.places.as_ref().filter(|_| under_way).and_then(|places| places.try_take()));
-        let known = context.masks.known(run.task.databases.iter().map(|database| &*database.label));
-        let databases = context.databases.keep(&mut run);
-        // Which of the node's it gets, its log is masked by.
-        run.task.databases = known.into_iter().map(RequestedDatabase::named).collect();
+        let databases = context.databases.keep(&mut run, &context.masks);
         let mut drives = self.drives.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(ended) = drives.try_join_next() {
             if let Err(error) = ended {

@@ -1,6 +1,5 @@
 //! The one report of a run.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use log_throttle::LogThrottle;
@@ -45,7 +44,14 @@ pub enum Reported {
 }
 
 /// Reports a run whose algorithm ended by itself, with its output.
-pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Output, log: HeldLog) -> Reported {
+pub async fn with_output(
+    context: &Context,
+    run: &Run,
+    mask: &Mask,
+    exit: &Exit,
+    output: Output,
+    log: HeldLog,
+) -> Reported {
     let Output { upload, taken } = output;
     let limit = context.limits.output;
     let too_large = OutputFacts { length: upload.length, problem: None, limit }.too_large();
@@ -56,7 +62,7 @@ pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Outp
     });
     let failure = shortcoming(exit, OutputFacts { length: upload.length, problem: upload.problem.as_deref(), limit });
     let HeldLog { text, room } = log;
-    let (status, log) = of_end(failure.as_ref(), text, &mask_of(context, run));
+    let (status, log) = of_end(failure.as_ref(), text, mask);
     let report = Report { result, held: room.map(Held::new), ..Report::now(status, log) };
     let reported = send(context, run, begun(run, report)).await;
     if matches!(reported, Reported::Yes(_) | Reported::Already) {
@@ -65,11 +71,6 @@ pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Outp
     }
     note(context, run, &reported, failure.as_ref());
     reported
-}
-
-/// What hides the secrets that a run got.
-fn mask_of(context: &Context, run: &Run) -> Arc<Mask> {
-    context.masks.for_databases(run.task.databases.iter().map(|database| &*database.label))
 }
 
 /// What the researcher is told when there is nobody to encrypt a result for.
@@ -85,12 +86,18 @@ pub fn tell(run: &Run, failure: &Failure) {
 }
 
 /// Reports a run that has no output; with the log that was read when it was stopped, or with what can be read now.
-pub async fn without_output(context: &Context, run: &Run, failure: &Failure, read: Option<&HeldLog>) -> Reported {
+pub async fn without_output(
+    context: &Context,
+    run: &Run,
+    mask: &Mask,
+    failure: &Failure,
+    read: Option<&HeldLog>,
+) -> Reported {
     let HeldLog { text, room } = match read {
         Some(read) => HeldLog { text: read.text.clone(), room: None },
-        None => log(context, run, failure.started).await,
+        None => log(context, run, mask, failure.started).await,
     };
-    let (status, log) = of_end(Some(failure), text, &mask_of(context, run));
+    let (status, log) = of_end(Some(failure), text, mask);
     let report = Report { held: room.map(Held::new), ..Report::now(status, log) };
     let reported = send(context, run, begun(run, report)).await;
     note(context, run, &reported, Some(failure));
@@ -125,12 +132,12 @@ impl HeldLog {
 }
 
 /// Reads the algorithm's log, as soon as there is memory for it.
-pub async fn log(context: &Context, run: &Run, started: bool) -> HeldLog {
+pub async fn log(context: &Context, run: &Run, mask: &Mask, started: bool) -> HeldLog {
     let text = match (started, context.share_algorithm_logs) {
         (false, _) => AlgorithmLog::None,
         (true, false) => AlgorithmLog::NotShared,
         (true, true) => match context.logs.clone().acquire_many_owned(LARGEST_LOG).await {
-            Ok(room) => return read_into(context, run, room).await,
+            Ok(room) => return read_into(context, run, mask, room).await,
             Err(_) => AlgorithmLog::Unreadable,
         },
     };
@@ -138,8 +145,8 @@ pub async fn log(context: &Context, run: &Run, started: bool) -> HeldLog {
 }
 
 /// The log of a run that was just stopped. Its pod is there for a moment only, so it is read then or not at all.
-pub async fn log_of_stopped(context: &Context, run: &Run, started: bool) -> HeldLog {
-    match timeout(LOG_OF_STOPPED, log(context, run, started)).await {
+pub async fn log_of_stopped(context: &Context, run: &Run, mask: &Mask, started: bool) -> HeldLog {
+    match timeout(LOG_OF_STOPPED, log(context, run, mask, started)).await {
         // It may be kept for as long as the server is away, so it does not count among those of reports under way.
         Ok(HeldLog { text, .. }) => {
             match text.length().map(|length| context.kept_logs.clone().try_acquire_many_owned(length)) {
@@ -158,17 +165,17 @@ pub async fn log_of_stopped(context: &Context, run: &Run, started: bool) -> Held
     }
 }
 
-async fn read_into(context: &Context, run: &Run, mut room: OwnedSemaphorePermit) -> HeldLog {
-    let text = read(context, run).await;
+async fn read_into(context: &Context, run: &Run, mask: &Mask, mut room: OwnedSemaphorePermit) -> HeldLog {
+    let text = read(context, run, mask).await;
     let takes = text.length().map_or(0, |length| length.saturating_mul(IN_JSON));
     // What it does not take after all is the others'.
     drop(room.split(LARGEST_LOG.saturating_sub(takes) as usize));
     HeldLog { text, room: Some(room) }
 }
 
-async fn read(context: &Context, run: &Run) -> AlgorithmLog {
+async fn read(context: &Context, run: &Run, mask: &Mask) -> AlgorithmLog {
     let reason = match timeout(LOG_PATIENCE, context.runtime.log(run.id)).await {
-        Ok(Ok(log)) => return AlgorithmLog::Text(log.into_text(&mask_of(context, run))),
+        Ok(Ok(log)) => return AlgorithmLog::Text(log.into_text(mask)),
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it took too long".to_owned(),
     };

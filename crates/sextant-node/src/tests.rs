@@ -583,7 +583,7 @@ async fn what_a_run_prints_of_the_databases_that_it_got_is_masked() {
         let node = Node::new();
         node.runtime.prints(b"hunter-2");
         let mut run = pending(RUN.0);
-        run.task.databases = vec![RequestedDatabase::named(label.into())];
+        run.task.databases = vec![RequestedDatabase { label: label.into(), parameters: None, left_out: None }];
         node.hub.put(run.clone());
         node.runtime.set(RUN, ended());
         node.registry.adopt(run);

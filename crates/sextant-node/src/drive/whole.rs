@@ -4,7 +4,6 @@ use sextant_core::assignment::Assignment;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Drive;
-use crate::kept::Databases;
 
 /// An assignment that can be launched.
 pub(super) struct Whole {
@@ -16,15 +15,13 @@ impl Drive {
     /// The assignment with what its task says of databases; `None` when something else must be looked at first.
     pub(super) async fn whole_assignment(&mut self) -> Option<Whole> {
         let mut assignment = self.assignment.clone();
-        let fetched = match &self.databases {
-            Databases::Here { databases, .. } => {
-                assignment.databases.clone_from(databases);
-                return Some(Whole { assignment, _room: None });
-            }
-            Databases::AtServer => tokio::select! {
-                fetched = self.context.databases.fetch(&self.run, self.context.hub.run(self.run.id)) => fetched,
-                _ = self.signal.changed() => return None,
-            },
+        if let Some(databases) = self.databases.kept() {
+            assignment.databases = databases.to_vec();
+            return Some(Whole { assignment, _room: None });
+        }
+        let fetched = tokio::select! {
+            fetched = self.context.databases.fetch(&self.run, self.context.hub.run(self.run.id)) => fetched,
+            _ = self.signal.changed() => return None,
         };
         match fetched {
             // That may have taken a while.
