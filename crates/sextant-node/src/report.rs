@@ -1,9 +1,10 @@
 //! The one report of a run.
 
+use std::any::Any;
 use std::time::Duration;
 
 use log_throttle::LogThrottle;
-use sextant_core::hub::{Delivery, Held, HubError, HubErrorKind, Report, Run, RunResult};
+use sextant_core::hub::{Delivery, HubError, HubErrorKind, Report, Run, RunResult};
 use sextant_core::mask::Mask;
 use sextant_core::report::{AlgorithmLog, OutputFacts, of_end, shortcoming};
 use sextant_core::runtime::Output;
@@ -63,7 +64,7 @@ pub async fn with_output(
     let failure = shortcoming(exit, OutputFacts { length: upload.length, problem: upload.problem.as_deref(), limit });
     let HeldLog { text, room } = log;
     let (status, log) = of_end(failure.as_ref(), text, mask);
-    let report = Report { result, held: room.map(Held::new), ..Report::now(status, log) };
+    let report = Report { result, held: held(room), ..Report::now(status, log) };
     let reported = send(context, run, begun(run, report)).await;
     if matches!(reported, Reported::Yes(_) | Reported::Already) {
         // Whoever waits for it may be gone: then nobody needs to hear it.
@@ -98,10 +99,15 @@ pub async fn without_output(
         None => log(context, run, mask, failure.started).await,
     };
     let (status, log) = of_end(Some(failure), text, mask);
-    let report = Report { held: room.map(Held::new), ..Report::now(status, log) };
+    let report = Report { held: held(room), ..Report::now(status, log) };
     let reported = send(context, run, begun(run, report)).await;
     note(context, run, &reported, Some(failure));
     reported
+}
+
+/// The memory of a log, given back when the log is on its way.
+fn held(room: Option<OwnedSemaphorePermit>) -> Option<Box<dyn Any + Send + Sync>> {
+    room.map(|room| Box::new(room) as _)
 }
 
 /// Leaves word of a failure in the cluster, once it is reported.
