@@ -16,7 +16,7 @@ mod encryption;
 mod files;
 mod health;
 mod identity;
-mod kubeconfig;
+pub mod kubeconfig;
 mod kubernetes;
 mod local;
 mod look;

@@ -13,6 +13,7 @@ use kube::Config;
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use secrecy::{ExposeSecret, SecretString};
 use sextant_config::KubernetesConfig;
+use sextant_config::kubeconfig::of_kubectl;
 
 use super::plugin;
 use super::stamps::Stamps;
@@ -47,8 +48,11 @@ impl Source {
         let paths = match &config.kubeconfig {
             Some(path) => vec![path.clone()],
             None if inside => return Ok(Self::Pod),
-            None => usual().ok_or("there is no home directory to look for .kube/config in")?,
+            None => of_kubectl(std::env::var_os("KUBECONFIG").as_deref(), std::env::home_dir().as_deref()),
         };
+        if paths.is_empty() {
+            return Err("there is no home directory to look for .kube/config in".into());
+        }
         Ok(Self::Kubeconfigs { paths, context: config.context.clone() })
     }
 
@@ -101,14 +105,6 @@ impl fmt::Display for Source {
             }
         }
     }
-}
-
-/// The kubeconfigs that kubectl reads.
-fn usual() -> Option<Vec<PathBuf>> {
-    let named: Vec<PathBuf> = std::env::var_os("KUBECONFIG")
-        .map(|value| std::env::split_paths(&value).filter(|path| !path.as_os_str().is_empty()).collect())
-        .unwrap_or_default();
-    if named.is_empty() { Some(vec![std::env::home_dir()?.join(".kube").join("config")]) } else { Some(named) }
 }
 
 /// The kubeconfigs as one. Of several, those that are missing are passed over, as kubectl does.
