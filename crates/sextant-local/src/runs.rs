@@ -94,7 +94,7 @@ impl Runs {
                 situation => situation,
             };
             // Without its supervisor, an algorithm would go on and nobody hear how it ends.
-            if matches!(end, Situation::Failed(_)) && runs.follows(folder.run, which) {
+            if matches!(end, Situation::Failed(_)) && runs.state().follows(folder.run, which) {
                 process::stop(&folder).await;
             }
             runs.end(folder.run, which, end);
@@ -110,14 +110,10 @@ impl Runs {
         which
     }
 
-    fn follows(&self, run: RunId, which: u64) -> bool {
-        self.state().followed.get(&run).is_some_and(|followed| followed.which == which)
-    }
-
     /// Nothing is to be told of a run that was released meanwhile; another one may have its number.
     fn end(&self, run: RunId, which: u64, end: Situation) {
         let mut state = self.state();
-        if state.followed.get(&run).is_some_and(|followed| followed.which == which) {
+        if state.follows(run, which) {
             state.followed.remove(&run);
             state.sender(run).send_replace(end);
         }
@@ -125,6 +121,11 @@ impl Runs {
 }
 
 impl State {
+    /// Whether the supervisor that is followed is still this run's, and not that of a later run with its number.
+    fn follows(&self, run: RunId, which: u64) -> bool {
+        self.followed.get(&run).is_some_and(|followed| followed.which == which)
+    }
+
     fn sender(&mut self, run: RunId) -> &watch::Sender<Situation> {
         self.known.entry(run).or_insert_with(|| watch::Sender::new(Situation::Absent))
     }
