@@ -26,6 +26,7 @@ mod names;
 mod overlaps;
 mod policies;
 mod problem;
+pub mod quantity;
 mod reader;
 mod regular;
 mod restrictions;

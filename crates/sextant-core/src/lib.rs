@@ -4,7 +4,6 @@
 #![forbid(unsafe_code)]
 
 pub mod assignment;
-pub mod complaints;
 pub mod decide;
 pub mod doctor_line;
 pub mod environment;
@@ -20,10 +19,9 @@ pub mod masks;
 pub mod names;
 pub mod node_error;
 pub mod overview;
+pub mod pod_issue;
 pub mod policies;
 pub mod policy;
-pub mod quantity;
-pub mod refusal;
 pub mod report;
 pub mod runtime;
 pub mod situation;

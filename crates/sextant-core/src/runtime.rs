@@ -13,8 +13,8 @@ use tokio::sync::{oneshot, watch};
 use vantage6_types::{RunId, RunStatus, TaskId};
 
 use crate::assignment::Assignment;
-use crate::complaints::Complaint;
 use crate::gate::Gate;
+use crate::pod_issue::PodIssue;
 use crate::situation::{Disruption, Failure, Situation};
 use crate::tail::Tail;
 
@@ -47,8 +47,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// The end of the algorithm's log.
     async fn log(&self, run: RunId) -> Result<Tail, RuntimeError>;
 
-    /// What the runtime itself says of why a run does not start, for the operator; `None` when it says nothing.
-    async fn explain(&self, run: RunId) -> Option<Complaint>;
+    /// What the runtime itself says of why a run of this image does not start; `None` when it says nothing.
+    async fn explain(&self, run: RunId, image: &str) -> Option<PodIssue>;
 
     /// A run waits for room: ends what takes some and is of no use to any run.
     async fn make_room(&self) {}

@@ -7,7 +7,6 @@ use printable::excerpt;
 use vantage6_types::RunStatus;
 
 use super::image;
-use super::refusal::resource_in_words;
 use super::situation::{Failure, Limits, Starting, WaitsFor};
 
 /// How long a container may fail to start: the kubelet tries again.
@@ -103,6 +102,19 @@ fn no_machine(detail: &str, within: &str) -> String {
         format!("No machine could take the run within {within}. The node's log says why.")
     } else {
         format!("No machine had enough {} for the run within {within}.", missing.join(" and "))
+    }
+}
+
+/// A resource of Kubernetes in words that researchers know.
+pub fn resource_in_words(resource: &str) -> &str {
+    let resource = resource.rsplit('/').next().unwrap_or(resource);
+    let resource = ["requests.", "limits."].iter().find_map(|side| resource.strip_prefix(side)).unwrap_or(resource);
+    match resource {
+        "cpu" => "processors (cpu)",
+        "ephemeral-storage" => "disk space (ephemeral-storage)",
+        "storage" => "disk space (storage)",
+        "pods" => "room for pods",
+        other => other,
     }
 }
 

@@ -6,7 +6,6 @@ use kube::{Api, ResourceExt};
 use printable::excerpt;
 use serde_json::json;
 use sextant_core::assignment::Assignment;
-use sextant_core::refusal::{Refusal, forbidden, is_missing_right, larger_than_quota, meaning};
 use sextant_core::runtime::{LaunchError, RuntimeError};
 use sextant_core::situation::{Disruption, Failure};
 use tracing::{info, warn};
@@ -17,6 +16,7 @@ use super::lingering::End;
 use super::{Kubernetes, secrets};
 use crate::decisions::facts::JobFacts;
 use crate::decisions::labels;
+use crate::decisions::refusal::{Refusal, forbidden, is_missing_right, larger_than_quota, meaning};
 use sextant_core::stop_note::StopNote;
 
 /// What a Job is marked with whose run was launched again: there is no report of it, and there will be none.

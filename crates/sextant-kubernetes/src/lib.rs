@@ -35,12 +35,12 @@ use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::{Api, Client};
 use sextant_config::{Config, KubernetesConfig};
 use sextant_core::assignment::Assignment;
-use sextant_core::complaints::Complaint;
 use sextant_core::environment::{VisibleDatabase, environment};
 use sextant_core::gate::Gate;
 use sextant_core::hold::Hold;
 use sextant_core::names::Identity;
 use sextant_core::node_error::NodeError;
+use sextant_core::pod_issue::PodIssue;
 use sextant_core::runtime::{LaunchError, Output, Runtime, RuntimeError, Supplier};
 use sextant_core::situation::{Disruption, Failure, Situation};
 use sextant_core::tail::Tail;
@@ -299,11 +299,11 @@ impl Runtime for Kubernetes {
         logs::of_algorithm(&self.pods, &pod.name).await
     }
 
-    async fn explain(&self, run: RunId) -> Option<Complaint> {
+    async fn explain(&self, run: RunId, image: &str) -> Option<PodIssue> {
         let _turn = self.asking.acquire().await.ok()?;
         let job = self.table.job_of(run)?;
         let pod = self.table.pod_of(run).map(|pod| pod.name);
-        events::complaints(&self.events, &job.name, pod.as_deref(), self.settings.scratch.as_ref()).await
+        events::issue(&self.events, &job.name, pod.as_deref(), self.settings.scratch.as_ref(), image).await
     }
 
     async fn make_room(&self) {

@@ -67,10 +67,11 @@ pub async fn look(settings: &KubernetesConfig, identity: &Identity) -> Result<(V
             && asked < ASKED
         {
             asked += 1;
-            if let Some(complaint) =
-                events::complaints(&events, &facts.name, pod_name.as_deref(), settings.scratch.as_ref()).await
+            // Only its text is shown, for which the image does not matter.
+            if let Some(issue) =
+                events::issue(&events, &facts.name, pod_name.as_deref(), settings.scratch.as_ref(), "").await
             {
-                starting.detail = format!("{} ({})", starting.detail, complaint.text);
+                starting.detail = format!("{} ({})", starting.detail, issue.text);
             }
         }
         let name = job.metadata.annotations.unwrap_or_default().remove(labels::TASK_NAME).unwrap_or_default();

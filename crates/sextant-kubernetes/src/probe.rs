@@ -13,6 +13,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use sextant_config::KubernetesConfig;
 use sextant_core::names::Identity;
+use sextant_core::pod_issue::{IssueKind, PodIssue};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
@@ -159,11 +160,11 @@ impl Prober {
         };
         match found {
             Ok(Some(status)) => Ok(status),
-            Ok(None) => Err(format!("the probe's pod ended before it was to: {}", self.complaint(probe).await)),
+            Ok(None) => Err(format!("the probe's pod ended before it was to: {}", self.why_not_started(probe).await)),
             Err(_) => Err(format!(
                 "the probe's pod did not {what} in {} s: {}",
                 patience.as_secs(),
-                self.complaint(probe).await
+                self.why_not_started(probe).await
             )),
         }
     }
@@ -172,9 +173,8 @@ impl Prober {
     async fn forbidden(&self, probe: &Started) -> String {
         loop {
             sleep(ASKED).await;
-            let complaint = events::complaints(&self.events, &probe.job, None, None).await;
-            if let Some(end) = complaint.and_then(|complaint| complaint.end(&self.settings.image)) {
-                return end.detail;
+            if let Some(PodIssue { kind: IssueKind::Permanent(failure), .. }) = self.issue(probe, None).await {
+                return failure.detail;
             }
         }
     }
@@ -185,11 +185,15 @@ impl Prober {
         pods.items.into_iter().next().ok_or_else(|| "the probe's pod is gone".into())
     }
 
-    async fn complaint(&self, probe: &Started) -> String {
+    async fn issue(&self, probe: &Started, pod: Option<&str>) -> Option<PodIssue> {
+        events::issue(&self.events, &probe.job, pod, None, &self.settings.image).await
+    }
+
+    async fn why_not_started(&self, probe: &Started) -> String {
         let pod = self.find(probe).await.ok().map(|pod| pod.name_any());
-        let complaint = events::complaints(&self.events, &probe.job, pod.as_deref(), None).await;
+        let issue = self.issue(probe, pod.as_deref()).await;
         let look = || format!("`kubectl describe job {} -n {}` may say why", probe.job, self.settings.namespace);
-        complaint.map_or_else(look, |complaint| complaint.text)
+        issue.map_or_else(look, |issue| issue.text)
     }
 
     /// Nobody needs a probe any more that goes on; if that can't be said, it ends by itself. To Kubernetes a Job that is ended has failed: so

@@ -23,12 +23,12 @@ use std::sync::Arc;
 use printable::excerpt;
 use sextant_config::{Config, LocalAlgorithm, LocalConfig};
 use sextant_core::assignment::Assignment;
-use sextant_core::complaints::Complaint;
 use sextant_core::environment::{Places, VisibleDatabase, environment};
 use sextant_core::gate::Gate;
 use sextant_core::hold::Hold;
 use sextant_core::names::Identity;
 use sextant_core::overview::Here;
+use sextant_core::pod_issue::PodIssue;
 use sextant_core::runtime::{LaunchError, Output, Runtime, RuntimeError, Supplier, SupplyError};
 use sextant_core::situation::{Disruption, Failure, Situation};
 use sextant_core::tail::Tail;
@@ -246,7 +246,7 @@ impl Runtime for Local {
         folder.read_log().map_err(|error| RuntimeError(error.to_string()))
     }
 
-    async fn explain(&self, _run: RunId) -> Option<Complaint> {
+    async fn explain(&self, _run: RunId, _image: &str) -> Option<PodIssue> {
         None
     }
 

@@ -187,7 +187,7 @@ impl Drive {
             let situation = self.situation.borrow_and_update().clone();
             let situation = self.waiting.refine(situation, now);
             if self.waiting.has_pulled(&situation) {
-                tokio::spawn(pulled(self.context.clone(), self.run.id));
+                tokio::spawn(pulled(self.context.clone(), self.run.id, self.assignment.image.clone()));
             }
             match decide(&self.server, &situation, &self.context.limits, &self.assignment.image, now) {
                 // An end can be reported whatever the server says of the run; nothing is begun without its word.

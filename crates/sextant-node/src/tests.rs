@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use sextant_core::complaints::{Complaint, Meaning};
 use sextant_core::hold::Hold;
 use sextant_core::hub::testing::{ASKING, FakeHub, Fault, me, pending};
 use sextant_core::hub::{RequestedDatabase, Run};
 use sextant_core::masks::{Masks, Secrets};
+use sextant_core::pod_issue::{IssueKind, PodIssue};
 use sextant_core::policies::Policies;
 use sextant_core::runtime::LaunchError;
 use sextant_core::runtime::testing::FakeRuntime;
@@ -133,23 +133,17 @@ fn starting() -> Situation {
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_the_cluster_does_not_allow_is_reported_within_seconds() {
-    for (why, meaning, words) in [
-        ("failed quota: q: must specify limits.cpu for: return", Meaning::Forbidden, "rules do not allow the run"),
-        (
-            "exceeded quota: q, requested: limits.cpu=9, used: limits.cpu=0, limited: limits.cpu=8",
-            Meaning::LargerThanQuota,
-            "needs more than the node's quota allows: processors (cpu).",
-        ),
-    ] {
-        let node = Node::new();
-        node.runtime.complains(Complaint { text: format!("pods \"x\" is forbidden: {why}"), meaning, at: None });
-        let since = Some(Timestamp::now());
-        node.adopt(Situation::Starting(Starting { since, waits_for: WaitsFor::Pod, detail: "made".into() }));
-        sleep(Duration::from_secs(4)).await;
-        let report = node.hub.reported(RUN).await;
-        assert_eq!(report.status, RunStatus::StartFailed);
-        assert!(report.log.contains(words) && !report.log.contains("quota: q"), "{}", report.log);
-    }
+    let node = Node::new();
+    let text = "pods \"x\" is forbidden: failed quota: q: must specify limits.cpu for: return";
+    let failure = Failure::new(RunStatus::StartFailed, "The cluster's rules do not allow the run.", text);
+    let kind = IssueKind::Permanent(failure);
+    node.runtime.reports_issue(PodIssue { text: text.into(), kind, at: None });
+    let since = Some(Timestamp::now());
+    node.adopt(Situation::Starting(Starting { since, waits_for: WaitsFor::Pod, detail: "made".into() }));
+    sleep(Duration::from_secs(4)).await;
+    let report = node.hub.reported(RUN).await;
+    assert_eq!(report.status, RunStatus::StartFailed);
+    assert!(report.log.contains("rules do not allow the run") && !report.log.contains("quota: q"), "{}", report.log);
 }
 
 #[tokio::test(start_paused = true)]

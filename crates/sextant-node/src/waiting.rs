@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sextant_core::complaints::{Complaint, Meaning};
 use sextant_core::gate::Gate;
+use sextant_core::pod_issue::{IssueKind, PodIssue};
 use sextant_core::runtime::Runtime;
 use sextant_core::situation::{Failure, Situation, Starting, WaitsFor};
 use tokio::time::Instant;
@@ -33,8 +33,8 @@ pub struct Waiting {
     told: Vec<String>,
     /// What it waits for now, and since when this process knows of that.
     lasting: Option<(String, Instant)>,
-    /// The cluster's last complaint, and how often it was asked for one.
-    complaint: Option<Complaint>,
+    /// The issue that the cluster reported last, and how often it was asked for one.
+    issue: Option<PodIssue>,
     asked: u32,
     /// Whether it was asked early why there is no pod.
     asked_early: bool,
@@ -61,16 +61,16 @@ impl Waiting {
         if let Some(seen) = first_seen {
             starting.since = Some(*seen.get_or_insert(now));
         }
-        if let Some(Complaint { text, meaning, .. }) = &self.complaint {
-            match (starting.waits_for, meaning) {
-                (WaitsFor::Pod, Meaning::WaitsFor(waits_for @ WaitsFor::Quota))
+        if let Some(PodIssue { text, kind, .. }) = &self.issue {
+            match (starting.waits_for, kind) {
+                (WaitsFor::Pod, IssueKind::WaitsFor(waits_for @ WaitsFor::Quota))
                 // As long as its own volume can't be made.
-                | (WaitsFor::Volume, Meaning::WaitsFor(waits_for @ (WaitsFor::Quota | WaitsFor::Volume)))
-                | (WaitsFor::OwnContainer, Meaning::WaitsFor(waits_for @ WaitsFor::Volume)) => {
+                | (WaitsFor::Volume, IssueKind::WaitsFor(waits_for @ (WaitsFor::Quota | WaitsFor::Volume)))
+                | (WaitsFor::OwnContainer, IssueKind::WaitsFor(waits_for @ WaitsFor::Volume)) => {
                     starting.waits_for = *waits_for;
                     starting.detail.clone_from(text);
                 }
-                (WaitsFor::Pod | WaitsFor::OwnContainer, Meaning::Other) => starting.detail.clone_from(text),
+                (WaitsFor::Pod | WaitsFor::OwnContainer, IssueKind::Other) => starting.detail.clone_from(text),
                 _ => {}
             }
         }
@@ -189,36 +189,39 @@ impl Waiting {
         if let Situation::Starting(Starting { waits_for: WaitsFor::Quota | WaitsFor::Machine, .. }) = situation {
             runtime.make_room().await;
         }
-        let complaint = runtime.explain(run).await?;
-        if let Some(end) = complaint.end(image) {
-            return Some(end);
+        let issue = runtime.explain(run, image).await?;
+        match &issue.kind {
+            IssueKind::Permanent(failure) => return Some(failure.clone()),
+            IssueKind::Progress => {
+                // A pull that goes on for long is worth a line each time.
+                tell_progress(run, &issue);
+                self.pulling = true;
+            }
+            IssueKind::WaitsFor(_) | IssueKind::Other => {
+                if self.is_news(&issue.text) {
+                    warn!(%run, "does not start: {}", issue.text);
+                }
+            }
         }
-        if complaint.meaning == Meaning::Progress {
-            // A pull that goes on for long is worth a line each time.
-            tell_progress(run, &complaint);
-            self.pulling = true;
-        } else if self.is_news(&complaint.text) {
-            warn!(%run, "does not start: {}", complaint.text);
-        }
-        self.complaint = Some(complaint);
+        self.issue = Some(issue);
         None
     }
 }
 
 /// An image that the log was told of as being pulled is there: how long that took is worth a line, for which nothing waits.
-pub async fn pulled(context: Arc<Context>, run: RunId) {
-    if let Some(complaint) = context.runtime.explain(run).await
-        && complaint.meaning == Meaning::Progress
+pub async fn pulled(context: Arc<Context>, run: RunId, image: String) {
+    if let Some(issue) = context.runtime.explain(run, &image).await
+        && issue.kind == IssueKind::Progress
     {
-        tell_progress(run, &complaint);
+        tell_progress(run, &issue);
     }
 }
 
-fn tell_progress(run: RunId, complaint: &Complaint) {
-    let since = complaint
+fn tell_progress(run: RunId, issue: &PodIssue) {
+    let since = issue
         .at
         .map_or(String::new(), |at| format!(", {} s ago", Timestamp::now().duration_since(at).as_secs().max(0)));
-    info!(%run, "{}{since}", complaint.text);
+    info!(%run, "{}{since}", issue.text);
 }
 
 #[cfg(test)]

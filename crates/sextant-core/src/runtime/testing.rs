@@ -23,7 +23,7 @@ pub struct FakeRuntime {
     launched: Mutex<Vec<Assignment>>,
     on_log: Mutex<Box<dyn FnMut() + Send>>,
     stops: Mutex<bool>,
-    complaint: Mutex<Option<Complaint>>,
+    issue: Mutex<Option<PodIssue>>,
     log: Mutex<Vec<u8>>,
     output: Mutex<Bytes>,
 }
@@ -39,7 +39,7 @@ impl FakeRuntime {
             launched: Mutex::default(),
             on_log: Mutex::new(Box::new(|| {})),
             stops: Mutex::new(true),
-            complaint: Mutex::new(None),
+            issue: Mutex::new(None),
             log: Mutex::new(b"the algorithm's words\n".to_vec()),
             output: Mutex::new(Bytes::from_static(b"result")),
         }
@@ -71,8 +71,8 @@ impl FakeRuntime {
     }
 
     /// What the runtime says of runs that do not start.
-    pub fn complains(&self, complaint: Complaint) {
-        *self.complaint.lock().unwrap() = Some(complaint);
+    pub fn reports_issue(&self, issue: PodIssue) {
+        *self.issue.lock().unwrap() = Some(issue);
     }
 
     /// What algorithms have as their output from now on.
@@ -140,9 +140,9 @@ impl Runtime for FakeRuntime {
         Ok(tail)
     }
 
-    async fn explain(&self, run: RunId) -> Option<Complaint> {
+    async fn explain(&self, run: RunId, _image: &str) -> Option<PodIssue> {
         self.journal.add("explain", run);
-        self.complaint.lock().unwrap().clone()
+        self.issue.lock().unwrap().clone()
     }
 
     async fn make_room(&self) {

@@ -444,7 +444,7 @@ mod tests {
     use crate::decisions::probe::{self, Orders};
     use sextant_config::Config;
     use sextant_core::assignment::sample::assignment;
-    use sextant_core::quantity::amount;
+    use sextant_config::quantity::amount;
 
     /// The containers of a run's pod, and of a probe's.
     fn containers(kubernetes: &str) -> [Vec<Container>; 2] {
