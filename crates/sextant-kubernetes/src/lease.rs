@@ -37,7 +37,15 @@ pub struct NodeLease {
     realm: Option<String>,
 }
 
-/// Why a Lease is not this process's.
+/// Whose the Lease is.
+enum Claim {
+    /// This process's.
+    Ours(Lease),
+    /// Another process's, whose name is this; `None` while two try at once.
+    Theirs(Option<String>),
+}
+
+/// Why a Lease could not be written.
 enum Failed {
     /// Another process has it, or has changed it at the same moment.
     Conflict,
@@ -67,13 +75,12 @@ impl NodeLease {
         let lease = loop {
             let asked = hold::now();
             match self.look(&mut observer).await {
-                Ok(Ok(lease)) => {
+                Ok(Claim::Ours(lease)) => {
                     hold.extend(asked + TRUST);
                     break lease;
                 }
-                // Two tried at once.
-                Ok(Err(holder)) if holder.is_empty() => {}
-                Ok(Err(holder)) => {
+                Ok(Claim::Theirs(None)) => {}
+                Ok(Claim::Theirs(Some(holder))) => {
                     stood_by = true;
                     let why = format!("stands by: {} of this node is at work", words_of(&holder));
                     if told != why {
@@ -105,18 +112,18 @@ impl NodeLease {
         stood_by
     }
 
-    /// One look of a process that stands by: the Lease, if it could be taken, or who has it; empty when that is not clear.
-    async fn look(&self, observer: &mut Observer) -> Result<Result<Lease, String>, String> {
+    /// One look of a process that stands by, which takes the Lease if it can.
+    async fn look(&self, observer: &mut Observer) -> Result<Claim, String> {
         let found = bounded_by(CALL, self.api.get_opt(&self.name)).await.map_err(|error| words(&error))?;
         let record = found.as_ref().map(record);
         let holder = record.as_ref().map(|record| record.holder.clone()).unwrap_or_default();
         let gone = holder == self.me || is_gone(self.realm.as_deref(), &holder);
         match observer.next(record, gone, hold::now()) {
-            Next::StandBy => Ok(Err(holder)),
+            Next::StandBy => Ok(Claim::Theirs(Some(holder).filter(|holder| !holder.is_empty()))),
             Next::Take => match self.write(found, &self.me).await {
-                Ok(lease) => Ok(Ok(lease)),
+                Ok(lease) => Ok(Claim::Ours(lease)),
                 // Another one was quicker; who, the next look shows.
-                Err(Failed::Conflict) => Ok(Err(String::new())),
+                Err(Failed::Conflict) => Ok(Claim::Theirs(None)),
                 Err(Failed::Unknown(why)) => Err(why),
             },
         }
@@ -141,7 +148,7 @@ impl NodeLease {
                 }
             };
             match renewed {
-                Ok(Ok(renewed)) => {
+                Ok(Claim::Ours(renewed)) => {
                     lease = renewed;
                     if !hold.is_good() {
                         info!("The lease '{}' is renewed again; this process goes on.", self.name);
@@ -149,7 +156,7 @@ impl NodeLease {
                     hold.extend(asked + TRUST);
                     health.ready(hold::PART);
                 }
-                Ok(Err(holder)) => return hold.lose(words_of(&holder)),
+                Ok(Claim::Theirs(holder)) => return hold.lose(words_of(&holder.unwrap_or_default())),
                 Err(why) if hold.is_good() => debug!("the lease '{}' could not be renewed yet: {why}", self.name),
                 Err(why) => {
                     let text = "the lease could not be renewed, so another process may take over: nothing is started or reported until it is";
@@ -162,20 +169,20 @@ impl NodeLease {
         }
     }
 
-    /// One renewal, for this process or (empty) for nobody: the Lease, or who has taken it.
-    async fn renew(&self, lease: &Lease, holder: &str) -> Result<Result<Lease, String>, String> {
+    /// One renewal, for this process or (empty) for nobody.
+    async fn renew(&self, lease: &Lease, holder: &str) -> Result<Claim, String> {
         match self.write(Some(lease.clone()), holder).await {
-            Ok(renewed) => return Ok(Ok(renewed)),
+            Ok(renewed) => return Ok(Claim::Ours(renewed)),
             Err(Failed::Unknown(why)) => return Err(why),
             Err(Failed::Conflict) => {}
         }
         // Somebody changed it: maybe this process, in a call that it never heard the end of.
         let found = bounded_by(CALL, self.api.get_opt(&self.name)).await.map_err(|error| words(&error))?;
         match &found {
-            Some(lease) if record(lease).holder != self.me => Ok(Err(record(lease).holder)),
+            Some(lease) if record(lease).holder != self.me => Ok(Claim::Theirs(Some(record(lease).holder))),
             // Deleted by a person, or edited.
             _ => match self.write(found, holder).await {
-                Ok(renewed) => Ok(Ok(renewed)),
+                Ok(renewed) => Ok(Claim::Ours(renewed)),
                 Err(Failed::Conflict) => Err("it is changed by somebody else all the time".into()),
                 Err(Failed::Unknown(why)) => Err(why),
             },

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 use vantage6_types::RunStatus;
 
-use super::admission::admit;
+use super::admission::{Admission, admit};
 use super::kept::Databases;
 use super::places::Place;
 use super::supplies::Supply;
@@ -56,6 +56,17 @@ enum View {
     Fresh,
     /// Older: it was to be asked, and has not answered yet.
     Stale,
+}
+
+/// The step that was under way is given up: something changed or failed meanwhile, so the next step is decided anew.
+struct Interrupted;
+
+/// How a pause ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    /// Something changed.
+    Interrupted,
+    Elapsed,
 }
 
 /// One run on its way.
@@ -182,7 +193,7 @@ impl Drive {
                 && self.server.verdict.is_none()
                 && self.may_launch()
             {
-                self.start(true).await;
+                let _ = self.start(true).await;
             }
             let situation = self.situation.borrow_and_update().clone();
             let situation = self.waiting.refine(situation, now);
@@ -192,12 +203,14 @@ impl Drive {
             match decide(&self.server, &situation, &self.context.limits, &self.assignment.image, now) {
                 // An end can be reported whatever the server says of the run; nothing is begun without its word.
                 Step::Launch | Step::Relaunch(_) if self.view == View::Stale => {
-                    self.is_still_open().await;
+                    let _ = self.confirm_open().await;
                 }
                 Step::Wait { .. } if signal.look != self.looked => {
                     self.later("the server does not say whether the run is still open").await;
                 }
-                Step::Launch => self.launch().await,
+                Step::Launch => {
+                    let _ = self.launch().await;
+                }
                 Step::Tell(status) => self.tell(status).await,
                 Step::Wait { until } => {
                     // All that was due has been done.
@@ -211,7 +224,9 @@ impl Drive {
                 Step::Report(failure) => {
                     self.report_failure(&failure).await;
                 }
-                Step::Relaunch(failure) => self.relaunch(&failure).await,
+                Step::Relaunch(failure) => {
+                    let _ = self.relaunch(&failure).await;
+                }
                 Step::Release if !self.context.hold.is_good() => {}
                 Step::Release => match self.context.runtime.release(self.run.id, &self.server.status).await {
                     Ok(()) => return,
@@ -224,44 +239,42 @@ impl Drive {
     }
 
     /// Lets the run in, and has the runtime make its things.
-    async fn launch(&mut self) {
-        if !self.admit().await {
-            return;
-        }
+    async fn launch(&mut self) -> Result<(), Interrupted> {
+        self.admit().await?;
         let admitted = Instant::now();
-        if !self.take_place().await || !self.pass_gate().await {
-            return;
-        }
+        self.take_place().await?;
+        self.pass_gate().await?;
         // They may have taken hours, and what the server says of the task's owners may be another thing now.
-        if admitted.elapsed() > RECENT && !self.admit().await {
-            return;
+        if admitted.elapsed() > RECENT {
+            self.admit().await?;
         }
         // Begun before, maybe long ago, and nothing of it is here: the server has the last word.
-        if self.run.started_at.is_some() && !self.is_still_open().await {
-            return;
+        if self.run.started_at.is_some() {
+            self.confirm_open().await?;
         }
         info!(run = %self.run.id, task = %self.run.task.id, image = excerpt(&self.run.task.image), "starting");
-        self.start(false).await;
+        self.start(false).await
     }
 
-    /// Asks the policies; a refusal is reported. Tells whether the run is let in.
-    async fn admit(&mut self) -> bool {
+    /// Asks the policies; a refusal is reported.
+    async fn admit(&mut self) -> Result<(), Interrupted> {
         match admit(&self.context, &self.run, &self.databases, self.bad_input.as_deref()).await {
-            Ok(Ok(())) => return true,
-            Ok(Err(failure)) => self.report_failure(&failure).await,
+            Ok(Admission::Admitted) => return Ok(()),
+            Ok(Admission::Refused(failure)) => self.report_failure(&failure).await,
             Err(error) => self.later(&error.to_string()).await,
         }
-        false
+        Err(Interrupted)
     }
 
     /// Has the runtime make the run's things. The server hears of it afterwards: making them is harmless, and those of a run that
     /// has ended meanwhile are released.
-    async fn start(&mut self, again: bool) {
-        if !self.knows_first_task().await || !self.context.hold.is_good() {
-            return;
+    async fn start(&mut self, again: bool) -> Result<(), Interrupted> {
+        self.learn_first_task().await?;
+        if !self.context.hold.is_good() {
+            return Err(Interrupted);
         }
         let context = self.context.clone();
-        let Some(whole) = self.whole_assignment().await else { return };
+        let whole = self.whole_assignment().await?;
         let (launched, _) = tokio::join!(
             context.runtime.launch(&whole.assignment),
             timeout(TOKEN, context.supplies.fetch_token(self.run.id)),
@@ -286,44 +299,45 @@ impl Drive {
                 self.report_failure(&failure).await;
             }
         }
+        Ok(())
     }
 
-    /// Learns the first task of the run's job, where that names a folder; `false` while the server does not answer. Only subtasks cost a
-    /// question, and those of one parent one a minute.
-    async fn knows_first_task(&mut self) -> bool {
+    /// Learns the first task of the run's job, where that names a folder. Only subtasks cost a request, and those of one parent one a
+    /// minute.
+    async fn learn_first_task(&mut self) -> Result<(), Interrupted> {
         if self.run.task.parent.is_none() || !self.context.shares_tmp {
-            return true;
+            return Ok(());
         }
         match self.context.origins.first(&self.run.task).await {
             Ok(first) => {
                 self.assignment.first = first;
-                true
+                Ok(())
             }
             Err(error) => {
                 self.later(&format!("the first task of the run's job is not known: {error}")).await;
-                false
+                Err(Interrupted)
             }
         }
     }
 
-    /// Waits for a place among the runs under way; `false` when something else must be looked at first.
-    async fn take_place(&mut self) -> bool {
-        let Some(places) = self.context.places.clone() else { return true };
+    /// Waits for a place among the runs under way.
+    async fn take_place(&mut self) -> Result<(), Interrupted> {
+        let Some(places) = self.context.places.clone() else { return Ok(()) };
         if self.place.is_none() {
             tokio::select! {
                 place = places.take(self.run.id) => self.place = Some(place),
-                _ = self.signal.changed() => return false,
+                _ = self.signal.changed() => return Err(Interrupted),
             }
         }
-        true
+        Ok(())
     }
 
     fn may_launch(&mut self) -> bool {
         *self.gate.borrow_and_update() == Gate::Open
     }
 
-    /// Waits until runs may be launched; `false` when something else must be looked at first.
-    async fn pass_gate(&mut self) -> bool {
+    /// Waits until runs may be launched.
+    async fn pass_gate(&mut self) -> Result<(), Interrupted> {
         let lasts = Instant::now() + LASTS;
         while !self.may_launch() {
             if Instant::now() >= lasts {
@@ -333,11 +347,11 @@ impl Drive {
                 () = sleep_until(lasts), if Instant::now() < lasts => {}
                 // It can't fail while the process lives: the end of the gate's task is the process's.
                 open = self.gate.changed() => if open.is_err() { return std::future::pending().await },
-                _ = self.signal.changed() => return false,
-                _ = self.situation.changed() => return false,
+                _ = self.signal.changed() => return Err(Interrupted),
+                _ = self.situation.changed() => return Err(Interrupted),
             }
         }
-        true
+        Ok(())
     }
 
     async fn tell(&mut self, status: RunStatus) {
@@ -443,7 +457,7 @@ impl Drive {
                 self.server.status = status;
             }
             Reported::Already => {
-                if self.is_still_open().await {
+                if self.confirm_open().await.is_ok() {
                     self.later("the server says both that the run has ended and that it is open").await;
                 }
             }
@@ -541,18 +555,18 @@ impl Drive {
     /// The runtime has a run of this number that has its report, but the server calls it open. Mostly the server's list was
     /// read just before the report; else it is a namesake, of a server that uses numbers again, and is launched as well.
     async fn namesake(&mut self) {
-        if self.is_still_open().await {
-            self.launch().await;
+        if self.confirm_open().await.is_ok() {
+            let _ = self.launch().await;
         }
     }
 
-    /// Whether the server says that the run is open; without an answer, it is to be asked again after a pause.
-    async fn is_still_open(&mut self) -> bool {
+    /// Asks the server whether the run is open, so that what follows may be begun. Without an answer, it is asked again after a pause.
+    async fn confirm_open(&mut self) -> Result<(), Interrupted> {
         if self.look().await.is_err() {
             self.later("the server does not say whether the run is still open").await;
-            return false;
+            return Err(Interrupted);
         }
-        !self.server.finished
+        if self.server.finished { Err(Interrupted) } else { Ok(()) }
     }
 
     /// Waits for a change, or for a time. A run that does not start is looked after meanwhile, and what of it is not made yet
@@ -565,13 +579,13 @@ impl Drive {
         if let Some(lasts) = self.waiting.tell(self.run.id, situation)
             && lasts < time
         {
-            if self.changes_within(lasts, at_the_gate).await {
+            if self.pause(lasts, at_the_gate).await == Pause::Interrupted {
                 return;
             }
             self.waiting.tell(self.run.id, situation);
             time -= lasts;
         }
-        if self.changes_within(time, at_the_gate).await || !matches!(situation, Situation::Starting(_)) {
+        if self.pause(time, at_the_gate).await == Pause::Interrupted || !matches!(situation, Situation::Starting(_)) {
             return;
         }
         // The answer may take long, of many that ask at once.
@@ -586,8 +600,8 @@ impl Drive {
         }
     }
 
-    /// Whether something changes within a time.
-    async fn changes_within(&mut self, time: Duration, at_the_gate: bool) -> bool {
+    /// Waits for so long, or until something changes.
+    async fn pause(&mut self, time: Duration, at_the_gate: bool) -> Pause {
         let change = async {
             tokio::select! {
                 _ = self.situation.changed() => {}
@@ -595,7 +609,7 @@ impl Drive {
                 _ = self.gate.changed(), if at_the_gate => {}
             }
         };
-        timeout(time, change).await.is_ok()
+        timeout(time, change).await.map_or(Pause::Elapsed, |()| Pause::Interrupted)
     }
 
     /// Something did not work and may work later: pauses, longer each time, unless something changes.

@@ -84,7 +84,7 @@ async fn look_for_ever(registry: &Arc<Registry>) -> Result<(), NodeError> {
         tokio::select! {
             () = sleep_until(ended + pace.period) => {}
             () = registry.all.notified() => sleep_until(ended + pace.rest).await,
-            () = async { registry.idle().await; sleep_until(ended + pace.again).await }, if seen.moved => {}
+            () = async { registry.idle().await; sleep_until(ended + pace.again).await }, if seen.coverage == Coverage::Partial => {}
         }
         seen = look_until_seen(registry).await?;
     }
@@ -93,9 +93,16 @@ async fn look_for_ever(registry: &Arc<Registry>) -> Result<(), NodeError> {
 /// A look that worked.
 struct Seen {
     took: Duration,
-    /// Whether not all was seen that there is to do: there was more than can be driven, or runs came to their end meanwhile; those
-    /// left the list, and as many others may have moved to pages that had been read already.
-    moved: bool,
+    coverage: Coverage,
+}
+
+/// Whether a look saw all that there is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coverage {
+    Complete,
+    /// There was more than can be driven, or runs came to their end meanwhile; those left the list, and as many others may have moved to
+    /// pages that had been read already.
+    Partial,
 }
 
 /// How long the server is left alone.
@@ -137,7 +144,10 @@ async fn look_until_seen(registry: &Registry) -> Result<Seen, NodeError> {
     loop {
         let (began, ended) = (Instant::now(), registry.ended());
         let error = match look(registry, None).await {
-            Ok(more) => return Ok(Seen { took: began.elapsed(), moved: more || registry.ended() != ended }),
+            Ok(coverage) => {
+                let coverage = if registry.ended() == ended { coverage } else { Coverage::Partial };
+                return Ok(Seen { took: began.elapsed(), coverage });
+            }
             Err(error) => error,
         };
         fatal(&error)?;
@@ -211,8 +221,8 @@ async fn release(registry: &Registry, run: RunId) -> Result<(), String> {
 }
 
 /// One look: adopts what is open, also what came before an error. A look at everything also has those looked at that are driven
-/// here and no longer open there. It tells whether there may be more to do than was seen.
-pub(super) async fn look(registry: &Registry, task: Option<TaskId>) -> Result<bool, HubError> {
+/// here and no longer open there.
+pub(super) async fn look(registry: &Registry, task: Option<TaskId>) -> Result<Coverage, HubError> {
     let mut driven = HashSet::new();
     if task.is_none() {
         registry.new_tasks.look_at_all_begins();
@@ -254,7 +264,7 @@ pub(super) async fn look(registry: &Registry, task: Option<TaskId>) -> Result<bo
             for run in driven.into_iter().choose_multiple(&mut rand::rng(), ASKED) {
                 registry.look(run);
             }
-            return Ok(true);
+            return Ok(Coverage::Partial);
         }
         Err(error) => return Err(error),
     }
@@ -270,7 +280,7 @@ pub(super) async fn look(registry: &Registry, task: Option<TaskId>) -> Result<bo
             "more runs are open than the {MOST} that a node has at a time; the others are begun with when some have ended"
         );
     }
-    Ok(gone || found.left)
+    Ok(if gone || found.left { Coverage::Partial } else { Coverage::Complete })
 }
 
 /// What a look has found that is not driven here.

@@ -5,7 +5,7 @@ use sextant_core::hub::Run;
 use tokio::sync::watch;
 
 use super::Context;
-use super::admission::admit;
+use super::admission::{Admission, admit};
 use super::drive::Signal;
 use super::kept::Databases;
 use super::places::Place;
@@ -26,7 +26,7 @@ pub async fn turn(
     }
     // Who is not let in is told now, not when it would be its turn. Who is, is asked again then: hours may lie in between. So it does
     // no harm if the server does not answer now.
-    if let Ok(Err(_)) = Box::pin(admit(context, run, databases, None)).await {
+    if let Ok(Admission::Refused(_)) = Box::pin(admit(context, run, databases, None)).await {
         return None;
     }
     let length = run.input.as_ref().map_or(0, |input| input.0.len());

@@ -10,20 +10,20 @@ use tokio::time::sleep;
 use tracing::warn;
 use vantage6_types::RunStatus;
 
-use super::{Drive, Waiting};
+use super::{Drive, Interrupted, Waiting};
 
 impl Drive {
     /// The cluster has taken the run away: has the runtime make its things anew, unless the run has ended at the server meanwhile.
-    pub(super) async fn relaunch(&mut self, failure: &Failure) {
+    pub(super) async fn relaunch(&mut self, failure: &Failure) -> Result<(), Interrupted> {
         let Failure { message, detail, reason, .. } = failure;
         let before = failure.disruption.unwrap_or_default();
         if !self.may_launch() {
             // That may take hours, in which a machine that was lost may come back.
-            self.pass_gate().await;
-            return;
+            return self.pass_gate().await;
         }
-        if !self.is_still_open().await || self.server.status == RunStatus::Killed {
-            return;
+        self.confirm_open().await?;
+        if self.server.status == RunStatus::Killed {
+            return Err(Interrupted);
         }
         warn!(run = %self.run.id, task = %self.run.task.id, "{message} ({detail}) It is launched again.");
         // Where the cluster takes it away again and again, ever more slowly.
@@ -31,20 +31,18 @@ impl Drive {
             Duration::from_secs(2u64.saturating_pow(before.attempt.saturating_sub(1)).saturating_sub(1).min(60));
         tokio::select! {
             () = sleep(pause) => {}
-            _ = self.signal.changed() => return,
-            _ = self.situation.changed() => return,
+            _ = self.signal.changed() => return Err(Interrupted),
+            _ = self.situation.changed() => return Err(Interrupted),
         }
-        if !self.knows_first_task().await {
-            return;
-        }
+        self.learn_first_task().await?;
         // What was decided before the pause may not be true any more, nor this process the one that acts.
         if self.situation.has_changed().unwrap_or(true) || !self.context.hold.is_good() {
-            return;
+            return Err(Interrupted);
         }
         // Of the new launch nothing has been seen made.
         self.launched_whole = false;
         self.server.late = false;
-        let Some(whole) = self.whole_assignment().await else { return };
+        let whole = self.whole_assignment().await?;
         let launched = self.context.runtime.relaunch(&whole.assignment, before).await;
         drop(whole);
         match launched {
@@ -64,6 +62,7 @@ impl Drive {
                 self.report_failure(&failure).await;
             }
         }
+        Ok(())
     }
 
     /// The runtime has no room for the run; one that has waited for too long is reported.

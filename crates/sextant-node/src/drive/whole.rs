@@ -3,7 +3,7 @@
 use sextant_core::assignment::Assignment;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Drive;
+use super::{Drive, Interrupted};
 
 /// An assignment that can be launched.
 pub(super) struct Whole {
@@ -12,30 +12,30 @@ pub(super) struct Whole {
 }
 
 impl Drive {
-    /// The assignment with what its task says of databases; `None` when something else must be looked at first.
-    pub(super) async fn whole_assignment(&mut self) -> Option<Whole> {
+    /// The assignment with what its task says of databases.
+    pub(super) async fn whole_assignment(&mut self) -> Result<Whole, Interrupted> {
         let mut assignment = self.assignment.clone();
         if let Some(databases) = self.databases.kept() {
             assignment.databases = databases.to_vec();
-            return Some(Whole { assignment, _room: None });
+            return Ok(Whole { assignment, _room: None });
         }
         let fetched = tokio::select! {
             fetched = self.context.databases.fetch(&self.run, self.context.hub.run(self.run.id)) => fetched,
-            _ = self.signal.changed() => return None,
+            _ = self.signal.changed() => return Err(Interrupted),
         };
         match fetched {
             // That may have taken a while.
             Ok(Some(_)) if !self.context.hold.is_good() => {}
             Ok(Some((databases, room))) => {
                 assignment.databases = databases;
-                return Some(Whole { assignment, _room: Some(room) });
+                return Ok(Whole { assignment, _room: Some(room) });
             }
             // The server has the last word on a run that is another one by now.
             Ok(None) => {
-                self.is_still_open().await;
+                let _ = self.confirm_open().await;
             }
             Err(error) => self.refused(&error).await,
         }
-        None
+        Err(Interrupted)
     }
 }
