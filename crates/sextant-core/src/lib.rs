@@ -4,7 +4,6 @@
 #![forbid(unsafe_code)]
 
 pub mod assignment;
-pub mod decide;
 pub mod doctor_line;
 pub mod environment;
 pub mod gate;
@@ -17,14 +16,15 @@ pub mod log_text;
 pub mod mask;
 pub mod masks;
 pub mod names;
+pub mod next_action;
 pub mod node_error;
 pub mod overview;
 pub mod pod_issue;
 pub mod policies;
 pub mod policy;
 pub mod report;
+pub mod run_state;
 pub mod runtime;
-pub mod situation;
 pub mod stop_note;
 pub mod tail;
-pub mod waits;
+pub mod timeouts;

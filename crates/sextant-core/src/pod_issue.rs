@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::situation::{Failure, WaitsFor};
+use super::run_state::{Failure, WaitsFor};
 
 /// What the runtime says of a run that does not start.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use vantage6_types::{RunId, RunStatus, TaskId};
 use crate::assignment::Assignment;
 use crate::gate::Gate;
 use crate::pod_issue::PodIssue;
-use crate::situation::{Disruption, Failure, Situation};
+use crate::run_state::{Disruption, Failure, RunState};
 use crate::tail::Tail;
 
 /// What launches, watches, feeds, collects and stops runs.
@@ -32,8 +32,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// report: a server may use the numbers of deleted runs again.
     fn holds_another(&self, assignment: &Assignment) -> bool;
 
-    /// A run's situation, now and at every change.
-    fn observe(&self, run: RunId) -> watch::Receiver<Situation>;
+    /// A run's state, now and at every change.
+    fn observe(&self, run: RunId) -> watch::Receiver<RunState>;
 
     /// Whether runs may be launched, now and at every change.
     fn gate(&self) -> watch::Receiver<Gate>;

@@ -6,8 +6,8 @@ use kube::{Api, ResourceExt};
 use printable::excerpt;
 use serde_json::json;
 use sextant_core::assignment::Assignment;
+use sextant_core::run_state::{Disruption, Failure};
 use sextant_core::runtime::{LaunchError, RuntimeError};
-use sextant_core::situation::{Disruption, Failure};
 use tracing::{info, warn};
 use vantage6_types::RunStatus;
 

@@ -41,8 +41,8 @@ use sextant_core::hold::Hold;
 use sextant_core::names::Identity;
 use sextant_core::node_error::NodeError;
 use sextant_core::pod_issue::PodIssue;
+use sextant_core::run_state::{Disruption, Failure, RunState};
 use sextant_core::runtime::{LaunchError, Output, Runtime, RuntimeError, Supplier};
-use sextant_core::situation::{Disruption, Failure, Situation};
 use sextant_core::tail::Tail;
 use sextant_process::health::Health;
 use sextant_process::supervisor::Supervisor;
@@ -263,7 +263,7 @@ impl Runtime for Kubernetes {
         self.table.knows(run)
     }
 
-    fn observe(&self, run: RunId) -> tokio::sync::watch::Receiver<Situation> {
+    fn observe(&self, run: RunId) -> tokio::sync::watch::Receiver<RunState> {
         self.table.observe(run)
     }
 

@@ -15,13 +15,13 @@ use sextant_config::KubernetesConfig;
 use sextant_core::names::Identity;
 use sextant_core::node_error::NodeError;
 use sextant_core::overview::Here;
-use sextant_core::situation::Situation;
+use sextant_core::run_state::RunState;
 
 use super::cluster::{self, bounded, words};
 use super::{Connected, events, lease};
 use crate::decisions::facts::{JobFacts, PodFacts};
 use crate::decisions::labels;
-use crate::decisions::read::situation;
+use crate::decisions::run_state::run_state;
 
 /// How many objects are asked for at once.
 const PAGE: u32 = 500;
@@ -62,8 +62,8 @@ pub async fn look(settings: &KubernetesConfig, identity: &Identity) -> Result<(V
         }
         let pod = pods.get(&facts.uid);
         let pod_name = pod.map(|pod| pod.name.clone());
-        let mut situation = situation(Some(&facts), pod);
-        if let Situation::Starting(starting) = &mut situation
+        let mut run_state = run_state(Some(&facts), pod);
+        if let RunState::Starting(starting) = &mut run_state
             && asked < ASKED
         {
             asked += 1;
@@ -76,7 +76,7 @@ pub async fn look(settings: &KubernetesConfig, identity: &Identity) -> Result<(V
         }
         let name = job.metadata.annotations.unwrap_or_default().remove(labels::TASK_NAME).unwrap_or_default();
         let place = pod_name.map_or("its pod".into(), |name| format!("pod {name}"));
-        here.push(Here { run: facts.run, task: facts.task, name, situation, since: facts.created, place });
+        here.push(Here { run: facts.run, task: facts.task, name, run_state, since: facts.created, place });
     }
     Ok((here, at_work(&client, namespace, identity).await))
 }

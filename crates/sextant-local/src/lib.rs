@@ -29,8 +29,8 @@ use sextant_core::hold::Hold;
 use sextant_core::names::Identity;
 use sextant_core::overview::Here;
 use sextant_core::pod_issue::PodIssue;
+use sextant_core::run_state::{Disruption, Failure, RunState};
 use sextant_core::runtime::{LaunchError, Output, Runtime, RuntimeError, Supplier, SupplyError};
-use sextant_core::situation::{Disruption, Failure, Situation};
 use sextant_core::tail::Tail;
 use sextant_files::shared;
 use sextant_process::health::Health;
@@ -147,7 +147,7 @@ impl Local {
 
     /// Removes what was made for a run that was not started then: nobody else would, and there may be an input and a token in it.
     fn remove_unstarted(&self, folder: &Folder) {
-        if folder.situation() != Situation::Absent {
+        if folder.run_state() != RunState::Absent {
             return;
         }
         if let Err(error) = folder.put_aside() {
@@ -187,10 +187,10 @@ struct Plan<'a> {
 impl Runtime for Local {
     async fn leftovers(&self) -> Vec<(TaskId, RunId)> {
         for folder in Folder::all(&self.root) {
-            match folder.situation() {
-                Situation::Absent => self.remove_unstarted(&folder),
-                Situation::Running { .. } => self.runs.follow(folder),
-                situation => self.runs.set(folder.run, situation),
+            match folder.run_state() {
+                RunState::Absent => self.remove_unstarted(&folder),
+                RunState::Running { .. } => self.runs.follow(folder),
+                run_state => self.runs.set(folder.run, run_state),
             }
         }
         self.unreported()
@@ -198,7 +198,7 @@ impl Runtime for Local {
 
     fn unreported(&self) -> Vec<(TaskId, RunId)> {
         // One that is being made for a launch is nobody's to put away.
-        let begun = Folder::all(&self.root).into_iter().filter(|folder| folder.situation() != Situation::Absent);
+        let begun = Folder::all(&self.root).into_iter().filter(|folder| folder.run_state() != RunState::Absent);
         begun.map(|folder| (folder.task, folder.run)).collect()
     }
 
@@ -210,7 +210,7 @@ impl Runtime for Local {
         self.runs.knows(run)
     }
 
-    fn observe(&self, run: RunId) -> watch::Receiver<Situation> {
+    fn observe(&self, run: RunId) -> watch::Receiver<RunState> {
         self.runs.observe(run)
     }
 
@@ -221,7 +221,7 @@ impl Runtime for Local {
     async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {
         let folder = Folder::new(&self.root, assignment.task, assignment.run);
         let plan = self.plan(assignment, &folder).map_err(LaunchError::Failed)?;
-        if folder.situation() == Situation::Absent {
+        if folder.run_state() == RunState::Absent {
             let prepared = self.prepare(assignment, &folder).await;
             let started = prepared.and_then(|()| {
                 process::start(&folder, plan.algorithm, &plan.environment)
@@ -323,7 +323,7 @@ pub fn look(config: &Config, identity: &Identity) -> Result<Vec<Here>, String> {
         run: folder.run,
         task: folder.task,
         name: String::new(),
-        situation: folder.situation(),
+        run_state: folder.run_state(),
         since: folder.started(),
         place: folder.path().display().to_string(),
     };

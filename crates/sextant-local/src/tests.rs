@@ -7,8 +7,8 @@ use futures::StreamExt;
 use secrecy::SecretString;
 use sextant_config::RuntimeConfig;
 use sextant_core::assignment::sample;
+use sextant_core::run_state::Exit;
 use sextant_core::runtime::InputStream;
-use sextant_core::situation::Exit;
 use tempfile::TempDir;
 use vantage6_types::NodeId;
 
@@ -62,7 +62,7 @@ async fn what_is_left_of_a_run_is_not_taken_for_that_of_another_with_its_number(
     let old = ended(&local, &assignment(3, 7, "yesterday"));
     assert_eq!(local.leftovers().await, [(TaskId(3), RunId(7))]);
     let seen = local.observe(RunId(7));
-    assert_eq!(*seen.borrow(), Situation::Ended(Exit::with_code(0)));
+    assert_eq!(*seen.borrow(), RunState::Ended(Exit::with_code(0)));
 
     assert!(!local.holds_another(&assignment(3, 7, "yesterday")));
     assert!(!local.holds_another(&assignment(3, 8, "today")), "another number");
@@ -72,7 +72,7 @@ async fn what_is_left_of_a_run_is_not_taken_for_that_of_another_with_its_number(
     local.release(RunId(7), &RunStatus::UnknownError).await.unwrap();
     assert!(!local.holds_another(&assignment(3, 7, "today")));
     assert!(!old.path().exists());
-    assert_eq!(*seen.borrow(), Situation::Absent, "who looked at the old one sees that it is gone");
+    assert_eq!(*seen.borrow(), RunState::Absent, "who looked at the old one sees that it is gone");
 }
 
 #[tokio::test]
@@ -121,9 +121,9 @@ async fn what_another_user_has_planted_is_not_believed() {
     let local = local(&place, Ok("input"));
     let planted = ended(&local, &assignment(3, 7, "today"));
     fs::write(planted.path_of(OUTPUT), "forged").unwrap();
-    assert_eq!(planted.situation(), Situation::Ended(Exit::with_code(0)));
+    assert_eq!(planted.run_state(), RunState::Ended(Exit::with_code(0)));
     std::os::unix::fs::chown(planted.path(), Some(65534), None).unwrap();
-    assert_eq!(planted.situation(), Situation::Absent);
+    assert_eq!(planted.run_state(), RunState::Absent);
     assert!(planted.upload().problem.is_some());
     assert!(planted.read_log().is_err());
     assert!(local.holds_another(&assignment(3, 7, "today")));
@@ -169,9 +169,9 @@ async fn under_way(local: &Local, run: &Assignment) -> Folder {
     folder
 }
 
-async fn failure_of(seen: &mut watch::Receiver<Situation>) -> Failure {
-    match &*seen.wait_for(|situation| !matches!(situation, Situation::Running { .. })).await.unwrap() {
-        Situation::Failed(failure) => failure.clone(),
+async fn failure_of(seen: &mut watch::Receiver<RunState>) -> Failure {
+    match &*seen.wait_for(|run_state| !matches!(run_state, RunState::Running { .. })).await.unwrap() {
+        RunState::Failed(failure) => failure.clone(),
         other => panic!("{other:?}"),
     }
 }
@@ -184,14 +184,14 @@ async fn a_run_whose_algorithm_removes_its_folder_ends_with_it() {
     let mut seen = local.observe(RunId(7));
     fs::remove_dir_all(folder.path()).unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    assert!(matches!(*seen.borrow(), Situation::Running { .. }), "its supervisor lives");
+    assert!(matches!(*seen.borrow(), RunState::Running { .. }), "its supervisor lives");
     // It is also found to be stopped.
     let why = Failure::new(RunStatus::Killed, "killed", "killed");
     local.stop(RunId(7), &why).await.unwrap();
     let failure = failure_of(&mut seen).await;
     assert!(failure.message.contains("was removed") && failure.status == RunStatus::Crashed, "{failure:?}");
     local.release(RunId(7), &RunStatus::Crashed).await.unwrap();
-    assert_eq!(*seen.borrow(), Situation::Absent);
+    assert_eq!(*seen.borrow(), RunState::Absent);
 }
 
 #[tokio::test]
@@ -230,9 +230,9 @@ async fn any_word_of_an_end_can_be_read() {
         ("", None),
     ] {
         fs::write(folder.path_of(EXIT), word).unwrap();
-        match (folder.situation(), code) {
-            (Situation::Ended(exit), Some(code)) => assert_eq!(exit.code, code, "{word}"),
-            (Situation::Failed(_), None) => {}
+        match (folder.run_state(), code) {
+            (RunState::Ended(exit), Some(code)) => assert_eq!(exit.code, code, "{word}"),
+            (RunState::Failed(_), None) => {}
             (other, _) => panic!("{word}: {other:?}"),
         }
     }

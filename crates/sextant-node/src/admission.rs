@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 
 use sextant_core::hub::{HubError, HubErrorKind, Run, Task};
 use sextant_core::policy::{self, Initiator, Origin, needs_organization_name, needs_origin};
-use sextant_core::situation::Failure;
+use sextant_core::run_state::Failure;
 use sextant_core::{environment, image};
 use vantage6_types::{OrganizationId, RunStatus};
 

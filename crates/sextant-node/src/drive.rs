@@ -1,4 +1,4 @@
-//! The story of one run: look at what the server and the runtime say, decide, do that step; until nothing is
+//! The story of one run: look at what the server and the runtime say, decide, do that action; until nothing is
 //! left to be done.
 
 mod again;
@@ -13,11 +13,11 @@ use log_throttle::LogThrottle;
 use printable::excerpt;
 use rand::Rng;
 use sextant_core::assignment::Assignment;
-use sextant_core::decide::{ServerSide, Step, Stop, Verdict, decide};
 use sextant_core::gate::Gate;
 use sextant_core::hub::{HubError, Run, now};
+use sextant_core::next_action::{Action, ServerView, Stop, Verdict, next_action};
+use sextant_core::run_state::{Failure, RunState};
 use sextant_core::runtime::LaunchError;
-use sextant_core::situation::{Failure, Situation};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
@@ -58,7 +58,7 @@ enum View {
     Stale,
 }
 
-/// The step that was under way is given up: something changed or failed meanwhile, so the next step is decided anew.
+/// The action that was under way is given up: something changed or failed meanwhile, so the next action is decided anew.
 struct Interrupted;
 
 /// How a pause ended.
@@ -76,8 +76,8 @@ struct Drive {
     assignment: Assignment,
     /// What its task says of databases, until it is launched.
     databases: Databases,
-    server: ServerSide,
-    situation: watch::Receiver<Situation>,
+    server: ServerView,
+    run_state: watch::Receiver<RunState>,
     signal: watch::Receiver<Signal>,
     gate: watch::Receiver<Gate>,
     /// How many of the signal's looks were taken.
@@ -126,13 +126,13 @@ pub async fn drive(
         None => (None, None),
     };
     context.supplies.add(id, Supply { task: run.task.id, image: run.task.image.clone(), input, token: None });
-    let situation = context.runtime.observe(id);
+    let run_state = context.runtime.observe(id);
     let mut drive = Drive {
-        situation,
+        run_state,
         bad_input,
         assignment: Assignment::from(&run),
         databases,
-        server: ServerSide {
+        server: ServerView {
             finished: run.finished_at.is_some(),
             status: run.status.clone(),
             launched: false,
@@ -183,10 +183,10 @@ impl Drive {
             }
             // The server itself marks the runs that it wants killed: whoever missed the event sees it so.
             self.server.kill = signal.kill || self.server.status == RunStatus::Killed;
-            let situation = self.situation.borrow().clone();
+            let run_state = self.run_state.borrow().clone();
             let now = Timestamp::now();
             // A launch that was cut off, in this process or an earlier one, is made whole: it is harmless to launch twice.
-            if matches!(situation, Situation::Starting(_))
+            if matches!(run_state, RunState::Starting(_))
                 && !self.launched_whole
                 && !self.server.finished
                 && !self.server.kill
@@ -195,45 +195,45 @@ impl Drive {
             {
                 let _ = self.start(true).await;
             }
-            let situation = self.situation.borrow_and_update().clone();
-            let situation = self.waiting.refine(situation, now);
-            if self.waiting.has_pulled(&situation) {
+            let run_state = self.run_state.borrow_and_update().clone();
+            let run_state = self.waiting.refine(run_state, now);
+            if self.waiting.has_pulled(&run_state) {
                 tokio::spawn(pulled(self.context.clone(), self.run.id, self.assignment.image.clone()));
             }
-            match decide(&self.server, &situation, &self.context.limits, &self.assignment.image, now) {
+            match next_action(&self.server, &run_state, &self.context.limits, &self.assignment.image, now) {
                 // An end can be reported whatever the server says of the run; nothing is begun without its word.
-                Step::Launch | Step::Relaunch(_) if self.view == View::Stale => {
+                Action::Launch | Action::Relaunch(_) if self.view == View::Stale => {
                     let _ = self.confirm_open().await;
                 }
-                Step::Wait { .. } if signal.look != self.looked => {
+                Action::Wait { .. } if signal.look != self.looked => {
                     self.later("the server does not say whether the run is still open").await;
                 }
-                Step::Launch => {
+                Action::Launch => {
                     let _ = self.launch().await;
                 }
-                Step::Tell(status) => self.tell(status).await,
-                Step::Wait { until } => {
+                Action::ReportStatus(status) => self.tell(status).await,
+                Action::Wait { until } => {
                     // All that was due has been done.
-                    if self.launched_whole || !matches!(situation, Situation::Starting(_)) {
+                    if self.launched_whole || !matches!(run_state, RunState::Starting(_)) {
                         self.failures = 0;
                     }
-                    self.wait(&situation, until.map(|until| until.duration_since(now))).await;
+                    self.wait(&run_state, until.map(|until| until.duration_since(now))).await;
                 }
-                Step::Collect(exit) => self.collect(&exit).await,
-                Step::Stop(failure) => self.stop(failure).await,
-                Step::Report(failure) => {
+                Action::Collect(exit) => self.collect(&exit).await,
+                Action::Stop(failure) => self.stop(failure).await,
+                Action::Report(failure) => {
                     self.report_failure(&failure).await;
                 }
-                Step::Relaunch(failure) => {
+                Action::Relaunch(failure) => {
                     let _ = self.relaunch(&failure).await;
                 }
-                Step::Release if !self.context.hold.is_good() => {}
-                Step::Release => match self.context.runtime.release(self.run.id, &self.server.status).await {
+                Action::Release if !self.context.hold.is_good() => {}
+                Action::Release => match self.context.runtime.release(self.run.id, &self.server.status).await {
                     Ok(()) => return,
                     Err(error) => self.later(&format!("the run's things could not be marked as done: {error}")).await,
                 },
-                Step::Done if self.server.finished => return,
-                Step::Done => self.namesake().await,
+                Action::Done if self.server.finished => return,
+                Action::Done => self.namesake().await,
             }
         }
     }
@@ -348,7 +348,7 @@ impl Drive {
                 // It can't fail while the process lives: the end of the gate's task is the process's.
                 open = self.gate.changed() => if open.is_err() { return std::future::pending().await },
                 _ = self.signal.changed() => return Err(Interrupted),
-                _ = self.situation.changed() => return Err(Interrupted),
+                _ = self.run_state.changed() => return Err(Interrupted),
             }
         }
         Ok(())
@@ -369,15 +369,15 @@ impl Drive {
         }
     }
 
-    /// Brings the output to the server, unless the situation changes first.
-    async fn collect(&mut self, exit: &sextant_core::situation::Exit) {
+    /// Brings the output to the server, unless the state changes first.
+    async fn collect(&mut self, exit: &sextant_core::run_state::Exit) {
         let context = self.context.clone();
         // Before the output is asked for: the connection that brings it must not wait for anything but the server.
         let mask = self.databases.mask(&context.masks);
         let log = report::log(&context, &self.run, &mask, true).await;
         let output = tokio::select! {
             output = context.runtime.collect(self.run.id) => output,
-            _ = self.situation.changed() => return,
+            _ = self.run_state.changed() => return,
             _ = self.signal.changed() => return,
             () = sleep(OUTPUT_IS_LATE) => {
                 self.server.late = true;
@@ -444,8 +444,7 @@ impl Drive {
             self.told = Some(failure.clone());
         }
         let mask = self.databases.mask(&self.context.masks);
-        let reported =
-            report::without_output(&self.context, &self.run, &mask, failure, self.log.as_ref()).await;
+        let reported = report::without_output(&self.context, &self.run, &mask, failure, self.log.as_ref()).await;
         self.reported(reported, None).await;
     }
 
@@ -571,28 +570,28 @@ impl Drive {
 
     /// Waits for a change, or for a time. A run that does not start is looked after meanwhile, and what of it is not made yet
     /// waits for the gate.
-    async fn wait(&mut self, situation: &Situation, time: Option<jiff::SignedDuration>) {
-        let at_the_gate = !self.launched_whole && matches!(situation, Situation::Starting(_)) && !self.may_launch();
-        let longest = self.waiting.longest(situation);
+    async fn wait(&mut self, run_state: &RunState, time: Option<jiff::SignedDuration>) {
+        let at_the_gate = !self.launched_whole && matches!(run_state, RunState::Starting(_)) && !self.may_launch();
+        let longest = self.waiting.longest(run_state);
         let mut time = time.and_then(|time| Duration::try_from(time).ok()).map_or(longest, |time| time.min(longest));
         // What passes soon is not worth a line.
-        if let Some(lasts) = self.waiting.tell(self.run.id, situation)
+        if let Some(lasts) = self.waiting.tell(self.run.id, run_state)
             && lasts < time
         {
             if self.pause(lasts, at_the_gate).await == Pause::Interrupted {
                 return;
             }
-            self.waiting.tell(self.run.id, situation);
+            self.waiting.tell(self.run.id, run_state);
             time -= lasts;
         }
-        if self.pause(time, at_the_gate).await == Pause::Interrupted || !matches!(situation, Situation::Starting(_)) {
+        if self.pause(time, at_the_gate).await == Pause::Interrupted || !matches!(run_state, RunState::Starting(_)) {
             return;
         }
         // The answer may take long, of many that ask at once.
         let (runtime, image) = (self.context.runtime.as_ref(), &self.assignment.image);
         let found = tokio::select! {
-            found = self.waiting.look_after(runtime, self.run.id, image, situation) => found,
-            _ = self.situation.changed() => return,
+            found = self.waiting.look_after(runtime, self.run.id, image, run_state) => found,
+            _ = self.run_state.changed() => return,
             _ = self.signal.changed() => return,
         };
         if let Some(failure) = found {
@@ -604,7 +603,7 @@ impl Drive {
     async fn pause(&mut self, time: Duration, at_the_gate: bool) -> Pause {
         let change = async {
             tokio::select! {
-                _ = self.situation.changed() => {}
+                _ = self.run_state.changed() => {}
                 _ = self.signal.changed() => {}
                 _ = self.gate.changed(), if at_the_gate => {}
             }
@@ -630,7 +629,7 @@ impl Drive {
         tokio::select! {
             () = sleep(pause) => {}
             _ = self.signal.changed() => {}
-            _ = self.situation.changed() => {}
+            _ = self.run_state.changed() => {}
         }
         self.failed_at = Some(Instant::now());
     }

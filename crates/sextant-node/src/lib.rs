@@ -32,8 +32,8 @@ use sextant_core::hub::{Hub, HubEvents, Node, NodeInfo};
 use sextant_core::masks::Masks;
 use sextant_core::node_error::NodeError;
 use sextant_core::policies::Policies;
+use sextant_core::run_state::Limits;
 use sextant_core::runtime::Runtime;
-use sextant_core::situation::Limits;
 use sextant_process::health::Health;
 use sextant_process::supervisor::Supervisor;
 use tokio::sync::Semaphore;
@@ -68,7 +68,7 @@ pub struct Parts {
     pub settings: Settings,
     /// What the process says of itself; it has the parts [`SERVER`] and [`ISOLATION`].
     pub health: Arc<Health>,
-    /// Whether this process may act; it is asked before each step.
+    /// Whether this process may act; it is asked before each action.
     pub hold: Arc<Hold>,
 }
 

@@ -16,9 +16,9 @@ use sextant_core::hub::{RequestedDatabase, Run};
 use sextant_core::masks::{Masks, Secrets};
 use sextant_core::pod_issue::{IssueKind, PodIssue};
 use sextant_core::policies::Policies;
+use sextant_core::run_state::{Exit, Failure, Limits, RunState, Starting, WaitsFor};
 use sextant_core::runtime::LaunchError;
 use sextant_core::runtime::testing::FakeRuntime;
-use sextant_core::situation::{Exit, Failure, Limits, Situation, Starting, WaitsFor};
 use tokio::time::sleep;
 use vantage6_types::{OrganizationId, RunId, RunStatus};
 
@@ -77,14 +77,14 @@ impl Node {
         Self { hub, runtime, registry }
     }
 
-    /// Has a run of this node that is there already, in this situation.
-    fn adopt(&self, situation: Situation) {
+    /// Has a run of this node that is there already, in this state.
+    fn adopt(&self, run_state: RunState) {
         let mut run = pending(RUN.0);
-        if situation != Situation::Absent {
+        if run_state != RunState::Absent {
             run.status = RunStatus::Active;
             run.started_at = Some(Timestamp::UNIX_EPOCH);
         }
-        self.runtime.set(RUN, situation);
+        self.runtime.set(RUN, run_state);
         self.hub.put(run.clone());
         self.registry.adopt(run);
     }
@@ -118,17 +118,17 @@ fn secrets() -> Secrets {
     Secrets { common: vec![], of_databases: [("omop".to_owned(), vec!["hunter-2".to_owned()])].into() }
 }
 
-fn running() -> Situation {
-    Situation::Running { since: Some(Timestamp::now()) }
+fn running() -> RunState {
+    RunState::Running { since: Some(Timestamp::now()) }
 }
 
-fn ended() -> Situation {
-    Situation::Ended(Exit { code: 0, note: None, reason: "AlgorithmEnded" })
+fn ended() -> RunState {
+    RunState::Ended(Exit { code: 0, note: None, reason: "AlgorithmEnded" })
 }
 
-fn starting() -> Situation {
+fn starting() -> RunState {
     let since = Some(Timestamp::now());
-    Situation::Starting(Starting { since, waits_for: WaitsFor::Container, detail: String::new() })
+    RunState::Starting(Starting { since, waits_for: WaitsFor::Container, detail: String::new() })
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,7 +139,7 @@ async fn a_pod_that_the_cluster_does_not_allow_is_reported_within_seconds() {
     let kind = IssueKind::Permanent(failure);
     node.runtime.reports_issue(PodIssue { text: text.into(), kind, at: None });
     let since = Some(Timestamp::now());
-    node.adopt(Situation::Starting(Starting { since, waits_for: WaitsFor::Pod, detail: "made".into() }));
+    node.adopt(RunState::Starting(Starting { since, waits_for: WaitsFor::Pod, detail: "made".into() }));
     sleep(Duration::from_secs(4)).await;
     let report = node.hub.reported(RUN).await;
     assert_eq!(report.status, RunStatus::StartFailed);
@@ -151,7 +151,7 @@ async fn who_waits_for_room_has_that_made_which_nobody_needs() {
     for (waits_for, made) in [(WaitsFor::Machine, true), (WaitsFor::Quota, true), (WaitsFor::Pull, false)] {
         let node = Node::new();
         let since = Some(Timestamp::now());
-        node.adopt(Situation::Starting(Starting { since, waits_for, detail: "full".into() }));
+        node.adopt(RunState::Starting(Starting { since, waits_for, detail: "full".into() }));
         sleep(Duration::from_secs(20)).await;
         assert_eq!(node.count("make room 0") > 0, made, "{waits_for:?} {:?}", node.all());
     }
@@ -181,14 +181,13 @@ async fn a_kill_stops_the_algorithm_although_the_server_is_away() {
 
 #[tokio::test(start_paused = true)]
 async fn a_kill_and_the_deadline_stop_the_algorithm_although_others_logs_take_all_memory() {
-    for (situation, status) in [
-        (running(), RunStatus::Killed),
-        (Situation::Running { since: Some(Timestamp::UNIX_EPOCH) }, RunStatus::Crashed),
-    ] {
+    for (run_state, status) in
+        [(running(), RunStatus::Killed), (RunState::Running { since: Some(Timestamp::UNIX_EPOCH) }, RunStatus::Crashed)]
+    {
         let node = Node::new();
         let logs = node.registry.context.logs.clone();
         let _taken = logs.acquire_many_owned(u32::try_from(LOGS).unwrap()).await.unwrap();
-        node.adopt(situation);
+        node.adopt(run_state);
         if status == RunStatus::Killed {
             node.registry.kill(None);
         }
@@ -311,7 +310,7 @@ async fn a_list_that_was_read_before_the_report_launches_nothing() {
     node.adopt(ended());
     node.done().await;
     // As with `keep_finished: 0s`, or in the local runtime: nothing is left of it.
-    node.runtime.set(RUN, Situation::Absent);
+    node.runtime.set(RUN, RunState::Absent);
     node.registry.adopt(pending(RUN.0));
     node.done().await;
     assert_eq!(node.count("launch 7"), 0, "{:?}", node.all());
@@ -325,7 +324,7 @@ async fn why_a_launch_failed_is_kept_until_the_server_has_it() {
         let why = "What the task says of its databases is too large.";
         Err(LaunchError::Failed(Failure::new(RunStatus::StartFailed, why, "the API server refused the run's Secret")))
     });
-    node.adopt(Situation::Absent);
+    node.adopt(RunState::Absent);
     node.wait_for("finish 7").await;
     // Its Job was made, and waits for the Secret.
     node.runtime.set(RUN, starting());
@@ -352,7 +351,7 @@ async fn why_a_launch_failed_is_reported_by_the_next_process_too() {
         });
         let since = Some(if starts { Timestamp::now() } else { Timestamp::UNIX_EPOCH });
         let waits = Starting { since, waits_for: WaitsFor::OwnContainer, detail: "secret \"x\" not found".into() };
-        node.adopt(Situation::Starting(waits));
+        node.adopt(RunState::Starting(waits));
         node.wait_for("launch 7").await;
         if starts {
             sleep(Duration::from_secs(1)).await;
@@ -382,7 +381,7 @@ async fn the_first_task_of_a_subtask_is_known_before_its_folder_is_made() {
     assert_eq!(node.runtime.launched()[0].first.task, vantage6_types::TaskId(4));
     // A first task costs no question.
     let node = Node::new();
-    node.adopt(Situation::Absent);
+    node.adopt(RunState::Absent);
     node.wait_for("launch 7").await;
     assert_eq!(node.runtime.launched()[0].first.task, pending(RUN.0).task.id);
     assert_eq!(node.count("task_origin 4"), 0);
@@ -437,7 +436,7 @@ async fn who_has_waited_for_a_place_is_judged_again_when_it_has_one() {
     let node = Node::with(&["Trusted"], Some(1));
     node.hub.name(ASKING, "Trusted");
     let place = node.registry.context.places.as_ref().unwrap().try_take();
-    node.adopt(Situation::Absent);
+    node.adopt(RunState::Absent);
     sleep(Duration::from_secs(3600)).await;
     assert_eq!(node.count("launch 7"), 0);
     node.hub.name(ASKING, "Somebody else");
@@ -452,7 +451,7 @@ async fn a_server_that_is_away_while_a_run_waits_for_a_place_changes_nothing() {
     node.hub.name(ASKING, "Trusted");
     node.hub.fail("organization", Fault::Away);
     let place = node.registry.context.places.as_ref().unwrap().try_take();
-    node.adopt(Situation::Absent);
+    node.adopt(RunState::Absent);
     sleep(Duration::from_secs(60)).await;
     node.hub.heal("organization");
     drop(place);
@@ -496,7 +495,7 @@ async fn logs_of_stopped_runs_that_the_server_does_not_take_keep_no_result_from_
     let stopped = 100..130;
     for id in stopped.clone() {
         let run = Run { status: RunStatus::Active, started_at: Some(Timestamp::UNIX_EPOCH), ..pending(id) };
-        node.runtime.set(RunId(id), Situation::Running { since: Some(Timestamp::UNIX_EPOCH) });
+        node.runtime.set(RunId(id), RunState::Running { since: Some(Timestamp::UNIX_EPOCH) });
         node.hub.put(run.clone());
         node.registry.adopt(run);
     }
@@ -524,7 +523,7 @@ async fn a_run_that_waits_is_launched_after_an_odd_answer_about_it() {
     for fault in [Fault::Status(404, false), Fault::Status(401, true), Fault::Broken, Fault::Away] {
         let node = Node::with(&[], Some(1));
         let place = node.registry.context.places.as_ref().unwrap().try_take();
-        node.adopt(Situation::Absent);
+        node.adopt(RunState::Absent);
         sleep(Duration::from_secs(1)).await;
         // A list lacked it, because the pages had shifted.
         node.hub.fail("run", fault);
@@ -564,7 +563,7 @@ async fn a_refusal_in_passing_now_and_then_ends_no_run() {
 async fn a_server_that_does_not_read_its_events_puts_off_no_deadline() {
     let node = Node::new();
     node.hub.fail("event", Fault::Silent);
-    node.adopt(Situation::Running { since: Some(Timestamp::now()) });
+    node.adopt(RunState::Running { since: Some(Timestamp::now()) });
     sleep(Duration::from_secs(5)).await;
     node.registry.kill(None);
     sleep(Duration::from_secs(5)).await;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sextant_core::gate::Gate;
 use sextant_core::pod_issue::{IssueKind, PodIssue};
+use sextant_core::run_state::{Failure, RunState, Starting, WaitsFor};
 use sextant_core::runtime::Runtime;
-use sextant_core::situation::{Failure, Situation, Starting, WaitsFor};
 use tokio::time::Instant;
 use tracing::{info, warn};
 use vantage6_types::RunId;
@@ -49,8 +49,8 @@ pub struct Waiting {
 impl Waiting {
     /// What the run waits for, with what only this process knows: the limits for an image or a container count from the first time
     /// that it did not come, not from when the pod was made; and the cluster may have said what keeps a pod from being made or started.
-    pub fn refine(&mut self, situation: Situation, now: Timestamp) -> Situation {
-        let Situation::Starting(mut starting) = situation else { return situation };
+    pub fn refine(&mut self, run_state: RunState, now: Timestamp) -> RunState {
+        let RunState::Starting(mut starting) = run_state else { return run_state };
         let first_seen = match starting.waits_for {
             WaitsFor::Image => Some(&mut self.first_seen[0]),
             WaitsFor::Container => Some(&mut self.first_seen[1]),
@@ -74,18 +74,18 @@ impl Waiting {
                 _ => {}
             }
         }
-        Situation::Starting(starting)
+        RunState::Starting(starting)
     }
 
     /// A run that does not start is worth a line in the log, once for each reason; so is one that is being ended. Gives how long the
     /// same must last yet until it is told.
-    pub fn tell(&mut self, run: RunId, situation: &Situation) -> Option<Duration> {
-        match situation {
-            Situation::Ending { failure, .. } if self.is_news(&failure.message) => {
+    pub fn tell(&mut self, run: RunId, run_state: &RunState) -> Option<Duration> {
+        match run_state {
+            RunState::Terminating { failure, .. } if self.is_news(&failure.message) => {
                 info!(%run, "{} ({}) Its machine's last word is waited for.", failure.message, failure.detail);
                 None
             }
-            Situation::Starting(Starting { detail, waits_for, .. }) => self.tell_start(run, *waits_for, detail),
+            RunState::Starting(Starting { detail, waits_for, .. }) => self.tell_start(run, *waits_for, detail),
             _ => None,
         }
     }
@@ -155,24 +155,24 @@ impl Waiting {
     }
 
     /// How long may be waited without looking: an hour at most, because the machine's clock may be set meanwhile.
-    pub fn longest(&self, situation: &Situation) -> Duration {
-        match situation {
-            situation if self.is_early(situation) => NO_POD,
-            Situation::Starting(_) => COMPLAINTS_AT_LEAST.min(COMPLAINTS * 2u32.saturating_pow(self.asked.min(10))),
+    pub fn longest(&self, run_state: &RunState) -> Duration {
+        match run_state {
+            run_state if self.is_early(run_state) => NO_POD,
+            RunState::Starting(_) => COMPLAINTS_AT_LEAST.min(COMPLAINTS * 2u32.saturating_pow(self.asked.min(10))),
             _ => Duration::from_secs(3600),
         }
     }
 
     /// Whether the cluster is asked early why there is nothing yet of what it mostly makes at once.
-    fn is_early(&self, situation: &Situation) -> bool {
+    fn is_early(&self, run_state: &RunState) -> bool {
         let made_at_once =
-            matches!(situation, Situation::Starting(Starting { waits_for: WaitsFor::Pod | WaitsFor::Volume, .. }));
+            matches!(run_state, RunState::Starting(Starting { waits_for: WaitsFor::Pod | WaitsFor::Volume, .. }));
         made_at_once && !self.asked_early
     }
 
     /// Whether the log was told that the image is being pulled, and is to hear the end of it now.
-    pub fn has_pulled(&mut self, situation: &Situation) -> bool {
-        !matches!(situation, Situation::Starting(_)) && std::mem::take(&mut self.pulling)
+    pub fn has_pulled(&mut self, run_state: &RunState) -> bool {
+        !matches!(run_state, RunState::Starting(_)) && std::mem::take(&mut self.pulling)
     }
 
     /// Asks the cluster why the run of this image does not start, and tells the operator; gives the run's end if that is one.
@@ -181,12 +181,12 @@ impl Waiting {
         runtime: &dyn Runtime,
         run: RunId,
         image: &str,
-        situation: &Situation,
+        run_state: &RunState,
     ) -> Option<Failure> {
-        let early = self.is_early(situation);
+        let early = self.is_early(run_state);
         self.asked_early = true;
         self.asked += u32::from(!early);
-        if let Situation::Starting(Starting { waits_for: WaitsFor::Quota | WaitsFor::Machine, .. }) = situation {
+        if let RunState::Starting(Starting { waits_for: WaitsFor::Quota | WaitsFor::Machine, .. }) = run_state {
             runtime.make_room().await;
         }
         let issue = runtime.explain(run, image).await?;
@@ -232,8 +232,8 @@ mod tests {
 
     const RUN: RunId = RunId(1);
 
-    fn waits(waits_for: WaitsFor, detail: &str) -> Situation {
-        Situation::Starting(Starting { since: None, waits_for, detail: detail.into() })
+    fn waits(waits_for: WaitsFor, detail: &str) -> RunState {
+        RunState::Starting(Starting { since: None, waits_for, detail: detail.into() })
     }
 
     #[tokio::test(start_paused = true)]

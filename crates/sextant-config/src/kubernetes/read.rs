@@ -45,7 +45,11 @@ pub(in super::super) fn defaults() -> KubernetesConfig {
         resources: resources::defaults(),
         helper_resources: resources::helper_defaults(&resources::defaults()),
         data_port: Port { listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, DATA_PORT)), address: None },
-        proxy: ProxyConfig { listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, PROXY_PORT)), address: None, tmp_size: PROXY_TMP_SIZE },
+        proxy: ProxyConfig {
+            listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, PROXY_PORT)),
+            address: None,
+            tmp_size: PROXY_TMP_SIZE,
+        },
         isolation: Isolation::default(),
         allow_unisolated: false,
         pod_security: PodSecurity::Baseline,

@@ -18,7 +18,7 @@ type Launches = Box<dyn FnMut() -> Result<(), LaunchError> + Send>;
 pub struct FakeRuntime {
     journal: Journal,
     gate: watch::Sender<Gate>,
-    runs: Mutex<HashMap<RunId, watch::Sender<Situation>>>,
+    runs: Mutex<HashMap<RunId, watch::Sender<RunState>>>,
     launches: Mutex<Launches>,
     launched: Mutex<Vec<Assignment>>,
     on_log: Mutex<Box<dyn FnMut() + Send>>,
@@ -46,8 +46,8 @@ impl FakeRuntime {
     }
 
     /// A run is there from now on.
-    pub fn set(&self, run: RunId, situation: Situation) {
-        self.sender(run).send_replace(situation);
+    pub fn set(&self, run: RunId, run_state: RunState) {
+        self.sender(run).send_replace(run_state);
     }
 
     /// What launches come to from now on.
@@ -85,9 +85,9 @@ impl FakeRuntime {
         *self.stops.lock().unwrap() = stops;
     }
 
-    fn sender(&self, run: RunId) -> watch::Sender<Situation> {
+    fn sender(&self, run: RunId) -> watch::Sender<RunState> {
         let mut runs = self.runs.lock().unwrap();
-        runs.entry(run).or_insert_with(|| watch::Sender::new(Situation::Absent)).clone()
+        runs.entry(run).or_insert_with(|| watch::Sender::new(RunState::Absent)).clone()
     }
 }
 
@@ -99,9 +99,8 @@ impl Runtime for FakeRuntime {
 
     fn unreported(&self) -> Vec<(TaskId, RunId)> {
         let runs = self.runs.lock().unwrap();
-        let there = runs
-            .iter()
-            .filter(|(_, situation)| !matches!(*situation.borrow(), Situation::Absent | Situation::Reported));
+        let there =
+            runs.iter().filter(|(_, run_state)| !matches!(*run_state.borrow(), RunState::Absent | RunState::Released));
         there.map(|(run, _)| (TaskId(run.0 * 10), *run)).collect()
     }
 
@@ -109,7 +108,7 @@ impl Runtime for FakeRuntime {
         false
     }
 
-    fn observe(&self, run: RunId) -> watch::Receiver<Situation> {
+    fn observe(&self, run: RunId) -> watch::Receiver<RunState> {
         self.sender(run).subscribe()
     }
 
@@ -157,7 +156,7 @@ impl Runtime for FakeRuntime {
     fn note(&self, _: RunId, _: &'static str, _: String) {}
 
     fn knows(&self, run: RunId) -> bool {
-        *self.sender(run).borrow() != Situation::Absent
+        *self.sender(run).borrow() != RunState::Absent
     }
 
     fn forget(&self, _: RunId) {}
@@ -167,13 +166,13 @@ impl Runtime for FakeRuntime {
         if !*self.stops.lock().unwrap() {
             return Err(RuntimeError("the API server is away".into()));
         }
-        self.set(run, Situation::Failed(why.clone()));
+        self.set(run, RunState::Failed(why.clone()));
         Ok(())
     }
 
     async fn release(&self, run: RunId, _: &RunStatus) -> Result<(), RuntimeError> {
         self.journal.add("release", run);
-        self.set(run, Situation::Reported);
+        self.set(run, RunState::Released);
         Ok(())
     }
 }

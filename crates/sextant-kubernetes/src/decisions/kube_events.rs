@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use sextant_core::pod_issue::{IssueKind, PodIssue};
-use sextant_core::situation::WaitsFor;
+use sextant_core::run_state::WaitsFor;
 
 use super::refusal::{self, Refusal, forbidden, larger_than_quota};
 
@@ -72,11 +72,7 @@ mod tests {
             ),
             ("FailedCreate", "Pod \"x\" is invalid: spec.containers[0]: wrong", "Forbidden"),
             ("FailedCreate", "failed calling webhook \"a.b\": connection refused", "Other"),
-            (
-                "FailedCreate",
-                "pods \"x\" is forbidden: exceeded quota: q, requested: pods=1",
-                "WaitsFor(Quota)",
-            ),
+            ("FailedCreate", "pods \"x\" is forbidden: exceeded quota: q, requested: pods=1", "WaitsFor(Quota)"),
             (
                 "FailedCreate",
                 "pods \"x\" is forbidden: exceeded quota: q, requested: limits.cpu=9, used: limits.cpu=0, limited: limits.cpu=8",
@@ -88,16 +84,8 @@ mod tests {
                 "Forbidden",
             ),
             ("FailedCreate", "etcdserver: request timed out", "Other"),
-            (
-                "FailedMount",
-                "MountVolume.SetUp failed: hostPath type check failed",
-                "WaitsFor(Volume)",
-            ),
-            (
-                "ProvisioningFailed",
-                "storageclass.storage.k8s.io \"fast\" not found",
-                "WaitsFor(Volume)",
-            ),
+            ("FailedMount", "MountVolume.SetUp failed: hostPath type check failed", "WaitsFor(Volume)"),
+            ("ProvisioningFailed", "storageclass.storage.k8s.io \"fast\" not found", "WaitsFor(Volume)"),
             (
                 "FailedBinding",
                 "ephemeral volume scratch: create PVC x-scratch: persistentvolumeclaims \"x-scratch\" is forbidden: exceeded quota: q",
@@ -136,7 +124,8 @@ mod tests {
             warning: reason != "Pulling",
             at: Timestamp::from_second(second).ok(),
         };
-        let issue = interpret([event("FailedMount", 1), event("Pulling", 3), event("FailedCreate", 2)], "image").unwrap();
+        let issue =
+            interpret([event("FailedMount", 1), event("Pulling", 3), event("FailedCreate", 2)], "image").unwrap();
         assert_eq!(issue.text, "Pulling: ");
         let issue = interpret([event("FailedBinding", 1), event("FailedScheduling", 2)], "image").unwrap();
         assert_eq!(issue.text, "FailedBinding: ");

@@ -3,8 +3,8 @@
 
 use printable::excerpt;
 use sextant_config::quantity::amount;
-use sextant_core::situation::Failure;
-use sextant_core::waits::resource_in_words;
+use sextant_core::run_state::Failure;
+use sextant_core::timeouts::resource_in_words;
 use vantage6_types::RunStatus;
 
 /// What a refusal means.
@@ -182,8 +182,8 @@ pub fn larger_than_quota(said: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::Refusal::*;
+    use super::*;
 
     #[test]
     fn what_a_refusal_means() {

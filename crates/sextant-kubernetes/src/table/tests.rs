@@ -13,14 +13,14 @@ fn pod(algorithm: Container) -> PodFacts {
 fn observers_hear_what_changes_the_situation_and_nothing_else() {
     let table = Table::default();
     let mut observer = table.observe(RunId(1));
-    assert_eq!(*observer.borrow_and_update(), Situation::Absent);
+    assert_eq!(*observer.borrow_and_update(), RunState::Absent);
     table.job(job("u"));
     assert!(observer.has_changed().unwrap());
     observer.mark_unchanged();
     table.job(job("u"));
     assert!(!observer.has_changed().unwrap());
     table.pod(RunId(1), pod(Container::Running { since: None }));
-    assert_eq!(*observer.borrow_and_update(), Situation::Running { since: None });
+    assert_eq!(*observer.borrow_and_update(), RunState::Running { since: None });
 }
 
 #[test]
@@ -32,11 +32,11 @@ fn a_pod_that_goes_leaves_word_of_it() {
     let now = Timestamp::from_second(100).unwrap();
     table.retain_pods(&HashSet::new(), now);
     // Why, the Job may tell; not for long.
-    assert!(matches!(*observer.borrow(), Situation::Ending { until: Some(until), .. } if until > now));
+    assert!(matches!(*observer.borrow(), RunState::Terminating { until: Some(until), .. } if until > now));
     table.job(JobFacts { failed: Some(("BackoffLimitExceeded".into(), String::new())), ..job("u") });
-    assert!(matches!(&*observer.borrow(), Situation::Failed(failure) if failure.started));
+    assert!(matches!(&*observer.borrow(), RunState::Failed(failure) if failure.started));
     table.retain_jobs(&HashSet::new());
-    assert_eq!(*observer.borrow(), Situation::Absent);
+    assert_eq!(*observer.borrow(), RunState::Absent);
     assert!(table.pod_of(RunId(1)).is_none());
 }
 
@@ -46,10 +46,10 @@ fn a_job_made_while_the_list_was_read_is_not_taken_for_gone() {
     let observer = table.observe(RunId(1));
     table.launched(job("u"));
     table.retain_jobs(&HashSet::new());
-    assert!(matches!(*observer.borrow(), Situation::Starting(_)));
+    assert!(matches!(*observer.borrow(), RunState::Starting(_)));
     table.job(job("u"));
     table.retain_jobs(&HashSet::new());
-    assert_eq!(*observer.borrow(), Situation::Absent);
+    assert_eq!(*observer.borrow(), RunState::Absent);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn what_was_seen_running_was_started_whatever_its_machine_says_later() {
         table.job(job("u"));
         table.pod(RunId(1), pod(before));
         table.pod(RunId(1), PodFacts { over: true, receive: lost.clone(), ..pod(lost.clone()) });
-        let Situation::Failed(failure) = observer.borrow().clone() else { panic!("{:?}", *observer.borrow()) };
+        let RunState::Failed(failure) = observer.borrow().clone() else { panic!("{:?}", *observer.borrow()) };
         assert_eq!(failure.started, started);
     }
 }
@@ -78,9 +78,9 @@ fn a_pod_that_is_seen_before_its_job_is_not_forgotten() {
     let observer = table.observe(RunId(1));
     table.job(job("u"));
     table.pod(RunId(1), PodFacts { job_uid: "v".into(), ..pod(Container::Running { since: None }) });
-    assert!(matches!(*observer.borrow(), Situation::Starting(_)), "{:?}", *observer.borrow());
+    assert!(matches!(*observer.borrow(), RunState::Starting(_)), "{:?}", *observer.borrow());
     table.job(job("v"));
-    assert_eq!(*observer.borrow(), Situation::Running { since: None });
+    assert_eq!(*observer.borrow(), RunState::Running { since: None });
     // One that goes before its Job is seen leaves nothing.
     table.pod(RunId(1), PodFacts { job_uid: "w".into(), name: "q".into(), ..pod(Container::Unknown) });
     table.retain_pods(&HashSet::from(["p".to_owned()]), Timestamp::UNIX_EPOCH);
@@ -105,7 +105,7 @@ fn a_pod_of_a_deleted_job_is_not_taken_for_the_next_ones() {
     table.job_gone(RunId(1), "u");
     table.launched(job("v"));
     table.pod(RunId(1), PodFacts { deleting: true, ..pod(Container::Running { since: None }) });
-    assert!(matches!(*observer.borrow(), Situation::Starting(_)), "{:?}", *observer.borrow());
+    assert!(matches!(*observer.borrow(), RunState::Starting(_)), "{:?}", *observer.borrow());
 }
 
 #[test]
@@ -117,11 +117,11 @@ fn a_namesakes_job_and_pod_are_kept_apart() {
     let observer = table.observe(RunId(1));
     table.job(old.clone());
     table.pod(RunId(1), pod(Container::Unknown));
-    assert_eq!(*observer.borrow(), Situation::Reported);
+    assert_eq!(*observer.borrow(), RunState::Released);
     table.launched(new);
     table.job(old);
     table.pod(RunId(1), pod(Container::Running { since: None }));
-    assert!(matches!(*observer.borrow(), Situation::Starting(_)), "{:?}", *observer.borrow());
+    assert!(matches!(*observer.borrow(), RunState::Starting(_)), "{:?}", *observer.borrow());
     assert_eq!(table.job_of(RunId(1)).unwrap().uid, "new");
 }
 
@@ -134,7 +134,7 @@ fn of_a_reported_run_only_the_job_is_kept() {
     assert!(table.pod_of(RunId(1)).is_none());
     table.pod(RunId(1), pod(Container::Unknown));
     assert!(table.pod_of(RunId(1)).is_none());
-    assert_eq!(*table.observe(RunId(1)).borrow(), Situation::Reported);
+    assert_eq!(*table.observe(RunId(1)).borrow(), RunState::Released);
 }
 
 #[test]

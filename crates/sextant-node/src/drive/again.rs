@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sextant_core::run_state::Failure;
 use sextant_core::runtime::LaunchError;
-use sextant_core::situation::Failure;
-use sextant_core::waits;
+use sextant_core::timeouts;
 use tokio::time::sleep;
 use tracing::warn;
 use vantage6_types::RunStatus;
@@ -32,11 +32,11 @@ impl Drive {
         tokio::select! {
             () = sleep(pause) => {}
             _ = self.signal.changed() => return Err(Interrupted),
-            _ = self.situation.changed() => return Err(Interrupted),
+            _ = self.run_state.changed() => return Err(Interrupted),
         }
         self.learn_first_task().await?;
         // What was decided before the pause may not be true any more, nor this process the one that acts.
-        if self.situation.has_changed().unwrap_or(true) || !self.context.hold.is_good() {
+        if self.run_state.has_changed().unwrap_or(true) || !self.context.hold.is_good() {
             return Err(Interrupted);
         }
         // Of the new launch nothing has been seen made.
@@ -69,7 +69,7 @@ impl Drive {
     pub(super) async fn full(&mut self, failure: &Failure) {
         let now = Timestamp::now();
         let since = self.waiting.for_room(now);
-        if waits::over(Some(since), self.context.limits.pending, now).is_err() {
+        if timeouts::deadline_passed(Some(since), self.context.limits.pending, now).is_err() {
             self.report_failure(failure).await;
         } else {
             self.later(&failure.detail).await;

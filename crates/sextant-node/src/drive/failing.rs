@@ -1,7 +1,7 @@
 //! Reports that do not get through: they are made again, and keep nobody waiting meanwhile. A large result that the server never takes is
 //! given up.
 
-use sextant_core::decide::Stop;
+use sextant_core::next_action::Stop;
 use tracing::error;
 
 use super::Drive;

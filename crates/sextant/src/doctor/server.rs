@@ -73,11 +73,7 @@ enum Comparison {
 }
 
 /// Compares what configuration and server have.
-async fn compare(
-    cryptor: &Cryptor,
-    client: &vantage6::Client,
-    me: &vantage6::Node,
-) -> Result<Comparison, Error> {
+async fn compare(cryptor: &Cryptor, client: &vantage6::Client, me: &vantage6::Node) -> Result<Comparison, Error> {
     let collaboration = client.collaboration(me.collaboration).await?;
     let key = match agree(cryptor, &collaboration) {
         Ok(Some(key)) => key,
