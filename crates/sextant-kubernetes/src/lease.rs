@@ -12,7 +12,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::Api;
 use kube::api::PostParams;
-use sextant_core::hold::{self, Hold};
+use sextant_core::leadership::{self, Leadership};
 use sextant_core::names::Identity;
 use sextant_process::health::Health;
 use sextant_process::processes;
@@ -66,17 +66,17 @@ impl NodeLease {
         }
     }
 
-    /// Waits until the Lease is this process's, and keeps it from then on in a task that ends with `hold`'s being lost or given
-    /// back. Gives whether another process had it first.
-    pub async fn acquire(self, hold: Arc<Hold>, health: Arc<Health>, supervisor: &Supervisor) -> bool {
+    /// Waits until this process holds the Lease, and renews it from then on in a task that ends when the leadership is lost or released.
+    /// Returns whether another process held it first.
+    pub async fn acquire(self, leadership: Arc<Leadership>, health: Arc<Health>, supervisor: &Supervisor) -> bool {
         let mut observer = Observer::default();
         let mut told = String::new();
         let mut stood_by = false;
         let lease = loop {
-            let asked = hold::now();
+            let asked = leadership::now();
             match self.look(&mut observer).await {
                 Ok(Claim::Ours(lease)) => {
-                    hold.extend(asked + TRUST);
+                    leadership.extend(asked + TRUST);
                     break lease;
                 }
                 Ok(Claim::Theirs(None)) => {}
@@ -90,25 +90,25 @@ impl NodeLease {
                             words_of(&holder),
                             self.name
                         );
-                        health.unready(hold::PART, &why);
+                        health.unready(leadership::PART, &why);
                         told = why;
                     }
                 }
                 Err(why) => {
                     if told != why {
                         warn!("The lease '{}' can't be had at the moment: {why}", self.name);
-                        health.unready(hold::PART, format!("the lease can't be had: {why}"));
+                        health.unready(leadership::PART, format!("the lease can't be had: {why}"));
                         told = why;
                     }
                 }
             }
             sleep(LOOK).await;
         };
-        health.ready(hold::PART);
+        health.ready(leadership::PART);
         if stood_by {
             info!("This process holds the lease '{}' now, and takes over.", self.name);
         }
-        supervisor.spawn_finite("the renewal of the lease", self.keep(lease, hold, health));
+        supervisor.spawn_finite("the renewal of the lease", self.keep(lease, leadership, health));
         stood_by
     }
 
@@ -118,7 +118,7 @@ impl NodeLease {
         let record = found.as_ref().map(record);
         let holder = record.as_ref().map(|record| record.holder.clone()).unwrap_or_default();
         let gone = holder == self.me || is_gone(self.realm.as_deref(), &holder);
-        match observer.next(record, gone, hold::now()) {
+        match observer.next(record, gone, leadership::now()) {
             Next::StandBy => Ok(Claim::Theirs(Some(holder).filter(|holder| !holder.is_empty()))),
             Next::Take => match self.write(found, &self.me).await {
                 Ok(lease) => Ok(Claim::Ours(lease)),
@@ -130,40 +130,42 @@ impl NodeLease {
     }
 
     /// Renews the Lease until it is lost or given back.
-    async fn keep(self, mut lease: Lease, hold: Arc<Hold>, health: Arc<Health>) {
+    async fn keep(self, mut lease: Lease, leadership: Arc<Leadership>, health: Arc<Health>) {
         loop {
-            let mut asked = hold::now();
+            let mut asked = leadership::now();
             let renewed = async {
                 sleep(RENEW).await;
-                asked = hold::now();
+                asked = leadership::now();
                 self.renew(&lease, &self.me).await
             };
             let renewed = tokio::select! {
                 renewed = renewed => renewed,
-                () = hold.to_be_given_back() => {
+                () = leadership.release_requested() => {
                     if let Err(why) = self.renew(&lease, "").await {
                         debug!("the lease '{}' could not be given back: {why}", self.name);
                     }
-                    return hold.given_back();
+                    return leadership.mark_released();
                 }
             };
             match renewed {
                 Ok(Claim::Ours(renewed)) => {
                     lease = renewed;
-                    if !hold.is_good() {
+                    if !leadership.is_leader() {
                         info!("The lease '{}' is renewed again; this process goes on.", self.name);
                     }
-                    hold.extend(asked + TRUST);
-                    health.ready(hold::PART);
+                    leadership.extend(asked + TRUST);
+                    health.ready(leadership::PART);
                 }
-                Ok(Claim::Theirs(holder)) => return hold.lose(words_of(&holder.unwrap_or_default())),
-                Err(why) if hold.is_good() => debug!("the lease '{}' could not be renewed yet: {why}", self.name),
+                Ok(Claim::Theirs(holder)) => return leadership.step_down(words_of(&holder.unwrap_or_default())),
+                Err(why) if leadership.is_leader() => {
+                    debug!("the lease '{}' could not be renewed yet: {why}", self.name)
+                }
                 Err(why) => {
                     let text = "the lease could not be renewed, so another process may take over: nothing is started or reported until it is";
-                    if health.is_ready_in(hold::PART) {
+                    if health.is_ready_in(leadership::PART) {
                         warn!("{text}. {why}");
                     }
-                    health.unready(hold::PART, text);
+                    health.unready(leadership::PART, text);
                 }
             }
         }

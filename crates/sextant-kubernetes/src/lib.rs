@@ -37,7 +37,7 @@ use sextant_config::{Config, KubernetesConfig};
 use sextant_core::assignment::Assignment;
 use sextant_core::environment::{VisibleDatabase, environment};
 use sextant_core::gate::Gate;
-use sextant_core::hold::Hold;
+use sextant_core::leadership::Leadership;
 use sextant_core::names::Identity;
 use sextant_core::node_error::NodeError;
 use sextant_core::pod_issue::PodIssue;
@@ -118,12 +118,12 @@ impl Connected {
         &mut self,
         namespace: &str,
         identity: &Identity,
-        hold: Arc<Hold>,
+        leadership: Arc<Leadership>,
         health: Arc<Health>,
         supervisor: &Supervisor,
     ) {
         let leases = Api::namespaced(self.client.clone(), namespace);
-        self.stood_by = NodeLease::new(leases, identity).acquire(hold, health, supervisor).await;
+        self.stood_by = NodeLease::new(leases, identity).acquire(leadership, health, supervisor).await;
     }
 
     /// The way to a cluster that has not been asked anything yet.

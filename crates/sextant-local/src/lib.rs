@@ -25,7 +25,7 @@ use sextant_config::{Config, LocalAlgorithm, LocalConfig};
 use sextant_core::assignment::Assignment;
 use sextant_core::environment::{Places, VisibleDatabase, environment};
 use sextant_core::gate::Gate;
-use sextant_core::hold::Hold;
+use sextant_core::leadership::Leadership;
 use sextant_core::names::Identity;
 use sextant_core::overview::Here;
 use sextant_core::pod_issue::PodIssue;
@@ -305,11 +305,11 @@ fn own_listener(root: &Arc<Dir>) -> Result<TcpListener, String> {
 pub async fn acquire(
     config: &Config,
     identity: &Identity,
-    hold: Arc<Hold>,
+    leadership: Arc<Leadership>,
     health: &Health,
     supervisor: &Supervisor,
 ) -> Result<(), String> {
-    lock::acquire(&place::make(config, identity)?, hold, health, supervisor).await
+    lock::acquire(&place::make(config, identity)?, leadership, health, supervisor).await
 }
 
 /// The runs of this node, as their folders tell.

@@ -168,7 +168,7 @@ pub async fn drive(
 impl Drive {
     async fn run_its_course(&mut self) {
         while self.context.runtime.holds_another(&self.assignment) {
-            self.context.hold.good().await;
+            self.context.leadership.wait_until_leader().await;
             info!(run = %self.run.id, "another run had this number and was deleted at the server; what is left of it is ended");
             if let Err(error) = self.context.runtime.release(self.run.id, &RunStatus::UnknownError).await {
                 self.later(&error.to_string()).await;
@@ -176,7 +176,7 @@ impl Drive {
         }
         loop {
             // Another process of this node may act meanwhile: what is true is looked at afterwards.
-            self.context.hold.good().await;
+            self.context.leadership.wait_until_leader().await;
             let signal = *self.signal.borrow_and_update();
             if signal.look != self.looked {
                 self.catch_up(signal.look).await;
@@ -227,7 +227,7 @@ impl Drive {
                 Action::Relaunch(failure) => {
                     let _ = self.relaunch(&failure).await;
                 }
-                Action::Release if !self.context.hold.is_good() => {}
+                Action::Release if !self.context.leadership.is_leader() => {}
                 Action::Release => match self.context.runtime.release(self.run.id, &self.server.status).await {
                     Ok(()) => return,
                     Err(error) => self.later(&format!("the run's things could not be marked as done: {error}")).await,
@@ -270,7 +270,7 @@ impl Drive {
     /// has ended meanwhile are released.
     async fn start(&mut self, again: bool) -> Result<(), Interrupted> {
         self.learn_first_task().await?;
-        if !self.context.hold.is_good() {
+        if !self.context.leadership.is_leader() {
             return Err(Interrupted);
         }
         let context = self.context.clone();
@@ -355,7 +355,7 @@ impl Drive {
     }
 
     async fn tell(&mut self, status: RunStatus) {
-        if !self.context.hold.is_good() {
+        if !self.context.leadership.is_leader() {
             return;
         }
         let begins = self.run.started_at.is_none().then(now);
@@ -390,7 +390,7 @@ impl Drive {
         };
         match output {
             // It is asked for again.
-            Ok(_) if !context.hold.is_good() => {}
+            Ok(_) if !context.leadership.is_leader() => {}
             Ok(output) => {
                 let size = output.upload.length;
                 let reported = report::with_output(&context, &self.run, &mask, exit, output, log).await;
@@ -403,7 +403,7 @@ impl Drive {
     /// Ends the run now, and reports it then: an algorithm that was killed, or ran for too long, does not go on because the server or
     /// room for its log is not to be had.
     async fn stop(&mut self, failure: Failure) {
-        if !self.context.hold.is_good() {
+        if !self.context.leadership.is_leader() {
             return;
         }
         let failure = self.with_reason(failure);

@@ -27,8 +27,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use sextant_core::gate::Gate;
-use sextant_core::hold::Hold;
 use sextant_core::hub::{Hub, HubEvents, Node, NodeInfo};
+use sextant_core::leadership::Leadership;
 use sextant_core::masks::Masks;
 use sextant_core::node_error::NodeError;
 use sextant_core::policies::Policies;
@@ -69,7 +69,7 @@ pub struct Parts {
     /// What the process says of itself; it has the parts [`SERVER`] and [`ISOLATION`].
     pub health: Arc<Health>,
     /// Whether this process may act; it is asked before each action.
-    pub hold: Arc<Hold>,
+    pub leadership: Arc<Leadership>,
 }
 
 /// What the owner of the node has set.
@@ -104,7 +104,7 @@ pub(crate) struct Context {
     pub(crate) limits: Limits,
     pub(crate) masks: Masks,
     pub(crate) health: Arc<Health>,
-    pub(crate) hold: Arc<Hold>,
+    pub(crate) leadership: Arc<Leadership>,
     pub(crate) places: Option<Arc<Places>>,
     /// How many bytes the logs of reports under way may take.
     pub(crate) logs: Arc<Semaphore>,
@@ -119,7 +119,7 @@ pub(crate) struct Context {
 impl Context {
     /// The parts put together, and the events that are to be listened to.
     pub(crate) fn new(parts: Parts) -> (Self, HubEvents) {
-        let Parts { hub, events, me, runtime, supplies, settings, health, hold } = parts;
+        let Parts { hub, events, me, runtime, supplies, settings, health, leadership } = parts;
         let Settings { policies, share_algorithm_logs, shares_tmp, info, limits, places, masks } = settings;
         let context = Self {
             announcer: Announcer::new(hub.clone(), me.clone(), info),
@@ -139,7 +139,7 @@ impl Context {
             limits,
             masks,
             health,
-            hold,
+            leadership,
         };
         (context, events)
     }

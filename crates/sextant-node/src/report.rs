@@ -197,7 +197,7 @@ fn begun(run: &Run, report: Report) -> Report {
 
 async fn send(context: &Context, run: &Run, report: Report) -> Reported {
     // Reading the log may have taken a minute.
-    if !context.hold.is_good() {
+    if !context.leadership.is_leader() {
         return Reported::Later;
     }
     let status = report.status.clone();

@@ -176,7 +176,7 @@ fn tidy(registry: &Arc<Registry>, before: &mut JoinSet<()>) {
 
 /// What is left of a run that is not driven here.
 pub(super) async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
-    registry.context.hold.good().await;
+    registry.context.leadership.wait_until_leader().await;
     let gone = match registry.context.hub.run(run).await {
         // It was adopted meanwhile, and may have come to its end.
         _ if registry.has(run) => return,
@@ -214,7 +214,7 @@ pub(super) async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
 
 /// Releases a run that is not at the server, if this process may act at this moment.
 async fn release(registry: &Registry, run: RunId) -> Result<(), String> {
-    if !registry.context.hold.is_good() {
+    if !registry.context.leadership.is_leader() {
         return Err("another process of this node may act now".into());
     }
     registry.context.runtime.release(run, &RunStatus::UnknownError).await.map_err(|error| error.to_string())

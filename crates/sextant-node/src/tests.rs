@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use sextant_core::hold::Hold;
 use sextant_core::hub::testing::{ASKING, FakeHub, Fault, me, pending};
 use sextant_core::hub::{RequestedDatabase, Run};
+use sextant_core::leadership::Leadership;
 use sextant_core::masks::{Masks, Secrets};
 use sextant_core::pod_issue::{IssueKind, PodIssue};
 use sextant_core::policies::Policies;
@@ -46,8 +46,8 @@ impl Node {
         let policies = Policies { allowed_organizations, ..Policies::default() };
         let hub = Arc::new(FakeHub::default());
         let runtime = Arc::new(FakeRuntime::new(hub.journal.clone()));
-        let hold = Arc::new(Hold::default());
-        hold.extend(Duration::MAX);
+        let leadership = Arc::new(Leadership::default());
+        leadership.extend(Duration::MAX);
         let parts = Parts {
             hub: hub.clone(),
             events: futures::stream::pending().boxed(),
@@ -70,7 +70,7 @@ impl Node {
                 masks: Masks::new(secrets()).unwrap(),
             },
             health: Arc::default(),
-            hold,
+            leadership,
         };
         let (context, _) = Context::new(parts);
         let registry = Arc::new(Registry::new(context));
@@ -257,8 +257,8 @@ async fn the_log_is_read_before_the_output_is_asked_for() {
 #[tokio::test(start_paused = true)]
 async fn a_process_that_is_taken_over_while_it_reads_a_log_reports_nothing() {
     let node = Node::new();
-    let hold = node.registry.context.hold.clone();
-    node.runtime.on_log(move || hold.lose("another process".into()));
+    let leadership = node.registry.context.leadership.clone();
+    node.runtime.on_log(move || leadership.step_down("another process".into()));
     node.adopt(ended());
     node.wait_for("log 7").await;
     sleep(Duration::from_secs(300)).await;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use sextant_config::secrets;
 use sextant_config::{Config, RuntimeConfig};
-use sextant_core::hold::{self, Hold};
 use sextant_core::hub::Hub;
+use sextant_core::leadership::{self, Leadership};
 use sextant_core::masks::Masks;
 use sextant_core::names::Identity;
 use sextant_core::node_error::NodeError;
@@ -45,26 +45,26 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
         }
         Ok(())
     };
-    let hold = Arc::new(Hold::default());
+    let leadership = Arc::new(Leadership::default());
     let supervisor = Arc::new(Supervisor::default());
     let result = tokio::select! {
-        result = serve(config, hold.clone(), supervisor.clone()) => result,
+        result = serve(config, leadership.clone(), supervisor.clone()) => result,
         failure = supervisor.failed() => Err(NodeError::Other(format!("{failure}, without which this node can't work; runs under way go on, and are reported by the next start"))),
-        to = hold.lost() => Err(NodeError::TakenOver(format!("{to} has taken over from this process"))),
+        to = leadership.superseded() => Err(NodeError::TakenOver(format!("{to} has taken over from this process"))),
         result = stop => result,
     };
-    hold.give_back().await;
+    leadership.release().await;
     result
 }
 
-async fn serve(config: Config, hold: Arc<Hold>, supervisor: Arc<Supervisor>) -> Result<(), NodeError> {
-    let health = Health::waiting_for(&[SERVER, ISOLATION, hold::PART]);
+async fn serve(config: Config, leadership: Arc<Leadership>, supervisor: Arc<Supervisor>) -> Result<(), NodeError> {
+    let health = Health::waiting_for(&[SERVER, ISOLATION, leadership::PART]);
     if let Some(address) = config.health_listen {
         let listener = health::listen(address).await.map_err(NodeError::Configuration)?;
         supervisor.spawn("the health port", health::serve(listener, health.clone()));
         info!("The health port is open at {address}");
     }
-    let parts = start(&config, health, hold, &supervisor).await?;
+    let parts = start(&config, health, leadership, &supervisor).await?;
     sextant_node::serve(parts, &supervisor).await
 }
 
@@ -75,7 +75,7 @@ async fn serve(config: Config, hold: Arc<Hold>, supervisor: Arc<Supervisor>) -> 
 async fn start(
     config: &Config,
     health: Arc<Health>,
-    hold: Arc<Hold>,
+    leadership: Arc<Leadership>,
     supervisor: &Supervisor,
 ) -> Result<Parts, NodeError> {
     let connection = Connection::new(config)?;
@@ -89,7 +89,7 @@ async fn start(
         }
     })?;
     let identity = config.identity(node);
-    stand_by(config, connected.as_mut(), &identity, &hold, &health, supervisor).await?;
+    stand_by(config, connected.as_mut(), &identity, &leadership, &health, supervisor).await?;
 
     // All of this waits for somebody's answers, so it is done at the same time too.
     let (server, events) = connection.open()?;
@@ -109,7 +109,7 @@ async fn start(
         places,
         masks,
     };
-    Ok(Parts { hub, events, me, runtime, supplies, settings, health, hold })
+    Ok(Parts { hub, events, me, runtime, supplies, settings, health, leadership })
 }
 
 /// Waits until this process is the one of its node that acts. Until then it is not online, and its data port is closed.
@@ -117,19 +117,21 @@ async fn stand_by(
     config: &Config,
     connected: Option<&mut Connected>,
     identity: &Identity,
-    hold: &Arc<Hold>,
+    leadership: &Arc<Leadership>,
     health: &Arc<Health>,
     supervisor: &Supervisor,
 ) -> Result<(), NodeError> {
     match (&config.runtime, connected) {
         (RuntimeConfig::Kubernetes(settings), Some(connected)) => {
-            connected.acquire(&settings.namespace, identity, hold.clone(), health.clone(), supervisor).await;
+            connected.acquire(&settings.namespace, identity, leadership.clone(), health.clone(), supervisor).await;
             Ok(())
         }
         (RuntimeConfig::Kubernetes(_), None) => Ok(()),
-        (RuntimeConfig::Local(_), _) => sextant_local::acquire(config, identity, hold.clone(), health, supervisor)
-            .await
-            .map_err(NodeError::Configuration),
+        (RuntimeConfig::Local(_), _) => {
+            sextant_local::acquire(config, identity, leadership.clone(), health, supervisor)
+                .await
+                .map_err(NodeError::Configuration)
+        }
     }
 }
 

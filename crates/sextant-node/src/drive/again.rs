@@ -36,7 +36,7 @@ impl Drive {
         }
         self.learn_first_task().await?;
         // What was decided before the pause may not be true any more, nor this process the one that acts.
-        if self.run_state.has_changed().unwrap_or(true) || !self.context.hold.is_good() {
+        if self.run_state.has_changed().unwrap_or(true) || !self.context.leadership.is_leader() {
             return Err(Interrupted);
         }
         // Of the new launch nothing has been seen made.

@@ -40,6 +40,6 @@ impl Drive {
     /// Whether the server takes a change of this run that is as small as can be: one that it has already.
     async fn server_does_small_things(&self) -> bool {
         let (hub, status) = (&self.context.hub, &self.server.status);
-        self.context.hold.is_good() && hub.set_status(self.run.id, status, None).await.is_ok()
+        self.context.leadership.is_leader() && hub.set_status(self.run.id, status, None).await.is_ok()
     }
 }

@@ -25,7 +25,7 @@ impl Drive {
         };
         match fetched {
             // That may have taken a while.
-            Ok(Some(_)) if !self.context.hold.is_good() => {}
+            Ok(Some(_)) if !self.context.leadership.is_leader() => {}
             Ok(Some((databases, room))) => {
                 assignment.databases = databases;
                 return Ok(Whole { assignment, _room: Some(room) });
