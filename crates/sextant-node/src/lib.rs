@@ -1,19 +1,19 @@
-//! The node: hears of runs and drives each of them to its one report. It knows the server by the port `Hub`, what runs the algorithms
+//! The node: finds runs and takes each of them to its one report. It knows the server by the port `Hub`, what runs the algorithms
 //! by the port `Runtime`, and nothing else.
 //!
 //! ```text
-//!   live events ─▶ listen ─▶ sync ─▶ registry ─▶ drive (one task per run) ─▶ runtime
+//!   live events ─▶ listen ─▶ sync ─▶ registry ─▶ reconciler (one task per run) ─▶ runtime
 //!             every minute ─▶ ┘             └─▶ report ─▶ server
 //! ```
 
 mod admission;
 mod announce;
-mod drive;
 mod kept;
 mod listen;
 mod new_tasks;
 mod origins;
 mod places;
+mod reconciler;
 mod registry;
 mod report;
 mod supplies;

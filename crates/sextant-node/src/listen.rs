@@ -41,7 +41,7 @@ pub async fn listen(registry: &Registry, mut live: HubEvents) -> Result<(), Node
                     state = State::Online;
                 }
                 registry.context.health.ready(SERVER);
-                registry.all.notify_one();
+                registry.poll_requested.notify_one();
                 registry.context.announcer.wish(Wish::SetUp);
             }
             event => heard(registry, event),
@@ -52,12 +52,12 @@ pub async fn listen(registry: &Registry, mut live: HubEvents) -> Result<(), Node
 
 fn heard(registry: &Registry, event: HubEvent) {
     match event {
-        HubEvent::Missed => registry.all.notify_one(),
+        HubEvent::Missed => registry.poll_requested.notify_one(),
         // Until the runtime has told what it has, nothing is known of what is under way already.
-        HubEvent::NewTask(_) if !registry.has_begun() => registry.all.notify_one(),
+        HubEvent::NewTask(_) if !registry.has_started() => registry.poll_requested.notify_one(),
         HubEvent::NewTask(id) => {
             if registry.new_tasks.heard(id) == Next::LookAtAll {
-                registry.all.notify_one();
+                registry.poll_requested.notify_one();
             }
         }
         HubEvent::Kill(kill) => match to_kill(registry, &kill) {
@@ -85,7 +85,7 @@ fn killed(registry: &Registry, runs: Option<&HashSet<RunId>>) {
         );
     }
     // The server's list is not always whole (4.5.5); what it has ended is no longer open.
-    registry.all.notify_one();
+    registry.poll_requested.notify_one();
 }
 
 /// The runs of this node that are meant.

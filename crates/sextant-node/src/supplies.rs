@@ -10,7 +10,7 @@ use sextant_core::hub::{Hub, HubError, HubErrorKind, InputError};
 use sextant_core::runtime::{InputStream, Supplier, SupplyError};
 use vantage6_types::{RunId, TaskId};
 
-/// The supplies of all runs that this node drives.
+/// The supplies of all runs that this node tracks.
 pub struct Supplies {
     hub: Arc<dyn Hub>,
     runs: Mutex<HashMap<RunId, Supply>>,
@@ -35,7 +35,7 @@ impl Supplies {
         Self { hub, runs: Mutex::default() }
     }
 
-    /// A run is driven from now on.
+    /// A run is tracked from now on.
     pub fn add(&self, run: RunId, supply: Supply) {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(run, supply);
     }
@@ -92,7 +92,7 @@ fn of_input(error: InputError) -> SupplyError {
     }
 }
 
-/// Only what the server itself refuses is final. That a run was deleted, its drive finds out.
+/// Only what the server itself refuses is final. That a run was deleted, its reconciler finds out.
 fn of_server(error: HubError) -> SupplyError {
     match error.kind {
         HubErrorKind::Refused(status @ (400 | 403 | 404)) => SupplyError::Refused(format!(

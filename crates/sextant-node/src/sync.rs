@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use vantage6_types::{RunId, RunStatus, TaskId};
 
 use super::listen::listen;
-use super::registry::{Adopted, MOST, Registry};
+use super::registry::{MAX_TRACKED, Registry, Tracking};
 use super::{NodeError, turn};
 
 /// How often the server is asked without being told to.
@@ -25,7 +25,7 @@ const PERIOD: Duration = Duration::from_secs(60);
 const PART: u32 = 10;
 /// But it is asked this often.
 const LONGEST: Duration = Duration::from_secs(3600);
-/// Of a list without end, what is not in the part that was read may have left it: so many of the runs driven here are asked about.
+/// Of a list without end, what is not in the part that was read may have left it: so many of the runs tracked here are asked about.
 const ASKED: usize = 100;
 /// A list that takes longer is not waited for: what is known by then is begun with, although older runs may still come.
 const LONG: Duration = Duration::from_secs(2);
@@ -64,7 +64,7 @@ async fn look_at(registry: &Registry, task: TaskId) {
         if let Some(times) = FAILED.happened() {
             warn!(%task, times, "a new task could not be looked at: {error}; a look at all runs is to find it");
         }
-        registry.all.notify_one();
+        registry.poll_requested.notify_one();
     }
 }
 
@@ -72,7 +72,7 @@ async fn look_at(registry: &Registry, task: TaskId) {
 async fn look_for_ever(registry: &Arc<Registry>) -> Result<(), NodeError> {
     // Before anything is launched, the runtime must know what is there already.
     let left = registry.context.runtime.leftovers().await;
-    registry.begin(left.iter().map(|(_, run)| *run));
+    registry.start(left.iter().map(|(_, run)| *run));
     let mut seen = look_until_seen(registry).await?;
     registry.release_reserved();
     let mut tidying = JoinSet::new();
@@ -83,7 +83,7 @@ async fn look_for_ever(registry: &Arc<Registry>) -> Result<(), NodeError> {
         let ended = Instant::now();
         tokio::select! {
             () = sleep_until(ended + pace.period) => {}
-            () = registry.all.notified() => sleep_until(ended + pace.rest).await,
+            () = registry.poll_requested.notified() => sleep_until(ended + pace.rest).await,
             () = async { registry.idle().await; sleep_until(ended + pace.again).await }, if seen.coverage == Coverage::Partial => {}
         }
         seen = look_until_seen(registry).await?;
@@ -100,7 +100,7 @@ struct Seen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coverage {
     Complete,
-    /// There was more than can be driven, or runs came to their end meanwhile; those left the list, and as many others may have moved to
+    /// There was more than can be tracked, or runs came to their end meanwhile; those left the list, and as many others may have moved to
     /// pages that had been read already.
     Partial,
 }
@@ -164,7 +164,7 @@ fn tidy(registry: &Arc<Registry>, before: &mut JoinSet<()>) {
         return;
     }
     let mut left = registry.context.runtime.unreported();
-    left.retain(|(_, run)| !registry.has(*run));
+    left.retain(|(_, run)| !registry.contains(*run));
     if left.is_empty() {
         return;
     }
@@ -174,12 +174,12 @@ fn tidy(registry: &Arc<Registry>, before: &mut JoinSet<()>) {
     });
 }
 
-/// What is left of a run that is not driven here.
+/// What is left of a run that is not tracked here.
 pub(super) async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
     registry.context.leadership.wait_until_leader().await;
     let gone = match registry.context.hub.run(run).await {
-        // It was adopted meanwhile, and may have come to its end.
-        _ if registry.has(run) => return,
+        // It was tracked meanwhile, and may have come to its end.
+        _ if registry.contains(run) => return,
         Ok(run) if !registry.is_under_way(run.id) => return,
         // Its number is another organization's now.
         Ok(found) if !registry.is_ours(&found) => {
@@ -191,7 +191,7 @@ pub(super) async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
             }
             registry.is_seen(run);
             // What is under way always has room.
-            registry.adopt(found);
+            registry.track(found);
             return;
         }
         // A run that this node may not see is not this node's: the list, which was read before, lacks it. Twice, because a server says 401
@@ -220,13 +220,13 @@ async fn release(registry: &Registry, run: RunId) -> Result<(), String> {
     registry.context.runtime.release(run, &RunStatus::UnknownError).await.map_err(|error| error.to_string())
 }
 
-/// One look: adopts what is open, also what came before an error. A look at everything also has those looked at that are driven
+/// One look: tracks what is open, also what came before an error. A look at everything also has those looked at that are tracked
 /// here and no longer open there.
 pub(super) async fn look(registry: &Registry, task: Option<TaskId>) -> Result<Coverage, HubError> {
-    let mut driven = HashSet::new();
+    let mut tracked = HashSet::new();
     if task.is_none() {
         registry.new_tasks.look_at_all_begins();
-        driven = registry.ids();
+        tracked = registry.ids();
     }
     let mut runs = pin!(registry.context.hub.open_runs(OpenRuns { task, inputs_up_to: INPUTS }));
     let mut found = Found::default();
@@ -235,12 +235,12 @@ pub(super) async fn look(registry: &Registry, task: Option<TaskId>) -> Result<Co
         match runs.next().await {
             None => break Ok(()),
             Some(Ok(run)) => {
-                driven.remove(&run.id);
-                if !registry.drives(&run) {
+                tracked.remove(&run.id);
+                if !registry.tracks_same(&run) {
                     found.take(registry, run);
                 }
                 if began.elapsed() > LONG {
-                    found.adopt(registry);
+                    found.track(registry);
                 }
             }
             Some(Err(error)) if matches!(error.kind, HubErrorKind::BrokenRun(_)) => {
@@ -251,7 +251,7 @@ pub(super) async fn look(registry: &Registry, task: Option<TaskId>) -> Result<Co
             Some(Err(error)) => break Err(error),
         }
     };
-    found.adopt(registry);
+    found.track(registry);
     debug!(new = found.new, "open runs at the server");
     match end {
         Ok(()) => {}
@@ -261,36 +261,36 @@ pub(super) async fn look(registry: &Registry, task: Option<TaskId>) -> Result<Co
                 warn!(times, "{error}; the node goes on with what it has read");
             }
             // By chance, so that each has its turn in some look.
-            for run in driven.into_iter().choose_multiple(&mut rand::rng(), ASKED) {
-                registry.look(run);
+            for run in tracked.into_iter().choose_multiple(&mut rand::rng(), ASKED) {
+                registry.request_refresh(run);
             }
             return Ok(Coverage::Partial);
         }
         Err(error) => return Err(error),
     }
-    let gone = !driven.is_empty();
-    for run in driven {
-        registry.look(run);
+    let gone = !tracked.is_empty();
+    for run in tracked {
+        registry.request_refresh(run);
     }
     if found.left
         && let Some(times) = FULL.happened()
     {
         warn!(
             times,
-            "more runs are open than the {MOST} that a node has at a time; the others are begun with when some have ended"
+            "more runs are open than the {MAX_TRACKED} that a node has at a time; the others are begun with when some have ended"
         );
     }
     Ok(if gone || found.left { Coverage::Partial } else { Coverage::Complete })
 }
 
-/// What a look has found that is not driven here.
+/// What a look has found that is not tracked here.
 #[derive(Default)]
 struct Found {
     open: Vec<Run>,
     new: usize,
     /// Bytes of inputs that came along.
     inputs: usize,
-    /// There were more than can be driven.
+    /// There were more than can be tracked.
     left: bool,
 }
 
@@ -303,9 +303,9 @@ impl Found {
             run.input = None;
         }
         self.open.push(run);
-        if self.open.len() > 2 * MOST {
+        if self.open.len() > 2 * MAX_TRACKED {
             self.sort(registry);
-            self.open.truncate(MOST);
+            self.open.truncate(MAX_TRACKED);
             self.left = true;
         }
     }
@@ -315,10 +315,10 @@ impl Found {
         self.open.sort_by_cached_key(|run| (!registry.is_under_way(run.id), run.id));
     }
 
-    fn adopt(&mut self, registry: &Registry) {
+    fn track(&mut self, registry: &Registry) {
         self.sort(registry);
         for run in self.open.drain(..) {
-            self.left |= registry.adopt(run) == Adopted::Full;
+            self.left |= registry.track(run) == Tracking::Full;
         }
     }
 }

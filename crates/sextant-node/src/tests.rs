@@ -78,7 +78,7 @@ impl Node {
     }
 
     /// Has a run of this node that is there already, in this state.
-    fn adopt(&self, run_state: RunState) {
+    fn track(&self, run_state: RunState) {
         let mut run = pending(RUN.0);
         if run_state != RunState::Absent {
             run.status = RunStatus::Active;
@@ -86,7 +86,7 @@ impl Node {
         }
         self.runtime.set(RUN, run_state);
         self.hub.put(run.clone());
-        self.registry.adopt(run);
+        self.registry.track(run);
     }
 
     async fn wait_for(&self, call: &str) {
@@ -101,10 +101,10 @@ impl Node {
         self.hub.journal.all()
     }
 
-    /// The run's drive has ended.
+    /// The run's reconciler has ended.
     async fn done(&self) {
         for _ in 0..10_000 {
-            if !self.registry.has(RUN) {
+            if !self.registry.contains(RUN) {
                 return;
             }
             sleep(Duration::from_millis(100)).await;
@@ -139,7 +139,7 @@ async fn a_pod_that_the_cluster_does_not_allow_is_reported_within_seconds() {
     let kind = IssueKind::Permanent(failure);
     node.runtime.reports_issue(PodIssue { text: text.into(), kind, at: None });
     let since = Some(Timestamp::now());
-    node.adopt(RunState::Starting(Starting { since, waits_for: WaitsFor::Pod, detail: "made".into() }));
+    node.track(RunState::Starting(Starting { since, waits_for: WaitsFor::Pod, detail: "made".into() }));
     sleep(Duration::from_secs(4)).await;
     let report = node.hub.reported(RUN).await;
     assert_eq!(report.status, RunStatus::StartFailed);
@@ -151,7 +151,7 @@ async fn who_waits_for_room_has_that_made_which_nobody_needs() {
     for (waits_for, made) in [(WaitsFor::Machine, true), (WaitsFor::Quota, true), (WaitsFor::Pull, false)] {
         let node = Node::new();
         let since = Some(Timestamp::now());
-        node.adopt(RunState::Starting(Starting { since, waits_for, detail: "full".into() }));
+        node.track(RunState::Starting(Starting { since, waits_for, detail: "full".into() }));
         sleep(Duration::from_secs(20)).await;
         assert_eq!(node.count("make room 0") > 0, made, "{waits_for:?} {:?}", node.all());
     }
@@ -162,7 +162,7 @@ async fn a_kill_stops_the_algorithm_although_the_server_is_away() {
     let node = Node::new();
     node.hub.fail("finish", Fault::Away);
     node.hub.fail("run", Fault::Away);
-    node.adopt(running());
+    node.track(running());
     sleep(Duration::from_secs(1)).await;
     node.registry.kill(None);
     node.wait_for("stop 7").await;
@@ -187,7 +187,7 @@ async fn a_kill_and_the_deadline_stop_the_algorithm_although_others_logs_take_al
         let node = Node::new();
         let logs = node.registry.context.logs.clone();
         let _taken = logs.acquire_many_owned(u32::try_from(LOGS).unwrap()).await.unwrap();
-        node.adopt(run_state);
+        node.track(run_state);
         if status == RunStatus::Killed {
             node.registry.kill(None);
         }
@@ -203,7 +203,7 @@ async fn what_can_not_be_stopped_now_is_reported_and_stopped_again() {
     let node = Node::new();
     node.runtime.stops(false);
     node.hub.fail("finish", Fault::Away);
-    node.adopt(running());
+    node.track(running());
     node.registry.kill(None);
     sleep(Duration::from_secs(300)).await;
     assert!(node.count("stop 7") > 2 && node.count("finish 7") > 2, "{:?}", node.all());
@@ -224,15 +224,15 @@ async fn another_organizations_run_is_never_launched_whatever_its_number() {
     // A server that lists it, for whatever reason.
     let node = Node::new();
     node.hub.put(theirs());
-    node.registry.adopt(theirs());
+    node.registry.track(theirs());
     sleep(Duration::from_secs(60)).await;
     assert!(node.all().is_empty(), "{:?}", node.all());
     // Ours is under way, is deleted, and its number becomes theirs, assigned in the same moment.
     let node = Node::new();
-    node.adopt(running());
+    node.track(running());
     sleep(Duration::from_secs(1)).await;
     node.hub.put(Run { status: RunStatus::Active, ..theirs() });
-    node.registry.look(RUN);
+    node.registry.request_refresh(RUN);
     node.done().await;
     assert_eq!((node.count("release 7"), node.count("launch 7"), node.count("finish 7")), (1, 0, 0));
 }
@@ -242,7 +242,7 @@ async fn the_log_is_read_before_the_output_is_asked_for() {
     let node = Node::new();
     let logs = node.registry.context.logs.clone();
     let taken = logs.clone().acquire_many_owned(u32::try_from(LOGS).unwrap()).await.unwrap();
-    node.adopt(ended());
+    node.track(ended());
     sleep(Duration::from_secs(300)).await;
     // No pod holds a connection open meanwhile.
     assert_eq!(node.count("collect 7"), 0);
@@ -259,7 +259,7 @@ async fn a_process_that_is_taken_over_while_it_reads_a_log_reports_nothing() {
     let node = Node::new();
     let leadership = node.registry.context.leadership.clone();
     node.runtime.on_log(move || leadership.step_down("another process".into()));
-    node.adopt(ended());
+    node.track(ended());
     node.wait_for("log 7").await;
     sleep(Duration::from_secs(300)).await;
     assert_eq!((node.count("finish 7"), node.count("release 7")), (0, 0), "{:?}", node.all());
@@ -269,9 +269,9 @@ async fn a_process_that_is_taken_over_while_it_reads_a_log_reports_nothing() {
 async fn a_run_that_the_server_can_not_describe_any_more_is_reported_all_the_same() {
     let node = Node::with(&[], Some(1));
     node.hub.fail("run", Fault::Broken);
-    node.adopt(running());
+    node.track(running());
     sleep(Duration::from_secs(1)).await;
-    node.registry.look(RUN);
+    node.registry.request_refresh(RUN);
     sleep(Duration::from_secs(300)).await;
     // It is asked again after the next look at everything, not before.
     assert_eq!(node.count("run 7"), 1, "{:?}", node.all());
@@ -284,21 +284,21 @@ async fn a_run_that_the_server_can_not_describe_any_more_is_reported_all_the_sam
 async fn a_run_that_this_node_may_not_see_any_more_is_released() {
     let node = Node::with(&[], Some(1));
     node.hub.fail("run", Fault::Status(401, true));
-    node.adopt(running());
+    node.track(running());
     for _ in 0..2 {
         sleep(Duration::from_secs(60)).await;
         assert_eq!(node.count("release 7"), 0);
-        node.registry.look(RUN);
+        node.registry.request_refresh(RUN);
     }
     node.done().await;
     assert_eq!((node.count("release 7"), node.count("run 7")), (1, 2));
     // Something before the server says so, too, while that is being replaced: this means nothing.
     let node = Node::new();
     node.hub.fail("run", Fault::Status(403, false));
-    node.adopt(running());
+    node.track(running());
     for _ in 0..5 {
         sleep(Duration::from_secs(60)).await;
-        node.registry.look(RUN);
+        node.registry.request_refresh(RUN);
     }
     sleep(Duration::from_secs(60)).await;
     assert_eq!(node.count("release 7"), 0);
@@ -307,11 +307,11 @@ async fn a_run_that_this_node_may_not_see_any_more_is_released() {
 #[tokio::test(start_paused = true)]
 async fn a_list_that_was_read_before_the_report_launches_nothing() {
     let node = Node::new();
-    node.adopt(ended());
+    node.track(ended());
     node.done().await;
     // As with `keep_finished: 0s`, or in the local runtime: nothing is left of it.
     node.runtime.set(RUN, RunState::Absent);
-    node.registry.adopt(pending(RUN.0));
+    node.registry.track(pending(RUN.0));
     node.done().await;
     assert_eq!(node.count("launch 7"), 0, "{:?}", node.all());
 }
@@ -324,7 +324,7 @@ async fn why_a_launch_failed_is_kept_until_the_server_has_it() {
         let why = "What the task says of its databases is too large.";
         Err(LaunchError::Failed(Failure::new(RunStatus::StartFailed, why, "the API server refused the run's Secret")))
     });
-    node.adopt(RunState::Absent);
+    node.track(RunState::Absent);
     node.wait_for("finish 7").await;
     // Its Job was made, and waits for the Secret.
     node.runtime.set(RUN, starting());
@@ -351,7 +351,7 @@ async fn why_a_launch_failed_is_reported_by_the_next_process_too() {
         });
         let since = Some(if starts { Timestamp::now() } else { Timestamp::UNIX_EPOCH });
         let waits = Starting { since, waits_for: WaitsFor::OwnContainer, detail: "secret \"x\" not found".into() };
-        node.adopt(RunState::Starting(waits));
+        node.track(RunState::Starting(waits));
         node.wait_for("launch 7").await;
         if starts {
             sleep(Duration::from_secs(1)).await;
@@ -373,7 +373,7 @@ async fn the_first_task_of_a_subtask_is_known_before_its_folder_is_made() {
     let node = Node::new();
     node.hub.fail("task_origin", Fault::Away);
     node.hub.put(subtask());
-    node.registry.adopt(subtask());
+    node.registry.track(subtask());
     sleep(Duration::from_secs(60)).await;
     assert_eq!(node.count("launch 7"), 0, "the server is waited for: {:?}", node.all());
     node.hub.heal("task_origin");
@@ -381,7 +381,7 @@ async fn the_first_task_of_a_subtask_is_known_before_its_folder_is_made() {
     assert_eq!(node.runtime.launched()[0].first.task, vantage6_types::TaskId(4));
     // A first task costs no question.
     let node = Node::new();
-    node.adopt(RunState::Absent);
+    node.track(RunState::Absent);
     node.wait_for("launch 7").await;
     assert_eq!(node.runtime.launched()[0].first.task, pending(RUN.0).task.id);
     assert_eq!(node.count("task_origin 4"), 0);
@@ -390,7 +390,7 @@ async fn the_first_task_of_a_subtask_is_known_before_its_folder_is_made() {
 #[tokio::test(start_paused = true)]
 async fn what_has_left_a_list_without_end_is_asked_about() {
     let node = Node::new();
-    node.adopt(running());
+    node.track(running());
     sleep(Duration::from_secs(1)).await;
     node.hub.put(Run { finished_at: Some(Timestamp::now()), ..pending(RUN.0) });
     node.hub.fail("list", Fault::Away);
@@ -403,7 +403,7 @@ async fn what_has_left_a_list_without_end_is_asked_about() {
 async fn a_pause_ends_when_something_changes_and_old_failures_are_forgotten() {
     let node = Node::new();
     node.hub.fail("status", Fault::Away);
-    node.adopt(starting());
+    node.track(starting());
     // The pauses have become long.
     sleep(Duration::from_secs(1800)).await;
     let tries = node.count("status 7");
@@ -417,7 +417,7 @@ async fn a_pause_ends_when_something_changes_and_old_failures_are_forgotten() {
 async fn what_goes_wrong_after_a_success_does_not_wait_as_long_as_what_went_wrong_before() {
     let node = Node::new();
     node.hub.fail("status", Fault::Away);
-    node.adopt(starting());
+    node.track(starting());
     sleep(Duration::from_secs(1800)).await;
     node.hub.heal("status");
     // The longest pause, and less than what has nothing to do with it any more.
@@ -436,7 +436,7 @@ async fn who_has_waited_for_a_place_is_judged_again_when_it_has_one() {
     let node = Node::with(&["Trusted"], Some(1));
     node.hub.name(ASKING, "Trusted");
     let place = node.registry.context.places.as_ref().unwrap().try_take();
-    node.adopt(RunState::Absent);
+    node.track(RunState::Absent);
     sleep(Duration::from_secs(3600)).await;
     assert_eq!(node.count("launch 7"), 0);
     node.hub.name(ASKING, "Somebody else");
@@ -451,7 +451,7 @@ async fn a_server_that_is_away_while_a_run_waits_for_a_place_changes_nothing() {
     node.hub.name(ASKING, "Trusted");
     node.hub.fail("organization", Fault::Away);
     let place = node.registry.context.places.as_ref().unwrap().try_take();
-    node.adopt(RunState::Absent);
+    node.track(RunState::Absent);
     sleep(Duration::from_secs(60)).await;
     node.hub.heal("organization");
     drop(place);
@@ -462,7 +462,7 @@ async fn a_server_that_is_away_while_a_run_waits_for_a_place_changes_nothing() {
 async fn a_result_that_is_too_large_for_what_is_before_the_server_closes_its_run() {
     let node = Node::with(&[], Some(1));
     node.hub.limit(27);
-    node.adopt(ended());
+    node.track(ended());
     sleep(Duration::from_secs(600)).await;
     // Neither with the result, nor with the log, nor with the reason: its place is free all the same.
     assert!(node.hub.report(RUN).is_none());
@@ -480,7 +480,7 @@ async fn a_result_that_is_too_large_for_what_is_before_the_server_closes_its_run
 async fn what_the_server_does_not_answer_at_all_keeps_nothing_from_being_stopped() {
     let node = Node::new();
     node.hub.fail("run", Fault::Silent);
-    node.adopt(running());
+    node.track(running());
     sleep(Duration::from_secs(1)).await;
     assert_eq!(node.count("stop 7"), 0);
     node.registry.kill(None);
@@ -497,12 +497,12 @@ async fn logs_of_stopped_runs_that_the_server_does_not_take_keep_no_result_from_
         let run = Run { status: RunStatus::Active, started_at: Some(Timestamp::UNIX_EPOCH), ..pending(id) };
         node.runtime.set(RunId(id), RunState::Running { since: Some(Timestamp::UNIX_EPOCH) });
         node.hub.put(run.clone());
-        node.registry.adopt(run);
+        node.registry.track(run);
     }
     sleep(Duration::from_secs(300)).await;
     assert!(stopped.clone().all(|id| node.count(&format!("stop {id}")) == 1));
     // Of others' failed reports it knows nothing.
-    node.adopt(ended());
+    node.track(ended());
     node.wait_for("finish 7").await;
     node.hub.heal("finish");
     assert_eq!(node.hub.reported(RUN).await.status, RunStatus::Completed);
@@ -523,11 +523,11 @@ async fn a_run_that_waits_is_launched_after_an_odd_answer_about_it() {
     for fault in [Fault::Status(404, false), Fault::Status(401, true), Fault::Broken, Fault::Away] {
         let node = Node::with(&[], Some(1));
         let place = node.registry.context.places.as_ref().unwrap().try_take();
-        node.adopt(RunState::Absent);
+        node.track(RunState::Absent);
         sleep(Duration::from_secs(1)).await;
         // A list lacked it, because the pages had shifted.
         node.hub.fail("run", fault);
-        node.registry.look(RUN);
+        node.registry.request_refresh(RUN);
         drop(place);
         sleep(Duration::from_secs(300)).await;
         assert_eq!(node.count("launch 7"), 0, "nothing is begun without the server's word");
@@ -539,14 +539,14 @@ async fn a_run_that_waits_is_launched_after_an_odd_answer_about_it() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_in_passing_now_and_then_ends_no_run() {
     let node = Node::new();
-    node.adopt(running());
+    node.track(running());
     for _ in 0..5 {
         sleep(Duration::from_secs(60)).await;
         node.hub.fail("run", Fault::Status(401, true));
-        node.registry.look(RUN);
+        node.registry.request_refresh(RUN);
         sleep(Duration::from_secs(60)).await;
         node.hub.heal("run");
-        node.registry.look(RUN);
+        node.registry.request_refresh(RUN);
     }
     assert_eq!(node.count("release 7"), 0, "{:?}", node.all());
     // Nor is what an earlier process left released at the first.
@@ -563,7 +563,7 @@ async fn a_refusal_in_passing_now_and_then_ends_no_run() {
 async fn a_server_that_does_not_read_its_events_puts_off_no_deadline() {
     let node = Node::new();
     node.hub.fail("event", Fault::Silent);
-    node.adopt(RunState::Running { since: Some(Timestamp::now()) });
+    node.track(RunState::Running { since: Some(Timestamp::now()) });
     sleep(Duration::from_secs(5)).await;
     node.registry.kill(None);
     sleep(Duration::from_secs(5)).await;
@@ -579,7 +579,7 @@ async fn what_a_run_prints_of_the_databases_that_it_got_is_masked() {
         run.task.databases = vec![RequestedDatabase { label: label.into(), parameters: None, left_out: None }];
         node.hub.put(run.clone());
         node.runtime.set(RUN, ended());
-        node.registry.adopt(run);
+        node.registry.track(run);
         let report = node.hub.reported(RUN).await;
         assert!(report.log.starts_with(expected), "{label}: {}", report.log);
     }

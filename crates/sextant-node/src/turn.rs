@@ -1,14 +1,14 @@
-//! What waits for its turn. A drive is large, and thousands of runs may wait for a place: so each does it here, small, and is
-//! driven when it has its place, or somebody wants something of it.
+//! What waits for its turn. A reconciler is large, and thousands of runs may wait for a place: so each does it here, small, and is
+//! reconciled when it has its place, or somebody wants something of it.
 
 use sextant_core::hub::Run;
 use tokio::sync::watch;
 
 use super::Context;
 use super::admission::{Admission, admit};
-use super::drive::Signal;
 use super::kept::Databases;
 use super::places::Place;
+use super::reconciler::Signal;
 
 /// How many bytes of inputs are kept for runs that wait; the others are fetched from the server when their pods ask.
 pub const INPUTS: usize = 8 * 1024 * 1024;

@@ -1,9 +1,9 @@
 //! The story of one run: look at what the server and the runtime say, decide, do that action; until nothing is
 //! left to be done.
 
-mod again;
-mod failing;
-mod whole;
+mod full_assignment;
+mod relaunch;
+mod retry_report;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,27 +31,27 @@ use super::waiting::{LASTS, Waiting, pulled};
 use super::{Context, report, report::HeldLog, report::Reported};
 
 /// How long fetching a token ahead of time may take.
-const TOKEN: Duration = Duration::from_secs(5);
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// After so long it is worth a warning that an output does not come.
-const OUTPUT_IS_LATE: Duration = Duration::from_secs(120);
+const OUTPUT_LATE_AFTER: Duration = Duration::from_secs(120);
 
 /// For how long an admission is good.
-const RECENT: Duration = Duration::from_secs(10);
+const ADMISSION_VALID_FOR: Duration = Duration::from_secs(10);
 /// After so long without a failure the pauses begin anew.
-const CALM: Duration = Duration::from_secs(120);
+const FAILURES_FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 
-/// What others have to say to a drive.
+/// What others have to say to a reconciler.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Signal {
     /// Somebody wants the run killed.
     pub kill: bool,
-    /// Counts how often the drive was asked to look at the server's view of its run.
-    pub look: u32,
+    /// Counts how often the reconciler was asked to look at the server's view of its run.
+    pub refreshes: u32,
 }
 
 /// What is known of a run at the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum View {
+enum ServerViewAge {
     /// What the server said when it was last asked.
     Fresh,
     /// Older: it was to be asked, and has not answered yet.
@@ -70,7 +70,7 @@ enum Pause {
 }
 
 /// One run on its way.
-struct Drive {
+struct RunReconciler {
     context: Arc<Context>,
     run: Run,
     assignment: Assignment,
@@ -81,28 +81,28 @@ struct Drive {
     signal: watch::Receiver<Signal>,
     gate: watch::Receiver<Gate>,
     /// How many of the signal's looks were taken.
-    looked: u32,
+    refreshes: u32,
     /// Why its input, as far as it came along with the run, can't be read.
     bad_input: Option<String>,
     /// Whether the server's last word on it is newer than the last time that this was asked for.
-    view: View,
+    view: ServerViewAge,
     /// How often the server has refused to show a run that its list lacks.
     denied: u32,
     /// Its place among the runs that may be under way at once.
     place: Option<Place>,
     failures: u32,
     /// How often the server has failed at a report with the result.
-    failed_results: u32,
+    failed_result_reports: u32,
     /// The end that the log was told of.
-    told: Option<Failure>,
+    logged_failure: Option<Failure>,
     /// What the log was last told that it waits for.
-    last_why: Option<String>,
+    logged_reason: Option<String>,
     /// When something last went wrong.
     failed_at: Option<Instant>,
     /// The log of a run that was stopped: its pod may be gone before the server takes the report.
     log: Option<HeldLog>,
     /// Whether this process has seen all of the run's things made.
-    launched_whole: bool,
+    launched_fully: bool,
     /// Why they could not be, in this process, of a run that had been launched before: the reason why it does not start, if it doesn't.
     refused: Option<Failure>,
     /// What is known of its not starting.
@@ -110,7 +110,7 @@ struct Drive {
 }
 
 /// Drives a run to its end.
-pub async fn drive(
+pub async fn reconcile(
     context: Arc<Context>,
     mut run: Run,
     databases: Databases,
@@ -127,7 +127,7 @@ pub async fn drive(
     };
     context.supplies.add(id, Supply { task: run.task.id, image: run.task.image.clone(), input, token: None });
     let run_state = context.runtime.observe(id);
-    let mut drive = Drive {
+    let mut reconciler = RunReconciler {
         run_state,
         bad_input,
         assignment: Assignment::from(&run),
@@ -142,44 +142,44 @@ pub async fn drive(
         },
         signal,
         gate: context.runtime.gate(),
-        looked: 0,
-        view: View::Fresh,
+        refreshes: 0,
+        view: ServerViewAge::Fresh,
         denied: 0,
         place,
         failures: 0,
-        failed_results: 0,
-        told: None,
-        last_why: None,
+        failed_result_reports: 0,
+        logged_failure: None,
+        logged_reason: None,
         failed_at: None,
         log: None,
-        launched_whole: false,
+        launched_fully: false,
         refused: None,
         waiting: Waiting::default(),
         context: context.clone(),
         run,
     };
-    drive.run_its_course().await;
+    reconciler.run().await;
     // Nobody looks at the run any more.
-    drop(drive);
+    drop(reconciler);
     context.runtime.forget(id);
     context.supplies.remove(id);
 }
 
-impl Drive {
-    async fn run_its_course(&mut self) {
+impl RunReconciler {
+    async fn run(&mut self) {
         while self.context.runtime.holds_another(&self.assignment) {
             self.context.leadership.wait_until_leader().await;
             info!(run = %self.run.id, "another run had this number and was deleted at the server; what is left of it is ended");
             if let Err(error) = self.context.runtime.release(self.run.id, &RunStatus::UnknownError).await {
-                self.later(&error.to_string()).await;
+                self.back_off(&error.to_string()).await;
             }
         }
         loop {
             // Another process of this node may act meanwhile: what is true is looked at afterwards.
             self.context.leadership.wait_until_leader().await;
             let signal = *self.signal.borrow_and_update();
-            if signal.look != self.looked {
-                self.catch_up(signal.look).await;
+            if signal.refreshes != self.refreshes {
+                self.refresh_if_requested(signal.refreshes).await;
             }
             // The server itself marks the runs that it wants killed: whoever missed the event sees it so.
             self.server.kill = signal.kill || self.server.status == RunStatus::Killed;
@@ -187,11 +187,11 @@ impl Drive {
             let now = Timestamp::now();
             // A launch that was cut off, in this process or an earlier one, is made whole: it is harmless to launch twice.
             if matches!(run_state, RunState::Starting(_))
-                && !self.launched_whole
+                && !self.launched_fully
                 && !self.server.finished
                 && !self.server.kill
                 && self.server.verdict.is_none()
-                && self.may_launch()
+                && self.is_gate_open()
             {
                 let _ = self.start(true).await;
             }
@@ -202,19 +202,19 @@ impl Drive {
             }
             match next_action(&self.server, &run_state, &self.context.limits, &self.assignment.image, now) {
                 // An end can be reported whatever the server says of the run; nothing is begun without its word.
-                Action::Launch | Action::Relaunch(_) if self.view == View::Stale => {
+                Action::Launch | Action::Relaunch(_) if self.view == ServerViewAge::Stale => {
                     let _ = self.confirm_open().await;
                 }
-                Action::Wait { .. } if signal.look != self.looked => {
-                    self.later("the server does not say whether the run is still open").await;
+                Action::Wait { .. } if signal.refreshes != self.refreshes => {
+                    self.back_off("the server does not say whether the run is still open").await;
                 }
                 Action::Launch => {
                     let _ = self.launch().await;
                 }
-                Action::ReportStatus(status) => self.tell(status).await,
+                Action::ReportStatus(status) => self.report_status(status).await,
                 Action::Wait { until } => {
                     // All that was due has been done.
-                    if self.launched_whole || !matches!(run_state, RunState::Starting(_)) {
+                    if self.launched_fully || !matches!(run_state, RunState::Starting(_)) {
                         self.failures = 0;
                     }
                     self.wait(&run_state, until.map(|until| until.duration_since(now))).await;
@@ -230,10 +230,12 @@ impl Drive {
                 Action::Release if !self.context.leadership.is_leader() => {}
                 Action::Release => match self.context.runtime.release(self.run.id, &self.server.status).await {
                     Ok(()) => return,
-                    Err(error) => self.later(&format!("the run's things could not be marked as done: {error}")).await,
+                    Err(error) => {
+                        self.back_off(&format!("the run's things could not be marked as done: {error}")).await
+                    }
                 },
                 Action::Done if self.server.finished => return,
-                Action::Done => self.namesake().await,
+                Action::Done => self.handle_reused_id().await,
             }
         }
     }
@@ -245,7 +247,7 @@ impl Drive {
         self.take_place().await?;
         self.pass_gate().await?;
         // They may have taken hours, and what the server says of the task's owners may be another thing now.
-        if admitted.elapsed() > RECENT {
+        if admitted.elapsed() > ADMISSION_VALID_FOR {
             self.admit().await?;
         }
         // Begun before, maybe long ago, and nothing of it is here: the server has the last word.
@@ -261,7 +263,7 @@ impl Drive {
         match admit(&self.context, &self.run, &self.databases, self.bad_input.as_deref()).await {
             Ok(Admission::Admitted) => return Ok(()),
             Ok(Admission::Refused(failure)) => self.report_failure(&failure).await,
-            Err(error) => self.later(&error.to_string()).await,
+            Err(error) => self.back_off(&error.to_string()).await,
         }
         Err(Interrupted)
     }
@@ -274,27 +276,27 @@ impl Drive {
             return Err(Interrupted);
         }
         let context = self.context.clone();
-        let whole = self.whole_assignment().await?;
+        let full = self.full_assignment().await?;
         let (launched, _) = tokio::join!(
-            context.runtime.launch(&whole.assignment),
-            timeout(TOKEN, context.supplies.fetch_token(self.run.id)),
+            context.runtime.launch(&full.assignment),
+            timeout(TOKEN_TIMEOUT, context.supplies.fetch_token(self.run.id)),
         );
-        drop(whole);
+        drop(full);
         self.server.launched |= launched.is_ok();
         match launched {
             Ok(()) => {
-                self.launched_whole = true;
+                self.launched_fully = true;
                 self.databases.launched();
                 self.waiting.has_room();
             }
             // What is there already goes its way, whatever the configuration says now.
             Err(LaunchError::Failed(failure)) if again => {
                 warn!(run = %self.run.id, "was launched before, and could not be launched now: {}", failure.detail);
-                self.launched_whole = true;
+                self.launched_fully = true;
                 self.refused = Some(failure);
             }
-            Err(LaunchError::Later(why)) => self.later(&why).await,
-            Err(LaunchError::Full(failure)) => self.full(&failure).await,
+            Err(LaunchError::Later(why)) => self.back_off(&why).await,
+            Err(LaunchError::Full(failure)) => self.wait_for_capacity(&failure).await,
             Err(LaunchError::Failed(failure)) => {
                 self.report_failure(&failure).await;
             }
@@ -314,7 +316,7 @@ impl Drive {
                 Ok(())
             }
             Err(error) => {
-                self.later(&format!("the first task of the run's job is not known: {error}")).await;
+                self.back_off(&format!("the first task of the run's job is not known: {error}")).await;
                 Err(Interrupted)
             }
         }
@@ -332,14 +334,14 @@ impl Drive {
         Ok(())
     }
 
-    fn may_launch(&mut self) -> bool {
+    fn is_gate_open(&mut self) -> bool {
         *self.gate.borrow_and_update() == Gate::Open
     }
 
     /// Waits until runs may be launched.
     async fn pass_gate(&mut self) -> Result<(), Interrupted> {
         let lasts = Instant::now() + LASTS;
-        while !self.may_launch() {
+        while !self.is_gate_open() {
             if Instant::now() >= lasts {
                 self.waiting.at_the_gate(self.run.id, &self.gate.borrow());
             }
@@ -354,7 +356,7 @@ impl Drive {
         Ok(())
     }
 
-    async fn tell(&mut self, status: RunStatus) {
+    async fn report_status(&mut self, status: RunStatus) {
         if !self.context.leadership.is_leader() {
             return;
         }
@@ -365,7 +367,7 @@ impl Drive {
                 self.context.announcer.status(&self.run, &status).await;
                 self.server.status = status;
             }
-            Err(error) => self.refused(&error).await,
+            Err(error) => self.on_rejected(&error).await,
         }
     }
 
@@ -379,7 +381,7 @@ impl Drive {
             output = context.runtime.collect(self.run.id) => output,
             _ = self.run_state.changed() => return,
             _ = self.signal.changed() => return,
-            () = sleep(OUTPUT_IS_LATE) => {
+            () = sleep(OUTPUT_LATE_AFTER) => {
                 self.server.late = true;
                 warn!(
                     run = %self.run.id,
@@ -394,9 +396,9 @@ impl Drive {
             Ok(output) => {
                 let size = output.upload.length;
                 let reported = report::with_output(&context, &self.run, &mask, exit, output, log).await;
-                self.reported(reported, Some(size)).await;
+                self.on_reported(reported, Some(size)).await;
             }
-            Err(error) => self.later(&format!("the output could not be collected: {error}")).await,
+            Err(error) => self.back_off(&format!("the output could not be collected: {error}")).await,
         }
     }
 
@@ -439,17 +441,17 @@ impl Drive {
     async fn report_failure(&mut self, failure: &Failure) {
         let failure = &self.with_reason(failure.clone());
         self.server.verdict.get_or_insert_with(|| Verdict { failure: failure.clone(), stop: Stop::Done });
-        if self.told.as_ref() != Some(failure) {
+        if self.logged_failure.as_ref() != Some(failure) {
             report::tell(&self.run, failure);
-            self.told = Some(failure.clone());
+            self.logged_failure = Some(failure.clone());
         }
         let mask = self.databases.mask(&self.context.masks);
         let reported = report::without_output(&self.context, &self.run, &mask, failure, self.log.as_ref()).await;
-        self.reported(reported, None).await;
+        self.on_reported(reported, None).await;
     }
 
     /// `size` is that of the output, if there was one.
-    async fn reported(&mut self, reported: Reported, size: Option<u64>) {
+    async fn on_reported(&mut self, reported: Reported, size: Option<u64>) {
         match reported {
             Reported::Yes(status) => {
                 self.server.finished = true;
@@ -457,17 +459,17 @@ impl Drive {
             }
             Reported::Already => {
                 if self.confirm_open().await.is_ok() {
-                    self.later("the server says both that the run has ended and that it is open").await;
+                    self.back_off("the server says both that the run has ended and that it is open").await;
                 }
             }
-            Reported::Later => self.report_again().await,
-            Reported::Failing => self.failing_with(size).await,
-            Reported::Never(why) => self.report_less(&why, size).await,
+            Reported::Later => self.retry_report().await,
+            Reported::Failing => self.on_server_failure(size).await,
+            Reported::Never(why) => self.report_reduced(&why, size).await,
         }
     }
 
     /// A report is refused for good: the run is closed with what can be said. First without the output, then without the log.
-    async fn report_less(&mut self, why: &str, size: Option<u64>) {
+    async fn report_reduced(&mut self, why: &str, size: Option<u64>) {
         let refused =
             |message| Failure::new(RunStatus::Failed, message, "the report was refused").because("ReportRefused");
         let failure = match (size, &self.log) {
@@ -475,7 +477,7 @@ impl Drive {
                 refused(format!("The result ({size} bytes) could not be delivered. {why}")).started(true)
             }
             (None, Some(log)) if log.is_left_out() => {
-                return self.later("the server refuses every report of this run").await;
+                return self.back_off("the server refuses every report of this run").await;
             }
             (None, _) => {
                 self.log = Some(HeldLog::left_out());
@@ -491,31 +493,31 @@ impl Drive {
     }
 
     /// Asks the server about a run that its list lacks, or that others have the number of: `asked` is how often that was wanted.
-    async fn catch_up(&mut self, asked: u32) {
-        match self.look().await {
+    async fn refresh_if_requested(&mut self, asked: u32) {
+        match self.refresh().await {
             Ok(()) => {
-                self.looked = asked;
+                self.refreshes = asked;
                 self.denied = 0;
             }
             // It is asked again at once, after the pause that follows.
             Err(error) if error.is_passing() => {}
             Err(error) => {
                 // The same answer comes each time: it is asked again after the next look at everything.
-                self.looked = asked;
+                self.refreshes = asked;
                 // A run that the node may not see any more is not this node's. Twice, because a server says 401 in passing, too.
                 self.denied += u32::from(error.is_denied());
                 if self.denied > 1 {
                     info!(run = %self.run.id, "is not in the server's list, and is none that this node may see: {error}");
                     self.server.finished = true;
-                    self.view = View::Fresh;
+                    self.view = ServerViewAge::Fresh;
                 }
             }
         }
     }
 
     /// Asks the server how the run stands there: somebody else may have ended it.
-    async fn look(&mut self) -> Result<(), HubError> {
-        self.view = View::Stale;
+    async fn refresh(&mut self) -> Result<(), HubError> {
+        self.view = ServerViewAge::Stale;
         match self.context.hub.run(self.run.id).await {
             Ok(run) if run.assigned_at != self.run.assigned_at || run.organization != self.run.organization => {
                 info!(run = %self.run.id, "was deleted at the server, which uses its number for another run");
@@ -534,26 +536,26 @@ impl Drive {
                 return Err(error);
             }
         }
-        self.view = View::Fresh;
+        self.view = ServerViewAge::Fresh;
         Ok(())
     }
 
     /// The server refused a change of the run.
-    async fn refused(&mut self, error: &HubError) {
+    async fn on_rejected(&mut self, error: &HubError) {
         if error.is_over() {
             info!(run = %self.run.id, "has ended at the server: {error}");
             // How, it says when it is asked; if it doesn't now, it has ended all the same.
-            let _ = self.look().await;
-            self.view = View::Fresh;
+            let _ = self.refresh().await;
+            self.view = ServerViewAge::Fresh;
             self.server.finished = true;
         } else {
-            self.later(&error.to_string()).await;
+            self.back_off(&error.to_string()).await;
         }
     }
 
     /// The runtime has a run of this number that has its report, but the server calls it open. Mostly the server's list was
     /// read just before the report; else it is a namesake, of a server that uses numbers again, and is launched as well.
-    async fn namesake(&mut self) {
+    async fn handle_reused_id(&mut self) {
         if self.confirm_open().await.is_ok() {
             let _ = self.launch().await;
         }
@@ -561,8 +563,8 @@ impl Drive {
 
     /// Asks the server whether the run is open, so that what follows may be begun. Without an answer, it is asked again after a pause.
     async fn confirm_open(&mut self) -> Result<(), Interrupted> {
-        if self.look().await.is_err() {
-            self.later("the server does not say whether the run is still open").await;
+        if self.refresh().await.is_err() {
+            self.back_off("the server does not say whether the run is still open").await;
             return Err(Interrupted);
         }
         if self.server.finished { Err(Interrupted) } else { Ok(()) }
@@ -571,7 +573,7 @@ impl Drive {
     /// Waits for a change, or for a time. A run that does not start is looked after meanwhile, and what of it is not made yet
     /// waits for the gate.
     async fn wait(&mut self, run_state: &RunState, time: Option<jiff::SignedDuration>) {
-        let at_the_gate = !self.launched_whole && matches!(run_state, RunState::Starting(_)) && !self.may_launch();
+        let at_the_gate = !self.launched_fully && matches!(run_state, RunState::Starting(_)) && !self.is_gate_open();
         let longest = self.waiting.longest(run_state);
         let mut time = time.and_then(|time| Duration::try_from(time).ok()).map_or(longest, |time| time.min(longest));
         // What passes soon is not worth a line.
@@ -612,19 +614,19 @@ impl Drive {
     }
 
     /// Something did not work and may work later: pauses, longer each time, unless something changes.
-    async fn later(&mut self, why: &str) {
+    async fn back_off(&mut self, why: &str) {
         // What went wrong long ago has nothing to do with this.
-        if self.failed_at.is_some_and(|at| at.elapsed() > CALM) {
+        if self.failed_at.is_some_and(|at| at.elapsed() > FAILURES_FORGOTTEN_AFTER) {
             self.failures = 0;
         }
         self.failures += 1;
         let longest = Duration::from_millis(500 * 2u64.pow(self.failures.min(7)));
         let pause = longest.mul_f64(rand::rng().random_range(0.5..1.0));
         static AGAIN: LogThrottle = LogThrottle::new();
-        let times = if self.last_why.as_deref() == Some(why) { AGAIN.happened() } else { Some(1) };
+        let times = if self.logged_reason.as_deref() == Some(why) { AGAIN.happened() } else { Some(1) };
         if let Some(times) = times {
             warn!(run = %self.run.id, times, "{why}; going on in {} s", pause.as_secs().max(1));
-            self.last_why = Some(why.to_owned());
+            self.logged_reason = Some(why.to_owned());
         }
         tokio::select! {
             () = sleep(pause) => {}

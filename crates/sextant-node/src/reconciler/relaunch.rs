@@ -10,14 +10,14 @@ use tokio::time::sleep;
 use tracing::warn;
 use vantage6_types::RunStatus;
 
-use super::{Drive, Interrupted, Waiting};
+use super::{Interrupted, RunReconciler, Waiting};
 
-impl Drive {
+impl RunReconciler {
     /// The cluster has taken the run away: has the runtime make its things anew, unless the run has ended at the server meanwhile.
     pub(super) async fn relaunch(&mut self, failure: &Failure) -> Result<(), Interrupted> {
         let Failure { message, detail, reason, .. } = failure;
         let before = failure.disruption.unwrap_or_default();
-        if !self.may_launch() {
+        if !self.is_gate_open() {
             // That may take hours, in which a machine that was lost may come back.
             return self.pass_gate().await;
         }
@@ -40,14 +40,14 @@ impl Drive {
             return Err(Interrupted);
         }
         // Of the new launch nothing has been seen made.
-        self.launched_whole = false;
+        self.launched_fully = false;
         self.server.late = false;
-        let whole = self.whole_assignment().await?;
-        let launched = self.context.runtime.relaunch(&whole.assignment, before).await;
-        drop(whole);
+        let full = self.full_assignment().await?;
+        let launched = self.context.runtime.relaunch(&full.assignment, before).await;
+        drop(full);
         match launched {
             Ok(()) => {
-                self.launched_whole = true;
+                self.launched_fully = true;
                 self.databases.launched();
                 self.waiting = Waiting::default();
                 self.context.runtime.note(
@@ -56,8 +56,8 @@ impl Drive {
                     format!("{message} So it was launched again. ({detail})"),
                 );
             }
-            Err(LaunchError::Later(why)) => self.later(&why).await,
-            Err(LaunchError::Full(failure)) => self.full(&failure).await,
+            Err(LaunchError::Later(why)) => self.back_off(&why).await,
+            Err(LaunchError::Full(failure)) => self.wait_for_capacity(&failure).await,
             Err(LaunchError::Failed(failure)) => {
                 self.report_failure(&failure).await;
             }
@@ -66,13 +66,13 @@ impl Drive {
     }
 
     /// The runtime has no room for the run; one that has waited for too long is reported.
-    pub(super) async fn full(&mut self, failure: &Failure) {
+    pub(super) async fn wait_for_capacity(&mut self, failure: &Failure) {
         let now = Timestamp::now();
         let since = self.waiting.for_room(now);
         if timeouts::deadline_passed(Some(since), self.context.limits.pending, now).is_err() {
             self.report_failure(failure).await;
         } else {
-            self.later(&failure.detail).await;
+            self.back_off(&failure.detail).await;
         }
     }
 }

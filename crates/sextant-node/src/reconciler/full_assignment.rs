@@ -3,21 +3,21 @@
 use sextant_core::assignment::Assignment;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Drive, Interrupted};
+use super::{Interrupted, RunReconciler};
 
 /// An assignment that can be launched.
-pub(super) struct Whole {
+pub(super) struct FullAssignment {
     pub assignment: Assignment,
     _room: Option<OwnedSemaphorePermit>,
 }
 
-impl Drive {
+impl RunReconciler {
     /// The assignment with what its task says of databases.
-    pub(super) async fn whole_assignment(&mut self) -> Result<Whole, Interrupted> {
+    pub(super) async fn full_assignment(&mut self) -> Result<FullAssignment, Interrupted> {
         let mut assignment = self.assignment.clone();
         if let Some(databases) = self.databases.kept() {
             assignment.databases = databases.to_vec();
-            return Ok(Whole { assignment, _room: None });
+            return Ok(FullAssignment { assignment, _room: None });
         }
         let fetched = tokio::select! {
             fetched = self.context.databases.fetch(&self.run, self.context.hub.run(self.run.id)) => fetched,
@@ -28,13 +28,13 @@ impl Drive {
             Ok(Some(_)) if !self.context.leadership.is_leader() => {}
             Ok(Some((databases, room))) => {
                 assignment.databases = databases;
-                return Ok(Whole { assignment, _room: Some(room) });
+                return Ok(FullAssignment { assignment, _room: Some(room) });
             }
             // The server has the last word on a run that is another one by now.
             Ok(None) => {
                 let _ = self.confirm_open().await;
             }
-            Err(error) => self.refused(&error).await,
+            Err(error) => self.on_rejected(&error).await,
         }
         Err(Interrupted)
     }
