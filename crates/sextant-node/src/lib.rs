@@ -7,20 +7,19 @@
 //! ```
 
 mod admission;
-mod announce;
 mod kept;
 mod listen;
+mod live_status;
 mod new_tasks;
 mod origins;
-mod places;
 mod reconciler;
 mod registry;
 mod report;
+mod slots;
 mod supplies;
 mod sync;
 #[cfg(test)]
 mod tests;
-mod turn;
 mod waiting;
 
 use std::num::NonZeroUsize;
@@ -38,13 +37,12 @@ use sextant_process::health::Health;
 use sextant_process::supervisor::Supervisor;
 use tokio::sync::Semaphore;
 
-use self::announce::Announcer;
+use self::live_status::StatusPublisher;
 use self::origins::Origins;
-use self::places::Places;
 use self::registry::Registry;
 use self::report::{KEPT_LOGS, LOGS};
+use self::slots::{KEPT_INPUTS, RunSlots};
 pub use self::supplies::Supplies;
-use self::turn::INPUTS;
 
 /// The part of the node's health that is its live connection to the server.
 pub const SERVER: &str = "server";
@@ -85,7 +83,7 @@ pub struct Settings {
     /// How long things may take, and how large they may be.
     pub limits: Limits,
     /// How many runs may be under way; `None`: any number.
-    pub places: Option<NonZeroUsize>,
+    pub max_concurrent_runs: Option<NonZeroUsize>,
     /// What a researcher must not read in logs.
     pub masks: Masks,
 }
@@ -97,7 +95,7 @@ pub(crate) struct Context {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) origins: Origins,
     pub(crate) supplies: Arc<Supplies>,
-    pub(crate) announcer: Announcer,
+    pub(crate) status_publisher: StatusPublisher,
     pub(crate) policies: Policies,
     pub(crate) share_algorithm_logs: bool,
     pub(crate) shares_tmp: bool,
@@ -105,12 +103,12 @@ pub(crate) struct Context {
     pub(crate) masks: Masks,
     pub(crate) health: Arc<Health>,
     pub(crate) leadership: Arc<Leadership>,
-    pub(crate) places: Option<Arc<Places>>,
+    pub(crate) slots: Option<Arc<RunSlots>>,
     /// How many bytes the logs of reports under way may take.
     pub(crate) logs: Arc<Semaphore>,
     /// How many bytes the logs of stopped runs may take until they are reported.
     pub(crate) kept_logs: Arc<Semaphore>,
-    /// How many bytes of inputs are kept for runs that wait for a place.
+    /// How many bytes of inputs are kept for runs that wait for a slot.
     pub(crate) inputs: Semaphore,
     /// For what tasks say of their databases.
     pub(crate) databases: kept::Room,
@@ -120,11 +118,12 @@ impl Context {
     /// The parts put together, and the events that are to be listened to.
     pub(crate) fn new(parts: Parts) -> (Self, HubEvents) {
         let Parts { hub, events, me, runtime, supplies, settings, health, leadership } = parts;
-        let Settings { policies, share_algorithm_logs, shares_tmp, info, limits, places, masks } = settings;
+        let Settings { policies, share_algorithm_logs, shares_tmp, info, limits, max_concurrent_runs, masks } =
+            settings;
         let context = Self {
-            announcer: Announcer::new(hub.clone(), me.clone(), info),
-            places: places.map(|places| Places::new(places.get())),
-            inputs: Semaphore::new(INPUTS),
+            status_publisher: StatusPublisher::new(hub.clone(), me.clone(), info),
+            slots: max_concurrent_runs.map(|runs| RunSlots::new(runs.get())),
+            inputs: Semaphore::new(KEPT_INPUTS),
             databases: kept::Room::default(),
             logs: Arc::new(Semaphore::new(LOGS)),
             kept_logs: Arc::new(Semaphore::new(KEPT_LOGS)),

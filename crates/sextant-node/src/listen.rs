@@ -9,7 +9,7 @@ use sextant_core::hub::{HubEvent, HubEvents, Kill};
 use tracing::{debug, info, warn};
 use vantage6_types::RunId;
 
-use super::announce::Wish;
+use super::live_status::Announcement;
 use super::new_tasks::Next;
 use super::registry::Registry;
 use super::{NodeError, SERVER};
@@ -42,7 +42,7 @@ pub async fn listen(registry: &Registry, mut live: HubEvents) -> Result<(), Node
                 }
                 registry.context.health.ready(SERVER);
                 registry.poll_requested.notify_one();
-                registry.context.announcer.wish(Wish::SetUp);
+                registry.context.status_publisher.request(Announcement::NodeInfo);
             }
             event => heard(registry, event),
         }
@@ -68,7 +68,7 @@ fn heard(registry: &Registry, event: HubEvent) {
         // An earlier connection of this node's has ended, maybe one of a machine that is gone: the server, which does not tell
         // connections apart, shows the node as offline.
         HubEvent::NodeOffline(node) if node == registry.context.me.id => {
-            registry.context.announcer.wish(Wish::Online);
+            registry.context.status_publisher.request(Announcement::Online);
         }
         HubEvent::NodeOffline(_) => {}
         HubEvent::Other(text) => debug!("{text}"),

@@ -25,7 +25,7 @@ use vantage6_types::RunStatus;
 
 use super::admission::{Admission, admit};
 use super::kept::Databases;
-use super::places::Place;
+use super::slots::Slot;
 use super::supplies::Supply;
 use super::waiting::{LASTS, Waiting, pulled};
 use super::{Context, report, report::HeldLog, report::Reported};
@@ -88,8 +88,8 @@ struct RunReconciler {
     view: ServerViewAge,
     /// How often the server has refused to show a run that its list lacks.
     denied: u32,
-    /// Its place among the runs that may be under way at once.
-    place: Option<Place>,
+    /// Its slot among the runs that may be under way at once.
+    slot: Option<Slot>,
     failures: u32,
     /// How often the server has failed at a report with the result.
     failed_result_reports: u32,
@@ -115,7 +115,7 @@ pub async fn reconcile(
     mut run: Run,
     databases: Databases,
     signal: watch::Receiver<Signal>,
-    place: Option<Place>,
+    slot: Option<Slot>,
 ) {
     let id = run.id;
     let (input, bad_input) = match run.input.take() {
@@ -145,7 +145,7 @@ pub async fn reconcile(
         refreshes: 0,
         view: ServerViewAge::Fresh,
         denied: 0,
-        place,
+        slot,
         failures: 0,
         failed_result_reports: 0,
         logged_failure: None,
@@ -244,7 +244,7 @@ impl RunReconciler {
     async fn launch(&mut self) -> Result<(), Interrupted> {
         self.admit().await?;
         let admitted = Instant::now();
-        self.take_place().await?;
+        self.wait_for_slot().await?;
         self.pass_gate().await?;
         // They may have taken hours, and what the server says of the task's owners may be another thing now.
         if admitted.elapsed() > ADMISSION_VALID_FOR {
@@ -322,12 +322,12 @@ impl RunReconciler {
         }
     }
 
-    /// Waits for a place among the runs under way.
-    async fn take_place(&mut self) -> Result<(), Interrupted> {
-        let Some(places) = self.context.places.clone() else { return Ok(()) };
-        if self.place.is_none() {
+    /// Waits for a slot among the runs under way.
+    async fn wait_for_slot(&mut self) -> Result<(), Interrupted> {
+        let Some(slots) = self.context.slots.clone() else { return Ok(()) };
+        if self.slot.is_none() {
             tokio::select! {
-                place = places.take(self.run.id) => self.place = Some(place),
+                slot = slots.acquire(self.run.id) => self.slot = Some(slot),
                 _ = self.signal.changed() => return Err(Interrupted),
             }
         }
@@ -364,7 +364,7 @@ impl RunReconciler {
         match self.context.hub.set_status(self.run.id, &status, begins).await {
             Ok(()) => {
                 self.run.started_at = self.run.started_at.or(begins);
-                self.context.announcer.status(&self.run, &status).await;
+                self.context.status_publisher.status(&self.run, &status).await;
                 self.server.status = status;
             }
             Err(error) => self.on_rejected(&error).await,
@@ -489,7 +489,7 @@ impl RunReconciler {
         };
         self.server.verdict = Some(Verdict { failure, stop: Stop::Done });
         // Others need not wait until the server takes it.
-        self.place = None;
+        self.slot = None;
     }
 
     /// Asks the server about a run that its list lacks, or that others have the number of: `asked` is how often that was wanted.
@@ -527,7 +527,7 @@ impl RunReconciler {
                 self.server.finished = run.finished_at.is_some();
                 self.server.status = run.status;
                 if self.server.finished && self.server.status == RunStatus::Killed {
-                    self.context.announcer.status(&self.run, &RunStatus::Killed).await;
+                    self.context.status_publisher.status(&self.run, &RunStatus::Killed).await;
                 }
             }
             Err(error) if error.is_deleted_run() => self.server.finished = true,

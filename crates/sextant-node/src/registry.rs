@@ -16,9 +16,9 @@ use vantage6_types::RunId;
 
 use super::Context;
 use super::new_tasks::NewTasks;
-use super::places::Place;
 use super::reconciler::{Signal, reconcile};
-use super::turn::turn;
+use super::slots::Slot;
+use super::slots::wait_for_slot;
 
 /// So many runs are tracked at a time: each takes a few kilobytes, and the server decides how many are open. Those that are under
 /// way already don't count.
@@ -52,8 +52,8 @@ pub struct Registry {
     active: Arc<Mutex<HashMap<RunId, Active>>>,
     /// The tasks that reconciler them, which end with this.
     reconcilers: Mutex<JoinSet<()>>,
-    /// The places of runs under way that have not been seen at the server yet.
-    reserved: Mutex<HashMap<RunId, Option<Place>>>,
+    /// The slots of runs under way that have not been seen at the server yet.
+    reserved: Mutex<HashMap<RunId, Option<Slot>>>,
     started: AtomicBool,
     /// How many reconcilers have ended so far.
     ended: Arc<watch::Sender<u64>>,
@@ -84,19 +84,19 @@ impl Registry {
         }
     }
 
-    /// What is under way already is known now: it has its places before anything else gets one.
+    /// What is under way already is known now: it has its slots before anything else gets one.
     pub fn start(&self, under_way: impl Iterator<Item = RunId>) {
-        let place = || self.context.places.as_ref()?.try_take();
-        *self.reserved() = under_way.map(|run| (run, place())).collect();
+        let slot = || self.context.slots.as_ref()?.try_acquire();
+        *self.reserved() = under_way.map(|run| (run, slot())).collect();
         self.started.store(true, Ordering::Relaxed);
     }
 
-    /// The server has been looked at: what is under way and was not seen there needs no place.
+    /// The server has been looked at: what is under way and was not seen there needs no slot.
     pub fn release_reserved(&self) {
         self.reserved().clear();
     }
 
-    fn reserved(&self) -> MutexGuard<'_, HashMap<RunId, Option<Place>>> {
+    fn reserved(&self) -> MutexGuard<'_, HashMap<RunId, Option<Slot>>> {
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -110,11 +110,11 @@ impl Registry {
         *self.ended.borrow()
     }
 
-    /// Waits until there is less to do than could be done: until a place is free, or, where there may be any number of runs, until
+    /// Waits until there is less to do than could be done: until a slot is free, or, where there may be any number of runs, until
     /// none is tracked.
     pub async fn idle(&self) {
-        let is_idle = || match &self.context.places {
-            Some(places) => places.has_spare(),
+        let is_idle = || match &self.context.slots {
+            Some(slots) => slots.has_free(),
             None => self.active().is_empty(),
         };
         // It can't fail: the sender is here.
@@ -149,7 +149,7 @@ impl Registry {
             }
             return Tracking::Foreign;
         }
-        // What is under way already counts among the runs that may be, but does not wait for a place.
+        // What is under way already counts among the runs that may be, but does not wait for a slot.
         let under_way = self.is_under_way(id);
         let mut receiver = {
             let mut active = self.active();
@@ -179,10 +179,10 @@ impl Registry {
             poll_requested: self.poll_requested.clone(),
         };
         let context = self.context.clone();
-        let place = self
+        let slot = self
             .reserved()
             .remove(&id)
-            .unwrap_or_else(|| context.places.as_ref().filter(|_| under_way).and_then(|places| places.try_take()));
+            .unwrap_or_else(|| context.slots.as_ref().filter(|_| under_way).and_then(|slots| slots.try_acquire()));
         let databases = context.databases.keep(&mut run, &context.masks);
         let mut reconcilers = self.reconcilers.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(ended) = reconcilers.try_join_next() {
@@ -191,12 +191,12 @@ impl Registry {
             }
         }
         reconcilers.spawn(async move {
-            // What is under way goes on at once, with a place or without; so does what has its place already.
-            let place = match place {
-                None if !under_way => turn(&context, &mut run, &databases, &mut receiver).await,
-                place => place,
+            // What is under way goes on at once, with a slot or without; so does what has its slot already.
+            let slot = match slot {
+                None if !under_way => wait_for_slot(&context, &mut run, &databases, &mut receiver).await,
+                slot => slot,
             };
-            Box::pin(reconcile(context, run, databases, receiver, place)).await;
+            Box::pin(reconcile(context, run, databases, receiver, slot)).await;
             drop(guard);
         });
         Tracking::Tracked

@@ -204,7 +204,7 @@ async fn send(context: &Context, run: &Run, report: Report) -> Reported {
     match context.hub.finish_run(run.id, report).await {
         Ok(()) => {
             info!(run = %run.id, task = %run.task.id, "reported as {status}");
-            context.announcer.status(run, &status).await;
+            context.status_publisher.status(run, &status).await;
             Reported::Yes(status)
         }
         Err(error) if error.is_over() => {

@@ -17,7 +17,7 @@ use vantage6_types::{RunId, RunStatus, TaskId};
 
 use super::listen::listen;
 use super::registry::{MAX_TRACKED, Registry, Tracking};
-use super::{NodeError, turn};
+use super::{NodeError, slots};
 
 /// How often the server is asked without being told to.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -54,7 +54,7 @@ pub async fn run(registry: Arc<Registry>, live: HubEvents) -> Result<(), NodeErr
         result = look_for_ever(&registry) => result,
         result = listen(&registry, live) => result,
         never = registry.new_tasks.work_off(|task| look_at(&registry, task)) => match never {},
-        never = registry.context.announcer.run() => match never {},
+        never = registry.context.status_publisher.run() => match never {},
     }
 }
 
@@ -299,7 +299,7 @@ impl Found {
         self.new += 1;
         self.inputs += run.input.as_ref().map_or(0, |input| input.0.len());
         // It is fetched when it is needed.
-        if self.inputs > turn::INPUTS {
+        if self.inputs > slots::KEPT_INPUTS {
             run.input = None;
         }
         self.open.push(run);

@@ -41,7 +41,7 @@ impl Node {
     }
 
     /// With tasks of these organizations only, unless there are none, and so many runs at once.
-    fn with(allowed_organizations: &[&str], places: Option<usize>) -> Self {
+    fn with(allowed_organizations: &[&str], max_concurrent_runs: Option<usize>) -> Self {
         let allowed_organizations = allowed_organizations.iter().map(ToString::to_string).collect();
         let policies = Policies { allowed_organizations, ..Policies::default() };
         let hub = Arc::new(FakeHub::default());
@@ -66,7 +66,7 @@ impl Node {
                     retry_disrupted: 0,
                     output: None,
                 },
-                places: places.and_then(NonZeroUsize::new),
+                max_concurrent_runs: max_concurrent_runs.and_then(NonZeroUsize::new),
                 masks: Masks::new(secrets()).unwrap(),
             },
             health: Arc::default(),
@@ -432,29 +432,29 @@ async fn what_goes_wrong_after_a_success_does_not_wait_as_long_as_what_went_wron
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_waited_for_a_place_is_judged_again_when_it_has_one() {
+async fn a_run_that_waited_for_a_slot_is_admitted_again_when_it_has_one() {
     let node = Node::with(&["Trusted"], Some(1));
     node.hub.name(ASKING, "Trusted");
-    let place = node.registry.context.places.as_ref().unwrap().try_take();
+    let slot = node.registry.context.slots.as_ref().unwrap().try_acquire();
     node.track(RunState::Absent);
     sleep(Duration::from_secs(3600)).await;
     assert_eq!(node.count("launch 7"), 0);
     node.hub.name(ASKING, "Somebody else");
-    drop(place);
+    drop(slot);
     assert_eq!(node.hub.reported(RUN).await.status, RunStatus::NotAllowed);
     assert_eq!(node.count("launch 7"), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_away_while_a_run_waits_for_a_place_changes_nothing() {
+async fn a_server_that_is_away_while_a_run_waits_for_a_slot_changes_nothing() {
     let node = Node::with(&["Trusted"], Some(1));
     node.hub.name(ASKING, "Trusted");
     node.hub.fail("organization", Fault::Away);
-    let place = node.registry.context.places.as_ref().unwrap().try_take();
+    let slot = node.registry.context.slots.as_ref().unwrap().try_acquire();
     node.track(RunState::Absent);
     sleep(Duration::from_secs(60)).await;
     node.hub.heal("organization");
-    drop(place);
+    drop(slot);
     node.wait_for("launch 7").await;
 }
 
@@ -464,9 +464,9 @@ async fn a_result_that_is_too_large_for_what_is_before_the_server_closes_its_run
     node.hub.limit(27);
     node.track(ended());
     sleep(Duration::from_secs(600)).await;
-    // Neither with the result, nor with the log, nor with the reason: its place is free all the same.
+    // Neither with the result, nor with the log, nor with the reason: its slot is free all the same.
     assert!(node.hub.report(RUN).is_none());
-    assert!(node.registry.context.places.as_ref().unwrap().has_spare());
+    assert!(node.registry.context.slots.as_ref().unwrap().has_free());
     assert!(node.count("finish 7") < 40, "{}", node.count("finish 7"));
     node.hub.limit(1000);
     let report = node.hub.reported(RUN).await;
@@ -522,13 +522,13 @@ async fn logs_of_stopped_runs_that_the_server_does_not_take_keep_no_result_from_
 async fn a_run_that_waits_is_launched_after_an_odd_answer_about_it() {
     for fault in [Fault::Status(404, false), Fault::Status(401, true), Fault::Broken, Fault::Away] {
         let node = Node::with(&[], Some(1));
-        let place = node.registry.context.places.as_ref().unwrap().try_take();
+        let slot = node.registry.context.slots.as_ref().unwrap().try_acquire();
         node.track(RunState::Absent);
         sleep(Duration::from_secs(1)).await;
         // A list lacked it, because the pages had shifted.
         node.hub.fail("run", fault);
         node.registry.request_refresh(RUN);
-        drop(place);
+        drop(slot);
         sleep(Duration::from_secs(300)).await;
         assert_eq!(node.count("launch 7"), 0, "nothing is begun without the server's word");
         node.hub.heal("run");

@@ -99,14 +99,14 @@ async fn start(
         connection.hello(),
         runtime(config, connected, identity, supplies.clone(), &health, supervisor)
     )?;
-    let Started { runtime, limits, places } = started;
+    let Started { runtime, limits, max_concurrent_runs } = started;
     let settings = Settings {
         policies: config.policies.clone(),
         share_algorithm_logs: config.share_algorithm_logs,
         shares_tmp: config.shares_tmp(),
         info: config.share_config.then(|| node_info::of(config)),
         limits,
-        places,
+        max_concurrent_runs,
         masks,
     };
     Ok(Parts { hub, events, me, runtime, supplies, settings, health, leadership })
@@ -139,7 +139,7 @@ async fn stand_by(
 struct Started {
     runtime: Arc<dyn Runtime>,
     limits: Limits,
-    places: Option<NonZeroUsize>,
+    max_concurrent_runs: Option<NonZeroUsize>,
 }
 
 async fn runtime(
@@ -162,7 +162,7 @@ async fn runtime(
                 retry_disrupted: settings.retry_disrupted,
                 output: settings.output_limit,
             },
-            places: settings.max_concurrent_runs,
+            max_concurrent_runs: settings.max_concurrent_runs,
         }),
         (RuntimeConfig::Kubernetes(_), None) => Err(NodeError::Other("the cluster was not connected".into())),
         (RuntimeConfig::Local(settings), _) => Ok(Started {
@@ -177,7 +177,7 @@ async fn runtime(
                 retry_disrupted: 0,
                 output: Some(settings.output_limit),
             },
-            places: settings.max_concurrent_runs,
+            max_concurrent_runs: settings.max_concurrent_runs,
         }),
     }
 }

@@ -15,7 +15,7 @@ impl RunReconciler {
     /// The server does not take the report now. Others need not wait for that, once the algorithm does not run any more.
     pub(super) async fn retry_report(&mut self) {
         if self.server.verdict.as_ref().is_none_or(|verdict| verdict.stop != Stop::Due) {
-            self.place = None;
+            self.slot = None;
         }
         self.back_off("the report is to be made again").await;
     }

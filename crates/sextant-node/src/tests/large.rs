@@ -1,4 +1,4 @@
-//! Results that the server can't store, whoever may say why: they keep no place, and the researcher is told.
+//! Results that the server can't store, whoever may say why: they keep no slot, and the researcher is told.
 
 use super::*;
 
@@ -44,7 +44,7 @@ async fn a_result_is_kept_while_the_server_fails_at_everything_or_at_what_is_sma
         node.track(ended());
         sleep(Duration::from_secs(3600)).await;
         assert!(node.count("finish 7") > 20 && node.hub.report(RUN).is_none());
-        assert!(node.registry.context.places.as_ref().unwrap().has_spare());
+        assert!(node.registry.context.slots.as_ref().unwrap().has_free());
         node.hub.heal("finish");
         node.hub.heal("status");
         node.hub.stores(LARGE);
@@ -61,22 +61,22 @@ async fn a_result_is_kept_while_something_before_the_server_says_that_it_is_away
     node.hub.fail("finish", Fault::Status(502, false));
     node.track(ended());
     sleep(Duration::from_secs(3600)).await;
-    assert!(node.hub.report(RUN).is_none() && node.registry.context.places.as_ref().unwrap().has_spare());
+    assert!(node.hub.report(RUN).is_none() && node.registry.context.slots.as_ref().unwrap().has_free());
     node.hub.heal("finish");
     assert_eq!(node.hub.reported(RUN).await.status, RunStatus::Completed);
 }
 
 /// An algorithm that can't be stopped still runs.
 #[tokio::test(start_paused = true)]
-async fn what_still_runs_keeps_its_place() {
+async fn what_still_runs_keeps_its_slot() {
     let node = Node::with(&[], Some(1));
     node.runtime.stops(false);
     node.hub.fail("finish", Fault::Away);
     node.track(running());
     node.registry.kill(None);
     sleep(Duration::from_secs(300)).await;
-    assert!(!node.registry.context.places.as_ref().unwrap().has_spare());
+    assert!(!node.registry.context.slots.as_ref().unwrap().has_free());
     node.runtime.stops(true);
     sleep(Duration::from_secs(300)).await;
-    assert!(node.registry.context.places.as_ref().unwrap().has_spare());
+    assert!(node.registry.context.slots.as_ref().unwrap().has_free());
 }

@@ -17,8 +17,8 @@ fn with_parameters(id: u64, databases: usize, bytes: usize) -> Run {
 
 #[tokio::test(start_paused = true)]
 async fn what_tasks_say_of_databases_has_a_bound_and_is_there_when_they_are_launched() {
-    for places in [Some(1), None] {
-        let node = Node::with(&[], places);
+    for max_concurrent_runs in [Some(1), None] {
+        let node = Node::with(&[], max_concurrent_runs);
         node.track(running());
         let runs: Vec<Run> = (101..=160).map(|id| with_parameters(id, 4, 200_000)).collect();
         for run in &runs {
@@ -27,7 +27,7 @@ async fn what_tasks_say_of_databases_has_a_bound_and_is_there_when_they_are_laun
         }
         sleep(Duration::from_secs(1)).await;
         let taken = node.registry.context.databases.taken();
-        assert!(taken <= KEPT && (places.is_none() || taken > KEPT / 2), "{taken}");
+        assert!(taken <= KEPT && (max_concurrent_runs.is_none() || taken > KEPT / 2), "{taken}");
         node.runtime.set(RUN, ended());
         for run in &runs {
             node.wait_for(&format!("launch {}", run.id)).await;
