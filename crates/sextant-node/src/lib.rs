@@ -12,6 +12,7 @@ mod listen;
 mod live_status;
 mod new_tasks;
 mod origins;
+mod pending;
 mod reconciler;
 mod registry;
 mod report;
@@ -20,7 +21,6 @@ mod supplies;
 mod sync;
 #[cfg(test)]
 mod tests;
-mod waiting;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

@@ -25,9 +25,9 @@ use vantage6_types::RunStatus;
 
 use super::admission::{Admission, admit};
 use super::kept::Databases;
+use super::pending::{LOG_AFTER, PendingDiagnosis, log_pull_duration};
 use super::slots::Slot;
 use super::supplies::Supply;
-use super::waiting::{LASTS, Waiting, pulled};
 use super::{Context, report, report::HeldLog, report::Reported};
 
 /// How long fetching a token ahead of time may take.
@@ -106,7 +106,7 @@ struct RunReconciler {
     /// Why they could not be, in this process, of a run that had been launched before: the reason why it does not start, if it doesn't.
     refused: Option<Failure>,
     /// What is known of its not starting.
-    waiting: Waiting,
+    pending: PendingDiagnosis,
 }
 
 /// Drives a run to its end.
@@ -154,7 +154,7 @@ pub async fn reconcile(
         log: None,
         launched_fully: false,
         refused: None,
-        waiting: Waiting::default(),
+        pending: PendingDiagnosis::default(),
         context: context.clone(),
         run,
     };
@@ -196,9 +196,9 @@ impl RunReconciler {
                 let _ = self.start(true).await;
             }
             let run_state = self.run_state.borrow_and_update().clone();
-            let run_state = self.waiting.refine(run_state, now);
-            if self.waiting.has_pulled(&run_state) {
-                tokio::spawn(pulled(self.context.clone(), self.run.id, self.assignment.image.clone()));
+            let run_state = self.pending.refine(run_state, now);
+            if self.pending.has_pulled(&run_state) {
+                tokio::spawn(log_pull_duration(self.context.clone(), self.run.id, self.assignment.image.clone()));
             }
             match next_action(&self.server, &run_state, &self.context.limits, &self.assignment.image, now) {
                 // An end can be reported whatever the server says of the run; nothing is begun without its word.
@@ -287,7 +287,7 @@ impl RunReconciler {
             Ok(()) => {
                 self.launched_fully = true;
                 self.databases.launched();
-                self.waiting.has_room();
+                self.pending.capacity_available();
             }
             // What is there already goes its way, whatever the configuration says now.
             Err(LaunchError::Failed(failure)) if again => {
@@ -340,13 +340,13 @@ impl RunReconciler {
 
     /// Waits until runs may be launched.
     async fn pass_gate(&mut self) -> Result<(), Interrupted> {
-        let lasts = Instant::now() + LASTS;
+        let log_at = Instant::now() + LOG_AFTER;
         while !self.is_gate_open() {
-            if Instant::now() >= lasts {
-                self.waiting.at_the_gate(self.run.id, &self.gate.borrow());
+            if Instant::now() >= log_at {
+                self.pending.note_gate(self.run.id, &self.gate.borrow());
             }
             tokio::select! {
-                () = sleep_until(lasts), if Instant::now() < lasts => {}
+                () = sleep_until(log_at), if Instant::now() < log_at => {}
                 // It can't fail while the process lives: the end of the gate's task is the process's.
                 open = self.gate.changed() => if open.is_err() { return std::future::pending().await },
                 _ = self.signal.changed() => return Err(Interrupted),
@@ -574,17 +574,17 @@ impl RunReconciler {
     /// waits for the gate.
     async fn wait(&mut self, run_state: &RunState, time: Option<jiff::SignedDuration>) {
         let at_the_gate = !self.launched_fully && matches!(run_state, RunState::Starting(_)) && !self.is_gate_open();
-        let longest = self.waiting.longest(run_state);
-        let mut time = time.and_then(|time| Duration::try_from(time).ok()).map_or(longest, |time| time.min(longest));
+        let max_wait = self.pending.max_wait(run_state);
+        let mut time = time.and_then(|time| Duration::try_from(time).ok()).map_or(max_wait, |time| time.min(max_wait));
         // What passes soon is not worth a line.
-        if let Some(lasts) = self.waiting.tell(self.run.id, run_state)
-            && lasts < time
+        if let Some(log_at) = self.pending.log(self.run.id, run_state)
+            && log_at < time
         {
-            if self.pause(lasts, at_the_gate).await == Pause::Interrupted {
+            if self.pause(log_at, at_the_gate).await == Pause::Interrupted {
                 return;
             }
-            self.waiting.tell(self.run.id, run_state);
-            time -= lasts;
+            self.pending.log(self.run.id, run_state);
+            time -= log_at;
         }
         if self.pause(time, at_the_gate).await == Pause::Interrupted || !matches!(run_state, RunState::Starting(_)) {
             return;
@@ -592,7 +592,7 @@ impl RunReconciler {
         // The answer may take long, of many that ask at once.
         let (runtime, image) = (self.context.runtime.as_ref(), &self.assignment.image);
         let found = tokio::select! {
-            found = self.waiting.look_after(runtime, self.run.id, image, run_state) => found,
+            found = self.pending.diagnose(runtime, self.run.id, image, run_state) => found,
             _ = self.run_state.changed() => return,
             _ = self.signal.changed() => return,
         };
@@ -620,8 +620,8 @@ impl RunReconciler {
             self.failures = 0;
         }
         self.failures += 1;
-        let longest = Duration::from_millis(500 * 2u64.pow(self.failures.min(7)));
-        let pause = longest.mul_f64(rand::rng().random_range(0.5..1.0));
+        let max_wait = Duration::from_millis(500 * 2u64.pow(self.failures.min(7)));
+        let pause = max_wait.mul_f64(rand::rng().random_range(0.5..1.0));
         static AGAIN: LogThrottle = LogThrottle::new();
         let times = if self.logged_reason.as_deref() == Some(why) { AGAIN.happened() } else { Some(1) };
         if let Some(times) = times {

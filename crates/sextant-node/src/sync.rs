@@ -1,5 +1,5 @@
-//! What there is to do is always read from the server; events only say when to look. So a node whose connection
-//! is dead, or that missed an event, finds the same work a little later.
+//! Reads from the server which runs are open. Events only say when to read, so a node whose connection is down, or that missed an
+//! event, finds the same work a little later.
 
 use std::collections::HashSet;
 use std::pin::pin;
@@ -19,48 +19,48 @@ use super::listen::listen;
 use super::registry::{MAX_TRACKED, Registry, Tracking};
 use super::{NodeError, slots};
 
-/// How often the server is asked without being told to.
-const PERIOD: Duration = Duration::from_secs(60);
-/// A server that answers slowly is asked more rarely: it spends no more than this part of its time on it.
-const PART: u32 = 10;
-/// But it is asked this often.
-const LONGEST: Duration = Duration::from_secs(3600);
-/// Of a list without end, what is not in the part that was read may have left it: so many of the runs tracked here are asked about.
-const ASKED: usize = 100;
-/// A list that takes longer is not waited for: what is known by then is begun with, although older runs may still come.
-const LONG: Duration = Duration::from_secs(2);
-/// Inputs of up to so many characters come along with their runs; longer ones are fetched when needed.
-const INPUTS: usize = 4 * 1024;
-/// Of how many runs at a time that are not open here what is left is put away.
-const TIDYING: usize = 8;
-/// The pause after a look that failed (the client has already tried again for a while), or that did not see everything.
-const PAUSE: Duration = Duration::from_secs(5);
+/// How often the server is asked without an event.
+const POLL_INTERVAL: Duration = Duration::from_secs(60);
+/// A slow server is asked less often, so that it spends at most one part in this many of its time on the answers.
+const MAX_SERVER_SHARE: u32 = 10;
+/// The longest interval, however slow the server is.
+const LONGEST_POLL_INTERVAL: Duration = Duration::from_secs(3600);
+/// If a list has no end, runs that are not in the part that was read may have left it: how many of those tracked here are asked about.
+const MAX_REFRESHES: usize = 100;
+/// If a list takes longer, the runs read so far are started, although older ones may follow.
+const FIRST_BATCH_WITHIN: Duration = Duration::from_secs(2);
+/// Inputs of at most this many characters come along with their runs; longer ones are fetched when needed.
+const INLINE_INPUTS_UP_TO: usize = 4 * 1024;
+/// How many orphaned runs are cleaned up concurrently.
+const ORPHAN_CONCURRENCY: usize = 8;
+/// The pause after a read that failed (the client has already retried for a while), or that did not see everything.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The shortest pause between two looks that are asked for by events, which others decide on.
-const REST: Duration = Duration::from_secs(1);
+/// The shortest interval between two reads that events ask for: others decide how many events there are.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a server can make happen any number of times.
+// A server can cause these any number of times.
 static BROKEN: LogThrottle = LogThrottle::new();
 static ENDLESS: LogThrottle = LogThrottle::new();
 static FULL: LogThrottle = LogThrottle::new();
 static FAILED: LogThrottle = LogThrottle::new();
 
-/// Listens and looks, for ever. All of it ends with this.
+/// Listens and polls, for ever. Dropping the future ends all of it.
 ///
 /// # Errors
 /// If the server says that the API key is wrong, or the live connection was ended from this side.
 pub async fn run(registry: Arc<Registry>, live: HubEvents) -> Result<(), NodeError> {
     tokio::select! {
-        result = look_for_ever(&registry) => result,
+        result = poll(&registry) => result,
         result = listen(&registry, live) => result,
-        never = registry.new_tasks.work_off(|task| look_at(&registry, task)) => match never {},
+        never = registry.new_tasks.run(|task| sync_task(&registry, task)) => match never {},
         never = registry.context.status_publisher.run() => match never {},
     }
 }
 
-/// Looks at one task's runs. What can't be seen now, a look at all finds, which is tried until it works.
-async fn look_at(registry: &Registry, task: TaskId) {
-    if let Err(error) = look(registry, Some(task)).await {
+/// Reads one task's runs. If that fails, a poll finds them, which is retried until it works.
+async fn sync_task(registry: &Registry, task: TaskId) {
+    if let Err(error) = sync_runs(registry, Some(task)).await {
         if let Some(times) = FAILED.happened() {
             warn!(%task, times, "a new task could not be looked at: {error}; a look at all runs is to find it");
         }
@@ -68,35 +68,35 @@ async fn look_at(registry: &Registry, task: TaskId) {
     }
 }
 
-/// Looks for all open runs: first of all, then when told to, and every minute.
-async fn look_for_ever(registry: &Arc<Registry>) -> Result<(), NodeError> {
+/// Reads all open runs: at the start, when asked to, and every minute.
+async fn poll(registry: &Arc<Registry>) -> Result<(), NodeError> {
     // Before anything is launched, the runtime must know what is there already.
     let left = registry.context.runtime.leftovers().await;
     registry.start(left.iter().map(|(_, run)| *run));
-    let mut seen = look_until_seen(registry).await?;
+    let mut seen = sync_until_seen(registry).await?;
     registry.release_reserved();
-    let mut tidying = JoinSet::new();
-    let mut paces = Paces::default();
+    let mut orphans = JoinSet::new();
+    let mut intervals = PollIntervals::default();
     loop {
-        tidy(registry, &mut tidying);
-        let pace = paces.after(seen.took);
+        reconcile_orphans(registry, &mut orphans);
+        let interval = intervals.after(seen.took);
         let ended = Instant::now();
         tokio::select! {
-            () = sleep_until(ended + pace.period) => {}
-            () = registry.poll_requested.notified() => sleep_until(ended + pace.rest).await,
-            () = async { registry.idle().await; sleep_until(ended + pace.again).await }, if seen.coverage == Coverage::Partial => {}
+            () = sleep_until(ended + interval.period) => {}
+            () = registry.poll_requested.notified() => sleep_until(ended + interval.on_event).await,
+            () = async { registry.idle().await; sleep_until(ended + interval.catch_up).await }, if seen.coverage == Coverage::Partial => {}
         }
-        seen = look_until_seen(registry).await?;
+        seen = sync_until_seen(registry).await?;
     }
 }
 
-/// A look that worked.
-struct Seen {
+/// A successful read.
+struct Synced {
     took: Duration,
     coverage: Coverage,
 }
 
-/// Whether a look saw all that there is to do.
+/// Whether a read saw all that there is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coverage {
     Complete,
@@ -105,60 +105,64 @@ pub(super) enum Coverage {
     Partial,
 }
 
-/// How long the server is left alone.
+/// How long to wait before the next read.
 #[derive(Debug, PartialEq)]
-struct Pace {
-    /// When told to look.
-    rest: Duration,
-    /// When there may be more to be done than was seen, and nothing else is.
-    again: Duration,
+struct PollInterval {
+    /// When an event asks for it.
+    on_event: Duration,
+    /// When there may be more to do than was seen, and nothing else to do.
+    catch_up: Duration,
     /// Otherwise.
     period: Duration,
 }
 
-/// Finds out how slow the server is. One slow look tells nothing: an outage may have come into it.
+/// Measures how slow the server is. One slow read proves nothing: it may have met an outage.
 #[derive(Debug, Default)]
-struct Paces {
-    /// How long the look before took.
+struct PollIntervals {
+    /// How long the previous read took.
     before: Duration,
 }
 
-impl Paces {
-    /// After a look that took so long.
-    fn after(&mut self, took: Duration) -> Pace {
-        Pace::of(took.min(std::mem::replace(&mut self.before, took)))
+impl PollIntervals {
+    /// The interval after a read that took this long.
+    fn after(&mut self, took: Duration) -> PollInterval {
+        PollInterval::of(took.min(std::mem::replace(&mut self.before, took)))
     }
 }
 
-impl Pace {
-    /// For a server whose looks take so long.
+impl PollInterval {
+    /// For a server on which a read takes this long.
     fn of(took: Duration) -> Self {
-        let took = took.min(LONGEST);
-        let period = PERIOD.saturating_sub(took).max((took * (PART - 1)).min(LONGEST));
-        Self { rest: if took < LONG { REST } else { took }, again: PAUSE.max(took).min(period), period }
+        let took = took.min(LONGEST_POLL_INTERVAL);
+        let period = POLL_INTERVAL.saturating_sub(took).max((took * (MAX_SERVER_SHARE - 1)).min(LONGEST_POLL_INTERVAL));
+        Self {
+            on_event: if took < FIRST_BATCH_WITHIN { MIN_INTERVAL } else { took },
+            catch_up: RETRY_INTERVAL.max(took).min(period),
+            period,
+        }
     }
 }
 
-/// One look at everything, however often it must be tried.
-async fn look_until_seen(registry: &Registry) -> Result<Seen, NodeError> {
+/// Reads all open runs, however often it must be tried.
+async fn sync_until_seen(registry: &Registry) -> Result<Synced, NodeError> {
     loop {
         let (began, ended) = (Instant::now(), registry.ended());
-        let error = match look(registry, None).await {
+        let error = match sync_runs(registry, None).await {
             Ok(coverage) => {
                 let coverage = if registry.ended() == ended { coverage } else { Coverage::Partial };
-                return Ok(Seen { took: began.elapsed(), coverage });
+                return Ok(Synced { took: began.elapsed(), coverage });
             }
             Err(error) => error,
         };
         fatal(&error)?;
-        warn!("the open runs can't be read: {error}; trying again in {} s", PAUSE.as_secs());
-        sleep(PAUSE).await;
+        warn!("the open runs can't be read: {error}; trying again in {} s", RETRY_INTERVAL.as_secs());
+        sleep(RETRY_INTERVAL).await;
     }
 }
 
-/// Puts away what there is of runs that are not open: what an earlier process left, and what came up late of one that has ended
-/// meanwhile. What can't be put away now is tried after the next look; nothing waits for it.
-fn tidy(registry: &Arc<Registry>, before: &mut JoinSet<()>) {
+/// Cleans up runs that the runtime has and that are not tracked: those that an earlier process left, and those that appeared late, after
+/// their end. Nothing waits for this; what fails is tried again after the next read.
+fn reconcile_orphans(registry: &Arc<Registry>, before: &mut JoinSet<()>) {
     while before.try_join_next().is_some() {}
     if !before.is_empty() {
         return;
@@ -170,12 +174,14 @@ fn tidy(registry: &Arc<Registry>, before: &mut JoinSet<()>) {
     }
     let registry = registry.clone();
     before.spawn(async move {
-        stream::iter(left).for_each_concurrent(TIDYING, |(task, run)| put_away(&registry, task, run)).await;
+        stream::iter(left)
+            .for_each_concurrent(ORPHAN_CONCURRENCY, |(task, run)| release_orphan(&registry, task, run))
+            .await;
     });
 }
 
-/// What is left of a run that is not tracked here.
-pub(super) async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
+/// Releases a run that is not tracked here, or tracks it if it is open.
+pub(super) async fn release_orphan(registry: &Registry, task: TaskId, run: RunId) {
     registry.context.leadership.wait_until_leader().await;
     let gone = match registry.context.hub.run(run).await {
         // It was tracked meanwhile, and may have come to its end.
@@ -201,18 +207,18 @@ pub(super) async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
         }
         Err(error) => Err(error.to_string()),
     };
-    let put_away = match gone {
+    let released = match gone {
         Ok(why) => {
             info!(%run, %task, "{why}; what is left of it is put away");
             release(registry, run).await
         }
         Err(why) => Err(why),
     };
-    let Err(failed) = put_away else { return };
+    let Err(failed) = released else { return };
     warn!(%run, "what is left of it can't be put away: {failed}; it is tried again after the next look at all runs");
 }
 
-/// Releases a run that is not at the server, if this process may act at this moment.
+/// Releases a run that the server does not have, if this process leads at this moment.
 async fn release(registry: &Registry, run: RunId) -> Result<(), String> {
     if !registry.context.leadership.is_leader() {
         return Err("another process of this node may act now".into());
@@ -220,15 +226,15 @@ async fn release(registry: &Registry, run: RunId) -> Result<(), String> {
     registry.context.runtime.release(run, &RunStatus::UnknownError).await.map_err(|error| error.to_string())
 }
 
-/// One look: tracks what is open, also what came before an error. A look at everything also has those looked at that are tracked
-/// here and no longer open there.
-pub(super) async fn look(registry: &Registry, task: Option<TaskId>) -> Result<Coverage, HubError> {
+/// Reads open runs and tracks them, also those that came before an error. A read of all runs also refreshes those that are tracked here
+/// and no longer open there.
+pub(super) async fn sync_runs(registry: &Registry, task: Option<TaskId>) -> Result<Coverage, HubError> {
     let mut tracked = HashSet::new();
     if task.is_none() {
-        registry.new_tasks.look_at_all_begins();
+        registry.new_tasks.poll_begins();
         tracked = registry.ids();
     }
-    let mut runs = pin!(registry.context.hub.open_runs(OpenRuns { task, inputs_up_to: INPUTS }));
+    let mut runs = pin!(registry.context.hub.open_runs(OpenRuns { task, inputs_up_to: INLINE_INPUTS_UP_TO }));
     let mut found = Found::default();
     let began = Instant::now();
     let end = loop {
@@ -239,7 +245,7 @@ pub(super) async fn look(registry: &Registry, task: Option<TaskId>) -> Result<Co
                 if !registry.tracks_same(&run) {
                     found.take(registry, run);
                 }
-                if began.elapsed() > LONG {
+                if began.elapsed() > FIRST_BATCH_WITHIN {
                     found.track(registry);
                 }
             }
@@ -261,7 +267,7 @@ pub(super) async fn look(registry: &Registry, task: Option<TaskId>) -> Result<Co
                 warn!(times, "{error}; the node goes on with what it has read");
             }
             // By chance, so that each has its turn in some look.
-            for run in tracked.into_iter().choose_multiple(&mut rand::rng(), ASKED) {
+            for run in tracked.into_iter().choose_multiple(&mut rand::rng(), MAX_REFRESHES) {
                 registry.request_refresh(run);
             }
             return Ok(Coverage::Partial);
@@ -283,7 +289,7 @@ pub(super) async fn look(registry: &Registry, task: Option<TaskId>) -> Result<Co
     Ok(if gone || found.left { Coverage::Partial } else { Coverage::Complete })
 }
 
-/// What a look has found that is not tracked here.
+/// Runs that were found and are not tracked here.
 #[derive(Default)]
 struct Found {
     open: Vec<Run>,
@@ -334,7 +340,7 @@ mod tests {
     #[test]
     fn a_slow_server_is_asked_more_rarely() {
         let seconds = Duration::from_secs_f64;
-        for (took, rest, again, period) in [
+        for (took, on_event, catch_up, period) in [
             (0.0, 1.0, 5.0, 60.0),
             (1.0, 1.0, 5.0, 59.0),
             (5.0, 5.0, 5.0, 55.0),
@@ -343,17 +349,17 @@ mod tests {
             (1000.0, 1000.0, 1000.0, 3600.0),
             (100_000.0, 3600.0, 3600.0, 3600.0),
         ] {
-            let [rest, again, period] = [rest, again, period].map(seconds);
-            assert_eq!(Pace::of(seconds(took)), Pace { rest, again, period }, "{took} s");
+            let [on_event, catch_up, period] = [on_event, catch_up, period].map(seconds);
+            assert_eq!(PollInterval::of(seconds(took)), PollInterval { on_event, catch_up, period }, "{took} s");
         }
     }
 
     #[test]
     fn one_slow_look_slows_nothing_down() {
         let seconds = Duration::from_secs;
-        let mut paces = Paces::default();
+        let mut intervals = PollIntervals::default();
         for (took, period) in [(7200, 60), (1, 59), (7200, 59), (2, 58), (100, 58), (100, 900), (1, 59)] {
-            assert_eq!(paces.after(seconds(took)).period, seconds(period), "{took} s");
+            assert_eq!(intervals.after(seconds(took)).period, seconds(period), "{took} s");
         }
     }
 }

@@ -219,7 +219,7 @@ async fn another_organizations_run_is_never_launched_whatever_its_number() {
     let node = Node::new();
     node.runtime.set(RUN, running());
     node.hub.put(theirs());
-    sync::put_away(&node.registry, theirs().task.id, RUN).await;
+    sync::release_orphan(&node.registry, theirs().task.id, RUN).await;
     assert_eq!(node.all(), ["run 7", "release 7"]);
     // A server that lists it, for whatever reason.
     let node = Node::new();
@@ -394,7 +394,7 @@ async fn what_has_left_a_list_without_end_is_asked_about() {
     sleep(Duration::from_secs(1)).await;
     node.hub.put(Run { finished_at: Some(Timestamp::now()), ..pending(RUN.0) });
     node.hub.fail("list", Fault::Away);
-    assert_eq!(sync::look(&node.registry, None).await.unwrap(), sync::Coverage::Partial);
+    assert_eq!(sync::sync_runs(&node.registry, None).await.unwrap(), sync::Coverage::Partial);
     node.done().await;
     assert_eq!(node.count("release 7"), 1, "{:?}", node.all());
 }
@@ -553,9 +553,9 @@ async fn a_refusal_in_passing_now_and_then_ends_no_run() {
     let node = Node::new();
     node.runtime.set(RUN, running());
     node.hub.fail("run", Fault::Status(403, true));
-    sync::put_away(&node.registry, pending(RUN.0).task.id, RUN).await;
+    sync::release_orphan(&node.registry, pending(RUN.0).task.id, RUN).await;
     assert_eq!(node.all(), ["run 7"]);
-    sync::put_away(&node.registry, pending(RUN.0).task.id, RUN).await;
+    sync::release_orphan(&node.registry, pending(RUN.0).task.id, RUN).await;
     assert_eq!(node.all(), ["run 7", "run 7", "release 7"]);
 }
 

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use tracing::warn;
 use vantage6_types::RunStatus;
 
-use super::{Interrupted, RunReconciler, Waiting};
+use super::{Interrupted, PendingDiagnosis, RunReconciler};
 
 impl RunReconciler {
     /// The cluster has taken the run away: has the runtime make its things anew, unless the run has ended at the server meanwhile.
@@ -49,7 +49,7 @@ impl RunReconciler {
             Ok(()) => {
                 self.launched_fully = true;
                 self.databases.launched();
-                self.waiting = Waiting::default();
+                self.pending = PendingDiagnosis::default();
                 self.context.runtime.note(
                     self.run.id,
                     reason,
@@ -68,7 +68,7 @@ impl RunReconciler {
     /// The runtime has no room for the run; one that has waited for too long is reported.
     pub(super) async fn wait_for_capacity(&mut self, failure: &Failure) {
         let now = Timestamp::now();
-        let since = self.waiting.for_room(now);
+        let since = self.pending.waiting_for_capacity_since(now);
         if timeouts::deadline_passed(Some(since), self.context.limits.pending, now).is_err() {
             self.report_failure(failure).await;
         } else {

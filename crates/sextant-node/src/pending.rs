@@ -1,5 +1,5 @@
-//! What a run that does not start waits for: told once for each reason, and asked of the cluster ever more rarely, because
-//! its complaints stand where nobody watches.
+//! Finds out why a run does not start, and logs each reason once. The runtime has to be asked, at growing intervals, because nothing
+//! notifies the node of its issues.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,40 +15,40 @@ use vantage6_types::RunId;
 
 use super::Context;
 
-/// How long a run must wait for the same before that is worth a line: most waits of a run that starts well are shorter.
-pub const LASTS: Duration = Duration::from_secs(5);
-/// How many different lines a run may have about its waiting.
-const LINES: usize = 50;
-/// When the cluster is first asked why a Job has no pod, or the pod no volume: what forbids them stands only there.
-const NO_POD: Duration = Duration::from_secs(3);
-/// When the cluster is first asked why a run does not start; then after twice as long, and so on.
-const COMPLAINTS: Duration = Duration::from_secs(15);
-/// The longest of these pauses.
-const COMPLAINTS_AT_LEAST: Duration = Duration::from_secs(480);
+/// How long a run must wait for the same thing before that is logged: a run that starts well waits less.
+pub const LOG_AFTER: Duration = Duration::from_secs(5);
+/// How many different lines about its waiting a run may log.
+const MAX_LINES: usize = 50;
+/// When the cluster is first asked why a Job has no pod, or the pod no volume: only the cluster's answer says what forbids them.
+const FIRST_DIAGNOSIS_WITHOUT_POD: Duration = Duration::from_secs(3);
+/// When the cluster is first asked why a run does not start. The interval then doubles each time.
+const FIRST_DIAGNOSIS: Duration = Duration::from_secs(15);
+/// The longest of these intervals.
+const LONGEST_DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(480);
 
-/// What is known of a run's not starting.
+/// What is known of why a run does not start.
 #[derive(Debug, Default)]
-pub struct Waiting {
-    /// What the log was told that it waits for.
-    told: Vec<String>,
-    /// What it waits for now, and since when this process knows of that.
+pub struct PendingDiagnosis {
+    /// The reasons that were logged.
+    logged: Vec<String>,
+    /// What the run waits for, and since when this process knows that.
     lasting: Option<(String, Instant)>,
     /// The issue that the cluster reported last, and how often it was asked for one.
     issue: Option<PodIssue>,
     asked: u32,
-    /// Whether it was asked early why there is no pod.
+    /// Whether the cluster was asked early why there is no pod.
     asked_early: bool,
-    /// Since when this process knows of an image or a container that does not come.
+    /// Since when this process knows of an image that can't be pulled, or a container that can't be started.
     first_seen: [Option<Timestamp>; 4],
-    /// Whether the log was told of its image's being pulled.
+    /// Whether a pull of its image was logged.
     pulling: bool,
-    /// Since when this process knows that there is no room for it.
-    no_room: Option<Timestamp>,
+    /// Since when this process knows that the runtime has no capacity for it.
+    no_capacity_since: Option<Timestamp>,
 }
 
-impl Waiting {
-    /// What the run waits for, with what only this process knows: the limits for an image or a container count from the first time
-    /// that it did not come, not from when the pod was made; and the cluster may have said what keeps a pod from being made or started.
+impl PendingDiagnosis {
+    /// Adds to the state what only this process knows. The limits for an image or a container count from its first failure, not from the
+    /// pod's creation; and the cluster may have said what keeps a pod from being created or started.
     pub fn refine(&mut self, run_state: RunState, now: Timestamp) -> RunState {
         let RunState::Starting(mut starting) = run_state else { return run_state };
         let first_seen = match starting.waits_for {
@@ -77,106 +77,107 @@ impl Waiting {
         RunState::Starting(starting)
     }
 
-    /// A run that does not start is worth a line in the log, once for each reason; so is one that is being ended. Gives how long the
-    /// same must last yet until it is told.
-    pub fn tell(&mut self, run: RunId, run_state: &RunState) -> Option<Duration> {
+    /// Logs why a run does not start, or that it is being terminated, once for each reason. Returns how long the reason must still last
+    /// before it is logged.
+    pub fn log(&mut self, run: RunId, run_state: &RunState) -> Option<Duration> {
         match run_state {
-            RunState::Terminating { failure, .. } if self.is_news(&failure.message) => {
+            RunState::Terminating { failure, .. } if self.log_once(&failure.message) => {
                 info!(%run, "{} ({}) Its machine's last word is waited for.", failure.message, failure.detail);
                 None
             }
-            RunState::Starting(Starting { detail, waits_for, .. }) => self.tell_start(run, *waits_for, detail),
+            RunState::Starting(Starting { detail, waits_for, .. }) => self.log_start(run, *waits_for, detail),
             _ => None,
         }
     }
 
-    fn tell_start(&mut self, run: RunId, waits_for: WaitsFor, detail: &str) -> Option<Duration> {
-        if self.was_told(detail) {
+    fn log_start(&mut self, run: RunId, waits_for: WaitsFor, detail: &str) -> Option<Duration> {
+        if self.was_logged(detail) {
             return None;
         }
         match waits_for {
-            // These have failed already.
+            // These have failed already, so nothing is gained by waiting.
             WaitsFor::Image => warn!(%run, "waits for its image: {detail}"),
             WaitsFor::InjectedImage => warn!(%run, "waits for {detail}"),
             WaitsFor::OwnImage => warn!(%run, "waits for Sextant's own image (`kubernetes.image`): {detail}"),
             _ => {
-                let left = self.must_last(detail);
+                let left = self.remaining_before_logging(detail);
                 if !left.is_zero() {
                     return Some(left);
                 }
                 info!(%run, "waits: {detail}");
             }
         }
-        self.is_news(detail);
+        self.log_once(detail);
         None
     }
 
-    /// How long a wait must last yet until it is worth a line.
-    fn must_last(&mut self, what: &str) -> Duration {
+    /// How long a wait must still last before it is logged.
+    fn remaining_before_logging(&mut self, what: &str) -> Duration {
         match &self.lasting {
-            Some((before, since)) if before == what => LASTS.saturating_sub(since.elapsed()),
+            Some((before, since)) if before == what => LOG_AFTER.saturating_sub(since.elapsed()),
             _ => {
                 self.lasting = Some((what.to_owned(), Instant::now()));
-                LASTS
+                LOG_AFTER
             }
         }
     }
 
-    fn was_told(&self, text: &str) -> bool {
-        self.told.iter().any(|told| told == text)
+    fn was_logged(&self, text: &str) -> bool {
+        self.logged.iter().any(|logged| logged == text)
     }
 
-    /// Whether a text has not been told yet; from now on it has.
-    fn is_news(&mut self, text: &str) -> bool {
-        let news = !self.was_told(text) && self.told.len() < LINES;
+    /// Whether a text has not been logged yet. The caller logs it.
+    fn log_once(&mut self, text: &str) -> bool {
+        let news = !self.was_logged(text) && self.logged.len() < MAX_LINES;
         if news {
-            self.told.push(text.to_owned());
+            self.logged.push(text.to_owned());
         }
         news
     }
 
-    /// Since when it waits for room, which it does now.
-    pub fn for_room(&mut self, now: Timestamp) -> Timestamp {
-        *self.no_room.get_or_insert(now)
+    /// Since when the run waits for capacity.
+    pub fn waiting_for_capacity_since(&mut self, now: Timestamp) -> Timestamp {
+        *self.no_capacity_since.get_or_insert(now)
     }
 
-    /// There was room for it after all.
-    pub fn has_room(&mut self) {
-        self.no_room = None;
+    pub fn capacity_available(&mut self) {
+        self.no_capacity_since = None;
     }
 
-    /// A run that may not be launched is worth a line too; why, the node says for all of them.
-    pub fn at_the_gate(&mut self, run: RunId, gate: &Gate) {
+    /// Logs that the launch gate is shut. Why it is, the node logs once for all runs.
+    pub fn note_gate(&mut self, run: RunId, gate: &Gate) {
         if let Gate::Shut(why) = gate
-            && self.is_news(why)
+            && self.log_once(why)
         {
             info!(%run, "waits: nothing is launched, because {why}");
         }
     }
 
-    /// How long may be waited without looking: an hour at most, because the machine's clock may be set meanwhile.
-    pub fn longest(&self, run_state: &RunState) -> Duration {
+    /// How long to wait before looking again: an hour at most, because the machine's clock may be set meanwhile.
+    pub fn max_wait(&self, run_state: &RunState) -> Duration {
         match run_state {
-            run_state if self.is_early(run_state) => NO_POD,
-            RunState::Starting(_) => COMPLAINTS_AT_LEAST.min(COMPLAINTS * 2u32.saturating_pow(self.asked.min(10))),
+            run_state if self.is_early(run_state) => FIRST_DIAGNOSIS_WITHOUT_POD,
+            RunState::Starting(_) => {
+                LONGEST_DIAGNOSIS_INTERVAL.min(FIRST_DIAGNOSIS * 2u32.saturating_pow(self.asked.min(10)))
+            }
             _ => Duration::from_secs(3600),
         }
     }
 
-    /// Whether the cluster is asked early why there is nothing yet of what it mostly makes at once.
+    /// Whether the cluster is asked early: what the run waits for is usually created at once.
     fn is_early(&self, run_state: &RunState) -> bool {
         let made_at_once =
             matches!(run_state, RunState::Starting(Starting { waits_for: WaitsFor::Pod | WaitsFor::Volume, .. }));
         made_at_once && !self.asked_early
     }
 
-    /// Whether the log was told that the image is being pulled, and is to hear the end of it now.
+    /// Whether a pull was logged that has ended now.
     pub fn has_pulled(&mut self, run_state: &RunState) -> bool {
         !matches!(run_state, RunState::Starting(_)) && std::mem::take(&mut self.pulling)
     }
 
-    /// Asks the cluster why the run of this image does not start, and tells the operator; gives the run's end if that is one.
-    pub async fn look_after(
+    /// Asks the runtime why the run does not start, and logs the answer. Returns the run's failure if it can never start.
+    pub async fn diagnose(
         &mut self,
         runtime: &dyn Runtime,
         run: RunId,
@@ -193,12 +194,12 @@ impl Waiting {
         match &issue.kind {
             IssueKind::Permanent(failure) => return Some(failure.clone()),
             IssueKind::Progress => {
-                // A pull that goes on for long is worth a line each time.
-                tell_progress(run, &issue);
+                // A long pull is logged each time.
+                log_progress(run, &issue);
                 self.pulling = true;
             }
             IssueKind::WaitsFor(_) | IssueKind::Other => {
-                if self.is_news(&issue.text) {
+                if self.log_once(&issue.text) {
                     warn!(%run, "does not start: {}", issue.text);
                 }
             }
@@ -208,16 +209,16 @@ impl Waiting {
     }
 }
 
-/// An image that the log was told of as being pulled is there: how long that took is worth a line, for which nothing waits.
-pub async fn pulled(context: Arc<Context>, run: RunId, image: String) {
+/// Logs how long the pull of an image took. Nothing waits for this.
+pub async fn log_pull_duration(context: Arc<Context>, run: RunId, image: String) {
     if let Some(issue) = context.runtime.explain(run, &image).await
         && issue.kind == IssueKind::Progress
     {
-        tell_progress(run, &issue);
+        log_progress(run, &issue);
     }
 }
 
-fn tell_progress(run: RunId, issue: &PodIssue) {
+fn log_progress(run: RunId, issue: &PodIssue) {
     let since = issue
         .at
         .map_or(String::new(), |at| format!(", {} s ago", Timestamp::now().duration_since(at).as_secs().max(0)));
@@ -238,42 +239,42 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_is_told_when_it_has_lasted_and_once() {
-        let mut waiting = Waiting::default();
+        let mut pending = PendingDiagnosis::default();
         let pull = waits(WaitsFor::Pull, "its image is being pulled");
-        assert_eq!(waiting.tell(RUN, &waits(WaitsFor::Pod, "the pod is being made")), Some(LASTS));
+        assert_eq!(pending.log(RUN, &waits(WaitsFor::Pod, "the pod is being made")), Some(LOG_AFTER));
         advance(Duration::from_secs(2)).await;
-        assert_eq!(waiting.tell(RUN, &pull), Some(LASTS));
+        assert_eq!(pending.log(RUN, &pull), Some(LOG_AFTER));
         advance(Duration::from_secs(2)).await;
-        assert_eq!(waiting.tell(RUN, &pull), Some(Duration::from_secs(3)));
-        assert!(waiting.told.is_empty());
+        assert_eq!(pending.log(RUN, &pull), Some(Duration::from_secs(3)));
+        assert!(pending.logged.is_empty());
         advance(Duration::from_secs(3)).await;
-        assert_eq!(waiting.tell(RUN, &pull), None);
-        assert_eq!(waiting.told, ["its image is being pulled"]);
+        assert_eq!(pending.log(RUN, &pull), None);
+        assert_eq!(pending.logged, ["its image is being pulled"]);
         advance(Duration::from_secs(60)).await;
-        assert_eq!(waiting.tell(RUN, &pull), None);
-        assert_eq!(waiting.told.len(), 1);
+        assert_eq!(pending.log(RUN, &pull), None);
+        assert_eq!(pending.logged.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_has_failed_is_told_at_once_and_not_each_time_that_it_is_tried() {
         for waits_for in [WaitsFor::Image, WaitsFor::OwnImage, WaitsFor::InjectedImage] {
-            let mut waiting = Waiting::default();
+            let mut pending = PendingDiagnosis::default();
             for _ in 0..3 {
                 for detail in ["ErrImagePull: no", "ImagePullBackOff: no"] {
-                    assert_eq!(waiting.tell(RUN, &waits(waits_for, detail)), None);
+                    assert_eq!(pending.log(RUN, &waits(waits_for, detail)), None);
                 }
             }
-            assert_eq!(waiting.told, ["ErrImagePull: no", "ImagePullBackOff: no"]);
+            assert_eq!(pending.logged, ["ErrImagePull: no", "ImagePullBackOff: no"]);
         }
     }
 
     #[test]
     fn why_there_is_no_pod_is_asked_early() {
-        let mut waiting = Waiting::default();
-        assert_eq!(waiting.longest(&waits(WaitsFor::Pod, "")), NO_POD);
-        assert_eq!(waiting.longest(&waits(WaitsFor::Volume, "")), NO_POD);
-        assert_eq!(waiting.longest(&waits(WaitsFor::Machine, "")), COMPLAINTS);
-        waiting.asked_early = true;
-        assert_eq!(waiting.longest(&waits(WaitsFor::Pod, "")), COMPLAINTS);
+        let mut pending = PendingDiagnosis::default();
+        assert_eq!(pending.max_wait(&waits(WaitsFor::Pod, "")), FIRST_DIAGNOSIS_WITHOUT_POD);
+        assert_eq!(pending.max_wait(&waits(WaitsFor::Volume, "")), FIRST_DIAGNOSIS_WITHOUT_POD);
+        assert_eq!(pending.max_wait(&waits(WaitsFor::Machine, "")), FIRST_DIAGNOSIS);
+        pending.asked_early = true;
+        assert_eq!(pending.max_wait(&waits(WaitsFor::Pod, "")), FIRST_DIAGNOSIS);
     }
 }
