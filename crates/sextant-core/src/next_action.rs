@@ -242,7 +242,7 @@ mod tests {
         let timeless = RunState::Running { since: None };
         let pod = || starting(WaitsFor::Machine, "");
         let image = || starting(WaitsFor::Image, "i/o timeout");
-        let supplies = || starting(WaitsFor::Supplies, "");
+        let run_inputs = || starting(WaitsFor::Inputs, "");
         let lost = |attempt, executions, started| RunState::Failed(disrupted(attempt, executions, started));
         let ending = || RunState::Terminating { until: Some(at(70)), failure: disrupted(1, 1, true) };
         let leaving = |attempt| {
@@ -281,7 +281,7 @@ mod tests {
             (open(Initializing), starting(WaitsFor::Image, "manifest unknown"), 1, "stop non-existing Docker image"),
             (open(Active), running.clone(), 86_400, "stop crashed"),
             // The node or the server was away: the run has waited for them, and goes on.
-            (open(Initializing), supplies(), 200_000, "wait"),
+            (open(Initializing), run_inputs(), 200_000, "wait"),
             // Taken away by the cluster: again, if the algorithm had not started, or as often as allowed (here once).
             (open(Initializing), lost(1, 0, false), 0, "relaunch"),
             (open(Initializing), lost(9, 0, false), 0, "relaunch"),
@@ -302,7 +302,7 @@ mod tests {
             (kill(Pending), RunState::Absent, 1, "report killed by user"),
             (kill(Initializing), pod(), 1, "stop killed by user"),
             (kill(Initializing), image(), 1, "stop killed by user"),
-            (kill(Initializing), supplies(), 1, "stop killed by user"),
+            (kill(Initializing), run_inputs(), 1, "stop killed by user"),
             (kill(Active), ended(), 1, "collect"),
             (kill(Active), leaving(1), 1, "collect"),
             (late(false), ended(), 1, "collect"),

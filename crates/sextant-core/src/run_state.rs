@@ -73,7 +73,7 @@ pub enum WaitsFor {
     /// The image of such a container, whose pull has failed so far.
     InjectedImage,
     /// Input and token: the node or its server.
-    Supplies,
+    Inputs,
     /// The algorithm's image, which is being pulled or unpacked.
     Pull,
     /// The algorithm's image, whose pull has failed so far.

@@ -31,7 +31,7 @@ pub fn check_start(
         WaitsFor::Image | WaitsFor::OwnImage | WaitsFor::InjectedImage => limits.image_pull,
         WaitsFor::Container => CONTAINER,
         // The pod waits for the node, not the reverse, so no limit applies.
-        WaitsFor::Supplies => return Ok(None),
+        WaitsFor::Inputs => return Ok(None),
         WaitsFor::Pod
         | WaitsFor::Quota
         | WaitsFor::Machine
@@ -73,7 +73,7 @@ fn start_failure(starting: &Starting, image: &str, limit: Duration) -> Failure {
         WaitsFor::Volume => {
             (format!("A volume that the run needs could not be had within {within}."), "VolumeUnavailable")
         }
-        WaitsFor::Pod | WaitsFor::OwnContainer | WaitsFor::Supplies => {
+        WaitsFor::Pod | WaitsFor::OwnContainer | WaitsFor::Inputs => {
             (format!("The run could not be started within {within}."), "PendingTooLong")
         }
     };
@@ -188,7 +188,7 @@ mod tests {
             (OwnImage, "ErrImagePull: x", Some(600), "start failed", "OwnImageUnavailable", "its own part"),
             (InjectedImage, "'mesh' (mesh:1)", Some(600), "start failed", "InjectedImageUnavailable", "be prepared"),
             (Injected, "'mesh' (mesh:1)", Some(3600), "start failed", "InjectedContainerNotStarted", "be prepared"),
-            (Supplies, "", None, "", "", ""),
+            (Inputs, "", None, "", "", ""),
             (
                 Pull,
                 "",

@@ -1,4 +1,4 @@
-//! Answers pods: brings supplies to `receive`, and `return`'s output to whoever collects it.
+//! Answers pods: brings inputs to `receive`, and `return`'s output to whoever collects it.
 
 use std::io;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt, stream};
 use secrecy::SecretString;
 use sextant_core::runtime::Upload;
-use sextant_core::runtime::{Output, Supplier, SupplyError};
+use sextant_core::runtime::{InputSource, InputSourceError, Output};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -27,22 +27,22 @@ pub struct PodDesk {
     /// The runs.
     table: Arc<Table>,
     /// Where inputs and tokens come from.
-    supplier: Arc<dyn Supplier>,
+    input_source: Arc<dyn InputSource>,
 }
 
 impl PodDesk {
     /// A desk for these runs.
-    pub fn new(table: Arc<Table>, supplier: Arc<dyn Supplier>) -> Self {
-        Self { table, supplier }
+    pub fn new(table: Arc<Table>, input_source: Arc<dyn InputSource>) -> Self {
+        Self { table, input_source }
     }
 
-    fn answer<T>(run: RunId, what: &str, result: Result<T, SupplyError>) -> Result<T, Answer> {
+    fn answer<T>(run: RunId, what: &str, result: Result<T, InputSourceError>) -> Result<T, Answer> {
         result.map_err(|error| match error {
-            SupplyError::Refused(text) => {
+            InputSourceError::Refused(text) => {
                 info!(%run, "the {what} is refused: {text}");
                 Answer::Refused(text)
             }
-            SupplyError::Later(text) => {
+            InputSourceError::Later(text) => {
                 warn!(%run, "the {what} is not to be had yet: {text}");
                 Answer::Later
             }
@@ -62,7 +62,7 @@ impl Desk for PodDesk {
     }
 
     async fn input(&self, run: RunId) -> Result<Input, Answer> {
-        let mut pieces = Self::answer(run, "input", self.supplier.input(run).await)?;
+        let mut pieces = Self::answer(run, "input", self.input_source.input(run).await)?;
         // An input that is wrong from its beginning is refused with a reason; one that turns out wrong later breaks
         // the connection, and is refused with its reason when it is asked for again.
         if let Some(refusal) = self.table.refusal(run) {
@@ -74,7 +74,7 @@ impl Desk for PodDesk {
         };
         let table = self.table.clone();
         let rest = pieces.map_err(move |error| {
-            if let SupplyError::Refused(text) = &error {
+            if let InputSourceError::Refused(text) = &error {
                 table.refuse(run, text.clone());
             }
             io::Error::other(error)
@@ -83,7 +83,7 @@ impl Desk for PodDesk {
     }
 
     async fn token(&self, run: RunId) -> Result<SecretString, Answer> {
-        let token = Self::answer(run, "token", self.supplier.token(run).await)?;
+        let token = Self::answer(run, "token", self.input_source.token(run).await)?;
         self.table.supplied(run);
         Ok(token)
     }

@@ -42,7 +42,7 @@ use sextant_core::names::Identity;
 use sextant_core::node_error::NodeError;
 use sextant_core::pod_issue::PodIssue;
 use sextant_core::run_state::{Disruption, Failure, RunState};
-use sextant_core::runtime::{LaunchError, Output, Runtime, RuntimeError, Supplier};
+use sextant_core::runtime::{InputSource, LaunchError, Output, Runtime, RuntimeError};
 use sextant_core::tail::Tail;
 use sextant_process::health::Health;
 use sextant_process::supervisor::Supervisor;
@@ -148,7 +148,7 @@ impl Kubernetes {
         config: &Config,
         settings: &KubernetesConfig,
         identity: Identity,
-        supplier: Arc<dyn Supplier>,
+        input_source: Arc<dyn InputSource>,
         health: &Health,
         supervisor: &Supervisor,
     ) -> Result<Self, NodeError> {
@@ -175,7 +175,7 @@ impl Kubernetes {
         supervisor.spawn("the watch of the Jobs", watch);
         let watch = watch::pods(pods.clone(), identity.clone(), table.clone(), pods_seen);
         supervisor.spawn("the watch of the pods", watch);
-        let desk = Arc::new(PodDesk::new(table.clone(), supplier));
+        let desk = Arc::new(PodDesk::new(table.clone(), input_source));
         let limits = bounds::Limits::within(sextant_process::open_files::raise());
         supervisor.spawn("the data port", server::serve(listener, tls, secret.clone(), desk, limits));
         let targets = Targets::new(config, settings, &connected, ways, &data_port);
@@ -243,7 +243,7 @@ impl Kubernetes {
 
 #[async_trait::async_trait]
 impl Runtime for Kubernetes {
-    async fn leftovers(&self) -> Vec<(TaskId, RunId)> {
+    async fn list_existing(&self) -> Vec<(TaskId, RunId)> {
         for mut seen in self.seen.clone() {
             // An error means that the watch has ended, and with it this process.
             let _ = seen.wait_for(|seen| *seen).await;
@@ -255,11 +255,11 @@ impl Runtime for Kubernetes {
         self.table.unreported()
     }
 
-    fn holds_another(&self, assignment: &Assignment) -> bool {
+    fn has_stale_job(&self, assignment: &Assignment) -> bool {
         self.table.job_of(assignment.run).is_some_and(|job| !job.reported && !self.is_of(&job, assignment))
     }
 
-    fn knows(&self, run: RunId) -> bool {
+    fn contains(&self, run: RunId) -> bool {
         self.table.knows(run)
     }
 
@@ -284,7 +284,7 @@ impl Runtime for Kubernetes {
         self.launch_again(assignment, disrupted).await
     }
 
-    fn note(&self, run: RunId, reason: &'static str, text: String) {
+    fn record_event(&self, run: RunId, reason: &'static str, text: String) {
         if let Some(job) = self.table.job_of(run) {
             tokio::spawn(events::note(self.events.clone(), self.settings.namespace.clone(), job, reason, text));
         }
@@ -299,7 +299,7 @@ impl Runtime for Kubernetes {
         logs::of_algorithm(&self.pods, &pod.name).await
     }
 
-    async fn explain(&self, run: RunId, image: &str) -> Option<PodIssue> {
+    async fn why_pending(&self, run: RunId, image: &str) -> Option<PodIssue> {
         let _turn = self.asking.acquire().await.ok()?;
         let job = self.table.job_of(run)?;
         let pod = self.table.pod_of(run).map(|pod| pod.name);
@@ -310,7 +310,7 @@ impl Runtime for Kubernetes {
         self.end_lingering().await;
     }
 
-    fn forget(&self, run: RunId) {
+    fn unsubscribe(&self, run: RunId) {
         self.table.forget(run);
     }
 

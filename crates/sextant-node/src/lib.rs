@@ -16,8 +16,8 @@ mod pending;
 mod reconciler;
 mod registry;
 mod report;
+mod run_inputs;
 mod slots;
-mod supplies;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -41,8 +41,8 @@ use self::live_status::StatusPublisher;
 use self::origins::Origins;
 use self::registry::Registry;
 use self::report::{KEPT_LOGS, LOGS};
+pub use self::run_inputs::RunInputs;
 use self::slots::{KEPT_INPUTS, RunSlots};
-pub use self::supplies::Supplies;
 
 /// The part of the node's health that is its live connection to the server.
 pub const SERVER: &str = "server";
@@ -61,7 +61,7 @@ pub struct Parts {
     /// What runs the algorithms.
     pub runtime: Arc<dyn Runtime>,
     /// What the runtime asks for a run's input and token.
-    pub supplies: Arc<Supplies>,
+    pub run_inputs: Arc<RunInputs>,
     /// What the owner has set.
     pub settings: Settings,
     /// What the process says of itself; it has the parts [`SERVER`] and [`ISOLATION`].
@@ -94,7 +94,7 @@ pub(crate) struct Context {
     pub(crate) me: Node,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) origins: Origins,
-    pub(crate) supplies: Arc<Supplies>,
+    pub(crate) run_inputs: Arc<RunInputs>,
     pub(crate) status_publisher: StatusPublisher,
     pub(crate) policies: Policies,
     pub(crate) share_algorithm_logs: bool,
@@ -117,7 +117,7 @@ pub(crate) struct Context {
 impl Context {
     /// The parts put together, and the events that are to be listened to.
     pub(crate) fn new(parts: Parts) -> (Self, HubEvents) {
-        let Parts { hub, events, me, runtime, supplies, settings, health, leadership } = parts;
+        let Parts { hub, events, me, runtime, run_inputs, settings, health, leadership } = parts;
         let Settings { policies, share_algorithm_logs, shares_tmp, info, limits, max_concurrent_runs, masks } =
             settings;
         let context = Self {
@@ -134,7 +134,7 @@ impl Context {
             hub,
             me,
             runtime,
-            supplies,
+            run_inputs,
             limits,
             masks,
             health,

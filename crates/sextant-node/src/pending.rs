@@ -190,7 +190,7 @@ impl PendingDiagnosis {
         if let RunState::Starting(Starting { waits_for: WaitsFor::Quota | WaitsFor::Machine, .. }) = run_state {
             runtime.make_room().await;
         }
-        let issue = runtime.explain(run, image).await?;
+        let issue = runtime.why_pending(run, image).await?;
         match &issue.kind {
             IssueKind::Permanent(failure) => return Some(failure.clone()),
             IssueKind::Progress => {
@@ -211,7 +211,7 @@ impl PendingDiagnosis {
 
 /// Logs how long the pull of an image took. Nothing waits for this.
 pub async fn log_pull_duration(context: Arc<Context>, run: RunId, image: String) {
-    if let Some(issue) = context.runtime.explain(run, &image).await
+    if let Some(issue) = context.runtime.why_pending(run, &image).await
         && issue.kind == IssueKind::Progress
     {
         log_progress(run, &issue);

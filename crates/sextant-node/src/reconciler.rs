@@ -26,8 +26,8 @@ use vantage6_types::RunStatus;
 use super::admission::{Admission, admit};
 use super::kept::Databases;
 use super::pending::{LOG_AFTER, PendingDiagnosis, log_pull_duration};
+use super::run_inputs::RunInput;
 use super::slots::Slot;
-use super::supplies::Supply;
 use super::{Context, report, report::HeldLog, report::Reported};
 
 /// How long fetching a token ahead of time may take.
@@ -125,7 +125,7 @@ pub async fn reconcile(
         },
         None => (None, None),
     };
-    context.supplies.add(id, Supply { task: run.task.id, image: run.task.image.clone(), input, token: None });
+    context.run_inputs.add(id, RunInput { task: run.task.id, image: run.task.image.clone(), input, token: None });
     let run_state = context.runtime.observe(id);
     let mut reconciler = RunReconciler {
         run_state,
@@ -161,13 +161,13 @@ pub async fn reconcile(
     reconciler.run().await;
     // Nobody looks at the run any more.
     drop(reconciler);
-    context.runtime.forget(id);
-    context.supplies.remove(id);
+    context.runtime.unsubscribe(id);
+    context.run_inputs.remove(id);
 }
 
 impl RunReconciler {
     async fn run(&mut self) {
-        while self.context.runtime.holds_another(&self.assignment) {
+        while self.context.runtime.has_stale_job(&self.assignment) {
             self.context.leadership.wait_until_leader().await;
             info!(run = %self.run.id, "another run had this number and was deleted at the server; what is left of it is ended");
             if let Err(error) = self.context.runtime.release(self.run.id, &RunStatus::UnknownError).await {
@@ -279,7 +279,7 @@ impl RunReconciler {
         let full = self.full_assignment().await?;
         let (launched, _) = tokio::join!(
             context.runtime.launch(&full.assignment),
-            timeout(TOKEN_TIMEOUT, context.supplies.fetch_token(self.run.id)),
+            timeout(TOKEN_TIMEOUT, context.run_inputs.fetch_token(self.run.id)),
         );
         drop(full);
         self.server.launched |= launched.is_ok();

@@ -204,7 +204,7 @@ impl Registry {
 
     /// Whether the runtime has something of a run.
     pub fn is_under_way(&self, run: RunId) -> bool {
-        self.context.runtime.knows(run)
+        self.context.runtime.contains(run)
     }
 
     /// Whether this very run is tracked, and not one that had its number before.

@@ -114,7 +114,7 @@ fn held(room: Option<OwnedSemaphorePermit>) -> Option<Box<dyn Any + Send + Sync>
 fn note(context: &Context, run: &Run, reported: &Reported, failure: Option<&Failure>) {
     if let (Reported::Yes(_), Some(Failure { status, message, detail, reason, .. })) = (reported, failure) {
         let detail = if message == detail { String::new() } else { format!(" ({detail})") };
-        context.runtime.note(run.id, reason, format!("{status}: {message}{detail}"));
+        context.runtime.record_event(run.id, reason, format!("{status}: {message}{detail}"));
     }
 }
 

@@ -71,7 +71,7 @@ async fn sync_task(registry: &Registry, task: TaskId) {
 /// Reads all open runs: at the start, when asked to, and every minute.
 async fn poll(registry: &Arc<Registry>) -> Result<(), NodeError> {
     // Before anything is launched, the runtime must know what is there already.
-    let left = registry.context.runtime.leftovers().await;
+    let left = registry.context.runtime.list_existing().await;
     registry.start(left.iter().map(|(_, run)| *run));
     let mut seen = sync_until_seen(registry).await?;
     registry.release_reserved();

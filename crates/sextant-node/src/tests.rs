@@ -24,7 +24,7 @@ use vantage6_types::{OrganizationId, RunId, RunStatus};
 
 use super::registry::Registry;
 use super::report::{KEPT_LOGS, LOGS};
-use super::{Context, Parts, Settings, Supplies, sync};
+use super::{Context, Parts, RunInputs, Settings, sync};
 
 const RUN: RunId = RunId(7);
 
@@ -53,7 +53,7 @@ impl Node {
             events: futures::stream::pending().boxed(),
             me: me(),
             runtime: runtime.clone(),
-            supplies: Arc::new(Supplies::new(hub.clone())),
+            run_inputs: Arc::new(RunInputs::new(hub.clone())),
             settings: Settings {
                 policies,
                 share_algorithm_logs: true,

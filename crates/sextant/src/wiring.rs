@@ -16,7 +16,7 @@ use sextant_core::runtime::Runtime;
 use sextant_hub::Connection;
 use sextant_kubernetes::{Connected, Kubernetes};
 use sextant_local::Local;
-use sextant_node::{ISOLATION, Parts, SERVER, Settings, Supplies};
+use sextant_node::{ISOLATION, Parts, RunInputs, SERVER, Settings};
 use sextant_process::health::{self, Health};
 use sextant_process::supervisor::Supervisor;
 use tokio::signal::unix::{SignalKind, signal};
@@ -94,10 +94,10 @@ async fn start(
     // All of this waits for somebody's answers, so it is done at the same time too.
     let (server, events) = connection.open()?;
     let hub: Arc<dyn Hub> = Arc::new(server);
-    let supplies = Arc::new(Supplies::new(hub.clone()));
+    let run_inputs = Arc::new(RunInputs::new(hub.clone()));
     let (me, started) = tokio::try_join!(
         connection.hello(),
-        runtime(config, connected, identity, supplies.clone(), &health, supervisor)
+        runtime(config, connected, identity, run_inputs.clone(), &health, supervisor)
     )?;
     let Started { runtime, limits, max_concurrent_runs } = started;
     let settings = Settings {
@@ -109,7 +109,7 @@ async fn start(
         max_concurrent_runs,
         masks,
     };
-    Ok(Parts { hub, events, me, runtime, supplies, settings, health, leadership })
+    Ok(Parts { hub, events, me, runtime, run_inputs, settings, health, leadership })
 }
 
 /// Waits until this process is the one of its node that acts. Until then it is not online, and its data port is closed.
@@ -146,14 +146,14 @@ async fn runtime(
     config: &Config,
     connected: Option<Connected>,
     identity: Identity,
-    supplies: Arc<Supplies>,
+    run_inputs: Arc<RunInputs>,
     health: &Health,
     supervisor: &Supervisor,
 ) -> Result<Started, NodeError> {
     match (&config.runtime, connected) {
         (RuntimeConfig::Kubernetes(settings), Some(connected)) => Ok(Started {
             runtime: Arc::new(
-                Kubernetes::start(connected, config, settings, identity, supplies, health, supervisor).await?,
+                Kubernetes::start(connected, config, settings, identity, run_inputs, health, supervisor).await?,
             ),
             limits: Limits {
                 pending: settings.pending_timeout,
@@ -167,7 +167,7 @@ async fn runtime(
         (RuntimeConfig::Kubernetes(_), None) => Err(NodeError::Other("the cluster was not connected".into())),
         (RuntimeConfig::Local(settings), _) => Ok(Started {
             runtime: Arc::new(
-                Local::start(config, settings, &identity, supplies, health, supervisor)
+                Local::start(config, settings, &identity, run_inputs, health, supervisor)
                     .map_err(NodeError::Configuration)?,
             ),
             limits: Limits {

@@ -93,7 +93,7 @@ impl FakeRuntime {
 
 #[async_trait::async_trait]
 impl Runtime for FakeRuntime {
-    async fn leftovers(&self) -> Vec<(TaskId, RunId)> {
+    async fn list_existing(&self) -> Vec<(TaskId, RunId)> {
         self.unreported()
     }
 
@@ -104,7 +104,7 @@ impl Runtime for FakeRuntime {
         there.map(|(run, _)| (TaskId(run.0 * 10), *run)).collect()
     }
 
-    fn holds_another(&self, _: &Assignment) -> bool {
+    fn has_stale_job(&self, _: &Assignment) -> bool {
         false
     }
 
@@ -139,7 +139,7 @@ impl Runtime for FakeRuntime {
         Ok(tail)
     }
 
-    async fn explain(&self, run: RunId, _image: &str) -> Option<PodIssue> {
+    async fn why_pending(&self, run: RunId, _image: &str) -> Option<PodIssue> {
         self.journal.add("explain", run);
         self.issue.lock().unwrap().clone()
     }
@@ -153,13 +153,13 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
-    fn note(&self, _: RunId, _: &'static str, _: String) {}
+    fn record_event(&self, _: RunId, _: &'static str, _: String) {}
 
-    fn knows(&self, run: RunId) -> bool {
+    fn contains(&self, run: RunId) -> bool {
         *self.sender(run).borrow() != RunState::Absent
     }
 
-    fn forget(&self, _: RunId) {}
+    fn unsubscribe(&self, _: RunId) {}
 
     async fn stop(&self, run: RunId, why: &Failure) -> Result<(), RuntimeError> {
         self.journal.add("stop", run);

@@ -151,7 +151,7 @@ fn of_life(pod: &PodFacts) -> RunState {
             starting(end.at.or(since_scheduled), WaitsFor::Pull, &detail)
         }
         (Container::Running { since }, _) => {
-            starting(*since, WaitsFor::Supplies, "its pod fetches input and token from this node")
+            starting(*since, WaitsFor::Inputs, "its pod fetches input and token from this node")
         }
         (Container::Waiting { reason, message }, _) if is_image(reason) => {
             starting(pod.created, WaitsFor::OwnImage, &format!("{reason}: {message}"))

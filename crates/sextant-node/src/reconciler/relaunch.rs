@@ -50,7 +50,7 @@ impl RunReconciler {
                 self.launched_fully = true;
                 self.databases.launched();
                 self.pending = PendingDiagnosis::default();
-                self.context.runtime.note(
+                self.context.runtime.record_event(
                     self.run.id,
                     reason,
                     format!("{message} So it was launched again. ({detail})"),
