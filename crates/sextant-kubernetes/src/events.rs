@@ -10,7 +10,7 @@ use sextant_config::Scratch;
 use sextant_core::pod_issue::PodIssue;
 use tracing::debug;
 
-use super::cluster::{bounded, words};
+use super::cluster::{error_chain, with_timeout};
 use crate::decisions::facts::JobFacts;
 use crate::decisions::kube_events::{EventFacts, interpret};
 use crate::decisions::scratch;
@@ -34,7 +34,7 @@ pub async fn issue(
     let claim = pod.filter(|_| scratch.is_some()).map(|pod| format!("{pod}-{}", scratch::VOLUME));
     for name in [Some(job), pod, claim.as_deref()].into_iter().flatten() {
         let of_it = ListParams::default().fields(&format!("involvedObject.name={name}")).limit(100);
-        found.extend(bounded(api.list(&of_it)).await.ok()?.items);
+        found.extend(with_timeout(api.list(&of_it)).await.ok()?.items);
     }
     // Its own are what was reported, and not why; and in a namespace that nodes share, those of other nodes could be about its runs.
     let others = found.into_iter().filter(|event| event.reporting_component.as_deref() != Some(COMPONENT));
@@ -87,8 +87,8 @@ pub async fn note(api: Api<Event>, namespace: String, job: JobFacts, reason: &'s
         count: Some(1),
         ..Event::default()
     };
-    if let Err(error) = bounded(api.create(&PostParams::default(), &event)).await {
-        debug!("the Event {reason} could not be left: {}", words(&error));
+    if let Err(error) = with_timeout(api.create(&PostParams::default(), &event)).await {
+        debug!("the Event {reason} could not be left: {}", error_chain(&error));
     }
 }
 

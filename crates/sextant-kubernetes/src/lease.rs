@@ -20,7 +20,7 @@ use sextant_process::supervisor::Supervisor;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use super::cluster::{bounded_by, code, words};
+use super::cluster::{error_chain, status_code, with_timeout_of};
 use crate::decisions::labels;
 use crate::decisions::lease::{DURATION, LOOK, Next, Observer, RENEW, Record, TRUST};
 
@@ -114,7 +114,7 @@ impl NodeLease {
 
     /// One look of a process that stands by, which takes the Lease if it can.
     async fn look(&self, observer: &mut Observer) -> Result<Claim, String> {
-        let found = bounded_by(CALL, self.api.get_opt(&self.name)).await.map_err(|error| words(&error))?;
+        let found = with_timeout_of(CALL, self.api.get_opt(&self.name)).await.map_err(|error| error_chain(&error))?;
         let record = found.as_ref().map(record);
         let holder = record.as_ref().map(|record| record.holder.clone()).unwrap_or_default();
         let gone = holder == self.me || is_gone(self.realm.as_deref(), &holder);
@@ -179,7 +179,7 @@ impl NodeLease {
             Err(Failed::Conflict) => {}
         }
         // Somebody changed it: maybe this process, in a call that it never heard the end of.
-        let found = bounded_by(CALL, self.api.get_opt(&self.name)).await.map_err(|error| words(&error))?;
+        let found = with_timeout_of(CALL, self.api.get_opt(&self.name)).await.map_err(|error| error_chain(&error))?;
         match &found {
             Some(lease) if record(lease).holder != self.me => Ok(Claim::Theirs(Some(record(lease).holder))),
             // Deleted by a person, or edited.
@@ -211,14 +211,14 @@ impl NodeLease {
         spec.renew_time = Some(MicroTime(now));
         let parameters = PostParams::default();
         let written = if new {
-            bounded_by(CALL, self.api.create(&parameters, &lease)).await
+            with_timeout_of(CALL, self.api.create(&parameters, &lease)).await
         } else {
-            bounded_by(CALL, self.api.replace(&self.name, &parameters, &lease)).await
+            with_timeout_of(CALL, self.api.replace(&self.name, &parameters, &lease)).await
         };
-        written.map_err(|error| match code(&error) {
+        written.map_err(|error| match status_code(&error) {
             // 404: it was deleted since it was read.
             Some(404 | 409) => Failed::Conflict,
-            _ => Failed::Unknown(words(&error)),
+            _ => Failed::Unknown(error_chain(&error)),
         })
     }
 }

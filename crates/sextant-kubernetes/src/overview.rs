@@ -17,7 +17,7 @@ use sextant_core::node_error::NodeError;
 use sextant_core::overview::Here;
 use sextant_core::run_state::RunState;
 
-use super::cluster::{self, bounded, words};
+use super::cluster::{self, error_chain, with_timeout};
 use super::{Connected, events, lease};
 use crate::decisions::facts::{JobFacts, PodFacts};
 use crate::decisions::labels;
@@ -38,12 +38,11 @@ pub async fn look(settings: &KubernetesConfig, identity: &Identity) -> Result<(V
     let access = cluster::access(settings).await?;
     let client = Connected::to(&access).client;
     let namespace = &settings.namespace;
-    let unusable =
-        |error: kube::Error| {
-            NodeError::Cluster(cluster::final_reason(&access, &error).unwrap_or_else(|| {
-                format!("The runs in the namespace '{namespace}' can't be listed: {}", words(&error))
-            }))
-        };
+    let unusable = |error: kube::Error| {
+        NodeError::Cluster(cluster::final_reason(&access, &error).unwrap_or_else(|| {
+            format!("The runs in the namespace '{namespace}' can't be listed: {}", error_chain(&error))
+        }))
+    };
     let selector = labels::selector(identity.key());
     let (jobs, pods) = tokio::try_join!(
         all(Api::<Job>::namespaced(client.clone(), namespace), &selector),
@@ -89,7 +88,7 @@ where
     let mut parameters = ListParams::default().labels(selector).limit(PAGE);
     let mut found = Vec::new();
     loop {
-        let page = bounded(api.list(&parameters)).await?;
+        let page = with_timeout(api.list(&parameters)).await?;
         found.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),
@@ -102,8 +101,8 @@ where
 async fn at_work(client: &Client, namespace: &str, identity: &Identity) -> String {
     let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
     const NOBODY: &str = "No process of this node is at work: nothing is started and nothing is reported";
-    match bounded(api.get_opt(&identity.lease_name())).await {
-        Err(error) => format!("It can't be seen whether a process of this node is at work: {}.", words(&error)),
+    match with_timeout(api.get_opt(&identity.lease_name())).await {
+        Err(error) => format!("It can't be seen whether a process of this node is at work: {}.", error_chain(&error)),
         Ok(None) => format!("{NOBODY}; none ever was, in the namespace '{namespace}'."),
         Ok(Some(lease)) => {
             let spec = lease.spec.unwrap_or_default();

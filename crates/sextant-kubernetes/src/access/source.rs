@@ -81,7 +81,7 @@ impl Source {
                 }
                 // Before it is read, so that a change meanwhile is seen.
                 files.take(named.and_then(|cluster| cluster.certificate_authority.as_ref()));
-                Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| words(&error))?
+                Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| error_chain(&error))?
             }
         };
         // The environment's HTTPS_PROXY is about the world outside: pods would not find this node through it either.
@@ -114,7 +114,7 @@ fn merged(paths: &[PathBuf]) -> Result<Kubeconfig, String> {
         match Kubeconfig::read_from(path) {
             Ok(next) => {
                 let merged = match all {
-                    Some(all) => all.merge(next).map_err(|error| of_several(path, paths, words(&error)))?,
+                    Some(all) => all.merge(next).map_err(|error| of_several(path, paths, error_chain(&error)))?,
                     None => next,
                 };
                 all = Some(merged);
@@ -122,7 +122,7 @@ fn merged(paths: &[PathBuf]) -> Result<Kubeconfig, String> {
             Err(KubeconfigError::ReadConfig(error, _)) if error.kind() == std::io::ErrorKind::NotFound => {
                 missing.get_or_insert(format!("reading {} failed: {error}", path.display()));
             }
-            Err(error) => return Err(of_several(path, paths, words(&error))),
+            Err(error) => return Err(of_several(path, paths, error_chain(&error))),
         }
     }
     all.ok_or_else(|| missing.unwrap_or_else(|| "there is none".into()))
@@ -141,7 +141,7 @@ fn cluster_of<'a>(kubeconfig: &'a Kubeconfig, options: &KubeConfigOptions) -> Op
 }
 
 /// What is wrong with a kubeconfig. A parser's own words repeat what they found, which may be a token.
-fn words(error: &KubeconfigError) -> String {
+fn error_chain(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::Parse(error) => {
             let place = error.location().map(|at| format!(" (line {}, column {})", at.line(), at.column()));

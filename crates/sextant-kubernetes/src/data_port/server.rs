@@ -1,4 +1,4 @@
-//! The node's side of the data port: takes connections, checks keys, and hands what is asked to the [`Desk`].
+//! The node's side of the data port: takes connections, checks keys, and hands what is asked to the [`PodApi`].
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -31,7 +31,7 @@ use super::protocol::{self, Item, Order};
 
 /// Who answers what pods ask for, once they have shown their key.
 #[async_trait::async_trait]
-pub trait Desk: Send + Sync + 'static {
+pub trait PodApi: Send + Sync + 'static {
     /// What the run's key follows from, if this Job is the one that the run has now.
     fn key_of(&self, run: RunId, job: &str) -> Option<KeyOf>;
     /// The run's decrypted input, as it arrives.
@@ -64,12 +64,12 @@ pub async fn serve(
     listener: TcpListener,
     tls: ServerConfig,
     secret: Arc<NodeSecret>,
-    desk: Arc<dyn Desk>,
+    pod_api: Arc<dyn PodApi>,
     limits: Limits,
 ) {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let limiter = ConnectionLimiter::new(limits.connections);
-    let door = Arc::new(Door::new(secret, desk, limits.stalled));
+    let door = Arc::new(Door::new(secret, pod_api, limits.stalled));
     let (broken, refused, evicting) = (LogThrottle::default(), LogThrottle::default(), LogThrottle::default());
     let mut evictions = 0;
     // Dropped with this future, which ends all connections.
@@ -129,15 +129,15 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// What all connections share.
 struct Door {
     secret: Arc<NodeSecret>,
-    desk: Arc<dyn Desk>,
+    pod_api: Arc<dyn PodApi>,
     stalled: Duration,
     wrong_keys: LogThrottle,
     crowded: LogThrottle,
 }
 
 impl Door {
-    fn new(secret: Arc<NodeSecret>, desk: Arc<dyn Desk>, stalled: Duration) -> Self {
-        Self { secret, desk, stalled, wrong_keys: LogThrottle::default(), crowded: LogThrottle::default() }
+    fn new(secret: Arc<NodeSecret>, pod_api: Arc<dyn PodApi>, stalled: Duration) -> Self {
+        Self { secret, pod_api, stalled, wrong_keys: LogThrottle::default(), crowded: LogThrottle::default() }
     }
 }
 
@@ -195,13 +195,13 @@ async fn answer(
     guard: &Arc<Guard>,
     under_way: &OnceLock<ActiveRequest<RunId>>,
 ) -> Reply {
-    let desk = door.desk.as_ref();
+    let pod_api = door.pod_api.as_ref();
     let Some((run, item)) = protocol::read_path(request.uri().path()) else {
         return reply(StatusCode::NOT_FOUND, "no such thing");
     };
     // A Job that has been replaced, or that the watch has not shown yet, has no key; its pod hears no more than a stranger, and tries
     // again until the cluster ends it.
-    let of = job(&request).and_then(|job| desk.key_of(run, job));
+    let of = job(&request).and_then(|job| pod_api.key_of(run, job));
     let known = of.is_some();
     if !bearer(&request).zip(of).is_some_and(|(key, of)| door.secret.opens(run, &of, key)) {
         let may_be_a_pod = !known && bearer(&request).is_some() && job(&request).is_some();
@@ -221,17 +221,17 @@ async fn answer(
         return refusal(Answer::Later);
     }
     match (request.method(), item) {
-        (&Method::GET, Item::Input) => match desk.input(run).await {
+        (&Method::GET, Item::Input) => match pod_api.input(run).await {
             Ok(pieces) => Response::new(StreamBody::new(pieces.map_ok(Frame::data)).boxed_unsync()),
             Err(answer) => refusal(answer),
         },
-        (&Method::GET, Item::Token) => match desk.token(run).await {
+        (&Method::GET, Item::Token) => match pod_api.token(run).await {
             Ok(token) => reply(StatusCode::OK, token.expose_secret()),
             Err(answer) => refusal(answer),
         },
-        (&Method::GET, Item::Next) => reply(StatusCode::OK, desk.next(run).await.as_str()),
+        (&Method::GET, Item::Next) => reply(StatusCode::OK, pod_api.next(run).await.as_str()),
         (&Method::PUT, Item::Output) => match upload(request, door.stalled) {
-            Some(upload) => match desk.deliver(run, upload).await {
+            Some(upload) => match pod_api.deliver(run, upload).await {
                 Ok(()) => reply(StatusCode::OK, Order::Go.as_str()),
                 Err(answer) => refusal(answer),
             },
@@ -288,10 +288,10 @@ fn reply(status: StatusCode, text: &str) -> Reply {
 
 /// For the fuzzer (`--cfg fuzzing`): a connection behind its handshake.
 #[cfg(fuzzing)]
-pub async fn converse_in_memory(stream: tokio::io::DuplexStream, secret: Arc<NodeSecret>, desk: Arc<dyn Desk>) {
+pub async fn converse_in_memory(stream: tokio::io::DuplexStream, secret: Arc<NodeSecret>, pod_api: Arc<dyn PodApi>) {
     let limits = Limits::within(1024);
     let limiter = ConnectionLimiter::new(limits.connections);
-    let door = Arc::new(Door::new(secret, desk, limits.stalled));
+    let door = Arc::new(Door::new(secret, pod_api, limits.stalled));
     let Ok(guard) = limiter.enter([10, 0, 0, 1].into(), Instant::now()) else { return };
     let _ = converse(stream, door, guard, limits.patience).await;
     assert!(limiter.is_empty(), "a place was not given back: {limiter:?}");

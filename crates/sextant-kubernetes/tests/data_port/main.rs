@@ -16,7 +16,7 @@ use sextant_core::runtime::Upload;
 use sextant_kubernetes::data_port::bounds::Limits;
 use sextant_kubernetes::data_port::keys::{KeyOf, NodeSecret};
 use sextant_kubernetes::data_port::protocol::Order;
-use sextant_kubernetes::data_port::server::{Answer, Desk, Input, serve};
+use sextant_kubernetes::data_port::server::{Answer, Input, PodApi, serve};
 use sextant_kubernetes::data_port::tls;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -57,7 +57,7 @@ impl Port {
 struct Everything;
 
 #[async_trait::async_trait]
-impl Desk for Everything {
+impl PodApi for Everything {
     fn key_of(&self, run: RunId, job: &str) -> Option<KeyOf> {
         match job {
             "job-2" => Some(KeyOf::Job("uid-2".into())),

@@ -16,7 +16,7 @@ use crate::decisions::run_state::run_state;
 
 /// All runs of this node in the cluster.
 #[derive(Default)]
-pub struct Table {
+pub struct RunIndex {
     runs: Mutex<HashMap<RunId, Entry>>,
 }
 
@@ -104,7 +104,7 @@ impl Entry {
     }
 }
 
-impl Table {
+impl RunIndex {
     fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Entry>> {
         // Every change leaves the table whole: one that panicked in another thread does no harm.
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
