@@ -24,7 +24,7 @@ use super::targets::Targets;
 use super::{Connected, cluster, neighbours, permissions, rules};
 use crate::data_port::bounds::Limits;
 use crate::data_port::keys::KeyOf;
-use crate::data_port::protocol::Order;
+use crate::data_port::protocol::Command;
 use crate::data_port::server::{Answer, Input, PodApi, serve};
 use crate::decisions::isolation::{How, Outcome, Proof, Try};
 use crate::decisions::labels;
@@ -299,8 +299,8 @@ impl PodApi for Nobody {
         Err(Answer::Later)
     }
 
-    async fn next(&self, _: RunId) -> Order {
-        Order::Wait
+    async fn next(&self, _: RunId) -> Command {
+        Command::Wait
     }
 
     async fn deliver(&self, _: RunId, _: Upload) -> Result<(), Answer> {

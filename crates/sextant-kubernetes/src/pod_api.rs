@@ -16,7 +16,7 @@ use vantage6_types::RunId;
 use super::run_index::RunIndex;
 use super::secrets::key_of;
 use crate::data_port::keys::KeyOf;
-use crate::data_port::protocol::Order;
+use crate::data_port::protocol::Command;
 use crate::data_port::server::{Answer, Input, PodApi};
 
 /// How long `next` is held: below the idle limits of what may lie between pod and node.
@@ -88,18 +88,18 @@ impl PodApi for PodApiService {
         Ok(token)
     }
 
-    async fn next(&self, run: RunId) -> Order {
-        let mut orders = self.run_index.orders(run);
+    async fn next(&self, run: RunId) -> Command {
+        let mut commands = self.run_index.commands(run);
         if self.reported(run) {
-            return Order::Go;
+            return Command::Exit;
         }
-        let order = match timeout(HOLD, orders.wait_for(|order| *order != Order::Wait)).await {
-            Ok(Ok(order)) => *order,
-            Ok(Err(_)) | Err(_) => Order::Wait,
+        let command = match timeout(HOLD, commands.wait_for(|command| *command != Command::Wait)).await {
+            Ok(Ok(command)) => *command,
+            Ok(Err(_)) | Err(_) => Command::Wait,
         };
-        drop(orders);
+        drop(commands);
         self.run_index.forget(run);
-        order
+        command
     }
 
     async fn deliver(&self, run: RunId, upload: Upload) -> Result<(), Answer> {

@@ -10,7 +10,7 @@ use sextant_core::runtime::Output;
 use tokio::sync::{oneshot, watch};
 use vantage6_types::{RunId, TaskId};
 
-use crate::data_port::protocol::Order;
+use crate::data_port::protocol::Command;
 use crate::decisions::facts::{JobFacts, PodFacts};
 use crate::decisions::run_state::run_state;
 
@@ -30,7 +30,7 @@ struct Entry {
     /// The uid of a Job that this process has made, as long as its pod has not got its token.
     unsupplied: Option<String>,
     run_state: watch::Sender<RunState>,
-    order: watch::Sender<Order>,
+    command: watch::Sender<Command>,
     collector: Option<oneshot::Sender<Output>>,
     /// Why the input is refused, where that turned out in its middle.
     refusal: Option<String>,
@@ -45,7 +45,7 @@ impl Default for Entry {
             early: None,
             unsupplied: None,
             run_state: watch::Sender::new(RunState::Absent),
-            order: watch::Sender::new(Order::Wait),
+            command: watch::Sender::new(Command::Wait),
             collector: None,
             refusal: None,
         }
@@ -59,7 +59,7 @@ impl Entry {
             self.pod = None;
         }
         if self.job.as_ref().is_none_or(|old| old.uid != job.uid) {
-            self.order.send_replace(Order::Wait);
+            self.command.send_replace(Command::Wait);
             self.refusal = None;
             self.collector = None;
         }
@@ -100,7 +100,7 @@ impl Entry {
             && self.pod.is_none()
             && self.early.is_none()
             && self.run_state.receiver_count() == 0
-            && self.order.receiver_count() == 0
+            && self.command.receiver_count() == 0
     }
 }
 
@@ -261,14 +261,14 @@ impl RunIndex {
     }
 
     /// What `return` is told.
-    pub fn orders(&self, run: RunId) -> watch::Receiver<Order> {
-        self.lock().entry(run).or_default().order.subscribe()
+    pub fn commands(&self, run: RunId) -> watch::Receiver<Command> {
+        self.lock().entry(run).or_default().command.subscribe()
     }
 
     /// Tells `return` to end.
     pub fn dismiss(&self, run: RunId) {
         if let Some(entry) = self.lock().get(&run) {
-            entry.order.send_replace(Order::Go);
+            entry.command.send_replace(Command::Exit);
         }
     }
 
@@ -278,7 +278,7 @@ impl RunIndex {
         let mut runs = self.lock();
         let entry = runs.entry(run).or_default();
         entry.collector = Some(sender);
-        entry.order.send_replace(Order::Send);
+        entry.command.send_replace(Command::Upload);
         receiver
     }
 

@@ -157,7 +157,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Keys(command) => Ok(show(keys::run(command).map(|text| text + "\n"))),
         Command::Receive => small(async { pod::conclude(pod::receive::run().await) }),
         Command::Probe => small(async { pod::conclude(pod::probe::run().await) }),
-        Command::Return => small(async { pod::conclude(pod::returns::run().await) }),
+        Command::Return => small(async { pod::conclude(pod::upload::run().await) }),
         Command::Supervise { folder, command } => Ok(supervise::run(&folder, &command)),
     }
 }

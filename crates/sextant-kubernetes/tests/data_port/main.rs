@@ -15,7 +15,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sextant_core::runtime::Upload;
 use sextant_kubernetes::data_port::bounds::Limits;
 use sextant_kubernetes::data_port::keys::{KeyOf, NodeSecret};
-use sextant_kubernetes::data_port::protocol::Order;
+use sextant_kubernetes::data_port::protocol::Command;
 use sextant_kubernetes::data_port::server::{Answer, Input, PodApi, serve};
 use sextant_kubernetes::data_port::tls;
 use tokio::net::TcpListener;
@@ -75,9 +75,9 @@ impl PodApi for Everything {
         Ok("a token".into())
     }
 
-    async fn next(&self, _: RunId) -> Order {
+    async fn next(&self, _: RunId) -> Command {
         tokio::time::sleep(Duration::from_millis(700)).await;
-        Order::Wait
+        Command::Wait
     }
 
     async fn deliver(&self, _: RunId, mut upload: Upload) -> Result<(), Answer> {

@@ -15,7 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sextant_core::runtime::Upload;
 use sextant_kubernetes::data_port::bounds::Limits;
 use sextant_kubernetes::data_port::keys::{KeyOf, NodeSecret};
-use sextant_kubernetes::data_port::protocol::Order;
+use sextant_kubernetes::data_port::protocol;
 use sextant_kubernetes::data_port::server::{Answer, Input, PodApi, serve};
 use sextant_kubernetes::data_port::tls;
 use sextant_kubernetes::decisions::job::env;
@@ -45,9 +45,9 @@ impl PodApi for Giver {
         Ok("a token".into())
     }
 
-    async fn next(&self, _: RunId) -> Order {
+    async fn next(&self, _: RunId) -> protocol::Command {
         let _ = self.0.clone().wait_for(|go| *go).await;
-        Order::Go
+        protocol::Command::Exit
     }
 
     async fn deliver(&self, _: RunId, _: Upload) -> Result<(), Answer> {
