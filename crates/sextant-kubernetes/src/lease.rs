@@ -40,7 +40,7 @@ pub struct NodeLease {
 /// Whose the Lease is.
 enum Claim {
     /// This process's.
-    Ours(Lease),
+    Ours(Box<Lease>),
     /// Another process's, whose name is this; `None` while two try at once.
     Theirs(Option<String>),
 }
@@ -77,7 +77,7 @@ impl NodeLease {
             match self.look(&mut observer).await {
                 Ok(Claim::Ours(lease)) => {
                     leadership.extend(asked + TRUST);
-                    break lease;
+                    break *lease;
                 }
                 Ok(Claim::Theirs(None)) => {}
                 Ok(Claim::Theirs(Some(holder))) => {
@@ -121,7 +121,7 @@ impl NodeLease {
         match observer.next(record, gone, leadership::now()) {
             Next::StandBy => Ok(Claim::Theirs(Some(holder).filter(|holder| !holder.is_empty()))),
             Next::Take => match self.write(found, &self.me).await {
-                Ok(lease) => Ok(Claim::Ours(lease)),
+                Ok(lease) => Ok(Claim::Ours(Box::new(lease))),
                 // Another one was quicker; who, the next look shows.
                 Err(Failed::Conflict) => Ok(Claim::Theirs(None)),
                 Err(Failed::Unknown(why)) => Err(why),
@@ -149,7 +149,7 @@ impl NodeLease {
             };
             match renewed {
                 Ok(Claim::Ours(renewed)) => {
-                    lease = renewed;
+                    lease = *renewed;
                     if !leadership.is_leader() {
                         info!("The lease '{}' is renewed again; this process goes on.", self.name);
                     }
@@ -174,7 +174,7 @@ impl NodeLease {
     /// One renewal, for this process or (empty) for nobody.
     async fn renew(&self, lease: &Lease, holder: &str) -> Result<Claim, String> {
         match self.write(Some(lease.clone()), holder).await {
-            Ok(renewed) => return Ok(Claim::Ours(renewed)),
+            Ok(renewed) => return Ok(Claim::Ours(Box::new(renewed))),
             Err(Failed::Unknown(why)) => return Err(why),
             Err(Failed::Conflict) => {}
         }
@@ -184,7 +184,7 @@ impl NodeLease {
             Some(lease) if record(lease).holder != self.me => Ok(Claim::Theirs(Some(record(lease).holder))),
             // Deleted by a person, or edited.
             _ => match self.write(found, holder).await {
-                Ok(renewed) => Ok(Claim::Ours(renewed)),
+                Ok(renewed) => Ok(Claim::Ours(Box::new(renewed))),
                 Err(Failed::Conflict) => Err("it is changed by somebody else all the time".into()),
                 Err(Failed::Unknown(why)) => Err(why),
             },
