@@ -13,8 +13,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sextant_core::runtime::Upload;
 use sextant_kubernetes::data_port::keys::{KeyOf, NodeSecret};
 use sextant_kubernetes::data_port::protocol;
-use sextant_kubernetes::data_port::protocol::{Item, Order};
-use sextant_kubernetes::data_port::server::{Answer, Desk, Input, converse_in_memory};
+use sextant_kubernetes::data_port::protocol::{Item, Command};
+use sextant_kubernetes::data_port::server::{Answer, PodApi, Input, converse_in_memory};
 use sextant_kubernetes::pod::fuzzing::{Got, ask};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use vantage6::RunId;
@@ -56,7 +56,7 @@ impl Notes {
 }
 
 #[async_trait::async_trait]
-impl Desk for Notes {
+impl PodApi for Notes {
     fn key_of(&self, _: RunId, job: &str) -> Option<KeyOf> {
         (!job.is_empty()).then_some(KeyOf::Run)
     }
@@ -70,8 +70,8 @@ impl Desk for Notes {
         self.note(run, Item::Token, None).map(|()| "the token".into())
     }
 
-    async fn next(&self, run: RunId) -> Order {
-        self.note(run, Item::Next, None).map_or(Order::Wait, |()| Order::Send)
+    async fn next(&self, run: RunId) -> Command {
+        self.note(run, Item::Next, None).map_or(Command::Wait, |()| Command::Upload)
     }
 
     async fn deliver(&self, run: RunId, upload: Upload) -> Result<(), Answer> {
@@ -145,21 +145,21 @@ async fn output(bytes: &[u8]) {
 
 /// What the pod makes of an answer.
 async fn answer(bytes: &[u8]) {
-    for order in [true, false] {
-        let got = hear(pieces(bytes), order).await;
-        match (&got, hear(whole(bytes), order).await) {
+    for command in [true, false] {
+        let got = hear(pieces(bytes), command).await;
+        match (&got, hear(whole(bytes), command).await) {
             // How much comes of what breaks off is chance.
             (Got::Broken(_), Got::Broken(_)) => {}
             (got, other) => assert_eq!(*got, other),
         }
-        if let Got::Order(Some(order)) = got {
-            let word = order.as_str().as_bytes();
-            assert!(bytes.windows(word.len()).any(|window| window == word), "{order:?}");
+        if let Got::Command(Some(command)) = got {
+            let word = command.as_str().as_bytes();
+            assert!(bytes.windows(word.len()).any(|window| window == word), "{command:?}");
         }
     }
 }
 
-async fn hear(pieces: Vec<Bytes>, order: bool) -> Got {
+async fn hear(pieces: Vec<Bytes>, command: bool) -> Got {
     let (near, far) = tokio::io::duplex(1000);
     let (mut reading, mut writing) = tokio::io::split(far);
     let node = async move {
@@ -171,5 +171,5 @@ async fn hear(pieces: Vec<Bytes>, order: bool) -> Got {
             }
         }
     };
-    tokio::join!(ask(near, order), node).0
+    tokio::join!(ask(near, command), node).0
 }

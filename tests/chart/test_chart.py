@@ -105,7 +105,7 @@ def certificate(key: rsa.RSAPrivateKey) -> bytes:
 
 
 def test_the_walls_are_those_of_sextant(manifests, tmp_path):
-    """Chart and `sextant walls` make the same policies of the same configuration, but for how each names pods and ports."""
+    """Chart and `sextant network-policies` make the same policies of the same configuration, but for how each names pods and ports."""
     secret = one(manifests, "Secret")
     config = yaml.safe_load(secret["stringData"]["node.yaml"])
     namespace = config["kubernetes"]["namespace"]
@@ -115,7 +115,7 @@ def test_the_walls_are_those_of_sextant(manifests, tmp_path):
     file = tmp_path / "node.yaml"
     file.write_text(yaml.safe_dump(config))
     environment = os.environ | {"SEXTANT_API_KEY": "key"}
-    done = subprocess.run([binary(), "walls", file], capture_output=True, text=True, env=environment)
+    done = subprocess.run([binary(), "network-policies", file], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     theirs = [each for each in manifests if each["kind"] == "NetworkPolicy" and each["metadata"]["namespace"] == namespace]
     ours = [each for each in yaml.safe_load_all(done.stdout) if each]

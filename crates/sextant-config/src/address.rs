@@ -5,15 +5,12 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use super::names;
 use super::reader::Field;
 
-/// Every address of this machine, of either family.
-pub const ANYWHERE: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-
 /// An address to listen at, with a port, or a port alone; `port` is the usual one, for messages.
 pub(super) fn listen(field: &Field<'_>, port: u16) -> Option<SocketAddr> {
     let expected = format!("an IP address with a port, like `0.0.0.0:{port}`, or a port");
     let text = field.text(&expected)?;
     let port: Option<u16> = text.strip_prefix(':').unwrap_or(text).parse().ok();
-    let listen = port.map(|port| SocketAddr::new(ANYWHERE, port)).or_else(|| text.parse().ok());
+    let listen = port.map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).or_else(|| text.parse().ok());
     let listen = listen.filter(|listen| listen.port() != 0);
     if listen.is_none() {
         field.wrong(&expected, &ipv6_advice(text).unwrap_or_default());

@@ -1,8 +1,6 @@
 //! Where the process tells whether it is well: the key `health:`.
 
-use std::net::SocketAddr;
-
-use crate::address::ANYWHERE;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use super::Surroundings;
 use super::address::listen;
@@ -15,7 +13,7 @@ const PORT: u16 = 8081;
 /// Where the health port is: as the file says, else in a pod at its usual port. Elsewhere there is none unless it is asked for,
 /// since a machine may have many nodes.
 pub(super) fn read(file: &Section<'_>, around: &Surroundings<'_>) -> Option<SocketAddr> {
-    let default = (around.env)(IN_A_POD).map(|_| SocketAddr::new(ANYWHERE, PORT));
+    let default = (around.env)(IN_A_POD).map(|_| SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT)));
     let Some(section) = file.get("health").and_then(|field| field.section("a mapping with `listen`")) else {
         return default;
     };

@@ -1,5 +1,6 @@
 //! Which files the node knows its cluster by, found as kubectl finds them.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::Surroundings;
@@ -36,17 +37,20 @@ impl Kubeconfigs {
     }
 }
 
-/// The one that is set; else all that `$KUBECONFIG` names; else the one in the home folder. None of them has to be there.
+/// The one that is set, else [those that kubectl reads](of_kubectl).
 pub(super) fn paths(set: Option<PathBuf>, around: &Surroundings<'_>) -> Vec<PathBuf> {
-    if let Some(path) = set {
-        return vec![path];
+    let home = (around.env)("HOME").filter(|home| !home.is_empty());
+    match set {
+        Some(path) => vec![path],
+        None => of_kubectl((around.env)("KUBECONFIG").as_ref().map(OsStr::new), home.as_ref().map(Path::new)),
     }
-    let given = |name: &str| (around.env)(name).filter(|value| !value.is_empty());
-    match (given("KUBECONFIG"), given("HOME")) {
-        (Some(list), _) => std::env::split_paths(&list).filter(|path| !path.as_os_str().is_empty()).collect(),
-        (None, Some(home)) => vec![PathBuf::from(home).join(".kube/config")],
-        (None, None) => Vec::new(),
-    }
+}
+
+/// The kubeconfigs that kubectl reads: all that `$KUBECONFIG` (`list`) names, else the one in the home folder. They need not exist.
+pub fn of_kubectl(list: Option<&OsStr>, home: Option<&Path>) -> Vec<PathBuf> {
+    let listed = list.into_iter().flat_map(std::env::split_paths);
+    let listed: Vec<PathBuf> = listed.filter(|path| !path.as_os_str().is_empty()).collect();
+    if listed.is_empty() { home.map(|home| home.join(".kube/config")).into_iter().collect() } else { listed }
 }
 
 #[cfg(test)]
@@ -61,6 +65,7 @@ mod tests {
             (None, Some("/b"), vec!["/b"]),
             (None, Some("/b::/c"), vec!["/b", "/c"]),
             (None, Some(""), vec!["/home/ada/.kube/config"]),
+            (None, Some(":"), vec!["/home/ada/.kube/config"]),
             (None, None, vec!["/home/ada/.kube/config"]),
         ] {
             let env = |name: &str| match name {

@@ -160,13 +160,6 @@ pub struct RequestedDatabase {
     pub left_out: Option<usize>,
 }
 
-impl RequestedDatabase {
-    /// One of which nothing but its label is said.
-    pub fn named(label: String) -> Self {
-        Self { label, parameters: None, left_out: None }
-    }
-}
-
 /// A run's input as the server keeps it. May hold data of people, so it is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EncodedInput(pub String);
@@ -192,7 +185,7 @@ pub struct Report {
     pub result: Option<RunResult>,
     /// What the caller counts the log's memory with: dropped when the log has been handed to the connection, which may be long before
     /// a large result has.
-    pub held: Option<Held>,
+    pub held: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Report {
@@ -215,22 +208,6 @@ pub struct RunResult {
 impl fmt::Debug for RunResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RunResult({} bytes for {})", self.length, self.to)
-    }
-}
-
-/// Something that is kept until it may be dropped.
-pub struct Held(#[expect(dead_code, reason = "it is there to be dropped")] Box<dyn Any + Send + Sync>);
-
-impl Held {
-    /// Keeps this.
-    pub fn new(held: impl Send + Sync + 'static) -> Self {
-        Self(Box::new(held))
-    }
-}
-
-impl fmt::Debug for Held {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Held")
     }
 }
 

@@ -3,7 +3,7 @@
 use printable::{excerpt, excerpt_of};
 use vantage6_types::RunStatus;
 
-use super::situation::Failure;
+use super::run_state::Failure;
 use crate::image_reference::{ImageReference, NoReference};
 
 /// How many characters of the runtime's words about a command are handed on: the command is the image's, of any length.

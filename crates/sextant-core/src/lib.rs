@@ -4,29 +4,27 @@
 #![forbid(unsafe_code)]
 
 pub mod assignment;
-pub mod complaints;
-pub mod decide;
 pub mod doctor_line;
 pub mod environment;
 pub mod gate;
-pub mod hold;
 pub mod hub;
 pub mod image;
 pub mod image_reference;
+pub mod leadership;
 pub mod lineage;
 pub mod log_text;
 pub mod mask;
 pub mod masks;
 pub mod names;
+pub mod next_action;
 pub mod node_error;
 pub mod overview;
+pub mod pod_issue;
 pub mod policies;
 pub mod policy;
-pub mod quantity;
-pub mod refusal;
 pub mod report;
+pub mod run_state;
 pub mod runtime;
-pub mod situation;
 pub mod stop_note;
 pub mod tail;
-pub mod waits;
+pub mod timeouts;

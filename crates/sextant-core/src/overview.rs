@@ -6,7 +6,7 @@ use printable::excerpt_of;
 use vantage6_types::{RunId, RunStatus, TaskId};
 
 use super::hub::Run;
-use super::situation::{Exit, Situation};
+use super::run_state::{Exit, RunState};
 
 /// A run that the runtime has something of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Here {
     /// The task's name, as the researcher wrote it.
     pub name: String,
     /// Where it stands.
-    pub situation: Situation,
+    pub run_state: RunState,
     /// Since when the runtime has it.
     pub since: Option<Timestamp>,
     /// What has its output: a pod or a folder.
@@ -70,7 +70,7 @@ pub fn lines(here: Vec<Here>, server: &Server) -> Vec<Line> {
         if let Some((state, why)) = under_way(&each, there) {
             let server = there.map_or(String::new(), |run| run.map_or("ended".into(), |run| run.status.to_string()));
             let Here { run, task, name, since, .. } = each;
-            let since = started(&each.situation).or(since);
+            let since = started(&each.run_state).or(since);
             lines.push(Line { run, task, state, server, since, name, why });
         }
     }
@@ -85,15 +85,17 @@ pub fn lines(here: Vec<Here>, server: &Server) -> Vec<Line> {
 fn under_way(here: &Here, there: Option<Option<&Run>>) -> Option<(&'static str, String)> {
     let ended = matches!(there, Some(None));
     let killed = there.flatten().is_some_and(|run| run.status == RunStatus::Killed);
-    Some(match &here.situation {
-        Situation::Reported | Situation::Absent => return None,
+    Some(match &here.run_state {
+        RunState::Released | RunState::Absent => return None,
         _ if ended => ("to end", "it has ended at the server; the node takes it away".into()),
-        Situation::Ended(exit) | Situation::Leaving { exit, .. } => ("waits", output(here, exit, there.is_some())),
+        RunState::Ended(exit) | RunState::TerminatingWithOutput { exit, .. } => {
+            ("waits", output(here, exit, there.is_some()))
+        }
         _ if killed => ("to end", "somebody wants it killed".into()),
-        Situation::Starting(starting) => ("starting", starting.detail.clone()),
-        Situation::Running { .. } => ("running", String::new()),
-        Situation::Ending { failure, .. } => ("ending", failure.detail.clone()),
-        Situation::Failed(failure) => ("waits", format!("to be reported as {}: {}", failure.status, failure.detail)),
+        RunState::Starting(starting) => ("starting", starting.detail.clone()),
+        RunState::Running { .. } => ("running", String::new()),
+        RunState::Terminating { failure, .. } => ("ending", failure.detail.clone()),
+        RunState::Failed(failure) => ("waits", format!("to be reported as {}: {}", failure.status, failure.detail)),
     })
 }
 
@@ -120,9 +122,9 @@ fn not_here(run: &Run) -> Line {
     }
 }
 
-fn started(situation: &Situation) -> Option<Timestamp> {
-    match situation {
-        Situation::Running { since } => *since,
+fn started(run_state: &RunState) -> Option<Timestamp> {
+    match run_state {
+        RunState::Running { since } => *since,
         _ => None,
     }
 }
@@ -174,10 +176,10 @@ mod tests {
     use super::*;
     use crate::hub::Task;
     use crate::hub::testing::pending;
-    use crate::situation::{Failure, Starting, WaitsFor};
+    use crate::run_state::{Failure, Starting, WaitsFor};
 
-    fn here(run: u64, situation: Situation) -> Here {
-        Here { run: RunId(run), task: TaskId(1), name: "average".into(), situation, since: None, place: "pod p".into() }
+    fn here(run: u64, run_state: RunState) -> Here {
+        Here { run: RunId(run), task: TaskId(1), name: "average".into(), run_state, since: None, place: "pod p".into() }
     }
 
     fn there(run: u64, status: &str) -> Run {
@@ -191,19 +193,19 @@ mod tests {
     #[test]
     fn all_cases() {
         let starting = || {
-            Situation::Starting(Starting {
+            RunState::Starting(Starting {
                 since: None,
                 waits_for: WaitsFor::Machine,
                 detail: "no machine has room".into(),
             })
         };
-        let running = || Situation::Running { since: None };
-        let ended = || Situation::Ended(Exit::with_code(0));
-        let failed = || Situation::Failed(Failure::new(RunStatus::Crashed, "m", "its pod was evicted"));
+        let running = || RunState::Running { since: None };
+        let ended = || RunState::Ended(Exit::with_code(0));
+        let failed = || RunState::Failed(Failure::new(RunStatus::Crashed, "m", "its pod was evicted"));
         let heard = |status: &str| Server::Open(vec![there(7, status)]);
         let silent = || Server::Silent("it is away".into());
         let away = || Server::Open(vec![]);
-        for (situation, server, state, at_server, why) in [
+        for (run_state, server, state, at_server, why) in [
             (starting(), heard("initializing"), "starting", "initializing", "no machine has room"),
             (running(), heard("active"), "running", "active", ""),
             (running(), silent(), "running", "", ""),
@@ -212,15 +214,15 @@ mod tests {
             (ended(), heard("active"), "waits", "active", "in pod p for the node"),
             (ended(), silent(), "waits", "", "in pod p for the server"),
             (failed(), silent(), "waits", "", "to be reported as crashed: its pod was evicted"),
-            (Situation::Absent, heard("pending"), "", "", ""),
+            (RunState::Absent, heard("pending"), "", "", ""),
         ] {
-            let lines = lines(vec![here(7, situation.clone())], &server);
+            let lines = lines(vec![here(7, run_state.clone())], &server);
             if state.is_empty() {
                 assert!(lines.is_empty(), "{lines:?}");
                 continue;
             }
             let [line] = &lines[..] else { panic!("{lines:?}") };
-            assert_eq!((line.state, line.server.as_str()), (state, at_server), "{situation:?}");
+            assert_eq!((line.state, line.server.as_str()), (state, at_server), "{run_state:?}");
             assert!(line.why.contains(why), "{line:?}");
         }
         for (status, why) in
@@ -230,14 +232,14 @@ mod tests {
             assert_eq!(lines[0].state, "open");
             assert!(lines[0].why.contains(why), "{lines:?}");
         }
-        assert!(lines(vec![here(7, Situation::Reported)], &heard("active")).is_empty());
+        assert!(lines(vec![here(7, RunState::Released)], &heard("active")).is_empty());
     }
 
     #[test]
     fn a_table_that_can_be_read() {
         let now = Timestamp::from_second(1_000_000).unwrap();
         let mut line =
-            lines(vec![here(7, Situation::Running { since: None })], &Server::Silent(String::new())).remove(0);
+            lines(vec![here(7, RunState::Running { since: None })], &Server::Silent(String::new())).remove(0);
         line.since = Timestamp::from_second(1_000_000 - 300).ok();
         let text = table(&[line], now);
         assert_eq!(
@@ -249,7 +251,7 @@ mod tests {
     #[test]
     fn nobodys_text_leaves_its_cell() {
         let mut line =
-            lines(vec![here(7, Situation::Running { since: None })], &Server::Silent(String::new())).remove(0);
+            lines(vec![here(7, RunState::Running { since: None })], &Server::Silent(String::new())).remove(0);
         line.name = "a\u{1b}[2J\nb\u{202e}".into();
         line.server = format!("pending\u{1b}]0;owned\u{7}{}", "x".repeat(1000));
         line.why = format!("mount /var/lib\r\n\u{9b}2J{}", "/x".repeat(1000));

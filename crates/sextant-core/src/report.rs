@@ -6,7 +6,7 @@ use vantage6_types::RunStatus;
 
 use super::log_text::{self, NODE};
 use super::mask::Mask;
-use super::situation::{Exit, Failure};
+use super::run_state::{Exit, Failure};
 
 /// The sentence of a regular node whose owner does not share logs (vantage6 4.x, `share_algorithm_logs: false`).
 pub const LOGS_NOT_SHARED: &str = "Node does not allow sharing algorithm logs";

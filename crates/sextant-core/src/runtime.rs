@@ -1,5 +1,5 @@
-//! A runtime launches, watches, feeds, collects and stops runs. There are two: Kubernetes, the real one, and
-//! local, for a first try. The node knows them by this trait alone.
+//! The port to what runs algorithms: launching, watching, collecting and stopping runs. Kubernetes implements it for production, `local`
+//! for trying Sextant out.
 
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -13,32 +13,32 @@ use tokio::sync::{oneshot, watch};
 use vantage6_types::{RunId, RunStatus, TaskId};
 
 use crate::assignment::Assignment;
-use crate::complaints::Complaint;
 use crate::gate::Gate;
-use crate::situation::{Disruption, Failure, Situation};
+use crate::pod_issue::PodIssue;
+use crate::run_state::{Disruption, Failure, RunState};
 use crate::tail::Tail;
 
-/// What launches, watches, feeds, collects and stops runs.
+/// Launches, watches, collects and stops runs.
 #[async_trait::async_trait]
 pub trait Runtime: Send + Sync + 'static {
-    /// Finds what an earlier process of this node left, once, before anything is launched: gives what is [`unreported`](Self::unreported).
-    /// Waits until the runtime has seen all.
-    async fn leftovers(&self) -> Vec<(TaskId, RunId)>;
+    /// The runs that an earlier process of this node left and that are [`unreported`](Self::unreported), once the runtime has seen all.
+    /// Called once, before anything is launched.
+    async fn list_existing(&self) -> Vec<(TaskId, RunId)>;
 
-    /// The runs that this runtime has things of and that are not marked as reported.
+    /// The runs that exist in this runtime and are not marked as reported.
     fn unreported(&self) -> Vec<(TaskId, RunId)>;
 
-    /// Whether what the runtime has under this run's number belongs to another run, which had the number before and has no
-    /// report: a server may use the numbers of deleted runs again.
-    fn holds_another(&self, assignment: &Assignment) -> bool;
+    /// Whether the runtime still has an unreported run that had this run's number before: a server may use the numbers of deleted runs
+    /// again.
+    fn has_stale_job(&self, assignment: &Assignment) -> bool;
 
-    /// A run's situation, now and at every change.
-    fn observe(&self, run: RunId) -> watch::Receiver<Situation>;
+    /// Subscribes to a run's state.
+    fn observe(&self, run: RunId) -> watch::Receiver<RunState>;
 
-    /// Whether runs may be launched, now and at every change.
+    /// Subscribes to whether runs may be launched.
     fn gate(&self) -> watch::Receiver<Gate>;
 
-    /// Makes the run's things. Harmless when they are there already.
+    /// Creates what the run needs. Idempotent.
     async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError>;
 
     /// Waits until the output of a run whose algorithm has ended can be read.
@@ -47,47 +47,46 @@ pub trait Runtime: Send + Sync + 'static {
     /// The end of the algorithm's log.
     async fn log(&self, run: RunId) -> Result<Tail, RuntimeError>;
 
-    /// What the runtime itself says of why a run does not start, for the operator; `None` when it says nothing.
-    async fn explain(&self, run: RunId) -> Option<Complaint>;
+    /// What the runtime itself says of why a run of this image does not start; `None` when it says nothing.
+    async fn why_pending(&self, run: RunId, image: &str) -> Option<PodIssue>;
 
-    /// A run waits for room: ends what takes some and is of no use to any run.
+    /// A run waits for capacity: ends what takes some and is of no use to any run.
     async fn make_room(&self) {}
 
-    /// Makes the things of a run anew whose earlier ones were taken away by the cluster. Harmless when they are there already.
+    /// Launches a run again whose earlier launch was disrupted. Idempotent.
     async fn relaunch(&self, assignment: &Assignment, disrupted: Disruption) -> Result<(), LaunchError>;
 
-    /// Leaves word of a run where the operators of the runtime look: a word for it, and a text. Nobody waits for it.
-    fn note(&self, run: RunId, reason: &'static str, text: String);
+    /// Records an event about a run where the runtime's operators look for events. Returns at once.
+    fn record_event(&self, run: RunId, reason: &'static str, text: String);
 
-    /// Whether there is something of a run.
-    fn knows(&self, run: RunId) -> bool;
+    /// Whether a run exists in this runtime.
+    fn contains(&self, run: RunId) -> bool;
 
-    /// Nobody looks at a run any more.
-    fn forget(&self, run: RunId);
+    /// Nobody observes a run any more.
+    fn unsubscribe(&self, run: RunId);
 
-    /// Ends what runs of a run at once, and leaves it to be reported. Harmless when nothing runs any more.
+    /// Stops a run at once, and leaves it to be reported. Idempotent.
     async fn stop(&self, run: RunId, why: &Failure) -> Result<(), RuntimeError>;
 
-    /// The server has the report: stops what still runs, and marks what is left as done, so that it goes away
-    /// in its time.
+    /// The server has the report: stops what still runs, and marks the rest as reported, so that it is removed in time.
     async fn release(&self, run: RunId, status: &RunStatus) -> Result<(), RuntimeError>;
 }
 
-/// Gives a runtime what a run's algorithm is to get; asked only when the algorithm is about to start.
+/// Provides the input and the token of a run; asked when its algorithm is about to start.
 #[async_trait::async_trait]
-pub trait Supplier: Send + Sync + 'static {
+pub trait InputSource: Send + Sync + 'static {
     /// The decrypted input, as it arrives.
-    async fn input(&self, run: RunId) -> Result<InputStream, SupplyError>;
+    async fn input(&self, run: RunId) -> Result<InputStream, InputSourceError>;
     /// The container token.
-    async fn token(&self, run: RunId) -> Result<SecretString, SupplyError>;
+    async fn token(&self, run: RunId) -> Result<SecretString, InputSourceError>;
 }
 
 /// An input as it arrives.
-pub type InputStream = BoxStream<'static, Result<Bytes, SupplyError>>;
+pub type InputStream = BoxStream<'static, Result<Bytes, InputSourceError>>;
 
-/// Why a supply is not to be had.
+/// Why an input or a token is not available.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum SupplyError {
+pub enum InputSourceError {
     /// It never will be; the text is for the researcher.
     #[error("{0}")]
     Refused(String),

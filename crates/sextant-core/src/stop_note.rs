@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use vantage6_types::RunStatus;
 
-use crate::situation::Failure;
+use crate::run_state::Failure;
 
 /// Why a run was stopped, as the runtime keeps it beside the run: the report may have to wait for the server, and for the next process of this
 /// node.

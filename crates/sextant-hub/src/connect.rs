@@ -124,11 +124,8 @@ impl Connection {
 }
 
 fn into_stream(events: LiveEvents) -> HubEvents {
-    stream::unfold(events, |mut events| async move {
-        let event = events.recv().await?;
-        Some((convert::event(event), events))
-    })
-    .boxed()
+    let events = stream::unfold(events, |mut events| async move { Some((events.recv().await?, events)) });
+    events.filter_map(async |event| convert::event(event)).boxed()
 }
 
 /// The server's answer, waited for as long as the server is away.

@@ -142,17 +142,18 @@ fn node_info(info: NodeInfo) -> vantage6::NodeInfo {
     }
 }
 
-/// What happens on the live connection.
-pub fn event(event: LiveEvent) -> HubEvent {
+/// What happens on the live connection; `None` for what concerns only users' interfaces. There may be thousands of those.
+pub fn event(event: LiveEvent) -> Option<HubEvent> {
+    let transport = |websocket| if websocket { "websocket" } else { "long polling" };
     match event {
-        LiveEvent::Connected { websocket } => HubEvent::Connected(if websocket { "websocket" } else { "long polling" }),
-        LiveEvent::Disconnected { reason } => HubEvent::Disconnected(reason),
-        LiveEvent::Incoming(incoming) => heard(incoming),
+        LiveEvent::Connected { websocket } => Some(HubEvent::Connected(transport(websocket))),
+        LiveEvent::Disconnected { reason } => Some(HubEvent::Disconnected(reason)),
+        LiveEvent::Incoming(incoming) => server_event(incoming),
     }
 }
 
-fn heard(incoming: Incoming) -> HubEvent {
-    match incoming {
+fn server_event(incoming: Incoming) -> Option<HubEvent> {
+    Some(match incoming {
         Incoming::Sync => HubEvent::Welcome,
         Incoming::Missed => HubEvent::Missed,
         Incoming::NewTask { id, .. } => HubEvent::NewTask(id),
@@ -166,10 +167,9 @@ fn heard(incoming: Incoming) -> HubEvent {
         Incoming::ExpiredToken | Incoming::InvalidToken => {
             HubEvent::Other("the connection is made again with a new token".into())
         }
-        Incoming::AlgorithmStatusChange(_) => HubEvent::Other("a run of the collaboration has another status".into()),
-        Incoming::NodeOnline(_) => HubEvent::Other("a node of the collaboration is online".into()),
+        Incoming::AlgorithmStatusChange(_) | Incoming::NodeOnline(_) => return None,
         Incoming::Unknown { name } => {
             HubEvent::Other(format!("the server sent '{name}', which means nothing to this node"))
         }
-    }
+    })
 }

@@ -89,7 +89,6 @@ impl Hub for Server {
 
     async fn finish_run(&self, id: RunId, report: Report) -> Result<(), HubError> {
         let Report { status, log, finished_at, started_at, result, held } = report;
-        let held = held.map(vantage6::Held::new);
         let finish = Finish { status, log, finished_at, started_at, result: None, held };
         let sent = match result {
             // It takes its time, and whoever waits for it holds a pod's connection.

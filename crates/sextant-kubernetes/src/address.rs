@@ -8,7 +8,7 @@ use kube::{Api, Client};
 use sextant_config::KubernetesConfig;
 use sextant_core::node_error::NodeError;
 
-use super::cluster::bounded;
+use super::cluster::with_timeout;
 
 /// The environment variable with the pod's own address, set by the chart.
 const POD_IP: &str = "POD_IP";
@@ -111,7 +111,7 @@ fn toward(target: IpAddr) -> Option<IpAddr> {
 /// The addresses of one of the cluster's machines, if this node may ask; the cluster's own family comes first.
 async fn machine(client: &Client) -> Vec<IpAddr> {
     let api: Api<Node> = Api::all(client.clone());
-    let Ok(nodes) = bounded(api.list(&ListParams::default().limit(1))).await else { return Vec::new() };
+    let Ok(nodes) = with_timeout(api.list(&ListParams::default().limit(1))).await else { return Vec::new() };
     let addresses = nodes.items.into_iter().next().and_then(|node| node.status?.addresses).unwrap_or_default();
     let internal = addresses.iter().filter(|address| address.type_ == "InternalIP");
     internal.filter_map(|address| address.address.parse().ok()).collect()

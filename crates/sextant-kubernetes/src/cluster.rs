@@ -1,4 +1,4 @@
-//! The way into the cluster: kubeconfig or service account, and errors in words that say what to do.
+//! Access to the cluster: kubeconfig or service account, and errors in words that say what to do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const CALL: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Whether this process is a pod of the cluster that it works in.
-pub fn inside(config: &KubernetesConfig) -> bool {
+pub fn in_cluster(config: &KubernetesConfig) -> bool {
     config.kubeconfig.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
 }
 
@@ -29,7 +29,7 @@ pub fn inside(config: &KubernetesConfig) -> bool {
 /// # Errors
 /// If there is no kubeconfig and this is no pod, or the kubeconfig can't be used.
 pub async fn access(config: &KubernetesConfig) -> Result<Arc<Access>, NodeError> {
-    let source = Source::of(config, inside(config)).map_err(|why| NodeError::Cluster(not_configured(&why)))?;
+    let source = Source::of(config, in_cluster(config)).map_err(|why| NodeError::Cluster(not_configured(&why)))?;
     Access::open(source.clone()).await.map_err(|why| {
         NodeError::Cluster(match &source {
             Source::Pod => format!(
@@ -57,7 +57,7 @@ fn not_configured(why: &str) -> String {
 pub async fn connect(access: &Arc<Access>) -> Result<Client, NodeError> {
     let client = access.client();
     loop {
-        let result = bounded(client.apiserver_version()).await;
+        let result = with_timeout(client.apiserver_version()).await;
         let address = access.address();
         match result {
             Ok(version) => {
@@ -65,7 +65,7 @@ pub async fn connect(access: &Arc<Access>) -> Result<Client, NodeError> {
                 return Ok(client);
             }
             // It is there, and does not tell its version to everybody.
-            Err(error) if code(&error) == Some(403) => {
+            Err(error) if status_code(&error) == Some(403) => {
                 info!("Kubernetes at {address}");
                 return Ok(client);
             }
@@ -73,7 +73,7 @@ pub async fn connect(access: &Arc<Access>) -> Result<Client, NodeError> {
                 Some(why) => return Err(NodeError::Cluster(why)),
                 None => warn!(
                     "The Kubernetes cluster at {address} can't be reached: {}. Is it running, and is this the right address? Trying again in {} s.",
-                    words(&error),
+                    error_chain(&error),
                     PAUSE.as_secs()
                 ),
             },
@@ -85,7 +85,7 @@ pub async fn connect(access: &Arc<Access>) -> Result<Client, NodeError> {
 /// Why the cluster can't be used before somebody changes the kubeconfig; `None` for what may pass by itself.
 pub fn final_reason(access: &Access, error: &kube::Error) -> Option<String> {
     let (address, source) = (access.address(), access.source());
-    if code(error) == Some(401) {
+    if status_code(error) == Some(401) {
         return Some(format!(
             "The cluster at {address} does not accept the credentials of {source}. Have they ended, or been taken back? Put valid \
              ones there (docs/OPERATIONS.md, \"Credentials\")."
@@ -103,7 +103,7 @@ pub fn final_reason(access: &Access, error: &kube::Error) -> Option<String> {
     };
     Some(format!(
         "The certificate of the cluster at {address} is not accepted: by {source}, it {what}. ({})",
-        words(error)
+        error_chain(error)
     ))
 }
 
@@ -120,36 +120,36 @@ fn certificate_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option
     }
 }
 
-/// A call that ends in any case.
+/// Limits how long a call may take.
 ///
 /// # Errors
 /// The call's own, or a time-out.
-pub async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
-    bounded_by(CALL, call).await
+pub async fn with_timeout<T>(call: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    with_timeout_of(CALL, call).await
 }
 
-/// A call that ends within the limit.
+/// Limits how long a call may take.
 ///
 /// # Errors
 /// The call's own, or a time-out.
-pub async fn bounded_by<T>(limit: Duration, call: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+pub async fn with_timeout_of<T>(limit: Duration, call: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
     tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
         Err(kube::Error::Service(format!("the API server did not answer in {} s", limit.as_secs()).into()))
     })
 }
 
-/// A call at the start: what passes is waited for.
+/// Retries a call for as long as its error is transient.
 ///
 /// # Errors
-/// What does not pass by itself.
-pub async fn patiently<T, F>(what: &str, call: impl Fn() -> F) -> kube::Result<T>
+/// An error that is not transient.
+pub async fn retry_transient<T, F>(what: &str, call: impl Fn() -> F) -> kube::Result<T>
 where
     F: Future<Output = kube::Result<T>>,
 {
     loop {
-        match bounded(call()).await {
-            Err(error) if passes(&error) => {
-                warn!("{what}: {}. Trying again in {} s.", words(&error), PAUSE.as_secs());
+        match with_timeout(call()).await {
+            Err(error) if is_transient(&error) => {
+                warn!("{what}: {}. Trying again in {} s.", error_chain(&error), PAUSE.as_secs());
                 tokio::time::sleep(PAUSE).await;
             }
             result => return result,
@@ -157,8 +157,8 @@ where
     }
 }
 
-/// Whether an error may be over soon: the API server is away, overloaded, or not itself.
-fn passes(error: &kube::Error) -> bool {
+/// Whether an error may pass by itself: the API server is unreachable, overloaded, or fails.
+fn is_transient(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => matches!(status.code, 429 | 500..=599),
         kube::Error::HyperError(_) | kube::Error::Service(_) => true,
@@ -167,7 +167,7 @@ fn passes(error: &kube::Error) -> bool {
 }
 
 /// The HTTP status of an answer that was an error; `None` when there was no answer.
-pub fn code(error: &kube::Error) -> Option<u16> {
+pub fn status_code(error: &kube::Error) -> Option<u16> {
     match error {
         kube::Error::Api(status) => Some(status.code),
         _ => None,
@@ -176,7 +176,7 @@ pub fn code(error: &kube::Error) -> Option<u16> {
 
 /// An error with its causes: the cause is what helps ("connection refused"). The API server repeats what it refuses, which may be
 /// somebody else's and of any length.
-pub fn words(error: &dyn std::error::Error) -> String {
+pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut words = excerpt_of(&error.to_string(), WORDS);
     let mut source = error.source();
     while let Some(error) = source {

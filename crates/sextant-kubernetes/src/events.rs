@@ -7,11 +7,12 @@ use kube::Api;
 use kube::api::{ListParams, PostParams};
 use printable::{excerpt_of, line};
 use sextant_config::Scratch;
-use sextant_core::complaints::{Complaint, EventFacts, judge};
+use sextant_core::pod_issue::PodIssue;
 use tracing::debug;
 
-use super::cluster::{bounded, words};
+use super::cluster::{error_chain, with_timeout};
 use crate::decisions::facts::JobFacts;
+use crate::decisions::kube_events::{EventFacts, interpret};
 use crate::decisions::scratch;
 
 /// How many bytes an Event's text may have (`NoteLengthLimit` in Kubernetes's validation of Events).
@@ -20,22 +21,24 @@ const TEXT: usize = 1024;
 const COMPONENT: &str = "vantage6.ai/sextant";
 
 /// What the newest Events about a Job, its pod and the pod's own volume say. `None` when there is nothing, or they can't be read.
-pub async fn complaints(
+/// `image` is that of the run.
+pub async fn issue(
     api: &Api<Event>,
     job: &str,
     pod: Option<&str>,
     scratch: Option<&Scratch>,
-) -> Option<Complaint> {
+    image: &str,
+) -> Option<PodIssue> {
     let mut found = Vec::new();
     // Why a pod's own volume is not made stands at its claim.
     let claim = pod.filter(|_| scratch.is_some()).map(|pod| format!("{pod}-{}", scratch::VOLUME));
     for name in [Some(job), pod, claim.as_deref()].into_iter().flatten() {
         let of_it = ListParams::default().fields(&format!("involvedObject.name={name}")).limit(100);
-        found.extend(bounded(api.list(&of_it)).await.ok()?.items);
+        found.extend(with_timeout(api.list(&of_it)).await.ok()?.items);
     }
     // Its own are what was reported, and not why; and in a namespace that nodes share, those of other nodes could be about its runs.
     let others = found.into_iter().filter(|event| event.reporting_component.as_deref() != Some(COMPONENT));
-    judge(others.map(|event| {
+    let facts = others.map(|event| {
         let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref().map(|time| time.0));
         let last = event.last_timestamp.as_ref().map(|time| time.0);
         EventFacts {
@@ -44,7 +47,8 @@ pub async fn complaints(
             reason: excerpt_of(&event.reason.unwrap_or_default(), TEXT),
             message: excerpt_of(&event.message.unwrap_or_default(), TEXT),
         }
-    }))
+    });
+    interpret(facts, image)
 }
 
 /// As much of a text as an Event may have.
@@ -83,8 +87,8 @@ pub async fn note(api: Api<Event>, namespace: String, job: JobFacts, reason: &'s
         count: Some(1),
         ..Event::default()
     };
-    if let Err(error) = bounded(api.create(&PostParams::default(), &event)).await {
-        debug!("the Event {reason} could not be left: {}", words(&error));
+    if let Err(error) = with_timeout(api.create(&PostParams::default(), &event)).await {
+        debug!("the Event {reason} could not be left: {}", error_chain(&error));
     }
 }
 

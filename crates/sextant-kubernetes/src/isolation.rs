@@ -1,5 +1,5 @@
-//! Has the walls around algorithms proved at start and then again and again, tells the operator what is wrong with them, and
-//! keeps the gate.
+//! Has the network isolation of algorithms probed at the start and then periodically, tells the operator what is wrong with it, and
+//! opens or shuts the launch gate.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -10,30 +10,36 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::probe::Prober;
-use super::table::Table;
+use super::run_index::RunIndex;
 use super::targets::Targets;
-use crate::decisions::isolation::{Proof, Walls};
+use crate::decisions::isolation::{IsolationMonitor, Proof};
 
-/// What to do about walls that are not there.
-const NO_WALLS: &str = "Algorithm pods need network policies that the cluster's network plugin enforces: the chart makes them, \
-                        `sextant walls CONFIG` prints them for a node on the host. See docs/OPERATIONS.md, \"Walls\".";
-/// What to do about ways that are not there.
-const NO_WAY: &str = "See that the address is one that pods can connect to (`kubernetes.data_port.address`, `kubernetes.proxy.address`), and \
+/// What to do if algorithms are not isolated.
+const HOW_TO_ISOLATE: &str = "Algorithm pods need network policies that the cluster's network plugin enforces: the chart makes them, \
+                        `sextant network-policies CONFIG` prints them for a node on the host. See docs/OPERATIONS.md, \"Walls\".";
+/// What to do if algorithms don't reach what they need.
+const HOW_TO_CONNECT: &str = "See that the address is one that pods can connect to (`kubernetes.data_port.address`, `kubernetes.proxy.address`), and \
                       that neither a firewall nor a network policy is between. See docs/OPERATIONS.md, \"The data port\".";
 
-/// Proves the walls for ever.
-pub async fn run(prober: Prober, targets: Targets, mut walls: Walls, gate: watch::Sender<Gate>, table: Arc<Table>) {
+/// Probes the isolation periodically, for ever.
+pub async fn run(
+    prober: Prober,
+    targets: Targets,
+    mut monitor: IsolationMonitor,
+    gate: watch::Sender<Gate>,
+    run_index: Arc<RunIndex>,
+) {
     let begin = Instant::now();
     let mut before = None;
     loop {
         let proof = prober.prove(&targets).await;
-        let pause = walls.take(&proof, begin.elapsed());
-        // Once; that all is still well is not worth a line an hour.
-        if proof != Proof::Walled || before.as_ref() != Some(&proof) {
-            tell(&proof, &walls, pause, &table);
+        let pause = monitor.record(&proof, begin.elapsed());
+        // Success is logged once, not every period.
+        if proof != Proof::Isolated || before.as_ref() != Some(&proof) {
+            tell(&proof, &monitor, pause, &run_index);
         }
         gate.send_if_modified(|now| {
-            let new = walls.gate();
+            let new = monitor.gate();
             let changed = *now != new;
             *now = new;
             changed
@@ -43,32 +49,32 @@ pub async fn run(prober: Prober, targets: Targets, mut walls: Walls, gate: watch
     }
 }
 
-fn tell(proof: &Proof, walls: &Walls, pause: Duration, table: &Table) {
+fn tell(proof: &Proof, monitor: &IsolationMonitor, pause: Duration, run_index: &RunIndex) {
     let again = format!("Trying again in {} s.", pause.as_secs());
-    let regardless = walls.regardless();
+    let allow_unisolated = monitor.allow_unisolated();
     match proof {
-        Proof::Walled => info!(
+        Proof::Isolated => info!(
             "Algorithms are walled in: a pod like theirs reaches the proxy and this node's data port, and nothing else that was tried."
         ),
         Proof::Wrong { open, missing } => {
             if !missing.is_empty() {
-                error!("Algorithms do NOT reach what they need: {}. {again} {NO_WAY}", missing.join("; "));
+                error!("Algorithms do NOT reach what they need: {}. {again} {HOW_TO_CONNECT}", missing.join("; "));
             }
-            if !open.is_empty() && regardless {
+            if !open.is_empty() && allow_unisolated {
                 error!(
-                    "ALGORITHMS ARE NOT WALLED IN: {}. `kubernetes.allow_unisolated: true` LETS THEM RUN ALL THE SAME, so use invented data only. {NO_WALLS}",
+                    "ALGORITHMS ARE NOT WALLED IN: {}. `kubernetes.allow_unisolated: true` LETS THEM RUN ALL THE SAME, so use invented data only. {HOW_TO_ISOLATE}",
                     open.join("; ")
                 );
             } else if !open.is_empty() {
-                error!("Algorithms are NOT walled in: {}. {again} {NO_WALLS}", open.join("; "));
+                error!("Algorithms are NOT walled in: {}. {again} {HOW_TO_ISOLATE}", open.join("; "));
             }
-            if !regardless {
-                error!("No run is launched until that is mended{}.", under_way(table));
+            if !allow_unisolated {
+                error!("No run is launched until that is mended{}.", under_way(run_index));
             }
         }
-        Proof::Untried(why) => {
-            let launched = match walls.gate() {
-                _ if regardless => "`kubernetes.allow_unisolated: true` lets them run all the same.",
+        Proof::Inconclusive(why) => {
+            let launched = match monitor.gate() {
+                _ if allow_unisolated => "`kubernetes.allow_unisolated: true` lets them run all the same.",
                 Gate::Open => "The last proof holds for a while.",
                 Gate::Shut(_) => "No run is launched until it could.",
             };
@@ -77,9 +83,9 @@ fn tell(proof: &Proof, walls: &Walls, pause: Duration, table: &Table) {
     }
 }
 
-/// The runs that go on although a wall has fallen.
-fn under_way(table: &Table) -> String {
-    let mut runs: Vec<u64> = table.unreported().into_iter().map(|(_, run)| run.0).collect();
+/// The runs that go on although they are not isolated any more.
+fn under_way(run_index: &RunIndex) -> String {
+    let mut runs: Vec<u64> = run_index.unreported().into_iter().map(|(_, run)| run.0).collect();
     if runs.is_empty() {
         return String::new();
     }

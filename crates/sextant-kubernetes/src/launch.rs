@@ -6,17 +6,17 @@ use kube::{Api, ResourceExt};
 use printable::excerpt;
 use serde_json::json;
 use sextant_core::assignment::Assignment;
-use sextant_core::refusal::{Refusal, forbidden, is_missing_right, larger_than_quota, meaning};
+use sextant_core::run_state::{Disruption, Failure};
 use sextant_core::runtime::{LaunchError, RuntimeError};
-use sextant_core::situation::{Disruption, Failure};
 use tracing::{info, warn};
 use vantage6_types::RunStatus;
 
-use super::cluster::{bounded, code, words};
+use super::cluster::{error_chain, status_code, with_timeout};
 use super::lingering::End;
 use super::{Kubernetes, secrets};
 use crate::decisions::facts::JobFacts;
 use crate::decisions::labels;
+use crate::decisions::refusal::{Refusal, forbidden, is_missing_right, larger_than_quota, meaning};
 use sextant_core::stop_note::StopNote;
 
 /// What a Job is marked with whose run was launched again: there is no report of it, and there will be none.
@@ -27,14 +27,14 @@ impl Kubernetes {
     pub(super) async fn launch_as(&self, assignment: &Assignment, before: Disruption) -> Result<(), LaunchError> {
         let environment = self.environment(assignment).map_err(LaunchError::Failed)?;
         let name = self.identity.attempt_name(assignment, before.attempt + 1);
-        let facts = match self.table.job_of(assignment.run).filter(|job| !job.deleting && job.name == name) {
+        let facts = match self.run_index.job_of(assignment.run).filter(|job| !job.deleting && job.name == name) {
             Some(facts) => facts,
             None => self.create(&self.plan(assignment, &environment, before), &assignment.image).await?,
         };
         if facts.reported {
             return Err(LaunchError::Later(format!("the Job '{}' has been reported already", facts.name)));
         }
-        self.table.launched(facts.clone());
+        self.run_index.launched(facts.clone());
         // The pod waits for it.
         let made = secrets::of_run(&self.secrets, &self.identity, &self.secret, &facts, environment).await;
         match made.map_err(|error| refused("Secret", &error, &assignment.image))? {
@@ -48,8 +48,8 @@ impl Kubernetes {
     /// Makes the Job, or finds the one that an earlier try has made.
     async fn create(&self, job: &Job, image: &str) -> Result<JobFacts, LaunchError> {
         let name = job.metadata.name.as_deref().unwrap_or_default();
-        let (made, found) = match bounded(self.jobs.create(&PostParams::default(), job)).await {
-            Err(error) if code(&error) == Some(409) => (bounded(self.jobs.get(name)).await, true),
+        let (made, found) = match with_timeout(self.jobs.create(&PostParams::default(), job)).await {
+            Err(error) if status_code(&error) == Some(409) => (with_timeout(self.jobs.get(name)).await, true),
             result => (result, false),
         };
         let job = made.map_err(|error| refused("Job", &error, image))?;
@@ -108,17 +108,17 @@ impl Kubernetes {
 
 /// Changes a Job. One that is gone, or another of that name, is left alone.
 pub(super) async fn patch(jobs: &Api<Job>, name: &str, patch: serde_json::Value) -> Result<(), RuntimeError> {
-    match bounded(jobs.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await {
+    match with_timeout(jobs.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await {
         Ok(_) => Ok(()),
-        Err(error) if code(&error) == Some(404) => Ok(()),
-        Err(error) if code(&error) == Some(409) && words(&error).to_lowercase().contains("uid") => Ok(()),
-        Err(error) => Err(RuntimeError(words(&error))),
+        Err(error) if status_code(&error) == Some(404) => Ok(()),
+        Err(error) if status_code(&error) == Some(409) && error_chain(&error).to_lowercase().contains("uid") => Ok(()),
+        Err(error) => Err(RuntimeError(error_chain(&error))),
     }
 }
 
 /// What the API server's refusal of a Job or Secret means for the run of this image.
 fn refused(kind: &str, error: &kube::Error, image: &str) -> LaunchError {
-    let said = words(error);
+    let said = error_chain(error);
     let says = |words: &str| said.contains(words);
     let detail = format!("the API server refused the run's {kind}: {said}");
     let failed = |why: &str| LaunchError::Failed(Failure::new(RunStatus::StartFailed, why, detail.clone()));
@@ -126,7 +126,7 @@ fn refused(kind: &str, error: &kube::Error, image: &str) -> LaunchError {
         LaunchError::Full(Failure::new(RunStatus::StartFailed, why, detail.clone()).because(reason))
     };
     let later = || LaunchError::Later(format!("the {kind} could not be made: {said}"));
-    match (code(error), meaning(&said)) {
+    match (status_code(error), meaning(&said)) {
         (Some(413), _) => failed("What the task says of its databases is too large."),
         _ if says("request is too large") || (kind == "Secret" && says("Too long")) => {
             failed("What the task says of its databases is too large.")

@@ -12,7 +12,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::Api;
 use kube::api::PostParams;
-use sextant_core::hold::{self, Hold};
+use sextant_core::leadership::{self, Leadership};
 use sextant_core::names::Identity;
 use sextant_process::health::Health;
 use sextant_process::processes;
@@ -20,7 +20,7 @@ use sextant_process::supervisor::Supervisor;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use super::cluster::{bounded_by, code, words};
+use super::cluster::{error_chain, status_code, with_timeout_of};
 use crate::decisions::labels;
 use crate::decisions::lease::{DURATION, LOOK, Next, Observer, RENEW, Record, TRUST};
 
@@ -37,7 +37,15 @@ pub struct NodeLease {
     realm: Option<String>,
 }
 
-/// Why a Lease is not this process's.
+/// Whose the Lease is.
+enum Claim {
+    /// This process's.
+    Ours(Box<Lease>),
+    /// Another process's, whose name is this; `None` while two try at once.
+    Theirs(Option<String>),
+}
+
+/// Why a Lease could not be written.
 enum Failed {
     /// Another process has it, or has changed it at the same moment.
     Conflict,
@@ -58,22 +66,21 @@ impl NodeLease {
         }
     }
 
-    /// Waits until the Lease is this process's, and keeps it from then on in a task that ends with `hold`'s being lost or given
-    /// back. Gives whether another process had it first.
-    pub async fn acquire(self, hold: Arc<Hold>, health: Arc<Health>, supervisor: &Supervisor) -> bool {
+    /// Waits until this process holds the Lease, and renews it from then on in a task that ends when the leadership is lost or released.
+    /// Returns whether another process held it first.
+    pub async fn acquire(self, leadership: Arc<Leadership>, health: Arc<Health>, supervisor: &Supervisor) -> bool {
         let mut observer = Observer::default();
         let mut told = String::new();
         let mut stood_by = false;
         let lease = loop {
-            let asked = hold::now();
+            let asked = leadership::now();
             match self.look(&mut observer).await {
-                Ok(Ok(lease)) => {
-                    hold.extend(asked + TRUST);
-                    break lease;
+                Ok(Claim::Ours(lease)) => {
+                    leadership.extend(asked + TRUST);
+                    break *lease;
                 }
-                // Two tried at once.
-                Ok(Err(holder)) if holder.is_empty() => {}
-                Ok(Err(holder)) => {
+                Ok(Claim::Theirs(None)) => {}
+                Ok(Claim::Theirs(Some(holder))) => {
                     stood_by = true;
                     let why = format!("stands by: {} of this node is at work", words_of(&holder));
                     if told != why {
@@ -83,99 +90,101 @@ impl NodeLease {
                             words_of(&holder),
                             self.name
                         );
-                        health.unready(hold::PART, &why);
+                        health.unready(leadership::PART, &why);
                         told = why;
                     }
                 }
                 Err(why) => {
                     if told != why {
                         warn!("The lease '{}' can't be had at the moment: {why}", self.name);
-                        health.unready(hold::PART, format!("the lease can't be had: {why}"));
+                        health.unready(leadership::PART, format!("the lease can't be had: {why}"));
                         told = why;
                     }
                 }
             }
             sleep(LOOK).await;
         };
-        health.ready(hold::PART);
+        health.ready(leadership::PART);
         if stood_by {
             info!("This process holds the lease '{}' now, and takes over.", self.name);
         }
-        supervisor.spawn_finite("the renewal of the lease", self.keep(lease, hold, health));
+        supervisor.spawn_finite("the renewal of the lease", self.keep(lease, leadership, health));
         stood_by
     }
 
-    /// One look of a process that stands by: the Lease, if it could be taken, or who has it; empty when that is not clear.
-    async fn look(&self, observer: &mut Observer) -> Result<Result<Lease, String>, String> {
-        let found = bounded_by(CALL, self.api.get_opt(&self.name)).await.map_err(|error| words(&error))?;
+    /// One look of a process that stands by, which takes the Lease if it can.
+    async fn look(&self, observer: &mut Observer) -> Result<Claim, String> {
+        let found = with_timeout_of(CALL, self.api.get_opt(&self.name)).await.map_err(|error| error_chain(&error))?;
         let record = found.as_ref().map(record);
         let holder = record.as_ref().map(|record| record.holder.clone()).unwrap_or_default();
         let gone = holder == self.me || is_gone(self.realm.as_deref(), &holder);
-        match observer.next(record, gone, hold::now()) {
-            Next::StandBy => Ok(Err(holder)),
+        match observer.next(record, gone, leadership::now()) {
+            Next::StandBy => Ok(Claim::Theirs(Some(holder).filter(|holder| !holder.is_empty()))),
             Next::Take => match self.write(found, &self.me).await {
-                Ok(lease) => Ok(Ok(lease)),
+                Ok(lease) => Ok(Claim::Ours(Box::new(lease))),
                 // Another one was quicker; who, the next look shows.
-                Err(Failed::Conflict) => Ok(Err(String::new())),
+                Err(Failed::Conflict) => Ok(Claim::Theirs(None)),
                 Err(Failed::Unknown(why)) => Err(why),
             },
         }
     }
 
     /// Renews the Lease until it is lost or given back.
-    async fn keep(self, mut lease: Lease, hold: Arc<Hold>, health: Arc<Health>) {
+    async fn keep(self, mut lease: Lease, leadership: Arc<Leadership>, health: Arc<Health>) {
         loop {
-            let mut asked = hold::now();
+            let mut asked = leadership::now();
             let renewed = async {
                 sleep(RENEW).await;
-                asked = hold::now();
+                asked = leadership::now();
                 self.renew(&lease, &self.me).await
             };
             let renewed = tokio::select! {
                 renewed = renewed => renewed,
-                () = hold.to_be_given_back() => {
+                () = leadership.release_requested() => {
                     if let Err(why) = self.renew(&lease, "").await {
                         debug!("the lease '{}' could not be given back: {why}", self.name);
                     }
-                    return hold.given_back();
+                    return leadership.mark_released();
                 }
             };
             match renewed {
-                Ok(Ok(renewed)) => {
-                    lease = renewed;
-                    if !hold.is_good() {
+                Ok(Claim::Ours(renewed)) => {
+                    lease = *renewed;
+                    if !leadership.is_leader() {
                         info!("The lease '{}' is renewed again; this process goes on.", self.name);
                     }
-                    hold.extend(asked + TRUST);
-                    health.ready(hold::PART);
+                    leadership.extend(asked + TRUST);
+                    health.ready(leadership::PART);
                 }
-                Ok(Err(holder)) => return hold.lose(words_of(&holder)),
-                Err(why) if hold.is_good() => debug!("the lease '{}' could not be renewed yet: {why}", self.name),
+                Ok(Claim::Theirs(holder)) => return leadership.step_down(words_of(&holder.unwrap_or_default())),
+                Err(why) if leadership.is_leader() => {
+                    debug!("the lease '{}' could not be renewed yet: {why}", self.name)
+                }
                 Err(why) => {
                     let text = "the lease could not be renewed, so another process may take over: nothing is started or reported until it is";
-                    if health.is_ready_in(hold::PART) {
+                    if health.is_ready_in(leadership::PART) {
                         warn!("{text}. {why}");
                     }
-                    health.unready(hold::PART, text);
+                    health.unready(leadership::PART, text);
                 }
             }
         }
     }
 
-    /// One renewal, for this process or (empty) for nobody: the Lease, or who has taken it.
-    async fn renew(&self, lease: &Lease, holder: &str) -> Result<Result<Lease, String>, String> {
+    /// One renewal, for this process or (empty) for nobody.
+    async fn renew(&self, lease: &Lease, holder: &str) -> Result<Claim, String> {
         match self.write(Some(lease.clone()), holder).await {
-            Ok(renewed) => return Ok(Ok(renewed)),
+            Ok(renewed) => return Ok(Claim::Ours(Box::new(renewed))),
             Err(Failed::Unknown(why)) => return Err(why),
             Err(Failed::Conflict) => {}
         }
         // Somebody changed it: maybe this process, in a call that it never heard the end of.
-        let found = bounded_by(CALL, self.api.get_opt(&self.name)).await.map_err(|error| words(&error))?;
+        let found = with_timeout_of(CALL, self.api.get_opt(&self.name)).await.map_err(|error| error_chain(&error))?;
         match &found {
-            Some(lease) if record(lease).holder != self.me => Ok(Err(record(lease).holder)),
+            Some(lease) if record(lease).holder != self.me => Ok(Claim::Theirs(Some(record(lease).holder))),
             // Deleted by a person, or edited.
             _ => match self.write(found, holder).await {
-                Ok(renewed) => Ok(Ok(renewed)),
+                Ok(renewed) => Ok(Claim::Ours(Box::new(renewed))),
                 Err(Failed::Conflict) => Err("it is changed by somebody else all the time".into()),
                 Err(Failed::Unknown(why)) => Err(why),
             },
@@ -202,14 +211,14 @@ impl NodeLease {
         spec.renew_time = Some(MicroTime(now));
         let parameters = PostParams::default();
         let written = if new {
-            bounded_by(CALL, self.api.create(&parameters, &lease)).await
+            with_timeout_of(CALL, self.api.create(&parameters, &lease)).await
         } else {
-            bounded_by(CALL, self.api.replace(&self.name, &parameters, &lease)).await
+            with_timeout_of(CALL, self.api.replace(&self.name, &parameters, &lease)).await
         };
-        written.map_err(|error| match code(&error) {
+        written.map_err(|error| match status_code(&error) {
             // 404: it was deleted since it was read.
             Some(404 | 409) => Failed::Conflict,
-            _ => Failed::Unknown(words(&error)),
+            _ => Failed::Unknown(error_chain(&error)),
         })
     }
 }

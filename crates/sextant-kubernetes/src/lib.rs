@@ -5,10 +5,9 @@ mod address;
 mod cluster;
 pub mod data_port;
 pub mod decisions;
-mod desk;
-mod entrance;
+pub mod doctor;
+mod endpoints;
 mod events;
-pub mod examine;
 mod isolation;
 mod launch;
 mod lease;
@@ -18,10 +17,11 @@ mod neighbours;
 pub mod overview;
 mod permissions;
 pub mod pod;
+mod pod_api;
 mod probe;
 mod rules;
+mod run_index;
 mod secrets;
-mod table;
 mod targets;
 mod watch;
 
@@ -35,14 +35,14 @@ use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::{Api, Client};
 use sextant_config::{Config, KubernetesConfig};
 use sextant_core::assignment::Assignment;
-use sextant_core::complaints::Complaint;
 use sextant_core::environment::{VisibleDatabase, environment};
 use sextant_core::gate::Gate;
-use sextant_core::hold::Hold;
+use sextant_core::leadership::Leadership;
 use sextant_core::names::Identity;
 use sextant_core::node_error::NodeError;
-use sextant_core::runtime::{LaunchError, Output, Runtime, RuntimeError, Supplier};
-use sextant_core::situation::{Disruption, Failure, Situation};
+use sextant_core::pod_issue::PodIssue;
+use sextant_core::run_state::{Disruption, Failure, RunState};
+use sextant_core::runtime::{InputSource, LaunchError, Output, Runtime, RuntimeError};
 use sextant_core::tail::Tail;
 use sextant_process::health::Health;
 use sextant_process::supervisor::Supervisor;
@@ -51,19 +51,19 @@ use tracing::info;
 use vantage6_types::{RunId, RunStatus, TaskId};
 
 use self::access::Access;
-use self::desk::PodDesk;
-pub use self::entrance::ways;
-use self::entrance::{Entrance, listen};
+pub use self::endpoints::endpoints;
+use self::endpoints::{NodeEndpoints, listen};
 use self::lease::NodeLease;
 use self::lingering::End;
+use self::pod_api::PodApiService;
 use self::probe::Prober;
-use self::table::Table;
+use self::run_index::RunIndex;
 use self::targets::Targets;
 use crate::data_port::keys::NodeSecret;
 use crate::data_port::{bounds, server};
 use crate::decisions::databases::{Mounted, mounted};
 use crate::decisions::facts::JobFacts;
-use crate::decisions::isolation::Walls;
+use crate::decisions::isolation::IsolationMonitor;
 use crate::decisions::job::{DataPortForPods, Plan, job, places};
 
 /// How many runs at a time ask why they don't start.
@@ -85,7 +85,7 @@ pub struct Kubernetes {
     data_port: DataPortForPods,
     proxy: SocketAddr,
     pull_secrets: Vec<String>,
-    table: Arc<Table>,
+    run_index: Arc<RunIndex>,
     gate: tokio::sync::watch::Receiver<Gate>,
     seen: [tokio::sync::watch::Receiver<bool>; 2],
     _embedded: Option<Embedded>,
@@ -118,12 +118,12 @@ impl Connected {
         &mut self,
         namespace: &str,
         identity: &Identity,
-        hold: Arc<Hold>,
+        leadership: Arc<Leadership>,
         health: Arc<Health>,
         supervisor: &Supervisor,
     ) {
         let leases = Api::namespaced(self.client.clone(), namespace);
-        self.stood_by = NodeLease::new(leases, identity).acquire(hold, health, supervisor).await;
+        self.stood_by = NodeLease::new(leases, identity).acquire(leadership, health, supervisor).await;
     }
 
     /// The way to a cluster that has not been asked anything yet.
@@ -139,7 +139,7 @@ fn api_server(access: &Access) -> Option<(String, u16)> {
 }
 
 impl Kubernetes {
-    /// Starts the runtime: data port, watches, proof of the walls.
+    /// Starts the runtime: data port, watches, proof of the isolation.
     ///
     /// # Errors
     /// If the data port can't be opened, or the cluster refuses what is needed.
@@ -148,7 +148,7 @@ impl Kubernetes {
         config: &Config,
         settings: &KubernetesConfig,
         identity: Identity,
-        supplier: Arc<dyn Supplier>,
+        input_source: Arc<dyn InputSource>,
         health: &Health,
         supervisor: &Supervisor,
     ) -> Result<Self, NodeError> {
@@ -160,33 +160,34 @@ impl Kubernetes {
 
         let listener = listen("data_port", settings.data_port.listen, connected.stood_by).await?;
         let port = listener.local_addr().map_or(settings.data_port.listen.port(), |address| address.port());
-        let entrance = Entrance::find(&connected, config, settings, &identity, port).await?;
-        let Entrance { ways, secret, tls, data_port, pull_secrets } = entrance;
+        let node_endpoints = NodeEndpoints::find(&connected, config, settings, &identity, port).await?;
+        let NodeEndpoints { endpoints, secret, tls, data_port, pull_secrets } = node_endpoints;
 
         let embedded = match &settings.proxy.address {
             Some(_) => None,
             None => Some(own_proxy(config, settings, health, supervisor, connected.stood_by).await?),
         };
 
-        let table = Arc::new(Table::default());
+        let run_index = Arc::new(RunIndex::default());
         let (jobs_seen, pods_seen) = (tokio::sync::watch::Sender::new(false), tokio::sync::watch::Sender::new(false));
         let seen = [jobs_seen.subscribe(), pods_seen.subscribe()];
-        let watch = watch::jobs(jobs.clone(), identity.clone(), table.clone(), jobs_seen);
+        let watch = watch::jobs(jobs.clone(), identity.clone(), run_index.clone(), jobs_seen);
         supervisor.spawn("the watch of the Jobs", watch);
-        let watch = watch::pods(pods.clone(), identity.clone(), table.clone(), pods_seen);
+        let watch = watch::pods(pods.clone(), identity.clone(), run_index.clone(), pods_seen);
         supervisor.spawn("the watch of the pods", watch);
-        let desk = Arc::new(PodDesk::new(table.clone(), supplier));
+        let pod_api = Arc::new(PodApiService::new(run_index.clone(), input_source));
         let limits = bounds::Limits::within(sextant_process::open_files::raise());
-        supervisor.spawn("the data port", server::serve(listener, tls, secret.clone(), desk, limits));
-        let targets = Targets::new(config, settings, &connected, ways, &data_port);
+        supervisor.spawn("the data port", server::serve(listener, tls, secret.clone(), pod_api, limits));
+        let targets = Targets::new(config, settings, &connected, endpoints, &data_port);
         let prober = Prober::new(&client, &identity, settings, &pull_secrets);
-        let walls = Walls::new(settings.isolation.every, settings.allow_unisolated);
-        let gate = tokio::sync::watch::Sender::new(walls.gate());
+        let isolation_monitor = IsolationMonitor::new(settings.isolation.every, settings.allow_unisolated);
+        let gate = tokio::sync::watch::Sender::new(isolation_monitor.gate());
         let passed = gate.subscribe();
-        supervisor.spawn("the launch gate", isolation::run(prober, targets, walls, gate, table.clone()));
+        supervisor
+            .spawn("the launch gate", isolation::run(prober, targets, isolation_monitor, gate, run_index.clone()));
         info!("The data port is open at port {port}; pods are told {}.", data_port.address);
         let served = if embedded.is_some() { "this node" } else { "on its own" };
-        info!("The proxy is {served}; algorithms are told {}.", ways.proxy);
+        info!("The proxy is {served}; algorithms are told {}.", endpoints.proxy);
 
         Ok(Self {
             databases: mounted(&config.databases, settings),
@@ -200,9 +201,9 @@ impl Kubernetes {
             asking: tokio::sync::Semaphore::new(ASKING),
             secret,
             data_port,
-            proxy: ways.proxy,
+            proxy: endpoints.proxy,
             pull_secrets,
-            table,
+            run_index,
             gate: passed,
             seen,
             _embedded: embedded,
@@ -243,7 +244,7 @@ impl Kubernetes {
 
 #[async_trait::async_trait]
 impl Runtime for Kubernetes {
-    async fn leftovers(&self) -> Vec<(TaskId, RunId)> {
+    async fn list_existing(&self) -> Vec<(TaskId, RunId)> {
         for mut seen in self.seen.clone() {
             // An error means that the watch has ended, and with it this process.
             let _ = seen.wait_for(|seen| *seen).await;
@@ -252,19 +253,19 @@ impl Runtime for Kubernetes {
     }
 
     fn unreported(&self) -> Vec<(TaskId, RunId)> {
-        self.table.unreported()
+        self.run_index.unreported()
     }
 
-    fn holds_another(&self, assignment: &Assignment) -> bool {
-        self.table.job_of(assignment.run).is_some_and(|job| !job.reported && !self.is_of(&job, assignment))
+    fn has_stale_job(&self, assignment: &Assignment) -> bool {
+        self.run_index.job_of(assignment.run).is_some_and(|job| !job.reported && !self.is_of(&job, assignment))
     }
 
-    fn knows(&self, run: RunId) -> bool {
-        self.table.knows(run)
+    fn contains(&self, run: RunId) -> bool {
+        self.run_index.knows(run)
     }
 
-    fn observe(&self, run: RunId) -> tokio::sync::watch::Receiver<Situation> {
-        self.table.observe(run)
+    fn observe(&self, run: RunId) -> tokio::sync::watch::Receiver<RunState> {
+        self.run_index.observe(run)
     }
 
     fn gate(&self) -> tokio::sync::watch::Receiver<Gate> {
@@ -272,7 +273,7 @@ impl Runtime for Kubernetes {
     }
 
     async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {
-        let launched = self.table.job_of(assignment.run).filter(|job| self.is_of(job, assignment));
+        let launched = self.run_index.job_of(assignment.run).filter(|job| self.is_of(job, assignment));
         let before = launched.map_or(Disruption::default(), |job| Disruption {
             attempt: job.attempt.saturating_sub(1),
             executions: job.executions,
@@ -284,51 +285,51 @@ impl Runtime for Kubernetes {
         self.launch_again(assignment, disrupted).await
     }
 
-    fn note(&self, run: RunId, reason: &'static str, text: String) {
-        if let Some(job) = self.table.job_of(run) {
+    fn record_event(&self, run: RunId, reason: &'static str, text: String) {
+        if let Some(job) = self.run_index.job_of(run) {
             tokio::spawn(events::note(self.events.clone(), self.settings.namespace.clone(), job, reason, text));
         }
     }
 
     async fn collect(&self, run: RunId) -> Result<Output, RuntimeError> {
-        self.table.collect(run).await.map_err(|_| RuntimeError("somebody else collects it".into()))
+        self.run_index.collect(run).await.map_err(|_| RuntimeError("somebody else collects it".into()))
     }
 
     async fn log(&self, run: RunId) -> Result<Tail, RuntimeError> {
-        let pod = self.table.pod_of(run).ok_or_else(|| RuntimeError("the run's pod is gone".into()))?;
+        let pod = self.run_index.pod_of(run).ok_or_else(|| RuntimeError("the run's pod is gone".into()))?;
         logs::of_algorithm(&self.pods, &pod.name).await
     }
 
-    async fn explain(&self, run: RunId) -> Option<Complaint> {
+    async fn why_pending(&self, run: RunId, image: &str) -> Option<PodIssue> {
         let _turn = self.asking.acquire().await.ok()?;
-        let job = self.table.job_of(run)?;
-        let pod = self.table.pod_of(run).map(|pod| pod.name);
-        events::complaints(&self.events, &job.name, pod.as_deref(), self.settings.scratch.as_ref()).await
+        let job = self.run_index.job_of(run)?;
+        let pod = self.run_index.pod_of(run).map(|pod| pod.name);
+        events::issue(&self.events, &job.name, pod.as_deref(), self.settings.scratch.as_ref(), image).await
     }
 
     async fn make_room(&self) {
         self.end_lingering().await;
     }
 
-    fn forget(&self, run: RunId) {
-        self.table.forget(run);
+    fn unsubscribe(&self, run: RunId) {
+        self.run_index.forget(run);
     }
 
     async fn stop(&self, run: RunId, why: &Failure) -> Result<(), RuntimeError> {
-        match self.table.job_of(run) {
+        match self.run_index.job_of(run) {
             Some(job) => self.end(&job, why).await,
             None => Ok(()),
         }
     }
 
     async fn release(&self, run: RunId, status: &RunStatus) -> Result<(), RuntimeError> {
-        let Some(job) = self.table.job_of(run) else { return Ok(()) };
-        let end = End::of(&job, self.table.pod_of(run).as_ref(), self.settings.keep_finished, Timestamp::now());
+        let Some(job) = self.run_index.job_of(run) else { return Ok(()) };
+        let end = End::of(&job, self.run_index.pod_of(run).as_ref(), self.settings.keep_finished, Timestamp::now());
         // Its own Job last: as long as that has no mark, all of it is tried again.
         self.mark_earlier(&job).await?;
         self.mark(&job.name, Some(&job.uid), status.as_str(), end).await?;
-        self.table.dismiss(run);
-        self.table.reported(run, &job.uid);
+        self.run_index.dismiss(run);
+        self.run_index.reported(run, &job.uid);
         Ok(())
     }
 }

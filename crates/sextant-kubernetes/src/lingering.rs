@@ -82,7 +82,7 @@ pub async fn remove(jobs: Api<Job>, job: Job) {
 impl Kubernetes {
     /// Ends the pods that linger: a run waits for the room that they take.
     pub(super) async fn end_lingering(&self) {
-        for job in self.table.lingering() {
+        for job in self.run_index.lingering() {
             let now = json!({ "metadata": { "uid": job.uid }, "spec": { "activeDeadlineSeconds": 1 } });
             if let Err(error) = patch(&self.jobs, &job.name, now).await {
                 debug!("the pod of the Job '{}' could not be ended: {error}", job.name);

@@ -10,7 +10,7 @@ use kube::api::LogParams;
 use sextant_core::runtime::RuntimeError;
 use sextant_core::tail::{Bounds, Tail};
 
-use super::cluster::words;
+use super::cluster::error_chain;
 use crate::decisions::facts::ALGORITHM;
 
 /// How many lines the kubelet is asked for, so that it doesn't send a gigabyte of which all but the end is thrown away. It counts lines
@@ -33,7 +33,7 @@ pub async fn of_algorithm(api: &Api<Pod>, pod: &str) -> Result<Tail, RuntimeErro
 async fn read(api: &Api<Pod>, pod: &str) -> Result<Tail, RuntimeError> {
     let tail_lines = Some(LINES as i64);
     let parameters = LogParams { container: Some(ALGORITHM.into()), tail_lines, ..LogParams::default() };
-    let stream = api.log_stream(pod, &parameters).await.map_err(|error| RuntimeError(words(&error)))?;
+    let stream = api.log_stream(pod, &parameters).await.map_err(|error| RuntimeError(error_chain(&error)))?;
     let mut stream = std::pin::pin!(stream);
     let mut tail = Tail::new(Bounds::LOG);
     let mut chunk = vec![0; 16 * 1024];
@@ -41,7 +41,7 @@ async fn read(api: &Api<Pod>, pod: &str) -> Result<Tail, RuntimeError> {
         match stream.read(&mut chunk).await {
             Ok(0) => return Ok(tail),
             Ok(length) => tail.push(&chunk[..length]),
-            Err(error) => return Err(RuntimeError(words(&error))),
+            Err(error) => return Err(RuntimeError(error_chain(&error))),
         }
     }
 }

@@ -5,7 +5,7 @@ use kube::Api;
 use kube::api::ListParams;
 use sextant_core::names::Identity;
 
-use super::cluster::bounded;
+use super::cluster::with_timeout;
 use crate::decisions::neighbours::{self, Neighbour};
 
 /// How many of their Jobs are looked at.
@@ -17,5 +17,5 @@ const JOBS: u32 = 200;
 /// The API server's.
 pub async fn find(jobs: &Api<Job>, identity: &Identity) -> kube::Result<Vec<Neighbour>> {
     let theirs = ListParams::default().labels(&neighbours::selector(identity.key())).limit(JOBS);
-    Ok(neighbours::read(&bounded(jobs.list(&theirs)).await?.items))
+    Ok(neighbours::read(&with_timeout(jobs.list(&theirs)).await?.items))
 }

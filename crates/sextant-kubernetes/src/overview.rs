@@ -15,13 +15,13 @@ use sextant_config::KubernetesConfig;
 use sextant_core::names::Identity;
 use sextant_core::node_error::NodeError;
 use sextant_core::overview::Here;
-use sextant_core::situation::Situation;
+use sextant_core::run_state::RunState;
 
-use super::cluster::{self, bounded, words};
+use super::cluster::{self, error_chain, with_timeout};
 use super::{Connected, events, lease};
 use crate::decisions::facts::{JobFacts, PodFacts};
 use crate::decisions::labels;
-use crate::decisions::read::situation;
+use crate::decisions::run_state::run_state;
 
 /// How many objects are asked for at once.
 const PAGE: u32 = 500;
@@ -38,12 +38,11 @@ pub async fn look(settings: &KubernetesConfig, identity: &Identity) -> Result<(V
     let access = cluster::access(settings).await?;
     let client = Connected::to(&access).client;
     let namespace = &settings.namespace;
-    let unusable =
-        |error: kube::Error| {
-            NodeError::Cluster(cluster::final_reason(&access, &error).unwrap_or_else(|| {
-                format!("The runs in the namespace '{namespace}' can't be listed: {}", words(&error))
-            }))
-        };
+    let unusable = |error: kube::Error| {
+        NodeError::Cluster(cluster::final_reason(&access, &error).unwrap_or_else(|| {
+            format!("The runs in the namespace '{namespace}' can't be listed: {}", error_chain(&error))
+        }))
+    };
     let selector = labels::selector(identity.key());
     let (jobs, pods) = tokio::try_join!(
         all(Api::<Job>::namespaced(client.clone(), namespace), &selector),
@@ -62,20 +61,21 @@ pub async fn look(settings: &KubernetesConfig, identity: &Identity) -> Result<(V
         }
         let pod = pods.get(&facts.uid);
         let pod_name = pod.map(|pod| pod.name.clone());
-        let mut situation = situation(Some(&facts), pod);
-        if let Situation::Starting(starting) = &mut situation
+        let mut run_state = run_state(Some(&facts), pod);
+        if let RunState::Starting(starting) = &mut run_state
             && asked < ASKED
         {
             asked += 1;
-            if let Some(complaint) =
-                events::complaints(&events, &facts.name, pod_name.as_deref(), settings.scratch.as_ref()).await
+            // Only its text is shown, for which the image does not matter.
+            if let Some(issue) =
+                events::issue(&events, &facts.name, pod_name.as_deref(), settings.scratch.as_ref(), "").await
             {
-                starting.detail = format!("{} ({})", starting.detail, complaint.text);
+                starting.detail = format!("{} ({})", starting.detail, issue.text);
             }
         }
         let name = job.metadata.annotations.unwrap_or_default().remove(labels::TASK_NAME).unwrap_or_default();
         let place = pod_name.map_or("its pod".into(), |name| format!("pod {name}"));
-        here.push(Here { run: facts.run, task: facts.task, name, situation, since: facts.created, place });
+        here.push(Here { run: facts.run, task: facts.task, name, run_state, since: facts.created, place });
     }
     Ok((here, at_work(&client, namespace, identity).await))
 }
@@ -88,7 +88,7 @@ where
     let mut parameters = ListParams::default().labels(selector).limit(PAGE);
     let mut found = Vec::new();
     loop {
-        let page = bounded(api.list(&parameters)).await?;
+        let page = with_timeout(api.list(&parameters)).await?;
         found.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),
@@ -101,8 +101,8 @@ where
 async fn at_work(client: &Client, namespace: &str, identity: &Identity) -> String {
     let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
     const NOBODY: &str = "No process of this node is at work: nothing is started and nothing is reported";
-    match bounded(api.get_opt(&identity.lease_name())).await {
-        Err(error) => format!("It can't be seen whether a process of this node is at work: {}.", words(&error)),
+    match with_timeout(api.get_opt(&identity.lease_name())).await {
+        Err(error) => format!("It can't be seen whether a process of this node is at work: {}.", error_chain(&error)),
         Ok(None) => format!("{NOBODY}; none ever was, in the namespace '{namespace}'."),
         Ok(Some(lease)) => {
             let spec = lease.spec.unwrap_or_default();

@@ -11,7 +11,7 @@ use kube::{Api, Client};
 use sextant_core::node_error::NodeError;
 use tokio::time::sleep;
 
-use super::cluster::{bounded, code, words};
+use super::cluster::{error_chain, status_code, with_timeout};
 
 /// Group, resource and the verbs that Sextant uses on it: all that the chart's Role grants, and all that it needs or can [do
 /// without](DISPENSABLE).
@@ -49,7 +49,7 @@ pub async fn check(client: &Client, namespace: &str) -> Result<(), NodeError> {
             Ok(missing) => break missing,
             // A cluster that does not answer such questions will say so when it is used.
             Err(error) => {
-                tracing::warn!("the cluster does not say what this node may do: {}", words(&error));
+                tracing::warn!("the cluster does not say what this node may do: {}", error_chain(&error));
                 return Ok(());
             }
         }
@@ -96,7 +96,7 @@ async fn allowed(client: &Client, namespace: &str, group: &str, resource: &str, 
         ..SelfSubjectAccessReview::default()
     };
     let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
-    let answer = bounded(api.create(&PostParams::default(), &review)).await?;
+    let answer = with_timeout(api.create(&PostParams::default(), &review)).await?;
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
@@ -104,8 +104,8 @@ async fn allowed(client: &Client, namespace: &str, group: &str, resource: &str, 
 /// is told by the first Job.
 async fn exists(client: &Client, namespace: &str) -> Result<(), NodeError> {
     let api: Api<Namespace> = Api::all(client.clone());
-    match bounded(api.get(namespace)).await {
-        Err(error) if code(&error) == Some(404) => Err(NodeError::Cluster(format!(
+    match with_timeout(api.get(namespace)).await {
+        Err(error) if status_code(&error) == Some(404) => Err(NodeError::Cluster(format!(
             "The namespace '{namespace}' does not exist. Make it with `kubectl create namespace {namespace}`, or set `kubernetes.namespace`."
         ))),
         _ => Ok(()),

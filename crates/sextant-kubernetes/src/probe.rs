@@ -1,4 +1,4 @@
-//! One proof of the walls: starts a neighbour that listens and a prober that tries, and brings what the prober found.
+//! One proof of the isolation: starts a neighbour that listens and a prober that tries, and brings what the prober found.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -13,10 +13,11 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use sextant_config::KubernetesConfig;
 use sextant_core::names::Identity;
+use sextant_core::pod_issue::{IssueKind, PodIssue};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use super::cluster::{bounded, words};
+use super::cluster::{error_chain, with_timeout};
 use super::{events, neighbours, targets::Targets};
 use crate::decisions::isolation::Expected;
 use crate::decisions::isolation::{Findings, How, Proof, Target, Try, judge};
@@ -62,14 +63,14 @@ impl Prober {
 
     /// Makes one proof.
     pub async fn prove(&self, targets: &Targets) -> Proof {
-        self.prove_with_neighbour(targets).await.unwrap_or_else(Proof::Untried)
+        self.prove_with_neighbour(targets).await.unwrap_or_else(Proof::Inconclusive)
     }
 
     async fn prove_with_neighbour(&self, targets: &Targets) -> Result<Proof, String> {
         let mut all = targets.now().await?;
         let others = neighbours::find(&self.jobs, &self.identity).await;
         let others =
-            others.map_err(|error| format!("the Jobs of other nodes could not be listed: {}", words(&error)))?;
+            others.map_err(|error| format!("the Jobs of other nodes could not be listed: {}", error_chain(&error)))?;
         all.extend(targets.of_neighbours(&others));
         let ports = targets.ports();
         let neighbour = self.start(&Orders::Listen(ports.clone())).await?;
@@ -116,9 +117,9 @@ impl Prober {
 
     async fn start(&self, orders: &Orders) -> Result<Started, String> {
         let job = probe(&self.identity, &self.settings, orders, &self.pull_secrets);
-        let job = bounded(self.jobs.create(&PostParams::default(), &job))
+        let job = with_timeout(self.jobs.create(&PostParams::default(), &job))
             .await
-            .map_err(|error| format!("the probe's Job could not be made: {}", words(&error)))?;
+            .map_err(|error| format!("the probe's Job could not be made: {}", error_chain(&error)))?;
         Ok(Started { job: job.name_any(), uid: job.uid().unwrap_or_default() })
     }
 
@@ -159,11 +160,11 @@ impl Prober {
         };
         match found {
             Ok(Some(status)) => Ok(status),
-            Ok(None) => Err(format!("the probe's pod ended before it was to: {}", self.complaint(probe).await)),
+            Ok(None) => Err(format!("the probe's pod ended before it was to: {}", self.why_not_started(probe).await)),
             Err(_) => Err(format!(
                 "the probe's pod did not {what} in {} s: {}",
                 patience.as_secs(),
-                self.complaint(probe).await
+                self.why_not_started(probe).await
             )),
         }
     }
@@ -172,32 +173,37 @@ impl Prober {
     async fn forbidden(&self, probe: &Started) -> String {
         loop {
             sleep(ASKED).await;
-            let complaint = events::complaints(&self.events, &probe.job, None, None).await;
-            if let Some(end) = complaint.and_then(|complaint| complaint.end(&self.settings.image)) {
-                return end.detail;
+            if let Some(PodIssue { kind: IssueKind::Permanent(failure), .. }) = self.issue(probe, None).await {
+                return failure.detail;
             }
         }
     }
 
     async fn find(&self, probe: &Started) -> Result<Pod, String> {
         let mine = ListParams::default().labels(&Self::selector(probe));
-        let pods = bounded(self.pods.list(&mine)).await.map_err(|error| words(&error))?;
+        let pods = with_timeout(self.pods.list(&mine)).await.map_err(|error| error_chain(&error))?;
         pods.items.into_iter().next().ok_or_else(|| "the probe's pod is gone".into())
     }
 
-    async fn complaint(&self, probe: &Started) -> String {
+    async fn issue(&self, probe: &Started, pod: Option<&str>) -> Option<PodIssue> {
+        events::issue(&self.events, &probe.job, pod, None, &self.settings.image).await
+    }
+
+    async fn why_not_started(&self, probe: &Started) -> String {
         let pod = self.find(probe).await.ok().map(|pod| pod.name_any());
-        let complaint = events::complaints(&self.events, &probe.job, pod.as_deref(), None).await;
+        let issue = self.issue(probe, pod.as_deref()).await;
         let look = || format!("`kubectl describe job {} -n {}` may say why", probe.job, self.settings.namespace);
-        complaint.map_or_else(look, |complaint| complaint.text)
+        issue.map_or_else(look, |issue| issue.text)
     }
 
     /// Nobody needs a probe any more that goes on; if that can't be said, it ends by itself. To Kubernetes a Job that is ended has failed: so
     /// that none is left that did, it goes at once.
     async fn end(&self, probe: &Started) {
         let patch = json!({ "spec": { "activeDeadlineSeconds": 1, "ttlSecondsAfterFinished": 0 } });
-        if let Err(error) = bounded(self.jobs.patch(&probe.job, &PatchParams::default(), &Patch::Merge(patch))).await {
-            debug!("the probe '{}' could not be ended: {}", probe.job, words(&error));
+        if let Err(error) =
+            with_timeout(self.jobs.patch(&probe.job, &PatchParams::default(), &Patch::Merge(patch))).await
+        {
+            debug!("the probe '{}' could not be ended: {}", probe.job, error_chain(&error));
         }
     }
 }

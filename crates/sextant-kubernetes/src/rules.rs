@@ -6,7 +6,7 @@ use kube::{Api, Client};
 use sextant_config::KubernetesConfig;
 use tracing::{debug, warn};
 
-use super::cluster::{bounded, words};
+use super::cluster::{error_chain, with_timeout};
 use crate::decisions::namespace_rules::broken;
 
 /// What to do about them.
@@ -21,7 +21,7 @@ pub async fn find(client: &Client, settings: &KubernetesConfig) -> kube::Result<
     let quotas: Api<ResourceQuota> = Api::namespaced(client.clone(), &settings.namespace);
     let ranges: Api<LimitRange> = Api::namespaced(client.clone(), &settings.namespace);
     let all = ListParams::default();
-    let (quotas, ranges) = tokio::join!(bounded(quotas.list(&all)), bounded(ranges.list(&all)));
+    let (quotas, ranges) = tokio::join!(with_timeout(quotas.list(&all)), with_timeout(ranges.list(&all)));
     Ok(broken(settings, &quotas?.items, &ranges?.items))
 }
 
@@ -32,6 +32,6 @@ pub async fn tell(client: &Client, settings: &KubernetesConfig) {
         Ok(found) => {
             warn!("Rules of the namespace '{}' forbid every run: {}. {REMEDY}", settings.namespace, found.join("; "));
         }
-        Err(error) => debug!("quotas and LimitRanges can't be seen: {}", words(&error)),
+        Err(error) => debug!("quotas and LimitRanges can't be seen: {}", error_chain(&error)),
     }
 }

@@ -16,7 +16,7 @@ use sextant_config::Registry;
 use sextant_core::names::Identity;
 use sextant_core::node_error::NodeError;
 
-use super::cluster::{bounded, code, patiently, words};
+use super::cluster::{error_chain, retry_transient, status_code, with_timeout};
 use crate::data_port::keys::{KeyOf, NodeSecret, SECRET_BYTES};
 use crate::decisions::facts::JobFacts;
 use crate::decisions::{job, labels};
@@ -35,12 +35,12 @@ pub async fn of_node(api: &Api<Secret>, identity: &Identity) -> Result<NodeSecre
     let failed = |error: &dyn std::error::Error| {
         NodeError::Cluster(format!(
             "The Secret '{name}', which this node keeps for its pods, can't be used: {}",
-            words(error)
+            error_chain(error)
         ))
     };
     // Twice: another process of this node may make it between the look and the making.
     for _ in 0..2 {
-        if let Some(secret) = patiently(WHAT, || api.get_opt(&name)).await.map_err(|error| failed(&error))? {
+        if let Some(secret) = retry_transient(WHAT, || api.get_opt(&name)).await.map_err(|error| failed(&error))? {
             if labels::is_of_another_release(secret.labels(), identity.release()) {
                 return Err(NodeError::Cluster(format!(
                     "The Secret '{name}' is that of another release of the chart. If this node's release got another name or namespace, delete the Secret when no runs are under way; else another node of this namespace made it, to know this one's keys."
@@ -55,9 +55,9 @@ pub async fn of_node(api: &Api<Secret>, identity: &Identity) -> Result<NodeSecre
         }
         let secret = NodeSecret::generate().map_err(|error| failed(&error))?;
         let data = BTreeMap::from([(NODE_SECRET.to_owned(), ByteString(secret.expose().to_vec()))]);
-        match patiently(WHAT, || create(api, named(&name, identity), data.clone(), None)).await {
+        match retry_transient(WHAT, || create(api, named(&name, identity), data.clone(), None)).await {
             Ok(()) => return Ok(secret),
-            Err(error) if code(&error) == Some(409) => {}
+            Err(error) if status_code(&error) == Some(409) => {}
             Err(error) => return Err(failed(&error)),
         }
     }
@@ -89,8 +89,8 @@ pub async fn of_run(
         environment.into_iter().map(|(name, value)| (name, ByteString(value.into_bytes()))).collect();
     data.insert(job::SECRET_KEY.to_owned(), ByteString(key));
     match create(api, metadata, data, None).await {
-        Err(error) if code(&error) == Some(409) => {
-            let found = bounded(api.get(&job.name)).await?;
+        Err(error) if status_code(&error) == Some(409) => {
+            let found = with_timeout(api.get(&job.name)).await?;
             let found = found.metadata;
             // Another node of the namespace may have been quicker, to have the run use its key.
             let foreign = labels::is_of_another_release(&found.labels.unwrap_or_default(), identity.release());
@@ -128,14 +128,15 @@ pub async fn of_registries(
         format!("sextant-registries-{}-{}", identity.key(), &data_encoding::HEXLOWER.encode(digest.as_ref())[..8]);
     let data = BTreeMap::from([(".dockerconfigjson".to_owned(), ByteString(content))]);
     let kind = Some("kubernetes.io/dockerconfigjson");
-    match patiently("the Secret for `docker_registries` can't be made at the moment", || {
+    match retry_transient("the Secret for `docker_registries` can't be made at the moment", || {
         create(api, named(&name, identity), data.clone(), kind)
     })
     .await
     {
-        Err(error) if code(&error) != Some(409) => {
-            Err(NodeError::Cluster(format!("The Secret for `docker_registries` could not be made: {}", words(&error))))
-        }
+        Err(error) if status_code(&error) != Some(409) => Err(NodeError::Cluster(format!(
+            "The Secret for `docker_registries` could not be made: {}",
+            error_chain(&error)
+        ))),
         _ => Ok(name),
     }
 }
@@ -151,5 +152,5 @@ async fn create(
     kind: Option<&str>,
 ) -> kube::Result<()> {
     let secret = Secret { metadata, data: Some(data), type_: kind.map(Into::into), ..Secret::default() };
-    bounded(api.create(&PostParams::default(), &secret)).await.map(|_| ())
+    with_timeout(api.create(&PostParams::default(), &secret)).await.map(|_| ())
 }

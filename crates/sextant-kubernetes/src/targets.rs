@@ -9,7 +9,7 @@ use super::Connected;
 use crate::decisions::isolation::{API_SERVER, DNS, Expected, How, MACHINE, Target, Try};
 use crate::decisions::job::DataPortForPods;
 use crate::decisions::neighbours::Neighbour;
-use crate::decisions::walls::Ways;
+use crate::decisions::network_policy::Endpoints;
 
 /// Where cloud providers tell a machine its secrets.
 const METADATA: &str = "169.254.169.254:80";
@@ -41,13 +41,13 @@ impl Targets {
         config: &Config,
         settings: &KubernetesConfig,
         connected: &Connected,
-        ways: Ways,
+        endpoints: Endpoints,
         data_port: &DataPortForPods,
     ) -> Self {
         Self {
             data_port: data_port.clone(),
-            here: ways.data_port,
-            proxy: ways.proxy,
+            here: endpoints.data_port,
+            proxy: endpoints.proxy,
             proxy_apart: settings.proxy.address.is_some(),
             api_server: connected.api_server.clone(),
             outside: outside(config, &HttpProxies::of_environment().unwrap_or_default()),
@@ -56,7 +56,7 @@ impl Targets {
         }
     }
 
-    /// The ports that a neighbour listens at: also those that walls open elsewhere.
+    /// The ports that a neighbour listens at: also those that policies open elsewhere.
     pub fn ports(&self) -> Vec<u16> {
         let mut ports = vec![self.here.port(), self.proxy.port(), ANY_PORT];
         // The lower ones are not for everybody to listen at.
@@ -120,7 +120,7 @@ impl Targets {
     /// says so; and an address that nobody is behind may be refused by the cluster itself.
     pub fn of_neighbours(&self, others: &[Neighbour]) -> Vec<Target> {
         let own = |address: &SocketAddr| *address == self.here || *address == self.proxy;
-        let ways = |other: &Neighbour| {
+        let endpoints = |other: &Neighbour| {
             let proxy = other.proxy.map(|ip| SocketAddr::new(ip, self.proxy.port()));
             [("data port", other.data_port), ("proxy", proxy)]
         };
@@ -128,7 +128,7 @@ impl Targets {
             let name = format!("the {what} of another node in this namespace (node key {})", other.key);
             target(&name, address.to_string(), Expected::ClosedService)
         };
-        let tries = others.iter().flat_map(|other| ways(other).map(|(what, address)| (other, what, address)));
+        let tries = others.iter().flat_map(|other| endpoints(other).map(|(what, address)| (other, what, address)));
         tries
             .filter_map(|(other, what, address)| Some((other, what, address.filter(|address| !own(address))?)))
             .map(|(other, what, address)| target(other, what, address))
@@ -216,7 +216,7 @@ mod tests {
         for (others, expected) in [
             (vec![other(Some("10.0.0.7:1"), Some("10.0.0.8"))], vec!["10.0.0.7:1", "10.0.0.8:8080"]),
             (vec![other(None, None)], vec![]),
-            // One that names this node's own would make its walls look open.
+            // One that names this node's own would make it look unisolated.
             (vec![other(Some("10.0.0.2:8080"), Some("10.0.0.2")), other(Some("10.0.0.1:7654"), None)], vec![]),
         ] {
             let tries = targets.of_neighbours(&others);

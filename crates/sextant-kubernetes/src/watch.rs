@@ -1,4 +1,4 @@
-//! Follows the Jobs and pods of this node and keeps the [`Table`] true. kube's watcher lists again by itself
+//! Follows the Jobs and pods of this node and keeps the [`RunIndex`] true. kube's watcher lists again by itself
 //! after errors and expired watches (410), and asks anew where a watch that should have ended says nothing.
 
 use std::collections::HashSet;
@@ -18,9 +18,9 @@ use sextant_core::names::Identity;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use super::cluster::{code, words};
+use super::cluster::{error_chain, status_code};
 use super::lingering;
-use super::table::Table;
+use super::run_index::RunIndex;
 use crate::decisions::facts::{JobFacts, PodFacts};
 use crate::decisions::labels;
 
@@ -50,19 +50,19 @@ where
 fn complain(what: &str, error: &Error) {
     let unauthorized = match error {
         Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error) => {
-            code(error) == Some(401)
+            status_code(error) == Some(401)
         }
         _ => false,
     };
     if unauthorized {
         debug!("the {what} can't be watched with these credentials");
     } else {
-        warn!("the {what} can't be watched at the moment: {}", words(error));
+        warn!("the {what} can't be watched at the moment: {}", error_chain(error));
     }
 }
 
 /// Follows the Jobs for ever. `seen` becomes true when all have been seen once.
-pub async fn jobs(api: Api<Job>, whose: Identity, table: Arc<Table>, seen: watch::Sender<bool>) {
+pub async fn jobs(api: Api<Job>, whose: Identity, run_index: Arc<RunIndex>, seen: watch::Sender<bool>) {
     let mut events = pin!(own(api.clone(), &whose));
     let mut found = HashSet::new();
     while let Some(event) = events.next().await {
@@ -71,24 +71,24 @@ pub async fn jobs(api: Api<Job>, whose: Identity, table: Arc<Table>, seen: watch
             Ok(Event::InitApply(job)) => {
                 if let Some(facts) = JobFacts::read(&job) {
                     found.insert(facts.uid.clone());
-                    table.job(facts);
+                    run_index.job(facts);
                 }
                 tidy(&api, job);
             }
             Ok(Event::InitDone) => {
-                table.retain_jobs(&found);
+                run_index.retain_jobs(&found);
                 found = HashSet::new();
                 seen.send_replace(true);
             }
             Ok(Event::Apply(job)) => {
                 if let Some(facts) = JobFacts::read(&job) {
-                    table.job(facts);
+                    run_index.job(facts);
                 }
                 tidy(&api, job);
             }
             Ok(Event::Delete(job)) => {
                 if let (Some((_, run)), Some(uid)) = (labels::run_of(job.labels()), job.uid()) {
-                    table.job_gone(run, &uid);
+                    run_index.job_gone(run, &uid);
                 }
             }
             Err(error) => complain("Jobs", &error),
@@ -104,7 +104,7 @@ fn tidy(api: &Api<Job>, job: Job) {
 }
 
 /// Follows the pods for ever. `seen` becomes true when all have been seen once.
-pub async fn pods(api: Api<Pod>, whose: Identity, table: Arc<Table>, seen: watch::Sender<bool>) {
+pub async fn pods(api: Api<Pod>, whose: Identity, run_index: Arc<RunIndex>, seen: watch::Sender<bool>) {
     let mut events = pin!(own(api, &whose));
     let mut found = HashSet::new();
     while let Some(event) = events.next().await {
@@ -113,24 +113,24 @@ pub async fn pods(api: Api<Pod>, whose: Identity, table: Arc<Table>, seen: watch
             Ok(Event::InitApply(pod)) => {
                 if let Some((run, facts)) = PodFacts::read(&pod) {
                     found.insert(facts.name.clone());
-                    table.pod(run, facts);
+                    run_index.pod(run, facts);
                 }
             }
             Ok(Event::InitDone) => {
-                table.retain_pods(&found, Timestamp::now());
+                run_index.retain_pods(&found, Timestamp::now());
                 found = HashSet::new();
                 seen.send_replace(true);
             }
             Ok(Event::Apply(pod)) => {
                 if let Some((run, facts)) = PodFacts::read(&pod) {
-                    table.pod(run, facts);
+                    run_index.pod(run, facts);
                 }
             }
             Ok(Event::Delete(pod)) => {
                 if let Some((run, facts)) = PodFacts::read(&pod) {
                     // Its last facts come along: why it was told to end may be among them.
-                    table.pod(run, facts);
-                    table.pod_gone(run, &pod.name_any(), Timestamp::now());
+                    run_index.pod(run, facts);
+                    run_index.pod_gone(run, &pod.name_any(), Timestamp::now());
                 }
             }
             Err(error) => complain("pods", &error),

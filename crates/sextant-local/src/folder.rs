@@ -17,8 +17,8 @@ use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use sextant_core::assignment::Assignment;
+use sextant_core::run_state::{Exit, Failure, RunState};
 use sextant_core::runtime::{InputStream, Upload};
-use sextant_core::situation::{Exit, Failure, Situation};
 use sextant_core::stop_note::StopNote;
 use sextant_core::tail::{Bounds, Tail};
 use sextant_files::output;
@@ -134,23 +134,23 @@ impl Folder {
     }
 
     /// What the files say.
-    pub fn situation(&self) -> Situation {
+    pub fn run_state(&self) -> RunState {
         // Before how the algorithm ended: that came of it.
         if let Some(failure) = self.read_stopped() {
-            return Situation::Failed(failure);
+            return RunState::Failed(failure);
         }
         if let Some(exit) = self.read_exit() {
             return exit;
         }
         match self.read_pid() {
             // Nothing was started: what may lie here is from a launch that was cut off, and is written anew.
-            Err(_) => Situation::Absent,
-            Ok(pid) if processes::is_alive(&pid) => Situation::Running { since: self.started() },
+            Err(_) => RunState::Absent,
+            Ok(pid) if processes::is_alive(&pid) => RunState::Running { since: self.started() },
             // It may have written how it ended between the two looks.
             Ok(_) => self.read_exit().unwrap_or_else(|| {
                 let detail = "the supervisor is gone and has left no word of how the algorithm ended";
                 let message = "The algorithm's process was ended from outside.";
-                Situation::Failed(Failure::new(RunStatus::Crashed, message, detail).started(true))
+                RunState::Failed(Failure::new(RunStatus::Crashed, message, detail).started(true))
             }),
         }
     }
@@ -165,13 +165,13 @@ impl Folder {
         Some(serde_json::from_str::<StopNote>(&note).ok()?.failure())
     }
 
-    fn read_exit(&self) -> Option<Situation> {
+    fn read_exit(&self) -> Option<RunState> {
         let text = self.open().ok()?.read(EXIT).ok()?;
         let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
         Some(match (word, rest.trim().parse::<i32>()) {
-            ("code", Ok(code)) => Situation::Ended(Exit::with_code(code)),
-            ("signal", Ok(signal)) => Situation::Ended(Exit::with_code(128i32.saturating_add(signal))),
-            _ => Situation::Failed(Failure::new(
+            ("code", Ok(code)) => RunState::Ended(Exit::with_code(code)),
+            ("signal", Ok(signal)) => RunState::Ended(Exit::with_code(128i32.saturating_add(signal))),
+            _ => RunState::Failed(Failure::new(
                 RunStatus::StartFailed,
                 "The algorithm's command could not be started. The node's log says why.",
                 rest.trim(),

@@ -23,14 +23,14 @@ use std::sync::Arc;
 use printable::excerpt;
 use sextant_config::{Config, LocalAlgorithm, LocalConfig};
 use sextant_core::assignment::Assignment;
-use sextant_core::complaints::Complaint;
 use sextant_core::environment::{Places, VisibleDatabase, environment};
 use sextant_core::gate::Gate;
-use sextant_core::hold::Hold;
+use sextant_core::leadership::Leadership;
 use sextant_core::names::Identity;
 use sextant_core::overview::Here;
-use sextant_core::runtime::{LaunchError, Output, Runtime, RuntimeError, Supplier, SupplyError};
-use sextant_core::situation::{Disruption, Failure, Situation};
+use sextant_core::pod_issue::PodIssue;
+use sextant_core::run_state::{Disruption, Failure, RunState};
+use sextant_core::runtime::{InputSource, InputSourceError, LaunchError, Output, Runtime, RuntimeError};
 use sextant_core::tail::Tail;
 use sextant_files::shared;
 use sextant_process::health::Health;
@@ -52,7 +52,7 @@ pub struct Local {
     settings: LocalConfig,
     root: Arc<Dir>,
     tidy: Tidy,
-    supplier: Arc<dyn Supplier>,
+    input_source: Arc<dyn InputSource>,
     proxy: Embedded,
     runs: Runs,
     /// Always open: there are no walls here, which is said at start.
@@ -68,7 +68,7 @@ impl Local {
         config: &Config,
         settings: &LocalConfig,
         identity: &Identity,
-        supplier: Arc<dyn Supplier>,
+        input_source: Arc<dyn InputSource>,
         health: &Health,
         supervisor: &Supervisor,
     ) -> Result<Self, String> {
@@ -97,7 +97,7 @@ impl Local {
             settings: settings.clone(),
             root,
             tidy,
-            supplier,
+            input_source,
             runs: Runs::default(),
             gate: watch::Sender::new(Gate::Open),
         })
@@ -147,7 +147,7 @@ impl Local {
 
     /// Removes what was made for a run that was not started then: nobody else would, and there may be an input and a token in it.
     fn remove_unstarted(&self, folder: &Folder) {
-        if folder.situation() != Situation::Absent {
+        if folder.run_state() != RunState::Absent {
             return;
         }
         if let Err(error) = folder.put_aside() {
@@ -167,12 +167,12 @@ impl Local {
             self.root.make_subfolder(&own).map_err(disk)?;
         }
         self.tidy.ask();
-        let input = self.supplier.input(assignment.run).await.map_err(of_supply)?;
-        folder.write_input(input).await.map_err(|error| match error.downcast::<SupplyError>() {
+        let input = self.input_source.input(assignment.run).await.map_err(of_supply)?;
+        folder.write_input(input).await.map_err(|error| match error.downcast::<InputSourceError>() {
             Ok(error) => of_supply(error),
             Err(error) => disk(error),
         })?;
-        let token = self.supplier.token(assignment.run).await.map_err(of_supply)?;
+        let token = self.input_source.token(assignment.run).await.map_err(of_supply)?;
         folder.write_token(&token).map_err(disk)
     }
 }
@@ -185,12 +185,12 @@ struct Plan<'a> {
 
 #[async_trait::async_trait]
 impl Runtime for Local {
-    async fn leftovers(&self) -> Vec<(TaskId, RunId)> {
+    async fn list_existing(&self) -> Vec<(TaskId, RunId)> {
         for folder in Folder::all(&self.root) {
-            match folder.situation() {
-                Situation::Absent => self.remove_unstarted(&folder),
-                Situation::Running { .. } => self.runs.follow(folder),
-                situation => self.runs.set(folder.run, situation),
+            match folder.run_state() {
+                RunState::Absent => self.remove_unstarted(&folder),
+                RunState::Running { .. } => self.runs.follow(folder),
+                run_state => self.runs.set(folder.run, run_state),
             }
         }
         self.unreported()
@@ -198,19 +198,19 @@ impl Runtime for Local {
 
     fn unreported(&self) -> Vec<(TaskId, RunId)> {
         // One that is being made for a launch is nobody's to put away.
-        let begun = Folder::all(&self.root).into_iter().filter(|folder| folder.situation() != Situation::Absent);
+        let begun = Folder::all(&self.root).into_iter().filter(|folder| folder.run_state() != RunState::Absent);
         begun.map(|folder| (folder.task, folder.run)).collect()
     }
 
-    fn holds_another(&self, assignment: &Assignment) -> bool {
+    fn has_stale_job(&self, assignment: &Assignment) -> bool {
         Folder::all(&self.root).iter().any(|folder| folder.run == assignment.run && !folder.is_of(assignment))
     }
 
-    fn knows(&self, run: RunId) -> bool {
+    fn contains(&self, run: RunId) -> bool {
         self.runs.knows(run)
     }
 
-    fn observe(&self, run: RunId) -> watch::Receiver<Situation> {
+    fn observe(&self, run: RunId) -> watch::Receiver<RunState> {
         self.runs.observe(run)
     }
 
@@ -221,7 +221,7 @@ impl Runtime for Local {
     async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {
         let folder = Folder::new(&self.root, assignment.task, assignment.run);
         let plan = self.plan(assignment, &folder).map_err(LaunchError::Failed)?;
-        if folder.situation() == Situation::Absent {
+        if folder.run_state() == RunState::Absent {
             let prepared = self.prepare(assignment, &folder).await;
             let started = prepared.and_then(|()| {
                 process::start(&folder, plan.algorithm, &plan.environment)
@@ -246,7 +246,7 @@ impl Runtime for Local {
         folder.read_log().map_err(|error| RuntimeError(error.to_string()))
     }
 
-    async fn explain(&self, _run: RunId) -> Option<Complaint> {
+    async fn why_pending(&self, _run: RunId, _image: &str) -> Option<PodIssue> {
         None
     }
 
@@ -254,9 +254,9 @@ impl Runtime for Local {
         self.launch(assignment).await
     }
 
-    fn note(&self, _run: RunId, _reason: &'static str, _text: String) {}
+    fn record_event(&self, _run: RunId, _reason: &'static str, _text: String) {}
 
-    fn forget(&self, run: RunId) {
+    fn unsubscribe(&self, run: RunId) {
         self.runs.forget(run);
     }
 
@@ -305,11 +305,11 @@ fn own_listener(root: &Arc<Dir>) -> Result<TcpListener, String> {
 pub async fn acquire(
     config: &Config,
     identity: &Identity,
-    hold: Arc<Hold>,
+    leadership: Arc<Leadership>,
     health: &Health,
     supervisor: &Supervisor,
 ) -> Result<(), String> {
-    lock::acquire(&place::make(config, identity)?, hold, health, supervisor).await
+    lock::acquire(&place::make(config, identity)?, leadership, health, supervisor).await
 }
 
 /// The runs of this node, as their folders tell.
@@ -323,17 +323,17 @@ pub fn look(config: &Config, identity: &Identity) -> Result<Vec<Here>, String> {
         run: folder.run,
         task: folder.task,
         name: String::new(),
-        situation: folder.situation(),
+        run_state: folder.run_state(),
         since: folder.started(),
         place: folder.path().display().to_string(),
     };
     Ok(folders.map(here).collect())
 }
 
-fn of_supply(error: SupplyError) -> LaunchError {
+fn of_supply(error: InputSourceError) -> LaunchError {
     match error {
-        SupplyError::Later(why) => LaunchError::Later(why),
-        SupplyError::Refused(message) => {
+        InputSourceError::Later(why) => LaunchError::Later(why),
+        InputSourceError::Refused(message) => {
             LaunchError::Failed(Failure::new(RunStatus::StartFailed, message.clone(), message))
         }
     }

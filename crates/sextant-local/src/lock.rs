@@ -5,7 +5,7 @@ use std::fs::TryLockError;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sextant_core::hold::{self, Hold};
+use sextant_core::leadership::{self, Leadership};
 use sextant_process::health::Health;
 use sextant_process::supervisor::Supervisor;
 use tokio::time::sleep;
@@ -16,11 +16,16 @@ use super::private::Dir;
 /// How often one that stands by looks.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Waits for the lock of this folder, and keeps it in a task until `hold` is given back.
+/// Waits for the lock of this folder, and keeps it in a task until the leadership is released.
 ///
 /// # Errors
 /// If the folder takes none; the text is for the operator.
-pub async fn acquire(root: &Dir, hold: Arc<Hold>, health: &Health, supervisor: &Supervisor) -> Result<(), String> {
+pub async fn acquire(
+    root: &Dir,
+    leadership: Arc<Leadership>,
+    health: &Health,
+    supervisor: &Supervisor,
+) -> Result<(), String> {
     let path = root.path().join("lock");
     let unusable = |error: std::io::Error| {
         format!(
@@ -43,7 +48,7 @@ pub async fn acquire(root: &Dir, hold: Arc<Hold>, health: &Health, supervisor: &
                      need two API keys.)",
                     path.display()
                 );
-                health.unready(hold::PART, "stands by: another process of this node is at work");
+                health.unready(leadership::PART, "stands by: another process of this node is at work");
             }
         }
         sleep(LOOK).await;
@@ -51,12 +56,12 @@ pub async fn acquire(root: &Dir, hold: Arc<Hold>, health: &Health, supervisor: &
     if told {
         info!("This process takes over.");
     }
-    hold.extend(Duration::MAX);
-    health.ready(hold::PART);
+    leadership.extend(Duration::MAX);
+    health.ready(leadership::PART);
     supervisor.spawn_finite("the lock", async move {
-        hold.to_be_given_back().await;
+        leadership.release_requested().await;
         drop(file);
-        hold.given_back();
+        leadership.mark_released();
     });
     Ok(())
 }

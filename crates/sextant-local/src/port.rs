@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
-use sextant_core::situation::Situation;
+use sextant_core::run_state::RunState;
 
 use super::folder::Folder;
 use super::private::Dir;
@@ -43,7 +43,7 @@ pub fn bind(root: &Arc<Dir>) -> Result<TcpListener, String> {
 
 /// The runs whose processes live, with their supervisors.
 fn under_way(root: &Arc<Dir>) -> Vec<String> {
-    let living = Folder::all(root).into_iter().filter(|folder| matches!(folder.situation(), Situation::Running { .. }));
+    let living = Folder::all(root).into_iter().filter(|folder| matches!(folder.run_state(), RunState::Running { .. }));
     living.map(|folder| format!("run {} (process {})", folder.run, supervisor(&folder))).collect()
 }
 

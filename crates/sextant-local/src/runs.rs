@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sextant_core::situation::{Failure, Situation};
+use sextant_core::run_state::{Failure, RunState};
 use tokio::sync::watch;
 use vantage6_types::{RunId, RunStatus};
 
@@ -16,7 +16,7 @@ pub struct Runs(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    known: HashMap<RunId, watch::Sender<Situation>>,
+    known: HashMap<RunId, watch::Sender<RunState>>,
     followed: HashMap<RunId, Followed>,
     follows: u64,
 }
@@ -34,25 +34,25 @@ impl Runs {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A run's situation, now and at every change.
-    pub fn observe(&self, run: RunId) -> watch::Receiver<Situation> {
+    /// A run's state, now and at every change.
+    pub fn observe(&self, run: RunId) -> watch::Receiver<RunState> {
         self.state().sender(run).subscribe()
     }
 
     /// Whether there is something of a run.
     pub fn knows(&self, run: RunId) -> bool {
-        self.state().known.get(&run).is_some_and(|situation| *situation.borrow() != Situation::Absent)
+        self.state().known.get(&run).is_some_and(|run_state| *run_state.borrow() != RunState::Absent)
     }
 
-    /// A run's situation is this one from now on.
-    pub fn set(&self, run: RunId, situation: Situation) {
-        self.state().sender(run).send_replace(situation);
+    /// A run's state is this one from now on.
+    pub fn set(&self, run: RunId, run_state: RunState) {
+        self.state().sender(run).send_replace(run_state);
     }
 
     /// Nobody looks at a run any more.
     pub fn forget(&self, run: RunId) {
         let mut state = self.state();
-        let is_over = |known: &watch::Sender<_>| known.receiver_count() == 0 && *known.borrow() == Situation::Absent;
+        let is_over = |known: &watch::Sender<_>| known.receiver_count() == 0 && *known.borrow() == RunState::Absent;
         if state.known.get(&run).is_some_and(is_over) {
             state.known.remove(&run);
         }
@@ -65,7 +65,7 @@ impl Runs {
         // It may have been another run's, which had the number before the one that is looked at.
         match state.known.get(&run).filter(|known| known.receiver_count() > 0) {
             Some(known) => {
-                known.send_replace(Situation::Absent);
+                known.send_replace(RunState::Absent);
             }
             None => {
                 state.known.remove(&run);
@@ -89,12 +89,12 @@ impl Runs {
             if let Some(supervisor) = supervisor {
                 process::gone(&supervisor).await;
             }
-            let end = match folder.situation() {
-                Situation::Absent => Situation::Failed(removed()),
-                situation => situation,
+            let end = match folder.run_state() {
+                RunState::Absent => RunState::Failed(removed()),
+                run_state => run_state,
             };
             // Without its supervisor, an algorithm would go on and nobody hear how it ends.
-            if matches!(end, Situation::Failed(_)) && runs.follows(folder.run, which) {
+            if matches!(end, RunState::Failed(_)) && runs.state().follows(folder.run, which) {
                 process::stop(&folder).await;
             }
             runs.end(folder.run, which, end);
@@ -106,18 +106,14 @@ impl Runs {
         state.follows += 1;
         let which = state.follows;
         state.followed.insert(folder.run, Followed { which, folder: folder.clone() });
-        state.sender(folder.run).send_replace(Situation::Running { since: folder.started() });
+        state.sender(folder.run).send_replace(RunState::Running { since: folder.started() });
         which
     }
 
-    fn follows(&self, run: RunId, which: u64) -> bool {
-        self.state().followed.get(&run).is_some_and(|followed| followed.which == which)
-    }
-
     /// Nothing is to be told of a run that was released meanwhile; another one may have its number.
-    fn end(&self, run: RunId, which: u64, end: Situation) {
+    fn end(&self, run: RunId, which: u64, end: RunState) {
         let mut state = self.state();
-        if state.followed.get(&run).is_some_and(|followed| followed.which == which) {
+        if state.follows(run, which) {
             state.followed.remove(&run);
             state.sender(run).send_replace(end);
         }
@@ -125,8 +121,13 @@ impl Runs {
 }
 
 impl State {
-    fn sender(&mut self, run: RunId) -> &watch::Sender<Situation> {
-        self.known.entry(run).or_insert_with(|| watch::Sender::new(Situation::Absent))
+    /// Whether the supervisor that is followed is still this run's, and not that of a later run with its number.
+    fn follows(&self, run: RunId, which: u64) -> bool {
+        self.followed.get(&run).is_some_and(|followed| followed.which == which)
+    }
+
+    fn sender(&mut self, run: RunId) -> &watch::Sender<RunState> {
+        self.known.entry(run).or_insert_with(|| watch::Sender::new(RunState::Absent))
     }
 }
 

@@ -7,8 +7,8 @@ use futures::StreamExt;
 use secrecy::SecretString;
 use sextant_config::RuntimeConfig;
 use sextant_core::assignment::sample;
+use sextant_core::run_state::Exit;
 use sextant_core::runtime::InputStream;
-use sextant_core::situation::Exit;
 use tempfile::TempDir;
 use vantage6_types::NodeId;
 
@@ -16,22 +16,22 @@ use super::folder::{ASSIGNED, EXIT};
 use super::*;
 
 /// What the node would say of an input; the token is always there.
-struct Supplies(Result<&'static str, SupplyError>);
+struct RunInputs(Result<&'static str, InputSourceError>);
 
 #[async_trait::async_trait]
-impl Supplier for Supplies {
-    async fn input(&self, _: RunId) -> Result<InputStream, SupplyError> {
+impl InputSource for RunInputs {
+    async fn input(&self, _: RunId) -> Result<InputStream, InputSourceError> {
         // As one that is found wrong in its middle.
         let rest = self.0.clone().map(|text| text.as_bytes().into());
         Ok(futures::stream::iter([Ok("begun, ".as_bytes().into()), rest]).boxed())
     }
 
-    async fn token(&self, _: RunId) -> Result<SecretString, SupplyError> {
+    async fn token(&self, _: RunId) -> Result<SecretString, InputSourceError> {
         Ok(SecretString::from("t"))
     }
 }
 
-fn local(place: &TempDir, input: Result<&'static str, SupplyError>) -> Local {
+fn local(place: &TempDir, input: Result<&'static str, InputSourceError>) -> Local {
     let text = format!(
         "server_url: http://localhost\nport: 5000\napi_path: /api\napi_key: k\ntask_dir: {}\nlocal: {{algorithms: {{average: 'true'}}}}",
         place.path().display()
@@ -39,7 +39,7 @@ fn local(place: &TempDir, input: Result<&'static str, SupplyError>) -> Local {
     let config = Config::parse(&text, std::path::Path::new("/etc/node.yaml"), &|_| None).unwrap();
     let RuntimeConfig::Local(settings) = &config.runtime else { panic!() };
     let identity = Identity::new("s".into(), NodeId(1), &config.api_key);
-    Local::start(&config, settings, &identity, Arc::new(Supplies(input)), &Health::default(), &Supervisor::default())
+    Local::start(&config, settings, &identity, Arc::new(RunInputs(input)), &Health::default(), &Supervisor::default())
         .unwrap()
 }
 
@@ -60,19 +60,19 @@ async fn what_is_left_of_a_run_is_not_taken_for_that_of_another_with_its_number(
     let place = tempfile::tempdir().unwrap();
     let local = local(&place, Ok("input"));
     let old = ended(&local, &assignment(3, 7, "yesterday"));
-    assert_eq!(local.leftovers().await, [(TaskId(3), RunId(7))]);
+    assert_eq!(local.list_existing().await, [(TaskId(3), RunId(7))]);
     let seen = local.observe(RunId(7));
-    assert_eq!(*seen.borrow(), Situation::Ended(Exit::with_code(0)));
+    assert_eq!(*seen.borrow(), RunState::Ended(Exit::with_code(0)));
 
-    assert!(!local.holds_another(&assignment(3, 7, "yesterday")));
-    assert!(!local.holds_another(&assignment(3, 8, "today")), "another number");
-    assert!(local.holds_another(&assignment(4, 7, "yesterday")), "another task");
-    assert!(local.holds_another(&assignment(3, 7, "today")));
+    assert!(!local.has_stale_job(&assignment(3, 7, "yesterday")));
+    assert!(!local.has_stale_job(&assignment(3, 8, "today")), "another number");
+    assert!(local.has_stale_job(&assignment(4, 7, "yesterday")), "another task");
+    assert!(local.has_stale_job(&assignment(3, 7, "today")));
 
     local.release(RunId(7), &RunStatus::UnknownError).await.unwrap();
-    assert!(!local.holds_another(&assignment(3, 7, "today")));
+    assert!(!local.has_stale_job(&assignment(3, 7, "today")));
     assert!(!old.path().exists());
-    assert_eq!(*seen.borrow(), Situation::Absent, "who looked at the old one sees that it is gone");
+    assert_eq!(*seen.borrow(), RunState::Absent, "who looked at the old one sees that it is gone");
 }
 
 #[tokio::test]
@@ -81,13 +81,13 @@ async fn a_folder_of_an_earlier_version_is_its_runs() {
     let local = local(&place, Ok("input"));
     let folder = ended(&local, &assignment(3, 7, "yesterday"));
     fs::remove_file(folder.path_of(ASSIGNED)).unwrap();
-    assert!(!local.holds_another(&assignment(3, 7, "yesterday")));
+    assert!(!local.has_stale_job(&assignment(3, 7, "yesterday")));
 }
 
 #[tokio::test]
 async fn nothing_stays_of_a_run_whose_input_is_refused() {
     for (error, forever) in
-        [(SupplyError::Refused("no base64".into()), true), (SupplyError::Later("server away".into()), false)]
+        [(InputSourceError::Refused("no base64".into()), true), (InputSourceError::Later("server away".into()), false)]
     {
         let place = tempfile::tempdir().unwrap();
         let local = local(&place, Err(error));
@@ -107,7 +107,7 @@ async fn what_a_launch_left_that_was_cut_off_is_removed() {
     assert!(cut_off.path().exists(), "a look leaves alone what may be on its way");
     fs::write(cut_off.path_of(INPUT), "half an inp").unwrap();
     ended(&local, &assignment(3, 8, "today"));
-    assert_eq!(local.leftovers().await, [(TaskId(3), RunId(8))]);
+    assert_eq!(local.list_existing().await, [(TaskId(3), RunId(8))]);
     assert!(!cut_off.path().exists());
 }
 
@@ -121,13 +121,13 @@ async fn what_another_user_has_planted_is_not_believed() {
     let local = local(&place, Ok("input"));
     let planted = ended(&local, &assignment(3, 7, "today"));
     fs::write(planted.path_of(OUTPUT), "forged").unwrap();
-    assert_eq!(planted.situation(), Situation::Ended(Exit::with_code(0)));
+    assert_eq!(planted.run_state(), RunState::Ended(Exit::with_code(0)));
     std::os::unix::fs::chown(planted.path(), Some(65534), None).unwrap();
-    assert_eq!(planted.situation(), Situation::Absent);
+    assert_eq!(planted.run_state(), RunState::Absent);
     assert!(planted.upload().problem.is_some());
     assert!(planted.read_log().is_err());
-    assert!(local.holds_another(&assignment(3, 7, "today")));
-    assert_eq!(local.leftovers().await, []);
+    assert!(local.has_stale_job(&assignment(3, 7, "today")));
+    assert_eq!(local.list_existing().await, []);
     assert!(!planted.exists());
 }
 
@@ -165,13 +165,13 @@ async fn under_way(local: &Local, run: &Assignment) -> Folder {
         .unwrap();
     folder::write_pid(&folder.open().unwrap(), child.id()).unwrap();
     std::thread::spawn(move || child.wait());
-    local.leftovers().await;
+    local.list_existing().await;
     folder
 }
 
-async fn failure_of(seen: &mut watch::Receiver<Situation>) -> Failure {
-    match &*seen.wait_for(|situation| !matches!(situation, Situation::Running { .. })).await.unwrap() {
-        Situation::Failed(failure) => failure.clone(),
+async fn failure_of(seen: &mut watch::Receiver<RunState>) -> Failure {
+    match &*seen.wait_for(|run_state| !matches!(run_state, RunState::Running { .. })).await.unwrap() {
+        RunState::Failed(failure) => failure.clone(),
         other => panic!("{other:?}"),
     }
 }
@@ -184,14 +184,14 @@ async fn a_run_whose_algorithm_removes_its_folder_ends_with_it() {
     let mut seen = local.observe(RunId(7));
     fs::remove_dir_all(folder.path()).unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    assert!(matches!(*seen.borrow(), Situation::Running { .. }), "its supervisor lives");
+    assert!(matches!(*seen.borrow(), RunState::Running { .. }), "its supervisor lives");
     // It is also found to be stopped.
     let why = Failure::new(RunStatus::Killed, "killed", "killed");
     local.stop(RunId(7), &why).await.unwrap();
     let failure = failure_of(&mut seen).await;
     assert!(failure.message.contains("was removed") && failure.status == RunStatus::Crashed, "{failure:?}");
     local.release(RunId(7), &RunStatus::Crashed).await.unwrap();
-    assert_eq!(*seen.borrow(), Situation::Absent);
+    assert_eq!(*seen.borrow(), RunState::Absent);
 }
 
 #[tokio::test]
@@ -209,7 +209,7 @@ async fn what_a_run_was_stopped_for_outlives_the_node() {
     // What its supervisor writes down of the signal.
     fs::write(folder.path_of(EXIT), "signal 15").unwrap();
     let local = local(&place, Ok("input"));
-    assert_eq!(local.leftovers().await, [(TaskId(3), RunId(7))]);
+    assert_eq!(local.list_existing().await, [(TaskId(3), RunId(7))]);
     let failure = failure_of(&mut local.observe(RunId(7))).await;
     assert_eq!((failure.status, failure.message.as_str(), failure.started), (RunStatus::Killed, text, true));
 }
@@ -230,9 +230,9 @@ async fn any_word_of_an_end_can_be_read() {
         ("", None),
     ] {
         fs::write(folder.path_of(EXIT), word).unwrap();
-        match (folder.situation(), code) {
-            (Situation::Ended(exit), Some(code)) => assert_eq!(exit.code, code, "{word}"),
-            (Situation::Failed(_), None) => {}
+        match (folder.run_state(), code) {
+            (RunState::Ended(exit), Some(code)) => assert_eq!(exit.code, code, "{word}"),
+            (RunState::Failed(_), None) => {}
             (other, _) => panic!("{word}: {other:?}"),
         }
     }

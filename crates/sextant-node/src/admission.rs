@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 
 use sextant_core::hub::{HubError, HubErrorKind, Run, Task};
 use sextant_core::policy::{self, Initiator, Origin, needs_organization_name, needs_origin};
-use sextant_core::situation::Failure;
+use sextant_core::run_state::Failure;
 use sextant_core::{environment, image};
 use vantage6_types::{OrganizationId, RunStatus};
 
@@ -13,38 +13,52 @@ use super::kept::Databases;
 use super::origins::Lineage;
 use super::{Context, report};
 
-/// Whether the run is let in; the inner error is what to report of it. `bad_input` says why its input can't be read.
+/// What the node's policies, and what is known of the run itself, say of a run.
+#[derive(Debug)]
+pub enum Admission {
+    Admitted,
+    /// With what to report of the run.
+    Refused(Failure),
+}
+
+impl From<Result<(), Failure>> for Admission {
+    fn from(result: Result<(), Failure>) -> Self {
+        result.map_or_else(Self::Refused, |()| Self::Admitted)
+    }
+}
+
+/// Decides whether the run is admitted. `bad_input` says why its input can't be read.
 ///
 /// # Errors
-/// One of the server, which tells nothing of the run: to be tried again.
+/// An error of the server, which says nothing about the run: try again.
 pub async fn admit(
     context: &Context,
     run: &Run,
     databases: &Databases,
     bad_input: Option<&str>,
-) -> Result<Result<(), Failure>, HubError> {
+) -> Result<Admission, HubError> {
     let policies = &context.policies;
     let task = &run.task;
     // Before the policies: no list can mean a name that no image has.
     if let Err(failure) = image::named(&task.image) {
-        return Ok(Err(failure));
+        return Ok(Admission::Refused(failure));
     }
     let mut admitted = policy::admit_image(policies, &task.image);
     if admitted.is_ok() && needs_origin(policies) {
         admitted = policy::admit_origin(policies, &origin(context, task).await?);
     }
     if let Err(refusal) = admitted {
-        return Ok(Err(failure(RunStatus::NotAllowed, refusal.to_string())));
+        return Ok(Admission::Refused(failure(RunStatus::NotAllowed, refusal.to_string())));
     }
     // Better known now than after hours of work.
     match context.hub.can_report_to(task.init_org).await {
         Ok(()) => {}
         Err(error) if error.kind == HubErrorKind::NoRecipient => {
-            return Ok(Err(failure(RunStatus::Failed, report::not_encryptable(&error.text))));
+            return Ok(Admission::Refused(failure(RunStatus::Failed, report::not_encryptable(&error.text))));
         }
         Err(error) => return Err(error),
     }
-    Ok(readable(run, databases, bad_input))
+    Ok(readable(run, databases, bad_input).into())
 }
 
 /// Who began, and everybody between: with the names of organizations where the policies have names.
@@ -76,7 +90,7 @@ pub fn readable(run: &Run, databases: &Databases, bad_input: Option<&str>) -> Re
     if let Some(why) = run.unsupported {
         return Err(failure(RunStatus::StartFailed, why.into()));
     }
-    if let Err(error) = environment::bounded(databases.known()) {
+    if let Err(error) = environment::bounded(databases.kept().unwrap_or_default()) {
         return Err(failure(error.status(), error.to_string()));
     }
     match bad_input {

@@ -1,9 +1,12 @@
 //! What tasks say of their databases, as far as it is kept. Others decide how much that is, and thousands of runs may wait for days: so
 //! all of it together has a bound. What there is no room for is fetched from the server when the run is launched.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sextant_core::hub::{HubError, RequestedDatabase, Run};
+use sextant_core::mask::Mask;
+use sextant_core::masks::Masks;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How many bytes are kept for all runs together.
@@ -27,10 +30,17 @@ impl Default for Room {
 }
 
 /// What one task says of its databases.
-pub enum Databases {
-    /// Here it is, as long as it has its room.
+pub struct Databases {
+    /// Which of the node's databases the run gets: always kept, because its log is masked by them. The node's configuration bounds them.
+    labels: BTreeSet<String>,
+    requests: Requests,
+}
+
+/// All that a task says of its databases.
+enum Requests {
+    /// Kept in memory, which is counted.
     Here { databases: Vec<RequestedDatabase>, _room: OwnedSemaphorePermit },
-    /// The server has it.
+    /// Fetched from the server when it is needed.
     AtServer,
 }
 
@@ -44,14 +54,16 @@ impl Room {
         KEPT - self.kept.available_permits()
     }
 
-    /// Takes from a run what its task says of databases, and keeps it if there is room.
-    pub fn keep(&self, run: &mut Run) -> Databases {
+    /// Takes from a run what its task says of databases, and keeps it if there is room. `masks` knows the node's own databases.
+    pub fn keep(&self, run: &mut Run, masks: &Masks) -> Databases {
         let databases = std::mem::take(&mut run.task.databases);
+        let labels = masks.known(databases.iter().map(|database| &*database.label));
         let permit = u32::try_from(weight(&databases)).ok();
-        match permit.and_then(|weight| self.kept.clone().try_acquire_many_owned(weight).ok()) {
-            Some(room) => Databases::Here { databases, _room: room },
-            None => Databases::AtServer,
-        }
+        let requests = match permit.and_then(|weight| self.kept.clone().try_acquire_many_owned(weight).ok()) {
+            Some(room) => Requests::Here { databases, _room: room },
+            None => Requests::AtServer,
+        };
+        Databases { labels, requests }
     }
 
     /// What a task says, from the server; `None` if the run is another one by now.
@@ -72,18 +84,23 @@ impl Room {
 }
 
 impl Databases {
-    /// As far as it is here.
-    pub fn known(&self) -> &[RequestedDatabase] {
-        match self {
-            Self::Here { databases, .. } => databases,
-            Self::AtServer => &[],
+    /// What is kept; `None` if the server has to be asked.
+    pub fn kept(&self) -> Option<&[RequestedDatabase]> {
+        match &self.requests {
+            Requests::Here { databases, .. } => Some(databases),
+            Requests::AtServer => None,
         }
+    }
+
+    /// Hides the secrets that the run got.
+    pub fn mask(&self, masks: &Masks) -> Arc<Mask> {
+        masks.for_databases(self.labels.iter().map(String::as_str))
     }
 
     /// The run has been launched: what is large is not kept for the case that it has to be launched again.
     pub fn launched(&mut self) {
-        if weight(self.known()) > SMALL {
-            *self = Self::AtServer;
+        if self.kept().is_some_and(|databases| weight(databases) > SMALL) {
+            self.requests = Requests::AtServer;
         }
     }
 }

@@ -1,50 +1,48 @@
-//! The node: hears of runs and drives each of them to its one report. It knows the server by the port `Hub`, what runs the algorithms
+//! The node: finds runs and takes each of them to its one report. It knows the server by the port `Hub`, what runs the algorithms
 //! by the port `Runtime`, and nothing else.
 //!
 //! ```text
-//!   live events ─▶ listen ─▶ sync ─▶ registry ─▶ drive (one task per run) ─▶ runtime
+//!   live events ─▶ listen ─▶ sync ─▶ registry ─▶ reconciler (one task per run) ─▶ runtime
 //!             every minute ─▶ ┘             └─▶ report ─▶ server
 //! ```
 
 mod admission;
-mod announce;
-mod drive;
 mod kept;
 mod listen;
+mod live_status;
 mod new_tasks;
 mod origins;
-mod places;
+mod pending;
+mod reconciler;
 mod registry;
 mod report;
-mod supplies;
+mod run_inputs;
+mod slots;
 mod sync;
 #[cfg(test)]
 mod tests;
-mod turn;
-mod waiting;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use sextant_core::gate::Gate;
-use sextant_core::hold::Hold;
 use sextant_core::hub::{Hub, HubEvents, Node, NodeInfo};
+use sextant_core::leadership::Leadership;
 use sextant_core::masks::Masks;
 use sextant_core::node_error::NodeError;
 use sextant_core::policies::Policies;
+use sextant_core::run_state::Limits;
 use sextant_core::runtime::Runtime;
-use sextant_core::situation::Limits;
 use sextant_process::health::Health;
 use sextant_process::supervisor::Supervisor;
 use tokio::sync::Semaphore;
 
-use self::announce::Announcer;
+use self::live_status::StatusPublisher;
 use self::origins::Origins;
-use self::places::Places;
 use self::registry::Registry;
 use self::report::{KEPT_LOGS, LOGS};
-pub use self::supplies::Supplies;
-use self::turn::INPUTS;
+pub use self::run_inputs::RunInputs;
+use self::slots::{KEPT_INPUTS, RunSlots};
 
 /// The part of the node's health that is its live connection to the server.
 pub const SERVER: &str = "server";
@@ -63,13 +61,13 @@ pub struct Parts {
     /// What runs the algorithms.
     pub runtime: Arc<dyn Runtime>,
     /// What the runtime asks for a run's input and token.
-    pub supplies: Arc<Supplies>,
+    pub run_inputs: Arc<RunInputs>,
     /// What the owner has set.
     pub settings: Settings,
     /// What the process says of itself; it has the parts [`SERVER`] and [`ISOLATION`].
     pub health: Arc<Health>,
-    /// Whether this process may act; it is asked before each step.
-    pub hold: Arc<Hold>,
+    /// Whether this process may act; it is asked before each action.
+    pub leadership: Arc<Leadership>,
 }
 
 /// What the owner of the node has set.
@@ -85,7 +83,7 @@ pub struct Settings {
     /// How long things may take, and how large they may be.
     pub limits: Limits,
     /// How many runs may be under way; `None`: any number.
-    pub places: Option<NonZeroUsize>,
+    pub max_concurrent_runs: Option<NonZeroUsize>,
     /// What a researcher must not read in logs.
     pub masks: Masks,
 }
@@ -96,21 +94,21 @@ pub(crate) struct Context {
     pub(crate) me: Node,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) origins: Origins,
-    pub(crate) supplies: Arc<Supplies>,
-    pub(crate) announcer: Announcer,
+    pub(crate) run_inputs: Arc<RunInputs>,
+    pub(crate) status_publisher: StatusPublisher,
     pub(crate) policies: Policies,
     pub(crate) share_algorithm_logs: bool,
     pub(crate) shares_tmp: bool,
     pub(crate) limits: Limits,
     pub(crate) masks: Masks,
     pub(crate) health: Arc<Health>,
-    pub(crate) hold: Arc<Hold>,
-    pub(crate) places: Option<Arc<Places>>,
+    pub(crate) leadership: Arc<Leadership>,
+    pub(crate) slots: Option<Arc<RunSlots>>,
     /// How many bytes the logs of reports under way may take.
     pub(crate) logs: Arc<Semaphore>,
     /// How many bytes the logs of stopped runs may take until they are reported.
     pub(crate) kept_logs: Arc<Semaphore>,
-    /// How many bytes of inputs are kept for runs that wait for a place.
+    /// How many bytes of inputs are kept for runs that wait for a slot.
     pub(crate) inputs: Semaphore,
     /// For what tasks say of their databases.
     pub(crate) databases: kept::Room,
@@ -119,12 +117,13 @@ pub(crate) struct Context {
 impl Context {
     /// The parts put together, and the events that are to be listened to.
     pub(crate) fn new(parts: Parts) -> (Self, HubEvents) {
-        let Parts { hub, events, me, runtime, supplies, settings, health, hold } = parts;
-        let Settings { policies, share_algorithm_logs, shares_tmp, info, limits, places, masks } = settings;
+        let Parts { hub, events, me, runtime, run_inputs, settings, health, leadership } = parts;
+        let Settings { policies, share_algorithm_logs, shares_tmp, info, limits, max_concurrent_runs, masks } =
+            settings;
         let context = Self {
-            announcer: Announcer::new(hub.clone(), me.clone(), info),
-            places: places.map(|places| Places::new(places.get())),
-            inputs: Semaphore::new(INPUTS),
+            status_publisher: StatusPublisher::new(hub.clone(), me.clone(), info),
+            slots: max_concurrent_runs.map(|runs| RunSlots::new(runs.get())),
+            inputs: Semaphore::new(KEPT_INPUTS),
             databases: kept::Room::default(),
             logs: Arc::new(Semaphore::new(LOGS)),
             kept_logs: Arc::new(Semaphore::new(KEPT_LOGS)),
@@ -135,11 +134,11 @@ impl Context {
             hub,
             me,
             runtime,
-            supplies,
+            run_inputs,
             limits,
             masks,
             health,
-            hold,
+            leadership,
         };
         (context, events)
     }

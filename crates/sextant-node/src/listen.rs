@@ -9,66 +9,66 @@ use sextant_core::hub::{HubEvent, HubEvents, Kill};
 use tracing::{debug, info, warn};
 use vantage6_types::RunId;
 
-use super::announce::Wish;
+use super::live_status::Announcement;
 use super::new_tasks::Next;
 use super::registry::Registry;
 use super::{NodeError, SERVER};
 
 /// What the server takes this node for.
 #[derive(PartialEq, Eq)]
-enum State {
+enum Presence {
     Offline,
     Online,
 }
 
 /// Follows the live connection.
 pub async fn listen(registry: &Registry, mut live: HubEvents) -> Result<(), NodeError> {
-    let mut state = State::Offline;
+    let mut presence = Presence::Offline;
     while let Some(event) = live.next().await {
         match event {
             HubEvent::Connected(transport) => {
                 debug!("connected by {transport}");
-                state = State::Offline;
+                presence = Presence::Offline;
             }
             HubEvent::Disconnected(reason) => {
                 warn!("offline: {reason}; connecting again");
                 registry.context.health.unready(SERVER, format!("offline: {reason}"));
-                state = State::Offline;
+                presence = Presence::Offline;
             }
             HubEvent::Welcome => {
-                if state == State::Offline {
+                if presence == Presence::Offline {
                     info!("online");
-                    state = State::Online;
+                    presence = Presence::Online;
                 }
                 registry.context.health.ready(SERVER);
-                registry.all.notify_one();
-                registry.context.announcer.wish(Wish::SetUp);
+                registry.poll_requested.notify_one();
+                registry.context.status_publisher.request(Announcement::NodeInfo);
             }
-            event => heard(registry, event),
+            event => on_event(registry, event),
         }
     }
     Err(NodeError::Other("the live connection to the server was closed".into()))
 }
 
-fn heard(registry: &Registry, event: HubEvent) {
+fn on_event(registry: &Registry, event: HubEvent) {
     match event {
-        HubEvent::Missed => registry.all.notify_one(),
+        HubEvent::Missed => registry.poll_requested.notify_one(),
         // Until the runtime has told what it has, nothing is known of what is under way already.
-        HubEvent::NewTask(_) if !registry.has_begun() => registry.all.notify_one(),
+        HubEvent::NewTask(_) if !registry.has_started() => registry.poll_requested.notify_one(),
         HubEvent::NewTask(id) => {
-            if registry.new_tasks.heard(id) == Next::LookAtAll {
-                registry.all.notify_one();
+            if registry.new_tasks.add(id) == Next::PollRequested {
+                registry.poll_requested.notify_one();
             }
         }
-        HubEvent::Kill(kill) => match to_kill(registry, &kill) {
-            Meant::No => {}
-            Meant::All => killed(registry, None),
-            Meant::These(runs) => killed(registry, Some(&runs)),
+        HubEvent::Kill(kill) => match runs_to_kill(registry, &kill) {
+            KillTargets::No => {}
+            KillTargets::All => kill_runs(registry, None),
+            KillTargets::These(runs) => kill_runs(registry, Some(&runs)),
         },
         // An earlier connection of this node's has ended, maybe one of a machine that is gone: the server, which does not tell
         // connections apart, shows the node as offline.
         HubEvent::NodeOffline(node) if node == registry.context.me.id => {
-            registry.context.announcer.wish(Wish::Online);
+            registry.context.status_publisher.request(Announcement::Online);
         }
         HubEvent::NodeOffline(_) => {}
         HubEvent::Other(text) => debug!("{text}"),
@@ -76,7 +76,7 @@ fn heard(registry: &Registry, event: HubEvent) {
     }
 }
 
-fn killed(registry: &Registry, runs: Option<&HashSet<RunId>>) {
+fn kill_runs(registry: &Registry, runs: Option<&HashSet<RunId>>) {
     let killed = registry.kill(runs);
     if killed > 0 {
         info!(
@@ -85,23 +85,23 @@ fn killed(registry: &Registry, runs: Option<&HashSet<RunId>>) {
         );
     }
     // The server's list is not always whole (4.5.5); what it has ended is no longer open.
-    registry.all.notify_one();
+    registry.poll_requested.notify_one();
 }
 
 /// The runs of this node that are meant.
-enum Meant {
+enum KillTargets {
     No,
     All,
     These(HashSet<RunId>),
 }
 
-fn to_kill(registry: &Registry, kill: &Kill) -> Meant {
+fn runs_to_kill(registry: &Registry, kill: &Kill) -> KillTargets {
     let me = &registry.context.me;
     if kill.collaboration != me.collaboration || kill.node.is_some_and(|node| node != me.id) {
-        return Meant::No;
+        return KillTargets::No;
     }
-    let Some(list) = &kill.runs else { return Meant::All };
+    let Some(list) = &kill.runs else { return KillTargets::All };
     let own =
         list.iter().filter(|(_, organization)| organization.is_none_or(|organization| organization == me.organization));
-    Meant::These(own.map(|(run, _)| *run).collect())
+    KillTargets::These(own.map(|(run, _)| *run).collect())
 }

@@ -12,25 +12,25 @@ use tokio::sync::Notify;
 use vantage6_types::TaskId;
 
 /// With more tasks than that, one look at all open runs is less to ask of the server.
-const WAITING: usize = 32;
+const MAX_WAITING: usize = 32;
 /// So many tasks are looked at together.
-const AT_ONCE: usize = 4;
+const CONCURRENCY: usize = 4;
 
 /// The tasks that wait.
 #[derive(Debug, Default)]
 pub struct NewTasks {
-    state: Mutex<State>,
+    state: Mutex<Queue>,
     heard: Notify,
 }
 
 #[derive(Debug)]
-enum State {
+enum Queue {
     Waiting(VecDeque<TaskId>),
     /// A look at all open runs was asked for and has not begun: it finds whatever is heard of until then.
-    All,
+    PollRequested,
 }
 
-impl Default for State {
+impl Default for Queue {
     fn default() -> Self {
         Self::Waiting(VecDeque::new())
     }
@@ -42,42 +42,42 @@ pub enum Next {
     /// It is looked at, or found by a look at all that was asked for.
     Waits,
     /// Too many wait: a look at all open runs is to be asked for now.
-    LookAtAll,
+    PollRequested,
 }
 
 impl NewTasks {
     /// An event told of this task.
-    pub fn heard(&self, task: TaskId) -> Next {
+    pub fn add(&self, task: TaskId) -> Next {
         let mut state = self.state();
         match &mut *state {
-            State::All => Next::Waits,
-            State::Waiting(tasks) if tasks.contains(&task) => Next::Waits,
-            State::Waiting(tasks) if tasks.len() < WAITING => {
+            Queue::PollRequested => Next::Waits,
+            Queue::Waiting(tasks) if tasks.contains(&task) => Next::Waits,
+            Queue::Waiting(tasks) if tasks.len() < MAX_WAITING => {
                 tasks.push_back(task);
                 self.heard.notify_one();
                 Next::Waits
             }
-            State::Waiting(_) => {
-                *state = State::All;
-                Next::LookAtAll
+            Queue::Waiting(_) => {
+                *state = Queue::PollRequested;
+                Next::PollRequested
             }
         }
     }
 
     /// A look at all open runs begins: it may not find the runs of a task that is heard of from now on.
-    pub fn look_at_all_begins(&self) {
+    pub fn poll_begins(&self) {
         let mut state = self.state();
-        if matches!(*state, State::All) {
-            *state = State::default();
+        if matches!(*state, Queue::PollRequested) {
+            *state = Queue::default();
         }
     }
 
     /// Looks at what is heard of, for ever.
-    pub async fn work_off<F: Future<Output = ()>>(&self, look: impl Fn(TaskId) -> F) -> Infallible {
+    pub async fn run<F: Future<Output = ()>>(&self, look: impl Fn(TaskId) -> F) -> Infallible {
         let mut looks = FuturesUnordered::new();
         loop {
             tokio::select! {
-                task = self.next(), if looks.len() < AT_ONCE => looks.push(look(task)),
+                task = self.next(), if looks.len() < CONCURRENCY => looks.push(look(task)),
                 Some(()) = looks.next(), if !looks.is_empty() => {}
             }
         }
@@ -86,7 +86,7 @@ impl NewTasks {
     async fn next(&self) -> TaskId {
         loop {
             let heard = self.heard.notified();
-            if let State::Waiting(tasks) = &mut *self.state()
+            if let Queue::Waiting(tasks) = &mut *self.state()
                 && let Some(task) = tasks.pop_front()
             {
                 return task;
@@ -95,7 +95,7 @@ impl NewTasks {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Queue> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -133,7 +133,7 @@ mod tests {
         async fn look_at_all(&self, tasks: &NewTasks, all: &Notify, heard: &RefCell<HashSet<TaskId>>) -> Infallible {
             loop {
                 all.notified().await;
-                tasks.look_at_all_begins();
+                tasks.poll_begins();
                 self.asked.set(self.asked.get() + 1);
                 let seen = heard.borrow().clone();
                 sleep(Duration::from_secs(10)).await;
@@ -151,7 +151,7 @@ mod tests {
             let pause = over / u32::try_from(events).unwrap();
             for task in (0..events).map(TaskId) {
                 heard.borrow_mut().insert(task);
-                if tasks.heard(task) == Next::LookAtAll {
+                if tasks.add(task) == Next::PollRequested {
                     all.notify_one();
                 }
                 if !pause.is_zero() {
@@ -162,7 +162,7 @@ mod tests {
         };
         tokio::select! {
             () = tell => {}
-            never = tasks.work_off(|task| server.look(task)) => match never {},
+            never = tasks.run(|task| server.look(task)) => match never {},
             never = server.look_at_all(&tasks, &all, &heard) => match never {},
         }
         assert_eq!(*server.found.borrow(), *heard.borrow());
@@ -172,35 +172,35 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn twenty_thousand_events_are_a_few_requests_and_nothing_is_lost() {
         let server = flood(20_000, Duration::ZERO).await;
-        assert!(server.asked.get() <= WAITING + 2, "{} requests", server.asked.get());
-        assert!(server.most.get() <= AT_ONCE);
+        assert!(server.asked.get() <= MAX_WAITING + 2, "{} requests", server.asked.get());
+        assert!(server.most.get() <= CONCURRENCY);
         // In ten seconds, as the attack had it; with a server that takes a second for each.
         let began = Instant::now();
         let server = flood(20_000, Duration::from_secs(10)).await;
-        assert!(server.asked.get() <= 3 * (WAITING + AT_ONCE), "{} requests", server.asked.get());
-        assert!(server.most.get() <= AT_ONCE && began.elapsed() < Duration::from_secs(100));
+        assert!(server.asked.get() <= 3 * (MAX_WAITING + CONCURRENCY), "{} requests", server.asked.get());
+        assert!(server.most.get() <= CONCURRENCY && began.elapsed() < Duration::from_secs(100));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_few_tasks_are_looked_at_one_by_one() {
         let server = flood(20, Duration::ZERO).await;
-        assert_eq!((server.asked.get(), server.most.get()), (20, AT_ONCE));
+        assert_eq!((server.asked.get(), server.most.get()), (20, CONCURRENCY));
     }
 
     #[test]
     fn each_task_waits_once() {
         let tasks = NewTasks::default();
         for _ in 0..100_000 {
-            assert_eq!(tasks.heard(TaskId(1)), Next::Waits);
+            assert_eq!(tasks.add(TaskId(1)), Next::Waits);
         }
-        for task in 2..=WAITING as u64 {
-            assert_eq!(tasks.heard(TaskId(task)), Next::Waits);
+        for task in 2..=MAX_WAITING as u64 {
+            assert_eq!(tasks.add(TaskId(task)), Next::Waits);
         }
-        assert_eq!(tasks.heard(TaskId(1000)), Next::LookAtAll);
+        assert_eq!(tasks.add(TaskId(1000)), Next::PollRequested);
         // It is asked for once, until it begins.
-        assert_eq!(tasks.heard(TaskId(1001)), Next::Waits);
-        tasks.look_at_all_begins();
-        assert_eq!(tasks.heard(TaskId(1002)), Next::Waits);
-        assert!(matches!(&*tasks.state(), State::Waiting(tasks) if *tasks == [TaskId(1002)]));
+        assert_eq!(tasks.add(TaskId(1001)), Next::Waits);
+        tasks.poll_begins();
+        assert_eq!(tasks.add(TaskId(1002)), Next::Waits);
+        assert!(matches!(&*tasks.state(), Queue::Waiting(tasks) if *tasks == [TaskId(1002)]));
     }
 }

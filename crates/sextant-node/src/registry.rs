@@ -1,4 +1,4 @@
-//! The runs that this process drives: one task each, at most one per run.
+//! The runs that this process reconcilers: one task each, at most one per run.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use log_throttle::LogThrottle;
-use sextant_core::hub::{RequestedDatabase, Run};
+use sextant_core::hub::Run;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -15,21 +15,21 @@ use tracing::warn;
 use vantage6_types::RunId;
 
 use super::Context;
-use super::drive::{Signal, drive};
 use super::new_tasks::NewTasks;
-use super::places::Place;
-use super::turn::turn;
+use super::reconciler::{Signal, reconcile};
+use super::slots::Slot;
+use super::slots::wait_for_slot;
 
-/// So many runs are driven at a time: each takes a few kilobytes, and the server decides how many are open. Those that are under
+/// So many runs are tracked at a time: each takes a few kilobytes, and the server decides how many are open. Those that are under
 /// way already don't count.
-pub const MOST: usize = 10_000;
+pub const MAX_TRACKED: usize = 10_000;
 
 /// What became of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Adopted {
-    /// It is driven.
-    Driven,
-    /// As many as can be are driven already: it is left to a later look.
+pub enum Tracking {
+    /// It is tracked.
+    Tracked,
+    /// As many as can be are tracked already: it is left to a later look.
     Full,
     /// It is another organization's.
     Foreign,
@@ -37,32 +37,32 @@ pub enum Adopted {
 
 static FOREIGN: LogThrottle = LogThrottle::new();
 
-/// A run that is driven.
+/// A run that is tracked.
 struct Active {
     signal: watch::Sender<Signal>,
     assigned_at: Option<Timestamp>,
     /// Whether another run of the same number waits for its end.
-    awaited: bool,
+    successor_waiting: bool,
 }
 
 /// The runs under way.
 pub struct Registry {
-    /// What the drives need.
+    /// What the reconcilers need.
     pub context: Arc<Context>,
     active: Arc<Mutex<HashMap<RunId, Active>>>,
-    /// The tasks that drive them, which end with this.
-    drives: Mutex<JoinSet<()>>,
-    /// The places of runs under way that have not been seen at the server yet.
-    reserved: Mutex<HashMap<RunId, Option<Place>>>,
-    begun: AtomicBool,
-    /// How many drives have ended so far.
+    /// The tasks that reconciler them, which end with this.
+    reconcilers: Mutex<JoinSet<()>>,
+    /// The slots of runs under way that have not been seen at the server yet.
+    reserved: Mutex<HashMap<RunId, Option<Slot>>>,
+    started: AtomicBool,
+    /// How many reconcilers have ended so far.
     ended: Arc<watch::Sender<u64>>,
-    /// Runs whose drives have ended lately: a list that was begun before may still call them open.
+    /// Runs whose reconcilers have ended lately: a list that was begun before may still call them open.
     recent: Arc<Recent>,
     /// Runs of which there is something here and that the server has refused to show once.
     denied: Mutex<HashSet<RunId>>,
     /// Told when everything at the server is to be looked at.
-    pub all: Arc<Notify>,
+    pub poll_requested: Arc<Notify>,
     /// The tasks that are to be looked at.
     pub new_tasks: NewTasks,
 }
@@ -73,48 +73,48 @@ impl Registry {
         Self {
             context: Arc::new(context),
             active: Arc::default(),
-            drives: Mutex::default(),
+            reconcilers: Mutex::default(),
             reserved: Mutex::default(),
-            begun: AtomicBool::new(false),
+            started: AtomicBool::new(false),
             ended: Arc::default(),
             recent: Arc::default(),
             denied: Mutex::default(),
-            all: Arc::default(),
+            poll_requested: Arc::default(),
             new_tasks: NewTasks::default(),
         }
     }
 
-    /// What is under way already is known now: it has its places before anything else gets one.
-    pub fn begin(&self, under_way: impl Iterator<Item = RunId>) {
-        let place = || self.context.places.as_ref()?.try_take();
-        *self.reserved() = under_way.map(|run| (run, place())).collect();
-        self.begun.store(true, Ordering::Relaxed);
+    /// What is under way already is known now: it has its slots before anything else gets one.
+    pub fn start(&self, under_way: impl Iterator<Item = RunId>) {
+        let slot = || self.context.slots.as_ref()?.try_acquire();
+        *self.reserved() = under_way.map(|run| (run, slot())).collect();
+        self.started.store(true, Ordering::Relaxed);
     }
 
-    /// The server has been looked at: what is under way and was not seen there needs no place.
+    /// The server has been looked at: what is under way and was not seen there needs no slot.
     pub fn release_reserved(&self) {
         self.reserved().clear();
     }
 
-    fn reserved(&self) -> MutexGuard<'_, HashMap<RunId, Option<Place>>> {
+    fn reserved(&self) -> MutexGuard<'_, HashMap<RunId, Option<Slot>>> {
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it is known what is under way.
-    pub fn has_begun(&self) -> bool {
-        self.begun.load(Ordering::Relaxed)
+    pub fn has_started(&self) -> bool {
+        self.started.load(Ordering::Relaxed)
     }
 
-    /// How many drives have ended so far.
+    /// How many reconcilers have ended so far.
     pub fn ended(&self) -> u64 {
         *self.ended.borrow()
     }
 
-    /// Waits until there is less to do than could be done: until a place is free, or, where there may be any number of runs, until
-    /// none is driven.
+    /// Waits until there is less to do than could be done: until a slot is free, or, where there may be any number of runs, until
+    /// none is tracked.
     pub async fn idle(&self) {
-        let is_idle = || match &self.context.places {
-            Some(places) => places.has_spare(),
+        let is_idle = || match &self.context.slots {
+            Some(slots) => slots.has_free(),
             None => self.active().is_empty(),
         };
         // It can't fail: the sender is here.
@@ -140,83 +140,80 @@ impl Registry {
         run.organization == self.context.me.organization && run.task.collaboration == self.context.me.collaboration
     }
 
-    /// Drives a run, unless it is driven already, or not this organization's, or as many are as can be.
-    pub fn adopt(&self, mut run: Run) -> Adopted {
+    /// Tracks a run, unless it is tracked already, or not this organization's, or as many are as can be.
+    pub fn track(&self, mut run: Run) -> Tracking {
         let id = run.id;
         if !self.is_ours(&run) {
             if let Some(times) = FOREIGN.happened() {
                 warn!(run = %id, organization = %run.organization, times, "the server offers a run of another organization; it is left alone");
             }
-            return Adopted::Foreign;
+            return Tracking::Foreign;
         }
-        // What is under way already counts among the runs that may be, but does not wait for a place.
+        // What is under way already counts among the runs that may be, but does not wait for a slot.
         let under_way = self.is_under_way(id);
         let mut receiver = {
             let mut active = self.active();
-            if let Some(driven) = active.get_mut(&id) {
-                // A server that uses a number again has deleted the run that had it: its drive will see that.
-                if driven.assigned_at != run.assigned_at {
-                    driven.awaited = true;
-                    driven.signal.send_modify(|signal| signal.look = signal.look.wrapping_add(1));
+            if let Some(tracked) = active.get_mut(&id) {
+                // A server that uses a number again has deleted the run that had it: its reconciler will see that.
+                if tracked.assigned_at != run.assigned_at {
+                    tracked.successor_waiting = true;
+                    tracked.signal.send_modify(|signal| signal.refreshes = signal.refreshes.wrapping_add(1));
                 }
-                return Adopted::Driven;
+                return Tracking::Tracked;
             }
-            if active.len() >= MOST && !under_way {
-                return Adopted::Full;
+            if active.len() >= MAX_TRACKED && !under_way {
+                return Tracking::Full;
             }
             // One that has ended here lately is asked about before anything is done.
-            let look = u32::from(self.recent.has(&run));
-            let (signal, receiver) = watch::channel(Signal { kill: false, look });
-            active.insert(id, Active { signal, assigned_at: run.assigned_at, awaited: false });
+            let refreshes = u32::from(self.recent.has(&run));
+            let (signal, receiver) = watch::channel(Signal { kill: false, refreshes });
+            active.insert(id, Active { signal, assigned_at: run.assigned_at, successor_waiting: false });
             receiver
         };
-        let leave = Leave {
+        let guard = DeregisterGuard {
             id,
             assigned_at: run.assigned_at,
             active: self.active.clone(),
             ended: self.ended.clone(),
             recent: self.recent.clone(),
-            all: self.all.clone(),
+            poll_requested: self.poll_requested.clone(),
         };
         let context = self.context.clone();
-        let place = self
+        let slot = self
             .reserved()
             .remove(&id)
-            .unwrap_or_else(|| context.places.as_ref().filter(|_| under_way).and_then(|places| places.try_take()));
-        let known = context.masks.known(run.task.databases.iter().map(|database| &*database.label));
-        let databases = context.databases.keep(&mut run);
-        // Which of the node's it gets, its log is masked by.
-        run.task.databases = known.into_iter().map(RequestedDatabase::named).collect();
-        let mut drives = self.drives.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(ended) = drives.try_join_next() {
+            .unwrap_or_else(|| context.slots.as_ref().filter(|_| under_way).and_then(|slots| slots.try_acquire()));
+        let databases = context.databases.keep(&mut run, &context.masks);
+        let mut reconcilers = self.reconcilers.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(ended) = reconcilers.try_join_next() {
             if let Err(error) = ended {
                 warn!("a run's task did not come to its end: {error}; the next look at all runs finds the run again");
             }
         }
-        drives.spawn(async move {
-            // What is under way goes on at once, with a place or without; so does what has its place already.
-            let place = match place {
-                None if !under_way => turn(&context, &mut run, &databases, &mut receiver).await,
-                place => place,
+        reconcilers.spawn(async move {
+            // What is under way goes on at once, with a slot or without; so does what has its slot already.
+            let slot = match slot {
+                None if !under_way => wait_for_slot(&context, &mut run, &databases, &mut receiver).await,
+                slot => slot,
             };
-            Box::pin(drive(context, run, databases, receiver, place)).await;
-            drop(leave);
+            Box::pin(reconcile(context, run, databases, receiver, slot)).await;
+            drop(guard);
         });
-        Adopted::Driven
+        Tracking::Tracked
     }
 
     /// Whether the runtime has something of a run.
     pub fn is_under_way(&self, run: RunId) -> bool {
-        self.context.runtime.knows(run)
+        self.context.runtime.contains(run)
     }
 
-    /// Whether this very run is driven, and not one that had its number before.
-    pub fn drives(&self, run: &Run) -> bool {
-        self.active().get(&run.id).is_some_and(|driven| driven.assigned_at == run.assigned_at)
+    /// Whether this very run is tracked, and not one that had its number before.
+    pub fn tracks_same(&self, run: &Run) -> bool {
+        self.active().get(&run.id).is_some_and(|tracked| tracked.assigned_at == run.assigned_at)
     }
 
-    /// Whether a run of this number is driven.
-    pub fn has(&self, run: RunId) -> bool {
+    /// Whether a run of this number is tracked.
+    pub fn contains(&self, run: RunId) -> bool {
         self.active().contains_key(&run)
     }
 
@@ -225,19 +222,19 @@ impl Registry {
         let active = self.active();
         let meant = active.iter().filter(|(id, _)| runs.is_none_or(|runs| runs.contains(id)));
         let is_new =
-            |driven: &Active| driven.signal.send_if_modified(|signal| !std::mem::replace(&mut signal.kill, true));
-        meant.filter(|(_, driven)| is_new(driven)).count()
+            |tracked: &Active| tracked.signal.send_if_modified(|signal| !std::mem::replace(&mut signal.kill, true));
+        meant.filter(|(_, tracked)| is_new(tracked)).count()
     }
 
-    /// The runs that are driven now.
+    /// The runs that are tracked now.
     pub fn ids(&self) -> HashSet<RunId> {
         self.active().keys().copied().collect()
     }
 
-    /// The server may have changed its mind about a run: its drive is to look.
-    pub fn look(&self, run: RunId) {
-        if let Some(driven) = self.active().get(&run) {
-            driven.signal.send_modify(|signal| signal.look = signal.look.wrapping_add(1));
+    /// The server may have changed its mind about a run: its reconciler is to look.
+    pub fn request_refresh(&self, run: RunId) {
+        if let Some(tracked) = self.active().get(&run) {
+            tracked.signal.send_modify(|signal| signal.refreshes = signal.refreshes.wrapping_add(1));
         }
     }
 }
@@ -245,19 +242,19 @@ impl Registry {
 /// How long a list may have been on its way.
 const RECENT: Duration = Duration::from_secs(600);
 /// How many runs are remembered at most.
-const MOST_RECENT: usize = 20_000;
+const MAX_RECENT: usize = 20_000;
 
-/// The runs whose drives have ended lately: when they were assigned, and when they ended.
+/// The runs whose reconcilers have ended lately: when they were assigned, and when they ended.
 #[derive(Default)]
 struct Recent(Mutex<HashMap<RunId, (Option<Timestamp>, Instant)>>);
 
 impl Recent {
     fn add(&self, run: RunId, assigned_at: Option<Timestamp>) {
         let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if runs.len() >= MOST_RECENT {
+        if runs.len() >= MAX_RECENT {
             runs.retain(|_, (_, ended)| ended.elapsed() < RECENT);
         }
-        if runs.len() >= MOST_RECENT {
+        if runs.len() >= MAX_RECENT {
             runs.clear();
         }
         runs.insert(run, (assigned_at, Instant::now()));
@@ -270,23 +267,23 @@ impl Recent {
     }
 }
 
-/// Takes a run off the registry when its drive ends, however it ends.
-struct Leave {
+/// Takes a run off the registry when its reconciler ends, however it ends.
+struct DeregisterGuard {
     id: RunId,
     assigned_at: Option<Timestamp>,
     active: Arc<Mutex<HashMap<RunId, Active>>>,
     ended: Arc<watch::Sender<u64>>,
     recent: Arc<Recent>,
-    all: Arc<Notify>,
+    poll_requested: Arc<Notify>,
 }
 
-impl Drop for Leave {
+impl Drop for DeregisterGuard {
     fn drop(&mut self) {
         self.recent.add(self.id, self.assigned_at);
         let left = self.active.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
         self.ended.send_modify(|ended| *ended += 1);
-        if left.is_some_and(|driven| driven.awaited) {
-            self.all.notify_one();
+        if left.is_some_and(|tracked| tracked.successor_waiting) {
+            self.poll_requested.notify_one();
         }
     }
 }

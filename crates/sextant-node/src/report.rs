@@ -1,14 +1,14 @@
 //! The one report of a run.
 
-use std::sync::Arc;
+use std::any::Any;
 use std::time::Duration;
 
 use log_throttle::LogThrottle;
-use sextant_core::hub::{Delivery, Held, HubError, HubErrorKind, Report, Run, RunResult};
+use sextant_core::hub::{Delivery, HubError, HubErrorKind, Report, Run, RunResult};
 use sextant_core::mask::Mask;
 use sextant_core::report::{AlgorithmLog, OutputFacts, of_end, shortcoming};
+use sextant_core::run_state::{Exit, Failure};
 use sextant_core::runtime::Output;
-use sextant_core::situation::{Exit, Failure};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
@@ -45,7 +45,14 @@ pub enum Reported {
 }
 
 /// Reports a run whose algorithm ended by itself, with its output.
-pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Output, log: HeldLog) -> Reported {
+pub async fn with_output(
+    context: &Context,
+    run: &Run,
+    mask: &Mask,
+    exit: &Exit,
+    output: Output,
+    log: HeldLog,
+) -> Reported {
     let Output { upload, taken } = output;
     let limit = context.limits.output;
     let too_large = OutputFacts { length: upload.length, problem: None, limit }.too_large();
@@ -56,8 +63,8 @@ pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Outp
     });
     let failure = shortcoming(exit, OutputFacts { length: upload.length, problem: upload.problem.as_deref(), limit });
     let HeldLog { text, room } = log;
-    let (status, log) = of_end(failure.as_ref(), text, &mask_of(context, run));
-    let report = Report { result, held: room.map(Held::new), ..Report::now(status, log) };
+    let (status, log) = of_end(failure.as_ref(), text, mask);
+    let report = Report { result, held: held(room), ..Report::now(status, log) };
     let reported = send(context, run, begun(run, report)).await;
     if matches!(reported, Reported::Yes(_) | Reported::Already) {
         // Whoever waits for it may be gone: then nobody needs to hear it.
@@ -65,11 +72,6 @@ pub async fn with_output(context: &Context, run: &Run, exit: &Exit, output: Outp
     }
     note(context, run, &reported, failure.as_ref());
     reported
-}
-
-/// What hides the secrets that a run got.
-fn mask_of(context: &Context, run: &Run) -> Arc<Mask> {
-    context.masks.for_databases(run.task.databases.iter().map(|database| &*database.label))
 }
 
 /// What the researcher is told when there is nobody to encrypt a result for.
@@ -85,23 +87,34 @@ pub fn tell(run: &Run, failure: &Failure) {
 }
 
 /// Reports a run that has no output; with the log that was read when it was stopped, or with what can be read now.
-pub async fn without_output(context: &Context, run: &Run, failure: &Failure, read: Option<&HeldLog>) -> Reported {
+pub async fn without_output(
+    context: &Context,
+    run: &Run,
+    mask: &Mask,
+    failure: &Failure,
+    read: Option<&HeldLog>,
+) -> Reported {
     let HeldLog { text, room } = match read {
         Some(read) => HeldLog { text: read.text.clone(), room: None },
-        None => log(context, run, failure.started).await,
+        None => log(context, run, mask, failure.started).await,
     };
-    let (status, log) = of_end(Some(failure), text, &mask_of(context, run));
-    let report = Report { held: room.map(Held::new), ..Report::now(status, log) };
+    let (status, log) = of_end(Some(failure), text, mask);
+    let report = Report { held: held(room), ..Report::now(status, log) };
     let reported = send(context, run, begun(run, report)).await;
     note(context, run, &reported, Some(failure));
     reported
+}
+
+/// The memory of a log, given back when the log is on its way.
+fn held(room: Option<OwnedSemaphorePermit>) -> Option<Box<dyn Any + Send + Sync>> {
+    room.map(|room| Box::new(room) as _)
 }
 
 /// Leaves word of a failure in the cluster, once it is reported.
 fn note(context: &Context, run: &Run, reported: &Reported, failure: Option<&Failure>) {
     if let (Reported::Yes(_), Some(Failure { status, message, detail, reason, .. })) = (reported, failure) {
         let detail = if message == detail { String::new() } else { format!(" ({detail})") };
-        context.runtime.note(run.id, reason, format!("{status}: {message}{detail}"));
+        context.runtime.record_event(run.id, reason, format!("{status}: {message}{detail}"));
     }
 }
 
@@ -125,12 +138,12 @@ impl HeldLog {
 }
 
 /// Reads the algorithm's log, as soon as there is memory for it.
-pub async fn log(context: &Context, run: &Run, started: bool) -> HeldLog {
+pub async fn log(context: &Context, run: &Run, mask: &Mask, started: bool) -> HeldLog {
     let text = match (started, context.share_algorithm_logs) {
         (false, _) => AlgorithmLog::None,
         (true, false) => AlgorithmLog::NotShared,
         (true, true) => match context.logs.clone().acquire_many_owned(LARGEST_LOG).await {
-            Ok(room) => return read_into(context, run, room).await,
+            Ok(room) => return read_into(context, run, mask, room).await,
             Err(_) => AlgorithmLog::Unreadable,
         },
     };
@@ -138,8 +151,8 @@ pub async fn log(context: &Context, run: &Run, started: bool) -> HeldLog {
 }
 
 /// The log of a run that was just stopped. Its pod is there for a moment only, so it is read then or not at all.
-pub async fn log_of_stopped(context: &Context, run: &Run, started: bool) -> HeldLog {
-    match timeout(LOG_OF_STOPPED, log(context, run, started)).await {
+pub async fn log_of_stopped(context: &Context, run: &Run, mask: &Mask, started: bool) -> HeldLog {
+    match timeout(LOG_OF_STOPPED, log(context, run, mask, started)).await {
         // It may be kept for as long as the server is away, so it does not count among those of reports under way.
         Ok(HeldLog { text, .. }) => {
             match text.length().map(|length| context.kept_logs.clone().try_acquire_many_owned(length)) {
@@ -158,17 +171,17 @@ pub async fn log_of_stopped(context: &Context, run: &Run, started: bool) -> Held
     }
 }
 
-async fn read_into(context: &Context, run: &Run, mut room: OwnedSemaphorePermit) -> HeldLog {
-    let text = read(context, run).await;
+async fn read_into(context: &Context, run: &Run, mask: &Mask, mut room: OwnedSemaphorePermit) -> HeldLog {
+    let text = read(context, run, mask).await;
     let takes = text.length().map_or(0, |length| length.saturating_mul(IN_JSON));
     // What it does not take after all is the others'.
     drop(room.split(LARGEST_LOG.saturating_sub(takes) as usize));
     HeldLog { text, room: Some(room) }
 }
 
-async fn read(context: &Context, run: &Run) -> AlgorithmLog {
+async fn read(context: &Context, run: &Run, mask: &Mask) -> AlgorithmLog {
     let reason = match timeout(LOG_PATIENCE, context.runtime.log(run.id)).await {
-        Ok(Ok(log)) => return AlgorithmLog::Text(log.into_text(&mask_of(context, run))),
+        Ok(Ok(log)) => return AlgorithmLog::Text(log.into_text(mask)),
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it took too long".to_owned(),
     };
@@ -184,14 +197,14 @@ fn begun(run: &Run, report: Report) -> Report {
 
 async fn send(context: &Context, run: &Run, report: Report) -> Reported {
     // Reading the log may have taken a minute.
-    if !context.hold.is_good() {
+    if !context.leadership.is_leader() {
         return Reported::Later;
     }
     let status = report.status.clone();
     match context.hub.finish_run(run.id, report).await {
         Ok(()) => {
             info!(run = %run.id, task = %run.task.id, "reported as {status}");
-            context.announcer.status(run, &status).await;
+            context.status_publisher.status(run, &status).await;
             Reported::Yes(status)
         }
         Err(error) if error.is_over() => {

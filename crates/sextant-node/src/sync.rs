@@ -1,5 +1,5 @@
-//! What there is to do is always read from the server; events only say when to look. So a node whose connection
-//! is dead, or that missed an event, finds the same work a little later.
+//! Reads from the server which runs are open. Events only say when to read, so a node whose connection is down, or that missed an
+//! event, finds the same work a little later.
 
 use std::collections::HashSet;
 use std::pin::pin;
@@ -16,160 +16,176 @@ use tracing::{debug, info, warn};
 use vantage6_types::{RunId, RunStatus, TaskId};
 
 use super::listen::listen;
-use super::registry::{Adopted, MOST, Registry};
-use super::{NodeError, turn};
+use super::registry::{MAX_TRACKED, Registry, Tracking};
+use super::{NodeError, slots};
 
-/// How often the server is asked without being told to.
-const PERIOD: Duration = Duration::from_secs(60);
-/// A server that answers slowly is asked more rarely: it spends no more than this part of its time on it.
-const PART: u32 = 10;
-/// But it is asked this often.
-const LONGEST: Duration = Duration::from_secs(3600);
-/// Of a list without end, what is not in the part that was read may have left it: so many of the runs driven here are asked about.
-const ASKED: usize = 100;
-/// A list that takes longer is not waited for: what is known by then is begun with, although older runs may still come.
-const LONG: Duration = Duration::from_secs(2);
-/// Inputs of up to so many characters come along with their runs; longer ones are fetched when needed.
-const INPUTS: usize = 4 * 1024;
-/// Of how many runs at a time that are not open here what is left is put away.
-const TIDYING: usize = 8;
-/// The pause after a look that failed (the client has already tried again for a while), or that did not see everything.
-const PAUSE: Duration = Duration::from_secs(5);
+/// How often the server is asked without an event.
+const POLL_INTERVAL: Duration = Duration::from_secs(60);
+/// A slow server is asked less often, so that it spends at most one part in this many of its time on the answers.
+const MAX_SERVER_SHARE: u32 = 10;
+/// The longest interval, however slow the server is.
+const LONGEST_POLL_INTERVAL: Duration = Duration::from_secs(3600);
+/// If a list has no end, runs that are not in the part that was read may have left it: how many of those tracked here are asked about.
+const MAX_REFRESHES: usize = 100;
+/// If a list takes longer, the runs read so far are started, although older ones may follow.
+const FIRST_BATCH_WITHIN: Duration = Duration::from_secs(2);
+/// Inputs of at most this many characters come along with their runs; longer ones are fetched when needed.
+const INLINE_INPUTS_UP_TO: usize = 4 * 1024;
+/// How many orphaned runs are cleaned up concurrently.
+const ORPHAN_CONCURRENCY: usize = 8;
+/// The pause after a read that failed (the client has already retried for a while), or that did not see everything.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The shortest pause between two looks that are asked for by events, which others decide on.
-const REST: Duration = Duration::from_secs(1);
+/// The shortest interval between two reads that events ask for: others decide how many events there are.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a server can make happen any number of times.
+// A server can cause these any number of times.
 static BROKEN: LogThrottle = LogThrottle::new();
 static ENDLESS: LogThrottle = LogThrottle::new();
 static FULL: LogThrottle = LogThrottle::new();
 static FAILED: LogThrottle = LogThrottle::new();
 
-/// Listens and looks, for ever. All of it ends with this.
+/// Listens and polls, for ever. Dropping the future ends all of it.
 ///
 /// # Errors
 /// If the server says that the API key is wrong, or the live connection was ended from this side.
 pub async fn run(registry: Arc<Registry>, live: HubEvents) -> Result<(), NodeError> {
     tokio::select! {
-        result = look_for_ever(&registry) => result,
+        result = poll(&registry) => result,
         result = listen(&registry, live) => result,
-        never = registry.new_tasks.work_off(|task| look_at(&registry, task)) => match never {},
-        never = registry.context.announcer.run() => match never {},
+        never = registry.new_tasks.run(|task| sync_task(&registry, task)) => match never {},
+        never = registry.context.status_publisher.run() => match never {},
     }
 }
 
-/// Looks at one task's runs. What can't be seen now, a look at all finds, which is tried until it works.
-async fn look_at(registry: &Registry, task: TaskId) {
-    if let Err(error) = look(registry, Some(task)).await {
+/// Reads one task's runs. If that fails, a poll finds them, which is retried until it works.
+async fn sync_task(registry: &Registry, task: TaskId) {
+    if let Err(error) = sync_runs(registry, Some(task)).await {
         if let Some(times) = FAILED.happened() {
             warn!(%task, times, "a new task could not be looked at: {error}; a look at all runs is to find it");
         }
-        registry.all.notify_one();
+        registry.poll_requested.notify_one();
     }
 }
 
-/// Looks for all open runs: first of all, then when told to, and every minute.
-async fn look_for_ever(registry: &Arc<Registry>) -> Result<(), NodeError> {
+/// Reads all open runs: at the start, when asked to, and every minute.
+async fn poll(registry: &Arc<Registry>) -> Result<(), NodeError> {
     // Before anything is launched, the runtime must know what is there already.
-    let left = registry.context.runtime.leftovers().await;
-    registry.begin(left.iter().map(|(_, run)| *run));
-    let mut seen = look_until_seen(registry).await?;
+    let left = registry.context.runtime.list_existing().await;
+    registry.start(left.iter().map(|(_, run)| *run));
+    let mut seen = sync_until_seen(registry).await?;
     registry.release_reserved();
-    let mut tidying = JoinSet::new();
-    let mut paces = Paces::default();
+    let mut orphans = JoinSet::new();
+    let mut intervals = PollIntervals::default();
     loop {
-        tidy(registry, &mut tidying);
-        let pace = paces.after(seen.took);
+        reconcile_orphans(registry, &mut orphans);
+        let interval = intervals.after(seen.took);
         let ended = Instant::now();
         tokio::select! {
-            () = sleep_until(ended + pace.period) => {}
-            () = registry.all.notified() => sleep_until(ended + pace.rest).await,
-            () = async { registry.idle().await; sleep_until(ended + pace.again).await }, if seen.moved => {}
+            () = sleep_until(ended + interval.period) => {}
+            () = registry.poll_requested.notified() => sleep_until(ended + interval.on_event).await,
+            () = async { registry.idle().await; sleep_until(ended + interval.catch_up).await }, if seen.coverage == Coverage::Partial => {}
         }
-        seen = look_until_seen(registry).await?;
+        seen = sync_until_seen(registry).await?;
     }
 }
 
-/// A look that worked.
-struct Seen {
+/// A successful read.
+struct Synced {
     took: Duration,
-    /// Whether not all was seen that there is to do: there was more than can be driven, or runs came to their end meanwhile; those
-    /// left the list, and as many others may have moved to pages that had been read already.
-    moved: bool,
+    coverage: Coverage,
 }
 
-/// How long the server is left alone.
+/// Whether a read saw all that there is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coverage {
+    Complete,
+    /// There was more than can be tracked, or runs came to their end meanwhile; those left the list, and as many others may have moved to
+    /// pages that had been read already.
+    Partial,
+}
+
+/// How long to wait before the next read.
 #[derive(Debug, PartialEq)]
-struct Pace {
-    /// When told to look.
-    rest: Duration,
-    /// When there may be more to be done than was seen, and nothing else is.
-    again: Duration,
+struct PollInterval {
+    /// When an event asks for it.
+    on_event: Duration,
+    /// When there may be more to do than was seen, and nothing else to do.
+    catch_up: Duration,
     /// Otherwise.
     period: Duration,
 }
 
-/// Finds out how slow the server is. One slow look tells nothing: an outage may have come into it.
+/// Measures how slow the server is. One slow read proves nothing: it may have met an outage.
 #[derive(Debug, Default)]
-struct Paces {
-    /// How long the look before took.
+struct PollIntervals {
+    /// How long the previous read took.
     before: Duration,
 }
 
-impl Paces {
-    /// After a look that took so long.
-    fn after(&mut self, took: Duration) -> Pace {
-        Pace::of(took.min(std::mem::replace(&mut self.before, took)))
+impl PollIntervals {
+    /// The interval after a read that took this long.
+    fn after(&mut self, took: Duration) -> PollInterval {
+        PollInterval::of(took.min(std::mem::replace(&mut self.before, took)))
     }
 }
 
-impl Pace {
-    /// For a server whose looks take so long.
+impl PollInterval {
+    /// For a server on which a read takes this long.
     fn of(took: Duration) -> Self {
-        let took = took.min(LONGEST);
-        let period = PERIOD.saturating_sub(took).max((took * (PART - 1)).min(LONGEST));
-        Self { rest: if took < LONG { REST } else { took }, again: PAUSE.max(took).min(period), period }
+        let took = took.min(LONGEST_POLL_INTERVAL);
+        let period = POLL_INTERVAL.saturating_sub(took).max((took * (MAX_SERVER_SHARE - 1)).min(LONGEST_POLL_INTERVAL));
+        Self {
+            on_event: if took < FIRST_BATCH_WITHIN { MIN_INTERVAL } else { took },
+            catch_up: RETRY_INTERVAL.max(took).min(period),
+            period,
+        }
     }
 }
 
-/// One look at everything, however often it must be tried.
-async fn look_until_seen(registry: &Registry) -> Result<Seen, NodeError> {
+/// Reads all open runs, however often it must be tried.
+async fn sync_until_seen(registry: &Registry) -> Result<Synced, NodeError> {
     loop {
         let (began, ended) = (Instant::now(), registry.ended());
-        let error = match look(registry, None).await {
-            Ok(more) => return Ok(Seen { took: began.elapsed(), moved: more || registry.ended() != ended }),
+        let error = match sync_runs(registry, None).await {
+            Ok(coverage) => {
+                let coverage = if registry.ended() == ended { coverage } else { Coverage::Partial };
+                return Ok(Synced { took: began.elapsed(), coverage });
+            }
             Err(error) => error,
         };
         fatal(&error)?;
-        warn!("the open runs can't be read: {error}; trying again in {} s", PAUSE.as_secs());
-        sleep(PAUSE).await;
+        warn!("the open runs can't be read: {error}; trying again in {} s", RETRY_INTERVAL.as_secs());
+        sleep(RETRY_INTERVAL).await;
     }
 }
 
-/// Puts away what there is of runs that are not open: what an earlier process left, and what came up late of one that has ended
-/// meanwhile. What can't be put away now is tried after the next look; nothing waits for it.
-fn tidy(registry: &Arc<Registry>, before: &mut JoinSet<()>) {
+/// Cleans up runs that the runtime has and that are not tracked: those that an earlier process left, and those that appeared late, after
+/// their end. Nothing waits for this; what fails is tried again after the next read.
+fn reconcile_orphans(registry: &Arc<Registry>, before: &mut JoinSet<()>) {
     while before.try_join_next().is_some() {}
     if !before.is_empty() {
         return;
     }
     let mut left = registry.context.runtime.unreported();
-    left.retain(|(_, run)| !registry.has(*run));
+    left.retain(|(_, run)| !registry.contains(*run));
     if left.is_empty() {
         return;
     }
     let registry = registry.clone();
     before.spawn(async move {
-        stream::iter(left).for_each_concurrent(TIDYING, |(task, run)| put_away(&registry, task, run)).await;
+        stream::iter(left)
+            .for_each_concurrent(ORPHAN_CONCURRENCY, |(task, run)| release_orphan(&registry, task, run))
+            .await;
     });
 }
 
-/// What is left of a run that is not driven here.
-pub(super) async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
-    registry.context.hold.good().await;
+/// Releases a run that is not tracked here, or tracks it if it is open.
+pub(super) async fn release_orphan(registry: &Registry, task: TaskId, run: RunId) {
+    registry.context.leadership.wait_until_leader().await;
     let gone = match registry.context.hub.run(run).await {
-        // It was adopted meanwhile, and may have come to its end.
-        _ if registry.has(run) => return,
+        // It was tracked meanwhile, and may have come to its end.
+        _ if registry.contains(run) => return,
         Ok(run) if !registry.is_under_way(run.id) => return,
         // Its number is another organization's now.
         Ok(found) if !registry.is_ours(&found) => {
@@ -181,7 +197,7 @@ pub(super) async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
             }
             registry.is_seen(run);
             // What is under way always has room.
-            registry.adopt(found);
+            registry.track(found);
             return;
         }
         // A run that this node may not see is not this node's: the list, which was read before, lacks it. Twice, because a server says 401
@@ -191,46 +207,46 @@ pub(super) async fn put_away(registry: &Registry, task: TaskId, run: RunId) {
         }
         Err(error) => Err(error.to_string()),
     };
-    let put_away = match gone {
+    let released = match gone {
         Ok(why) => {
             info!(%run, %task, "{why}; what is left of it is put away");
             release(registry, run).await
         }
         Err(why) => Err(why),
     };
-    let Err(failed) = put_away else { return };
+    let Err(failed) = released else { return };
     warn!(%run, "what is left of it can't be put away: {failed}; it is tried again after the next look at all runs");
 }
 
-/// Releases a run that is not at the server, if this process may act at this moment.
+/// Releases a run that the server does not have, if this process leads at this moment.
 async fn release(registry: &Registry, run: RunId) -> Result<(), String> {
-    if !registry.context.hold.is_good() {
+    if !registry.context.leadership.is_leader() {
         return Err("another process of this node may act now".into());
     }
     registry.context.runtime.release(run, &RunStatus::UnknownError).await.map_err(|error| error.to_string())
 }
 
-/// One look: adopts what is open, also what came before an error. A look at everything also has those looked at that are driven
-/// here and no longer open there. It tells whether there may be more to do than was seen.
-pub(super) async fn look(registry: &Registry, task: Option<TaskId>) -> Result<bool, HubError> {
-    let mut driven = HashSet::new();
+/// Reads open runs and tracks them, also those that came before an error. A read of all runs also refreshes those that are tracked here
+/// and no longer open there.
+pub(super) async fn sync_runs(registry: &Registry, task: Option<TaskId>) -> Result<Coverage, HubError> {
+    let mut tracked = HashSet::new();
     if task.is_none() {
-        registry.new_tasks.look_at_all_begins();
-        driven = registry.ids();
+        registry.new_tasks.poll_begins();
+        tracked = registry.ids();
     }
-    let mut runs = pin!(registry.context.hub.open_runs(OpenRuns { task, inputs_up_to: INPUTS }));
+    let mut runs = pin!(registry.context.hub.open_runs(OpenRuns { task, inputs_up_to: INLINE_INPUTS_UP_TO }));
     let mut found = Found::default();
     let began = Instant::now();
     let end = loop {
         match runs.next().await {
             None => break Ok(()),
             Some(Ok(run)) => {
-                driven.remove(&run.id);
-                if !registry.drives(&run) {
+                tracked.remove(&run.id);
+                if !registry.tracks_same(&run) {
                     found.take(registry, run);
                 }
-                if began.elapsed() > LONG {
-                    found.adopt(registry);
+                if began.elapsed() > FIRST_BATCH_WITHIN {
+                    found.track(registry);
                 }
             }
             Some(Err(error)) if matches!(error.kind, HubErrorKind::BrokenRun(_)) => {
@@ -241,7 +257,7 @@ pub(super) async fn look(registry: &Registry, task: Option<TaskId>) -> Result<bo
             Some(Err(error)) => break Err(error),
         }
     };
-    found.adopt(registry);
+    found.track(registry);
     debug!(new = found.new, "open runs at the server");
     match end {
         Ok(()) => {}
@@ -251,36 +267,36 @@ pub(super) async fn look(registry: &Registry, task: Option<TaskId>) -> Result<bo
                 warn!(times, "{error}; the node goes on with what it has read");
             }
             // By chance, so that each has its turn in some look.
-            for run in driven.into_iter().choose_multiple(&mut rand::rng(), ASKED) {
-                registry.look(run);
+            for run in tracked.into_iter().choose_multiple(&mut rand::rng(), MAX_REFRESHES) {
+                registry.request_refresh(run);
             }
-            return Ok(true);
+            return Ok(Coverage::Partial);
         }
         Err(error) => return Err(error),
     }
-    let gone = !driven.is_empty();
-    for run in driven {
-        registry.look(run);
+    let gone = !tracked.is_empty();
+    for run in tracked {
+        registry.request_refresh(run);
     }
     if found.left
         && let Some(times) = FULL.happened()
     {
         warn!(
             times,
-            "more runs are open than the {MOST} that a node has at a time; the others are begun with when some have ended"
+            "more runs are open than the {MAX_TRACKED} that a node has at a time; the others are begun with when some have ended"
         );
     }
-    Ok(gone || found.left)
+    Ok(if gone || found.left { Coverage::Partial } else { Coverage::Complete })
 }
 
-/// What a look has found that is not driven here.
+/// Runs that were found and are not tracked here.
 #[derive(Default)]
 struct Found {
     open: Vec<Run>,
     new: usize,
     /// Bytes of inputs that came along.
     inputs: usize,
-    /// There were more than can be driven.
+    /// There were more than can be tracked.
     left: bool,
 }
 
@@ -289,13 +305,13 @@ impl Found {
         self.new += 1;
         self.inputs += run.input.as_ref().map_or(0, |input| input.0.len());
         // It is fetched when it is needed.
-        if self.inputs > turn::INPUTS {
+        if self.inputs > slots::KEPT_INPUTS {
             run.input = None;
         }
         self.open.push(run);
-        if self.open.len() > 2 * MOST {
+        if self.open.len() > 2 * MAX_TRACKED {
             self.sort(registry);
-            self.open.truncate(MOST);
+            self.open.truncate(MAX_TRACKED);
             self.left = true;
         }
     }
@@ -305,10 +321,10 @@ impl Found {
         self.open.sort_by_cached_key(|run| (!registry.is_under_way(run.id), run.id));
     }
 
-    fn adopt(&mut self, registry: &Registry) {
+    fn track(&mut self, registry: &Registry) {
         self.sort(registry);
         for run in self.open.drain(..) {
-            self.left |= registry.adopt(run) == Adopted::Full;
+            self.left |= registry.track(run) == Tracking::Full;
         }
     }
 }
@@ -324,7 +340,7 @@ mod tests {
     #[test]
     fn a_slow_server_is_asked_more_rarely() {
         let seconds = Duration::from_secs_f64;
-        for (took, rest, again, period) in [
+        for (took, on_event, catch_up, period) in [
             (0.0, 1.0, 5.0, 60.0),
             (1.0, 1.0, 5.0, 59.0),
             (5.0, 5.0, 5.0, 55.0),
@@ -333,17 +349,17 @@ mod tests {
             (1000.0, 1000.0, 1000.0, 3600.0),
             (100_000.0, 3600.0, 3600.0, 3600.0),
         ] {
-            let [rest, again, period] = [rest, again, period].map(seconds);
-            assert_eq!(Pace::of(seconds(took)), Pace { rest, again, period }, "{took} s");
+            let [on_event, catch_up, period] = [on_event, catch_up, period].map(seconds);
+            assert_eq!(PollInterval::of(seconds(took)), PollInterval { on_event, catch_up, period }, "{took} s");
         }
     }
 
     #[test]
     fn one_slow_look_slows_nothing_down() {
         let seconds = Duration::from_secs;
-        let mut paces = Paces::default();
+        let mut intervals = PollIntervals::default();
         for (took, period) in [(7200, 60), (1, 59), (7200, 59), (2, 58), (100, 58), (100, 900), (1, 59)] {
-            assert_eq!(paces.after(seconds(took)).period, seconds(period), "{took} s");
+            assert_eq!(intervals.after(seconds(took)).period, seconds(period), "{took} s");
         }
     }
 }

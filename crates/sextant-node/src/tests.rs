@@ -10,21 +10,21 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use sextant_core::complaints::{Complaint, Meaning};
-use sextant_core::hold::Hold;
 use sextant_core::hub::testing::{ASKING, FakeHub, Fault, me, pending};
 use sextant_core::hub::{RequestedDatabase, Run};
+use sextant_core::leadership::Leadership;
 use sextant_core::masks::{Masks, Secrets};
+use sextant_core::pod_issue::{IssueKind, PodIssue};
 use sextant_core::policies::Policies;
+use sextant_core::run_state::{Exit, Failure, Limits, RunState, Starting, WaitsFor};
 use sextant_core::runtime::LaunchError;
 use sextant_core::runtime::testing::FakeRuntime;
-use sextant_core::situation::{Exit, Failure, Limits, Situation, Starting, WaitsFor};
 use tokio::time::sleep;
 use vantage6_types::{OrganizationId, RunId, RunStatus};
 
 use super::registry::Registry;
 use super::report::{KEPT_LOGS, LOGS};
-use super::{Context, Parts, Settings, Supplies, sync};
+use super::{Context, Parts, RunInputs, Settings, sync};
 
 const RUN: RunId = RunId(7);
 
@@ -41,19 +41,19 @@ impl Node {
     }
 
     /// With tasks of these organizations only, unless there are none, and so many runs at once.
-    fn with(allowed_organizations: &[&str], places: Option<usize>) -> Self {
+    fn with(allowed_organizations: &[&str], max_concurrent_runs: Option<usize>) -> Self {
         let allowed_organizations = allowed_organizations.iter().map(ToString::to_string).collect();
         let policies = Policies { allowed_organizations, ..Policies::default() };
         let hub = Arc::new(FakeHub::default());
         let runtime = Arc::new(FakeRuntime::new(hub.journal.clone()));
-        let hold = Arc::new(Hold::default());
-        hold.extend(Duration::MAX);
+        let leadership = Arc::new(Leadership::default());
+        leadership.extend(Duration::MAX);
         let parts = Parts {
             hub: hub.clone(),
             events: futures::stream::pending().boxed(),
             me: me(),
             runtime: runtime.clone(),
-            supplies: Arc::new(Supplies::new(hub.clone())),
+            run_inputs: Arc::new(RunInputs::new(hub.clone())),
             settings: Settings {
                 policies,
                 share_algorithm_logs: true,
@@ -66,27 +66,27 @@ impl Node {
                     retry_disrupted: 0,
                     output: None,
                 },
-                places: places.and_then(NonZeroUsize::new),
+                max_concurrent_runs: max_concurrent_runs.and_then(NonZeroUsize::new),
                 masks: Masks::new(secrets()).unwrap(),
             },
             health: Arc::default(),
-            hold,
+            leadership,
         };
         let (context, _) = Context::new(parts);
         let registry = Arc::new(Registry::new(context));
         Self { hub, runtime, registry }
     }
 
-    /// Has a run of this node that is there already, in this situation.
-    fn adopt(&self, situation: Situation) {
+    /// Has a run of this node that is there already, in this state.
+    fn track(&self, run_state: RunState) {
         let mut run = pending(RUN.0);
-        if situation != Situation::Absent {
+        if run_state != RunState::Absent {
             run.status = RunStatus::Active;
             run.started_at = Some(Timestamp::UNIX_EPOCH);
         }
-        self.runtime.set(RUN, situation);
+        self.runtime.set(RUN, run_state);
         self.hub.put(run.clone());
-        self.registry.adopt(run);
+        self.registry.track(run);
     }
 
     async fn wait_for(&self, call: &str) {
@@ -101,10 +101,10 @@ impl Node {
         self.hub.journal.all()
     }
 
-    /// The run's drive has ended.
+    /// The run's reconciler has ended.
     async fn done(&self) {
         for _ in 0..10_000 {
-            if !self.registry.has(RUN) {
+            if !self.registry.contains(RUN) {
                 return;
             }
             sleep(Duration::from_millis(100)).await;
@@ -118,38 +118,32 @@ fn secrets() -> Secrets {
     Secrets { common: vec![], of_databases: [("omop".to_owned(), vec!["hunter-2".to_owned()])].into() }
 }
 
-fn running() -> Situation {
-    Situation::Running { since: Some(Timestamp::now()) }
+fn running() -> RunState {
+    RunState::Running { since: Some(Timestamp::now()) }
 }
 
-fn ended() -> Situation {
-    Situation::Ended(Exit { code: 0, note: None, reason: "AlgorithmEnded" })
+fn ended() -> RunState {
+    RunState::Ended(Exit { code: 0, note: None, reason: "AlgorithmEnded" })
 }
 
-fn starting() -> Situation {
+fn starting() -> RunState {
     let since = Some(Timestamp::now());
-    Situation::Starting(Starting { since, waits_for: WaitsFor::Container, detail: String::new() })
+    RunState::Starting(Starting { since, waits_for: WaitsFor::Container, detail: String::new() })
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_the_cluster_does_not_allow_is_reported_within_seconds() {
-    for (why, meaning, words) in [
-        ("failed quota: q: must specify limits.cpu for: return", Meaning::Forbidden, "rules do not allow the run"),
-        (
-            "exceeded quota: q, requested: limits.cpu=9, used: limits.cpu=0, limited: limits.cpu=8",
-            Meaning::LargerThanQuota,
-            "needs more than the node's quota allows: processors (cpu).",
-        ),
-    ] {
-        let node = Node::new();
-        node.runtime.complains(Complaint { text: format!("pods \"x\" is forbidden: {why}"), meaning, at: None });
-        let since = Some(Timestamp::now());
-        node.adopt(Situation::Starting(Starting { since, waits_for: WaitsFor::Pod, detail: "made".into() }));
-        sleep(Duration::from_secs(4)).await;
-        let report = node.hub.reported(RUN).await;
-        assert_eq!(report.status, RunStatus::StartFailed);
-        assert!(report.log.contains(words) && !report.log.contains("quota: q"), "{}", report.log);
-    }
+    let node = Node::new();
+    let text = "pods \"x\" is forbidden: failed quota: q: must specify limits.cpu for: return";
+    let failure = Failure::new(RunStatus::StartFailed, "The cluster's rules do not allow the run.", text);
+    let kind = IssueKind::Permanent(failure);
+    node.runtime.reports_issue(PodIssue { text: text.into(), kind, at: None });
+    let since = Some(Timestamp::now());
+    node.track(RunState::Starting(Starting { since, waits_for: WaitsFor::Pod, detail: "made".into() }));
+    sleep(Duration::from_secs(4)).await;
+    let report = node.hub.reported(RUN).await;
+    assert_eq!(report.status, RunStatus::StartFailed);
+    assert!(report.log.contains("rules do not allow the run") && !report.log.contains("quota: q"), "{}", report.log);
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,7 +151,7 @@ async fn who_waits_for_room_has_that_made_which_nobody_needs() {
     for (waits_for, made) in [(WaitsFor::Machine, true), (WaitsFor::Quota, true), (WaitsFor::Pull, false)] {
         let node = Node::new();
         let since = Some(Timestamp::now());
-        node.adopt(Situation::Starting(Starting { since, waits_for, detail: "full".into() }));
+        node.track(RunState::Starting(Starting { since, waits_for, detail: "full".into() }));
         sleep(Duration::from_secs(20)).await;
         assert_eq!(node.count("make room 0") > 0, made, "{waits_for:?} {:?}", node.all());
     }
@@ -168,7 +162,7 @@ async fn a_kill_stops_the_algorithm_although_the_server_is_away() {
     let node = Node::new();
     node.hub.fail("finish", Fault::Away);
     node.hub.fail("run", Fault::Away);
-    node.adopt(running());
+    node.track(running());
     sleep(Duration::from_secs(1)).await;
     node.registry.kill(None);
     node.wait_for("stop 7").await;
@@ -187,14 +181,13 @@ async fn a_kill_stops_the_algorithm_although_the_server_is_away() {
 
 #[tokio::test(start_paused = true)]
 async fn a_kill_and_the_deadline_stop_the_algorithm_although_others_logs_take_all_memory() {
-    for (situation, status) in [
-        (running(), RunStatus::Killed),
-        (Situation::Running { since: Some(Timestamp::UNIX_EPOCH) }, RunStatus::Crashed),
-    ] {
+    for (run_state, status) in
+        [(running(), RunStatus::Killed), (RunState::Running { since: Some(Timestamp::UNIX_EPOCH) }, RunStatus::Crashed)]
+    {
         let node = Node::new();
         let logs = node.registry.context.logs.clone();
         let _taken = logs.acquire_many_owned(u32::try_from(LOGS).unwrap()).await.unwrap();
-        node.adopt(situation);
+        node.track(run_state);
         if status == RunStatus::Killed {
             node.registry.kill(None);
         }
@@ -210,7 +203,7 @@ async fn what_can_not_be_stopped_now_is_reported_and_stopped_again() {
     let node = Node::new();
     node.runtime.stops(false);
     node.hub.fail("finish", Fault::Away);
-    node.adopt(running());
+    node.track(running());
     node.registry.kill(None);
     sleep(Duration::from_secs(300)).await;
     assert!(node.count("stop 7") > 2 && node.count("finish 7") > 2, "{:?}", node.all());
@@ -226,20 +219,20 @@ async fn another_organizations_run_is_never_launched_whatever_its_number() {
     let node = Node::new();
     node.runtime.set(RUN, running());
     node.hub.put(theirs());
-    sync::put_away(&node.registry, theirs().task.id, RUN).await;
+    sync::release_orphan(&node.registry, theirs().task.id, RUN).await;
     assert_eq!(node.all(), ["run 7", "release 7"]);
     // A server that lists it, for whatever reason.
     let node = Node::new();
     node.hub.put(theirs());
-    node.registry.adopt(theirs());
+    node.registry.track(theirs());
     sleep(Duration::from_secs(60)).await;
     assert!(node.all().is_empty(), "{:?}", node.all());
     // Ours is under way, is deleted, and its number becomes theirs, assigned in the same moment.
     let node = Node::new();
-    node.adopt(running());
+    node.track(running());
     sleep(Duration::from_secs(1)).await;
     node.hub.put(Run { status: RunStatus::Active, ..theirs() });
-    node.registry.look(RUN);
+    node.registry.request_refresh(RUN);
     node.done().await;
     assert_eq!((node.count("release 7"), node.count("launch 7"), node.count("finish 7")), (1, 0, 0));
 }
@@ -249,7 +242,7 @@ async fn the_log_is_read_before_the_output_is_asked_for() {
     let node = Node::new();
     let logs = node.registry.context.logs.clone();
     let taken = logs.clone().acquire_many_owned(u32::try_from(LOGS).unwrap()).await.unwrap();
-    node.adopt(ended());
+    node.track(ended());
     sleep(Duration::from_secs(300)).await;
     // No pod holds a connection open meanwhile.
     assert_eq!(node.count("collect 7"), 0);
@@ -264,9 +257,9 @@ async fn the_log_is_read_before_the_output_is_asked_for() {
 #[tokio::test(start_paused = true)]
 async fn a_process_that_is_taken_over_while_it_reads_a_log_reports_nothing() {
     let node = Node::new();
-    let hold = node.registry.context.hold.clone();
-    node.runtime.on_log(move || hold.lose("another process".into()));
-    node.adopt(ended());
+    let leadership = node.registry.context.leadership.clone();
+    node.runtime.on_log(move || leadership.step_down("another process".into()));
+    node.track(ended());
     node.wait_for("log 7").await;
     sleep(Duration::from_secs(300)).await;
     assert_eq!((node.count("finish 7"), node.count("release 7")), (0, 0), "{:?}", node.all());
@@ -276,9 +269,9 @@ async fn a_process_that_is_taken_over_while_it_reads_a_log_reports_nothing() {
 async fn a_run_that_the_server_can_not_describe_any_more_is_reported_all_the_same() {
     let node = Node::with(&[], Some(1));
     node.hub.fail("run", Fault::Broken);
-    node.adopt(running());
+    node.track(running());
     sleep(Duration::from_secs(1)).await;
-    node.registry.look(RUN);
+    node.registry.request_refresh(RUN);
     sleep(Duration::from_secs(300)).await;
     // It is asked again after the next look at everything, not before.
     assert_eq!(node.count("run 7"), 1, "{:?}", node.all());
@@ -291,21 +284,21 @@ async fn a_run_that_the_server_can_not_describe_any_more_is_reported_all_the_sam
 async fn a_run_that_this_node_may_not_see_any_more_is_released() {
     let node = Node::with(&[], Some(1));
     node.hub.fail("run", Fault::Status(401, true));
-    node.adopt(running());
+    node.track(running());
     for _ in 0..2 {
         sleep(Duration::from_secs(60)).await;
         assert_eq!(node.count("release 7"), 0);
-        node.registry.look(RUN);
+        node.registry.request_refresh(RUN);
     }
     node.done().await;
     assert_eq!((node.count("release 7"), node.count("run 7")), (1, 2));
     // Something before the server says so, too, while that is being replaced: this means nothing.
     let node = Node::new();
     node.hub.fail("run", Fault::Status(403, false));
-    node.adopt(running());
+    node.track(running());
     for _ in 0..5 {
         sleep(Duration::from_secs(60)).await;
-        node.registry.look(RUN);
+        node.registry.request_refresh(RUN);
     }
     sleep(Duration::from_secs(60)).await;
     assert_eq!(node.count("release 7"), 0);
@@ -314,11 +307,11 @@ async fn a_run_that_this_node_may_not_see_any_more_is_released() {
 #[tokio::test(start_paused = true)]
 async fn a_list_that_was_read_before_the_report_launches_nothing() {
     let node = Node::new();
-    node.adopt(ended());
+    node.track(ended());
     node.done().await;
     // As with `keep_finished: 0s`, or in the local runtime: nothing is left of it.
-    node.runtime.set(RUN, Situation::Absent);
-    node.registry.adopt(pending(RUN.0));
+    node.runtime.set(RUN, RunState::Absent);
+    node.registry.track(pending(RUN.0));
     node.done().await;
     assert_eq!(node.count("launch 7"), 0, "{:?}", node.all());
 }
@@ -331,7 +324,7 @@ async fn why_a_launch_failed_is_kept_until_the_server_has_it() {
         let why = "What the task says of its databases is too large.";
         Err(LaunchError::Failed(Failure::new(RunStatus::StartFailed, why, "the API server refused the run's Secret")))
     });
-    node.adopt(Situation::Absent);
+    node.track(RunState::Absent);
     node.wait_for("finish 7").await;
     // Its Job was made, and waits for the Secret.
     node.runtime.set(RUN, starting());
@@ -358,7 +351,7 @@ async fn why_a_launch_failed_is_reported_by_the_next_process_too() {
         });
         let since = Some(if starts { Timestamp::now() } else { Timestamp::UNIX_EPOCH });
         let waits = Starting { since, waits_for: WaitsFor::OwnContainer, detail: "secret \"x\" not found".into() };
-        node.adopt(Situation::Starting(waits));
+        node.track(RunState::Starting(waits));
         node.wait_for("launch 7").await;
         if starts {
             sleep(Duration::from_secs(1)).await;
@@ -380,7 +373,7 @@ async fn the_first_task_of_a_subtask_is_known_before_its_folder_is_made() {
     let node = Node::new();
     node.hub.fail("task_origin", Fault::Away);
     node.hub.put(subtask());
-    node.registry.adopt(subtask());
+    node.registry.track(subtask());
     sleep(Duration::from_secs(60)).await;
     assert_eq!(node.count("launch 7"), 0, "the server is waited for: {:?}", node.all());
     node.hub.heal("task_origin");
@@ -388,7 +381,7 @@ async fn the_first_task_of_a_subtask_is_known_before_its_folder_is_made() {
     assert_eq!(node.runtime.launched()[0].first.task, vantage6_types::TaskId(4));
     // A first task costs no question.
     let node = Node::new();
-    node.adopt(Situation::Absent);
+    node.track(RunState::Absent);
     node.wait_for("launch 7").await;
     assert_eq!(node.runtime.launched()[0].first.task, pending(RUN.0).task.id);
     assert_eq!(node.count("task_origin 4"), 0);
@@ -397,11 +390,11 @@ async fn the_first_task_of_a_subtask_is_known_before_its_folder_is_made() {
 #[tokio::test(start_paused = true)]
 async fn what_has_left_a_list_without_end_is_asked_about() {
     let node = Node::new();
-    node.adopt(running());
+    node.track(running());
     sleep(Duration::from_secs(1)).await;
     node.hub.put(Run { finished_at: Some(Timestamp::now()), ..pending(RUN.0) });
     node.hub.fail("list", Fault::Away);
-    assert!(sync::look(&node.registry, None).await.unwrap(), "there may be more to do");
+    assert_eq!(sync::sync_runs(&node.registry, None).await.unwrap(), sync::Coverage::Partial);
     node.done().await;
     assert_eq!(node.count("release 7"), 1, "{:?}", node.all());
 }
@@ -410,7 +403,7 @@ async fn what_has_left_a_list_without_end_is_asked_about() {
 async fn a_pause_ends_when_something_changes_and_old_failures_are_forgotten() {
     let node = Node::new();
     node.hub.fail("status", Fault::Away);
-    node.adopt(starting());
+    node.track(starting());
     // The pauses have become long.
     sleep(Duration::from_secs(1800)).await;
     let tries = node.count("status 7");
@@ -424,7 +417,7 @@ async fn a_pause_ends_when_something_changes_and_old_failures_are_forgotten() {
 async fn what_goes_wrong_after_a_success_does_not_wait_as_long_as_what_went_wrong_before() {
     let node = Node::new();
     node.hub.fail("status", Fault::Away);
-    node.adopt(starting());
+    node.track(starting());
     sleep(Duration::from_secs(1800)).await;
     node.hub.heal("status");
     // The longest pause, and less than what has nothing to do with it any more.
@@ -439,29 +432,29 @@ async fn what_goes_wrong_after_a_success_does_not_wait_as_long_as_what_went_wron
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_waited_for_a_place_is_judged_again_when_it_has_one() {
+async fn a_run_that_waited_for_a_slot_is_admitted_again_when_it_has_one() {
     let node = Node::with(&["Trusted"], Some(1));
     node.hub.name(ASKING, "Trusted");
-    let place = node.registry.context.places.as_ref().unwrap().try_take();
-    node.adopt(Situation::Absent);
+    let slot = node.registry.context.slots.as_ref().unwrap().try_acquire();
+    node.track(RunState::Absent);
     sleep(Duration::from_secs(3600)).await;
     assert_eq!(node.count("launch 7"), 0);
     node.hub.name(ASKING, "Somebody else");
-    drop(place);
+    drop(slot);
     assert_eq!(node.hub.reported(RUN).await.status, RunStatus::NotAllowed);
     assert_eq!(node.count("launch 7"), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_away_while_a_run_waits_for_a_place_changes_nothing() {
+async fn a_server_that_is_away_while_a_run_waits_for_a_slot_changes_nothing() {
     let node = Node::with(&["Trusted"], Some(1));
     node.hub.name(ASKING, "Trusted");
     node.hub.fail("organization", Fault::Away);
-    let place = node.registry.context.places.as_ref().unwrap().try_take();
-    node.adopt(Situation::Absent);
+    let slot = node.registry.context.slots.as_ref().unwrap().try_acquire();
+    node.track(RunState::Absent);
     sleep(Duration::from_secs(60)).await;
     node.hub.heal("organization");
-    drop(place);
+    drop(slot);
     node.wait_for("launch 7").await;
 }
 
@@ -469,11 +462,11 @@ async fn a_server_that_is_away_while_a_run_waits_for_a_place_changes_nothing() {
 async fn a_result_that_is_too_large_for_what_is_before_the_server_closes_its_run() {
     let node = Node::with(&[], Some(1));
     node.hub.limit(27);
-    node.adopt(ended());
+    node.track(ended());
     sleep(Duration::from_secs(600)).await;
-    // Neither with the result, nor with the log, nor with the reason: its place is free all the same.
+    // Neither with the result, nor with the log, nor with the reason: its slot is free all the same.
     assert!(node.hub.report(RUN).is_none());
-    assert!(node.registry.context.places.as_ref().unwrap().has_spare());
+    assert!(node.registry.context.slots.as_ref().unwrap().has_free());
     assert!(node.count("finish 7") < 40, "{}", node.count("finish 7"));
     node.hub.limit(1000);
     let report = node.hub.reported(RUN).await;
@@ -487,7 +480,7 @@ async fn a_result_that_is_too_large_for_what_is_before_the_server_closes_its_run
 async fn what_the_server_does_not_answer_at_all_keeps_nothing_from_being_stopped() {
     let node = Node::new();
     node.hub.fail("run", Fault::Silent);
-    node.adopt(running());
+    node.track(running());
     sleep(Duration::from_secs(1)).await;
     assert_eq!(node.count("stop 7"), 0);
     node.registry.kill(None);
@@ -502,14 +495,14 @@ async fn logs_of_stopped_runs_that_the_server_does_not_take_keep_no_result_from_
     let stopped = 100..130;
     for id in stopped.clone() {
         let run = Run { status: RunStatus::Active, started_at: Some(Timestamp::UNIX_EPOCH), ..pending(id) };
-        node.runtime.set(RunId(id), Situation::Running { since: Some(Timestamp::UNIX_EPOCH) });
+        node.runtime.set(RunId(id), RunState::Running { since: Some(Timestamp::UNIX_EPOCH) });
         node.hub.put(run.clone());
-        node.registry.adopt(run);
+        node.registry.track(run);
     }
     sleep(Duration::from_secs(300)).await;
     assert!(stopped.clone().all(|id| node.count(&format!("stop {id}")) == 1));
     // Of others' failed reports it knows nothing.
-    node.adopt(ended());
+    node.track(ended());
     node.wait_for("finish 7").await;
     node.hub.heal("finish");
     assert_eq!(node.hub.reported(RUN).await.status, RunStatus::Completed);
@@ -529,13 +522,13 @@ async fn logs_of_stopped_runs_that_the_server_does_not_take_keep_no_result_from_
 async fn a_run_that_waits_is_launched_after_an_odd_answer_about_it() {
     for fault in [Fault::Status(404, false), Fault::Status(401, true), Fault::Broken, Fault::Away] {
         let node = Node::with(&[], Some(1));
-        let place = node.registry.context.places.as_ref().unwrap().try_take();
-        node.adopt(Situation::Absent);
+        let slot = node.registry.context.slots.as_ref().unwrap().try_acquire();
+        node.track(RunState::Absent);
         sleep(Duration::from_secs(1)).await;
         // A list lacked it, because the pages had shifted.
         node.hub.fail("run", fault);
-        node.registry.look(RUN);
-        drop(place);
+        node.registry.request_refresh(RUN);
+        drop(slot);
         sleep(Duration::from_secs(300)).await;
         assert_eq!(node.count("launch 7"), 0, "nothing is begun without the server's word");
         node.hub.heal("run");
@@ -546,23 +539,23 @@ async fn a_run_that_waits_is_launched_after_an_odd_answer_about_it() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_in_passing_now_and_then_ends_no_run() {
     let node = Node::new();
-    node.adopt(running());
+    node.track(running());
     for _ in 0..5 {
         sleep(Duration::from_secs(60)).await;
         node.hub.fail("run", Fault::Status(401, true));
-        node.registry.look(RUN);
+        node.registry.request_refresh(RUN);
         sleep(Duration::from_secs(60)).await;
         node.hub.heal("run");
-        node.registry.look(RUN);
+        node.registry.request_refresh(RUN);
     }
     assert_eq!(node.count("release 7"), 0, "{:?}", node.all());
     // Nor is what an earlier process left released at the first.
     let node = Node::new();
     node.runtime.set(RUN, running());
     node.hub.fail("run", Fault::Status(403, true));
-    sync::put_away(&node.registry, pending(RUN.0).task.id, RUN).await;
+    sync::release_orphan(&node.registry, pending(RUN.0).task.id, RUN).await;
     assert_eq!(node.all(), ["run 7"]);
-    sync::put_away(&node.registry, pending(RUN.0).task.id, RUN).await;
+    sync::release_orphan(&node.registry, pending(RUN.0).task.id, RUN).await;
     assert_eq!(node.all(), ["run 7", "run 7", "release 7"]);
 }
 
@@ -570,7 +563,7 @@ async fn a_refusal_in_passing_now_and_then_ends_no_run() {
 async fn a_server_that_does_not_read_its_events_puts_off_no_deadline() {
     let node = Node::new();
     node.hub.fail("event", Fault::Silent);
-    node.adopt(Situation::Running { since: Some(Timestamp::now()) });
+    node.track(RunState::Running { since: Some(Timestamp::now()) });
     sleep(Duration::from_secs(5)).await;
     node.registry.kill(None);
     sleep(Duration::from_secs(5)).await;
@@ -583,10 +576,10 @@ async fn what_a_run_prints_of_the_databases_that_it_got_is_masked() {
         let node = Node::new();
         node.runtime.prints(b"hunter-2");
         let mut run = pending(RUN.0);
-        run.task.databases = vec![RequestedDatabase::named(label.into())];
+        run.task.databases = vec![RequestedDatabase { label: label.into(), parameters: None, left_out: None }];
         node.hub.put(run.clone());
         node.runtime.set(RUN, ended());
-        node.registry.adopt(run);
+        node.registry.track(run);
         let report = node.hub.reported(RUN).await;
         assert!(report.log.starts_with(expected), "{label}: {}", report.log);
     }

@@ -2,13 +2,10 @@
 //! has no IPv6, it means IPv4. Whoever comes over IPv4 has an IPv4-mapped address then: `to_canonical` makes it what it is.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
-
-/// Every address of this machine.
-pub const ANYWHERE: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// How many connections may wait to be taken.
 const BACKLOG: i32 = 1024;
@@ -44,7 +41,7 @@ pub fn listen_with(address: SocketAddr, sharing: Sharing, backlog: i32) -> io::R
 
 fn bound(address: SocketAddr, sharing: Sharing, backlog: i32) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.ip() == ANYWHERE {
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
@@ -59,7 +56,7 @@ fn bound(address: SocketAddr, sharing: Sharing, backlog: i32) -> io::Result<Sock
 fn without_ipv6(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
     let unknown = error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
     let none = unknown || error.kind() == io::ErrorKind::AddrNotAvailable;
-    (address.ip() == ANYWHERE && none).then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into())
+    (address.ip() == Ipv6Addr::UNSPECIFIED && none).then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into())
 }
 
 #[cfg(test)]
@@ -70,10 +67,10 @@ mod tests {
 
     #[tokio::test]
     async fn anywhere_is_both_families() {
-        let listener = listen((ANYWHERE, 0).into()).unwrap();
+        let listener = listen((Ipv6Addr::UNSPECIFIED, 0).into()).unwrap();
         let port = listener.local_addr().unwrap().port();
         for (to, whence) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1")] {
-            let connected = TcpStream::connect((to.parse::<IpAddr>().unwrap(), port)).await;
+            let connected = TcpStream::connect((to.parse::<std::net::IpAddr>().unwrap(), port)).await;
             if connected.is_err() && to == "::1" && TcpListener::bind("[::1]:0").await.is_err() {
                 continue;
             }

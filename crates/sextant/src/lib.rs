@@ -5,7 +5,7 @@
 mod columns;
 pub mod doctor;
 pub mod keys;
+pub mod network_policies;
 mod node_info;
 pub mod runs;
-pub mod walls;
 pub mod wiring;

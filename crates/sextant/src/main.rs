@@ -1,10 +1,10 @@
 //! The `sextant` command: reads its arguments, starts logging, and hands over.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use sextant::{doctor, keys, runs, walls, wiring};
+use sextant::{doctor, keys, network_policies, runs, wiring};
 use sextant_config::{Config, ConfigError};
 use sextant_core::node_error::NodeError;
 use sextant_kubernetes::pod;
@@ -92,7 +92,13 @@ enum Command {
     ///
     /// The chart creates the same policies for a node in the cluster. Exit codes: 0 printed, 2 configuration wrong, 4
     /// cluster not usable.
-    #[command(after_help = "Example:\n  sextant walls node.yaml | kubectl apply -f -")]
+    #[command(after_help = "Example:\n  sextant network-policies node.yaml | kubectl apply -f -")]
+    NetworkPolicies {
+        /// The configuration file.
+        config: PathBuf,
+    },
+    /// The former name of `network-policies`.
+    #[command(hide = true)]
     Walls {
         /// The configuration file.
         config: PathBuf,
@@ -153,16 +159,24 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             let config = Config::load(&config)?;
             small(async move { show(runs::table_of(&config).await) })
         }
+        Command::NetworkPolicies { config } => print_network_policies(&config),
         Command::Walls { config } => {
-            let config = Config::load(&config)?;
-            small(async move { show(walls::yaml(&config).await) })
+            console::complain(
+                "`sextant walls` is called `sextant network-policies` now; the old name goes with the next release.",
+            );
+            print_network_policies(&config)
         }
         Command::Keys(command) => Ok(show(keys::run(command).map(|text| text + "\n"))),
         Command::Receive => small(async { pod::conclude(pod::receive::run().await) }),
         Command::Probe => small(async { pod::conclude(pod::probe::run().await) }),
-        Command::Return => small(async { pod::conclude(pod::returns::run().await) }),
+        Command::Return => small(async { pod::conclude(pod::upload::run().await) }),
         Command::Supervise { folder, command } => Ok(supervise::run(&folder, &command)),
     }
+}
+
+fn print_network_policies(config: &Path) -> Result<ExitCode, Failure> {
+    let config = Config::load(config)?;
+    small(async move { show(network_policies::yaml(&config).await) })
 }
 
 fn run_node(config: &Config, format: LogFormat) -> Result<ExitCode, Failure> {

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use sextant_config::secrets;
 use sextant_config::{Config, RuntimeConfig};
-use sextant_core::hold::{self, Hold};
 use sextant_core::hub::Hub;
+use sextant_core::leadership::{self, Leadership};
 use sextant_core::masks::Masks;
 use sextant_core::names::Identity;
 use sextant_core::node_error::NodeError;
+use sextant_core::run_state::Limits;
 use sextant_core::runtime::Runtime;
-use sextant_core::situation::Limits;
 use sextant_hub::Connection;
 use sextant_kubernetes::{Connected, Kubernetes};
 use sextant_local::Local;
-use sextant_node::{ISOLATION, Parts, SERVER, Settings, Supplies};
+use sextant_node::{ISOLATION, Parts, RunInputs, SERVER, Settings};
 use sextant_process::health::{self, Health};
 use sextant_process::supervisor::Supervisor;
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,26 +45,26 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
         }
         Ok(())
     };
-    let hold = Arc::new(Hold::default());
+    let leadership = Arc::new(Leadership::default());
     let supervisor = Arc::new(Supervisor::default());
     let result = tokio::select! {
-        result = serve(config, hold.clone(), supervisor.clone()) => result,
+        result = serve(config, leadership.clone(), supervisor.clone()) => result,
         failure = supervisor.failed() => Err(NodeError::Other(format!("{failure}, without which this node can't work; runs under way go on, and are reported by the next start"))),
-        to = hold.lost() => Err(NodeError::TakenOver(format!("{to} has taken over from this process"))),
+        to = leadership.superseded() => Err(NodeError::TakenOver(format!("{to} has taken over from this process"))),
         result = stop => result,
     };
-    hold.give_back().await;
+    leadership.release().await;
     result
 }
 
-async fn serve(config: Config, hold: Arc<Hold>, supervisor: Arc<Supervisor>) -> Result<(), NodeError> {
-    let health = Health::waiting_for(&[SERVER, ISOLATION, hold::PART]);
+async fn serve(config: Config, leadership: Arc<Leadership>, supervisor: Arc<Supervisor>) -> Result<(), NodeError> {
+    let health = Health::waiting_for(&[SERVER, ISOLATION, leadership::PART]);
     if let Some(address) = config.health_listen {
         let listener = health::listen(address).await.map_err(NodeError::Configuration)?;
         supervisor.spawn("the health port", health::serve(listener, health.clone()));
         info!("The health port is open at {address}");
     }
-    let parts = start(&config, health, hold, &supervisor).await?;
+    let parts = start(&config, health, leadership, &supervisor).await?;
     sextant_node::serve(parts, &supervisor).await
 }
 
@@ -75,7 +75,7 @@ async fn serve(config: Config, hold: Arc<Hold>, supervisor: Arc<Supervisor>) -> 
 async fn start(
     config: &Config,
     health: Arc<Health>,
-    hold: Arc<Hold>,
+    leadership: Arc<Leadership>,
     supervisor: &Supervisor,
 ) -> Result<Parts, NodeError> {
     let connection = Connection::new(config)?;
@@ -89,27 +89,27 @@ async fn start(
         }
     })?;
     let identity = config.identity(node);
-    stand_by(config, connected.as_mut(), &identity, &hold, &health, supervisor).await?;
+    stand_by(config, connected.as_mut(), &identity, &leadership, &health, supervisor).await?;
 
     // All of this waits for somebody's answers, so it is done at the same time too.
     let (server, events) = connection.open()?;
     let hub: Arc<dyn Hub> = Arc::new(server);
-    let supplies = Arc::new(Supplies::new(hub.clone()));
+    let run_inputs = Arc::new(RunInputs::new(hub.clone()));
     let (me, started) = tokio::try_join!(
         connection.hello(),
-        runtime(config, connected, identity, supplies.clone(), &health, supervisor)
+        runtime(config, connected, identity, run_inputs.clone(), &health, supervisor)
     )?;
-    let Started { runtime, limits, places } = started;
+    let Started { runtime, limits, max_concurrent_runs } = started;
     let settings = Settings {
         policies: config.policies.clone(),
         share_algorithm_logs: config.share_algorithm_logs,
         shares_tmp: config.shares_tmp(),
         info: config.share_config.then(|| node_info::of(config)),
         limits,
-        places,
+        max_concurrent_runs,
         masks,
     };
-    Ok(Parts { hub, events, me, runtime, supplies, settings, health, hold })
+    Ok(Parts { hub, events, me, runtime, run_inputs, settings, health, leadership })
 }
 
 /// Waits until this process is the one of its node that acts. Until then it is not online, and its data port is closed.
@@ -117,19 +117,21 @@ async fn stand_by(
     config: &Config,
     connected: Option<&mut Connected>,
     identity: &Identity,
-    hold: &Arc<Hold>,
+    leadership: &Arc<Leadership>,
     health: &Arc<Health>,
     supervisor: &Supervisor,
 ) -> Result<(), NodeError> {
     match (&config.runtime, connected) {
         (RuntimeConfig::Kubernetes(settings), Some(connected)) => {
-            connected.acquire(&settings.namespace, identity, hold.clone(), health.clone(), supervisor).await;
+            connected.acquire(&settings.namespace, identity, leadership.clone(), health.clone(), supervisor).await;
             Ok(())
         }
         (RuntimeConfig::Kubernetes(_), None) => Ok(()),
-        (RuntimeConfig::Local(_), _) => sextant_local::acquire(config, identity, hold.clone(), health, supervisor)
-            .await
-            .map_err(NodeError::Configuration),
+        (RuntimeConfig::Local(_), _) => {
+            sextant_local::acquire(config, identity, leadership.clone(), health, supervisor)
+                .await
+                .map_err(NodeError::Configuration)
+        }
     }
 }
 
@@ -137,21 +139,21 @@ async fn stand_by(
 struct Started {
     runtime: Arc<dyn Runtime>,
     limits: Limits,
-    places: Option<NonZeroUsize>,
+    max_concurrent_runs: Option<NonZeroUsize>,
 }
 
 async fn runtime(
     config: &Config,
     connected: Option<Connected>,
     identity: Identity,
-    supplies: Arc<Supplies>,
+    run_inputs: Arc<RunInputs>,
     health: &Health,
     supervisor: &Supervisor,
 ) -> Result<Started, NodeError> {
     match (&config.runtime, connected) {
         (RuntimeConfig::Kubernetes(settings), Some(connected)) => Ok(Started {
             runtime: Arc::new(
-                Kubernetes::start(connected, config, settings, identity, supplies, health, supervisor).await?,
+                Kubernetes::start(connected, config, settings, identity, run_inputs, health, supervisor).await?,
             ),
             limits: Limits {
                 pending: settings.pending_timeout,
@@ -160,12 +162,12 @@ async fn runtime(
                 retry_disrupted: settings.retry_disrupted,
                 output: settings.output_limit,
             },
-            places: settings.max_concurrent_runs,
+            max_concurrent_runs: settings.max_concurrent_runs,
         }),
         (RuntimeConfig::Kubernetes(_), None) => Err(NodeError::Other("the cluster was not connected".into())),
         (RuntimeConfig::Local(settings), _) => Ok(Started {
             runtime: Arc::new(
-                Local::start(config, settings, &identity, supplies, health, supervisor)
+                Local::start(config, settings, &identity, run_inputs, health, supervisor)
                     .map_err(NodeError::Configuration)?,
             ),
             limits: Limits {
@@ -175,7 +177,7 @@ async fn runtime(
                 retry_disrupted: 0,
                 output: Some(settings.output_limit),
             },
-            places: settings.max_concurrent_runs,
+            max_concurrent_runs: settings.max_concurrent_runs,
         }),
     }
 }

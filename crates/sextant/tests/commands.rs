@@ -47,3 +47,19 @@ fn what_a_file_holds_steers_no_terminal() {
     assert!(said.contains(r"\u{1b}"), "{said:?}");
     assert!(!said.chars().any(|character| character != '\n' && printable::is_deceptive(character)), "{said:?}");
 }
+
+/// For one release: scripts and documents have the old name.
+#[test]
+fn the_old_name_of_network_policies_works_and_says_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = configuration(
+        &folder,
+        "server_url: http://127.0.0.1\napi_key: k\nkubernetes: {data_port: {address: 192.0.2.1}, proxy: {address: 192.0.2.2}}\n",
+    );
+    let run = |command| Command::new(env!("CARGO_BIN_EXE_sextant")).arg(command).arg(&file).output().unwrap();
+    let (new, old) = (run("network-policies"), run("walls"));
+    let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(new.status.success() && new.stdout.starts_with(b"# Made by `sextant network-policies`"), "{}", said(&new));
+    assert_eq!((&old.stdout, old.status), (&new.stdout, new.status), "{}", said(&old));
+    assert!(said(&old).contains("network-policies") && !said(&new).contains("network-policies"), "{}", said(&old));
+}

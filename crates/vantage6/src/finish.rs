@@ -3,7 +3,6 @@
 
 use std::{
     any::Any,
-    fmt,
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -48,23 +47,7 @@ pub struct Finish {
     pub result: Option<Encoded>,
     /// What the caller counts the log's memory with: dropped when the log has been handed to the connection, which may be long before
     /// a large result has.
-    pub held: Option<Held>,
-}
-
-/// Something that is kept until it may be dropped.
-pub struct Held(#[expect(dead_code, reason = "it is there to be dropped")] Box<dyn Any + Send + Sync>);
-
-impl Held {
-    /// Keeps this.
-    pub fn new(held: impl Send + Sync + 'static) -> Self {
-        Self(Box::new(held))
-    }
-}
-
-impl fmt::Debug for Held {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Held")
-    }
+    pub held: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Finish {
@@ -222,7 +205,7 @@ mod tests {
         let counted = Arc::new(());
         let never = Payload::new(3, stream::pending());
         let finish = Finish {
-            held: Some(Held::new(counted.clone())),
+            held: Some(Box::new(counted.clone())),
             ..Finish::now(RunStatus::Completed, "x".repeat(3 * PIECE)).result(encode(never))
         };
         let mut pieces = Box::pin(finish.into_json().1);

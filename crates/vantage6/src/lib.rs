@@ -48,7 +48,7 @@ pub use error::{Error, Taken};
 pub use events::{
     AlgorithmLog, DatabaseInfo, Incoming, Kill, KillContainers, NodeInfo, NodeStatus, Outgoing, StatusChange,
 };
-pub use finish::{Finish, Held};
+pub use finish::Finish;
 pub use resources::{Collaboration, Input, Node, Organization, Run, Task, TaskDatabase, TaskOrigin};
 pub use retry::Backoff;
 pub use time::{now, to_server};

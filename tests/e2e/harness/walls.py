@@ -16,15 +16,15 @@ OPEN = "Algorithms are NOT walled in"
 
 
 class Walls:
-    """The network policies of one namespace, as `sextant walls` prints them for a node."""
+    """The network policies of one namespace, as `sextant network-policies` prints them for a node."""
 
     def __init__(self, cluster: Cluster):
         self.cluster = cluster
         self.api = client.NetworkingV1Api(cluster.api)
 
     def build(self, node: NodeProcess) -> None:
-        """What the documentation says: `sextant walls CONFIG | kubectl apply -f -`."""
-        for policy in yaml.safe_load_all(node.tool("walls").stdout):
+        """What the documentation says: `sextant network-policies CONFIG | kubectl apply -f -`."""
+        for policy in yaml.safe_load_all(node.tool("network-policies").stdout):
             self.cluster.create(policy)
 
     def tear_down(self, name: str | None = None) -> None:

@@ -9,7 +9,7 @@ use super::super::reader::{Field, Section};
 /// The domain of Sextant's own names, and of all below it.
 const OWN: &str = "vantage6.ai";
 /// The two labels by which the chart knows the pods of its release. It gives both.
-const RELEASE: [&str; 2] = ["sextant.vantage6.ai/release", "app.kubernetes.io/instance"];
+const RELEASE: [&str; 2] = [sextant_core::names::RELEASE, "app.kubernetes.io/instance"];
 
 /// What the names are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

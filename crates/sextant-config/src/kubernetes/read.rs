@@ -1,11 +1,10 @@
 //! Reads what is under `kubernetes:`, with a default for everything.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::address::ANYWHERE;
 use sextant_core::image_reference::ImageReference;
 
 use super::super::OUTPUT;
@@ -45,8 +44,12 @@ pub(in super::super) fn defaults() -> KubernetesConfig {
         scratch: None,
         resources: resources::defaults(),
         helper_resources: resources::helper_defaults(&resources::defaults()),
-        data_port: Port { listen: SocketAddr::new(ANYWHERE, DATA_PORT), address: None },
-        proxy: ProxyConfig { listen: SocketAddr::new(ANYWHERE, PROXY_PORT), address: None, tmp_size: PROXY_TMP_SIZE },
+        data_port: Port { listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, DATA_PORT)), address: None },
+        proxy: ProxyConfig {
+            listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, PROXY_PORT)),
+            address: None,
+            tmp_size: PROXY_TMP_SIZE,
+        },
         isolation: Isolation::default(),
         allow_unisolated: false,
         pod_security: PodSecurity::Baseline,
@@ -247,7 +250,7 @@ fn secrets(field: &Field<'_>) -> Vec<String> {
 
 /// A port of this node: where it listens, and the address that pods are told.
 fn port(field: &Field<'_>, usual: u16) -> Port {
-    let default = Port { listen: SocketAddr::new(ANYWHERE, usual), address: None };
+    let default = Port { listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, usual)), address: None };
     let Some(section) = field.section("a mapping with `listen` and `address`") else {
         return default;
     };

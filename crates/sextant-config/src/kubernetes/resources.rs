@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::quantity::amount;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use sextant_core::quantity::amount;
 
 use super::super::names;
 use super::super::reader::{Field, Section, Unknown};

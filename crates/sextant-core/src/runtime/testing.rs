@@ -18,12 +18,12 @@ type Launches = Box<dyn FnMut() -> Result<(), LaunchError> + Send>;
 pub struct FakeRuntime {
     journal: Journal,
     gate: watch::Sender<Gate>,
-    runs: Mutex<HashMap<RunId, watch::Sender<Situation>>>,
+    runs: Mutex<HashMap<RunId, watch::Sender<RunState>>>,
     launches: Mutex<Launches>,
     launched: Mutex<Vec<Assignment>>,
     on_log: Mutex<Box<dyn FnMut() + Send>>,
     stops: Mutex<bool>,
-    complaint: Mutex<Option<Complaint>>,
+    issue: Mutex<Option<PodIssue>>,
     log: Mutex<Vec<u8>>,
     output: Mutex<Bytes>,
 }
@@ -39,15 +39,15 @@ impl FakeRuntime {
             launched: Mutex::default(),
             on_log: Mutex::new(Box::new(|| {})),
             stops: Mutex::new(true),
-            complaint: Mutex::new(None),
+            issue: Mutex::new(None),
             log: Mutex::new(b"the algorithm's words\n".to_vec()),
             output: Mutex::new(Bytes::from_static(b"result")),
         }
     }
 
     /// A run is there from now on.
-    pub fn set(&self, run: RunId, situation: Situation) {
-        self.sender(run).send_replace(situation);
+    pub fn set(&self, run: RunId, run_state: RunState) {
+        self.sender(run).send_replace(run_state);
     }
 
     /// What launches come to from now on.
@@ -71,8 +71,8 @@ impl FakeRuntime {
     }
 
     /// What the runtime says of runs that do not start.
-    pub fn complains(&self, complaint: Complaint) {
-        *self.complaint.lock().unwrap() = Some(complaint);
+    pub fn reports_issue(&self, issue: PodIssue) {
+        *self.issue.lock().unwrap() = Some(issue);
     }
 
     /// What algorithms have as their output from now on.
@@ -85,31 +85,30 @@ impl FakeRuntime {
         *self.stops.lock().unwrap() = stops;
     }
 
-    fn sender(&self, run: RunId) -> watch::Sender<Situation> {
+    fn sender(&self, run: RunId) -> watch::Sender<RunState> {
         let mut runs = self.runs.lock().unwrap();
-        runs.entry(run).or_insert_with(|| watch::Sender::new(Situation::Absent)).clone()
+        runs.entry(run).or_insert_with(|| watch::Sender::new(RunState::Absent)).clone()
     }
 }
 
 #[async_trait::async_trait]
 impl Runtime for FakeRuntime {
-    async fn leftovers(&self) -> Vec<(TaskId, RunId)> {
+    async fn list_existing(&self) -> Vec<(TaskId, RunId)> {
         self.unreported()
     }
 
     fn unreported(&self) -> Vec<(TaskId, RunId)> {
         let runs = self.runs.lock().unwrap();
-        let there = runs
-            .iter()
-            .filter(|(_, situation)| !matches!(*situation.borrow(), Situation::Absent | Situation::Reported));
+        let there =
+            runs.iter().filter(|(_, run_state)| !matches!(*run_state.borrow(), RunState::Absent | RunState::Released));
         there.map(|(run, _)| (TaskId(run.0 * 10), *run)).collect()
     }
 
-    fn holds_another(&self, _: &Assignment) -> bool {
+    fn has_stale_job(&self, _: &Assignment) -> bool {
         false
     }
 
-    fn observe(&self, run: RunId) -> watch::Receiver<Situation> {
+    fn observe(&self, run: RunId) -> watch::Receiver<RunState> {
         self.sender(run).subscribe()
     }
 
@@ -140,9 +139,9 @@ impl Runtime for FakeRuntime {
         Ok(tail)
     }
 
-    async fn explain(&self, run: RunId) -> Option<Complaint> {
+    async fn why_pending(&self, run: RunId, _image: &str) -> Option<PodIssue> {
         self.journal.add("explain", run);
-        self.complaint.lock().unwrap().clone()
+        self.issue.lock().unwrap().clone()
     }
 
     async fn make_room(&self) {
@@ -154,26 +153,26 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
-    fn note(&self, _: RunId, _: &'static str, _: String) {}
+    fn record_event(&self, _: RunId, _: &'static str, _: String) {}
 
-    fn knows(&self, run: RunId) -> bool {
-        *self.sender(run).borrow() != Situation::Absent
+    fn contains(&self, run: RunId) -> bool {
+        *self.sender(run).borrow() != RunState::Absent
     }
 
-    fn forget(&self, _: RunId) {}
+    fn unsubscribe(&self, _: RunId) {}
 
     async fn stop(&self, run: RunId, why: &Failure) -> Result<(), RuntimeError> {
         self.journal.add("stop", run);
         if !*self.stops.lock().unwrap() {
             return Err(RuntimeError("the API server is away".into()));
         }
-        self.set(run, Situation::Failed(why.clone()));
+        self.set(run, RunState::Failed(why.clone()));
         Ok(())
     }
 
     async fn release(&self, run: RunId, _: &RunStatus) -> Result<(), RuntimeError> {
         self.journal.add("release", run);
-        self.set(run, Situation::Reported);
+        self.set(run, RunState::Released);
         Ok(())
     }
 }

@@ -272,6 +272,6 @@ fn client(read: &Read) -> Result<(Client, kube::Config), String> {
     let mut cluster = read.config.clone();
     cluster.connect_timeout = Some(CONNECT);
     cluster.read_timeout = Some(SILENCE);
-    let client = Client::try_from(cluster.clone()).map_err(|error| super::cluster::words(&error))?;
+    let client = Client::try_from(cluster.clone()).map_err(|error| super::cluster::error_chain(&error))?;
     Ok((client, cluster))
 }

@@ -13,6 +13,7 @@ use kube::Config;
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use secrecy::{ExposeSecret, SecretString};
 use sextant_config::KubernetesConfig;
+use sextant_config::kubeconfig::of_kubectl;
 
 use super::plugin;
 use super::stamps::Stamps;
@@ -47,8 +48,11 @@ impl Source {
         let paths = match &config.kubeconfig {
             Some(path) => vec![path.clone()],
             None if inside => return Ok(Self::Pod),
-            None => usual().ok_or("there is no home directory to look for .kube/config in")?,
+            None => of_kubectl(std::env::var_os("KUBECONFIG").as_deref(), std::env::home_dir().as_deref()),
         };
+        if paths.is_empty() {
+            return Err("there is no home directory to look for .kube/config in".into());
+        }
         Ok(Self::Kubeconfigs { paths, context: config.context.clone() })
     }
 
@@ -77,7 +81,7 @@ impl Source {
                 }
                 // Before it is read, so that a change meanwhile is seen.
                 files.take(named.and_then(|cluster| cluster.certificate_authority.as_ref()));
-                Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| words(&error))?
+                Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| error_chain(&error))?
             }
         };
         // The environment's HTTPS_PROXY is about the world outside: pods would not find this node through it either.
@@ -103,14 +107,6 @@ impl fmt::Display for Source {
     }
 }
 
-/// The kubeconfigs that kubectl reads.
-fn usual() -> Option<Vec<PathBuf>> {
-    let named: Vec<PathBuf> = std::env::var_os("KUBECONFIG")
-        .map(|value| std::env::split_paths(&value).filter(|path| !path.as_os_str().is_empty()).collect())
-        .unwrap_or_default();
-    if named.is_empty() { Some(vec![std::env::home_dir()?.join(".kube").join("config")]) } else { Some(named) }
-}
-
 /// The kubeconfigs as one. Of several, those that are missing are passed over, as kubectl does.
 fn merged(paths: &[PathBuf]) -> Result<Kubeconfig, String> {
     let (mut all, mut missing) = (None::<Kubeconfig>, None);
@@ -118,7 +114,7 @@ fn merged(paths: &[PathBuf]) -> Result<Kubeconfig, String> {
         match Kubeconfig::read_from(path) {
             Ok(next) => {
                 let merged = match all {
-                    Some(all) => all.merge(next).map_err(|error| of_several(path, paths, words(&error)))?,
+                    Some(all) => all.merge(next).map_err(|error| of_several(path, paths, error_chain(&error)))?,
                     None => next,
                 };
                 all = Some(merged);
@@ -126,7 +122,7 @@ fn merged(paths: &[PathBuf]) -> Result<Kubeconfig, String> {
             Err(KubeconfigError::ReadConfig(error, _)) if error.kind() == std::io::ErrorKind::NotFound => {
                 missing.get_or_insert(format!("reading {} failed: {error}", path.display()));
             }
-            Err(error) => return Err(of_several(path, paths, words(&error))),
+            Err(error) => return Err(of_several(path, paths, error_chain(&error))),
         }
     }
     all.ok_or_else(|| missing.unwrap_or_else(|| "there is none".into()))
@@ -145,7 +141,7 @@ fn cluster_of<'a>(kubeconfig: &'a Kubeconfig, options: &KubeConfigOptions) -> Op
 }
 
 /// What is wrong with a kubeconfig. A parser's own words repeat what they found, which may be a token.
-fn words(error: &KubeconfigError) -> String {
+fn error_chain(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::Parse(error) => {
             let place = error.location().map(|at| format!(" (line {}, column {})", at.line(), at.column()));

@@ -33,7 +33,11 @@ fn folder() -> (TempDir, PathBuf) {
 }
 
 async fn version(client: &Client) -> Result<String, u16> {
-    client.apiserver_version().await.map(|info| info.git_version).map_err(|error| cluster::code(&error).unwrap_or(0))
+    client
+        .apiserver_version()
+        .await
+        .map(|info| info.git_version)
+        .map_err(|error| cluster::status_code(&error).unwrap_or(0))
 }
 
 /// The log of what happens meanwhile.

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! HTTP/1.1 over TLS 1.3. Pods pin the node's key, and every run has a key that opens that run alone. The
-//! pods call, the node answers: pods need no open port, and what a hostile algorithm can reach here is a door
-//! that it has no key for.
+//! pods call, the node answers: pods need no open port, and a hostile algorithm reaches a port for which it
+//! has no key.
 
 pub mod bounds;
 pub mod keys;

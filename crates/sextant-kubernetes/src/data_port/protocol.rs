@@ -1,31 +1,31 @@
-//! The words that pod and node exchange: paths, answers, headers. Both sides read them from here.
+//! The protocol between pod and node: paths, answers, headers. Both sides use these definitions.
 
 use vantage6_types::RunId;
 
-/// What `return` is told to do.
+/// What the node tells `return` to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub enum Command {
     /// Ask again.
     Wait,
-    /// Send the output.
-    Send,
-    /// The server has all it needs: end.
-    Go,
+    /// Upload the output.
+    Upload,
+    /// Exit: the server has all it needs.
+    Exit,
 }
 
-impl Order {
+impl Command {
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Wait => "wait",
-            Self::Send => "send",
-            Self::Go => "go",
+            Self::Upload => "send",
+            Self::Exit => "go",
         }
     }
 
     /// Reads the word; `None` if it is none.
     pub fn read(word: &[u8]) -> Option<Self> {
-        [Self::Wait, Self::Send, Self::Go].into_iter().find(|order| order.as_str().as_bytes() == word)
+        [Self::Wait, Self::Upload, Self::Exit].into_iter().find(|command| command.as_str().as_bytes() == word)
     }
 }
 
@@ -36,7 +36,7 @@ pub enum Item {
     Input,
     /// `GET`: the token.
     Token,
-    /// `GET`: the next [`Order`].
+    /// `GET`: the next [`Command`].
     Next,
     /// `PUT`: the output.
     Output,
@@ -79,8 +79,8 @@ mod tests {
         for (item, _) in Item::ALL {
             assert_eq!(read_path(&path(RunId(7), item)), Some((RunId(7), item)));
         }
-        for order in [Order::Wait, Order::Send, Order::Go] {
-            assert_eq!(Order::read(order.as_str().as_bytes()), Some(order));
+        for command in [Command::Wait, Command::Upload, Command::Exit] {
+            assert_eq!(Command::read(command.as_str().as_bytes()), Some(command));
         }
     }
 
@@ -91,7 +91,7 @@ mod tests {
         {
             assert_eq!(read_path(path), None, "{path}");
         }
-        assert_eq!(Order::read(b"stay"), None);
+        assert_eq!(Command::read(b"stay"), None);
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! The node's side of the data port: takes connections, checks keys, and hands what is asked to the [`Desk`].
+//! The node's side of the data port: accepts connections, checks keys, and hands requests to the [`PodApi`].
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -27,20 +27,20 @@ use vantage6_types::RunId;
 
 use super::bounds::Limits;
 use super::keys::{KeyOf, NodeSecret};
-use super::protocol::{self, Item, Order};
+use super::protocol::{self, Command, Item};
 
-/// Who answers what pods ask for, once they have shown their key.
+/// Answers the requests of pods that have shown their key.
 #[async_trait::async_trait]
-pub trait Desk: Send + Sync + 'static {
+pub trait PodApi: Send + Sync + 'static {
     /// What the run's key follows from, if this Job is the one that the run has now.
     fn key_of(&self, run: RunId, job: &str) -> Option<KeyOf>;
     /// The run's decrypted input, as it arrives.
     async fn input(&self, run: RunId) -> Result<Input, Answer>;
     /// The run's container token.
     async fn token(&self, run: RunId) -> Result<SecretString, Answer>;
-    /// What `return` is to do; held until there is something, or some time has passed.
-    async fn next(&self, run: RunId) -> Order;
-    /// Takes the output; answers when the server has it.
+    /// The next command for `return`; waits until there is one, for a limited time.
+    async fn next(&self, run: RunId) -> Command;
+    /// Accepts the output; returns when the server has it.
     async fn deliver(&self, run: RunId, upload: Upload) -> Result<(), Answer>;
 }
 
@@ -64,12 +64,12 @@ pub async fn serve(
     listener: TcpListener,
     tls: ServerConfig,
     secret: Arc<NodeSecret>,
-    desk: Arc<dyn Desk>,
+    pod_api: Arc<dyn PodApi>,
     limits: Limits,
 ) {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let limiter = ConnectionLimiter::new(limits.connections);
-    let door = Arc::new(Door::new(secret, desk, limits.stalled));
+    let server = Arc::new(Server::new(secret, pod_api, limits.stalled));
     let (broken, refused, evicting) = (LogThrottle::default(), LogThrottle::default(), LogThrottle::default());
     let mut evictions = 0;
     // Dropped with this future, which ends all connections.
@@ -110,9 +110,9 @@ pub async fn serve(
                 );
             }
         }
-        let (acceptor, door, patience) = (acceptor.clone(), door.clone(), limits.patience);
+        let (acceptor, server, patience) = (acceptor.clone(), server.clone(), limits.patience);
         connections.spawn(async move {
-            let serving = connection(stream, acceptor, door, guard.clone(), patience);
+            let serving = connection(stream, acceptor, server, guard.clone(), patience);
             let ended = tokio::select! {
                 ended = serving => ended,
                 () = guard.evicted() => Err("another connection needed its place".into()),
@@ -126,18 +126,18 @@ pub async fn serve(
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// What all connections share.
-struct Door {
+/// Shared by all connections.
+struct Server {
     secret: Arc<NodeSecret>,
-    desk: Arc<dyn Desk>,
+    pod_api: Arc<dyn PodApi>,
     stalled: Duration,
     wrong_keys: LogThrottle,
-    crowded: LogThrottle,
+    over_limit: LogThrottle,
 }
 
-impl Door {
-    fn new(secret: Arc<NodeSecret>, desk: Arc<dyn Desk>, stalled: Duration) -> Self {
-        Self { secret, desk, stalled, wrong_keys: LogThrottle::default(), crowded: LogThrottle::default() }
+impl Server {
+    fn new(secret: Arc<NodeSecret>, pod_api: Arc<dyn PodApi>, stalled: Duration) -> Self {
+        Self { secret, pod_api, stalled, wrong_keys: LogThrottle::default(), over_limit: LogThrottle::default() }
     }
 }
 
@@ -146,28 +146,28 @@ type Guard = ConnectionGuard<RunId>;
 async fn connection(
     stream: TcpStream,
     acceptor: TlsAcceptor,
-    door: Arc<Door>,
+    server: Arc<Server>,
     guard: Arc<Guard>,
     patience: Duration,
 ) -> Result<(), Failure> {
     stream.set_nodelay(true)?;
     sextant_process::sockets::notice_silence(&stream)?;
     let stream = timeout(patience, acceptor.accept(stream)).await??;
-    converse(stream, door, guard, patience).await
+    converse(stream, server, guard, patience).await
 }
 
 /// One request and its answer: so what a stranger sends after it is never read.
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    door: Arc<Door>,
+    server: Arc<Server>,
     guard: Arc<Guard>,
     patience: Duration,
 ) -> Result<(), Failure> {
     // Under way until the connection ends: also while its answer is on its way.
-    let the_one = Arc::new((guard.clone(), OnceLock::new()));
+    let state = Arc::new((guard.clone(), OnceLock::new()));
     let service = service_fn(move |request| {
-        let (door, the_one) = (door.clone(), the_one.clone());
-        async move { Ok::<_, std::convert::Infallible>(answer(request, &door, &the_one.0, &the_one.1).await) }
+        let (server, state) = (server.clone(), state.clone());
+        async move { Ok::<_, std::convert::Infallible>(answer(request, &server, &state.0, &state.1).await) }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -176,8 +176,8 @@ async fn converse(
         .max_headers(32)
         .max_buf_size(64 * 1024)
         .serve_connection(TokioIo::new(stream), service);
-    // Who takes ever so long to read that he has no key is not waited for.
-    let outstays = async {
+    // A client without a key can't keep its connection by reading the answer slowly.
+    let never_authenticates = async {
         tokio::time::sleep(patience * 2).await;
         if guard.is_authenticated() {
             std::future::pending::<()>().await;
@@ -185,27 +185,27 @@ async fn converse(
     };
     tokio::select! {
         served = served => Ok(served?),
-        () = outstays => Err("it has shown no key".into()),
+        () = never_authenticates => Err("it has shown no key".into()),
     }
 }
 
 async fn answer(
     request: Request<Incoming>,
-    door: &Door,
+    server: &Server,
     guard: &Arc<Guard>,
     under_way: &OnceLock<ActiveRequest<RunId>>,
 ) -> Reply {
-    let desk = door.desk.as_ref();
+    let pod_api = server.pod_api.as_ref();
     let Some((run, item)) = protocol::read_path(request.uri().path()) else {
         return reply(StatusCode::NOT_FOUND, "no such thing");
     };
     // A Job that has been replaced, or that the watch has not shown yet, has no key; its pod hears no more than a stranger, and tries
     // again until the cluster ends it.
-    let of = job(&request).and_then(|job| desk.key_of(run, job));
-    let known = of.is_some();
-    if !bearer(&request).zip(of).is_some_and(|(key, of)| door.secret.opens(run, &of, key)) {
-        let may_be_a_pod = !known && bearer(&request).is_some() && job(&request).is_some();
-        if let Some(times) = (!may_be_a_pod).then(|| door.wrong_keys.happened()).flatten() {
+    let of = job(&request).and_then(|job| pod_api.key_of(run, job));
+    let is_current_job = of.is_some();
+    if !bearer(&request).zip(of).is_some_and(|(key, of)| server.secret.opens(run, &of, key)) {
+        let may_be_a_pod = !is_current_job && bearer(&request).is_some() && job(&request).is_some();
+        if let Some(times) = (!may_be_a_pod).then(|| server.wrong_keys.happened()).flatten() {
             warn!(
                 "{} asks the data port for run {run} without its key; {times} requests like this lately",
                 guard.address
@@ -215,24 +215,24 @@ async fn answer(
     }
     under_way.get_or_init(|| guard.begin_request());
     if let Err(exceeded) = guard.authenticate(run) {
-        if let Some(times) = door.crowded.happened() {
+        if let Some(times) = server.over_limit.happened() {
             warn!(%run, "is not served at the data port now: {exceeded}; {times} requests like this lately");
         }
         return refusal(Answer::Later);
     }
     match (request.method(), item) {
-        (&Method::GET, Item::Input) => match desk.input(run).await {
+        (&Method::GET, Item::Input) => match pod_api.input(run).await {
             Ok(pieces) => Response::new(StreamBody::new(pieces.map_ok(Frame::data)).boxed_unsync()),
             Err(answer) => refusal(answer),
         },
-        (&Method::GET, Item::Token) => match desk.token(run).await {
+        (&Method::GET, Item::Token) => match pod_api.token(run).await {
             Ok(token) => reply(StatusCode::OK, token.expose_secret()),
             Err(answer) => refusal(answer),
         },
-        (&Method::GET, Item::Next) => reply(StatusCode::OK, desk.next(run).await.as_str()),
-        (&Method::PUT, Item::Output) => match upload(request, door.stalled) {
-            Some(upload) => match desk.deliver(run, upload).await {
-                Ok(()) => reply(StatusCode::OK, Order::Go.as_str()),
+        (&Method::GET, Item::Next) => reply(StatusCode::OK, pod_api.next(run).await.as_str()),
+        (&Method::PUT, Item::Output) => match upload(request, server.stalled) {
+            Some(upload) => match pod_api.deliver(run, upload).await {
+                Ok(()) => reply(StatusCode::OK, Command::Exit.as_str()),
                 Err(answer) => refusal(answer),
             },
             None => reply(StatusCode::LENGTH_REQUIRED, "the output's length must be known"),
@@ -288,11 +288,11 @@ fn reply(status: StatusCode, text: &str) -> Reply {
 
 /// For the fuzzer (`--cfg fuzzing`): a connection behind its handshake.
 #[cfg(fuzzing)]
-pub async fn converse_in_memory(stream: tokio::io::DuplexStream, secret: Arc<NodeSecret>, desk: Arc<dyn Desk>) {
+pub async fn converse_in_memory(stream: tokio::io::DuplexStream, secret: Arc<NodeSecret>, pod_api: Arc<dyn PodApi>) {
     let limits = Limits::within(1024);
     let limiter = ConnectionLimiter::new(limits.connections);
-    let door = Arc::new(Door::new(secret, desk, limits.stalled));
+    let server = Arc::new(Server::new(secret, pod_api, limits.stalled));
     let Ok(guard) = limiter.enter([10, 0, 0, 1].into(), Instant::now()) else { return };
-    let _ = converse(stream, door, guard, limits.patience).await;
+    let _ = converse(stream, server, guard, limits.patience).await;
     assert!(limiter.is_empty(), "a place was not given back: {limiter:?}");
 }

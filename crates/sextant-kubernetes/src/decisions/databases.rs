@@ -79,10 +79,10 @@ pub fn labels(databases: &[Mounted]) -> impl Iterator<Item = (String, String)> {
 
 /// The names of the databases' hosts: pods can look up none.
 pub fn host_aliases(databases: &[Mounted]) -> Vec<HostAlias> {
-    let ways = databases.iter().flat_map(|database| &database.egress);
+    let endpoints = databases.iter().flat_map(|database| &database.egress);
     let alias =
         |way: &Egress| Some(HostAlias { ip: way.cidr.single()?.to_string(), hostnames: Some(vec![way.host.clone()?]) });
-    ways.filter_map(alias).collect()
+    endpoints.filter_map(alias).collect()
 }
 
 /// A file or folder of the machine that the pod runs on.

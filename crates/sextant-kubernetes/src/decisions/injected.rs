@@ -2,8 +2,8 @@
 //! run. They are an operator's matter: the researcher hears no more than that the pod could not be prepared.
 
 use k8s_openapi::api::core::v1::{Container as Spec, ContainerStatus, Pod};
-use sextant_core::situation::Failure;
-use sextant_core::waits::could_not_be_prepared;
+use sextant_core::run_state::Failure;
+use sextant_core::timeouts::could_not_be_prepared;
 
 use super::facts::{ALGORITHM, Container, End, RECEIVE, RETURN, read_state};
 

@@ -1,4 +1,4 @@
-//! Whether algorithms are walled in: what a probe tries, what its findings mean, and whether runs may be launched.
+//! Whether algorithms are isolated from the network: what a probe tries, what its findings mean, and whether runs may be launched.
 //!
 //! A probe is a pod that the cluster takes for an algorithm's. It must reach the proxy and the data port, and nothing else of
 //! what is tried. Nothing is launched until that has been seen, and nothing more when it is no longer so.
@@ -52,7 +52,7 @@ pub enum How {
 pub enum Outcome {
     /// There was an answer.
     Open,
-    /// Something said no: there is nothing at this port, or a wall that refuses.
+    /// Something said no: there is nothing at this port, or a policy that refuses.
     Refused,
     /// There was no answer.
     Silent,
@@ -87,9 +87,9 @@ pub struct Target {
 pub enum Expected {
     /// Algorithms need it.
     Open,
-    /// Algorithms must not reach it, and it surely listens: a refusal comes from a wall.
+    /// Algorithms must not reach it, and it surely listens: a refusal comes from a policy.
     Closed,
-    /// Algorithms must not reach it, and whether it listens is not known. A refusal may come from a wall or from the thing
+    /// Algorithms must not reach it, and whether it listens is not known. A refusal may come from a policy or from the thing
     /// itself, which then was reached.
     ClosedIfThere,
     /// Algorithms must not reach it; an address that the cluster itself refuses where nothing is behind it.
@@ -99,56 +99,56 @@ pub enum Expected {
 /// What a proof came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proof {
-    /// All is as it must be.
-    Walled,
-    /// It is not; each in words for the operator.
+    /// Every try turned out as it must.
+    Isolated,
+    /// Some did not; each in words for the operator.
     Wrong {
         /// What can be reached and must not be.
         open: Vec<String>,
         /// What algorithms need and can't reach.
         missing: Vec<String>,
     },
-    /// It could not be tried, and why.
-    Untried(String),
+    /// The isolation could not be tried, and why.
+    Inconclusive(String),
 }
 
 /// What a probe's findings mean.
 pub fn judge(targets: &[Target], findings: &Findings) -> Proof {
     if targets.len() != findings.outcomes.len() {
-        return Proof::Untried(format!(
+        return Proof::Inconclusive(format!(
             "the probe told of {} of {} things that it was to try",
             findings.outcomes.len(),
             targets.len()
         ));
     }
     let both = || targets.iter().zip(findings.outcomes.iter().copied());
-    // How the walls say no is seen at what surely listens.
+    // What is known to listen shows whether the policies refuse connections or drop them.
     let refuses = both().any(|(target, outcome)| target.expected == Expected::Closed && outcome == Outcome::Refused);
-    let open: Vec<String> = both().filter_map(|(target, outcome)| hole(target, outcome, refuses)).collect();
-    let missing: Vec<String> = both().filter_map(|(target, outcome)| lack(target, outcome)).collect();
+    let open: Vec<String> = both().filter_map(|(target, outcome)| unexpected_open(target, outcome, refuses)).collect();
+    let missing: Vec<String> = both().filter_map(|(target, outcome)| unreachable(target, outcome)).collect();
     if !open.is_empty() || !missing.is_empty() {
         return Proof::Wrong { open, missing };
     }
     if both().any(|(target, outcome)| target.expected == Expected::Closed && outcome != Outcome::None) {
-        Proof::Walled
+        Proof::Isolated
     } else {
-        Proof::Untried("nothing that surely listens could be tried".into())
+        Proof::Inconclusive("nothing that surely listens could be tried".into())
     }
 }
 
-fn hole(target: &Target, outcome: Outcome, walls_refuse: bool) -> Option<String> {
+fn unexpected_open(target: &Target, outcome: Outcome, policies_refuse: bool) -> Option<String> {
     let Target { name, attempt: Try { to, .. }, expected } = target;
     match (expected, outcome) {
         (Expected::Open, _) => None,
         (_, Outcome::Open) => Some(format!("{name} ({to}) can be reached")),
-        (Expected::ClosedIfThere, Outcome::Refused) if !walls_refuse => {
+        (Expected::ClosedIfThere, Outcome::Refused) if !policies_refuse => {
             Some(format!("{name} ({to}) can be reached: it refuses connections itself"))
         }
         _ => None,
     }
 }
 
-fn lack(target: &Target, outcome: Outcome) -> Option<String> {
+fn unreachable(target: &Target, outcome: Outcome) -> Option<String> {
     let Target { name, attempt: Try { to, .. }, expected } = target;
     let how = match (expected, outcome) {
         (Expected::Open, Outcome::Open) => return None,
@@ -159,64 +159,65 @@ fn lack(target: &Target, outcome: Outcome) -> Option<String> {
     Some(format!("{name} ({to}) can't be reached: {how}"))
 }
 
-/// What is known of the walls.
+/// What is known of the isolation.
 #[derive(Debug)]
-pub struct Walls {
+pub struct IsolationMonitor {
     every: Duration,
-    /// Whether runs are launched whatever the walls are like.
-    regardless: bool,
-    standing: Standing,
+    /// Whether runs are launched although they may not be isolated.
+    allow_unisolated: bool,
+    status: IsolationStatus,
     failures: u32,
 }
 
 #[derive(Debug)]
-enum Standing {
-    /// They were proved at that time.
+enum IsolationStatus {
+    /// Proved at this time.
     Proved(Duration),
-    /// Something is wrong with them.
+    /// Not isolated, or cut off from what they need.
     Wrong(String),
-    /// It is not known, and why.
+    /// Not known, and why.
     Unknown(String),
 }
 
-impl Walls {
-    /// Nothing yet. `regardless`: runs are launched whatever comes out.
-    pub fn new(every: Duration, regardless: bool) -> Self {
-        let standing = Standing::Unknown("it has not been proved yet that algorithms are walled in".into());
-        Self { every, regardless, standing, failures: 0 }
+impl IsolationMonitor {
+    /// Without a proof yet. `allow_unisolated`: runs are launched whatever the proofs come to.
+    pub fn new(every: Duration, allow_unisolated: bool) -> Self {
+        let status = IsolationStatus::Unknown("it has not been proved yet that algorithms are walled in".into());
+        Self { every, allow_unisolated, status, failures: 0 }
     }
 
     /// Whether runs may be launched.
     pub fn gate(&self) -> Gate {
-        match &self.standing {
-            _ if self.regardless => Gate::Open,
-            Standing::Proved(_) => Gate::Open,
-            Standing::Wrong(why) | Standing::Unknown(why) => Gate::Shut(why.clone()),
+        match &self.status {
+            _ if self.allow_unisolated => Gate::Open,
+            IsolationStatus::Proved(_) => Gate::Open,
+            IsolationStatus::Wrong(why) | IsolationStatus::Unknown(why) => Gate::Shut(why.clone()),
         }
     }
 
-    /// Whether runs are launched whatever comes out.
-    pub fn regardless(&self) -> bool {
-        self.regardless
+    /// Whether runs are launched whatever the proofs come to.
+    pub fn allow_unisolated(&self) -> bool {
+        self.allow_unisolated
     }
 
-    /// Takes a proof in; `now` is the time since any fixed moment. Gives how long to wait for the next one.
-    pub fn take(&mut self, proof: &Proof, now: Duration) -> Duration {
-        match (proof, &self.standing) {
-            (Proof::Walled, _) => {
-                self.standing = Standing::Proved(now);
+    /// Records a proof; `now` is the time since any fixed moment. Returns how long to wait before the next proof.
+    pub fn record(&mut self, proof: &Proof, now: Duration) -> Duration {
+        match (proof, &self.status) {
+            (Proof::Isolated, _) => {
+                self.status = IsolationStatus::Proved(now);
                 self.failures = 0;
                 return self.every;
             }
             (Proof::Wrong { open, missing }, _) => {
-                self.standing = Standing::Wrong([open.as_slice(), missing].concat().join("; "));
+                self.status = IsolationStatus::Wrong([open.as_slice(), missing].concat().join("; "));
             }
-            (Proof::Untried(_), Standing::Proved(at)) if now.saturating_sub(*at) < self.every * PERIODS => {}
+            (Proof::Inconclusive(_), IsolationStatus::Proved(at)) if now.saturating_sub(*at) < self.every * PERIODS => {
+            }
             // What was found wrong is still the reason.
-            (Proof::Untried(_), Standing::Wrong(_)) => {}
-            (Proof::Untried(why), _) => {
-                self.standing =
-                    Standing::Unknown(format!("it could not be tried whether algorithms are walled in: {why}"));
+            (Proof::Inconclusive(_), IsolationStatus::Wrong(_)) => {}
+            (Proof::Inconclusive(why), _) => {
+                self.status =
+                    IsolationStatus::Unknown(format!("it could not be tried whether algorithms are walled in: {why}"));
             }
         }
         let pause = LONGEST_PAUSE.min(FIRST_PAUSE * 2u32.saturating_pow(self.failures.min(10))).min(self.every);
@@ -248,22 +249,22 @@ mod tests {
         let wrong = |what: &str| Proof::Wrong { open: vec![what.to_owned()], missing: vec![] };
         let lacks = |what: &str| Proof::Wrong { open: vec![], missing: vec![what.to_owned()] };
         for (tries, expected) in [
-            (&[(reached, Open), (Closed, Silent)][..], Proof::Walled),
-            (&[(reached, Open), (Closed, Refused)], Proof::Walled),
-            (&[(reached, Open), (Closed, NoWay)], Proof::Walled),
+            (&[(reached, Open), (Closed, Silent)][..], Proof::Isolated),
+            (&[(reached, Open), (Closed, Refused)], Proof::Isolated),
+            (&[(reached, Open), (Closed, NoWay)], Proof::Isolated),
             (&[(reached, Open), (Closed, Open)], wrong("t1 (a:1) can be reached")),
             (&[(reached, Silent), (Closed, Silent)], lacks("t0 (a:1) can't be reached: there is no answer")),
             (&[(reached, Refused), (Closed, Silent)], lacks("t0 (a:1) can't be reached: the connection is refused")),
-            // Whoever refuses where the walls are silent is behind none.
-            (&[(Closed, Silent), (ClosedIfThere, Silent)], Proof::Walled),
+            // Whoever refuses where the policies drop packets is behind none.
+            (&[(Closed, Silent), (ClosedIfThere, Silent)], Proof::Isolated),
             (
                 &[(Closed, Silent), (ClosedIfThere, Refused)],
                 wrong("t1 (a:1) can be reached: it refuses connections itself"),
             ),
-            (&[(Closed, Refused), (ClosedIfThere, Refused)], Proof::Walled),
-            (&[(Closed, Silent), (ClosedIfThere, NoWay)], Proof::Walled),
+            (&[(Closed, Refused), (ClosedIfThere, Refused)], Proof::Isolated),
+            (&[(Closed, Silent), (ClosedIfThere, NoWay)], Proof::Isolated),
             // The cluster itself refuses Services that nothing is behind.
-            (&[(Closed, Silent), (ClosedService, Refused)], Proof::Walled),
+            (&[(Closed, Silent), (ClosedService, Refused)], Proof::Isolated),
             (&[(Closed, Silent), (ClosedService, Open)], wrong("t1 (a:1) can be reached")),
             // All of it is told.
             (
@@ -277,23 +278,26 @@ mod tests {
             assert_eq!(proof(tries), expected, "{tries:?}");
         }
         for nothing in [&[][..], &[(reached, Open)], &[(reached, Open), (Closed, None), (ClosedIfThere, Silent)]] {
-            assert!(matches!(proof(nothing), Proof::Untried(_)), "{nothing:?}");
+            assert!(matches!(proof(nothing), Proof::Inconclusive(_)), "{nothing:?}");
         }
-        assert!(matches!(judge(&[], &Findings { outcomes: vec![Open], machine: String::new() }), Proof::Untried(_)));
+        assert!(matches!(
+            judge(&[], &Findings { outcomes: vec![Open], machine: String::new() }),
+            Proof::Inconclusive(_)
+        ));
     }
 
     #[test]
     fn the_gate_opens_after_a_proof_and_shuts_when_a_wall_falls() {
         let hour = Duration::from_secs(3600);
         let wrong = || Proof::Wrong { open: vec!["x can be reached".into()], missing: vec![] };
-        let untried = || Proof::Untried("no machine".into());
-        let mut walls = Walls::new(hour, false);
+        let untried = || Proof::Inconclusive("no machine".into());
+        let mut isolation_monitor = IsolationMonitor::new(hour, false);
         let mut step = |proof: Proof, hours: u32, open: bool, seconds: u64, words: &str| {
-            let pause = walls.take(&proof, hour * hours);
-            let shown = format!("{proof:?} at {hours} h: {walls:?}");
-            assert_eq!(walls.gate() == Gate::Open, open, "{shown}");
+            let pause = isolation_monitor.record(&proof, hour * hours);
+            let shown = format!("{proof:?} at {hours} h: {isolation_monitor:?}");
+            assert_eq!(isolation_monitor.gate() == Gate::Open, open, "{shown}");
             assert_eq!(pause.as_secs(), seconds, "{shown}");
-            if let Gate::Shut(why) = walls.gate() {
+            if let Gate::Shut(why) = isolation_monitor.gate() {
                 assert!(why.contains(words), "{shown}");
             }
         };
@@ -301,15 +305,15 @@ mod tests {
         step(wrong(), 0, false, 30, "x can be reached");
         step(untried(), 0, false, 60, "x can be reached");
         step(wrong(), 0, false, 120, "x can be reached");
-        step(Proof::Walled, 1, true, 3600, "");
+        step(Proof::Isolated, 1, true, 3600, "");
         // What could not be tried holds for a while.
         step(untried(), 2, true, 15, "");
         step(untried(), 3, true, 30, "");
         step(untried(), 4, false, 60, "no machine");
-        step(Proof::Walled, 5, true, 3600, "");
+        step(Proof::Isolated, 5, true, 3600, "");
         step(wrong(), 6, false, 15, "x can be reached");
         step(untried(), 6, false, 30, "x can be reached");
-        step(Proof::Walled, 6, true, 3600, "");
+        step(Proof::Isolated, 6, true, 3600, "");
     }
 
     proptest::proptest! {
@@ -318,22 +322,22 @@ mod tests {
         #[test]
         fn an_open_gate_has_a_proof(proofs in proptest::collection::vec((0..3u8, 0..5000u64), 1..50)) {
             let every = Duration::from_secs(3600);
-            let mut walls = Walls::new(every, false);
+            let mut isolation_monitor = IsolationMonitor::new(every, false);
             let (mut now, mut proved) = (0, std::option::Option::<u64>::None);
             for (kind, seconds) in proofs {
                 now += seconds;
                 let proof = match kind {
-                    0 => Proof::Walled,
+                    0 => Proof::Isolated,
                     1 => Proof::Wrong { open: vec![], missing: vec!["x".into()] },
-                    _ => Proof::Untried("y".into()),
+                    _ => Proof::Inconclusive("y".into()),
                 };
-                let pause = walls.take(&proof, Duration::from_secs(now));
+                let pause = isolation_monitor.record(&proof, Duration::from_secs(now));
                 match proof {
-                    Proof::Walled => proved = Some(now),
+                    Proof::Isolated => proved = Some(now),
                     Proof::Wrong { .. } => proved = std::option::Option::None,
-                    Proof::Untried(_) => proved = proved.filter(|at| now - at < 3 * 3600),
+                    Proof::Inconclusive(_) => proved = proved.filter(|at| now - at < 3 * 3600),
                 }
-                proptest::prop_assert_eq!(walls.gate() == Gate::Open, proved.is_some());
+                proptest::prop_assert_eq!(isolation_monitor.gate() == Gate::Open, proved.is_some());
                 proptest::prop_assert!(pause >= FIRST_PAUSE && pause <= every);
             }
         }
@@ -341,10 +345,12 @@ mod tests {
 
     #[test]
     fn who_goes_on_regardless_has_an_open_gate() {
-        let mut walls = Walls::new(Duration::from_secs(60), true);
-        for proof in [Proof::Untried(String::new()), Proof::Wrong { open: vec![], missing: vec![] }, Proof::Walled] {
-            walls.take(&proof, Duration::ZERO);
-            assert_eq!(walls.gate(), Gate::Open);
+        let mut isolation_monitor = IsolationMonitor::new(Duration::from_secs(60), true);
+        for proof in
+            [Proof::Inconclusive(String::new()), Proof::Wrong { open: vec![], missing: vec![] }, Proof::Isolated]
+        {
+            isolation_monitor.record(&proof, Duration::ZERO);
+            assert_eq!(isolation_monitor.gate(), Gate::Open);
         }
     }
 

@@ -21,7 +21,7 @@ use sextant_config::{ImagePullPolicy, KubernetesConfig, Tmp};
 use sextant_core::assignment::Assignment;
 use sextant_core::environment::Places;
 use sextant_core::names::Identity;
-use sextant_core::situation::Disruption;
+use sextant_core::run_state::Disruption;
 use vantage6_types::RunId;
 
 use super::databases::{self, Mounted};
@@ -443,8 +443,8 @@ mod tests {
     use super::*;
     use crate::decisions::probe::{self, Orders};
     use sextant_config::Config;
+    use sextant_config::quantity::amount;
     use sextant_core::assignment::sample::assignment;
-    use sextant_core::quantity::amount;
 
     /// The containers of a run's pod, and of a probe's.
     fn containers(kubernetes: &str) -> [Vec<Container>; 2] {

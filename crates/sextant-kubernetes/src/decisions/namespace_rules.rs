@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem, ResourceQuota, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use sextant_config::KubernetesConfig;
-use sextant_core::quantity::amount;
+use sextant_config::quantity::amount;
 
 use super::facts::{ALGORITHM, RECEIVE, RETURN};
 use super::probe::ROLE;

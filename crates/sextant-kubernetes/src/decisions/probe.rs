@@ -1,4 +1,4 @@
-//! The Jobs that prove the walls: a prober, which tries to get out, and its neighbour, which listens. To the cluster both are
+//! The Jobs that prove the isolation: a prober, which tries to get out, and its neighbour, which listens. To the cluster both are
 //! algorithms: they have the labels by which network policies know these, and run where these run.
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};

@@ -106,7 +106,7 @@ mod tests {
     use sextant_config::Config;
     use sextant_core::assignment::sample::assignment;
     use sextant_core::names::Identity;
-    use sextant_core::situation::Disruption;
+    use sextant_core::run_state::Disruption;
 
     fn pod(kubernetes: &str) -> PodSpec {
         let text =

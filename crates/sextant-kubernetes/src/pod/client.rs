@@ -1,4 +1,4 @@
-//! A pod's side of the data port: one connection per request, and patience.
+//! A pod's side of the data port: one connection per request, retried with backoff.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,9 +34,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// What the node said.
-pub enum Said {
-    /// Here it is.
+/// The node's answer.
+pub enum Reply {
+    /// The answer's body.
     Body(Incoming),
     /// Not now, or it could not be reached: try again later.
     Later(String),
@@ -69,11 +69,11 @@ impl Client {
     /// # Errors
     /// The node's refusal.
     pub async fn fetch(&self, item: Item) -> Result<Incoming, PodError> {
-        let mut pauses = Pauses::default();
+        let mut backoff = Backoff::default();
         loop {
             match self.ask(Method::GET, item, http_body_util::Empty::<Bytes>::new(), None).await? {
-                Said::Body(body) => return Ok(body),
-                Said::Later(reason) => pauses.wait(&reason).await,
+                Reply::Body(body) => return Ok(body),
+                Reply::Later(reason) => backoff.wait(&reason).await,
             }
         }
     }
@@ -82,7 +82,7 @@ impl Client {
     ///
     /// # Errors
     /// The node's refusal.
-    pub async fn ask<B>(&self, method: Method, item: Item, body: B, problem: Option<&str>) -> Result<Said, PodError>
+    pub async fn ask<B>(&self, method: Method, item: Item, body: B, problem: Option<&str>) -> Result<Reply, PodError>
     where
         B: Body<Data = Bytes, Error: Into<Failure>> + Send + 'static,
     {
@@ -94,10 +94,10 @@ impl Client {
         };
         let response = match answer {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Ok(Said::Later(format!("{}: {error}", self.settings.address))),
-            Err(_) => return Ok(Said::Later(format!("{} did not answer", self.settings.address))),
+            Ok(Err(error)) => return Ok(Reply::Later(format!("{}: {error}", self.settings.address))),
+            Err(_) => return Ok(Reply::Later(format!("{} did not answer", self.settings.address))),
         };
-        understood(response, &self.settings.address).await
+        interpret(response, &self.settings.address).await
     }
 
     async fn request<B>(
@@ -144,11 +144,11 @@ where
 ///
 /// # Errors
 /// If it is a refusal.
-pub(super) async fn understood(response: http::Response<Incoming>, address: &str) -> Result<Said, PodError> {
+pub(super) async fn interpret(response: http::Response<Incoming>, address: &str) -> Result<Reply, PodError> {
     match response.status() {
-        StatusCode::OK => Ok(Said::Body(response.into_body())),
+        StatusCode::OK => Ok(Reply::Body(response.into_body())),
         StatusCode::CONFLICT => Err(PodError::Refused(text(response.into_body()).await)),
-        status => Ok(Said::Later(format!("{address} answered {status}"))),
+        status => Ok(Reply::Later(format!("{address} answered {status}"))),
     }
 }
 
@@ -158,12 +158,12 @@ async fn text(body: Incoming) -> String {
     String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
 }
 
-/// Pauses that get longer, with some chance in them so that many pods do not come back at the same instant.
+/// Exponential backoff with jitter, so that many pods do not return at the same instant.
 #[derive(Debug, Default)]
-pub struct Pauses(u32);
+pub struct Backoff(u32);
 
-impl Pauses {
-    /// Waits before the next try.
+impl Backoff {
+    /// Waits before the next attempt.
     pub async fn wait(&mut self, reason: &str) {
         let longest = LONGEST_PAUSE.min(Duration::from_millis(100) * 2u32.saturating_pow(self.0));
         self.0 = self.0.saturating_add(1);
@@ -171,7 +171,7 @@ impl Pauses {
         sleep(longest.mul_f64(rand::rng().random_range(0.5..1.0))).await;
     }
 
-    /// The next pause is a short one again.
+    /// Starts again with the shortest pause.
     pub fn reset(&mut self) {
         self.0 = 0;
     }

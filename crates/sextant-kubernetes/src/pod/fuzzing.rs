@@ -5,10 +5,10 @@ use http::Request;
 use http_body_util::Empty;
 use tokio::io::{AsyncReadExt, DuplexStream};
 
-use super::client::{Said, exchange, understood};
+use super::client::{Reply, exchange, interpret};
 use super::receive::reader;
-use super::returns;
-use crate::data_port::protocol::Order;
+use super::upload;
+use crate::data_port::protocol::Command;
 
 /// What came of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Got {
     /// The beginning of one that broke off.
     Broken(Vec<u8>),
     /// What `return` is to do; `None` if that can't be read.
-    Order(Option<Order>),
+    Command(Option<Command>),
     /// Nothing now.
     Later,
     /// The node's refusal.
@@ -26,13 +26,13 @@ pub enum Got {
 }
 
 /// Asks for an item, or for an order, where the answer is on this stream.
-pub async fn ask(stream: DuplexStream, order: bool) -> Got {
+pub async fn ask(stream: DuplexStream, command: bool) -> Got {
     let Ok(response) = exchange(stream, Request::new(Empty::<Bytes>::new())).await else { return Got::Later };
-    match understood(response, "node").await {
+    match interpret(response, "node").await {
         Err(error) => Got::Refused(error.to_string()),
-        Ok(Said::Later(_)) => Got::Later,
-        Ok(Said::Body(body)) if order => Got::Order(returns::order(body).await),
-        Ok(Said::Body(body)) => {
+        Ok(Reply::Later(_)) => Got::Later,
+        Ok(Reply::Body(body)) if command => Got::Command(returns::command(body).await),
+        Ok(Reply::Body(body)) => {
             let mut item = Vec::new();
             match reader(body).read_to_end(&mut item).await {
                 Ok(_) => Got::Item(item),

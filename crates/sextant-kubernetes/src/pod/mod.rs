@@ -6,8 +6,8 @@ mod client;
 pub mod fuzzing;
 pub mod probe;
 pub mod receive;
-pub mod returns;
 mod settings;
+pub mod upload;
 
 use std::process::ExitCode;
 
@@ -44,12 +44,12 @@ pub enum PodError {
 pub fn conclude(result: Result<(), PodError>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     tracing::error!("{error}");
-    leave(&error.to_string());
+    write_termination_message(&error.to_string());
     ExitCode::FAILURE
 }
 
-/// Leaves a message where Kubernetes shows it. Outside of a pod there is no such file, and nobody who would read it.
-fn leave(message: &str) {
+/// Writes the message that Kubernetes shows as the reason for a container's end. Outside of a pod the file does not exist.
+fn write_termination_message(message: &str) {
     let _ = std::fs::OpenOptions::new()
         .write(true)
         .open(TERMINATION_LOG)

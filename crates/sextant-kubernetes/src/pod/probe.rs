@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsConnector;
 
-use super::{PodError, leave, settings};
+use super::{PodError, settings, write_termination_message};
 use crate::data_port::tls;
 use crate::decisions::isolation::{API_SERVER, DNS, Findings, How, MACHINE, Outcome, Try};
 use crate::decisions::probe::{self, Orders};
@@ -38,7 +38,7 @@ pub async fn run() -> Result<(), PodError> {
         Orders::Try { needed, closed } => {
             let findings = attempt(&needed, &closed, &Surroundings::here()).await;
             tracing::info!("{findings:?}");
-            leave(&serde_json::to_string(&findings).unwrap_or_default());
+            write_termination_message(&serde_json::to_string(&findings).unwrap_or_default());
             Ok(())
         }
     }

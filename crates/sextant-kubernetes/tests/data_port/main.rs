@@ -15,8 +15,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sextant_core::runtime::Upload;
 use sextant_kubernetes::data_port::bounds::Limits;
 use sextant_kubernetes::data_port::keys::{KeyOf, NodeSecret};
-use sextant_kubernetes::data_port::protocol::Order;
-use sextant_kubernetes::data_port::server::{Answer, Desk, Input, serve};
+use sextant_kubernetes::data_port::protocol::Command;
+use sextant_kubernetes::data_port::server::{Answer, Input, PodApi, serve};
 use sextant_kubernetes::data_port::tls;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -57,7 +57,7 @@ impl Port {
 struct Everything;
 
 #[async_trait::async_trait]
-impl Desk for Everything {
+impl PodApi for Everything {
     fn key_of(&self, run: RunId, job: &str) -> Option<KeyOf> {
         match job {
             "job-2" => Some(KeyOf::Job("uid-2".into())),
@@ -75,9 +75,9 @@ impl Desk for Everything {
         Ok("a token".into())
     }
 
-    async fn next(&self, _: RunId) -> Order {
+    async fn next(&self, _: RunId) -> Command {
         tokio::time::sleep(Duration::from_millis(700)).await;
-        Order::Wait
+        Command::Wait
     }
 
     async fn deliver(&self, _: RunId, mut upload: Upload) -> Result<(), Answer> {

@@ -1,4 +1,4 @@
-//! Results that the server can't store, whoever may say why: they keep no place, and the researcher is told.
+//! Results that the server can't store, whoever may say why: they keep no slot, and the researcher is told.
 
 use super::*;
 
@@ -9,12 +9,12 @@ async fn a_result_that_the_server_fails_to_store_keeps_nobody_waiting_and_is_giv
     let node = Node::with(&[], Some(1));
     node.hub.stores(LARGE - 1);
     node.runtime.writes(vec![b'x'; LARGE]);
-    node.adopt(ended());
+    node.track(ended());
     node.wait_for("finish 7").await;
     // The next one begins at once.
     let next = pending(8);
     node.hub.put(next.clone());
-    node.registry.adopt(next);
+    node.registry.track(next);
     sleep(Duration::from_secs(5)).await;
     assert!(node.count("launch 8") > 0 && node.hub.report(RUN).is_none(), "{:?}", node.all());
     let report = node.hub.reported(RUN).await;
@@ -41,10 +41,10 @@ async fn a_result_is_kept_while_the_server_fails_at_everything_or_at_what_is_sma
         } else {
             node.hub.stores(10);
         }
-        node.adopt(ended());
+        node.track(ended());
         sleep(Duration::from_secs(3600)).await;
         assert!(node.count("finish 7") > 20 && node.hub.report(RUN).is_none());
-        assert!(node.registry.context.places.as_ref().unwrap().has_spare());
+        assert!(node.registry.context.slots.as_ref().unwrap().has_free());
         node.hub.heal("finish");
         node.hub.heal("status");
         node.hub.stores(LARGE);
@@ -59,24 +59,24 @@ async fn a_result_is_kept_while_something_before_the_server_says_that_it_is_away
     let node = Node::with(&[], Some(1));
     node.runtime.writes(vec![b'x'; LARGE]);
     node.hub.fail("finish", Fault::Status(502, false));
-    node.adopt(ended());
+    node.track(ended());
     sleep(Duration::from_secs(3600)).await;
-    assert!(node.hub.report(RUN).is_none() && node.registry.context.places.as_ref().unwrap().has_spare());
+    assert!(node.hub.report(RUN).is_none() && node.registry.context.slots.as_ref().unwrap().has_free());
     node.hub.heal("finish");
     assert_eq!(node.hub.reported(RUN).await.status, RunStatus::Completed);
 }
 
 /// An algorithm that can't be stopped still runs.
 #[tokio::test(start_paused = true)]
-async fn what_still_runs_keeps_its_place() {
+async fn what_still_runs_keeps_its_slot() {
     let node = Node::with(&[], Some(1));
     node.runtime.stops(false);
     node.hub.fail("finish", Fault::Away);
-    node.adopt(running());
+    node.track(running());
     node.registry.kill(None);
     sleep(Duration::from_secs(300)).await;
-    assert!(!node.registry.context.places.as_ref().unwrap().has_spare());
+    assert!(!node.registry.context.slots.as_ref().unwrap().has_free());
     node.runtime.stops(true);
     sleep(Duration::from_secs(300)).await;
-    assert!(node.registry.context.places.as_ref().unwrap().has_spare());
+    assert!(node.registry.context.slots.as_ref().unwrap().has_free());
 }

@@ -42,7 +42,7 @@ async fn each_run_has_a_few_lines_however_often_its_report_is_refused() {
     node.hub.fail("finish", Fault::Status(503, false));
     for id in 100..100 + RUNS as u64 {
         node.hub.put(pending(id));
-        node.registry.adopt(pending(id));
+        node.registry.track(pending(id));
     }
     sleep(Duration::from_secs(3600)).await;
     assert!(node.count("finish 100") > 20);

@@ -17,17 +17,17 @@ fn with_parameters(id: u64, databases: usize, bytes: usize) -> Run {
 
 #[tokio::test(start_paused = true)]
 async fn what_tasks_say_of_databases_has_a_bound_and_is_there_when_they_are_launched() {
-    for places in [Some(1), None] {
-        let node = Node::with(&[], places);
-        node.adopt(running());
+    for max_concurrent_runs in [Some(1), None] {
+        let node = Node::with(&[], max_concurrent_runs);
+        node.track(running());
         let runs: Vec<Run> = (101..=160).map(|id| with_parameters(id, 4, 200_000)).collect();
         for run in &runs {
             node.hub.put(run.clone());
-            node.registry.adopt(run.clone());
+            node.registry.track(run.clone());
         }
         sleep(Duration::from_secs(1)).await;
         let taken = node.registry.context.databases.taken();
-        assert!(taken <= KEPT && (places.is_none() || taken > KEPT / 2), "{taken}");
+        assert!(taken <= KEPT && (max_concurrent_runs.is_none() || taken > KEPT / 2), "{taken}");
         node.runtime.set(RUN, ended());
         for run in &runs {
             node.wait_for(&format!("launch {}", run.id)).await;
@@ -50,11 +50,11 @@ async fn what_tasks_say_of_databases_has_a_bound_and_is_there_when_they_are_laun
 #[tokio::test(start_paused = true)]
 async fn what_is_too_large_is_said_at_once_and_not_when_its_turn_comes() {
     let node = Node::with(&[], Some(1));
-    node.adopt(running());
+    node.track(running());
     let mut run = with_parameters(8, 2, 10);
     run.task.databases[1] = RequestedDatabase { label: "b".into(), parameters: None, left_out: Some(5_000_000) };
     node.hub.put(run.clone());
-    node.registry.adopt(run.clone());
+    node.registry.track(run.clone());
     let report = node.hub.reported(run.id).await;
     assert_eq!(report.status, RunStatus::StartFailed);
     assert!(report.log.contains("'b' are too large: 5000000 bytes of JSON"), "{}", report.log);
@@ -66,10 +66,10 @@ async fn what_is_too_large_is_said_at_once_and_not_when_its_turn_comes() {
 async fn a_run_that_is_another_one_by_now_is_not_launched() {
     let node = Node::with(&[], Some(1));
     let whole = with_parameters(9, 4, 200_000);
-    node.adopt(running());
+    node.track(running());
     for run in (100..130).map(|id| with_parameters(id, 4, 200_000)).chain([whole.clone()]) {
         node.hub.put(run.clone());
-        node.registry.adopt(run);
+        node.registry.track(run);
     }
     sleep(Duration::from_secs(1)).await;
     node.hub.put(Run { organization: OrganizationId(99), ..whole });

@@ -5,7 +5,7 @@ mod server;
 
 use sextant_config::{Config, RuntimeConfig};
 use sextant_core::doctor_line::{Line, State};
-use sextant_kubernetes::examine;
+use sextant_kubernetes::doctor as kubernetes;
 
 /// Goes through all of it; `isolation`: also has a pod try what algorithms can reach. Each line is told when it is known.
 /// Gives whether nothing is wrong.
@@ -28,7 +28,7 @@ pub async fn run(config: &Config, isolation: bool, tell: &mut (dyn FnMut(&Line) 
         RuntimeConfig::Kubernetes(settings) => {
             // Without the server's answer the node's number is not known, which only people read.
             let identity = config.identity(node.unwrap_or(vantage6::NodeId(0)));
-            examine::run(config, settings, &identity, isolation, &mut tell).await;
+            kubernetes::run(config, settings, &identity, isolation, &mut tell).await;
         }
     }
     well

@@ -59,27 +59,37 @@ async fn encryption(config: &Config, client: &vantage6::Client, me: &vantage6::N
         Err(error) => return Line::wrong(SUBJECT, error),
     };
     match compare(&cryptor, client, me).await {
-        Ok(Ok(text)) => Line::ok(SUBJECT, text),
-        Ok(Err(why)) => Line::wrong(SUBJECT, why.to_string()),
+        Ok(Comparison::Agrees(text)) => Line::ok(SUBJECT, text),
+        Ok(Comparison::Disagrees(why)) => Line::wrong(SUBJECT, why.to_string()),
         Err(error) => Line::wrong(SUBJECT, format!("the server does not say what it has: {error}")),
     }
 }
 
-/// What configuration and server have; the inner error is for what does not fit.
-async fn compare(
-    cryptor: &Cryptor,
-    client: &vantage6::Client,
-    me: &vantage6::Node,
-) -> Result<Result<String, Disagreement>, Error> {
+/// Whether configuration and server agree on encryption.
+enum Comparison {
+    /// With what both have, for people.
+    Agrees(String),
+    Disagrees(Disagreement),
+}
+
+/// Compares what configuration and server have.
+async fn compare(cryptor: &Cryptor, client: &vantage6::Client, me: &vantage6::Node) -> Result<Comparison, Error> {
     let collaboration = client.collaboration(me.collaboration).await?;
     let key = match agree(cryptor, &collaboration) {
         Ok(Some(key)) => key,
-        Ok(None) => return Ok(Ok(format!("off, as in the collaboration '{}'", excerpt(&collaboration.name)))),
-        Err(why) => return Ok(Err(why)),
+        Ok(None) => {
+            let name = excerpt(&collaboration.name);
+            return Ok(Comparison::Agrees(format!("off, as in the collaboration '{name}'")));
+        }
+        Err(why) => return Ok(Comparison::Disagrees(why)),
     };
     let organization = client.organization(me.organization).await?;
-    Ok(has_key(&organization, key).map(|has| match has {
-        true => "on; the private key belongs to the organization's public key".to_owned(),
-        false => format!("on; the organization gets its public key when the node starts: {}", key.fingerprint()),
-    }))
+    Ok(match has_key(&organization, key) {
+        Ok(true) => Comparison::Agrees("on; the private key belongs to the organization's public key".to_owned()),
+        Ok(false) => Comparison::Agrees(format!(
+            "on; the organization gets its public key when the node starts: {}",
+            key.fingerprint()
+        )),
+        Err(why) => Comparison::Disagrees(why),
+    })
 }

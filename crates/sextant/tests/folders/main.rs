@@ -15,8 +15,8 @@ use secrecy::{ExposeSecret, SecretString};
 use sextant_core::runtime::Upload;
 use sextant_kubernetes::data_port::bounds::Limits;
 use sextant_kubernetes::data_port::keys::{KeyOf, NodeSecret};
-use sextant_kubernetes::data_port::protocol::Order;
-use sextant_kubernetes::data_port::server::{Answer, Desk, Input, serve};
+use sextant_kubernetes::data_port::protocol;
+use sextant_kubernetes::data_port::server::{Answer, Input, PodApi, serve};
 use sextant_kubernetes::data_port::tls;
 use sextant_kubernetes::decisions::job::env;
 use tempfile::TempDir;
@@ -32,7 +32,7 @@ const AT_ONCE: Duration = Duration::from_secs(3);
 struct Giver(watch::Receiver<bool>);
 
 #[async_trait::async_trait]
-impl Desk for Giver {
+impl PodApi for Giver {
     fn key_of(&self, _: RunId, _: &str) -> Option<KeyOf> {
         Some(KeyOf::Job("a-uid".into()))
     }
@@ -45,9 +45,9 @@ impl Desk for Giver {
         Ok("a token".into())
     }
 
-    async fn next(&self, _: RunId) -> Order {
+    async fn next(&self, _: RunId) -> protocol::Command {
         let _ = self.0.clone().wait_for(|go| *go).await;
-        Order::Go
+        protocol::Command::Exit
     }
 
     async fn deliver(&self, _: RunId, _: Upload) -> Result<(), Answer> {

@@ -1,10 +1,10 @@
-//! The walls around algorithms, as NetworkPolicies of the namespace in which they run: nobody gets in, and out lead only
+//! The network isolation of algorithms, as NetworkPolicies of the namespace in which they run: nobody gets in, and out lead only
 //! the proxy's port, the node's data port and, for runs that asked for them, databases on the network.
 //!
-//! The chart makes the same ones from the same settings (`charts/sextant/templates/walls.yaml`); a test compares the two.
+//! The chart makes the same ones from the same settings (`charts/sextant/templates/isolation_monitor.yaml`); a test compares the two.
 //! These are for a node that runs on a machine, so both ports are addresses here, and pods there.
 //!
-//! Each of them shuts both directions by itself, and opens what it names: so the policy that a node's proof of its walls shows to be
+//! Each of them closes both directions by itself, and opens what it names: so the policy that a node's proof of its isolation shows to be
 //! there (by what is open) also keeps others out, whatever became of the rest.
 
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ use super::labels;
 
 /// Where pods find what they may reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ways {
+pub struct Endpoints {
     /// The node's data port.
     pub data_port: SocketAddr,
     /// The proxy's port.
@@ -30,7 +30,7 @@ pub struct Ways {
 
 /// The policies for the namespace of one node's runs. Nodes that share a namespace each have their own, besides the first,
 /// which is the same for all.
-pub fn policies(config: &KubernetesConfig, node_key: &str, ways: Ways) -> Vec<NetworkPolicy> {
+pub fn policies(config: &KubernetesConfig, node_key: &str, endpoints: Endpoints) -> Vec<NetworkPolicy> {
     let mut runs = BTreeMap::from(
         [(labels::APP, "sextant"), (labels::COMPONENT, labels::COMPONENT_ALGORITHM), (labels::NODE_KEY, node_key)]
             .map(|(key, value)| (key.to_owned(), value.to_owned())),
@@ -69,15 +69,15 @@ pub fn policies(config: &KubernetesConfig, node_key: &str, ways: Ways) -> Vec<Ne
         policy(
             format!("sextant-{node_key}"),
             runs.clone(),
-            [ways.proxy, ways.data_port].map(|way| rule(Cidr::only(way.ip()), &[way.port()])).into(),
+            [endpoints.proxy, endpoints.data_port].map(|to| rule(Cidr::only(to.ip()), &[to.port()])).into(),
         ),
     ];
     for (label, place) in config.databases.iter().filter(|(_, place)| !place.egress.is_empty()) {
         let mut pods = runs.clone();
         pods.insert(labels::database(label), "true".to_owned());
         let name = format!("sextant-{node_key}-database-{}", label.to_lowercase().replace('_', "-"));
-        let ways = place.egress.iter().map(|Egress { cidr, ports, .. }| rule(*cidr, ports)).collect();
-        policies.push(policy(name, pods, ways));
+        let egress = place.egress.iter().map(|Egress { cidr, ports, .. }| rule(*cidr, ports)).collect();
+        policies.push(policy(name, pods, egress));
     }
     policies
 }
@@ -103,8 +103,9 @@ mod tests {
     fn made(yaml: &str) -> Vec<NetworkPolicy> {
         let text = format!("server_url: http://localhost\nport: 5000\napi_path: /api\napi_key: k\n{yaml}");
         let config = Config::parse(&text, std::path::Path::new("/etc/node.yaml"), &|_| None).unwrap();
-        let ways = Ways { data_port: "192.0.2.7:7654".parse().unwrap(), proxy: "[2001:db8::1]:8080".parse().unwrap() };
-        policies(config.kubernetes().unwrap(), "0123456789", ways)
+        let endpoints =
+            Endpoints { data_port: "192.0.2.7:7654".parse().unwrap(), proxy: "[2001:db8::1]:8080".parse().unwrap() };
+        policies(config.kubernetes().unwrap(), "0123456789", endpoints)
     }
 
     #[test]

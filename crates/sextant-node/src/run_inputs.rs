@@ -1,4 +1,4 @@
-//! What a run's algorithm is to get: its input, from the server when it is asked for, and its token.
+//! The input and the token of each run, fetched from the server when the run's pod asks for them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,18 +7,18 @@ use bytes::Bytes;
 use futures::StreamExt;
 use secrecy::SecretString;
 use sextant_core::hub::{Hub, HubError, HubErrorKind, InputError};
-use sextant_core::runtime::{InputStream, Supplier, SupplyError};
+use sextant_core::runtime::{InputSource, InputSourceError, InputStream};
 use vantage6_types::{RunId, TaskId};
 
-/// The supplies of all runs that this node drives.
-pub struct Supplies {
+/// The inputs of all runs that this node tracks.
+pub struct RunInputs {
     hub: Arc<dyn Hub>,
-    runs: Mutex<HashMap<RunId, Supply>>,
+    runs: Mutex<HashMap<RunId, RunInput>>,
 }
 
-/// What is known of a run's supplies.
+/// What is known of a run's inputs.
 #[derive(Debug, Clone)]
-pub struct Supply {
+pub struct RunInput {
     /// Its task.
     pub task: TaskId,
     /// The task's image: the token is bound to it.
@@ -29,25 +29,25 @@ pub struct Supply {
     pub token: Option<SecretString>,
 }
 
-impl Supplies {
+impl RunInputs {
     /// Nothing yet.
     pub fn new(hub: Arc<dyn Hub>) -> Self {
         Self { hub, runs: Mutex::default() }
     }
 
-    /// A run is driven from now on.
-    pub fn add(&self, run: RunId, supply: Supply) {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(run, supply);
+    /// A run is tracked from now on.
+    pub fn add(&self, run: RunId, input: RunInput) {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(run, input);
     }
 
     /// Fetches a run's token while its pod is being made, so that the pod does not wait for the server. What does not work
     /// now is done, or refused, when the pod asks.
     pub async fn fetch_token(&self, run: RunId) {
-        let Ok(supply) = self.of(run) else { return };
-        if let Ok(token) = self.hub.container_token(supply.task, &supply.image).await {
+        let Ok(input) = self.of(run) else { return };
+        if let Ok(token) = self.hub.container_token(input.task, &input.image).await {
             let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(supply) = runs.get_mut(&run) {
-                supply.token = Some(token);
+            if let Some(input) = runs.get_mut(&run) {
+                input.token = Some(token);
             }
         }
     }
@@ -57,17 +57,17 @@ impl Supplies {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
     }
 
-    fn of(&self, run: RunId) -> Result<Supply, SupplyError> {
+    fn of(&self, run: RunId) -> Result<RunInput, InputSourceError> {
         let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         runs.get(&run)
             .cloned()
-            .ok_or_else(|| SupplyError::Later("the server has not been asked for this run yet".into()))
+            .ok_or_else(|| InputSourceError::Later("the server has not been asked for this run yet".into()))
     }
 }
 
 #[async_trait::async_trait]
-impl Supplier for Supplies {
-    async fn input(&self, run: RunId) -> Result<InputStream, SupplyError> {
+impl InputSource for RunInputs {
+    async fn input(&self, run: RunId) -> Result<InputStream, InputSourceError> {
         if let Some(input) = self.of(run)?.input {
             return Ok(futures::stream::iter([Ok(input)]).boxed());
         }
@@ -75,29 +75,29 @@ impl Supplier for Supplies {
         Ok(bytes.map(|piece| piece.map_err(of_input)).boxed())
     }
 
-    async fn token(&self, run: RunId) -> Result<SecretString, SupplyError> {
-        let supply = self.of(run)?;
-        if let Some(token) = supply.token {
+    async fn token(&self, run: RunId) -> Result<SecretString, InputSourceError> {
+        let input = self.of(run)?;
+        if let Some(token) = input.token {
             return Ok(token);
         }
-        self.hub.container_token(supply.task, &supply.image).await.map_err(of_server)
+        self.hub.container_token(input.task, &input.image).await.map_err(of_server)
     }
 }
 
 /// Why an input could not be had.
-fn of_input(error: InputError) -> SupplyError {
+fn of_input(error: InputError) -> InputSourceError {
     match error {
         InputError::Transfer(error) => of_server(error),
-        InputError::Unreadable(why) => SupplyError::Refused(format!("The task's input can't be read: {why}.")),
+        InputError::Unreadable(why) => InputSourceError::Refused(format!("The task's input can't be read: {why}.")),
     }
 }
 
-/// Only what the server itself refuses is final. That a run was deleted, its drive finds out.
-fn of_server(error: HubError) -> SupplyError {
+/// Only what the server itself refuses is final. That a run was deleted, its reconciler finds out.
+fn of_server(error: HubError) -> InputSourceError {
     match error.kind {
-        HubErrorKind::Refused(status @ (400 | 403 | 404)) => SupplyError::Refused(format!(
+        HubErrorKind::Refused(status @ (400 | 403 | 404)) => InputSourceError::Refused(format!(
             "The server refused what the algorithm needs to start (HTTP {status}); the task may have ended meanwhile."
         )),
-        _ => SupplyError::Later(error.text),
+        _ => InputSourceError::Later(error.text),
     }
 }

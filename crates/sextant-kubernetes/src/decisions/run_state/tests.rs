@@ -63,8 +63,8 @@ fn evicted(message: &str, pod: PodFacts) -> PodFacts {
     PodFacts { reason: said("Evicted", message), ..pod }
 }
 
-/// A situation in a word, the words that it has for the researcher (or, of a run that waits, for the operator), and its Event.
-fn told(situation: &Situation) -> (String, String, &'static str) {
+/// A state in a word, the words that it has for the researcher (or, of a run that waits, for the operator), and its Event.
+fn told(run_state: &RunState) -> (String, String, &'static str) {
     let failed = |prefix: &str, f: &Failure| {
         let again = match f.disruption {
             Some(_) if f.started => " (disrupted)",
@@ -73,17 +73,17 @@ fn told(situation: &Situation) -> (String, String, &'static str) {
         };
         (format!("{prefix}{}{again}", f.status), f.message.clone(), f.reason)
     };
-    match situation {
-        Situation::Absent => ("absent".into(), String::new(), ""),
-        Situation::Starting(s) => (format!("waits: {:?}", s.waits_for), s.detail.clone(), ""),
-        Situation::Running { .. } => ("running".into(), String::new(), ""),
-        Situation::Ended(exit) => ("ended".into(), exit.note.clone().unwrap_or_default(), exit.reason),
-        Situation::Leaving { exit, failure, .. } => {
+    match run_state {
+        RunState::Absent => ("absent".into(), String::new(), ""),
+        RunState::Starting(s) => (format!("waits: {:?}", s.waits_for), s.detail.clone(), ""),
+        RunState::Running { .. } => ("running".into(), String::new(), ""),
+        RunState::Ended(exit) => ("ended".into(), exit.note.clone().unwrap_or_default(), exit.reason),
+        RunState::TerminatingWithOutput { exit, failure, .. } => {
             (failed("leaving: ", failure).0, exit.note.clone().unwrap_or_default(), failure.reason)
         }
-        Situation::Ending { failure, .. } => failed("ending: ", failure),
-        Situation::Failed(failure) => failed("", failure),
-        Situation::Reported => ("reported".into(), String::new(), ""),
+        RunState::Terminating { failure, .. } => failed("ending: ", failure),
+        RunState::Failed(failure) => failed("", failure),
+        RunState::Released => ("reported".into(), String::new(), ""),
     }
 }
 
@@ -245,9 +245,9 @@ fn what_a_pod_says() {
         ),
     ] {
         let job = JobFacts { supplied: matches!(&pod.receive, Container::Ended(end) if end.code == 0), ..job() };
-        let situation = situation(Some(&job), Some(&pod));
-        let (word, text, reason) = told(&situation);
-        assert_eq!((word.as_str(), reason), (expected, event), "{pod:?} → {situation:?}");
+        let run_state = run_state(Some(&job), Some(&pod));
+        let (word, text, reason) = told(&run_state);
+        assert_eq!((word.as_str(), reason), (expected, event), "{pod:?} → {run_state:?}");
         assert!(text.contains(words), "{pod:?} → {text}");
         assert!(!text.contains("/secret/"), "{text}");
     }
@@ -299,11 +299,11 @@ fn what_a_container_says_that_the_cluster_has_added() {
         ),
     ] {
         let job = JobFacts { supplied: false, ..job() };
-        let situation = situation(Some(&job), Some(&pod));
-        let (word, text, reason) = told(&situation);
-        assert_eq!((word.as_str(), reason), (expected, event), "{pod:?} → {situation:?}");
-        let operators = match &situation {
-            Situation::Failed(failure) => {
+        let run_state = run_state(Some(&job), Some(&pod));
+        let (word, text, reason) = told(&run_state);
+        assert_eq!((word.as_str(), reason), (expected, event), "{pod:?} → {run_state:?}");
+        let operators = match &run_state {
+            RunState::Failed(failure) => {
                 assert!(!text.contains("mesh"), "{text}");
                 failure.detail.clone()
             }
@@ -345,9 +345,9 @@ fn what_a_job_says() {
         (Some(lately("BackoffLimitExceeded")), Some(gone(runs())), "crashed", "PodDeleted"),
         (Some(lately("DeadlineExceeded")), Some(runs()), "crashed", "TimedOut"),
     ] {
-        let situation = situation(job.as_ref(), pod.as_ref());
-        let (word, _, reason) = told(&situation);
-        assert_eq!((word.as_str(), reason), (expected, event), "{job:?} {pod:?} → {situation:?}");
+        let run_state = run_state(job.as_ref(), pod.as_ref());
+        let (word, _, reason) = told(&run_state);
+        assert_eq!((word.as_str(), reason), (expected, event), "{job:?} {pod:?} → {run_state:?}");
     }
 }
 
@@ -356,22 +356,22 @@ fn what_a_job_says() {
 fn a_pod_that_is_refused_may_have_been_running() {
     let refused = PodFacts { reason: said("NodeAffinity", "m"), over: true, ..pod() };
     for (supplied, expected) in [(false, "crashed (again)"), (true, "crashed (disrupted)")] {
-        let situation = situation(Some(&JobFacts { supplied, ..job() }), Some(&refused));
-        assert_eq!(told(&situation).0, expected);
+        let run_state = run_state(Some(&JobFacts { supplied, ..job() }), Some(&refused));
+        assert_eq!(told(&run_state).0, expected);
     }
 }
 
 #[test]
 fn an_output_that_can_be_had_outweighs_everything_else() {
     for job in [JobFacts { deleting: true, ..job() }, JobFacts { failed: said("", ""), ..job() }] {
-        assert_eq!(told(&situation(Some(&job), Some(&done(0, "Completed")))).0, "ended");
+        assert_eq!(told(&run_state(Some(&job), Some(&done(0, "Completed")))).0, "ended");
     }
 }
 
 #[test]
 fn launches_and_executions_are_counted() {
-    let disruption = |job: &JobFacts, pod: &PodFacts| match situation(Some(job), Some(pod)) {
-        Situation::Failed(failure) => failure.disruption.map(|d| (d.attempt, d.executions)),
+    let disruption = |job: &JobFacts, pod: &PodFacts| match run_state(Some(job), Some(pod)) {
+        RunState::Failed(failure) => failure.disruption.map(|d| (d.attempt, d.executions)),
         other => panic!("{other:?}"),
     };
     let third = JobFacts { attempt: 3, executions: 1, ..job() };
@@ -383,12 +383,12 @@ fn launches_and_executions_are_counted() {
 #[test]
 fn the_last_word_of_a_machine_is_waited_for() {
     for (reason, expected) in [("DeletionByTaintManager", at(170)), ("EvictionByEvictionAPI", at(710))] {
-        match situation(Some(&job()), Some(&disrupted(reason, runs()))) {
-            Situation::Ending { until, .. } => assert_eq!(until, expected),
+        match run_state(Some(&job()), Some(&disrupted(reason, runs()))) {
+            RunState::Terminating { until, .. } => assert_eq!(until, expected),
             other => panic!("{other:?}"),
         }
-        match situation(Some(&job()), Some(&disrupted(reason, done(0, "Completed")))) {
-            Situation::Leaving { until, .. } => assert_eq!(until, expected),
+        match run_state(Some(&job()), Some(&disrupted(reason, done(0, "Completed")))) {
+            RunState::TerminatingWithOutput { until, .. } => assert_eq!(until, expected),
             other => panic!("{other:?}"),
         }
     }
@@ -403,7 +403,7 @@ fn what_this_node_has_stopped_ends_for_that_reason() {
     // However its pod takes it, and also when another process of the node looks.
     for pod in [None, Some(runs()), Some(done(0, "Completed")), Some(done(143, "Error")), Some(over(runs()))] {
         for job in [&stopped, &timed_out] {
-            let Situation::Failed(failure) = situation(Some(job), pod.as_ref()) else { panic!("{pod:?}") };
+            let RunState::Failed(failure) = run_state(Some(job), pod.as_ref()) else { panic!("{pod:?}") };
             assert_eq!(
                 (failure.status, failure.message.as_str(), failure.started, failure.disruption),
                 (RunStatus::Killed, "The run was killed at a user's request.", true, None)
@@ -411,5 +411,5 @@ fn what_this_node_has_stopped_ends_for_that_reason() {
         }
     }
     let reported = JobFacts { reported: true, ..stopped };
-    assert_eq!(situation(Some(&reported), None), Situation::Reported);
+    assert_eq!(run_state(Some(&reported), None), RunState::Released);
 }

@@ -1,6 +1,6 @@
 //! Who or what ended a run's pod before its algorithm and its output were done: Kubernetes's words for it, and ours.
 
-use sextant_core::situation::{Disruption, Failure};
+use sextant_core::run_state::{Disruption, Failure};
 use vantage6_types::RunStatus;
 
 use super::facts::{Container, JobFacts, PodFacts};
@@ -8,7 +8,7 @@ use super::injected::Injected;
 
 /// Who or what ended a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loss {
+pub enum DisruptionCause {
     /// The run itself: it wrote more to the machine's disk than it may.
     DiskLimit,
     /// The machine, because it ran low on something.
@@ -46,7 +46,7 @@ pub enum Progress {
     Ended,
 }
 
-impl Loss {
+impl DisruptionCause {
     /// What Kubernetes's words mean.
     pub fn of(job: &JobFacts, pod: &PodFacts) -> Self {
         let (reason, message) = pod.reason.as_ref().map_or(("", ""), |(reason, message)| (reason, message));

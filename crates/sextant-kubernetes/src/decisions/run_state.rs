@@ -1,13 +1,13 @@
-//! How Kubernetes's words are read: one function from the facts of Job and pod to a [`Situation`]. Its tests have all
+//! How Kubernetes's words are read: one function from the facts of Job and pod to a [`RunState`]. Its tests have all
 //! states in one table; docs/STATES.md has it for people.
 
 use jiff::{SignedDuration, Timestamp};
-use sextant_core::situation::{Exit, Failure, Situation, Starting, WaitsFor};
+use sextant_core::run_state::{Exit, Failure, RunState, Starting, WaitsFor};
 use vantage6_types::RunStatus;
 
+use super::disruption::{DisruptionCause, Progress};
 use super::facts::{Container, End, JobFacts, PodFacts};
 use super::injected::{Injected, Kind};
-use super::loss::{Loss, Progress};
 
 /// How long the word of a machine that the cluster has given up is waited for, after its pod should have ended.
 const SILENCE: SignedDuration = SignedDuration::from_secs(60);
@@ -18,34 +18,34 @@ const BEHIND: SignedDuration = SignedDuration::from_secs(60);
 
 /// Reads the facts of a run's Job and pod. One without the other happens in the moments between: a Job whose
 /// pod does not exist yet, a pod whose Job was deleted.
-pub fn situation(job: Option<&JobFacts>, pod: Option<&PodFacts>) -> Situation {
+pub fn run_state(job: Option<&JobFacts>, pod: Option<&PodFacts>) -> RunState {
     let Some(job) = job else {
-        return Situation::Absent;
+        return RunState::Absent;
     };
     if job.reported {
-        return Situation::Reported;
+        return RunState::Released;
     }
     // What this node has stopped itself ends for that reason, however its pod takes it.
     if let Some(stop) = &job.stopped {
-        return Situation::Failed(stop.failure());
+        return RunState::Failed(stop.failure());
     }
     if let Some(pod) = pod
-        && let Some(situation) = of_end(job, pod)
+        && let Some(run_state) = of_end(job, pod)
     {
-        return situation;
+        return run_state;
     }
-    let lost = |loss: Loss| loss.failure(job, pod, progress(job, pod), None);
+    let lost = |cause: DisruptionCause| cause.failure(job, pod, progress(job, pod), None);
     let taken_away = job.failed_by("PodFailurePolicy");
     match (&job.failed, pod) {
-        _ if job.deleting => Situation::Failed(lost(Loss::JobDeleted)),
-        _ if job.failed_by("DeadlineExceeded") => Situation::Failed(lost(Loss::TimedOut)),
-        (Some(_), None) if taken_away => Situation::Failed(lost(Loss::TakenAway)),
+        _ if job.deleting => RunState::Failed(lost(DisruptionCause::JobDeleted)),
+        _ if job.failed_by("DeadlineExceeded") => RunState::Failed(lost(DisruptionCause::TimedOut)),
+        (Some(_), None) if taken_away => RunState::Failed(lost(DisruptionCause::TakenAway)),
         // Why, its pod says: the news of that are on their way.
         (Some(_), _) => {
-            let failure = lost(if taken_away { Loss::TakenAway } else { Loss::Stopped });
+            let failure = lost(if taken_away { DisruptionCause::TakenAway } else { DisruptionCause::Stopped });
             match job.failed_at.and_then(|failed| failed.checked_add(BEHIND).ok()) {
-                Some(until) => Situation::Ending { until: Some(until), failure },
-                None => Situation::Failed(failure),
+                Some(until) => RunState::Terminating { until: Some(until), failure },
+                None => RunState::Failed(failure),
             }
         }
         (None, Some(pod)) => of_life(pod),
@@ -54,9 +54,9 @@ pub fn situation(job: Option<&JobFacts>, pod: Option<&PodFacts>) -> Situation {
 }
 
 /// What a pod tells of its end; `None` when it is on its way.
-fn of_end(job: &JobFacts, pod: &PodFacts) -> Option<Situation> {
-    let failed = |loss: Loss, progress, note: Option<&str>| {
-        Some(Situation::Failed(loss.failure(job, Some(pod), progress, note)))
+fn of_end(job: &JobFacts, pod: &PodFacts) -> Option<RunState> {
+    let failed = |cause: DisruptionCause, progress, note: Option<&str>| {
+        Some(RunState::Failed(cause.failure(job, Some(pod), progress, note)))
     };
     // What the algorithm did comes first: an algorithm that has ended has an output, as long as `return` can bring it.
     if let Container::Ended(end) = &pod.algorithm
@@ -67,14 +67,14 @@ fn of_end(job: &JobFacts, pod: &PodFacts) -> Option<Situation> {
             return Some(start_failed(end));
         }
         let exit = exit(end, pod);
-        let loss = Loss::of(job, pod);
+        let cause = DisruptionCause::of(job, pod);
         return if pod.over || matches!(pod.returns, Container::Ended(_)) {
-            failed(loss, Progress::Ended, exit.note.as_deref())
+            failed(cause, Progress::Ended, exit.note.as_deref())
         } else if pod.told_to_end() {
-            let failure = loss.failure(job, Some(pod), Progress::Ended, exit.note.as_deref());
-            Some(Situation::Leaving { exit, until: last_word(pod, loss), failure })
+            let failure = cause.failure(job, Some(pod), Progress::Ended, exit.note.as_deref());
+            Some(RunState::TerminatingWithOutput { exit, until: last_word(pod, cause), failure })
         } else {
-            Some(Situation::Ended(exit))
+            Some(RunState::Ended(exit))
         };
     }
     if let Container::Ended(end) = &pod.receive
@@ -89,21 +89,22 @@ fn of_end(job: &JobFacts, pod: &PodFacts) -> Option<Situation> {
         && let Some((container, end)) =
             pod.injected.iter().find_map(|container| Some((container, container.has_failed()?)))
     {
-        return Some(Situation::Failed(container.failure(end)));
+        return Some(RunState::Failed(container.failure(end)));
     }
     let stopped = matches!(pod.algorithm, Container::Ended(_));
-    let loss = Loss::of(job, pod);
+    let cause = DisruptionCause::of(job, pod);
     // Gone unseen, and nobody has said why: the Job's controller may.
-    let unexplained = pod.gone.filter(|_| loss == Loss::PodDeleted && pod.told.is_none() && job.failed.is_none());
-    let failure = || loss.failure(job, Some(pod), progress(job, Some(pod)), None);
+    let unexplained =
+        pod.gone.filter(|_| cause == DisruptionCause::PodDeleted && pod.told.is_none() && job.failed.is_none());
+    let failure = || cause.failure(job, Some(pod), progress(job, Some(pod)), None);
     if let Some(until) = unexplained.and_then(|gone| gone.checked_add(BEHIND).ok()) {
-        return Some(Situation::Ending { until: Some(until), failure: failure() });
+        return Some(RunState::Terminating { until: Some(until), failure: failure() });
     }
     if pod.over || (stopped && !pod.told_to_end()) {
-        return failed(loss, progress(job, Some(pod)), None);
+        return failed(cause, progress(job, Some(pod)), None);
     }
     if pod.deleting || stopped {
-        return Some(Situation::Ending { until: last_word(pod, loss), failure: failure() });
+        return Some(RunState::Terminating { until: last_word(pod, cause), failure: failure() });
     }
     None
 }
@@ -114,13 +115,13 @@ fn has_begun(pod: &PodFacts) -> bool {
 }
 
 /// How long the machine of a pod that was told to end may take to say what became of it.
-fn last_word(pod: &PodFacts, loss: Loss) -> Option<Timestamp> {
-    let patience = if loss == Loss::Machine { SILENCE } else { BUSY };
+fn last_word(pod: &PodFacts, cause: DisruptionCause) -> Option<Timestamp> {
+    let patience = if cause == DisruptionCause::Machine { SILENCE } else { BUSY };
     pod.ends_at.or(pod.told).and_then(|ends| ends.checked_add(patience).ok())
 }
 
 /// What a pod tells that is on its way.
-fn of_life(pod: &PodFacts) -> Situation {
+fn of_life(pod: &PodFacts) -> RunState {
     if !pod.scheduled {
         let detail = pod.unschedulable.as_deref().unwrap_or("a machine is being found for it");
         let volume = ["persistentvolumeclaim", "PersistentVolumeClaim", "persistent volumes"];
@@ -133,7 +134,7 @@ fn of_life(pod: &PodFacts) -> Situation {
     }
     let since_scheduled = pod.scheduled_at.or(pod.created);
     match (&pod.receive, &pod.algorithm) {
-        (_, Container::Running { since }) => Situation::Running { since: *since },
+        (_, Container::Running { since }) => RunState::Running { since: *since },
         (_, Container::Waiting { reason, message }) if is_image(reason) => {
             starting(pod.created, WaitsFor::Image, &format!("{reason}: {message}"))
         }
@@ -141,7 +142,7 @@ fn of_life(pod: &PodFacts) -> Situation {
         (_, Container::Waiting { reason, message }) if is_container(reason) => {
             starting(pod.created, WaitsFor::Container, &format!("{reason}: {message}"))
         }
-        _ if let Some(situation) = injected_in_the_way(pod) => situation,
+        _ if let Some(run_state) = injected_in_the_way(pod) => run_state,
         (Container::Ended(end), _) => {
             let beside = pod.injected.iter().filter(|other| other.kind == Kind::Beside);
             let beside: String =
@@ -150,7 +151,7 @@ fn of_life(pod: &PodFacts) -> Situation {
             starting(end.at.or(since_scheduled), WaitsFor::Pull, &detail)
         }
         (Container::Running { since }, _) => {
-            starting(*since, WaitsFor::Supplies, "its pod fetches input and token from this node")
+            starting(*since, WaitsFor::Inputs, "its pod fetches input and token from this node")
         }
         (Container::Waiting { reason, message }, _) if is_image(reason) => {
             starting(pod.created, WaitsFor::OwnImage, &format!("{reason}: {message}"))
@@ -163,7 +164,7 @@ fn of_life(pod: &PodFacts) -> Situation {
 }
 
 /// What the pod waits for before it begins, or goes on, with containers of ours: one that the cluster has put before them.
-fn injected_in_the_way(pod: &PodFacts) -> Option<Situation> {
+fn injected_in_the_way(pod: &PodFacts) -> Option<RunState> {
     let before_ours = |container: &&Injected| container.kind != Kind::Beside;
     let (container, detail) =
         pod.injected.iter().filter(before_ours).find_map(|container| Some((container, container.keeps_waiting()?)))?;
@@ -174,8 +175,8 @@ fn injected_in_the_way(pod: &PodFacts) -> Option<Situation> {
     Some(starting(pod.scheduled_at.or(pod.created), waits_for, &detail))
 }
 
-fn starting(since: Option<Timestamp>, waits_for: WaitsFor, detail: &str) -> Situation {
-    Situation::Starting(Starting { since, waits_for, detail: detail.to_owned() })
+fn starting(since: Option<Timestamp>, waits_for: WaitsFor, detail: &str) -> RunState {
+    RunState::Starting(Starting { since, waits_for, detail: detail.to_owned() })
 }
 
 /// Words of a container that waits for an image.
@@ -223,22 +224,22 @@ fn progress(job: &JobFacts, pod: Option<&PodFacts>) -> Progress {
     if started { Progress::Running } else { Progress::Starting }
 }
 
-fn receive_failed(end: &End) -> Situation {
+fn receive_failed(end: &End) -> RunState {
     // What `receive` says is for the researcher; what the container's runtime says of it is not.
     let said = if end.started { end.message.trim() } else { "" };
     let said = if said.is_empty() { "its input could not be delivered." } else { said };
     let detail = format!("receive exited with {} ({}): {}", end.code, end.reason, end.message);
     let reason = if said.contains("No space left") { "DiskFull" } else { "ReceiveFailed" };
-    Situation::Failed(
+    RunState::Failed(
         Failure::new(RunStatus::StartFailed, format!("The algorithm was not started: {said}"), detail).because(reason),
     )
 }
 
-fn start_failed(end: &End) -> Situation {
+fn start_failed(end: &End) -> RunState {
     let message = sextant_core::image::bad_command(&end.message)
         .unwrap_or_else(|| "The algorithm's container could not be started. The node's log says why.".into());
     let detail = format!("{} ({}): {}", end.reason, end.code, end.message);
-    Situation::Failed(Failure::new(RunStatus::StartFailed, message, detail).because("ContainerNotStarted"))
+    RunState::Failed(Failure::new(RunStatus::StartFailed, message, detail).because("ContainerNotStarted"))
 }
 
 fn exit(end: &End, pod: &PodFacts) -> Exit {

@@ -1,22 +1,22 @@
-//! What this process knows of each run in the cluster: the facts that the watches bring, the situation that
+//! What this process knows of each run in the cluster: the facts that the watches bring, the state that
 //! follows from them, and the meeting point of the node and the run's `return` container.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use sextant_core::run_state::RunState;
 use sextant_core::runtime::Output;
-use sextant_core::situation::Situation;
 use tokio::sync::{oneshot, watch};
 use vantage6_types::{RunId, TaskId};
 
-use crate::data_port::protocol::Order;
+use crate::data_port::protocol::Command;
 use crate::decisions::facts::{JobFacts, PodFacts};
-use crate::decisions::read::situation;
+use crate::decisions::run_state::run_state;
 
 /// All runs of this node in the cluster.
 #[derive(Default)]
-pub struct Table {
+pub struct RunIndex {
     runs: Mutex<HashMap<RunId, Entry>>,
 }
 
@@ -29,8 +29,8 @@ struct Entry {
     early: Option<PodFacts>,
     /// The uid of a Job that this process has made, as long as its pod has not got its token.
     unsupplied: Option<String>,
-    situation: watch::Sender<Situation>,
-    order: watch::Sender<Order>,
+    run_state: watch::Sender<RunState>,
+    command: watch::Sender<Command>,
     collector: Option<oneshot::Sender<Output>>,
     /// Why the input is refused, where that turned out in its middle.
     refusal: Option<String>,
@@ -44,8 +44,8 @@ impl Default for Entry {
             pod: None,
             early: None,
             unsupplied: None,
-            situation: watch::Sender::new(Situation::Absent),
-            order: watch::Sender::new(Order::Wait),
+            run_state: watch::Sender::new(RunState::Absent),
+            command: watch::Sender::new(Command::Wait),
             collector: None,
             refusal: None,
         }
@@ -59,7 +59,7 @@ impl Entry {
             self.pod = None;
         }
         if self.job.as_ref().is_none_or(|old| old.uid != job.uid) {
-            self.order.send_replace(Order::Wait);
+            self.command.send_replace(Command::Wait);
             self.refusal = None;
             self.collector = None;
         }
@@ -86,8 +86,8 @@ impl Entry {
 
     /// Follows a change of the facts; whoever observes the run hears of it if it means something else now.
     fn refresh(&self) {
-        let new = situation(self.job.as_ref(), self.pod.as_ref());
-        self.situation.send_if_modified(|old| {
+        let new = run_state(self.job.as_ref(), self.pod.as_ref());
+        self.run_state.send_if_modified(|old| {
             let changed = *old != new;
             *old = new;
             changed
@@ -99,12 +99,12 @@ impl Entry {
         self.job.is_none()
             && self.pod.is_none()
             && self.early.is_none()
-            && self.situation.receiver_count() == 0
-            && self.order.receiver_count() == 0
+            && self.run_state.receiver_count() == 0
+            && self.command.receiver_count() == 0
     }
 }
 
-impl Table {
+impl RunIndex {
     fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Entry>> {
         // Every change leaves the table whole: one that panicked in another thread does no harm.
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
@@ -242,12 +242,12 @@ impl Table {
 
     /// Whether there is something of a run.
     pub fn knows(&self, run: RunId) -> bool {
-        self.lock().get(&run).is_some_and(|entry| *entry.situation.borrow() != Situation::Absent)
+        self.lock().get(&run).is_some_and(|entry| *entry.run_state.borrow() != RunState::Absent)
     }
 
-    /// A run's situation.
-    pub fn observe(&self, run: RunId) -> watch::Receiver<Situation> {
-        self.lock().entry(run).or_default().situation.subscribe()
+    /// A run's state.
+    pub fn observe(&self, run: RunId) -> watch::Receiver<RunState> {
+        self.lock().entry(run).or_default().run_state.subscribe()
     }
 
     /// The server has the run's report: known here before the watch shows it.
@@ -261,14 +261,14 @@ impl Table {
     }
 
     /// What `return` is told.
-    pub fn orders(&self, run: RunId) -> watch::Receiver<Order> {
-        self.lock().entry(run).or_default().order.subscribe()
+    pub fn commands(&self, run: RunId) -> watch::Receiver<Command> {
+        self.lock().entry(run).or_default().command.subscribe()
     }
 
     /// Tells `return` to end.
     pub fn dismiss(&self, run: RunId) {
         if let Some(entry) = self.lock().get(&run) {
-            entry.order.send_replace(Order::Go);
+            entry.command.send_replace(Command::Exit);
         }
     }
 
@@ -278,7 +278,7 @@ impl Table {
         let mut runs = self.lock();
         let entry = runs.entry(run).or_default();
         entry.collector = Some(sender);
-        entry.order.send_replace(Order::Send);
+        entry.command.send_replace(Command::Upload);
         receiver
     }
 

@@ -1,4 +1,4 @@
-//! Answers pods: brings supplies to `receive`, and `return`'s output to whoever collects it.
+//! Answers pods: brings inputs to `receive`, and `return`'s output to whoever collects it.
 
 use std::io;
 use std::sync::Arc;
@@ -7,42 +7,42 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt, stream};
 use secrecy::SecretString;
 use sextant_core::runtime::Upload;
-use sextant_core::runtime::{Output, Supplier, SupplyError};
+use sextant_core::runtime::{InputSource, InputSourceError, Output};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{info, warn};
 use vantage6_types::RunId;
 
+use super::run_index::RunIndex;
 use super::secrets::key_of;
-use super::table::Table;
 use crate::data_port::keys::KeyOf;
-use crate::data_port::protocol::Order;
-use crate::data_port::server::{Answer, Desk, Input};
+use crate::data_port::protocol::Command;
+use crate::data_port::server::{Answer, Input, PodApi};
 
 /// How long `next` is held: below the idle limits of what may lie between pod and node.
 const HOLD: Duration = Duration::from_secs(50);
 
 /// The desk of the Kubernetes runtime.
-pub struct PodDesk {
+pub struct PodApiService {
     /// The runs.
-    table: Arc<Table>,
+    run_index: Arc<RunIndex>,
     /// Where inputs and tokens come from.
-    supplier: Arc<dyn Supplier>,
+    input_source: Arc<dyn InputSource>,
 }
 
-impl PodDesk {
+impl PodApiService {
     /// A desk for these runs.
-    pub fn new(table: Arc<Table>, supplier: Arc<dyn Supplier>) -> Self {
-        Self { table, supplier }
+    pub fn new(run_index: Arc<RunIndex>, input_source: Arc<dyn InputSource>) -> Self {
+        Self { run_index, input_source }
     }
 
-    fn answer<T>(run: RunId, what: &str, result: Result<T, SupplyError>) -> Result<T, Answer> {
+    fn answer<T>(run: RunId, what: &str, result: Result<T, InputSourceError>) -> Result<T, Answer> {
         result.map_err(|error| match error {
-            SupplyError::Refused(text) => {
+            InputSourceError::Refused(text) => {
                 info!(%run, "the {what} is refused: {text}");
                 Answer::Refused(text)
             }
-            SupplyError::Later(text) => {
+            InputSourceError::Later(text) => {
                 warn!(%run, "the {what} is not to be had yet: {text}");
                 Answer::Later
             }
@@ -51,31 +51,31 @@ impl PodDesk {
 
     /// Whether the server has the run's report already, maybe from an earlier process of this node.
     fn reported(&self, run: RunId) -> bool {
-        self.table.job_of(run).is_some_and(|job| job.reported)
+        self.run_index.job_of(run).is_some_and(|job| job.reported)
     }
 }
 
 #[async_trait::async_trait]
-impl Desk for PodDesk {
+impl PodApi for PodApiService {
     fn key_of(&self, run: RunId, job: &str) -> Option<KeyOf> {
-        self.table.job_of(run).filter(|current| current.name == job).map(|current| key_of(&current))
+        self.run_index.job_of(run).filter(|current| current.name == job).map(|current| key_of(&current))
     }
 
     async fn input(&self, run: RunId) -> Result<Input, Answer> {
-        let mut pieces = Self::answer(run, "input", self.supplier.input(run).await)?;
+        let mut pieces = Self::answer(run, "input", self.input_source.input(run).await)?;
         // An input that is wrong from its beginning is refused with a reason; one that turns out wrong later breaks
         // the connection, and is refused with its reason when it is asked for again.
-        if let Some(refusal) = self.table.refusal(run) {
+        if let Some(refusal) = self.run_index.refusal(run) {
             return Err(Answer::Refused(refusal));
         }
         let first = match pieces.next().await {
             Some(first) => Some(Self::answer(run, "input", first)?),
             None => None,
         };
-        let table = self.table.clone();
+        let run_index = self.run_index.clone();
         let rest = pieces.map_err(move |error| {
-            if let SupplyError::Refused(text) = &error {
-                table.refuse(run, text.clone());
+            if let InputSourceError::Refused(text) = &error {
+                run_index.refuse(run, text.clone());
             }
             io::Error::other(error)
         });
@@ -83,23 +83,23 @@ impl Desk for PodDesk {
     }
 
     async fn token(&self, run: RunId) -> Result<SecretString, Answer> {
-        let token = Self::answer(run, "token", self.supplier.token(run).await)?;
-        self.table.supplied(run);
+        let token = Self::answer(run, "token", self.input_source.token(run).await)?;
+        self.run_index.supplied(run);
         Ok(token)
     }
 
-    async fn next(&self, run: RunId) -> Order {
-        let mut orders = self.table.orders(run);
+    async fn next(&self, run: RunId) -> Command {
+        let mut commands = self.run_index.commands(run);
         if self.reported(run) {
-            return Order::Go;
+            return Command::Exit;
         }
-        let order = match timeout(HOLD, orders.wait_for(|order| *order != Order::Wait)).await {
-            Ok(Ok(order)) => *order,
-            Ok(Err(_)) | Err(_) => Order::Wait,
+        let command = match timeout(HOLD, commands.wait_for(|command| *command != Command::Wait)).await {
+            Ok(Ok(command)) => *command,
+            Ok(Err(_)) | Err(_) => Command::Wait,
         };
-        drop(orders);
-        self.table.forget(run);
-        order
+        drop(commands);
+        self.run_index.forget(run);
+        command
     }
 
     async fn deliver(&self, run: RunId, upload: Upload) -> Result<(), Answer> {
@@ -107,7 +107,7 @@ impl Desk for PodDesk {
             return Ok(());
         }
         let (taken, answer) = oneshot::channel();
-        self.table.deliver(run, Output { upload, taken }).map_err(|_| Answer::Later)?;
+        self.run_index.deliver(run, Output { upload, taken }).map_err(|_| Answer::Later)?;
         // Dropped without a word: the server does not have it.
         answer.await.map_err(|_| Answer::Later)
     }

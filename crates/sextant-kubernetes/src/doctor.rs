@@ -1,4 +1,4 @@
-//! The cluster's side of `sextant doctor`: cluster, rights, data port, proxy, walls.
+//! The cluster's side of `sextant doctor`: cluster, rights, data port, proxy, isolation.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,14 +18,14 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use vantage6_types::RunId;
 
-use super::entrance::Entrance;
+use super::endpoints::NodeEndpoints;
 use super::probe::Prober;
 use super::targets::Targets;
 use super::{Connected, cluster, neighbours, permissions, rules};
 use crate::data_port::bounds::Limits;
 use crate::data_port::keys::KeyOf;
-use crate::data_port::protocol::Order;
-use crate::data_port::server::{Answer, Desk, Input, serve};
+use crate::data_port::protocol::Command;
+use crate::data_port::server::{Answer, Input, PodApi, serve};
 use crate::decisions::isolation::{How, Outcome, Proof, Try};
 use crate::decisions::labels;
 use crate::pod::probe::try_once;
@@ -57,22 +57,22 @@ pub async fn run(
     tell(disk(config, settings));
     let listener = listening::listen(settings.data_port.listen);
     let port = settings.data_port.listen.port();
-    let entrance = match Entrance::find(&connected, config, settings, identity, port).await {
-        Ok(entrance) => entrance,
+    let node_endpoints = match NodeEndpoints::find(&connected, config, settings, identity, port).await {
+        Ok(node_endpoints) => node_endpoints,
         Err(error) => return tell(Line::wrong("data port", error.to_string())),
     };
-    let free = data_port(settings, &entrance, &listener, tell).await;
-    let own_proxy = proxy(settings, &entrance, free, tell).await;
+    let free = data_port(settings, &node_endpoints, &listener, tell).await;
+    let own_proxy = proxy(settings, &node_endpoints, free, tell).await;
     if !isolation {
         tell(Line::unknown("isolation", "not tried; add --isolation to have a pod try what algorithms can reach"));
         return;
     }
-    let targets = Targets::new(config, settings, &connected, entrance.ways, &entrance.data_port);
-    let prober = Prober::new(&connected.client, identity, settings, &entrance.pull_secrets);
+    let targets = Targets::new(config, settings, &connected, node_endpoints.endpoints, &node_endpoints.data_port);
+    let prober = Prober::new(&connected.client, identity, settings, &node_endpoints.pull_secrets);
     // Where no node runs, somebody must be there to be reached.
     let mut stand_in = JoinSet::new();
     if let (true, Ok(listener)) = (free, listener) {
-        let Entrance { tls, secret, .. } = entrance;
+        let NodeEndpoints { tls, secret, .. } = node_endpoints;
         stand_in.spawn(serve(
             listener,
             tls,
@@ -84,7 +84,7 @@ pub async fn run(
     if let (true, Some(listener)) = (free, own_proxy) {
         stand_in.spawn(no_proxy(listener));
     }
-    tell(walls(prober.prove(&targets).await));
+    tell(isolation_monitor(prober.prove(&targets).await));
 }
 
 /// Whether the namespace is this node's alone.
@@ -92,9 +92,10 @@ async fn neighbours(connected: &Connected, settings: &KubernetesConfig, identity
     const SUBJECT: &str = "namespace";
     let namespace = &settings.namespace;
     match neighbours::find(&Api::namespaced(connected.client.clone(), namespace), identity).await {
-        Err(error) => {
-            Line::unknown(SUBJECT, format!("whose Jobs are in '{namespace}' can't be seen: {}", cluster::words(&error)))
-        }
+        Err(error) => Line::unknown(
+            SUBJECT,
+            format!("whose Jobs are in '{namespace}' can't be seen: {}", cluster::error_chain(&error)),
+        ),
         Ok(others) if others.is_empty() => {
             Line::ok(SUBJECT, format!("'{namespace}' has no Jobs of another node at the moment"))
         }
@@ -128,7 +129,7 @@ async fn namespace_rules(connected: &Connected, settings: &KubernetesConfig) -> 
             SUBJECT,
             format!(
                 "the ResourceQuotas and LimitRanges of '{namespace}' can't be seen: {}. `kubectl describe quota,limits -n {namespace}` shows them.",
-                cluster::words(&error)
+                cluster::error_chain(&error)
             ),
         ),
     }
@@ -154,7 +155,9 @@ async fn reach(settings: &KubernetesConfig) -> Result<(Connected, String), Strin
     };
     match timeout(PATIENCE, connected.client.apiserver_version()).await {
         Ok(Ok(version)) => Ok((connected, format!("Kubernetes {} at {address}", version.git_version))),
-        Ok(Err(error)) => Err(cluster::final_reason(&access, &error).unwrap_or_else(|| away(cluster::words(&error)))),
+        Ok(Err(error)) => {
+            Err(cluster::final_reason(&access, &error).unwrap_or_else(|| away(cluster::error_chain(&error))))
+        }
         Err(_) => Err(away(format!("it does not answer within {} s", PATIENCE.as_secs()))),
     }
 }
@@ -162,12 +165,12 @@ async fn reach(settings: &KubernetesConfig) -> Result<(Connected, String), Strin
 /// Gives whether nobody is at the data port.
 async fn data_port(
     settings: &KubernetesConfig,
-    entrance: &Entrance,
+    node_endpoints: &NodeEndpoints,
     listener: &std::io::Result<TcpListener>,
     tell: &mut (dyn FnMut(Line) + Send),
 ) -> bool {
     const SUBJECT: &str = "data port";
-    let (listen, told) = (settings.data_port.listen, entrance.ways.data_port);
+    let (listen, told) = (settings.data_port.listen, node_endpoints.endpoints.data_port);
     match listener {
         Ok(_) => {
             tell(Line::ok(SUBJECT, format!("no node is running here; {listen} is free, and pods will be told {told}")));
@@ -175,7 +178,7 @@ async fn data_port(
         }
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             let to = near(listen).to_string();
-            let mine = Try { to: to.clone(), how: How::Pinned(entrance.data_port.pin.clone()) };
+            let mine = Try { to: to.clone(), how: How::Pinned(node_endpoints.data_port.pin.clone()) };
             tell(match try_once(&mine).await {
                 Outcome::Open => {
                     Line::ok(SUBJECT, format!("the node that runs here answers at {to}; pods are told {told}"))
@@ -206,12 +209,12 @@ fn near(listen: SocketAddr) -> SocketAddr {
 /// Gives the place of the proxy that a node is itself, where nobody is there.
 async fn proxy(
     settings: &KubernetesConfig,
-    entrance: &Entrance,
+    node_endpoints: &NodeEndpoints,
     no_node: bool,
     tell: &mut (dyn FnMut(Line) + Send),
 ) -> Option<TcpListener> {
     const SUBJECT: &str = "proxy";
-    let at = entrance.ways.proxy;
+    let at = node_endpoints.endpoints.proxy;
     if settings.proxy.address.is_none() {
         return own_proxy(settings.proxy.listen, at, no_node, tell).await;
     }
@@ -265,17 +268,17 @@ async fn no_proxy(listener: TcpListener) {
     }
 }
 
-fn walls(proof: Proof) -> Line {
+fn isolation_monitor(proof: Proof) -> Line {
     const SUBJECT: &str = "isolation";
     match proof {
-        Proof::Walled => Line::ok(
+        Proof::Isolated => Line::ok(
             SUBJECT,
             "a pod like an algorithm's reaches the proxy and the data port, and nothing else that was tried",
         ),
         Proof::Wrong { open, missing } => {
             Line::wrong(SUBJECT, format!("{}. See docs/OPERATIONS.md, \"Walls\".", [open, missing].concat().join("; ")))
         }
-        Proof::Untried(why) => Line::wrong(SUBJECT, format!("could not be tried: {why}")),
+        Proof::Inconclusive(why) => Line::wrong(SUBJECT, format!("could not be tried: {why}")),
     }
 }
 
@@ -283,7 +286,7 @@ fn walls(proof: Proof) -> Line {
 struct Nobody;
 
 #[async_trait::async_trait]
-impl Desk for Nobody {
+impl PodApi for Nobody {
     fn key_of(&self, _: RunId, _: &str) -> Option<KeyOf> {
         None
     }
@@ -296,8 +299,8 @@ impl Desk for Nobody {
         Err(Answer::Later)
     }
 
-    async fn next(&self, _: RunId) -> Order {
-        Order::Wait
+    async fn next(&self, _: RunId) -> Command {
+        Command::Wait
     }
 
     async fn deliver(&self, _: RunId, _: Upload) -> Result<(), Answer> {

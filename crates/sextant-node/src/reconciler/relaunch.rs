@@ -3,27 +3,27 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sextant_core::run_state::Failure;
 use sextant_core::runtime::LaunchError;
-use sextant_core::situation::Failure;
-use sextant_core::waits;
+use sextant_core::timeouts;
 use tokio::time::sleep;
 use tracing::warn;
 use vantage6_types::RunStatus;
 
-use super::{Drive, Waiting};
+use super::{Interrupted, PendingDiagnosis, RunReconciler};
 
-impl Drive {
+impl RunReconciler {
     /// The cluster has taken the run away: has the runtime make its things anew, unless the run has ended at the server meanwhile.
-    pub(super) async fn relaunch(&mut self, failure: &Failure) {
+    pub(super) async fn relaunch(&mut self, failure: &Failure) -> Result<(), Interrupted> {
         let Failure { message, detail, reason, .. } = failure;
         let before = failure.disruption.unwrap_or_default();
-        if !self.may_launch() {
+        if !self.is_gate_open() {
             // That may take hours, in which a machine that was lost may come back.
-            self.pass_gate().await;
-            return;
+            return self.pass_gate().await;
         }
-        if !self.is_still_open().await || self.server.status == RunStatus::Killed {
-            return;
+        self.confirm_open().await?;
+        if self.server.status == RunStatus::Killed {
+            return Err(Interrupted);
         }
         warn!(run = %self.run.id, task = %self.run.task.id, "{message} ({detail}) It is launched again.");
         // Where the cluster takes it away again and again, ever more slowly.
@@ -31,49 +31,48 @@ impl Drive {
             Duration::from_secs(2u64.saturating_pow(before.attempt.saturating_sub(1)).saturating_sub(1).min(60));
         tokio::select! {
             () = sleep(pause) => {}
-            _ = self.signal.changed() => return,
-            _ = self.situation.changed() => return,
+            _ = self.signal.changed() => return Err(Interrupted),
+            _ = self.run_state.changed() => return Err(Interrupted),
         }
-        if !self.knows_first_task().await {
-            return;
-        }
+        self.learn_first_task().await?;
         // What was decided before the pause may not be true any more, nor this process the one that acts.
-        if self.situation.has_changed().unwrap_or(true) || !self.context.hold.is_good() {
-            return;
+        if self.run_state.has_changed().unwrap_or(true) || !self.context.leadership.is_leader() {
+            return Err(Interrupted);
         }
         // Of the new launch nothing has been seen made.
-        self.launched_whole = false;
+        self.launched_fully = false;
         self.server.late = false;
-        let Some(whole) = self.whole_assignment().await else { return };
-        let launched = self.context.runtime.relaunch(&whole.assignment, before).await;
-        drop(whole);
+        let full = self.full_assignment().await?;
+        let launched = self.context.runtime.relaunch(&full.assignment, before).await;
+        drop(full);
         match launched {
             Ok(()) => {
-                self.launched_whole = true;
+                self.launched_fully = true;
                 self.databases.launched();
-                self.waiting = Waiting::default();
-                self.context.runtime.note(
+                self.pending = PendingDiagnosis::default();
+                self.context.runtime.record_event(
                     self.run.id,
                     reason,
                     format!("{message} So it was launched again. ({detail})"),
                 );
             }
-            Err(LaunchError::Later(why)) => self.later(&why).await,
-            Err(LaunchError::Full(failure)) => self.full(&failure).await,
+            Err(LaunchError::Later(why)) => self.back_off(&why).await,
+            Err(LaunchError::Full(failure)) => self.wait_for_capacity(&failure).await,
             Err(LaunchError::Failed(failure)) => {
                 self.report_failure(&failure).await;
             }
         }
+        Ok(())
     }
 
     /// The runtime has no room for the run; one that has waited for too long is reported.
-    pub(super) async fn full(&mut self, failure: &Failure) {
+    pub(super) async fn wait_for_capacity(&mut self, failure: &Failure) {
         let now = Timestamp::now();
-        let since = self.waiting.for_room(now);
-        if waits::over(Some(since), self.context.limits.pending, now).is_err() {
+        let since = self.pending.waiting_for_capacity_since(now);
+        if timeouts::deadline_passed(Some(since), self.context.limits.pending, now).is_err() {
             self.report_failure(failure).await;
         } else {
-            self.later(&failure.detail).await;
+            self.back_off(&failure.detail).await;
         }
     }
 }

@@ -1,45 +1,45 @@
-//! Where a run stands on its runtime: what `read` makes of Kubernetes's words, and what the decisions look at.
+//! The state of a run on its runtime, from which the next action follows.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use vantage6_types::RunStatus;
 
-/// Where a run stands on its runtime.
+/// The state of a run on its runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Situation {
-    /// The runtime has nothing of it.
+pub enum RunState {
+    /// The runtime knows nothing of it.
     Absent,
-    /// It was launched and its algorithm does not run yet.
+    /// It was launched, and its algorithm is not running yet.
     Starting(Starting),
     /// Its algorithm runs.
     Running {
         /// Since when, if the runtime says.
         since: Option<Timestamp>,
     },
-    /// Its algorithm has ended by itself, and what it wrote can be collected.
+    /// Its algorithm has ended by itself, and its output can be collected.
     Ended(Exit),
-    /// The same, but its pod is being ended: what was not collected by then is lost.
-    Leaving {
+    /// The same, but its pod is being terminated: what has not been collected when it is gone is lost.
+    TerminatingWithOutput {
         /// How its algorithm ended.
         exit: Exit,
-        /// How long its pod may still bring the output.
+        /// Until when its pod may still upload the output.
         until: Option<Timestamp>,
-        /// What is to be said if it doesn't.
+        /// What is reported if it doesn't.
         failure: Failure,
     },
-    /// Its pod is being ended, by whomever. What becomes of it is known when its machine says so; a machine that
-    /// says nothing until then is lost.
-    Ending {
-        /// How long the machine's word is waited for.
+    /// Its pod is being terminated, whoever asked for that. Its machine will say how it ended; a machine that has not done so by then is
+    /// taken for lost.
+    Terminating {
+        /// Until when the machine may answer.
         until: Option<Timestamp>,
-        /// What is to be said if none comes.
+        /// What is reported if it doesn't.
         failure: Failure,
     },
-    /// It ended without an output that could be collected.
+    /// It ended without an output.
     Failed(Failure),
-    /// The server has its report already; nothing is left to be done but to let it go.
-    Reported,
+    /// It was released: the server has its report, and what is left of it goes away by itself.
+    Released,
 }
 
 /// What a run that does not run yet waits for.
@@ -73,7 +73,7 @@ pub enum WaitsFor {
     /// The image of such a container, whose pull has failed so far.
     InjectedImage,
     /// Input and token: the node or its server.
-    Supplies,
+    Inputs,
     /// The algorithm's image, which is being pulled or unpacked.
     Pull,
     /// The algorithm's image, whose pull has failed so far.

@@ -2,10 +2,10 @@
 //! Kubernetes's admission plugins, which have no other way to tell.
 
 use printable::excerpt;
+use sextant_config::quantity::amount;
+use sextant_core::run_state::Failure;
+use sextant_core::timeouts::resource_in_words;
 use vantage6_types::RunStatus;
-
-use super::quantity::amount;
-use super::situation::Failure;
 
 /// What a refusal means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,19 +81,6 @@ fn is_size(resource: &str) -> bool {
     matches!(resource, "cpu" | "memory" | "ephemeral-storage")
         || ["requests.", "limits.", "hugepages-"].iter().any(|kind| resource.starts_with(kind))
         || resource.ends_with("/requests.storage")
-}
-
-/// A resource as researchers know it.
-pub fn resource_in_words(resource: &str) -> &str {
-    let resource = resource.rsplit('/').next().unwrap_or(resource);
-    let resource = ["requests.", "limits."].iter().find_map(|side| resource.strip_prefix(side)).unwrap_or(resource);
-    match resource {
-        "cpu" => "processors (cpu)",
-        "ephemeral-storage" => "disk space (ephemeral-storage)",
-        "storage" => "disk space (storage)",
-        "pods" => "room for pods",
-        other => other,
-    }
 }
 
 /// Whose the thing is that a rule does not allow.
@@ -195,8 +182,8 @@ pub fn larger_than_quota(said: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use super::Refusal::*;
     use super::*;
-    use crate::refusal::Refusal::*;
 
     #[test]
     fn what_a_refusal_means() {

@@ -1,5 +1,5 @@
-//! `sextant return`: waits beside the algorithm until the node wants the output, and then until the server has
-//! it. As long as this container runs, the output is safe in the pod.
+//! `sextant return`: waits beside the algorithm until the node asks for the output, uploads it, and exits when the server has it. While
+//! this container runs, the output is kept in the pod.
 
 use std::io;
 use std::path::Path;
@@ -18,43 +18,43 @@ use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
 use super::PodError;
-use super::client::{Client, Pauses, Said};
+use super::client::{Backoff, Client, Reply};
 use super::settings::{self, Settings};
-use crate::data_port::protocol::{Item, Order};
+use crate::data_port::protocol::{Command, Item};
 use crate::decisions::job::env;
 
 /// How much is read from the output at once.
 const CHUNK: usize = 64 * 1024;
 
-/// Waits, sends, and ends when the node says so.
+/// Follows the node's commands until the server has the output.
 ///
 /// # Errors
 /// If the settings are wrong, or the node refuses the run.
 pub async fn run() -> Result<(), PodError> {
     let client = Client::new(Settings::from_env()?)?;
     let output = client.settings().task_dir.join("output");
-    sweep();
-    let mut pauses = Pauses::default();
+    remove_old_folders();
+    let mut backoff = Backoff::default();
     loop {
-        let order = match client.fetch(Item::Next).await {
-            Ok(body) => order(body).await,
+        let command = match client.fetch(Item::Next).await {
+            Ok(body) => command(body).await,
             Err(refused) => return Err(refused),
         };
-        match order {
-            Some(Order::Wait) => pauses.reset(),
-            Some(Order::Go) => return Ok(()),
-            Some(Order::Send) => match send(&client, &output).await? {
-                Said::Body(_) => return Ok(()),
-                Said::Later(reason) => pauses.wait(&reason).await,
+        match command {
+            Some(Command::Wait) => backoff.reset(),
+            Some(Command::Exit) => return Ok(()),
+            Some(Command::Upload) => match send(&client, &output).await? {
+                Reply::Body(_) => return Ok(()),
+                Reply::Later(reason) => backoff.wait(&reason).await,
             },
-            None => pauses.wait("the node's answer was cut off").await,
+            None => backoff.wait("the node's answer was cut off").await,
         }
     }
 }
 
-/// Removes what earlier jobs have left, beside all else that this process does: neither its failure nor its length is anybody's
-/// business, and what isn't done when the process ends, the next run's does. A node of an earlier version says nothing of it.
-fn sweep() {
+/// Removes folders that earlier jobs have left, in the background. Its failure or duration affects nothing; what is left when the process
+/// ends is removed by the next run. Nodes of earlier versions don't set the variables.
+fn remove_old_folders() {
     let keep = settings::optional(env::SHARED_KEEP).and_then(|keep| keep.parse().ok());
     if let Some((shared, keep)) = settings::optional(env::SHARED_DIR).zip(keep) {
         shared::sweep_beside(shared.into(), Duration::from_secs(keep));
@@ -62,11 +62,11 @@ fn sweep() {
 }
 
 /// Reads what to do; `None` if the answer was cut off, or is no order.
-pub(super) async fn order(body: Incoming) -> Option<Order> {
-    Limited::new(body, 64).collect().await.ok().and_then(|all| Order::read(&all.to_bytes()))
+pub(super) async fn command(body: Incoming) -> Option<Command> {
+    Limited::new(body, 64).collect().await.ok().and_then(|all| Command::read(&all.to_bytes()))
 }
 
-async fn send(client: &Client, path: &Path) -> Result<Said, PodError> {
+async fn send(client: &Client, path: &Path) -> Result<Reply, PodError> {
     // The folder above the run's own is ours; everything in the run's may be the algorithm's work.
     let (folder, relative) = split(path);
     match output::open(folder, relative) {

@@ -1,4 +1,4 @@
-//! How long a run may wait for what, and what is to be said when it has waited too long.
+//! How long a run may wait to start, and what is reported when it has waited too long.
 
 use std::time::Duration;
 
@@ -7,17 +7,16 @@ use printable::excerpt;
 use vantage6_types::RunStatus;
 
 use super::image;
-use super::refusal::resource_in_words;
-use super::situation::{Failure, Limits, Starting, WaitsFor};
+use super::run_state::{Failure, Limits, Starting, WaitsFor};
 
 /// How long a container may fail to start: the kubelet tries again.
 const CONTAINER: Duration = Duration::from_secs(120);
 
-/// Whether a run has waited too long to start; if not, when it will have.
+/// When a run will have waited too long to start; `None` if it may wait without a limit.
 ///
 /// # Errors
-/// If it has: what to report.
-pub fn too_long(
+/// If it has waited too long: what to report.
+pub fn check_start(
     starting: &Starting,
     limits: &Limits,
     image: &str,
@@ -31,8 +30,8 @@ pub fn too_long(
         }
         WaitsFor::Image | WaitsFor::OwnImage | WaitsFor::InjectedImage => limits.image_pull,
         WaitsFor::Container => CONTAINER,
-        // It is the node that waits: for its server, or for its own return. No pod is to blame for that.
-        WaitsFor::Supplies => return Ok(None),
+        // The pod waits for the node, not the reverse, so no limit applies.
+        WaitsFor::Inputs => return Ok(None),
         WaitsFor::Pod
         | WaitsFor::Quota
         | WaitsFor::Machine
@@ -41,12 +40,12 @@ pub fn too_long(
         | WaitsFor::Injected
         | WaitsFor::Pull => limits.pending,
     };
-    over(starting.since, limit, now).map_err(|Over| ended(starting, image, limit))
+    deadline_passed(starting.since, limit, now).map_err(|Elapsed| start_failure(starting, image, limit))
 }
 
-/// The table of what is reported.
-fn ended(starting: &Starting, image: &str, limit: Duration) -> Failure {
-    let within = words(limit);
+/// What is reported of a run that waited too long.
+fn start_failure(starting: &Starting, image: &str, limit: Duration) -> Failure {
+    let within = format_duration(limit);
     let (message, reason) = match starting.waits_for {
         WaitsFor::Image => return image::no_image(image, &starting.detail),
         WaitsFor::Pull => {
@@ -74,7 +73,7 @@ fn ended(starting: &Starting, image: &str, limit: Duration) -> Failure {
         WaitsFor::Volume => {
             (format!("A volume that the run needs could not be had within {within}."), "VolumeUnavailable")
         }
-        WaitsFor::Pod | WaitsFor::OwnContainer | WaitsFor::Supplies => {
+        WaitsFor::Pod | WaitsFor::OwnContainer | WaitsFor::Inputs => {
             (format!("The run could not be started within {within}."), "PendingTooLong")
         }
     };
@@ -106,21 +105,41 @@ fn no_machine(detail: &str, within: &str) -> String {
     }
 }
 
-/// The time is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Over;
+/// A resource of Kubernetes in words that researchers know.
+pub fn resource_in_words(resource: &str) -> &str {
+    let resource = resource.rsplit('/').next().unwrap_or(resource);
+    let resource = ["requests.", "limits."].iter().find_map(|side| resource.strip_prefix(side)).unwrap_or(resource);
+    match resource {
+        "cpu" => "processors (cpu)",
+        "ephemeral-storage" => "disk space (ephemeral-storage)",
+        "storage" => "disk space (storage)",
+        "pods" => "room for pods",
+        other => other,
+    }
+}
 
-/// `Err` when `limit` has passed since `since`; else when it will have passed.
-pub fn over(since: Option<Timestamp>, limit: Duration, now: Timestamp) -> Result<Option<Timestamp>, Over> {
+/// A deadline has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Elapsed;
+
+/// When `limit` will have passed since `since`.
+///
+/// # Errors
+/// If it has passed already.
+pub fn deadline_passed(
+    since: Option<Timestamp>,
+    limit: Duration,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, Elapsed> {
     let Some(since) = since else { return Ok(None) };
     let Some(until) = SignedDuration::try_from(limit).ok().and_then(|limit| since.checked_add(limit).ok()) else {
         return Ok(None);
     };
-    if now >= until { Err(Over) } else { Ok(Some(until)) }
+    if now >= until { Err(Elapsed) } else { Ok(Some(until)) }
 }
 
-/// A time as people say it.
-pub fn words(duration: Duration) -> String {
+/// A duration in the largest unit that fits.
+pub fn format_duration(duration: Duration) -> String {
     match duration.as_secs() {
         s if s >= 86_400 && s % 86_400 == 0 => format!("{} d", s / 86_400),
         s if s >= 3_600 && s % 3_600 == 0 => format!("{} h", s / 3_600),
@@ -129,7 +148,7 @@ pub fn words(duration: Duration) -> String {
     }
 }
 
-/// What the researcher hears of a pod in which something else than the run's own has failed.
+/// The failure of a pod in which a container that the cluster added has failed.
 pub fn could_not_be_prepared(detail: String) -> Failure {
     let message = "The run's pod could not be prepared: something that the node's cluster adds to it has failed. The task is not to blame. \
                    The node's log says why.";
@@ -169,7 +188,7 @@ mod tests {
             (OwnImage, "ErrImagePull: x", Some(600), "start failed", "OwnImageUnavailable", "its own part"),
             (InjectedImage, "'mesh' (mesh:1)", Some(600), "start failed", "InjectedImageUnavailable", "be prepared"),
             (Injected, "'mesh' (mesh:1)", Some(3600), "start failed", "InjectedContainerNotStarted", "be prepared"),
-            (Supplies, "", None, "", "", ""),
+            (Inputs, "", None, "", "", ""),
             (
                 Pull,
                 "",
@@ -192,7 +211,7 @@ mod tests {
             (Container, gone, Some(0), "start failed", "ContainerNotStarted", "no command"),
         ] {
             let starting = Starting { since: Some(at(0)), waits_for, detail: detail.into() };
-            let told = |now| too_long(&starting, &LIMITS, "img", at(now));
+            let told = |now| check_start(&starting, &LIMITS, "img", at(now));
             let Some(limit) = limit else {
                 assert_eq!(told(i64::from(u32::MAX)), Ok(None), "{waits_for:?}");
                 continue;
@@ -210,7 +229,7 @@ mod tests {
     #[test]
     fn durations_are_told_as_people_do() {
         for (seconds, expected) in [(5, "5 s"), (60, "1 min"), (90, "90 s"), (7200, "2 h"), (604_800, "7 d")] {
-            assert_eq!(words(Duration::from_secs(seconds)), expected);
+            assert_eq!(format_duration(Duration::from_secs(seconds)), expected);
         }
     }
 }

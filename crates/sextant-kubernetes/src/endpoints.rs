@@ -19,15 +19,15 @@ use super::{Connected, address, cluster, secrets};
 use crate::data_port::keys::NodeSecret;
 use crate::data_port::tls;
 use crate::decisions::job::DataPortForPods;
-use crate::decisions::walls::Ways;
+use crate::decisions::network_policy::Endpoints;
 
 /// The port of a proxy whose address says none.
 const PROXY: u16 = 8080;
 
 /// All that pods need to reach this node, and the node to be reached.
-pub struct Entrance {
+pub struct NodeEndpoints {
     /// The addresses that pods are told.
-    pub ways: Ways,
+    pub endpoints: Endpoints,
     /// The node's secret, from which the keys of runs follow.
     pub secret: Arc<NodeSecret>,
     /// The data port's side of TLS.
@@ -38,7 +38,7 @@ pub struct Entrance {
     pub pull_secrets: Vec<String>,
 }
 
-impl Entrance {
+impl NodeEndpoints {
     /// Finds all of it, and makes in the cluster what is not there yet. `port` is the data port's on this machine.
     ///
     /// # Errors
@@ -53,33 +53,33 @@ impl Entrance {
         let client = &connected.client;
         let api: Api<Secret> = Api::namespaced(client.clone(), &settings.namespace);
         let host = connected.api_server.as_ref().map(|(host, _)| host.as_str());
-        let (ways, secret) =
-            tokio::try_join!(ways_from(settings, client, host, port), secrets::of_node(&api, identity))?;
+        let (endpoints, secret) =
+            tokio::try_join!(endpoints_from(settings, client, host, port), secrets::of_node(&api, identity))?;
         let (tls, pin) = tls::server(&secret).map_err(|error| NodeError::Configuration(error.to_string()))?;
         let mut pull_secrets = settings.image_pull_secrets.clone();
         if !config.docker_registries.is_empty() {
             pull_secrets.push(secrets::of_registries(&api, identity, &config.docker_registries).await?);
         }
-        let data_port = DataPortForPods { address: ways.data_port.to_string(), pin };
-        Ok(Self { ways, secret: Arc::new(secret), tls, data_port, pull_secrets })
+        let data_port = DataPortForPods { address: endpoints.data_port.to_string(), pin };
+        Ok(Self { endpoints, secret: Arc::new(secret), tls, data_port, pull_secrets })
     }
 }
 
-async fn ways_from(
+async fn endpoints_from(
     settings: &KubernetesConfig,
     client: &Client,
     api_server: Option<&str>,
     port: u16,
-) -> Result<Ways, NodeError> {
+) -> Result<Endpoints, NodeError> {
     let data_port = address::for_pods(settings, client, api_server, port).await?;
-    Ok(Ways { data_port, proxy: proxy(settings, data_port).await? })
+    Ok(Endpoints { data_port, proxy: proxy(settings, data_port).await? })
 }
 
 /// Where pods find the node's data port and the proxy, as the node itself will tell them when it runs here.
 ///
 /// # Errors
 /// If a configured name can't be resolved, or the cluster, which must be asked, can't be used.
-pub async fn ways(settings: &KubernetesConfig) -> Result<Ways, NodeError> {
+pub async fn endpoints(settings: &KubernetesConfig) -> Result<Endpoints, NodeError> {
     let port = settings.data_port.listen.port();
     let data_port = match &settings.data_port.address {
         Some(address) => address::configured("data_port", address, port, None).await?,
@@ -89,7 +89,7 @@ pub async fn ways(settings: &KubernetesConfig) -> Result<Ways, NodeError> {
             address::for_pods(settings, &client, access.address().host(), port).await?
         }
     };
-    Ok(Ways { data_port, proxy: proxy(settings, data_port).await? })
+    Ok(Endpoints { data_port, proxy: proxy(settings, data_port).await? })
 }
 
 /// A proxy of its own, or else the node itself, which is where the data port is.
