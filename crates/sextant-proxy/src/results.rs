@@ -10,18 +10,18 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use log_throttle::LogThrottle;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
+use vantage6::encoding::Base64Encoder;
 use vantage6::encryption::{PrivateKey, decrypt_in_turn};
 use vantage6::json::{Find, Part, Scan, Unescape};
 
 use super::budget::{Budget, Taken};
 use super::caller::Caller;
-use super::tasks::Base64Encoder;
 use super::turns::Turns;
-use log_throttle::LogThrottle;
 
 /// Results of up to so many characters are decrypted as a whole; of longer ones, what comes later can't be taken back.
 const HELD: usize = 256 * 1024;

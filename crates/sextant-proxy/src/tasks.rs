@@ -7,7 +7,6 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use base64::Engine as _;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use http::StatusCode;
@@ -313,26 +312,5 @@ pub(crate) fn key_of(organization: u64, answer: &[u8]) -> Result<PublicKey, Refu
         Ok(vantage6::encryption::Recipient::Key(key)) => Ok(key),
         Ok(vantage6::encryption::Recipient::Plain) => Err(bad("the organization has no key")),
         Err(error) => Err(bad(error)),
-    }
-}
-
-/// Base64 of bytes that come in pieces.
-#[derive(Default)]
-pub(crate) struct Base64Encoder {
-    carry: Vec<u8>,
-}
-
-impl Base64Encoder {
-    /// The characters that are known with the next piece.
-    pub fn feed(&mut self, bytes: &[u8]) -> Bytes {
-        self.carry.extend_from_slice(bytes);
-        let rest = self.carry.split_off(self.carry.len() / 3 * 3);
-        let whole = std::mem::replace(&mut self.carry, rest);
-        base64::engine::general_purpose::STANDARD.encode(whole).into()
-    }
-
-    /// The last characters.
-    pub fn finish(&mut self) -> Bytes {
-        base64::engine::general_purpose::STANDARD.encode(std::mem::take(&mut self.carry)).into()
     }
 }
