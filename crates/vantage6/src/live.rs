@@ -240,7 +240,7 @@ fn not_connected(error: &socketio::Error, client: &Client) -> String {
     let forward = || {
         let url = client.url().socket_io();
         format!(
-            "The live connection goes to {url}, at the root of the host, also where the API has a path of its own: what is in front of the              server has to forward that address to it, with all below it, its query and its websockets"
+            "The live connection goes to {url}, at the root of the host, also where the API has a path of its own: what is in front of the server has to forward that address to it, with all below it, its query and its websockets"
         )
     };
     match error {
