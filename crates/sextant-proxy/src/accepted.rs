@@ -3,11 +3,11 @@
 //! caller's on its disk, it asks the server, and for a while it needn't ask again.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use http::{HeaderMap, Method, StatusCode, header};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// How long a token counts as accepted. What comes of the request decides the server anyhow.
@@ -33,18 +33,18 @@ pub(crate) struct Accepted(Mutex<HashMap<[u8; 32], Instant>>);
 impl Accepted {
     /// Whether the server has accepted a request's token lately.
     pub fn knows(&self, headers: &HeaderMap) -> bool {
-        let tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let tokens = self.0.lock();
         tokens.get(&hash(headers)).is_some_and(|since| since.elapsed() < KNOWN)
     }
 
     /// The server has refused a request's token.
     pub fn forget(&self, headers: &HeaderMap) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash(headers));
+        self.0.lock().remove(&hash(headers));
     }
 
     /// The server has accepted a request's token.
     pub fn learned(&self, headers: &HeaderMap) {
-        let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tokens = self.0.lock();
         let token = hash(headers);
         if tokens.len() >= MOST {
             tokens.retain(|_, since| since.elapsed() < KNOWN);
@@ -123,9 +123,9 @@ mod tests {
         for number in 0..MOST + 10 {
             accepted.learned(&with(&number.to_string()));
         }
-        assert_eq!(accepted.0.lock().unwrap().len(), MOST);
+        assert_eq!(accepted.0.lock().len(), MOST);
         tokio::time::advance(KNOWN).await;
         accepted.learned(&with("a"));
-        assert_eq!(accepted.0.lock().unwrap().len(), 1);
+        assert_eq!(accepted.0.lock().len(), 1);
     }
 }

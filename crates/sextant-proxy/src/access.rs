@@ -3,11 +3,12 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::Method;
+use parking_lot::Mutex;
 use printable::excerpt_of;
 use sextant_process::connection_limits::{ActiveRequest, ConnectionGuard};
 use sextant_process::telemetry::LogFormat;
@@ -46,7 +47,7 @@ impl Access {
     fn note(&self, record: &Record) {
         match self {
             Self::Lines { format, gathered } => {
-                let mut gathered = gathered.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut gathered = gathered.lock();
                 record.line(*format, &mut gathered);
                 if gathered.len() > GATHERED {
                     write_out(&mut gathered);
@@ -64,7 +65,7 @@ impl Access {
     /// Writes what was gathered.
     pub fn flush(&self) {
         if let Self::Lines { gathered, .. } = self {
-            write_out(&mut gathered.lock().unwrap_or_else(PoisonError::into_inner));
+            write_out(&mut gathered.lock());
         }
     }
 }

@@ -5,8 +5,10 @@
 //! dropped, whatever the reason: the task was sent, was refused, or its caller has gone.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::caller::Caller;
 
@@ -54,7 +56,7 @@ impl Budget {
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
-        change(&mut self.taken.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.taken.lock())
     }
 
     /// How many bytes are taken.

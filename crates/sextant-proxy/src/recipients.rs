@@ -1,9 +1,9 @@
 //! The public keys of organizations: asked of the server, and known for a while.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use vantage6::encryption::PublicKey;
 
@@ -19,13 +19,13 @@ pub(crate) struct Recipients(Mutex<HashMap<u64, (Instant, PublicKey)>>);
 impl Recipients {
     /// An organization's key, if it was asked for lately.
     pub fn known(&self, organization: u64) -> Option<PublicKey> {
-        let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = self.0.lock();
         keys.get(&organization).filter(|(since, _)| since.elapsed() < KNOWN).map(|(_, key)| key.clone())
     }
 
     /// The server has told an organization's key.
     pub fn learned(&self, organization: u64, key: PublicKey) {
-        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.0.lock();
         if keys.len() >= MOST {
             keys.retain(|_, (since, _)| since.elapsed() < KNOWN);
         }

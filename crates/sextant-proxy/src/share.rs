@@ -6,11 +6,12 @@
 //! question is under way waits for the next one, which is asked when that has its answer.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -120,14 +121,14 @@ impl Waiting {
 impl Shares {
     /// Whether more is asked than can be remembered: then nobody looks whether others ask the same, so that it costs nothing.
     pub fn are_many(&self) -> bool {
-        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = self.0.lock();
         table.order.len() >= QUESTIONS && table.order.front().is_some_and(|(asked, _)| asked.elapsed() < LONGEST)
     }
 
     /// Whose turn it is to ask. The question has in it who asks ([`caller`]).
     pub fn turn(&self, question: &str) -> Turn {
         let now = Instant::now();
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.0.lock();
         table.forget_the_old(now);
         if let Some((key, _)) = table.questions.get_key_value(question) {
             let key = key.clone();
@@ -145,7 +146,7 @@ impl Shares {
 
     /// The question is asked now by the one who was to do it, whose answer those who come from now on don't get.
     fn asked(&self, question: &str, state: watch::Receiver<State>) {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.0.lock();
         // It may have been forgotten, and asked by another.
         if let Some(known) = table.questions.get_mut(question)
             && known.next.as_ref().is_some_and(|next| next.same_channel(&state))
@@ -290,13 +291,13 @@ mod tests {
             for number in 0..1000 {
                 let _ = shares.turn(&format!("a\n{round}/{number}"));
             }
-            assert_eq!(shares.0.lock().unwrap().questions.len(), QUESTIONS);
+            assert_eq!(shares.0.lock().questions.len(), QUESTIONS);
             assert!(shares.are_many());
             tokio::time::advance(LONGEST).await;
         }
         assert!(!shares.are_many());
         let _ = shares.turn("a\nlast");
-        assert_eq!(shares.0.lock().unwrap().questions.len(), 1);
-        assert_eq!(shares.0.lock().unwrap().order.len(), 1);
+        assert_eq!(shares.0.lock().questions.len(), 1);
+        assert_eq!(shares.0.lock().order.len(), 1);
     }
 }

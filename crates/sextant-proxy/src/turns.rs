@@ -2,9 +2,10 @@
 //! for thousands. So only so many are computed with at a time, on threads that serve nobody, and callers take turns.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread::available_parallelism;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::caller::Caller;
@@ -44,7 +45,7 @@ impl Turns {
     }
 
     fn own(&self, caller: Caller) -> Arc<Semaphore> {
-        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut callers = self.callers.lock();
         if let Some(own) = callers.get(&caller).and_then(Weak::upgrade) {
             return own;
         }
@@ -92,7 +93,7 @@ mod tests {
             assert!((&mut waits).now_or_never().is_none());
             drop((taken, waits));
         }
-        assert!(turns.callers.lock().unwrap().len() <= MANY);
+        assert!(turns.callers.lock().len() <= MANY);
         assert_eq!(turns.all.available_permits(), 1);
     }
 }

@@ -4,7 +4,7 @@
 //! without them nobody can carry it out. They follow when all of the task has come and has been looked through.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, stream};
@@ -12,6 +12,7 @@ use http::StatusCode;
 use http_body::Body as _;
 use http_body_util::BodyDataStream;
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 
 use super::access::Record;
 use super::body::{Answering, Outgoing, Paced};
@@ -112,7 +113,7 @@ impl Proxy {
                 Ok((piece, checking)) => (Ok(piece), (body, checking, refused)),
                 Err(refusal) => {
                     let error = io::Error::other(refusal.message.clone());
-                    *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+                    *refused.lock() = Some(refusal);
                     (Err(error), (body, None, refused))
                 }
             })
@@ -120,7 +121,7 @@ impl Proxy {
         let pieces = stream::iter([Ok(read.freeze())]).chain(rest).boxed();
         let answer = self.exchange(asked, Outgoing::Made { length, pieces }, record).await;
         // The request has ended in the middle, and why is known here.
-        if let Some(refusal) = refused.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(refusal) = refused.lock().take() {
             return Err(refusal);
         }
         Ok(answer?.map(Answering::Passed))

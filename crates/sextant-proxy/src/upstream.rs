@@ -4,8 +4,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -14,6 +14,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use outbound::{Failure, HttpProxies, HttpProxy, Trust};
+use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use sextant_config::Config;
 use tokio::net::TcpStream;
@@ -173,7 +174,7 @@ impl Lease {
         if self.sender.is_closed() {
             return;
         }
-        let mut idle = self.of.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.of.idle.lock();
         if idle.len() >= IDLE || idle.first().is_some_and(|(_, since)| since.elapsed() > KEPT) {
             idle.retain(|(sender, since)| since.elapsed() <= KEPT && !sender.is_closed());
         }
@@ -214,7 +215,7 @@ impl Upstream {
     }
 
     fn kept(&self, longest: Duration) -> Option<SendRequest<Counted>> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         while idle.last().is_some_and(|(sender, _)| sender.is_closed()) {
             idle.pop();
         }

@@ -11,13 +11,13 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::BodyDataStream;
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::time::Instant;
 use url::form_urlencoded;
@@ -92,12 +92,12 @@ pub(crate) struct Relations(Mutex<HashMap<Question, (Instant, Whose)>>);
 
 impl Relations {
     fn known(&self, question: &Question) -> Option<Whose> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.0.lock();
         known.get(question).filter(|(since, _)| since.elapsed() < KNOWN).map(|(_, whose)| *whose)
     }
 
     fn learned(&self, question: Question, whose: Whose) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         if known.len() >= MOST {
             known.retain(|_, (since, _)| since.elapsed() < KNOWN);
         }
@@ -110,7 +110,7 @@ impl Relations {
     #[cfg(test)]
     pub fn trust(&self, headers: &HeaderMap) {
         let since = Instant::now() + Duration::from_secs(3600);
-        self.0.lock().unwrap().insert((accepted::hash(headers), Named::Caller), (since, Whose::Own(0)));
+        self.0.lock().insert((accepted::hash(headers), Named::Caller), (since, Whose::Own(0)));
     }
 }
 
@@ -323,13 +323,13 @@ mod tests {
         for number in 0..MOST as u64 + 10 {
             relations.learned(([0; 32], Named::Task(number)), Whose::Own(number));
         }
-        assert_eq!(relations.0.lock().unwrap().len(), MOST);
+        assert_eq!(relations.0.lock().len(), MOST);
         assert_eq!(relations.known(&([0; 32], Named::Task(1))), Some(Whose::Own(1)));
         assert_eq!(relations.known(&([1; 32], Named::Task(1))), None, "another caller's");
         assert_eq!(relations.known(&([0; 32], Named::Run(1))), None);
         tokio::time::advance(KNOWN).await;
         assert_eq!(relations.known(&([0; 32], Named::Task(1))), None);
         relations.learned(([0; 32], Named::Run(1)), Whose::Others);
-        assert_eq!(relations.0.lock().unwrap().len(), 1);
+        assert_eq!(relations.0.lock().len(), 1);
     }
 }

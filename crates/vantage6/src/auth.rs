@@ -3,10 +3,11 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
 use futures_util::future::{FutureExt as _, Shared};
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use tokio::time::Instant;
@@ -44,7 +45,7 @@ impl Auth {
     /// refresh if there is none; repeating is the caller's matter.
     pub async fn session(&self) -> Result<Arc<Session>, Error> {
         let (renewal, old) = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.lock();
             let old = state.session.clone();
             if let Some(session) = old.as_ref().filter(|session| !state.refused && session.access.is_fresh()) {
                 return Ok(Arc::clone(session));
@@ -67,7 +68,7 @@ impl Auth {
 
     /// The server refused this session's access token: the next one who asks gets another one.
     pub fn refused(&self, session: &Arc<Session>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         if state.session.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
             state.refused = true;
         }
@@ -80,7 +81,7 @@ impl Auth {
         async move {
             let result = renew(&wire, &api_key, old.as_deref()).await.map(Arc::new);
             if let Some(state) = state.upgrade() {
-                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut state = state.lock();
                 state.renewal = None;
                 if let Ok(session) = &result {
                     state.session = Some(Arc::clone(session));

@@ -6,7 +6,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -17,6 +17,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use http_body::{Body, Frame, SizeHint};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use reqwest::{Response, header};
 use secrecy::SecretString;
 use serde_json::json;
@@ -134,7 +135,7 @@ impl Body for Upload {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        let pieces = self.pieces.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let pieces = self.pieces.get_mut();
         match std::task::ready!(pieces.poll_next_unpin(context)) {
             Some(Ok(piece)) => {
                 let length = piece.len() as u64;
@@ -143,7 +144,7 @@ impl Body for Upload {
                 Poll::Ready(Some(Ok(Frame::data(piece))))
             }
             Some(Err(error)) => {
-                *self.progress.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+                *self.progress.failure.lock() = Some(error.to_string());
                 Poll::Ready(Some(Err(error)))
             }
             None => Poll::Ready(None),
@@ -190,7 +191,7 @@ pub(crate) async fn send(wire: &Wire, call: &Call, token: &SecretString, finish:
         }
     };
     let request = call.to_string();
-    if let Some(cause) = progress.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+    if let Some(cause) = progress.failure.lock().take() {
         return Err(Error::Source { request, cause });
     }
     // As long as the closing brace is still here, there is nothing that the server could have understood.

@@ -9,13 +9,11 @@
 //! then it sends `expired_token`, `invalid_token` or nothing at all, and the connection stays open, deaf. What tells a
 //! good one is `sync`. So: no `sync` soon after the connection is made means to begin anew, with another token.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, header};
 use log_throttle::LogThrottle;
+use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
@@ -139,7 +137,7 @@ pub fn connect(client: &Client, options: LiveOptions) -> Result<(Live, LiveEvent
                 let token = client.access_token().await?;
                 let mut headers = HeaderMap::new();
                 headers.insert(header::AUTHORIZATION, token.header()?);
-                *in_use.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
+                *in_use.lock() = Some(token);
                 Ok::<_, socketio::BoxError>(headers)
             }
         }
@@ -345,7 +343,7 @@ impl Keeper {
         if let Some(times) = self.begun_anew.happened() {
             tracing::warn!(times, "{why}: connecting again with another access token");
         }
-        if let Some(token) = self.in_use.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(token) = self.in_use.lock().take() {
             self.client.token_refused(&token);
         }
         self.socket.reconnect();

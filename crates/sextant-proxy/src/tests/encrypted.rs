@@ -94,7 +94,7 @@ async fn each_organization_gets_its_input_so_that_only_it_can_read_it() {
         }
         proxy.ask("POST", "/task", task.to_string()).await;
         assert_eq!(seen.count(), 4, "two keys, once, and two tasks");
-        assert_eq!(seen.requests.lock().unwrap()[0].headers()[header::AUTHORIZATION], bearer(ALGORITHM));
+        assert_eq!(seen.requests.lock()[0].headers()[header::AUTHORIZATION], bearer(ALGORITHM));
     }
 }
 
@@ -126,10 +126,10 @@ async fn a_task_that_cannot_be_encrypted_does_not_leave() {
     let got = proxy.ask("POST", "/task", &b"{\"name\": \"\xff\", \"organizations\": [{\"id\": 1}]}"[..]).await;
     assert_eq!(got.status, 400);
     assert!(got.json()["msg"].as_str().unwrap().contains("can't be read"), "{}", got.text());
-    assert!(seen.requests.lock().unwrap().iter().all(|request| request.method() != "POST"));
+    assert!(seen.requests.lock().iter().all(|request| request.method() != "POST"));
     let got = proxy.ask("POST", "/blobstream", "secret").await;
     assert_eq!(got.status, 501);
-    assert!(seen.requests.lock().unwrap().iter().all(|request| request.method() != "POST"));
+    assert!(seen.requests.lock().iter().all(|request| request.method() != "POST"));
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ async fn with_own(status: u16, own: String, cryptor: Cryptor) -> (Served, Seen) 
 }
 
 fn posts(seen: &Seen) -> usize {
-    seen.requests.lock().unwrap().iter().filter(|request| request.method() == "POST").count()
+    seen.requests.lock().iter().filter(|request| request.method() == "POST").count()
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn a_token_of_its_task_gets_its_results_and_makes_subtasks() {
         }
         let task = json!({ "image": "i", "organizations": [{ "id": 2 }] }).to_string();
         assert_eq!(proxy.ask("POST", "/task", task).await.status, 201, "{created_at}");
-        let looks = seen.requests.lock().unwrap().iter().filter(|seen| seen.uri().path() == "/api/task/7").count();
+        let looks = seen.requests.lock().iter().filter(|seen| seen.uri().path() == "/api/task/7").count();
         assert_eq!(looks, 1, "once for a token");
         let (proxy, _) = with_own(200, own, Cryptor::Plain).await;
         assert_eq!(proxy.ask("POST", "/task", TASK).await.status, 201, "{created_at}");
@@ -114,7 +114,7 @@ async fn the_proxys_own_questions_have_nothing_of_the_callers_but_its_token() {
     ask("GET", "/result?task_id=9", String::new()).await;
     ask("POST", "/task", json!({ "image": "i", "organizations": [{ "id": 4, "input": "YQ==" }] }).to_string()).await;
     let mut looks = Vec::new();
-    for request in seen.requests.lock().unwrap().iter() {
+    for request in seen.requests.lock().iter() {
         let path = request.uri().path().to_owned();
         if path == "/api/result" || request.method() == "POST" {
             continue;

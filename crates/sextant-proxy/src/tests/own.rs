@@ -232,7 +232,7 @@ async fn whose_task_it_is_is_asked_seldom_and_surely() {
         proxy.get(&format!("/result?task_id=10&page={page}")).await;
     }
     assert_eq!(seen.count(), 6 + 2);
-    for request in seen.requests.lock().unwrap().iter() {
+    for request in seen.requests.lock().iter() {
         assert_eq!(request.headers()[header::AUTHORIZATION], bearer(ALGORITHM));
     }
     let (to, _) = server(|request, _| async move {

@@ -92,7 +92,7 @@ async fn an_input_without_an_end_is_refused_and_its_room_comes_back() {
     assert!(says.contains("bytes for an algorithm") && says.contains("proxy.tmpSize"), "{says}");
     proxy.comes_back().await;
     // Nothing of it reached the server, and what fits goes on.
-    assert!(seen.requests.lock().unwrap().iter().all(|request| request.method() != "POST"));
+    assert!(seen.requests.lock().iter().all(|request| request.method() != "POST"));
     assert_eq!(proxy.ask("POST", "/task", task(1_500_000)).await.status, 201);
     proxy.comes_back().await;
 }
@@ -147,7 +147,7 @@ async fn what_is_no_input_is_kept_small() {
         let got = proxy.ask("POST", "/task", task.to_string()).await;
         assert_eq!(got.status, 413, "{}", got.text());
     }
-    assert!(seen.requests.lock().unwrap().iter().all(|request| request.method() != "POST"));
+    assert!(seen.requests.lock().iter().all(|request| request.method() != "POST"));
     // Many at once: a caller that holds all of its part hears so.
     let name = r#"{"name": ""#;
     let begins = format!("{name}{}", "x".repeat(250_000));
@@ -192,7 +192,7 @@ async fn nothing_is_kept_for_a_token_that_the_server_does_not_accept() {
         assert_eq!((got.status.as_u16(), got.text()), (422, r#"{"msg": "Signature verification failed"}"#));
     }
     assert_eq!(proxy.shared.room.taken(), (0, 0));
-    let asked: Vec<String> = seen.requests.lock().unwrap().iter().map(|request| request.uri().to_string()).collect();
+    let asked: Vec<String> = seen.requests.lock().iter().map(|request| request.uri().to_string()).collect();
     assert_eq!(asked, ["/api/organization/2", "/api/organization?per_page=1"]);
     // A real one is asked about once.
     for _ in 0..3 {

@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -11,6 +11,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -23,7 +24,7 @@ pub struct Seen {
 
 impl Seen {
     pub fn count(&self) -> usize {
-        self.requests.lock().unwrap().len()
+        self.requests.lock().len()
     }
 
     pub fn connections(&self) -> u32 {
@@ -31,7 +32,7 @@ impl Seen {
     }
 
     pub fn last(&self) -> Request<Bytes> {
-        self.requests.lock().unwrap().last().unwrap().clone()
+        self.requests.lock().last().unwrap().clone()
     }
 }
 
@@ -65,7 +66,7 @@ where
                 let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
                 let request = Request::from_parts(parts, body);
                 let number = {
-                    let mut requests = seen.requests.lock().unwrap();
+                    let mut requests = seen.requests.lock();
                     requests.push(request.clone());
                     requests.len()
                 };
@@ -127,7 +128,7 @@ where
                     let head = String::from_utf8_lossy(&head).into_owned();
                     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
                     let request = Request::builder().uri(path).body(Bytes::new()).unwrap();
-                    all.requests.lock().unwrap().push(request);
+                    all.requests.lock().push(request);
                     if stream.write_all(answers(&head)).await.is_err() {
                         return;
                     }
