@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::stand_in::server;
+use super::fake_server::server;
 use super::*;
 
 /// Sends bytes as they are and gives what comes back until the connection is closed, or nothing more comes.

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::encrypted::{key, organizations};
-use super::stand_in::Seen;
+use super::fake_server::Seen;
 use super::*;
 
 /// A proxy of each kind, and what its server sees.

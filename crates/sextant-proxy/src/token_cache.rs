@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// How long a token counts as accepted. What comes of the request decides the server anyhow.
-const KNOWN: Duration = Duration::from_secs(60);
+const TTL: Duration = Duration::from_secs(60);
 /// How many are known at once; of more, each is asked about each time.
-const MOST: usize = 8 * 1024;
+const CAPACITY: usize = 8 * 1024;
 
 /// What no server answers without a token that it accepts, in 4.5.5 and 4.15.2. Everything else, such as `version`, proves nothing.
 const FOR_TOKENS: [&str; 7] = ["task", "run", "result", "organization", "collaboration", "node", "study"];
@@ -28,35 +28,35 @@ pub(crate) fn proves_token(method: &Method, path: &str, api_path: &str, status: 
 
 /// The tokens that the server has accepted, as their hashes.
 #[derive(Default)]
-pub(crate) struct Accepted(Mutex<HashMap<[u8; 32], Instant>>);
+pub(crate) struct TokenCache(Mutex<HashMap<[u8; 32], Instant>>);
 
-impl Accepted {
+impl TokenCache {
     /// Whether the server has accepted a request's token lately.
-    pub fn knows(&self, headers: &HeaderMap) -> bool {
+    pub fn contains(&self, headers: &HeaderMap) -> bool {
         let tokens = self.0.lock();
-        tokens.get(&hash(headers)).is_some_and(|since| since.elapsed() < KNOWN)
+        tokens.get(&token_hash(headers)).is_some_and(|since| since.elapsed() < TTL)
     }
 
     /// The server has refused a request's token.
-    pub fn forget(&self, headers: &HeaderMap) {
-        self.0.lock().remove(&hash(headers));
+    pub fn remove(&self, headers: &HeaderMap) {
+        self.0.lock().remove(&token_hash(headers));
     }
 
     /// The server has accepted a request's token.
-    pub fn learned(&self, headers: &HeaderMap) {
+    pub fn insert(&self, headers: &HeaderMap) {
         let mut tokens = self.0.lock();
-        let token = hash(headers);
-        if tokens.len() >= MOST {
-            tokens.retain(|_, since| since.elapsed() < KNOWN);
+        let token = token_hash(headers);
+        if tokens.len() >= CAPACITY {
+            tokens.retain(|_, since| since.elapsed() < TTL);
         }
-        if tokens.len() < MOST || tokens.contains_key(&token) {
+        if tokens.len() < CAPACITY || tokens.contains_key(&token) {
             tokens.insert(token, Instant::now());
         }
     }
 }
 
 /// A request's token, so that it needn't be kept.
-pub(super) fn hash(headers: &HeaderMap) -> [u8; 32] {
+pub(super) fn token_hash(headers: &HeaderMap) -> [u8; 32] {
     let token = headers.get(header::AUTHORIZATION).map_or(b"".as_slice(), |value| value.as_bytes());
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, token).as_ref());
@@ -73,22 +73,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_token_is_known_for_a_while() {
-        let accepted = Accepted::default();
-        assert!(!accepted.knows(&with("a")));
-        accepted.learned(&with("a"));
-        assert!(accepted.knows(&with("a")) && !accepted.knows(&with("b")));
-        tokio::time::advance(KNOWN).await;
-        assert!(!accepted.knows(&with("a")));
+        let accepted = TokenCache::default();
+        assert!(!accepted.contains(&with("a")));
+        accepted.insert(&with("a"));
+        assert!(accepted.contains(&with("a")) && !accepted.contains(&with("b")));
+        tokio::time::advance(TTL).await;
+        assert!(!accepted.contains(&with("a")));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_token_that_is_refused_is_forgotten() {
-        let accepted = Accepted::default();
-        accepted.learned(&with("a"));
-        accepted.forget(&with("b"));
-        assert!(accepted.knows(&with("a")));
-        accepted.forget(&with("a"));
-        assert!(!accepted.knows(&with("a")));
+        let accepted = TokenCache::default();
+        accepted.insert(&with("a"));
+        accepted.remove(&with("b"));
+        assert!(accepted.contains(&with("a")));
+        accepted.remove(&with("a"));
+        assert!(!accepted.contains(&with("a")));
     }
 
     #[test]
@@ -119,13 +119,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_does_not_grow() {
-        let accepted = Accepted::default();
-        for number in 0..MOST + 10 {
-            accepted.learned(&with(&number.to_string()));
+        let accepted = TokenCache::default();
+        for number in 0..CAPACITY + 10 {
+            accepted.insert(&with(&number.to_string()));
         }
-        assert_eq!(accepted.0.lock().len(), MOST);
-        tokio::time::advance(KNOWN).await;
-        accepted.learned(&with("a"));
+        assert_eq!(accepted.0.lock().len(), CAPACITY);
+        tokio::time::advance(TTL).await;
+        accepted.insert(&with("a"));
         assert_eq!(accepted.0.lock().len(), 1);
     }
 }

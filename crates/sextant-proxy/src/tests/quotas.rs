@@ -7,10 +7,10 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::encrypted::{key, organizations};
-use super::stand_in::{Seen, server};
+use super::fake_server::{Seen, server};
 use super::*;
 use crate::caller::Caller;
-use crate::tasks::{Reading, Room};
+use crate::encrypted_task::{Quotas, TaskReader};
 
 /// A task with an input of so many bytes.
 fn task(length: usize) -> String {
@@ -24,7 +24,8 @@ fn token(task: u64) -> HeaderValue {
 
 async fn with_disk(bytes: u64) -> (Served, Seen) {
     let (to, seen) = organizations().await;
-    let proxy = proxy_of(to, Cryptor::Encrypted(key(0)), |shared| shared.room = Room::new(bytes, &MEANS.memory)).await;
+    let proxy =
+        proxy_of(to, Cryptor::Encrypted(key(0)), |shared| shared.quotas = Quotas::new(bytes, &RESOURCES.memory)).await;
     (proxy, seen)
 }
 
@@ -32,12 +33,12 @@ impl Served {
     /// Waits until nothing is taken any more.
     async fn comes_back(&self) {
         for _ in 0..1000 {
-            if self.shared.room.taken() == (0, 0) {
+            if self.shared.quotas.used() == (0, 0) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("still taken: {:?}", self.shared.room.taken());
+        panic!("still taken: {:?}", self.shared.quotas.used());
     }
 
     /// Sends a task that begins with these bytes and never ends, until something is answered.
@@ -103,14 +104,14 @@ async fn an_input_that_is_sent_slowly_takes_its_own_part_of_the_disk_alone() {
     let begins = format!("{INPUT}{}", "A".repeat(2_000_000));
     let slow = proxy.endless(token(7), &begins, b"A", Duration::from_millis(100));
     let others = async {
-        while proxy.shared.room.taken().0 < 1_000_000 {
+        while proxy.shared.quotas.used().0 < 1_000_000 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         // A second task of the same caller's has no room beside the first one, however often it is tried; another caller's has.
         let got = proxy.ask("POST", "/task", task(1_500_000)).await;
         assert_eq!(got.status, 507, "{}", got.text());
         assert!(got.json()["msg"].as_str().unwrap().contains("Try again later"), "{}", got.text());
-        proxy.shared.relations.trust(&HeaderMap::from_iter([(header::AUTHORIZATION, token(8))]));
+        proxy.shared.owners.trust(&HeaderMap::from_iter([(header::AUTHORIZATION, token(8))]));
         let other = Request::post("/task").header(header::AUTHORIZATION, token(8));
         let got = proxy.send(other.body(Full::new(task(1_500_000).into())).unwrap()).await;
         assert_eq!(got.status, 201, "{}", got.text());
@@ -127,7 +128,7 @@ async fn an_input_that_is_sent_slowly_takes_its_own_part_of_the_disk_alone() {
 async fn a_task_that_comes_too_slowly_is_not_waited_for() {
     let (to, _) = organizations().await;
     let within = Duration::from_millis(300);
-    let proxy = proxy_of(to, Cryptor::Encrypted(key(0)), |shared| shared.patience.task = within).await;
+    let proxy = proxy_of(to, Cryptor::Encrypted(key(0)), |shared| shared.timeouts.upload = within).await;
     // Nor one of which nothing comes, however fast that is.
     for (goes_on, pause) in [(&b"A"[..], 20), (&[b' '; 16 * 1024], 0)] {
         let got = proxy.endless(token(7), INPUT, goes_on, Duration::from_millis(pause)).await;
@@ -162,16 +163,16 @@ async fn what_is_no_input_is_kept_small() {
 
 #[tokio::test]
 async fn what_is_taken_is_held_until_the_task_is_sent() {
-    let room = Room::new(4 << 20, &MEANS.memory);
-    let mut reading = Reading::new(&room, Caller::default());
+    let quotas = Quotas::new(4 << 20, &RESOURCES.memory);
+    let mut reading = TaskReader::new(&quotas, Caller::default());
     reading.feed(&task(400_000).into()).await.unwrap();
     let sends =
         reading.finish("i").unwrap().encrypted(&[key(0).public().clone()], &Arc::default(), Caller::default()).unwrap();
-    let (disk, memory) = room.taken();
+    let (disk, memory) = quotas.used();
     assert!(disk == 256 * 1024 && memory > 400_000, "{disk} {memory}");
     let sent = sends.collect().await.unwrap().to_bytes();
     assert!(sent.len() > 400_000);
-    assert_eq!(room.taken(), (0, 0));
+    assert_eq!(quotas.used(), (0, 0));
 }
 
 /// Whoever invents a token gets nothing kept.
@@ -191,7 +192,7 @@ async fn nothing_is_kept_for_a_token_that_the_server_does_not_accept() {
         let got = proxy.endless(invented, INPUT, CHARACTERS, Duration::ZERO).await;
         assert_eq!((got.status.as_u16(), got.text()), (422, r#"{"msg": "Signature verification failed"}"#));
     }
-    assert_eq!(proxy.shared.room.taken(), (0, 0));
+    assert_eq!(proxy.shared.quotas.used(), (0, 0));
     let asked: Vec<String> = seen.requests.lock().iter().map(|request| request.uri().to_string()).collect();
     assert_eq!(asked, ["/api/organization/2", "/api/organization?per_page=1"]);
     // A real one is asked about once.

@@ -13,51 +13,51 @@ use http::StatusCode;
 use http_body_util::BodyDataStream;
 use tokio::time::{Duration, Instant, timeout_at};
 use vantage6::encoding::{Base64Decoder, Encoded, Payload};
-use vantage6::encryption::{PublicKey, encrypt_in_turn};
+use vantage6::encryption::{PublicKey, encrypt_with_permit};
 use vantage6::json::{Find, Part, Scan, Unescape};
 
-use super::body::{Outgoing, Paced};
-use super::budget::{Budget, Full, Taken};
+use super::body::{IdleTimeoutBody, RequestBody};
+use super::budget::{Budget, QuotaExceeded, Reservation};
 use super::caller::Caller;
+use super::fair_queue::FairQueue;
 use super::memory::Memory;
 use super::refusal::Refusal;
-use super::spool::{NotKept, Spool, Spooled};
+use super::spool::{Spool, SpoolError, Spooled};
 use super::subtask::Subtask;
-use super::turns::Turns;
 
 /// How large a task may be without its inputs: more than any has.
-const LARGEST: usize = 256 * 1024;
+const MAX_OUTLINE: usize = 256 * 1024;
 /// How many inputs a task may have.
-const INPUTS: usize = 1_000;
+const MAX_INPUTS: usize = 1_000;
 /// What an input takes of memory besides its bytes: the key that it is encrypted with, for whom, and where it belongs.
-const PER_INPUT: u64 = 2 * 1024;
+const MEMORY_PER_INPUT: u64 = 2 * 1024;
 /// Of what all tasks together may hold in memory until they are sent, each caller's may hold a quarter, but at least so much.
-const OF_EACH: u64 = 4 * 1024 * 1024;
+const MIN_PER_CALLER: u64 = 4 * 1024 * 1024;
 /// What comes more slowly than so many bytes a second for long is not waited for.
-const PACE: u64 = 256 * 1024;
+const MIN_BYTES_PER_SECOND: u64 = 256 * 1024;
 
 /// Where tasks are kept until they are sent, and results until they are decrypted.
-pub(crate) struct Room {
+pub(crate) struct Quotas {
     disk: Arc<Budget>,
     memory: Arc<Budget>,
     pub results: Arc<Budget>,
 }
 
-impl Room {
+impl Quotas {
     /// With so many bytes for files, and this memory: one caller gets half of the files' bytes, and a part stays free for what the file system itself needs.
     pub fn new(disk: u64, memory: &Memory) -> Self {
         let disk = disk - disk / 16;
         Self {
             disk: Budget::new(disk, disk / 2),
-            memory: Budget::new(memory.tasks, (memory.tasks / 4).max(OF_EACH)),
+            memory: Budget::new(memory.tasks, (memory.tasks / 4).max(MIN_PER_CALLER)),
             results: Budget::new(memory.results, memory.results / 4),
         }
     }
 
     /// How many bytes of disk and of memory are taken.
     #[cfg(test)]
-    pub fn taken(&self) -> (u64, u64) {
-        (self.disk.taken(), self.memory.taken() + self.results.taken())
+    pub fn used(&self) -> (u64, u64) {
+        (self.disk.used(), self.memory.used() + self.results.used())
     }
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct Task {
     text: Vec<u8>,
     inputs: Vec<Input>,
     spooled: Spooled,
-    memory: Taken,
+    memory: Reservation,
     /// For whom each input is.
     pub recipients: Vec<u64>,
 }
@@ -85,20 +85,20 @@ impl Task {
     /// # Errors
     /// If it can't be read or kept, is no task whose inputs could be encrypted, or has another image.
     pub async fn read(
-        body: Paced,
+        body: IdleTimeoutBody,
         within: Duration,
-        room: &Room,
+        quotas: &Quotas,
         caller: Caller,
         image: &str,
     ) -> Result<Self, Refusal> {
-        let mut reading = Reading::new(room, caller);
+        let mut reading = TaskReader::new(quotas, caller);
         let mut body = BodyDataStream::new(body);
         let end = Instant::now() + within;
         let slow = || Refusal::new(StatusCode::REQUEST_TIMEOUT, "The task came too slowly.");
         let broken = |error| Refusal::new(StatusCode::BAD_REQUEST, "The task did not arrive whole.").because(error);
         loop {
             // Only what is kept counts: of white space there may be any amount in an input.
-            let until = end + Duration::from_secs(reading.spool.length() / PACE);
+            let until = end + Duration::from_secs(reading.spool.length() / MIN_BYTES_PER_SECOND);
             let piece = timeout_at(until, body.next()).await.map_err(|_| slow())?;
             let Some(piece) = piece else { return reading.finish(image) };
             // What is always there is never waited for.
@@ -114,7 +114,7 @@ impl Task {
     ///
     /// # Errors
     /// If the cryptographic library fails, which it doesn't.
-    pub fn encrypted(self, keys: &[PublicKey], turns: &Arc<Turns>, caller: Caller) -> Result<Outgoing, Refusal> {
+    pub fn encrypted(self, keys: &[PublicKey], queue: &Arc<FairQueue>, caller: Caller) -> Result<RequestBody, Refusal> {
         let mut length = self.text.len() as u64;
         let mut pieces = Vec::new();
         let text = Bytes::from(self.text);
@@ -122,7 +122,7 @@ impl Task {
         for (input, key) in self.inputs.iter().zip(keys) {
             let Range { start, end } = input.bytes;
             let payload = Payload::new(end - start, self.spooled.stream(start, end));
-            let message = encrypt_in_turn(payload, key, turns.of(caller)).map_err(|error| {
+            let message = encrypt_with_permit(payload, key, queue.acquire(caller)).map_err(|error| {
                 Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The task's input could not be encrypted.")
                     .because(error)
             })?;
@@ -138,7 +138,7 @@ impl Task {
             with_message(text, message)
         });
         let pieces = pieces.boxed();
-        Ok(Outgoing::Made { length: Some(length), pieces })
+        Ok(RequestBody::Generated { length: Some(length), pieces })
     }
 }
 
@@ -152,12 +152,12 @@ fn with_message(text: Bytes, message: Option<Encoded>) -> stream::BoxStream<'sta
 }
 
 /// A task on its way.
-pub(crate) struct Reading {
+pub(crate) struct TaskReader {
     scan: Scan,
     text: Vec<u8>,
     inputs: Vec<Input>,
     spool: Spool,
-    memory: Taken,
+    memory: Reservation,
     /// The input that is being read.
     open: Option<(Base64Decoder, Unescape)>,
 }
@@ -169,11 +169,11 @@ enum Found {
     End,
 }
 
-impl Reading {
+impl TaskReader {
     /// At the beginning of a caller's task.
-    pub fn new(room: &Room, caller: Caller) -> Self {
+    pub fn new(quotas: &Quotas, caller: Caller) -> Self {
         let scan = Scan::new(Find::InListOf { list: "organizations", key: "input" });
-        let (spool, memory) = (Spool::new(room.disk.begin(caller)), room.memory.begin(caller));
+        let (spool, memory) = (Spool::new(quotas.disk.reserve(caller)), quotas.memory.reserve(caller));
         Self { scan, text: Vec::new(), inputs: Vec::new(), spool, memory, open: None }
     }
 
@@ -210,12 +210,14 @@ impl Reading {
             return Err(bad(format!("an organization's input is not base64: {why}")));
         }
         let inputs = self.inputs.len() + at.len();
-        if self.text.len() > LARGEST || inputs > INPUTS {
+        if self.text.len() > MAX_OUTLINE || inputs > MAX_INPUTS {
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "The task is too large, even without its inputs."));
         }
         let more: usize = found.iter().map(|found| if let Found::Bytes(bytes) = found { bytes.len() } else { 0 }).sum();
         let held = self.text.len() + more;
-        self.memory.at_least(held as u64 + self.spool.in_memory() + inputs as u64 * PER_INPUT).map_err(too_many)?;
+        self.memory
+            .grow_to(held as u64 + self.spool.in_memory() + inputs as u64 * MEMORY_PER_INPUT)
+            .map_err(too_many)?;
         let mut at = at.into_iter();
         for found in found {
             let here = self.spool.length();
@@ -273,20 +275,20 @@ fn bad(why: impl std::fmt::Display) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, format!("The task's inputs can't be encrypted: {why}."))
 }
 
-fn not_kept(why: NotKept) -> Refusal {
+fn not_kept(why: SpoolError) -> Refusal {
     match why {
-        NotKept::Full(Full::TooMuch(most)) => Refusal::new(
+        SpoolError::Full(QuotaExceeded::OverLimit(most)) => Refusal::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             format!(
                 "The task's inputs are too large for this node's proxy, which keeps them until all have come: it has {most} bytes for an \
                  algorithm. The node's owner can give it more (kubernetes.proxy.tmp_size; with the chart, proxy.tmpSize)."
             ),
         ),
-        NotKept::Full(Full::Now) => Refusal::new(
+        SpoolError::Full(QuotaExceeded::InUse) => Refusal::new(
             StatusCode::INSUFFICIENT_STORAGE,
             "This node's proxy has no room for the task's inputs: other tasks that are on their way have it. Try again later.",
         ),
-        NotKept::Failed(error) => Refusal::new(
+        SpoolError::Io(error) => Refusal::new(
             StatusCode::INSUFFICIENT_STORAGE,
             "The task's inputs are too large for this node's proxy, which keeps them until all have come.",
         )
@@ -294,7 +296,7 @@ fn not_kept(why: NotKept) -> Refusal {
     }
 }
 
-fn too_many(_: Full) -> Refusal {
+fn too_many(_: QuotaExceeded) -> Refusal {
     let message = "This node's proxy has too many tasks on their way to take another one. Try again later.";
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
 }

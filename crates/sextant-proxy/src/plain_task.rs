@@ -14,12 +14,12 @@ use http_body_util::BodyDataStream;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 
-use super::access::Record;
-use super::body::{Answering, Outgoing, Paced};
-use super::exchange::Asked;
-use super::forward::{Answered, Proxy};
+use super::access_log::Record;
+use super::body::{IdleTimeoutBody, RequestBody, ResponseBody};
+use super::forward::{HandleResult, Proxy};
 use super::outline::{Keep, Outline, TooLong};
 use super::refusal::Refusal;
+use super::retry::UpstreamRequest;
 use super::subtask;
 
 /// No image has a longer name; what is deeper in a task doesn't matter here.
@@ -33,7 +33,7 @@ const AHEAD: usize = 16 * 1024;
 const TRAILING: usize = 1024;
 
 /// A task on its way.
-struct Checking {
+struct TaskCheck {
     image: String,
     outline: Outline,
     /// The last piece, as far as it comes before `held`: held back too, so that a text whose end is not found never leaves whole.
@@ -42,7 +42,7 @@ struct Checking {
     held: BytesMut,
 }
 
-impl Checking {
+impl TaskCheck {
     fn new(image: String) -> Self {
         Self { image, outline: Outline::new(KEEP, LONGEST), last: Bytes::new(), held: BytesMut::new() }
     }
@@ -83,11 +83,18 @@ fn too_large() -> Refusal {
 
 impl Proxy {
     /// A task of the caller's image, as it comes.
-    pub async fn pass_task(&self, asked: &Asked<'_>, body: Incoming, image: String, record: &mut Record) -> Answered {
+    pub async fn forward_task(
+        &self,
+        asked: &UpstreamRequest<'_>,
+        body: Incoming,
+        image: String,
+        record: &mut Record,
+    ) -> HandleResult {
         let length = body.size_hint().exact();
         let broken = |error| Refusal::new(StatusCode::BAD_REQUEST, "The task did not arrive whole.").because(error);
-        let mut body = BodyDataStream::new(Paced::new(body, self.shared.patience.silence).telling(record.body_ended()));
-        let mut checking = Checking::new(image);
+        let mut body =
+            BodyDataStream::new(IdleTimeoutBody::new(body, self.shared.timeouts.idle).signal_end(record.body_ended()));
+        let mut checking = TaskCheck::new(image);
         // Copied, since pieces may be small and what they are cut from large.
         let mut read = BytesMut::new();
         while read.len() <= AHEAD {
@@ -95,15 +102,15 @@ impl Proxy {
                 read.extend_from_slice(&checking.finish()?);
                 let length = Some(read.len() as u64);
                 let pieces = stream::iter([Ok(read.freeze())]).boxed();
-                let answer = self.exchange(asked, Outgoing::Made { length, pieces }, record).await?;
-                return Ok(answer.map(Answering::Passed));
+                let answer = self.send_with_retry(asked, RequestBody::Generated { length, pieces }, record).await?;
+                return Ok(answer.map(ResponseBody::Streamed));
             };
             read.extend_from_slice(&checking.feed(piece.map_err(broken)?)?);
         }
         let refused: Arc<Mutex<Option<Refusal>>> = Arc::default();
         let state = (body, Some(checking), refused.clone());
         let rest = stream::unfold(state, |(mut body, checking, refused)| async move {
-            let mut checking: Checking = checking?;
+            let mut checking: TaskCheck = checking?;
             let piece = match body.next().await {
                 Some(Ok(piece)) => checking.feed(piece).map(|piece| (piece, Some(checking))),
                 Some(Err(error)) => return Some((Err(error), (body, None, refused))),
@@ -119,11 +126,11 @@ impl Proxy {
             })
         });
         let pieces = stream::iter([Ok(read.freeze())]).chain(rest).boxed();
-        let answer = self.exchange(asked, Outgoing::Made { length, pieces }, record).await;
+        let answer = self.send_with_retry(asked, RequestBody::Generated { length, pieces }, record).await;
         // The request has ended in the middle, and why is known here.
         if let Some(refusal) = refused.lock().take() {
             return Err(refusal);
         }
-        Ok(answer?.map(Answering::Passed))
+        Ok(answer?.map(ResponseBody::Streamed))
     }
 }

@@ -7,7 +7,7 @@ use http::Method;
 use tokio::join;
 
 use super::super::caller::tests::{ALGORITHM, bearer};
-use super::stand_in::server;
+use super::fake_server::server;
 use super::*;
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use sextant_process::connection_limits::ConnectionLimiter;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 
-use super::stand_in::{Seen, server as stand_in};
+use super::fake_server::{Seen, server as stand_in};
 use super::*;
 
 /// How many sources attack, and with how many connections each: more than there are places.
@@ -36,8 +36,8 @@ async fn crowded() -> (Served, Seen) {
     let proxy = proxy_of(to, Cryptor::Plain, |shared| {
         shared.connections = ConnectionLimiter::new(server::limits(600, 4096));
         // So that its tasks are read, and slow ones hold their connections.
-        shared.relations.trust(&HeaderMap::from_iter([(header::AUTHORIZATION, of_task(999))]));
-        shared.patience.silence = Duration::from_secs(60);
+        shared.owners.trust(&HeaderMap::from_iter([(header::AUTHORIZATION, of_task(999))]));
+        shared.timeouts.idle = Duration::from_secs(60);
     })
     .await;
     (proxy, seen)
@@ -269,7 +269,7 @@ async fn a_connection_between_requests_is_closed_after_a_while() {
     guard.authenticate(Default::default()).unwrap();
     let (_end, ended) = watch::channel(false);
     let worker = crate::forward::Proxy::new(proxy.shared.clone());
-    tokio::spawn(async move { server::converse(far, worker, guard, ended).await });
+    tokio::spawn(async move { server::serve_connection(far, worker, guard, ended).await });
     for pause in [0, 10, 15] {
         tokio::time::sleep(Duration::from_secs(pause)).await;
         near.write_all(b"GET /%00 HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();

@@ -5,9 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::encrypted::{key, message};
-use super::stand_in::{Seen, server};
+use super::fake_server::{Seen, server};
 use super::*;
-use crate::whose::Relations;
+use crate::ownership::OwnerCache;
 
 const SECRET: &[u8] = b"a result of the later task's";
 /// The token of these tests was made at 2023-11-14T22:13:20.
@@ -39,7 +39,7 @@ async fn with_own(status: u16, own: String, cryptor: Cryptor) -> (Served, Seen) 
         async move { answer(status, said) }
     })
     .await;
-    (proxy_of(to, cryptor, |settings| settings.relations = Relations::default()).await, seen)
+    (proxy_of(to, cryptor, |settings| settings.owners = OwnerCache::default()).await, seen)
 }
 
 fn posts(seen: &Seen) -> usize {

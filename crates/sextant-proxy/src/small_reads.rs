@@ -7,21 +7,21 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What is read at once.
-const SIP: usize = 16 * 1024;
+const MAX_READ: usize = 16 * 1024;
 
 /// A connection.
-pub(crate) struct Sips<T>(pub T);
+pub(crate) struct SmallReads<T>(pub T);
 
-impl<T: AsyncRead + Unpin> AsyncRead for Sips<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for SmallReads<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if buffer.remaining() <= SIP {
+        if buffer.remaining() <= MAX_READ {
             return Pin::new(&mut self.0).poll_read(context, buffer);
         }
-        let mut sip = ReadBuf::new(buffer.initialize_unfilled_to(SIP));
+        let mut sip = ReadBuf::new(buffer.initialize_unfilled_to(MAX_READ));
         ready!(Pin::new(&mut self.0).poll_read(context, &mut sip))?;
         let read = sip.filled().len();
         buffer.advance(read);
@@ -29,7 +29,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Sips<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Sips<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for SmallReads<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(context, bytes)
     }

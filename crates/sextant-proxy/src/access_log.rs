@@ -26,27 +26,27 @@ const METHOD: usize = 20;
 const PATH: usize = 500;
 
 /// Where lines go.
-pub(crate) enum Access {
+pub(crate) enum AccessLog {
     /// To standard output, gathered: a line for each request must not cost a system call each.
     Lines {
         /// As JSON or for people.
         format: LogFormat,
         /// What is not written yet.
-        gathered: Mutex<String>,
+        buffer: Mutex<String>,
     },
     /// To the node's log, where only who looks for details sees them.
     Node,
 }
 
-impl Access {
+impl AccessLog {
     /// To standard output.
     pub fn lines(format: LogFormat) -> Self {
-        Self::Lines { format, gathered: Mutex::default() }
+        Self::Lines { format, buffer: Mutex::default() }
     }
 
-    fn note(&self, record: &Record) {
+    fn write(&self, record: &Record) {
         match self {
-            Self::Lines { format, gathered } => {
+            Self::Lines { format, buffer: gathered } => {
                 let mut gathered = gathered.lock();
                 record.line(*format, &mut gathered);
                 if gathered.len() > GATHERED {
@@ -64,7 +64,7 @@ impl Access {
 
     /// Writes what was gathered.
     pub fn flush(&self) {
-        if let Self::Lines { gathered, .. } = self {
+        if let Self::Lines { buffer: gathered, .. } = self {
             write_out(&mut gathered.lock());
         }
     }
@@ -88,7 +88,7 @@ pub(crate) struct Record {
     pub caller: Caller,
     pub status: u16,
     pub tries: u32,
-    pub shares: bool,
+    pub coalesced: bool,
     bytes: u64,
     pub problem: Option<String>,
     /// Under way as long as it is recorded.
@@ -108,7 +108,7 @@ impl Record {
             // What nginx writes for callers who did not wait.
             status: 499,
             tries: 0,
-            shares: false,
+            coalesced: false,
             bytes: 0,
             problem: None,
             under_way,
@@ -132,7 +132,7 @@ impl Record {
     }
 
     /// The answer ended before its end.
-    pub fn broke(&mut self, error: &io::Error) {
+    pub fn interrupted(&mut self, error: &io::Error) {
         self.problem = Some(excerpt_of(&format!("the answer broke off: {error}"), PATH));
     }
 
@@ -146,7 +146,7 @@ impl Record {
                 out.write_char('\n')
             }
             LogFormat::Json => {
-                let Self { caller, status, tries, shares, bytes, .. } = self;
+                let Self { caller, status, tries, coalesced, bytes, .. } = self;
                 let problem = self.problem.as_ref().map(|problem| serde_json::Value::from(problem.as_str()));
                 let _ = write!(out, "{{\"timestamp\":\"{now:.3}\",\"method\":\"{}\",\"path\":", self.method);
                 let _ = write!(out, "{},\"status\":{status}", serde_json::Value::from(self.path.as_str()));
@@ -154,7 +154,7 @@ impl Record {
                 for (name, id) in caller_fields(caller) {
                     let _ = write!(out, ",\"{name}\":{id}");
                 }
-                let _ = write!(out, ",\"tries\":{tries},\"shared\":{shares}");
+                let _ = write!(out, ",\"tries\":{tries},\"shared\":{coalesced}");
                 if let Some(problem) = problem {
                     let _ = write!(out, ",\"problem\":{problem}");
                 }
@@ -173,7 +173,7 @@ impl Record {
         if self.tries > 1 {
             let _ = write!(out, " tries={}", self.tries);
         }
-        if self.shares {
+        if self.coalesced {
             out.push_str(" shared");
         }
         if let Some(problem) = &self.problem {
@@ -195,6 +195,6 @@ fn caller_fields(caller: &Caller) -> impl Iterator<Item = (&'static str, u64)> {
 impl Drop for Record {
     fn drop(&mut self) {
         self.shared.figures.answered(self.status, self.began.elapsed(), self.bytes);
-        self.shared.access.note(self);
+        self.shared.access.write(self);
     }
 }

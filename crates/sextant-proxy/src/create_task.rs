@@ -12,19 +12,19 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use vantage6::encryption::{Cryptor, PublicKey};
 
-use super::access::Record;
-use super::body::{Answering, Leased, Outgoing, Paced};
-use super::exchange::{Asked, broken_off};
-use super::forward::{AT_ONCE, Answered, Proxy};
+use super::access_log::Record;
+use super::body::{IdleTimeoutBody, PooledBody, RequestBody, ResponseBody};
+use super::encrypted_task::{self, Task};
+use super::forward::{BUFFER_LIMIT, HandleResult, Proxy};
+use super::ownership::TokenStatus;
 use super::refusal::Refusal;
+use super::retry::{UpstreamRequest, interrupted};
 use super::route::Route;
 use super::subtask;
-use super::tasks::{self, Task};
-use super::whose::Standing;
 
 impl Proxy {
     /// A task of its caller's image.
-    pub async fn create_task(&self, asked: &Asked<'_>, body: Incoming, record: &mut Record) -> Answered {
+    pub async fn create_task(&self, asked: &UpstreamRequest<'_>, body: Incoming, record: &mut Record) -> HandleResult {
         subtask::is_readable(asked.headers)?;
         let image = subtask::image_of_the_caller(asked.headers)?;
         match &self.shared.cryptor {
@@ -33,26 +33,32 @@ impl Proxy {
                 if let Some(no) = self.not_of_its_task(asked.headers, record).await? {
                     return Ok(no);
                 }
-                self.pass_task(asked, body, image, record).await
+                self.forward_task(asked, body, image, record).await
             }
         }
     }
 
     /// A task whose inputs are encrypted for whom they are.
-    async fn encrypt_task(&self, asked: &Asked<'_>, body: Incoming, image: &str, record: &mut Record) -> Answered {
+    async fn encrypt_task(
+        &self,
+        asked: &UpstreamRequest<'_>,
+        body: Incoming,
+        image: &str,
+        record: &mut Record,
+    ) -> HandleResult {
         if let Some(no) = self.not_accepted(asked.headers, record).await? {
             return Ok(no);
         }
         if let Some(no) = self.not_of_its_task(asked.headers, record).await? {
             return Ok(no);
         }
-        let patience = &self.shared.patience;
-        let body = Paced::new(body, patience.silence).telling(record.body_ended());
-        let task = Task::read(body, patience.task, &self.shared.room, record.caller, image).await?;
+        let timeouts = &self.shared.timeouts;
+        let body = IdleTimeoutBody::new(body, timeouts.idle).signal_end(record.body_ended());
+        let task = Task::read(body, timeouts.upload, &self.shared.quotas, record.caller, image).await?;
         let keys = self.keys_of(&task.recipients, asked.headers, record).await?;
-        let task = task.encrypted(&keys, &self.shared.turns, record.caller)?;
-        let answer = self.exchange(asked, task, record).await?;
-        Ok(answer.map(Answering::Passed))
+        let task = task.encrypted(&keys, &self.shared.rsa_queue, record.caller)?;
+        let answer = self.send_with_retry(asked, task, record).await?;
+        Ok(answer.map(ResponseBody::Streamed))
     }
 
     /// What the server says to a token that it doesn't accept. It is asked for the caller's own organization, which costs it little
@@ -61,21 +67,21 @@ impl Proxy {
         &self,
         headers: &HeaderMap,
         record: &mut Record,
-    ) -> Result<Option<Response<Answering>>, Refusal> {
-        if self.shared.accepted.knows(headers) {
+    ) -> Result<Option<Response<ResponseBody>>, Refusal> {
+        if self.shared.tokens.contains(headers) {
             return Ok(None);
         }
         let organization = record.caller.organization;
         let which = organization.map_or("?per_page=1".into(), |id| format!("/{id}"));
         let answer = self.about_organizations(&which, headers, record).await?;
         if !answer.status().is_success() {
-            return Ok(Some(answer.map(Answering::Passed)));
+            return Ok(Some(answer.map(ResponseBody::Streamed)));
         }
         let body = read(answer).await?;
         if let Some(id) = organization
-            && let Ok(key) = tasks::key_of(id, &body)
+            && let Ok(key) = encrypted_task::key_of(id, &body)
         {
-            self.shared.recipients.learned(id, key);
+            self.shared.public_keys.insert(id, key);
         }
         Ok(None)
     }
@@ -85,11 +91,11 @@ impl Proxy {
         &self,
         headers: &HeaderMap,
         record: &mut Record,
-    ) -> Result<Option<Response<Answering>>, Refusal> {
-        match self.standing(headers, record).await? {
-            Standing::OfItsTask => Ok(None),
-            Standing::Instead(answer) => Ok(Some((*answer).map(Answering::Passed))),
-            Standing::Outlived => {
+    ) -> Result<Option<Response<ResponseBody>>, Refusal> {
+        match self.token_status(headers, record).await? {
+            TokenStatus::Current => Ok(None),
+            TokenStatus::Relay(answer) => Ok(Some((*answer).map(ResponseBody::Streamed))),
+            TokenStatus::Stale => {
                 let message = "The token was made for another task: the server now has one under its number that is newer than the \
                                token or has another image, or does not say. The task was not sent.";
                 Err(Refusal::new(StatusCode::FORBIDDEN, message))
@@ -106,7 +112,7 @@ impl Proxy {
     ) -> Result<Vec<PublicKey>, Refusal> {
         let mut keys = Vec::with_capacity(organizations.len());
         for &organization in organizations {
-            if let Some(key) = self.shared.recipients.known(organization) {
+            if let Some(key) = self.shared.public_keys.get(organization) {
                 keys.push(key);
                 continue;
             }
@@ -119,8 +125,8 @@ impl Proxy {
                 let status = if status.is_client_error() { StatusCode::BAD_REQUEST } else { StatusCode::BAD_GATEWAY };
                 return Err(Refusal::new(status, message));
             }
-            let key = tasks::key_of(organization, &body)?;
-            self.shared.recipients.learned(organization, key.clone());
+            let key = encrypted_task::key_of(organization, &body)?;
+            self.shared.public_keys.insert(organization, key.clone());
             keys.push(key);
         }
         Ok(keys)
@@ -132,14 +138,14 @@ impl Proxy {
         which: &str,
         headers: &HeaderMap,
         record: &mut Record,
-    ) -> Result<Response<Leased>, Refusal> {
-        let path = format!("{}/organization{which}", self.shared.place.api_path);
-        let asked = Asked { method: &Method::GET, headers, path, route: Route::Lookup };
-        self.exchange(&asked, Outgoing::Empty, record).await
+    ) -> Result<Response<PooledBody>, Refusal> {
+        let path = format!("{}/organization{which}", self.shared.origin.api_path);
+        let asked = UpstreamRequest { method: &Method::GET, headers, path, route: Route::Lookup };
+        self.send_with_retry(&asked, RequestBody::Empty, record).await
     }
 }
 
-async fn read(answer: Response<Leased>) -> Result<Bytes, Refusal> {
-    let body = Limited::new(answer.into_body(), AT_ONCE as usize).collect().await;
-    Ok(body.map_err(|error| broken_off(io::Error::other(error)))?.to_bytes())
+async fn read(answer: Response<PooledBody>) -> Result<Bytes, Refusal> {
+    let body = Limited::new(answer.into_body(), BUFFER_LIMIT as usize).collect().await;
+    Ok(body.map_err(|error| interrupted(io::Error::other(error)))?.to_bytes())
 }

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::encrypted::{key, message};
-use super::stand_in::{Seen, server};
+use super::fake_server::{Seen, server};
 use super::*;
 
 /// What is in each result.

@@ -8,19 +8,19 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, h
 use rand::Rng as _;
 use tokio::time::Instant;
 
-use super::access::Record;
-use super::body::{Leased, Outgoing};
+use super::access_log::Record;
+use super::body::{PooledBody, RequestBody};
 use super::forward::Proxy;
 use super::refusal::Refusal;
 use super::route::Route;
-use super::upstream::{Broken, Place};
-use super::{Shared, accepted, headers};
+use super::upstream::{Origin, SendError};
+use super::{Shared, headers, token_cache};
 
 /// How often a request that does no harm is sent when the server answers that something is wrong with it.
-const TRIES: u32 = 4;
+const MAX_SERVER_ERRORS: u32 = 4;
 
 /// What an algorithm asks for.
-pub(crate) struct Asked<'a> {
+pub(crate) struct UpstreamRequest<'a> {
     pub method: &'a Method,
     pub headers: &'a HeaderMap,
     /// Path and query at the server.
@@ -28,13 +28,13 @@ pub(crate) struct Asked<'a> {
     pub route: Route,
 }
 
-impl Asked<'_> {
+impl UpstreamRequest<'_> {
     /// Whether asking twice is the same as asking once.
-    pub fn is_harmless(&self) -> bool {
+    pub fn is_safe(&self) -> bool {
         matches!(*self.method, Method::GET | Method::HEAD | Method::OPTIONS)
     }
 
-    fn request(&self, shared: &Shared, body: Outgoing) -> Result<Request<Outgoing>, Refusal> {
+    fn request(&self, shared: &Shared, body: RequestBody) -> Result<Request<RequestBody>, Refusal> {
         let wrong = |error| Refusal::new(StatusCode::BAD_REQUEST, "The path can't be passed on.").because(error);
         let uri = Uri::try_from(self.path.as_str()).map_err(|error| wrong(error.into()))?;
         let mut request = Request::new(body);
@@ -44,7 +44,7 @@ impl Asked<'_> {
             Route::Lookup => headers::of_lookup(self.headers),
             _ => headers::of_request(self.headers),
         };
-        shared.place.address(&mut request).map_err(wrong)?;
+        shared.origin.set_target(&mut request).map_err(wrong)?;
         let headers = request.headers_mut();
         // What is read here must be readable.
         if matches!(self.route, Route::List | Route::Results | Route::Result(_) | Route::TaskStatus(_) | Route::Lookup)
@@ -57,26 +57,26 @@ impl Asked<'_> {
 
 impl Proxy {
     /// Sends a request, again where that does no harm, and waits for the beginning of its answer.
-    pub async fn exchange(
+    pub async fn send_with_retry(
         &self,
-        asked: &Asked<'_>,
-        body: Outgoing,
+        asked: &UpstreamRequest<'_>,
+        body: RequestBody,
         record: &mut Record,
-    ) -> Result<Response<Leased>, Refusal> {
-        let repeatable = asked.is_harmless() && matches!(body, Outgoing::Empty);
+    ) -> Result<Response<PooledBody>, Refusal> {
+        let repeatable = asked.is_safe() && matches!(body, RequestBody::Empty);
         let mut next = Some(asked.request(&self.shared, body)?);
-        let mut tries = Tries { shared: &self.shared, since: Instant::now(), failures: 0 };
+        let mut tries = Attempts { shared: &self.shared, since: Instant::now(), failures: 0 };
         loop {
             let request = match next.take() {
                 Some(request) => request,
-                None => asked.request(&self.shared, Outgoing::Empty)?,
+                None => asked.request(&self.shared, RequestBody::Empty)?,
             };
             // What has not been sent may always be tried again.
-            let lease = match self.upstream.lease(repeatable).await {
+            let lease = match self.upstream.acquire(repeatable).await {
                 Ok(lease) => lease,
                 Err(error) => {
                     next = Some(request);
-                    tries.pause_or(|| away(&error, &self.shared.place)).await?;
+                    tries.wait_or_fail(|| unreachable(&error, &self.shared.origin)).await?;
                     continue;
                 }
             };
@@ -84,27 +84,27 @@ impl Proxy {
             let error = match self.upstream.send(lease, request).await {
                 Ok(mut answer) => {
                     let status = answer.status();
-                    if repeatable && status.is_server_error() && tries.pause_for(status).await {
+                    if repeatable && status.is_server_error() && tries.wait_after(status).await {
                         continue;
                     }
-                    let has_place = self.learn_from(asked, status, record);
+                    let has_place = self.note_token_status(asked, status, record);
                     if repeatable {
                         has_place?;
                     }
                     headers::of_answer(status, answer.headers_mut());
-                    return of_the_server(answer, &self.shared.place);
+                    return reject_misdirected(answer, &self.shared.origin);
                 }
-                Err(Broken::NotSent(request, error)) => {
+                Err(SendError::NotSent(request, error)) => {
                     next = Some(*request);
-                    tries.pause_or(|| away(&error, &self.shared.place)).await?;
+                    tries.wait_or_fail(|| unreachable(&error, &self.shared.origin)).await?;
                     continue;
                 }
-                Err(Broken::Perhaps(error)) => Refusal::new(
+                Err(SendError::Interrupted(error)) => Refusal::new(
                     StatusCode::BAD_GATEWAY,
                     "The connection with the vantage6 server broke before it answered; the request may have been carried out or not.",
                 )
-                .because(self.shared.place.why(&error)),
-                Err(Broken::Silent(silence)) => Refusal::new(
+                .because(self.shared.origin.describe(&error)),
+                Err(SendError::TimedOut(silence)) => Refusal::new(
                     StatusCode::GATEWAY_TIMEOUT,
                     format!(
                         "The vantage6 server did not answer within {} s; the request may have been carried out or not.",
@@ -116,7 +116,7 @@ impl Proxy {
                 self.shared.figures.unanswered.fetch_add(1, Relaxed);
                 return Err(error);
             }
-            tries.pause_or(|| error).await?;
+            tries.wait_or_fail(|| error).await?;
         }
     }
 }
@@ -126,12 +126,17 @@ impl Proxy {
     ///
     /// # Errors
     /// If there is no place for it: then it keeps the one that it has, which is not for large answers.
-    fn learn_from(&self, asked: &Asked<'_>, status: StatusCode, record: &Record) -> Result<(), Refusal> {
-        let accepted = &self.shared.accepted;
+    fn note_token_status(
+        &self,
+        asked: &UpstreamRequest<'_>,
+        status: StatusCode,
+        record: &Record,
+    ) -> Result<(), Refusal> {
+        let accepted = &self.shared.tokens;
         if status == StatusCode::UNAUTHORIZED {
-            accepted.forget(asked.headers);
-        } else if accepted::proves_token(asked.method, &asked.path, &self.shared.place.api_path, status) {
-            accepted.learned(asked.headers);
+            accepted.remove(asked.headers);
+        } else if token_cache::proves_token(asked.method, &asked.path, &self.shared.origin.api_path, status) {
+            accepted.insert(asked.headers);
             return self.authenticate(record);
         }
         Ok(())
@@ -139,17 +144,17 @@ impl Proxy {
 }
 
 /// The tries of one request.
-struct Tries<'a> {
+struct Attempts<'a> {
     shared: &'a Shared,
     since: Instant,
     failures: u32,
 }
 
-impl Tries<'_> {
+impl Attempts<'_> {
     /// Waits before the next try of a request that got no answer, or gives the error when there is to be none.
-    async fn pause_or(&mut self, error: impl FnOnce() -> Refusal) -> Result<(), Refusal> {
-        let pause = self.pause();
-        if self.since.elapsed() + pause > self.shared.patience.away {
+    async fn wait_or_fail(&mut self, error: impl FnOnce() -> Refusal) -> Result<(), Refusal> {
+        let pause = self.next_delay();
+        if self.since.elapsed() + pause > self.shared.timeouts.unavailable {
             self.shared.figures.unanswered.fetch_add(1, Relaxed);
             return Err(error());
         }
@@ -158,15 +163,15 @@ impl Tries<'_> {
     }
 
     /// Waits before the next try of a request that the server could not answer; tells whether there is one.
-    async fn pause_for(&mut self, status: StatusCode) -> bool {
-        let pause = self.pause();
+    async fn wait_after(&mut self, status: StatusCode) -> bool {
+        let pause = self.next_delay();
         // Said by a front end whose server is away: that passes.
         let away =
             matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
         let enough = if away {
-            self.since.elapsed() + pause > self.shared.patience.away
+            self.since.elapsed() + pause > self.shared.timeouts.unavailable
         } else {
-            status == StatusCode::NOT_IMPLEMENTED || self.failures >= TRIES
+            status == StatusCode::NOT_IMPLEMENTED || self.failures >= MAX_SERVER_ERRORS
         };
         if !enough {
             self.wait(pause).await;
@@ -174,9 +179,9 @@ impl Tries<'_> {
         !enough
     }
 
-    fn pause(&mut self) -> Duration {
+    fn next_delay(&mut self) -> Duration {
         self.failures += 1;
-        let doubled = self.shared.patience.pause * (1 << self.failures.min(6)) / 2;
+        let doubled = self.shared.timeouts.first_delay * (1 << self.failures.min(6)) / 2;
         doubled.mul_f64(rand::rng().random_range(0.5..1.0))
     }
 
@@ -186,25 +191,25 @@ impl Tries<'_> {
     }
 }
 
-fn away(error: &(dyn std::error::Error + 'static), place: &Place) -> Refusal {
+fn unreachable(error: &(dyn std::error::Error + 'static), origin: &Origin) -> Refusal {
     Refusal::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "The vantage6 server can't be reached from this node. The request was not sent; try again later.",
     )
-    .because(place.why(error))
+    .because(origin.describe(error))
 }
 
 /// The server may begin an answer and not end it.
-pub(crate) fn broken_off(error: io::Error) -> Refusal {
+pub(crate) fn interrupted(error: io::Error) -> Refusal {
     Refusal::new(StatusCode::BAD_GATEWAY, "The vantage6 server's answer broke off.").because(outbound::causes(&error))
 }
 
 /// What the server can't have said is a mistake of the node's owner: an algorithm can't go anywhere else, nor log in at a
 /// proxy on the way; and a page of such a proxy is not for it.
-fn of_the_server(answer: Response<Leased>, place: &Place) -> Result<Response<Leased>, Refusal> {
+fn reject_misdirected(answer: Response<PooledBody>, origin: &Origin) -> Result<Response<PooledBody>, Refusal> {
     let status = answer.status();
     let kind = answer.headers().get(header::CONTENT_TYPE);
-    let is_page = place.is_passed_on() && !kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let is_page = origin.is_forwarded() && !kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     let message = match (status.as_u16(), is_page) {
         (407, _) | (401 | 403, true) => {
             "The HTTP proxy between this node and the vantage6 server does not let this through, or wants a login. The node's owner has to set \

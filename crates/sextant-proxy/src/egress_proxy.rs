@@ -15,7 +15,7 @@ use url::Url;
 ///
 /// # Errors
 /// If it is of a kind that can't be used here; the text says what to do, and tells no password.
-pub(crate) fn to(url: &Url, environment: &HttpProxies) -> Result<Option<HttpProxy>, String> {
+pub(crate) fn for_url(url: &Url, environment: &HttpProxies) -> Result<Option<HttpProxy>, String> {
     let Some(proxy) = environment.to(url) else { return Ok(None) };
     if proxy.scheme() != "http" {
         return Err(format!(
@@ -30,7 +30,7 @@ pub(crate) fn to(url: &Url, environment: &HttpProxies) -> Result<Option<HttpProx
 }
 
 /// Has a request for a server without TLS passed on: it names the server whole.
-pub(crate) fn pass_on<B>(
+pub(crate) fn use_absolute_form<B>(
     proxy: &HttpProxy,
     request: &mut Request<B>,
     authority: &HeaderValue,
@@ -59,24 +59,24 @@ pub(crate) async fn tunnel(proxy: &HttpProxy, stream: TcpStream, host: &str, por
         request = request.header(header::PROXY_AUTHORIZATION, value);
     }
     let request = request.body(Empty::new()).map_err(io::Error::other)?;
-    let answer = sender.send_request(request).await.map_err(|error| failed(proxy, error))?;
+    let answer = sender.send_request(request).await.map_err(|cause| error(proxy, cause))?;
     if !answer.status().is_success() {
         connection.abort();
-        return Err(failed(proxy, format!("it answers {} when it is asked for {authority}", answer.status())));
+        return Err(error(proxy, format!("it answers {} when it is asked for {authority}", answer.status())));
     }
-    let upgraded = hyper::upgrade::on(answer).await.map_err(|error| failed(proxy, error))?;
+    let upgraded = hyper::upgrade::on(answer).await.map_err(|cause| error(proxy, cause))?;
     let parts = upgraded
         .downcast::<TokioIo<TcpStream>>()
-        .map_err(|_| failed(proxy, "its connection is not the one that was made"))?;
+        .map_err(|_| error(proxy, "its connection is not the one that was made"))?;
     // The server waits for us to begin.
     if !parts.read_buf.is_empty() {
-        return Err(failed(proxy, "it sends what nobody asked for"));
+        return Err(error(proxy, "it sends what nobody asked for"));
     }
     Ok(parts.io.into_inner())
 }
 
 /// An error of the way through it.
-pub(crate) fn failed(proxy: &HttpProxy, why: impl fmt::Display) -> io::Error {
+pub(crate) fn error(proxy: &HttpProxy, why: impl fmt::Display) -> io::Error {
     io::Error::other(format!("through the {proxy}: {why}"))
 }
 
@@ -90,7 +90,7 @@ mod tests {
             "NO_PROXY" => Some("inside.example".to_owned()),
             _ => None,
         });
-        to(&server.parse().unwrap(), &proxies.unwrap())
+        for_url(&server.parse().unwrap(), &proxies.unwrap())
     }
 
     #[test]

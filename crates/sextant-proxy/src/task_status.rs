@@ -7,8 +7,8 @@ use futures::{Stream, StreamExt as _};
 use http::StatusCode;
 use vantage6::json::{Find, Part, Scan};
 
-use super::exchange::broken_off;
 use super::refusal::Refusal;
+use super::retry::interrupted;
 
 /// No status is longer.
 const LONGEST: usize = 256;
@@ -17,14 +17,14 @@ const LONGEST: usize = 256;
 ///
 /// # Errors
 /// If the text is no task, or does not come whole.
-pub(crate) async fn of_task(pieces: impl Stream<Item = io::Result<Bytes>>) -> Result<Option<String>, Refusal> {
+pub(crate) async fn read(pieces: impl Stream<Item = io::Result<Bytes>>) -> Result<Option<String>, Refusal> {
     let mut scan = Scan::new(Find::Outermost("status"));
     // As it is in the text, with its quotation marks.
     let mut found = Vec::new();
     let mut begins = None;
     let mut pieces = std::pin::pin!(pieces);
     while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(broken_off)?;
+        let piece = piece.map_err(interrupted)?;
         begins = begins.or_else(|| piece.trim_ascii_start().first().copied());
         scan.feed(&piece, &mut |part| match part {
             Part::Begin => found = vec![b'"'],
@@ -52,7 +52,7 @@ mod tests {
 
     async fn of(text: &str, piece: usize) -> Result<Option<String>, StatusCode> {
         let pieces: Vec<_> = text.as_bytes().chunks(piece).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-        of_task(stream::iter(pieces)).await.map_err(|refusal| refusal.status)
+        read(stream::iter(pieces)).await.map_err(|refusal| refusal.status)
     }
 
     #[tokio::test]

@@ -23,21 +23,21 @@ use tokio::time::Instant;
 use url::form_urlencoded;
 use vantage6::TaskOrigin;
 
-use super::accepted;
-use super::access::Record;
-use super::body::{Leased, Outgoing};
+use super::access_log::Record;
+use super::body::{PooledBody, RequestBody};
 use super::caller::{self, Caller};
-use super::exchange::{Asked, broken_off};
 use super::forward::Proxy;
 use super::outline::{Keep, Outline};
 use super::refusal::Refusal;
+use super::retry::{UpstreamRequest, interrupted};
 use super::route::{Route, number};
+use super::token_cache;
 
 /// How long what the server said counts: the pages of a task's results come within it. Short, because some servers use the numbers of
 /// deleted tasks again.
-const KNOWN: Duration = Duration::from_secs(2);
+const TTL: Duration = Duration::from_secs(2);
 /// How many answers are known at once.
-const MOST: usize = 1024;
+const CAPACITY: usize = 1024;
 /// Names of what is looked for are shorter, and so is an image's.
 const KEEP: Keep = Keep { outermost: 1024, deeper: 32 };
 /// Servers cut a token's time to whole seconds, and clocks of one server's processes differ a little.
@@ -47,7 +47,7 @@ const LONGEST: usize = 16 * 1024;
 
 /// What names the results that are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Named {
+pub(crate) enum Subject {
     /// Their task.
     Task(u64),
     /// Their run.
@@ -58,50 +58,50 @@ pub(crate) enum Named {
 
 /// Whose results they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Whose {
+pub(crate) enum Owner {
     /// Of a subtask of the caller's: this one.
-    Own(u64),
+    Caller(u64),
     /// Of anybody else, as far as anybody knows.
-    Others,
+    Other,
 }
 
 /// What came of asking.
-pub(crate) enum Looked {
+pub(crate) enum OwnerLookup {
     /// It is known.
-    Known(Whose),
+    Known(Owner),
     /// The server doesn't say at this time; this is what it says instead.
-    Instead(Box<Response<Leased>>),
+    Relay(Box<Response<PooledBody>>),
 }
 
 /// What a caller's token is to the task whose number is in it.
-pub(crate) enum Standing {
+pub(crate) enum TokenStatus {
     /// It was made for it.
-    OfItsTask,
+    Current,
     /// It was made for an earlier task of this number, as far as anybody can tell.
-    Outlived,
+    Stale,
     /// The server says this instead.
-    Instead(Box<Response<Leased>>),
+    Relay(Box<Response<PooledBody>>),
 }
 
 /// A caller's token, hashed, and what it asked about.
-type Question = ([u8; 32], Named);
+type CacheKey = ([u8; 32], Subject);
 
 /// What the server said lately.
 #[derive(Default)]
-pub(crate) struct Relations(Mutex<HashMap<Question, (Instant, Whose)>>);
+pub(crate) struct OwnerCache(Mutex<HashMap<CacheKey, (Instant, Owner)>>);
 
-impl Relations {
-    fn known(&self, question: &Question) -> Option<Whose> {
+impl OwnerCache {
+    fn get(&self, question: &CacheKey) -> Option<Owner> {
         let known = self.0.lock();
-        known.get(question).filter(|(since, _)| since.elapsed() < KNOWN).map(|(_, whose)| *whose)
+        known.get(question).filter(|(since, _)| since.elapsed() < TTL).map(|(_, whose)| *whose)
     }
 
-    fn learned(&self, question: Question, whose: Whose) {
+    fn insert(&self, question: CacheKey, whose: Owner) {
         let mut known = self.0.lock();
-        if known.len() >= MOST {
-            known.retain(|_, (since, _)| since.elapsed() < KNOWN);
+        if known.len() >= CAPACITY {
+            known.retain(|_, (since, _)| since.elapsed() < TTL);
         }
-        if known.len() < MOST {
+        if known.len() < CAPACITY {
             known.insert(question, (Instant::now(), whose));
         }
     }
@@ -110,13 +110,13 @@ impl Relations {
     #[cfg(test)]
     pub fn trust(&self, headers: &HeaderMap) {
         let since = Instant::now() + Duration::from_secs(3600);
-        self.0.lock().insert((accepted::hash(headers), Named::Caller), (since, Whose::Own(0)));
+        self.0.lock().insert((token_cache::token_hash(headers), Subject::Caller), (since, Owner::Caller(0)));
     }
 }
 
 /// The task that a query of `result` names, and the query in the one way of writing it; `None` if it names none, several, or something
 /// that could be read in two ways.
-pub(crate) fn of_one_task(query: &str) -> Option<(u64, String)> {
+pub(crate) fn single_task(query: &str) -> Option<(u64, String)> {
     let mut task = None;
     let mut written = form_urlencoded::Serializer::new(String::new());
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -138,7 +138,7 @@ struct Link {
 
 /// Whether a task is the one that a token was made for. Its number is another task's if that has another image, or is newer than the token
 /// (in 4.15.2 only if the server was started again between: see [`vantage6::Task::created_at`]).
-fn is_of_token(task: &TaskOrigin, number: u64, headers: &HeaderMap) -> bool {
+fn is_task_of_token(task: &TaskOrigin, number: u64, headers: &HeaderMap) -> bool {
     let made = caller::issued_at(headers).and_then(|seconds| Timestamp::from_second(seconds).ok());
     let is_not_newer =
         matches!((task.created_at, made), (Some(task), Some(token)) if task.duration_since(token) <= CLOCKS);
@@ -165,14 +165,14 @@ struct Task {
 impl Task {
     /// A subtask has its caller's image (see [`super::subtask`]). So one of another image belongs to another job, whose task was given the
     /// number of the caller's own: some servers use numbers of deleted tasks again.
-    fn whose(&self, asked: u64, caller: Caller, image: Option<&str>) -> Whose {
+    fn owner(&self, asked: u64, caller: Caller, image: Option<&str>) -> Owner {
         let parent = self.parent.as_ref().map(|link| link.id);
         let is_own = self.id == asked
             && parent.is_some()
             && parent == caller.task
             && self.init_org.as_ref().is_some_and(|link| Some(link.id) == caller.organization)
             && self.image.as_deref().is_some_and(|own| Some(own) == image);
-        if is_own { Whose::Own(asked) } else { Whose::Others }
+        if is_own { Owner::Caller(asked) } else { Owner::Other }
     }
 }
 
@@ -181,15 +181,20 @@ impl Proxy {
     ///
     /// # Errors
     /// If the server can't be asked.
-    pub async fn whose(&self, named: Named, headers: &HeaderMap, record: &mut Record) -> Result<Looked, Refusal> {
-        let looked = self.whose_by_parent(named, headers, record).await?;
-        if !matches!(looked, Looked::Known(Whose::Own(_))) {
+    pub async fn owner(
+        &self,
+        named: Subject,
+        headers: &HeaderMap,
+        record: &mut Record,
+    ) -> Result<OwnerLookup, Refusal> {
+        let looked = self.owner_by_parent(named, headers, record).await?;
+        if !matches!(looked, OwnerLookup::Known(Owner::Caller(_))) {
             return Ok(looked);
         }
-        Ok(match self.standing(headers, record).await? {
-            Standing::OfItsTask => looked,
-            Standing::Instead(answer) if answer.status().is_server_error() => Looked::Instead(answer),
-            Standing::Outlived | Standing::Instead(_) => Looked::Known(Whose::Others),
+        Ok(match self.token_status(headers, record).await? {
+            TokenStatus::Current => looked,
+            TokenStatus::Relay(answer) if answer.status().is_server_error() => OwnerLookup::Relay(answer),
+            TokenStatus::Stale | TokenStatus::Relay(_) => OwnerLookup::Known(Owner::Other),
         })
     }
 
@@ -197,90 +202,98 @@ impl Proxy {
     ///
     /// # Errors
     /// If the server can't be asked.
-    pub async fn standing(&self, headers: &HeaderMap, record: &mut Record) -> Result<Standing, Refusal> {
-        let Some(task) = record.caller.task else { return Ok(Standing::Outlived) };
-        let question = (accepted::hash(headers), Named::Caller);
-        let whose = match self.shared.relations.known(&question) {
+    pub async fn token_status(&self, headers: &HeaderMap, record: &mut Record) -> Result<TokenStatus, Refusal> {
+        let Some(task) = record.caller.task else { return Ok(TokenStatus::Stale) };
+        let question = (token_cache::token_hash(headers), Subject::Caller);
+        let whose = match self.shared.owners.get(&question) {
             Some(whose) => whose,
-            None => match self.said(&format!("/task/{task}"), headers, record).await? {
-                Said::Of(text) => {
-                    let is_its = parsed::<TaskOrigin>(&text).is_some_and(|found| is_of_token(&found, task, headers));
-                    let whose = if is_its { Whose::Own(task) } else { Whose::Others };
-                    self.shared.relations.learned(question, whose);
+            None => match self.lookup(&format!("/task/{task}"), headers, record).await? {
+                Lookup::Found(text) => {
+                    let is_its =
+                        parsed::<TaskOrigin>(&text).is_some_and(|found| is_task_of_token(&found, task, headers));
+                    let whose = if is_its { Owner::Caller(task) } else { Owner::Other };
+                    self.shared.owners.insert(question, whose);
                     whose
                 }
-                Said::Unreadable => Whose::Others,
-                Said::Nothing(answer) | Said::Instead(answer) => return Ok(Standing::Instead(Box::new(answer))),
+                Lookup::TooLong => Owner::Other,
+                Lookup::NotFound(answer) | Lookup::Unavailable(answer) => {
+                    return Ok(TokenStatus::Relay(Box::new(answer)));
+                }
             },
         };
-        Ok(if whose == Whose::Others { Standing::Outlived } else { Standing::OfItsTask })
+        Ok(if whose == Owner::Other { TokenStatus::Stale } else { TokenStatus::Current })
     }
 
-    async fn whose_by_parent(&self, named: Named, headers: &HeaderMap, record: &mut Record) -> Result<Looked, Refusal> {
-        let question = (accepted::hash(headers), named);
-        if let Some(whose) = self.shared.relations.known(&question) {
-            return Ok(Looked::Known(whose));
+    async fn owner_by_parent(
+        &self,
+        named: Subject,
+        headers: &HeaderMap,
+        record: &mut Record,
+    ) -> Result<OwnerLookup, Refusal> {
+        let question = (token_cache::token_hash(headers), named);
+        if let Some(whose) = self.shared.owners.get(&question) {
+            return Ok(OwnerLookup::Known(whose));
         }
         let task = match named {
-            Named::Task(task) => task,
-            Named::Run(run) => match self.said(&format!("/run/{run}"), headers, record).await? {
-                Said::Of(text) => match parsed::<Run>(&text) {
+            Subject::Task(task) => task,
+            Subject::Run(run) => match self.lookup(&format!("/run/{run}"), headers, record).await? {
+                Lookup::Found(text) => match parsed::<Run>(&text) {
                     Some(run) => run.task.id,
-                    None => return Ok(self.learned(question, Whose::Others)),
+                    None => return Ok(self.learned(question, Owner::Other)),
                 },
-                Said::Nothing(_) | Said::Unreadable => return Ok(Looked::Known(Whose::Others)),
-                Said::Instead(answer) => return Ok(Looked::Instead(Box::new(answer))),
+                Lookup::NotFound(_) | Lookup::TooLong => return Ok(OwnerLookup::Known(Owner::Other)),
+                Lookup::Unavailable(answer) => return Ok(OwnerLookup::Relay(Box::new(answer))),
             },
-            Named::Caller => return Ok(Looked::Known(Whose::Others)),
+            Subject::Caller => return Ok(OwnerLookup::Known(Owner::Other)),
         };
-        Ok(match self.said(&format!("/task/{task}"), headers, record).await? {
-            Said::Of(text) => {
+        Ok(match self.lookup(&format!("/task/{task}"), headers, record).await? {
+            Lookup::Found(text) => {
                 let image = caller::image(headers);
-                let whose = |said: Task| said.whose(task, record.caller, image.as_deref());
-                let whose = parsed::<Task>(&text).map_or(Whose::Others, whose);
+                let whose = |said: Task| said.owner(task, record.caller, image.as_deref());
+                let whose = parsed::<Task>(&text).map_or(Owner::Other, whose);
                 self.learned(question, whose)
             }
-            Said::Nothing(_) | Said::Unreadable => Looked::Known(Whose::Others),
-            Said::Instead(answer) => Looked::Instead(Box::new(answer)),
+            Lookup::NotFound(_) | Lookup::TooLong => OwnerLookup::Known(Owner::Other),
+            Lookup::Unavailable(answer) => OwnerLookup::Relay(Box::new(answer)),
         })
     }
 
-    fn learned(&self, question: Question, whose: Whose) -> Looked {
-        self.shared.relations.learned(question, whose);
-        Looked::Known(whose)
+    fn learned(&self, question: CacheKey, whose: Owner) -> OwnerLookup {
+        self.shared.owners.insert(question, whose);
+        OwnerLookup::Known(whose)
     }
 
     /// What the server says of something, to the caller.
-    async fn said(&self, which: &str, headers: &HeaderMap, record: &mut Record) -> Result<Said, Refusal> {
-        let path = format!("{}{which}", self.shared.place.api_path);
-        let asked = Asked { method: &Method::GET, headers, path, route: Route::Lookup };
-        let answer = self.exchange(&asked, Outgoing::Empty, record).await?;
+    async fn lookup(&self, which: &str, headers: &HeaderMap, record: &mut Record) -> Result<Lookup, Refusal> {
+        let path = format!("{}{which}", self.shared.origin.api_path);
+        let asked = UpstreamRequest { method: &Method::GET, headers, path, route: Route::Lookup };
+        let answer = self.send_with_retry(&asked, RequestBody::Empty, record).await?;
         match answer.status() {
             StatusCode::OK => {}
-            status if status.is_server_error() => return Ok(Said::Instead(answer)),
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => return Ok(Said::Instead(answer)),
-            _ => return Ok(Said::Nothing(answer)),
+            status if status.is_server_error() => return Ok(Lookup::Unavailable(answer)),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => return Ok(Lookup::Unavailable(answer)),
+            _ => return Ok(Lookup::NotFound(answer)),
         }
         let mut outline = Outline::new(KEEP, LONGEST);
         let mut body = BodyDataStream::new(answer.into_body());
         while let Some(piece) = body.next().await {
-            if outline.feed(&piece.map_err(|error: io::Error| broken_off(error))?).is_err() {
-                return Ok(Said::Unreadable);
+            if outline.feed(&piece.map_err(|error: io::Error| interrupted(error))?).is_err() {
+                return Ok(Lookup::TooLong);
             }
         }
-        Ok(Said::Of(outline))
+        Ok(Lookup::Found(outline))
     }
 }
 
 /// An answer about something.
-enum Said {
-    Of(Outline),
+enum Lookup {
+    Found(Outline),
     /// It is too long.
-    Unreadable,
+    TooLong,
     /// The caller may not see it, or there is no such thing.
-    Nothing(Response<Leased>),
+    NotFound(Response<PooledBody>),
     /// The server can't say now.
-    Instead(Response<Leased>),
+    Unavailable(Response<PooledBody>),
 }
 
 /// An object; the parser takes lists for objects, too.
@@ -313,23 +326,23 @@ mod tests {
             ("Task_id=9", None),
             ("", None),
         ] {
-            assert_eq!(of_one_task(query), task.map(|(id, text)| (id, text.to_owned())), "{query}");
+            assert_eq!(single_task(query), task.map(|(id, text)| (id, text.to_owned())), "{query}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_known_does_not_grow_and_not_last() {
-        let relations = Relations::default();
-        for number in 0..MOST as u64 + 10 {
-            relations.learned(([0; 32], Named::Task(number)), Whose::Own(number));
+        let relations = OwnerCache::default();
+        for number in 0..CAPACITY as u64 + 10 {
+            relations.insert(([0; 32], Subject::Task(number)), Owner::Caller(number));
         }
-        assert_eq!(relations.0.lock().len(), MOST);
-        assert_eq!(relations.known(&([0; 32], Named::Task(1))), Some(Whose::Own(1)));
-        assert_eq!(relations.known(&([1; 32], Named::Task(1))), None, "another caller's");
-        assert_eq!(relations.known(&([0; 32], Named::Run(1))), None);
-        tokio::time::advance(KNOWN).await;
-        assert_eq!(relations.known(&([0; 32], Named::Task(1))), None);
-        relations.learned(([0; 32], Named::Run(1)), Whose::Others);
+        assert_eq!(relations.0.lock().len(), CAPACITY);
+        assert_eq!(relations.get(&([0; 32], Subject::Task(1))), Some(Owner::Caller(1)));
+        assert_eq!(relations.get(&([1; 32], Subject::Task(1))), None, "another caller's");
+        assert_eq!(relations.get(&([0; 32], Subject::Run(1))), None);
+        tokio::time::advance(TTL).await;
+        assert_eq!(relations.get(&([0; 32], Subject::Task(1))), None);
+        relations.insert(([0; 32], Subject::Run(1)), Owner::Other);
         assert_eq!(relations.0.lock().len(), 1);
     }
 }

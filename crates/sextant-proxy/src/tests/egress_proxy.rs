@@ -2,17 +2,17 @@
 
 use std::sync::atomic::Ordering;
 
-use super::stand_in::{raw, server};
+use super::fake_server::{raw, server};
 use super::*;
-use crate::upstream::Place;
+use crate::upstream::Origin;
 
 /// A proxy whose server can be reached through an HTTP proxy only.
 async fn behind(http_proxy: SocketAddr, server_url: &str) -> Served {
     let text = format!("server_url: {server_url}\napi_key: k\n");
     let config = Config::parse(&text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
     let way = HttpProxies::of(&|name| (name == "ALL_PROXY").then(|| format!("http://somebody:hushhush@{http_proxy}")));
-    let place = Place::of(&config, &way.unwrap()).unwrap();
-    proxy_of(http_proxy, Cryptor::Plain, |settings| settings.place = place).await
+    let origin = Origin::new(&config, &way.unwrap()).unwrap();
+    proxy_of(http_proxy, Cryptor::Plain, |settings| settings.origin = origin).await
 }
 
 #[tokio::test]
