@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::{
     Error,
-    http::{Call, Wire},
+    http::{Call, HttpTransport},
     token::{Session, TokenAnswer},
 };
 
@@ -22,7 +22,7 @@ type Renewal = Shared<Pin<Box<dyn Future<Output = Result<Arc<Session>, Error>> +
 
 /// Keeps the session with the server.
 pub(crate) struct Auth {
-    wire: Arc<Wire>,
+    wire: Arc<HttpTransport>,
     api_key: SecretString,
     state: Arc<Mutex<State>>,
 }
@@ -37,7 +37,7 @@ struct State {
 }
 
 impl Auth {
-    pub fn new(wire: Arc<Wire>, api_key: SecretString) -> Self {
+    pub fn new(wire: Arc<HttpTransport>, api_key: SecretString) -> Self {
         Self { wire, api_key, state: Arc::default() }
     }
 
@@ -99,7 +99,7 @@ impl Auth {
 ///
 /// The regular node takes the server's `refresh_url`. The path is the same in all 4.x, and ours also works behind a
 /// proxy that changes paths; and so the refresh token can't be lured elsewhere.
-async fn renew(wire: &Wire, api_key: &SecretString, old: Option<&Session>) -> Result<Session, Error> {
+async fn renew(wire: &HttpTransport, api_key: &SecretString, old: Option<&Session>) -> Result<Session, Error> {
     if let Some(refresh) = old.and_then(|session| session.refresh.as_ref()).filter(|refresh| refresh.is_alive()) {
         match ask(wire, Call::post("token/refresh"), Some(&refresh.token)).await {
             Ok(mut session) => {
@@ -130,7 +130,7 @@ async fn renew(wire: &Wire, api_key: &SecretString, old: Option<&Session>) -> Re
     Ok(session)
 }
 
-async fn ask(wire: &Wire, call: Call, token: Option<&SecretString>) -> Result<Session, Error> {
+async fn ask(wire: &HttpTransport, call: Call, token: Option<&SecretString>) -> Result<Session, Error> {
     let asked = Instant::now();
     let answer: TokenAnswer = wire.send(&call.secret(), token).await?.json(wire.limit).await?;
     Ok(Session::new(answer, asked))

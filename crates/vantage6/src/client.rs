@@ -19,7 +19,7 @@ use crate::{
     Backoff, Collaboration, CollaborationId, Error, Node, NodeId, Organization, OrganizationId, ServerUrl, TaskId,
     TaskOrigin,
     auth::Auth,
-    http::{Answer, Call, Wire},
+    http::{Answer, Call, HttpTransport},
     token::Session,
 };
 
@@ -34,7 +34,7 @@ pub struct Client {
 }
 
 struct Inner {
-    wire: Arc<Wire>,
+    wire: Arc<HttpTransport>,
     auth: Auth,
     backoff: Backoff,
     connections: Connections,

@@ -23,9 +23,9 @@ use secrecy::SecretString;
 use serde_json::json;
 
 use crate::{
-    Error, RunStatus, Taken,
+    Delivery, Error, RunStatus,
     encoding::Encoded,
-    http::{Call, Wire},
+    http::{Call, HttpTransport},
     time,
 };
 
@@ -162,7 +162,12 @@ impl Body for Upload {
 }
 
 /// Sends it; once, since the body can't be had a second time.
-pub(crate) async fn send(wire: &Wire, call: &Call, token: &SecretString, finish: Finish) -> Result<Response, Error> {
+pub(crate) async fn send(
+    wire: &HttpTransport,
+    call: &Call,
+    token: &SecretString,
+    finish: Finish,
+) -> Result<Response, Error> {
     let (length, pieces) = finish.into_json();
     let progress = Arc::new(Progress::default());
     let body = Upload { pieces: Mutex::new(pieces.boxed()), left: length, progress: Arc::clone(&progress) };
@@ -195,17 +200,18 @@ pub(crate) async fn send(wire: &Wire, call: &Call, token: &SecretString, finish:
         return Err(Error::Source { request, cause });
     }
     // As long as the closing brace is still here, there is nothing that the server could have understood.
-    let taken = if progress.handed_over.load(Ordering::Relaxed) < length { Taken::No } else { Taken::Perhaps };
+    let taken =
+        if progress.handed_over.load(Ordering::Relaxed) < length { Delivery::NotSent } else { Delivery::Unknown };
     Err(match failed {
-        Some(error) => wire.way.broken(request, &error, taken),
-        None if taken == Taken::No => {
-            Error::Timeout { request, what: "the result did not get any further", after: wire.silence, taken }
+        Some(error) => wire.errors.error(request, &error, taken),
+        None if taken == Delivery::NotSent => {
+            Error::Timeout { request, what: "the result did not get any further", after: wire.silence, delivery: taken }
         }
         None => Error::Timeout {
             request,
             what: "the whole result was sent, but no answer came",
             after: wire.silence,
-            taken,
+            delivery: taken,
         },
     })
 }

@@ -15,15 +15,15 @@
 //! - **Nothing large is ever held.** A run's input comes as a stream ([`Client::input`]), a result goes as a stream
 //!   ([`Client::finish_run`]), and lists of runs leave the inputs out while the answer is still arriving.
 //! - **Callers decide by type.** An [`Error`] says what was tried, what came back and what to do; and it answers the questions that
-//!   lead to a next step: [`Error::is_transient`], [`Error::is_finished_run`], [`Error::taken`].
+//!   lead to a next step: [`Error::is_transient`], [`Error::is_finished_run`], [`Error::delivery`].
 //!
 //! Protocol facts are taken from the sources of vantage6 4.5.5 and 4.15.2; doc comments name the file, relative to the
 //! Python package `vantage6` (e.g. `server/resource/run.py`).
 #![forbid(unsafe_code)]
 
 mod auth;
-mod broken;
 mod client;
+mod connection_errors;
 mod cut;
 pub mod encoding;
 pub mod encryption;
@@ -44,7 +44,7 @@ mod token;
 mod url;
 
 pub use client::{AccessToken, Client, ClientBuilder, InputText, OpenRuns};
-pub use error::{Error, Taken};
+pub use error::{Delivery, Error};
 pub use events::{
     AlgorithmLog, DatabaseInfo, Incoming, Kill, KillContainers, NodeInfo, NodeStatus, Outgoing, StatusChange,
 };

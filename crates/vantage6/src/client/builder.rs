@@ -6,7 +6,7 @@ use outbound::{Bundle, HttpProxies, HttpProxy, Trust};
 use secrecy::SecretString;
 
 use super::{Client, Inner};
-use crate::{Backoff, Error, ServerUrl, auth::Auth, broken::Way, http::Wire};
+use crate::{Backoff, Error, ServerUrl, auth::Auth, connection_errors::ConnectionErrors, http::HttpTransport};
 
 /// Settings of a [`Client`].
 pub struct ClientBuilder {
@@ -101,9 +101,9 @@ impl ClientBuilder {
             .tcp_keepalive(Duration::from_secs(30))
             .build()
             .map_err(|error| setup("the HTTP client can't be built", &error))?;
-        let wire = Arc::new(Wire {
+        let wire = Arc::new(HttpTransport {
             http,
-            way: Way::to(&self.url, &connections.proxies, &connections.trust),
+            errors: ConnectionErrors::to(&self.url, &connections.proxies, &connections.trust),
             url: self.url,
             silence: self.silence,
             limit: self.limit,

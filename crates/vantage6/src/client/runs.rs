@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{Client, list};
 use crate::{
-    Error, Finish, Run, RunId, RunStatus, Taken, TaskId,
+    Delivery, Error, Finish, Run, RunId, RunStatus, TaskId,
     cut::{Cut, Of},
     finish,
     http::{Answer, Call},
@@ -141,7 +141,7 @@ impl Client {
 
     /// Ends a run: result, log, status and time in one request, streamed through.
     ///
-    /// Sent once, since the stream is used up. On an error, [`Error::taken`] tells whether the server may have got it
+    /// Sent once, since the stream is used up. On an error, [`Error::delivery`] tells whether the server may have got it
     /// nevertheless; if so, [`Client::run`] shows it: the run's `finished_at` is then the one of this report. `Ok`
     /// means that the server has confirmed it.
     pub async fn finish_run(&self, id: RunId, finish: Finish) -> Result<(), Error> {
@@ -165,7 +165,7 @@ impl Client {
             }
             // A server that refuses the token without reading the body may close the connection before its answer is
             // seen.
-            Err(error @ Error::Unreachable { taken: Taken::No, .. }) if old => {
+            Err(error @ Error::Unreachable { delivery: Delivery::NotSent, .. }) if old => {
                 self.inner.auth.refused(&session);
                 Err(error)
             }

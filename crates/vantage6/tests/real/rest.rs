@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use vantage6::{
-    Client, CollaborationId, Error, Finish, NodeId, OpenRuns, OrganizationId, RunId, RunStatus, ServerUrl, Taken,
+    Client, CollaborationId, Delivery, Error, Finish, NodeId, OpenRuns, OrganizationId, RunId, RunStatus, ServerUrl,
     TaskId,
     encoding::{self, Payload},
 };
@@ -121,7 +121,7 @@ async fn the_life_of_a_run() {
     let again = node.finish_run(run.id, Finish::now(RunStatus::Failed, "again")).await.unwrap_err();
     let status = node.set_status(run.id, &RunStatus::Active, None).await.unwrap_err();
     for error in [again, status] {
-        assert!(error.is_finished_run() && !error.is_transient() && error.taken() == Taken::No, "{error}");
+        assert!(error.is_finished_run() && !error.is_transient() && error.delivery() == Delivery::NotSent, "{error}");
     }
     let error = node.container_token(task, "harbor.example/average:1").await.unwrap_err();
     assert!(error.status() == Some(400) && error.to_string().contains("already finished"), "{error}");
@@ -171,7 +171,7 @@ async fn a_result_that_breaks_off_leaves_the_run_as_it_was() {
     let finish = Finish::now(RunStatus::Completed, "").result(encoding::encode(Payload::new(1_000_000, broken)));
     let error = node.finish_run(run.id, finish).await.unwrap_err();
     assert!(matches!(&error, Error::Source { cause, .. } if cause.contains("the pod is gone")), "{error}");
-    assert_eq!(error.taken(), Taken::No);
+    assert_eq!(error.delivery(), Delivery::NotSent);
 
     let seen = node.run(run.id).await.unwrap();
     assert_eq!((seen.status, seen.finished_at), (RunStatus::Pending, None));
@@ -192,7 +192,7 @@ async fn what_is_not_ours_is_refused_for_good() {
     let error = stranger.set_status(run.id, &RunStatus::Active, None).await.unwrap_err();
     assert!(error.status() == Some(401) && error.to_string().contains("not your algorithm run"), "{error}");
     let error = stranger.finish_run(run.id, Finish::now(RunStatus::Active, "")).await.unwrap_err();
-    assert!(error.status() == Some(401) && !error.is_transient() && error.taken() == Taken::No, "{error}");
+    assert!(error.status() == Some(401) && !error.is_transient() && error.delivery() == Delivery::NotSent, "{error}");
     let error = owner.container_token(task, "another image").await.unwrap_err();
     assert!(error.status() == Some(401) && error.to_string().contains("Image and task"), "{error}");
     let error = owner.set_status(RunId(999_999), &RunStatus::Active, None).await.unwrap_err();

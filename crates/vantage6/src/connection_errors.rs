@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use outbound::{Failure, HttpProxies, Trust};
 
-use crate::{Error, ServerUrl, Taken, error::excerpt};
+use crate::{Delivery, Error, ServerUrl, error::excerpt};
 
 /// What errors tell of the way to the server.
 #[derive(Clone, Default)]
-pub(crate) struct Way {
+pub(crate) struct ConnectionErrors {
     /// Where there is TLS.
     trust: Option<Trust>,
     /// The HTTP proxy on it.
     through: Option<Arc<str>>,
 }
 
-impl Way {
+impl ConnectionErrors {
     pub fn to(url: &ServerUrl, proxies: &HttpProxies, trust: &Trust) -> Self {
         let url = url.resource("");
         let through = proxies.to(&url).map(|proxy| format!("through the {proxy}").into());
@@ -23,7 +23,7 @@ impl Way {
     }
 
     /// An error of the network, from a request of which the server has taken something, or not.
-    pub fn broken(&self, request: String, error: &reqwest::Error, taken: Taken) -> Error {
+    pub fn error(&self, request: String, error: &reqwest::Error, taken: Delivery) -> Error {
         // Without the outermost: it tells the address only, which is known, and may be long.
         let cause = std::error::Error::source(error).unwrap_or(error);
         let failure = match &self.trust {
@@ -31,15 +31,15 @@ impl Way {
             None => Failure::of(cause, false),
         };
         match failure {
-            Failure::Tls(words) => Error::Tls { request, cause: self.told(words), taken },
+            Failure::Tls(words) => Error::Tls { request, cause: self.with_proxy(words), delivery: taken },
             Failure::Other(words) => {
                 let words = if words.is_empty() { error.to_string() } else { words };
-                Error::Unreachable { request, cause: self.told(excerpt(words.as_bytes())), taken }
+                Error::Unreachable { request, cause: self.with_proxy(excerpt(words.as_bytes())), delivery: taken }
             }
         }
     }
 
-    fn told(&self, words: String) -> String {
+    fn with_proxy(&self, words: String) -> String {
         let Some(through) = &self.through else { return words };
         // As `hyper_util::client::legacy::connect::proxy::TunnelError` says it.
         let refused = ["tunnel error: unsuccessful", "tunnel error: proxy authorization required"];
@@ -53,6 +53,6 @@ impl Way {
 }
 
 /// Whether the server may have taken a request whose connection failed.
-pub(crate) fn taken(error: &reqwest::Error) -> Taken {
-    if error.is_connect() || error.is_builder() { Taken::No } else { Taken::Perhaps }
+pub(crate) fn delivery(error: &reqwest::Error) -> Delivery {
+    if error.is_connect() || error.is_builder() { Delivery::NotSent } else { Delivery::Unknown }
 }
