@@ -24,19 +24,19 @@
 mod auth;
 mod client;
 mod connection_errors;
-mod cut;
 pub mod encoding;
 pub mod encryption;
 mod error;
 mod events;
-mod finish;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod http;
+mod input_filter;
 pub mod json;
 pub mod live;
 mod pages;
 mod read;
+mod report;
 mod resources;
 mod retry;
 mod time;
@@ -48,7 +48,7 @@ pub use error::{Delivery, Error};
 pub use events::{
     AlgorithmLog, DatabaseInfo, Incoming, Kill, KillContainers, NodeInfo, NodeStatus, Outgoing, StatusChange,
 };
-pub use finish::{Finish, Held};
+pub use report::{MemoryGuard, RunReport};
 pub use resources::{Collaboration, Input, Node, Organization, Run, Task, TaskDatabase, TaskOrigin};
 pub use retry::Backoff;
 pub use time::{now, to_server};

@@ -15,13 +15,12 @@ use tokio::time::Instant;
 
 use super::{Client, list};
 use crate::{
-    Delivery, Error, Finish, Run, RunId, RunStatus, TaskId,
-    cut::{Cut, Of},
-    finish,
+    Delivery, Error, Run, RunId, RunReport, RunStatus, TaskId,
     http::{Answer, Call},
+    input_filter::{InputFilter, Scope},
     json::Unescape,
     pages::{Page, Pages},
-    time,
+    report, time,
 };
 
 /// A token this old that is refused was good once, so another one may help. A younger one was refused for what it
@@ -144,11 +143,11 @@ impl Client {
     /// Sent once, since the stream is used up. On an error, [`Error::delivery`] tells whether the server may have got it
     /// nevertheless; if so, [`Client::run`] shows it: the run's `finished_at` is then the one of this report. `Ok`
     /// means that the server has confirmed it.
-    pub async fn finish_run(&self, id: RunId, finish: Finish) -> Result<(), Error> {
+    pub async fn finish_run(&self, id: RunId, finish: RunReport) -> Result<(), Error> {
         let call = Call::patch(format!("run/{id}"));
         let session = self.access_token().await?.session;
         let sent = async {
-            let response = finish::send(&self.inner.wire, &call, &session.access.token, finish).await?;
+            let response = report::send(&self.inner.wire, &call, &session.access.token, finish).await?;
             self.inner.wire.accept(&call, response).await
         };
         let old = session.access.since.elapsed() > YOUNG;
@@ -181,7 +180,7 @@ impl Client {
             #[serde(default)]
             finished_at: Option<String>,
         }
-        let (json, _) = without_inputs(answer, Of::Outermost, 0, self.inner.wire.limit).await?;
+        let (json, _) = without_inputs(answer, Scope::Outermost, 0, self.inner.wire.limit).await?;
         let changed: Changed = answer.parse(&json)?;
         if changed.id != id {
             return Err(answer.unreadable(&json, format!("it is about run {}", changed.id)));
@@ -196,7 +195,7 @@ pub(crate) async fn read_page(
     keep: usize,
     limit: u64,
 ) -> Result<(Vec<Result<Run, Error>>, u64, bool), Error> {
-    let (json, bytes) = without_inputs(answer, Of::All, keep, limit).await?;
+    let (json, bytes) = without_inputs(answer, Scope::All, keep, limit).await?;
     let page: Page<'_> = answer.parse(&json)?;
     // Thousands may be kept, and nobody reads what they printed.
     let without_log = |run: Run| Run { log: None, ..run };
@@ -206,7 +205,7 @@ pub(crate) async fn read_page(
 
 /// One run, without its input.
 pub(crate) async fn read_run(answer: &mut Answer, limit: u64) -> Result<Run, Error> {
-    let (json, _) = without_inputs(answer, Of::Outermost, 0, limit).await?;
+    let (json, _) = without_inputs(answer, Scope::Outermost, 0, limit).await?;
     let json = std::str::from_utf8(&json).map_err(|error| answer.unreadable(&json, error))?;
     Run::parse(json).map_err(|error| match error {
         Error::BrokenRun { id: None, problem } => answer.unreadable(json.as_bytes(), problem),
@@ -215,8 +214,8 @@ pub(crate) async fn read_run(answer: &mut Answer, limit: u64) -> Result<Run, Err
 }
 
 /// Reads an answer, the inputs in it dropped; also says how much it was on the wire.
-async fn without_inputs(answer: &mut Answer, of: Of, keep: usize, limit: u64) -> Result<(Bytes, u64), Error> {
-    let (mut cut, mut dropped, mut bytes) = (Cut::new(of, keep), BytesMut::new(), 0);
+async fn without_inputs(answer: &mut Answer, of: Scope, keep: usize, limit: u64) -> Result<(Bytes, u64), Error> {
+    let (mut cut, mut dropped, mut bytes) = (InputFilter::new(of, keep), BytesMut::new(), 0);
     let json = answer
         .filtered(limit, |chunk, kept| {
             bytes += chunk.len() as u64;
@@ -232,7 +231,7 @@ pub(crate) fn input_text(answer: Answer, limit: u64) -> impl Stream<Item = Resul
     struct State {
         answer: Answer,
         limit: u64,
-        cut: Cut,
+        cut: InputFilter,
         unescape: Unescape,
         rest: BytesMut,
         ended: bool,
@@ -268,7 +267,7 @@ pub(crate) fn input_text(answer: Answer, limit: u64) -> impl Stream<Item = Resul
             }
         }
     }
-    let cut = Cut::new(Of::Outermost, 0);
+    let cut = InputFilter::new(Scope::Outermost, 0);
     let begin = State { answer, limit, cut, unescape: Unescape::default(), rest: BytesMut::new(), ended: false };
     stream::unfold(begin, |mut state| async move {
         if state.ended {

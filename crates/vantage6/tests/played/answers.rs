@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 use tokio::net::TcpListener;
 use vantage6::{
-    Backoff, Delivery, Error, Finish, NodeId, RunId, RunStatus,
+    Backoff, Delivery, Error, NodeId, RunId, RunReport, RunStatus,
     encoding::{self, Payload},
 };
 use wiremock::{
@@ -124,7 +124,7 @@ async fn silence_ends_every_request() {
     );
     let stuck = Payload::new(10, stream::once(async { Ok(Bytes::from_static(b"123")) }).chain(stream::pending()));
     let error = client
-        .finish_run(RunId(3), Finish::now(RunStatus::Completed, "").result(encoding::encode(stuck)))
+        .finish_run(RunId(3), RunReport::now(RunStatus::Completed, "").result(encoding::encode(stuck)))
         .await
         .unwrap_err();
     assert_eq!(

@@ -30,11 +30,11 @@ use crate::{
 };
 
 /// How many bytes of the text before the result are handed over at once.
-const PIECE: usize = 64 * 1024;
+const CHUNK: usize = 64 * 1024;
 
 /// How a run ended (`PATCH run/{id}`; `Run.patch` in `server/resource/run.py`).
 #[derive(Debug)]
-pub struct Finish {
+pub struct RunReport {
     /// The last status.
     pub status: RunStatus,
     /// What the algorithm wrote to its output. NUL characters are replaced: PostgreSQL can't store them, and the server
@@ -49,29 +49,29 @@ pub struct Finish {
     pub result: Option<Encoded>,
     /// What the caller counts the log's memory with: dropped when the log has been handed to the connection, which may be long before
     /// a large result has.
-    pub held: Option<Held>,
+    pub memory: Option<MemoryGuard>,
 }
 
 /// Something that is kept until it may be dropped.
-pub struct Held(#[expect(dead_code, reason = "it is there to be dropped")] Box<dyn Any + Send + Sync>);
+pub struct MemoryGuard(#[expect(dead_code, reason = "it is there to be dropped")] Box<dyn Any + Send + Sync>);
 
-impl Held {
+impl MemoryGuard {
     /// Keeps this.
     pub fn new(held: impl Send + Sync + 'static) -> Self {
         Self(Box::new(held))
     }
 }
 
-impl fmt::Debug for Held {
+impl fmt::Debug for MemoryGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Held")
     }
 }
 
-impl Finish {
+impl RunReport {
     /// Ended just now, without a result.
     pub fn now(status: RunStatus, log: impl Into<String>) -> Self {
-        Self { status, log: log.into(), finished_at: time::now(), started_at: None, result: None, held: None }
+        Self { status, log: log.into(), finished_at: time::now(), started_at: None, result: None, memory: None }
     }
 
     /// With a result.
@@ -103,8 +103,8 @@ impl Finish {
         let result = result.map(|result| result.into_stream().boxed()).unwrap_or_else(|| stream::empty().boxed());
         // In pieces: the connection takes the next one when it has sent most of what it has, so that none of the log is left in memory
         // when its room is given back.
-        let head = stream::unfold((Bytes::from(head), self.held), |(mut head, held)| async move {
-            let piece = head.split_to(head.len().min(PIECE));
+        let head = stream::unfold((Bytes::from(head), self.memory), |(mut head, held)| async move {
+            let piece = head.split_to(head.len().min(CHUNK));
             (!piece.is_empty()).then(|| (Ok(piece), (head, held)))
         });
         (length, head.chain(result).chain(stream::iter([Ok(Bytes::from(tail))])))
@@ -114,7 +114,7 @@ impl Finish {
 /// How far a request body is on its way.
 #[derive(Default)]
 struct Progress {
-    handed_over: AtomicU64,
+    sent: AtomicU64,
     /// Why it could not be read further.
     failure: Mutex<Option<String>>,
 }
@@ -140,7 +140,7 @@ impl Body for Upload {
             Some(Ok(piece)) => {
                 let length = piece.len() as u64;
                 self.left = self.left.saturating_sub(length);
-                self.progress.handed_over.fetch_add(length, Ordering::Relaxed);
+                self.progress.sent.fetch_add(length, Ordering::Relaxed);
                 Poll::Ready(Some(Ok(Frame::data(piece))))
             }
             Some(Err(error)) => {
@@ -166,7 +166,7 @@ pub(crate) async fn send(
     wire: &HttpTransport,
     call: &Call,
     token: &SecretString,
-    finish: Finish,
+    finish: RunReport,
 ) -> Result<Response, Error> {
     let (length, pieces) = finish.into_json();
     let progress = Arc::new(Progress::default());
@@ -187,7 +187,7 @@ pub(crate) async fn send(
             Ok(Ok(response)) => return Ok(response),
             Ok(Err(error)) => break Some(error),
             Err(_) => {
-                let now = progress.handed_over.load(Ordering::Relaxed);
+                let now = progress.sent.load(Ordering::Relaxed);
                 if now == before {
                     break None;
                 }
@@ -200,8 +200,7 @@ pub(crate) async fn send(
         return Err(Error::Source { request, cause });
     }
     // As long as the closing brace is still here, there is nothing that the server could have understood.
-    let taken =
-        if progress.handed_over.load(Ordering::Relaxed) < length { Delivery::NotSent } else { Delivery::Unknown };
+    let taken = if progress.sent.load(Ordering::Relaxed) < length { Delivery::NotSent } else { Delivery::Unknown };
     Err(match failed {
         Some(error) => wire.errors.error(request, &error, taken),
         None if taken == Delivery::NotSent => {
@@ -228,13 +227,13 @@ mod tests {
     async fn what_the_log_is_counted_with_is_given_back_before_the_result_is_sent() {
         let counted = Arc::new(());
         let never = Payload::new(3, stream::pending());
-        let finish = Finish {
-            held: Some(Held::new(counted.clone())),
-            ..Finish::now(RunStatus::Completed, "x".repeat(3 * PIECE)).result(encode(never))
+        let finish = RunReport {
+            memory: Some(MemoryGuard::new(counted.clone())),
+            ..RunReport::now(RunStatus::Completed, "x".repeat(3 * CHUNK)).result(encode(never))
         };
         let mut pieces = Box::pin(finish.into_json().1);
         let mut sent = 0;
-        while sent < 3 * PIECE {
+        while sent < 3 * CHUNK {
             assert_eq!(Arc::strong_count(&counted), 2);
             sent += pieces.next().await.unwrap().unwrap().len();
         }
@@ -248,7 +247,7 @@ mod tests {
     #[tokio::test]
     async fn the_text_is_json_of_the_announced_length() {
         for result in [None, Some(&b""[..]), Some(b"a"), Some(b"ab"), Some(&[0xff; 1000])] {
-            let mut finish = Finish::now(RunStatus::Completed, "line \"1\"\n\0é");
+            let mut finish = RunReport::now(RunStatus::Completed, "line \"1\"\n\0é");
             finish.finished_at = "2024-05-06T07:08:09Z".parse().unwrap();
             if let Some(result) = result {
                 finish = finish.result(encode(Payload::from(result.to_vec())));

@@ -1,7 +1,7 @@
 //! Leaves the inputs out of a JSON text while it is still arriving.
 //!
 //! The server sends each run with its input, whether it is wanted or not (`RunSchema` in
-//! `server/resource/common/output_schema.py`), and an input may be hundreds of megabytes. [`Cut`] lets everything
+//! `server/resource/common/output_schema.py`), and an input may be hundreds of megabytes. [`InputFilter`] lets everything
 //! through except the string values of `"input"`, and gives those away in pieces.
 
 use bytes::BytesMut;
@@ -10,7 +10,7 @@ use crate::json::{Find, Part, Scan};
 
 /// Where the inputs are that are cut out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Of {
+pub(crate) enum Scope {
     /// Of every object, in a list of runs.
     All,
     /// Only of the outermost object: one run.
@@ -18,23 +18,23 @@ pub(crate) enum Of {
 }
 
 /// The filter's state between two pieces of text.
-pub(crate) struct Cut {
+pub(crate) struct InputFilter {
     scan: Scan,
     /// Inputs of up to so many characters stay.
     keep: usize,
     /// What may still stay of the input that is being read.
     held: BytesMut,
     /// The input that is being read does not stay.
-    cut: bool,
+    drops: bool,
 }
 
-impl Cut {
-    pub fn new(of: Of, keep: usize) -> Self {
+impl InputFilter {
+    pub fn new(of: Scope, keep: usize) -> Self {
         let find = match of {
-            Of::All => Find::Everywhere("input"),
-            Of::Outermost => Find::Outermost("input"),
+            Scope::All => Find::Everywhere("input"),
+            Scope::Outermost => Find::Outermost("input"),
         };
-        Self { scan: Scan::new(find), keep, held: BytesMut::new(), cut: false }
+        Self { scan: Scan::new(find), keep, held: BytesMut::new(), drops: false }
     }
 
     /// Whether everything that was opened is closed, and no string is open.
@@ -45,7 +45,7 @@ impl Cut {
     /// Takes the next piece: `kept` gets the text without inputs (`null` in their place), `input` what was cut, as it
     /// is in the text: with its escapes.
     pub fn feed(&mut self, text: &[u8], kept: &mut BytesMut, input: &mut BytesMut) {
-        let Self { scan, keep, held, cut } = self;
+        let Self { scan, keep, held, drops: cut } = self;
         scan.feed(text, &mut |part| match part {
             Part::Text(text) => kept.extend_from_slice(text),
             // With nothing to keep an input is cut from its first character on, so that an empty one is seen too.
@@ -75,8 +75,8 @@ mod tests {
     use super::*;
 
     /// Feeds the text in pieces of this size.
-    fn cut(of: Of, keep: usize, text: &str, piece: usize) -> (String, String, bool) {
-        let (mut filter, mut kept, mut input) = (Cut::new(of, keep), BytesMut::new(), BytesMut::new());
+    fn cut(of: Scope, keep: usize, text: &str, piece: usize) -> (String, String, bool) {
+        let (mut filter, mut kept, mut input) = (InputFilter::new(of, keep), BytesMut::new(), BytesMut::new());
         for piece in text.as_bytes().chunks(piece) {
             filter.feed(piece, &mut kept, &mut input);
         }
@@ -87,35 +87,41 @@ mod tests {
     #[test]
     fn cuts_inputs_and_nothing_else() {
         for (of, keep, text, kept, input) in [
-            (Of::All, 0, r#"{"data":[{"id":1,"input":"abc"}]}"#, r#"{"data":[{"id":1,"input":null}]}"#, "abc"),
-            (Of::All, 3, r#"{"input":"abc"}"#, r#"{"input":"abc"}"#, ""),
-            (Of::All, 2, r#"{"input":"abc"}"#, r#"{"input":null}"#, "abc"),
+            (Scope::All, 0, r#"{"data":[{"id":1,"input":"abc"}]}"#, r#"{"data":[{"id":1,"input":null}]}"#, "abc"),
+            (Scope::All, 3, r#"{"input":"abc"}"#, r#"{"input":"abc"}"#, ""),
+            (Scope::All, 2, r#"{"input":"abc"}"#, r#"{"input":null}"#, "abc"),
             (
-                Of::All,
+                Scope::All,
                 0,
                 r#"[{"input" : "a\"b\\"} , {"input":"c"}]"#,
                 r#"[{"input" : null} , {"input":null}]"#,
                 r#"a\"b\\c"#,
             ),
-            (Of::All, 0, r#"{"input":""}"#, r#"{"input":null}"#, ""),
-            (Of::All, 0, r#"{"input":null,"x":"y"}"#, r#"{"input":null,"x":"y"}"#, ""),
-            (Of::All, 0, r#"{"input":{"a":"b"},"c":"d"}"#, r#"{"input":{"a":"b"},"c":"d"}"#, ""),
+            (Scope::All, 0, r#"{"input":""}"#, r#"{"input":null}"#, ""),
+            (Scope::All, 0, r#"{"input":null,"x":"y"}"#, r#"{"input":null,"x":"y"}"#, ""),
+            (Scope::All, 0, r#"{"input":{"a":"b"},"c":"d"}"#, r#"{"input":{"a":"b"},"c":"d"}"#, ""),
             (
-                Of::All,
+                Scope::All,
                 0,
                 r#"{"inputs":"a","inpu":"b","x":"input","y":"z"}"#,
                 r#"{"inputs":"a","inpu":"b","x":"input","y":"z"}"#,
                 "",
             ),
-            (Of::All, 0, r#"["input","a"]"#, r#"["input","a"]"#, ""),
+            (Scope::All, 0, r#"["input","a"]"#, r#"["input","a"]"#, ""),
             (
-                Of::All,
+                Scope::All,
                 0,
                 r#"{"a\"input":"b","log":"\"input\":\"x\""}"#,
                 r#"{"a\"input":"b","log":"\"input\":\"x\""}"#,
                 "",
             ),
-            (Of::Outermost, 0, r#"{"task":{"input":"t"},"input":"r"}"#, r#"{"task":{"input":"t"},"input":null}"#, "r"),
+            (
+                Scope::Outermost,
+                0,
+                r#"{"task":{"input":"t"},"input":"r"}"#,
+                r#"{"task":{"input":"t"},"input":null}"#,
+                "r",
+            ),
         ] {
             for piece in [1, 2, 7, 1000] {
                 assert_eq!(
@@ -126,7 +132,7 @@ mod tests {
             }
         }
         for half in ["{", r#"{"a"#, r#"{"input":"abc"#, "[1"] {
-            assert!(!cut(Of::All, 0, half, 3).2, "{half}");
+            assert!(!cut(Scope::All, 0, half, 3).2, "{half}");
         }
     }
 
@@ -164,14 +170,14 @@ mod tests {
         #[test]
         fn agrees_with_a_real_parser(value in json_values(), piece in 1usize..20, keep in 0usize..10, pretty: bool) {
             let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
-            let (kept, _, whole) = cut(Of::All, keep, &text, piece);
+            let (kept, _, whole) = cut(Scope::All, keep, &text, piece);
             prop_assert!(whole);
             prop_assert_eq!(serde_json::from_str::<Value>(&kept).unwrap(), without_inputs(&value, keep));
         }
 
         #[test]
         fn nothing_makes_it_panic(bytes: Vec<u8>, piece in 1usize..20) {
-            let (mut filter, mut kept, mut input) = (Cut::new(Of::All, 3), BytesMut::new(), BytesMut::new());
+            let (mut filter, mut kept, mut input) = (InputFilter::new(Scope::All, 3), BytesMut::new(), BytesMut::new());
             for piece in bytes.chunks(piece) {
                 filter.feed(piece, &mut kept, &mut input);
             }
