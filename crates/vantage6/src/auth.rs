@@ -56,7 +56,7 @@ impl Auth {
         match renewal.await {
             Ok(session) => Ok(session),
             // Renewing begins long before the end, so that a server that is away for a moment disturbs nobody.
-            Err(error) => match old.filter(|session| session.access.is_alive()) {
+            Err(error) => match old.filter(|session| session.access.is_valid()) {
                 Some(session) if !error.is_wrong_api_key() => {
                     tracing::warn!(%error, "could not renew the access token; it is still good for a while");
                     Ok(session)
@@ -67,7 +67,7 @@ impl Auth {
     }
 
     /// The server refused this session's access token: the next one who asks gets another one.
-    pub fn refused(&self, session: &Arc<Session>) {
+    pub fn invalidate(&self, session: &Arc<Session>) {
         let mut state = self.state.lock();
         if state.session.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
             state.refused = true;
@@ -100,7 +100,7 @@ impl Auth {
 /// The regular node takes the server's `refresh_url`. The path is the same in all 4.x, and ours also works behind a
 /// proxy that changes paths; and so the refresh token can't be lured elsewhere.
 async fn renew(wire: &HttpTransport, api_key: &SecretString, old: Option<&Session>) -> Result<Session, Error> {
-    if let Some(refresh) = old.and_then(|session| session.refresh.as_ref()).filter(|refresh| refresh.is_alive()) {
+    if let Some(refresh) = old.and_then(|session| session.refresh.as_ref()).filter(|refresh| refresh.is_valid()) {
         match ask(wire, Call::post("token/refresh"), Some(&refresh.token)).await {
             Ok(mut session) => {
                 tracing::debug!("access token refreshed");

@@ -70,7 +70,7 @@ pub async fn login(pieces: Vec<Bytes>, limit: u64) -> Result<(Option<NodeId>, bo
     let answer: TokenAnswer = answer(200, pieces, Call::post("token/node").secret()).json(limit).await?;
     let session = Session::new(answer, Instant::now());
     // What is fresh is alive, too.
-    assert!(session.access.is_alive() || !session.access.is_fresh());
+    assert!(session.access.is_valid() || !session.access.is_fresh());
     Ok((session.node, session.access.is_fresh()))
 }
 

@@ -249,7 +249,7 @@ fn not_connected(error: &socketio::Error, client: &Client) -> String {
         socketio::Error::Http { .. } => {
             let through = client.http_proxy().map(|proxy| format!("through the {proxy}: ")).unwrap_or_default();
             // Instead of saying so, it may just close the connection.
-            let asked = if client.was_asked_for_certificate() && !error.to_string().contains("client certificate") {
+            let asked = if client.client_certificate_requested() && !error.to_string().contains("client certificate") {
                 "; the server asks for a client certificate (mutual TLS), and a node has none"
             } else {
                 ""
@@ -344,7 +344,7 @@ impl Keeper {
             tracing::warn!(times, "{why}: connecting again with another access token");
         }
         if let Some(token) = self.in_use.lock().take() {
-            self.client.token_refused(&token);
+            self.client.invalidate_token(&token);
         }
         self.socket.reconnect();
     }

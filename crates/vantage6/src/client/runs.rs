@@ -25,10 +25,10 @@ use crate::{
 
 /// A token this old that is refused was good once, so another one may help. A younger one was refused for what it
 /// stands for.
-const YOUNG: Duration = Duration::from_secs(60);
+const TOKEN_WAS_GOOD_AFTER: Duration = Duration::from_secs(60);
 
 /// No page may be larger, inputs not counted: it is asked for in parts then.
-const PAGE: u64 = 16 * 1024 * 1024;
+const MAX_PAGE: u64 = 16 * 1024 * 1024;
 
 /// A page of runs.
 pub(super) struct RunsPage {
@@ -77,18 +77,18 @@ impl Client {
             call = call.query("task_id", task);
         }
         call = call.query("page", page).query("per_page", per_page);
-        let limit = self.inner.wire.limit.min(PAGE);
+        let limit = self.inner.wire.limit.min(MAX_PAGE);
         let mut tries = self.inner.backoff.begin();
         loop {
             let began = Instant::now();
-            let page = async { read_page(&mut self.once(&call).await?, which.inputs_up_to, limit).await };
+            let page = async { read_page(&mut self.send_authenticated(&call).await?, which.inputs_up_to, limit).await };
             match page.await {
                 Ok((runs, bytes, has_next)) => {
                     // A page that isn't full is the last one, whatever it says.
                     let next = (has_next && runs.len() as u64 >= per_page).then(|| pages.after(bytes, began.elapsed()));
                     return Ok(RunsPage { runs, next });
                 }
-                Err(error) => tries.or_give_up(error).await?,
+                Err(error) => tries.wait_or_fail(error).await?,
             }
         }
     }
@@ -98,10 +98,10 @@ impl Client {
         let call = Call::get(format!("run/{id}")).query("include", "task");
         let mut tries = self.inner.backoff.begin();
         loop {
-            let run = async { read_run(&mut self.once(&call).await?, self.inner.wire.limit).await };
+            let run = async { read_run(&mut self.send_authenticated(&call).await?, self.inner.wire.limit).await };
             match run.await {
                 Ok(run) => return Ok(run),
-                Err(error) => tries.or_give_up(error).await?,
+                Err(error) => tries.wait_or_fail(error).await?,
             }
         }
     }
@@ -112,9 +112,9 @@ impl Client {
         let call = Call::get(format!("run/{id}"));
         let mut tries = self.inner.backoff.begin();
         let answer = loop {
-            match self.once(&call).await {
+            match self.send_authenticated(&call).await {
                 Ok(answer) => break answer,
-                Err(error) => tries.or_give_up(error).await?,
+                Err(error) => tries.wait_or_fail(error).await?,
             }
         };
         Ok(InputText(Box::pin(input_text(answer, self.inner.wire.limit))))
@@ -130,10 +130,10 @@ impl Client {
         let call = Call::patch(format!("run/{id}")).json(&change);
         let mut tries = self.inner.backoff.begin();
         loop {
-            let changed = async { self.acknowledged(id, &mut self.once(&call).await?).await };
+            let changed = async { self.acknowledged(id, &mut self.send_authenticated(&call).await?).await };
             match changed.await {
                 Ok(_) => return Ok(()),
-                Err(error) => tries.or_give_up(error).await?,
+                Err(error) => tries.wait_or_fail(error).await?,
             }
         }
     }
@@ -150,7 +150,7 @@ impl Client {
             let response = report::send(&self.inner.wire, &call, &session.access.token, finish).await?;
             self.inner.wire.accept(&call, response).await
         };
-        let old = session.access.since.elapsed() > YOUNG;
+        let old = session.access.since.elapsed() > TOKEN_WAS_GOOD_AFTER;
         match sent.await {
             Ok(mut answer) => {
                 if !self.acknowledged(id, &mut answer).await? {
@@ -159,13 +159,13 @@ impl Client {
                 Ok(())
             }
             Err(error) if error.may_be_the_token() && old => {
-                self.inner.auth.refused(&session);
+                self.inner.auth.invalidate(&session);
                 Err(Error::StaleToken { request: call.to_string(), message: error.to_string() })
             }
             // A server that refuses the token without reading the body may close the connection before its answer is
             // seen.
             Err(error @ Error::Unreachable { delivery: Delivery::NotSent, .. }) if old => {
-                self.inner.auth.refused(&session);
+                self.inner.auth.invalidate(&session);
                 Err(error)
             }
             Err(error) => Err(error),
