@@ -12,15 +12,15 @@ use url::Url;
 
 use crate::backoff::Backoff;
 use crate::client::{Client, Inner};
-use crate::control::{Control, Wish};
+use crate::control::{Command, Control};
 use crate::error::Error;
 use crate::event::{EventSender, Events};
 use crate::headers::{Fixed, HeaderProvider};
-use crate::keeper::Keeper;
-use crate::link::Slot;
+use crate::link::CurrentLink;
 use crate::packet::socket::ROOT;
+use crate::reconnect::Reconnector;
 use crate::session::Session;
-use crate::transport::{Accept, Transports};
+use crate::transport::{SizeLimits, Transports};
 
 /// So many of the largest events may wait, by their bytes.
 const QUEUED: usize = 4;
@@ -157,26 +157,26 @@ impl Builder {
         let client = client.map_err(|error| Error::Config(format!("the HTTP client: {}", outbound::causes(&error))))?;
 
         let (events, receiver) = EventSender::new(self.max_events, self.max_event.saturating_mul(QUEUED));
-        let (wish, wishes) = watch::channel(Wish::default());
+        let (wish, wishes) = watch::channel(Command::default());
         let (running, done) = watch::channel(());
-        let slot = Arc::new(Slot::default());
+        let slot = Arc::new(CurrentLink::default());
         let session = Session {
             namespace: self.namespace,
             auth: self.auth.map(Into::into),
             connect_timeout: self.connect_timeout,
-            accept: Accept { event: self.max_event, message: self.max_incoming },
+            limits: SizeLimits { event: self.max_event, message: self.max_incoming },
             throttles: Arc::default(),
-            slot: Arc::clone(&slot),
+            link: Arc::clone(&slot),
             events,
             control: Control(wishes),
         };
         let (transports, headers, backoff) = (self.transports, self.headers, self.backoff);
-        let keeper = Keeper { client, url, transports, headers, backoff, session };
+        let keeper = Reconnector { client, url, transports, headers, backoff, session };
         let task = runtime.spawn(async move {
             keeper.run().await;
             drop(running);
         });
-        Ok((Client::new(Inner { slot, wish, done, task: task.abort_handle() }), receiver))
+        Ok((Client::new(Inner { link: slot, command: wish, done, task: task.abort_handle() }), receiver))
     }
 }
 

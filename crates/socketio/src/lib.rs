@@ -42,9 +42,9 @@ mod event;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod headers;
-mod keeper;
 mod link;
 pub mod packet;
+mod reconnect;
 mod session;
 mod transport;
 

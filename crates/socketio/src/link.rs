@@ -79,9 +79,9 @@ impl Link {
 
 /// Where the current link is, if there is one.
 #[derive(Default)]
-pub(crate) struct Slot(Mutex<Option<Arc<Link>>>);
+pub(crate) struct CurrentLink(Mutex<Option<Arc<Link>>>);
 
-impl Slot {
+impl CurrentLink {
     pub fn get(&self) -> Option<Arc<Link>> {
         self.0.lock().clone()
     }
@@ -123,7 +123,7 @@ mod tests {
     #[tokio::test]
     async fn acks_find_their_event_once_and_end_with_the_link() {
         let (link, _sent) = link(None);
-        let slot = Slot::default();
+        let slot = CurrentLink::default();
         slot.set(&link);
         let (id, answer) = link.expect_ack().unwrap();
         let (_, unanswered) = link.expect_ack().unwrap();

@@ -14,7 +14,7 @@ use crate::headers::HeaderProvider;
 use crate::session::{Ended, Session};
 use crate::transport::{Endpoint, Opened, Transports, open, within};
 
-pub(crate) struct Keeper {
+pub(crate) struct Reconnector {
     pub client: reqwest::Client,
     pub url: Url,
     pub transports: Transports,
@@ -23,7 +23,7 @@ pub(crate) struct Keeper {
     pub session: Session,
 }
 
-impl Keeper {
+impl Reconnector {
     pub async fn run(mut self) {
         // Failed attempts since the last connection, for people.
         let mut attempt = 0u32;
@@ -72,7 +72,7 @@ impl Keeper {
         let limit: Duration = self.session.connect_timeout;
         let headers = async { self.headers.headers().await.map_err(Error::Headers) };
         let headers = within(limit, "getting the headers for a connection", headers).await?;
-        let endpoint = Endpoint::new(self.client.clone(), self.url.clone(), headers, self.session.accept);
+        let endpoint = Endpoint::new(self.client.clone(), self.url.clone(), headers, self.session.limits);
         within(limit, "connecting", open(endpoint, self.transports, limit)).await
     }
 
