@@ -16,7 +16,7 @@ use url::Url;
 /// # Errors
 /// If it is of a kind that can't be used here; the text says what to do, and tells no password.
 pub(crate) fn for_url(url: &Url, environment: &HttpProxies) -> Result<Option<HttpProxy>, String> {
-    let Some(proxy) = environment.to(url) else { return Ok(None) };
+    let Some(proxy) = environment.for_url(url) else { return Ok(None) };
     if proxy.scheme() != "http" {
         return Err(format!(
             "The environment names {}://{} as the proxy for {url} ({}). Algorithms' requests can go through one that begins with http:// \
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     fn found(environment: &str, server: &str) -> Result<Option<HttpProxy>, String> {
-        let proxies = HttpProxies::of(&|name| match name {
+        let proxies = HttpProxies::from_lookup(&|name| match name {
             "HTTPS_PROXY" => Some(environment.to_owned()),
             "NO_PROXY" => Some("inside.example".to_owned()),
             _ => None,

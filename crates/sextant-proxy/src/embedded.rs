@@ -41,7 +41,7 @@ pub fn embedded(
     let address = listener.local_addr().map_err(|error| format!("The proxy's address can't be read: {error}"))?;
     let memory = memory_limit::of_this_process().map(|limit| limit / OF_MEMORY);
     let means = Resources { open_files: open_files::raise() / SHARE, memory: Memory::of(memory) };
-    let shared = Shared::new(config, &HttpProxies::of_environment()?, AccessLog::Node, means)?;
+    let shared = Shared::new(config, &HttpProxies::from_env()?, AccessLog::Node, means)?;
     if let Some(proxy) = &shared.origin.http_proxy {
         info!("Algorithms' requests go to the server through the {proxy}.");
     }

@@ -201,7 +201,8 @@ fn unreachable(error: &(dyn std::error::Error + 'static), origin: &Origin) -> Re
 
 /// The server may begin an answer and not end it.
 pub(crate) fn interrupted(error: io::Error) -> Refusal {
-    Refusal::new(StatusCode::BAD_GATEWAY, "The vantage6 server's answer broke off.").because(outbound::causes(&error))
+    Refusal::new(StatusCode::BAD_GATEWAY, "The vantage6 server's answer broke off.")
+        .because(outbound::error_chain(&error))
 }
 
 /// What the server can't have said is a mistake of the node's owner: an algorithm can't go anywhere else, nor log in at a

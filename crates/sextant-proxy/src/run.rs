@@ -72,7 +72,7 @@ pub fn run(config: &Config, format: LogFormat) -> Result<(), ProxyError> {
     };
     let memory = memory_limit::of_this_process();
     let means = Resources { open_files: open_files::raise(), memory: Memory::of(memory) };
-    let shared = HttpProxies::of_environment()
+    let shared = HttpProxies::from_env()
         .and_then(|environment| Shared::new(config, &environment, AccessLog::lines(format), means))
         .map_err(ProxyError::Configuration)?;
     let health = Health::waiting_for(&[LISTENERS]);

@@ -132,9 +132,9 @@ impl Origin {
     pub fn describe(&self, error: &(dyn std::error::Error + 'static)) -> String {
         let failure = match &self.tls {
             Some(tls) => tls.trust.failure(error),
-            None => Failure::of(error, false),
+            None => Failure::classify(error, false),
         };
-        failure.into_words()
+        failure.into_message()
     }
 
     fn connect_timeout(&self) -> io::Error {

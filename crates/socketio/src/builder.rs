@@ -154,7 +154,8 @@ impl Builder {
             Some(http) => http.http1_only().build(),
             None => default_http().map_err(Error::Config)?.build(),
         };
-        let client = client.map_err(|error| Error::Config(format!("the HTTP client: {}", outbound::causes(&error))))?;
+        let client =
+            client.map_err(|error| Error::Config(format!("the HTTP client: {}", outbound::error_chain(&error))))?;
 
         let (events, receiver) = EventSender::new(self.max_events, self.max_event.saturating_mul(QUEUED));
         let (wish, wishes) = watch::channel(Command::default());
@@ -207,8 +208,8 @@ fn check_namespace(namespace: &str) -> Result<(), Error> {
 fn default_http() -> Result<reqwest::ClientBuilder, String> {
     let mut tls = Trust::new(None)?.client_config();
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let proxies = HttpProxies::of_environment()?;
-    let proxy = reqwest::Proxy::custom(move |url| proxies.to(url).map(|proxy| proxy.url().clone()));
+    let proxies = HttpProxies::from_env()?;
+    let proxy = reqwest::Proxy::custom(move |url| proxies.for_url(url).map(|proxy| proxy.url().clone()));
     Ok(reqwest::Client::builder().tls_backend_preconfigured(tls).proxy(proxy).http1_only())
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct ConnectionErrors {
 impl ConnectionErrors {
     pub fn to(url: &ServerUrl, proxies: &HttpProxies, trust: &Trust) -> Self {
         let url = url.resource("");
-        let through = proxies.to(&url).map(|proxy| format!("through the {proxy}").into());
+        let through = proxies.for_url(&url).map(|proxy| format!("through the {proxy}").into());
         Self { trust: (url.scheme() == "https").then(|| trust.clone()), through }
     }
 
@@ -28,7 +28,7 @@ impl ConnectionErrors {
         let cause = std::error::Error::source(error).unwrap_or(error);
         let failure = match &self.trust {
             Some(trust) => trust.failure(cause),
-            None => Failure::of(cause, false),
+            None => Failure::classify(cause, false),
         };
         match failure {
             Failure::Tls(words) => Error::Tls { request, cause: self.with_proxy(words), delivery: taken },

@@ -10,7 +10,9 @@ use crate::upstream::Origin;
 async fn behind(http_proxy: SocketAddr, server_url: &str) -> Served {
     let text = format!("server_url: {server_url}\napi_key: k\n");
     let config = Config::parse(&text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
-    let way = HttpProxies::of(&|name| (name == "ALL_PROXY").then(|| format!("http://somebody:hushhush@{http_proxy}")));
+    let way = HttpProxies::from_lookup(&|name| {
+        (name == "ALL_PROXY").then(|| format!("http://somebody:hushhush@{http_proxy}"))
+    });
     let origin = Origin::new(&config, &way.unwrap()).unwrap();
     proxy_of(http_proxy, Cryptor::Plain, |settings| settings.origin = origin).await
 }

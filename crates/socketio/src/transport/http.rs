@@ -187,7 +187,7 @@ async fn next_chunk(what: &'static str, response: &mut Response) -> Result<Optio
 }
 
 fn http_error(what: &'static str, error: reqwest::Error, is_tls: bool) -> Error {
-    Error::Http { what, reason: Failure::of(&error.without_url(), is_tls).into_words() }
+    Error::Http { what, reason: Failure::classify(&error.without_url(), is_tls).into_message() }
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ impl ClientBuilder {
             None if self.certificates.trim_ascii().is_empty() => Trust::new(None),
             None => Bundle::parse(&self.certificates).and_then(|bundle| Trust::new(Some(bundle))),
         };
-        let proxies = self.http_proxies.map_or_else(HttpProxies::of_environment, Ok).map_err(Error::Setup)?;
+        let proxies = self.http_proxies.map_or_else(HttpProxies::from_env, Ok).map_err(Error::Setup)?;
         let connections = Connections {
             trust: trust.map_err(Error::Setup)?,
             proxies: Arc::new(proxies),
@@ -142,18 +142,18 @@ impl Connections {
 
     /// Whether the server has asked for a client certificate.
     pub(super) fn was_asked(&self) -> bool {
-        self.trust.was_asked()
+        self.trust.client_certificate_requested()
     }
 
     pub(super) fn http_proxy(&self, url: &url::Url) -> Option<&HttpProxy> {
-        self.proxies.to(url)
+        self.proxies.for_url(url)
     }
 
     fn plain_builder(&self) -> reqwest::ClientBuilder {
         let proxies = self.proxies.clone();
         reqwest::Client::builder()
             .user_agent(self.user_agent.clone())
-            .proxy(reqwest::Proxy::custom(move |url| proxies.to(url).map(|proxy| proxy.url().clone())))
+            .proxy(reqwest::Proxy::custom(move |url| proxies.for_url(url).map(|proxy| proxy.url().clone())))
             // A redirect would turn requests with a body into ones without; see `advice` in http.rs.
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(10))

@@ -9,15 +9,15 @@ use rustls::sign::CertifiedKey;
 
 /// Whether a server has asked. Has no certificate to give.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Asked(Arc<AtomicBool>);
+pub(super) struct CertificateRequests(Arc<AtomicBool>);
 
-impl Asked {
+impl CertificateRequests {
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-impl ResolvesClientCert for Asked {
+impl ResolvesClientCert for CertificateRequests {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.0.store(true, Ordering::Relaxed);
         None
