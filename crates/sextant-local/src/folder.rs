@@ -22,7 +22,7 @@ use sextant_core::situation::{Exit, Failure, Situation};
 use sextant_core::stop_note::StopNote;
 use sextant_core::tail::{Bounds, Tail};
 use sextant_files::output;
-use sextant_process::processes;
+use sextant_process::process_identity;
 use tokio_util::io::{ReaderStream, StreamReader};
 use vantage6_types::{RunId, RunStatus, TaskId};
 
@@ -145,7 +145,7 @@ impl Folder {
         match self.read_pid() {
             // Nothing was started: what may lie here is from a launch that was cut off, and is written anew.
             Err(_) => Situation::Absent,
-            Ok(pid) if processes::is_alive(&pid) => Situation::Running { since: self.started() },
+            Ok(pid) if process_identity::is_alive(&pid) => Situation::Running { since: self.started() },
             // It may have written how it ended between the two looks.
             Ok(_) => self.read_exit().unwrap_or_else(|| {
                 let detail = "the supervisor is gone and has left no word of how the algorithm ended";
@@ -221,5 +221,5 @@ impl Folder {
 /// Writes down in a run's folder which process its supervisor is. Both sides do: the node must know at once, and may be killed before it
 /// does.
 pub fn write_pid(folder: &Dir, pid: u32) -> io::Result<()> {
-    folder.replace(PID, &processes::name(pid))
+    folder.replace(PID, &process_identity::identity(pid))
 }

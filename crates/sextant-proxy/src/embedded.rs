@@ -7,7 +7,7 @@ use outbound::HttpProxies;
 use sextant_config::Config;
 use sextant_process::health::Health;
 use sextant_process::supervisor::Supervisor;
-use sextant_process::{memory_limit, open_files};
+use sextant_process::{memory_limit, rlimit};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::info;
@@ -40,7 +40,7 @@ pub fn embedded(
 ) -> Result<Embedded, String> {
     let address = listener.local_addr().map_err(|error| format!("The proxy's address can't be read: {error}"))?;
     let memory = memory_limit::of_this_process().map(|limit| limit / OF_MEMORY);
-    let means = Resources { open_files: open_files::raise() / SHARE, memory: Memory::of(memory) };
+    let means = Resources { open_files: rlimit::raise_open_files() / SHARE, memory: Memory::of(memory) };
     let shared = Shared::new(config, &HttpProxies::from_env()?, AccessLog::Node, means)?;
     if let Some(proxy) = &shared.origin.http_proxy {
         info!("Algorithms' requests go to the server through the {proxy}.");

@@ -13,9 +13,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use outbound::HttpProxies;
 use sextant_config::{Config, RuntimeConfig};
 use sextant_process::health::{self, Health};
-use sextant_process::listening::{self, Sharing};
+use sextant_process::listening::{self, PortSharing};
 use sextant_process::telemetry::LogFormat;
-use sextant_process::{memory_limit, open_files};
+use sextant_process::{memory_limit, rlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -71,7 +71,7 @@ pub fn run(config: &Config, format: LogFormat) -> Result<(), ProxyError> {
         }
     };
     let memory = memory_limit::of_this_process();
-    let means = Resources { open_files: open_files::raise(), memory: Memory::of(memory) };
+    let means = Resources { open_files: rlimit::raise_open_files(), memory: Memory::of(memory) };
     let shared = HttpProxies::from_env()
         .and_then(|environment| Shared::new(config, &environment, AccessLog::lines(format), means))
         .map_err(ProxyError::Configuration)?;
@@ -179,7 +179,7 @@ async fn look_after_the_server(shared: Arc<Shared>, every: Duration) {
 
 /// A listener that shares its port with those of the other workers.
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    listening::listen_with(address, Sharing::Shared, BACKLOG)
+    listening::listen_with(address, PortSharing::Shared, BACKLOG)
 }
 
 #[cfg(test)]

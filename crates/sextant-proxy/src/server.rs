@@ -110,7 +110,7 @@ async fn connection(
     end: watch::Receiver<bool>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
-    sextant_process::sockets::notice_silence(&stream)?;
+    sextant_process::sockets::set_keepalive(&stream)?;
     let socket = socket2::SockRef::from(&stream);
     socket.set_tcp_user_timeout(Some(WRITE_TIMEOUT))?;
     socket.set_tcp_notsent_lowat(MAX_UNSENT)?;

@@ -314,7 +314,7 @@ async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
-                sextant_process::sockets::notice_silence(&stream)?;
+                sextant_process::sockets::set_keepalive(&stream)?;
                 return Ok(stream);
             }
             Err(error) => failed = io::Error::new(error.kind(), format!("{address}: {error}")),

@@ -119,7 +119,7 @@ enum Failure {
 
 fn main() -> ExitCode {
     run(Arguments::parse().command).unwrap_or_else(|failure| {
-        console::complain(&failure.to_string());
+        console::print_error(&failure.to_string());
         match failure {
             Failure::Configuration(_) => ExitCode::from(CONFIGURATION),
             Failure::Process(_) => ExitCode::FAILURE,
@@ -209,7 +209,7 @@ fn show(text: Result<String, NodeError>) -> ExitCode {
     match text {
         Ok(text) => unless_reader_gone(console::print(&text), ExitCode::SUCCESS),
         Err(error) => {
-            console::complain(&error.to_string());
+            console::print_error(&error.to_string());
             ExitCode::from(error.exit_code())
         }
     }

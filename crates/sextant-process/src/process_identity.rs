@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
 /// A process of this machine, in words that [`is_alive`] understands. Empty start when there is no such process.
-pub fn name(pid: u32) -> String {
+pub fn identity(pid: u32) -> String {
     format!("{pid} {}", started(pid).unwrap_or_default())
 }
 
@@ -16,7 +16,7 @@ pub fn is_alive(name: &str) -> bool {
 
 /// What tells the processes that this one can see from all others: this start of this machine, and the namespace of its
 /// processes. `None` where the kernel does not say.
-pub fn realm() -> Option<String> {
+pub fn pid_scope() -> Option<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let processes = fs::read_link("/proc/self/ns/pid").ok()?;
     Some(format!("{} {}", boot.trim(), processes.display()))
@@ -53,13 +53,13 @@ impl Process {
     }
 
     /// Whether it was started with this variable, as `NAME=value`. The environments of other users' processes are not told.
-    pub fn has(&self, variable: &OsStr) -> bool {
+    pub fn has_variable(&self, variable: &OsStr) -> bool {
         let environment = fs::read(format!("/proc/{}/environ", self.pid)).unwrap_or_default();
         environment.split(|byte| *byte == 0).any(|each| each == variable.as_bytes())
     }
 
     /// Whether it still lives.
-    pub fn lives(&self) -> bool {
+    pub fn is_alive(&self) -> bool {
         Self::read(self.pid).is_some_and(|now| now.started == self.started)
     }
 }
@@ -76,29 +76,30 @@ mod tests {
     #[test]
     fn a_process_is_alive_until_it_ends() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let name = name(child.id());
+        let name = identity(child.id());
         assert!(is_alive(&name), "{name}");
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!is_alive(&name), "{name}");
         assert!(!is_alive(&format!("{} 1", std::process::id())), "another process had this id");
-        assert!(realm().is_some());
+        assert!(pid_scope().is_some());
     }
 
     #[test]
     fn a_process_is_found_by_a_variable_of_its() {
         let mark = format!("SEXTANT_TEST=processes {}", std::process::id());
         let (name, value) = mark.split_once('=').unwrap();
-        let find = || Process::all().into_iter().filter(|each| each.has(OsStr::new(&mark))).collect::<Vec<_>>();
+        let find =
+            || Process::all().into_iter().filter(|each| each.has_variable(OsStr::new(&mark))).collect::<Vec<_>>();
         assert_eq!(find(), []);
         let mut command = std::process::Command::new("sleep");
         let mut child = command.arg("60").env(name, value).process_group(0).spawn().unwrap();
         let found = find();
         assert_eq!(found.iter().map(|each| (each.pid, each.group)).collect::<Vec<_>>(), [(child.id(), child.id())]);
-        assert!(found[0].lives());
-        assert!(!found[0].has(OsStr::new("SEXTANT_TEST=processes")), "only the whole variable counts");
+        assert!(found[0].is_alive());
+        assert!(!found[0].has_variable(OsStr::new("SEXTANT_TEST=processes")), "only the whole variable counts");
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(!found[0].lives());
+        assert!(!found[0].is_alive());
     }
 }

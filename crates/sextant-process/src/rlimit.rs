@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const PLENTY: u64 = 1 << 20;
 
 /// Raises the limit as far as this process may, and gives it. Harmless to call again.
-pub fn raise() -> u64 {
+pub fn raise_open_files() -> u64 {
     let limits = getrlimit(Resource::Nofile);
     let most = limits.maximum.unwrap_or(PLENTY).min(PLENTY);
     let now = limits.current.unwrap_or(PLENTY);
@@ -27,8 +27,8 @@ mod tests {
 
     #[test]
     fn the_limit_is_raised_to_what_is_allowed() {
-        let raised = raise();
+        let raised = raise_open_files();
         assert!(raised >= 64);
-        assert_eq!(raise(), raised);
+        assert_eq!(raise_open_files(), raised);
     }
 }
