@@ -21,7 +21,7 @@ use sextant_core::runtime::{InputStream, Upload};
 use sextant_core::situation::{Exit, Failure, Situation};
 use sextant_core::stop_note::StopNote;
 use sextant_core::tail::{Bounds, Tail};
-use sextant_files::output;
+use sextant_files::safe_open;
 use sextant_process::process_identity;
 use tokio_util::io::{ReaderStream, StreamReader};
 use vantage6_types::{RunId, RunStatus, TaskId};
@@ -181,7 +181,7 @@ impl Folder {
 
     /// The output, to be brought to the server.
     pub fn upload(&self) -> Upload {
-        match self.open().and_then(|folder| output::open_in(folder.as_fd(), Path::new(OUTPUT))) {
+        match self.open().and_then(|folder| safe_open::open_in(folder.as_fd(), Path::new(OUTPUT))) {
             Ok((file, length)) => {
                 let bytes = ReaderStream::new(tokio::fs::File::from_std(file)).boxed();
                 Upload { length, bytes, problem: None }

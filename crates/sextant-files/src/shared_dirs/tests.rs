@@ -19,7 +19,7 @@ fn job(root: &TempDir, name: &str, folder_says: SystemTime) {
     File::open(&path).unwrap().set_modified(folder_says).unwrap();
 }
 
-fn swept(root: &TempDir, now: SystemTime) -> Swept {
+fn swept(root: &TempDir, now: SystemTime) -> SweepReport {
     let folder = open(root.path()).unwrap();
     let swept = sweep(folder.as_fd(), "job-", 30 * DAY, now, &mut Budget::new(1000, DAY)).unwrap();
     assert!(swept.stuck.is_none() && swept.emptied.stuck.is_none(), "{swept:?}");

@@ -17,7 +17,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::remove_tree::{Budget, Emptied, Next, Trash, each, readable, set_mode};
+use crate::remove_tree::{Budget, Emptied, Next, Trash, for_each_entry, reopen, set_mode};
 
 /// The folder, beside those of the jobs, for what is being removed.
 pub const REMOVING: &CStr = c"removing";
@@ -33,7 +33,7 @@ const CLOCK_IS_SET: Duration = Duration::from_secs(1_767_225_600);
 
 /// What a sweep did.
 #[derive(Debug, Default)]
-pub struct Swept {
+pub struct SweepReport {
     /// How many folders of jobs were put aside, to be removed.
     pub put_aside: u64,
     /// How many could not be, and why the first of them could not.
@@ -42,13 +42,13 @@ pub struct Swept {
     pub emptied: Emptied,
 }
 
-impl Swept {
-    fn stick(&mut self, error: io::Error) {
+impl SweepReport {
+    fn record_failure(&mut self, error: io::Error) {
         self.stuck.get_or_insert((0, error)).0 += 1;
     }
 
     /// Says in the log what was removed, and what could not be.
-    fn tell(&self, place: &Path) {
+    fn log(&self, place: &Path) {
         let Emptied { removed, unfinished, .. } = self.emptied;
         if removed > 0 {
             let rest = if unfinished { "; later runs go on with the rest" } else { "" };
@@ -108,7 +108,7 @@ pub fn sweep_beside(own: PathBuf, keep: Duration) {
             // The time is the file system's, which several machines may use.
             let now = mark(folder.as_fd(), text(name)?)?;
             let swept = sweep(folder.as_fd(), kind, keep, now, &mut Budget::new(ENTRIES, TIME))?;
-            swept.tell(parent);
+            swept.log(parent);
             Ok(())
         });
         if let Err(error) = swept {
@@ -152,16 +152,16 @@ pub fn sweep(
     keep: Duration,
     now: SystemTime,
     budget: &mut Budget,
-) -> io::Result<Swept> {
-    let mut swept = Swept::default();
+) -> io::Result<SweepReport> {
+    let mut swept = SweepReport::default();
     let clock_is_set = now.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|now| now >= CLOCK_IS_SET);
     if clock_is_set {
-        each(readable(folder)?.as_fd(), |name, _| {
+        for_each_entry(reopen(folder)?.as_fd(), |name, _| {
             let Some(found) = name.to_str().ok().and_then(|name| Found::read(name, kind)) else { return Next::Go };
-            match found.judge(folder, keep, now) {
-                Ok(Judged::PutAside) => swept.put_aside += 1,
-                Ok(Judged::Left) => {}
-                Err(error) => swept.stick(error),
+            match found.sweep(folder, keep, now) {
+                Ok(SweepOutcome::PutAside) => swept.put_aside += 1,
+                Ok(SweepOutcome::Left) => {}
+                Err(error) => swept.record_failure(error),
             }
             Next::Go
         })?;
@@ -180,7 +180,7 @@ enum Found<'a> {
     Aside(&'a str),
 }
 
-enum Judged {
+enum SweepOutcome {
     Left,
     PutAside,
 }
@@ -197,15 +197,15 @@ impl<'a> Found<'a> {
         put_aside_by_process(name).is_some_and(is_job).then_some(Self::Aside(name))
     }
 
-    fn judge(self, folder: BorrowedFd<'_>, keep: Duration, now: SystemTime) -> io::Result<Judged> {
+    fn sweep(self, folder: BorrowedFd<'_>, keep: Duration, now: SystemTime) -> io::Result<SweepOutcome> {
         match self {
             // Not links: an algorithm can't make any here, but somebody else may.
-            Self::Job(name) | Self::Aside(name) if !is_folder(folder, name) => Ok(Judged::Left),
-            Self::Aside(name) => take_aside(folder, &CString::new(name)?).map(|_| Judged::PutAside),
+            Self::Job(name) | Self::Aside(name) if !is_folder(folder, name) => Ok(SweepOutcome::Left),
+            Self::Aside(name) => move_to_trash(folder, &CString::new(name)?).map(|_| SweepOutcome::PutAside),
             Self::Job(name) => match Age::of(folder, name, keep, now) {
-                Age::Young => Ok(Judged::Left),
+                Age::Young => Ok(SweepOutcome::Left),
                 // Of an earlier version, or from a time when the clock was wrong: its time begins now.
-                Age::Unknown => mark(folder, name).map(|_| Judged::Left),
+                Age::Unknown => mark(folder, name).map(|_| SweepOutcome::Left),
                 Age::Old => retire(folder, name, keep, now),
             },
             Self::Mark(name) => {
@@ -214,7 +214,7 @@ impl<'a> Found<'a> {
                 if is_orphan && matches!(Age::of(folder, name, keep, now), Age::Old) {
                     let _ = unlinkat(folder, marker(name), AtFlags::empty());
                 }
-                Ok(Judged::Left)
+                Ok(SweepOutcome::Left)
             }
         }
     }
@@ -247,23 +247,23 @@ impl Age {
 }
 
 /// Out of the way first: a run that comes for it at this moment makes another, or has marked it as used; then it stays.
-fn retire(folder: BorrowedFd<'_>, name: &str, keep: Duration, now: SystemTime) -> io::Result<Judged> {
+fn retire(folder: BorrowedFd<'_>, name: &str, keep: Duration, now: SystemTime) -> io::Result<SweepOutcome> {
     let as_c = CString::new(name)?;
-    let Some((trash, taken)) = take_aside(folder, &as_c)? else { return Ok(Judged::Left) };
+    let Some((trash, taken)) = move_to_trash(folder, &as_c)? else { return Ok(SweepOutcome::Left) };
     if matches!(Age::of(folder, name, keep, now), Age::Old) {
         let _ = unlinkat(folder, marker(name), AtFlags::empty());
-        return Ok(Judged::PutAside);
+        return Ok(SweepOutcome::PutAside);
     }
     match trash.give_back(&taken, folder, &as_c) {
-        Ok(()) => Ok(Judged::Left),
+        Ok(()) => Ok(SweepOutcome::Left),
         // The run has a new one.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Judged::PutAside),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(SweepOutcome::PutAside),
         Err(error) => Err(error),
     }
 }
 
 /// Moves a folder into the trash; `None` if another sweep was faster.
-fn take_aside<'a>(folder: BorrowedFd<'a>, name: &CStr) -> io::Result<Option<(Trash<'a>, CString)>> {
+fn move_to_trash<'a>(folder: BorrowedFd<'a>, name: &CStr) -> io::Result<Option<(Trash<'a>, CString)>> {
     let trash = match Trash::open(folder, REMOVING) {
         Ok(trash) => trash,
         // No room for a folder: then this one becomes the trash.
