@@ -12,7 +12,7 @@ use serde::forward_to_deserialize_any;
 use super::super::names;
 use super::super::reader::{Field, Unknown};
 use super::super::scalar::Scalar;
-use super::super::tree::{Entry, Node, Value};
+use super::super::yaml::{Entry, Node, Value};
 use super::resources;
 
 /// Reads a value of a Kubernetes type; what does not fit has been noted.

@@ -82,13 +82,13 @@ fn write_at(f: &mut fmt::Formatter<'_>, file: &Path, position: Option<Position>,
 }
 
 /// Where the readers of the parts of a configuration put what they find.
-pub(super) struct Findings {
+pub(super) struct Diagnostics {
     file: Arc<Path>,
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Warning>>,
 }
 
-impl Findings {
+impl Diagnostics {
     pub(super) fn new(file: &Path) -> Self {
         Self { file: file.into(), problems: RefCell::default(), warnings: RefCell::default() }
     }
@@ -106,7 +106,7 @@ impl Findings {
     }
 
     /// The configuration with the warnings if there was no mistake, else everything as an error; in the order of the file.
-    pub(super) fn verdict(self, config: Option<Config>) -> Result<Config, ConfigError> {
+    pub(super) fn finish(self, config: Option<Config>) -> Result<Config, ConfigError> {
         match config {
             Some(config) if self.problems.borrow().is_empty() => {
                 let mut warnings = self.warnings.into_inner();

@@ -9,7 +9,7 @@ use std::ops::Range;
 use granit_parser::{Event, Marker, Parser, ScalarStyle, Span, Tag};
 use secrecy::zeroize::Zeroizing;
 
-use super::problem::{Findings, Position};
+use super::diagnostics::{Diagnostics, Position};
 
 /// A file that is larger than this is no configuration.
 const MAX_BYTES: usize = 1 << 20;
@@ -62,7 +62,7 @@ impl Entry {
 }
 
 /// Reads one document; `None` if it is not even YAML, or is empty, which has been noted then.
-pub(super) fn read(text: &str, findings: &Findings) -> Option<Node> {
+pub(super) fn read(text: &str, findings: &Diagnostics) -> Option<Node> {
     if text.len() > MAX_BYTES {
         let (found, limit) = (text.len(), MAX_BYTES);
         findings.error(None, format!("found {found} bytes, expected at most {limit}. Is this the right file?"));
@@ -102,7 +102,7 @@ pub(super) fn read(text: &str, findings: &Findings) -> Option<Node> {
 
 /// Notes the characters at which the regular node's library ends a line and others don't, outside of quotes: what follows one in a comment
 /// or a text would be settings there, and is none here.
-fn refuse_other_ends_of_lines(text: &str, quoted: &[Range<usize>], findings: &Findings) {
+fn refuse_other_ends_of_lines(text: &str, quoted: &[Range<usize>], findings: &Diagnostics) {
     let mut at = Position { line: 1, column: 1 };
     let mut chars = text.chars().enumerate().peekable();
     while let Some((index, char)) = chars.next() {
@@ -150,7 +150,7 @@ enum Key {
 }
 
 struct Builder<'a> {
-    findings: &'a Findings,
+    findings: &'a Diagnostics,
     open: Vec<Open>,
     /// Anchored nodes with their sizes.
     anchors: HashMap<usize, (Node, usize)>,
@@ -160,7 +160,7 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(findings: &'a Findings) -> Self {
+    fn new(findings: &'a Diagnostics) -> Self {
         Self { findings, open: Vec::new(), anchors: HashMap::new(), nodes: 0, documents: 0, root: None }
     }
 
@@ -293,7 +293,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-fn as_key(node: Node, findings: &Findings) -> Key {
+fn as_key(node: Node, findings: &Diagnostics) -> Key {
     match node.value {
         Value::Scalar { text, plain } if plain && *text == "<<" => Key::Merge,
         Value::Scalar { text, .. } => Key::Text { text: text.to_string(), at: node.at },

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::Config;
 
 /// What there is to say about the file or folder of a database that has no volume of its own.
-pub(super) fn look(config: &Config, path: &Path) -> Vec<String> {
+pub(super) fn describe(config: &Config, path: &Path) -> Vec<String> {
     let on_kubernetes = config.kubernetes().is_some();
     let mut sights = Vec::new();
     match path.metadata() {
