@@ -207,7 +207,7 @@ impl Folder {
         Ok(tail)
     }
 
-    /// The supervisor's process, in the words of [`processes::name`].
+    /// The supervisor's process, in the words of [`process_identity::identity`].
     pub fn read_pid(&self) -> io::Result<String> {
         self.open()?.read(PID)
     }

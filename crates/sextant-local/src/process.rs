@@ -53,7 +53,7 @@ pub fn start(folder: &Folder, algorithm: &LocalAlgorithm, environment: &BTreeMap
     written
 }
 
-/// Waits until a supervisor is gone, which has this name ([`processes::name`]).
+/// Waits until a supervisor is gone, which has this name ([`process_identity::identity`]).
 pub async fn gone(supervisor: &str) {
     while let Some(pid) = alive(supervisor) {
         if exit_of(pid).await.is_err() {
