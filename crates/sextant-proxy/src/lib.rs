@@ -1,15 +1,17 @@
 //! The proxy: the only way from an algorithm to the server.
 //!
 //! ```text
-//!   algorithm ──▶ server.rs ──▶ forward.rs ──▶ exchange.rs ──▶ upstream.rs ──▶ vantage6 server
-//!                 connections    caller: an        tried again   connections
-//!                                algorithm's token
-//!                                and no other
-//!                                route:  what is asked for; what no algorithm needs does not pass
-//!                                share:  the same question at the same time is asked once
-//!                                links:  pages lead back here
-//!                                subtasks: of their caller's image, and encrypted
-//!                                whose, results: of the caller's own subtasks, decrypted
+//!   algorithm ──▶ server.rs ──▶ forward.rs ──▶ retry.rs ──▶ upstream.rs ──▶ vantage6 server
+//!                 connections    steps of      retries     pooled
+//!                                a request                 connections
+//!
+//!   caller       the algorithm's token, and no other
+//!   route        what is asked for; what no algorithm needs does not pass
+//!   coalesce     the same request at the same time is sent once
+//!   links        links to other pages lead through the proxy
+//!   create_task  subtasks run their caller's image, and leave encrypted
+//!   ownership    whose results are asked for
+//!   results      results of the caller's own subtasks, decrypted
 //! ```
 //!
 //! It holds no key of the node's: a request goes on with the algorithm's own token. It serves either on its own

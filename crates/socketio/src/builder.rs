@@ -172,9 +172,9 @@ impl Builder {
             control: Control(wishes),
         };
         let (transports, headers, backoff) = (self.transports, self.headers, self.backoff);
-        let keeper = Reconnector { client, url, transports, headers, backoff, session };
+        let reconnector = Reconnector { client, url, transports, headers, backoff, session };
         let task = runtime.spawn(async move {
-            keeper.run().await;
+            reconnector.run().await;
             drop(running);
         });
         Ok((Client::new(Inner { link: slot, command: wish, done, task: task.abort_handle() }), receiver))

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   socketio::Events ──▶ ┌────────┐ ──▶ LiveEvents (typed)
-//!                        │ keeper │     ping every 60 s
+//!                        │  task  │     ping every 60 s
 //!   socketio::Client ◀── └────────┘     another token when the server doesn't know who this is
 //! ```
 //! The server accepts every connection, also with a token that it can't use (`on_connect` in `server/websockets.py`):
@@ -156,7 +156,7 @@ pub fn connect(client: &Client, options: LiveOptions) -> Result<(Live, LiveEvent
         .connect()
         .map_err(|error| Error::Setup(format!("the live connection: {error}")))?;
     let (to, receiver) = EventQueue::new();
-    let keeper = LiveTask {
+    let task = LiveTask {
         client: client.clone(),
         socket: socket.clone(),
         in_use,
@@ -164,7 +164,7 @@ pub fn connect(client: &Client, options: LiveOptions) -> Result<(Live, LiveEvent
         reconnects: LogThrottle::new(),
         identified_within: options.identified_within,
     };
-    tokio::spawn(keeper.run(events));
+    tokio::spawn(task.run(events));
     Ok((Live { socket }, LiveEvents { receiver }))
 }
 
