@@ -14,8 +14,9 @@
 //! ```
 #![forbid(unsafe_code)]
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// The time between two lines of one kind.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -45,7 +46,7 @@ impl LogThrottle {
     }
 
     fn happened_at(&self, now: Instant) -> Option<u64> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         state.since += 1;
         if state.logged.is_some_and(|logged| now.duration_since(logged) < INTERVAL) {
             return None;

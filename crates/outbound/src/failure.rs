@@ -31,11 +31,11 @@ pub enum Failure {
 impl Failure {
     /// The failure behind an error of any client's, which tried it by TLS or by plain HTTP.
     #[must_use]
-    pub fn of(error: &(dyn Error + 'static), is_tls: bool) -> Self {
+    pub fn classify(error: &(dyn Error + 'static), is_tls: bool) -> Self {
         if let Some(words) = chain(error).find_map(tls) {
             return Self::Tls(words);
         }
-        let words = causes(error);
+        let words = error_chain(error);
         let http = chain(error).find_map(|error| error.downcast_ref::<hyper::Error>()).filter(|_| !is_tls);
         match http {
             Some(error) if error.is_parse() => {
@@ -49,7 +49,7 @@ impl Failure {
 
     /// The words of either kind.
     #[must_use]
-    pub fn into_words(self) -> String {
+    pub fn into_message(self) -> String {
         match self {
             Self::Tls(words) | Self::Other(words) => words,
         }
@@ -58,7 +58,7 @@ impl Failure {
 
 /// All the reasons, the outermost first, each of them once.
 #[must_use]
-pub fn causes(error: &(dyn Error + 'static)) -> String {
+pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut reasons: Vec<String> = Vec::new();
     for cause in chain(error) {
         let text = cause.to_string();
@@ -116,7 +116,7 @@ fn tls(error: &(dyn Error + 'static)) -> Option<String> {
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
             | PeerIncompatible::ExtendedMasterSecretExtensionRequired,
         ) => old_protocol(),
-        rustls::Error::AlertReceived(alert) => alerted(*alert),
+        rustls::Error::AlertReceived(alert) => alert_message(*alert),
         other => format!("TLS with the server failed: {}", excerpt(&other.to_string())),
     })
 }
@@ -127,7 +127,7 @@ fn old_protocol() -> String {
 }
 
 /// What the other side says.
-fn alerted(alert: AlertDescription) -> String {
+fn alert_message(alert: AlertDescription) -> String {
     match alert {
         AlertDescription::ProtocolVersion | AlertDescription::InsufficientSecurity => old_protocol(),
         AlertDescription::CertificateRequired
@@ -158,7 +158,7 @@ mod tests {
     fn the_inside_of_io_errors_counts() {
         let inner = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
         let error = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, inner));
-        let Failure::Tls(words) = Failure::of(&error, true) else { panic!("{error}") };
+        let Failure::Tls(words) = Failure::classify(&error, true) else { panic!("{error}") };
         assert!(words.contains("client certificate"), "{words}");
     }
 
@@ -177,6 +177,6 @@ mod tests {
             }
         }
         let error = Outer(io::Error::other(io::Error::other("refused")));
-        assert_eq!(Failure::of(&error, true), Failure::Other("connecting failed: refused".to_owned()));
+        assert_eq!(Failure::classify(&error, true), Failure::Other("connecting failed: refused".to_owned()));
     }
 }

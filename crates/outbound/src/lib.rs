@@ -8,6 +8,6 @@ pub mod failure;
 pub mod http_proxy;
 pub mod trust;
 
-pub use failure::{Failure, causes};
+pub use failure::{Failure, error_chain};
 pub use http_proxy::{HttpProxies, HttpProxy};
 pub use trust::{Bundle, Trust, Untrusted};

@@ -8,8 +8,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use sextant_core::policies::{AllowedAlgorithm, Policies};
 
+use super::database_file::describe;
 use super::kubernetes::helper_defaults;
-use super::look::look;
 use super::{
     Config, ConfigError, Database, DatabasePlace, KubernetesConfig, LocalConfig, PodSecurity, RuntimeConfig, Tmp,
 };
@@ -42,13 +42,13 @@ pub fn check(path: &Path) -> CheckReport {
     let result = Config::load(path);
     // Writing to a String can't fail.
     let _ = match &result {
-        Ok(config) => tell(&mut text, path, config),
-        Err(error) => refuse(&mut text, path, error),
+        Ok(config) => write_summary(&mut text, path, config),
+        Err(error) => write_mistakes(&mut text, path, error),
     };
     CheckReport { text, ok: result.is_ok() }
 }
 
-fn refuse(out: &mut String, path: &Path, error: &ConfigError) -> fmt::Result {
+fn write_mistakes(out: &mut String, path: &Path, error: &ConfigError) -> fmt::Result {
     let count = error.problems.len();
     let mistakes = if count == 1 { "1 mistake".to_owned() } else { format!("{count} mistakes") };
     writeln!(out, "{} can't be used: {mistakes}.\n", path.display())?;
@@ -61,7 +61,7 @@ fn refuse(out: &mut String, path: &Path, error: &ConfigError) -> fmt::Result {
     Ok(())
 }
 
-fn tell(out: &mut String, path: &Path, config: &Config) -> fmt::Result {
+fn write_summary(out: &mut String, path: &Path, config: &Config) -> fmt::Result {
     writeln!(out, "{} can be used. It says:\n", path.display())?;
     line(out, "server", &config.api_url())?;
     if let Some(path) = &config.ca_certificates {
@@ -247,7 +247,7 @@ fn tell_databases(out: &mut String, config: &Config) -> fmt::Result {
     }
     for (index, database) in config.databases.iter().enumerate() {
         let place = config.kubernetes().and_then(|kubernetes| kubernetes.databases.get(&database.label));
-        let what = format!("{} ({}): {}", database.label, database.kind, way(config, database, place));
+        let what = format!("{} ({}): {}", database.label, database.kind, database_source(config, database, place));
         line(out, if index == 0 { "databases" } else { "" }, &what)?;
         for egress in place.into_iter().flat_map(|place| &place.egress) {
             let ports: Vec<String> = egress.ports.iter().map(u16::to_string).collect();
@@ -256,7 +256,7 @@ fn tell_databases(out: &mut String, config: &Config) -> fmt::Result {
             line(out, "", &what)?;
         }
         if place.is_none_or(|place| place.volume.is_none()) && database.is_file() {
-            for sight in look(config, Path::new(&database.uri)) {
+            for sight in describe(config, Path::new(&database.uri)) {
                 line(out, "", &format!("  {sight}"))?;
             }
         }
@@ -265,7 +265,7 @@ fn tell_databases(out: &mut String, config: &Config) -> fmt::Result {
 }
 
 /// How a database reaches an algorithm.
-fn way(config: &Config, database: &Database, place: Option<&DatabasePlace>) -> String {
+fn database_source(config: &Config, database: &Database, place: Option<&DatabasePlace>) -> String {
     let uri = database.uri_to_show();
     match (place.and_then(|place| place.volume.as_ref()), config.kubernetes()) {
         (Some(volume), _) => {

@@ -6,13 +6,13 @@ use sextant_core::environment::{RUN_FOLDER, Reserved};
 
 use super::Surroundings;
 use super::database::{Database, DatabaseType};
+use super::diagnostics::Position;
 use super::kubernetes::{DatabasePlace, DatabaseVolume, PodSecurity, database_volumes};
 use super::model::RuntimeConfig;
 use super::names;
-use super::problem::Position;
 use super::reader::{Field, Section, Unknown};
 use super::system;
-use super::tree::{Node, Value};
+use super::yaml::{Node, Value};
 
 const LIST: &str = "a list of databases, each with `label`, `uri` and `type`";
 const URI: &str = "where the data is: a path or an address";

@@ -35,7 +35,7 @@ pub(super) trait Files {
     /// Where a path leads when links are followed, if that can be told.
     fn real(&self, path: &Path) -> Option<PathBuf>;
     /// Every folder and link on the way to a file, and the file itself; nothing if it isn't there.
-    fn way(&self, path: &Path) -> Vec<Step>;
+    fn path_steps(&self, path: &Path) -> Vec<Step>;
     /// The number of the user who runs this process.
     fn user(&self) -> u32;
     /// Whether a group has nobody in it but root and that user, as far as this machine's own lists tell.
@@ -75,8 +75,8 @@ impl Files for Disk {
         path.canonicalize().ok()
     }
 
-    fn way(&self, path: &Path) -> Vec<Step> {
-        way(&self.absolute(path)).unwrap_or_default()
+    fn path_steps(&self, path: &Path) -> Vec<Step> {
+        path_steps(&self.absolute(path)).unwrap_or_default()
     }
 
     fn user(&self) -> u32 {
@@ -132,7 +132,7 @@ impl Files for NoFiles {
         None
     }
 
-    fn way(&self, _: &Path) -> Vec<Step> {
+    fn path_steps(&self, _: &Path) -> Vec<Step> {
         Vec::new()
     }
 
@@ -149,7 +149,7 @@ impl Files for NoFiles {
     }
 }
 
-fn way(absolute: &Path) -> io::Result<Vec<Step>> {
+fn path_steps(absolute: &Path) -> io::Result<Vec<Step>> {
     let mut here = PathBuf::from("/");
     let mut steps = vec![step(&here)?];
     let mut rest = names(absolute);

@@ -4,10 +4,10 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::Surroundings;
-use super::problem::Position;
+use super::diagnostics::Position;
 use super::reader::Section;
 use super::server::beside;
-use super::tree::Value;
+use super::yaml::Value;
 
 /// The node's kubeconfigs, right or wrong.
 pub(super) struct Kubeconfigs {

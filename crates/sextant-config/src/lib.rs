@@ -11,7 +11,9 @@
 mod address;
 mod check;
 mod database;
+mod database_file;
 mod databases;
+mod diagnostics;
 mod encryption;
 mod files;
 mod health;
@@ -19,13 +21,11 @@ mod identity;
 pub mod kubeconfig;
 mod kubernetes;
 mod local;
-mod look;
 mod misplaced;
 mod model;
 mod names;
 mod overlaps;
 mod policies;
-mod problem;
 pub mod quantity;
 mod reader;
 mod regular;
@@ -35,9 +35,9 @@ mod secret_names;
 pub mod secrets;
 mod server;
 mod system;
-mod tree;
 mod trust;
 mod version5;
+mod yaml;
 
 /// How many bytes an output may have where nothing else is said: as base64 it is less than SQLite (a thousand million characters) and
 /// PostgreSQL (1 GiB) store of one text.
@@ -45,6 +45,7 @@ const OUTPUT: u64 = 700 << 20;
 
 pub use check::{CheckReport, check, disk};
 pub use database::{Database, DatabaseType};
+pub use diagnostics::{ConfigError, Position, Problem, Warning};
 pub use encryption::{Encryption, read_private_key};
 pub use kubernetes::{
     Cidr, DatabasePlace, DatabaseVolume, Egress, ImagePullPolicy, Isolation, KubernetesConfig, PROXY_TMP_SIZE,
@@ -52,17 +53,16 @@ pub use kubernetes::{
 };
 pub use local::{LocalAlgorithm, LocalConfig};
 pub use model::{Config, LogLevel, Logging, Registry, RuntimeConfig, Tmp};
-pub use problem::{ConfigError, Position, Problem, Warning};
 
 use std::path::Path;
 
+use diagnostics::Diagnostics;
 use files::{Disk, Files, NoFiles};
 use kubeconfig::Kubeconfigs;
 use kubernetes::database_volumes;
-use problem::Findings;
 use reader::{Section, Unknown};
-use tree::Node;
 use trust::{Subject, may_be_read};
+use yaml::Node;
 
 /// What a configuration depends on besides its text.
 struct Surroundings<'a> {
@@ -92,7 +92,7 @@ impl Config {
 
     fn load_with(path: &Path, with_key: bool) -> Result<Self, ConfigError> {
         let text = Disk.text(path).map_err(|error| {
-            let findings = Findings::new(path);
+            let findings = Diagnostics::new(path);
             findings
                 .error(None, format!("reading the configuration failed: {error}. Check the path and who may read it."));
             findings.into_error()
@@ -111,13 +111,13 @@ impl Config {
 }
 
 fn read(text: &str, path: &Path, around: &Surroundings<'_>) -> Result<Config, ConfigError> {
-    let findings = Findings::new(path);
-    let config = tree::read(text, &findings).and_then(|root| settings(&root, path, around, &findings));
-    findings.verdict(config)
+    let findings = Diagnostics::new(path);
+    let config = yaml::read(text, &findings).and_then(|root| settings(&root, path, around, &findings));
+    findings.finish(config)
 }
 
 /// Reads all settings before giving up on any, so that every mistake is noted.
-fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Findings) -> Option<Config> {
+fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Diagnostics) -> Option<Config> {
     let file = Section::root(root, findings)?;
     if regular::refuse_environments(&file) || version5::refuse(root, findings) {
         return None;
@@ -243,7 +243,7 @@ fn unknown(file: &Section<'_>) {
 }
 
 /// Warns of what is fine in itself but may not be what its owner expects.
-fn advise(config: &Config, around: &Surroundings<'_>, findings: &Findings) {
+fn advise(config: &Config, around: &Surroundings<'_>, findings: &Diagnostics) {
     match &config.runtime {
         RuntimeConfig::Kubernetes(kubernetes) => {
             beside_the_proxy(config, kubernetes, around, findings);
@@ -272,7 +272,7 @@ fn tell_of_secrets(config: &Config, file: &Section<'_>, path: &Path, around: &Su
 }
 
 /// Warns of a database that is the server: its algorithms reach it beside the proxy, which encrypts their subtasks.
-fn beside_the_proxy(config: &Config, kubernetes: &KubernetesConfig, around: &Surroundings<'_>, findings: &Findings) {
+fn beside_the_proxy(config: &Config, kubernetes: &KubernetesConfig, around: &Surroundings<'_>, findings: &Diagnostics) {
     let Some(host) = url::Url::parse(&config.server_url).ok().and_then(|url| Some(url.host()?.to_owned())) else {
         return;
     };

@@ -85,7 +85,7 @@ pub(super) fn read(section: &Section<'_>, labels: &[&str]) -> LocalConfig {
 
 /// A command alone, or a mapping with more about the algorithm.
 fn algorithm(field: &Field<'_>, labels: &[&str]) -> Option<LocalAlgorithm> {
-    if !matches!(field.node.value, super::tree::Value::Map(_)) {
+    if !matches!(field.node.value, super::yaml::Value::Map(_)) {
         return Some(LocalAlgorithm { command: command(field)?, package: None, env: BTreeMap::new() });
     }
     let section = field.section("")?;
@@ -105,7 +105,7 @@ fn algorithm(field: &Field<'_>, labels: &[&str]) -> Option<LocalAlgorithm> {
 const COMMAND: &str = "a command, like `python -m my_algorithm`, or a list of the program and its arguments";
 
 fn command(field: &Field<'_>) -> Option<Vec<String>> {
-    let words = if let super::tree::Value::List(_) = field.node.value {
+    let words = if let super::yaml::Value::List(_) = field.node.value {
         let items = field.list(COMMAND)?;
         let words: Option<Vec<String>> =
             items.iter().map(|item| item.text("a program or an argument").map(str::to_owned)).collect();

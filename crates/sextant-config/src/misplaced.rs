@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::diagnostics::{Diagnostics, Position};
 use super::names;
-use super::problem::{Findings, Position};
 use super::restrictions::{POLICIES as NAMES, PROTECTING, Promise, is_a_policy, plain, promise};
-use super::tree::{Entry, Node, Value};
+use super::yaml::{Entry, Node, Value};
 
 const POLICIES: &str = "policies";
 /// Settings that are read strictly: what they don't know is a mistake anyway.
@@ -24,7 +24,7 @@ enum Search {
 }
 
 /// Notes all restrictions in a file that are not in force.
-pub(super) fn refuse(root: &Node, findings: &Findings) {
+pub(super) fn refuse(root: &Node, findings: &Diagnostics) {
     let Value::Map(entries) = &root.value else { return };
     let walk = Walk { in_force: InForce::of(entries), findings };
     for entry in entries.iter().filter(|entry| !STRICT.contains(&entry.key.as_str())) {
@@ -92,7 +92,7 @@ impl InForce {
 
 struct Walk<'a> {
     in_force: InForce,
-    findings: &'a Findings,
+    findings: &'a Diagnostics,
 }
 
 impl Walk<'_> {

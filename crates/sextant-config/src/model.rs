@@ -9,10 +9,10 @@ use secrecy::SecretString;
 use sextant_core::policies::Policies;
 
 use super::database::Database;
+use super::diagnostics::Warning;
 use super::encryption::Encryption;
 use super::kubernetes::{KubernetesConfig, PROXY_TMP_SIZE, VolumeSource};
 use super::local::LocalConfig;
-use super::problem::Warning;
 
 /// A node's configuration, read and checked.
 ///

@@ -6,17 +6,17 @@ use std::fmt::Display;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use super::diagnostics::{Diagnostics, Position};
 use super::names;
-use super::problem::{Findings, Position};
 use super::scalar::Scalar;
-use super::tree::{Entry, Node, Value};
+use super::yaml::{Entry, Node, Value};
 
 /// A mapping whose keys are settings.
 pub(super) struct Section<'a> {
     /// The key that it is under, with its parents', for messages; empty for the whole file.
     pub path: String,
     pub at: Position,
-    pub findings: &'a Findings,
+    pub findings: &'a Diagnostics,
     entries: &'a [Entry],
     asked: RefCell<Vec<&'static str>>,
 }
@@ -28,7 +28,7 @@ pub(super) struct Field<'a> {
     /// Where its key is (of an item in a list: the item).
     pub key_at: Position,
     pub node: &'a Node,
-    pub findings: &'a Findings,
+    pub findings: &'a Diagnostics,
 }
 
 /// What to do about keys that nobody asked for.
@@ -42,7 +42,7 @@ pub(super) enum Unknown {
 
 impl<'a> Section<'a> {
     /// The whole file; `None` (noted) if it is no mapping.
-    pub(super) fn root(node: &'a Node, findings: &'a Findings) -> Option<Self> {
+    pub(super) fn root(node: &'a Node, findings: &'a Diagnostics) -> Option<Self> {
         let field = Field { path: String::new(), key_at: node.at, node, findings };
         field.section("settings, one `key: value` a line")
     }
@@ -105,15 +105,15 @@ impl<'a> Section<'a> {
 impl<'a> Field<'a> {
     /// Notes that the value is not what is expected; `advice` says what to do and may be empty.
     pub(super) fn wrong(&self, expected: impl Display, advice: &str) {
-        self.complain(&self.found(), expected, advice);
+        self.mistake(&self.found(), expected, advice);
     }
 
     /// Like [`wrong`](Self::wrong) for values that must not be shown.
     pub(super) fn wrong_secret(&self, expected: impl Display, advice: &str) {
-        self.complain("something else (not shown)", expected, advice);
+        self.mistake("something else (not shown)", expected, advice);
     }
 
-    fn complain(&self, found: &str, expected: impl Display, advice: &str) {
+    fn mistake(&self, found: &str, expected: impl Display, advice: &str) {
         let name = if self.path.is_empty() { String::new() } else { format!("`{}`: ", self.path) };
         let space = if advice.is_empty() { "" } else { " " };
         self.findings.error(self.node.at, format!("{name}found {found}, expected {expected}.{space}{advice}"));

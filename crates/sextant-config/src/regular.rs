@@ -13,7 +13,7 @@ use super::names;
 use super::policies::shared;
 use super::reader::{Field, Section, Unknown};
 use super::system;
-use super::tree::Value;
+use super::yaml::Value;
 
 /// Settings without meaning here, and what to do instead. They are named only if they ask for something: `debug: {}` does not.
 const WITHOUT_MEANING: [(&str, &str); 14] = [

@@ -3,7 +3,7 @@
 //! So `yes` is true, `017` is 15, `1:30` is 90, and `1e5` is a text; and an environment variable gets Python's spelling of the
 //! value (`True`, `90`), since that is what algorithms see on a regular node.
 
-use super::tree::{Node, Value};
+use super::yaml::{Node, Value};
 
 /// A value with its type.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -10,7 +10,7 @@ use super::files::Files;
 use super::kubeconfig::Kubeconfigs;
 use super::reader::{Field, Section};
 use super::server::beside;
-use super::tree::Value;
+use super::yaml::Value;
 
 /// What a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Surroundings;
-use super::problem::{Findings, Position};
+use super::diagnostics::{Diagnostics, Position};
 
 /// Set by Kubernetes in every pod.
 const IN_A_POD: &str = "KUBERNETES_SERVICE_HOST";
@@ -54,7 +54,7 @@ pub(super) struct Me<'a> {
 
 /// A file, and how it is called where something is said of it.
 pub(super) struct Subject<'a> {
-    pub findings: &'a Findings,
+    pub findings: &'a Diagnostics,
     pub at: Option<Position>,
     /// A setting in backquotes, or words.
     pub name: &'a str,
@@ -63,7 +63,7 @@ pub(super) struct Subject<'a> {
 impl Subject<'_> {
     /// Notes that others may change the file: a mistake, since whoever does decides what the node does.
     pub(super) fn must_be_ours(&self, path: &Path, around: &Surroundings<'_>) {
-        let way = around.files.way(path);
+        let way = around.files.path_steps(path);
         let Some(step) = asking(around, |me| changeable(&way, me)) else { return };
         let me = around.files.user();
         let Step { path: at, owner, group, mode, .. } = step;
@@ -93,7 +93,7 @@ impl Subject<'_> {
 
 /// Whether people other than root and this user may read a file.
 pub(super) fn may_be_read(path: &Path, around: &Surroundings<'_>) -> bool {
-    let way = around.files.way(path);
+    let way = around.files.path_steps(path);
     asking(around, |me| readable(&way, me))
 }
 

@@ -1,8 +1,8 @@
 //! Files of vantage6 5: the values of its node's chart, or the configuration that this makes of them. Nothing in them is where a node
 //! of version 4 has it, so that one sentence says more than a list of unknown settings.
 
-use super::problem::Findings;
-use super::tree::{Entry, Node, Value};
+use super::diagnostics::Diagnostics;
+use super::yaml::{Entry, Node, Value};
 
 /// Keys that version 4 does not have, in the chart's `node` or at the beginning of a line.
 const OF_CHART: [&str; 13] = [
@@ -27,7 +27,7 @@ const OF_FILE: [&str; 8] =
 const OF_VERSION_4: [&str; 3] = ["server_url", "api_key", "api_key_file"];
 
 /// Refuses the layouts of version 5. Says so if it is one.
-pub(super) fn refuse(root: &Node, findings: &Findings) -> bool {
+pub(super) fn refuse(root: &Node, findings: &Diagnostics) -> bool {
     let Value::Map(entries) = &root.value else { return false };
     let Some(sign) = sign(entries) else { return false };
     findings.error(

@@ -2,6 +2,6 @@
 //! in them.
 #![forbid(unsafe_code)]
 
-pub mod output;
 pub mod remove_tree;
-pub mod shared;
+pub mod safe_open;
+pub mod shared_dirs;

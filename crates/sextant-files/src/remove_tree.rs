@@ -20,7 +20,7 @@ use rustix::io::Errno;
 
 /// How many entries one folder of the trash may take before the next one has its turn, and how long: one that a program goes on
 /// filling must not hold up the others.
-const TURN: (u64, Duration) = (100_000, Duration::from_secs(5));
+const SHARE: (u64, Duration) = (100_000, Duration::from_secs(5));
 /// How many folders that were just moved up are remembered. The others are found by reading the trash again.
 const PENDING: usize = 1024;
 /// How much of a folder is read at once.
@@ -53,9 +53,9 @@ impl Budget {
     }
 
     /// Lets a part of it be spent on one folder.
-    fn turn(&mut self, work: impl FnOnce(&mut Self)) {
-        let given = self.entries.min(TURN.0);
-        let mut turn = Self { entries: given, until: self.until.min(Instant::now() + TURN.1) };
+    fn spend_share(&mut self, work: impl FnOnce(&mut Self)) {
+        let given = self.entries.min(SHARE.0);
+        let mut turn = Self { entries: given, until: self.until.min(Instant::now() + SHARE.1) };
         work(&mut turn);
         self.entries -= given - turn.entries;
     }
@@ -75,7 +75,7 @@ pub struct Emptied {
 }
 
 impl Emptied {
-    fn stick(&mut self, error: Errno) {
+    fn record_failure(&mut self, error: Errno) {
         self.stuck.get_or_insert_with(|| (0, error.into())).0 += 1;
     }
 }
@@ -133,7 +133,7 @@ impl<'a> Trash<'a> {
             let before = (emptied.removed, emptied.moved);
             emptied.stuck = None;
             let found = self.pass(budget, &mut emptied).unwrap_or_else(|error| {
-                emptied.stick(error);
+                emptied.record_failure(error);
                 true
             });
             if emptied.unfinished {
@@ -151,9 +151,9 @@ impl<'a> Trash<'a> {
 
     /// Looks at each entry of the trash once; whether there were any.
     fn pass(&self, budget: &mut Budget, emptied: &mut Emptied) -> Result<bool, Errno> {
-        let reader = readable(self.folder.as_fd())?;
+        let reader = reopen(self.folder.as_fd())?;
         let mut found = false;
-        each(reader.as_fd(), |name, kind| {
+        for_each_entry(reader.as_fd(), |name, kind| {
             found = true;
             if !budget.spend() {
                 emptied.unfinished = true;
@@ -161,8 +161,8 @@ impl<'a> Trash<'a> {
             }
             match remove(self.folder.as_fd(), name, kind) {
                 Removed::Gone => emptied.removed += 1,
-                Removed::Not(error) => emptied.stick(error),
-                Removed::IsFilled => budget.turn(|turn| self.work_through(name, turn, emptied)),
+                Removed::Not(error) => emptied.record_failure(error),
+                Removed::IsFilled => budget.spend_share(|turn| self.work_through(name, turn, emptied)),
             }
             Next::Go
         })?;
@@ -175,7 +175,7 @@ impl<'a> Trash<'a> {
         while let Some(name) = pending.pop() {
             match self.flatten(&name, &mut pending, turn, emptied) {
                 Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => emptied.stick(error),
+                Err(error) => emptied.record_failure(error),
             }
             if turn.is_spent() {
                 return;
@@ -192,13 +192,13 @@ impl<'a> Trash<'a> {
         emptied: &mut Emptied,
     ) -> Result<(), Errno> {
         let folder = subfolder(self.folder.as_fd(), name)?;
-        each(folder.as_fd(), |inner, kind| {
+        for_each_entry(folder.as_fd(), |inner, kind| {
             if !turn.spend() {
                 return Next::Stop;
             }
             match remove(folder.as_fd(), inner, kind) {
                 Removed::Gone => emptied.removed += 1,
-                Removed::Not(error) => emptied.stick(error),
+                Removed::Not(error) => emptied.record_failure(error),
                 Removed::IsFilled => match self.take(folder.as_fd(), inner) {
                     Ok(taken) => {
                         emptied.moved += 1;
@@ -207,7 +207,7 @@ impl<'a> Trash<'a> {
                         }
                     }
                     Err(Errno::NOENT) => {}
-                    Err(error) => emptied.stick(error),
+                    Err(error) => emptied.record_failure(error),
                 },
             }
             Next::Go
@@ -216,7 +216,7 @@ impl<'a> Trash<'a> {
             Removed::Gone => emptied.removed += 1,
             // Its turn is over, something in it can't be removed (which is counted), or a program has filled it again.
             Removed::IsFilled => {}
-            Removed::Not(error) => emptied.stick(error),
+            Removed::Not(error) => emptied.record_failure(error),
         }
         Ok(())
     }
@@ -235,7 +235,7 @@ impl<'a> Trash<'a> {
 ///
 /// # Errors
 /// If it can't be moved.
-pub fn put_aside(parent: BorrowedFd<'_>, trash: &'static CStr, name: &CStr) -> io::Result<()> {
+pub fn move_to_trash(parent: BorrowedFd<'_>, trash: &'static CStr, name: &CStr) -> io::Result<()> {
     match Trash::open(parent, trash)?.take(parent, name) {
         Ok(_) => Ok(()),
         Err(Errno::NOENT) => {
@@ -282,7 +282,7 @@ pub enum Next {
 }
 
 /// Calls `with` for the entries of a folder, a portion of which is in memory at a time.
-pub fn each(folder: BorrowedFd<'_>, mut with: impl FnMut(&CStr, FileType) -> Next) -> Result<(), Errno> {
+pub fn for_each_entry(folder: BorrowedFd<'_>, mut with: impl FnMut(&CStr, FileType) -> Next) -> Result<(), Errno> {
     let mut buffer = Vec::with_capacity(BUFFER);
     let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
@@ -302,7 +302,7 @@ pub fn each(folder: BorrowedFd<'_>, mut with: impl FnMut(&CStr, FileType) -> Nex
 ///
 /// # Errors
 /// If it can't be removed.
-pub fn make_way(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+pub fn remove_non_directory(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::Directory => {
             Ok(unlinkat(parent, name, AtFlags::empty())?)
@@ -322,7 +322,7 @@ fn subfolder(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
         Err(Errno::ACCESS) => {
             let handle = open(OFlags::PATH)?;
             set_mode(handle.as_fd(), Mode::RWXU)?;
-            readable(handle.as_fd())?
+            reopen(handle.as_fd())?
         }
         result => result?,
     };
@@ -339,7 +339,7 @@ pub fn set_mode(folder: BorrowedFd<'_>, mode: Mode) -> Result<(), Errno> {
 }
 
 /// The same folder, to be read from its beginning.
-pub fn readable(folder: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+pub fn reopen(folder: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     openat(folder, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 

@@ -7,7 +7,7 @@ use sextant_core::hub::{
 use sextant_core::lineage::Link;
 use vantage6::encoding::DecodeError;
 use vantage6::live::LiveEvent;
-use vantage6::{Error, Incoming, Outgoing, Taken};
+use vantage6::{Error, Incoming, Outgoing};
 
 /// What follows from an error of the client.
 pub fn error(error: Error) -> HubError {
@@ -26,9 +26,9 @@ pub fn error(error: Error) -> HubError {
         Error::TooLarge { .. } => HubErrorKind::Unreadable,
         _ => HubErrorKind::Other,
     };
-    let delivery = match error.taken() {
-        Taken::No => Delivery::NotSent,
-        Taken::Perhaps => Delivery::Unknown,
+    let delivery = match error.delivery() {
+        vantage6::Delivery::NotSent => Delivery::NotSent,
+        vantage6::Delivery::Unknown => Delivery::Unknown,
     };
     HubError { kind, text: error.to_string(), delivery }
 }

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use vantage6::encoding::Payload;
 use vantage6::encryption::{Cryptor, Recipient};
 use vantage6::live::Live;
-use vantage6::{Client, Error, Finish, OrganizationId, RunId, RunStatus, TaskId};
+use vantage6::{Client, Error, OrganizationId, RunId, RunReport, RunStatus, TaskId};
 
 use super::convert;
 use super::recipients::Recipients;
@@ -89,7 +89,7 @@ impl Hub for Server {
 
     async fn finish_run(&self, id: RunId, report: Report) -> Result<(), HubError> {
         let Report { status, log, finished_at, started_at, result, held } = report;
-        let finish = Finish { status, log, finished_at, started_at, result: None, held };
+        let finish = RunReport { status, log, finished_at, started_at, result: None, held };
         let sent = match result {
             // It takes its time, and whoever waits for it holds a pod's connection.
             Some(result) => {

@@ -78,7 +78,7 @@ pub async fn run(
             tls,
             secret,
             Arc::new(Nobody),
-            Limits::within(sextant_process::open_files::raise()),
+            Limits::within(sextant_process::rlimit::raise_open_files()),
         ));
     }
     if let (true, Some(listener)) = (free, own_proxy) {

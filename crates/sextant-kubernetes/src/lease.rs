@@ -15,7 +15,7 @@ use kube::api::PostParams;
 use sextant_core::leadership::{self, Leadership};
 use sextant_core::names::Identity;
 use sextant_process::health::Health;
-use sextant_process::processes;
+use sextant_process::process_identity;
 use sextant_process::supervisor::Supervisor;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
@@ -56,7 +56,8 @@ enum Failed {
 impl NodeLease {
     /// The Lease of this node.
     pub fn new(api: Api<Lease>, identity: &Identity) -> Self {
-        let realm = processes::realm().map(|realm| HEXLOWER.encode(&digest(&SHA256, realm.as_bytes()).as_ref()[..5]));
+        let realm = process_identity::pid_scope()
+            .map(|realm| HEXLOWER.encode(&digest(&SHA256, realm.as_bytes()).as_ref()[..5]));
         Self {
             api,
             name: identity.lease_name(),
@@ -226,7 +227,7 @@ impl NodeLease {
 /// Whether the holder was a process of this very machine and start, and is no more: then nobody has to wait.
 fn is_gone(realm: Option<&str>, holder: &str) -> bool {
     let Some([_, process, theirs]) = parts(holder) else { return false };
-    realm == Some(theirs) && !processes::is_alive(&process.replacen('-', " ", 1))
+    realm == Some(theirs) && !process_identity::is_alive(&process.replacen('-', " ", 1))
 }
 
 /// This process, in words that no other process has: `machine/4711-123456/1a2b3c4d5e`.
@@ -234,7 +235,7 @@ fn me(realm: &str) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     // A pod's machine has the pod's name.
     let host = if host.trim().is_empty() { "unknown" } else { host.trim() };
-    let process = processes::name(std::process::id()).replacen(' ', "-", 1);
+    let process = process_identity::identity(std::process::id()).replacen(' ', "-", 1);
     format!("{}/{process}/{realm}", host.replace('/', "-"))
 }
 
@@ -267,7 +268,7 @@ mod tests {
     #[test]
     fn a_holder_is_known_to_be_gone_only_where_it_would_be_seen() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let holder = format!("host/{}/here", processes::name(child.id()).replacen(' ', "-", 1));
+        let holder = format!("host/{}/here", process_identity::identity(child.id()).replacen(' ', "-", 1));
         assert!(!is_gone(Some("here"), &holder));
         assert!(!is_gone(Some("here"), &me("here")));
         child.kill().unwrap();

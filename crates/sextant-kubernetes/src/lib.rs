@@ -176,7 +176,7 @@ impl Kubernetes {
         let watch = watch::pods(pods.clone(), identity.clone(), run_index.clone(), pods_seen);
         supervisor.spawn("the watch of the pods", watch);
         let pod_api = Arc::new(PodApiService::new(run_index.clone(), input_source));
-        let limits = bounds::Limits::within(sextant_process::open_files::raise());
+        let limits = bounds::Limits::within(sextant_process::rlimit::raise_open_files());
         supervisor.spawn("the data port", server::serve(listener, tls, secret.clone(), pod_api, limits));
         let targets = Targets::new(config, settings, &connected, endpoints, &data_port);
         let prober = Prober::new(&client, &identity, settings, &pull_secrets);

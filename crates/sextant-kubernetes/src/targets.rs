@@ -50,7 +50,7 @@ impl Targets {
             proxy: endpoints.proxy,
             proxy_apart: settings.proxy.address.is_some(),
             api_server: connected.api_server.clone(),
-            outside: outside(config, &HttpProxies::of_environment().unwrap_or_default()),
+            outside: outside(config, &HttpProxies::from_env().unwrap_or_default()),
             health: config.health_listen.filter(|address| !address.ip().to_canonical().is_loopback()),
             closed: settings.isolation.closed.clone(),
         }
@@ -163,7 +163,7 @@ impl Targets {
 /// an HTTP proxy leads there.
 fn outside(config: &Config, environment: &HttpProxies) -> (&'static str, String, u16) {
     let url = url::Url::parse(&config.base_url()).ok();
-    if let Some(proxy) = url.as_ref().and_then(|url| environment.to(url)) {
+    if let Some(proxy) = url.as_ref().and_then(|url| environment.for_url(url)) {
         return ("the HTTP proxy that the environment names", proxy.host(), proxy.port());
     }
     let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default().trim_matches(['[', ']']).to_owned();
@@ -231,7 +231,8 @@ mod tests {
         let config = Config::parse(text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
         let directly = outside(&config, &HttpProxies::default());
         assert_eq!(directly, ("the vantage6 server", "server.example".to_owned(), 443));
-        let proxies = HttpProxies::of(&|name| (name == "https_proxy").then(|| "http://proxy.example:3128".to_owned()));
+        let proxies =
+            HttpProxies::from_lookup(&|name| (name == "https_proxy").then(|| "http://proxy.example:3128".to_owned()));
         let (_, host, port) = outside(&config, &proxies.unwrap());
         assert_eq!((host.as_str(), port), ("proxy.example", 3128));
     }

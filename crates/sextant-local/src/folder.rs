@@ -21,8 +21,8 @@ use sextant_core::run_state::{Exit, Failure, RunState};
 use sextant_core::runtime::{InputStream, Upload};
 use sextant_core::stop_note::StopNote;
 use sextant_core::tail::{Bounds, Tail};
-use sextant_files::output;
-use sextant_process::processes;
+use sextant_files::safe_open;
+use sextant_process::process_identity;
 use tokio_util::io::{ReaderStream, StreamReader};
 use vantage6_types::{RunId, RunStatus, TaskId};
 
@@ -145,7 +145,7 @@ impl Folder {
         match self.read_pid() {
             // Nothing was started: what may lie here is from a launch that was cut off, and is written anew.
             Err(_) => RunState::Absent,
-            Ok(pid) if processes::is_alive(&pid) => RunState::Running { since: self.started() },
+            Ok(pid) if process_identity::is_alive(&pid) => RunState::Running { since: self.started() },
             // It may have written how it ended between the two looks.
             Ok(_) => self.read_exit().unwrap_or_else(|| {
                 let detail = "the supervisor is gone and has left no word of how the algorithm ended";
@@ -181,7 +181,7 @@ impl Folder {
 
     /// The output, to be brought to the server.
     pub fn upload(&self) -> Upload {
-        match self.open().and_then(|folder| output::open_in(folder.as_fd(), Path::new(OUTPUT))) {
+        match self.open().and_then(|folder| safe_open::open_in(folder.as_fd(), Path::new(OUTPUT))) {
             Ok((file, length)) => {
                 let bytes = ReaderStream::new(tokio::fs::File::from_std(file)).boxed();
                 Upload { length, bytes, problem: None }
@@ -207,7 +207,7 @@ impl Folder {
         Ok(tail)
     }
 
-    /// The supervisor's process, in the words of [`processes::name`].
+    /// The supervisor's process, in the words of [`process_identity::identity`].
     pub fn read_pid(&self) -> io::Result<String> {
         self.open()?.read(PID)
     }
@@ -221,5 +221,5 @@ impl Folder {
 /// Writes down in a run's folder which process its supervisor is. Both sides do: the node must know at once, and may be killed before it
 /// does.
 pub fn write_pid(folder: &Dir, pid: u32) -> io::Result<()> {
-    folder.replace(PID, &processes::name(pid))
+    folder.replace(PID, &process_identity::identity(pid))
 }

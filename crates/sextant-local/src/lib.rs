@@ -32,7 +32,7 @@ use sextant_core::pod_issue::PodIssue;
 use sextant_core::run_state::{Disruption, Failure, RunState};
 use sextant_core::runtime::{InputSource, InputSourceError, LaunchError, Output, Runtime, RuntimeError};
 use sextant_core::tail::Tail;
-use sextant_files::shared;
+use sextant_files::shared_dirs;
 use sextant_process::health::Health;
 use sextant_process::supervisor::Supervisor;
 use sextant_proxy::Embedded;
@@ -162,7 +162,7 @@ impl Local {
         };
         folder.make(&assignment.assigned_at).map_err(disk)?;
         let own = shared_folder(assignment);
-        shared::mark(self.root.as_fd(), &own).map_err(disk)?;
+        shared_dirs::mark(self.root.as_fd(), &own).map_err(disk)?;
         if self.root.subfolder(&own).is_err() {
             self.root.make_subfolder(&own).map_err(disk)?;
         }

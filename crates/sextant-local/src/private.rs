@@ -17,7 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use sextant_files::remove_tree;
-use sextant_files::shared::REMOVING;
+use sextant_files::shared_dirs::REMOVING;
 
 /// How many links a path may have, as for the kernel.
 const LINKS: u32 = 40;
@@ -129,7 +129,7 @@ impl Dir {
                 FileType::Directory => {
                     if rest.is_empty() {
                         judge_own(&at, &stat)?;
-                        let handle = remove_tree::readable(found.as_fd()).map_err(|error| unusable("opened", error))?;
+                        let handle = remove_tree::reopen(found.as_fd()).map_err(|error| unusable("opened", error))?;
                         return Ok(Some(Self { handle, path: absolute }));
                     }
                     judge(&at, &stat)?;
@@ -161,7 +161,7 @@ impl Dir {
         if mode & (Mode::RWXU | OTHERS) != Mode::RWXU {
             remove_tree::set_mode(found.as_fd(), Mode::RWXU)?;
         }
-        Ok(Self { handle: remove_tree::readable(found.as_fd())?, path: self.path.join(name) })
+        Ok(Self { handle: remove_tree::reopen(found.as_fd())?, path: self.path.join(name) })
     }
 
     /// Makes a folder in it, in the place of whatever has that name.
@@ -177,14 +177,14 @@ impl Dir {
             return Ok(());
         }
         // Here algorithms may put something else in its place.
-        remove_tree::make_way(self.as_fd(), REMOVING)?;
-        remove_tree::put_aside(self.as_fd(), REMOVING, &CString::new(name)?)
+        remove_tree::remove_non_directory(self.as_fd(), REMOVING)?;
+        remove_tree::move_to_trash(self.as_fd(), REMOVING, &CString::new(name)?)
     }
 
     /// The names in it that are text.
     pub fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        remove_tree::each(remove_tree::readable(self.as_fd())?.as_fd(), |name, _| {
+        remove_tree::for_each_entry(remove_tree::reopen(self.as_fd())?.as_fd(), |name, _| {
             names.extend(name.to_str().ok().map(str::to_owned));
             remove_tree::Next::Go
         })?;

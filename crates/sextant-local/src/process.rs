@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, getpgrp, kill_process, pidfd_open};
 use sextant_config::LocalAlgorithm;
-use sextant_process::processes::{self, Process};
+use sextant_process::process_identity::{self, Process};
 use tokio::time::timeout;
 
 use super::folder::{Folder, LOG, write_pid};
@@ -53,7 +53,7 @@ pub fn start(folder: &Folder, algorithm: &LocalAlgorithm, environment: &BTreeMap
     written
 }
 
-/// Waits until a supervisor is gone, which has this name ([`processes::name`]).
+/// Waits until a supervisor is gone, which has this name ([`process_identity::identity`]).
 pub async fn gone(supervisor: &str) {
     while let Some(pid) = alive(supervisor) {
         if exit_of(pid).await.is_err() {
@@ -91,7 +91,7 @@ pub async fn stop(folder: &Folder) {
                     // An error means that it is gone.
                     let _ = raw(process.pid).map(|pid| kill_process(pid, signal));
                 }
-                while found.iter().any(Process::lives) {
+                while found.iter().any(Process::is_alive) {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
@@ -108,7 +108,7 @@ fn members(folder: &Folder) -> Vec<Process> {
     mark.push(folder.path());
     let all = Process::all();
     let supervisor = pid(folder).map(group);
-    let marked = all.iter().filter(|process| process.has(&mark)).map(|process| process.group);
+    let marked = all.iter().filter(|process| process.has_variable(&mark)).map(|process| process.group);
     let mut groups: HashSet<u32> = marked.chain(supervisor).collect();
     // Never this process, whatever environment it was started with.
     groups.remove(&group(getpgrp()));
@@ -130,7 +130,7 @@ fn pid(folder: &Folder) -> Option<Pid> {
 
 /// The process of this name, if it lives.
 fn alive(name: &str) -> Option<Pid> {
-    processes::is_alive(name).then(|| Pid::from_raw(name.split_once(' ')?.0.parse().ok()?))?
+    process_identity::is_alive(name).then(|| Pid::from_raw(name.split_once(' ')?.0.parse().ok()?))?
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime};
 
 use sextant_files::remove_tree::Budget;
-use sextant_files::shared;
+use sextant_files::shared_dirs;
 use tracing::warn;
 
 use super::private::Dir;
@@ -50,7 +50,7 @@ fn run(root: &Dir, keep: Duration, asked: &Receiver<()>) {
     while asked.recv().is_ok() {
         loop {
             let budget = &mut Budget::new(ENTRIES, TIME);
-            match shared::sweep(root.as_fd(), SHARED, keep, SystemTime::now(), budget) {
+            match shared_dirs::sweep(root.as_fd(), SHARED, keep, SystemTime::now(), budget) {
                 Ok(swept) => {
                     swept.warn(root.path());
                     if !swept.emptied.unfinished {

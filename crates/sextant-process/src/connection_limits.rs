@@ -17,9 +17,10 @@ mod group;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use self::group::{Activity, Connection, Group, any, by_age, idle};
@@ -247,7 +248,7 @@ impl<O: Copy + Eq + Hash> ConnectionLimiter<O> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<O>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -323,7 +324,7 @@ impl<O: Copy + Eq + Hash> ConnectionGuard<O> {
     }
 
     fn owner(&self) -> MutexGuard<'_, Option<O>> {
-        self.owner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.owner.lock()
     }
 
     fn take(&self, state: &mut State<O>, owner: Option<O>) -> Option<Connection> {

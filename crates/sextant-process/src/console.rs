@@ -27,7 +27,7 @@ pub fn print_row(text: &str) -> Printed {
 }
 
 /// Says on standard error why something can't be had. If nobody hears it, the exit code still tells.
-pub fn complain(text: &str) {
+pub fn print_error(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", printable::lines(text));
 }
 
@@ -36,7 +36,7 @@ fn print_to(out: &mut impl Write, text: &str) -> Printed {
         Ok(()) => Printed::Yes,
         Err(error) => {
             if error.kind() != ErrorKind::BrokenPipe {
-                complain(&format!("What was to be printed could not be written: {error}"));
+                print_error(&format!("What was to be printed could not be written: {error}"));
             }
             Printed::ReaderGone
         }

@@ -12,9 +12,9 @@ const BACKLOG: i32 = 1024;
 
 /// Whether others may listen at the same address and port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sharing {
+pub enum PortSharing {
     /// Nobody.
-    Alone,
+    Exclusive,
     /// Those of the same user that say so too: each gets a part of the connections.
     Shared,
 }
@@ -24,14 +24,14 @@ pub enum Sharing {
 /// # Errors
 /// The operating system's: the address is in use, not this machine's, or not for everybody.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    listen_with(address, Sharing::Alone, BACKLOG)
+    listen_with(address, PortSharing::Exclusive, BACKLOG)
 }
 
 /// The same, with others or with another backlog.
 ///
 /// # Errors
 /// The operating system's.
-pub fn listen_with(address: SocketAddr, sharing: Sharing, backlog: i32) -> io::Result<TcpListener> {
+pub fn listen_with(address: SocketAddr, sharing: PortSharing, backlog: i32) -> io::Result<TcpListener> {
     let listener = bound(address, sharing, backlog).or_else(|error| match without_ipv6(address, &error) {
         Some(address) => bound(address, sharing, backlog),
         None => Err(error),
@@ -39,13 +39,13 @@ pub fn listen_with(address: SocketAddr, sharing: Sharing, backlog: i32) -> io::R
     TcpListener::from_std(listener.into())
 }
 
-fn bound(address: SocketAddr, sharing: Sharing, backlog: i32) -> io::Result<Socket> {
+fn bound(address: SocketAddr, sharing: PortSharing, backlog: i32) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.ip() == Ipv6Addr::UNSPECIFIED {
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(sharing == Sharing::Shared)?;
+    socket.set_reuse_port(sharing == PortSharing::Shared)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(backlog)?;

@@ -5,7 +5,7 @@
 ///
 /// # Errors
 /// The kernel's.
-pub fn notice_silence(stream: &tokio::net::TcpStream) -> std::io::Result<()> {
+pub fn set_keepalive(stream: &tokio::net::TcpStream) -> std::io::Result<()> {
     let alive = socket2::TcpKeepalive::new()
         .with_time(std::time::Duration::from_secs(20))
         .with_interval(std::time::Duration::from_secs(10))

@@ -2,9 +2,9 @@
 //! ends with its name, and whoever started the process (Kubernetes, systemd) starts it again. Otherwise a node could be ready and blind.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Mutex, PoisonError};
 
 use futures::FutureExt as _;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -37,7 +37,7 @@ impl Supervisor {
 
     fn run(&self, name: &'static str, task: impl Future<Output = Option<String>> + Send + 'static) {
         let failed = self.failed.clone();
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(async move {
+        self.tasks.lock().spawn(async move {
             let failure = match AssertUnwindSafe(task).catch_unwind().await {
                 Ok(failure) => failure,
                 Err(_) => Some(format!("{name} has panicked")),

@@ -14,37 +14,37 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
-use super::access::Record;
-use super::upstream::Lease;
+use super::access_log::Record;
+use super::upstream::PooledConnection;
 
 /// A body that may not stand still for longer than a while.
-pub(crate) struct Paced {
+pub(crate) struct IdleTimeoutBody {
     body: Incoming,
     silence: Duration,
     /// Runs while nothing comes.
-    waits: Option<Pin<Box<Sleep>>>,
+    timer: Option<Pin<Box<Sleep>>>,
     /// Told when it has come to its end.
     ended: Option<Arc<AtomicBool>>,
 }
 
-impl Paced {
+impl IdleTimeoutBody {
     pub fn new(body: Incoming, silence: Duration) -> Self {
-        Self { body, silence, waits: None, ended: None }
+        Self { body, silence, timer: None, ended: None }
     }
 
     /// Tells when all of it has been read.
-    pub fn telling(self, ended: &Arc<AtomicBool>) -> Self {
+    pub fn signal_end(self, ended: &Arc<AtomicBool>) -> Self {
         Self { ended: Some(ended.clone()), ..self }
     }
 }
 
-impl Body for Paced {
+impl Body for IdleTimeoutBody {
     type Data = Bytes;
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            self.waits = None;
+            self.timer = None;
             if let Some(ended) = &self.ended
                 && (frame.is_none() || self.body.is_end_stream())
             {
@@ -53,7 +53,7 @@ impl Body for Paced {
             return Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)));
         }
         let silence = self.silence;
-        let waits = self.waits.get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
+        let waits = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
         ready!(waits.poll_unpin(context));
         Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, "nothing more came"))))
     }
@@ -68,13 +68,13 @@ impl Body for Paced {
 }
 
 /// What goes to the server.
-pub(crate) enum Outgoing {
+pub(crate) enum RequestBody {
     /// Nothing.
     Empty,
     /// What the algorithm sends, as it comes.
-    Passed(Paced),
+    Streamed(IdleTimeoutBody),
     /// What is made of that.
-    Made {
+    Generated {
         /// How many bytes are still to come, if that is known.
         length: Option<u64>,
         /// The bytes.
@@ -82,15 +82,15 @@ pub(crate) enum Outgoing {
     },
 }
 
-impl Body for Outgoing {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = io::Error;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Passed(body) => Pin::new(body).poll_frame(context),
-            Self::Made { length, pieces } => {
+            Self::Streamed(body) => Pin::new(body).poll_frame(context),
+            Self::Generated { length, pieces } => {
                 let piece = ready!(pieces.poll_next_unpin(context));
                 if let (Some(left), Some(Ok(piece))) = (length, &piece) {
                     *left = left.saturating_sub(piece.len() as u64);
@@ -103,48 +103,48 @@ impl Body for Outgoing {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Passed(body) => body.is_end_stream(),
-            Self::Made { length, .. } => *length == Some(0),
+            Self::Streamed(body) => body.is_end_stream(),
+            Self::Generated { length, .. } => *length == Some(0),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Passed(body) => body.size_hint(),
-            Self::Made { length, .. } => length.map(SizeHint::with_exact).unwrap_or_default(),
+            Self::Streamed(body) => body.size_hint(),
+            Self::Generated { length, .. } => length.map(SizeHint::with_exact).unwrap_or_default(),
         }
     }
 }
 
 /// How much of a request's body has gone.
 #[derive(Default)]
-pub(crate) struct HandedOver {
+pub(crate) struct SendProgress {
     /// How many bytes.
     pub bytes: AtomicU64,
     /// Whether all of it.
-    pub whole: AtomicBool,
+    pub complete: AtomicBool,
 }
 
 /// What goes to the server, and how much of it has gone.
-pub(crate) struct Counted {
+pub(crate) struct CountingBody {
     /// What goes.
-    pub body: Outgoing,
+    pub body: RequestBody,
     /// How much of it has gone.
-    pub handed_over: Arc<HandedOver>,
+    pub progress: Arc<SendProgress>,
 }
 
-impl Body for Counted {
+impl Body for CountingBody {
     type Data = Bytes;
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         if let Some(Ok(piece)) = &frame {
-            self.handed_over.bytes.fetch_add(piece.data_ref().map_or(0, |bytes| bytes.len() as u64), Relaxed);
+            self.progress.bytes.fetch_add(piece.data_ref().map_or(0, |bytes| bytes.len() as u64), Relaxed);
         }
         if frame.is_none() || self.body.is_end_stream() {
-            self.handed_over.whole.store(true, Relaxed);
+            self.progress.complete.store(true, Relaxed);
         }
         Poll::Ready(frame)
     }
@@ -168,42 +168,42 @@ pub(crate) enum Reuse {
 }
 
 /// What the server sends; gives the connection back when it has come whole.
-pub(crate) struct Leased {
-    body: Paced,
+pub(crate) struct PooledBody {
+    body: IdleTimeoutBody,
     reuse: Reuse,
-    lease: Option<Lease>,
+    connection: Option<PooledConnection>,
 }
 
-impl Leased {
-    pub fn new(body: Paced, lease: Lease, reuse: Reuse) -> Self {
-        let mut leased = Self { body, reuse, lease: Some(lease) };
+impl PooledBody {
+    pub fn new(body: IdleTimeoutBody, lease: PooledConnection, reuse: Reuse) -> Self {
+        let mut leased = Self { body, reuse, connection: Some(lease) };
         if leased.body.is_end_stream() {
-            leased.ended();
+            leased.finish();
         }
         leased
     }
 
-    fn ended(&mut self) {
-        if let Some(lease) = self.lease.take()
+    fn finish(&mut self) {
+        if let Some(lease) = self.connection.take()
             && self.reuse == Reuse::Allowed
         {
-            lease.give_back();
+            lease.release();
         }
     }
 }
 
-impl Body for Leased {
+impl Body for PooledBody {
     type Data = Bytes;
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         match &frame {
-            Some(Ok(_)) if self.body.is_end_stream() => self.ended(),
+            Some(Ok(_)) if self.body.is_end_stream() => self.finish(),
             Some(Ok(_)) => {}
             // A connection that broke in the middle is nobody's any more.
-            Some(Err(_)) => self.lease = None,
-            None => self.ended(),
+            Some(Err(_)) => self.connection = None,
+            None => self.finish(),
         }
         Poll::Ready(frame)
     }
@@ -218,50 +218,52 @@ impl Body for Leased {
 }
 
 /// What goes to the algorithm.
-pub(crate) enum Answering {
+pub(crate) enum ResponseBody {
     /// A text that is at hand.
-    Whole(Option<Bytes>),
+    Buffered(Option<Bytes>),
     /// What the server sends, as it comes.
-    Passed(Leased),
+    Streamed(PooledBody),
     /// What is made of that.
-    Changed(BoxStream<'static, io::Result<Bytes>>),
+    Rewritten(BoxStream<'static, io::Result<Bytes>>),
 }
 
-impl Answering {
-    pub fn whole(bytes: Bytes) -> Self {
-        Self::Whole(Some(bytes).filter(|bytes| !bytes.is_empty()))
+impl ResponseBody {
+    pub fn buffered(bytes: Bytes) -> Self {
+        Self::Buffered(Some(bytes).filter(|bytes| !bytes.is_empty()))
     }
 
     /// How long it is, where that is known.
     pub fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Passed(body) => body.size_hint(),
-            Self::Changed(_) => SizeHint::default(),
+            Self::Buffered(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Streamed(body) => body.size_hint(),
+            Self::Rewritten(_) => SizeHint::default(),
         }
     }
 }
 
 /// An answer's body, and the record that is kept of it: written when the last of it is gone.
-pub(crate) struct Recorded {
-    pub body: Answering,
+pub(crate) struct LoggedBody {
+    pub body: ResponseBody,
     pub record: Record,
 }
 
-impl Body for Recorded {
+impl Body for LoggedBody {
     type Data = Bytes;
     type Error = io::Error;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
         let frame = match &mut this.body {
-            Answering::Whole(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
-            Answering::Passed(body) => ready!(Pin::new(body).poll_frame(context)),
-            Answering::Changed(pieces) => ready!(pieces.poll_next_unpin(context)).map(|piece| piece.map(Frame::data)),
+            ResponseBody::Buffered(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+            ResponseBody::Streamed(body) => ready!(Pin::new(body).poll_frame(context)),
+            ResponseBody::Rewritten(pieces) => {
+                ready!(pieces.poll_next_unpin(context)).map(|piece| piece.map(Frame::data))
+            }
         };
         match &frame {
             Some(Ok(frame)) => this.record.sent(frame.data_ref().map_or(0, Bytes::len)),
-            Some(Err(error)) => this.record.broke(error),
+            Some(Err(error)) => this.record.interrupted(error),
             None => {}
         }
         Poll::Ready(frame)
@@ -269,9 +271,9 @@ impl Body for Recorded {
 
     fn is_end_stream(&self) -> bool {
         match &self.body {
-            Answering::Whole(bytes) => bytes.is_none(),
-            Answering::Passed(body) => body.is_end_stream(),
-            Answering::Changed(_) => false,
+            ResponseBody::Buffered(bytes) => bytes.is_none(),
+            ResponseBody::Streamed(body) => body.is_end_stream(),
+            ResponseBody::Rewritten(_) => false,
         }
     }
 

@@ -7,14 +7,14 @@ use outbound::HttpProxies;
 use sextant_config::Config;
 use sextant_process::health::Health;
 use sextant_process::supervisor::Supervisor;
-use sextant_process::{memory_limit, open_files};
+use sextant_process::{memory_limit, rlimit};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::info;
 
-use super::access::Access;
+use super::access_log::AccessLog;
 use super::memory::Memory;
-use super::{Means, Shared, server};
+use super::{Resources, Shared, server};
 
 /// The part of the node's open files that is the proxy's: the data port comes first.
 const SHARE: u64 = 8;
@@ -40,9 +40,9 @@ pub fn embedded(
 ) -> Result<Embedded, String> {
     let address = listener.local_addr().map_err(|error| format!("The proxy's address can't be read: {error}"))?;
     let memory = memory_limit::of_this_process().map(|limit| limit / OF_MEMORY);
-    let means = Means { open_files: open_files::raise() / SHARE, memory: Memory::of(memory) };
-    let shared = Shared::new(config, &HttpProxies::of_environment()?, Access::Node, means)?;
-    if let Some(proxy) = &shared.place.http_proxy {
+    let means = Resources { open_files: rlimit::raise_open_files() / SHARE, memory: Memory::of(memory) };
+    let shared = Shared::new(config, &HttpProxies::from_env()?, AccessLog::Node, means)?;
+    if let Some(proxy) = &shared.origin.http_proxy {
         info!("Algorithms' requests go to the server through the {proxy}.");
     }
     let figures: Arc<Shared> = shared.clone();

@@ -12,22 +12,22 @@ use hyper::body::Incoming;
 use sextant_process::connection_limits::ActiveRequest;
 use vantage6::encryption::Cryptor;
 
-use super::access::Record;
-use super::body::{Answering, Leased, Outgoing, Paced, Recorded};
+use super::access_log::Record;
+use super::body::{IdleTimeoutBody, LoggedBody, PooledBody, RequestBody, ResponseBody};
 use super::caller::{Caller, caller};
-use super::exchange::{Asked, broken_off};
+use super::coalesce::{self, Flight, Leader, SharedResponse};
+use super::ownership::{Owner, OwnerLookup, Subject, single_task};
 use super::refusal::Refusal;
 use super::results::Form;
+use super::retry::{UpstreamRequest, interrupted};
 use super::route::{self, Misrouted, Route, route};
-use super::share::{self, Asking, Turn, Whole};
 use super::upstream::Upstream;
-use super::whose::{Looked, Named, Whose, of_one_task};
-use super::{Shared, headers, links, request_body, results, status};
+use super::{Shared, headers, links, request_body, results, task_status};
 
 /// Answers of up to so many bytes are changed at once; longer ones as they come.
-pub(super) const AT_ONCE: u64 = 64 * 1024;
+pub(super) const BUFFER_LIMIT: u64 = 64 * 1024;
 /// Longer questions, which nobody asks by the usual tools, are not remembered.
-const QUESTION: usize = 8 * 1024;
+const MAX_KEY: usize = 8 * 1024;
 /// When an algorithm may ask a server again that is away.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
@@ -40,7 +40,7 @@ pub(crate) struct Proxy {
 }
 
 /// What the server said, or what is said in its place.
-pub(super) type Answered = Result<Response<Answering>, Refusal>;
+pub(super) type HandleResult = Result<Response<ResponseBody>, Refusal>;
 
 impl Proxy {
     /// A worker without connections.
@@ -53,15 +53,15 @@ impl Proxy {
         self: Arc<Self>,
         request: Request<Incoming>,
         under_way: ActiveRequest<Caller>,
-    ) -> Response<Recorded> {
+    ) -> Response<LoggedBody> {
         let (parts, body) = request.into_parts();
         let mut record = Record::new(self.shared.clone(), parts.method.clone(), parts.uri.path().to_owned(), under_way);
         record.body_ended().store(body.is_end_stream(), Relaxed);
-        let mut answer = match self.pass(&parts, body, &mut record).await {
+        let mut answer = match self.handle(&parts, body, &mut record).await {
             Ok(answer) => answer,
             Err(refusal) => {
                 record.problem = refusal.cause.clone().or_else(|| Some(refusal.message.clone()));
-                refused(&refusal)
+                error_response(&refusal)
             }
         };
         record.status = answer.status().as_u16();
@@ -69,17 +69,17 @@ impl Proxy {
             // What is left of the request's body must not be read as another request.
             answer.headers_mut().insert(header::CONNECTION, CLOSE);
         }
-        answer.map(|body| Recorded { body, record })
+        answer.map(|body| LoggedBody { body, record })
     }
 
-    async fn pass(&self, parts: &request::Parts, body: Incoming, record: &mut Record) -> Answered {
+    async fn handle(&self, parts: &request::Parts, body: Incoming, record: &mut Record) -> HandleResult {
         headers::are_bounded(parts)?;
-        request_body::belongs(parts, &body)?;
-        let target = route(&parts.method, &parts.uri, &self.shared.place.api_path)?;
+        request_body::check(parts, &body)?;
+        let target = route(&parts.method, &parts.uri, &self.shared.origin.api_path)?;
         match caller(&parts.headers) {
             Ok(caller) => {
                 record.caller = caller;
-                self.recognise(&parts.headers, record)?;
+                self.authenticate_known_token(&parts.headers, record)?;
             }
             Err(why) if target.route != Route::Open || parts.headers.contains_key(header::AUTHORIZATION) => {
                 self.shared.figures.strangers.fetch_add(1, Relaxed);
@@ -92,25 +92,25 @@ impl Proxy {
                 "This node does not support blob stores in encrypted collaborations. Use a server without one.";
             return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, message));
         }
-        let path = target.at_server(&self.shared.place.api_path);
-        let asked = Asked { method: &parts.method, headers: &parts.headers, path, route: target.route };
-        if !asked.is_harmless() {
+        let path = target.at_server(&self.shared.origin.api_path);
+        let asked = UpstreamRequest { method: &parts.method, headers: &parts.headers, path, route: target.route };
+        if !asked.is_safe() {
             return match asked.route {
                 Route::CreateTask => self.create_task(&asked, body, record).await,
-                Route::Blob => self.carry(&asked, body, record).await,
+                Route::Blob => self.forward_once(&asked, body, record).await,
                 // Nothing else carries anything to the server.
                 _ => Err(Misrouted::NotForAlgorithms.into()),
             };
         }
         if parts.method == Method::GET && body.is_end_stream() {
-            return self.look(&asked, record).await;
+            return self.get_shared(&asked, record).await;
         }
-        self.carry(&asked, body, record).await
+        self.forward_once(&asked, body, record).await
     }
 
     /// Whether the server has accepted the caller's token lately: then the connection counts for the caller.
-    fn recognise(&self, headers: &HeaderMap, record: &Record) -> Result<(), Refusal> {
-        if !self.shared.accepted.knows(headers) {
+    fn authenticate_known_token(&self, headers: &HeaderMap, record: &Record) -> Result<(), Refusal> {
+        if !self.shared.tokens.contains(headers) {
             record.connection().unauthenticate();
             return Ok(());
         }
@@ -127,11 +127,11 @@ impl Proxy {
     }
 
     /// A request that may be answered together with others.
-    async fn look(&self, asked: &Asked<'_>, record: &mut Record) -> Answered {
-        if self.shared.shares.are_many() {
-            return self.look_alone(asked, record).await;
+    async fn get_shared(&self, asked: &UpstreamRequest<'_>, record: &mut Record) -> HandleResult {
+        if self.shared.coalescer.is_full() {
+            return self.get(asked, record).await;
         }
-        let mut question = share::caller(asked.headers);
+        let mut question = coalesce::caller_key(asked.headers);
         question.push_str(&asked.path);
         // Who takes a compressed answer may get another one.
         if let Some(takes) = asked.headers.get(header::ACCEPT_ENCODING) {
@@ -139,91 +139,95 @@ impl Proxy {
             question.push_str(&String::from_utf8_lossy(takes.as_bytes()));
         }
         let conditional = asked.headers.keys().any(|name| name.as_str().starts_with("if-") || name == header::RANGE);
-        let turn =
-            if conditional || question.len() > QUESTION { Turn::Alone } else { self.shared.shares.turn(&question) };
+        let turn = if conditional || question.len() > MAX_KEY {
+            Flight::Bypass
+        } else {
+            self.shared.coalescer.join(&question)
+        };
         let asking = match turn {
-            Turn::Ask(asking) => Some(asking),
-            Turn::AskLater(later) => Some(later.ready(&self.shared.shares).await),
-            Turn::Alone => None,
-            Turn::Wait(waiting) => match waiting.answer().await {
+            Flight::Lead(asking) => Some(asking),
+            Flight::LeadNext(later) => Some(later.wait_for_turn(&self.shared.coalescer).await),
+            Flight::Bypass => None,
+            Flight::Follow(waiting) => match waiting.answer().await {
                 Some(whole) => {
                     self.shared.figures.shared.fetch_add(1, Relaxed);
-                    record.shares = true;
-                    return Ok(copy_of(&whole));
+                    record.coalesced = true;
+                    return Ok(response_of(&whole));
                 }
                 None => None,
             },
         };
-        let answer = self.look_alone(asked, record).await?;
+        let answer = self.get(asked, record).await?;
         match asking {
-            Some(asking) => share_out(asking, answer).await,
+            Some(asking) => publish(asking, answer).await,
             None => Ok(answer),
         }
     }
 
-    async fn look_alone(&self, asked: &Asked<'_>, record: &mut Record) -> Answered {
+    async fn get(&self, asked: &UpstreamRequest<'_>, record: &mut Record) -> HandleResult {
         if self.shared.cryptor.is_encrypted() && matches!(asked.route, Route::Results | Route::Result(_)) {
-            return self.look_at_results(asked, record).await;
+            return self.get_results(asked, record).await;
         }
-        let answer = self.exchange(asked, Outgoing::Empty, record).await?;
+        let answer = self.send_with_retry(asked, RequestBody::Empty, record).await?;
         match asked.route {
             Route::TaskStatus(task) if answer.status() == StatusCode::NOT_FOUND => {
                 self.status_of_task(task, asked, answer, record).await
             }
             Route::List | Route::Results if is_json(&answer) => self.with_links(answer).await,
-            _ => Ok(answer.map(Answering::Passed)),
+            _ => Ok(answer.map(ResponseBody::Streamed)),
         }
     }
 
     /// Results in an encrypted collaboration: decrypted if they are of a subtask of the caller's, else as they are.
-    async fn look_at_results(&self, asked: &Asked<'_>, record: &mut Record) -> Answered {
+    async fn get_results(&self, asked: &UpstreamRequest<'_>, record: &mut Record) -> HandleResult {
         let mut path = asked.path.clone();
         let (form, named) = match asked.route {
-            Route::Result(run) => (Form::One, Some(Named::Run(run))),
+            Route::Result(run) => (Form::One, Some(Subject::Run(run))),
             _ => {
-                let named = asked.path.split_once('?').and_then(|(path, query)| Some((path, of_one_task(query)?)));
+                let named = asked.path.split_once('?').and_then(|(path, query)| Some((path, single_task(query)?)));
                 let named = named.map(|(resource, (task, query))| {
                     path = format!("{resource}?{query}");
-                    Named::Task(task)
+                    Subject::Task(task)
                 });
                 (Form::Page, named)
             }
         };
         let whose = match named {
-            Some(named) => match self.whose(named, asked.headers, record).await? {
-                Looked::Known(whose) => whose,
-                Looked::Instead(answer) => return Ok((*answer).map(Answering::Passed)),
+            Some(named) => match self.owner(named, asked.headers, record).await? {
+                OwnerLookup::Known(whose) => whose,
+                OwnerLookup::Relay(answer) => return Ok((*answer).map(ResponseBody::Streamed)),
             },
-            None => Whose::Others,
+            None => Owner::Other,
         };
         match whose {
-            Whose::Own(task) => {
+            Owner::Caller(task) => {
                 // In the one way of writing it, so that the server reads the same.
-                let answer = self.exchange(&Asked { path, ..*asked }, Outgoing::Empty, record).await?;
+                let answer =
+                    self.send_with_retry(&UpstreamRequest { path, ..*asked }, RequestBody::Empty, record).await?;
                 if answer.status() == StatusCode::OK && is_json(&answer) {
                     return self.with_results(answer, form, task, record.caller).await;
                 }
-                Ok(answer.map(Answering::Passed))
+                Ok(answer.map(ResponseBody::Streamed))
             }
-            Whose::Others => {
-                let answer = self.exchange(asked, Outgoing::Empty, record).await?;
+            Owner::Other => {
+                let answer = self.send_with_retry(asked, RequestBody::Empty, record).await?;
                 if form == Form::Page && is_json(&answer) {
                     return self.with_links(answer).await;
                 }
-                Ok(answer.map(Answering::Passed))
+                Ok(answer.map(ResponseBody::Streamed))
             }
         }
     }
 
     /// A request that goes once, with its body as it comes.
-    async fn carry(&self, asked: &Asked<'_>, body: Incoming, record: &mut Record) -> Answered {
+    async fn forward_once(&self, asked: &UpstreamRequest<'_>, body: Incoming, record: &mut Record) -> HandleResult {
         let body = if body.is_end_stream() {
-            Outgoing::Empty
+            RequestBody::Empty
         } else {
-            Outgoing::Passed(Paced::new(body, self.shared.patience.silence).telling(record.body_ended()))
+            RequestBody::Streamed(IdleTimeoutBody::new(body, self.shared.timeouts.idle).signal_end(record.body_ended()))
         };
-        let answer = self.exchange(asked, body, record).await?;
-        Ok(answer.map(Answering::Passed))
+        let answer = self.send_with_retry(asked, body, record).await?;
+        Ok(answer.map(ResponseBody::Streamed))
     }
 
     /// The algorithm tools ask for a task's status alone since 4.11; servers before don't know that, but tell the status with
@@ -231,51 +235,51 @@ impl Proxy {
     async fn status_of_task(
         &self,
         task: u64,
-        asked: &Asked<'_>,
-        none: Response<Leased>,
+        asked: &UpstreamRequest<'_>,
+        none: Response<PooledBody>,
         record: &mut Record,
-    ) -> Answered {
-        let path = format!("{}/task/{task}", self.shared.place.api_path);
-        let whole = Asked { path, route: Route::Lookup, ..*asked };
-        let answer = self.exchange(&whole, Outgoing::Empty, record).await?;
+    ) -> HandleResult {
+        let path = format!("{}/task/{task}", self.shared.origin.api_path);
+        let whole = UpstreamRequest { path, route: Route::Lookup, ..*asked };
+        let answer = self.send_with_retry(&whole, RequestBody::Empty, record).await?;
         if !answer.status().is_success() {
-            return Ok(none.map(Answering::Passed));
+            return Ok(none.map(ResponseBody::Streamed));
         }
-        let status = status::of_task(BodyDataStream::new(answer.into_body())).await?;
+        let status = task_status::read(BodyDataStream::new(answer.into_body())).await?;
         let status = serde_json::json!({ "status": status }).to_string();
         Ok(json(StatusCode::OK, status))
     }
 
     /// An answer with its page links changed.
-    async fn with_links(&self, answer: Response<Leased>) -> Answered {
-        let place = &self.shared.place;
+    async fn with_links(&self, answer: Response<PooledBody>) -> HandleResult {
+        let origin = &self.shared.origin;
         let (mut parts, body) = answer.into_parts();
-        links::in_headers(&mut parts.headers, place);
+        links::in_headers(&mut parts.headers, origin);
         let length = body.size_hint().exact();
-        let body = if length.is_some_and(|length| length <= AT_ONCE) {
-            let text = links::in_text(body.collect().await.map_err(broken_off)?.to_bytes(), place);
+        let body = if length.is_some_and(|length| length <= BUFFER_LIMIT) {
+            let text = links::in_text(body.collect().await.map_err(interrupted)?.to_bytes(), origin);
             parts.headers.insert(header::CONTENT_LENGTH, text.len().into());
-            Answering::whole(text)
+            ResponseBody::buffered(text)
         } else {
             parts.headers.remove(header::CONTENT_LENGTH);
-            Answering::Changed(links::in_stream(BodyDataStream::new(body), place).boxed())
+            ResponseBody::Rewritten(links::in_stream(BodyDataStream::new(body), origin).boxed())
         };
         Ok(Response::from_parts(parts, body))
     }
 
     /// An answer with the results of a task decrypted, and its page links changed.
-    async fn with_results(&self, answer: Response<Leased>, form: Form, task: u64, caller: Caller) -> Answered {
+    async fn with_results(&self, answer: Response<PooledBody>, form: Form, task: u64, caller: Caller) -> HandleResult {
         let (mut parts, body) = answer.into_parts();
-        links::in_headers(&mut parts.headers, &self.shared.place);
+        links::in_headers(&mut parts.headers, &self.shared.origin);
         parts.headers.remove(header::CONTENT_LENGTH);
         let mut body = BodyDataStream::new(body);
         let mut begins = BytesMut::new();
         let is_whole = loop {
             match body.next().await {
-                Some(piece) => begins.extend_from_slice(&piece.map_err(broken_off)?),
+                Some(piece) => begins.extend_from_slice(&piece.map_err(interrupted)?),
                 None => break true,
             }
-            if begins.len() as u64 > AT_ONCE {
+            if begins.len() as u64 > BUFFER_LIMIT {
                 break false;
             }
         };
@@ -284,18 +288,22 @@ impl Proxy {
         let pieces = stream::iter([Ok(begins.freeze())]).chain(body);
         let pieces = match &self.shared.cryptor {
             Cryptor::Encrypted(key) if is_of_the_task => {
-                let (failures, room) = (self.shared.damaged.clone(), self.shared.room.results.clone());
-                let (key, turns) = (key.clone(), self.shared.turns.clone());
-                results::decrypted(pieces, results::How { form, key, failures, room, turns, caller }).boxed()
+                let (failures, quotas) = (self.shared.undecryptable.clone(), self.shared.quotas.results.clone());
+                let (key, queue) = (key.clone(), self.shared.rsa_queue.clone());
+                results::decrypted(
+                    pieces,
+                    results::Decryption { form, key, failures, quota: quotas, rsa_queue: queue, caller },
+                )
+                .boxed()
             }
             _ => pieces.boxed(),
         };
-        let pieces = links::in_stream(pieces, &self.shared.place);
-        Ok(Response::from_parts(parts, Answering::Changed(pieces.boxed())))
+        let pieces = links::in_stream(pieces, &self.shared.origin);
+        Ok(Response::from_parts(parts, ResponseBody::Rewritten(pieces.boxed())))
     }
 }
 
-fn is_json(answer: &Response<Leased>) -> bool {
+fn is_json(answer: &Response<PooledBody>) -> bool {
     let kind = answer.headers().get(header::CONTENT_TYPE).map_or(b"".as_slice(), HeaderValue::as_bytes);
     answer.status().is_success()
         && !answer.body().is_end_stream()
@@ -303,14 +311,14 @@ fn is_json(answer: &Response<Leased>) -> bool {
         && !answer.headers().contains_key(header::CONTENT_ENCODING)
 }
 
-fn json(status: StatusCode, text: String) -> Response<Answering> {
-    let mut answer = Response::new(Answering::whole(Bytes::from(text)));
+fn json(status: StatusCode, text: String) -> Response<ResponseBody> {
+    let mut answer = Response::new(ResponseBody::buffered(Bytes::from(text)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, JSON);
     answer
 }
 
-fn refused(refusal: &Refusal) -> Response<Answering> {
+fn error_response(refusal: &Refusal) -> Response<ResponseBody> {
     let mut answer = json(refusal.status, refusal.json());
     if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
         answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
@@ -322,27 +330,27 @@ fn refused(refusal: &Refusal) -> Response<Answering> {
 }
 
 /// Gives a small, good answer to all who wait for it.
-async fn share_out(asking: Asking, answer: Response<Answering>) -> Answered {
+async fn publish(asking: Leader, answer: Response<ResponseBody>) -> HandleResult {
     let small = answer.status() == StatusCode::OK
-        && answer.body().size_hint().exact().is_some_and(|length| length <= share::LARGEST);
+        && answer.body().size_hint().exact().is_some_and(|length| length <= coalesce::MAX_BODY);
     if !small {
-        asking.alone();
+        asking.publish_nothing();
         return Ok(answer);
     }
     let (parts, body) = answer.into_parts();
     let body = match body {
-        Answering::Whole(bytes) => bytes.unwrap_or_default(),
-        Answering::Passed(body) => body.collect().await.map_err(broken_off)?.to_bytes(),
+        ResponseBody::Buffered(bytes) => bytes.unwrap_or_default(),
+        ResponseBody::Streamed(body) => body.collect().await.map_err(interrupted)?.to_bytes(),
         // It has no length that is known.
-        Answering::Changed(_) => return Ok(Response::from_parts(parts, body)),
+        ResponseBody::Rewritten(_) => return Ok(Response::from_parts(parts, body)),
     };
-    let whole = Whole { status: parts.status, headers: parts.headers.clone(), body: body.clone() };
-    asking.answered(Arc::new(whole));
-    Ok(Response::from_parts(parts, Answering::whole(body)))
+    let whole = SharedResponse { status: parts.status, headers: parts.headers.clone(), body: body.clone() };
+    asking.publish(Arc::new(whole));
+    Ok(Response::from_parts(parts, ResponseBody::buffered(body)))
 }
 
-fn copy_of(whole: &Whole) -> Response<Answering> {
-    let mut answer = Response::new(Answering::whole(whole.body.clone()));
+fn response_of(whole: &SharedResponse) -> Response<ResponseBody> {
+    let mut answer = Response::new(ResponseBody::buffered(whole.body.clone()));
     *answer.status_mut() = whole.status;
     *answer.headers_mut() = whole.headers.clone();
     answer

@@ -12,16 +12,16 @@ use tokio::io::DuplexStream;
 use tokio::sync::watch;
 use vantage6::encryption::{Cryptor, PrivateKey, PublicKey};
 
-use super::access::Access;
+use super::access_log::AccessLog;
 use super::caller::Caller;
 pub use super::caller::caller;
+use super::encrypted_task::{Quotas, TaskReader};
 use super::forward::Proxy;
 use super::memory::Memory;
 pub use super::results::Form;
 pub use super::route::{Misrouted, Route, Target, route};
-use super::tasks::{Reading, Room};
-use super::upstream::Place;
-use super::{Means, Shared, links, results, server};
+use super::upstream::Origin;
+use super::{Resources, Shared, links, results, server};
 
 /// Stands for the network: a connection with the server.
 pub type Network = Arc<dyn Fn() -> DuplexStream + Send + Sync>;
@@ -35,16 +35,16 @@ pub async fn serve(stream: DuplexStream, server_url: &str, cryptor: Cryptor, net
     let mut shared = Shared::new(
         &config(server_url)?,
         &HttpProxies::default(),
-        Access::Node,
-        Means { open_files: 1024, memory: Memory::of(None) },
+        AccessLog::Node,
+        Resources { open_files: 1024, memory: Memory::of(None) },
     )
     .ok()?;
     let settings = Arc::get_mut(&mut shared)?;
     settings.cryptor = cryptor;
-    settings.place.network = Some(network);
+    settings.origin.network = Some(network);
     let (_end, ended) = watch::channel(false);
     let guard = shared.connections.enter([10, 0, 0, 1].into(), std::time::Instant::now()).ok()?;
-    let _ = server::converse(stream, Proxy::new(shared.clone()), guard, ended).await;
+    let _ = server::serve_connection(stream, Proxy::new(shared.clone()), guard, ended).await;
     assert!(shared.connections.is_empty(), "a place was not given back: {:?}", shared.connections);
     let mut figures = String::new();
     shared.write_metrics(&mut figures);
@@ -54,22 +54,22 @@ pub async fn serve(stream: DuplexStream, server_url: &str, cryptor: Cryptor, net
 
 /// A text with its links changed, as a whole and as it comes.
 pub async fn linked(pieces: Vec<Bytes>, server_url: &str) -> Option<(Bytes, Bytes)> {
-    let place = Place::of(&config(server_url)?, &HttpProxies::default()).ok()?;
-    let whole = links::in_text(pieces.concat().into(), &place);
-    let coming = links::in_stream(stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>)), &place);
+    let origin = Origin::new(&config(server_url)?, &HttpProxies::default()).ok()?;
+    let whole = links::in_text(pieces.concat().into(), &origin);
+    let coming = links::in_stream(stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>)), &origin);
     Some((whole, coming.try_collect::<Vec<_>>().await.ok()?.concat().into()))
 }
 
 /// A text with its results decrypted.
 pub async fn decrypted(pieces: Vec<Bytes>, form: Form, key: Arc<PrivateKey>) -> Result<Vec<u8>, std::io::Error> {
     let pieces = stream::iter(pieces.into_iter().map(Ok));
-    let room = Room::new(1 << 30, &Memory::of(None));
-    let how = results::How {
+    let quotas = Quotas::new(1 << 30, &Memory::of(None));
+    let how = results::Decryption {
         form,
         key,
         failures: Arc::default(),
-        room: room.results,
-        turns: Arc::default(),
+        quota: quotas.results,
+        rsa_queue: Arc::default(),
         caller: Caller::default(),
     };
     Ok(results::decrypted(pieces, how).try_collect::<Vec<_>>().await?.concat())
@@ -80,7 +80,7 @@ pub async fn decrypted(pieces: Vec<Bytes>, form: Form, key: Arc<PrivateKey>) -> 
 /// # Errors
 /// What the algorithm hears.
 pub async fn task(pieces: Vec<Bytes>, key: &PublicKey) -> Result<Bytes, String> {
-    let mut reading = Reading::new(&Room::new(1 << 30, &Memory::of(None)), Caller::default());
+    let mut reading = TaskReader::new(&Quotas::new(1 << 30, &Memory::of(None)), Caller::default());
     for piece in pieces {
         reading.feed(&piece).await.map_err(|refusal| refusal.message)?;
     }

@@ -1,28 +1,33 @@
 //! The proxy: the only way from an algorithm to the server.
 //!
 //! ```text
-//!   algorithm ──▶ server.rs ──▶ forward.rs ──▶ exchange.rs ──▶ upstream.rs ──▶ vantage6 server
-//!                 connections    caller: an        tried again   connections
-//!                                algorithm's token
-//!                                and no other
-//!                                route:  what is asked for; what no algorithm needs does not pass
-//!                                share:  the same question at the same time is asked once
-//!                                links:  pages lead back here
-//!                                subtasks: of their caller's image, and encrypted
-//!                                whose, results: of the caller's own subtasks, decrypted
+//!   algorithm ──▶ server.rs ──▶ forward.rs ──▶ retry.rs ──▶ upstream.rs ──▶ vantage6 server
+//!                 connections    steps of      retries     pooled
+//!                                a request                 connections
+//!
+//!   caller       the algorithm's token, and no other
+//!   route        what is asked for; what no algorithm needs does not pass
+//!   coalesce     the same request at the same time is sent once
+//!   links        links to other pages lead through the proxy
+//!   create_task  subtasks run their caller's image, and leave encrypted
+//!   ownership    whose results are asked for
+//!   results      results of the caller's own subtasks, decrypted
 //! ```
 //!
 //! It holds no key of the node's: a request goes on with the algorithm's own token. It serves either on its own
 //! (`sextant proxy`, [`run`]) or within the node, for nodes outside of a cluster and for the local runtime
 //! ([`embedded`]). Bodies pass as streams, both ways.
 
-mod accepted;
-mod access;
+mod access_log;
 mod body;
 mod budget;
 mod caller;
+mod coalesce;
+mod create_task;
+mod egress_proxy;
 mod embedded;
-mod exchange;
+mod encrypted_task;
+mod fair_queue;
 mod figures;
 mod forward;
 #[cfg(fuzzing)]
@@ -31,26 +36,23 @@ mod headers;
 mod links;
 mod memory;
 mod outline;
-mod recipients;
+mod ownership;
+mod plain_task;
+mod public_keys;
 mod refusal;
 mod request_body;
 mod results;
+mod retry;
 mod route;
 mod run;
 mod server;
-mod share;
-mod sips;
+mod small_reads;
 mod spool;
-mod status;
 mod subtask;
-mod subtasks;
-mod tasks;
-mod turns;
-mod unencrypted;
+mod task_status;
+mod token_cache;
 mod upstream;
 mod upstream_health;
-mod way;
-mod whose;
 
 #[cfg(test)]
 mod tests;
@@ -64,70 +66,70 @@ use sextant_config::Config;
 use sextant_process::connection_limits::ConnectionLimiter;
 use vantage6::encryption::Cryptor;
 
-use self::accepted::Accepted;
-use self::access::Access;
+use self::access_log::AccessLog;
 use self::caller::Caller;
+use self::coalesce::Coalescer;
+use self::encrypted_task::Quotas;
+use self::fair_queue::FairQueue;
 use self::figures::Figures;
 use self::memory::Memory;
-use self::recipients::Recipients;
-use self::share::Shares;
-use self::tasks::Room;
-use self::turns::Turns;
-use self::upstream::Place;
-use self::whose::Relations;
+use self::ownership::OwnerCache;
+use self::public_keys::PublicKeyCache;
+use self::token_cache::TokenCache;
+use self::upstream::Origin;
 pub use embedded::{Embedded, embedded};
 pub use run::{ProxyError, run};
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct Timeouts {
     /// How long a server that is away is waited for, and how long a request that does no harm is tried again.
-    pub away: Duration,
+    pub unavailable: Duration,
     /// How long the server may be silent: before its answer, and in the middle of it. Long, since 4.5.5 does one thing at a time.
-    pub silence: Duration,
+    pub idle: Duration,
     /// The first pause between two tries; then twice as long each time.
-    pub pause: Duration,
+    pub first_delay: Duration,
     /// How long a task that is kept until all of it has come may take; a large one longer.
-    pub task: Duration,
+    pub upload: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            away: Duration::from_secs(30),
-            silence: Duration::from_secs(120),
-            pause: Duration::from_millis(250),
-            task: Duration::from_secs(300),
+            unavailable: Duration::from_secs(30),
+            idle: Duration::from_secs(120),
+            first_delay: Duration::from_millis(250),
+            upload: Duration::from_secs(300),
         }
     }
 }
 
 /// What a proxy has for the work of algorithms.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Means {
+pub(crate) struct Resources {
     pub open_files: u64,
     pub memory: Memory,
 }
 
 /// What all workers of a proxy have in common.
 pub(crate) struct Shared {
-    pub place: Place,
-    pub patience: Patience,
-    pub shares: Shares,
+    pub origin: Origin,
+    pub timeouts: Timeouts,
+    pub coalescer: Coalescer,
     pub figures: Figures,
-    pub access: Access,
+    pub access: AccessLog,
     pub connections: Arc<ConnectionLimiter<Caller>>,
     pub cryptor: Cryptor,
-    pub recipients: Recipients,
-    pub accepted: Accepted,
+    pub public_keys: PublicKeyCache,
+    pub tokens: TokenCache,
     /// Whose subtasks are whose.
-    pub relations: Relations,
+    pub owners: OwnerCache,
     /// For tasks on their way, and for results that are decrypted.
-    pub room: Room,
+    pub quotas: Quotas,
     /// For arithmetic with keys.
-    pub turns: Arc<Turns>,
+    pub rsa_queue: Arc<FairQueue>,
     /// Results that could not be decrypted.
-    pub damaged: Arc<LogThrottle>,
+    pub undecryptable: Arc<LogThrottle>,
 }
 
 impl Shared {
@@ -135,22 +137,27 @@ impl Shared {
     ///
     /// # Errors
     /// If the configuration does not make sense for it; the text says what to do.
-    pub fn new(config: &Config, environment: &HttpProxies, access: Access, means: Means) -> Result<Arc<Self>, String> {
-        let Means { open_files, memory } = means;
+    pub fn new(
+        config: &Config,
+        environment: &HttpProxies,
+        access: AccessLog,
+        means: Resources,
+    ) -> Result<Arc<Self>, String> {
+        let Resources { open_files, memory } = means;
         Ok(Arc::new(Self {
-            place: Place::of(config, environment)?,
-            patience: Patience::default(),
-            shares: Shares::default(),
+            origin: Origin::new(config, environment)?,
+            timeouts: Timeouts::default(),
+            coalescer: Coalescer::default(),
             figures: Figures::default(),
             access,
             connections: ConnectionLimiter::new(server::limits(open_files, memory.connections)),
             cryptor: config.encryption.cryptor()?,
-            recipients: Recipients::default(),
-            accepted: Accepted::default(),
-            relations: Relations::default(),
-            room: Room::new(config.proxy_tmp_size(), &memory),
-            turns: Arc::default(),
-            damaged: Arc::default(),
+            public_keys: PublicKeyCache::default(),
+            tokens: TokenCache::default(),
+            owners: OwnerCache::default(),
+            quotas: Quotas::new(config.proxy_tmp_size(), &memory),
+            rsa_queue: Arc::default(),
+            undecryptable: Arc::default(),
         }))
     }
 

@@ -7,7 +7,7 @@ use futures::{Stream, StreamExt as _};
 use http::{HeaderMap, HeaderValue, header};
 use vantage6::json::{Find, Part, Scan};
 
-use super::upstream::Place;
+use super::upstream::Origin;
 
 /// A text with links, on its way.
 pub(crate) struct Links {
@@ -20,8 +20,8 @@ pub(crate) struct Links {
 
 impl Links {
     /// At the beginning of a text.
-    pub fn new(place: &Place) -> Self {
-        let prefixes = [format!("{}/", place.api_url), format!("{}/", place.api_path)];
+    pub fn new(origin: &Origin) -> Self {
+        let prefixes = [format!("{}/", origin.api_url), format!("{}/", origin.api_path)];
         Self { scan: Scan::new(Find::AllIn("links")), prefixes, held: None }
     }
 
@@ -61,21 +61,21 @@ fn shortened<'a>(link: &'a [u8], prefixes: &[String; 2]) -> &'a [u8] {
 }
 
 /// Changes a text that is at hand.
-pub(crate) fn in_text(text: Bytes, place: &Place) -> Bytes {
+pub(crate) fn in_text(text: Bytes, origin: &Origin) -> Bytes {
     if memchr::memmem::find(&text, b"\"links\"").is_none() {
         return text;
     }
     let mut out = BytesMut::with_capacity(text.len());
-    Links::new(place).feed(&text, &mut out);
+    Links::new(origin).feed(&text, &mut out);
     out.freeze()
 }
 
 /// Changes a text as it comes.
 pub(crate) fn in_stream<E: Send + 'static>(
     pieces: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
-    place: &Place,
+    origin: &Origin,
 ) -> impl Stream<Item = Result<Bytes, E>> + Send + 'static {
-    let mut links = Links::new(place);
+    let mut links = Links::new(origin);
     pieces.map(move |piece| {
         let mut out = BytesMut::new();
         links.feed(&piece?, &mut out);
@@ -84,9 +84,9 @@ pub(crate) fn in_stream<E: Send + 'static>(
 }
 
 /// Changes the header that tells the same.
-pub(crate) fn in_headers(headers: &mut HeaderMap, place: &Place) {
+pub(crate) fn in_headers(headers: &mut HeaderMap, origin: &Origin) {
     let Some(text) = headers.get(header::LINK).and_then(|value| value.to_str().ok()) else { return };
-    let text = text.replace(&format!("<{}/", place.api_url), "</").replace(&format!("<{}/", place.api_path), "</");
+    let text = text.replace(&format!("<{}/", origin.api_url), "</").replace(&format!("<{}/", origin.api_path), "</");
     if let Ok(value) = HeaderValue::from_str(&text) {
         headers.insert(header::LINK, value);
     }
@@ -98,33 +98,33 @@ pub(crate) mod tests {
 
     use super::*;
 
-    pub(crate) fn place(server_url: &str) -> Place {
+    pub(crate) fn origin(server_url: &str) -> Origin {
         let text = format!("server_url: {server_url}\napi_key: k\n");
         let config = sextant_config::Config::parse(&text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
-        Place::of(&config, &HttpProxies::default()).unwrap()
+        Origin::new(&config, &HttpProxies::default()).unwrap()
     }
 
     #[test]
     fn pages_lead_through_the_proxy() {
-        let place = place("http://v6.example.org:5000");
+        let origin = origin("http://v6.example.org:5000");
         let text = r#"{"data": [{"links": {"next": "/api/x"}, "result": "/api/x"}], "links": {"first": "/api/result?task_id=1&page=1", "next": "http://v6.example.org:5000/api/result?page=2", "self": "/apiary", "last": "http://other.example.org/api/x", "": ""}}"#;
         let expected = r#"{"data": [{"links": {"next": "/api/x"}, "result": "/api/x"}], "links": {"first": "/result?task_id=1&page=1", "next": "/result?page=2", "self": "/apiary", "last": "http://other.example.org/api/x", "": ""}}"#;
         for piece in [1, 3, 10, 1000] {
-            let (mut links, mut out) = (Links::new(&place), BytesMut::new());
+            let (mut links, mut out) = (Links::new(&origin), BytesMut::new());
             for piece in text.as_bytes().chunks(piece) {
                 links.feed(piece, &mut out);
             }
             assert_eq!(String::from_utf8_lossy(&out), expected, "in pieces of {piece}");
         }
-        assert_eq!(in_text(Bytes::from(text), &place), expected);
-        assert_eq!(in_text(Bytes::from("{}"), &place), "{}");
+        assert_eq!(in_text(Bytes::from(text), &origin), expected);
+        assert_eq!(in_text(Bytes::from("{}"), &origin), "{}");
     }
 
     #[test]
     fn so_does_the_header() {
         let mut headers = HeaderMap::new();
         headers.insert(header::LINK, "</api/task?page=1>; rel=first,</api/task?page=2>; rel=next".parse().unwrap());
-        in_headers(&mut headers, &place("http://v6.example.org"));
+        in_headers(&mut headers, &origin("http://v6.example.org"));
         assert_eq!(headers[header::LINK], "</task?page=1>; rel=first,</task?page=2>; rel=next");
     }
 
@@ -132,8 +132,8 @@ pub(crate) mod tests {
     fn an_api_without_a_path_has_its_links_right() {
         let text = "server_url: http://a\napi_path: ''\napi_key: k\n";
         let config = sextant_config::Config::parse(text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
-        let place = Place::of(&config, &HttpProxies::default()).unwrap();
+        let origin = Origin::new(&config, &HttpProxies::default()).unwrap();
         let text = r#"{"links": {"next": "/task?page=2"}}"#;
-        assert_eq!(in_text(Bytes::from(text), &place), text);
+        assert_eq!(in_text(Bytes::from(text), &origin), text);
     }
 }

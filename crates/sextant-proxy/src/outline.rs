@@ -25,11 +25,11 @@ pub(crate) struct Outline {
     open: usize,
     /// The outermost value has ended.
     is_closed: bool,
-    string: Option<Reading>,
+    string: Option<OpenString>,
 }
 
 /// The string that is being read.
-struct Reading {
+struct OpenString {
     /// Where it begins in what is left of the text.
     from: usize,
     stays: bool,
@@ -76,7 +76,7 @@ impl Outline {
     fn outside(&mut self, byte: u8) {
         self.text.push(byte);
         match byte {
-            b'"' => self.string = Some(Reading { from: self.text.len(), stays: true, escaped: false }),
+            b'"' => self.string = Some(OpenString { from: self.text.len(), stays: true, escaped: false }),
             b'{' | b'[' => self.open += 1,
             b'}' | b']' => {
                 self.open = self.open.saturating_sub(1);

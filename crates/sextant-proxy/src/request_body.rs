@@ -12,7 +12,7 @@ use super::refusal::Refusal;
 ///
 /// # Errors
 /// What the algorithm hears.
-pub(crate) fn belongs(parts: &request::Parts, body: &impl Body) -> Result<(), Refusal> {
+pub(crate) fn check(parts: &request::Parts, body: &impl Body) -> Result<(), Refusal> {
     // Of other methods than these the proxy passes on none, and says so.
     let may = !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
     // Also a body in chunks that turns out to be empty.

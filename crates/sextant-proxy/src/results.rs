@@ -1,4 +1,4 @@
-//! `GET result` in an encrypted collaboration, for a subtask of the caller's ([`whose`](super::whose)): the results are encrypted for this
+//! `GET result` in an encrypted collaboration, for a subtask of the caller's ([`owner`](super::owner)): the results are encrypted for this
 //! organization, and are given to its algorithm as a regular node gives them: decrypted, as base64.
 //!
 //! What can't be decrypted is passed on as it is, also as a regular node does: the algorithm's tools then say so, and nobody takes a
@@ -10,18 +10,18 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use log_throttle::LogThrottle;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
-use vantage6::encryption::{PrivateKey, decrypt_in_turn};
+use vantage6::encoding::Base64Encoder;
+use vantage6::encryption::{PrivateKey, decrypt_with_permit};
 use vantage6::json::{Find, Part, Scan, Unescape};
 
-use super::budget::{Budget, Taken};
+use super::budget::{Budget, Reservation};
 use super::caller::Caller;
-use super::tasks::Base64Encoder;
-use super::turns::Turns;
-use log_throttle::LogThrottle;
+use super::fair_queue::FairQueue;
 
 /// Results of up to so many characters are decrypted as a whole; of longer ones, what comes later can't be taken back.
 const HELD: usize = 256 * 1024;
@@ -86,25 +86,25 @@ impl Form {
 }
 
 /// What it takes to decrypt a caller's results.
-pub(crate) struct How {
+pub(crate) struct Decryption {
     /// Where they are.
     pub form: Form,
     pub key: Arc<PrivateKey>,
     pub failures: Arc<LogThrottle>,
     /// For what is held.
-    pub room: Arc<Budget>,
-    pub turns: Arc<Turns>,
+    pub quota: Arc<Budget>,
+    pub rsa_queue: Arc<FairQueue>,
     pub caller: Caller,
 }
 
 /// The text with its results decrypted, as it comes.
 pub(crate) fn decrypted(
     pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
-    how: How,
+    how: Decryption,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let (out, answer) = mpsc::channel(AHEAD);
     tokio::spawn(async move {
-        let mut reading = Reading { scan: Scan::new(how.form.find()), value: None, how, out };
+        let mut reading = Decryptor { scan: Scan::new(how.form.find()), value: None, how, out };
         if let Err(error) = reading.through(pieces).await {
             // Whoever waits for the answer has gone, or hears of it.
             let _ = reading.out.send(Err(error)).await;
@@ -113,19 +113,19 @@ pub(crate) fn decrypted(
     ReceiverStream::new(answer)
 }
 
-struct Reading {
+struct Decryptor {
     scan: Scan,
-    value: Option<Coming>,
-    how: How,
+    value: Option<OpenResult>,
+    how: Decryption,
     out: Out,
 }
 
 /// A result that is being read.
-enum Coming {
+enum OpenResult {
     /// As it came, with its escapes.
-    Held { text: BytesMut, taken: Taken },
+    Held { text: BytesMut, taken: Reservation },
     /// Too long to be held, and not encrypted.
-    Passed,
+    PassedOn,
     /// Too long to be held.
     Decrypted {
         unescape: Unescape,
@@ -141,7 +141,7 @@ enum Found {
     End,
 }
 
-impl Reading {
+impl Decryptor {
     async fn through(&mut self, pieces: impl Stream<Item = io::Result<Bytes>>) -> io::Result<()> {
         let mut pieces = std::pin::pin!(pieces);
         while let Some(piece) = pieces.next().await {
@@ -159,8 +159,8 @@ impl Reading {
                 match found {
                     Found::Text(text) => self.write(text).await?,
                     Found::Begin => {
-                        let taken = self.how.room.begin(self.how.caller);
-                        self.value = Some(Coming::Held { text: BytesMut::new(), taken });
+                        let taken = self.how.quota.reserve(self.how.caller);
+                        self.value = Some(OpenResult::Held { text: BytesMut::new(), taken });
                     }
                     Found::Value(text) => {
                         for piece in cut(text) {
@@ -177,16 +177,16 @@ impl Reading {
     /// What a text that ends in the middle of a result still holds: it must look as cut off as it is.
     async fn cut_off(&mut self) -> io::Result<()> {
         match self.value.take() {
-            Some(Coming::Held { text, taken: _taken }) => {
+            Some(OpenResult::Held { text, taken: _taken }) => {
                 self.write(Bytes::from_static(b"\"")).await?;
                 self.write(text.freeze()).await
             }
-            Some(Coming::Decrypted { writes, .. }) => {
+            Some(OpenResult::Decrypted { writes, .. }) => {
                 // Before it takes the end of the text for the end of the message.
                 writes.abort();
                 Err(damaged(&"it is cut off"))
             }
-            Some(Coming::Passed) | None => Ok(()),
+            Some(OpenResult::PassedOn) | None => Ok(()),
         }
     }
 
@@ -196,15 +196,17 @@ impl Reading {
 
     async fn more(&mut self, mut text: Bytes) -> io::Result<()> {
         match &mut self.value {
-            Some(Coming::Held { text: held, taken }) if may_hold(held.len() + text.len(), taken) => {
+            Some(OpenResult::Held { text: held, taken }) if may_hold(held.len() + text.len(), taken) => {
                 held.extend_from_slice(&text);
                 Ok(())
             }
-            Some(Coming::Held { text: held, .. }) => {
+            Some(OpenResult::Held { text: held, .. }) => {
                 held.extend_from_slice(&text.split_to(text.len().min(BEGINNING.saturating_sub(held.len()))));
-                let next = if is_encrypted(held) { self.begin() } else { Coming::Passed };
-                let Some(Coming::Held { text: held, taken: _taken }) = self.value.replace(next) else { return Ok(()) };
-                if matches!(self.value, Some(Coming::Passed)) {
+                let next = if is_encrypted(held) { self.begin() } else { OpenResult::PassedOn };
+                let Some(OpenResult::Held { text: held, taken: _taken }) = self.value.replace(next) else {
+                    return Ok(());
+                };
+                if matches!(self.value, Some(OpenResult::PassedOn)) {
                     self.write(Bytes::from_static(b"\"")).await?;
                 }
                 for piece in cut(held.freeze()).chain([text]) {
@@ -212,8 +214,8 @@ impl Reading {
                 }
                 Ok(())
             }
-            Some(Coming::Passed) => self.write(text).await,
-            Some(Coming::Decrypted { unescape, to, .. }) => {
+            Some(OpenResult::PassedOn) => self.write(text).await,
+            Some(OpenResult::Decrypted { unescape, to, .. }) => {
                 let plain = unescape.feed(&text).ok_or_else(|| damaged(&"it has characters that no message has"))?;
                 to.send(Ok(plain.freeze())).await.map_err(|_| damaged(&"it can't be decrypted"))
             }
@@ -222,11 +224,11 @@ impl Reading {
     }
 
     /// Begins to decrypt what is too long to be held.
-    fn begin(&self) -> Coming {
+    fn begin(&self) -> OpenResult {
         let (to, message) = mpsc::channel(AHEAD);
-        let (key, out, turn) = (self.how.key.clone(), self.out.clone(), self.how.turns.of(self.how.caller));
+        let (key, out, turn) = (self.how.key.clone(), self.out.clone(), self.how.rsa_queue.acquire(self.how.caller));
         let writes = tokio::spawn(async move {
-            let mut bytes = std::pin::pin!(decrypt_in_turn(ReceiverStream::new(message), key, turn));
+            let mut bytes = std::pin::pin!(decrypt_with_permit(ReceiverStream::new(message), key, turn));
             let mut encoder = Base64Encoder::default();
             write(&out, Bytes::from_static(b"\"")).await?;
             while let Some(piece) = bytes.next().await {
@@ -235,14 +237,14 @@ impl Reading {
             write(&out, encoder.finish()).await?;
             write(&out, Bytes::from_static(b"\"")).await
         });
-        Coming::Decrypted { unescape: Unescape::default(), to, writes }
+        OpenResult::Decrypted { unescape: Unescape::default(), to, writes }
     }
 
     async fn end(&mut self) -> io::Result<()> {
         match self.value.take() {
-            Some(Coming::Held { text, taken: _taken }) => self.whole(text.freeze()).await,
-            Some(Coming::Passed) => self.write(Bytes::from_static(b"\"")).await,
-            Some(Coming::Decrypted { to, writes, .. }) => {
+            Some(OpenResult::Held { text, taken: _taken }) => self.whole(text.freeze()).await,
+            Some(OpenResult::PassedOn) => self.write(Bytes::from_static(b"\"")).await,
+            Some(OpenResult::Decrypted { to, writes, .. }) => {
                 drop(to);
                 writes.await.map_err(io::Error::other)?
             }
@@ -278,8 +280,8 @@ impl Reading {
             None => text.clone(),
         };
         let message = stream::iter(cut(message).map(Ok));
-        let turn = self.how.turns.of(self.how.caller);
-        match decrypt_in_turn(message, self.how.key.clone(), turn).try_collect().await {
+        let turn = self.how.rsa_queue.acquire(self.how.caller);
+        match decrypt_with_permit(message, self.how.key.clone(), turn).try_collect().await {
             Ok(bytes) => Some(bytes),
             Err(error) => {
                 if let Some(times) = self.how.failures.happened() {
@@ -294,8 +296,8 @@ impl Reading {
 }
 
 /// Whether so much of a result may be held: of its beginning, always.
-fn may_hold(length: usize, taken: &Taken) -> bool {
-    length <= BEGINNING || length <= HELD && taken.at_least(TIMES * length as u64).is_ok()
+fn may_hold(length: usize, taken: &Reservation) -> bool {
+    length <= BEGINNING || length <= HELD && taken.grow_to(TIMES * length as u64).is_ok()
 }
 
 /// The same text in pieces that are not large.

@@ -13,19 +13,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use outbound::HttpProxies;
 use sextant_config::{Config, RuntimeConfig};
 use sextant_process::health::{self, Health};
-use sextant_process::listening::{self, Sharing};
+use sextant_process::listening::{self, PortSharing};
 use sextant_process::telemetry::LogFormat;
-use sextant_process::{memory_limit, open_files};
+use sextant_process::{memory_limit, rlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::access::{self, Access};
+use super::access_log::{self, AccessLog};
 use super::memory::Memory;
 use super::upstream::Upstream;
 use super::upstream_health::News;
-use super::{Means, Shared, server};
+use super::{Resources, Shared, server};
 
 /// More workers than this have nothing to do: the server is slower.
 const WORKERS: usize = 4;
@@ -71,9 +71,9 @@ pub fn run(config: &Config, format: LogFormat) -> Result<(), ProxyError> {
         }
     };
     let memory = memory_limit::of_this_process();
-    let means = Means { open_files: open_files::raise(), memory: Memory::of(memory) };
-    let shared = HttpProxies::of_environment()
-        .and_then(|environment| Shared::new(config, &environment, Access::lines(format), means))
+    let means = Resources { open_files: rlimit::raise_open_files(), memory: Memory::of(memory) };
+    let shared = HttpProxies::from_env()
+        .and_then(|environment| Shared::new(config, &environment, AccessLog::lines(format), means))
         .map_err(ProxyError::Configuration)?;
     let health = Health::waiting_for(&[LISTENERS]);
     let figures = shared.clone();
@@ -83,8 +83,8 @@ pub fn run(config: &Config, format: LogFormat) -> Result<(), ProxyError> {
     let workers = std::thread::available_parallelism().map_or(1, |count| count.get().min(WORKERS));
     let threads = open(address, workers, &shared, &end)?;
     health.ready(LISTENERS);
-    let through = shared.place.http_proxy.as_ref().map(|proxy| format!(" through the {proxy}")).unwrap_or_default();
-    info!("The proxy is open at {address}; it leads to {}{through}", shared.place.api_url);
+    let through = shared.origin.http_proxy.as_ref().map(|proxy| format!(" through the {proxy}")).unwrap_or_default();
+    info!("The proxy is open at {address}; it leads to {}{through}", shared.origin.api_url);
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(setup)?;
     let ended = runtime.block_on(watch_over(config, shared.clone(), health));
@@ -138,7 +138,7 @@ async fn watch_over(config: &Config, shared: Arc<Shared>, health: Arc<Health>) -
     tasks.spawn(look_after_the_server(shared.clone(), LOOK));
     tasks.spawn(async move {
         loop {
-            tokio::time::sleep(access::AT_LEAST).await;
+            tokio::time::sleep(access_log::AT_LEAST).await;
             shared.access.flush();
         }
     });
@@ -155,20 +155,20 @@ async fn look_after_the_server(shared: Arc<Shared>, every: Duration) {
     let upstream = Upstream::new(shared.clone());
     let health = &shared.figures.upstream;
     loop {
-        let answer = tokio::time::timeout(LOOK_WITHIN, upstream.looks_alive()).await;
+        let answer = tokio::time::timeout(LOOK_WITHIN, upstream.probe()).await;
         let answer = answer.unwrap_or_else(|_| Err(format!("it does not answer within {} s", LOOK_WITHIN.as_secs())));
         match answer {
             Ok(()) => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 if health.answered(now.as_secs()) == News::Up {
-                    info!("The vantage6 server at {} answers.", shared.place.api_url);
+                    info!("The vantage6 server at {} answers.", shared.origin.api_url);
                 }
             }
             Err(problem) => {
                 if health.failed() == News::Down {
                     warn!(
                         "The vantage6 server at {} can't be used: {problem}. Algorithms' requests wait for it, then hear 503.",
-                        shared.place.api_url
+                        shared.origin.api_url
                     );
                 }
             }
@@ -179,7 +179,7 @@ async fn look_after_the_server(shared: Arc<Shared>, every: Duration) {
 
 /// A listener that shares its port with those of the other workers.
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    listening::listen_with(address, Sharing::Shared, BACKLOG)
+    listening::listen_with(address, PortSharing::Shared, BACKLOG)
 }
 
 #[cfg(test)]
@@ -205,13 +205,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_is_away_is_a_figure_and_the_proxy_serves_all_the_same() {
-        let place = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let to = place.local_addr().unwrap();
-        drop(place);
+        let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = origin.local_addr().unwrap();
+        drop(origin);
         let text = format!("server_url: http://{to}\napi_key: k\n");
         let config = Config::parse(&text, Path::new("a.yaml"), &|_| None).unwrap();
-        let mut shared = Shared::new(&config, &HttpProxies::default(), Access::Node, crate::tests::MEANS).unwrap();
-        Arc::get_mut(&mut shared).unwrap().patience.away = Duration::from_millis(100);
+        let mut shared =
+            Shared::new(&config, &HttpProxies::default(), AccessLog::Node, crate::tests::RESOURCES).unwrap();
+        Arc::get_mut(&mut shared).unwrap().timeouts.unavailable = Duration::from_millis(100);
         let (sender, end) = watch::channel(false);
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = free.local_addr().unwrap();

@@ -1,7 +1,7 @@
 //! The side of the algorithms: takes their connections, so many and no more, and ends well.
 //!
 //! A connection counts as unauthenticated until one of its requests has had a token that the server accepts
-//! ([`accepted`](super::accepted)); see [`connection_limits`](sextant_process::connection_limits) for what that means.
+//! ([`tokens`](super::tokens)); see [`connection_limits`](sextant_process::connection_limits) for what that means.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -22,39 +22,39 @@ use tracing::{debug, warn};
 use super::Shared;
 use super::caller::Caller;
 use super::forward::Proxy;
-use super::sips::Sips;
+use super::small_reads::SmallReads;
 
 /// How many connections there may be at once, if there are file descriptors and memory for so many.
-const CONNECTIONS: u64 = 4096;
+const MAX_CONNECTIONS: u64 = 4096;
 /// How many of them one address may have without an accepted token (but not more than half), and how many one run with it (a quarter).
-const PER_CALLER: usize = 128;
+const MAX_PER_CALLER: usize = 128;
 /// How often one address may connect in a second. More than an algorithm can that opens a connection for each request.
-const RATE: u32 = 1000;
+const RATE_PER_SOURCE: u32 = 1000;
 /// How long a request's head may take, and a connection may be kept without a request.
-const PATIENCE: Duration = Duration::from_secs(20);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 /// The largest head: one with the longest token. Also what is written of an answer ahead of what the algorithm reads.
-const HEAD: usize = 48 * 1024;
-const HEADERS: usize = 64;
+const MAX_HEAD: usize = 48 * 1024;
+const MAX_HEADERS: usize = 64;
 /// How long an algorithm may leave what was sent to it.
-const UNREAD: Duration = Duration::from_secs(120);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
 /// What the kernel keeps for an algorithm that does not read.
-const UNSENT: u32 = 128 * 1024;
+const MAX_UNSENT: u32 = 128 * 1024;
 /// How long requests under way have at the end.
-pub(crate) const LAST_REQUESTS: Duration = Duration::from_secs(25);
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// How many connections there may be with so many open files, of which each may need another one to the server, and memory for so
 /// many. Of the files one in eight is for those that have shown no token that the server accepts; of the memory a quarter, since they
 /// get no large answers and hold half as much.
 pub(crate) fn limits(open_files: u64, memory_for: u64) -> ConnectionLimits {
-    let by_files = (open_files.saturating_sub(64) / 2).clamp(16, CONNECTIONS);
+    let by_files = (open_files.saturating_sub(64) / 2).clamp(16, MAX_CONNECTIONS);
     let unauthenticated = (by_files / 8).min(memory_for / 2) as usize;
     let authenticated = (by_files - by_files / 8).min(memory_for / 4 * 3) as usize;
     ConnectionLimits {
         unauthenticated,
-        unauthenticated_per_source: PER_CALLER.min(unauthenticated / 2),
-        rate_per_source: RATE,
+        unauthenticated_per_source: MAX_PER_CALLER.min(unauthenticated / 2),
+        rate_per_source: RATE_PER_SOURCE,
         authenticated,
-        authenticated_per_owner: PER_CALLER.min(authenticated / 4),
+        authenticated_per_owner: MAX_PER_CALLER.min(authenticated / 4),
     }
 }
 
@@ -73,7 +73,7 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut end: w
                     continue;
                 }
             },
-            () = told(&mut end) => break,
+            () = shutdown_requested(&mut end) => break,
         };
         while connections.try_join_next().is_some() {}
         let Ok(guard) = shared.connections.enter(address.ip(), Instant::now()) else {
@@ -97,8 +97,8 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut end: w
     }
     drop(listener);
     let all = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(LAST_REQUESTS, all).await.is_err() {
-        warn!("requests under way were not finished within {} s and are ended", LAST_REQUESTS.as_secs());
+    if tokio::time::timeout(DRAIN_TIMEOUT, all).await.is_err() {
+        warn!("requests under way were not finished within {} s and are ended", DRAIN_TIMEOUT.as_secs());
     }
 }
 
@@ -110,16 +110,16 @@ async fn connection(
     end: watch::Receiver<bool>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
-    sextant_process::sockets::notice_silence(&stream)?;
+    sextant_process::sockets::set_keepalive(&stream)?;
     let socket = socket2::SockRef::from(&stream);
-    socket.set_tcp_user_timeout(Some(UNREAD))?;
-    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.set_tcp_user_timeout(Some(WRITE_TIMEOUT))?;
+    socket.set_tcp_notsent_lowat(MAX_UNSENT)?;
     debug!("{address} is connected");
-    Ok(converse(stream, proxy, guard, end).await?)
+    Ok(serve_connection(stream, proxy, guard, end).await?)
 }
 
 /// Answers one request after the other.
-pub(super) async fn converse(
+pub(super) async fn serve_connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     proxy: Arc<Proxy>,
     guard: Arc<ConnectionGuard<Caller>>,
@@ -132,20 +132,20 @@ pub(super) async fn converse(
     let mut serving = pin!(
         hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(PATIENCE)
-            .max_headers(HEADERS)
-            .max_buf_size(HEAD)
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEAD)
             .pipeline_flush(false)
-            .serve_connection(TokioIo::new(Sips(stream)), service)
+            .serve_connection(TokioIo::new(SmallReads(stream)), service)
     );
     tokio::select! {
         ended = serving.as_mut() => return ended,
-        () = told(&mut end) => serving.as_mut().graceful_shutdown(),
+        () = shutdown_requested(&mut end) => serving.as_mut().graceful_shutdown(),
     }
     serving.await
 }
 
 /// Waits until it is told to end, or whoever would tell has gone.
-async fn told(end: &mut watch::Receiver<bool>) {
+async fn shutdown_requested(end: &mut watch::Receiver<bool>) {
     let _ = end.wait_for(|end| *end).await;
 }

@@ -11,15 +11,15 @@ use bytes::{Bytes, BytesMut};
 use futures::{Stream, stream};
 use tokio::task::spawn_blocking;
 
-use super::budget::{Full, Taken};
+use super::budget::{QuotaExceeded, Reservation};
 
 /// So much stays in memory, and so much is written and read at once.
 const PIECE: usize = 256 * 1024;
 
 /// Bytes one after the other.
 pub(crate) struct Spool {
-    disk: Arc<Taken>,
-    file: Option<Arc<OnDisk>>,
+    disk: Arc<Reservation>,
+    file: Option<Arc<SpoolFile>>,
     written: u64,
     /// What is not in the file.
     rest: BytesMut,
@@ -28,35 +28,35 @@ pub(crate) struct Spool {
 /// Bytes that are there.
 #[derive(Clone)]
 pub(crate) struct Spooled {
-    file: Option<Arc<OnDisk>>,
+    file: Option<Arc<SpoolFile>>,
     written: u64,
     rest: Bytes,
 }
 
 /// A file, and the room that it has: given back once the file is closed, also by who still writes for one who has gone.
-struct OnDisk {
+struct SpoolFile {
     file: File,
-    _disk: Arc<Taken>,
+    _disk: Arc<Reservation>,
 }
 
 /// Why bytes are not kept.
 #[derive(Debug)]
-pub(crate) enum NotKept {
+pub(crate) enum SpoolError {
     /// There is no room for them.
-    Full(Full),
+    Full(QuotaExceeded),
     /// They could not be written.
-    Failed(io::Error),
+    Io(io::Error),
 }
 
-impl From<io::Error> for NotKept {
+impl From<io::Error> for SpoolError {
     fn from(error: io::Error) -> Self {
-        Self::Failed(error)
+        Self::Io(error)
     }
 }
 
 impl Spool {
     /// Nothing yet; what doesn't stay in memory takes of this room.
-    pub fn new(disk: Taken) -> Self {
+    pub fn new(disk: Reservation) -> Self {
         Self { disk: Arc::new(disk), file: None, written: 0, rest: BytesMut::new() }
     }
 
@@ -74,10 +74,10 @@ impl Spool {
     ///
     /// # Errors
     /// If they can't be kept; nothing more should be added then.
-    pub async fn push(&mut self, bytes: &[u8]) -> Result<(), NotKept> {
+    pub async fn push(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
         self.rest.extend_from_slice(bytes);
         while self.rest.len() > PIECE {
-            self.disk.at_least(self.written + PIECE as u64).map_err(NotKept::Full)?;
+            self.disk.grow_to(self.written + PIECE as u64).map_err(SpoolError::Full)?;
             let piece = self.rest.split_to(PIECE).freeze();
             let (on_disk, at) = (self.file().await?, self.written);
             self.written += piece.len() as u64;
@@ -86,12 +86,12 @@ impl Spool {
         Ok(())
     }
 
-    async fn file(&mut self) -> io::Result<Arc<OnDisk>> {
+    async fn file(&mut self) -> io::Result<Arc<SpoolFile>> {
         if let Some(file) = &self.file {
             return Ok(file.clone());
         }
         let file = spawn_blocking(tempfile::tempfile).await.map_err(io::Error::other)??;
-        let file = Arc::new(OnDisk { file, _disk: self.disk.clone() });
+        let file = Arc::new(SpoolFile { file, _disk: self.disk.clone() });
         self.file = Some(file.clone());
         Ok(file)
     }
@@ -139,7 +139,7 @@ mod tests {
     use futures::TryStreamExt as _;
 
     fn spool(disk: &Arc<Budget>) -> Spool {
-        Spool::new(disk.begin(Caller::default()))
+        Spool::new(disk.reserve(Caller::default()))
     }
 
     #[tokio::test]
@@ -165,20 +165,20 @@ mod tests {
         let disk = Budget::new(4 * PIECE as u64, 3 * PIECE as u64);
         let mut first = spool(&disk);
         first.push(&vec![0; 2 * PIECE]).await.unwrap();
-        assert_eq!(disk.taken(), PIECE as u64, "the rest is in memory");
+        assert_eq!(disk.used(), PIECE as u64, "the rest is in memory");
         first.push(&vec![0; 2 * PIECE]).await.unwrap();
         // Enough for one, but not beside the other.
         let mut second = spool(&disk);
         let refused = second.push(&vec![0; 2 * PIECE]).await;
-        assert!(matches!(refused, Err(NotKept::Full(Full::Now))), "{refused:?}");
+        assert!(matches!(refused, Err(SpoolError::Full(QuotaExceeded::InUse))), "{refused:?}");
         // Too much for anybody.
         let refused = first.push(&[0]).await;
-        assert!(matches!(refused, Err(NotKept::Full(Full::TooMuch(_)))), "{refused:?}");
+        assert!(matches!(refused, Err(SpoolError::Full(QuotaExceeded::OverLimit(_)))), "{refused:?}");
         // As long as anybody reads, the file is there.
         let stream = first.finish().stream(0, 10);
-        assert_eq!(disk.taken(), 3 * PIECE as u64);
+        assert_eq!(disk.used(), 3 * PIECE as u64);
         drop((stream, second));
-        assert_eq!(disk.taken(), 0);
+        assert_eq!(disk.used(), 0);
     }
 
     #[tokio::test]
@@ -189,11 +189,11 @@ mod tests {
         assert!(pushing.is_err());
         drop(spool);
         for _ in 0..1000 {
-            if disk.taken() == 0 {
+            if disk.used() == 0 {
                 return;
             }
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
-        panic!("{} bytes are still taken", disk.taken());
+        panic!("{} bytes are still taken", disk.used());
     }
 }

@@ -4,8 +4,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -14,6 +14,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use outbound::{Failure, HttpProxies, HttpProxy, Trust};
+use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use sextant_config::Config;
 use tokio::net::TcpStream;
@@ -22,24 +23,24 @@ use tokio_rustls::TlsConnector;
 use vantage6::ServerUrl;
 
 use super::Shared;
-use super::body::{Counted, HandedOver, Leased, Outgoing, Paced, Reuse};
-use super::way;
+use super::body::{CountingBody, IdleTimeoutBody, PooledBody, RequestBody, Reuse, SendProgress};
+use super::egress_proxy;
 
 /// How long connecting may take.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that waited for longer are not used any more: below what servers use (nginx: 60 s or more).
-const KEPT: Duration = Duration::from_secs(25);
+const MAX_IDLE_TIME: Duration = Duration::from_secs(25);
 /// Requests that must not be sent twice go by a connection that was in use a moment ago, or by a new one: a server
 /// that closes an old one just now would leave open whether it has taken the request.
-const TRUSTED: Duration = Duration::from_secs(2);
+const MAX_IDLE_TIME_UNSAFE: Duration = Duration::from_secs(2);
 /// How long a connection that has just been given back may take until it is ready again.
-const SETTLING: Duration = Duration::from_millis(20);
+const READY_TIMEOUT: Duration = Duration::from_millis(20);
 /// How many connections without work a worker keeps.
-const IDLE: usize = 64;
+const MAX_IDLE: usize = 64;
 /// How fast a server reads and stores a task at least, when all of it has come (4.5.5: a quarter of a second for a megabyte).
 const BYTES_A_MILLISECOND: u64 = 1000;
 /// What is read of the server ahead of what the algorithm has taken.
-const AHEAD: usize = 32 * 1024;
+const READ_BUFFER: usize = 32 * 1024;
 
 /// How TLS is set up with the server.
 struct Tls {
@@ -57,7 +58,7 @@ impl Tls {
 }
 
 /// Where the server is.
-pub(crate) struct Place {
+pub(crate) struct Origin {
     host: String,
     port: u16,
     tls: Option<Tls>,
@@ -74,12 +75,12 @@ pub(crate) struct Place {
     pub network: Option<super::fuzzing::Network>,
 }
 
-impl Place {
+impl Origin {
     /// The server of a configuration, and the HTTP proxy on the way to it that the environment names.
     ///
     /// # Errors
     /// If there is something wrong with its address or certificates, or with that proxy; the text says what to do.
-    pub fn of(config: &Config, environment: &HttpProxies) -> Result<Self, String> {
+    pub fn new(config: &Config, environment: &HttpProxies) -> Result<Self, String> {
         let api =
             ServerUrl::new(&config.server_url, config.port, &config.api_path).map_err(|error| error.to_string())?;
         let url = api.resource("");
@@ -101,7 +102,7 @@ impl Place {
             host: bare,
             port,
             tls,
-            http_proxy: way::to(&url, environment)?,
+            http_proxy: egress_proxy::for_url(&url, environment)?,
             authority: HeaderValue::from_str(&authority).map_err(|error| wrong(&error))?,
             api_path: url.path().trim_end_matches('/').to_owned(),
             api_url: api.to_string(),
@@ -114,31 +115,34 @@ impl Place {
     ///
     /// # Errors
     /// If the path can't be part of a URI.
-    pub fn address<B>(&self, request: &mut Request<B>) -> Result<(), http::Error> {
+    pub fn set_target<B>(&self, request: &mut Request<B>) -> Result<(), http::Error> {
         request.headers_mut().insert(header::HOST, self.authority.clone());
         match &self.http_proxy {
-            Some(proxy) if self.is_passed_on() => way::pass_on(proxy, request, &self.authority),
+            Some(proxy) if self.is_forwarded() => egress_proxy::use_absolute_form(proxy, request, &self.authority),
             _ => Ok(()),
         }
     }
 
     /// Whether requests are read and passed on by an HTTP proxy, whose own answers look like the server's.
-    pub fn is_passed_on(&self) -> bool {
+    pub fn is_forwarded(&self) -> bool {
         self.http_proxy.is_some() && self.tls.is_none()
     }
 
     /// What an error of a connection to it says.
-    pub fn why(&self, error: &(dyn std::error::Error + 'static)) -> String {
+    pub fn describe(&self, error: &(dyn std::error::Error + 'static)) -> String {
         let failure = match &self.tls {
             Some(tls) => tls.trust.failure(error),
-            None => Failure::of(error, false),
+            None => Failure::classify(error, false),
         };
-        failure.into_words()
+        failure.into_message()
     }
 
-    fn silent(&self) -> io::Error {
+    fn connect_timeout(&self) -> io::Error {
         match &self.http_proxy {
-            Some(proxy) => way::failed(proxy, format!("no connection with the server within {} s", CONNECT.as_secs())),
+            Some(proxy) => egress_proxy::error(
+                proxy,
+                format!("no connection with the server within {} s", CONNECT_TIMEOUT.as_secs()),
+            ),
             None => io::ErrorKind::TimedOut.into(),
         }
     }
@@ -146,9 +150,9 @@ impl Place {
     /// A connection that TLS can begin on, or a request.
     async fn dial(&self) -> io::Result<TcpStream> {
         let Some(proxy) = &self.http_proxy else { return dial(&self.host, self.port).await };
-        let stream = dial(&proxy.host(), proxy.port()).await.map_err(|error| way::failed(proxy, error))?;
+        let stream = dial(&proxy.host(), proxy.port()).await.map_err(|error| egress_proxy::error(proxy, error))?;
         match self.tls {
-            Some(_) => way::tunnel(proxy, stream, &self.host, self.port).await,
+            Some(_) => egress_proxy::tunnel(proxy, stream, &self.host, self.port).await,
             None => Ok(stream),
         }
     }
@@ -158,39 +162,39 @@ impl Place {
 pub(crate) struct Upstream {
     shared: Arc<Shared>,
     /// Without work, the one that was used last at the end.
-    idle: Mutex<Vec<(SendRequest<Counted>, Instant)>>,
+    idle: Mutex<Vec<(SendRequest<CountingBody>, Instant)>>,
 }
 
 /// A connection in use.
-pub(crate) struct Lease {
-    sender: SendRequest<Counted>,
-    of: Arc<Upstream>,
+pub(crate) struct PooledConnection {
+    sender: SendRequest<CountingBody>,
+    pool: Arc<Upstream>,
 }
 
-impl Lease {
+impl PooledConnection {
     /// Its answer has come whole: others may use it.
-    pub fn give_back(self) {
+    pub fn release(self) {
         if self.sender.is_closed() {
             return;
         }
-        let mut idle = self.of.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() >= IDLE || idle.first().is_some_and(|(_, since)| since.elapsed() > KEPT) {
-            idle.retain(|(sender, since)| since.elapsed() <= KEPT && !sender.is_closed());
+        let mut idle = self.pool.idle.lock();
+        if idle.len() >= MAX_IDLE || idle.first().is_some_and(|(_, since)| since.elapsed() > MAX_IDLE_TIME) {
+            idle.retain(|(sender, since)| since.elapsed() <= MAX_IDLE_TIME && !sender.is_closed());
         }
-        if idle.len() < IDLE {
+        if idle.len() < MAX_IDLE {
             idle.push((self.sender, Instant::now()));
         }
     }
 }
 
 /// Why a request has no answer.
-pub(crate) enum Broken {
+pub(crate) enum SendError {
     /// It has not been sent, and here it is again.
-    NotSent(Box<Request<Outgoing>>, hyper::Error),
+    NotSent(Box<Request<RequestBody>>, hyper::Error),
     /// It may have been taken.
-    Perhaps(hyper::Error),
+    Interrupted(hyper::Error),
     /// The server says nothing; the request may have been taken.
-    Silent(Duration),
+    TimedOut(Duration),
 }
 
 impl Upstream {
@@ -203,18 +207,18 @@ impl Upstream {
     ///
     /// # Errors
     /// If the server can't be reached.
-    pub async fn lease(self: &Arc<Self>, harmless: bool) -> io::Result<Lease> {
-        let longest = if harmless { KEPT } else { TRUSTED };
-        while let Some(mut sender) = self.kept(longest) {
-            if sender.is_ready() || matches!(timeout(SETTLING, sender.ready()).await, Ok(Ok(()))) {
-                return Ok(Lease { sender, of: self.clone() });
+    pub async fn acquire(self: &Arc<Self>, harmless: bool) -> io::Result<PooledConnection> {
+        let longest = if harmless { MAX_IDLE_TIME } else { MAX_IDLE_TIME_UNSAFE };
+        while let Some(mut sender) = self.take_idle(longest) {
+            if sender.is_ready() || matches!(timeout(READY_TIMEOUT, sender.ready()).await, Ok(Ok(()))) {
+                return Ok(PooledConnection { sender, pool: self.clone() });
             }
         }
         self.connect().await
     }
 
-    fn kept(&self, longest: Duration) -> Option<SendRequest<Counted>> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+    fn take_idle(&self, longest: Duration) -> Option<SendRequest<CountingBody>> {
+        let mut idle = self.idle.lock();
         while idle.last().is_some_and(|(sender, _)| sender.is_closed()) {
             idle.pop();
         }
@@ -222,28 +226,31 @@ impl Upstream {
     }
 
     /// A new connection.
-    pub async fn connect(self: &Arc<Self>) -> io::Result<Lease> {
-        let place = &self.shared.place;
+    pub async fn connect(self: &Arc<Self>) -> io::Result<PooledConnection> {
+        let origin = &self.shared.origin;
         #[cfg(fuzzing)]
-        if let Some(network) = &place.network {
+        if let Some(network) = &origin.network {
             let sender = self.handshake(TokioIo::new(network())).await?;
-            return Ok(Lease { sender, of: self.clone() });
+            return Ok(PooledConnection { sender, pool: self.clone() });
         }
         let connecting = async {
-            let stream = place.dial().await?;
-            match &place.tls {
+            let stream = origin.dial().await?;
+            match &origin.tls {
                 Some(tls) => self.handshake(TokioIo::new(tls.connector.connect(tls.name.clone(), stream).await?)).await,
                 None => self.handshake(TokioIo::new(stream)).await,
             }
         };
-        let sender = timeout(CONNECT, connecting).await.map_err(|_| place.silent())??;
+        let sender = timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| origin.connect_timeout())??;
         self.shared.figures.dialled.fetch_add(1, Relaxed);
-        Ok(Lease { sender, of: self.clone() })
+        Ok(PooledConnection { sender, pool: self.clone() })
     }
 
-    async fn handshake<T: Read + Write + Unpin + Send + 'static>(&self, io: T) -> io::Result<SendRequest<Counted>> {
+    async fn handshake<T: Read + Write + Unpin + Send + 'static>(
+        &self,
+        io: T,
+    ) -> io::Result<SendRequest<CountingBody>> {
         let (sender, connection) =
-            http1::Builder::new().max_buf_size(AHEAD).handshake(io).await.map_err(io::Error::other)?;
+            http1::Builder::new().max_buf_size(READ_BUFFER).handshake(io).await.map_err(io::Error::other)?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!("a connection to the server ended: {error}");
@@ -256,33 +263,37 @@ impl Upstream {
     ///
     /// # Errors
     /// If there is none, and whether the server may have taken the request.
-    pub async fn send(&self, mut lease: Lease, request: Request<Outgoing>) -> Result<Response<Leased>, Broken> {
-        let silence = self.shared.patience.silence;
-        let handed_over = Arc::new(HandedOver::default());
+    pub async fn send(
+        &self,
+        mut connection: PooledConnection,
+        request: Request<RequestBody>,
+    ) -> Result<Response<PooledBody>, SendError> {
+        let silence = self.shared.timeouts.idle;
+        let handed_over = Arc::new(SendProgress::default());
         let (method, sends_body) = (request.method().clone(), !request.body().is_end_stream());
-        let request = request.map(|body| Counted { body, handed_over: handed_over.clone() });
+        let request = request.map(|body| CountingBody { body, progress: handed_over.clone() });
         let answer = {
-            let mut sending = pin!(lease.sender.try_send_request(request));
+            let mut sending = pin!(connection.sender.try_send_request(request));
             let mut before = 0;
             loop {
                 // What is large takes the server a while to read and to store, too.
-                let patience = silence + Duration::from_millis(before / BYTES_A_MILLISECOND);
-                match timeout(patience, &mut sending).await {
+                let timeouts = silence + Duration::from_millis(before / BYTES_A_MILLISECOND);
+                match timeout(timeouts, &mut sending).await {
                     Ok(answer) => break answer,
-                    Err(_) if handed_over.bytes.load(Relaxed) == before => return Err(Broken::Silent(patience)),
+                    Err(_) if handed_over.bytes.load(Relaxed) == before => return Err(SendError::TimedOut(timeouts)),
                     Err(_) => before = handed_over.bytes.load(Relaxed),
                 }
             }
         };
         match answer {
             Ok(answer) => {
-                let is_sent = !sends_body || handed_over.whole.load(Relaxed) && answer.status().is_success();
+                let is_sent = !sends_body || handed_over.complete.load(Relaxed) && answer.status().is_success();
                 let reuse = if is_sent { reuse_after(&method, answer.status()) } else { Reuse::Never };
-                Ok(answer.map(|body| Leased::new(Paced::new(body, silence), lease, reuse)))
+                Ok(answer.map(|body| PooledBody::new(IdleTimeoutBody::new(body, silence), connection, reuse)))
             }
             Err(mut error) => Err(match error.take_message() {
-                Some(request) => Broken::NotSent(Box::new(request.map(|sent| sent.body)), error.into_error()),
-                None => Broken::Perhaps(error.into_error()),
+                Some(request) => SendError::NotSent(Box::new(request.map(|sent| sent.body)), error.into_error()),
+                None => SendError::Interrupted(error.into_error()),
             }),
         }
     }
@@ -303,7 +314,7 @@ async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
-                sextant_process::sockets::notice_silence(&stream)?;
+                sextant_process::sockets::set_keepalive(&stream)?;
                 return Ok(stream);
             }
             Err(error) => failed = io::Error::new(error.kind(), format!("{address}: {error}")),
@@ -317,21 +328,22 @@ impl Upstream {
     ///
     /// # Errors
     /// If it does not tell, and why.
-    pub async fn looks_alive(self: &Arc<Self>) -> Result<(), String> {
-        let place = &self.shared.place;
-        let lease = self.lease(true).await.map_err(|error| place.why(&error))?;
-        let mut request = Request::new(Outgoing::Empty);
-        let path = format!("{}/version", place.api_path);
+    pub async fn probe(self: &Arc<Self>) -> Result<(), String> {
+        let origin = &self.shared.origin;
+        let connection = self.acquire(true).await.map_err(|error| origin.describe(&error))?;
+        let mut request = Request::new(RequestBody::Empty);
+        let path = format!("{}/version", origin.api_path);
         *request.uri_mut() = path.parse().map_err(|error| format!("{path}: {error}"))?;
-        place.address(&mut request).map_err(|error| format!("{path}: {error}"))?;
-        let answer = match self.send(lease, request).await {
+        origin.set_target(&mut request).map_err(|error| format!("{path}: {error}"))?;
+        let answer = match self.send(connection, request).await {
             Ok(answer) => answer,
-            Err(Broken::NotSent(_, error) | Broken::Perhaps(error)) => return Err(place.why(&error)),
-            Err(Broken::Silent(silence)) => return Err(format!("it is silent for {} s", silence.as_secs())),
+            Err(SendError::NotSent(_, error) | SendError::Interrupted(error)) => return Err(origin.describe(&error)),
+            Err(SendError::TimedOut(silence)) => return Err(format!("it is silent for {} s", silence.as_secs())),
         };
         let status = answer.status();
         // So that the connection can be used again.
-        let body = http_body_util::BodyExt::collect(http_body_util::Limited::new(answer.into_body(), AHEAD)).await;
+        let body =
+            http_body_util::BodyExt::collect(http_body_util::Limited::new(answer.into_body(), READ_BUFFER)).await;
         match (status.is_success(), body) {
             (true, Ok(_)) => Ok(()),
             (true, Err(error)) => Err(error.to_string()),

@@ -137,7 +137,7 @@ enum Failure {
 
 fn main() -> ExitCode {
     run(Arguments::parse().command).unwrap_or_else(|failure| {
-        console::complain(&failure.to_string());
+        console::print_error(&failure.to_string());
         match failure {
             Failure::Configuration(_) => ExitCode::from(CONFIGURATION),
             Failure::Process(_) => ExitCode::FAILURE,
@@ -161,7 +161,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::NetworkPolicies { config } => print_network_policies(&config),
         Command::Walls { config } => {
-            console::complain(
+            console::print_error(
                 "`sextant walls` is called `sextant network-policies` now; the old name goes with the next release.",
             );
             print_network_policies(&config)
@@ -235,7 +235,7 @@ fn show(text: Result<String, NodeError>) -> ExitCode {
     match text {
         Ok(text) => unless_reader_gone(console::print(&text), ExitCode::SUCCESS),
         Err(error) => {
-            console::complain(&error.to_string());
+            console::print_error(&error.to_string());
             ExitCode::from(error.exit_code())
         }
     }

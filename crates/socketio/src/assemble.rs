@@ -12,7 +12,7 @@ use crate::transport::Received;
 
 /// A Socket.IO packet with all that belongs to it.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Whole {
+pub(crate) struct CompletePacket {
     pub body: Body,
     pub attachments: Vec<Bytes>,
     /// Bytes received for it.
@@ -21,8 +21,8 @@ pub(crate) struct Whole {
 
 /// What was made of what came.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Heard {
-    Whole(Whole),
+pub(crate) enum Assembled {
+    Whole(CompletePacket),
     /// An event of this name that can't be read.
     LeftOut {
         event: String,
@@ -53,21 +53,21 @@ pub(crate) struct Assembler<'a> {
 
 struct Partial {
     missing: usize,
-    what: What,
+    what: Outcome,
 }
 
 /// What is to be told once a packet is complete.
-enum What {
-    Whole(Whole),
+enum Outcome {
+    Whole(CompletePacket),
     LeftOut { event: String },
     Nothing,
 }
 
-impl What {
-    fn told(self) -> Option<Heard> {
+impl Outcome {
+    fn into_assembled(self) -> Option<Assembled> {
         match self {
-            Self::Whole(whole) => Some(Heard::Whole(whole)),
-            Self::LeftOut { event } => Some(Heard::LeftOut { event }),
+            Self::Whole(whole) => Some(Assembled::Whole(whole)),
+            Self::LeftOut { event } => Some(Assembled::LeftOut { event }),
             Self::Nothing => None,
         }
     }
@@ -75,7 +75,7 @@ impl What {
     /// It can't be whole any more.
     fn left_out(self) -> Self {
         match self {
-            Self::Whole(Whole { body: Body::Event { event, .. }, .. }) => Self::LeftOut { event },
+            Self::Whole(CompletePacket { body: Body::Event { event, .. }, .. }) => Self::LeftOut { event },
             Self::Whole(_) => Self::Nothing,
             other => other,
         }
@@ -88,7 +88,7 @@ impl<'a> Assembler<'a> {
     }
 
     /// Takes what came. Up to two things come of it: a packet that will never be whole ends where another one begins.
-    pub fn push(&mut self, received: Received) -> impl Iterator<Item = Heard> + use<> {
+    pub fn push(&mut self, received: Received) -> impl Iterator<Item = Assembled> + use<> {
         let (cut_short, heard) = match received {
             Received::Message(text) => (self.cut_short(), self.text(&text, Text::Whole)),
             Received::LongMessage(head) => (self.cut_short(), self.text(&head, Text::Beginning)),
@@ -99,15 +99,15 @@ impl<'a> Assembler<'a> {
     }
 
     /// The packet whose attachments did not all come.
-    fn cut_short(&mut self) -> Option<Heard> {
+    fn cut_short(&mut self) -> Option<Assembled> {
         let partial = self.partial.take()?;
         if let Some(times) = self.throttles.incomplete.happened() {
             warn!(times, "a packet came before all attachments of the one before it, which is left out");
         }
-        partial.what.left_out().told()
+        partial.what.left_out().into_assembled()
     }
 
-    fn text(&mut self, text: &str, extent: Text) -> Option<Heard> {
+    fn text(&mut self, text: &str, extent: Text) -> Option<Assembled> {
         let (header, data) = match Header::read(text) {
             Ok(read) => read,
             Err(error) => {
@@ -121,19 +121,19 @@ impl<'a> Assembler<'a> {
             self.data(&header, data, text.len(), extent)
         } else {
             debug!(namespace = %self.namespace, "left out a packet of another namespace");
-            What::Nothing
+            Outcome::Nothing
         };
         if header.attachments > 0 {
             self.partial = Some(Partial { missing: header.attachments, what });
             return None;
         }
-        what.told()
+        what.into_assembled()
     }
 
-    fn data(&self, header: &Header<'_>, data: &str, size: usize, extent: Text) -> What {
+    fn data(&self, header: &Header<'_>, data: &str, size: usize, extent: Text) -> Outcome {
         match extent {
             Text::Whole => match header.body(data) {
-                Ok(body) => return What::Whole(Whole { body, attachments: Vec::new(), size }),
+                Ok(body) => return Outcome::Whole(CompletePacket { body, attachments: Vec::new(), size }),
                 Err(error) => {
                     if let Some(times) = self.throttles.unreadable.happened() {
                         warn!(%error, times, "left out a packet whose data can't be read");
@@ -142,7 +142,7 @@ impl<'a> Assembler<'a> {
             },
             Text::Beginning => self.too_large(),
         }
-        header.event_name(data).map_or(What::Nothing, |event| What::LeftOut { event })
+        header.event_name(data).map_or(Outcome::Nothing, |event| Outcome::LeftOut { event })
     }
 
     fn too_large(&self) {
@@ -151,7 +151,7 @@ impl<'a> Assembler<'a> {
         }
     }
 
-    fn attachment(&mut self, data: Option<Bytes>) -> Option<Heard> {
+    fn attachment(&mut self, data: Option<Bytes>) -> Option<Assembled> {
         let Some(mut partial) = self.partial.take() else {
             if let Some(times) = self.throttles.stray.happened() {
                 warn!(times, "left out an attachment that belongs to no packet");
@@ -160,12 +160,12 @@ impl<'a> Assembler<'a> {
         };
         partial.missing -= 1;
         partial.what = match (partial.what, data) {
-            (What::Whole(mut whole), Some(data)) if whole.size.saturating_add(data.len()) <= self.max_bytes => {
+            (Outcome::Whole(mut whole), Some(data)) if whole.size.saturating_add(data.len()) <= self.max_bytes => {
                 whole.size += data.len();
                 whole.attachments.push(data);
-                What::Whole(whole)
+                Outcome::Whole(whole)
             }
-            (what @ What::Whole(_), _) => {
+            (what @ Outcome::Whole(_), _) => {
                 self.too_large();
                 what.left_out()
             }
@@ -175,7 +175,7 @@ impl<'a> Assembler<'a> {
             self.partial = Some(partial);
             return None;
         }
-        partial.what.told()
+        partial.what.into_assembled()
     }
 }
 
@@ -204,9 +204,9 @@ mod tests {
         let mut assembler = Assembler::new("/a".into(), max_bytes, &throttles);
         let heard = received.into_iter().flat_map(|received| assembler.push(received).collect::<Vec<_>>());
         let name = |heard| match heard {
-            Heard::Whole(Whole { body: Body::Event { event, .. }, .. }) => Ok(event),
-            Heard::Whole(other) => panic!("{other:?}"),
-            Heard::LeftOut { event } => Err(event),
+            Assembled::Whole(CompletePacket { body: Body::Event { event, .. }, .. }) => Ok(event),
+            Assembled::Whole(other) => panic!("{other:?}"),
+            Assembled::LeftOut { event } => Err(event),
         };
         heard.map(name).collect()
     }
@@ -217,7 +217,7 @@ mod tests {
         let mut assembler = Assembler::new("/a".into(), 100, &throttles);
         assert_eq!(assembler.push(text(r#"52-/a,["x"]"#)).next(), None);
         assert_eq!(assembler.push(binary(b"12")).next(), None);
-        let Some(Heard::Whole(whole)) = assembler.push(binary(b"3")).next() else { panic!("it is whole") };
+        let Some(Assembled::Whole(whole)) = assembler.push(binary(b"3")).next() else { panic!("it is whole") };
         assert_eq!(whole.attachments, ["12", "3"]);
         assert_eq!(whole.size, 14);
     }

@@ -12,15 +12,15 @@ use url::Url;
 
 use crate::backoff::Backoff;
 use crate::client::{Client, Inner};
-use crate::control::{Control, Wish};
+use crate::control::{Command, Control};
 use crate::error::Error;
 use crate::event::{EventSender, Events};
 use crate::headers::{Fixed, HeaderProvider};
-use crate::keeper::Keeper;
-use crate::link::Slot;
+use crate::link::CurrentLink;
 use crate::packet::socket::ROOT;
+use crate::reconnect::Reconnector;
 use crate::session::Session;
-use crate::transport::{Accept, Transports};
+use crate::transport::{SizeLimits, Transports};
 
 /// So many of the largest events may wait, by their bytes.
 const QUEUED: usize = 4;
@@ -154,29 +154,30 @@ impl Builder {
             Some(http) => http.http1_only().build(),
             None => default_http().map_err(Error::Config)?.build(),
         };
-        let client = client.map_err(|error| Error::Config(format!("the HTTP client: {}", outbound::causes(&error))))?;
+        let client =
+            client.map_err(|error| Error::Config(format!("the HTTP client: {}", outbound::error_chain(&error))))?;
 
         let (events, receiver) = EventSender::new(self.max_events, self.max_event.saturating_mul(QUEUED));
-        let (wish, wishes) = watch::channel(Wish::default());
+        let (wish, wishes) = watch::channel(Command::default());
         let (running, done) = watch::channel(());
-        let slot = Arc::new(Slot::default());
+        let slot = Arc::new(CurrentLink::default());
         let session = Session {
             namespace: self.namespace,
             auth: self.auth.map(Into::into),
             connect_timeout: self.connect_timeout,
-            accept: Accept { event: self.max_event, message: self.max_incoming },
+            limits: SizeLimits { event: self.max_event, message: self.max_incoming },
             throttles: Arc::default(),
-            slot: Arc::clone(&slot),
+            link: Arc::clone(&slot),
             events,
             control: Control(wishes),
         };
         let (transports, headers, backoff) = (self.transports, self.headers, self.backoff);
-        let keeper = Keeper { client, url, transports, headers, backoff, session };
+        let reconnector = Reconnector { client, url, transports, headers, backoff, session };
         let task = runtime.spawn(async move {
-            keeper.run().await;
+            reconnector.run().await;
             drop(running);
         });
-        Ok((Client::new(Inner { slot, wish, done, task: task.abort_handle() }), receiver))
+        Ok((Client::new(Inner { link: slot, command: wish, done, task: task.abort_handle() }), receiver))
     }
 }
 
@@ -207,8 +208,8 @@ fn check_namespace(namespace: &str) -> Result<(), Error> {
 fn default_http() -> Result<reqwest::ClientBuilder, String> {
     let mut tls = Trust::new(None)?.client_config();
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let proxies = HttpProxies::of_environment()?;
-    let proxy = reqwest::Proxy::custom(move |url| proxies.to(url).map(|proxy| proxy.url().clone()));
+    let proxies = HttpProxies::from_env()?;
+    let proxy = reqwest::Proxy::custom(move |url| proxies.for_url(url).map(|proxy| proxy.url().clone()));
     Ok(reqwest::Client::builder().tls_backend_preconfigured(tls).proxy(proxy).http1_only())
 }
 

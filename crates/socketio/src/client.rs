@@ -7,9 +7,9 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::builder::Builder;
-use crate::control::Wish;
+use crate::control::Command;
 use crate::error::EmitError;
-use crate::link::Slot;
+use crate::link::CurrentLink;
 use crate::packet::Args;
 use crate::packet::socket::Body;
 
@@ -22,8 +22,8 @@ pub struct Client {
 }
 
 pub(crate) struct Inner {
-    pub slot: Arc<Slot>,
-    pub wish: watch::Sender<Wish>,
+    pub link: Arc<CurrentLink>,
+    pub command: watch::Sender<Command>,
     /// The task holds the other end, and so lets go of it whichever way it ends.
     pub done: watch::Receiver<()>,
     pub task: AbortHandle,
@@ -49,7 +49,7 @@ impl Client {
     /// Is the namespace connected at this moment?
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.inner.slot.get().is_some()
+        self.inner.link.get().is_some()
     }
 
     /// Sends an event. `Ok` means that it is queued for the connection of this moment: it goes out in order, at most
@@ -58,7 +58,7 @@ impl Client {
     /// # Errors
     /// [`EmitError::NotConnected`], at once, without a connection; [`EmitError::TooLarge`].
     pub async fn emit(&self, event: &str, args: impl Into<Args>) -> Result<(), EmitError> {
-        let link = self.inner.slot.get().ok_or(EmitError::NotConnected)?;
+        let link = self.inner.link.get().ok_or(EmitError::NotConnected)?;
         link.send(&body(event, args.into(), None)).await
     }
 
@@ -69,7 +69,7 @@ impl Client {
     pub async fn emit_with_ack(&self, event: &str, args: impl Into<Args>, limit: Duration) -> Result<Args, EmitError> {
         let args = args.into();
         let exchange = async {
-            let link = self.inner.slot.get().ok_or(EmitError::NotConnected)?;
+            let link = self.inner.link.get().ok_or(EmitError::NotConnected)?;
             let (id, answer) = link.expect_ack()?;
             link.send(&body(event, args, Some(id))).await?;
             drop(link);
@@ -82,14 +82,14 @@ impl Client {
     /// say by an event that a token has expired. Does nothing while there is no connection.
     pub fn reconnect(&self) {
         if self.is_connected() {
-            self.inner.wish.send_modify(|wish| wish.reconnects += 1);
+            self.inner.command.send_modify(|wish| wish.reconnects += 1);
         }
     }
 
     /// Ends the client: what is queued goes out, then a goodbye; all within a few seconds. Returns when the task has
     /// ended. [`Events`](crate::Events) ends as well, and all clones are without a connection for good.
     pub async fn shutdown(&self) {
-        self.inner.wish.send_modify(|wish| wish.stop = true);
+        self.inner.command.send_modify(|wish| wish.stop = true);
         let mut done = self.inner.done.clone();
         while done.changed().await.is_ok() {}
     }

@@ -6,14 +6,14 @@ use crate::error::Error;
 use crate::event::EventSender;
 
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Wish {
+pub(crate) struct Command {
     pub stop: bool,
     pub reconnects: u64,
 }
 
 /// The task's side: hears the wishes.
 #[derive(Clone)]
-pub(crate) struct Control(pub watch::Receiver<Wish>);
+pub(crate) struct Control(pub watch::Receiver<Command>);
 
 impl Control {
     /// Waits until there is no use in going on: shutdown, or nobody is there to hear events.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::assemble::{Assembler, Heard, Throttles};
+use crate::assemble::{Assembled, Assembler, Throttles};
 use crate::packet::engine::Packet;
 use crate::packet::socket::Body;
 use crate::transport::{Received, split_all};
@@ -26,8 +26,8 @@ pub fn assemble(
             _ => continue,
         };
         all.extend(assembler.push(received).map(|heard| match heard {
-            Heard::Whole(whole) => Ok((whole.body, whole.attachments, whole.size)),
-            Heard::LeftOut { event } => Err(event),
+            Assembled::Whole(whole) => Ok((whole.body, whole.attachments, whole.size)),
+            Assembled::LeftOut { event } => Err(event),
         }));
     }
     all

@@ -4,7 +4,7 @@
 //!   Client ──emit──▶ link ──▶ ┐                       ┌ long polling ┐
 //!                             ├ session ── transport ─┤              ├── server
 //!   Events ◀──────── queue ◀──┘     ▲                 └ websocket    ┘
-//!                                 keeper: headers, attempt, wait, again
+//!                                 reconnect: headers, attempt, wait, again
 //! ```
 //! One task per client. It asks a [`HeaderProvider`] for fresh headers before each attempt, connects by long polling,
 //! goes on by websocket where the server offers it, and starts over whenever the connection ends or falls silent.
@@ -42,9 +42,9 @@ mod event;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod headers;
-mod keeper;
 mod link;
 pub mod packet;
+mod reconnect;
 mod session;
 mod transport;
 

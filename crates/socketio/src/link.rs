@@ -2,8 +2,9 @@
 //! a new connection is a new link, so nothing meant for one goes out on another.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::EmitError;
@@ -42,7 +43,7 @@ impl Link {
                 return Err(EmitError::TooLarge { size, limit });
             }
         }
-        if lock(&self.acks).is_none() {
+        if self.acks.lock().is_none() {
             return Err(EmitError::NotConnected);
         }
         self.outbound.send(packet).await.map_err(|_| EmitError::NotConnected)
@@ -50,7 +51,7 @@ impl Link {
 
     /// Makes a place for the answer to an event.
     pub fn expect_ack(&self) -> Result<(u64, oneshot::Receiver<Args>), EmitError> {
-        let mut acks = lock(&self.acks);
+        let mut acks = self.acks.lock();
         let acks = acks.as_mut().ok_or(EmitError::NotConnected)?;
         if acks.waiting.len() >= MAX_PENDING {
             acks.waiting.retain(|_, waiting| !waiting.is_closed());
@@ -66,40 +67,35 @@ impl Link {
 
     /// An answer came. False when nobody waits for it.
     pub fn answered(&self, id: u64, args: Args) -> bool {
-        let waiting = lock(&self.acks).as_mut().and_then(|acks| acks.waiting.remove(&id));
+        let waiting = self.acks.lock().as_mut().and_then(|acks| acks.waiting.remove(&id));
         waiting.is_some_and(|waiting| waiting.send(args).is_ok())
     }
 
     /// From now on nothing can be sent, and those who wait for an answer hear that there will be none.
     fn end(&self) {
-        *lock(&self.acks) = None;
+        *self.acks.lock() = None;
     }
 }
 
 /// Where the current link is, if there is one.
 #[derive(Default)]
-pub(crate) struct Slot(Mutex<Option<Arc<Link>>>);
+pub(crate) struct CurrentLink(Mutex<Option<Arc<Link>>>);
 
-impl Slot {
+impl CurrentLink {
     pub fn get(&self) -> Option<Arc<Link>> {
-        lock(&self.0).clone()
+        self.0.lock().clone()
     }
 
     pub fn set(&self, link: &Arc<Link>) {
-        *lock(&self.0) = Some(Arc::clone(link));
+        *self.0.lock() = Some(Arc::clone(link));
     }
 
     pub fn clear(&self) {
-        let link = lock(&self.0).take();
+        let link = self.0.lock().take();
         if let Some(link) = link {
             link.end();
         }
     }
-}
-
-/// No code panics while it holds one of these locks; and what they guard is whole at any time.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -127,7 +123,7 @@ mod tests {
     #[tokio::test]
     async fn acks_find_their_event_once_and_end_with_the_link() {
         let (link, _sent) = link(None);
-        let slot = Slot::default();
+        let slot = CurrentLink::default();
         slot.set(&link);
         let (id, answer) = link.expect_ack().unwrap();
         let (_, unanswered) = link.expect_ack().unwrap();

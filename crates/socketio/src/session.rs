@@ -9,15 +9,15 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::assemble::{Assembler, Heard, Throttles, Whole};
+use crate::assemble::{Assembled, Assembler, CompletePacket, Throttles};
 use crate::control::Control;
 use crate::error::{Error, excerpt};
 use crate::event::{Ack, Event, EventSender, Message};
-use crate::link::{Link, Slot};
+use crate::link::{CurrentLink, Link};
 use crate::packet::Json;
 use crate::packet::engine::Packet;
 use crate::packet::socket::{self, Body};
-use crate::transport::{Accept, Opened, Received, Transport, within};
+use crate::transport::{Opened, Received, SizeLimits, Transport, within};
 
 /// Packets that wait on their way in and out; what fits into more is not worth the memory.
 const INBOUND: usize = 8;
@@ -34,9 +34,9 @@ pub(crate) struct Session {
     pub namespace: String,
     pub auth: Option<Json>,
     pub connect_timeout: Duration,
-    pub accept: Accept,
+    pub limits: SizeLimits,
     pub throttles: Arc<Throttles>,
-    pub slot: Arc<Slot>,
+    pub link: Arc<CurrentLink>,
     pub events: EventSender,
     pub control: Control,
 }
@@ -59,10 +59,10 @@ impl Session {
         let link = Arc::new(Link::new(self.namespace.clone(), outbound.clone(), max_payload));
         let mut connected = None;
 
-        let mut carry = pin!(opened.run(inbound_sender, outbound_receiver, self.accept.event));
+        let mut carry = pin!(opened.run(inbound_sender, outbound_receiver, self.limits.event));
         let mut carried = None;
         let reason = {
-            let mut talk = pin!(self.talk(inbound, &link, transport, &mut connected));
+            let mut talk = pin!(self.converse(inbound, &link, transport, &mut connected));
             let mut interrupted = pin!(control.interrupted(&self.events));
             loop {
                 tokio::select! {
@@ -75,7 +75,7 @@ impl Session {
         };
         let over = carried.is_some();
         let reason = reason.or_else(|| carried?.err()).unwrap_or(Error::ClosedByServer);
-        self.slot.clear();
+        self.link.clear();
         if !over {
             let goodbye = async {
                 if connected.is_some() && !matches!(reason, Error::DisconnectedByServer) {
@@ -96,14 +96,14 @@ impl Session {
     }
 
     /// The conversation. `None` when nothing more comes in.
-    async fn talk(
+    async fn converse(
         &self,
         mut inbound: mpsc::Receiver<Received>,
         link: &Arc<Link>,
         transport: Transport,
         connected: &mut Option<Instant>,
     ) -> Option<Error> {
-        let mut assembler = Assembler::new(self.namespace.clone(), self.accept.event, &self.throttles);
+        let mut assembler = Assembler::new(self.namespace.clone(), self.limits.event, &self.throttles);
         let mut early = Early::default();
         let join = self.join(&mut inbound, link, &mut assembler, &mut early);
         let sid = match within(self.connect_timeout, "connecting the namespace", join).await {
@@ -112,19 +112,19 @@ impl Session {
             Err(error) => return Some(error),
         };
         *connected = Some(Instant::now());
-        self.slot.set(link);
+        self.link.set(link);
         self.events.send(Event::Connected { sid: sid.0, transport }).await;
         if early.left_out {
             self.events.send(Event::LeftOut { event: None }).await;
         }
         for heard in early.kept {
-            if let Some(end) = self.heard(heard, link).await {
+            if let Some(end) = self.dispatch(heard, link).await {
                 return Some(end);
             }
         }
         loop {
             for heard in assembler.push(inbound.recv().await?) {
-                if let Some(end) = self.heard(heard, link).await {
+                if let Some(end) = self.dispatch(heard, link).await {
                     return Some(end);
                 }
             }
@@ -148,11 +148,17 @@ impl Session {
             };
             for heard in assembler.push(received) {
                 match heard {
-                    Heard::Whole(Whole { body: Body::Connect(data), .. }) => return Ok(Some(Sid::of(data.as_ref()))),
-                    Heard::Whole(Whole { body: Body::ConnectError(data), .. }) => return Err(self.refused(data)),
-                    Heard::Whole(Whole { body: Body::Disconnect, .. }) => return Err(Error::DisconnectedByServer),
+                    Assembled::Whole(CompletePacket { body: Body::Connect(data), .. }) => {
+                        return Ok(Some(Sid::of(data.as_ref())));
+                    }
+                    Assembled::Whole(CompletePacket { body: Body::ConnectError(data), .. }) => {
+                        return Err(self.refused(data));
+                    }
+                    Assembled::Whole(CompletePacket { body: Body::Disconnect, .. }) => {
+                        return Err(Error::DisconnectedByServer);
+                    }
                     other => {
-                        if early.keep(other, self.accept.event) == Kept::No
+                        if early.keep(other, self.limits.event) == Kept::No
                             && let Some(times) = self.throttles.early.happened()
                         {
                             warn!(times, "left out events that came before the namespace was connected");
@@ -177,10 +183,10 @@ impl Session {
     }
 
     /// A packet after the server's yes; gives the reason when it ends the session.
-    async fn heard(&self, heard: Heard, link: &Arc<Link>) -> Option<Error> {
-        let Whole { body, attachments, .. } = match heard {
-            Heard::Whole(whole) => whole,
-            Heard::LeftOut { event } => {
+    async fn dispatch(&self, heard: Assembled, link: &Arc<Link>) -> Option<Error> {
+        let CompletePacket { body, attachments, .. } = match heard {
+            Assembled::Whole(whole) => whole,
+            Assembled::LeftOut { event } => {
                 self.events.send(Event::LeftOut { event: Some(event) }).await;
                 return None;
             }
@@ -224,7 +230,7 @@ impl Sid {
 /// What came before the server's yes.
 #[derive(Default)]
 struct Early {
-    kept: Vec<Heard>,
+    kept: Vec<Assembled>,
     bytes: usize,
     /// There was more than is kept.
     left_out: bool,
@@ -239,10 +245,10 @@ enum Kept {
 impl Early {
     /// Others may send events at this time already, and must not be able to keep the client from being connected: what is
     /// too much is left out.
-    fn keep(&mut self, heard: Heard, max_event: usize) -> Kept {
+    fn keep(&mut self, heard: Assembled, max_event: usize) -> Kept {
         let size = match &heard {
-            Heard::Whole(whole) => whole.size,
-            Heard::LeftOut { event } => event.len(),
+            Assembled::Whole(whole) => whole.size,
+            Assembled::LeftOut { event } => event.len(),
         };
         if self.kept.len() >= MAX_EARLY || self.bytes + size > max_event {
             self.left_out = true;

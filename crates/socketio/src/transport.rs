@@ -27,7 +27,7 @@ use self::split::{HEAD, Text};
 use crate::error::Error;
 use crate::packet::engine::{Handshake, Packet, SEPARATOR};
 
-pub(crate) use http::{Accept, Endpoint};
+pub(crate) use http::{Endpoint, SizeLimits};
 pub(crate) use open::open;
 
 /// How packets travel.
@@ -95,8 +95,8 @@ impl Opened {
     ) -> Result<(), Error> {
         let deadline = self.handshake.deadline();
         let (pong_sender, pongs) = mpsc::channel(1);
-        let inlet = Inlet { inbound, pongs: pong_sender, max_event };
-        let outlet = Outlet::new(outbound, pongs);
+        let inlet = PacketSink { inbound, pongs: pong_sender, max_event };
+        let outlet = PacketSource::new(outbound, pongs);
         for packet in self.early {
             inlet.take(packet).await?;
         }
@@ -108,21 +108,21 @@ impl Opened {
 }
 
 /// Where the read loop puts what it gets.
-struct Inlet {
+struct PacketSink {
     inbound: mpsc::Sender<Received>,
     pongs: mpsc::Sender<Packet>,
     /// A larger packet goes on as its beginning.
     max_event: usize,
 }
 
-impl Inlet {
+impl PacketSink {
     async fn take(&self, packet: Packet) -> Result<(), Error> {
         match packet {
             // One waiting pong says all that two would.
             Packet::Ping(data) => drop(self.pongs.try_send(Packet::Pong(data))),
             Packet::Close => return Err(Error::ClosedByServer),
-            Packet::Message(text) => self.hand_on(Received::Message(text)).await,
-            Packet::Binary(data) => self.hand_on(Received::Binary(data)).await,
+            Packet::Message(text) => self.deliver(Received::Message(text)).await,
+            Packet::Binary(data) => self.deliver(Received::Binary(data)).await,
             Packet::Open(_) | Packet::Pong(_) | Packet::Upgrade | Packet::Noop => {}
         }
         Ok(())
@@ -137,8 +137,8 @@ impl Inlet {
     async fn long(&self, text: &str) -> Result<(), Error> {
         let head = beginning(text, HEAD);
         match head.as_bytes().first() {
-            Some(b'4') => self.hand_on(Received::LongMessage(head[1..].to_owned())).await,
-            Some(b'b') => self.hand_on(Received::LongBinary).await,
+            Some(b'4') => self.deliver(Received::LongMessage(head[1..].to_owned())).await,
+            Some(b'b') => self.deliver(Received::LongBinary).await,
             // A ping has no data but during the upgrade.
             Some(b'2') => self.take(Packet::Ping(String::new())).await?,
             // It may say what it likes, if only of a known type.
@@ -154,11 +154,11 @@ impl Inlet {
             // A copy, since what came may be a small part of a large buffer, which it would keep.
             false => Received::Binary(Bytes::copy_from_slice(data)),
         };
-        self.hand_on(received).await;
+        self.deliver(received).await;
     }
 
     /// Nobody listens any more while the last packets go out.
-    async fn hand_on(&self, received: Received) {
+    async fn deliver(&self, received: Received) {
         drop(self.inbound.send(received).await);
     }
 
@@ -181,7 +181,7 @@ fn beginning(text: &str, bytes: usize) -> &str {
 }
 
 /// Where the write loop gets what it sends: pongs first.
-struct Outlet {
+struct PacketSource {
     outbound: mpsc::Receiver<Packet>,
     pongs: mpsc::Receiver<Packet>,
     /// Taken from `outbound` already, but did not fit into the last batch.
@@ -190,7 +190,7 @@ struct Outlet {
     closed: bool,
 }
 
-impl Outlet {
+impl PacketSource {
     fn new(outbound: mpsc::Receiver<Packet>, pongs: mpsc::Receiver<Packet>) -> Self {
         Self { outbound, pongs, carry: None, closed: false }
     }
@@ -271,13 +271,13 @@ pub(crate) async fn within<T>(
 mod tests {
     use super::*;
 
-    fn outlet(texts: &[&str]) -> (Outlet, mpsc::Sender<Packet>) {
+    fn outlet(texts: &[&str]) -> (PacketSource, mpsc::Sender<Packet>) {
         let (sender, outbound) = mpsc::channel(100);
         for text in texts {
             sender.try_send(Packet::Message((*text).into())).unwrap();
         }
         let (pong_sender, pongs) = mpsc::channel(1);
-        (Outlet::new(outbound, pongs), pong_sender)
+        (PacketSource::new(outbound, pongs), pong_sender)
     }
 
     #[tokio::test]
@@ -296,7 +296,7 @@ mod tests {
     async fn a_ping_is_answered_even_when_nobody_takes_events() {
         let (inbound, _full) = mpsc::channel(1);
         let (pong_sender, mut pongs) = mpsc::channel(1);
-        let inlet = Inlet { inbound, pongs: pong_sender, max_event: 100 };
+        let inlet = PacketSink { inbound, pongs: pong_sender, max_event: 100 };
         for _ in 0..3 {
             inlet.take(Packet::Ping("x".into())).await.unwrap();
         }
@@ -308,7 +308,7 @@ mod tests {
     async fn what_is_too_large_goes_on_as_its_beginning() {
         let (inbound, mut received) = mpsc::channel(10);
         let (pong_sender, mut pongs) = mpsc::channel(1);
-        let inlet = Inlet { inbound, pongs: pong_sender, max_event: 10 };
+        let inlet = PacketSink { inbound, pongs: pong_sender, max_event: 10 };
         let long = "é".repeat(10_000);
         for kind in ["4", "b", "2", "3", "0", "6"] {
             inlet.text(&format!("{kind}{long}")).await.unwrap();

@@ -3,17 +3,18 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
 use futures_util::future::{FutureExt as _, Shared};
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
     Error,
-    http::{Call, Wire},
+    http::{Call, HttpTransport},
     token::{Session, TokenAnswer},
 };
 
@@ -21,7 +22,7 @@ type Renewal = Shared<Pin<Box<dyn Future<Output = Result<Arc<Session>, Error>> +
 
 /// Keeps the session with the server.
 pub(crate) struct Auth {
-    wire: Arc<Wire>,
+    wire: Arc<HttpTransport>,
     api_key: SecretString,
     state: Arc<Mutex<State>>,
 }
@@ -36,7 +37,7 @@ struct State {
 }
 
 impl Auth {
-    pub fn new(wire: Arc<Wire>, api_key: SecretString) -> Self {
+    pub fn new(wire: Arc<HttpTransport>, api_key: SecretString) -> Self {
         Self { wire, api_key, state: Arc::default() }
     }
 
@@ -44,7 +45,7 @@ impl Auth {
     /// refresh if there is none; repeating is the caller's matter.
     pub async fn session(&self) -> Result<Arc<Session>, Error> {
         let (renewal, old) = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.lock();
             let old = state.session.clone();
             if let Some(session) = old.as_ref().filter(|session| !state.refused && session.access.is_fresh()) {
                 return Ok(Arc::clone(session));
@@ -55,7 +56,7 @@ impl Auth {
         match renewal.await {
             Ok(session) => Ok(session),
             // Renewing begins long before the end, so that a server that is away for a moment disturbs nobody.
-            Err(error) => match old.filter(|session| session.access.is_alive()) {
+            Err(error) => match old.filter(|session| session.access.is_valid()) {
                 Some(session) if !error.is_wrong_api_key() => {
                     tracing::warn!(%error, "could not renew the access token; it is still good for a while");
                     Ok(session)
@@ -66,8 +67,8 @@ impl Auth {
     }
 
     /// The server refused this session's access token: the next one who asks gets another one.
-    pub fn refused(&self, session: &Arc<Session>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn invalidate(&self, session: &Arc<Session>) {
+        let mut state = self.state.lock();
         if state.session.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
             state.refused = true;
         }
@@ -80,7 +81,7 @@ impl Auth {
         async move {
             let result = renew(&wire, &api_key, old.as_deref()).await.map(Arc::new);
             if let Some(state) = state.upgrade() {
-                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut state = state.lock();
                 state.renewal = None;
                 if let Ok(session) = &result {
                     state.session = Some(Arc::clone(session));
@@ -98,8 +99,8 @@ impl Auth {
 ///
 /// The regular node takes the server's `refresh_url`. The path is the same in all 4.x, and ours also works behind a
 /// proxy that changes paths; and so the refresh token can't be lured elsewhere.
-async fn renew(wire: &Wire, api_key: &SecretString, old: Option<&Session>) -> Result<Session, Error> {
-    if let Some(refresh) = old.and_then(|session| session.refresh.as_ref()).filter(|refresh| refresh.is_alive()) {
+async fn renew(wire: &HttpTransport, api_key: &SecretString, old: Option<&Session>) -> Result<Session, Error> {
+    if let Some(refresh) = old.and_then(|session| session.refresh.as_ref()).filter(|refresh| refresh.is_valid()) {
         match ask(wire, Call::post("token/refresh"), Some(&refresh.token)).await {
             Ok(mut session) => {
                 tracing::debug!("access token refreshed");
@@ -129,7 +130,7 @@ async fn renew(wire: &Wire, api_key: &SecretString, old: Option<&Session>) -> Re
     Ok(session)
 }
 
-async fn ask(wire: &Wire, call: Call, token: Option<&SecretString>) -> Result<Session, Error> {
+async fn ask(wire: &HttpTransport, call: Call, token: Option<&SecretString>) -> Result<Session, Error> {
     let asked = Instant::now();
     let answer: TokenAnswer = wire.send(&call.secret(), token).await?.json(wire.limit).await?;
     Ok(Session::new(answer, asked))

@@ -19,7 +19,7 @@ use crate::{
     Backoff, Collaboration, CollaborationId, Error, Node, NodeId, Organization, OrganizationId, ServerUrl, TaskId,
     TaskOrigin,
     auth::Auth,
-    http::{Answer, Call, Wire},
+    http::{Answer, Call, HttpTransport},
     token::Session,
 };
 
@@ -34,7 +34,7 @@ pub struct Client {
 }
 
 struct Inner {
-    wire: Arc<Wire>,
+    wire: Arc<HttpTransport>,
     auth: Auth,
     backoff: Backoff,
     connections: Connections,
@@ -82,7 +82,7 @@ impl Client {
     }
 
     /// Whether the server has asked for a client certificate, which a node does not have.
-    pub fn was_asked_for_certificate(&self) -> bool {
+    pub fn client_certificate_requested(&self) -> bool {
         self.inner.connections.was_asked()
     }
 
@@ -97,14 +97,14 @@ impl Client {
         loop {
             match self.inner.auth.session().await {
                 Ok(session) => return Ok(AccessToken { session }),
-                Err(error) => tries.or_give_up(error).await?,
+                Err(error) => tries.wait_or_fail(error).await?,
             }
         }
     }
 
     /// The server did not take this token: the next one will be another.
-    pub fn token_refused(&self, token: &AccessToken) {
-        self.inner.auth.refused(&token.session);
+    pub fn invalidate_token(&self, token: &AccessToken) {
+        self.inner.auth.invalidate(&token.session);
     }
 
     /// This node's number, from its login.
@@ -158,20 +158,20 @@ impl Client {
     async fn json<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
         let mut tries = self.inner.backoff.begin();
         loop {
-            let answer = async { self.once(&call).await?.json(self.inner.wire.limit).await };
+            let answer = async { self.send_authenticated(&call).await?.json(self.inner.wire.limit).await };
             match answer.await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => tries.or_give_up(error).await?,
+                Err(error) => tries.wait_or_fail(error).await?,
             }
         }
     }
 
     /// One attempt, with the node's token; a second one with a new token if it is that.
-    async fn once(&self, call: &Call) -> Result<Answer, Error> {
+    async fn send_authenticated(&self, call: &Call) -> Result<Answer, Error> {
         let session = self.inner.auth.session().await?;
         match self.inner.wire.send(call, Some(&session.access.token)).await {
             Err(error) if error.may_be_the_token() => {
-                self.inner.auth.refused(&session);
+                self.inner.auth.invalidate(&session);
                 let session = self.inner.auth.session().await?;
                 self.inner.wire.send(call, Some(&session.access.token)).await
             }

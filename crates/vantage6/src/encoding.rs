@@ -97,23 +97,21 @@ impl Encoded {
 pub fn encode(result: Payload) -> Encoded {
     let length = result.length().div_ceil(3) * 4;
     let pieces = stream::unfold(
-        (Box::pin(result.into_stream()), BytesMut::new(), false),
-        |(mut pieces, mut carry, done)| async move {
+        (Box::pin(result.into_stream()), Base64Encoder::default(), false),
+        |(mut pieces, mut encoder, done)| async move {
             if done {
                 return None;
             }
             loop {
-                match pieces.next().await {
-                    Some(Ok(piece)) => {
-                        carry.extend_from_slice(&piece);
-                        let whole = carry.split_to(carry.len() / 3 * 3);
-                        if !whole.is_empty() {
-                            return Some((Ok(Bytes::from(BASE64.encode(whole))), (pieces, carry, false)));
-                        }
-                    }
-                    Some(Err(error)) => return Some((Err(error), (pieces, carry, true))),
-                    None if carry.is_empty() => return None,
-                    None => return Some((Ok(Bytes::from(BASE64.encode(&carry))), (pieces, carry, true))),
+                let (text, done) = match pieces.next().await {
+                    Some(Ok(piece)) => (encoder.feed(&piece), false),
+                    Some(Err(error)) => return Some((Err(error), (pieces, encoder, true))),
+                    None => (encoder.finish(), true),
+                };
+                match text {
+                    text if !text.is_empty() => return Some((Ok(text), (pieces, encoder, done))),
+                    _ if done => return None,
+                    _ => {}
                 }
             }
         },
@@ -181,7 +179,28 @@ pub(crate) static BASE64: LazyLock<Simd> = LazyLock::new(|| {
     )
 });
 
-/// Base64 in pieces of any size.
+/// Encodes bytes that come in pieces of any size.
+#[derive(Debug, Default)]
+pub struct Base64Encoder {
+    /// Bytes that don't make a group of three yet.
+    carry: BytesMut,
+}
+
+impl Base64Encoder {
+    /// Takes the next piece and gives the characters that are known with it.
+    pub fn feed(&mut self, bytes: &[u8]) -> Bytes {
+        self.carry.extend_from_slice(bytes);
+        let whole = self.carry.split_to(self.carry.len() / 3 * 3);
+        BASE64.encode(whole).into()
+    }
+
+    /// The last characters, with their padding.
+    pub fn finish(&mut self) -> Bytes {
+        BASE64.encode(self.carry.split()).into()
+    }
+}
+
+/// Decodes base64 that comes in pieces of any size.
 #[derive(Debug, Default)]
 pub struct Base64Decoder {
     /// Characters that don't make a group of four yet.

@@ -23,8 +23,8 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, future::Either, stream};
 
 pub use self::{
-    decrypt::{decrypt, decrypt_in_turn},
-    encrypt::{EncryptionError, encrypt, encrypt_in_turn},
+    decrypt::{decrypt, decrypt_with_permit},
+    encrypt::{EncryptionError, encrypt, encrypt_with_permit},
     keys::{KeyError, PrivateKey, PublicKey},
 };
 use crate::{

@@ -26,7 +26,7 @@ pub enum Error {
         /// The innermost reasons.
         cause: String,
         /// Whether the server may have got the request.
-        taken: Taken,
+        delivery: Delivery,
     },
     /// A server is there, but there is no trusted connection with it: certificates, versions of TLS, or TLS on one side only.
     /// Somebody has to change something: here, at the server, or between the two.
@@ -37,7 +37,7 @@ pub enum Error {
         /// What is wrong, and what to do.
         cause: String,
         /// Whether the server may have got the request.
-        taken: Taken,
+        delivery: Delivery,
     },
     /// The server was silent for too long.
     #[error("{request}: {what} within {} s", after.as_secs_f32())]
@@ -49,7 +49,7 @@ pub enum Error {
         /// For how long.
         after: Duration,
         /// Whether the server may have got the request.
-        taken: Taken,
+        delivery: Delivery,
     },
     /// The server said no.
     #[error("{request}: the server answered {status}: {message}")]
@@ -142,11 +142,11 @@ pub enum Error {
 
 /// Whether the server has carried out a request that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum Delivery {
     /// Surely not: it can be repeated without asking.
-    No,
+    NotSent,
     /// Nobody knows: look at the run before deciding.
-    Perhaps,
+    Unknown,
 }
 
 impl Error {
@@ -192,12 +192,14 @@ impl Error {
     }
 
     /// Whether the server has carried out the request in spite of the error.
-    pub fn taken(&self) -> Taken {
+    pub fn delivery(&self) -> Delivery {
         match self {
-            Self::Unreachable { taken, .. } | Self::Tls { taken, .. } | Self::Timeout { taken, .. } => *taken,
-            Self::Refused { status, .. } if *status >= 500 => Taken::Perhaps,
-            Self::Unreadable { .. } | Self::TooLarge { .. } => Taken::Perhaps,
-            _ => Taken::No,
+            Self::Unreachable { delivery: taken, .. }
+            | Self::Tls { delivery: taken, .. }
+            | Self::Timeout { delivery: taken, .. } => *taken,
+            Self::Refused { status, .. } if *status >= 500 => Delivery::Unknown,
+            Self::Unreadable { .. } | Self::TooLarge { .. } => Delivery::Unknown,
+            _ => Delivery::NotSent,
         }
     }
 
@@ -274,15 +276,15 @@ mod tests {
             retry_after: None,
         };
         for (status, transient, taken) in [
-            (400, false, Taken::No),
-            (401, false, Taken::No),
-            (404, false, Taken::No),
-            (413, false, Taken::No),
-            (429, true, Taken::No),
-            (500, true, Taken::Perhaps),
-            (503, true, Taken::Perhaps),
+            (400, false, Delivery::NotSent),
+            (401, false, Delivery::NotSent),
+            (404, false, Delivery::NotSent),
+            (413, false, Delivery::NotSent),
+            (429, true, Delivery::NotSent),
+            (500, true, Delivery::Unknown),
+            (503, true, Delivery::Unknown),
         ] {
-            assert_eq!((refused(status).is_transient(), refused(status).taken()), (transient, taken), "{status}");
+            assert_eq!((refused(status).is_transient(), refused(status).delivery()), (transient, taken), "{status}");
         }
         assert!(refused(413).is_too_large() && !refused(404).is_deleted_run());
         assert_eq!((refused(404).status(), refused(404).own_status()), (Some(404), None));

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use crate::{
     Error, Incoming, NodeId, Run,
     client::runs::{input_text, read_page, read_run},
-    cut::{Cut, Of},
     encryption::{PrivateKey, PublicKey},
     http::{Answer, Call},
+    input_filter::{InputFilter, Scope},
     time,
     token::{Session, TokenAnswer},
 };
@@ -29,8 +29,8 @@ fn good(pieces: Vec<Bytes>) -> Answer {
 
 /// A text without its inputs, those inputs, and whether it was whole.
 pub fn cut(pieces: &[Bytes], outermost: bool, keep: usize) -> (Bytes, Bytes, bool) {
-    let of = if outermost { Of::Outermost } else { Of::All };
-    let (mut cut, mut kept, mut input) = (Cut::new(of, keep), BytesMut::new(), BytesMut::new());
+    let of = if outermost { Scope::Outermost } else { Scope::All };
+    let (mut cut, mut kept, mut input) = (InputFilter::new(of, keep), BytesMut::new(), BytesMut::new());
     for piece in pieces {
         cut.feed(piece, &mut kept, &mut input);
     }
@@ -70,7 +70,7 @@ pub async fn login(pieces: Vec<Bytes>, limit: u64) -> Result<(Option<NodeId>, bo
     let answer: TokenAnswer = answer(200, pieces, Call::post("token/node").secret()).json(limit).await?;
     let session = Session::new(answer, Instant::now());
     // What is fresh is alive, too.
-    assert!(session.access.is_alive() || !session.access.is_fresh());
+    assert!(session.access.is_valid() || !session.access.is_fresh());
     Ok((session.node, session.access.is_fresh()))
 }
 

@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use url::Url;
 
 use crate::{
-    Error, ServerUrl, Taken,
-    broken::{Way, taken},
+    Delivery, Error, ServerUrl,
+    connection_errors::{ConnectionErrors, delivery},
     error::excerpt,
     retry::retry_after,
 };
@@ -24,10 +24,10 @@ use crate::{
 const REFUSAL_LIMIT: usize = 64 * 1024;
 
 /// The way to one server.
-pub(crate) struct Wire {
+pub(crate) struct HttpTransport {
     pub http: reqwest::Client,
     pub url: ServerUrl,
-    pub way: Way,
+    pub errors: ConnectionErrors,
     /// How long the server may be silent: before its answer, and in the middle of it. Long, since 4.5.5 does one thing
     /// at a time and a login costs it a quarter of a second of hashing for each node that it knows
     /// (`Node.get_by_api_key` in `server/model/node.py`).
@@ -86,7 +86,7 @@ impl fmt::Display for Call {
     }
 }
 
-impl Wire {
+impl HttpTransport {
     /// Sends it once; the answer is one of success (2xx), and its body is still to be read.
     pub async fn send(&self, call: &Call, token: Option<&SecretString>) -> Result<Answer, Error> {
         let mut request = self.request(call, token)?;
@@ -95,13 +95,13 @@ impl Wire {
         }
         let response = match timeout(self.silence, request.send()).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(self.way.broken(call.to_string(), &error, taken(&error))),
+            Ok(Err(error)) => return Err(self.errors.error(call.to_string(), &error, delivery(&error))),
             Err(_) => {
                 return Err(Error::Timeout {
                     request: call.to_string(),
                     what: "no answer",
                     after: self.silence,
-                    taken: Taken::Perhaps,
+                    delivery: Delivery::Unknown,
                 });
             }
         };
@@ -123,7 +123,7 @@ impl Wire {
 
     /// Lets answers of success through and turns all others into errors.
     pub async fn accept(&self, call: &Call, response: Response) -> Result<Answer, Error> {
-        let answer = Answer { call: call.clone(), response, way: self.way.clone(), silence: self.silence };
+        let answer = Answer { call: call.clone(), response, errors: self.errors.clone(), silence: self.silence };
         if answer.response.status().is_success() { Ok(answer) } else { Err(answer.refusal().await) }
     }
 }
@@ -140,7 +140,7 @@ pub(crate) fn bearer(token: &SecretString) -> Result<header::HeaderValue, Error>
 pub(crate) struct Answer {
     call: Call,
     response: Response,
-    way: Way,
+    errors: ConnectionErrors,
     silence: Duration,
 }
 
@@ -148,19 +148,19 @@ impl Answer {
     /// One that came over no network.
     #[cfg(fuzzing)]
     pub fn made(call: Call, response: Response) -> Self {
-        Self { call, response, way: Way::default(), silence: Duration::from_secs(1) }
+        Self { call, response, errors: ConnectionErrors::default(), silence: Duration::from_secs(1) }
     }
 
     /// The next piece of the body.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         match timeout(self.silence, self.response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(error)) => Err(self.way.broken(self.call.to_string(), &error, taken(&error))),
+            Ok(Err(error)) => Err(self.errors.error(self.call.to_string(), &error, delivery(&error))),
             Err(_) => Err(Error::Timeout {
                 request: self.call.to_string(),
                 what: "the answer began, but nothing more came",
                 after: self.silence,
-                taken: Taken::Perhaps,
+                delivery: Delivery::Unknown,
             }),
         }
     }
@@ -219,7 +219,7 @@ impl Answer {
             }
         }
         let is_json = serde_json::from_slice::<IgnoredAny>(&body).is_ok();
-        let Said { msg, message, errors } = Said::read(&body);
+        let ServerMessage { msg, message, errors } = ServerMessage::read(&body);
         // As `flask_restful` and the server's resources answer; HTML and other JSON are somebody else's.
         let words = msg.or(message).map(|said| (said, serde_json::from_str::<String>(said.get()).ok()));
         let own_words = matches!(words, Some((_, Some(_))));
@@ -251,7 +251,7 @@ impl Answer {
 
 /// What a server says of a refusal.
 #[derive(Deserialize, Default)]
-struct Said<'a> {
+struct ServerMessage<'a> {
     #[serde(borrow, default)]
     msg: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -260,7 +260,7 @@ struct Said<'a> {
     errors: Option<&'a RawValue>,
 }
 
-impl<'a> Said<'a> {
+impl<'a> ServerMessage<'a> {
     /// Nothing, where the body is no object.
     fn read(body: &'a [u8]) -> Self {
         let is_object = body.trim_ascii_start().starts_with(b"{");
@@ -283,7 +283,7 @@ fn advice_for_page(status: u16, page: &[u8]) -> Option<String> {
 }
 
 /// Where a redirect leads, as it has to be written into the configuration: without the path of the request.
-fn target(asked: &Url, path: &str, location: &str) -> String {
+fn redirect_advice(asked: &Url, path: &str, location: &str) -> String {
     let Ok(mut to) = asked.join(location) else {
         return format!("it points to {}: use that address in server_url", excerpt(location.as_bytes()));
     };
@@ -324,7 +324,7 @@ fn advice(status: u16, is_json: bool, response: &Response, call: &Call) -> Optio
         300..=399 => {
             let location =
                 response.headers().get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("nowhere");
-            Some(format!("Redirects are not followed; {}", target(response.url(), &call.path, location)))
+            Some(format!("Redirects are not followed; {}", redirect_advice(response.url(), &call.path, location)))
         }
         404 if !is_json => Some("Is this really a vantage6 server? Check server_url, port and api_path".into()),
         401 if !is_json => {
@@ -382,7 +382,11 @@ mod tests {
                 "it points to http://a.example/login, which is not the server's API: a login page, perhaps".to_owned(),
             ),
         ] {
-            assert_eq!(target(&asked.parse().unwrap(), "token/node", location), expected, "{asked} {location}");
+            assert_eq!(
+                redirect_advice(&asked.parse().unwrap(), "token/node", location),
+                expected,
+                "{asked} {location}"
+            );
         }
     }
 

@@ -15,28 +15,28 @@
 //! - **Nothing large is ever held.** A run's input comes as a stream ([`Client::input`]), a result goes as a stream
 //!   ([`Client::finish_run`]), and lists of runs leave the inputs out while the answer is still arriving.
 //! - **Callers decide by type.** An [`Error`] says what was tried, what came back and what to do; and it answers the questions that
-//!   lead to a next step: [`Error::is_transient`], [`Error::is_finished_run`], [`Error::taken`].
+//!   lead to a next step: [`Error::is_transient`], [`Error::is_finished_run`], [`Error::delivery`].
 //!
 //! Protocol facts are taken from the sources of vantage6 4.5.5 and 4.15.2; doc comments name the file, relative to the
 //! Python package `vantage6` (e.g. `server/resource/run.py`).
 #![forbid(unsafe_code)]
 
 mod auth;
-mod broken;
 mod client;
-mod cut;
+mod connection_errors;
 pub mod encoding;
 pub mod encryption;
 mod error;
 mod events;
-mod finish;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod http;
+mod input_filter;
 pub mod json;
 pub mod live;
 mod pages;
 mod read;
+mod report;
 mod resources;
 mod retry;
 mod time;
@@ -44,11 +44,11 @@ mod token;
 mod url;
 
 pub use client::{AccessToken, Client, ClientBuilder, InputText, OpenRuns};
-pub use error::{Error, Taken};
+pub use error::{Delivery, Error};
 pub use events::{
     AlgorithmLog, DatabaseInfo, Incoming, Kill, KillContainers, NodeInfo, NodeStatus, Outgoing, StatusChange,
 };
-pub use finish::Finish;
+pub use report::RunReport;
 pub use resources::{Collaboration, Input, Node, Organization, Run, Task, TaskDatabase, TaskOrigin};
 pub use retry::Backoff;
 pub use time::{now, to_server};

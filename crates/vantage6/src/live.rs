@@ -2,20 +2,18 @@
 //!
 //! ```text
 //!   socketio::Events ──▶ ┌────────┐ ──▶ LiveEvents (typed)
-//!                        │ keeper │     ping every 60 s
+//!                        │  task  │     ping every 60 s
 //!   socketio::Client ◀── └────────┘     another token when the server doesn't know who this is
 //! ```
 //! The server accepts every connection, also with a token that it can't use (`on_connect` in `server/websockets.py`):
 //! then it sends `expired_token`, `invalid_token` or nothing at all, and the connection stays open, deaf. What tells a
 //! good one is `sync`. So: no `sync` soon after the connection is made means to begin anew, with another token.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, header};
 use log_throttle::LogThrottle;
+use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
@@ -24,19 +22,19 @@ use tokio::{
 use crate::{AccessToken, Client, Error, Incoming, Outgoing};
 
 /// `PING_INTERVAL_SECONDS` in `common/globals.py`.
-const PING: Duration = Duration::from_secs(60);
+const PING_INTERVAL: Duration = Duration::from_secs(60);
 /// So many events may wait for the node, and so many bytes of them. What comes then is dropped, and
 /// [`Incoming::Missed`] takes its place.
-const WAITING: usize = 256;
-const BYTES: u32 = 1024 * 1024;
+const MAX_QUEUED: usize = 256;
+const MAX_QUEUED_BYTES: u32 = 1024 * 1024;
 /// So many characters of the reason for a disconnection are told.
-const REASON: usize = 1000;
+const MAX_REASON: usize = 1000;
 /// The largest event that is read. None that a node understands comes to a few thousand bytes, but for `kill_containers`
 /// with a list of thousands of runs, which the server shows as killed. Larger ones are passed over: what others of the
 /// server send must cost neither memory nor the connection.
-const EVENT: usize = 256 * 1024;
+const MAX_EVENT: usize = 256 * 1024;
 /// How long a ping may wait to be sent.
-const SENDING: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,29 +83,29 @@ pub struct Live {
 /// What happens on the connection, in order. Never waits for its reader: if that is slow, events are lost, and
 /// [`Incoming::Missed`] says that there is more to look for. Whether there is a connection is never lost.
 pub struct LiveEvents {
-    receiver: mpsc::Receiver<Waiting>,
+    receiver: mpsc::Receiver<QueuedEvent>,
 }
 
 /// An event with its part of the bytes that may wait.
-type Waiting = (LiveEvent, Option<OwnedSemaphorePermit>);
+type QueuedEvent = (LiveEvent, Option<OwnedSemaphorePermit>);
 
 /// What was to be told could not be told. Nothing is told later: the REST API has what counts.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("'{event}' was not sent to the server: {cause}")]
-pub struct NotSent {
+pub struct SendError {
     event: &'static str,
     cause: String,
 }
 
 impl Live {
     /// Tells the server something; only if it is connected now.
-    pub async fn send(&self, event: &Outgoing) -> Result<(), NotSent> {
+    pub async fn send(&self, event: &Outgoing) -> Result<(), SendError> {
         let (name, data) = event.to_event();
         let sent = match data {
             Some(data) => self.socket.emit(name, data).await,
             None => self.socket.emit(name, ()).await,
         };
-        sent.map_err(|cause| NotSent { event: name, cause: cause.to_string() })
+        sent.map_err(|cause| SendError { event: name, cause: cause.to_string() })
     }
 
     /// Whether there is a connection at this moment.
@@ -139,7 +137,7 @@ pub fn connect(client: &Client, options: LiveOptions) -> Result<(Live, LiveEvent
                 let token = client.access_token().await?;
                 let mut headers = HeaderMap::new();
                 headers.insert(header::AUTHORIZATION, token.header()?);
-                *in_use.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
+                *in_use.lock() = Some(token);
                 Ok::<_, socketio::BoxError>(headers)
             }
         }
@@ -153,45 +151,48 @@ pub fn connect(client: &Client, options: LiveOptions) -> Result<(Live, LiveEvent
         } else {
             socketio::Transports::Upgrade
         })
-        .max_event(EVENT)
+        .max_event(MAX_EVENT)
         .reconnect_delay(options.reconnect.0, options.reconnect.1)
         .connect()
         .map_err(|error| Error::Setup(format!("the live connection: {error}")))?;
-    let (to, receiver) = Outlet::new();
-    let keeper = Keeper {
+    let (to, receiver) = EventQueue::new();
+    let task = LiveTask {
         client: client.clone(),
         socket: socket.clone(),
         in_use,
         to,
-        begun_anew: LogThrottle::new(),
+        reconnects: LogThrottle::new(),
         identified_within: options.identified_within,
     };
-    tokio::spawn(keeper.run(events));
+    tokio::spawn(task.run(events));
     Ok((Live { socket }, LiveEvents { receiver }))
 }
 
 /// The way to the reader.
-struct Outlet {
-    sender: mpsc::Sender<Waiting>,
+struct EventQueue {
+    sender: mpsc::Sender<QueuedEvent>,
     bytes: Arc<Semaphore>,
     /// What there was no room for: the last word on the connection, and that there were events.
     state: Option<LiveEvent>,
     missed: bool,
 }
 
-impl Outlet {
-    fn new() -> (Self, mpsc::Receiver<Waiting>) {
-        let (sender, receiver) = mpsc::channel(WAITING);
-        (Self { sender, bytes: Arc::new(Semaphore::new(BYTES as usize)), state: None, missed: false }, receiver)
+impl EventQueue {
+    fn new() -> (Self, mpsc::Receiver<QueuedEvent>) {
+        let (sender, receiver) = mpsc::channel(MAX_QUEUED);
+        (
+            Self { sender, bytes: Arc::new(Semaphore::new(MAX_QUEUED_BYTES as usize)), state: None, missed: false },
+            receiver,
+        )
     }
 
-    fn owes(&self) -> bool {
+    fn has_unsent(&self) -> bool {
         self.missed || self.state.is_some()
     }
 
-    fn put(&mut self, event: LiveEvent) {
-        self.make_up();
-        if self.owes() || !self.try_put(&event) {
+    fn push(&mut self, event: LiveEvent) {
+        self.send_unsent();
+        if self.has_unsent() || !self.try_push(&event) {
             match event {
                 // It also tells that the connection is good.
                 LiveEvent::Connected { .. } | LiveEvent::Disconnected { .. } | LiveEvent::Incoming(Incoming::Sync) => {
@@ -203,7 +204,7 @@ impl Outlet {
     }
 
     /// Whether there was room.
-    fn try_put(&self, event: &LiveEvent) -> bool {
+    fn try_push(&self, event: &LiveEvent) -> bool {
         let weight = match event {
             LiveEvent::Incoming(incoming) => incoming.weight(),
             LiveEvent::Disconnected { reason } => reason.len(),
@@ -215,24 +216,24 @@ impl Outlet {
     }
 
     /// Once the reader has taken all that waited: so there is one look for all that it missed.
-    fn make_up(&mut self) {
-        if self.bytes.available_permits() < BYTES as usize {
+    fn send_unsent(&mut self) {
+        if self.bytes.available_permits() < MAX_QUEUED_BYTES as usize {
             return;
         }
         if let Some(state) = &self.state {
-            if !self.try_put(state) {
+            if !self.try_push(state) {
                 return;
             }
             self.state = None;
         }
-        if self.missed && self.try_put(&LiveEvent::Incoming(Incoming::Missed)) {
+        if self.missed && self.try_push(&LiveEvent::Incoming(Incoming::Missed)) {
             self.missed = false;
         }
     }
 }
 
 fn disconnected(reason: &str) -> LiveEvent {
-    LiveEvent::Disconnected { reason: reason.chars().take(REASON).collect() }
+    LiveEvent::Disconnected { reason: reason.chars().take(MAX_REASON).collect() }
 }
 
 /// Why the connection was not made, and what to do where the answer is none of the server's.
@@ -240,7 +241,7 @@ fn not_connected(error: &socketio::Error, client: &Client) -> String {
     let forward = || {
         let url = client.url().socket_io();
         format!(
-            "The live connection goes to {url}, at the root of the host, also where the API has a path of its own: what is in front of the              server has to forward that address to it, with all below it, its query and its websockets"
+            "The live connection goes to {url}, at the root of the host, also where the API has a path of its own: what is in front of the server has to forward that address to it, with all below it, its query and its websockets"
         )
     };
     match error {
@@ -251,7 +252,7 @@ fn not_connected(error: &socketio::Error, client: &Client) -> String {
         socketio::Error::Http { .. } => {
             let through = client.http_proxy().map(|proxy| format!("through the {proxy}: ")).unwrap_or_default();
             // Instead of saying so, it may just close the connection.
-            let asked = if client.was_asked_for_certificate() && !error.to_string().contains("client certificate") {
+            let asked = if client.client_certificate_requested() && !error.to_string().contains("client certificate") {
                 "; the server asks for a client certificate (mutual TLS), and a node has none"
             } else {
                 ""
@@ -267,18 +268,18 @@ fn is_not_forwarded(status: u16) -> bool {
     matches!(status, 200..=399 | 401 | 403 | 404 | 405 | 406 | 410 | 411 | 415 | 421 | 426 | 501)
 }
 
-struct Keeper {
+struct LiveTask {
     client: Client,
     socket: socketio::Client,
     in_use: Arc<Mutex<Option<AccessToken>>>,
-    to: Outlet,
+    to: EventQueue,
     identified_within: Duration,
-    begun_anew: LogThrottle,
+    reconnects: LogThrottle,
 }
 
-impl Keeper {
+impl LiveTask {
     async fn run(mut self, mut events: socketio::Events) {
-        let mut ping = interval_at(Instant::now() + PING, PING);
+        let mut ping = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // When the server has to have said `sync`, while it hasn't.
         let mut deadline: Option<Instant> = None;
@@ -286,23 +287,23 @@ impl Keeper {
         loop {
             tokio::select! {
                 () = closed.closed() => break,
-                Ok(all) = bytes.acquire_many(BYTES), if self.to.owes() => {
+                Ok(all) = bytes.acquire_many(MAX_QUEUED_BYTES), if self.to.has_unsent() => {
                     drop(all);
-                    self.to.make_up();
+                    self.to.send_unsent();
                 }
                 event = events.recv() => match event {
                     None => break,
                     Some(socketio::Event::Connected { transport, .. }) => {
                         deadline = Some(Instant::now() + self.identified_within);
                         ping.reset();
-                        self.to.put(LiveEvent::Connected { websocket: matches!(transport, socketio::Transport::WebSocket) });
+                        self.to.push(LiveEvent::Connected { websocket: matches!(transport, socketio::Transport::WebSocket) });
                     }
                     Some(socketio::Event::Disconnected { reason }) => {
                         deadline = None;
-                        self.to.put(disconnected(&reason.to_string()));
+                        self.to.push(disconnected(&reason.to_string()));
                     }
                     Some(socketio::Event::ConnectFailed { error, .. }) => {
-                        self.to.put(disconnected(&not_connected(&error, &self.client)));
+                        self.to.push(disconnected(&not_connected(&error, &self.client)));
                     }
                     Some(socketio::Event::Message(message)) => {
                         let incoming = Incoming::from_event(&message.event, &message.args);
@@ -310,43 +311,43 @@ impl Keeper {
                             Incoming::Sync => deadline = None,
                             Incoming::ExpiredToken | Incoming::InvalidToken => {
                                 deadline = None;
-                                self.begin_anew(&format!("the server says {}", message.event));
+                                self.reconnect(&format!("the server says {}", message.event));
                             }
                             _ => {}
                         }
-                        self.to.put(LiveEvent::Incoming(incoming));
+                        self.to.push(LiveEvent::Incoming(incoming));
                     }
                     Some(socketio::Event::LeftOut { event: Some(name) }) => {
-                        self.to.put(LiveEvent::Incoming(Incoming::unread(&name)));
+                        self.to.push(LiveEvent::Incoming(Incoming::unread(&name)));
                     }
                     // There were too many events before the connection was made. The server sends them to those that it
                     // knows, after its `sync`, which is among them.
                     Some(socketio::Event::LeftOut { event: None }) => {
                         deadline = None;
-                        self.to.put(LiveEvent::Incoming(Incoming::Sync));
+                        self.to.push(LiveEvent::Incoming(Incoming::Sync));
                     }
                     Some(_) => {}
                 },
                 _ = ping.tick() => {
                     if self.socket.is_connected() {
-                        let sent = timeout(SENDING, self.socket.emit("ping", ())).await;
+                        let sent = timeout(PING_TIMEOUT, self.socket.emit("ping", ())).await;
                         tracing::debug!(?sent, "ping");
                     }
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     deadline = None;
-                    self.begin_anew(&format!("the server has not sent 'sync' within {:?} of the connection", self.identified_within));
+                    self.reconnect(&format!("the server has not sent 'sync' within {:?} of the connection", self.identified_within));
                 }
             }
         }
     }
 
-    fn begin_anew(&self, why: &str) {
-        if let Some(times) = self.begun_anew.happened() {
+    fn reconnect(&self, why: &str) {
+        if let Some(times) = self.reconnects.happened() {
             tracing::warn!(times, "{why}: connecting again with another access token");
         }
-        if let Some(token) = self.in_use.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            self.client.token_refused(&token);
+        if let Some(token) = self.in_use.lock().take() {
+            self.client.invalidate_token(&token);
         }
         self.socket.reconnect();
     }
@@ -398,7 +399,7 @@ mod tests {
         }
     }
 
-    fn all(receiver: &mut mpsc::Receiver<Waiting>) -> Vec<LiveEvent> {
+    fn all(receiver: &mut mpsc::Receiver<QueuedEvent>) -> Vec<LiveEvent> {
         std::iter::from_fn(|| receiver.try_recv().ok()).map(|(event, _)| event).collect()
     }
 
@@ -406,36 +407,36 @@ mod tests {
     fn what_there_is_no_room_for_is_made_up_for() {
         let missed = LiveEvent::Incoming(Incoming::Missed);
         let sync = LiveEvent::Incoming(Incoming::Sync);
-        let (mut to, mut events) = Outlet::new();
+        let (mut to, mut events) = EventQueue::new();
         for id in 0..100_000 {
-            to.put(task(id));
+            to.push(task(id));
         }
-        assert_eq!(all(&mut events).len(), WAITING);
-        to.put(task(7));
+        assert_eq!(all(&mut events).len(), MAX_QUEUED);
+        to.push(task(7));
         assert_eq!(all(&mut events), [missed.clone(), task(7)]);
 
         // By their bytes, too; and the last word on the connection is kept.
         for _ in 0..100 {
-            to.put(kill(5000));
+            to.push(kill(5000));
         }
-        let offline = LiveEvent::Disconnected { reason: "x".repeat(BYTES as usize) };
-        to.put(offline);
-        to.put(LiveEvent::Connected { websocket: true });
-        to.put(sync.clone());
-        assert!(to.owes());
-        assert!(all(&mut events).len() <= BYTES as usize / 5000 / size_of::<Kill>());
-        to.make_up();
+        let offline = LiveEvent::Disconnected { reason: "x".repeat(MAX_QUEUED_BYTES as usize) };
+        to.push(offline);
+        to.push(LiveEvent::Connected { websocket: true });
+        to.push(sync.clone());
+        assert!(to.has_unsent());
+        assert!(all(&mut events).len() <= MAX_QUEUED_BYTES as usize / 5000 / size_of::<Kill>());
+        to.send_unsent();
         assert_eq!(all(&mut events), [sync, missed]);
-        assert!(!to.owes());
-        to.put(task(8));
+        assert!(!to.has_unsent());
+        to.push(task(8));
         assert_eq!(all(&mut events), [task(8)]);
         // What means no work is not made up for: others can send any number of it.
-        for _ in 0..2 * WAITING {
-            to.put(LiveEvent::Incoming(Incoming::Message("x".into())));
+        for _ in 0..2 * MAX_QUEUED {
+            to.push(LiveEvent::Incoming(Incoming::Message("x".into())));
         }
-        assert!(!to.owes() && all(&mut events).len() == WAITING);
+        assert!(!to.has_unsent() && all(&mut events).len() == MAX_QUEUED);
         // One that is larger than all of the room is missed too.
-        to.put(kill(BYTES as usize));
-        assert!(to.owes());
+        to.push(kill(MAX_QUEUED_BYTES as usize));
+        assert!(to.has_unsent());
     }
 }

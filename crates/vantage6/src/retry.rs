@@ -35,8 +35,8 @@ impl Backoff {
         Self { patience: Some(Duration::ZERO), ..Self::default() }
     }
 
-    pub(crate) fn begin(&self) -> Tries<'_> {
-        Tries { backoff: self, started: Instant::now(), failures: 0 }
+    pub(crate) fn begin(&self) -> Attempts<'_> {
+        Attempts { backoff: self, started: Instant::now(), failures: 0 }
     }
 
     /// The wait after so many failures; `chance` is between 0 and 1.
@@ -47,15 +47,15 @@ impl Backoff {
 }
 
 /// The attempts of one request.
-pub(crate) struct Tries<'a> {
+pub(crate) struct Attempts<'a> {
     backoff: &'a Backoff,
     started: Instant,
     failures: u32,
 }
 
-impl Tries<'_> {
+impl Attempts<'_> {
     /// After a failure: waits until the next attempt may begin, or hands the error back when there is to be none.
-    pub(crate) async fn or_give_up(&mut self, error: Error) -> Result<(), Error> {
+    pub(crate) async fn wait_or_fail(&mut self, error: Error) -> Result<(), Error> {
         self.failures += 1;
         let chance = rand::rng().random();
         match self.next(&error, chance) {

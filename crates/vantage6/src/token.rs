@@ -40,13 +40,13 @@ fn claims(token: &SecretString) -> Option<Claims> {
 
 /// A token and when it was got, by the clock of this machine that no one can set. When it ends is taken from its
 /// lifetime, not from its date: so it doesn't matter whether this machine's date is right.
-pub(crate) struct Timed {
+pub(crate) struct ExpiringToken {
     pub token: SecretString,
     pub since: Instant,
     lifetime: Option<Duration>,
 }
 
-impl Timed {
+impl ExpiringToken {
     /// `since`: when it was asked for, a moment before the server made it.
     pub fn new(token: SecretString, since: Instant) -> Self {
         let lifetime = claims(&token)
@@ -65,15 +65,15 @@ impl Timed {
     }
 
     /// Whether it is good at all, as far as one can know.
-    pub fn is_alive(&self) -> bool {
+    pub fn is_valid(&self) -> bool {
         self.lifetime.is_none_or(|lifetime| self.since.elapsed() < lifetime)
     }
 }
 
 /// What a login gave.
 pub(crate) struct Session {
-    pub access: Timed,
-    pub refresh: Option<Timed>,
+    pub access: ExpiringToken,
+    pub refresh: Option<ExpiringToken>,
     pub node: Option<NodeId>,
 }
 
@@ -81,8 +81,8 @@ impl Session {
     pub fn new(answer: TokenAnswer, since: Instant) -> Self {
         let node = node_of(&answer);
         Self {
-            access: Timed::new(answer.access_token, since),
-            refresh: answer.refresh_token.map(|token| Timed::new(token, since)),
+            access: ExpiringToken::new(answer.access_token, since),
+            refresh: answer.refresh_token.map(|token| ExpiringToken::new(token, since)),
             node,
         }
     }
@@ -127,22 +127,23 @@ mod tests {
     async fn freshness_follows_the_lifetime_whatever_the_date() {
         // Issued in 1970, as seen from here: a server whose clock is wrong.
         for (lifetime, fresh_for) in [(21_600, 21_000), (1_800, 1_350), (8, 6)] {
-            let token = Timed::new(jwt(&format!(r#"{{"iat": 100, "exp": {}}}"#, 100 + lifetime)), Instant::now());
+            let token =
+                ExpiringToken::new(jwt(&format!(r#"{{"iat": 100, "exp": {}}}"#, 100 + lifetime)), Instant::now());
             tokio::time::advance(Duration::from_secs(fresh_for) - Duration::from_millis(500)).await;
             assert!(token.is_fresh());
             tokio::time::advance(Duration::from_secs(1)).await;
-            assert!(!token.is_fresh() && token.is_alive());
+            assert!(!token.is_fresh() && token.is_valid());
             tokio::time::advance(Duration::from_secs(lifetime - fresh_for)).await;
-            assert!(!token.is_alive());
+            assert!(!token.is_valid());
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_token_that_says_nothing_is_good_until_the_server_refuses_it() {
         for token in ["", "a.b", "a.!.c", "a.e30.c"] {
-            let token = Timed::new(token.to_owned().into(), Instant::now());
+            let token = ExpiringToken::new(token.to_owned().into(), Instant::now());
             tokio::time::advance(Duration::from_secs(1_000_000)).await;
-            assert!(token.is_fresh() && token.is_alive());
+            assert!(token.is_fresh() && token.is_valid());
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::{
     net::TcpListener,
 };
 use vantage6::{
-    Client, Finish, RunId, RunStatus, ServerUrl,
+    Client, RunId, RunReport, RunStatus, ServerUrl,
     encoding::{self, Payload},
     encryption::{PrivateKey, decrypt, encrypt},
 };
@@ -83,7 +83,7 @@ async fn sixty_megabytes_each_way_and_encrypted_take_a_few() {
     let count = MEGABYTES * 1024 * 1024 / PIECE;
     let pieces = stream::iter((0..count).map(|_| Ok(Bytes::from(vec![7; PIECE]))));
     let result = encoding::encode(Payload::new((count * PIECE) as u64, pieces));
-    client.finish_run(RunId(1), Finish::now(RunStatus::Completed, "").result(result)).await.unwrap();
+    client.finish_run(RunId(1), RunReport::now(RunStatus::Completed, "").result(result)).await.unwrap();
 
     let input = encoding::decode(client.input(RunId(1)).await.unwrap());
     let received = input

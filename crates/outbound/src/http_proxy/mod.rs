@@ -34,15 +34,15 @@ impl HttpProxies {
     ///
     /// # Errors
     /// If a variable's value is no address; the text names the variable, and tells no password.
-    pub fn of_environment() -> Result<Self, String> {
-        Self::of(&|name| std::env::var(name).ok())
+    pub fn from_env() -> Result<Self, String> {
+        Self::from_lookup(&|name| std::env::var(name).ok())
     }
 
     /// Those of an environment.
     ///
     /// # Errors
-    /// As of [`of_environment`](Self::of_environment).
-    pub fn of(env: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
+    /// As of [`from_env`](Self::from_env).
+    pub fn from_lookup(env: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
         let all = variable(env, "all_proxy");
         let find = |name: &str, found: Option<(String, String)>| {
             // Behind a web server, a request's header `Proxy` comes as HTTP_PROXY (CVE-2016-1000110).
@@ -59,7 +59,7 @@ impl HttpProxies {
 
     /// The one that leads to this address.
     #[must_use]
-    pub fn to(&self, url: &Url) -> Option<&HttpProxy> {
+    pub fn for_url(&self, url: &Url) -> Option<&HttpProxy> {
         let proxy = match url.scheme() {
             "https" => self.https.as_ref(),
             "http" => self.http.as_ref(),
@@ -166,7 +166,7 @@ mod tests {
         let variables = variables.to_vec();
         let env =
             move |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        HttpProxies::of(&env).unwrap().to(&url.parse().unwrap()).map(ToString::to_string)
+        HttpProxies::from_lookup(&env).unwrap().for_url(&url.parse().unwrap()).map(ToString::to_string)
     }
 
     #[test]
@@ -203,15 +203,15 @@ mod tests {
     fn passwords_are_sent_and_not_told() {
         let env =
             |name: &str| (name == "HTTPS_PROXY").then(|| "http://some%40body:hush%3Ahush@[2001:db8::1]".to_owned());
-        let proxies = HttpProxies::of(&env).unwrap();
-        let proxy = proxies.to(&"https://server.example".parse().unwrap()).unwrap();
+        let proxies = HttpProxies::from_lookup(&env).unwrap();
+        let proxy = proxies.for_url(&"https://server.example".parse().unwrap()).unwrap();
         assert_eq!(proxy.to_string(), "HTTP proxy [2001:db8::1]:80 of HTTPS_PROXY");
         assert_eq!((proxy.host().as_str(), proxy.port()), ("2001:db8::1", 80));
         let header = proxy.authorization().unwrap();
         assert_eq!(header, format!("Basic {}", STANDARD.encode("some@body:hush:hush")).as_str());
         assert!(header.is_sensitive() && !format!("{proxies:?}{proxy:?}").contains("hush"));
         let env = |name: &str| (name == "HTTPS_PROXY").then(|| "http://somebody:hush#hush@proxy:x:y".to_owned());
-        let error = HttpProxies::of(&env).unwrap_err();
+        let error = HttpProxies::from_lookup(&env).unwrap_err();
         assert!(error.contains("HTTPS_PROXY") && !error.contains("hush"), "{error}");
     }
 }

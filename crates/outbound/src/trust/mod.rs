@@ -4,9 +4,9 @@
 //! it is, whether it is self-signed, a CA's (`openssl req -x509` makes those) or of version 1. An intermediate CA in the
 //! file is enough, without its root (curl, and Python since 3.13).
 
-mod asked;
 mod bundle;
 mod certificate;
+mod client_certificate;
 mod dates;
 mod untrusted;
 mod verifier;
@@ -17,8 +17,8 @@ use std::sync::Arc;
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 
-use self::asked::Asked;
 pub use self::bundle::Bundle;
+use self::client_certificate::CertificateRequests;
 pub use self::untrusted::Untrusted;
 use self::verifier::{Roots, Verifier};
 use crate::failure::{self, Failure};
@@ -27,7 +27,7 @@ use crate::failure::{self, Failure};
 #[derive(Clone)]
 pub struct Trust {
     config: ClientConfig,
-    asked: Asked,
+    asked: CertificateRequests,
 }
 
 impl Trust {
@@ -36,7 +36,7 @@ impl Trust {
     /// # Errors
     /// If TLS can't be set up with them.
     pub fn new(own: Option<Bundle>) -> Result<Self, String> {
-        let asked = Asked::default();
+        let asked = CertificateRequests::default();
         let provider = Arc::new(aws_lc_rs::default_provider());
         let setup = |error: &dyn std::fmt::Display| format!("TLS can't be set up: {error}");
         let verifier = Verifier::new(Roots::of(own), &provider).map_err(|error| setup(&error))?;
@@ -61,8 +61,8 @@ impl Trust {
     /// just close the connection.
     #[must_use]
     pub fn failure(&self, error: &(dyn std::error::Error + 'static)) -> Failure {
-        match Failure::of(error, true) {
-            Failure::Other(words) if self.was_asked() && failure::is_of_http(error) => {
+        match Failure::classify(error, true) {
+            Failure::Other(words) if self.client_certificate_requested() && failure::is_of_http(error) => {
                 Failure::Tls(format!("{words}; {}", failure::CLIENT_CERTIFICATE))
             }
             failure => failure,
@@ -71,7 +71,7 @@ impl Trust {
 
     /// Whether a server has asked for a client certificate.
     #[must_use]
-    pub fn was_asked(&self) -> bool {
+    pub fn client_certificate_requested(&self) -> bool {
         self.asked.is_set()
     }
 

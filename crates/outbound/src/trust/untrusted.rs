@@ -7,7 +7,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, Error};
 
 use super::certificate::Certificate;
-use super::dates::shown;
+use super::dates::format_utc;
 use super::verifier::Own;
 
 /// How many names of a certificate are told.
@@ -119,7 +119,7 @@ impl Case<'_> {
             ),
             None => ("the server's certificate".to_owned(), leaf),
         };
-        let (from, to) = (shown(which.not_before()), shown(which.not_after()));
+        let (from, to) = (format_utc(which.not_before()), format_utc(which.not_after()));
         let what = if now < which.not_before() {
             format!("is not valid yet: it begins on {from}")
         } else {
@@ -127,7 +127,7 @@ impl Case<'_> {
         };
         format!(
             "{whose} {what}; this machine's clock says {}. Is the clock right? Then the server needs a new certificate",
-            shown(now)
+            format_utc(now)
         )
     }
 

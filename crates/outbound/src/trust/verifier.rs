@@ -82,7 +82,7 @@ impl Verifier {
     }
 
     /// A certificate that is trusted as it is.
-    fn judge_itself(&self, der: &CertificateDer<'_>, server: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
+    fn verify_pinned(&self, der: &CertificateDer<'_>, server: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
         let certificate = Certificate::read(der).ok_or(CertificateError::BadEncoding)?;
         let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         if seconds > certificate.not_after() {
@@ -107,7 +107,7 @@ impl Verifier {
     }
 
     /// The certificate's key, where webpki does not read the certificate.
-    fn checks_key<'a>(&self, der: &'a CertificateDer<'_>) -> Option<Certificate<'a>> {
+    fn read_for_key<'a>(&self, der: &'a CertificateDer<'_>) -> Option<Certificate<'a>> {
         Certificate::read(der).filter(|certificate| !certificate.is_version_3() && self.exact.contains(der.as_ref()))
     }
 }
@@ -122,7 +122,7 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let verdict = if self.exact.contains(end_entity.as_ref()) {
-            self.judge_itself(end_entity, server_name, now).map(|()| ServerCertVerified::assertion())
+            self.verify_pinned(end_entity, server_name, now).map(|()| ServerCertVerified::assertion())
         } else {
             self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
         };
@@ -138,7 +138,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        match self.checks_key(cert) {
+        match self.read_for_key(cert) {
             Some(certificate) => verify_tls12_with_key(message, &certificate, dss, &self.algorithms),
             None => self.webpki.verify_tls12_signature(message, cert, dss),
         }
@@ -150,7 +150,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        match self.checks_key(cert) {
+        match self.read_for_key(cert) {
             Some(certificate) => {
                 let key = SubjectPublicKeyInfoDer::from(certificate.public_key_info());
                 rustls::crypto::verify_tls13_signature_with_raw_key(message, &key, dss, &self.algorithms)

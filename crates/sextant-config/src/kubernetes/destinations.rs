@@ -4,8 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::Surroundings;
-use super::super::problem::Findings;
-use super::super::tree::{self, Node, Value};
+use super::super::diagnostics::Diagnostics;
+use super::super::yaml::{self, Node, Value};
 use super::Cidr;
 
 const METADATA: &str = "the metadata of the cloud, which often has credentials of the machine";
@@ -122,8 +122,8 @@ pub(super) fn api_servers(kubeconfigs: &[std::path::PathBuf], around: &Surroundi
 
 fn of_kubeconfig(text: &str) -> Vec<IpAddr> {
     // Whoever connects with it says what is wrong with it.
-    let unheard = Findings::new(std::path::Path::new("kubeconfig"));
-    let root = tree::read(text, &unheard);
+    let unheard = Diagnostics::new(std::path::Path::new("kubeconfig"));
+    let root = yaml::read(text, &unheard);
     let clusters = root.as_ref().and_then(|root| below(root, "clusters")).map(|clusters| &clusters.value);
     let clusters = match clusters {
         Some(Value::List(clusters)) => clusters.as_slice(),

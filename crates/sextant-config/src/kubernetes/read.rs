@@ -14,7 +14,7 @@ use super::super::kubeconfig;
 use super::super::names;
 use super::super::reader::{Field, Section, Unknown};
 use super::super::server::beside;
-use super::super::tree::Value;
+use super::super::yaml::Value;
 use super::isolation::{Isolation, isolation};
 use super::{
     DatabasePlace, ImagePullPolicy, KubernetesConfig, PROXY_TMP_SIZE, PodSecurity, Port, ProxyConfig, destinations,

@@ -5,16 +5,14 @@
 
 use std::fmt;
 
-use serde::de::value::StrDeserializer;
-use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::value::{MapDeserializer, SeqDeserializer};
+use serde::de::{DeserializeOwned, Deserializer, Error, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::super::names;
 use super::super::reader::{Field, Unknown};
 use super::super::scalar::Scalar;
-use super::super::tree::{Entry, Node, Value};
+use super::super::yaml::{Entry, Node, Value};
 use super::resources;
 
 /// Reads a value of a Kubernetes type; what does not fit has been noted.
@@ -67,13 +65,28 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn child(&self, path: String, key_at: super::super::problem::Position, node: &'a Node) -> Self {
-        Self(Field { path, key_at, node, findings: self.0.findings })
+    fn entry(&self, entry: &'a Entry) -> Self {
+        let path = format!("{}.{}", self.0.path, names::shown(&entry.key));
+        Self(Field { path, key_at: entry.at, node: &entry.value, findings: self.0.findings })
+    }
+
+    fn item(&self, index: usize, node: &'a Node) -> Self {
+        let path = format!("{}[{index}]", self.0.path);
+        Self(Field { path, key_at: node.at, node, findings: self.0.findings })
     }
 
     fn visit_map<'de, V: Visitor<'de>>(self, entries: &'a [Entry], visitor: V) -> Result<V::Value, Failure> {
-        let result = visitor.visit_map(Map { parent: &self, entries, next: 0 });
+        let fields = entries.iter().map(|entry| (entry.key.as_str(), self.entry(entry)));
+        let result = visitor.visit_map(MapDeserializer::new(fields));
         self.settle(result)
+    }
+}
+
+impl<'de> IntoDeserializer<'de, Failure> for Reader<'_> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
     }
 }
 
@@ -141,7 +154,8 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         let Value::List(items) = &self.0.node.value else {
             return Err(self.wrong("a list"));
         };
-        let result = visitor.visit_seq(List { parent: &self, items, next: 0 });
+        let items = items.iter().enumerate().map(|(index, node)| self.item(index, node));
+        let result = visitor.visit_seq(SeqDeserializer::new(items));
         self.settle(result)
     }
 
@@ -163,8 +177,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         };
         let unknown = entries.iter().filter(|entry| !fields.contains(&entry.key.as_str()));
         for entry in unknown {
-            let path = format!("{}.{}", self.0.path, names::shown(&entry.key));
-            self.child(path, entry.at, &entry.value).0.unknown(&entry.key, fields, Unknown::Refuse);
+            self.entry(entry).0.unknown(&entry.key, fields, Unknown::Refuse);
         }
         self.visit_map(entries, visitor)
     }
@@ -175,51 +188,5 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     forward_to_deserialize_any! {
         i8 i16 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct tuple tuple_struct enum identifier
-    }
-}
-
-struct Map<'p, 'a> {
-    parent: &'p Reader<'a>,
-    entries: &'a [Entry],
-    next: usize,
-}
-
-impl<'de> MapAccess<'de> for Map<'_, '_> {
-    type Error = Failure;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Failure> {
-        let Some(entry) = self.entries.get(self.next) else {
-            return Ok(None);
-        };
-        let key: StrDeserializer<'_, Failure> = entry.key.as_str().into_deserializer();
-        seed.deserialize(key).map(Some)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Failure> {
-        let Some(entry) = self.entries.get(self.next) else {
-            return Err(Failure::Noted);
-        };
-        self.next += 1;
-        let path = format!("{}.{}", self.parent.0.path, names::shown(&entry.key));
-        seed.deserialize(self.parent.child(path, entry.at, &entry.value))
-    }
-}
-
-struct List<'p, 'a> {
-    parent: &'p Reader<'a>,
-    items: &'a [Node],
-    next: usize,
-}
-
-impl<'de> SeqAccess<'de> for List<'_, '_> {
-    type Error = Failure;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Failure> {
-        let Some(node) = self.items.get(self.next) else {
-            return Ok(None);
-        };
-        let path = format!("{}[{}]", self.parent.0.path, self.next);
-        self.next += 1;
-        seed.deserialize(self.parent.child(path, node.at, node)).map(Some)
     }
 }

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Volume;
 use super::super::names;
 use super::super::reader::Field;
 use super::super::system;
-use super::super::tree::{Node, Value};
+use super::super::yaml::{Node, Value};
 use super::value;
 use super::{DatabaseVolume, VolumeSource};
 

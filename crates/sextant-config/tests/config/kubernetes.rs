@@ -1,8 +1,10 @@
 //! What is under `kubernetes:`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use sextant_config::{ImagePullPolicy, PodSecurity, Tmp};
 
 use crate::{LEAST, kubernetes_with, mistakes, warnings, with};
@@ -233,6 +235,12 @@ fn the_shared_folder_is_a_volume_or_in_task_dir_or_private() {
     assert_eq!(with("").tmp(), Tmp::Private);
 }
 
+/// Quantities as one line: `cpu 100m, memory 256Mi`.
+fn listed(quantities: Option<BTreeMap<String, Quantity>>) -> String {
+    let quantities = quantities.unwrap_or_default();
+    quantities.iter().map(|(name, quantity)| format!("{name} {}", quantity.0)).collect::<Vec<_>>().join(", ")
+}
+
 #[test]
 fn resources_are_set_on_top_of_the_defaults() {
     // (under `resources:`, requests, limits)
@@ -263,13 +271,8 @@ fn resources_are_set_on_top_of_the_defaults() {
     ];
     for (text, requests, limits) in table {
         let resources = kubernetes_with(&format!("kubernetes: {{resources: {text}}}")).resources;
-        let told = |side: Option<
-            std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
-        >| {
-            side.unwrap().iter().map(|(name, quantity)| format!("{name} {}", quantity.0)).collect::<Vec<_>>().join(", ")
-        };
-        assert_eq!(told(resources.requests), requests, "{text}");
-        assert_eq!(told(resources.limits), limits, "{text}");
+        assert_eq!(listed(resources.requests), requests, "{text}");
+        assert_eq!(listed(resources.limits), limits, "{text}");
     }
 }
 
@@ -317,13 +320,8 @@ fn our_own_containers_have_limits_where_the_algorithm_has_some() {
     ];
     for (text, requests, limits) in table {
         let resources = kubernetes_with(&format!("kubernetes: {text}")).helper_resources;
-        let told = |side: Option<
-            std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
-        >| {
-            side.unwrap().iter().map(|(name, quantity)| format!("{name} {}", quantity.0)).collect::<Vec<_>>().join(", ")
-        };
-        assert_eq!(told(resources.requests), requests, "{text}");
-        assert_eq!(told(resources.limits), limits, "{text}");
+        assert_eq!(listed(resources.requests), requests, "{text}");
+        assert_eq!(listed(resources.limits), limits, "{text}");
     }
 }
 

@@ -29,7 +29,7 @@ fn empty(root: &TempDir, budget: &mut Budget) -> Emptied {
 }
 
 fn discard(root: &TempDir, name: &CStr) {
-    put_aside(open(root.path()).as_fd(), TRASH, name).unwrap();
+    move_to_trash(open(root.path()).as_fd(), TRASH, name).unwrap();
 }
 
 /// So many folders inside each other.
@@ -225,7 +225,7 @@ fn what_can_not_be_removed_keeps_nothing_else() {
     let path = root.path().to_owned();
     as_nobody(move || {
         let folder = open(&path);
-        put_aside(folder.as_fd(), TRASH, c"job-1").unwrap();
+        move_to_trash(folder.as_fd(), TRASH, c"job-1").unwrap();
         let emptied = Trash::open(folder.as_fd(), TRASH).unwrap().empty(&mut plenty());
         let (count, error) = emptied.stuck.unwrap();
         assert_eq!((count, error.kind(), emptied.unfinished), (1, io::ErrorKind::PermissionDenied, false));

@@ -151,7 +151,7 @@ async fn connection(
     patience: Duration,
 ) -> Result<(), Failure> {
     stream.set_nodelay(true)?;
-    sextant_process::sockets::notice_silence(&stream)?;
+    sextant_process::sockets::set_keepalive(&stream)?;
     let stream = timeout(patience, acceptor.accept(stream)).await??;
     converse(stream, server, guard, patience).await
 }

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rand::Rng;
 use secrecy::ExposeSecret;
-use sextant_process::sockets::notice_silence;
+use sextant_process::sockets::set_keepalive;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -112,7 +112,7 @@ impl Client {
     {
         let stream = timeout(CONNECT, TcpStream::connect(&self.settings.address)).await??;
         stream.set_nodelay(true)?;
-        notice_silence(&stream)?;
+        set_keepalive(&stream)?;
         let stream = timeout(CONNECT, self.connector.connect(tls::SERVER_NAME.try_into()?, stream)).await??;
         let mut request = Request::builder()
             .method(method)

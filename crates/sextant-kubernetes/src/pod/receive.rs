@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use futures::StreamExt;
 use http_body_util::BodyDataStream;
 use hyper::body::Incoming;
-use sextant_files::shared;
+use sextant_files::shared_dirs;
 use tokio::fs;
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio_util::io::StreamReader;
@@ -36,7 +36,7 @@ pub async fn run() -> Result<(), PodError> {
     folder(&task_dir, 0o777).await?;
     if let Some(shared) = settings::optional(env::SHARED_DIR) {
         // What other jobs have left is removed by `return`, which waits anyway.
-        shared::make(Path::new(&shared)).map_err(|source| not_made(Path::new(&shared), source))?;
+        shared_dirs::make(Path::new(&shared)).map_err(|source| not_made(Path::new(&shared), source))?;
     }
     download(&client, Item::Input, &task_dir.join("input"), 0o644).await?;
     write(&task_dir.join("output"), 0o666, &b""[..]).await?;

@@ -11,8 +11,8 @@ use http::Method;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use sextant_files::output;
-use sextant_files::shared;
+use sextant_files::safe_open;
+use sextant_files::shared_dirs;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
@@ -57,7 +57,7 @@ pub async fn run() -> Result<(), PodError> {
 fn remove_old_folders() {
     let keep = settings::optional(env::SHARED_KEEP).and_then(|keep| keep.parse().ok());
     if let Some((shared, keep)) = settings::optional(env::SHARED_DIR).zip(keep) {
-        shared::sweep_beside(shared.into(), Duration::from_secs(keep));
+        shared_dirs::sweep_beside(shared.into(), Duration::from_secs(keep));
     }
 }
 
@@ -69,7 +69,7 @@ pub(super) async fn command(body: Incoming) -> Option<Command> {
 async fn send(client: &Client, path: &Path) -> Result<Reply, PodError> {
     // The folder above the run's own is ours; everything in the run's may be the algorithm's work.
     let (folder, relative) = split(path);
-    match output::open(folder, relative) {
+    match safe_open::open(folder, relative) {
         Ok((file, length)) => {
             client.ask(Method::PUT, Item::Output, Output::new(File::from_std(file), length), None).await
         }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::encrypted::{key, organizations};
-use super::stand_in::server;
+use super::fake_server::server;
 use super::*;
 
 const ID: &str = "8c7e2f0a-5f36-4a44-9a45-0d5a7d1b2c3d";

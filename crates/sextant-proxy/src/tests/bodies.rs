@@ -2,8 +2,8 @@
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::fake_server::{bodiless, server};
 use super::hostile::{authorization, raw};
-use super::stand_in::{bodiless, server};
 use super::*;
 
 const SMUGGLED: &str = "GET /api/SMUGGLED HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -149,7 +149,7 @@ async fn another_protocol_is_no_answer() {
         b"HTTP/1.1 150 Odd\r\n\r\n",
         b"HTTP/1.1 199 Odd\r\ncontent-length: 2\r\n\r\n{}",
     ] {
-        let (to, _) = super::stand_in::raw(sends).await;
+        let (to, _) = super::fake_server::raw(sends).await;
         let proxy = proxy(to).await;
         for (method, upgrade) in [("GET", ""), ("POST", ""), ("GET", "Connection: Upgrade\r\nUpgrade: websocket\r\n")] {
             let auth = authorization();

@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use vantage6::{Backoff, Client, ServerUrl};
 
 use super::*;
-use crate::upstream::{Place, Upstream};
+use crate::upstream::{Origin, Upstream};
 
 /// What is expected of a client.
 enum Expected {
@@ -155,10 +155,10 @@ async fn ask(url: &str, ca_file: Option<&Path>) -> [String; 3] {
     let text = format!("server_url: {url}\napi_key: k\n");
     let mut config = Config::parse(&text, Path::new("a.yaml"), &|_| None).unwrap();
     config.ca_certificates = ca_file.map(Path::to_owned);
-    let place = Place::of(&config, &HttpProxies::default()).unwrap();
-    let mut shared = Shared::new(&config, &HttpProxies::default(), Access::Node, crate::tests::MEANS).unwrap();
-    Arc::get_mut(&mut shared).unwrap().place = place;
-    let proxy = Upstream::new(shared).looks_alive().await.unwrap_err();
+    let origin = Origin::new(&config, &HttpProxies::default()).unwrap();
+    let mut shared = Shared::new(&config, &HttpProxies::default(), AccessLog::Node, crate::tests::RESOURCES).unwrap();
+    Arc::get_mut(&mut shared).unwrap().origin = origin;
+    let proxy = Upstream::new(shared).probe().await.unwrap_err();
     [rest.to_string(), live, proxy]
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use vantage6::encoding::Payload;
 use vantage6::encryption::{PrivateKey, encrypt};
 
-use super::stand_in::{Seen, server};
+use super::fake_server::{Seen, server};
 use super::*;
 
 /// Two organizations' keys; making them takes a while.
@@ -89,12 +89,12 @@ async fn each_organization_gets_its_input_so_that_only_it_can_read_it() {
         let sent: Value = serde_json::from_slice(request.body()).unwrap();
         assert_eq!(read(&sent["organizations"][0]["input"], 1).await, inputs[0]);
         assert_eq!(read(&sent["organizations"][1]["input"], 0).await, inputs[1]);
-        for (place, value) in [("name", &task["name"]), ("databases", &task["databases"])] {
-            assert_eq!(&sent[place], value);
+        for (origin, value) in [("name", &task["name"]), ("databases", &task["databases"])] {
+            assert_eq!(&sent[origin], value);
         }
         proxy.ask("POST", "/task", task.to_string()).await;
         assert_eq!(seen.count(), 4, "two keys, once, and two tasks");
-        assert_eq!(seen.requests.lock().unwrap()[0].headers()[header::AUTHORIZATION], bearer(ALGORITHM));
+        assert_eq!(seen.requests.lock()[0].headers()[header::AUTHORIZATION], bearer(ALGORITHM));
     }
 }
 
@@ -126,10 +126,10 @@ async fn a_task_that_cannot_be_encrypted_does_not_leave() {
     let got = proxy.ask("POST", "/task", &b"{\"name\": \"\xff\", \"organizations\": [{\"id\": 1}]}"[..]).await;
     assert_eq!(got.status, 400);
     assert!(got.json()["msg"].as_str().unwrap().contains("can't be read"), "{}", got.text());
-    assert!(seen.requests.lock().unwrap().iter().all(|request| request.method() != "POST"));
+    assert!(seen.requests.lock().iter().all(|request| request.method() != "POST"));
     let got = proxy.ask("POST", "/blobstream", "secret").await;
     assert_eq!(got.status, 501);
-    assert!(seen.requests.lock().unwrap().iter().all(|request| request.method() != "POST"));
+    assert!(seen.requests.lock().iter().all(|request| request.method() != "POST"));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use futures::StreamExt as _;
 
-use super::stand_in::{Seen, raw, serve, server};
+use super::fake_server::{Seen, raw, serve, server};
 use super::*;
 
 /// Only safe requests are tried again, and only for what may pass.
@@ -38,9 +38,9 @@ async fn what_is_tried_again() {
 
 #[tokio::test]
 async fn a_server_that_is_away_is_waited_for_and_then_told_of() {
-    let place = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let to = place.local_addr().unwrap();
-    drop(place);
+    let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = origin.local_addr().unwrap();
+    drop(origin);
     let proxy = proxy(to).await;
     for method in ["GET", "POST"] {
         let got = proxy.ask(method, "/task", if method == "POST" { TASK } else { "" }).await;

@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::stand_in::server;
+use super::fake_server::server;
 use super::*;
 
 /// Sends bytes as they are and gives what comes back until the connection is closed, or nothing more comes.
@@ -54,7 +54,7 @@ async fn smuggled_requests_reach_nobody() {
         (format!("GET /x HTTP/1.1\r\n{auth}\0: y\r\n\r\n"), inner),
     ] {
         raw(proxy.address, format!("{head}{body}").as_bytes()).await;
-        for request in seen.requests.lock().unwrap().iter() {
+        for request in seen.requests.lock().iter() {
             assert_ne!(request.method(), "DELETE", "{head:?}");
             assert_eq!(request.headers()[header::AUTHORIZATION], bearer(ALGORITHM), "{head:?}");
         }

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::encrypted::{key, organizations};
-use super::stand_in::Seen;
+use super::fake_server::Seen;
 use super::*;
 
 /// A proxy of each kind, and what its server sees.
@@ -16,7 +16,7 @@ async fn both() -> [(Served, Seen); 2] {
 }
 
 fn no_task_in(seen: &Seen) -> bool {
-    seen.requests.lock().unwrap().iter().all(|request| request.method() == "GET")
+    seen.requests.lock().iter().all(|request| request.method() == "GET")
 }
 
 /// A task with this in it, besides its organizations: before them and after them.
@@ -95,7 +95,7 @@ async fn a_subtask_of_another_image_does_not_leave() {
                 }
             }
             // Of the beginning of a long task the server may see what it can't carry out.
-            let seen = seen.requests.lock().unwrap();
+            let seen = seen.requests.lock();
             assert!(seen.iter().all(|request| request.method() == "GET" || request.body().is_empty()));
             assert!(input.len() > 1000 || seen.iter().all(|request| request.method() == "GET"));
         }
@@ -174,5 +174,5 @@ async fn what_is_looked_through_is_kept_small() {
         let got = proxy.ask("POST", "/task", format!(r#"{{"image": "i"}}{trailing}"#)).await;
         assert!(matches!(got.status.as_u16(), 400 | 413), "{}", got.text());
     }
-    assert!(seen.requests.lock().unwrap()[before..].iter().all(|request| request.body().is_empty()));
+    assert!(seen.requests.lock()[before..].iter().all(|request| request.body().is_empty()));
 }

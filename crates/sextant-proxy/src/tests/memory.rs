@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::encrypted::{bytes, key, message};
-use super::stand_in::server;
+use super::fake_server::server;
 use super::*;
 
 /// A page of results that are encrypted, as its server sends it and as its caller reads it.
@@ -54,10 +54,10 @@ async fn results_that_nobody_reads_take_no_more_than_their_part() {
         all.push(unread(&proxy, number, "").await);
         for _ in 0..10 {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            most = most.max(proxy.shared.room.taken().1);
+            most = most.max(proxy.shared.quotas.used().1);
         }
     }
-    let each = MEANS.memory.results / 4;
+    let each = RESOURCES.memory.results / 4;
     assert!(most > each / 3 && most <= each, "{most}");
     // Whoever reads gets all of it, though the caller's part is taken.
     assert!(proxy.get("/result?task_id=1&x=read").await.text() == here);
@@ -68,12 +68,12 @@ async fn results_that_nobody_reads_take_no_more_than_their_part() {
     }
     drop((all, first));
     for _ in 0..1000 {
-        if proxy.shared.room.taken() == (0, 0) {
+        if proxy.shared.quotas.used() == (0, 0) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("still taken: {:?}", proxy.shared.room.taken());
+    panic!("still taken: {:?}", proxy.shared.quotas.used());
 }
 
 /// Also where there is no room at all to hold any of it.
@@ -90,8 +90,8 @@ async fn results_are_decrypted_however_little_room_there_is() {
         })
         .await;
         for results in [0, 100_000, 8 << 20] {
-            let memory = Memory { results, ..MEANS.memory };
-            let set = |shared: &mut Shared| shared.room = crate::tasks::Room::new(1 << 20, &memory);
+            let memory = Memory { results, ..RESOURCES.memory };
+            let set = |shared: &mut Shared| shared.quotas = crate::encrypted_task::Quotas::new(1 << 20, &memory);
             let proxy = proxy_of(to, Cryptor::Encrypted(key(0)), set).await;
             assert!(proxy.get("/result?task_id=1").await.text() == here, "{length} bytes, room for {results}");
         }

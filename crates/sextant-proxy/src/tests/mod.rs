@@ -3,18 +3,18 @@
 mod allowed;
 mod bodies;
 mod certificates;
-mod crowds;
+mod connection_limits;
+mod egress_proxy;
 mod encrypted;
+mod fake_server;
 mod faults;
+mod forwarding;
 mod hostile;
 mod images;
 mod memory;
-mod outlived;
-mod own;
-mod passing;
-mod room;
-mod stand_in;
-mod way;
+mod ownership;
+mod quotas;
+mod stale_tokens;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,14 +33,14 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use vantage6::encryption::Cryptor;
 
-use super::access::Access;
+use super::access_log::AccessLog;
 use super::caller::tests::{ALGORITHM, bearer};
 use super::memory::Memory;
-use super::{Means, Patience, Shared, server};
+use super::{Resources, Shared, Timeouts, server};
 
 /// What a proxy has where there is no limit.
-pub(super) const MEANS: Means =
-    Means { open_files: 4096, memory: Memory { connections: 204, tasks: 16 << 20, results: 8 << 20 } };
+pub(super) const RESOURCES: Resources =
+    Resources { open_files: 4096, memory: Memory { connections: 204, tasks: 16 << 20, results: 8 << 20 } };
 /// A task of the caller's image.
 const TASK: &str = r#"{"image": "i"}"#;
 
@@ -82,19 +82,19 @@ async fn proxy_with(to: SocketAddr, cryptor: Cryptor) -> Served {
 
 /// The same, with settings of a test's own.
 async fn proxy_of(to: SocketAddr, cryptor: Cryptor, set: impl FnOnce(&mut Shared)) -> Served {
-    let patience = Patience {
-        away: Duration::from_secs(2),
-        silence: Duration::from_millis(500),
-        pause: Duration::from_millis(20),
-        task: Duration::from_secs(5),
+    let timeouts = Timeouts {
+        unavailable: Duration::from_secs(2),
+        idle: Duration::from_millis(500),
+        first_delay: Duration::from_millis(20),
+        upload: Duration::from_secs(5),
     };
     let text = format!("server_url: http://{to}\napi_key: k\n");
     let config = Config::parse(&text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
-    let mut shared = Shared::new(&config, &HttpProxies::default(), Access::Node, MEANS).unwrap();
+    let mut shared = Shared::new(&config, &HttpProxies::default(), AccessLog::Node, RESOURCES).unwrap();
     let settings = Arc::get_mut(&mut shared).unwrap();
-    (settings.patience, settings.cryptor) = (patience, cryptor);
+    (settings.timeouts, settings.cryptor) = (timeouts, cryptor);
     // Known to be of its task, but where that is what is tested.
-    settings.relations.trust(&HeaderMap::from_iter([(header::AUTHORIZATION, bearer(ALGORITHM))]));
+    settings.owners.trust(&HeaderMap::from_iter([(header::AUTHORIZATION, bearer(ALGORITHM))]));
     set(settings);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

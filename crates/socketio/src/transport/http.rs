@@ -27,12 +27,12 @@ pub(crate) struct Endpoint {
     client: reqwest::Client,
     url: Url,
     headers: HeaderMap,
-    pub accept: Accept,
+    pub limits: SizeLimits,
 }
 
 /// How much is accepted, in bytes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Accept {
+pub(crate) struct SizeLimits {
     /// Of one packet, with its attachments. Of a larger one only the beginning is kept.
     pub event: usize,
     /// Of one message of a websocket. A larger one ends the connection.
@@ -40,11 +40,11 @@ pub(crate) struct Accept {
 }
 
 impl Endpoint {
-    pub fn new(client: reqwest::Client, url: Url, mut headers: HeaderMap, accept: Accept) -> Self {
+    pub fn new(client: reqwest::Client, url: Url, mut headers: HeaderMap, accept: SizeLimits) -> Self {
         for value in headers.values_mut() {
             value.set_sensitive(true);
         }
-        Self { client, url, headers, accept }
+        Self { client, url, headers, limits: accept }
     }
 
     fn url(&self, transport: Transport, sid: Option<&str>) -> Url {
@@ -74,8 +74,8 @@ impl Endpoint {
         let (mut answer, mut body) = (PollBody(response), Vec::new());
         while let Some(chunk) = answer.chunk().await? {
             // Nothing of others comes along with it, so a large one is the server's own.
-            if body.len() + chunk.len() > self.accept.event {
-                return Err(Error::TooLarge { limit: self.accept.event });
+            if body.len() + chunk.len() > self.limits.event {
+                return Err(Error::TooLarge { limit: self.limits.event });
             }
             body.extend_from_slice(&chunk);
         }
@@ -187,7 +187,7 @@ async fn next_chunk(what: &'static str, response: &mut Response) -> Result<Optio
 }
 
 fn http_error(what: &'static str, error: reqwest::Error, is_tls: bool) -> Error {
-    Error::Http { what, reason: Failure::of(&error.without_url(), is_tls).into_words() }
+    Error::Http { what, reason: Failure::classify(&error.without_url(), is_tls).into_message() }
 }
 
 #[cfg(test)]
@@ -204,7 +204,7 @@ mod tests {
             reqwest::Client::new(),
             "http://h/socket.io/?x=1".parse().unwrap(),
             headers,
-            Accept { event: 10, message: 10 },
+            SizeLimits { event: 10, message: 10 },
         )
     }
 

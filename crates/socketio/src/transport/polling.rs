@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::http::{Endpoint, PollBody};
 use super::split::Splitter;
-use super::{Inlet, Outlet};
+use super::{PacketSink, PacketSource};
 use crate::error::Error;
 use crate::packet::engine::{Handshake, Packet, decode_payload};
 
@@ -47,8 +47,8 @@ impl Polling {
 
     pub async fn run(
         self,
-        inlet: Inlet,
-        mut outlet: Outlet,
+        inlet: PacketSink,
+        mut outlet: PacketSource,
         max_payload: Option<usize>,
         deadline: Duration,
     ) -> Result<(), Error> {
@@ -89,7 +89,12 @@ enum Brought {
 
 /// Hands on the packets of a poll while its body arrives. Each of them proves that the server lives (`last`); a poll that
 /// brings nothing does not.
-async fn deliver(mut body: PollBody, inlet: &Inlet, last: &mut Instant, deadline: Duration) -> Result<Brought, Error> {
+async fn deliver(
+    mut body: PollBody,
+    inlet: &PacketSink,
+    last: &mut Instant,
+    deadline: Duration,
+) -> Result<Brought, Error> {
     let (mut splitter, mut brought) = (Splitter::new(inlet.max_event), Brought::Nothing);
     loop {
         let chunk = timeout_at(*last + deadline, body.chunk()).await.map_err(|_| Error::Dead(deadline))??;

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
 use super::http::Endpoint;
-use super::{Inlet, Outlet};
+use super::{PacketSink, PacketSource};
 use crate::error::Error;
 use crate::packet::engine::{Handshake, Packet};
 
@@ -24,7 +24,7 @@ impl WebSocket {
     /// Opens a websocket, for the session `sid` or (without) for a new one.
     pub async fn open(endpoint: &Endpoint, sid: Option<&str>, limit: Duration) -> Result<Self, Error> {
         let bytes = endpoint.websocket(sid, limit).await?;
-        let (max_incoming, max_event) = (endpoint.accept.message, endpoint.accept.event);
+        let (max_incoming, max_event) = (endpoint.limits.message, endpoint.limits.event);
         let config = WebSocketConfig::default();
         let config = config.max_message_size(Some(max_incoming)).max_frame_size(Some(max_incoming));
         let stream = WebSocketStream::from_raw_socket(bytes, Role::Client, Some(config)).await;
@@ -67,7 +67,7 @@ impl WebSocket {
         }
     }
 
-    pub async fn run(self, inlet: Inlet, mut outlet: Outlet, deadline: Duration) -> Result<(), Error> {
+    pub async fn run(self, inlet: PacketSink, mut outlet: PacketSource, deadline: Duration) -> Result<(), Error> {
         let max_incoming = self.max_incoming;
         let (mut sink, mut stream) = self.stream.split();
         let read = async {

@@ -6,7 +6,7 @@ use outbound::{Bundle, HttpProxies, HttpProxy, Trust};
 use secrecy::SecretString;
 
 use super::{Client, Inner};
-use crate::{Backoff, Error, ServerUrl, auth::Auth, broken::Way, http::Wire};
+use crate::{Backoff, Error, ServerUrl, auth::Auth, connection_errors::ConnectionErrors, http::HttpTransport};
 
 /// Settings of a [`Client`].
 pub struct ClientBuilder {
@@ -87,7 +87,7 @@ impl ClientBuilder {
             None if self.certificates.trim_ascii().is_empty() => Trust::new(None),
             None => Bundle::parse(&self.certificates).and_then(|bundle| Trust::new(Some(bundle))),
         };
-        let proxies = self.http_proxies.map_or_else(HttpProxies::of_environment, Ok).map_err(Error::Setup)?;
+        let proxies = self.http_proxies.map_or_else(HttpProxies::from_env, Ok).map_err(Error::Setup)?;
         let connections = Connections {
             trust: trust.map_err(Error::Setup)?,
             proxies: Arc::new(proxies),
@@ -101,9 +101,9 @@ impl ClientBuilder {
             .tcp_keepalive(Duration::from_secs(30))
             .build()
             .map_err(|error| setup("the HTTP client can't be built", &error))?;
-        let wire = Arc::new(Wire {
+        let wire = Arc::new(HttpTransport {
             http,
-            way: Way::to(&self.url, &connections.proxies, &connections.trust),
+            errors: ConnectionErrors::to(&self.url, &connections.proxies, &connections.trust),
             url: self.url,
             silence: self.silence,
             limit: self.limit,
@@ -142,18 +142,18 @@ impl Connections {
 
     /// Whether the server has asked for a client certificate.
     pub(super) fn was_asked(&self) -> bool {
-        self.trust.was_asked()
+        self.trust.client_certificate_requested()
     }
 
     pub(super) fn http_proxy(&self, url: &url::Url) -> Option<&HttpProxy> {
-        self.proxies.to(url)
+        self.proxies.for_url(url)
     }
 
     fn plain_builder(&self) -> reqwest::ClientBuilder {
         let proxies = self.proxies.clone();
         reqwest::Client::builder()
             .user_agent(self.user_agent.clone())
-            .proxy(reqwest::Proxy::custom(move |url| proxies.to(url).map(|proxy| proxy.url().clone())))
+            .proxy(reqwest::Proxy::custom(move |url| proxies.for_url(url).map(|proxy| proxy.url().clone())))
             // A redirect would turn requests with a body into ones without; see `advice` in http.rs.
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(10))

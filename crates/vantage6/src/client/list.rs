@@ -11,14 +11,14 @@ use crate::pages::Pages;
 use crate::{Error, Run, RunId};
 
 /// The most entries of one list.
-const ENTRIES: usize = 100_000;
+const MAX_ENTRIES: usize = 100_000;
 /// The most bytes that the texts of one list take: names, images, parameters.
-const TEXTS: usize = 64 * 1024 * 1024;
+const MAX_TEXT_BYTES: usize = 64 * 1024 * 1024;
 /// So many full pages one after the other that bring nothing new are no list that changes while it is read (a run that
 /// begins meanwhile pushes all others one place back), but one that goes round in a circle.
-const STALE: u32 = 3;
+const MAX_STALE_PAGES: u32 = 3;
 /// So many entries that are too large to be read may be passed over.
-const OVERSIZED: u32 = 100;
+const MAX_OVERSIZED: u32 = 100;
 
 struct List {
     client: Client,
@@ -59,18 +59,18 @@ impl List {
                 None => {}
             }
             let pages = self.pages.take()?;
-            if let Some(what) = self.end() {
+            if let Some(what) = self.limit_reached() {
                 return Some(Err(Error::EndlessList { request: "GET run".into(), what }));
             }
             match self.client.page_of_runs(self.which, pages).await {
-                Ok(page) => self.took(page),
+                Ok(page) => self.add_page(page),
                 // What is on a page together is more than an answer may have; that must not hide the rest of the list.
                 Err(error @ Error::TooLarge { .. }) => {
                     self.pages = pages.smaller();
                     if self.pages.is_none() {
                         self.oversized += 1;
                         self.entries += 1;
-                        self.pages = (self.oversized <= OVERSIZED).then(|| pages.skip());
+                        self.pages = (self.oversized <= MAX_OVERSIZED).then(|| pages.skip());
                         // Without a next page this is the list's end.
                         let problem = error.to_string();
                         let skipped = Error::BrokenRun { id: None, problem };
@@ -82,7 +82,7 @@ impl List {
         }
     }
 
-    fn took(&mut self, RunsPage { runs, next }: RunsPage) {
+    fn add_page(&mut self, RunsPage { runs, next }: RunsPage) {
         let is_new = |run: &Result<Run, Error>| run.as_ref().map_or(true, |run| !self.known.contains(&run.id));
         self.stale = if runs.iter().any(is_new) { 0 } else { self.stale + 1 };
         self.entries += runs.len();
@@ -92,13 +92,17 @@ impl List {
     }
 
     /// Why there is to be no other page.
-    fn end(&self) -> Option<String> {
-        if self.entries >= ENTRIES {
-            return Some(format!("it has more than {ENTRIES} entries"));
+    fn limit_reached(&self) -> Option<String> {
+        if self.entries >= MAX_ENTRIES {
+            return Some(format!("it has more than {MAX_ENTRIES} entries"));
         }
-        if self.texts >= TEXTS {
-            return Some(format!("its names, images and parameters have more than {} MiB", TEXTS / 1024 / 1024));
+        if self.texts >= MAX_TEXT_BYTES {
+            return Some(format!(
+                "its names, images and parameters have more than {} MiB",
+                MAX_TEXT_BYTES / 1024 / 1024
+            ));
         }
-        (self.stale >= STALE).then(|| format!("{STALE} pages one after the other brought no other run"))
+        (self.stale >= MAX_STALE_PAGES)
+            .then(|| format!("{MAX_STALE_PAGES} pages one after the other brought no other run"))
     }
 }

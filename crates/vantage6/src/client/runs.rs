@@ -15,21 +15,20 @@ use tokio::time::Instant;
 
 use super::{Client, list};
 use crate::{
-    Error, Finish, Run, RunId, RunStatus, Taken, TaskId,
-    cut::{Cut, Of},
-    finish,
+    Delivery, Error, Run, RunId, RunReport, RunStatus, TaskId,
     http::{Answer, Call},
+    input_filter::{InputFilter, Scope},
     json::Unescape,
     pages::{Page, Pages},
-    time,
+    report, time,
 };
 
 /// A token this old that is refused was good once, so another one may help. A younger one was refused for what it
 /// stands for.
-const YOUNG: Duration = Duration::from_secs(60);
+const TOKEN_WAS_GOOD_AFTER: Duration = Duration::from_secs(60);
 
 /// No page may be larger, inputs not counted: it is asked for in parts then.
-const PAGE: u64 = 16 * 1024 * 1024;
+const MAX_PAGE: u64 = 16 * 1024 * 1024;
 
 /// A page of runs.
 pub(super) struct RunsPage {
@@ -78,18 +77,18 @@ impl Client {
             call = call.query("task_id", task);
         }
         call = call.query("page", page).query("per_page", per_page);
-        let limit = self.inner.wire.limit.min(PAGE);
+        let limit = self.inner.wire.limit.min(MAX_PAGE);
         let mut tries = self.inner.backoff.begin();
         loop {
             let began = Instant::now();
-            let page = async { read_page(&mut self.once(&call).await?, which.inputs_up_to, limit).await };
+            let page = async { read_page(&mut self.send_authenticated(&call).await?, which.inputs_up_to, limit).await };
             match page.await {
                 Ok((runs, bytes, has_next)) => {
                     // A page that isn't full is the last one, whatever it says.
                     let next = (has_next && runs.len() as u64 >= per_page).then(|| pages.after(bytes, began.elapsed()));
                     return Ok(RunsPage { runs, next });
                 }
-                Err(error) => tries.or_give_up(error).await?,
+                Err(error) => tries.wait_or_fail(error).await?,
             }
         }
     }
@@ -99,10 +98,10 @@ impl Client {
         let call = Call::get(format!("run/{id}")).query("include", "task");
         let mut tries = self.inner.backoff.begin();
         loop {
-            let run = async { read_run(&mut self.once(&call).await?, self.inner.wire.limit).await };
+            let run = async { read_run(&mut self.send_authenticated(&call).await?, self.inner.wire.limit).await };
             match run.await {
                 Ok(run) => return Ok(run),
-                Err(error) => tries.or_give_up(error).await?,
+                Err(error) => tries.wait_or_fail(error).await?,
             }
         }
     }
@@ -113,9 +112,9 @@ impl Client {
         let call = Call::get(format!("run/{id}"));
         let mut tries = self.inner.backoff.begin();
         let answer = loop {
-            match self.once(&call).await {
+            match self.send_authenticated(&call).await {
                 Ok(answer) => break answer,
-                Err(error) => tries.or_give_up(error).await?,
+                Err(error) => tries.wait_or_fail(error).await?,
             }
         };
         Ok(InputText(Box::pin(input_text(answer, self.inner.wire.limit))))
@@ -131,27 +130,27 @@ impl Client {
         let call = Call::patch(format!("run/{id}")).json(&change);
         let mut tries = self.inner.backoff.begin();
         loop {
-            let changed = async { self.acknowledged(id, &mut self.once(&call).await?).await };
+            let changed = async { self.acknowledged(id, &mut self.send_authenticated(&call).await?).await };
             match changed.await {
                 Ok(_) => return Ok(()),
-                Err(error) => tries.or_give_up(error).await?,
+                Err(error) => tries.wait_or_fail(error).await?,
             }
         }
     }
 
     /// Ends a run: result, log, status and time in one request, streamed through.
     ///
-    /// Sent once, since the stream is used up. On an error, [`Error::taken`] tells whether the server may have got it
+    /// Sent once, since the stream is used up. On an error, [`Error::delivery`] tells whether the server may have got it
     /// nevertheless; if so, [`Client::run`] shows it: the run's `finished_at` is then the one of this report. `Ok`
     /// means that the server has confirmed it.
-    pub async fn finish_run(&self, id: RunId, finish: Finish) -> Result<(), Error> {
+    pub async fn finish_run(&self, id: RunId, finish: RunReport) -> Result<(), Error> {
         let call = Call::patch(format!("run/{id}"));
         let session = self.access_token().await?.session;
         let sent = async {
-            let response = finish::send(&self.inner.wire, &call, &session.access.token, finish).await?;
+            let response = report::send(&self.inner.wire, &call, &session.access.token, finish).await?;
             self.inner.wire.accept(&call, response).await
         };
-        let old = session.access.since.elapsed() > YOUNG;
+        let old = session.access.since.elapsed() > TOKEN_WAS_GOOD_AFTER;
         match sent.await {
             Ok(mut answer) => {
                 if !self.acknowledged(id, &mut answer).await? {
@@ -160,13 +159,13 @@ impl Client {
                 Ok(())
             }
             Err(error) if error.may_be_the_token() && old => {
-                self.inner.auth.refused(&session);
+                self.inner.auth.invalidate(&session);
                 Err(Error::StaleToken { request: call.to_string(), message: error.to_string() })
             }
             // A server that refuses the token without reading the body may close the connection before its answer is
             // seen.
-            Err(error @ Error::Unreachable { taken: Taken::No, .. }) if old => {
-                self.inner.auth.refused(&session);
+            Err(error @ Error::Unreachable { delivery: Delivery::NotSent, .. }) if old => {
+                self.inner.auth.invalidate(&session);
                 Err(error)
             }
             Err(error) => Err(error),
@@ -181,7 +180,7 @@ impl Client {
             #[serde(default)]
             finished_at: Option<String>,
         }
-        let (json, _) = without_inputs(answer, Of::Outermost, 0, self.inner.wire.limit).await?;
+        let (json, _) = without_inputs(answer, Scope::Outermost, 0, self.inner.wire.limit).await?;
         let changed: Changed = answer.parse(&json)?;
         if changed.id != id {
             return Err(answer.unreadable(&json, format!("it is about run {}", changed.id)));
@@ -196,7 +195,7 @@ pub(crate) async fn read_page(
     keep: usize,
     limit: u64,
 ) -> Result<(Vec<Result<Run, Error>>, u64, bool), Error> {
-    let (json, bytes) = without_inputs(answer, Of::All, keep, limit).await?;
+    let (json, bytes) = without_inputs(answer, Scope::All, keep, limit).await?;
     let page: Page<'_> = answer.parse(&json)?;
     // Thousands may be kept, and nobody reads what they printed.
     let without_log = |run: Run| Run { log: None, ..run };
@@ -206,7 +205,7 @@ pub(crate) async fn read_page(
 
 /// One run, without its input.
 pub(crate) async fn read_run(answer: &mut Answer, limit: u64) -> Result<Run, Error> {
-    let (json, _) = without_inputs(answer, Of::Outermost, 0, limit).await?;
+    let (json, _) = without_inputs(answer, Scope::Outermost, 0, limit).await?;
     let json = std::str::from_utf8(&json).map_err(|error| answer.unreadable(&json, error))?;
     Run::parse(json).map_err(|error| match error {
         Error::BrokenRun { id: None, problem } => answer.unreadable(json.as_bytes(), problem),
@@ -215,8 +214,8 @@ pub(crate) async fn read_run(answer: &mut Answer, limit: u64) -> Result<Run, Err
 }
 
 /// Reads an answer, the inputs in it dropped; also says how much it was on the wire.
-async fn without_inputs(answer: &mut Answer, of: Of, keep: usize, limit: u64) -> Result<(Bytes, u64), Error> {
-    let (mut cut, mut dropped, mut bytes) = (Cut::new(of, keep), BytesMut::new(), 0);
+async fn without_inputs(answer: &mut Answer, of: Scope, keep: usize, limit: u64) -> Result<(Bytes, u64), Error> {
+    let (mut cut, mut dropped, mut bytes) = (InputFilter::new(of, keep), BytesMut::new(), 0);
     let json = answer
         .filtered(limit, |chunk, kept| {
             bytes += chunk.len() as u64;
@@ -232,7 +231,7 @@ pub(crate) fn input_text(answer: Answer, limit: u64) -> impl Stream<Item = Resul
     struct State {
         answer: Answer,
         limit: u64,
-        cut: Cut,
+        cut: InputFilter,
         unescape: Unescape,
         rest: BytesMut,
         ended: bool,
@@ -268,7 +267,7 @@ pub(crate) fn input_text(answer: Answer, limit: u64) -> impl Stream<Item = Resul
             }
         }
     }
-    let cut = Cut::new(Of::Outermost, 0);
+    let cut = InputFilter::new(Scope::Outermost, 0);
     let begin = State { answer, limit, cut, unescape: Unescape::default(), rest: BytesMut::new(), ended: false };
     stream::unfold(begin, |mut state| async move {
         if state.ended {

@@ -31,11 +31,11 @@ pub fn decrypt<S>(message: S, key: Arc<PrivateKey>) -> impl Stream<Item = Result
 where
     S: Stream<Item = Result<Bytes, Error>> + Send + 'static,
 {
-    decrypt_in_turn(message, key, std::future::ready(()))
+    decrypt_with_permit(message, key, std::future::ready(()))
 }
 
 /// The same; the message's key is opened, which takes some milliseconds of arithmetic, in this turn, whose outcome is dropped thereafter.
-pub fn decrypt_in_turn<S, T>(
+pub fn decrypt_with_permit<S, T>(
     message: S,
     key: Arc<PrivateKey>,
     turn: T,

@@ -96,14 +96,14 @@ pub enum EncryptionError {
 /// # Errors
 /// If the cryptographic library fails, which it doesn't.
 pub fn encrypt(message: Payload, recipient: &PublicKey) -> Result<Encoded, EncryptionError> {
-    encrypt_in_turn(message, recipient, std::future::ready(()))
+    encrypt_with_permit(message, recipient, std::future::ready(()))
 }
 
 /// The same; the message's key is encrypted when the message is read, in this turn, whose outcome is dropped thereafter.
 ///
 /// # Errors
 /// If the cryptographic library fails, which it doesn't.
-pub fn encrypt_in_turn<T>(message: Payload, recipient: &PublicKey, turn: T) -> Result<Encoded, EncryptionError>
+pub fn encrypt_with_permit<T>(message: Payload, recipient: &PublicKey, turn: T) -> Result<Encoded, EncryptionError>
 where
     T: Future<Output: Send + 'static> + Send + 'static,
 {

@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 use tokio::net::TcpListener;
 use vantage6::{
-    Backoff, Error, Finish, NodeId, RunId, RunStatus, Taken,
+    Backoff, Delivery, Error, NodeId, RunId, RunReport, RunStatus,
     encoding::{self, Payload},
 };
 use wiremock::{
@@ -118,16 +118,20 @@ async fn silence_ends_every_request() {
     assert!(matches!(error, Error::Timeout { .. }) && error.is_transient(), "{error}");
     let error = client.finish_run(RunId(3), result(10)).await.unwrap_err();
     assert_eq!(
-        (error.taken(), error.to_string().contains("the whole result was sent")),
-        (Taken::Perhaps, true),
+        (error.delivery(), error.to_string().contains("the whole result was sent")),
+        (Delivery::Unknown, true),
         "{error}"
     );
     let stuck = Payload::new(10, stream::once(async { Ok(Bytes::from_static(b"123")) }).chain(stream::pending()));
     let error = client
-        .finish_run(RunId(3), Finish::now(RunStatus::Completed, "").result(encoding::encode(stuck)))
+        .finish_run(RunId(3), RunReport::now(RunStatus::Completed, "").result(encoding::encode(stuck)))
         .await
         .unwrap_err();
-    assert_eq!((error.taken(), error.to_string().contains("did not get any further")), (Taken::No, true), "{error}");
+    assert_eq!(
+        (error.delivery(), error.to_string().contains("did not get any further")),
+        (Delivery::NotSent, true),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -139,7 +143,7 @@ async fn a_server_that_is_not_there_is_named_as_such() {
         error.to_string().starts_with("POST token/node: the connection to the server failed") && error.is_transient(),
         "{error}"
     );
-    assert!(error.to_string().contains("refused") && error.taken() == Taken::No, "{error}");
+    assert!(error.to_string().contains("refused") && error.delivery() == Delivery::NotSent, "{error}");
 }
 
 #[tokio::test]

@@ -124,7 +124,7 @@ async fn an_http_proxy_that_is_away_is_named() {
             "NO_PROXY" => Some(no_proxy.to_owned()),
             _ => None,
         };
-        HttpProxies::of(&env).unwrap()
+        HttpProxies::from_lookup(&env).unwrap()
     };
     let ask = async |url: &str, no_proxy| {
         let builder = Client::builder(ServerUrl::new(url, None, "/api").unwrap(), "key".to_owned().into());

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde_json::json;
 use vantage6::{
-    Backoff, Client, Finish, RunStatus, ServerUrl,
+    Backoff, Client, RunReport, RunStatus, ServerUrl,
     encoding::{self, Payload},
 };
 use wiremock::{
@@ -84,10 +84,10 @@ async fn later(seconds: u64) {
 }
 
 /// The end of a run with a result of so many bytes, which come in pieces.
-fn result(length: usize) -> Finish {
+fn result(length: usize) -> RunReport {
     let pieces = stream::iter(
         (0..length.div_ceil(10_000))
             .map(move |number| Ok(Bytes::from(vec![7; (length - number * 10_000).min(10_000)]))),
     );
-    Finish::now(RunStatus::Completed, "log").result(encoding::encode(Payload::new(length as u64, pieces)))
+    RunReport::now(RunStatus::Completed, "log").result(encoding::encode(Payload::new(length as u64, pieces)))
 }

@@ -6,7 +6,7 @@ use tokio::{
     net::TcpListener,
 };
 use vantage6::{
-    Error, RunId, Taken,
+    Delivery, Error, RunId,
     encoding::{self},
 };
 use wiremock::{
@@ -72,19 +72,19 @@ async fn a_result_goes_out_in_one_piece_of_announced_length() {
 async fn whether_the_server_has_a_result_after_a_failure() {
     const ALL: usize = usize::MAX;
     for (name, read, answer, taken, transient) in [
-        ("the connection breaks in the middle", 100_000, "", Taken::No, true),
-        ("no answer", ALL, "", Taken::Perhaps, true),
-        ("half of an answer", ALL, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"id\": 3", Taken::Perhaps, true),
-        ("a proxy's page", ALL, "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>", Taken::Perhaps, false),
-        ("another run", ALL, "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{\"id\": 4}", Taken::Perhaps, false),
-        ("it did not end", ALL, "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{\"id\": 3}", Taken::Perhaps, false),
-        ("gateway timeout", ALL, "HTTP/1.1 504 Oh\r\ncontent-length: 0\r\n\r\n", Taken::Perhaps, true),
-        ("too large", ALL, "HTTP/1.1 413 Oh\r\ncontent-length: 0\r\n\r\n", Taken::No, false),
-        ("busy", ALL, "HTTP/1.1 429 Oh\r\ncontent-length: 0\r\n\r\n", Taken::No, true),
+        ("the connection breaks in the middle", 100_000, "", Delivery::NotSent, true),
+        ("no answer", ALL, "", Delivery::Unknown, true),
+        ("half of an answer", ALL, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"id\": 3", Delivery::Unknown, true),
+        ("a proxy's page", ALL, "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>", Delivery::Unknown, false),
+        ("another run", ALL, "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{\"id\": 4}", Delivery::Unknown, false),
+        ("it did not end", ALL, "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{\"id\": 3}", Delivery::Unknown, false),
+        ("gateway timeout", ALL, "HTTP/1.1 504 Oh\r\ncontent-length: 0\r\n\r\n", Delivery::Unknown, true),
+        ("too large", ALL, "HTTP/1.1 413 Oh\r\ncontent-length: 0\r\n\r\n", Delivery::NotSent, false),
+        ("busy", ALL, "HTTP/1.1 429 Oh\r\ncontent-length: 0\r\n\r\n", Delivery::NotSent, true),
     ] {
         let (address, _played) = rude_server(read, answer).await;
         let error = client_at(&address).build().unwrap().finish_run(RunId(3), result(5_000_000)).await.unwrap_err();
-        assert_eq!((error.taken(), error.is_transient()), (taken, transient), "{name}: {error}");
+        assert_eq!((error.delivery(), error.is_transient()), (taken, transient), "{name}: {error}");
     }
 }
 
@@ -109,6 +109,9 @@ async fn an_old_token_that_is_refused_at_the_end_of_a_run_is_replaced_for_the_ne
 
     later(100).await;
     let error = client.finish_run(RunId(3), result(10)).await.unwrap_err();
-    assert!(matches!(error, Error::StaleToken { .. }) && error.is_transient() && error.taken() == Taken::No, "{error}");
+    assert!(
+        matches!(error, Error::StaleToken { .. }) && error.is_transient() && error.delivery() == Delivery::NotSent,
+        "{error}"
+    );
     client.finish_run(RunId(3), result(10)).await.unwrap();
 }

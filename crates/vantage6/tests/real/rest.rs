@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use vantage6::{
-    Client, CollaborationId, Error, Finish, NodeId, OpenRuns, OrganizationId, RunId, RunStatus, ServerUrl, Taken,
+    Client, CollaborationId, Delivery, Error, NodeId, OpenRuns, OrganizationId, RunId, RunReport, RunStatus, ServerUrl,
     TaskId,
     encoding::{self, Payload},
 };
@@ -104,7 +104,7 @@ async fn the_life_of_a_run() {
     assert_eq!(open_runs(&node, which).await.len(), 1, "what has begun is still open");
 
     // It ends.
-    let finish = Finish::now(RunStatus::Completed, "first line\nsecond \u{e9} line")
+    let finish = RunReport::now(RunStatus::Completed, "first line\nsecond \u{e9} line")
         .result(encoding::encode(b"{\"average\": 3.5}".to_vec().into()));
     let finished_at = finish.finished_at;
     node.finish_run(run.id, finish).await.unwrap();
@@ -118,10 +118,10 @@ async fn the_life_of_a_run() {
     assert_eq!(open_runs(&node, which).await, []);
 
     // And takes no more.
-    let again = node.finish_run(run.id, Finish::now(RunStatus::Failed, "again")).await.unwrap_err();
+    let again = node.finish_run(run.id, RunReport::now(RunStatus::Failed, "again")).await.unwrap_err();
     let status = node.set_status(run.id, &RunStatus::Active, None).await.unwrap_err();
     for error in [again, status] {
-        assert!(error.is_finished_run() && !error.is_transient() && error.taken() == Taken::No, "{error}");
+        assert!(error.is_finished_run() && !error.is_transient() && error.delivery() == Delivery::NotSent, "{error}");
     }
     let error = node.container_token(task, "harbor.example/average:1").await.unwrap_err();
     assert!(error.status() == Some(400) && error.to_string().contains("already finished"), "{error}");
@@ -150,7 +150,7 @@ async fn a_large_result_streams_through() {
         Ok(Bytes::from((from..to).map(|i| (i % 251) as u8).collect::<Vec<_>>()))
     });
     let result = encoding::encode(Payload::new(LENGTH as u64, stream::iter(pieces)));
-    node.finish_run(run.id, Finish::now(RunStatus::Completed, "").result(result)).await.unwrap();
+    node.finish_run(run.id, RunReport::now(RunStatus::Completed, "").result(result)).await.unwrap();
     let stored = researcher.result(run.id).await;
     assert!(
         stored.len() == LENGTH && stored.iter().enumerate().all(|(i, byte)| *byte == (i % 251) as u8),
@@ -168,14 +168,14 @@ async fn a_result_that_breaks_off_leaves_the_run_as_it_was() {
     let run = open_runs(&node, OpenRuns { task: Some(task), ..OpenRuns::default() }).await.remove(0);
 
     let broken = stream::iter([Ok(Bytes::from(vec![1; 500_000])), Err(std::io::Error::other("the pod is gone"))]);
-    let finish = Finish::now(RunStatus::Completed, "").result(encoding::encode(Payload::new(1_000_000, broken)));
+    let finish = RunReport::now(RunStatus::Completed, "").result(encoding::encode(Payload::new(1_000_000, broken)));
     let error = node.finish_run(run.id, finish).await.unwrap_err();
     assert!(matches!(&error, Error::Source { cause, .. } if cause.contains("the pod is gone")), "{error}");
-    assert_eq!(error.taken(), Taken::No);
+    assert_eq!(error.delivery(), Delivery::NotSent);
 
     let seen = node.run(run.id).await.unwrap();
     assert_eq!((seen.status, seen.finished_at), (RunStatus::Pending, None));
-    node.finish_run(run.id, Finish::now(RunStatus::NotAllowed, "no")).await.unwrap();
+    node.finish_run(run.id, RunReport::now(RunStatus::NotAllowed, "no")).await.unwrap();
     assert_eq!(open_runs(&node, OpenRuns { task: Some(task), ..OpenRuns::default() }).await, []);
 }
 
@@ -191,8 +191,8 @@ async fn what_is_not_ours_is_refused_for_good() {
     let began = Instant::now();
     let error = stranger.set_status(run.id, &RunStatus::Active, None).await.unwrap_err();
     assert!(error.status() == Some(401) && error.to_string().contains("not your algorithm run"), "{error}");
-    let error = stranger.finish_run(run.id, Finish::now(RunStatus::Active, "")).await.unwrap_err();
-    assert!(error.status() == Some(401) && !error.is_transient() && error.taken() == Taken::No, "{error}");
+    let error = stranger.finish_run(run.id, RunReport::now(RunStatus::Active, "")).await.unwrap_err();
+    assert!(error.status() == Some(401) && !error.is_transient() && error.delivery() == Delivery::NotSent, "{error}");
     let error = owner.container_token(task, "another image").await.unwrap_err();
     assert!(error.status() == Some(401) && error.to_string().contains("Image and task"), "{error}");
     let error = owner.set_status(RunId(999_999), &RunStatus::Active, None).await.unwrap_err();
@@ -200,7 +200,7 @@ async fn what_is_not_ours_is_refused_for_good() {
     let error = owner.set_status(run.id, &RunStatus::Other("dreaming".into()), None).await.unwrap_err();
     assert!(error.status() == Some(400) && error.to_string().contains("Must be one of"), "{error}");
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
-    owner.finish_run(run.id, Finish::now(RunStatus::Killed, "")).await.unwrap();
+    owner.finish_run(run.id, RunReport::now(RunStatus::Killed, "")).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,0 +1,313 @@
+//! YAML text as a tree in which every node knows its place, so that each mistake can be shown there.
+//!
+//! A tree and not serde's data model, because serde stops at the first mistake and an operator wants all of them. What is read
+//! is what the regular node's YAML library reads: one document, anchors and merge keys included.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use granit_parser::{Event, Marker, Parser, ScalarStyle, Span, Tag};
+use secrecy::zeroize::Zeroizing;
+
+use super::diagnostics::{Diagnostics, Position};
+
+/// A file that is larger than this is no configuration.
+const MAX_BYTES: usize = 1 << 20;
+/// Aliases may repeat a lot of text with a few characters: more nodes than this are refused.
+const MAX_NODES: usize = 100_000;
+/// Deeper than anything meaningful, and shallow enough to be walked by recursion.
+const MAX_DEPTH: usize = 64;
+
+/// A value with its place.
+#[derive(Clone)]
+pub(super) struct Node {
+    pub at: Position,
+    pub value: Value,
+}
+
+/// What a node holds.
+#[derive(Clone)]
+pub(super) enum Value {
+    /// A single value; what type it has is asked when it is used. Wiped when dropped, since it may be a key.
+    Scalar {
+        text: Zeroizing<String>,
+        plain: bool,
+    },
+    List(Vec<Node>),
+    /// In the order of the file; no key occurs twice.
+    Map(Vec<Entry>),
+}
+
+/// A key and its value.
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub key: String,
+    pub at: Position,
+    pub value: Node,
+    /// Where merge keys (`<<`) would have brought in the same key, if it were not here: the first few places.
+    pub replaced: Vec<Position>,
+}
+
+impl Entry {
+    /// Notes that this is here in the place of another one, and of those that the other one was in the place of.
+    fn replaces(&mut self, other: &Self) {
+        // Aliases of aliases could repeat them without end.
+        const MOST: usize = 16;
+        for at in std::iter::once(other.at).chain(other.replaced.iter().copied()) {
+            if at != self.at && self.replaced.len() < MOST && !self.replaced.contains(&at) {
+                self.replaced.push(at);
+            }
+        }
+    }
+}
+
+/// Reads one document; `None` if it is not even YAML, or is empty, which has been noted then.
+pub(super) fn read(text: &str, findings: &Diagnostics) -> Option<Node> {
+    if text.len() > MAX_BYTES {
+        let (found, limit) = (text.len(), MAX_BYTES);
+        findings.error(None, format!("found {found} bytes, expected at most {limit}. Is this the right file?"));
+        return None;
+    }
+    let options = granit_parser::options! {
+        flow_nesting_limit: MAX_DEPTH,
+        block_nesting_limit: MAX_DEPTH,
+        emit_comments: false,
+    };
+    let mut builder = Builder::new(findings);
+    let mut quoted = Vec::new();
+    for event in Parser::new_from_str_with_options(text, options) {
+        match event {
+            Ok((event, span)) => {
+                if let Event::Scalar(_, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted, ..) = event {
+                    quoted.push(span.start.index()..span.end.index());
+                }
+                builder.take(event, span)?;
+            }
+            Err(error) => {
+                let message = format!("this is not YAML: {}. Correct it here or shortly before.", error.info());
+                findings.error(position(*error.marker()), message);
+                return None;
+            }
+        }
+    }
+    refuse_other_ends_of_lines(text, &quoted, findings);
+    if builder.root.is_none() {
+        findings.error(
+            None,
+            "the file is empty, expected a node's configuration. Write at least `server_url` and `api_key`.",
+        );
+    }
+    builder.root
+}
+
+/// Notes the characters at which the regular node's library ends a line and others don't, outside of quotes: what follows one in a comment
+/// or a text would be settings there, and is none here.
+fn refuse_other_ends_of_lines(text: &str, quoted: &[Range<usize>], findings: &Diagnostics) {
+    let mut at = Position { line: 1, column: 1 };
+    let mut chars = text.chars().enumerate().peekable();
+    while let Some((index, char)) = chars.next() {
+        let after = quoted.partition_point(|range| range.end <= index);
+        let is_quoted = || quoted.get(after).is_some_and(|range| range.contains(&index));
+        if matches!(char, '\u{85}' | '\u{2028}' | '\u{2029}') && !is_quoted() {
+            let code = u32::from(char);
+            let message = format!(
+                "found the character U+{code:04X}, expected none such outside of quotes: a regular node ends the line there. Take it out, or \
+                 begin a new line."
+            );
+            findings.error(at, message);
+        }
+        let ends = char == '\n' || (char == '\r' && chars.peek().is_none_or(|(_, next)| *next != '\n'));
+        at = if ends { Position { line: at.line + 1, column: 1 } } else { Position { column: at.column + 1, ..at } };
+    }
+}
+
+fn position(marker: Marker) -> Position {
+    Position { line: marker.line(), column: marker.col() + 1 }
+}
+
+/// A collection that is still being read.
+struct Open {
+    at: Position,
+    anchor: usize,
+    kind: Kind,
+}
+
+enum Kind {
+    List(Vec<Node>),
+    /// `key` is the key whose value comes next.
+    Map {
+        entries: Vec<Entry>,
+        merged: Vec<Node>,
+        key: Option<Key>,
+    },
+}
+
+/// A key in a mapping. One that is not a text has been noted as a mistake; its value is read and dropped.
+enum Key {
+    Text { text: String, at: Position },
+    Merge,
+    Wrong,
+}
+
+struct Builder<'a> {
+    findings: &'a Diagnostics,
+    open: Vec<Open>,
+    /// Anchored nodes with their sizes.
+    anchors: HashMap<usize, (Node, usize)>,
+    nodes: usize,
+    documents: usize,
+    root: Option<Node>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(findings: &'a Diagnostics) -> Self {
+        Self { findings, open: Vec::new(), anchors: HashMap::new(), nodes: 0, documents: 0, root: None }
+    }
+
+    /// Takes the next event; `None` when reading can't go on.
+    fn take(&mut self, event: Event<'_>, span: Span) -> Option<()> {
+        let at = position(span.start);
+        match event {
+            Event::DocumentStart(..) => {
+                self.documents += 1;
+                if self.documents > 1 {
+                    let message = "found a second document, expected one. Take out this `---` and what does not belong to the node.";
+                    self.findings.error(at, message);
+                    return None;
+                }
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                self.count(1, at)?;
+                let mut plain = style == ScalarStyle::Plain;
+                if let Some(tag) = &tag {
+                    plain = self.untag(tag, at)?;
+                }
+                let value = Value::Scalar { text: Zeroizing::new(text.into_owned()), plain };
+                self.put(Node { at, value }, anchor);
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                self.count(1, at)?;
+                tag.map_or(Some(true), |tag| self.untag(&tag, at))?;
+                self.open.push(Open { at, anchor, kind: Kind::List(Vec::new()) });
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                self.count(1, at)?;
+                tag.map_or(Some(true), |tag| self.untag(&tag, at))?;
+                let kind = Kind::Map { entries: Vec::new(), merged: Vec::new(), key: None };
+                self.open.push(Open { at, anchor, kind });
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.close(),
+            Event::Alias(anchor) => {
+                let Some((node, size)) = self.anchors.get(&anchor).cloned() else {
+                    self.findings
+                        .error(at, "found an alias of something that contains it, expected one of an earlier value.");
+                    return None;
+                };
+                self.count(size, at)?;
+                self.put(node, 0);
+            }
+            _ => {}
+        }
+        (self.open.len() <= MAX_DEPTH).then_some(()).or_else(|| {
+            self.findings.error(at, format!("found more than {MAX_DEPTH} levels, expected a configuration."));
+            None
+        })
+    }
+
+    fn count(&mut self, nodes: usize, at: Position) -> Option<()> {
+        self.nodes = self.nodes.saturating_add(nodes);
+        if self.nodes > MAX_NODES {
+            self.findings.error(at, format!("found more than {MAX_NODES} values, expected fewer. Use fewer aliases."));
+            return None;
+        }
+        Some(())
+    }
+
+    /// Whether a tagged value's type is still to be found out from its text; `None` for tags that mean nothing here.
+    fn untag(&self, tag: &Tag, at: Position) -> Option<bool> {
+        match (tag.handle(), tag.suffix()) {
+            ("tag:yaml.org,2002:", "str") | ("!" | "", "") => Some(false),
+            ("tag:yaml.org,2002:", "null" | "bool" | "int" | "float" | "map" | "seq") => Some(true),
+            (handle, suffix) => {
+                let message = format!("found the tag `{handle}{suffix}`, expected none. Take it out.");
+                self.findings.error(at, message);
+                None
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        let Some(Open { at, anchor, kind }) = self.open.pop() else {
+            return;
+        };
+        let value = match kind {
+            Kind::List(items) => Value::List(items),
+            Kind::Map { mut entries, merged, .. } => {
+                for entry in merged.into_iter().flat_map(|node| self.merged(node)) {
+                    match entries.iter_mut().find(|own| own.key == entry.key) {
+                        Some(own) => own.replaces(&entry),
+                        None => entries.push(entry),
+                    }
+                }
+                Value::Map(entries)
+            }
+        };
+        self.put(Node { at, value }, anchor);
+    }
+
+    /// The entries that a merge key (`<<`) brings in.
+    fn merged(&self, node: Node) -> Vec<Entry> {
+        match node.value {
+            Value::Map(entries) => entries,
+            Value::List(nodes) => nodes.into_iter().flat_map(|node| self.merged(node)).collect(),
+            Value::Scalar { .. } => {
+                self.findings.error(node.at, "`<<`: found a single value, expected an alias of a mapping.");
+                Vec::new()
+            }
+        }
+    }
+
+    fn put(&mut self, node: Node, anchor: usize) {
+        if anchor != 0 {
+            let size = size(&node);
+            self.anchors.insert(anchor, (node.clone(), size));
+        }
+        let findings = self.findings;
+        match self.open.last_mut().map(|open| &mut open.kind) {
+            None => self.root = Some(node),
+            Some(Kind::List(items)) => items.push(node),
+            Some(Kind::Map { entries, merged, key }) => match key.take() {
+                None => *key = Some(as_key(node, findings)),
+                Some(Key::Wrong) => {}
+                Some(Key::Merge) => merged.push(node),
+                Some(Key::Text { text, at }) => {
+                    if let Some(first) = entries.iter().find(|entry| entry.key == text) {
+                        let line = first.at.line;
+                        findings.error(at, format!("`{text}`: found a second time, expected once. The first is in line {line}; keep one of them."));
+                    } else {
+                        entries.push(Entry { key: text, at, value: node, replaced: Vec::new() });
+                    }
+                }
+            },
+        }
+    }
+}
+
+fn as_key(node: Node, findings: &Diagnostics) -> Key {
+    match node.value {
+        Value::Scalar { text, plain } if plain && *text == "<<" => Key::Merge,
+        Value::Scalar { text, .. } => Key::Text { text: text.to_string(), at: node.at },
+        Value::List(_) | Value::Map(_) => {
+            findings.error(node.at, "found a list or mapping as a key, expected a name.");
+            Key::Wrong
+        }
+    }
+}
+
+fn size(node: &Node) -> usize {
+    1 + match &node.value {
+        Value::Scalar { .. } => 0,
+        Value::List(items) => items.iter().map(size).sum(),
+        Value::Map(entries) => entries.iter().map(|entry| size(&entry.value)).sum(),
+    }
+}

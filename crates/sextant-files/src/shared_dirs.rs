@@ -1,0 +1,318 @@
+//! The folders that the runs of one vantage6 job share. Nobody says when a job is over: another run of it may come as long as one is
+//! under way somewhere. So a folder that no run has used for a long time is removed, in portions, beside runs that come later.
+//!
+//! When a folder was last used is the time of a file beside it (`job-17.9.used`), where no algorithm can reach it: an algorithm may own
+//! the folder itself, and give it any time.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, fstat, futimens, mkdirat, openat, renameat,
+    statat, unlinkat,
+};
+use rustix::io::Errno;
+
+use crate::remove_tree::{Budget, Emptied, Next, Trash, for_each_entry, reopen, set_mode};
+
+/// The folder, beside those of the jobs, for what is being removed.
+pub const REMOVING: &CStr = c"removing";
+/// What follows a folder's name in the name of the file that says when it was used.
+const USED: &str = ".used";
+/// How much one sweep does at most: what is left is for the next.
+const ENTRIES: u64 = 2_000_000;
+const TIME: Duration = Duration::from_secs(600);
+/// Images run as whatever user they like: everybody in the pod may write, and remove what is their own.
+const EVERYBODY: Mode = Mode::from_raw_mode(0o1777);
+/// 2026-01-01. A clock that is before this has not been set, and says nothing of any folder's age.
+const CLOCK_IS_SET: Duration = Duration::from_secs(1_767_225_600);
+
+/// What a sweep did.
+#[derive(Debug, Default)]
+pub struct SweepReport {
+    /// How many folders of jobs were put aside, to be removed.
+    pub put_aside: u64,
+    /// How many could not be, and why the first of them could not.
+    pub stuck: Option<(u64, io::Error)>,
+    /// What was removed of what had been put aside.
+    pub emptied: Emptied,
+}
+
+impl SweepReport {
+    fn record_failure(&mut self, error: io::Error) {
+        self.stuck.get_or_insert((0, error)).0 += 1;
+    }
+
+    /// Says in the log what was removed, and what could not be.
+    fn log(&self, place: &Path) {
+        let Emptied { removed, unfinished, .. } = self.emptied;
+        if removed > 0 {
+            let rest = if unfinished { "; later runs go on with the rest" } else { "" };
+            tracing::info!(
+                "Removed {removed} files and folders that earlier jobs had left in {}{rest}",
+                place.display()
+            );
+        }
+        self.warn(place);
+    }
+
+    /// Says in the log what could not be removed.
+    pub fn warn(&self, place: &Path) {
+        for (count, error) in self.stuck.iter().chain(&self.emptied.stuck) {
+            tracing::warn!(
+                "{count} files or folders that earlier runs left in {} could not be removed: {error}. They take room; later runs \
+                 try again",
+                place.display()
+            );
+        }
+    }
+}
+
+/// Makes the folder of a job for all users of a pod, and marks it as used.
+///
+/// # Errors
+/// If the folder can't be made. One that can't be marked is used all the same.
+pub fn make(own: &Path) -> io::Result<()> {
+    let (parent, name) = split(own)?;
+    std::fs::create_dir_all(parent)?;
+    let parent = open(parent)?;
+    let name = text(name)?;
+    if let Err(error) = mark(parent.as_fd(), name) {
+        tracing::warn!("{} can't be marked as used: {error}. It may be removed too early", own.display());
+    }
+    // So that there is one when the volume is full.
+    let _ = Trash::open(parent.as_fd(), REMOVING);
+    match mkdirat(&parent, name, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = openat(&parent, name, flags, Mode::empty())?;
+    if Mode::from_raw_mode(fstat(&folder)?.st_mode) == EVERYBODY {
+        return Ok(());
+    }
+    // Whatever an algorithm that owns it has made of its mode.
+    Ok(set_mode(folder.as_fd(), EVERYBODY)?)
+}
+
+/// Removes, in a thread that nobody waits for, what jobs other than this one's have left. The thread ends with the process.
+pub fn sweep_beside(own: PathBuf, keep: Duration) {
+    let sweep = move || {
+        let swept = split(&own).and_then(|(parent, name)| {
+            let folder = open(parent)?;
+            let kind = kind(text(name)?).ok_or_else(|| io::Error::other("its name is not that of a job's folder"))?;
+            // The time is the file system's, which several machines may use.
+            let now = mark(folder.as_fd(), text(name)?)?;
+            let swept = sweep(folder.as_fd(), kind, keep, now, &mut Budget::new(ENTRIES, TIME))?;
+            swept.log(parent);
+            Ok(())
+        });
+        if let Err(error) = swept {
+            tracing::warn!("Folders of old jobs beside {} could not be looked for: {error}", own.display());
+        }
+    };
+    let thread = std::thread::Builder::new().name("sweep".into()).stack_size(256 * 1024).spawn(sweep);
+    if let Err(error) = thread {
+        tracing::warn!("Folders of old jobs are not looked for: {error}");
+    }
+}
+
+/// Marks a job's folder as used now, whether it exists or not; when that is by the clock of the file system.
+///
+/// # Errors
+/// If the mark can't be written.
+pub fn mark(folder: BorrowedFd<'_>, name: &str) -> io::Result<SystemTime> {
+    let used = marker(name);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let touch = |flags| {
+        let file = openat(folder, &used, flags, Mode::RUSR | Mode::WUSR)?;
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        futimens(&file, &Timestamps { last_access: now, last_modification: now })?;
+        Ok::<_, Errno>(file)
+    };
+    // Another user's, from a time with other settings, or no file: it may be replaced.
+    let file = touch(flags).or_else(|_| {
+        unlinkat(folder, &used, AtFlags::empty())?;
+        touch(flags | OFlags::EXCL)
+    })?;
+    File::from(file).metadata()?.modified()
+}
+
+/// Puts aside the folders of this kind that were not used for `keep`, and removes what is put aside as far as the budget goes.
+///
+/// # Errors
+/// If the folder can't be read. What can't be removed stays, and is tried again by later sweeps.
+pub fn sweep(
+    folder: BorrowedFd<'_>,
+    kind: &str,
+    keep: Duration,
+    now: SystemTime,
+    budget: &mut Budget,
+) -> io::Result<SweepReport> {
+    let mut swept = SweepReport::default();
+    let clock_is_set = now.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|now| now >= CLOCK_IS_SET);
+    if clock_is_set {
+        for_each_entry(reopen(folder)?.as_fd(), |name, _| {
+            let Some(found) = name.to_str().ok().and_then(|name| Found::read(name, kind)) else { return Next::Go };
+            match found.sweep(folder, keep, now) {
+                Ok(SweepOutcome::PutAside) => swept.put_aside += 1,
+                Ok(SweepOutcome::Left) => {}
+                Err(error) => swept.record_failure(error),
+            }
+            Next::Go
+        })?;
+    }
+    swept.emptied = Trash::open(folder, REMOVING)?.empty(budget);
+    Ok(swept)
+}
+
+/// An entry that is ours to judge. What has another kind of name is nobody's business here.
+enum Found<'a> {
+    /// The folder of a job.
+    Job(&'a str),
+    /// What says when the folder of this name was used.
+    Mark(&'a str),
+    /// What an earlier version had put aside.
+    Aside(&'a str),
+}
+
+enum SweepOutcome {
+    Left,
+    PutAside,
+}
+
+impl<'a> Found<'a> {
+    fn read(name: &'a str, of: &str) -> Option<Self> {
+        let is_job = |name| kind(name) == Some(of);
+        if is_job(name) {
+            return Some(Self::Job(name));
+        }
+        if let Some(job) = name.strip_suffix(USED) {
+            return is_job(job).then_some(Self::Mark(job));
+        }
+        put_aside_by_process(name).is_some_and(is_job).then_some(Self::Aside(name))
+    }
+
+    fn sweep(self, folder: BorrowedFd<'_>, keep: Duration, now: SystemTime) -> io::Result<SweepOutcome> {
+        match self {
+            // Not links: an algorithm can't make any here, but somebody else may.
+            Self::Job(name) | Self::Aside(name) if !is_folder(folder, name) => Ok(SweepOutcome::Left),
+            Self::Aside(name) => move_to_trash(folder, &CString::new(name)?).map(|_| SweepOutcome::PutAside),
+            Self::Job(name) => match Age::of(folder, name, keep, now) {
+                Age::Young => Ok(SweepOutcome::Left),
+                // Of an earlier version, or from a time when the clock was wrong: its time begins now.
+                Age::Unknown => mark(folder, name).map(|_| SweepOutcome::Left),
+                Age::Old => retire(folder, name, keep, now),
+            },
+            Self::Mark(name) => {
+                let is_orphan = matches!(statat(folder, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT));
+                // A run marks first, and then makes the folder.
+                if is_orphan && matches!(Age::of(folder, name, keep, now), Age::Old) {
+                    let _ = unlinkat(folder, marker(name), AtFlags::empty());
+                }
+                Ok(SweepOutcome::Left)
+            }
+        }
+    }
+}
+
+/// How long a folder has not been used.
+enum Age {
+    Young,
+    Old,
+    /// Its mark is missing, or in the future.
+    Unknown,
+}
+
+impl Age {
+    fn of(folder: BorrowedFd<'_>, name: &str, keep: Duration, now: SystemTime) -> Self {
+        let Ok(stat) = statat(folder, marker(name), AtFlags::SYMLINK_NOFOLLOW) else { return Self::Unknown };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Self::Unknown;
+        }
+        let used = u64::try_from(stat.st_mtime).ok().and_then(|seconds| {
+            SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)))
+        });
+        // Before 1970 is long ago.
+        match now.duration_since(used.unwrap_or(SystemTime::UNIX_EPOCH)) {
+            Ok(age) if age > keep => Self::Old,
+            Ok(_) => Self::Young,
+            Err(_) => Self::Unknown,
+        }
+    }
+}
+
+/// Out of the way first: a run that comes for it at this moment makes another, or has marked it as used; then it stays.
+fn retire(folder: BorrowedFd<'_>, name: &str, keep: Duration, now: SystemTime) -> io::Result<SweepOutcome> {
+    let as_c = CString::new(name)?;
+    let Some((trash, taken)) = move_to_trash(folder, &as_c)? else { return Ok(SweepOutcome::Left) };
+    if matches!(Age::of(folder, name, keep, now), Age::Old) {
+        let _ = unlinkat(folder, marker(name), AtFlags::empty());
+        return Ok(SweepOutcome::PutAside);
+    }
+    match trash.give_back(&taken, folder, &as_c) {
+        Ok(()) => Ok(SweepOutcome::Left),
+        // The run has a new one.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(SweepOutcome::PutAside),
+        Err(error) => Err(error),
+    }
+}
+
+/// Moves a folder into the trash; `None` if another sweep was faster.
+fn move_to_trash<'a>(folder: BorrowedFd<'a>, name: &CStr) -> io::Result<Option<(Trash<'a>, CString)>> {
+    let trash = match Trash::open(folder, REMOVING) {
+        Ok(trash) => trash,
+        // No room for a folder: then this one becomes the trash.
+        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            renameat(folder, name, folder, REMOVING)?;
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    match trash.take(folder, name) {
+        Ok(taken) => Ok(Some((trash, taken))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_folder(folder: BorrowedFd<'_>, name: &str) -> bool {
+    statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+fn marker(name: &str) -> String {
+    format!("{name}{USED}")
+}
+
+/// `job-` of `job-17.9.1767323045000000`, and of `job-17` as earlier versions called it; `None` for names of any other form.
+fn kind(name: &str) -> Option<&str> {
+    let numbers = name.rfind('-')? + 1;
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    name[numbers..].split('.').all(is_number).then(|| &name[..numbers])
+}
+
+/// `job-17` of `removing-123-job-17`, as earlier versions called it.
+fn put_aside_by_process(name: &str) -> Option<&str> {
+    let (process, folder) = name.strip_prefix("removing-")?.split_once('-')?;
+    (!process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit())).then_some(folder)
+}
+
+fn split(own: &Path) -> io::Result<(&Path, &std::ffi::OsStr)> {
+    own.parent().zip(own.file_name()).ok_or_else(|| io::Error::other("it is not a folder in another one"))
+}
+
+fn text(name: &std::ffi::OsStr) -> io::Result<&str> {
+    name.to_str().ok_or_else(|| io::Error::other("its name is not text"))
+}
+
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    Ok(openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,34 @@
+//! How many files and connections this process may have open. The bounds on connections follow from it: whoever floods a
+//! port must meet a bound of ours before the kernel's, which would hit everything else that the process does.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// What is taken for granted where the kernel says that there is no limit: more is never needed.
+const PLENTY: u64 = 1 << 20;
+
+/// Raises the limit as far as this process may, and gives it. Harmless to call again.
+pub fn raise_open_files() -> u64 {
+    let limits = getrlimit(Resource::Nofile);
+    let most = limits.maximum.unwrap_or(PLENTY).min(PLENTY);
+    let now = limits.current.unwrap_or(PLENTY);
+    if now >= most {
+        return now.min(PLENTY);
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limits.maximum }) {
+        Ok(()) => most,
+        // Some sandboxes forbid it; what there is will do.
+        Err(_) => now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_raised_to_what_is_allowed() {
+        let raised = raise_open_files();
+        assert!(raised >= 64);
+        assert_eq!(raise_open_files(), raised);
+    }
+}

@@ -1,0 +1,151 @@
+//! `POST task`, from the request to the server's answer: only with the image of its caller, only while the caller's task is the one that its
+//! token was made for, and in an encrypted collaboration only with its inputs encrypted.
+//!
+//! Before anything is encrypted the server must know whose token it is: only then is anything of the caller's kept. Then the task is
+//! read, the keys of its organizations are fetched, and it goes on.
+
+use std::io;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use vantage6::encryption::{Cryptor, PublicKey};
+
+use super::access_log::Record;
+use super::body::{IdleTimeoutBody, PooledBody, RequestBody, ResponseBody};
+use super::encrypted_task::{self, Task};
+use super::forward::{BUFFER_LIMIT, HandleResult, Proxy};
+use super::ownership::TokenStatus;
+use super::refusal::Refusal;
+use super::retry::{UpstreamRequest, interrupted};
+use super::route::Route;
+use super::subtask;
+
+impl Proxy {
+    /// A task of its caller's image.
+    pub async fn create_task(&self, asked: &UpstreamRequest<'_>, body: Incoming, record: &mut Record) -> HandleResult {
+        subtask::is_readable(asked.headers)?;
+        let image = subtask::image_of_the_caller(asked.headers)?;
+        match &self.shared.cryptor {
+            Cryptor::Encrypted(_) => self.encrypt_task(asked, body, &image, record).await,
+            Cryptor::Plain => {
+                if let Some(no) = self.not_of_its_task(asked.headers, record).await? {
+                    return Ok(no);
+                }
+                self.forward_task(asked, body, image, record).await
+            }
+        }
+    }
+
+    /// A task whose inputs are encrypted for whom they are.
+    async fn encrypt_task(
+        &self,
+        asked: &UpstreamRequest<'_>,
+        body: Incoming,
+        image: &str,
+        record: &mut Record,
+    ) -> HandleResult {
+        if let Some(no) = self.not_accepted(asked.headers, record).await? {
+            return Ok(no);
+        }
+        if let Some(no) = self.not_of_its_task(asked.headers, record).await? {
+            return Ok(no);
+        }
+        let timeouts = &self.shared.timeouts;
+        let body = IdleTimeoutBody::new(body, timeouts.idle).signal_end(record.body_ended());
+        let task = Task::read(body, timeouts.upload, &self.shared.quotas, record.caller, image).await?;
+        let keys = self.keys_of(&task.recipients, asked.headers, record).await?;
+        let task = task.encrypted(&keys, &self.shared.rsa_queue, record.caller)?;
+        let answer = self.send_with_retry(asked, task, record).await?;
+        Ok(answer.map(ResponseBody::Streamed))
+    }
+
+    /// What the server says to a token that it doesn't accept. It is asked for the caller's own organization, which costs it little
+    /// and any algorithm may see, and whose key is likely to be needed.
+    async fn not_accepted(
+        &self,
+        headers: &HeaderMap,
+        record: &mut Record,
+    ) -> Result<Option<Response<ResponseBody>>, Refusal> {
+        if self.shared.tokens.contains(headers) {
+            return Ok(None);
+        }
+        let organization = record.caller.organization;
+        let which = organization.map_or("?per_page=1".into(), |id| format!("/{id}"));
+        let answer = self.about_organizations(&which, headers, record).await?;
+        if !answer.status().is_success() {
+            return Ok(Some(answer.map(ResponseBody::Streamed)));
+        }
+        let body = read(answer).await?;
+        if let Some(id) = organization
+            && let Ok(key) = encrypted_task::key_of(id, &body)
+        {
+            self.shared.public_keys.insert(id, key);
+        }
+        Ok(None)
+    }
+
+    /// What keeps the caller from making subtasks of the task whose number its token has.
+    async fn not_of_its_task(
+        &self,
+        headers: &HeaderMap,
+        record: &mut Record,
+    ) -> Result<Option<Response<ResponseBody>>, Refusal> {
+        match self.token_status(headers, record).await? {
+            TokenStatus::Current => Ok(None),
+            TokenStatus::Relay(answer) => Ok(Some((*answer).map(ResponseBody::Streamed))),
+            TokenStatus::Stale => {
+                let message = "The token was made for another task: the server now has one under its number that is newer than the \
+                               token or has another image, or does not say. The task was not sent.";
+                Err(Refusal::new(StatusCode::FORBIDDEN, message))
+            }
+        }
+    }
+
+    /// The public keys of organizations, in their order: the server's, as the caller may see them.
+    async fn keys_of(
+        &self,
+        organizations: &[u64],
+        headers: &HeaderMap,
+        record: &mut Record,
+    ) -> Result<Vec<PublicKey>, Refusal> {
+        let mut keys = Vec::with_capacity(organizations.len());
+        for &organization in organizations {
+            if let Some(key) = self.shared.public_keys.get(organization) {
+                keys.push(key);
+                continue;
+            }
+            let answer = self.about_organizations(&format!("/{organization}"), headers, record).await?;
+            let status = answer.status();
+            let body = read(answer).await?;
+            if !status.is_success() {
+                let message =
+                    format!("The server does not give the public key of organization {organization} ({status}).");
+                let status = if status.is_client_error() { StatusCode::BAD_REQUEST } else { StatusCode::BAD_GATEWAY };
+                return Err(Refusal::new(status, message));
+            }
+            let key = encrypted_task::key_of(organization, &body)?;
+            self.shared.public_keys.insert(organization, key.clone());
+            keys.push(key);
+        }
+        Ok(keys)
+    }
+
+    /// What the server says of organizations, to the caller.
+    async fn about_organizations(
+        &self,
+        which: &str,
+        headers: &HeaderMap,
+        record: &mut Record,
+    ) -> Result<Response<PooledBody>, Refusal> {
+        let path = format!("{}/organization{which}", self.shared.origin.api_path);
+        let asked = UpstreamRequest { method: &Method::GET, headers, path, route: Route::Lookup };
+        self.send_with_retry(&asked, RequestBody::Empty, record).await
+    }
+}
+
+async fn read(answer: Response<PooledBody>) -> Result<Bytes, Refusal> {
+    let body = Limited::new(answer.into_body(), BUFFER_LIMIT as usize).collect().await;
+    Ok(body.map_err(|error| interrupted(io::Error::other(error)))?.to_bytes())
+}

@@ -1,0 +1,318 @@
+//! `POST task` in an encrypted collaboration: each organization's input is encrypted for it, before the task leaves.
+//!
+//! The length of what is sent must be known before, so the task is read whole first: its inputs into a [`Spool`], the rest into memory.
+//! Then it is sent once, encrypted on the way. What it takes of disk and memory it takes of a [`Budget`], and no longer than its time.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+use http::StatusCode;
+use http_body_util::BodyDataStream;
+use tokio::time::{Duration, Instant, timeout_at};
+use vantage6::encoding::{Base64Decoder, Encoded, Payload};
+use vantage6::encryption::{PublicKey, encrypt_with_permit};
+use vantage6::json::{Find, Part, Scan, Unescape};
+
+use super::body::{IdleTimeoutBody, RequestBody};
+use super::budget::{Budget, QuotaExceeded, Reservation};
+use super::caller::Caller;
+use super::fair_queue::FairQueue;
+use super::memory::Memory;
+use super::refusal::Refusal;
+use super::spool::{Spool, SpoolError, Spooled};
+use super::subtask::Subtask;
+
+/// How large a task may be without its inputs: more than any has.
+const MAX_OUTLINE: usize = 256 * 1024;
+/// How many inputs a task may have.
+const MAX_INPUTS: usize = 1_000;
+/// What an input takes of memory besides its bytes: the key that it is encrypted with, for whom, and where it belongs.
+const MEMORY_PER_INPUT: u64 = 2 * 1024;
+/// Of what all tasks together may hold in memory until they are sent, each caller's may hold a quarter, but at least so much.
+const MIN_PER_CALLER: u64 = 4 * 1024 * 1024;
+/// What comes more slowly than so many bytes a second for long is not waited for.
+const MIN_BYTES_PER_SECOND: u64 = 256 * 1024;
+
+/// Where tasks are kept until they are sent, and results until they are decrypted.
+pub(crate) struct Quotas {
+    disk: Arc<Budget>,
+    memory: Arc<Budget>,
+    pub results: Arc<Budget>,
+}
+
+impl Quotas {
+    /// With so many bytes for files, and this memory: one caller gets half of the files' bytes, and a part stays free for what the file system itself needs.
+    pub fn new(disk: u64, memory: &Memory) -> Self {
+        let disk = disk - disk / 16;
+        Self {
+            disk: Budget::new(disk, disk / 2),
+            memory: Budget::new(memory.tasks, (memory.tasks / 4).max(MIN_PER_CALLER)),
+            results: Budget::new(memory.results, memory.results / 4),
+        }
+    }
+
+    /// How many bytes of disk and of memory are taken.
+    #[cfg(test)]
+    pub fn used(&self) -> (u64, u64) {
+        (self.disk.used(), self.memory.used() + self.results.used())
+    }
+}
+
+/// A task whose inputs can be encrypted.
+pub(crate) struct Task {
+    /// The text, without the inputs and their quotation marks.
+    text: Vec<u8>,
+    inputs: Vec<Input>,
+    spooled: Spooled,
+    memory: Reservation,
+    /// For whom each input is.
+    pub recipients: Vec<u64>,
+}
+
+struct Input {
+    /// Where it belongs in the text.
+    at: usize,
+    /// Where it is in the spool, decoded.
+    bytes: Range<u64>,
+}
+
+impl Task {
+    /// Reads a task of a caller with this image, which may take so long, and longer where it is large.
+    ///
+    /// # Errors
+    /// If it can't be read or kept, is no task whose inputs could be encrypted, or has another image.
+    pub async fn read(
+        body: IdleTimeoutBody,
+        within: Duration,
+        quotas: &Quotas,
+        caller: Caller,
+        image: &str,
+    ) -> Result<Self, Refusal> {
+        let mut reading = TaskReader::new(quotas, caller);
+        let mut body = BodyDataStream::new(body);
+        let end = Instant::now() + within;
+        let slow = || Refusal::new(StatusCode::REQUEST_TIMEOUT, "The task came too slowly.");
+        let broken = |error| Refusal::new(StatusCode::BAD_REQUEST, "The task did not arrive whole.").because(error);
+        loop {
+            // Only what is kept counts: of white space there may be any amount in an input.
+            let until = end + Duration::from_secs(reading.spool.length() / MIN_BYTES_PER_SECOND);
+            let piece = timeout_at(until, body.next()).await.map_err(|_| slow())?;
+            let Some(piece) = piece else { return reading.finish(image) };
+            // What is always there is never waited for.
+            if Instant::now() > until {
+                return Err(slow());
+            }
+            reading.feed(&piece.map_err(broken)?).await?;
+        }
+    }
+
+    /// The task as it goes to the server, with the keys of its recipients in their order, each of which is used when its input is sent, in
+    /// its caller's turn.
+    ///
+    /// # Errors
+    /// If the cryptographic library fails, which it doesn't.
+    pub fn encrypted(self, keys: &[PublicKey], queue: &Arc<FairQueue>, caller: Caller) -> Result<RequestBody, Refusal> {
+        let mut length = self.text.len() as u64;
+        let mut pieces = Vec::new();
+        let text = Bytes::from(self.text);
+        let mut from = 0;
+        for (input, key) in self.inputs.iter().zip(keys) {
+            let Range { start, end } = input.bytes;
+            let payload = Payload::new(end - start, self.spooled.stream(start, end));
+            let message = encrypt_with_permit(payload, key, queue.acquire(caller)).map_err(|error| {
+                Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The task's input could not be encrypted.")
+                    .because(error)
+            })?;
+            length += message.length() + 2;
+            pieces.push((text.slice(from..input.at), Some(message)));
+            from = input.at;
+        }
+        pieces.push((text.slice(from..), None));
+        let memory = self.memory;
+        let pieces = stream::iter(pieces).flat_map(move |(text, message)| {
+            // Held until the last of it is sent.
+            let _held = &memory;
+            with_message(text, message)
+        });
+        let pieces = pieces.boxed();
+        Ok(RequestBody::Generated { length: Some(length), pieces })
+    }
+}
+
+fn with_message(text: Bytes, message: Option<Encoded>) -> stream::BoxStream<'static, io::Result<Bytes>> {
+    let text = stream::iter([Ok(text)]);
+    let mark = || stream::iter([Ok(Bytes::from_static(b"\""))]);
+    match message {
+        Some(message) => text.chain(mark()).chain(message.into_stream()).chain(mark()).boxed(),
+        None => text.boxed(),
+    }
+}
+
+/// A task on its way.
+pub(crate) struct TaskReader {
+    scan: Scan,
+    text: Vec<u8>,
+    inputs: Vec<Input>,
+    spool: Spool,
+    memory: Reservation,
+    /// The input that is being read.
+    open: Option<(Base64Decoder, Unescape)>,
+}
+
+/// What the scan has found in one piece: where inputs begin and end.
+enum Found {
+    Begin,
+    Bytes(Bytes),
+    End,
+}
+
+impl TaskReader {
+    /// At the beginning of a caller's task.
+    pub fn new(quotas: &Quotas, caller: Caller) -> Self {
+        let scan = Scan::new(Find::InListOf { list: "organizations", key: "input" });
+        let (spool, memory) = (Spool::new(quotas.disk.reserve(caller)), quotas.memory.reserve(caller));
+        Self { scan, text: Vec::new(), inputs: Vec::new(), spool, memory, open: None }
+    }
+
+    pub async fn feed(&mut self, piece: &Bytes) -> Result<(), Refusal> {
+        let Self { scan, text, open, .. } = self;
+        let (mut found, mut wrong) = (Vec::new(), None);
+        let mut at = Vec::new();
+        scan.feed(piece, &mut |part| match part {
+            Part::Text(more) => text.extend_from_slice(more),
+            Part::Begin => {
+                *open = Some(Default::default());
+                at.push(text.len());
+                found.push(Found::Begin);
+            }
+            Part::Value(more) => {
+                if let Some((decoder, unescape)) = open {
+                    let plain = unescape.feed(more).ok_or_else(|| "it has characters that base64 has not".to_owned());
+                    match plain.and_then(|plain| decoder.feed(&plain)) {
+                        Ok(bytes) => found.push(Found::Bytes(bytes)),
+                        Err(why) => wrong = wrong.take().or(Some(why)),
+                    }
+                }
+            }
+            Part::End => {
+                if let Some((mut decoder, _)) = open.take()
+                    && let Err(why) = decoder.finish()
+                {
+                    wrong = wrong.take().or(Some(why));
+                }
+                found.push(Found::End);
+            }
+        });
+        if let Some(why) = wrong {
+            return Err(bad(format!("an organization's input is not base64: {why}")));
+        }
+        let inputs = self.inputs.len() + at.len();
+        if self.text.len() > MAX_OUTLINE || inputs > MAX_INPUTS {
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "The task is too large, even without its inputs."));
+        }
+        let more: usize = found.iter().map(|found| if let Found::Bytes(bytes) = found { bytes.len() } else { 0 }).sum();
+        let held = self.text.len() + more;
+        self.memory
+            .grow_to(held as u64 + self.spool.in_memory() + inputs as u64 * MEMORY_PER_INPUT)
+            .map_err(too_many)?;
+        let mut at = at.into_iter();
+        for found in found {
+            let here = self.spool.length();
+            match found {
+                Found::Begin => self.inputs.push(Input { at: at.next().unwrap_or_default(), bytes: here..here }),
+                Found::Bytes(bytes) => self.spool.push(&bytes).await.map_err(not_kept)?,
+                Found::End => {
+                    if let Some(input) = self.inputs.last_mut() {
+                        input.bytes.end = here;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All of it has come, from a caller with this image.
+    ///
+    /// # Errors
+    /// If its inputs can't be encrypted, or it has another image.
+    pub fn finish(self, image: &str) -> Result<Task, Refusal> {
+        if !self.scan.is_whole() {
+            return Err(bad("it ends in the middle"));
+        }
+        // Each input's number in its place, so that a real parser tells whose it is.
+        let mut outline = Vec::with_capacity(self.text.len() + self.inputs.len() * 4);
+        let mut from = 0;
+        for (number, input) in self.inputs.iter().enumerate() {
+            outline.extend_from_slice(&self.text[from..input.at]);
+            outline.extend_from_slice(number.to_string().as_bytes());
+            from = input.at;
+        }
+        outline.extend_from_slice(&self.text[from..]);
+        let outline = Subtask::read(&outline).map_err(|why| bad(format!("it can't be read: {why}")))?;
+        if outline.organizations.is_empty() {
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, "Organizations missing from input"));
+        }
+        let mut recipients = Vec::new();
+        for organization in &outline.organizations {
+            match (organization.id, organization.input) {
+                (_, None) => {}
+                (Some(id), Some(number)) if number.get() == recipients.len().to_string() => recipients.push(id),
+                _ => return Err(bad("an organization needs an `id` that is a number and one `input` that is a text")),
+            }
+        }
+        if recipients.len() != self.inputs.len() {
+            return Err(bad("it has inputs of nobody"));
+        }
+        outline.has_image(image)?;
+        Ok(Task { text: self.text, inputs: self.inputs, spooled: self.spool.finish(), memory: self.memory, recipients })
+    }
+}
+
+fn bad(why: impl std::fmt::Display) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, format!("The task's inputs can't be encrypted: {why}."))
+}
+
+fn not_kept(why: SpoolError) -> Refusal {
+    match why {
+        SpoolError::Full(QuotaExceeded::OverLimit(most)) => Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!(
+                "The task's inputs are too large for this node's proxy, which keeps them until all have come: it has {most} bytes for an \
+                 algorithm. The node's owner can give it more (kubernetes.proxy.tmp_size; with the chart, proxy.tmpSize)."
+            ),
+        ),
+        SpoolError::Full(QuotaExceeded::InUse) => Refusal::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "This node's proxy has no room for the task's inputs: other tasks that are on their way have it. Try again later.",
+        ),
+        SpoolError::Io(error) => Refusal::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "The task's inputs are too large for this node's proxy, which keeps them until all have come.",
+        )
+        .because(format!("writing to a file in {} failed: {error}", std::env::temp_dir().display())),
+    }
+}
+
+fn too_many(_: QuotaExceeded) -> Refusal {
+    let message = "This node's proxy has too many tasks on their way to take another one. Try again later.";
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
+}
+
+/// The key of an organization, from what the server says of it.
+///
+/// # Errors
+/// If it has none, or one that can't be used.
+pub(crate) fn key_of(organization: u64, answer: &[u8]) -> Result<PublicKey, Refusal> {
+    let answer: vantage6::Organization = serde_json::from_slice(answer).map_err(|error| {
+        let message = format!("The server's answer about organization {organization} can't be read.");
+        Refusal::new(StatusCode::BAD_GATEWAY, message).because(error)
+    })?;
+    match vantage6::encryption::Recipient::organization(&answer) {
+        Ok(vantage6::encryption::Recipient::Key(key)) => Ok(key),
+        Ok(vantage6::encryption::Recipient::Plain) => Err(bad("the organization has no key")),
+        Err(error) => Err(bad(error)),
+    }
+}

@@ -1,0 +1,164 @@
+//! Tokens never expire, and some servers use the numbers of deleted tasks again: a token counts for the task that it was made for alone.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::encrypted::{key, message};
+use super::fake_server::{Seen, server};
+use super::*;
+use crate::ownership::OwnerCache;
+
+const SECRET: &[u8] = b"a result of the later task's";
+/// The token of these tests was made at 2023-11-14T22:13:20.
+const BEFORE: &str = "2023-11-14T22:13:19.123456";
+
+/// What a server says of the task that has the number now.
+fn own(created_at: &str, image: &str) -> Value {
+    json!({ "id": 7, "parent": null, "job_id": 3, "init_org": { "id": 1 }, "image": image, "created_at": created_at })
+}
+
+fn without(mut task: Value, name: &str) -> Value {
+    task.as_object_mut().unwrap().remove(name);
+    task
+}
+
+/// A proxy that knows nothing of its callers, and a server that says this of the caller's own task.
+async fn with_own(status: u16, own: String, cryptor: Cryptor) -> (Served, Seen) {
+    let text = message(SECRET.to_vec(), 0).await;
+    let (to, seen) = server(move |request, _| {
+        let (status, said) = match (request.method().as_str(), request.uri().path()) {
+            (_, "/api/task/7") => (status, own.clone()),
+            ("POST", _) => (201, r#"{"id": 9}"#.to_owned()),
+            (_, "/api/task/9") => {
+                (200, json!({ "id": 9, "parent": { "id": 7 }, "init_org": { "id": 2 }, "image": "i" }).to_string())
+            }
+            (_, "/api/result") => (200, json!({ "data": [{ "result": text, "task": { "id": 9 } }] }).to_string()),
+            _ => (200, json!({ "id": 2, "name": "x", "public_key": "" }).to_string()),
+        };
+        async move { answer(status, said) }
+    })
+    .await;
+    (proxy_of(to, cryptor, |settings| settings.owners = OwnerCache::default()).await, seen)
+}
+
+fn posts(seen: &Seen) -> usize {
+    seen.requests.lock().iter().filter(|request| request.method() == "POST").count()
+}
+
+#[tokio::test]
+async fn a_token_of_its_task_gets_its_results_and_makes_subtasks() {
+    for created_at in [BEFORE, "2020-01-01T00:00:00", "2023-11-14T22:13:20.999999", "2023-11-14T22:13:20+00:00"] {
+        let own = own(created_at, "i").to_string();
+        let (proxy, seen) = with_own(200, own.clone(), Cryptor::Encrypted(key(0))).await;
+        for _ in 0..3 {
+            let got = proxy.get("/result?task_id=9").await;
+            assert_eq!(got.json()["data"][0]["result"], STANDARD.encode(SECRET), "{created_at}");
+        }
+        let task = json!({ "image": "i", "organizations": [{ "id": 2 }] }).to_string();
+        assert_eq!(proxy.ask("POST", "/task", task).await.status, 201, "{created_at}");
+        let looks = seen.requests.lock().iter().filter(|seen| seen.uri().path() == "/api/task/7").count();
+        assert_eq!(looks, 1, "once for a token");
+        let (proxy, _) = with_own(200, own, Cryptor::Plain).await;
+        assert_eq!(proxy.ask("POST", "/task", TASK).await.status, 201, "{created_at}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_an_earlier_task_of_the_number_gets_nothing_of_the_later_one() {
+    for own in [
+        own("2023-11-14T22:13:23", "i"),
+        own("2026-01-01T00:00:00.000001", "i"),
+        own(BEFORE, "j"),
+        own(BEFORE, ""),
+        own("yesterday", "i"),
+        without(own(BEFORE, "i"), "created_at"),
+        without(own(BEFORE, "i"), "image"),
+        json!({ "id": 8, "parent": null, "image": "i", "created_at": BEFORE }),
+        json!([own(BEFORE, "i")]),
+        json!({ "id": 7, "data": own(BEFORE, "i") }),
+    ] {
+        for cryptor in [Cryptor::Encrypted(key(0)), Cryptor::Plain] {
+            let is_encrypted = cryptor.is_encrypted();
+            let (proxy, seen) = with_own(200, own.to_string(), cryptor).await;
+            let got = proxy.get("/result?task_id=9").await;
+            assert!(!got.text().contains(&STANDARD.encode(SECRET)), "{own}: {}", got.text());
+            let task = json!({ "image": "i", "organizations": [{ "id": 2 }] }).to_string();
+            let got = proxy.ask("POST", "/task", task).await;
+            assert_eq!((got.status.as_u16(), posts(&seen)), (403, 0), "{own}, encrypted: {is_encrypted}");
+            assert!(got.text().contains("another task"), "{}", got.text());
+        }
+    }
+}
+
+/// What a caller wants of its own answer is not asked of the answers that the proxy needs itself.
+#[tokio::test]
+async fn the_proxys_own_questions_have_nothing_of_the_callers_but_its_token() {
+    const WISHES: [(&str, &str); 8] = [
+        ("range", "bytes=0-1"),
+        ("if-match", "\"x\""),
+        ("if-none-match", "*"),
+        ("if-modified-since", "Tue, 14 Nov 2023 22:13:20 GMT"),
+        ("if-unmodified-since", "Tue, 14 Nov 2023 22:13:20 GMT"),
+        ("accept-encoding", "gzip"),
+        ("accept", "text/html"),
+        ("content-encoding", "identity"),
+    ];
+    let own = own(BEFORE, "i").to_string();
+    let (proxy, seen) = with_own(200, own, Cryptor::Encrypted(key(0))).await;
+    let ask = |method: &str, path: &str, body: String| {
+        let request = Request::builder().method(method).uri(path).header(header::AUTHORIZATION, bearer(ALGORITHM));
+        let request = WISHES.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        proxy.send(request.body(Full::new(body.into())).unwrap())
+    };
+    ask("GET", "/result?task_id=9", String::new()).await;
+    ask("POST", "/task", json!({ "image": "i", "organizations": [{ "id": 4, "input": "YQ==" }] }).to_string()).await;
+    let mut looks = Vec::new();
+    for request in seen.requests.lock().iter() {
+        let path = request.uri().path().to_owned();
+        if path == "/api/result" || request.method() == "POST" {
+            continue;
+        }
+        assert_eq!(request.headers()[header::AUTHORIZATION], bearer(ALGORITHM), "{path}");
+        let sent = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap());
+        for (name, _) in WISHES {
+            let expected = match name {
+                "accept" => Some("application/json"),
+                "accept-encoding" => Some("identity"),
+                _ => None,
+            };
+            assert_eq!(sent(name), expected, "{path} {name}");
+        }
+        looks.push(path);
+    }
+    assert_eq!(looks, ["/api/task/9", "/api/task/7", "/api/organization/4"]);
+}
+
+/// What the server says of a task that it does not give is what the algorithm hears; nothing is sent or decrypted.
+#[tokio::test]
+async fn the_servers_word_about_the_task_is_passed_on() {
+    for status in [401, 403, 404, 501] {
+        for cryptor in [Cryptor::Encrypted(key(0)), Cryptor::Plain] {
+            let (proxy, seen) = with_own(status, r#"{"msg": "its words"}"#.into(), cryptor).await;
+            let got = proxy.ask("POST", "/task", TASK).await;
+            assert_eq!((got.status.as_u16(), got.text(), posts(&seen)), (status, r#"{"msg": "its words"}"#, 0));
+            let got = proxy.get("/result?task_id=9").await;
+            assert!(!got.text().contains(&STANDARD.encode(SECRET)), "{status}: {}", got.text());
+        }
+    }
+}
+
+/// A token that names no task, or does not say when it was made.
+#[tokio::test]
+async fn a_token_that_does_not_say_enough_makes_no_subtasks() {
+    for claims in [
+        ALGORITHM.replace("\"task_id\":7,", ""),
+        ALGORITHM.replace("\"iat\":1700000000,", ""),
+        ALGORITHM.replace("\"iat\":1700000000", "\"iat\":\"1700000000\""),
+        ALGORITHM.replace("\"iat\":1700000000", "\"iat\":9300000000000000000"),
+    ] {
+        let (proxy, seen) = with_own(200, own(BEFORE, "i").to_string(), Cryptor::Plain).await;
+        let request = Request::post("/task").header(header::AUTHORIZATION, bearer(&claims)).body(TASK.into()).unwrap();
+        assert_eq!((proxy.send(request).await.status.as_u16(), posts(&seen)), (403, 0), "{claims}");
+    }
+}

@@ -1,0 +1,131 @@
+//! Whose token the server has accepted a moment ago. The proxy can't tell a real token from an invented one: it learns it from the
+//! server's answers. Connections without a token that has been accepted have few places; and before the proxy keeps anything of a
+//! caller's on its disk, it asks the server, and for a while it needn't ask again.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use http::{HeaderMap, Method, StatusCode, header};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// How long a token counts as accepted. What comes of the request decides the server anyhow.
+const TTL: Duration = Duration::from_secs(60);
+/// How many are known at once; of more, each is asked about each time.
+const CAPACITY: usize = 8 * 1024;
+
+/// What no server answers without a token that it accepts, in 4.5.5 and 4.15.2. Everything else, such as `version`, proves nothing.
+const FOR_TOKENS: [&str; 7] = ["task", "run", "result", "organization", "collaboration", "node", "study"];
+
+/// Whether the server would have answered otherwise without a token that it accepts. The path is the server's, with its query.
+pub(crate) fn proves_token(method: &Method, path: &str, api_path: &str, status: StatusCode) -> bool {
+    let below = path.strip_prefix(api_path).and_then(|path| path.strip_prefix('/')).unwrap_or_default();
+    let resource = below.split(['/', '?']).next().unwrap_or_default();
+    // Frameworks answer OPTIONS by themselves.
+    status.is_success() && *method != Method::OPTIONS && FOR_TOKENS.contains(&resource)
+}
+
+/// The tokens that the server has accepted, as their hashes.
+#[derive(Default)]
+pub(crate) struct TokenCache(Mutex<HashMap<[u8; 32], Instant>>);
+
+impl TokenCache {
+    /// Whether the server has accepted a request's token lately.
+    pub fn contains(&self, headers: &HeaderMap) -> bool {
+        let tokens = self.0.lock();
+        tokens.get(&token_hash(headers)).is_some_and(|since| since.elapsed() < TTL)
+    }
+
+    /// The server has refused a request's token.
+    pub fn remove(&self, headers: &HeaderMap) {
+        self.0.lock().remove(&token_hash(headers));
+    }
+
+    /// The server has accepted a request's token.
+    pub fn insert(&self, headers: &HeaderMap) {
+        let mut tokens = self.0.lock();
+        let token = token_hash(headers);
+        if tokens.len() >= CAPACITY {
+            tokens.retain(|_, since| since.elapsed() < TTL);
+        }
+        if tokens.len() < CAPACITY || tokens.contains_key(&token) {
+            tokens.insert(token, Instant::now());
+        }
+    }
+}
+
+/// A request's token, so that it needn't be kept.
+pub(super) fn token_hash(headers: &HeaderMap) -> [u8; 32] {
+    let token = headers.get(header::AUTHORIZATION).map_or(b"".as_slice(), |value| value.as_bytes());
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, token).as_ref());
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(token: &str) -> HeaderMap {
+        HeaderMap::from_iter([(header::AUTHORIZATION, token.parse().unwrap())])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_known_for_a_while() {
+        let accepted = TokenCache::default();
+        assert!(!accepted.contains(&with("a")));
+        accepted.insert(&with("a"));
+        assert!(accepted.contains(&with("a")) && !accepted.contains(&with("b")));
+        tokio::time::advance(TTL).await;
+        assert!(!accepted.contains(&with("a")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_is_refused_is_forgotten() {
+        let accepted = TokenCache::default();
+        accepted.insert(&with("a"));
+        accepted.remove(&with("b"));
+        assert!(accepted.contains(&with("a")));
+        accepted.remove(&with("a"));
+        assert!(!accepted.contains(&with("a")));
+    }
+
+    #[test]
+    fn only_answers_that_need_a_token_prove_one() {
+        for (method, path, status, proves) in [
+            ("GET", "/api/task/7", 200, true),
+            ("GET", "/api/task?a=b", 200, true),
+            ("POST", "/api/task", 201, true),
+            ("GET", "/api/organization/2", 200, true),
+            ("GET", "/api/task/7", 404, false),
+            ("GET", "/api/task/7", 401, false),
+            ("GET", "/api/task/7", 304, false),
+            ("GET", "/api/task/7", 500, false),
+            ("OPTIONS", "/api/task/7", 200, false),
+            ("GET", "/api/version", 200, false),
+            ("GET", "/api/health", 200, false),
+            ("GET", "/api/version/task", 200, false),
+            ("GET", "/api/?task", 200, false),
+            ("POST", "/api/recover/lost", 200, false),
+            ("POST", "/api/token/user", 200, false),
+            ("GET", "/tasks", 200, false),
+        ] {
+            let (method, status) = (method.parse().unwrap(), StatusCode::from_u16(status).unwrap());
+            assert_eq!(proves_token(&method, path, "/api", status), proves, "{method} {path} {status}");
+        }
+        assert!(proves_token(&Method::GET, "/task/7", "", StatusCode::OK));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_does_not_grow() {
+        let accepted = TokenCache::default();
+        for number in 0..CAPACITY + 10 {
+            accepted.insert(&with(&number.to_string()));
+        }
+        assert_eq!(accepted.0.lock().len(), CAPACITY);
+        tokio::time::advance(TTL).await;
+        accepted.insert(&with("a"));
+        assert_eq!(accepted.0.lock().len(), 1);
+    }
+}
