@@ -7,8 +7,9 @@
 //!   of these the one that has been idle for longest. So a source with few connections keeps them, however many sources there are.
 //!   A source is an IPv4 address or an IPv6 /64, of which one machine may have all addresses; but its pods have one each: within a /64
 //!   the address with the most loses first, and each has a rate of its own.
-//! - An authenticated connection that is idle gives way to a newcomer; one with a request under way only where its owner has clearly
-//!   more connections than the newcomer's.
+//! - An authenticated connection that is idle gives way to a newcomer; one with a request under way only where its source, its address
+//!   within the source, or at the same address its owner has clearly more connections than the newcomer's. So whoever has shown many
+//!   owners' secrets from one address still has that address's part alone.
 //!
 //! The limiter decides; the port closes: a connection's task waits for [`ConnectionGuard::evicted`] and ends.
 
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use self::group::{Activity, Connection, Group, any, by_age, idle};
+use self::group::{Activity, Connection, Group, by_age, idle};
 
 /// A source that has not connected for so long is forgotten: it has regained its full rate long before.
 const FORGOTTEN: Duration = Duration::from_secs(30);
@@ -164,13 +165,17 @@ impl<O: Copy + Eq + Hash> State<O> {
     }
 
     /// Makes room for an authenticated connection.
-    fn make_room_authenticated(&mut self, owner: O, limits: &ConnectionLimits) -> Result<(), LimitExceeded> {
+    fn make_room_authenticated(
+        &mut self,
+        owner: O,
+        address: IpAddr,
+        limits: &ConnectionLimits,
+    ) -> Result<(), LimitExceeded> {
         let group = &mut self.authenticated;
         let victim = if group.count(owner) >= limits.authenticated_per_owner {
             group.first_of(owner, idle).ok_or(LimitExceeded::Owner)?
         } else if group.all >= limits.authenticated {
-            let fair = |(other, id): (O, u64)| (group.count(other) > group.count(owner) + 1).then_some((other, id));
-            group.first(idle).or_else(|| group.first(any).and_then(fair)).ok_or(LimitExceeded::Total)?
+            group.first(idle).or_else(|| group.first_of_larger(owner, address)).ok_or(LimitExceeded::Total)?
         } else {
             return Ok(());
         };
@@ -293,7 +298,7 @@ impl<O: Copy + Eq + Hash> ConnectionGuard<O> {
         let mut state = self.limiter.lock();
         // What it leaves may be the very place that it needs.
         let connection = self.take(&mut state, *of).ok_or(LimitExceeded::Evicted)?;
-        if let Err(exceeded) = state.make_room_authenticated(owner, &self.limiter.limits) {
+        if let Err(exceeded) = state.make_room_authenticated(owner, self.address, &self.limiter.limits) {
             match *of {
                 Some(former) => state.authenticated.insert(former, connection),
                 None => state.unauthenticated.insert(self.source, connection),

@@ -14,7 +14,7 @@ use sextant_process::connection_limits::{ActiveRequest, ConnectionGuard};
 use sextant_process::telemetry::LogFormat;
 
 use super::Shared;
-use super::caller::Caller;
+use super::caller::{Caller, Client};
 
 /// So much is gathered before it is written.
 const GATHERED: usize = 32 * 1024;
@@ -119,6 +119,11 @@ impl Record {
     /// The connection's, which counts for its caller as long as the server accepts the caller's token.
     pub fn connection(&self) -> &ConnectionGuard<Caller> {
         self.under_way.connection()
+    }
+
+    /// Whose the request is, and where it comes from.
+    pub fn client(&self) -> Client {
+        Client { caller: self.caller, source: self.connection().address }
     }
 
     /// Becomes true once the request's body has been read to its end.

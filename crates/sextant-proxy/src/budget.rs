@@ -1,16 +1,19 @@
 //! How much of disk and memory what is on its way may take: an algorithm sends as much as it likes, and what it takes others
 //! must not miss.
 //!
-//! A [`Budget`] is so many bytes for all callers together, and fewer for each. What a task has [`Reservation`] of it comes back when that is
+//! A [`Budget`] is so many bytes for all callers together, and fewer for each. The callers of one address, of which one that hoards tokens has
+//! many, get more than one caller's part only as long as they leave as much as they take. What a task has [`Reservation`] of it comes back when that is
 //! dropped, whatever the reason: the task was sent, was refused, or its caller has gone.
 
 use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
-use super::caller::Caller;
+use super::caller::{Caller, Client};
 
 /// So many bytes, and no more.
 pub(crate) struct Budget {
@@ -25,6 +28,7 @@ pub(crate) struct Budget {
 struct Usage {
     all: u64,
     callers: HashMap<Caller, u64>,
+    sources: HashMap<IpAddr, u64>,
 }
 
 /// Why there are no more bytes.
@@ -39,7 +43,7 @@ pub(crate) enum QuotaExceeded {
 /// What is taken for one task.
 pub(crate) struct Reservation {
     budget: Arc<Budget>,
-    caller: Caller,
+    client: Client,
     /// Changed under the budget's lock alone.
     bytes: AtomicU64,
 }
@@ -51,8 +55,8 @@ impl Budget {
     }
 
     /// Nothing yet, for a task of this caller's.
-    pub fn reserve(self: &Arc<Self>, caller: Caller) -> Reservation {
-        Reservation { budget: self.clone(), caller, bytes: AtomicU64::new(0) }
+    pub fn reserve(self: &Arc<Self>, client: Client) -> Reservation {
+        Reservation { budget: self.clone(), client, bytes: AtomicU64::new(0) }
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Usage) -> T) -> T {
@@ -78,13 +82,17 @@ impl Reservation {
         }
         self.budget.change(|usage| {
             let more = bytes.saturating_sub(self.bytes.load(Relaxed));
-            let others = usage.callers.get(&self.caller).copied().unwrap_or_default();
-            if more > each.saturating_sub(others) || more > all.saturating_sub(usage.all) {
+            let Client { caller, source } = self.client;
+            let callers = usage.callers.get(&caller).copied().unwrap_or_default();
+            let sources = usage.sources.get(&source).copied().unwrap_or_default();
+            let free = all.saturating_sub(usage.all);
+            if more > free || callers + more > each || sources + more > each.max(free - more) {
                 return Err(QuotaExceeded::InUse);
             }
             if more > 0 {
                 usage.all += more;
-                *usage.callers.entry(self.caller).or_default() += more;
+                *usage.callers.entry(caller).or_default() += more;
+                *usage.sources.entry(source).or_default() += more;
                 self.bytes.fetch_add(more, Relaxed);
             }
             Ok(())
@@ -97,22 +105,29 @@ impl Drop for Reservation {
         let bytes = *self.bytes.get_mut();
         self.budget.change(|usage| {
             usage.all -= bytes;
-            if let Some(left) = usage.callers.get_mut(&self.caller) {
-                *left -= bytes;
-                if *left == 0 {
-                    usage.callers.remove(&self.caller);
-                }
-            }
+            give_back(&mut usage.callers, self.client.caller, bytes);
+            give_back(&mut usage.sources, self.client.source, bytes);
         });
+    }
+}
+
+fn give_back<K: Eq + Hash>(parts: &mut HashMap<K, u64>, whose: K, bytes: u64) {
+    if let Some(left) = parts.get_mut(&whose) {
+        *left -= bytes;
+        if *left == 0 {
+            parts.remove(&whose);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::caller::tests::client;
 
-    fn caller(task: u64) -> Caller {
-        Caller { task: Some(task), ..Caller::default() }
+    /// A caller at an address of its own.
+    fn caller(task: u8) -> Client {
+        client(task.into(), task)
     }
 
     #[test]
@@ -139,9 +154,26 @@ mod tests {
         assert_eq!(task.grow_to(101), Err(QuotaExceeded::OverLimit(100)));
         drop(task);
         assert_eq!(budget.used(), 0);
-        assert!(budget.change(|usage| usage.callers.is_empty()));
+        assert!(budget.change(|usage| usage.callers.is_empty() && usage.sources.is_empty()));
         budget.reserve(caller(2)).grow_to(100).unwrap();
         drop(budget.reserve(caller(3)));
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn many_tokens_at_one_address_leave_as_much_as_they_take() {
+        let budget = Budget::new(160, 40);
+        let hoard: Vec<_> = (0..100).map(|task| budget.reserve(client(task, 1))).collect();
+        for one in &hoard {
+            let _ = one.grow_to(1);
+        }
+        assert_eq!(budget.used(), 80);
+        assert_eq!(hoard[0].grow_to(2), Err(QuotaExceeded::InUse));
+        for source in 2..4 {
+            let modest = budget.reserve(client(200 + u64::from(source), source));
+            assert_eq!(modest.grow_to(40), Ok(()), "a caller's whole part at another address");
+        }
+        drop(hoard);
         assert_eq!(budget.used(), 0);
     }
 }

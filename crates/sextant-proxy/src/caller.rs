@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -25,6 +26,13 @@ pub struct Caller {
     pub node: Option<u64>,
     /// The node's organization.
     pub organization: Option<u64>,
+}
+
+/// Whose a request is, and where it comes from: of tokens one address may have many, since they never expire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Client {
+    pub caller: Caller,
+    pub source: IpAddr,
 }
 
 /// Why a request's token is none for this place.
@@ -160,6 +168,11 @@ pub(crate) mod tests {
     pub(crate) fn bearer(claims: &str) -> HeaderValue {
         let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
         format!("Bearer {}.{}.{}", part(r#"{"alg":"HS256"}"#), part(claims), part("signature")).parse().unwrap()
+    }
+
+    /// A task's algorithm at an address.
+    pub(crate) fn client(task: u64, source: u8) -> Client {
+        Client { caller: Caller { task: Some(task), ..Caller::default() }, source: [10, 0, 0, source].into() }
     }
 
     /// What 4.5.5 puts into an algorithm's token.

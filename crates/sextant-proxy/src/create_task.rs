@@ -54,9 +54,9 @@ impl Proxy {
         }
         let timeouts = &self.shared.timeouts;
         let body = IdleTimeoutBody::new(body, timeouts.idle).signal_end(record.body_ended());
-        let task = Task::read(body, timeouts.upload, &self.shared.quotas, record.caller, image).await?;
+        let task = Task::read(body, timeouts.upload, &self.shared.quotas, record.client(), image).await?;
         let keys = self.keys_of(&task.recipients, asked.headers, record).await?;
-        let task = task.encrypted(&keys, &self.shared.rsa_queue, record.caller)?;
+        let task = task.encrypted(&keys, &self.shared.rsa_queue, record.client())?;
         let answer = self.send_with_retry(asked, task, record).await?;
         Ok(answer.map(ResponseBody::Streamed))
     }
@@ -95,16 +95,23 @@ impl Proxy {
         match self.token_status(headers, record).await? {
             TokenStatus::Current => Ok(None),
             TokenStatus::Relay(answer) => Ok(Some((*answer).map(ResponseBody::Streamed))),
+            TokenStatus::Foreign => {
+                let message = "The token was made for another organization's node: the key that the server has for its organization \
+                               is not this node's. The task was not sent.";
+                Err(Refusal::new(StatusCode::FORBIDDEN, message))
+            }
             TokenStatus::Stale => {
                 let message = "The token was made for another task: the server now has one under its number that is newer than the \
-                               token or has another image, or does not say. The task was not sent.";
+                               token or has another image, or does not say. The task was not sent. (If the server's database is \
+                               PostgreSQL with another time zone than UTC, this can be wrong for a task that waited long, or after \
+                               a restart of the proxy: set the database's time zone to UTC and make the task again.)";
                 Err(Refusal::new(StatusCode::FORBIDDEN, message))
             }
         }
     }
 
     /// The public keys of organizations, in their order: the server's, as the caller may see them.
-    async fn keys_of(
+    pub(super) async fn keys_of(
         &self,
         organizations: &[u64],
         headers: &HeaderMap,

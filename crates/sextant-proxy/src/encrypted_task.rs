@@ -18,7 +18,7 @@ use vantage6::json::{Find, Part, Scan, Unescape};
 
 use super::body::{IdleTimeoutBody, RequestBody};
 use super::budget::{Budget, QuotaExceeded, Reservation};
-use super::caller::Caller;
+use super::caller::Client;
 use super::fair_queue::FairQueue;
 use super::memory::Memory;
 use super::refusal::Refusal;
@@ -88,10 +88,10 @@ impl Task {
         body: IdleTimeoutBody,
         within: Duration,
         quotas: &Quotas,
-        caller: Caller,
+        client: Client,
         image: &str,
     ) -> Result<Self, Refusal> {
-        let mut reading = TaskReader::new(quotas, caller);
+        let mut reading = TaskReader::new(quotas, client);
         let mut body = BodyDataStream::new(body);
         let end = Instant::now() + within;
         let slow = || Refusal::new(StatusCode::REQUEST_TIMEOUT, "The task came too slowly.");
@@ -114,7 +114,7 @@ impl Task {
     ///
     /// # Errors
     /// If the cryptographic library fails, which it doesn't.
-    pub fn encrypted(self, keys: &[PublicKey], queue: &Arc<FairQueue>, caller: Caller) -> Result<RequestBody, Refusal> {
+    pub fn encrypted(self, keys: &[PublicKey], queue: &Arc<FairQueue>, client: Client) -> Result<RequestBody, Refusal> {
         let mut length = self.text.len() as u64;
         let mut pieces = Vec::new();
         let text = Bytes::from(self.text);
@@ -122,7 +122,7 @@ impl Task {
         for (input, key) in self.inputs.iter().zip(keys) {
             let Range { start, end } = input.bytes;
             let payload = Payload::new(end - start, self.spooled.stream(start, end));
-            let message = encrypt_with_permit(payload, key, queue.acquire(caller)).map_err(|error| {
+            let message = encrypt_with_permit(payload, key, queue.acquire(client)).map_err(|error| {
                 Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The task's input could not be encrypted.")
                     .because(error)
             })?;
@@ -171,9 +171,9 @@ enum Found {
 
 impl TaskReader {
     /// At the beginning of a caller's task.
-    pub fn new(quotas: &Quotas, caller: Caller) -> Self {
+    pub fn new(quotas: &Quotas, client: Client) -> Self {
         let scan = Scan::new(Find::InListOf { list: "organizations", key: "input" });
-        let (spool, memory) = (Spool::new(quotas.disk.reserve(caller)), quotas.memory.reserve(caller));
+        let (spool, memory) = (Spool::new(quotas.disk.reserve(client)), quotas.memory.reserve(client));
         Self { scan, text: Vec::new(), inputs: Vec::new(), spool, memory, open: None }
     }
 

@@ -14,7 +14,7 @@ use vantage6::encryption::Cryptor;
 
 use super::access_log::Record;
 use super::body::{IdleTimeoutBody, LoggedBody, PooledBody, RequestBody, ResponseBody};
-use super::caller::{Caller, caller};
+use super::caller::{Caller, Client, caller};
 use super::coalesce::{self, Flight, Leader, SharedResponse};
 use super::ownership::{Owner, OwnerLookup, Subject, single_task};
 use super::refusal::Refusal;
@@ -205,7 +205,7 @@ impl Proxy {
                 let answer =
                     self.send_with_retry(&UpstreamRequest { path, ..*asked }, RequestBody::Empty, record).await?;
                 if answer.status() == StatusCode::OK && is_json(&answer) {
-                    return self.with_results(answer, form, task, record.caller).await;
+                    return self.with_results(answer, form, task, record.client()).await;
                 }
                 Ok(answer.map(ResponseBody::Streamed))
             }
@@ -268,7 +268,7 @@ impl Proxy {
     }
 
     /// An answer with the results of a task decrypted, and its page links changed.
-    async fn with_results(&self, answer: Response<PooledBody>, form: Form, task: u64, caller: Caller) -> HandleResult {
+    async fn with_results(&self, answer: Response<PooledBody>, form: Form, task: u64, client: Client) -> HandleResult {
         let (mut parts, body) = answer.into_parts();
         links::in_headers(&mut parts.headers, &self.shared.origin);
         parts.headers.remove(header::CONTENT_LENGTH);
@@ -292,7 +292,7 @@ impl Proxy {
                 let (key, queue) = (key.clone(), self.shared.rsa_queue.clone());
                 results::decrypted(
                     pieces,
-                    results::Decryption { form, key, failures, quota: quotas, rsa_queue: queue, caller },
+                    results::Decryption { form, key, failures, quota: quotas, rsa_queue: queue, client },
                 )
                 .boxed()
             }

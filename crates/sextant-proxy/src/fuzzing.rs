@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use vantage6::encryption::{Cryptor, PrivateKey, PublicKey};
 
 use super::access_log::AccessLog;
-use super::caller::Caller;
+use super::caller::{Caller, Client};
 pub use super::caller::caller;
 use super::encrypted_task::{Quotas, TaskReader};
 use super::forward::Proxy;
@@ -52,6 +52,11 @@ pub async fn serve(stream: DuplexStream, server_url: &str, cryptor: Cryptor, net
     Some(answers.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
 }
 
+const CLIENT: Client = Client {
+    caller: Caller { task: None, node: None, organization: None },
+    source: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+};
+
 /// A text with its links changed, as a whole and as it comes.
 pub async fn linked(pieces: Vec<Bytes>, server_url: &str) -> Option<(Bytes, Bytes)> {
     let origin = Origin::new(&config(server_url)?, &HttpProxies::default()).ok()?;
@@ -70,7 +75,7 @@ pub async fn decrypted(pieces: Vec<Bytes>, form: Form, key: Arc<PrivateKey>) -> 
         failures: Arc::default(),
         quota: quotas.results,
         rsa_queue: Arc::default(),
-        caller: Caller::default(),
+        client: CLIENT,
     };
     Ok(results::decrypted(pieces, how).try_collect::<Vec<_>>().await?.concat())
 }
@@ -80,13 +85,13 @@ pub async fn decrypted(pieces: Vec<Bytes>, form: Form, key: Arc<PrivateKey>) -> 
 /// # Errors
 /// What the algorithm hears.
 pub async fn task(pieces: Vec<Bytes>, key: &PublicKey) -> Result<Bytes, String> {
-    let mut reading = TaskReader::new(&Quotas::new(1 << 30, &Memory::of(None)), Caller::default());
+    let mut reading = TaskReader::new(&Quotas::new(1 << 30, &Memory::of(None)), CLIENT);
     for piece in pieces {
         reading.feed(&piece).await.map_err(|refusal| refusal.message)?;
     }
     let task = reading.finish("i").map_err(|refusal| refusal.message)?;
     let keys = vec![key.clone(); task.recipients.len()];
-    let sent = task.encrypted(&keys, &Arc::default(), Caller::default()).map_err(|refusal| refusal.message)?;
+    let sent = task.encrypted(&keys, &Arc::default(), CLIENT).map_err(|refusal| refusal.message)?;
     let announced = http_body::Body::size_hint(&sent).exact();
     let sent = sent.collect().await.map_err(|error| error.to_string())?.to_bytes();
     assert_eq!(announced, Some(sent.len() as u64), "the length that was announced");

@@ -24,6 +24,7 @@ mod budget;
 mod caller;
 mod coalesce;
 mod create_task;
+mod database_clock;
 mod egress_proxy;
 mod embedded;
 mod encrypted_task;
@@ -69,6 +70,7 @@ use vantage6::encryption::Cryptor;
 use self::access_log::AccessLog;
 use self::caller::Caller;
 use self::coalesce::Coalescer;
+use self::database_clock::DatabaseClock;
 use self::encrypted_task::Quotas;
 use self::fair_queue::FairQueue;
 use self::figures::Figures;
@@ -124,6 +126,8 @@ pub(crate) struct Shared {
     pub tokens: TokenCache,
     /// Whose subtasks are whose.
     pub owners: OwnerCache,
+    /// Of the server's database.
+    pub database_clock: DatabaseClock,
     /// For tasks on their way, and for results that are decrypted.
     pub quotas: Quotas,
     /// For arithmetic with keys.
@@ -155,6 +159,7 @@ impl Shared {
             public_keys: PublicKeyCache::default(),
             tokens: TokenCache::default(),
             owners: OwnerCache::default(),
+            database_clock: DatabaseClock::default(),
             quotas: Quotas::new(config.proxy_tmp_size(), &memory),
             rsa_queue: Arc::default(),
             undecryptable: Arc::default(),

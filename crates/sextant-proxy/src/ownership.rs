@@ -7,7 +7,11 @@
 //!
 //! Tokens never expire, and some servers use the numbers of deleted tasks again. So the caller's own task is looked at, too: it has the
 //! image that the token was made for, and is not newer than the token. A token that has outlived its task gets nothing decrypted, and
-//! makes no subtasks.
+//! makes no subtasks. Where the database's clock is ahead of UTC, numbers stand for one task alone, and a task may be newer than its token:
+//! see [`database_clock`](super::database_clock).
+//!
+//! A server may serve many collaborations, and their nodes' tokens reach this proxy as well. In an encrypted collaboration a caller must
+//! be of this organization: the key that the server has for its organization is this one's. Others plant messages in jobs of their own.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,10 +26,12 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use url::form_urlencoded;
 use vantage6::TaskOrigin;
+use vantage6::encryption::Cryptor;
 
 use super::access_log::Record;
 use super::body::{PooledBody, RequestBody};
 use super::caller::{self, Caller};
+use super::database_clock::answered_at;
 use super::forward::Proxy;
 use super::outline::{Keep, Outline};
 use super::refusal::Refusal;
@@ -44,6 +50,8 @@ const KEEP: Keep = Keep { outermost: 1024, deeper: 32 };
 const CLOCKS: SignedDuration = SignedDuration::from_secs(2);
 /// What a task or a run has besides long strings is less.
 const LONGEST: usize = 16 * 1024;
+/// The tasks that were created last, of which one may show what clock the database has.
+const NEWEST: &str = "/task?sort=-id&per_page=4";
 
 /// What names the results that are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,6 +87,8 @@ pub(crate) enum TokenStatus {
     Current,
     /// It was made for an earlier task of this number, as far as anybody can tell.
     Stale,
+    /// It was made for another organization's node.
+    Foreign,
     /// The server says this instead.
     Relay(Box<Response<PooledBody>>),
 }
@@ -136,13 +146,38 @@ struct Link {
     id: u64,
 }
 
-/// Whether a task is the one that a token was made for. Its number is another task's if that has another image, or is newer than the token
-/// (in 4.15.2 only if the server was started again between: see [`vantage6::Task::created_at`]).
-fn is_task_of_token(task: &TaskOrigin, number: u64, headers: &HeaderMap) -> bool {
-    let made = caller::issued_at(headers).and_then(|seconds| Timestamp::from_second(seconds).ok());
-    let is_not_newer =
-        matches!((task.created_at, made), (Some(task), Some(token)) if task.duration_since(token) <= CLOCKS);
-    task.id.0 == number && is_not_newer && task.image.is_some() && task.image == caller::image(headers)
+/// What a task is to a token, by what it is: its number is another task's if that has another image, or is newer than the token.
+enum Match {
+    Same,
+    /// It is newer than the token, by the database's clock.
+    Newer,
+    Other,
+}
+
+impl Match {
+    fn of(task: &TaskOrigin, number: u64, headers: &HeaderMap) -> Self {
+        let made = caller::issued_at(headers).and_then(|seconds| Timestamp::from_second(seconds).ok());
+        let (Some(created), Some(made)) = (task.created_at, made) else { return Self::Other };
+        if task.id.0 != number || task.image.is_none() || task.image != caller::image(headers) {
+            Self::Other
+        } else if created.duration_since(made) > CLOCKS {
+            Self::Newer
+        } else {
+            Self::Same
+        }
+    }
+}
+
+/// A list of tasks, and when they were created.
+#[derive(Deserialize)]
+struct Tasks {
+    data: Vec<Created>,
+}
+
+#[derive(Deserialize)]
+struct Created {
+    #[serde(default)]
+    created_at: Option<String>,
 }
 
 /// `RunSchema` and `TaskSchema` in `server/resource/common/output_schema.py`, 4.5.5 and 4.15.2 alike.
@@ -194,7 +229,7 @@ impl Proxy {
         Ok(match self.token_status(headers, record).await? {
             TokenStatus::Current => looked,
             TokenStatus::Relay(answer) if answer.status().is_server_error() => OwnerLookup::Relay(answer),
-            TokenStatus::Stale | TokenStatus::Relay(_) => OwnerLookup::Known(Owner::Other),
+            TokenStatus::Stale | TokenStatus::Foreign | TokenStatus::Relay(_) => OwnerLookup::Known(Owner::Other),
         })
     }
 
@@ -207,10 +242,17 @@ impl Proxy {
         let question = (token_cache::token_hash(headers), Subject::Caller);
         let whose = match self.shared.owners.get(&question) {
             Some(whose) => whose,
+            None if !self.is_of_this_organization(headers, record).await? => return Ok(TokenStatus::Foreign),
             None => match self.lookup(&format!("/task/{task}"), headers, record).await? {
-                Lookup::Found(text) => {
-                    let is_its =
-                        parsed::<TaskOrigin>(&text).is_some_and(|found| is_task_of_token(&found, task, headers));
+                Lookup::Found(text, answered_at) => {
+                    let clock = &self.shared.database_clock;
+                    let found = parsed::<TaskOrigin>(&text);
+                    clock.observe(found.as_ref().and_then(|task| task.created_at), answered_at);
+                    let is_its = match found.map(|found| Match::of(&found, task, headers)) {
+                        Some(Match::Same) => true,
+                        Some(Match::Newer) => clock.is_ahead() || self.newest_are_ahead(headers, record).await?,
+                        Some(Match::Other) | None => false,
+                    };
                     let whose = if is_its { Owner::Caller(task) } else { Owner::Other };
                     self.shared.owners.insert(question, whose);
                     whose
@@ -222,6 +264,30 @@ impl Proxy {
             },
         };
         Ok(if whose == Owner::Other { TokenStatus::Stale } else { TokenStatus::Current })
+    }
+
+    /// Whether the caller's organization is the one whose key this is; anybody's where nothing is encrypted.
+    async fn is_of_this_organization(&self, headers: &HeaderMap, record: &mut Record) -> Result<bool, Refusal> {
+        let Cryptor::Encrypted(own) = &self.shared.cryptor else { return Ok(true) };
+        let Some(organization) = record.caller.organization else { return Ok(false) };
+        match self.keys_of(&[organization], headers, record).await {
+            Ok(keys) => Ok(keys.first() == Some(own.public())),
+            // It has none, or the caller may not see it.
+            Err(refusal) if refusal.status.is_client_error() => Ok(false),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Whether the tasks that were created last show a clock that is ahead of UTC: the caller's own may be too old to show it.
+    async fn newest_are_ahead(&self, headers: &HeaderMap, record: &mut Record) -> Result<bool, Refusal> {
+        let clock = &self.shared.database_clock;
+        if let Lookup::Found(text, answered_at) = self.lookup(NEWEST, headers, record).await? {
+            for task in parsed::<Tasks>(&text).into_iter().flat_map(|tasks| tasks.data) {
+                let created_at = task.created_at.and_then(|text| vantage6::from_server(&text).ok());
+                clock.observe(created_at, answered_at);
+            }
+        }
+        Ok(clock.is_ahead())
     }
 
     async fn owner_by_parent(
@@ -237,7 +303,7 @@ impl Proxy {
         let task = match named {
             Subject::Task(task) => task,
             Subject::Run(run) => match self.lookup(&format!("/run/{run}"), headers, record).await? {
-                Lookup::Found(text) => match parsed::<Run>(&text) {
+                Lookup::Found(text, _) => match parsed::<Run>(&text) {
                     Some(run) => run.task.id,
                     None => return Ok(self.learned(question, Owner::Other)),
                 },
@@ -247,7 +313,7 @@ impl Proxy {
             Subject::Caller => return Ok(OwnerLookup::Known(Owner::Other)),
         };
         Ok(match self.lookup(&format!("/task/{task}"), headers, record).await? {
-            Lookup::Found(text) => {
+            Lookup::Found(text, _) => {
                 let image = caller::image(headers);
                 let whose = |said: Task| said.owner(task, record.caller, image.as_deref());
                 let whose = parsed::<Task>(&text).map_or(Owner::Other, whose);
@@ -274,6 +340,7 @@ impl Proxy {
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => return Ok(Lookup::Unavailable(answer)),
             _ => return Ok(Lookup::NotFound(answer)),
         }
+        let answered_at = answered_at(answer.headers());
         let mut outline = Outline::new(KEEP, LONGEST);
         let mut body = BodyDataStream::new(answer.into_body());
         while let Some(piece) = body.next().await {
@@ -281,13 +348,14 @@ impl Proxy {
                 return Ok(Lookup::TooLong);
             }
         }
-        Ok(Lookup::Found(outline))
+        Ok(Lookup::Found(outline, answered_at))
     }
 }
 
 /// An answer about something.
 enum Lookup {
-    Found(Outline),
+    /// And when it was given.
+    Found(Outline, Option<Timestamp>),
     /// It is too long.
     TooLong,
     /// The caller may not see it, or there is no such thing.

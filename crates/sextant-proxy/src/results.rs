@@ -20,7 +20,7 @@ use vantage6::encryption::{PrivateKey, decrypt_with_permit};
 use vantage6::json::{Find, Part, Scan, Unescape};
 
 use super::budget::{Budget, Reservation};
-use super::caller::Caller;
+use super::caller::Client;
 use super::fair_queue::FairQueue;
 
 /// Results of up to so many characters are decrypted as a whole; of longer ones, what comes later can't be taken back.
@@ -94,7 +94,7 @@ pub(crate) struct Decryption {
     /// For what is held.
     pub quota: Arc<Budget>,
     pub rsa_queue: Arc<FairQueue>,
-    pub caller: Caller,
+    pub client: Client,
 }
 
 /// The text with its results decrypted, as it comes.
@@ -103,14 +103,23 @@ pub(crate) fn decrypted(
     how: Decryption,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let (out, answer) = mpsc::channel(AHEAD);
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         let mut reading = Decryptor { scan: Scan::new(how.form.find()), value: None, how, out };
         if let Err(error) = reading.through(pieces).await {
             // Whoever waits for the answer has gone, or hears of it.
             let _ = reading.out.send(Err(error)).await;
         }
     });
-    ReceiverStream::new(answer)
+    until_end_of(task, ReceiverStream::new(answer))
+}
+
+/// What a task writes. If it is lost, what it has written is not all: the stream must not look whole.
+fn until_end_of(
+    task: JoinHandle<()>,
+    written: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    let end = stream::once(task).filter_map(async |ended| ended.err().map(|lost| Err(io::Error::other(lost))));
+    written.chain(end)
 }
 
 struct Decryptor {
@@ -159,7 +168,7 @@ impl Decryptor {
                 match found {
                     Found::Text(text) => self.write(text).await?,
                     Found::Begin => {
-                        let taken = self.how.quota.reserve(self.how.caller);
+                        let taken = self.how.quota.reserve(self.how.client);
                         self.value = Some(OpenResult::Held { text: BytesMut::new(), taken });
                     }
                     Found::Value(text) => {
@@ -226,7 +235,7 @@ impl Decryptor {
     /// Begins to decrypt what is too long to be held.
     fn begin(&self) -> OpenResult {
         let (to, message) = mpsc::channel(AHEAD);
-        let (key, out, turn) = (self.how.key.clone(), self.out.clone(), self.how.rsa_queue.acquire(self.how.caller));
+        let (key, out, turn) = (self.how.key.clone(), self.out.clone(), self.how.rsa_queue.acquire(self.how.client));
         let writes = tokio::spawn(async move {
             let mut bytes = std::pin::pin!(decrypt_with_permit(ReceiverStream::new(message), key, turn));
             let mut encoder = Base64Encoder::default();
@@ -280,7 +289,7 @@ impl Decryptor {
             None => text.clone(),
         };
         let message = stream::iter(cut(message).map(Ok));
-        let turn = self.how.rsa_queue.acquire(self.how.caller);
+        let turn = self.how.rsa_queue.acquire(self.how.client);
         match decrypt_with_permit(message, self.how.key.clone(), turn).try_collect().await {
             Ok(bytes) => Some(bytes),
             Err(error) => {
@@ -326,4 +335,23 @@ fn gone() -> io::Error {
 
 fn damaged(why: &dyn std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("a result can't be decrypted: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_whose_task_is_lost_does_not_look_whole() {
+        for is_lost in [false, true] {
+            let (out, answer) = mpsc::channel(AHEAD);
+            let task = tokio::spawn(async move {
+                write(&out, Bytes::from_static(b"a")).await.unwrap();
+                assert!(!is_lost, "it is lost");
+            });
+            let written: Vec<_> = until_end_of(task, ReceiverStream::new(answer)).collect().await;
+            assert_eq!(written[0].as_ref().unwrap(), "a");
+            assert_eq!(written[1..].iter().map(Result::is_err).collect::<Vec<_>>(), vec![true; usize::from(is_lost)]);
+        }
+    }
 }

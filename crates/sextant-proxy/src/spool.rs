@@ -135,11 +135,11 @@ impl Spooled {
 mod tests {
     use super::*;
     use crate::budget::Budget;
-    use crate::caller::Caller;
+    use crate::caller::tests::client;
     use futures::TryStreamExt as _;
 
     fn spool(disk: &Arc<Budget>) -> Spool {
-        Spool::new(disk.reserve(Caller::default()))
+        Spool::new(disk.reserve(client(7, 1)))
     }
 
     #[tokio::test]

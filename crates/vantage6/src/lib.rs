@@ -51,6 +51,6 @@ pub use events::{
 pub use report::RunReport;
 pub use resources::{Collaboration, Input, Node, Organization, Run, Task, TaskDatabase, TaskOrigin};
 pub use retry::Backoff;
-pub use time::{now, to_server};
+pub use time::{from_server, now, to_server};
 pub use url::{ServerUrl, ServerUrlError};
 pub use vantage6_types::{CollaborationId, JobId, NodeId, OrganizationId, RunId, RunStatus, StudyId, TaskId, UserId};

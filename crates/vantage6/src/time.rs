@@ -19,7 +19,10 @@ pub fn to_server(moment: Timestamp) -> String {
 }
 
 /// Reads a date of the server: with or without fraction, with or without offset (none means UTC).
-pub(crate) fn from_server(text: &str) -> Result<Timestamp, jiff::Error> {
+///
+/// # Errors
+/// If it is no date.
+pub fn from_server(text: &str) -> Result<Timestamp, jiff::Error> {
     if let Ok(moment) = text.parse::<Timestamp>() {
         return Ok(moment);
     }

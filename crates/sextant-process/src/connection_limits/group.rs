@@ -1,11 +1,14 @@
 //! Connections that share places, by whose they are, and the order in which they have to go.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+
+use super::Source;
 
 /// What a connection does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +80,7 @@ impl<K: Copy + Eq + Hash> Group<K> {
         let candidates = self.by_key.iter().filter_map(|(key, connections)| {
             let ordered = connections.iter().filter_map(|connection| Some((order(connection)?, connection.id)));
             let (order, id) = ordered.min()?;
-            Some((std::cmp::Reverse(connections.len()), order, *key, id))
+            Some((Reverse(connections.len()), order, *key, id))
         });
         candidates.min_by(|one, other| (&one.0, &one.1).cmp(&(&other.0, &other.1))).map(|(_, _, key, id)| (key, id))
     }
@@ -89,9 +92,40 @@ impl<K: Copy + Eq + Hash> Group<K> {
         for each in connections {
             *counts.entry(each.address).or_default() += 1;
         }
-        let most = |each: &Connection| std::cmp::Reverse(counts.get(&each.address).copied());
+        let most = |each: &Connection| Reverse(counts.get(&each.address).copied());
         let ordered = connections.iter().filter_map(|each| Some((most(each), order(each)?, each.id)));
         ordered.min().map(|(.., id)| (key, id))
+    }
+
+    /// The oldest connection of those that have clearly more places than a newcomer of this key and address: of the source with the most; if
+    /// that has no more than the newcomer's, of its source's address with the most; and if that has no more either, of the key with the most
+    /// at its own address.
+    pub fn first_of_larger(&self, key: K, address: IpAddr) -> Option<(K, u64)> {
+        let source = Source::of(address);
+        self.first_of_larger_by(source, |_, each| Some(Source::of(each.address)))
+            .or_else(|| {
+                self.first_of_larger_by(address, |_, each| (Source::of(each.address) == source).then_some(each.address))
+            })
+            .or_else(|| self.first_of_larger_by(key, |key, each| (each.address == address).then_some(key)))
+    }
+
+    /// The oldest connection of the part with the most, if that has clearly more than this one.
+    fn first_of_larger_by<P: Copy + Eq + Hash>(
+        &self,
+        own: P,
+        part: impl Fn(K, &Connection) -> Option<P>,
+    ) -> Option<(K, u64)> {
+        let all = || self.by_key.iter().flat_map(|(key, connections)| connections.iter().map(|each| (*key, each)));
+        let mut counts = HashMap::<P, usize>::new();
+        for part in all().filter_map(|(key, each)| part(key, each)) {
+            *counts.entry(part).or_default() += 1;
+        }
+        let enough = counts.get(&own).map_or(1, |own| own + 1);
+        let candidates = all().filter_map(|(key, each)| {
+            let count = *counts.get(&part(key, each)?)?;
+            (count > enough).then_some((Reverse(count), each.since, each.id, key))
+        });
+        candidates.min_by_key(|(count, since, id, _)| (*count, *since, *id)).map(|(_, _, id, key)| (key, id))
     }
 
     /// Of one key's connections, the one that comes first in some order.
@@ -112,8 +146,4 @@ pub(super) fn by_age(places: usize) -> impl Fn(&Connection) -> Option<u64> {
 
 pub(super) fn idle(connection: &Connection) -> Option<u64> {
     (connection.activity == Activity::Idle).then_some(connection.since)
-}
-
-pub(super) fn any(connection: &Connection) -> Option<u64> {
-    Some(connection.since)
 }

@@ -100,10 +100,35 @@ fn an_authenticated_connection_leaves_its_place_to_others_and_counts_for_its_own
     let _request = busy(&last);
     assert_eq!(last.authenticate(8), Ok(()), "owner 7 has clearly more");
     assert_eq!(guards.iter().filter(|guard| is_evicted(guard)).count(), 1);
-    // Two and two: a third of one of them has nobody who would have to give way, a first of somebody else's has.
-    let newcomer = enter(&limiter, 2);
+    // Two and two, of which three are at its address: a third of one of them has nobody who would have to give way, a first of somebody else's has.
+    let newcomer = enter(&limiter, 1);
     assert_eq!(newcomer.authenticate(8), Err(LimitExceeded::Total));
     assert_eq!(newcomer.authenticate(9), Ok(()));
+}
+
+/// Whoever has shown many owners' secrets from one address has one address's part while others come.
+#[test]
+fn many_owners_at_one_address_give_way_to_other_addresses() {
+    for (hoards, comes) in [("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8:0:1::1"), ("2001:db8::1", "2001:db8::2")] {
+        let limiter = limiter();
+        let at = |address: &str| limiter.enter(address.parse().unwrap(), Instant::now()).unwrap();
+        let hoard: Vec<_> = (0..4).map(|_| at(hoards)).collect();
+        let _requests: Vec<_> = hoard.iter().map(busy).collect();
+        for (guard, owner) in hoard.iter().zip(1..) {
+            guard.authenticate(owner).unwrap();
+        }
+        let honest = [at(comes), at(comes)];
+        let _requests = honest.each_ref().map(busy);
+        for guard in &honest {
+            assert_eq!(guard.authenticate(9), Ok(()), "{comes}");
+        }
+        assert_eq!(hoard.iter().map(is_evicted).collect::<Vec<_>>(), [true, true, false, false]);
+        // Another of its owners takes nothing from others, however few connections it has.
+        let more = at(hoards);
+        let _request = busy(&more);
+        assert_eq!(more.authenticate(10), Err(LimitExceeded::Total));
+        assert_eq!(evicted([&honest[0], &honest[1]]), [false, false]);
+    }
 }
 
 #[test]

@@ -28,7 +28,7 @@ use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use outbound::HttpProxies;
 use sextant_config::Config;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use vantage6::encryption::Cryptor;
@@ -119,9 +119,14 @@ impl Served {
         self.ask("GET", path, "").await
     }
 
-    async fn send(&self, mut request: Request<Full<Bytes>>) -> Got {
+    async fn send(&self, request: Request<Full<Bytes>>) -> Got {
+        self.send_from("127.0.0.1", request).await
+    }
+
+    /// From an address of this machine.
+    async fn send_from(&self, source: &str, mut request: Request<Full<Bytes>>) -> Got {
         request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static("proxyserver:8080"));
-        let (parts, body) = self.connect().await.send_request(request).await.unwrap().into_parts();
+        let (parts, body) = self.connect_from(source).await.send_request(request).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Got { status: parts.status, headers: parts.headers, body }
     }
@@ -138,11 +143,22 @@ impl Served {
 
     /// A connection, which ends with the runtime.
     async fn connect(&self) -> SendRequest<Full<Bytes>> {
-        let stream = TcpStream::connect(self.address).await.unwrap();
+        self.connect_from("127.0.0.1").await
+    }
+
+    async fn connect_from(&self, source: &str) -> SendRequest<Full<Bytes>> {
+        let stream = stream_from(source, self.address).await;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         sender
     }
+}
+
+/// A connection from an address of this machine.
+async fn stream_from(source: &str, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(source.parse().unwrap(), 0)).unwrap();
+    socket.connect(to).await.unwrap()
 }
 
 fn answer(status: u16, text: impl Into<Bytes>) -> Response<Full<Bytes>> {

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::encrypted::{key, organizations};
 use super::fake_server::{Seen, server};
 use super::*;
-use crate::caller::Caller;
+use crate::caller::tests::client;
 use crate::encrypted_task::{Quotas, TaskReader};
 
 /// A task with an input of so many bytes.
@@ -43,7 +43,7 @@ impl Served {
 
     /// Sends a task that begins with these bytes and never ends, until something is answered.
     async fn endless(&self, token: HeaderValue, begins: &str, goes_on: &[u8], pause: Duration) -> Got {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let mut stream = stream_from("127.0.0.1", self.address).await;
         let (mut reader, mut writer) = stream.split();
         let head = format!(
             "POST /task HTTP/1.1\r\nHost: proxyserver\r\nAuthorization: {}\r\nContent-Length: {}\r\n\r\n{begins}",
@@ -113,7 +113,7 @@ async fn an_input_that_is_sent_slowly_takes_its_own_part_of_the_disk_alone() {
         assert!(got.json()["msg"].as_str().unwrap().contains("Try again later"), "{}", got.text());
         proxy.shared.owners.trust(&HeaderMap::from_iter([(header::AUTHORIZATION, token(8))]));
         let other = Request::post("/task").header(header::AUTHORIZATION, token(8));
-        let got = proxy.send(other.body(Full::new(task(1_500_000).into())).unwrap()).await;
+        let got = proxy.send_from("127.0.0.2", other.body(Full::new(task(1_500_000).into())).unwrap()).await;
         assert_eq!(got.status, 201, "{}", got.text());
     };
     tokio::select! {
@@ -161,13 +161,42 @@ async fn what_is_no_input_is_kept_small() {
     proxy.comes_back().await;
 }
 
+/// Tokens never expire, so one pod may have as many as it has had tasks.
+#[tokio::test]
+async fn many_tokens_at_one_address_leave_memory_for_others() {
+    let (proxy, _) = with_disk(1 << 30).await;
+    let begins = format!("{}{}", r#"{"name": ""#, "x".repeat(250_000));
+    for task in 7..40 {
+        proxy.shared.owners.trust(&HeaderMap::from_iter([(header::AUTHORIZATION, token(task))]));
+    }
+    let hoard: futures::stream::FuturesUnordered<_> = (0..200)
+        .map(|number| proxy.endless(token(7 + number % 32), &begins, b"x", Duration::from_millis(100)))
+        .collect();
+    let hoard = hoard.for_each(|got| async move { assert_eq!(got.status, 503, "{}", got.text()) });
+    let others = async {
+        while proxy.shared.quotas.used().1 < (8 << 20) - 600_000 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for _ in 0..20 {
+            let other = Request::post("/task").header(header::AUTHORIZATION, token(39));
+            let got = proxy.send_from("127.0.0.2", other.body(Full::new(task(1_500_000).into())).unwrap()).await;
+            assert_eq!(got.status, 201, "{}", got.text());
+        }
+    };
+    tokio::select! {
+        () = hoard => panic!("some are kept"),
+        () = others => {}
+    }
+    proxy.comes_back().await;
+}
+
 #[tokio::test]
 async fn what_is_taken_is_held_until_the_task_is_sent() {
     let quotas = Quotas::new(4 << 20, &RESOURCES.memory);
-    let mut reading = TaskReader::new(&quotas, Caller::default());
+    let mut reading = TaskReader::new(&quotas, client(7, 1));
     reading.feed(&task(400_000).into()).await.unwrap();
     let sends =
-        reading.finish("i").unwrap().encrypted(&[key(0).public().clone()], &Arc::default(), Caller::default()).unwrap();
+        reading.finish("i").unwrap().encrypted(&[key(0).public().clone()], &Arc::default(), client(7, 1)).unwrap();
     let (disk, memory) = quotas.used();
     assert!(disk == 256 * 1024 && memory > 400_000, "{disk} {memory}");
     let sent = sends.collect().await.unwrap().to_bytes();

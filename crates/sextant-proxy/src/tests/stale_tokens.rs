@@ -34,7 +34,7 @@ async fn with_own(status: u16, own: String, cryptor: Cryptor) -> (Served, Seen) 
                 (200, json!({ "id": 9, "parent": { "id": 7 }, "init_org": { "id": 2 }, "image": "i" }).to_string())
             }
             (_, "/api/result") => (200, json!({ "data": [{ "result": text, "task": { "id": 9 } }] }).to_string()),
-            _ => (200, json!({ "id": 2, "name": "x", "public_key": "" }).to_string()),
+            _ => (200, json!({ "id": 2, "name": "x", "public_key": key(0).public().to_server() }).to_string()),
         };
         async move { answer(status, said) }
     })
@@ -131,7 +131,7 @@ async fn the_proxys_own_questions_have_nothing_of_the_callers_but_its_token() {
         }
         looks.push(path);
     }
-    assert_eq!(looks, ["/api/task/9", "/api/task/7", "/api/organization/4"]);
+    assert_eq!(looks, ["/api/task/9", "/api/organization/2", "/api/task/7", "/api/organization/4"]);
 }
 
 /// What the server says of a task that it does not give is what the algorithm hears; nothing is sent or decrypted.
@@ -160,5 +160,122 @@ async fn a_token_that_does_not_say_enough_makes_no_subtasks() {
         let (proxy, seen) = with_own(200, own(BEFORE, "i").to_string(), Cryptor::Plain).await;
         let request = Request::post("/task").header(header::AUTHORIZATION, bearer(&claims)).body(TASK.into()).unwrap();
         assert_eq!((proxy.send(request).await.status.as_u16(), posts(&seen)), (403, 0), "{claims}");
+    }
+}
+
+/// A date of a database whose clock is so many minutes ahead of UTC.
+fn minutes_from_now(minutes: i64) -> String {
+    vantage6::to_server(jiff::Timestamp::now() + jiff::SignedDuration::from_mins(minutes))
+}
+
+/// A token of a task, made just now.
+fn fresh(task: u64) -> HeaderValue {
+    made(task, 0)
+}
+
+/// The same, made so many minutes ago.
+fn made(task: u64, minutes: i64) -> HeaderValue {
+    let now = jiff::Timestamp::now().as_second() - 60 * minutes;
+    let claims = ALGORITHM.replace("\"iat\":1700000000", &format!("\"iat\":{now}"));
+    bearer(&claims.replace("\"task_id\":7", &format!("\"task_id\":{task}")))
+}
+
+/// A proxy, and a server whose tasks were created then; `/task` lists the last of them.
+async fn created(tasks: &[(u64, i64)], cryptor: Cryptor) -> (Served, Seen) {
+    let tasks: Vec<(u64, String)> = tasks.iter().map(|(id, minutes)| (*id, minutes_from_now(*minutes))).collect();
+    let (to, seen) = server(move |request, _| {
+        let of = |(id, created_at): &(u64, String)| {
+            json!({ "id": id, "parent": null, "job_id": 3, "image": "i", "created_at": created_at })
+        };
+        let path = request.uri().path();
+        let said = match (request.method().as_str(), path) {
+            ("POST", _) => json!({ "id": 9 }),
+            (_, "/api/task") => json!({ "data": tasks.iter().rev().take(4).map(of).collect::<Vec<_>>() }),
+            _ if path.starts_with("/api/task/") => {
+                tasks.iter().find(|(id, _)| path.ends_with(&format!("/{id}"))).map_or(Value::Null, of)
+            }
+            _ => json!({ "id": 2, "name": "x", "public_key": key(0).public().to_server() }),
+        };
+        let status = if request.method() == "POST" { 201 } else { 200 };
+        async move { answer(status, said.to_string()) }
+    })
+    .await;
+    (proxy_of(to, cryptor, |settings| settings.owners = OwnerCache::default()).await, seen)
+}
+
+async fn subtask_of(proxy: &Served, task: u64) -> u16 {
+    let task_text = json!({ "image": "i", "organizations": [{ "id": 2 }] }).to_string();
+    let request = Request::post("/task").header(header::AUTHORIZATION, fresh(task)).body(task_text.into()).unwrap();
+    proxy.send(request).await.status.as_u16()
+}
+
+/// A server of 4.15.2 on PostgreSQL writes a task's time in the database's time zone.
+#[tokio::test]
+async fn a_database_ahead_of_utc_does_not_keep_honest_algorithms_from_their_subtasks() {
+    let cryptors: [fn() -> Cryptor; 2] = [|| Cryptor::Encrypted(key(0)), || Cryptor::Plain];
+    for cryptor in cryptors {
+        for zone in [-600, -60, 0, 30, 60, 330, 840] {
+            // Created a minute ago.
+            let (proxy, _) = created(&[(7, zone - 1)], cryptor()).await;
+            assert_eq!(subtask_of(&proxy, 7).await, 201, "{zone}");
+        }
+        // It has run for two hours and the proxy is new; another task that has come meanwhile shows the clock.
+        let (proxy, seen) = created(&[(7, 60 - 121), (8, 60 - 2)], cryptor()).await;
+        let task = json!({ "image": "i", "organizations": [{ "id": 2 }] }).to_string();
+        let request = Request::post("/task").header(header::AUTHORIZATION, made(7, 120)).body(task.into()).unwrap();
+        assert_eq!(proxy.send(request).await.status, 201);
+        assert!(seen.requests.lock().iter().any(|seen| seen.uri().query() == Some("sort=-id&per_page=4")));
+    }
+}
+
+/// What was seen of the clock once stays.
+#[tokio::test]
+async fn a_long_central_function_goes_on_where_the_clock_is_known() {
+    let (proxy, _) = created(&[(7, 60 - 1), (8, 30)], Cryptor::Plain).await;
+    assert_eq!(subtask_of(&proxy, 7).await, 201);
+    assert_eq!(subtask_of(&proxy, 8).await, 201);
+}
+
+/// Where times are UTC, no task is created in the future, whenever users and algorithms create and delete tasks.
+#[tokio::test]
+async fn nobody_teaches_the_proxy_another_clock_where_times_are_utc() {
+    let old = bearer(&ALGORITHM.replace("1700000000", &(jiff::Timestamp::now().as_second() - 3600).to_string()));
+    for minutes in [-59, -30, -1, 0, 1, 5] {
+        let (proxy, seen) = created(&[(7, minutes), (8, minutes), (9, 0)], Cryptor::Plain).await;
+        assert_eq!(subtask_of(&proxy, 9).await, 201);
+        let request = Request::post("/task").header(header::AUTHORIZATION, &old).body(TASK.into()).unwrap();
+        assert_eq!((proxy.send(request).await.status.as_u16(), posts(&seen)), (403, 1), "{minutes}");
+        assert!(!proxy.shared.database_clock.is_ahead());
+    }
+}
+
+/// A node of another organization may have made a job of its own, at the same server, and planted a message of this organization's there.
+#[tokio::test]
+async fn nothing_is_done_for_another_organizations_algorithm() {
+    let text = message(SECRET.to_vec(), 0).await;
+    for public_key in [key(1).public().to_server(), String::new(), "no key".to_owned()] {
+        let (text, own_task) = (text.clone(), own(BEFORE, "i"));
+        let (to, seen) = server(move |request, _| {
+            let said = match (request.method().as_str(), request.uri().path()) {
+                (_, "/api/task/7") => own_task.clone(),
+                (_, "/api/task/9") => json!({ "id": 9, "parent": { "id": 7 }, "init_org": { "id": 2 }, "image": "i" }),
+                (_, "/api/run/5") => json!({ "id": 5, "task": { "id": 9 } }),
+                (_, "/api/result/5") => json!({ "result": text, "task": { "id": 9 } }),
+                (_, "/api/result") => json!({ "data": [{ "result": text, "task": { "id": 9 } }] }),
+                _ => json!({ "id": 2, "name": "x", "public_key": public_key }),
+            };
+            async move { answer(200, said.to_string()) }
+        })
+        .await;
+        let proxy =
+            proxy_of(to, Cryptor::Encrypted(key(0)), |settings| settings.owners = OwnerCache::default()).await;
+        for path in ["/result?task_id=9", "/result/5"] {
+            let got = proxy.get(path).await;
+            assert!(got.status == 200 && !got.text().contains(&STANDARD.encode(SECRET)), "{}", got.text());
+        }
+        let task = json!({ "image": "i", "organizations": [{ "id": 2 }] }).to_string();
+        let got = proxy.ask("POST", "/task", task).await;
+        assert_eq!((got.status.as_u16(), posts(&seen)), (403, 0), "{}", got.text());
+        assert!(got.text().contains("another organization's node"), "{}", got.text());
     }
 }
