@@ -10,6 +10,7 @@
 
 mod address;
 mod check;
+mod cluster_access;
 mod database;
 mod database_file;
 mod databases;
@@ -186,6 +187,7 @@ fn judge_files(file: &Section<'_>, path: &Path, around: &Surroundings<'_>) {
         subject.must_be_ours(path, around);
         subject.must_be_secret(path, around);
     }
+    cluster_access::judge(file, path, around);
 }
 
 /// Whether algorithms run as processes of this machine.
