@@ -29,6 +29,7 @@ mod overlaps;
 mod policies;
 pub mod quantity;
 mod reader;
+mod redact;
 mod regular;
 mod restrictions;
 mod scalar;

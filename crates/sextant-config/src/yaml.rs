@@ -10,6 +10,7 @@ use granit_parser::{Event, Marker, Parser, ScalarStyle, Span, Tag};
 use secrecy::zeroize::Zeroizing;
 
 use super::diagnostics::{Diagnostics, Position};
+use super::names;
 
 /// A file that is larger than this is no configuration.
 const MAX_BYTES: usize = 1 << 20;
@@ -229,7 +230,15 @@ impl<'a> Builder<'a> {
             ("tag:yaml.org,2002:", "str") | ("!" | "", "") => Some(false),
             ("tag:yaml.org,2002:", "null" | "bool" | "int" | "float" | "map" | "seq") => Some(true),
             (handle, suffix) => {
-                let message = format!("found the tag `{handle}{suffix}`, expected none. Take it out.");
+                // A password may begin so.
+                let known = handle == "tag:yaml.org,2002:";
+                let tag = if known {
+                    format!("the tag `{handle}{}`", names::shown(suffix))
+                } else {
+                    "a tag, which begins with `!`".into()
+                };
+                let or = if known { "" } else { ", or put it in quotes if it is a text" };
+                let message = format!("found {tag}, expected none. Take it out{or}.");
                 self.findings.error(at, message);
                 None
             }
@@ -283,6 +292,7 @@ impl<'a> Builder<'a> {
                 Some(Key::Text { text, at }) => {
                     if let Some(first) = entries.iter().find(|entry| entry.key == text) {
                         let line = first.at.line;
+                        let text = names::shown_key(&text);
                         findings.error(at, format!("`{text}`: found a second time, expected once. The first is in line {line}; keep one of them."));
                     } else {
                         entries.push(Entry { key: text, at, value: node, replaced: Vec::new() });
