@@ -22,6 +22,7 @@ mod identity;
 pub mod kubeconfig;
 mod kubernetes;
 mod local;
+mod merged;
 mod misplaced;
 mod model;
 mod names;
@@ -148,6 +149,7 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Diag
     regular::warn_of_the_meaningless(&file);
     unknown(&file);
     misplaced::refuse(root, findings);
+    merged::judge(root, findings);
     match_volumes(&file);
     if let Some(RuntimeConfig::Kubernetes(kubernetes)) = &runtime {
         regular::judge_task_dir(&file, kubernetes);
