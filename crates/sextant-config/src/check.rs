@@ -151,6 +151,9 @@ fn tell_kubernetes(out: &mut String, config: &Config, kubernetes: &KubernetesCon
     };
     line(out, "pods", &security)?;
     let tmp = match config.tmp() {
+        Tmp::Volume(volume) if matches!(volume.kind().as_str(), "emptyDir" | "ephemeral") => {
+            format!("a volume ({}) for each run, not shared", volume.kind())
+        }
         Tmp::Volume(volume) => format!("a volume ({}), shared by the runs of a job", volume.kind()),
         Tmp::HostPath(path) => {
             format!("a folder in {} of the pod's machine, shared by the runs of a job on that machine", path.display())
