@@ -20,10 +20,13 @@ static VALUES: LazyLock<Option<Regex>> =
 /// The same within a sentence, where a blank ends the value.
 static VALUES_OF_SENTENCE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"([\w-]+)=([^;&\s`,]+)").ok());
 static OPTIONS: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"(?:^|\s)--?([A-Za-z][\w-]*)[\s=]+([^\s`]+)").ok());
+    LazyLock::new(|| Regex::new(r#"(?:^|[\s"])--?([A-Za-z][\w-]*)["',\s=]+([^\s`"]+)"#).ok());
 /// An account as it stands before a host without a scheme.
 static ACCOUNT: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r#"(?:^|[\s"'(<\[,;=])([\w.%+~-]*:[^\s`"/][^\s`"]*)@([A-Za-z0-9\[])"#).ok());
+/// A password behind a host, where a port would be.
+static IN_PLACE_OF_A_PORT: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r#"://[^\s/@:\[\]]+:([^\s/@:]*[^\s/@:0-9][^\s/@:]*)(?:$|[/\s"'])"#).ok());
 static KEYS: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(concat!(
         r"\beyJ[\w-]{6,}\.[\w.-]+",
@@ -72,6 +75,7 @@ fn redact<'a>(text: &'a str, values: &Option<Regex>) -> Cow<'a, str> {
             hidden.push(account.range());
         }
     }
+    hidden.extend(all(&IN_PLACE_OF_A_PORT).iter().filter_map(|found| found.get(1)).map(|found| found.range()));
     for found in all(values).into_iter().chain(all(&OPTIONS)) {
         if let (Some(name), Some(value)) = (found.get(1), found.get(2))
             && secret_names::in_environment(name.as_str(), "?1?")
@@ -156,7 +160,7 @@ mod tests {
             ("password: PW", "password: [secret]"),
             (r#""password": "PW""#, r#""password": [secret]"#),
             ("cmd --password PW -x", "cmd --password [secret] -x"),
-            ("cmd --api-key=PW -x", "cmd --api-key=[secret] -x"),
+            ("cmd --api-key=PW -x", "cmd --api-key=[secret]"),
             ("https://a.org/?key=PW", "https://a.org/?key=[secret]"),
             ("-----BEGIN RSA PRIVATE KEY-----\nPW", "[secret]"),
             ("8f14e45f-ceea-467f-a0e6-d1f2b3c4d5e6", "[secret]"),
