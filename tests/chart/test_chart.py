@@ -268,8 +268,11 @@ def test_the_account_is_bound_where_the_cluster_can():
     ("config", "expected"),
     [
         ({}, ["has(v.emptyDir)"]),
-        ({"task_dir": "/tasks"}, ["has(v.emptyDir)", 'has(v.hostPath) && v.hostPath.path == "/tasks"']),
-        ({"kubernetes": {"tmp": {"persistentVolumeClaim": {"claimName": "t"}}}}, ["has(v.emptyDir)", 'has(v.persistentVolumeClaim) && v.persistentVolumeClaim.claimName == "t"']),
+        ({"task_dir": "/tasks"}, ["has(v.emptyDir)", "has(v.hostPath) && v.name == 'tmp' && v.hostPath.path == \"/tasks\""]),
+        (
+            {"kubernetes": {"tmp": {"persistentVolumeClaim": {"claimName": "t"}}}},
+            ["has(v.emptyDir)", "has(v.persistentVolumeClaim) && v.name == 'tmp' && has(v.persistentVolumeClaim.claimName) && v.persistentVolumeClaim.claimName == \"t\""],
+        ),
         ({"kubernetes": {"scratch": {"size": "1Gi", "storage_class": "fast"}}}, ["has(v.emptyDir)", SCRATCH]),
     ],
 )
@@ -280,6 +283,87 @@ def test_volumes_are_those_of_the_configuration(config, expected):
     (rule,) = [each["expression"] for each in policy["spec"]["validations"] if "has(v.emptyDir)" in each["expression"]]
     inner = rule[rule.index("volumes.all(v, ") + len("volumes.all(v, ") : -1]
     assert inner.split(" || ") == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "parts"),
+    [
+        (
+            {"csi": {"driver": "d.example.org", "volumeAttributes": {"share": "mine"}, "nodePublishSecretRef": {"name": "login"}}},
+            ['v.csi.driver == "d.example.org"', 'v.csi.volumeAttributes == {"share":"mine"}', 'v.csi.nodePublishSecretRef.name == "login"', "!has(v.csi.fsType)"],
+        ),
+        ({"csi": {"driver": "d.example.org"}}, ["(!has(v.csi.volumeAttributes))", "(!has(v.csi.nodePublishSecretRef))"]),
+        (
+            {"iscsi": {"targetPortal": "10.0.0.1", "iqn": "q", "lun": 0}},
+            ['v.iscsi.targetPortal == "10.0.0.1"', 'v.iscsi.iqn == "q"', "(!has(v.iscsi.lun) || v.iscsi.lun == 0)", "(!has(v.iscsi.portals))"],
+        ),
+        ({"cephfs": {"monitors": ["a", "b"], "path": "/p"}}, ["size(v.cephfs.monitors) == 2", 'v.cephfs.monitors[1] == "b"', 'v.cephfs.path == "/p"']),
+        ({"rbd": {"monitors": ["a"], "image": "i"}}, ['v.rbd.image == "i"', '(!has(v.rbd.pool) || v.rbd.pool == "rbd")']),
+        ({"azureFile": {"secretName": "a", "shareName": "b"}}, ['v.azureFile.secretName == "a"', 'v.azureFile.shareName == "b"']),
+        (
+            {"projected": {"sources": [{"configMap": {"name": "mine"}}]}},
+            ["size(v.projected.sources) == 1", 'v.projected.sources[0].configMap.name == "mine"', "(!has(v.projected.sources[0].secret))", "all(each, !has(each.serviceAccountToken))"],
+        ),
+        ({"nfs": {"server": "s", "path": "/p"}}, ['v.nfs.server == "s"', 'v.nfs.path == "/p"']),
+    ],
+)
+def test_all_fields_of_a_volume_are_compared(source, parts):
+    """Neither a driver nor a kind alone lets a volume through: another share of one driver may be somebody else's."""
+    config = {"databases": [{"label": "b", "type": "csv"}], "kubernetes": {"databases": {"b": source | {"path": "b.csv"}}}}
+    (rule,) = [each for each in rules_of_jobs(config=config) if "has(v.emptyDir)" in each]
+    assert "v.name.startsWith('database-')" in rule
+    assert [part for part in parts if part not in rule] == []
+
+
+def test_a_volume_that_the_policy_cannot_compare_is_refused():
+    """No kind and no field passes only because the chart does not know it."""
+    for source, says in (({"new": {"a": "b"}}, "new is no kind of volume"), ({"nfs": {"server": "s", "path": "/p", "new": "x"}}, "nfs has no field new")):
+        with pytest.raises(ChartError, match=says):
+            rules_of_jobs(config={"kubernetes": {"tmp": source}})
+
+
+def rules_of_jobs(**values) -> list[str]:
+    policy = one(rendered("sextant", NAMESPACE, merged(LEAST, values)), "ValidatingAdmissionPolicy", ".jobs")
+    return [each["expression"] for each in policy["spec"]["validations"]]
+
+
+def test_only_ones_own_image_counts_as_own():
+    """A registry whose name is the repository's with a port is another one."""
+    (rule,) = [each for each in rules_of_jobs(image={"repository": "example.org/sextant"}) if "c.image" in each]
+    assert "startsWith" not in rule
+    pattern = re.compile(rule[rule.index('matches("') + 9 : rule.index('")')].replace("\\\\", "\\"))
+    digest = "@sha256:" + "a" * 64
+    for tail in ("", ":1.0", ":1.0" + digest, digest):
+        assert pattern.search("example.org/sextant" + tail), tail
+    for image in ("sextant:5000/evil", "sextant:5000/evil:1", "sextant/evil", "sextant.evil:1", "sextant@sha256:a", "sextant:1\nx", "sextant:"):
+        assert not pattern.search("example.org/" + image), image
+    assert not pattern.search("exampleXorg/sextant:1")
+
+
+def test_a_pod_goes_where_the_configuration_says():
+    """Without `node_selector` and `tolerations` a pod has none; with them, these."""
+    (rule,) = [each for each in rules_of_jobs() if "tolerations" in each]
+    assert "!has(object.spec.template.spec.nodeSelector)" in rule and "tolerations.all(t, false)" in rule
+    kubernetes = {"node_selector": {"disk": "ssd"}, "tolerations": [{"key": "data", "operator": "Exists", "tolerationSeconds": 5}]}
+    (rule,) = [each for each in rules_of_jobs(config={"kubernetes": kubernetes}) if "tolerations" in each]
+    for part in ('nodeSelector == {"disk":"ssd"}', 't.key == "data"', 't.operator == "Exists"', "t.tolerationSeconds == 5", "!has(t.effect)"):
+        assert part in rule
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *(f"!has(object.spec.template.spec.{field})" for field in ("runtimeClassName", "priority", "affinity", "ephemeralContainers", "preemptionPolicy")),
+        *(f"!has(object.spec.template.spec.securityContext.{field})" for field in ("supplementalGroups", "sysctls")),
+        *(f"!has(c.{field})" for field in ("command", "envFrom", "restartPolicy", "lifecycle", "livenessProbe", "volumeDevices", "workingDir")),
+        "c.args == [c.name]",
+        "e.name.startsWith('SEXTANT_')",
+        "!has(m.mountPropagation)",
+    ],
+)
+def test_what_the_node_never_writes_is_refused(part):
+    """Each free field of a pod is a way to more than the node has."""
+    assert [each for each in rules_of_jobs() if part in each]
 
 
 def test_the_role_is_what_the_node_asks_for(manifests):
