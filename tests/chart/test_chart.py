@@ -430,6 +430,7 @@ def test_no_secret_but_by_reference(manifests):
         ({"tasks": {"namespace": NAMESPACE}}, "Name another one"),
         ({"tasks": {"namespace": "kube-system"}}, "of Kubernetes itself"),
         ({"tasks": {"namespace": "kube-public", "create": False}}, "of Kubernetes itself"),
+        ({"tasks": {"namespace": "openshift-etcd", "create": False}}, "of OpenShift itself"),
         ({"config": {"api_key": "k"}}, "name it in apiKey.secret"),
         ({"config": {"encryption": {"enabled": True}}}, "use encryption.enabled"),
         ({"config": {"kubernetes": {"namespace": "a"}}}, "use tasks.namespace"),
@@ -468,10 +469,54 @@ WEAK = "WARNING: "
         ({"tasks": {"podSecurity": "restricted"}}, None),
         ({"tasks": {"create": False}}, "make sure that v6-jobs enforces the Pod Security Standard"),
         ({"tasks": {"namespace": "default", "create": False}}, "tasks.namespace is default"),
+        ({"tasks": {"namespace": "cert-manager", "create": False}}, "tasks.namespace is cert-manager"),
+        ({"tasks": {"namespace": "istio-system", "create": False}}, "tasks.namespace is istio-system"),
         ({"networkPolicy": {"proxy": {"egress": [{}]}}}, "networkPolicy.proxy.egress allows every address"),
         ({"networkPolicy": {"node": {"egress": [{"ports": [{"port": 3128}]}]}}}, "networkPolicy.node.egress allows every address"),
         ({"networkPolicy": {"node": {"egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]}}}, "networkPolicy.node.egress allows every address"),
         ({"networkPolicy": {"proxy": {"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.7/32"}}]}]}}}, None),
+        *(
+            ({"networkPolicy": {"proxy": {"egress": [{"to": to}]}}}, "networkPolicy.proxy.egress allows every address")
+            for to in (
+                [{"ipBlock": {"cidr": "0.0.0.0/1"}}, {"ipBlock": {"cidr": "128.0.0.0/1"}}],
+                [{"ipBlock": {"cidr": "10.0.0.0/0"}}],
+                [{"ipBlock": {"cidr": "64.0.0.0/2"}}],
+                [{"ipBlock": {"cidr": "0::/0"}}],
+                [{"ipBlock": {"cidr": "2000::/3"}}],
+                [{"ipBlock": {"cidr": "10.0.0.7/32"}}, {"namespaceSelector": {}}],
+                [{"namespaceSelector": {"matchLabels": {}}, "podSelector": {}}],
+                [{"namespaceSelector": {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "Exists"}]}}],
+                [{"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["b"]}]}}],
+            )
+        ),
+        *(
+            ({"networkPolicy": {"proxy": {"egress": [{"to": to}]}}}, None)
+            for to in (
+                [{"ipBlock": {"cidr": "10.0.0.0/8"}}, {"ipBlock": {"cidr": "2001:db8::/32"}}],
+                [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "egress"}}}],
+                [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "squid"}}}],
+                [{"podSelector": {}}],
+            )
+        ),
+        ({"networkPolicy": {"dns": {"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}}}, "networkPolicy.dns.to allows every address"),
+        ({"networkPolicy": {"dns": {"to": [{"namespaceSelector": {}}]}}}, "networkPolicy.dns.to allows every address"),
+        ({"networkPolicy": {"dns": {"to": [{"ipBlock": {"cidr": "169.254.20.10/32"}}]}}}, None),
+        ({"networkPolicy": {"dns": {"ports": [53, 443]}}}, "networkPolicy.dns.ports has 443"),
+        ({"networkPolicy": {"dns": {"ports": [53, 5353]}}}, None),
+        ({"encryption": {"secret": "private-key"}}, "encryption.secret is set, but encryption.enabled is false"),
+        ({"encryption": {"secret": "private-key", "enabled": True}}, None),
+        ({"node": {"env": [{"name": "V6_API_KEY", "value": "k"}]}}, "node.env has secrets in plain text (V6_API_KEY)"),
+        ({"proxy": {"env": [{"name": "HTTPS_PROXY", "value": "http://user:pass@proxy.example.org:3128"}]}}, "proxy.env has secrets in plain text (HTTPS_PROXY)"),
+        ({"proxy": {"env": [{"name": "HTTPS_PROXY", "value": "user:pass@proxy:3128"}]}}, "proxy.env has secrets in plain text (HTTPS_PROXY)"),
+        ({"proxy": {"env": [{"name": "HTTPS_PROXY", "value": "http://proxy.example.org:3128"}]}}, None),
+        ({"proxy": {"env": [{"name": "HTTPS_PROXY", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}]}}, None),
+        ({"proxy": {"resources": {"limits": {"memory": None}}}}, "proxy.resources has no memory limit"),
+        ({"node": {"resources": {"limits": None}}}, "node.resources has no memory limit"),
+        *(
+            ({"proxy": {"podAnnotations": {name: "x"}}}, f"proxy.podAnnotations has {name}")
+            for name in ("k8s.v1.cni.cncf.io/networks", "v1.multus-cni.io/default-network", "cni.projectcalico.org/ipv4pools", "k8s.ovn.org/pod-networks")
+        ),
+        ({"node": {"podAnnotations": {"prometheus.io/scrape": "true"}}}, None),
         ({"admissionPolicy": {"enabled": False}}, "there is no ValidatingAdmissionPolicy"),
     ],
 )
@@ -485,6 +530,18 @@ def test_what_is_weaker_is_told(change, says):
         assert WEAK not in notes
     if change.get("config"):
         assert "the node runs nothing" not in notes
+
+
+def test_argo_cd_leaves_runs_alone():
+    """Runs have the label by which Argo CD knows an Application's parts, but nothing of them is compared, pruned or deleted with it."""
+    options = {"argocd.argoproj.io/compare-options": "IgnoreExtraneous", "argocd.argoproj.io/sync-options": "Prune=false,Delete=false"}
+
+    def annotations(**kubernetes):
+        manifests = rendered("sextant", NAMESPACE, merged(LEAST, {"config": {"kubernetes": kubernetes}}))
+        return yaml.safe_load(one(manifests, "Secret")["stringData"]["node.yaml"])["kubernetes"]["annotations"]
+
+    assert annotations() == options
+    assert annotations(annotations={"team": "data"}) == options | {"team": "data"}
 
 
 def test_names_are_looked_up_nowhere_if_nowhere_is_named():
