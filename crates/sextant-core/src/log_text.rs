@@ -223,8 +223,23 @@ mod tests {
     #[test]
     fn nothing_stays_that_turns_a_line_round_or_cannot_be_seen() {
         for hidden in [
-            '\u{200e}', '\u{200f}', '\u{61c}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}', '\u{200b}', '\u{200c}',
-            '\u{200d}', '\u{2060}', '\u{feff}', '\u{ad}', '\u{3164}', '\u{e0001}', '\u{e0073}', '\u{e0100}',
+            '\u{200e}',
+            '\u{200f}',
+            '\u{61c}',
+            '\u{202a}',
+            '\u{202e}',
+            '\u{2066}',
+            '\u{2069}',
+            '\u{200b}',
+            '\u{200c}',
+            '\u{200d}',
+            '\u{2060}',
+            '\u{feff}',
+            '\u{ad}',
+            '\u{3164}',
+            '\u{e0001}',
+            '\u{e0073}',
+            '\u{e0100}',
         ] {
             assert_eq!(of_algorithm(&format!("a{hidden}b")), "a\u{fffd}b");
             for printed in [
