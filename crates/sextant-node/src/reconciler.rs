@@ -69,6 +69,21 @@ enum Pause {
     Elapsed,
 }
 
+/// What keeps a run from going on. Each run tells of each once; of what follows, all runs together tell once a minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Obstacle {
+    Server,
+    FirstTask,
+    Launch,
+    Output,
+    Report,
+    Marking,
+}
+
+impl Obstacle {
+    const COUNT: usize = Self::Marking as usize + 1;
+}
+
 /// One run on its way.
 struct RunReconciler {
     context: Arc<Context>,
@@ -96,7 +111,7 @@ struct RunReconciler {
     /// The end that the log was told of.
     logged_failure: Option<Failure>,
     /// What the log was last told that it waits for.
-    logged_reason: Option<String>,
+    logged_obstacles: Vec<Obstacle>,
     /// When something last went wrong.
     failed_at: Option<Instant>,
     /// The log of a run that was stopped: its pod may be gone before the server takes the report.
@@ -149,7 +164,7 @@ pub async fn reconcile(
         failures: 0,
         failed_result_reports: 0,
         logged_failure: None,
-        logged_reason: None,
+        logged_obstacles: Vec::new(),
         failed_at: None,
         log: None,
         launched_fully: false,
@@ -171,7 +186,7 @@ impl RunReconciler {
             self.context.leadership.wait_until_leader().await;
             info!(run = %self.run.id, "another run had this number and was deleted at the server; what is left of it is ended");
             if let Err(error) = self.context.runtime.release(self.run.id, &RunStatus::UnknownError).await {
-                self.back_off(&error.to_string()).await;
+                self.back_off(Obstacle::Server, &error.to_string()).await;
             }
         }
         loop {
@@ -206,7 +221,7 @@ impl RunReconciler {
                     let _ = self.confirm_open().await;
                 }
                 Action::Wait { .. } if signal.refreshes != self.refreshes => {
-                    self.back_off("the server does not say whether the run is still open").await;
+                    self.back_off(Obstacle::Server, "the server does not say whether the run is still open").await;
                 }
                 Action::Launch => {
                     let _ = self.launch().await;
@@ -231,7 +246,11 @@ impl RunReconciler {
                 Action::Release => match self.context.runtime.release(self.run.id, &self.server.status).await {
                     Ok(()) => return,
                     Err(error) => {
-                        self.back_off(&format!("the run's things could not be marked as done: {error}")).await
+                        self.back_off(
+                            Obstacle::Marking,
+                            &format!("the run's things could not be marked as done: {error}"),
+                        )
+                        .await
                     }
                 },
                 Action::Done if self.server.finished => return,
@@ -263,7 +282,7 @@ impl RunReconciler {
         match admit(&self.context, &self.run, &self.databases, self.bad_input.as_deref()).await {
             Ok(Admission::Admitted) => return Ok(()),
             Ok(Admission::Refused(failure)) => self.report_failure(&failure).await,
-            Err(error) => self.back_off(&error.to_string()).await,
+            Err(error) => self.back_off(Obstacle::Server, &error.to_string()).await,
         }
         Err(Interrupted)
     }
@@ -295,7 +314,7 @@ impl RunReconciler {
                 self.launched_fully = true;
                 self.refused = Some(failure);
             }
-            Err(LaunchError::Later(why)) => self.back_off(&why).await,
+            Err(LaunchError::Later(why)) => self.back_off(Obstacle::Launch, &why).await,
             Err(LaunchError::Full(failure)) => self.wait_for_capacity(&failure).await,
             Err(LaunchError::Failed(failure)) => {
                 self.report_failure(&failure).await;
@@ -316,7 +335,8 @@ impl RunReconciler {
                 Ok(())
             }
             Err(error) => {
-                self.back_off(&format!("the first task of the run's job is not known: {error}")).await;
+                self.back_off(Obstacle::FirstTask, &format!("the first task of the run's job is not known: {error}"))
+                    .await;
                 Err(Interrupted)
             }
         }
@@ -398,7 +418,7 @@ impl RunReconciler {
                 let reported = report::with_output(&context, &self.run, &mask, exit, output, log).await;
                 self.on_reported(reported, Some(size)).await;
             }
-            Err(error) => self.back_off(&format!("the output could not be collected: {error}")).await,
+            Err(error) => self.back_off(Obstacle::Output, &format!("the output could not be collected: {error}")).await,
         }
     }
 
@@ -412,7 +432,10 @@ impl RunReconciler {
         let stop = match self.context.runtime.stop(self.run.id, &failure).await {
             Ok(()) => Stop::Done,
             Err(error) => {
-                warn!(run = %self.run.id, "the run can't be stopped: {error}; it is tried again");
+                static UNSTOPPED: LogThrottle = LogThrottle::new();
+                if let Some(times) = UNSTOPPED.happened() {
+                    warn!(run = %self.run.id, times, "the run can't be stopped: {error}; it is tried again");
+                }
                 Stop::Due
             }
         };
@@ -459,7 +482,8 @@ impl RunReconciler {
             }
             Reported::Already => {
                 if self.confirm_open().await.is_ok() {
-                    self.back_off("the server says both that the run has ended and that it is open").await;
+                    self.back_off(Obstacle::Server, "the server says both that the run has ended and that it is open")
+                        .await;
                 }
             }
             Reported::Later => self.retry_report().await,
@@ -477,7 +501,7 @@ impl RunReconciler {
                 refused(format!("The result ({size} bytes) could not be delivered. {why}")).started(true)
             }
             (None, Some(log)) if log.is_left_out() => {
-                return self.back_off("the server refuses every report of this run").await;
+                return self.back_off(Obstacle::Report, "the server refuses every report of this run").await;
             }
             (None, _) => {
                 self.log = Some(HeldLog::left_out());
@@ -532,7 +556,10 @@ impl RunReconciler {
             }
             Err(error) if error.is_deleted_run() => self.server.finished = true,
             Err(error) => {
-                warn!(run = %self.run.id, "the run can't be looked at: {error}");
+                static UNREAD: LogThrottle = LogThrottle::new();
+                if let Some(times) = UNREAD.happened() {
+                    warn!(run = %self.run.id, times, "the run can't be looked at: {error}");
+                }
                 return Err(error);
             }
         }
@@ -549,7 +576,7 @@ impl RunReconciler {
             self.view = ServerViewAge::Fresh;
             self.server.finished = true;
         } else {
-            self.back_off(&error.to_string()).await;
+            self.back_off(Obstacle::Server, &error.to_string()).await;
         }
     }
 
@@ -564,7 +591,7 @@ impl RunReconciler {
     /// Asks the server whether the run is open, so that what follows may be begun. Without an answer, it is asked again after a pause.
     async fn confirm_open(&mut self) -> Result<(), Interrupted> {
         if self.refresh().await.is_err() {
-            self.back_off("the server does not say whether the run is still open").await;
+            self.back_off(Obstacle::Server, "the server does not say whether the run is still open").await;
             return Err(Interrupted);
         }
         if self.server.finished { Err(Interrupted) } else { Ok(()) }
@@ -614,7 +641,7 @@ impl RunReconciler {
     }
 
     /// Something did not work and may work later: pauses, longer each time, unless something changes.
-    async fn back_off(&mut self, why: &str) {
+    async fn back_off(&mut self, obstacle: Obstacle, why: &str) {
         // What went wrong long ago has nothing to do with this.
         if self.failed_at.is_some_and(|at| at.elapsed() > FAILURES_FORGOTTEN_AFTER) {
             self.failures = 0;
@@ -622,11 +649,15 @@ impl RunReconciler {
         self.failures += 1;
         let max_wait = Duration::from_millis(500 * 2u64.pow(self.failures.min(7)));
         let pause = max_wait.mul_f64(rand::rng().random_range(0.5..1.0));
-        static AGAIN: LogThrottle = LogThrottle::new();
-        let times = if self.logged_reason.as_deref() == Some(why) { AGAIN.happened() } else { Some(1) };
+        // The words are the server's or the cluster's, and may be others each time.
+        static AGAIN: [LogThrottle; Obstacle::COUNT] = [const { LogThrottle::new() }; Obstacle::COUNT];
+        let times =
+            if self.logged_obstacles.contains(&obstacle) { AGAIN[obstacle as usize].happened() } else { Some(1) };
         if let Some(times) = times {
             warn!(run = %self.run.id, times, "{why}; going on in {} s", pause.as_secs().max(1));
-            self.logged_reason = Some(why.to_owned());
+        }
+        if !self.logged_obstacles.contains(&obstacle) {
+            self.logged_obstacles.push(obstacle);
         }
         tokio::select! {
             () = sleep(pause) => {}

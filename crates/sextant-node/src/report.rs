@@ -185,7 +185,10 @@ async fn read(context: &Context, run: &Run, mask: &Mask) -> AlgorithmLog {
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it took too long".to_owned(),
     };
-    warn!(run = %run.id, "the algorithm's log could not be read: {reason}");
+    static UNREADABLE: LogThrottle = LogThrottle::new();
+    if let Some(times) = UNREADABLE.happened() {
+        warn!(run = %run.id, times, "the algorithm's log could not be read: {reason}");
+    }
     AlgorithmLog::Unreadable
 }
 
@@ -213,7 +216,10 @@ async fn send(context: &Context, run: &Run, report: Report) -> Reported {
         }
         Err(error) => {
             if let Some(why) = refusal(&error) {
-                error!(run = %run.id, "the report is not accepted: {error}");
+                static NOT_ACCEPTED: LogThrottle = LogThrottle::new();
+                if let Some(times) = NOT_ACCEPTED.happened() {
+                    error!(run = %run.id, times, "the report is not accepted: {error}");
+                }
                 return Reported::Never(why);
             }
             complain(run, &error);

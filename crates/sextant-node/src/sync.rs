@@ -44,6 +44,7 @@ static BROKEN: LogThrottle = LogThrottle::new();
 static ENDLESS: LogThrottle = LogThrottle::new();
 static FULL: LogThrottle = LogThrottle::new();
 static FAILED: LogThrottle = LogThrottle::new();
+static UNRELEASED: LogThrottle = LogThrottle::new();
 
 /// Listens and polls, for ever. Dropping the future ends all of it.
 ///
@@ -209,13 +210,13 @@ pub(super) async fn release_orphan(registry: &Registry, task: TaskId, run: RunId
     };
     let released = match gone {
         Ok(why) => {
-            info!(%run, %task, "{why}; what is left of it is put away");
-            release(registry, run).await
+            release(registry, run).await.inspect(|()| info!(%run, %task, "{why}; what was left of it is put away"))
         }
         Err(why) => Err(why),
     };
     let Err(failed) = released else { return };
-    warn!(%run, "what is left of it can't be put away: {failed}; it is tried again after the next look at all runs");
+    let Some(times) = UNRELEASED.happened() else { return };
+    warn!(%run, times, "what is left of it can't be put away: {failed}; it is tried again after the next look at all runs");
 }
 
 /// Releases a run that the server does not have, if this process leads at this moment.

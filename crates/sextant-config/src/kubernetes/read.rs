@@ -221,8 +221,11 @@ fn namespace(field: &Field<'_>, around: &Surroundings<'_>) -> Option<String> {
         field.wrong(expected, "");
         return None;
     }
-    if name.starts_with("kube-") {
-        field.wrong("a namespace for runs alone", "This one is of Kubernetes itself, with keys of the cluster in it.");
+    let is_openshifts = name == "openshift" || name.starts_with("openshift-");
+    if name.starts_with("kube-") || is_openshifts {
+        let whose = if is_openshifts { "OpenShift" } else { "Kubernetes" };
+        let advice = format!("This one is of {whose} itself, with keys of the cluster in it.");
+        field.wrong("a namespace for runs alone", &advice);
         return None;
     }
     let own = around.files.text(Path::new(OWN_NAMESPACE)).ok();
