@@ -16,6 +16,7 @@ use sextant_core::assignment::Assignment;
 use sextant_core::gate::Gate;
 use sextant_core::hub::{HubError, Run, now};
 use sextant_core::next_action::{Action, ServerView, Stop, Verdict, next_action};
+use sextant_core::run_identity::RunIdentity;
 use sextant_core::run_state::{Failure, RunState};
 use sextant_core::runtime::LaunchError;
 use tokio::sync::watch;
@@ -125,7 +126,13 @@ pub async fn reconcile(
         },
         None => (None, None),
     };
-    context.run_inputs.add(id, RunInput { task: run.task.id, image: run.task.image.clone(), input, token: None });
+    let inputs = RunInput {
+        task: run.task.id,
+        image: run.task.image.clone(),
+        identity: RunIdentity::from(&run),
+        input,
+        token: None,
+    };
     let run_state = context.runtime.observe(id);
     let mut reconciler = RunReconciler {
         run_state,
@@ -158,6 +165,9 @@ pub async fn reconcile(
         context: context.clone(),
         run,
     };
+    reconciler.release_stale().await;
+    // Not before: what is left of another run of this number may ask for its input.
+    context.run_inputs.add(id, inputs);
     reconciler.run().await;
     // Nobody looks at the run any more.
     drop(reconciler);
@@ -166,7 +176,8 @@ pub async fn reconcile(
 }
 
 impl RunReconciler {
-    async fn run(&mut self) {
+    /// Ends what is left of another run of this number.
+    async fn release_stale(&mut self) {
         while self.context.runtime.has_stale_job(&self.assignment) {
             self.context.leadership.wait_until_leader().await;
             info!(run = %self.run.id, "another run had this number and was deleted at the server; what is left of it is ended");
@@ -174,6 +185,9 @@ impl RunReconciler {
                 self.back_off(&error.to_string()).await;
             }
         }
+    }
+
+    async fn run(&mut self) {
         loop {
             // Another process of this node may act meanwhile: what is true is looked at afterwards.
             self.context.leadership.wait_until_leader().await;
@@ -519,7 +533,7 @@ impl RunReconciler {
     async fn refresh(&mut self) -> Result<(), HubError> {
         self.view = ServerViewAge::Stale;
         match self.context.hub.run(self.run.id).await {
-            Ok(run) if run.assigned_at != self.run.assigned_at || run.organization != self.run.organization => {
+            Ok(run) if RunIdentity::from(&run) != self.assignment.identity => {
                 info!(run = %self.run.id, "was deleted at the server, which uses its number for another run");
                 self.server.finished = true;
             }

@@ -3,6 +3,7 @@
 mod large;
 mod lines;
 mod memory;
+mod reused;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
