@@ -341,7 +341,7 @@ impl RunReconciler {
         let Some(slots) = self.context.slots.clone() else { return Ok(()) };
         if self.slot.is_none() {
             tokio::select! {
-                slot = slots.acquire(self.run.id) => self.slot = Some(slot),
+                slot = slots.acquire(self.run.id, self.run.task.job) => self.slot = Some(slot),
                 _ = self.signal.changed() => return Err(Interrupted),
             }
         }

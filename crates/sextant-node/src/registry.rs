@@ -86,7 +86,7 @@ impl Registry {
 
     /// What is under way already is known now: it has its slots before anything else gets one.
     pub fn start(&self, under_way: impl Iterator<Item = RunId>) {
-        let slot = || self.context.slots.as_ref()?.try_acquire();
+        let slot = || self.context.slots.as_ref()?.try_acquire(None);
         *self.reserved() = under_way.map(|run| (run, slot())).collect();
         self.started.store(true, Ordering::Relaxed);
     }
@@ -183,7 +183,8 @@ impl Registry {
         let slot = self
             .reserved()
             .remove(&id)
-            .unwrap_or_else(|| context.slots.as_ref().filter(|_| under_way).and_then(|slots| slots.try_acquire()));
+            .unwrap_or_else(|| context.slots.as_ref().filter(|_| under_way).and_then(|slots| slots.try_acquire(None)))
+            .map(|slot| slot.of_job(run.task.job));
         let databases = context.databases.keep(&mut run, &context.masks);
         let mut reconcilers = self.reconcilers.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(ended) = reconcilers.try_join_next() {
