@@ -23,6 +23,7 @@ pub mod pod_issue;
 pub mod policies;
 pub mod policy;
 pub mod report;
+pub mod run_identity;
 pub mod run_state;
 pub mod runtime;
 pub mod stop_note;

@@ -236,9 +236,9 @@ impl Kubernetes {
         })
     }
 
-    /// Whether a Job is this very run's, and not that of one which had its number before.
-    fn is_of(&self, job: &JobFacts, assignment: &Assignment) -> bool {
-        job.name == self.identity.attempt_name(assignment, job.attempt)
+    /// The run's Job, if there is one of this very run, and not of one that had its number before.
+    fn job_of(&self, assignment: &Assignment) -> Option<JobFacts> {
+        self.run_index.job_of(assignment.run).filter(|job| job.is_of(&self.identity, assignment))
     }
 }
 
@@ -257,7 +257,7 @@ impl Runtime for Kubernetes {
     }
 
     fn has_stale_job(&self, assignment: &Assignment) -> bool {
-        self.run_index.job_of(assignment.run).is_some_and(|job| !job.reported && !self.is_of(&job, assignment))
+        self.run_index.job_of(assignment.run).is_some_and(|job| !job.reported && !job.is_of(&self.identity, assignment))
     }
 
     fn contains(&self, run: RunId) -> bool {
@@ -273,8 +273,7 @@ impl Runtime for Kubernetes {
     }
 
     async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {
-        let launched = self.run_index.job_of(assignment.run).filter(|job| self.is_of(job, assignment));
-        let before = launched.map_or(Disruption::default(), |job| Disruption {
+        let before = self.job_of(assignment).map_or(Disruption::default(), |job| Disruption {
             attempt: job.attempt.saturating_sub(1),
             executions: job.executions,
         });

@@ -16,6 +16,7 @@ use sextant_core::assignment::Assignment;
 use sextant_core::gate::Gate;
 use sextant_core::hub::{HubError, Run, now};
 use sextant_core::next_action::{Action, ServerView, Stop, Verdict, next_action};
+use sextant_core::run_identity::RunIdentity;
 use sextant_core::run_state::{Failure, RunState};
 use sextant_core::runtime::LaunchError;
 use tokio::sync::watch;
@@ -140,7 +141,13 @@ pub async fn reconcile(
         },
         None => (None, None),
     };
-    context.run_inputs.add(id, RunInput { task: run.task.id, image: run.task.image.clone(), input, token: None });
+    let inputs = RunInput {
+        task: run.task.id,
+        image: run.task.image.clone(),
+        identity: RunIdentity::from(&run),
+        input,
+        token: None,
+    };
     let run_state = context.runtime.observe(id);
     let mut reconciler = RunReconciler {
         run_state,
@@ -173,6 +180,9 @@ pub async fn reconcile(
         context: context.clone(),
         run,
     };
+    reconciler.release_stale().await;
+    // Not before: what is left of another run of this number may ask for its input.
+    context.run_inputs.add(id, inputs);
     reconciler.run().await;
     // Nobody looks at the run any more.
     drop(reconciler);
@@ -181,7 +191,8 @@ pub async fn reconcile(
 }
 
 impl RunReconciler {
-    async fn run(&mut self) {
+    /// Ends what is left of another run of this number.
+    async fn release_stale(&mut self) {
         while self.context.runtime.has_stale_job(&self.assignment) {
             self.context.leadership.wait_until_leader().await;
             info!(run = %self.run.id, "another run had this number and was deleted at the server; what is left of it is ended");
@@ -189,6 +200,9 @@ impl RunReconciler {
                 self.back_off(Obstacle::Server, &error.to_string()).await;
             }
         }
+    }
+
+    async fn run(&mut self) {
         loop {
             // Another process of this node may act meanwhile: what is true is looked at afterwards.
             self.context.leadership.wait_until_leader().await;
@@ -347,7 +361,7 @@ impl RunReconciler {
         let Some(slots) = self.context.slots.clone() else { return Ok(()) };
         if self.slot.is_none() {
             tokio::select! {
-                slot = slots.acquire(self.run.id) => self.slot = Some(slot),
+                slot = slots.acquire(self.run.id, self.run.task.job) => self.slot = Some(slot),
                 _ = self.signal.changed() => return Err(Interrupted),
             }
         }
@@ -543,7 +557,7 @@ impl RunReconciler {
     async fn refresh(&mut self) -> Result<(), HubError> {
         self.view = ServerViewAge::Stale;
         match self.context.hub.run(self.run.id).await {
-            Ok(run) if run.assigned_at != self.run.assigned_at || run.organization != self.run.organization => {
+            Ok(run) if RunIdentity::from(&run) != self.assignment.identity => {
                 info!(run = %self.run.id, "was deleted at the server, which uses its number for another run");
                 self.server.finished = true;
             }

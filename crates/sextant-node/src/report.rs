@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use log_throttle::LogThrottle;
 use sextant_core::hub::{Delivery, HubError, HubErrorKind, Report, Run, RunResult};
+use sextant_core::lineage::Link;
 use sextant_core::mask::Mask;
 use sextant_core::report::{AlgorithmLog, OutputFacts, of_end, shortcoming};
+use sextant_core::run_identity::RunIdentity;
 use sextant_core::run_state::{Exit, Failure};
 use sextant_core::runtime::Output;
 use tokio::sync::OwnedSemaphorePermit;
@@ -203,6 +205,20 @@ async fn send(context: &Context, run: &Run, report: Report) -> Reported {
     if !context.leadership.is_leader() {
         return Reported::Later;
     }
+    match is_still_its(context, run).await {
+        Ok(true) => {}
+        Ok(false) => {
+            info!(run = %run.id, task = %run.task.id, "is not reported: it was deleted at the server");
+            return Reported::Already;
+        }
+        Err(error) => {
+            complain(run, &error);
+            return Reported::Later;
+        }
+    }
+    if !context.leadership.is_leader() {
+        return Reported::Later;
+    }
     let status = report.status.clone();
     match context.hub.finish_run(run.id, report).await {
         Ok(()) => {
@@ -231,6 +247,22 @@ async fn send(context: &Context, run: &Run, report: Report) -> Reported {
                 Reported::Later
             }
         }
+    }
+}
+
+/// Whether the run's number is still this run's at the server. What one run has to report, no other one of its number may get, and the
+/// server compares no more than the number.
+async fn is_still_its(context: &Context, run: &Run) -> Result<bool, HubError> {
+    match context.hub.run(run.id).await {
+        Ok(now) => Ok(RunIdentity::from(&now) == RunIdentity::from(run)),
+        Err(error) if error.is_deleted_run() => Ok(false),
+        // Of a run that can't be understood, its task says enough.
+        Err(error) if matches!(error.kind, HubErrorKind::BrokenRun(_)) => {
+            let known = Link { user: None, ..Link::from(&run.task) };
+            let now = context.hub.task_origin(run.task.id).await?;
+            Ok(Link { user: None, ..now } == known)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -3,6 +3,7 @@
 mod large;
 mod lines;
 mod memory;
+mod reused;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -435,7 +436,7 @@ async fn what_goes_wrong_after_a_success_does_not_wait_as_long_as_what_went_wron
 async fn a_run_that_waited_for_a_slot_is_admitted_again_when_it_has_one() {
     let node = Node::with(&["Trusted"], Some(1));
     node.hub.name(ASKING, "Trusted");
-    let slot = node.registry.context.slots.as_ref().unwrap().try_acquire();
+    let slot = node.registry.context.slots.as_ref().unwrap().try_acquire(None);
     node.track(RunState::Absent);
     sleep(Duration::from_secs(3600)).await;
     assert_eq!(node.count("launch 7"), 0);
@@ -450,7 +451,7 @@ async fn a_server_that_is_away_while_a_run_waits_for_a_slot_changes_nothing() {
     let node = Node::with(&["Trusted"], Some(1));
     node.hub.name(ASKING, "Trusted");
     node.hub.fail("organization", Fault::Away);
-    let slot = node.registry.context.slots.as_ref().unwrap().try_acquire();
+    let slot = node.registry.context.slots.as_ref().unwrap().try_acquire(None);
     node.track(RunState::Absent);
     sleep(Duration::from_secs(60)).await;
     node.hub.heal("organization");
@@ -522,7 +523,7 @@ async fn logs_of_stopped_runs_that_the_server_does_not_take_keep_no_result_from_
 async fn a_run_that_waits_is_launched_after_an_odd_answer_about_it() {
     for fault in [Fault::Status(404, false), Fault::Status(401, true), Fault::Broken, Fault::Away] {
         let node = Node::with(&[], Some(1));
-        let slot = node.registry.context.slots.as_ref().unwrap().try_acquire();
+        let slot = node.registry.context.slots.as_ref().unwrap().try_acquire(None);
         node.track(RunState::Absent);
         sleep(Duration::from_secs(1)).await;
         // A list lacked it, because the pages had shifted.

@@ -1,6 +1,6 @@
 //! One request, one answer: how a call becomes HTTP, and how everything that isn't a good answer becomes an [`Error`].
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{Method, Response, header};
@@ -10,7 +10,10 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 use serde_json::{Value, value::RawValue};
-use tokio::time::timeout;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use url::Url;
 
 use crate::{
@@ -23,6 +26,9 @@ use crate::{
 /// How much of a refusal is read: enough for its message.
 const REFUSAL_LIMIT: usize = 64 * 1024;
 
+/// An answer of more bytes waits until no other such answer is held.
+const SMALL: usize = 256 * 1024;
+
 /// The way to one server.
 pub(crate) struct HttpTransport {
     pub http: reqwest::Client,
@@ -34,6 +40,8 @@ pub(crate) struct HttpTransport {
     pub silence: Duration,
     /// No answer that is held in memory may be larger.
     pub limit: u64,
+    /// One answer at a time may be large ([`SMALL`]): others decide how large they are, and many are asked for at once.
+    pub large: Arc<Semaphore>,
 }
 
 /// What is asked of the server.
@@ -123,7 +131,14 @@ impl HttpTransport {
 
     /// Lets answers of success through and turns all others into errors.
     pub async fn accept(&self, call: &Call, response: Response) -> Result<Answer, Error> {
-        let answer = Answer { call: call.clone(), response, errors: self.errors.clone(), silence: self.silence };
+        let answer = Answer {
+            call: call.clone(),
+            response,
+            errors: self.errors.clone(),
+            silence: self.silence,
+            large: self.large.clone(),
+            room: None,
+        };
         if answer.response.status().is_success() { Ok(answer) } else { Err(answer.refusal().await) }
     }
 }
@@ -142,13 +157,16 @@ pub(crate) struct Answer {
     response: Response,
     errors: ConnectionErrors,
     silence: Duration,
+    large: Arc<Semaphore>,
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Answer {
     /// One that came over no network.
     #[cfg(fuzzing)]
     pub fn made(call: Call, response: Response) -> Self {
-        Self { call, response, errors: ConnectionErrors::default(), silence: Duration::from_secs(1) }
+        let large = Arc::new(Semaphore::new(1));
+        Self { call, response, errors: ConnectionErrors::default(), silence: Duration::from_secs(1), large, room: None }
     }
 
     /// The next piece of the body.
@@ -165,6 +183,11 @@ impl Answer {
         }
     }
 
+    /// The right to hold a large answer, if this is one. Whoever keeps the body after this answer keeps it with that.
+    pub fn take_room(&mut self) -> Option<OwnedSemaphorePermit> {
+        self.room.take()
+    }
+
     /// The whole body, through a filter that may leave parts out.
     pub async fn filtered(&mut self, limit: u64, mut filter: impl FnMut(&[u8], &mut BytesMut)) -> Result<Bytes, Error> {
         let mut body = BytesMut::new();
@@ -172,6 +195,10 @@ impl Answer {
             filter(&chunk, &mut body);
             if body.len() as u64 > limit {
                 return Err(Error::TooLarge { request: self.call.to_string(), limit });
+            }
+            if body.len() > SMALL && self.room.is_none() {
+                // It is never closed.
+                self.room = self.large.clone().acquire_owned().await.ok();
             }
         }
         Ok(body.freeze())

@@ -49,7 +49,9 @@ pub use events::{
     AlgorithmLog, DatabaseInfo, Incoming, Kill, KillContainers, NodeInfo, NodeStatus, Outgoing, StatusChange,
 };
 pub use report::RunReport;
-pub use resources::{Collaboration, Input, Node, Organization, Run, Task, TaskDatabase, TaskOrigin};
+pub use resources::{
+    Collaboration, DATABASES, Input, Node, Organization, Run, Task, TaskDatabase, TaskDatabases, TaskOrigin,
+};
 pub use retry::Backoff;
 pub use time::{now, to_server};
 pub use url::{ServerUrl, ServerUrlError};

@@ -230,6 +230,7 @@ fn job_annotations(plan: &Plan) -> BTreeMap<String, String> {
             (labels::TASK_NAME, excerpt(&plan.assignment.task_name)),
             (labels::IMAGE, excerpt(&plan.assignment.image)),
             (labels::SERVER, plan.identity.server.clone()),
+            (labels::RUN_IDENTITY, plan.assignment.identity.to_string()),
             (labels::RUN_KEY, labels::RUN_KEY_OF_UID.to_owned()),
         ]
         .map(|(key, value)| (key.to_owned(), value)),

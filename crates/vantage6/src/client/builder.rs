@@ -4,6 +4,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use outbound::{Bundle, HttpProxies, HttpProxy, Trust};
 use secrecy::SecretString;
+use tokio::sync::Semaphore;
 
 use super::{Client, Inner};
 use crate::{Backoff, Error, ServerUrl, auth::Auth, connection_errors::ConnectionErrors, http::HttpTransport};
@@ -107,6 +108,7 @@ impl ClientBuilder {
             url: self.url,
             silence: self.silence,
             limit: self.limit,
+            large: Arc::new(Semaphore::new(1)),
         });
         Ok(Client {
             inner: Arc::new(Inner {
