@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use url::{Host, Url};
 
 use super::Surroundings;
+use super::diagnostics::Diagnostics;
 use super::kubeconfig::Kubeconfigs;
 use super::names;
-use super::problem::Findings;
 use super::reader::Section;
 use super::scalar::Scalar;
-use super::tree::{self, Node, Value};
 use super::trust::Subject;
+use super::yaml::{self, Node, Value};
 
 /// Set by Kubernetes in every pod.
 const IN_A_POD: &str = "KUBERNETES_SERVICE_HOST";
@@ -55,7 +55,7 @@ pub(super) fn secrets(file: &Section<'_>, config: &Path, around: &Surroundings<'
     files.into_iter().filter(|named| named.is_secret).map(|named| named.path).collect()
 }
 
-fn must_be_sure(cluster: &Node, path: &Path, kubeconfigs: &Kubeconfigs, findings: &Findings) {
+fn must_be_sure(cluster: &Node, path: &Path, kubeconfigs: &Kubeconfigs, findings: &Diagnostics) {
     let server = text(cluster, "server").unwrap_or_default();
     let url = Url::parse(server).ok();
     let is_this_machine = url.as_ref().is_some_and(is_loopback);
@@ -94,8 +94,8 @@ fn chosen(kubeconfigs: &Kubeconfigs, file: &Section<'_>, around: &Surroundings<'
         return None;
     }
     // Whoever connects with it says what is wrong with it.
-    let unheard = Findings::new(Path::new("kubeconfig"));
-    let read = |path: &PathBuf| Some((path.clone(), tree::read(&around.files.text(path).ok()?, &unheard)?));
+    let unheard = Diagnostics::new(Path::new("kubeconfig"));
+    let read = |path: &PathBuf| Some((path.clone(), yaml::read(&around.files.text(path).ok()?, &unheard)?));
     let roots: Vec<(PathBuf, Node)> = kubeconfigs.paths.iter().filter_map(read).collect();
     let set = file.get("kubernetes").and_then(|field| text(field.node, "context").map(str::to_owned));
     let current = || roots.iter().find_map(|(_, root)| text(root, "current-context")).map(str::to_owned);
@@ -142,7 +142,7 @@ impl Context {
 /// The program of a plugin, the folders in which another one would be found before it, and the files that it is told of.
 fn plugin(kubeconfig: &Path, exec: &Node, around: &Surroundings<'_>) -> Vec<Named> {
     let named = |path: PathBuf| Named { setting: "exec", path, is_secret: false };
-    let exists = |path: &PathBuf| !around.files.way(path).is_empty();
+    let exists = |path: &PathBuf| !around.files.path_steps(path).is_empty();
     let command = text(exec, "command").unwrap_or_default();
     let mut files = Vec::new();
     if command.contains('/') {

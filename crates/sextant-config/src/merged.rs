@@ -3,18 +3,18 @@
 
 use std::collections::BTreeSet;
 
+use super::diagnostics::{Diagnostics, Position};
 use super::names;
-use super::problem::{Findings, Position};
 use super::restrictions::{POLICIES, PROTECTING, bounds};
-use super::tree::{Entry, Node, Value};
+use super::yaml::{Entry, Node, Value};
 
 /// Notes what fell away: a mistake where it restricts something, else a warning.
-pub(super) fn judge(root: &Node, findings: &Findings) {
+pub(super) fn judge(root: &Node, findings: &Diagnostics) {
     Walk { findings, told: BTreeSet::new() }.below(root, &mut Vec::new());
 }
 
 struct Walk<'a> {
-    findings: &'a Findings,
+    findings: &'a Diagnostics,
     /// Aliases repeat what they stand for.
     told: BTreeSet<(Position, Position)>,
 }

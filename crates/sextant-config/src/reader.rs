@@ -234,7 +234,7 @@ impl<'a> Field<'a> {
 
     pub(super) fn list(&self, expected: &str) -> Option<Vec<Field<'a>>> {
         let Value::List(items) = &self.node.value else {
-            self.complain(self.kind(), expected, "");
+            self.mistake(self.kind(), expected, "");
             return None;
         };
         let item = |(index, node): (usize, &'a Node)| Field {
@@ -256,7 +256,7 @@ impl<'a> Field<'a> {
 
     pub(super) fn section(&self, expected: &str) -> Option<Section<'a>> {
         let Value::Map(entries) = &self.node.value else {
-            self.complain(self.kind(), expected, "");
+            self.mistake(self.kind(), expected, "");
             return None;
         };
         Some(Section {

@@ -140,7 +140,7 @@ mod tests {
                 (false, _) => (StatusCode::FORBIDDEN, serde_json::json!({"kind": "Status", "code": 403})),
             };
             let answer = Response::builder().status(status).body(Body::from(body.to_string().into_bytes()));
-            Ok::<_, kube::Error>(answer.unwrap_or_default())
+            Ok::<_, kube::Error>(answer.unwrap())
         };
         Client::new(tower::service_fn(answer), "default")
     }

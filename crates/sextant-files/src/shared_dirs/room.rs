@@ -17,7 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::{Swept, kind, open, split, sweep, text};
+use super::{SweepReport, kind, open, split, sweep, text};
 use crate::remove_tree::{Budget, Next, for_each_entry, reopen};
 
 /// How long a start waits for room at most.
@@ -58,13 +58,13 @@ pub fn retry(own: &Path, keep: Duration, mut attempt: impl FnMut() -> io::Result
     }
 }
 
-fn portion(own: &Path, keep: Duration) -> io::Result<Swept> {
+fn portion(own: &Path, keep: Duration) -> io::Result<SweepReport> {
     let (parent, name) = split(own)?;
     let folder = open(parent)?;
     let kind = kind(text(name)?).ok_or_else(|| io::Error::other("its name is not that of a job's folder"))?;
     let now = clock(folder.as_fd())?;
     let swept = sweep(folder.as_fd(), kind, keep, now, &mut Budget::new(PORTION.0, PORTION.1))?;
-    swept.tell(parent);
+    swept.log(parent);
     Ok(swept)
 }
 
