@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assignment;
+pub mod blame;
 pub mod complaints;
 pub mod decide;
 pub mod doctor_line;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sextant_core::gate::Gate;
+use sextant_metrics::KubernetesMetrics;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -22,11 +23,26 @@ const NO_WAY: &str = "See that the address is one that pods can connect to (`kub
                       that neither a firewall nor a network policy is between. See docs/OPERATIONS.md, \"The data port\".";
 
 /// Proves the walls for ever.
-pub async fn run(prober: Prober, targets: Targets, mut walls: Walls, gate: watch::Sender<Gate>, table: Arc<Table>) {
+pub async fn run(
+    prober: Prober,
+    targets: Targets,
+    mut walls: Walls,
+    gate: watch::Sender<Gate>,
+    table: Arc<Table>,
+    metrics: KubernetesMetrics,
+) {
     let begin = Instant::now();
     let mut before = None;
+    if walls.regardless() {
+        metrics.isolation_disabled();
+    }
     loop {
         let proof = prober.prove(&targets).await;
+        match &proof {
+            Proof::Walled => metrics.isolated(),
+            Proof::Wrong { open, .. } => metrics.not_isolated(open.len()),
+            Proof::Untried(_) => metrics.inconclusive(),
+        }
         let pause = walls.take(&proof, begin.elapsed());
         // Once; that all is still well is not worth a line an hour.
         if proof != Proof::Walled || before.as_ref() != Some(&proof) {

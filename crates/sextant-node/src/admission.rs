@@ -34,13 +34,13 @@ pub async fn admit(
         admitted = policy::admit_origin(policies, &origin(context, task).await?);
     }
     if let Err(refusal) = admitted {
-        return Ok(Err(failure(RunStatus::NotAllowed, refusal.to_string())));
+        return Ok(Err(failure(RunStatus::NotAllowed, refusal.to_string()).because(refusal.reason())));
     }
     // Better known now than after hours of work.
     match context.hub.can_report_to(task.init_org).await {
         Ok(()) => {}
         Err(error) if error.kind == HubErrorKind::NoRecipient => {
-            return Ok(Err(failure(RunStatus::Failed, report::not_encryptable(&error.text))));
+            return Ok(Err(failure(RunStatus::Failed, report::not_encryptable(&error.text)).because("NoPublicKey")));
         }
         Err(error) => return Err(error),
     }

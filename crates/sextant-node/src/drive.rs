@@ -18,6 +18,7 @@ use sextant_core::gate::Gate;
 use sextant_core::hub::{HubError, Run, now};
 use sextant_core::runtime::LaunchError;
 use sextant_core::situation::{Failure, Situation};
+use sextant_metrics::{Stage, TrackedRun};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
@@ -28,7 +29,7 @@ use super::kept::Databases;
 use super::places::Place;
 use super::supplies::Supply;
 use super::waiting::{LASTS, Waiting, pulled};
-use super::{Context, report, report::HeldLog, report::Reported};
+use super::{Context, metrics, report, report::HeldLog, report::Reported};
 
 /// How long fetching a token ahead of time may take.
 const TOKEN: Duration = Duration::from_secs(5);
@@ -61,6 +62,8 @@ enum View {
 /// One run on its way.
 struct Drive {
     context: Arc<Context>,
+    /// What the metrics are told of it.
+    tracked: TrackedRun,
     run: Run,
     assignment: Assignment,
     /// What its task says of databases, until it is launched.
@@ -105,6 +108,7 @@ pub async fn drive(
     databases: Databases,
     signal: watch::Receiver<Signal>,
     place: Option<Place>,
+    tracked: TrackedRun,
 ) {
     let id = run.id;
     let (input, bad_input) = match run.input.take() {
@@ -145,6 +149,7 @@ pub async fn drive(
         refused: None,
         waiting: Waiting::default(),
         context: context.clone(),
+        tracked,
         run,
     };
     drive.run_its_course().await;
@@ -189,6 +194,7 @@ impl Drive {
             if self.waiting.has_pulled(&situation) {
                 tokio::spawn(pulled(self.context.clone(), self.run.id));
             }
+            self.tracked.enter(metrics::stage(&self.server, &situation));
             match decide(&self.server, &situation, &self.context.limits, &self.assignment.image, now) {
                 // An end can be reported whatever the server says of the run; nothing is begun without its word.
                 Step::Launch | Step::Relaunch(_) if self.view == View::Stale => {
@@ -241,6 +247,8 @@ impl Drive {
             return;
         }
         info!(run = %self.run.id, task = %self.run.task.id, image = excerpt(&self.run.task.image), "starting");
+        self.context.metrics.admitted();
+        self.tracked.enter(Stage::Launching);
         self.start(false).await;
     }
 
@@ -378,6 +386,7 @@ impl Drive {
             Ok(_) if !context.hold.is_good() => {}
             Ok(output) => {
                 let size = output.upload.length;
+                self.tracked.enter(Stage::Delivering);
                 let reported = report::with_output(&context, &self.run, exit, output, log).await;
                 self.reported(reported, Some(size)).await;
             }
@@ -422,6 +431,7 @@ impl Drive {
     /// Reports an end without output; what the server does not take now is reported again.
     async fn report_failure(&mut self, failure: &Failure) {
         let failure = &self.with_reason(failure.clone());
+        self.tracked.enter(Stage::Reporting);
         self.server.verdict.get_or_insert_with(|| Verdict { failure: failure.clone(), stop: Stop::Done });
         if self.told.as_ref() != Some(failure) {
             report::tell(&self.run, failure);

@@ -11,6 +11,7 @@ mod announce;
 mod drive;
 mod kept;
 mod listen;
+mod metrics;
 mod new_tasks;
 mod origins;
 mod places;
@@ -34,6 +35,7 @@ use sextant_core::node_error::NodeError;
 use sextant_core::policies::Policies;
 use sextant_core::runtime::Runtime;
 use sextant_core::situation::Limits;
+use sextant_metrics::NodeMetrics;
 use sextant_process::health::Health;
 use sextant_process::supervisor::Supervisor;
 use tokio::sync::Semaphore;
@@ -68,6 +70,8 @@ pub struct Parts {
     pub settings: Settings,
     /// What the process says of itself; it has the parts [`SERVER`] and [`ISOLATION`].
     pub health: Arc<Health>,
+    /// What is counted of runs.
+    pub metrics: NodeMetrics,
     /// Whether this process may act; it is asked before each step.
     pub hold: Arc<Hold>,
 }
@@ -104,6 +108,7 @@ pub(crate) struct Context {
     pub(crate) limits: Limits,
     pub(crate) masks: Masks,
     pub(crate) health: Arc<Health>,
+    pub(crate) metrics: NodeMetrics,
     pub(crate) hold: Arc<Hold>,
     pub(crate) places: Option<Arc<Places>>,
     /// How many bytes the logs of reports under way may take.
@@ -119,7 +124,7 @@ pub(crate) struct Context {
 impl Context {
     /// The parts put together, and the events that are to be listened to.
     pub(crate) fn new(parts: Parts) -> (Self, HubEvents) {
-        let Parts { hub, events, me, runtime, supplies, settings, health, hold } = parts;
+        let Parts { hub, events, me, runtime, supplies, settings, health, metrics, hold } = parts;
         let Settings { policies, share_algorithm_logs, shares_tmp, info, limits, places, masks } = settings;
         let context = Self {
             announcer: Announcer::new(hub.clone(), me.clone(), info),
@@ -139,6 +144,7 @@ impl Context {
             limits,
             masks,
             health,
+            metrics,
             hold,
         };
         (context, events)

@@ -16,6 +16,7 @@ use vantage6_types::RunId;
 
 use super::Context;
 use super::drive::{Signal, drive};
+use super::metrics;
 use super::new_tasks::NewTasks;
 use super::places::Place;
 use super::turn::turn;
@@ -187,6 +188,7 @@ impl Registry {
         let databases = context.databases.keep(&mut run);
         // Which of the node's it gets, its log is masked by.
         run.task.databases = known.into_iter().map(RequestedDatabase::named).collect();
+        let tracked = metrics::track(&context.metrics, &run, under_way);
         let mut drives = self.drives.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(ended) = drives.try_join_next() {
             if let Err(error) = ended {
@@ -199,7 +201,7 @@ impl Registry {
                 None if !under_way => turn(&context, &mut run, &databases, &mut receiver).await,
                 place => place,
             };
-            Box::pin(drive(context, run, databases, receiver, place)).await;
+            Box::pin(drive(context, run, databases, receiver, place, tracked)).await;
             drop(leave);
         });
         Adopted::Driven

@@ -8,6 +8,7 @@ pub mod health;
 pub mod listening;
 pub mod memory_limit;
 pub mod open_files;
+mod pages;
 pub mod processes;
 pub mod sockets;
 pub mod supervisor;

@@ -1,7 +1,6 @@
 //! One request to the server and the beginning of its answer: tried again where that does no harm, and only there.
 
 use std::io;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
@@ -113,7 +112,7 @@ impl Proxy {
                 ),
             };
             if !repeatable {
-                self.shared.figures.unanswered.fetch_add(1, Relaxed);
+                self.shared.metrics.unanswered();
                 return Err(error);
             }
             tries.pause_or(|| error).await?;
@@ -150,7 +149,7 @@ impl Tries<'_> {
     async fn pause_or(&mut self, error: impl FnOnce() -> Refusal) -> Result<(), Refusal> {
         let pause = self.pause();
         if self.since.elapsed() + pause > self.shared.patience.away {
-            self.shared.figures.unanswered.fetch_add(1, Relaxed);
+            self.shared.metrics.unanswered();
             return Err(error());
         }
         self.wait(pause).await;
@@ -181,7 +180,7 @@ impl Tries<'_> {
     }
 
     async fn wait(&self, pause: Duration) {
-        self.shared.figures.retries.fetch_add(1, Relaxed);
+        self.shared.metrics.retried();
         tokio::time::sleep(pause).await;
     }
 }

@@ -23,7 +23,6 @@ mod budget;
 mod caller;
 mod embedded;
 mod exchange;
-mod figures;
 mod forward;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -48,7 +47,6 @@ mod tasks;
 mod turns;
 mod unencrypted;
 mod upstream;
-mod upstream_health;
 mod way;
 mod whose;
 
@@ -61,13 +59,13 @@ use std::time::Duration;
 use log_throttle::LogThrottle;
 use outbound::HttpProxies;
 use sextant_config::Config;
-use sextant_process::connection_limits::ConnectionLimiter;
+use sextant_metrics::{Connections, Metrics, ProxyMetrics};
+use sextant_process::connection_limits::{ConnectionCounts, ConnectionLimiter};
 use vantage6::encryption::Cryptor;
 
 use self::accepted::Accepted;
 use self::access::Access;
 use self::caller::Caller;
-use self::figures::Figures;
 use self::memory::Memory;
 use self::recipients::Recipients;
 use self::share::Shares;
@@ -114,7 +112,7 @@ pub(crate) struct Shared {
     pub place: Place,
     pub patience: Patience,
     pub shares: Shares,
-    pub figures: Figures,
+    pub metrics: ProxyMetrics,
     pub access: Access,
     pub connections: Arc<ConnectionLimiter<Caller>>,
     pub cryptor: Cryptor,
@@ -141,7 +139,7 @@ impl Shared {
             place: Place::of(config, environment)?,
             patience: Patience::default(),
             shares: Shares::default(),
-            figures: Figures::default(),
+            metrics: ProxyMetrics::default(),
             access,
             connections: ConnectionLimiter::new(server::limits(open_files, memory.connections)),
             cryptor: config.encryption.cryptor()?,
@@ -154,8 +152,12 @@ impl Shared {
         }))
     }
 
-    /// Writes all that is counted, in Prometheus's text format.
-    pub fn write_metrics(&self, text: &mut String) {
-        self.figures.write(text, self.connections.counts());
+    /// Adds what is counted to the process's metrics.
+    pub fn register(&self, metrics: &Metrics) {
+        let connections = self.connections.clone();
+        metrics.proxy(&self.metrics, move || {
+            let ConnectionCounts { unauthenticated, authenticated, evictions } = connections.counts();
+            Connections { open: unauthenticated + authenticated, unauthenticated, evicted: evictions }
+        });
     }
 }

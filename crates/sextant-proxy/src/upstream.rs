@@ -237,7 +237,7 @@ impl Upstream {
             }
         };
         let sender = timeout(CONNECT, connecting).await.map_err(|_| place.silent())??;
-        self.shared.figures.dialled.fetch_add(1, Relaxed);
+        self.shared.metrics.dialled();
         Ok(Lease { sender, of: self.clone() })
     }
 

@@ -49,6 +49,7 @@ pub use events::{
     AlgorithmLog, DatabaseInfo, Incoming, Kill, KillContainers, NodeInfo, NodeStatus, Outgoing, StatusChange,
 };
 pub use finish::{Finish, Held};
+pub use http::RequestEnd;
 pub use resources::{Collaboration, Input, Node, Organization, Run, Task, TaskDatabase, TaskOrigin};
 pub use retry::Backoff;
 pub use time::{now, to_server};

@@ -52,6 +52,7 @@ impl Drive {
                 self.launched_whole = true;
                 self.databases.launched();
                 self.waiting = Waiting::default();
+                self.context.metrics.relaunched(reason);
                 self.context.runtime.note(
                     self.run.id,
                     reason,
