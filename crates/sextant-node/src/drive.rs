@@ -8,10 +8,10 @@ mod whole;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backoff::Backoff;
 use jiff::Timestamp;
 use log_throttle::LogThrottle;
 use printable::excerpt;
-use rand::Rng;
 use sextant_core::assignment::Assignment;
 use sextant_core::decide::{ServerSide, Step, Stop, Verdict, decide};
 use sextant_core::gate::Gate;
@@ -38,6 +38,8 @@ const OUTPUT_IS_LATE: Duration = Duration::from_secs(120);
 
 /// For how long an admission is good.
 const RECENT: Duration = Duration::from_secs(10);
+/// The pauses after failures.
+const PAUSES: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(64) };
 /// After so long without a failure the pauses begin anew.
 const CALM: Duration = Duration::from_secs(120);
 
@@ -611,8 +613,7 @@ impl Drive {
             self.failures = 0;
         }
         self.failures += 1;
-        let longest = Duration::from_millis(500 * 2u64.pow(self.failures.min(7)));
-        let pause = longest.mul_f64(rand::rng().random_range(0.5..1.0));
+        let pause = PAUSES.random(self.failures);
         static AGAIN: LogThrottle = LogThrottle::new();
         let times = if self.last_why.as_deref() == Some(why) { AGAIN.happened() } else { Some(1) };
         if let Some(times) = times {

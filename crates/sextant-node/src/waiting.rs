@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backoff::Backoff;
 use jiff::Timestamp;
 use sextant_core::complaints::{Complaint, Meaning};
 use sextant_core::gate::Gate;
@@ -22,9 +23,7 @@ const LINES: usize = 50;
 /// When the cluster is first asked why a Job has no pod, or the pod no volume: what forbids them stands only there.
 const NO_POD: Duration = Duration::from_secs(3);
 /// When the cluster is first asked why a run does not start; then after twice as long, and so on.
-const COMPLAINTS: Duration = Duration::from_secs(15);
-/// The longest of these pauses.
-const COMPLAINTS_AT_LEAST: Duration = Duration::from_secs(480);
+const COMPLAINTS: Backoff = Backoff { first: Duration::from_secs(15), longest: Duration::from_secs(480) };
 
 /// What is known of a run's not starting.
 #[derive(Debug, Default)]
@@ -158,7 +157,7 @@ impl Waiting {
     pub fn longest(&self, situation: &Situation) -> Duration {
         match situation {
             situation if self.is_early(situation) => NO_POD,
-            Situation::Starting(_) => COMPLAINTS_AT_LEAST.min(COMPLAINTS * 2u32.saturating_pow(self.asked.min(10))),
+            Situation::Starting(_) => COMPLAINTS.full(self.asked.saturating_add(1)),
             _ => Duration::from_secs(3600),
         }
     }
@@ -269,8 +268,8 @@ mod tests {
         let mut waiting = Waiting::default();
         assert_eq!(waiting.longest(&waits(WaitsFor::Pod, "")), NO_POD);
         assert_eq!(waiting.longest(&waits(WaitsFor::Volume, "")), NO_POD);
-        assert_eq!(waiting.longest(&waits(WaitsFor::Machine, "")), COMPLAINTS);
+        assert_eq!(waiting.longest(&waits(WaitsFor::Machine, "")), COMPLAINTS.first);
         waiting.asked_early = true;
-        assert_eq!(waiting.longest(&waits(WaitsFor::Pod, "")), COMPLAINTS);
+        assert_eq!(waiting.longest(&waits(WaitsFor::Pod, "")), COMPLAINTS.first);
     }
 }

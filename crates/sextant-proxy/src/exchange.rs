@@ -1,10 +1,10 @@
 //! One request to the server and the beginning of its answer: tried again where that does no harm, and only there.
 
+use backoff::Backoff;
 use std::io;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use rand::Rng as _;
 use tokio::time::Instant;
 
 use super::access::Record;
@@ -175,8 +175,8 @@ impl Tries<'_> {
 
     fn pause(&mut self) -> Duration {
         self.failures += 1;
-        let doubled = self.shared.patience.pause * (1 << self.failures.min(6)) / 2;
-        doubled.mul_f64(rand::rng().random_range(0.5..1.0))
+        let first = self.shared.patience.pause;
+        Backoff { first, longest: 32 * first }.random(self.failures)
     }
 
     async fn wait(&self, pause: Duration) {

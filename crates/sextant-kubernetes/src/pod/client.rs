@@ -1,5 +1,6 @@
 //! A pod's side of the data port: one connection per request, and patience.
 
+use backoff::Backoff;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,6 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use rand::Rng;
 use secrecy::ExposeSecret;
 use sextant_process::sockets::notice_silence;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -30,7 +30,7 @@ const ANSWER: Duration = Duration::from_secs(120);
 /// How long an answer may stand still in its middle.
 pub const STALLED: Duration = Duration::from_secs(60);
 /// The longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const PAUSES: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(10) };
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -165,10 +165,9 @@ pub struct Pauses(u32);
 impl Pauses {
     /// Waits before the next try.
     pub async fn wait(&mut self, reason: &str) {
-        let longest = LONGEST_PAUSE.min(Duration::from_millis(100) * 2u32.saturating_pow(self.0));
         self.0 = self.0.saturating_add(1);
-        tracing::warn!("not yet: {reason}; trying again within {longest:?}");
-        sleep(longest.mul_f64(rand::rng().random_range(0.5..1.0))).await;
+        tracing::warn!("not yet: {reason}; trying again within {:?}", PAUSES.full(self.0));
+        sleep(PAUSES.random(self.0)).await;
     }
 
     /// The next pause is a short one again.
