@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assignment;
+pub mod blame;
 pub mod doctor_line;
 pub mod environment;
 pub mod gate;

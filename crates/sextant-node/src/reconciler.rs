@@ -8,10 +8,10 @@ mod retry_report;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backoff::Backoff;
 use jiff::Timestamp;
 use log_throttle::LogThrottle;
 use printable::excerpt;
-use rand::Rng;
 use sextant_core::assignment::Assignment;
 use sextant_core::gate::Gate;
 use sextant_core::hub::{HubError, Run, now};
@@ -19,6 +19,7 @@ use sextant_core::next_action::{Action, ServerView, Stop, Verdict, next_action};
 use sextant_core::run_identity::RunIdentity;
 use sextant_core::run_state::{Failure, RunState};
 use sextant_core::runtime::LaunchError;
+use sextant_metrics::{Stage, TrackedRun};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
@@ -29,7 +30,7 @@ use super::kept::Databases;
 use super::pending::{LOG_AFTER, PendingDiagnosis, log_pull_duration};
 use super::run_inputs::RunInput;
 use super::slots::Slot;
-use super::{Context, report, report::HeldLog, report::Reported};
+use super::{Context, metrics, report, report::HeldLog, report::Reported};
 
 /// How long fetching a token ahead of time may take.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,6 +39,8 @@ const OUTPUT_LATE_AFTER: Duration = Duration::from_secs(120);
 
 /// For how long an admission is good.
 const ADMISSION_VALID_FOR: Duration = Duration::from_secs(10);
+/// The pauses after failures.
+const PAUSES: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(64) };
 /// After so long without a failure the pauses begin anew.
 const FAILURES_FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 
@@ -88,6 +91,8 @@ impl Obstacle {
 /// One run on its way.
 struct RunReconciler {
     context: Arc<Context>,
+    /// What the metrics are told of it.
+    tracked: TrackedRun,
     run: Run,
     assignment: Assignment,
     /// What its task says of databases, until it is launched.
@@ -132,6 +137,7 @@ pub async fn reconcile(
     databases: Databases,
     signal: watch::Receiver<Signal>,
     slot: Option<Slot>,
+    tracked: TrackedRun,
 ) {
     let id = run.id;
     let (input, bad_input) = match run.input.take() {
@@ -178,6 +184,7 @@ pub async fn reconcile(
         refused: None,
         pending: PendingDiagnosis::default(),
         context: context.clone(),
+        tracked,
         run,
     };
     reconciler.release_stale().await;
@@ -229,6 +236,7 @@ impl RunReconciler {
             if self.pending.has_pulled(&run_state) {
                 tokio::spawn(log_pull_duration(self.context.clone(), self.run.id, self.assignment.image.clone()));
             }
+            self.tracked.enter(metrics::stage(&self.server, &run_state));
             match next_action(&self.server, &run_state, &self.context.limits, &self.assignment.image, now) {
                 // An end can be reported whatever the server says of the run; nothing is begun without its word.
                 Action::Launch | Action::Relaunch(_) if self.view == ServerViewAge::Stale => {
@@ -288,6 +296,8 @@ impl RunReconciler {
             self.confirm_open().await?;
         }
         info!(run = %self.run.id, task = %self.run.task.id, image = excerpt(&self.run.task.image), "starting");
+        self.context.metrics.admitted();
+        self.tracked.enter(Stage::Launching);
         self.start(false).await
     }
 
@@ -429,6 +439,7 @@ impl RunReconciler {
             Ok(_) if !context.leadership.is_leader() => {}
             Ok(output) => {
                 let size = output.upload.length;
+                self.tracked.enter(Stage::Delivering);
                 let reported = report::with_output(&context, &self.run, &mask, exit, output, log).await;
                 self.on_reported(reported, Some(size)).await;
             }
@@ -477,6 +488,7 @@ impl RunReconciler {
     /// Reports an end without output; what the server does not take now is reported again.
     async fn report_failure(&mut self, failure: &Failure) {
         let failure = &self.with_reason(failure.clone());
+        self.tracked.enter(Stage::Reporting);
         self.server.verdict.get_or_insert_with(|| Verdict { failure: failure.clone(), stop: Stop::Done });
         if self.logged_failure.as_ref() != Some(failure) {
             report::tell(&self.run, failure);
@@ -661,8 +673,7 @@ impl RunReconciler {
             self.failures = 0;
         }
         self.failures += 1;
-        let max_wait = Duration::from_millis(500 * 2u64.pow(self.failures.min(7)));
-        let pause = max_wait.mul_f64(rand::rng().random_range(0.5..1.0));
+        let pause = PAUSES.random(self.failures);
         // The words are the server's or the cluster's, and may be others each time.
         static AGAIN: [LogThrottle; Obstacle::COUNT] = [const { LogThrottle::new() }; Obstacle::COUNT];
         let times =

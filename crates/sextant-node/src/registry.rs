@@ -15,6 +15,7 @@ use tracing::warn;
 use vantage6_types::RunId;
 
 use super::Context;
+use super::metrics;
 use super::new_tasks::NewTasks;
 use super::reconciler::{Signal, reconcile};
 use super::slots::Slot;
@@ -186,6 +187,7 @@ impl Registry {
             .unwrap_or_else(|| context.slots.as_ref().filter(|_| under_way).and_then(|slots| slots.try_acquire(None)))
             .map(|slot| slot.of_job(run.task.job));
         let databases = context.databases.keep(&mut run, &context.masks);
+        let tracked = metrics::track(&context.metrics, &run, under_way);
         let mut reconcilers = self.reconcilers.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(ended) = reconcilers.try_join_next() {
             if let Err(error) = ended {
@@ -198,7 +200,7 @@ impl Registry {
                 None if !under_way => wait_for_slot(&context, &mut run, &databases, &mut receiver).await,
                 slot => slot,
             };
-            Box::pin(reconcile(context, run, databases, receiver, slot)).await;
+            Box::pin(reconcile(context, run, databases, receiver, slot, tracked)).await;
             drop(guard);
         });
         Tracking::Tracked

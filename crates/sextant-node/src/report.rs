@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 use vantage6_types::RunStatus;
 
-use super::Context;
+use super::{Context, metrics};
 
 /// How long the algorithm's log may keep a report waiting.
 const LOG_PATIENCE: Duration = Duration::from_secs(60);
@@ -63,6 +63,7 @@ pub async fn with_output(
         length: upload.length,
         bytes: upload.bytes,
     });
+    let size = result.as_ref().map(|result| result.length);
     let failure = shortcoming(exit, OutputFacts { length: upload.length, problem: upload.problem.as_deref(), limit });
     let HeldLog { text, room } = log;
     let (status, log) = of_end(failure.as_ref(), text, mask);
@@ -72,6 +73,7 @@ pub async fn with_output(
         // Whoever waits for it may be gone: then nobody needs to hear it.
         let _ = taken.send(());
     }
+    metrics::reported(&context.metrics, &reported, failure.as_ref(), size);
     note(context, run, &reported, failure.as_ref());
     reported
 }
@@ -103,6 +105,7 @@ pub async fn without_output(
     let (status, log) = of_end(Some(failure), text, mask);
     let report = Report { held: held(room), ..Report::now(status, log) };
     let reported = send(context, run, begun(run, report)).await;
+    metrics::reported(&context.metrics, &reported, Some(failure), None);
     note(context, run, &reported, Some(failure));
     reported
 }

@@ -3,6 +3,7 @@
 mod large;
 mod lines;
 mod memory;
+mod metrics;
 mod reused;
 
 use std::num::NonZeroUsize;
@@ -20,6 +21,7 @@ use sextant_core::policies::Policies;
 use sextant_core::run_state::{Exit, Failure, Limits, RunState, Starting, WaitsFor};
 use sextant_core::runtime::LaunchError;
 use sextant_core::runtime::testing::FakeRuntime;
+use sextant_metrics::Metrics;
 use tokio::time::sleep;
 use vantage6_types::{OrganizationId, RunId, RunStatus};
 
@@ -34,6 +36,7 @@ struct Node {
     hub: Arc<FakeHub>,
     runtime: Arc<FakeRuntime>,
     registry: Arc<Registry>,
+    metrics: Metrics,
 }
 
 impl Node {
@@ -49,6 +52,7 @@ impl Node {
         let runtime = Arc::new(FakeRuntime::new(hub.journal.clone()));
         let leadership = Arc::new(Leadership::default());
         leadership.extend(Duration::MAX);
+        let metrics = Metrics::default();
         let parts = Parts {
             hub: hub.clone(),
             events: futures::stream::pending().boxed(),
@@ -71,11 +75,12 @@ impl Node {
                 masks: Masks::new(secrets()).unwrap(),
             },
             health: Arc::default(),
+            metrics: metrics.node(|| true),
             leadership,
         };
         let (context, _) = Context::new(parts);
         let registry = Arc::new(Registry::new(context));
-        Self { hub, runtime, registry }
+        Self { hub, runtime, registry, metrics }
     }
 
     /// Has a run of this node that is there already, in this state.

@@ -12,7 +12,7 @@ use serde::{
 use serde_json::{Value, value::RawValue};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use url::Url;
 
@@ -42,6 +42,33 @@ pub(crate) struct HttpTransport {
     pub limit: u64,
     /// One answer at a time may be large ([`SMALL`]): others decide how large they are, and many are asked for at once.
     pub large: Arc<Semaphore>,
+    pub observer: Option<Observer>,
+}
+
+/// How a request ended: for metrics.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct RequestEnd<'a> {
+    /// Its method.
+    pub method: &'a str,
+    /// Its path below the API's address, with numbers in it.
+    pub path: &'a str,
+    /// The answer's status; `None` without an answer.
+    pub status: Option<u16>,
+    /// How long it took until the answer began.
+    pub took: Duration,
+    /// The server's clock, if it said.
+    pub date: Option<jiff::Timestamp>,
+    /// The certificate (DER) of the connection, if there is one.
+    pub certificate: Option<&'a [u8]>,
+}
+
+/// Is told how each request ended.
+pub(crate) type Observer = Arc<dyn Fn(&RequestEnd<'_>) + Send + Sync>;
+
+fn date(headers: &header::HeaderMap) -> Option<jiff::Timestamp> {
+    let text = headers.get(header::DATE)?.to_str().ok()?;
+    Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp())
 }
 
 /// What is asked of the server.
@@ -101,7 +128,10 @@ impl HttpTransport {
         if let Some(json) = &call.json {
             request = request.header(header::CONTENT_TYPE, "application/json").body(json.clone());
         }
-        let response = match timeout(self.silence, request.send()).await {
+        let began = Instant::now();
+        let answered = timeout(self.silence, request.send()).await;
+        self.observe(call, began, answered.as_ref().ok().and_then(|answer| answer.as_ref().ok()));
+        let response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(self.errors.error(call.to_string(), &error, delivery(&error))),
             Err(_) => {
@@ -114,6 +144,22 @@ impl HttpTransport {
             }
         };
         self.accept(call, response).await
+    }
+
+    /// Tells the observer that a request has ended, with this answer or without one.
+    pub fn observe(&self, call: &Call, began: Instant, answer: Option<&Response>) {
+        if let Some(observer) = &self.observer {
+            observer(&RequestEnd {
+                method: call.method.as_str(),
+                path: &call.path,
+                status: answer.map(|answer| answer.status().as_u16()),
+                took: began.elapsed(),
+                date: answer.and_then(|answer| date(answer.headers())),
+                certificate: answer
+                    .and_then(|answer| answer.extensions().get::<reqwest::tls::TlsInfo>())
+                    .and_then(reqwest::tls::TlsInfo::peer_certificate),
+            });
+        }
     }
 
     /// The request without its body.

@@ -48,6 +48,7 @@ pub use error::{Delivery, Error};
 pub use events::{
     AlgorithmLog, DatabaseInfo, Incoming, Kill, KillContainers, NodeInfo, NodeStatus, Outgoing, StatusChange,
 };
+pub use http::RequestEnd;
 pub use report::RunReport;
 pub use resources::{
     Collaboration, DATABASES, Input, Node, Organization, Run, Task, TaskDatabase, TaskDatabases, TaskOrigin,

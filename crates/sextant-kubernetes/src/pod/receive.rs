@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio_util::io::StreamReader;
 
 use super::PodError;
-use super::client::{Backoff, Client, STALLED};
+use super::client::{Client, Retries, STALLED};
 use super::settings::{self, Settings};
 use crate::data_port::protocol::Item;
 use crate::decisions::job::env;
@@ -73,11 +73,11 @@ async fn prepare(volume: &Path) -> Result<(), PodError> {
 
 /// Fetches an item into a file; begins again when the connection breaks in the middle.
 async fn download(client: &Client, item: Item, path: &Path, mode: u32) -> Result<(), PodError> {
-    let mut backoff = Backoff::default();
+    let mut retries = Retries::default();
     loop {
         match write(path, mode, reader(client.fetch(item).await?)).await {
             Err(PodError::File { source, .. }) if Broken::is(&source) => {
-                backoff.wait(&format!("the connection broke: {source}")).await;
+                retries.wait(&format!("the connection broke: {source}")).await;
             }
             result => return result,
         }

@@ -50,6 +50,7 @@ impl RunReconciler {
                 self.launched_fully = true;
                 self.databases.launched();
                 self.pending = PendingDiagnosis::default();
+                self.context.metrics.relaunched(reason);
                 self.context.runtime.record_event(
                     self.run.id,
                     reason,
