@@ -268,8 +268,11 @@ def test_the_account_is_bound_where_the_cluster_can():
     ("config", "expected"),
     [
         ({}, ["has(v.emptyDir)"]),
-        ({"task_dir": "/tasks"}, ["has(v.emptyDir)", 'has(v.hostPath) && v.hostPath.path == "/tasks"']),
-        ({"kubernetes": {"tmp": {"persistentVolumeClaim": {"claimName": "t"}}}}, ["has(v.emptyDir)", 'has(v.persistentVolumeClaim) && v.persistentVolumeClaim.claimName == "t"']),
+        ({"task_dir": "/tasks"}, ["has(v.emptyDir)", "has(v.hostPath) && v.name == 'tmp' && v.hostPath.path == \"/tasks\""]),
+        (
+            {"kubernetes": {"tmp": {"persistentVolumeClaim": {"claimName": "t"}}}},
+            ["has(v.emptyDir)", "has(v.persistentVolumeClaim) && v.name == 'tmp' && has(v.persistentVolumeClaim.claimName) && v.persistentVolumeClaim.claimName == \"t\""],
+        ),
         ({"kubernetes": {"scratch": {"size": "1Gi", "storage_class": "fast"}}}, ["has(v.emptyDir)", SCRATCH]),
     ],
 )
@@ -280,6 +283,87 @@ def test_volumes_are_those_of_the_configuration(config, expected):
     (rule,) = [each["expression"] for each in policy["spec"]["validations"] if "has(v.emptyDir)" in each["expression"]]
     inner = rule[rule.index("volumes.all(v, ") + len("volumes.all(v, ") : -1]
     assert inner.split(" || ") == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "parts"),
+    [
+        (
+            {"csi": {"driver": "d.example.org", "volumeAttributes": {"share": "mine"}, "nodePublishSecretRef": {"name": "login"}}},
+            ['v.csi.driver == "d.example.org"', 'v.csi.volumeAttributes == {"share":"mine"}', 'v.csi.nodePublishSecretRef.name == "login"', "!has(v.csi.fsType)"],
+        ),
+        ({"csi": {"driver": "d.example.org"}}, ["(!has(v.csi.volumeAttributes))", "(!has(v.csi.nodePublishSecretRef))"]),
+        (
+            {"iscsi": {"targetPortal": "10.0.0.1", "iqn": "q", "lun": 0}},
+            ['v.iscsi.targetPortal == "10.0.0.1"', 'v.iscsi.iqn == "q"', "(!has(v.iscsi.lun) || v.iscsi.lun == 0)", "(!has(v.iscsi.portals))"],
+        ),
+        ({"cephfs": {"monitors": ["a", "b"], "path": "/p"}}, ["size(v.cephfs.monitors) == 2", 'v.cephfs.monitors[1] == "b"', 'v.cephfs.path == "/p"']),
+        ({"rbd": {"monitors": ["a"], "image": "i"}}, ['v.rbd.image == "i"', '(!has(v.rbd.pool) || v.rbd.pool == "rbd")']),
+        ({"azureFile": {"secretName": "a", "shareName": "b"}}, ['v.azureFile.secretName == "a"', 'v.azureFile.shareName == "b"']),
+        (
+            {"projected": {"sources": [{"configMap": {"name": "mine"}}]}},
+            ["size(v.projected.sources) == 1", 'v.projected.sources[0].configMap.name == "mine"', "(!has(v.projected.sources[0].secret))", "all(each, !has(each.serviceAccountToken))"],
+        ),
+        ({"nfs": {"server": "s", "path": "/p"}}, ['v.nfs.server == "s"', 'v.nfs.path == "/p"']),
+    ],
+)
+def test_all_fields_of_a_volume_are_compared(source, parts):
+    """Neither a driver nor a kind alone lets a volume through: another share of one driver may be somebody else's."""
+    config = {"databases": [{"label": "b", "type": "csv"}], "kubernetes": {"databases": {"b": source | {"path": "b.csv"}}}}
+    (rule,) = [each for each in rules_of_jobs(config=config) if "has(v.emptyDir)" in each]
+    assert "v.name.startsWith('database-')" in rule
+    assert [part for part in parts if part not in rule] == []
+
+
+def test_a_volume_that_the_policy_cannot_compare_is_refused():
+    """No kind and no field passes only because the chart does not know it."""
+    for source, says in (({"new": {"a": "b"}}, "new is no kind of volume"), ({"nfs": {"server": "s", "path": "/p", "new": "x"}}, "nfs has no field new")):
+        with pytest.raises(ChartError, match=says):
+            rules_of_jobs(config={"kubernetes": {"tmp": source}})
+
+
+def rules_of_jobs(**values) -> list[str]:
+    policy = one(rendered("sextant", NAMESPACE, merged(LEAST, values)), "ValidatingAdmissionPolicy", ".jobs")
+    return [each["expression"] for each in policy["spec"]["validations"]]
+
+
+def test_only_ones_own_image_counts_as_own():
+    """A registry whose name is the repository's with a port is another one."""
+    (rule,) = [each for each in rules_of_jobs(image={"repository": "example.org/sextant"}) if "c.image" in each]
+    assert "startsWith" not in rule
+    pattern = re.compile(rule[rule.index('matches("') + 9 : rule.index('")')].replace("\\\\", "\\"))
+    digest = "@sha256:" + "a" * 64
+    for tail in ("", ":1.0", ":1.0" + digest, digest):
+        assert pattern.search("example.org/sextant" + tail), tail
+    for image in ("sextant:5000/evil", "sextant:5000/evil:1", "sextant/evil", "sextant.evil:1", "sextant@sha256:a", "sextant:1\nx", "sextant:"):
+        assert not pattern.search("example.org/" + image), image
+    assert not pattern.search("exampleXorg/sextant:1")
+
+
+def test_a_pod_goes_where_the_configuration_says():
+    """Without `node_selector` and `tolerations` a pod has none; with them, these."""
+    (rule,) = [each for each in rules_of_jobs() if "tolerations" in each]
+    assert "!has(object.spec.template.spec.nodeSelector)" in rule and "tolerations.all(t, false)" in rule
+    kubernetes = {"node_selector": {"disk": "ssd"}, "tolerations": [{"key": "data", "operator": "Exists", "tolerationSeconds": 5}]}
+    (rule,) = [each for each in rules_of_jobs(config={"kubernetes": kubernetes}) if "tolerations" in each]
+    for part in ('nodeSelector == {"disk":"ssd"}', 't.key == "data"', 't.operator == "Exists"', "t.tolerationSeconds == 5", "!has(t.effect)"):
+        assert part in rule
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *(f"!has(object.spec.template.spec.{field})" for field in ("runtimeClassName", "priority", "affinity", "ephemeralContainers", "preemptionPolicy")),
+        *(f"!has(object.spec.template.spec.securityContext.{field})" for field in ("supplementalGroups", "sysctls")),
+        *(f"!has(c.{field})" for field in ("command", "envFrom", "restartPolicy", "lifecycle", "livenessProbe", "volumeDevices", "workingDir")),
+        "c.args == [c.name]",
+        "e.name.startsWith('SEXTANT_')",
+        "!has(m.mountPropagation)",
+    ],
+)
+def test_what_the_node_never_writes_is_refused(part):
+    """Each free field of a pod is a way to more than the node has."""
+    assert [each for each in rules_of_jobs() if part in each]
 
 
 def test_the_role_is_what_the_node_asks_for(manifests):
@@ -346,6 +430,7 @@ def test_no_secret_but_by_reference(manifests):
         ({"tasks": {"namespace": NAMESPACE}}, "Name another one"),
         ({"tasks": {"namespace": "kube-system"}}, "of Kubernetes itself"),
         ({"tasks": {"namespace": "kube-public", "create": False}}, "of Kubernetes itself"),
+        ({"tasks": {"namespace": "openshift-etcd", "create": False}}, "of OpenShift itself"),
         ({"config": {"api_key": "k"}}, "name it in apiKey.secret"),
         ({"config": {"encryption": {"enabled": True}}}, "use encryption.enabled"),
         ({"config": {"kubernetes": {"namespace": "a"}}}, "use tasks.namespace"),
@@ -384,10 +469,54 @@ WEAK = "WARNING: "
         ({"tasks": {"podSecurity": "restricted"}}, None),
         ({"tasks": {"create": False}}, "make sure that v6-jobs enforces the Pod Security Standard"),
         ({"tasks": {"namespace": "default", "create": False}}, "tasks.namespace is default"),
+        ({"tasks": {"namespace": "cert-manager", "create": False}}, "tasks.namespace is cert-manager"),
+        ({"tasks": {"namespace": "istio-system", "create": False}}, "tasks.namespace is istio-system"),
         ({"networkPolicy": {"proxy": {"egress": [{}]}}}, "networkPolicy.proxy.egress allows every address"),
         ({"networkPolicy": {"node": {"egress": [{"ports": [{"port": 3128}]}]}}}, "networkPolicy.node.egress allows every address"),
         ({"networkPolicy": {"node": {"egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]}}}, "networkPolicy.node.egress allows every address"),
         ({"networkPolicy": {"proxy": {"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.7/32"}}]}]}}}, None),
+        *(
+            ({"networkPolicy": {"proxy": {"egress": [{"to": to}]}}}, "networkPolicy.proxy.egress allows every address")
+            for to in (
+                [{"ipBlock": {"cidr": "0.0.0.0/1"}}, {"ipBlock": {"cidr": "128.0.0.0/1"}}],
+                [{"ipBlock": {"cidr": "10.0.0.0/0"}}],
+                [{"ipBlock": {"cidr": "64.0.0.0/2"}}],
+                [{"ipBlock": {"cidr": "0::/0"}}],
+                [{"ipBlock": {"cidr": "2000::/3"}}],
+                [{"ipBlock": {"cidr": "10.0.0.7/32"}}, {"namespaceSelector": {}}],
+                [{"namespaceSelector": {"matchLabels": {}}, "podSelector": {}}],
+                [{"namespaceSelector": {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "Exists"}]}}],
+                [{"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["b"]}]}}],
+            )
+        ),
+        *(
+            ({"networkPolicy": {"proxy": {"egress": [{"to": to}]}}}, None)
+            for to in (
+                [{"ipBlock": {"cidr": "10.0.0.0/8"}}, {"ipBlock": {"cidr": "2001:db8::/32"}}],
+                [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "egress"}}}],
+                [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "squid"}}}],
+                [{"podSelector": {}}],
+            )
+        ),
+        ({"networkPolicy": {"dns": {"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}}}, "networkPolicy.dns.to allows every address"),
+        ({"networkPolicy": {"dns": {"to": [{"namespaceSelector": {}}]}}}, "networkPolicy.dns.to allows every address"),
+        ({"networkPolicy": {"dns": {"to": [{"ipBlock": {"cidr": "169.254.20.10/32"}}]}}}, None),
+        ({"networkPolicy": {"dns": {"ports": [53, 443]}}}, "networkPolicy.dns.ports has 443"),
+        ({"networkPolicy": {"dns": {"ports": [53, 5353]}}}, None),
+        ({"encryption": {"secret": "private-key"}}, "encryption.secret is set, but encryption.enabled is false"),
+        ({"encryption": {"secret": "private-key", "enabled": True}}, None),
+        ({"node": {"env": [{"name": "V6_API_KEY", "value": "k"}]}}, "node.env has secrets in plain text (V6_API_KEY)"),
+        ({"proxy": {"env": [{"name": "HTTPS_PROXY", "value": "http://user:pass@proxy.example.org:3128"}]}}, "proxy.env has secrets in plain text (HTTPS_PROXY)"),
+        ({"proxy": {"env": [{"name": "HTTPS_PROXY", "value": "user:pass@proxy:3128"}]}}, "proxy.env has secrets in plain text (HTTPS_PROXY)"),
+        ({"proxy": {"env": [{"name": "HTTPS_PROXY", "value": "http://proxy.example.org:3128"}]}}, None),
+        ({"proxy": {"env": [{"name": "HTTPS_PROXY", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}]}}, None),
+        ({"proxy": {"resources": {"limits": {"memory": None}}}}, "proxy.resources has no memory limit"),
+        ({"node": {"resources": {"limits": None}}}, "node.resources has no memory limit"),
+        *(
+            ({"proxy": {"podAnnotations": {name: "x"}}}, f"proxy.podAnnotations has {name}")
+            for name in ("k8s.v1.cni.cncf.io/networks", "v1.multus-cni.io/default-network", "cni.projectcalico.org/ipv4pools", "k8s.ovn.org/pod-networks")
+        ),
+        ({"node": {"podAnnotations": {"prometheus.io/scrape": "true"}}}, None),
         ({"admissionPolicy": {"enabled": False}}, "there is no ValidatingAdmissionPolicy"),
     ],
 )
@@ -401,6 +530,18 @@ def test_what_is_weaker_is_told(change, says):
         assert WEAK not in notes
     if change.get("config"):
         assert "the node runs nothing" not in notes
+
+
+def test_argo_cd_leaves_runs_alone():
+    """Runs have the label by which Argo CD knows an Application's parts, but nothing of them is compared, pruned or deleted with it."""
+    options = {"argocd.argoproj.io/compare-options": "IgnoreExtraneous", "argocd.argoproj.io/sync-options": "Prune=false,Delete=false"}
+
+    def annotations(**kubernetes):
+        manifests = rendered("sextant", NAMESPACE, merged(LEAST, {"config": {"kubernetes": kubernetes}}))
+        return yaml.safe_load(one(manifests, "Secret")["stringData"]["node.yaml"])["kubernetes"]["annotations"]
+
+    assert annotations() == options
+    assert annotations(annotations={"team": "data"}) == options | {"team": "data"}
 
 
 def test_names_are_looked_up_nowhere_if_nowhere_is_named():

@@ -90,7 +90,7 @@ def test_every_container_is_confined(kubernetes_node, researcher, world, cluster
         assert profile.type == "RuntimeDefault", container.name
         assert container.resources.limits["memory"], container.name
         # Ours may do more: reach the files of an algorithm that runs as another user, and remove what an earlier one has left.
-        added = {"receive": ["DAC_OVERRIDE"], "algorithm": [], "return": ["DAC_OVERRIDE", "FOWNER"]}
+        added = {"receive": ["DAC_OVERRIDE", "FOWNER"], "algorithm": [], "return": ["DAC_OVERRIDE", "FOWNER"]}
         assert (context.capabilities.add or []) == added[container.name]
         if container.name != "algorithm":
             assert context.read_only_root_filesystem is True, container.name

@@ -52,17 +52,41 @@ class Account:
         """A run's Job, like those that the node makes."""
         labels = {"app.kubernetes.io/name": "sextant", "app.kubernetes.io/component": "algorithm", LABEL: self.release}
         labels |= {"app.kubernetes.io/instance": "sextant"}
-        own = {"image": f"{OWN_IMAGE}:1", "securityContext": CONFINED | {"readOnlyRootFilesystem": True}}
+        own = {
+            "image": f"{OWN_IMAGE}:1",
+            "securityContext": CONFINED | {"readOnlyRootFilesystem": True},
+            "env": [
+                {"name": "SEXTANT_RUN", "value": "1"},
+                {"name": "SEXTANT_KEY", "valueFrom": {"secretKeyRef": {"name": "v6-task-1-run-1-abcde", "key": "run.key"}}},
+            ],
+        }
+        powers = {"securityContext": merged(CONFINED, {"capabilities": {"add": ["DAC_OVERRIDE", "FOWNER"]}})}
         pod = {
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
             "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
-            "initContainers": [own | {"name": "receive"}],
-            "containers": [
-                {"name": "algorithm", "image": "example.org/any:1", "securityContext": CONFINED},
-                own | {"name": "return", "securityContext": merged(CONFINED, {"capabilities": {"add": ["DAC_OVERRIDE", "FOWNER"]}})},
+            "initContainers": [
+                own
+                | powers
+                | {
+                    "name": "receive",
+                    "args": ["receive"],
+                    "volumeMounts": [{"name": "data", "mountPath": "/mnt/data"}, {"name": "token", "mountPath": "/run/sextant/token"}],
+                }
             ],
-            "volumes": [{"name": "data", "emptyDir": {}}],
+            "containers": [
+                {
+                    "name": "algorithm",
+                    "image": "example.org/any:1",
+                    "securityContext": CONFINED,
+                    "env": [{"name": "ANY", "valueFrom": {"secretKeyRef": {"name": "v6-task-1-run-1-abcde", "key": "ANY"}}}],
+                    "volumeMounts": [{"name": "data", "mountPath": "/mnt/data"}],
+                },
+                own
+                | powers
+                | {"name": "return", "args": ["return"], "volumeMounts": [{"name": "data", "mountPath": "/mnt/data", "readOnly": True}]},
+            ],
+            "volumes": [{"name": "data", "emptyDir": {}}, {"name": "token", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}],
         }
         job = {
             "metadata": {"generateName": "v6-task-1-run-1-", "labels": labels},
@@ -117,6 +141,12 @@ def algorithm(**changes) -> dict:
     return pod(initContainers=None, containers=[{"name": "algorithm", "image": "a", "securityContext": CONFINED} | changes])
 
 
+def helper(**changes) -> dict:
+    """A pod of `return` alone, with something else about it."""
+    own = {"name": "return", "image": f"{OWN_IMAGE}:1", "args": ["return"], "securityContext": CONFINED}
+    return pod(initContainers=None, containers=[own | changes])
+
+
 def volume(**source) -> dict:
     return pod(volumes=[{"name": "data"} | source])
 
@@ -155,6 +185,14 @@ FORBIDDEN = {
     "each other's processes": pod(shareProcessNamespace=True),
     "a machine": pod(nodeName="node-1"),
     "a priority": pod(priorityClassName="system-node-critical"),
+    "a class of priority by number": pod(priority=1000),
+    "another scheduler": pod(schedulerName="other"),
+    "another runtime": pod(runtimeClassName="other"),
+    "machines that nobody named": pod(nodeSelector={"disk": "ssd"}),
+    "machines by affinity": pod(affinity={"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "Exists"}]}]}}}),
+    "machines of the control plane": pod(tolerations=[{"operator": "Exists"}]),
+    "a group of others": pod(securityContext={"seccompProfile": {"type": "RuntimeDefault"}, "supplementalGroups": [4]}),
+    "files given to a group": pod(securityContext={"seccompProfile": {"type": "RuntimeDefault"}, "fsGroup": 4}),
     "no seccomp": pod(securityContext=None),
     "a privileged container": algorithm(securityContext=merged(CONFINED, {"allowPrivilegeEscalation": True, "privileged": True})),
     "privileges to be gained": algorithm(securityContext=merged(CONFINED, {"allowPrivilegeEscalation": True})),
@@ -162,11 +200,30 @@ FORBIDDEN = {
     "a capability": algorithm(securityContext=merged(CONFINED, {"capabilities": {"add": ["DAC_OVERRIDE"]}})),
     "a port of the machine": algorithm(ports=[{"containerPort": 80, "hostPort": 80}]),
     "a request of the kubelet": algorithm(lifecycle={"postStart": {"httpGet": {"host": "10.0.0.1", "port": 80}}}),
-    "another image as return": algorithm(name="return"),
-    "an image that begins like ours": algorithm(name="return", image=f"{OWN_IMAGE}.example.org/x:1"),
+    "a program at every start": algorithm(lifecycle={"postStart": {"exec": {"command": ["a"]}}}),
+    "a program that asks for its health": algorithm(livenessProbe={"exec": {"command": ["a"]}}),
+    "a ConfigMap as environment": algorithm(envFrom=[{"configMapRef": {"name": "theirs"}}]),
+    "a Secret as environment": algorithm(envFrom=[{"secretRef": {"name": "theirs"}}]),
+    "an entry of a ConfigMap": algorithm(env=[{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "theirs", "key": "a"}}}]),
+    "an algorithm's other program": algorithm(command=["a"]),
+    "a mount that comes and goes": algorithm(volumeMounts=[{"name": "data", "mountPath": "/a", "mountPropagation": "HostToContainer"}]),
+    "another image as return": helper(image="a"),
+    "another program as return": helper(command=["/bin/sh"]),
+    "another role as return": helper(args=["receive"]),
+    "more arguments for return": helper(args=["return", "x"]),
+    "a supervisor as return": helper(args=["supervise", "/tmp", "--", "/bin/sh"]),
+    "no role for return": helper(args=None),
+    "a variable that loads a library": helper(env=[{"name": "LD_PRELOAD", "value": "/mnt/data/x.so"}]),
+    "a program put over Sextant's": helper(volumeMounts=[{"name": "data", "mountPath": "/usr/local/bin"}]),
+    "another place for the last message": helper(terminationMessagePath="/usr/local/bin/sextant"),
+    "a registry that begins like our image": helper(image=f"{OWN_IMAGE}:5000/evil"),
+    "a registry that begins like our image, with a digest": helper(image=f"{OWN_IMAGE}:5000/evil@sha256:{'a' * 64}"),
+    "no digest": helper(image=f"{OWN_IMAGE}@sha256:a"),
+    "an image that begins like ours": helper(image=f"{OWN_IMAGE}.example.org/x:1"),
     "another container": algorithm(name="helper"),
-    "another container before": pod(initContainers=[{"name": "before", "image": OWN_IMAGE, "securityContext": CONFINED}]),
-    "another image as receive": pod(initContainers=[{"name": "receive", "image": "x", "securityContext": CONFINED}]),
+    "another container before": pod(initContainers=[{"name": "before", "image": OWN_IMAGE, "args": ["before"], "securityContext": CONFINED}]),
+    "a helper that stays": pod(initContainers=[{"name": "receive", "image": OWN_IMAGE, "args": ["receive"], "restartPolicy": "Always", "securityContext": CONFINED}]),
+    "another image as receive": pod(initContainers=[{"name": "receive", "image": "x", "args": ["receive"], "securityContext": CONFINED}]),
 }
 
 

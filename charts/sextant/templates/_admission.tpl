@@ -49,59 +49,166 @@ validations:
     message: a pod of this node has automountServiceAccountToken set to false
   - expression: "variables.unchanged || {{ range $index, $field := list "hostNetwork" "hostPID" "hostIPC" "shareProcessNamespace" }}{{ if $index }} && {{ end }}(!has({{ $pod }}.{{ $field }}) || !{{ $pod }}.{{ $field }}){{ end }}"
     message: a pod of this node shares nothing with its machine, nor its processes with each other
-  - expression: "variables.unchanged || !has({{ $pod }}.nodeName) && !has({{ $pod }}.priorityClassName) && !has({{ $pod }}.resourceClaims)"
-    message: a pod of this node chooses no machine, no priority and no device
-  - expression: "variables.unchanged || has({{ $pod }}.securityContext) && has({{ $pod }}.securityContext.seccompProfile) && {{ $pod }}.securityContext.seccompProfile.type == 'RuntimeDefault'{{ range list "sysctls" "windowsOptions" "seLinuxOptions" "appArmorProfile" }} && !has({{ $pod }}.securityContext.{{ . }}){{ end }}"
-    message: a pod of this node has seccomp's RuntimeDefault, and sets nothing else of its machine
+  - expression: "variables.unchanged || {{ range $index, $field := list "nodeName" "priorityClassName" "priority" "preemptionPolicy" "resourceClaims" "affinity" "topologySpreadConstraints" "schedulingGates" "runtimeClassName" "overhead" "os" "subdomain" "setHostnameAsFQDN" "ephemeralContainers" }}{{ if $index }} && {{ end }}!has({{ $pod }}.{{ $field }}){{ end }} && (!has({{ $pod }}.schedulerName) || {{ $pod }}.schedulerName == 'default-scheduler')"
+    message: a pod of this node chooses no machine, scheduler, priority, runtime or device
+  - expression: {{ printf "variables.unchanged || %s" (include "sextant.admission.machines" .) | toJson }}
+    message: a pod of this node goes to the machines that its configuration names, by nodeSelector and tolerations
+  - expression: "variables.unchanged || has({{ $pod }}.securityContext) && has({{ $pod }}.securityContext.seccompProfile) && {{ $pod }}.securityContext.seccompProfile.type == 'RuntimeDefault'{{ range list "sysctls" "windowsOptions" "seLinuxOptions" "appArmorProfile" "supplementalGroups" "supplementalGroupsPolicy" }} && !has({{ $pod }}.securityContext.{{ . }}){{ end }} && (!has({{ $pod }}.securityContext.fsGroup) || has({{ $pod }}.securityContext.runAsUser) && {{ $pod }}.securityContext.fsGroup == {{ $pod }}.securityContext.runAsUser)"
+    message: a pod of this node has seccomp's RuntimeDefault, no groups of others, and sets nothing else of its machine
   - expression: {{ printf "variables.unchanged || variables.initContainers.all(c, c.name == 'receive' && %[1]s) && %[2]s.containers.all(c, c.name == 'algorithm' || c.name in ['return', 'probe'] && %[1]s)" (include "sextant.admission.ownImage" .) $pod | toJson }}
     message: beside the algorithm, a pod of this node has Sextant's own containers of Sextant's own image
+  # That image can run other programs, too.
+  - expression: "variables.unchanged || variables.containers.all(c, !has(c.command) && (c.name == 'algorithm' ? !has(c.args) : has(c.args) && c.args == [c.name]))"
+    message: a container of this node has no command; receive, return and probe have their name as the only argument
+  - expression: "variables.unchanged || variables.containers.all(c, !has(c.envFrom) && (!has(c.env) || c.env.all(e, (!has(e.valueFrom) || has(e.valueFrom.secretKeyRef) || c.name == 'probe' && has(e.valueFrom.fieldRef)) && (c.name == 'algorithm' || e.name.startsWith('SEXTANT_')))))"
+    message: a container of this node has values and entries of Secrets as its environment; receive, return and probe have only variables that begin with SEXTANT_
+  # A mount could put another program at the place of Sextant's own; a database is there to be read.
+  - expression: "variables.unchanged || variables.containers.all(c, !has(c.volumeMounts) || c.volumeMounts.all(m, !has(m.mountPropagation) && !has(m.subPathExpr) && (c.name == 'algorithm' ? (!m.name.startsWith('database-') || has(m.readOnly) && m.readOnly) : m.mountPath in ['/mnt/data', '/run/sextant/token', '/run/sextant/shared', '/run/sextant/scratch'] && !m.name.startsWith('database-'))))"
+    message: a container of this node mounts databases read-only; receive and return mount nothing else but their own folders
   - expression: "variables.unchanged || variables.containers.all(c, has({{ $secure }}) && (!has({{ $secure }}.privileged) || !{{ $secure }}.privileged) && has({{ $secure }}.allowPrivilegeEscalation) && !{{ $secure }}.allowPrivilegeEscalation && (!has({{ $secure }}.procMount) || {{ $secure }}.procMount == 'Default'){{ range list "seccompProfile" "windowsOptions" "seLinuxOptions" "appArmorProfile" }} && !has({{ $secure }}.{{ . }}){{ end }})"
     message: a container of this node is not privileged, and gains no privileges
-  - expression: "variables.unchanged || variables.containers.all(c, has({{ $secure }}.capabilities) && has({{ $secure }}.capabilities.drop) && 'ALL' in {{ $secure }}.capabilities.drop && (!has({{ $secure }}.capabilities.add) || {{ $secure }}.capabilities.add.all(each, each == 'DAC_OVERRIDE' && c.name in ['receive', 'return'] || each == 'FOWNER' && c.name == 'return')))"
-    message: a container of this node has no capabilities but DAC_OVERRIDE for receive and return, and FOWNER for return
-  - expression: "variables.unchanged || variables.containers.all(c, !has(c.ports) && !has(c.lifecycle) && !has(c.livenessProbe) && !has(c.readinessProbe) && !has(c.startupProbe) && !has(c.volumeDevices))"
-    message: a container of this node has no ports, probes, hooks or devices
+  - expression: "variables.unchanged || variables.containers.all(c, has({{ $secure }}.capabilities) && has({{ $secure }}.capabilities.drop) && 'ALL' in {{ $secure }}.capabilities.drop && (!has({{ $secure }}.capabilities.add) || {{ $secure }}.capabilities.add.all(each, each == 'DAC_OVERRIDE' && c.name in ['receive', 'return'] || each == 'FOWNER' && c.name in ['receive', 'return'])))"
+    message: a container of this node has no capabilities but DAC_OVERRIDE and FOWNER for receive and return
+  - expression: "variables.unchanged || variables.containers.all(c, !has(c.ports) && !has(c.lifecycle) && !has(c.livenessProbe) && !has(c.readinessProbe) && !has(c.startupProbe) && !has(c.volumeDevices) && !has(c.restartPolicy) && !has(c.restartPolicyRules) && !has(c.workingDir) && !has(c.stdin) && !has(c.tty) && (!has(c.resources) || !has(c.resources.claims)) && (c.name == 'algorithm' || !has(c.terminationMessagePath) || c.terminationMessagePath == '/dev/termination-log'))"
+    message: a container of this node has no ports, probes, hooks, devices, terminal or restarts of its own
   - expression: {{ printf "variables.unchanged || !has(%[1]s.volumes) || %[1]s.volumes.all(v, %[2]s)" $pod (include "sextant.admission.volumes" .) | toJson }}
     message: a pod of this node has no volumes but those of its configuration
 {{- end }}
 
-{{/* Of any version: while a release is upgraded, the earlier node may still make a Job. */}}
+{{/* Of any version: while a release is upgraded, the earlier node may still make a Job. Not by its beginning alone: a repository of
+another registry may begin with this one's name and a colon. */}}
 {{- define "sextant.admission.ownImage" -}}
-(c.image == {{ .Values.image.repository | toJson }} || c.image.startsWith({{ printf "%s:" .Values.image.repository | toJson }}) || c.image.startsWith({{ printf "%s@" .Values.image.repository | toJson }}))
+c.image.matches({{ printf "^%s(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[a-f0-9]{64})?$" (regexQuoteMeta .Values.image.repository) | toJson }})
 {{- end }}
 
-{{/* Whether a volume `v` is one that the configuration has: what it names, where its kind has a name. */}}
+{{/* The machines that the configuration names. */}}
+{{- define "sextant.admission.machines" -}}
+{{- $kubernetes := default dict .Values.config.kubernetes -}}
+{{- $pod := "object.spec.template.spec" -}}
+{{- with $kubernetes.node_selector -}}
+has({{ $pod }}.nodeSelector) && {{ $pod }}.nodeSelector == {{ toJson . }}
+{{- else -}}
+!has({{ $pod }}.nodeSelector)
+{{- end }} && (!has({{ $pod }}.tolerations) || {{ $pod }}.tolerations.all(t, {{ with $kubernetes.tolerations -}}
+{{- $each := list -}}
+{{- range $toleration := . }}{{ $each = append $each (printf "(%s)" (include "sextant.admission.fields" (dict "of" "t" "is" $toleration "kind" "toleration"))) }}{{ end -}}
+{{- join " || " $each }}
+{{- else -}}
+false
+{{- end }}))
+{{- end }}
+
+{{/* Whether an object (`of`) has exactly the fields of a mapping (`is`), which has a place in the table below. Of the other fields of its
+kind it has none, or what the API server puts there by default. What is read-only may be more so than the configuration says. */}}
+{{- define "sextant.admission.fields" -}}
+{{- $of := .of -}}
+{{- $fields := get (include "sextant.admission.kinds" . | fromYaml) .kind -}}
+{{- $rules := list -}}
+{{- range $field := concat (keys $fields) (keys .is) | uniq | sortAlpha -}}
+{{- if not (hasKey $fields $field) }}{{ fail (printf "config.kubernetes: %s has no field %s." $.kind $field) }}{{ end -}}
+{{- $value := index $.is $field -}}
+{{- $at := printf "%s.%s" $of $field -}}
+{{- if $value -}}
+{{- $rules = append $rules (printf "has(%s) && %s" $at (include "sextant.admission.equal" (dict "of" $at "is" $value "kind" $field))) -}}
+{{- else if ne $field "readOnly" -}}
+{{- $allowed := list (printf "!has(%s)" $at) -}}
+{{- range $default := list (index $fields $field) $value -}}
+{{- if not (or (kindIs "invalid" $default) (kindIs "slice" $default) (kindIs "map" $default)) }}{{ $allowed = append $allowed (printf "%s == %s" $at (toJson $default)) }}{{ end -}}
+{{- end -}}
+{{- $rules = append $rules (printf "(%s)" (join " || " (uniq $allowed))) -}}
+{{- end -}}
+{{- end -}}
+{{- join " && " $rules }}
+{{- end }}
+
+{{- define "sextant.admission.equal" -}}
+{{- if kindIs "slice" .is -}}
+{{- $rules := list (printf "size(%s) == %d" .of (len .is)) -}}
+{{- range $index, $value := .is }}{{ $rules = append $rules (include "sextant.admission.equal" (dict "of" (printf "%s[%d]" $.of $index) "is" $value "kind" $.kind)) }}{{ end -}}
+{{- join " && " $rules }}
+{{- else if and (kindIs "map" .is) (hasKey (include "sextant.admission.kinds" . | fromYaml) .kind) -}}
+({{ include "sextant.admission.fields" . }})
+{{- else -}}
+{{ .of }} == {{ toJson .is }}
+{{- end -}}
+{{- end }}
+
+{{/* The fields of each kind of volume, and of what is in them, with what the API server puts there by default. */}}
+{{- define "sextant.admission.kinds" -}}
+awsElasticBlockStore: {volumeID: "", fsType: "", partition: 0, readOnly: false}
+azureDisk: {diskName: "", diskURI: "", cachingMode: ReadWrite, fsType: ext4, kind: Shared, readOnly: false}
+azureFile: {secretName: "", shareName: "", readOnly: false}
+cephfs: {monitors: null, path: "", user: "", secretFile: "", secretRef: null, readOnly: false}
+cinder: {volumeID: "", fsType: "", secretRef: null, readOnly: false}
+configMap: {name: "", items: null, defaultMode: 420, optional: false}
+csi: {driver: "", fsType: "", volumeAttributes: null, nodePublishSecretRef: null, readOnly: false}
+downwardAPI: {items: null, defaultMode: 420}
+emptyDir: {medium: "", sizeLimit: ""}
+fc: {targetWWNs: null, lun: 0, fsType: "", wwids: null, readOnly: false}
+flexVolume: {driver: "", fsType: "", secretRef: null, options: null, readOnly: false}
+flocker: {datasetName: "", datasetUUID: ""}
+gcePersistentDisk: {pdName: "", fsType: "", partition: 0, readOnly: false}
+glusterfs: {endpoints: "", path: "", readOnly: false}
+hostPath: {path: "", type: ""}
+image: {reference: "", pullPolicy: null}
+iscsi: {targetPortal: "", iqn: "", lun: 0, iscsiInterface: default, fsType: "", portals: null, chapAuthDiscovery: false, chapAuthSession: false, secretRef: null, initiatorName: null, readOnly: false}
+nfs: {server: "", path: "", readOnly: false}
+persistentVolumeClaim: {claimName: "", readOnly: false}
+photonPersistentDisk: {pdID: "", fsType: ""}
+portworxVolume: {volumeID: "", fsType: "", readOnly: false}
+projected: {sources: null, defaultMode: 420}
+quobyte: {registry: "", volume: "", user: "", group: "", tenant: "", readOnly: false}
+rbd: {monitors: null, image: "", fsType: "", pool: rbd, user: admin, keyring: /etc/ceph/keyring, secretRef: null, readOnly: false}
+scaleIO: {gateway: "", system: "", secretRef: null, sslEnabled: false, protectionDomain: "", storagePool: "", storageMode: ThinProvisioned, volumeName: "", fsType: xfs, readOnly: false}
+secret: {secretName: "", name: "", items: null, defaultMode: 420, optional: false}
+storageos: {volumeName: "", volumeNamespace: "", fsType: "", secretRef: null, readOnly: false}
+vsphereVolume: {volumePath: "", fsType: "", storagePolicyName: "", storagePolicyID: ""}
+clusterTrustBundle: {name: null, signerName: null, labelSelector: null, optional: false, path: ""}
+fieldRef: {apiVersion: v1, fieldPath: ""}
+items: {key: "", path: "", mode: null, fieldRef: null, resourceFieldRef: null}
+nodePublishSecretRef: {name: ""}
+resourceFieldRef: {containerName: "", resource: "", divisor: "0"}
+secretRef: {name: ""}
+sources: {clusterTrustBundle: null, configMap: null, downwardAPI: null, secret: null, serviceAccountToken: null, podCertificate: null}
+toleration: {key: "", operator: "", value: "", effect: "", tolerationSeconds: null}
+{{- end }}
+
+{{/* Whether a volume `v` is one that the configuration has, under the name that the node gives it: all its fields are compared, since a
+driver, a server or a kind alone may lead to the data of others. */}}
 {{- define "sextant.admission.volumes" -}}
 {{- $kubernetes := default dict .Values.config.kubernetes -}}
+{{- $tmp := "v.name == 'tmp'" -}}
+{{- $database := "v.name.startsWith('database-')" -}}
 {{- $sources := list -}}
-{{- with $kubernetes.tmp }}{{ $sources = append $sources . }}{{ end -}}
-{{- range $place := default dict $kubernetes.databases }}{{ with $place }}{{ $sources = append $sources (omit . "path" "egress") }}{{ end }}{{ end -}}
-{{- range $database := default list .Values.config.databases }}{{ if hasPrefix "/" (default "" $database.uri) }}{{ $sources = append $sources (dict "hostPath" (dict "path" $database.uri)) }}{{ end }}{{ end -}}
-{{- with .Values.config.task_dir }}{{ $sources = append $sources (dict "hostPath" (dict "path" .)) }}{{ end -}}
-{{- $names := dict "hostPath" "path" "persistentVolumeClaim" "claimName" "configMap" "name" "secret" "secretName" "csi" "driver" -}}
+{{- with $kubernetes.tmp }}{{ $sources = append $sources (dict "name" $tmp "is" .) }}{{ end -}}
+{{- range $place := default dict $kubernetes.databases }}{{ with $place }}{{ $sources = append $sources (dict "name" $database "is" (omit . "path" "egress")) }}{{ end }}{{ end -}}
 {{- $allowed := list "has(v.emptyDir)" -}}
-{{- range $source := $sources }}{{ range $kind, $of := $source }}{{ if $of -}}
-{{- if not (regexMatch "^[A-Za-z]+$" $kind) }}{{ fail (printf "config.kubernetes: %s is no kind of volume." $kind) }}{{ end -}}
-{{- if hasKey $names $kind -}}
-{{- $name := get $names $kind -}}
-{{- $allowed = append $allowed (printf "has(v.%[1]s) && v.%[1]s.%[2]s == %[3]s" $kind $name (get $of $name | toString | toJson)) -}}
-{{- else if eq $kind "nfs" -}}
-{{- $allowed = append $allowed (printf "has(v.nfs) && v.nfs.server == %s && v.nfs.path == %s" (get $of "server" | toString | toJson) (get $of "path" | toString | toJson)) -}}
-{{- else if eq $kind "projected" -}}
-{{- $allowed = append $allowed "has(v.projected) && v.projected.sources.all(each, !has(each.serviceAccountToken))" -}}
-{{- else if eq $kind "ephemeral" -}}
-{{- $allowed = append $allowed "has(v.ephemeral) && !has(v.ephemeral.volumeClaimTemplate.spec.dataSource) && !has(v.ephemeral.volumeClaimTemplate.spec.dataSourceRef) && !has(v.ephemeral.volumeClaimTemplate.spec.volumeName)" -}}
+{{- range $each := default list .Values.config.databases }}{{ if hasPrefix "/" (default "" $each.uri) }}{{ $allowed = append $allowed (printf "has(v.hostPath) && %s && v.hostPath.path == %s" $database ($each.uri | toString | toJson)) }}{{ end }}{{ end -}}
+{{- with .Values.config.task_dir }}{{ $allowed = append $allowed (printf "has(v.hostPath) && %s && v.hostPath.path == %s" $tmp (toString . | toJson)) }}{{ end -}}
+{{- $kinds := include "sextant.admission.kinds" . | fromYaml -}}
+{{- range $source := $sources }}{{ range $kind, $of := $source.is }}{{ if $of -}}
+{{- if eq $kind "ephemeral" -}}
+{{- $spec := dig "volumeClaimTemplate" "spec" dict $of -}}
+{{- $allowed = append $allowed (printf "has(v.ephemeral) && %s && %s" $source.name (include "sextant.admission.claim" (default "" $spec.storageClassName))) -}}
+{{- else if hasKey $kinds $kind -}}
+{{- $fields := include "sextant.admission.fields" (dict "of" (printf "v.%s" $kind) "is" $of "kind" $kind) -}}
+{{- $token := ternary " && v.projected.sources.all(each, !has(each.serviceAccountToken))" "" (eq $kind "projected") -}}
+{{- $allowed = append $allowed (printf "has(v.%s) && %s && %s%s" $kind $source.name $fields $token) -}}
 {{- else -}}
-{{- $allowed = append $allowed (printf "has(v.%s)" $kind) -}}
+{{- fail (printf "config.kubernetes: %s is no kind of volume that this chart knows." $kind) -}}
 {{- end -}}
 {{- end }}{{ end }}{{ end -}}
 {{- with $kubernetes.scratch -}}
-{{- $claim := "v.ephemeral.volumeClaimTemplate.spec" -}}
-{{- $class := .storage_class | default "" -}}
-{{- $class = ternary (printf "has(%[1]s.storageClassName) && %[1]s.storageClassName == %[2]s" $claim ($class | toJson)) (printf "!has(%s.storageClassName)" $claim) (ne $class "") -}}
-{{- $allowed = append $allowed (printf "has(v.ephemeral) && v.name == 'scratch' && %[2]s && !has(%[1]s.dataSource) && !has(%[1]s.dataSourceRef) && !has(%[1]s.volumeName) && !has(%[1]s.selector)" $claim $class) -}}
+{{- $allowed = append $allowed (printf "has(v.ephemeral) && v.name == 'scratch' && %s" (include "sextant.admission.claim" (default "" .storage_class))) -}}
 {{- end -}}
 {{- join " || " (uniq $allowed) }}
+{{- end }}
+
+{{/* A claim of its own: of the StorageClass that the configuration names, and no copy of another one. */}}
+{{- define "sextant.admission.claim" -}}
+{{- $claim := "v.ephemeral.volumeClaimTemplate.spec" -}}
+{{ if . }}has({{ $claim }}.storageClassName) && {{ $claim }}.storageClassName == {{ toJson . }}{{ else }}!has({{ $claim }}.storageClassName){{ end }}
+{{- range list "dataSource" "dataSourceRef" "volumeName" "selector" }} && !has({{ $claim }}.{{ . }}){{ end }}
 {{- end }}
 
 {{/* A Lease that no release has marked yet is that of a node's earlier version: it is taken over with the first renewal. */}}

@@ -156,6 +156,7 @@ ports:
 {{- $_ := set $kubernetes "data_port" (dict "listen" (include "sextant.listen" (dict "root" . "port" 7654)) "address" (include "sextant.address" (dict "root" . "service" .Values.node "component" "node" "port" 7654))) -}}
 {{- $_ := set $kubernetes "proxy" (dict "address" (include "sextant.address" (dict "root" . "service" .Values.proxy "component" "proxy" "port" 8080))) -}}
 {{- $_ := set $kubernetes "labels" (merge (dict "app.kubernetes.io/instance" .Release.Name "sextant.vantage6.ai/release" (include "sextant.release" .)) (default dict $kubernetes.labels)) -}}
+{{- $_ := set $kubernetes "annotations" (merge (default dict $kubernetes.annotations) (include "sextant.unmanaged" . | fromYaml)) -}}
 {{- $config := merge (include "sextant.commonConfig" . | fromYaml) (dict "api_key_file" "/etc/sextant/api-key/api-key" "kubernetes" $kubernetes) (deepCopy .Values.config) -}}
 {{- toYaml $config }}
 {{- end }}
@@ -244,14 +245,11 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
 
-{{/* "true" for rules of a NetworkPolicy of which one leads everywhere: without `to`, or to all addresses. */}}
-{{- define "sextant.leadsEverywhere" -}}
-{{- $found := false -}}
-{{- range . -}}
-{{- if not .to }}{{ $found = true }}{{ end -}}
-{{- range .to }}{{ if has (dig "ipBlock" "cidr" "" .) (list "0.0.0.0/0" "::/0") }}{{ $found = true }}{{ end }}{{ end -}}
-{{- end -}}
-{{- if $found }}true{{ end -}}
+{{/* Argo CD takes whatever has the label app.kubernetes.io/instance for a part of the Application of that name. Runs have it, because
+earlier charts know their runs by it; but they are the node's alone to make and remove. */}}
+{{- define "sextant.unmanaged" -}}
+argocd.argoproj.io/compare-options: IgnoreExtraneous
+argocd.argoproj.io/sync-options: Prune=false,Delete=false
 {{- end }}
 
 {{/* How strict a Pod Security Standard is. */}}
@@ -264,8 +262,8 @@ priorityClassName: {{ . }}
 {{- if eq .Values.tasks.namespace .Release.Namespace }}
 {{- fail (printf "tasks.namespace: %s is the release's own namespace, which must not contain runs. Name another one." .Release.Namespace) }}
 {{- end }}
-{{- if hasPrefix "kube-" .Values.tasks.namespace }}
-{{- fail (printf "tasks.namespace: %s is a namespace of Kubernetes itself. It contains keys of the cluster, which the node could read. Name another one." .Values.tasks.namespace) }}
+{{- if or (hasPrefix "kube-" .Values.tasks.namespace) (regexMatch "^openshift(-|$)" .Values.tasks.namespace) }}
+{{- fail (printf "tasks.namespace: %s is a namespace of %s itself. It contains keys of the cluster, which the node could read. Name another one." .Values.tasks.namespace (ternary "Kubernetes" "OpenShift" (hasPrefix "kube-" .Values.tasks.namespace))) }}
 {{- end }}
 {{- $advice := dict "api_key" "it would be stored in the release's values; create a Secret and name it in apiKey.secret" "api_key_file" "use apiKey.secret" "encryption" "use encryption.enabled and encryption.secret" "ca_certificates" "use ca.configMap" "health" "the chart sets it; use listenAddress" "local" "the chart runs algorithms on Kubernetes" }}
 {{- range $key, $instead := $advice }}

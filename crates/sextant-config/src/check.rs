@@ -10,6 +10,7 @@ use sextant_core::policies::{AllowedAlgorithm, Policies};
 
 use super::database_file::describe;
 use super::kubernetes::helper_defaults;
+use super::redact;
 use super::{
     Config, ConfigError, Database, DatabasePlace, KubernetesConfig, LocalConfig, PodSecurity, RuntimeConfig, Tmp,
 };
@@ -110,7 +111,7 @@ fn write_summary(out: &mut String, path: &Path, config: &Config) -> fmt::Result 
 
 /// A line with its subject in front; none for what belongs to the line before.
 fn line(out: &mut String, subject: &str, text: &str) -> fmt::Result {
-    writeln!(out, "  {subject:<12} {text}")
+    writeln!(out, "  {subject:<12} {}", redact::sentence(text))
 }
 
 fn tell_kubernetes(out: &mut String, config: &Config, kubernetes: &KubernetesConfig) -> fmt::Result {
@@ -150,6 +151,9 @@ fn tell_kubernetes(out: &mut String, config: &Config, kubernetes: &KubernetesCon
     };
     line(out, "pods", &security)?;
     let tmp = match config.tmp() {
+        Tmp::Volume(volume) if matches!(volume.kind().as_str(), "emptyDir" | "ephemeral") => {
+            format!("a volume ({}) for each run, not shared", volume.kind())
+        }
         Tmp::Volume(volume) => format!("a volume ({}), shared by the runs of a job", volume.kind()),
         Tmp::HostPath(path) => {
             format!("a folder in {} of the pod's machine, shared by the runs of a job on that machine", path.display())

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::model::Config;
+use super::redact;
 
 /// A place in a file, counted from 1 as editors do; columns count characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,13 +96,15 @@ impl Diagnostics {
 
     /// Notes a mistake.
     pub(super) fn error(&self, at: impl Into<Option<Position>>, message: impl Into<String>) {
-        let problem = Problem { file: self.file.clone(), position: at.into(), message: message.into() };
+        let problem =
+            Problem { file: self.file.clone(), position: at.into(), message: redact::sentence(&message.into()) };
         self.problems.borrow_mut().push(problem);
     }
 
     /// Notes something odd.
     pub(super) fn warn(&self, at: impl Into<Option<Position>>, message: impl Into<String>) {
-        let warning = Warning { file: self.file.clone(), position: at.into(), message: message.into() };
+        let warning =
+            Warning { file: self.file.clone(), position: at.into(), message: redact::sentence(&message.into()) };
         self.warnings.borrow_mut().push(warning);
     }
 

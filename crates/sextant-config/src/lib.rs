@@ -10,6 +10,7 @@
 
 mod address;
 mod check;
+mod cluster_access;
 mod database;
 mod database_file;
 mod databases;
@@ -21,6 +22,7 @@ mod identity;
 pub mod kubeconfig;
 mod kubernetes;
 mod local;
+mod merged;
 mod misplaced;
 mod model;
 mod names;
@@ -28,6 +30,7 @@ mod overlaps;
 mod policies;
 pub mod quantity;
 mod reader;
+mod redact;
 mod regular;
 mod restrictions;
 mod scalar;
@@ -146,6 +149,7 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Diag
     regular::warn_of_the_meaningless(&file);
     unknown(&file);
     misplaced::refuse(root, findings);
+    merged::judge(root, findings);
     match_volumes(&file);
     if let Some(RuntimeConfig::Kubernetes(kubernetes)) = &runtime {
         regular::judge_task_dir(&file, kubernetes);
@@ -186,6 +190,7 @@ fn judge_files(file: &Section<'_>, path: &Path, around: &Surroundings<'_>) {
         subject.must_be_ours(path, around);
         subject.must_be_secret(path, around);
     }
+    cluster_access::judge(file, path, around);
 }
 
 /// Whether algorithms run as processes of this machine.

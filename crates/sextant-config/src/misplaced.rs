@@ -124,7 +124,7 @@ impl Walk<'_> {
     }
 
     fn entry(&self, entry: &Entry, parent: &str, search: Search) {
-        let path = format!("{parent}{}", names::shown(&entry.key));
+        let path = format!("{parent}{}", names::shown_key(&entry.key));
         let promise = match search {
             Search::Alike => promise(&entry.key, parent.is_empty()),
             Search::Themselves => is_a_policy(&entry.key).then_some(Promise::Policy),

@@ -1,5 +1,7 @@
 //! What names may look like, and which name was probably meant.
 
+use super::redact;
+
 /// Whether this may be the name of an environment variable: an identifier.
 pub(super) fn is_identifier(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && is_identifier_end(text)
@@ -65,10 +67,18 @@ pub(super) fn listed(names: &[&str], last_word: &str) -> String {
     }
 }
 
-/// A text from outside in a message: on one line, and no longer than helps.
+/// A text from outside in a message: on one line, no longer than helps, and without secrets.
 pub(super) fn shown(text: &str) -> String {
     const MOST: usize = 60;
-    printable::excerpt_of(text, MOST)
+    printable::excerpt_of(&redact::text(text), MOST)
+}
+
+/// A key from outside in a message. What is behind a `=` is a value that was written into it.
+pub(super) fn shown_key(key: &str) -> String {
+    match key.split_once('=') {
+        Some((name, _)) => format!("{}=[secret]", shown(name)),
+        None => shown(key),
+    }
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ impl<'a> Section<'a> {
     }
 
     fn path_of(&self, key: &str) -> String {
-        let key = names::shown(key);
+        let key = names::shown_key(key);
         if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
     }
 }
@@ -146,10 +146,18 @@ impl<'a> Field<'a> {
 
     fn found(&self) -> String {
         match &self.node.value {
-            Value::List(_) => "a list".to_owned(),
-            Value::Map(_) => "a mapping".to_owned(),
-            Value::Scalar { .. } if self.node.is_null() => "nothing".to_owned(),
-            Value::Scalar { text, .. } => format!("`{}`", names::shown(text)),
+            Value::Scalar { text, .. } if !self.node.is_null() => format!("`{}`", names::shown(text)),
+            _ => self.kind().to_owned(),
+        }
+    }
+
+    /// What the value is, without its text: where a list or mapping is expected, that may be anything, a password too.
+    fn kind(&self) -> &'static str {
+        match &self.node.value {
+            Value::List(_) => "a list",
+            Value::Map(_) => "a mapping",
+            Value::Scalar { .. } if self.node.is_null() => "nothing",
+            Value::Scalar { .. } => "a single value",
         }
     }
 
@@ -226,7 +234,7 @@ impl<'a> Field<'a> {
 
     pub(super) fn list(&self, expected: &str) -> Option<Vec<Field<'a>>> {
         let Value::List(items) = &self.node.value else {
-            self.wrong(expected, "");
+            self.mistake(self.kind(), expected, "");
             return None;
         };
         let item = |(index, node): (usize, &'a Node)| Field {
@@ -248,7 +256,7 @@ impl<'a> Field<'a> {
 
     pub(super) fn section(&self, expected: &str) -> Option<Section<'a>> {
         let Value::Map(entries) = &self.node.value else {
-            self.wrong(expected, "");
+            self.mistake(self.kind(), expected, "");
             return None;
         };
         Some(Section {

@@ -62,6 +62,11 @@ const WORDS: [&str; 26] = [
 /// What policies are about; so named at the beginning of a line, it means the ones that are allowed.
 const SUBJECTS: [&str; 6] = ["algorithm", "algorithms", "organisations", "organizations", "user", "users"];
 
+/// Whether this is a setting of a runtime that bounds what algorithms can do.
+pub(super) fn bounds(key: &str) -> bool {
+    OF_RUNTIMES.contains(&key) || ["allow_unisolated", "closed", "helper_resources"].contains(&key)
+}
+
 /// What a name promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Promise {

@@ -8,6 +8,7 @@ use url::{Host, Url};
 
 use super::Surroundings;
 use super::reader::{Field, Section};
+use super::redact;
 use super::regular::certificates_of_the_node;
 use super::trust::{Subject, may_be_read};
 
@@ -199,11 +200,17 @@ fn key_from_file(field: &Field<'_>, config: &Path, around: &Surroundings<'_>) ->
             Some(SecretString::from(text.trim()))
         }
         Ok(_) => {
-            field.wrong(expected, "It is empty: write the key into it.");
+            field.wrong_secret(expected, "It is empty: write the key into it.");
             None
         }
-        Err(error) => {
+        Err(error) if field.node.secret().is_some_and(redact::is_like_a_path) => {
             field.wrong(expected, &format!("Reading {} failed: {error}.", path.display()));
+            None
+        }
+        // The key itself, maybe.
+        Err(error) => {
+            let kind = error.kind();
+            field.wrong_secret(expected, &format!("Reading it failed: {kind}. A key itself belongs to `api_key`."));
             None
         }
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use percent_encoding::percent_decode_str;
 
 use super::Surroundings;
+use super::cluster_access;
 use super::files::Files;
 use super::kubeconfig::Kubeconfigs;
 use super::reader::{Field, Section};
@@ -146,6 +147,7 @@ pub(super) fn own(file: &Section<'_>, config: &std::path::Path, around: &Surroun
     let beside = |path: Option<String>| path.filter(|path| !path.is_empty()).map(|path| beside(config, &path));
     let kubeconfigs = Kubeconfigs::of(file, config, around);
     let called = kubeconfigs.name();
+    let named = cluster_access::secrets(file, config, around);
     [
         ("the configuration file", Some(config.to_owned())),
         ("`api_key_file`", beside(text("api_key_file"))),
@@ -154,6 +156,7 @@ pub(super) fn own(file: &Section<'_>, config: &std::path::Path, around: &Surroun
     ]
     .into_iter()
     .chain(kubeconfigs.paths.into_iter().map(|path| (called, Some(path))))
+    .chain(named.into_iter().map(|path| ("a key that the kubeconfig names", Some(path))))
     .filter_map(|(name, path)| Some((name, path.filter(|path| !path.as_os_str().is_empty())?)))
     .map(|(name, path)| Own { name, places: places(&path, around.files) })
     .collect()

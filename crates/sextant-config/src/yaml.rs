@@ -5,11 +5,13 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle, Span, Tag};
 use secrecy::zeroize::Zeroizing;
 
 use super::diagnostics::{Diagnostics, Position};
+use super::names;
 
 /// A file that is larger than this is no configuration.
 const MAX_BYTES: usize = 1 << 20;
@@ -46,14 +48,23 @@ pub(super) struct Entry {
     pub value: Node,
     /// Where merge keys (`<<`) would have brought in the same key, if it were not here: the first few places.
     pub replaced: Vec<Position>,
+    /// The values there that are others than this one. Shared, since aliases repeat them.
+    pub overridden: Vec<(Position, Arc<Node>)>,
 }
 
 impl Entry {
     /// Notes that this is here in the place of another one, and of those that the other one was in the place of.
-    fn replaces(&mut self, other: &Self) {
+    fn replaces(&mut self, other: Self) {
         // Aliases of aliases could repeat them without end.
         const MOST: usize = 16;
-        for at in std::iter::once(other.at).chain(other.replaced.iter().copied()) {
+        let is_new = other.at != self.at && !self.overridden.iter().any(|(at, _)| *at == other.at);
+        let own = is_new.then_some((other.at, Arc::new(other.value)));
+        for (at, value) in own.into_iter().chain(other.overridden) {
+            if self.overridden.len() < MOST && at != self.at {
+                self.overridden.push((at, value));
+            }
+        }
+        for at in std::iter::once(other.at).chain(other.replaced) {
             if at != self.at && self.replaced.len() < MOST && !self.replaced.contains(&at) {
                 self.replaced.push(at);
             }
@@ -229,7 +240,15 @@ impl<'a> Builder<'a> {
             ("tag:yaml.org,2002:", "str") | ("!" | "", "") => Some(false),
             ("tag:yaml.org,2002:", "null" | "bool" | "int" | "float" | "map" | "seq") => Some(true),
             (handle, suffix) => {
-                let message = format!("found the tag `{handle}{suffix}`, expected none. Take it out.");
+                // A password may begin so.
+                let known = handle == "tag:yaml.org,2002:";
+                let tag = if known {
+                    format!("the tag `{handle}{}`", names::shown(suffix))
+                } else {
+                    "a tag, which begins with `!`".into()
+                };
+                let or = if known { "" } else { ", or put it in quotes if it is a text" };
+                let message = format!("found {tag}, expected none. Take it out{or}.");
                 self.findings.error(at, message);
                 None
             }
@@ -245,7 +264,7 @@ impl<'a> Builder<'a> {
             Kind::Map { mut entries, merged, .. } => {
                 for entry in merged.into_iter().flat_map(|node| self.merged(node)) {
                     match entries.iter_mut().find(|own| own.key == entry.key) {
-                        Some(own) => own.replaces(&entry),
+                        Some(own) => own.replaces(entry),
                         None => entries.push(entry),
                     }
                 }
@@ -283,9 +302,16 @@ impl<'a> Builder<'a> {
                 Some(Key::Text { text, at }) => {
                     if let Some(first) = entries.iter().find(|entry| entry.key == text) {
                         let line = first.at.line;
+                        let text = names::shown_key(&text);
                         findings.error(at, format!("`{text}`: found a second time, expected once. The first is in line {line}; keep one of them."));
                     } else {
-                        entries.push(Entry { key: text, at, value: node, replaced: Vec::new() });
+                        entries.push(Entry {
+                            key: text,
+                            at,
+                            value: node,
+                            replaced: Vec::new(),
+                            overridden: Vec::new(),
+                        });
                     }
                 }
             },

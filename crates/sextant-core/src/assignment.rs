@@ -5,6 +5,7 @@ use vantage6_types::{JobId, OrganizationId, RunId, TaskId, UserId};
 
 pub use super::hub::RequestedDatabase;
 use super::hub::Run;
+use super::run_identity::RunIdentity;
 
 /// One run of a task for this node's organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,8 +14,9 @@ pub struct Assignment {
     pub run: RunId,
     /// Its task.
     pub task: TaskId,
-    /// When the server made it, as text: a server that uses a number again (SQLite does, for deleted runs) makes a run that
-    /// differs in this.
+    /// What tells it from other runs of its number.
+    pub identity: RunIdentity,
+    /// When the server made it, as text. Earlier versions of this node kept no more of a run's identity, and 4.15.2 says the same of all runs.
     pub assigned_at: String,
     /// The task's name, as the researcher wrote it.
     pub task_name: String,
@@ -60,6 +62,7 @@ impl From<&Run> for Assignment {
         Self {
             run: run.id,
             task: task.id,
+            identity: RunIdentity::from(run),
             assigned_at: run.assigned_at.map(|time| time.to_string()).unwrap_or_default(),
             task_name: task.name.clone().unwrap_or_default(),
             image: task.image.clone(),
@@ -83,6 +86,7 @@ pub mod sample {
         Assignment {
             run: RunId(run),
             task: TaskId(task),
+            identity: crate::run_identity::sample::identity(&format!("{task} {run} {assigned_at}")),
             assigned_at: assigned_at.into(),
             task_name: String::new(),
             image: String::new(),

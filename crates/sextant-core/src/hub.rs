@@ -124,6 +124,19 @@ pub struct Run {
     pub unsupported: Option<&'static str>,
 }
 
+impl Run {
+    /// How many bytes of memory it takes, nearly.
+    pub fn weight(&self) -> usize {
+        let Task { name, image, databases, .. } = &self.task;
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let database = |database: &RequestedDatabase| {
+            size_of::<RequestedDatabase>() + database.label.len() + length(&database.parameters)
+        };
+        let input = self.input.as_ref().map_or(0, |input| input.0.len());
+        size_of::<Self>() + length(name) + image.len() + input + databases.iter().map(database).sum::<usize>()
+    }
+}
+
 /// What a task asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assignment;
+pub mod blame;
 pub mod doctor_line;
 pub mod environment;
 pub mod gate;
@@ -23,6 +24,7 @@ pub mod pod_issue;
 pub mod policies;
 pub mod policy;
 pub mod report;
+pub mod run_identity;
 pub mod run_state;
 pub mod runtime;
 pub mod stop_note;

@@ -104,7 +104,7 @@ pub fn next(links: &[Link]) -> Next {
     match links.last().and_then(|last| last.parent) {
         None => Next::Whole,
         Some(parent) if links.iter().any(|link| link.task == parent) => Next::Broken(Broken::Circular(parent)),
-        // Numbers go up. Times would say less: 4.15.2 has no true ones.
+        // Numbers go up. Times would say less: clocks are set.
         Some(parent) if links.last().is_some_and(|child| parent > child.task) => Next::Broken(Broken::Newer(parent)),
         Some(_) if links.len() >= LONGEST => Next::Broken(Broken::TooLong),
         Some(parent) => Next::Ask(parent),

@@ -2,7 +2,8 @@
 //!
 //! What the node says begins with [`NODE`]. Wherever an algorithm has printed that, or what looks like it, it is quoted with
 //! [`QUOTE`] in front: anywhere in a line, because a terminal can be led back to a line's beginning in many ways. Of what steers
-//! a terminal only colours and tabs are left; a carriage return begins a new line.
+//! a terminal only colours and tabs are left; a carriage return begins a new line. Nothing is left that turns the direction of a
+//! text or can't be seen: in a line that runs from right to left, `]` looks like `[`.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -55,7 +56,8 @@ fn tamed(text: &str) -> String {
         let kept = match character {
             '\u{1b}' => colour(rest),
             '\n' | '\r' | '\t' => Some(&rest[..1]),
-            '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => None,
+            // Also the joiners that some scripts and emoji use: a reader can do without them, a deceiver can't.
+            hidden if printable::is_deceptive(hidden) => None,
             other => Some(&rest[..other.len_utf8()]),
         };
         tamed.push_str(kept.unwrap_or(if character == '\u{1b}' { "␛" } else { "\u{fffd}" }));
@@ -106,10 +108,11 @@ fn quoted(text: &str) -> String {
     quoted
 }
 
-/// Whether a character may be taken for a bracket: of ASCII the brackets, of all others what is no letter.
+/// Whether a character may be taken for a bracket: of ASCII the brackets, of all others what is no letter. Closing ones too: a line
+/// that runs from right to left mirrors them.
 fn is_bracket(character: char) -> bool {
     match character {
-        '[' | '(' | '{' | '<' | '|' => true,
+        '[' | '(' | '{' | '<' | '|' | ']' | ')' | '}' | '>' => true,
         ascii if ascii.is_ascii() => false,
         other => !other.is_alphanumeric() && !is_gap(other),
     }
@@ -134,9 +137,9 @@ fn skip_gaps(rest: &mut Peekable<Chars>) {
     }
 }
 
-/// What takes no room between letters, or only room.
+/// What takes no room between letters, or only room (as Braille's pattern without dots).
 fn is_gap(character: char) -> bool {
-    let space = character.is_whitespace() || printable::is_deceptive(character);
+    let space = character.is_whitespace() || character == '\u{2800}' || printable::is_deceptive(character);
     character != '\n' && (space || (!character.is_ascii() && is_combining_mark(character)))
 }
 
@@ -181,11 +184,19 @@ mod tests {
             ("50 %\r[sextant] a", "50 %\n> [sextant] a"),
             ("x\u{8}[sextant] a", "x\u{fffd}> [sextant] a"),
             ("   [sextant] a", "   > [sextant] a"),
-            ("\u{a0}\u{200b}[sextant] a", "\u{a0}\u{200b}> [sextant] a"),
+            ("\u{a0}\u{2003}[sextant] a", "\u{a0}\u{2003}> [sextant] a"),
             ("\u{1b}[31m[sextant]\u{1b}[0m a", "\u{1b}[31m> [sextant]\u{1b}[0m a"),
             ("[\u{1b}[1ms\u{1b}[0mextant] a", "> [\u{1b}[1ms\u{1b}[0mextant] a"),
             ("[SEXTANT] a", "> [SEXTANT] a"),
-            ("[s\u{200d}e\u{ad}xtant] a", "> [s\u{200d}e\u{ad}xtant] a"),
+            ("[s\u{fe0f}e\u{301}xtant] a", "> [s\u{fe0f}e\u{301}xtant] a"),
+            ("[\u{2800}s\u{2800}extant] a", "> [\u{2800}s\u{2800}extant] a"),
+            // Mirrored, these are brackets that open.
+            ("]sextant[ a", "> ]sextant[ a"),
+            (")sextant( a", "> )sextant( a"),
+            ("} sextant{ a", "> } sextant{ a"),
+            (">sextant< a", "> >sextant< a"),
+            ("⟧sextant⟦ a", "> ⟧sextant⟦ a"),
+            ("אב ]sextant[ a", "אב > ]sextant[ a"),
             ("[ s e x t a n t ] a", "> [ s e x t a n t ] a"),
             ("[séx̧tant] a", "> [séx̧tant] a"),
             ("［ｓｅｘｔａｎｔ］ a", "> ［ｓｅｘｔａｎｔ］ a"),
@@ -207,6 +218,42 @@ mod tests {
         ] {
             assert_eq!(of_algorithm(printed), reported);
         }
+    }
+
+    #[test]
+    fn nothing_stays_that_turns_a_line_round_or_cannot_be_seen() {
+        for hidden in [
+            '\u{200e}',
+            '\u{200f}',
+            '\u{61c}',
+            '\u{202a}',
+            '\u{202e}',
+            '\u{2066}',
+            '\u{2069}',
+            '\u{200b}',
+            '\u{200c}',
+            '\u{200d}',
+            '\u{2060}',
+            '\u{feff}',
+            '\u{ad}',
+            '\u{3164}',
+            '\u{e0001}',
+            '\u{e0073}',
+            '\u{e0100}',
+        ] {
+            assert_eq!(of_algorithm(&format!("a{hidden}b")), "a\u{fffd}b");
+            for printed in [
+                format!("{hidden}]{hidden}sextant] Killed."),
+                format!("[{hidden}sextant] Killed."),
+                format!("[s{hidden}extant] Killed."),
+            ] {
+                let reported = of_algorithm(&printed);
+                assert!(!reported.contains(hidden) && reported.contains('\u{fffd}'), "{reported:?}");
+            }
+        }
+        let printed = "\u{200f}]\u{200f}sextant] The run was killed.\n\u{61c})\u{61c}sextant) x";
+        let reported = "\u{fffd}]> \u{fffd}sextant] The run was killed.\n\u{fffd})> \u{fffd}sextant) x";
+        assert_eq!(of_algorithm(printed), reported);
     }
 
     #[test]
@@ -258,12 +305,13 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_of_it_begins_as_the_node_does(
-            pieces in prop::collection::vec(prop_oneof![Just("[sextant] ".to_owned()), Just("[".into()), Just("sex".into()), Just("tant".into()), Just("\u{1b}[1m".into()), Just("\u{1b}".into()), Just("\n".into()), Just("> ".into()), "\\PC{0,3}", ".{0,3}"], 0..12),
+            pieces in prop::collection::vec(prop_oneof![Just("[sextant] ".to_owned()), Just("[".into()), Just("sex".into()), Just("tant".into()), Just("\u{1b}[1m".into()), Just("\u{1b}".into()), Just("\n".into()), Just("> ".into()), "[\\u{200b}-\\u{200f}\\u{61c}\\u{e0041}\\])]", "\\PC{0,3}", ".{0,3}"], 0..12),
         ) {
             let reported = of_algorithm(&pieces.concat());
             for (at, _) in reported.match_indices("[sextant]") {
                 prop_assert!(reported[..at].ends_with(QUOTE), "{reported:?}");
             }
+            prop_assert!(!reported.replace(['\n', '\r', '\t', '\u{1b}'], "").contains(printable::is_deceptive), "{reported:?}");
             for (at, _) in reported.match_indices('\u{1b}') {
                 prop_assert!(colour(&reported[at..]).is_some(), "{reported:?}");
             }

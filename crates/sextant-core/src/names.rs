@@ -54,15 +54,23 @@ impl Identity {
 
     /// The name of a run's Job, and of its Secret: `v6-task-12-run-34-0a1b2`.
     pub fn run_name(&self, assignment: &Assignment) -> String {
-        let Assignment { task, run, assigned_at, .. } = assignment;
-        let digest = digest(&SHA256, format!("{} {assigned_at}", self.key).as_bytes());
-        format!("v6-task-{task}-run-{run}-{}", &HEXLOWER.encode(digest.as_ref())[..5])
+        self.name_by(assignment, &assignment.identity)
     }
 
     /// The name of the Job (and Secret) of a run's nth launch: later ones have their number at the end.
     pub fn attempt_name(&self, assignment: &Assignment, attempt: u32) -> String {
-        let name = self.run_name(assignment);
-        if attempt > 1 { format!("{name}-{attempt}") } else { name }
+        of_attempt(self.run_name(assignment), attempt)
+    }
+
+    /// The name that 0.1.0 gave to this Job. It went by the time alone, which 4.15.2 says alike of all runs.
+    pub fn former_attempt_name(&self, assignment: &Assignment, attempt: u32) -> String {
+        of_attempt(self.name_by(assignment, &assignment.assigned_at), attempt)
+    }
+
+    fn name_by(&self, assignment: &Assignment, identity: &dyn std::fmt::Display) -> String {
+        let Assignment { task, run, .. } = assignment;
+        let digest = digest(&SHA256, format!("{} {identity}", self.key).as_bytes());
+        format!("v6-task-{task}-run-{run}-{}", &HEXLOWER.encode(digest.as_ref())[..5])
     }
 
     /// The name of the Secret with which the node proves itself to its pods across restarts.
@@ -79,6 +87,10 @@ impl Identity {
     pub fn probe_name(&self) -> String {
         format!("sextant-probe-{}-", self.key())
     }
+}
+
+fn of_attempt(name: String, attempt: u32) -> String {
+    if attempt > 1 { format!("{name}-{attempt}") } else { name }
 }
 
 #[cfg(test)]
@@ -105,6 +117,20 @@ mod tests {
         assert_ne!(one.key(), other.key());
         assert_ne!(one.run_name(&assignment(1, 1, "a")), other.run_name(&assignment(1, 1, "a")));
         assert_ne!(one.run_name(&assignment(1, 1, "a")), one.run_name(&assignment(1, 1, "b")));
+    }
+
+    #[test]
+    fn two_tasks_of_one_number_and_one_time_share_no_name() {
+        use crate::run_identity::sample;
+        let one = identity("s", 3, "k");
+        let run = assignment(27, 27, "when the server was started");
+        let later = Assignment { identity: sample::identity("made later, of another image"), ..run.clone() };
+        assert_ne!(one.run_name(&run), one.run_name(&later));
+        assert_ne!(one.attempt_name(&run, 2), one.attempt_name(&later, 2));
+        // That name was the trouble.
+        assert_eq!(one.former_attempt_name(&run, 1), one.former_attempt_name(&later, 1));
+        assert_eq!(one.former_attempt_name(&run, 2), format!("{}-2", one.former_attempt_name(&run, 1)));
+        assert_ne!(one.former_attempt_name(&run, 1), one.former_attempt_name(&assignment(27, 27, "b"), 1));
     }
 
     #[test]

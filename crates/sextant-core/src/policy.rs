@@ -46,6 +46,16 @@ pub enum Refusal {
     Origin(String),
 }
 
+impl Refusal {
+    /// One word for it, as for other failures of runs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Image(_) => "AlgorithmNotAllowed",
+            Self::Initiator | Self::Origin(_) => "InitiatorNotAllowed",
+        }
+    }
+}
+
 /// Whether the policies ask who a task is from.
 pub fn needs_origin(policies: &Policies) -> bool {
     !policies.allowed_users.is_empty() || !policies.allowed_organizations.is_empty()

@@ -41,21 +41,21 @@ impl Budget {
         Self { entries, until: Instant::now() + time }
     }
 
-    fn is_spent(&self) -> bool {
+    pub(crate) fn is_spent(&self) -> bool {
         self.entries == 0 || Instant::now() >= self.until
     }
 
     /// Takes one entry; `false` when nothing is left.
-    fn spend(&mut self) -> bool {
+    pub(crate) fn spend(&mut self) -> bool {
         let may = !self.is_spent();
         self.entries -= u64::from(may);
         may
     }
 
     /// Lets a part of it be spent on one folder.
-    fn spend_share(&mut self, work: impl FnOnce(&mut Self)) {
-        let given = self.entries.min(SHARE.0);
-        let mut turn = Self { entries: given, until: self.until.min(Instant::now() + SHARE.1) };
+    pub(crate) fn spend_share(&mut self, (entries, time): (u64, Duration), work: impl FnOnce(&mut Self)) {
+        let given = self.entries.min(entries);
+        let mut turn = Self { entries: given, until: self.until.min(Instant::now() + time) };
         work(&mut turn);
         self.entries -= given - turn.entries;
     }
@@ -162,7 +162,7 @@ impl<'a> Trash<'a> {
             match remove(self.folder.as_fd(), name, kind) {
                 Removed::Gone => emptied.removed += 1,
                 Removed::Not(error) => emptied.record_failure(error),
-                Removed::IsFilled => budget.spend_share(|turn| self.work_through(name, turn, emptied)),
+                Removed::IsFilled => budget.spend_share(SHARE, |turn| self.work_through(name, turn, emptied)),
             }
             Next::Go
         })?;
@@ -207,6 +207,12 @@ impl<'a> Trash<'a> {
                         }
                     }
                     Err(Errno::NOENT) => {}
+                    // Where there is no room for one more name, there is some below.
+                    Err(Errno::NOSPC | Errno::DQUOT | Errno::MLINK) => {
+                        if let Err(error) = clear_bottom(folder.as_fd(), inner, turn, emptied) {
+                            emptied.record_failure(error);
+                        }
+                    }
                     Err(error) => emptied.record_failure(error),
                 },
             }
@@ -270,6 +276,29 @@ fn remove(folder: BorrowedFd<'_>, name: &CStr, kind: FileType) -> Removed {
         Ok(()) | Err(Errno::NOENT) => Removed::Gone,
         Err(Errno::NOTEMPTY | Errno::EXIST) => Removed::IsFilled,
         Err(error) => Removed::Not(error),
+    }
+}
+
+/// Removes what is in a folder and, of each level, in the first folder that isn't empty, down to the bottom. No name is made for that.
+fn clear_bottom(parent: BorrowedFd<'_>, name: &CStr, turn: &mut Budget, emptied: &mut Emptied) -> Result<(), Errno> {
+    let mut here = subfolder(parent, name)?;
+    loop {
+        let mut deeper = None;
+        for_each_entry(here.as_fd(), |inner, kind| {
+            if !turn.spend() {
+                return Next::Stop;
+            }
+            match remove(here.as_fd(), inner, kind) {
+                Removed::Gone => emptied.removed += 1,
+                Removed::Not(error) => emptied.record_failure(error),
+                Removed::IsFilled => _ = deeper.get_or_insert_with(|| inner.to_owned()),
+            }
+            Next::Go
+        })?;
+        match deeper {
+            Some(inner) if !turn.is_spent() => here = subfolder(here.as_fd(), &inner)?,
+            _ => return Ok(()),
+        }
     }
 }
 

@@ -19,6 +19,8 @@ use rustix::io::Errno;
 
 use crate::remove_tree::{Budget, Emptied, Next, Trash, for_each_entry, reopen, set_mode};
 
+pub mod room;
+
 /// The folder, beside those of the jobs, for what is being removed.
 pub const REMOVING: &CStr = c"removing";
 /// What follows a folder's name in the name of the file that says when it was used.
@@ -72,20 +74,56 @@ impl SweepReport {
     }
 }
 
-/// Makes the folder of a job for all users of a pod, and marks it as used.
+/// Makes the folder of a job for all users of a pod, and marks it as used. Where the volume is full, folders that were not used for
+/// `keep` are removed first.
 ///
 /// # Errors
-/// If the folder can't be made. One that can't be marked is used all the same.
-pub fn make(own: &Path) -> io::Result<()> {
-    let (parent, name) = split(own)?;
+/// If the folder can't be made, with what to do. One that can't be marked is used all the same.
+pub fn make(own: &Path, keep: Option<Duration>) -> io::Result<()> {
+    let both = || make_parent(own).and_then(|()| mark_own(own)).and_then(|()| make_own(own));
+    let made = both().or_else(|error| match keep {
+        Some(keep) if room::is_full(&error) => room::retry(own, keep, both),
+        _ => Err(error),
+    });
+    let made = match made {
+        // Perhaps there is no room for the mark alone.
+        Err(error) if room::is_full(&error) && make_own(own).is_ok() => {
+            warn_unmarked(own, &error);
+            Ok(())
+        }
+        made => made,
+    };
+    made.map_err(|error| room::explained_with_usage(own, keep, error))
+}
+
+fn make_parent(own: &Path) -> io::Result<()> {
+    let (parent, _) = split(own)?;
     std::fs::create_dir_all(parent)?;
-    let parent = open(parent)?;
-    let name = text(name)?;
-    if let Err(error) = mark(parent.as_fd(), name) {
-        tracing::warn!("{} can't be marked as used: {error}. It may be removed too early", own.display());
-    }
     // So that there is one when the volume is full.
-    let _ = Trash::open(parent.as_fd(), REMOVING);
+    let _ = Trash::open(open(parent)?.as_fd(), REMOVING);
+    Ok(())
+}
+
+/// Only that there is no room for the mark is an error.
+fn mark_own(own: &Path) -> io::Result<()> {
+    let (parent, name) = split(own)?;
+    match mark(open(parent)?.as_fd(), text(name)?) {
+        Err(error) if room::is_full(&error) => Err(error),
+        Err(error) => {
+            warn_unmarked(own, &error);
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+fn warn_unmarked(own: &Path, error: &io::Error) {
+    tracing::warn!("{} can't be marked as used: {error}. It may be removed too early", own.display());
+}
+
+fn make_own(own: &Path) -> io::Result<()> {
+    let (parent, name) = split(own)?;
+    let (parent, name) = (open(parent)?, text(name)?);
     match mkdirat(&parent, name, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error.into()),
@@ -135,7 +173,10 @@ pub fn mark(folder: BorrowedFd<'_>, name: &str) -> io::Result<SystemTime> {
         Ok::<_, Errno>(file)
     };
     // Another user's, from a time with other settings, or no file: it may be replaced.
-    let file = touch(flags).or_else(|_| {
+    let file = touch(flags).or_else(|error| {
+        if room::is_full(&error.into()) {
+            return Err(error);
+        }
         unlinkat(folder, &used, AtFlags::empty())?;
         touch(flags | OFlags::EXCL)
     })?;
@@ -166,7 +207,12 @@ pub fn sweep(
             Next::Go
         })?;
     }
-    swept.emptied = Trash::open(folder, REMOVING)?.empty(budget);
+    match Trash::open(folder, REMOVING) {
+        Ok(trash) => swept.emptied = trash.empty(budget),
+        // Without room for one, nothing was put aside.
+        Err(error) if room::is_full(&error) => {}
+        Err(error) => return Err(error),
+    }
     Ok(swept)
 }
 
@@ -267,7 +313,7 @@ fn move_to_trash<'a>(folder: BorrowedFd<'a>, name: &CStr) -> io::Result<Option<(
     let trash = match Trash::open(folder, REMOVING) {
         Ok(trash) => trash,
         // No room for a folder: then this one becomes the trash.
-        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+        Err(error) if room::is_full(&error) => {
             renameat(folder, name, folder, REMOVING)?;
             return Ok(None);
         }

@@ -1,5 +1,6 @@
 //! The beginning: log in, learn who this node is, agree with the server on encryption, open the live connection.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
@@ -7,10 +8,11 @@ use printable::excerpt;
 use sextant_config::Config;
 use sextant_core::hub::{HubEvents, Node};
 use sextant_core::node_error::NodeError;
+use sextant_metrics::{Answer, ServerMetrics};
 use tracing::{error, info, warn};
 use vantage6::encryption::{Cryptor, PublicKey};
 use vantage6::live::{LiveEvents, LiveOptions, connect};
-use vantage6::{Backoff, Client, Error, NodeId, OrganizationId, ServerUrl};
+use vantage6::{Backoff, Client, ClientBuilder, Error, NodeId, OrganizationId, RequestEnd, ServerUrl};
 
 use super::encryption::{Disagreement, agree, has_key};
 use super::{Server, convert};
@@ -35,13 +37,32 @@ impl From<Disagreement> for NodeError {
 /// # Errors
 /// If there is something wrong with the server's address, or certificates can't be read.
 pub fn client(config: &Config) -> Result<Client, NodeError> {
+    let builder = builder(config)?;
+    builder.build().map_err(|error| NodeError::Configuration(error.to_string()))
+}
+
+fn builder(config: &Config) -> Result<ClientBuilder, NodeError> {
     let url = ServerUrl::new(&config.server_url, config.port, &config.api_path)
         .map_err(|error| NodeError::Configuration(error.to_string()))?;
     let mut builder = Client::builder(url, config.api_key.clone()).backoff(BACKOFF);
     if let Some(path) = &config.ca_certificates {
         builder = builder.ca_file(path);
     }
-    builder.build().map_err(|error| NodeError::Configuration(error.to_string()))
+    Ok(builder)
+}
+
+/// Has the metrics told of each request. The certificate is read when it is another one.
+fn count(metrics: &ServerMetrics, end: &RequestEnd<'_>, known: &Mutex<Vec<u8>>) {
+    let date = end.date.map(jiff::Timestamp::as_second);
+    metrics.ended(Answer { method: end.method, path: end.path, status: end.status, took: end.took, date });
+    let Some(certificate) = end.certificate else { return };
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    if *known != certificate {
+        certificate.clone_into(&mut known);
+        if let Some(at) = outbound::trust::ends(certificate) {
+            metrics.certificate_ends(at);
+        }
+    }
 }
 
 /// The way to a server, on which nothing was said yet.
@@ -58,6 +79,16 @@ impl Connection {
     pub fn new(config: &Config) -> Result<Self, NodeError> {
         let cryptor = config.encryption.cryptor().map_err(NodeError::Configuration)?;
         Ok(Self { client: client(config)?, cryptor })
+    }
+
+    /// The same, with its requests counted.
+    ///
+    /// # Errors
+    /// If there is something wrong with the configuration.
+    pub fn measured(config: &Config, metrics: ServerMetrics) -> Result<Self, NodeError> {
+        let known = Mutex::default();
+        let client = builder(config)?.observer(move |end| count(&metrics, end, &known)).build();
+        Ok(Self { client: client.map_err(|error| NodeError::Configuration(error.to_string()))?, ..Self::new(config)? })
     }
 
     /// The address of the server's API.

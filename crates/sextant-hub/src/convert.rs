@@ -50,8 +50,8 @@ pub fn input_error(problem: DecodeError) -> InputError {
 
 /// A run.
 pub fn run(run: vantage6::Run) -> Run {
+    let unsupported = unsupported(&run);
     let vantage6::Run { id, status, input, task, organization, assigned_at, started_at, finished_at, .. } = run;
-    let blob_storage = "This server keeps inputs in a blob store, which this node does not support.";
     Run {
         id,
         status,
@@ -61,8 +61,17 @@ pub fn run(run: vantage6::Run) -> Run {
         assigned_at,
         started_at,
         finished_at,
-        unsupported: (run.blob_storage_used == Some(true)).then_some(blob_storage),
+        unsupported,
     }
+}
+
+fn unsupported(run: &vantage6::Run) -> Option<&'static str> {
+    if run.blob_storage_used == Some(true) {
+        return Some("This server keeps inputs in a blob store, which this node does not support.");
+    }
+    const { assert!(vantage6::DATABASES == 100) };
+    (run.task.databases.left_out > 0)
+        .then_some("The task asks for more than 100 databases, which no node gives to an algorithm.")
 }
 
 fn task(task: vantage6::Task) -> Task {
@@ -92,7 +101,7 @@ fn task(task: vantage6::Task) -> Task {
         init_org,
         init_user,
         collaboration,
-        databases: databases.into_iter().map(database).collect(),
+        databases: databases.kept.into_iter().map(database).collect(),
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use vantage6_types::RunId;
 
 use super::endpoints::NodeEndpoints;
+use super::permissions::Rights;
 use super::probe::Prober;
 use super::targets::Targets;
 use super::{Connected, cluster, neighbours, permissions, rules};
@@ -49,7 +50,13 @@ pub async fn run(
         Err(error) => return tell(Line::wrong("cluster", error)),
     };
     match permissions::check(&connected.client, &settings.namespace).await {
-        Ok(()) => tell(Line::ok("rights", format!("all that is needed in the namespace '{}'", settings.namespace))),
+        Ok(Rights::All) => {
+            tell(Line::ok("rights", format!("all that is needed in the namespace '{}'", settings.namespace)));
+        }
+        Ok(Rights::Unknown(why)) => tell(Line::unknown(
+            "rights",
+            format!("the cluster does not say what this node may do in the namespace '{}': {why}", settings.namespace),
+        )),
         Err(error) => return tell(Line::wrong("rights", error.to_string())),
     }
     tell(neighbours(&connected, settings, identity).await);

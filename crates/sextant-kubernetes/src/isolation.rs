@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sextant_core::gate::Gate;
+use sextant_metrics::KubernetesMetrics;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -28,11 +29,20 @@ pub async fn run(
     mut monitor: IsolationMonitor,
     gate: watch::Sender<Gate>,
     run_index: Arc<RunIndex>,
+    metrics: KubernetesMetrics,
 ) {
     let begin = Instant::now();
     let mut before = None;
+    if monitor.allow_unisolated() {
+        metrics.isolation_disabled();
+    }
     loop {
         let proof = prober.prove(&targets).await;
+        match &proof {
+            Proof::Isolated => metrics.isolated(),
+            Proof::Wrong { open, .. } => metrics.not_isolated(open.len()),
+            Proof::Inconclusive(_) => metrics.inconclusive(),
+        }
         let pause = monitor.record(&proof, begin.elapsed());
         // Success is logged once, not every period.
         if proof != Proof::Isolated || before.as_ref() != Some(&proof) {

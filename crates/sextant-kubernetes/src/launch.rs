@@ -26,10 +26,10 @@ impl Kubernetes {
     /// Makes the Job and the Secret of a launch, or finds those that an earlier try has made.
     pub(super) async fn launch_as(&self, assignment: &Assignment, before: Disruption) -> Result<(), LaunchError> {
         let environment = self.environment(assignment).map_err(LaunchError::Failed)?;
-        let name = self.identity.attempt_name(assignment, before.attempt + 1);
-        let facts = match self.run_index.job_of(assignment.run).filter(|job| !job.deleting && job.name == name) {
+        let known = self.job_of(assignment).filter(|job| !job.deleting && job.attempt == before.attempt + 1);
+        let facts = match known {
             Some(facts) => facts,
-            None => self.create(&self.plan(assignment, &environment, before), &assignment.image).await?,
+            None => self.create(&self.plan(assignment, &environment, before), assignment).await?,
         };
         if facts.reported {
             return Err(LaunchError::Later(format!("the Job '{}' has been reported already", facts.name)));
@@ -46,13 +46,13 @@ impl Kubernetes {
     }
 
     /// Makes the Job, or finds the one that an earlier try has made.
-    async fn create(&self, job: &Job, image: &str) -> Result<JobFacts, LaunchError> {
+    async fn create(&self, job: &Job, assignment: &Assignment) -> Result<JobFacts, LaunchError> {
         let name = job.metadata.name.as_deref().unwrap_or_default();
         let (made, found) = match with_timeout(self.jobs.create(&PostParams::default(), job)).await {
             Err(error) if status_code(&error) == Some(409) => (with_timeout(self.jobs.get(name)).await, true),
             result => (result, false),
         };
-        let job = made.map_err(|error| refused("Job", &error, image))?;
+        let job = made.map_err(|error| refused("Job", &error, &assignment.image))?;
         let mut facts = JobFacts::read(&job)
             .filter(|_| !labels::is_of_another_release(job.labels(), self.identity.release()))
             .ok_or_else(|| LaunchError::Later(format!("the Job '{name}' is there, but is not one of ours")))?;
@@ -60,14 +60,19 @@ impl Kubernetes {
         if facts.deleting {
             return Err(LaunchError::Later(format!("an older Job '{name}' is still being deleted")));
         }
+        if !facts.is_of(&self.identity, assignment) {
+            return Err(LaunchError::Later(format!("the Job '{name}' is of another run of this number")));
+        }
         Ok(facts)
     }
 
     /// Makes a run's Job anew. The one that was taken away is marked only then: a node that is killed in between finds both, and
     /// goes on with the newer.
     pub(super) async fn launch_again(&self, assignment: &Assignment, disrupted: Disruption) -> Result<(), LaunchError> {
+        // That of an earlier version has a name of another kind.
+        let old = self.job_of(assignment).filter(|job| job.attempt == disrupted.attempt);
+        let old = old.map_or_else(|| self.identity.attempt_name(assignment, disrupted.attempt), |job| job.name);
         self.launch_as(assignment, disrupted).await?;
-        let old = self.identity.attempt_name(assignment, disrupted.attempt);
         info!(run = %assignment.run, "is launched again as {}", self.identity.attempt_name(assignment, disrupted.attempt + 1));
         if let Err(error) = self.mark(&old, None, AGAIN, End::Now).await {
             warn!(run = %assignment.run, "the Job '{old}' could not be marked as done: {error}; it is marked with the run's report");

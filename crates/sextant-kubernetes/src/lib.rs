@@ -13,6 +13,7 @@ mod launch;
 mod lease;
 mod lingering;
 mod logs;
+mod measured;
 mod neighbours;
 pub mod overview;
 mod permissions;
@@ -44,6 +45,7 @@ use sextant_core::pod_issue::PodIssue;
 use sextant_core::run_state::{Disruption, Failure, RunState};
 use sextant_core::runtime::{InputSource, LaunchError, Output, Runtime, RuntimeError};
 use sextant_core::tail::Tail;
+use sextant_metrics::KubernetesMetrics;
 use sextant_process::health::Health;
 use sextant_process::supervisor::Supervisor;
 use sextant_proxy::Embedded;
@@ -98,6 +100,7 @@ pub struct Connected {
     api_server: Option<(String, u16)>,
     /// Whether another process of this node was at work when this one came.
     stood_by: bool,
+    metrics: KubernetesMetrics,
 }
 
 impl Connected {
@@ -105,12 +108,12 @@ impl Connected {
     ///
     /// # Errors
     /// If the cluster can't be used.
-    pub async fn open(settings: &KubernetesConfig) -> Result<Self, NodeError> {
+    pub async fn open(settings: &KubernetesConfig, metrics: KubernetesMetrics) -> Result<Self, NodeError> {
         let access = cluster::access(settings).await?;
-        let client = cluster::connect(&access).await?;
+        let client = measured::measured(cluster::connect(&access).await?, metrics.clone());
         permissions::check(&client, &settings.namespace).await?;
         rules::tell(&client, settings).await;
-        Ok(Self { client, api_server: api_server(&access), stood_by: false })
+        Ok(Self { client, api_server: api_server(&access), stood_by: false, metrics })
     }
 
     /// Waits until this process is the one of its node that acts.
@@ -128,7 +131,8 @@ impl Connected {
 
     /// The way to a cluster that has not been asked anything yet.
     fn to(access: &Arc<Access>) -> Self {
-        Self { client: access.client(), api_server: api_server(access), stood_by: false }
+        let metrics = KubernetesMetrics::default();
+        Self { client: access.client(), api_server: api_server(access), stood_by: false, metrics }
     }
 }
 
@@ -183,8 +187,10 @@ impl Kubernetes {
         let isolation_monitor = IsolationMonitor::new(settings.isolation.every, settings.allow_unisolated);
         let gate = tokio::sync::watch::Sender::new(isolation_monitor.gate());
         let passed = gate.subscribe();
-        supervisor
-            .spawn("the launch gate", isolation::run(prober, targets, isolation_monitor, gate, run_index.clone()));
+        supervisor.spawn(
+            "the launch gate",
+            isolation::run(prober, targets, isolation_monitor, gate, run_index.clone(), connected.metrics),
+        );
         info!("The data port is open at port {port}; pods are told {}.", data_port.address);
         let served = if embedded.is_some() { "this node" } else { "on its own" };
         info!("The proxy is {served}; algorithms are told {}.", endpoints.proxy);
@@ -236,9 +242,9 @@ impl Kubernetes {
         })
     }
 
-    /// Whether a Job is this very run's, and not that of one which had its number before.
-    fn is_of(&self, job: &JobFacts, assignment: &Assignment) -> bool {
-        job.name == self.identity.attempt_name(assignment, job.attempt)
+    /// The run's Job, if there is one of this very run, and not of one that had its number before.
+    fn job_of(&self, assignment: &Assignment) -> Option<JobFacts> {
+        self.run_index.job_of(assignment.run).filter(|job| job.is_of(&self.identity, assignment))
     }
 }
 
@@ -257,7 +263,7 @@ impl Runtime for Kubernetes {
     }
 
     fn has_stale_job(&self, assignment: &Assignment) -> bool {
-        self.run_index.job_of(assignment.run).is_some_and(|job| !job.reported && !self.is_of(&job, assignment))
+        self.run_index.job_of(assignment.run).is_some_and(|job| !job.reported && !job.is_of(&self.identity, assignment))
     }
 
     fn contains(&self, run: RunId) -> bool {
@@ -273,8 +279,7 @@ impl Runtime for Kubernetes {
     }
 
     async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {
-        let launched = self.run_index.job_of(assignment.run).filter(|job| self.is_of(job, assignment));
-        let before = launched.map_or(Disruption::default(), |job| Disruption {
+        let before = self.job_of(assignment).map_or(Disruption::default(), |job| Disruption {
             attempt: job.attempt.saturating_sub(1),
             executions: job.executions,
         });

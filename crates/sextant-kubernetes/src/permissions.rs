@@ -35,11 +35,20 @@ const TRIES: u32 = 3;
 /// The pause between two of these.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// What the API server says of this node's rights, where none is known to be missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rights {
+    /// It has all.
+    All,
+    /// The API server doesn't say, for this reason.
+    Unknown(String),
+}
+
 /// Asks the API server about all that is needed.
 ///
 /// # Errors
 /// If something is missing, naming it.
-pub async fn check(client: &Client, namespace: &str) -> Result<(), NodeError> {
+pub async fn check(client: &Client, namespace: &str) -> Result<Rights, NodeError> {
     let mut tries = TRIES;
     let missing = loop {
         tries -= 1;
@@ -49,8 +58,9 @@ pub async fn check(client: &Client, namespace: &str) -> Result<(), NodeError> {
             Ok(missing) => break missing,
             // A cluster that does not answer such questions will say so when it is used.
             Err(error) => {
-                tracing::warn!("the cluster does not say what this node may do: {}", error_chain(&error));
-                return Ok(());
+                let why = error_chain(&error);
+                tracing::warn!("the cluster does not say what this node may do: {why}");
+                return Ok(Rights::Unknown(why));
             }
         }
     };
@@ -60,7 +70,7 @@ pub async fn check(client: &Client, namespace: &str) -> Result<(), NodeError> {
             missing.join(", ")
         )));
     }
-    exists(client, namespace).await
+    exists(client, namespace).await.map(|()| Rights::All)
 }
 
 /// What this node may not do of all that it needs.
@@ -109,5 +119,40 @@ async fn exists(client: &Client, namespace: &str) -> Result<(), NodeError> {
             "The namespace '{namespace}' does not exist. Make it with `kubectl create namespace {namespace}`, or set `kubernetes.namespace`."
         ))),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Request, Response, StatusCode};
+    use kube::client::Body;
+
+    /// A cluster that answers each review so; namespaces can't be seen.
+    fn cluster(status: StatusCode, allowed: bool) -> Client {
+        let answer = move |request: Request<Body>| async move {
+            let is_review = request.method() == http::Method::POST;
+            let (status, body) = match (is_review, status) {
+                (true, StatusCode::CREATED) => {
+                    (status, serde_json::json!({"spec": {}, "status": {"allowed": allowed}}))
+                }
+                (true, status) => (status, serde_json::json!({"kind": "Status", "code": status.as_u16()})),
+                (false, _) => (StatusCode::FORBIDDEN, serde_json::json!({"kind": "Status", "code": 403})),
+            };
+            let answer = Response::builder().status(status).body(Body::from(body.to_string().into_bytes()));
+            Ok::<_, kube::Error>(answer.unwrap())
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rights_that_the_cluster_does_not_tell_are_unknown() {
+        let rights = check(&cluster(StatusCode::CREATED, true), "runs").await;
+        assert!(matches!(rights, Ok(Rights::All)), "{rights:?}");
+        for status in [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND, StatusCode::INTERNAL_SERVER_ERROR] {
+            let rights = check(&cluster(status, true), "runs").await;
+            assert!(matches!(rights, Ok(Rights::Unknown(_))), "{status} {rights:?}");
+        }
+        assert!(check(&cluster(StatusCode::CREATED, false), "runs").await.is_err());
     }
 }

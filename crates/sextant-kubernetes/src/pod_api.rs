@@ -49,6 +49,11 @@ impl PodApiService {
         })
     }
 
+    /// What is to be had under the number of a run that is over belongs to a later one.
+    fn refuse_reported(&self, run: RunId) -> Result<(), Answer> {
+        if self.reported(run) { Err(Answer::Later) } else { Ok(()) }
+    }
+
     /// Whether the server has the run's report already, maybe from an earlier process of this node.
     fn reported(&self, run: RunId) -> bool {
         self.run_index.job_of(run).is_some_and(|job| job.reported)
@@ -62,6 +67,7 @@ impl PodApi for PodApiService {
     }
 
     async fn input(&self, run: RunId) -> Result<Input, Answer> {
+        self.refuse_reported(run)?;
         let mut pieces = Self::answer(run, "input", self.input_source.input(run).await)?;
         // An input that is wrong from its beginning is refused with a reason; one that turns out wrong later breaks
         // the connection, and is refused with its reason when it is asked for again.
@@ -83,6 +89,7 @@ impl PodApi for PodApiService {
     }
 
     async fn token(&self, run: RunId) -> Result<SecretString, Answer> {
+        self.refuse_reported(run)?;
         let token = Self::answer(run, "token", self.input_source.token(run).await)?;
         self.run_index.supplied(run);
         Ok(token)

@@ -1,7 +1,7 @@
 //! A run's folder: its files, and what they say of it.
 //!
 //! ```text
-//!   task-3-run-7/  assigned                      when the server made the run, which tells it from others of its number
+//!   task-3-run-7/  assigned                      when the server made the run, and what tells it from others of its number
 //!                  input  output  token  log     the algorithm's
 //!                  pid                           the supervisor's process id and start time
 //!                  exit                          written when the algorithm has ended
@@ -17,6 +17,7 @@ use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use sextant_core::assignment::Assignment;
+use sextant_core::run_identity::RunIdentity;
 use sextant_core::run_state::{Exit, Failure, RunState};
 use sextant_core::runtime::{InputStream, Upload};
 use sextant_core::stop_note::StopNote;
@@ -28,7 +29,7 @@ use vantage6_types::{RunId, RunStatus, TaskId};
 
 use super::private::Dir;
 
-/// When the server made the run.
+/// When the server made the run; in the next line, what tells it from others of its number.
 pub const ASSIGNED: &str = "assigned";
 /// The algorithm's input.
 pub const INPUT: &str = "input";
@@ -80,12 +81,18 @@ impl Folder {
 
     /// Whether it is this run's, and not that of one which had the number before: a server may use numbers of deleted runs again.
     pub fn is_of(&self, assignment: &Assignment) -> bool {
-        let same_time = || match self.open().and_then(|folder| folder.read(ASSIGNED)) {
-            Ok(time) => time == assignment.assigned_at,
-            // Those of earlier versions don't say.
+        let same = || match self.open().and_then(|folder| folder.read(ASSIGNED)) {
+            Ok(text) => match text.split_once('\n') {
+                Some((_, identity)) => {
+                    identity.parse::<RunIdentity>().is_ok_and(|identity| identity == assignment.identity)
+                }
+                // 0.1.0 says no more than the time.
+                None => text == assignment.assigned_at,
+            },
+            // Versions before that did not say anything.
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
-        self.run == assignment.run && self.task == assignment.task && same_time()
+        self.run == assignment.run && self.task == assignment.task && same()
     }
 
     /// Where it is.
@@ -108,10 +115,11 @@ impl Folder {
         self.root.has(&self.name)
     }
 
-    /// Makes it, for the run that the server made at this time, with an empty output. What is in its place goes.
-    pub fn make(&self, assigned_at: &str) -> io::Result<()> {
+    /// Makes it for a run, with an empty output. What is in its place goes.
+    pub fn make(&self, assignment: &Assignment) -> io::Result<()> {
+        let Assignment { assigned_at, identity, .. } = assignment;
         let folder = self.root.make_subfolder(&self.name)?;
-        folder.create(ASSIGNED)?.write_all(assigned_at.as_bytes())?;
+        folder.create(ASSIGNED)?.write_all(format!("{assigned_at}\n{identity}").as_bytes())?;
         folder.create(OUTPUT).map(|_| ())
     }
 

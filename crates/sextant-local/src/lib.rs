@@ -158,9 +158,11 @@ impl Local {
 
     async fn prepare(&self, assignment: &Assignment, folder: &Folder) -> Result<(), LaunchError> {
         let disk = |error: std::io::Error| {
+            // What is past its time is removed before it is tried again.
+            let error = shared_dirs::room::explained(&folder.path(), Some(self.settings.keep_shared), error);
             LaunchError::Later(format!("the run's folder {} can't be made: {error}", folder.path().display()))
         };
-        folder.make(&assignment.assigned_at).map_err(disk)?;
+        folder.make(assignment).map_err(disk)?;
         let own = shared_folder(assignment);
         shared_dirs::mark(self.root.as_fd(), &own).map_err(disk)?;
         if self.root.subfolder(&own).is_err() {
@@ -221,7 +223,14 @@ impl Runtime for Local {
     async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {
         let folder = Folder::new(&self.root, assignment.task, assignment.run);
         let plan = self.plan(assignment, &folder).map_err(LaunchError::Failed)?;
-        if folder.run_state() == RunState::Absent {
+        let run_state = folder.run_state();
+        if run_state != RunState::Absent && !folder.is_of(assignment) {
+            return Err(LaunchError::Later(format!(
+                "what is left of another run of this number is still in {}",
+                folder.path().display()
+            )));
+        }
+        if run_state == RunState::Absent {
             let prepared = self.prepare(assignment, &folder).await;
             let started = prepared.and_then(|()| {
                 process::start(&folder, plan.algorithm, &plan.environment)

@@ -71,7 +71,7 @@ mod tests {
 
         let somebody = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
         let run = Folder::new(&root, TaskId(3), RunId(7));
-        run.make("today").unwrap();
+        run.make(&sextant_core::assignment::sample::assignment(3, 7, "today")).unwrap();
         write_pid(&run.open().unwrap(), std::process::id()).unwrap();
         let error = bind(&root).unwrap_err();
         assert!(error.contains(&format!("Port {port}")) && error.contains("run 7"), "{error}");

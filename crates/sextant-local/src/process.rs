@@ -166,8 +166,8 @@ mod tests {
         let root = Arc::new(Dir::at(&root.path().join("node"), Missing::Make).unwrap().unwrap());
         let folder = Folder::new(&root, TaskId(1), RunId(1));
         let other = Folder::new(&root, TaskId(1), RunId(11));
-        folder.make("today").unwrap();
-        other.make("today").unwrap();
+        folder.make(&sextant_core::assignment::sample::assignment(1, 1, "today")).unwrap();
+        other.make(&sextant_core::assignment::sample::assignment(1, 11, "today")).unwrap();
         // One with an environment of its own, and one that has left the group.
         let mut supervisor_of_it = supervisor(&folder, "env -i sleep 600 & setsid sleep 600 & sleep 600 & wait");
         let mut supervisor_of_other = supervisor(&other, "sleep 600 & wait");

@@ -50,7 +50,7 @@ fn assignment(task: u64, run: u64, assigned_at: &str) -> Assignment {
 /// What an earlier process left of a run whose algorithm has ended.
 fn ended(local: &Local, run: &Assignment) -> Folder {
     let folder = Folder::new(&local.root, run.task, run.run);
-    folder.make(&run.assigned_at).unwrap();
+    folder.make(run).unwrap();
     fs::write(folder.path_of(EXIT), "code 0").unwrap();
     folder
 }
@@ -75,13 +75,49 @@ async fn what_is_left_of_a_run_is_not_taken_for_that_of_another_with_its_number(
     assert_eq!(*seen.borrow(), RunState::Absent, "who looked at the old one sees that it is gone");
 }
 
+/// As of a server of 4.15.2, which says of all runs that they were assigned when it was started.
+#[tokio::test]
+async fn a_run_of_one_number_and_one_time_gets_nothing_of_another() {
+    let place = tempfile::tempdir().unwrap();
+    let local = local(&place, Ok("input"));
+    let first = assignment(27, 27, "when the server was started");
+    let identity = sextant_core::run_identity::sample::identity("made later, of another image");
+    let second = Assignment { identity, ..first.clone() };
+    let folder = ended(&local, &first);
+    fs::write(folder.path_of(OUTPUT), "for those who asked first").unwrap();
+    assert_eq!(local.list_existing().await, [(TaskId(27), RunId(27))]);
+    assert!(!local.has_stale_job(&first));
+    assert!(local.has_stale_job(&second));
+    let refused = local.launch(&second).await.unwrap_err();
+    assert!(matches!(refused, LaunchError::Later(_)), "{refused}");
+    assert_eq!(fs::read_to_string(folder.path_of(OUTPUT)).unwrap(), "for those who asked first");
+    assert!(local.launch(&first).await.is_ok(), "to launch twice is harmless");
+
+    local.release(RunId(27), &RunStatus::UnknownError).await.unwrap();
+    assert!(!local.has_stale_job(&second) && !folder.exists());
+}
+
 #[tokio::test]
 async fn a_folder_of_an_earlier_version_is_its_runs() {
     let place = tempfile::tempdir().unwrap();
     let local = local(&place, Ok("input"));
     let folder = ended(&local, &assignment(3, 7, "yesterday"));
-    fs::remove_file(folder.path_of(ASSIGNED)).unwrap();
-    assert!(!local.has_stale_job(&assignment(3, 7, "yesterday")));
+    let other = sextant_core::run_identity::sample::identity("of another image");
+    let other = Assignment { identity: other, ..assignment(3, 7, "yesterday") };
+    assert!(local.has_stale_job(&other));
+    for said in [Some("yesterday"), None] {
+        match said {
+            Some(text) => fs::write(folder.path_of(ASSIGNED), text).unwrap(),
+            None => fs::remove_file(folder.path_of(ASSIGNED)).unwrap(),
+        }
+        assert!(!local.has_stale_job(&assignment(3, 7, "yesterday")), "{said:?}");
+        assert!(!local.has_stale_job(&other), "{said:?}");
+        assert_eq!(local.has_stale_job(&assignment(3, 7, "today")), said.is_some(), "{said:?}");
+    }
+    for torn in ["yesterday\n", "yesterday\n00", "\n"] {
+        fs::write(folder.path_of(ASSIGNED), torn).unwrap();
+        assert!(local.has_stale_job(&assignment(3, 7, "yesterday")), "{torn:?}");
+    }
 }
 
 #[tokio::test]
@@ -102,7 +138,7 @@ async fn what_a_launch_left_that_was_cut_off_is_removed() {
     let place = tempfile::tempdir().unwrap();
     let local = local(&place, Ok("input"));
     let cut_off = Folder::new(&local.root, TaskId(3), RunId(7));
-    cut_off.make("today").unwrap();
+    cut_off.make(&assignment(3, 7, "today")).unwrap();
     assert_eq!(local.unreported(), []);
     assert!(cut_off.path().exists(), "a look leaves alone what may be on its way");
     fs::write(cut_off.path_of(INPUT), "half an inp").unwrap();
@@ -156,7 +192,7 @@ async fn what_a_run_leaves_is_removed_whatever_it_is() {
 /// A run under way, with something else in the place of its supervisor.
 async fn under_way(local: &Local, run: &Assignment) -> Folder {
     let folder = Folder::new(&local.root, run.task, run.run);
-    folder.make(&run.assigned_at).unwrap();
+    folder.make(run).unwrap();
     let mut child = std::process::Command::new("sleep")
         .arg("600")
         .env(process::MARK, folder.path())
@@ -255,7 +291,7 @@ fn what_an_algorithm_puts_beside_its_folder_holds_up_no_release() {
             _ => fs::create_dir(&removing).unwrap(),
         }
         let folder = Folder::new(&Arc::new(root), TaskId(3), RunId(7));
-        folder.make("today").unwrap();
+        folder.make(&assignment(3, 7, "today")).unwrap();
         folder.put_aside().unwrap();
         assert!(!folder.exists(), "{planted}");
         assert_eq!(fs::read_dir(&removing).unwrap().count(), 1, "{planted}");

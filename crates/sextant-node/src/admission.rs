@@ -48,13 +48,14 @@ pub async fn admit(
         admitted = policy::admit_origin(policies, &origin(context, task).await?);
     }
     if let Err(refusal) = admitted {
-        return Ok(Admission::Refused(failure(RunStatus::NotAllowed, refusal.to_string())));
+        return Ok(Admission::Refused(failure(RunStatus::NotAllowed, refusal.to_string()).because(refusal.reason())));
     }
     // Better known now than after hours of work.
     match context.hub.can_report_to(task.init_org).await {
         Ok(()) => {}
         Err(error) if error.kind == HubErrorKind::NoRecipient => {
-            return Ok(Admission::Refused(failure(RunStatus::Failed, report::not_encryptable(&error.text))));
+            let failure = failure(RunStatus::Failed, report::not_encryptable(&error.text));
+            return Ok(Admission::Refused(failure.because("NoPublicKey")));
         }
         Err(error) => return Err(error),
     }

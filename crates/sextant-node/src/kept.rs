@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sextant_core::hub::{HubError, RequestedDatabase, Run};
 use sextant_core::mask::Mask;
 use sextant_core::masks::Masks;
+use sextant_core::run_identity::RunIdentity;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How many bytes are kept for all runs together.
@@ -78,7 +79,7 @@ impl Room {
         // It is never closed; if it were, nothing would be bounded by it.
         let Ok(permit) = self.fetched.clone().acquire_owned().await else { return Ok(None) };
         let found = ask.await?;
-        let same = found.assigned_at == run.assigned_at && found.organization == run.organization;
+        let same = RunIdentity::from(&found) == RunIdentity::from(run);
         Ok(same.then_some((found.task.databases, permit)))
     }
 }

@@ -10,6 +10,7 @@ mod admission;
 mod kept;
 mod listen;
 mod live_status;
+mod metrics;
 mod new_tasks;
 mod origins;
 mod pending;
@@ -33,6 +34,7 @@ use sextant_core::node_error::NodeError;
 use sextant_core::policies::Policies;
 use sextant_core::run_state::Limits;
 use sextant_core::runtime::Runtime;
+use sextant_metrics::NodeMetrics;
 use sextant_process::health::Health;
 use sextant_process::supervisor::Supervisor;
 use tokio::sync::Semaphore;
@@ -66,6 +68,8 @@ pub struct Parts {
     pub settings: Settings,
     /// What the process says of itself; it has the parts [`SERVER`] and [`ISOLATION`].
     pub health: Arc<Health>,
+    /// What is counted of runs.
+    pub metrics: NodeMetrics,
     /// Whether this process may act; it is asked before each action.
     pub leadership: Arc<Leadership>,
 }
@@ -102,6 +106,7 @@ pub(crate) struct Context {
     pub(crate) limits: Limits,
     pub(crate) masks: Masks,
     pub(crate) health: Arc<Health>,
+    pub(crate) metrics: NodeMetrics,
     pub(crate) leadership: Arc<Leadership>,
     pub(crate) slots: Option<Arc<RunSlots>>,
     /// How many bytes the logs of reports under way may take.
@@ -117,7 +122,7 @@ pub(crate) struct Context {
 impl Context {
     /// The parts put together, and the events that are to be listened to.
     pub(crate) fn new(parts: Parts) -> (Self, HubEvents) {
-        let Parts { hub, events, me, runtime, run_inputs, settings, health, leadership } = parts;
+        let Parts { hub, events, me, runtime, run_inputs, settings, health, metrics, leadership } = parts;
         let Settings { policies, share_algorithm_logs, shares_tmp, info, limits, max_concurrent_runs, masks } =
             settings;
         let context = Self {
@@ -138,6 +143,7 @@ impl Context {
             limits,
             masks,
             health,
+            metrics,
             leadership,
         };
         (context, events)

@@ -33,6 +33,7 @@ pub async fn listen(registry: &Registry, mut live: HubEvents) -> Result<(), Node
             HubEvent::Disconnected(reason) => {
                 warn!("offline: {reason}; connecting again");
                 registry.context.health.unready(SERVER, format!("offline: {reason}"));
+                registry.context.metrics.disconnected();
                 presence = Presence::Offline;
             }
             HubEvent::Welcome => {

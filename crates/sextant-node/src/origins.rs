@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use log_throttle::LogThrottle;
 use sextant_core::assignment::FirstTask;
 use sextant_core::hub::{Hub, HubError, HubErrorKind, Task};
 use sextant_core::lineage::{self, Broken, Link, Next};
@@ -73,7 +74,10 @@ impl Origins {
                 links.last().map_or(own, |link| FirstTask { task: link.task, created_at: link.created_at })
             }
             Lineage::Broken(why) => {
-                info!(task = %task.id, "the first task of its job can't be told: {why}; it shares its /mnt/tmp with no other task");
+                static BROKEN: LogThrottle = LogThrottle::new();
+                if let Some(times) = BROKEN.happened() {
+                    info!(task = %task.id, times, "the first task of its job can't be told: {why}; it shares its /mnt/tmp with no other task");
+                }
                 own
             }
         })

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backoff::Backoff;
 use jiff::Timestamp;
 use sextant_core::gate::Gate;
 use sextant_core::pod_issue::{IssueKind, PodIssue};
@@ -22,9 +23,7 @@ const MAX_LINES: usize = 50;
 /// When the cluster is first asked why a Job has no pod, or the pod no volume: only the cluster's answer says what forbids them.
 const FIRST_DIAGNOSIS_WITHOUT_POD: Duration = Duration::from_secs(3);
 /// When the cluster is first asked why a run does not start. The interval then doubles each time.
-const FIRST_DIAGNOSIS: Duration = Duration::from_secs(15);
-/// The longest of these intervals.
-const LONGEST_DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(480);
+const DIAGNOSIS: Backoff = Backoff { first: Duration::from_secs(15), longest: Duration::from_secs(480) };
 
 /// What is known of why a run does not start.
 #[derive(Debug, Default)]
@@ -157,9 +156,7 @@ impl PendingDiagnosis {
     pub fn max_wait(&self, run_state: &RunState) -> Duration {
         match run_state {
             run_state if self.is_early(run_state) => FIRST_DIAGNOSIS_WITHOUT_POD,
-            RunState::Starting(_) => {
-                LONGEST_DIAGNOSIS_INTERVAL.min(FIRST_DIAGNOSIS * 2u32.saturating_pow(self.asked.min(10)))
-            }
+            RunState::Starting(_) => DIAGNOSIS.full(self.asked.saturating_add(1)),
             _ => Duration::from_secs(3600),
         }
     }
@@ -273,8 +270,8 @@ mod tests {
         let mut pending = PendingDiagnosis::default();
         assert_eq!(pending.max_wait(&waits(WaitsFor::Pod, "")), FIRST_DIAGNOSIS_WITHOUT_POD);
         assert_eq!(pending.max_wait(&waits(WaitsFor::Volume, "")), FIRST_DIAGNOSIS_WITHOUT_POD);
-        assert_eq!(pending.max_wait(&waits(WaitsFor::Machine, "")), FIRST_DIAGNOSIS);
+        assert_eq!(pending.max_wait(&waits(WaitsFor::Machine, "")), DIAGNOSIS.first);
         pending.asked_early = true;
-        assert_eq!(pending.max_wait(&waits(WaitsFor::Pod, "")), FIRST_DIAGNOSIS);
+        assert_eq!(pending.max_wait(&waits(WaitsFor::Pod, "")), DIAGNOSIS.first);
     }
 }

@@ -8,16 +8,18 @@ mod retry_report;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backoff::Backoff;
 use jiff::Timestamp;
 use log_throttle::LogThrottle;
 use printable::excerpt;
-use rand::Rng;
 use sextant_core::assignment::Assignment;
 use sextant_core::gate::Gate;
 use sextant_core::hub::{HubError, Run, now};
 use sextant_core::next_action::{Action, ServerView, Stop, Verdict, next_action};
+use sextant_core::run_identity::RunIdentity;
 use sextant_core::run_state::{Failure, RunState};
 use sextant_core::runtime::LaunchError;
+use sextant_metrics::{Stage, TrackedRun};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
@@ -28,7 +30,7 @@ use super::kept::Databases;
 use super::pending::{LOG_AFTER, PendingDiagnosis, log_pull_duration};
 use super::run_inputs::RunInput;
 use super::slots::Slot;
-use super::{Context, report, report::HeldLog, report::Reported};
+use super::{Context, metrics, report, report::HeldLog, report::Reported};
 
 /// How long fetching a token ahead of time may take.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,6 +39,8 @@ const OUTPUT_LATE_AFTER: Duration = Duration::from_secs(120);
 
 /// For how long an admission is good.
 const ADMISSION_VALID_FOR: Duration = Duration::from_secs(10);
+/// The pauses after failures.
+const PAUSES: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(64) };
 /// After so long without a failure the pauses begin anew.
 const FAILURES_FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 
@@ -69,9 +73,26 @@ enum Pause {
     Elapsed,
 }
 
+/// What keeps a run from going on. Each run tells of each once; of what follows, all runs together tell once a minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Obstacle {
+    Server,
+    FirstTask,
+    Launch,
+    Output,
+    Report,
+    Marking,
+}
+
+impl Obstacle {
+    const COUNT: usize = Self::Marking as usize + 1;
+}
+
 /// One run on its way.
 struct RunReconciler {
     context: Arc<Context>,
+    /// What the metrics are told of it.
+    tracked: TrackedRun,
     run: Run,
     assignment: Assignment,
     /// What its task says of databases, until it is launched.
@@ -96,7 +117,7 @@ struct RunReconciler {
     /// The end that the log was told of.
     logged_failure: Option<Failure>,
     /// What the log was last told that it waits for.
-    logged_reason: Option<String>,
+    logged_obstacles: Vec<Obstacle>,
     /// When something last went wrong.
     failed_at: Option<Instant>,
     /// The log of a run that was stopped: its pod may be gone before the server takes the report.
@@ -116,6 +137,7 @@ pub async fn reconcile(
     databases: Databases,
     signal: watch::Receiver<Signal>,
     slot: Option<Slot>,
+    tracked: TrackedRun,
 ) {
     let id = run.id;
     let (input, bad_input) = match run.input.take() {
@@ -125,7 +147,13 @@ pub async fn reconcile(
         },
         None => (None, None),
     };
-    context.run_inputs.add(id, RunInput { task: run.task.id, image: run.task.image.clone(), input, token: None });
+    let inputs = RunInput {
+        task: run.task.id,
+        image: run.task.image.clone(),
+        identity: RunIdentity::from(&run),
+        input,
+        token: None,
+    };
     let run_state = context.runtime.observe(id);
     let mut reconciler = RunReconciler {
         run_state,
@@ -149,15 +177,19 @@ pub async fn reconcile(
         failures: 0,
         failed_result_reports: 0,
         logged_failure: None,
-        logged_reason: None,
+        logged_obstacles: Vec::new(),
         failed_at: None,
         log: None,
         launched_fully: false,
         refused: None,
         pending: PendingDiagnosis::default(),
         context: context.clone(),
+        tracked,
         run,
     };
+    reconciler.release_stale().await;
+    // Not before: what is left of another run of this number may ask for its input.
+    context.run_inputs.add(id, inputs);
     reconciler.run().await;
     // Nobody looks at the run any more.
     drop(reconciler);
@@ -166,14 +198,18 @@ pub async fn reconcile(
 }
 
 impl RunReconciler {
-    async fn run(&mut self) {
+    /// Ends what is left of another run of this number.
+    async fn release_stale(&mut self) {
         while self.context.runtime.has_stale_job(&self.assignment) {
             self.context.leadership.wait_until_leader().await;
             info!(run = %self.run.id, "another run had this number and was deleted at the server; what is left of it is ended");
             if let Err(error) = self.context.runtime.release(self.run.id, &RunStatus::UnknownError).await {
-                self.back_off(&error.to_string()).await;
+                self.back_off(Obstacle::Server, &error.to_string()).await;
             }
         }
+    }
+
+    async fn run(&mut self) {
         loop {
             // Another process of this node may act meanwhile: what is true is looked at afterwards.
             self.context.leadership.wait_until_leader().await;
@@ -200,13 +236,14 @@ impl RunReconciler {
             if self.pending.has_pulled(&run_state) {
                 tokio::spawn(log_pull_duration(self.context.clone(), self.run.id, self.assignment.image.clone()));
             }
+            self.tracked.enter(metrics::stage(&self.server, &run_state));
             match next_action(&self.server, &run_state, &self.context.limits, &self.assignment.image, now) {
                 // An end can be reported whatever the server says of the run; nothing is begun without its word.
                 Action::Launch | Action::Relaunch(_) if self.view == ServerViewAge::Stale => {
                     let _ = self.confirm_open().await;
                 }
                 Action::Wait { .. } if signal.refreshes != self.refreshes => {
-                    self.back_off("the server does not say whether the run is still open").await;
+                    self.back_off(Obstacle::Server, "the server does not say whether the run is still open").await;
                 }
                 Action::Launch => {
                     let _ = self.launch().await;
@@ -231,7 +268,11 @@ impl RunReconciler {
                 Action::Release => match self.context.runtime.release(self.run.id, &self.server.status).await {
                     Ok(()) => return,
                     Err(error) => {
-                        self.back_off(&format!("the run's things could not be marked as done: {error}")).await
+                        self.back_off(
+                            Obstacle::Marking,
+                            &format!("the run's things could not be marked as done: {error}"),
+                        )
+                        .await
                     }
                 },
                 Action::Done if self.server.finished => return,
@@ -255,6 +296,8 @@ impl RunReconciler {
             self.confirm_open().await?;
         }
         info!(run = %self.run.id, task = %self.run.task.id, image = excerpt(&self.run.task.image), "starting");
+        self.context.metrics.admitted();
+        self.tracked.enter(Stage::Launching);
         self.start(false).await
     }
 
@@ -263,7 +306,7 @@ impl RunReconciler {
         match admit(&self.context, &self.run, &self.databases, self.bad_input.as_deref()).await {
             Ok(Admission::Admitted) => return Ok(()),
             Ok(Admission::Refused(failure)) => self.report_failure(&failure).await,
-            Err(error) => self.back_off(&error.to_string()).await,
+            Err(error) => self.back_off(Obstacle::Server, &error.to_string()).await,
         }
         Err(Interrupted)
     }
@@ -295,7 +338,7 @@ impl RunReconciler {
                 self.launched_fully = true;
                 self.refused = Some(failure);
             }
-            Err(LaunchError::Later(why)) => self.back_off(&why).await,
+            Err(LaunchError::Later(why)) => self.back_off(Obstacle::Launch, &why).await,
             Err(LaunchError::Full(failure)) => self.wait_for_capacity(&failure).await,
             Err(LaunchError::Failed(failure)) => {
                 self.report_failure(&failure).await;
@@ -316,7 +359,8 @@ impl RunReconciler {
                 Ok(())
             }
             Err(error) => {
-                self.back_off(&format!("the first task of the run's job is not known: {error}")).await;
+                self.back_off(Obstacle::FirstTask, &format!("the first task of the run's job is not known: {error}"))
+                    .await;
                 Err(Interrupted)
             }
         }
@@ -327,7 +371,7 @@ impl RunReconciler {
         let Some(slots) = self.context.slots.clone() else { return Ok(()) };
         if self.slot.is_none() {
             tokio::select! {
-                slot = slots.acquire(self.run.id) => self.slot = Some(slot),
+                slot = slots.acquire(self.run.id, self.run.task.job) => self.slot = Some(slot),
                 _ = self.signal.changed() => return Err(Interrupted),
             }
         }
@@ -395,10 +439,11 @@ impl RunReconciler {
             Ok(_) if !context.leadership.is_leader() => {}
             Ok(output) => {
                 let size = output.upload.length;
+                self.tracked.enter(Stage::Delivering);
                 let reported = report::with_output(&context, &self.run, &mask, exit, output, log).await;
                 self.on_reported(reported, Some(size)).await;
             }
-            Err(error) => self.back_off(&format!("the output could not be collected: {error}")).await,
+            Err(error) => self.back_off(Obstacle::Output, &format!("the output could not be collected: {error}")).await,
         }
     }
 
@@ -412,7 +457,10 @@ impl RunReconciler {
         let stop = match self.context.runtime.stop(self.run.id, &failure).await {
             Ok(()) => Stop::Done,
             Err(error) => {
-                warn!(run = %self.run.id, "the run can't be stopped: {error}; it is tried again");
+                static UNSTOPPED: LogThrottle = LogThrottle::new();
+                if let Some(times) = UNSTOPPED.happened() {
+                    warn!(run = %self.run.id, times, "the run can't be stopped: {error}; it is tried again");
+                }
                 Stop::Due
             }
         };
@@ -440,6 +488,7 @@ impl RunReconciler {
     /// Reports an end without output; what the server does not take now is reported again.
     async fn report_failure(&mut self, failure: &Failure) {
         let failure = &self.with_reason(failure.clone());
+        self.tracked.enter(Stage::Reporting);
         self.server.verdict.get_or_insert_with(|| Verdict { failure: failure.clone(), stop: Stop::Done });
         if self.logged_failure.as_ref() != Some(failure) {
             report::tell(&self.run, failure);
@@ -459,7 +508,8 @@ impl RunReconciler {
             }
             Reported::Already => {
                 if self.confirm_open().await.is_ok() {
-                    self.back_off("the server says both that the run has ended and that it is open").await;
+                    self.back_off(Obstacle::Server, "the server says both that the run has ended and that it is open")
+                        .await;
                 }
             }
             Reported::Later => self.retry_report().await,
@@ -477,7 +527,7 @@ impl RunReconciler {
                 refused(format!("The result ({size} bytes) could not be delivered. {why}")).started(true)
             }
             (None, Some(log)) if log.is_left_out() => {
-                return self.back_off("the server refuses every report of this run").await;
+                return self.back_off(Obstacle::Report, "the server refuses every report of this run").await;
             }
             (None, _) => {
                 self.log = Some(HeldLog::left_out());
@@ -519,7 +569,7 @@ impl RunReconciler {
     async fn refresh(&mut self) -> Result<(), HubError> {
         self.view = ServerViewAge::Stale;
         match self.context.hub.run(self.run.id).await {
-            Ok(run) if run.assigned_at != self.run.assigned_at || run.organization != self.run.organization => {
+            Ok(run) if RunIdentity::from(&run) != self.assignment.identity => {
                 info!(run = %self.run.id, "was deleted at the server, which uses its number for another run");
                 self.server.finished = true;
             }
@@ -532,7 +582,10 @@ impl RunReconciler {
             }
             Err(error) if error.is_deleted_run() => self.server.finished = true,
             Err(error) => {
-                warn!(run = %self.run.id, "the run can't be looked at: {error}");
+                static UNREAD: LogThrottle = LogThrottle::new();
+                if let Some(times) = UNREAD.happened() {
+                    warn!(run = %self.run.id, times, "the run can't be looked at: {error}");
+                }
                 return Err(error);
             }
         }
@@ -549,7 +602,7 @@ impl RunReconciler {
             self.view = ServerViewAge::Fresh;
             self.server.finished = true;
         } else {
-            self.back_off(&error.to_string()).await;
+            self.back_off(Obstacle::Server, &error.to_string()).await;
         }
     }
 
@@ -564,7 +617,7 @@ impl RunReconciler {
     /// Asks the server whether the run is open, so that what follows may be begun. Without an answer, it is asked again after a pause.
     async fn confirm_open(&mut self) -> Result<(), Interrupted> {
         if self.refresh().await.is_err() {
-            self.back_off("the server does not say whether the run is still open").await;
+            self.back_off(Obstacle::Server, "the server does not say whether the run is still open").await;
             return Err(Interrupted);
         }
         if self.server.finished { Err(Interrupted) } else { Ok(()) }
@@ -614,19 +667,22 @@ impl RunReconciler {
     }
 
     /// Something did not work and may work later: pauses, longer each time, unless something changes.
-    async fn back_off(&mut self, why: &str) {
+    async fn back_off(&mut self, obstacle: Obstacle, why: &str) {
         // What went wrong long ago has nothing to do with this.
         if self.failed_at.is_some_and(|at| at.elapsed() > FAILURES_FORGOTTEN_AFTER) {
             self.failures = 0;
         }
         self.failures += 1;
-        let max_wait = Duration::from_millis(500 * 2u64.pow(self.failures.min(7)));
-        let pause = max_wait.mul_f64(rand::rng().random_range(0.5..1.0));
-        static AGAIN: LogThrottle = LogThrottle::new();
-        let times = if self.logged_reason.as_deref() == Some(why) { AGAIN.happened() } else { Some(1) };
+        let pause = PAUSES.random(self.failures);
+        // The words are the server's or the cluster's, and may be others each time.
+        static AGAIN: [LogThrottle; Obstacle::COUNT] = [const { LogThrottle::new() }; Obstacle::COUNT];
+        let times =
+            if self.logged_obstacles.contains(&obstacle) { AGAIN[obstacle as usize].happened() } else { Some(1) };
         if let Some(times) = times {
             warn!(run = %self.run.id, times, "{why}; going on in {} s", pause.as_secs().max(1));
-            self.logged_reason = Some(why.to_owned());
+        }
+        if !self.logged_obstacles.contains(&obstacle) {
+            self.logged_obstacles.push(obstacle);
         }
         tokio::select! {
             () = sleep(pause) => {}

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use log_throttle::LogThrottle;
 use sextant_core::hub::Run;
+use sextant_core::run_identity::RunIdentity;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -15,6 +15,7 @@ use tracing::warn;
 use vantage6_types::RunId;
 
 use super::Context;
+use super::metrics;
 use super::new_tasks::NewTasks;
 use super::reconciler::{Signal, reconcile};
 use super::slots::Slot;
@@ -40,7 +41,7 @@ static FOREIGN: LogThrottle = LogThrottle::new();
 /// A run that is tracked.
 struct Active {
     signal: watch::Sender<Signal>,
-    assigned_at: Option<Timestamp>,
+    identity: RunIdentity,
     /// Whether another run of the same number waits for its end.
     successor_waiting: bool,
 }
@@ -86,7 +87,7 @@ impl Registry {
 
     /// What is under way already is known now: it has its slots before anything else gets one.
     pub fn start(&self, under_way: impl Iterator<Item = RunId>) {
-        let slot = || self.context.slots.as_ref()?.try_acquire();
+        let slot = || self.context.slots.as_ref()?.try_acquire(None);
         *self.reserved() = under_way.map(|run| (run, slot())).collect();
         self.started.store(true, Ordering::Relaxed);
     }
@@ -143,6 +144,7 @@ impl Registry {
     /// Tracks a run, unless it is tracked already, or not this organization's, or as many are as can be.
     pub fn track(&self, mut run: Run) -> Tracking {
         let id = run.id;
+        let identity = RunIdentity::from(&run);
         if !self.is_ours(&run) {
             if let Some(times) = FOREIGN.happened() {
                 warn!(run = %id, organization = %run.organization, times, "the server offers a run of another organization; it is left alone");
@@ -155,7 +157,7 @@ impl Registry {
             let mut active = self.active();
             if let Some(tracked) = active.get_mut(&id) {
                 // A server that uses a number again has deleted the run that had it: its reconciler will see that.
-                if tracked.assigned_at != run.assigned_at {
+                if tracked.identity != identity {
                     tracked.successor_waiting = true;
                     tracked.signal.send_modify(|signal| signal.refreshes = signal.refreshes.wrapping_add(1));
                 }
@@ -165,14 +167,14 @@ impl Registry {
                 return Tracking::Full;
             }
             // One that has ended here lately is asked about before anything is done.
-            let refreshes = u32::from(self.recent.has(&run));
+            let refreshes = u32::from(self.recent.has(id, identity));
             let (signal, receiver) = watch::channel(Signal { kill: false, refreshes });
-            active.insert(id, Active { signal, assigned_at: run.assigned_at, successor_waiting: false });
+            active.insert(id, Active { signal, identity, successor_waiting: false });
             receiver
         };
         let guard = DeregisterGuard {
             id,
-            assigned_at: run.assigned_at,
+            identity,
             active: self.active.clone(),
             ended: self.ended.clone(),
             recent: self.recent.clone(),
@@ -182,8 +184,10 @@ impl Registry {
         let slot = self
             .reserved()
             .remove(&id)
-            .unwrap_or_else(|| context.slots.as_ref().filter(|_| under_way).and_then(|slots| slots.try_acquire()));
+            .unwrap_or_else(|| context.slots.as_ref().filter(|_| under_way).and_then(|slots| slots.try_acquire(None)))
+            .map(|slot| slot.of_job(run.task.job));
         let databases = context.databases.keep(&mut run, &context.masks);
+        let tracked = metrics::track(&context.metrics, &run, under_way);
         let mut reconcilers = self.reconcilers.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(ended) = reconcilers.try_join_next() {
             if let Err(error) = ended {
@@ -196,7 +200,7 @@ impl Registry {
                 None if !under_way => wait_for_slot(&context, &mut run, &databases, &mut receiver).await,
                 slot => slot,
             };
-            Box::pin(reconcile(context, run, databases, receiver, slot)).await;
+            Box::pin(reconcile(context, run, databases, receiver, slot, tracked)).await;
             drop(guard);
         });
         Tracking::Tracked
@@ -209,7 +213,7 @@ impl Registry {
 
     /// Whether this very run is tracked, and not one that had its number before.
     pub fn tracks_same(&self, run: &Run) -> bool {
-        self.active().get(&run.id).is_some_and(|tracked| tracked.assigned_at == run.assigned_at)
+        self.active().get(&run.id).is_some_and(|tracked| tracked.identity == RunIdentity::from(run))
     }
 
     /// Whether a run of this number is tracked.
@@ -244,12 +248,12 @@ const RECENT: Duration = Duration::from_secs(600);
 /// How many runs are remembered at most.
 const MAX_RECENT: usize = 20_000;
 
-/// The runs whose reconcilers have ended lately: when they were assigned, and when they ended.
+/// The runs whose reconcilers have ended lately: which they were, and when they ended.
 #[derive(Default)]
-struct Recent(Mutex<HashMap<RunId, (Option<Timestamp>, Instant)>>);
+struct Recent(Mutex<HashMap<RunId, (RunIdentity, Instant)>>);
 
 impl Recent {
-    fn add(&self, run: RunId, assigned_at: Option<Timestamp>) {
+    fn add(&self, run: RunId, identity: RunIdentity) {
         let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if runs.len() >= MAX_RECENT {
             runs.retain(|_, (_, ended)| ended.elapsed() < RECENT);
@@ -257,20 +261,19 @@ impl Recent {
         if runs.len() >= MAX_RECENT {
             runs.clear();
         }
-        runs.insert(run, (assigned_at, Instant::now()));
+        runs.insert(run, (identity, Instant::now()));
     }
 
-    fn has(&self, run: &Run) -> bool {
+    fn has(&self, run: RunId, identity: RunIdentity) -> bool {
         let runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.get(&run.id)
-            .is_some_and(|(assigned_at, ended)| *assigned_at == run.assigned_at && ended.elapsed() < RECENT)
+        runs.get(&run).is_some_and(|(known, ended)| *known == identity && ended.elapsed() < RECENT)
     }
 }
 
 /// Takes a run off the registry when its reconciler ends, however it ends.
 struct DeregisterGuard {
     id: RunId,
-    assigned_at: Option<Timestamp>,
+    identity: RunIdentity,
     active: Arc<Mutex<HashMap<RunId, Active>>>,
     ended: Arc<watch::Sender<u64>>,
     recent: Arc<Recent>,
@@ -279,7 +282,7 @@ struct DeregisterGuard {
 
 impl Drop for DeregisterGuard {
     fn drop(&mut self) {
-        self.recent.add(self.id, self.assigned_at);
+        self.recent.add(self.id, self.identity);
         let left = self.active.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
         self.ended.send_modify(|ended| *ended += 1);
         if left.is_some_and(|tracked| tracked.successor_waiting) {

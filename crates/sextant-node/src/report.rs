@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use log_throttle::LogThrottle;
 use sextant_core::hub::{Delivery, HubError, HubErrorKind, Report, Run, RunResult};
+use sextant_core::lineage::Link;
 use sextant_core::mask::Mask;
 use sextant_core::report::{AlgorithmLog, OutputFacts, of_end, shortcoming};
+use sextant_core::run_identity::RunIdentity;
 use sextant_core::run_state::{Exit, Failure};
 use sextant_core::runtime::Output;
 use tokio::sync::OwnedSemaphorePermit;
@@ -14,7 +16,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 use vantage6_types::RunStatus;
 
-use super::Context;
+use super::{Context, metrics};
 
 /// How long the algorithm's log may keep a report waiting.
 const LOG_PATIENCE: Duration = Duration::from_secs(60);
@@ -61,6 +63,7 @@ pub async fn with_output(
         length: upload.length,
         bytes: upload.bytes,
     });
+    let size = result.as_ref().map(|result| result.length);
     let failure = shortcoming(exit, OutputFacts { length: upload.length, problem: upload.problem.as_deref(), limit });
     let HeldLog { text, room } = log;
     let (status, log) = of_end(failure.as_ref(), text, mask);
@@ -70,6 +73,7 @@ pub async fn with_output(
         // Whoever waits for it may be gone: then nobody needs to hear it.
         let _ = taken.send(());
     }
+    metrics::reported(&context.metrics, &reported, failure.as_ref(), size);
     note(context, run, &reported, failure.as_ref());
     reported
 }
@@ -101,6 +105,7 @@ pub async fn without_output(
     let (status, log) = of_end(Some(failure), text, mask);
     let report = Report { held: held(room), ..Report::now(status, log) };
     let reported = send(context, run, begun(run, report)).await;
+    metrics::reported(&context.metrics, &reported, Some(failure), None);
     note(context, run, &reported, Some(failure));
     reported
 }
@@ -185,7 +190,10 @@ async fn read(context: &Context, run: &Run, mask: &Mask) -> AlgorithmLog {
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it took too long".to_owned(),
     };
-    warn!(run = %run.id, "the algorithm's log could not be read: {reason}");
+    static UNREADABLE: LogThrottle = LogThrottle::new();
+    if let Some(times) = UNREADABLE.happened() {
+        warn!(run = %run.id, times, "the algorithm's log could not be read: {reason}");
+    }
     AlgorithmLog::Unreadable
 }
 
@@ -197,6 +205,20 @@ fn begun(run: &Run, report: Report) -> Report {
 
 async fn send(context: &Context, run: &Run, report: Report) -> Reported {
     // Reading the log may have taken a minute.
+    if !context.leadership.is_leader() {
+        return Reported::Later;
+    }
+    match is_still_its(context, run).await {
+        Ok(true) => {}
+        Ok(false) => {
+            info!(run = %run.id, task = %run.task.id, "is not reported: it was deleted at the server");
+            return Reported::Already;
+        }
+        Err(error) => {
+            complain(run, &error);
+            return Reported::Later;
+        }
+    }
     if !context.leadership.is_leader() {
         return Reported::Later;
     }
@@ -213,7 +235,10 @@ async fn send(context: &Context, run: &Run, report: Report) -> Reported {
         }
         Err(error) => {
             if let Some(why) = refusal(&error) {
-                error!(run = %run.id, "the report is not accepted: {error}");
+                static NOT_ACCEPTED: LogThrottle = LogThrottle::new();
+                if let Some(times) = NOT_ACCEPTED.happened() {
+                    error!(run = %run.id, times, "the report is not accepted: {error}");
+                }
                 return Reported::Never(why);
             }
             complain(run, &error);
@@ -225,6 +250,22 @@ async fn send(context: &Context, run: &Run, report: Report) -> Reported {
                 Reported::Later
             }
         }
+    }
+}
+
+/// Whether the run's number is still this run's at the server. What one run has to report, no other one of its number may get, and the
+/// server compares no more than the number.
+async fn is_still_its(context: &Context, run: &Run) -> Result<bool, HubError> {
+    match context.hub.run(run.id).await {
+        Ok(now) => Ok(RunIdentity::from(&now) == RunIdentity::from(run)),
+        Err(error) if error.is_deleted_run() => Ok(false),
+        // Of a run that can't be understood, its task says enough.
+        Err(error) if matches!(error.kind, HubErrorKind::BrokenRun(_)) => {
+            let known = Link { user: None, ..Link::from(&run.task) };
+            let now = context.hub.task_origin(run.task.id).await?;
+            Ok(Link { user: None, ..now } == known)
+        }
+        Err(error) => Err(error),
     }
 }
 

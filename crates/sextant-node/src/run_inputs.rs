@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use secrecy::SecretString;
 use sextant_core::hub::{Hub, HubError, HubErrorKind, InputError};
+use sextant_core::run_identity::RunIdentity;
 use sextant_core::runtime::{InputSource, InputSourceError, InputStream};
 use vantage6_types::{RunId, TaskId};
 
@@ -23,6 +24,8 @@ pub struct RunInput {
     pub task: TaskId,
     /// The task's image: the token is bound to it.
     pub image: String,
+    /// What tells it from other runs of its number.
+    pub identity: RunIdentity,
     /// The decoded input, where it was small enough to come along with the run.
     pub input: Option<Bytes>,
     /// The token, where it was fetched before it was asked for.
@@ -44,9 +47,9 @@ impl RunInputs {
     /// now is done, or refused, when the pod asks.
     pub async fn fetch_token(&self, run: RunId) {
         let Ok(input) = self.of(run) else { return };
-        if let Ok(token) = self.hub.container_token(input.task, &input.image).await {
+        if let Ok(token) = self.token_of(run, &input).await {
             let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(input) = runs.get_mut(&run) {
+            if let Some(input) = runs.get_mut(&run).filter(|now| now.identity == input.identity) {
                 input.token = Some(token);
             }
         }
@@ -63,15 +66,33 @@ impl RunInputs {
             .cloned()
             .ok_or_else(|| InputSourceError::Later("the server has not been asked for this run yet".into()))
     }
+
+    async fn token_of(&self, run: RunId, input: &RunInput) -> Result<SecretString, InputSourceError> {
+        let token = self.hub.container_token(input.task, &input.image).await.map_err(of_server)?;
+        self.check_identity(run, input).await?;
+        Ok(token)
+    }
+
+    /// What the server has given may belong to a later run of the number: it does not say. It belongs to this one if the number is still
+    /// this one's afterwards.
+    async fn check_identity(&self, run: RunId, input: &RunInput) -> Result<(), InputSourceError> {
+        let now = self.hub.run(run).await.map_err(of_server)?;
+        if RunIdentity::from(&now) == input.identity {
+            return Ok(());
+        }
+        Err(InputSourceError::Later("the server uses the run's number for another run".into()))
+    }
 }
 
 #[async_trait::async_trait]
 impl InputSource for RunInputs {
     async fn input(&self, run: RunId) -> Result<InputStream, InputSourceError> {
-        if let Some(input) = self.of(run)?.input {
+        let known = self.of(run)?;
+        if let Some(input) = known.input {
             return Ok(futures::stream::iter([Ok(input)]).boxed());
         }
         let bytes = self.hub.input(run).await.map_err(of_server)?;
+        self.check_identity(run, &known).await?;
         Ok(bytes.map(|piece| piece.map_err(of_input)).boxed())
     }
 
@@ -80,7 +101,7 @@ impl InputSource for RunInputs {
         if let Some(token) = input.token {
             return Ok(token);
         }
-        self.hub.container_token(input.task, &input.image).await.map_err(of_server)
+        self.token_of(run, &input).await
     }
 }
 

@@ -1,11 +1,13 @@
-//! How many runs may be under way at once. Each needs a slot, and the oldest run that waits gets the next free one.
+//! How many runs may be under way at once. Each needs a slot. The next free one goes to a run of the job that has the fewest, and among those
+//! to the oldest.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sextant_core::hub::Run;
 use tokio::sync::{oneshot, watch};
-use vantage6_types::RunId;
+use vantage6_types::{JobId, RunId};
 
 use super::Context;
 use super::admission::{Admission, admit};
@@ -19,33 +21,74 @@ pub const KEPT_INPUTS: usize = 8 * 1024 * 1024;
 #[derive(Debug)]
 pub struct RunSlots(Mutex<Queue>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Queue {
     free: usize,
-    waiting: BTreeMap<RunId, oneshot::Sender<Slot>>,
+    waiting: BTreeMap<RunId, Waiting>,
+    /// How many slots each job has.
+    taken: HashMap<JobId, usize>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    job: JobId,
+    slot: oneshot::Sender<Slot>,
 }
 
 /// A run's slot. Dropping it hands it to the run that waits next.
 #[derive(Debug)]
-pub struct Slot(Option<Arc<RunSlots>>);
+pub struct Slot {
+    slots: Option<Arc<RunSlots>>,
+    /// Whose it is. Of a run that was there when this process began, that is not known yet.
+    job: Option<JobId>,
+}
+
+/// Which run gets the next slot, of those that wait with their jobs: one of the job that has the fewest, and of those the oldest. So a job
+/// that has many runs, its subtasks for example, does not keep others waiting behind all of them.
+fn next(waiting: impl Iterator<Item = (RunId, JobId)>, taken: &HashMap<JobId, usize>) -> Option<RunId> {
+    waiting.min_by_key(|(run, job)| (taken.get(job).copied().unwrap_or(0), *run)).map(|(run, _)| run)
+}
+
+impl Queue {
+    fn next(&mut self) -> Option<Waiting> {
+        let run = next(self.waiting.iter().map(|(run, waiting)| (*run, waiting.job)), &self.taken)?;
+        self.waiting.remove(&run)
+    }
+
+    fn takes(&mut self, job: JobId) {
+        *self.taken.entry(job).or_default() += 1;
+    }
+
+    fn gives_back(&mut self, job: JobId) {
+        if let Entry::Occupied(mut taken) = self.taken.entry(job) {
+            *taken.get_mut() -= 1;
+            if *taken.get() == 0 {
+                taken.remove();
+            }
+        }
+    }
+}
 
 impl RunSlots {
     /// This many slots.
     pub fn new(number: usize) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Queue { free: number, waiting: BTreeMap::new() })))
+        Arc::new(Self(Mutex::new(Queue { free: number, ..Queue::default() })))
     }
 
-    /// A slot if one is free.
-    pub fn try_acquire(self: &Arc<Self>) -> Option<Slot> {
+    /// A slot if one is free; for a run of this job, if that is known.
+    pub fn try_acquire(self: &Arc<Self>, job: Option<JobId>) -> Option<Slot> {
         let mut queue = self.lock();
         queue.free = queue.free.checked_sub(1)?;
-        Some(Slot(Some(self.clone())))
+        if let Some(job) = job {
+            queue.takes(job);
+        }
+        Some(Slot { slots: Some(self.clone()), job })
     }
 
-    /// Waits for a slot. Dropping the future gives up the place in the queue.
-    pub async fn acquire(self: &Arc<Self>, run: RunId) -> Slot {
+    /// Waits for a slot for a run of this job. Dropping the future gives up the place in the queue.
+    pub async fn acquire(self: &Arc<Self>, run: RunId, job: JobId) -> Slot {
         loop {
-            if let Some(slot) = self.try_acquire() {
+            if let Some(slot) = self.try_acquire(Some(job)) {
                 return slot;
             }
             let (sender, receiver) = oneshot::channel();
@@ -55,7 +98,7 @@ impl RunSlots {
                 if queue.free > 0 {
                     continue;
                 }
-                queue.waiting.insert(run, sender);
+                queue.waiting.insert(run, Waiting { job, slot: sender });
             }
             if let Ok(slot) = receiver.await {
                 return slot;
@@ -73,24 +116,44 @@ impl RunSlots {
     }
 }
 
+impl Slot {
+    /// It is now known whose this slot is.
+    #[must_use]
+    pub fn of_job(mut self, job: JobId) -> Self {
+        if let (Some(slots), None) = (&self.slots, self.job) {
+            slots.lock().takes(job);
+            self.job = Some(job);
+        }
+        self
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
-        let Some(slots) = self.0.take() else { return };
+        let Some(slots) = self.slots.take() else { return };
+        let mut job = self.job;
         loop {
             let next = {
                 let mut queue = slots.lock();
-                match queue.waiting.pop_first() {
-                    Some((_, next)) => next,
+                if let Some(job) = job {
+                    queue.gives_back(job);
+                }
+                match queue.next() {
+                    Some(next) => {
+                        queue.takes(next.job);
+                        next
+                    }
                     None => {
                         queue.free += 1;
                         return;
                     }
                 }
             };
-            match next.send(Self(Some(slots.clone()))) {
+            job = Some(next.job);
+            match next.slot.send(Self { slots: Some(slots.clone()), job }) {
                 Ok(()) => return,
                 // That run stopped waiting: try the one after it.
-                Err(mut back) => back.0 = None,
+                Err(mut back) => back.slots = None,
             }
         }
     }
@@ -107,7 +170,7 @@ pub async fn wait_for_slot(
     signal: &mut watch::Receiver<Signal>,
 ) -> Option<Slot> {
     let slots = context.slots.as_ref()?;
-    if let Some(slot) = slots.try_acquire() {
+    if let Some(slot) = slots.try_acquire(Some(run.task.job)) {
         return Some(slot);
     }
     // A refusal is reported now rather than when the slot is free. An admitted run is checked again then, because hours may have passed;
@@ -121,7 +184,7 @@ pub async fn wait_for_slot(
         run.input = None;
     }
     tokio::select! {
-        slot = slots.acquire(run.id) => Some(slot),
+        slot = slots.acquire(run.id, run.task.job) => Some(slot),
         _ = signal.changed() => None,
     }
 }
@@ -131,12 +194,57 @@ mod tests {
     use super::*;
     use futures::FutureExt;
 
+    #[test]
+    fn jobs_take_turns() {
+        // The jobs of runs under way; the runs that wait, with their jobs; who is next.
+        let table: [(&[u64], &[(u64, u64)], Option<u64>); 7] = [
+            (&[], &[], None),
+            (&[1], &[], None),
+            (&[], &[(5, 1), (4, 2)], Some(4)),
+            (&[1, 1, 1], &[(5, 1), (6, 1), (9, 2)], Some(9)),
+            (&[1, 1, 2], &[(5, 1), (6, 1), (9, 2)], Some(9)),
+            (&[1, 2], &[(5, 1), (6, 1), (9, 2)], Some(5)),
+            (&[1, 1, 2, 3], &[(7, 3), (6, 2), (5, 1)], Some(6)),
+        ];
+        for (under_way, waiting, expected) in table {
+            let mut queue = Queue::default();
+            under_way.iter().for_each(|job| queue.takes(JobId(*job)));
+            let waiting = || waiting.iter().map(|(run, job)| (RunId(*run), JobId(*job)));
+            assert_eq!(
+                next(waiting(), &queue.taken),
+                expected.map(RunId),
+                "{under_way:?} {:?}",
+                waiting().collect::<Vec<_>>()
+            );
+            under_way.iter().for_each(|job| queue.gives_back(JobId(*job)));
+            assert!(queue.taken.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_with_many_subtasks_does_not_keep_another_waiting_behind_them() {
+        let slots = RunSlots::new(2);
+        // One that was there when the process began, whose job is learned later.
+        let earlier = slots.try_acquire(None).unwrap().of_job(JobId(1));
+        let parent = slots.acquire(RunId(1), JobId(1)).await;
+        let mut subtasks: Vec<_> = (2..20).map(|run| Box::pin(slots.acquire(RunId(run), JobId(1)))).collect();
+        assert!(subtasks.iter_mut().all(|subtask| subtask.now_or_never().is_none()));
+        let mut other = Box::pin(slots.acquire(RunId(99), JobId(2)));
+        assert!((&mut other).now_or_never().is_none());
+        drop(parent);
+        let other = other.now_or_never().expect("it is its turn");
+        drop(earlier);
+        let first = (&mut subtasks[0]).now_or_never().expect("then that of the oldest subtask");
+        drop((first, other, subtasks));
+        assert!(slots.lock().taken.is_empty() && slots.lock().free == 2);
+    }
+
     #[tokio::test]
     async fn the_oldest_run_that_waits_gets_the_next_slot() {
         let slots = RunSlots::new(1);
-        let first = slots.acquire(RunId(9)).await;
-        let mut young = Box::pin(slots.acquire(RunId(8)));
-        let mut old = Box::pin(slots.acquire(RunId(2)));
+        let first = slots.acquire(RunId(9), JobId(1)).await;
+        let mut young = Box::pin(slots.acquire(RunId(8), JobId(1)));
+        let mut old = Box::pin(slots.acquire(RunId(2), JobId(1)));
         assert!((&mut young).now_or_never().is_none() && (&mut old).now_or_never().is_none());
         drop(first);
         assert!((&mut young).now_or_never().is_none());
@@ -149,8 +257,8 @@ mod tests {
     async fn a_slot_is_free_when_nobody_waits_for_it() {
         let slots = RunSlots::new(1);
         assert!(slots.has_free());
-        let first = slots.acquire(RunId(1)).await;
-        let mut second = Box::pin(slots.acquire(RunId(2)));
+        let first = slots.acquire(RunId(1), JobId(1)).await;
+        let mut second = Box::pin(slots.acquire(RunId(2), JobId(1)));
         assert!(!slots.has_free() && (&mut second).now_or_never().is_none());
         drop(first);
         assert!(!slots.has_free());
@@ -161,18 +269,18 @@ mod tests {
     #[tokio::test]
     async fn a_slot_is_not_lost_with_those_that_stop_waiting() {
         let slots = RunSlots::new(2);
-        let taken = [slots.acquire(RunId(1)).await, slots.acquire(RunId(2)).await];
-        let mut gone = Box::pin(slots.acquire(RunId(3)));
-        let mut given = Box::pin(slots.acquire(RunId(4)));
+        let taken = [slots.acquire(RunId(1), JobId(1)).await, slots.acquire(RunId(2), JobId(1)).await];
+        let mut gone = Box::pin(slots.acquire(RunId(3), JobId(1)));
+        let mut given = Box::pin(slots.acquire(RunId(4), JobId(1)));
         assert!((&mut gone).now_or_never().is_none() && (&mut given).now_or_never().is_none());
         drop(gone);
         let [one, two] = taken;
         // This one is sent to run 4, which does not live to see it.
         drop(one);
         drop(given);
-        assert!(slots.try_acquire().is_some());
+        assert!(slots.try_acquire(None).is_some());
         drop(two);
-        let all = [slots.try_acquire(), slots.try_acquire()];
-        assert!(all.iter().all(Option::is_some) && slots.try_acquire().is_none());
+        let all = [slots.try_acquire(None), slots.try_acquire(None)];
+        assert!(all.iter().all(Option::is_some) && slots.try_acquire(None).is_none());
     }
 }

@@ -31,6 +31,8 @@ const MAX_REFRESHES: usize = 100;
 const FIRST_BATCH_WITHIN: Duration = Duration::from_secs(2);
 /// Inputs of at most this many characters come along with their runs; longer ones are fetched when needed.
 const INLINE_INPUTS_UP_TO: usize = 4 * 1024;
+/// If what is found takes more bytes, it is tracked before the rest is read, although older runs may follow.
+const MAX_FOUND: usize = 4 * 1024 * 1024;
 /// How many orphaned runs are cleaned up concurrently.
 const ORPHAN_CONCURRENCY: usize = 8;
 /// The pause after a read that failed (the client has already retried for a while), or that did not see everything.
@@ -44,6 +46,7 @@ static BROKEN: LogThrottle = LogThrottle::new();
 static ENDLESS: LogThrottle = LogThrottle::new();
 static FULL: LogThrottle = LogThrottle::new();
 static FAILED: LogThrottle = LogThrottle::new();
+static UNRELEASED: LogThrottle = LogThrottle::new();
 
 /// Listens and polls, for ever. Dropping the future ends all of it.
 ///
@@ -209,13 +212,13 @@ pub(super) async fn release_orphan(registry: &Registry, task: TaskId, run: RunId
     };
     let released = match gone {
         Ok(why) => {
-            info!(%run, %task, "{why}; what is left of it is put away");
-            release(registry, run).await
+            release(registry, run).await.inspect(|()| info!(%run, %task, "{why}; what was left of it is put away"))
         }
         Err(why) => Err(why),
     };
     let Err(failed) = released else { return };
-    warn!(%run, "what is left of it can't be put away: {failed}; it is tried again after the next look at all runs");
+    let Some(times) = UNRELEASED.happened() else { return };
+    warn!(%run, times, "what is left of it can't be put away: {failed}; it is tried again after the next look at all runs");
 }
 
 /// Releases a run that the server does not have, if this process leads at this moment.
@@ -296,6 +299,8 @@ struct Found {
     new: usize,
     /// Bytes of inputs that came along.
     inputs: usize,
+    /// Bytes of those that are not tracked yet.
+    weight: usize,
     /// There were more than can be tracked.
     left: bool,
 }
@@ -308,7 +313,12 @@ impl Found {
         if self.inputs > slots::KEPT_INPUTS {
             run.input = None;
         }
+        self.weight += run.weight();
         self.open.push(run);
+        // What tasks say of databases is bounded where runs are tracked.
+        if self.weight > MAX_FOUND {
+            self.track(registry);
+        }
         if self.open.len() > 2 * MAX_TRACKED {
             self.sort(registry);
             self.open.truncate(MAX_TRACKED);
@@ -322,6 +332,7 @@ impl Found {
     }
 
     fn track(&mut self, registry: &Registry) {
+        self.weight = 0;
         self.sort(registry);
         for run in self.open.drain(..) {
             self.left |= registry.track(run) == Tracking::Full;

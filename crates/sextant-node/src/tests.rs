@@ -3,6 +3,8 @@
 mod large;
 mod lines;
 mod memory;
+mod metrics;
+mod reused;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use sextant_core::policies::Policies;
 use sextant_core::run_state::{Exit, Failure, Limits, RunState, Starting, WaitsFor};
 use sextant_core::runtime::LaunchError;
 use sextant_core::runtime::testing::FakeRuntime;
+use sextant_metrics::Metrics;
 use tokio::time::sleep;
 use vantage6_types::{OrganizationId, RunId, RunStatus};
 
@@ -33,6 +36,7 @@ struct Node {
     hub: Arc<FakeHub>,
     runtime: Arc<FakeRuntime>,
     registry: Arc<Registry>,
+    metrics: Metrics,
 }
 
 impl Node {
@@ -48,6 +52,7 @@ impl Node {
         let runtime = Arc::new(FakeRuntime::new(hub.journal.clone()));
         let leadership = Arc::new(Leadership::default());
         leadership.extend(Duration::MAX);
+        let metrics = Metrics::default();
         let parts = Parts {
             hub: hub.clone(),
             events: futures::stream::pending().boxed(),
@@ -70,11 +75,12 @@ impl Node {
                 masks: Masks::new(secrets()).unwrap(),
             },
             health: Arc::default(),
+            metrics: metrics.node(|| true),
             leadership,
         };
         let (context, _) = Context::new(parts);
         let registry = Arc::new(Registry::new(context));
-        Self { hub, runtime, registry }
+        Self { hub, runtime, registry, metrics }
     }
 
     /// Has a run of this node that is there already, in this state.
@@ -435,7 +441,7 @@ async fn what_goes_wrong_after_a_success_does_not_wait_as_long_as_what_went_wron
 async fn a_run_that_waited_for_a_slot_is_admitted_again_when_it_has_one() {
     let node = Node::with(&["Trusted"], Some(1));
     node.hub.name(ASKING, "Trusted");
-    let slot = node.registry.context.slots.as_ref().unwrap().try_acquire();
+    let slot = node.registry.context.slots.as_ref().unwrap().try_acquire(None);
     node.track(RunState::Absent);
     sleep(Duration::from_secs(3600)).await;
     assert_eq!(node.count("launch 7"), 0);
@@ -450,7 +456,7 @@ async fn a_server_that_is_away_while_a_run_waits_for_a_slot_changes_nothing() {
     let node = Node::with(&["Trusted"], Some(1));
     node.hub.name(ASKING, "Trusted");
     node.hub.fail("organization", Fault::Away);
-    let slot = node.registry.context.slots.as_ref().unwrap().try_acquire();
+    let slot = node.registry.context.slots.as_ref().unwrap().try_acquire(None);
     node.track(RunState::Absent);
     sleep(Duration::from_secs(60)).await;
     node.hub.heal("organization");
@@ -522,7 +528,7 @@ async fn logs_of_stopped_runs_that_the_server_does_not_take_keep_no_result_from_
 async fn a_run_that_waits_is_launched_after_an_odd_answer_about_it() {
     for fault in [Fault::Status(404, false), Fault::Status(401, true), Fault::Broken, Fault::Away] {
         let node = Node::with(&[], Some(1));
-        let slot = node.registry.context.slots.as_ref().unwrap().try_acquire();
+        let slot = node.registry.context.slots.as_ref().unwrap().try_acquire(None);
         node.track(RunState::Absent);
         sleep(Duration::from_secs(1)).await;
         // A list lacked it, because the pages had shifted.

@@ -7,6 +7,7 @@ pub mod console;
 pub mod health;
 pub mod listening;
 pub mod memory_limit;
+mod pages;
 pub mod process_identity;
 pub mod rlimit;
 pub mod sockets;

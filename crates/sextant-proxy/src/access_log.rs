@@ -199,7 +199,7 @@ fn caller_fields(caller: &Caller) -> impl Iterator<Item = (&'static str, u64)> {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.shared.figures.answered(self.status, self.began.elapsed(), self.bytes);
+        self.shared.metrics.answered(self.status, self.began.elapsed(), self.bytes);
         self.shared.access.write(self);
     }
 }

@@ -1,7 +1,6 @@
 //! The proxy within a node: where the node runs outside of a cluster, and for the local runtime.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use outbound::HttpProxies;
 use sextant_config::Config;
@@ -45,8 +44,7 @@ pub fn embedded(
     if let Some(proxy) = &shared.origin.http_proxy {
         info!("Algorithms' requests go to the server through the {proxy}.");
     }
-    let figures: Arc<Shared> = shared.clone();
-    health.figures(move |text| figures.write_metrics(text));
+    shared.register(health.metrics());
     let (sender, end) = watch::channel(false);
     supervisor.spawn("the proxy", server::serve(listener, shared, end));
     Ok(Embedded { address, _end: sender })

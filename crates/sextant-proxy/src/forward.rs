@@ -82,7 +82,7 @@ impl Proxy {
                 self.authenticate_known_token(&parts.headers, record)?;
             }
             Err(why) if target.route != Route::Open || parts.headers.contains_key(header::AUTHORIZATION) => {
-                self.shared.figures.strangers.fetch_add(1, Relaxed);
+                self.shared.metrics.stranger();
                 return Err(why.into());
             }
             Err(_) => {}
@@ -120,7 +120,7 @@ impl Proxy {
     /// Has the connection count for the caller.
     pub(super) fn authenticate(&self, record: &Record) -> Result<(), Refusal> {
         record.connection().authenticate(record.caller).map_err(|exceeded| {
-            self.shared.figures.crowded.fetch_add(1, Relaxed);
+            self.shared.metrics.crowded();
             let message = "There are too many requests under way, of this algorithm or of others. Try again later.";
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).because(exceeded)
         })
@@ -150,7 +150,7 @@ impl Proxy {
             Flight::Bypass => None,
             Flight::Follow(waiting) => match waiting.answer().await {
                 Some(whole) => {
-                    self.shared.figures.shared.fetch_add(1, Relaxed);
+                    self.shared.metrics.shared();
                     record.coalesced = true;
                     return Ok(response_of(&whole));
                 }

@@ -29,7 +29,6 @@ mod egress_proxy;
 mod embedded;
 mod encrypted_task;
 mod fair_queue;
-mod figures;
 mod forward;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -53,7 +52,6 @@ mod subtask;
 mod task_status;
 mod token_cache;
 mod upstream;
-mod upstream_health;
 
 #[cfg(test)]
 mod tests;
@@ -64,7 +62,8 @@ use std::time::Duration;
 use log_throttle::LogThrottle;
 use outbound::HttpProxies;
 use sextant_config::Config;
-use sextant_process::connection_limits::ConnectionLimiter;
+use sextant_metrics::{Connections, Metrics, ProxyMetrics};
+use sextant_process::connection_limits::{ConnectionCounts, ConnectionLimiter};
 use vantage6::encryption::Cryptor;
 
 use self::access_log::AccessLog;
@@ -73,7 +72,6 @@ use self::coalesce::Coalescer;
 use self::database_clock::DatabaseClock;
 use self::encrypted_task::Quotas;
 use self::fair_queue::FairQueue;
-use self::figures::Figures;
 use self::memory::Memory;
 use self::ownership::OwnerCache;
 use self::public_keys::PublicKeyCache;
@@ -118,7 +116,7 @@ pub(crate) struct Shared {
     pub origin: Origin,
     pub timeouts: Timeouts,
     pub coalescer: Coalescer,
-    pub figures: Figures,
+    pub metrics: ProxyMetrics,
     pub access: AccessLog,
     pub connections: Arc<ConnectionLimiter<Caller>>,
     pub cryptor: Cryptor,
@@ -152,7 +150,7 @@ impl Shared {
             origin: Origin::new(config, environment)?,
             timeouts: Timeouts::default(),
             coalescer: Coalescer::default(),
-            figures: Figures::default(),
+            metrics: ProxyMetrics::default(),
             access,
             connections: ConnectionLimiter::new(server::limits(open_files, memory.connections)),
             cryptor: config.encryption.cryptor()?,
@@ -166,8 +164,12 @@ impl Shared {
         }))
     }
 
-    /// Writes all that is counted, in Prometheus's text format.
-    pub fn write_metrics(&self, text: &mut String) {
-        self.figures.write(text, self.connections.counts());
+    /// Adds what is counted to the process's metrics.
+    pub fn register(&self, metrics: &Metrics) {
+        let connections = self.connections.clone();
+        metrics.proxy(&self.metrics, move || {
+            let ConnectionCounts { unauthenticated, authenticated, evictions } = connections.counts();
+            Connections { open: unauthenticated + authenticated, unauthenticated, evicted: evictions }
+        });
     }
 }

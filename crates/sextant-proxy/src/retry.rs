@@ -1,11 +1,10 @@
 //! One request to the server and the beginning of its answer: tried again where that does no harm, and only there.
 
+use backoff::Backoff;
 use std::io;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use rand::Rng as _;
 use tokio::time::Instant;
 
 use super::access_log::Record;
@@ -113,7 +112,7 @@ impl Proxy {
                 ),
             };
             if !repeatable {
-                self.shared.figures.unanswered.fetch_add(1, Relaxed);
+                self.shared.metrics.unanswered();
                 return Err(error);
             }
             tries.wait_or_fail(|| error).await?;
@@ -155,7 +154,7 @@ impl Attempts<'_> {
     async fn wait_or_fail(&mut self, error: impl FnOnce() -> Refusal) -> Result<(), Refusal> {
         let pause = self.next_delay();
         if self.since.elapsed() + pause > self.shared.timeouts.unavailable {
-            self.shared.figures.unanswered.fetch_add(1, Relaxed);
+            self.shared.metrics.unanswered();
             return Err(error());
         }
         self.wait(pause).await;
@@ -181,12 +180,12 @@ impl Attempts<'_> {
 
     fn next_delay(&mut self) -> Duration {
         self.failures += 1;
-        let doubled = self.shared.timeouts.first_delay * (1 << self.failures.min(6)) / 2;
-        doubled.mul_f64(rand::rng().random_range(0.5..1.0))
+        let first = self.shared.timeouts.first_delay;
+        Backoff { first, longest: 32 * first }.random(self.failures)
     }
 
     async fn wait(&self, pause: Duration) {
-        self.shared.figures.retries.fetch_add(1, Relaxed);
+        self.shared.metrics.retried();
         tokio::time::sleep(pause).await;
     }
 }

@@ -3,7 +3,8 @@
 //! Each worker is a thread that has its own listener at the same port, its own connections to the server, and shares
 //! hardly anything with the others: so a request never waits for another thread.
 //!
-//! It is ready as soon as it listens, whether the server answers or not: see [`upstream_health`](super::upstream_health).
+//! It is ready as soon as it listens, whether the server answers or not: that is a metric. All replicas have the same server,
+//! and an algorithm that finds none of them hears less than one that is told to try again.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +25,6 @@ use tracing::{info, warn};
 use super::access_log::{self, AccessLog};
 use super::memory::Memory;
 use super::upstream::Upstream;
-use super::upstream_health::News;
 use super::{Resources, Shared, server};
 
 /// More workers than this have nothing to do: the server is slower.
@@ -76,8 +76,7 @@ pub fn run(config: &Config, format: LogFormat) -> Result<(), ProxyError> {
         .and_then(|environment| Shared::new(config, &environment, AccessLog::lines(format), means))
         .map_err(ProxyError::Configuration)?;
     let health = Health::waiting_for(&[LISTENERS]);
-    let figures = shared.clone();
-    health.figures(move |text| figures.write_metrics(text));
+    shared.register(health.metrics());
 
     let (sender, end) = watch::channel(false);
     let workers = std::thread::available_parallelism().map_or(1, |count| count.get().min(WORKERS));
@@ -150,22 +149,21 @@ async fn watch_over(config: &Config, shared: Arc<Shared>, health: Arc<Health>) -
     Ok(())
 }
 
-/// Asks the server every now and then whether it is there: for the figures and the log.
+/// Asks the server every now and then whether it is there: for the metrics and the log.
 async fn look_after_the_server(shared: Arc<Shared>, every: Duration) {
     let upstream = Upstream::new(shared.clone());
-    let health = &shared.figures.upstream;
     loop {
         let answer = tokio::time::timeout(LOOK_WITHIN, upstream.probe()).await;
         let answer = answer.unwrap_or_else(|_| Err(format!("it does not answer within {} s", LOOK_WITHIN.as_secs())));
         match answer {
             Ok(()) => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                if health.answered(now.as_secs()) == News::Up {
+                if shared.metrics.server_answers(now.as_secs()) {
                     info!("The vantage6 server at {} answers.", shared.origin.api_url);
                 }
             }
             Err(problem) => {
-                if health.failed() == News::Down {
+                if shared.metrics.server_is_silent() {
                     warn!(
                         "The vantage6 server at {} can't be used: {problem}. Algorithms' requests wait for it, then hear 503.",
                         shared.origin.api_url
@@ -186,16 +184,15 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 mod tests {
     use std::path::Path;
 
+    use sextant_metrics::Metrics;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
 
     use super::*;
 
-    async fn figures_show(shared: &Shared, line: &str) {
+    async fn show(metrics: &Metrics, line: &str) {
         for _ in 0..400 {
-            let mut text = String::new();
-            shared.write_metrics(&mut text);
-            if text.lines().any(|each| each.starts_with(line)) {
+            if metrics.encode().lines().any(|each| each.starts_with(line)) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -204,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_is_away_is_a_figure_and_the_proxy_serves_all_the_same() {
+    async fn a_server_that_is_away_is_a_metric_and_the_proxy_serves_all_the_same() {
         let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let to = origin.local_addr().unwrap();
         drop(origin);
@@ -213,13 +210,15 @@ mod tests {
         let mut shared =
             Shared::new(&config, &HttpProxies::default(), AccessLog::Node, crate::tests::RESOURCES).unwrap();
         Arc::get_mut(&mut shared).unwrap().timeouts.unavailable = Duration::from_millis(100);
+        let metrics = Metrics::default();
+        shared.register(&metrics);
         let (sender, end) = watch::channel(false);
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
         let threads = open(address, 2, &shared, &end).unwrap_or_else(|error| panic!("{error}"));
         let looking = tokio::spawn(look_after_the_server(shared.clone(), Duration::from_millis(20)));
-        figures_show(&shared, "sextant_proxy_upstream_up 0").await;
+        show(&metrics, "sextant_proxy_upstream_up 0").await;
         // It listens, and an algorithm hears that it is to come again.
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
@@ -235,10 +234,10 @@ mod tests {
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await;
             }
         });
-        figures_show(&shared, "sextant_proxy_upstream_up 1").await;
-        figures_show(&shared, "sextant_proxy_upstream_last_success_timestamp_seconds 1").await;
+        show(&metrics, "sextant_proxy_upstream_up 1").await;
+        show(&metrics, "sextant_proxy_upstream_last_success_timestamp_seconds 1").await;
         server.abort();
-        figures_show(&shared, "sextant_proxy_upstream_up 0").await;
+        show(&metrics, "sextant_proxy_upstream_up 0").await;
         looking.abort();
         sender.send_replace(true);
         for thread in threads {

@@ -7,7 +7,6 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use hyper::service::service_fn;
@@ -77,7 +76,7 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut end: w
         };
         while connections.try_join_next().is_some() {}
         let Ok(guard) = shared.connections.enter(address.ip(), Instant::now()) else {
-            shared.figures.crowded.fetch_add(1, Relaxed);
+            shared.metrics.crowded();
             // Without the usual farewell, which would keep something of it in the kernel.
             let _ = stream.set_zero_linger();
             continue;

@@ -241,7 +241,7 @@ impl Upstream {
             }
         };
         let sender = timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| origin.connect_timeout())??;
-        self.shared.figures.dialled.fetch_add(1, Relaxed);
+        self.shared.metrics.dialled();
         Ok(PooledConnection { sender, pool: self.clone() })
     }
 

@@ -78,13 +78,18 @@ async fn start(
     leadership: Arc<Leadership>,
     supervisor: &Supervisor,
 ) -> Result<Parts, NodeError> {
-    let connection = Connection::new(config)?;
+    // Also while it stands by: who leads is a metric.
+    let leads = leadership.clone();
+    let metrics = health.metrics().node(move || leads.is_leader());
+    let connection = Connection::measured(config, health.metrics().server())?;
     info!("Sextant {} connects to the vantage6 server at {}", env!("CARGO_PKG_VERSION"), connection.url());
     let masks = Masks::new(secrets::of(config)).map_err(|error| NodeError::Configuration(error.to_string()))?;
     // Server and cluster are reached at the same time: whichever is slow is waited for once, unless the other can't be used at all.
     let (node, mut connected) = tokio::try_join!(connection.log_in(), async {
         match &config.runtime {
-            RuntimeConfig::Kubernetes(settings) => Ok(Some(Connected::open(settings).await?)),
+            RuntimeConfig::Kubernetes(settings) => {
+                Ok(Some(Connected::open(settings, health.metrics().kubernetes()).await?))
+            }
             RuntimeConfig::Local(_) => Ok::<_, NodeError>(None),
         }
     })?;
@@ -109,7 +114,7 @@ async fn start(
         max_concurrent_runs,
         masks,
     };
-    Ok(Parts { hub, events, me, runtime, run_inputs, settings, health, leadership })
+    Ok(Parts { hub, events, me, runtime, run_inputs, settings, health, metrics, leadership })
 }
 
 /// Waits until this process is the one of its node that acts. Until then it is not online, and its data port is closed.

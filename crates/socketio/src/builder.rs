@@ -1,5 +1,6 @@
 //! The options, with their defaults, and the check of them all before anything is begun.
 
+use backoff::Backoff;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,6 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use url::Url;
 
-use crate::backoff::Backoff;
 use crate::client::{Client, Inner};
 use crate::control::{Command, Control};
 use crate::error::Error;
@@ -50,7 +50,7 @@ impl Builder {
             transports: Transports::default(),
             http: None,
             connect_timeout: Duration::from_secs(30),
-            backoff: Backoff { min: Duration::from_secs(1), max: Duration::from_secs(60) },
+            backoff: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) },
             max_incoming: 16 << 20,
             max_event: 1 << 20,
             max_events: 256,
@@ -112,7 +112,7 @@ impl Builder {
     /// a random part of up to a half. Default: 1 s to 60 s.
     #[must_use]
     pub fn reconnect_delay(mut self, min: Duration, max: Duration) -> Self {
-        self.backoff = Backoff { min, max: max.max(min) };
+        self.backoff = Backoff { first: min, longest: max.max(min) };
         self
     }
 

@@ -33,7 +33,6 @@
 #![forbid(unsafe_code)]
 
 mod assemble;
-mod backoff;
 mod builder;
 mod client;
 mod control;

@@ -1,5 +1,6 @@
 //! Keeps a client connected: attempt, session, wait, again, for ever.
 
+use backoff::Backoff;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,6 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 use url::Url;
 
-use crate::backoff::Backoff;
 use crate::error::Error;
 use crate::event::Event;
 use crate::headers::HeaderProvider;
@@ -43,11 +43,11 @@ impl Reconnector {
                 self.session.events.try_send(Event::Disconnected { reason });
                 return;
             }
-            if connected.is_some_and(|since| since.elapsed() >= self.backoff.max) {
+            if connected.is_some_and(|since| since.elapsed() >= self.backoff.longest) {
                 failures = 0;
             }
             failures = failures.saturating_add(1);
-            let next_in = self.backoff.delay(failures, rand::random());
+            let next_in = self.backoff.random(failures);
             let event = if connected.is_some() {
                 attempt = 0;
                 info!(%reason, ?next_in, "disconnected");

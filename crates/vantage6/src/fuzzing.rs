@@ -42,7 +42,8 @@ pub fn cut(pieces: &[Bytes], outermost: bool, keep: usize) -> (Bytes, Bytes, boo
 /// # Errors
 /// Those of the client.
 pub async fn page(pieces: Vec<Bytes>, keep: usize, limit: u64) -> Result<(Vec<Result<Run, Error>>, u64, bool), Error> {
-    read_page(&mut good(pieces), keep, limit).await
+    let (entries, bytes, has_next) = read_page(&mut good(pieces), keep, limit).await?;
+    Ok((entries.collect(), bytes, has_next))
 }
 
 /// One run.

@@ -1,6 +1,6 @@
 //! One request, one answer: how a call becomes HTTP, and how everything that isn't a good answer becomes an [`Error`].
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{Method, Response, header};
@@ -10,7 +10,10 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 use serde_json::{Value, value::RawValue};
-use tokio::time::timeout;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
 use url::Url;
 
 use crate::{
@@ -23,6 +26,9 @@ use crate::{
 /// How much of a refusal is read: enough for its message.
 const REFUSAL_LIMIT: usize = 64 * 1024;
 
+/// An answer of more bytes waits until no other such answer is held.
+const SMALL: usize = 256 * 1024;
+
 /// The way to one server.
 pub(crate) struct HttpTransport {
     pub http: reqwest::Client,
@@ -34,6 +40,35 @@ pub(crate) struct HttpTransport {
     pub silence: Duration,
     /// No answer that is held in memory may be larger.
     pub limit: u64,
+    /// One answer at a time may be large ([`SMALL`]): others decide how large they are, and many are asked for at once.
+    pub large: Arc<Semaphore>,
+    pub observer: Option<Observer>,
+}
+
+/// How a request ended: for metrics.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct RequestEnd<'a> {
+    /// Its method.
+    pub method: &'a str,
+    /// Its path below the API's address, with numbers in it.
+    pub path: &'a str,
+    /// The answer's status; `None` without an answer.
+    pub status: Option<u16>,
+    /// How long it took until the answer began.
+    pub took: Duration,
+    /// The server's clock, if it said.
+    pub date: Option<jiff::Timestamp>,
+    /// The certificate (DER) of the connection, if there is one.
+    pub certificate: Option<&'a [u8]>,
+}
+
+/// Is told how each request ended.
+pub(crate) type Observer = Arc<dyn Fn(&RequestEnd<'_>) + Send + Sync>;
+
+fn date(headers: &header::HeaderMap) -> Option<jiff::Timestamp> {
+    let text = headers.get(header::DATE)?.to_str().ok()?;
+    Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp())
 }
 
 /// What is asked of the server.
@@ -93,7 +128,10 @@ impl HttpTransport {
         if let Some(json) = &call.json {
             request = request.header(header::CONTENT_TYPE, "application/json").body(json.clone());
         }
-        let response = match timeout(self.silence, request.send()).await {
+        let began = Instant::now();
+        let answered = timeout(self.silence, request.send()).await;
+        self.observe(call, began, answered.as_ref().ok().and_then(|answer| answer.as_ref().ok()));
+        let response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(self.errors.error(call.to_string(), &error, delivery(&error))),
             Err(_) => {
@@ -106,6 +144,22 @@ impl HttpTransport {
             }
         };
         self.accept(call, response).await
+    }
+
+    /// Tells the observer that a request has ended, with this answer or without one.
+    pub fn observe(&self, call: &Call, began: Instant, answer: Option<&Response>) {
+        if let Some(observer) = &self.observer {
+            observer(&RequestEnd {
+                method: call.method.as_str(),
+                path: &call.path,
+                status: answer.map(|answer| answer.status().as_u16()),
+                took: began.elapsed(),
+                date: answer.and_then(|answer| date(answer.headers())),
+                certificate: answer
+                    .and_then(|answer| answer.extensions().get::<reqwest::tls::TlsInfo>())
+                    .and_then(reqwest::tls::TlsInfo::peer_certificate),
+            });
+        }
     }
 
     /// The request without its body.
@@ -123,7 +177,14 @@ impl HttpTransport {
 
     /// Lets answers of success through and turns all others into errors.
     pub async fn accept(&self, call: &Call, response: Response) -> Result<Answer, Error> {
-        let answer = Answer { call: call.clone(), response, errors: self.errors.clone(), silence: self.silence };
+        let answer = Answer {
+            call: call.clone(),
+            response,
+            errors: self.errors.clone(),
+            silence: self.silence,
+            large: self.large.clone(),
+            room: None,
+        };
         if answer.response.status().is_success() { Ok(answer) } else { Err(answer.refusal().await) }
     }
 }
@@ -142,13 +203,16 @@ pub(crate) struct Answer {
     response: Response,
     errors: ConnectionErrors,
     silence: Duration,
+    large: Arc<Semaphore>,
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Answer {
     /// One that came over no network.
     #[cfg(fuzzing)]
     pub fn made(call: Call, response: Response) -> Self {
-        Self { call, response, errors: ConnectionErrors::default(), silence: Duration::from_secs(1) }
+        let large = Arc::new(Semaphore::new(1));
+        Self { call, response, errors: ConnectionErrors::default(), silence: Duration::from_secs(1), large, room: None }
     }
 
     /// The next piece of the body.
@@ -165,6 +229,11 @@ impl Answer {
         }
     }
 
+    /// The right to hold a large answer, if this is one. Whoever keeps the body after this answer keeps it with that.
+    pub fn take_room(&mut self) -> Option<OwnedSemaphorePermit> {
+        self.room.take()
+    }
+
     /// The whole body, through a filter that may leave parts out.
     pub async fn filtered(&mut self, limit: u64, mut filter: impl FnMut(&[u8], &mut BytesMut)) -> Result<Bytes, Error> {
         let mut body = BytesMut::new();
@@ -172,6 +241,10 @@ impl Answer {
             filter(&chunk, &mut body);
             if body.len() as u64 > limit {
                 return Err(Error::TooLarge { request: self.call.to_string(), limit });
+            }
+            if body.len() > SMALL && self.room.is_none() {
+                // It is never closed.
+                self.room = self.large.clone().acquire_owned().await.ok();
             }
         }
         Ok(body.freeze())

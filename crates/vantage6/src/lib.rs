@@ -48,8 +48,11 @@ pub use error::{Delivery, Error};
 pub use events::{
     AlgorithmLog, DatabaseInfo, Incoming, Kill, KillContainers, NodeInfo, NodeStatus, Outgoing, StatusChange,
 };
+pub use http::RequestEnd;
 pub use report::RunReport;
-pub use resources::{Collaboration, Input, Node, Organization, Run, Task, TaskDatabase, TaskOrigin};
+pub use resources::{
+    Collaboration, DATABASES, Input, Node, Organization, Run, Task, TaskDatabase, TaskDatabases, TaskOrigin,
+};
 pub use retry::Backoff;
 pub use time::{from_server, now, to_server};
 pub use url::{ServerUrl, ServerUrlError};

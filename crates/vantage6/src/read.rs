@@ -3,7 +3,9 @@
 
 use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
+use serde::de::{
+    self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer,
+};
 use serde_json::value::RawValue;
 
 use crate::RunStatus;
@@ -104,6 +106,63 @@ pub(crate) fn optional_cut<'de, D: Deserializer<'de>, const MOST: usize>(de: D) 
     Ok(text.filter(|text| !text.is_empty()))
 }
 
+/// What was in the place of a short text.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum ShortText {
+    /// Nothing, or null.
+    None,
+    Text(String),
+    /// A longer text, or something that is none. It is passed over, and takes no memory.
+    Other,
+}
+
+/// Text of up to `MOST` bytes, or anything else.
+pub(crate) fn short_text<'de, D: Deserializer<'de>, const MOST: usize>(de: D) -> Result<ShortText, D::Error> {
+    struct Short<const MOST: usize>;
+    impl<'de, const MOST: usize> Visitor<'de> for Short<MOST> {
+        type Value = ShortText;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("anything")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<ShortText, E> {
+            Ok(if text.len() <= MOST { ShortText::Text(text.to_owned()) } else { ShortText::Other })
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<ShortText, E> {
+            Ok(ShortText::None)
+        }
+
+        fn visit_bool<E: de::Error>(self, _: bool) -> Result<ShortText, E> {
+            Ok(ShortText::Other)
+        }
+
+        fn visit_u64<E: de::Error>(self, _: u64) -> Result<ShortText, E> {
+            Ok(ShortText::Other)
+        }
+
+        fn visit_i64<E: de::Error>(self, _: i64) -> Result<ShortText, E> {
+            Ok(ShortText::Other)
+        }
+
+        fn visit_f64<E: de::Error>(self, _: f64) -> Result<ShortText, E> {
+            Ok(ShortText::Other)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<ShortText, A::Error> {
+            while elements.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(ShortText::Other)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<ShortText, A::Error> {
+            while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            Ok(ShortText::Other)
+        }
+    }
+    de.deserialize_any(Short::<MOST>)
+}
+
 /// So many characters of an unknown status are kept.
 const STATUS: usize = 100;
 
@@ -114,7 +173,7 @@ pub(crate) fn status<'de, D: Deserializer<'de>>(de: D) -> Result<RunStatus, D::E
 
 /// JSON as text, or the JSON itself; of one that has more than `MOST` bytes, only how many.
 pub(crate) fn json_text<'de, D: Deserializer<'de>, const MOST: usize>(de: D) -> Result<JsonText, D::Error> {
-    let json = Box::<RawValue>::deserialize(de)?;
+    let json = <&RawValue>::deserialize(de)?;
     let text: String = match json.get() {
         "null" => String::new(),
         text if text.starts_with('"') => serde_json::from_str(text).map_err(de::Error::custom)?,
@@ -137,6 +196,47 @@ pub(crate) enum JsonText {
     Text(String),
     /// It has so many bytes.
     TooLong(usize),
+}
+
+/// The first values of a list, and how many more there were: those are passed over unread.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Beginning<T> {
+    pub list: Vec<T>,
+    pub left_out: usize,
+}
+
+/// The first `MOST` values of a list, or null for none of them.
+pub(crate) fn beginning<'de, D, T, const MOST: usize>(de: D) -> Result<Beginning<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct List<T, const MOST: usize>(std::marker::PhantomData<T>);
+    impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for List<T, MOST> {
+        type Value = Beginning<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+            Ok(Beginning { list: Vec::new(), left_out: 0 })
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+            let (mut list, mut left_out) = (Vec::new(), 0);
+            while list.len() < MOST
+                && let Some(element) = elements.next_element()?
+            {
+                list.push(element);
+            }
+            while elements.next_element::<IgnoredAny>()?.is_some() {
+                left_out += 1;
+            }
+            Ok(Beginning { list, left_out })
+        }
+    }
+    de.deserialize_any(List::<T, MOST>(std::marker::PhantomData))
 }
 
 /// A list of up to `MOST` values, or null for none of them.
@@ -175,7 +275,7 @@ where
 mod tests {
     use serde::Deserialize;
 
-    use super::JsonText;
+    use super::{Beginning, JsonText, ShortText};
 
     #[derive(Deserialize, Debug, PartialEq)]
     struct Loose {
@@ -189,6 +289,46 @@ mod tests {
         json: JsonText,
         #[serde(default, deserialize_with = "super::list::<_, _, 2>")]
         list: Vec<u64>,
+    }
+
+    #[test]
+    fn what_is_no_short_text_is_passed_over() {
+        #[derive(Deserialize, Debug, PartialEq)]
+        struct Short(#[serde(deserialize_with = "super::short_text::<_, 3>")] ShortText);
+        let text = |text: &str| ShortText::Text(text.into());
+        for (json, expected) in [
+            ("null", ShortText::None),
+            ("\"abc\"", text("abc")),
+            ("\"\"", text("")),
+            ("\"\\u0061\"", text("a")),
+            ("\"abcd\"", ShortText::Other),
+            ("true", ShortText::Other),
+            ("-1", ShortText::Other),
+            ("1", ShortText::Other),
+            ("1.5", ShortText::Other),
+            (r#"[{"": 0}, [1]]"#, ShortText::Other),
+            (r#"{"a": {"b": []}}"#, ShortText::Other),
+        ] {
+            assert_eq!(serde_json::from_str::<Short>(json).unwrap(), Short(expected), "{json}");
+        }
+        assert!(serde_json::from_str::<Short>("[1").is_err());
+    }
+
+    #[test]
+    fn of_a_long_list_the_beginning_is_kept() {
+        #[derive(Deserialize, Debug, PartialEq)]
+        struct Few(#[serde(deserialize_with = "super::beginning::<_, u64, 2>")] Beginning<u64>);
+        let few = |json: &str| serde_json::from_str::<Few>(json).ok().map(|few| (few.0.list, few.0.left_out));
+        for (json, expected) in [
+            ("null", Some((vec![], 0))),
+            ("[]", Some((vec![], 0))),
+            ("[1, 2]", Some((vec![1, 2], 0))),
+            (r#"[1, 2, {"a": [3]}, "x"]"#, Some((vec![1, 2], 2))),
+            (r#"["x", 2]"#, None),
+            ("7", None),
+        ] {
+            assert_eq!(few(json), expected, "{json}");
+        }
     }
 
     #[test]

@@ -159,6 +159,7 @@ pub(crate) async fn send(
         .header(header::CONTENT_TYPE, "application/json")
         .body(reqwest::Body::wrap(body));
 
+    let began = tokio::time::Instant::now();
     let mut sending = Box::pin(request.send());
     let mut before = 0;
     let failed = loop {
@@ -167,7 +168,10 @@ pub(crate) async fn send(
         let patience =
             if before >= length { wire.silence + Duration::from_millis(length / 1000) } else { wire.silence };
         match tokio::time::timeout(patience, &mut sending).await {
-            Ok(Ok(response)) => return Ok(response),
+            Ok(Ok(response)) => {
+                wire.observe(call, began, Some(&response));
+                return Ok(response);
+            }
             Ok(Err(error)) => break Some(error),
             Err(_) => {
                 let now = progress.sent.load(Ordering::Relaxed);
@@ -178,6 +182,7 @@ pub(crate) async fn send(
             }
         }
     };
+    wire.observe(call, began, None);
     let request = call.to_string();
     if let Some(cause) = progress.failure.lock().take() {
         return Err(Error::Source { request, cause });

@@ -22,8 +22,8 @@ const IMAGE: usize = 1000;
 const KEY: usize = 100_000;
 /// and logs.
 const LOG: usize = 10_000;
-/// A task that wants more databases can't be read.
-const DATABASES: usize = 1000;
+/// So many databases of a task are kept. No algorithm gets more than a few.
+pub const DATABASES: usize = 100;
 /// What a task says of a database is kept up to so many bytes of JSON,
 const PARAMETERS: usize = 256 * 1024;
 /// and of all its databases up to so many: more than any algorithm can be given.
@@ -90,7 +90,7 @@ pub struct Run {
     /// Who is to do it.
     #[serde(deserialize_with = "read::reference")]
     pub organization: OrganizationId,
-    /// When the server gave it to the node.
+    /// When the server gave it to the node; at 4.15.2, when the server was started.
     #[serde(default, deserialize_with = "time::optional")]
     pub assigned_at: Option<Timestamp>,
     /// When the node began.
@@ -119,8 +119,8 @@ pub struct Task {
     /// The image of the algorithm.
     #[serde(deserialize_with = "read::cut::<_, IMAGE>")]
     pub image: String,
-    /// When the server made it, if it says. 4.15.2 says instead when the server itself was started
-    /// (`server/model/task.py`: the default is computed once).
+    /// When the server made it, if it says. (Of runs, 4.15.2 says instead when the server itself was started: the default in
+    /// `server/model/run.py` is computed once. Of tasks it says the truth: `server/resource/task.py` sets it.)
     #[serde(default, deserialize_with = "time::if_readable")]
     pub created_at: Option<Timestamp>,
     /// Shared with its subtasks and parent.
@@ -144,8 +144,8 @@ pub struct Task {
     #[serde(default, deserialize_with = "read::optional_reference")]
     pub algorithm_store: Option<u64>,
     /// The databases that it wants, in the order that the algorithm expects them.
-    #[serde(default, deserialize_with = "databases")]
-    pub databases: Vec<TaskDatabase>,
+    #[serde(default)]
+    pub databases: TaskDatabases,
 }
 
 /// Where a task comes from: who asked, whose algorithm created it, and when.
@@ -173,6 +173,23 @@ pub struct TaskOrigin {
     /// The user who asked: for a subtask, the first task's.
     #[serde(default, deserialize_with = "read::optional_reference")]
     pub init_user: Option<UserId>,
+}
+
+/// The databases that a task wants: the first [`DATABASES`] of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TaskDatabases {
+    /// These.
+    pub kept: Vec<TaskDatabase>,
+    /// How many more there are.
+    pub left_out: usize,
+}
+
+impl<'de> Deserialize<'de> for TaskDatabases {
+    fn deserialize<D: Deserializer<'de>>(de: D) -> Result<Self, D::Error> {
+        let read::Beginning { list: mut kept, left_out } = read::beginning::<_, TaskDatabase, DATABASES>(de)?;
+        bound(&mut kept);
+        Ok(Self { kept, left_out })
+    }
 }
 
 /// A database that a task wants.
@@ -208,11 +225,10 @@ impl From<Requested> for TaskDatabase {
     }
 }
 
-/// The databases of a task, with as much of their parameters as one task's may have.
-fn databases<'de, D: Deserializer<'de>>(de: D) -> Result<Vec<TaskDatabase>, D::Error> {
-    let mut databases = read::list::<_, TaskDatabase, DATABASES>(de)?;
+/// Keeps as much of the databases' parameters as one task's may have.
+fn bound(databases: &mut [TaskDatabase]) {
     let mut kept = 0;
-    for database in &mut databases {
+    for database in databases {
         let length = database.parameters.as_ref().map_or(0, String::len);
         if kept + length > ALL_PARAMETERS {
             (database.parameters, database.left_out) = (None, Some(length));
@@ -220,7 +236,6 @@ fn databases<'de, D: Deserializer<'de>>(de: D) -> Result<Vec<TaskDatabase>, D::E
             kept += length;
         }
     }
-    Ok(databases)
 }
 
 /// A run's input, still encoded. May hold data of people, so it is never printed.
@@ -241,7 +256,7 @@ impl Run {
         let Task { name, image, databases, .. } = &self.task;
         let database =
             |database: &TaskDatabase| size_of::<TaskDatabase>() + database.label.len() + text(&database.parameters);
-        text(name) + image.len() + text(&self.log) + databases.iter().map(database).sum::<usize>()
+        text(name) + image.len() + text(&self.log) + databases.kept.iter().map(database).sum::<usize>()
     }
 
     /// Reads one run. When it can't be understood, the error says at least which one it is.
@@ -278,6 +293,7 @@ mod tests {
         let task: Task = serde_json::from_str(&text).unwrap();
         let sizes: Vec<_> = task
             .databases
+            .kept
             .iter()
             .map(|database| (database.parameters.as_ref().map(String::len), database.left_out))
             .collect();

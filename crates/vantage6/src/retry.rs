@@ -41,8 +41,7 @@ impl Backoff {
 
     /// The wait after so many failures; `chance` is between 0 and 1.
     fn wait(&self, failures: u32, chance: f64) -> Duration {
-        let doubled = self.first.saturating_mul(1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
-        doubled.min(self.longest).mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
+        backoff::Backoff { first: self.first, longest: self.longest }.wait(failures, chance)
     }
 }
 

@@ -6,6 +6,12 @@
 //! as the server's own are.
 
 use jiff::{Timestamp, civil::DateTime, tz::Offset};
+use serde::de;
+
+use crate::read;
+
+/// A date is no longer than that, in bytes.
+const LONGEST: usize = 64;
 
 /// Now, in the precision that the server keeps (microseconds): what is sent is what comes back.
 pub fn now() -> Timestamp {
@@ -31,14 +37,20 @@ pub fn from_server(text: &str) -> Result<Timestamp, jiff::Error> {
 
 /// For serde: a date that may be missing or null.
 pub(crate) fn optional<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
-    let text: Option<String> = serde::Deserialize::deserialize(deserializer)?;
-    text.filter(|text| !text.is_empty()).map(|text| from_server(&text).map_err(serde::de::Error::custom)).transpose()
+    match read::short_text::<_, LONGEST>(deserializer)? {
+        read::ShortText::None => Ok(None),
+        read::ShortText::Text(text) if text.is_empty() => Ok(None),
+        read::ShortText::Text(text) => from_server(&text).map(Some).map_err(de::Error::custom),
+        read::ShortText::Other => Err(de::Error::custom("it is no date")),
+    }
 }
 
 /// For serde: a date without which things go on; `None` also for what is none.
 pub(crate) fn if_readable<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
-    let value: serde_json::Value = serde::Deserialize::deserialize(deserializer)?;
-    Ok(value.as_str().and_then(|text| from_server(text).ok()))
+    match read::short_text::<_, LONGEST>(deserializer)? {
+        read::ShortText::Text(text) => Ok(from_server(&text).ok()),
+        read::ShortText::None | read::ShortText::Other => Ok(None),
+    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,11 @@ use rustls::{ClientConfig, RootCertStore};
 pub use self::bundle::Bundle;
 use self::client_certificate::CertificateRequests;
 pub use self::untrusted::Untrusted;
+
+/// When a certificate (DER) ends, in seconds since 1970; `None` if it can't be read.
+pub fn ends(der: &[u8]) -> Option<i64> {
+    certificate::Certificate::read(der).map(|certificate| certificate.not_after())
+}
 use self::verifier::{Roots, Verifier};
 use crate::failure::{self, Failure};
 

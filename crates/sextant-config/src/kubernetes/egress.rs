@@ -9,6 +9,47 @@ use super::{destinations, sums};
 
 /// The ports of DNS, and of DNS over TLS.
 const NAME_SERVERS: [u16; 2] = [53, 853];
+/// Ports of what passes connections on, or gives power over machines, with what it is.
+const OF_OTHERS: [(u16, &str); 17] = [
+    (21, "file transfers"),
+    (22, "SSH, which passes connections on to everywhere"),
+    (23, "Telnet"),
+    (25, "mail"),
+    (465, "mail"),
+    (587, "mail"),
+    (1080, "proxies, which pass connections on to everywhere"),
+    (2375, "Docker, by which whoever reaches it has the machine"),
+    (2376, "Docker, by which whoever reaches it has the machine"),
+    (2379, "etcd, which holds the secrets of a cluster"),
+    (2380, "etcd, which holds the secrets of a cluster"),
+    (3128, "proxies, which pass connections on to everywhere"),
+    (3389, "remote desktops"),
+    (5900, "remote desktops"),
+    (6443, "API servers of Kubernetes"),
+    (10250, "kubelets, by which whoever may has the machine"),
+    (10255, "kubelets"),
+];
+/// Name servers that answer everybody, over HTTPS too.
+const PUBLIC_RESOLVERS: [&str; 18] = [
+    "1.0.0.1/32",
+    "1.0.0.2/32",
+    "1.0.0.3/32",
+    "1.1.1.1/32",
+    "1.1.1.2/32",
+    "1.1.1.3/32",
+    "8.8.4.4/32",
+    "8.8.8.8/32",
+    "9.9.9.0/24",
+    "76.76.2.0/24",
+    "94.140.14.0/24",
+    "149.112.112.0/24",
+    "185.228.168.0/24",
+    "208.67.220.0/24",
+    "208.67.222.0/24",
+    "2001:4860:4860::/64",
+    "2606:4700:4700::/64",
+    "2620:fe::/48",
+];
 
 /// One way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,9 +156,21 @@ fn way(item: &Field<'_>, api_servers: &[IpAddr]) -> Option<Egress> {
     if ports.is_empty() && section.get("port").is_none() && section.get("ports").is_none() {
         section.require("port", "the TCP port that the database listens at");
     }
+    if let Some(cidr) = cidr.filter(is_of_public_resolvers) {
+        item.warn(format_args!(
+            "{cidr} has a name server for everybody in it, which passes questions on to everywhere, on any port: algorithms that ask for this \
+             database may tell anybody anything by them. Name the database's own address."
+        ));
+    }
     let host = section.get("host").and_then(|field| host(&field, cidr));
     section.finish(Unknown::Refuse);
     Some(Egress { cidr: cidr?, ports: Some(ports).filter(|ports| !ports.is_empty())?, host })
+}
+
+/// Whether a range that is narrow enough to be meant has a public name server in it. Wide ones are told as such.
+fn is_of_public_resolvers(cidr: &Cidr) -> bool {
+    let resolvers = PUBLIC_RESOLVERS.iter().filter_map(|text| Cidr::parse(text).ok());
+    resolvers.into_iter().any(|resolver| destinations::overlap(*cidr, resolver))
 }
 
 fn cidr(field: &Field<'_>, expected: &str, api_servers: &[IpAddr]) -> Option<Cidr> {
@@ -147,6 +200,11 @@ fn port(field: &Field<'_>) -> Option<u16> {
         field.warn(format_args!(
             "{port} is the port of name servers, which pass questions on to everywhere: algorithms that ask for this database may tell \
              anybody anything by them. Name the database's own."
+        ));
+    }
+    if let Some((_, what)) = OF_OTHERS.iter().find(|(other, _)| *other == port) {
+        field.warn(format_args!(
+            "{port} is the port of {what}, and of no database. See that nothing but the database listens there."
         ));
     }
     Some(port)

@@ -230,8 +230,9 @@ fn judge(name: &str, value: &str, kind: Kind, all: &BTreeMap<String, String>) ->
             "speaks to what judges pods in the cluster, which may let these through by it. Leave it out unless you know what it opens.",
         );
     }
-    let of_the_cluster =
-        domain.contains("kube") || domain.split('.').any(|part| part == "seccomp" || part == "apparmor");
+    let of_the_cluster = domain.contains("kube")
+        || below("openshift.io")
+        || domain.split('.').any(|part| part == "seccomp" || part == "apparmor");
     if of_the_cluster && !reserved {
         return Verdict::Warn(
             "belongs to a component of the cluster, which may do something because of it. Leave it out unless you know what it opens.",

@@ -7,6 +7,7 @@ mod labels;
 mod read;
 mod resources;
 mod scratch;
+mod storage;
 mod sums;
 mod value;
 mod volume;
@@ -174,18 +175,7 @@ impl VolumeSource {
 
     /// Which storage it shows, and the folder of that.
     pub(super) fn storage(&self) -> (String, String) {
-        let Volume { host_path, persistent_volume_claim, nfs, empty_dir, ephemeral, .. } = &self.0;
-        if let Some(host) = host_path {
-            (MACHINE.to_owned(), host.path.clone())
-        } else if let Some(claim) = persistent_volume_claim {
-            (format!("the claim {}", claim.claim_name), String::new())
-        } else if let Some(nfs) = nfs {
-            (format!("the server {}", nfs.server.to_lowercase()), nfs.path.clone())
-        } else {
-            // Of one that each pod has for itself, there are two in any case.
-            let own = if empty_dir.is_some() || ephemeral.is_some() { format!(" {:p}", self) } else { String::new() };
-            (format!("{}{own}", serde_json::to_string(&self.0).unwrap_or_default()), String::new())
-        }
+        storage::of(&self.0)
     }
 
     /// The folder of the machine, if it is one.

@@ -13,6 +13,7 @@ use super::super::address::{address, listen};
 use super::super::kubeconfig;
 use super::super::names;
 use super::super::reader::{Field, Section, Unknown};
+use super::super::redact;
 use super::super::server::beside;
 use super::super::yaml::Value;
 use super::isolation::{Isolation, isolation};
@@ -79,7 +80,12 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
     let kubeconfig = section.get("kubeconfig").and_then(|field| {
         let path = beside(config, field.word("the path of a kubeconfig")?);
         if let Err(error) = around.files.readable(&path) {
-            field.wrong("a readable kubeconfig", &format!("Reading {} failed: {error}.", path.display()));
+            if field.node.secret().is_some_and(redact::is_like_a_path) {
+                field.wrong("a readable kubeconfig", &format!("Reading {} failed: {error}.", path.display()));
+            } else {
+                let advice = format!("Reading it failed: {}.", error.kind());
+                field.wrong_secret("the path of a readable kubeconfig", &advice);
+            }
         }
         Some(around.files.absolute(&path))
     });
@@ -122,7 +128,13 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
         image_pull_timeout: time("image_pull_timeout", false, default.image_pull_timeout),
         retry_disrupted: section
             .get("retry_disrupted")
-            .and_then(|field| field.number("how often, from 0 to 4294967295"))
+            .and_then(|field| {
+                let times: u32 = field.number("how often, from 0 to 4294967295")?;
+                if times > 100 {
+                    field.warn("executes a run that a cluster keeps disrupting without an end. Write how often is worth it, like 3.");
+                }
+                Some(times)
+            })
             .unwrap_or(default.retry_disrupted),
         max_concurrent_runs: section.get("max_concurrent_runs").and_then(|field| field.count()),
         node_selector: labels::node_selector(section),
@@ -209,8 +221,11 @@ fn namespace(field: &Field<'_>, around: &Surroundings<'_>) -> Option<String> {
         field.wrong(expected, "");
         return None;
     }
-    if name.starts_with("kube-") {
-        field.wrong("a namespace for runs alone", "This one is of Kubernetes itself, with keys of the cluster in it.");
+    let is_openshifts = name == "openshift" || name.starts_with("openshift-");
+    if name.starts_with("kube-") || is_openshifts {
+        let whose = if is_openshifts { "OpenShift" } else { "Kubernetes" };
+        let advice = format!("This one is of {whose} itself, with keys of the cluster in it.");
+        field.wrong("a namespace for runs alone", &advice);
         return None;
     }
     let own = around.files.text(Path::new(OWN_NAMESPACE)).ok();

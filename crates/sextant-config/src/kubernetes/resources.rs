@@ -101,6 +101,7 @@ impl<'a> Sides<'a> {
         section.finish(Unknown::Refuse);
         let (requests, limits) = (requests?, limits?);
         refuse_zero(&limits)?;
+        warn_of_slips(&requests, &limits);
         Some(Self { requests, limits })
     }
 
@@ -155,6 +156,25 @@ fn known_resource(name: &str, field: &Field<'_>) -> bool {
         field.findings.error(field.key_at, message);
     }
     known
+}
+
+/// Warns of requests that make the limits, which are never below them, none; and of parts of a byte.
+fn warn_of_slips(requests: &BTreeMap<String, Given<'_>>, limits: &BTreeMap<String, Given<'_>>) {
+    for (name, Given { quantity, field }) in requests {
+        let amount = quantity.as_deref().and_then(amount);
+        if MOST.iter().any(|(limited, most)| limited == name && amount.is_some_and(|amount| amount > *most)) {
+            field.warn(format_args!(
+                "is more {name} than a machine has: no pod finds a place, and the limit, which is never below it, is none. Write what one \
+                 needs."
+            ));
+        }
+    }
+    for (name, Given { quantity, field }) in requests.iter().chain(limits) {
+        let of_bytes = MOST.iter().any(|(limited, _)| limited == name);
+        if of_bytes && quantity.as_deref().is_some_and(|text| text.ends_with(['m', 'u', 'n'])) {
+            field.warn("counts parts of a byte: `m` is a thousandth. For mebibytes write `Mi`.");
+        }
+    }
 }
 
 /// Refuses limits of zero, which are none to Kubernetes.

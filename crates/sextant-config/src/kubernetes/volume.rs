@@ -33,7 +33,7 @@ pub(super) fn database(field: &Field<'_>) -> Option<DatabaseVolume> {
 
 /// Reads the volume behind `/mnt/tmp`, which algorithms write to.
 pub(super) fn tmp(field: &Field<'_>) -> Option<VolumeSource> {
-    const UNWRITABLE: [&str; 4] = ["secret", "configMap", "projected", "downwardAPI"];
+    const UNWRITABLE: [&str; 6] = ["secret", "configMap", "projected", "downwardAPI", "image", "gitRepo"];
     let source = source(field, &[])?;
     let kind = source.kind();
     if UNWRITABLE.contains(&kind.as_str()) {

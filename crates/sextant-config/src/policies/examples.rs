@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use regex_syntax::Parser;
-use regex_syntax::hir::{Class, Hir, HirKind};
+use regex_syntax::hir::{Class, Hir, HirKind, Repetition};
 
 /// The characters that references of images consist of, in the order in which examples take them.
 const CHARACTERS: &str = "xa0bcdefghijklmnopqrstuvwyz123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_-./:@";
@@ -27,7 +27,7 @@ pub(super) enum Place {
     Fixed,
     /// Others too, but no dot.
     Open,
-    /// A dot as well as others: it was meant to be the dot in a host's name, and the others make other names.
+    /// A dot or a slash as well as others: it was meant to be that of a host's name, and the others make other names.
     DotOrOther,
 }
 
@@ -37,12 +37,38 @@ pub(super) fn matches_empty(expression: &str) -> Option<bool> {
     Some(hir.properties().minimum_len() == Some(0))
 }
 
-/// Examples of what an expression matches. Assertions (`$`, `\b`) are not looked at: some examples may not match.
-pub(super) fn of(expression: &str) -> Vec<Example> {
-    Parser::new().parse(expression).map_or_else(|_| Vec::new(), |hir| examples(&hir))
+/// What a stranger may put where an expression repeats a class of characters: an account, registries, and their ends.
+const OF_STRANGERS: [&str; 12] = [
+    "evil/x",
+    "evil:5000/x",
+    "evil.example/x",
+    "[2001:db8::1]:5000/x",
+    "EVIL/x",
+    "0/0",
+    "0:5000/0",
+    "8.8.8.8/0",
+    "8.8.8.8",
+    "/x",
+    "/0",
+    ":5000/x",
+];
+
+/// Examples like those that [`of`] gives, with names of strangers where they fit.
+pub(super) fn of_strangers(expression: &str) -> Vec<Example> {
+    let of = |text: &&'static str| {
+        let hir = Parser::new().parse(expression).ok()?;
+        Some(examples(&hir, Some(text)).into_iter().take(MOST / 4).collect::<Vec<_>>())
+    };
+    OF_STRANGERS.iter().filter_map(of).flatten().collect()
 }
 
-fn examples(hir: &Hir) -> Vec<Example> {
+/// Examples of what an expression matches. Assertions (`$`, `\b`) are not looked at: some examples may not match.
+pub(super) fn of(expression: &str) -> Vec<Example> {
+    Parser::new().parse(expression).map_or_else(|_| Vec::new(), |hir| examples(&hir, None))
+}
+
+/// `stranger` stands where it fits in the place of a repeated character.
+fn examples(hir: &Hir, stranger: Option<&str>) -> Vec<Example> {
     let found = match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => vec![Example::default()],
         HirKind::Literal(literal) => {
@@ -51,9 +77,18 @@ fn examples(hir: &Hir) -> Vec<Example> {
             vec![Example { text, places }]
         }
         HirKind::Class(class) => character(class).into_iter().collect(),
-        HirKind::Capture(capture) => examples(&capture.sub),
+        HirKind::Capture(capture) => examples(&capture.sub, stranger),
         HirKind::Repetition(repetition) => {
-            let once = examples(&repetition.sub);
+            if let Some(text) = stranger.filter(|text| fits(text, repetition)) {
+                let places = text.chars().map(|_| Place::Open).collect();
+                return vec![Example { text: text.to_owned(), places }];
+            }
+            let mut once = examples(&repetition.sub, stranger);
+            if !repeats(repetition, '.') {
+                // Of several, none was meant to be the slash behind a host.
+                let places = once.iter_mut().flat_map(|example| &mut example.places);
+                places.filter(|place| **place == Place::DotOrOther).for_each(|place| *place = Place::Open);
+            }
             let least = usize::try_from(repetition.min).unwrap_or(LONGEST).min(LONGEST);
             let least_often = once.iter().filter_map(|example| example.times(least.max(1)));
             if least == 0 {
@@ -62,19 +97,19 @@ fn examples(hir: &Hir) -> Vec<Example> {
                 least_often.collect()
             }
         }
-        HirKind::Concat(parts) => sequence(parts),
+        HirKind::Concat(parts) => sequence(parts, stranger),
         HirKind::Alternation(branches) => {
             // Each branch has its part of the room, so that the last one is seen too.
             let room = (MOST / branches.len()).max(1);
-            branches.iter().flat_map(|branch| examples(branch).into_iter().take(room)).collect()
+            branches.iter().flat_map(|branch| examples(branch, stranger).into_iter().take(room)).collect()
         }
     };
     found.into_iter().take(MOST).collect()
 }
 
 /// The examples of parts one after the other: all combinations if these are few, else each example of each part in one of them.
-fn sequence(parts: &[Hir]) -> Vec<Example> {
-    let parts: Vec<Vec<Example>> = parts.iter().map(examples).collect();
+fn sequence(parts: &[Hir], stranger: Option<&str>) -> Vec<Example> {
+    let parts: Vec<Vec<Example>> = parts.iter().map(|part| examples(part, stranger)).collect();
     if parts.iter().any(Vec::is_empty) {
         return Vec::new();
     }
@@ -97,15 +132,41 @@ fn sequence(parts: &[Hir]) -> Vec<Example> {
     together.chain(one_other).take(MOST).collect()
 }
 
-/// A character of a class, rather one that images have.
-fn character(class: &Class) -> Option<Example> {
-    let has = |c: char| match class {
+/// Whether a text is one that a repeated class of characters takes.
+fn fits(text: &str, repetition: &Repetition) -> bool {
+    let count = u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
+    let is_as_long = repetition.min <= count && repetition.max.is_none_or(|max| count <= max);
+    is_as_long && class_of(repetition).is_some_and(|class| text.chars().all(|c| has(class, c)))
+}
+
+/// Whether a character is one of those that are repeated; what is no class of characters has it in a way.
+fn repeats(repetition: &Repetition, c: char) -> bool {
+    class_of(repetition).is_none_or(|class| has(class, c))
+}
+
+fn class_of(repetition: &Repetition) -> Option<&Class> {
+    let mut sub = &*repetition.sub;
+    while let HirKind::Capture(capture) = sub.kind() {
+        sub = &capture.sub;
+    }
+    match sub.kind() {
+        HirKind::Class(class) => Some(class),
+        _ => None,
+    }
+}
+
+fn has(class: &Class, c: char) -> bool {
+    match class {
         Class::Unicode(class) => class.ranges().iter().any(|range| (range.start()..=range.end()).contains(&c)),
         Class::Bytes(class) => {
             u8::try_from(c).is_ok_and(|c| class.ranges().iter().any(|range| (range.start()..=range.end()).contains(&c)))
         }
-    };
-    let usual: Vec<char> = CHARACTERS.chars().filter(|c| has(*c)).collect();
+    }
+}
+
+/// A character of a class, rather one that images have.
+fn character(class: &Class) -> Option<Example> {
+    let usual: Vec<char> = CHARACTERS.chars().filter(|c| has(class, *c)).collect();
     let Some(first) = usual.first() else {
         let other = match class {
             Class::Unicode(class) => class.ranges().first()?.start(),
@@ -116,7 +177,7 @@ fn character(class: &Class) -> Option<Example> {
     let choices: BTreeSet<char> = usual.iter().map(char::to_ascii_lowercase).collect();
     let place = match choices.len() {
         0 | 1 => Place::Fixed,
-        _ if has('.') => Place::DotOrOther,
+        _ if has(class, '.') || has(class, '/') => Place::DotOrOther,
         2 | 3 => Place::Fixed,
         _ => Place::Open,
     };

@@ -23,6 +23,59 @@ const DOMAINS: [&str; 20] = [
     "pages.dev",
     "workers.dev",
 ];
+/// The same, where an account has the whole host: all that is at it is of one.
+const HOSTS: [&str; 34] = [
+    "azurecr.cn",
+    "azurecr.us",
+    "cr.cloud.ru",
+    "ddns.net",
+    "docker.io",
+    "duckdns.org",
+    "dyndns.org",
+    "firebaseapp.com",
+    "fly.dev",
+    "hf.space",
+    "hopto.org",
+    "jfrog.io",
+    "mooo.com",
+    "myfritz.net",
+    "myqcloud.com",
+    "nip.io",
+    "ngrok-free.app",
+    "ngrok-free.dev",
+    "ngrok.app",
+    "ngrok.dev",
+    "ngrok.io",
+    "no-ip.org",
+    "ondigitalocean.app",
+    "onrender.com",
+    "r2.dev",
+    "railway.app",
+    "sslip.io",
+    "synology.me",
+    "tencentyun.com",
+    "trycloudflare.com",
+    "ts.net",
+    "web.app",
+    "xip.io",
+    "zapto.org",
+];
+/// Registries, with all hosts below, where the first part of a path is an account that everybody may have.
+const ACCOUNTS: [&str; 13] = [
+    "docker.io",
+    "hub.docker.com",
+    "ecr.aws",
+    "gcr.io",
+    "ghcr.io",
+    "icr.io",
+    "ocir.io",
+    "aliyuncs.com",
+    "bluemix.net",
+    "digitalocean.com",
+    "scw.cloud",
+    "cr.yandex",
+    "vultrcr.com",
+];
 /// Names that stand before a country's own, and are nobody's: `co.uk`.
 const SECOND: [&str; 14] =
     ["co", "com", "org", "net", "gov", "gob", "gouv", "edu", "ac", "or", "ne", "go", "nhs", "sch"];
@@ -33,14 +86,16 @@ pub(in super::super) fn is_shared(domain: &str) -> bool {
     let parts: Vec<&str> = domain.split('.').collect();
     let is_of_a_country =
         matches!(parts.as_slice(), [second, country] if country.len() == 2 && SECOND.contains(second));
-    parts.len() < 2 || is_of_a_country || DOMAINS.iter().any(|shared| ends_with(&domain, shared))
+    parts.len() < 2
+        || is_of_a_country
+        || DOMAINS.iter().chain(&HOSTS).chain(&ACCOUNTS).any(|shared| ends_with(&domain, shared))
 }
 
 /// Whether everybody may have an account at a registry, the first part of its images' paths. So it is at those that stand at the top of
 /// their domains, such as docker.io; organizations have theirs below.
 pub(super) fn has_accounts(registry: &str) -> bool {
     let host = registry.split(':').next().unwrap_or(registry).to_ascii_lowercase();
-    host.split('.').count() == 2 || DOMAINS.iter().any(|shared| ends_with(&host, shared))
+    host.split('.').count() == 2 || DOMAINS.iter().chain(&ACCOUNTS).any(|shared| ends_with(&host, shared))
 }
 
 fn ends_with(domain: &str, end: &str) -> bool {

@@ -26,6 +26,13 @@ pub(super) enum Wide {
     },
     /// A place in the registry's name takes a dot as well as others.
     AnyCharacter(String),
+    /// With a part of the name left out, the registry is in another domain.
+    OtherDomain {
+        /// The example with that part.
+        meant: String,
+        /// The image without.
+        also: String,
+    },
     /// Something may follow the name.
     OpenEnd {
         /// The example.
@@ -69,14 +76,18 @@ pub(super) fn ways(algorithm: &AllowedAlgorithm) -> Vec<Wide> {
     if let Some(wide) = examples.iter().find_map(any_domain) {
         return vec![wide];
     }
-    let none = no_registry(&examples);
+    let is_new = |example: &Example| examples.iter().all(|known| known.text != example.text);
+    let strangers = examples::of_strangers(regex.as_str()).into_iter().filter(is_new);
+    let strangers = strangers.filter(|example| allows(&example.text) && reference(&example.text).is_some());
+    let strange = strangers.into_iter().find_map(|example| stranger(&example, &allows));
+    let none = no_registry(&examples).or_else(|| other_domain(&examples));
     let character = examples.iter().find_map(|example| any_character(example, &allows));
     let port = examples.iter().find_map(|example| port(example, &examples, &allows));
     let end = port.or_else(|| examples.iter().find_map(|example| open_end(example, &allows)));
     let account = examples.iter().find_map(|example| any_account(example, &allows));
     let capitals = examples.iter().find_map(|example| capitals(example, &allows));
     let digest = examples.iter().find_map(|example| digest(example, &allows));
-    none.into_iter().chain(character).chain(end).chain(account).chain(capitals).chain(digest).collect()
+    strange.into_iter().chain(none).chain(character).chain(end).chain(account).chain(capitals).chain(digest).collect()
 }
 
 /// Whether the beginning of an example may be a stranger's.
@@ -88,9 +99,92 @@ fn any_registry(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide
         return Some(Wide::AnyRegistry(image));
     }
     // Nothing of the registry, or of the account at the one that is meant where none is named, is fixed.
-    let host = host(text).unwrap_or(text).split([':', '@']).next().map_or(0, str::len);
+    let whole = host(text).unwrap_or(text);
+    let host = whole.split([':', '@']).next().map_or(0, str::len);
+    if !begin_of_address_is_fixed(whole, example) {
+        return Some(Wide::AnyRegistry(text.clone()));
+    }
     let fixed = text.char_indices().zip(&example.places).any(|((at, _), place)| at < host && *place == Place::Fixed);
     (!fixed).then(|| Wide::AnyRegistry(text.clone()))
+}
+
+/// Whether what a number's place in a network depends on is fixed, of a registry that is named by its number: anybody has one.
+fn begin_of_address_is_fixed(host: &str, example: &Example) -> bool {
+    let are_fixed = |start: usize, end: usize| {
+        example.places.get(start..end).is_some_and(|places| places.iter().all(|place| *place == Place::Fixed))
+    };
+    if let Some(inside) = host.strip_prefix('[') {
+        // Of `fd00::1` the network is what is before the first colon; nothing is before that of `::1`.
+        let first = inside.find(':').or_else(|| inside.find(']')).unwrap_or(inside.len());
+        return are_fixed(1, 1 + first.max(1));
+    }
+    let name = host.split(':').next().unwrap_or(host);
+    let parts: Vec<&str> = name.split('.').collect();
+    if parts.len() != 4 || !parts.iter().all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit())) {
+        return true;
+    }
+    // Networks of one's own begin with one or two numbers; others are anybody's, whatever their beginning.
+    let count = if matches!(parts.first(), Some(&("10" | "127"))) { 1 } else { 2 };
+    let end = parts.iter().take(count).map(|part| part.len() + 1).sum::<usize>();
+    are_fixed(0, end)
+}
+
+/// Whether an image that strangers can have is let in: one whose registry or account is made by what is open in the expression.
+fn stranger(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
+    let text = &example.text;
+    let slash = text.chars().position(|c| c == '/');
+    let is_open = slash.and_then(|at| example.places.get(at)).is_some_and(|place| *place != Place::Fixed);
+    let ends_a_host = is_open && slash.is_some_and(|at| !bounds_a_registry(text, at, example));
+    any_registry(example, allows)
+        .or_else(|| any_domain(example))
+        .or_else(|| ends_a_host.then(|| Wide::AnyRegistry(text.clone())))
+        .or_else(|| if registry(text).is_none() { any_account(example, allows) } else { None })
+}
+
+/// Whether what is before the first slash is fixed as a registry, or as an account, by itself: then what follows is in it.
+fn bounds_a_registry(text: &str, slash: usize, example: &Example) -> bool {
+    let Some(places) = example.places.get(..slash) else { return false };
+    registry(text).is_none() && slash == 0 || places.last().is_none_or(|place| *place != Place::Fixed)
+}
+
+/// Whether an image without a part of an example's beginning is let in, too, and is in another domain.
+fn other_domain(examples: &[Example]) -> Option<Wide> {
+    let whole = |example: &Example| Some((example.text.clone(), domain(&reference(&example.text)?.domain)));
+    let known: Vec<(String, String)> = examples.iter().filter_map(whole).collect();
+    let is_without = |long: &str, short: &str| {
+        let same = long.bytes().zip(short.bytes()).take_while(|(one, other)| one == other).count();
+        let left = short.as_bytes().get(same..).unwrap_or_default();
+        long.len() > short.len() && long.as_bytes().ends_with(left)
+    };
+    known.iter().find_map(|(meant, of)| {
+        let (also, _) = known.iter().find(|(also, other)| of != other && is_without(meant, also))?;
+        Some(Wide::OtherDomain { meant: meant.clone(), also: also.clone() })
+    })
+}
+
+/// An example as the name of an image; what is open at its end is filled.
+fn reference(text: &str) -> Option<ImageReference> {
+    let end = match text.chars().next_back() {
+        Some('/') => "x".to_owned(),
+        Some(':') => "1".to_owned(),
+        Some('@') => format!("sha256:{}", "0".repeat(64)),
+        _ => String::new(),
+    };
+    let text = text.strip_suffix("@sha256:").unwrap_or(text);
+    ImageReference::parse(&format!("{text}{}", if text.ends_with(['/', ':', '@']) { end } else { String::new() })).ok()
+}
+
+/// The domain that somebody has, of a registry's host: its last two parts, or three below a domain that is everybody's.
+fn domain(registry: &str) -> String {
+    let host = registry.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(registry, |(host, _)| host);
+    let parts: Vec<&str> = host.rsplit('.').collect();
+    let is_address = parts.iter().all(|part| part.chars().all(|c| c.is_ascii_digit()));
+    if is_address || host.starts_with('[') {
+        return host.to_owned();
+    }
+    let of = |count: usize| parts.iter().take(count).rev().copied().collect::<Vec<_>>().join(".");
+    let two = of(2);
+    if shared::is_shared(&two) { of(3) } else { two }
 }
 
 /// Whether the domain in which the registry is has a place that others may be put into: its last two parts, or the one before a domain
@@ -119,7 +213,7 @@ fn any_domain(example: &Example) -> Option<Wide> {
 /// Whether the same is let in with a registry and without one.
 fn no_registry(examples: &[Example]) -> Option<Wide> {
     examples.iter().find_map(|with| {
-        let registry = registry(&with.text)?;
+        let registry = registry(&with.text).filter(|registry| *registry != "docker.io")?;
         let also = with.text.strip_prefix(registry)?.strip_prefix('/')?;
         let is_let_in = examples.iter().any(|without| without.text == also);
         is_let_in.then(|| Wide::NoRegistry { meant: with.text.clone(), also: also.to_owned() })
@@ -195,10 +289,11 @@ fn digest(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
 
 /// Whether the name of the registry has a place for a dot that takes others too.
 fn any_character(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
-    let host = host(&example.text)?;
     let chars: Vec<char> = example.text.chars().collect();
-    let count = host.chars().count();
+    // The slash behind the host belongs to its name, and without one all may be.
+    let count = host(&example.text).map_or(chars.len(), |host| host.chars().count() + 1);
     let at = example.places.iter().take(count).position(|place| *place == Place::DotOrOther)?;
+    let is_behind = host(&example.text).is_none_or(|host| host.chars().count() == at);
     let others = ['X', 'x', '-', '0', '/'].into_iter();
     let with = |other: char| -> String {
         let mut chars = chars.clone();
@@ -207,7 +302,13 @@ fn any_character(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wid
         }
         chars.into_iter().collect()
     };
-    others.map(with).find(|image| allows(image)).map(Wide::AnyCharacter)
+    let is_another =
+        |image: &str| !is_behind || reference(image).is_some_and(|other| Some(other.domain) != own(&example.text));
+    others.map(with).find(|image| allows(image) && is_another(image)).map(Wide::AnyCharacter)
+}
+
+fn own(image: &str) -> Option<String> {
+    reference(image).map(|image| image.domain)
 }
 
 /// The registry of an image, or the account: what is before the first slash.
@@ -264,6 +365,10 @@ impl Wide {
             Self::NoRegistry { meant, also } => format!(
                 "lets in `{also}` besides `{meant}`: without a registry, the same name is at docker.io, for whoever has that account. Let the \
                  registry be needed, or write `docker\\.io/`."
+            ),
+            Self::OtherDomain { meant, also } => format!(
+                "lets in `{also}` besides `{meant}`: without a part of the beginning it is an image of another registry, for whoever has that \
+                 one. Let that part be needed."
             ),
             Self::AnyCharacter(image) => format!(
                 "lets in other registries, for example `{image}`: in an expression, a dot stands for any character. Write `\\.` for a dot."

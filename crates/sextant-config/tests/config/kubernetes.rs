@@ -128,7 +128,7 @@ fn a_run_may_have_a_volume_of_its_own() {
         ("{size: 0}", "`kubernetes.scratch.size`: found `0`"),
         ("{size: 1Gi, storage_class: Fast one}", "`kubernetes.scratch.storage_class`: found `Fast one`"),
         ("{size: 1Gi, class: fast}", "`kubernetes.scratch.class`"),
-        ("10Gi", "`kubernetes.scratch`: found `10Gi`"),
+        ("10Gi", "`kubernetes.scratch`: found a single value"),
     ] {
         let said = mistakes(&format!("{LEAST}kubernetes:\n  scratch: {yaml}")).join("\n");
         assert!(said.contains(words), "{yaml}: {said}");

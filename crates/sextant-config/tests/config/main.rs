@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod cluster_access;
 mod examples;
 mod kubernetes;
 mod local;

@@ -151,7 +151,7 @@ fn mistakes_are_told_with_place_and_remedy() {
             "kubernetes:\nlocal:",
             &["4:1: `local`: found a second runtime besides `kubernetes`, expected one. Take one of them out."],
         ),
-        ("kubernetes: here", &["3:13: `kubernetes`: found `here`, expected a mapping of settings."]),
+        ("kubernetes: here", &["3:13: `kubernetes`: found a single value, expected a mapping of settings."]),
     ];
     for (text, expected) in table {
         assert_eq!(mistakes(&format!("{LEAST}{text}")), *expected, "{text}");
@@ -234,7 +234,7 @@ fn what_is_not_a_configuration_at_all_is_told() {
             "# nothing\n",
             "the file is empty, expected a node's configuration. Write at least `server_url` and `api_key`.",
         ),
-        ("just text", "1:1: found `just text`, expected settings, one `key: value` a line."),
+        ("just text", "1:1: found a single value, expected settings, one `key: value` a line."),
         ("- a\n", "1:1: found a list, expected settings, one `key: value` a line."),
         ("a: 1\na: 2\n", "2:1: `a`: found a second time, expected once. The first is in line 1; keep one of them."),
         (

@@ -30,6 +30,55 @@ fn what_runs_share_is_in_no_database() {
             PLACE,
         ),
         ("emptyDir: {}", "emptyDir: {}", Silent),
+        // Whatever they are mounted with.
+        (
+            "csi: {driver: x.csi.aws.com, readOnly: true, fsType: ext4, volumeAttributes: {id: a, mountOptions: ro}}",
+            "csi: {driver: x.csi.aws.com, nodePublishSecretRef: {name: s}, volumeAttributes: {id: a}}",
+            PLACE,
+        ),
+        (
+            "csi: {driver: x.csi.aws.com, volumeAttributes: {id: a}}",
+            "csi: {driver: x.csi.aws.com, volumeAttributes: {id: b}}",
+            Silent,
+        ),
+        (
+            "csi: {driver: nfs.csi.k8s.io, readOnly: true, volumeAttributes: {server: s, share: /a}}",
+            "csi: {driver: nfs.csi.k8s.io, volumeAttributes: {server: s., share: /a/b}}",
+            PLACE,
+        ),
+        (
+            "csi: {driver: nfs.csi.k8s.io, volumeAttributes: {server: s, share: /a}}",
+            "nfs: {server: S, path: /a/b}",
+            PLACE,
+        ),
+        (
+            "csi: {driver: nfs.csi.k8s.io, volumeAttributes: {server: s, share: /a}}",
+            "csi: {driver: nfs.csi.k8s.io, volumeAttributes: {server: s, share: /b}}",
+            Silent,
+        ),
+        (
+            "csi: {driver: nfs.csi.k8s.io, volumeAttributes: {server: s, share: /a, subDir: b}}",
+            "csi: {driver: nfs.csi.k8s.io, volumeAttributes: {server: s, share: /a, subDir: c}}",
+            Silent,
+        ),
+        (
+            "csi: {driver: smb.csi.k8s.io, readOnly: true, volumeAttributes: {source: //s/a}}",
+            "csi: {driver: smb.csi.k8s.io, volumeAttributes: {source: //S/a/tmp}}",
+            PLACE,
+        ),
+        ("azureFile: {secretName: s, shareName: a, readOnly: true}", "azureFile: {secretName: s, shareName: a}", PLACE),
+        ("azureFile: {secretName: s, shareName: a}", "azureFile: {secretName: s, shareName: b}", Silent),
+        ("cephfs: {monitors: [a, b], path: /x, readOnly: true}", "cephfs: {monitors: [b, a], path: /x/y}", PLACE),
+        ("cephfs: {monitors: [a], path: /x, user: u}", "cephfs: {monitors: [a], path: /x}", PLACE),
+        ("cephfs: {monitors: [a], path: /x}", "cephfs: {monitors: [a], path: /y}", Silent),
+        (
+            "iscsi: {targetPortal: a, iqn: b, lun: 0, readOnly: true}",
+            "iscsi: {targetPortal: a, iqn: b, lun: 0, fsType: xfs}",
+            PLACE,
+        ),
+        ("iscsi: {targetPortal: a, iqn: b, lun: 0}", "iscsi: {targetPortal: a, iqn: b, lun: 1}", Silent),
+        ("glusterfs: {endpoints: e, path: v, readOnly: true}", "glusterfs: {endpoints: e, path: v/tmp}", PLACE),
+        ("rbd: {monitors: [a], image: i, readOnly: true}", "rbd: {monitors: [a], image: i}", PLACE),
     ] {
         let more = format!(
             "databases: [{{label: a, type: other}}]\nkubernetes: {{tmp: {{{tmp}}}, databases: {{a: {{{database}}}}}}}"

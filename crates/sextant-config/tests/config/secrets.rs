@@ -137,3 +137,70 @@ fn nothing_prints_a_secret() {
     let local = with("local: {algorithms: {a: {command: run, env: {A: hunter2}}}}");
     assert!(!format!("{local:?}").contains("hunter2"));
 }
+
+/// Secrets at a place where something else is expected: what is said goes into logs.
+#[test]
+fn a_secret_at_the_wrong_place_is_not_shown() {
+    const SECRET: &str = "Hunter2pw";
+    let key = "8f14e45f-ceea-467f-a0e6-d1f2b3c4d5e6";
+    let folder = folder("wrong-places");
+    let path = folder.join("node.yaml");
+    for more in [
+        "databases: 'postgres://u:PW@h/x'",
+        "databases: ['postgres://u:PW@h/x']",
+        "databases: {'postgres://u:PW@h': x}",
+        "databases: [{label: 'postgres://u:PW@h/x', type: sql, uri: x}]",
+        "databases: [{label: w, type: 'postgres://u:PW@h/x', uri: x}]",
+        "databases: [{label: w, type: 'Server=a;Password=PW', uri: x}]",
+        "databases: [{label: w, type: csv, uri: 'C:\\x;pwd=PW'}]",
+        "databases: [{label: w, type: csv, uri: 'relative;pwd=PW'}]",
+        "databases: [{label: w, type: sql, uri: '/etc/x;password=PW'}]",
+        "databases: [{label: w, type: sql, uri: 'file:/proc?password=PW'}]",
+        "databases: [{label: w, type: sql, uri: 'postgres://h/x', env: PW}]",
+        "databases: [{label: w, type: sql, uri: 'postgres://h/x', env: ['password=PW']}]",
+        "databases: [{label: w, type: sql, uri: 'postgres://h/x', env: {'pass word=PW': x}}]",
+        "algorithm_env: A=PW",
+        "algorithm_env: [A=PW]",
+        "algorithm_env: {'A=PW': x}",
+        "algorithm_env: {'A=PW': x, 'A=PW': y}",
+        "docker_registries: PW",
+        "docker_registries: ['u:PW@r.example.org']",
+        "docker_registries: [{registry: 'https://u:PW@r.example.org', username: a, password: b}]",
+        "docker_registries: [{registry: r.example.org, username: a, password: !PW x}]",
+        "docker_registries: [{registry: r.example.org, username: a, password: *PW}]",
+        "encryption: PW",
+        "encryption: {enabled: true, private_key: \"-----BEGIN RSA PRIVATE KEY-----\\nPW\"}",
+        "ca_certificates: '-----BEGIN PRIVATE KEY----- PW'",
+        "api_path: 'https://u:PW@x'",
+        "health: {listen: 'u:PW@h'}",
+        "policies: {allowed_algorithms: ['u:PW@r.example.org/a(']}",
+        "kubernetes: PW",
+        "kubernetes: {kubeconfig: 'apiVersion v1 token: PW'}",
+        "kubernetes: {image: 'u:PW@r.example.org/x'}",
+        "kubernetes: {proxy: {address: 'http://u:PW@x'}}",
+        "kubernetes: {tmp: 'nfs://u:PW@h'}",
+        "kubernetes: {isolation: {closed: ['u:PW@h']}}",
+        "kubernetes: {databases: {w: {egress: ['postgres://u:PW@h']}}}",
+        "kubernetes: {databases: {w: {egress: [{cidr: 'u:PW@h', port: 1}]}}}",
+        "local: {algorithms: {a: 'cmd --password PW \"'}}",
+        "local: {algorithms: {a: 'cmd --password PW'}}",
+        "local: {algorithms: {a: {command: x, env: {'P=PW': x}}}}",
+    ] {
+        let more = more.replace("PW", SECRET);
+        write(&path, &format!("{LEAST}{more}\n"), 0o600);
+        let said = check(&path).to_string();
+        assert!(!said.contains(SECRET), "{more}\n{said}");
+    }
+    for url in ["ftp://u:PW@a.org", "u:PW@a.org", "https://u:PW", "https://a.org/?key=PW", "https://u:PW@a.org"] {
+        write(&path, &format!("server_url: '{}'\napi_key: k\n", url.replace("PW", SECRET)), 0o600);
+        let said = check(&path).to_string();
+        assert!(said.contains("`server_url`: found") && !said.contains(SECRET), "{url} {said}");
+    }
+    for file in [key, "Hunter2Key", "hunter2/Key+x", "eyJhbGciOi.eyJzdWIiOi.abc"] {
+        write(&path, &format!("server_url: https://a.org\napi_key_file: {file}\n"), 0o600);
+        let said = check(&path).to_string();
+        assert!(said.contains("`api_key_file`: found something else (not shown)") && !said.contains(file), "{said}");
+    }
+    write(&path, "server_url: https://a.org\napi_key_file: /run/nothing/key\n", 0o600);
+    assert!(check(&path).to_string().contains("Reading /run/nothing/key failed"));
+}

@@ -12,7 +12,11 @@ pub fn is_basics(image: &str) -> bool {
     let (registry, path) = image.split_once('/').unwrap_or(("", image));
     // Other ways of writing the same registry.
     let registry = registry.to_ascii_lowercase();
-    let registry = registry.strip_suffix(":443").unwrap_or(&registry);
+    let registry = match registry.rsplit_once(':') {
+        // However many zeros are before it.
+        Some((host, port)) if port.trim_start_matches('0') == "443" => host,
+        _ => &registry,
+    };
     let image = format!("{registry}/{path}");
     [FORMER, PRESENT].iter().any(|name| is_of(&image, name))
 }
@@ -40,6 +44,8 @@ mod tests {
             let (registry, path) = name.split_once('/').unwrap();
             assert!(is_basics(&format!("{}/{path}:2", registry.to_uppercase())), "{name}");
             assert!(is_basics(&format!("{registry}:443/{path}:2")), "{name}");
+            assert!(is_basics(&format!("{registry}:00443/{path}:2")), "{name}");
+            assert!(!is_basics(&format!("{registry}:4430/{path}:2")), "{name}");
             assert!(!is_basics(&format!("{registry}:5000/{path}:2")), "{name}");
             assert!(!is_basics(&format!("{name}-of-somebody-else:2")), "{name}");
             assert!(!is_basics(&format!("example.org/{path}:2")), "{name}");

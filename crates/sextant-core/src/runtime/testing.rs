@@ -9,6 +9,7 @@ use futures::{StreamExt as _, stream};
 
 use super::*;
 use crate::hub::testing::Journal;
+use crate::run_identity::RunIdentity;
 use crate::tail::Bounds;
 
 /// What the next launches come to.
@@ -19,6 +20,8 @@ pub struct FakeRuntime {
     journal: Journal,
     gate: watch::Sender<Gate>,
     runs: Mutex<HashMap<RunId, watch::Sender<RunState>>>,
+    /// Whose they are, as far as that was said.
+    owners: Mutex<HashMap<RunId, RunIdentity>>,
     launches: Mutex<Launches>,
     launched: Mutex<Vec<Assignment>>,
     on_log: Mutex<Box<dyn FnMut() + Send>>,
@@ -35,6 +38,7 @@ impl FakeRuntime {
             journal,
             gate: watch::Sender::new(Gate::Open),
             runs: Mutex::default(),
+            owners: Mutex::default(),
             launches: Mutex::new(Box::new(|| Ok(()))),
             launched: Mutex::default(),
             on_log: Mutex::new(Box::new(|| {})),
@@ -48,6 +52,12 @@ impl FakeRuntime {
     /// A run is there from now on.
     pub fn set(&self, run: RunId, run_state: RunState) {
         self.sender(run).send_replace(run_state);
+    }
+
+    /// An earlier process has left this run, in this state.
+    pub fn leave(&self, assignment: &Assignment, run_state: RunState) {
+        self.owners.lock().unwrap().insert(assignment.run, assignment.identity);
+        self.set(assignment.run, run_state);
     }
 
     /// What launches come to from now on.
@@ -104,8 +114,11 @@ impl Runtime for FakeRuntime {
         there.map(|(run, _)| (TaskId(run.0 * 10), *run)).collect()
     }
 
-    fn has_stale_job(&self, _: &Assignment) -> bool {
-        false
+    fn has_stale_job(&self, assignment: &Assignment) -> bool {
+        let run_state = self.sender(assignment.run).borrow().clone();
+        let owner = self.owners.lock().unwrap().get(&assignment.run).copied();
+        !matches!(run_state, RunState::Absent | RunState::Released)
+            && owner.is_some_and(|owner| owner != assignment.identity)
     }
 
     fn observe(&self, run: RunId) -> watch::Receiver<RunState> {
@@ -119,7 +132,13 @@ impl Runtime for FakeRuntime {
     async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {
         self.journal.add("launch", assignment.run);
         self.launched.lock().unwrap().push(assignment.clone());
-        (self.launches.lock().unwrap())()
+        self.owners.lock().unwrap().insert(assignment.run, assignment.identity);
+        let launched = (self.launches.lock().unwrap())();
+        // As at a real one, what was released is another run's from now on.
+        if launched.is_ok() && *self.sender(assignment.run).borrow() == RunState::Released {
+            self.set(assignment.run, RunState::Running { since: None });
+        }
+        launched
     }
 
     async fn collect(&self, run: RunId) -> Result<Output, RuntimeError> {

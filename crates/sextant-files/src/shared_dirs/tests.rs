@@ -134,23 +134,23 @@ fn a_folder_is_made_for_everybody_and_marked() {
     let root = tempfile::tempdir().unwrap();
     let own = root.path().join("sextant-x/job-1");
     for mode in [0o1777, 0o000, 0o755] {
-        make(&own).unwrap();
+        make(&own, None).unwrap();
         assert_eq!(fs::metadata(&own).unwrap().permissions().mode() & 0o7777, 0o1777);
         fs::set_permissions(&own, fs::Permissions::from_mode(mode)).unwrap();
     }
     let marked = root.path().join("sextant-x/job-1.used");
     File::open(&marked).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
-    make(&own).unwrap();
+    make(&own, None).unwrap();
     assert!(fs::metadata(&marked).unwrap().modified().unwrap() > SystemTime::now() - DAY);
     // Not through a link.
     std::os::unix::fs::symlink("/", root.path().join("sextant-x/job-2")).unwrap();
-    assert!(make(&root.path().join("sextant-x/job-2")).is_err());
+    assert!(make(&root.path().join("sextant-x/job-2"), None).is_err());
     // Something else at the place of the mark is replaced, and harms no run where it can't be.
     fs::remove_file(&marked).unwrap();
     std::os::unix::fs::symlink("/no/such", &marked).unwrap();
-    make(&own).unwrap();
+    make(&own, None).unwrap();
     assert!(fs::symlink_metadata(&marked).unwrap().is_file());
     fs::remove_file(&marked).unwrap();
     fs::create_dir(&marked).unwrap();
-    make(&own).unwrap();
+    make(&own, None).unwrap();
 }

@@ -84,6 +84,7 @@ impl Source {
                 Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| error_chain(&error))?
             }
         };
+        must_be_sure(&config)?;
         // The environment's HTTPS_PROXY is about the world outside: pods would not find this node through it either.
         config.proxy_url = None;
         files.take(config.root_cert_file.take());
@@ -105,6 +106,29 @@ impl fmt::Display for Source {
             }
         }
     }
+}
+
+/// Refuses a cluster that anybody on the way can be. The configuration check says the same of the file; it may have changed since.
+fn must_be_sure(config: &Config) -> Result<(), String> {
+    let address = &config.cluster_url;
+    let host = address.host().unwrap_or_default().trim_matches(['[', ']']);
+    let is_this_machine = host == "localhost"
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
+    let what = if address.scheme_str() != Some("https") {
+        "its `server` is no `https://` address"
+    } else if config.accept_invalid_certs {
+        "it says `insecure-skip-tls-verify: true`"
+    } else {
+        return Ok(());
+    };
+    if is_this_machine {
+        return Ok(());
+    }
+    Err(format!(
+        "{what}, so that credentials and runs with their data would go to whoever answers at {}. Name the cluster's authority there \
+         (certificate-authority-data), and an https address",
+        printable::excerpt_of(host, 100)
+    ))
 }
 
 /// The kubeconfigs as one. Of several, those that are missing are passed over, as kubectl does.

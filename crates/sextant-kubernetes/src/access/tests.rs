@@ -276,3 +276,29 @@ async fn what_can_t_get_better_by_itself_ends_the_start() {
     other_ca.kubeconfig(&path, &json!({"token": "good"}));
     refused(&["is signed by no authority"]).await;
 }
+
+#[tokio::test]
+async fn a_cluster_that_anybody_can_be_is_refused() {
+    let (_folder, path) = folder();
+    for (cluster, refused) in [
+        (json!({"server": "https://k.example.org"}), None),
+        (
+            json!({"server": "https://k.example.org", "insecure-skip-tls-verify": true}),
+            Some("insecure-skip-tls-verify"),
+        ),
+        (json!({"server": "http://k.example.org"}), Some("no `https://` address")),
+        (json!({"server": "http://127.0.0.1:8001"}), None),
+        (json!({"server": "https://127.0.0.1:6443", "insecure-skip-tls-verify": true}), None),
+    ] {
+        let kubeconfig = json!({
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": cluster}],
+            "users": [{"name": "u", "user": {"token": "t"}}],
+        });
+        std::fs::write(&path, kubeconfig.to_string()).unwrap();
+        let why = of(&[&path]).read().await.err();
+        assert_eq!(why.is_some(), refused.is_some(), "{cluster} {why:?}");
+        assert!(why.is_none_or(|why| refused.is_some_and(|refused| why.contains(refused))), "{cluster}");
+    }
+}

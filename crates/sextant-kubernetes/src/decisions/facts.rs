@@ -5,6 +5,9 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 use printable::excerpt_of;
+use sextant_core::assignment::Assignment;
+use sextant_core::names::Identity;
+use sextant_core::run_identity::RunIdentity;
 use sextant_core::stop_note::StopNote;
 use vantage6_types::{RunId, TaskId};
 
@@ -37,6 +40,8 @@ pub struct JobFacts {
     pub run: RunId,
     /// The run's task.
     pub task: TaskId,
+    /// What tells the run from others of its number, if the Job says.
+    pub identity: Option<RunIdentity>,
     /// When the Job was made.
     pub created: Option<Timestamp>,
     /// Whether the server already has the run's report.
@@ -213,6 +218,17 @@ impl JobFacts {
         self.failed.as_ref().is_some_and(|(why, _)| why == reason)
     }
 
+    /// Whether it is this very run's, and not that of one which had its number before: a server may use numbers of deleted runs again.
+    pub fn is_of(&self, node: &Identity, assignment: &Assignment) -> bool {
+        match self.identity {
+            Some(identity) => {
+                identity == assignment.identity && self.name == node.attempt_name(assignment, self.attempt)
+            }
+            // 0.1.0 told runs apart by their times alone.
+            None => self.name == node.former_attempt_name(assignment, self.attempt),
+        }
+    }
+
     /// Reads a Job; `None` when it is not one of a run.
     pub fn read(job: &Job) -> Option<Self> {
         let meta = &job.metadata;
@@ -228,6 +244,7 @@ impl JobFacts {
             uid: meta.uid.clone()?,
             run,
             task,
+            identity: meta.annotations.as_ref().and_then(|all| all.get(labels::RUN_IDENTITY)?.parse().ok()),
             created: meta.creation_timestamp.as_ref().map(|time| time.0),
             reported: meta.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(labels::REPORTED)),
             lingers: meta.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(labels::LINGERS)),
@@ -335,6 +352,7 @@ pub mod sample {
             uid: "u".into(),
             run: RunId(1),
             task: TaskId(1),
+            identity: None,
             created: None,
             reported: false,
             lingers: false,
@@ -445,6 +463,32 @@ mod tests {
     }
 
     #[test]
+    fn a_job_is_of_one_run_alone() {
+        use sextant_core::assignment::sample::assignment;
+        use sextant_core::run_identity::sample::identity;
+        let node = Identity::new("s".into(), vantage6_types::NodeId(1), &"key".to_owned().into());
+        let first = assignment(27, 27, "when the server was started");
+        let second = Assignment { identity: identity("made later, of another image"), ..first.clone() };
+        let third = assignment(27, 27, "after its next start");
+        for attempt in [1, 2] {
+            let job = |name: String, identity| JobFacts { name, identity, attempt, ..sample::job() };
+            let made = job(node.attempt_name(&first, attempt), Some(first.identity));
+            let former = job(node.former_attempt_name(&first, attempt), None);
+            let forged = job(node.attempt_name(&second, attempt), Some(first.identity));
+            let nameless = job(node.attempt_name(&first, attempt), None);
+            for (what, job, of_first, of_second, of_third) in [
+                ("made", made, true, false, false),
+                ("by a former version", former, true, true, false),
+                ("of two runs", forged, false, false, false),
+                ("without its annotation", nameless, false, false, false),
+            ] {
+                let is_of = [&first, &second, &third].map(|run| job.is_of(&node, run));
+                assert_eq!(is_of, [of_first, of_second, of_third], "{what}, launch {attempt}");
+            }
+        }
+    }
+
+    #[test]
     fn strangers_are_left_alone() {
         let pod = serde_json::from_value(json!({"metadata": {"name": "p", "labels": {"app": "x"}}})).unwrap();
         assert!(PodFacts::read(&pod).is_none());
@@ -456,12 +500,13 @@ mod tests {
     fn a_jobs_report_and_failure_are_read() {
         let job = serde_json::from_value(json!({
             "metadata": {"name": "j", "uid": "u", "labels": {labels::TASK: "1", labels::RUN: "2"},
-                "annotations": {labels::REPORTED: "completed"}},
+                "annotations": {labels::REPORTED: "completed", labels::RUN_IDENTITY: "00112233445566778899aabbccddeeff"}},
             "status": {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "m"}]}
         }))
         .unwrap();
         let facts = JobFacts::read(&job).unwrap();
         assert!(facts.reported && !facts.deleting);
+        assert_eq!(facts.identity, "00112233445566778899aabbccddeeff".parse().ok());
         assert_eq!(facts.failed, Some(("BackoffLimitExceeded".into(), "m".into())));
     }
 }

@@ -3,6 +3,7 @@
 //! A probe is a pod that the cluster takes for an algorithm's. It must reach the proxy and the data port, and nothing else of
 //! what is tried. Nothing is launched until that has been seen, and nothing more when it is no longer so.
 
+use backoff::Backoff;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -220,9 +221,8 @@ impl IsolationMonitor {
                     IsolationStatus::Unknown(format!("it could not be tried whether algorithms are walled in: {why}"));
             }
         }
-        let pause = LONGEST_PAUSE.min(FIRST_PAUSE * 2u32.saturating_pow(self.failures.min(10))).min(self.every);
         self.failures += 1;
-        pause
+        Backoff { first: FIRST_PAUSE, longest: LONGEST_PAUSE.min(self.every) }.full(self.failures)
     }
 }
 

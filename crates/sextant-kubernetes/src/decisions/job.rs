@@ -230,6 +230,7 @@ fn job_annotations(plan: &Plan) -> BTreeMap<String, String> {
             (labels::TASK_NAME, excerpt(&plan.assignment.task_name)),
             (labels::IMAGE, excerpt(&plan.assignment.image)),
             (labels::SERVER, plan.identity.server.clone()),
+            (labels::RUN_IDENTITY, plan.assignment.identity.to_string()),
             (labels::RUN_KEY, labels::RUN_KEY_OF_UID.to_owned()),
         ]
         .map(|(key, value)| (key.to_owned(), value)),
@@ -283,8 +284,10 @@ fn receive(plan: &Plan, secret: &str) -> Container {
     }
     if shared_volume(plan).is_some() {
         mounts.push(mount("tmp", SHARED));
-        variables.push(shared_dir(plan));
+        variables.extend([shared_dir(plan), shared_keep(plan)]);
         security::reach_all_files(&mut container, plan.config.pod_security);
+        // Where the volume is full, it removes what earlier jobs have left.
+        security::remove_all_files(&mut container, plan.config.pod_security);
     }
     container.volume_mounts = Some(mounts);
     container.env.get_or_insert_default().extend(variables);
@@ -299,10 +302,7 @@ fn returns(plan: &Plan, secret: &str) -> Container {
     if shared_volume(plan).is_some() {
         // It removes what earlier jobs have left, since it waits anyway: no start is to wait for that.
         mounts.push(mount("tmp", SHARED));
-        // A run that is under way may have marked its folder as used when it began.
-        let keep = plan.config.keep_shared.max(plan.config.pending_timeout + plan.config.deadline);
-        let variables = [shared_dir(plan), variable(env::SHARED_KEEP, &keep.as_secs().to_string())];
-        container.env.get_or_insert_default().extend(variables);
+        container.env.get_or_insert_default().extend([shared_dir(plan), shared_keep(plan)]);
         security::remove_all_files(&mut container, plan.config.pod_security);
     }
     container.volume_mounts = Some(mounts);
@@ -407,6 +407,12 @@ fn shared_dir(plan: &Plan) -> EnvVar {
     variable(env::SHARED_DIR, &format!("{SHARED}/{}", shared_folder(plan)))
 }
 
+/// How long folders of jobs stay. A run that is under way may have marked its folder as used when it began.
+fn shared_keep(plan: &Plan) -> EnvVar {
+    let keep = plan.config.keep_shared.max(plan.config.pending_timeout + plan.config.deadline);
+    variable(env::SHARED_KEEP, &keep.as_secs().to_string())
+}
+
 /// The folder of one job in the shared volume.
 fn shared_folder(plan: &Plan) -> String {
     format!("sextant-{}/job-{}", plan.identity.key(), plan.assignment.shared_name())
@@ -492,6 +498,24 @@ mod tests {
                 assert!(resources.requests.as_ref().unwrap().contains_key("cpu"), "{kubernetes}: {}", container.name);
             }
         }
+    }
+
+    #[test]
+    fn both_of_ours_can_remove_what_earlier_jobs_have_left_in_a_shared_volume() {
+        let facts = |container: &Container| {
+            let capabilities =
+                container.security_context.clone().unwrap().capabilities.unwrap().add.unwrap_or_default();
+            let keep = container.env.iter().flatten().find(|each| each.name == env::SHARED_KEEP);
+            (capabilities, keep.and_then(|keep| keep.value.clone()))
+        };
+        let [run, _] = containers("{keep_shared: 60d, tmp: {persistentVolumeClaim: {claimName: t}}}");
+        let all = vec!["DAC_OVERRIDE".to_owned(), "FOWNER".to_owned()];
+        for container in [&run[0], &run[2]] {
+            assert_eq!(facts(container), (all.clone(), Some("5184000".to_owned())), "{}", container.name);
+        }
+        assert_eq!(facts(&run[1]), (vec![], None));
+        let [run, _] = containers("{}");
+        assert_eq!(facts(&run[0]), (vec![], None));
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub const TASK_NAME: &str = "vantage6.ai/task-name";
 pub const IMAGE: &str = "vantage6.ai/image";
 /// Annotation: the server's address.
 pub const SERVER: &str = "vantage6.ai/server";
+/// Annotation: what tells the run from others of its number ([`RunIdentity`](sextant_core::run_identity::RunIdentity)). Jobs of 0.1.0 have
+/// none.
+pub const RUN_IDENTITY: &str = "vantage6.ai/run-identity";
 /// Annotation, set once the server has the run's report: the status that was reported.
 pub const REPORTED: &str = "vantage6.ai/reported";
 /// Annotation, beside [`REPORTED`]: the pod goes on after the run's end, because of a container that the cluster has added.

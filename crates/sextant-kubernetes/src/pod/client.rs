@@ -1,5 +1,6 @@
 //! A pod's side of the data port: one connection per request, retried with backoff.
 
+use backoff::Backoff;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,6 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use rand::Rng;
 use secrecy::ExposeSecret;
 use sextant_process::sockets::set_keepalive;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -30,7 +30,7 @@ const ANSWER: Duration = Duration::from_secs(120);
 /// How long an answer may stand still in its middle.
 pub const STALLED: Duration = Duration::from_secs(60);
 /// The longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const PAUSES: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(10) };
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -69,11 +69,11 @@ impl Client {
     /// # Errors
     /// The node's refusal.
     pub async fn fetch(&self, item: Item) -> Result<Incoming, PodError> {
-        let mut backoff = Backoff::default();
+        let mut retries = Retries::default();
         loop {
             match self.ask(Method::GET, item, http_body_util::Empty::<Bytes>::new(), None).await? {
                 Reply::Body(body) => return Ok(body),
-                Reply::Later(reason) => backoff.wait(&reason).await,
+                Reply::Later(reason) => retries.wait(&reason).await,
             }
         }
     }
@@ -158,17 +158,16 @@ async fn text(body: Incoming) -> String {
     String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
 }
 
-/// Exponential backoff with jitter, so that many pods do not return at the same instant.
+/// The retries in a row, with exponential backoff and jitter, so that many pods do not return at the same instant.
 #[derive(Debug, Default)]
-pub struct Backoff(u32);
+pub struct Retries(u32);
 
-impl Backoff {
+impl Retries {
     /// Waits before the next attempt.
     pub async fn wait(&mut self, reason: &str) {
-        let longest = LONGEST_PAUSE.min(Duration::from_millis(100) * 2u32.saturating_pow(self.0));
         self.0 = self.0.saturating_add(1);
-        tracing::warn!("not yet: {reason}; trying again within {longest:?}");
-        sleep(longest.mul_f64(rand::rng().random_range(0.5..1.0))).await;
+        tracing::warn!("not yet: {reason}; trying again within {:?}", PAUSES.full(self.0));
+        sleep(PAUSES.random(self.0)).await;
     }
 
     /// Starts again with the shortest pause.

@@ -25,13 +25,13 @@ pub enum Got {
     Refused(String),
 }
 
-/// Asks for an item, or for an order, where the answer is on this stream.
+/// Asks for an item, or for a command, where the answer is on this stream.
 pub async fn ask(stream: DuplexStream, command: bool) -> Got {
     let Ok(response) = exchange(stream, Request::new(Empty::<Bytes>::new())).await else { return Got::Later };
     match interpret(response, "node").await {
         Err(error) => Got::Refused(error.to_string()),
         Ok(Reply::Later(_)) => Got::Later,
-        Ok(Reply::Body(body)) if command => Got::Command(returns::command(body).await),
+        Ok(Reply::Body(body)) if command => Got::Command(upload::command(body).await),
         Ok(Reply::Body(body)) => {
             let mut item = Vec::new();
             match reader(body).read_to_end(&mut item).await {

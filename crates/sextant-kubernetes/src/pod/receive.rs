@@ -4,6 +4,7 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures::StreamExt;
 use http_body_util::BodyDataStream;
@@ -14,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio_util::io::StreamReader;
 
 use super::PodError;
-use super::client::{Backoff, Client, STALLED};
+use super::client::{Client, Retries, STALLED};
 use super::settings::{self, Settings};
 use crate::data_port::protocol::Item;
 use crate::decisions::job::env;
@@ -35,8 +36,17 @@ pub async fn run() -> Result<(), PodError> {
     // Images run as whatever user they like: everybody in this pod may write here.
     folder(&task_dir, 0o777).await?;
     if let Some(shared) = settings::optional(env::SHARED_DIR) {
-        // What other jobs have left is removed by `return`, which waits anyway.
-        shared_dirs::make(Path::new(&shared)).map_err(|source| not_made(Path::new(&shared), source))?;
+        // What other jobs have left is removed by `return`, which waits anyway; here only where there is no room otherwise.
+        let keep = settings::optional(env::SHARED_KEEP).and_then(|keep| keep.parse().ok()).map(Duration::from_secs);
+        let made = tokio::task::spawn_blocking(move || {
+            shared_dirs::make(Path::new(&shared), keep).map_err(|source| (shared, source))
+        });
+        made.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())).map_err(|(shared, source)| {
+            let what = format!(
+                "the folder {shared} could not be made in the volume that runs share as /mnt/tmp (`kubernetes.tmp` or `task_dir`)"
+            );
+            PodError::File { what, source }
+        })?;
     }
     download(&client, Item::Input, &task_dir.join("input"), 0o644).await?;
     write(&task_dir.join("output"), 0o666, &b""[..]).await?;
@@ -63,11 +73,11 @@ async fn prepare(volume: &Path) -> Result<(), PodError> {
 
 /// Fetches an item into a file; begins again when the connection breaks in the middle.
 async fn download(client: &Client, item: Item, path: &Path, mode: u32) -> Result<(), PodError> {
-    let mut backoff = Backoff::default();
+    let mut retries = Retries::default();
     loop {
         match write(path, mode, reader(client.fetch(item).await?)).await {
             Err(PodError::File { source, .. }) if Broken::is(&source) => {
-                backoff.wait(&format!("the connection broke: {source}")).await;
+                retries.wait(&format!("the connection broke: {source}")).await;
             }
             result => return result,
         }

@@ -18,7 +18,7 @@ use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
 use super::PodError;
-use super::client::{Backoff, Client, Reply};
+use super::client::{Client, Reply, Retries};
 use super::settings::{self, Settings};
 use crate::data_port::protocol::{Command, Item};
 use crate::decisions::job::env;
@@ -34,20 +34,20 @@ pub async fn run() -> Result<(), PodError> {
     let client = Client::new(Settings::from_env()?)?;
     let output = client.settings().task_dir.join("output");
     remove_old_folders();
-    let mut backoff = Backoff::default();
+    let mut retries = Retries::default();
     loop {
         let command = match client.fetch(Item::Next).await {
             Ok(body) => command(body).await,
             Err(refused) => return Err(refused),
         };
         match command {
-            Some(Command::Wait) => backoff.reset(),
+            Some(Command::Wait) => retries.reset(),
             Some(Command::Exit) => return Ok(()),
             Some(Command::Upload) => match send(&client, &output).await? {
                 Reply::Body(_) => return Ok(()),
-                Reply::Later(reason) => backoff.wait(&reason).await,
+                Reply::Later(reason) => retries.wait(&reason).await,
             },
-            None => backoff.wait("the node's answer was cut off").await,
+            None => retries.wait("the node's answer was cut off").await,
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use tracing::warn;
 use vantage6_types::RunStatus;
 
-use super::{Interrupted, PendingDiagnosis, RunReconciler};
+use super::{Interrupted, Obstacle, PendingDiagnosis, RunReconciler};
 
 impl RunReconciler {
     /// The cluster has taken the run away: has the runtime make its things anew, unless the run has ended at the server meanwhile.
@@ -50,13 +50,14 @@ impl RunReconciler {
                 self.launched_fully = true;
                 self.databases.launched();
                 self.pending = PendingDiagnosis::default();
+                self.context.metrics.relaunched(reason);
                 self.context.runtime.record_event(
                     self.run.id,
                     reason,
                     format!("{message} So it was launched again. ({detail})"),
                 );
             }
-            Err(LaunchError::Later(why)) => self.back_off(&why).await,
+            Err(LaunchError::Later(why)) => self.back_off(Obstacle::Launch, &why).await,
             Err(LaunchError::Full(failure)) => self.wait_for_capacity(&failure).await,
             Err(LaunchError::Failed(failure)) => {
                 self.report_failure(&failure).await;
@@ -72,7 +73,7 @@ impl RunReconciler {
         if timeouts::deadline_passed(Some(since), self.context.limits.pending, now).is_err() {
             self.report_failure(failure).await;
         } else {
-            self.back_off(&failure.detail).await;
+            self.back_off(Obstacle::Launch, &failure.detail).await;
         }
     }
 }

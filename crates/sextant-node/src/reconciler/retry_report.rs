@@ -4,7 +4,7 @@
 use sextant_core::next_action::Stop;
 use tracing::error;
 
-use super::RunReconciler;
+use super::{Obstacle, RunReconciler};
 
 /// So often the server fails at a large result before it is given up: for some minutes.
 const FAILED_RESULTS: u32 = 8;
@@ -17,7 +17,7 @@ impl RunReconciler {
         if self.server.verdict.as_ref().is_none_or(|verdict| verdict.stop != Stop::Due) {
             self.slot = None;
         }
-        self.back_off("the report is to be made again").await;
+        self.back_off(Obstacle::Report, "the report is to be made again").await;
     }
 
     /// The server fails at a report with a large result. Where it does so again and again, and does small things, it never takes it.

@@ -51,3 +51,21 @@ async fn each_run_has_a_few_lines_however_often_its_report_is_refused() {
     node.hub.heal("finish");
     assert_eq!(node.hub.reported(RunId(100)).await.status, RunStatus::NotAllowed);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_accepts_no_report_in_any_words_is_told_of_a_few_times() {
+    const RUNS: usize = 20;
+    for status in [400, 418] {
+        let lines = Lines::default();
+        let _counting = tracing::subscriber::set_default(lines.clone());
+        let node = Node::with(&["nobody"], None);
+        node.hub.fail("finish", Fault::Status(status, false));
+        for id in 100..100 + RUNS as u64 {
+            node.hub.put(pending(id));
+            node.registry.track(pending(id));
+        }
+        sleep(Duration::from_secs(900)).await;
+        let told = lines.0.load(Ordering::Relaxed);
+        assert!(told < 4 * RUNS, "{status}: {told} lines");
+    }
+}

@@ -118,7 +118,7 @@ async fn the_same_question_at_the_same_time_is_asked_once() {
     told.sort_unstable();
     assert_eq!(told, ["4", "5", "6"], "another question, another caller");
     assert_eq!(seen.count(), 6);
-    assert_eq!(proxy.shared.figures.shared.load(std::sync::atomic::Ordering::Relaxed), 18);
+    assert_eq!(proxy.shared.metrics.shared_answers(), 18);
 }
 
 /// A server that counts what was made, and takes its time to tell.

@@ -98,6 +98,9 @@ pub struct Handshake {
     pub max_payload: Option<usize>,
 }
 
+/// A server's handshake has some hundred bytes.
+const LONGEST_HANDSHAKE: usize = 16 * 1024;
+
 impl Handshake {
     /// Reads the data of an [`Packet::Open`]. Heartbeat times are held between 0.1 s and one hour.
     ///
@@ -113,6 +116,10 @@ impl Handshake {
             ping_interval: u64,
             ping_timeout: u64,
             max_payload: Option<u64>,
+        }
+        // What is read of a list of texts may be some ten times as large as its text.
+        if data.len() > LONGEST_HANDSHAKE {
+            return Err(PacketError::Shape("the handshake is too long"));
         }
         let raw: Raw = serde_json::from_str(data)?;
         if raw.sid.is_empty() || raw.sid.len() > 1024 {
@@ -138,6 +145,16 @@ impl Handshake {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_handshake_without_an_end_is_none() {
+        let handshake = |upgrades: usize| {
+            let upgrades = vec!["\"\""; upgrades].join(",");
+            Handshake::decode(&format!(r#"{{"sid":"a","upgrades":[{upgrades}],"pingInterval":1,"pingTimeout":1}}"#))
+        };
+        assert!(handshake(1000).is_ok());
+        assert!(matches!(handshake(1_000_000), Err(PacketError::Shape("the handshake is too long"))));
+    }
 
     #[test]
     fn packets_and_their_texts() {

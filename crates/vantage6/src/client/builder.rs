@@ -4,9 +4,15 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use outbound::{Bundle, HttpProxies, HttpProxy, Trust};
 use secrecy::SecretString;
+use tokio::sync::Semaphore;
 
 use super::{Client, Inner};
-use crate::{Backoff, Error, ServerUrl, auth::Auth, connection_errors::ConnectionErrors, http::HttpTransport};
+use crate::{
+    Backoff, Error, ServerUrl,
+    auth::Auth,
+    connection_errors::ConnectionErrors,
+    http::{HttpTransport, Observer, RequestEnd},
+};
 
 /// Settings of a [`Client`].
 pub struct ClientBuilder {
@@ -19,6 +25,7 @@ pub struct ClientBuilder {
     silence: Duration,
     limit: u64,
     user_agent: String,
+    observer: Option<Observer>,
 }
 
 impl ClientBuilder {
@@ -33,6 +40,7 @@ impl ClientBuilder {
             silence: Duration::from_secs(120),
             limit: 16 * 1024 * 1024,
             user_agent: concat!("sextant/", env!("CARGO_PKG_VERSION")).to_owned(),
+            observer: None,
         }
     }
 
@@ -79,6 +87,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Has this told of the end of each request, while the request waits: it must be quick.
+    pub fn observer(mut self, observer: impl Fn(&RequestEnd<'_>) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
     /// Nothing is sent yet: the first request logs in.
     pub fn build(self) -> Result<Client, Error> {
         let setup = |what: &str, error: &dyn fmt::Display| Error::Setup(format!("{what}: {error}"));
@@ -95,6 +109,7 @@ impl ClientBuilder {
         };
         let http = connections
             .builder()
+            .tls_info(self.observer.is_some())
             // Below what proxies use (nginx: 60 s or more), so that a connection isn't closed the moment it is used
             // again.
             .pool_idle_timeout(Duration::from_secs(30))
@@ -107,6 +122,8 @@ impl ClientBuilder {
             url: self.url,
             silence: self.silence,
             limit: self.limit,
+            large: Arc::new(Semaphore::new(1)),
+            observer: self.observer,
         });
         Ok(Client {
             inner: Arc::new(Inner {

@@ -1,12 +1,12 @@
 //! The list of open runs, page by page. It comes to an end whatever the server sends: a list that never ends would fill
 //! the memory of whoever reads it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 
 use futures_util::{Stream, stream};
 
 use super::Client;
-use super::runs::{OpenRuns, RunsPage};
+use super::runs::{Entries, OpenRuns, RunsPage};
 use crate::pages::Pages;
 use crate::{Error, Run, RunId};
 
@@ -25,7 +25,9 @@ struct List {
     which: OpenRuns,
     /// `None` after the last page.
     pages: Option<Pages>,
-    read: VecDeque<Result<Run, Error>>,
+    page: Option<Entries>,
+    /// Whether the page has brought something new.
+    fresh: bool,
     known: HashSet<RunId>,
     entries: usize,
     texts: usize,
@@ -39,7 +41,8 @@ pub(super) fn open_runs(client: Client, which: OpenRuns) -> impl Stream<Item = R
         client,
         which,
         pages: Some(Pages::new()),
-        read: VecDeque::new(),
+        page: None,
+        fresh: false,
         known: HashSet::new(),
         entries: 0,
         texts: 0,
@@ -52,11 +55,19 @@ pub(super) fn open_runs(client: Client, which: OpenRuns) -> impl Stream<Item = R
 impl List {
     async fn next(&mut self) -> Option<Result<Run, Error>> {
         loop {
-            match self.read.pop_front() {
+            match self.page.as_mut().and_then(Iterator::next) {
                 // The last of a page may be the first of the next.
                 Some(Ok(run)) if !self.known.insert(run.id) => continue,
-                Some(run) => return Some(run),
+                Some(run) => {
+                    self.fresh = true;
+                    self.texts += run.as_ref().map_or(0, Run::weight);
+                    return Some(run);
+                }
                 None => {}
+            }
+            // The next one has room when this one is gone.
+            if self.page.take().is_some() {
+                self.stale = if self.fresh { 0 } else { self.stale + 1 };
             }
             let pages = self.pages.take()?;
             if let Some(what) = self.limit_reached() {
@@ -82,12 +93,10 @@ impl List {
         }
     }
 
-    fn add_page(&mut self, RunsPage { runs, next }: RunsPage) {
-        let is_new = |run: &Result<Run, Error>| run.as_ref().map_or(true, |run| !self.known.contains(&run.id));
-        self.stale = if runs.iter().any(is_new) { 0 } else { self.stale + 1 };
-        self.entries += runs.len();
-        self.texts += runs.iter().flatten().map(Run::weight).sum::<usize>();
-        self.read = runs.into();
+    fn add_page(&mut self, RunsPage { entries, next }: RunsPage) {
+        self.entries += entries.len();
+        self.page = Some(entries);
+        self.fresh = false;
         self.pages = next;
     }
 

@@ -1,6 +1,8 @@
 //! What a client does with runs: list them, read their inputs, tell how far they are, end them.
 
 use std::{
+    collections::VecDeque,
+    ops::Range,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -9,9 +11,9 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream};
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::json;
-use tokio::time::Instant;
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::{json, value::RawValue};
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{Client, list};
 use crate::{
@@ -28,13 +30,39 @@ use crate::{
 const TOKEN_WAS_GOOD_AFTER: Duration = Duration::from_secs(60);
 
 /// No page may be larger, inputs not counted: it is asked for in parts then.
-const MAX_PAGE: u64 = 16 * 1024 * 1024;
+const MAX_PAGE: u64 = 8 * 1024 * 1024;
+/// Nor may what is beside an input.
+const BESIDE_INPUT: u64 = 1024 * 1024;
 
 /// A page of runs.
 pub(super) struct RunsPage {
-    pub runs: Vec<Result<Run, Error>>,
+    pub entries: Entries,
     /// The next one, if there is one.
     pub next: Option<Pages>,
+}
+
+/// The runs of a page as text: each is read when its turn comes, because what is read of one may be larger than its text.
+pub(crate) struct Entries {
+    json: Bytes,
+    left: VecDeque<Range<usize>>,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Entries {
+    pub fn len(&self) -> usize {
+        self.left.len()
+    }
+}
+
+impl Iterator for Entries {
+    type Item = Result<Run, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let entry = self.left.pop_front()?;
+        let text = self.json.get(entry).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
+        // Thousands may be kept, and nobody reads what they printed.
+        Some(Run::parse(text).map(|run| Run { log: None, ..run }))
+    }
 }
 
 /// Which runs to list.
@@ -83,10 +111,11 @@ impl Client {
             let began = Instant::now();
             let page = async { read_page(&mut self.send_authenticated(&call).await?, which.inputs_up_to, limit).await };
             match page.await {
-                Ok((runs, bytes, has_next)) => {
+                Ok((entries, bytes, has_next)) => {
                     // A page that isn't full is the last one, whatever it says.
-                    let next = (has_next && runs.len() as u64 >= per_page).then(|| pages.after(bytes, began.elapsed()));
-                    return Ok(RunsPage { runs, next });
+                    let next =
+                        (has_next && entries.len() as u64 >= per_page).then(|| pages.after(bytes, began.elapsed()));
+                    return Ok(RunsPage { entries, next });
                 }
                 Err(error) => tries.wait_or_fail(error).await?,
             }
@@ -117,7 +146,7 @@ impl Client {
                 Err(error) => tries.wait_or_fail(error).await?,
             }
         };
-        Ok(InputText(Box::pin(input_text(answer, self.inner.wire.limit))))
+        Ok(InputText(Box::pin(input_text(answer, self.inner.wire.limit.min(BESIDE_INPUT)))))
     }
 
     /// Tells the server how far a run is, and with the first status also when this node began with it. (It also empties the run's
@@ -178,7 +207,7 @@ impl Client {
         struct Changed {
             id: RunId,
             #[serde(default)]
-            finished_at: Option<String>,
+            finished_at: Option<IgnoredAny>,
         }
         let (json, _) = without_inputs(answer, Scope::Outermost, 0, self.inner.wire.limit).await?;
         let changed: Changed = answer.parse(&json)?;
@@ -190,17 +219,16 @@ impl Client {
 }
 
 /// One page: its runs, its size on the wire, and whether there is another.
-pub(crate) async fn read_page(
-    answer: &mut Answer,
-    keep: usize,
-    limit: u64,
-) -> Result<(Vec<Result<Run, Error>>, u64, bool), Error> {
+pub(crate) async fn read_page(answer: &mut Answer, keep: usize, limit: u64) -> Result<(Entries, u64, bool), Error> {
     let (json, bytes) = without_inputs(answer, Scope::All, keep, limit).await?;
     let page: Page<'_> = answer.parse(&json)?;
-    // Thousands may be kept, and nobody reads what they printed.
-    let without_log = |run: Run| Run { log: None, ..run };
-    let runs = page.data.iter().map(|run| Run::parse(run.get()).map(without_log)).collect();
-    Ok((runs, bytes, page.has_next()))
+    let begin = json.as_ptr() as usize;
+    let place = |run: &&RawValue| {
+        let from = run.get().as_ptr() as usize - begin;
+        from..from + run.get().len()
+    };
+    let (left, has_next) = (page.data.iter().map(place).collect(), page.has_next());
+    Ok((Entries { json, left, _room: answer.take_room() }, bytes, has_next))
 }
 
 /// One run, without its input.

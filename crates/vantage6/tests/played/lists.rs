@@ -78,8 +78,8 @@ async fn one_broken_run_does_not_hide_the_others() {
         (newer.task.parent, newer.task.init_user, newer.task.algorithm_store),
         (Some(TaskId(77)), None, Some(2))
     );
-    assert_eq!(newer.task.databases[0].parameters.as_deref(), Some(r#"{"query":"x"}"#));
-    assert_eq!(newer.task.databases[1].parameters, None);
+    assert_eq!(newer.task.databases.kept[0].parameters.as_deref(), Some(r#"{"query":"x"}"#));
+    assert_eq!(newer.task.databases.kept[1].parameters, None);
     assert!(newer.finished_at.is_some() && newer.input.is_none());
     assert!(runs[1].as_ref().unwrap_err().to_string().starts_with("run 8: "), "{}", runs[1].as_ref().unwrap_err());
 }

@@ -4,6 +4,7 @@
 mod answers;
 mod lists;
 mod login;
+mod observed;
 mod results;
 
 use std::time::Duration;

@@ -83,8 +83,8 @@ async fn the_life_of_a_run() {
     assert_eq!(run.task.init_org, OrganizationId(us));
     assert!(run.assigned_at.is_some() && run.started_at.is_none() && run.finished_at.is_none());
     assert_eq!(encoding::decode_text(&run.input.as_ref().unwrap().0).unwrap(), br#"{"method": "average"}"#[..]);
-    assert_eq!(run.task.databases[0].label, "default");
-    let parameters: Value = serde_json::from_str(run.task.databases[0].parameters.as_ref().unwrap()).unwrap();
+    assert_eq!(run.task.databases.kept[0].label, "default");
+    let parameters: Value = serde_json::from_str(run.task.databases.kept[0].parameters.as_ref().unwrap()).unwrap();
     assert_eq!(parameters["query"], "SELECT 1");
 
     // Without the input, which then comes as a stream.

@@ -1,10 +1,12 @@
 //! Settings that silently mean less safety than their writer thinks: each is a mistake or a warning, and what is sound is neither.
 
 mod egress;
+mod merged;
 mod paths;
 mod pods;
 mod policies;
 mod settings;
+mod slips;
 
 use Verdict::{Refused, Silent, Warned};
 

@@ -136,6 +136,50 @@ fn expressions_that_let_in_more_than_they_seem_to_are_told() {
     ] {
         algorithm(entry, Warned(expected));
     }
+    const PART: &str = "an image of another registry";
+    // Strangers of every kind: accounts, ports, numbers, hosts that end elsewhere.
+    for (entry, expected) in [
+        ("^[^.]+\\.example\\.org/avg$", BEGINNING),
+        ("^[^.]+\\.example\\.org/", BEGINNING),
+        ("^[^.]*example\\.org/avg$", BEGINNING),
+        ("^[^@. ]+\\.example\\.org/avg$", BEGINNING),
+        ("^[a-z/]+\\.example\\.org/", BEGINNING),
+        ("^[a-z/]+\\.example\\.org/avg$", BEGINNING),
+        ("^([a-z/])+\\.example\\.org/avg$", BEGINNING),
+        ("^[\\w/-]+\\.example\\.org/avg$", BEGINNING),
+        ("^[a-z/]{1,40}\\.example\\.org/avg$", BEGINNING),
+        ("^r[^.]*\\.example\\.org/avg$", ACCOUNT),
+        ("^[a-z0-9/:]+avg$", BEGINNING),
+        ("^[^@]+avg$", BEGINNING),
+        ("^\\d+\\.\\d+\\.\\d+\\.\\d+:5000/avg$", BEGINNING),
+        ("^\\d+\\.\\d+\\.\\d+\\.\\d+/avg$", BEGINNING),
+        ("^1[0-9]+\\.[0-9]+\\.[0-9]+\\.[0-9]+/avg$", BEGINNING),
+        ("^8\\.[0-9]+\\.[0-9]+\\.[0-9]+/avg$", BEGINNING),
+        ("^\\[[0-9a-f:]+\\]:5000/avg$", BEGINNING),
+        ("^\\[[0-9a-f:]+\\]/avg$", BEGINNING),
+        ("^registry\\.example\\.org[/-]approved/avg$", DOT),
+        ("^(registry\\.example\\.)?org/avg$", PART),
+        ("^registry\\.(example\\.)?org/avg$", PART),
+        ("^registry\\.example(\\.org)?/avg$", PART),
+        ("^registry\\.example\\.org/?approved/avg$", PART),
+        ("^registry\\.example\\.org/{0,1}avg$", PART),
+        ("^my-registry(:5000)?/avg$", PART),
+        // Registries and clouds where everybody may have an account or a name.
+        ("^index\\.docker\\.io/[a-z]+/avg$", ACCOUNT),
+        ("^index\\.docker\\.io/", ACCOUNT),
+        ("^registry-1\\.docker\\.io/", ACCOUNT),
+        ("^registry\\.hub\\.docker\\.com/[^/]+/x$", ACCOUNT),
+        ("^public\\.ecr\\.aws/[a-z0-9]+/avg$", ACCOUNT),
+        ("^public\\.ecr\\.aws/", ACCOUNT),
+        ("^eu\\.gcr\\.io/[a-z-]+/avg$", ACCOUNT),
+        ("^eu\\.icr\\.io/[a-z]+/avg$", ACCOUNT),
+        ("^registry\\.digitalocean\\.com/[a-z]+/avg$", ACCOUNT),
+        ("^[a-z0-9]+\\.azurecr\\.cn/avg$", DOMAIN),
+        ("^[a-z]+\\.jfrog\\.io/docker/avg$", DOMAIN),
+        ("^[a-z]+\\.duckdns\\.org/avg$", DOMAIN),
+    ] {
+        algorithm(entry, Warned(expected));
+    }
     // What looks like a tag may be a port: the registry that has it is not let in, so there is nothing to be told.
     for entry in [
         "^approved:.*$",
@@ -167,6 +211,15 @@ fn expressions_that_say_what_they_mean_are_taken_without_a_word() {
         "^registry\\.example\\.org/approved/[a-z-]+@sha256:[0-9a-f]{64}",
         "^registry\\.example\\.org/average:1\\.[0-9]+$",
         "^registry\\.example\\.org(:443)?/average$",
+        "^(registry\\.)?example\\.org/average$",
+        "^(docker\\.io/)?approved/average$",
+        "^10\\.0\\.[0-9]+\\.[0-9]+:5000/average$",
+        "^192\\.168\\.[0-9]+\\.[0-9]+/average$",
+        "^\\[fd00::[0-9a-f:]+\\]:5000/average$",
+        "^myorg\\.jfrog\\.io/docker/[a-z]+$",
+        "^public\\.ecr\\.aws/approved/[a-z/]+$",
+        "^registry\\.example\\.org(/v6)?/average$",
+        "^registry\\.example\\.org/[a-z/]+/average$",
         "^[a-z]+\\.example\\.org/average$",
         "^10\\.0\\.0\\.[0-9]+/average$",
         "^approved:[0-9]+$",

@@ -111,6 +111,7 @@ fn settings_that_open_more_than_their_writer_says() {
         ("kubernetes: {allow_unisolated: true}", "allow_unisolated", Warned("send data anywhere")),
         ("kubernetes: {allow_unisolated: false}", "allow_unisolated", Silent),
         ("kubernetes: {namespace: kube-system}", "namespace", Refused("of Kubernetes itself")),
+        ("kubernetes: {namespace: openshift-etcd}", "namespace", Refused("of OpenShift itself")),
         ("kubernetes: {namespace: kube-public}", "namespace", Refused("of Kubernetes itself")),
         ("kubernetes: {namespace: default}", "namespace", Warned("other things than runs")),
         ("kubernetes: {namespace: kubernetes-runs}", "namespace", Silent),

@@ -113,7 +113,7 @@ fn what_a_pod_says() {
         (receive(waits("PodInitializing")), "waits: OwnContainer", "being started", ""),
         (receive(waits("CreateContainerConfigError")), "waits: OwnContainer", "ConfigError because", ""),
         (receive(waits("ImagePullBackOff")), "waits: OwnImage", "because", ""),
-        (receive(RUNNING), "waits: Supplies", "input and token", ""),
+        (receive(RUNNING), "waits: Inputs", "input and token", ""),
         (receive(ended(1, "Error", "The input is no base64.")), "start failed", "no base64", "ReceiveFailed"),
         (receive(ended(1, "Error", "")), "start failed", "could not be delivered", "ReceiveFailed"),
         (receive(ended(1, "Error", "x: No space left on device")), "start failed", "No space left", "DiskFull"),

@@ -1,0 +1,59 @@
+{{/* What NOTES.txt looks for. */}}
+
+{{/* Whether one of some rules (`to` of each, as in a NetworkPolicy) leads to all addresses, or to so many of them that it makes no difference. */}}
+{{- define "sextant.leadsEverywhere" -}}
+{{- $found := false -}}
+{{- range . -}}
+{{- if not .to }}{{ $found = true }}{{ end -}}
+{{- if include "sextant.isWide" .to }}{{ $found = true }}{{ end -}}
+{{- end -}}
+{{- if $found }}true{{ end -}}
+{{- end }}
+
+{{/* Whether one of some peers of a NetworkPolicy is all addresses (a half of them is as good as all), or all pods of all namespaces. */}}
+{{- define "sextant.isWide" -}}
+{{- $found := false -}}
+{{- range . -}}
+{{- with dig "ipBlock" "cidr" "" . -}}
+{{- $length := regexReplaceAll "^[^/]*/?" . "" | default "128" | int -}}
+{{- if lt $length (ternary 16 8 (contains ":" .)) }}{{ $found = true }}{{ end -}}
+{{- end -}}
+{{- if and (not .ipBlock) (hasKey . "namespaceSelector") (not (include "sextant.isNarrow" .namespaceSelector)) (not (include "sextant.isNarrow" .podSelector)) }}{{ $found = true }}{{ end -}}
+{{- if not . }}{{ $found = true }}{{ end -}}
+{{- end -}}
+{{- if $found }}true{{ end -}}
+{{- end }}
+
+{{/* Whether a selector chooses: each namespace has a name. */}}
+{{- define "sextant.isNarrow" -}}
+{{- $selector := default dict . -}}
+{{- $found := not (empty $selector.matchLabels) -}}
+{{- range $selector.matchExpressions -}}
+{{- if or (eq .operator "In") (and (eq .operator "Exists") (ne .key "kubernetes.io/metadata.name")) }}{{ $found = true }}{{ end -}}
+{{- end -}}
+{{- if $found }}true{{ end -}}
+{{- end }}
+
+{{/* The names of variables that hold a secret in plain text: by their name, or since their value is an address with a password. */}}
+{{- define "sextant.plainSecrets" -}}
+{{- $names := list -}}
+{{- range . -}}
+{{- $value := toString (default "" .value) -}}
+{{- if and $value (or (regexMatch "(?i)(api_?key|password|passwd|passphrase|secret|token|credential|private_?key)" .name) (regexMatch "^[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/@]+@" $value) (regexMatch "^[^/@:]+:[^/@]+@" $value)) }}{{ $names = append $names .name }}{{ end -}}
+{{- end -}}
+{{- join ", " $names }}
+{{- end }}
+
+{{/* Annotations that attach a pod to other networks, or change its network. */}}
+{{- define "sextant.networkAnnotations" -}}
+{{- $names := list -}}
+{{- range $name, $_ := . -}}
+{{- if regexMatch "(?i)(cni[./]|cncf\\.io/|networks?$|networking\\.|cilium\\.io/|projectcalico\\.org/|ovn\\.|antrea\\.io/|danm\\.|submariner\\.|hwaddr|ip_?address)" $name }}{{ $names = append $names $name }}{{ end -}}
+{{- end -}}
+{{- join ", " $names }}
+{{- end }}
+
+{{/* Whether a namespace is known for things other than runs: its Secrets are more than runs' keys. */}}
+{{- define "sextant.isOthers" -}}
+{{- if or (has . (list "default" "argo" "argocd" "cert-manager" "cilium" "external-secrets" "gatekeeper" "gitlab" "grafana" "harbor" "ingress-nginx" "jenkins" "keycloak" "kyverno" "linkerd" "logging" "longhorn" "monitoring" "observability" "olm" "operators" "prometheus" "rook-ceph" "sealed-secrets" "tekton-pipelines" "traefik" "vault" "velero")) (regexMatch "(-system|-operators?)$" .) }}true{{ end -}}
+{{- end }}

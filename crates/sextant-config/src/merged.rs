@@ -1,0 +1,132 @@
+//! What YAML's merge keys (`<<`) would have brought in, and something else took the place of. A value that is written in the place of
+//! another one is what merge keys are for; that a whole mapping falls away for one entry of it is not what its writer means.
+
+use std::collections::BTreeSet;
+
+use super::diagnostics::{Diagnostics, Position};
+use super::names;
+use super::restrictions::{POLICIES, PROTECTING, bounds};
+use super::yaml::{Entry, Node, Value};
+
+/// Notes what fell away: a mistake where it restricts something, else a warning.
+pub(super) fn judge(root: &Node, findings: &Diagnostics) {
+    Walk { findings, told: BTreeSet::new() }.below(root, &mut Vec::new());
+}
+
+struct Walk<'a> {
+    findings: &'a Diagnostics,
+    /// Aliases repeat what they stand for.
+    told: BTreeSet<(Position, Position)>,
+}
+
+impl Walk<'_> {
+    fn below<'n>(&mut self, node: &'n Node, path: &mut Vec<&'n str>) {
+        match &node.value {
+            Value::Map(entries) => {
+                for entry in entries {
+                    path.push(&entry.key);
+                    self.entry(entry, path);
+                    self.below(&entry.value, path);
+                    path.pop();
+                }
+            }
+            Value::List(items) => items.iter().for_each(|item| self.below(item, path)),
+            Value::Scalar { .. } => {}
+        }
+    }
+
+    fn entry(&mut self, entry: &Entry, path: &[&str]) {
+        // Whole policies are judged with all that is in force.
+        if path == ["policies"] {
+            return;
+        }
+        for (at, other) in &entry.overridden {
+            let mut lost = Vec::new();
+            compare(&entry.value, other, path.to_vec(), &mut lost);
+            for lost in lost {
+                if !self.told.insert((lost.at, entry.at)) {
+                    continue;
+                }
+                let path: Vec<String> = lost.path.iter().map(|key| names::shown_key(key)).collect();
+                let message = format!(
+                    "`{}`: does not count as line {} has it: what is in line {} takes the place of all of line {}, since `<<` brings in only \
+                     what is not there. Write it in line {} too, or take it out in line {}.",
+                    path.join("."),
+                    lost.at.line,
+                    entry.at.line,
+                    at.line,
+                    entry.at.line,
+                    lost.at.line
+                );
+                // What an owner wrote about sharing is taken by its word.
+                let is_written =
+                    lost.path.last().is_some_and(|key| SAFE_WHEN_OFF.contains(key)) && !entry.value.is_null();
+                if lost.path.iter().any(|key| is_restriction(key)) && !is_written {
+                    self.findings.error(entry.at, message);
+                } else {
+                    self.findings.warn(entry.at, message);
+                }
+            }
+        }
+    }
+}
+
+fn is_restriction(key: &str) -> bool {
+    PROTECTING.contains(&key) || POLICIES.contains(&key) || bounds(key)
+}
+
+/// What another value has, and the one in its place doesn't say.
+struct Lost<'n> {
+    path: Vec<&'n str>,
+    at: Position,
+}
+
+fn compare<'n>(own: &'n Node, other: &'n Node, path: Vec<&'n str>, lost: &mut Vec<Lost<'n>>) {
+    let falls_away = match (&own.value, &other.value) {
+        (_, Value::Scalar { .. }) if !other.asks() && !says_no(other, &path) => false,
+        (Value::Map(entries), Value::Map(others)) => {
+            for theirs in others {
+                let path = [path.as_slice(), &[theirs.key.as_str()]].concat();
+                match entries.iter().find(|entry| entry.key == theirs.key) {
+                    Some(entry) => compare(&entry.value, &theirs.value, path, lost),
+                    None if theirs.value.is_null() => {}
+                    None => lost.push(Lost { path, at: theirs.at }),
+                }
+            }
+            false
+        }
+        // Nothing, or something else, in the place of a mapping.
+        (_, Value::Map(others)) => {
+            for theirs in others.iter().filter(|theirs| !theirs.value.is_null()) {
+                lost.push(Lost { path: [path.as_slice(), &[theirs.key.as_str()]].concat(), at: theirs.at });
+            }
+            false
+        }
+        (_, Value::List(_)) if own.is_null() => other.asks(),
+        (Value::Scalar { text, .. }, Value::Scalar { text: theirs, .. }) if text != theirs => {
+            own.is_null() || is_weaker(own, other, &path)
+        }
+        (Value::Map(_), Value::List(others)) => !others.is_empty(),
+        _ => false,
+    };
+    if falls_away {
+        lost.push(Lost { at: other.at, path });
+    }
+}
+
+/// Settings that are safe when they are off.
+const SAFE_WHEN_OFF: [&str; 4] = ["allow_basics_algorithm", "allow_unisolated", "share_algorithm_logs", "share_config"];
+
+fn says_no(node: &Node, path: &[&str]) -> bool {
+    path.last().is_some_and(|key| SAFE_WHEN_OFF.contains(key)) && !node.asks()
+}
+
+/// Whether a value that was written in the place of another one protects less, whatever else it is for.
+fn is_weaker(own: &Node, other: &Node, path: &[&str]) -> bool {
+    match path {
+        [.., key] if SAFE_WHEN_OFF.contains(key) => own.asks() && !other.asks(),
+        [.., "encryption", "enabled"] => !own.asks() && other.asks(),
+        [.., "pod_security"] => other.secret() == Some("restricted"),
+        _ => false,
+    }
+}

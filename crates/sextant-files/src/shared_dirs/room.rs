@@ -1,0 +1,228 @@
+//! Folders of jobs in a volume that is full. An algorithm may fill it, and then nothing can be made in it; the removal beside later
+//! runs would not be reached. So what is past its time goes first, while the start waits, for a bounded time.
+//!
+//! What is not past its time stays, also when the volume is full: nobody can tell that a job is over, and otherwise an algorithm could
+//! have the files of other jobs removed by filling the volume.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, fstat, fstatvfs,
+    futimens, openat2, statat,
+};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+
+use super::{SweepReport, kind, open, split, sweep, text};
+use crate::remove_tree::{Budget, Next, for_each_entry, reopen};
+
+/// How long a start waits for room at most.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long is removed before it looks whether there is room: a little is enough to start, and the rest is removed beside the run.
+const PORTION: (u64, Duration) = (20_000, Duration::from_secs(5));
+/// How often in a row a portion may remove nothing: another pod may be removing the same.
+const IDLE: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(300);
+/// How much is looked at to say what takes the room, and how deep.
+const LOOK: (u64, Duration) = (20_000, Duration::from_secs(2));
+const DEPTH: u32 = 8;
+
+/// Whether an error says that there is no room for another file or folder: of bytes, inodes, a quota or links.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::TooManyLinks)
+}
+
+/// Removes what is past its time until `attempt` finds room.
+///
+/// # Errors
+/// The last one of `attempt`, if nothing that is past its time is left, or after [`PATIENCE`].
+pub fn retry(own: &Path, keep: Duration, mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    let until = Instant::now() + PATIENCE;
+    let mut idle = 0;
+    loop {
+        match attempt() {
+            Err(error) if is_full(&error) && idle < IDLE && Instant::now() < until => {}
+            result => return result,
+        }
+        match portion(own, keep) {
+            Ok(swept) if swept.put_aside + swept.emptied.removed > 0 => idle = 0,
+            _ => {
+                idle += 1;
+                std::thread::sleep(PAUSE);
+            }
+        }
+    }
+}
+
+fn portion(own: &Path, keep: Duration) -> io::Result<SweepReport> {
+    let (parent, name) = split(own)?;
+    let folder = open(parent)?;
+    let kind = kind(text(name)?).ok_or_else(|| io::Error::other("its name is not that of a job's folder"))?;
+    let now = clock(folder.as_fd())?;
+    let swept = sweep(folder.as_fd(), kind, keep, now, &mut Budget::new(PORTION.0, PORTION.1))?;
+    swept.log(parent);
+    Ok(swept)
+}
+
+/// The time of the file system, which needs no room for that.
+fn clock(folder: BorrowedFd<'_>) -> io::Result<SystemTime> {
+    let (now, as_it_is) = (Timespec { tv_sec: 0, tv_nsec: UTIME_NOW }, Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT });
+    futimens(folder, &Timestamps { last_access: as_it_is, last_modification: now })?;
+    std::fs::File::from(reopen(folder)?).metadata()?.modified()
+}
+
+/// The error, with what it means for a volume and what to do. `keep`: after what time folders of jobs are removed.
+pub fn explained(own: &Path, keep: Option<Duration>, error: io::Error) -> io::Error {
+    explained_with(own, keep, error, None)
+}
+
+/// [`explained`], with what takes the room where the volume is full. That takes a look at the volume, of [`LOOK`] at most.
+pub fn explained_with_usage(own: &Path, keep: Option<Duration>, error: io::Error) -> io::Error {
+    let usage = if is_full(&error) { largest_beside(own) } else { None };
+    explained_with(own, keep, error, usage)
+}
+
+fn explained_with(own: &Path, keep: Option<Duration>, error: io::Error, largest: Option<Usage>) -> io::Error {
+    let advice = match error.raw_os_error().map(Errno::from_raw_os_error) {
+        _ if is_full(&error) => full(own, keep, largest),
+        Some(Errno::ROFS) => {
+            "The volume is mounted read-only: look at `readOnly` and the access modes of the volume, and whether its \
+             file system was remounted read-only after an error"
+                .into()
+        }
+        Some(Errno::ACCESS | Errno::PERM) => forbidden(own),
+        _ => return error,
+    };
+    io::Error::new(error.kind(), Explained { advice, error })
+}
+
+#[derive(Debug)]
+struct Explained {
+    advice: String,
+    error: io::Error,
+}
+
+impl fmt::Display for Explained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}. {}", self.error, self.advice)
+    }
+}
+
+impl std::error::Error for Explained {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// What is full, what takes the room and what to do.
+fn full(own: &Path, keep: Option<Duration>, largest: Option<Usage>) -> String {
+    let room = nearest(own).and_then(|(_, folder)| fstatvfs(folder).ok()).map_or(String::new(), |stat| {
+        let block = stat.f_frsize.max(1);
+        format!(
+            " ({} of {} free; {} of {} inodes free; a quota may be lower)",
+            size(stat.f_bavail.saturating_mul(block)),
+            size(stat.f_blocks.saturating_mul(block)),
+            stat.f_favail,
+            stat.f_files
+        )
+    });
+    let keep =
+        keep.map_or("`keep_shared`".into(), |keep| format!("{} h (`keep_shared`)", keep.as_secs().div_ceil(3600)));
+    let largest = largest.map_or(String::new(), |usage| {
+        format!(" The largest of them holds at least {} in {} files.", size(usage.bytes), usage.files)
+    });
+    format!(
+        "The volume is full{room}. Folders of jobs are removed when no run has used them for {keep}, and not earlier.{largest} \
+         Enlarge the volume, remove folders of jobs that are over, or lower `keep_shared`"
+    )
+}
+
+/// What the folder takes that takes most. Which one it is, this container's log says: for the researcher it may be another's job.
+fn largest_beside(own: &Path) -> Option<Usage> {
+    let (path, folder) = nearest(own)?;
+    let (name, usage) = Usage::largest(folder.as_fd())?;
+    tracing::warn!("{} holds at least {} in {} files", path.join(name).display(), size(usage.bytes), usage.files);
+    Some(usage)
+}
+
+fn forbidden(own: &Path) -> String {
+    let whose = nearest(own).and_then(|(path, folder)| {
+        let stat = fstat(folder).ok()?;
+        Some(format!(
+            "{} is of user {} and group {} with mode {:o}",
+            path.display(),
+            stat.st_uid,
+            stat.st_gid,
+            stat.st_mode & 0o7777
+        ))
+    });
+    format!(
+        "User {} may not write there{}: change that on the volume (a network file system may map root to another user)",
+        geteuid().as_raw(),
+        whose.map_or(String::new(), |whose| format!("; {whose}"))
+    )
+}
+
+/// The nearest folder above the job's that exists.
+fn nearest(own: &Path) -> Option<(&Path, OwnedFd)> {
+    own.ancestors().skip(1).find_map(|path| Some((path, open(path).ok()?)))
+}
+
+/// What a folder takes, as far as it was looked at.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Usage {
+    bytes: u64,
+    files: u64,
+}
+
+impl Usage {
+    /// The folder in this one that takes most of what was looked at.
+    fn largest(folder: BorrowedFd<'_>) -> Option<(String, Self)> {
+        let mut budget = Budget::new(LOOK.0, LOOK.1);
+        let mut largest = None;
+        let look = for_each_entry(reopen(folder).ok()?.as_fd(), |name, kind| {
+            if matches!(kind, FileType::Directory | FileType::Unknown) {
+                let mut usage = Self::default();
+                // One folder is not to take all of the budget.
+                budget.spend_share((LOOK.0 / 4, LOOK.1 / 4), |turn| usage.add(folder, name, DEPTH, turn));
+                largest = largest.take().max(Some((usage, name.to_string_lossy().into_owned())));
+            }
+            if budget.is_spent() { Next::Stop } else { Next::Go }
+        });
+        look.ok()?;
+        largest.filter(|(usage, _)| usage.files > 0).map(|(usage, name)| (name, usage))
+    }
+
+    fn add(&mut self, parent: BorrowedFd<'_>, name: &std::ffi::CStr, depth: u32, budget: &mut Budget) {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV | ResolveFlags::BENEATH;
+        let Ok(folder) = openat2(parent, name, flags, Mode::empty(), resolve) else { return };
+        let _ = for_each_entry(folder.as_fd(), |inner, kind| {
+            if !budget.spend() {
+                return Next::Stop;
+            }
+            if let Ok(stat) = statat(&folder, inner, AtFlags::SYMLINK_NOFOLLOW) {
+                self.bytes += u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+                self.files += 1;
+            }
+            if kind == FileType::Directory && depth > 0 {
+                self.add(folder.as_fd(), inner, depth - 1, budget);
+            }
+            Next::Go
+        });
+    }
+}
+
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+    let unit =
+        UNITS.iter().enumerate().rev().find(|&(power, _)| bytes >> (10 * power) > 0).map_or(0, |(power, _)| power);
+    format!("{} {}", bytes >> (10 * unit), UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests;

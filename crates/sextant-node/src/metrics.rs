@@ -1,0 +1,86 @@
+//! What the node's metrics are told of runs.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sextant_core::blame::blame;
+use sextant_core::hub::Run;
+use sextant_core::next_action::ServerView;
+use sextant_core::run_state::{self, Failure, RunState};
+use sextant_metrics::{NodeMetrics, Stage, TrackedRun, WaitsFor};
+use vantage6_types::RunStatus;
+
+use super::report::Reported;
+
+/// Begins to track a run that is new to this process.
+pub fn track(metrics: &NodeMetrics, run: &Run, under_way: bool) -> TrackedRun {
+    if under_way {
+        return metrics.taken_over();
+    }
+    let since = run.assigned_at.map(|at| Timestamp::now().duration_since(at));
+    // The server's clock may be ahead of this machine's.
+    metrics.heard(since.map(|since| Duration::try_from(since).unwrap_or_default()))
+}
+
+/// How far a run is.
+pub fn stage(server: &ServerView, run_state: &RunState) -> Stage {
+    match run_state {
+        _ if server.finished => Stage::Releasing,
+        _ if server.verdict.is_some() => Stage::Reporting,
+        RunState::Absent if server.launched => Stage::Launching,
+        RunState::Absent => Stage::Waiting,
+        RunState::Starting(starting) => Stage::Starting(waits_for(starting.waits_for)),
+        RunState::Running { .. } => Stage::Running,
+        RunState::Ended(_) | RunState::TerminatingWithOutput { .. } => Stage::Collecting,
+        RunState::Terminating { .. } => Stage::Terminating,
+        RunState::Failed(_) => Stage::Reporting,
+        RunState::Released => Stage::Releasing,
+    }
+}
+
+fn waits_for(reason: run_state::WaitsFor) -> WaitsFor {
+    match reason {
+        run_state::WaitsFor::Pod => WaitsFor::Pod,
+        run_state::WaitsFor::Quota => WaitsFor::Quota,
+        run_state::WaitsFor::Machine => WaitsFor::Machine,
+        run_state::WaitsFor::Volume => WaitsFor::Volume,
+        run_state::WaitsFor::OwnContainer => WaitsFor::OwnContainer,
+        run_state::WaitsFor::OwnImage => WaitsFor::OwnImage,
+        run_state::WaitsFor::Injected => WaitsFor::Injected,
+        run_state::WaitsFor::InjectedImage => WaitsFor::InjectedImage,
+        run_state::WaitsFor::Inputs => WaitsFor::Input,
+        run_state::WaitsFor::Pull => WaitsFor::Pull,
+        run_state::WaitsFor::Image => WaitsFor::Image,
+        run_state::WaitsFor::Container => WaitsFor::Container,
+    }
+}
+
+/// Counts what came of a report; `delivered` is the size of the output that went with it.
+pub fn reported(metrics: &NodeMetrics, reported: &Reported, failure: Option<&Failure>, delivered: Option<u64>) {
+    match reported {
+        Reported::Yes(status) => {
+            metrics.finished(label(status));
+            if let Some((failure, blame)) = failure.and_then(|failure| Some((failure, blame(failure)?))) {
+                metrics.failed(failure.reason, blame.as_str());
+            }
+            if let Some(bytes) = delivered {
+                metrics.delivered(bytes);
+            }
+        }
+        Reported::Later | Reported::Failing => metrics.report_retried(),
+        Reported::Already | Reported::Never(_) => {}
+    }
+}
+
+fn label(status: &RunStatus) -> &'static str {
+    match status {
+        RunStatus::Completed => "completed",
+        RunStatus::Failed => "failed",
+        RunStatus::StartFailed => "start failed",
+        RunStatus::NoDockerImage => "non-existing Docker image",
+        RunStatus::Crashed => "crashed",
+        RunStatus::Killed => "killed by user",
+        RunStatus::NotAllowed => "not allowed",
+        _ => "other",
+    }
+}
