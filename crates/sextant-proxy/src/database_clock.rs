@@ -69,11 +69,9 @@ mod tests {
 
     #[test]
     fn when_the_server_answered() {
-        for (text, expected) in [
-            ("Tue, 14 Nov 2023 22:13:20 GMT", Some("2023-11-14T22:13:20Z")),
-            ("yesterday", None),
-            ("", None),
-        ] {
+        for (text, expected) in
+            [("Tue, 14 Nov 2023 22:13:20 GMT", Some("2023-11-14T22:13:20Z")), ("yesterday", None), ("", None)]
+        {
             let headers = HeaderMap::from_iter([(header::DATE, text.parse().unwrap())]);
             assert_eq!(answered_at(&headers), expected.map(|text| text.parse().unwrap()), "{text}");
         }

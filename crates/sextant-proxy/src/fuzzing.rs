@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use vantage6::encryption::{Cryptor, PrivateKey, PublicKey};
 
 use super::access_log::AccessLog;
-use super::caller::{Caller, Client};
 pub use super::caller::caller;
+use super::caller::{Caller, Client};
 use super::encrypted_task::{Quotas, TaskReader};
 use super::forward::Proxy;
 use super::memory::Memory;

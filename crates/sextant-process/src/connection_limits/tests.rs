@@ -109,7 +109,9 @@ fn an_authenticated_connection_leaves_its_place_to_others_and_counts_for_its_own
 /// Whoever has shown many owners' secrets from one address has one address's part while others come.
 #[test]
 fn many_owners_at_one_address_give_way_to_other_addresses() {
-    for (hoards, comes) in [("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8:0:1::1"), ("2001:db8::1", "2001:db8::2")] {
+    for (hoards, comes) in
+        [("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8:0:1::1"), ("2001:db8::1", "2001:db8::2")]
+    {
         let limiter = limiter();
         let at = |address: &str| limiter.enter(address.parse().unwrap(), Instant::now()).unwrap();
         let hoard: Vec<_> = (0..4).map(|_| at(hoards)).collect();

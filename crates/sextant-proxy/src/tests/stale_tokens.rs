@@ -267,8 +267,7 @@ async fn nothing_is_done_for_another_organizations_algorithm() {
             async move { answer(200, said.to_string()) }
         })
         .await;
-        let proxy =
-            proxy_of(to, Cryptor::Encrypted(key(0)), |settings| settings.owners = OwnerCache::default()).await;
+        let proxy = proxy_of(to, Cryptor::Encrypted(key(0)), |settings| settings.owners = OwnerCache::default()).await;
         for path in ["/result?task_id=9", "/result/5"] {
             let got = proxy.get(path).await;
             assert!(got.status == 200 && !got.text().contains(&STANDARD.encode(SECRET)), "{}", got.text());
