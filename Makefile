@@ -62,16 +62,18 @@ image: build ## The image sextant:dev of that executable, loaded into the cluste
 
 ##@ Test
 .PHONY: test
-test: lint test-unit fuzz test-chart test-e2e ## Everything that CI runs
+test: lint test-unit fuzz test-chart test-release test-e2e ## Everything that CI runs
 
 .PHONY: lint
-lint: ## Formatting, clippy without a warning, licences and sources of dependencies
+lint: ## Formatting, clippy without a warning, licences and sources of dependencies, workflows
 	@.ci/tools rust
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	@.ci/tools cargo-deny
 	$(SEXTANT_CACHE)/tools/bin/cargo-deny --log-level warn check bans licenses sources
+	@if command -v go >/dev/null; then testbed/build workflows && $(SEXTANT_CACHE)/built/workflows/actionlint; \
+	  else echo "*** NOT CHECKED: the workflows in .github, because actionlint has to be built and there is no Go" >&2; fi
 
 # Not a part of test: it needs the network, and its answer changes without a change of the code.
 .PHONY: audit
@@ -94,6 +96,17 @@ fuzz: ## What parses what comes from outside, with input of any kind: each targe
 test-chart: build venv ## The Helm chart: lint, schemas, what it makes of its values (needs Go, for helm and kubeconform)
 	@testbed/build charts
 	@$(VENV)/python -m pytest -c tests/chart/pytest.ini tests/chart
+
+.PHONY: test-release
+test-release: build venv ## What a release has, packed twice from the executable that is built anyway (needs Go, for helm and crane)
+	@testbed/build charts registry
+	@$(VENV)/python -m pytest -c tests/release/pytest.ini tests/release/test_release.py
+
+# Not a part of test: cosign, once, takes minutes to compile.
+.PHONY: test-signatures
+test-signatures: build venv ## A release signed by key, verified, and not verified once it is changed (needs Go, for cosign)
+	@testbed/build charts registry signing
+	@$(VENV)/python -m pytest -c tests/release/pytest.ini tests/release/test_signatures.py
 
 .PHONY: test-e2e
 test-e2e: build venv ## End to end on a real cluster and a real server (pytest); E2E="-k name" picks some
@@ -120,6 +133,26 @@ scale: build venv ## 10,000 runs, 500 at once, on 1,000 fake machines, of which 
 .PHONY: test-large
 test-large: build venv ## Large data in its whole size, of which test-e2e does a fifth: 300 MB through the real server
 	@SEXTANT_E2E_LARGE=1 tests/e2e/run test_large.py -o timeout=900 $(E2E)
+
+##@ Release
+# Where it goes. What else there is to set: release/run.
+DIST ?= dist
+
+.PHONY: release
+release: ## dist/VERSION: executable, image, chart, manifests, SBOM, bundle, checksums; COSIGN_KEY=FILE signs them
+	@.ci/tools rust
+	@STATIC="$(STATIC)" release/run $(DIST) $(abspath $(TARGET))/dist
+
+.PHONY: release-binary
+release-binary: ## Just this machine's executable of a release, in dist
+	@.ci/tools rust
+	@binary=$$(STATIC="$(STATIC)" release/build $(abspath $(TARGET))/dist) && mkdir -p $(DIST) && \
+	  install -m 755 "$$binary" $(DIST)/sextant-linux-$(subst x86_64,amd64,$(subst aarch64,arm64,$(shell uname -m)))
+
+.PHONY: release-check
+release-check: ## Two builds of the last commit in different folders: equal byte for byte? (half an hour on two cores)
+	@.ci/tools rust
+	@release/check "$(SEXTANT_CACHE)/release-check"
 
 ##@ Measure
 .PHONY: bench
