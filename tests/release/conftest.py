@@ -45,14 +45,17 @@ def done(*command, **environment: str) -> str:
     return outcome.stdout
 
 
-def pack(dist: Path, *more: str) -> Packed:
+def pack(dist: Path, *more: str, umask: str = "0022", **environment: str) -> Packed:
     """Packs a release for both architectures into a folder."""
     dist.mkdir(parents=True)
     arm64 = dist.parent / "arm64"
     arm64.write_bytes(elf(183))
-    done(RELEASE / "pack", dist, f"amd64={binary()}", f"arm64={arm64}", "--helm", tool("helm"), *more)
+    under = ("sh", "-c", f'umask {umask} && exec "$@"', "sh")
+    # The order of the architectures is of no account.
+    binaries = sorted((f"amd64={binary()}", f"arm64={arm64}"), reverse=bool(environment))
+    done(*under, RELEASE / "pack", dist, *binaries, "--helm", tool("helm"), *more, **environment)
     folder = dist / version.current()
-    done(RELEASE / "bundle", folder)
+    done(*under, RELEASE / "bundle", folder, **environment)
     return Packed(folder)
 
 

@@ -49,6 +49,8 @@ def test_names(packed):
     """The folder has what docs/RELEASING.md lists, and nothing else."""
     assert {each.name.replace(NUMBER, "V") for each in packed.folder.iterdir()} == {
         "INSTALL.md",
+        "LICENSE",
+        "NOTICE",
         "SHA256SUMS",
         "sextant-V-airgap.tar",
         "sextant-V-airgap.tar.sha256",
@@ -71,16 +73,9 @@ def test_checksums(packed):
 
 
 def test_same_bytes(packed, tmp_path):
-    """Packing the same commit and the same executables elsewhere gives the same bytes, whatever the time and the umask."""
-    again = tmp_path / "elsewhere, later" / "dist"
-    before = subprocess.run("umask", shell=True, capture_output=True, text=True).stdout.strip()
-    other = "0077" if before != "0077" else "0022"
-    arm64 = tmp_path / "arm64"
-    arm64.write_bytes(elf(183))
-    script = f'umask {other}; "$@"'
-    done("sh", "-c", script, "sh", RELEASE / "pack", again, f"arm64={arm64}", f"amd64={binary()}", "--helm", tool("helm"), TZ="Asia/Tokyo")
-    done("sh", "-c", script, "sh", RELEASE / "bundle", again / NUMBER, TZ="Asia/Tokyo")
-    first, second = ({each.name: sha256(each.read_bytes()) for each in folder.iterdir()} for folder in (packed.folder, again / NUMBER))
+    """Packing the same commit and the same executables elsewhere gives the same bytes, whatever the time zone and the umask."""
+    again = pack(tmp_path / "elsewhere, later" / "dist", umask="0077", TZ="Asia/Tokyo")
+    first, second = ({each.name: sha256(each.read_bytes()) for each in made.folder.iterdir()} for made in (packed, again))
     assert first == second
 
 
@@ -235,7 +230,10 @@ def test_chart_annotations(packed):
 
 def test_published_name(tmp_path):
     """A release that is published names the image with its registry."""
-    packed = pack(tmp_path / "dist", "--repository", "registry.example.org/v6/sextant")
+    binary = tmp_path / "amd64"
+    binary.write_bytes(elf(62))
+    done(RELEASE / "pack", tmp_path / "dist", f"amd64={binary}", "--helm", tool("helm"), "--repository", "registry.example.org/v6/sextant")
+    packed = Packed(tmp_path / "dist" / NUMBER)
     content = files(packed[".tgz"])
     assert yaml.safe_load(content["sextant/values.yaml"])["image"]["repository"] == "registry.example.org/v6/sextant"
     assert f"registry.example.org/v6/sextant@{digest(packed)}" in content["sextant/Chart.yaml"].decode()
@@ -322,7 +320,7 @@ def test_set_version(tmp_path):
     done(sys.executable, tool, "check", "v9.8.7-rc.1")
     assert unreleased in done(sys.executable, tool, "notes")
     tree = done("env", "-C", tmp_path, "cargo", "tree", "--offline", "--locked", "--package", "sextant", "--depth", "0")
-    assert tree.startswith("sextant v9.8.7-rc.1 ")
+    assert "sextant v9.8.7-rc.1 (" in tree
     outcome = run(sys.executable, tool, "check", "v9.8.7")
     assert outcome.returncode == 1 and "the tag is v9.8.7" in outcome.stdout
     assert "is no version" in run(sys.executable, tool, "set", "nine").stdout
