@@ -62,16 +62,18 @@ image: build ## Build the image sextant:dev from that executable and load it int
 
 ##@ Test
 .PHONY: test
-test: lint test-unit fuzz test-chart test-e2e ## Run everything that CI runs
+test: lint test-unit fuzz test-chart test-release test-e2e ## Run everything that CI runs
 
 .PHONY: lint
-lint: ## Check formatting, clippy, and licences and sources of dependencies
+lint: ## Check formatting, clippy, and licences and sources of dependencies, workflows
 	@.ci/tools rust
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	@.ci/tools cargo-deny
 	$(SEXTANT_CACHE)/tools/bin/cargo-deny --log-level warn check bans licenses sources
+	@if command -v go >/dev/null; then testbed/build workflows && $(SEXTANT_CACHE)/built/workflows/actionlint; \
+	  else echo "*** NOT CHECKED: the workflows in .github, because actionlint has to be built and there is no Go" >&2; fi
 
 # Not part of `test`: it needs the network, and its result changes without a change of the code.
 .PHONY: audit
@@ -95,6 +97,17 @@ fuzz: ## Run each target of fuzz/ for FUZZ_SECONDS (10); FUZZ=name selects one
 test-chart: build venv ## Test the Helm chart: lint, schemas, rendered manifests (needs Go, for helm and kubeconform)
 	@testbed/build charts
 	@$(VENV)/python -m pytest -c tests/chart/pytest.ini tests/chart
+
+.PHONY: test-release
+test-release: build venv ## Test what a release contains, packed twice from the executable that is built anyway (needs Go, for helm and crane)
+	@testbed/build charts registry
+	@$(VENV)/python -m pytest -c tests/release/pytest.ini tests/release/test_release.py
+
+# Not part of `test`: cosign takes minutes to compile, once.
+.PHONY: test-signatures
+test-signatures: build venv ## Test that a signed release verifies, and a changed one does not (needs Go, for cosign)
+	@testbed/build charts registry signing
+	@$(VENV)/python -m pytest -c tests/release/pytest.ini tests/release/test_signatures.py
 
 .PHONY: test-e2e
 test-e2e: build venv ## Test end to end on a real cluster and a real server (pytest); E2E="-k name" selects tests
@@ -121,6 +134,26 @@ scale: build venv ## Run 10,000 runs, 500 at once, on 1,000 fake machines; an ho
 .PHONY: test-large
 test-large: build venv ## Send 300 MB through the real server (test-e2e sends a fifth)
 	@SEXTANT_E2E_LARGE=1 tests/e2e/run test_large.py -o timeout=900 $(E2E)
+
+##@ Release
+# Where it goes. What else there is to set: release/run.
+DIST ?= dist
+
+.PHONY: release
+release: ## Make dist/VERSION: executable, image, chart, manifests, SBOM, bundle, checksums; COSIGN_KEY=FILE signs them
+	@.ci/tools rust
+	@STATIC="$(STATIC)" release/run $(DIST) $(abspath $(TARGET))/dist
+
+.PHONY: release-binary
+release-binary: ## Build only this machine's executable of a release, in dist
+	@.ci/tools rust
+	@binary=$$(STATIC="$(STATIC)" release/build $(abspath $(TARGET))/dist) && mkdir -p $(DIST) && \
+	  install -m 755 "$$binary" $(DIST)/sextant-linux-$(subst x86_64,amd64,$(subst aarch64,arm64,$(shell uname -m)))
+
+.PHONY: release-check
+release-check: ## Build the last commit twice in different folders and compare every byte (half an hour on two cores)
+	@.ci/tools rust
+	@release/check "$(SEXTANT_CACHE)/release-check"
 
 ##@ Measure
 .PHONY: bench
