@@ -11,26 +11,31 @@ write_configuration() {
             >"$cluster/etc/registries/$registry/hosts.toml"
     done
 
+    # Without plugins of containers (NRI), which would make folders outside of the cluster's own.
     # restrict_oom_score_adj: without the capability to lower it (as in most sandboxes) no container would start.
     cat >"$cluster/etc/containerd.toml" <<X
-version = 2
+version = 3
 root = "$cluster/containerd"
 state = "$state/containerd"
+disabled_plugins = ["io.containerd.nri.v1.nri"]
 [grpc]
   address = "$socket"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "localhost/pause:1"
-  restrict_oom_score_adj = true
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "$cluster/bin"
-    conf_dir = "$state/cni.d"
-  [plugins."io.containerd.grpc.v1.cri".registry]
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "overlayfs"
+  [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = "localhost/pause:1"
+  [plugins."io.containerd.cri.v1.images".registry]
     config_path = "$cluster/etc/registries"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "overlayfs"
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["$cluster/bin"]
+    conf_dir = "$state/cni.d"
+  [plugins."io.containerd.cri.v1.runtime".containerd]
     default_runtime_name = "runc"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
+      runtime_path = "$built/containerd/containerd-shim-runc-v2"
 X
 
     write_kubelet_configuration
@@ -70,6 +75,7 @@ tlsCertFile: $pki/kubelet.crt
 tlsPrivateKeyFile: $pki/kubelet.key
 containerRuntimeEndpoint: unix://$socket
 cgroupDriver: cgroupfs
+failCgroupV1: false
 cgroupRoot: /sextant
 enforceNodeAllocatable: []
 failSwapOn: false
