@@ -84,7 +84,7 @@ fuzz: ## What parses what comes from outside, with input of any kind: each targe
 
 .PHONY: test-chart
 test-chart: build venv ## The Helm chart: lint, schemas, what it makes of its values (needs Go, for helm and kubeconform)
-	@testbed/build charts
+	@testbed/build helm charts
 	@$(VENV)/python -m pytest -c tests/chart/pytest.ini tests/chart
 
 .PHONY: test-e2e
@@ -95,7 +95,7 @@ test-e2e: build venv ## End to end on a real cluster and a real server (pytest);
 matrix: build venv ## The whole fault matrix: each step of a run × each fault, with a table of the cells
 	@SEXTANT_MATRIX=whole SEXTANT_MATRIX_REPORT=$(abspath $(TARGET))/matrix.md \
 	  tests/e2e/with-cluster $(VENV)/python -m pytest -c tests/e2e/pytest.ini tests/e2e/test_matrix.py \
-	  --numprocesses $(or $(SEXTANT_E2E_WORKERS),2) --dist load $(E2E)
+	  --numprocesses "$$(tests/e2e/workers)" --dist load $(E2E)
 
 # Seconds of random tasks and faults.
 SOAK_SECONDS ?= 900
