@@ -65,6 +65,7 @@ X
 # write_kubelet_configuration [FREE]: it evicts pods when less of its disk than FREE is free, in bytes or percent.
 write_kubelet_configuration() {
     # The images that were loaded can't be pulled again: the kubelet must never collect them, not even before it evicts pods.
+    # Nor ask for a login: since 1.35 it would for each name of an image that a test has also pulled with one.
     cat >"$cluster/etc/kubelet.yaml" <<X
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -82,6 +83,7 @@ failSwapOn: false
 evictionHard: {memory.available: "100Mi", nodefs.available: "${1:-1%}", imagefs.available: "1%"}
 imageGCHighThresholdPercent: 100
 imageMinimumGCAge: 24h
+imagePullCredentialsVerificationPolicy: NeverVerify
 syncFrequency: 10s
 nodeStatusUpdateFrequency: 10s
 resolvConf: /etc/resolv.conf
