@@ -91,6 +91,13 @@ test-chart: build venv ## The Helm chart: lint, schemas, what it makes of its va
 test-e2e: build venv ## End to end on a real cluster and a real server (pytest); E2E="-k name" picks some
 	@tests/e2e/run $(E2E)
 
+# The oldest version of Kubernetes that is supported: one of testbed/kube/versions, and what README.md and the chart say.
+OLDEST_KUBERNETES := 1.31
+.PHONY: test-versions
+test-versions: build venv ## A selection of test-e2e on the oldest supported Kubernetes, 1.31 (built once, some minutes); the cluster must be down
+	@SEXTANT_KUBERNETES=$(OLDEST_KUBERNETES) tests/e2e/with-cluster $(VENV)/python -m pytest -c tests/e2e/pytest.ini tests/e2e \
+	  -m versions --numprocesses "$$(tests/e2e/workers)" --dist loadscope $(E2E)
+
 .PHONY: matrix
 matrix: build venv ## The whole fault matrix: each step of a run × each fault, with a table of the cells
 	@SEXTANT_MATRIX=whole SEXTANT_MATRIX_REPORT=$(abspath $(TARGET))/matrix.md \
