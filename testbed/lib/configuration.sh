@@ -11,13 +11,13 @@ write_configuration() {
             >"$cluster/etc/registries/$registry/hosts.toml"
     done
 
-    # Without plugins of containers (NRI), which would make folders outside of the cluster's own.
+    # Without plugins of containers (NRI) and added programs (opt), which would make folders outside of the cluster's own.
     # restrict_oom_score_adj: without the capability to lower it (as in most sandboxes) no container would start.
     cat >"$cluster/etc/containerd.toml" <<X
 version = 3
 root = "$cluster/containerd"
 state = "$state/containerd"
-disabled_plugins = ["io.containerd.nri.v1.nri"]
+disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.internal.v1.opt"]
 [grpc]
   address = "$socket"
 [plugins."io.containerd.cri.v1.images"]
