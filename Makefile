@@ -95,29 +95,36 @@ fuzz: ## Run each target of fuzz/ for FUZZ_SECONDS (10); FUZZ=name selects one
 
 .PHONY: test-chart
 test-chart: build venv ## Test the Helm chart: lint, schemas, rendered manifests (needs Go, for helm and kubeconform)
-	@testbed/build charts
+	@testbed/build helm charts
 	@$(VENV)/python -m pytest -c tests/chart/pytest.ini tests/chart
 
 .PHONY: test-release
 test-release: build venv ## Test what a release contains, packed twice from the executable that is built anyway (needs Go, for helm and crane)
-	@testbed/build charts registry
+	@testbed/build helm registry
 	@$(VENV)/python -m pytest -c tests/release/pytest.ini tests/release/test_release.py
 
 # Not part of `test`: cosign takes minutes to compile, once.
 .PHONY: test-signatures
 test-signatures: build venv ## Test that a signed release verifies, and a changed one does not (needs Go, for cosign)
-	@testbed/build charts registry signing
+	@testbed/build helm registry signing
 	@$(VENV)/python -m pytest -c tests/release/pytest.ini tests/release/test_signatures.py
 
 .PHONY: test-e2e
 test-e2e: build venv ## Test end to end on a real cluster and a real server (pytest); E2E="-k name" selects tests
 	@tests/e2e/run $(E2E)
 
+# The oldest supported Kubernetes: one of testbed/kube/versions. README.md and the chart name it too.
+OLDEST_KUBERNETES := 1.31
+.PHONY: test-versions
+test-versions: build venv ## Run a selection of test-e2e on the oldest supported Kubernetes, 1.31 (compiled once, some minutes); stop the cluster first
+	@SEXTANT_KUBERNETES=$(OLDEST_KUBERNETES) tests/e2e/with-cluster $(VENV)/python -m pytest -c tests/e2e/pytest.ini tests/e2e \
+	  -m versions --numprocesses "$$(tests/e2e/workers)" --dist loadscope $(E2E)
+
 .PHONY: matrix
 matrix: build venv ## Run the complete fault matrix: each step of a run × each fault; writes a table
 	@SEXTANT_MATRIX=whole SEXTANT_MATRIX_REPORT=$(abspath $(TARGET))/matrix.md \
 	  tests/e2e/with-cluster $(VENV)/python -m pytest -c tests/e2e/pytest.ini tests/e2e/test_matrix.py \
-	  --numprocesses $(or $(SEXTANT_E2E_WORKERS),2) --dist load $(E2E)
+	  --numprocesses "$$(tests/e2e/workers)" --dist load $(E2E)
 
 # How long to run random tasks and faults, in seconds.
 SOAK_SECONDS ?= 900

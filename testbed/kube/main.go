@@ -30,10 +30,9 @@ var components = map[string]func() *cobra.Command{
 	"apiserver":          apiserver.NewAPIServerCommand,
 	"controller-manager": controllers.NewControllerManagerCommand,
 	"scheduler":          func() *cobra.Command { return scheduler.NewSchedulerCommand() },
-	// A plain context: the kubelet installs its own signal handler and panics if there is one already.
-	"kubelet": func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) },
-	"proxy":   proxy.NewProxyCommand,
-	"kubectl": func() *cobra.Command { return kubectl.NewDefaultKubectlCommand() },
+	"kubelet":            kubeletCommand,
+	"proxy":              proxy.NewProxyCommand,
+	"kubectl":            func() *cobra.Command { return kubectl.NewDefaultKubectlCommand() },
 }
 
 func main() {
@@ -48,6 +47,16 @@ func main() {
 	}
 	fmt.Fprintln(os.Stderr, "usage: kube etcd|apiserver|controller-manager|scheduler|kubelet|proxy|kubectl [argument…]")
 	os.Exit(2)
+}
+
+// kubeletCommand: since Kubernetes 1.32 the kubelet takes a context. A plain one, because it installs its own signal handler
+// and panics if there is one already.
+func kubeletCommand() *cobra.Command {
+	var command any = kubelet.NewKubeletCommand
+	if command, ok := command.(func(context.Context) *cobra.Command); ok {
+		return command(context.Background())
+	}
+	return command.(func() *cobra.Command)()
 }
 
 // etcdCommand runs one embedded etcd member. It never syncs to disk: the cluster is disposable and the speed is not.

@@ -17,10 +17,12 @@ kubeconfig=$cluster/admin.conf
 control_plane=(etcd apiserver controller-manager scheduler)
 node_parts=(containerd kubelet kube-proxy)
 
-kube=$built/kube/kube
+# running_kube: kube or kube-1.31, as the running cluster was started; without one, as the next will be.
+running_kube() { cat "$state/kube" 2>/dev/null || echo "$kube_name"; }
 
-ctr() { command ctr -a "$socket" -n k8s.io "$@"; }
-kubectl() { "$built/kube/kubectl" --kubeconfig "$kubeconfig" "$@"; }
+ctr() { CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS=1 "$built/containerd/ctr" -a "$socket" -n k8s.io "$@"; }
+kube() { echo "$built/$(running_kube)/kube"; }
+kubectl() { "$built/$(running_kube)/kubectl" --kubeconfig "$kubeconfig" "$@"; }
 
 # network_plugin: cilium or bridge, as the running cluster was started.
 network_plugin() { cat "$state/cni" 2>/dev/null || true; }

@@ -8,6 +8,7 @@ PATH=$PATH:/usr/sbin:/sbin   # where iptables and others live; not on everybody'
 testbed=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 built=$cache/built       # what was compiled, keyed by the hash of its sources
 cluster=$cache/cluster   # the cluster: stable links (admin.conf) and the state of the running one
+kube_name=kube${SEXTANT_KUBERNETES:+-$SEXTANT_KUBERNETES}   # the version that is wanted: the usual one, or for example kube-1.31
 mkdir -p "$built" "$cluster"
 
 say() { printf '%s\n' "$*" >&2; }

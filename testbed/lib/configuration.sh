@@ -11,26 +11,31 @@ write_configuration() {
             >"$cluster/etc/registries/$registry/hosts.toml"
     done
 
+    # Without plugins of containers (NRI) and added programs (opt), which would make folders outside of the cluster's own.
     # restrict_oom_score_adj: without the capability to lower it (as in most sandboxes) no container would start.
     cat >"$cluster/etc/containerd.toml" <<X
-version = 2
+version = 3
 root = "$cluster/containerd"
 state = "$state/containerd"
+disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.internal.v1.opt"]
 [grpc]
   address = "$socket"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "localhost/pause:1"
-  restrict_oom_score_adj = true
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "$cluster/bin"
-    conf_dir = "$state/cni.d"
-  [plugins."io.containerd.grpc.v1.cri".registry]
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "overlayfs"
+  [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = "localhost/pause:1"
+  [plugins."io.containerd.cri.v1.images".registry]
     config_path = "$cluster/etc/registries"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "overlayfs"
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["$cluster/bin"]
+    conf_dir = "$state/cni.d"
+  [plugins."io.containerd.cri.v1.runtime".containerd]
     default_runtime_name = "runc"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
+      runtime_path = "$built/containerd/containerd-shim-runc-v2"
 X
 
     write_kubelet_configuration
@@ -60,6 +65,7 @@ X
 # write_kubelet_configuration [FREE]: it evicts pods when less of its disk than FREE is free, in bytes or percent.
 write_kubelet_configuration() {
     # The images that were loaded can't be pulled again: the kubelet must never collect them, not even before it evicts pods.
+    # Nor ask for a login: since 1.35 it would for each name of an image that a test has also pulled with one.
     cat >"$cluster/etc/kubelet.yaml" <<X
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -70,12 +76,14 @@ tlsCertFile: $pki/kubelet.crt
 tlsPrivateKeyFile: $pki/kubelet.key
 containerRuntimeEndpoint: unix://$socket
 cgroupDriver: cgroupfs
+failCgroupV1: false
 cgroupRoot: /sextant
 enforceNodeAllocatable: []
 failSwapOn: false
 evictionHard: {memory.available: "100Mi", nodefs.available: "${1:-1%}", imagefs.available: "1%"}
 imageGCHighThresholdPercent: 100
 imageMinimumGCAge: 24h
+imagePullCredentialsVerificationPolicy: NeverVerify
 syncFrequency: 10s
 nodeStatusUpdateFrequency: 10s
 resolvConf: /etc/resolv.conf

@@ -23,7 +23,7 @@ start() {
 
 # start_kubelet: with the configuration that is there now. Pods outlive it, and the next one goes on with them.
 start_kubelet() {
-    start kubelet "$kube" kubelet --config="$cluster/etc/kubelet.yaml" --kubeconfig="$cluster/kubelet.conf" \
+    start kubelet "$(kube)" kubelet --config="$cluster/etc/kubelet.yaml" --kubeconfig="$cluster/kubelet.conf" \
         --hostname-override="$node" --node-ip="$node_address" --root-dir="$cluster/kubelet"
 }
 
@@ -34,7 +34,7 @@ is_running() { [ -n "$(pids_of "$1")" ]; }
 
 # start_apiserver: all that it knows is in etcd, so the next one goes on where the last one was.
 start_apiserver() {
-    start apiserver "$kube" apiserver --etcd-servers=http://127.0.0.1:2379 \
+    start apiserver "$(kube)" apiserver --etcd-servers=http://127.0.0.1:2379 \
         --bind-address="$node_address" --advertise-address="$node_address" --secure-port=6443 \
         --client-ca-file="$pki/ca.crt" --tls-cert-file="$pki/apiserver.crt" --tls-private-key-file="$pki/apiserver.key" \
         --kubelet-client-certificate="$pki/admin.crt" --kubelet-client-key="$pki/admin.key" --kubelet-certificate-authority="$pki/ca.crt" \

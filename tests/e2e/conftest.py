@@ -4,6 +4,7 @@ import base64
 import os
 import shutil
 import ssl
+import subprocess
 import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -18,9 +19,18 @@ from harness import nodes, table
 from harness.cluster import Cluster, kubeconfig
 from harness.lacking import lacking
 from harness.node import NodeProcess, free_port
+from harness.paths import REPOSITORY
 from harness.release import Release
 from harness.walls import Walls
 from harness.world import World
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Builds what the tests that were selected need, since a compiler takes longer than a test may."""
+    marks = (mark for item in session.items for mark in item.iter_markers("needs"))
+    parts = sorted({part for mark in marks for part in mark.args})
+    if parts and kubeconfig() and shutil.which("go") and not session.config.option.collectonly:
+        subprocess.run([REPOSITORY / "testbed" / "build", *parts], check=True)
 
 
 @pytest.fixture(scope="session")

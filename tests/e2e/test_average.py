@@ -5,7 +5,7 @@ import pytest
 from harness import average
 from harness.nodes import AVERAGE
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.versions]
 
 
 def test_partial_average_of_one_organization(kubernetes_node, researcher, world):

@@ -7,7 +7,7 @@ from harness import average
 from harness.nodes import AVERAGE, AVERAGE_4_15
 from harness.world import own_world
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.needs("helm"), pytest.mark.timeout(600)]
 
 COLUMN = "salary"
 

@@ -16,7 +16,7 @@ from harness.nodes import AVERAGE, LONG, ODD
 from harness.release import Release
 from harness.wait import until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.needs("helm"), pytest.mark.timeout(600)]
 
 COLUMN = "salary"
 
@@ -31,6 +31,7 @@ def partial(researcher, world, organization: int = 0):
     return task
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("level", ["baseline", "restricted"])
 def test_a_node_in_the_cluster(level, release, researcher, world):
     """The same question, the same answer: node and proxy in a restricted namespace, runs in one of either level, and nothing
@@ -150,6 +151,7 @@ def ready(node) -> list[str]:
     return [each.metadata.name for each in node.pods("node") if is_ready(each)]
 
 
+@pytest.mark.versions
 def test_walls_of_the_chart(release, researcher, world, cluster):
     """From inside an algorithm: the proxy and the data port are open, and nothing else is, nor can anybody get in."""
     node = release().until_ready()

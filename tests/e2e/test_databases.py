@@ -6,7 +6,7 @@ from harness import average
 from harness.nodes import AVERAGE
 from harness.wait import until
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.versions]
 
 FILE = "employees.csv"
 

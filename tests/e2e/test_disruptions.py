@@ -61,6 +61,7 @@ def test_drained_while_its_image_is_pulled(kubernetes_node, researcher, world, c
     assert "odd: sleep" in ended["log"]
 
 
+@pytest.mark.versions
 def test_drained_and_the_node_killed(kubernetes_node, researcher, world, cluster, proxy):
     """Nobody saw whether the algorithm had started, and the pod is gone: it counts as started, and is executed again if that is allowed."""
     node = kubernetes_node(via=proxy, kubernetes={"retry_disrupted": 1}).start_online()
@@ -111,6 +112,7 @@ def test_drained_while_its_output_waits(kubernetes_node, researcher, world, clus
     assert until("the Event", lambda: cluster.events(run, "Drained"))
 
 
+@pytest.mark.versions
 def test_drained_while_it_runs(kubernetes_node, researcher, world, cluster):
     """The algorithm may have done something: it isn't executed again unless the operator allows it."""
     kubernetes_node().start_online()

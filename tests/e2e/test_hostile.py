@@ -13,7 +13,7 @@ from harness.nodes import AVERAGE, ODD
 from harness.release import Release
 from harness.wait import until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.needs("helm"), pytest.mark.timeout(600)]
 
 PROXY = "proxyserver:8080"
 # The capabilities that the kernel knows are bits of this number.

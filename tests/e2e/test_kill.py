@@ -12,6 +12,7 @@ from harness.wait import until
 pytestmark = pytest.mark.cluster
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("method", ["sleep", "stubborn"])
 def test_a_run_is_killed(method, kubernetes_node, researcher, world, cluster):
     """`client.task.kill` ends the algorithm, even one that ignores SIGTERM; the status says who wanted it."""
@@ -30,6 +31,7 @@ def test_a_run_is_killed(method, kubernetes_node, researcher, world, cluster):
     )
 
 
+@pytest.mark.versions
 def test_what_has_ended_stays(kubernetes_node, researcher, world):
     """Killing a task that is over changes nothing, and the node serves on."""
     kubernetes_node().start_online()

@@ -42,6 +42,7 @@ def listener(world) -> Iterator[Listener]:
         made.client.disconnect()
 
 
+@pytest.mark.versions
 @pytest.mark.cluster
 def test_a_job_tells_what_it_is(kubernetes_node, researcher, world, cluster):
     """Name, labels and annotations of a Job and its pod: task, run, node, organization, image, the task's name."""
@@ -70,6 +71,7 @@ def test_a_job_tells_what_it_is(kubernetes_node, researcher, world, cluster):
     assert {each.name for each in pod.spec.containers} == {"algorithm", "return"}
 
 
+@pytest.mark.versions
 @pytest.mark.cluster
 def test_every_container_is_confined(kubernetes_node, researcher, world, cluster):
     """No container of the pod may more than it must: the API's own words for it."""

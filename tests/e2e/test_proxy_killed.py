@@ -8,7 +8,7 @@ from harness.nodes import AVERAGE
 from harness.release import Release
 from harness.wait import until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.needs("helm"), pytest.mark.timeout(600)]
 
 COLUMN = "salary"
 # What of the algorithm's is under way when its proxy dies, whether the server has answered it, and how many subtasks there are in the end.

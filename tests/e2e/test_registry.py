@@ -8,7 +8,7 @@ import pytest
 
 from harness.registry import Registries
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.needs("registry")]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from harness.scale import RealServer, bring_through, configuration
 from harness.standin import StandIn
 from harness.wait import until
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.needs("kwok")]
 
 
 @dataclass(frozen=True)

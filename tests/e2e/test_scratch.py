@@ -11,7 +11,7 @@ from harness.paths import cache
 from harness.rooms import Rooms
 from harness.wait import until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.needs("helm"), pytest.mark.timeout(300)]
 
 # An image that declares a folder of its own, besides those that every image has.
 VOLUME = {"Entrypoint": ["/odd"], "Volumes": {"/fill": {}}}

@@ -13,7 +13,7 @@ from harness.cluster import Cluster
 from harness.nodes import merged
 from harness.wait import until
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.versions, pytest.mark.needs("helm")]
 
 LABEL = "sextant.vantage6.ai/release"
 OWN_IMAGE = "sextant"

@@ -56,6 +56,7 @@ def quota(cluster: Cluster, **hard: str) -> Iterator[None]:
 # -- waiting ------------------------------------------------------------------------------------
 
 
+@pytest.mark.versions
 def test_a_quota_that_asks_for_a_limit(kubernetes_node, asked, cluster):
     """Told within seconds, in the words of the rule, and as nothing that the task is to blame for."""
     node = kubernetes_node()
@@ -177,6 +178,7 @@ def test_a_registry_that_is_ill_for_a_while(kubernetes_node, researcher, world, 
         assert researcher.result(task) == "about to exit"
 
 
+@pytest.mark.versions
 def test_an_image_that_may_not_be_pulled(kubernetes_node, asked):
     """`algorithm_pull_policy: Never`, and the machine doesn't have it."""
     kubernetes_node(kubernetes={"algorithm_pull_policy": "Never"}).start_online()
@@ -362,6 +364,7 @@ def test_a_disk_that_is_full(kubernetes_node, asked, images):
     asked("crashed", "no space left on device", "AlgorithmFailed", image=variant(images), method="disk", bytes=5e6)
 
 
+@pytest.mark.versions
 def test_a_deadline(kubernetes_node, asked):
     """The algorithm is stopped."""
     kubernetes_node(kubernetes={"deadline": "2s"}).start_online()
@@ -399,6 +402,7 @@ def test_an_end_of_its_own(method, kwargs, status, words, event, kubernetes_node
     until("the pod's end", lambda: all(pod.status.phase in over for pod in cluster.pods(run["id"])))
 
 
+@pytest.mark.versions
 def test_killed_by_the_kernel(kubernetes_node, asked, images):
     """SIGKILL, for more processor time than the algorithm had allowed itself: nobody in the cluster has anything to do with it."""
     kubernetes_node().start_online()
@@ -474,6 +478,7 @@ def test_the_namespace_is_deleted_before_the_job_is_made(cluster, world, researc
         other.tear_down()
 
 
+@pytest.mark.versions
 def test_a_pod_deleted_by_a_person(kubernetes_node, researcher, world, cluster):
     """It isn't launched again: somebody wanted it so."""
     kubernetes_node(kubernetes={"retry_disrupted": 3}).start_online()

@@ -4,7 +4,7 @@ import pytest
 
 from harness.nodes import LONG, ODD
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.versions]
 
 
 def test_sigterm_while_a_run_is_under_way(kubernetes_node, researcher, world, cluster):

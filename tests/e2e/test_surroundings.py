@@ -26,6 +26,7 @@ def seen(kubernetes_node, researcher, world, cluster):
     return {"view": view, "run": run, "task": task, "pod": pod, "proxy port": port}
 
 
+@pytest.mark.versions
 def test_files_variables_and_rights(seen, world):
     """One look at everything: it takes a pod only once."""
     view, run = seen["view"], seen["run"]

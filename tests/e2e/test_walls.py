@@ -12,6 +12,7 @@ from harness.walls import OPEN, WALLED
 pytestmark = pytest.mark.cluster
 
 
+@pytest.mark.versions
 def test_a_node_without_walls_runs_nothing_until_they_are_there(strict_node, walls, place, world, researcher):
     """It names what is open; the run waits at the server, without a Job; and it is run as soon as the walls are seen."""
     node = strict_node().start_online()
@@ -31,6 +32,7 @@ def test_a_node_without_walls_runs_nothing_until_they_are_there(strict_node, wal
     until("the node to be ready", lambda: node.readiness()[0] == 200, shows=lambda: node.readiness())
 
 
+@pytest.mark.versions
 def test_a_wall_that_falls_stops_new_runs_and_tells_which_go_on(strict_node, walls, world, researcher, place):
     """What is under way goes on and is reported, and the operator is told of it; what comes later waits."""
     node = strict_node()

@@ -1,9 +1,5 @@
 {{/* The rules of admission.yaml, in CEL. */}}
 
-{{- define "sextant.hasAdmissionPolicy" -}}
-{{- if and .Values.admissionPolicy.enabled (semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version) }}true{{ end }}
-{{- end }}
-
 {{/* Whether something (`of`: its metadata) has the label of this release; with `orNone`, or the label of no release at all. */}}
 {{- define "sextant.admission.labelled" -}}
 {{- $label := "sextant.vantage6.ai/release" | squote -}}

@@ -1,5 +1,6 @@
 """The Helm chart as people use it: with helm, which the test bed builds from source."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -11,19 +12,24 @@ import yaml
 from .paths import REPOSITORY, cache
 
 CHART = REPOSITORY / "charts" / "sextant"
-SCHEMAS = cache() / "built" / "charts" / "schemas"
+BUILT = cache() / "built"
+SCHEMAS = BUILT / "charts" / "schemas"
 
 
 class ChartError(Exception):
     """helm did not take the chart or its values; the text is what it said."""
 
 
+@functools.cache
 def tool(name: str) -> str:
     """helm or kubeconform: the one built here, else the one on PATH."""
-    built = cache() / "built" / "charts" / name
-    found = str(built) if built.exists() else shutil.which(name)
+    part = {"helm": "helm", "kubeconform": "charts"}[name]
+    if shutil.which("go"):
+        subprocess.run([REPOSITORY / "testbed" / "build", part], check=True)
+        return str(BUILT / part / name)
+    found = shutil.which(name)
     if not found:
-        raise FileNotFoundError(f"there is no {name}: run testbed/build charts (needs Go), or put one on PATH")
+        raise FileNotFoundError(f"there is no {name}: neither Go, to build it, nor {name} is on PATH")
     return found
 
 
@@ -50,6 +56,12 @@ def rendered(release: str, namespace: str, values: dict) -> list[dict]:
     """What the chart makes of these values."""
     text = helm("template", release, str(CHART), "--namespace", namespace, values=values)
     return [each for each in yaml.safe_load_all(text) if each]
+
+
+def rules() -> list[dict]:
+    """What the chart's Role allows; the values change nothing of it, so it takes no helm."""
+    _, _, found = (CHART / "templates" / "rbac.yaml").read_text().partition("\nrules:\n")
+    return yaml.safe_load(found.partition("\n---\n")[0])
 
 
 def one(manifests: list[dict], kind: str, name: str | None = None) -> dict:

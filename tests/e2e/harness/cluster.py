@@ -14,7 +14,7 @@ from kubernetes import client, config, utils, watch
 from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import stream
 
-from .chart import one, rendered
+from .chart import rendered, rules
 from .paths import cache
 from .wait import until
 
@@ -53,9 +53,7 @@ class Cluster:
         # Databases of these nodes are paths of the machine.
         self.make_namespace(self.jobs_namespace, "privileged")
         self.make_namespace(self.node_namespace, "restricted")
-        manifests = self.chart()
-        for kind, name in (("ServiceAccount", "-node"), ("Role", None), ("RoleBinding", None)):
-            self.create(one(manifests, kind, name))
+        self.limited_account("sextant-node", self.node_rules())
 
     def chart(self) -> list[dict]:
         """What the chart makes for this session's namespaces."""
@@ -152,7 +150,7 @@ class Cluster:
 
     def node_rules(self) -> list[dict]:
         """The rules of the chart's Role."""
-        return one(self.chart(), "Role")["rules"]
+        return rules()
 
     def limited_account(self, name: str, rules: list[dict]) -> None:
         """A service account with just these rules in the jobs' namespace."""

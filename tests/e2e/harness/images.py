@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from .paths import REPOSITORY
+from .paths import REPOSITORY, cache
 
 IMAGES = REPOSITORY / "testbed" / "images"
 ENTRYPOINT = {"Entrypoint": ["/odd"]}
@@ -123,10 +123,27 @@ class Registry:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self._speaks_plain_http()
+
+    def _speaks_plain_http(self) -> None:
+        """Tells the containerd of the cluster that is built here, as its cluster-up does of the test bed's registries: by itself
+        containerd 2 tries TLS first, and doesn't always turn to HTTP then."""
+        registries = cache() / "cluster" / "etc" / "registries"
+        if not registries.is_dir():
+            return
+        hosts = registries / self.address
+        hosts.mkdir(exist_ok=True)
+        host = f'"http://{self.address}"'
+        (hosts / "hosts.toml").write_text(f'server = {host}\n[host.{host}]\n  capabilities = ["pull", "resolve"]\n')
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as names of images begin."""
+        return f"127.0.0.1:{self.server.server_address[1]}"
 
     def image(self, name: str) -> str:
         """The reference of an image that no machine has."""
-        return f"127.0.0.1:{self.server.server_address[1]}/{name}-{secrets.token_hex(4)}:1"
+        return f"{self.address}/{name}-{secrets.token_hex(4)}:1"
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
