@@ -114,17 +114,19 @@ fn many_owners_at_one_address_give_way_to_other_addresses() {
     {
         let limiter = limiter();
         let at = |address: &str| limiter.enter(address.parse().unwrap(), Instant::now()).unwrap();
-        let hoard: Vec<_> = (0..4).map(|_| at(hoards)).collect();
-        let _requests: Vec<_> = hoard.iter().map(busy).collect();
-        for (guard, owner) in hoard.iter().zip(1..) {
+        let mut hoard = Vec::new();
+        for owner in 1..=4 {
+            let guard = at(hoards);
+            let request = busy(&guard);
             guard.authenticate(owner).unwrap();
+            hoard.push((guard, request));
         }
         let honest = [at(comes), at(comes)];
         let _requests = honest.each_ref().map(busy);
         for guard in &honest {
             assert_eq!(guard.authenticate(9), Ok(()), "{comes}");
         }
-        assert_eq!(hoard.iter().map(is_evicted).collect::<Vec<_>>(), [true, true, false, false]);
+        assert_eq!(hoard.iter().map(|(guard, _)| is_evicted(guard)).collect::<Vec<_>>(), [true, true, false, false]);
         // Another of its owners takes nothing from others, however few connections it has.
         let more = at(hoards);
         let _request = busy(&more);
