@@ -98,8 +98,8 @@ fn redact<'a>(text: &'a str, values: &Option<Regex>) -> Cow<'a, str> {
 fn account_with_scheme(text: &str) -> Option<Range<usize>> {
     let start = text.find("://")? + 3;
     let rest = text.get(start..)?;
-    let ends = rest.match_indices('@').map(|(at, _)| at);
-    let end = ends.filter(|at| !is_digest(rest.get(at + 1..).unwrap_or_default())).last()?;
+    let mut ends = rest.match_indices('@').map(|(at, _)| at);
+    let end = ends.rfind(|at| !is_digest(rest.get(at + 1..).unwrap_or_default()))?;
     Some(start..start + end)
 }
 

@@ -97,7 +97,8 @@ mod tests {
             RunIdentity::from(&run)
         };
         let same = of(&|_| {});
-        let others: [(&str, &dyn Fn(&mut Run)); 11] = [
+        type Change<'a> = &'a dyn Fn(&mut Run);
+        let others: [(&str, Change<'_>); 11] = [
             ("run", &|run| run.id = RunId(28)),
             ("organization", &|run| run.organization = OrganizationId(9)),
             ("assigned at", &|run| run.assigned_at = "2026-01-02T03:04:06Z".parse().ok()),

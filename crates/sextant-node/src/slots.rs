@@ -197,7 +197,8 @@ mod tests {
     #[test]
     fn jobs_take_turns() {
         // The jobs of runs under way; the runs that wait, with their jobs; who is next.
-        let table: [(&[u64], &[(u64, u64)], Option<u64>); 7] = [
+        type Row = (&'static [u64], &'static [(u64, u64)], Option<u64>);
+        let table: [Row; 7] = [
             (&[], &[], None),
             (&[1], &[], None),
             (&[], &[(5, 1), (4, 2)], Some(4)),

@@ -173,7 +173,8 @@ async fn many_tokens_at_one_address_leave_memory_for_others() {
         .map(|number| proxy.endless(token(7 + number % 32), &begins, b"x", Duration::from_millis(100)))
         .collect();
     // Refused, or given up because it comes too slowly.
-    let hoard = hoard.for_each(|got| async move { assert!(matches!(got.status, 503 | 408), "{}", got.text()) });
+    let hoard =
+        hoard.for_each(|got| async move { assert!(matches!(got.status.as_u16(), 503 | 408), "{}", got.text()) });
     let others = async {
         while proxy.shared.quotas.used().1 < (8 << 20) - 600_000 {
             tokio::time::sleep(Duration::from_millis(5)).await;
