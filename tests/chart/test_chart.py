@@ -337,14 +337,13 @@ def rules_of_jobs(**values) -> list[str]:
 def test_only_ones_own_image_counts_as_own():
     """A registry whose name is the repository's with a port is another one."""
     (rule,) = [each for each in rules_of_jobs(image={"repository": "example.org/sextant"}) if "c.image" in each]
-    assert "startsWith" not in rule
-    pattern = re.compile(rule[rule.index('matches("') + 9 : rule.index('")')].replace("\\\\", "\\"))
+    assert 'c.image.startsWith("example.org/sextant") && c.image.substring(size("example.org/sextant")).matches(' in rule
+    pattern = re.compile(rule[rule.index('matches("') + 9 :].partition('")')[0])
     digest = "@sha256:" + "a" * 64
     for tail in ("", ":1.0", ":1.0" + digest, digest):
-        assert pattern.search("example.org/sextant" + tail), tail
-    for image in ("sextant:5000/evil", "sextant:5000/evil:1", "sextant/evil", "sextant.evil:1", "sextant@sha256:a", "sextant:1\nx", "sextant:"):
-        assert not pattern.search("example.org/" + image), image
-    assert not pattern.search("exampleXorg/sextant:1")
+        assert pattern.search(tail), tail
+    for tail in (":5000/evil", ":5000/evil:1", "/evil", ".evil:1", "@sha256:a", ":1\nx", ":"):
+        assert not pattern.search(tail), tail
 
 
 def test_a_pod_goes_where_the_configuration_says():

@@ -50,7 +50,7 @@ def test_every_right_is_used_and_none_is_missed(asked, kubernetes_node, cluster,
     leases.delete_collection_namespaced_lease(cluster.jobs_namespace)
     node = kubernetes_node(kubernetes={"image_pull_timeout": "10s"})
     blocked = researcher.ask(AVERAGE, "echo", here, value=1)
-    name = job_name(world.api_key(), researcher.run(blocked), blocked)
+    name = job_name(world.api_key(), researcher.run(blocked), researcher.client.task.get(blocked))
     container = {"name": "a", "image": "localhost/pause:1"}
     spec = {"suspend": True, "template": {"spec": {"restartPolicy": "Never", "containers": [container]}}}
     cluster.create(
@@ -82,11 +82,18 @@ def test_every_right_is_used_and_none_is_missed(asked, kubernetes_node, cluster,
     assert refused <= {("", "namespaces", "get"), ("", "nodes", "list")}
 
 
-def job_name(api_key: str, run: dict, task: int) -> str:
-    """The name that the node gives to the run's Job (core/names.rs)."""
+def job_name(api_key: str, run: dict, task: dict) -> str:
+    """The name that the node gives to the run's Job (sextant-core/names.rs and run_identity.rs)."""
     key = hashlib.sha256(f"sextant node {api_key}".encode()).hexdigest()[:10]
-    moment, _, fraction = run["assigned_at"].removesuffix("+00:00").partition(".")
+    of = [run["id"], task["id"], run["organization"]["id"], task["collaboration"]["id"], moment(run["assigned_at"]), moment(task["created_at"])]
+    of += [task["job_id"], "-", task["init_org"]["id"], "-", task["image"]]
+    identity = hashlib.sha256(" ".join(map(str, of)).encode()).hexdigest()[:32]
+    digest = hashlib.sha256(f"{key} {identity}".encode()).hexdigest()[:5]
+    return f"v6-task-{task['id']}-run-{run['id']}-{digest}"
+
+
+def moment(text: str) -> str:
+    """A time of the server's as the node writes it."""
+    whole, _, fraction = text.removesuffix("+00:00").partition(".")
     fraction = fraction.rstrip("0")
-    moment += f".{fraction}Z" if fraction else "Z"
-    digest = hashlib.sha256(f"{key} {moment}".encode()).hexdigest()[:5]
-    return f"v6-task-{task}-run-{run['id']}-{digest}"
+    return whole + (f".{fraction}Z" if fraction else "Z")

@@ -148,7 +148,7 @@ def helper(**changes) -> dict:
 
 
 def volume(**source) -> dict:
-    return pod(volumes=[{"name": "data"} | source])
+    return pod(volumes=[{"name": "data"} | source, {"name": "token", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}])
 
 
 FORBIDDEN = {

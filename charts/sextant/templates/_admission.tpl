@@ -74,7 +74,8 @@ validations:
 {{/* Of any version: while a release is upgraded, the earlier node may still make a Job. Not by its beginning alone: a repository of
 another registry may begin with this one's name and a colon. */}}
 {{- define "sextant.admission.ownImage" -}}
-c.image.matches({{ printf "^%s(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[a-f0-9]{64})?$" (regexQuoteMeta .Values.image.repository) | toJson }})
+{{- $repository := .Values.image.repository | toJson -}}
+c.image.startsWith({{ $repository }}) && c.image.substring(size({{ $repository }})).matches("^(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[a-f0-9]{64})?$")
 {{- end }}
 
 {{/* The machines that the configuration names. */}}
