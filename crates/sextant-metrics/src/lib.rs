@@ -24,7 +24,7 @@ use prometheus_client::registry::Registry;
 pub use self::kubernetes::KubernetesMetrics;
 pub use self::node::NodeMetrics;
 pub use self::proxy::{Connections, ProxyMetrics};
-pub use self::runs::{Stage, TrackedRun, WaitsFor};
+pub use self::runs::{Stage, TrackedRun};
 pub use self::server::{Answer, ServerMetrics};
 use reading::Reading;
 

@@ -10,6 +10,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use sextant_core::run_state::WaitsFor;
 use tokio::time::Instant;
 
 use super::Labels;
@@ -41,35 +42,6 @@ pub enum Stage {
     Releasing,
 }
 
-/// What a run that was launched waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WaitsFor {
-    /// A pod.
-    Pod,
-    /// A quota.
-    Quota,
-    /// A machine with room.
-    Machine,
-    /// A volume.
-    Volume,
-    /// Sextant's own container.
-    OwnContainer,
-    /// Sextant's own image.
-    OwnImage,
-    /// A container that the cluster has added.
-    Injected,
-    /// The image of such a container.
-    InjectedImage,
-    /// Its input and token.
-    Input,
-    /// The algorithm's image, which is being pulled.
-    Pull,
-    /// The algorithm's image, whose pull has failed so far.
-    Image,
-    /// The algorithm's container.
-    Container,
-}
-
 const REASONS: [WaitsFor; 12] = [
     WaitsFor::Pod,
     WaitsFor::Quota,
@@ -79,28 +51,26 @@ const REASONS: [WaitsFor; 12] = [
     WaitsFor::OwnImage,
     WaitsFor::Injected,
     WaitsFor::InjectedImage,
-    WaitsFor::Input,
+    WaitsFor::Inputs,
     WaitsFor::Pull,
     WaitsFor::Image,
     WaitsFor::Container,
 ];
 
-impl WaitsFor {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Pod => "pod",
-            Self::Quota => "quota",
-            Self::Machine => "machine",
-            Self::Volume => "volume",
-            Self::OwnContainer => "sextant_container",
-            Self::OwnImage => "sextant_image",
-            Self::Injected => "injected_container",
-            Self::InjectedImage => "injected_image",
-            Self::Input => "input",
-            Self::Pull => "pull",
-            Self::Image => "image",
-            Self::Container => "container",
-        }
+fn label(reason: WaitsFor) -> &'static str {
+    match reason {
+        WaitsFor::Pod => "pod",
+        WaitsFor::Quota => "quota",
+        WaitsFor::Machine => "machine",
+        WaitsFor::Volume => "volume",
+        WaitsFor::OwnContainer => "sextant_container",
+        WaitsFor::OwnImage => "sextant_image",
+        WaitsFor::Injected => "injected_container",
+        WaitsFor::InjectedImage => "injected_image",
+        WaitsFor::Inputs => "input",
+        WaitsFor::Pull => "pull",
+        WaitsFor::Image => "image",
+        WaitsFor::Container => "container",
     }
 }
 
@@ -143,7 +113,7 @@ impl Stage {
                 | WaitsFor::OwnImage
                 | WaitsFor::Injected
                 | WaitsFor::InjectedImage
-                | WaitsFor::Input => "receive",
+                | WaitsFor::Inputs => "receive",
                 WaitsFor::Pull | WaitsFor::Image | WaitsFor::Container => "pull",
             },
             Self::Running => "execute",
@@ -243,7 +213,7 @@ impl Collector for Runs {
         gauge(&mut encoder, "sextant_runs", "Runs that this node looks after, by state.", by_state(count))?;
         let help = "How long the run that has been longest in a state has been in it; 0 without one.";
         gauge(&mut encoder, "sextant_run_oldest_age_seconds", help, by_state(oldest))?;
-        let waiting = REASONS.iter().zip(waiting).map(|(reason, value)| ([("reason", reason.label())], value));
+        let waiting = REASONS.iter().zip(waiting).map(|(reason, value)| ([("reason", label(*reason))], value));
         let help = "Runs that were launched and whose algorithms do not run yet, by what they wait for.";
         gauge(&mut encoder, "sextant_runs_waiting", help, waiting.collect())
     }
@@ -330,7 +300,7 @@ mod tests {
             (Stage::Launching, 1),
             (Stage::Starting(WaitsFor::Pod), 1),
             (Stage::Starting(WaitsFor::Machine), 3),
-            (Stage::Starting(WaitsFor::Input), 5),
+            (Stage::Starting(WaitsFor::Inputs), 5),
             (Stage::Running, 100),
             (Stage::Collecting, 4),
             (Stage::Delivering, 6),

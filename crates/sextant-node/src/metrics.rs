@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use sextant_core::blame::blame;
 use sextant_core::hub::Run;
 use sextant_core::next_action::ServerView;
-use sextant_core::run_state::{self, Failure, RunState};
-use sextant_metrics::{NodeMetrics, Stage, TrackedRun, WaitsFor};
+use sextant_core::run_state::{Failure, RunState};
+use sextant_metrics::{NodeMetrics, Stage, TrackedRun};
 use vantage6_types::RunStatus;
 
 use super::report::Reported;
@@ -29,29 +29,12 @@ pub fn stage(server: &ServerView, run_state: &RunState) -> Stage {
         _ if server.verdict.is_some() => Stage::Reporting,
         RunState::Absent if server.launched => Stage::Launching,
         RunState::Absent => Stage::Waiting,
-        RunState::Starting(starting) => Stage::Starting(waits_for(starting.waits_for)),
+        RunState::Starting(starting) => Stage::Starting(starting.waits_for),
         RunState::Running { .. } => Stage::Running,
         RunState::Ended(_) | RunState::TerminatingWithOutput { .. } => Stage::Collecting,
         RunState::Terminating { .. } => Stage::Terminating,
         RunState::Failed(_) => Stage::Reporting,
         RunState::Released => Stage::Releasing,
-    }
-}
-
-fn waits_for(reason: run_state::WaitsFor) -> WaitsFor {
-    match reason {
-        run_state::WaitsFor::Pod => WaitsFor::Pod,
-        run_state::WaitsFor::Quota => WaitsFor::Quota,
-        run_state::WaitsFor::Machine => WaitsFor::Machine,
-        run_state::WaitsFor::Volume => WaitsFor::Volume,
-        run_state::WaitsFor::OwnContainer => WaitsFor::OwnContainer,
-        run_state::WaitsFor::OwnImage => WaitsFor::OwnImage,
-        run_state::WaitsFor::Injected => WaitsFor::Injected,
-        run_state::WaitsFor::InjectedImage => WaitsFor::InjectedImage,
-        run_state::WaitsFor::Inputs => WaitsFor::Input,
-        run_state::WaitsFor::Pull => WaitsFor::Pull,
-        run_state::WaitsFor::Image => WaitsFor::Image,
-        run_state::WaitsFor::Container => WaitsFor::Container,
     }
 }
 
