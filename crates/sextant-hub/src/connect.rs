@@ -1,9 +1,9 @@
 //! The beginning: log in, learn who this node is, agree with the server on encryption, open the live connection.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
+use parking_lot::Mutex;
 use printable::excerpt;
 use sextant_config::Config;
 use sextant_core::hub::{HubEvents, Node};
@@ -56,7 +56,7 @@ fn count(metrics: &ServerMetrics, end: &RequestEnd<'_>, known: &Mutex<Vec<u8>>) 
     let date = end.date.map(jiff::Timestamp::as_second);
     metrics.ended(Answer { method: end.method, path: end.path, status: end.status, took: end.took, date });
     let Some(certificate) = end.certificate else { return };
-    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = known.lock();
     if *known != certificate {
         certificate.clone_into(&mut known);
         if let Some(at) = outbound::trust::ends(certificate) {

@@ -1,9 +1,9 @@
 //! Whom results are for in an encrypted collaboration: the organization that asked, and its public key at the server.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use sextant_core::hub::{HubError, HubErrorKind};
 use vantage6::encryption::Recipient;
 use vantage6::{Error, Organization, OrganizationId};
@@ -46,6 +46,6 @@ impl Recipients {
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<OrganizationId, (Instant, Recipient)>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 }

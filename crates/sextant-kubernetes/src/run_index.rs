@@ -2,9 +2,9 @@
 //! follows from them, and the meeting point of the node and the run's `return` container.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use sextant_core::run_state::RunState;
 use sextant_core::runtime::Output;
 use tokio::sync::{oneshot, watch};
@@ -107,7 +107,7 @@ impl Entry {
 impl RunIndex {
     fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Entry>> {
         // Every change leaves the table whole: one that panicked in another thread does no harm.
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.runs.lock()
     }
 
     /// The watch shows a Job that was made or has changed.

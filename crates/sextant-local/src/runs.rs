@@ -1,8 +1,9 @@
 //! What the node knows of its runs, and whose supervisors it follows to their ends.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use sextant_core::run_state::{Failure, RunState};
 use tokio::sync::watch;
 use vantage6_types::{RunId, RunStatus};
@@ -31,7 +32,7 @@ struct Followed {
 
 impl Runs {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// A run's state, now and at every change.

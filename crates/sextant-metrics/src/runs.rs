@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::family::Family;
@@ -189,8 +190,8 @@ impl Runs {
         self.phases.get_or_create(&[("phase", phase)]).observe(took.as_secs_f64());
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.now.lock()
     }
 }
 

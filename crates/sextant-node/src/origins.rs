@@ -1,10 +1,11 @@
 //! Who began: the tasks from a run's own up to the first one of its job, as the server knows them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log_throttle::LogThrottle;
+use parking_lot::Mutex;
 use sextant_core::assignment::FirstTask;
 use sextant_core::hub::{Hub, HubError, HubErrorKind, Task};
 use sextant_core::lineage::{self, Broken, Link, Next};
@@ -84,12 +85,12 @@ impl Origins {
     }
 
     fn remembered(&self, task: TaskId) -> Option<Link> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock();
         known.get(&task).filter(|(since, _)| since.elapsed() < FRESH).map(|(_, link)| link.clone())
     }
 
     fn remember(&self, task: TaskId, link: Link) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if known.len() >= MOST {
             known.retain(|_, (since, _)| since.elapsed() < FRESH);
         }
@@ -306,7 +307,7 @@ mod tests {
         let (_server, origins) = server().await;
         for id in 0..3 * MOST as u64 {
             origins.remember(TaskId(id), link(id, None, 1));
-            assert!(origins.known.lock().unwrap().len() <= MOST);
+            assert!(origins.known.lock().len() <= MOST);
         }
         assert!(origins.remembered(TaskId(3 * MOST as u64 - 1)).is_some());
     }

@@ -1,11 +1,12 @@
 //! The runs that this process reconcilers: one task each, at most one per run.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use log_throttle::LogThrottle;
+use parking_lot::{Mutex, MutexGuard};
 use sextant_core::hub::Run;
 use sextant_core::run_identity::RunIdentity;
 use tokio::sync::{Notify, watch};
@@ -98,7 +99,7 @@ impl Registry {
     }
 
     fn reserved(&self) -> MutexGuard<'_, HashMap<RunId, Option<Slot>>> {
-        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
+        self.reserved.lock()
     }
 
     /// Whether it is known what is under way.
@@ -123,17 +124,17 @@ impl Registry {
     }
 
     fn active(&self) -> MutexGuard<'_, HashMap<RunId, Active>> {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+        self.active.lock()
     }
 
     /// The server refuses to show a run of which there is something here; whether it has done so before.
     pub fn was_denied_before(&self, run: RunId) -> bool {
-        !self.denied.lock().unwrap_or_else(PoisonError::into_inner).insert(run)
+        !self.denied.lock().insert(run)
     }
 
     /// The server shows a run of which there is something here.
     pub fn is_seen(&self, run: RunId) {
-        self.denied.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        self.denied.lock().remove(&run);
     }
 
     /// Whether a run is for this node's organization. A server whose numbers are used again may answer with another one's.
@@ -188,7 +189,7 @@ impl Registry {
             .map(|slot| slot.of_job(run.task.job));
         let databases = context.databases.keep(&mut run, &context.masks);
         let tracked = metrics::track(&context.metrics, &run, under_way);
-        let mut reconcilers = self.reconcilers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reconcilers = self.reconcilers.lock();
         while let Some(ended) = reconcilers.try_join_next() {
             if let Err(error) = ended {
                 warn!("a run's task did not come to its end: {error}; the next look at all runs finds the run again");
@@ -254,7 +255,7 @@ struct Recent(Mutex<HashMap<RunId, (RunIdentity, Instant)>>);
 
 impl Recent {
     fn add(&self, run: RunId, identity: RunIdentity) {
-        let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut runs = self.0.lock();
         if runs.len() >= MAX_RECENT {
             runs.retain(|_, (_, ended)| ended.elapsed() < RECENT);
         }
@@ -265,7 +266,7 @@ impl Recent {
     }
 
     fn has(&self, run: RunId, identity: RunIdentity) -> bool {
-        let runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let runs = self.0.lock();
         runs.get(&run).is_some_and(|(known, ended)| *known == identity && ended.elapsed() < RECENT)
     }
 }
@@ -283,7 +284,7 @@ struct DeregisterGuard {
 impl Drop for DeregisterGuard {
     fn drop(&mut self) {
         self.recent.add(self.id, self.identity);
-        let left = self.active.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        let left = self.active.lock().remove(&self.id);
         self.ended.send_modify(|ended| *ended += 1);
         if left.is_some_and(|tracked| tracked.successor_waiting) {
             self.poll_requested.notify_one();

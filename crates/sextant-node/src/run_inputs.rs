@@ -1,10 +1,11 @@
 //! The input and the token of each run, fetched from the server when the run's pod asks for them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use parking_lot::Mutex;
 use secrecy::SecretString;
 use sextant_core::hub::{Hub, HubError, HubErrorKind, InputError};
 use sextant_core::run_identity::RunIdentity;
@@ -40,7 +41,7 @@ impl RunInputs {
 
     /// A run is tracked from now on.
     pub fn add(&self, run: RunId, input: RunInput) {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(run, input);
+        self.runs.lock().insert(run, input);
     }
 
     /// Fetches a run's token while its pod is being made, so that the pod does not wait for the server. What does not work
@@ -48,7 +49,7 @@ impl RunInputs {
     pub async fn fetch_token(&self, run: RunId) {
         let Ok(input) = self.of(run) else { return };
         if let Ok(token) = self.token_of(run, &input).await {
-            let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut runs = self.runs.lock();
             if let Some(input) = runs.get_mut(&run).filter(|now| now.identity == input.identity) {
                 input.token = Some(token);
             }
@@ -57,11 +58,11 @@ impl RunInputs {
 
     /// A run is over.
     pub fn remove(&self, run: RunId) {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        self.runs.lock().remove(&run);
     }
 
     fn of(&self, run: RunId) -> Result<RunInput, InputSourceError> {
-        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let runs = self.runs.lock();
         runs.get(&run)
             .cloned()
             .ok_or_else(|| InputSourceError::Later("the server has not been asked for this run yet".into()))

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use sextant_metrics::Metrics;
 use tokio::net::TcpListener;
 
@@ -29,7 +30,7 @@ impl Default for Health {
         let parts = Arc::<Mutex<Parts>>::default();
         let metrics = Metrics::default();
         let read = parts.clone();
-        metrics.readiness(move || lock(&read).iter().map(|(part, why)| (*part, why.is_none())).collect());
+        metrics.readiness(move || read.lock().iter().map(|(part, why)| (*part, why.is_none())).collect());
         Self { parts, metrics }
     }
 }
@@ -46,23 +47,23 @@ impl Health {
 
     /// The part can do its work.
     pub fn ready(&self, part: &'static str) {
-        lock(&self.parts).insert(part, None);
+        self.parts.lock().insert(part, None);
     }
 
     /// The part can't do its work, and why: for the operator. Others may have had a hand in the words.
     pub fn unready(&self, part: &'static str, why: impl Into<String>) {
         let why = printable::excerpt_of(&why.into(), WHY);
-        lock(&self.parts).insert(part, Some(why));
+        self.parts.lock().insert(part, Some(why));
     }
 
     /// Whether nothing is against it.
     pub fn is_ready(&self) -> bool {
-        lock(&self.parts).values().all(Option::is_none)
+        self.parts.lock().values().all(Option::is_none)
     }
 
     /// Whether nothing is against this part.
     pub fn is_ready_in(&self, part: &'static str) -> bool {
-        lock(&self.parts).get(part).is_none_or(Option::is_none)
+        self.parts.lock().get(part).is_none_or(Option::is_none)
     }
 
     /// What the process counts.
@@ -73,17 +74,13 @@ impl Health {
     /// Why it is not ready, a line for each part; empty if it is.
     pub(crate) fn reasons(&self) -> String {
         let mut text = String::new();
-        for (part, why) in lock(&self.parts).iter() {
+        for (part, why) in self.parts.lock().iter() {
             if let Some(why) = why {
                 let _ = writeln!(text, "{part}: {why}");
             }
         }
         text
     }
-}
-
-fn lock(parts: &Mutex<Parts>) -> MutexGuard<'_, Parts> {
-    parts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Opens the health port.
