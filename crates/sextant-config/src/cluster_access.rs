@@ -59,7 +59,7 @@ fn must_be_sure(cluster: &Node, path: &Path, kubeconfigs: &Kubeconfigs, findings
     let server = text(cluster, "server").unwrap_or_default();
     let url = Url::parse(server).ok();
     let is_this_machine = url.as_ref().is_some_and(is_loopback);
-    let skips = below(cluster, "insecure-skip-tls-verify").and_then(Node::scalar) == Some(Scalar::Bool(true));
+    let skips = cluster.get("insecure-skip-tls-verify").and_then(Node::scalar) == Some(Scalar::Bool(true));
     let is_plain = !server.is_empty() && url.as_ref().is_none_or(|url| url.scheme() != "https");
     let found = match (skips, is_plain) {
         (_, true) => "a `server` that is no `https://` address",
@@ -108,9 +108,9 @@ fn chosen(kubeconfigs: &Kubeconfigs, file: &Section<'_>, around: &Surroundings<'
 /// What a list of named entries has under a name, and the file that it is in.
 fn entry(roots: &[(PathBuf, Node)], list: &str, name: &str, inner: &str) -> Option<(PathBuf, Node)> {
     roots.iter().find_map(|(path, root)| {
-        let Value::List(entries) = &below(root, list)?.value else { return None };
+        let Value::List(entries) = &root.get(list)?.value else { return None };
         let found = entries.iter().find(|entry| text(entry, "name") == Some(name))?;
-        Some((path.clone(), below(found, inner)?.clone()))
+        Some((path.clone(), found.get(inner)?.clone()))
     })
 }
 
@@ -131,7 +131,7 @@ impl Context {
         // Where there are both, the file counts.
         take(&self.user, "tokenFile", "", true);
         if let Some((kubeconfig, user)) = &self.user
-            && let Some(exec) = below(user, "exec")
+            && let Some(exec) = user.get("exec")
         {
             files.extend(plugin(kubeconfig, exec, around));
         }
@@ -158,7 +158,7 @@ fn plugin(kubeconfig: &Path, exec: &Node, around: &Surroundings<'_>) -> Vec<Name
             }
         }
     }
-    if let Some(Value::List(arguments)) = below(exec, "args").map(|node| &node.value) {
+    if let Some(Value::List(arguments)) = exec.get("args").map(|node| &node.value) {
         let values =
             arguments.iter().filter_map(Node::secret).map(|text| text.split_once('=').map_or(text, |(_, value)| value));
         files.extend(values.filter(|text| text.starts_with('/')).map(|text| named(PathBuf::from(text))));
@@ -170,13 +170,6 @@ fn beside(kubeconfig: &Path, path: &str) -> PathBuf {
     kubeconfig.parent().unwrap_or(Path::new("")).join(path)
 }
 
-fn below<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
-    match &node.value {
-        Value::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value),
-        _ => None,
-    }
-}
-
 fn text<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
-    below(node, key).and_then(Node::secret).filter(|text| !text.is_empty())
+    node.get(key).and_then(Node::secret).filter(|text| !text.is_empty())
 }

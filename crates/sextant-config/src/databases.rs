@@ -12,7 +12,7 @@ use super::model::RuntimeConfig;
 use super::names;
 use super::reader::{Field, Section, Unknown};
 use super::system;
-use super::yaml::{Node, Value};
+use super::yaml::Value;
 
 const LIST: &str = "a list of databases, each with `label`, `uri` and `type`";
 const URI: &str = "where the data is: a path or an address";
@@ -51,11 +51,7 @@ pub(super) fn labels<'a>(file: &Section<'a>) -> Vec<&'a str> {
         Some(Value::List(items)) => items.as_slice(),
         _ => &[],
     };
-    let label = |item: &'a Node| match &item.value {
-        Value::Map(entries) => entries.iter().find(|entry| entry.key == "label")?.value.secret(),
-        _ => None,
-    };
-    items.iter().filter_map(label).collect()
+    items.iter().filter_map(|item| item.get("label")?.secret()).collect()
 }
 
 fn database(

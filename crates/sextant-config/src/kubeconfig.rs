@@ -7,7 +7,6 @@ use super::Surroundings;
 use super::diagnostics::Position;
 use super::reader::Section;
 use super::server::beside;
-use super::yaml::Value;
 
 /// The node's kubeconfigs, right or wrong.
 pub(super) struct Kubeconfigs {
@@ -22,10 +21,7 @@ impl Kubeconfigs {
         if super::is_local(file) {
             return Self { paths: Vec::new(), at: None };
         }
-        let set = file.get("kubernetes").and_then(|kubernetes| match &kubernetes.node.value {
-            Value::Map(entries) => entries.iter().find(|entry| entry.key == "kubeconfig"),
-            _ => None,
-        });
+        let set = file.get("kubernetes").and_then(|kubernetes| kubernetes.node.entry("kubeconfig"));
         let path = set.and_then(|entry| entry.value.secret()).filter(|path| !path.is_empty());
         let at = set.filter(|_| path.is_some()).map(|entry| entry.at);
         Self { paths: paths(path.map(|path| beside(config, path)), around), at }

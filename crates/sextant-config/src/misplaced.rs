@@ -56,7 +56,7 @@ impl InForce {
         for entry in file.iter().filter(|entry| PROTECTING.contains(&entry.key.as_str())) {
             found.places.extend([entry.at, entry.value.at]);
             // What stands there was written in its place.
-            found.places.extend(&entry.replaced);
+            found.places.extend(entry.replaced());
         }
         let Some(policies) = file.iter().find(|entry| entry.key == POLICIES) else { return found };
         found.take(policies);
@@ -69,7 +69,7 @@ impl InForce {
             if part.value.asks() {
                 found.asked.insert(part.key.clone());
                 // Another restriction is in its place, which somebody wrote.
-                found.places.extend(&part.replaced);
+                found.places.extend(part.replaced());
             }
         }
         found
@@ -78,7 +78,7 @@ impl InForce {
     fn take(&mut self, entry: &Entry) {
         self.places.insert(entry.at);
         self.values.entry(entry.value.at).or_default().insert(plain(&entry.key));
-        self.replaced.extend(entry.replaced.iter().map(|at| (*at, entry.at.line)));
+        self.replaced.extend(entry.replaced().map(|at| (at, entry.at.line)));
     }
 
     fn has(&self, entry: &Entry) -> bool {

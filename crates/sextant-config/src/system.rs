@@ -11,7 +11,6 @@ use super::files::Files;
 use super::kubeconfig::Kubeconfigs;
 use super::reader::{Field, Section};
 use super::server::beside;
-use super::yaml::Value;
 
 /// What a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,10 +138,7 @@ pub(super) struct Own {
 
 /// What is the node's own: where it is told what to do, its keys, and what algorithms leave behind for each other.
 pub(super) fn own(file: &Section<'_>, config: &std::path::Path, around: &Surroundings<'_>) -> Vec<Own> {
-    let of = |mapping: Option<Field<'_>>, key: &str| match &mapping?.node.value {
-        Value::Map(entries) => entries.iter().find(|entry| entry.key == key)?.value.secret().map(str::to_owned),
-        _ => None,
-    };
+    let of = |mapping: Option<Field<'_>>, key: &str| Some(mapping?.node.get(key)?.secret()?.to_owned());
     let text = |key| Some(file.get(key)?.node.secret()?.to_owned());
     let beside = |path: Option<String>| path.filter(|path| !path.is_empty()).map(|path| beside(config, &path));
     let kubeconfigs = Kubeconfigs::of(file, config, around);

@@ -46,29 +46,41 @@ pub(super) struct Entry {
     pub key: String,
     pub at: Position,
     pub value: Node,
-    /// Where merge keys (`<<`) would have brought in the same key, if it were not here: the first few places.
-    pub replaced: Vec<Position>,
-    /// The values there that are others than this one. Shared, since aliases repeat them.
+    /// Where merge keys (`<<`) would have brought in the same key, if it were not here, with the values there: the first few. Shared, since
+    /// aliases repeat them.
     pub overridden: Vec<(Position, Arc<Node>)>,
 }
 
 impl Entry {
+    /// The places of what this is in the place of.
+    pub(super) fn replaced(&self) -> impl Iterator<Item = Position> {
+        self.overridden.iter().map(|(at, _)| *at)
+    }
+
     /// Notes that this is here in the place of another one, and of those that the other one was in the place of.
     fn replaces(&mut self, other: Self) {
         // Aliases of aliases could repeat them without end.
         const MOST: usize = 16;
-        let is_new = other.at != self.at && !self.overridden.iter().any(|(at, _)| *at == other.at);
-        let own = is_new.then_some((other.at, Arc::new(other.value)));
-        for (at, value) in own.into_iter().chain(other.overridden) {
-            if self.overridden.len() < MOST && at != self.at {
+        for (at, value) in std::iter::once((other.at, Arc::new(other.value))).chain(other.overridden) {
+            if at != self.at && self.overridden.len() < MOST && self.replaced().all(|known| known != at) {
                 self.overridden.push((at, value));
             }
         }
-        for at in std::iter::once(other.at).chain(other.replaced) {
-            if at != self.at && self.replaced.len() < MOST && !self.replaced.contains(&at) {
-                self.replaced.push(at);
-            }
+    }
+}
+
+impl Node {
+    /// What a mapping has under a key.
+    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|entry| entry.key == key),
+            Value::Scalar { .. } | Value::List(_) => None,
         }
+    }
+
+    /// The value that a mapping has under a key.
+    pub(super) fn get(&self, key: &str) -> Option<&Self> {
+        self.entry(key).map(|entry| &entry.value)
     }
 }
 
@@ -305,13 +317,7 @@ impl<'a> Builder<'a> {
                         let text = names::shown_key(&text);
                         findings.error(at, format!("`{text}`: found a second time, expected once. The first is in line {line}; keep one of them."));
                     } else {
-                        entries.push(Entry {
-                            key: text,
-                            at,
-                            value: node,
-                            replaced: Vec::new(),
-                            overridden: Vec::new(),
-                        });
+                        entries.push(Entry { key: text, at, value: node, overridden: Vec::new() });
                     }
                 }
             },

@@ -124,13 +124,12 @@ fn of_kubeconfig(text: &str) -> Vec<IpAddr> {
     // Whoever connects with it says what is wrong with it.
     let unheard = Diagnostics::new(std::path::Path::new("kubeconfig"));
     let root = yaml::read(text, &unheard);
-    let clusters = root.as_ref().and_then(|root| below(root, "clusters")).map(|clusters| &clusters.value);
-    let clusters = match clusters {
+    let clusters = match root.as_ref().and_then(|root| Some(&root.get("clusters")?.value)) {
         Some(Value::List(clusters)) => clusters.as_slice(),
         _ => &[],
     };
     let server = |cluster: &Node| {
-        let url = url::Url::parse(below(below(cluster, "cluster")?, "server")?.secret()?).ok()?;
+        let url = url::Url::parse(cluster.get("cluster")?.get("server")?.secret()?).ok()?;
         match url.host()? {
             url::Host::Ipv4(address) => Some(IpAddr::V4(address)),
             url::Host::Ipv6(address) => Some(IpAddr::V6(address)),
@@ -138,13 +137,6 @@ fn of_kubeconfig(text: &str) -> Vec<IpAddr> {
         }
     };
     clusters.iter().filter_map(server).collect()
-}
-
-fn below<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
-    match &node.value {
-        Value::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
