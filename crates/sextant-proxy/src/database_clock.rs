@@ -8,7 +8,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use http::{HeaderMap, header};
 use jiff::{SignedDuration, Timestamp};
 
 /// Clocks of machines differ by less, and time zones by more.
@@ -37,12 +36,6 @@ impl DatabaseClock {
     }
 }
 
-/// When the server answered, by its own clock.
-pub(crate) fn answered_at(headers: &HeaderMap) -> Option<Timestamp> {
-    let date = headers.get(header::DATE)?.to_str().ok()?;
-    Some(jiff::fmt::rfc2822::parse(date).ok()?.timestamp())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,16 +57,6 @@ mod tests {
             assert_eq!(clock.is_ahead(), expected, "{created_at:?} {answered_at:?}");
             clock.observe(in_minutes(-60), in_minutes(0));
             assert_eq!(clock.is_ahead(), expected, "once seen, it stays");
-        }
-    }
-
-    #[test]
-    fn when_the_server_answered() {
-        for (text, expected) in
-            [("Tue, 14 Nov 2023 22:13:20 GMT", Some("2023-11-14T22:13:20Z")), ("yesterday", None), ("", None)]
-        {
-            let headers = HeaderMap::from_iter([(header::DATE, text.parse().unwrap())]);
-            assert_eq!(answered_at(&headers), expected.map(|text| text.parse().unwrap()), "{text}");
         }
     }
 }

@@ -25,13 +25,12 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::time::Instant;
 use url::form_urlencoded;
-use vantage6::TaskOrigin;
 use vantage6::encryption::Cryptor;
+use vantage6::{TaskOrigin, answered_at};
 
 use super::access_log::Record;
 use super::body::{PooledBody, RequestBody};
 use super::caller::{self, Caller};
-use super::database_clock::answered_at;
 use super::forward::Proxy;
 use super::outline::{Keep, Outline};
 use super::refusal::Refusal;

@@ -21,6 +21,7 @@ use crate::{
     connection_errors::{ConnectionErrors, delivery},
     error::excerpt,
     retry::retry_after,
+    time,
 };
 
 /// How much of a refusal is read: enough for its message.
@@ -65,11 +66,6 @@ pub struct RequestEnd<'a> {
 
 /// Is told how each request ended.
 pub(crate) type Observer = Arc<dyn Fn(&RequestEnd<'_>) + Send + Sync>;
-
-fn date(headers: &header::HeaderMap) -> Option<jiff::Timestamp> {
-    let text = headers.get(header::DATE)?.to_str().ok()?;
-    Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp())
-}
 
 /// What is asked of the server.
 #[derive(Clone)]
@@ -154,7 +150,7 @@ impl HttpTransport {
                 path: &call.path,
                 status: answer.map(|answer| answer.status().as_u16()),
                 took: began.elapsed(),
-                date: answer.and_then(|answer| date(answer.headers())),
+                date: answer.and_then(|answer| time::answered_at(answer.headers())),
                 certificate: answer
                     .and_then(|answer| answer.extensions().get::<reqwest::tls::TlsInfo>())
                     .and_then(reqwest::tls::TlsInfo::peer_certificate),

@@ -54,6 +54,6 @@ pub use resources::{
     Collaboration, DATABASES, Input, Node, Organization, Run, Task, TaskDatabase, TaskDatabases, TaskOrigin,
 };
 pub use retry::Backoff;
-pub use time::{from_server, now, to_server};
+pub use time::{answered_at, from_server, now, to_server};
 pub use url::{ServerUrl, ServerUrlError};
 pub use vantage6_types::{CollaborationId, JobId, NodeId, OrganizationId, RunId, RunStatus, StudyId, TaskId, UserId};

@@ -35,6 +35,12 @@ pub fn from_server(text: &str) -> Result<Timestamp, jiff::Error> {
     Offset::UTC.to_timestamp(text.parse::<DateTime>()?)
 }
 
+/// When an answer was made, by its maker's clock; `None` if it doesn't say.
+pub fn answered_at(headers: &http::HeaderMap) -> Option<Timestamp> {
+    let date = headers.get(http::header::DATE)?.to_str().ok()?;
+    Some(jiff::fmt::rfc2822::parse(date).ok()?.timestamp())
+}
+
 /// For serde: a date that may be missing or null.
 pub(crate) fn optional<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     match read::short_text::<_, LONGEST>(deserializer)? {
@@ -85,5 +91,15 @@ mod tests {
     fn now_survives_the_way_there_and_back() {
         let moment = now();
         assert_eq!(from_server(&to_server(moment)).unwrap(), moment);
+    }
+
+    #[test]
+    fn when_the_server_answered() {
+        for (text, expected) in
+            [("Tue, 14 Nov 2023 22:13:20 GMT", Some("2023-11-14T22:13:20Z")), ("yesterday", None), ("", None)]
+        {
+            let headers = http::HeaderMap::from_iter([(http::header::DATE, text.parse().unwrap())]);
+            assert_eq!(answered_at(&headers), expected.map(|text| text.parse().unwrap()), "{text}");
+        }
     }
 }
