@@ -140,16 +140,8 @@ fn make_own(own: &Path) -> io::Result<()> {
 /// Removes, in a thread that nobody waits for, what jobs other than this one's have left. The thread ends with the process.
 pub fn sweep_beside(own: PathBuf, keep: Duration) {
     let sweep = move || {
-        let swept = split(&own).and_then(|(parent, name)| {
-            let folder = open(parent)?;
-            let kind = kind(text(name)?).ok_or_else(|| io::Error::other("its name is not that of a job's folder"))?;
-            // The time is the file system's, which several machines may use.
-            let now = mark(folder.as_fd(), text(name)?)?;
-            let swept = sweep(folder.as_fd(), kind, keep, now, &mut Budget::new(ENTRIES, TIME))?;
-            swept.log(parent);
-            Ok(())
-        });
-        if let Err(error) = swept {
+        // The time is the file system's, which several machines may use.
+        if let Err(error) = sweep_siblings(&own, keep, (ENTRIES, TIME), mark) {
             tracing::warn!("Folders of old jobs beside {} could not be looked for: {error}", own.display());
         }
     };
@@ -157,6 +149,23 @@ pub fn sweep_beside(own: PathBuf, keep: Duration) {
     if let Err(error) = thread {
         tracing::warn!("Folders of old jobs are not looked for: {error}");
     }
+}
+
+/// Removes what jobs other than this one's have left, as far as a budget goes, and says so in the log. `now` gives the time, of the folder
+/// above the jobs' and the name of this one's.
+fn sweep_siblings(
+    own: &Path,
+    keep: Duration,
+    (entries, time): (u64, Duration),
+    now: impl FnOnce(BorrowedFd<'_>, &str) -> io::Result<SystemTime>,
+) -> io::Result<SweepReport> {
+    let (parent, name) = split(own)?;
+    let (folder, name) = (open(parent)?, text(name)?);
+    let kind = kind(name).ok_or_else(|| io::Error::other("its name is not that of a job's folder"))?;
+    let now = now(folder.as_fd(), name)?;
+    let swept = sweep(folder.as_fd(), kind, keep, now, &mut Budget::new(entries, time))?;
+    swept.log(parent);
+    Ok(swept)
 }
 
 /// Marks a job's folder as used now, whether it exists or not; when that is by the clock of the file system.

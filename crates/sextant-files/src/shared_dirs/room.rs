@@ -17,7 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::{SweepReport, kind, open, split, sweep, text};
+use super::{open, sweep_siblings};
 use crate::remove_tree::{Budget, Next, for_each_entry, reopen};
 
 /// How long a start waits for room at most.
@@ -48,7 +48,7 @@ pub fn retry(own: &Path, keep: Duration, mut attempt: impl FnMut() -> io::Result
             Err(error) if is_full(&error) && idle < IDLE && Instant::now() < until => {}
             result => return result,
         }
-        match portion(own, keep) {
+        match sweep_siblings(own, keep, PORTION, |folder, _| clock(folder)) {
             Ok(swept) if swept.put_aside + swept.emptied.removed > 0 => idle = 0,
             _ => {
                 idle += 1;
@@ -56,16 +56,6 @@ pub fn retry(own: &Path, keep: Duration, mut attempt: impl FnMut() -> io::Result
             }
         }
     }
-}
-
-fn portion(own: &Path, keep: Duration) -> io::Result<SweepReport> {
-    let (parent, name) = split(own)?;
-    let folder = open(parent)?;
-    let kind = kind(text(name)?).ok_or_else(|| io::Error::other("its name is not that of a job's folder"))?;
-    let now = clock(folder.as_fd())?;
-    let swept = sweep(folder.as_fd(), kind, keep, now, &mut Budget::new(PORTION.0, PORTION.1))?;
-    swept.log(parent);
-    Ok(swept)
 }
 
 /// The time of the file system, which needs no room for that.
