@@ -85,9 +85,7 @@ pub fn not_encryptable(why: &str) -> String {
 
 /// Says in the node's log how a run has ended that has no output. It may be reported any number of times until the server takes it.
 pub fn tell(run: &Run, failure: &Failure) {
-    let Failure { status, message, detail, .. } = failure;
-    let detail = if message == detail { String::new() } else { format!(" ({detail})") };
-    warn!(run = %run.id, task = %run.task.id, %status, "{message}{detail}");
+    warn!(run = %run.id, task = %run.task.id, status = %failure.status, "{}", in_words(failure));
 }
 
 /// Reports a run that has no output; with the log that was read when it was stopped, or with what can be read now.
@@ -117,10 +115,16 @@ fn held(room: Option<OwnedSemaphorePermit>) -> Option<Box<dyn Any + Send + Sync>
 
 /// Leaves word of a failure in the cluster, once it is reported.
 fn note(context: &Context, run: &Run, reported: &Reported, failure: Option<&Failure>) {
-    if let (Reported::Yes(_), Some(Failure { status, message, detail, reason, .. })) = (reported, failure) {
-        let detail = if message == detail { String::new() } else { format!(" ({detail})") };
-        context.runtime.record_event(run.id, reason, format!("{status}: {message}{detail}"));
+    if let (Reported::Yes(_), Some(failure)) = (reported, failure) {
+        let text = format!("{}: {}", failure.status, in_words(failure));
+        context.runtime.record_event(run.id, failure.reason, text);
     }
+}
+
+/// What operators are told of a failure: what the researcher is told, and the details.
+fn in_words(failure: &Failure) -> String {
+    let Failure { message, detail, .. } = failure;
+    if message == detail { message.clone() } else { format!("{message} ({detail})") }
 }
 
 /// An algorithm's log, and the memory that it takes of what all logs may have.
