@@ -1,9 +1,11 @@
 //! The story of one run: look at what the server and the runtime say, decide, do that action; until nothing is
 //! left to be done.
 
+mod ending;
 mod full_assignment;
 mod relaunch;
 mod retry_report;
+mod server_view;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +16,8 @@ use log_throttle::LogThrottle;
 use printable::excerpt;
 use sextant_core::assignment::Assignment;
 use sextant_core::gate::Gate;
-use sextant_core::hub::{HubError, Run, now};
-use sextant_core::next_action::{Action, ServerView, Stop, Verdict, next_action};
+use sextant_core::hub::{Run, now};
+use sextant_core::next_action::{Action, ServerView, next_action};
 use sextant_core::run_identity::RunIdentity;
 use sextant_core::run_state::{Failure, RunState};
 use sextant_core::runtime::LaunchError;
@@ -28,14 +30,13 @@ use vantage6_types::RunStatus;
 use super::admission::{Admission, admit};
 use super::kept::Databases;
 use super::pending::{LOG_AFTER, PendingDiagnosis, log_pull_duration};
+use super::report::HeldLog;
 use super::run_inputs::RunInput;
 use super::slots::Slot;
-use super::{Context, metrics, report, report::HeldLog, report::Reported};
+use super::{Context, metrics};
 
 /// How long fetching a token ahead of time may take.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// After so long it is worth a warning that an output does not come.
-const OUTPUT_LATE_AFTER: Duration = Duration::from_secs(120);
 
 /// For how long an admission is good.
 const ADMISSION_VALID_FOR: Duration = Duration::from_secs(10);
@@ -413,214 +414,6 @@ impl RunReconciler {
             }
             Err(error) => self.on_rejected(&error).await,
         }
-    }
-
-    /// Brings the output to the server, unless the state changes first.
-    async fn collect(&mut self, exit: &sextant_core::run_state::Exit) {
-        let context = self.context.clone();
-        // Before the output is asked for: the connection that brings it must not wait for anything but the server.
-        let mask = self.databases.mask(&context.masks);
-        let log = report::log(&context, &self.run, &mask, true).await;
-        let output = tokio::select! {
-            output = context.runtime.collect(self.run.id) => output,
-            _ = self.run_state.changed() => return,
-            _ = self.signal.changed() => return,
-            () = sleep(OUTPUT_LATE_AFTER) => {
-                self.server.late = true;
-                warn!(
-                    run = %self.run.id,
-                    "the algorithm has ended, but its pod does not bring the output: can it reach this node's data port? It is waited for."
-                );
-                return;
-            }
-        };
-        match output {
-            // It is asked for again.
-            Ok(_) if !context.leadership.is_leader() => {}
-            Ok(output) => {
-                let size = output.upload.length;
-                self.tracked.enter(Stage::Delivering);
-                let reported = report::with_output(&context, &self.run, &mask, exit, output, log).await;
-                self.on_reported(reported, Some(size)).await;
-            }
-            Err(error) => self.back_off(Obstacle::Output, &format!("the output could not be collected: {error}")).await,
-        }
-    }
-
-    /// Ends the run now, and reports it then: an algorithm that was killed, or ran for too long, does not go on because the server or
-    /// room for its log is not to be had.
-    async fn stop(&mut self, failure: Failure) {
-        if !self.context.leadership.is_leader() {
-            return;
-        }
-        let failure = self.with_reason(failure);
-        let stop = match self.context.runtime.stop(self.run.id, &failure).await {
-            Ok(()) => Stop::Done,
-            Err(error) => {
-                static UNSTOPPED: LogThrottle = LogThrottle::new();
-                if let Some(times) = UNSTOPPED.happened() {
-                    warn!(run = %self.run.id, times, "the run can't be stopped: {error}; it is tried again");
-                }
-                Stop::Due
-            }
-        };
-        self.server.verdict = Some(Verdict { failure: failure.clone(), stop });
-        if self.log.is_none() {
-            let mask = self.databases.mask(&self.context.masks);
-            self.log = Some(report::log_of_stopped(&self.context, &self.run, &mask, failure.started).await);
-        }
-        self.report_failure(&failure).await;
-    }
-
-    /// Of a run that did not start, why its things could not be made: that it took too long says less.
-    fn with_reason(&self, failure: Failure) -> Failure {
-        match &self.refused {
-            Some(refused) if failure.status == RunStatus::StartFailed && !failure.started => {
-                if failure.detail.contains(&refused.detail) {
-                    return failure;
-                }
-                Failure { detail: format!("{}; {}", refused.detail, failure.detail), ..refused.clone() }
-            }
-            _ => failure,
-        }
-    }
-
-    /// Reports an end without output; what the server does not take now is reported again.
-    async fn report_failure(&mut self, failure: &Failure) {
-        let failure = &self.with_reason(failure.clone());
-        self.tracked.enter(Stage::Reporting);
-        self.server.verdict.get_or_insert_with(|| Verdict { failure: failure.clone(), stop: Stop::Done });
-        if self.logged_failure.as_ref() != Some(failure) {
-            report::tell(&self.run, failure);
-            self.logged_failure = Some(failure.clone());
-        }
-        let mask = self.databases.mask(&self.context.masks);
-        let reported = report::without_output(&self.context, &self.run, &mask, failure, self.log.as_ref()).await;
-        self.on_reported(reported, None).await;
-    }
-
-    /// `size` is that of the output, if there was one.
-    async fn on_reported(&mut self, reported: Reported, size: Option<u64>) {
-        match reported {
-            Reported::Yes(status) => {
-                self.server.finished = true;
-                self.server.status = status;
-            }
-            Reported::Already => {
-                if self.confirm_open().await.is_ok() {
-                    self.back_off(Obstacle::Server, "the server says both that the run has ended and that it is open")
-                        .await;
-                }
-            }
-            Reported::Later => self.retry_report().await,
-            Reported::Failing => self.on_server_failure(size).await,
-            Reported::Never(why) => self.report_reduced(&why, size).await,
-        }
-    }
-
-    /// A report is refused for good: the run is closed with what can be said. First without the output, then without the log.
-    async fn report_reduced(&mut self, why: &str, size: Option<u64>) {
-        let refused =
-            |message| Failure::new(RunStatus::Failed, message, "the report was refused").because("ReportRefused");
-        let failure = match (size, &self.log) {
-            (Some(size), _) => {
-                refused(format!("The result ({size} bytes) could not be delivered. {why}")).started(true)
-            }
-            (None, Some(log)) if log.is_left_out() => {
-                return self.back_off(Obstacle::Report, "the server refuses every report of this run").await;
-            }
-            (None, _) => {
-                self.log = Some(HeldLog::left_out());
-                match &self.server.verdict {
-                    Some(verdict) => verdict.failure.clone(),
-                    None => refused(why.to_owned()),
-                }
-            }
-        };
-        self.server.verdict = Some(Verdict { failure, stop: Stop::Done });
-        // Others need not wait until the server takes it.
-        self.slot = None;
-    }
-
-    /// Asks the server about a run that its list lacks, or that others have the number of: `asked` is how often that was wanted.
-    async fn refresh_if_requested(&mut self, asked: u32) {
-        match self.refresh().await {
-            Ok(()) => {
-                self.refreshes = asked;
-                self.denied = 0;
-            }
-            // It is asked again at once, after the pause that follows.
-            Err(error) if error.is_passing() => {}
-            Err(error) => {
-                // The same answer comes each time: it is asked again after the next look at everything.
-                self.refreshes = asked;
-                // A run that the node may not see any more is not this node's. Twice, because a server says 401 in passing, too.
-                self.denied += u32::from(error.is_denied());
-                if self.denied > 1 {
-                    info!(run = %self.run.id, "is not in the server's list, and is none that this node may see: {error}");
-                    self.server.finished = true;
-                    self.view = ServerViewAge::Fresh;
-                }
-            }
-        }
-    }
-
-    /// Asks the server how the run stands there: somebody else may have ended it.
-    async fn refresh(&mut self) -> Result<(), HubError> {
-        self.view = ServerViewAge::Stale;
-        match self.context.hub.run(self.run.id).await {
-            Ok(run) if RunIdentity::from(&run) != self.assignment.identity => {
-                info!(run = %self.run.id, "was deleted at the server, which uses its number for another run");
-                self.server.finished = true;
-            }
-            Ok(run) => {
-                self.server.finished = run.finished_at.is_some();
-                self.server.status = run.status;
-                if self.server.finished && self.server.status == RunStatus::Killed {
-                    self.context.status_publisher.status(&self.run, &RunStatus::Killed).await;
-                }
-            }
-            Err(error) if error.is_deleted_run() => self.server.finished = true,
-            Err(error) => {
-                static UNREAD: LogThrottle = LogThrottle::new();
-                if let Some(times) = UNREAD.happened() {
-                    warn!(run = %self.run.id, times, "the run can't be looked at: {error}");
-                }
-                return Err(error);
-            }
-        }
-        self.view = ServerViewAge::Fresh;
-        Ok(())
-    }
-
-    /// The server refused a change of the run.
-    async fn on_rejected(&mut self, error: &HubError) {
-        if error.is_over() {
-            info!(run = %self.run.id, "has ended at the server: {error}");
-            // How, it says when it is asked; if it doesn't now, it has ended all the same.
-            let _ = self.refresh().await;
-            self.view = ServerViewAge::Fresh;
-            self.server.finished = true;
-        } else {
-            self.back_off(Obstacle::Server, &error.to_string()).await;
-        }
-    }
-
-    /// The runtime has a run of this number that has its report, but the server calls it open. Mostly the server's list was
-    /// read just before the report; else it is a namesake, of a server that uses numbers again, and is launched as well.
-    async fn handle_reused_id(&mut self) {
-        if self.confirm_open().await.is_ok() {
-            let _ = self.launch().await;
-        }
-    }
-
-    /// Asks the server whether the run is open, so that what follows may be begun. Without an answer, it is asked again after a pause.
-    async fn confirm_open(&mut self) -> Result<(), Interrupted> {
-        if self.refresh().await.is_err() {
-            self.back_off(Obstacle::Server, "the server does not say whether the run is still open").await;
-            return Err(Interrupted);
-        }
-        if self.server.finished { Err(Interrupted) } else { Ok(()) }
     }
 
     /// Waits for a change, or for a time. A run that does not start is looked after meanwhile, and what of it is not made yet
