@@ -19,13 +19,13 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The wait after so many failures in a row (from 1), without a random part.
+    /// The wait after this many failures in a row (from 1), without a random part.
     pub fn full(&self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
         self.first.saturating_mul(1 << doublings).min(self.longest)
     }
 
-    /// The wait after so many failures in a row; `chance` is between 0 (half of it) and 1 (all of it).
+    /// The wait after this many failures in a row; `chance` is between 0 (half of it) and 1 (all of it).
     pub fn wait(&self, failures: u32, chance: f64) -> Duration {
         self.full(failures).mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
     }

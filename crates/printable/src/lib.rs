@@ -19,7 +19,7 @@ pub fn excerpt(text: &str) -> String {
     excerpt_of(text, EXCERPT)
 }
 
-/// The beginning of a text, in at most so many characters on one line. Where something is left out, it ends with `…`.
+/// The beginning of a text on one line, of at most `most` characters. It ends with `…` if something is left out.
 #[must_use]
 pub fn excerpt_of(text: &str, most: usize) -> String {
     let mut shown = String::new();

@@ -268,7 +268,7 @@ pub fn bounded(requested: &[RequestedDatabase]) -> Result<(), EnvironmentError> 
     Ok(())
 }
 
-/// How many bytes [`encode`] makes of so many: eight of five.
+/// The length of what [`encode`] makes of this many bytes: eight for each five.
 fn encoded_length(bytes: usize) -> usize {
     bytes.div_ceil(5) * 8
 }
@@ -464,7 +464,7 @@ mod tests {
                 vec![request("default", Some(&format!(r#"{{"preprocessing": [{}0]}}"#, "0,".repeat(60_000))))],
                 "'DEFAULT_PREPROCESSING'",
             ),
-            // A label that is asked for ever so often.
+            // A label that is asked for many times.
             (vec![request("default", None); 20_000], "'USER_REQUESTED_DATABASE_LABELS' is too large"),
         ] {
             let error = error(&requested, &[]);

@@ -86,7 +86,7 @@ pub enum InputError {
 pub struct OpenRuns {
     /// Only those of one task.
     pub task: Option<TaskId>,
-    /// Give inputs along that have up to so many characters.
+    /// Include inputs of up to this many characters.
     pub inputs_up_to: usize,
 }
 

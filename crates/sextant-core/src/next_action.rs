@@ -207,7 +207,7 @@ mod tests {
         Failure::new(RunStatus::Crashed, "m", "d").started(true)
     }
 
-    /// Taken away by the cluster: the nth launch, with so many executions.
+    /// Taken away by the cluster: the nth launch, with this many executions.
     fn disrupted(attempt: u32, executions: u32, started: bool) -> Failure {
         Failure { disruption: Some(Disruption { attempt, executions }), ..failure().started(started) }
     }

@@ -104,7 +104,7 @@ pub enum LaunchError {
     /// The runtime is away: try again later.
     #[error("{0}")]
     Later(String),
-    /// The runtime is there and full: try again later, but not for ever.
+    /// The runtime is reachable and full: try again later, for a limited time.
     #[error("{}", .0.detail)]
     Full(Failure),
 }

@@ -78,7 +78,7 @@ impl Tail {
     }
 }
 
-/// Where the last so many lines begin.
+/// Where the last `lines` lines begin.
 fn last_lines(bytes: &[u8], lines: usize) -> usize {
     let last = bytes.len() - usize::from(!bytes.is_empty() && ends_line(bytes, bytes.len() - 1));
     let mut ends = memchr::memrchr2_iter(b'\n', b'\r', &bytes[..last]).filter(|&at| ends_line(bytes, at));

@@ -22,7 +22,7 @@ const HOW_TO_ISOLATE: &str = "Algorithm pods need network policies that the clus
 const HOW_TO_CONNECT: &str = "See that the address is one that pods can connect to (`kubernetes.data_port.address`, `kubernetes.proxy.address`), and \
                       that neither a firewall nor a network policy is between. See docs/OPERATIONS.md, \"The data port\".";
 
-/// Probes the isolation periodically, for ever.
+/// Probes the isolation periodically. It never ends.
 pub async fn run(
     prober: Prober,
     targets: Targets,

@@ -25,9 +25,9 @@ const LAST_MINUTE: Duration = Duration::from_secs(60);
 pub enum End {
     /// Now: what still runs in it is of no use any more.
     Now,
-    /// It ends by itself; so many seconds after its Job was made it is ended, if it has not.
+    /// It ends by itself. If it has not after this many seconds, counted from when its Job was created, it is ended.
     Soon(i64),
-    /// It does not end by itself: it is ended after so many seconds, and its Job goes with it.
+    /// It does not end by itself: it is ended after this many seconds, and its Job goes with it.
     Lingering(i64),
 }
 

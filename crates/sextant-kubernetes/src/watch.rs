@@ -61,7 +61,7 @@ fn complain(what: &str, error: &Error) {
     }
 }
 
-/// Follows the Jobs for ever. `seen` becomes true when all have been seen once.
+/// Follows the Jobs; it never ends. `seen` becomes true when all have been seen once.
 pub async fn jobs(api: Api<Job>, whose: Identity, run_index: Arc<RunIndex>, seen: watch::Sender<bool>) {
     let mut events = pin!(own(api.clone(), &whose));
     let mut found = HashSet::new();
@@ -103,7 +103,7 @@ fn tidy(api: &Api<Job>, job: Job) {
     }
 }
 
-/// Follows the pods for ever. `seen` becomes true when all have been seen once.
+/// Follows the pods; it never ends. `seen` becomes true when all have been seen once.
 pub async fn pods(api: Api<Pod>, whose: Identity, run_index: Arc<RunIndex>, seen: watch::Sender<bool>) {
     let mut events = pin!(own(api, &whose));
     let mut found = HashSet::new();

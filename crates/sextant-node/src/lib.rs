@@ -150,7 +150,7 @@ impl Context {
     }
 }
 
-/// Does the node's work, for ever.
+/// Does the node's work; it never ends.
 ///
 /// # Errors
 /// If the server does not want this node any more, or the live connection was ended from this side.

@@ -43,7 +43,7 @@ impl Requests {
         }
     }
 
-    /// Makes one announcement at a time, for ever.
+    /// Makes one announcement at a time; it never ends.
     async fn serve(&self, announce: impl AsyncFn(Announcement)) -> Infallible {
         loop {
             let announcement = tokio::select! {
@@ -87,7 +87,7 @@ impl StatusPublisher {
         self.requests.add(announcement);
     }
 
-    /// Makes the announcements that are asked for, for ever.
+    /// Makes the requested announcements; it never ends.
     pub async fn run(&self) -> Infallible {
         let announce = async |announcement| match announcement {
             Announcement::NodeInfo => self.publish_node_info().await,

@@ -72,7 +72,7 @@ impl NewTasks {
         }
     }
 
-    /// Looks at what is heard of, for ever.
+    /// Looks up the tasks that events name; it never ends.
     pub async fn run<F: Future<Output = ()>>(&self, look: impl Fn(TaskId) -> F) -> Infallible {
         let mut looks = FuturesUnordered::new();
         loop {

@@ -48,7 +48,7 @@ static FULL: LogThrottle = LogThrottle::new();
 static FAILED: LogThrottle = LogThrottle::new();
 static UNRELEASED: LogThrottle = LogThrottle::new();
 
-/// Listens and polls, for ever. Dropping the future ends all of it.
+/// Listens and polls; it never ends. Dropping the future ends all of it.
 ///
 /// # Errors
 /// If the server says that the API key is wrong, or the live connection was ended from this side.

@@ -1,4 +1,4 @@
-//! Keeps a client connected: attempt, session, wait, again, for ever.
+//! Keeps a client connected: attempt, session, wait, and again, without end.
 
 use backoff::Backoff;
 use std::sync::Arc;

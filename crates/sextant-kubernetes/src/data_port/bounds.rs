@@ -19,7 +19,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The bounds for a process that may have so many files open. Half of these are for everything else: the server, the
+    /// The bounds for a process that may have this many files open. Half of these are for everything else: the server, the
     /// cluster, the proxy.
     pub fn within(open_files: u64) -> Self {
         let all = usize::try_from(open_files.saturating_sub(128) / 2).unwrap_or(usize::MAX).clamp(32, 16 * 1024);

@@ -246,7 +246,7 @@ fn upload(request: Request<Incoming>, stalled: Duration) -> Option<Upload> {
     let problem =
         request.headers().get(protocol::PROBLEM).map(|value| String::from_utf8_lossy(value.as_bytes()).into());
     let bytes = BodyDataStream::new(request.into_body()).map_err(io::Error::other);
-    // A stream that stands still is an error, so that nobody waits for it for ever.
+    // A stalled stream is an error, so that nothing waits for it without end.
     let bytes = futures::stream::unfold(Some(bytes), move |bytes| async move {
         let mut bytes = bytes?;
         match timeout(stalled, bytes.next()).await {

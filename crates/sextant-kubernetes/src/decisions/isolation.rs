@@ -13,7 +13,7 @@ use sextant_core::gate::Gate;
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// The first of these pauses.
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
-/// For so many periods a proof holds when no further one can be made, for example because the cluster is full.
+/// How many periods a proof stays valid if no further one can be made, for example because the cluster is full.
 const PERIODS: u32 = 3;
 
 /// In a [`Try`]'s address: the machine that the probe runs on.
