@@ -135,6 +135,7 @@ ports:
 {{- $_ := set $config "health" (dict "listen" (include "sextant.listen" (dict "root" . "port" 8081))) -}}
 {{- $encryption := dict "enabled" .Values.encryption.enabled -}}
 {{- if .Values.encryption.enabled }}{{ $_ := set $encryption "private_key" "/etc/sextant/private-key/private-key.pem" }}{{ end -}}
+{{- with .Values.encryption.organizationId }}{{ $_ := set $encryption "organization_id" (int64 .) }}{{ end -}}
 {{- $_ := set $config "encryption" $encryption -}}
 {{- if .Values.ca.configMap }}{{ $_ := set $config "ca_certificates" "/etc/sextant/ca/ca.pem" }}{{ end -}}
 {{- toYaml $config }}

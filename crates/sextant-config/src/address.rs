@@ -13,7 +13,11 @@ pub(super) fn listen(field: &Field<'_>, port: u16) -> Option<SocketAddr> {
     let listen = port.map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).or_else(|| text.parse().ok());
     let listen = listen.filter(|listen| listen.port() != 0);
     if listen.is_none() {
-        field.wrong(&expected, &ipv6_advice(text).unwrap_or_default());
+        match ipv6_advice(text) {
+            Some(advice) => field.wrong(&expected, &advice),
+            None if text.contains(['.', ':']) => field.wrong(&expected, ""),
+            None => field.wrong_form(&expected, ""),
+        }
     }
     listen
 }

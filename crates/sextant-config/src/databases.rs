@@ -301,7 +301,7 @@ fn mount_mode(section: &Section<'_>) {
     match field.text("`ro` or `copy`").map(str::to_lowercase).as_deref() {
         Some("ro") | None => {}
         Some("copy") => field.warn("has no effect: algorithms get the data itself, read-only, instead of a copy."),
-        Some(_) => field.wrong("`ro` or `copy`", "Take it out: databases are always read-only here."),
+        Some(_) => field.wrong_form("`ro` or `copy`", "Take it out: databases are always read-only here."),
     }
 }
 

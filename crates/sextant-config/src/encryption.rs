@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use secrecy::zeroize::Zeroizing;
+use vantage6::OrganizationId;
 use vantage6::encryption::{Cryptor, PrivateKey};
 
 use super::Surroundings;
@@ -23,9 +24,26 @@ pub struct Encryption {
     pub enabled: bool,
     /// The organization's private key, a PEM file. Always there if `enabled`.
     pub private_key: Option<PathBuf>,
+    /// The number of the organization that the key is of, at the server. A public key can be copied, a number can't: where it is known,
+    /// the proxy serves only this organization's algorithms.
+    pub organization: Option<OrganizationId>,
 }
 
 impl Encryption {
+    /// The same, of the organization that the server says the node is of.
+    ///
+    /// # Errors
+    /// If the configuration names another one.
+    pub fn of_organization(mut self, organization: OrganizationId) -> Result<Self, String> {
+        match self.organization.replace(organization) {
+            Some(named) if named != organization => Err(format!(
+                "`encryption.organization_id` is {named}, but the node with this API key is of organization {organization}. Write {organization}, \
+                 or use the API key of the other organization's node."
+            )),
+            _ => Ok(self),
+        }
+    }
+
     /// What reads and writes messages in this node's collaboration; reads the key file.
     ///
     /// # Errors
@@ -39,6 +57,7 @@ impl Encryption {
     }
 }
 
+const NUMBER: &str = "the organization's number at the server, which `sextant doctor` shows";
 const EXPECTED: &str = "the path of the organization's private key, a PEM file";
 const ADVICE: &str = "Name the organization's PEM file there; `sextant keys new` makes one if it has none yet.";
 
@@ -63,13 +82,21 @@ pub(super) fn read(file: &Section<'_>, config: &Path, around: &Surroundings<'_>)
     let Some(field) = file.get("encryption") else {
         return Some(Encryption::default());
     };
-    let section = field.section("a mapping with `enabled` and `private_key`")?;
+    let section = field.section("a mapping with `enabled`, `private_key` and `organization_id`")?;
     let enabled = section.require("enabled", "true or false");
     let given = section.get("private_key").filter(|field| field.node.asks());
     let private_key = match &given {
         Some(field) => Some(beside(config, field.word(EXPECTED)?)),
         None => None,
     };
+    let organization = section.given("organization_id").map_or(Some(None), |field| {
+        let number: u64 = field.number(NUMBER)?;
+        if number == 0 {
+            field.wrong(NUMBER, "");
+            return None;
+        }
+        Some(Some(OrganizationId(number)))
+    });
     section.finish(Unknown::Warn);
     let enabled = enabled?.boolean()?;
     match (&private_key, &given) {
@@ -88,5 +115,5 @@ pub(super) fn read(file: &Section<'_>, config: &Path, around: &Surroundings<'_>)
         }
         _ => {}
     }
-    Some(Encryption { enabled, private_key })
+    Some(Encryption { enabled, private_key, organization: organization? })
 }

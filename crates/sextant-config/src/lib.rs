@@ -252,6 +252,15 @@ fn advise(config: &Config, around: &Surroundings<'_>, findings: &Diagnostics) {
     match &config.runtime {
         RuntimeConfig::Kubernetes(kubernetes) => {
             beside_the_proxy(config, kubernetes, around, findings);
+            let is_proxy_separate = !around.with_key || kubernetes.proxy.address.is_some();
+            if config.encryption.enabled && is_proxy_separate && config.encryption.organization.is_none() {
+                findings.warn(
+                    None,
+                    "`encryption.organization_id` is not set: the proxy knows this organization's algorithms by its public key alone, of \
+                     which any organization may publish a copy as its own. Set it to the organization's number at the server, which \
+                     `sextant doctor` shows.",
+                );
+            }
             if config.policies.allowed_algorithms.is_empty() {
                 let advice = "Every algorithm may run on this node. List the ones that you trust in `policies.allowed_algorithms`.";
                 findings.warn(None, format!("no policies on allowed algorithms have been set! {advice}"));

@@ -67,6 +67,15 @@ pub(super) fn listed(names: &[&str], last_word: &str) -> String {
     }
 }
 
+/// Whether a text reads like a number, with or without a unit, or like a flag.
+pub(super) fn is_of_numbers_or_flags(text: &str) -> bool {
+    const FLAGS: [&str; 12] = ["", "~", "null", "none", "true", "false", "yes", "no", "on", "off", "y", "n"];
+    let number = text.trim().trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text.trim().len() - number.len();
+    FLAGS.contains(&text.trim().to_lowercase().as_str())
+        || !number.is_empty() && unit <= 3 && number.chars().all(|c| c.is_ascii_digit() || "+-.,:_ ".contains(c))
+}
+
 /// A text from outside in a message: on one line, no longer than helps, and without secrets.
 pub(super) fn shown(text: &str) -> String {
     const MOST: usize = 60;
@@ -100,6 +109,16 @@ mod tests {
         ];
         for (text, expected) in table {
             assert_eq!(nearest(text, known.into_iter()), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_password_is_neither_number_nor_flag() {
+        for shown in ["", "1", "-1", "1.5", "10Gi", "500m", "30 s", "1_000", "8080:80", "True", "off", "7days"] {
+            assert_eq!(is_of_numbers_or_flags(shown), shown != "7days", "{shown}");
+        }
+        for hidden in ["hunter2", "2hunter", "PW", "31337!", "1a2b3c", "Gi", "open sesame", "-"] {
+            assert_eq!(is_of_numbers_or_flags(hidden), hidden == "-", "{hidden}");
         }
     }
 

@@ -113,6 +113,16 @@ impl<'a> Field<'a> {
         self.mistake("something else (not shown)", expected, advice);
     }
 
+    /// Like [`wrong`](Self::wrong) where a number or one of some words belongs: what is like neither may be anything, a password too.
+    pub(super) fn wrong_form(&self, expected: impl Display, advice: &str) {
+        match &self.node.value {
+            Value::Scalar { text, .. } if !names::is_of_numbers_or_flags(text) => {
+                self.mistake("a text (not shown)", expected, advice);
+            }
+            _ => self.wrong(expected, advice),
+        }
+    }
+
     fn mistake(&self, found: &str, expected: impl Display, advice: &str) {
         let name = if self.path.is_empty() { String::new() } else { format!("`{}`: ", self.path) };
         let space = if advice.is_empty() { "" } else { " " };
@@ -186,7 +196,7 @@ impl<'a> Field<'a> {
         if let Some(Scalar::Bool(value)) = self.node.scalar() {
             return Some(value);
         }
-        self.wrong("true or false", "Write it without quotes.");
+        self.wrong_form("true or false", "Write it without quotes.");
         None
     }
 
@@ -207,7 +217,7 @@ impl<'a> Field<'a> {
             _ => None,
         };
         if number.is_none() {
-            self.wrong(expected, "");
+            self.wrong_form(expected, "");
         }
         number
     }
@@ -281,7 +291,7 @@ impl<'a> Field<'a> {
             .and_then(|time| Duration::try_from(time).ok())
             .filter(|&time| time <= longest && (zero && time.is_zero() || time >= Duration::from_secs(1)));
         if time.is_none() {
-            self.wrong(expected, "Write a number with its unit: s, m, h or d.");
+            self.wrong_form(expected, "Write a number with its unit: s, m, h or d.");
         }
         time
     }
@@ -293,9 +303,10 @@ impl<'a> Field<'a> {
         let text = self.text(&expected)?;
         let choice = all.iter().copied().find(|&one| word(one) == text);
         if choice.is_none() {
-            let near = names::nearest(text, words.iter().copied());
-            let advice = near.map(|near| format!("Did you mean `{near}`?")).unwrap_or_default();
-            self.wrong(expected, &advice);
+            match names::nearest(text, words.iter().copied()) {
+                Some(near) => self.wrong(expected, &format!("Did you mean `{near}`?")),
+                None => self.wrong_form(expected, ""),
+            }
         }
         choice
     }

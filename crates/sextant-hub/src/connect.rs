@@ -65,6 +65,22 @@ fn count(metrics: &ServerMetrics, end: &RequestEnd<'_>, known: &Mutex<Vec<u8>>) 
     }
 }
 
+/// What the server says of this node.
+#[derive(Debug)]
+pub struct Me(vantage6::Node);
+
+impl Me {
+    /// The node's number.
+    pub fn node(&self) -> NodeId {
+        self.0.id
+    }
+
+    /// Whose node it is.
+    pub fn organization(&self) -> OrganizationId {
+        self.0.organization
+    }
+}
+
 /// The way to a server, on which nothing was said yet.
 pub struct Connection {
     client: Client,
@@ -96,12 +112,12 @@ impl Connection {
         self.client.url().to_string()
     }
 
-    /// Logs in, as soon as the server is there: the node's number.
+    /// Logs in, as soon as the server is there, and learns who this node is.
     ///
     /// # Errors
     /// If the server does not know this node.
-    pub async fn log_in(&self) -> Result<NodeId, NodeError> {
-        answer(&self.client, || self.client.node_id()).await
+    pub async fn log_in(&self) -> Result<Me, NodeError> {
+        Ok(Me(answer(&self.client, || self.client.whoami()).await?))
     }
 
     /// Opens the live connection. A node that turns out not to [agree](Self::hello) with its server has been online there for a moment.
@@ -119,13 +135,12 @@ impl Connection {
         Server::new(self.client, self.cryptor, None)
     }
 
-    /// Learns who this node is, and agrees with the server on encryption.
+    /// Agrees with the server on encryption.
     ///
     /// # Errors
-    /// If they don't agree, or the server does not know this node.
-    pub async fn hello(&self) -> Result<Node, NodeError> {
+    /// If they don't agree.
+    pub async fn hello(&self, Me(me): &Me) -> Result<Node, NodeError> {
         let client = &self.client;
-        let me = answer(client, || client.whoami()).await?;
         let collaboration = answer(client, || client.collaboration(me.collaboration)).await?;
         if let Some(key) = agree(&self.cryptor, &collaboration)? {
             let organization = answer(client, || client.organization(me.organization)).await?;
@@ -150,7 +165,7 @@ impl Connection {
             excerpt(&collaboration.name),
             client.url()
         );
-        Ok(convert::node(&me))
+        Ok(convert::node(me))
     }
 }
 

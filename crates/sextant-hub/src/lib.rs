@@ -7,5 +7,5 @@ pub mod encryption;
 mod recipients;
 mod server;
 
-pub use self::connect::{Connection, client};
+pub use self::connect::{Connection, Me, client};
 pub use self::server::Server;

@@ -12,8 +12,9 @@ use sextant_core::lineage::{self, Broken, Link, Next};
 use tracing::info;
 use vantage6_types::TaskId;
 
-/// How long a task counts as what the server has: parents of many subtasks are asked for once.
-const FRESH: Duration = Duration::from_secs(60);
+/// How long a task counts as what the server has: the parent of subtasks that come together is asked for once. Short, because some servers
+/// use the numbers of deleted tasks again.
+const FRESH: Duration = Duration::from_secs(2);
 /// How many tasks are remembered.
 const MOST: usize = 1024;
 

@@ -13,6 +13,7 @@ use axum::routing::get;
 use http::{StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use log_throttle::LogThrottle;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
@@ -60,6 +61,7 @@ fn text(status: StatusCode, text: String) -> Response {
 /// Serves the pages until the future is dropped.
 pub async fn serve(listener: TcpListener, health: Arc<Health>) {
     let router = router(health);
+    let broken = LogThrottle::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -67,7 +69,9 @@ pub async fn serve(listener: TcpListener, health: Arc<Health>) {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                warn!("the health port could not take a connection: {error}");
+                if let Some(times) = broken.happened() {
+                    warn!(times, "The health port could not take a connection: {error}");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }

@@ -1,5 +1,5 @@
 //! The access log: one line for each request, when the last of its answer is gone, with the task that asked. Queries are
-//! left out: they may hold anything.
+//! left out: they may hold anything. What a token says that the server has not accepted is marked as claimed: anybody can write one.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -86,6 +86,8 @@ pub(crate) struct Record {
     method: String,
     path: String,
     pub caller: Caller,
+    /// Whether the server has accepted the token that tells who the caller is.
+    pub accepted: bool,
     pub status: u16,
     pub tries: u32,
     pub coalesced: bool,
@@ -105,6 +107,7 @@ impl Record {
             method: excerpt_of(method.as_str(), METHOD),
             path: excerpt_of(&path, PATH),
             caller: Caller::default(),
+            accepted: false,
             // What nginx writes for callers who did not wait.
             status: 499,
             tries: 0,
@@ -151,13 +154,14 @@ impl Record {
                 out.write_char('\n')
             }
             LogFormat::Json => {
+                let claimed = self.claimed();
                 let Self { caller, status, tries, coalesced, bytes, .. } = self;
                 let problem = self.problem.as_ref().map(|problem| serde_json::Value::from(problem.as_str()));
                 let _ = write!(out, "{{\"timestamp\":\"{now:.3}\",\"method\":\"{}\",\"path\":", self.method);
                 let _ = write!(out, "{},\"status\":{status}", serde_json::Value::from(self.path.as_str()));
                 let _ = write!(out, ",\"bytes\":{bytes},\"ms\":{:.3}", self.milliseconds());
                 for (name, id) in caller_fields(caller) {
-                    let _ = write!(out, ",\"{name}\":{id}");
+                    let _ = write!(out, ",\"{claimed}{name}\":{id}");
                 }
                 let _ = write!(out, ",\"tries\":{tries},\"shared\":{coalesced}");
                 if let Some(problem) = problem {
@@ -172,8 +176,9 @@ impl Record {
         // Writing to a String can't fail.
         let _ =
             write!(out, "{} {} {} {} B {:.3} ms", self.method, self.path, self.status, self.bytes, self.milliseconds());
+        let claimed = self.claimed();
         for (name, id) in caller_fields(&self.caller) {
-            let _ = write!(out, " {name}={id}");
+            let _ = write!(out, " {claimed}{name}={id}");
         }
         if self.tries > 1 {
             let _ = write!(out, " tries={}", self.tries);
@@ -184,6 +189,11 @@ impl Record {
         if let Some(problem) = &self.problem {
             let _ = write!(out, " problem={problem:?}");
         }
+    }
+
+    /// What comes before the names of what the token tells.
+    fn claimed(&self) -> &'static str {
+        if self.accepted { "" } else { "claimed_" }
     }
 
     fn milliseconds(&self) -> f64 {
@@ -201,5 +211,31 @@ impl Drop for Record {
     fn drop(&mut self) {
         self.shared.metrics.answered(self.status, self.began.elapsed(), self.bytes);
         self.shared.access.write(self);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests;
+
+    /// Anybody can write a token that names somebody else.
+    #[tokio::test]
+    async fn what_no_server_has_accepted_is_claimed() {
+        let shared = tests::shared();
+        for (accepted, text, json) in [
+            (false, " claimed_task=7 claimed_organization=2", r#","claimed_task":7,"claimed_organization":2"#),
+            (true, " task=7 organization=2", r#","task":7,"organization":2"#),
+        ] {
+            let guard = shared.connections.enter([127, 0, 0, 1].into(), Instant::now()).unwrap();
+            let mut record = Record::new(shared.clone(), Method::GET, "/task".into(), guard.begin_request());
+            record.caller = Caller { task: Some(7), node: None, organization: Some(2) };
+            record.accepted = accepted;
+            for (format, expected) in [(LogFormat::Text, text), (LogFormat::Json, json)] {
+                let mut line = String::new();
+                record.line(format, &mut line);
+                assert!(line.contains(expected), "{line}");
+            }
+        }
     }
 }

@@ -96,8 +96,8 @@ impl Proxy {
             TokenStatus::Current => Ok(None),
             TokenStatus::Relay(answer) => Ok(Some((*answer).map(ResponseBody::Streamed))),
             TokenStatus::Foreign => {
-                let message = "The token was made for another organization's node: the key that the server has for its organization \
-                               is not this node's. The task was not sent.";
+                let message = "The token was made for another organization's node: its organization, or the key that the server has \
+                               for that, is not this node's. The task was not sent.";
                 Err(Refusal::new(StatusCode::FORBIDDEN, message))
             }
             TokenStatus::Stale => {

@@ -10,6 +10,7 @@ use http_body::Body as _;
 use http_body_util::{BodyDataStream, BodyExt as _};
 use hyper::body::Incoming;
 use sextant_process::connection_limits::ActiveRequest;
+use tokio::time::Instant;
 use vantage6::encryption::Cryptor;
 
 use super::access_log::Record;
@@ -22,7 +23,7 @@ use super::results::Form;
 use super::retry::{UpstreamRequest, interrupted};
 use super::route::{self, Misrouted, Route, route};
 use super::upstream::Upstream;
-use super::{Shared, headers, links, request_body, results, task_status};
+use super::{Shared, headers, links, ownership, request_body, results, task_status};
 
 /// Answers of up to so many bytes are changed at once; longer ones as they come.
 pub(super) const BUFFER_LIMIT: u64 = 64 * 1024;
@@ -109,7 +110,7 @@ impl Proxy {
     }
 
     /// Whether the server has accepted the caller's token lately: then the connection counts for the caller.
-    fn authenticate_known_token(&self, headers: &HeaderMap, record: &Record) -> Result<(), Refusal> {
+    fn authenticate_known_token(&self, headers: &HeaderMap, record: &mut Record) -> Result<(), Refusal> {
         if !self.shared.tokens.contains(headers) {
             record.connection().unauthenticate();
             return Ok(());
@@ -118,7 +119,8 @@ impl Proxy {
     }
 
     /// Has the connection count for the caller.
-    pub(super) fn authenticate(&self, record: &Record) -> Result<(), Refusal> {
+    pub(super) fn authenticate(&self, record: &mut Record) -> Result<(), Refusal> {
+        record.accepted = true;
         record.connection().authenticate(record.caller).map_err(|exceeded| {
             self.shared.metrics.crowded();
             let message = "There are too many requests under way, of this algorithm or of others. Try again later.";
@@ -201,22 +203,39 @@ impl Proxy {
         };
         match whose {
             Owner::Caller(task) => {
+                let since = Instant::now();
                 // In the one way of writing it, so that the server reads the same.
                 let answer =
                     self.send_with_retry(&UpstreamRequest { path, ..*asked }, RequestBody::Empty, record).await?;
-                if answer.status() == StatusCode::OK && is_json(&answer) {
-                    return self.with_results(answer, form, task, record.client()).await;
+                if answer.status() != StatusCode::OK || !is_json(&answer) {
+                    return Ok(answer.map(ResponseBody::Streamed));
                 }
-                Ok(answer.map(ResponseBody::Streamed))
+                match named {
+                    // While the server was slow, the task's number may have been given to another one.
+                    Some(named) if since.elapsed() > ownership::TTL => {
+                        match self.owner(named, asked.headers, record).await? {
+                            OwnerLookup::Known(Owner::Caller(still)) if still == task => {}
+                            OwnerLookup::Known(_) => return self.undecrypted(answer, form).await,
+                            OwnerLookup::Relay(said) => return Ok((*said).map(ResponseBody::Streamed)),
+                        }
+                    }
+                    _ => {}
+                }
+                self.with_results(answer, form, task, record.client()).await
             }
             Owner::Other => {
                 let answer = self.send_with_retry(asked, RequestBody::Empty, record).await?;
-                if form == Form::Page && is_json(&answer) {
-                    return self.with_links(answer).await;
-                }
-                Ok(answer.map(ResponseBody::Streamed))
+                self.undecrypted(answer, form).await
             }
         }
+    }
+
+    /// Results as they are.
+    async fn undecrypted(&self, answer: Response<PooledBody>, form: Form) -> HandleResult {
+        if form == Form::Page && is_json(&answer) {
+            return self.with_links(answer).await;
+        }
+        Ok(answer.map(ResponseBody::Streamed))
     }
 
     /// A request that goes once, with its body as it comes.

@@ -64,6 +64,7 @@ use outbound::HttpProxies;
 use sextant_config::Config;
 use sextant_metrics::{Connections, Metrics, ProxyMetrics};
 use sextant_process::connection_limits::{ConnectionCounts, ConnectionLimiter};
+use vantage6::OrganizationId;
 use vantage6::encryption::Cryptor;
 
 use self::access_log::AccessLog;
@@ -120,6 +121,8 @@ pub(crate) struct Shared {
     pub access: AccessLog,
     pub connections: Arc<ConnectionLimiter<Caller>>,
     pub cryptor: Cryptor,
+    /// The node's organization, if that is known: then nothing is done for other organizations' algorithms.
+    pub organization: Option<OrganizationId>,
     pub public_keys: PublicKeyCache,
     pub tokens: TokenCache,
     /// Whose subtasks are whose.
@@ -154,6 +157,7 @@ impl Shared {
             access,
             connections: ConnectionLimiter::new(server::limits(open_files, memory.connections)),
             cryptor: config.encryption.cryptor()?,
+            organization: config.encryption.organization,
             public_keys: PublicKeyCache::default(),
             tokens: TokenCache::default(),
             owners: OwnerCache::default(),

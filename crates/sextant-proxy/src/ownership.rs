@@ -10,8 +10,10 @@
 //! makes no subtasks. Where the database's clock is ahead of UTC, numbers stand for one task alone, and a task may be newer than its token:
 //! see [`database_clock`](super::database_clock).
 //!
-//! A server may serve many collaborations, and their nodes' tokens reach this proxy as well. In an encrypted collaboration a caller must
-//! be of this organization: the key that the server has for its organization is this one's. Others plant messages in jobs of their own.
+//! A server may serve many collaborations, and their nodes' tokens reach this proxy as well: others plant messages in jobs of their own. So
+//! a caller must be of this organization. Within the node its number is known, and for a proxy of its own it is a setting
+//! (`encryption.organization_id`). Without it, the key that the server has for the caller's organization must be this one's: anybody may
+//! publish a copy of a public key, so that is the weaker test.
 
 use std::collections::HashMap;
 use std::io;
@@ -40,7 +42,7 @@ use super::token_cache;
 
 /// How long what the server said counts: the pages of a task's results come within it. Short, because some servers use the numbers of
 /// deleted tasks again.
-const TTL: Duration = Duration::from_secs(2);
+pub(super) const TTL: Duration = Duration::from_secs(2);
 /// How many answers are known at once.
 const CAPACITY: usize = 1024;
 /// Names of what is looked for are shorter, and so is an image's.
@@ -265,8 +267,12 @@ impl Proxy {
         Ok(if whose == Owner::Other { TokenStatus::Stale } else { TokenStatus::Current })
     }
 
-    /// Whether the caller's organization is the one whose key this is; anybody's where nothing is encrypted.
+    /// Whether the caller is of this node's organization. Where its number is not known, whether its organization has this node's key;
+    /// anybody where nothing is encrypted either.
     async fn is_of_this_organization(&self, headers: &HeaderMap, record: &mut Record) -> Result<bool, Refusal> {
+        if let Some(own) = self.shared.organization {
+            return Ok(record.caller.organization == Some(own.0));
+        }
         let Cryptor::Encrypted(own) = &self.shared.cryptor else { return Ok(true) };
         let Some(organization) = record.caller.organization else { return Ok(false) };
         match self.keys_of(&[organization], headers, record).await {

@@ -129,7 +129,7 @@ impl Proxy {
         &self,
         asked: &UpstreamRequest<'_>,
         status: StatusCode,
-        record: &Record,
+        record: &mut Record,
     ) -> Result<(), Refusal> {
         let accepted = &self.shared.tokens;
         if status == StatusCode::UNAUTHORIZED {

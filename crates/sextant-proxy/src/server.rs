@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use log_throttle::LogThrottle;
 use sextant_process::connection_limits::{ConnectionGuard, ConnectionLimits};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -57,6 +58,8 @@ pub(crate) fn limits(open_files: u64, memory_for: u64) -> ConnectionLimits {
     }
 }
 
+static BROKEN: LogThrottle = LogThrottle::new();
+
 /// Serves until it is told to end; then finishes what is under way.
 pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut end: watch::Receiver<bool>) {
     let proxy = Proxy::new(shared.clone());
@@ -67,7 +70,9 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut end: w
                 Ok((stream, address)) => (stream, SocketAddr::new(address.ip().to_canonical(), address.port())),
                 Err(error) => {
                     // Out of file descriptors, or the caller has gone already: neither is a reason to stop.
-                    warn!("the proxy could not take a connection: {error}");
+                    if let Some(times) = BROKEN.happened() {
+                        warn!(times, "The proxy could not take a connection: {error}");
+                    }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
@@ -135,7 +140,7 @@ pub(super) async fn serve_connection(
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD)
             .pipeline_flush(false)
-            .serve_connection(TokioIo::new(SmallReads(stream)), service)
+            .serve_connection(TokioIo::new(SmallReads::new(stream)), service)
     );
     tokio::select! {
         ended = serving.as_mut() => return ended,

@@ -64,7 +64,7 @@ async fn serve(config: Config, leadership: Arc<Leadership>, supervisor: Arc<Supe
         supervisor.spawn("the health port", health::serve(listener, health.clone()));
         info!("The health port is open at {address}");
     }
-    let parts = start(&config, health, leadership, &supervisor).await?;
+    let parts = start(config, health, leadership, &supervisor).await?;
     sextant_node::serve(parts, &supervisor).await
 }
 
@@ -73,7 +73,7 @@ async fn serve(config: Config, leadership: Arc<Leadership>, supervisor: Arc<Supe
 /// # Errors
 /// What keeps it from running at all; what is merely away is waited for.
 async fn start(
-    config: &Config,
+    mut config: Config,
     health: Arc<Health>,
     leadership: Arc<Leadership>,
     supervisor: &Supervisor,
@@ -81,11 +81,11 @@ async fn start(
     // Also while it stands by: who leads is a metric.
     let leads = leadership.clone();
     let metrics = health.metrics().node(move || leads.is_leader());
-    let connection = Connection::measured(config, health.metrics().server())?;
+    let connection = Connection::measured(&config, health.metrics().server())?;
     info!("Sextant {} connects to the vantage6 server at {}", env!("CARGO_PKG_VERSION"), connection.url());
-    let masks = Masks::new(secrets::of(config)).map_err(|error| NodeError::Configuration(error.to_string()))?;
+    let masks = Masks::new(secrets::of(&config)).map_err(|error| NodeError::Configuration(error.to_string()))?;
     // Server and cluster are reached at the same time: whichever is slow is waited for once, unless the other can't be used at all.
-    let (node, mut connected) = tokio::try_join!(connection.log_in(), async {
+    let (me, mut connected) = tokio::try_join!(connection.log_in(), async {
         match &config.runtime {
             RuntimeConfig::Kubernetes(settings) => {
                 Ok(Some(Connected::open(settings, health.metrics().kubernetes()).await?))
@@ -93,7 +93,10 @@ async fn start(
             RuntimeConfig::Local(_) => Ok::<_, NodeError>(None),
         }
     })?;
-    let identity = config.identity(node);
+    config.encryption =
+        std::mem::take(&mut config.encryption).of_organization(me.organization()).map_err(NodeError::Configuration)?;
+    let config = &config;
+    let identity = config.identity(me.node());
     stand_by(config, connected.as_mut(), &identity, &leadership, &health, supervisor).await?;
 
     // All of this waits for somebody's answers, so it is done at the same time too.
@@ -101,7 +104,7 @@ async fn start(
     let hub: Arc<dyn Hub> = Arc::new(server);
     let run_inputs = Arc::new(RunInputs::new(hub.clone()));
     let (me, started) = tokio::try_join!(
-        connection.hello(),
+        connection.hello(&me),
         runtime(config, connected, identity, run_inputs.clone(), &health, supervisor)
     )?;
     let Started { runtime, limits, max_concurrent_runs } = started;

@@ -255,7 +255,7 @@ pub(super) fn quantity<'a>(field: &Field<'a>) -> Option<&'a str> {
     let expected = "a quantity like `500m`, `2` or `4Gi`";
     let text = field.text(expected)?;
     if amount(text).is_none() {
-        field.wrong(expected, "");
+        field.wrong_form(expected, "");
         return None;
     }
     Some(text)
@@ -266,7 +266,7 @@ pub(in super::super) fn bytes(field: &Field<'_>, advice: &str) -> Option<u64> {
     let expected = "a size like `500M` or `2Gi`";
     let bytes = amount(field.text(expected)?).filter(|bytes| *bytes >= 1.0 && *bytes < 1e18);
     if bytes.is_none() {
-        field.wrong(expected, advice);
+        field.wrong_form(expected, advice);
     }
     // Its digits are those of a whole number: a fraction of a byte is left out.
     bytes.and_then(|bytes| format!("{:.0}", bytes.floor()).parse().ok())

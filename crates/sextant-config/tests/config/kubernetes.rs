@@ -124,7 +124,7 @@ fn a_run_may_have_a_volume_of_its_own() {
     for (yaml, words) in [
         ("{}", "`kubernetes.scratch.size` is missing"),
         ("{storage_class: fast}", "`kubernetes.scratch.size` is missing"),
-        ("{size: much}", "`kubernetes.scratch.size`: found `much`"),
+        ("{size: much}", "`kubernetes.scratch.size`: found a text (not shown)"),
         ("{size: 0}", "`kubernetes.scratch.size`: found `0`"),
         ("{size: 1Gi, storage_class: Fast one}", "`kubernetes.scratch.storage_class`: found `Fast one`"),
         ("{size: 1Gi, class: fast}", "`kubernetes.scratch.class`"),
@@ -330,7 +330,7 @@ fn mistakes_are_told_with_place_and_remedy() {
     const VOLUME: &str = "expected one volume of Kubernetes, like `persistentVolumeClaim: {claimName: data}`.";
     const TIME: &str =
         "expected a time like `30s`, `10m` or `7d`, from `1s` to `3650d`. Write a number with its unit: s, m, h or d.";
-    let time = |found: &str| format!("4:13: `kubernetes.deadline`: found `{found}`, {TIME}");
+    let time = |found: &str| format!("4:13: `kubernetes.deadline`: found {found}, {TIME}");
     let volume = |at: &str, found: &str| format!("{at}: `kubernetes.tmp`: found {found}, {VOLUME}");
     let table: &[(&str, &[&str])] = &[
         ("namespce: a", &["4:3: `kubernetes.namespce`: there is no such setting. Did you mean `namespace`?"]),
@@ -353,11 +353,11 @@ fn mistakes_are_told_with_place_and_remedy() {
                 "4:22: `kubernetes.image_pull_policy`: found `always`, expected one of `Always`, `IfNotPresent` or `Never`. Did you mean `Always`?",
             ],
         ),
-        ("deadline: 10", &[&time("10")]),
-        ("deadline: 0s", &[&time("0s")]),
-        ("deadline: -1h", &[&time("-1h")]),
-        ("deadline: 1 month", &[&time("1 month")]),
-        ("deadline: 20000d", &[&time("20000d")]),
+        ("deadline: 10", &[&time("`10`")]),
+        ("deadline: 0s", &[&time("`0s`")]),
+        ("deadline: -1h", &[&time("`-1h`")]),
+        ("deadline: 1 month", &[&time("a text (not shown)")]),
+        ("deadline: 20000d", &[&time("`20000d`")]),
         (
             "max_concurrent_runs: 0",
             &[
@@ -373,13 +373,13 @@ fn mistakes_are_told_with_place_and_remedy() {
         (
             "proxy: {listen: http}",
             &[
-                "4:19: `kubernetes.proxy.listen`: found `http`, expected an IP address with a port, like `0.0.0.0:8080`, or a port.",
+                "4:19: `kubernetes.proxy.listen`: found a text (not shown), expected an IP address with a port, like `0.0.0.0:8080`, or a port.",
             ],
         ),
         (
             "proxy: {tmp_size: much}",
             &[
-                "4:21: `kubernetes.proxy.tmp_size`: found `much`, expected a size like `500M` or `2Gi`. Take it out for `4Gi`.",
+                "4:21: `kubernetes.proxy.tmp_size`: found a text (not shown), expected a size like `500M` or `2Gi`. Take it out for `4Gi`.",
             ],
         ),
         (
@@ -417,13 +417,13 @@ fn mistakes_are_told_with_place_and_remedy() {
         (
             "tmp: {emptyDir: {sizeLimit: much}}",
             &[
-                "4:31: `kubernetes.tmp.emptyDir.sizeLimit`: found `much`, expected a quantity like `500m`, `2` or `4Gi`.",
+                "4:31: `kubernetes.tmp.emptyDir.sizeLimit`: found a text (not shown), expected a quantity like `500m`, `2` or `4Gi`.",
             ],
         ),
         (
             "tmp: {persistentVolumeClaim: {claimName: a, readOnly: maybe}}",
             &[
-                "4:57: `kubernetes.tmp.persistentVolumeClaim.readOnly`: found `maybe`, expected true or false. Write it without quotes.",
+                "4:57: `kubernetes.tmp.persistentVolumeClaim.readOnly`: found a text (not shown), expected true or false. Write it without quotes.",
             ],
         ),
         ("tmp: {}", &[&volume("4:8", "none")]),
@@ -435,7 +435,9 @@ fn mistakes_are_told_with_place_and_remedy() {
         ),
         (
             "tolerations: [{tolerationSeconds: soon}]",
-            &["4:37: `kubernetes.tolerations[0].tolerationSeconds`: found `soon`, expected a whole number."],
+            &[
+                "4:37: `kubernetes.tolerations[0].tolerationSeconds`: found a text (not shown), expected a whole number.",
+            ],
         ),
         (
             "resources: {limits: {memory: 4GB}}",
@@ -473,7 +475,7 @@ fn mistakes_are_told_with_place_and_remedy() {
         ),
         (
             "pod_security: privileged",
-            &["4:17: `kubernetes.pod_security`: found `privileged`, expected one of `baseline` or `restricted`."],
+            &["4:17: `kubernetes.pod_security`: found a text (not shown), expected one of `baseline` or `restricted`."],
         ),
         (
             "run_as_user: 0",

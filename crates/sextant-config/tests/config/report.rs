@@ -101,7 +101,7 @@ fn a_bad_file_is_told_with_every_mistake() {
 node.yaml can't be used: 2 mistakes.
 
 error: node.yaml: `api_key` is missing, expected the key that the server gave for this node. Write it here, or name a file with it in `api_key_file`, or set the environment variable SEXTANT_API_KEY.
-error: node.yaml:2:7: `port`: found `x`, expected a port from 1 to 65535.
+error: node.yaml:2:7: `port`: found a text (not shown), expected a port from 1 to 65535.
 warning: node.yaml:3:1: `whitelist`: has no effect here: algorithms reach nothing but vantage6, also not these addresses; those that need them will fail.
 ";
     assert_eq!(said, expected);

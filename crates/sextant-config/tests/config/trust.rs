@@ -5,8 +5,10 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 
 use sextant_config::check;
+use vantage6::OrganizationId;
 
 use super::report::ca_certificate;
+use super::{mistakes, parse, warnings};
 
 const SERVER: &str = "server_url: https://a.org\n";
 const KEY: &str = "api_key_file: key\n";
@@ -168,5 +170,38 @@ fn the_folder_of_the_local_runtime_counts_too() {
         // On Kubernetes it is the machine's where the pods run.
         let elsewhere = self::said(folder.path(), &local.replace("local: {}", ""));
         assert!(!may_change(&elsewhere, "`task_dir`"), "{elsewhere}");
+    }
+}
+
+/// A public key can be copied: a proxy of its own has to know the organization's number.
+#[test]
+fn a_proxy_of_its_own_should_know_its_organization() {
+    let encrypted = |more: &str| format!("encryption: {{enabled: true, private_key: key.pem{more}}}\n");
+    let says =
+        |text: &str| warnings(text).iter().any(|warning| warning.contains("`encryption.organization_id` is not set"));
+    let separate = "kubernetes: {proxy: {address: proxy.example.org}}\n";
+    assert!(says(&format!("{}{separate}", encrypted(""))));
+    for known in [
+        format!("{}{separate}", encrypted(", organization_id: 3")),
+        encrypted(""),
+        format!("encryption: {{enabled: false}}\n{separate}"),
+    ] {
+        assert!(!says(&known), "{known}");
+    }
+    let config = parse(&format!("server_url: http://x\napi_key: k\n{}", encrypted(", organization_id: 3"))).unwrap();
+    assert_eq!(config.encryption.organization.map(|id| id.0), Some(3));
+    assert!(config.encryption.clone().of_organization(OrganizationId(3)).is_ok());
+    let error = config.encryption.of_organization(OrganizationId(4)).unwrap_err();
+    assert!(error.contains("is 3, but the node with this API key is of organization 4"), "{error}");
+    for (wrong, found) in
+        [("0", "`0`"), ("-1", "`-1`"), ("mills", "a text (not shown)"), ("", "nothing"), ("[3]", "a list")]
+    {
+        let text = format!("server_url: http://x\napi_key: k\n{}", encrypted(&format!(", organization_id: {wrong}")));
+        let mistakes = mistakes(&text);
+        assert!(
+            mistakes[0]
+                .contains(&format!("`encryption.organization_id`: found {found}, expected the organization's number")),
+            "{mistakes:?}"
+        );
     }
 }

@@ -8,6 +8,7 @@ mod egress_proxy;
 mod encrypted;
 mod fake_server;
 mod faults;
+mod foreign_tokens;
 mod forwarding;
 mod hostile;
 mod images;
@@ -43,6 +44,13 @@ pub(super) const RESOURCES: Resources =
     Resources { open_files: 4096, memory: Memory { connections: 204, tasks: 16 << 20, results: 8 << 20 } };
 /// A task of the caller's image.
 const TASK: &str = r#"{"image": "i"}"#;
+
+/// What a proxy has whose server is not asked.
+pub(super) fn shared() -> Arc<Shared> {
+    let config =
+        Config::parse("server_url: http://127.0.0.1:9\napi_key: k\n", std::path::Path::new("a.yaml"), &|_| None);
+    Shared::new(&config.unwrap(), &HttpProxies::default(), AccessLog::Node, RESOURCES).unwrap()
+}
 
 /// A proxy that is being served.
 struct Served {

@@ -164,7 +164,13 @@ async fn what_is_no_input_is_kept_small() {
 /// Tokens never expire, so one pod may have as many as it has had tasks.
 #[tokio::test]
 async fn many_tokens_at_one_address_leave_memory_for_others() {
-    let (proxy, _) = with_disk(1 << 30).await;
+    let (to, _) = organizations().await;
+    let proxy = proxy_of(to, Cryptor::Encrypted(key(0)), |shared| {
+        shared.quotas = Quotas::new(1 << 30, &RESOURCES.memory);
+        // The hoard stays, however busy this machine is.
+        (shared.timeouts.upload, shared.timeouts.idle) = (Duration::from_secs(300), Duration::from_secs(60));
+    })
+    .await;
     let begins = format!("{}{}", r#"{"name": ""#, "x".repeat(250_000));
     for task in 7..40 {
         proxy.shared.owners.trust(&HeaderMap::from_iter([(header::AUTHORIZATION, token(task))]));

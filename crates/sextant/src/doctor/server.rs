@@ -58,6 +58,9 @@ async fn encryption(config: &Config, client: &vantage6::Client, me: &vantage6::N
         Ok(cryptor) => cryptor,
         Err(error) => return Line::wrong(SUBJECT, error),
     };
+    if let Err(error) = config.encryption.clone().of_organization(me.organization) {
+        return Line::wrong(SUBJECT, error);
+    }
     match compare(&cryptor, client, me).await {
         Ok(Comparison::Agrees(text)) => Line::ok(SUBJECT, text),
         Ok(Comparison::Disagrees(why)) => Line::wrong(SUBJECT, why.to_string()),
