@@ -25,7 +25,7 @@ use super::lineage::Link;
 #[async_trait::async_trait]
 pub trait Hub: Send + Sync + 'static {
     /// All open runs of this node, or of one task. A run that can't be understood is an error of its own
-    /// ([`HubErrorKind::BrokenRun`]), after which the others follow.
+    /// ([`HubErrorKind::BrokenRun`]), after which the others follow, and so is one that is too large ([`HubErrorKind::OversizedRun`]).
     fn open_runs(&self, which: OpenRuns) -> BoxStream<'static, Result<Run, HubError>>;
 
     /// One run, without its input.

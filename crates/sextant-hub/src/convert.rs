@@ -17,6 +17,7 @@ pub fn error(error: Error) -> HubError {
         Error::NoSuchRun { .. } => HubErrorKind::NoSuchRun,
         Error::EndlessList { .. } => HubErrorKind::EndlessList,
         Error::BrokenRun { id, .. } => HubErrorKind::BrokenRun(*id),
+        Error::OversizedRun { id, organization, .. } => HubErrorKind::OversizedRun(*id, *organization),
         Error::Refused { status: 500.., own_words: true, .. } => HubErrorKind::Failing,
         error if error.is_transient() => HubErrorKind::Passing,
         Error::Refused { status: 413, .. } => HubErrorKind::TooLarge,

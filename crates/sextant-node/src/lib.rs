@@ -13,6 +13,7 @@ mod live_status;
 mod metrics;
 mod new_tasks;
 mod origins;
+mod oversized;
 mod pending;
 mod reconciler;
 mod registry;

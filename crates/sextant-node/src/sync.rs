@@ -17,7 +17,7 @@ use vantage6_types::{RunId, RunStatus, TaskId};
 
 use super::listen::listen;
 use super::registry::{MAX_TRACKED, Registry, Tracking};
-use super::{NodeError, slots};
+use super::{NodeError, oversized, slots};
 
 /// How often the server is asked without an event.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
@@ -257,7 +257,13 @@ pub(super) async fn sync_runs(registry: &Registry, task: Option<TaskId>) -> Resu
                     warn!(times, "{error}; it is left alone");
                 }
             }
-            Some(Err(error)) => break Err(error),
+            Some(Err(error)) => match error.kind {
+                HubErrorKind::OversizedRun(run, organization) => {
+                    tracked.remove(&run);
+                    oversized::end(registry, run, organization, &error).await;
+                }
+                _ => break Err(error),
+            },
         }
     };
     found.track(registry);

@@ -4,6 +4,7 @@ mod large;
 mod lines;
 mod memory;
 mod metrics;
+mod oversized;
 mod reused;
 
 use std::num::NonZeroUsize;

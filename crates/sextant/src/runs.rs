@@ -70,7 +70,7 @@ async fn ask(config: &Config) -> Server {
             match run {
                 Ok(run) => all.push(run),
                 // What can't be understood, the node leaves alone, and so does this.
-                Err(error) if matches!(error.kind, HubErrorKind::BrokenRun(_)) => {}
+                Err(error) if matches!(error.kind, HubErrorKind::BrokenRun(_) | HubErrorKind::OversizedRun(..)) => {}
                 Err(error) => return Err(error.to_string()),
             }
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::RunId;
+use crate::{OrganizationId, RunId};
 
 /// Why a request did not lead to what was asked. `request` is always method and path, e.g. `PATCH run/12`.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -126,6 +126,16 @@ pub enum Error {
         id: Option<RunId>,
         /// What is wrong with it.
         problem: String,
+    },
+    /// What the server says of one run of a list is of a size that nobody can need. The others of the list are not.
+    #[error("run {id}: what the server says of it has more than {limit} bytes, long texts not counted")]
+    OversizedRun {
+        /// Which.
+        id: RunId,
+        /// Who is to do it.
+        organization: OrganizationId,
+        /// The limit that it exceeds.
+        limit: u64,
     },
     /// What was to be sent could not be read to its end.
     #[error("{request}: what was to be sent could not be read: {cause}")]

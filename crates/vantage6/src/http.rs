@@ -20,6 +20,7 @@ use crate::{
     Delivery, Error, ServerUrl,
     connection_errors::{ConnectionErrors, delivery},
     error::excerpt,
+    long_strings::LongStrings,
     retry::retry_after,
     time,
 };
@@ -29,6 +30,9 @@ const REFUSAL_LIMIT: usize = 64 * 1024;
 
 /// An answer of more bytes waits until no other such answer is held.
 const SMALL: usize = 256 * 1024;
+
+/// So many bytes of each string of an answer are read, as it is in the text: more than is kept of any.
+const STRING: usize = 512 * 1024;
 
 /// The way to one server.
 pub(crate) struct HttpTransport {
@@ -230,11 +234,19 @@ impl Answer {
         self.room.take()
     }
 
-    /// The whole body, through a filter that may leave parts out.
-    pub async fn filtered(&mut self, limit: u64, mut filter: impl FnMut(&[u8], &mut BytesMut)) -> Result<Bytes, Error> {
-        let mut body = BytesMut::new();
+    /// The whole body, its long strings cut, through a filter that may leave parts out; also says how much it was on the wire.
+    pub async fn filtered(
+        &mut self,
+        limit: u64,
+        mut filter: impl FnMut(&[u8], &mut BytesMut),
+    ) -> Result<(Bytes, u64), Error> {
+        let (mut body, mut strings, mut cut, mut bytes) =
+            (BytesMut::new(), LongStrings::new(STRING), BytesMut::new(), 0);
         while let Some(chunk) = self.chunk().await? {
-            filter(&chunk, &mut body);
+            bytes += chunk.len() as u64;
+            strings.feed(&chunk, &mut cut);
+            filter(&cut, &mut body);
+            cut.clear();
             if body.len() as u64 > limit {
                 return Err(Error::TooLarge { request: self.call.to_string(), limit });
             }
@@ -243,12 +255,12 @@ impl Answer {
                 self.room = self.large.clone().acquire_owned().await.ok();
             }
         }
-        Ok(body.freeze())
+        Ok((body.freeze(), bytes))
     }
 
     /// The whole body as JSON.
     pub async fn json<T: DeserializeOwned>(mut self, limit: u64) -> Result<T, Error> {
-        let body = self.filtered(limit, |chunk, body| body.extend_from_slice(chunk)).await?;
+        let (body, _) = self.filtered(limit, |chunk, body| body.extend_from_slice(chunk)).await?;
         self.parse(&body)
     }
 

@@ -9,6 +9,7 @@ use serde::de::{
 use serde_json::value::RawValue;
 
 use crate::RunStatus;
+use crate::long_strings::CUT;
 
 /// A number, or an object with an `id`, or null: a related object in any of its shapes.
 pub(crate) fn optional_reference<'de, D: Deserializer<'de>, T: From<u64>>(de: D) -> Result<Option<T>, D::Error> {
@@ -182,6 +183,7 @@ pub(crate) fn json_text<'de, D: Deserializer<'de>, const MOST: usize>(de: D) -> 
     };
     Ok(match text.len() {
         0 => JsonText::None,
+        length if text.ends_with(CUT) => JsonText::TooLong(length),
         // As large as it is, not as what it was read into.
         length if length <= MOST => JsonText::Text(text.into_boxed_str().into_string()),
         length => JsonText::TooLong(length),

@@ -1,6 +1,6 @@
 //! What can go wrong between a node and its server, as far as the node decides by it.
 
-use vantage6_types::RunId;
+use vantage6_types::{OrganizationId, RunId};
 
 /// Why the server did not do what was asked. Shown as one sentence that says what was tried and what came back.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -38,6 +38,8 @@ pub enum HubErrorKind {
     EndlessList,
     /// One run of a list can't be understood. The others can.
     BrokenRun(Option<RunId>),
+    /// What the server says of one run of a list, which this organization is to do, is too large to be read. The others can be.
+    OversizedRun(RunId, OrganizationId),
     /// Nothing can be encoded for the organization that asked, as it stands at the server. The text says why.
     NoRecipient,
     /// Something else, that a person has to look at.

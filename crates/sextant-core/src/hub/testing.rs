@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "only tests use it")]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -81,8 +81,20 @@ struct State {
     faults: HashMap<&'static str, Fault>,
     organizations: HashMap<OrganizationId, String>,
     most: Option<usize>,
+    /// Of which the server says more than can be read.
+    oversized: HashSet<RunId>,
     /// A report with a result of more bytes is answered with 500.
     stores: Option<usize>,
+}
+
+impl State {
+    fn listed(&self, run: &Run) -> Result<Run, HubError> {
+        if self.oversized.contains(&run.id) {
+            let kind = HubErrorKind::OversizedRun(run.id, run.organization);
+            return Err(error(kind, "it has more than 8 bytes".into()));
+        }
+        Ok(run.clone())
+    }
 }
 
 /// The collaboration of everything here.
@@ -131,6 +143,12 @@ impl FakeHub {
     /// The server has this run from now on, and instead of another one of its number.
     pub fn put(&self, run: Run) {
         self.state().runs.insert(run.id, run);
+    }
+
+    /// The server has this run from now on, of which it says more than can be read.
+    pub fn put_oversized(&self, run: Run) {
+        self.state().oversized.insert(run.id);
+        self.put(run);
     }
 
     /// From now on a call fails: `run`, `finish`, `status`, `organization`, `task_origin` or `event`; `list` has no end, whatever the fault.
@@ -210,7 +228,7 @@ impl Hub for FakeHub {
     fn open_runs(&self, which: OpenRuns) -> BoxStream<'static, Result<Run, HubError>> {
         let state = self.state();
         let open = |run: &&Run| run.finished_at.is_none() && which.task.is_none_or(|task| task == run.task.id);
-        let mut runs: Vec<_> = state.runs.values().filter(open).cloned().map(Ok).collect();
+        let mut runs: Vec<_> = state.runs.values().filter(open).map(|run| state.listed(run)).collect();
         if state.faults.contains_key("list") {
             runs.push(Err(error(HubErrorKind::EndlessList, "it repeats itself".into())));
         }

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use futures_util::{Stream, stream};
 
 use super::Client;
-use super::runs::{Entries, OpenRuns, RunsPage};
+use super::runs::{Entries, OpenRuns, RunsPage, Tasks};
 use crate::pages::Pages;
 use crate::{Error, Run, RunId};
 
@@ -17,7 +17,7 @@ const MAX_TEXT_BYTES: usize = 64 * 1024 * 1024;
 /// So many full pages one after the other that bring nothing new are no list that changes while it is read (a run that
 /// begins meanwhile pushes all others one place back), but one that goes round in a circle.
 const MAX_STALE_PAGES: u32 = 3;
-/// So many entries that are too large to be read may be passed over.
+/// So many entries of a list may be too large to be read.
 const MAX_OVERSIZED: u32 = 100;
 
 struct List {
@@ -73,23 +73,33 @@ impl List {
             if let Some(what) = self.limit_reached() {
                 return Some(Err(Error::EndlessList { request: "GET run".into(), what }));
             }
-            match self.client.page_of_runs(self.which, pages).await {
+            match self.client.page_of_runs(self.which, pages, Tasks::Included).await {
                 Ok(page) => self.add_page(page),
                 // What is on a page together is more than an answer may have; that must not hide the rest of the list.
-                Err(error @ Error::TooLarge { .. }) => {
+                Err(Error::TooLarge { limit, .. }) => {
                     self.pages = pages.smaller();
                     if self.pages.is_none() {
                         self.oversized += 1;
                         self.entries += 1;
-                        self.pages = (self.oversized <= MAX_OVERSIZED).then(|| pages.skip());
-                        // Without a next page this is the list's end.
-                        let problem = error.to_string();
-                        let skipped = Error::BrokenRun { id: None, problem };
-                        return Some(Err(if self.pages.is_some() { skipped } else { error }));
+                        self.pages = Some(pages.skip());
+                        return Some(Err(self.oversized_run(pages, limit).await));
                     }
                 }
                 Err(error) => return Some(Err(error)),
             }
+        }
+    }
+
+    /// Which run it is that is too large to be read, at the beginning of these pages: without its task it is not.
+    async fn oversized_run(&self, pages: Pages, limit: u64) -> Error {
+        let problem = format!("it has more than {limit} bytes, long texts not counted");
+        match self.client.page_of_runs(self.which, pages, Tasks::LeftOut).await {
+            Ok(page) => match page.entries.first_run() {
+                Some((id, organization)) => Error::OversizedRun { id, organization, limit },
+                None => Error::BrokenRun { id: None, problem },
+            },
+            Err(Error::TooLarge { .. }) => Error::BrokenRun { id: None, problem },
+            Err(error) => error,
         }
     }
 
@@ -110,6 +120,9 @@ impl List {
                 "its names, images and parameters have more than {} MiB",
                 MAX_TEXT_BYTES / 1024 / 1024
             ));
+        }
+        if self.oversized >= MAX_OVERSIZED {
+            return Some(format!("more than {MAX_OVERSIZED} of its runs are too large to be read"));
         }
         (self.stale >= MAX_STALE_PAGES)
             .then(|| format!("{MAX_STALE_PAGES} pages one after the other brought no other run"))

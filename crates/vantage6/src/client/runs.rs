@@ -17,12 +17,13 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{Client, list};
 use crate::{
-    Delivery, Error, Run, RunId, RunReport, RunStatus, TaskId,
+    Delivery, Error, OrganizationId, Run, RunId, RunReport, RunStatus, TaskId,
     http::{Answer, Call},
     input_filter::{InputFilter, Scope},
     json::Unescape,
+    long_strings::LongStrings,
     pages::{Page, Pages},
-    report, time,
+    read, report, time,
 };
 
 /// A token this old that is refused was good once, so another one may help. A younger one was refused for what it
@@ -31,8 +32,17 @@ const TOKEN_WAS_GOOD_AFTER: Duration = Duration::from_secs(60);
 
 /// No page may be larger, inputs not counted: it is asked for in parts then.
 const MAX_PAGE: u64 = 8 * 1024 * 1024;
-/// Nor may what is beside an input.
+/// Nor may what is beside an input, of which nothing is kept.
 const BESIDE_INPUT: u64 = 1024 * 1024;
+/// Of each string of it so many bytes are looked at.
+const STRING_BESIDE_INPUT: usize = 1024;
+
+/// Whether runs are listed with what their tasks say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tasks {
+    Included,
+    LeftOut,
+}
 
 /// A page of runs.
 pub(super) struct RunsPage {
@@ -51,6 +61,18 @@ pub(crate) struct Entries {
 impl Entries {
     pub fn len(&self) -> usize {
         self.left.len()
+    }
+
+    /// The number and organization of the first, which may have been listed without its task.
+    pub fn first_run(&self) -> Option<(RunId, OrganizationId)> {
+        #[derive(Deserialize)]
+        struct Listed {
+            id: RunId,
+            #[serde(deserialize_with = "read::reference")]
+            organization: OrganizationId,
+        }
+        let text = self.json.get(self.left.front()?.clone())?;
+        serde_json::from_slice(text).ok().map(|Listed { id, organization }| (id, organization))
     }
 }
 
@@ -97,10 +119,12 @@ impl Client {
         list::open_runs(self.clone(), which)
     }
 
-    pub(super) async fn page_of_runs(&self, which: OpenRuns, pages: Pages) -> Result<RunsPage, Error> {
+    pub(super) async fn page_of_runs(&self, which: OpenRuns, pages: Pages, tasks: Tasks) -> Result<RunsPage, Error> {
         let (page, per_page) = pages.request();
-        let mut call =
-            Call::get("run").query("state", "open").query("node_id", self.node_id().await?).query("include", "task");
+        let mut call = Call::get("run").query("state", "open").query("node_id", self.node_id().await?);
+        if tasks == Tasks::Included {
+            call = call.query("include", "task");
+        }
         if let Some(task) = which.task {
             call = call.query("task_id", task);
         }
@@ -243,15 +267,13 @@ pub(crate) async fn read_run(answer: &mut Answer, limit: u64) -> Result<Run, Err
 
 /// Reads an answer, the inputs in it dropped; also says how much it was on the wire.
 async fn without_inputs(answer: &mut Answer, of: Scope, keep: usize, limit: u64) -> Result<(Bytes, u64), Error> {
-    let (mut cut, mut dropped, mut bytes) = (InputFilter::new(of, keep), BytesMut::new(), 0);
-    let json = answer
+    let (mut cut, mut dropped) = (InputFilter::new(of, keep), BytesMut::new());
+    answer
         .filtered(limit, |chunk, kept| {
-            bytes += chunk.len() as u64;
             cut.feed(chunk, kept, &mut dropped);
             dropped.clear();
         })
-        .await?;
-    Ok((json, bytes))
+        .await
 }
 
 /// The input that is in an answer about one run.
@@ -261,15 +283,17 @@ pub(crate) fn input_text(answer: Answer, limit: u64) -> impl Stream<Item = Resul
         limit: u64,
         cut: InputFilter,
         unescape: Unescape,
+        beside: LongStrings,
         rest: BytesMut,
         ended: bool,
     }
     impl State {
         /// The next piece; `None` at the end of an answer that made sense.
         async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-            let mut input = BytesMut::new();
+            let (mut input, mut beside) = (BytesMut::new(), BytesMut::new());
             while let Some(chunk) = self.answer.chunk().await? {
-                self.cut.feed(&chunk, &mut self.rest, &mut input);
+                self.cut.feed(&chunk, &mut beside, &mut input);
+                self.beside.feed(&beside.split(), &mut self.rest);
                 if self.rest.len() as u64 > self.limit {
                     return Err(self.answer.unreadable(
                         &self.rest,
@@ -296,7 +320,15 @@ pub(crate) fn input_text(answer: Answer, limit: u64) -> impl Stream<Item = Resul
         }
     }
     let cut = InputFilter::new(Scope::Outermost, 0);
-    let begin = State { answer, limit, cut, unescape: Unescape::default(), rest: BytesMut::new(), ended: false };
+    let begin = State {
+        answer,
+        limit,
+        cut,
+        unescape: Unescape::default(),
+        beside: LongStrings::new(STRING_BESIDE_INPUT),
+        rest: BytesMut::new(),
+        ended: false,
+    };
     stream::unfold(begin, |mut state| async move {
         if state.ended {
             return None;

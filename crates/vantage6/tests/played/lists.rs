@@ -101,7 +101,10 @@ async fn a_list_that_changes_while_it_is_read_gives_each_run_once() {
 
 /// A list of these many runs, each with a name or parameters of some length, in the pages that are asked for; without an
 /// end if there is none.
-fn list(end: Option<u64>, run: impl Fn(u64) -> String + Send + Sync + 'static) -> impl wiremock::Respond {
+fn list(
+    end: Option<u64>,
+    run: impl Fn(u64) -> String + Send + Sync + 'static,
+) -> impl Fn(&wiremock::Request) -> ResponseTemplate + Send + Sync + 'static {
     move |request: &wiremock::Request| {
         let number = |name: &str| {
             let mut pairs = request.url.query_pairs();
@@ -163,27 +166,76 @@ async fn a_list_without_an_end_is_ended_and_what_came_of_it_is_kept() {
     }
 }
 
+/// A run with so many databases, each with so many characters of parameters.
+fn asks_for(id: u64, databases: usize, parameters: usize) -> String {
+    let database = format!(r#"{{"label": "a", "parameters": "{}"}}"#, "p".repeat(parameters));
+    let databases = vec![database; databases].join(",");
+    text(id, 0, 0).replace(r#"[{"label": "a", "parameters": ""}]"#, &format!("[{databases}]"))
+}
+
+/// As a server does that is asked for runs alone: without `include=task` it says no more of a task than its number.
+fn with_tasks_where_asked(run: impl Fn(u64) -> String + Send + Sync + 'static) -> impl wiremock::Respond {
+    let alone = list(Some(100), |id| format!(r#"{{"id": {id}, "organization": {{"id": 3}}, "task": {{"id": 1}}}}"#));
+    let whole = list(Some(100), run);
+    move |request: &wiremock::Request| match request.url.query().unwrap_or_default().contains("include=task") {
+        true => whole(request),
+        false => alone(request),
+    }
+}
+
 #[tokio::test]
 async fn what_is_too_large_on_one_page_hides_nothing_else() {
     let server = server(600).await;
     let run = |id| match id {
-        17 => text(id, 0, 300_000),
+        17 => asks_for(id, 10, 30_000),
         10..30 => text(id, 0, 30_000),
         _ => text(id, 0, 10),
     };
-    Mock::given(path("/api/run")).respond_with(list(Some(100), run)).mount(&server).await;
+    Mock::given(path("/api/run")).respond_with(with_tasks_where_asked(run)).mount(&server).await;
     let (runs, errors) = all_of(client_at(&server.uri()).answer_limit(100_000).build().unwrap()).await;
     let missing: Vec<u64> = (0..100).filter(|id| !runs.iter().any(|run| run.id.0 == *id)).collect();
     assert_eq!(missing, [17]);
-    assert!(
-        matches!(&errors[..], [Error::BrokenRun { id: None, problem }] if problem.contains("100000")),
-        "{errors:?}"
-    );
+    let [Error::OversizedRun { id, organization, limit: 100_000 }] = &errors[..] else { panic!("{errors:?}") };
+    assert_eq!((id.0, organization.0), (17, 3));
     // A server that answers with too much, whatever is asked for, comes to an end too.
     let server = crate::server(600).await;
-    Mock::given(path("/api/run")).respond_with(list(None, |id| text(id, 0, 300_000))).mount(&server).await;
+    Mock::given(path("/api/run")).respond_with(list(None, |id| asks_for(id, 10, 30_000))).mount(&server).await;
     let (runs, errors) = all_of(client_at(&server.uri()).answer_limit(100_000).build().unwrap()).await;
-    assert!(runs.is_empty() && matches!(errors.last(), Some(Error::TooLarge { .. })), "{:?}", errors.last());
+    assert!(runs.is_empty() && matches!(errors.last(), Some(Error::EndlessList { .. })), "{:?}", errors.last());
+    assert!(errors[..errors.len() - 1].iter().all(|error| matches!(error, Error::BrokenRun { id: None, .. })));
+}
+
+/// On 4.15.2 any node may append to any run's log, and no server bounds what a task says.
+#[tokio::test]
+async fn no_long_text_makes_its_run_unreadable() {
+    let whole = text(7, 1, 1).replace("}}", r#"}}, "log": "l", "result": "r", "input": "i", "link": "x"}"#).replacen(
+        "}}, \"log",
+        "}, \"log",
+        1,
+    );
+    let long = "x".repeat(20_000_000);
+    for value in [r#""n""#, r#""l""#, r#""r""#, r#""x""#, r#""p""#, r#""i""#] {
+        let server = server(600).await;
+        let run = whole.replace(&format!(": {value}"), &format!(r#": "{long}""#));
+        assert!(run.len() > long.len(), "{value} in {whole}");
+        let page = format!(r#"{{"data": [{run}], "links": {{}}}}"#);
+        for (at, body) in [("/api/run", page), ("/api/run/7", run)] {
+            let answer = ResponseTemplate::new(200).set_body_raw(body, "application/json");
+            Mock::given(path(at)).respond_with(answer).mount(&server).await;
+        }
+        let (runs, errors) = all_of(client(&server)).await;
+        assert!(errors.is_empty() && runs.len() == 1, "{value}: {errors:?}");
+        let run = client(&server).run(vantage6::RunId(7)).await.unwrap();
+        let database = &run.task.databases.kept[0];
+        assert_eq!(
+            (database.parameters.is_none(), database.left_out.is_some()),
+            (value == r#""p""#, value == r#""p""#)
+        );
+        if value != r#""i""# {
+            let input: Vec<_> = client(&server).input(vantage6::RunId(7)).await.unwrap().collect().await;
+            assert!(input.iter().all(Result::is_ok), "{value}: {input:?}");
+        }
+    }
 }
 
 #[tokio::test]
