@@ -156,7 +156,7 @@ def main() -> None:
         # Walled in, as nodes should be: else the node looks for walls again and again, which takes pods.
         Walls(cluster).build(bench.node)
         bench.node.start_online()
-        bench.node.wait_log("are walled in")
+        bench.node.wait_log("Algorithms are isolated")
         task = bench.ask(code=0)
         until("the first run to finish", lambda: bench.finished([task]), within=60)
         pattern = bare.pattern(cluster, world.researcher.run(task)["id"])

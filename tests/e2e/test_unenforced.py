@@ -36,4 +36,4 @@ def test_a_trial_goes_on_all_the_same(strict_node, world, researcher):
     node = strict_node(kubernetes={"allow_unisolated": True}).start_online()
     task = researcher.ask(ODD, "exit", [world.organization()], code=0)
     assert researcher.result(task) == "about to exit"
-    node.wait_log("ALGORITHMS ARE NOT WALLED IN", within=90)
+    node.wait_log("ALGORITHMS ARE NOT ISOLATED", within=90)

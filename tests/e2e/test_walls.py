@@ -7,7 +7,7 @@ import pytest
 from harness.node import free_port
 from harness.nodes import LONG, ODD
 from harness.wait import until
-from harness.walls import OPEN, WALLED
+from harness.walls import ISOLATED, OPEN
 
 pytestmark = pytest.mark.cluster
 
@@ -28,7 +28,7 @@ def test_a_node_without_walls_runs_nothing_until_they_are_there(strict_node, wal
 
     walls.build(node)
     assert researcher.result(task) == "about to exit"
-    node.wait_log(WALLED)
+    node.wait_log(ISOLATED)
     until("the node to be ready", lambda: node.readiness()[0] == 200, shows=lambda: node.readiness())
 
 
@@ -38,14 +38,14 @@ def test_a_wall_that_falls_stops_new_runs_and_tells_which_go_on(strict_node, wal
     node = strict_node()
     walls.build(node)
     node.start_online()
-    node.wait_log(WALLED, within=60)
+    node.wait_log(ISOLATED, within=60)
     under_way = researcher.ask(ODD, "sleep", [world.organization()], seconds=LONG)
     run = researcher.run(under_way)["id"]
     place.until_container(run, "algorithm", "running")
 
     walls.tear_down()
     node.wait_log(OPEN, within=60)
-    node.wait_log(rf"under way, and not stopped: run {run}\b")
+    node.wait_log(rf"still running: run {run}\b")
     later = researcher.ask(ODD, "exit", [world.organization()], code=0)
     place.release(run)
     assert researcher.finished(under_way)[0]["status"] == "completed"
@@ -61,7 +61,7 @@ def test_the_pod_that_listens_leaves_no_job_behind(strict_node, walls, place):
     node = strict_node(kubernetes={"isolation": {"every": "1h"}})
     walls.build(node)
     node.start_online()
-    node.wait_log(WALLED, within=60)
+    node.wait_log(ISOLATED, within=60)
 
     def left() -> list:
         return place.batch.list_namespaced_job(place.jobs_namespace, label_selector="vantage6.ai/probe=neighbour").items
@@ -112,7 +112,7 @@ def test_a_node_that_is_told_to_runs_without_walls_and_shouts(strict_node, world
     node = strict_node(kubernetes={"allow_unisolated": True}).start_online()
     task = researcher.ask(ODD, "exit", [world.organization()], code=0)
     assert researcher.result(task) == "about to exit"
-    line = node.wait_log("ALGORITHMS ARE NOT WALLED IN", within=60)
+    line = node.wait_log("ALGORITHMS ARE NOT ISOLATED", within=60)
     assert "the API server" in line and "invented data only" in line, line
     assert node.readiness()[0] == 200
 
@@ -133,9 +133,9 @@ def test_what_the_operator_names_is_tried_too(strict_node, walls, place):
     )
     node.start_online()
     line = node.wait_log(OPEN, within=60)
-    assert f"({host}:{port}) can be reached: it refuses connections itself" in line, line
+    assert f"({host}:{port}) can be reached: it refuses the connection itself" in line, line
     walls.tear_down("a-hole")
-    node.wait_log(WALLED, within=60)
+    node.wait_log(ISOLATED, within=60)
 
 
 class TestDoctor:

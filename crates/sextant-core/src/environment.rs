@@ -143,7 +143,8 @@ pub enum EnvironmentError {
     Name(String),
     /// The parameters of a requested database are longer than what could be given to an algorithm.
     #[error(
-        "The parameters that the task gives for the database '{}' are too large: {bytes} bytes of JSON, and this node takes at most {PARAMETERS}. What is large belongs into the task's input.",
+        "The parameters that the task gives for the database '{}' are too large: {bytes} bytes of JSON, and this \
+         node takes at most {PARAMETERS}. Put large data into the task's input.",
         excerpt(.label)
     )]
     LongParameters {
@@ -154,7 +155,9 @@ pub enum EnvironmentError {
     },
     /// A variable is longer than any program may have.
     #[error(
-        "The environment variable '{}' is too large: it would take {bytes} bytes as it is given to the algorithm, and no program may have more than {VARIABLE} in one. A database's query, sheet name and preprocessing are such variables; what is large belongs into the task's input.",
+        "The environment variable '{}' is too large: it would take {bytes} bytes in the form that the algorithm \
+         gets, and a program may have at most {VARIABLE} in one variable. A database's query, sheet name and \
+         preprocessing are such variables; put large data into the task's input.",
         excerpt(.name)
     )]
     TooLong {
@@ -165,7 +168,8 @@ pub enum EnvironmentError {
     },
     /// All of them together are more than can be given to a program.
     #[error(
-        "The algorithm's environment variables are too large: together they would take {0} bytes, and this node gives at most {ALL}. What is large belongs into the task's input, not into the parameters of its databases."
+        "The algorithm's environment variables are too large: together they would take {0} bytes, and this node \
+         allows at most {ALL}. Put large data into the task's input, not into the parameters of its databases."
     )]
     TooMuch(usize),
 }

@@ -34,7 +34,7 @@ pub fn image_never_comes(detail: &str) -> Option<&'static str> {
 /// paths of the machine. `None` when it is something else that is wrong.
 pub fn bad_command(message: &str) -> Option<String> {
     if message.contains("no command specified") {
-        return Some("The algorithm's image does not say what to run in it: it has no command.".into());
+        return Some("The algorithm's image does not define what to run: it has no command.".into());
     }
     let start = message.find("exec: \"")?;
     Some(format!("The algorithm's container could not be started: {}", excerpt_of(message[start..].trim(), COMMAND)))

@@ -43,10 +43,10 @@ pub enum NoReference {
     #[error("it is empty")]
     Empty,
     /// It is longer than any name.
-    #[error("it has {0} bytes, and no name has more than {LONGEST}")]
+    #[error("it has {0} bytes, and a name may have at most {LONGEST}")]
     TooLong(usize),
     /// Docker would take it for an image's id.
-    #[error("64 hexadecimal digits are an image's id, and not its name")]
+    #[error("64 hexadecimal digits are an image's id, not its name")]
     Id,
     /// The registry is none.
     #[error(

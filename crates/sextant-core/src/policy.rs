@@ -42,7 +42,9 @@ pub enum Refusal {
     #[error("The policies of this node do not allow tasks of this user or organization.")]
     Initiator,
     /// Who began can't be told.
-    #[error("The policies of this node ask who began, and the first task of this job can't be told: {0}.")]
+    #[error(
+        "The policies of this node depend on who created the first task of this job, and that task can't be determined: {0}."
+    )]
     Origin(String),
 }
 

@@ -96,7 +96,7 @@ fn compose(log: AlgorithmLog, note: Option<&str>) -> String {
         AlgorithmLog::Unreadable => format!("{NODE}The algorithm's log could not be read."),
         AlgorithmLog::NotShared => LOGS_NOT_SHARED.to_owned(),
         AlgorithmLog::LeftOut => {
-            "[sextant] The algorithm's log is left out: with it, the report is not accepted.".to_owned()
+            "[sextant] The algorithm's log is left out: the server does not accept the report with it.".to_owned()
         }
     };
     if let Some(note) = note {

@@ -53,11 +53,8 @@ impl SweepReport {
     fn log(&self, place: &Path) {
         let Emptied { removed, unfinished, .. } = self.emptied;
         if removed > 0 {
-            let rest = if unfinished { "; later runs go on with the rest" } else { "" };
-            tracing::info!(
-                "Removed {removed} files and folders that earlier jobs had left in {}{rest}",
-                place.display()
-            );
+            let rest = if unfinished { "; later runs remove the rest" } else { "" };
+            tracing::info!("Removed {removed} files and folders that earlier jobs left in {}{rest}", place.display());
         }
         self.warn(place);
     }
@@ -66,8 +63,7 @@ impl SweepReport {
     pub fn warn(&self, place: &Path) {
         for (count, error) in self.stuck.iter().chain(&self.emptied.stuck) {
             tracing::warn!(
-                "{count} files or folders that earlier runs left in {} could not be removed: {error}. They take room; later runs \
-                 try again",
+                "Could not remove {count} files or folders that earlier runs left in {}: {error}. They use disk space; later runs retry",
                 place.display()
             );
         }
@@ -118,7 +114,7 @@ fn mark_own(own: &Path) -> io::Result<()> {
 }
 
 fn warn_unmarked(own: &Path, error: &io::Error) {
-    tracing::warn!("{} can't be marked as used: {error}. It may be removed too early", own.display());
+    tracing::warn!("Could not mark {} as used: {error}. It may be removed too early", own.display());
 }
 
 fn make_own(own: &Path) -> io::Result<()> {
@@ -142,12 +138,12 @@ pub fn sweep_beside(own: PathBuf, keep: Duration) {
     let sweep = move || {
         // The time is the file system's, which several machines may use.
         if let Err(error) = sweep_siblings(&own, keep, (ENTRIES, TIME), mark) {
-            tracing::warn!("Folders of old jobs beside {} could not be looked for: {error}", own.display());
+            tracing::warn!("Could not look for folders of old jobs beside {}: {error}", own.display());
         }
     };
     let thread = std::thread::Builder::new().name("sweep".into()).stack_size(256 * 1024).spawn(sweep);
     if let Err(error) = thread {
-        tracing::warn!("Folders of old jobs are not looked for: {error}");
+        tracing::warn!("Not looking for folders of old jobs: {error}");
     }
 }
 
@@ -161,7 +157,7 @@ fn sweep_siblings(
 ) -> io::Result<SweepReport> {
     let (parent, name) = split(own)?;
     let (folder, name) = (open(parent)?, text(name)?);
-    let kind = kind(name).ok_or_else(|| io::Error::other("its name is not that of a job's folder"))?;
+    let kind = kind(name).ok_or_else(|| io::Error::other("its name is not the name of a job's folder"))?;
     let now = now(folder.as_fd(), name)?;
     let swept = sweep(folder.as_fd(), kind, keep, now, &mut Budget::new(entries, time))?;
     swept.log(parent);

@@ -134,7 +134,10 @@ impl Connection {
                     Published::Yes => {}
                     Published::Refused(why) => return Err(NodeError::Refused(why)),
                 }
-                info!("The organization had no public key at the server; it has this one now: {}", key.fingerprint());
+                info!(
+                    "The organization had no public key at the server; the node uploaded this one: {}",
+                    key.fingerprint()
+                );
             }
             info!(
                 "Inputs and results are encrypted; the fingerprint of this organization's key is {}",
@@ -169,18 +172,14 @@ where
             Ok(answer) => return Ok(answer),
             Err(error @ Error::WrongApiKey { .. }) => return Err(NodeError::Refused(error.to_string())),
             Err(error @ Error::Tls { .. }) => {
-                error!("{} can't be used: {error}. Trying again in {} s.", client.url(), PAUSE.as_secs());
+                error!("Can't use {}: {error}. Retrying in {} s.", client.url(), PAUSE.as_secs());
             }
             Err(error) if error.is_transient() => {
-                warn!(
-                    "The server at {} can't be reached: {error}. Trying again in {} s.",
-                    client.url(),
-                    PAUSE.as_secs()
-                );
+                warn!("The server at {} can't be reached: {error}. Retrying in {} s.", client.url(), PAUSE.as_secs());
             }
             Err(error) => {
                 error!(
-                    "{} does not answer as a vantage6 server: {error}. Are server_url, port and api_path right? Trying again in {} s.",
+                    "{} does not answer as a vantage6 server: {error}. Are server_url, port and api_path right? Retrying in {} s.",
                     client.url(),
                     PAUSE.as_secs()
                 );
@@ -202,8 +201,8 @@ enum Published {
 async fn publish(client: &Client, organization: OrganizationId, key: &PublicKey) -> Result<Published, Error> {
     match client.set_public_key(organization, &key.to_server()).await {
         Err(error) if matches!(error.status(), Some(401 | 403)) => Ok(Published::Refused(format!(
-            "Organization {organization} has no public key at the server, and this node may not put it there: {error}. An administrator \
-             can; `sextant keys show FILE` prints it."
+            "Organization {organization} has no public key at the server, and this node may not upload it: {error}. \
+             An administrator can; `sextant keys show FILE` prints it."
         ))),
         other => other.map(|()| Published::Yes),
     }

@@ -71,7 +71,7 @@ fn unsupported(run: &vantage6::Run) -> Option<&'static str> {
     }
     const { assert!(vantage6::DATABASES == 100) };
     (run.task.databases.left_out > 0)
-        .then_some("The task asks for more than 100 databases, which no node gives to an algorithm.")
+        .then_some("The task asks for more than 100 databases, which is more than a node gives to an algorithm.")
 }
 
 fn task(task: vantage6::Task) -> Task {
@@ -173,12 +173,10 @@ fn server_event(incoming: Incoming) -> Option<HubEvent> {
         }),
         Incoming::NodeOffline(node) => HubEvent::NodeOffline(node.id),
         Incoming::Message(text) => HubEvent::Other(format!("the server says: {text}")),
-        Incoming::ExpiredToken | Incoming::InvalidToken => {
-            HubEvent::Other("the connection is made again with a new token".into())
-        }
+        Incoming::ExpiredToken | Incoming::InvalidToken => HubEvent::Other("reconnecting with a new token".into()),
         Incoming::AlgorithmStatusChange(_) | Incoming::NodeOnline(_) => return None,
         Incoming::Unknown { name } => {
-            HubEvent::Other(format!("the server sent '{name}', which means nothing to this node"))
+            HubEvent::Other(format!("the server sent the event '{name}', which this node does not know"))
         }
     })
 }

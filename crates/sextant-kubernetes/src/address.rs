@@ -50,8 +50,8 @@ pub async fn for_pods(
     }
     let ip = targets.into_iter().find_map(toward).ok_or_else(|| {
         NodeError::Configuration(
-            "This machine has no address but loopback, so pods could not reach it. Set `kubernetes.data_port.address` to the address at \
-             which they do."
+            "This machine has no address but loopback, so pods could not reach it. Set \
+             `kubernetes.data_port.address` to an address at which they can."
                 .into(),
         )
     })?;

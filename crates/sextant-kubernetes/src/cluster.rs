@@ -72,7 +72,8 @@ pub async fn connect(access: &Arc<Access>) -> Result<Client, NodeError> {
             Err(error) => match final_reason(access, &error) {
                 Some(why) => return Err(NodeError::Cluster(why)),
                 None => warn!(
-                    "The Kubernetes cluster at {address} can't be reached: {}. Is it running, and is this the right address? Trying again in {} s.",
+                    "The Kubernetes cluster at {address} can't be reached: {}. Is it running, and is this the right \
+                     address? Retrying in {} s.",
                     error_chain(&error),
                     PAUSE.as_secs()
                 ),
@@ -87,8 +88,8 @@ pub fn final_reason(access: &Access, error: &kube::Error) -> Option<String> {
     let (address, source) = (access.address(), access.source());
     if status_code(error) == Some(401) {
         return Some(format!(
-            "The cluster at {address} does not accept the credentials of {source}. Have they ended, or been taken back? Put valid \
-             ones there (docs/OPERATIONS.md, \"Credentials\")."
+            "The cluster at {address} does not accept the credentials of {source}. Have they expired, or been \
+             revoked? Put valid ones there (docs/OPERATIONS.md, \"Credentials\")."
         ));
     }
     let what = match certificate_error(error)? {
@@ -97,7 +98,7 @@ pub fn final_reason(access: &Access, error: &kube::Error) -> Option<String> {
             "is signed by no authority that it trusts. Put the cluster's present one there (certificate-authority-data)"
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "is for another name. Use an address that it is for as `server`, or name one of its names as `tls-server-name`"
+            "is for another name. Use an address that it covers as `server`, or name one of its names as `tls-server-name`"
         }
         _ => return None,
     };
@@ -149,7 +150,7 @@ where
     loop {
         match with_timeout(call()).await {
             Err(error) if is_transient(&error) => {
-                warn!("{what}: {}. Trying again in {} s.", error_chain(&error), PAUSE.as_secs());
+                warn!("{what}: {}. Retrying in {} s.", error_chain(&error), PAUSE.as_secs());
                 tokio::time::sleep(PAUSE).await;
             }
             result => return result,

@@ -109,7 +109,7 @@ pub async fn listen(what: &str, address: SocketAddr, taken_over: bool) -> Result
             Ok(listener) => return Ok(listener),
             Err(error) if taken_over && error.kind() == std::io::ErrorKind::AddrInUse => {
                 if !told {
-                    warn!("the process that was at work before still has the port {address}: waiting for its end");
+                    warn!("Waiting for the port {address}: the previous leader still has the port");
                     told = true;
                 }
                 sleep(Duration::from_secs(1)).await;

@@ -88,7 +88,7 @@ pub async fn note(api: Api<Event>, namespace: String, job: JobFacts, reason: &'s
         ..Event::default()
     };
     if let Err(error) = with_timeout(api.create(&PostParams::default(), &event)).await {
-        debug!("the Event {reason} could not be left: {}", error_chain(&error));
+        debug!("Could not create the Event {reason}: {}", error_chain(&error));
     }
 }
 

@@ -55,13 +55,13 @@ impl Kubernetes {
         let job = made.map_err(|error| refused("Job", &error, &assignment.image))?;
         let mut facts = JobFacts::read(&job)
             .filter(|_| !labels::is_of_another_release(job.labels(), self.identity.release()))
-            .ok_or_else(|| LaunchError::Later(format!("the Job '{name}' is there, but is not one of ours")))?;
+            .ok_or_else(|| LaunchError::Later(format!("the Job '{name}' exists, but is not one of ours")))?;
         facts.supplied = found;
         if facts.deleting {
             return Err(LaunchError::Later(format!("an older Job '{name}' is still being deleted")));
         }
         if !facts.is_of(&self.identity, assignment) {
-            return Err(LaunchError::Later(format!("the Job '{name}' is of another run of this number")));
+            return Err(LaunchError::Later(format!("the Job '{name}' belongs to another run with this id")));
         }
         Ok(facts)
     }
@@ -73,9 +73,9 @@ impl Kubernetes {
         let old = self.job_of(assignment).filter(|job| job.attempt == disrupted.attempt);
         let old = old.map_or_else(|| self.identity.attempt_name(assignment, disrupted.attempt), |job| job.name);
         self.launch_as(assignment, disrupted).await?;
-        info!(run = %assignment.run, "is launched again as {}", self.identity.attempt_name(assignment, disrupted.attempt + 1));
+        info!(run = %assignment.run, "Run is launched again as {}", self.identity.attempt_name(assignment, disrupted.attempt + 1));
         if let Err(error) = self.mark(&old, None, AGAIN, End::Now).await {
-            warn!(run = %assignment.run, "the Job '{old}' could not be marked as done: {error}; it is marked with the run's report");
+            warn!(run = %assignment.run, "Could not mark the Job '{old}' as reported: {error}; it is marked with the run's report");
         }
         Ok(())
     }
@@ -130,11 +130,11 @@ fn refused(kind: &str, error: &kube::Error, image: &str) -> LaunchError {
     let full = |why: &str, reason| {
         LaunchError::Full(Failure::new(RunStatus::StartFailed, why, detail.clone()).because(reason))
     };
-    let later = || LaunchError::Later(format!("the {kind} could not be made: {said}"));
+    let later = || LaunchError::Later(format!("the {kind} could not be created: {said}"));
     match (status_code(error), meaning(&said)) {
-        (Some(413), _) => failed("What the task says of its databases is too large."),
+        (Some(413), _) => failed("The task's parameters for its databases are too large."),
         _ if says("request is too large") || (kind == "Secret" && says("Too long")) => {
-            failed("What the task says of its databases is too large.")
+            failed("The task's parameters for its databases are too large.")
         }
         // It passes when other runs have ended.
         (Some(403), Refusal::QuotaFull) => {
@@ -142,9 +142,9 @@ fn refused(kind: &str, error: &kube::Error, image: &str) -> LaunchError {
         }
         (Some(403), Refusal::LargerThanQuota) => LaunchError::Failed(larger_than_quota(&detail)),
         (Some(403), _) if says("being terminated") => {
-            full("The node's place in the cluster is being taken away.", "NamespaceTerminating")
+            full("The node's namespace in the cluster is being deleted.", "NamespaceTerminating")
         }
-        (Some(404), _) => full("The node's place in the cluster is gone.", "NamespaceMissing"),
+        (Some(404), _) => full("The node's namespace in the cluster does not exist any more.", "NamespaceMissing"),
         // A right of this node's own that is missing now and was there when it started: somebody changes its Role, or makes the
         // namespace anew. Each try tells the operator.
         (Some(403), _) if is_missing_right(&said) => later(),

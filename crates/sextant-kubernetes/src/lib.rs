@@ -191,9 +191,9 @@ impl Kubernetes {
             "the launch gate",
             isolation::run(prober, targets, isolation_monitor, gate, run_index.clone(), connected.metrics),
         );
-        info!("The data port is open at port {port}; pods are told {}.", data_port.address);
+        info!("The data port listens at port {port}; pods connect to {}.", data_port.address);
         let served = if embedded.is_some() { "this node" } else { "on its own" };
-        info!("The proxy is {served}; algorithms are told {}.", endpoints.proxy);
+        info!("The proxy is {served}; algorithms connect to {}.", endpoints.proxy);
 
         Ok(Self {
             databases: mounted(&config.databases, settings),
@@ -297,7 +297,7 @@ impl Runtime for Kubernetes {
     }
 
     async fn collect(&self, run: RunId) -> Result<Output, RuntimeError> {
-        self.run_index.collect(run).await.map_err(|_| RuntimeError("somebody else collects it".into()))
+        self.run_index.collect(run).await.map_err(|_| RuntimeError("another request collects it".into()))
     }
 
     async fn log(&self, run: RunId) -> Result<Tail, RuntimeError> {

@@ -75,7 +75,7 @@ pub fn has_ended(job: &Job) -> bool {
 pub async fn remove(jobs: Api<Job>, job: Job) {
     let gone = json!({ "metadata": { "uid": job.uid() }, "spec": { "ttlSecondsAfterFinished": 0 } });
     if let Err(error) = patch(&jobs, &job.name_any(), gone).await {
-        debug!("the Job '{}' could not be removed: {error}; it goes by itself later", job.name_any());
+        debug!("Could not remove the Job '{}': {error}; Kubernetes removes it later", job.name_any());
     }
 }
 
@@ -85,7 +85,7 @@ impl Kubernetes {
         for job in self.run_index.lingering() {
             let now = json!({ "metadata": { "uid": job.uid }, "spec": { "activeDeadlineSeconds": 1 } });
             if let Err(error) = patch(&self.jobs, &job.name, now).await {
-                debug!("the pod of the Job '{}' could not be ended: {error}", job.name);
+                debug!("Could not end the pod of the Job '{}': {error}", job.name);
             }
         }
     }

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub async fn of_algorithm(api: &Api<Pod>, pod: &str) -> Result<Tail, RuntimeError> {
     tokio::time::timeout(PATIENCE, read(api, pod))
         .await
-        .unwrap_or_else(|_| Err(RuntimeError("the log did not come in time".into())))
+        .unwrap_or_else(|_| Err(RuntimeError("the log did not arrive in time".into())))
 }
 
 async fn read(api: &Api<Pod>, pod: &str) -> Result<Tail, RuntimeError> {

@@ -39,11 +39,11 @@ impl PodApiService {
     fn answer<T>(run: RunId, what: &str, result: Result<T, InputSourceError>) -> Result<T, Answer> {
         result.map_err(|error| match error {
             InputSourceError::Refused(text) => {
-                info!(%run, "the {what} is refused: {text}");
+                info!(%run, "The pod gets no {what}: {text}");
                 Answer::Refused(text)
             }
             InputSourceError::Later(text) => {
-                warn!(%run, "the {what} is not to be had yet: {text}");
+                warn!(%run, "The pod waits for its {what}: {text}");
                 Answer::Later
             }
         })

@@ -55,9 +55,9 @@ fn complain(what: &str, error: &Error) {
         _ => false,
     };
     if unauthorized {
-        debug!("the {what} can't be watched with these credentials");
+        debug!("Can't watch the {what} with these credentials");
     } else {
-        warn!("the {what} can't be watched at the moment: {}", error_chain(error));
+        warn!("Can't watch the {what} at the moment: {}", error_chain(error));
     }
 }
 

@@ -156,7 +156,7 @@ impl Folder {
             Ok(pid) if process_identity::is_alive(&pid) => RunState::Running { since: self.started() },
             // It may have written how it ended between the two looks.
             Ok(_) => self.read_exit().unwrap_or_else(|| {
-                let detail = "the supervisor is gone and has left no word of how the algorithm ended";
+                let detail = "the supervisor has ended without recording how the algorithm ended";
                 let message = "The algorithm's process was ended from outside.";
                 RunState::Failed(Failure::new(RunStatus::Crashed, message, detail).started(true))
             }),

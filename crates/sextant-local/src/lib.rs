@@ -75,22 +75,23 @@ impl Local {
         let root = Arc::new(place::make(config, identity)?);
         if let Some(earlier) = place::earlier(config, identity) {
             warn!(
-                "Earlier versions kept this node's runs in {}, and it is still there. To go on with runs in it that are this user's, start \
-                 with `task_dir: {}` until they have ended; otherwise remove it.",
+                "Earlier versions kept this node's runs in {}, which still exists. To continue this user's runs in \
+                 it, start with `task_dir: {}` until they have ended; otherwise remove it.",
                 earlier.display(),
                 earlier.parent().unwrap_or(&earlier).display()
             );
         }
         warn!(
-            "The local runtime isolates nothing: algorithms run as processes of this user, with all that it may read, write and reach. Use it with invented data only."
+            "The local runtime isolates nothing: algorithms run as processes of this user, with all its rights. Use \
+             it with invented data only."
         );
-        info!("runs are kept under {}", root.path().display());
+        info!("Runs are kept under {}", root.path().display());
         let keep = settings.keep_shared.max(settings.deadline);
         let tidy = Tidy::start(root.clone(), keep)
             .map_err(|error| format!("The node can't start a thread to remove what runs leave: {error}."))?;
         tidy.ask();
         let proxy = sextant_proxy::embedded(own_listener(&root)?, config, health, supervisor)?;
-        info!("algorithms are told of a proxy at {}", proxy.address);
+        info!("Algorithms use the proxy at {}", proxy.address);
         Ok(Self {
             proxy,
             config: config.clone(),
@@ -151,7 +152,7 @@ impl Local {
             return;
         }
         if let Err(error) = folder.put_aside() {
-            warn!(run = %folder.run, "the folder {} of a run that was not started can't be removed: {error}", folder.path().display());
+            warn!(run = %folder.run, "Could not remove the folder {} of a run that was not started: {error}", folder.path().display());
         }
         self.tidy.ask();
     }
@@ -275,7 +276,7 @@ impl Runtime for Local {
             if folder.exists()
                 && let Err(error) = folder.write_stopped(why)
             {
-                warn!(%run, "why the run is stopped can't be written into {}: {error}", folder.path().display());
+                warn!(%run, "Could not record in {} why the run was stopped: {error}", folder.path().display());
             }
             process::stop(&folder).await;
         }

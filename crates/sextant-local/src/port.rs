@@ -26,9 +26,9 @@ pub fn bind(root: &Arc<Dir>) -> Result<TcpListener, String> {
             let under_way = under_way(root);
             if !under_way.is_empty() {
                 return Err(format!(
-                    "Port {port} of 127.0.0.1, where algorithms that are under way find this node's proxy, can't be opened: {error}. Whoever \
-                     has it gets what they send, with their tokens. Find out who that is (`ss -ltnp sport = :{port}`) and end it, or end \
-                     these algorithms: {}.",
+                    "Port {port} of 127.0.0.1, where running algorithms find this node's proxy, can't be opened: \
+                     {error}. The process that has it gets what they send, with their tokens. Find that process (`ss \
+                     -ltnp sport = :{port}`) and end it, or end these algorithms: {}.",
                     under_way.join(", ")
                 ));
             }

@@ -32,22 +32,22 @@ pub enum Untrusted {
     #[error("{} can't be {what}: {source}", .path.display())]
     Unusable { path: PathBuf, what: &'static str, source: io::Error },
     #[error(
-        "{} belongs to user {owner} (mode {mode:o}), and this process is user {me}: whoever owns it could read inputs and forge \
-         results. Remove it, after a look at what is in it",
+        "{} belongs to user {owner} (mode {mode:o}), and this process is user {me}: its owner could read inputs and \
+         forge results. Remove it, after you have checked its content",
         .path.display()
     )]
     OfAnother { path: PathBuf, owner: u32, mode: u32, me: u32 },
     #[error(
-        "{} is of user {owner} with mode {mode:o}, so that other users may look into it or write to it. Remove it; or, if you know \
-         that all in it is this node's, `chmod 700` it",
+        "{} is of user {owner} with mode {mode:o}, so other users may read it or write to it. Remove it; or, if you \
+         know that everything in it belongs to this node, `chmod 700` it",
         .path.display()
     )]
     Open { path: PathBuf, owner: u32, mode: u32 },
     #[error("{} is a link (of user {owner}) where a folder should be. Remove the link", .path.display())]
     Link { path: PathBuf, owner: u32 },
     #[error(
-        "{} belongs to user {owner} and has mode {mode:o}: users other than root and this one ({me}) may replace what is in it. \
-         Take that right away (`chmod go-w`)",
+        "{} belongs to user {owner} and has mode {mode:o}: users other than root and this one ({me}) may replace \
+         what is in it. Remove that right (`chmod go-w`)",
         .path.display()
     )]
     Replaceable { path: PathBuf, owner: u32, mode: u32, me: u32 },
@@ -84,7 +84,7 @@ impl Dir {
         let mut here = openat(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| unusable("opened", error))?;
         let mut so_far = PathBuf::from("/");
-        judge(&so_far, &fstat(&here).map_err(|error| unusable("looked at", error))?)?;
+        judge(&so_far, &fstat(&here).map_err(|error| unusable("inspected", error))?)?;
         let mut rest = components(&absolute);
         let mut links = 0;
         while let Some(name) = rest.pop() {
@@ -104,7 +104,7 @@ impl Dir {
                 result => result,
             };
             let found = found.map_err(|error| unusable("opened", error))?;
-            let stat = fstat(&found).map_err(|error| unusable("looked at", error))?;
+            let stat = fstat(&found).map_err(|error| unusable("inspected", error))?;
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Symlink => {
                     if rest.is_empty() {
@@ -240,7 +240,7 @@ impl Dir {
         } else if !is_ours(&stat) {
             format!("it belongs to user {}", stat.st_uid)
         } else if stat.st_nlink > 1 {
-            "it is a file that has another name elsewhere, too (a hard link)".to_owned()
+            "it is a file that also has another name elsewhere (a hard link)".to_owned()
         } else {
             return Ok(file.into());
         };

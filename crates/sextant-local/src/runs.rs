@@ -134,7 +134,7 @@ impl State {
 
 fn removed() -> Failure {
     let message = "The folder of the run was removed while its algorithm ran, and its output with it.";
-    Failure::new(RunStatus::Crashed, message, "the run's folder is gone, or what says which process its supervisor is")
+    Failure::new(RunStatus::Crashed, message, "the run's folder is gone, or the file with its supervisor's process id")
         .because("Removed")
         .started(true)
 }

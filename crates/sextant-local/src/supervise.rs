@@ -14,7 +14,7 @@ pub fn run(folder: &Path, command: &[String]) -> ExitCode {
     let own = match Dir::at(folder, Missing::Leave) {
         Ok(Some(own)) => own,
         Ok(None) => {
-            eprintln!("sextant supervise: {} is not there", folder.display());
+            eprintln!("sextant supervise: {} does not exist", folder.display());
             return ExitCode::FAILURE;
         }
         Err(error) => {

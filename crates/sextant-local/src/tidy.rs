@@ -58,7 +58,7 @@ fn run(root: &Dir, keep: Duration, asked: &Receiver<()>) {
                     }
                 }
                 Err(error) => {
-                    warn!("What earlier runs have left in {} can't be looked for: {error}", root.path().display());
+                    warn!("Could not look for folders of earlier runs in {}: {error}", root.path().display());
                     break;
                 }
             }

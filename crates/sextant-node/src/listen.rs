@@ -27,18 +27,18 @@ pub async fn listen(registry: &Registry, mut live: HubEvents) -> Result<(), Node
     while let Some(event) = live.next().await {
         match event {
             HubEvent::Connected(transport) => {
-                debug!("connected by {transport}");
+                debug!("Connected by {transport}");
                 presence = Presence::Offline;
             }
             HubEvent::Disconnected(reason) => {
-                warn!("offline: {reason}; connecting again");
+                warn!("The node is offline: {reason}; reconnecting");
                 registry.context.health.unready(SERVER, format!("offline: {reason}"));
                 registry.context.metrics.disconnected();
                 presence = Presence::Offline;
             }
             HubEvent::Welcome => {
                 if presence == Presence::Offline {
-                    info!("online");
+                    info!("The node is online");
                     presence = Presence::Online;
                 }
                 registry.context.health.ready(SERVER);

@@ -77,7 +77,8 @@ impl Origins {
             Lineage::Broken(why) => {
                 static BROKEN: LogThrottle = LogThrottle::new();
                 if let Some(times) = BROKEN.happened() {
-                    info!(task = %task.id, times, "the first task of its job can't be told: {why}; it shares its /mnt/tmp with no other task");
+                    info!(task = %task.id, times, "The first task of the job can't be determined: {why}; the task \
+                        shares its /mnt/tmp with no other task");
                 }
                 own
             }

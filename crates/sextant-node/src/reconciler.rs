@@ -203,7 +203,7 @@ impl RunReconciler {
     async fn release_stale(&mut self) {
         while self.context.runtime.has_stale_job(&self.assignment) {
             self.context.leadership.wait_until_leader().await;
-            info!(run = %self.run.id, "another run had this number and was deleted at the server; what is left of it is ended");
+            info!(run = %self.run.id, "Cleaning up an earlier run with this id, which was deleted at the server");
             if let Err(error) = self.context.runtime.release(self.run.id, &RunStatus::UnknownError).await {
                 self.back_off(Obstacle::Server, &error.to_string()).await;
             }
@@ -269,11 +269,7 @@ impl RunReconciler {
                 Action::Release => match self.context.runtime.release(self.run.id, &self.server.status).await {
                     Ok(()) => return,
                     Err(error) => {
-                        self.back_off(
-                            Obstacle::Marking,
-                            &format!("the run's things could not be marked as done: {error}"),
-                        )
-                        .await
+                        self.back_off(Obstacle::Marking, &format!("the run could not be released: {error}")).await
                     }
                 },
                 Action::Done if self.server.finished => return,
@@ -296,7 +292,7 @@ impl RunReconciler {
         if self.run.started_at.is_some() {
             self.confirm_open().await?;
         }
-        info!(run = %self.run.id, task = %self.run.task.id, image = excerpt(&self.run.task.image), "starting");
+        info!(run = %self.run.id, task = %self.run.task.id, image = excerpt(&self.run.task.image), "Launching run");
         self.context.metrics.admitted();
         self.tracked.enter(Stage::Launching);
         self.start(false).await
@@ -335,7 +331,7 @@ impl RunReconciler {
             }
             // What is there already goes its way, whatever the configuration says now.
             Err(LaunchError::Failed(failure)) if again => {
-                warn!(run = %self.run.id, "was launched before, and could not be launched now: {}", failure.detail);
+                warn!(run = %self.run.id, "Run was launched before, and could not be launched now: {}", failure.detail);
                 self.launched_fully = true;
                 self.refused = Some(failure);
             }
@@ -472,7 +468,7 @@ impl RunReconciler {
         let times =
             if self.logged_obstacles.contains(&obstacle) { AGAIN[obstacle as usize].happened() } else { Some(1) };
         if let Some(times) = times {
-            warn!(run = %self.run.id, times, "{why}; going on in {} s", pause.as_secs().max(1));
+            warn!(run = %self.run.id, times, "Run is retried: {why}; next attempt in {} s", pause.as_secs().max(1));
         }
         if !self.logged_obstacles.contains(&obstacle) {
             self.logged_obstacles.push(obstacle);

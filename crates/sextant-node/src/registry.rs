@@ -148,7 +148,8 @@ impl Registry {
         let identity = RunIdentity::from(&run);
         if !self.is_ours(&run) {
             if let Some(times) = FOREIGN.happened() {
-                warn!(run = %id, organization = %run.organization, times, "the server offers a run of another organization; it is left alone");
+                warn!(run = %id, organization = %run.organization, times, "Ignoring a run of another organization, \
+                    which the server lists");
             }
             return Tracking::Foreign;
         }
@@ -192,7 +193,7 @@ impl Registry {
         let mut reconcilers = self.reconcilers.lock();
         while let Some(ended) = reconcilers.try_join_next() {
             if let Err(error) = ended {
-                warn!("a run's task did not come to its end: {error}; the next look at all runs finds the run again");
+                warn!("The task of a run ended early: {error}; the next poll finds the run again");
             }
         }
         reconcilers.spawn(async move {

@@ -85,7 +85,7 @@ pub fn not_encryptable(why: &str) -> String {
 
 /// Says in the node's log how a run has ended that has no output. It may be reported any number of times until the server takes it.
 pub fn tell(run: &Run, failure: &Failure) {
-    warn!(run = %run.id, task = %run.task.id, status = %failure.status, "{}", in_words(failure));
+    warn!(run = %run.id, task = %run.task.id, status = %failure.status, "Run failed: {}", in_words(failure));
 }
 
 /// Reports a run that has no output; with the log that was read when it was stopped, or with what can be read now.
@@ -168,13 +168,13 @@ pub async fn log_of_stopped(context: &Context, run: &Run, mask: &Mask, started: 
                 None => HeldLog { text, room: None },
                 Some(Ok(room)) => HeldLog { text, room: Some(room) },
                 Some(Err(_)) => {
-                    warn!(run = %run.id, "the log of the stopped algorithm is left out: the logs of others wait for the server already");
+                    warn!(run = %run.id, "The log of the stopped algorithm is left out: logs of other runs use the memory for logs");
                     HeldLog::left_out()
                 }
             }
         }
         Err(_) => {
-            warn!(run = %run.id, "the log of the stopped algorithm could not be read within {} s", LOG_OF_STOPPED.as_secs());
+            warn!(run = %run.id, "Could not read the log of the stopped algorithm within {} s", LOG_OF_STOPPED.as_secs());
             HeldLog { text: AlgorithmLog::Unreadable, room: None }
         }
     }
@@ -196,7 +196,7 @@ async fn read(context: &Context, run: &Run, mask: &Mask) -> AlgorithmLog {
     };
     static UNREADABLE: LogThrottle = LogThrottle::new();
     if let Some(times) = UNREADABLE.happened() {
-        warn!(run = %run.id, times, "the algorithm's log could not be read: {reason}");
+        warn!(run = %run.id, times, "Could not read the algorithm's log: {reason}");
     }
     AlgorithmLog::Unreadable
 }
@@ -215,7 +215,7 @@ async fn send(context: &Context, run: &Run, report: Report) -> Reported {
     match is_still_its(context, run).await {
         Ok(true) => {}
         Ok(false) => {
-            info!(run = %run.id, task = %run.task.id, "is not reported: it was deleted at the server");
+            info!(run = %run.id, task = %run.task.id, "Run is not reported: it was deleted at the server");
             return Reported::Already;
         }
         Err(error) => {
@@ -229,19 +229,19 @@ async fn send(context: &Context, run: &Run, report: Report) -> Reported {
     let status = report.status.clone();
     match context.hub.finish_run(run.id, report).await {
         Ok(()) => {
-            info!(run = %run.id, task = %run.task.id, "reported as {status}");
+            info!(run = %run.id, task = %run.task.id, %status, "Run reported");
             context.status_publisher.status(run, &status).await;
             Reported::Yes(status)
         }
         Err(error) if error.is_over() => {
-            info!(run = %run.id, task = %run.task.id, "has ended at the server already: {error}");
+            info!(run = %run.id, task = %run.task.id, "Run has already ended at the server: {error}");
             Reported::Already
         }
         Err(error) => {
             if let Some(why) = refusal(&error) {
                 static NOT_ACCEPTED: LogThrottle = LogThrottle::new();
                 if let Some(times) = NOT_ACCEPTED.happened() {
-                    error!(run = %run.id, times, "the report is not accepted: {error}");
+                    error!(run = %run.id, times, "The server does not accept the report: {error}");
                 }
                 return Reported::Never(why);
             }
@@ -278,7 +278,7 @@ async fn is_still_its(context: &Context, run: &Run) -> Result<bool, HubError> {
 fn refusal(error: &HubError) -> Option<String> {
     match error.kind {
         HubErrorKind::TooLarge => {
-            Some("The server, or a proxy before it, accepts no report of this size (HTTP 413).".into())
+            Some("The server, or a proxy in front of it, accepts no report of this size (HTTP 413).".into())
         }
         HubErrorKind::Refused(status @ (400 | 422)) => {
             Some(format!("The server does not accept the report (HTTP {status})."))
@@ -303,13 +303,13 @@ fn complain(run: &Run, problem: &HubError) {
     let throttle = if problem.is_passing() { &PASSING } else { &LASTING };
     let Some(times) = throttle.happened() else { return };
     if problem.is_passing() {
-        warn!(run = %run.id, times, "the report did not get through: {problem}; the output is kept, and it is tried again");
+        warn!(run = %run.id, times, "The report did not get through: {problem}; the pod keeps the output, and the node retries");
     } else {
         error!(
             run = %run.id,
             times,
-            "the server did not take the report: {problem}. The output is kept in the run's pod and offered again and again; \
-             if the message tells of a limit or a setting, change that"
+            "The server did not accept the report: {problem}. The pod keeps the output, and the node retries without \
+             limit; if the message names a limit or a setting, change that"
         );
     }
 }

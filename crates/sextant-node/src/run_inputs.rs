@@ -81,7 +81,7 @@ impl RunInputs {
         if RunIdentity::from(&now) == input.identity {
             return Ok(());
         }
-        Err(InputSourceError::Later("the server uses the run's number for another run".into()))
+        Err(InputSourceError::Later("the server reuses the run's id for another run".into()))
     }
 }
 

@@ -66,7 +66,7 @@ pub enum LimitExceeded {
     #[error("there are too many connections")]
     Total,
     /// It was closed to make room for another one.
-    #[error("it was closed to make room for another connection")]
+    #[error("it was closed to accept another connection")]
     Evicted,
 }
 

@@ -36,7 +36,7 @@ fn print_to(out: &mut impl Write, text: &str) -> Printed {
         Ok(()) => Printed::Yes,
         Err(error) => {
             if error.kind() != ErrorKind::BrokenPipe {
-                print_error(&format!("What was to be printed could not be written: {error}"));
+                print_error(&format!("Could not print the output: {error}"));
             }
             Printed::ReaderGone
         }

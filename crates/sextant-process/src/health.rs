@@ -40,7 +40,7 @@ impl Health {
     pub fn waiting_for(parts: &[&'static str]) -> Arc<Self> {
         let health = Self::default();
         for part in parts {
-            health.unready(part, "has not begun yet");
+            health.unready(part, "has not started yet");
         }
         Arc::new(health)
     }

@@ -43,7 +43,7 @@ fn fits(columns: &[String], room: &mut usize) -> bool {
             true
         }
         None => {
-            tracing::warn!("the names of {} columns are not shared: they are too long for one message", columns.len());
+            tracing::warn!("Not sharing the names of {} columns: they are too long for one message", columns.len());
             false
         }
     }

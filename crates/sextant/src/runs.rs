@@ -44,10 +44,10 @@ pub async fn table_of(config: &Config) -> Result<String, NodeError> {
     }
     match &server {
         Server::Silent(why) => {
-            text.push_str(&format!("The server is not heard: {}\n", printable::excerpt_of(why, SENTENCE)));
+            text.push_str(&format!("The server does not answer: {}\n", printable::excerpt_of(why, SENTENCE)));
         }
         Server::Partly(_, why) => text.push_str(&format!(
-            "Of the server's runs only a part was read: {}\n",
+            "Only a part of the server's runs was read: {}\n",
             printable::excerpt_of(why, SENTENCE)
         )),
         Server::Open(_) => {}

@@ -102,7 +102,7 @@ impl<'a> Assembler<'a> {
     fn cut_short(&mut self) -> Option<Assembled> {
         let partial = self.partial.take()?;
         if let Some(times) = self.throttles.incomplete.happened() {
-            warn!(times, "a packet came before all attachments of the one before it, which is left out");
+            warn!(times, "Skipped a packet: the next one arrived before all of its attachments");
         }
         partial.what.left_out().into_assembled()
     }
@@ -112,7 +112,7 @@ impl<'a> Assembler<'a> {
             Ok(read) => read,
             Err(error) => {
                 if let Some(times) = self.throttles.unreadable.happened() {
-                    warn!(%error, times, "left out a packet that is not Socket.IO v5");
+                    warn!(%error, times, "Skipped a packet that is not Socket.IO v5");
                 }
                 return None;
             }
@@ -120,7 +120,7 @@ impl<'a> Assembler<'a> {
         let what = if header.namespace == self.namespace {
             self.data(&header, data, text.len(), extent)
         } else {
-            debug!(namespace = %self.namespace, "left out a packet of another namespace");
+            debug!(namespace = %self.namespace, "Skipped a packet of another namespace");
             Outcome::Nothing
         };
         if header.attachments > 0 {
@@ -136,7 +136,7 @@ impl<'a> Assembler<'a> {
                 Ok(body) => return Outcome::Whole(CompletePacket { body, attachments: Vec::new(), size }),
                 Err(error) => {
                     if let Some(times) = self.throttles.unreadable.happened() {
-                        warn!(%error, times, "left out a packet whose data can't be read");
+                        warn!(%error, times, "Skipped a packet whose data can't be read");
                     }
                 }
             },
@@ -147,14 +147,14 @@ impl<'a> Assembler<'a> {
 
     fn too_large(&self) {
         if let Some(times) = self.throttles.long.happened() {
-            warn!(limit = self.max_bytes, times, "left out a packet of more bytes than this client reads");
+            warn!(limit = self.max_bytes, times, "Skipped a packet of more bytes than this client reads");
         }
     }
 
     fn attachment(&mut self, data: Option<Bytes>) -> Option<Assembled> {
         let Some(mut partial) = self.partial.take() else {
             if let Some(times) = self.throttles.stray.happened() {
-                warn!(times, "left out an attachment that belongs to no packet");
+                warn!(times, "Skipped an attachment that belongs to no packet");
             }
             return None;
         };

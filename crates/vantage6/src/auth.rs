@@ -58,7 +58,7 @@ impl Auth {
             // Renewing begins long before the end, so that a server that is away for a moment disturbs nobody.
             Err(error) => match old.filter(|session| session.access.is_valid()) {
                 Some(session) if !error.is_wrong_api_key() => {
-                    tracing::warn!(%error, "could not renew the access token; it is still good for a while");
+                    tracing::warn!(%error, "Could not renew the access token; it is still valid for a while");
                     Ok(session)
                 }
                 _ => Err(error),
@@ -103,13 +103,13 @@ async fn renew(wire: &HttpTransport, api_key: &SecretString, old: Option<&Sessio
     if let Some(refresh) = old.and_then(|session| session.refresh.as_ref()).filter(|refresh| refresh.is_valid()) {
         match ask(wire, Call::post("token/refresh"), Some(&refresh.token)).await {
             Ok(mut session) => {
-                tracing::debug!("access token refreshed");
+                tracing::debug!("Access token refreshed");
                 session.node = session.node.or(old.and_then(|old| old.node));
                 return Ok(session);
             }
             // An answer, but no token: whatever the reason, the API key is what counts.
             Err(Error::Refused { status, message, .. }) if status != 429 && status != 503 => {
-                tracing::info!(status, message, "the server did not refresh the access token; logging in again");
+                tracing::info!(status, message, "The server did not refresh the access token; logging in again");
             }
             Err(error) => return Err(error),
         }
@@ -126,7 +126,7 @@ async fn renew(wire: &HttpTransport, api_key: &SecretString, old: Option<&Sessio
         }
         other => other,
     })?;
-    tracing::debug!(node = session.node.map(|node| node.0), "logged in");
+    tracing::debug!(node = session.node.map(|node| node.0), "Logged in");
     Ok(session)
 }
 

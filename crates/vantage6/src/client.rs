@@ -111,8 +111,8 @@ impl Client {
     pub async fn node_id(&self) -> Result<NodeId, Error> {
         self.access_token().await?.session.node.ok_or_else(|| Error::Unreadable {
             request: "POST token/node".into(),
-            problem: "it does not tell which node this is".into(),
-            excerpt: "(not shown, since it holds a token)".into(),
+            problem: "it does not say which node this is".into(),
+            excerpt: "(not shown, because it contains a token)".into(),
         })
     }
 

@@ -44,7 +44,7 @@ impl ConnectionErrors {
         // As `hyper_util::client::legacy::connect::proxy::TunnelError` says it.
         let refused = ["tunnel error: unsuccessful", "tunnel error: proxy authorization required"];
         let more = if refused.iter().any(|text| words.contains(text)) {
-            ": it does not let this through, or wants another login"
+            ": it does not allow this connection, or requires another login"
         } else {
             ""
         };

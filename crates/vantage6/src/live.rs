@@ -241,7 +241,9 @@ fn not_connected(error: &socketio::Error, client: &Client) -> String {
     let forward = || {
         let url = client.url().socket_io();
         format!(
-            "The live connection goes to {url}, at the root of the host, also where the API has a path of its own: what is in front of the server has to forward that address to it, with all below it, its query and its websockets"
+            "The live connection goes to {url}, at the root of the host, also where the API has a path of its own: \
+             anything in front of the server must forward that address to it, including all paths below it, its \
+             query and its websockets"
         )
     };
     match error {
@@ -331,7 +333,7 @@ impl LiveTask {
                 _ = ping.tick() => {
                     if self.socket.is_connected() {
                         let sent = timeout(PING_TIMEOUT, self.socket.emit("ping", ())).await;
-                        tracing::debug!(?sent, "ping");
+                        tracing::debug!(?sent, "Ping");
                     }
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
@@ -344,7 +346,7 @@ impl LiveTask {
 
     fn reconnect(&self, why: &str) {
         if let Some(times) = self.reconnects.happened() {
-            tracing::warn!(times, "{why}: connecting again with another access token");
+            tracing::warn!(times, "Reconnecting with another access token: {why}");
         }
         if let Some(token) = self.in_use.lock().take() {
             self.client.invalidate_token(&token);

@@ -191,12 +191,15 @@ pub(crate) async fn send(
     let taken = if progress.sent.load(Ordering::Relaxed) < length { Delivery::NotSent } else { Delivery::Unknown };
     Err(match failed {
         Some(error) => wire.errors.error(request, &error, taken),
-        None if taken == Delivery::NotSent => {
-            Error::Timeout { request, what: "the result did not get any further", after: wire.silence, delivery: taken }
-        }
+        None if taken == Delivery::NotSent => Error::Timeout {
+            request,
+            what: "sending the result made no progress",
+            after: wire.silence,
+            delivery: taken,
+        },
         None => Error::Timeout {
             request,
-            what: "the whole result was sent, but no answer came",
+            what: "the whole result was sent, but no answer arrived",
             after: wire.silence,
             delivery: taken,
         },

@@ -60,7 +60,7 @@ impl Attempts<'_> {
         match self.next(&error, chance) {
             None => Err(error),
             Some(wait) => {
-                tracing::warn!(%error, attempt = self.failures, "trying again in {wait:.1?}");
+                tracing::warn!(%error, attempt = self.failures, "Retrying in {wait:.1?}");
                 tokio::time::sleep(wait).await;
                 Ok(())
             }

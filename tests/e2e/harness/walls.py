@@ -11,8 +11,8 @@ from .node import NodeProcess
 from .nodes import ODD
 from .wait import until
 
-WALLED = "Algorithms are walled in"
-OPEN = "Algorithms are NOT walled in"
+ISOLATED = "Algorithms are isolated"
+OPEN = "Algorithms are NOT isolated"
 
 
 class Walls:

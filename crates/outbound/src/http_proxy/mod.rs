@@ -84,8 +84,9 @@ impl HttpProxy {
     fn new(value: &str, variable: String) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "The environment variable {variable} is no address of an HTTP proxy. Write it like http://proxy.example.org:3128 (special \
-                 characters of a password as %40 for @ and so on), or take it away."
+                "The environment variable {variable} is not the address of an HTTP proxy. Write it like \
+                 http://proxy.example.org:3128 (special characters of a password encoded, such as %40 for @), or \
+                 unset it."
             )
         };
         let whole = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };

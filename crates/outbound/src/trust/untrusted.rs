@@ -60,8 +60,7 @@ impl Untrusted {
                     .to_owned()
             }
             CertificateError::UnhandledCriticalExtension => {
-                "the server's certificate makes demands (critical extensions) that are not understood here. Give the server one without \
-                 them"
+                "the server's certificate has critical extensions that this node does not support. Give the server one without them"
                     .to_owned()
             }
             // webpki looks at what it is before it asks who issued it.
@@ -90,7 +89,7 @@ fn plain(error: &CertificateError) -> String {
     match error {
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            "it, or a CA of its chain, is signed by an algorithm that is not safe any more or not known (SHA-1, or a key that is too short?)"
+            "it, or a CA of its chain, is signed with an algorithm that is insecure or unknown (SHA-1, or a key that is too short?)"
                 .to_owned()
         }
         other => other.to_string(),
@@ -113,10 +112,9 @@ impl Case<'_> {
         // The server's own comes first: what is wrong with it is what its owner looks at.
         let issuer = if is_good(leaf) { chain.into_iter().find(|one| !is_good(one)) } else { None };
         let (whose, which) = match &issuer {
-            Some(issuer) => (
-                format!("the certificate of the CA '{}', which the server sends along,", issuer.subject().shown),
-                issuer,
-            ),
+            Some(issuer) => {
+                (format!("the certificate of the CA '{}', which the server sends,", issuer.subject().shown), issuer)
+            }
             None => ("the server's certificate".to_owned(), leaf),
         };
         let (from, to) = (format_utc(which.not_before()), format_utc(which.not_after()));

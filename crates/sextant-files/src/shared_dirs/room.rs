@@ -80,7 +80,7 @@ fn explained_with(own: &Path, keep: Option<Duration>, error: io::Error, largest:
     let advice = match error.raw_os_error().map(Errno::from_raw_os_error) {
         _ if is_full(&error) => full(own, keep, largest),
         Some(Errno::ROFS) => {
-            "The volume is mounted read-only: look at `readOnly` and the access modes of the volume, and whether its \
+            "The volume is mounted read-only: check `readOnly` and the access modes of the volume, and whether its \
              file system was remounted read-only after an error"
                 .into()
         }
@@ -126,8 +126,8 @@ fn full(own: &Path, keep: Option<Duration>, largest: Option<Usage>) -> String {
         format!(" The largest of them holds at least {} in {} files.", size(usage.bytes), usage.files)
     });
     format!(
-        "The volume is full{room}. Folders of jobs are removed when no run has used them for {keep}, and not earlier.{largest} \
-         Enlarge the volume, remove folders of jobs that are over, or lower `keep_shared`"
+        "The volume is full{room}. Folders of jobs are removed only after no run has used them for {keep}.{largest} \
+         Enlarge the volume, remove folders of finished jobs, or lower `keep_shared`"
     )
 }
 
@@ -143,7 +143,7 @@ fn forbidden(own: &Path) -> String {
     let whose = nearest(own).and_then(|(path, folder)| {
         let stat = fstat(folder).ok()?;
         Some(format!(
-            "{} is of user {} and group {} with mode {:o}",
+            "{} belongs to user {} and group {} and has mode {:o}",
             path.display(),
             stat.st_uid,
             stat.st_gid,

@@ -167,8 +167,7 @@ impl Access {
         let address = &state.cluster.cluster_url;
         match (before, state.acceptance) {
             (Acceptance::Accepted, Acceptance::Refused) => error!(
-                "The cluster at {address} does not accept the credentials of {} any more. Renew them there; this node reads them \
-                 again by itself.",
+                "The cluster at {address} does not accept the credentials of {}. Renew them there; this node reloads them by itself.",
                 self.source
             ),
             (Acceptance::Refused, Acceptance::Accepted) => {
@@ -234,7 +233,7 @@ impl Access {
             Ok(((client, cluster), read)) => {
                 (state.files, state.ends) = (read.files, read.ends);
                 if state.wrong.take().is_some() {
-                    info!("What was wrong with {} is mended.", self.source);
+                    info!("The error with {} is resolved.", self.source);
                 }
                 if state.digest != read.digest {
                     (state.client, state.cluster, state.digest) = (client, cluster, read.digest);
@@ -245,7 +244,7 @@ impl Access {
                 state.files = state.files.now();
                 let is_new = state.wrong.as_ref() != Some(&why);
                 if is_new && (state.wrong.is_none() || self.still_wrong.happened().is_some()) {
-                    warn!("{} can't be used: {why}. Until then, what was read before holds.", self.source.beginning());
+                    warn!("Can't use {}: {why}. The node uses the earlier ones until then.", self.source.beginning());
                 }
                 state.wrong = Some(why);
             }

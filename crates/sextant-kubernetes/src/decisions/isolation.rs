@@ -117,7 +117,7 @@ pub enum Proof {
 pub fn judge(targets: &[Target], findings: &Findings) -> Proof {
     if targets.len() != findings.outcomes.len() {
         return Proof::Inconclusive(format!(
-            "the probe told of {} of {} things that it was to try",
+            "the probe reported {} of {} attempts",
             findings.outcomes.len(),
             targets.len()
         ));
@@ -133,7 +133,7 @@ pub fn judge(targets: &[Target], findings: &Findings) -> Proof {
     if both().any(|(target, outcome)| target.expected == Expected::Closed && outcome != Outcome::None) {
         Proof::Isolated
     } else {
-        Proof::Inconclusive("nothing that surely listens could be tried".into())
+        Proof::Inconclusive("there was no target that is known to listen".into())
     }
 }
 
@@ -143,7 +143,7 @@ fn unexpected_open(target: &Target, outcome: Outcome, policies_refuse: bool) -> 
         (Expected::Open, _) => None,
         (_, Outcome::Open) => Some(format!("{name} ({to}) can be reached")),
         (Expected::ClosedIfThere, Outcome::Refused) if !policies_refuse => {
-            Some(format!("{name} ({to}) can be reached: it refuses connections itself"))
+            Some(format!("{name} ({to}) can be reached: it refuses the connection itself"))
         }
         _ => None,
     }
@@ -183,7 +183,7 @@ enum IsolationStatus {
 impl IsolationMonitor {
     /// Without a proof yet. `allow_unisolated`: runs are launched whatever the proofs come to.
     pub fn new(every: Duration, allow_unisolated: bool) -> Self {
-        let status = IsolationStatus::Unknown("it has not been proved yet that algorithms are walled in".into());
+        let status = IsolationStatus::Unknown("the network isolation of algorithms has not been checked yet".into());
         Self { every, allow_unisolated, status, failures: 0 }
     }
 
@@ -217,8 +217,9 @@ impl IsolationMonitor {
             // What was found wrong is still the reason.
             (Proof::Inconclusive(_), IsolationStatus::Wrong(_)) => {}
             (Proof::Inconclusive(why), _) => {
-                self.status =
-                    IsolationStatus::Unknown(format!("it could not be tried whether algorithms are walled in: {why}"));
+                self.status = IsolationStatus::Unknown(format!(
+                    "the network isolation of algorithms could not be checked: {why}"
+                ));
             }
         }
         self.failures += 1;
@@ -259,7 +260,7 @@ mod tests {
             (&[(Closed, Silent), (ClosedIfThere, Silent)], Proof::Isolated),
             (
                 &[(Closed, Silent), (ClosedIfThere, Refused)],
-                wrong("t1 (a:1) can be reached: it refuses connections itself"),
+                wrong("t1 (a:1) can be reached: it refuses the connection itself"),
             ),
             (&[(Closed, Refused), (ClosedIfThere, Refused)], Proof::Isolated),
             (&[(Closed, Silent), (ClosedIfThere, NoWay)], Proof::Isolated),

@@ -145,8 +145,8 @@ pub fn forbidden(said: &str, image: &str) -> Failure {
             format!("The cluster's rules do not allow the task's image '{}'. The node's log says why.", excerpt(image))
         }
         Whose::Owner => {
-            "The cluster's rules do not allow the run. The task is not to blame: the node's owner can change it. \
-                         The node's log says why."
+            "The cluster's rules do not allow the run. The task is not the cause: the node's owner can change the \
+             rules. The node's log says why."
                 .to_owned()
         }
         Whose::Unknown => "The cluster's rules do not allow the run. The node's log says why.".to_owned(),
@@ -171,11 +171,11 @@ pub fn larger_than_quota(said: &str) -> Failure {
     needs.sort_unstable();
     needs.dedup();
     let message = format!(
-        "The run needs more than the node's quota allows: {}. The task is not to blame: the node's owner can change it.",
+        "The run needs more than the node's quota allows: {}. The task is not the cause: the node's owner can change the quota.",
         needs.join(" and ")
     );
     let detail = format!(
-        "{said} (It would not fit if nothing else ran: give runs less by `kubernetes.resources`, or the namespace a larger quota.)"
+        "{said} (It would not fit even if nothing else ran: reduce `kubernetes.resources`, or give the namespace a larger quota.)"
     );
     Failure::new(RunStatus::StartFailed, message, detail).because("QuotaExceeded")
 }
@@ -257,7 +257,7 @@ mod tests {
     fn the_researcher_hears_whose_fault_it_is_and_nothing_of_the_cluster() {
         let image = "registry.example.org/a/image:1";
         let task = "do not allow the task's image 'registry.example.org/a/image:1'.";
-        let owner = "The task is not to blame";
+        let owner = "The task is not the cause";
         let unknown = "do not allow the run. The node's log says why.";
         for (said, words) in [
             ("pods \"x\" is forbidden: failed quota: q: must specify limits.cpu for: secret", owner),

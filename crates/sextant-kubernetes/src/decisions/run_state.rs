@@ -49,7 +49,7 @@ pub fn run_state(job: Option<&JobFacts>, pod: Option<&PodFacts>) -> RunState {
             }
         }
         (None, Some(pod)) => of_life(pod),
-        (None, None) => starting(job.created, WaitsFor::Pod, "the pod is being made"),
+        (None, None) => starting(job.created, WaitsFor::Pod, "the pod is being created"),
     }
 }
 
@@ -123,7 +123,7 @@ fn last_word(pod: &PodFacts, cause: DisruptionCause) -> Option<Timestamp> {
 /// What a pod tells that is on its way.
 fn of_life(pod: &PodFacts) -> RunState {
     if !pod.scheduled {
-        let detail = pod.unschedulable.as_deref().unwrap_or("a machine is being found for it");
+        let detail = pod.unschedulable.as_deref().unwrap_or("it is being scheduled");
         let volume = ["persistentvolumeclaim", "PersistentVolumeClaim", "persistent volumes"];
         let waits_for = if volume.iter().any(|word| detail.contains(word)) && !detail.contains("Insufficient") {
             WaitsFor::Volume

@@ -46,7 +46,7 @@ pub async fn run() -> Result<(), PodError> {
 
 /// Accepts whoever comes, until it is stopped.
 async fn listen(ports: &[u16]) -> Result<(), PodError> {
-    let failed = |source| PodError::File { what: "a port could not be listened at".into(), source };
+    let failed = |source| PodError::File { what: "can't listen at a port".into(), source };
     let mut stop = signal(SignalKind::terminate()).map_err(failed)?;
     let mut listeners = Vec::new();
     for port in ports {

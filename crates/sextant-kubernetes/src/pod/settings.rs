@@ -34,7 +34,7 @@ impl Settings {
         Ok(Self {
             run: required(env::RUN)?
                 .parse()
-                .map_err(|_| PodError::Setting { name: env::RUN, problem: "is no run id".into() })?,
+                .map_err(|_| PodError::Setting { name: env::RUN, problem: "is not a run id".into() })?,
             job: required(env::JOB)?,
             address: required(env::ADDRESS)?,
             pin: required(env::PIN)?,

@@ -25,7 +25,7 @@ impl RunReconciler {
         if self.server.status == RunStatus::Killed {
             return Err(Interrupted);
         }
-        warn!(run = %self.run.id, task = %self.run.task.id, "{message} ({detail}) It is launched again.");
+        warn!(run = %self.run.id, task = %self.run.task.id, "Run will be launched again: {message} ({detail})");
         // Where the cluster takes it away again and again, ever more slowly.
         let pause =
             Duration::from_secs(2u64.saturating_pow(before.attempt.saturating_sub(1)).saturating_sub(1).min(60));

@@ -23,7 +23,7 @@ pub async fn run(config: &Config, isolation: bool, tell: &mut (dyn FnMut(&Line) 
     match &config.runtime {
         RuntimeConfig::Local(_) => tell(Line::unknown(
             "isolation",
-            "with `local:`, algorithms are processes of this machine, with all that its user may reach: for invented data only",
+            "with `local:`, algorithms are processes of this machine with all rights of its user: for invented data only",
         )),
         RuntimeConfig::Kubernetes(settings) => {
             // Without the server's answer the node's number is not known, which only people read.

@@ -111,7 +111,6 @@ impl List {
                 MAX_TEXT_BYTES / 1024 / 1024
             ));
         }
-        (self.stale >= MAX_STALE_PAGES)
-            .then(|| format!("{MAX_STALE_PAGES} pages one after the other brought no other run"))
+        (self.stale >= MAX_STALE_PAGES).then(|| format!("{MAX_STALE_PAGES} consecutive pages contained no new run"))
     }
 }
