@@ -577,7 +577,7 @@ def test_egress_of_the_node_is_no_wider_than_asked():
 
 
 def test_without_policies_there_is_none():
-    """Whoever makes the walls otherwise can turn them off."""
+    """Anyone who creates the network policies otherwise can turn them off."""
     manifests = rendered("sextant", NAMESPACE, merged(LEAST, {"networkPolicy": {"enabled": False}}))
     assert not [each for each in manifests if each["kind"] == "NetworkPolicy"]
 

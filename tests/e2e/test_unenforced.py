@@ -5,7 +5,7 @@ import os
 import pytest
 
 from harness.nodes import ODD
-from harness.walls import OPEN
+from harness.policies import OPEN
 
 pytestmark = [
     pytest.mark.cluster,
@@ -14,10 +14,10 @@ pytestmark = [
 ]
 
 
-def test_policies_that_nobody_enforces_are_no_walls(strict_node, walls, place, world, researcher):
+def test_policies_that_nobody_enforces_do_not_isolate(strict_node, network_policies, place, world, researcher):
     """The node refuses to run anything and says what is open; so does doctor."""
     node = strict_node()
-    walls.build(node)
+    network_policies.build(node)
     node.start_online()
     task = researcher.ask(ODD, "exit", [world.organization()], code=0)
     line = node.wait_log(OPEN, within=90)

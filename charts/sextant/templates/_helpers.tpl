@@ -69,8 +69,8 @@ such a chart, or it was found then and Jobs of its are left. */}}
 {{- end }}
 {{- end }}
 
-{{/* The name of what this release has in the namespace for runs. */}}
-{{- define "sextant.walls" -}}
+{{/* The name of this release's objects in the namespace for runs. */}}
+{{- define "sextant.runsName" -}}
 {{ include "sextant.fullname" . }}-{{ .Release.Namespace }}
 {{- end }}
 

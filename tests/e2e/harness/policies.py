@@ -1,4 +1,4 @@
-"""The walls around algorithms: what makes them, and what a node says of them."""
+"""The network policies that isolate algorithms, and what a node says of the isolation."""
 
 import json
 import secrets
@@ -15,7 +15,7 @@ ISOLATED = "Algorithms are isolated"
 OPEN = "Algorithms are NOT isolated"
 
 
-class Walls:
+class NetworkPolicies:
     """The network policies of one namespace, as `sextant network-policies` prints them for a node."""
 
     def __init__(self, cluster: Cluster):
