@@ -39,7 +39,7 @@ const PORT: &str = "PORT";
 const API_PATH: &str = "API_PATH";
 const REQUESTED_LABELS: &str = "USER_REQUESTED_DATABASE_LABELS";
 const LABELS: &str = "DB_LABELS";
-/// What every algorithm is told.
+/// The variables that every algorithm gets.
 const ALWAYS: [&str; 9] =
     [INPUT_FILE, OUTPUT_FILE, TOKEN_FILE, TEMPORARY_FOLDER, HOST, PORT, API_PATH, REQUESTED_LABELS, LABELS];
 
@@ -54,7 +54,7 @@ const PREPROCESSING: &str = "PREPROCESSING";
 /// Whose a variable's name is that the node gives to algorithms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reserved {
-    /// Every algorithm is told something by it.
+    /// Every algorithm gets such a variable.
     Always,
     /// Those that ask for a database are.
     OfADatabase,
@@ -103,7 +103,7 @@ pub struct VisibleDatabase {
     pub label: String,
     /// A path in the algorithm's container, or an address.
     pub uri: String,
-    /// vantage6's word for its type.
+    /// vantage6's name of its type.
     pub kind: &'static str,
     /// The parameters that the node's owner gave it.
     pub env: BTreeMap<String, String>,
@@ -175,7 +175,7 @@ pub enum EnvironmentError {
 }
 
 impl EnvironmentError {
-    /// vantage6's word for a run that ends because of it.
+    /// vantage6's status of a run that ends because of it.
     pub fn status(&self) -> RunStatus {
         match self {
             Self::UnknownDatabase { .. } | Self::Parameters { .. } | Self::Name(_) => RunStatus::Failed,
@@ -253,8 +253,8 @@ pub fn environment(
     Ok(env.into_iter().map(|(name, value)| (name, encode(&value))).collect())
 }
 
-/// Whether what a task says of its databases is small enough, as far as that is known before anything of it is read: then it need not
-/// wait for its turn.
+/// Whether a task's parameters for its databases are small enough, as far as that is known before they are parsed: if not, the run need not
+/// wait for a slot.
 ///
 /// # Errors
 /// If it is too large.

@@ -9,7 +9,7 @@ use crate::image_reference::{ImageReference, NoReference};
 /// How many characters of the runtime's words about a command are handed on: the command is the image's, of any length.
 const COMMAND: usize = 200;
 
-/// Why an image that is waited for with these words will never come, if that is sure: waiting is of use only for
+/// Why an image with this message will never be available, if that is certain: waiting is useful only for
 /// registries that are away or that may let this node in later.
 pub fn image_never_comes(detail: &str) -> Option<&'static str> {
     let detail = detail.to_lowercase();

@@ -1,5 +1,5 @@
-//! `sextant runs`: what is under way and what waits, and what for: the cluster's view, with the server's beside it when it can
-//! be had.
+//! `sextant runs`: which runs are under way or waiting, and why. It shows the cluster's view, and the server's beside it if the server
+//! answers.
 
 use jiff::Timestamp;
 use printable::excerpt_of;
@@ -11,7 +11,7 @@ use super::run_state::{Exit, RunState};
 /// A run that the runtime has something of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Here {
-    /// Its number.
+    /// Its id.
     pub run: RunId,
     /// Its task.
     pub task: TaskId,
@@ -39,13 +39,13 @@ pub enum Server {
 /// One run, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Its number.
+    /// Its id.
     pub run: RunId,
     /// Its task.
     pub task: TaskId,
-    /// A word for where it stands.
+    /// Its state in one word.
     pub state: &'static str,
-    /// The server's word for it; empty if the server was not heard.
+    /// The server's status; empty if the server did not answer.
     pub server: String,
     /// Since when.
     pub since: Option<Timestamp>,
@@ -136,7 +136,7 @@ fn started(run_state: &RunState) -> Option<Timestamp> {
     }
 }
 
-/// How many characters a task's name has at most in the table, and the server's word for a run.
+/// How many characters a task's name and the server's status of a run have at most in the table.
 const NAME: usize = 24;
 /// How many characters there are at most to say what a run waits for.
 const WHY: usize = 200;

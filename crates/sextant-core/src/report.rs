@@ -1,5 +1,4 @@
-//! What the server is told at a run's end: the status and the log, put together from what the algorithm and
-//! the runtime say.
+//! The report at a run's end: the status and the log, built from what the algorithm and the runtime say.
 
 use printable::excerpt_of;
 use vantage6_types::RunStatus;

@@ -1,4 +1,4 @@
-//! The folders that the runs of one vantage6 job share. Nobody says when a job is over: another run of it may come as long as one is
+//! The folders that the runs of one vantage6 job share. Nothing says when a job is over: another run of it may come while one is
 //! under way somewhere. So a folder that no run has used for a long time is removed, in portions, beside runs that come later.
 //!
 //! When a folder was last used is the time of a file beside it (`job-17.9.used`), where no algorithm can reach it: an algorithm may own
@@ -297,7 +297,7 @@ impl Age {
     }
 }
 
-/// Out of the way first: a run that comes for it at this moment makes another, or has marked it as used; then it stays.
+/// Renamed first: a run that needs it at this moment creates another, or has marked it as used; then it stays.
 fn retire(folder: BorrowedFd<'_>, name: &str, keep: Duration, now: SystemTime) -> io::Result<SweepOutcome> {
     let as_c = CString::new(name)?;
     let Some((trash, taken)) = move_to_trash(folder, &as_c)? else { return Ok(SweepOutcome::Left) };

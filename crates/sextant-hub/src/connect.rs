@@ -51,7 +51,7 @@ fn builder(config: &Config) -> Result<ClientBuilder, NodeError> {
     Ok(builder)
 }
 
-/// Has the metrics told of each request. The certificate is read when it is another one.
+/// Records each request in the metrics. The certificate is parsed when it changes.
 fn count(metrics: &ServerMetrics, end: &RequestEnd<'_>, known: &Mutex<Vec<u8>>) {
     let date = end.date.map(jiff::Timestamp::as_second);
     metrics.ended(Answer { method: end.method, path: end.path, status: end.status, took: end.took, date });
@@ -65,7 +65,7 @@ fn count(metrics: &ServerMetrics, end: &RequestEnd<'_>, known: &Mutex<Vec<u8>>) 
     }
 }
 
-/// The way to a server, on which nothing was said yet.
+/// A connection to a server that has not been used yet.
 pub struct Connection {
     client: Client,
     cryptor: Cryptor,
@@ -114,7 +114,7 @@ impl Connection {
         Ok((Server::new(self.client.clone(), self.cryptor.clone(), Some(live)), into_stream(events)))
     }
 
-    /// The server without a live connection, to look at it.
+    /// The server without a live connection, for reading.
     pub fn without_events(self) -> Server {
         Server::new(self.client, self.cryptor, None)
     }
@@ -162,7 +162,7 @@ fn into_stream(events: LiveEvents) -> HubEvents {
     events.filter_map(async |event| convert::event(event)).boxed()
 }
 
-/// The server's answer, waited for as long as the server is away.
+/// The server's answer; waits while the server is unavailable.
 async fn answer<T, F>(client: &Client, ask: impl Fn() -> F) -> Result<T, NodeError>
 where
     F: Future<Output = Result<T, Error>>,

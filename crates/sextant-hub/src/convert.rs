@@ -48,7 +48,6 @@ pub fn input_error(problem: DecodeError) -> InputError {
     }
 }
 
-/// A run.
 pub fn run(run: vantage6::Run) -> Run {
     let unsupported = unsupported(&run);
     let vantage6::Run { id, status, input, task, organization, assigned_at, started_at, finished_at, .. } = run;
@@ -111,12 +110,11 @@ pub fn link(origin: vantage6::TaskOrigin) -> Link {
     Link { task: id, job: job_id, parent, user: init_user, organization: init_org, image, created_at }
 }
 
-/// This node.
 pub fn node(node: &vantage6::Node) -> sextant_core::hub::Node {
     sextant_core::hub::Node { id: node.id, collaboration: node.collaboration, organization: node.organization }
 }
 
-/// What a node tells.
+/// An event that a node sends.
 pub fn outgoing(event: NodeEvent) -> Outgoing {
     match event {
         NodeEvent::Online => Outgoing::Ping,

@@ -50,7 +50,7 @@ fn not_configured(why: &str) -> String {
     )
 }
 
-/// Connects, and waits as long as the cluster is away.
+/// Connects; waits while the cluster is unavailable.
 ///
 /// # Errors
 /// If the cluster is there and does not accept the credentials, or is not the one that the kubeconfig trusts.
@@ -64,7 +64,7 @@ pub async fn connect(access: &Arc<Access>) -> Result<Client, NodeError> {
                 info!("Kubernetes {} at {address}", version.git_version);
                 return Ok(client);
             }
-            // It is there, and does not tell its version to everybody.
+            // It answers, but does not show its version to everybody.
             Err(error) if status_code(&error) == Some(403) => {
                 info!("Kubernetes at {address}");
                 return Ok(client);
@@ -93,7 +93,7 @@ pub fn final_reason(access: &Access, error: &kube::Error) -> Option<String> {
         ));
     }
     let what = match certificate_error(error)? {
-        // A cluster that was set up anew has a new authority, often of the same name.
+        // A cluster that was reinstalled has a new authority, often with the same name.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "is signed by no authority that it trusts. Put the cluster's present one there (certificate-authority-data)"
         }
@@ -113,7 +113,7 @@ fn certificate_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option
     if let Some(rustls::Error::InvalidCertificate(error)) = error.downcast_ref::<rustls::Error>() {
         return Some(error);
     }
-    // An I/O error tells the source of what it holds, and not that itself.
+    // An I/O error displays its source, and not itself.
     let held = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
     match held {
         Some(held) => certificate_error(held),

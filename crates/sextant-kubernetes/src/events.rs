@@ -1,4 +1,4 @@
-//! The cluster's Events about a run's Job and pod: those that tell why it does not start, and those that the node leaves for the
+//! The cluster's Events about a run's Job and pod: those that say why it does not start, and those that the node creates for the
 //! cluster's operators.
 
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};

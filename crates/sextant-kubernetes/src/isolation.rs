@@ -1,5 +1,5 @@
-//! Has the network isolation of algorithms probed at the start and then periodically, tells the operator what is wrong with it, and
-//! opens or shuts the launch gate.
+//! Checks the network isolation of algorithms at the start and then periodically, logs for the operator what is wrong with it, and opens
+//! or shuts the launch gate.
 
 use std::fmt::Write as _;
 use std::sync::Arc;

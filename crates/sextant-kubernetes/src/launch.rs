@@ -1,4 +1,4 @@
-//! Makes the Jobs of runs, makes them anew where the cluster took them away, and marks those that are done with.
+//! Creates the Jobs of runs, recreates those that the cluster disrupted, and marks those that are reported.
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -66,7 +66,7 @@ impl Kubernetes {
         Ok(facts)
     }
 
-    /// Makes a run's Job anew. The one that was taken away is marked only then: a node that is killed in between finds both, and
+    /// Creates a new Job for a run. The disrupted one is marked only then: a node that is killed in between finds both, and
     /// goes on with the newer.
     pub(super) async fn launch_again(&self, assignment: &Assignment, disrupted: Disruption) -> Result<(), LaunchError> {
         // That of an earlier version has a name of another kind.
@@ -100,7 +100,7 @@ impl Kubernetes {
         patch(&self.jobs, name, marked).await
     }
 
-    /// Ends a Job's pod at once, and leaves word at the Job of why: the report may be the next process's to make.
+    /// Ends a Job's pod at once, and records the reason at the Job, because the next process may have to make the report.
     pub(super) async fn end(&self, job: &JobFacts, why: &Failure) -> Result<(), RuntimeError> {
         let note = serde_json::to_string(&StopNote::new(why)).map_err(|error| RuntimeError(error.to_string()))?;
         let ending = json!({
@@ -146,7 +146,7 @@ fn refused(kind: &str, error: &kube::Error, image: &str) -> LaunchError {
         }
         (Some(404), _) => full("The node's namespace in the cluster does not exist any more.", "NamespaceMissing"),
         // A right of this node's own that is missing now and was there when it started: somebody changes its Role, or makes the
-        // namespace anew. Each try tells the operator.
+        // namespace again. Each attempt is logged for the operator.
         (Some(403), _) if is_missing_right(&said) => later(),
         // A policy or a webhook may answer with any code.
         (Some(400..=499), Refusal::Forbidden) => LaunchError::Failed(forbidden(&detail, image)),

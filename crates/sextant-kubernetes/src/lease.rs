@@ -24,7 +24,7 @@ use super::cluster::{error_chain, status_code, with_timeout_of};
 use crate::decisions::labels;
 use crate::decisions::lease::{DURATION, LOOK, Next, Observer, RENEW, Record, TRUST};
 
-/// How long one call may take: a slow answer is of use for as long as the renewal is.
+/// How long one call may take: a slow answer is useful only while the renewal is.
 const CALL: Duration = Duration::from_secs(6);
 
 /// The Lease of one node, as one of its processes uses it.
@@ -113,7 +113,7 @@ impl NodeLease {
         stood_by
     }
 
-    /// One look of a process that stands by, which takes the Lease if it can.
+    /// One attempt of a standby process to take the Lease.
     async fn look(&self, observer: &mut Observer) -> Result<Claim, String> {
         let found = with_timeout_of(CALL, self.api.get_opt(&self.name)).await.map_err(|error| error_chain(&error))?;
         let record = found.as_ref().map(record);
@@ -130,7 +130,7 @@ impl NodeLease {
         }
     }
 
-    /// Renews the Lease until it is lost or given back.
+    /// Renews the Lease until it is lost or released.
     async fn keep(self, mut lease: Lease, leadership: Arc<Leadership>, health: Arc<Health>) {
         loop {
             let mut asked = leadership::now();

@@ -1,4 +1,4 @@
-//! The Kubernetes runtime: a Job per run, followed by two watches, fed and emptied through the data port.
+//! The Kubernetes runtime: a Job per run. Two watches follow Jobs and pods, and inputs and outputs pass through the data port.
 
 mod access;
 mod address;
@@ -98,13 +98,13 @@ pub struct Connected {
     client: Client,
     /// Its host and port.
     api_server: Option<(String, u16)>,
-    /// Whether another process of this node was at work when this one came.
+    /// Whether another process of this node was the leader when this one started.
     stood_by: bool,
     metrics: KubernetesMetrics,
 }
 
 impl Connected {
-    /// Reaches the cluster, waiting for it as long as it is away, and asks what this node may do there.
+    /// Connects to the cluster, waiting while it is unavailable, and checks this node's rights.
     ///
     /// # Errors
     /// If the cluster can't be used.
@@ -129,7 +129,7 @@ impl Connected {
         self.stood_by = NodeLease::new(leases, identity).acquire(leadership, health, supervisor).await;
     }
 
-    /// The way to a cluster that has not been asked anything yet.
+    /// A client for a cluster that has not been used yet.
     fn to(access: &Arc<Access>) -> Self {
         let metrics = KubernetesMetrics::default();
         Self { client: access.client(), api_server: api_server(access), stood_by: false, metrics }

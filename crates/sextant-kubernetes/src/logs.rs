@@ -1,5 +1,5 @@
 //! The algorithm's log, from the API server: its end, in bounded memory. Of a long log the kubelet itself gives only the newest file
-//! (`containerLogMaxSize`, 10 MiB by default), and tells nobody how much was in the older ones.
+//! (`containerLogMaxSize`, 10 MiB by default), and does not say how much was in the older ones.
 
 use std::time::Duration;
 

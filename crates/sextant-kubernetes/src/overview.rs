@@ -25,12 +25,12 @@ use crate::decisions::run_state::run_state;
 
 /// How many objects are asked for at once.
 const PAGE: u32 = 500;
-/// Of so many runs that do not start the cluster is asked why.
+/// For how many runs that do not start the cluster is asked why.
 const ASKED: usize = 20;
-/// A holder that has renewed its Lease within this time is at work.
+/// A holder that has renewed its Lease within this time is running.
 const AT_WORK: Duration = Duration::from_secs(15);
 
-/// The runs that the cluster has something of, and a line about who is at work.
+/// The runs in the cluster, and a line about the leader.
 ///
 /// # Errors
 /// If the cluster can't be used.
@@ -97,7 +97,7 @@ where
     }
 }
 
-/// Who is at work for this node.
+/// A line about the leader of this node.
 async fn at_work(client: &Client, namespace: &str, identity: &Identity) -> String {
     let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
     const NOBODY: &str = "No process of this node is running: runs are neither started nor reported";

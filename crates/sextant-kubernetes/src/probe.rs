@@ -169,7 +169,7 @@ impl Prober {
         }
     }
 
-    /// Waits until the cluster says that a probe's pod will never be; for ever, if it does not.
+    /// Waits until the cluster says that a probe's pod can't be created; does not return otherwise.
     async fn forbidden(&self, probe: &Started) -> String {
         loop {
             sleep(ASKED).await;

@@ -1,5 +1,5 @@
-//! Follows the Jobs and pods of this node and keeps the [`RunIndex`] true. kube's watcher lists again by itself
-//! after errors and expired watches (410), and asks anew where a watch that should have ended says nothing.
+//! Watches the Jobs and pods of this node and keeps the [`RunIndex`] up to date. kube's watcher lists again by itself after errors and
+//! expired watches (410), and reconnects if a watch that should have ended stays silent.
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -46,7 +46,7 @@ where
     })
 }
 
-/// That credentials are refused is told once, for all requests ([`super::access`]).
+/// Refused credentials are logged once, for all requests ([`super::access`]).
 fn complain(what: &str, error: &Error) {
     let unauthorized = match error {
         Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error) => {
@@ -128,7 +128,7 @@ pub async fn pods(api: Api<Pod>, whose: Identity, run_index: Arc<RunIndex>, seen
             }
             Ok(Event::Delete(pod)) => {
                 if let Some((run, facts)) = PodFacts::read(&pod) {
-                    // Its last facts come along: why it was told to end may be among them.
+                    // Its last facts come along, possibly with the reason of its termination.
                     run_index.pod(run, facts);
                     run_index.pod_gone(run, &pod.name_any(), Timestamp::now());
                 }

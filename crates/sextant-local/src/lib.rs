@@ -1,8 +1,7 @@
-//! The local runtime: an algorithm as a process on this machine, for a first try and for developing algorithms.
-//! It isolates nothing.
+//! The local runtime: an algorithm as a process on this machine, for a first try and for developing algorithms. It isolates nothing.
 //!
-//! Each run has a folder and a supervisor process (`sextant supervise`), which starts the algorithm and writes
-//! down how it ended. Both outlive the node, so that a restarted node goes on where it was.
+//! Each run has a folder and a supervisor process (`sextant supervise`), which starts the algorithm and records how it ended. Both outlive
+//! the node, so a restarted node continues where it was.
 
 mod folder;
 mod lock;
@@ -55,7 +54,7 @@ pub struct Local {
     input_source: Arc<dyn InputSource>,
     proxy: Embedded,
     runs: Runs,
-    /// Always open: there are no walls here, which is said at start.
+    /// Always open: this runtime isolates nothing, which is logged at start.
     gate: watch::Sender<Gate>,
 }
 
@@ -146,7 +145,7 @@ impl Local {
             .map_err(|error| failure(error.status(), error.to_string()))
     }
 
-    /// Removes what was made for a run that was not started then: nobody else would, and there may be an input and a token in it.
+    /// Removes the folder of a run that was not started: nobody else would, and it may contain an input and a token.
     fn remove_unstarted(&self, folder: &Folder) {
         if folder.run_state() != RunState::Absent {
             return;
@@ -180,7 +179,7 @@ impl Local {
     }
 }
 
-/// What is to be started.
+/// The command to start.
 struct Plan<'a> {
     algorithm: &'a LocalAlgorithm,
     environment: std::collections::BTreeMap<String, String>,
@@ -200,7 +199,7 @@ impl Runtime for Local {
     }
 
     fn unreported(&self) -> Vec<(TaskId, RunId)> {
-        // One that is being made for a launch is nobody's to put away.
+        // A folder that a launch is creating must not be removed.
         let begun = Folder::all(&self.root).into_iter().filter(|folder| folder.run_state() != RunState::Absent);
         begun.map(|folder| (folder.task, folder.run)).collect()
     }
@@ -322,7 +321,7 @@ pub async fn acquire(
     lock::acquire(&place::make(config, identity)?, leadership, health, supervisor).await
 }
 
-/// The runs of this node, as their folders tell.
+/// The runs of this node, according to their folders.
 ///
 /// # Errors
 /// If the node's folder can't be used; the text is for the operator.

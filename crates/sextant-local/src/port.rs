@@ -14,7 +14,7 @@ const PROXY_PORT: &str = "proxy-port";
 /// Opens the proxy's port, before anything else is done with runs.
 ///
 /// # Errors
-/// If there is no port, its number can't be kept, or it is somebody else's while runs are under way: they send their tokens there.
+/// If there is no port, its number can't be stored, or another process has it while runs are under way: they send their tokens there.
 /// The text is for the operator.
 pub fn bind(root: &Arc<Dir>) -> Result<TcpListener, String> {
     let wrong = |error: std::io::Error| format!("The proxy for algorithms can't be opened on this machine: {error}.");

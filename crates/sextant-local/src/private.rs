@@ -1,8 +1,8 @@
 //! A folder that belongs to this user alone, and the files in it.
 //!
-//! On the way to it, every folder must be one that no other user can replace: what another user made or may rename could be read, and
-//! results forged, by that user. From then on all is done by the folder's handle and a single name. New files are new (`O_EXCL`) and
-//! renamed into place; what is read must be a plain file of this user with no other name.
+//! No other user may be able to replace a folder above it: that user could read inputs and forge results. Below it, everything is
+//! accessed by the folder's handle and a single name. New files are created with `O_EXCL` and renamed into place; only plain files of
+//! this user with no other name are read.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
@@ -70,7 +70,7 @@ pub struct Dir {
 }
 
 impl Dir {
-    /// Opens the folder at a path after a look at each folder on the way; `None` if it is missing and is not to be made.
+    /// Opens the folder at a path after a check of each folder above it; `None` if it is missing and must not be created.
     ///
     /// # Errors
     /// If another user could read, write or replace it, or it can't be made or opened.
@@ -202,7 +202,7 @@ impl Dir {
         Ok(openat(&self.handle, name, flags, Mode::RUSR | Mode::WUSR)?.into())
     }
 
-    /// Writes a file that is to be seen whole or not at all, in the place of what has its name.
+    /// Writes a file atomically, replacing the file of that name.
     pub fn replace(&self, name: &str, content: &str) -> io::Result<()> {
         let new = format!("{name}.{:016x}", rand::random::<u64>());
         self.create(&new)?.write_all(content.as_bytes())?;
@@ -284,8 +284,8 @@ fn is_ours_or_roots(stat: &Stat) -> bool {
     stat.st_uid == 0 || is_ours(stat)
 }
 
-/// Judges a folder on the way: nobody but root and this user may replace what is in it. In a sticky folder everybody may make things, and
-/// replace only their own; whose the next one is, is looked at then.
+/// Checks a folder on the path: only root and this user may replace what is in it. In a sticky folder everybody may create entries, and
+/// replace only their own; the owner of the next folder is checked in turn.
 fn judge(path: &Path, stat: &Stat) -> Result<(), Untrusted> {
     let mode = Mode::from_raw_mode(stat.st_mode);
     let is_writable = mode.intersects(Mode::WGRP | Mode::WOTH) && !mode.contains(Mode::SVTX);

@@ -57,13 +57,13 @@ pub fn start(folder: &Folder, algorithm: &LocalAlgorithm, environment: &BTreeMap
 pub async fn gone(supervisor: &str) {
     while let Some(pid) = alive(supervisor) {
         if exit_of(pid).await.is_err() {
-            // No word of it is to be had: look again in a while.
+            // Nothing is known of it: check again later.
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 }
 
-/// Waits for a process's end on a thread of its own: the kernel tells by a file descriptor that becomes readable.
+/// Waits for a process's end on a thread of its own: the kernel signals it by a file descriptor that becomes readable.
 async fn exit_of(pid: Pid) -> io::Result<()> {
     let process = pidfd_open(pid, PidfdFlags::empty())?;
     let (ended, end) = tokio::sync::oneshot::channel();

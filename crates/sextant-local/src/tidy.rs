@@ -28,7 +28,7 @@ impl Tidy {
     /// Starts the thread. Folders of jobs are removed when they were not used for `keep`.
     ///
     /// # Errors
-    /// If there is no thread to be had.
+    /// If a thread can't be started.
     pub fn start(root: Arc<Dir>, keep: Duration) -> std::io::Result<Self> {
         // One that waits is enough: it sees all that was put aside before.
         let (ask, asked) = sync_channel(1);

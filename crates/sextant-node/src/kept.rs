@@ -1,5 +1,5 @@
-//! What tasks say of their databases, as far as it is kept. Others decide how much that is, and thousands of runs may wait for days: so
-//! all of it together has a bound. What there is no room for is fetched from the server when the run is launched.
+//! The database parameters of tasks that are kept in memory. Others decide how large they are, and thousands of runs may wait for days, so
+//! all of them together are limited. Parameters beyond the limit are fetched from the server when the run is launched.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub const KEPT: usize = 16 * 1024 * 1024;
 /// So many runs at a time have theirs fetched for their launch.
 const FETCHED: usize = 4;
-/// Up to so many bytes stay until the run has ended; of what is larger, that is rarely worth it.
+/// Parameters up to this size stay until the run has ended; for larger ones that is rarely worth it.
 const SMALL: usize = 8 * 1024;
 
 /// Room for what tasks say of their databases.
@@ -70,7 +70,7 @@ impl Room {
     /// What a task says, from the server; `None` if the run is another one by now.
     ///
     /// # Errors
-    /// If the server doesn't tell.
+    /// If the server doesn't say.
     pub async fn fetch(
         &self,
         run: &Run,

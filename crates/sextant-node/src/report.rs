@@ -22,7 +22,7 @@ use super::{Context, metrics};
 const LOG_PATIENCE: Duration = Duration::from_secs(60);
 /// The same for an algorithm that was stopped: its pod has a grace period of some seconds.
 const LOG_OF_STOPPED: Duration = Duration::from_secs(8);
-/// How many bytes of memory all logs of reports under way may take: while a server is away, many may be waiting for it.
+/// How many bytes of memory all logs of reports under way may take: many reports may wait while the server is unavailable.
 pub const LOGS: usize = 32 * 1024 * 1024;
 /// How many bytes the logs of stopped runs may take that the server has not taken yet.
 pub const KEPT_LOGS: usize = 16 * 1024 * 1024;
@@ -70,7 +70,7 @@ pub async fn with_output(
     let report = Report { result, held: held(room), ..Report::now(status, log) };
     let reported = send(context, run, begun(run, report)).await;
     if matches!(reported, Reported::Yes(_) | Reported::Already) {
-        // Whoever waits for it may be gone: then nobody needs to hear it.
+        // The receiver may be gone: then nobody needs the confirmation.
         let _ = taken.send(());
     }
     metrics::reported(&context.metrics, &reported, failure.as_ref(), size);
@@ -78,7 +78,7 @@ pub async fn with_output(
     reported
 }
 
-/// What the researcher is told when there is nobody to encrypt a result for.
+/// The researcher's text for a result without a recipient to encrypt it for.
 pub fn not_encryptable(why: &str) -> String {
     format!("The result can't be encrypted for the organization that asked: {why}.")
 }
@@ -108,12 +108,12 @@ pub async fn without_output(
     reported
 }
 
-/// The memory of a log, given back when the log is on its way.
+/// The memory of a log, released when the log has been sent.
 fn held(room: Option<OwnedSemaphorePermit>) -> Option<Box<dyn Any + Send + Sync>> {
     room.map(|room| Box::new(room) as _)
 }
 
-/// Leaves word of a failure in the cluster, once it is reported.
+/// Records a failure as an Event in the cluster, once it is reported.
 fn note(context: &Context, run: &Run, reported: &Reported, failure: Option<&Failure>) {
     if let (Reported::Yes(_), Some(failure)) = (reported, failure) {
         let text = format!("{}: {}", failure.status, in_words(failure));
@@ -121,7 +121,7 @@ fn note(context: &Context, run: &Run, reported: &Reported, failure: Option<&Fail
     }
 }
 
-/// What operators are told of a failure: what the researcher is told, and the details.
+/// A failure for operators: the researcher's text, and the details.
 fn in_words(failure: &Failure) -> String {
     let Failure { message, detail, .. } = failure;
     if message == detail { message.clone() } else { format!("{message} ({detail})") }
@@ -162,7 +162,7 @@ pub async fn log(context: &Context, run: &Run, mask: &Mask, started: bool) -> He
 /// The log of a run that was just stopped. Its pod is there for a moment only, so it is read then or not at all.
 pub async fn log_of_stopped(context: &Context, run: &Run, mask: &Mask, started: bool) -> HeldLog {
     match timeout(LOG_OF_STOPPED, log(context, run, mask, started)).await {
-        // It may be kept for as long as the server is away, so it does not count among those of reports under way.
+        // It may be kept while the server is unavailable, so it does not count among the logs of reports under way.
         Ok(HeldLog { text, .. }) => {
             match text.length().map(|length| context.kept_logs.clone().try_acquire_many_owned(length)) {
                 None => HeldLog { text, room: None },

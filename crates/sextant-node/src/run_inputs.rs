@@ -21,11 +21,10 @@ pub struct RunInputs {
 /// What is known of a run's inputs.
 #[derive(Debug, Clone)]
 pub struct RunInput {
-    /// Its task.
     pub task: TaskId,
     /// The task's image: the token is bound to it.
     pub image: String,
-    /// What tells it from other runs of its number.
+    /// Distinguishes it from other runs with its id.
     pub identity: RunIdentity,
     /// The decoded input, where it was small enough to come along with the run.
     pub input: Option<Bytes>,

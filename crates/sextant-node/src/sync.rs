@@ -199,7 +199,7 @@ pub(super) async fn release_orphan(registry: &Registry, task: TaskId, run: RunId
                 info!(%run, %task, "Cleaning up a run that has ended at the server");
             }
             registry.is_seen(run);
-            // What is under way always has room.
+            // There is always room for an existing run.
             registry.track(found);
             return;
         }
@@ -267,7 +267,7 @@ pub(super) async fn sync_runs(registry: &Registry, task: Option<TaskId>) -> Resu
             if let Some(times) = ENDLESS.happened() {
                 warn!(times, "Read only a part of the open runs: {error}");
             }
-            // By chance, so that each has its turn in some look.
+            // At random, so that each is refreshed in some poll.
             for run in tracked.into_iter().choose_multiple(&mut rand::rng(), MAX_REFRESHES) {
                 registry.request_refresh(run);
             }
@@ -325,7 +325,7 @@ impl Found {
         }
     }
 
-    /// What is under way keeps its place; of the others, the oldest come first.
+    /// Existing runs stay; of the others, the oldest come first.
     fn sort(&mut self, registry: &Registry) {
         self.open.sort_by_cached_key(|run| (!registry.is_under_way(run.id), run.id));
     }

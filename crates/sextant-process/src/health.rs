@@ -1,5 +1,5 @@
-//! What a process says of itself to those who run it: `/healthz` (it lives), `/readyz` (it can do its work; if not,
-//! why) and `/metrics` (Prometheus's text format). For kubelets and monitoring, not for algorithms.
+//! The health of a process for its operators: `/healthz` (it lives), `/readyz` (it can do its work; if not, why) and `/metrics`
+//! (Prometheus's text format). For kubelets and monitoring, not for algorithms.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

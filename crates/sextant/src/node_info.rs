@@ -1,4 +1,4 @@
-//! What a node tells the server of how it is set up.
+//! The part of its configuration that a node shares with the server.
 
 use sextant_config::{Config, Database};
 use sextant_core::hub::{DatabaseInfo, NodeInfo};

@@ -27,7 +27,7 @@ use crate::node_info;
 /// How long a local algorithm may take to be started: nothing has to be found or pulled for it.
 const LOCAL_START: Duration = Duration::from_secs(60);
 
-/// Runs the node until a signal ends it. Runs under way are left alone: the next process goes on with them.
+/// Runs the node until a signal ends it. Running algorithms continue, and the next process resumes them.
 ///
 /// # Errors
 /// What keeps a node from running: see [`NodeError`].
@@ -72,7 +72,7 @@ async fn serve(config: Config, leadership: Arc<Leadership>, supervisor: Arc<Supe
 /// Makes everything that the node needs.
 ///
 /// # Errors
-/// What keeps it from running at all; what is merely away is waited for.
+/// Permanent failures. The node retries for as long as a dependency is unavailable.
 async fn start(
     config: &Config,
     health: Arc<Health>,

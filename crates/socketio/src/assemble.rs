@@ -1,7 +1,7 @@
 //! Puts Socket.IO packets together with the attachments that follow them, and keeps to one namespace.
 //!
 //! What can't be used is left out, and the connection goes on: the stream is in step all the same, and others could end
-//! the connection at will otherwise. An event that is left out is told by its name, so that its reader can make up for it.
+//! the connection at will otherwise. A skipped event is reported by its name, so that its reader can make up for it.
 
 use bytes::Bytes;
 use log_throttle::LogThrottle;
@@ -56,7 +56,7 @@ struct Partial {
     what: Outcome,
 }
 
-/// What is to be told once a packet is complete.
+/// What to report once a packet is complete.
 enum Outcome {
     Whole(CompletePacket),
     LeftOut { event: String },

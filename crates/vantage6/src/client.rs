@@ -86,7 +86,7 @@ impl Client {
         self.inner.connections.was_asked()
     }
 
-    /// The HTTP proxy on the way to the server, if there is one.
+    /// The HTTP proxy in front of the server, if there is one.
     pub fn http_proxy(&self) -> Option<&outbound::HttpProxy> {
         self.inner.connections.http_proxy(&self.inner.wire.url.resource(""))
     }

@@ -128,7 +128,7 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// What was to be sent could not be read to its end.
+    /// The data to send could not be read to its end.
     #[error("{request}: the data to send could not be read: {cause}")]
     Source {
         /// Method and path.
@@ -146,7 +146,7 @@ pub enum Error {
 pub enum Delivery {
     /// Surely not: it can be repeated without asking.
     NotSent,
-    /// Nobody knows: look at the run before deciding.
+    /// Unknown: read the run before deciding.
     Unknown,
 }
 

@@ -30,7 +30,7 @@ const REFUSAL_LIMIT: usize = 64 * 1024;
 /// An answer of more bytes waits until no other such answer is held.
 const SMALL: usize = 256 * 1024;
 
-/// The way to one server.
+/// The HTTP client of one server.
 pub(crate) struct HttpTransport {
     pub http: reqwest::Client,
     pub url: ServerUrl,
@@ -64,7 +64,7 @@ pub struct RequestEnd<'a> {
     pub certificate: Option<&'a [u8]>,
 }
 
-/// Is told how each request ended.
+/// Observes how each request ended.
 pub(crate) type Observer = Arc<dyn Fn(&RequestEnd<'_>) + Send + Sync>;
 
 /// What is asked of the server.
@@ -193,7 +193,7 @@ pub(crate) fn bearer(token: &SecretString) -> Result<header::HeaderValue, Error>
     Ok(value)
 }
 
-/// An answer whose body is still on its way.
+/// An answer whose body has not arrived yet.
 pub(crate) struct Answer {
     call: Call,
     response: Response,

@@ -20,7 +20,7 @@ pub(crate) enum Scope {
 /// The filter's state between two pieces of text.
 pub(crate) struct InputFilter {
     scan: Scan,
-    /// Inputs of up to so many characters stay.
+    /// Inputs of up to this many characters stay.
     keep: usize,
     /// What may still stay of the input that is being read.
     held: BytesMut,

@@ -170,7 +170,7 @@ impl Scan {
         self.place = Place::InKey { escaped: byte == b'\\' && !escaped };
     }
 
-    /// Takes a byte outside of strings; tells whether a value that is looked for begins with it.
+    /// Takes a byte outside of strings; returns whether a requested value begins with it.
     fn outside(&mut self, byte: u8, key_next: bool) -> bool {
         let mut next_is_key = key_next;
         match byte {

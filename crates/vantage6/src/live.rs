@@ -6,8 +6,8 @@
 //!   socketio::Client ◀── └────────┘     another token when the server doesn't know who this is
 //! ```
 //! The server accepts every connection, also with a token that it can't use (`on_connect` in `server/websockets.py`):
-//! then it sends `expired_token`, `invalid_token` or nothing at all, and the connection stays open, deaf. What tells a
-//! good one is `sync`. So: no `sync` soon after the connection is made means to begin anew, with another token.
+//! then it sends `expired_token`, `invalid_token` or nothing at all, and the connection stays open but gets no events. A good
+//! connection gets `sync`. So if no `sync` arrives soon after connecting, the client reconnects with another token.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(60);
 /// [`Incoming::Missed`] takes its place.
 const MAX_QUEUED: usize = 256;
 const MAX_QUEUED_BYTES: u32 = 1024 * 1024;
-/// So many characters of the reason for a disconnection are told.
+/// How many characters of the reason for a disconnection are reported.
 const MAX_REASON: usize = 1000;
 /// The largest event that is read. None that a node understands comes to a few thousand bytes, but for `kill_containers`
 /// with a list of thousands of runs, which the server shows as killed. Larger ones are passed over: what others of the
@@ -89,7 +89,7 @@ pub struct LiveEvents {
 /// An event with its part of the bytes that may wait.
 type QueuedEvent = (LiveEvent, Option<OwnedSemaphorePermit>);
 
-/// What was to be told could not be told. Nothing is told later: the REST API has what counts.
+/// An event could not be sent. It is not sent later: the REST API has what counts.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("'{event}' was not sent to the server: {cause}")]
 pub struct SendError {
@@ -168,11 +168,11 @@ pub fn connect(client: &Client, options: LiveOptions) -> Result<(Live, LiveEvent
     Ok((Live { socket }, LiveEvents { receiver }))
 }
 
-/// The way to the reader.
+/// The queue to the reader.
 struct EventQueue {
     sender: mpsc::Sender<QueuedEvent>,
     bytes: Arc<Semaphore>,
-    /// What there was no room for: the last word on the connection, and that there were events.
+    /// What did not fit: the last state of the connection, and that there were events.
     state: Option<LiveEvent>,
     missed: bool,
 }
@@ -194,7 +194,7 @@ impl EventQueue {
         self.send_unsent();
         if self.has_unsent() || !self.try_push(&event) {
             match event {
-                // It also tells that the connection is good.
+                // It also shows that the connection works.
                 LiveEvent::Connected { .. } | LiveEvent::Disconnected { .. } | LiveEvent::Incoming(Incoming::Sync) => {
                     self.state = Some(event);
                 }
@@ -247,7 +247,7 @@ fn not_connected(error: &socketio::Error, client: &Client) -> String {
         )
     };
     match error {
-        // 400 is the server's own; 502 to 504 say that the way is there, and the server is not.
+        // 400 is the server's own; 502 to 504 say that the route works, and the server does not.
         socketio::Error::Status { status, .. } if is_not_forwarded(*status) => format!("{error}. {}", forward()),
         // A page of something else, such as the user interface's.
         socketio::Error::Packet(_) | socketio::Error::Protocol(_) => format!("{error}. {}", forward()),

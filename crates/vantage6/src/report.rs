@@ -1,5 +1,4 @@
-//! The end of a run: one request that carries its result, of any size, in one piece of JSON that never exists as a
-//! whole.
+//! The end of a run: one request that carries its result, of any size, in one JSON text that is never in memory as a whole.
 
 use std::{
     any::Any,
@@ -42,7 +41,7 @@ pub struct RunReport {
     /// When it ended. Comes back exactly if it is of microseconds ([`crate::now`]), so a later look at the run tells
     /// whether this report was the one that counted.
     pub finished_at: Timestamp,
-    /// When it began, where the server has not been told yet.
+    /// When it began, if the server does not know that yet.
     pub started_at: Option<Timestamp>,
     /// The result; see [`crate::encoding`].
     pub result: Option<Encoded>,
@@ -94,7 +93,7 @@ impl RunReport {
     }
 }
 
-/// How far a request body is on its way.
+/// The progress of a request body.
 #[derive(Default)]
 struct Progress {
     sent: AtomicU64,

@@ -1,5 +1,4 @@
-//! The file that `ca_certificates` names: PEM, one certificate or more. What can't be used is told with its file, and what to
-//! do about it.
+//! The file that `ca_certificates` names: PEM, with one or more certificates. Errors name the file, and say what to do.
 
 use std::fs::File;
 use std::io::{self, Read as _};

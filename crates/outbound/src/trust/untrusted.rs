@@ -10,7 +10,7 @@ use super::certificate::Certificate;
 use super::dates::format_utc;
 use super::verifier::Own;
 
-/// How many names of a certificate are told.
+/// How many names of a certificate a text lists.
 const NAMES: usize = 8;
 
 /// The reason, for people.
@@ -63,7 +63,7 @@ impl Untrusted {
                 "the server's certificate has critical extensions that this node does not support. Give the server one without them"
                     .to_owned()
             }
-            // webpki looks at what it is before it asks who issued it.
+            // webpki checks the certificate itself before its issuer.
             CertificateError::Other(_) if certificate.is_self_signed() => case.unknown_issuer(&certificate),
             _ if !certificate.is_version_3() => format!(
                 "the server's certificate is of an old version (1 or 2). Give the server one of version 3, or name that very certificate in \
@@ -109,7 +109,7 @@ impl Case<'_> {
         let now = i64::try_from(self.now.as_secs()).unwrap_or(i64::MAX);
         let is_good = |one: &Certificate<'_>| (one.not_before()..=one.not_after()).contains(&now);
         let chain = self.intermediates.iter().filter_map(|der| Certificate::read(der));
-        // The server's own comes first: what is wrong with it is what its owner looks at.
+        // The server's own certificate comes first, because its owner can fix that one.
         let issuer = if is_good(leaf) { chain.into_iter().find(|one| !is_good(one)) } else { None };
         let (whose, which) = match &issuer {
             Some(issuer) => {

@@ -194,7 +194,7 @@ fn error(kind: HubErrorKind, text: String) -> HubError {
     HubError { kind, text, delivery: Delivery::NotSent }
 }
 
-/// What follows from a status, as a real hub tells it.
+/// The effect of a status, as a real hub reports it.
 fn refusal(status: u16, own_words: bool) -> HubErrorKind {
     match (status, own_words) {
         (500.., true) => HubErrorKind::Failing,

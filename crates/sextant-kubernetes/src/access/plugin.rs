@@ -1,5 +1,5 @@
 //! A kubeconfig's exec plugin: a program that prints credentials (client.authentication.k8s.io). Nobody sits before a node, so it is
-//! told to ask nobody, and what it says on its standard error is kept for the message when it fails.
+//! told to run non-interactively, and its standard error is kept for the message when it fails.
 
 use std::io::ErrorKind;
 use std::process::{Output, Stdio};
@@ -16,14 +16,13 @@ use tokio::time::timeout;
 
 /// How long a plugin may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How many of its last lines are told, and how many characters of them.
+/// How many of its last lines a message quotes, and how many characters of them.
 const LINES: usize = 3;
 const WORDS: usize = 400;
 
 /// What a plugin gave.
 #[derive(Debug)]
 pub struct Given {
-    /// A token.
     pub token: Option<SecretString>,
     /// A certificate and its key, as PEM.
     pub certificate: Option<(String, SecretString)>,
@@ -152,7 +151,7 @@ mod tests {
         assert_eq!(given.ends.unwrap().to_string(), "2030-01-02T03:04:05Z");
         let yaml = run(&shell("printf 'status:\\n  clientCertificateData: C\\n  clientKeyData: K\\n'")).await.unwrap();
         assert_eq!(yaml.certificate.unwrap().0, "C");
-        // It is told that nobody is there.
+        // It runs non-interactively.
         let exec = shell(
             r#"read -r x; echo "$KUBERNETES_EXEC_INFO" | grep -q '"interactive":false' && echo '{"status": {"token": "t"}}'"#,
         );

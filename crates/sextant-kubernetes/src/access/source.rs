@@ -1,5 +1,5 @@
-//! Where the way into the cluster is read from: the pod's service account, or kubeconfigs and the files that they name. What is read
-//! needs nothing more to be read later: whether it has changed is asked of the files' stamps.
+//! The source of the credentials for the cluster: the pod's service account, or kubeconfigs and the files that they name. The files' stamps
+//! show whether to read them again.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use sextant_config::kubeconfig::of_kubectl;
 use super::plugin;
 use super::stamps::Stamps;
 
-/// Where the way into the cluster is read from.
+/// The source of the credentials for the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// The pod's service account.
@@ -110,7 +110,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// Refuses a cluster that anybody on the way can be. The configuration check says the same of the file; it may have changed since.
+/// Refuses a cluster that anybody on the network path can impersonate. The configuration check does the same; the file may have changed since.
 fn must_be_sure(config: &Config) -> Result<(), String> {
     let address = &config.cluster_url;
     let host = address.host().unwrap_or_default().trim_matches(['[', ']']);
@@ -234,7 +234,7 @@ fn token(text: &str, what: &str) -> Result<SecretString, String> {
     Ok(SecretString::from(text))
 }
 
-/// What to do about a way to log in that Sextant does not have.
+/// Advice about a login method that Sextant does not support.
 fn unsupported(provider: &str) -> String {
     let instead = match provider {
         "oidc" => "kubelogin: `kubectl oidc-login setup`, github.com/int128/kubelogin",
@@ -249,7 +249,7 @@ fn unsupported(provider: &str) -> String {
     )
 }
 
-/// The cluster and the credentials in a few bytes, to tell whether they have changed.
+/// A digest of cluster and credentials, which shows whether they have changed.
 fn digest_of(config: &Config) -> Result<Vec<u8>, String> {
     let user = serde_json::to_vec(&config.auth_info).map_err(|_| "its user can't be understood")?;
     let cluster = (&config.cluster_url, &config.root_cert, config.accept_invalid_certs, &config.tls_server_name);

@@ -53,7 +53,7 @@ pub enum Answer {
     Later,
 }
 
-/// An input on its way to a pod.
+/// An input in transit to a pod.
 pub type Input = BoxStream<'static, io::Result<Bytes>>;
 
 /// What this side sends.
@@ -157,14 +157,14 @@ async fn connection(
     converse(stream, server, guard, patience).await
 }
 
-/// One request and its answer: so what a stranger sends after it is never read.
+/// One request and its answer: what an unauthenticated caller sends after it is never read.
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     server: Arc<Server>,
     guard: Arc<Guard>,
     patience: Duration,
 ) -> Result<(), Failure> {
-    // Under way until the connection ends: also while its answer is on its way.
+    // Counts as under way until the connection ends, also while its answer is sent.
     let state = Arc::new((guard.clone(), OnceLock::new()));
     let service = service_fn(move |request| {
         let (server, state) = (server.clone(), state.clone());
@@ -200,7 +200,7 @@ async fn answer(
     let Some((run, item)) = protocol::read_path(request.uri().path()) else {
         return reply(StatusCode::NOT_FOUND, "no such thing");
     };
-    // A Job that has been replaced, or that the watch has not shown yet, has no key; its pod hears no more than a stranger, and tries
+    // A Job that has been replaced, or that the watch has not shown yet, has no key; its pod gets the same answer as any stranger, and tries
     // again until the cluster ends it.
     let of = job(&request).and_then(|job| pod_api.key_of(run, job));
     let is_current_job = of.is_some();

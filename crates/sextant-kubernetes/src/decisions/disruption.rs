@@ -23,7 +23,7 @@ pub enum DisruptionCause {
     Machine,
     /// The machine that the scheduler had chosen, and that did not take it.
     Rejected,
-    /// Somebody of these, while nobody looked: only the Job tells of it.
+    /// One of these, while no node was running: only the Job records it.
     TakenAway,
     /// The Job's own deadline.
     TimedOut,
@@ -75,7 +75,7 @@ impl DisruptionCause {
         }
     }
 
-    /// The row of the table: the word for it, what a researcher reads, and whether the run may be launched again.
+    /// The row of the table: its name, the researcher's text, and whether the run may be launched again.
     fn row(&self, disk_limit: Option<&str>) -> (&'static str, String, bool) {
         let (reason, text, disruption) = match self {
             Self::DiskLimit => {
@@ -100,7 +100,7 @@ impl DisruptionCause {
         (reason, text.to_owned(), disruption)
     }
 
-    /// What is to be reported of it.
+    /// The failure to report.
     pub fn failure(&self, job: &JobFacts, pod: Option<&PodFacts>, progress: Progress, note: Option<&str>) -> Failure {
         let (reason, text, disruption) = self.row(pod.and_then(|pod| pod.disk_limit.as_deref()));
         let before = match progress {

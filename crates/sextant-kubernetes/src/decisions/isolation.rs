@@ -1,7 +1,7 @@
 //! Whether algorithms are isolated from the network: what a probe tries, what its findings mean, and whether runs may be launched.
 //!
-//! A probe is a pod that the cluster takes for an algorithm's. It must reach the proxy and the data port, and nothing else of
-//! what is tried. Nothing is launched until that has been seen, and nothing more when it is no longer so.
+//! A probe is a pod that looks like an algorithm's to the cluster. It must reach the proxy and the data port, and nothing else that it
+//! tries. No run is launched until that has been confirmed, and none after a check has failed.
 
 use backoff::Backoff;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const PERIODS: u32 = 3;
 
 /// In a [`Try`]'s address: the machine that the probe runs on.
 pub const MACHINE: &str = "machine";
-/// In a [`Try`]'s address: the API server as pods are told of it, with its own port.
+/// In a [`Try`]'s address: the API server as pods know it, with its own port.
 pub const API_SERVER: &str = "api-server";
 /// In a [`Try`]'s address: where clusters usually have their DNS, the tenth address of the Services.
 pub const DNS: &str = "dns";
@@ -57,7 +57,7 @@ pub enum Outcome {
     Refused,
     /// There was no answer.
     Silent,
-    /// Something on the way said that there is no way.
+    /// The network reported that there is no route.
     NoWay,
     /// There is no such thing here, so it was not tried.
     None,
@@ -267,7 +267,7 @@ mod tests {
             // The cluster itself refuses Services that nothing is behind.
             (&[(Closed, Silent), (ClosedService, Refused)], Proof::Isolated),
             (&[(Closed, Silent), (ClosedService, Open)], wrong("t1 (a:1) can be reached")),
-            // All of it is told.
+            // All findings are reported.
             (
                 &[(reached, Silent), (Closed, Open), (ClosedIfThere, Open)],
                 Proof::Wrong {

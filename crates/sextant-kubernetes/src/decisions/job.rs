@@ -48,7 +48,7 @@ pub mod env {
     pub const TOKEN_DIR: &str = "SEXTANT_TOKEN_DIR";
     /// The folder to be made for the runs of one job, where they share one.
     pub const SHARED_DIR: &str = "SEXTANT_SHARED_DIR";
-    /// Where the run's own volume is, in which folders are to be made, where it has one.
+    /// Where the run's own volume is mounted, in which `receive` creates folders, if it has one.
     pub const SCRATCH_DIR: &str = "SEXTANT_SCRATCH_DIR";
     /// How many seconds such folders stay after their last use.
     pub const SHARED_KEEP: &str = "SEXTANT_SHARED_KEEP";
@@ -132,7 +132,7 @@ fn host_aliases(plan: &Plan) -> Vec<HostAlias> {
 }
 
 /// No name server: where none listens, the pod's own kernel says so, and a look-up fails at once instead of waiting for an
-/// answer that no wall lets through.
+/// answer that no network policy lets through.
 pub fn no_dns() -> PodDNSConfig {
     let option = |name: &str| PodDNSConfigOption { name: Some(name.into()), value: Some("1".into()) };
     PodDNSConfig {
@@ -178,7 +178,7 @@ pub fn job(plan: &Plan) -> Job {
     }
 }
 
-/// Has the Job tell by its own reason that its pod was disrupted: the pod itself may be gone before this node looks.
+/// Makes the Job record in its own reason that its pod was disrupted: the pod itself may be gone before this node looks.
 fn tell_disruptions() -> PodFailurePolicy {
     PodFailurePolicy {
         rules: vec![PodFailurePolicyRule {
@@ -407,7 +407,7 @@ fn shared_dir(plan: &Plan) -> EnvVar {
     variable(env::SHARED_DIR, &format!("{SHARED}/{}", shared_folder(plan)))
 }
 
-/// How long folders of jobs stay. A run that is under way may have marked its folder as used when it began.
+/// How long folders of jobs stay. A running run may have marked its folder as used when it began.
 fn shared_keep(plan: &Plan) -> EnvVar {
     let keep = plan.config.keep_shared.max(plan.config.pending_timeout + plan.config.deadline);
     variable(env::SHARED_KEEP, &keep.as_secs().to_string())

@@ -13,7 +13,7 @@ use vantage6_types::RunStatus;
 use super::{Obstacle, RunReconciler};
 use crate::report::{self, HeldLog, Reported};
 
-/// After so long it is worth a warning that an output does not come.
+/// After this long the node warns that an output does not arrive.
 const OUTPUT_LATE_AFTER: Duration = Duration::from_secs(120);
 
 impl RunReconciler {

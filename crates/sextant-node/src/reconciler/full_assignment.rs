@@ -30,7 +30,7 @@ impl RunReconciler {
                 assignment.databases = databases;
                 return Ok(FullAssignment { assignment, _room: Some(room) });
             }
-            // The server has the last word on a run that is another one by now.
+            // The server decides about a run whose id belongs to another run by now.
             Ok(None) => {
                 let _ = self.confirm_open().await;
             }

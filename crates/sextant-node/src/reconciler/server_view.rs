@@ -19,7 +19,7 @@ impl RunReconciler {
             // It is asked again at once, after the pause that follows.
             Err(error) if error.is_passing() => {}
             Err(error) => {
-                // The same answer comes each time: it is asked again after the next look at everything.
+                // The answer would be the same: the server is asked again after the next poll of all runs.
                 self.refreshes = asked;
                 // A run that the node may not see any more is not this node's. Twice, because a server says 401 in passing, too.
                 self.denied += u32::from(error.is_denied());

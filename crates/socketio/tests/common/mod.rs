@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout};
 use tokio::time::timeout;
 
-/// Longer than anything takes, also on a busy machine: only a failing test waits for so long.
+/// Longer than anything takes, also on a busy machine: only a failing test waits for this long.
 pub const LONG: Duration = Duration::from_secs(60);
 
 const REQUIREMENTS: &str = include_str!("../requirements.txt");

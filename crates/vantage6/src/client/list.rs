@@ -1,5 +1,5 @@
 //! The list of open runs, page by page. It comes to an end whatever the server sends: a list that never ends would fill
-//! the memory of whoever reads it.
+//! the memory of its reader.
 
 use std::collections::HashSet;
 
@@ -100,7 +100,7 @@ impl List {
         self.pages = next;
     }
 
-    /// Why there is to be no other page.
+    /// Why no other page is read.
     fn limit_reached(&self) -> Option<String> {
         if self.entries >= MAX_ENTRIES {
             return Some(format!("it has more than {MAX_ENTRIES} entries"));

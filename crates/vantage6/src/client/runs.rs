@@ -70,7 +70,7 @@ impl Iterator for Entries {
 pub struct OpenRuns {
     /// Only those of one task.
     pub task: Option<TaskId>,
-    /// Give inputs along that have up to so many characters. They are always sent, but longer ones are dropped while
+    /// Include inputs of up to this many characters. The server always sends them, but longer ones are dropped while
     /// they arrive.
     pub inputs_up_to: usize,
 }

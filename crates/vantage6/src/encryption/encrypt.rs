@@ -140,7 +140,7 @@ where
     let body = blocks(message.into_stream(), block)
         .enumerate()
         .map(move |(number, pieces)| {
-            // The counter is one large number, which begins anew behind its end.
+            // The counter is one large number, which wraps around.
             let counter = u128::from_be_bytes(iv).wrapping_add((number * (block / IV)) as u128);
             let key = Arc::clone(&key);
             let work = move |pieces: Vec<Bytes>| encrypt_block(&key, counter.to_be_bytes(), &pieces);

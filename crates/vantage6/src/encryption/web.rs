@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::encoding::BASE64;
 
-/// After so many characters of base64, what follows is not held any more.
+/// After this many characters of base64, the rest is no longer held.
 const ENOUGH: usize = 64 * 1024;
 
 /// All that is said of a text that is wrong. It goes into the run's log, where the server reads it, who may have changed bits of the

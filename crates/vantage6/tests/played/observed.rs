@@ -1,4 +1,4 @@
-//! What an observer of the client is told.
+//! What an observer of the client gets.
 
 use std::sync::{Arc, Mutex};
 
