@@ -79,9 +79,9 @@ impl Reserved {
     }
 }
 
-/// Where the algorithm finds its things: paths as the algorithm sees them.
+/// Where the algorithm finds its files and the proxy, as the algorithm sees them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Places {
+pub struct Locations {
     /// The file with the input.
     pub input: String,
     /// The file that the output is written to.
@@ -191,7 +191,7 @@ impl EnvironmentError {
 /// # Errors
 /// If the task asks for something that isn't there, or a name or parameter can't be used.
 pub fn environment(
-    places: &Places,
+    locations: &Locations,
     databases: &[VisibleDatabase],
     requested: &[RequestedDatabase],
     algorithm_env: &BTreeMap<String, String>,
@@ -200,12 +200,12 @@ pub fn environment(
     bounded(requested)?;
     let mut env = BTreeMap::from(
         [
-            (INPUT_FILE, places.input.clone()),
-            (OUTPUT_FILE, places.output.clone()),
-            (TOKEN_FILE, places.token.clone()),
-            (TEMPORARY_FOLDER, places.temporary.clone()),
-            (HOST, places.proxy_host.clone()),
-            (PORT, places.proxy_port.to_string()),
+            (INPUT_FILE, locations.input.clone()),
+            (OUTPUT_FILE, locations.output.clone()),
+            (TOKEN_FILE, locations.token.clone()),
+            (TEMPORARY_FOLDER, locations.temporary.clone()),
+            (HOST, locations.proxy_host.clone()),
+            (PORT, locations.proxy_port.to_string()),
             (API_PATH, String::new()),
         ]
         .map(|(name, value)| (name.to_owned(), value)),
@@ -345,8 +345,8 @@ fn is_identifier(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn places() -> Places {
-        Places {
+    fn locations() -> Locations {
+        Locations {
             input: "/mnt/data/task-000000007/input".into(),
             output: "/mnt/data/task-000000007/output".into(),
             token: "/mnt/data/task-000000007/token".into(),
@@ -380,7 +380,7 @@ mod tests {
             env: BTreeMap::new(),
         };
         let extra = extra.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-        let env = environment(&places(), &[employees(), secret], requested, &extra, true)?;
+        let env = environment(&locations(), &[employees(), secret], requested, &extra, true)?;
         Ok(env
             .into_iter()
             .map(|(name, value)| {

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use printable::excerpt;
 use sextant_config::{Config, LocalAlgorithm, LocalConfig};
 use sextant_core::assignment::Assignment;
-use sextant_core::environment::{Places, VisibleDatabase, environment};
+use sextant_core::environment::{Locations, VisibleDatabase, environment};
 use sextant_core::gate::Gate;
 use sextant_core::leadership::Leadership;
 use sextant_core::names::Identity;
@@ -131,7 +131,7 @@ impl Local {
             })
             .collect();
         let text = |path: PathBuf| path.display().to_string();
-        let places = Places {
+        let locations = Locations {
             input: text(folder.path_of(INPUT)),
             output: text(folder.path_of(OUTPUT)),
             token: text(folder.path_of(TOKEN)),
@@ -140,7 +140,7 @@ impl Local {
             proxy_port: self.proxy.address.port(),
         };
         let share = self.config.share_config;
-        environment(&places, &databases, &assignment.databases, &self.config.algorithm_env, share)
+        environment(&locations, &databases, &assignment.databases, &self.config.algorithm_env, share)
             .map(|environment| Plan { algorithm, environment })
             .map_err(|error| failure(error.status(), error.to_string()))
     }

@@ -19,7 +19,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use printable::excerpt;
 use sextant_config::{ImagePullPolicy, KubernetesConfig, Tmp};
 use sextant_core::assignment::Assignment;
-use sextant_core::environment::Places;
+use sextant_core::environment::Locations;
 use sextant_core::names::Identity;
 use sextant_core::run_state::Disruption;
 use vantage6_types::RunId;
@@ -103,10 +103,10 @@ pub struct DataPortForPods {
     pub pin: String,
 }
 
-/// Where a run's algorithm finds its things.
-pub fn places(run: RunId, proxy: SocketAddr) -> Places {
+/// Where a run's algorithm finds its files and the proxy.
+pub fn locations(run: RunId, proxy: SocketAddr) -> Locations {
     let folder = task_folder(run);
-    Places {
+    Locations {
         input: format!("{folder}/input"),
         output: format!("{folder}/output"),
         token: token(run),
