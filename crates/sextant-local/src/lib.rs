@@ -3,17 +3,17 @@
 //! Each run has a folder and a supervisor process (`sextant supervise`), which starts the algorithm and records how it ended. Both outlive
 //! the node, so a restarted node continues where it was.
 
+mod cleanup;
 mod folder;
 mod lock;
-mod place;
 mod port;
 mod private;
 mod process;
 mod runs;
+mod runs_dir;
 pub mod supervise;
 #[cfg(test)]
 mod tests;
-mod tidy;
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -40,17 +40,17 @@ use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 use vantage6_types::{RunId, RunStatus, TaskId};
 
+use self::cleanup::{Cleanup, SHARED};
 use self::folder::{Folder, INPUT, OUTPUT, TOKEN};
 use self::private::Dir;
 use self::runs::Runs;
-use self::tidy::{SHARED, Tidy};
 
 /// The local runtime.
 pub struct Local {
     config: Config,
     settings: LocalConfig,
     root: Arc<Dir>,
-    tidy: Tidy,
+    cleanup: Cleanup,
     input_source: Arc<dyn InputSource>,
     proxy: Embedded,
     runs: Runs,
@@ -71,8 +71,8 @@ impl Local {
         health: &Health,
         supervisor: &Supervisor,
     ) -> Result<Self, String> {
-        let root = Arc::new(place::make(config, identity)?);
-        if let Some(earlier) = place::earlier(config, identity) {
+        let root = Arc::new(runs_dir::create(config, identity)?);
+        if let Some(earlier) = runs_dir::earlier(config, identity) {
             warn!(
                 "Earlier versions kept this node's runs in {}, which still exists. To continue this user's runs in \
                  it, start with `task_dir: {}` until they have ended; otherwise remove it.",
@@ -86,9 +86,9 @@ impl Local {
         );
         info!("Runs are kept under {}", root.path().display());
         let keep = settings.keep_shared.max(settings.deadline);
-        let tidy = Tidy::start(root.clone(), keep)
+        let cleanup = Cleanup::start(root.clone(), keep)
             .map_err(|error| format!("The node can't start a thread to remove what runs leave: {error}."))?;
-        tidy.ask();
+        cleanup.request();
         let proxy = sextant_proxy::embedded(own_listener(&root)?, config, health, supervisor)?;
         info!("Algorithms use the proxy at {}", proxy.address);
         Ok(Self {
@@ -96,7 +96,7 @@ impl Local {
             config: config.clone(),
             settings: settings.clone(),
             root,
-            tidy,
+            cleanup,
             input_source,
             runs: Runs::default(),
             gate: watch::Sender::new(Gate::Open),
@@ -153,7 +153,7 @@ impl Local {
         if let Err(error) = folder.put_aside() {
             warn!(run = %folder.run, "Could not remove the folder {} of a run that was not started: {error}", folder.path().display());
         }
-        self.tidy.ask();
+        self.cleanup.request();
     }
 
     async fn prepare(&self, assignment: &Assignment, folder: &Folder) -> Result<(), LaunchError> {
@@ -168,7 +168,7 @@ impl Local {
         if self.root.subfolder(&own).is_err() {
             self.root.make_subfolder(&own).map_err(disk)?;
         }
-        self.tidy.ask();
+        self.cleanup.request();
         let input = self.input_source.input(assignment.run).await.map_err(of_supply)?;
         folder.write_input(input).await.map_err(|error| match error.downcast::<InputSourceError>() {
             Ok(error) => of_supply(error),
@@ -288,7 +288,7 @@ impl Runtime for Local {
             folder.put_aside().map_err(|error| {
                 RuntimeError(format!("the run's folder {} can't be removed: {error}", folder.path().display()))
             })?;
-            self.tidy.ask();
+            self.cleanup.request();
         }
         self.runs.released(run);
         Ok(())
@@ -318,7 +318,7 @@ pub async fn acquire(
     health: &Health,
     supervisor: &Supervisor,
 ) -> Result<(), String> {
-    lock::acquire(&place::make(config, identity)?, leadership, health, supervisor).await
+    lock::acquire(&runs_dir::create(config, identity)?, leadership, health, supervisor).await
 }
 
 /// The runs of this node, according to their folders.
@@ -326,7 +326,7 @@ pub async fn acquire(
 /// # Errors
 /// If the node's folder can't be used; the text is for the operator.
 pub fn look(config: &Config, identity: &Identity) -> Result<Vec<Here>, String> {
-    let Some(root) = place::find(config, identity)? else { return Ok(Vec::new()) };
+    let Some(root) = runs_dir::find(config, identity)? else { return Ok(Vec::new()) };
     let folders = Folder::all(&Arc::new(root)).into_iter();
     let here = |folder: Folder| Here {
         run: folder.run,

@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn a_port_that_runs_under_way_know_is_this_nodes_or_nobodys() {
         let place = tempfile::tempdir().unwrap();
-        let root = Arc::new(Dir::at(&place.path().join("node"), Missing::Make).unwrap().unwrap());
+        let root = Arc::new(Dir::at(&place.path().join("node"), Missing::Create).unwrap().unwrap());
         let first = bind(&root).unwrap();
         let port = first.local_addr().unwrap().port();
         drop(first);

@@ -58,7 +58,7 @@ pub enum Untrusted {
 /// What to do about folders that are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    Make,
+    Create,
     Leave,
 }
 

@@ -163,7 +163,7 @@ mod tests {
     #[tokio::test]
     async fn an_algorithm_is_found_when_its_supervisor_is_gone() {
         let root = tempfile::tempdir().unwrap();
-        let root = Arc::new(Dir::at(&root.path().join("node"), Missing::Make).unwrap().unwrap());
+        let root = Arc::new(Dir::at(&root.path().join("node"), Missing::Create).unwrap().unwrap());
         let folder = Folder::new(&root, TaskId(1), RunId(1));
         let other = Folder::new(&root, TaskId(1), RunId(11));
         folder.make(&sextant_core::assignment::sample::assignment(1, 1, "today")).unwrap();

@@ -23,11 +23,11 @@ fn others() -> bool {
 }
 
 fn refused(path: &Path) -> String {
-    Dir::at(path, Missing::Make).expect_err("refused").to_string()
+    Dir::at(path, Missing::Create).expect_err("refused").to_string()
 }
 
 fn made(path: &Path) -> Dir {
-    Dir::at(path, Missing::Make).unwrap().unwrap()
+    Dir::at(path, Missing::Create).unwrap().unwrap()
 }
 
 #[test]
