@@ -9,7 +9,7 @@ use sextant_core::run_state::Failure;
 use sextant_core::{environment, image};
 use vantage6_types::{OrganizationId, RunStatus};
 
-use super::kept::Databases;
+use super::database_parameters::Databases;
 use super::origins::Lineage;
 use super::{Context, report};
 

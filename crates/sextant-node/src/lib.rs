@@ -7,7 +7,7 @@
 //! ```
 
 mod admission;
-mod kept;
+mod database_parameters;
 mod listen;
 mod live_status;
 mod metrics;
@@ -116,7 +116,7 @@ pub(crate) struct Context {
     /// How many bytes of inputs are kept for runs that wait for a slot.
     pub(crate) inputs: Semaphore,
     /// For what tasks say of their databases.
-    pub(crate) databases: kept::Room,
+    pub(crate) databases: database_parameters::ParameterBudget,
 }
 
 impl Context {
@@ -129,7 +129,7 @@ impl Context {
             status_publisher: StatusPublisher::new(hub.clone(), me.clone(), info),
             slots: max_concurrent_runs.map(|runs| RunSlots::new(runs.get())),
             inputs: Semaphore::new(KEPT_INPUTS),
-            databases: kept::Room::default(),
+            databases: database_parameters::ParameterBudget::default(),
             logs: Arc::new(Semaphore::new(LOGS)),
             kept_logs: Arc::new(Semaphore::new(KEPT_LOGS)),
             origins: Origins::new(hub.clone()),

@@ -28,7 +28,7 @@ use tracing::{info, warn};
 use vantage6_types::RunStatus;
 
 use super::admission::{Admission, admit};
-use super::kept::Databases;
+use super::database_parameters::Databases;
 use super::pending::{LOG_AFTER, PendingDiagnosis, log_pull_duration};
 use super::report::HeldLog;
 use super::run_inputs::RunInput;

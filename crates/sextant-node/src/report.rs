@@ -65,9 +65,9 @@ pub async fn with_output(
     });
     let size = result.as_ref().map(|result| result.length);
     let failure = shortcoming(exit, OutputFacts { length: upload.length, problem: upload.problem.as_deref(), limit });
-    let HeldLog { text, room } = log;
+    let HeldLog { text, permit } = log;
     let (status, log) = of_end(failure.as_ref(), text, mask);
-    let report = Report { result, held: held(room), ..Report::now(status, log) };
+    let report = Report { result, held: held(permit), ..Report::now(status, log) };
     let reported = send(context, run, begun(run, report)).await;
     if matches!(reported, Reported::Yes(_) | Reported::Already) {
         // The receiver may be gone: then nobody needs the confirmation.
@@ -96,12 +96,12 @@ pub async fn without_output(
     failure: &Failure,
     read: Option<&HeldLog>,
 ) -> Reported {
-    let HeldLog { text, room } = match read {
-        Some(read) => HeldLog { text: read.text.clone(), room: None },
+    let HeldLog { text, permit } = match read {
+        Some(read) => HeldLog { text: read.text.clone(), permit: None },
         None => log(context, run, mask, failure.started).await,
     };
     let (status, log) = of_end(Some(failure), text, mask);
-    let report = Report { held: held(room), ..Report::now(status, log) };
+    let report = Report { held: held(permit), ..Report::now(status, log) };
     let reported = send(context, run, begun(run, report)).await;
     metrics::reported(&context.metrics, &reported, Some(failure), None);
     note(context, run, &reported, Some(failure));
@@ -109,8 +109,8 @@ pub async fn without_output(
 }
 
 /// The memory of a log, released when the log has been sent.
-fn held(room: Option<OwnedSemaphorePermit>) -> Option<Box<dyn Any + Send + Sync>> {
-    room.map(|room| Box::new(room) as _)
+fn held(permit: Option<OwnedSemaphorePermit>) -> Option<Box<dyn Any + Send + Sync>> {
+    permit.map(|permit| Box::new(permit) as _)
 }
 
 /// Records a failure as an Event in the cluster, once it is reported.
@@ -131,13 +131,13 @@ fn in_words(failure: &Failure) -> String {
 #[derive(Debug)]
 pub struct HeldLog {
     text: AlgorithmLog,
-    room: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl HeldLog {
     /// One that no report may have.
     pub fn left_out() -> Self {
-        Self { text: AlgorithmLog::LeftOut, room: None }
+        Self { text: AlgorithmLog::LeftOut, permit: None }
     }
 
     /// Whether it is [left out](Self::left_out).
@@ -152,11 +152,11 @@ pub async fn log(context: &Context, run: &Run, mask: &Mask, started: bool) -> He
         (false, _) => AlgorithmLog::None,
         (true, false) => AlgorithmLog::NotShared,
         (true, true) => match context.logs.clone().acquire_many_owned(LARGEST_LOG).await {
-            Ok(room) => return read_into(context, run, mask, room).await,
+            Ok(permit) => return read_into(context, run, mask, permit).await,
             Err(_) => AlgorithmLog::Unreadable,
         },
     };
-    HeldLog { text, room: None }
+    HeldLog { text, permit: None }
 }
 
 /// The log of a run that was just stopped. Its pod is there for a moment only, so it is read then or not at all.
@@ -165,8 +165,8 @@ pub async fn log_of_stopped(context: &Context, run: &Run, mask: &Mask, started: 
         // It may be kept while the server is unavailable, so it does not count among the logs of reports under way.
         Ok(HeldLog { text, .. }) => {
             match text.length().map(|length| context.kept_logs.clone().try_acquire_many_owned(length)) {
-                None => HeldLog { text, room: None },
-                Some(Ok(room)) => HeldLog { text, room: Some(room) },
+                None => HeldLog { text, permit: None },
+                Some(Ok(permit)) => HeldLog { text, permit: Some(permit) },
                 Some(Err(_)) => {
                     warn!(run = %run.id, "The log of the stopped algorithm is left out: logs of other runs use the memory for logs");
                     HeldLog::left_out()
@@ -175,17 +175,17 @@ pub async fn log_of_stopped(context: &Context, run: &Run, mask: &Mask, started: 
         }
         Err(_) => {
             warn!(run = %run.id, "Could not read the log of the stopped algorithm within {} s", LOG_OF_STOPPED.as_secs());
-            HeldLog { text: AlgorithmLog::Unreadable, room: None }
+            HeldLog { text: AlgorithmLog::Unreadable, permit: None }
         }
     }
 }
 
-async fn read_into(context: &Context, run: &Run, mask: &Mask, mut room: OwnedSemaphorePermit) -> HeldLog {
+async fn read_into(context: &Context, run: &Run, mask: &Mask, mut permit: OwnedSemaphorePermit) -> HeldLog {
     let text = read(context, run, mask).await;
     let takes = text.length().map_or(0, |length| length.saturating_mul(IN_JSON));
     // What it does not take after all is the others'.
-    drop(room.split(LARGEST_LOG.saturating_sub(takes) as usize));
-    HeldLog { text, room: Some(room) }
+    drop(permit.split(LARGEST_LOG.saturating_sub(takes) as usize));
+    HeldLog { text, permit: Some(permit) }
 }
 
 async fn read(context: &Context, run: &Run, mask: &Mask) -> AlgorithmLog {

@@ -12,7 +12,7 @@ use vantage6_types::{JobId, RunId};
 
 use super::Context;
 use super::admission::{Admission, admit};
-use super::kept::Databases;
+use super::database_parameters::Databases;
 use super::reconciler::Signal;
 
 /// How many bytes of inputs are kept for runs that wait. Other inputs are fetched from the server when their pods ask.

@@ -3,7 +3,7 @@
 use sextant_core::hub::RequestedDatabase;
 
 use super::*;
-use crate::kept::KEPT;
+use crate::database_parameters::KEPT;
 
 /// A run whose task has database parameters of this size.
 fn with_parameters(id: u64, databases: usize, bytes: usize) -> Run {
