@@ -89,14 +89,14 @@ impl Hub for Server {
 
     async fn finish_run(&self, id: RunId, report: Report) -> Result<(), HubError> {
         let Report { status, log, finished_at, started_at, result, held } = report;
-        let finish = RunReport { status, log, finished_at, started_at, result: None, held };
+        let report = RunReport { status, log, finished_at, started_at, result: None, held };
         let sent = match result {
             // It may take long, and the caller holds a pod's connection meanwhile.
             Some(result) => {
-                let finish = finish.result(self.encode(result).await?);
-                self.client.finish_run(id, finish).await
+                let report = report.result(self.encode(result).await?);
+                self.client.finish_run(id, report).await
             }
-            None => self.limited(self.client.finish_run(id, finish)).await,
+            None => self.limited(self.client.finish_run(id, report)).await,
         };
         sent.map_err(convert::error)
     }

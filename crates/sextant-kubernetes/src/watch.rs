@@ -29,12 +29,12 @@ use crate::decisions::labels;
 const WATCH: u32 = 25;
 
 /// What is this node's of a kind. What another release of the chart has made with this node's key on it is none of it.
-fn own<K>(api: Api<K>, whose: &Identity) -> impl Stream<Item = Result<Event<K>, Error>>
+fn own<K>(api: Api<K>, identity: &Identity) -> impl Stream<Item = Result<Event<K>, Error>>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let selector = labels::selector(whose.key());
-    let release = whose.release().map(str::to_owned);
+    let selector = labels::selector(identity.key());
+    let release = identity.release().map(str::to_owned);
     watcher(api, Config::default().timeout(WATCH).labels(&selector)).default_backoff().filter(move |event| {
         let foreign = match event {
             Ok(Event::InitApply(object) | Event::Apply(object) | Event::Delete(object)) => {
@@ -62,8 +62,8 @@ fn complain(what: &str, error: &Error) {
 }
 
 /// Follows the Jobs; it never ends. `seen` becomes true when all have been seen once.
-pub async fn jobs(api: Api<Job>, whose: Identity, run_index: Arc<RunIndex>, seen: watch::Sender<bool>) {
-    let mut events = pin!(own(api.clone(), &whose));
+pub async fn jobs(api: Api<Job>, identity: Identity, run_index: Arc<RunIndex>, seen: watch::Sender<bool>) {
+    let mut events = pin!(own(api.clone(), &identity));
     let mut found = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
@@ -73,7 +73,7 @@ pub async fn jobs(api: Api<Job>, whose: Identity, run_index: Arc<RunIndex>, seen
                     found.insert(facts.uid.clone());
                     run_index.job(facts);
                 }
-                tidy(&api, job);
+                remove_lingering(&api, job);
             }
             Ok(Event::InitDone) => {
                 run_index.retain_jobs(&found);
@@ -84,7 +84,7 @@ pub async fn jobs(api: Api<Job>, whose: Identity, run_index: Arc<RunIndex>, seen
                 if let Some(facts) = JobFacts::read(&job) {
                     run_index.job(facts);
                 }
-                tidy(&api, job);
+                remove_lingering(&api, job);
             }
             Ok(Event::Delete(job)) => {
                 if let (Some((_, run)), Some(uid)) = (labels::run_of(job.labels()), job.uid()) {
@@ -97,15 +97,15 @@ pub async fn jobs(api: Api<Job>, whose: Identity, run_index: Arc<RunIndex>, seen
 }
 
 /// Has a Job removed that stayed only for its lingering pod.
-fn tidy(api: &Api<Job>, job: Job) {
+fn remove_lingering(api: &Api<Job>, job: Job) {
     if lingering::has_ended(&job) {
         tokio::spawn(lingering::remove(api.clone(), job));
     }
 }
 
 /// Follows the pods; it never ends. `seen` becomes true when all have been seen once.
-pub async fn pods(api: Api<Pod>, whose: Identity, run_index: Arc<RunIndex>, seen: watch::Sender<bool>) {
-    let mut events = pin!(own(api, &whose));
+pub async fn pods(api: Api<Pod>, identity: Identity, run_index: Arc<RunIndex>, seen: watch::Sender<bool>) {
+    let mut events = pin!(own(api, &identity));
     let mut found = HashSet::new();
     while let Some(event) = events.next().await {
         match event {

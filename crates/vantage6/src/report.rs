@@ -145,15 +145,15 @@ impl Body for Upload {
 
 /// Sends it; once, since the body can't be had a second time.
 pub(crate) async fn send(
-    wire: &HttpTransport,
+    transport: &HttpTransport,
     call: &Call,
     token: &SecretString,
-    finish: RunReport,
+    report: RunReport,
 ) -> Result<Response, Error> {
-    let (length, pieces) = finish.into_json();
+    let (length, pieces) = report.into_json();
     let progress = Arc::new(Progress::default());
     let body = Upload { pieces: Mutex::new(pieces.boxed()), left: length, progress: Arc::clone(&progress) };
-    let request = wire
+    let request = transport
         .request(call, Some(token))?
         .header(header::CONTENT_TYPE, "application/json")
         .body(reqwest::Body::wrap(body));
@@ -165,10 +165,10 @@ pub(crate) async fn send(
         // The server parses and stores the whole text before it answers: 4.5.5 takes a quarter of a second per
         // megabyte.
         let patience =
-            if before >= length { wire.silence + Duration::from_millis(length / 1000) } else { wire.silence };
+            if before >= length { transport.silence + Duration::from_millis(length / 1000) } else { transport.silence };
         match tokio::time::timeout(patience, &mut sending).await {
             Ok(Ok(response)) => {
-                wire.observe(call, began, Some(&response));
+                transport.observe(call, began, Some(&response));
                 return Ok(response);
             }
             Ok(Err(error)) => break Some(error),
@@ -181,7 +181,7 @@ pub(crate) async fn send(
             }
         }
     };
-    wire.observe(call, began, None);
+    transport.observe(call, began, None);
     let request = call.to_string();
     if let Some(cause) = progress.failure.lock().take() {
         return Err(Error::Source { request, cause });
@@ -189,17 +189,17 @@ pub(crate) async fn send(
     // As long as the closing brace is still here, there is nothing that the server could have understood.
     let taken = if progress.sent.load(Ordering::Relaxed) < length { Delivery::NotSent } else { Delivery::Unknown };
     Err(match failed {
-        Some(error) => wire.errors.error(request, &error, taken),
+        Some(error) => transport.errors.error(request, &error, taken),
         None if taken == Delivery::NotSent => Error::Timeout {
             request,
             what: "sending the result made no progress",
-            after: wire.silence,
+            after: transport.silence,
             delivery: taken,
         },
         None => Error::Timeout {
             request,
             what: "the whole result was sent, but no answer arrived",
-            after: wire.silence,
+            after: transport.silence,
             delivery: taken,
         },
     })
@@ -217,11 +217,11 @@ mod tests {
     async fn what_the_log_is_counted_with_is_given_back_before_the_result_is_sent() {
         let counted = Arc::new(());
         let never = Payload::new(3, stream::pending());
-        let finish = RunReport {
+        let report = RunReport {
             held: Some(Box::new(counted.clone())),
             ..RunReport::now(RunStatus::Completed, "x".repeat(3 * CHUNK)).result(encode(never))
         };
-        let mut pieces = Box::pin(finish.into_json().1);
+        let mut pieces = Box::pin(report.into_json().1);
         let mut sent = 0;
         while sent < 3 * CHUNK {
             assert_eq!(Arc::strong_count(&counted), 2);
@@ -237,12 +237,12 @@ mod tests {
     #[tokio::test]
     async fn the_text_is_json_of_the_announced_length() {
         for result in [None, Some(&b""[..]), Some(b"a"), Some(b"ab"), Some(&[0xff; 1000])] {
-            let mut finish = RunReport::now(RunStatus::Completed, "line \"1\"\n\0é");
-            finish.finished_at = "2024-05-06T07:08:09Z".parse().unwrap();
+            let mut report = RunReport::now(RunStatus::Completed, "line \"1\"\n\0é");
+            report.finished_at = "2024-05-06T07:08:09Z".parse().unwrap();
             if let Some(result) = result {
-                finish = finish.result(encode(Payload::from(result.to_vec())));
+                report = report.result(encode(Payload::from(result.to_vec())));
             }
-            let (length, pieces) = finish.into_json();
+            let (length, pieces) = report.into_json();
             let text = pieces.try_collect::<Vec<_>>().await.unwrap().concat();
             assert_eq!(text.len() as u64, length);
             let json: Value = serde_json::from_slice(&text).unwrap();

@@ -111,7 +111,7 @@ impl Case<'_> {
         let chain = self.intermediates.iter().filter_map(|der| Certificate::read(der));
         // The server's own certificate comes first, because its owner can fix that one.
         let issuer = if is_good(leaf) { chain.into_iter().find(|one| !is_good(one)) } else { None };
-        let (whose, which) = match &issuer {
+        let (subject, which) = match &issuer {
             Some(issuer) => {
                 (format!("the certificate of the CA '{}', which the server sends,", issuer.subject().shown), issuer)
             }
@@ -124,7 +124,7 @@ impl Case<'_> {
             format!("has expired: it ended on {to}, and began on {from}")
         };
         format!(
-            "{whose} {what}; this machine's clock says {}. Is the clock right? Then the server needs a new certificate",
+            "{subject} {what}; this machine's clock says {}. Is the clock right? Then the server needs a new certificate",
             format_utc(now)
         )
     }
@@ -160,29 +160,31 @@ impl Case<'_> {
         }
         let issuer = last.issuer();
         let itself = std::ptr::eq(last, leaf) && leaf.is_self_signed();
-        let whose = if itself {
+        let origin = if itself {
             format!("the server's certificate is self-signed ('{}')", issuer.shown)
         } else {
             format!("the server's certificate comes from the CA '{}'", issuer.shown)
         };
         let advice = if itself { "that very certificate" } else { "the certificate of that CA" };
         let Some(own) = self.own else {
-            return format!("{whose}, which nothing here trusts. Name a file with {advice} (PEM) in `ca_certificates`");
+            return format!(
+                "{origin}, which nothing here trusts. Name a file with {advice} (PEM) in `ca_certificates`"
+            );
         };
         let file = own.path.as_ref().map_or("what `ca_certificates` has".to_owned(), |path| path.display().to_string());
         match own.subjects.iter().find(|(name, _)| *name == issuer) {
             Some((_, true)) => format!(
-                "{whose}, and {file} (`ca_certificates`) holds one of that name, but with another key: is it an older or newer one? Write the \
+                "{origin}, and {file} (`ca_certificates`) holds one of that name, but with another key: is it an older or newer one? Write the \
                  one that belongs to the server's into it"
             ),
             Some((_, false)) if !itself => format!(
-                "{whose}, and {file} (`ca_certificates`) holds one of that name, but it is no CA's (no basicConstraints with CA:TRUE): it \
+                "{origin}, and {file} (`ca_certificates`) holds one of that name, but it is no CA's (no basicConstraints with CA:TRUE): it \
                  vouches for nobody else. Write the certificate of the CA into it, or the server's own"
             ),
             _ => {
                 let subjects: Vec<String> = own.subjects.iter().map(|(name, _)| format!("'{}'", name.shown)).collect();
                 format!(
-                    "{whose}, which is neither in {file} (`ca_certificates`; it holds {}) nor among those that this machine trusts. Add \
+                    "{origin}, which is neither in {file} (`ca_certificates`; it holds {}) nor among those that this machine trusts. Add \
                      {advice} (PEM) to the file, or have the server send the certificates in between",
                     listed(&subjects)
                 )

@@ -140,7 +140,7 @@ fn largest_beside(own: &Path) -> Option<Usage> {
 }
 
 fn forbidden(own: &Path) -> String {
-    let whose = nearest(own).and_then(|(path, folder)| {
+    let owner = nearest(own).and_then(|(path, folder)| {
         let stat = fstat(folder).ok()?;
         Some(format!(
             "{} belongs to user {} and group {} and has mode {:o}",
@@ -153,7 +153,7 @@ fn forbidden(own: &Path) -> String {
     format!(
         "User {} may not write there{}: change that on the volume (a network file system may map root to another user)",
         geteuid().as_raw(),
-        whose.map_or(String::new(), |whose| format!("; {whose}"))
+        owner.map_or(String::new(), |owner| format!("; {owner}"))
     )
 }
 

@@ -116,7 +116,7 @@ impl ClientBuilder {
             .tcp_keepalive(Duration::from_secs(30))
             .build()
             .map_err(|error| setup("the HTTP client can't be built", &error))?;
-        let wire = Arc::new(HttpTransport {
+        let transport = Arc::new(HttpTransport {
             http,
             errors: ConnectionErrors::to(&self.url, &connections.proxies, &connections.trust),
             url: self.url,
@@ -127,8 +127,8 @@ impl ClientBuilder {
         });
         Ok(Client {
             inner: Arc::new(Inner {
-                auth: Auth::new(Arc::clone(&wire), self.api_key),
-                wire,
+                auth: Auth::new(Arc::clone(&transport), self.api_key),
+                transport,
                 backoff: self.backoff,
                 connections,
             }),
