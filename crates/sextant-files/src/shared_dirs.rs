@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 use crate::remove_tree::{Budget, Emptied, Next, Trash, for_each_entry, reopen, set_mode};
 
-pub mod room;
+pub mod full_volume;
 
 /// The folder, beside those of the jobs, for what is being removed.
 pub const REMOVING: &CStr = c"removing";
@@ -78,18 +78,18 @@ impl SweepReport {
 pub fn make(own: &Path, keep: Option<Duration>) -> io::Result<()> {
     let both = || make_parent(own).and_then(|()| mark_own(own)).and_then(|()| make_own(own));
     let made = both().or_else(|error| match keep {
-        Some(keep) if room::is_full(&error) => room::retry(own, keep, both),
+        Some(keep) if full_volume::is_full(&error) => full_volume::retry(own, keep, both),
         _ => Err(error),
     });
     let made = match made {
         // Perhaps there is no room for the mark alone.
-        Err(error) if room::is_full(&error) && make_own(own).is_ok() => {
+        Err(error) if full_volume::is_full(&error) && make_own(own).is_ok() => {
             warn_unmarked(own, &error);
             Ok(())
         }
         made => made,
     };
-    made.map_err(|error| room::explained_with_usage(own, keep, error))
+    made.map_err(|error| full_volume::explained_with_usage(own, keep, error))
 }
 
 fn make_parent(own: &Path) -> io::Result<()> {
@@ -104,7 +104,7 @@ fn make_parent(own: &Path) -> io::Result<()> {
 fn mark_own(own: &Path) -> io::Result<()> {
     let (parent, name) = split(own)?;
     match mark(open(parent)?.as_fd(), text(name)?) {
-        Err(error) if room::is_full(&error) => Err(error),
+        Err(error) if full_volume::is_full(&error) => Err(error),
         Err(error) => {
             warn_unmarked(own, &error);
             Ok(())
@@ -179,7 +179,7 @@ pub fn mark(folder: BorrowedFd<'_>, name: &str) -> io::Result<SystemTime> {
     };
     // Another user's, from a time with other settings, or no file: it may be replaced.
     let file = touch(flags).or_else(|error| {
-        if room::is_full(&error.into()) {
+        if full_volume::is_full(&error.into()) {
             return Err(error);
         }
         unlinkat(folder, &used, AtFlags::empty())?;
@@ -215,7 +215,7 @@ pub fn sweep(
     match Trash::open(folder, REMOVING) {
         Ok(trash) => swept.emptied = trash.empty(budget),
         // Without room for one, nothing was put aside.
-        Err(error) if room::is_full(&error) => {}
+        Err(error) if full_volume::is_full(&error) => {}
         Err(error) => return Err(error),
     }
     Ok(swept)
@@ -318,7 +318,7 @@ fn move_to_trash<'a>(folder: BorrowedFd<'a>, name: &CStr) -> io::Result<Option<(
     let trash = match Trash::open(folder, REMOVING) {
         Ok(trash) => trash,
         // No room for a folder: then this one becomes the trash.
-        Err(error) if room::is_full(&error) => {
+        Err(error) if full_volume::is_full(&error) => {
             renameat(folder, name, folder, REMOVING)?;
             return Ok(None);
         }

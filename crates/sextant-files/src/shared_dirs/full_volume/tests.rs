@@ -37,7 +37,7 @@ fn with_volume(kind: Kind, name: &str, test: impl FnOnce(&Path)) {
             format!("truncate -s 8M {image} && mkfs.ext4 -q -F -m 0 {image} && mount -o loop {image} {volume}")
         }
     };
-    let script = format!("{mount} || exit 77; exec \"$0\" --exact shared_dirs::room::tests::{name} --nocapture");
+    let script = format!("{mount} || exit 77; exec \"$0\" --exact shared_dirs::full_volume::tests::{name} --nocapture");
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", &script]).arg(std::env::current_exe().unwrap()).env(VOLUME, &at);
     match command.output() {
