@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_leads_from_parent_to_parent() {
+    fn the_chain_leads_from_parent_to_parent() {
         let another_image = |image| vec![link(3, Some(2), Some(1)), of_image(link(2, None, Some(1)), image)];
         let long: Vec<Link> = (0..LONGEST as u64).map(|at| link(100 - at, Some(99 - at), Some(1))).collect();
         for (links, expected) in [

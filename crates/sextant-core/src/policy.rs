@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_on_the_way_must_be_allowed() {
+    fn everybody_in_the_chain_must_be_allowed() {
         let from = |user: u64, organization: u64| Initiator {
             user: Some(UserId(user)),
             organization: Some(OrganizationId(organization)),

@@ -35,7 +35,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn only_a_plain_file_is_an_output() {
+    fn only_a_regular_file_is_an_output() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("plain"), b"12345").unwrap();

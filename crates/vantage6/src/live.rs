@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_no_room_for_is_made_up_for() {
+    fn dropped_events_are_made_up_for() {
         let missed = LiveEvent::Incoming(Incoming::Missed);
         let sync = LiveEvent::Incoming(Incoming::Sync);
         let (mut to, mut events) = EventQueue::new();

@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gate_opens_after_a_proof_and_shuts_when_a_wall_falls() {
+    fn the_gate_opens_after_a_check_and_shuts_when_isolation_is_lost() {
         let hour = Duration::from_secs(3600);
         let wrong = || Proof::Wrong { open: vec!["x can be reached".into()], missing: vec![] };
         let untried = || Proof::Inconclusive("no machine".into());

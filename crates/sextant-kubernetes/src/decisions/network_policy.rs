@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn each_policy_shuts_both_directions_by_itself() {
+    fn each_policy_closes_both_directions_by_itself() {
         let policies = made(
             "databases: [{label: a, type: sql, uri: 'postgresql://db/x'}]\n\
              kubernetes: {databases: {a: {egress: [{cidr: 10.0.0.1, port: 1}]}}}",

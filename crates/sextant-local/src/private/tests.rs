@@ -71,7 +71,7 @@ fn a_link_in_its_place_is_refused() {
 }
 
 #[test]
-fn a_way_that_others_can_change_is_refused() {
+fn a_path_that_others_can_change_is_refused() {
     let place = tempfile::tempdir().unwrap();
     let parent = place.path().join("parent");
     fs::create_dir(&parent).unwrap();
