@@ -159,7 +159,7 @@ impl Local {
     async fn prepare(&self, assignment: &Assignment, folder: &Folder) -> Result<(), LaunchError> {
         let disk = |error: std::io::Error| {
             // What is past its time is removed before it is tried again.
-            let error = shared_dirs::room::explained(&folder.path(), Some(self.settings.keep_shared), error);
+            let error = shared_dirs::full_volume::explained(&folder.path(), Some(self.settings.keep_shared), error);
             LaunchError::Later(format!("the run's folder {} can't be made: {error}", folder.path().display()))
         };
         folder.make(assignment).map_err(disk)?;
