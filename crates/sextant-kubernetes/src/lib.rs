@@ -66,7 +66,7 @@ use crate::data_port::{bounds, server};
 use crate::decisions::databases::{Mounted, mounted};
 use crate::decisions::facts::JobFacts;
 use crate::decisions::isolation::IsolationMonitor;
-use crate::decisions::job::{DataPortForPods, Plan, job, places};
+use crate::decisions::job::{DataPortForPods, Plan, job, locations};
 
 /// How many runs at a time ask why they don't start.
 const ASKING: usize = 2;
@@ -220,7 +220,7 @@ impl Kubernetes {
     fn environment(&self, assignment: &Assignment) -> Result<BTreeMap<String, String>, Failure> {
         let visible: Vec<VisibleDatabase> = self.databases.iter().map(|database| database.visible.clone()).collect();
         let (own, share) = (&self.config.algorithm_env, self.config.share_config);
-        environment(&places(assignment.run, self.proxy), &visible, &assignment.databases, own, share)
+        environment(&locations(assignment.run, self.proxy), &visible, &assignment.databases, own, share)
             .map_err(|error| Failure::new(error.status(), error.to_string(), error.to_string()))
     }
 

@@ -40,7 +40,7 @@ pub struct Databases {
 /// Where the parameters are.
 enum Requests {
     /// Kept in memory, which is counted.
-    Here { databases: Vec<RequestedDatabase>, _room: OwnedSemaphorePermit },
+    InMemory { databases: Vec<RequestedDatabase>, _permit: OwnedSemaphorePermit },
     /// Fetched from the server when it is needed.
     AtServer,
 }
