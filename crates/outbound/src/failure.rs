@@ -74,7 +74,7 @@ pub fn error_chain(error: &(dyn Error + 'static)) -> String {
 
 /// Whether the connection was there, and broke under a request.
 pub(crate) fn is_of_http(error: &(dyn Error + 'static)) -> bool {
-    chain(error).any(|error| error.is::<hyper::Error>())
+    chain(error).any(<dyn Error>::is::<hyper::Error>)
 }
 
 /// As tokio-rustls says that the other side went away during the handshake.

@@ -127,7 +127,7 @@ fn looks_like_the_node(text: &str) -> bool {
     })
 }
 
-fn skip_gaps(rest: &mut Peekable<Chars>) {
+fn skip_gaps(rest: &mut Peekable<Chars<'_>>) {
     while let Some(character) = rest.next_if(|&character| is_gap(character)) {
         // Only colours are left of the sequences.
         if character == '\u{1b}' {

@@ -123,7 +123,7 @@ mod tests {
         Policies {
             allowed_algorithms: algorithms.iter().map(|a| AllowedAlgorithm::new(a).unwrap()).collect(),
             allowed_users: users.to_vec(),
-            allowed_organizations: organizations.iter().map(|o| o.to_string()).collect(),
+            allowed_organizations: organizations.iter().map(ToString::to_string).collect(),
             allow_basics_algorithm: basics,
         }
     }

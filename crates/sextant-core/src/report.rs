@@ -57,7 +57,7 @@ impl OutputFacts<'_> {
 }
 
 /// What is wrong with a run whose algorithm ended by itself; `None`: it is completed.
-pub fn shortcoming(exit: &Exit, output: OutputFacts) -> Option<Failure> {
+pub fn shortcoming(exit: &Exit, output: OutputFacts<'_>) -> Option<Failure> {
     let failure = |status, message: String, reason| {
         Some(Failure::new(status, message.clone(), message).because(reason).started(true))
     };

@@ -87,8 +87,10 @@ fn task(task: vantage6::Task) -> Task {
         databases,
         ..
     } = task;
-    let database = |vantage6::TaskDatabase { label, parameters, left_out, .. }: vantage6::TaskDatabase| {
-        RequestedDatabase { label, parameters, left_out }
+    let database = |vantage6::TaskDatabase { label, parameters, left_out }: vantage6::TaskDatabase| RequestedDatabase {
+        label,
+        parameters,
+        left_out,
     };
     Task {
         id,

@@ -159,7 +159,7 @@ impl NodeLease {
                 }
                 Ok(Claim::Theirs(holder)) => return leadership.step_down(words_of(&holder.unwrap_or_default())),
                 Err(why) if leadership.is_leader() => {
-                    debug!("Could not renew the lease '{}' yet: {why}", self.name)
+                    debug!("Could not renew the lease '{}' yet: {why}", self.name);
                 }
                 Err(why) => {
                     let text = "Could not renew the lease, so another process may take over: nothing is started or \

@@ -85,7 +85,7 @@ impl Targets {
         ] {
             all.push(target(name, to, expected));
         }
-        self.name_servers(&mut all);
+        Self::name_servers(&mut all);
         if let Some((host, port)) = &self.api_server {
             for ip in look_up(host, *port).await? {
                 // One that this node reaches on loopback is none that pods could reach so.
@@ -135,7 +135,7 @@ impl Targets {
             .collect()
     }
 
-    fn name_servers(&self, all: &mut Vec<Target>) {
+    fn name_servers(all: &mut Vec<Target>) {
         let mut servers: Vec<String> = own_name_servers().map(|ip| SocketAddr::new(ip, 53).to_string()).collect();
         servers.push(format!("{DNS}:53"));
         for to in servers {

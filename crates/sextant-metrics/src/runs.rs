@@ -196,7 +196,7 @@ impl Runs {
 }
 
 impl Collector for Runs {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut count = [0.0; STATES.len()];
         let mut oldest = [0.0; STATES.len()];
         let mut waiting = [0.0; REASONS.len()];

@@ -269,7 +269,7 @@ impl RunReconciler {
                 Action::Release => match self.context.runtime.release(self.run.id, &self.server.status).await {
                     Ok(()) => return,
                     Err(error) => {
-                        self.back_off(Obstacle::Marking, &format!("the run could not be released: {error}")).await
+                        self.back_off(Obstacle::Marking, &format!("the run could not be released: {error}")).await;
                     }
                 },
                 Action::Done if self.server.finished => return,

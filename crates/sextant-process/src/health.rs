@@ -87,7 +87,7 @@ impl Health {
 ///
 /// # Errors
 /// If the address is not free; the text says what to do.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+pub fn listen(address: SocketAddr) -> Result<TcpListener, String> {
     crate::listening::listen(address).map_err(|error| {
         format!(
             "The health port can't be opened at {address}: {error}. Set `health.listen` to an address and port that are free."

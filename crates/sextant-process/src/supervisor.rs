@@ -96,7 +96,7 @@ mod tests {
         let supervisor = Supervisor::default();
         supervisor.spawn("a port", async move {
             let _sender = sender;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
         drop(supervisor);
         assert!(receiver.await.is_err());

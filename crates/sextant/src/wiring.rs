@@ -61,7 +61,7 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
 async fn serve(config: Config, leadership: Arc<Leadership>, supervisor: Arc<Supervisor>) -> Result<(), NodeError> {
     let health = Health::waiting_for(&[SERVER, ISOLATION, leadership::PART]);
     if let Some(address) = config.health_listen {
-        let listener = health::listen(address).await.map_err(NodeError::Configuration)?;
+        let listener = health::listen(address).map_err(NodeError::Configuration)?;
         supervisor.spawn("the health port", health::serve(listener, health.clone()));
         info!("The health port listens at {address}");
     }

@@ -1,6 +1,6 @@
 //! The program as people use it: what it prints steers no terminal, and a reader that has gone ends it quietly.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};

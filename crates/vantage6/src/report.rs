@@ -81,7 +81,8 @@ impl RunReport {
             }
             None => (None, ""),
         };
-        let length = head.len() as u64 + result.as_ref().map_or(0, |result| result.length()) + tail.len() as u64;
+        let length =
+            head.len() as u64 + result.as_ref().map_or(0, crate::encoding::Payload::length) + tail.len() as u64;
         let result = result.map(|result| result.into_stream().boxed()).unwrap_or_else(|| stream::empty().boxed());
         // In pieces: the connection takes the next one when it has sent most of what it has, so that none of the log is left in memory
         // when its room is given back.
@@ -252,7 +253,7 @@ mod tests {
             match result {
                 None => assert!(json.get("result").is_none()),
                 Some(result) => {
-                    assert_eq!(crate::encoding::decode_text(json["result"].as_str().unwrap()).unwrap(), result)
+                    assert_eq!(crate::encoding::decode_text(json["result"].as_str().unwrap()).unwrap(), result);
                 }
             }
         }

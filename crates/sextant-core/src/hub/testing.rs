@@ -1,5 +1,6 @@
 //! A server in memory, which fails to order.
 
+#![allow(clippy::disallowed_types, reason = "only tests use it, without another dependency")]
 #![allow(clippy::unwrap_used, reason = "only tests use it")]
 
 use std::collections::{BTreeMap, HashMap};

@@ -1,5 +1,6 @@
 //! A runtime in memory, whose runs go as a test says.
 
+#![allow(clippy::disallowed_types, reason = "only tests use it, without another dependency")]
 #![allow(clippy::unwrap_used, reason = "only tests use it")]
 
 use std::collections::HashMap;

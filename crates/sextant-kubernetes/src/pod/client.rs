@@ -154,7 +154,7 @@ pub(super) async fn interpret(response: http::Response<Incoming>, address: &str)
 
 /// A short answer as text.
 async fn text(body: Incoming) -> String {
-    let bytes = http_body_util::Limited::new(body, 64 * 1024).collect().await.map(|all| all.to_bytes());
+    let bytes = http_body_util::Limited::new(body, 64 * 1024).collect().await.map(http_body_util::Collected::to_bytes);
     String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
 }
 

@@ -106,7 +106,7 @@ impl From<Broken> for std::io::Error {
 
 impl Broken {
     fn is(error: &std::io::Error) -> bool {
-        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+        error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Self>)
     }
 }
 

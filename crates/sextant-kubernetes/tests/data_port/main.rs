@@ -1,7 +1,7 @@
 //! The data port against those who have no key, or not the right one: they get nothing, and those who have one are served
 //! meanwhile.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
 mod caller;
 mod hostile;

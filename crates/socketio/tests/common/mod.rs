@@ -1,5 +1,6 @@
 //! A real python-socketio server (see `server.py`) in a virtual environment that is made when it is missing.
 #![allow(dead_code, reason = "each test binary uses a part of this")]
+#![allow(clippy::print_stderr, reason = "the test runner shows it")]
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
