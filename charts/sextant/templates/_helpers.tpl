@@ -245,8 +245,8 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
 
-{{/* Argo CD takes whatever has the label app.kubernetes.io/instance for a part of the Application of that name. Runs have it, because
-earlier charts know their runs by it; but they are the node's alone to make and remove. */}}
+{{/* Argo CD treats every object with the label app.kubernetes.io/instance as a part of the Application of that name. Runs have that
+label, because earlier charts select their runs by it; but only the node creates and removes runs. */}}
 {{- define "sextant.unmanaged" -}}
 argocd.argoproj.io/compare-options: IgnoreExtraneous
 argocd.argoproj.io/sync-options: Prune=false,Delete=false
