@@ -32,7 +32,7 @@ from harness.cluster import Cluster  # noqa: E402
 from harness.memory import Sampled  # noqa: E402
 from harness.node import NodeProcess  # noqa: E402
 from harness.wait import until  # noqa: E402
-from harness.walls import Walls  # noqa: E402
+from harness.policies import NetworkPolicies  # noqa: E402
 from harness.world import World  # noqa: E402
 
 
@@ -153,10 +153,10 @@ def main() -> None:
         online = start_to_online(bench, 5)
         say(str(online))
 
-        # Walled in, as nodes should be: else the node looks for walls again and again, which takes pods.
-        Walls(cluster).build(bench.node)
+        # Isolated, as nodes should be: otherwise the node checks the isolation again and again, which needs pods.
+        NetworkPolicies(cluster).build(bench.node)
         bench.node.start_online()
-        bench.node.wait_log("are walled in")
+        bench.node.wait_log("Algorithms are isolated")
         task = bench.ask(code=0)
         until("the first run to finish", lambda: bench.finished([task]), within=60)
         pattern = bare.pattern(cluster, world.researcher.run(task)["id"])

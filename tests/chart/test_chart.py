@@ -222,7 +222,7 @@ def test_releases_that_share_a_namespace_share_nothing_else(earlier):
     assert all(re.fullmatch(r"[a-z0-9]([-.a-z0-9]{0,61}[a-z0-9])?", each) for each in labels), labels
 
 
-def test_runs_of_an_earlier_chart_keep_their_way():
+def test_runs_of_an_earlier_chart_keep_their_connections():
     """Whoever says so lets out runs that have no label of a release yet: to the same places, and to their databases."""
     values = merged(VALUES["most"], {"upgrade": {"earlierRuns": "allow"}})
     manifests = rendered("sextant", NAMESPACE, values)
@@ -580,7 +580,7 @@ def test_egress_of_the_node_is_no_wider_than_asked():
 
 
 def test_without_policies_there_is_none():
-    """Whoever makes the walls otherwise can turn them off."""
+    """Anyone who creates the network policies otherwise can turn them off."""
     manifests = rendered("sextant", NAMESPACE, merged(LEAST, {"networkPolicy": {"enabled": False}}))
     assert not [each for each in manifests if each["kind"] == "NetworkPolicy"]
 

@@ -20,8 +20,8 @@ from harness.cluster import Cluster, kubeconfig
 from harness.lacking import lacking
 from harness.node import NodeProcess, free_port
 from harness.paths import REPOSITORY
+from harness.policies import NetworkPolicies
 from harness.release import Release
-from harness.walls import Walls
 from harness.world import World
 
 
@@ -116,7 +116,7 @@ def images(directory: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def place(cluster: Cluster) -> Iterator[Cluster]:
-    """Namespaces for these tests alone: walls hold for everything in one."""
+    """Namespaces for these tests alone: network policies apply to everything in one."""
     made = Cluster(cluster.kubeconfig)
     made.set_up()
     yield made
@@ -124,17 +124,17 @@ def place(cluster: Cluster) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def walls(place: Cluster) -> Iterator[Walls]:
-    """No walls yet; none and no Jobs at the end."""
-    made = Walls(place)
+def network_policies(place: Cluster) -> Iterator[NetworkPolicies]:
+    """No network policies yet; none and no Jobs at the end."""
+    made = NetworkPolicies(place)
     yield made
     made.tear_down()
     place.forget_jobs()
 
 
 @pytest.fixture
-def strict_node(world, place: Cluster, walls: Walls, started: list, tmp_path: Path) -> Callable[..., NodeProcess]:
-    """Makes a node that runs nothing without walls, and tries them often; not started yet."""
+def strict_node(world, place: Cluster, network_policies: NetworkPolicies, started: list, tmp_path: Path) -> Callable[..., NodeProcess]:
+    """Makes a node that runs nothing without isolation, and checks it often; not started yet."""
 
     def make(**settings) -> NodeProcess:
         config = nodes.kubernetes(world, place, 0, tmp_path)

@@ -21,7 +21,7 @@ def world(request, directory):
 
 @pytest.fixture
 def installed(release):
-    """Three releases, all ready: the walls of each are proved."""
+    """Three releases, all ready: the isolation of each is confirmed."""
     nodes = [release(organization) for organization in range(3)]
     for node in nodes:
         node.until_ready()

@@ -126,7 +126,7 @@ def earlier_chart(folder: Path) -> Path:
 
 def test_a_second_node_stands_by(release, researcher, world):
     """With two replicas one is ready and acts. Pods that the Service leads to the other are refused, try again, and notice nothing
-    else. When the pod that acts is gone, the other one takes over, and proves the walls itself."""
+    else. When the pod that acts is gone, the other one takes over, and checks the isolation itself."""
     node = release(node={"replicas": 2})
     until("one pod of the node to be ready", lambda: len(ready(node)) == 1, within=120, every=0.5, shows=node.describe)
     partial(researcher, world)
@@ -152,7 +152,7 @@ def ready(node) -> list[str]:
 
 
 @pytest.mark.versions
-def test_walls_of_the_chart(release, researcher, world, cluster):
+def test_network_policies_of_the_chart(release, researcher, world, cluster):
     """From inside an algorithm: the proxy and the data port are open, and nothing else is, nor can anybody get in."""
     node = release().until_ready()
     services = {role: node.cluster.core.read_namespaced_service(f"sextant-{role}", node.namespace) for role in ("node", "proxy")}

@@ -52,7 +52,7 @@ def test_finished_runs_go_away(kubernetes_node, researcher, world, cluster, stra
     assert [each["status"] for each in ended] == ["completed", "failed", "crashed", "killed by user"]
 
     def left() -> list[str]:
-        """Names of Jobs, pods and Secrets of runs: the pods' begin with the Job's, and the Secret has it. The walls' probes have others."""
+        """Names of Jobs, pods and Secrets of runs: the pods' begin with the Job's, and the Secret has it. The isolation's probes have others."""
         secrets = cluster.core.list_namespaced_secret(cluster.jobs_namespace).items
         names = [each.metadata.name for each in [*cluster.jobs(), *cluster.pods(), *secrets]]
         return [each for each in names if each.startswith("v6-task-")]

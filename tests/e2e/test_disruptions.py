@@ -54,7 +54,7 @@ def test_drained_while_its_image_is_pulled(kubernetes_node, researcher, world, c
             run = researcher.run(task)["id"]
             cluster.until_container(run, "receive", "terminated")
             evict(cluster, cluster.pod_of(run).metadata.name)
-            node.wait_log("Its machine's last word is waited for")
+            node.wait_log("The node waits for the final state from its machine")
         (ended,) = researcher.finished(task)
     assert ended["status"] == "crashed"
     assert "taken out of service before the algorithm ended" in ended["log"]
@@ -91,7 +91,7 @@ def test_drained_and_its_second_launch_cut_off(kubernetes_node, researcher, worl
         with gate.refuse("POST", r"/secrets$", 500):
             evict(cluster, cluster.pod_of(run).metadata.name)
             until("the second launch", lambda: cluster.pod_of(run, 2), shows=node.log)
-            node.wait_log("the Secret could not be made")
+            node.wait_log("the Secret could not be created")
     assert len(researcher.result(task)) == 1
 
 

@@ -67,7 +67,7 @@ def test_partial_averages_of_three_organizations(node, publish, world):
     for organization in range(3):
         publish(organization, "")
         started = node(organization).start_online()
-        started.wait_log("had no public key at the server; it has this one now")
+        started.wait_log("had no public key at the server; the node uploaded this one")
         assert public_key(world, organization) == keys("show", world.private_key(organization)).stdout.strip()
     researcher = world.user(0)
     task = researcher.ask(AVERAGE, "partial_average", world.organizations, databases=["default"], column_name="salary")
@@ -178,7 +178,7 @@ def test_the_key_vanishes_while_an_algorithm_works(local_node, publish, world, t
     node = local_node(1).start_online()
     researcher = world.user(0)
     task = researcher.ask(AVERAGE, "sleep_then", [world.organization(1)], seconds=LONG, value="secret", unless=str(tmp_path / "enough"))
-    node.wait_log("starting")
+    node.wait_log("Launching run")
     publish(0, "")
     # A process that has not seen the key.
     node.restart_killed()
@@ -198,7 +198,7 @@ def refused(node: NodeProcess) -> str:
 def test_only_the_server_says_encrypted(local_node, publish, world):
     """Results would be refused, or worse, travel in the clear."""
     log = refused(local_node(encryption=None))
-    assert "is encrypted, but the configuration does not say `encryption.enabled: true`" in log
+    assert "is encrypted, but the configuration does not have `encryption.enabled: true`" in log
     assert "sextant keys new" in log
 
 
@@ -233,7 +233,7 @@ def test_another_key(local_node, publish, world):
 def test_a_file_that_is_no_key(local_node, world, tmp_path):
     """Exit code 2, as for every mistake in a configuration, with its place."""
     file = tmp_path / "key.pem"
-    for text, problem in (("nothing", "it is no PEM file"), (None, "No such file")):
+    for text, problem in (("nothing", "it is not a PEM file"), (None, "No such file")):
         file.write_text(text) if text else file.unlink()
         node = local_node(encryption={"private_key": str(file)}).start()
         assert node.wait_end(15) == 2

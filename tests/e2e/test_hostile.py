@@ -1,4 +1,4 @@
-"""Algorithms that want more than they are given, behind the walls of the chart: what they find, and what they break. Nothing.
+"""Algorithms that want more than they are given, behind the network policies of the chart: what they find, and what they break. Nothing.
 
 One release for all of them, as an attacker would meet it: a node and its proxy, other runs, a server.
 """
@@ -67,7 +67,7 @@ def attack(researcher, world):
     return run
 
 
-def test_a_curious_algorithm_finds_two_doors(node, attack, cluster, world, data_port):
+def test_a_curious_algorithm_reaches_two_ports(node, attack, cluster, world, data_port):
     """Of all that there is around it, by address, by name and by sweeping its network: proxy and data port."""
     api = cluster.core.read_namespaced_service("kubernetes", "default").spec.cluster_ip
     machine = cluster.host_address()

@@ -122,8 +122,8 @@ def test_wrong_login(inside, outside):
     """The log says that something on the way refuses, and does not repeat the password; the node goes on trying."""
     inside.environment = outside.environment(inside.scheme, "sextant:hushwrong")
     inside.start()
-    inside.wait_log({"https": "(?i)of https_proxy.*wants another login", "http": "something on the way to it wants a login"}[inside.scheme])
-    inside.wait_log("Trying again in")
+    inside.wait_log({"https": "(?i)of https_proxy.*requires another login", "http": "something in front of it requires a login"}[inside.scheme])
+    inside.wait_log("Retrying in")
     assert "hushwrong" not in inside.log()
 
 

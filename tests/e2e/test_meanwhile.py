@@ -26,7 +26,7 @@ def test_something_in_front_of_the_server_says_that_there_is_nothing(kubernetes_
         task = researcher.ask(ODD, "exit", [world.organization()], code=0)
         run = researcher.run(task)["id"]
         cluster.until_container(run, "receive", "running")
-        node.wait_log("the token is not to be had yet")
+        node.wait_log("The pod waits for its token")
     assert researcher.result(task) == "about to exit"
 
 

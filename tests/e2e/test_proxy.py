@@ -164,7 +164,7 @@ def test_a_server_that_is_away(served, world, token, proxy):
 
 
 @pytest.mark.parametrize("kind", ["idle", "slow heads", "slow bodies"])
-def test_strangers_from_many_addresses(kind, served, world, token):
+def test_unauthenticated_connections_from_many_addresses(kind, served, world, token):
     """Forty addresses with 128 connections each, more than there are places; whoever is closed comes again. An algorithm and one that
     asks for the version are served meanwhile as if they were alone, and in the end nobody is counted any more."""
     forged = ".".join([*token.split(".")[:2], "AAAA"])

@@ -18,12 +18,12 @@ def test_local(local_node, researcher, world, proxy, tmp_path):
     node = local_node(via=proxy)
     task = researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=LONG, value="slept", unless=str(tmp_path / "enough"))
     run = researcher.run(task)["id"]
-    assert "not started yet: the node is away" in row(node, run)
+    assert "not started yet: the node is not running" in row(node, run)
     node.start_online()
     until("the run to be listed as running", lambda: "  running  " in row(node, run))
     with proxy.away():
         listed = node.tool("runs").stdout
-        assert "The server is not heard" in listed
+        assert "The server does not answer" in listed
         assert "  running  ?  " in listed
     (tmp_path / "enough").touch()
     assert researcher.result(task) == "slept"
@@ -34,20 +34,20 @@ def test_local(local_node, researcher, world, proxy, tmp_path):
 def test_what_waits_and_for_what(kubernetes_node, researcher, world, cluster):
     """On the cluster: who is at work, what runs, and an output that waits while the node is away."""
     node = kubernetes_node()
-    assert "No process of this node is at work" in node.tool("runs").stdout
+    assert "No process of this node is running" in node.tool("runs").stdout
     node.start_online()
     task = researcher.ask(ODD, "count", [world.organization()], seconds=LONG, name="how many?")
     run = researcher.run(task)["id"]
     until("the run to be listed as running", lambda: "  running  " in row(node, run), shows=node.log)
     assert "how many?" in row(node, run)
-    assert "is at work for this node" in node.tool("runs").stdout
+    assert "is the leader of this node" in node.tool("runs").stdout
     node.kill()
     cluster.release(run)
     cluster.until_container(run, "algorithm", "terminated")
     until("its output to be listed as waiting", lambda: "the output waits in pod v6-task-" in row(node, run))
     until(
         "the list to say that nobody is at work",
-        lambda: "No process of this node is at work" in node.tool("runs").stdout,
+        lambda: "No process of this node is running" in node.tool("runs").stdout,
         within=30,
     )
     node.start_online()

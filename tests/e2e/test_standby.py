@@ -24,7 +24,7 @@ def test_local(local_node, proxy, researcher, world, tmp_path):
     second.wait_log("stands by")
     status, why = second.readiness()
     assert status == 503
-    assert "another process of this node is at work" in why
+    assert "another process of this node is the leader" in why
     assert "online" not in second.log()
 
     task = researcher.ask(AVERAGE, "sleep_then", [world.organization()], seconds=LONG, value="slept", unless=str(tmp_path / "enough"))
@@ -182,7 +182,7 @@ def test_the_api_server_is_away(kubernetes_node, relay, researcher, cluster, wor
     relay.mend()
     node.wait_log("is renewed again")
     exactly_once(task)
-    assert "begins anew" not in node.log()
+    assert "Restarting:" not in node.log()
 
 
 @pytest.mark.cluster

@@ -62,7 +62,7 @@ def test_a_quota_that_asks_for_a_limit(kubernetes_node, asked, cluster):
     node = kubernetes_node()
     with quota(cluster, **{"limits.cpu": "8"}):
         node.start_online()
-        run = asked("start failed", "The cluster's rules do not allow the run. The task is not to blame", "Forbidden", within=30)
+        run = asked("start failed", "The cluster's rules do not allow the run. The task is not the cause", "Forbidden", within=30)
         looked = node.tool("doctor")
     assert "must specify limits.cpu for: " in run["event"]
     assert "limits.cpu" not in run["log"]
@@ -111,7 +111,7 @@ def test_a_volume_is_missing(source, kubernetes_node, asked):
     """A claim that isn't there keeps the pod from a machine, another volume its containers from being made."""
     node = kubernetes_node(kubernetes={"pending_timeout": "20s", "databases": {"default": source | {"path": "a.csv"}}})
     node.start_online()
-    run = asked("start failed", "A volume that the run needs could not be had", "VolumeUnavailable", databases=["default"])
+    run = asked("start failed", "A volume that the run needs was not available", "VolumeUnavailable", databases=["default"])
     assert "our-secret" not in run["log"]
     assert "our-secret" in run["event"]
 
@@ -471,7 +471,7 @@ def test_the_namespace_is_deleted_before_the_job_is_made(cluster, world, researc
         finally:
             # An empty list would be merged with what is there.
             keep(None)
-        check(cluster, run, "start failed", "The node's place in the cluster is being taken away.", None)
+        check(cluster, run, "start failed", "The node's namespace in the cluster is being deleted.", None)
         assert "being terminated" in node.log()
         assert other.jobs_namespace not in run["log"]
     finally:

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from harness.nodes import ODD
-from harness.walls import OPEN
+from harness.policies import OPEN
 
 pytestmark = [
     pytest.mark.cluster,
@@ -14,10 +14,10 @@ pytestmark = [
 ]
 
 
-def test_policies_that_nobody_enforces_are_no_walls(strict_node, walls, place, world, researcher):
+def test_policies_that_nobody_enforces_do_not_isolate(strict_node, network_policies, place, world, researcher):
     """The node refuses to run anything and says what is open; so does doctor."""
     node = strict_node()
-    walls.build(node)
+    network_policies.build(node)
     node.start_online()
     task = researcher.ask(ODD, "exit", [world.organization()], code=0)
     line = node.wait_log(OPEN, within=90)
@@ -36,4 +36,4 @@ def test_a_trial_goes_on_all_the_same(strict_node, world, researcher):
     node = strict_node(kubernetes={"allow_unisolated": True}).start_online()
     task = researcher.ask(ODD, "exit", [world.organization()], code=0)
     assert researcher.result(task) == "about to exit"
-    node.wait_log("ALGORITHMS ARE NOT WALLED IN", within=90)
+    node.wait_log("ALGORITHMS ARE NOT ISOLATED", within=90)

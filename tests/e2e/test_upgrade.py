@@ -16,7 +16,7 @@ pytestmark = pytest.mark.cluster
 
 PREVIOUS = Path(os.environ.get("SEXTANT_PREVIOUS_BINARY") or binary())
 PREVIOUS_IMAGE = "localhost/sextant-previous:dev" if "SEXTANT_PREVIOUS_BINARY" in os.environ else SEXTANT
-# What a version that knows no walls and no health port does not take.
+# Settings that a version without isolation and health port does not accept.
 UNKNOWN_ONCE = {"kubernetes": {"allow_unisolated": None, "proxy": None}, "health": None}
 
 

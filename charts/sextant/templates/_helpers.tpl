@@ -69,8 +69,8 @@ such a chart, or it was found then and Jobs of its are left. */}}
 {{- end }}
 {{- end }}
 
-{{/* The name of what this release has in the namespace for runs. */}}
-{{- define "sextant.walls" -}}
+{{/* The name of this release's objects in the namespace for runs. */}}
+{{- define "sextant.runsName" -}}
 {{ include "sextant.fullname" . }}-{{ .Release.Namespace }}
 {{- end }}
 
@@ -246,8 +246,8 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
 
-{{/* Argo CD takes whatever has the label app.kubernetes.io/instance for a part of the Application of that name. Runs have it, because
-earlier charts know their runs by it; but they are the node's alone to make and remove. */}}
+{{/* Argo CD treats every object with the label app.kubernetes.io/instance as a part of the Application of that name. Runs have that
+label, because earlier charts select their runs by it; but only the node creates and removes runs. */}}
 {{- define "sextant.unmanaged" -}}
 argocd.argoproj.io/compare-options: IgnoreExtraneous
 argocd.argoproj.io/sync-options: Prune=false,Delete=false

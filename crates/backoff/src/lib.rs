@@ -30,7 +30,7 @@ impl Backoff {
         self.full(failures).mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
     }
 
-    /// The same, by chance.
+    /// A random part of [`full`](Self::full).
     pub fn random(&self, failures: u32) -> Duration {
         self.wait(failures, rand::rng().random())
     }

@@ -1,5 +1,5 @@
-//! Limits a log line that others can cause any number of times to one a minute: otherwise a peer fills the log, and what the log had
-//! to tell is rotated away.
+//! Limits a log line that others can cause any number of times to one a minute. Otherwise a peer could fill the log, and useful lines would
+//! be rotated away.
 //!
 //! One [`LogThrottle`] stands for one kind of line. It outlives connections and requests: one per connection would let a peer that
 //! reconnects cause a line each time.

@@ -11,13 +11,13 @@ use crate::trust::Untrusted;
 /// Where plain HTTP is not understood.
 const HTTPS: &str = "If this is a port for https://, begin `server_url` with https://";
 /// Where a connection ends in the middle of setting TLS up.
-const NO_TLS: &str = "Is this a port for https://, and does everything on the way to it let TLS through?";
+const NO_TLS: &str = "Is this a port for https://, and does everything in between let TLS through?";
 /// What only says that something failed.
 const EMPTY_WORDS: [&str; 3] = ["client error (Connect)", "client error (SendRequest)", "tcp connect error"];
 
 /// Where the server wants to know who connects.
-pub(crate) const CLIENT_CERTIFICATE: &str = "the server, or what is in front of it, demands a client certificate (mutual TLS), and a \
-                                             node has none. Have it take nodes without one";
+pub(crate) const CLIENT_CERTIFICATE: &str = "the server, or what is in front of it, demands a client certificate \
+    (mutual TLS), and a node has none. Configure it to accept nodes without one";
 
 /// Why there is no connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub fn error_chain(error: &(dyn Error + 'static)) -> String {
 
 /// Whether the connection was there, and broke under a request.
 pub(crate) fn is_of_http(error: &(dyn Error + 'static)) -> bool {
-    chain(error).any(|error| error.is::<hyper::Error>())
+    chain(error).any(<dyn Error>::is::<hyper::Error>)
 }
 
 /// As tokio-rustls says that the other side went away during the handshake.
@@ -122,7 +122,8 @@ fn tls(error: &(dyn Error + 'static)) -> Option<String> {
 }
 
 fn old_protocol() -> String {
-    "the server, or what is in front of it, speaks no version of TLS that is safe: at least 1.2 is needed. Have it allow TLS 1.2 or 1.3"
+    "the server, or what is in front of it, supports no secure version of TLS: at least 1.2 is required. Enable TLS \
+     1.2 or 1.3 there"
         .to_owned()
 }
 
@@ -141,11 +142,11 @@ fn alert_message(alert: AlertDescription) -> String {
             "the server has no certificate for the name in `server_url` (TLS alert: unrecognised name). Is that name right?".to_owned()
         }
         AlertDescription::HandshakeFailure => {
-            "the server broke TLS off (handshake failure): it has no version or cipher in common with this node (at least TLS 1.2 is needed), \
-             or demands a client certificate, which a node does not have"
+            "the server aborted TLS (handshake failure): it has no version or cipher in common with this node (at \
+             least TLS 1.2 is required), or demands a client certificate, which a node does not have"
                 .to_owned()
         }
-        other => format!("the server broke TLS off ({other:?})"),
+        other => format!("the server aborted TLS ({other:?})"),
     }
 }
 

@@ -273,7 +273,7 @@ fn database_source(config: &Config, database: &Database, place: Option<&Database
     let uri = database.uri_to_show();
     match (place.and_then(|place| place.volume.as_ref()), config.kubernetes()) {
         (Some(volume), _) => {
-            let part = volume.path.as_ref().map_or("all".to_owned(), |path| path.clone());
+            let part = volume.path.as_ref().map_or("all".to_owned(), Clone::clone);
             format!("{part} of a volume ({}), read-only", volume.source.kind())
         }
         (None, _) if !database.is_file() => uri,

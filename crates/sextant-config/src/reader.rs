@@ -149,7 +149,7 @@ impl<'a> Field<'a> {
         match unknown {
             Unknown::Warn => self.warn(format!("there is no such setting, it has no effect. {advice}")),
             Unknown::Refuse => {
-                self.findings.error(self.key_at, format!("`{}`: there is no such setting. {advice}", self.path))
+                self.findings.error(self.key_at, format!("`{}`: there is no such setting. {advice}", self.path));
             }
         }
     }

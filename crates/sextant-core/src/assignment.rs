@@ -1,4 +1,4 @@
-//! What a node has to do for one run, as far as the decisions need it: the server's run without its input.
+//! A run as the decisions need it: the server's run without its input.
 
 use jiff::Timestamp;
 use vantage6_types::{JobId, OrganizationId, RunId, TaskId, UserId};
@@ -14,7 +14,7 @@ pub struct Assignment {
     pub run: RunId,
     /// Its task.
     pub task: TaskId,
-    /// What tells it from other runs of its number.
+    /// Distinguishes it from other runs with its id.
     pub identity: RunIdentity,
     /// When the server made it, as text. Earlier versions of this node kept no more of a run's identity, and 4.15.2 says the same of all runs.
     pub assigned_at: String,
@@ -26,7 +26,7 @@ pub struct Assignment {
     pub job: Option<JobId>,
     /// The task that made this one, if it is a subtask.
     pub parent: Option<TaskId>,
-    /// The first task of the job, as far as it is known here: until then, and where the server does not say, the run's own.
+    /// The first task of the job; the run's own until that is known, and if the server does not say.
     pub first: FirstTask,
     /// The organization that asked.
     pub init_org: Option<OrganizationId>,
@@ -36,11 +36,11 @@ pub struct Assignment {
     pub databases: Vec<RequestedDatabase>,
 }
 
-/// What tells a job from others of its number: servers use the numbers of deleted jobs again (4.5.5 and 4.15.2 take the highest one and add
+/// Distinguishes a job from others with its id: servers reuse the ids of deleted jobs (4.5.5 and 4.15.2 take the highest one and add
 /// one), SQLite also those of deleted tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FirstTask {
-    /// Its number.
+    /// Its id.
     pub task: TaskId,
     /// When the server made it, if it says ([`Task::created_at`](super::hub::Task::created_at)).
     pub created_at: Option<Timestamp>,

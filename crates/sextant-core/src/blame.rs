@@ -18,7 +18,7 @@ pub enum Blame {
 }
 
 impl Blame {
-    /// One word for it.
+    /// Its name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Algorithm => "algorithm",

@@ -1,4 +1,4 @@
-//! What `sextant doctor` says: a line for each thing that it looks at.
+//! The output of `sextant doctor`: a line for each subject that it checks.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ pub enum State {
     Unknown,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     /// What.

@@ -39,7 +39,7 @@ const PORT: &str = "PORT";
 const API_PATH: &str = "API_PATH";
 const REQUESTED_LABELS: &str = "USER_REQUESTED_DATABASE_LABELS";
 const LABELS: &str = "DB_LABELS";
-/// What every algorithm is told.
+/// The variables that every algorithm gets.
 const ALWAYS: [&str; 9] =
     [INPUT_FILE, OUTPUT_FILE, TOKEN_FILE, TEMPORARY_FOLDER, HOST, PORT, API_PATH, REQUESTED_LABELS, LABELS];
 
@@ -54,7 +54,7 @@ const PREPROCESSING: &str = "PREPROCESSING";
 /// Whose a variable's name is that the node gives to algorithms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reserved {
-    /// Every algorithm is told something by it.
+    /// Every algorithm gets such a variable.
     Always,
     /// Those that ask for a database are.
     OfADatabase,
@@ -79,9 +79,9 @@ impl Reserved {
     }
 }
 
-/// Where the algorithm finds its things: paths as the algorithm sees them.
+/// Where the algorithm finds its files and the proxy, as the algorithm sees them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Places {
+pub struct Locations {
     /// The file with the input.
     pub input: String,
     /// The file that the output is written to.
@@ -103,7 +103,7 @@ pub struct VisibleDatabase {
     pub label: String,
     /// A path in the algorithm's container, or an address.
     pub uri: String,
-    /// vantage6's word for its type.
+    /// vantage6's name of its type.
     pub kind: &'static str,
     /// The parameters that the node's owner gave it.
     pub env: BTreeMap<String, String>,
@@ -143,7 +143,8 @@ pub enum EnvironmentError {
     Name(String),
     /// The parameters of a requested database are longer than what could be given to an algorithm.
     #[error(
-        "The parameters that the task gives for the database '{}' are too large: {bytes} bytes of JSON, and this node takes at most {PARAMETERS}. What is large belongs into the task's input.",
+        "The parameters that the task gives for the database '{}' are too large: {bytes} bytes of JSON, and this \
+         node takes at most {PARAMETERS}. Put large data into the task's input.",
         excerpt(.label)
     )]
     LongParameters {
@@ -154,7 +155,9 @@ pub enum EnvironmentError {
     },
     /// A variable is longer than any program may have.
     #[error(
-        "The environment variable '{}' is too large: it would take {bytes} bytes as it is given to the algorithm, and no program may have more than {VARIABLE} in one. A database's query, sheet name and preprocessing are such variables; what is large belongs into the task's input.",
+        "The environment variable '{}' is too large: it would take {bytes} bytes in the form that the algorithm \
+         gets, and a program may have at most {VARIABLE} in one variable. A database's query, sheet name and \
+         preprocessing are such variables; put large data into the task's input.",
         excerpt(.name)
     )]
     TooLong {
@@ -165,13 +168,14 @@ pub enum EnvironmentError {
     },
     /// All of them together are more than can be given to a program.
     #[error(
-        "The algorithm's environment variables are too large: together they would take {0} bytes, and this node gives at most {ALL}. What is large belongs into the task's input, not into the parameters of its databases."
+        "The algorithm's environment variables are too large: together they would take {0} bytes, and this node \
+         allows at most {ALL}. Put large data into the task's input, not into the parameters of its databases."
     )]
     TooMuch(usize),
 }
 
 impl EnvironmentError {
-    /// vantage6's word for a run that ends because of it.
+    /// vantage6's status of a run that ends because of it.
     pub fn status(&self) -> RunStatus {
         match self {
             Self::UnknownDatabase { .. } | Self::Parameters { .. } | Self::Name(_) => RunStatus::Failed,
@@ -187,7 +191,7 @@ impl EnvironmentError {
 /// # Errors
 /// If the task asks for something that isn't there, or a name or parameter can't be used.
 pub fn environment(
-    places: &Places,
+    locations: &Locations,
     databases: &[VisibleDatabase],
     requested: &[RequestedDatabase],
     algorithm_env: &BTreeMap<String, String>,
@@ -196,12 +200,12 @@ pub fn environment(
     bounded(requested)?;
     let mut env = BTreeMap::from(
         [
-            (INPUT_FILE, places.input.clone()),
-            (OUTPUT_FILE, places.output.clone()),
-            (TOKEN_FILE, places.token.clone()),
-            (TEMPORARY_FOLDER, places.temporary.clone()),
-            (HOST, places.proxy_host.clone()),
-            (PORT, places.proxy_port.to_string()),
+            (INPUT_FILE, locations.input.clone()),
+            (OUTPUT_FILE, locations.output.clone()),
+            (TOKEN_FILE, locations.token.clone()),
+            (TEMPORARY_FOLDER, locations.temporary.clone()),
+            (HOST, locations.proxy_host.clone()),
+            (PORT, locations.proxy_port.to_string()),
             (API_PATH, String::new()),
         ]
         .map(|(name, value)| (name.to_owned(), value)),
@@ -249,8 +253,8 @@ pub fn environment(
     Ok(env.into_iter().map(|(name, value)| (name, encode(&value))).collect())
 }
 
-/// Whether what a task says of its databases is small enough, as far as that is known before anything of it is read: then it need not
-/// wait for its turn.
+/// Whether a task's parameters for its databases are small enough, as far as that is known before they are parsed: if not, the run need not
+/// wait for a slot.
 ///
 /// # Errors
 /// If it is too large.
@@ -341,8 +345,8 @@ fn is_identifier(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn places() -> Places {
-        Places {
+    fn locations() -> Locations {
+        Locations {
             input: "/mnt/data/task-000000007/input".into(),
             output: "/mnt/data/task-000000007/output".into(),
             token: "/mnt/data/task-000000007/token".into(),
@@ -376,7 +380,7 @@ mod tests {
             env: BTreeMap::new(),
         };
         let extra = extra.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-        let env = environment(&places(), &[employees(), secret], requested, &extra, true)?;
+        let env = environment(&locations(), &[employees(), secret], requested, &extra, true)?;
         Ok(env
             .into_iter()
             .map(|(name, value)| {

@@ -1,4 +1,4 @@
-//! The port to the vantage6 server (version 5 calls it the hub): what a node asks of it and tells it, in words that fit every version.
+//! The port to the vantage6 server (version 5 calls it the hub): its requests and messages, in types that fit every version.
 //! The node knows its server by this trait alone, so that what goes wrong between the two can be tried in process, with a fake and
 //! paused time.
 
@@ -51,7 +51,7 @@ pub trait Hub: Send + Sync + 'static {
     /// server.
     async fn can_report_to(&self, organization: OrganizationId) -> Result<(), HubError>;
 
-    /// An organization's name; `None` for one that this node may not look at.
+    /// An organization's name; `None` if this node may not read that organization.
     async fn organization_name(&self, id: OrganizationId) -> Result<Option<String>, HubError>;
 
     /// Where a task comes from.
@@ -93,7 +93,7 @@ pub struct OpenRuns {
 /// This node, as the server knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Its number.
+    /// Its id.
     pub id: NodeId,
     /// The collaboration that it works for.
     pub collaboration: CollaborationId,
@@ -104,7 +104,7 @@ pub struct Node {
 /// One task at one organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
-    /// Its number.
+    /// Its id.
     pub id: RunId,
     /// How far it is.
     pub status: RunStatus,
@@ -140,7 +140,7 @@ impl Run {
 /// What a task asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
-    /// Its number.
+    /// Its id.
     pub id: TaskId,
     /// Its name; free text of the researcher.
     pub name: Option<String>,
@@ -192,7 +192,7 @@ pub struct Report {
     pub log: String,
     /// When it ended ([`now`]).
     pub finished_at: Timestamp,
-    /// When it began, where the server has not been told yet.
+    /// When it began, if the server does not know that yet.
     pub started_at: Option<Timestamp>,
     /// What the algorithm wrote as its result.
     pub result: Option<RunResult>,
@@ -208,7 +208,7 @@ impl Report {
     }
 }
 
-/// A result on its way: plain bytes, which the hub encodes for whom they are.
+/// A result in transit: plain bytes, which the hub encodes for the recipient.
 pub struct RunResult {
     /// The organization that asked.
     pub to: OrganizationId,
@@ -224,7 +224,7 @@ impl fmt::Debug for RunResult {
     }
 }
 
-/// The time as servers keep it: in whole microseconds, so that it comes back as it was told.
+/// The time in whole microseconds, as servers store it, so that the server returns exactly the time that it got.
 pub fn now() -> Timestamp {
     let now = Timestamp::now();
     Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)

@@ -9,7 +9,7 @@ use crate::image_reference::{ImageReference, NoReference};
 /// How many characters of the runtime's words about a command are handed on: the command is the image's, of any length.
 const COMMAND: usize = 200;
 
-/// Why an image that is waited for with these words will never come, if that is sure: waiting is of use only for
+/// Why an image with this message will never be available, if that is certain: waiting is useful only for
 /// registries that are away or that may let this node in later.
 pub fn image_never_comes(detail: &str) -> Option<&'static str> {
     let detail = detail.to_lowercase();
@@ -34,7 +34,7 @@ pub fn image_never_comes(detail: &str) -> Option<&'static str> {
 /// paths of the machine. `None` when it is something else that is wrong.
 pub fn bad_command(message: &str) -> Option<String> {
     if message.contains("no command specified") {
-        return Some("The algorithm's image does not say what to run in it: it has no command.".into());
+        return Some("The algorithm's image does not define what to run: it has no command.".into());
     }
     let start = message.find("exec: \"")?;
     Some(format!("The algorithm's container could not be started: {}", excerpt_of(message[start..].trim(), COMMAND)))

@@ -15,7 +15,7 @@ const PATH: usize = 255;
 const DOMAIN: usize = 255;
 /// How many characters a tag may have.
 const TAG: usize = 128;
-/// The longest name that can be: what is longer is not looked at.
+/// The longest possible name: a longer text is not checked further.
 const LONGEST: usize = DOMAIN + PATH + TAG + 200;
 
 /// The registry of names without one.
@@ -36,17 +36,17 @@ pub struct ImageReference {
     pub digest: Option<String>,
 }
 
-/// Why a text is not the name of an image. The text is for whoever wrote the name.
+/// Why a text is not the name of an image. The message is for the author of the name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoReference {
     /// There is nothing.
     #[error("it is empty")]
     Empty,
     /// It is longer than any name.
-    #[error("it has {0} bytes, and no name has more than {LONGEST}")]
+    #[error("it has {0} bytes, and a name may have at most {LONGEST}")]
     TooLong(usize),
     /// Docker would take it for an image's id.
-    #[error("64 hexadecimal digits are an image's id, and not its name")]
+    #[error("64 hexadecimal digits are an image's id, not its name")]
     Id,
     /// The registry is none.
     #[error(
@@ -244,7 +244,7 @@ mod tests {
             (&long_path, format!("docker.io/library/{long_path}")),
             (&format!("r.example/{}", "a/".repeat(127) + "a"), format!("r.example/{}", "a/".repeat(127) + "a")),
             (&format!("a:{long_tag}"), format!("docker.io/library/a:{long_tag}")),
-            // 63 digits of an id are a word.
+            // 63 digits of an id are a name.
             (&"a".repeat(63), format!("docker.io/library/{}", "a".repeat(63))),
         ] {
             match ImageReference::parse(name) {

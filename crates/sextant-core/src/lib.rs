@@ -1,6 +1,6 @@
-//! What a node decides, without deeds: nothing in here does I/O, so that all cases can be read and tested as tables. And its two ports,
-//! behind which the deeds are: [`hub`], the server, and [`runtime`], what runs algorithms. No type of Kubernetes, and none of a server's
-//! wire.
+//! The decisions of a node. Nothing in here does I/O, so all cases can be read and tested as tables. The crate also defines the two
+//! ports behind which the I/O is: [`hub`], the server, and [`runtime`], which runs algorithms. It contains no type of Kubernetes and
+//! none of a server's wire format.
 #![forbid(unsafe_code)]
 
 pub mod assignment;

@@ -1,8 +1,8 @@
-//! Whose task it is in the end. An algorithm's subtask has as its organization the one whose node runs the algorithm, so the first task of
-//! its job tells who began: the way there leads from parent to parent.
+//! The first task of a job. An algorithm's subtask belongs to the organization whose node runs the algorithm, so only the first task of
+//! its job shows who created the job. The chain from a task to that first one leads from parent to parent.
 //!
-//! Some servers use the numbers of deleted tasks again. So a task that can't be the parent of its subtask is none: one of another job or
-//! image, or one that was made later.
+//! Some servers reuse the ids of deleted tasks. So a task is no parent if it can't be the parent of its subtask: because it belongs to
+//! another job, has another image, or was created later.
 
 use jiff::Timestamp;
 use vantage6_types::{JobId, OrganizationId, TaskId, UserId};
@@ -12,7 +12,7 @@ use super::hub::Task;
 /// No algorithm has subtasks of subtasks so deep; who makes a longer chain wants something else.
 pub const LONGEST: usize = 16;
 
-/// One task on the way.
+/// One task of the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// Which.
@@ -56,7 +56,7 @@ pub enum Next {
     Broken(Broken),
 }
 
-/// Why a task's first one can't be told.
+/// Why the first task of a job can't be determined.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
     /// There are too many.
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_leads_from_parent_to_parent() {
+    fn the_chain_leads_from_parent_to_parent() {
         let another_image = |image| vec![link(3, Some(2), Some(1)), of_image(link(2, None, Some(1)), image)];
         let long: Vec<Link> = (0..LONGEST as u64).map(|at| link(100 - at, Some(99 - at), Some(1))).collect();
         for (links, expected) in [

@@ -1,9 +1,9 @@
-//! An algorithm's log as it is reported: it can't pass for what the node says below it, nor keep that from being read.
+//! An algorithm's log as the node reports it: it can't imitate the node's own lines below it, nor hide them.
 //!
-//! What the node says begins with [`NODE`]. Wherever an algorithm has printed that, or what looks like it, it is quoted with
-//! [`QUOTE`] in front: anywhere in a line, because a terminal can be led back to a line's beginning in many ways. Of what steers
-//! a terminal only colours and tabs are left; a carriage return begins a new line. Nothing is left that turns the direction of a
-//! text or can't be seen: in a line that runs from right to left, `]` looks like `[`.
+//! The node's lines begin with [`NODE`]. If an algorithm has printed that, or something that looks like it, the node quotes it with
+//! [`QUOTE`] in front: anywhere in a line, because a terminal can be led back to a line's beginning in many ways. Of all terminal
+//! sequences only colours and tabs remain; a carriage return begins a new line. Characters that change the direction of a text or are
+//! invisible are replaced: in a line that runs from right to left, `]` looks like `[`.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -127,7 +127,7 @@ fn looks_like_the_node(text: &str) -> bool {
     })
 }
 
-fn skip_gaps(rest: &mut Peekable<Chars>) {
+fn skip_gaps(rest: &mut Peekable<Chars<'_>>) {
     while let Some(character) = rest.next_if(|&character| is_gap(character)) {
         // Only colours are left of the sequences.
         if character == '\u{1b}' {

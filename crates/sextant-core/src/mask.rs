@@ -1,7 +1,7 @@
 //! Hides secrets in text that leaves the organization: an algorithm's log can hold whatever the algorithm was given, be it by
 //! mistake or because an exception prints all variables.
 //!
-//! It helps against mistakes. An algorithm that means to tell a secret can spell it backwards; what it may do is for the
+//! It helps against mistakes. An algorithm that reveals a secret on purpose can spell it backwards; what it may do is for the
 //! policies to say.
 
 use std::ops::Range;

@@ -1,5 +1,5 @@
-//! A mask for each run: of the databases' secrets, only those of databases that the run got can be in its log. Those of
-//! others would hide words that mean something else there.
+//! A mask for each run: of the databases' secrets, only those of databases that the run got can be in its log. Masking those of others
+//! would hide words that mean something else there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

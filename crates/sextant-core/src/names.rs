@@ -1,5 +1,5 @@
-//! The names of a run's things in the cluster: they follow from server, node and run alone, so that
-//! creating a thing twice is harmless and a restarted node finds everything again.
+//! The names of a run's objects in the cluster. They depend only on server, node and run, so creating an object twice is harmless and
+//! a restarted node finds everything again.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
@@ -24,7 +24,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A node's identity. What tells it from all others is its API key: ids begin at 1 on every server, and the address of
+    /// A node's identity. Its API key distinguishes it from all others: ids begin at 1 on every server, and the address of
     /// a server may change, or differ between this machine and a pod, while runs are under way.
     pub fn new(server: String, node: NodeId, api_key: &SecretString) -> Self {
         Self { server, node, key: Self::key_of(api_key), release: None }
@@ -83,7 +83,7 @@ impl Identity {
         format!("sextant-{}", self.key())
     }
 
-    /// The beginning of the names of the Jobs that prove the walls.
+    /// The prefix of the names of the Jobs that check the network isolation.
     pub fn probe_name(&self) -> String {
         format!("sextant-probe-{}-", self.key())
     }

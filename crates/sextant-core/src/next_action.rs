@@ -1,15 +1,15 @@
-//! A run's next action: a pure function of what the server says, what the runtime says, and the time.
+//! A run's next action: a pure function of the server's view, the runtime's view, and the time.
 //!
 //! ```text
-//!              server: open                                        finished
-//!   runtime:   absent → launch                                     nothing
-//!              starting → tell, wait (until a limit, then stop)    let go
-//!              running → tell, wait (until the deadline, then stop) let go
-//!              stopped → report                                    let go
-//!              ended → collect and report                          let go
-//!              leaving → the same, as long as its pod is there     let go
-//!              ending → wait for its last word                     let go
-//!              failed → report, or launch again if it was disrupted let go
+//!              server: open                                           finished
+//!   runtime:   absent → launch                                        nothing
+//!              starting → report, wait (until a limit, then stop)     release
+//!              running → report, wait (until the deadline, then stop) release
+//!              stopped → report                                       release
+//!              ended → collect and report                             release
+//!              terminating with output → the same while its pod is there  release
+//!              terminating → wait for its final state                 release
+//!              failed → report, or launch again if it was disrupted   release
 //! ```
 
 use jiff::Timestamp;
@@ -21,7 +21,7 @@ use super::timeouts::{check_start, deadline_passed, format_duration};
 /// How often a run is launched at most, where the cluster takes it away each time before it gets anywhere.
 const LAUNCHES: u32 = 10;
 
-/// What the server says of a run, kept up to date with what this node has told it.
+/// The server's view of a run, updated with what this node has reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerView {
     /// Whether the run has its report (`finished_at`), or is gone from the server.
@@ -30,20 +30,20 @@ pub struct ServerView {
     pub status: RunStatus,
     /// Whether this process has launched it.
     pub launched: bool,
-    /// Whether somebody wants it killed.
+    /// Whether a user requested to kill it.
     pub kill: bool,
-    /// Whether an output that is there was waited for in vain.
+    /// Whether the node has waited too long for an existing output.
     pub late: bool,
-    /// The end that this node has decided on, as long as the server does not have it.
+    /// The end that this node has decided on, until the server has it.
     pub verdict: Option<Verdict>,
 }
 
 /// An end that is not reported yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// What is to be reported.
+    /// The report.
     pub failure: Failure,
-    /// Whether the runtime still has to be told to end the run.
+    /// Whether the runtime must still stop the run.
     pub stop: Stop,
 }
 
@@ -52,7 +52,7 @@ pub struct Verdict {
 pub enum Stop {
     /// It may still be running.
     Due,
-    /// It was told to end, or there was nothing to be ended.
+    /// It was stopped, or nothing had to be stopped.
     Done,
 }
 
@@ -134,7 +134,7 @@ fn end(run_state: &RunState, failure: Failure) -> Action {
     }
 }
 
-/// A run that the runtime does not have: one to be launched, or one whose things somebody has taken away. The server is told
+/// A run that the runtime does not have: one to launch, or one whose objects somebody has deleted. The server hears
 /// `initializing` only when they are there.
 fn launch(server: &ServerView) -> Action {
     if server.launched || matches!(server.status, RunStatus::Initializing | RunStatus::Active) {
@@ -216,7 +216,7 @@ mod tests {
         RunState::Ended(Exit { code: 0, note: None, reason: "AlgorithmEnded" })
     }
 
-    /// A action in a word: reports by their status.
+    /// An action in a word: reports by their status.
     fn word(step: &Action) -> String {
         match step {
             Action::Launch => "launch".into(),
@@ -252,7 +252,7 @@ mod tests {
         let late = |kill| ServerView { late: true, kill, ..open(Active) };
         let verdict = |stop| ServerView { verdict: Some(Verdict { failure: failure(), stop }), ..open(Active) };
         for (server, run_state, now, expected) in [
-            // A run's way when all is well.
+            // The life of a run without failures.
             (open(Pending), RunState::Absent, 0, "launch"),
             (open(Initializing), pod(), 0, "wait until 3600"),
             (open(Initializing), running.clone(), 0, "tell active"),
@@ -292,7 +292,7 @@ mod tests {
             (finished.clone(), lost(1, 1, true), 0, "release"),
             (open(Active), ending(), 69, "wait until 70"),
             (open(Active), ending(), 70, "relaunch"),
-            // Its pod is to end: the output is brought as long as that is possible, and then it is lost.
+            // Its pod is being terminated: the output is collected for as long as that is possible, and then it is lost.
             (open(Active), leaving(1), 69, "collect"),
             (open(Active), leaving(1), 70, "relaunch"),
             (open(Active), leaving(2), 70, "report crashed"),
@@ -374,7 +374,7 @@ mod tests {
                 let disruption = failure.disruption.unwrap();
                 prop_assert!(!failure.started || disruption.executions <= LIMITS.retry_disrupted);
             }
-            // An output that can be had is brought to the server whatever else is true, unless it is long overdue and nobody wants it.
+            // An available output is collected in every state, unless it is long overdue and nobody wants it.
             let given_up = kill && late;
             if !finished && !given_up && run_state == ended() {
                 prop_assert!(matches!(step, Action::Collect(_)), "{step:?}");

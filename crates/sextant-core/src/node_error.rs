@@ -12,7 +12,7 @@ pub enum NodeError {
     /// The cluster can't be used.
     #[error("{0}")]
     Cluster(String),
-    /// Another process of this node acts now: this one is to begin anew, and stands by then.
+    /// Another process of this node is the leader now: this one restarts, and then stands by.
     #[error("{0}")]
     TakenOver(String),
     /// Anything else.

@@ -1,5 +1,5 @@
-//! `sextant runs`: what is under way and what waits, and what for: the cluster's view, with the server's beside it when it can
-//! be had.
+//! `sextant runs`: which runs are under way or waiting, and why. It shows the cluster's view, and the server's beside it if the server
+//! answers.
 
 use jiff::Timestamp;
 use printable::excerpt_of;
@@ -11,7 +11,7 @@ use super::run_state::{Exit, RunState};
 /// A run that the runtime has something of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Here {
-    /// Its number.
+    /// Its id.
     pub run: RunId,
     /// Its task.
     pub task: TaskId,
@@ -39,13 +39,13 @@ pub enum Server {
 /// One run, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Its number.
+    /// Its id.
     pub run: RunId,
     /// Its task.
     pub task: TaskId,
-    /// A word for where it stands.
+    /// Its state in one word.
     pub state: &'static str,
-    /// The server's word for it; empty if the server was not heard.
+    /// The server's status; empty if the server did not answer.
     pub server: String,
     /// Since when.
     pub since: Option<Timestamp>,
@@ -87,29 +87,36 @@ fn under_way(here: &Here, there: Option<Option<&Run>>) -> Option<(&'static str, 
     let killed = there.flatten().is_some_and(|run| run.status == RunStatus::Killed);
     Some(match &here.run_state {
         RunState::Released | RunState::Absent => return None,
-        _ if ended => ("to end", "it has ended at the server; the node takes it away".into()),
+        _ if ended => ("to end", "it has ended at the server; the node will clean it up".into()),
         RunState::Ended(exit) | RunState::TerminatingWithOutput { exit, .. } => {
             ("waits", output(here, exit, there.is_some()))
         }
-        _ if killed => ("to end", "somebody wants it killed".into()),
+        _ if killed => ("to end", "a user requested to kill it".into()),
         RunState::Starting(starting) => ("starting", starting.detail.clone()),
         RunState::Running { .. } => ("running", String::new()),
         RunState::Terminating { failure, .. } => ("ending", failure.detail.clone()),
-        RunState::Failed(failure) => ("waits", format!("to be reported as {}: {}", failure.status, failure.detail)),
+        RunState::Failed(failure) => {
+            ("waits", format!("the node will report it as {}: {}", failure.status, failure.detail))
+        }
     })
 }
 
 fn output(here: &Here, exit: &Exit, heard: bool) -> String {
-    let for_whom = if heard { "the node, which brings it to the server" } else { "the server" };
+    let for_whom = if heard { "the node to upload it to the server" } else { "the server" };
     format!("ended with exit code {}; the output waits in {} for {for_whom}", exit.code, here.place)
 }
 
 /// A run that the server has as open, and the runtime has nothing of.
 fn not_here(run: &Run) -> Line {
     let why = match run.status {
-        RunStatus::Killed => "somebody wants it killed",
-        RunStatus::Initializing | RunStatus::Active => "it was begun, but nothing of it is here: the node reports that",
-        _ => "not started yet: the node is away, has no free place (max_concurrent_runs), or does not trust its walls",
+        RunStatus::Killed => "a user requested to kill it",
+        RunStatus::Initializing | RunStatus::Active => {
+            "it started before, but nothing of it exists here: the node will report that"
+        }
+        _ => {
+            "not started yet: the node is not running, has no free slot (max_concurrent_runs), or has not confirmed \
+            the network isolation"
+        }
     };
     Line {
         run: run.id,
@@ -129,7 +136,7 @@ fn started(run_state: &RunState) -> Option<Timestamp> {
     }
 }
 
-/// How many characters a task's name has at most in the table, and the server's word for a run.
+/// How many characters a task's name and the server's status of a run have at most in the table.
 const NAME: usize = 24;
 /// How many characters there are at most to say what a run waits for.
 const WHY: usize = 200;
@@ -209,7 +216,7 @@ mod tests {
             (starting(), heard("initializing"), "starting", "initializing", "no machine has room"),
             (running(), heard("active"), "running", "active", ""),
             (running(), silent(), "running", "", ""),
-            (running(), heard("killed by user"), "to end", "killed by user", "wants it killed"),
+            (running(), heard("killed by user"), "to end", "killed by user", "requested to kill it"),
             (running(), away(), "to end", "ended", "has ended at the server"),
             (ended(), heard("active"), "waits", "active", "in pod p for the node"),
             (ended(), silent(), "waits", "", "in pod p for the server"),
@@ -226,7 +233,7 @@ mod tests {
             assert!(line.why.contains(why), "{line:?}");
         }
         for (status, why) in
-            [("pending", "not started yet"), ("active", "nothing of it is here"), ("killed by user", "killed")]
+            [("pending", "not started yet"), ("active", "nothing of it exists here"), ("killed by user", "killed")]
         {
             let lines = lines(vec![], &heard(status));
             assert_eq!(lines[0].state, "open");

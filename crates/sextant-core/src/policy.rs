@@ -1,4 +1,4 @@
-//! Whether the node's owner lets a run in (vantage6-node 4.5.5, `docker_manager.py`, `is_docker_image_allowed`).
+//! Whether the policies of the node's owner admit a run (vantage6-node 4.5.5, `docker_manager.py`, `is_docker_image_allowed`).
 
 use printable::excerpt;
 use vantage6_types::{OrganizationId, UserId};
@@ -28,11 +28,11 @@ impl From<&Link> for Initiator {
 pub enum Origin {
     /// Who asks for the task itself, for its parent, and so on up to the first task of the job.
     Known(Vec<Initiator>),
-    /// The first task can't be told, for this reason.
+    /// The first task can't be determined, for this reason.
     Unknown(String),
 }
 
-/// Why a run is not let in. The texts go to the researcher and say nothing of what else is allowed.
+/// Why a run is not admitted. The texts go to the researcher and say nothing of what else is allowed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Refusal {
     /// The image is on no list.
@@ -41,13 +41,15 @@ pub enum Refusal {
     /// Neither the user nor the organization is on a list.
     #[error("The policies of this node do not allow tasks of this user or organization.")]
     Initiator,
-    /// Who began can't be told.
-    #[error("The policies of this node ask who began, and the first task of this job can't be told: {0}.")]
+    /// The creator of the first task can't be determined.
+    #[error(
+        "The policies of this node depend on who created the first task of this job, and that task can't be determined: {0}."
+    )]
     Origin(String),
 }
 
 impl Refusal {
-    /// One word for it, as for other failures of runs.
+    /// The reason of its Event, as for other failures of runs.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Image(_) => "AlgorithmNotAllowed",
@@ -121,19 +123,19 @@ mod tests {
         Policies {
             allowed_algorithms: algorithms.iter().map(|a| AllowedAlgorithm::new(a).unwrap()).collect(),
             allowed_users: users.to_vec(),
-            allowed_organizations: organizations.iter().map(|o| o.to_string()).collect(),
+            allowed_organizations: organizations.iter().map(ToString::to_string).collect(),
             allow_basics_algorithm: basics,
         }
     }
 
-    /// Whether a task that a user has made is let in.
+    /// Whether a task of a user is admitted.
     fn admit(policies: &Policies, image: &str, initiator: &Initiator) -> Result<(), Refusal> {
         admit_image(policies, image)?;
         admit_origin(policies, &Origin::Known(vec![initiator.clone()]))
     }
 
     #[test]
-    fn everybody_on_the_way_must_be_allowed() {
+    fn everybody_in_the_chain_must_be_allowed() {
         let from = |user: u64, organization: u64| Initiator {
             user: Some(UserId(user)),
             organization: Some(OrganizationId(organization)),

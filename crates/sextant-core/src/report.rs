@@ -1,5 +1,4 @@
-//! What the server is told at a run's end: the status and the log, put together from what the algorithm and
-//! the runtime say.
+//! The report at a run's end: the status and the log, built from what the algorithm and the runtime say.
 
 use printable::excerpt_of;
 use vantage6_types::RunStatus;
@@ -58,7 +57,7 @@ impl OutputFacts<'_> {
 }
 
 /// What is wrong with a run whose algorithm ended by itself; `None`: it is completed.
-pub fn shortcoming(exit: &Exit, output: OutputFacts) -> Option<Failure> {
+pub fn shortcoming(exit: &Exit, output: OutputFacts<'_>) -> Option<Failure> {
     let failure = |status, message: String, reason| {
         Some(Failure::new(status, message.clone(), message).because(reason).started(true))
     };
@@ -96,7 +95,7 @@ fn compose(log: AlgorithmLog, note: Option<&str>) -> String {
         AlgorithmLog::Unreadable => format!("{NODE}The algorithm's log could not be read."),
         AlgorithmLog::NotShared => LOGS_NOT_SHARED.to_owned(),
         AlgorithmLog::LeftOut => {
-            "[sextant] The algorithm's log is left out: with it, the report is not accepted.".to_owned()
+            "[sextant] The algorithm's log is left out: the server does not accept the report with it.".to_owned()
         }
     };
     if let Some(note) = note {

@@ -1,5 +1,5 @@
-//! What tells a run from every other of its number. Servers with SQLite use the numbers of deleted tasks and runs again, and 4.15.2 says of all
-//! runs that they were assigned when the server was started: so neither the number nor that time is enough.
+//! Distinguishes a run from every other run with its id. Servers with SQLite reuse the ids of deleted tasks and runs, and 4.15.2 says of
+//! all runs that they were assigned when the server was started: so neither the id nor that time is enough.
 
 use std::fmt;
 use std::str::FromStr;

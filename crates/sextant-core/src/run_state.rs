@@ -89,12 +89,12 @@ pub struct Exit {
     pub code: i32,
     /// More about it where there is more to say than the code, for the researcher.
     pub note: Option<String>,
-    /// One word for it, as Kubernetes's Events have: `AlgorithmFailed`, `OutOfMemory`, …
+    /// The reason of its Event: `AlgorithmFailed`, `OutOfMemory`, …
     pub reason: &'static str,
 }
 
 impl Exit {
-    /// What a code tells, when nothing else is known.
+    /// The meaning of an exit code, if nothing else is known.
     pub fn with_code(code: i32) -> Self {
         let (note, reason) = match code {
             0 => (None, "AlgorithmEnded"),
@@ -108,13 +108,13 @@ impl Exit {
 /// Why there is no output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// vantage6's word.
+    /// vantage6's status.
     pub status: RunStatus,
     /// For the researcher: no paths, addresses or secrets of the organization.
     pub message: String,
     /// For the operator: what Kubernetes said.
     pub detail: String,
-    /// One word for it, as Kubernetes's Events have: `Evicted`, `ImageUnavailable`, …
+    /// The reason of its Event: `Evicted`, `ImageUnavailable`, …
     pub reason: &'static str,
     /// Whether the algorithm had started, so that there may be a log of it.
     pub started: bool,
@@ -144,7 +144,7 @@ impl Failure {
         Self { status, message: message.into(), detail: detail.into(), reason, started: false, disruption: None }
     }
 
-    /// The same with a word of its own.
+    /// The same with a reason of its own.
     #[must_use]
     pub fn because(self, reason: &'static str) -> Self {
         Self { reason, ..self }

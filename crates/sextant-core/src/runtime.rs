@@ -114,7 +114,7 @@ pub enum LaunchError {
 #[error("{0}")]
 pub struct RuntimeError(pub String);
 
-/// An output on its way from a pod.
+/// An output that a pod uploads.
 pub struct Upload {
     /// How many bytes it has.
     pub length: u64,
@@ -124,7 +124,7 @@ pub struct Upload {
     pub problem: Option<String>,
 }
 
-/// An output, and the way to say that the server has it.
+/// An output, and a channel to confirm that the server has it.
 pub struct Output {
     /// The bytes.
     pub upload: Upload,

@@ -24,7 +24,7 @@ impl StopNote {
         Self { status: status.clone(), message: message.clone(), started: *started }
     }
 
-    /// The end that is to be reported.
+    /// The end to report.
     pub fn failure(&self) -> Failure {
         let reason = if self.status == RunStatus::Crashed { "DeadlineExceeded" } else { "Stopped" };
         let failure = Failure::new(self.status.clone(), &self.message, "this node stopped it").started(self.started);

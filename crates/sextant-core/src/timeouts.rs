@@ -71,7 +71,7 @@ fn start_failure(starting: &Starting, image: &str, limit: Duration) -> Failure {
             (format!("Other runs left no room for this one within {within}: the node has a quota."), "QuotaExceeded")
         }
         WaitsFor::Volume => {
-            (format!("A volume that the run needs could not be had within {within}."), "VolumeUnavailable")
+            (format!("A volume that the run needs was not available within {within}."), "VolumeUnavailable")
         }
         WaitsFor::Pod | WaitsFor::OwnContainer | WaitsFor::Inputs => {
             (format!("The run could not be started within {within}."), "PendingTooLong")
@@ -150,8 +150,8 @@ pub fn format_duration(duration: Duration) -> String {
 
 /// The failure of a pod in which a container that the cluster added has failed.
 pub fn could_not_be_prepared(detail: String) -> Failure {
-    let message = "The run's pod could not be prepared: something that the node's cluster adds to it has failed. The task is not to blame. \
-                   The node's log says why.";
+    let message = "The run's pod could not be prepared: a container that the node's cluster adds to it has failed. \
+        The task is not the cause. The node's log says why.";
     Failure::new(RunStatus::StartFailed, message, detail)
 }
 

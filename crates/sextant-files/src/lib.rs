@@ -1,5 +1,4 @@
-//! Folders and files that algorithms have written, and may have written to do harm: opened, shared and removed without trusting what is
-//! in them.
+//! Opens, shares and removes folders and files that algorithms have written, possibly to do harm, without trusting their content.
 #![forbid(unsafe_code)]
 
 pub mod remove_tree;

@@ -1,11 +1,11 @@
-//! Removes folders that somebody else has filled, whatever is in them: a million files, a hundred thousand folders inside each
-//! other, modes that let nobody in, and programs that go on writing meanwhile.
+//! Removes folders that somebody else has filled, whatever they contain: a million files, a hundred thousand nested folders, modes that
+//! forbid access, and programs that continue to write meanwhile.
 //!
-//! [`Trash`] is a folder of our own. What is to be removed is renamed into it, and so is each folder found inside: nothing is ever
-//! looked at deeper than one level below the trash. So stack and open files do not depend on the depth, and no path is longer than
-//! one name. The file system holds all progress: after a process that was killed, the next one goes on. Several may work at once.
+//! [`Trash`] is a folder of our own. A folder to remove is renamed into it, and so is each folder found inside: the removal never reads
+//! deeper than one level below the trash. So stack and open files do not depend on the depth, and no path is longer than one name. The
+//! file system holds all progress: after a process that was killed, the next one continues. Several may work at once.
 //!
-//! Everything is reached by handle and a single name. Links are removed and never followed; what is mounted is left alone.
+//! Everything is reached by handle and a single name. Links are removed and never followed; mounts are left alone.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -25,7 +25,7 @@ const SHARE: (u64, Duration) = (100_000, Duration::from_secs(5));
 const PENDING: usize = 1024;
 /// How much of a folder is read at once.
 const BUFFER: usize = 32 * 1024;
-/// An empty trash of this size is made anew: some file systems never shrink a folder, and read all of it each time.
+/// An empty trash of this size is recreated: some file systems never shrink a folder, and read all of it each time.
 const LARGE: i64 = 1024 * 1024;
 
 /// How much may be done at most.
@@ -80,7 +80,7 @@ impl Emptied {
     }
 }
 
-/// A folder whose content is to be removed.
+/// A folder whose content is removed.
 #[derive(Debug)]
 pub struct Trash<'a> {
     parent: BorrowedFd<'a>,
@@ -126,7 +126,7 @@ impl<'a> Trash<'a> {
         Ok(renameat_with(&self.folder, taken, to, name, RenameFlags::NOREPLACE)?)
     }
 
-    /// Removes what is in it, within the budget. What is left is for whoever comes next.
+    /// Removes its content, within the budget. The next caller removes the rest.
     pub fn empty(&self, budget: &mut Budget) -> Emptied {
         let mut emptied = Emptied::default();
         loop {
@@ -245,7 +245,7 @@ pub fn move_to_trash(parent: BorrowedFd<'_>, trash: &'static CStr, name: &CStr) 
     match Trash::open(parent, trash)?.take(parent, name) {
         Ok(_) => Ok(()),
         Err(Errno::NOENT) => {
-            // It is gone, or the trash was made anew in this moment.
+            // It is gone, or the trash was recreated at this moment.
             match Trash::open(parent, trash)?.take(parent, name) {
                 Ok(_) | Err(Errno::NOENT) => Ok(()),
                 Err(error) => Err(error.into()),

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
-/// Opens the file at `relative` below a folder that is trusted, and tells its length.
+/// Opens the file at `relative` below a folder that is trusted, and returns its length.
 ///
 /// # Errors
 /// If it is not there, or is no plain file.
@@ -17,7 +17,7 @@ pub fn open(folder: &Path, relative: &Path) -> io::Result<(File, u64)> {
     open_in(folder.as_fd(), relative)
 }
 
-/// Opens the file at `relative` below a folder that is open, and tells its length.
+/// Opens the file at `relative` below a folder that is open, and returns its length.
 ///
 /// # Errors
 /// If it is not there, or is no plain file.
@@ -35,7 +35,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn only_a_plain_file_is_an_output() {
+    fn only_a_regular_file_is_an_output() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("plain"), b"12345").unwrap();

@@ -1,4 +1,4 @@
-//! The folders that the runs of one vantage6 job share. Nobody says when a job is over: another run of it may come as long as one is
+//! The folders that the runs of one vantage6 job share. Nothing says when a job is over: another run of it may come while one is
 //! under way somewhere. So a folder that no run has used for a long time is removed, in portions, beside runs that come later.
 //!
 //! When a folder was last used is the time of a file beside it (`job-17.9.used`), where no algorithm can reach it: an algorithm may own
@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 use crate::remove_tree::{Budget, Emptied, Next, Trash, for_each_entry, reopen, set_mode};
 
-pub mod room;
+pub mod full_volume;
 
 /// The folder, beside those of the jobs, for what is being removed.
 pub const REMOVING: &CStr = c"removing";
@@ -53,11 +53,8 @@ impl SweepReport {
     fn log(&self, place: &Path) {
         let Emptied { removed, unfinished, .. } = self.emptied;
         if removed > 0 {
-            let rest = if unfinished { "; later runs go on with the rest" } else { "" };
-            tracing::info!(
-                "Removed {removed} files and folders that earlier jobs had left in {}{rest}",
-                place.display()
-            );
+            let rest = if unfinished { "; later runs remove the rest" } else { "" };
+            tracing::info!("Removed {removed} files and folders that earlier jobs left in {}{rest}", place.display());
         }
         self.warn(place);
     }
@@ -66,8 +63,7 @@ impl SweepReport {
     pub fn warn(&self, place: &Path) {
         for (count, error) in self.stuck.iter().chain(&self.emptied.stuck) {
             tracing::warn!(
-                "{count} files or folders that earlier runs left in {} could not be removed: {error}. They take room; later runs \
-                 try again",
+                "Could not remove {count} files or folders that earlier runs left in {}: {error}. They use disk space; later runs retry",
                 place.display()
             );
         }
@@ -82,18 +78,18 @@ impl SweepReport {
 pub fn make(own: &Path, keep: Option<Duration>) -> io::Result<()> {
     let both = || make_parent(own).and_then(|()| mark_own(own)).and_then(|()| make_own(own));
     let made = both().or_else(|error| match keep {
-        Some(keep) if room::is_full(&error) => room::retry(own, keep, both),
+        Some(keep) if full_volume::is_full(&error) => full_volume::retry(own, keep, both),
         _ => Err(error),
     });
     let made = match made {
         // Perhaps there is no room for the mark alone.
-        Err(error) if room::is_full(&error) && make_own(own).is_ok() => {
+        Err(error) if full_volume::is_full(&error) && make_own(own).is_ok() => {
             warn_unmarked(own, &error);
             Ok(())
         }
         made => made,
     };
-    made.map_err(|error| room::explained_with_usage(own, keep, error))
+    made.map_err(|error| full_volume::explained_with_usage(own, keep, error))
 }
 
 fn make_parent(own: &Path) -> io::Result<()> {
@@ -108,7 +104,7 @@ fn make_parent(own: &Path) -> io::Result<()> {
 fn mark_own(own: &Path) -> io::Result<()> {
     let (parent, name) = split(own)?;
     match mark(open(parent)?.as_fd(), text(name)?) {
-        Err(error) if room::is_full(&error) => Err(error),
+        Err(error) if full_volume::is_full(&error) => Err(error),
         Err(error) => {
             warn_unmarked(own, &error);
             Ok(())
@@ -118,7 +114,7 @@ fn mark_own(own: &Path) -> io::Result<()> {
 }
 
 fn warn_unmarked(own: &Path, error: &io::Error) {
-    tracing::warn!("{} can't be marked as used: {error}. It may be removed too early", own.display());
+    tracing::warn!("Could not mark {} as used: {error}. It may be removed too early", own.display());
 }
 
 fn make_own(own: &Path) -> io::Result<()> {
@@ -142,12 +138,12 @@ pub fn sweep_beside(own: PathBuf, keep: Duration) {
     let sweep = move || {
         // The time is the file system's, which several machines may use.
         if let Err(error) = sweep_siblings(&own, keep, (ENTRIES, TIME), mark) {
-            tracing::warn!("Folders of old jobs beside {} could not be looked for: {error}", own.display());
+            tracing::warn!("Could not look for folders of old jobs beside {}: {error}", own.display());
         }
     };
     let thread = std::thread::Builder::new().name("sweep".into()).stack_size(256 * 1024).spawn(sweep);
     if let Err(error) = thread {
-        tracing::warn!("Folders of old jobs are not looked for: {error}");
+        tracing::warn!("Not looking for folders of old jobs: {error}");
     }
 }
 
@@ -161,7 +157,7 @@ fn sweep_siblings(
 ) -> io::Result<SweepReport> {
     let (parent, name) = split(own)?;
     let (folder, name) = (open(parent)?, text(name)?);
-    let kind = kind(name).ok_or_else(|| io::Error::other("its name is not that of a job's folder"))?;
+    let kind = kind(name).ok_or_else(|| io::Error::other("its name is not the name of a job's folder"))?;
     let now = now(folder.as_fd(), name)?;
     let swept = sweep(folder.as_fd(), kind, keep, now, &mut Budget::new(entries, time))?;
     swept.log(parent);
@@ -183,7 +179,7 @@ pub fn mark(folder: BorrowedFd<'_>, name: &str) -> io::Result<SystemTime> {
     };
     // Another user's, from a time with other settings, or no file: it may be replaced.
     let file = touch(flags).or_else(|error| {
-        if room::is_full(&error.into()) {
+        if full_volume::is_full(&error.into()) {
             return Err(error);
         }
         unlinkat(folder, &used, AtFlags::empty())?;
@@ -219,7 +215,7 @@ pub fn sweep(
     match Trash::open(folder, REMOVING) {
         Ok(trash) => swept.emptied = trash.empty(budget),
         // Without room for one, nothing was put aside.
-        Err(error) if room::is_full(&error) => {}
+        Err(error) if full_volume::is_full(&error) => {}
         Err(error) => return Err(error),
     }
     Ok(swept)
@@ -301,7 +297,7 @@ impl Age {
     }
 }
 
-/// Out of the way first: a run that comes for it at this moment makes another, or has marked it as used; then it stays.
+/// Renamed first: a run that needs it at this moment creates another, or has marked it as used; then it stays.
 fn retire(folder: BorrowedFd<'_>, name: &str, keep: Duration, now: SystemTime) -> io::Result<SweepOutcome> {
     let as_c = CString::new(name)?;
     let Some((trash, taken)) = move_to_trash(folder, &as_c)? else { return Ok(SweepOutcome::Left) };
@@ -322,7 +318,7 @@ fn move_to_trash<'a>(folder: BorrowedFd<'a>, name: &CStr) -> io::Result<Option<(
     let trash = match Trash::open(folder, REMOVING) {
         Ok(trash) => trash,
         // No room for a folder: then this one becomes the trash.
-        Err(error) if room::is_full(&error) => {
+        Err(error) if full_volume::is_full(&error) => {
             renameat(folder, name, folder, REMOVING)?;
             return Ok(None);
         }

@@ -51,7 +51,7 @@ fn builder(config: &Config) -> Result<ClientBuilder, NodeError> {
     Ok(builder)
 }
 
-/// Has the metrics told of each request. The certificate is read when it is another one.
+/// Records each request in the metrics. The certificate is parsed when it changes.
 fn count(metrics: &ServerMetrics, end: &RequestEnd<'_>, known: &Mutex<Vec<u8>>) {
     let date = end.date.map(jiff::Timestamp::as_second);
     metrics.ended(Answer { method: end.method, path: end.path, status: end.status, took: end.took, date });
@@ -81,7 +81,7 @@ impl Me {
     }
 }
 
-/// The way to a server, on which nothing was said yet.
+/// A connection to a server that has not been used yet.
 pub struct Connection {
     client: Client,
     cryptor: Cryptor,
@@ -130,7 +130,7 @@ impl Connection {
         Ok((Server::new(self.client.clone(), self.cryptor.clone(), Some(live)), into_stream(events)))
     }
 
-    /// The server without a live connection, to look at it.
+    /// The server without a live connection, for reading.
     pub fn without_events(self) -> Server {
         Server::new(self.client, self.cryptor, None)
     }
@@ -149,7 +149,10 @@ impl Connection {
                     Published::Yes => {}
                     Published::Refused(why) => return Err(NodeError::Refused(why)),
                 }
-                info!("The organization had no public key at the server; it has this one now: {}", key.fingerprint());
+                info!(
+                    "The organization had no public key at the server; the node uploaded this one: {}",
+                    key.fingerprint()
+                );
             }
             info!(
                 "Inputs and results are encrypted; the fingerprint of this organization's key is {}",
@@ -174,7 +177,7 @@ fn into_stream(events: LiveEvents) -> HubEvents {
     events.filter_map(async |event| convert::event(event)).boxed()
 }
 
-/// The server's answer, waited for as long as the server is away.
+/// The server's answer; waits while the server is unavailable.
 async fn answer<T, F>(client: &Client, ask: impl Fn() -> F) -> Result<T, NodeError>
 where
     F: Future<Output = Result<T, Error>>,
@@ -184,18 +187,14 @@ where
             Ok(answer) => return Ok(answer),
             Err(error @ Error::WrongApiKey { .. }) => return Err(NodeError::Refused(error.to_string())),
             Err(error @ Error::Tls { .. }) => {
-                error!("{} can't be used: {error}. Trying again in {} s.", client.url(), PAUSE.as_secs());
+                error!("Can't use {}: {error}. Retrying in {} s.", client.url(), PAUSE.as_secs());
             }
             Err(error) if error.is_transient() => {
-                warn!(
-                    "The server at {} can't be reached: {error}. Trying again in {} s.",
-                    client.url(),
-                    PAUSE.as_secs()
-                );
+                warn!("The server at {} can't be reached: {error}. Retrying in {} s.", client.url(), PAUSE.as_secs());
             }
             Err(error) => {
                 error!(
-                    "{} does not answer as a vantage6 server: {error}. Are server_url, port and api_path right? Trying again in {} s.",
+                    "{} does not answer as a vantage6 server: {error}. Are server_url, port and api_path right? Retrying in {} s.",
                     client.url(),
                     PAUSE.as_secs()
                 );
@@ -217,8 +216,8 @@ enum Published {
 async fn publish(client: &Client, organization: OrganizationId, key: &PublicKey) -> Result<Published, Error> {
     match client.set_public_key(organization, &key.to_server()).await {
         Err(error) if matches!(error.status(), Some(401 | 403)) => Ok(Published::Refused(format!(
-            "Organization {organization} has no public key at the server, and this node may not put it there: {error}. An administrator \
-             can; `sextant keys show FILE` prints it."
+            "Organization {organization} has no public key at the server, and this node may not upload it: {error}. \
+             An administrator can; `sextant keys show FILE` prints it."
         ))),
         other => other.map(|()| Published::Yes),
     }

@@ -49,7 +49,6 @@ pub fn input_error(problem: DecodeError) -> InputError {
     }
 }
 
-/// A run.
 pub fn run(run: vantage6::Run) -> Run {
     let unsupported = unsupported(&run);
     let vantage6::Run { id, status, input, task, organization, assigned_at, started_at, finished_at, .. } = run;
@@ -72,7 +71,7 @@ fn unsupported(run: &vantage6::Run) -> Option<&'static str> {
     }
     const { assert!(vantage6::DATABASES == 100) };
     (run.task.databases.left_out > 0)
-        .then_some("The task asks for more than 100 databases, which no node gives to an algorithm.")
+        .then_some("The task asks for more than 100 databases, which is more than a node gives to an algorithm.")
 }
 
 fn task(task: vantage6::Task) -> Task {
@@ -89,8 +88,10 @@ fn task(task: vantage6::Task) -> Task {
         databases,
         ..
     } = task;
-    let database = |vantage6::TaskDatabase { label, parameters, left_out, .. }: vantage6::TaskDatabase| {
-        RequestedDatabase { label, parameters, left_out }
+    let database = |vantage6::TaskDatabase { label, parameters, left_out }: vantage6::TaskDatabase| RequestedDatabase {
+        label,
+        parameters,
+        left_out,
     };
     Task {
         id,
@@ -112,12 +113,11 @@ pub fn link(origin: vantage6::TaskOrigin) -> Link {
     Link { task: id, job: job_id, parent, user: init_user, organization: init_org, image, created_at }
 }
 
-/// This node.
 pub fn node(node: &vantage6::Node) -> sextant_core::hub::Node {
     sextant_core::hub::Node { id: node.id, collaboration: node.collaboration, organization: node.organization }
 }
 
-/// What a node tells.
+/// An event that a node sends.
 pub fn outgoing(event: NodeEvent) -> Outgoing {
     match event {
         NodeEvent::Online => Outgoing::Ping,
@@ -174,12 +174,10 @@ fn server_event(incoming: Incoming) -> Option<HubEvent> {
         }),
         Incoming::NodeOffline(node) => HubEvent::NodeOffline(node.id),
         Incoming::Message(text) => HubEvent::Other(format!("the server says: {text}")),
-        Incoming::ExpiredToken | Incoming::InvalidToken => {
-            HubEvent::Other("the connection is made again with a new token".into())
-        }
+        Incoming::ExpiredToken | Incoming::InvalidToken => HubEvent::Other("reconnecting with a new token".into()),
         Incoming::AlgorithmStatusChange(_) | Incoming::NodeOnline(_) => return None,
         Incoming::Unknown { name } => {
-            HubEvent::Other(format!("the server sent '{name}', which means nothing to this node"))
+            HubEvent::Other(format!("the server sent the event '{name}', which this node does not know"))
         }
     })
 }

@@ -9,21 +9,24 @@ use vantage6::{Collaboration, Organization};
 pub enum Disagreement {
     /// The server says yes, the configuration no.
     #[error(
-        "The collaboration '{0}' is encrypted, but the configuration does not say `encryption.enabled: true`. Say so, and name the \
-         organization's private key in `encryption.private_key` (`sextant keys new` makes one if it has none yet)."
+        "The collaboration '{0}' is encrypted, but the configuration does not have `encryption.enabled: true`. Set \
+         that, and name the organization's private key in `encryption.private_key` (`sextant keys new` creates one \
+         if it has none yet)."
     )]
     OnlyTheServer(String),
     /// The configuration says yes, the server no.
     #[error(
-        "The configuration says `encryption.enabled: true`, but the collaboration '{0}' is not encrypted: everything would travel in \
-         the clear. Set it to false if that is wanted; else have the collaboration made an encrypted one at the server."
+        "The configuration has `encryption.enabled: true`, but the collaboration '{0}' is not encrypted: all data \
+         would be sent unencrypted. Set it to false if that is intended; otherwise have the collaboration encrypted \
+         at the server."
     )]
     OnlyTheConfiguration(String),
     /// The organization's public key is another one.
     #[error(
-        "The private key in `encryption.private_key` does not belong to the public key that organization {organization} has at the \
-         server: its fingerprint is {ours}, the server's {theirs}. What others encrypt for the organization could not be read. Name \
-         the organization's own key. Only if that is lost for good, `sextant keys check CONFIG --replace` puts this one in its place."
+        "The private key in `encryption.private_key` does not belong to the public key that organization \
+         {organization} has at the server: its fingerprint is {ours}, the server's {theirs}. The node could not read \
+         what others encrypt for the organization. Name the organization's own key. Only if that key is lost \
+         permanently, replace it with this one: `sextant keys check CONFIG --replace`."
     )]
     AnotherKey {
         /// Name and number.
@@ -35,8 +38,8 @@ pub enum Disagreement {
     },
     /// What the organization has at the server is no key.
     #[error(
-        "The public key that organization {organization} has at the server can't be used: {why}. \
-         `sextant keys check CONFIG --replace` puts that of `encryption.private_key` in its place."
+        "The public key that organization {organization} has at the server can't be used: {why}. `sextant keys check \
+         CONFIG --replace` replaces it with that of `encryption.private_key`."
     )]
     NoKey {
         /// Name and number.

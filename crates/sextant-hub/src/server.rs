@@ -18,7 +18,7 @@ use vantage6::{Client, Error, OrganizationId, RunId, RunReport, RunStatus, TaskI
 use super::convert;
 use super::recipients::Recipients;
 
-/// How many requests about runs are under way at a time. Servers do one thing after the other, so more of them would only take memory:
+/// How many requests about runs are sent concurrently. Servers handle one request after the other, so more of them would only use memory:
 /// thousands of runs may be refused or killed in one moment.
 const REQUESTS: usize = 16;
 
@@ -89,14 +89,14 @@ impl Hub for Server {
 
     async fn finish_run(&self, id: RunId, report: Report) -> Result<(), HubError> {
         let Report { status, log, finished_at, started_at, result, held } = report;
-        let finish = RunReport { status, log, finished_at, started_at, result: None, held };
+        let report = RunReport { status, log, finished_at, started_at, result: None, held };
         let sent = match result {
-            // It takes its time, and whoever waits for it holds a pod's connection.
+            // It may take long, and the caller holds a pod's connection meanwhile.
             Some(result) => {
-                let finish = finish.result(self.encode(result).await?);
-                self.client.finish_run(id, finish).await
+                let report = report.result(self.encode(result).await?);
+                self.client.finish_run(id, report).await
             }
-            None => self.limited(self.client.finish_run(id, finish)).await,
+            None => self.limited(self.client.finish_run(id, report)).await,
         };
         sent.map_err(convert::error)
     }

@@ -50,8 +50,8 @@ pub async fn for_pods(
     }
     let ip = targets.into_iter().find_map(toward).ok_or_else(|| {
         NodeError::Configuration(
-            "This machine has no address but loopback, so pods could not reach it. Set `kubernetes.data_port.address` to the address at \
-             which they do."
+            "This machine has no address but loopback, so pods could not reach it. Set \
+             `kubernetes.data_port.address` to an address at which they can."
                 .into(),
         )
     })?;
@@ -98,7 +98,7 @@ fn best(mut found: Vec<SocketAddr>, like: Option<IpAddr>, is_reached: impl Fn(Ip
     found.first().copied()
 }
 
-/// This machine's address on the way to another; `None` when that is loopback.
+/// This machine's address on the route to another; `None` when that is loopback.
 fn toward(target: IpAddr) -> Option<IpAddr> {
     let target = target.to_canonical();
     let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };

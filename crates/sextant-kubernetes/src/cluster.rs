@@ -50,7 +50,7 @@ fn not_configured(why: &str) -> String {
     )
 }
 
-/// Connects, and waits as long as the cluster is away.
+/// Connects; waits while the cluster is unavailable.
 ///
 /// # Errors
 /// If the cluster is there and does not accept the credentials, or is not the one that the kubeconfig trusts.
@@ -64,7 +64,7 @@ pub async fn connect(access: &Arc<Access>) -> Result<Client, NodeError> {
                 info!("Kubernetes {} at {address}", version.git_version);
                 return Ok(client);
             }
-            // It is there, and does not tell its version to everybody.
+            // It answers, but does not show its version to everybody.
             Err(error) if status_code(&error) == Some(403) => {
                 info!("Kubernetes at {address}");
                 return Ok(client);
@@ -72,7 +72,8 @@ pub async fn connect(access: &Arc<Access>) -> Result<Client, NodeError> {
             Err(error) => match final_reason(access, &error) {
                 Some(why) => return Err(NodeError::Cluster(why)),
                 None => warn!(
-                    "The Kubernetes cluster at {address} can't be reached: {}. Is it running, and is this the right address? Trying again in {} s.",
+                    "The Kubernetes cluster at {address} can't be reached: {}. Is it running, and is this the right \
+                     address? Retrying in {} s.",
                     error_chain(&error),
                     PAUSE.as_secs()
                 ),
@@ -87,17 +88,17 @@ pub fn final_reason(access: &Access, error: &kube::Error) -> Option<String> {
     let (address, source) = (access.address(), access.source());
     if status_code(error) == Some(401) {
         return Some(format!(
-            "The cluster at {address} does not accept the credentials of {source}. Have they ended, or been taken back? Put valid \
-             ones there (docs/OPERATIONS.md, \"Credentials\")."
+            "The cluster at {address} does not accept the credentials of {source}. Have they expired, or been \
+             revoked? Put valid ones there (docs/OPERATIONS.md, \"Credentials\")."
         ));
     }
     let what = match certificate_error(error)? {
-        // A cluster that was set up anew has a new authority, often of the same name.
+        // A cluster that was reinstalled has a new authority, often with the same name.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "is signed by no authority that it trusts. Put the cluster's present one there (certificate-authority-data)"
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "is for another name. Use an address that it is for as `server`, or name one of its names as `tls-server-name`"
+            "is for another name. Use an address that it covers as `server`, or name one of its names as `tls-server-name`"
         }
         _ => return None,
     };
@@ -112,7 +113,7 @@ fn certificate_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option
     if let Some(rustls::Error::InvalidCertificate(error)) = error.downcast_ref::<rustls::Error>() {
         return Some(error);
     }
-    // An I/O error tells the source of what it holds, and not that itself.
+    // An I/O error displays its source, and not itself.
     let held = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
     match held {
         Some(held) => certificate_error(held),
@@ -149,7 +150,7 @@ where
     loop {
         match with_timeout(call()).await {
             Err(error) if is_transient(&error) => {
-                warn!("{what}: {}. Trying again in {} s.", error_chain(&error), PAUSE.as_secs());
+                warn!("{what}: {}. Retrying in {} s.", error_chain(&error), PAUSE.as_secs());
                 tokio::time::sleep(PAUSE).await;
             }
             result => return result,

@@ -51,7 +51,7 @@ pub async fn run(
     };
     match permissions::check(&connected.client, &settings.namespace).await {
         Ok(Rights::All) => {
-            tell(Line::ok("rights", format!("all that is needed in the namespace '{}'", settings.namespace)));
+            tell(Line::ok("rights", format!("all that the node needs in the namespace '{}'", settings.namespace)));
         }
         Ok(Rights::Unknown(why)) => tell(Line::unknown(
             "rights",
@@ -101,7 +101,7 @@ async fn neighbours(connected: &Connected, settings: &KubernetesConfig, identity
     match neighbours::find(&Api::namespaced(connected.client.clone(), namespace), identity).await {
         Err(error) => Line::unknown(
             SUBJECT,
-            format!("whose Jobs are in '{namespace}' can't be seen: {}", cluster::error_chain(&error)),
+            format!("the Jobs in '{namespace}' can't be listed: {}", cluster::error_chain(&error)),
         ),
         Ok(others) if others.is_empty() => {
             Line::ok(SUBJECT, format!("'{namespace}' has no Jobs of another node at the moment"))
@@ -130,12 +130,13 @@ async fn namespace_rules(connected: &Connected, settings: &KubernetesConfig) -> 
             Line::ok(SUBJECT, format!("no ResourceQuota and no LimitRange of '{namespace}' forbids a run by itself"))
         }
         Ok(found) => {
-            Line::wrong(SUBJECT, format!("'{namespace}' lets no run through: {}. {}", found.join("; "), rules::REMEDY))
+            Line::wrong(SUBJECT, format!("'{namespace}' admits no run: {}. {}", found.join("; "), rules::REMEDY))
         }
         Err(error) => Line::unknown(
             SUBJECT,
             format!(
-                "the ResourceQuotas and LimitRanges of '{namespace}' can't be seen: {}. `kubectl describe quota,limits -n {namespace}` shows them.",
+                "the ResourceQuotas and LimitRanges of '{namespace}' can't be read: {}. `kubectl describe \
+                 quota,limits -n {namespace}` shows them.",
                 cluster::error_chain(&error)
             ),
         ),
@@ -180,7 +181,10 @@ async fn data_port(
     let (listen, told) = (settings.data_port.listen, node_endpoints.endpoints.data_port);
     match listener {
         Ok(_) => {
-            tell(Line::ok(SUBJECT, format!("no node is running here; {listen} is free, and pods will be told {told}")));
+            tell(Line::ok(
+                SUBJECT,
+                format!("no node is running here; {listen} is free, and pods will connect to {told}"),
+            ));
             return true;
         }
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
@@ -188,7 +192,7 @@ async fn data_port(
             let mine = Try { to: to.clone(), how: How::Pinned(node_endpoints.data_port.pin.clone()) };
             tell(match try_once(&mine).await {
                 Outcome::Open => {
-                    Line::ok(SUBJECT, format!("the node that runs here answers at {to}; pods are told {told}"))
+                    Line::ok(SUBJECT, format!("the node that runs here answers at {to}; pods connect to {told}"))
                 }
                 _ => Line::wrong(
                     SUBJECT,
@@ -198,7 +202,7 @@ async fn data_port(
                 ),
             });
         }
-        Err(error) => tell(Line::wrong(SUBJECT, format!("{listen} can't be listened at: {error}"))),
+        Err(error) => tell(Line::wrong(SUBJECT, format!("can't listen at {listen}: {error}"))),
     }
     false
 }
@@ -247,18 +251,18 @@ async fn own_proxy(
     let near = near(listen).to_string();
     tell(match &bound {
         Ok(_) if no_node => {
-            Line::ok(SUBJECT, format!("the node itself, when it runs; {listen} is free, and pods will be told {at}"))
+            Line::ok(SUBJECT, format!("the node itself, when it runs; {listen} is free, and pods will connect to {at}"))
         }
         Ok(_) => Line::wrong(SUBJECT, format!("the node that runs here does not listen at {listen}; restart it")),
         Err(_) if no_node => Line::wrong(
             SUBJECT,
             format!(
-                "{listen} can't be had by the node. Set `kubernetes.proxy.listen` to an address and port that are free."
+                "the node can't listen at {listen}. Set `kubernetes.proxy.listen` to an address and port that are free."
             ),
         ),
         Err(_) => match try_once(&Try { to: near.clone(), how: How::Http }).await {
-            Outcome::Open => Line::ok(SUBJECT, format!("the node itself answers at {near}; pods are told {at}")),
-            _ => Line::wrong(SUBJECT, format!("what listens at {near} does not answer as a proxy")),
+            Outcome::Open => Line::ok(SUBJECT, format!("the node itself answers at {near}; pods connect to {at}")),
+            _ => Line::wrong(SUBJECT, format!("the process that listens at {near} does not answer as a proxy")),
         },
     });
     bound.ok()
@@ -282,10 +286,11 @@ fn isolation_monitor(proof: Proof) -> Line {
             SUBJECT,
             "a pod like an algorithm's reaches the proxy and the data port, and nothing else that was tried",
         ),
-        Proof::Wrong { open, missing } => {
-            Line::wrong(SUBJECT, format!("{}. See docs/OPERATIONS.md, \"Walls\".", [open, missing].concat().join("; ")))
-        }
-        Proof::Inconclusive(why) => Line::wrong(SUBJECT, format!("could not be tried: {why}")),
+        Proof::Wrong { open, missing } => Line::wrong(
+            SUBJECT,
+            format!("{}. See docs/OPERATIONS.md, \"Network isolation\".", [open, missing].concat().join("; ")),
+        ),
+        Proof::Inconclusive(why) => Line::wrong(SUBJECT, format!("could not be checked: {why}")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where pods find this node: its data port and its proxy, and what they know it by.
+//! Where pods reach this node: the addresses of its data port and its proxy, and the pinned key.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,13 +26,13 @@ const PROXY: u16 = 8080;
 
 /// All that pods need to reach this node, and the node to be reached.
 pub struct NodeEndpoints {
-    /// The addresses that pods are told.
+    /// The addresses that pods get.
     pub endpoints: Endpoints,
     /// The node's secret, from which the keys of runs follow.
     pub secret: Arc<NodeSecret>,
     /// The data port's side of TLS.
     pub tls: ServerConfig,
-    /// The data port as pods are told of it.
+    /// The data port's address, as pods get it.
     pub data_port: DataPortForPods,
     /// Secrets that images are pulled with.
     pub pull_secrets: Vec<String>,
@@ -75,7 +75,7 @@ async fn endpoints_from(
     Ok(Endpoints { data_port, proxy: proxy(settings, data_port).await? })
 }
 
-/// Where pods find the node's data port and the proxy, as the node itself will tell them when it runs here.
+/// The addresses of data port and proxy that the node will give to pods when it runs here.
 ///
 /// # Errors
 /// If a configured name can't be resolved, or the cluster, which must be asked, can't be used.
@@ -109,7 +109,7 @@ pub async fn listen(what: &str, address: SocketAddr, taken_over: bool) -> Result
             Ok(listener) => return Ok(listener),
             Err(error) if taken_over && error.kind() == std::io::ErrorKind::AddrInUse => {
                 if !told {
-                    warn!("the process that was at work before still has the port {address}: waiting for its end");
+                    warn!("Waiting for the port {address}: the previous leader still has the port");
                     told = true;
                 }
                 sleep(Duration::from_secs(1)).await;

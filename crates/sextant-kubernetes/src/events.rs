@@ -1,4 +1,4 @@
-//! The cluster's Events about a run's Job and pod: those that tell why it does not start, and those that the node leaves for the
+//! The cluster's Events about a run's Job and pod: those that say why it does not start, and those that the node creates for the
 //! cluster's operators.
 
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
@@ -88,7 +88,7 @@ pub async fn note(api: Api<Event>, namespace: String, job: JobFacts, reason: &'s
         ..Event::default()
     };
     if let Err(error) = with_timeout(api.create(&PostParams::default(), &event)).await {
-        debug!("the Event {reason} could not be left: {}", error_chain(&error));
+        debug!("Could not create the Event {reason}: {}", error_chain(&error));
     }
 }
 

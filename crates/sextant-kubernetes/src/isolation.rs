@@ -1,5 +1,5 @@
-//! Has the network isolation of algorithms probed at the start and then periodically, tells the operator what is wrong with it, and
-//! opens or shuts the launch gate.
+//! Checks the network isolation of algorithms at the start and then periodically, logs for the operator what is wrong with it, and opens
+//! or shuts the launch gate.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -16,11 +16,13 @@ use super::targets::Targets;
 use crate::decisions::isolation::{IsolationMonitor, Proof};
 
 /// What to do if algorithms are not isolated.
-const HOW_TO_ISOLATE: &str = "Algorithm pods need network policies that the cluster's network plugin enforces: the chart makes them, \
-                        `sextant network-policies CONFIG` prints them for a node on the host. See docs/OPERATIONS.md, \"Walls\".";
+const HOW_TO_ISOLATE: &str = "Algorithm pods need network policies that the cluster's network plugin enforces: the \
+    chart creates them, and `sextant network-policies CONFIG` prints them for a node on the host. See \
+    docs/OPERATIONS.md, \"Network isolation\".";
 /// What to do if algorithms don't reach what they need.
-const HOW_TO_CONNECT: &str = "See that the address is one that pods can connect to (`kubernetes.data_port.address`, `kubernetes.proxy.address`), and \
-                      that neither a firewall nor a network policy is between. See docs/OPERATIONS.md, \"The data port\".";
+const HOW_TO_CONNECT: &str = "Check that pods can connect to the address (`kubernetes.data_port.address`, \
+    `kubernetes.proxy.address`), and that neither a firewall nor a network policy blocks it. See docs/OPERATIONS.md, \
+    \"The data port\".";
 
 /// Probes the isolation periodically. It never ends.
 pub async fn run(
@@ -60,11 +62,11 @@ pub async fn run(
 }
 
 fn tell(proof: &Proof, monitor: &IsolationMonitor, pause: Duration, run_index: &RunIndex) {
-    let again = format!("Trying again in {} s.", pause.as_secs());
+    let again = format!("Retrying in {} s.", pause.as_secs());
     let allow_unisolated = monitor.allow_unisolated();
     match proof {
         Proof::Isolated => info!(
-            "Algorithms are walled in: a pod like theirs reaches the proxy and this node's data port, and nothing else that was tried."
+            "Algorithms are isolated: a pod like theirs reaches the proxy and this node's data port, and nothing else that was tried."
         ),
         Proof::Wrong { open, missing } => {
             if !missing.is_empty() {
@@ -72,23 +74,24 @@ fn tell(proof: &Proof, monitor: &IsolationMonitor, pause: Duration, run_index: &
             }
             if !open.is_empty() && allow_unisolated {
                 error!(
-                    "ALGORITHMS ARE NOT WALLED IN: {}. `kubernetes.allow_unisolated: true` LETS THEM RUN ALL THE SAME, so use invented data only. {HOW_TO_ISOLATE}",
+                    "ALGORITHMS ARE NOT ISOLATED: {}. THEY RUN ANYWAY BECAUSE OF `kubernetes.allow_unisolated: \
+                     true`, so use invented data only. {HOW_TO_ISOLATE}",
                     open.join("; ")
                 );
             } else if !open.is_empty() {
-                error!("Algorithms are NOT walled in: {}. {again} {HOW_TO_ISOLATE}", open.join("; "));
+                error!("Algorithms are NOT isolated: {}. {again} {HOW_TO_ISOLATE}", open.join("; "));
             }
             if !allow_unisolated {
-                error!("No run is launched until that is mended{}.", under_way(run_index));
+                error!("No run is launched until that is fixed{}.", under_way(run_index));
             }
         }
         Proof::Inconclusive(why) => {
             let launched = match monitor.gate() {
-                _ if allow_unisolated => "`kubernetes.allow_unisolated: true` lets them run all the same.",
-                Gate::Open => "The last proof holds for a while.",
-                Gate::Shut(_) => "No run is launched until it could.",
+                _ if allow_unisolated => "They run anyway because of `kubernetes.allow_unisolated: true`.",
+                Gate::Open => "The last check stays valid for a while.",
+                Gate::Shut(_) => "No run is launched until it can.",
             };
-            warn!("It could not be tried whether algorithms are walled in: {why}. {launched} {again}");
+            warn!("The network isolation of algorithms could not be checked: {why}. {launched} {again}");
         }
     }
 }
@@ -100,7 +103,7 @@ fn under_way(run_index: &RunIndex) -> String {
         return String::new();
     }
     runs.sort_unstable();
-    let mut text = "; under way, and not stopped: run".to_owned();
+    let mut text = "; still running: run".to_owned();
     for (number, run) in runs.iter().take(50).enumerate() {
         let _ = write!(text, "{} {run}", if number == 0 { "" } else { "," });
     }

@@ -1,4 +1,4 @@
-//! Makes the Jobs of runs, makes them anew where the cluster took them away, and marks those that are done with.
+//! Creates the Jobs of runs, recreates those that the cluster disrupted, and marks those that are reported.
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -55,27 +55,27 @@ impl Kubernetes {
         let job = made.map_err(|error| refused("Job", &error, &assignment.image))?;
         let mut facts = JobFacts::read(&job)
             .filter(|_| !labels::is_of_another_release(job.labels(), self.identity.release()))
-            .ok_or_else(|| LaunchError::Later(format!("the Job '{name}' is there, but is not one of ours")))?;
+            .ok_or_else(|| LaunchError::Later(format!("the Job '{name}' exists, but is not one of ours")))?;
         facts.supplied = found;
         if facts.deleting {
             return Err(LaunchError::Later(format!("an older Job '{name}' is still being deleted")));
         }
         if !facts.is_of(&self.identity, assignment) {
-            return Err(LaunchError::Later(format!("the Job '{name}' is of another run of this number")));
+            return Err(LaunchError::Later(format!("the Job '{name}' belongs to another run with this id")));
         }
         Ok(facts)
     }
 
-    /// Makes a run's Job anew. The one that was taken away is marked only then: a node that is killed in between finds both, and
+    /// Creates a new Job for a run. The disrupted one is marked only then: a node that is killed in between finds both, and
     /// goes on with the newer.
     pub(super) async fn launch_again(&self, assignment: &Assignment, disrupted: Disruption) -> Result<(), LaunchError> {
         // That of an earlier version has a name of another kind.
         let old = self.job_of(assignment).filter(|job| job.attempt == disrupted.attempt);
         let old = old.map_or_else(|| self.identity.attempt_name(assignment, disrupted.attempt), |job| job.name);
         self.launch_as(assignment, disrupted).await?;
-        info!(run = %assignment.run, "is launched again as {}", self.identity.attempt_name(assignment, disrupted.attempt + 1));
+        info!(run = %assignment.run, "Run is launched again as {}", self.identity.attempt_name(assignment, disrupted.attempt + 1));
         if let Err(error) = self.mark(&old, None, AGAIN, End::Now).await {
-            warn!(run = %assignment.run, "the Job '{old}' could not be marked as done: {error}; it is marked with the run's report");
+            warn!(run = %assignment.run, "Could not mark the Job '{old}' as reported: {error}; it is marked with the run's report");
         }
         Ok(())
     }
@@ -100,7 +100,7 @@ impl Kubernetes {
         patch(&self.jobs, name, marked).await
     }
 
-    /// Ends a Job's pod at once, and leaves word at the Job of why: the report may be the next process's to make.
+    /// Ends a Job's pod at once, and records the reason at the Job, because the next process may have to make the report.
     pub(super) async fn end(&self, job: &JobFacts, why: &Failure) -> Result<(), RuntimeError> {
         let note = serde_json::to_string(&StopNote::new(why)).map_err(|error| RuntimeError(error.to_string()))?;
         let ending = json!({
@@ -130,11 +130,11 @@ fn refused(kind: &str, error: &kube::Error, image: &str) -> LaunchError {
     let full = |why: &str, reason| {
         LaunchError::Full(Failure::new(RunStatus::StartFailed, why, detail.clone()).because(reason))
     };
-    let later = || LaunchError::Later(format!("the {kind} could not be made: {said}"));
+    let later = || LaunchError::Later(format!("the {kind} could not be created: {said}"));
     match (status_code(error), meaning(&said)) {
-        (Some(413), _) => failed("What the task says of its databases is too large."),
+        (Some(413), _) => failed("The task's parameters for its databases are too large."),
         _ if says("request is too large") || (kind == "Secret" && says("Too long")) => {
-            failed("What the task says of its databases is too large.")
+            failed("The task's parameters for its databases are too large.")
         }
         // It passes when other runs have ended.
         (Some(403), Refusal::QuotaFull) => {
@@ -142,11 +142,11 @@ fn refused(kind: &str, error: &kube::Error, image: &str) -> LaunchError {
         }
         (Some(403), Refusal::LargerThanQuota) => LaunchError::Failed(larger_than_quota(&detail)),
         (Some(403), _) if says("being terminated") => {
-            full("The node's place in the cluster is being taken away.", "NamespaceTerminating")
+            full("The node's namespace in the cluster is being deleted.", "NamespaceTerminating")
         }
-        (Some(404), _) => full("The node's place in the cluster is gone.", "NamespaceMissing"),
+        (Some(404), _) => full("The node's namespace in the cluster does not exist any more.", "NamespaceMissing"),
         // A right of this node's own that is missing now and was there when it started: somebody changes its Role, or makes the
-        // namespace anew. Each try tells the operator.
+        // namespace again. Each attempt is logged for the operator.
         (Some(403), _) if is_missing_right(&said) => later(),
         // A policy or a webhook may answer with any code.
         (Some(400..=499), Refusal::Forbidden) => LaunchError::Failed(forbidden(&detail, image)),

@@ -24,7 +24,7 @@ use super::cluster::{error_chain, status_code, with_timeout_of};
 use crate::decisions::labels;
 use crate::decisions::lease::{DURATION, LOOK, Next, Observer, RENEW, Record, TRUST};
 
-/// How long one call may take: a slow answer is of use for as long as the renewal is.
+/// How long one call may take: a slow answer is useful only while the renewal is.
 const CALL: Duration = Duration::from_secs(6);
 
 /// The Lease of one node, as one of its processes uses it.
@@ -83,11 +83,11 @@ impl NodeLease {
                 Ok(Claim::Theirs(None)) => {}
                 Ok(Claim::Theirs(Some(holder))) => {
                     stood_by = true;
-                    let why = format!("stands by: {} of this node is at work", words_of(&holder));
+                    let why = format!("stands by: {} of this node is the leader", words_of(&holder));
                     if told != why {
                         info!(
-                            "Another process of this node, {}, holds the lease '{}'. This one stands by, and takes over when that one \
-                             is gone. (Two nodes need two API keys.)",
+                            "Another process of this node, {}, holds the lease '{}'. This one stands by, and takes \
+                             over when that one ends. (Two nodes need two API keys.)",
                             words_of(&holder),
                             self.name
                         );
@@ -97,8 +97,8 @@ impl NodeLease {
                 }
                 Err(why) => {
                     if told != why {
-                        warn!("The lease '{}' can't be had at the moment: {why}", self.name);
-                        health.unready(leadership::PART, format!("the lease can't be had: {why}"));
+                        warn!("Can't acquire the lease '{}' at the moment: {why}", self.name);
+                        health.unready(leadership::PART, format!("the lease can't be acquired: {why}"));
                         told = why;
                     }
                 }
@@ -113,7 +113,7 @@ impl NodeLease {
         stood_by
     }
 
-    /// One look of a process that stands by, which takes the Lease if it can.
+    /// One attempt of a standby process to take the Lease.
     async fn look(&self, observer: &mut Observer) -> Result<Claim, String> {
         let found = with_timeout_of(CALL, self.api.get_opt(&self.name)).await.map_err(|error| error_chain(&error))?;
         let record = found.as_ref().map(record);
@@ -130,7 +130,7 @@ impl NodeLease {
         }
     }
 
-    /// Renews the Lease until it is lost or given back.
+    /// Renews the Lease until it is lost or released.
     async fn keep(self, mut lease: Lease, leadership: Arc<Leadership>, health: Arc<Health>) {
         loop {
             let mut asked = leadership::now();
@@ -143,7 +143,7 @@ impl NodeLease {
                 renewed = renewed => renewed,
                 () = leadership.release_requested() => {
                     if let Err(why) = self.renew(&lease, "").await {
-                        debug!("the lease '{}' could not be given back: {why}", self.name);
+                        debug!("Could not release the lease '{}': {why}", self.name);
                     }
                     return leadership.mark_released();
                 }
@@ -152,17 +152,18 @@ impl NodeLease {
                 Ok(Claim::Ours(renewed)) => {
                     lease = *renewed;
                     if !leadership.is_leader() {
-                        info!("The lease '{}' is renewed again; this process goes on.", self.name);
+                        info!("The lease '{}' is renewed again; this process continues.", self.name);
                     }
                     leadership.extend(asked + TRUST);
                     health.ready(leadership::PART);
                 }
                 Ok(Claim::Theirs(holder)) => return leadership.step_down(words_of(&holder.unwrap_or_default())),
                 Err(why) if leadership.is_leader() => {
-                    debug!("the lease '{}' could not be renewed yet: {why}", self.name)
+                    debug!("Could not renew the lease '{}' yet: {why}", self.name);
                 }
                 Err(why) => {
-                    let text = "the lease could not be renewed, so another process may take over: nothing is started or reported until it is";
+                    let text = "Could not renew the lease, so another process may take over: nothing is started or \
+                        reported until it is renewed";
                     if health.is_ready_in(leadership::PART) {
                         warn!("{text}. {why}");
                     }
@@ -186,7 +187,7 @@ impl NodeLease {
             // Deleted by a person, or edited.
             _ => match self.write(found, holder).await {
                 Ok(renewed) => Ok(Claim::Ours(Box::new(renewed))),
-                Err(Failed::Conflict) => Err("it is changed by somebody else all the time".into()),
+                Err(Failed::Conflict) => Err("somebody else keeps changing it".into()),
                 Err(Failed::Unknown(why)) => Err(why),
             },
         }
@@ -247,7 +248,7 @@ fn parts(holder: &str) -> Option<[&str; 3]> {
 pub fn words_of(holder: &str) -> String {
     match parts(holder) {
         Some([host, process, _]) => format!("process {} on {host}", process.split('-').next().unwrap_or_default()),
-        None if holder.is_empty() => "one that has given it back since".into(),
+        None if holder.is_empty() => "one that has released it since".into(),
         None => format!("'{holder}'"),
     }
 }

@@ -1,4 +1,4 @@
-//! The Kubernetes runtime: a Job per run, followed by two watches, fed and emptied through the data port.
+//! The Kubernetes runtime: a Job per run. Two watches follow Jobs and pods, and inputs and outputs pass through the data port.
 
 mod access;
 mod address;
@@ -66,7 +66,7 @@ use crate::data_port::{bounds, server};
 use crate::decisions::databases::{Mounted, mounted};
 use crate::decisions::facts::JobFacts;
 use crate::decisions::isolation::IsolationMonitor;
-use crate::decisions::job::{DataPortForPods, Plan, job, places};
+use crate::decisions::job::{DataPortForPods, Plan, job, locations};
 
 /// How many runs at a time ask why they don't start.
 const ASKING: usize = 2;
@@ -98,13 +98,13 @@ pub struct Connected {
     client: Client,
     /// Its host and port.
     api_server: Option<(String, u16)>,
-    /// Whether another process of this node was at work when this one came.
+    /// Whether another process of this node was the leader when this one started.
     stood_by: bool,
     metrics: KubernetesMetrics,
 }
 
 impl Connected {
-    /// Reaches the cluster, waiting for it as long as it is away, and asks what this node may do there.
+    /// Connects to the cluster, waiting while it is unavailable, and checks this node's rights.
     ///
     /// # Errors
     /// If the cluster can't be used.
@@ -129,7 +129,7 @@ impl Connected {
         self.stood_by = NodeLease::new(leases, identity).acquire(leadership, health, supervisor).await;
     }
 
-    /// The way to a cluster that has not been asked anything yet.
+    /// A client for a cluster that has not been used yet.
     fn to(access: &Arc<Access>) -> Self {
         let metrics = KubernetesMetrics::default();
         Self { client: access.client(), api_server: api_server(access), stood_by: false, metrics }
@@ -191,9 +191,9 @@ impl Kubernetes {
             "the launch gate",
             isolation::run(prober, targets, isolation_monitor, gate, run_index.clone(), connected.metrics),
         );
-        info!("The data port is open at port {port}; pods are told {}.", data_port.address);
+        info!("The data port listens at port {port}; pods connect to {}.", data_port.address);
         let served = if embedded.is_some() { "this node" } else { "on its own" };
-        info!("The proxy is {served}; algorithms are told {}.", endpoints.proxy);
+        info!("The proxy is {served}; algorithms connect to {}.", endpoints.proxy);
 
         Ok(Self {
             databases: mounted(&config.databases, settings),
@@ -220,7 +220,7 @@ impl Kubernetes {
     fn environment(&self, assignment: &Assignment) -> Result<BTreeMap<String, String>, Failure> {
         let visible: Vec<VisibleDatabase> = self.databases.iter().map(|database| database.visible.clone()).collect();
         let (own, share) = (&self.config.algorithm_env, self.config.share_config);
-        environment(&places(assignment.run, self.proxy), &visible, &assignment.databases, own, share)
+        environment(&locations(assignment.run, self.proxy), &visible, &assignment.databases, own, share)
             .map_err(|error| Failure::new(error.status(), error.to_string(), error.to_string()))
     }
 
@@ -297,7 +297,7 @@ impl Runtime for Kubernetes {
     }
 
     async fn collect(&self, run: RunId) -> Result<Output, RuntimeError> {
-        self.run_index.collect(run).await.map_err(|_| RuntimeError("somebody else collects it".into()))
+        self.run_index.collect(run).await.map_err(|_| RuntimeError("another request collects it".into()))
     }
 
     async fn log(&self, run: RunId) -> Result<Tail, RuntimeError> {

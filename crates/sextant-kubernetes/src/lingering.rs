@@ -1,7 +1,7 @@
-//! Pods that go on when their run is done, because the cluster has added a container to them that does not end, as service meshes do.
-//! A Job completes only when all of its pod has ended, and nothing ends one container alone. A deadline ends the pod, but calls the Job
-//! failed and takes the log away. So the pod is kept as long as a finished one, unless other runs need its room, and then its Job is
-//! removed at once, which a lifetime of zero does: this node has no right to delete, and needs none.
+//! Pods that continue after their run is done, because the cluster has added a container to them that does not end, as service meshes do.
+//! A Job completes only when its whole pod has ended, and nothing ends a single container. A deadline ends the pod, but marks the Job as
+//! failed and deletes the log. So the pod is kept as long as a finished one, unless other runs need its resources. Then its Job is removed
+//! at once by a TTL of zero: this node has no right to delete, and needs none.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::decisions::facts::{Container, JobFacts, PodFacts};
 use crate::decisions::injected::Injected;
 use crate::decisions::labels;
 
-/// How long `return` has to hear that it may go; a pod that can't reach the node is then ended all the same.
+/// How long `return` has to get the command to exit; after that, the pod is ended even if it can't reach the node.
 const LAST_MINUTE: Duration = Duration::from_secs(60);
 
 /// When the pod of a run is ended that has its report.
@@ -34,7 +34,7 @@ pub enum End {
 impl End {
     /// Of a run with this Job and pod.
     pub fn of(job: &JobFacts, pod: Option<&PodFacts>, keep: Duration, now: Timestamp) -> Self {
-        // What ends by itself keeps its pod, to be looked at. Everything else is ended by the Job's controller.
+        // A container that ends by itself keeps its pod, for inspection. The Job's controller ends everything else.
         let Some(pod) = pod.filter(|pod| pod.over || ends_by_itself(pod)) else { return Self::Now };
         let age = job.created.map_or(0, |created| now.duration_since(created).as_secs().max(0));
         let after = |wait: Duration| age.saturating_add(i64::try_from(wait.as_secs()).unwrap_or(i64::MAX));
@@ -59,7 +59,7 @@ impl End {
     }
 }
 
-/// Whether the run's own containers are done with, once `return` hears that it may go.
+/// Whether the run's own containers have finished, once `return` has been told to exit.
 fn ends_by_itself(pod: &PodFacts) -> bool {
     let returns = matches!(pod.returns, Container::Running { .. } | Container::Ended(_));
     returns && matches!(pod.algorithm, Container::Ended(_))
@@ -75,7 +75,7 @@ pub fn has_ended(job: &Job) -> bool {
 pub async fn remove(jobs: Api<Job>, job: Job) {
     let gone = json!({ "metadata": { "uid": job.uid() }, "spec": { "ttlSecondsAfterFinished": 0 } });
     if let Err(error) = patch(&jobs, &job.name_any(), gone).await {
-        debug!("the Job '{}' could not be removed: {error}; it goes by itself later", job.name_any());
+        debug!("Could not remove the Job '{}': {error}; Kubernetes removes it later", job.name_any());
     }
 }
 
@@ -85,7 +85,7 @@ impl Kubernetes {
         for job in self.run_index.lingering() {
             let now = json!({ "metadata": { "uid": job.uid }, "spec": { "activeDeadlineSeconds": 1 } });
             if let Err(error) = patch(&self.jobs, &job.name, now).await {
-                debug!("the pod of the Job '{}' could not be ended: {error}", job.name);
+                debug!("Could not end the pod of the Job '{}': {error}", job.name);
             }
         }
     }

@@ -1,5 +1,5 @@
 //! The algorithm's log, from the API server: its end, in bounded memory. Of a long log the kubelet itself gives only the newest file
-//! (`containerLogMaxSize`, 10 MiB by default), and tells nobody how much was in the older ones.
+//! (`containerLogMaxSize`, 10 MiB by default), and does not say how much was in the older ones.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub async fn of_algorithm(api: &Api<Pod>, pod: &str) -> Result<Tail, RuntimeError> {
     tokio::time::timeout(PATIENCE, read(api, pod))
         .await
-        .unwrap_or_else(|_| Err(RuntimeError("the log did not come in time".into())))
+        .unwrap_or_else(|_| Err(RuntimeError("the log did not arrive in time".into())))
 }
 
 async fn read(api: &Api<Pod>, pod: &str) -> Result<Tail, RuntimeError> {

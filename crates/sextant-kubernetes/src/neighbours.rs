@@ -8,7 +8,7 @@ use sextant_core::names::Identity;
 use super::cluster::with_timeout;
 use crate::decisions::neighbours::{self, Neighbour};
 
-/// How many of their Jobs are looked at.
+/// How many of their Jobs are read.
 const JOBS: u32 = 200;
 
 /// The nodes that some Jobs of the namespace are of, besides this one.

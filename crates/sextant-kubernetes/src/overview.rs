@@ -25,12 +25,12 @@ use crate::decisions::run_state::run_state;
 
 /// How many objects are asked for at once.
 const PAGE: u32 = 500;
-/// Of so many runs that do not start the cluster is asked why.
+/// For how many runs that do not start the cluster is asked why.
 const ASKED: usize = 20;
-/// A holder that has renewed its Lease within this time is at work.
+/// A holder that has renewed its Lease within this time is running.
 const AT_WORK: Duration = Duration::from_secs(15);
 
-/// The runs that the cluster has something of, and a line about who is at work.
+/// The runs in the cluster, and a line about the leader.
 ///
 /// # Errors
 /// If the cluster can't be used.
@@ -97,21 +97,24 @@ where
     }
 }
 
-/// Who is at work for this node.
+/// A line about the leader of this node.
 async fn at_work(client: &Client, namespace: &str, identity: &Identity) -> String {
     let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
-    const NOBODY: &str = "No process of this node is at work: nothing is started and nothing is reported";
+    const NOBODY: &str = "No process of this node is running: runs are neither started nor reported";
     match with_timeout(api.get_opt(&identity.lease_name())).await {
-        Err(error) => format!("It can't be seen whether a process of this node is at work: {}.", error_chain(&error)),
-        Ok(None) => format!("{NOBODY}; none ever was, in the namespace '{namespace}'."),
+        Err(error) => format!("Can't determine whether a process of this node is running: {}.", error_chain(&error)),
+        Ok(None) => format!("{NOBODY}; none ever ran in the namespace '{namespace}'."),
         Ok(Some(lease)) => {
             let spec = lease.spec.unwrap_or_default();
             let age = spec.renew_time.map(|time| Timestamp::now().duration_since(time.0));
             match (spec.holder_identity.filter(|holder| !holder.is_empty()), age) {
                 (Some(holder), Some(age)) if age.unsigned_abs() < AT_WORK => {
-                    format!("{} is at work for this node.", lease::words_of(&holder))
+                    format!("{} is the leader of this node.", lease::words_of(&holder))
                 }
-                (Some(holder), _) => format!("{NOBODY}. {} was, and went without a word.", lease::words_of(&holder)),
+                (Some(holder), _) => format!(
+                    "{NOBODY}. The last leader, {}, ended without releasing the lease.",
+                    lease::words_of(&holder)
+                ),
                 (None, _) => format!("{NOBODY}."),
             }
         }

@@ -59,7 +59,7 @@ pub async fn check(client: &Client, namespace: &str) -> Result<Rights, NodeError
             // A cluster that does not answer such questions will say so when it is used.
             Err(error) => {
                 let why = error_chain(&error);
-                tracing::warn!("the cluster does not say what this node may do: {why}");
+                tracing::warn!("The cluster does not say what this node may do: {why}");
                 return Ok(Rights::Unknown(why));
             }
         }
@@ -116,7 +116,8 @@ async fn exists(client: &Client, namespace: &str) -> Result<(), NodeError> {
     let api: Api<Namespace> = Api::all(client.clone());
     match with_timeout(api.get(namespace)).await {
         Err(error) if status_code(&error) == Some(404) => Err(NodeError::Cluster(format!(
-            "The namespace '{namespace}' does not exist. Make it with `kubectl create namespace {namespace}`, or set `kubernetes.namespace`."
+            "The namespace '{namespace}' does not exist. Create it with `kubectl create namespace {namespace}`, or \
+             set `kubernetes.namespace`."
         ))),
         _ => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! Answers pods: brings inputs to `receive`, and `return`'s output to whoever collects it.
+//! Answers pods: passes inputs to `receive`, and the output of `return` to the reconciler that collects it.
 
 use std::io;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::data_port::server::{Answer, Input, PodApi};
 /// How long `next` is held: below the idle limits of what may lie between pod and node.
 const HOLD: Duration = Duration::from_secs(50);
 
-/// The desk of the Kubernetes runtime.
+/// The [`PodApi`] of the Kubernetes runtime.
 pub struct PodApiService {
     /// The runs.
     run_index: Arc<RunIndex>,
@@ -31,7 +31,7 @@ pub struct PodApiService {
 }
 
 impl PodApiService {
-    /// A desk for these runs.
+    /// Answers for these runs.
     pub fn new(run_index: Arc<RunIndex>, input_source: Arc<dyn InputSource>) -> Self {
         Self { run_index, input_source }
     }
@@ -39,17 +39,17 @@ impl PodApiService {
     fn answer<T>(run: RunId, what: &str, result: Result<T, InputSourceError>) -> Result<T, Answer> {
         result.map_err(|error| match error {
             InputSourceError::Refused(text) => {
-                info!(%run, "the {what} is refused: {text}");
+                info!(%run, "The pod gets no {what}: {text}");
                 Answer::Refused(text)
             }
             InputSourceError::Later(text) => {
-                warn!(%run, "the {what} is not to be had yet: {text}");
+                warn!(%run, "The pod waits for its {what}: {text}");
                 Answer::Later
             }
         })
     }
 
-    /// What is to be had under the number of a run that is over belongs to a later one.
+    /// Inputs under the id of a reported run belong to a later run.
     fn refuse_reported(&self, run: RunId) -> Result<(), Answer> {
         if self.reported(run) { Err(Answer::Later) } else { Ok(()) }
     }
@@ -115,7 +115,7 @@ impl PodApi for PodApiService {
         }
         let (taken, answer) = oneshot::channel();
         self.run_index.deliver(run, Output { upload, taken }).map_err(|_| Answer::Later)?;
-        // Dropped without a word: the server does not have it.
+        // Dropped without confirmation: the server does not have it.
         answer.await.map_err(|_| Answer::Later)
     }
 }

@@ -89,7 +89,7 @@ impl Prober {
             if still.status.as_ref().is_none_or(|status| !listens(status)) {
                 return Err("the probe that listens ended too early".into());
             }
-            debug!(machine = findings.machine, "tried {} things from a pod like an algorithm's", all.len());
+            debug!(machine = findings.machine, "The probe made {} attempts from a pod like an algorithm's", all.len());
             Ok(judge(&all, &findings))
         };
         let proof = proof.await;
@@ -111,7 +111,7 @@ impl Prober {
         let message = ended(&pod).and_then(|end| end.message.clone()).unwrap_or_default();
         serde_json::from_str(&message).map_err(|_| {
             let message: String = message.chars().take(200).collect();
-            format!("the probe did not say what it found, but '{message}'")
+            format!("the probe did not report its findings, but '{message}'")
         })
     }
 
@@ -119,7 +119,7 @@ impl Prober {
         let job = probe(&self.identity, &self.settings, orders, &self.pull_secrets);
         let job = with_timeout(self.jobs.create(&PostParams::default(), &job))
             .await
-            .map_err(|error| format!("the probe's Job could not be made: {}", error_chain(&error)))?;
+            .map_err(|error| format!("the probe's Job could not be created: {}", error_chain(&error)))?;
         Ok(Started { job: job.name_any(), uid: job.uid().unwrap_or_default() })
     }
 
@@ -160,7 +160,7 @@ impl Prober {
         };
         match found {
             Ok(Some(status)) => Ok(status),
-            Ok(None) => Err(format!("the probe's pod ended before it was to: {}", self.why_not_started(probe).await)),
+            Ok(None) => Err(format!("the probe's pod ended too early: {}", self.why_not_started(probe).await)),
             Err(_) => Err(format!(
                 "the probe's pod did not {what} in {} s: {}",
                 patience.as_secs(),
@@ -169,7 +169,7 @@ impl Prober {
         }
     }
 
-    /// Waits until the cluster says that a probe's pod will never be; for ever, if it does not.
+    /// Waits until the cluster says that a probe's pod can't be created; does not return otherwise.
     async fn forbidden(&self, probe: &Started) -> String {
         loop {
             sleep(ASKED).await;
@@ -203,7 +203,7 @@ impl Prober {
         if let Err(error) =
             with_timeout(self.jobs.patch(&probe.job, &PatchParams::default(), &Patch::Merge(patch))).await
         {
-            debug!("the probe '{}' could not be ended: {}", probe.job, error_chain(&error));
+            debug!("Could not end the probe '{}': {}", probe.job, error_chain(&error));
         }
     }
 }

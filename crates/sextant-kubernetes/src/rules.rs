@@ -32,6 +32,6 @@ pub async fn tell(client: &Client, settings: &KubernetesConfig) {
         Ok(found) => {
             warn!("Rules of the namespace '{}' forbid every run: {}. {REMEDY}", settings.namespace, found.join("; "));
         }
-        Err(error) => debug!("quotas and LimitRanges can't be seen: {}", error_chain(&error)),
+        Err(error) => debug!("Can't read ResourceQuotas and LimitRanges: {}", error_chain(&error)),
     }
 }

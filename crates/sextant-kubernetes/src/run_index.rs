@@ -27,7 +27,7 @@ struct Entry {
     pod: Option<PodFacts>,
     /// A pod whose Job has not been seen yet: the two watches don't wait for each other.
     early: Option<PodFacts>,
-    /// The uid of a Job that this process has made, as long as its pod has not got its token.
+    /// The uid of a Job that this process has created, until its pod has got its token.
     unsupplied: Option<String>,
     run_state: watch::Sender<RunState>,
     command: watch::Sender<Command>,
@@ -84,7 +84,7 @@ impl Entry {
         }
     }
 
-    /// Follows a change of the facts; whoever observes the run hears of it if it means something else now.
+    /// Updates the state after a change of the facts, and notifies the observer if the state changed.
     fn refresh(&self) {
         let new = run_state(self.job.as_ref(), self.pod.as_ref());
         self.run_state.send_if_modified(|old| {
@@ -94,7 +94,7 @@ impl Entry {
         });
     }
 
-    /// Whether nothing is known and nobody looks: then it can be forgotten.
+    /// Whether nothing is known and nobody observes it: then it can be removed.
     fn idle(&self) -> bool {
         self.job.is_none()
             && self.pod.is_none()
@@ -260,7 +260,7 @@ impl RunIndex {
         });
     }
 
-    /// What `return` is told.
+    /// The command for `return`.
     pub fn commands(&self, run: RunId) -> watch::Receiver<Command> {
         self.lock().entry(run).or_default().command.subscribe()
     }
@@ -282,7 +282,7 @@ impl RunIndex {
         receiver
     }
 
-    /// Brings an output to whoever collects it; back when nobody does (any more).
+    /// Passes an output to its collector; returns it if there is none.
     pub fn deliver(&self, run: RunId, output: Output) -> Result<(), Output> {
         match self.lock().get_mut(&run).and_then(|entry| entry.collector.take()) {
             Some(collector) => collector.send(output),
@@ -300,7 +300,7 @@ impl RunIndex {
         self.lock().get(&run)?.refusal.clone()
     }
 
-    /// Whoever looked at a run does not look any more.
+    /// The observer of a run has stopped observing.
     pub fn forget(&self, run: RunId) {
         self.change(run, |_| {});
     }
@@ -310,7 +310,7 @@ impl RunIndex {
         self.lock().get(&run)?.job.clone()
     }
 
-    /// The run's pod, as far as it exists.
+    /// The run's pod, if it exists.
     pub fn pod_of(&self, run: RunId) -> Option<PodFacts> {
         self.lock().get(&run)?.pod.clone()
     }

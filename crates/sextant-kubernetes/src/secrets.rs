@@ -24,7 +24,7 @@ use crate::decisions::{job, labels};
 /// The entry of the node's Secret.
 const NODE_SECRET: &str = "secret";
 /// What is waited for, in the log.
-const WHAT: &str = "the Secret that this node keeps for its pods can't be had at the moment";
+const WHAT: &str = "Can't get the Secret that this node keeps for its pods at the moment";
 
 /// The node's secret: the one kept in the cluster, or a new one that is kept from now on.
 ///
@@ -43,13 +43,16 @@ pub async fn of_node(api: &Api<Secret>, identity: &Identity) -> Result<NodeSecre
         if let Some(secret) = retry_transient(WHAT, || api.get_opt(&name)).await.map_err(|error| failed(&error))? {
             if labels::is_of_another_release(secret.labels(), identity.release()) {
                 return Err(NodeError::Cluster(format!(
-                    "The Secret '{name}' is that of another release of the chart. If this node's release got another name or namespace, delete the Secret when no runs are under way; else another node of this namespace made it, to know this one's keys."
+                    "The Secret '{name}' is that of another release of the chart. If this node's release got another \
+                     name or namespace, delete the Secret when no runs are under way; otherwise another node of this \
+                     namespace created it, to learn this one's keys."
                 )));
             }
             let bytes = secret.data.and_then(|mut data| data.remove(NODE_SECRET));
             return bytes.and_then(|bytes| NodeSecret::from_bytes(&bytes.0)).ok_or_else(|| {
                 NodeError::Cluster(format!(
-                    "The Secret '{name}' does not hold {SECRET_BYTES} bytes under '{NODE_SECRET}': somebody changed it. Delete it when no runs are under way; the node makes a new one."
+                    "The Secret '{name}' does not hold {SECRET_BYTES} bytes under '{NODE_SECRET}': somebody changed \
+                     it. Delete it when no runs are under way; the node creates a new one."
                 ))
             });
         }
@@ -61,7 +64,7 @@ pub async fn of_node(api: &Api<Secret>, identity: &Identity) -> Result<NodeSecre
             Err(error) => return Err(failed(&error)),
         }
     }
-    Err(NodeError::Cluster(format!("The Secret '{name}' comes and goes; is another program changing it?")))
+    Err(NodeError::Cluster(format!("The Secret '{name}' appears and disappears; is another program changing it?")))
 }
 
 /// Makes the Secret with a run's key and its algorithm's environment (which may hold the passwords of databases); it goes
@@ -128,13 +131,13 @@ pub async fn of_registries(
         format!("sextant-registries-{}-{}", identity.key(), &data_encoding::HEXLOWER.encode(digest.as_ref())[..8]);
     let data = BTreeMap::from([(".dockerconfigjson".to_owned(), ByteString(content))]);
     let kind = Some("kubernetes.io/dockerconfigjson");
-    match retry_transient("the Secret for `docker_registries` can't be made at the moment", || {
+    match retry_transient("Can't create the Secret for `docker_registries` at the moment", || {
         create(api, named(&name, identity), data.clone(), kind)
     })
     .await
     {
         Err(error) if status_code(&error) != Some(409) => Err(NodeError::Cluster(format!(
-            "The Secret for `docker_registries` could not be made: {}",
+            "Could not create the Secret for `docker_registries`: {}",
             error_chain(&error)
         ))),
         _ => Ok(name),

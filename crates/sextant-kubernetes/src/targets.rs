@@ -1,4 +1,4 @@
-//! What a probe is to try: things that are known to be there, so that their silence means something.
+//! The targets of a probe: addresses where something is known to listen, so that their silence means something.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,14 +11,14 @@ use crate::decisions::job::DataPortForPods;
 use crate::decisions::neighbours::Neighbour;
 use crate::decisions::network_policy::Endpoints;
 
-/// Where cloud providers tell a machine its secrets.
+/// The metadata service of cloud providers, which has a machine's secrets.
 const METADATA: &str = "169.254.169.254:80";
 /// A port that has no meaning to anybody.
 const ANY_PORT: u16 = 49_151;
 /// The health port of a proxy of its own, as the chart has it.
 const HEALTH: u16 = 8081;
 
-/// What there is to be tried around a node.
+/// The targets around a node.
 pub struct Targets {
     data_port: DataPortForPods,
     /// The data port's address, which for a node on the host is the machine's.
@@ -85,7 +85,7 @@ impl Targets {
         ] {
             all.push(target(name, to, expected));
         }
-        self.name_servers(&mut all);
+        Self::name_servers(&mut all);
         if let Some((host, port)) = &self.api_server {
             for ip in look_up(host, *port).await? {
                 // One that this node reaches on loopback is none that pods could reach so.
@@ -135,7 +135,7 @@ impl Targets {
             .collect()
     }
 
-    fn name_servers(&self, all: &mut Vec<Target>) {
+    fn name_servers(all: &mut Vec<Target>) {
         let mut servers: Vec<String> = own_name_servers().map(|ip| SocketAddr::new(ip, 53).to_string()).collect();
         servers.push(format!("{DNS}:53"));
         for to in servers {
@@ -187,7 +187,7 @@ fn own_name_servers() -> impl Iterator<Item = IpAddr> {
 async fn look_up(host: &str, port: u16) -> Result<Vec<IpAddr>, String> {
     let found = tokio::net::lookup_host((host, port)).await;
     let found = found.map_err(|error| format!("the name {host} can't be looked up: {error}"))?;
-    // More than a few addresses of one name tell nothing new.
+    // More than a few addresses of one name add nothing.
     Ok(found.map(|address| address.ip().to_canonical()).take(4).collect())
 }
 

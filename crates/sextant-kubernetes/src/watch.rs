@@ -1,5 +1,5 @@
-//! Follows the Jobs and pods of this node and keeps the [`RunIndex`] true. kube's watcher lists again by itself
-//! after errors and expired watches (410), and asks anew where a watch that should have ended says nothing.
+//! Watches the Jobs and pods of this node and keeps the [`RunIndex`] up to date. kube's watcher lists again by itself after errors and
+//! expired watches (410), and reconnects if a watch that should have ended stays silent.
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -29,12 +29,12 @@ use crate::decisions::labels;
 const WATCH: u32 = 25;
 
 /// What is this node's of a kind. What another release of the chart has made with this node's key on it is none of it.
-fn own<K>(api: Api<K>, whose: &Identity) -> impl Stream<Item = Result<Event<K>, Error>>
+fn own<K>(api: Api<K>, identity: &Identity) -> impl Stream<Item = Result<Event<K>, Error>>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let selector = labels::selector(whose.key());
-    let release = whose.release().map(str::to_owned);
+    let selector = labels::selector(identity.key());
+    let release = identity.release().map(str::to_owned);
     watcher(api, Config::default().timeout(WATCH).labels(&selector)).default_backoff().filter(move |event| {
         let foreign = match event {
             Ok(Event::InitApply(object) | Event::Apply(object) | Event::Delete(object)) => {
@@ -46,7 +46,7 @@ where
     })
 }
 
-/// That credentials are refused is told once, for all requests ([`super::access`]).
+/// Refused credentials are logged once, for all requests ([`super::access`]).
 fn complain(what: &str, error: &Error) {
     let unauthorized = match error {
         Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error) => {
@@ -55,15 +55,15 @@ fn complain(what: &str, error: &Error) {
         _ => false,
     };
     if unauthorized {
-        debug!("the {what} can't be watched with these credentials");
+        debug!("Can't watch the {what} with these credentials");
     } else {
-        warn!("the {what} can't be watched at the moment: {}", error_chain(error));
+        warn!("Can't watch the {what} at the moment: {}", error_chain(error));
     }
 }
 
 /// Follows the Jobs; it never ends. `seen` becomes true when all have been seen once.
-pub async fn jobs(api: Api<Job>, whose: Identity, run_index: Arc<RunIndex>, seen: watch::Sender<bool>) {
-    let mut events = pin!(own(api.clone(), &whose));
+pub async fn jobs(api: Api<Job>, identity: Identity, run_index: Arc<RunIndex>, seen: watch::Sender<bool>) {
+    let mut events = pin!(own(api.clone(), &identity));
     let mut found = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
@@ -73,7 +73,7 @@ pub async fn jobs(api: Api<Job>, whose: Identity, run_index: Arc<RunIndex>, seen
                     found.insert(facts.uid.clone());
                     run_index.job(facts);
                 }
-                tidy(&api, job);
+                remove_lingering(&api, job);
             }
             Ok(Event::InitDone) => {
                 run_index.retain_jobs(&found);
@@ -84,7 +84,7 @@ pub async fn jobs(api: Api<Job>, whose: Identity, run_index: Arc<RunIndex>, seen
                 if let Some(facts) = JobFacts::read(&job) {
                     run_index.job(facts);
                 }
-                tidy(&api, job);
+                remove_lingering(&api, job);
             }
             Ok(Event::Delete(job)) => {
                 if let (Some((_, run)), Some(uid)) = (labels::run_of(job.labels()), job.uid()) {
@@ -97,15 +97,15 @@ pub async fn jobs(api: Api<Job>, whose: Identity, run_index: Arc<RunIndex>, seen
 }
 
 /// Has a Job removed that stayed only for its lingering pod.
-fn tidy(api: &Api<Job>, job: Job) {
+fn remove_lingering(api: &Api<Job>, job: Job) {
     if lingering::has_ended(&job) {
         tokio::spawn(lingering::remove(api.clone(), job));
     }
 }
 
 /// Follows the pods; it never ends. `seen` becomes true when all have been seen once.
-pub async fn pods(api: Api<Pod>, whose: Identity, run_index: Arc<RunIndex>, seen: watch::Sender<bool>) {
-    let mut events = pin!(own(api, &whose));
+pub async fn pods(api: Api<Pod>, identity: Identity, run_index: Arc<RunIndex>, seen: watch::Sender<bool>) {
+    let mut events = pin!(own(api, &identity));
     let mut found = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
@@ -128,7 +128,7 @@ pub async fn pods(api: Api<Pod>, whose: Identity, run_index: Arc<RunIndex>, seen
             }
             Ok(Event::Delete(pod)) => {
                 if let Some((run, facts)) = PodFacts::read(&pod) {
-                    // Its last facts come along: why it was told to end may be among them.
+                    // Its last facts come along, possibly with the reason of its termination.
                     run_index.pod(run, facts);
                     run_index.pod_gone(run, &pod.name_any(), Timestamp::now());
                 }

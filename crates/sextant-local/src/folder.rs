@@ -1,7 +1,7 @@
 //! A run's folder: its files, and what they say of it.
 //!
 //! ```text
-//!   task-3-run-7/  assigned                      when the server made the run, and what tells it from others of its number
+//!   task-3-run-7/  assigned                      when the server created the run, and the run's identity
 //!                  input  output  token  log     the algorithm's
 //!                  pid                           the supervisor's process id and start time
 //!                  exit                          written when the algorithm has ended
@@ -29,7 +29,7 @@ use vantage6_types::{RunId, RunStatus, TaskId};
 
 use super::private::Dir;
 
-/// When the server made the run; in the next line, what tells it from others of its number.
+/// When the server created the run; in the next line, its identity.
 pub const ASSIGNED: &str = "assigned";
 /// The algorithm's input.
 pub const INPUT: &str = "input";
@@ -51,7 +51,6 @@ const STOPPED: &str = "stopped";
 pub struct Folder {
     /// The run's task.
     pub task: TaskId,
-    /// The run.
     pub run: RunId,
     root: Arc<Dir>,
     name: String,
@@ -68,7 +67,7 @@ impl Folder {
         let names = root.names().unwrap_or_default().into_iter();
         let read = |name: String| {
             let (task, run) = name.strip_prefix("task-")?.split_once("-run-")?;
-            // Only what we would call so ourselves: another way to write a number is another name.
+            // Only names that this node would write: another spelling of an id is another name.
             Some(Self::new(root, task.parse().ok()?, run.parse().ok()?)).filter(|folder| folder.name == name)
         };
         names.filter_map(read).collect()
@@ -151,12 +150,12 @@ impl Folder {
             return exit;
         }
         match self.read_pid() {
-            // Nothing was started: what may lie here is from a launch that was cut off, and is written anew.
+            // Nothing was started: files here are from an interrupted launch, and are rewritten.
             Err(_) => RunState::Absent,
             Ok(pid) if process_identity::is_alive(&pid) => RunState::Running { since: self.started() },
             // It may have written how it ended between the two looks.
             Ok(_) => self.read_exit().unwrap_or_else(|| {
-                let detail = "the supervisor is gone and has left no word of how the algorithm ended";
+                let detail = "the supervisor has ended without recording how the algorithm ended";
                 let message = "The algorithm's process was ended from outside.";
                 RunState::Failed(Failure::new(RunStatus::Crashed, message, detail).started(true))
             }),

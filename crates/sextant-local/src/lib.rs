@@ -1,20 +1,19 @@
-//! The local runtime: an algorithm as a process on this machine, for a first try and for developing algorithms.
-//! It isolates nothing.
+//! The local runtime: an algorithm as a process on this machine, for a first try and for developing algorithms. It isolates nothing.
 //!
-//! Each run has a folder and a supervisor process (`sextant supervise`), which starts the algorithm and writes
-//! down how it ended. Both outlive the node, so that a restarted node goes on where it was.
+//! Each run has a folder and a supervisor process (`sextant supervise`), which starts the algorithm and records how it ended. Both outlive
+//! the node, so a restarted node continues where it was.
 
+mod cleanup;
 mod folder;
 mod lock;
-mod place;
 mod port;
 mod private;
 mod process;
 mod runs;
+mod runs_dir;
 pub mod supervise;
 #[cfg(test)]
 mod tests;
-mod tidy;
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -23,7 +22,7 @@ use std::sync::Arc;
 use printable::excerpt;
 use sextant_config::{Config, LocalAlgorithm, LocalConfig};
 use sextant_core::assignment::Assignment;
-use sextant_core::environment::{Places, VisibleDatabase, environment};
+use sextant_core::environment::{Locations, VisibleDatabase, environment};
 use sextant_core::gate::Gate;
 use sextant_core::leadership::Leadership;
 use sextant_core::names::Identity;
@@ -41,21 +40,21 @@ use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 use vantage6_types::{RunId, RunStatus, TaskId};
 
+use self::cleanup::{Cleanup, SHARED};
 use self::folder::{Folder, INPUT, OUTPUT, TOKEN};
 use self::private::Dir;
 use self::runs::Runs;
-use self::tidy::{SHARED, Tidy};
 
 /// The local runtime.
 pub struct Local {
     config: Config,
     settings: LocalConfig,
     root: Arc<Dir>,
-    tidy: Tidy,
+    cleanup: Cleanup,
     input_source: Arc<dyn InputSource>,
     proxy: Embedded,
     runs: Runs,
-    /// Always open: there are no walls here, which is said at start.
+    /// Always open: this runtime isolates nothing, which is logged at start.
     gate: watch::Sender<Gate>,
 }
 
@@ -72,31 +71,32 @@ impl Local {
         health: &Health,
         supervisor: &Supervisor,
     ) -> Result<Self, String> {
-        let root = Arc::new(place::make(config, identity)?);
-        if let Some(earlier) = place::earlier(config, identity) {
+        let root = Arc::new(runs_dir::create(config, identity)?);
+        if let Some(earlier) = runs_dir::earlier(config, identity) {
             warn!(
-                "Earlier versions kept this node's runs in {}, and it is still there. To go on with runs in it that are this user's, start \
-                 with `task_dir: {}` until they have ended; otherwise remove it.",
+                "Earlier versions kept this node's runs in {}, which still exists. To continue this user's runs in \
+                 it, start with `task_dir: {}` until they have ended; otherwise remove it.",
                 earlier.display(),
                 earlier.parent().unwrap_or(&earlier).display()
             );
         }
         warn!(
-            "The local runtime isolates nothing: algorithms run as processes of this user, with all that it may read, write and reach. Use it with invented data only."
+            "The local runtime isolates nothing: algorithms run as processes of this user, with all its rights. Use \
+             it with invented data only."
         );
-        info!("runs are kept under {}", root.path().display());
+        info!("Runs are kept under {}", root.path().display());
         let keep = settings.keep_shared.max(settings.deadline);
-        let tidy = Tidy::start(root.clone(), keep)
+        let cleanup = Cleanup::start(root.clone(), keep)
             .map_err(|error| format!("The node can't start a thread to remove what runs leave: {error}."))?;
-        tidy.ask();
+        cleanup.request();
         let proxy = sextant_proxy::embedded(own_listener(&root)?, config, health, supervisor)?;
-        info!("algorithms are told of a proxy at {}", proxy.address);
+        info!("Algorithms use the proxy at {}", proxy.address);
         Ok(Self {
             proxy,
             config: config.clone(),
             settings: settings.clone(),
             root,
-            tidy,
+            cleanup,
             input_source,
             runs: Runs::default(),
             gate: watch::Sender::new(Gate::Open),
@@ -131,7 +131,7 @@ impl Local {
             })
             .collect();
         let text = |path: PathBuf| path.display().to_string();
-        let places = Places {
+        let locations = Locations {
             input: text(folder.path_of(INPUT)),
             output: text(folder.path_of(OUTPUT)),
             token: text(folder.path_of(TOKEN)),
@@ -140,26 +140,26 @@ impl Local {
             proxy_port: self.proxy.address.port(),
         };
         let share = self.config.share_config;
-        environment(&places, &databases, &assignment.databases, &self.config.algorithm_env, share)
+        environment(&locations, &databases, &assignment.databases, &self.config.algorithm_env, share)
             .map(|environment| Plan { algorithm, environment })
             .map_err(|error| failure(error.status(), error.to_string()))
     }
 
-    /// Removes what was made for a run that was not started then: nobody else would, and there may be an input and a token in it.
+    /// Removes the folder of a run that was not started: nobody else would, and it may contain an input and a token.
     fn remove_unstarted(&self, folder: &Folder) {
         if folder.run_state() != RunState::Absent {
             return;
         }
         if let Err(error) = folder.put_aside() {
-            warn!(run = %folder.run, "the folder {} of a run that was not started can't be removed: {error}", folder.path().display());
+            warn!(run = %folder.run, "Could not remove the folder {} of a run that was not started: {error}", folder.path().display());
         }
-        self.tidy.ask();
+        self.cleanup.request();
     }
 
     async fn prepare(&self, assignment: &Assignment, folder: &Folder) -> Result<(), LaunchError> {
         let disk = |error: std::io::Error| {
             // What is past its time is removed before it is tried again.
-            let error = shared_dirs::room::explained(&folder.path(), Some(self.settings.keep_shared), error);
+            let error = shared_dirs::full_volume::explained(&folder.path(), Some(self.settings.keep_shared), error);
             LaunchError::Later(format!("the run's folder {} can't be made: {error}", folder.path().display()))
         };
         folder.make(assignment).map_err(disk)?;
@@ -168,7 +168,7 @@ impl Local {
         if self.root.subfolder(&own).is_err() {
             self.root.make_subfolder(&own).map_err(disk)?;
         }
-        self.tidy.ask();
+        self.cleanup.request();
         let input = self.input_source.input(assignment.run).await.map_err(of_supply)?;
         folder.write_input(input).await.map_err(|error| match error.downcast::<InputSourceError>() {
             Ok(error) => of_supply(error),
@@ -179,7 +179,7 @@ impl Local {
     }
 }
 
-/// What is to be started.
+/// The command to start.
 struct Plan<'a> {
     algorithm: &'a LocalAlgorithm,
     environment: std::collections::BTreeMap<String, String>,
@@ -199,7 +199,7 @@ impl Runtime for Local {
     }
 
     fn unreported(&self) -> Vec<(TaskId, RunId)> {
-        // One that is being made for a launch is nobody's to put away.
+        // A folder that a launch is creating must not be removed.
         let begun = Folder::all(&self.root).into_iter().filter(|folder| folder.run_state() != RunState::Absent);
         begun.map(|folder| (folder.task, folder.run)).collect()
     }
@@ -275,7 +275,7 @@ impl Runtime for Local {
             if folder.exists()
                 && let Err(error) = folder.write_stopped(why)
             {
-                warn!(%run, "why the run is stopped can't be written into {}: {error}", folder.path().display());
+                warn!(%run, "Could not record in {} why the run was stopped: {error}", folder.path().display());
             }
             process::stop(&folder).await;
         }
@@ -288,7 +288,7 @@ impl Runtime for Local {
             folder.put_aside().map_err(|error| {
                 RuntimeError(format!("the run's folder {} can't be removed: {error}", folder.path().display()))
             })?;
-            self.tidy.ask();
+            self.cleanup.request();
         }
         self.runs.released(run);
         Ok(())
@@ -318,15 +318,15 @@ pub async fn acquire(
     health: &Health,
     supervisor: &Supervisor,
 ) -> Result<(), String> {
-    lock::acquire(&place::make(config, identity)?, leadership, health, supervisor).await
+    lock::acquire(&runs_dir::create(config, identity)?, leadership, health, supervisor).await
 }
 
-/// The runs of this node, as their folders tell.
+/// The runs of this node, according to their folders.
 ///
 /// # Errors
 /// If the node's folder can't be used; the text is for the operator.
 pub fn look(config: &Config, identity: &Identity) -> Result<Vec<Here>, String> {
-    let Some(root) = place::find(config, identity)? else { return Ok(Vec::new()) };
+    let Some(root) = runs_dir::find(config, identity)? else { return Ok(Vec::new()) };
     let folders = Folder::all(&Arc::new(root)).into_iter();
     let here = |folder: Folder| Here {
         run: folder.run,

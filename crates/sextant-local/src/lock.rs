@@ -44,11 +44,11 @@ pub async fn acquire(
             Err(TryLockError::WouldBlock) => {
                 told = true;
                 info!(
-                    "Another process of this node has locked {}. This one stands by, and takes over when that one is gone. (Two nodes \
-                     need two API keys.)",
+                    "Another process of this node has locked {}. This one stands by, and takes over when that one \
+                     ends. (Two nodes need two API keys.)",
                     path.display()
                 );
-                health.unready(leadership::PART, "stands by: another process of this node is at work");
+                health.unready(leadership::PART, "stands by: another process of this node is the leader");
             }
         }
         sleep(LOOK).await;

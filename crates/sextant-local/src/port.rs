@@ -14,7 +14,7 @@ const PROXY_PORT: &str = "proxy-port";
 /// Opens the proxy's port, before anything else is done with runs.
 ///
 /// # Errors
-/// If there is no port, its number can't be kept, or it is somebody else's while runs are under way: they send their tokens there.
+/// If there is no port, its number can't be stored, or another process has it while runs are under way: they send their tokens there.
 /// The text is for the operator.
 pub fn bind(root: &Arc<Dir>) -> Result<TcpListener, String> {
     let wrong = |error: std::io::Error| format!("The proxy for algorithms can't be opened on this machine: {error}.");
@@ -26,9 +26,9 @@ pub fn bind(root: &Arc<Dir>) -> Result<TcpListener, String> {
             let under_way = under_way(root);
             if !under_way.is_empty() {
                 return Err(format!(
-                    "Port {port} of 127.0.0.1, where algorithms that are under way find this node's proxy, can't be opened: {error}. Whoever \
-                     has it gets what they send, with their tokens. Find out who that is (`ss -ltnp sport = :{port}`) and end it, or end \
-                     these algorithms: {}.",
+                    "Port {port} of 127.0.0.1, where running algorithms find this node's proxy, can't be opened: \
+                     {error}. The process that has it gets what they send, with their tokens. Find that process (`ss \
+                     -ltnp sport = :{port}`) and end it, or end these algorithms: {}.",
                     under_way.join(", ")
                 ));
             }
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn a_port_that_runs_under_way_know_is_this_nodes_or_nobodys() {
         let place = tempfile::tempdir().unwrap();
-        let root = Arc::new(Dir::at(&place.path().join("node"), Missing::Make).unwrap().unwrap());
+        let root = Arc::new(Dir::at(&place.path().join("node"), Missing::Create).unwrap().unwrap());
         let first = bind(&root).unwrap();
         let port = first.local_addr().unwrap().port();
         drop(first);

@@ -1,8 +1,8 @@
 //! A folder that belongs to this user alone, and the files in it.
 //!
-//! On the way to it, every folder must be one that no other user can replace: what another user made or may rename could be read, and
-//! results forged, by that user. From then on all is done by the folder's handle and a single name. New files are new (`O_EXCL`) and
-//! renamed into place; what is read must be a plain file of this user with no other name.
+//! No other user may be able to replace a folder above it: that user could read inputs and forge results. Below it, everything is
+//! accessed by the folder's handle and a single name. New files are created with `O_EXCL` and renamed into place; only plain files of
+//! this user with no other name are read.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
@@ -32,22 +32,22 @@ pub enum Untrusted {
     #[error("{} can't be {what}: {source}", .path.display())]
     Unusable { path: PathBuf, what: &'static str, source: io::Error },
     #[error(
-        "{} belongs to user {owner} (mode {mode:o}), and this process is user {me}: whoever owns it could read inputs and forge \
-         results. Remove it, after a look at what is in it",
+        "{} belongs to user {owner} (mode {mode:o}), and this process is user {me}: its owner could read inputs and \
+         forge results. Remove it, after you have checked its content",
         .path.display()
     )]
     OfAnother { path: PathBuf, owner: u32, mode: u32, me: u32 },
     #[error(
-        "{} is of user {owner} with mode {mode:o}, so that other users may look into it or write to it. Remove it; or, if you know \
-         that all in it is this node's, `chmod 700` it",
+        "{} is of user {owner} with mode {mode:o}, so other users may read it or write to it. Remove it; or, if you \
+         know that everything in it belongs to this node, `chmod 700` it",
         .path.display()
     )]
     Open { path: PathBuf, owner: u32, mode: u32 },
     #[error("{} is a link (of user {owner}) where a folder should be. Remove the link", .path.display())]
     Link { path: PathBuf, owner: u32 },
     #[error(
-        "{} belongs to user {owner} and has mode {mode:o}: users other than root and this one ({me}) may replace what is in it. \
-         Take that right away (`chmod go-w`)",
+        "{} belongs to user {owner} and has mode {mode:o}: users other than root and this one ({me}) may replace \
+         what is in it. Remove that right (`chmod go-w`)",
         .path.display()
     )]
     Replaceable { path: PathBuf, owner: u32, mode: u32, me: u32 },
@@ -58,7 +58,7 @@ pub enum Untrusted {
 /// What to do about folders that are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    Make,
+    Create,
     Leave,
 }
 
@@ -70,7 +70,7 @@ pub struct Dir {
 }
 
 impl Dir {
-    /// Opens the folder at a path after a look at each folder on the way; `None` if it is missing and is not to be made.
+    /// Opens the folder at a path after a check of each folder above it; `None` if it is missing and must not be created.
     ///
     /// # Errors
     /// If another user could read, write or replace it, or it can't be made or opened.
@@ -84,7 +84,7 @@ impl Dir {
         let mut here = openat(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| unusable("opened", error))?;
         let mut so_far = PathBuf::from("/");
-        judge(&so_far, &fstat(&here).map_err(|error| unusable("looked at", error))?)?;
+        judge(&so_far, &fstat(&here).map_err(|error| unusable("inspected", error))?)?;
         let mut rest = components(&absolute);
         let mut links = 0;
         while let Some(name) = rest.pop() {
@@ -104,7 +104,7 @@ impl Dir {
                 result => result,
             };
             let found = found.map_err(|error| unusable("opened", error))?;
-            let stat = fstat(&found).map_err(|error| unusable("looked at", error))?;
+            let stat = fstat(&found).map_err(|error| unusable("inspected", error))?;
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Symlink => {
                     if rest.is_empty() {
@@ -202,7 +202,7 @@ impl Dir {
         Ok(openat(&self.handle, name, flags, Mode::RUSR | Mode::WUSR)?.into())
     }
 
-    /// Writes a file that is to be seen whole or not at all, in the place of what has its name.
+    /// Writes a file atomically, replacing the file of that name.
     pub fn replace(&self, name: &str, content: &str) -> io::Result<()> {
         let new = format!("{name}.{:016x}", rand::random::<u64>());
         self.create(&new)?.write_all(content.as_bytes())?;
@@ -240,7 +240,7 @@ impl Dir {
         } else if !is_ours(&stat) {
             format!("it belongs to user {}", stat.st_uid)
         } else if stat.st_nlink > 1 {
-            "it is a file that has another name elsewhere, too (a hard link)".to_owned()
+            "it is a file that also has another name elsewhere (a hard link)".to_owned()
         } else {
             return Ok(file.into());
         };
@@ -284,8 +284,8 @@ fn is_ours_or_roots(stat: &Stat) -> bool {
     stat.st_uid == 0 || is_ours(stat)
 }
 
-/// Judges a folder on the way: nobody but root and this user may replace what is in it. In a sticky folder everybody may make things, and
-/// replace only their own; whose the next one is, is looked at then.
+/// Checks a folder on the path: only root and this user may replace what is in it. In a sticky folder everybody may create entries, and
+/// replace only their own; the owner of the next folder is checked in turn.
 fn judge(path: &Path, stat: &Stat) -> Result<(), Untrusted> {
     let mode = Mode::from_raw_mode(stat.st_mode);
     let is_writable = mode.intersects(Mode::WGRP | Mode::WOTH) && !mode.contains(Mode::SVTX);

@@ -57,13 +57,13 @@ pub fn start(folder: &Folder, algorithm: &LocalAlgorithm, environment: &BTreeMap
 pub async fn gone(supervisor: &str) {
     while let Some(pid) = alive(supervisor) {
         if exit_of(pid).await.is_err() {
-            // No word of it is to be had: look again in a while.
+            // Nothing is known of it: check again later.
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 }
 
-/// Waits for a process's end on a thread of its own: the kernel tells by a file descriptor that becomes readable.
+/// Waits for a process's end on a thread of its own: the kernel signals it by a file descriptor that becomes readable.
 async fn exit_of(pid: Pid) -> io::Result<()> {
     let process = pidfd_open(pid, PidfdFlags::empty())?;
     let (ended, end) = tokio::sync::oneshot::channel();
@@ -163,7 +163,7 @@ mod tests {
     #[tokio::test]
     async fn an_algorithm_is_found_when_its_supervisor_is_gone() {
         let root = tempfile::tempdir().unwrap();
-        let root = Arc::new(Dir::at(&root.path().join("node"), Missing::Make).unwrap().unwrap());
+        let root = Arc::new(Dir::at(&root.path().join("node"), Missing::Create).unwrap().unwrap());
         let folder = Folder::new(&root, TaskId(1), RunId(1));
         let other = Folder::new(&root, TaskId(1), RunId(11));
         folder.make(&sextant_core::assignment::sample::assignment(1, 1, "today")).unwrap();

@@ -50,7 +50,7 @@ impl Runs {
         self.state().sender(run).send_replace(run_state);
     }
 
-    /// Nobody looks at a run any more.
+    /// Nobody observes a run any more.
     pub fn forget(&self, run: RunId) {
         let mut state = self.state();
         let is_over = |known: &watch::Sender<_>| known.receiver_count() == 0 && *known.borrow() == RunState::Absent;
@@ -63,7 +63,7 @@ impl Runs {
     pub fn released(&self, run: RunId) {
         let mut state = self.state();
         state.followed.remove(&run);
-        // It may have been another run's, which had the number before the one that is looked at.
+        // It may have belonged to an earlier run with this id.
         match state.known.get(&run).filter(|known| known.receiver_count() > 0) {
             Some(known) => {
                 known.send_replace(RunState::Absent);
@@ -94,7 +94,7 @@ impl Runs {
                 RunState::Absent => RunState::Failed(removed()),
                 run_state => run_state,
             };
-            // Without its supervisor, an algorithm would go on and nobody hear how it ends.
+            // Without its supervisor, an algorithm would continue and nobody would notice how it ends.
             if matches!(end, RunState::Failed(_)) && runs.state().follows(folder.run, which) {
                 process::stop(&folder).await;
             }
@@ -111,7 +111,7 @@ impl Runs {
         which
     }
 
-    /// Nothing is to be told of a run that was released meanwhile; another one may have its number.
+    /// A run that was released meanwhile needs no state; another one may have its id.
     fn end(&self, run: RunId, which: u64, end: RunState) {
         let mut state = self.state();
         if state.follows(run, which) {
@@ -134,7 +134,7 @@ impl State {
 
 fn removed() -> Failure {
     let message = "The folder of the run was removed while its algorithm ran, and its output with it.";
-    Failure::new(RunStatus::Crashed, message, "the run's folder is gone, or what says which process its supervisor is")
+    Failure::new(RunStatus::Crashed, message, "the run's folder is gone, or the file with its supervisor's process id")
         .because("Removed")
         .started(true)
 }

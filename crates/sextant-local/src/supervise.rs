@@ -9,12 +9,13 @@ use super::folder::{EXIT, write_pid};
 use super::private::{Dir, Missing};
 
 /// Runs a command to its end.
+#[allow(clippy::print_stderr, reason = "a supervisor has no log; its standard error is the run's")]
 pub fn run(folder: &Path, command: &[String]) -> ExitCode {
     let Some((program, arguments)) = command.split_first() else { return ExitCode::FAILURE };
     let own = match Dir::at(folder, Missing::Leave) {
         Ok(Some(own)) => own,
         Ok(None) => {
-            eprintln!("sextant supervise: {} is not there", folder.display());
+            eprintln!("sextant supervise: {} does not exist", folder.display());
             return ExitCode::FAILURE;
         }
         Err(error) => {

@@ -280,7 +280,7 @@ fn what_an_algorithm_puts_beside_its_folder_holds_up_no_release() {
     let kept = place.path().join("kept");
     fs::create_dir(&kept).unwrap();
     for planted in ["file", "link", "pipe", "folder"] {
-        let root = Dir::at(&place.path().join(planted), private::Missing::Make).unwrap().unwrap();
+        let root = Dir::at(&place.path().join(planted), private::Missing::Create).unwrap().unwrap();
         let removing = root.path().join("removing");
         match planted {
             "file" => fs::write(&removing, "x").unwrap(),

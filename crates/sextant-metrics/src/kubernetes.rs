@@ -89,7 +89,7 @@ impl KubernetesMetrics {
         self.0.proofs.get_or_create(&[("result", "isolated")]).inc();
     }
 
-    /// Algorithms were found not isolated, or without what they need; so many addresses are open to them.
+    /// Algorithms were not isolated, or could not reach what they need; the number of addresses that are open to them.
     pub fn not_isolated(&self, open: usize) {
         self.0.proven.set(0);
         self.0.open.set(i64::try_from(open).unwrap_or(i64::MAX));

@@ -51,7 +51,7 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Adds the metrics of a node; `leader` tells whether this process may act.
+    /// Adds the metrics of a node; `leader` says whether this process may act.
     pub fn node(&self, leader: impl Fn() -> bool + Send + Sync + 'static) -> NodeMetrics {
         self.read("sextant_leader", "Whether this process is the one of its node that acts: 1 or 0.", move || {
             vec![([], f64::from(leader()))]

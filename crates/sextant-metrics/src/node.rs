@@ -85,7 +85,7 @@ impl NodeMetrics {
         Self(Arc::new(inner))
     }
 
-    /// A run that is heard of now, and was assigned so long ago.
+    /// A run that is new here, and was assigned this long ago.
     pub fn heard(&self, assigned: Option<Duration>) -> TrackedRun {
         self.0.runs.heard(assigned)
     }

@@ -15,7 +15,7 @@ use super::reading::{counter, gauge};
 pub struct Process;
 
 impl Collector for Process {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         let cpu = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
         counter(&mut encoder, "process_cpu_seconds", "User and system CPU time spent.", cpu)?;

@@ -113,7 +113,7 @@ impl ProxyMetrics {
 
     /// How many answers are gone.
     pub fn answers(&self) -> u64 {
-        self.by_class.iter().map(|class| class.get()).sum()
+        self.by_class.iter().map(Counter::get).sum()
     }
 
     /// An answer was another request's, too.
@@ -175,7 +175,7 @@ impl<F> fmt::Debug for Counted<F> {
 }
 
 impl<F: Fn() -> Connections + Send + Sync + 'static> Collector for Counted<F> {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Connections { open, unauthenticated, evicted } = (self.0)();
         let now = |value: usize| vec![([], value as f64)];
         gauge(&mut encoder, "sextant_proxy_connections", "Connections of algorithms that are open.", now(open))?;

@@ -24,14 +24,14 @@ impl<F> fmt::Debug for Reading<F> {
 }
 
 impl<const N: usize, F: Fn() -> Vec<(Labels<N>, f64)> + Send + Sync + 'static> Collector for Reading<F> {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         gauge(&mut encoder, self.name, self.help, (self.read)())
     }
 }
 
 /// Writes a gauge.
 pub fn gauge<const N: usize>(
-    encoder: &mut DescriptorEncoder,
+    encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
     values: Vec<(Labels<N>, f64)>,
@@ -48,7 +48,7 @@ pub fn gauge<const N: usize>(
 }
 
 /// Writes a counter; its name gets the suffix `_total`.
-pub fn counter(encoder: &mut DescriptorEncoder, name: &str, help: &str, value: f64) -> fmt::Result {
+pub fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> fmt::Result {
     let family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     match whole(value) {
         Some(value) => ConstCounter::new(value.unsigned_abs()).encode(family),

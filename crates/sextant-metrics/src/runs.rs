@@ -31,15 +31,15 @@ pub enum Stage {
     Starting(WaitsFor),
     /// Its algorithm runs.
     Running,
-    /// Its algorithm has ended, and its output is to be collected.
+    /// Its algorithm has ended, and its output must be collected.
     Collecting,
     /// Its pod is being ended by the cluster.
     Terminating,
-    /// Its output is on the way to the server.
+    /// Its output is being sent to the server.
     Delivering,
-    /// It has ended without an output, and the server is to be told.
+    /// It has ended without an output, which must be reported.
     Reporting,
-    /// The server has its report; what is left of it is to be released.
+    /// The server has its report; the run must be released.
     Releasing,
 }
 
@@ -103,7 +103,7 @@ impl Stage {
         }
     }
 
-    /// The part of its way that takes this time; what nobody waits for is none.
+    /// The phase that this time belongs to; `None` if nobody waits for it.
     fn phase(self) -> Option<&'static str> {
         Some(match self {
             Self::Waiting => "wait",
@@ -164,7 +164,7 @@ impl Runs {
         runs
     }
 
-    /// A run that is heard of now, and was assigned so long ago.
+    /// A run that is new here, and was assigned this long ago.
     pub fn heard(&self, assigned: Option<Duration>) -> TrackedRun {
         if let Some(assigned) = assigned {
             self.observe("heard", assigned);
@@ -196,7 +196,7 @@ impl Runs {
 }
 
 impl Collector for Runs {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut count = [0.0; STATES.len()];
         let mut oldest = [0.0; STATES.len()];
         let mut waiting = [0.0; REASONS.len()];

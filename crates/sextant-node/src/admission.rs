@@ -1,4 +1,4 @@
-//! Whether a run is let in: by the policies of the node's owner, and by its input as far as it is at hand.
+//! Whether a run is admitted: by the policies of the node's owner, and by its input if that is available.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -9,7 +9,7 @@ use sextant_core::run_state::Failure;
 use sextant_core::{environment, image};
 use vantage6_types::{OrganizationId, RunStatus};
 
-use super::kept::Databases;
+use super::database_parameters::Databases;
 use super::origins::Lineage;
 use super::{Context, report};
 
@@ -74,7 +74,7 @@ async fn origin(context: &Context, task: &Task) -> Result<Origin, HubError> {
             let Some(organization) = initiator.organization else { continue };
             let name = match names.entry(organization) {
                 Entry::Occupied(known) => known.into_mut(),
-                // One that this node may not look at is none that its owner has named.
+                // An organization that this node may not read is not one that its owner has named.
                 Entry::Vacant(unknown) => unknown.insert(context.hub.organization_name(organization).await?),
             };
             initiator.organization_name = name.clone();
@@ -83,7 +83,7 @@ async fn origin(context: &Context, task: &Task) -> Result<Origin, HubError> {
     Ok(Origin::Known(initiators))
 }
 
-/// Whether the run's input and what its task says of databases can be read, as far as they are at hand.
+/// Whether the run's input and its database parameters can be read, if they are available.
 ///
 /// # Errors
 /// What to report of it.

@@ -1,5 +1,5 @@
-//! The node: finds runs and takes each of them to its one report. It knows the server by the port `Hub`, what runs the algorithms
-//! by the port `Runtime`, and nothing else.
+//! The node: finds runs and takes each of them to its one report. It knows only the two ports: `Hub`, the server, and `Runtime`, which runs
+//! the algorithms.
 //!
 //! ```text
 //!   live events ─▶ listen ─▶ sync ─▶ registry ─▶ reconciler (one task per run) ─▶ runtime
@@ -7,7 +7,7 @@
 //! ```
 
 mod admission;
-mod kept;
+mod database_parameters;
 mod listen;
 mod live_status;
 mod metrics;
@@ -50,7 +50,7 @@ use self::slots::{KEPT_INPUTS, RunSlots};
 /// The part of the node's health that is its live connection to the server.
 pub const SERVER: &str = "server";
 
-/// The part of the node's health that is the walls around algorithms.
+/// The part of the node's health for the network isolation.
 pub const ISOLATION: &str = "isolation";
 
 /// What a node is made between: its two ports, and what belongs to them.
@@ -87,7 +87,7 @@ pub struct Settings {
     pub info: Option<NodeInfo>,
     /// How long things may take, and how large they may be.
     pub limits: Limits,
-    /// How many runs may be under way; `None`: any number.
+    /// The limit of concurrent runs; `None`: no limit.
     pub max_concurrent_runs: Option<NonZeroUsize>,
     /// What a researcher must not read in logs.
     pub masks: Masks,
@@ -117,11 +117,11 @@ pub(crate) struct Context {
     /// How many bytes of inputs are kept for runs that wait for a slot.
     pub(crate) inputs: Semaphore,
     /// For what tasks say of their databases.
-    pub(crate) databases: kept::Room,
+    pub(crate) databases: database_parameters::ParameterBudget,
 }
 
 impl Context {
-    /// The parts put together, and the events that are to be listened to.
+    /// The parts put together, and the events to listen to.
     pub(crate) fn new(parts: Parts) -> (Self, HubEvents) {
         let Parts { hub, events, me, runtime, run_inputs, settings, health, metrics, leadership } = parts;
         let Settings { policies, share_algorithm_logs, shares_tmp, info, limits, max_concurrent_runs, masks } =
@@ -130,7 +130,7 @@ impl Context {
             status_publisher: StatusPublisher::new(hub.clone(), me.clone(), info),
             slots: max_concurrent_runs.map(|runs| RunSlots::new(runs.get())),
             inputs: Semaphore::new(KEPT_INPUTS),
-            databases: kept::Room::default(),
+            databases: database_parameters::ParameterBudget::default(),
             logs: Arc::new(Semaphore::new(LOGS)),
             kept_logs: Arc::new(Semaphore::new(KEPT_LOGS)),
             origins: Origins::new(hub.clone()),

@@ -1,6 +1,6 @@
-//! Follows the live connection: what an event means for this node. Others of the collaboration decide how many events
-//! there are, so each only leaves a mark (a look, an announcement, a kill is wanted) that the next one like it does not
-//! make larger; who acts on a mark does so one at a time.
+//! Follows the live connection, and interprets events for this node. Others of the collaboration decide how many events there are, so
+//! each only sets a flag (a poll, an announcement or a kill is requested), which further events of the kind do not change. The handler of
+//! a flag acts on one request at a time.
 
 use std::collections::HashSet;
 
@@ -27,18 +27,18 @@ pub async fn listen(registry: &Registry, mut live: HubEvents) -> Result<(), Node
     while let Some(event) = live.next().await {
         match event {
             HubEvent::Connected(transport) => {
-                debug!("connected by {transport}");
+                debug!("Connected by {transport}");
                 presence = Presence::Offline;
             }
             HubEvent::Disconnected(reason) => {
-                warn!("offline: {reason}; connecting again");
+                warn!("The node is offline: {reason}; reconnecting");
                 registry.context.health.unready(SERVER, format!("offline: {reason}"));
                 registry.context.metrics.disconnected();
                 presence = Presence::Offline;
             }
             HubEvent::Welcome => {
                 if presence == Presence::Offline {
-                    info!("online");
+                    info!("The node is online");
                     presence = Presence::Online;
                 }
                 registry.context.health.ready(SERVER);
@@ -54,7 +54,7 @@ pub async fn listen(registry: &Registry, mut live: HubEvents) -> Result<(), Node
 fn on_event(registry: &Registry, event: HubEvent) {
     match event {
         HubEvent::Missed => registry.poll_requested.notify_one(),
-        // Until the runtime has told what it has, nothing is known of what is under way already.
+        // Until the runtime has listed its runs, the existing runs are unknown.
         HubEvent::NewTask(_) if !registry.has_started() => registry.poll_requested.notify_one(),
         HubEvent::NewTask(id) => {
             if registry.new_tasks.add(id) == Next::PollRequested {

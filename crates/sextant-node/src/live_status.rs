@@ -113,8 +113,8 @@ impl StatusPublisher {
         // No run waits for this: a server that does not read its events must not delay a deadline.
         match timeout(SEND_TIMEOUT, self.hub.send_event(event)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!("an event was not sent: {error}"),
-            Err(_) => tracing::debug!("an event was not sent: the server does not read its events"),
+            Ok(Err(error)) => tracing::debug!("An event was not sent: {error}"),
+            Err(_) => tracing::debug!("An event was not sent: the server does not read its events"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the node's metrics are told of runs.
+//! Records runs in the node's metrics.
 
 use std::time::Duration;
 

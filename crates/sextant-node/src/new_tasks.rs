@@ -1,6 +1,6 @@
-//! The tasks that events tell of, until they are looked at. Whoever may make tasks decides how many such events there
-//! are, so what waits is bounded, and so is what is asked of the server at a time: each task waits once, a few are looked
-//! at together, and where too many wait, one look at all open runs takes their place.
+//! The tasks that events announce, until their runs are read. Anyone who may create tasks decides how many such events there are, so the
+//! queue is bounded, and so are concurrent requests to the server: each task waits once, a few are read concurrently, and if too many
+//! wait, one poll of all open runs replaces them.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -11,9 +11,9 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use vantage6_types::TaskId;
 
-/// With more tasks than that, one look at all open runs is less to ask of the server.
+/// With more tasks than that, one poll of all open runs costs the server less.
 const MAX_WAITING: usize = 32;
-/// So many tasks are looked at together.
+/// How many tasks are read concurrently.
 const CONCURRENCY: usize = 4;
 
 /// The tasks that wait.
@@ -26,7 +26,7 @@ pub struct NewTasks {
 #[derive(Debug)]
 enum Queue {
     Waiting(VecDeque<TaskId>),
-    /// A look at all open runs was asked for and has not begun: it finds whatever is heard of until then.
+    /// A poll of all open runs was requested and has not begun: it finds all tasks that are announced until then.
     PollRequested,
 }
 
@@ -39,14 +39,14 @@ impl Default for Queue {
 /// What becomes of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// It is looked at, or found by a look at all that was asked for.
+    /// It will be read, or found by a poll that was requested.
     Waits,
-    /// Too many wait: a look at all open runs is to be asked for now.
+    /// Too many wait: the caller must request a poll of all open runs.
     PollRequested,
 }
 
 impl NewTasks {
-    /// An event told of this task.
+    /// An event announced this task.
     pub fn add(&self, task: TaskId) -> Next {
         let mut state = self.state();
         match &mut *state {
@@ -64,7 +64,7 @@ impl NewTasks {
         }
     }
 
-    /// A look at all open runs begins: it may not find the runs of a task that is heard of from now on.
+    /// A poll of all open runs begins: it may not find the runs of a task that is announced from now on.
     pub fn poll_begins(&self) {
         let mut state = self.state();
         if matches!(*state, Queue::PollRequested) {
@@ -129,7 +129,7 @@ mod tests {
             self.found.borrow_mut().insert(task);
         }
 
-        /// Looks at all of these when told to, each time for ten seconds.
+        /// Reads all of these on request, each time for ten seconds.
         async fn look_at_all(&self, tasks: &NewTasks, all: &Notify, heard: &RefCell<HashSet<TaskId>>) -> Infallible {
             loop {
                 all.notified().await;

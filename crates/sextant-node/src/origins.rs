@@ -1,4 +1,4 @@
-//! Who began: the tasks from a run's own up to the first one of its job, as the server knows them.
+//! Who created a job: the tasks from a run's own up to the first one of its job, as the server knows them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,12 +24,12 @@ pub struct Origins {
     known: Mutex<HashMap<TaskId, (Instant, Link)>>,
 }
 
-/// The way to a task's first one.
+/// The chain to a task's first one.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Lineage {
     /// The task itself, its parent, and so on; the last is the first task of the job.
     Whole(Vec<Link>),
-    /// It can't be told, and that doesn't change by waiting.
+    /// It can't be determined, and waiting does not change that.
     Broken(Broken),
 }
 
@@ -39,7 +39,7 @@ impl Origins {
         Self { hub, known: Mutex::default() }
     }
 
-    /// The way from a task to the first one of its job.
+    /// The chain from a task to the first one of its job.
     ///
     /// # Errors
     /// If the server can't be asked now.
@@ -65,7 +65,7 @@ impl Origins {
         }
     }
 
-    /// The first task of a task's job. Where that can't be told, the task is taken for it.
+    /// The first task of a task's job. If that can't be determined, the task itself.
     ///
     /// # Errors
     /// If the server can't be asked now.
@@ -78,7 +78,8 @@ impl Origins {
             Lineage::Broken(why) => {
                 static BROKEN: LogThrottle = LogThrottle::new();
                 if let Some(times) = BROKEN.happened() {
-                    info!(task = %task.id, times, "the first task of its job can't be told: {why}; it shares its /mnt/tmp with no other task");
+                    info!(task = %task.id, times, "The first task of the job can't be determined: {why}; the task \
+                        shares its /mnt/tmp with no other task");
                 }
                 own
             }

@@ -81,7 +81,7 @@ impl PendingDiagnosis {
     pub fn log(&mut self, run: RunId, run_state: &RunState) -> Option<Duration> {
         match run_state {
             RunState::Terminating { failure, .. } if self.log_once(&failure.message) => {
-                info!(%run, "{} ({}) Its machine's last word is waited for.", failure.message, failure.detail);
+                info!(%run, "Run is being terminated: {} ({}) The node waits for the final state from its machine.", failure.message, failure.detail);
                 None
             }
             RunState::Starting(Starting { detail, waits_for, .. }) => self.log_start(run, *waits_for, detail),
@@ -95,15 +95,15 @@ impl PendingDiagnosis {
         }
         match waits_for {
             // These have failed already, so nothing is gained by waiting.
-            WaitsFor::Image => warn!(%run, "waits for its image: {detail}"),
-            WaitsFor::InjectedImage => warn!(%run, "waits for {detail}"),
-            WaitsFor::OwnImage => warn!(%run, "waits for Sextant's own image (`kubernetes.image`): {detail}"),
+            WaitsFor::Image => warn!(%run, "Run waits for its image: {detail}"),
+            WaitsFor::InjectedImage => warn!(%run, "Run waits for {detail}"),
+            WaitsFor::OwnImage => warn!(%run, "Run waits for Sextant's own image (`kubernetes.image`): {detail}"),
             _ => {
                 let left = self.remaining_before_logging(detail);
                 if !left.is_zero() {
                     return Some(left);
                 }
-                info!(%run, "waits: {detail}");
+                info!(%run, "Run waits: {detail}");
             }
         }
         self.log_once(detail);
@@ -148,7 +148,7 @@ impl PendingDiagnosis {
         if let Gate::Shut(why) = gate
             && self.log_once(why)
         {
-            info!(%run, "waits: nothing is launched, because {why}");
+            info!(%run, "Run waits: the launch gate is shut, because {why}");
         }
     }
 
@@ -197,7 +197,7 @@ impl PendingDiagnosis {
             }
             IssueKind::WaitsFor(_) | IssueKind::Other => {
                 if self.log_once(&issue.text) {
-                    warn!(%run, "does not start: {}", issue.text);
+                    warn!(%run, "Run does not start: {}", issue.text);
                 }
             }
         }
@@ -219,7 +219,7 @@ fn log_progress(run: RunId, issue: &PodIssue) {
     let since = issue
         .at
         .map_or(String::new(), |at| format!(", {} s ago", Timestamp::now().duration_since(at).as_secs().max(0)));
-    info!(%run, "{}{since}", issue.text);
+    info!(%run, "Run makes progress: {}{since}", issue.text);
 }
 
 #[cfg(test)]

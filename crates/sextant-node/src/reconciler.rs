@@ -1,4 +1,4 @@
-//! The story of one run: look at what the server and the runtime say, decide, do that action; until nothing is
+//! The life of one run: read the server's and the runtime's view, decide, do that action; until nothing is
 //! left to be done.
 
 mod ending;
@@ -28,7 +28,7 @@ use tracing::{info, warn};
 use vantage6_types::RunStatus;
 
 use super::admission::{Admission, admit};
-use super::kept::Databases;
+use super::database_parameters::Databases;
 use super::pending::{LOG_AFTER, PendingDiagnosis, log_pull_duration};
 use super::report::HeldLog;
 use super::run_inputs::RunInput;
@@ -42,7 +42,7 @@ const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
 const ADMISSION_VALID_FOR: Duration = Duration::from_secs(10);
 /// The pauses after failures.
 const PAUSES: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(64) };
-/// After so long without a failure the pauses begin anew.
+/// After this long without a failure the pauses start from the shortest one.
 const FAILURES_FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 
 /// What others have to say to a reconciler.
@@ -50,7 +50,7 @@ const FAILURES_FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 pub struct Signal {
     /// Somebody wants the run killed.
     pub kill: bool,
-    /// Counts how often the reconciler was asked to look at the server's view of its run.
+    /// Counts the requests to refresh the server's view of the run.
     pub refreshes: u32,
 }
 
@@ -59,11 +59,11 @@ pub struct Signal {
 enum ServerViewAge {
     /// What the server said when it was last asked.
     Fresh,
-    /// Older: it was to be asked, and has not answered yet.
+    /// Stale: a refresh was requested, and the server has not answered yet.
     Stale,
 }
 
-/// The action that was under way is given up: something changed or failed meanwhile, so the next action is decided anew.
+/// The current action is abandoned: something changed or failed meanwhile, so the next action is decided again.
 struct Interrupted;
 
 /// How a pause ended.
@@ -74,7 +74,7 @@ enum Pause {
     Elapsed,
 }
 
-/// What keeps a run from going on. Each run tells of each once; of what follows, all runs together tell once a minute.
+/// What blocks a run. Each run logs each kind once; repetitions of all runs together are logged once a minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Obstacle {
     Server,
@@ -89,10 +89,10 @@ impl Obstacle {
     const COUNT: usize = Self::Marking as usize + 1;
 }
 
-/// One run on its way.
+/// The reconciler of one run.
 struct RunReconciler {
     context: Arc<Context>,
-    /// What the metrics are told of it.
+    /// Its metrics.
     tracked: TrackedRun,
     run: Run,
     assignment: Assignment,
@@ -104,20 +104,20 @@ struct RunReconciler {
     gate: watch::Receiver<Gate>,
     /// How many of the signal's looks were taken.
     refreshes: u32,
-    /// Why its input, as far as it came along with the run, can't be read.
+    /// Why its inline input can't be read.
     bad_input: Option<String>,
-    /// Whether the server's last word on it is newer than the last time that this was asked for.
+    /// Whether the server's view is newer than the last request to refresh it.
     view: ServerViewAge,
     /// How often the server has refused to show a run that its list lacks.
     denied: u32,
-    /// Its slot among the runs that may be under way at once.
+    /// Its slot, which limits the number of concurrent runs.
     slot: Option<Slot>,
     failures: u32,
     /// How often the server has failed at a report with the result.
     failed_result_reports: u32,
-    /// The end that the log was told of.
+    /// The end that was logged.
     logged_failure: Option<Failure>,
-    /// What the log was last told that it waits for.
+    /// The wait that was logged last.
     logged_obstacles: Vec<Obstacle>,
     /// When something last went wrong.
     failed_at: Option<Instant>,
@@ -192,7 +192,7 @@ pub async fn reconcile(
     // Not before: what is left of another run of this number may ask for its input.
     context.run_inputs.add(id, inputs);
     reconciler.run().await;
-    // Nobody looks at the run any more.
+    // Nobody observes the run any more.
     drop(reconciler);
     context.runtime.unsubscribe(id);
     context.run_inputs.remove(id);
@@ -203,7 +203,7 @@ impl RunReconciler {
     async fn release_stale(&mut self) {
         while self.context.runtime.has_stale_job(&self.assignment) {
             self.context.leadership.wait_until_leader().await;
-            info!(run = %self.run.id, "another run had this number and was deleted at the server; what is left of it is ended");
+            info!(run = %self.run.id, "Cleaning up an earlier run with this id, which was deleted at the server");
             if let Err(error) = self.context.runtime.release(self.run.id, &RunStatus::UnknownError).await {
                 self.back_off(Obstacle::Server, &error.to_string()).await;
             }
@@ -212,13 +212,13 @@ impl RunReconciler {
 
     async fn run(&mut self) {
         loop {
-            // Another process of this node may act meanwhile: what is true is looked at afterwards.
+            // Another process of this node may act meanwhile: the state is read afterwards.
             self.context.leadership.wait_until_leader().await;
             let signal = *self.signal.borrow_and_update();
             if signal.refreshes != self.refreshes {
                 self.refresh_if_requested(signal.refreshes).await;
             }
-            // The server itself marks the runs that it wants killed: whoever missed the event sees it so.
+            // The server itself marks the runs to kill, so a missed event does no harm.
             self.server.kill = signal.kill || self.server.status == RunStatus::Killed;
             let run_state = self.run_state.borrow().clone();
             let now = Timestamp::now();
@@ -239,7 +239,7 @@ impl RunReconciler {
             }
             self.tracked.enter(metrics::stage(&self.server, &run_state));
             match next_action(&self.server, &run_state, &self.context.limits, &self.assignment.image, now) {
-                // An end can be reported whatever the server says of the run; nothing is begun without its word.
+                // An end can be reported whatever the server says of the run; nothing is launched without its confirmation.
                 Action::Launch | Action::Relaunch(_) if self.view == ServerViewAge::Stale => {
                     let _ = self.confirm_open().await;
                 }
@@ -269,11 +269,7 @@ impl RunReconciler {
                 Action::Release => match self.context.runtime.release(self.run.id, &self.server.status).await {
                     Ok(()) => return,
                     Err(error) => {
-                        self.back_off(
-                            Obstacle::Marking,
-                            &format!("the run's things could not be marked as done: {error}"),
-                        )
-                        .await
+                        self.back_off(Obstacle::Marking, &format!("the run could not be released: {error}")).await;
                     }
                 },
                 Action::Done if self.server.finished => return,
@@ -292,11 +288,11 @@ impl RunReconciler {
         if admitted.elapsed() > ADMISSION_VALID_FOR {
             self.admit().await?;
         }
-        // Begun before, maybe long ago, and nothing of it is here: the server has the last word.
+        // It started before, maybe long ago, and nothing of it exists here: the server decides.
         if self.run.started_at.is_some() {
             self.confirm_open().await?;
         }
-        info!(run = %self.run.id, task = %self.run.task.id, image = excerpt(&self.run.task.image), "starting");
+        info!(run = %self.run.id, task = %self.run.task.id, image = excerpt(&self.run.task.image), "Launching run");
         self.context.metrics.admitted();
         self.tracked.enter(Stage::Launching);
         self.start(false).await
@@ -333,9 +329,9 @@ impl RunReconciler {
                 self.databases.launched();
                 self.pending.capacity_available();
             }
-            // What is there already goes its way, whatever the configuration says now.
+            // An existing Job continues, whatever the configuration says now.
             Err(LaunchError::Failed(failure)) if again => {
-                warn!(run = %self.run.id, "was launched before, and could not be launched now: {}", failure.detail);
+                warn!(run = %self.run.id, "Run was launched before, and could not be launched now: {}", failure.detail);
                 self.launched_fully = true;
                 self.refused = Some(failure);
             }
@@ -367,7 +363,7 @@ impl RunReconciler {
         }
     }
 
-    /// Waits for a slot among the runs under way.
+    /// Waits for a slot.
     async fn wait_for_slot(&mut self) -> Result<(), Interrupted> {
         let Some(slots) = self.context.slots.clone() else { return Ok(()) };
         if self.slot.is_none() {
@@ -447,7 +443,7 @@ impl RunReconciler {
         }
     }
 
-    /// Waits for so long, or until something changes.
+    /// Waits for this long, or until something changes.
     async fn pause(&mut self, time: Duration, at_the_gate: bool) -> Pause {
         let change = async {
             tokio::select! {
@@ -472,7 +468,7 @@ impl RunReconciler {
         let times =
             if self.logged_obstacles.contains(&obstacle) { AGAIN[obstacle as usize].happened() } else { Some(1) };
         if let Some(times) = times {
-            warn!(run = %self.run.id, times, "{why}; going on in {} s", pause.as_secs().max(1));
+            warn!(run = %self.run.id, times, "Run is retried: {why}; next attempt in {} s", pause.as_secs().max(1));
         }
         if !self.logged_obstacles.contains(&obstacle) {
             self.logged_obstacles.push(obstacle);

@@ -1,4 +1,4 @@
-//! The runs that this process reconcilers: one task each, at most one per run.
+//! The runs that this process reconciles: one task each, at most one per run.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -63,9 +63,9 @@ pub struct Registry {
     recent: Arc<Recent>,
     /// Runs of which there is something here and that the server has refused to show once.
     denied: Mutex<HashSet<RunId>>,
-    /// Told when everything at the server is to be looked at.
+    /// Notified to request a poll of all runs.
     pub poll_requested: Arc<Notify>,
-    /// The tasks that are to be looked at.
+    /// The tasks whose runs must be read.
     pub new_tasks: NewTasks,
 }
 
@@ -86,14 +86,14 @@ impl Registry {
         }
     }
 
-    /// What is under way already is known now: it has its slots before anything else gets one.
+    /// The existing runs are known now: they get their slots before any other run.
     pub fn start(&self, under_way: impl Iterator<Item = RunId>) {
         let slot = || self.context.slots.as_ref()?.try_acquire(None);
         *self.reserved() = under_way.map(|run| (run, slot())).collect();
         self.started.store(true, Ordering::Relaxed);
     }
 
-    /// The server has been looked at: what is under way and was not seen there needs no slot.
+    /// The server has been polled: an existing run that was not seen there needs no slot.
     pub fn release_reserved(&self) {
         self.reserved().clear();
     }
@@ -102,7 +102,7 @@ impl Registry {
         self.reserved.lock()
     }
 
-    /// Whether it is known what is under way.
+    /// Whether the existing runs are known.
     pub fn has_started(&self) -> bool {
         self.started.load(Ordering::Relaxed)
     }
@@ -148,11 +148,12 @@ impl Registry {
         let identity = RunIdentity::from(&run);
         if !self.is_ours(&run) {
             if let Some(times) = FOREIGN.happened() {
-                warn!(run = %id, organization = %run.organization, times, "the server offers a run of another organization; it is left alone");
+                warn!(run = %id, organization = %run.organization, times, "Ignoring a run of another organization, \
+                    which the server lists");
             }
             return Tracking::Foreign;
         }
-        // What is under way already counts among the runs that may be, but does not wait for a slot.
+        // An existing run counts against the limit, but does not wait for a slot.
         let under_way = self.is_under_way(id);
         let mut receiver = {
             let mut active = self.active();
@@ -192,11 +193,11 @@ impl Registry {
         let mut reconcilers = self.reconcilers.lock();
         while let Some(ended) = reconcilers.try_join_next() {
             if let Err(error) = ended {
-                warn!("a run's task did not come to its end: {error}; the next look at all runs finds the run again");
+                warn!("The task of a run ended early: {error}; the next poll finds the run again");
             }
         }
         reconcilers.spawn(async move {
-            // What is under way goes on at once, with a slot or without; so does what has its slot already.
+            // An existing run continues at once, with or without a slot; so does a run that has its slot already.
             let slot = match slot {
                 None if !under_way => wait_for_slot(&context, &mut run, &databases, &mut receiver).await,
                 slot => slot,
@@ -222,7 +223,7 @@ impl Registry {
         self.active().contains_key(&run)
     }
 
-    /// Somebody wants these runs killed; all, if `runs` is `None`. Tells of how many that is new.
+    /// Marks these runs as killed; all, if `runs` is `None`. Returns for how many that is new.
     pub fn kill(&self, runs: Option<&HashSet<RunId>>) -> usize {
         let active = self.active();
         let meant = active.iter().filter(|(id, _)| runs.is_none_or(|runs| runs.contains(id)));
@@ -244,7 +245,7 @@ impl Registry {
     }
 }
 
-/// How long a list may have been on its way.
+/// How long the server may have taken to send a list.
 const RECENT: Duration = Duration::from_secs(600);
 /// How many runs are remembered at most.
 const MAX_RECENT: usize = 20_000;

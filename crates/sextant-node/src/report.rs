@@ -22,7 +22,7 @@ use super::{Context, metrics};
 const LOG_PATIENCE: Duration = Duration::from_secs(60);
 /// The same for an algorithm that was stopped: its pod has a grace period of some seconds.
 const LOG_OF_STOPPED: Duration = Duration::from_secs(8);
-/// How many bytes of memory all logs of reports under way may take: while a server is away, many may be waiting for it.
+/// How many bytes of memory all logs of reports under way may take: many reports may wait while the server is unavailable.
 pub const LOGS: usize = 32 * 1024 * 1024;
 /// How many bytes the logs of stopped runs may take that the server has not taken yet.
 pub const KEPT_LOGS: usize = 16 * 1024 * 1024;
@@ -65,12 +65,12 @@ pub async fn with_output(
     });
     let size = result.as_ref().map(|result| result.length);
     let failure = shortcoming(exit, OutputFacts { length: upload.length, problem: upload.problem.as_deref(), limit });
-    let HeldLog { text, room } = log;
+    let HeldLog { text, permit } = log;
     let (status, log) = of_end(failure.as_ref(), text, mask);
-    let report = Report { result, held: held(room), ..Report::now(status, log) };
+    let report = Report { result, held: held(permit), ..Report::now(status, log) };
     let reported = send(context, run, begun(run, report)).await;
     if matches!(reported, Reported::Yes(_) | Reported::Already) {
-        // Whoever waits for it may be gone: then nobody needs to hear it.
+        // The receiver may be gone: then nobody needs the confirmation.
         let _ = taken.send(());
     }
     metrics::reported(&context.metrics, &reported, failure.as_ref(), size);
@@ -78,14 +78,14 @@ pub async fn with_output(
     reported
 }
 
-/// What the researcher is told when there is nobody to encrypt a result for.
+/// The researcher's text for a result without a recipient to encrypt it for.
 pub fn not_encryptable(why: &str) -> String {
     format!("The result can't be encrypted for the organization that asked: {why}.")
 }
 
 /// Says in the node's log how a run has ended that has no output. It may be reported any number of times until the server takes it.
 pub fn tell(run: &Run, failure: &Failure) {
-    warn!(run = %run.id, task = %run.task.id, status = %failure.status, "{}", in_words(failure));
+    warn!(run = %run.id, task = %run.task.id, status = %failure.status, "Run failed: {}", in_words(failure));
 }
 
 /// Reports a run that has no output; with the log that was read when it was stopped, or with what can be read now.
@@ -96,24 +96,24 @@ pub async fn without_output(
     failure: &Failure,
     read: Option<&HeldLog>,
 ) -> Reported {
-    let HeldLog { text, room } = match read {
-        Some(read) => HeldLog { text: read.text.clone(), room: None },
+    let HeldLog { text, permit } = match read {
+        Some(read) => HeldLog { text: read.text.clone(), permit: None },
         None => log(context, run, mask, failure.started).await,
     };
     let (status, log) = of_end(Some(failure), text, mask);
-    let report = Report { held: held(room), ..Report::now(status, log) };
+    let report = Report { held: held(permit), ..Report::now(status, log) };
     let reported = send(context, run, begun(run, report)).await;
     metrics::reported(&context.metrics, &reported, Some(failure), None);
     note(context, run, &reported, Some(failure));
     reported
 }
 
-/// The memory of a log, given back when the log is on its way.
-fn held(room: Option<OwnedSemaphorePermit>) -> Option<Box<dyn Any + Send + Sync>> {
-    room.map(|room| Box::new(room) as _)
+/// The memory of a log, released when the log has been sent.
+fn held(permit: Option<OwnedSemaphorePermit>) -> Option<Box<dyn Any + Send + Sync>> {
+    permit.map(|permit| Box::new(permit) as _)
 }
 
-/// Leaves word of a failure in the cluster, once it is reported.
+/// Records a failure as an Event in the cluster, once it is reported.
 fn note(context: &Context, run: &Run, reported: &Reported, failure: Option<&Failure>) {
     if let (Reported::Yes(_), Some(failure)) = (reported, failure) {
         let text = format!("{}: {}", failure.status, in_words(failure));
@@ -121,7 +121,7 @@ fn note(context: &Context, run: &Run, reported: &Reported, failure: Option<&Fail
     }
 }
 
-/// What operators are told of a failure: what the researcher is told, and the details.
+/// A failure for operators: the researcher's text, and the details.
 fn in_words(failure: &Failure) -> String {
     let Failure { message, detail, .. } = failure;
     if message == detail { message.clone() } else { format!("{message} ({detail})") }
@@ -131,13 +131,13 @@ fn in_words(failure: &Failure) -> String {
 #[derive(Debug)]
 pub struct HeldLog {
     text: AlgorithmLog,
-    room: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl HeldLog {
     /// One that no report may have.
     pub fn left_out() -> Self {
-        Self { text: AlgorithmLog::LeftOut, room: None }
+        Self { text: AlgorithmLog::LeftOut, permit: None }
     }
 
     /// Whether it is [left out](Self::left_out).
@@ -152,40 +152,40 @@ pub async fn log(context: &Context, run: &Run, mask: &Mask, started: bool) -> He
         (false, _) => AlgorithmLog::None,
         (true, false) => AlgorithmLog::NotShared,
         (true, true) => match context.logs.clone().acquire_many_owned(LARGEST_LOG).await {
-            Ok(room) => return read_into(context, run, mask, room).await,
+            Ok(permit) => return read_into(context, run, mask, permit).await,
             Err(_) => AlgorithmLog::Unreadable,
         },
     };
-    HeldLog { text, room: None }
+    HeldLog { text, permit: None }
 }
 
 /// The log of a run that was just stopped. Its pod is there for a moment only, so it is read then or not at all.
 pub async fn log_of_stopped(context: &Context, run: &Run, mask: &Mask, started: bool) -> HeldLog {
     match timeout(LOG_OF_STOPPED, log(context, run, mask, started)).await {
-        // It may be kept for as long as the server is away, so it does not count among those of reports under way.
+        // It may be kept while the server is unavailable, so it does not count among the logs of reports under way.
         Ok(HeldLog { text, .. }) => {
             match text.length().map(|length| context.kept_logs.clone().try_acquire_many_owned(length)) {
-                None => HeldLog { text, room: None },
-                Some(Ok(room)) => HeldLog { text, room: Some(room) },
+                None => HeldLog { text, permit: None },
+                Some(Ok(permit)) => HeldLog { text, permit: Some(permit) },
                 Some(Err(_)) => {
-                    warn!(run = %run.id, "the log of the stopped algorithm is left out: the logs of others wait for the server already");
+                    warn!(run = %run.id, "The log of the stopped algorithm is left out: logs of other runs use the memory for logs");
                     HeldLog::left_out()
                 }
             }
         }
         Err(_) => {
-            warn!(run = %run.id, "the log of the stopped algorithm could not be read within {} s", LOG_OF_STOPPED.as_secs());
-            HeldLog { text: AlgorithmLog::Unreadable, room: None }
+            warn!(run = %run.id, "Could not read the log of the stopped algorithm within {} s", LOG_OF_STOPPED.as_secs());
+            HeldLog { text: AlgorithmLog::Unreadable, permit: None }
         }
     }
 }
 
-async fn read_into(context: &Context, run: &Run, mask: &Mask, mut room: OwnedSemaphorePermit) -> HeldLog {
+async fn read_into(context: &Context, run: &Run, mask: &Mask, mut permit: OwnedSemaphorePermit) -> HeldLog {
     let text = read(context, run, mask).await;
     let takes = text.length().map_or(0, |length| length.saturating_mul(IN_JSON));
     // What it does not take after all is the others'.
-    drop(room.split(LARGEST_LOG.saturating_sub(takes) as usize));
-    HeldLog { text, room: Some(room) }
+    drop(permit.split(LARGEST_LOG.saturating_sub(takes) as usize));
+    HeldLog { text, permit: Some(permit) }
 }
 
 async fn read(context: &Context, run: &Run, mask: &Mask) -> AlgorithmLog {
@@ -196,7 +196,7 @@ async fn read(context: &Context, run: &Run, mask: &Mask) -> AlgorithmLog {
     };
     static UNREADABLE: LogThrottle = LogThrottle::new();
     if let Some(times) = UNREADABLE.happened() {
-        warn!(run = %run.id, times, "the algorithm's log could not be read: {reason}");
+        warn!(run = %run.id, times, "Could not read the algorithm's log: {reason}");
     }
     AlgorithmLog::Unreadable
 }
@@ -215,7 +215,7 @@ async fn send(context: &Context, run: &Run, report: Report) -> Reported {
     match is_still_its(context, run).await {
         Ok(true) => {}
         Ok(false) => {
-            info!(run = %run.id, task = %run.task.id, "is not reported: it was deleted at the server");
+            info!(run = %run.id, task = %run.task.id, "Run is not reported: it was deleted at the server");
             return Reported::Already;
         }
         Err(error) => {
@@ -229,19 +229,19 @@ async fn send(context: &Context, run: &Run, report: Report) -> Reported {
     let status = report.status.clone();
     match context.hub.finish_run(run.id, report).await {
         Ok(()) => {
-            info!(run = %run.id, task = %run.task.id, "reported as {status}");
+            info!(run = %run.id, task = %run.task.id, %status, "Run reported");
             context.status_publisher.status(run, &status).await;
             Reported::Yes(status)
         }
         Err(error) if error.is_over() => {
-            info!(run = %run.id, task = %run.task.id, "has ended at the server already: {error}");
+            info!(run = %run.id, task = %run.task.id, "Run has already ended at the server: {error}");
             Reported::Already
         }
         Err(error) => {
             if let Some(why) = refusal(&error) {
                 static NOT_ACCEPTED: LogThrottle = LogThrottle::new();
                 if let Some(times) = NOT_ACCEPTED.happened() {
-                    error!(run = %run.id, times, "the report is not accepted: {error}");
+                    error!(run = %run.id, times, "The server does not accept the report: {error}");
                 }
                 return Reported::Never(why);
             }
@@ -278,7 +278,7 @@ async fn is_still_its(context: &Context, run: &Run) -> Result<bool, HubError> {
 fn refusal(error: &HubError) -> Option<String> {
     match error.kind {
         HubErrorKind::TooLarge => {
-            Some("The server, or a proxy before it, accepts no report of this size (HTTP 413).".into())
+            Some("The server, or a proxy in front of it, accepts no report of this size (HTTP 413).".into())
         }
         HubErrorKind::Refused(status @ (400 | 422)) => {
             Some(format!("The server does not accept the report (HTTP {status})."))
@@ -303,13 +303,13 @@ fn complain(run: &Run, problem: &HubError) {
     let throttle = if problem.is_passing() { &PASSING } else { &LASTING };
     let Some(times) = throttle.happened() else { return };
     if problem.is_passing() {
-        warn!(run = %run.id, times, "the report did not get through: {problem}; the output is kept, and it is tried again");
+        warn!(run = %run.id, times, "The report did not get through: {problem}; the pod keeps the output, and the node retries");
     } else {
         error!(
             run = %run.id,
             times,
-            "the server did not take the report: {problem}. The output is kept in the run's pod and offered again and again; \
-             if the message tells of a limit or a setting, change that"
+            "The server did not accept the report: {problem}. The pod keeps the output, and the node retries without \
+             limit; if the message names a limit or a setting, change that"
         );
     }
 }

@@ -21,11 +21,10 @@ pub struct RunInputs {
 /// What is known of a run's inputs.
 #[derive(Debug, Clone)]
 pub struct RunInput {
-    /// Its task.
     pub task: TaskId,
     /// The task's image: the token is bound to it.
     pub image: String,
-    /// What tells it from other runs of its number.
+    /// Distinguishes it from other runs with its id.
     pub identity: RunIdentity,
     /// The decoded input, where it was small enough to come along with the run.
     pub input: Option<Bytes>,
@@ -81,7 +80,7 @@ impl RunInputs {
         if RunIdentity::from(&now) == input.identity {
             return Ok(());
         }
-        Err(InputSourceError::Later("the server uses the run's number for another run".into()))
+        Err(InputSourceError::Later("the server reuses the run's id for another run".into()))
     }
 }
 

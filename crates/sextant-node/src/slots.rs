@@ -1,4 +1,4 @@
-//! How many runs may be under way at once. Each needs a slot. The next free one goes to a run of the job that has the fewest, and among those
+//! Limits the number of concurrent runs. Each needs a slot. The next free slot goes to a run of the job that has the fewest, and among those
 //! to the oldest.
 
 use std::collections::hash_map::Entry;
@@ -12,7 +12,7 @@ use vantage6_types::{JobId, RunId};
 
 use super::Context;
 use super::admission::{Admission, admit};
-use super::kept::Databases;
+use super::database_parameters::Databases;
 use super::reconciler::Signal;
 
 /// How many bytes of inputs are kept for runs that wait. Other inputs are fetched from the server when their pods ask.

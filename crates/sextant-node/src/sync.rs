@@ -65,7 +65,7 @@ pub async fn run(registry: Arc<Registry>, live: HubEvents) -> Result<(), NodeErr
 async fn sync_task(registry: &Registry, task: TaskId) {
     if let Err(error) = sync_runs(registry, Some(task)).await {
         if let Some(times) = FAILED.happened() {
-            warn!(%task, times, "a new task could not be looked at: {error}; a look at all runs is to find it");
+            warn!(%task, times, "Could not read the runs of a new task: {error}; a poll of all runs will find them");
         }
         registry.poll_requested.notify_one();
     }
@@ -158,7 +158,7 @@ async fn sync_until_seen(registry: &Registry) -> Result<Synced, NodeError> {
             Err(error) => error,
         };
         fatal(&error)?;
-        warn!("the open runs can't be read: {error}; trying again in {} s", RETRY_INTERVAL.as_secs());
+        warn!("Could not read the open runs: {error}; retrying in {} s", RETRY_INTERVAL.as_secs());
         sleep(RETRY_INTERVAL).await;
     }
 }
@@ -192,33 +192,31 @@ pub(super) async fn release_orphan(registry: &Registry, task: TaskId, run: RunId
         Ok(run) if !registry.is_under_way(run.id) => return,
         // Its number is another organization's now.
         Ok(found) if !registry.is_ours(&found) => {
-            Ok("was deleted at the server, which uses its number for another organization")
+            Ok("Run was deleted at the server, which reuses its id for another organization")
         }
         Ok(found) => {
             if found.finished_at.is_some() {
-                info!(%run, %task, "has ended at the server; what is left of it is put away");
+                info!(%run, %task, "Cleaning up a run that has ended at the server");
             }
             registry.is_seen(run);
-            // What is under way always has room.
+            // There is always room for an existing run.
             registry.track(found);
             return;
         }
         // A run that this node may not see is not this node's: the list, which was read before, lacks it. Twice, because a server says 401
         // in passing, too.
         Err(error) if error.is_deleted_run() || error.is_denied() && registry.was_denied_before(run) => {
-            Ok("was deleted at the server")
+            Ok("Run was deleted at the server")
         }
         Err(error) => Err(error.to_string()),
     };
     let released = match gone {
-        Ok(why) => {
-            release(registry, run).await.inspect(|()| info!(%run, %task, "{why}; what was left of it is put away"))
-        }
+        Ok(why) => release(registry, run).await.inspect(|()| info!(%run, %task, "{why}; it is cleaned up")),
         Err(why) => Err(why),
     };
     let Err(failed) = released else { return };
     let Some(times) = UNRELEASED.happened() else { return };
-    warn!(%run, times, "what is left of it can't be put away: {failed}; it is tried again after the next look at all runs");
+    warn!(%run, times, "Could not clean up the run: {failed}; the node retries after the next poll");
 }
 
 /// Releases a run that the server does not have, if this process leads at this moment.
@@ -254,7 +252,7 @@ pub(super) async fn sync_runs(registry: &Registry, task: Option<TaskId>) -> Resu
             }
             Some(Err(error)) if matches!(error.kind, HubErrorKind::BrokenRun(_)) => {
                 if let Some(times) = BROKEN.happened() {
-                    warn!(times, "{error}; it is left alone");
+                    warn!(times, "Ignoring a run: {error}");
                 }
             }
             Some(Err(error)) => match error.kind {
@@ -267,15 +265,15 @@ pub(super) async fn sync_runs(registry: &Registry, task: Option<TaskId>) -> Resu
         }
     };
     found.track(registry);
-    debug!(new = found.new, "open runs at the server");
+    debug!(new = found.new, "Read the open runs at the server");
     match end {
         Ok(()) => {}
         // The rest of it can't be known, and the same would come again at once.
         Err(error) if error.kind == HubErrorKind::EndlessList => {
             if let Some(times) = ENDLESS.happened() {
-                warn!(times, "{error}; the node goes on with what it has read");
+                warn!(times, "Read only a part of the open runs: {error}");
             }
-            // By chance, so that each has its turn in some look.
+            // At random, so that each is refreshed in some poll.
             for run in tracked.into_iter().choose_multiple(&mut rand::rng(), MAX_REFRESHES) {
                 registry.request_refresh(run);
             }
@@ -292,7 +290,8 @@ pub(super) async fn sync_runs(registry: &Registry, task: Option<TaskId>) -> Resu
     {
         warn!(
             times,
-            "more runs are open than the {MAX_TRACKED} that a node has at a time; the others are begun with when some have ended"
+            "More than {MAX_TRACKED} runs are open, which is the most that a node tracks at a time; the others start \
+             when some of these have ended"
         );
     }
     Ok(if gone || found.left { Coverage::Partial } else { Coverage::Complete })
@@ -332,7 +331,7 @@ impl Found {
         }
     }
 
-    /// What is under way keeps its place; of the others, the oldest come first.
+    /// Existing runs stay; of the others, the oldest come first.
     fn sort(&mut self, registry: &Registry) {
         self.open.sort_by_cached_key(|run| (!registry.is_under_way(run.id), run.id));
     }

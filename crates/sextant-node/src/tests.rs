@@ -280,7 +280,7 @@ async fn a_run_that_the_server_can_not_describe_any_more_is_reported_all_the_sam
     sleep(Duration::from_secs(1)).await;
     node.registry.request_refresh(RUN);
     sleep(Duration::from_secs(300)).await;
-    // It is asked again after the next look at everything, not before.
+    // It is asked again after the next poll of all runs, not before.
     assert_eq!(node.count("run 7"), 1, "{:?}", node.all());
     node.runtime.set(RUN, ended());
     assert_eq!(node.hub.reported(RUN).await.status, RunStatus::Completed);

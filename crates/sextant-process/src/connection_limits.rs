@@ -1,15 +1,15 @@
-//! How many connections a port serves at once, and whose. The data port and the proxy share it.
+//! Limits how many connections a port serves at once, and of whom. The data port and the proxy share it.
 //!
-//! A connection is *unauthenticated* until its port has authenticated it. Unauthenticated connections have few places, counted by
-//! source address; authenticated ones have places of their own, counted by owner. Nobody can fill a port for others:
+//! A connection is *unauthenticated* until its port has authenticated it. Unauthenticated connections have few slots, counted by source
+//! address; authenticated ones have slots of their own, counted by owner. Nobody can fill a port for others:
 //!
-//! - An unauthenticated connection is always let in. Where there is no place, the limiter closes one of the source that has the most, and
+//! - An unauthenticated connection is always accepted. If there is no slot, the limiter closes one of the source that has the most, and
 //!   of these the one that has been idle for longest. So a source with few connections keeps them, however many sources there are.
 //!   A source is an IPv4 address or an IPv6 /64, of which one machine may have all addresses; but its pods have one each: within a /64
 //!   the address with the most loses first, and each has a rate of its own.
-//! - An authenticated connection that is idle gives way to a newcomer; one with a request under way only where its source, its address
-//!   within the source, or at the same address its owner has clearly more connections than the newcomer's. So whoever has shown many
-//!   owners' secrets from one address still has that address's part alone.
+//! - An authenticated connection that is idle is closed for a new one; one with a request under way only if its source, its address
+//!   within the source, or at the same address its owner has clearly more connections than the new one's. So a peer that has shown many
+//!   owners' secrets from one address still has only that address's share.
 //!
 //! The limiter decides; the port closes: a connection's task waits for [`ConnectionGuard::evicted`] and ends.
 
@@ -26,9 +26,9 @@ use tokio::sync::Notify;
 
 use self::group::{Activity, Connection, Group, by_age, idle};
 
-/// A source that has not connected for so long is forgotten: it has regained its full rate long before.
+/// A source that has not connected for this long is removed: it has regained its full rate long before.
 const FORGOTTEN: Duration = Duration::from_secs(30);
-/// At so many known sources, those that can be forgotten are looked for, not more often than this.
+/// At this many known sources, expired ones are removed, not more often than this.
 const MANY_SOURCES: usize = 1024;
 const FORGETTING: Duration = Duration::from_secs(1);
 /// Of more sources than this no rate is kept.
@@ -66,11 +66,11 @@ pub enum LimitExceeded {
     #[error("there are too many connections")]
     Total,
     /// It was closed to make room for another one.
-    #[error("it was closed to make room for another connection")]
+    #[error("it was closed to accept another connection")]
     Evicted,
 }
 
-/// Where connections come from, as far as it can be told apart: whoever has one IPv6 address has its whole /64.
+/// The source of a connection: the owner of one IPv6 address has its whole /64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Source(IpAddr);
 
@@ -78,7 +78,7 @@ impl Source {
     fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-            v4 => v4,
+            v4 @ IpAddr::V4(_) => v4,
         })
     }
 }
@@ -257,7 +257,7 @@ impl<O: Copy + Eq + Hash> ConnectionLimiter<O> {
     }
 }
 
-/// A connection's place, given back when it is dropped.
+/// A connection's slot, released when it is dropped.
 #[derive(Debug)]
 pub struct ConnectionGuard<O: Copy + Eq + Hash> {
     limiter: Arc<ConnectionLimiter<O>>,
@@ -310,7 +310,7 @@ impl<O: Copy + Eq + Hash> ConnectionGuard<O> {
         Ok(())
     }
 
-    /// It is nobody's any more: what it shows now has to be authenticated first.
+    /// It has no owner any more: its next credentials must be authenticated first.
     pub fn unauthenticate(&self) {
         let mut of = self.owner();
         if of.is_none() {

@@ -1,5 +1,5 @@
-//! What commands print for people. All of it goes through here: nothing in it steers the terminal, whoever it comes from, and a
-//! reader that has gone (`sextant doctor node.yaml | head`) ends the command quietly.
+//! The output of commands. All of it passes through here: nothing in it controls the terminal, whoever wrote it, and a reader that has
+//! gone (`sextant doctor node.yaml | head`) ends the command quietly.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -26,7 +26,7 @@ pub fn print_row(text: &str) -> Printed {
     print_to(&mut io::stdout().lock(), &format!("{}\n", printable::line(text)))
 }
 
-/// Says on standard error why something can't be had. If nobody hears it, the exit code still tells.
+/// Prints the reason for a failure on standard error. If that fails, the exit code still shows it.
 pub fn print_error(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", printable::lines(text));
 }
@@ -36,7 +36,7 @@ fn print_to(out: &mut impl Write, text: &str) -> Printed {
         Ok(()) => Printed::Yes,
         Err(error) => {
             if error.kind() != ErrorKind::BrokenPipe {
-                print_error(&format!("What was to be printed could not be written: {error}"));
+                print_error(&format!("Could not print the output: {error}"));
             }
             Printed::ReaderGone
         }

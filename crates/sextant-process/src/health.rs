@@ -1,5 +1,5 @@
-//! What a process says of itself to those who run it: `/healthz` (it lives), `/readyz` (it can do its work; if not,
-//! why) and `/metrics` (Prometheus's text format). For kubelets and monitoring, not for algorithms.
+//! The health of a process for its operators: `/healthz` (it lives), `/readyz` (it can do its work; if not, why) and `/metrics`
+//! (Prometheus's text format). For kubelets and monitoring, not for algorithms.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -40,7 +40,7 @@ impl Health {
     pub fn waiting_for(parts: &[&'static str]) -> Arc<Self> {
         let health = Self::default();
         for part in parts {
-            health.unready(part, "has not begun yet");
+            health.unready(part, "has not started yet");
         }
         Arc::new(health)
     }
@@ -87,7 +87,7 @@ impl Health {
 ///
 /// # Errors
 /// If the address is not free; the text says what to do.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+pub fn listen(address: SocketAddr) -> Result<TcpListener, String> {
     crate::listening::listen(address).map_err(|error| {
         format!(
             "The health port can't be opened at {address}: {error}. Set `health.listen` to an address and port that are free."

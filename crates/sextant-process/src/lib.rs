@@ -1,5 +1,5 @@
-//! What every process of Sextant has: how it writes its log and what its commands print, what it says of its health, who watches its
-//! tasks, and how many connections it serves.
+//! What every process of Sextant has: its log, the output of commands, its health, the supervision of its tasks, and the limits of its
+//! connections.
 #![forbid(unsafe_code)]
 
 pub mod connection_limits;

@@ -22,7 +22,7 @@ pub enum PortSharing {
 /// Listens at an address.
 ///
 /// # Errors
-/// The operating system's: the address is in use, not this machine's, or not for everybody.
+/// The operating system's error: the address is in use, not this machine's, or privileged.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     listen_with(address, PortSharing::Exclusive, BACKLOG)
 }

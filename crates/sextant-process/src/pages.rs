@@ -51,7 +51,7 @@ async fn metrics(State(health): State<Arc<Health>>) -> Response {
 }
 
 async fn nothing() -> Response {
-    text(StatusCode::NOT_FOUND, "here are /healthz, /readyz and /metrics\n".to_owned())
+    text(StatusCode::NOT_FOUND, "available pages: /healthz, /readyz and /metrics\n".to_owned())
 }
 
 fn text(status: StatusCode, text: String) -> Response {
@@ -70,7 +70,7 @@ pub async fn serve(listener: TcpListener, health: Arc<Health>) {
             Ok((stream, _)) => stream,
             Err(error) => {
                 if let Some(times) = broken.happened() {
-                    warn!(times, "The health port could not take a connection: {error}");
+                    warn!(times, "The health port could not accept a connection: {error}");
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -80,7 +80,7 @@ pub async fn serve(listener: TcpListener, health: Arc<Health>) {
         let router = router.clone();
         connections.spawn(async move {
             if let Err(error) = connection(stream, router).await {
-                debug!("a connection to the health port ended: {error}");
+                debug!("A connection to the health port ended: {error}");
             }
             drop(place);
         });

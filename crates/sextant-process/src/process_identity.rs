@@ -14,7 +14,7 @@ pub fn is_alive(name: &str) -> bool {
     name.split_once(' ').and_then(|(pid, time)| Some(started(pid.parse().ok()?)? == time)).unwrap_or(false)
 }
 
-/// What tells the processes that this one can see from all others: this start of this machine, and the namespace of its
+/// Identifies the processes that this one can see: this boot of this machine, and the namespace of its
 /// processes. `None` where the kernel does not say.
 pub fn pid_scope() -> Option<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
@@ -22,7 +22,7 @@ pub fn pid_scope() -> Option<String> {
     Some(format!("{} {}", boot.trim(), processes.display()))
 }
 
-/// One process among others, as the kernel tells of it.
+/// A process, as the kernel identifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
     /// Its id.
@@ -52,7 +52,7 @@ impl Process {
         names.filter_map(|name| Self::read(name.to_str()?.parse().ok()?)).collect()
     }
 
-    /// Whether it was started with this variable, as `NAME=value`. The environments of other users' processes are not told.
+    /// Whether it was started with this variable, as `NAME=value`. The environments of other users' processes can't be read.
     pub fn has_variable(&self, variable: &OsStr) -> bool {
         let environment = fs::read(format!("/proc/{}/environ", self.pid)).unwrap_or_default();
         environment.split(|byte| *byte == 0).any(|each| each == variable.as_bytes())

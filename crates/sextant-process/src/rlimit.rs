@@ -1,12 +1,12 @@
-//! How many files and connections this process may have open. The bounds on connections follow from it: whoever floods a
-//! port must meet a bound of ours before the kernel's, which would hit everything else that the process does.
+//! How many files and connections this process may have open. The limits of connections follow from it: a flood of a port must meet a
+//! limit of ours before the kernel's, which would affect everything else that the process does.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What is taken for granted where the kernel says that there is no limit: more is never needed.
 const PLENTY: u64 = 1 << 20;
 
-/// Raises the limit as far as this process may, and gives it. Harmless to call again.
+/// Raises the limit as far as this process may, and returns it. Idempotent.
 pub fn raise_open_files() -> u64 {
     let limits = getrlimit(Resource::Nofile);
     let most = limits.maximum.unwrap_or(PLENTY).min(PLENTY);

@@ -1,6 +1,6 @@
 //! What every connection of ours is set to.
 
-/// Has the kernel notice within a minute that the other side has vanished without a word, also while nothing is sent; and
+/// Makes the kernel notice within a minute that the other side has vanished, also while nothing is sent; and
 /// within two that it takes nothing any more.
 ///
 /// # Errors

@@ -1,5 +1,5 @@
-//! The tasks without which the process is of no use: watches, ports, the lease's renewal. When one of them ends or panics, the process
-//! ends with its name, and whoever started the process (Kubernetes, systemd) starts it again. Otherwise a node could be ready and blind.
+//! The essential tasks of a process: watches, ports, the lease's renewal. When one of them ends or panics, the process ends with the task's
+//! name, and Kubernetes or systemd starts it again. Otherwise a node could be ready although it no longer sees its runs.
 
 use std::panic::AssertUnwindSafe;
 
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Runs tasks, and tells when one of them has failed. They end with it.
+/// Runs tasks, and reports when one of them has failed. They end with it.
 #[derive(Debug)]
 pub struct Supervisor {
     tasks: Mutex<JoinSet<()>>,
@@ -22,7 +22,7 @@ impl Default for Supervisor {
 }
 
 impl Supervisor {
-    /// Runs a task that goes on for as long as the process does: its end is a failure.
+    /// Runs a task that must last as long as the process: its end is a failure.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.run(name, async move {
             task.await;
@@ -96,7 +96,7 @@ mod tests {
         let supervisor = Supervisor::default();
         supervisor.spawn("a port", async move {
             let _sender = sender;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
         drop(supervisor);
         assert!(receiver.await.is_err());

@@ -1,5 +1,5 @@
-//! Logs: readable text or JSON lines, on standard error. Whatever is in them, each event is one line of bounded length, and none
-//! steers the terminal on which it is read.
+//! Logs: readable text or JSON lines, on standard error. Whatever they contain, each event is one line of bounded length, and none controls
+//! the terminal on which it is read.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -9,7 +9,7 @@ use sextant_core::log_text::colour;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// A line of more bytes is cut. What is told in good faith is far below.
+/// A line of more bytes is cut. Legitimate lines are far shorter.
 const LONGEST: usize = 16 * 1024;
 /// How many characters each text has at most in a JSON line that is longer than that.
 const LONGEST_TEXT: usize = 2_000;
@@ -25,7 +25,7 @@ pub enum LogFormat {
 }
 
 /// Begins logging. `level` is Sextant's own (`info`, `debug`, …); of the libraries only warnings are shown.
-/// The environment variable `SEXTANT_LOG` has the last word, in tracing's filter syntax.
+/// The environment variable `SEXTANT_LOG` overrides it, in tracing's filter syntax.
 pub fn init(format: LogFormat, level: &str) {
     let own = format!("warn,sextant={level},vantage6={level},socketio={level}");
     let filter = EnvFilter::builder()

@@ -131,7 +131,7 @@ async fn watch_over(config: &Config, shared: Arc<Shared>, health: Arc<Health>) -
     let mut interrupt = signal(SignalKind::interrupt()).map_err(other)?;
     let mut tasks = tokio::task::JoinSet::new();
     if let Some(address) = config.health_listen {
-        let listener = health::listen(address).await.map_err(ProxyError::Configuration)?;
+        let listener = health::listen(address).map_err(ProxyError::Configuration)?;
         tasks.spawn(health::serve(listener, health.clone()));
     }
     tasks.spawn(look_after_the_server(shared.clone(), LOOK));

@@ -1,7 +1,7 @@
 //! Algorithms that ask for much and read nothing, until no more is taken: in a process of its own, since it looks at the most memory that
 //! this process ever had.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
 use std::io::Write as _;
 use std::net::SocketAddr;

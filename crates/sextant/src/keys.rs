@@ -68,20 +68,20 @@ pub fn run(command: Command) -> Result<String, NodeError> {
 fn new(path: &Path) -> Result<String, NodeError> {
     let failed = |error: io::Error| {
         let advice = match error.kind() {
-            io::ErrorKind::AlreadyExists => "A file of this name is there already, and no key is ever overwritten.",
+            io::ErrorKind::AlreadyExists => "A file with this name exists already, and Sextant never overwrites a key.",
             _ => "Check the path and who may write there.",
         };
-        NodeError::Other(format!("Making {} failed: {error}. {advice}", path.display()))
+        NodeError::Other(format!("Could not create {}: {error}. {advice}", path.display()))
     };
     // Opened first: better known before the second that making a key takes.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
     match make(&mut file) {
         Ok(key) => Ok(format!(
-            "Made {path}, a private key that only you may read. Its fingerprint is\n  {fingerprint}\n\n\
-             In the configurations of all nodes of this organization:\n\n  encryption:\n    enabled: true\n    private_key: {path}\n\n\
-             Its users need the same file (client.setup_encryption). A node puts the public key at the server when it starts, if the \
-             organization has none there yet. Keep a copy in a safe place: without this file, nobody can read what was encrypted for \
-             the organization.",
+            "Created {path}, a private key that only you may read. Its fingerprint is\n  {fingerprint}\n\nIn the \
+             configurations of all nodes of this organization:\n\n  encryption:\n    enabled: true\n    private_key: \
+             {path}\n\nIts users need the same file (client.setup_encryption). A node uploads the public key to the \
+             server when it starts, if the organization has none there yet. Keep a copy in a safe place: without \
+             this file, nobody can read what was encrypted for the organization.",
             path = path.display(),
             fingerprint = key.public().fingerprint(),
         )),
@@ -105,7 +105,7 @@ async fn check(config: &Config, replace: bool) -> Result<String, NodeError> {
     let client = sextant_hub::client(config)?;
     let of_server = |error: vantage6::Error| match error {
         error @ vantage6::Error::WrongApiKey { .. } => NodeError::Refused(error.to_string()),
-        error => NodeError::Other(format!("The server at {} could not be asked: {error}.", client.url())),
+        error => NodeError::Other(format!("Could not ask the server at {}: {error}.", client.url())),
     };
     let me = client.whoami().await.map_err(of_server)?;
     let collaboration = client.collaboration(me.collaboration).await.map_err(of_server)?;
@@ -126,7 +126,7 @@ async fn check(config: &Config, replace: bool) -> Result<String, NodeError> {
         )),
         _ if replace => put(&client, organization.id, key).await.map_err(of_server),
         Ok(false) => Ok(format!(
-            "Organization {} '{}' has no public key at the server yet; the node puts it there when it starts.",
+            "Organization {} '{}' has no public key at the server yet; the node uploads it when it starts.",
             organization.id,
             excerpt(&organization.name)
         )),
@@ -160,7 +160,7 @@ mod tests {
         let text = fs::read(&file).unwrap();
 
         let error = new(&file).unwrap_err().to_string();
-        assert!(error.contains("no key is ever overwritten"), "{error}");
+        assert!(error.contains("never overwrites a key"), "{error}");
         assert_eq!(fs::read(&file).unwrap(), text);
         assert_eq!(run(Command::Show { file: file.clone() }).unwrap(), key.public().to_server());
 

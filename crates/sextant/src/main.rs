@@ -162,7 +162,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::NetworkPolicies { config } => print_network_policies(&config),
         Command::Walls { config } => {
             console::print_error(
-                "`sextant walls` is called `sextant network-policies` now; the old name goes with the next release.",
+                "`sextant walls` is now called `sextant network-policies`; the next release removes the old name.",
             );
             print_network_policies(&config)
         }
@@ -189,7 +189,7 @@ fn run_node(config: &Config, format: LogFormat) -> Result<ExitCode, Failure> {
         match result {
             Ok(()) => return Ok(ExitCode::SUCCESS),
             // Nothing of what this process knew can be relied on any more. It forgets all, and stands by.
-            Err(NodeError::TakenOver(by)) => tracing::warn!("{by}; it begins anew"),
+            Err(NodeError::TakenOver(by)) => tracing::warn!("Restarting: {by}"),
             Err(error) => {
                 tracing::error!("{error}");
                 return Ok(ExitCode::from(error.exit_code()));

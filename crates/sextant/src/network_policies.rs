@@ -14,13 +14,15 @@ use sextant_kubernetes::decisions::network_policy::{Endpoints, policies};
 pub async fn yaml(config: &Config) -> Result<String, NodeError> {
     let RuntimeConfig::Kubernetes(settings) = &config.runtime else {
         return Err(NodeError::Configuration(
-            "Algorithms run with `local:`, as processes of this machine: there are no walls around them.".to_owned(),
+            "Algorithms run with `local:`, as processes of this machine: there are no network policies for them."
+                .to_owned(),
         ));
     };
     let Endpoints { data_port, proxy } = sextant_kubernetes::endpoints(settings).await?;
     let key = Identity::key_of(&config.api_key);
     let mut text = format!(
-        "# Made by `sextant network-policies`: what the algorithms of this node may reach is the proxy at {proxy} and the node at {data_port}.\n"
+        "# Created by `sextant network-policies`: the algorithms of this node may reach only the proxy at {proxy} \
+         and the node at {data_port}.\n"
     );
     for policy in policies(settings, &key, Endpoints { data_port, proxy }) {
         let policy = serde_saphyr::to_string(&policy)

@@ -1,4 +1,4 @@
-//! What a node tells the server of how it is set up.
+//! The part of its configuration that a node shares with the server.
 
 use sextant_config::{Config, Database};
 use sextant_core::hub::{DatabaseInfo, NodeInfo};
@@ -43,7 +43,7 @@ fn fits(columns: &[String], room: &mut usize) -> bool {
             true
         }
         None => {
-            tracing::warn!("the names of {} columns are not shared: they are too long for one message", columns.len());
+            tracing::warn!("Not sharing the names of {} columns: they are too long for one message", columns.len());
             false
         }
     }

@@ -20,12 +20,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How many characters a sentence above the table has at most.
 const SENTENCE: usize = 600;
 
-/// The table, with a line above it that says who is at work.
+/// The table, with a line above it about the leader.
 ///
 /// # Errors
 /// If the cluster can't be used.
 pub async fn table_of(config: &Config) -> Result<String, NodeError> {
-    // The node's number is for people, and not told here.
+    // The node's id is for people, and not needed here.
     let identity = config.identity(NodeId(0));
     let here = async {
         match &config.runtime {
@@ -44,10 +44,10 @@ pub async fn table_of(config: &Config) -> Result<String, NodeError> {
     }
     match &server {
         Server::Silent(why) => {
-            text.push_str(&format!("The server is not heard: {}\n", printable::excerpt_of(why, SENTENCE)));
+            text.push_str(&format!("The server does not answer: {}\n", printable::excerpt_of(why, SENTENCE)));
         }
         Server::Partly(_, why) => text.push_str(&format!(
-            "Of the server's runs only a part was read: {}\n",
+            "Only a part of the server's runs was read: {}\n",
             printable::excerpt_of(why, SENTENCE)
         )),
         Server::Open(_) => {}

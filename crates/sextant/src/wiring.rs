@@ -27,7 +27,7 @@ use crate::node_info;
 /// How long a local algorithm may take to be started: nothing has to be found or pulled for it.
 const LOCAL_START: Duration = Duration::from_secs(60);
 
-/// Runs the node until a signal ends it. Runs under way are left alone: the next process goes on with them.
+/// Runs the node until a signal ends it. Running algorithms continue, and the next process resumes them.
 ///
 /// # Errors
 /// What keeps a node from running: see [`NodeError`].
@@ -36,12 +36,12 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
         tracing::warn!("{warning}");
     }
     let stop = async {
-        let other = |error| NodeError::Other(format!("signals can't be heard: {error}"));
+        let other = |error| NodeError::Other(format!("signals can't be received: {error}"));
         let mut terminate = signal(SignalKind::terminate()).map_err(other)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(other)?;
         tokio::select! {
-            _ = terminate.recv() => info!("ending at SIGTERM; runs under way go on, and are reported by the next start"),
-            _ = interrupt.recv() => info!("ending at SIGINT; runs under way go on, and are reported by the next start"),
+            _ = terminate.recv() => info!("Ending at SIGTERM; running algorithms continue, and the next start reports them"),
+            _ = interrupt.recv() => info!("Ending at SIGINT; running algorithms continue, and the next start reports them"),
         }
         Ok(())
     };
@@ -49,7 +49,8 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     let supervisor = Arc::new(Supervisor::default());
     let result = tokio::select! {
         result = serve(config, leadership.clone(), supervisor.clone()) => result,
-        failure = supervisor.failed() => Err(NodeError::Other(format!("{failure}, without which this node can't work; runs under way go on, and are reported by the next start"))),
+        failure = supervisor.failed() => Err(NodeError::Other(format!("{failure}, without which this node can't \
+            work; running algorithms continue, and the next start reports them"))),
         to = leadership.superseded() => Err(NodeError::TakenOver(format!("{to} has taken over from this process"))),
         result = stop => result,
     };
@@ -60,9 +61,9 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
 async fn serve(config: Config, leadership: Arc<Leadership>, supervisor: Arc<Supervisor>) -> Result<(), NodeError> {
     let health = Health::waiting_for(&[SERVER, ISOLATION, leadership::PART]);
     if let Some(address) = config.health_listen {
-        let listener = health::listen(address).await.map_err(NodeError::Configuration)?;
+        let listener = health::listen(address).map_err(NodeError::Configuration)?;
         supervisor.spawn("the health port", health::serve(listener, health.clone()));
-        info!("The health port is open at {address}");
+        info!("The health port listens at {address}");
     }
     let parts = start(config, health, leadership, &supervisor).await?;
     sextant_node::serve(parts, &supervisor).await
@@ -71,7 +72,7 @@ async fn serve(config: Config, leadership: Arc<Leadership>, supervisor: Arc<Supe
 /// Makes everything that the node needs.
 ///
 /// # Errors
-/// What keeps it from running at all; what is merely away is waited for.
+/// Permanent failures. The node retries for as long as a dependency is unavailable.
 async fn start(
     mut config: Config,
     health: Arc<Health>,

@@ -1,6 +1,6 @@
 //! The program as people use it: what it prints steers no terminal, and a reader that has gone ends it quietly.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -59,7 +59,11 @@ fn the_old_name_of_network_policies_works_and_says_the_new_one() {
     let run = |command| Command::new(env!("CARGO_BIN_EXE_sextant")).arg(command).arg(&file).output().unwrap();
     let (new, old) = (run("network-policies"), run("walls"));
     let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(new.status.success() && new.stdout.starts_with(b"# Made by `sextant network-policies`"), "{}", said(&new));
+    assert!(
+        new.status.success() && new.stdout.starts_with(b"# Created by `sextant network-policies`"),
+        "{}",
+        said(&new)
+    );
     assert_eq!((&old.stdout, old.status), (&new.stdout, new.status), "{}", said(&old));
     assert!(said(&old).contains("network-policies") && !said(&new).contains("network-policies"), "{}", said(&old));
 }

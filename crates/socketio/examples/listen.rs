@@ -3,6 +3,8 @@
 //! `cargo run -p socketio --example listen -- http://127.0.0.1:5000 /tasks` (with `TOKEN` in the environment, if the
 //! server wants one; with `RUST_LOG=debug` for more).
 
+#![allow(clippy::print_stdout, reason = "an example prints what happens")]
+
 use std::error::Error;
 
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};

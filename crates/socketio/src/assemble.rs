@@ -1,7 +1,7 @@
 //! Puts Socket.IO packets together with the attachments that follow them, and keeps to one namespace.
 //!
 //! What can't be used is left out, and the connection goes on: the stream is in step all the same, and others could end
-//! the connection at will otherwise. An event that is left out is told by its name, so that its reader can make up for it.
+//! the connection at will otherwise. A skipped event is reported by its name, so that its reader can make up for it.
 
 use bytes::Bytes;
 use log_throttle::LogThrottle;
@@ -56,7 +56,7 @@ struct Partial {
     what: Outcome,
 }
 
-/// What is to be told once a packet is complete.
+/// What to report once a packet is complete.
 enum Outcome {
     Whole(CompletePacket),
     LeftOut { event: String },
@@ -102,7 +102,7 @@ impl<'a> Assembler<'a> {
     fn cut_short(&mut self) -> Option<Assembled> {
         let partial = self.partial.take()?;
         if let Some(times) = self.throttles.incomplete.happened() {
-            warn!(times, "a packet came before all attachments of the one before it, which is left out");
+            warn!(times, "Skipped a packet: the next one arrived before all of its attachments");
         }
         partial.what.left_out().into_assembled()
     }
@@ -112,7 +112,7 @@ impl<'a> Assembler<'a> {
             Ok(read) => read,
             Err(error) => {
                 if let Some(times) = self.throttles.unreadable.happened() {
-                    warn!(%error, times, "left out a packet that is not Socket.IO v5");
+                    warn!(%error, times, "Skipped a packet that is not Socket.IO v5");
                 }
                 return None;
             }
@@ -120,7 +120,7 @@ impl<'a> Assembler<'a> {
         let what = if header.namespace == self.namespace {
             self.data(&header, data, text.len(), extent)
         } else {
-            debug!(namespace = %self.namespace, "left out a packet of another namespace");
+            debug!(namespace = %self.namespace, "Skipped a packet of another namespace");
             Outcome::Nothing
         };
         if header.attachments > 0 {
@@ -136,7 +136,7 @@ impl<'a> Assembler<'a> {
                 Ok(body) => return Outcome::Whole(CompletePacket { body, attachments: Vec::new(), size }),
                 Err(error) => {
                     if let Some(times) = self.throttles.unreadable.happened() {
-                        warn!(%error, times, "left out a packet whose data can't be read");
+                        warn!(%error, times, "Skipped a packet whose data can't be read");
                     }
                 }
             },
@@ -147,14 +147,14 @@ impl<'a> Assembler<'a> {
 
     fn too_large(&self) {
         if let Some(times) = self.throttles.long.happened() {
-            warn!(limit = self.max_bytes, times, "left out a packet of more bytes than this client reads");
+            warn!(limit = self.max_bytes, times, "Skipped a packet of more bytes than this client reads");
         }
     }
 
     fn attachment(&mut self, data: Option<Bytes>) -> Option<Assembled> {
         let Some(mut partial) = self.partial.take() else {
             if let Some(times) = self.throttles.stray.happened() {
-                warn!(times, "left out an attachment that belongs to no packet");
+                warn!(times, "Skipped an attachment that belongs to no packet");
             }
             return None;
         };

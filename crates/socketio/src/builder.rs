@@ -145,7 +145,7 @@ impl Builder {
     /// Starts the client, which connects in the background. Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Config`] only: all else is told by [`Events`], and tried again.
+    /// [`Error::Config`] only: everything else is reported by [`Events`], and retried.
     pub fn connect(self) -> Result<(Client, Events), Error> {
         let url = endpoint(&self.url)?;
         check_namespace(&self.namespace)?;

@@ -24,7 +24,7 @@ pub struct Client {
 pub(crate) struct Inner {
     pub link: Arc<CurrentLink>,
     pub command: watch::Sender<Command>,
-    /// The task holds the other end, and so lets go of it whichever way it ends.
+    /// The task holds the other end, and so drops it however it ends.
     pub done: watch::Receiver<()>,
     pub task: AbortHandle,
 }

@@ -11,12 +11,12 @@ pub(crate) struct Command {
     pub reconnects: u64,
 }
 
-/// The task's side: hears the wishes.
+/// The task's side: receives the requests.
 #[derive(Clone)]
 pub(crate) struct Control(pub watch::Receiver<Command>);
 
 impl Control {
-    /// Waits until there is no use in going on: shutdown, or nobody is there to hear events.
+    /// Waits until the task should end: on shutdown, or if nobody receives events.
     pub async fn stopped(&mut self, events: &EventSender) {
         tokio::select! {
             _ = self.0.wait_for(|wish| wish.stop) => (),

@@ -39,10 +39,10 @@ pub enum Error {
     #[error("websocket: {0}")]
     WebSocket(String),
     /// The peer does not speak the protocol.
-    #[error("not understood: {0}")]
+    #[error("can't be parsed: {0}")]
     Packet(#[from] PacketError),
     /// The peer speaks the protocol, but not in this order.
-    #[error("the server does not keep to the protocol: {0}")]
+    #[error("the server violates the protocol: {0}")]
     Protocol(&'static str),
     /// The peer sent more than this client accepts.
     #[error("the server sent more than {limit} bytes at once")]
@@ -69,7 +69,7 @@ pub enum Error {
         limit: Duration,
     },
     /// Not even a heartbeat came from the server for this long.
-    #[error("nothing came from the server for {0:?}")]
+    #[error("the server sent nothing for {0:?}")]
     Dead(Duration),
     /// The server ended the connection.
     #[error("the server closed the connection")]

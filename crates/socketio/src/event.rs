@@ -1,4 +1,4 @@
-//! What a client tells its owner, and the bounded queue it goes through.
+//! The events that a client reports to its owner, and their bounded queue.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub enum Event {
     Connected {
         /// The id that the server gave the client in this namespace, if it says.
         sid: Option<String>,
-        /// The way the packets go.
+        /// The transport of the packets.
         transport: Transport,
     },
     /// The server sent an event.

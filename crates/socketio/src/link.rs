@@ -71,7 +71,7 @@ impl Link {
         waiting.is_some_and(|waiting| waiting.send(args).is_ok())
     }
 
-    /// From now on nothing can be sent, and those who wait for an answer hear that there will be none.
+    /// From now on nothing can be sent, and callers that wait for an answer get an error.
     fn end(&self) {
         *self.acks.lock() = None;
     }

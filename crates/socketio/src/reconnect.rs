@@ -50,11 +50,11 @@ impl Reconnector {
             let next_in = self.backoff.random(failures);
             let event = if connected.is_some() {
                 attempt = 0;
-                info!(%reason, ?next_in, "disconnected");
+                info!(%reason, ?next_in, "Disconnected");
                 Event::Disconnected { reason }
             } else {
                 attempt = attempt.saturating_add(1);
-                debug!(error = %reason, attempt, ?next_in, "could not connect");
+                debug!(error = %reason, attempt, ?next_in, "Could not connect");
                 Event::ConnectFailed { error: reason, attempt, next_in }
             };
             let next = Instant::now() + next_in;

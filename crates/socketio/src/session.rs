@@ -89,7 +89,7 @@ impl Session {
                 tokio::select! { _ = carry => (), () = goodbye => () }
             };
             if tokio::time::timeout(GOODBYE, carry).await.is_err() {
-                debug!("the last packets did not get through in time");
+                debug!("The last packets did not get through in time");
             }
         }
         Ended { connected, reason }
@@ -161,7 +161,7 @@ impl Session {
                         if early.keep(other, self.limits.event) == Kept::No
                             && let Some(times) = self.throttles.early.happened()
                         {
-                            warn!(times, "left out events that came before the namespace was connected");
+                            warn!(times, "Skipped events that came before the namespace was connected");
                         }
                     }
                 }
@@ -198,14 +198,14 @@ impl Session {
             }
             Body::Ack { id, args, .. } => {
                 if !link.answered(id, args) {
-                    debug!(id, "nobody waits for this acknowledgement");
+                    debug!(id, "Nobody waits for this acknowledgement");
                 }
             }
             Body::Disconnect => return Some(Error::DisconnectedByServer),
             Body::ConnectError(data) => return Some(self.refused(data)),
             Body::Connect(_) => {
                 if let Some(times) = self.throttles.twice.happened() {
-                    warn!(times, "the server connected the namespace twice");
+                    warn!(times, "The server connected the namespace twice");
                 }
             }
         }

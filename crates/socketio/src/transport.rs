@@ -174,7 +174,7 @@ impl PacketSink {
     }
 }
 
-/// The first characters of a text, up to so many bytes.
+/// The first characters of a text, up to `limit` bytes.
 fn beginning(text: &str, bytes: usize) -> &str {
     let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or(0)]

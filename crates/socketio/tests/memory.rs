@@ -46,13 +46,13 @@ impl Text {
 #[derive(Clone)]
 enum Packet {
     Text(Text),
-    /// As fragments of so many bytes, by websocket.
+    /// As fragments of this many bytes, by websocket.
     Fragments(Text, usize),
-    /// An attachment of so many bytes.
+    /// An attachment of this many bytes.
     Binary(usize),
 }
 
-/// Packets, each so many times.
+/// Packets, each with a number of repetitions.
 type Packets = Vec<(Packet, usize)>;
 
 /// A server that grants the namespace and sends these packets; it ends with the test's runtime.
@@ -180,7 +180,7 @@ async fn next(events: &mut Events) -> Event {
     tokio::time::timeout(Duration::from_secs(120), events.recv()).await.expect("no event came").unwrap()
 }
 
-/// What comes of these packets, by name, until the good event that follows them: on one connection.
+/// The result of these packets, by name, up to the good event that follows them: on one connection.
 async fn heard(packets: Packets, transports: Transports, slow: Duration) -> Vec<Result<String, String>> {
     let address = server(packets).await;
     let builder = Client::builder(format!("http://{address}")).transports(transports).max_event(EVENT);

@@ -1,6 +1,7 @@
 //! Encrypts as many megabytes as it is told for a new key, decrypts as many, and says how fast that went and what memory it took:
 //! `cargo run --release --example encrypt -- 1000`. For `make bench-encryption`.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "an example that fails, panics")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::{sync::Arc, time::Instant};
 

@@ -22,7 +22,7 @@ type Renewal = Shared<Pin<Box<dyn Future<Output = Result<Arc<Session>, Error>> +
 
 /// Keeps the session with the server.
 pub(crate) struct Auth {
-    wire: Arc<HttpTransport>,
+    transport: Arc<HttpTransport>,
     api_key: SecretString,
     state: Arc<Mutex<State>>,
 }
@@ -37,8 +37,8 @@ struct State {
 }
 
 impl Auth {
-    pub fn new(wire: Arc<HttpTransport>, api_key: SecretString) -> Self {
-        Self { wire, api_key, state: Arc::default() }
+    pub fn new(transport: Arc<HttpTransport>, api_key: SecretString) -> Self {
+        Self { transport, api_key, state: Arc::default() }
     }
 
     /// A session whose access token is good, as far as one can know without asking. Makes one attempt at a login or
@@ -58,7 +58,7 @@ impl Auth {
             // Renewing begins long before the end, so that a server that is away for a moment disturbs nobody.
             Err(error) => match old.filter(|session| session.access.is_valid()) {
                 Some(session) if !error.is_wrong_api_key() => {
-                    tracing::warn!(%error, "could not renew the access token; it is still good for a while");
+                    tracing::warn!(%error, "Could not renew the access token; it is still valid for a while");
                     Ok(session)
                 }
                 _ => Err(error),
@@ -75,11 +75,11 @@ impl Auth {
     }
 
     fn renewal(&self, old: Option<Arc<Session>>) -> Renewal {
-        let wire = Arc::clone(&self.wire);
+        let transport = Arc::clone(&self.transport);
         let api_key = self.api_key.clone();
         let state: Weak<Mutex<State>> = Arc::downgrade(&self.state);
         async move {
-            let result = renew(&wire, &api_key, old.as_deref()).await.map(Arc::new);
+            let result = renew(&transport, &api_key, old.as_deref()).await.map(Arc::new);
             if let Some(state) = state.upgrade() {
                 let mut state = state.lock();
                 state.renewal = None;
@@ -99,23 +99,23 @@ impl Auth {
 ///
 /// The regular node takes the server's `refresh_url`. The path is the same in all 4.x, and ours also works behind a
 /// proxy that changes paths; and so the refresh token can't be lured elsewhere.
-async fn renew(wire: &HttpTransport, api_key: &SecretString, old: Option<&Session>) -> Result<Session, Error> {
+async fn renew(transport: &HttpTransport, api_key: &SecretString, old: Option<&Session>) -> Result<Session, Error> {
     if let Some(refresh) = old.and_then(|session| session.refresh.as_ref()).filter(|refresh| refresh.is_valid()) {
-        match ask(wire, Call::post("token/refresh"), Some(&refresh.token)).await {
+        match ask(transport, Call::post("token/refresh"), Some(&refresh.token)).await {
             Ok(mut session) => {
-                tracing::debug!("access token refreshed");
+                tracing::debug!("Access token refreshed");
                 session.node = session.node.or(old.and_then(|old| old.node));
                 return Ok(session);
             }
             // An answer, but no token: whatever the reason, the API key is what counts.
             Err(Error::Refused { status, message, .. }) if status != 429 && status != 503 => {
-                tracing::info!(status, message, "the server did not refresh the access token; logging in again");
+                tracing::info!(status, message, "The server did not refresh the access token; logging in again");
             }
             Err(error) => return Err(error),
         }
     }
     let call = Call::post("token/node").json(&json!({"api_key": api_key.expose_secret()}));
-    let session = ask(wire, call, None).await.map_err(|error| match error {
+    let session = ask(transport, call, None).await.map_err(|error| match error {
         // 400 is for what doesn't even look like a key (`TokenNodeInputSchema`). A 401 that is not the server's own is of something
         // on the way to it, such as an HTTP proxy that wants a login.
         Error::Refused { status: 401, own_words: true, message, request, .. } => {
@@ -126,12 +126,12 @@ async fn renew(wire: &HttpTransport, api_key: &SecretString, old: Option<&Sessio
         }
         other => other,
     })?;
-    tracing::debug!(node = session.node.map(|node| node.0), "logged in");
+    tracing::debug!(node = session.node.map(|node| node.0), "Logged in");
     Ok(session)
 }
 
-async fn ask(wire: &HttpTransport, call: Call, token: Option<&SecretString>) -> Result<Session, Error> {
+async fn ask(transport: &HttpTransport, call: Call, token: Option<&SecretString>) -> Result<Session, Error> {
     let asked = Instant::now();
-    let answer: TokenAnswer = wire.send(&call.secret(), token).await?.json(wire.limit).await?;
+    let answer: TokenAnswer = transport.send(&call.secret(), token).await?.json(transport.limit).await?;
     Ok(Session::new(answer, asked))
 }

@@ -34,7 +34,7 @@ pub struct Client {
 }
 
 struct Inner {
-    wire: Arc<HttpTransport>,
+    transport: Arc<HttpTransport>,
     auth: Auth,
     backoff: Backoff,
     connections: Connections,
@@ -66,13 +66,13 @@ impl Client {
 
     /// Where the server is.
     pub fn url(&self) -> &ServerUrl {
-        &self.inner.wire.url
+        &self.inner.transport.url
     }
 
     /// The HTTP client underneath, with its certificates and pool: for other requests to the same server, as the proxy
     /// makes them. It has no timeouts of its own but the one for connecting.
     pub fn http(&self) -> &reqwest::Client {
-        &self.inner.wire.http
+        &self.inner.transport.http
     }
 
     /// The beginning of another HTTP client that trusts the same certificates and goes the same way, by HTTP/1.1 only: for
@@ -86,9 +86,9 @@ impl Client {
         self.inner.connections.was_asked()
     }
 
-    /// The HTTP proxy on the way to the server, if there is one.
+    /// The HTTP proxy in front of the server, if there is one.
     pub fn http_proxy(&self) -> Option<&outbound::HttpProxy> {
-        self.inner.connections.http_proxy(&self.inner.wire.url.resource(""))
+        self.inner.connections.http_proxy(&self.inner.transport.url.resource(""))
     }
 
     /// An access token that is good for a while; logs in or refreshes when needed.
@@ -111,8 +111,8 @@ impl Client {
     pub async fn node_id(&self) -> Result<NodeId, Error> {
         self.access_token().await?.session.node.ok_or_else(|| Error::Unreadable {
             request: "POST token/node".into(),
-            problem: "it does not tell which node this is".into(),
-            excerpt: "(not shown, since it holds a token)".into(),
+            problem: "it does not say which node this is".into(),
+            excerpt: "(not shown, because it contains a token)".into(),
         })
     }
 
@@ -158,7 +158,7 @@ impl Client {
     async fn json<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
         let mut tries = self.inner.backoff.begin();
         loop {
-            let answer = async { self.send_authenticated(&call).await?.json(self.inner.wire.limit).await };
+            let answer = async { self.send_authenticated(&call).await?.json(self.inner.transport.limit).await };
             match answer.await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => tries.wait_or_fail(error).await?,
@@ -169,11 +169,11 @@ impl Client {
     /// One attempt, with the node's token; a second one with a new token if it is that.
     async fn send_authenticated(&self, call: &Call) -> Result<Answer, Error> {
         let session = self.inner.auth.session().await?;
-        match self.inner.wire.send(call, Some(&session.access.token)).await {
+        match self.inner.transport.send(call, Some(&session.access.token)).await {
             Err(error) if error.may_be_the_token() => {
                 self.inner.auth.invalidate(&session);
                 let session = self.inner.auth.session().await?;
-                self.inner.wire.send(call, Some(&session.access.token)).await
+                self.inner.transport.send(call, Some(&session.access.token)).await
             }
             other => other,
         }
@@ -182,6 +182,6 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Client({})", self.inner.wire.url)
+        write!(f, "Client({})", self.inner.transport.url)
     }
 }

@@ -6,7 +6,7 @@ use outbound::{Failure, HttpProxies, Trust};
 
 use crate::{Delivery, Error, ServerUrl, error::excerpt};
 
-/// What errors tell of the way to the server.
+/// Errors on the network path to the server.
 #[derive(Clone, Default)]
 pub(crate) struct ConnectionErrors {
     /// Where there is TLS.
@@ -24,7 +24,7 @@ impl ConnectionErrors {
 
     /// An error of the network, from a request of which the server has taken something, or not.
     pub fn error(&self, request: String, error: &reqwest::Error, taken: Delivery) -> Error {
-        // Without the outermost: it tells the address only, which is known, and may be long.
+        // Without the outermost error: it contains only the address, which is known, and may be long.
         let cause = std::error::Error::source(error).unwrap_or(error);
         let failure = match &self.trust {
             Some(trust) => trust.failure(cause),
@@ -44,7 +44,7 @@ impl ConnectionErrors {
         // As `hyper_util::client::legacy::connect::proxy::TunnelError` says it.
         let refused = ["tunnel error: unsuccessful", "tunnel error: proxy authorization required"];
         let more = if refused.iter().any(|text| words.contains(text)) {
-            ": it does not let this through, or wants another login"
+            ": it does not allow this connection, or requires another login"
         } else {
             ""
         };

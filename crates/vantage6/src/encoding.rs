@@ -44,12 +44,12 @@ impl Payload {
                     Some(Ok(piece)) if piece.is_empty() => continue,
                     Some(Ok(piece)) => match left.checked_sub(piece.len() as u64) {
                         Some(left) => Ok(Some((piece, (pieces, left)))),
-                        None => Err(wrong("there is more of it than was announced")),
+                        None => Err(wrong("it is longer than announced")),
                     },
                     Some(Err(error)) => Err(error),
                     None if left > 0 => Err(io::Error::new(
                         io::ErrorKind::UnexpectedEof,
-                        format!("it ended {left} bytes before the length that was announced"),
+                        format!("it ended {left} bytes before the announced length"),
                     )),
                     None => Ok(None),
                 };
@@ -127,7 +127,7 @@ pub enum DecodeError {
     Transfer(#[from] Error),
     /// It isn't base64.
     #[error(
-        "the input is not base64: {0}. Is the collaboration encrypted, or was the task created with something else than a vantage6 client?"
+        "the input is not base64: {0}. Is the collaboration encrypted, or was the task created without a vantage6 client?"
     )]
     NotBase64(String),
     /// It can't be decrypted.
@@ -247,7 +247,7 @@ impl Base64Decoder {
                     self.ended = byte == b'=' && groups.len().is_multiple_of(4);
                 }
                 _ if self.ended => {
-                    return Err(format!("there is something after its end, at character {}", self.position));
+                    return Err(format!("there is text after its end, at character {}", self.position));
                 }
                 _ => return Err(format!("character {} is {:?}", self.position, char::from(byte))),
             }
@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn a_stream_of_another_length_than_announced_is_an_error() {
         for (announced, given, problem) in
-            [(5u64, 4usize, "ended 1 bytes before"), (3, 4, "more of it than was announced"), (0, 1, "more of it")]
+            [(5u64, 4usize, "ended 1 bytes before"), (3, 4, "longer than announced"), (0, 1, "longer than")]
         {
             let payload = Payload::new(announced, pieces(&vec![7; given], 2));
             let error = collect(encode(payload).0.into_stream()).unwrap_err().to_string();

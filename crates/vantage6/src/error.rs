@@ -30,7 +30,7 @@ pub enum Error {
     },
     /// A server is there, but there is no trusted connection with it: certificates, versions of TLS, or TLS on one side only.
     /// Somebody has to change something: here, at the server, or between the two.
-    #[error("{request}: there is no trusted connection with the server: {cause}")]
+    #[error("{request}: no trusted connection to the server is possible: {cause}")]
     Tls {
         /// Method and path.
         request: String,
@@ -67,7 +67,7 @@ pub enum Error {
     },
     /// The token was refused, and the request can't be repeated here because its body is gone. The next attempt takes a
     /// new token.
-    #[error("{request}: the server no longer takes this access token ({message}). The next attempt uses a new one")]
+    #[error("{request}: the server no longer accepts this access token ({message}). The next attempt uses a new one")]
     StaleToken {
         /// Method and path.
         request: String,
@@ -76,7 +76,8 @@ pub enum Error {
     },
     /// The run has already ended on the server: it takes no further change (`Run.patch` in `server/resource/run.py`).
     #[error(
-        "{request}: the server takes no change of a run that has already ended ({message}). It was killed, or an earlier attempt to end it came through"
+        "{request}: the server accepts no change of a run that has already ended ({message}). It was killed, or an \
+         earlier attempt to end it succeeded"
     )]
     FinishedRun {
         /// Method and path.
@@ -94,7 +95,7 @@ pub enum Error {
         message: String,
     },
     /// An answer that is not what a vantage6 server sends: HTML of a proxy, half of a JSON text…
-    #[error("{request}: the answer is not what a vantage6 server sends: {problem}. It begins with: {excerpt}")]
+    #[error("{request}: the answer is not that of a vantage6 server: {problem}. It begins with: {excerpt}")]
     Unreadable {
         /// Method and path.
         request: String,
@@ -120,7 +121,7 @@ pub enum Error {
         what: String,
     },
     /// One run of a list can't be understood. The others of the list can.
-    #[error("run {}: the server's description of it can't be understood: {problem}", id.map_or("(of unknown id)".to_owned(), |id| id.to_string()))]
+    #[error("run {}: the server's description of it can't be parsed: {problem}", id.map_or("(of unknown id)".to_owned(), |id| id.to_string()))]
     BrokenRun {
         /// Which, if that is readable.
         id: Option<RunId>,
@@ -137,8 +138,8 @@ pub enum Error {
         /// The limit that it exceeds.
         limit: u64,
     },
-    /// What was to be sent could not be read to its end.
-    #[error("{request}: what was to be sent could not be read: {cause}")]
+    /// The data to send could not be read to its end.
+    #[error("{request}: the data to send could not be read: {cause}")]
     Source {
         /// Method and path.
         request: String,
@@ -155,7 +156,7 @@ pub enum Error {
 pub enum Delivery {
     /// Surely not: it can be repeated without asking.
     NotSent,
-    /// Nobody knows: look at the run before deciding.
+    /// Unknown: read the run before deciding.
     Unknown,
 }
 

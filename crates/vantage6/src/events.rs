@@ -1,4 +1,4 @@
-//! What server and node tell each other live, as types: only the meaning, no connection (that is `live`).
+//! The live events between server and node, as types: only the meaning, no connection (that is `live`).
 //!
 //! The names and shapes are those of `server/websockets.py`, `server/resource/task.py`, `server/resource/event.py` and
 //! `server/resource/run.py` on the one side and `node/socket.py` and `node/__init__.py` on the other. All is in the
@@ -15,7 +15,7 @@ const LONG: usize = 300;
 /// So many characters of the name of an event that is not known are kept.
 const NAME: usize = 100;
 
-/// What the server tells.
+/// An event from the server.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Incoming {
     /// This node is connected and known: it should look for what there is to do. The server sends it for every
@@ -28,7 +28,7 @@ pub enum Incoming {
         /// The task whose algorithm created it.
         parent_id: Option<TaskId>,
     },
-    /// Algorithms are to be ended.
+    /// A request to kill algorithms.
     KillContainers(KillContainers),
     /// A run of the collaboration has another status, as its node says.
     AlgorithmStatusChange(StatusChange),
@@ -43,7 +43,7 @@ pub enum Incoming {
     /// A node of the collaboration has gone.
     NodeOffline(NodeStatus),
     /// There was an event that may mean work, but it was not read: it is too large, or has a shape that isn't known. Only
-    /// a look at everything makes up for it.
+    /// a poll of all runs makes up for it.
     Missed,
     /// Something else, or something known that means no work in a shape that isn't.
     Unknown {
@@ -52,7 +52,7 @@ pub enum Incoming {
     },
 }
 
-/// Which algorithms are to be ended.
+/// Which algorithms to kill.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct KillContainers {
     /// Nodes of other collaborations don't mind it.
@@ -117,7 +117,7 @@ pub struct StatusChange {
 /// A node that came or went.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct NodeStatus {
-    /// Its number.
+    /// Its id.
     pub id: NodeId,
     /// Its name, or the beginning of it.
     #[serde(default, deserialize_with = "read::cut::<_, LONG>")]
@@ -161,7 +161,7 @@ impl Incoming {
         }
     }
 
-    /// Whether a node that does not hear of it has to look for work.
+    /// Whether a node that misses it must poll for work.
     pub(crate) fn means_work(&self) -> bool {
         matches!(self, Self::Sync | Self::NewTask { .. } | Self::KillContainers(_) | Self::Missed)
     }
@@ -179,7 +179,7 @@ impl Incoming {
     }
 }
 
-/// What a node tells.
+/// An event that a node sends.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outgoing {
     /// I am here. Due every 60 seconds (`PING_INTERVAL_SECONDS` in `common/globals.py`): 5 seconds later the server
@@ -193,7 +193,7 @@ pub enum Outgoing {
     AlgorithmLog(AlgorithmLog),
 }
 
-/// How a node is set up, as it tells the server (`share_node_details` in `node/__init__.py`). The server keeps it until
+/// The configuration that a node shares with the server (`share_node_details` in `node/__init__.py`). The server keeps it until
 /// the node disconnects, as pairs of texts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeInfo {
@@ -209,14 +209,14 @@ pub struct NodeInfo {
     pub databases: Vec<DatabaseInfo>,
 }
 
-/// A database, as far as others may know it.
+/// The part of a database's configuration that others may know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseInfo {
     /// Its label.
     pub label: String,
     /// Its type.
     pub kind: String,
-    /// Its columns, if they are to be known.
+    /// Its columns, if they are shared.
     pub columns: Option<Vec<String>>,
 }
 

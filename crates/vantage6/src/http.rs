@@ -34,7 +34,7 @@ const SMALL: usize = 256 * 1024;
 /// So many bytes of each string of an answer are read, as it is in the text: more than is kept of any.
 const STRING: usize = 512 * 1024;
 
-/// The way to one server.
+/// The HTTP client of one server.
 pub(crate) struct HttpTransport {
     pub http: reqwest::Client,
     pub url: ServerUrl,
@@ -68,7 +68,7 @@ pub struct RequestEnd<'a> {
     pub certificate: Option<&'a [u8]>,
 }
 
-/// Is told how each request ended.
+/// Observes how each request ended.
 pub(crate) type Observer = Arc<dyn Fn(&RequestEnd<'_>) + Send + Sync>;
 
 /// What is asked of the server.
@@ -197,7 +197,7 @@ pub(crate) fn bearer(token: &SecretString) -> Result<header::HeaderValue, Error>
     Ok(value)
 }
 
-/// An answer whose body is still on its way.
+/// An answer whose body has not arrived yet.
 pub(crate) struct Answer {
     call: Call,
     response: Response,
@@ -222,7 +222,7 @@ impl Answer {
             Ok(Err(error)) => Err(self.errors.error(self.call.to_string(), &error, delivery(&error))),
             Err(_) => Err(Error::Timeout {
                 request: self.call.to_string(),
-                what: "the answer began, but nothing more came",
+                what: "the answer began, but did not continue",
                 after: self.silence,
                 delivery: Delivery::Unknown,
             }),
@@ -285,7 +285,11 @@ impl Answer {
         Error::Unreadable {
             request: self.call.to_string(),
             problem: format!("{problem} (status {}, {kind})", self.response.status().as_u16()),
-            excerpt: if self.call.secret { "(not shown, since it may hold a token)".into() } else { excerpt(body) },
+            excerpt: if self.call.secret {
+                "(not shown, because it may contain a token)".into()
+            } else {
+                excerpt(body)
+            },
         }
     }
 
@@ -355,7 +359,7 @@ fn advice_for_page(status: u16, page: &[u8]) -> Option<String> {
     let says = |words: &[&str]| words.iter().any(|words| page.contains(words));
     if matches!(status, 400 | 403 | 495 | 496) && says(&["no required ssl certificate", "the ssl certificate error"]) {
         return Some(
-            "It demands a client certificate (mutual TLS), and a node has none. Have it take nodes without one".into(),
+            "It demands a client certificate (mutual TLS), and a node has none. Configure it to accept nodes without one".into(),
         );
     }
     let wants_tls =
@@ -409,10 +413,10 @@ fn advice(status: u16, is_json: bool, response: &Response, call: &Call) -> Optio
         }
         404 if !is_json => Some("Is this really a vantage6 server? Check server_url, port and api_path".into()),
         401 if !is_json => {
-            Some("That is not the vantage6 server's own answer: something on the way to it wants a login".into())
+            Some("That is not the vantage6 server's own answer: something in front of it requires a login".into())
         }
         407 => Some(
-            "The HTTP proxy that the environment names wants a login: put it into HTTPS_PROXY or HTTP_PROXY".into(),
+            "The HTTP proxy that the environment names requires a login: put it into HTTPS_PROXY or HTTP_PROXY".into(),
         ),
         413 => {
             Some("Something in front of the server limits the size of requests (nginx: client_max_body_size)".into())

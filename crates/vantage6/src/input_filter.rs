@@ -20,7 +20,7 @@ pub(crate) enum Scope {
 /// The filter's state between two pieces of text.
 pub(crate) struct InputFilter {
     scan: Scan,
-    /// Inputs of up to so many characters stay.
+    /// Inputs of up to this many characters stay.
     keep: usize,
     /// What may still stay of the input that is being read.
     held: BytesMut,
@@ -45,19 +45,19 @@ impl InputFilter {
     /// Takes the next piece: `kept` gets the text without inputs (`null` in their place), `input` what was cut, as it
     /// is in the text: with its escapes.
     pub fn feed(&mut self, text: &[u8], kept: &mut BytesMut, input: &mut BytesMut) {
-        let Self { scan, keep, held, drops: cut } = self;
+        let Self { scan, keep, held, drops } = self;
         scan.feed(text, &mut |part| match part {
             Part::Text(text) => kept.extend_from_slice(text),
             // With nothing to keep an input is cut from its first character on, so that an empty one is seen too.
-            Part::Begin => *cut = *keep == 0,
-            Part::Value(text) if *cut => input.extend_from_slice(text),
+            Part::Begin => *drops = *keep == 0,
+            Part::Value(text) if *drops => input.extend_from_slice(text),
             Part::Value(text) if held.len() + text.len() <= *keep => held.extend_from_slice(text),
             Part::Value(text) => {
-                *cut = true;
+                *drops = true;
                 input.extend_from_slice(&held.split());
                 input.extend_from_slice(text);
             }
-            Part::End if *cut => kept.extend_from_slice(b"null"),
+            Part::End if *drops => kept.extend_from_slice(b"null"),
             Part::End => {
                 kept.extend_from_slice(b"\"");
                 kept.extend_from_slice(&held.split());
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     /// Feeds the text in pieces of this size.
-    fn cut(of: Scope, keep: usize, text: &str, piece: usize) -> (String, String, bool) {
+    fn filter(of: Scope, keep: usize, text: &str, piece: usize) -> (String, String, bool) {
         let (mut filter, mut kept, mut input) = (InputFilter::new(of, keep), BytesMut::new(), BytesMut::new());
         for piece in text.as_bytes().chunks(piece) {
             filter.feed(piece, &mut kept, &mut input);
@@ -125,14 +125,14 @@ mod tests {
         ] {
             for piece in [1, 2, 7, 1000] {
                 assert_eq!(
-                    cut(of, keep, text, piece),
+                    filter(of, keep, text, piece),
                     (kept.to_owned(), input.to_owned(), true),
                     "{text} in pieces of {piece}"
                 );
             }
         }
         for half in ["{", r#"{"a"#, r#"{"input":"abc"#, "[1"] {
-            assert!(!cut(Scope::All, 0, half, 3).2, "{half}");
+            assert!(!filter(Scope::All, 0, half, 3).2, "{half}");
         }
     }
 
@@ -170,7 +170,7 @@ mod tests {
         #[test]
         fn agrees_with_a_real_parser(value in json_values(), piece in 1usize..20, keep in 0usize..10, pretty: bool) {
             let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
-            let (kept, _, whole) = cut(Scope::All, keep, &text, piece);
+            let (kept, _, whole) = filter(Scope::All, keep, &text, piece);
             prop_assert!(whole);
             prop_assert_eq!(serde_json::from_str::<Value>(&kept).unwrap(), without_inputs(&value, keep));
         }

@@ -64,7 +64,7 @@ pub struct Scan {
     /// What is open: objects (true) and lists.
     open: Vec<bool>,
     ignored_depth: usize,
-    place: Place,
+    position: Position,
     /// The key read last is the one looked for.
     at_key: bool,
     /// The outermost object's key read last is the one looked for.
@@ -74,7 +74,7 @@ pub struct Scan {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Position {
     Outside { key_next: bool },
     InKey { escaped: bool },
     InString { escaped: bool },
@@ -88,7 +88,7 @@ impl Scan {
             find,
             open: Vec::new(),
             ignored_depth: 0,
-            place: Place::Outside { key_next: false },
+            position: Position::Outside { key_next: false },
             at_key: false,
             at_top: false,
             reading: Vec::new(),
@@ -97,7 +97,7 @@ impl Scan {
 
     /// Whether everything that was opened is closed, and no string is open.
     pub fn is_whole(&self) -> bool {
-        self.open.is_empty() && self.ignored_depth == 0 && matches!(self.place, Place::Outside { .. })
+        self.open.is_empty() && self.ignored_depth == 0 && matches!(self.position, Position::Outside { .. })
     }
 
     /// Takes the next piece of text.
@@ -106,42 +106,42 @@ impl Scan {
         let mut from = 0;
         let mut at = 0;
         while let Some(&byte) = text.get(at) {
-            match self.place {
-                Place::InString { escaped: false } | Place::InValue { escaped: false }
+            match self.position {
+                Position::InString { escaped: false } | Position::InValue { escaped: false }
                     if !matches!(byte, b'"' | b'\\') =>
                 {
                     // Strings are nearly all of a large text.
                     at = memchr2(b'"', b'\\', &text[at..]).map_or(text.len(), |plain| at + plain);
                     continue;
                 }
-                Place::InString { escaped } => {
-                    self.place = if byte == b'"' && !escaped {
-                        Place::Outside { key_next: false }
+                Position::InString { escaped } => {
+                    self.position = if byte == b'"' && !escaped {
+                        Position::Outside { key_next: false }
                     } else {
-                        Place::InString { escaped: byte == b'\\' && !escaped }
+                        Position::InString { escaped: byte == b'\\' && !escaped }
                     };
                 }
-                Place::InKey { escaped } => self.in_key(byte, escaped),
-                Place::InValue { escaped } => {
+                Position::InKey { escaped } => self.in_key(byte, escaped),
+                Position::InValue { escaped } => {
                     if byte == b'"' && !escaped {
                         if from < at {
                             part(Part::Value(&text[from..at]));
                         }
                         part(Part::End);
                         from = at + 1;
-                        self.place = Place::Outside { key_next: false };
+                        self.position = Position::Outside { key_next: false };
                     } else {
-                        self.place = Place::InValue { escaped: byte == b'\\' && !escaped };
+                        self.position = Position::InValue { escaped: byte == b'\\' && !escaped };
                     }
                 }
-                Place::Outside { key_next } => {
+                Position::Outside { key_next } => {
                     if self.outside(byte, key_next) {
                         if from < at {
                             part(Part::Text(&text[from..at]));
                         }
                         part(Part::Begin);
                         from = at + 1;
-                        self.place = Place::InValue { escaped: false };
+                        self.position = Position::InValue { escaped: false };
                     }
                 }
             }
@@ -149,7 +149,7 @@ impl Scan {
         }
         if from < text.len() {
             let rest = &text[from..];
-            part(if matches!(self.place, Place::InValue { .. }) { Part::Value(rest) } else { Part::Text(rest) });
+            part(if matches!(self.position, Position::InValue { .. }) { Part::Value(rest) } else { Part::Text(rest) });
         }
     }
 
@@ -160,17 +160,17 @@ impl Scan {
             if self.open.len() == 1 && self.ignored_depth == 0 {
                 self.at_top = reads(self.find.top());
             }
-            self.place = Place::Outside { key_next: false };
+            self.position = Position::Outside { key_next: false };
             return;
         }
         let longest = self.find.key().map_or(0, <[u8]>::len).max(self.find.top().map_or(0, <[u8]>::len));
         if self.reading.len() <= longest {
             self.reading.push(byte);
         }
-        self.place = Place::InKey { escaped: byte == b'\\' && !escaped };
+        self.position = Position::InKey { escaped: byte == b'\\' && !escaped };
     }
 
-    /// Takes a byte outside of strings; tells whether a value that is looked for begins with it.
+    /// Takes a byte outside of strings; returns whether a requested value begins with it.
     fn outside(&mut self, byte: u8, key_next: bool) -> bool {
         let mut next_is_key = key_next;
         match byte {
@@ -198,17 +198,17 @@ impl Scan {
             }
             b'"' if key_next => {
                 self.reading.clear();
-                self.place = Place::InKey { escaped: false };
+                self.position = Position::InKey { escaped: false };
                 return false;
             }
             b'"' if self.is_wanted() => return true,
             b'"' => {
-                self.place = Place::InString { escaped: false };
+                self.position = Position::InString { escaped: false };
                 return false;
             }
             _ => {}
         }
-        self.place = Place::Outside { key_next: next_is_key };
+        self.position = Position::Outside { key_next: next_is_key };
         false
     }
 

@@ -6,8 +6,8 @@
 //!   socketio::Client ◀── └────────┘     another token when the server doesn't know who this is
 //! ```
 //! The server accepts every connection, also with a token that it can't use (`on_connect` in `server/websockets.py`):
-//! then it sends `expired_token`, `invalid_token` or nothing at all, and the connection stays open, deaf. What tells a
-//! good one is `sync`. So: no `sync` soon after the connection is made means to begin anew, with another token.
+//! then it sends `expired_token`, `invalid_token` or nothing at all, and the connection stays open but gets no events. A good
+//! connection gets `sync`. So if no `sync` arrives soon after connecting, the client reconnects with another token.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(60);
 /// [`Incoming::Missed`] takes its place.
 const MAX_QUEUED: usize = 256;
 const MAX_QUEUED_BYTES: u32 = 1024 * 1024;
-/// So many characters of the reason for a disconnection are told.
+/// How many characters of the reason for a disconnection are reported.
 const MAX_REASON: usize = 1000;
 /// The largest event that is read. None that a node understands comes to a few thousand bytes, but for `kill_containers`
 /// with a list of thousands of runs, which the server shows as killed. Larger ones are passed over: what others of the
@@ -89,7 +89,7 @@ pub struct LiveEvents {
 /// An event with its part of the bytes that may wait.
 type QueuedEvent = (LiveEvent, Option<OwnedSemaphorePermit>);
 
-/// What was to be told could not be told. Nothing is told later: the REST API has what counts.
+/// An event could not be sent. It is not sent later: the REST API has what counts.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("'{event}' was not sent to the server: {cause}")]
 pub struct SendError {
@@ -168,11 +168,11 @@ pub fn connect(client: &Client, options: LiveOptions) -> Result<(Live, LiveEvent
     Ok((Live { socket }, LiveEvents { receiver }))
 }
 
-/// The way to the reader.
+/// The queue to the reader.
 struct EventQueue {
     sender: mpsc::Sender<QueuedEvent>,
     bytes: Arc<Semaphore>,
-    /// What there was no room for: the last word on the connection, and that there were events.
+    /// What did not fit: the last state of the connection, and that there were events.
     state: Option<LiveEvent>,
     missed: bool,
 }
@@ -194,7 +194,7 @@ impl EventQueue {
         self.send_unsent();
         if self.has_unsent() || !self.try_push(&event) {
             match event {
-                // It also tells that the connection is good.
+                // It also shows that the connection works.
                 LiveEvent::Connected { .. } | LiveEvent::Disconnected { .. } | LiveEvent::Incoming(Incoming::Sync) => {
                     self.state = Some(event);
                 }
@@ -241,11 +241,13 @@ fn not_connected(error: &socketio::Error, client: &Client) -> String {
     let forward = || {
         let url = client.url().socket_io();
         format!(
-            "The live connection goes to {url}, at the root of the host, also where the API has a path of its own: what is in front of the server has to forward that address to it, with all below it, its query and its websockets"
+            "The live connection goes to {url}, at the root of the host, also where the API has a path of its own: \
+             anything in front of the server must forward that address to it, including all paths below it, its \
+             query and its websockets"
         )
     };
     match error {
-        // 400 is the server's own; 502 to 504 say that the way is there, and the server is not.
+        // 400 is the server's own; 502 to 504 say that the route works, and the server does not.
         socketio::Error::Status { status, .. } if is_not_forwarded(*status) => format!("{error}. {}", forward()),
         // A page of something else, such as the user interface's.
         socketio::Error::Packet(_) | socketio::Error::Protocol(_) => format!("{error}. {}", forward()),
@@ -331,7 +333,7 @@ impl LiveTask {
                 _ = ping.tick() => {
                     if self.socket.is_connected() {
                         let sent = timeout(PING_TIMEOUT, self.socket.emit("ping", ())).await;
-                        tracing::debug!(?sent, "ping");
+                        tracing::debug!(?sent, "Ping");
                     }
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
@@ -344,7 +346,7 @@ impl LiveTask {
 
     fn reconnect(&self, why: &str) {
         if let Some(times) = self.reconnects.happened() {
-            tracing::warn!(times, "{why}: connecting again with another access token");
+            tracing::warn!(times, "Reconnecting with another access token: {why}");
         }
         if let Some(token) = self.in_use.lock().take() {
             self.client.invalidate_token(&token);
@@ -404,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_no_room_for_is_made_up_for() {
+    fn dropped_events_are_made_up_for() {
         let missed = LiveEvent::Incoming(Incoming::Missed);
         let sync = LiveEvent::Incoming(Incoming::Sync);
         let (mut to, mut events) = EventQueue::new();

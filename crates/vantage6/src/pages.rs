@@ -34,7 +34,7 @@ impl Page<'_> {
     }
 }
 
-/// Which page comes next, and how large it is to be.
+/// Which page comes next, and its size.
 ///
 /// The server builds a page in its memory, inputs included, and answers nobody else meanwhile, so the first one is small. As
 /// long as pages turn out light and quick they grow, and a slow one makes the next smaller: doubling the size of a page
@@ -58,9 +58,9 @@ impl Pages {
     const LIGHT: u64 = 2 * 1024 * 1024;
     /// What a first page takes at least, to measure others by it.
     const SHORT: Duration = Duration::from_millis(500);
-    /// Times as long as the first one: up to this the next page may be twice as large.
+    /// In multiples of the first page's time: up to this the next page may be twice as large.
     const QUICK: u32 = 2;
-    /// From this on it is to be half as large.
+    /// From this on the next page is half as large.
     const SLOW: u32 = 8;
 
     pub fn new() -> Self {
@@ -84,7 +84,7 @@ impl Pages {
         Self { seen: self.seen + 1, size: 1, ..self }
     }
 
-    /// After a full page that took so many bytes and so much time.
+    /// After a full page with this size and duration.
     pub fn after(self, bytes: u64, took: Duration) -> Self {
         let seen = self.seen + self.size;
         let doubled = self.size * 2;

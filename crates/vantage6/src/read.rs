@@ -1,5 +1,5 @@
-//! Reads the server's looser shapes straight from the text. Never by way of a tree of values (as `serde_json::Value` and
-//! untagged enums do): that takes a hundred times the room of its text, and the text may be of others.
+//! Parses the server's looser formats directly from the text. It never builds a tree of values (as `serde_json::Value` and untagged enums
+//! do): a tree takes a hundred times the memory of its text, and others may have written the text.
 
 use std::fmt;
 
@@ -196,7 +196,7 @@ pub(crate) enum JsonText {
     #[default]
     None,
     Text(String),
-    /// It has so many bytes.
+    /// It has this many bytes.
     TooLong(usize),
 }
 

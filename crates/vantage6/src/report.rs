@@ -1,5 +1,4 @@
-//! The end of a run: one request that carries its result, of any size, in one piece of JSON that never exists as a
-//! whole.
+//! The end of a run: one request that carries its result, of any size, in one JSON text that is never in memory as a whole.
 
 use std::{
     any::Any,
@@ -42,7 +41,7 @@ pub struct RunReport {
     /// When it ended. Comes back exactly if it is of microseconds ([`crate::now`]), so a later look at the run tells
     /// whether this report was the one that counted.
     pub finished_at: Timestamp,
-    /// When it began, where the server has not been told yet.
+    /// When it began, if the server does not know that yet.
     pub started_at: Option<Timestamp>,
     /// The result; see [`crate::encoding`].
     pub result: Option<Encoded>,
@@ -82,7 +81,8 @@ impl RunReport {
             }
             None => (None, ""),
         };
-        let length = head.len() as u64 + result.as_ref().map_or(0, |result| result.length()) + tail.len() as u64;
+        let length =
+            head.len() as u64 + result.as_ref().map_or(0, crate::encoding::Payload::length) + tail.len() as u64;
         let result = result.map(|result| result.into_stream().boxed()).unwrap_or_else(|| stream::empty().boxed());
         // In pieces: the connection takes the next one when it has sent most of what it has, so that none of the log is left in memory
         // when its room is given back.
@@ -94,7 +94,7 @@ impl RunReport {
     }
 }
 
-/// How far a request body is on its way.
+/// The progress of a request body.
 #[derive(Default)]
 struct Progress {
     sent: AtomicU64,
@@ -146,15 +146,15 @@ impl Body for Upload {
 
 /// Sends it; once, since the body can't be had a second time.
 pub(crate) async fn send(
-    wire: &HttpTransport,
+    transport: &HttpTransport,
     call: &Call,
     token: &SecretString,
-    finish: RunReport,
+    report: RunReport,
 ) -> Result<Response, Error> {
-    let (length, pieces) = finish.into_json();
+    let (length, pieces) = report.into_json();
     let progress = Arc::new(Progress::default());
     let body = Upload { pieces: Mutex::new(pieces.boxed()), left: length, progress: Arc::clone(&progress) };
-    let request = wire
+    let request = transport
         .request(call, Some(token))?
         .header(header::CONTENT_TYPE, "application/json")
         .body(reqwest::Body::wrap(body));
@@ -166,10 +166,10 @@ pub(crate) async fn send(
         // The server parses and stores the whole text before it answers: 4.5.5 takes a quarter of a second per
         // megabyte.
         let patience =
-            if before >= length { wire.silence + Duration::from_millis(length / 1000) } else { wire.silence };
+            if before >= length { transport.silence + Duration::from_millis(length / 1000) } else { transport.silence };
         match tokio::time::timeout(patience, &mut sending).await {
             Ok(Ok(response)) => {
-                wire.observe(call, began, Some(&response));
+                transport.observe(call, began, Some(&response));
                 return Ok(response);
             }
             Ok(Err(error)) => break Some(error),
@@ -182,7 +182,7 @@ pub(crate) async fn send(
             }
         }
     };
-    wire.observe(call, began, None);
+    transport.observe(call, began, None);
     let request = call.to_string();
     if let Some(cause) = progress.failure.lock().take() {
         return Err(Error::Source { request, cause });
@@ -190,14 +190,17 @@ pub(crate) async fn send(
     // As long as the closing brace is still here, there is nothing that the server could have understood.
     let taken = if progress.sent.load(Ordering::Relaxed) < length { Delivery::NotSent } else { Delivery::Unknown };
     Err(match failed {
-        Some(error) => wire.errors.error(request, &error, taken),
-        None if taken == Delivery::NotSent => {
-            Error::Timeout { request, what: "the result did not get any further", after: wire.silence, delivery: taken }
-        }
+        Some(error) => transport.errors.error(request, &error, taken),
+        None if taken == Delivery::NotSent => Error::Timeout {
+            request,
+            what: "sending the result made no progress",
+            after: transport.silence,
+            delivery: taken,
+        },
         None => Error::Timeout {
             request,
-            what: "the whole result was sent, but no answer came",
-            after: wire.silence,
+            what: "the whole result was sent, but no answer arrived",
+            after: transport.silence,
             delivery: taken,
         },
     })
@@ -215,11 +218,11 @@ mod tests {
     async fn what_the_log_is_counted_with_is_given_back_before_the_result_is_sent() {
         let counted = Arc::new(());
         let never = Payload::new(3, stream::pending());
-        let finish = RunReport {
+        let report = RunReport {
             held: Some(Box::new(counted.clone())),
             ..RunReport::now(RunStatus::Completed, "x".repeat(3 * CHUNK)).result(encode(never))
         };
-        let mut pieces = Box::pin(finish.into_json().1);
+        let mut pieces = Box::pin(report.into_json().1);
         let mut sent = 0;
         while sent < 3 * CHUNK {
             assert_eq!(Arc::strong_count(&counted), 2);
@@ -235,12 +238,12 @@ mod tests {
     #[tokio::test]
     async fn the_text_is_json_of_the_announced_length() {
         for result in [None, Some(&b""[..]), Some(b"a"), Some(b"ab"), Some(&[0xff; 1000])] {
-            let mut finish = RunReport::now(RunStatus::Completed, "line \"1\"\n\0é");
-            finish.finished_at = "2024-05-06T07:08:09Z".parse().unwrap();
+            let mut report = RunReport::now(RunStatus::Completed, "line \"1\"\n\0é");
+            report.finished_at = "2024-05-06T07:08:09Z".parse().unwrap();
             if let Some(result) = result {
-                finish = finish.result(encode(Payload::from(result.to_vec())));
+                report = report.result(encode(Payload::from(result.to_vec())));
             }
-            let (length, pieces) = finish.into_json();
+            let (length, pieces) = report.into_json();
             let text = pieces.try_collect::<Vec<_>>().await.unwrap().concat();
             assert_eq!(text.len() as u64, length);
             let json: Value = serde_json::from_slice(&text).unwrap();
@@ -250,7 +253,7 @@ mod tests {
             match result {
                 None => assert!(json.get("result").is_none()),
                 Some(result) => {
-                    assert_eq!(crate::encoding::decode_text(json["result"].as_str().unwrap()).unwrap(), result)
+                    assert_eq!(crate::encoding::decode_text(json["result"].as_str().unwrap()).unwrap(), result);
                 }
             }
         }

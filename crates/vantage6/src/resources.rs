@@ -1,4 +1,4 @@
-//! What the server describes, as far as a node needs it.
+//! The server's resources, as far as a node needs them.
 //!
 //! Reading is generous: fields that are missing or new don't matter, and a related object may be a number, `{"id": …}`
 //! with or without more, or null (`server/resource/common/output_schema.py`; it differs between 4.5 and 4.15, and with
@@ -24,15 +24,15 @@ const KEY: usize = 100_000;
 const LOG: usize = 10_000;
 /// So many databases of a task are kept. No algorithm gets more than a few.
 pub const DATABASES: usize = 100;
-/// What a task says of a database is kept up to so many bytes of JSON,
+/// A task's parameters for a database are kept up to this many bytes of JSON,
 const PARAMETERS: usize = 256 * 1024;
-/// and of all its databases up to so many: more than any algorithm can be given.
+/// and for all its databases up to this many: more than any algorithm can get.
 const ALL_PARAMETERS: usize = 960 * 1024;
 
 /// This node, as the server knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Node {
-    /// Its number.
+    /// Its id.
     pub id: NodeId,
     /// Its name.
     #[serde(default, deserialize_with = "read::cut::<_, LONG>")]
@@ -51,7 +51,7 @@ pub struct Node {
 /// A collaboration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Collaboration {
-    /// Its number.
+    /// Its id.
     pub id: CollaborationId,
     /// Its name.
     #[serde(default, deserialize_with = "read::cut::<_, LONG>")]
@@ -64,7 +64,7 @@ pub struct Collaboration {
 /// An organization.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Organization {
-    /// Its number.
+    /// Its id.
     pub id: OrganizationId,
     /// Its name.
     #[serde(default, deserialize_with = "read::cut::<_, LONG>")]
@@ -77,7 +77,7 @@ pub struct Organization {
 /// One task at one organization.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Run {
-    /// Its number.
+    /// Its id.
     pub id: RunId,
     /// How far it is.
     #[serde(deserialize_with = "read::status")]
@@ -111,7 +111,7 @@ pub struct Run {
 /// What a task asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Task {
-    /// Its number.
+    /// Its id.
     pub id: TaskId,
     /// Its name; free text of the researcher.
     #[serde(default, deserialize_with = "read::optional_cut::<_, LONG>")]

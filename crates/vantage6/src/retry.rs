@@ -39,7 +39,7 @@ impl Backoff {
         Attempts { backoff: self, started: Instant::now(), failures: 0 }
     }
 
-    /// The wait after so many failures; `chance` is between 0 and 1.
+    /// The wait after this many failures; `chance` is between 0 and 1.
     fn wait(&self, failures: u32, chance: f64) -> Duration {
         backoff::Backoff { first: self.first, longest: self.longest }.wait(failures, chance)
     }
@@ -53,14 +53,14 @@ pub(crate) struct Attempts<'a> {
 }
 
 impl Attempts<'_> {
-    /// After a failure: waits until the next attempt may begin, or hands the error back when there is to be none.
+    /// After a failure: waits until the next attempt may begin, or returns the error if there is none.
     pub(crate) async fn wait_or_fail(&mut self, error: Error) -> Result<(), Error> {
         self.failures += 1;
         let chance = rand::rng().random();
         match self.next(&error, chance) {
             None => Err(error),
             Some(wait) => {
-                tracing::warn!(%error, attempt = self.failures, "trying again in {wait:.1?}");
+                tracing::warn!(%error, attempt = self.failures, "Retrying in {wait:.1?}");
                 tokio::time::sleep(wait).await;
                 Ok(())
             }

@@ -47,7 +47,7 @@ pub(crate) fn optional<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Res
         read::ShortText::None => Ok(None),
         read::ShortText::Text(text) if text.is_empty() => Ok(None),
         read::ShortText::Text(text) => from_server(&text).map(Some).map_err(de::Error::custom),
-        read::ShortText::Other => Err(de::Error::custom("it is no date")),
+        read::ShortText::Other => Err(de::Error::custom("it is not a date")),
     }
 }
 

@@ -64,7 +64,7 @@ impl ExpiringToken {
             .is_none_or(|lifetime| self.since.elapsed() + (lifetime / 4).min(Duration::from_secs(600)) < lifetime)
     }
 
-    /// Whether it is good at all, as far as one can know.
+    /// Whether it is still valid, as far as the client can know.
     pub fn is_valid(&self) -> bool {
         self.lifetime.is_none_or(|lifetime| self.since.elapsed() < lifetime)
     }

@@ -14,7 +14,7 @@ pub struct ServerUrl {
 
 /// The settings give no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("server_url '{server_url}' {problem}. It has to look like https://vantage6.example.org")]
+#[error("server_url '{server_url}' {problem}. It must look like https://vantage6.example.org")]
 pub struct ServerUrlError {
     server_url: String,
     problem: String,
@@ -24,7 +24,7 @@ impl ServerUrl {
     /// `port`: none leaves the one of the scheme. `api_path`: usually `/api`, may be empty.
     pub fn new(server_url: &str, port: Option<u16>, api_path: &str) -> Result<Self, ServerUrlError> {
         let error = |problem: String| ServerUrlError { server_url: server_url.to_owned(), problem };
-        let mut host = Url::parse(server_url.trim()).map_err(|cause| error(format!("is no address ({cause})")))?;
+        let mut host = Url::parse(server_url.trim()).map_err(|cause| error(format!("is not an address ({cause})")))?;
         if !matches!(host.scheme(), "http" | "https") || !host.has_host() {
             return Err(error("does not begin with https:// or http://".into()));
         }
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn says_what_is_wrong() {
         for (server_url, port, problem) in [
-            ("v6.nl", None, "is no address"),
+            ("v6.nl", None, "is not an address"),
             ("localhost:5000", None, "does not begin with"),
             ("ftp://v6.nl", None, "does not begin with"),
             ("https://v6.nl:1", Some(2), "names port 1, but the setting port says 2"),

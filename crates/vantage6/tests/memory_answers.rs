@@ -1,7 +1,7 @@
 //! An answer takes no more memory than some times its text, whatever is in it and wherever. In a process of its own, since it looks at the most
 //! that this process ever had.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
 use futures_util::StreamExt as _;
 use serde_json::json;

@@ -48,7 +48,7 @@ def on_cluster(cluster: Cluster, directory: Path) -> dict:
         "image": SEXTANT,
         "data_port": {"listen": f"0.0.0.0:{free_port()}"} | ({"address": address} if address else {}),
         "proxy": {"listen": f"0.0.0.0:{free_port()}"},
-        # Most tests are of something else, and don't wait for a proof; those of the walls take this away.
+        # Most tests are of something else, and don't wait for a check; those of the isolation remove this.
         "allow_unisolated": True,
     }
 

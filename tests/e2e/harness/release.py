@@ -112,7 +112,7 @@ class Release:
         return self
 
     def until_ready(self, within: float = 120) -> "Release":
-        """Waits until node and proxy are ready: online, walls proved, listening."""
+        """Waits until node and proxy are ready: online, isolation confirmed, listening."""
         until("node and proxy to be ready", lambda: self.ready("node") and self.ready("proxy"), within, every=0.5, shows=self.describe)
         return self.until_online()
 

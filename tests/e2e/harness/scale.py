@@ -158,7 +158,7 @@ class Outcome:
         assert self.played["executions"] == self.played["delivered"] == self.runs, self.played
         assert self.played["twice"] == self.played["failed"] == 0, self.played
         assert self.memory.quarter(4) <= 1.2 * self.memory.quarter(2), str(self)
-        # Job, Secret, log, mark; and the probes of the walls have Jobs and logs too. What an API server that is too busy refuses is
+        # Job, Secret, log, mark; and the probes of the isolation have Jobs and logs too. What an API server that is too busy refuses is
         # asked again, and not counted here.
         work = sum(self.api[what] for what in ("create jobs", "create secrets", "get pods/log", "patch jobs"))
         assert work <= 4 * self.runs + 0.01 * self.runs + 60, str(self)

@@ -1,4 +1,4 @@
-//! The way out of the organization, where it leads through an HTTP proxy: one that the environment names, for all clients by
+//! The route out of the organization through an HTTP proxy: one that the environment names, for all clients by
 //! the same rules, which are those of Python programs: `https_proxy`, `http_proxy`, `all_proxy` and `no_proxy`, in small or
 //! capital letters. Small ones come first; an empty one in small letters takes back one in capitals.
 
@@ -33,7 +33,7 @@ impl HttpProxies {
     /// Those of this process's environment.
     ///
     /// # Errors
-    /// If a variable's value is no address; the text names the variable, and tells no password.
+    /// If a variable's value is not an address; the text names the variable, and contains no password.
     pub fn from_env() -> Result<Self, String> {
         Self::from_lookup(&|name| std::env::var(name).ok())
     }
@@ -84,8 +84,9 @@ impl HttpProxy {
     fn new(value: &str, variable: String) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "The environment variable {variable} is no address of an HTTP proxy. Write it like http://proxy.example.org:3128 (special \
-                 characters of a password as %40 for @ and so on), or take it away."
+                "The environment variable {variable} is not the address of an HTTP proxy. Write it like \
+                 http://proxy.example.org:3128 (special characters of a password encoded, such as %40 for @), or \
+                 unset it."
             )
         };
         let whole = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };

@@ -1,5 +1,4 @@
-//! The file that `ca_certificates` names: PEM, one certificate or more. What can't be used is told with its file, and what to
-//! do about it.
+//! The file that `ca_certificates` names: PEM, with one or more certificates. Errors name the file, and say what to do.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -86,7 +85,7 @@ impl Section {
     fn certificate(&self, number: usize) -> Result<CertificateDer<'static>, String> {
         let broken = |why: &str| {
             format!(
-                "its {} certificate, in line {}, is broken: {why}. Write it there anew, or take it out.",
+                "its {} certificate, in line {}, is broken: {why}. Replace it, or remove it.",
                 ordinal(number),
                 self.line
             )
@@ -97,7 +96,7 @@ impl Section {
         if Certificate::read(&certificate).is_some() {
             Ok(certificate)
         } else {
-            Err(broken("what it holds is no certificate"))
+            Err(broken("its content is not a certificate"))
         }
     }
 }
@@ -123,7 +122,7 @@ fn sections(bytes: &[u8]) -> Result<Vec<Section>, String> {
         let line = line.trim();
         if let Some(label) = line.strip_prefix("-----BEGIN ") {
             let Some(label) = label.strip_suffix("-----") else {
-                return Err(format!("line {} is broken: it has to end with five dashes.", index + 1));
+                return Err(format!("line {} is broken: it must end with five dashes.", index + 1));
             };
             sections.extend(open.take().map(|(section, _)| section));
             open = Some((Section { label: label.to_owned(), line: index + 1, text: None }, String::new()));
@@ -145,8 +144,8 @@ fn without_certificate(bytes: &[u8], sections: &[Section], path: Option<&Path>) 
     let file = path.map_or_else(|| "FILE".to_owned(), |path| path.display().to_string());
     let has = |label: &str| sections.iter().any(|section| section.label == label);
     if sections.iter().any(|section| section.label.ends_with("PRIVATE KEY")) {
-        return "it holds a private key and no certificate. Name the certificate of the CA that issued the server's, and keep the key \
-                where only its owner reads it."
+        return "it holds a private key and no certificate. Name the certificate of the CA that issued the server's, \
+            and keep the key where only its owner can read it."
             .to_owned();
     }
     if has("TRUSTED CERTIFICATE") {
@@ -157,7 +156,7 @@ fn without_certificate(bytes: &[u8], sections: &[Section], path: Option<&Path>) 
     }
     if has("PKCS7") || has("CMS") {
         return format!(
-            "it is PKCS#7. Take the certificates out with `openssl pkcs7 -print_certs -in {file} -out ca.pem`, and name that."
+            "it is PKCS#7. Extract the certificates with `openssl pkcs7 -print_certs -in {file} -out ca.pem`, and name that."
         );
     }
     if has("CERTIFICATE REQUEST") || has("NEW CERTIFICATE REQUEST") {
@@ -177,11 +176,11 @@ fn without_certificate(bytes: &[u8], sections: &[Section], path: Option<&Path>) 
     }
     if bytes.first() == Some(&0x30) && std::str::from_utf8(bytes).is_err() {
         return format!(
-            "it is binary, not PEM, and no certificate alone. If it is PKCS#12 (.p12, .pfx), take the CA's certificate out with `openssl \
-             pkcs12 -in {file} -nokeys -cacerts -out ca.pem`, and name that."
+            "it is binary, neither PEM nor a single certificate. If it is PKCS#12 (.p12, .pfx), extract the CA's \
+             certificate with `openssl pkcs12 -in {file} -nokeys -cacerts -out ca.pem`, and name that."
         );
     }
-    "there is no certificate in it; each has to begin with -----BEGIN CERTIFICATE-----.".to_owned()
+    "there is no certificate in it; each must begin with -----BEGIN CERTIFICATE-----.".to_owned()
 }
 
 #[cfg(test)]
@@ -239,7 +238,10 @@ mod tests {
             (half.join("\n").into_bytes(), "its 1st certificate, in line 1, is broken: there is no"),
             (format!("{pem}{}", pem.replace("\nMII", "\nM!I")).into_bytes(), "its 2nd certificate, in line"),
             (format!("{pem}{}\n{pem}", half.join("\n")).into_bytes(), "its 2nd certificate, in line"),
-            (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec(), "holds is no certificate"),
+            (
+                b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec(),
+                "content is not a certificate",
+            ),
         ];
         for (bytes, says) in cases {
             let error = Bundle::parse(&bytes).unwrap_err();

@@ -1,4 +1,4 @@
-//! Servers that want to know who connects: they ask for a client certificate. There is none, which is told where they then refuse.
+//! Servers that ask for a client certificate. A node has none, and says so if the server then refuses the connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

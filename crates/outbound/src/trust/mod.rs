@@ -94,7 +94,7 @@ fn common() -> (RootCertStore, Vec<rustls::pki_types::CertificateDer<'static>>) 
     store.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
     let native = rustls_native_certs::load_native_certs();
     for error in native.errors {
-        tracing::warn!("some of the system's CA certificates can't be read: {error}");
+        tracing::warn!("Some of the system's CA certificates can't be read: {error}");
     }
     store.add_parsable_certificates(native.certs.iter().cloned());
     (store, native.certs)

@@ -10,7 +10,7 @@ use super::certificate::Certificate;
 use super::dates::format_utc;
 use super::verifier::Own;
 
-/// How many names of a certificate are told.
+/// How many names of a certificate a text lists.
 const NAMES: usize = 8;
 
 /// The reason, for people.
@@ -60,11 +60,10 @@ impl Untrusted {
                     .to_owned()
             }
             CertificateError::UnhandledCriticalExtension => {
-                "the server's certificate makes demands (critical extensions) that are not understood here. Give the server one without \
-                 them"
+                "the server's certificate has critical extensions that this node does not support. Give the server one without them"
                     .to_owned()
             }
-            // webpki looks at what it is before it asks who issued it.
+            // webpki checks the certificate itself before its issuer.
             CertificateError::Other(_) if certificate.is_self_signed() => case.unknown_issuer(&certificate),
             _ if !certificate.is_version_3() => format!(
                 "the server's certificate is of an old version (1 or 2). Give the server one of version 3, or name that very certificate in \
@@ -90,7 +89,7 @@ fn plain(error: &CertificateError) -> String {
     match error {
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            "it, or a CA of its chain, is signed by an algorithm that is not safe any more or not known (SHA-1, or a key that is too short?)"
+            "it, or a CA of its chain, is signed with an algorithm that is insecure or unknown (SHA-1, or a key that is too short?)"
                 .to_owned()
         }
         other => other.to_string(),
@@ -110,13 +109,12 @@ impl Case<'_> {
         let now = i64::try_from(self.now.as_secs()).unwrap_or(i64::MAX);
         let is_good = |one: &Certificate<'_>| (one.not_before()..=one.not_after()).contains(&now);
         let chain = self.intermediates.iter().filter_map(|der| Certificate::read(der));
-        // The server's own comes first: what is wrong with it is what its owner looks at.
+        // The server's own certificate comes first, because its owner can fix that one.
         let issuer = if is_good(leaf) { chain.into_iter().find(|one| !is_good(one)) } else { None };
-        let (whose, which) = match &issuer {
-            Some(issuer) => (
-                format!("the certificate of the CA '{}', which the server sends along,", issuer.subject().shown),
-                issuer,
-            ),
+        let (subject, which) = match &issuer {
+            Some(issuer) => {
+                (format!("the certificate of the CA '{}', which the server sends,", issuer.subject().shown), issuer)
+            }
             None => ("the server's certificate".to_owned(), leaf),
         };
         let (from, to) = (format_utc(which.not_before()), format_utc(which.not_after()));
@@ -126,7 +124,7 @@ impl Case<'_> {
             format!("has expired: it ended on {to}, and began on {from}")
         };
         format!(
-            "{whose} {what}; this machine's clock says {}. Is the clock right? Then the server needs a new certificate",
+            "{subject} {what}; this machine's clock says {}. Is the clock right? Then the server needs a new certificate",
             format_utc(now)
         )
     }
@@ -162,29 +160,31 @@ impl Case<'_> {
         }
         let issuer = last.issuer();
         let itself = std::ptr::eq(last, leaf) && leaf.is_self_signed();
-        let whose = if itself {
+        let origin = if itself {
             format!("the server's certificate is self-signed ('{}')", issuer.shown)
         } else {
             format!("the server's certificate comes from the CA '{}'", issuer.shown)
         };
         let advice = if itself { "that very certificate" } else { "the certificate of that CA" };
         let Some(own) = self.own else {
-            return format!("{whose}, which nothing here trusts. Name a file with {advice} (PEM) in `ca_certificates`");
+            return format!(
+                "{origin}, which nothing here trusts. Name a file with {advice} (PEM) in `ca_certificates`"
+            );
         };
         let file = own.path.as_ref().map_or("what `ca_certificates` has".to_owned(), |path| path.display().to_string());
         match own.subjects.iter().find(|(name, _)| *name == issuer) {
             Some((_, true)) => format!(
-                "{whose}, and {file} (`ca_certificates`) holds one of that name, but with another key: is it an older or newer one? Write the \
+                "{origin}, and {file} (`ca_certificates`) holds one of that name, but with another key: is it an older or newer one? Write the \
                  one that belongs to the server's into it"
             ),
             Some((_, false)) if !itself => format!(
-                "{whose}, and {file} (`ca_certificates`) holds one of that name, but it is no CA's (no basicConstraints with CA:TRUE): it \
+                "{origin}, and {file} (`ca_certificates`) holds one of that name, but it is no CA's (no basicConstraints with CA:TRUE): it \
                  vouches for nobody else. Write the certificate of the CA into it, or the server's own"
             ),
             _ => {
                 let subjects: Vec<String> = own.subjects.iter().map(|(name, _)| format!("'{}'", name.shown)).collect();
                 format!(
-                    "{whose}, which is neither in {file} (`ca_certificates`; it holds {}) nor among those that this machine trusts. Add \
+                    "{origin}, which is neither in {file} (`ca_certificates`; it holds {}) nor among those that this machine trusts. Add \
                      {advice} (PEM) to the file, or have the server send the certificates in between",
                     listed(&subjects)
                 )

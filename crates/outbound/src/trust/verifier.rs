@@ -82,7 +82,7 @@ impl Verifier {
     }
 
     /// A certificate that is trusted as it is.
-    fn verify_pinned(&self, der: &CertificateDer<'_>, server: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
+    fn verify_pinned(der: &CertificateDer<'_>, server: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
         let certificate = Certificate::read(der).ok_or(CertificateError::BadEncoding)?;
         let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         if seconds > certificate.not_after() {
@@ -122,7 +122,7 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let verdict = if self.exact.contains(end_entity.as_ref()) {
-            self.verify_pinned(end_entity, server_name, now).map(|()| ServerCertVerified::assertion())
+            Self::verify_pinned(end_entity, server_name, now).map(|()| ServerCertVerified::assertion())
         } else {
             self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
         };

@@ -191,7 +191,7 @@ fn pod_security(section: &Section<'_>) -> PodSecurity {
             (None, _) => field.wrong(expected, ""),
             (Some(_), Some("restricted")) => {}
             (Some(_), _) => {
-                field.wrong("none", "It belongs to `pod_security: restricted`; otherwise images choose their user.")
+                field.wrong("none", "It belongs to `pod_security: restricted`; otherwise images choose their user.");
             }
         }
         user.unwrap_or(NOBODY)

@@ -1,6 +1,6 @@
 //! The configuration as people write it: what is accepted and what it means, and what each mistake is answered with.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
 mod cluster_access;
 mod examples;

@@ -1,4 +1,4 @@
-//! What can go wrong between a node and its server, as far as the node decides by it.
+//! Errors between a node and its server, as far as the node's decisions depend on them.
 
 use vantage6_types::{OrganizationId, RunId};
 
@@ -42,7 +42,7 @@ pub enum HubErrorKind {
     OversizedRun(RunId, OrganizationId),
     /// Nothing can be encoded for the organization that asked, as it stands at the server. The text says why.
     NoRecipient,
-    /// Something else, that a person has to look at.
+    /// Something else, which a person must investigate.
     Other,
 }
 
@@ -51,7 +51,7 @@ pub enum HubErrorKind {
 pub enum Delivery {
     /// Surely not: it can be repeated without asking.
     NotSent,
-    /// Nobody knows: look at the run before deciding.
+    /// Unknown: read the run before deciding.
     Unknown,
 }
 

@@ -1,4 +1,4 @@
-//! What server and node tell each other live.
+//! Live events between server and node.
 
 use vantage6_types::{CollaborationId, NodeId, OrganizationId, RunId, RunStatus, TaskId};
 
@@ -11,11 +11,11 @@ pub enum HubEvent {
     Disconnected(String),
     /// The server knows this node: it should look for what there is to do.
     Welcome,
-    /// Something may have happened that was not heard: only a look at everything makes up for it.
+    /// Events may have been missed: only a poll of all runs makes up for them.
     Missed,
     /// There is a new task in the collaboration, perhaps for this node.
     NewTask(TaskId),
-    /// Algorithms are to be ended.
+    /// A request to kill algorithms.
     Kill(Kill),
     /// The server takes a node of the collaboration for offline.
     NodeOffline(NodeId),
@@ -23,7 +23,7 @@ pub enum HubEvent {
     Other(String),
 }
 
-/// Which algorithms are to be ended.
+/// Which algorithms to kill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kill {
     /// Nodes of other collaborations don't mind it.
@@ -34,7 +34,7 @@ pub struct Kill {
     pub runs: Option<Vec<(RunId, Option<OrganizationId>)>>,
 }
 
-/// What a node tells.
+/// An event that a node sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeEvent {
     /// It is here, whatever the server took it for.
@@ -56,11 +56,11 @@ pub struct StatusChange {
     pub task: TaskId,
     /// The parent of its task.
     pub parent: Option<TaskId>,
-    /// The node that tells.
+    /// The node that sends it.
     pub node: super::Node,
 }
 
-/// How a node is set up, as far as others may know it.
+/// The part of a node's configuration that others may know.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeInfo {
     /// Whether it encrypts, if that is set.
@@ -75,13 +75,13 @@ pub struct NodeInfo {
     pub databases: Vec<DatabaseInfo>,
 }
 
-/// A database, as far as others may know it.
+/// The part of a database's configuration that others may know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseInfo {
     /// Its label.
     pub label: String,
     /// Its type.
     pub kind: String,
-    /// Its columns, if they are to be known.
+    /// Its columns, if they are shared.
     pub columns: Option<Vec<String>>,
 }

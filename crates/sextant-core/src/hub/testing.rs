@@ -1,5 +1,6 @@
 //! A server in memory, which fails to order.
 
+#![allow(clippy::disallowed_types, reason = "only tests use it, without another dependency")]
 #![allow(clippy::unwrap_used, reason = "only tests use it")]
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -212,7 +213,7 @@ fn error(kind: HubErrorKind, text: String) -> HubError {
     HubError { kind, text, delivery: Delivery::NotSent }
 }
 
-/// What follows from a status, as a real hub tells it.
+/// The effect of a status, as a real hub reports it.
 fn refusal(status: u16, own_words: bool) -> HubErrorKind {
     match (status, own_words) {
         (500.., true) => HubErrorKind::Failing,

@@ -71,7 +71,7 @@ mod tests {
             (r"^10\.1\.2\.3:5000/.*", "10.1.2.3:5000/average"),
             (r"^\[fd00::1\]:5000/", "[fd00::1]:5000/average"),
             ("^localhost:", "localhost:5000/average"),
-            // Told as wide: they let in whatever begins so.
+            // These cause a warning: they admit every name with that prefix.
             ("^registry", "registry:5000/average"),
             (".*", "registry:5000/average"),
             ("^.*/average", "registry:5000/average"),

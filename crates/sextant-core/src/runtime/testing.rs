@@ -1,5 +1,6 @@
 //! A runtime in memory, whose runs go as a test says.
 
+#![allow(clippy::disallowed_types, reason = "only tests use it, without another dependency")]
 #![allow(clippy::unwrap_used, reason = "only tests use it")]
 
 use std::collections::HashMap;
@@ -20,7 +21,7 @@ pub struct FakeRuntime {
     journal: Journal,
     gate: watch::Sender<Gate>,
     runs: Mutex<HashMap<RunId, watch::Sender<RunState>>>,
-    /// Whose they are, as far as that was said.
+    /// Whose they are, if that was said.
     owners: Mutex<HashMap<RunId, RunIdentity>>,
     launches: Mutex<Launches>,
     launched: Mutex<Vec<Assignment>>,
@@ -65,7 +66,7 @@ impl FakeRuntime {
         *self.launches.lock().unwrap() = Box::new(result);
     }
 
-    /// What was launched, or was to be.
+    /// What was launched, or should have been.
     pub fn launched(&self) -> Vec<Assignment> {
         self.launched.lock().unwrap().clone()
     }

@@ -1,5 +1,5 @@
-//! The way into the cluster while its credentials are renewed. Everybody holds one [`Client`], whose requests go through [`Access`]:
-//! it has the client of the credentials that were read last, and reads them anew when a file of theirs has changed, before they end,
+//! Access to the cluster while its credentials are renewed. All callers share one [`Client`], whose requests go through [`Access`]:
+//! it has the client of the credentials that were read last, and reloads them when a file of theirs has changed, before they expire,
 //! and when the API server does not accept them. A request that was refused with the old ones is sent again with the new.
 
 mod plugin;
@@ -27,14 +27,14 @@ use self::stamps::Stamps;
 /// How often credentials are read.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
-    /// The files' stamps are looked at so long after the last look.
+    /// How often the files' stamps are checked.
     look: Duration,
-    /// What failed, or brought nothing new, is tried again so long after.
+    /// The pause after a reload that failed or found nothing new.
     again: Duration,
 }
 
 const PACE: Pace = Pace { look: Duration::from_secs(1), again: Duration::from_secs(10) };
-/// Credentials that say when they end are renewed so long before.
+/// How long before their expiry credentials are renewed.
 const MARGIN: SignedDuration = SignedDuration::from_secs(30);
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -42,12 +42,12 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// (a firewall forgot it) costs a call its time. Longer than a quiet watch lasts ([`super::watch`]).
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// The way into the cluster.
+/// Access to the cluster.
 pub struct Access {
     source: Source,
     pace: Pace,
     state: Mutex<State>,
-    /// Held by whoever reads the source.
+    /// Held while the source is read.
     reading: tokio::sync::Mutex<()>,
     still_wrong: LogThrottle,
 }
@@ -60,7 +60,7 @@ struct State {
     generation: u64,
     files: Stamps,
     ends: Option<Timestamp>,
-    /// When the files were last looked at, and the source last read.
+    /// When the files were last checked, and the source last read.
     looked: Instant,
     read: Instant,
     /// What was last wrong with the source.
@@ -68,7 +68,7 @@ struct State {
     acceptance: Acceptance,
 }
 
-/// When the source is to be read again.
+/// When to read the source again.
 enum Due {
     No,
     Soon,
@@ -78,7 +78,7 @@ enum Due {
 /// What the API server thinks of the credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Acceptance {
-    /// It has not been asked; whoever asks first tells what it says.
+    /// It has not been asked; the first caller logs the answer.
     Unknown,
     Accepted,
     Refused,
@@ -117,7 +117,7 @@ impl Access {
         }))
     }
 
-    /// The client for everybody.
+    /// The shared client.
     pub fn client(self: &Arc<Self>) -> Client {
         let namespace = self.state().cluster.default_namespace.clone();
         let access = self.clone();
@@ -167,8 +167,7 @@ impl Access {
         let address = &state.cluster.cluster_url;
         match (before, state.acceptance) {
             (Acceptance::Accepted, Acceptance::Refused) => error!(
-                "The cluster at {address} does not accept the credentials of {} any more. Renew them there; this node reads them \
-                 again by itself.",
+                "The cluster at {address} does not accept the credentials of {}. Renew them there; this node reloads them by itself.",
                 self.source
             ),
             (Acceptance::Refused, Acceptance::Accepted) => {
@@ -234,7 +233,7 @@ impl Access {
             Ok(((client, cluster), read)) => {
                 (state.files, state.ends) = (read.files, read.ends);
                 if state.wrong.take().is_some() {
-                    info!("What was wrong with {} is mended.", self.source);
+                    info!("The error with {} is resolved.", self.source);
                 }
                 if state.digest != read.digest {
                     (state.client, state.cluster, state.digest) = (client, cluster, read.digest);
@@ -245,14 +244,14 @@ impl Access {
                 state.files = state.files.now();
                 let is_new = state.wrong.as_ref() != Some(&why);
                 if is_new && (state.wrong.is_none() || self.still_wrong.happened().is_some()) {
-                    warn!("{} can't be used: {why}. Until then, what was read before holds.", self.source.beginning());
+                    warn!("Can't use {}: {why}. The node uses the earlier ones until then.", self.source.beginning());
                 }
                 state.wrong = Some(why);
             }
         }
     }
 
-    /// Whether the source is to be read by one who has waited for it since then.
+    /// Whether a caller that has waited since then must read the source.
     fn is_of_use(&self, refused: Option<u64>, since: Instant) -> bool {
         let state = self.state();
         match refused {

@@ -1,5 +1,5 @@
 //! A kubeconfig's exec plugin: a program that prints credentials (client.authentication.k8s.io). Nobody sits before a node, so it is
-//! told to ask nobody, and what it says on its standard error is kept for the message when it fails.
+//! told to run non-interactively, and its standard error is kept for the message when it fails.
 
 use std::io::ErrorKind;
 use std::process::{Output, Stdio};
@@ -16,14 +16,13 @@ use tokio::time::timeout;
 
 /// How long a plugin may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How many of its last lines are told, and how many characters of them.
+/// How many of its last lines a message quotes, and how many characters of them.
 const LINES: usize = 3;
 const WORDS: usize = 400;
 
 /// What a plugin gave.
 #[derive(Debug)]
 pub struct Given {
-    /// A token.
     pub token: Option<SecretString>,
     /// A certificate and its key, as PEM.
     pub certificate: Option<(String, SecretString)>,
@@ -62,7 +61,7 @@ async fn run_within(exec: &ExecConfig, patience: Duration) -> Result<Given, Stri
         Ok(Err(error)) => return Err(not_started(exec, name, &error)),
         Err(_) => {
             return Err(format!(
-                "the exec plugin `{name}` did not end within {} s. It must get along without anybody to ask",
+                "the exec plugin `{name}` did not end within {} s. It must work without user input",
                 patience.as_secs()
             ));
         }
@@ -77,7 +76,8 @@ fn command(exec: &ExecConfig, name: &str) -> Result<Command, String> {
     let always = exec.interactive_mode == Some(ExecInteractiveMode::Always);
     let mut spec = json!({ "interactive": always });
     if exec.provide_cluster_info {
-        spec["cluster"] = serde_json::to_value(&exec.cluster).map_err(|_| "its cluster can't be told to the plugin")?;
+        spec["cluster"] =
+            serde_json::to_value(&exec.cluster).map_err(|_| "its cluster can't be passed to the plugin")?;
     }
     let info = json!({ "apiVersion": exec.api_version, "kind": "ExecCredential", "spec": spec });
     let mut command = Command::new(name);
@@ -109,7 +109,7 @@ fn failed(name: &str, output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     let mut last: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).rev().take(LINES).collect();
     last.reverse();
-    let said = if last.is_empty() { "it said nothing".to_owned() } else { excerpt_of(&last.join(" / "), WORDS) };
+    let said = if last.is_empty() { "it printed nothing".to_owned() } else { excerpt_of(&last.join(" / "), WORDS) };
     format!("the exec plugin `{name}` failed ({}): {said}", output.status)
 }
 
@@ -128,7 +128,7 @@ fn read(name: &str, printed: &[u8]) -> Result<Given, String> {
         return Err(wrong("has neither a token nor a certificate"));
     }
     let ends = status.expiration_timestamp.map(|ends| ends.parse()).transpose();
-    Ok(Given { token, certificate, ends: ends.map_err(|_| wrong("has no good `expirationTimestamp`"))? })
+    Ok(Given { token, certificate, ends: ends.map_err(|_| wrong("has no valid `expirationTimestamp`"))? })
 }
 
 #[cfg(test)]
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(given.ends.unwrap().to_string(), "2030-01-02T03:04:05Z");
         let yaml = run(&shell("printf 'status:\\n  clientCertificateData: C\\n  clientKeyData: K\\n'")).await.unwrap();
         assert_eq!(yaml.certificate.unwrap().0, "C");
-        // It is told that nobody is there.
+        // It runs non-interactively.
         let exec = shell(
             r#"read -r x; echo "$KUBERNETES_EXEC_INFO" | grep -q '"interactive":false' && echo '{"status": {"token": "t"}}'"#,
         );
@@ -168,14 +168,14 @@ mod tests {
                 "echo one >&2; echo two >&2; echo 'please log in' >&2; exit 3",
                 "failed (exit status: 3): one / two / please log in",
             ),
-            ("exit 1", "it said nothing"),
+            ("exit 1", "it printed nothing"),
             ("echo hello, this is secret", "is no ExecCredential"),
             ("echo '{}'", "has no `status`"),
             ("echo '{\"status\": {}}'", "neither a token nor a certificate"),
             ("echo '{\"status\": {\"clientKeyData\": \"secret\"}}'", "without its key, or a key alone"),
             (
                 "echo '{\"status\": {\"token\": \"secret\", \"expirationTimestamp\": \"soon\"}}'",
-                "no good `expirationTimestamp`",
+                "no valid `expirationTimestamp`",
             ),
         ] {
             let said = run(&shell(script)).await.unwrap_err();

@@ -1,5 +1,5 @@
-//! Where the way into the cluster is read from: the pod's service account, or kubeconfigs and the files that they name. What is read
-//! needs nothing more to be read later: whether it has changed is asked of the files' stamps.
+//! The source of the credentials for the cluster: the pod's service account, or kubeconfigs and the files that they name. The files' stamps
+//! show whether to read them again.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use sextant_config::kubeconfig::of_kubectl;
 use super::plugin;
 use super::stamps::Stamps;
 
-/// Where the way into the cluster is read from.
+/// The source of the credentials for the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// The pod's service account.
@@ -77,7 +77,9 @@ impl Source {
                 let kubeconfig = merged(paths)?;
                 let named = cluster_of(&kubeconfig, &options);
                 if named.is_some_and(|cluster| cluster.proxy_url.as_ref().is_some_and(|proxy| !proxy.is_empty())) {
-                    return Err("it reaches its cluster through a proxy (proxy-url), and Sextant can't".into());
+                    return Err(
+                        "it reaches its cluster through a proxy (proxy-url), which Sextant does not support".into()
+                    );
                 }
                 // Before it is read, so that a change meanwhile is seen.
                 files.take(named.and_then(|cluster| cluster.certificate_authority.as_ref()));
@@ -108,14 +110,14 @@ impl fmt::Display for Source {
     }
 }
 
-/// Refuses a cluster that anybody on the way can be. The configuration check says the same of the file; it may have changed since.
+/// Refuses a cluster that anybody on the network path can impersonate. The configuration check does the same; the file may have changed since.
 fn must_be_sure(config: &Config) -> Result<(), String> {
     let address = &config.cluster_url;
     let host = address.host().unwrap_or_default().trim_matches(['[', ']']);
     let is_this_machine = host == "localhost"
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
     let what = if address.scheme_str() != Some("https") {
-        "its `server` is no `https://` address"
+        "its `server` is not an `https://` address"
     } else if config.accept_invalid_certs {
         "it says `insecure-skip-tls-verify: true`"
     } else {
@@ -125,8 +127,8 @@ fn must_be_sure(config: &Config) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "{what}, so that credentials and runs with their data would go to whoever answers at {}. Name the cluster's authority there \
-         (certificate-authority-data), and an https address",
+        "{what}, so credentials and runs with their data would go to anyone who answers at {}. Name the cluster's \
+         authority there (certificate-authority-data), and an https address",
         printable::excerpt_of(host, 100)
     ))
 }
@@ -169,7 +171,7 @@ fn error_chain(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::Parse(error) => {
             let place = error.location().map(|at| format!(" (line {}, column {})", at.line(), at.column()));
-            format!("it isn't YAML, or not what a kubeconfig looks like{}", place.unwrap_or_default())
+            format!("it is not YAML, or not a kubeconfig{}", place.unwrap_or_default())
         }
         error => error.to_string(),
     }
@@ -227,12 +229,12 @@ fn token(text: &str, what: &str) -> Result<SecretString, String> {
         return Err(format!("{what} is empty"));
     }
     if text.contains(char::is_whitespace) || HeaderValue::from_str(text).is_err() {
-        return Err(format!("{what} has blanks, line ends or other characters within that no token has"));
+        return Err(format!("{what} contains blanks, line ends or other characters that are not allowed in a token"));
     }
     Ok(SecretString::from(text))
 }
 
-/// What to do about a way to log in that Sextant does not have.
+/// Advice about a login method that Sextant does not support.
 fn unsupported(provider: &str) -> String {
     let instead = match provider {
         "oidc" => "kubelogin: `kubectl oidc-login setup`, github.com/int128/kubelogin",
@@ -241,13 +243,13 @@ fn unsupported(provider: &str) -> String {
         _ => "your provider's",
     };
     format!(
-        "its user logs in by `auth-provider: {}`, which Sextant can't. Use an exec plugin in its place ({instead}), or the token \
-         of a service account (docs/OPERATIONS.md)",
+        "its user logs in by `auth-provider: {}`, which Sextant does not support. Use an exec plugin instead \
+         ({instead}), or the token of a service account (docs/OPERATIONS.md)",
         printable::excerpt_of(provider, 60)
     )
 }
 
-/// The cluster and the credentials in a few bytes, to tell whether they have changed.
+/// A digest of cluster and credentials, which shows whether they have changed.
 fn digest_of(config: &Config) -> Result<Vec<u8>, String> {
     let user = serde_json::to_vec(&config.auth_info).map_err(|_| "its user can't be understood")?;
     let cluster = (&config.cluster_url, &config.root_cert, config.accept_invalid_certs, &config.tls_server_name);

@@ -15,7 +15,7 @@ pub const SECRET_BYTES: usize = 32;
 pub enum KeyOf {
     /// The uid of its Job: so the key of an earlier launch, or of a run that had its number before, opens nothing.
     Job(String),
-    /// Nothing: as in Jobs that were made before keys followed from a uid, and are still under way.
+    /// Nothing: for Jobs that were created before keys were derived from a uid, and are still under way.
     Run,
 }
 

@@ -2,7 +2,7 @@
 
 use vantage6_types::RunId;
 
-/// What the node tells `return` to do.
+/// The node's command to `return`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     /// Ask again.
@@ -14,7 +14,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The word on the wire.
+    /// The text in the answer's body.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Wait => "wait",
@@ -23,7 +23,7 @@ impl Command {
         }
     }
 
-    /// Reads the word; `None` if it is none.
+    /// Parses the text; `None` if it is not a command.
     pub fn read(word: &[u8]) -> Option<Self> {
         [Self::Wait, Self::Upload, Self::Exit].into_iter().find(|command| command.as_str().as_bytes() == word)
     }

@@ -53,7 +53,7 @@ pub enum Answer {
     Later,
 }
 
-/// An input on its way to a pod.
+/// An input in transit to a pod.
 pub type Input = BoxStream<'static, io::Result<Bytes>>;
 
 /// What this side sends.
@@ -80,7 +80,7 @@ pub async fn serve(
             Err(error) => {
                 // Out of file descriptors, or the caller has gone already: neither is a reason to stop.
                 if let Some(times) = broken.happened() {
-                    warn!("the data port could not take a connection ({times} times lately): {error}");
+                    warn!("The data port could not accept a connection ({times} times recently): {error}");
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
@@ -92,7 +92,8 @@ pub async fn serve(
             Err(exceeded) => {
                 if let Some(times) = refused.happened() {
                     warn!(
-                        "{address} is not let in at the data port: {exceeded}. So were {times} lately, of all addresses. Pods of runs try again."
+                        "The data port refused a connection of {address}: {exceeded}. It refused {times} recently, \
+                         of all addresses. Pods of runs retry."
                     );
                 }
                 // Without the usual farewell, which would keep something of it in the kernel.
@@ -105,8 +106,8 @@ pub async fn serve(
             evictions = evicted;
             if evicting.happened().is_some() {
                 warn!(
-                    "The data port closes connections to make room for others ({evicted} since the node began): \
-                     somebody floods it, {address} or another one"
+                    "The data port closes connections to accept others ({evicted} since the node started): {address} \
+                     or another address floods it"
                 );
             }
         }
@@ -115,10 +116,10 @@ pub async fn serve(
             let serving = connection(stream, acceptor, server, guard.clone(), patience);
             let ended = tokio::select! {
                 ended = serving => ended,
-                () = guard.evicted() => Err("another connection needed its place".into()),
+                () = guard.evicted() => Err("another connection needed its slot".into()),
             };
             if let Err(error) = ended {
-                debug!("a connection to the data port ended: {error}");
+                debug!("A connection to the data port ended: {error}");
             }
         });
     }
@@ -156,14 +157,14 @@ async fn connection(
     converse(stream, server, guard, patience).await
 }
 
-/// One request and its answer: so what a stranger sends after it is never read.
+/// One request and its answer: what an unauthenticated caller sends after it is never read.
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     server: Arc<Server>,
     guard: Arc<Guard>,
     patience: Duration,
 ) -> Result<(), Failure> {
-    // Under way until the connection ends: also while its answer is on its way.
+    // Counts as under way until the connection ends, also while its answer is sent.
     let state = Arc::new((guard.clone(), OnceLock::new()));
     let service = service_fn(move |request| {
         let (server, state) = (server.clone(), state.clone());
@@ -185,7 +186,7 @@ async fn converse(
     };
     tokio::select! {
         served = served => Ok(served?),
-        () = never_authenticates => Err("it has shown no key".into()),
+        () = never_authenticates => Err("it is not authenticated".into()),
     }
 }
 
@@ -199,7 +200,7 @@ async fn answer(
     let Some((run, item)) = protocol::read_path(request.uri().path()) else {
         return reply(StatusCode::NOT_FOUND, "no such thing");
     };
-    // A Job that has been replaced, or that the watch has not shown yet, has no key; its pod hears no more than a stranger, and tries
+    // A Job that has been replaced, or that the watch has not shown yet, has no key; its pod gets the same answer as any stranger, and tries
     // again until the cluster ends it.
     let of = job(&request).and_then(|job| pod_api.key_of(run, job));
     let is_current_job = of.is_some();
@@ -207,7 +208,7 @@ async fn answer(
         let may_be_a_pod = !is_current_job && bearer(&request).is_some() && job(&request).is_some();
         if let Some(times) = (!may_be_a_pod).then(|| server.wrong_keys.happened()).flatten() {
             warn!(
-                "{} asks the data port for run {run} without its key; {times} requests like this lately",
+                "The data port refused a request of {} for run {run}: it lacks the run's key; {times} such requests recently",
                 guard.address
             );
         }
@@ -216,7 +217,7 @@ async fn answer(
     under_way.get_or_init(|| guard.begin_request());
     if let Err(exceeded) = guard.authenticate(run) {
         if let Some(times) = server.over_limit.happened() {
-            warn!(%run, "is not served at the data port now: {exceeded}; {times} requests like this lately");
+            warn!(%run, "The data port does not serve the run now: {exceeded}; {times} such requests recently");
         }
         return refusal(Answer::Later);
     }
@@ -235,7 +236,7 @@ async fn answer(
                 Ok(()) => reply(StatusCode::OK, Command::Exit.as_str()),
                 Err(answer) => refusal(answer),
             },
-            None => reply(StatusCode::LENGTH_REQUIRED, "the output's length must be known"),
+            None => reply(StatusCode::LENGTH_REQUIRED, "the request must give the output's length"),
         },
         _ => reply(StatusCode::METHOD_NOT_ALLOWED, "no such thing"),
     }
@@ -294,5 +295,5 @@ pub async fn converse_in_memory(stream: tokio::io::DuplexStream, secret: Arc<Nod
     let server = Arc::new(Server::new(secret, pod_api, limits.stalled));
     let Ok(guard) = limiter.enter([10, 0, 0, 1].into(), Instant::now()) else { return };
     let _ = converse(stream, server, guard, limits.patience).await;
-    assert!(limiter.is_empty(), "a place was not given back: {limiter:?}");
+    assert!(limiter.is_empty(), "a slot was not released: {limiter:?}");
 }

@@ -1,5 +1,5 @@
 //! TLS 1.3 with a pinned key: the node's certificate is its own, and pods know it by the hash of its public
-//! key. Nobody else's word is needed, and a certificate made anew after a restart is still the same key.
+//! key. No authority is needed, and a certificate that is recreated after a restart still has the same key.
 
 use std::sync::Arc;
 
@@ -71,7 +71,7 @@ fn pin(public_key_info: &[u8]) -> String {
     HEXLOWER.encode(digest(&SHA256, public_key_info).as_ref())
 }
 
-/// Accepts the one public key, whoever vouches for it.
+/// Accepts exactly one public key, without any authority.
 #[derive(Debug)]
 struct Pinned {
     pin: Vec<u8>,

@@ -12,7 +12,7 @@ pub const FOLDER: &str = "/mnt/data";
 /// A database with what a pod needs to see it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mounted {
-    /// What the algorithm is told.
+    /// The algorithm's variables.
     pub visible: VisibleDatabase,
     /// The volume and its mount; `None` for databases that are addresses.
     pub volume: Option<(Volume, VolumeMount)>,

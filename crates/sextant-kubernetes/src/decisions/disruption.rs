@@ -23,7 +23,7 @@ pub enum DisruptionCause {
     Machine,
     /// The machine that the scheduler had chosen, and that did not take it.
     Rejected,
-    /// Somebody of these, while nobody looked: only the Job tells of it.
+    /// One of these, while no node was running: only the Job records it.
     TakenAway,
     /// The Job's own deadline.
     TimedOut,
@@ -75,7 +75,7 @@ impl DisruptionCause {
         }
     }
 
-    /// The row of the table: the word for it, what a researcher reads, and whether the run may be launched again.
+    /// The row of the table: its name, the researcher's text, and whether the run may be launched again.
     fn row(&self, disk_limit: Option<&str>) -> (&'static str, String, bool) {
         let (reason, text, disruption) = match self {
             Self::DiskLimit => {
@@ -86,13 +86,13 @@ impl DisruptionCause {
                 return ("Evicted", format!("The run was evicted from its machine, which ran low on {what},"), true);
             }
             Self::Evicted(None) => ("Evicted", "The run was evicted from its machine", true),
-            Self::Preempted => ("Preempted", "The run had to make room for a more important one", true),
+            Self::Preempted => ("Preempted", "The run was preempted by a more important one", true),
             Self::Drained => ("Drained", "The run's machine was taken out of service", true),
             Self::Shutdown => ("MachineShutdown", "The run's machine was shut down", true),
             Self::Machine => ("MachineLost", "The run's machine was lost", true),
             Self::TakenAway => ("Disrupted", "The run was taken off its machine", true),
-            Self::Rejected => ("MachineRefused", "The run's machine did not take it", true),
-            Self::TimedOut => ("TimedOut", "The run was stopped, for it took longer than this node allows,", false),
+            Self::Rejected => ("MachineRefused", "The run's machine did not accept it", true),
+            Self::TimedOut => ("TimedOut", "The run was stopped, because it took longer than this node allows,", false),
             Self::PodDeleted => ("PodDeleted", "The run's pod was deleted from the cluster", false),
             Self::JobDeleted => ("JobDeleted", "The run's Job was deleted from the cluster", false),
             Self::Stopped => ("Stopped", "The run was stopped in the cluster", false),
@@ -100,13 +100,13 @@ impl DisruptionCause {
         (reason, text.to_owned(), disruption)
     }
 
-    /// What is to be reported of it.
+    /// The failure to report.
     pub fn failure(&self, job: &JobFacts, pod: Option<&PodFacts>, progress: Progress, note: Option<&str>) -> Failure {
         let (reason, text, disruption) = self.row(pod.and_then(|pod| pod.disk_limit.as_deref()));
         let before = match progress {
             Progress::Starting => "before the algorithm started.",
             Progress::Running => "before the algorithm ended.",
-            Progress::Ended => "before its output could be brought to the node.",
+            Progress::Ended => "before its output could be uploaded to the node.",
         };
         let note = note.map(|note| format!(" {note}")).unwrap_or_default();
         let started = progress != Progress::Starting;
@@ -144,7 +144,7 @@ fn detail(job: &JobFacts, pod: Option<&PodFacts>) -> String {
     if job.deleting {
         said.push("the Job was deleted".into());
     }
-    if said.is_empty() { "the pod is over".into() } else { said.join("; ") }
+    if said.is_empty() { "the pod has ended".into() } else { said.join("; ") }
 }
 
 /// Whether a pod was evicted for what it did itself, and not for the sake of others.

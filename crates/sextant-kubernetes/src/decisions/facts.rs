@@ -1,5 +1,5 @@
-//! What the cluster says of a run's Job and pod, boiled down to what the decisions look at: small, so that
-//! ten thousand runs fit in memory, and typed, so that the decisions need not know Kubernetes's optional fields.
+//! What the cluster says of a run's Job and pod, reduced to what the decisions need: small, so that ten thousand runs fit in memory, and
+//! typed, so that the decisions need not know Kubernetes's optional fields.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
@@ -40,7 +40,7 @@ pub struct JobFacts {
     pub run: RunId,
     /// The run's task.
     pub task: TaskId,
-    /// What tells the run from others of its number, if the Job says.
+    /// Distinguishes the run from others with its id, if the Job says.
     pub identity: Option<RunIdentity>,
     /// When the Job was made.
     pub created: Option<Timestamp>,
@@ -91,7 +91,7 @@ pub struct PodFacts {
     pub reason: Option<(String, String)>,
     /// Why the cluster ends it for the sake of others (`PreemptionByScheduler`, `EvictionByEvictionAPI`, …): reason and message.
     pub disruption: Option<(String, String)>,
-    /// When it was told to end.
+    /// When its termination began.
     pub told: Option<Timestamp>,
     /// When it should have ended, if it is being deleted.
     pub ends_at: Option<Timestamp>,
@@ -117,7 +117,7 @@ pub enum Container {
     Unknown,
     /// Not started.
     Waiting {
-        /// Kubernetes's word, for example `ImagePullBackOff`.
+        /// Kubernetes's reason, for example `ImagePullBackOff`.
         reason: String,
         /// Its explanation.
         message: String,
@@ -136,7 +136,7 @@ pub enum Container {
 pub struct End {
     /// Its exit code; 128 + n when signal n killed it.
     pub code: i32,
-    /// Kubernetes's word, for example `OOMKilled`.
+    /// Kubernetes's reason, for example `OOMKilled`.
     pub reason: String,
     /// What it left in its termination message.
     pub message: String,
@@ -224,7 +224,7 @@ impl JobFacts {
             Some(identity) => {
                 identity == assignment.identity && self.name == node.attempt_name(assignment, self.attempt)
             }
-            // 0.1.0 told runs apart by their times alone.
+            // 0.1.0 distinguished runs only by their times.
             None => self.name == node.former_attempt_name(assignment, self.attempt),
         }
     }
@@ -315,7 +315,7 @@ impl PodFacts {
     }
 }
 
-/// A container's state, as the kubelet tells it.
+/// A container's state, as the kubelet reports it.
 pub(super) fn read_state(status: &ContainerStatus) -> Container {
     match status.state.as_ref() {
         Some(ContainerState { running: Some(running), .. }) => {
@@ -416,7 +416,7 @@ mod tests {
         assert!(!facts.scheduled && !facts.over && facts.unschedulable.is_none());
     }
 
-    /// As kubelets tell it of a pod that they have evicted.
+    /// As kubelets report it for a pod that they have evicted.
     #[test]
     fn an_algorithm_that_is_lost_was_started_if_return_was() {
         let ended = |reason: &str| json!({"terminated": {"exitCode": 137, "reason": reason}});

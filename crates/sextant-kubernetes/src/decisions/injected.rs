@@ -7,7 +7,7 @@ use sextant_core::timeouts::could_not_be_prepared;
 
 use super::facts::{ALGORITHM, Container, End, RECEIVE, RETURN, read_state};
 
-/// A container that is not ours, as far as the run may have to wait for it, or for its end.
+/// A container that the cluster added, if the run may have to wait for it or for its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Injected {
     /// Its name.
@@ -77,7 +77,7 @@ impl Injected {
         }
     }
 
-    /// What the run has to wait for, in the operator's words; `None` where it is out of the way.
+    /// What the run waits for, as a text for operators; `None` if it need not wait.
     pub fn keeps_waiting(&self) -> Option<String> {
         let Self { name, image, .. } = self;
         let why = match &self.state {
@@ -93,7 +93,7 @@ impl Injected {
         Some(format!("the container '{name}' ({image}), which the cluster has added to the pod: {}", why.trim_end()))
     }
 
-    /// What is to be reported of one that failed.
+    /// The failure to report if such a container failed.
     pub fn failure(&self, end: &End) -> Failure {
         let Self { name, image, .. } = self;
         let detail =

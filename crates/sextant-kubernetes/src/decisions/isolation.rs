@@ -1,7 +1,7 @@
 //! Whether algorithms are isolated from the network: what a probe tries, what its findings mean, and whether runs may be launched.
 //!
-//! A probe is a pod that the cluster takes for an algorithm's. It must reach the proxy and the data port, and nothing else of
-//! what is tried. Nothing is launched until that has been seen, and nothing more when it is no longer so.
+//! A probe is a pod that looks like an algorithm's to the cluster. It must reach the proxy and the data port, and nothing else that it
+//! tries. No run is launched until that has been confirmed, and none after a check has failed.
 
 use backoff::Backoff;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const PERIODS: u32 = 3;
 
 /// In a [`Try`]'s address: the machine that the probe runs on.
 pub const MACHINE: &str = "machine";
-/// In a [`Try`]'s address: the API server as pods are told of it, with its own port.
+/// In a [`Try`]'s address: the API server as pods know it, with its own port.
 pub const API_SERVER: &str = "api-server";
 /// In a [`Try`]'s address: where clusters usually have their DNS, the tenth address of the Services.
 pub const DNS: &str = "dns";
@@ -57,7 +57,7 @@ pub enum Outcome {
     Refused,
     /// There was no answer.
     Silent,
-    /// Something on the way said that there is no way.
+    /// The network reported that there is no route.
     NoWay,
     /// There is no such thing here, so it was not tried.
     None,
@@ -117,7 +117,7 @@ pub enum Proof {
 pub fn judge(targets: &[Target], findings: &Findings) -> Proof {
     if targets.len() != findings.outcomes.len() {
         return Proof::Inconclusive(format!(
-            "the probe told of {} of {} things that it was to try",
+            "the probe reported {} of {} attempts",
             findings.outcomes.len(),
             targets.len()
         ));
@@ -133,7 +133,7 @@ pub fn judge(targets: &[Target], findings: &Findings) -> Proof {
     if both().any(|(target, outcome)| target.expected == Expected::Closed && outcome != Outcome::None) {
         Proof::Isolated
     } else {
-        Proof::Inconclusive("nothing that surely listens could be tried".into())
+        Proof::Inconclusive("there was no target that is known to listen".into())
     }
 }
 
@@ -143,7 +143,7 @@ fn unexpected_open(target: &Target, outcome: Outcome, policies_refuse: bool) -> 
         (Expected::Open, _) => None,
         (_, Outcome::Open) => Some(format!("{name} ({to}) can be reached")),
         (Expected::ClosedIfThere, Outcome::Refused) if !policies_refuse => {
-            Some(format!("{name} ({to}) can be reached: it refuses connections itself"))
+            Some(format!("{name} ({to}) can be reached: it refuses the connection itself"))
         }
         _ => None,
     }
@@ -183,7 +183,7 @@ enum IsolationStatus {
 impl IsolationMonitor {
     /// Without a proof yet. `allow_unisolated`: runs are launched whatever the proofs come to.
     pub fn new(every: Duration, allow_unisolated: bool) -> Self {
-        let status = IsolationStatus::Unknown("it has not been proved yet that algorithms are walled in".into());
+        let status = IsolationStatus::Unknown("the network isolation of algorithms has not been checked yet".into());
         Self { every, allow_unisolated, status, failures: 0 }
     }
 
@@ -217,8 +217,9 @@ impl IsolationMonitor {
             // What was found wrong is still the reason.
             (Proof::Inconclusive(_), IsolationStatus::Wrong(_)) => {}
             (Proof::Inconclusive(why), _) => {
-                self.status =
-                    IsolationStatus::Unknown(format!("it could not be tried whether algorithms are walled in: {why}"));
+                self.status = IsolationStatus::Unknown(format!(
+                    "the network isolation of algorithms could not be checked: {why}"
+                ));
             }
         }
         self.failures += 1;
@@ -259,14 +260,14 @@ mod tests {
             (&[(Closed, Silent), (ClosedIfThere, Silent)], Proof::Isolated),
             (
                 &[(Closed, Silent), (ClosedIfThere, Refused)],
-                wrong("t1 (a:1) can be reached: it refuses connections itself"),
+                wrong("t1 (a:1) can be reached: it refuses the connection itself"),
             ),
             (&[(Closed, Refused), (ClosedIfThere, Refused)], Proof::Isolated),
             (&[(Closed, Silent), (ClosedIfThere, NoWay)], Proof::Isolated),
             // The cluster itself refuses Services that nothing is behind.
             (&[(Closed, Silent), (ClosedService, Refused)], Proof::Isolated),
             (&[(Closed, Silent), (ClosedService, Open)], wrong("t1 (a:1) can be reached")),
-            // All of it is told.
+            // All findings are reported.
             (
                 &[(reached, Silent), (Closed, Open), (ClosedIfThere, Open)],
                 Proof::Wrong {
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gate_opens_after_a_proof_and_shuts_when_a_wall_falls() {
+    fn the_gate_opens_after_a_check_and_shuts_when_isolation_is_lost() {
         let hour = Duration::from_secs(3600);
         let wrong = || Proof::Wrong { open: vec!["x can be reached".into()], missing: vec![] };
         let untried = || Proof::Inconclusive("no machine".into());

@@ -19,7 +19,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use printable::excerpt;
 use sextant_config::{ImagePullPolicy, KubernetesConfig, Tmp};
 use sextant_core::assignment::Assignment;
-use sextant_core::environment::Places;
+use sextant_core::environment::Locations;
 use sextant_core::names::Identity;
 use sextant_core::run_state::Disruption;
 use vantage6_types::RunId;
@@ -48,7 +48,7 @@ pub mod env {
     pub const TOKEN_DIR: &str = "SEXTANT_TOKEN_DIR";
     /// The folder to be made for the runs of one job, where they share one.
     pub const SHARED_DIR: &str = "SEXTANT_SHARED_DIR";
-    /// Where the run's own volume is, in which folders are to be made, where it has one.
+    /// Where the run's own volume is mounted, in which `receive` creates folders, if it has one.
     pub const SCRATCH_DIR: &str = "SEXTANT_SCRATCH_DIR";
     /// How many seconds such folders stay after their last use.
     pub const SHARED_KEEP: &str = "SEXTANT_SHARED_KEEP";
@@ -103,10 +103,10 @@ pub struct DataPortForPods {
     pub pin: String,
 }
 
-/// Where a run's algorithm finds its things.
-pub fn places(run: RunId, proxy: SocketAddr) -> Places {
+/// Where a run's algorithm finds its files and the proxy.
+pub fn locations(run: RunId, proxy: SocketAddr) -> Locations {
     let folder = task_folder(run);
-    Places {
+    Locations {
         input: format!("{folder}/input"),
         output: format!("{folder}/output"),
         token: token(run),
@@ -121,7 +121,7 @@ fn token(run: RunId) -> String {
 }
 
 /// The only names that a pod can look up are in its hosts file: the proxy's, and those of databases on the network.
-fn host_aliases(plan: &Plan) -> Vec<HostAlias> {
+fn host_aliases(plan: &Plan<'_>) -> Vec<HostAlias> {
     let mut aliases = databases::host_aliases(plan.databases);
     let (ip, name) = (plan.proxy.ip().to_string(), PROXY.to_owned());
     match aliases.iter_mut().find(|alias| alias.ip == ip) {
@@ -132,7 +132,7 @@ fn host_aliases(plan: &Plan) -> Vec<HostAlias> {
 }
 
 /// No name server: where none listens, the pod's own kernel says so, and a look-up fails at once instead of waiting for an
-/// answer that no wall lets through.
+/// answer that no network policy lets through.
 pub fn no_dns() -> PodDNSConfig {
     let option = |name: &str| PodDNSConfigOption { name: Some(name.into()), value: Some("1".into()) };
     PodDNSConfig {
@@ -152,7 +152,7 @@ fn task_folder_name(run: RunId) -> String {
 }
 
 /// Makes a run's Job.
-pub fn job(plan: &Plan) -> Job {
+pub fn job(plan: &Plan<'_>) -> Job {
     let name = plan.identity.attempt_name(plan.assignment, plan.before.attempt + 1);
     let metadata = ObjectMeta {
         labels: Some(job_labels(plan)),
@@ -178,7 +178,7 @@ pub fn job(plan: &Plan) -> Job {
     }
 }
 
-/// Has the Job tell by its own reason that its pod was disrupted: the pod itself may be gone before this node looks.
+/// Makes the Job record in its own reason that its pod was disrupted: the pod itself may be gone before this node looks.
 fn tell_disruptions() -> PodFailurePolicy {
     PodFailurePolicy {
         rules: vec![PodFailurePolicyRule {
@@ -199,7 +199,7 @@ fn backstop(config: &KubernetesConfig) -> i64 {
     i64::try_from(whole.as_secs()).unwrap_or(i64::MAX)
 }
 
-fn job_labels(plan: &Plan) -> BTreeMap<String, String> {
+fn job_labels(plan: &Plan<'_>) -> BTreeMap<String, String> {
     let assignment = plan.assignment;
     let mut labels = plan.config.labels.clone();
     labels.extend(
@@ -223,7 +223,7 @@ fn job_labels(plan: &Plan) -> BTreeMap<String, String> {
     labels
 }
 
-fn job_annotations(plan: &Plan) -> BTreeMap<String, String> {
+fn job_annotations(plan: &Plan<'_>) -> BTreeMap<String, String> {
     let mut annotations = plan.config.annotations.clone();
     annotations.extend(
         [
@@ -242,7 +242,7 @@ fn job_annotations(plan: &Plan) -> BTreeMap<String, String> {
     annotations
 }
 
-fn pod(plan: &Plan, name: &str) -> PodSpec {
+fn pod(plan: &Plan<'_>, name: &str) -> PodSpec {
     let config = plan.config;
     let mut volumes = volumes(plan);
     let mut security = security::pod(config.pod_security);
@@ -270,7 +270,7 @@ fn pod(plan: &Plan, name: &str) -> PodSpec {
     }
 }
 
-fn receive(plan: &Plan, secret: &str) -> Container {
+fn receive(plan: &Plan<'_>, secret: &str) -> Container {
     let (volume, folder) = match &plan.config.scratch {
         Some(_) => (mount(scratch::VOLUME, scratch::PLACE), format!("{}/{}", scratch::PLACE, scratch::DATA)),
         None => (mount("data", databases::FOLDER), databases::FOLDER.to_owned()),
@@ -294,7 +294,7 @@ fn receive(plan: &Plan, secret: &str) -> Container {
     container
 }
 
-fn returns(plan: &Plan, secret: &str) -> Container {
+fn returns(plan: &Plan<'_>, secret: &str) -> Container {
     let mut container = own(plan, secret, RETURN, databases::FOLDER);
     let mut mounts = vec![VolumeMount { read_only: Some(true), ..data(plan) }];
     // An algorithm may replace its output by a file that only its own user may read.
@@ -310,14 +310,14 @@ fn returns(plan: &Plan, secret: &str) -> Container {
 }
 
 /// What the algorithm and `return` have in common.
-fn data(plan: &Plan) -> VolumeMount {
+fn data(plan: &Plan<'_>) -> VolumeMount {
     match &plan.config.scratch {
         Some(_) => scratch::mount(scratch::DATA, databases::FOLDER),
         None => mount("data", databases::FOLDER),
     }
 }
 
-fn algorithm(plan: &Plan, secret: &str) -> Container {
+fn algorithm(plan: &Plan<'_>, secret: &str) -> Container {
     let tmp = match (shared_volume(plan), &plan.config.scratch) {
         (Some(_), _) => VolumeMount { sub_path: Some(shared_folder(plan)), ..mount("tmp", TEMPORARY) },
         (None, Some(_)) => scratch::mount(scratch::OWN_TMP, TEMPORARY),
@@ -347,7 +347,7 @@ fn algorithm(plan: &Plan, secret: &str) -> Container {
 }
 
 /// What `receive` and `return` have in common; `data`: where each has the folder of the runs' folders.
-fn own(plan: &Plan, secret: &str, role: &str, data: &str) -> Container {
+fn own(plan: &Plan<'_>, secret: &str, role: &str, data: &str) -> Container {
     Container {
         name: role.into(),
         image: Some(plan.config.image.clone()),
@@ -368,7 +368,7 @@ fn own(plan: &Plan, secret: &str, role: &str, data: &str) -> Container {
     }
 }
 
-fn volumes(plan: &Plan) -> Vec<Volume> {
+fn volumes(plan: &Plan<'_>) -> Vec<Volume> {
     let empty = |name: &str, medium: Option<&str>| Volume {
         name: name.into(),
         empty_dir: Some(EmptyDirVolumeSource {
@@ -388,7 +388,7 @@ fn volumes(plan: &Plan) -> Vec<Volume> {
 }
 
 /// The volume that holds the folders which the runs of one job share; `None` when every run has its own.
-fn shared_volume(plan: &Plan) -> Option<Volume> {
+fn shared_volume(plan: &Plan<'_>) -> Option<Volume> {
     match plan.tmp {
         Tmp::Private => None,
         Tmp::Volume(source) => Some(source.named("tmp")),
@@ -403,18 +403,18 @@ fn shared_volume(plan: &Plan) -> Option<Volume> {
     }
 }
 
-fn shared_dir(plan: &Plan) -> EnvVar {
+fn shared_dir(plan: &Plan<'_>) -> EnvVar {
     variable(env::SHARED_DIR, &format!("{SHARED}/{}", shared_folder(plan)))
 }
 
-/// How long folders of jobs stay. A run that is under way may have marked its folder as used when it began.
-fn shared_keep(plan: &Plan) -> EnvVar {
+/// How long folders of jobs stay. A running run may have marked its folder as used when it began.
+fn shared_keep(plan: &Plan<'_>) -> EnvVar {
     let keep = plan.config.keep_shared.max(plan.config.pending_timeout + plan.config.deadline);
     variable(env::SHARED_KEEP, &keep.as_secs().to_string())
 }
 
 /// The folder of one job in the shared volume.
-fn shared_folder(plan: &Plan) -> String {
+fn shared_folder(plan: &Plan<'_>) -> String {
     format!("sextant-{}/job-{}", plan.identity.key(), plan.assignment.shared_name())
 }
 

@@ -10,7 +10,7 @@ use super::refusal::{self, Refusal, forbidden, larger_than_quota};
 /// The parts of an Event about a run's Job or pod that matter here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventFacts {
-    /// Kubernetes's word, for example `FailedMount`.
+    /// Kubernetes's reason, for example `FailedMount`.
     pub reason: String,
     /// Its explanation.
     pub message: String,

@@ -39,14 +39,14 @@ pub const TASK_NAME: &str = "vantage6.ai/task-name";
 pub const IMAGE: &str = "vantage6.ai/image";
 /// Annotation: the server's address.
 pub const SERVER: &str = "vantage6.ai/server";
-/// Annotation: what tells the run from others of its number ([`RunIdentity`](sextant_core::run_identity::RunIdentity)). Jobs of 0.1.0 have
+/// Annotation: distinguishes the run from others with its id ([`RunIdentity`](sextant_core::run_identity::RunIdentity)). Jobs of 0.1.0 have
 /// none.
 pub const RUN_IDENTITY: &str = "vantage6.ai/run-identity";
 /// Annotation, set once the server has the run's report: the status that was reported.
 pub const REPORTED: &str = "vantage6.ai/reported";
 /// Annotation, beside [`REPORTED`]: the pod goes on after the run's end, because of a container that the cluster has added.
 pub const LINGERS: &str = "vantage6.ai/lingers";
-/// Annotation of a Job that this node stops before it has the server's word on the report: why, as JSON ([`StopNote`](sextant_core::stop_note::StopNote)).
+/// Annotation of a Job that this node stops before the server has accepted the report: the reason, as JSON ([`StopNote`](sextant_core::stop_note::StopNote)).
 pub const STOPPED: &str = "vantage6.ai/stopped";
 /// Annotation of a Job that was launched because an earlier one of its run was disrupted: which launch it is, from 2.
 pub const ATTEMPT: &str = "vantage6.ai/attempt";
@@ -65,7 +65,7 @@ pub const RUN_KEY: &str = "vantage6.ai/run-key";
 /// Its value: the Job's uid.
 pub const RUN_KEY_OF_UID: &str = "job-uid";
 
-/// The label of runs that asked for this database, if it is on the network: a NetworkPolicy opens the way for them.
+/// The label of runs that asked for this database, if it is on the network: a NetworkPolicy allows them to connect to it.
 pub fn database(label: &str) -> String {
     format!("database.vantage6.ai/{label}")
 }

@@ -1,7 +1,6 @@
-//! Which of a node's processes is the one that acts, where there are several with one API key: a Lease in the cluster says so,
-//! by the rules of Kubernetes's own controllers (client-go's `leaderelection`). The one that holds it renews it; another takes
-//! it when it has seen no renewal for as long as the Lease says, *by its own clock*: clocks that disagree do no harm. The holder
-//! stops acting a little earlier than that, so that there are never two.
+//! Which of several processes with one API key acts: a Lease in the cluster decides, by the rules of Kubernetes's own controllers
+//! (client-go's `leaderelection`). The holder renews it. Another process takes it when it has seen no renewal for the duration of the
+//! Lease *by its own clock*, so clocks that disagree do no harm. The holder stops acting a little earlier, so that there are never two.
 //!
 //! ```text
 //!   holder    renewed ──2 s── renewed ──2 s── … the API server is away ──8 s── acts no more
@@ -24,7 +23,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// What a Lease says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Record {
-    /// The holder; empty when it was given back.
+    /// The holder; empty if it was released.
     pub holder: String,
     /// When it was last renewed, as text: only a change of it means something.
     pub renewed: String,

@@ -1,4 +1,4 @@
-//! Which ResourceQuotas and LimitRanges of a namespace no run can keep to, whatever else runs: told before the first run has failed.
+//! Which ResourceQuotas and LimitRanges of a namespace forbid every run, whatever else runs: reported before the first run fails.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use super::probe::ROLE;
 
 type Quantities = BTreeMap<String, Quantity>;
 
-/// Resources that every container must have a word on where a quota counts them.
+/// Resources that every container must specify if a quota counts them.
 const COUNTED: [&str; 2] = ["cpu", "memory"];
 
-/// A container as far as these rules go.
+/// A container, as far as these rules apply to it.
 struct Demand {
     name: &'static str,
     requests: Quantities,

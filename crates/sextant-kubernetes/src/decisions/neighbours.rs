@@ -1,5 +1,5 @@
-//! Other nodes whose runs lie in the namespace of this one's, as their Jobs show them. A namespace is one trust: who may make Jobs and get
-//! Secrets in it may stop, read and forge what any node has there. And what their runs may reach, this node's may not.
+//! Other nodes with runs in this node's namespace, as their Jobs show them. A namespace is one trust domain: anyone who may create Jobs
+//! and get Secrets in it may stop, read and forge what any node has there. And this node's runs must not reach what their runs may.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -10,7 +10,7 @@ use super::facts::RECEIVE;
 use super::job::{self, PROXY};
 use super::labels;
 
-/// How many other nodes are told of and tried.
+/// How many other nodes are reported and tried.
 pub const MOST: usize = 8;
 
 /// Another node of the namespace.

@@ -1,11 +1,11 @@
-//! The network isolation of algorithms, as NetworkPolicies of the namespace in which they run: nobody gets in, and out lead only
+//! The network isolation of algorithms, as NetworkPolicies of the namespace in which they run: there is no ingress, and egress only to
 //! the proxy's port, the node's data port and, for runs that asked for them, databases on the network.
 //!
-//! The chart makes the same ones from the same settings (`charts/sextant/templates/isolation_monitor.yaml`); a test compares the two.
-//! These are for a node that runs on a machine, so both ports are addresses here, and pods there.
+//! The chart creates the same policies from the same settings (`charts/sextant/templates/isolation.yaml`); a test compares the
+//! two. These are for a node that runs on a machine, so both ports are addresses here, and pods there.
 //!
-//! Each of them closes both directions by itself, and opens what it names: so the policy that a node's proof of its isolation shows to be
-//! there (by what is open) also keeps others out, whatever became of the rest.
+//! Each policy closes both directions by itself, and opens what it names. So the policy whose presence a check confirms (by what is
+//! open) also keeps others out, whatever happened to the rest.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn each_policy_shuts_both_directions_by_itself() {
+    fn each_policy_closes_both_directions_by_itself() {
         let policies = made(
             "databases: [{label: a, type: sql, uri: 'postgresql://db/x'}]\n\
              kubernetes: {databases: {a: {egress: [{cidr: 10.0.0.1, port: 1}]}}}",

@@ -1,5 +1,5 @@
-//! The Jobs that prove the isolation: a prober, which tries to get out, and its neighbour, which listens. To the cluster both are
-//! algorithms: they have the labels by which network policies know these, and run where these run.
+//! The Jobs that check the isolation: a prober, which tries to connect, and its neighbour, which listens. To the cluster both are
+//! algorithms: they have the labels that network policies select, and run on the same machines.
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
@@ -113,7 +113,7 @@ fn container(config: &KubernetesConfig, orders: &Orders) -> Container {
         image_pull_policy: config.image_pull_policy.map(|policy| policy.as_str().to_owned()),
         args: Some(vec![ROLE.into()]),
         env: Some(vec![
-            // There is nothing in it that JSON does not have a word for.
+            // Everything in it has a form in JSON.
             EnvVar { name: ORDERS.into(), value: serde_json::to_string(orders).ok(), value_from: None },
             EnvVar {
                 name: MACHINE.into(),

@@ -1,5 +1,5 @@
-//! What the API server's refusals mean: whether they pass, whose fault they are, and what is reported of them. The words are those of
-//! Kubernetes's admission plugins, which have no other way to tell.
+//! The meaning of the API server's refusals: whether they are temporary, who has to act, and what is reported. They are recognized by the
+//! texts of Kubernetes's admission plugins, which have no other interface for that.
 
 use printable::excerpt;
 use sextant_config::quantity::amount;
@@ -33,7 +33,7 @@ const PASSING: [&str; 6] = [
     "being terminated",
 ];
 
-/// Rules that are not told by "is forbidden".
+/// Refusals that do not contain "is forbidden".
 const RULES: [&str; 4] = ["violates PodSecurity", "denied the request", "denied request", " is invalid: "];
 
 /// What these words of the API server mean.
@@ -90,7 +90,7 @@ enum Whose {
     TaskImage,
     /// The node's owner's: everything in a pod that a task has no say in.
     Owner,
-    /// A rule of the cluster's own, of which it can't be told.
+    /// A rule of the cluster's own, whose subject is unknown.
     Unknown,
 }
 
@@ -128,7 +128,7 @@ fn whose(message: &str, image: &str) -> Whose {
     }
 }
 
-/// Whether a text has this very image in it, and not only a word that is part of another.
+/// Whether a text contains exactly this image, and not only as part of another name.
 fn names(message: &str, image: &str) -> bool {
     let of_a_name = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
     !image.is_empty()
@@ -138,15 +138,15 @@ fn names(message: &str, image: &str) -> bool {
         })
 }
 
-/// What is to be reported of what is forbidden: `said` is what the cluster said, `image` the task's.
+/// The failure to report for a forbidden run: `said` is the cluster's message, `image` the task's.
 pub fn forbidden(said: &str, image: &str) -> Failure {
     let message = match whose(said, image) {
         Whose::TaskImage => {
             format!("The cluster's rules do not allow the task's image '{}'. The node's log says why.", excerpt(image))
         }
         Whose::Owner => {
-            "The cluster's rules do not allow the run. The task is not to blame: the node's owner can change it. \
-                         The node's log says why."
+            "The cluster's rules do not allow the run. The task is not the cause: the node's owner can change the \
+             rules. The node's log says why."
                 .to_owned()
         }
         Whose::Unknown => "The cluster's rules do not allow the run. The node's log says why.".to_owned(),
@@ -165,17 +165,17 @@ fn advice(said: &str) -> &'static str {
     }
 }
 
-/// What is to be reported of a run that alone is larger than a quota.
+/// The failure to report for a run that alone exceeds a quota.
 pub fn larger_than_quota(said: &str) -> Failure {
     let mut needs: Vec<&str> = beyond_quota(said).into_iter().map(resource_in_words).collect();
     needs.sort_unstable();
     needs.dedup();
     let message = format!(
-        "The run needs more than the node's quota allows: {}. The task is not to blame: the node's owner can change it.",
+        "The run needs more than the node's quota allows: {}. The task is not the cause: the node's owner can change the quota.",
         needs.join(" and ")
     );
     let detail = format!(
-        "{said} (It would not fit if nothing else ran: give runs less by `kubernetes.resources`, or the namespace a larger quota.)"
+        "{said} (It would not fit even if nothing else ran: reduce `kubernetes.resources`, or give the namespace a larger quota.)"
     );
     Failure::new(RunStatus::StartFailed, message, detail).because("QuotaExceeded")
 }
@@ -257,7 +257,7 @@ mod tests {
     fn the_researcher_hears_whose_fault_it_is_and_nothing_of_the_cluster() {
         let image = "registry.example.org/a/image:1";
         let task = "do not allow the task's image 'registry.example.org/a/image:1'.";
-        let owner = "The task is not to blame";
+        let owner = "The task is not the cause";
         let unknown = "do not allow the run. The node's log says why.";
         for (said, words) in [
             ("pods \"x\" is forbidden: failed quota: q: must specify limits.cpu for: secret", owner),

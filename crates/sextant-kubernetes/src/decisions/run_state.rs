@@ -9,7 +9,7 @@ use super::disruption::{DisruptionCause, Progress};
 use super::facts::{Container, End, JobFacts, PodFacts};
 use super::injected::{Injected, Kind};
 
-/// How long the word of a machine that the cluster has given up is waited for, after its pod should have ended.
+/// How long to wait for the final state from a machine that the cluster has given up, after its pod should have ended.
 const SILENCE: SignedDuration = SignedDuration::from_secs(60);
 /// The same of another machine: it ends no pod while it pulls an image for it.
 const BUSY: SignedDuration = SignedDuration::from_mins(10);
@@ -40,7 +40,7 @@ pub fn run_state(job: Option<&JobFacts>, pod: Option<&PodFacts>) -> RunState {
         _ if job.deleting => RunState::Failed(lost(DisruptionCause::JobDeleted)),
         _ if job.failed_by("DeadlineExceeded") => RunState::Failed(lost(DisruptionCause::TimedOut)),
         (Some(_), None) if taken_away => RunState::Failed(lost(DisruptionCause::TakenAway)),
-        // Why, its pod says: the news of that are on their way.
+        // Its pod gives the reason, which the other watch brings soon.
         (Some(_), _) => {
             let failure = lost(if taken_away { DisruptionCause::TakenAway } else { DisruptionCause::Stopped });
             match job.failed_at.and_then(|failed| failed.checked_add(BEHIND).ok()) {
@@ -49,11 +49,11 @@ pub fn run_state(job: Option<&JobFacts>, pod: Option<&PodFacts>) -> RunState {
             }
         }
         (None, Some(pod)) => of_life(pod),
-        (None, None) => starting(job.created, WaitsFor::Pod, "the pod is being made"),
+        (None, None) => starting(job.created, WaitsFor::Pod, "the pod is being created"),
     }
 }
 
-/// What a pod tells of its end; `None` when it is on its way.
+/// What a pod says of its end; `None` if it has not ended.
 fn of_end(job: &JobFacts, pod: &PodFacts) -> Option<RunState> {
     let failed = |cause: DisruptionCause, progress, note: Option<&str>| {
         Some(RunState::Failed(cause.failure(job, Some(pod), progress, note)))
@@ -109,21 +109,21 @@ fn of_end(job: &JobFacts, pod: &PodFacts) -> Option<RunState> {
     None
 }
 
-/// Whether the algorithm was started, as far as its machine says.
+/// Whether the algorithm was started, according to its machine.
 fn has_begun(pod: &PodFacts) -> bool {
     matches!(pod.algorithm, Container::Running { .. } | Container::Ended(_))
 }
 
-/// How long the machine of a pod that was told to end may take to say what became of it.
+/// How long the machine of a terminating pod may take to report how it ended.
 fn last_word(pod: &PodFacts, cause: DisruptionCause) -> Option<Timestamp> {
     let patience = if cause == DisruptionCause::Machine { SILENCE } else { BUSY };
     pod.ends_at.or(pod.told).and_then(|ends| ends.checked_add(patience).ok())
 }
 
-/// What a pod tells that is on its way.
+/// The state of a pod that is starting.
 fn of_life(pod: &PodFacts) -> RunState {
     if !pod.scheduled {
-        let detail = pod.unschedulable.as_deref().unwrap_or("a machine is being found for it");
+        let detail = pod.unschedulable.as_deref().unwrap_or("it is being scheduled");
         let volume = ["persistentvolumeclaim", "PersistentVolumeClaim", "persistent volumes"];
         let waits_for = if volume.iter().any(|word| detail.contains(word)) && !detail.contains("Insufficient") {
             WaitsFor::Volume
@@ -198,7 +198,7 @@ fn is_container(reason: &str) -> bool {
     matches!(reason, "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" | "PreCreateHookError")
 }
 
-/// Whether an algorithm ended of its own accord, and not because its pod was told to end.
+/// Whether an algorithm ended by itself, and not because its pod was terminated.
 fn ended_by_itself(pod: &PodFacts, end: &End) -> bool {
     let earlier = matches!((end.at, pod.told), (Some(end), Some(told)) if end < told);
     !pod.told_to_end() || end.code == 0 || end.reason == "OOMKilled" || earlier

@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(claim.spec.storage_class_name.as_deref(), Some("fast"));
         assert_eq!(claim.spec.resources.unwrap().requests.unwrap()["storage"].0, "5Gi");
         assert_eq!(claim.metadata.unwrap().labels.unwrap()["vantage6.ai/run"], "2");
-        // Both of ours see the run's folder at the paths that they are told.
+        // Both of our containers see the run's folder at the paths in their settings.
         let ours = [&pod.init_containers.as_ref().unwrap()[0], &pod.containers[1]];
         let told = ours.map(|container| {
             let variables = container.env.as_ref().unwrap();

@@ -20,7 +20,7 @@ pub fn pod(level: PodSecurity) -> PodSecurityContext {
     }
 }
 
-/// Nothing of root's powers, and no way to get them.
+/// No rights of root, and no means to get them.
 pub fn unprivileged() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
@@ -39,14 +39,14 @@ pub fn own(level: PodSecurity) -> SecurityContext {
     }
 }
 
-/// Lets a container of ours reach files whoever owns them: the one power of root that it needs, for the output of an
+/// Lets a container of ours access files of any owner: the only right of root that it needs, for the output of an
 /// algorithm that runs as another user, and for a `task_dir` that belongs to somebody. In a restricted pod everything
 /// belongs to one user, so there it isn't needed.
 pub fn reach_all_files(container: &mut Container, level: PodSecurity) {
     add(container, level, "DAC_OVERRIDE");
 }
 
-/// Lets a container of ours remove files whoever owns them, also from folders whose owner has made them sticky.
+/// Lets a container of ours remove files of any owner, also from sticky folders.
 pub fn remove_all_files(container: &mut Container, level: PodSecurity) {
     add(container, level, "FOWNER");
 }

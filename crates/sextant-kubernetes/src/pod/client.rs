@@ -136,7 +136,7 @@ where
     B: Body<Data = Bytes, Error: Into<Failure>> + Send + 'static,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(Box::pin(stream))).await?;
-    tokio::spawn(connection.inspect_err(|error| tracing::debug!("the connection to the node ended: {error}")));
+    tokio::spawn(connection.inspect_err(|error| tracing::debug!("The connection to the node ended: {error}")));
     Ok(sender.send_request(request).await?)
 }
 
@@ -154,7 +154,7 @@ pub(super) async fn interpret(response: http::Response<Incoming>, address: &str)
 
 /// A short answer as text.
 async fn text(body: Incoming) -> String {
-    let bytes = http_body_util::Limited::new(body, 64 * 1024).collect().await.map(|all| all.to_bytes());
+    let bytes = http_body_util::Limited::new(body, 64 * 1024).collect().await.map(http_body_util::Collected::to_bytes);
     String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
 }
 
@@ -166,7 +166,7 @@ impl Retries {
     /// Waits before the next attempt.
     pub async fn wait(&mut self, reason: &str) {
         self.0 = self.0.saturating_add(1);
-        tracing::warn!("not yet: {reason}; trying again within {:?}", PAUSES.full(self.0));
+        tracing::warn!("Not yet: {reason}; retrying within {:?}", PAUSES.full(self.0));
         sleep(PAUSES.random(self.0)).await;
     }
 

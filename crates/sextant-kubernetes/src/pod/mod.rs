@@ -19,7 +19,8 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 pub enum PodError {
     /// The environment lacks something: this is not a pod made by Sextant.
     #[error(
-        "the environment variable {name} {problem}. `sextant receive` and `sextant return` are started by the node, in the pods that it makes."
+        "the environment variable {name} {problem}. The node starts `sextant receive` and `sextant return` in the \
+         pods that it creates."
     )]
     Setting {
         /// The variable.

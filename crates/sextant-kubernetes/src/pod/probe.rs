@@ -44,9 +44,9 @@ pub async fn run() -> Result<(), PodError> {
     }
 }
 
-/// Accepts whoever comes, until it is stopped.
+/// Accepts every connection, until it is stopped.
 async fn listen(ports: &[u16]) -> Result<(), PodError> {
-    let failed = |source| PodError::File { what: "a port could not be listened at".into(), source };
+    let failed = |source| PodError::File { what: "can't listen at a port".into(), source };
     let mut stop = signal(SignalKind::terminate()).map_err(failed)?;
     let mut listeners = Vec::new();
     for port in ports {
@@ -170,7 +170,7 @@ async fn ask(address: SocketAddr) -> std::io::Result<()> {
     let mut answer = [0; 512];
     loop {
         socket.send(QUESTION).await?;
-        // A packet may be lost; nothing tells of it.
+        // A packet may be lost without notice.
         if let Ok(answered) = timeout(Duration::from_secs(1), socket.recv(&mut answer)).await {
             return answered.map(drop);
         }

@@ -43,7 +43,7 @@ pub async fn run() -> Result<(), PodError> {
         });
         made.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())).map_err(|(shared, source)| {
             let what = format!(
-                "the folder {shared} could not be made in the volume that runs share as /mnt/tmp (`kubernetes.tmp` or `task_dir`)"
+                "the folder {shared} could not be created in the volume that runs share as /mnt/tmp (`kubernetes.tmp` or `task_dir`)"
             );
             PodError::File { what, source }
         })?;
@@ -88,7 +88,7 @@ async fn download(client: &Client, item: Item, path: &Path, mode: u32) -> Result
 pub(super) fn reader(body: Incoming) -> impl AsyncRead + Unpin {
     let pieces = tokio_stream::StreamExt::timeout(BodyDataStream::new(body), STALLED).map(|piece| match piece {
         Ok(piece) => piece.map_err(|error| std::io::Error::from(Broken(error.to_string()))),
-        Err(_) => Err(Broken("it stands still".into()).into()),
+        Err(_) => Err(Broken("it makes no progress".into()).into()),
     });
     StreamReader::new(Box::pin(pieces))
 }
@@ -106,7 +106,7 @@ impl From<Broken> for std::io::Error {
 
 impl Broken {
     fn is(error: &std::io::Error) -> bool {
-        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+        error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Self>)
     }
 }
 
@@ -117,7 +117,7 @@ async fn folder(path: &Path, mode: u32) -> Result<(), PodError> {
 }
 
 fn not_made(path: &Path, source: std::io::Error) -> PodError {
-    PodError::File { what: format!("the folder {} could not be made", path.display()), source }
+    PodError::File { what: format!("the folder {} could not be created", path.display()), source }
 }
 
 async fn write(path: &Path, mode: u32, mut from: impl AsyncRead + Unpin) -> Result<(), PodError> {

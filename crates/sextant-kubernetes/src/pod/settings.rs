@@ -1,4 +1,4 @@
-//! What the node tells `receive` and `return` through their environment.
+//! The settings that `receive` and `return` get through their environment.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,6 @@ use crate::decisions::job::env;
 /// A run, and how to reach the node for it.
 #[derive(Debug)]
 pub struct Settings {
-    /// The run.
     pub run: RunId,
     /// The name of the pod's Job.
     pub job: String,
@@ -34,7 +33,7 @@ impl Settings {
         Ok(Self {
             run: required(env::RUN)?
                 .parse()
-                .map_err(|_| PodError::Setting { name: env::RUN, problem: "is no run id".into() })?,
+                .map_err(|_| PodError::Setting { name: env::RUN, problem: "is not a run id".into() })?,
             job: required(env::JOB)?,
             address: required(env::ADDRESS)?,
             pin: required(env::PIN)?,

@@ -80,7 +80,7 @@ async fn send(client: &Client, path: &Path) -> Result<Reply, PodError> {
     }
 }
 
-/// The folder that holds the runs' folders, and the way from there.
+/// The folder of the runs' folders, and the relative path.
 fn split(path: &Path) -> (&Path, &Path) {
     let folder = path.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
     (folder, path.strip_prefix(folder).unwrap_or(path))

@@ -10,7 +10,7 @@ use super::Port;
 use super::caller::rest;
 
 #[tokio::test]
-async fn without_the_runs_own_key_nothing_is_told() {
+async fn without_the_runs_own_key_the_answer_reveals_nothing() {
     let port = Port::open().await;
     let right = port.key(7);
     let mut changed = right.expose_secret().to_owned();
@@ -33,7 +33,7 @@ async fn without_the_runs_own_key_nothing_is_told() {
 }
 
 #[tokio::test]
-async fn the_runs_that_exist_can_not_be_told_from_those_that_dont() {
+async fn existing_runs_cannot_be_distinguished_from_others() {
     let port = Port::open().await;
     let key = port.key(7);
     let mut answers = Vec::new();
@@ -164,7 +164,7 @@ async fn older_tls_and_other_protocols_are_refused() {
 }
 
 #[tokio::test]
-async fn a_flood_takes_nobodys_place() {
+async fn a_flood_takes_no_slot_of_a_run() {
     let limits = Limits { patience: Duration::from_secs(5), ..Limits::within(1024) };
     let most = limits.connections.unauthenticated_per_source;
     let port = Port::within(limits).await;
@@ -198,7 +198,7 @@ async fn a_flood_takes_nobodys_place() {
 }
 
 #[tokio::test]
-async fn idle_strangers_from_many_addresses_keep_no_run_out() {
+async fn idle_unauthenticated_connections_keep_no_run_out() {
     let limits = Limits { patience: Duration::from_secs(60), ..Limits::within(1024) };
     let (all, each) = (limits.connections.unauthenticated, limits.connections.unauthenticated_per_source);
     let port = Port::within(limits).await;

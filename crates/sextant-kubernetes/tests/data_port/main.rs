@@ -1,7 +1,7 @@
 //! The data port against those who have no key, or not the right one: they get nothing, and those who have one are served
 //! meanwhile.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
 mod caller;
 mod hostile;
@@ -53,7 +53,7 @@ impl Port {
     }
 }
 
-/// A desk that gives everything.
+/// A [`PodApi`] that answers everything.
 struct Everything;
 
 #[async_trait::async_trait]
@@ -95,7 +95,7 @@ async fn a_runs_key_opens_that_run() {
     let key = port.key(7);
     let answer = port.caller.ask("GET /runs/7/input", Some(&key), b"").await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("the input of 7"), "{answer}");
-    // Held longer than a stranger may stay.
+    // Held longer than an unauthenticated connection may stay.
     let answer = port.caller.ask("GET /runs/7/next", Some(&key), b"").await.unwrap();
     assert!(answer.ends_with("wait"), "{answer}");
     let answer = port.caller.ask("PUT /runs/7/output", Some(&key), b"12345").await.unwrap();

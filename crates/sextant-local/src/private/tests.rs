@@ -23,11 +23,11 @@ fn others() -> bool {
 }
 
 fn refused(path: &Path) -> String {
-    Dir::at(path, Missing::Make).expect_err("refused").to_string()
+    Dir::at(path, Missing::Create).expect_err("refused").to_string()
 }
 
 fn made(path: &Path) -> Dir {
-    Dir::at(path, Missing::Make).unwrap().unwrap()
+    Dir::at(path, Missing::Create).unwrap().unwrap()
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_link_in_its_place_is_refused() {
 }
 
 #[test]
-fn a_way_that_others_can_change_is_refused() {
+fn a_path_that_others_can_change_is_refused() {
     let place = tempfile::tempdir().unwrap();
     let parent = place.path().join("parent");
     fs::create_dir(&parent).unwrap();

@@ -13,7 +13,7 @@ use vantage6_types::RunStatus;
 use super::{Obstacle, RunReconciler};
 use crate::report::{self, HeldLog, Reported};
 
-/// After so long it is worth a warning that an output does not come.
+/// After this long the node warns that an output does not arrive.
 const OUTPUT_LATE_AFTER: Duration = Duration::from_secs(120);
 
 impl RunReconciler {
@@ -31,7 +31,8 @@ impl RunReconciler {
                 self.server.late = true;
                 warn!(
                     run = %self.run.id,
-                    "the algorithm has ended, but its pod does not bring the output: can it reach this node's data port? It is waited for."
+                    "The algorithm has finished, but its pod has not uploaded the output. Check that the pod can \
+                     reach this node's data port. The node keeps waiting."
                 );
                 return;
             }
@@ -61,7 +62,7 @@ impl RunReconciler {
             Err(error) => {
                 static UNSTOPPED: LogThrottle = LogThrottle::new();
                 if let Some(times) = UNSTOPPED.happened() {
-                    warn!(run = %self.run.id, times, "the run can't be stopped: {error}; it is tried again");
+                    warn!(run = %self.run.id, times, "Could not stop the run: {error}; the node retries");
                 }
                 Stop::Due
             }

@@ -8,7 +8,7 @@ use super::{Interrupted, RunReconciler};
 /// An assignment that can be launched.
 pub(super) struct FullAssignment {
     pub assignment: Assignment,
-    _room: Option<OwnedSemaphorePermit>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl RunReconciler {
@@ -17,7 +17,7 @@ impl RunReconciler {
         let mut assignment = self.assignment.clone();
         if let Some(databases) = self.databases.kept() {
             assignment.databases = databases.to_vec();
-            return Ok(FullAssignment { assignment, _room: None });
+            return Ok(FullAssignment { assignment, _permit: None });
         }
         let fetched = tokio::select! {
             fetched = self.context.databases.fetch(&self.run, self.context.hub.run(self.run.id)) => fetched,
@@ -26,11 +26,11 @@ impl RunReconciler {
         match fetched {
             // That may have taken a while.
             Ok(Some(_)) if !self.context.leadership.is_leader() => {}
-            Ok(Some((databases, room))) => {
+            Ok(Some((databases, permit))) => {
                 assignment.databases = databases;
-                return Ok(FullAssignment { assignment, _room: Some(room) });
+                return Ok(FullAssignment { assignment, _permit: Some(permit) });
             }
-            // The server has the last word on a run that is another one by now.
+            // The server decides about a run whose id belongs to another run by now.
             Ok(None) => {
                 let _ = self.confirm_open().await;
             }

@@ -1,4 +1,4 @@
-//! What comes of a run that the cluster took away, or has no room for: it is launched again, now or later, as long as it may.
+//! Runs that the cluster disrupted or has no capacity for: they are launched again, now or later, while that is allowed.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use vantage6_types::RunStatus;
 use super::{Interrupted, Obstacle, PendingDiagnosis, RunReconciler};
 
 impl RunReconciler {
-    /// The cluster has taken the run away: has the runtime make its things anew, unless the run has ended at the server meanwhile.
+    /// The cluster has disrupted the run: launches it again, unless the run has ended at the server meanwhile.
     pub(super) async fn relaunch(&mut self, failure: &Failure) -> Result<(), Interrupted> {
         let Failure { message, detail, reason, .. } = failure;
         let before = failure.disruption.unwrap_or_default();
@@ -25,7 +25,7 @@ impl RunReconciler {
         if self.server.status == RunStatus::Killed {
             return Err(Interrupted);
         }
-        warn!(run = %self.run.id, task = %self.run.task.id, "{message} ({detail}) It is launched again.");
+        warn!(run = %self.run.id, task = %self.run.task.id, "Run will be launched again: {message} ({detail})");
         // Where the cluster takes it away again and again, ever more slowly.
         let pause =
             Duration::from_secs(2u64.saturating_pow(before.attempt.saturating_sub(1)).saturating_sub(1).min(60));

@@ -17,7 +17,7 @@ impl RunReconciler {
         if self.server.verdict.as_ref().is_none_or(|verdict| verdict.stop != Stop::Due) {
             self.slot = None;
         }
-        self.back_off(Obstacle::Report, "the report is to be made again").await;
+        self.back_off(Obstacle::Report, "the report did not get through").await;
     }
 
     /// The server fails at a report with a large result. Where it does so again and again, and does small things, it never takes it.
@@ -33,7 +33,7 @@ impl RunReconciler {
              is larger than it can store. Have the algorithm return less, or ask the server's administrator how large a result may be.",
             self.failed_result_reports
         );
-        error!(run = %self.run.id, size, "the result is given up: {why}");
+        error!(run = %self.run.id, size, "The node gives up the result: {why}");
         self.report_reduced(&why, Some(size)).await;
     }
 

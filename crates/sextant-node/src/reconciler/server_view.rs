@@ -19,12 +19,12 @@ impl RunReconciler {
             // It is asked again at once, after the pause that follows.
             Err(error) if error.is_passing() => {}
             Err(error) => {
-                // The same answer comes each time: it is asked again after the next look at everything.
+                // The answer would be the same: the server is asked again after the next poll of all runs.
                 self.refreshes = asked;
                 // A run that the node may not see any more is not this node's. Twice, because a server says 401 in passing, too.
                 self.denied += u32::from(error.is_denied());
                 if self.denied > 1 {
-                    info!(run = %self.run.id, "is not in the server's list, and is none that this node may see: {error}");
+                    info!(run = %self.run.id, "Run is not in the server's list, and this node may not read it: {error}");
                     self.server.finished = true;
                     self.view = ServerViewAge::Fresh;
                 }
@@ -37,7 +37,7 @@ impl RunReconciler {
         self.view = ServerViewAge::Stale;
         match self.context.hub.run(self.run.id).await {
             Ok(run) if RunIdentity::from(&run) != self.assignment.identity => {
-                info!(run = %self.run.id, "was deleted at the server, which uses its number for another run");
+                info!(run = %self.run.id, "Run was deleted at the server, which reuses its id for another run");
                 self.server.finished = true;
             }
             Ok(run) => {
@@ -51,7 +51,7 @@ impl RunReconciler {
             Err(error) => {
                 static UNREAD: LogThrottle = LogThrottle::new();
                 if let Some(times) = UNREAD.happened() {
-                    warn!(run = %self.run.id, times, "the run can't be looked at: {error}");
+                    warn!(run = %self.run.id, times, "Could not read the run at the server: {error}");
                 }
                 return Err(error);
             }
@@ -63,7 +63,7 @@ impl RunReconciler {
     /// The server refused a change of the run.
     pub(super) async fn on_rejected(&mut self, error: &HubError) {
         if error.is_over() {
-            info!(run = %self.run.id, "has ended at the server: {error}");
+            info!(run = %self.run.id, "Run has ended at the server: {error}");
             // How, it says when it is asked; if it doesn't now, it has ended all the same.
             let _ = self.refresh().await;
             self.view = ServerViewAge::Fresh;

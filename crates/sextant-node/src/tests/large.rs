@@ -1,4 +1,4 @@
-//! Results that the server can't store, whoever may say why: they keep no slot, and the researcher is told.
+//! Results that the server can't store: they keep no slot, and the researcher learns the reason.
 
 use super::*;
 

@@ -3,9 +3,9 @@
 use sextant_core::hub::RequestedDatabase;
 
 use super::*;
-use crate::kept::KEPT;
+use crate::database_parameters::KEPT;
 
-/// A run whose task says so much of its databases.
+/// A run whose task has database parameters of this size.
 fn with_parameters(id: u64, databases: usize, bytes: usize) -> Run {
     let mut run = pending(id);
     let parameters = Some(format!(r#"{{"query": "{}"}}"#, "q".repeat(bytes)));

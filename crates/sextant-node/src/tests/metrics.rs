@@ -1,4 +1,4 @@
-//! What the metrics tell of runs, from their beginning to their end.
+//! The metrics of runs, from their beginning to their end.
 
 use super::*;
 

@@ -27,7 +27,7 @@ fn second() -> Run {
 /// Runs the second run to its end, and nothing is taken of the first one's.
 async fn goes_its_own_way(node: &Node) {
     for _ in 0..1000 {
-        // As each look at the server's list does.
+        // As each poll of the server's list does.
         node.registry.track(second());
         if node.count("launch 7") > 0 {
             break;

@@ -1,4 +1,4 @@
-//! Who is let in, and who has to go.
+//! Which connections are accepted, and which are closed.
 
 use futures::FutureExt as _;
 
@@ -258,7 +258,7 @@ proptest::proptest! {
 
 /// The pods of a machine have addresses of one network.
 #[test]
-fn who_floods_from_one_ipv6_address_leaves_its_neighbours_alone() {
+fn a_flood_from_one_ipv6_address_spares_its_neighbours() {
     let pod = |last: u128| IpAddr::from(Ipv6Addr::from_bits(0xfd00_u128 << 112 | last));
     let (limiter, now) = (limiter(), Instant::now());
     let neighbour = limiter.enter(pod(2), now).unwrap();

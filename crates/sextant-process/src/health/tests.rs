@@ -68,9 +68,9 @@ async fn only_reading_is_possible() {
 
 #[tokio::test]
 async fn answers_over_the_network() {
-    let listener = listen(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
     let address = listener.local_addr().unwrap();
-    assert!(listen(address).await.unwrap_err().contains("`health.listen`"));
+    assert!(listen(address).unwrap_err().contains("`health.listen`"));
     let server = tokio::spawn(serve(listener, Health::waiting_for(&[])));
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();

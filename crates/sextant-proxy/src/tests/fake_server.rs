@@ -63,7 +63,7 @@ where
             let (seen, answers) = (seen.clone(), answers.clone());
             async move {
                 let (parts, body) = request.into_parts();
-                let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+                let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
                 let request = Request::from_parts(parts, body);
                 let number = {
                     let mut requests = seen.requests.lock();

@@ -57,7 +57,7 @@ impl Served {
                 tokio::time::sleep(pause).await;
                 sent = writer.write_all(goes_on).await;
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let mut got = Vec::new();
         let receive = async {

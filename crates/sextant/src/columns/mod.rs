@@ -2,7 +2,7 @@
 //! offer them. They are the names that algorithms see, so those that pandas gives: `read_csv` and `read_parquet`
 //! without arguments (vantage6-algorithm-tools 4.5.5, `wrappers.py`).
 //!
-//! A regular node tells them of csv files only (vantage6-node 4.5.5, `get_column_names`), and reads the whole file for
+//! A regular node shares them for csv files only (vantage6-node 4.5.5, `get_column_names`), and reads the whole file for
 //! it. This one reads a csv file's first mebibyte and a Parquet file's footer.
 
 mod csv;
@@ -16,10 +16,10 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use sextant_config::{Database, DatabaseType};
 
-/// How much of a csv file is looked at, after decompression.
+/// How much of a csv file is read, after decompression.
 const HEAD: u64 = 1024 * 1024;
 
-/// The column names of a database, or `None` if this process can't tell them.
+/// The column names of a database, or `None` if this process can't read them.
 pub fn of(database: &Database) -> Option<Vec<String>> {
     let path = Path::new(&database.uri);
     // Opening a pipe would wait for its other end.
@@ -87,7 +87,7 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    /// What is told of a file of this name and content.
+    /// The column names of a file with this name and content.
     fn told(kind: DatabaseType, name: &str, content: &[u8]) -> Option<Vec<String>> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
@@ -131,7 +131,7 @@ mod tests {
         let names = Some(vec!["id".to_owned(), "age".to_owned()]);
         assert_eq!(told(DatabaseType::Csv, "a.csv", &large), names);
         assert_eq!(told(DatabaseType::Csv, "a.csv.gz", &gzip(&large)), names);
-        // Its header is longer than what is looked at.
+        // Its header is longer than the part that is read.
         assert_eq!(told(DatabaseType::Csv, "a.csv", &b"name,".repeat(1024 * 1024)), None);
     }
 

@@ -85,7 +85,7 @@ impl<R: Read> Thrift<R> {
         Ok((zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed())
     }
 
-    /// Reads a text of at most so many bytes.
+    /// Reads a text of at most `limit` bytes.
     pub fn text(&mut self, longest: u64) -> io::Result<String> {
         let length = self.unsigned()?;
         if length > longest {

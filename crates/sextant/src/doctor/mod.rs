@@ -1,4 +1,4 @@
-//! `sextant doctor`: goes through all that a node needs, one line each, as far as it can be seen from here. It changes nothing
+//! `sextant doctor`: checks everything that a node needs, one line each, as far as that is possible from here. It changes nothing
 //! but what the node itself would make at its start, and disturbs no node that runs.
 
 mod server;
@@ -7,7 +7,7 @@ use sextant_config::{Config, RuntimeConfig};
 use sextant_core::doctor_line::{Line, State};
 use sextant_kubernetes::doctor as kubernetes;
 
-/// Goes through all of it; `isolation`: also has a pod try what algorithms can reach. Each line is told when it is known.
+/// Runs all checks; with `isolation`, a pod also tries what algorithms can reach. Each line is printed as soon as it is known.
 /// Gives whether nothing is wrong.
 pub async fn run(config: &Config, isolation: bool, tell: &mut (dyn FnMut(&Line) + Send)) -> bool {
     let mut well = true;
@@ -23,7 +23,7 @@ pub async fn run(config: &Config, isolation: bool, tell: &mut (dyn FnMut(&Line) 
     match &config.runtime {
         RuntimeConfig::Local(_) => tell(Line::unknown(
             "isolation",
-            "with `local:`, algorithms are processes of this machine, with all that its user may reach: for invented data only",
+            "with `local:`, algorithms are processes of this machine with all rights of its user: for invented data only",
         )),
         RuntimeConfig::Kubernetes(settings) => {
             // Without the server's answer the node's number is not known, which only people read.

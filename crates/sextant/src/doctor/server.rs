@@ -7,7 +7,7 @@ use sextant_hub::encryption::{Disagreement, agree, has_key};
 use vantage6::encryption::Cryptor;
 use vantage6::{Error, NodeId};
 
-/// Looks at the server; gives the node's number if the server told it.
+/// Checks the server; returns the node's id if the server gave it.
 pub async fn examine(config: &Config, tell: &mut (dyn FnMut(Line) + Send)) -> Option<NodeId> {
     let client = match sextant_hub::client(config) {
         Ok(client) => client,
@@ -44,7 +44,7 @@ pub async fn examine(config: &Config, tell: &mut (dyn FnMut(Line) + Send)) -> Op
     Some(me.id)
 }
 
-/// What is wrong with the server, and what to look at: for TLS, the error itself tells that.
+/// What is wrong with the server, and what to check: for TLS, the error itself says that.
 fn cannot_be_used(url: &str, error: &Error) -> String {
     match error {
         Error::Tls { .. } => format!("{url} can't be used: {error}."),

@@ -1,6 +1,6 @@
 //! `sextant receive` and `sextant return` beside what earlier jobs have left, as processes: what counts is when they end.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;

@@ -148,7 +148,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for First<T> {
     }
 }
 
-/// An array whose first element is looked at, as the parts of its text.
+/// An array whose first element is parsed, as the parts of its text.
 pub(super) struct Split<'a> {
     /// The first element.
     pub first: &'a str,

@@ -31,7 +31,7 @@ pub(crate) async fn open(endpoint: Endpoint, transports: Transports, limit: Dura
     let mut socket = match within(upgrade_limit, "opening a websocket", opening).await {
         Ok(socket) => socket,
         Err(error) => {
-            debug!(%error, "no websocket to this server, going on by long polling");
+            debug!(%error, "No websocket to this server, continuing with long polling");
             return Ok(Opened { handshake, io: Io::Polling(Box::new(polling)), early });
         }
     };
@@ -39,7 +39,7 @@ pub(crate) async fn open(endpoint: Endpoint, transports: Transports, limit: Dura
         Ok(()) => Ok(Opened { handshake, io: Io::WebSocket(Box::new(socket)), early }),
         Err(error) => {
             // The server may be half-way into the upgrade and hold everything back: begin again, without.
-            debug!(%error, "the websocket opened but does not work, beginning again by long polling");
+            debug!(%error, "The websocket opened but does not work, reconnecting with long polling");
             drop(socket);
             let _ = polling.close(upgrade_limit).await;
             let (polling, handshake, early) = Polling::open(endpoint, limit).await?;

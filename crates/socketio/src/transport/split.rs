@@ -26,7 +26,7 @@ impl Text {
 pub(crate) struct Splitter {
     limit: usize,
     held: Vec<u8>,
-    /// The packet is longer than the limit: what still comes of it is dropped.
+    /// The packet is longer than the limit: the rest of it is dropped.
     long: bool,
     /// A separator has come, so that there is a packet behind it, if only an empty one.
     separated: bool,

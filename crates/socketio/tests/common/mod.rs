@@ -1,5 +1,6 @@
 //! A real python-socketio server (see `server.py`) in a virtual environment that is made when it is missing.
 #![allow(dead_code, reason = "each test binary uses a part of this")]
+#![allow(clippy::print_stderr, reason = "the test runner shows it")]
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout};
 use tokio::time::timeout;
 
-/// Longer than anything takes, also on a busy machine: only a failing test waits for so long.
+/// Longer than anything takes, also on a busy machine: only a failing test waits for this long.
 pub const LONG: Duration = Duration::from_secs(60);
 
 const REQUIREMENTS: &str = include_str!("../requirements.txt");

@@ -57,7 +57,7 @@ impl ClientBuilder {
         self
     }
 
-    /// The HTTP proxies on the way to the server. Those of the environment if not set.
+    /// The HTTP proxies in front of the server. Those of the environment if not set.
     pub fn http_proxies(mut self, proxies: HttpProxies) -> Self {
         self.http_proxies = Some(proxies);
         self
@@ -87,7 +87,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Has this told of the end of each request, while the request waits: it must be quick.
+    /// Calls this at the end of each request, while the request waits: it must be quick.
     pub fn observer(mut self, observer: impl Fn(&RequestEnd<'_>) + Send + Sync + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
         self
@@ -116,7 +116,7 @@ impl ClientBuilder {
             .tcp_keepalive(Duration::from_secs(30))
             .build()
             .map_err(|error| setup("the HTTP client can't be built", &error))?;
-        let wire = Arc::new(HttpTransport {
+        let transport = Arc::new(HttpTransport {
             http,
             errors: ConnectionErrors::to(&self.url, &connections.proxies, &connections.trust),
             url: self.url,
@@ -127,8 +127,8 @@ impl ClientBuilder {
         });
         Ok(Client {
             inner: Arc::new(Inner {
-                auth: Auth::new(Arc::clone(&wire), self.api_key),
-                wire,
+                auth: Auth::new(Arc::clone(&transport), self.api_key),
+                transport,
                 backoff: self.backoff,
                 connections,
             }),

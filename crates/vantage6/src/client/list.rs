@@ -1,5 +1,5 @@
 //! The list of open runs, page by page. It comes to an end whatever the server sends: a list that never ends would fill
-//! the memory of whoever reads it.
+//! the memory of its reader.
 
 use std::collections::HashSet;
 
@@ -110,7 +110,7 @@ impl List {
         self.pages = next;
     }
 
-    /// Why there is to be no other page.
+    /// Why no other page is read.
     fn limit_reached(&self) -> Option<String> {
         if self.entries >= MAX_ENTRIES {
             return Some(format!("it has more than {MAX_ENTRIES} entries"));
@@ -124,7 +124,6 @@ impl List {
         if self.oversized >= MAX_OVERSIZED {
             return Some(format!("more than {MAX_OVERSIZED} of its runs are too large to be read"));
         }
-        (self.stale >= MAX_STALE_PAGES)
-            .then(|| format!("{MAX_STALE_PAGES} pages one after the other brought no other run"))
+        (self.stale >= MAX_STALE_PAGES).then(|| format!("{MAX_STALE_PAGES} consecutive pages contained no new run"))
     }
 }

@@ -92,7 +92,7 @@ impl Iterator for Entries {
 pub struct OpenRuns {
     /// Only those of one task.
     pub task: Option<TaskId>,
-    /// Give inputs along that have up to so many characters. They are always sent, but longer ones are dropped while
+    /// Include inputs of up to this many characters. The server always sends them, but longer ones are dropped while
     /// they arrive.
     pub inputs_up_to: usize,
 }
@@ -129,7 +129,7 @@ impl Client {
             call = call.query("task_id", task);
         }
         call = call.query("page", page).query("per_page", per_page);
-        let limit = self.inner.wire.limit.min(MAX_PAGE);
+        let limit = self.inner.transport.limit.min(MAX_PAGE);
         let mut tries = self.inner.backoff.begin();
         loop {
             let began = Instant::now();
@@ -151,7 +151,7 @@ impl Client {
         let call = Call::get(format!("run/{id}")).query("include", "task");
         let mut tries = self.inner.backoff.begin();
         loop {
-            let run = async { read_run(&mut self.send_authenticated(&call).await?, self.inner.wire.limit).await };
+            let run = async { read_run(&mut self.send_authenticated(&call).await?, self.inner.transport.limit).await };
             match run.await {
                 Ok(run) => return Ok(run),
                 Err(error) => tries.wait_or_fail(error).await?,
@@ -170,7 +170,7 @@ impl Client {
                 Err(error) => tries.wait_or_fail(error).await?,
             }
         };
-        Ok(InputText(Box::pin(input_text(answer, self.inner.wire.limit.min(BESIDE_INPUT)))))
+        Ok(InputText(Box::pin(input_text(answer, self.inner.transport.limit.min(BESIDE_INPUT)))))
     }
 
     /// Tells the server how far a run is, and with the first status also when this node began with it. (It also empties the run's
@@ -196,12 +196,12 @@ impl Client {
     /// Sent once, since the stream is used up. On an error, [`Error::delivery`] tells whether the server may have got it
     /// nevertheless; if so, [`Client::run`] shows it: the run's `finished_at` is then the one of this report. `Ok`
     /// means that the server has confirmed it.
-    pub async fn finish_run(&self, id: RunId, finish: RunReport) -> Result<(), Error> {
+    pub async fn finish_run(&self, id: RunId, report: RunReport) -> Result<(), Error> {
         let call = Call::patch(format!("run/{id}"));
         let session = self.access_token().await?.session;
         let sent = async {
-            let response = report::send(&self.inner.wire, &call, &session.access.token, finish).await?;
-            self.inner.wire.accept(&call, response).await
+            let response = report::send(&self.inner.transport, &call, &session.access.token, report).await?;
+            self.inner.transport.accept(&call, response).await
         };
         let old = session.access.since.elapsed() > TOKEN_WAS_GOOD_AFTER;
         match sent.await {
@@ -233,7 +233,7 @@ impl Client {
             #[serde(default)]
             finished_at: Option<IgnoredAny>,
         }
-        let (json, _) = without_inputs(answer, Scope::Outermost, 0, self.inner.wire.limit).await?;
+        let (json, _) = without_inputs(answer, Scope::Outermost, 0, self.inner.transport.limit).await?;
         let changed: Changed = answer.parse(&json)?;
         if changed.id != id {
             return Err(answer.unreadable(&json, format!("it is about run {}", changed.id)));
@@ -267,10 +267,10 @@ pub(crate) async fn read_run(answer: &mut Answer, limit: u64) -> Result<Run, Err
 
 /// Reads an answer, the inputs in it dropped; also says how much it was on the wire.
 async fn without_inputs(answer: &mut Answer, of: Scope, keep: usize, limit: u64) -> Result<(Bytes, u64), Error> {
-    let (mut cut, mut dropped) = (InputFilter::new(of, keep), BytesMut::new());
+    let (mut filter, mut dropped) = (InputFilter::new(of, keep), BytesMut::new());
     answer
         .filtered(limit, |chunk, kept| {
-            cut.feed(chunk, kept, &mut dropped);
+            filter.feed(chunk, kept, &mut dropped);
             dropped.clear();
         })
         .await
@@ -281,7 +281,7 @@ pub(crate) fn input_text(answer: Answer, limit: u64) -> impl Stream<Item = Resul
     struct State {
         answer: Answer,
         limit: u64,
-        cut: InputFilter,
+        filter: InputFilter,
         unescape: Unescape,
         beside: LongStrings,
         rest: BytesMut,
@@ -292,7 +292,7 @@ pub(crate) fn input_text(answer: Answer, limit: u64) -> impl Stream<Item = Resul
         async fn next(&mut self) -> Result<Option<Bytes>, Error> {
             let (mut input, mut beside) = (BytesMut::new(), BytesMut::new());
             while let Some(chunk) = self.answer.chunk().await? {
-                self.cut.feed(&chunk, &mut beside, &mut input);
+                self.filter.feed(&chunk, &mut beside, &mut input);
                 self.beside.feed(&beside.split(), &mut self.rest);
                 if self.rest.len() as u64 > self.limit {
                     return Err(self.answer.unreadable(
@@ -312,18 +312,18 @@ pub(crate) fn input_text(answer: Answer, limit: u64) -> impl Stream<Item = Resul
             }
             self.ended = true;
             self.answer.parse::<serde::de::IgnoredAny>(&self.rest)?;
-            if self.cut.is_whole() {
+            if self.filter.is_whole() {
                 Ok(None)
             } else {
                 Err(self.answer.unreadable(&self.rest, "it ends in the middle"))
             }
         }
     }
-    let cut = InputFilter::new(Scope::Outermost, 0);
+    let filter = InputFilter::new(Scope::Outermost, 0);
     let begin = State {
         answer,
         limit,
-        cut,
+        filter,
         unescape: Unescape::default(),
         beside: LongStrings::new(STRING_BESIDE_INPUT),
         rest: BytesMut::new(),

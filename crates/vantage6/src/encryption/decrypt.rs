@@ -154,7 +154,7 @@ async fn open(
         iv[..].try_into().map_err(|_| damaged(format!("its iv has {} bytes instead of {IV}", iv.len())))?;
     if sealed.len() != key.encrypted_length() {
         return Err(damaged(format!(
-            "its key has {} bytes, but one for this organization's key has {}; it was encrypted for another one",
+            "its key has {} bytes, but one for this organization's key has {}; it was encrypted for another key",
             sealed.len(),
             key.encrypted_length()
         )));
@@ -199,6 +199,7 @@ fn no_head(text: &[u8]) -> DecodeError {
     damaged(if text.contains(&SEPARATOR) {
         "it ends before its encrypted part"
     } else {
-        "it is not encrypted, but this collaboration is. A client has to call setup_encryption with the organization's private key before it creates a task"
+        "it is not encrypted, but this collaboration is. A client must call setup_encryption with the organization's \
+         private key before it creates a task"
     })
 }

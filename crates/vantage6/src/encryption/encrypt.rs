@@ -73,12 +73,14 @@ impl Plan {
 pub enum EncryptionError {
     /// The organization has no public key at the server.
     #[error(
-        "organization {0} has no public key at the server, so nothing can be encrypted for it. Its node puts one there when it starts, or its administrator does"
+        "organization {0} has no public key at the server, so nothing can be encrypted for it. Its node uploads one \
+         when it starts, or its administrator does"
     )]
     NoPublicKey(OrganizationId),
     /// What the organization has there is no key.
     #[error(
-        "the public key that organization {organization} has at the server can't be used: {source}. Its administrator has to put it there again"
+        "the public key that organization {organization} has at the server can't be used: {source}. Its \
+         administrator must upload it again"
     )]
     PublicKey {
         /// Whose key.
@@ -138,7 +140,7 @@ where
     let body = blocks(message.into_stream(), block)
         .enumerate()
         .map(move |(number, pieces)| {
-            // The counter is one large number, which begins anew behind its end.
+            // The counter is one large number, which wraps around.
             let counter = u128::from_be_bytes(iv).wrapping_add((number * (block / IV)) as u128);
             let key = Arc::clone(&key);
             let work = move |pieces: Vec<Bytes>| encrypt_block(&key, counter.to_be_bytes(), &pieces);
@@ -294,7 +296,7 @@ mod tests {
         for given in [0, 10, LARGE, 5 * LARGE + 10] {
             let payload = Payload::new(6 * LARGE as u64, stream::iter([Ok(Bytes::from(vec![1; given]))]));
             let read = encrypt(payload, key.public()).unwrap().into_stream().try_collect::<Vec<_>>().await;
-            assert!(read.unwrap_err().to_string().contains("before the length that was announced"));
+            assert!(read.unwrap_err().to_string().contains("before the announced length"));
         }
     }
 }

@@ -37,7 +37,7 @@ impl PrivateKey {
     pub fn from_pem(text: &[u8]) -> Result<Self, KeyError> {
         let Some((label, der)) = pem::block(text, "PRIVATE KEY") else {
             let public = pem::block(text, "PUBLIC KEY").is_some();
-            return error(if public { "it holds a public key, not a private one" } else { "it is no PEM file" });
+            return error(if public { "it holds a public key, not a private one" } else { "it is not a PEM file" });
         };
         if label.starts_with("ENCRYPTED") {
             return error("it is protected by a password; vantage6 needs it without one");
@@ -51,12 +51,12 @@ impl PrivateKey {
     }
 
     fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
-        let rejected = |why| KeyError(format!("it is no RSA key of 2048 to 8192 bits ({why})"));
+        let rejected = |why| KeyError(format!("it is not an RSA key of 2048 to 8192 bits ({why})"));
         Self::new(PrivateDecryptingKey::from_pkcs8(der).map_err(|why| rejected(why.to_string()))?)
     }
 
     fn new(key: PrivateDecryptingKey) -> Result<Self, KeyError> {
-        let unusable = |_| KeyError("the cryptographic library does not take it".into());
+        let unusable = |_| KeyError("the cryptographic library does not accept it".into());
         Ok(Self {
             opener: Pkcs1PrivateDecryptingKey::new(key.clone()).map_err(unusable)?,
             public: PublicKey::new(key.public_key())?,
@@ -69,7 +69,7 @@ impl PrivateKey {
     /// # Errors
     /// If the machine gives no random numbers.
     pub fn generate() -> Result<Self, KeyError> {
-        let failed = |_| KeyError("no key could be made: the machine gives no random numbers".into());
+        let failed = |_| KeyError("no key could be created: the machine provides no random numbers".into());
         Self::new(PrivateDecryptingKey::generate(KeySize::Rsa4096).map_err(failed)?)
     }
 
@@ -78,9 +78,9 @@ impl PrivateKey {
     /// # Errors
     /// If the cryptographic library fails, which it doesn't.
     pub fn to_pem(&self) -> Result<SecretString, KeyError> {
-        let der: Pkcs8V1Der<'_> = self.key.as_der().or_else(|_| error("the key can't be written down"))?;
+        let der: Pkcs8V1Der<'_> = self.key.as_der().or_else(|_| error("the key can't be encoded"))?;
         let Some(pkcs1) = pem::to_pkcs1(der.as_ref()) else {
-            return error("the key can't be written down as PKCS#1");
+            return error("the key can't be encoded as PKCS#1");
         };
         // A copy of a secret's own length: nothing of it is left over.
         Ok(SecretString::from(pem::text("RSA PRIVATE KEY", pkcs1).as_str()))
@@ -138,12 +138,12 @@ impl PublicKey {
         let der = der.or_else(|why| error(format!("its PEM can't be read: {why}")))?;
         match PublicEncryptingKey::from_der(&der) {
             Ok(key) => Self::new(key),
-            Err(why) => error(format!("it is no RSA key of 2048 to 8192 bits ({why})")),
+            Err(why) => error(format!("it is not an RSA key of 2048 to 8192 bits ({why})")),
         }
     }
 
     fn new(key: PublicEncryptingKey) -> Result<Self, KeyError> {
-        let der: PublicKeyX509Der<'_> = key.as_der().or_else(|_| error("the public key can't be written down"))?;
+        let der: PublicKeyX509Der<'_> = key.as_der().or_else(|_| error("the public key can't be encoded"))?;
         let der = der.as_ref().to_vec();
         Ok(Self { key, der })
     }

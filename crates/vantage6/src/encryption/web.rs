@@ -9,12 +9,12 @@ use bytes::{Bytes, BytesMut};
 
 use crate::encoding::BASE64;
 
-/// After so many characters of base64, what follows is not held any more.
+/// After this many characters of base64, the rest is no longer held.
 const ENOUGH: usize = 64 * 1024;
 
 /// All that is said of a text that is wrong. It goes into the run's log, where the server reads it, who may have changed bits of the
 /// message to learn what becomes of them: which character is wrong, or where, would tell it the text piece by piece.
-const WRONG: &str = "its text begins as base64, as the web interface sends it, but does not go on so";
+const WRONG: &str = "its text begins as base64, as the web interface sends it, but does not continue as base64";
 
 /// What is known of a text so far.
 pub(super) enum Layer {

@@ -128,7 +128,7 @@ async fn silence_ends_every_request() {
         .await
         .unwrap_err();
     assert_eq!(
-        (error.delivery(), error.to_string().contains("did not get any further")),
+        (error.delivery(), error.to_string().contains("made no progress")),
         (Delivery::NotSent, true),
         "{error}"
     );

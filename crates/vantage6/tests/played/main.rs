@@ -1,5 +1,5 @@
 //! What the real server can't be made to do, played by a fake one.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
 mod answers;
 mod lists;
@@ -22,7 +22,7 @@ use wiremock::{
     matchers::{body_partial_json, method, path},
 };
 
-/// A token of node 7 that lives for so many seconds.
+/// A token of node 7 that is valid for this many seconds.
 fn jwt(name: &str, lifetime: u64) -> String {
     let claims = json!({"sub": 7, "iat": 1_000_000, "exp": 1_000_000 + lifetime, "name": name});
     format!("eyJhbGciOiJIUzI1NiJ9.{}.c2lnbmF0dXJl", URL_SAFE_NO_PAD.encode(claims.to_string()))
@@ -84,7 +84,7 @@ async fn later(seconds: u64) {
     tokio::time::resume();
 }
 
-/// The end of a run with a result of so many bytes, which come in pieces.
+/// The end of a run with a result of this many bytes, which arrive in pieces.
 fn result(length: usize) -> RunReport {
     let pieces = stream::iter(
         (0..length.div_ceil(10_000))

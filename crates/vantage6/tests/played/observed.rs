@@ -1,4 +1,5 @@
-//! What an observer of the client is told.
+//! What an observer of the client gets.
+#![allow(clippy::disallowed_types, reason = "only tests use it, without another dependency")]
 
 use std::sync::{Arc, Mutex};
 

@@ -104,10 +104,10 @@ async fn the_life_of_a_run() {
     assert_eq!(open_runs(&node, which).await.len(), 1, "what has begun is still open");
 
     // It ends.
-    let finish = RunReport::now(RunStatus::Completed, "first line\nsecond \u{e9} line")
+    let report = RunReport::now(RunStatus::Completed, "first line\nsecond \u{e9} line")
         .result(encoding::encode(b"{\"average\": 3.5}".to_vec().into()));
-    let finished_at = finish.finished_at;
-    node.finish_run(run.id, finish).await.unwrap();
+    let finished_at = report.finished_at;
+    node.finish_run(run.id, report).await.unwrap();
     let seen = node.run(run.id).await.unwrap();
     assert_eq!(
         (seen.status, seen.started_at, seen.finished_at),
@@ -168,8 +168,8 @@ async fn a_result_that_breaks_off_leaves_the_run_as_it_was() {
     let run = open_runs(&node, OpenRuns { task: Some(task), ..OpenRuns::default() }).await.remove(0);
 
     let broken = stream::iter([Ok(Bytes::from(vec![1; 500_000])), Err(std::io::Error::other("the pod is gone"))]);
-    let finish = RunReport::now(RunStatus::Completed, "").result(encoding::encode(Payload::new(1_000_000, broken)));
-    let error = node.finish_run(run.id, finish).await.unwrap_err();
+    let report = RunReport::now(RunStatus::Completed, "").result(encoding::encode(Payload::new(1_000_000, broken)));
+    let error = node.finish_run(run.id, report).await.unwrap_err();
     assert!(matches!(&error, Error::Source { cause, .. } if cause.contains("the pod is gone")), "{error}");
     assert_eq!(error.delivery(), Delivery::NotSent);
 

@@ -1,4 +1,5 @@
 //! A real vantage6 server, started by `testbed/server/v6server.py`, and a researcher who uses it.
+#![allow(clippy::print_stderr, reason = "the test runner shows it")]
 
 use std::{
     io::{BufRead as _, BufReader},

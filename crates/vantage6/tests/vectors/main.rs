@@ -1,6 +1,6 @@
 //! Encryption against vantage6-common 4.5.5's own: messages that it has made (`vectors.json`, by `make.py`), and ours that
 //! it reads.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
 use std::{
     collections::HashMap,
@@ -149,12 +149,12 @@ fn other_files_are_no_keys() {
     let some_lines = pkcs8.lines().enumerate().filter(|(number, _)| !(9..12).contains(number));
     let some_lines: String = some_lines.map(|(_, line)| format!("{line}\n")).collect();
     for (text, problem) in [
-        (String::new(), "it is no PEM file"),
-        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----".into(), "it is no PEM file"),
+        (String::new(), "it is not a PEM file"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----".into(), "it is not a PEM file"),
         (private("small").public().to_pem(), "it holds a public key, not a private one"),
         (pkcs8.replace("PRIVATE", "EC PRIVATE"), "another kind of key (EC PRIVATE KEY)"),
         (pkcs8.replace("PRIVATE", "ENCRYPTED PRIVATE"), "protected by a password"),
-        (some_lines, "no RSA key"),
+        (some_lines, "not an RSA key"),
         (pkcs8.replace("-----END", "-----"), "no line -----END PRIVATE KEY-----"),
     ] {
         let error = PrivateKey::from_pem(text.as_bytes()).unwrap_err().to_string();

@@ -1,4 +1,5 @@
 //! An API server that speaks TLS, knows the present credentials, and has no pods but the one that a watch tells of.
+#![allow(clippy::disallowed_types, reason = "only tests use it, without another dependency")]
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};

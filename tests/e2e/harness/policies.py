@@ -1,4 +1,4 @@
-"""The walls around algorithms: what makes them, and what a node says of them."""
+"""The network policies that isolate algorithms, and what a node says of the isolation."""
 
 import json
 import secrets
@@ -11,11 +11,11 @@ from .node import NodeProcess
 from .nodes import ODD
 from .wait import until
 
-WALLED = "Algorithms are walled in"
-OPEN = "Algorithms are NOT walled in"
+ISOLATED = "Algorithms are isolated"
+OPEN = "Algorithms are NOT isolated"
 
 
-class Walls:
+class NetworkPolicies:
     """The network policies of one namespace, as `sextant network-policies` prints them for a node."""
 
     def __init__(self, cluster: Cluster):

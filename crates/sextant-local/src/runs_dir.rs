@@ -8,20 +8,20 @@ use sextant_core::names::Identity;
 
 use super::private::{Dir, Missing};
 
-/// Opens the folder of this node's runs; makes it if it is not there.
+/// Opens the folder of this node's runs; creates it if it does not exist.
 ///
 /// # Errors
-/// If it can't be had, or another user could read or replace it; the text is for the operator.
-pub fn make(config: &Config, identity: &Identity) -> Result<Dir, String> {
+/// If it can't be opened, or another user could read or replace it; the text is for the operator.
+pub fn create(config: &Config, identity: &Identity) -> Result<Dir, String> {
     let path = path(config, identity)?;
-    let dir = Dir::at(&path, Missing::Make).map_err(|error| unusable(&path, &error))?;
+    let dir = Dir::at(&path, Missing::Create).map_err(|error| unusable(&path, &error))?;
     dir.ok_or_else(|| format!("The folder {} for runs can't be found.", path.display()))
 }
 
-/// Opens the folder of this node's runs, if it is there.
+/// Opens the folder of this node's runs, if it exists.
 ///
 /// # Errors
-/// As for [`make`].
+/// As for [`create`].
 pub fn find(config: &Config, identity: &Identity) -> Result<Option<Dir>, String> {
     let path = path(config, identity)?;
     Dir::at(&path, Missing::Leave).map_err(|error| unusable(&path, &error))
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_place_is_the_users_own() {
+    fn the_default_folder_is_the_users_own() {
         let default = |state: &str, home: Option<&str>| default(Some(state.into()), home.map(Into::into));
         assert_eq!(default("/s", Some("/h")).unwrap(), Path::new("/s/sextant"));
         assert_eq!(

@@ -37,7 +37,7 @@ fn with_volume(kind: Kind, name: &str, test: impl FnOnce(&Path)) {
             format!("truncate -s 8M {image} && mkfs.ext4 -q -F -m 0 {image} && mount -o loop {image} {volume}")
         }
     };
-    let script = format!("{mount} || exit 77; exec \"$0\" --exact shared_dirs::room::tests::{name} --nocapture");
+    let script = format!("{mount} || exit 77; exec \"$0\" --exact shared_dirs::full_volume::tests::{name} --nocapture");
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", &script]).arg(std::env::current_exe().unwrap()).env(VOLUME, &at);
     match command.output() {
@@ -86,30 +86,30 @@ fn is_emptied(volume: &Path, fill: impl Fn(&Path), with_trash: bool) {
 }
 
 #[test]
-fn in_a_full_volume_what_is_past_its_time_makes_room() {
-    let name = "in_a_full_volume_what_is_past_its_time_makes_room";
+fn in_a_full_volume_expired_folders_are_removed() {
+    let name = "in_a_full_volume_expired_folders_are_removed";
     with_volume(Kind::Inodes, name, |volume| is_emptied(volume, fill, true));
     with_volume(Kind::Ext4, name, |volume| is_emptied(volume, fill, true));
 }
 
 #[test]
-fn without_room_for_the_trash_too() {
-    let name = "without_room_for_the_trash_too";
+fn without_space_for_the_trash_too() {
+    let name = "without_space_for_the_trash_too";
     with_volume(Kind::Inodes, name, |volume| is_emptied(volume, fill, false));
     with_volume(Kind::Ext4, name, |volume| is_emptied(volume, fill, false));
 }
 
 #[test]
-fn without_room_for_names_in_the_trash_too() {
-    let name = "without_room_for_names_in_the_trash_too";
+fn without_space_for_names_in_the_trash_too() {
+    let name = "without_space_for_names_in_the_trash_too";
     with_volume(Kind::Inodes, name, |volume| is_emptied(volume, fill_with_folders, true));
     with_volume(Kind::Ext4, name, |volume| is_emptied(volume, fill_with_folders, true));
 }
 
 #[test]
-fn what_is_not_past_its_time_stays_and_is_told_of() {
+fn folders_that_have_not_expired_stay_and_are_reported() {
     for kind in [Kind::Inodes, Kind::Ext4] {
-        with_volume(kind, "what_is_not_past_its_time_stays_and_is_told_of", |volume| {
+        with_volume(kind, "folders_that_have_not_expired_stay_and_are_reported", |volume| {
             let own = volume.join("job-3");
             used(volume, "job-1", 2);
             fill(&volume.join("job-1"));

@@ -22,32 +22,32 @@ pub const SHARED: &str = "tmp-";
 
 /// Asks for what was put aside to be removed. The thread ends some time after this is dropped.
 #[derive(Debug)]
-pub struct Tidy(SyncSender<()>);
+pub struct Cleanup(SyncSender<()>);
 
-impl Tidy {
+impl Cleanup {
     /// Starts the thread. Folders of jobs are removed when they were not used for `keep`.
     ///
     /// # Errors
-    /// If there is no thread to be had.
+    /// If a thread can't be started.
     pub fn start(root: Arc<Dir>, keep: Duration) -> std::io::Result<Self> {
         // One that waits is enough: it sees all that was put aside before.
-        let (ask, asked) = sync_channel(1);
+        let (ask, requests) = sync_channel(1);
         std::thread::Builder::new()
-            .name("tidy".into())
+            .name("cleanup".into())
             .stack_size(256 * 1024)
-            .spawn(move || run(&root, keep, &asked))?;
+            .spawn(move || run(&root, keep, &requests))?;
         Ok(Self(ask))
     }
 
     /// Has it look again.
-    pub fn ask(&self) {
+    pub fn request(&self) {
         // Full means that it will.
         let _ = self.0.try_send(());
     }
 }
 
-fn run(root: &Dir, keep: Duration, asked: &Receiver<()>) {
-    while asked.recv().is_ok() {
+fn run(root: &Dir, keep: Duration, requests: &Receiver<()>) {
+    while requests.recv().is_ok() {
         loop {
             let budget = &mut Budget::new(ENTRIES, TIME);
             match shared_dirs::sweep(root.as_fd(), SHARED, keep, SystemTime::now(), budget) {
@@ -58,7 +58,7 @@ fn run(root: &Dir, keep: Duration, asked: &Receiver<()>) {
                     }
                 }
                 Err(error) => {
-                    warn!("What earlier runs have left in {} can't be looked for: {error}", root.path().display());
+                    warn!("Could not look for folders of earlier runs in {}: {error}", root.path().display());
                     break;
                 }
             }

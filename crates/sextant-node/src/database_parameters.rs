@@ -1,5 +1,5 @@
-//! What tasks say of their databases, as far as it is kept. Others decide how much that is, and thousands of runs may wait for days: so
-//! all of it together has a bound. What there is no room for is fetched from the server when the run is launched.
+//! The database parameters of tasks that are kept in memory. Others decide how large they are, and thousands of runs may wait for days, so
+//! all of them together are limited. Parameters beyond the limit are fetched from the server when the run is launched.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,56 +12,56 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How many bytes are kept for all runs together.
 pub const KEPT: usize = 16 * 1024 * 1024;
-/// So many runs at a time have theirs fetched for their launch.
+/// How many runs fetch theirs concurrently for their launch.
 const FETCHED: usize = 4;
-/// Up to so many bytes stay until the run has ended; of what is larger, that is rarely worth it.
+/// Parameters up to this size stay until the run has ended; for larger ones that is rarely worth it.
 const SMALL: usize = 8 * 1024;
 
-/// Room for what tasks say of their databases.
+/// The memory for the database parameters of all tasks.
 #[derive(Clone)]
-pub struct Room {
+pub struct ParameterBudget {
     kept: Arc<Semaphore>,
     fetched: Arc<Semaphore>,
 }
 
-impl Default for Room {
+impl Default for ParameterBudget {
     fn default() -> Self {
         Self { kept: Arc::new(Semaphore::new(KEPT)), fetched: Arc::new(Semaphore::new(FETCHED)) }
     }
 }
 
-/// What one task says of its databases.
+/// The database parameters of one task.
 pub struct Databases {
     /// Which of the node's databases the run gets: always kept, because its log is masked by them. The node's configuration bounds them.
     labels: BTreeSet<String>,
     requests: Requests,
 }
 
-/// All that a task says of its databases.
+/// Where the parameters are.
 enum Requests {
     /// Kept in memory, which is counted.
-    Here { databases: Vec<RequestedDatabase>, _room: OwnedSemaphorePermit },
+    InMemory { databases: Vec<RequestedDatabase>, _permit: OwnedSemaphorePermit },
     /// Fetched from the server when it is needed.
     AtServer,
 }
 
-/// What was fetched, and the right to have it at hand.
+/// Fetched parameters, with the permit to hold them.
 type Fetched = (Vec<RequestedDatabase>, OwnedSemaphorePermit);
 
-impl Room {
+impl ParameterBudget {
     /// How many bytes are kept.
     #[cfg(test)]
     pub fn taken(&self) -> usize {
         KEPT - self.kept.available_permits()
     }
 
-    /// Takes from a run what its task says of databases, and keeps it if there is room. `masks` knows the node's own databases.
+    /// Takes from a run what its task says of databases, and keeps it if the budget allows it. `masks` knows the node's own databases.
     pub fn keep(&self, run: &mut Run, masks: &Masks) -> Databases {
         let databases = std::mem::take(&mut run.task.databases);
         let labels = masks.known(databases.iter().map(|database| &*database.label));
         let permit = u32::try_from(weight(&databases)).ok();
         let requests = match permit.and_then(|weight| self.kept.clone().try_acquire_many_owned(weight).ok()) {
-            Some(room) => Requests::Here { databases, _room: room },
+            Some(permit) => Requests::InMemory { databases, _permit: permit },
             None => Requests::AtServer,
         };
         Databases { labels, requests }
@@ -70,7 +70,7 @@ impl Room {
     /// What a task says, from the server; `None` if the run is another one by now.
     ///
     /// # Errors
-    /// If the server doesn't tell.
+    /// If the server doesn't say.
     pub async fn fetch(
         &self,
         run: &Run,
@@ -88,7 +88,7 @@ impl Databases {
     /// What is kept; `None` if the server has to be asked.
     pub fn kept(&self) -> Option<&[RequestedDatabase]> {
         match &self.requests {
-            Requests::Here { databases, .. } => Some(databases),
+            Requests::InMemory { databases, .. } => Some(databases),
             Requests::AtServer => None,
         }
     }

@@ -1,7 +1,7 @@
-//! Folders of jobs in a volume that is full. An algorithm may fill it, and then nothing can be made in it; the removal beside later
-//! runs would not be reached. So what is past its time goes first, while the start waits, for a bounded time.
+//! Folders of jobs in a volume that is full. If an algorithm has filled it, nothing can be created in it, and the removal that runs beside
+//! later runs is never reached. So expired folders are removed first, while the start waits, for a bounded time.
 //!
-//! What is not past its time stays, also when the volume is full: nobody can tell that a job is over, and otherwise an algorithm could
+//! Folders that have not expired stay, also when the volume is full: nothing shows that a job is over, and otherwise an algorithm could
 //! have the files of other jobs removed by filling the volume.
 
 use std::fmt;
@@ -27,7 +27,7 @@ const PORTION: (u64, Duration) = (20_000, Duration::from_secs(5));
 /// How often in a row a portion may remove nothing: another pod may be removing the same.
 const IDLE: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(300);
-/// How much is looked at to say what takes the room, and how deep.
+/// How many entries are read to find out what uses the space, and how deep.
 const LOOK: (u64, Duration) = (20_000, Duration::from_secs(2));
 const DEPTH: u32 = 8;
 
@@ -70,7 +70,7 @@ pub fn explained(own: &Path, keep: Option<Duration>, error: io::Error) -> io::Er
     explained_with(own, keep, error, None)
 }
 
-/// [`explained`], with what takes the room where the volume is full. That takes a look at the volume, of [`LOOK`] at most.
+/// [`explained`], with what uses the space if the volume is full. That reads at most [`LOOK`] entries of the volume.
 pub fn explained_with_usage(own: &Path, keep: Option<Duration>, error: io::Error) -> io::Error {
     let usage = if is_full(&error) { largest_beside(own) } else { None };
     explained_with(own, keep, error, usage)
@@ -80,7 +80,7 @@ fn explained_with(own: &Path, keep: Option<Duration>, error: io::Error, largest:
     let advice = match error.raw_os_error().map(Errno::from_raw_os_error) {
         _ if is_full(&error) => full(own, keep, largest),
         Some(Errno::ROFS) => {
-            "The volume is mounted read-only: look at `readOnly` and the access modes of the volume, and whether its \
+            "The volume is mounted read-only: check `readOnly` and the access modes of the volume, and whether its \
              file system was remounted read-only after an error"
                 .into()
         }
@@ -126,8 +126,8 @@ fn full(own: &Path, keep: Option<Duration>, largest: Option<Usage>) -> String {
         format!(" The largest of them holds at least {} in {} files.", size(usage.bytes), usage.files)
     });
     format!(
-        "The volume is full{room}. Folders of jobs are removed when no run has used them for {keep}, and not earlier.{largest} \
-         Enlarge the volume, remove folders of jobs that are over, or lower `keep_shared`"
+        "The volume is full{room}. Folders of jobs are removed only after no run has used them for {keep}.{largest} \
+         Enlarge the volume, remove folders of finished jobs, or lower `keep_shared`"
     )
 }
 
@@ -140,10 +140,10 @@ fn largest_beside(own: &Path) -> Option<Usage> {
 }
 
 fn forbidden(own: &Path) -> String {
-    let whose = nearest(own).and_then(|(path, folder)| {
+    let owner = nearest(own).and_then(|(path, folder)| {
         let stat = fstat(folder).ok()?;
         Some(format!(
-            "{} is of user {} and group {} with mode {:o}",
+            "{} belongs to user {} and group {} and has mode {:o}",
             path.display(),
             stat.st_uid,
             stat.st_gid,
@@ -153,7 +153,7 @@ fn forbidden(own: &Path) -> String {
     format!(
         "User {} may not write there{}: change that on the volume (a network file system may map root to another user)",
         geteuid().as_raw(),
-        whose.map_or(String::new(), |whose| format!("; {whose}"))
+        owner.map_or(String::new(), |owner| format!("; {owner}"))
     )
 }
 
@@ -162,7 +162,7 @@ fn nearest(own: &Path) -> Option<(&Path, OwnedFd)> {
     own.ancestors().skip(1).find_map(|path| Some((path, open(path).ok()?)))
 }
 
-/// What a folder takes, as far as it was looked at.
+/// The disk usage of a folder, as far as it was read.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Usage {
     bytes: u64,
@@ -170,7 +170,7 @@ struct Usage {
 }
 
 impl Usage {
-    /// The folder in this one that takes most of what was looked at.
+    /// The folder in this one with the highest measured usage.
     fn largest(folder: BorrowedFd<'_>) -> Option<(String, Self)> {
         let mut budget = Budget::new(LOOK.0, LOOK.1);
         let mut largest = None;
