@@ -1,5 +1,6 @@
 //! The node between a server and a runtime that fail to order, in paused time: what goes wrong between the two, each in some thirty lines.
 
+mod inputs;
 mod large;
 mod lines;
 mod memory;

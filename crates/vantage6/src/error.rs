@@ -127,6 +127,14 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// The input of a run holds something that no encoded input holds. The server gives the same one each time.
+    #[error("{request}: {problem}")]
+    BadInput {
+        /// Method and path.
+        request: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// What was to be sent could not be read to its end.
     #[error("{request}: what was to be sent could not be read: {cause}")]
     Source {

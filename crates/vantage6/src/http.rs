@@ -277,6 +277,11 @@ impl Answer {
         }
     }
 
+    /// The error for an input that is wrong in itself.
+    pub fn bad_input(&self, problem: &'static str) -> Error {
+        Error::BadInput { request: self.call.to_string(), problem }
+    }
+
     /// Why the server said no. Its messages are `{"msg": …, "errors": …}`; a proxy's are HTML.
     pub(crate) async fn refusal(mut self) -> Error {
         let mut body = BytesMut::new();
