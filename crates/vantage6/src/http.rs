@@ -21,7 +21,7 @@ use crate::{
     connection_errors::{ConnectionErrors, delivery},
     error::excerpt,
     retry::retry_after,
-    time,
+    time, token,
 };
 
 /// How much of a refusal is read: enough for its message.
@@ -248,6 +248,7 @@ impl Answer {
 
     /// The whole body as JSON.
     pub async fn json<T: DeserializeOwned>(mut self, limit: u64) -> Result<T, Error> {
+        let limit = if self.call.secret { limit.min(token::ANSWER_LIMIT) } else { limit };
         let body = self.filtered(limit, |chunk, body| body.extend_from_slice(chunk)).await?;
         self.parse(&body)
     }
@@ -255,6 +256,7 @@ impl Answer {
     /// JSON that was read from this answer.
     pub fn parse<'a, T: Deserialize<'a>>(&self, body: &'a [u8]) -> Result<T, Error> {
         serde_json::from_slice(body).map_err(|error| match self.call.secret {
+            true if error.to_string().starts_with(token::TOO_LONG) => self.unreadable(body, token::TOO_LONG),
             // Its own words repeat what it did not expect.
             true => self.unreadable(body, format!("wrong JSON at line {} column {}", error.line(), error.column())),
             // Its own words quote the text, which is of any length.

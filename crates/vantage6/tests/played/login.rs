@@ -81,6 +81,33 @@ async fn a_refresh_that_fails_disturbs_nobody_while_the_token_is_good() {
     assert_eq!(count(&server, "/api/token/node").await, 1);
 }
 
+/// Tokens are kept, one for each run.
+#[tokio::test]
+async fn a_token_that_no_header_could_hold_is_not_kept() {
+    for (length, fits) in [(32 * 1024, true), (32 * 1024 + 1, false), (8 * 1024 * 1024, false)] {
+        let server = server(600).await;
+        let long = "t".repeat(length);
+        let token = ResponseTemplate::new(200).set_body_json(serde_json::json!({"container_token": long}));
+        Mock::given(path("/api/token/container")).respond_with(token).mount(&server).await;
+        let got = client(&server).container_token(vantage6::TaskId(3), "average").await;
+        assert_eq!(got.is_ok(), fits, "{length}");
+        if let Err(error) = got {
+            let told = error.to_string();
+            let expected = matches!(error, Error::Unreadable { .. } | Error::TooLarge { .. });
+            assert!(expected && told.len() < 500 && told.contains("more than"), "{told}");
+        }
+        for key in ["access_token", "refresh_token"] {
+            let server = MockServer::start().await;
+            let mut answer = serde_json::json!({"access_token": jwt("first", 600)});
+            answer[key] = long.clone().into();
+            let login = ResponseTemplate::new(200).set_body_json(answer);
+            Mock::given(path("/api/token/node")).respond_with(login).mount(&server).await;
+            let access = client_at(&server.uri()).backoff(Backoff::never()).build().unwrap().access_token().await;
+            assert_eq!(access.is_ok(), fits, "{key} {length}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn secrets_are_never_told() {
     let token = jwt("first", 600);
