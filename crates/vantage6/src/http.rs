@@ -20,6 +20,7 @@ use crate::{
     Delivery, Error, ServerUrl,
     connection_errors::{ConnectionErrors, delivery},
     error::excerpt,
+    pace::Pace,
     retry::retry_after,
     time, token,
 };
@@ -35,7 +36,7 @@ pub(crate) struct HttpTransport {
     pub http: reqwest::Client,
     pub url: ServerUrl,
     pub errors: ConnectionErrors,
-    /// How long the server may be silent: before its answer, and in the middle of it. Long, since 4.5.5 does one thing
+    /// How long the server may be silent: before its answer, and, in sum, in the middle of it ([`Pace`]). Long, since 4.5.5 does one thing
     /// at a time and a login costs it a quarter of a second of hashing for each node that it knows
     /// (`Node.get_by_api_key` in `server/model/node.py`).
     pub silence: Duration,
@@ -173,14 +174,7 @@ impl HttpTransport {
 
     /// Lets answers of success through and turns all others into errors.
     pub async fn accept(&self, call: &Call, response: Response) -> Result<Answer, Error> {
-        let answer = Answer {
-            call: call.clone(),
-            response,
-            errors: self.errors.clone(),
-            silence: self.silence,
-            large: self.large.clone(),
-            room: None,
-        };
+        let answer = Answer::new(call.clone(), response, self.errors.clone(), self.silence, self.large.clone());
         if answer.response.status().is_success() { Ok(answer) } else { Err(answer.refusal().await) }
     }
 }
@@ -199,30 +193,44 @@ pub(crate) struct Answer {
     response: Response,
     errors: ConnectionErrors,
     silence: Duration,
+    pace: Pace,
     large: Arc<Semaphore>,
     room: Option<OwnedSemaphorePermit>,
 }
 
 impl Answer {
     /// One that came over no network.
-    #[cfg(fuzzing)]
-    pub fn made(call: Call, response: Response) -> Self {
-        let large = Arc::new(Semaphore::new(1));
-        Self { call, response, errors: ConnectionErrors::default(), silence: Duration::from_secs(1), large, room: None }
+    #[cfg(any(test, fuzzing))]
+    pub fn made(call: Call, response: Response, silence: Duration) -> Self {
+        Self::new(call, response, ConnectionErrors::default(), silence, Arc::new(Semaphore::new(1)))
+    }
+
+    /// One that shares its right to be large with these.
+    #[cfg(test)]
+    pub fn share(&mut self, large: Arc<Semaphore>) {
+        self.large = large;
+    }
+
+    fn new(call: Call, response: Response, errors: ConnectionErrors, silence: Duration, large: Arc<Semaphore>) -> Self {
+        let pace = if call.secret { Pace::short(silence) } else { Pace::steady(silence) };
+        Self { call, response, errors, silence, pace, large, room: None }
     }
 
     /// The next piece of the body.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        match timeout(self.silence, self.response.chunk()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
+        let began = Instant::now();
+        match timeout(self.pace.left(), self.response.chunk()).await {
+            Ok(Ok(chunk)) => {
+                self.pace.arrived(chunk.as_ref().map_or(0, Bytes::len), began.elapsed());
+                Ok(chunk)
+            }
             Ok(Err(error)) => Err(self.errors.error(self.call.to_string(), &error, delivery(&error))),
-            Err(_) => Err(Error::Timeout {
-                request: self.call.to_string(),
-                what: "the answer began, but nothing more came",
-                after: self.silence,
-                delivery: Delivery::Unknown,
-            }),
+            Err(_) => Err(self.too_slow(self.pace.too_slow())),
         }
+    }
+
+    fn too_slow(&self, (what, after): (&'static str, Duration)) -> Error {
+        Error::Timeout { request: self.call.to_string(), what, after, delivery: Delivery::Unknown }
     }
 
     /// The right to hold a large answer, if this is one. Whoever keeps the body after this answer keeps it with that.
@@ -239,8 +247,10 @@ impl Answer {
                 return Err(Error::TooLarge { request: self.call.to_string(), limit });
             }
             if body.len() > SMALL && self.room.is_none() {
+                let room = timeout(self.silence, self.large.clone().acquire_owned()).await;
+                let waits = "no other large answer has been done with";
                 // It is never closed.
-                self.room = self.large.clone().acquire_owned().await.ok();
+                self.room = room.map_err(|_| self.too_slow((waits, self.silence)))?.ok();
             }
         }
         Ok(body.freeze())
@@ -287,6 +297,7 @@ impl Answer {
     /// Why the server said no. Its messages are `{"msg": …, "errors": …}`; a proxy's are HTML.
     pub(crate) async fn refusal(mut self) -> Error {
         let mut body = BytesMut::new();
+        self.pace = Pace::short(self.silence);
         // What can be read of it is enough.
         while let Ok(Some(chunk)) = self.chunk().await {
             body.extend_from_slice(&chunk);

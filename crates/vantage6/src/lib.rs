@@ -34,6 +34,7 @@ mod http;
 mod input_filter;
 pub mod json;
 pub mod live;
+mod pace;
 mod pages;
 mod read;
 mod report;

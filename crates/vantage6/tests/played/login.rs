@@ -81,6 +81,22 @@ async fn a_refresh_that_fails_disturbs_nobody_while_the_token_is_good() {
     assert_eq!(count(&server, "/api/token/node").await, 1);
 }
 
+#[tokio::test]
+async fn a_refresh_that_hangs_disturbs_nobody_while_the_token_is_good() {
+    let server = server(600).await;
+    let refresh = tokens("second", 600).set_delay(Duration::from_secs(600));
+    Mock::given(path("/api/token/refresh")).respond_with(refresh).expect(1).mount(&server).await;
+    Mock::given(path("/api/node/7")).respond_with(me()).mount(&server).await;
+    let client = client(&server);
+    client.whoami().await.unwrap();
+    later(450).await;
+    let began = std::time::Instant::now();
+    for _ in 0..10 {
+        tokio::time::timeout(Duration::from_secs(30), client.whoami()).await.unwrap().unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
 /// Tokens are kept, one for each run.
 #[tokio::test]
 async fn a_token_that_no_header_could_hold_is_not_kept() {
