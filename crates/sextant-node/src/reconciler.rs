@@ -273,6 +273,10 @@ impl RunReconciler {
                 Action::Release => match self.context.runtime.release(self.run.id, &self.server.status).await {
                     Ok(()) => return,
                     Err(error) => {
+                        // It is reported: of what has ended, only the removal is left, which may never succeed.
+                        if matches!(run_state, RunState::Ended(_) | RunState::Failed(_)) {
+                            self.slot = None;
+                        }
                         self.back_off(
                             Obstacle::Marking,
                             &format!("the run's things could not be marked as done: {error}"),
