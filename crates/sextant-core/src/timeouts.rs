@@ -30,7 +30,8 @@ pub fn check_start(
         }
         WaitsFor::Image | WaitsFor::OwnImage | WaitsFor::InjectedImage => limits.image_pull,
         WaitsFor::Container => CONTAINER,
-        // The pod waits for the node, not the reverse, so no limit applies.
+        // The pod waits for the node, and the node for its server for as long as that is unavailable. A server that answers and gives
+        // no input has a limit, which the node keeps where it asks.
         WaitsFor::Inputs => return Ok(None),
         WaitsFor::Pod
         | WaitsFor::Quota

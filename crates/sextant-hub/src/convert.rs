@@ -42,6 +42,8 @@ pub fn no_recipient(text: String) -> HubError {
 /// Why the bytes of an input can't be had.
 pub fn input_error(problem: DecodeError) -> InputError {
     match problem {
+        // The run's own content: the server gives the same one each time.
+        DecodeError::Transfer(Error::BadInput { problem, .. }) => InputError::Unreadable(problem.into()),
         DecodeError::Transfer(problem) => InputError::Transfer(error(problem)),
         problem @ (DecodeError::NotBase64(_) | DecodeError::Undecipherable(_)) => {
             InputError::Unreadable(problem.to_string())
@@ -180,4 +182,19 @@ fn server_event(incoming: Incoming) -> Option<HubEvent> {
             HubEvent::Other(format!("the server sent the event '{name}', which this node does not know"))
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wrong with a run's own content is final, whether the input is short or long.
+    #[test]
+    fn an_input_that_is_wrong_in_itself_is_told_from_one_that_did_not_arrive() {
+        let bad = Error::BadInput { request: "GET run/7".into(), problem: "characters" };
+        assert!(matches!(input_error(bad.into()), InputError::Unreadable(why) if why == "characters"));
+        assert!(matches!(input_error(DecodeError::NotBase64("no".into())), InputError::Unreadable(_)));
+        let away = Error::StaleToken { request: "GET run/7".into(), message: String::new() };
+        assert!(matches!(input_error(away.into()), InputError::Transfer(error) if error.is_passing()));
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use log_throttle::LogThrottle;
 use secrecy::SecretString;
 use sextant_core::runtime::Upload;
 use sextant_core::runtime::{InputSource, InputSourceError, Output};
@@ -37,13 +38,20 @@ impl PodApiService {
     }
 
     fn answer<T>(run: RunId, what: &str, result: Result<T, InputSourceError>) -> Result<T, Answer> {
+        // Pods ask again and again.
+        static REFUSED: LogThrottle = LogThrottle::new();
+        static LATER: LogThrottle = LogThrottle::new();
         result.map_err(|error| match error {
             InputSourceError::Refused(text) => {
-                info!(%run, "The pod gets no {what}: {text}");
+                if let Some(times) = REFUSED.happened() {
+                    info!(%run, times, "The pod gets no {what}: {text}");
+                }
                 Answer::Refused(text)
             }
             InputSourceError::Later(text) => {
-                warn!(%run, "The pod waits for its {what}: {text}");
+                if let Some(times) = LATER.happened() {
+                    warn!(%run, times, "The pod waits for its {what}: {text}");
+                }
                 Answer::Later
             }
         })

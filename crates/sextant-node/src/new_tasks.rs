@@ -1,20 +1,25 @@
 //! The tasks that events announce, until their runs are read. Anyone who may create tasks decides how many such events there are, so the
-//! queue is bounded, and so are concurrent requests to the server: each task waits once, a few are read concurrently, and if too many
-//! wait, one poll of all open runs replaces them.
+//! queue is bounded, and so are requests to the server, at a time and in a second: each task waits once, a few are read concurrently, one
+//! task not twice within a second, and if too many wait, one poll of all open runs replaces them.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 use vantage6_types::TaskId;
 
 /// With more tasks than that, one poll of all open runs costs the server less.
 const MAX_WAITING: usize = 32;
 /// How many tasks are read concurrently.
 const CONCURRENCY: usize = 4;
+/// So many of them begin at once, and in a second.
+const RATE: usize = 20;
+const SECOND: Duration = Duration::from_secs(1);
 
 /// The tasks that wait.
 #[derive(Debug, Default)]
@@ -75,23 +80,38 @@ impl NewTasks {
     /// Looks up the tasks that events name; it never ends.
     pub async fn run<F: Future<Output = ()>>(&self, look: impl Fn(TaskId) -> F) -> Infallible {
         let mut looks = FuturesUnordered::new();
+        let mut recent = Recent::default();
         loop {
             tokio::select! {
-                task = self.next(), if looks.len() < CONCURRENCY => looks.push(look(task)),
+                task = self.next(&mut recent), if looks.len() < CONCURRENCY => looks.push(look(task)),
                 Some(()) = looks.next(), if !looks.is_empty() => {}
             }
         }
     }
 
-    async fn next(&self) -> TaskId {
+    /// The next one that may be looked at.
+    async fn next(&self, recent: &mut Recent) -> TaskId {
         loop {
             let heard = self.heard.notified();
-            if let Queue::Waiting(tasks) = &mut *self.state()
-                && let Some(task) = tasks.pop_front()
-            {
-                return task;
+            let now = Instant::now();
+            recent.forget(now);
+            let may_begin = recent.may_begin();
+            let mut waiting = false;
+            if let Queue::Waiting(tasks) = &mut *self.state() {
+                let may = |task: &TaskId| may_begin && !recent.has(*task);
+                if let Some(task) = tasks.iter().position(may).and_then(|at| tasks.remove(at)) {
+                    recent.begins(task, now);
+                    return task;
+                }
+                waiting = !tasks.is_empty();
             }
-            heard.await;
+            match recent.changes().filter(|_| waiting) {
+                None => heard.await,
+                Some(at) => tokio::select! {
+                    () = heard => {}
+                    () = sleep_until(at) => {}
+                },
+            }
         }
     }
 
@@ -100,13 +120,41 @@ impl NewTasks {
     }
 }
 
+/// What was begun with in the last second: [`RATE`] at most.
+#[derive(Debug, Default)]
+struct Recent(VecDeque<(Instant, TaskId)>);
+
+impl Recent {
+    fn forget(&mut self, now: Instant) {
+        while self.changes().is_some_and(|at| at <= now) {
+            self.0.pop_front();
+        }
+    }
+
+    fn may_begin(&self) -> bool {
+        self.0.len() < RATE
+    }
+
+    fn has(&self, task: TaskId) -> bool {
+        self.0.iter().any(|(_, begun)| *begun == task)
+    }
+
+    fn begins(&mut self, task: TaskId, now: Instant) {
+        self.0.push_back((now, task));
+    }
+
+    /// When the oldest is a second old.
+    fn changes(&self) -> Option<Instant> {
+        self.0.front().map(|(begun, _)| *begun + SECOND)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::{Cell, RefCell};
     use std::collections::HashSet;
-    use std::time::Duration;
 
-    use tokio::time::{Instant, sleep};
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -185,6 +233,38 @@ mod tests {
     async fn a_few_tasks_are_looked_at_one_by_one() {
         let server = flood(20, Duration::ZERO).await;
         assert_eq!((server.asked.get(), server.most.get()), (20, CONCURRENCY));
+    }
+
+    /// How often a server that answers at once is asked within ten seconds, when one of these is told of each millisecond.
+    async fn asked(of: impl Fn(u64) -> u64) -> (usize, usize) {
+        let (tasks, asked, all) = (NewTasks::default(), Cell::new(0), Cell::new(0));
+        let tell = async {
+            for event in 0..10_000 {
+                if tasks.add(TaskId(of(event))) == Next::PollRequested {
+                    all.set(all.get() + 1);
+                }
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let look = |_| {
+            asked.set(asked.get() + 1);
+            std::future::ready(())
+        };
+        tokio::select! {
+            () = tell => {}
+            never = tasks.run(look) => match never {},
+        }
+        (asked.get(), all.get())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_task_is_looked_at_once_a_second_and_all_at_a_pace() {
+        let (one, all) = asked(|_| 7).await;
+        assert!((9..=12).contains(&one) && all == 0, "{one} {all}");
+        let (few, all) = asked(|event| event % 10).await;
+        assert!((90..=120).contains(&few) && all == 0, "{few} {all}");
+        let (many, all) = asked(|event| event).await;
+        assert!(many <= 220 && all > 0, "{many} {all}");
     }
 
     #[test]

@@ -117,6 +117,8 @@ struct RunReconciler {
     failed_result_reports: u32,
     /// The end that was logged.
     logged_failure: Option<Failure>,
+    /// Whether the launch was logged.
+    logged_start: bool,
     /// The wait that was logged last.
     logged_obstacles: Vec<Obstacle>,
     /// When something last went wrong.
@@ -154,6 +156,7 @@ pub async fn reconcile(
         identity: RunIdentity::from(&run),
         input,
         token: None,
+        patience: context.limits.pending,
     };
     let run_state = context.runtime.observe(id);
     let mut reconciler = RunReconciler {
@@ -178,6 +181,7 @@ pub async fn reconcile(
         failures: 0,
         failed_result_reports: 0,
         logged_failure: None,
+        logged_start: false,
         logged_obstacles: Vec::new(),
         failed_at: None,
         log: None,
@@ -269,6 +273,10 @@ impl RunReconciler {
                 Action::Release => match self.context.runtime.release(self.run.id, &self.server.status).await {
                     Ok(()) => return,
                     Err(error) => {
+                        // It is reported: of what has ended, only the removal is left, which may never succeed.
+                        if matches!(run_state, RunState::Ended(_) | RunState::Failed(_)) {
+                            self.slot = None;
+                        }
                         self.back_off(Obstacle::Marking, &format!("the run could not be released: {error}")).await;
                     }
                 },
@@ -292,8 +300,11 @@ impl RunReconciler {
         if self.run.started_at.is_some() {
             self.confirm_open().await?;
         }
-        info!(run = %self.run.id, task = %self.run.task.id, image = excerpt(&self.run.task.image), "Launching run");
-        self.context.metrics.admitted();
+        // It may be tried many times.
+        if !std::mem::replace(&mut self.logged_start, true) {
+            info!(run = %self.run.id, task = %self.run.task.id, image = excerpt(&self.run.task.image), "Launching run");
+            self.context.metrics.admitted();
+        }
         self.tracked.enter(Stage::Launching);
         self.start(false).await
     }

@@ -2,20 +2,45 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use parking_lot::Mutex;
 use secrecy::SecretString;
-use sextant_core::hub::{Hub, HubError, HubErrorKind, InputError};
+use sextant_core::hub::{Hub, HubError, HubErrorKind, InputBytes, InputError};
 use sextant_core::run_identity::RunIdentity;
 use sextant_core::runtime::{InputSource, InputSourceError, InputStream};
+use sextant_core::timeouts::format_duration;
+use tokio::time::Instant;
+use tracing::warn;
 use vantage6_types::{RunId, TaskId};
 
 /// The inputs of all runs that this node tracks.
 pub struct RunInputs {
     hub: Arc<dyn Hub>,
-    runs: Mutex<HashMap<RunId, RunInput>>,
+    runs: Arc<Mutex<HashMap<RunId, Known>>>,
+}
+
+struct Known {
+    input: RunInput,
+    denied: Denied,
+}
+
+/// For how long the server has answered, and not given what a run needs.
+#[derive(Debug, Default)]
+struct Denied {
+    so_far: Duration,
+    /// When it last did so, if it has not been unavailable since.
+    last: Option<Instant>,
+}
+
+impl Denied {
+    /// The server has answered again, and not given it.
+    fn again(&mut self, now: Instant) -> Duration {
+        self.so_far += self.last.replace(now).map_or(Duration::ZERO, |last| now.duration_since(last));
+        self.so_far
+    }
 }
 
 /// What is known of a run's inputs.
@@ -30,17 +55,19 @@ pub struct RunInput {
     pub input: Option<Bytes>,
     /// The token, where it was fetched before it was asked for.
     pub token: Option<SecretString>,
+    /// For how long the server may answer without giving the input or the token. For as long as it is unavailable there is no limit.
+    pub patience: Duration,
 }
 
 impl RunInputs {
     /// Nothing yet.
     pub fn new(hub: Arc<dyn Hub>) -> Self {
-        Self { hub, runs: Mutex::default() }
+        Self { hub, runs: Arc::default() }
     }
 
     /// A run is tracked from now on.
     pub fn add(&self, run: RunId, input: RunInput) {
-        self.runs.lock().insert(run, input);
+        self.runs.lock().insert(run, Known { input, denied: Denied::default() });
     }
 
     /// Fetches a run's token while its pod is being made, so that the pod does not wait for the server. What does not work
@@ -49,8 +76,8 @@ impl RunInputs {
         let Ok(input) = self.of(run) else { return };
         if let Ok(token) = self.token_of(run, &input).await {
             let mut runs = self.runs.lock();
-            if let Some(input) = runs.get_mut(&run).filter(|now| now.identity == input.identity) {
-                input.token = Some(token);
+            if let Some(known) = runs.get_mut(&run).filter(|known| known.input.identity == input.identity) {
+                known.input.token = Some(token);
             }
         }
     }
@@ -63,24 +90,53 @@ impl RunInputs {
     fn of(&self, run: RunId) -> Result<RunInput, InputSourceError> {
         let runs = self.runs.lock();
         runs.get(&run)
-            .cloned()
+            .map(|known| known.input.clone())
             .ok_or_else(|| InputSourceError::Later("the server has not been asked for this run yet".into()))
     }
 
-    async fn token_of(&self, run: RunId, input: &RunInput) -> Result<SecretString, InputSourceError> {
-        let token = self.hub.container_token(input.task, &input.image).await.map_err(of_server)?;
+    async fn input_of(&self, run: RunId, input: &RunInput) -> Result<InputBytes, Missing> {
+        let bytes = self.hub.input(run).await?;
+        self.check_identity(run, input).await?;
+        Ok(bytes)
+    }
+
+    async fn token_of(&self, run: RunId, input: &RunInput) -> Result<SecretString, Missing> {
+        let token = self.hub.container_token(input.task, &input.image).await?;
         self.check_identity(run, input).await?;
         Ok(token)
     }
 
+    /// What follows from an error of the server, for a pod that has asked.
+    async fn explain(&self, run: RunId, missing: Missing) -> InputSourceError {
+        let Missing::Server(error) = missing else {
+            return InputSourceError::Later("the server uses the run's number for another run".into());
+        };
+        // What the server says to this very request is no sign of its being unavailable, if it answers others.
+        let answers = error.kind == HubErrorKind::Failing && self.hub.run(run).await.is_ok();
+        of_server(&self.runs, run, error, answers)
+    }
+
     /// What the server has given may belong to a later run of the number: it does not say. It belongs to this one if the number is still
     /// this one's afterwards.
-    async fn check_identity(&self, run: RunId, input: &RunInput) -> Result<(), InputSourceError> {
-        let now = self.hub.run(run).await.map_err(of_server)?;
+    async fn check_identity(&self, run: RunId, input: &RunInput) -> Result<(), Missing> {
+        let now = self.hub.run(run).await?;
         if RunIdentity::from(&now) == input.identity {
             return Ok(());
         }
-        Err(InputSourceError::Later("the server reuses the run's id for another run".into()))
+        Err(Missing::Reused)
+    }
+}
+
+/// Why an input or a token could not be had.
+enum Missing {
+    Server(HubError),
+    /// The server uses the run's number for another run.
+    Reused,
+}
+
+impl From<HubError> for Missing {
+    fn from(error: HubError) -> Self {
+        Self::Server(error)
     }
 }
 
@@ -91,34 +147,75 @@ impl InputSource for RunInputs {
         if let Some(input) = known.input {
             return Ok(futures::stream::iter([Ok(input)]).boxed());
         }
-        let bytes = self.hub.input(run).await.map_err(of_server)?;
-        self.check_identity(run, &known).await?;
-        Ok(bytes.map(|piece| piece.map_err(of_input)).boxed())
+        let bytes = match self.input_of(run, &known).await {
+            Ok(bytes) => bytes,
+            Err(missing) => return Err(self.explain(run, missing).await),
+        };
+        let runs = self.runs.clone();
+        Ok(bytes.map(move |piece| piece.map_err(|error| of_input(&runs, run, error))).boxed())
     }
 
     async fn token(&self, run: RunId) -> Result<SecretString, InputSourceError> {
         let input = self.of(run)?;
-        if let Some(token) = input.token {
-            return Ok(token);
+        let token = match &input.token {
+            Some(token) => token.clone(),
+            None => match self.token_of(run, &input).await {
+                Ok(token) => token,
+                Err(missing) => return Err(self.explain(run, missing).await),
+            },
+        };
+        // It has all that it needs. Should it be launched again, that begins anew.
+        if let Some(known) = self.runs.lock().get_mut(&run) {
+            known.denied = Denied::default();
         }
-        self.token_of(run, &input).await
+        Ok(token)
     }
 }
 
-/// Why an input could not be had.
-fn of_input(error: InputError) -> InputSourceError {
+/// Why an input did not arrive.
+fn of_input(runs: &Mutex<HashMap<RunId, Known>>, run: RunId, error: InputError) -> InputSourceError {
     match error {
-        InputError::Transfer(error) => of_server(error),
+        InputError::Transfer(error) => of_server(runs, run, error, false),
         InputError::Unreadable(why) => InputSourceError::Refused(format!("The task's input can't be read: {why}.")),
     }
 }
 
-/// Only what the server itself refuses is final. That a run was deleted, its reconciler finds out.
-fn of_server(error: HubError) -> InputSourceError {
-    match error.kind {
-        HubErrorKind::Refused(status @ (400 | 403 | 404)) => InputSourceError::Refused(format!(
-            "The server refused what the algorithm needs to start (HTTP {status}); the task may have ended meanwhile."
-        )),
-        _ => InputSourceError::Later(error.text),
-    }
+/// Final is what the server itself refuses, and what it does not give for too long although it answers. That a run was deleted or has
+/// ended, its reconciler finds out.
+fn of_server(
+    runs: &Mutex<HashMap<RunId, Known>>,
+    run: RunId,
+    error: HubError,
+    answers_others: bool,
+) -> InputSourceError {
+    let words = match error.kind {
+        HubErrorKind::Refused(status @ (400 | 403 | 404)) => {
+            return InputSourceError::Refused(format!(
+                "The server refused what the algorithm needs to start (HTTP {status}); the task may have ended meanwhile."
+            ));
+        }
+        HubErrorKind::RunHasEnded | HubErrorKind::NoSuchRun | HubErrorKind::UnknownNode => {
+            return InputSourceError::Later(error.text);
+        }
+        _ if error.is_passing() && !answers_others => {
+            if let Some(known) = runs.lock().get_mut(&run) {
+                known.denied.last = None;
+            }
+            return InputSourceError::Later(error.text);
+        }
+        HubErrorKind::Refused(status) => format!("it refused it (HTTP {status})"),
+        HubErrorKind::Failing => "it failed each time".to_owned(),
+        _ => "its answers could not be used".to_owned(),
+    };
+    let patience = runs.lock().get_mut(&run).and_then(|known| {
+        let patience = known.input.patience;
+        (known.denied.again(Instant::now()) >= patience).then_some(patience)
+    });
+    let Some(patience) = patience else { return InputSourceError::Later(error.text) };
+    warn!(%run, "the server did not give what the run needs to start, and is not asked any more: {error}");
+    InputSourceError::Refused(format!(
+        "The server did not give what the algorithm needs to start within {}, although it could be reached: {words}. The node's log \
+         says more.",
+        format_duration(patience)
+    ))
 }

@@ -1,5 +1,6 @@
 //! The node between a server and a runtime that fail to order, in paused time: what goes wrong between the two, each in some thirty lines.
 
+mod inputs;
 mod large;
 mod lines;
 mod memory;
@@ -589,5 +590,29 @@ async fn what_a_run_prints_of_the_databases_that_it_got_is_masked() {
         node.registry.track(run);
         let report = node.hub.reported(RUN).await;
         assert!(report.log.starts_with(expected), "{label}: {}", report.log);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_not_be_removed_keeps_no_slot_once_the_run_is_reported() {
+    for (run_state, frees) in [(ended(), true), (running(), false)] {
+        let node = Node::with(&[], Some(1));
+        node.runtime.releases(false);
+        node.track(run_state);
+        if !frees {
+            // It may go on for as long as it can't be released.
+            let finished_at = Some(Timestamp::now());
+            node.hub.put(Run { finished_at, ..pending(RUN.0) });
+            node.registry.request_refresh(RUN);
+        }
+        node.hub.put(pending(8));
+        node.registry.track(pending(8));
+        sleep(Duration::from_secs(600)).await;
+        assert_eq!(node.count("launch 8") > 0, frees, "{:?}", node.all());
+        let tries = node.count("release 7");
+        sleep(Duration::from_secs(600)).await;
+        assert!(node.count("release 7") > tries, "it is tried again");
+        node.runtime.releases(true);
+        node.done().await;
     }
 }

@@ -204,6 +204,31 @@ async fn nonsense_in_a_connection() {
     }
 }
 
+/// The server decides what each poll brings, and how soon.
+#[tokio::test]
+async fn polls_that_are_answered_at_once_have_a_pace_whatever_they_bring() {
+    for brought in ["42[\"e\"]", "42[", "6", "2", "3", "40"] {
+        let polls = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let asked = polls.clone();
+        let address = server(move |request| {
+            if request.is("POST", "") {
+                return body("OK");
+            }
+            if !request.is("GET", "sid=") {
+                return body(OPEN);
+            }
+            let first = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
+            body(if first { "40" } else { brought })
+        })
+        .await;
+        let (_client, mut events) = builder(address).connect().unwrap();
+        let _ =
+            tokio::time::timeout(Duration::from_secs(2), async { while next(&mut events).await.is_some() {} }).await;
+        let polls = polls.load(std::sync::atomic::Ordering::SeqCst);
+        assert!((2..=60).contains(&polls), "{polls} polls that bring {brought}");
+    }
+}
+
 #[tokio::test]
 async fn a_session_that_the_server_does_not_know_any_more() {
     let address = server(|request| match request {

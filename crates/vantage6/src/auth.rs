@@ -4,19 +4,23 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use futures_util::future::{FutureExt as _, Shared};
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     Error,
     http::{Call, HttpTransport},
     token::{Session, TokenAnswer},
 };
+
+/// For how long those who have a good token wait for a new one.
+const RENEWAL: Duration = Duration::from_secs(5);
 
 type Renewal = Shared<Pin<Box<dyn Future<Output = Result<Arc<Session>, Error>> + Send>>>;
 
@@ -33,7 +37,7 @@ struct State {
     /// The server refused this session's access token.
     refused: bool,
     /// The one login or refresh that is under way; all who need it wait for the same.
-    renewal: Option<Renewal>,
+    renewal: Option<(Renewal, Instant)>,
 }
 
 impl Auth {
@@ -44,25 +48,29 @@ impl Auth {
     /// A session whose access token is good, as far as one can know without asking. Makes one attempt at a login or
     /// refresh if there is none; repeating is the caller's matter.
     pub async fn session(&self) -> Result<Arc<Session>, Error> {
-        let (renewal, old) = {
+        let ((renewal, began), old) = {
             let mut state = self.state.lock();
             let old = state.session.clone();
             if let Some(session) = old.as_ref().filter(|session| !state.refused && session.access.is_fresh()) {
                 return Ok(Arc::clone(session));
             }
-            let renewal = state.renewal.get_or_insert_with(|| self.renewal(old.clone())).clone();
-            (renewal, old.filter(|_| !state.refused))
-        };
-        match renewal.await {
-            Ok(session) => Ok(session),
-            // Renewing begins long before the end, so that a server that is away for a moment disturbs nobody.
-            Err(error) => match old.filter(|session| session.access.is_valid()) {
-                Some(session) if !error.is_wrong_api_key() => {
-                    tracing::warn!(%error, "Could not renew the access token; it is still valid for a while");
-                    Ok(session)
+            let valid = old.clone().filter(|session| !state.refused && session.access.is_valid());
+            let renewal = state.renewal.get_or_insert_with(|| {
+                let renewal = self.renewal(old);
+                if valid.is_some() {
+                    // It goes on when nobody waits for it any more.
+                    tokio::spawn(tell(renewal.clone()));
                 }
-                _ => Err(error),
-            },
+                (renewal, Instant::now())
+            });
+            (renewal.clone(), valid)
+        };
+        // Renewing begins long before the end, so that a server that is away or slow for a moment disturbs nobody.
+        let Some(old) = old else { return renewal.await };
+        match timeout_at(began + RENEWAL, renewal).await {
+            Err(_) => Ok(old),
+            Ok(Err(error)) if !error.is_wrong_api_key() && old.access.is_valid() => Ok(old),
+            Ok(renewed) => renewed,
         }
     }
 
@@ -92,6 +100,14 @@ impl Auth {
         }
         .boxed()
         .shared()
+    }
+}
+
+async fn tell(renewal: Renewal) {
+    if let Err(error) = renewal.await
+        && !error.is_wrong_api_key()
+    {
+        tracing::warn!(%error, "Could not renew the access token; it is still valid for a while");
     }
 }
 

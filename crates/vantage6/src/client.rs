@@ -20,7 +20,7 @@ use crate::{
     TaskOrigin,
     auth::Auth,
     http::{Answer, Call, HttpTransport},
-    token::Session,
+    token::{Session, Token},
 };
 
 /// A connection to one server with the rights of one node. Cloning is cheap, and all clones share login and
@@ -148,10 +148,10 @@ impl Client {
     pub async fn container_token(&self, task: TaskId, image: &str) -> Result<SecretString, Error> {
         #[derive(Deserialize)]
         struct ContainerToken {
-            container_token: SecretString,
+            container_token: Token,
         }
         let call = Call::post("token/container").json(&json!({"task_id": task, "image": image})).secret();
-        self.json::<ContainerToken>(call).await.map(|answer| answer.container_token)
+        self.json::<ContainerToken>(call).await.map(|answer| answer.container_token.0)
     }
 
     /// A request that may be repeated, and its answer.

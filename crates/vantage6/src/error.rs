@@ -138,6 +138,14 @@ pub enum Error {
         /// The limit that it exceeds.
         limit: u64,
     },
+    /// The input of a run holds something that no encoded input holds. The server gives the same one each time.
+    #[error("{request}: {problem}")]
+    BadInput {
+        /// Method and path.
+        request: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// The data to send could not be read to its end.
     #[error("{request}: the data to send could not be read: {cause}")]
     Source {

@@ -20,7 +20,7 @@ fn answer(status: u16, pieces: Vec<Bytes>, call: Call) -> Answer {
     let body = reqwest::Body::wrap_stream(stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>)));
     let mut response = http::Response::new(body);
     *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
-    Answer::made(call, response.into())
+    Answer::made(call, response.into(), std::time::Duration::from_secs(1))
 }
 
 fn good(pieces: Vec<Bytes>) -> Answer {

@@ -21,8 +21,9 @@ use crate::{
     connection_errors::{ConnectionErrors, delivery},
     error::excerpt,
     long_strings::LongStrings,
+    pace::Pace,
     retry::retry_after,
-    time,
+    time, token,
 };
 
 /// How much of a refusal is read: enough for its message.
@@ -39,7 +40,7 @@ pub(crate) struct HttpTransport {
     pub http: reqwest::Client,
     pub url: ServerUrl,
     pub errors: ConnectionErrors,
-    /// How long the server may be silent: before its answer, and in the middle of it. Long, since 4.5.5 does one thing
+    /// How long the server may be silent: before its answer, and, in sum, in the middle of it ([`Pace`]). Long, since 4.5.5 does one thing
     /// at a time and a login costs it a quarter of a second of hashing for each node that it knows
     /// (`Node.get_by_api_key` in `server/model/node.py`).
     pub silence: Duration,
@@ -177,14 +178,7 @@ impl HttpTransport {
 
     /// Lets answers of success through and turns all others into errors.
     pub async fn accept(&self, call: &Call, response: Response) -> Result<Answer, Error> {
-        let answer = Answer {
-            call: call.clone(),
-            response,
-            errors: self.errors.clone(),
-            silence: self.silence,
-            large: self.large.clone(),
-            room: None,
-        };
+        let answer = Answer::new(call.clone(), response, self.errors.clone(), self.silence, self.large.clone());
         if answer.response.status().is_success() { Ok(answer) } else { Err(answer.refusal().await) }
     }
 }
@@ -203,30 +197,44 @@ pub(crate) struct Answer {
     response: Response,
     errors: ConnectionErrors,
     silence: Duration,
+    pace: Pace,
     large: Arc<Semaphore>,
     room: Option<OwnedSemaphorePermit>,
 }
 
 impl Answer {
     /// One that came over no network.
-    #[cfg(fuzzing)]
-    pub fn made(call: Call, response: Response) -> Self {
-        let large = Arc::new(Semaphore::new(1));
-        Self { call, response, errors: ConnectionErrors::default(), silence: Duration::from_secs(1), large, room: None }
+    #[cfg(any(test, fuzzing))]
+    pub fn made(call: Call, response: Response, silence: Duration) -> Self {
+        Self::new(call, response, ConnectionErrors::default(), silence, Arc::new(Semaphore::new(1)))
+    }
+
+    /// One that shares its right to be large with these.
+    #[cfg(test)]
+    pub fn share(&mut self, large: Arc<Semaphore>) {
+        self.large = large;
+    }
+
+    fn new(call: Call, response: Response, errors: ConnectionErrors, silence: Duration, large: Arc<Semaphore>) -> Self {
+        let pace = if call.secret { Pace::short(silence) } else { Pace::steady(silence) };
+        Self { call, response, errors, silence, pace, large, room: None }
     }
 
     /// The next piece of the body.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        match timeout(self.silence, self.response.chunk()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
+        let began = Instant::now();
+        match timeout(self.pace.left(), self.response.chunk()).await {
+            Ok(Ok(chunk)) => {
+                self.pace.arrived(chunk.as_ref().map_or(0, Bytes::len), began.elapsed());
+                Ok(chunk)
+            }
             Ok(Err(error)) => Err(self.errors.error(self.call.to_string(), &error, delivery(&error))),
-            Err(_) => Err(Error::Timeout {
-                request: self.call.to_string(),
-                what: "the answer began, but did not continue",
-                after: self.silence,
-                delivery: Delivery::Unknown,
-            }),
+            Err(_) => Err(self.too_slow(self.pace.too_slow())),
         }
+    }
+
+    fn too_slow(&self, (what, after): (&'static str, Duration)) -> Error {
+        Error::Timeout { request: self.call.to_string(), what, after, delivery: Delivery::Unknown }
     }
 
     /// The right to hold a large answer, if this is one. Whoever keeps the body after this answer keeps it with that.
@@ -251,8 +259,10 @@ impl Answer {
                 return Err(Error::TooLarge { request: self.call.to_string(), limit });
             }
             if body.len() > SMALL && self.room.is_none() {
+                let room = timeout(self.silence, self.large.clone().acquire_owned()).await;
+                let waits = "no other large answer has been done with";
                 // It is never closed.
-                self.room = self.large.clone().acquire_owned().await.ok();
+                self.room = room.map_err(|_| self.too_slow((waits, self.silence)))?.ok();
             }
         }
         Ok((body.freeze(), bytes))
@@ -260,6 +270,7 @@ impl Answer {
 
     /// The whole body as JSON.
     pub async fn json<T: DeserializeOwned>(mut self, limit: u64) -> Result<T, Error> {
+        let limit = if self.call.secret { limit.min(token::ANSWER_LIMIT) } else { limit };
         let (body, _) = self.filtered(limit, |chunk, body| body.extend_from_slice(chunk)).await?;
         self.parse(&body)
     }
@@ -267,6 +278,7 @@ impl Answer {
     /// JSON that was read from this answer.
     pub fn parse<'a, T: Deserialize<'a>>(&self, body: &'a [u8]) -> Result<T, Error> {
         serde_json::from_slice(body).map_err(|error| match self.call.secret {
+            true if error.to_string().starts_with(token::TOO_LONG) => self.unreadable(body, token::TOO_LONG),
             // Its own words repeat what it did not expect.
             true => self.unreadable(body, format!("wrong JSON at line {} column {}", error.line(), error.column())),
             // Its own words quote the text, which is of any length.
@@ -293,9 +305,15 @@ impl Answer {
         }
     }
 
+    /// The error for an input that is wrong in itself.
+    pub fn bad_input(&self, problem: &'static str) -> Error {
+        Error::BadInput { request: self.call.to_string(), problem }
+    }
+
     /// Why the server said no. Its messages are `{"msg": …, "errors": …}`; a proxy's are HTML.
     pub(crate) async fn refusal(mut self) -> Error {
         let mut body = BytesMut::new();
+        self.pace = Pace::short(self.silence);
         // What can be read of it is enough.
         while let Ok(Some(chunk)) = self.chunk().await {
             body.extend_from_slice(&chunk);

@@ -35,6 +35,7 @@ mod input_filter;
 pub mod json;
 pub mod live;
 mod long_strings;
+mod pace;
 mod pages;
 mod read;
 mod report;

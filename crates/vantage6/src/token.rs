@@ -4,19 +4,36 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::NodeId;
 
+/// A token is kept, and sent with each request, so it must be no larger: headers of that size go through nowhere.
+const LONGEST: usize = 32 * 1024;
+/// What is said of a larger one.
+pub(crate) const TOO_LONG: &str = "it has a token of more than 32 KiB";
+/// No answer with tokens may be larger.
+pub(crate) const ANSWER_LIMIT: u64 = 128 * 1024;
+
+/// A token as the server gives it.
+pub(crate) struct Token(pub SecretString);
+
+impl<'de> Deserialize<'de> for Token {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let token = SecretString::deserialize(deserializer)?;
+        if token.expose_secret().len() > LONGEST { Err(de::Error::custom(TOO_LONG)) } else { Ok(Self(token)) }
+    }
+}
+
 /// What the server answers to `POST token/node` and `POST token/refresh` (`_get_token_dict` in
 /// `server/resource/token.py`).
 #[derive(Deserialize)]
 pub(crate) struct TokenAnswer {
-    pub access_token: SecretString,
+    pub access_token: Token,
     #[serde(default)]
-    pub refresh_token: Option<SecretString>,
+    pub refresh_token: Option<Token>,
     #[serde(default)]
     node_url: Option<String>,
 }
@@ -81,8 +98,8 @@ impl Session {
     pub fn new(answer: TokenAnswer, since: Instant) -> Self {
         let node = node_of(&answer);
         Self {
-            access: ExpiringToken::new(answer.access_token, since),
-            refresh: answer.refresh_token.map(|token| ExpiringToken::new(token, since)),
+            access: ExpiringToken::new(answer.access_token.0, since),
+            refresh: answer.refresh_token.map(|Token(token)| ExpiringToken::new(token, since)),
             node,
         }
     }
@@ -90,7 +107,7 @@ impl Session {
 
 /// The node's number: `sub` of the token (a number; a text in newer JWT libraries), else the end of `node_url`.
 fn node_of(answer: &TokenAnswer) -> Option<NodeId> {
-    let of_token = claims(&answer.access_token).and_then(|claims| {
+    let of_token = claims(&answer.access_token.0).and_then(|claims| {
         let sub = claims.sub?;
         let number = || serde_json::from_str::<u64>(sub.get()).ok();
         number().or_else(|| serde_json::from_str::<String>(sub.get()).ok()?.parse().ok())
@@ -117,8 +134,11 @@ mod tests {
             ("not json", Some("/api/node/"), None),
             ("{}", None, None),
         ] {
-            let answer =
-                TokenAnswer { access_token: jwt(claims), refresh_token: None, node_url: node_url.map(str::to_owned) };
+            let answer = TokenAnswer {
+                access_token: Token(jwt(claims)),
+                refresh_token: None,
+                node_url: node_url.map(str::to_owned),
+            };
             assert_eq!(node_of(&answer), node.map(NodeId), "{claims} {node_url:?}");
         }
     }

@@ -152,7 +152,8 @@ impl FakeHub {
         self.put(run);
     }
 
-    /// From now on a call fails: `run`, `finish`, `status`, `organization`, `task_origin` or `event`; `list` has no end, whatever the fault.
+    /// From now on a call fails: `run`, `input`, `token`, `finish`, `status`, `organization`, `task_origin` or `event`;
+    /// an input that is [`Fault::Broken`] is so in its middle; `list` has no end, whatever the fault.
     pub fn fail(&self, call: &'static str, fault: Fault) {
         self.state().faults.insert(call, fault);
     }
@@ -197,9 +198,17 @@ impl FakeHub {
         if call != "event" {
             self.journal.add(call, run);
         }
+        self.fails(call, run).await
+    }
+
+    fn fault(&self, call: &'static str) -> Option<Fault> {
+        self.state().faults.get(call).cloned()
+    }
+
+    /// Fails, if the call is to.
+    async fn fails(&self, call: &'static str, run: RunId) -> Result<(), HubError> {
         let request = format!("{call} {run}");
-        let fault = self.state().faults.get(call).cloned();
-        match fault {
+        match self.fault(call) {
             None => Ok(()),
             Some(Fault::Away) => Err(error(HubErrorKind::Passing, request)),
             Some(Fault::Status(status, own_words)) => Err(error(refusal(status, own_words), request)),
@@ -245,15 +254,21 @@ impl Hub for FakeHub {
             .ok_or_else(|| error(HubErrorKind::NoSuchRun, format!("there is no run {id}")))
     }
 
-    async fn input(&self, _: RunId) -> Result<InputBytes, HubError> {
-        Ok(stream::empty().boxed())
+    async fn input(&self, id: RunId) -> Result<InputBytes, HubError> {
+        match self.fault("input") {
+            Some(Fault::Broken) => {
+                Ok(stream::iter([Ok("begin".into()), Err(InputError::Unreadable("damaged".into()))]).boxed())
+            }
+            _ => self.fails("input", id).await.map(|()| stream::empty().boxed()),
+        }
     }
 
     async fn read_input(&self, input: &EncodedInput) -> Result<Bytes, InputError> {
         Ok(input.0.clone().into())
     }
 
-    async fn container_token(&self, _: TaskId, _: &str) -> Result<SecretString, HubError> {
+    async fn container_token(&self, task: TaskId, _: &str) -> Result<SecretString, HubError> {
+        self.fails("token", RunId(task.0)).await?;
         Ok(SecretString::from("token"))
     }
 

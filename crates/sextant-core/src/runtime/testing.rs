@@ -27,6 +27,7 @@ pub struct FakeRuntime {
     launched: Mutex<Vec<Assignment>>,
     on_log: Mutex<Box<dyn FnMut() + Send>>,
     stops: Mutex<bool>,
+    releases: Mutex<bool>,
     issue: Mutex<Option<PodIssue>>,
     log: Mutex<Vec<u8>>,
     output: Mutex<Bytes>,
@@ -44,6 +45,7 @@ impl FakeRuntime {
             launched: Mutex::default(),
             on_log: Mutex::new(Box::new(|| {})),
             stops: Mutex::new(true),
+            releases: Mutex::new(true),
             issue: Mutex::new(None),
             log: Mutex::new(b"the algorithm's words\n".to_vec()),
             output: Mutex::new(Bytes::from_static(b"result")),
@@ -94,6 +96,11 @@ impl FakeRuntime {
     /// Whether runs can be stopped from now on.
     pub fn stops(&self, stops: bool) {
         *self.stops.lock().unwrap() = stops;
+    }
+
+    /// Whether what is left of runs can be removed from now on.
+    pub fn releases(&self, releases: bool) {
+        *self.releases.lock().unwrap() = releases;
     }
 
     fn sender(&self, run: RunId) -> watch::Sender<RunState> {
@@ -192,6 +199,9 @@ impl Runtime for FakeRuntime {
 
     async fn release(&self, run: RunId, _: &RunStatus) -> Result<(), RuntimeError> {
         self.journal.add("release", run);
+        if !*self.releases.lock().unwrap() {
+            return Err(RuntimeError("its folder can't be removed".into()));
+        }
         self.set(run, RunState::Released);
         Ok(())
     }

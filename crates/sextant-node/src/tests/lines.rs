@@ -9,7 +9,14 @@ use super::*;
 
 /// Counts lines.
 #[derive(Clone, Default)]
-struct Lines(Arc<AtomicUsize>);
+pub struct Lines(Arc<AtomicUsize>);
+
+impl Lines {
+    /// How many so far.
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 impl Subscriber for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -46,7 +53,7 @@ async fn each_run_has_a_few_lines_however_often_its_report_is_refused() {
     }
     sleep(Duration::from_secs(3600)).await;
     assert!(node.count("finish 100") > 20);
-    let told = lines.0.load(Ordering::Relaxed);
+    let told = lines.count();
     assert!((RUNS..4 * RUNS).contains(&told), "{told} lines");
     node.hub.heal("finish");
     assert_eq!(node.hub.reported(RunId(100)).await.status, RunStatus::NotAllowed);
@@ -65,7 +72,7 @@ async fn a_server_that_accepts_no_report_in_any_words_is_told_of_a_few_times() {
             node.registry.track(pending(id));
         }
         sleep(Duration::from_secs(900)).await;
-        let told = lines.0.load(Ordering::Relaxed);
+        let told = lines.count();
         assert!(told < 4 * RUNS, "{status}: {told} lines");
     }
 }

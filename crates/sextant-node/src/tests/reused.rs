@@ -120,6 +120,7 @@ async fn neither_gets_the_others_input_or_token() {
         identity: RunIdentity::from(&run),
         input: None,
         token: None,
+        patience: Duration::from_secs(3600),
     };
     hub.put(run.clone());
     inputs.add(RUN, known.clone());

@@ -18,6 +18,10 @@ const MAX_BYTES: usize = 1_000_000;
 const MAX_EARLY: usize = 1000;
 /// Polls that bring nothing are spaced by this, in case something between answers them at once.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Polls that bring something are spaced by this on average: the server decides how much each brings, and how soon it answers.
+const INTERVAL: Duration = Duration::from_millis(50);
+/// So many polls may follow each other at once.
+const BURST: u32 = 10;
 
 pub(super) struct Polling {
     pub endpoint: Endpoint,
@@ -57,7 +61,9 @@ impl Polling {
         let sid = self.sid.clone();
         let read = async {
             let mut last = Instant::now();
+            let mut rate = Rate::new(last);
             loop {
+                tokio::time::sleep_until(rate.next(Instant::now())).await;
                 let poll = self.endpoint.poll(&self.sid, deadline.saturating_mul(2));
                 let body = timeout_at(last + deadline, poll).await.map_err(|_| Error::Dead(deadline))??;
                 if deliver(body, &inlet, &mut last, deadline).await? == Brought::Nothing {
@@ -76,6 +82,25 @@ impl Polling {
             end = read => end,
             end = write => end,
         }
+    }
+}
+
+/// When polls may begin: [`BURST`] at once, then one in each [`INTERVAL`].
+struct Rate {
+    /// When the next one would begin if all came at the average pace.
+    due: Instant,
+}
+
+impl Rate {
+    fn new(now: Instant) -> Self {
+        Self { due: now }
+    }
+
+    /// When the one that is wanted now may begin.
+    fn next(&mut self, now: Instant) -> Instant {
+        let begins = now.max(self.due.checked_sub(INTERVAL * (BURST - 1)).unwrap_or(now));
+        self.due = self.due.max(now) + INTERVAL;
+        begins
     }
 }
 
@@ -118,4 +143,32 @@ async fn deliver(
         inlet.split(text).await?;
     }
     Ok(brought)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn polls_have_a_pace_and_bursts_are_not_slowed() {
+        let begin = Instant::now();
+        let mut rate = Rate::new(begin);
+        let mut now = begin;
+        for poll in 1..=200 {
+            now = rate.next(now);
+            if poll == BURST {
+                assert_eq!(now, begin);
+            }
+        }
+        assert_eq!(now - begin, INTERVAL * (200 - BURST));
+        // Those that take their time are not slowed, and bring the burst back.
+        for _ in 0..20 {
+            now += Duration::from_secs(1);
+            assert_eq!(rate.next(now), now);
+        }
+        for _ in 1..BURST {
+            assert_eq!(rate.next(now), now);
+        }
+        assert_eq!(rate.next(now), now + INTERVAL);
+    }
 }

@@ -304,7 +304,7 @@ pub(crate) fn input_text(answer: Answer, limit: u64) -> impl Stream<Item = Resul
                     continue;
                 }
                 let Some(text) = self.unescape.feed(&input) else {
-                    return Err(self.answer.unreadable(b"", "the input holds characters that no encoded input has"));
+                    return Err(self.answer.bad_input("the input holds characters that no encoded input has"));
                 };
                 if !text.is_empty() {
                     return Ok(Some(text.freeze()));

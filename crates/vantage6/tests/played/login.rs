@@ -82,6 +82,49 @@ async fn a_refresh_that_fails_disturbs_nobody_while_the_token_is_good() {
 }
 
 #[tokio::test]
+async fn a_refresh_that_hangs_disturbs_nobody_while_the_token_is_good() {
+    let server = server(600).await;
+    let refresh = tokens("second", 600).set_delay(Duration::from_secs(600));
+    Mock::given(path("/api/token/refresh")).respond_with(refresh).expect(1).mount(&server).await;
+    Mock::given(path("/api/node/7")).respond_with(me()).mount(&server).await;
+    let client = client(&server);
+    client.whoami().await.unwrap();
+    later(450).await;
+    let began = std::time::Instant::now();
+    for _ in 0..10 {
+        tokio::time::timeout(Duration::from_secs(30), client.whoami()).await.unwrap().unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+/// Tokens are kept, one for each run.
+#[tokio::test]
+async fn a_token_that_no_header_could_hold_is_not_kept() {
+    for (length, fits) in [(32 * 1024, true), (32 * 1024 + 1, false), (8 * 1024 * 1024, false)] {
+        let server = server(600).await;
+        let long = "t".repeat(length);
+        let token = ResponseTemplate::new(200).set_body_json(serde_json::json!({"container_token": long}));
+        Mock::given(path("/api/token/container")).respond_with(token).mount(&server).await;
+        let got = client(&server).container_token(vantage6::TaskId(3), "average").await;
+        assert_eq!(got.is_ok(), fits, "{length}");
+        if let Err(error) = got {
+            let told = error.to_string();
+            let expected = matches!(error, Error::Unreadable { .. } | Error::TooLarge { .. });
+            assert!(expected && told.len() < 500 && told.contains("more than"), "{told}");
+        }
+        for key in ["access_token", "refresh_token"] {
+            let server = MockServer::start().await;
+            let mut answer = serde_json::json!({"access_token": jwt("first", 600)});
+            answer[key] = long.clone().into();
+            let login = ResponseTemplate::new(200).set_body_json(answer);
+            Mock::given(path("/api/token/node")).respond_with(login).mount(&server).await;
+            let access = client_at(&server.uri()).backoff(Backoff::never()).build().unwrap().access_token().await;
+            assert_eq!(access.is_ok(), fits, "{key} {length}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn secrets_are_never_told() {
     let token = jwt("first", 600);
     // Half of an answer with a token in it, and one that is a token where none is expected.
