@@ -143,7 +143,8 @@ ports:
 
 {{/* The proxy's configuration. */}}
 {{- define "sextant.proxyConfig" -}}
-{{- $proxy := dict "tmp_size" .Values.proxy.tmpSize -}}
+{{- $proxy := dict -}}
+{{- with .Values.proxy.tmpSize }}{{ $_ := set $proxy "tmp_size" . }}{{ end -}}
 {{- if ne .Values.listenAddress "::" }}{{ $_ := set $proxy "listen" (include "sextant.listen" (dict "root" . "port" 8080)) }}{{ end -}}
 {{- toYaml (merge (include "sextant.commonConfig" . | fromYaml) (dict "kubernetes" (dict "proxy" $proxy))) }}
 {{- end }}
@@ -153,7 +154,7 @@ ports:
 {{- $kubernetes := deepCopy (default dict .Values.config.kubernetes) -}}
 {{- $_ := set $kubernetes "namespace" .Values.tasks.namespace -}}
 {{- $_ := set $kubernetes "image" (include "sextant.image" .) -}}
-{{- $_ := set $kubernetes "image_pull_policy" .Values.image.pullPolicy -}}
+{{- with .Values.image.pullPolicy }}{{ $_ := set $kubernetes "image_pull_policy" . }}{{ end -}}
 {{- $_ := set $kubernetes "data_port" (dict "listen" (include "sextant.listen" (dict "root" . "port" 7654)) "address" (include "sextant.address" (dict "root" . "service" .Values.node "component" "node" "port" 7654))) -}}
 {{- $_ := set $kubernetes "proxy" (dict "address" (include "sextant.address" (dict "root" . "service" .Values.proxy "component" "proxy" "port" 8080))) -}}
 {{- $_ := set $kubernetes "labels" (merge (dict "app.kubernetes.io/instance" .Release.Name "sextant.vantage6.ai/release" (include "sextant.release" .)) (default dict $kubernetes.labels)) -}}
