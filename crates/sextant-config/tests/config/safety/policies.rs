@@ -180,6 +180,26 @@ fn expressions_that_let_in_more_than_they_seem_to_are_told() {
     ] {
         algorithm(entry, Warned(expected));
     }
+    // Parts that may be left out, and then the account is another.
+    const OTHER: &str = "an image of another account";
+    for (entry, expected) in [
+        ("^ghcr\\.io/(iknl/)?algorithms/[a-z]+$", OTHER),
+        ("^ghcr\\.io/iknl/?algorithms/", OTHER),
+        ("^ghcr\\.io/(iknl-)?algorithms/avg$", OTHER),
+        ("^ghcr\\.io/iknl(-algorithms)?/avg$", OTHER),
+        ("^ghcr\\.io/(iknl-){0,1}algorithms/avg(@|:|$)", OTHER),
+        ("^(docker\\.io/)?(our/)?algorithms/avg$", OTHER),
+        ("^registry\\.gitlab\\.com/(ours/)?algorithms/[a-z]+$", OTHER),
+        // Networks of which strangers have a part, and versions with an open end.
+        ("^\\[2a02:[0-9a-f:]+\\]:5000/avg$", BEGINNING),
+        ("^\\[2a02::[0-9a-f:]+\\]:5000/avg$", BEGINNING),
+        ("^\\[2a02:1:[0-9a-f:]+\\]:5000/avg$", BEGINNING),
+        ("^\\[::[0-9a-f:]+\\]:5000/avg$", BEGINNING),
+        ("^registry\\.example\\.org/avg:\\d+\\.\\d+", END),
+        ("^registry\\.example\\.org/avg:\\d+(\\.\\d+)*", END),
+    ] {
+        algorithm(entry, Warned(expected));
+    }
     // What looks like a tag may be a port: the registry that has it is not let in, so there is nothing to be told.
     for entry in [
         "^approved:.*$",
@@ -227,6 +247,14 @@ fn expressions_that_say_what_they_mean_are_taken_without_a_word() {
         "^(registry\\.example\\.org|docker\\.io)/approved/x@",
         "^registry[12]\\.example\\.org/average$",
         "^docker\\.io/approved/[a-z]+$",
+        "^ghcr\\.io/(iknl|iknl-algorithms)/avg$",
+        "^ghcr\\.io/(iknl|vantage6)/avg$",
+        "^ghcr\\.io/iknl/(algorithms/)?avg$",
+        "^\\[2a02:1:2:[0-9a-f:]+\\]:5000/avg$",
+        "^\\[2a02:1::[0-9a-f:]+\\]:5000/avg$",
+        "^\\[::1\\]:5000/avg$",
+        "^registry\\.example\\.org/avg:\\d+\\.\\d+(@|$)",
+        "^registry\\.example\\.org/avg:\\d+\\.\\d+.*",
         "^docker\\.io/approved/",
         "^approved/[a-z]+$",
         "^[a-z]+\\.example\\.co\\.uk/average$",
