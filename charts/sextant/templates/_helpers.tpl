@@ -271,6 +271,18 @@ argocd.argoproj.io/sync-options: Prune=false,Delete=false
 {{- range $key, $instead := $advice }}
 {{- if hasKey $.Values.config $key }}{{ fail (printf "config.%s can't be set here: %s." $key $instead) }}{{ end }}
 {{- end }}
+{{- range $component := list "node" "proxy" }}
+{{- range $key := keys (include "sextant.selector" (dict "root" $ "component" $component) | fromYaml) | sortAlpha }}
+{{- if hasKey (default dict (index $.Values $component).podLabels) $key }}
+{{- fail (printf "%s.podLabels.%s can't be set here: the chart sets it, and knows its pods by it. Take it out." $component $key) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range $component := list "node" "proxy" }}
+{{- if hasKey (default dict (index $.Values $component).podAnnotations) "checksum/config" }}
+{{- fail (printf "%s.podAnnotations.checksum/config can't be set here: the chart sets it. Take it out." $component) }}
+{{- end }}
+{{- end }}
 {{- $kubernetes := default dict .Values.config.kubernetes }}
 {{- $advice := dict "namespace" "use tasks.namespace" "image" "use image.repository and image.tag" "image_pull_policy" "use image.pullPolicy" "kubeconfig" "a pod uses its service account" "context" "a pod uses its service account" "data_port" "the chart sets it; use listenAddress and node.clusterIP" "proxy" "the chart sets it; use listenAddress and proxy.clusterIP" }}
 {{- range $key, $instead := $advice }}
