@@ -440,6 +440,12 @@ def test_no_secret_but_by_reference(manifests):
         ({"tasks": {"namespace": "kube-system"}}, "of Kubernetes itself"),
         ({"tasks": {"namespace": "kube-public", "create": False}}, "of Kubernetes itself"),
         ({"tasks": {"namespace": "openshift-etcd", "create": False}}, "of OpenShift itself"),
+        *(
+            ({component: {"podLabels": {f"app.kubernetes.io/{name}": "x"}}}, f"{component}.podLabels.app.kubernetes.io/{name} can't be set here")
+            for component in ("node", "proxy")
+            for name in ("name", "instance", "component")
+        ),
+        ({"proxy": {"podAnnotations": {"checksum/config": "x"}}}, "proxy.podAnnotations.checksum/config can't be set here"),
         ({"config": {"api_key": "k"}}, "name it in apiKey.secret"),
         ({"config": {"encryption": {"enabled": True}}}, "use encryption.enabled"),
         ({"config": {"kubernetes": {"namespace": "a"}}}, "use tasks.namespace"),
@@ -510,6 +516,12 @@ WEAK = "WARNING: "
         ({"networkPolicy": {"dns": {"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}}}, "networkPolicy.dns.to allows every address"),
         ({"networkPolicy": {"dns": {"to": [{"namespaceSelector": {}}]}}}, "networkPolicy.dns.to allows every address"),
         ({"networkPolicy": {"dns": {"to": [{"ipBlock": {"cidr": "169.254.20.10/32"}}]}}}, None),
+        *(
+            ({"networkPolicy": {"metrics": [rule]}}, "networkPolicy.metrics allows every address")
+            for rule in ({}, {"namespaceSelector": {}}, {"ipBlock": {"cidr": "0.0.0.0/0"}}, {"ipBlock": {"cidr": "::/0"}})
+        ),
+        ({"networkPolicy": {"metrics": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]}}, None),
+        ({"node": {"podLabels": {"team": "a"}}}, None),
         ({"networkPolicy": {"dns": {"ports": [53, 443]}}}, "networkPolicy.dns.ports has 443"),
         ({"networkPolicy": {"dns": {"ports": [53, 5353]}}}, None),
         ({"encryption": {"secret": "private-key"}}, "encryption.secret is set, but encryption.enabled is false"),

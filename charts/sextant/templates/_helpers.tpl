@@ -143,7 +143,8 @@ ports:
 
 {{/* The proxy's configuration. */}}
 {{- define "sextant.proxyConfig" -}}
-{{- $proxy := dict "tmp_size" .Values.proxy.tmpSize -}}
+{{- $proxy := dict -}}
+{{- with .Values.proxy.tmpSize }}{{ $_ := set $proxy "tmp_size" . }}{{ end -}}
 {{- if ne .Values.listenAddress "::" }}{{ $_ := set $proxy "listen" (include "sextant.listen" (dict "root" . "port" 8080)) }}{{ end -}}
 {{- toYaml (merge (include "sextant.commonConfig" . | fromYaml) (dict "kubernetes" (dict "proxy" $proxy))) }}
 {{- end }}
@@ -153,7 +154,7 @@ ports:
 {{- $kubernetes := deepCopy (default dict .Values.config.kubernetes) -}}
 {{- $_ := set $kubernetes "namespace" .Values.tasks.namespace -}}
 {{- $_ := set $kubernetes "image" (include "sextant.image" .) -}}
-{{- $_ := set $kubernetes "image_pull_policy" .Values.image.pullPolicy -}}
+{{- with .Values.image.pullPolicy }}{{ $_ := set $kubernetes "image_pull_policy" . }}{{ end -}}
 {{- $_ := set $kubernetes "data_port" (dict "listen" (include "sextant.listen" (dict "root" . "port" 7654)) "address" (include "sextant.address" (dict "root" . "service" .Values.node "component" "node" "port" 7654))) -}}
 {{- $_ := set $kubernetes "proxy" (dict "address" (include "sextant.address" (dict "root" . "service" .Values.proxy "component" "proxy" "port" 8080))) -}}
 {{- $_ := set $kubernetes "labels" (merge (dict "app.kubernetes.io/instance" .Release.Name "sextant.vantage6.ai/release" (include "sextant.release" .)) (default dict $kubernetes.labels)) -}}
@@ -269,6 +270,18 @@ argocd.argoproj.io/sync-options: Prune=false,Delete=false
 {{- $advice := dict "api_key" "it would be stored in the release's values; create a Secret and name it in apiKey.secret" "api_key_file" "use apiKey.secret" "encryption" "use encryption.enabled and encryption.secret" "ca_certificates" "use ca.configMap" "health" "the chart sets it; use listenAddress" "local" "the chart runs algorithms on Kubernetes" }}
 {{- range $key, $instead := $advice }}
 {{- if hasKey $.Values.config $key }}{{ fail (printf "config.%s can't be set here: %s." $key $instead) }}{{ end }}
+{{- end }}
+{{- range $component := list "node" "proxy" }}
+{{- range $key := keys (include "sextant.selector" (dict "root" $ "component" $component) | fromYaml) | sortAlpha }}
+{{- if hasKey (default dict (index $.Values $component).podLabels) $key }}
+{{- fail (printf "%s.podLabels.%s can't be set here: the chart sets it, and knows its pods by it. Take it out." $component $key) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range $component := list "node" "proxy" }}
+{{- if hasKey (default dict (index $.Values $component).podAnnotations) "checksum/config" }}
+{{- fail (printf "%s.podAnnotations.checksum/config can't be set here: the chart sets it. Take it out." $component) }}
+{{- end }}
 {{- end }}
 {{- $kubernetes := default dict .Values.config.kubernetes }}
 {{- $advice := dict "namespace" "use tasks.namespace" "image" "use image.repository and image.tag" "image_pull_policy" "use image.pullPolicy" "kubeconfig" "a pod uses its service account" "context" "a pod uses its service account" "data_port" "the chart sets it; use listenAddress and node.clusterIP" "proxy" "the chart sets it; use listenAddress and proxy.clusterIP" }}

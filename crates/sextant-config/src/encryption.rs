@@ -79,9 +79,13 @@ pub fn read_private_key(path: &Path) -> Result<PrivateKey, String> {
 
 /// Reads `encryption`.
 pub(super) fn read(file: &Section<'_>, config: &Path, around: &Surroundings<'_>) -> Option<Encryption> {
-    let Some(field) = file.get("encryption") else {
+    let Some(field) = file.given("encryption") else {
         return Some(Encryption::default());
     };
+    if field.node.is_null() {
+        field.refuse_empty();
+        return None;
+    }
     let section = field.section("a mapping with `enabled`, `private_key` and `organization_id`")?;
     let enabled = section.require("enabled", "true or false");
     let given = section.get("private_key").filter(|field| field.node.asks());
@@ -113,6 +117,9 @@ pub(super) fn read(file: &Section<'_>, config: &Path, around: &Surroundings<'_>)
             let message = format!("`{}.private_key` is missing, expected {EXPECTED}. {ADVICE}", field.path);
             field.findings.error(field.key_at, message);
         }
+        (_, Some(field)) => field.warn(
+            "has no effect beside `enabled: false`: nothing is encrypted. Say `enabled: true` if the collaboration is.",
+        ),
         _ => {}
     }
     Some(Encryption { enabled, private_key, organization: organization? })

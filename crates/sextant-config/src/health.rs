@@ -4,7 +4,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use super::Surroundings;
 use super::address::listen;
-use super::reader::{Section, Unknown};
+use super::reader::Section;
 
 /// Set by Kubernetes in every pod.
 const IN_A_POD: &str = "KUBERNETES_SERVICE_HOST";
@@ -30,6 +30,6 @@ pub(super) fn read(file: &Section<'_>, around: &Surroundings<'_>) -> Option<Sock
         }
         Some(address)
     });
-    section.finish(Unknown::Refuse);
+    section.finish_own();
     address.or(default)
 }

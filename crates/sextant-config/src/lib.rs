@@ -64,6 +64,7 @@ use files::{Disk, Files, NoFiles};
 use kubeconfig::Kubeconfigs;
 use kubernetes::database_volumes;
 use reader::{Section, Unknown};
+use restrictions::{Level, promise};
 use trust::{Subject, may_be_read};
 use yaml::Node;
 
@@ -147,6 +148,7 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Diag
     let docker_registries = regular::registries(&file);
     let health_listen = health::read(&file, around);
     regular::warn_of_the_meaningless(&file);
+    regular::warn_of_the_empty(&file);
     unknown(&file);
     misplaced::refuse(root, findings);
     merged::judge(root, findings);
@@ -240,7 +242,7 @@ fn unknown(file: &Section<'_>) {
     const GRAVE: [&str; 2] = ["kubernetes", "local"];
     let known = file.asked();
     // Those that promise a restriction are looked for in the whole file.
-    for (key, field) in file.rest().into_iter().filter(|(key, _)| restrictions::promise(key, true).is_none()) {
+    for (key, field) in file.rest().into_iter().filter(|(key, _)| promise(key, Level::Outermost).is_none()) {
         let near = names::nearest(key, known.iter().copied());
         let grave = near.is_some_and(|near| GRAVE.contains(&near));
         field.unknown(key, &known, if grave { Unknown::Refuse } else { Unknown::Warn });

@@ -11,7 +11,7 @@ use super::OUTPUT;
 use super::databases::{variable_of_this_machine, warn_of_the_nodes_own};
 use super::kubernetes::bytes;
 use super::model::HiddenValues;
-use super::reader::{Field, Section, Unknown};
+use super::reader::{Field, Section};
 
 /// How algorithms run as processes on this machine.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,7 +79,7 @@ pub(super) fn read(section: &Section<'_>, labels: &[&str]) -> LocalConfig {
     let output_limit =
         section.get("output_limit").and_then(|field| bytes(&field, "Take it out for what servers can store."));
     let output_limit = output_limit.unwrap_or(default.output_limit);
-    section.finish(Unknown::Refuse);
+    section.finish_own();
     LocalConfig { algorithms, max_concurrent_runs, deadline, keep_shared, output_limit }
 }
 
@@ -97,7 +97,7 @@ fn algorithm(field: &Field<'_>, labels: &[&str]) -> Option<LocalAlgorithm> {
             variable_of_this_machine(key, field)
         })
     });
-    section.finish(Unknown::Refuse);
+    section.finish_own();
     let package = package.map_or(Some(None), |package| package.map(Some));
     Some(LocalAlgorithm { command: command?, package: package?, env })
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::diagnostics::{Diagnostics, Position};
 use super::names;
-use super::restrictions::{POLICIES as NAMES, PROTECTING, Promise, is_a_policy, plain, promise};
+use super::restrictions::{Level, POLICIES as NAMES, PROTECTING, Promise, is_a_policy, plain, promise};
 use super::yaml::{Entry, Node, Value};
 
 const POLICIES: &str = "policies";
@@ -32,7 +32,7 @@ pub(super) fn refuse(root: &Node, findings: &Diagnostics) {
             key if NAMES_OF_OTHERS.contains(&key) => {}
             "databases" => walk.databases(&entry.value),
             "docker_services" => walk.below(&entry.value, &entry.key, Search::Themselves),
-            _ => walk.entry(entry, "", Search::Alike),
+            _ => walk.entry(entry, "", Level::Outermost, Search::Alike),
         }
     }
 }
@@ -105,14 +105,17 @@ impl Walk<'_> {
         for (index, item) in items.iter().enumerate() {
             let Value::Map(entries) = &item.value else { continue };
             for entry in entries.iter().filter(|entry| entry.key != "env") {
-                self.entry(entry, &format!("databases[{index}]."), Search::Alike);
+                self.entry(entry, &format!("databases[{index}]."), Level::Database, Search::Alike);
             }
         }
     }
 
     fn below(&self, node: &Node, path: &str, search: Search) {
         match &node.value {
-            Value::Map(entries) => entries.iter().for_each(|entry| self.entry(entry, &format!("{path}."), search)),
+            Value::Map(entries) => {
+                let entry = |entry| self.entry(entry, &format!("{path}."), Level::Deeper, search);
+                entries.iter().for_each(entry);
+            }
             Value::List(items) => {
                 items
                     .iter()
@@ -123,10 +126,10 @@ impl Walk<'_> {
         }
     }
 
-    fn entry(&self, entry: &Entry, parent: &str, search: Search) {
+    fn entry(&self, entry: &Entry, parent: &str, level: Level, search: Search) {
         let path = format!("{parent}{}", names::shown_key(&entry.key));
         let promise = match search {
-            Search::Alike => promise(&entry.key, parent.is_empty()),
+            Search::Alike => promise(&entry.key, level),
             Search::Themselves => is_a_policy(&entry.key).then_some(Promise::Policy),
         };
         let Some(promise) = promise else {

@@ -19,6 +19,8 @@ pub(super) struct Section<'a> {
     pub findings: &'a Diagnostics,
     entries: &'a [Entry],
     asked: RefCell<Vec<&'static str>>,
+    /// The keys that were asked for with [`get`](Self::get) and have no value.
+    empty: RefCell<Vec<&'static str>>,
 }
 
 /// A value in the tree and what it is called.
@@ -49,7 +51,12 @@ impl<'a> Section<'a> {
 
     /// The value of a setting, if it is given and not null.
     pub(super) fn get(&self, key: &'static str) -> Option<Field<'a>> {
-        self.given(key).filter(|field| !field.node.is_null())
+        let field = self.given(key)?;
+        if field.node.is_null() {
+            self.empty.borrow_mut().push(key);
+            return None;
+        }
+        Some(field)
     }
 
     /// The value of a setting, even if it is null.
@@ -65,6 +72,7 @@ impl<'a> Section<'a> {
             let message = format!("`{}` is missing, expected {expected}.", self.path_of(key));
             let at = (!self.path.is_empty()).then_some(self.at);
             self.findings.error(at, message);
+            self.empty.borrow_mut().retain(|empty| *empty != key);
         }
         field
     }
@@ -89,6 +97,23 @@ impl<'a> Section<'a> {
     pub(super) fn finish(&self, unknown: Unknown) {
         for (key, field) in self.rest() {
             field.unknown(key, &self.asked.borrow(), unknown);
+        }
+    }
+
+    /// Like [`finish`](Self::finish), of Sextant's own settings: these also have to have a value. `pod_security: $X` without the variable
+    /// must not become the default, which may be less than was asked for.
+    pub(super) fn finish_own(&self) {
+        self.refuse_empty();
+        self.finish(Unknown::Refuse);
+    }
+
+    /// Notes the keys that were asked for and have no value.
+    pub(super) fn refuse_empty(&self) {
+        let mut keys = self.empty.take();
+        keys.sort_unstable();
+        keys.dedup();
+        for entry in self.entries.iter().filter(|entry| keys.contains(&entry.key.as_str())) {
+            self.field(entry).refuse_empty();
         }
     }
 
@@ -127,6 +152,12 @@ impl<'a> Field<'a> {
         let name = if self.path.is_empty() { String::new() } else { format!("`{}`: ", self.path) };
         let space = if advice.is_empty() { "" } else { " " };
         self.findings.error(self.node.at, format!("{name}found {found}, expected {expected}.{space}{advice}"));
+    }
+
+    /// Notes that the setting has no value.
+    pub(super) fn refuse_empty(&self) {
+        let message = format!("`{}`: has no value. Give it one, or take it out for the default.", self.path);
+        self.findings.error(self.key_at, message);
     }
 
     /// Notes something odd about the setting, at its key.
@@ -275,6 +306,7 @@ impl<'a> Field<'a> {
             findings: self.findings,
             entries,
             asked: RefCell::default(),
+            empty: RefCell::default(),
         })
     }
 

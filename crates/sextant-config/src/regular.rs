@@ -75,6 +75,19 @@ pub(super) fn warn_of_the_meaningless(file: &Section<'_>) {
     }
 }
 
+/// Warns of settings without a value whose absence lets in more, or leaves out what is needed to connect.
+pub(super) fn warn_of_the_empty(file: &Section<'_>) {
+    for (key, without) in [
+        ("ca_certificates", "no certificates of your own are trusted but those that the environment names"),
+        ("docker_registries", "images are pulled without a password"),
+        ("policies", "it restricts nothing"),
+    ] {
+        if let Some(field) = file.given(key).filter(|field| field.node.is_null()) {
+            field.warn(format_args!("has no value, so that {without}. Give it one, or take it out."));
+        }
+    }
+}
+
 /// The certificates that the file gives to the regular node in its environment, at their place on this machine.
 pub(super) fn certificates_of_the_node(file: &Section<'_>, names: &[&str]) -> Option<PathBuf> {
     let extra = file.get("node_extra_env")?;

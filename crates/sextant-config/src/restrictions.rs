@@ -31,7 +31,12 @@ const OF_RUNTIMES: [&str; 11] = [
     "scratch",
 ];
 /// What people call permission and its absence. (`whitelist` is a setting of regular nodes, for addresses.)
-const WORDS: [&str; 26] = [
+const WORDS: [&str; 39] = [
+    "accept",
+    "accepted",
+    "accepts",
+    "acl",
+    "acls",
     "approved",
     "authorised",
     "authorized",
@@ -43,6 +48,9 @@ const WORDS: [&str; 26] = [
     "denied",
     "deny",
     "denylist",
+    "exclude",
+    "excluded",
+    "excludes",
     "forbid",
     "forbidden",
     "only",
@@ -50,17 +58,39 @@ const WORDS: [&str; 26] = [
     "permits",
     "permitted",
     "prohibited",
+    "reject",
+    "rejected",
+    "rejects",
     "restrict",
     "restricted",
     "restriction",
     "restrictions",
     "restricts",
     "trusted",
+    "verified",
+    "vetted",
     "whitelisted",
     "whitelists",
 ];
-/// What policies are about; so named at the beginning of a line, it means the ones that are allowed.
-const SUBJECTS: [&str; 6] = ["algorithm", "algorithms", "organisations", "organizations", "user", "users"];
+/// Words that promise a restriction together with what policies are about: `enable_algorithms`.
+const VERBS: [&str; 10] =
+    ["disable", "disabled", "disables", "enable", "enabled", "enables", "limit", "limited", "limits", "select"];
+/// What policies are about; so named at the beginning of a line, or at a database, it means the ones that are allowed.
+const SUBJECTS: [&str; 8] =
+    ["algorithm", "algorithms", "organisation", "organisations", "organization", "organizations", "user", "users"];
+/// What may stand beside these without another meaning: `algorithm_images`.
+const BESIDE_SUBJECTS: [&str; 6] = ["ids", "image", "images", "list", "lists", "names"];
+/// Words for giving something away, or for keeping it, and what is given away or kept: `no_logs`, `hide_columns`.
+const GIVING: [&str; 12] =
+    ["conceal", "expose", "hidden", "hide", "hides", "no", "private", "publish", "send", "sends", "upload", "uploads"];
+const GIVEN: [&str; 9] = ["column", "columns", "config", "configuration", "data", "log", "logs", "result", "results"];
+/// Words for a bound, what has one, and the settings of a runtime that bound it.
+const LIMITS: [&str; 7] = ["limit", "limits", "max", "maximum", "quota", "quotas", "timeout"];
+const LIMITED: [(&str, &[&str]); 3] = [
+    ("resources", &["cpu", "cpus", "disk", "gpu", "gpus", "memory", "mem", "ram", "resource", "storage"]),
+    ("max_concurrent_runs", &["concurrency", "concurrent", "jobs", "parallel", "runs", "tasks"]),
+    ("deadline", &["duration", "job", "run", "runtime", "task", "time"]),
+];
 
 /// Whether this is a setting of a runtime that bounds what algorithms can do.
 pub(super) fn bounds(key: &str) -> bool {
@@ -80,24 +110,60 @@ pub(super) enum Promise {
     Bounds(&'static str),
 }
 
-/// What a name promises that is none of the settings at the beginning of a line (`is_outermost`), or further in.
-pub(super) fn promise(key: &str, is_outermost: bool) -> Option<Promise> {
+/// Where a name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Level {
+    /// At the beginning of a line.
+    Outermost,
+    /// Among the settings of a database.
+    Database,
+    /// Anywhere else.
+    Deeper,
+}
+
+/// What a name promises that is none of the settings at its level.
+pub(super) fn promise(key: &str, level: Level) -> Option<Promise> {
+    let is_outermost = level == Level::Outermost;
     if is_outermost && PROTECTING.contains(&key) {
         return None;
     }
     let words = words(key);
     let has = |wanted: &[&str]| words.iter().any(|word| wanted.contains(&word.as_str()));
-    if is_like_a_policy(key) || has(&WORDS) || is_outermost && SUBJECTS.contains(&key) {
+    let has_both = |one: &[&str], other: &[&str]| has(one) && has(other);
+    // Of a database, `user` is the one that it is connected to as.
+    let is_account = level == Level::Database && key == "user";
+    let names_whom = level != Level::Deeper && is_of_subjects(&words) && !is_account;
+    if is_like_a_policy(key) || has(&WORDS) || names_whom || has_both(&VERBS, &SUBJECTS) {
         return Some(Promise::Policy);
     }
     let near = |wanted: &[&'static str]| names::nearest(key, wanted.iter().copied());
-    if has(&["share", "shares", "sharing"]) || near(&PROTECTING[1..]).is_some() {
+    if has(&["share", "shares", "sharing"]) || near(&PROTECTING[1..]).is_some() || has_both(&GIVING, &GIVEN) {
         return Some(Promise::NoSharing);
     }
-    if has(&["encrypt", "encrypted", "encrypts", "encryption"]) || near(&PROTECTING[..1]).is_some() {
+    let is_key = is_outermost && plain(key) == "privatekey";
+    if has(&["encrypt", "encrypted", "encrypts", "encryption"]) || near(&PROTECTING[..1]).is_some() || is_key {
         return Some(Promise::Encryption);
     }
-    if is_outermost { near(&OF_RUNTIMES).map(Promise::Bounds) } else { None }
+    if is_outermost { near(&OF_RUNTIMES).or_else(|| bound(&words)).map(Promise::Bounds) } else { None }
+}
+
+/// Whether a name consists of what policies are about.
+fn is_of_subjects(words: &[String]) -> bool {
+    let is_of = |all: &[&str], word: &String| all.contains(&word.as_str());
+    words.iter().any(|word| is_of(&SUBJECTS, word))
+        && words.iter().all(|word| is_of(&SUBJECTS, word) || is_of(&BESIDE_SUBJECTS, word))
+}
+
+/// The setting of a runtime that bounds what a name with a word for a bound speaks of.
+fn bound(words: &[String]) -> Option<&'static str> {
+    let has = |wanted: &[&str]| words.iter().any(|word| wanted.contains(&word.as_str()));
+    let of = LIMITED.iter().find(|(_, limited)| has(limited)).map(|(setting, _)| *setting);
+    match words {
+        _ if !has(&LIMITS) => None,
+        [alone] if alone == "timeout" => Some("deadline"),
+        [_] => Some("resources"),
+        _ => of,
+    }
 }
 
 /// Whether a name is one of a policy, contains a word of one, or is a slip of the finger away from that.
@@ -166,37 +232,38 @@ mod tests {
             "trusted_algorithms",
             "restrict_to",
         ] {
-            assert_eq!(promise(name, false), Some(Promise::Policy), "{name}");
+            assert_eq!(promise(name, Level::Deeper), Some(Promise::Policy), "{name}");
         }
         for name in ["", "port", "whitelist", "algorithm_env", "logging", "databases", "algorithms", "images"] {
-            assert_eq!(promise(name, false), None, "{name}");
+            assert_eq!(promise(name, Level::Deeper), None, "{name}");
         }
         assert!(!is_a_policy("restart_policy") && is_a_policy("Polices") && is_a_policy("alowed-user"));
     }
 
     #[test]
     fn names_that_promise_something_else() {
-        for (name, outermost, expected) in [
-            ("share_config", true, None),
-            ("share_config", false, Some(Promise::NoSharing)),
-            ("share_logs", true, Some(Promise::NoSharing)),
-            ("shareAlgorithmLogs", true, Some(Promise::NoSharing)),
-            ("SHARE_COLUMNS", true, Some(Promise::NoSharing)),
-            ("shared_folder", true, None),
-            ("encryption", true, None),
-            ("encryption", false, Some(Promise::Encryption)),
-            ("encryptions", true, Some(Promise::Encryption)),
-            ("encrypted", true, Some(Promise::Encryption)),
-            ("encrypt_results", true, Some(Promise::Encryption)),
-            ("max_concurrent_runs", true, Some(Promise::Bounds("max_concurrent_runs"))),
-            ("maxConcurrentRun", true, Some(Promise::Bounds("max_concurrent_runs"))),
-            ("resources", false, None),
-            ("users", true, Some(Promise::Policy)),
-            ("task_dir", true, None),
-            ("server_url", true, None),
-            ("api_key", true, None),
+        let (at_top, deeper) = (Level::Outermost, Level::Deeper);
+        for (name, level, expected) in [
+            ("share_config", at_top, None),
+            ("share_config", deeper, Some(Promise::NoSharing)),
+            ("share_logs", at_top, Some(Promise::NoSharing)),
+            ("shareAlgorithmLogs", at_top, Some(Promise::NoSharing)),
+            ("SHARE_COLUMNS", at_top, Some(Promise::NoSharing)),
+            ("shared_folder", at_top, None),
+            ("encryption", at_top, None),
+            ("encryption", deeper, Some(Promise::Encryption)),
+            ("encryptions", at_top, Some(Promise::Encryption)),
+            ("encrypted", at_top, Some(Promise::Encryption)),
+            ("encrypt_results", at_top, Some(Promise::Encryption)),
+            ("max_concurrent_runs", at_top, Some(Promise::Bounds("max_concurrent_runs"))),
+            ("maxConcurrentRun", at_top, Some(Promise::Bounds("max_concurrent_runs"))),
+            ("resources", deeper, None),
+            ("users", at_top, Some(Promise::Policy)),
+            ("task_dir", at_top, None),
+            ("server_url", at_top, None),
+            ("api_key", at_top, None),
         ] {
-            assert_eq!(promise(name, outermost), expected, "{name}");
+            assert_eq!(promise(name, level), expected, "{name}");
         }
     }
 }

@@ -170,6 +170,7 @@ mod tests {
         let image = || Err(Refusal::Image("x/average:1".into()));
         let basics = "harbor2.vantage6.ai/algorithms/basics:2";
         let moved = "ghcr.io/vantage6/algorithm-basics:latest";
+        let below = "harbor2.vantage6.ai/algorithms/basics/x";
         let not_basics = "harbor2.vantage6.ai/algorithms/basics-of-somebody-else:2";
         for (policies, image, expected) in [
             (policies(&[], &[], &[], true), "x/average:1", Ok(())),
@@ -181,7 +182,8 @@ mod tests {
             (policies(&[basics], &[], &[], false), basics, Err(Refusal::Image(basics.into()))),
             (policies(&["other"], &[], &[], true), "harbor2.vantage6.ai/algorithms/basics", Ok(())),
             (policies(&["other"], &[], &[], true), "harbor2.vantage6.ai/algorithms/basics@sha256:0", Ok(())),
-            (policies(&["other"], &[], &[], true), "harbor2.vantage6.ai/algorithms/basics/x", Ok(())),
+            (policies(&["other"], &[], &[], true), below, Err(Refusal::Image(below.into()))),
+            (policies(&[], &[], &[], false), below, Err(Refusal::Image(below.into()))),
             (policies(&["other"], &[], &[], true), not_basics, Err(Refusal::Image(not_basics.into()))),
             (policies(&[], &[], &[], false), not_basics, Ok(())),
             // Since 4.15 it has another name, and since 4.6 it must be on the list.

@@ -1,10 +1,12 @@
 //! The pages of the health port, and the bounds on those who ask for them.
 //!
 //! The routes are axum's; the connections are served here, because `axum::serve` bounds neither their number nor the time that a request's
-//! head may take.
+//! head may take. Whoever only holds connections, or reads nothing, must not keep the kubelet from its answer: the process would be
+//! restarted. So each newcomer is let in, and the longest idle connection of the source that has the most gives way.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
@@ -15,15 +17,25 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use log_throttle::LogThrottle;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
+use super::connection_limits::{ConnectionLimiter, ConnectionLimits};
 use super::health::Health;
 
-/// How many may ask at once; further ones wait.
-const CONNECTIONS: usize = 64;
+/// How many may be connected at once. Nobody shows who they are here.
+const LIMITS: ConnectionLimits = ConnectionLimits {
+    unauthenticated: 64,
+    unauthenticated_per_source: 16,
+    rate_per_source: 50,
+    authenticated: 0,
+    authenticated_per_owner: 0,
+};
 /// How long a request's head may take, and a connection may be kept without one.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
+/// After this time a connection gets no further request.
+const LAST_REQUEST: Duration = Duration::from_secs(20);
+/// How long a connection may last in all, and what was sent on it may stay unread.
+const LIFE: Duration = Duration::from_secs(30);
 
 /// The pages of a process.
 pub fn router(health: Arc<Health>) -> Router {
@@ -62,12 +74,11 @@ fn text(status: StatusCode, text: String) -> Response {
 pub async fn serve(listener: TcpListener, health: Arc<Health>) {
     let router = router(health);
     let broken = LogThrottle::new();
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let limiter = ConnectionLimiter::<()>::new(LIMITS);
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 if let Some(times) = broken.happened() {
                     warn!(times, "The health port could not accept a connection: {error}");
@@ -77,22 +88,82 @@ pub async fn serve(listener: TcpListener, health: Arc<Health>) {
             }
         };
         while connections.try_join_next().is_some() {}
+        let Ok(guard) = limiter.enter(address.ip(), Instant::now()) else {
+            let _ = stream.set_zero_linger();
+            continue;
+        };
         let router = router.clone();
         connections.spawn(async move {
-            if let Err(error) = connection(stream, router).await {
+            let ended = tokio::select! {
+                ended = tokio::time::timeout(LIFE, connection(stream, router)) => ended.unwrap_or_else(|late| Err(late.into())),
+                () = guard.evicted() => Err("another connection needed its place".into()),
+            };
+            if let Err(error) = ended {
                 debug!("A connection to the health port ended: {error}");
             }
-            drop(place);
         });
+        // In a flood of connections each is answered before the next ones come.
+        tokio::task::yield_now().await;
     }
 }
 
-async fn connection(stream: TcpStream, router: Router) -> Result<(), hyper::Error> {
-    hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
-        .max_headers(32)
-        .max_buf_size(16 * 1024)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-        .await
+async fn connection(stream: TcpStream, router: Router) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(LIFE))?;
+    let mut serving = pin!(
+        hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(PATIENCE)
+            .max_headers(32)
+            .max_buf_size(16 * 1024)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+    );
+    tokio::select! {
+        ended = serving.as_mut() => return Ok(ended?),
+        () = tokio::time::sleep(LAST_REQUEST) => serving.as_mut().graceful_shutdown(),
+    }
+    Ok(serving.await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpSocket;
+
+    use super::*;
+
+    async fn connect(from: u8, to: SocketAddr) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, from], 0))).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(to).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn connections_that_only_stay_do_not_keep_others_from_an_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(serve(listener, Health::waiting_for(&[])));
+        let mut held = Vec::new();
+        for index in 0..128 {
+            let mut stream = connect(2 + index % 8, address).await;
+            if index >= 64 {
+                // Asks for pages over and over, and reads none.
+                let _ = stream.try_write(&b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(500));
+                let _ = stream.flush().await;
+            }
+            held.push(stream);
+        }
+        for _ in 0..3 {
+            let mut asking = connect(1, address).await;
+            asking.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            let read = asking.read_to_string(&mut answer);
+            tokio::time::timeout(Duration::from_secs(5), read).await.expect("an answer in time").unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("alive\n"), "{answer}");
+        }
+        drop(held);
+        server.abort();
+    }
 }

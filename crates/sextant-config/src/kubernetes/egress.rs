@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::super::names;
-use super::super::reader::{Field, Unknown};
+use super::super::reader::Field;
 use super::{destinations, sums};
 
 /// The ports of DNS, and of DNS over TLS.
@@ -163,7 +163,7 @@ fn way(item: &Field<'_>, api_servers: &[IpAddr]) -> Option<Egress> {
         ));
     }
     let host = section.get("host").and_then(|field| host(&field, cidr));
-    section.finish(Unknown::Refuse);
+    section.finish_own();
     Some(Egress { cidr: cidr?, ports: Some(ports).filter(|ports| !ports.is_empty())?, host })
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::super::names;
-use super::super::reader::{Field, Section, Unknown};
+use super::super::reader::{Field, Section};
 
 /// How the walls around algorithms are proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(super) fn isolation(field: &Field<'_>) -> Isolation {
     };
     let every = section.get("every").and_then(|field| every(&field)).unwrap_or(default.every);
     let closed = closed(&section);
-    section.finish(Unknown::Refuse);
+    section.finish_own();
     Isolation { every, closed }
 }
 

@@ -12,7 +12,7 @@ use super::super::Surroundings;
 use super::super::address::{address, listen};
 use super::super::kubeconfig;
 use super::super::names;
-use super::super::reader::{Field, Section, Unknown};
+use super::super::reader::{Field, Section};
 use super::super::redact;
 use super::super::server::beside;
 use super::super::yaml::Value;
@@ -146,7 +146,7 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
     let labels = labels::labels(section, &addresses);
     let read = KubernetesConfig { labels, ..read };
     labels::judge_tolerations(section, &read.tolerations);
-    section.finish(Unknown::Refuse);
+    section.finish_own();
     read
 }
 
@@ -173,6 +173,7 @@ fn database(label: &str, field: &Field<'_>, api_servers: &[IpAddr]) -> Option<Da
         field.findings.error(field.key_at, message);
         return None;
     }
+    section.refuse_empty();
     let egress = ways.as_ref().map_or_else(Vec::new, |ways| egress::read(ways, api_servers));
     let volume = match ways {
         Some(_) if section.rest().is_empty() => None,
@@ -270,7 +271,7 @@ fn port(field: &Field<'_>, usual: u16) -> Port {
         return default;
     };
     let port = listened_at(&section, default.listen);
-    section.finish(Unknown::Refuse);
+    section.finish_own();
     port
 }
 
@@ -288,6 +289,6 @@ fn proxy(field: &Field<'_>) -> ProxyConfig {
     let advice = "Take it out for `4Gi`.";
     let tmp_size =
         section.get("tmp_size").and_then(|field| resources::bytes(&field, advice)).unwrap_or(default.tmp_size);
-    section.finish(Unknown::Refuse);
+    section.finish_own();
     ProxyConfig { listen, address, tmp_size }
 }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::super::names;
-use super::super::reader::{Field, Section, Unknown};
+use super::super::reader::{Field, Section};
 
 /// Enough to be placed sensibly on a machine: what every algorithm is sure to have.
 const REQUESTS: [(&str, &str); 3] = [("cpu", "100m"), ("memory", "256Mi"), ("ephemeral-storage", "100Mi")];
@@ -98,7 +98,7 @@ impl<'a> Sides<'a> {
     fn read(field: &Field<'a>) -> Option<Self> {
         let section = field.section("a mapping with `requests` and `limits`")?;
         let (requests, limits) = (side(&section, "requests"), side(&section, "limits"));
-        section.finish(Unknown::Refuse);
+        section.finish_own();
         let (requests, limits) = (requests?, limits?);
         refuse_zero(&limits)?;
         warn_of_slips(&requests, &limits);

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::super::names;
-use super::super::reader::{Field, Unknown};
+use super::super::reader::Field;
 use super::resources;
 
 /// The volume that each run gets for itself.
@@ -33,7 +33,7 @@ pub(super) fn scratch(field: &Field<'_>) -> Option<Scratch> {
         }
         Some(name.to_owned())
     });
-    section.finish(Unknown::Refuse);
+    section.finish_own();
     let (size, bytes) = size?;
     Some(Scratch { storage_class: storage_class.map_or(Some(None), |name| name.map(Some))?, size, bytes })
 }

@@ -15,6 +15,7 @@ const VOLUME: &str = "one volume of Kubernetes, like `persistentVolumeClaim: {cl
 pub(super) fn database(field: &Field<'_>) -> Option<DatabaseVolume> {
     let section = field.section(VOLUME)?;
     let path = section.get("path").map(|field| path(&field));
+    section.refuse_empty();
     let source = source(field, &["path", "egress"]);
     // What the algorithm sees is a part of the folder.
     if let Some(source) = &source

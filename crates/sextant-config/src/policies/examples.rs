@@ -18,6 +18,8 @@ pub(super) struct Example {
     pub text: String,
     /// For each character, what else the expression takes in its place.
     pub places: Vec<Place>,
+    /// Before how many characters a part was left out that the expression does not need.
+    pub left_out: Vec<usize>,
 }
 
 /// What an expression takes at one place of an example.
@@ -74,14 +76,14 @@ fn examples(hir: &Hir, stranger: Option<&str>) -> Vec<Example> {
         HirKind::Literal(literal) => {
             let text = String::from_utf8_lossy(&literal.0).into_owned();
             let places = text.chars().map(|_| Place::Fixed).collect();
-            vec![Example { text, places }]
+            vec![Example { text, places, left_out: Vec::new() }]
         }
         HirKind::Class(class) => character(class).into_iter().collect(),
         HirKind::Capture(capture) => examples(&capture.sub, stranger),
         HirKind::Repetition(repetition) => {
             if let Some(text) = stranger.filter(|text| fits(text, repetition)) {
                 let places = text.chars().map(|_| Place::Open).collect();
-                return vec![Example { text: text.to_owned(), places }];
+                return vec![Example { text: text.to_owned(), places, left_out: Vec::new() }];
             }
             let mut once = examples(&repetition.sub, stranger);
             if !repeats(repetition, '.') {
@@ -92,7 +94,7 @@ fn examples(hir: &Hir, stranger: Option<&str>) -> Vec<Example> {
             let least = usize::try_from(repetition.min).unwrap_or(LONGEST).min(LONGEST);
             let least_often = once.iter().filter_map(|example| example.times(least.max(1)));
             if least == 0 {
-                std::iter::once(Example::default()).chain(least_often).collect()
+                std::iter::once(Example::without()).chain(least_often).collect()
             } else {
                 least_often.collect()
             }
@@ -172,7 +174,7 @@ fn character(class: &Class) -> Option<Example> {
             Class::Unicode(class) => class.ranges().first()?.start(),
             Class::Bytes(class) => char::from(class.ranges().first()?.start()),
         };
-        return Some(Example { text: other.to_string(), places: vec![Place::Open] });
+        return Some(Example { text: other.to_string(), places: vec![Place::Open], left_out: Vec::new() });
     };
     let choices: BTreeSet<char> = usual.iter().map(char::to_ascii_lowercase).collect();
     let place = match choices.len() {
@@ -181,21 +183,33 @@ fn character(class: &Class) -> Option<Example> {
         2 | 3 => Place::Fixed,
         _ => Place::Open,
     };
-    Some(Example { text: first.to_string(), places: vec![place] })
+    Some(Example { text: first.to_string(), places: vec![place], left_out: Vec::new() })
 }
 
 impl Example {
+    /// Nothing, where something may be.
+    fn without() -> Self {
+        Self { left_out: vec![0], ..Self::default() }
+    }
+
     fn then(&self, after: &Self) -> Option<Self> {
         let fits = self.places.len() + after.places.len() <= LONGEST;
         fits.then(|| Self {
             text: format!("{}{}", self.text, after.text),
             places: [self.places.as_slice(), &after.places].concat(),
+            left_out: self
+                .left_out
+                .iter()
+                .copied()
+                .chain(after.left_out.iter().map(|at| self.places.len() + at))
+                .collect(),
         })
     }
 
     fn times(&self, count: usize) -> Option<Self> {
         let fits = self.places.len().checked_mul(count).is_some_and(|length| length <= LONGEST);
-        fits.then(|| Self { text: self.text.repeat(count), places: self.places.repeat(count) })
+        let left_out = self.left_out.clone();
+        fits.then(|| Self { text: self.text.repeat(count), places: self.places.repeat(count), left_out })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The policies of the node's owner: which algorithms may run, and for whom.
 
 mod examples;
+mod owners;
 pub(super) mod shared;
 mod width;
 

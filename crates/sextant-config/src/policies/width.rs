@@ -5,7 +5,8 @@ use sextant_core::image_reference::ImageReference;
 use sextant_core::policies::AllowedAlgorithm;
 
 use super::examples::{self, Example, Place};
-use super::shared;
+use super::owners::{domain, reference};
+use super::{owners, shared};
 
 /// A registry that nobody means.
 const STRANGER: &str = "stranger.example";
@@ -28,6 +29,13 @@ pub(super) enum Wide {
     AnyCharacter(String),
     /// With a part of the name left out, the registry is in another domain.
     OtherDomain {
+        /// The example with that part.
+        meant: String,
+        /// The image without.
+        also: String,
+    },
+    /// With a part of the name left out, it is in another account of the same registry, where everybody may have one.
+    OtherAccount {
         /// The example with that part.
         meant: String,
         /// The image without.
@@ -80,10 +88,10 @@ pub(super) fn ways(algorithm: &AllowedAlgorithm) -> Vec<Wide> {
     let strangers = examples::of_strangers(regex.as_str()).into_iter().filter(is_new);
     let strangers = strangers.filter(|example| allows(&example.text) && reference(&example.text).is_some());
     let strange = strangers.into_iter().find_map(|example| stranger(&example, &allows));
-    let none = no_registry(&examples).or_else(|| other_domain(&examples));
+    let none = no_registry(&examples).or_else(|| other_domain(&examples)).or_else(|| owners::other_account(&examples));
     let character = examples.iter().find_map(|example| any_character(example, &allows));
     let port = examples.iter().find_map(|example| port(example, &examples, &allows));
-    let end = port.or_else(|| examples.iter().find_map(|example| open_end(example, &allows)));
+    let end = port.or_else(|| examples.iter().find_map(|example| open_end(example, &examples, &allows)));
     let account = examples.iter().find_map(|example| any_account(example, &allows));
     let capitals = examples.iter().find_map(|example| capitals(example, &allows));
     let digest = examples.iter().find_map(|example| digest(example, &allows));
@@ -101,32 +109,11 @@ fn any_registry(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide
     // Nothing of the registry, or of the account at the one that is meant where none is named, is fixed.
     let whole = host(text).unwrap_or(text);
     let host = whole.split([':', '@']).next().map_or(0, str::len);
-    if !begin_of_address_is_fixed(whole, example) {
+    if !owners::begin_of_address_is_fixed(whole, example) {
         return Some(Wide::AnyRegistry(text.clone()));
     }
     let fixed = text.char_indices().zip(&example.places).any(|((at, _), place)| at < host && *place == Place::Fixed);
     (!fixed).then(|| Wide::AnyRegistry(text.clone()))
-}
-
-/// Whether what a number's place in a network depends on is fixed, of a registry that is named by its number: anybody has one.
-fn begin_of_address_is_fixed(host: &str, example: &Example) -> bool {
-    let are_fixed = |start: usize, end: usize| {
-        example.places.get(start..end).is_some_and(|places| places.iter().all(|place| *place == Place::Fixed))
-    };
-    if let Some(inside) = host.strip_prefix('[') {
-        // Of `fd00::1` the network is what is before the first colon; nothing is before that of `::1`.
-        let first = inside.find(':').or_else(|| inside.find(']')).unwrap_or(inside.len());
-        return are_fixed(1, 1 + first.max(1));
-    }
-    let name = host.split(':').next().unwrap_or(host);
-    let parts: Vec<&str> = name.split('.').collect();
-    if parts.len() != 4 || !parts.iter().all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit())) {
-        return true;
-    }
-    // Networks of one's own begin with one or two numbers; others are anybody's, whatever their beginning.
-    let count = if matches!(parts.first(), Some(&("10" | "127"))) { 1 } else { 2 };
-    let end = parts.iter().take(count).map(|part| part.len() + 1).sum::<usize>();
-    are_fixed(0, end)
 }
 
 /// Whether an image that strangers can have is let in: one whose registry or account is made by what is open in the expression.
@@ -160,31 +147,6 @@ fn other_domain(examples: &[Example]) -> Option<Wide> {
         let (also, _) = known.iter().find(|(also, other)| of != other && is_without(meant, also))?;
         Some(Wide::OtherDomain { meant: meant.clone(), also: also.clone() })
     })
-}
-
-/// An example as the name of an image; what is open at its end is filled.
-fn reference(text: &str) -> Option<ImageReference> {
-    let end = match text.chars().next_back() {
-        Some('/') => "x".to_owned(),
-        Some(':') => "1".to_owned(),
-        Some('@') => format!("sha256:{}", "0".repeat(64)),
-        _ => String::new(),
-    };
-    let text = text.strip_suffix("@sha256:").unwrap_or(text);
-    ImageReference::parse(&format!("{text}{}", if text.ends_with(['/', ':', '@']) { end } else { String::new() })).ok()
-}
-
-/// The domain that somebody has, of a registry's host: its last two parts, or three below a domain that is everybody's.
-fn domain(registry: &str) -> String {
-    let host = registry.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(registry, |(host, _)| host);
-    let parts: Vec<&str> = host.rsplit('.').collect();
-    let is_address = parts.iter().all(|part| part.chars().all(|c| c.is_ascii_digit()));
-    if is_address || host.starts_with('[') {
-        return host.to_owned();
-    }
-    let of = |count: usize| parts.iter().take(count).rev().copied().collect::<Vec<_>>().join(".");
-    let two = of(2);
-    if shared::is_shared(&two) { of(3) } else { two }
 }
 
 /// Whether the domain in which the registry is has a place that others may be put into: its last two parts, or the one before a domain
@@ -317,7 +279,7 @@ fn host(image: &str) -> Option<&str> {
 }
 
 /// Whether something may follow an example that makes another image of it.
-fn open_end(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
+fn open_end(example: &Example, examples: &[Example], allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
     let text = &example.text;
     let part = text.rsplit('/').next().unwrap_or_default();
     let part_places = example.places.get(example.places.len().saturating_sub(part.chars().count())..)?;
@@ -336,6 +298,8 @@ fn open_end(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
         match (last_is_fixed, number) {
             (true, _) => &["-evil", "0"],
             (false, true) => &["-evil"],
+            // Of a version's digits alone, more of them are meant; where anything may follow, the expression says so.
+            (false, false) if last.is_ascii_digit() && !goes_on(example, examples) => &["-evil"],
             (false, false) => &[],
         }
     } else if last_is_fixed {
@@ -348,6 +312,12 @@ fn open_end(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
     };
     let also = suffixes.iter().map(|suffix| format!("{text}{suffix}")).find(|image| allows(image))?;
     Some(Wide::OpenEnd { meant: text.clone(), also })
+}
+
+/// Whether the expression itself has more behind an example.
+fn goes_on(example: &Example, examples: &[Example]) -> bool {
+    let is_longer = |other: &&Example| other.text.len() > example.text.len() && other.text.starts_with(&example.text);
+    examples.iter().any(|other| is_longer(&other))
 }
 
 impl Wide {
@@ -369,6 +339,10 @@ impl Wide {
             Self::OtherDomain { meant, also } => format!(
                 "lets in `{also}` besides `{meant}`: without a part of the beginning it is an image of another registry, for whoever has that \
                  one. Let that part be needed."
+            ),
+            Self::OtherAccount { meant, also } => format!(
+                "lets in `{also}` besides `{meant}`: without a part of the name it is an image of another account, for whoever has that one. \
+                 Let that part be needed, or write out both accounts, like `(one|other)/`."
             ),
             Self::AnyCharacter(image) => format!(
                 "lets in other registries, for example `{image}`: in an expression, a dot stands for any character. Write `\\.` for a dot."

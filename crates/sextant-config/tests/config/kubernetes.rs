@@ -112,11 +112,10 @@ fn no_output_is_larger_than_the_disk_that_an_algorithm_may_use_or_than_what_serv
 #[test]
 fn a_run_may_have_a_volume_of_its_own() {
     assert_eq!(kubernetes_with("kubernetes: {}").scratch, None);
-    assert_eq!(kubernetes_with("kubernetes: {scratch: null}").scratch, None);
     for (yaml, class, size, bytes) in [
         ("{size: 10Gi}", None, "10Gi", 10 << 30),
         ("{size: 1.5Gi, storage_class: fast.example.org}", Some("fast.example.org"), "1.5Gi", 3 << 29),
-        ("{size: 1000000, storage_class: null}", None, "1000000", 1_000_000),
+        ("{size: 1000000}", None, "1000000", 1_000_000),
     ] {
         let scratch = kubernetes_with(&format!("kubernetes: {{scratch: {yaml}}}")).scratch.unwrap();
         assert_eq!((scratch.storage_class.as_deref(), scratch.size.0.as_str(), scratch.bytes), (class, size, bytes));

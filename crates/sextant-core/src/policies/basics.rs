@@ -24,9 +24,10 @@ pub fn is_basics(image: &str) -> bool {
 /// Whether an image needs not be on the list of algorithms because it is [basics](is_basics).
 #[must_use]
 pub fn is_exempt_from_list(image: &str) -> bool {
-    is_of(image, FORMER)
+    is_of(image, FORMER) && !image.strip_prefix(FORMER).is_some_and(|rest| rest.starts_with('/'))
 }
 
+/// What is below the name counts too: for refusing, not for letting in.
 fn is_of(image: &str, repository: &str) -> bool {
     image.strip_prefix(repository).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@', '/']))
 }
@@ -49,6 +50,12 @@ mod tests {
             assert!(!is_basics(&format!("{registry}:5000/{path}:2")), "{name}");
             assert!(!is_basics(&format!("{name}-of-somebody-else:2")), "{name}");
             assert!(!is_basics(&format!("example.org/{path}:2")), "{name}");
+        }
+        for version in ["", ":latest", "@sha256:0", ":2@sha256:0"] {
+            assert!(is_exempt_from_list(&format!("{FORMER}{version}")), "{version}");
+        }
+        for below in ["/x", "/anything/else:1", "-of-somebody-else:2"] {
+            assert!(!is_exempt_from_list(&format!("{FORMER}{below}")), "{below}");
         }
         assert!(!is_basics("basics"));
         assert!(!is_basics(""));

@@ -1,6 +1,7 @@
 //! Settings that silently mean less safety than their writer thinks: each is a mistake or a warning, and what is sound is neither.
 
 mod egress;
+mod empty;
 mod merged;
 mod paths;
 mod pods;

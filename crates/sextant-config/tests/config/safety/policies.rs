@@ -180,6 +180,26 @@ fn expressions_that_let_in_more_than_they_seem_to_are_told() {
     ] {
         algorithm(entry, Warned(expected));
     }
+    // Parts that may be left out, and then the account is another.
+    const OTHER: &str = "an image of another account";
+    for (entry, expected) in [
+        ("^ghcr\\.io/(iknl/)?algorithms/[a-z]+$", OTHER),
+        ("^ghcr\\.io/iknl/?algorithms/", OTHER),
+        ("^ghcr\\.io/(iknl-)?algorithms/avg$", OTHER),
+        ("^ghcr\\.io/iknl(-algorithms)?/avg$", OTHER),
+        ("^ghcr\\.io/(iknl-){0,1}algorithms/avg(@|:|$)", OTHER),
+        ("^(docker\\.io/)?(our/)?algorithms/avg$", OTHER),
+        ("^registry\\.gitlab\\.com/(ours/)?algorithms/[a-z]+$", OTHER),
+        // Networks of which strangers have a part, and versions with an open end.
+        ("^\\[2a02:[0-9a-f:]+\\]:5000/avg$", BEGINNING),
+        ("^\\[2a02::[0-9a-f:]+\\]:5000/avg$", BEGINNING),
+        ("^\\[2a02:1:[0-9a-f:]+\\]:5000/avg$", BEGINNING),
+        ("^\\[::[0-9a-f:]+\\]:5000/avg$", BEGINNING),
+        ("^registry\\.example\\.org/avg:\\d+\\.\\d+", END),
+        ("^registry\\.example\\.org/avg:\\d+(\\.\\d+)*", END),
+    ] {
+        algorithm(entry, Warned(expected));
+    }
     // What looks like a tag may be a port: the registry that has it is not let in, so there is nothing to be told.
     for entry in [
         "^approved:.*$",
@@ -227,6 +247,14 @@ fn expressions_that_say_what_they_mean_are_taken_without_a_word() {
         "^(registry\\.example\\.org|docker\\.io)/approved/x@",
         "^registry[12]\\.example\\.org/average$",
         "^docker\\.io/approved/[a-z]+$",
+        "^ghcr\\.io/(iknl|iknl-algorithms)/avg$",
+        "^ghcr\\.io/(iknl|vantage6)/avg$",
+        "^ghcr\\.io/iknl/(algorithms/)?avg$",
+        "^\\[2a02:1:2:[0-9a-f:]+\\]:5000/avg$",
+        "^\\[2a02:1::[0-9a-f:]+\\]:5000/avg$",
+        "^\\[::1\\]:5000/avg$",
+        "^registry\\.example\\.org/avg:\\d+\\.\\d+(@|$)",
+        "^registry\\.example\\.org/avg:\\d+\\.\\d+.*",
         "^docker\\.io/approved/",
         "^approved/[a-z]+$",
         "^[a-z]+\\.example\\.co\\.uk/average$",
@@ -316,7 +344,35 @@ fn a_restriction_at_the_wrong_place_is_a_mistake() {
         "Encryption: {enabled: true}",
         "node_config: {encryption: {enabled: true}}",
         "encryption: {enabled: false, encrypted: true}",
+        "private_key: /etc/sextant/key.pem",
+        // Other words for the same.
+        "accept_users: [1]",
+        "accepted_algorithms: [a]",
+        "algorithm_images: [a]",
+        "enable_algorithms: [a]",
+        "verified_images: [a]",
+        "vetted: [a]",
+        "exclude_users: [1]",
+        "limit_users: [1]",
+        "acl: [1]",
+        "reject: [1]",
+        "disabled_algorithms: [a]",
+        "databases: [{label: a, uri: /a.csv, type: csv, users: [1]}]",
+        "databases: [{label: a, uri: /a.csv, type: csv, algorithms: [a]}]",
+        "databases: [{label: a, uri: /a.csv, type: csv, user_ids: [1]}]",
+        "no_logs: true",
+        "send_logs: false",
+        "upload_logs: false",
+        "hide_columns: true",
+        "logging: {no_logs: true}",
+        "databases: [{label: a, uri: /a.csv, type: csv, hide_columns: true}]",
         // Bounds that belong below the runtime.
+        "memory_limit: 1Gi",
+        "max_memory: 1Gi",
+        "limits: {memory: 1Gi}",
+        "timeout: 1h",
+        "task_timeout: 1h",
+        "maxRuns: 1",
         "max_concurrent_runs: 1",
         "pod_security: restricted",
         "resources: {limits: {memory: 1Gi}}",
@@ -340,6 +396,9 @@ fn a_restriction_at_the_wrong_place_is_a_mistake() {
         "base: &base {share_config: false}\n<<: *base",
         "base: &base {share_config: false}\n<<: *base\nshare_config: true",
         "share_config: false\nshare_algorithm_logs: false\nencryption: {enabled: false}",
+        "databases: [{label: a, uri: /a.csv, type: csv, user: ada, timeout: 3}]",
+        "prometheus: {enabled: true}\nsocket_timeout: 3\nmax_size: 1",
+        "logging: {max_size: 1024, datefmt: x}",
     ] {
         judge(more, "is not in force", Silent);
         judge(more, "protects data", Silent);
