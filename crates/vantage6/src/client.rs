@@ -91,6 +91,11 @@ impl Client {
         self.inner.connections.http_proxy(&self.inner.wire.url.resource(""))
     }
 
+    /// How long an answer may be waited for.
+    pub(crate) fn silence(&self) -> std::time::Duration {
+        self.inner.wire.silence
+    }
+
     /// The HTTP proxy on the way to another address.
     pub(crate) fn http_proxy_to(&self, url: &url::Url) -> Option<&outbound::HttpProxy> {
         self.inner.connections.http_proxy(url)

@@ -63,11 +63,11 @@ struct Message {
 }
 
 impl Client {
-    /// The algorithms that the store at this address has approved for an image, as a task names it.
+    /// The algorithms that the store at this address has approved for an image, as a task names it; without one, the first of all.
     ///
     /// # Errors
     /// Why it has not said; no such text has a token.
-    pub async fn store_algorithms(&self, store: &str, image: &str) -> Result<Vec<StoreAlgorithm>, StoreError> {
+    pub async fn store_algorithms(&self, store: &str, image: Option<&str>) -> Result<Vec<StoreAlgorithm>, StoreError> {
         let url = address(store, self.url()).ok_or_else(|| {
             StoreError::Refused(format!(
                 "the server has '{}' as the address of the algorithm store, which is none: have it registered there with an address like \
@@ -76,16 +76,17 @@ impl Client {
             ))
         })?;
         let shown = excerpt(url.as_str().as_bytes());
-        match timeout(PATIENCE, self.ask_store(&url, &shown, image)).await {
+        let patience = PATIENCE.min(self.silence());
+        match timeout(patience, self.ask_store(&url, &shown, image)).await {
             Ok(answer) => answer,
             Err(_) => Err(StoreError::Away(format!(
                 "the algorithm store at {shown} has not answered within {} s. Check that it runs, and that this node can reach it",
-                PATIENCE.as_secs()
+                patience.as_secs_f32()
             ))),
         }
     }
 
-    async fn ask_store(&self, url: &Url, shown: &str, image: &str) -> Result<Vec<StoreAlgorithm>, StoreError> {
+    async fn ask_store(&self, url: &Url, shown: &str, image: Option<&str>) -> Result<Vec<StoreAlgorithm>, StoreError> {
         let mut answer = self.send_to_store(url, shown, image).await?;
         if answer.status() == 401 {
             // The server may have forgotten the token; the next one is another.
@@ -105,11 +106,15 @@ impl Client {
     }
 
     /// Asks once; a token that is not taken is not used again.
-    async fn send_to_store(&self, url: &Url, shown: &str, image: &str) -> Result<Response, StoreError> {
+    async fn send_to_store(&self, url: &Url, shown: &str, image: Option<&str>) -> Result<Response, StoreError> {
         let server = |error: Error| StoreError::Away(format!("the server gives no token to ask a store with: {error}"));
         let token = self.access_token().await.map_err(server)?;
         let mut url = url.clone();
-        url.query_pairs_mut().append_pair("image", image);
+        match image {
+            Some(image) => url.query_pairs_mut().append_pair("image", image),
+            // As if to look whether it answers at all.
+            None => url.query_pairs_mut().append_pair("per_page", "1"),
+        };
         let request = self
             .http()
             .get(url.clone())

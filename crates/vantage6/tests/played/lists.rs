@@ -2,7 +2,7 @@
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
-use vantage6::{Error, OpenRuns, Run, RunId, RunStatus, TaskId};
+use vantage6::{Error, OpenRuns, Run, RunId, RunStatus, StoreId, TaskId};
 use wiremock::{
     Mock, ResponseTemplate,
     matchers::{path, query_param},
