@@ -49,6 +49,22 @@ def mend_kill_of_a_nodes_tasks() -> None:
     event.KillNodeTasks.__init__ = make
 
 
+def mend_questions_to_stores() -> None:
+    """Servers from 4.6 on name themselves to an algorithm store in a header `server_url`, and gevent, as nginx does, drops names of headers
+    with underscores: the store then answers only if it is public. So it comes under the name that the store looks for, too."""
+    try:
+        from vantage6.server import algo_store_communication as stores
+
+        ask = stores._execute_algo_store_request
+    except (ImportError, AttributeError):
+        return
+
+    def ask_by_name(store, server, endpoint, method, force, headers=None, *more, **named):
+        return ask(store, server, endpoint, method, force, (headers or {}) | {"Server-Url": server.rstrip("/")}, *more, **named)
+
+    stores._execute_algo_store_request = ask_by_name
+
+
 def make_hashes_cheap() -> None:
     """The least work that bcrypt allows: 2^4 rounds, in place of 2^12."""
     import bcrypt
@@ -78,6 +94,7 @@ def main() -> None:
     from vantage6.server import run_dev_server, run_server
 
     mend_kill_of_a_nodes_tasks()
+    mend_questions_to_stores()
     server = run_server(options.config, system_folders=False)
     if options.polling_only:
         # Engine.IO has a second library to fall back on, which came with it; without it, it says this to the clients.

@@ -591,6 +591,17 @@ def test_egress_of_the_node_is_no_wider_than_asked():
     assert len(one(rendered("v6", NAMESPACE, LEAST), "NetworkPolicy", "v6-sextant-proxy")["spec"]["egress"]) == 2
 
 
+def test_stores_and_registries_are_reached_where_that_is_said():
+    """By the node alone; without a word of it there is no rule."""
+    policies = merged(LEAST, {"networkPolicy": {"images": {"ports": [443, 5000], "cidrs": ["198.51.100.7/32"]}}})
+    manifests = rendered("v6", NAMESPACE, policies)
+    rules = one(manifests, "NetworkPolicy", "v6-sextant-node")["spec"]["egress"]
+    ours = {"to": [{"ipBlock": {"cidr": "198.51.100.7/32"}}], "ports": [{"protocol": "TCP", "port": port} for port in (443, 5000)]}
+    assert ours in rules
+    assert ours not in one(manifests, "NetworkPolicy", "v6-sextant-proxy")["spec"]["egress"]
+    assert len(one(rendered("v6", NAMESPACE, LEAST), "NetworkPolicy", "v6-sextant-node")["spec"]["egress"]) == len(rules) - 1
+
+
 def test_without_policies_there_is_none():
     """Anyone who creates the network policies otherwise can turn them off."""
     manifests = rendered("sextant", NAMESPACE, merged(LEAST, {"networkPolicy": {"enabled": False}}))

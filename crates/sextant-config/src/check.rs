@@ -6,13 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
-use sextant_core::policies::{AllowedAlgorithm, Policies};
+use sextant_core::policies::{AllowedAlgorithm, AllowedStore, Combination, Policies};
 
 use super::database_file::describe;
 use super::kubernetes::helper_defaults;
 use super::redact;
 use super::{
-    Config, ConfigError, Database, DatabasePlace, KubernetesConfig, LocalConfig, PodSecurity, RuntimeConfig, Tmp,
+    Config, ConfigError, Database, DatabasePlace, ImagePullPolicy, KubernetesConfig, LocalConfig, PodSecurity,
+    RuntimeConfig, Tmp,
 };
 
 /// What there is to say about a configuration; printed with `Display`.
@@ -128,6 +129,7 @@ fn tell_kubernetes(out: &mut String, config: &Config, kubernetes: &KubernetesCon
         "who may make Jobs or pods there, or read Secrets, is trusted with all of its runs: no node of others belongs there",
     )?;
     line(out, "image", &format!("{} (receive and return)", kubernetes.image))?;
+    line(out, "", pulls(kubernetes))?;
     let port = &kubernetes.data_port;
     let told = port.address.as_deref().unwrap_or("an address that the node finds out by itself");
     line(out, "data port", &format!("listens at {}; pods are told {told}", port.listen))?;
@@ -184,6 +186,20 @@ fn tell_kubernetes(out: &mut String, config: &Config, kubernetes: &KubernetesCon
             time(kubernetes.keep_shared)
         ),
     )
+}
+
+/// When algorithms' images are pulled.
+fn pulls(kubernetes: &KubernetesConfig) -> &'static str {
+    match (kubernetes.algorithm_pull_policy, kubernetes.require_pull) {
+        (Some(ImagePullPolicy::Always), _) => "algorithms are pulled for each run",
+        (Some(ImagePullPolicy::Never), _) => "algorithms are never pulled: they must be on the machine",
+        (None, true) => {
+            "algorithms are pulled for each run, unless the image is named by its digest (`policies.require_algorithm_pull`)"
+        }
+        (Some(ImagePullPolicy::IfNotPresent), _) | (None, false) => {
+            "algorithms are pulled if the machine does not have them; a copy there is not compared with the registry's"
+        }
+    }
 }
 
 /// What an algorithm can write, and what ends it.
@@ -283,20 +299,39 @@ fn database_source(config: &Config, database: &Database, place: Option<&Database
 }
 
 fn tell_policies(out: &mut String, policies: &Policies) -> fmt::Result {
-    if policies.allowed_algorithms.is_empty() {
+    if policies.allowed_algorithms.is_empty() && !policies.allowed_stores.is_empty() {
+        line(out, "policies", "algorithms may run on a condition:")?;
+    } else if policies.allowed_algorithms.is_empty() {
         line(out, "POLICIES", "ALL ALGORITHMS ARE ALLOWED TO RUN: no policies on algorithms have been set!")?;
     } else {
         line(out, "policies", "only these algorithms may run:")?;
     }
     for algorithm in &policies.allowed_algorithms {
         let how = match algorithm {
+            AllowedAlgorithm::Exact(_) if in_every_version(algorithm) => "every version of",
             AllowedAlgorithm::Exact(_) => "this image",
             AllowedAlgorithm::Pattern(_) => "images whose beginning matches",
         };
         line(out, "", &format!("  {how}: {}", algorithm.as_str()))?;
     }
-    let basics = if policies.allow_basics_algorithm { "may" } else { "may not" };
-    line(out, "", &format!("vantage6's basics algorithm {basics} run"))?;
+    if !policies.allowed_stores.is_empty() {
+        let how = match policies.combination {
+            _ if policies.allowed_algorithms.is_empty() => "they must be approved",
+            Combination::Both => "they must also be approved",
+            Combination::Either => "others may run if they are approved",
+        };
+        line(out, "", &format!("{how} by one of these algorithm stores, which the node asks:"))?;
+    }
+    for store in &policies.allowed_stores {
+        let how = match store {
+            AllowedStore::Exact(_) => "the store at",
+            AllowedStore::Pattern(_) => "stores whose address begins with a match of",
+        };
+        line(out, "", &format!("  {how} {}", store.as_str()))?;
+    }
+    if !policies.allow_basics_algorithm {
+        line(out, "", "vantage6's basics algorithm may not run")?;
+    }
     let users: Vec<String> = policies.allowed_users.iter().map(|id| format!("user {id}")).collect();
     let organizations: Vec<String> =
         policies.allowed_organizations.iter().map(|one| format!("organization {one}")).collect();
@@ -306,6 +341,11 @@ fn tell_policies(out: &mut String, policies: &Policies) -> fmt::Result {
     } else {
         line(out, "", &format!("tasks may only come from {}", who.join(", ")))
     }
+}
+
+/// Whether an entry names an image in all of its versions.
+fn in_every_version(entry: &AllowedAlgorithm) -> bool {
+    entry.reference().is_some_and(|image| image.tag.is_none() && image.digest.is_none())
 }
 
 /// A number of bytes as people write it, where it is a round one.

@@ -135,11 +135,14 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Diag
         let at = file.get("task_dir").map(|field| field.key_at);
         Subject { findings, at, name: "`task_dir`" }.must_be_ours(task_dir, around);
     }
-    let runtime = runtime(&file, path, around);
+    let mut runtime = runtime(&file, path, around);
     let own = system::own(&file, path, around);
     let databases = databases::read(&file, runtime.as_ref(), &own, around);
     let encryption = encryption::read(&file, path, around);
     let policies = policies::read(&file);
+    if let (Some(RuntimeConfig::Kubernetes(kubernetes)), Some(read)) = (&mut runtime, &policies) {
+        kubernetes::require_pull(&file, kubernetes, read.require_pull);
+    }
     let algorithm_env = databases::algorithm_env(&file);
     let flag = |key| file.given(key).map_or(Some(true), |field| field.flag());
     let share_config = flag("share_config");
@@ -165,7 +168,7 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Diag
         task_dir,
         databases: databases?,
         encryption: encryption?,
-        policies: policies?,
+        policies: policies?.policies,
         algorithm_env,
         share_config: share_config?,
         share_algorithm_logs: share_algorithm_logs?,
@@ -263,7 +266,7 @@ fn advise(config: &Config, around: &Surroundings<'_>, findings: &Diagnostics) {
                      `sextant doctor` shows.",
                 );
             }
-            if config.policies.allowed_algorithms.is_empty() {
+            if config.policies.allowed_algorithms.is_empty() && config.policies.allowed_stores.is_empty() {
                 let advice = "Every algorithm may run on this node. List the ones that you trust in `policies.allowed_algorithms`.";
                 findings.warn(None, format!("no policies on allowed algorithms have been set! {advice}"));
             }

@@ -5,6 +5,7 @@ use vantage6_types::{JobId, OrganizationId, RunId, TaskId, UserId};
 
 pub use super::hub::RequestedDatabase;
 use super::hub::Run;
+use super::image_reference::Digest;
 use super::run_identity::RunIdentity;
 
 /// One run of a task for this node's organization.
@@ -22,6 +23,8 @@ pub struct Assignment {
     pub task_name: String,
     /// The algorithm's image, as the task names it.
     pub image: String,
+    /// The content that the policies have decided on, where they rest on it: that runs, whatever the image's tag stands for by then.
+    pub digest: Option<Digest>,
     /// Shared by a task and its subtasks.
     pub job: Option<JobId>,
     /// The task that made this one, if it is a subtask.
@@ -47,6 +50,15 @@ pub struct FirstTask {
 }
 
 impl Assignment {
+    /// The image by the name that it is to be run by: with the digest that was decided on.
+    #[must_use]
+    pub fn image_to_run(&self) -> String {
+        match &self.digest {
+            Some(digest) if !self.image.contains('@') => format!("{}@{digest}", self.image),
+            _ => self.image.clone(),
+        }
+    }
+
     /// What the folder is called that the runs of this job share, after a prefix: digits and dots.
     #[must_use]
     pub fn shared_name(&self) -> String {
@@ -66,6 +78,7 @@ impl From<&Run> for Assignment {
             assigned_at: run.assigned_at.map(|time| time.to_string()).unwrap_or_default(),
             task_name: task.name.clone().unwrap_or_default(),
             image: task.image.clone(),
+            digest: None,
             job: Some(task.job),
             parent: task.parent,
             first: FirstTask { task: task.id, created_at: task.created_at },
@@ -90,6 +103,7 @@ pub mod sample {
             assigned_at: assigned_at.into(),
             task_name: String::new(),
             image: String::new(),
+            digest: None,
             job: None,
             parent: None,
             first: FirstTask { task: TaskId(task), created_at: None },
@@ -103,6 +117,20 @@ pub mod sample {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_decided_on_is_what_runs() {
+        let named = |letter: &str| format!("sha256:{}", letter.repeat(64));
+        let run = |image: &str, digest: Option<&str>| {
+            let digest = digest.map(|letter| named(letter).parse().unwrap());
+            Assignment { image: image.into(), digest, ..sample::assignment(9, 1, "") }.image_to_run()
+        };
+        assert_eq!(run("r.example/x:1", None), "r.example/x:1");
+        assert_eq!(run("r.example/x:1", Some("a")), format!("r.example/x:1@{}", named("a")));
+        assert_eq!(run("x", Some("a")), format!("x@{}", named("a")));
+        let by_digest = format!("r.example/x:1@{}", named("a"));
+        assert_eq!(run(&by_digest, Some("a")), by_digest);
+    }
 
     #[test]
     fn jobs_of_one_number_share_no_folder() {

@@ -15,10 +15,11 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use secrecy::SecretString;
-use vantage6_types::{CollaborationId, JobId, NodeId, OrganizationId, RunId, RunStatus, TaskId, UserId};
+use vantage6_types::{CollaborationId, JobId, NodeId, OrganizationId, RunId, RunStatus, StoreId, TaskId, UserId};
 
 pub use self::error::{Delivery, HubError, HubErrorKind};
 pub use self::event::{DatabaseInfo, HubEvent, Kill, NodeEvent, NodeInfo, StatusChange};
+use super::image_policy::{Answer, StoreAlgorithm};
 use super::lineage::Link;
 
 /// What a node asks of its server. Each method fails with the server's or the connection's [`HubError`].
@@ -56,6 +57,14 @@ pub trait Hub: Send + Sync + 'static {
 
     /// Where a task comes from.
     async fn task_origin(&self, id: TaskId) -> Result<Link, HubError>;
+
+    /// The address of an algorithm store that the server knows, with the path of its API; `None` for one that it does not have, or
+    /// does not show to this node.
+    async fn algorithm_store(&self, id: StoreId) -> Result<Option<String>, HubError>;
+
+    /// The algorithms that a store has approved for an image as a task names it, in the store's own words: this is asked of the store,
+    /// not of the server. Answers within a bounded time.
+    async fn store_algorithms(&self, store: &str, image: &str) -> Answer<Vec<StoreAlgorithm>>;
 
     /// Sends an event over the live connection, where there is one at this moment.
     ///
@@ -158,6 +167,8 @@ pub struct Task {
     pub init_user: Option<UserId>,
     /// Where.
     pub collaboration: CollaborationId,
+    /// The algorithm store that it was created from.
+    pub store: Option<StoreId>,
     /// The databases that it wants, in the order that the algorithm expects them.
     pub databases: Vec<RequestedDatabase>,
 }

@@ -6,6 +6,7 @@
 //! Docker's short names.
 
 use std::fmt;
+use std::str::FromStr;
 
 use printable::excerpt;
 
@@ -122,6 +123,52 @@ impl ImageReference {
             return Err(NoReference::Digest(excerpt(digest)));
         }
         Ok(Self { domain: domain.to_owned(), path, tag: tag.map(str::to_owned), digest: digest.map(str::to_owned) })
+    }
+}
+
+impl ImageReference {
+    /// Whether it names the same repository in the same registry.
+    #[must_use]
+    pub fn is_of_repository(&self, other: &Self) -> bool {
+        self.domain == other.domain && self.path == other.path
+    }
+
+    /// The tag that is meant where there is no digest.
+    #[must_use]
+    pub fn tag_or_latest(&self) -> &str {
+        self.tag.as_deref().unwrap_or("latest")
+    }
+
+    /// Whether it has neither tag nor digest, and is the repository of this image.
+    #[must_use]
+    pub fn has_in_every_version(&self, image: &str) -> bool {
+        self.tag.is_none()
+            && self.digest.is_none()
+            && Self::parse(image).is_ok_and(|image| self.is_of_repository(&image))
+    }
+
+    /// The digest that it names.
+    #[must_use]
+    pub fn named_digest(&self) -> Option<Digest> {
+        self.digest.as_deref().and_then(|digest| digest.parse().ok())
+    }
+}
+
+/// What an image is made of, in one short text: `sha256:…`. Two images of one digest are the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Digest(String);
+
+impl FromStr for Digest {
+    type Err = NoReference;
+
+    fn from_str(text: &str) -> Result<Self, NoReference> {
+        if is_digest(text) { Ok(Self(text.to_owned())) } else { Err(NoReference::Digest(excerpt(text))) }
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -114,8 +114,8 @@ fn not_here(run: &Run) -> Line {
             "it started before, but nothing of it exists here: the node will report that"
         }
         _ => {
-            "not started yet: the node is not running, has no free slot (max_concurrent_runs), or has not confirmed \
-            the network isolation"
+            "not started yet: the node is not running, has no free slot (max_concurrent_runs), has not confirmed the \
+             network isolation, or waits for a registry or store that its policies need; its log says which"
         }
     };
     Line {

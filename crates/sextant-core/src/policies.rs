@@ -2,25 +2,31 @@
 
 mod basics;
 mod registry;
+mod stores;
 
 use std::fmt;
 
 use regex::Regex;
 
-pub use self::basics::{is_basics, is_exempt_from_list};
+pub use self::basics::{BASICS, is_basics};
+pub use self::stores::{AllowedStore, Combination};
+use crate::image_reference::ImageReference;
 
 /// Who may run what on this node. Empty lists restrict nothing, as on a regular node.
 #[derive(Clone, Debug)]
 pub struct Policies {
     /// The images that may run; every image if empty.
     pub allowed_algorithms: Vec<AllowedAlgorithm>,
+    /// The algorithm stores whose approved algorithms may run; if empty, no store is asked for.
+    pub allowed_stores: Vec<AllowedStore>,
+    /// What must let an image in where both lists are set.
+    pub combination: Combination,
     /// The ids of the users who may start tasks. A task passes if its user or its organization is allowed; every task does if
     /// this and [`allowed_organizations`](Self::allowed_organizations) are both empty.
     pub allowed_users: Vec<i64>,
     /// The organizations that may start tasks: their ids or names.
     pub allowed_organizations: Vec<String>,
-    /// Whether vantage6's own [basics](is_basics) algorithm may run; [some](is_exempt_from_list) of its names need not be on the list
-    /// then. Default true.
+    /// Whether vantage6's own [basics](is_basics) algorithm may run, as far as the lists let it in. Default true.
     pub allow_basics_algorithm: bool,
 }
 
@@ -28,6 +34,8 @@ impl Default for Policies {
     fn default() -> Self {
         Self {
             allowed_algorithms: Vec::new(),
+            allowed_stores: Vec::new(),
+            combination: Combination::Both,
             allowed_users: Vec::new(),
             allowed_organizations: Vec::new(),
             allow_basics_algorithm: true,
@@ -38,7 +46,7 @@ impl Default for Policies {
 /// One entry of `policies.allowed_algorithms`.
 #[derive(Clone)]
 pub enum AllowedAlgorithm {
-    /// This image and no other.
+    /// This image, all tags of it where the entry has none, and what has the same content in the same repository.
     Exact(String),
     /// Every image whose beginning matches.
     Pattern(Regex),
@@ -56,14 +64,23 @@ impl AllowedAlgorithm {
         if text.contains(EXPRESSION) { Regex::new(text).map(Self::Pattern) } else { Ok(Self::Exact(text.to_owned())) }
     }
 
-    /// Whether this entry allows the image: equal to it, or matching it from its beginning like Python's `re.match`
+    /// Whether this entry allows the image by its name: equal to it, or matching it from its beginning like Python's `re.match`
     /// (so `^example` also allows `example-evil/image`; end with `$` to bind the end too). An expression that means a repository and its
     /// tags does not allow a registry of that name and its port.
     #[must_use]
     pub fn allows(&self, image: &str) -> bool {
         match self {
-            Self::Exact(name) => name == image,
+            Self::Exact(name) => name == image || self.reference().is_some_and(|own| own.has_in_every_version(image)),
             Self::Pattern(regex) => begins(regex, image) && registry::is_meant(image, &|image| begins(regex, image)),
+        }
+    }
+
+    /// The image that this entry names, if it names one.
+    #[must_use]
+    pub fn reference(&self) -> Option<ImageReference> {
+        match self {
+            Self::Exact(name) => ImageReference::parse(name).ok(),
+            Self::Pattern(_) => None,
         }
     }
 
@@ -100,7 +117,13 @@ mod tests {
         let table = [
             // Names allow themselves only, even with dots.
             ("example.org/average", "example.org/average", true),
-            ("example.org/average", "example.org/average:1.0", false),
+            ("example.org/average:1", "example.org/average:1.0", false),
+            // Without tag and digest they allow every one.
+            ("example.org/average", "example.org/average:1.0", true),
+            ("example.org/average", "example.org/average-evil:1.0", false),
+            ("example.org/average", "example.org/average/evil", false),
+            ("example.org", "example.org:5000/evil", false),
+            ("average", "docker.io/library/average:1", true),
             ("example.org/average", "exampleXorg/average", false),
             // Expressions match from the beginning, not to the end.
             (r"^example\.org/average$", "example.org/average", true),

@@ -1,10 +1,11 @@
-//! Whether the policies of the node's owner admit a run (vantage6-node 4.5.5, `docker_manager.py`, `is_docker_image_allowed`).
+//! Whether the policies of the node's owner admit whom a run is for, and the texts for those that are not admitted. Images are
+//! [`image_policy`](super::image_policy)'s.
 
 use printable::excerpt;
 use vantage6_types::{OrganizationId, UserId};
 
 use super::lineage::Link;
-use super::policies::{Policies, is_basics, is_exempt_from_list};
+use super::policies::Policies;
 
 /// Who asks, of one task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,16 @@ pub enum Refusal {
     /// The image is on no list.
     #[error("The policies of this node do not allow the algorithm '{}'.", excerpt(.0))]
     Image(String),
+    /// The node's owner trusts stores, and none of them has approved the image.
+    #[error("The policies of this node allow only algorithms that a trusted algorithm store has approved, and '{}' is none of these.", excerpt(.0))]
+    Store(String),
+    /// Whoever must be asked about the image could not be reached for too long.
+    #[error(
+        "The policies of this node could not be checked for the algorithm '{}': its registry or its algorithm store could not be reached \
+         in time. The task can be sent again later.",
+        excerpt(.0)
+    )]
+    Unverified(String),
     /// Neither the user nor the organization is on a list.
     #[error("The policies of this node do not allow tasks of this user or organization.")]
     Initiator,
@@ -52,7 +63,8 @@ impl Refusal {
     /// The reason of its Event, as for other failures of runs.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Image(_) => "AlgorithmNotAllowed",
+            Self::Image(_) | Self::Store(_) => "AlgorithmNotAllowed",
+            Self::Unverified(_) => "AlgorithmNotVerified",
             Self::Initiator | Self::Origin(_) => "InitiatorNotAllowed",
         }
     }
@@ -71,20 +83,6 @@ pub fn needs_organization_name(policies: &Policies) -> bool {
 /// An entry's number. Such an entry means the organization with that id and none by name: any organization may call itself `10`.
 fn number(entry: &str) -> Option<i64> {
     entry.parse().ok()
-}
-
-/// Lets an image in, or says why not.
-///
-/// # Errors
-/// The [`Refusal`] to be reported as `not allowed`.
-pub fn admit_image(policies: &Policies, image: &str) -> Result<(), Refusal> {
-    let listed =
-        policies.allowed_algorithms.is_empty() || policies.allowed_algorithms.iter().any(|entry| entry.allows(image));
-    let allowed = match is_basics(image) {
-        true => policies.allow_basics_algorithm && (listed || is_exempt_from_list(image)),
-        false => listed,
-    };
-    if allowed { Ok(()) } else { Err(Refusal::Image(image.to_owned())) }
 }
 
 /// Lets in those who began, or says why not. A subtask's own organization is the one whose node created it, which may do so for anybody
@@ -117,20 +115,17 @@ fn is_allowed(policies: &Policies, initiator: &Initiator) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policies::AllowedAlgorithm;
 
-    fn policies(algorithms: &[&str], users: &[i64], organizations: &[&str], basics: bool) -> Policies {
+    fn policies(users: &[i64], organizations: &[&str]) -> Policies {
         Policies {
-            allowed_algorithms: algorithms.iter().map(|a| AllowedAlgorithm::new(a).unwrap()).collect(),
             allowed_users: users.to_vec(),
             allowed_organizations: organizations.iter().map(ToString::to_string).collect(),
-            allow_basics_algorithm: basics,
+            ..Policies::default()
         }
     }
 
     /// Whether a task of a user is admitted.
-    fn admit(policies: &Policies, image: &str, initiator: &Initiator) -> Result<(), Refusal> {
-        admit_image(policies, image)?;
+    fn admit(policies: &Policies, initiator: &Initiator) -> Result<(), Refusal> {
         admit_origin(policies, &Origin::Known(vec![initiator.clone()]))
     }
 
@@ -155,50 +150,27 @@ mod tests {
             (&[7], &["1"], Origin::Unknown("it hides".into()), Err(Refusal::Origin("it hides".into()))),
             (&[], &[], Origin::Unknown("it hides".into()), Ok(())),
         ] {
-            let policies = policies(&[], users, organizations, true);
+            let policies = policies(users, organizations);
             assert_eq!(admit_origin(&policies, &origin), expected, "{users:?} {organizations:?} {origin:?}");
         }
     }
 
     #[test]
-    fn images_and_initiators() {
+    fn users_and_organizations() {
         let alice = Initiator {
             user: Some(UserId(1)),
             organization: Some(OrganizationId(10)),
             organization_name: Some("IKNL".into()),
         };
-        let image = || Err(Refusal::Image("x/average:1".into()));
-        let basics = "harbor2.vantage6.ai/algorithms/basics:2";
-        let moved = "ghcr.io/vantage6/algorithm-basics:latest";
-        let below = "harbor2.vantage6.ai/algorithms/basics/x";
-        let not_basics = "harbor2.vantage6.ai/algorithms/basics-of-somebody-else:2";
-        for (policies, image, expected) in [
-            (policies(&[], &[], &[], true), "x/average:1", Ok(())),
-            (policies(&["x/average:1"], &[], &[], true), "x/average:1", Ok(())),
-            (policies(&["x/average"], &[], &[], true), "x/average:1", image()),
-            (policies(&["^x/.*$"], &[], &[], true), "x/average:1", Ok(())),
-            (policies(&["average.*"], &[], &[], true), "x/average:1", image()),
-            (policies(&["other"], &[], &[], true), basics, Ok(())),
-            (policies(&[basics], &[], &[], false), basics, Err(Refusal::Image(basics.into()))),
-            (policies(&["other"], &[], &[], true), "harbor2.vantage6.ai/algorithms/basics", Ok(())),
-            (policies(&["other"], &[], &[], true), "harbor2.vantage6.ai/algorithms/basics@sha256:0", Ok(())),
-            (policies(&["other"], &[], &[], true), below, Err(Refusal::Image(below.into()))),
-            (policies(&[], &[], &[], false), below, Err(Refusal::Image(below.into()))),
-            (policies(&["other"], &[], &[], true), not_basics, Err(Refusal::Image(not_basics.into()))),
-            (policies(&[], &[], &[], false), not_basics, Ok(())),
-            // Since 4.15 it has another name, and since 4.6 it must be on the list.
-            (policies(&[], &[], &[], true), moved, Ok(())),
-            (policies(&[], &[], &[], false), moved, Err(Refusal::Image(moved.into()))),
-            (policies(&[moved], &[], &[], false), moved, Err(Refusal::Image(moved.into()))),
-            (policies(&[moved], &[], &[], true), moved, Ok(())),
-            (policies(&["other"], &[], &[], true), moved, Err(Refusal::Image(moved.into()))),
-            (policies(&[], &[1], &[], true), "x/average:1", Ok(())),
-            (policies(&[], &[2], &[], true), "x/average:1", Err(Refusal::Initiator)),
-            (policies(&[], &[2], &["10"], true), "x/average:1", Ok(())),
-            (policies(&[], &[], &["IKNL"], true), "x/average:1", Ok(())),
-            (policies(&[], &[], &["NKI"], true), "x/average:1", Err(Refusal::Initiator)),
+        for (policies, expected) in [
+            (policies(&[], &[]), Ok(())),
+            (policies(&[1], &[]), Ok(())),
+            (policies(&[2], &[]), Err(Refusal::Initiator)),
+            (policies(&[2], &["10"]), Ok(())),
+            (policies(&[], &["IKNL"]), Ok(())),
+            (policies(&[], &["NKI"]), Err(Refusal::Initiator)),
         ] {
-            assert_eq!(admit(&policies, image, &alice), expected, "{policies:?} {image}");
+            assert_eq!(admit(&policies, &alice), expected, "{policies:?}");
         }
     }
 
@@ -217,7 +189,7 @@ mod tests {
             ("10 beds", named(11, "10 beds"), true),
             ("IKNL", named(11, "IKNL"), true),
         ] {
-            let admitted = admit(&policies(&[], &[], &[entry], true), "x", &initiator).is_ok();
+            let admitted = admit(&policies(&[], &[entry]), &initiator).is_ok();
             assert_eq!(admitted, expected, "{entry} {initiator:?}");
         }
     }
@@ -225,13 +197,13 @@ mod tests {
     #[test]
     fn who_cannot_be_named_is_nobody() {
         let nobody = Initiator { user: None, organization: None, organization_name: None };
-        assert_eq!(admit(&policies(&[], &[1], &["2"], true), "x", &nobody), Err(Refusal::Initiator));
-        assert_eq!(admit(&policies(&[], &[], &[], true), "x", &nobody), Ok(()));
+        assert_eq!(admit(&policies(&[1], &["2"]), &nobody), Err(Refusal::Initiator));
+        assert_eq!(admit(&policies(&[], &[]), &nobody), Ok(()));
     }
 
     #[test]
     fn names_are_looked_up_only_where_needed() {
-        assert!(!needs_organization_name(&policies(&[], &[], &["10"], true)));
-        assert!(needs_organization_name(&policies(&[], &[], &["IKNL"], true)));
+        assert!(!needs_organization_name(&policies(&[], &["10"])));
+        assert!(needs_organization_name(&policies(&[], &["IKNL"])));
     }
 }

@@ -4,10 +4,11 @@ use sextant_core::hub::{
     DatabaseInfo, Delivery, EncodedInput, HubError, HubErrorKind, HubEvent, InputError, Kill, NodeEvent, NodeInfo,
     RequestedDatabase, Run, StatusChange, Task,
 };
+use sextant_core::image_policy::{self, Answer};
 use sextant_core::lineage::Link;
 use vantage6::encoding::DecodeError;
 use vantage6::live::LiveEvent;
-use vantage6::{Error, Incoming, Outgoing};
+use vantage6::{Error, Incoming, Outgoing, StoreAlgorithm, StoreError};
 
 /// What follows from an error of the client.
 pub fn error(error: Error) -> HubError {
@@ -87,6 +88,7 @@ fn task(task: vantage6::Task) -> Task {
         init_org,
         init_user,
         collaboration,
+        algorithm_store,
         databases,
         ..
     } = task;
@@ -105,6 +107,7 @@ fn task(task: vantage6::Task) -> Task {
         init_org,
         init_user,
         collaboration,
+        store: algorithm_store,
         databases: databases.kept.into_iter().map(database).collect(),
     }
 }
@@ -113,6 +116,19 @@ fn task(task: vantage6::Task) -> Task {
 pub fn link(origin: vantage6::TaskOrigin) -> Link {
     let vantage6::TaskOrigin { id, image, created_at, job_id, parent, init_org, init_user } = origin;
     Link { task: id, job: job_id, parent, user: init_user, organization: init_org, image, created_at }
+}
+
+/// What a store says of an image. An algorithm with a digest that can't be one is left out.
+pub fn approved(answer: Result<Vec<StoreAlgorithm>, StoreError>) -> Answer<Vec<image_policy::StoreAlgorithm>> {
+    let algorithm = |StoreAlgorithm { image, digest }: StoreAlgorithm| match digest {
+        None => Some(image_policy::StoreAlgorithm { image, digest: None }),
+        Some(digest) => digest.parse().ok().map(|digest| image_policy::StoreAlgorithm { image, digest: Some(digest) }),
+    };
+    match answer {
+        Ok(algorithms) => Answer::Known(algorithms.into_iter().filter_map(algorithm).collect()),
+        Err(StoreError::Away(why)) => Answer::Away(why),
+        Err(StoreError::Refused(why)) => Answer::No(why),
+    }
 }
 
 pub fn node(node: &vantage6::Node) -> sextant_core::hub::Node {

@@ -8,12 +8,14 @@ use secrecy::SecretString;
 use sextant_core::hub::{
     EncodedInput, Hub, HubError, HubErrorKind, InputBytes, InputError, NodeEvent, OpenRuns, Report, Run, RunResult,
 };
+use sextant_core::image_policy::{Answer, StoreAlgorithm};
 use sextant_core::lineage::Link;
+use sextant_core::remembered::Remembered;
 use tokio::sync::Semaphore;
 use vantage6::encoding::Payload;
 use vantage6::encryption::{Cryptor, Recipient};
 use vantage6::live::Live;
-use vantage6::{Client, Error, OrganizationId, RunId, RunReport, RunStatus, TaskId};
+use vantage6::{Client, Error, OrganizationId, RunId, RunReport, RunStatus, StoreId, TaskId};
 
 use super::convert;
 use super::recipients::Recipients;
@@ -21,6 +23,8 @@ use super::recipients::Recipients;
 /// How many requests about runs are sent concurrently. Servers handle one request after the other, so more of them would only use memory:
 /// thousands of runs may be refused or killed in one moment.
 const REQUESTS: usize = 16;
+/// How many questions to algorithm stores are under way at a time.
+const STORE_REQUESTS: usize = 4;
 
 /// A 4.x server, as one node uses it.
 pub struct Server {
@@ -29,12 +33,22 @@ pub struct Server {
     requests: Semaphore,
     cryptor: Cryptor,
     recipients: Recipients,
+    store_requests: Semaphore,
+    approved: Remembered<Vec<StoreAlgorithm>>,
 }
 
 impl Server {
     /// The server behind a client; how this organization reads what is sent to it; and the live connection, where there is one.
     pub fn new(client: Client, cryptor: Cryptor, live: Option<Live>) -> Self {
-        Self { client, live, requests: Semaphore::new(REQUESTS), cryptor, recipients: Recipients::default() }
+        Self {
+            client,
+            live,
+            requests: Semaphore::new(REQUESTS),
+            cryptor,
+            recipients: Recipients::default(),
+            store_requests: Semaphore::new(STORE_REQUESTS),
+            approved: Remembered::default(),
+        }
     }
 
     /// One of the few requests at a time.
@@ -115,6 +129,22 @@ impl Hub for Server {
 
     async fn task_origin(&self, id: TaskId) -> Result<Link, HubError> {
         self.limited(self.client.task_origin(id)).await.map(convert::link).map_err(convert::error)
+    }
+
+    async fn algorithm_store(&self, id: StoreId) -> Result<Option<String>, HubError> {
+        match self.limited(self.client.algorithm_store(id)).await.map_err(convert::error) {
+            Ok(store) => Ok(Some(store.url)),
+            Err(HubError { kind: HubErrorKind::Refused(401 | 403 | 404), .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn store_algorithms(&self, store: &str, image: &str) -> Answer<Vec<StoreAlgorithm>> {
+        let ask = async {
+            let _permit = self.store_requests.acquire().await;
+            convert::approved(self.client.store_algorithms(store, Some(image)).await)
+        };
+        self.approved.get(&format!("{store} {image}"), ask).await
     }
 
     async fn send_event(&self, event: NodeEvent) -> Result<(), String> {

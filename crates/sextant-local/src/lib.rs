@@ -108,9 +108,17 @@ impl Local {
         Folder::of(&self.root, run).or_else(|| self.runs.folder(run))
     }
 
+    /// The command for an image. A task from an algorithm store names a digest, which no command has: one for the same name and tag
+    /// stands for it.
+    fn algorithm(&self, image: &str) -> Option<&LocalAlgorithm> {
+        let algorithms = &self.settings.algorithms;
+        let without_digest = || image.split_once('@').and_then(|(name, _)| algorithms.get(name));
+        algorithms.get(image).or_else(without_digest)
+    }
+
     fn plan(&self, assignment: &Assignment, folder: &Folder) -> Result<Plan<'_>, Failure> {
         let failure = |status, message: String| Failure::new(status, message.clone(), message);
-        let algorithm = self.settings.algorithms.get(&assignment.image).ok_or_else(|| {
+        let algorithm = self.algorithm(&assignment.image_to_run()).ok_or_else(|| {
             failure(
                 RunStatus::NotAllowed,
                 format!(

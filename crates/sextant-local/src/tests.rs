@@ -56,6 +56,21 @@ fn ended(local: &Local, run: &Assignment) -> Folder {
 }
 
 #[tokio::test]
+async fn a_command_stands_for_an_image_of_any_digest() {
+    let place = tempfile::tempdir().unwrap();
+    let local = local(&place, Ok("x"));
+    let digest = format!("sha256:{}", "a".repeat(64));
+    for (image, known) in [
+        ("average".to_owned(), true),
+        (format!("average@{digest}"), true),
+        (format!("average:1@{digest}"), false),
+        (format!("other@{digest}"), false),
+    ] {
+        assert_eq!(local.algorithm(&image).is_some(), known, "{image}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_left_of_a_run_is_not_taken_for_that_of_another_with_its_number() {
     let place = tempfile::tempdir().unwrap();
     let local = local(&place, Ok("input"));

@@ -4,27 +4,26 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use sextant_core::hub::{HubError, HubErrorKind, Run, Task};
+use sextant_core::image_reference::Digest;
 use sextant_core::policy::{self, Initiator, Origin, needs_organization_name, needs_origin};
 use sextant_core::run_state::Failure;
 use sextant_core::{environment, image};
 use vantage6_types::{OrganizationId, RunStatus};
 
 use super::database_parameters::Databases;
+use super::image_check::{ImageCheck, check_image};
 use super::origins::Lineage;
 use super::{Context, report};
 
 /// What the node's policies, and what is known of the run itself, say of a run.
 #[derive(Debug)]
 pub enum Admission {
-    Admitted,
+    /// With the content that was decided on, where the decision rests on it.
+    Admitted(Option<Digest>),
     /// With what to report of the run.
     Refused(Failure),
-}
-
-impl From<Result<(), Failure>> for Admission {
-    fn from(result: Result<(), Failure>) -> Self {
-        result.map_or_else(Self::Refused, |()| Self::Admitted)
-    }
+    /// The policies can't be checked while this is away.
+    Waits(String),
 }
 
 /// Decides whether the run is admitted. `bad_input` says why its input can't be read.
@@ -40,16 +39,21 @@ pub async fn admit(
     let policies = &context.policies;
     let task = &run.task;
     // Before the policies: no list can mean a name that no image has.
-    if let Err(failure) = image::named(&task.image) {
-        return Ok(Admission::Refused(failure));
-    }
-    let mut admitted = policy::admit_image(policies, &task.image);
-    if admitted.is_ok() && needs_origin(policies) {
-        admitted = policy::admit_origin(policies, &origin(context, task).await?);
-    }
-    if let Err(refusal) = admitted {
+    let image = match image::named(&task.image) {
+        Ok(image) => image,
+        Err(failure) => return Ok(Admission::Refused(failure)),
+    };
+    // First, so that nobody else is asked for those whom nobody has let in.
+    if needs_origin(policies)
+        && let Err(refusal) = policy::admit_origin(policies, &origin(context, task).await?)
+    {
         return Ok(Admission::Refused(failure(RunStatus::NotAllowed, refusal.to_string()).because(refusal.reason())));
     }
+    let digest = match check_image(context, task, &image).await? {
+        ImageCheck::Allowed(digest) => digest,
+        ImageCheck::Refused(failure) => return Ok(Admission::Refused(failure)),
+        ImageCheck::Waits(why) => return Ok(Admission::Waits(why)),
+    };
     // Better known now than after hours of work.
     match context.hub.can_report_to(task.init_org).await {
         Ok(()) => {}
@@ -59,7 +63,10 @@ pub async fn admit(
         }
         Err(error) => return Err(error),
     }
-    Ok(readable(run, databases, bad_input).into())
+    Ok(match readable(run, databases, bad_input) {
+        Ok(()) => Admission::Admitted(digest),
+        Err(failure) => Admission::Refused(failure),
+    })
 }
 
 /// Who began, and everybody between: with the names of organizations where the policies have names.

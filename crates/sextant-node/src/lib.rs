@@ -8,6 +8,7 @@
 
 mod admission;
 mod database_parameters;
+mod image_check;
 mod listen;
 mod live_status;
 mod metrics;
@@ -33,6 +34,7 @@ use sextant_core::leadership::Leadership;
 use sextant_core::masks::Masks;
 use sextant_core::node_error::NodeError;
 use sextant_core::policies::Policies;
+use sextant_core::registries::Registries;
 use sextant_core::run_state::Limits;
 use sextant_core::runtime::Runtime;
 use sextant_metrics::NodeMetrics;
@@ -63,6 +65,8 @@ pub struct Parts {
     pub me: Node,
     /// What runs the algorithms.
     pub runtime: Arc<dyn Runtime>,
+    /// Whom the policies have asked for the content of images.
+    pub registries: Arc<dyn Registries>,
     /// What the runtime asks for a run's input and token.
     pub run_inputs: Arc<RunInputs>,
     /// What the owner has set.
@@ -98,6 +102,7 @@ pub(crate) struct Context {
     pub(crate) hub: Arc<dyn Hub>,
     pub(crate) me: Node,
     pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) registries: Arc<dyn Registries>,
     pub(crate) origins: Origins,
     pub(crate) run_inputs: Arc<RunInputs>,
     pub(crate) status_publisher: StatusPublisher,
@@ -123,7 +128,7 @@ pub(crate) struct Context {
 impl Context {
     /// The parts put together, and the events to listen to.
     pub(crate) fn new(parts: Parts) -> (Self, HubEvents) {
-        let Parts { hub, events, me, runtime, run_inputs, settings, health, metrics, leadership } = parts;
+        let Parts { hub, events, me, runtime, registries, run_inputs, settings, health, metrics, leadership } = parts;
         let Settings { policies, share_algorithm_logs, shares_tmp, info, limits, max_concurrent_runs, masks } =
             settings;
         let context = Self {
@@ -140,6 +145,7 @@ impl Context {
             hub,
             me,
             runtime,
+            registries,
             run_inputs,
             limits,
             masks,

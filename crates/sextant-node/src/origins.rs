@@ -174,6 +174,7 @@ mod tests {
             init_org: OrganizationId(organization),
             init_user: Some(UserId(2)),
             collaboration: CollaborationId(1),
+            store: None,
             databases: vec![],
         }
     }

@@ -1,11 +1,15 @@
 //! The life of one run: read the server's and the runtime's view, decide, do that action; until nothing is
 //! left to be done.
 
+mod admit;
 mod ending;
 mod full_assignment;
 mod relaunch;
 mod retry_report;
 mod server_view;
+
+#[cfg(test)]
+pub(crate) use self::admit::VERIFICATION_TIMEOUT;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +31,6 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 use vantage6_types::RunStatus;
 
-use super::admission::{Admission, admit};
 use super::database_parameters::Databases;
 use super::pending::{LOG_AFTER, PendingDiagnosis, log_pull_duration};
 use super::report::HeldLog;
@@ -78,6 +81,7 @@ enum Pause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Obstacle {
     Server,
+    Verification,
     FirstTask,
     Launch,
     Output,
@@ -112,6 +116,10 @@ struct RunReconciler {
     denied: u32,
     /// Its slot, which limits the number of concurrent runs.
     slot: Option<Slot>,
+    /// Whether this process has let it in.
+    admitted: bool,
+    /// Since when somebody who must be asked about its image is away.
+    unverified_since: Option<Instant>,
     failures: u32,
     /// How often the server has failed at a report with the result.
     failed_result_reports: u32,
@@ -178,6 +186,8 @@ pub async fn reconcile(
         view: ServerViewAge::Fresh,
         denied: 0,
         slot,
+        admitted: false,
+        unverified_since: None,
         failures: 0,
         failed_result_reports: 0,
         logged_failure: None,
@@ -302,21 +312,12 @@ impl RunReconciler {
         }
         // It may be tried many times.
         if !std::mem::replace(&mut self.logged_start, true) {
-            info!(run = %self.run.id, task = %self.run.task.id, image = excerpt(&self.run.task.image), "Launching run");
+            let image = self.assignment.image_to_run();
+            info!(run = %self.run.id, task = %self.run.task.id, image = excerpt(&image), "Launching run");
             self.context.metrics.admitted();
         }
         self.tracked.enter(Stage::Launching);
         self.start(false).await
-    }
-
-    /// Asks the policies; a refusal is reported.
-    async fn admit(&mut self) -> Result<(), Interrupted> {
-        match admit(&self.context, &self.run, &self.databases, self.bad_input.as_deref()).await {
-            Ok(Admission::Admitted) => return Ok(()),
-            Ok(Admission::Refused(failure)) => self.report_failure(&failure).await,
-            Err(error) => self.back_off(Obstacle::Server, &error.to_string()).await,
-        }
-        Err(Interrupted)
     }
 
     /// Has the runtime make the run's things. The server hears of it afterwards: making them is harmless, and those of a run that

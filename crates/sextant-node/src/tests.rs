@@ -6,6 +6,7 @@ mod lines;
 mod memory;
 mod metrics;
 mod oversized;
+mod policies;
 mod reused;
 
 use std::num::NonZeroUsize;
@@ -20,6 +21,7 @@ use sextant_core::leadership::Leadership;
 use sextant_core::masks::{Masks, Secrets};
 use sextant_core::pod_issue::{IssueKind, PodIssue};
 use sextant_core::policies::Policies;
+use sextant_core::registries::testing::FakeRegistries;
 use sextant_core::run_state::{Exit, Failure, Limits, RunState, Starting, WaitsFor};
 use sextant_core::runtime::LaunchError;
 use sextant_core::runtime::testing::FakeRuntime;
@@ -37,6 +39,7 @@ const RUN: RunId = RunId(7);
 struct Node {
     hub: Arc<FakeHub>,
     runtime: Arc<FakeRuntime>,
+    registries: Arc<FakeRegistries>,
     registry: Arc<Registry>,
     metrics: Metrics,
 }
@@ -49,9 +52,14 @@ impl Node {
     /// With tasks of these organizations only, unless there are none, and so many runs at once.
     fn with(allowed_organizations: &[&str], max_concurrent_runs: Option<usize>) -> Self {
         let allowed_organizations = allowed_organizations.iter().map(ToString::to_string).collect();
-        let policies = Policies { allowed_organizations, ..Policies::default() };
+        Self::under(Policies { allowed_organizations, ..Policies::default() }, max_concurrent_runs)
+    }
+
+    /// With these policies.
+    fn under(policies: Policies, max_concurrent_runs: Option<usize>) -> Self {
         let hub = Arc::new(FakeHub::default());
         let runtime = Arc::new(FakeRuntime::new(hub.journal.clone()));
+        let registries = Arc::new(FakeRegistries::default());
         let leadership = Arc::new(Leadership::default());
         leadership.extend(Duration::MAX);
         let metrics = Metrics::default();
@@ -60,6 +68,7 @@ impl Node {
             events: futures::stream::pending().boxed(),
             me: me(),
             runtime: runtime.clone(),
+            registries: registries.clone(),
             run_inputs: Arc::new(RunInputs::new(hub.clone())),
             settings: Settings {
                 policies,
@@ -82,7 +91,7 @@ impl Node {
         };
         let (context, _) = Context::new(parts);
         let registry = Arc::new(Registry::new(context));
-        Self { hub, runtime, registry, metrics }
+        Self { hub, runtime, registries, registry, metrics }
     }
 
     /// Has a run of this node that is there already, in this state.

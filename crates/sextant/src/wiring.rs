@@ -19,6 +19,7 @@ use sextant_local::Local;
 use sextant_node::{ISOLATION, Parts, RunInputs, SERVER, Settings};
 use sextant_process::health::{self, Health};
 use sextant_process::supervisor::Supervisor;
+use sextant_registry::OciRegistries;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
@@ -104,6 +105,7 @@ async fn start(
     let (server, events) = connection.open()?;
     let hub: Arc<dyn Hub> = Arc::new(server);
     let run_inputs = Arc::new(RunInputs::new(hub.clone()));
+    let registries = Arc::new(OciRegistries::new(config).map_err(NodeError::Configuration)?);
     let (me, started) = tokio::try_join!(
         connection.hello(&me),
         runtime(config, connected, identity, run_inputs.clone(), &health, supervisor)
@@ -118,7 +120,7 @@ async fn start(
         max_concurrent_runs,
         masks,
     };
-    Ok(Parts { hub, events, me, runtime, run_inputs, settings, health, metrics, leadership })
+    Ok(Parts { hub, events, me, runtime, registries, run_inputs, settings, health, metrics, leadership })
 }
 
 /// Waits until this process is the one of its node that acts. Until then it is not online, and its data port is closed.

@@ -46,4 +46,6 @@ ids! {
     JobId
     /// A part of a collaboration (since 4.3).
     StudyId
+    /// An algorithm store that the server knows (since 4.6).
+    StoreId
 }

@@ -5,5 +5,5 @@
 mod ids;
 mod status;
 
-pub use ids::{CollaborationId, JobId, NodeId, OrganizationId, RunId, StudyId, TaskId, UserId};
+pub use ids::{CollaborationId, JobId, NodeId, OrganizationId, RunId, StoreId, StudyId, TaskId, UserId};
 pub use status::RunStatus;

@@ -16,8 +16,8 @@ pub use self::{
     runs::{InputText, OpenRuns},
 };
 use crate::{
-    Backoff, Collaboration, CollaborationId, Error, Node, NodeId, Organization, OrganizationId, ServerUrl, TaskId,
-    TaskOrigin,
+    AlgorithmStore, Backoff, Collaboration, CollaborationId, Error, Node, NodeId, Organization, OrganizationId,
+    ServerUrl, StoreId, TaskId, TaskOrigin,
     auth::Auth,
     http::{Answer, Call, HttpTransport},
     token::{Session, Token},
@@ -91,6 +91,21 @@ impl Client {
         self.inner.connections.http_proxy(&self.inner.transport.url.resource(""))
     }
 
+    /// How long an answer may be waited for.
+    pub(crate) fn silence(&self) -> std::time::Duration {
+        self.inner.transport.silence
+    }
+
+    /// The HTTP proxy on the way to another address.
+    pub(crate) fn http_proxy_to(&self, url: &url::Url) -> Option<&outbound::HttpProxy> {
+        self.inner.connections.http_proxy(url)
+    }
+
+    /// What an error of a connection to another address says.
+    pub(crate) fn failure_at(&self, url: &url::Url, error: &(dyn std::error::Error + 'static)) -> outbound::Failure {
+        self.inner.connections.failure(url, error)
+    }
+
     /// An access token that is good for a while; logs in or refreshes when needed.
     pub async fn access_token(&self) -> Result<AccessToken, Error> {
         let mut tries = self.inner.backoff.begin();
@@ -135,6 +150,11 @@ impl Client {
     /// Where a task comes from (`GET task/{id}`). A node may see the tasks of its collaborations.
     pub async fn task_origin(&self, id: TaskId) -> Result<TaskOrigin, Error> {
         self.json(Call::get(format!("task/{id}"))).await
+    }
+
+    /// An algorithm store (`GET algorithmstore/{id}`, since 4.6).
+    pub async fn algorithm_store(&self, id: StoreId) -> Result<AlgorithmStore, Error> {
+        self.json(Call::get(format!("algorithmstore/{id}"))).await
     }
 
     /// Publishes the key that others encrypt for this organization with: base64 of its PEM.

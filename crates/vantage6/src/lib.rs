@@ -41,6 +41,7 @@ mod read;
 mod report;
 mod resources;
 mod retry;
+mod store;
 mod time;
 mod token;
 mod url;
@@ -53,9 +54,13 @@ pub use events::{
 pub use http::RequestEnd;
 pub use report::RunReport;
 pub use resources::{
-    Collaboration, DATABASES, Input, Node, Organization, Run, Task, TaskDatabase, TaskDatabases, TaskOrigin,
+    AlgorithmStore, Collaboration, DATABASES, Input, Node, Organization, Run, Task, TaskDatabase, TaskDatabases,
+    TaskOrigin,
 };
 pub use retry::Backoff;
+pub use store::{StoreAlgorithm, StoreError};
 pub use time::{answered_at, from_server, now, to_server};
 pub use url::{ServerUrl, ServerUrlError};
-pub use vantage6_types::{CollaborationId, JobId, NodeId, OrganizationId, RunId, RunStatus, StudyId, TaskId, UserId};
+pub use vantage6_types::{
+    CollaborationId, JobId, NodeId, OrganizationId, RunId, RunStatus, StoreId, StudyId, TaskId, UserId,
+};

@@ -11,7 +11,8 @@ use serde::{Deserialize, Deserializer};
 
 use crate::error::excerpt;
 use crate::{
-    CollaborationId, Error, JobId, NodeId, OrganizationId, RunId, RunStatus, StudyId, TaskId, UserId, read, time,
+    CollaborationId, Error, JobId, NodeId, OrganizationId, RunId, RunStatus, StoreId, StudyId, TaskId, UserId, read,
+    time,
 };
 
 /// Longer texts of others are cut when they are read, in characters: names and labels,
@@ -72,6 +73,16 @@ pub struct Organization {
     /// Base64 of the PEM of its public key; none until somebody has put one there.
     #[serde(default, deserialize_with = "read::optional_cut::<_, KEY>")]
     pub public_key: Option<String>,
+}
+
+/// An algorithm store that the server knows (since 4.6).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct AlgorithmStore {
+    /// Its number.
+    pub id: StoreId,
+    /// Its address: since 4.8 with the path of its API.
+    #[serde(deserialize_with = "read::cut::<_, LONG>")]
+    pub url: String,
 }
 
 /// One task at one organization.
@@ -142,7 +153,7 @@ pub struct Task {
     pub study: Option<StudyId>,
     /// The algorithm store that it was created from (4.6 and later).
     #[serde(default, deserialize_with = "read::optional_reference")]
-    pub algorithm_store: Option<u64>,
+    pub algorithm_store: Option<StoreId>,
     /// The databases that it wants, in the order that the algorithm expects them.
     #[serde(default)]
     pub databases: TaskDatabases,

@@ -10,6 +10,7 @@ use url::Url;
 pub struct ServerUrl {
     api: Url,
     host: Url,
+    configured: String,
 }
 
 /// The settings give no address.
@@ -24,6 +25,8 @@ impl ServerUrl {
     /// `port`: none leaves the one of the scheme. `api_path`: usually `/api`, may be empty.
     pub fn new(server_url: &str, port: Option<u16>, api_path: &str) -> Result<Self, ServerUrlError> {
         let error = |problem: String| ServerUrlError { server_url: server_url.to_owned(), problem };
+        let configured_port =
+            port.filter(|port| !server_url.trim().trim_end_matches('/').ends_with(&format!(":{port}")));
         let mut host = Url::parse(server_url.trim()).map_err(|cause| error(format!("is not an address ({cause})")))?;
         if !matches!(host.scheme(), "http" | "https") || !host.has_host() {
             return Err(error("does not begin with https:// or http://".into()));
@@ -49,8 +52,15 @@ impl ServerUrl {
         let segments: Vec<&str> =
             host.path().split('/').chain(api_path.trim().split('/')).filter(|segment| !segment.is_empty()).collect();
         api.set_path(&segments.join("/"));
+        let path = api_path.split('/').map(str::trim).filter(|segment| !segment.is_empty());
+        let configured = format!(
+            "{}{}{}",
+            server_url.trim().trim_end_matches('/'),
+            configured_port.map(|port| format!(":{port}")).unwrap_or_default(),
+            path.map(|segment| format!("/{segment}")).collect::<String>()
+        );
         host.set_path("");
-        Ok(Self { api, host })
+        Ok(Self { api, host, configured })
     }
 
     /// The address of a resource, e.g. of `run/12`.
@@ -58,6 +68,17 @@ impl ServerUrl {
         let mut url = self.api.clone();
         url.set_path(&format!("{}/{}", self.api.path().trim_end_matches('/'), path.trim_start_matches('/')));
         url
+    }
+
+    /// The address of the API as the settings have it: a port that is the scheme's own stays in it. Algorithm stores compare it letter by
+    /// letter (`base_path` in `common/client/client_base.py`).
+    pub fn as_configured(&self) -> &str {
+        &self.configured
+    }
+
+    /// The server's host, an IPv6 address in brackets.
+    pub(crate) fn host(&self) -> &Url {
+        &self.host
     }
 
     /// Where Socket.IO is: always at the root of the host, whatever the API's path is (`SocketIO.connect` in
@@ -108,6 +129,18 @@ mod tests {
             assert_eq!(url.socket_io().as_str(), socket_io);
             assert_eq!(url.resource("/run/1").as_str(), format!("{api}/run/1"));
             assert_eq!(url.resource("run/1").as_str(), format!("{api}/run/1"));
+        }
+    }
+
+    #[test]
+    fn told_to_others_as_it_is_configured() {
+        for (server_url, port, api_path, expected) in [
+            ("https://v6.nl", Some(443), "/api", "https://v6.nl:443/api"),
+            ("https://v6.nl/", None, "api/", "https://v6.nl/api"),
+            ("http://v6.nl:5000", Some(5000), "/api", "http://v6.nl:5000/api"),
+            ("http://localhost", Some(7601), "", "http://localhost:7601"),
+        ] {
+            assert_eq!(ServerUrl::new(server_url, port, api_path).unwrap().as_configured(), expected);
         }
     }
 

@@ -16,6 +16,8 @@ AVERAGE_4_15 = "localhost/v6-average:4.15.2"
 ODD = "localhost/v6-odd:1"
 # Seconds that an algorithm sleeps which a test ends itself: longer than a machine is ever too busy to get to that.
 LONG = 600
+# The cluster's machines have these images, and no registry does.
+LOADED = {"policies": {"require_algorithm_pull": False}}
 SEXTANT = os.environ.get("SEXTANT_IMAGE", "localhost/sextant:dev")
 
 
@@ -36,7 +38,7 @@ def regular(world: World, organization: int, directory: Path, port: int | None =
 
 def kubernetes(world: World, cluster: Cluster, organization: int, directory: Path, port: int | None = None) -> dict:
     """A node on this machine whose algorithms run on the cluster, with no more rights than the chart gives."""
-    return regular(world, organization, directory, port) | {"kubernetes": on_cluster(cluster, directory)}
+    return regular(world, organization, directory, port) | LOADED | {"kubernetes": on_cluster(cluster, directory)}
 
 
 def on_cluster(cluster: Cluster, directory: Path) -> dict:

@@ -87,6 +87,27 @@ impl Trust {
     }
 }
 
+/// The certificates (DER) that vouch for servers, for clients that can't be given a [`Trust`]: the system's, Mozilla's, and those of the
+/// operator's file that may issue others. A certificate that is trusted for itself only is none of them.
+///
+/// # Errors
+/// If the file can't be used; the text names it and says what to do.
+pub fn authorities(path: Option<&Path>) -> Result<Vec<Vec<u8>>, String> {
+    let own = path.map(Bundle::read).transpose()?;
+    let (_, system) = common();
+    let mozilla = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned();
+    let may_issue = |der: &rustls::pki_types::CertificateDer<'_>| {
+        certificate::Certificate::read(der).is_some_and(|certificate| certificate.may_issue())
+    };
+    let own = own.into_iter().flat_map(|bundle| bundle.certificates).filter(may_issue);
+    // A client may refuse all of them for a single one that can't be read.
+    let is_readable =
+        |der: &rustls::pki_types::CertificateDer<'static>| RootCertStore::empty().add(der.clone()).is_ok();
+    let all: std::collections::BTreeSet<Vec<u8>> =
+        mozilla.chain(system).chain(own).filter(is_readable).map(|der| der.to_vec()).collect();
+    Ok(all.into_iter().collect())
+}
+
 /// The system's certificates and Mozilla's. What is unreadable in the system's is left out.
 fn common() -> (RootCertStore, Vec<rustls::pki_types::CertificateDer<'static>>) {
     let mut store = RootCertStore::empty();

@@ -14,7 +14,7 @@ mod volume;
 
 pub use egress::{Cidr, Egress};
 pub use isolation::Isolation;
-pub(super) use read::{database_volumes, defaults, read};
+pub(super) use read::{database_volumes, defaults, read, require_pull};
 pub(super) use resources::bytes;
 pub use resources::helper_defaults;
 pub use scratch::Scratch;
@@ -41,8 +41,10 @@ pub struct KubernetesConfig {
     pub image: String,
     /// When Sextant's own image is pulled; `None`: Kubernetes's own rule (always for `:latest`, else if it isn't there).
     pub image_pull_policy: Option<ImagePullPolicy>,
-    /// When the algorithm's image is pulled; `None`: Kubernetes's own rule.
+    /// When the algorithm's image is pulled; `None`: as [`require_pull`](Self::require_pull) says.
     pub algorithm_pull_policy: Option<ImagePullPolicy>,
+    /// Whether an image that is named by a tag must be pulled for each run (`policies.require_algorithm_pull`). Default true.
+    pub require_pull: bool,
     /// Secrets of type `kubernetes.io/dockerconfigjson` in [`namespace`](Self::namespace) to pull images with.
     pub image_pull_secrets: Vec<String>,
     /// Where the databases are, by label. A file database without a volume is a hostPath.

@@ -39,6 +39,7 @@ pub(in super::super) fn defaults() -> KubernetesConfig {
         image: concat!("sextant:", env!("CARGO_PKG_VERSION")).to_owned(),
         image_pull_policy: None,
         algorithm_pull_policy: None,
+        require_pull: true,
         image_pull_secrets: Vec::new(),
         databases: BTreeMap::new(),
         tmp: None,
@@ -66,6 +67,26 @@ pub(in super::super) fn defaults() -> KubernetesConfig {
         tolerations: Vec::new(),
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
+    }
+}
+
+/// Takes over `policies.require_algorithm_pull`, and notes where a setting of the cluster would undo it.
+pub(in super::super) fn require_pull(file: &Section<'_>, config: &mut KubernetesConfig, required: Option<bool>) {
+    config.require_pull = required.unwrap_or(true);
+    let undone = matches!(config.algorithm_pull_policy, Some(ImagePullPolicy::IfNotPresent | ImagePullPolicy::Never));
+    if required != Some(true) || !undone {
+        return;
+    }
+    let section = file.get("kubernetes").and_then(|field| field.section("a mapping of settings"));
+    if let Some(field) = section.as_ref().and_then(|section| section.get("algorithm_pull_policy")) {
+        field.findings.error(
+            field.key_at,
+            format!(
+                "`{}`: with this, algorithms run that the registry does not have any more, and `policies.require_algorithm_pull: true` \
+                 forbids that. Take one of the two out.",
+                field.path
+            ),
+        );
     }
 }
 
@@ -99,6 +120,7 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
         image: section.get("image").and_then(|field| image(&field)).unwrap_or(default.image),
         image_pull_policy: policy("image_pull_policy"),
         algorithm_pull_policy: policy("algorithm_pull_policy"),
+        require_pull: default.require_pull,
         image_pull_secrets: section.get("image_pull_secrets").map_or_else(Vec::new, |field| secrets(&field)),
         databases: section.get("databases").map_or_else(BTreeMap::new, |field| {
             field.map_of("a mapping of database labels to their places", |label, field| {

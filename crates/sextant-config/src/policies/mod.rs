@@ -3,68 +3,106 @@
 mod examples;
 mod owners;
 pub(super) mod shared;
+mod stores;
 mod width;
 
-use sextant_core::policies::{AllowedAlgorithm, Policies, is_exempt_from_list};
+use sextant_core::image_reference::ImageReference;
+use sextant_core::policies::{AllowedAlgorithm, BASICS, Combination, Policies};
 
 use super::names;
 use super::reader::{Field, Section, Unknown};
 use super::scalar::Scalar;
 
-/// Reads `policies`. Whatever would restrict more than Sextant can is a mistake: a node must never do more than its owner
-/// allowed.
-pub(super) fn read(file: &Section<'_>) -> Option<Policies> {
+/// What `policies` says.
+pub(super) struct Read {
+    pub policies: Policies,
+    /// `require_algorithm_pull`, if it is there.
+    pub require_pull: Option<bool>,
+}
+
+/// Reads `policies`.
+pub(super) fn read(file: &Section<'_>) -> Option<Read> {
     let Some(field) = file.get("policies") else {
-        return Some(Policies::default());
+        return Some(Read { policies: Policies::default(), require_pull: None });
     };
     let section = field.section("a mapping like `allowed_algorithms: [...]`")?;
-    // What runs locally has the names that its owner gave it, in the one way in which they are written there.
-    let versions = !super::is_local(file);
     let algorithms = entries(&section, "allowed_algorithms", "a list of images or regular expressions", |field| {
         let algorithm = algorithm(field)?;
-        if let Some(every) =
-            in_every_version(&algorithm).filter(|_| versions && !is_exempt_from_list(algorithm.as_str()))
-        {
-            field.warn(format!(
-                "has no tag, and lets in only tasks that name the image without one, as on a node of 4.5.5. If every version may run, as nodes \
-                 from 4.6 on understand it, write `{every}`; else `{}`.",
-                every.replace("(@|:|$)", "$")
-            ));
+        if let Some(why) = never_matches(&algorithm) {
+            field.warn(format!("is not the name of an image, so it allows none: {why}."));
         }
         for wide in width::ways(&algorithm) {
             field.warn(wide.advice());
         }
         Some(algorithm)
     });
+    let stores =
+        entries(&section, "allowed_algorithm_stores", "a list of addresses or regular expressions", stores::store);
+    let either = section.given("allow_either_whitelist_or_store");
+    let combination = either.as_ref().map_or(Some(false), Field::flag).map(|either| match either {
+        true => Combination::Either,
+        false => Combination::Both,
+    });
     let users = entries(&section, "allowed_users", "a list of user ids", user);
     let organizations = entries(&section, "allowed_organizations", "a list of organization ids or names", organization);
     let basics = section.given("allow_basics_algorithm").map_or(Some(true), |field| field.flag());
-    // So it is on a regular node, too; but a list says "only these", and few know.
-    let is_list = algorithms.as_ref().is_some_and(|algorithms| !algorithms.is_empty());
-    if let Some(field) = section.get("allowed_algorithms").filter(|_| is_list)
-        && section.get("allow_basics_algorithm").is_none()
+    let pull = section.given("require_algorithm_pull");
+    let require_pull = match &pull {
+        Some(field) => field.flag().map(Some),
+        None => Some(None),
+    };
+    if super::is_local(file)
+        && require_pull == Some(Some(true))
+        && let Some(field) = &pull
     {
-        field.warn(
-            "vantage6's own basics algorithm (harbor2.vantage6.ai/algorithms/basics) may run besides. Say `allow_basics_algorithm: false`, \
-             or `true` if it is meant to.",
-        );
+        field.warn("has no effect here: nothing is pulled; algorithms are the commands in `local.algorithms`.");
     }
-    refuse_what_is_not_enforced(&section);
     section.finish(Unknown::Refuse);
-    Some(Policies {
+    let policies = Policies {
         allowed_algorithms: algorithms?,
+        allowed_stores: stores?,
+        combination: combination?,
         allowed_users: users?,
         allowed_organizations: organizations?,
         allow_basics_algorithm: basics?,
-    })
+    };
+    tell_of_the_former_rule(&section, &policies);
+    if let Some(field) = either.filter(|_| policies.combination == Combination::Either)
+        && (policies.allowed_algorithms.is_empty() || policies.allowed_stores.is_empty())
+    {
+        field.warn(
+            "has no effect: it needs both `allowed_algorithms` and `allowed_algorithm_stores`. Where one of them is missing, the other \
+             decides alone. (A regular node would then allow every algorithm.)",
+        );
+    }
+    Some(Read { policies, require_pull: require_pull? })
 }
 
-/// The expression that allows the image in every version, where this entry names one without tag and digest. Nodes from 4.6 on take
-/// such an entry for all of them (vantage6-node 4.6.0, `is_docker_image_allowed`), 4.5.5 for itself only.
-fn in_every_version(entry: &AllowedAlgorithm) -> Option<String> {
-    let AllowedAlgorithm::Exact(name) = entry else { return None };
-    let last = name.rsplit('/').next().unwrap_or_default();
-    (!last.contains([':', '@'])).then(|| format!("^{}(@|:|$)", name.replace('.', r"\.")))
+/// Tells where the basics algorithm ran on nodes of 4.5.5, whatever their list said, and does not since 4.6.
+fn tell_of_the_former_rule(section: &Section<'_>, policies: &Policies) {
+    let is_listed =
+        |name: &str| policies.allowed_algorithms.iter().any(|entry| entry.allows(&format!("{name}:latest")));
+    let by_store = policies.combination == Combination::Either && !policies.allowed_stores.is_empty();
+    let is_concerned = policies.allow_basics_algorithm && !policies.allowed_algorithms.is_empty() && !by_store;
+    if !is_concerned || BASICS.iter().any(|name| is_listed(name)) {
+        return;
+    }
+    let Some(field) = section.get("allow_basics_algorithm").or_else(|| section.get("allowed_algorithms")) else {
+        return;
+    };
+    field.warn(format_args!(
+        "vantage6's own basics algorithm does not run here, because it is not in `allowed_algorithms`. (Nodes before 4.6 let it in without.) \
+         Add `{}` or `{}` to let it in, or say `allow_basics_algorithm: false`.",
+        BASICS[0], BASICS[1]
+    ));
+}
+
+/// Why an entry that names an image can't be the name of any.
+fn never_matches(entry: &AllowedAlgorithm) -> Option<String> {
+    match entry {
+        AllowedAlgorithm::Exact(name) => ImageReference::parse(name).err().map(|why| why.to_string()),
+        AllowedAlgorithm::Pattern(_) => None,
+    }
 }
 
 fn entries<T>(
@@ -98,19 +136,20 @@ fn algorithm(field: &Field<'_>) -> Option<AllowedAlgorithm> {
         }
         Ok(algorithm) => Some(algorithm),
         Err(error) => {
-            let reason = match &error {
-                // Shows the expression over several lines; the last one says what is wrong.
-                regex::Error::Syntax(text) => {
-                    text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
-                }
-                other => other.to_string(),
-            };
-            let advice =
-                format!("It can't be read: {reason}. Look-around and back-references of Python are not supported.");
-            field.wrong(expected, &advice);
+            field.wrong(expected, &expression_error(&error));
             None
         }
     }
+}
+
+/// What is wrong with an expression.
+fn expression_error(error: &regex::Error) -> String {
+    let reason = match error {
+        // Shows the expression over several lines; the last one says what is wrong.
+        regex::Error::Syntax(text) => text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
+        other => other.to_string(),
+    };
+    format!("It can't be read: {reason}. Look-around and back-references of Python are not supported.")
 }
 
 /// Refuses an id that is not written as people read it: to YAML, `010` is eight.
@@ -147,46 +186,4 @@ fn organization(field: &Field<'_>) -> Option<String> {
         ));
     }
     Some(entry.to_owned())
-}
-
-/// Policies of a regular node that Sextant does not know how to enforce yet.
-fn refuse_what_is_not_enforced(section: &Section<'_>) {
-    for (key, advice) in [
-        ("allowed_algorithm_stores", "List what is allowed in `allowed_algorithms` instead."),
-        ("allow_either_whitelist_or_store", "Take it out together with `allowed_algorithm_stores`."),
-        (
-            "require_algorithm_pull",
-            "Take it out and set `kubernetes.algorithm_pull_policy: Always`, which does the same.",
-        ),
-    ] {
-        if let Some(field) = section.get(key).filter(|field| field.node.asks()) {
-            let message = format!("`{}`: this version of Sextant can't enforce this policy. {advice}", field.path);
-            field.findings.error(field.key_at, message);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_entry_without_a_tag_has_an_expression_for_every_one() {
-        for (entry, expected) in [
-            ("example.org/v6-average", Some(r"^example\.org/v6-average(@|:|$)")),
-            ("example.org:5000/average", Some(r"^example\.org:5000/average(@|:|$)")),
-            ("average", Some("^average(@|:|$)")),
-            ("example.org/average:1.0", None),
-            ("example.org/average@sha256:0", None),
-            (r"^example\.org/average$", None),
-        ] {
-            let every = in_every_version(&AllowedAlgorithm::new(entry).unwrap());
-            assert_eq!(every.as_deref(), expected, "{entry}");
-            for version in every.iter().flat_map(|_| ["", ":1.0", "@sha256:0", ":1.0@sha256:0"]) {
-                let allowed = AllowedAlgorithm::new(expected.unwrap()).unwrap();
-                assert!(allowed.allows(&format!("{entry}{version}")), "{entry} {version}");
-                assert!(!allowed.allows(&format!("{entry}-evil{version}")), "{entry} {version}");
-            }
-        }
-    }
 }

@@ -121,14 +121,27 @@ fn mistakes_are_told_with_place_and_remedy() {
             &["4:3: `policies.allowed_algoritms`: there is no such setting. Did you mean `allowed_algorithms`?"],
         ),
         (
-            "policies:\n  allowed_algorithm_stores: [a]\n  allow_either_whitelist_or_store: true\n  require_algorithm_pull: true",
+            "policies:\n  allowed_algorithm_stores: [a, 'https://a:b@c.example', '.*', '(']\n  allow_either_whitelist_or_store: 3\n  \
+             require_algorithm_pull: maybe",
             &[
-                "4:3: `policies.allowed_algorithm_stores`: this version of Sextant can't enforce this policy. List what is allowed in \
-                 `allowed_algorithms` instead.",
-                "5:3: `policies.allow_either_whitelist_or_store`: this version of Sextant can't enforce this policy. Take it out \
-                 together with `allowed_algorithm_stores`.",
-                "6:3: `policies.require_algorithm_pull`: this version of Sextant can't enforce this policy. Take it out and set \
-                 `kubernetes.algorithm_pull_policy: Always`, which does the same.",
+                "4:30: `policies.allowed_algorithm_stores[0]`: found `a`, expected the address of an algorithm store, like \
+                 `https://store.example.org/api`, or a regular expression.",
+                "4:33: `policies.allowed_algorithm_stores[1]`: found `https://[secret]@c.example`, expected the address of an algorithm \
+                 store, like `https://store.example.org/api`, or a regular expression.",
+                "4:58: `policies.allowed_algorithm_stores[2]`: found `.*`, expected an expression that needs something of an address. \
+                 This one matches the empty text, and so the beginning of every address: it would let in all stores.",
+                "4:64: `policies.allowed_algorithm_stores[3]`: found `(`, expected the address of an algorithm store, like \
+                 `https://store.example.org/api`, or a regular expression. It can't be read: unclosed group. Look-around and back-references of \
+                 Python are not supported.",
+                "5:36: `policies.allow_either_whitelist_or_store`: found `3`, expected true or false. Write it without quotes.",
+                "6:27: `policies.require_algorithm_pull`: found `maybe`, expected true or false. Write it without quotes.",
+            ],
+        ),
+        (
+            "policies: {require_algorithm_pull: true}\nkubernetes: {algorithm_pull_policy: IfNotPresent}",
+            &[
+                "4:14: `kubernetes.algorithm_pull_policy`: with this, algorithms run that the registry does not have any more, and \
+                 `policies.require_algorithm_pull: true` forbids that. Take one of the two out.",
             ],
         ),
         ("polices: {allowed_users: [1]}", &["3:1: `polices`: there is no such setting. Did you mean `policies`?"]),

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use sextant_config::{Config, DatabaseType, LogLevel, RuntimeConfig};
+use sextant_core::policies::Combination;
 
 use crate::{LEAST, mistakes, parse, warnings, with};
 
@@ -151,7 +152,7 @@ fn settings_that_ask_for_nothing_are_not_worth_a_word() {
         "debug: {socketio: false, proxy_server: false}",
         "prometheus: {enabled: false, report_interval_seconds: 45}",
         "run_context_file: false",
-        "policies: {allow_either_whitelist_or_store: false, require_algorithm_pull: false, allowed_algorithm_stores: []}",
+        "policies: {allow_either_whitelist_or_store: false, require_algorithm_pull: false}",
         "databases: []",
         "algorithm_env:",
     ];
@@ -190,12 +191,32 @@ fn other_oddities_are_told_with_their_place() {
             "3:12: `policies.allowed_users`: is empty, which restricts nothing. Take it out, or write what is allowed.",
         ),
         (
-            "policies: {allowed_algorithms: [a.org/b], allow_basics_algorithm: false}",
-            "3:33: `policies.allowed_algorithms[0]`: has no tag, and lets in only tasks that name the image without one, as on a node of 4.5.5. If every version may run, as nodes from 4.6 on understand it, write `^a\\.org/b(@|:|$)`; else `^a\\.org/b$`.",
+            "policies: {allowed_algorithms: [A.org/B], allow_basics_algorithm: false}",
+            "3:33: `policies.allowed_algorithms[0]`: is not the name of an image, so it allows none: 'B' can't be a repository's name: expected lower-case letters and digits, with '.', '_', '__' or '-' between them, and '/'.",
         ),
         (
             "policies: {allowed_algorithms: ['a/b:1']}",
-            "3:12: `policies.allowed_algorithms`: vantage6's own basics algorithm (harbor2.vantage6.ai/algorithms/basics) may run besides. Say `allow_basics_algorithm: false`, or `true` if it is meant to.",
+            "3:12: `policies.allowed_algorithms`: vantage6's own basics algorithm does not run here, because it is not in `allowed_algorithms`. (Nodes before 4.6 let it in without.) Add `harbor2.vantage6.ai/algorithms/basics` or `ghcr.io/vantage6/algorithm-basics` to let it in, or say `allow_basics_algorithm: false`.",
+        ),
+        (
+            "policies: {allowed_algorithms: ['a/b:1'], allow_basics_algorithm: true}",
+            "3:43: `policies.allow_basics_algorithm`: vantage6's own basics algorithm does not run here, because it is not in `allowed_algorithms`. (Nodes before 4.6 let it in without.) Add `harbor2.vantage6.ai/algorithms/basics` or `ghcr.io/vantage6/algorithm-basics` to let it in, or say `allow_basics_algorithm: false`.",
+        ),
+        (
+            "policies: {allowed_algorithm_stores: ['https://store.example.org']}",
+            "3:39: `policies.allowed_algorithm_stores[0]`: has no path. Servers since 4.8 know a store by an address with the path of its API, and only the same address is allowed: write `https://store.example.org/api`, unless the server has it without.",
+        ),
+        (
+            "policies: {allowed_algorithm_stores: ['http://store.example.org/api']}",
+            "3:39: `policies.allowed_algorithm_stores[0]`: begins with http://. The node asks the store with its token for the vantage6 server, which others on the way can read then, and they can answer in the store's place: use https://.",
+        ),
+        (
+            "policies: {allow_either_whitelist_or_store: true, allowed_algorithm_stores: ['https://store.example.org/api']}",
+            "3:12: `policies.allow_either_whitelist_or_store`: has no effect: it needs both `allowed_algorithms` and `allowed_algorithm_stores`. Where one of them is missing, the other decides alone. (A regular node would then allow every algorithm.)",
+        ),
+        (
+            "policies: {require_algorithm_pull: true}\nlocal: {algorithms: {a: b}}",
+            "3:12: `policies.require_algorithm_pull`: has no effect here: nothing is pulled; algorithms are the commands in `local.algorithms`.",
         ),
         (
             "task_dir: C:\\tasks",
@@ -242,11 +263,20 @@ fn policies_are_lists_or_single_entries() {
 }
 
 #[test]
-fn an_entry_without_a_tag_is_meant_so_for_local_commands_and_means_nothing_for_the_basics_algorithm() {
-    let local = "policies: {allowed_algorithms: [average], allow_basics_algorithm: false}\nlocal: {algorithms: {average: python3}}";
-    let basics = "policies: {allowed_algorithms: [harbor2.vantage6.ai/algorithms/basics, 'a/b:1'], allow_basics_algorithm: true}";
-    for text in [local, basics] {
-        assert_eq!(warnings(text).iter().filter(|warning| warning.contains("tag")).count(), 0, "{text}");
+fn policies_on_stores_are_read() {
+    let config = with(
+        "policies: {allowed_algorithms: a/b, allowed_algorithm_stores: 'https://store.example.org/api', allow_either_whitelist_or_store: yes}",
+    );
+    assert!(config.policies.allowed_algorithms[0].allows("a/b:1"), "without a tag it is every version");
+    assert!(config.policies.allowed_stores[0].allows("https://store.example.org/api"));
+    assert_eq!(config.policies.combination, Combination::Either);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    for (text, required) in [
+        ("", true),
+        ("policies: {require_algorithm_pull: yes}", true),
+        ("policies: {require_algorithm_pull: no}", false),
+    ] {
+        assert_eq!(with(text).kubernetes().unwrap().require_pull, required, "{text}");
     }
 }
 
@@ -281,7 +311,8 @@ fn the_local_runtime_is_not_said_to_keep_anything_from_algorithms() {
 fn who_has_said_what_holds_for_the_basics_algorithm_is_not_warned() {
     for text in [
         "policies: {allowed_algorithms: ['a/b:1'], allow_basics_algorithm: false}",
-        "policies: {allowed_algorithms: ['a/b:1'], allow_basics_algorithm: true}",
+        "policies: {allowed_algorithms: ['a/b:1', ghcr.io/vantage6/algorithm-basics], allow_basics_algorithm: true}",
+        "policies: {allowed_algorithms: ['^harbor2\\.vantage6\\.ai/']}",
         "policies: {allow_basics_algorithm: false}",
         "policies: {allowed_users: [2]}",
     ] {

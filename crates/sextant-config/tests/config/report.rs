@@ -59,6 +59,7 @@ node.yaml can be used. It says:
   runtime      Kubernetes, namespace v6-jobs; cluster: the one that Sextant runs in, or the usual kubeconfig's
                who may make Jobs or pods there, or read Secrets, is trusted with all of its runs: no node of others belongs there
   image        sextant:VERSION (receive and return)
+               algorithms are pulled for each run, unless the image is named by its digest (`policies.require_algorithm_pull`)
   data port    listens at [::]:7654; pods are told an address that the node finds out by itself
   proxy        the node itself; listens at [::]:8080
   walls        no algorithm runs before they are proved; tried again every 1h
@@ -78,13 +79,12 @@ node.yaml can be used. It says:
   policies     only these algorithms may run:
                  this image: example.org/average:1.2
                  images whose beginning matches: ^example\\.org/glm
-               vantage6's basics algorithm may run
                tasks may only come from user 2, organization Iknl
   settings     policies, labels of databases and columns of csv files are shared with the server
   logs         algorithms' logs are kept from the server
 
 warning: node.yaml:9:3: `databases[2]`: `omop` is an address, and algorithms reach nothing but vantage6. Say where it is in `kubernetes.databases.omop.egress`, so that the runs that ask for it can connect.
-warning: node.yaml:11:3: `policies.allowed_algorithms`: vantage6's own basics algorithm (harbor2.vantage6.ai/algorithms/basics) may run besides. Say `allow_basics_algorithm: false`, or `true` if it is meant to.
+warning: node.yaml:11:3: `policies.allowed_algorithms`: vantage6's own basics algorithm does not run here, because it is not in `allowed_algorithms`. (Nodes before 4.6 let it in without.) Add `harbor2.vantage6.ai/algorithms/basics` or `ghcr.io/vantage6/algorithm-basics` to let it in, or say `allow_basics_algorithm: false`.
 warning: node.yaml:11:49: `policies.allowed_algorithms[1]`: lets in `example.org/glm-evil` besides `example.org/glm`: nothing in the expression ends the name there. End it with `$`, with `(@|:|$)` for every version, or with `/` for a whole folder.
 warning: node.yaml:13:27: `policies.allowed_organizations[0]`: `Iknl` is a name, which is weaker than a number: an organization that may edit itself may take any name that is free at the server. Write its id.
 ";

@@ -81,6 +81,8 @@ struct State {
     reports: HashMap<RunId, Report>,
     faults: HashMap<&'static str, Fault>,
     organizations: HashMap<OrganizationId, String>,
+    stores_of_algorithms: HashMap<StoreId, String>,
+    algorithms: Option<Answer<Vec<StoreAlgorithm>>>,
     most: Option<usize>,
     /// Of which the server says more than can be read.
     oversized: HashSet<RunId>,
@@ -126,6 +128,7 @@ pub fn pending(id: u64) -> Run {
             init_org: ASKING,
             init_user: Some(UserId(4)),
             collaboration: COLLABORATION,
+            store: None,
             databases: vec![],
         },
         organization: OURS,
@@ -152,7 +155,7 @@ impl FakeHub {
         self.put(run);
     }
 
-    /// From now on a call fails: `run`, `input`, `token`, `finish`, `status`, `organization`, `task_origin` or `event`;
+    /// From now on a call fails: `run`, `input`, `token`, `finish`, `status`, `organization`, `task_origin`, `store` or `event`;
     /// an input that is [`Fault::Broken`] is so in its middle; `list` has no end, whatever the fault.
     pub fn fail(&self, call: &'static str, fault: Fault) {
         self.state().faults.insert(call, fault);
@@ -166,6 +169,16 @@ impl FakeHub {
     /// Calls an organization so.
     pub fn name(&self, organization: OrganizationId, name: &str) {
         self.state().organizations.insert(organization, name.into());
+    }
+
+    /// The server knows a store at this address.
+    pub fn store(&self, id: StoreId, url: &str) {
+        self.state().stores_of_algorithms.insert(id, url.into());
+    }
+
+    /// What every store says of every image from now on. Until then they are away.
+    pub fn approves(&self, answer: Answer<Vec<StoreAlgorithm>>) {
+        self.state().algorithms = Some(answer);
     }
 
     /// Something before the server takes no report of more bytes.
@@ -334,6 +347,16 @@ impl Hub for FakeHub {
             image: Some("average".into()),
             created_at: "2026-01-02T03:04:05Z".parse().ok(),
         })
+    }
+
+    async fn algorithm_store(&self, id: StoreId) -> Result<Option<String>, HubError> {
+        self.called("store", RunId(id.0)).await?;
+        Ok(self.state().stores_of_algorithms.get(&id).cloned())
+    }
+
+    async fn store_algorithms(&self, store: &str, _: &str) -> Answer<Vec<StoreAlgorithm>> {
+        self.journal.add(&format!("approved at {store}"), RunId(0));
+        self.state().algorithms.clone().unwrap_or_else(|| Answer::Away("the store is away".into()))
     }
 
     async fn send_event(&self, _: NodeEvent) -> Result<(), String> {

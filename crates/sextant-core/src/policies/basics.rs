@@ -1,9 +1,7 @@
 //! The image that vantage6 itself publishes for preparing data, by every name that it has had.
 
-/// Its name up to 4.14. A node of 4.5.5 lets it in whatever its list of algorithms says.
-const FORMER: &str = "harbor2.vantage6.ai/algorithms/basics";
-/// Its name from 4.15 on. Since 4.6 it must be on the list like any other.
-const PRESENT: &str = "ghcr.io/vantage6/algorithm-basics";
+/// Its names: up to 4.14, and since.
+pub const BASICS: [&str; 2] = ["harbor2.vantage6.ai/algorithms/basics", "ghcr.io/vantage6/algorithm-basics"];
 
 /// Whether an image is vantage6's own for preparing data, of any tag or digest: `allow_basics_algorithm: false` refuses it.
 /// (A regular node takes every image whose name begins so for it, also `…/basics-of-somebody-else`.)
@@ -18,13 +16,7 @@ pub fn is_basics(image: &str) -> bool {
         _ => &registry,
     };
     let image = format!("{registry}/{path}");
-    [FORMER, PRESENT].iter().any(|name| is_of(&image, name))
-}
-
-/// Whether an image needs not be on the list of algorithms because it is [basics](is_basics).
-#[must_use]
-pub fn is_exempt_from_list(image: &str) -> bool {
-    is_of(image, FORMER) && !image.strip_prefix(FORMER).is_some_and(|rest| rest.starts_with('/'))
+    BASICS.iter().any(|name| is_of(&image, name))
 }
 
 /// What is below the name counts too: for refusing, not for letting in.
@@ -38,7 +30,7 @@ mod tests {
 
     #[test]
     fn every_name_of_basics_is_known() {
-        for name in [FORMER, PRESENT] {
+        for name in BASICS {
             for version in ["", ":latest", ":2", "@sha256:0", ":2@sha256:0", "/x"] {
                 assert!(is_basics(&format!("{name}{version}")), "{name}{version}");
             }
@@ -50,12 +42,6 @@ mod tests {
             assert!(!is_basics(&format!("{registry}:5000/{path}:2")), "{name}");
             assert!(!is_basics(&format!("{name}-of-somebody-else:2")), "{name}");
             assert!(!is_basics(&format!("example.org/{path}:2")), "{name}");
-        }
-        for version in ["", ":latest", "@sha256:0", ":2@sha256:0"] {
-            assert!(is_exempt_from_list(&format!("{FORMER}{version}")), "{version}");
-        }
-        for below in ["/x", "/anything/else:1", "-of-somebody-else:2"] {
-            assert!(!is_exempt_from_list(&format!("{FORMER}{below}")), "{below}");
         }
         assert!(!is_basics("basics"));
         assert!(!is_basics(""));

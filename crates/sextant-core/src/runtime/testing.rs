@@ -177,6 +177,8 @@ impl Runtime for FakeRuntime {
 
     async fn relaunch(&self, assignment: &Assignment, _: Disruption) -> Result<(), LaunchError> {
         self.journal.add("relaunch", assignment.run);
+        self.launched.lock().unwrap().push(assignment.clone());
+        self.set(assignment.run, RunState::Running { since: None });
         Ok(())
     }
 

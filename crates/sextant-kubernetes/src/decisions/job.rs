@@ -228,7 +228,7 @@ fn job_annotations(plan: &Plan<'_>) -> BTreeMap<String, String> {
     annotations.extend(
         [
             (labels::TASK_NAME, excerpt(&plan.assignment.task_name)),
-            (labels::IMAGE, excerpt(&plan.assignment.image)),
+            (labels::IMAGE, excerpt(&plan.assignment.image_to_run())),
             (labels::SERVER, plan.identity.server.clone()),
             (labels::RUN_IDENTITY, plan.assignment.identity.to_string()),
             (labels::RUN_KEY, labels::RUN_KEY_OF_UID.to_owned()),
@@ -330,10 +330,11 @@ fn algorithm(plan: &Plan<'_>, secret: &str) -> Container {
     };
     let mut mounts = vec![data(plan), token, tmp];
     mounts.extend(plan.databases.iter().filter_map(|database| Some(database.volume.as_ref()?.1.clone())));
+    let image = plan.assignment.image_to_run();
     let mut container = Container {
         name: ALGORITHM.into(),
-        image: Some(plan.assignment.image.clone()),
-        image_pull_policy: pull_policy(plan.config.algorithm_pull_policy),
+        image_pull_policy: Some(algorithm_pull_policy(plan.config, &image).as_str().to_owned()),
+        image: Some(image),
         env: Some(plan.variables.iter().map(|name| from_secret(name, secret, name)).collect()),
         resources: Some(plan.config.resources.clone()),
         security_context: Some(security::unprivileged()),
@@ -418,6 +419,15 @@ fn shared_folder(plan: &Plan<'_>) -> String {
     format!("sextant-{}/job-{}", plan.identity.key(), plan.assignment.shared_name())
 }
 
+/// When the algorithm's image is pulled. A digest stands for one content, wherever it comes from; a tag is asked for anew.
+fn algorithm_pull_policy(config: &KubernetesConfig, image: &str) -> ImagePullPolicy {
+    match config.algorithm_pull_policy {
+        Some(policy) => policy,
+        None if config.require_pull && !image.contains('@') => ImagePullPolicy::Always,
+        None => ImagePullPolicy::IfNotPresent,
+    }
+}
+
 fn pull_policy(policy: Option<ImagePullPolicy>) -> Option<String> {
     policy.map(|policy| policy.as_str().to_owned())
 }
@@ -454,13 +464,17 @@ mod tests {
 
     /// The containers of a run's pod, and of a probe's.
     fn containers(kubernetes: &str) -> [Vec<Container>; 2] {
-        let text = format!("server_url: http://s\napi_key: k\nkubernetes: {kubernetes}");
+        containers_of(&assignment(1, 2, "today"), kubernetes, "{}")
+    }
+
+    fn containers_of(assignment: &Assignment, kubernetes: &str, policies: &str) -> [Vec<Container>; 2] {
+        let text = format!("server_url: http://s\napi_key: k\npolicies: {policies}\nkubernetes: {kubernetes}");
         let config = Config::parse(&text, std::path::Path::new("node.yaml"), &|_| None).unwrap();
         let settings = config.kubernetes().unwrap();
         let identity = Identity::new("http://s".into(), NodeId(3), &"k".into());
         let plan = Plan {
             identity: &identity,
-            assignment: &assignment(1, 2, "today"),
+            assignment,
             before: Disruption::default(),
             config: settings,
             tmp: config.tmp(),
@@ -474,6 +488,30 @@ mod tests {
             let pod = job.spec.unwrap().template.spec.unwrap();
             pod.init_containers.into_iter().flatten().chain(pod.containers).collect()
         })
+    }
+
+    #[test]
+    fn a_tag_is_pulled_for_each_run_and_a_digest_is_what_runs() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let by_digest = format!("r.example/x:1@{digest}");
+        for (image, decided, kubernetes, policies, expected, pull) in [
+            ("r.example/x:1", false, "{}", "{}", "r.example/x:1", "Always"),
+            ("r.example/x:1", true, "{}", "{}", &by_digest, "IfNotPresent"),
+            (&by_digest, false, "{}", "{}", &by_digest, "IfNotPresent"),
+            ("r.example/x", false, "{}", "{require_algorithm_pull: false}", "r.example/x", "IfNotPresent"),
+            ("r.example/x:1", false, "{algorithm_pull_policy: Never}", "{}", "r.example/x:1", "Never"),
+            (&by_digest, false, "{algorithm_pull_policy: Always}", "{}", &by_digest, "Always"),
+        ] {
+            let digest = decided.then(|| digest.parse().unwrap());
+            let assignment = Assignment { image: image.into(), digest, ..assignment(1, 2, "today") };
+            let [run, _] = containers_of(&assignment, kubernetes, policies);
+            let algorithm = run.iter().find(|container| container.name == ALGORITHM).unwrap();
+            assert_eq!(
+                (algorithm.image.as_deref(), algorithm.image_pull_policy.as_deref()),
+                (Some(expected), Some(pull)),
+                "{image} {kubernetes} {policies}"
+            );
+        }
     }
 
     #[test]

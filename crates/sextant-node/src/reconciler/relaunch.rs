@@ -34,6 +34,10 @@ impl RunReconciler {
             _ = self.signal.changed() => return Err(Interrupted),
             _ = self.run_state.changed() => return Err(Interrupted),
         }
+        // An earlier process has let it in: what it decided on, this one does not know.
+        if !self.admitted {
+            self.admit().await?;
+        }
         self.learn_first_task().await?;
         // What was decided before the pause may not be true any more, nor this process the one that acts.
         if self.run_state.has_changed().unwrap_or(true) || !self.context.leadership.is_leader() {

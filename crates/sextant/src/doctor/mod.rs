@@ -1,6 +1,7 @@
 //! `sextant doctor`: checks everything that a node needs, one line each, as far as that is possible from here. It changes nothing
 //! but what the node itself would make at its start, and disturbs no node that runs.
 
+mod policies;
 mod server;
 
 use sextant_config::{Config, RuntimeConfig};
@@ -20,6 +21,7 @@ pub async fn run(config: &Config, isolation: bool, tell: &mut (dyn FnMut(&Line) 
         tell(Line::unknown("configuration", warning.to_string()));
     }
     let node = server::examine(config, &mut tell).await;
+    policies::examine(config, &mut tell).await;
     match &config.runtime {
         RuntimeConfig::Local(_) => tell(Line::unknown(
             "isolation",

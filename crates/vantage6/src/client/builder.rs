@@ -166,6 +166,14 @@ impl Connections {
         self.proxies.for_url(url)
     }
 
+    /// What an error of a connection to this address says.
+    pub(super) fn failure(&self, url: &url::Url, error: &(dyn std::error::Error + 'static)) -> outbound::Failure {
+        match url.scheme() {
+            "https" => self.trust.failure(error),
+            _ => outbound::Failure::classify(error, false),
+        }
+    }
+
     fn plain_builder(&self) -> reqwest::ClientBuilder {
         let proxies = self.proxies.clone();
         reqwest::Client::builder()

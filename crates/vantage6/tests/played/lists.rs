@@ -2,7 +2,7 @@
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
-use vantage6::{Error, OpenRuns, Run, RunId, RunStatus, TaskId};
+use vantage6::{Error, OpenRuns, Run, RunId, RunStatus, StoreId, TaskId};
 use wiremock::{
     Mock, ResponseTemplate,
     matchers::{path, query_param},
@@ -76,7 +76,7 @@ async fn one_broken_run_does_not_hide_the_others() {
     assert_eq!((&newer.status, newer.organization.0), (&RunStatus::Other("paused".into()), 3));
     assert_eq!(
         (newer.task.parent, newer.task.init_user, newer.task.algorithm_store),
-        (Some(TaskId(77)), None, Some(2))
+        (Some(TaskId(77)), None, Some(StoreId(2)))
     );
     assert_eq!(newer.task.databases.kept[0].parameters.as_deref(), Some(r#"{"query":"x"}"#));
     assert_eq!(newer.task.databases.kept[1].parameters, None);

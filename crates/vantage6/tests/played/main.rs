@@ -6,6 +6,7 @@ mod lists;
 mod login;
 mod observed;
 mod results;
+mod stores;
 
 use std::time::Duration;
 

@@ -1,0 +1,137 @@
+//! `policies.allowed_algorithm_stores`. A node asks a store with its own token, so a store that nobody means must not be among them.
+
+use sextant_core::policies::AllowedStore;
+use url::Url;
+
+use super::examples::{self, Example, Place};
+use super::expression_error;
+use crate::reader::Field;
+
+/// A host that nobody means.
+const STRANGER: &str = "stranger.example";
+
+/// Reads an entry.
+pub(super) fn store(field: &Field<'_>) -> Option<AllowedStore> {
+    let expected = "the address of an algorithm store, like `https://store.example.org/api`, or a regular expression";
+    let text = field.word(expected)?;
+    match AllowedStore::new(text) {
+        Ok(AllowedStore::Pattern(_)) if examples::matches_empty(text) != Some(false) => {
+            field.wrong(
+                "an expression that needs something of an address",
+                "This one matches the empty text, and so the beginning of every address: it would let in all stores.",
+            );
+            None
+        }
+        Ok(store) => {
+            let warnings = match &store {
+                AllowedStore::Exact(address) => match exact(address) {
+                    Some(warnings) => warnings,
+                    None => {
+                        field.wrong(expected, "");
+                        return None;
+                    }
+                },
+                AllowedStore::Pattern(_) => wide(&store).into_iter().collect(),
+            };
+            warnings.into_iter().for_each(|warning| field.warn(warning));
+            Some(store)
+        }
+        Err(error) => {
+            field.wrong(expected, &expression_error(&error));
+            None
+        }
+    }
+}
+
+/// What is odd about an address; `None` if it is none.
+fn exact(address: &str) -> Option<Vec<String>> {
+    let url = Url::parse(address).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())?;
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return None;
+    }
+    let mut warnings = Vec::new();
+    if url.path().trim_matches('/').is_empty() {
+        warnings.push(format!(
+            "has no path. Servers since 4.8 know a store by an address with the path of its API, and only the same address is allowed: \
+             write `{address}/api`, unless the server has it without."
+        ));
+    }
+    let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    if url.scheme() == "http" && !is_here {
+        warnings.push(
+            "begins with http://. The node asks the store with its token for the vantage6 server, which others on the way can read then, \
+             and they can answer in the store's place: use https://."
+                .to_owned(),
+        );
+    }
+    Some(warnings)
+}
+
+/// In which way an expression lets in more stores than it seems to.
+fn wide(store: &AllowedStore) -> Option<String> {
+    let all = examples::of(store.as_str());
+    let (addresses, others): (Vec<&Example>, Vec<&Example>) =
+        all.iter().partition(|example| split(&example.text).is_some());
+    let addresses: Vec<&Example> = addresses.into_iter().filter(|example| store.allows(&example.text)).collect();
+    let strange = |text: String, advice: &str| {
+        let host = Url::parse(&text).ok().and_then(|url| url.host_str().map(str::to_owned))?;
+        let is_strange = host.ends_with(STRANGER) && store.allows(&text);
+        is_strange.then(|| format!("lets in other stores, for example `{text}`: {advice}"))
+    };
+    const WRITE_OUT: &str = "write out the store's host, like `^https://store\\.example\\.org/`.";
+    let any = ["https", "http"].into_iter().find_map(|scheme| strange(format!("{scheme}://{STRANGER}/api"), WRITE_OUT));
+    let of_other = |example: &&Example| strange(format!("https://{STRANGER}/{}", example.text), WRITE_OUT);
+    let of_address = |example: &&Example| {
+        let (scheme, host, rest) = split(&example.text)?;
+        strange(format!("{scheme}{host}.{STRANGER}/api"), "end the host's name with a slash.")
+            .or_else(|| strange(format!("{scheme}{STRANGER}/{host}{rest}"), WRITE_OUT))
+            .or_else(|| {
+                let from = scheme.chars().count();
+                let places = example.places.get(from..from + host.chars().count())?;
+                places.iter().any(|place| *place != Place::Fixed).then(|| {
+                    "lets in several hosts: in an expression, a dot stands for any character. Write `\\.` for a dot, and all of the host's \
+                     name."
+                        .to_owned()
+                })
+            })
+    };
+    any.or_else(|| others.iter().find_map(of_other)).or_else(|| addresses.iter().find_map(of_address)).or_else(|| {
+        addresses.is_empty().then(|| {
+            "seems to let in nothing: no address was found that it matches from its beginning. Begin it with `https://`.".to_owned()
+        })
+    })
+}
+
+/// An address taken apart: up to the host, the host, and the rest.
+fn split(text: &str) -> Option<(&str, &str, &str)> {
+    let (scheme, rest) = text.split_at(text.find("://")? + 3);
+    let end = rest.find('/').unwrap_or(rest.len());
+    let (host, path) = rest.split_at(end);
+    (matches!(scheme, "https://" | "http://") && !host.is_empty()).then_some((scheme, host, path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_that_let_in_other_stores_are_told() {
+        for (entry, words) in [
+            (r"^https://store\.example\.org/", None),
+            (r"^https://store\.example\.org/api$", None),
+            (r"^https://(a|b)\.example\.org/api$", None),
+            (r"^https://store\.example\.org", Some("end the host's name")),
+            (r"^https?://.*/api$", Some("write out the store's host")),
+            (r".*example\.org/api$", Some("lets in")),
+            (r"^https://store.example.org/api$", Some("several hosts")),
+            (r"^https://[a-z]+\.example\.org/api$", Some("several hosts")),
+            (r"store\.example\.org/.+", Some("to let in nothing")),
+        ] {
+            let told = wide(&AllowedStore::new(entry).unwrap());
+            match words {
+                None => assert_eq!(told, None, "{entry}"),
+                Some(words) => assert!(told.as_ref().is_some_and(|told| told.contains(words)), "{entry}: {told:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Whether the policies let a task's image in: by the list of algorithms, and by the store that the task is from (vantage6-node 4.15.2,
+//! `docker_manager.py`, `is_docker_image_allowed`). A decision may need to know what registries, the server and a store have: then it says
+//! what to ask next, and is made again with the answer. Without an answer nothing is allowed.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use printable::excerpt;
+use vantage6_types::StoreId;
+
+use super::image_reference::{Digest, ImageReference};
+use super::policies::{AllowedAlgorithm, Combination, Policies, is_basics};
+use super::policy::Refusal;
+
+/// What is decided on.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The image as the task names it.
+    pub name: &'a str,
+    /// The same, taken apart.
+    pub image: &'a ImageReference,
+    /// The store that the task is from, as the server says.
+    pub store: Option<StoreId>,
+}
+
+/// What somebody says who was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer<T> {
+    /// This.
+    Known(T),
+    /// It has nothing to say of it, or refuses to; in words for the operator.
+    No(String),
+    /// It can't be asked now; in words for the operator.
+    Away(String),
+}
+
+/// An algorithm that a store has approved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreAlgorithm {
+    /// Its image, as it was registered there.
+    pub image: String,
+    /// What the store has looked at.
+    pub digest: Option<Digest>,
+}
+
+/// What there is to ask before a decision can be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// An image's registry: the digest of its tag.
+    Digest(ImageReference),
+    /// The server: the address of a store.
+    Store(StoreId),
+    /// The store at this address: the algorithms that it has approved for the task's image.
+    Algorithms(String),
+}
+
+/// The answers so far.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// By the whole name of the image.
+    digests: BTreeMap<String, Answer<Digest>>,
+    /// The address of the task's store.
+    pub store: Option<Answer<String>>,
+    /// What that store has approved of the task's image.
+    pub algorithms: Option<Answer<Vec<StoreAlgorithm>>>,
+}
+
+impl Facts {
+    /// A registry has answered.
+    pub fn learn_digest(&mut self, image: &ImageReference, answer: Answer<Digest>) {
+        self.digests.insert(image.to_string(), answer);
+    }
+}
+
+/// What follows from policies and answers.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The image may run: the content with this digest, where the decision rests on one.
+    Admitted(Option<Digest>),
+    /// It may not; with why, for the operator.
+    Refused(Refusal, String),
+    /// It can't be told before this is answered.
+    Ask(Question),
+    /// It can't be told while this is away.
+    Wait(String),
+}
+
+/// What one of the two lists says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Verdict {
+    /// There is no such list.
+    Unset,
+    Yes(Option<Digest>),
+    No(String),
+    Ask(Question),
+    Away(String),
+}
+
+/// Decides on an image, as far as the answers allow.
+#[must_use]
+pub fn decide(policies: &Policies, subject: Subject<'_>, facts: &Facts) -> Decision {
+    if is_basics(subject.name) && !policies.allow_basics_algorithm {
+        return Decision::Refused(
+            Refusal::Image(subject.name.to_owned()),
+            "`allow_basics_algorithm` is false".to_owned(),
+        );
+    }
+    let list = by_list(&policies.allowed_algorithms, subject, facts);
+    let not_listed = |why| Decision::Refused(Refusal::Image(subject.name.to_owned()), why);
+    let not_of_store = |why| Decision::Refused(Refusal::Store(subject.name.to_owned()), why);
+    match policies.combination {
+        _ if policies.allowed_stores.is_empty() => single(list, not_listed),
+        _ if policies.allowed_algorithms.is_empty() => single(by_store(policies, subject, facts), not_of_store),
+        // No store is asked about an image that can't run, and none where the list is enough.
+        Combination::Both => match list {
+            Verdict::No(_) | Verdict::Ask(_) => single(list, not_listed),
+            list => match (list, by_store(policies, subject, facts)) {
+                (_, store @ (Verdict::No(_) | Verdict::Ask(_))) => single(store, not_of_store),
+                (Verdict::Away(why), _) | (_, Verdict::Away(why)) => Decision::Wait(why),
+                (Verdict::Yes(Some(here)), Verdict::Yes(Some(there))) if here != there => {
+                    not_of_store(format!("the store has approved {there}, and the list allows {here}"))
+                }
+                (Verdict::Yes(here), Verdict::Yes(there)) => Decision::Admitted(there.or(here)),
+                (list, _) => single(list, not_listed),
+            },
+        },
+        Combination::Either => match list {
+            Verdict::Yes(_) | Verdict::Ask(_) => single(list, not_listed),
+            list => match (list, by_store(policies, subject, facts)) {
+                (_, store @ (Verdict::Yes(_) | Verdict::Ask(_))) => single(store, not_of_store),
+                (Verdict::Away(why), _) | (_, Verdict::Away(why)) => Decision::Wait(why),
+                (Verdict::No(list), Verdict::No(store)) => not_listed(format!("{list}; {store}")),
+                (list, _) => single(list, not_listed),
+            },
+        },
+    }
+}
+
+/// The decision where only one list counts.
+fn single(verdict: Verdict, refused: impl Fn(String) -> Decision) -> Decision {
+    match verdict {
+        Verdict::Unset => Decision::Admitted(None),
+        Verdict::Yes(digest) => Decision::Admitted(digest),
+        Verdict::No(why) => refused(why),
+        Verdict::Ask(question) => Decision::Ask(question),
+        Verdict::Away(why) => Decision::Wait(why),
+    }
+}
+
+/// What the list of algorithms says: by the name, else by content, which is compared with what entries of the same repository stand for.
+fn by_list(entries: &[AllowedAlgorithm], subject: Subject<'_>, facts: &Facts) -> Verdict {
+    if entries.is_empty() {
+        return Verdict::Unset;
+    }
+    if entries.iter().any(|entry| entry.allows(subject.name)) {
+        return Verdict::Yes(None);
+    }
+    let of_repository = |entry: &AllowedAlgorithm| entry.reference().filter(|own| own.is_of_repository(subject.image));
+    let candidates: Vec<ImageReference> = entries.iter().filter_map(of_repository).collect();
+    if candidates.is_empty() {
+        return Verdict::No("it is not in `allowed_algorithms`".to_owned());
+    }
+    let by_tag = |one: &ImageReference| one.digest.is_none() && subject.image.digest.is_none();
+    if candidates.iter().any(|one| by_tag(one) && one.tag_or_latest() == subject.image.tag_or_latest()) {
+        return Verdict::Yes(None);
+    }
+    let own = match digest_of(subject.image, facts) {
+        Ok(Answer::Known(digest)) => digest,
+        Ok(Answer::No(why)) => return Verdict::No(why),
+        Ok(Answer::Away(why)) => return Verdict::Away(why),
+        Err(question) => return Verdict::Ask(question),
+    };
+    let mut away = None;
+    let mut unknown = None;
+    // What is told by its own text costs no question.
+    let (named, asked): (Vec<_>, Vec<_>) = candidates.iter().partition(|one| one.digest.is_some());
+    for one in named.into_iter().chain(asked) {
+        match digest_of(one, facts) {
+            Ok(Answer::Known(digest)) if digest == own => return Verdict::Yes(Some(own)),
+            Ok(Answer::Known(_)) => {}
+            Ok(Answer::No(why)) => unknown = Some(why),
+            Ok(Answer::Away(why)) => away = Some(why),
+            Err(question) => return Verdict::Ask(question),
+        }
+    }
+    match (away, unknown) {
+        (Some(why), _) => Verdict::Away(why),
+        (None, Some(why)) => Verdict::No(format!("no entry of its repository has its content ({own}): {why}")),
+        (None, None) => Verdict::No(format!("no entry of its repository has its content ({own})")),
+    }
+}
+
+/// The digest that an image names, or that its registry has; else the question.
+fn digest_of(image: &ImageReference, facts: &Facts) -> Result<Answer<Digest>, Question> {
+    if let Some(digest) = image.named_digest() {
+        return Ok(Answer::Known(digest));
+    }
+    facts.digests.get(&image.to_string()).cloned().ok_or_else(|| Question::Digest(image.clone()))
+}
+
+/// What the stores say: the task's must be on the list, and must itself have approved the image.
+fn by_store(policies: &Policies, subject: Subject<'_>, facts: &Facts) -> Verdict {
+    let Some(id) = subject.store else {
+        return Verdict::No("the task is from no algorithm store".to_owned());
+    };
+    let url = match &facts.store {
+        None => return Verdict::Ask(Question::Store(id)),
+        Some(Answer::No(why)) => return Verdict::No(why.clone()),
+        Some(Answer::Away(why)) => return Verdict::Away(why.clone()),
+        Some(Answer::Known(url)) => url,
+    };
+    if !policies.allowed_stores.iter().any(|entry| entry.allows(url)) {
+        return Verdict::No(format!("its store, {}, is not in `allowed_algorithm_stores`", excerpt(url)));
+    }
+    match &facts.algorithms {
+        None => Verdict::Ask(Question::Algorithms(url.clone())),
+        Some(Answer::No(why)) => Verdict::No(why.clone()),
+        Some(Answer::Away(why)) => Verdict::Away(why.clone()),
+        Some(Answer::Known(algorithms)) => approved(subject.image, algorithms, url),
+    }
+}
+
+/// Whether one of a store's algorithms is the image. What the store has looked at is what must run.
+fn approved(image: &ImageReference, algorithms: &[StoreAlgorithm], url: &str) -> Verdict {
+    let is_same = |algorithm: &&StoreAlgorithm| {
+        ImageReference::parse(&algorithm.image).is_ok_and(|other| other.is_of_repository(image))
+    };
+    let of_image: Vec<&StoreAlgorithm> = algorithms.iter().filter(is_same).collect();
+    if of_image.is_empty() {
+        return Verdict::No(format!("its store, {}, has not approved it", excerpt(url)));
+    }
+    let has = |digest: &Option<Digest>| of_image.iter().any(|algorithm| &algorithm.digest == digest);
+    match image.named_digest() {
+        // An old store tells no digest of what it has approved. Then the one that the task names is all there is.
+        Some(named) if has(&None) || has(&Some(named.clone())) => Verdict::Yes(Some(named)),
+        Some(named) => Verdict::No(format!("its store, {}, has approved another content than {named}", excerpt(url))),
+        None => Verdict::Yes(of_image.iter().find_map(|algorithm| algorithm.digest.clone())),
+    }
+}

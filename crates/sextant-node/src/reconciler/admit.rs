@@ -1,0 +1,57 @@
+//! Asks the policies whether the run may begin, and waits for a bounded time for those who must be asked for that.
+
+use std::time::Duration;
+
+use printable::excerpt;
+use sextant_core::policy::Refusal;
+use tokio::time::Instant;
+use tracing::info;
+
+use super::{Interrupted, Obstacle, RunReconciler};
+use crate::admission::{Admission, admit};
+use crate::image_check::refused;
+
+/// How long a run waits for a registry or a store that its policies need. Whoever asked is not left without an answer for longer, and
+/// a restart of either takes less.
+pub(crate) const VERIFICATION_TIMEOUT: Duration = Duration::from_secs(600);
+
+impl RunReconciler {
+    /// Asks the policies; a refusal is reported.
+    pub(super) async fn admit(&mut self) -> Result<(), Interrupted> {
+        let admission = tokio::select! {
+            admission = admit(&self.context, &self.run, &self.databases, self.bad_input.as_deref()) => admission,
+            _ = self.signal.changed() => return Err(Interrupted),
+        };
+        match admission {
+            Ok(Admission::Admitted(digest)) => {
+                if let Some(digest) = digest.as_ref().filter(|digest| self.assignment.digest.as_ref() != Some(digest)) {
+                    info!(
+                        run = %self.run.id, image = excerpt(&self.assignment.image), %digest,
+                        "the policies allow the image by its content; this digest is what runs"
+                    );
+                }
+                self.assignment.digest = digest;
+                self.admitted = true;
+                self.unverified_since = None;
+                return Ok(());
+            }
+            Ok(Admission::Refused(failure)) => self.report_failure(&failure).await,
+            Ok(Admission::Waits(why)) => self.wait_for_verification(why).await,
+            Err(error) => self.back_off(Obstacle::Server, &error.to_string()).await,
+        }
+        Err(Interrupted)
+    }
+
+    /// A registry or a store is away: it is asked again after a pause. A run that has waited for too long is refused.
+    async fn wait_for_verification(&mut self, why: String) {
+        let waited = self.unverified_since.get_or_insert_with(Instant::now).elapsed();
+        let Some(left) = VERIFICATION_TIMEOUT.checked_sub(waited).filter(|left| !left.is_zero()) else {
+            return self.report_failure(&refused(&Refusal::Unverified(self.run.task.image.clone()), why)).await;
+        };
+        let why = format!(
+            "the policies can't be checked yet: {why}; the run is refused if that lasts for another {} s",
+            left.as_secs().max(1)
+        );
+        self.back_off(Obstacle::Verification, &why).await;
+    }
+}

@@ -1,0 +1,150 @@
+//! The port [`Registries`] with `oci-client`: which content a registry has for a tag.
+//!
+//! A registry is somebody else's. A question has a bounded time, and all that comes back a bounded size: `oci-client` reads answers as a
+//! whole, however long they are, and does not know this node's HTTP proxies; so its connections go through a [`gate`] of this process.
+#![forbid(unsafe_code)]
+
+mod gate;
+mod logins;
+mod meaning;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
+use oci_client::errors::OciDistributionError;
+use oci_client::{Client, Reference, RegistryOperation};
+use outbound::HttpProxies;
+use sextant_config::{Config, Registry};
+use sextant_core::image_policy::Answer;
+use sextant_core::image_reference::{Digest, ImageReference};
+use sextant_core::registries::Registries;
+use sextant_core::remembered::Remembered;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use self::gate::Gate;
+use self::logins::Logins;
+
+/// How long a question may take: a registry, its login server, and a proxy to each.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How many questions are under way at a time.
+const QUESTIONS: usize = 4;
+
+/// Asks registries, as a node's configuration says.
+pub struct OciRegistries {
+    logins: Logins,
+    authorities: Vec<Certificate>,
+    proxies: Arc<HttpProxies>,
+    questions: Semaphore,
+    remembered: Remembered<Digest>,
+    patience: Duration,
+}
+
+impl OciRegistries {
+    /// With the logins of `docker_registries`, and the certificates and HTTP proxies that the node uses for its server.
+    ///
+    /// # Errors
+    /// If the certificates or the environment's HTTP proxies can't be used; the text is for the operator.
+    pub fn new(config: &Config) -> Result<Self, String> {
+        Self::with(&config.docker_registries, config.ca_certificates.as_deref(), HttpProxies::from_env()?)
+    }
+
+    fn with(logins: &[Registry], ca_certificates: Option<&Path>, proxies: HttpProxies) -> Result<Self, String> {
+        let authorities = outbound::trust::authorities(ca_certificates)?;
+        let certificate = |data| Certificate { encoding: CertificateEncoding::Der, data };
+        Ok(Self {
+            logins: Logins::new(logins),
+            authorities: authorities.into_iter().map(certificate).collect(),
+            proxies: Arc::new(proxies),
+            questions: Semaphore::new(QUESTIONS),
+            remembered: Remembered::default(),
+            patience: PATIENCE,
+        })
+    }
+
+    async fn ask(&self, image: &ImageReference) -> Answer<Digest> {
+        let _permit = self.questions.acquire().await;
+        let registry = &image.domain;
+        match timeout(self.patience, self.ask_by_either_protocol(image)).await {
+            Ok(answer) => answer,
+            Err(_) => Answer::Away(format!(
+                "the registry {registry} has not answered within {} s. Check that it runs, and that this node can reach it",
+                self.patience.as_secs_f32()
+            )),
+        }
+    }
+
+    /// By https; where there is none, a registry of this machine by plain http, as everybody who pulls images does it.
+    async fn ask_by_either_protocol(&self, image: &ImageReference) -> Answer<Digest> {
+        match self.ask_by(image, ClientProtocol::Https).await {
+            Err((OciDistributionError::RequestError(_), _)) if is_here(&image.domain) => {
+                let answer = self.ask_by(image, ClientProtocol::Http).await;
+                answer.unwrap_or_else(|(error, words)| meaning::of(&error, words, image))
+            }
+            answer => answer.unwrap_or_else(|(error, words)| meaning::of(&error, words, image)),
+        }
+    }
+
+    /// Asks once. An error comes with what the gate has to say of it.
+    async fn ask_by(
+        &self,
+        image: &ImageReference,
+        protocol: ClientProtocol,
+    ) -> Result<Answer<Digest>, (OciDistributionError, Option<String>)> {
+        let gate = match Gate::open(self.proxies.clone()).await {
+            Ok(gate) => gate,
+            Err(error) => {
+                return Ok(Answer::Away(format!(
+                    "no port of this machine can be opened to ask registries through: {error}"
+                )));
+            }
+        };
+        let client = self.client(&gate, protocol).map_err(|error| (error, None))?;
+        let auth = self.logins.of(image);
+        let reference = Reference::with_tag(image.domain.clone(), image.path.clone(), image.tag_or_latest().to_owned());
+        let digest = async {
+            // First, so that a login server that is away is not taken for a registry that refuses.
+            client.auth(&reference, &auth, RegistryOperation::Pull).await?;
+            client.fetch_manifest_digest(&reference, &auth).await
+        };
+        match digest.await {
+            Ok(digest) => Ok(match digest.parse() {
+                Ok(digest) => Answer::Known(digest),
+                Err(why) => Answer::Away(format!("the registry {} tells a digest that is none: {why}", image.domain)),
+            }),
+            Err(error) => Err((error, gate.failure())),
+        }
+    }
+
+    fn client(&self, gate: &Gate, protocol: ClientProtocol) -> Result<Client, OciDistributionError> {
+        let proxy = Some(gate.url());
+        Client::try_from(ClientConfig {
+            protocol,
+            tls_certs_only: self.authorities.clone(),
+            connect_timeout: Some(self.patience),
+            user_agent: concat!("sextant/", env!("CARGO_PKG_VERSION")),
+            https_proxy: proxy.clone(),
+            http_proxy: proxy,
+            ..ClientConfig::default()
+        })
+    }
+}
+
+#[async_trait::async_trait]
+impl Registries for OciRegistries {
+    async fn digest(&self, image: &ImageReference) -> Answer<Digest> {
+        self.remembered.get(&image.to_string(), self.ask(image)).await
+    }
+}
+
+/// Whether a registry is this machine's own.
+fn is_here(domain: &str) -> bool {
+    let host = domain.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(domain, |(host, _)| host);
+    host == "localhost"
+        || host == "[::1]"
+        || host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+}

@@ -1,0 +1,57 @@
+//! What a registry's answer means: that it does not have an image, or that it can't be asked now. Its words are for the operator.
+
+use oci_client::errors::{OciDistributionError, OciErrorCode};
+use outbound::error_chain;
+use printable::excerpt;
+use sextant_core::image_policy::Answer;
+use sextant_core::image_reference::{Digest, ImageReference};
+
+/// What to do about a registry that does not let this node in.
+const LOGIN: &str = "Does `docker_registries` have a login for it that may pull this image?";
+
+/// The answer for an error; `gate`: what went wrong with its connection.
+pub fn of(error: &OciDistributionError, gate: Option<String>, image: &ImageReference) -> Answer<Digest> {
+    let registry = &image.domain;
+    let named = excerpt(&image.to_string());
+    let denied = || Answer::No(format!("the registry {registry} does not let this node see {named}. {LOGIN}"));
+    let unknown = || Answer::No(format!("the registry {registry} does not have {named}"));
+    let failing =
+        |words: String| Answer::Away(format!("the registry {registry} can't be asked for {named} now: {words}"));
+    match error {
+        OciDistributionError::UnauthorizedError { .. } => denied(),
+        OciDistributionError::RegistryError { envelope, .. } => {
+            let has = |codes: &[OciErrorCode]| envelope.errors.iter().any(|error| codes.contains(&error.code));
+            match () {
+                () if has(&[OciErrorCode::Toomanyrequests]) => failing(
+                    "it has had too many requests from here. A login in `docker_registries` may be allowed more".into(),
+                ),
+                () if has(&[OciErrorCode::Unauthorized, OciErrorCode::Denied]) => denied(),
+                () if has(&[OciErrorCode::ManifestUnknown, OciErrorCode::NameUnknown, OciErrorCode::NotFound]) => {
+                    unknown()
+                }
+                () => failing(excerpt(&envelope.to_string())),
+            }
+        }
+        OciDistributionError::ServerError { code, message, .. } => match code {
+            401 | 403 => denied(),
+            404 => unknown(),
+            code => failing(format!("it answers {code}: {}", excerpt(message))),
+        },
+        OciDistributionError::ImageManifestNotFoundError(_) => unknown(),
+        OciDistributionError::AuthenticationFailure(words) => {
+            failing(format!("its login server refuses: {}. {LOGIN}", excerpt(words)))
+        }
+        OciDistributionError::RequestError(error) => {
+            // The outermost tells the address only.
+            let cause = std::error::Error::source(error).unwrap_or(error);
+            let words = gate.unwrap_or_else(|| excerpt(&error_chain(cause)));
+            let advice = if words.contains("certificate") {
+                " Name its CA's certificate in `ca_certificates`: for registries, one counts that may issue others"
+            } else {
+                " Check that it runs, and that this node can reach it"
+            };
+            failing(format!("{words}.{advice}"))
+        }
+        other => failing(excerpt(&other.to_string())),
+    }
+}

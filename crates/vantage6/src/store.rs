@@ -1,0 +1,236 @@
+//! Algorithm stores (since 4.6): asked whether they have approved an image. Since 4.15.2 a node does not take the server's word for it
+//! (`AlgorithmStore.get_algorithm` in `common/client/node_client.py`).
+//!
+//! A store is somebody else's: it is asked once, within a bounded time, follows no redirect, and little is read of its answer.
+
+use std::time::Duration;
+
+use outbound::Failure;
+use reqwest::{Response, header};
+use serde::Deserialize;
+use tokio::time::timeout;
+use url::Url;
+
+use crate::{Client, Error, ServerUrl, error::excerpt, read};
+
+/// How long the whole answer may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How much is read of an answer. An algorithm's description has some kilobytes.
+const LIMIT: usize = 1024 * 1024;
+/// How many algorithms of an answer are looked at. One image is rarely more than one of them.
+const MOST: usize = 100;
+/// How long names are.
+const LONG: usize = 1000;
+
+/// An algorithm that a store has approved.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct StoreAlgorithm {
+    /// Its image, as it was registered.
+    #[serde(deserialize_with = "read::cut::<_, LONG>")]
+    pub image: String,
+    /// The content that was approved.
+    #[serde(default, deserialize_with = "read::optional_cut::<_, LONG>")]
+    pub digest: Option<String>,
+}
+
+/// Why a store has not said what it has approved.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// It can't be asked now.
+    #[error("{0}")]
+    Away(String),
+    /// It does not want to say, or says nothing that makes sense.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What is read of an answer.
+#[derive(Deserialize)]
+struct Page {
+    #[serde(deserialize_with = "algorithms")]
+    data: Vec<StoreAlgorithm>,
+}
+
+fn algorithms<'de, D: serde::Deserializer<'de>>(de: D) -> Result<Vec<StoreAlgorithm>, D::Error> {
+    read::beginning::<_, StoreAlgorithm, MOST>(de).map(|beginning| beginning.list)
+}
+
+/// What is read of a refusal.
+#[derive(Deserialize, Default)]
+struct Message {
+    #[serde(default)]
+    msg: Option<String>,
+}
+
+impl Client {
+    /// The algorithms that the store at this address has approved for an image, as a task names it; without one, the first of all.
+    ///
+    /// # Errors
+    /// Why it has not said; no such text has a token.
+    pub async fn store_algorithms(&self, store: &str, image: Option<&str>) -> Result<Vec<StoreAlgorithm>, StoreError> {
+        let url = address(store, self.url()).ok_or_else(|| {
+            StoreError::Refused(format!(
+                "the server has '{}' as the address of the algorithm store, which is none: have it registered there with an address like \
+                 https://store.example.org/api",
+                excerpt(store.as_bytes())
+            ))
+        })?;
+        let shown = excerpt(url.as_str().as_bytes());
+        let patience = PATIENCE.min(self.silence());
+        match timeout(patience, self.ask_store(&url, &shown, image)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(StoreError::Away(format!(
+                "the algorithm store at {shown} has not answered within {} s. Check that it runs, and that this node can reach it",
+                patience.as_secs_f32()
+            ))),
+        }
+    }
+
+    async fn ask_store(&self, url: &Url, shown: &str, image: Option<&str>) -> Result<Vec<StoreAlgorithm>, StoreError> {
+        let mut answer = self.send_to_store(url, shown, image).await?;
+        if answer.status() == 401 {
+            // The server may have forgotten the token; the next one is another.
+            answer = self.send_to_store(url, shown, image).await?;
+        }
+        let status = answer.status().as_u16();
+        let body = self.body(answer, shown).await?;
+        match status {
+            200 => serde_json::from_slice::<Page>(&body).map(|page| page.data).map_err(|_| {
+                StoreError::Refused(format!(
+                    "what answers at {shown} is no algorithm store: its answer begins with: {}. Check the store's address at the server",
+                    excerpt(&body)
+                ))
+            }),
+            _ => Err(refusal(status, &body, shown)),
+        }
+    }
+
+    /// Asks once; a token that is not taken is not used again.
+    async fn send_to_store(&self, url: &Url, shown: &str, image: Option<&str>) -> Result<Response, StoreError> {
+        let server = |error: Error| StoreError::Away(format!("the server gives no token to ask a store with: {error}"));
+        let token = self.access_token().await.map_err(server)?;
+        let mut url = url.clone();
+        match image {
+            Some(image) => url.query_pairs_mut().append_pair("image", image),
+            // As if to look whether it answers at all.
+            None => url.query_pairs_mut().append_pair("per_page", "1"),
+        };
+        let request = self
+            .http()
+            .get(url.clone())
+            .header(header::ACCEPT, "application/json")
+            .header(header::AUTHORIZATION, token.header().map_err(server)?)
+            .header("Server-Url", told_server(self.url()))
+            .header("Client-Type", "node");
+        let answer = request.send().await.map_err(|error| self.unreachable(&url, shown, &error))?;
+        if answer.status() == 401 {
+            self.invalidate_token(&token);
+        }
+        Ok(answer)
+    }
+
+    async fn body(&self, mut answer: Response, shown: &str) -> Result<Vec<u8>, StoreError> {
+        let mut body = Vec::new();
+        let url = answer.url().clone();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| self.unreachable(&url, shown, &error))? {
+            if body.len() + chunk.len() > LIMIT {
+                return Err(StoreError::Refused(format!(
+                    "the algorithm store at {shown} answers with more than {LIMIT} bytes, which is more than an algorithm's description. \
+                     Check the store's address at the server"
+                )));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn unreachable(&self, url: &Url, shown: &str, error: &reqwest::Error) -> StoreError {
+        let cause = std::error::Error::source(error).unwrap_or(error);
+        let words = match self.failure_at(url, cause) {
+            // What is said of the server's address in the configuration is true of the store's address at the server.
+            Failure::Tls(words) => words.replace("`server_url`", "its address at the server"),
+            Failure::Other(words) => excerpt(words.as_bytes()),
+        };
+        let proxy = self.http_proxy_to(url).map(|proxy| format!(" through the {proxy}")).unwrap_or_default();
+        StoreError::Away(format!(
+            "the algorithm store at {shown} can't be reached{proxy}: {words}. Check that it runs, and that this node can reach it"
+        ))
+    }
+}
+
+/// What a status other than 200 means.
+fn refusal(status: u16, body: &[u8], shown: &str) -> StoreError {
+    let said = serde_json::from_slice::<Message>(body).unwrap_or_default().msg;
+    let said = said.map_or_else(|| excerpt(body), |said| excerpt(said.as_bytes()));
+    let text = |advice: &str| format!("the algorithm store at {shown} answers {status}: {said}. {advice}");
+    match status {
+        300..=399 => StoreError::Refused(text(
+            "Redirects are not followed: have it registered at the server with the address it has",
+        )),
+        401 => StoreError::Refused(text(
+            "Stores before 4.15.2 don't know nodes, and answer only if their algorithm_view is public; later ones ask the server about \
+             the node, which must be 4.15.2 or later, too",
+        )),
+        403 => StoreError::Refused(text(
+            "It compares the server's address letter by letter with those on its own list: server_url, port and api_path must be written \
+             here as there",
+        )),
+        407 => StoreError::Refused(text("The HTTP proxy on the way wants a login")),
+        408 | 425 | 429 | 500.. => StoreError::Away(text("Its own log may say why")),
+        _ => StoreError::Refused(text("Its own log may say why")),
+    }
+}
+
+/// Where a store's algorithms are. One on the server's own machine is called localhost by the server, and is not on this one.
+fn address(store: &str, server: &ServerUrl) -> Option<Url> {
+    let mut url = Url::parse(store.trim()).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return None;
+    }
+    if is_localhost(&url) && !is_localhost(server.host()) {
+        url.set_host(server.host().host_str()).ok()?;
+        url.set_scheme(server.host().scheme()).ok()?;
+    }
+    let path = format!("{}/algorithm", url.path().trim_end_matches('/'));
+    url.set_path(&path);
+    Some(url)
+}
+
+fn is_localhost(url: &Url) -> bool {
+    matches!(url.host_str(), Some("localhost" | "127.0.0.1"))
+}
+
+/// The server's address as the store is to know it.
+fn told_server(server: &ServerUrl) -> String {
+    server.as_configured().replace("host.docker.internal", "localhost")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_asked_where_it_is() {
+        let server = |url: &str| ServerUrl::new(url, None, "/api").unwrap();
+        for (store, url, expected) in [
+            ("https://store.example.org/api", "https://v6.nl", Some("https://store.example.org/api/algorithm")),
+            ("https://store.example.org/api/", "https://v6.nl", Some("https://store.example.org/api/algorithm")),
+            ("https://store.example.org", "https://v6.nl", Some("https://store.example.org/algorithm")),
+            ("http://localhost:7602/api", "http://localhost:7601", Some("http://localhost:7602/api/algorithm")),
+            ("http://localhost:7602/api", "http://v6.nl:7601", Some("http://v6.nl:7602/api/algorithm")),
+            (
+                "http://127.0.0.1:7602/api",
+                "http://host.docker.internal",
+                Some("http://host.docker.internal:7602/api/algorithm"),
+            ),
+            ("https://me:secret@store.example.org/api", "https://v6.nl", None),
+            ("https://store.example.org/api?x=y", "https://v6.nl", None),
+            ("file:///etc/passwd", "https://v6.nl", None),
+            ("store", "https://v6.nl", None),
+        ] {
+            let asked = address(store, &server(url));
+            assert_eq!(asked.as_ref().map(Url::as_str), expected, "{store} {url}");
+        }
+        assert_eq!(told_server(&server("http://host.docker.internal:7601")), "http://localhost:7601/api");
+    }
+}
