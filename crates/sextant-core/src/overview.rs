@@ -109,7 +109,9 @@ fn not_here(run: &Run) -> Line {
     let why = match run.status {
         RunStatus::Killed => "somebody wants it killed",
         RunStatus::Initializing | RunStatus::Active => "it was begun, but nothing of it is here: the node reports that",
-        _ => "not started yet: the node is away, has no free place (max_concurrent_runs), does not trust its walls, or waits for a registry or a store that its policies need; its log says which",
+        _ => {
+            "not started yet: the node is away, has no free place (max_concurrent_runs), does not trust its walls, or waits for a registry or a store that its policies need; its log says which"
+        }
     };
     Line {
         run: run.id,

@@ -31,7 +31,10 @@ async fn stores(config: &Config, tell: &mut (dyn FnMut(Line) + Send)) {
         let url = match store {
             AllowedStore::Exact(url) => url,
             AllowedStore::Pattern(_) => {
-                let text = format!("which stores match `{}` is not known here; the server tells the store of each task", store.as_str());
+                let text = format!(
+                    "which stores match `{}` is not known here; the server tells the store of each task",
+                    store.as_str()
+                );
                 tell(Line::unknown(SUBJECT, text));
                 continue;
             }
