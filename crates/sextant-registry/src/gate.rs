@@ -43,6 +43,14 @@ struct State {
     failure: Mutex<Option<String>>,
 }
 
+impl State {
+    /// Keeps the last reason. Before a connection is closed, so that it is there when the client hears of the end.
+    fn fail(&self, why: String) -> String {
+        *self.failure.lock() = Some(why.clone());
+        why
+    }
+}
+
 impl Gate {
     pub async fn open(proxies: Arc<HttpProxies>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -77,6 +85,7 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
         let state = state.clone();
         connections.spawn(async move {
             if let Err(why) = pass(client, &state).await {
+                // What was found out while it was open says more.
                 state.failure.lock().get_or_insert(why);
             }
         });
@@ -116,6 +125,7 @@ async fn pass(mut client: TcpStream, state: &State) -> Result<(), String> {
     let mut server = match connect(&request, state).await {
         Ok(server) => server,
         Err(why) => {
+            let why = state.fail(why);
             let _ =
                 client.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
             return Err(why);
@@ -149,9 +159,12 @@ async fn bounded_copy(
         }
         let take = |left: usize| left.checked_sub(count);
         if state.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
-            return Err(format!("it answers with more than {BYTES} bytes"));
+            return Err(state.fail(format!("it answers with more than {BYTES} bytes")));
         }
-        to.write_all(buffer.get(..count).unwrap_or_default()).await.map_err(|error| error.to_string())?;
+        if to.write_all(buffer.get(..count).unwrap_or_default()).await.is_err() {
+            // The client has what it wanted.
+            return Ok(());
+        }
     }
 }
 

@@ -17,6 +17,10 @@ pub fn of(error: &OciDistributionError, gate: Option<String>, image: &ImageRefer
     let unknown = || Answer::No(format!("the registry {registry} does not have {named}"));
     let failing =
         |words: String| Answer::Away(format!("the registry {registry} can't be asked for {named} now: {words}"));
+    if let (OciDistributionError::ServerError { code: 502, .. }, Some(words)) = (error, &gate) {
+        // The gate's own answer.
+        return failing(format!("{words}. Check that it runs, and that this node can reach it"));
+    }
     match error {
         OciDistributionError::UnauthorizedError { .. } => denied(),
         OciDistributionError::RegistryError { envelope, .. } => {

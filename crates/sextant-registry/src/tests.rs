@@ -115,15 +115,15 @@ async fn ask(registries: &OciRegistries, host: &str) -> Answer<Digest> {
 }
 
 /// By plain http, as a registry of this machine may be asked.
+async fn ask_plainly(registries: &OciRegistries, host: &str) -> Answer<Digest> {
+    let image = ImageReference::parse(&format!("{host}/team/average:1")).unwrap();
+    let answer = registries.ask_by(&image, ClientProtocol::Http).await;
+    answer.unwrap_or_else(|(error, words)| meaning::of(&error, words, &image))
+}
+
 async fn played(answers: impl Fn(&str) -> Played + Send + Sync + 'static) -> Answer<Digest> {
     let host = registry(None, Arc::new(answers)).await;
-    let registries = registries(&[], None, no_proxies());
-    registries
-        .ask_by(&ImageReference::parse(&format!("{host}/team/average:1")).unwrap(), ClientProtocol::Http)
-        .await
-        .unwrap_or_else(|(error, words)| {
-            meaning::of(&error, words, &ImageReference::parse(&format!("{host}/team/average:1")).unwrap())
-        })
+    ask_plainly(&registries(&[], None, no_proxies()), &host).await
 }
 
 fn known() -> Answer<Digest> {
@@ -178,8 +178,10 @@ async fn a_login_is_sent_to_the_login_server_that_the_registry_names() {
         username: "hunter".into(),
         password: SecretString::from(password.to_owned()),
     };
-    assert_eq!(ask(&registries(&[login("hunter-2")], None, no_proxies()), host).await, known());
-    let Answer::Away(why) = ask(&registries(&[login("wrong-7")], None, no_proxies()), host).await else { panic!() };
+    assert_eq!(ask_plainly(&registries(&[login("hunter-2")], None, no_proxies()), host).await, known());
+    let Answer::Away(why) = ask_plainly(&registries(&[login("wrong-7")], None, no_proxies()), host).await else {
+        panic!()
+    };
     assert!(why.contains("docker_registries") && !why.contains("wrong-7"), "{why}");
 }
 
