@@ -1,9 +1,10 @@
 """Algorithm stores: the real store and the real server, both 4.15.2, which know each other; the node asks the store itself.
 
-They need a Python of their own ($SEXTANT_STORE_PYTHON, see testbed/store/requirements.txt); without it the tests are skipped."""
+They run in a Python of their own, which `testbed/store/venv` installs. They need no cluster."""
 
 import base64
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -20,10 +21,15 @@ from harness.paths import REPOSITORY
 from harness.wait import until
 from harness.world import World
 
-PYTHON = os.environ.get("SEXTANT_STORE_PYTHON")
+INSTALL = REPOSITORY / "testbed" / "store" / "venv"
 IMAGE = "registry.example.org/average:1"
 DIGEST = "sha256:" + "ab" * 32
-pytestmark = pytest.mark.skipif(not PYTHON, reason="SEXTANT_STORE_PYTHON names no Python with the store")
+
+
+@functools.cache
+def python() -> str:
+    """The Python with the store and its server."""
+    return subprocess.run([INSTALL], check=True, text=True, stdout=subprocess.PIPE).stdout.strip()
 
 
 def call(method: str, url: str, token: str, body: dict | None = None, **headers: str) -> dict:
@@ -74,7 +80,7 @@ class Store:
 
     def start(self) -> None:
         """Starts it, and waits until it answers."""
-        command = [PYTHON, REPOSITORY / "testbed" / "store" / "store.py", self.directory / "config.yaml", str(self.port), f"{IMAGE}={DIGEST}"]
+        command = [python(), REPOSITORY / "testbed" / "store" / "store.py", self.directory / "config.yaml", str(self.port), f"{IMAGE}={DIGEST}"]
         with (self.directory / "out.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.directory, env=os.environ | {"HOME": str(self.directory)}, stdout=log, stderr=log
@@ -104,7 +110,7 @@ class Scene:
         self.server_url = f"http://127.0.0.1:{port}/api"
         settings = {"server_url": self.server_url, "dev": {"host_uri": "127.0.0.1"}}
         with pytest.MonkeyPatch.context() as environment:
-            environment.setenv("SEXTANT_SERVER_PYTHON", PYTHON)
+            environment.setenv("SEXTANT_SERVER_PYTHON", python())
             self.server = ends.enter_context(Server.start(directory / "server", port=port, cheap_hashes=True, config=settings))
         self.made = Provision.create(self.server, organizations=1)
         self.world = World(self.server, self.made)
