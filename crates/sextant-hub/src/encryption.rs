@@ -97,7 +97,7 @@ mod tests {
         for (cryptor, encrypted, public_key, expected) in [
             (&no, false, None, Ok(None)),
             (&no, false, at_server(&own), Ok(None)),
-            (&no, true, at_server(&own), Err("'study' is encrypted, but the configuration does not say")),
+            (&no, true, at_server(&own), Err("'study' is encrypted, but the configuration does not have")),
             (&yes, false, at_server(&own), Err("'study' is not encrypted: everything would travel in the clear")),
             (&yes, true, at_server(&own), Ok(Some(true))),
             (&yes, true, None, Ok(Some(false))),
