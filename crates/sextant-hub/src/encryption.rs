@@ -98,7 +98,7 @@ mod tests {
             (&no, false, None, Ok(None)),
             (&no, false, at_server(&own), Ok(None)),
             (&no, true, at_server(&own), Err("'study' is encrypted, but the configuration does not have")),
-            (&yes, false, at_server(&own), Err("'study' is not encrypted: everything would travel in the clear")),
+            (&yes, false, at_server(&own), Err("'study' is not encrypted: all data would be sent unencrypted")),
             (&yes, true, at_server(&own), Ok(Some(true))),
             (&yes, true, None, Ok(Some(false))),
             (&yes, true, at_server(&other), Err("does not belong to the public key that organization 2 'mills' has")),
