@@ -233,7 +233,7 @@ mod tests {
             assert!(line.why.contains(why), "{line:?}");
         }
         for (status, why) in
-            [("pending", "not started yet"), ("active", "nothing of it exists here"), ("killed by user", "killed")]
+            [("pending", "not started yet"), ("active", "nothing of it exists here"), ("killed by user", "to kill it")]
         {
             let lines = lines(vec![], &heard(status));
             assert_eq!(lines[0].state, "open");
