@@ -209,7 +209,7 @@ def test_only_the_configuration_says_encrypted(world, started, tmp_path):
     config["encryption"] = {"enabled": True, "private_key": str(world.private_key())}
     node = NodeProcess(tmp_path / "node", config)
     started.append(node)
-    assert "is not encrypted: everything would travel in the clear" in refused(node)
+    assert "is not encrypted: all data would be sent unencrypted" in refused(node)
 
 
 def test_another_key(local_node, publish, world):

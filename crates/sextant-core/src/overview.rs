@@ -220,7 +220,7 @@ mod tests {
             (running(), away(), "to end", "ended", "has ended at the server"),
             (ended(), heard("active"), "waits", "active", "in pod p for the node"),
             (ended(), silent(), "waits", "", "in pod p for the server"),
-            (failed(), silent(), "waits", "", "to be reported as crashed: its pod was evicted"),
+            (failed(), silent(), "waits", "", "the node will report it as crashed: its pod was evicted"),
             (RunState::Absent, heard("pending"), "", "", ""),
         ] {
             let lines = lines(vec![here(7, run_state.clone())], &server);
@@ -233,7 +233,7 @@ mod tests {
             assert!(line.why.contains(why), "{line:?}");
         }
         for (status, why) in
-            [("pending", "not started yet"), ("active", "nothing of it exists here"), ("killed by user", "killed")]
+            [("pending", "not started yet"), ("active", "nothing of it exists here"), ("killed by user", "to kill it")]
         {
             let lines = lines(vec![], &heard(status));
             assert_eq!(lines[0].state, "open");

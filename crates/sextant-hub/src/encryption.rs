@@ -97,8 +97,8 @@ mod tests {
         for (cryptor, encrypted, public_key, expected) in [
             (&no, false, None, Ok(None)),
             (&no, false, at_server(&own), Ok(None)),
-            (&no, true, at_server(&own), Err("'study' is encrypted, but the configuration does not say")),
-            (&yes, false, at_server(&own), Err("'study' is not encrypted: everything would travel in the clear")),
+            (&no, true, at_server(&own), Err("'study' is encrypted, but the configuration does not have")),
+            (&yes, false, at_server(&own), Err("'study' is not encrypted: all data would be sent unencrypted")),
             (&yes, true, at_server(&own), Ok(Some(true))),
             (&yes, true, None, Ok(Some(false))),
             (&yes, true, at_server(&other), Err("does not belong to the public key that organization 2 'mills' has")),

@@ -96,7 +96,7 @@ fn a_private_key_is_read_and_its_faults_are_told() {
     };
     said("No such file or directory (os error 2).");
     write(&key, "no key", 0o600);
-    said("can't be used: it is no PEM file.");
+    said("can't be used: it is not a PEM file.");
 
     let pem = PrivateKey::generate().unwrap().to_pem().unwrap();
     for (mode, odd) in [(0o600, false), (0o440, false), (0o644, true)] {

@@ -135,7 +135,7 @@ async fn refused_credentials_are_told_once_and_read_seldom() {
     let (text, runs) = (log.text(), std::fs::read_to_string(&count).unwrap().lines().count());
     assert!((2..8).contains(&runs), "the plugin ran {runs} times");
     assert_eq!(text.matches("does not accept the credentials of the kubeconfig").count(), 1, "{text}");
-    assert_eq!(text.matches("any more").count(), 1, "{text}");
+    assert_eq!(text.matches("Renew them there").count(), 1, "{text}");
     assert_eq!(text.matches("again.").count(), 1, "{text}");
 }
 
@@ -247,7 +247,7 @@ async fn what_can_t_get_better_by_itself_ends_the_start() {
     };
     for (user, expected) in [
         (json!({"token": "a-secret"}), ["does not accept the credentials of the kubeconfig", "kubeconfig"]),
-        (json!({"token": "a-secret\nin two lines"}), ["the token in it has blanks", ""]),
+        (json!({"token": "a-secret\nin two lines"}), ["the token in it contains blanks", ""]),
         (json!({"tokenFile": "nowhere"}), ["the token can't be read from", "nowhere"]),
         (
             json!({"auth-provider": {"name": "oidc", "config": {"id-token": "a-secret"}}}),
@@ -266,9 +266,9 @@ async fn what_can_t_get_better_by_itself_ends_the_start() {
         refused(&expected).await;
     }
     std::fs::write(&path, "users:\n- name: {token: a-secret\n").unwrap();
-    refused(&["isn't YAML"]).await;
+    refused(&["is not YAML"]).await;
     std::fs::write(&path, "users: a-secret\n").unwrap();
-    refused(&["not what a kubeconfig looks like", "line 1"]).await;
+    refused(&["not a kubeconfig", "line 1"]).await;
     elsewhere.kubeconfig(&path, &json!({"token": "good"}));
     refused(&["is for another name"]).await;
     let mut other_ca = server;
@@ -286,7 +286,7 @@ async fn a_cluster_that_anybody_can_be_is_refused() {
             json!({"server": "https://k.example.org", "insecure-skip-tls-verify": true}),
             Some("insecure-skip-tls-verify"),
         ),
-        (json!({"server": "http://k.example.org"}), Some("no `https://` address")),
+        (json!({"server": "http://k.example.org"}), Some("not an `https://` address")),
         (json!({"server": "http://127.0.0.1:8001"}), None),
         (json!({"server": "https://127.0.0.1:6443", "insecure-skip-tls-verify": true}), None),
     ] {

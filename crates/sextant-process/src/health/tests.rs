@@ -29,7 +29,7 @@ async fn ready_when_nothing_is_against_it() {
     assert_eq!(ask(&health, "/healthz").await.0, 200);
     health.ready("server");
     let (status, text) = ask(&health, "/readyz").await;
-    assert_eq!((status, text.as_str()), (503, "isolation: has not begun yet\n"));
+    assert_eq!((status, text.as_str()), (503, "isolation: has not started yet\n"));
     health.ready("isolation");
     assert_eq!(ask(&health, "/readyz").await, (200, "ready\n".into()));
     health.unready("isolation", "the API server can be reached");

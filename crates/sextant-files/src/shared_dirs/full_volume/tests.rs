@@ -154,7 +154,7 @@ fn other_reasons_have_their_own_advice() {
     let denied = |errno: Errno| explained(Path::new("/proc/job-1"), Some(DAY), errno.into());
     for errno in [Errno::ACCESS, Errno::PERM] {
         let text = denied(errno).to_string();
-        assert!(text.contains("may not write there; /proc is of user 0"), "{text}");
+        assert!(text.contains("may not write there; /proc belongs to user 0"), "{text}");
     }
     for errno in [Errno::NOSPC, Errno::DQUOT, Errno::MLINK] {
         let error = denied(errno);

@@ -106,7 +106,7 @@ fn what_a_pod_says() {
     for (pod, expected, words, event) in [
         // On its way.
         (pod(), "waits: OwnContainer", "being started", ""),
-        (PodFacts { scheduled: false, ..pod() }, "waits: Machine", "machine is being found", ""),
+        (PodFacts { scheduled: false, ..pod() }, "waits: Machine", "is being scheduled", ""),
         (unscheduled("0/1 nodes: Insufficient cpu"), "waits: Machine", "Insufficient cpu", ""),
         (unscheduled("persistentvolumeclaim \"x\" not found"), "waits: Volume", "\"x\" not found", ""),
         (unscheduled("pod has unbound immediate PersistentVolumeClaims"), "waits: Volume", "unbound", ""),
@@ -178,13 +178,18 @@ fn what_a_pod_says() {
         ),
         (over(evicted("Pod was evicted", pulls())), "crashed (again)", "was evicted", "Evicted"),
         (over(evicted(ran_out, algorithm(no_id()))), "crashed (again)", "before the algorithm started", "Evicted"),
-        (over(disrupted("PreemptionByScheduler", pulls())), "crashed (again)", "make room", "Preempted"),
+        (
+            over(disrupted("PreemptionByScheduler", pulls())),
+            "crashed (again)",
+            "preempted by a more important one",
+            "Preempted",
+        ),
         (over(disrupted("EvictionByEvictionAPI", pulls())), "crashed (again)", "out of service", "Drained"),
         (disrupted("EvictionByEvictionAPI", receive(RUNNING)), "ending: crashed (again)", "out of service", "Drained"),
         (over(disrupted("DeletionByTaintManager", receive(RUNNING))), "crashed (again)", "was lost", "MachineLost"),
-        (rejected("OutOfcpu"), "crashed (again)", "did not take it", "MachineRefused"),
-        (rejected("NodeAffinity"), "crashed (again)", "did not take it", "MachineRefused"),
-        (rejected("UnexpectedAdmissionError"), "crashed (again)", "did not take it", "MachineRefused"),
+        (rejected("OutOfcpu"), "crashed (again)", "did not accept it", "MachineRefused"),
+        (rejected("NodeAffinity"), "crashed (again)", "did not accept it", "MachineRefused"),
+        (rejected("UnexpectedAdmissionError"), "crashed (again)", "did not accept it", "MachineRefused"),
         (rejected("NodeShutdown"), "crashed (again)", "shut down", "MachineShutdown"),
         // Disrupted after it.
         (over(evicted(ran_out, runs())), "crashed (disrupted)", "before the algorithm ended", "Evicted"),
@@ -195,8 +200,18 @@ fn what_a_pod_says() {
             "Evicted",
         ),
         (evicted(ran_out, done(143, "Error")), "ending: crashed (disrupted)", "memory", "Evicted"),
-        (over(disrupted("PreemptionByScheduler", runs())), "crashed (disrupted)", "make room", "Preempted"),
-        (PodFacts { reason: said("Preempting", "m"), ..over(runs()) }, "crashed (disrupted)", "make room", "Preempted"),
+        (
+            over(disrupted("PreemptionByScheduler", runs())),
+            "crashed (disrupted)",
+            "preempted by a more important one",
+            "Preempted",
+        ),
+        (
+            PodFacts { reason: said("Preempting", "m"), ..over(runs()) },
+            "crashed (disrupted)",
+            "preempted by a more important one",
+            "Preempted",
+        ),
         (over(disrupted("EvictionByEvictionAPI", runs())), "crashed (disrupted)", "out of service", "Drained"),
         (disrupted("EvictionByEvictionAPI", runs()), "ending: crashed (disrupted)", "out of service", "Drained"),
         (
