@@ -134,7 +134,7 @@ fn mistakes_are_told_with_place_and_remedy() {
                  `https://store.example.org/api`, or a regular expression. It can't be read: unclosed group. Look-around and back-references of \
                  Python are not supported.",
                 "5:36: `policies.allow_either_whitelist_or_store`: found `3`, expected true or false. Write it without quotes.",
-                "6:27: `policies.require_algorithm_pull`: found `maybe`, expected true or false. Write it without quotes.",
+                "6:27: `policies.require_algorithm_pull`: found a text (not shown), expected true or false. Write it without quotes.",
             ],
         ),
         (
