@@ -223,8 +223,18 @@ fn capitals(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
 /// Whether what looks like a tag may be a port, with another image behind it. An expression for every version of a name, which it lets in
 /// without a tag, too, is one for versions.
 fn port(example: &Example, examples: &[Example], allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
-    let (name, _) = example.text.split_once(':')?;
-    if name.contains(['/', '@']) || (example.text.ends_with(':') && examples.iter().any(|other| other.text == name)) {
+    let (name, rest) = example.text.split_once(':')?;
+    // A slash that has to be there, behind a number, makes a registry of it.
+    let is_registry = rest.split_once('/').is_some_and(|(number, _)| {
+        let slash = name.chars().count() + 1 + number.len();
+        !number.is_empty()
+            && number.chars().all(|c| c.is_ascii_digit())
+            && example.places.get(slash) == Some(&Place::Fixed)
+    });
+    if is_registry
+        || name.contains(['/', '@'])
+        || (example.text.ends_with(':') && examples.iter().any(|other| other.text == name))
+    {
         return None;
     }
     let also = format!("{name}:5000/evil");
