@@ -138,6 +138,12 @@ fn bounds_a_registry(text: &str, slash: usize, example: &Example) -> bool {
 fn other_domain(examples: &[Example]) -> Option<Wide> {
     let whole = |example: &Example| Some((example.text.clone(), domain(&reference(&example.text)?.domain)));
     let known: Vec<(String, String)> = examples.iter().filter_map(whole).collect();
+    let (meant, also) = in_other_domain(&known)?;
+    Some(Wide::OtherDomain { meant, also })
+}
+
+/// Of texts with the domains that they are in: one, and the same without a part of it, in another domain.
+pub(super) fn in_other_domain(known: &[(String, String)]) -> Option<(String, String)> {
     let is_without = |long: &str, short: &str| {
         let same = long.bytes().zip(short.bytes()).take_while(|(one, other)| one == other).count();
         let left = short.as_bytes().get(same..).unwrap_or_default();
@@ -145,7 +151,7 @@ fn other_domain(examples: &[Example]) -> Option<Wide> {
     };
     known.iter().find_map(|(meant, of)| {
         let (also, _) = known.iter().find(|(also, other)| of != other && is_without(meant, also))?;
-        Some(Wide::OtherDomain { meant: meant.clone(), also: also.clone() })
+        Some((meant.clone(), also.clone()))
     })
 }
 
