@@ -78,7 +78,7 @@ fn redact<'a>(text: &'a str, values: &Option<Regex>) -> Cow<'a, str> {
     hidden.extend(all(&IN_PLACE_OF_A_PORT).iter().filter_map(|found| found.get(1)).map(|found| found.range()));
     for found in all(values).into_iter().chain(all(&OPTIONS)) {
         if let (Some(name), Some(value)) = (found.get(1), found.get(2))
-            && secret_names::in_environment(name.as_str(), "?1?")
+            && (secret_names::in_address(name.as_str()) || secret_names::in_environment(name.as_str(), "?1?"))
         {
             hidden.push(value.range());
         }
@@ -162,6 +162,9 @@ mod tests {
             ("cmd --password PW -x", "cmd --password [secret] -x"),
             ("cmd --api-key=PW -x", "cmd --api-key=[secret]"),
             ("https://a.org/?key=PW", "https://a.org/?key=[secret]"),
+            ("https://a.org/?se=1&sig=PW&x=1", "https://a.org/?se=1&sig=[secret]&x=1"),
+            ("https://a.org/?code=PW", "https://a.org/?code=[secret]"),
+            ("https://a.org/?X-Amz-Signature=PW", "https://a.org/?X-Amz-Signature=[secret]"),
             ("-----BEGIN RSA PRIVATE KEY-----\nPW", "[secret]"),
             ("8f14e45f-ceea-467f-a0e6-d1f2b3c4d5e6", "[secret]"),
             ("d41d8cd98f00b204e9800998ecf8427e", "[secret]"),
