@@ -23,7 +23,7 @@ static OPTIONS: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r#"(?:^|[\s"])--?([A-Za-z][\w-]*)["',\s=]+([^\s`"]+)"#).ok());
 /// An account as it stands before a host without a scheme.
 static ACCOUNT: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r#"(?:^|[\s"'(<\[,;=])([\w.%+~-]*:[^\s`"/][^\s`"]*)@([A-Za-z0-9\[])"#).ok());
+    LazyLock::new(|| Regex::new(r#"(?:^|[\s"'(<\[,;=^])([\w.%+~-]*:[^\s`"/][^\s`"]*)@([A-Za-z0-9\[])"#).ok());
 /// A password behind a host, where a port would be.
 static IN_PLACE_OF_A_PORT: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r#"://[^\s/@:\[\]]+:([^\s/@:]*[^\s/@:0-9][^\s/@:]*)(?:$|[/\s"'])"#).ok());
@@ -153,6 +153,7 @@ mod tests {
             ("https://token@h/x", "https://[secret]@h/x"),
             ("u:PW@h", "[secret]@h"),
             ("a 'u:PW@h'", "a '[secret]@h'"),
+            (r"^u:PW@registry\.example\.org/", r"^[secret]@registry\.example\.org/"),
             (r"C:\x;pwd=PW", r"C:\x;pwd=[secret]"),
             ("Server=db;Password={P;W};x=1", "Server=db;Password=[secret];x=1"),
             ("x?user=a&password=PW&z=1", "x?user=a&password=[secret]&z=1"),
