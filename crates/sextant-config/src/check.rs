@@ -312,7 +312,7 @@ fn tell_policies(out: &mut String, policies: &Policies) -> fmt::Result {
             AllowedAlgorithm::Exact(_) => "this image",
             AllowedAlgorithm::Pattern(_) => "images whose beginning matches",
         };
-        line(out, "", &format!("  {how}: {}", algorithm.as_str()))?;
+        line(out, "", &format!("  {how}: {}", redact::text(algorithm.as_str())))?;
     }
     if !policies.allowed_stores.is_empty() {
         let how = match policies.combination {
@@ -327,7 +327,7 @@ fn tell_policies(out: &mut String, policies: &Policies) -> fmt::Result {
             AllowedStore::Exact(_) => "the store at",
             AllowedStore::Pattern(_) => "stores whose address begins with a match of",
         };
-        line(out, "", &format!("  {how} {}", store.as_str()))?;
+        line(out, "", &format!("  {how} {}", redact::text(store.as_str())))?;
     }
     if !policies.allow_basics_algorithm {
         line(out, "", "vantage6's basics algorithm may not run")?;

@@ -101,6 +101,11 @@ impl Diagnostics {
         self.problems.borrow_mut().push(problem);
     }
 
+    /// Whether a mistake has been noted in a line.
+    pub(super) fn has_error_in(&self, line: usize) -> bool {
+        self.problems.borrow().iter().any(|problem| problem.position.is_some_and(|at| at.line == line))
+    }
+
     /// Notes something odd.
     pub(super) fn warn(&self, at: impl Into<Option<Position>>, message: impl Into<String>) {
         let warning =

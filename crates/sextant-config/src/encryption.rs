@@ -13,6 +13,7 @@ use super::Surroundings;
 use super::reader::{Section, Unknown};
 use super::server::beside;
 use super::trust::Subject;
+use super::{names, policies};
 
 /// No key file is larger.
 const LARGEST: usize = 64 * 1024;
@@ -77,6 +78,15 @@ pub fn read_private_key(path: &Path) -> Result<PrivateKey, String> {
     PrivateKey::from_pem(&text).map_err(|error| wrong(&error))
 }
 
+/// Notes the keys that are no settings; a slip of the finger must not leave out `organization_id`.
+fn refuse_slips(section: &Section<'_>) {
+    let known = section.asked();
+    for (key, field) in section.rest() {
+        let is_slip = names::nearest(key, known.iter().copied()).is_some();
+        field.unknown(key, &known, if is_slip { Unknown::Refuse } else { Unknown::Warn });
+    }
+}
+
 /// Reads `encryption`.
 pub(super) fn read(file: &Section<'_>, config: &Path, around: &Surroundings<'_>) -> Option<Encryption> {
     let Some(field) = file.given("encryption") else {
@@ -95,13 +105,14 @@ pub(super) fn read(file: &Section<'_>, config: &Path, around: &Surroundings<'_>)
     };
     let organization = section.given("organization_id").map_or(Some(None), |field| {
         let number: u64 = field.number(NUMBER)?;
+        policies::decimal(&field, field.text(NUMBER)?)?;
         if number == 0 {
             field.wrong(NUMBER, "");
             return None;
         }
         Some(Some(OrganizationId(number)))
     });
-    section.finish(Unknown::Warn);
+    refuse_slips(&section);
     let enabled = enabled?.boolean()?;
     match (&private_key, &given) {
         (Some(path), Some(field)) if enabled => {

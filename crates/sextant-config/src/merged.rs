@@ -36,14 +36,15 @@ impl Walk<'_> {
     }
 
     fn entry(&mut self, entry: &Entry, path: &[&str]) {
-        // Whole policies are judged with all that is in force.
-        if path == ["policies"] {
-            return;
-        }
         for (at, other) in &entry.overridden {
             let mut lost = Vec::new();
             compare(&entry.value, other, path.to_vec(), &mut lost);
             for lost in lost {
+                let is_policy = is_of_policies(&lost.path);
+                // What is written outside of `policies`, and isn't in force there, has been told.
+                if is_policy && self.findings.has_error_in(lost.at.line) && lost.at.line != entry.at.line {
+                    continue;
+                }
                 if !self.told.insert((lost.at, entry.at)) {
                     continue;
                 }
@@ -59,8 +60,9 @@ impl Walk<'_> {
                     lost.at.line
                 );
                 // What an owner wrote about sharing is taken by its word.
-                let is_written =
-                    lost.path.last().is_some_and(|key| SAFE_WHEN_OFF.contains(key)) && !entry.value.is_null();
+                let is_written = !is_policy
+                    && lost.path.last().is_some_and(|key| SAFE_WHEN_OFF.contains(key))
+                    && !entry.value.is_null();
                 if lost.path.iter().any(|key| is_restriction(key)) && !is_written {
                     self.findings.error(entry.at, message);
                 } else {
@@ -89,7 +91,7 @@ fn compare<'n>(own: &'n Node, other: &'n Node, path: Vec<&'n str>, lost: &mut Ve
                 let path = [path.as_slice(), &[theirs.key.as_str()]].concat();
                 match entries.iter().find(|entry| entry.key == theirs.key) {
                     Some(entry) => compare(&entry.value, &theirs.value, path, lost),
-                    None if theirs.value.is_null() => {}
+                    None if asks_for_nothing(&theirs.value, &path) => {}
                     None => lost.push(Lost { path, at: theirs.at }),
                 }
             }
@@ -97,12 +99,17 @@ fn compare<'n>(own: &'n Node, other: &'n Node, path: Vec<&'n str>, lost: &mut Ve
         }
         // Nothing, or something else, in the place of a mapping.
         (_, Value::Map(others)) => {
-            for theirs in others.iter().filter(|theirs| !theirs.value.is_null()) {
-                lost.push(Lost { path: [path.as_slice(), &[theirs.key.as_str()]].concat(), at: theirs.at });
+            for theirs in others {
+                let path = [path.as_slice(), &[theirs.key.as_str()]].concat();
+                if !asks_for_nothing(&theirs.value, &path) {
+                    lost.push(Lost { path, at: theirs.at });
+                }
             }
             false
         }
         (_, Value::List(_)) if own.is_null() => other.asks(),
+        // An empty list lets in all. One user may also be written without a list.
+        (Value::List(_), _) if is_of_policies(&path) => other.asks() && !own.asks(),
         (Value::Scalar { text, .. }, Value::Scalar { text: theirs, .. }) if text != theirs => {
             own.is_null() || is_weaker(own, other, &path)
         }
@@ -114,8 +121,29 @@ fn compare<'n>(own: &'n Node, other: &'n Node, path: Vec<&'n str>, lost: &mut Ve
     }
 }
 
+/// Whether a value that has nothing in its place changes nothing by that.
+fn asks_for_nothing(node: &Node, path: &[&str]) -> bool {
+    match path {
+        _ if node.is_null() => true,
+        // Without it, nobody is let in by one of two lists alone.
+        [.., "allow_either_whitelist_or_store"] => true,
+        [.., "allow_basics_algorithm"] => node.asks(),
+        _ => is_of_policies(path) && !node.asks(),
+    }
+}
+
+fn is_of_policies(path: &[&str]) -> bool {
+    path.iter().any(|key| POLICIES.contains(key))
+}
+
 /// Settings that are safe when they are off.
-const SAFE_WHEN_OFF: [&str; 4] = ["allow_basics_algorithm", "allow_unisolated", "share_algorithm_logs", "share_config"];
+const SAFE_WHEN_OFF: [&str; 5] = [
+    "allow_basics_algorithm",
+    "allow_either_whitelist_or_store",
+    "allow_unisolated",
+    "share_algorithm_logs",
+    "share_config",
+];
 
 fn says_no(node: &Node, path: &[&str]) -> bool {
     path.last().is_some_and(|key| SAFE_WHEN_OFF.contains(key)) && !node.asks()
@@ -125,7 +153,7 @@ fn says_no(node: &Node, path: &[&str]) -> bool {
 fn is_weaker(own: &Node, other: &Node, path: &[&str]) -> bool {
     match path {
         [.., key] if SAFE_WHEN_OFF.contains(key) => own.asks() && !other.asks(),
-        [.., "encryption", "enabled"] => !own.asks() && other.asks(),
+        [.., "require_algorithm_pull"] | [.., "encryption", "enabled"] => !own.asks() && other.asks(),
         [.., "pod_security"] => other.secret() == Some("restricted"),
         _ => false,
     }

@@ -159,7 +159,7 @@ impl Walk<'_> {
                 format!(
                     "`{path}`: looks like a restriction, and is not in force: those in force are under `policies`, at the beginning of a \
                      line, and are {}. Move it there, or take it out.",
-                    names::listed(&NAMES[1..5], "and")
+                    names::listed(&NAMES[1..], "and")
                 ),
             ),
         }

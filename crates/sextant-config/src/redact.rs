@@ -23,7 +23,7 @@ static OPTIONS: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r#"(?:^|[\s"])--?([A-Za-z][\w-]*)["',\s=]+([^\s`"]+)"#).ok());
 /// An account as it stands before a host without a scheme.
 static ACCOUNT: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r#"(?:^|[\s"'(<\[,;=])([\w.%+~-]*:[^\s`"/][^\s`"]*)@([A-Za-z0-9\[])"#).ok());
+    LazyLock::new(|| Regex::new(r#"(?:^|[\s"'(<\[,;=^])([\w.%+~-]*:[^\s`"/][^\s`"]*)@([A-Za-z0-9\[])"#).ok());
 /// A password behind a host, where a port would be.
 static IN_PLACE_OF_A_PORT: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r#"://[^\s/@:\[\]]+:([^\s/@:]*[^\s/@:0-9][^\s/@:]*)(?:$|[/\s"'])"#).ok());
@@ -78,7 +78,7 @@ fn redact<'a>(text: &'a str, values: &Option<Regex>) -> Cow<'a, str> {
     hidden.extend(all(&IN_PLACE_OF_A_PORT).iter().filter_map(|found| found.get(1)).map(|found| found.range()));
     for found in all(values).into_iter().chain(all(&OPTIONS)) {
         if let (Some(name), Some(value)) = (found.get(1), found.get(2))
-            && secret_names::in_environment(name.as_str(), "?1?")
+            && (secret_names::in_address(name.as_str()) || secret_names::in_environment(name.as_str(), "?1?"))
         {
             hidden.push(value.range());
         }
@@ -153,6 +153,7 @@ mod tests {
             ("https://token@h/x", "https://[secret]@h/x"),
             ("u:PW@h", "[secret]@h"),
             ("a 'u:PW@h'", "a '[secret]@h'"),
+            (r"^u:PW@registry\.example\.org/", r"^[secret]@registry\.example\.org/"),
             (r"C:\x;pwd=PW", r"C:\x;pwd=[secret]"),
             ("Server=db;Password={P;W};x=1", "Server=db;Password=[secret];x=1"),
             ("x?user=a&password=PW&z=1", "x?user=a&password=[secret]&z=1"),
@@ -162,6 +163,9 @@ mod tests {
             ("cmd --password PW -x", "cmd --password [secret] -x"),
             ("cmd --api-key=PW -x", "cmd --api-key=[secret]"),
             ("https://a.org/?key=PW", "https://a.org/?key=[secret]"),
+            ("https://a.org/?se=1&sig=PW&x=1", "https://a.org/?se=1&sig=[secret]&x=1"),
+            ("https://a.org/?code=PW", "https://a.org/?code=[secret]"),
+            ("https://a.org/?X-Amz-Signature=PW", "https://a.org/?X-Amz-Signature=[secret]"),
             ("-----BEGIN RSA PRIVATE KEY-----\nPW", "[secret]"),
             ("8f14e45f-ceea-467f-a0e6-d1f2b3c4d5e6", "[secret]"),
             ("d41d8cd98f00b204e9800998ecf8427e", "[secret]"),

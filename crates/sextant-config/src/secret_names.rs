@@ -141,9 +141,13 @@ pub fn in_environment(name: &str, value: &str) -> bool {
     }
 }
 
+/// Names in an address's query, without separators and in lower case, that are secrets whatever their values: of signed addresses.
+const IN_ADDRESS: [&str; 7] =
+    ["code", "key", "sig", "signature", "xamzcredential", "xamzsecuritytoken", "xamzsignature"];
+
 /// Whether a setting within an address is a secret: `…?password=…`.
 pub fn in_address(name: &str) -> bool {
-    sign(name) == Sign::Secret
+    sign(name) == Sign::Secret || IN_ADDRESS.contains(&simple(name).as_str())
 }
 
 fn sign(name: &str) -> Sign {

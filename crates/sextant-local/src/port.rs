@@ -18,6 +18,7 @@ const PROXY_PORT: &str = "proxy-port";
 /// The text is for the operator.
 pub fn bind(root: &Arc<Dir>) -> Result<TcpListener, String> {
     let wrong = |error: std::io::Error| format!("The proxy for algorithms can't be opened on this machine: {error}.");
+    root.put_aside_unless_file(PROXY_PORT).map_err(wrong)?;
     let known: Option<u16> = root.read(PROXY_PORT).ok().and_then(|text| text.trim().parse().ok());
     let at = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     let listener = match known.map(|port| (port, at(port))) {
@@ -79,5 +80,18 @@ mod tests {
         run.put_aside().unwrap();
         assert_ne!(bind(&root).unwrap().local_addr().unwrap().port(), port);
         drop(somebody);
+    }
+
+    #[test]
+    fn what_is_no_file_in_the_ports_place_is_put_aside() {
+        let place = tempfile::tempdir().unwrap();
+        let root = Arc::new(Dir::at(&place.path().join("node"), Missing::Create).unwrap().unwrap());
+        std::fs::create_dir_all(place.path().join("node/proxy-port/x")).unwrap();
+        let port = bind(&root).unwrap().local_addr().unwrap().port();
+        assert_eq!(root.read(PROXY_PORT).unwrap(), port.to_string());
+        root.put_aside(PROXY_PORT).unwrap();
+        std::os::unix::fs::symlink("/nonexistent", place.path().join("node/proxy-port")).unwrap();
+        bind(&root).unwrap();
+        assert!(root.read(PROXY_PORT).is_ok());
     }
 }

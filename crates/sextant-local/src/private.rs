@@ -181,6 +181,14 @@ impl Dir {
         remove_tree::move_to_trash(self.as_fd(), REMOVING, &CString::new(name)?)
     }
 
+    /// Puts an entry aside that is not a file: algorithms may have made it.
+    pub fn put_aside_unless_file(&self, name: &str) -> io::Result<()> {
+        match statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => self.put_aside(name),
+            _ => Ok(()),
+        }
+    }
+
     /// The names in it that are text.
     pub fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();

@@ -179,8 +179,16 @@ fn print_network_policies(config: &Path) -> Result<ExitCode, Failure> {
     small(async move { show(network_policies::yaml(&config).await) })
 }
 
-fn run_node(config: &Config, format: LogFormat) -> Result<ExitCode, Failure> {
+/// Starts logging, with what is odd about the configuration.
+fn start_logging(config: &Config, format: LogFormat) {
     telemetry::init(format, config.logging.level.tracing());
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+fn run_node(config: &Config, format: LogFormat) -> Result<ExitCode, Failure> {
+    start_logging(config, format);
     loop {
         let runtime = two_threads()?;
         let result = runtime.block_on(wiring::run(config.clone()));
@@ -199,7 +207,7 @@ fn run_node(config: &Config, format: LogFormat) -> Result<ExitCode, Failure> {
 }
 
 fn run_proxy(config: &Config, format: LogFormat) -> ExitCode {
-    telemetry::init(format, config.logging.level.tracing());
+    start_logging(config, format);
     match sextant_proxy::run(config, format) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

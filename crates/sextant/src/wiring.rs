@@ -33,9 +33,6 @@ const LOCAL_START: Duration = Duration::from_secs(60);
 /// # Errors
 /// What keeps a node from running: see [`NodeError`].
 pub async fn run(config: Config) -> Result<(), NodeError> {
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
     let stop = async {
         let other = |error| NodeError::Other(format!("signals can't be received: {error}"));
         let mut terminate = signal(SignalKind::terminate()).map_err(other)?;

@@ -67,3 +67,15 @@ fn the_old_name_of_network_policies_works_and_says_the_new_one() {
     assert_eq!((&old.stdout, old.status), (&new.stdout, new.status), "{}", said(&old));
     assert!(said(&old).contains("network-policies") && !said(&new).contains("network-policies"), "{}", said(&old));
 }
+
+/// The node and a proxy of its own, which ends here since there is none with `local`.
+#[test]
+fn what_is_odd_about_a_configuration_is_told_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let local = "server_url: http://127.0.0.1\nport: 1\napi_key: k\nlocal: {}\nodd_setting: 1\n";
+    let file = configuration(&folder, local);
+    let output = Command::new(env!("CARGO_BIN_EXE_sextant")).arg("proxy").arg(&file).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert_eq!(said.matches("odd_setting").count(), 1, "{said}");
+}

@@ -153,7 +153,7 @@ fn expression_error(error: &regex::Error) -> String {
 }
 
 /// Refuses an id that is not written as people read it: to YAML, `010` is eight.
-fn decimal(field: &Field<'_>, text: &str) -> Option<()> {
+pub(super) fn decimal(field: &Field<'_>, text: &str) -> Option<()> {
     let number = match field.node.scalar() {
         Some(Scalar::Int(number)) => Some(number),
         _ => text.parse().ok(),

@@ -1,8 +1,7 @@
 //! Domains and registries that everybody may have a part of: a name below them, or an account in them, is anybody's.
 
 /// Ends of hosts before which everybody may have a name: of clouds, and of pages.
-const DOMAINS: [&str; 20] = [
-    "azurecr.io",
+const DOMAINS: [&str; 19] = [
     "amazonaws.com",
     "amazonaws.com.cn",
     "pkg.dev",
@@ -24,8 +23,9 @@ const DOMAINS: [&str; 20] = [
     "workers.dev",
 ];
 /// The same, where an account has the whole host: all that is at it is of one.
-const HOSTS: [&str; 34] = [
+const HOSTS: [&str; 35] = [
     "azurecr.cn",
+    "azurecr.io",
     "azurecr.us",
     "cr.cloud.ru",
     "ddns.net",
@@ -95,7 +95,21 @@ pub(in super::super) fn is_shared(domain: &str) -> bool {
 /// their domains, such as docker.io; organizations have theirs below.
 pub(super) fn has_accounts(registry: &str) -> bool {
     let host = registry.split(':').next().unwrap_or(registry).to_ascii_lowercase();
+    if is_of_one_at_amazon(&host) {
+        return false;
+    }
     host.split('.').count() == 2 || DOMAINS.iter().chain(&ACCOUNTS).any(|shared| ends_with(&host, shared))
+}
+
+/// Whether this is a customer's own registry at Amazon, which has the customer's number: `123456789012.dkr.ecr.eu-west-1.amazonaws.com`.
+fn is_of_one_at_amazon(host: &str) -> bool {
+    let mut parts = host.split('.');
+    let number = parts.next().unwrap_or_default();
+    let is_number = number.len() == 12 && number.chars().all(|c| c.is_ascii_digit());
+    is_number
+        && parts.next() == Some("dkr")
+        && parts.next().is_some_and(|part| part.starts_with("ecr"))
+        && ["amazonaws.com", "amazonaws.com.cn"].iter().any(|end| ends_with(host, end))
 }
 
 fn ends_with(domain: &str, end: &str) -> bool {
@@ -119,6 +133,10 @@ mod tests {
             ("docker.io", true),
             ("docker.io:443", true),
             ("europe.pkg.dev", true),
+            ("ours.azurecr.io", false),
+            ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", false),
+            ("dkr.ecr.eu-west-1.amazonaws.com", true),
+            ("public.ecr.aws", true),
             ("registry.example.org", false),
             ("localhost", false),
             ("10.0.0.7", false),

@@ -4,7 +4,7 @@ use sextant_core::policies::AllowedStore;
 use url::Url;
 
 use super::examples::{self, Example, Place};
-use super::expression_error;
+use super::{expression_error, owners, width};
 use crate::reader::Field;
 
 /// A host that nobody means.
@@ -31,7 +31,7 @@ pub(super) fn store(field: &Field<'_>) -> Option<AllowedStore> {
                         return None;
                     }
                 },
-                AllowedStore::Pattern(_) => wide(&store).into_iter().collect(),
+                AllowedStore::Pattern(_) => wide(&store).into_iter().chain(unencrypted(&store)).collect(),
             };
             warnings.into_iter().for_each(|warning| field.warn(warning));
             Some(store)
@@ -56,15 +56,36 @@ fn exact(address: &str) -> Option<Vec<String>> {
              write `{address}/api`, unless the server has it without."
         ));
     }
-    let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-    if url.scheme() == "http" && !is_here {
-        warnings.push(
-            "begins with http://. The node asks the store with its token for the vantage6 server, which others on the way can read then, \
-             and they can answer in the store's place: use https://."
-                .to_owned(),
-        );
+    if is_readable(&url) {
+        warnings.push(format!("begins with http://. {READABLE}"));
     }
     Some(warnings)
+}
+
+const READABLE: &str = "The node asks the store with its token for the vantage6 server, which others on the way can read then, and they can \
+                        answer in the store's place: use https://.";
+
+/// Whether others can read what goes to an address.
+fn is_readable(url: &Url) -> bool {
+    url.scheme() == "http" && !matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
+}
+
+/// Whether an expression lets in an address that others can read what goes to.
+fn unencrypted(store: &AllowedStore) -> Option<String> {
+    let is_one = |text: &str| store.allows(text) && Url::parse(text).is_ok_and(|url| is_readable(&url));
+    let example = examples::of(store.as_str()).into_iter().find(|example| is_one(&example.text))?;
+    Some(format!("lets in addresses with http://, for example `{}`. {READABLE}", example.text))
+}
+
+/// Whether an expression lets in a store in another domain, with a part of the host's name left out.
+fn other_domain(addresses: &[&Example]) -> Option<String> {
+    let known = |example: &&Example| Some((example.text.clone(), owners::domain(split(&example.text)?.1)));
+    let known: Vec<(String, String)> = addresses.iter().filter_map(known).collect();
+    let (meant, also) = width::in_other_domain(&known)?;
+    Some(format!(
+        "lets in `{also}` besides `{meant}`: without a part of the host's name it is in another domain, for whoever has that one. Let that \
+         part be needed."
+    ))
 }
 
 /// In which way an expression lets in more stores than it seems to.
@@ -95,7 +116,8 @@ fn wide(store: &AllowedStore) -> Option<String> {
                 })
             })
     };
-    any.or_else(|| others.iter().find_map(of_other)).or_else(|| addresses.iter().find_map(of_address)).or_else(|| {
+    let found = any.or_else(|| others.iter().find_map(of_other)).or_else(|| addresses.iter().find_map(of_address));
+    found.or_else(|| other_domain(&addresses)).or_else(|| {
         addresses.is_empty().then(|| {
             "seems to let in nothing: no address was found that it matches from its beginning. Begin it with `https://`.".to_owned()
         })
@@ -126,12 +148,26 @@ mod tests {
             (r"^https://store.example.org/api$", Some("several hosts")),
             (r"^https://[a-z]+\.example\.org/api$", Some("several hosts")),
             (r"store\.example\.org/.+", Some("to let in nothing")),
+            (r"^https://exa?mple\.org/api$", Some("in another domain")),
+            (r"^https://(store\.)?example\.org/api$", None),
         ] {
             let told = wide(&AllowedStore::new(entry).unwrap());
             match words {
                 None => assert_eq!(told, None, "{entry}"),
                 Some(words) => assert!(told.as_ref().is_some_and(|told| told.contains(words)), "{entry}: {told:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn expressions_that_let_in_http_are_told() {
+        for (entry, expected) in [
+            (r"^http://store\.example\.org/api$", true),
+            (r"^https?://store\.example\.org/", true),
+            (r"^https://store\.example\.org/", false),
+            (r"^http://localhost:5000/api$", false),
+        ] {
+            assert_eq!(unencrypted(&AllowedStore::new(entry).unwrap()).is_some(), expected, "{entry}");
         }
     }
 }

@@ -138,6 +138,12 @@ fn bounds_a_registry(text: &str, slash: usize, example: &Example) -> bool {
 fn other_domain(examples: &[Example]) -> Option<Wide> {
     let whole = |example: &Example| Some((example.text.clone(), domain(&reference(&example.text)?.domain)));
     let known: Vec<(String, String)> = examples.iter().filter_map(whole).collect();
+    let (meant, also) = in_other_domain(&known)?;
+    Some(Wide::OtherDomain { meant, also })
+}
+
+/// Of texts with the domains that they are in: one, and the same without a part of it, in another domain.
+pub(super) fn in_other_domain(known: &[(String, String)]) -> Option<(String, String)> {
     let is_without = |long: &str, short: &str| {
         let same = long.bytes().zip(short.bytes()).take_while(|(one, other)| one == other).count();
         let left = short.as_bytes().get(same..).unwrap_or_default();
@@ -145,7 +151,7 @@ fn other_domain(examples: &[Example]) -> Option<Wide> {
     };
     known.iter().find_map(|(meant, of)| {
         let (also, _) = known.iter().find(|(also, other)| of != other && is_without(meant, also))?;
-        Some(Wide::OtherDomain { meant: meant.clone(), also: also.clone() })
+        Some((meant.clone(), also.clone()))
     })
 }
 
@@ -223,8 +229,18 @@ fn capitals(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
 /// Whether what looks like a tag may be a port, with another image behind it. An expression for every version of a name, which it lets in
 /// without a tag, too, is one for versions.
 fn port(example: &Example, examples: &[Example], allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
-    let (name, _) = example.text.split_once(':')?;
-    if name.contains(['/', '@']) || (example.text.ends_with(':') && examples.iter().any(|other| other.text == name)) {
+    let (name, rest) = example.text.split_once(':')?;
+    // A slash that has to be there, behind a number, makes a registry of it.
+    let is_registry = rest.split_once('/').is_some_and(|(number, _)| {
+        let slash = name.chars().count() + 1 + number.len();
+        !number.is_empty()
+            && number.chars().all(|c| c.is_ascii_digit())
+            && example.places.get(slash) == Some(&Place::Fixed)
+    });
+    if is_registry
+        || name.contains(['/', '@'])
+        || (example.text.ends_with(':') && examples.iter().any(|other| other.text == name))
+    {
         return None;
     }
     let also = format!("{name}:5000/evil");

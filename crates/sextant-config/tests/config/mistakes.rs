@@ -153,7 +153,13 @@ fn mistakes_are_told_with_place_and_remedy() {
                  organization's PEM file there; `sextant keys new` makes one if it has none yet.",
             ],
         ),
-        ("encryption: {enable: false}", &["3:1: `encryption.enabled` is missing, expected true or false."]),
+        (
+            "encryption: {enable: false}",
+            &[
+                "3:1: `encryption.enabled` is missing, expected true or false.",
+                "3:14: `encryption.enable`: there is no such setting. Did you mean `enabled`?",
+            ],
+        ),
         // Registries
         (
             "docker_registries:\n- registry: example.org\n  username: ada",

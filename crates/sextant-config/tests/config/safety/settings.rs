@@ -128,3 +128,22 @@ fn settings_that_open_more_than_their_writer_says() {
     let told = |warning: &sextant_config::Warning| warning.message.contains("connect to `xn--vantag6-");
     assert!(config.warnings.iter().any(told), "{:?}", config.warnings);
 }
+
+#[test]
+fn the_organization_of_a_key_is_read_as_people_read_it() {
+    let expected = Refused("plain digits");
+    for id in ["010", "0x10", "0b11", "1_000", "1:30", "+7", "'010'", "08"] {
+        judge(&format!("encryption: {{enabled: false, organization_id: {id}}}"), "organization_id", expected);
+    }
+    for id in ["10", "'10'", "1"] {
+        judge(&format!("encryption: {{enabled: false, organization_id: {id}}}"), "organization_id", Silent);
+    }
+    for slip in ["organisation_id", "organization-id", "private-key", "enable"] {
+        judge(
+            &format!("encryption: {{enabled: false, {slip}: 3}}"),
+            slip,
+            Refused("there is no such setting. Did you"),
+        );
+    }
+    judge("encryption: {enabled: false, colour: 3}", "colour", Warned("there is no such setting"));
+}
