@@ -8,7 +8,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use printable::excerpt;
-use vantage6_types::StoreId;
+use vantage6_types::{StoreId, plain_address};
 
 use super::image_reference::{Digest, ImageReference};
 use super::policies::{AllowedAlgorithm, Combination, Policies, is_basics};
@@ -211,6 +211,13 @@ fn by_store(policies: &Policies, subject: Subject<'_>, facts: &Facts) -> Verdict
         Some(Answer::Away(why)) => return Verdict::Away(why.clone()),
         Some(Answer::Known(url)) => url,
     };
+    // The token goes to what a parser makes of the address: that must be what the entries were compared with.
+    if plain_address(url).is_none() {
+        return Verdict::No(format!(
+            "the server has '{}' as its store's address, which is none in its plain form",
+            excerpt(url)
+        ));
+    }
     if !policies.allowed_stores.iter().any(|entry| entry.allows(url)) {
         return Verdict::No(format!("its store, {}, is not in `allowed_algorithm_stores`", excerpt(url)));
     }

@@ -1,6 +1,6 @@
 //! Asks registries, server and store what the policies need to know of a task's image.
 
-use sextant_core::hub::{HubError, Task};
+use sextant_core::hub::{HubError, HubErrorKind, Task};
 use sextant_core::image_policy::{Answer, Decision, Facts, Question, Subject, decide};
 use sextant_core::image_reference::{Digest, ImageReference};
 use sextant_core::policy::Refusal;
@@ -37,9 +37,11 @@ pub async fn check_image(context: &Context, task: &Task, image: &ImageReference)
                 facts.learn_digest(&image, answer);
             }
             Decision::Ask(Question::Store(id)) => {
-                facts.store = Some(match context.hub.algorithm_store(id).await? {
-                    Some(url) => Answer::Known(url),
-                    None => Answer::No(format!("the server does not show this node the algorithm store {id}")),
+                facts.store = Some(match context.hub.algorithm_store(id).await {
+                    Ok(Some(url)) => Answer::Known(url),
+                    Err(error) if error.kind == HubErrorKind::Unreadable => Answer::No(error.to_string()),
+                    Err(error) => return Err(error),
+                    Ok(None) => Answer::No(format!("the server does not show this node the algorithm store {id}")),
                 });
             }
             Decision::Ask(Question::Algorithms(store)) => {

@@ -8,6 +8,7 @@ mod relaunch;
 mod retry_report;
 mod server_view;
 
+use self::admit::HELD;
 #[cfg(test)]
 pub(crate) use self::admit::VERIFICATION_TIMEOUT;
 
@@ -298,13 +299,14 @@ impl RunReconciler {
 
     /// Lets the run in, and has the runtime make its things.
     async fn launch(&mut self) -> Result<(), Interrupted> {
-        self.admit().await?;
+        self.admit(HELD).await?;
         let admitted = Instant::now();
         self.wait_for_slot().await?;
         self.pass_gate().await?;
         // They may have taken hours, and what the server says of the task's owners may be another thing now.
         if admitted.elapsed() > ADMISSION_VALID_FOR {
-            self.admit().await?;
+            // It was admitted, so this time it keeps its slot while others are asked.
+            self.admit(Duration::MAX).await?;
         }
         // It started before, maybe long ago, and nothing of it exists here: the server decides.
         if self.run.started_at.is_some() {
@@ -382,6 +384,7 @@ impl RunReconciler {
             tokio::select! {
                 slot = slots.acquire(self.run.id, self.run.task.job) => self.slot = Some(slot),
                 _ = self.signal.changed() => return Err(Interrupted),
+                _ = self.run_state.changed() => return Err(Interrupted),
             }
         }
         Ok(())

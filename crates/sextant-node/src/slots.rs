@@ -175,8 +175,8 @@ pub async fn wait_for_slot(
         return Some(slot);
     }
     // A refusal is reported now rather than when the slot is free. An admitted run is checked again then, because hours may have passed;
-    // so an error of the server does no harm here.
-    if let Ok(Admission::Refused(_)) = Box::pin(admit(context, run, databases, None)).await {
+    // so an error of the server does no harm here. One that waits for a registry or a store does so without a place in the queue.
+    if let Ok(Admission::Refused(_) | Admission::Waits(_)) = Box::pin(admit(context, run, databases, None)).await {
         return None;
     }
     let length = run.input.as_ref().map_or(0, |input| input.0.len());

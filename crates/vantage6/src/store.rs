@@ -10,6 +10,7 @@ use reqwest::{Response, header};
 use serde::Deserialize;
 use tokio::time::timeout;
 use url::Url;
+use vantage6_types::plain_address;
 
 use crate::{Client, Error, ServerUrl, error::excerpt, read};
 
@@ -70,7 +71,7 @@ impl Client {
     pub async fn store_algorithms(&self, store: &str, image: Option<&str>) -> Result<Vec<StoreAlgorithm>, StoreError> {
         let url = address(store, self.url()).ok_or_else(|| {
             StoreError::Refused(format!(
-                "the server has '{}' as the address of the algorithm store, which is none: have it registered there with an address like \
+                "the server has '{}' as the address of the algorithm store, which is none in its plain form: have it registered there with an address like \
                  https://store.example.org/api",
                 excerpt(store.as_bytes())
             ))
@@ -183,10 +184,7 @@ fn refusal(status: u16, body: &[u8], shown: &str) -> StoreError {
 
 /// Where a store's algorithms are. One on the server's own machine is called localhost by the server, and is not on this one.
 fn address(store: &str, server: &ServerUrl) -> Option<Url> {
-    let mut url = Url::parse(store.trim()).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
-    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
-        return None;
-    }
+    let mut url = plain_address(store)?;
     if is_localhost(&url) && !is_localhost(server.host()) {
         url.set_host(server.host().host_str()).ok()?;
         url.set_scheme(server.host().scheme()).ok()?;
@@ -227,6 +225,8 @@ mod tests {
             ("https://store.example.org/api?x=y", "https://v6.nl", None),
             ("file:///etc/passwd", "https://v6.nl", None),
             ("store", "https://v6.nl", None),
+            (r"https:\\evil.example\.store.example.org/api", "https://v6.nl", None),
+            ("https://store.example.org/api\n", "https://v6.nl", None),
         ] {
             let asked = address(store, &server(url));
             assert_eq!(asked.as_ref().map(Url::as_str), expected, "{store} {url}");

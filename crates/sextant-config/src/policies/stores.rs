@@ -2,6 +2,7 @@
 
 use sextant_core::policies::AllowedStore;
 use url::Url;
+use vantage6_types::plain_address;
 
 use super::examples::{self, Example, Place};
 use super::{expression_error, owners, width};
@@ -45,10 +46,7 @@ pub(super) fn store(field: &Field<'_>) -> Option<AllowedStore> {
 
 /// What is odd about an address; `None` if it is none.
 fn exact(address: &str) -> Option<Vec<String>> {
-    let url = Url::parse(address).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())?;
-    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
-        return None;
-    }
+    let url = plain_address(address)?;
     let mut warnings = Vec::new();
     if url.path().trim_matches('/').is_empty() {
         warnings.push(format!(

@@ -177,6 +177,23 @@ fn the_stores() {
     }
 }
 
+/// Nobody is asked: the request would go elsewhere than the entry says.
+#[test]
+fn a_store_whose_address_is_not_what_it_says_is_refused() {
+    for (entry, address) in [
+        (r"^https://[^/]+\.example\.org/", r"https://evil.example\.example.org/api"),
+        (r"^https://store\.example\.org/stores/", "https://store.example.org/stores/../evil/api"),
+        (r"^https://store\.example\.org/stores/", "https://store.example.org/stores/%2e%2e/evil/api"),
+        (r"^https://store\.example\.org", "https://store.example.org@evil.example/api"),
+        (r"^https://store\.example\.org/api$", "https://store.example.org/api\n"),
+        ("https://store.example.org/api?x", "https://store.example.org/api?x"),
+    ] {
+        let world = World { store: Some(Answer::Known(address.into())), ..World::default() };
+        let (decision, _) = world.decide(&policies(&[], &[entry], Combination::Both), "r.example/x:1", Some(3));
+        assert_eq!(word(&decision), "no store", "{entry} {address}: {decision:?}");
+    }
+}
+
 #[test]
 fn list_and_stores_together() {
     use Combination::{Both, Either};

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use printable::excerpt;
+use sextant_core::hub::HubErrorKind;
 use sextant_core::policy::Refusal;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::info;
 
 use super::{Interrupted, Obstacle, RunReconciler};
@@ -15,13 +16,28 @@ use crate::image_check::refused;
 /// a restart of either takes less.
 pub(crate) const VERIFICATION_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// How long a run that is not admitted yet keeps its slot while others are asked.
+pub(super) const HELD: Duration = Duration::from_secs(1);
+
 impl RunReconciler {
-    /// Asks the policies; a refusal is reported.
-    pub(super) async fn admit(&mut self) -> Result<(), Interrupted> {
-        let admission = tokio::select! {
-            admission = admit(&self.context, &self.run, &self.databases, self.bad_input.as_deref()) => admission,
-            _ = self.signal.changed() => return Err(Interrupted),
+    /// Asks the policies; a refusal is reported. A run that is not admitted within this time holds no slot: it is to wait for one again.
+    pub(super) async fn admit(&mut self, held: Duration) -> Result<(), Interrupted> {
+        let admission = {
+            let admission = admit(&self.context, &self.run, &self.databases, self.bad_input.as_deref());
+            let mut admission = std::pin::pin!(admission);
+            let until = sleep(held);
+            let mut until = std::pin::pin!(until);
+            loop {
+                tokio::select! {
+                    admission = &mut admission => break admission,
+                    () = &mut until, if self.slot.is_some() => self.slot = None,
+                    _ = self.signal.changed() => return Err(Interrupted),
+                }
+            }
         };
+        if !matches!(admission, Ok(Admission::Admitted(_))) {
+            self.slot = None;
+        }
         match admission {
             Ok(Admission::Admitted(digest)) => {
                 if let Some(digest) = digest.as_ref().filter(|digest| self.assignment.digest.as_ref() != Some(digest)) {
@@ -37,12 +53,13 @@ impl RunReconciler {
             }
             Ok(Admission::Refused(failure)) => self.report_failure(&failure).await,
             Ok(Admission::Waits(why)) => self.wait_for_verification(why).await,
+            Err(error) if is_about_the_run(&error.kind) => self.wait_for_verification(error.to_string()).await,
             Err(error) => self.back_off(Obstacle::Server, &error.to_string()).await,
         }
         Err(Interrupted)
     }
 
-    /// A registry or a store is away: it is asked again after a pause. A run that has waited for too long is refused.
+    /// A registry or a store is away, or the server answers what nothing can be made of: it is asked again after a pause. A run that has waited for too long is refused.
     async fn wait_for_verification(&mut self, why: String) {
         let waited = self.unverified_since.get_or_insert_with(Instant::now).elapsed();
         let Some(left) = VERIFICATION_TIMEOUT.checked_sub(waited).filter(|left| !left.is_zero()) else {
@@ -54,4 +71,9 @@ impl RunReconciler {
         );
         self.back_off(Obstacle::Verification, &why).await;
     }
+}
+
+/// Whether the server answers, and what it says of this very run is what keeps it from being admitted.
+fn is_about_the_run(error: &HubErrorKind) -> bool {
+    matches!(error, HubErrorKind::Refused(_) | HubErrorKind::Unreadable | HubErrorKind::TooLarge)
 }

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use tracing::warn;
 use vantage6_types::RunStatus;
 
-use super::{Interrupted, Obstacle, PendingDiagnosis, RunReconciler};
+use super::{HELD, Interrupted, Obstacle, PendingDiagnosis, RunReconciler};
 
 impl RunReconciler {
     /// The cluster has disrupted the run: launches it again, unless the run has ended at the server meanwhile.
@@ -36,7 +36,8 @@ impl RunReconciler {
         }
         // An earlier process has let it in: what it decided on, this one does not know.
         if !self.admitted {
-            self.admit().await?;
+            self.admit(HELD).await?;
+            self.wait_for_slot().await?;
         }
         self.learn_first_task().await?;
         // What was decided before the pause may not be true any more, nor this process the one that acts.

@@ -3,7 +3,7 @@
 use sextant_core::assignment::Assignment;
 use sextant_core::image_policy::{Answer, StoreAlgorithm};
 use sextant_core::image_reference::Digest;
-use sextant_core::policies::{AllowedAlgorithm, AllowedStore};
+use sextant_core::policies::{AllowedAlgorithm, AllowedStore, Combination};
 use sextant_core::run_state::Disruption;
 use vantage6_types::StoreId;
 
@@ -151,5 +151,30 @@ async fn what_is_launched_again_is_decided_on_again() {
         let refused = node.hub.report(RUN).is_some_and(|report| report.status == RunStatus::NotAllowed);
         assert_eq!((!images.is_empty(), refused), (launched, !launched), "{:?}", node.all());
         assert!(images.iter().all(|image| *image == format!("{IMAGE}@{}", digest("a"))), "{images:?}");
+    }
+}
+
+/// One whose store is away, and one that the list lets in.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_not_admitted_keeps_no_slot_from_another() {
+    let policies = || Policies {
+        allowed_algorithms: vec![AllowedAlgorithm::new("r.example/y:1").unwrap()],
+        allowed_stores: vec![AllowedStore::new(STORE).unwrap()],
+        combination: Combination::Either,
+        ..Policies::default()
+    };
+    for fault in [None, Some(Fault::Away), Some(Fault::Silent)] {
+        let node = Node::under(policies(), Some(1));
+        node.hub.store(StoreId(3), STORE);
+        if let Some(fault) = fault {
+            node.hub.fail("store", fault);
+        }
+        track(&node);
+        let mut honest = pending(8);
+        honest.task.image = "r.example/y:1".into();
+        node.hub.put(honest.clone());
+        node.registry.track(honest);
+        sleep(Duration::from_secs(3)).await;
+        assert_eq!((node.count("launch 8"), node.count("launch 7")), (1, 0), "{:?}", node.all());
     }
 }
