@@ -107,7 +107,7 @@ def test_drained_while_its_output_waits(kubernetes_node, researcher, world, clus
         until("the pod to end", lambda: all(pod.status.phase in ("Succeeded", "Failed") for pod in cluster.pods(run)))
     (ended,) = researcher.finished(task)
     assert ended["status"] == "crashed"
-    assert "taken out of service before its output could be brought" in ended["log"]
+    assert "taken out of service before its output could be uploaded" in ended["log"]
     assert len(cluster.jobs(run)) == 1
     assert until("the Event", lambda: cluster.events(run, "Drained"))
 

@@ -5,7 +5,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use printable::excerpt;
 use vantage6_types::{StoreId, plain_address};
@@ -122,7 +122,13 @@ pub fn decide(policies: &Policies, subject: Subject<'_>, facts: &Facts) -> Decis
                 (Verdict::Yes(Some(here)), Verdict::Yes(Some(there))) if here != there => {
                     not_of_store(format!("the store has approved {there}, and the list allows {here}"))
                 }
-                (Verdict::Yes(here), Verdict::Yes(there)) => Decision::Admitted(there.or(here)),
+                (Verdict::Yes(None), Verdict::Yes(Some(there))) => {
+                    match allows_approved(policies, subject, &there, facts) {
+                        Verdict::Yes(_) => Decision::Admitted(Some(there)),
+                        list => single(list, not_listed),
+                    }
+                }
+                (Verdict::Yes(here), Verdict::Yes(there)) => Decision::Admitted(here.or(there)),
                 (list, _) => single(list, not_listed),
             },
         },
@@ -229,20 +235,58 @@ fn by_store(policies: &Policies, subject: Subject<'_>, facts: &Facts) -> Verdict
     }
 }
 
-/// Whether one of a store's algorithms is the image. What the store has looked at is what must run.
+/// Whether one of a store's algorithms is the image. What the store has looked at is what must run. An entry without any digest, of an old
+/// store, allows its own name.
 fn approved(image: &ImageReference, algorithms: &[StoreAlgorithm], url: &str) -> Verdict {
-    let is_same = |algorithm: &&StoreAlgorithm| {
-        ImageReference::parse(&algorithm.image).is_ok_and(|other| other.is_of_repository(image))
-    };
-    let of_image: Vec<&StoreAlgorithm> = algorithms.iter().filter(is_same).collect();
+    let of_image = entries_of(image, algorithms);
     if of_image.is_empty() {
         return Verdict::No(format!("its store, {}, has not approved it", excerpt(url)));
     }
-    let has = |digest: &Option<Digest>| of_image.iter().any(|algorithm| &algorithm.digest == digest);
-    match image.named_digest() {
-        // An old store tells no digest of what it has approved. Then the one that the task names is all there is.
-        Some(named) if has(&None) || has(&Some(named.clone())) => Verdict::Yes(Some(named)),
-        Some(named) => Verdict::No(format!("its store, {}, has approved another content than {named}", excerpt(url))),
-        None => Verdict::Yes(of_image.iter().find_map(|algorithm| algorithm.digest.clone())),
+    if let Some(named) = image.named_digest() {
+        return match of_image.iter().any(|(_, digests)| digests.len() == 1 && digests.contains(&named)) {
+            true => Verdict::Yes(Some(named)),
+            false => Verdict::No(format!("its store, {}, has approved another content than {named}", excerpt(url))),
+        };
     }
+    let is_same_tag = |entry: &ImageReference| entry.tag_or_latest() == image.tag_or_latest();
+    let digests = |of: &dyn Fn(&ImageReference) -> bool| -> BTreeSet<Digest> {
+        of_image.iter().filter(|(entry, _)| of(entry)).flat_map(|(_, digests)| digests.clone()).collect()
+    };
+    let of_tag = digests(&is_same_tag);
+    let all = if of_tag.is_empty() { digests(&|entry| entry.tag.is_none()) } else { of_tag };
+    match (all.first(), all.len()) {
+        (Some(digest), 1) => Verdict::Yes(Some(digest.clone())),
+        (Some(_), _) => Verdict::No(format!("its store, {}, has approved several contents for it", excerpt(url))),
+        (None, _) if of_image.iter().any(|(entry, _)| is_same_tag(entry)) => Verdict::Yes(None),
+        (None, _) => Verdict::No(format!("its store, {}, has approved another tag only", excerpt(url))),
+    }
+}
+
+/// A store's entries for an image's repository, with the digests that each tells: in its own field, and in its name.
+fn entries_of(image: &ImageReference, algorithms: &[StoreAlgorithm]) -> Vec<(ImageReference, BTreeSet<Digest>)> {
+    let entry = |algorithm: &StoreAlgorithm| {
+        let entry = ImageReference::parse(&algorithm.image).ok().filter(|entry| entry.is_of_repository(image))?;
+        let digests = algorithm.digest.clone().into_iter().chain(entry.named_digest()).collect();
+        Some((entry, digests))
+    };
+    algorithms.iter().filter_map(entry).collect()
+}
+
+/// Where the list allows an image by its name: whether it allows what the store has approved, too. That is so if the store means this very
+/// tag.
+fn allows_approved(policies: &Policies, subject: Subject<'_>, digest: &Digest, facts: &Facts) -> Verdict {
+    let algorithms = match &facts.algorithms {
+        Some(Answer::Known(algorithms)) => algorithms.as_slice(),
+        _ => &[],
+    };
+    let is_of_tag = |(entry, digests): &(ImageReference, BTreeSet<Digest>)| {
+        digests.contains(digest) && entry.tag_or_latest() == subject.image.tag_or_latest()
+    };
+    if subject.image.digest.is_some() || entries_of(subject.image, algorithms).iter().any(is_of_tag) {
+        return Verdict::Yes(Some(digest.clone()));
+    }
+    let tag = subject.image.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
+    let name = format!("{}@{digest}", subject.name.strip_suffix(&tag).unwrap_or(subject.name));
+    let image = ImageReference { tag: None, digest: Some(digest.to_string()), ..subject.image.clone() };
+    by_list(&policies.allowed_algorithms, Subject { name: &name, image: &image, store: subject.store }, facts)
 }

@@ -299,14 +299,14 @@ impl RunReconciler {
 
     /// Lets the run in, and has the runtime make its things.
     async fn launch(&mut self) -> Result<(), Interrupted> {
-        self.admit(HELD).await?;
+        Box::pin(self.admit(HELD)).await?;
         let admitted = Instant::now();
         self.wait_for_slot().await?;
         self.pass_gate().await?;
         // They may have taken hours, and what the server says of the task's owners may be another thing now.
         if admitted.elapsed() > ADMISSION_VALID_FOR {
             // It was admitted, so this time it keeps its slot while others are asked.
-            self.admit(Duration::MAX).await?;
+            Box::pin(self.admit(Duration::MAX)).await?;
         }
         // It started before, maybe long ago, and nothing of it exists here: the server decides.
         if self.run.started_at.is_some() {

@@ -157,7 +157,8 @@ fn the_stores() {
         (STORE, image, Some(3), has(image, None), "yes"),
         (STORE, &named, Some(3), has(image, Some(digest("a"))), "yes: a"),
         (STORE, &named, Some(3), has(image, Some(digest("b"))), "no store"),
-        (STORE, &named, Some(3), has(image, None), "yes: a"),
+        (STORE, &named, Some(3), has(image, None), "no store"),
+        (STORE, &named, Some(3), has(&named, None), "yes: a"),
         (STORE, &named, Some(3), has("r.example/y:1", Some(digest("a"))), "no store"),
         (STORE, &named, Some(3), has("not an image", Some(digest("a"))), "no store"),
         (STORE, &named, Some(3), Answer::Known(vec![]), "no store"),
@@ -174,6 +175,57 @@ fn the_stores() {
         let world = World { store: Some(answer), ..World::default() };
         let (decision, _) = world.decide(&policies(&[], &[STORE], Combination::Both), &named, Some(3));
         assert_eq!(word(&decision), expected);
+    }
+}
+
+#[test]
+fn what_a_stores_entries_allow() {
+    let x = |letter: &str| at("r.example/x:1", letter);
+    for (name, entries, expected) in [
+        ("r.example/x:1", &[("r.example/x:2", "a")][..], "no store"),
+        ("r.example/x:1", &[("r.example/x:2", "a"), ("r.example/x:1", "b")], "yes: b"),
+        ("r.example/x:1", &[("r.example/x", "a")], "yes: a"),
+        ("r.example/x:1", &[("r.example/x", "a"), ("r.example/x:1", "b")], "yes: b"),
+        ("r.example/x:1", &[("r.example/x:1", "a"), ("r.example/x:1", "b")], "no store"),
+        ("r.example/x:1", &[("r.example/x:1", ""), ("r.example/x:1", "b")], "yes: b"),
+        ("r.example/x:1", &[("r.example/x:1", "")], "yes"),
+        ("r.example/x:1", &[("r.example/x:2", "")], "no store"),
+        ("r.example/x:1", &[("r.example/x", "")], "no store"),
+        ("r.example/x", &[("r.example/x:latest", "")], "yes"),
+        ("r.example/x:1", &[(&x("a"), "")], "yes: a"),
+        ("r.example/x:1", &[(&x("a"), "b")], "no store"),
+        (&x("a"), &[("r.example/x:1", "")], "no store"),
+        (&x("a"), &[(&x("a"), "")], "yes: a"),
+        (&x("a"), &[(&x("a"), "b")], "no store"),
+        (&x("a"), &[("r.example/x:1", ""), ("r.example/x:1", "b")], "no store"),
+        (&x("a"), &[("r.example/x:2", "a")], "yes: a"),
+    ] {
+        let entry = |(image, letter): &(&str, &str)| StoreAlgorithm {
+            image: (*image).to_owned(),
+            digest: (!letter.is_empty()).then(|| digest(letter)),
+        };
+        let world = World::default().store(Answer::Known(entries.iter().map(entry).collect()));
+        let (decision, _) = world.decide(&policies(&[], &[STORE], Combination::Both), name, Some(3));
+        assert_eq!(word(&decision), expected, "{name} {entries:?}: {decision:?}");
+    }
+}
+
+#[test]
+fn a_stores_digest_must_be_on_the_list_too() {
+    let x_a = at("r.example/x", "a");
+    for (list, approved, expected) in [
+        ("r.example/x:1", "r.example/x:1", "yes: a"),
+        ("r.example/x:1", "r.example/x", "no"),
+        ("^r\\.example/x:1", "r.example/x", "no"),
+        ("^r\\.example/", "r.example/x", "yes: a"),
+        ("r.example/x", "r.example/x", "yes: a"),
+        (&x_a, "r.example/x", "yes: a"),
+    ] {
+        let world = World::default()
+            .store(has(approved, Some(digest("a"))))
+            .registry("r.example/x:1", Answer::Known(digest(if list == x_a { "a" } else { "b" })));
+        let (decision, _) = world.decide(&policies(&[list], &[STORE], Combination::Both), "r.example/x:1", Some(3));
+        assert_eq!(word(&decision), expected, "{list} {approved}: {decision:?}");
     }
 }
 

@@ -36,7 +36,7 @@ impl RunReconciler {
         }
         // An earlier process has let it in: what it decided on, this one does not know.
         if !self.admitted {
-            self.admit(HELD).await?;
+            Box::pin(self.admit(HELD)).await?;
             self.wait_for_slot().await?;
         }
         self.learn_first_task().await?;
