@@ -34,7 +34,6 @@ pub async fn acquire(
             path.display()
         )
     };
-    root.put_aside_unless_file("lock").map_err(unusable)?;
     let file = root.open_lock("lock").map_err(unusable)?;
     let mut told = false;
     loop {
