@@ -3,9 +3,12 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
+use log_throttle::LogThrottle;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tracing::warn;
 
 /// How many connections may wait to be taken.
 const BACKLOG: i32 = 1024;
@@ -37,6 +40,27 @@ pub fn listen_with(address: SocketAddr, sharing: PortSharing, backlog: i32) -> i
         None => Err(error),
     })?;
     TcpListener::from_std(listener.into())
+}
+
+/// The next connection, and its caller's address in the family that it is of. While none can be accepted, tries again after this pause:
+/// the process is out of file descriptors, or the caller has gone already, and neither is a reason to stop serving.
+pub async fn accept(
+    listener: &TcpListener,
+    name: &str,
+    failures: &LogThrottle,
+    pause: Duration,
+) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => return (stream, SocketAddr::new(address.ip().to_canonical(), address.port())),
+            Err(error) => {
+                if let Some(times) = failures.happened() {
+                    warn!(times, "{name} could not accept a connection: {error}");
+                }
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
 }
 
 fn bound(address: SocketAddr, sharing: PortSharing, backlog: i32) -> io::Result<Socket> {
@@ -75,8 +99,8 @@ mod tests {
                 continue;
             }
             connected.unwrap();
-            let (_, from) = listener.accept().await.unwrap();
-            assert_eq!(from.ip().to_canonical().to_string(), whence);
+            let (_, from) = accept(&listener, "The test", &LogThrottle::new(), Duration::ZERO).await;
+            assert_eq!(from.ip().to_string(), whence);
         }
         // An address of one family is that alone, and one that is taken stays so.
         assert_eq!(listen(([0, 0, 0, 0], port).into()).unwrap_err().kind(), io::ErrorKind::AddrInUse);

@@ -17,10 +17,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use log_throttle::LogThrottle;
 use tokio::net::{TcpListener, TcpStream};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::connection_limits::{ConnectionLimiter, ConnectionLimits};
 use super::health::Health;
+use super::listening;
 
 /// How many may be connected at once. Nobody shows who they are here.
 const LIMITS: ConnectionLimits = ConnectionLimits {
@@ -30,6 +31,8 @@ const LIMITS: ConnectionLimits = ConnectionLimits {
     authenticated: 0,
     authenticated_per_owner: 0,
 };
+/// Between two tries to accept a connection, if that fails.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a request's head may take, and a connection may be kept without one.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// After this time a connection gets no further request.
@@ -77,16 +80,7 @@ pub async fn serve(listener: TcpListener, health: Arc<Health>) {
     let limiter = ConnectionLimiter::<()>::new(LIMITS);
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let (stream, address) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                if let Some(times) = broken.happened() {
-                    warn!(times, "The health port could not accept a connection: {error}");
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
+        let (stream, address) = listening::accept(&listener, "The health port", &broken, ACCEPT_PAUSE).await;
         while connections.try_join_next().is_some() {}
         let Ok(guard) = limiter.enter(address.ip(), Instant::now()) else {
             let _ = stream.set_zero_linger();

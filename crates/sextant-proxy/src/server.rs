@@ -13,6 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use log_throttle::LogThrottle;
 use sextant_process::connection_limits::{ConnectionGuard, ConnectionLimits};
+use sextant_process::listening;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -58,6 +59,10 @@ pub(crate) fn limits(open_files: u64, memory_for: u64) -> ConnectionLimits {
     }
 }
 
+/// Between two tries to accept a connection, if that fails.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+// Of all workers.
 static BROKEN: LogThrottle = LogThrottle::new();
 
 /// Serves until it is told to end; then finishes what is under way.
@@ -66,17 +71,7 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut end: w
     let mut connections = JoinSet::new();
     loop {
         let (stream, address) = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => (stream, SocketAddr::new(address.ip().to_canonical(), address.port())),
-                Err(error) => {
-                    // Out of file descriptors, or the caller has gone already: neither is a reason to stop.
-                    if let Some(times) = BROKEN.happened() {
-                        warn!(times, "The proxy could not take a connection: {error}");
-                    }
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            },
+            accepted = listening::accept(&listener, "The proxy", &BROKEN, ACCEPT_PAUSE) => accepted,
             () = shutdown_requested(&mut end) => break,
         };
         while connections.try_join_next().is_some() {}

@@ -18,6 +18,7 @@ use rustls::ServerConfig;
 use secrecy::{ExposeSecret, SecretString};
 use sextant_core::runtime::Upload;
 use sextant_process::connection_limits::{ActiveRequest, ConnectionGuard, ConnectionLimiter};
+use sextant_process::listening;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -57,6 +58,9 @@ pub enum Answer {
 pub type Input = BoxStream<'static, io::Result<Bytes>>;
 
 /// What this side sends.
+/// Between two tries to accept a connection, if that fails.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
 type Reply = Response<http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>>;
 
 /// Serves the data port, within these bounds, until the future is dropped.
@@ -75,17 +79,8 @@ pub async fn serve(
     // Dropped with this future, which ends all connections.
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let (stream, address) = match listener.accept().await {
-            Ok((stream, address)) => (stream, address.ip().to_canonical()),
-            Err(error) => {
-                // Out of file descriptors, or the caller has gone already: neither is a reason to stop.
-                if let Some(times) = broken.happened() {
-                    warn!("The data port could not accept a connection ({times} times recently): {error}");
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                continue;
-            }
-        };
+        let (stream, address) = listening::accept(&listener, "The data port", &broken, ACCEPT_PAUSE).await;
+        let address = address.ip();
         while connections.try_join_next().is_some() {}
         let guard = match limiter.enter(address, Instant::now()) {
             Ok(guard) => guard,
