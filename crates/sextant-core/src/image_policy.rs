@@ -169,7 +169,7 @@ fn by_list(entries: &[AllowedAlgorithm], subject: Subject<'_>, facts: &Facts) ->
         return Verdict::No("it is not in `allowed_algorithms`".to_owned());
     }
     let by_tag = |one: &ImageReference| one.digest.is_none() && subject.image.digest.is_none();
-    if candidates.iter().any(|one| by_tag(one) && one.tag_or_latest() == subject.image.tag_or_latest()) {
+    if candidates.iter().any(|one| by_tag(one) && one.has_tag_of(subject.image)) {
         return Verdict::Yes(None);
     }
     let own = match digest_of(subject.image, facts) {
@@ -248,7 +248,7 @@ fn approved(image: &ImageReference, algorithms: &[StoreAlgorithm], url: &str) ->
             false => Verdict::No(format!("its store, {}, has approved another content than {named}", excerpt(url))),
         };
     }
-    let is_same_tag = |entry: &ImageReference| entry.tag_or_latest() == image.tag_or_latest();
+    let is_same_tag = |entry: &ImageReference| entry.has_tag_of(image);
     let digests = |of: &dyn Fn(&ImageReference) -> bool| -> BTreeSet<Digest> {
         of_image.iter().filter(|(entry, _)| of(entry)).flat_map(|(_, digests)| digests.clone()).collect()
     };
@@ -280,7 +280,7 @@ fn allows_approved(policies: &Policies, subject: Subject<'_>, digest: &Digest, f
         _ => &[],
     };
     let is_of_tag = |(entry, digests): &(ImageReference, BTreeSet<Digest>)| {
-        digests.contains(digest) && entry.tag_or_latest() == subject.image.tag_or_latest()
+        digests.contains(digest) && entry.has_tag_of(subject.image)
     };
     if subject.image.digest.is_some() || entries_of(subject.image, algorithms).iter().any(is_of_tag) {
         return Verdict::Yes(Some(digest.clone()));

@@ -19,6 +19,12 @@ const TAG: usize = 128;
 /// The longest possible name: a longer text is not checked further.
 const LONGEST: usize = DOMAIN + PATH + TAG + 200;
 
+/// The host of a registry, without its port; an IPv6 address keeps its brackets.
+#[must_use]
+pub fn host_of(domain: &str) -> &str {
+    domain.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(domain, |(host, _)| host)
+}
+
 /// The registry of names without one.
 const DOCKER_HUB: &str = "docker.io";
 /// Where Docker Hub has the images whose names are a single word.
@@ -137,6 +143,12 @@ impl ImageReference {
     #[must_use]
     pub fn tag_or_latest(&self) -> &str {
         self.tag.as_deref().unwrap_or("latest")
+    }
+
+    /// Whether both mean the same tag, where there is no digest.
+    #[must_use]
+    pub fn has_tag_of(&self, other: &Self) -> bool {
+        self.tag_or_latest() == other.tag_or_latest()
     }
 
     /// Whether it has neither tag nor digest, and is the repository of this image.

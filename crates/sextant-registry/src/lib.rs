@@ -20,7 +20,7 @@ use oci_client::{Client, Reference, RegistryOperation};
 use outbound::HttpProxies;
 use sextant_config::{Config, Registry};
 use sextant_core::image_policy::Answer;
-use sextant_core::image_reference::{Digest, ImageReference};
+use sextant_core::image_reference::{Digest, ImageReference, host_of};
 use sextant_core::registries::Registries;
 use sextant_core::remembered::Remembered;
 use tokio::sync::Semaphore;
@@ -143,7 +143,7 @@ impl Registries for OciRegistries {
 
 /// Whether a registry is this machine's own.
 fn is_here(domain: &str) -> bool {
-    let host = domain.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(domain, |(host, _)| host);
+    let host = host_of(domain);
     host == "localhost"
         || host == "[::1]"
         || host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())

@@ -168,6 +168,11 @@ pub enum Delivery {
     Unknown,
 }
 
+/// Whether a refusal with this HTTP status may pass without anybody changing anything at this end.
+pub(crate) fn is_passing(status: u16) -> bool {
+    status >= 500 || matches!(status, 408 | 425 | 429)
+}
+
 impl Error {
     /// Whether the same request may succeed later without anybody changing anything here. (A certificate is renewed at the
     /// server.)
@@ -177,7 +182,7 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Tls { .. } | Self::Timeout { .. } | Self::StaleToken { .. } => true,
-            Self::Refused { status, .. } => *status >= 500 || matches!(status, 408 | 425 | 429),
+            Self::Refused { status, .. } => is_passing(*status),
             _ => false,
         }
     }

@@ -12,7 +12,11 @@ use tokio::time::timeout;
 use url::Url;
 use vantage6_types::plain_address;
 
-use crate::{Client, Error, ServerUrl, error::excerpt, read};
+use crate::{
+    Client, Error, ServerUrl,
+    error::{excerpt, is_passing},
+    read,
+};
 
 /// How long the whole answer may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -177,7 +181,7 @@ fn refusal(status: u16, body: &[u8], shown: &str) -> StoreError {
              here as there",
         )),
         407 => StoreError::Refused(text("The HTTP proxy on the way wants a login")),
-        408 | 425 | 429 | 500.. => StoreError::Away(text("Its own log may say why")),
+        status if is_passing(status) => StoreError::Away(text("Its own log may say why")),
         _ => StoreError::Refused(text("Its own log may say why")),
     }
 }

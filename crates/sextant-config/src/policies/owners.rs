@@ -1,6 +1,6 @@
 //! Whose the images are that an expression lets in: who has the registry's domain, its network, or the account at it.
 
-use sextant_core::image_reference::ImageReference;
+use sextant_core::image_reference::{ImageReference, host_of};
 
 use super::examples::{Example, Place};
 use super::shared;
@@ -45,7 +45,7 @@ pub(super) fn reference(text: &str) -> Option<ImageReference> {
 
 /// The domain that somebody has, of a registry's host: its last two parts, or three below a domain that is everybody's.
 pub(super) fn domain(registry: &str) -> String {
-    let host = registry.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(registry, |(host, _)| host);
+    let host = host_of(registry);
     let parts: Vec<&str> = host.rsplit('.').collect();
     let is_address = parts.iter().all(|part| part.chars().all(|c| c.is_ascii_digit()));
     if is_address || host.starts_with('[') {
