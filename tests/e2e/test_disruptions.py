@@ -74,10 +74,11 @@ def test_drained_and_the_node_killed(kubernetes_node, researcher, world, cluster
         until("the end of the Job", lambda: [job for job in cluster.jobs(run) if job.status.failed])
         node.start_online()
         until("the second launch", lambda: cluster.pod_of(run, 2), shows=node.log)
+        # It is written after the launch, by this process alone.
+        assert until("the Event", lambda: cluster.events(run, "Disrupted"))
         node.restart_killed()
     assert len(researcher.result(task)) == 1
     assert len(cluster.jobs(run)) == 2
-    assert until("the Event", lambda: cluster.events(run, "Disrupted"))
 
 
 def test_drained_and_its_second_launch_cut_off(kubernetes_node, researcher, world, cluster, proxy, gate):

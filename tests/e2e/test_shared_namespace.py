@@ -232,8 +232,12 @@ def test_only_jobs_like_those_of_sextant_are_made(accounts):
     mine, _ = accounts
     assert denied(lambda: make(mine, {})) is None
     assert denied(lambda: make(mine, {"metadata": {"generateName": None, "name": "v6-task-1-run-1-abcde"}})) is None
-    let_through = [name for name, changes in FORBIDDEN.items() if not denied(lambda changes=changes: make(mine, changes))]
-    assert let_through == []
+    for name, changes in FORBIDDEN.items():
+        made = []
+        if denied(lambda changes=changes, made=made: made.append(make(mine, changes))):
+            continue
+        # Kubernetes 1.31 drops this field from every Job before admission, unless a feature gate is set.
+        assert name == "another controller" and made[0].spec.managed_by is None, f"{name}: let through"
 
 
 def test_jobs_of_another_node_are_left_alone(accounts):
