@@ -1,14 +1,14 @@
-//! For how long an answer may take to arrive once it has begun: whoever sends it decides, and it is held in memory, or by a connection,
-//! until then. Only the time in which the server is waited for counts, not that in which nobody wants more.
+//! Limits how long a response may take to arrive once it has begun. The sender decides its speed, and until the end the response
+//! occupies memory or a connection. Only time spent waiting for the server counts, not time in which the reader wants no data.
 
 use std::time::Duration;
 
-/// A second for each of these bytes: nobody can wait for slower ones.
+/// The lowest acceptable rate: this many bytes earn another second.
 const BYTES_A_SECOND: u64 = 1024;
-/// How long logins and refusals may take in all.
+/// The time limit for a whole login or refusal.
 const SHORT: Duration = Duration::from_secs(60);
 
-/// The time that is left for the next piece of an answer.
+/// The time left for the next piece of a response.
 #[derive(Debug)]
 pub(crate) struct Pace {
     left: Duration,
@@ -17,12 +17,12 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// An answer of any size: its pieces may be late by `silence` in sum, and what arrives makes up for that.
+    /// For a response of any size. Its pieces may be late by `silence` in total; received bytes earn time back.
     pub fn steady(silence: Duration) -> Self {
         Self { left: silence, most: silence, earns: true }
     }
 
-    /// All of a small answer.
+    /// For a small response, which must be complete in this time.
     pub fn short(silence: Duration) -> Self {
         let most = silence.min(SHORT);
         Self { left: most, most, earns: false }
@@ -33,7 +33,7 @@ impl Pace {
         self.left
     }
 
-    /// What may be told of an answer that was too slow: what it was, and within which time.
+    /// Describes why a response was too slow, and the time limit.
     pub fn too_slow(&self) -> (&'static str, Duration) {
         let what = match self.earns {
             true if self.left == self.most => "the answer began, but nothing more came",
@@ -43,7 +43,7 @@ impl Pace {
         (what, self.most)
     }
 
-    /// A piece of so many bytes came after this time.
+    /// Records a piece of this many bytes that took this long.
     pub fn arrived(&mut self, bytes: usize, took: Duration) {
         let left = self.left.saturating_sub(took);
         let earned =
