@@ -98,8 +98,8 @@ impl<K: Copy + Eq + Hash> Group<K> {
     }
 
     /// Returns the oldest connection of a party that clearly has more slots than a new connection of this key and address would have. The
-    /// party is the source with the most connections; if it has no more than the new one's, the address with the most in the new one's source;
-    /// if that has no more either, the key with the most at the new one's address.
+    /// party is the source with the most connections; if it has no more than the new one's, the address with the most in the new one's
+    /// source; if that has no more either, the key with the most at the new one's address.
     pub fn first_of_larger(&self, key: K, address: IpAddr) -> Option<(K, u64)> {
         let source = Source::of(address);
         self.first_of_larger_by(source, |_, each| Some(Source::of(each.address)))
