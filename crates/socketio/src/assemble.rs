@@ -198,7 +198,7 @@ mod tests {
         Received::Binary(Bytes::from_static(data))
     }
 
-    /// What comes of these: the names of events, and of those that were left out.
+    /// Assembles packets: the names of events (`Ok`), and of those that were left out (`Err`).
     fn heard(max_bytes: usize, received: impl IntoIterator<Item = Received>) -> Vec<Result<String, String>> {
         let throttles = Throttles::default();
         let mut assembler = Assembler::new("/a".into(), max_bytes, &throttles);
@@ -228,8 +228,8 @@ mod tests {
         assert_eq!(heard(12, odd), []);
         let (long, good) = (|text: &str| Received::LongMessage(text.into()), || text(r#"2/a,["y"]"#));
         let (left_out, y) = (|| Err("x".to_owned()), || Ok("y".to_owned()));
-        // An event whose attachments are missing, one whose attachments are too large (once all of them are gone by),
-        // one that can't be read, and one that is too large: each is told, and what follows is read.
+        // An event with missing attachments, one whose attachments are too large (reported after the last of them), one that
+        // can't be read, and one that is too large: each is reported as left out, and the next event is read.
         let table: [(&[Received], _); 8] = [
             (&[text(r#"51-/a,["x"]"#), good()], vec![left_out(), y()]),
             (&[text(r#"52-/a,["x"]"#), binary(b"12345"), binary(b""), good()], vec![left_out(), y()]),

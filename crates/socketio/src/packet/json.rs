@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(args.read::<(Value, String)>().unwrap().1, "more");
         assert_eq!(args.first::<u64>(), None);
         assert_eq!(Args::default().first::<u64>(), None);
-        // One argument that is an array is one argument.
+        // A single argument may be an array.
         assert_eq!(Args::from(json!([1, 2])).as_str(), "[[1,2]]");
         assert_eq!(Args::from([json!(1), json!(2)]).as_str(), "[1,2]");
         assert_eq!(Args::from(()).as_str(), "[]");

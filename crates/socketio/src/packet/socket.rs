@@ -256,7 +256,7 @@ mod tests {
         let table = [
             ("0", packet("/", Body::Connect(None))),
             (r#"0/tasks,{"sid":"x"}"#, packet("/tasks", Body::Connect(Some(json!({"sid": "x"}).into())))),
-            // A number is data here: only events and acks have ids.
+            // The number is data here: only events and acks have ids.
             ("412", packet("/", Body::ConnectError(Some(json!(12).into())))),
             ("1", packet("/", Body::Disconnect)),
             ("1/tasks,", packet("/tasks", Body::Disconnect)),
