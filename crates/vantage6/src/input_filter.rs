@@ -145,7 +145,7 @@ mod tests {
                     Value::String(text) if key == "input" && serde_json::to_string(text).unwrap().len() - 2 > keep => {
                         (key.clone(), Value::Null)
                     }
-                    // Nothing is kept, not even nothing.
+                    // With `keep` 0 even an empty input is removed.
                     Value::String(_) if key == "input" && keep == 0 => (key.clone(), Value::Null),
                     _ => (key.clone(), without_inputs(value, keep)),
                 })

@@ -273,7 +273,7 @@ mod tests {
 
     use super::*;
 
-    /// Marks what was found, in pieces of this size.
+    /// Feeds the text in pieces of this size, and marks the values that were found.
     fn marked(find: Find, text: &str, piece: usize) -> String {
         let (mut scan, mut marked) = (Scan::new(find), Vec::new());
         for piece in text.as_bytes().chunks(piece) {

@@ -71,7 +71,7 @@ mod tests {
         http::{Answer, Call},
     };
 
-    /// An answer with so many pieces of white space, one each time that this has passed.
+    /// A response with `pieces` pieces of white space, one after each `pause` in seconds.
     fn slow(call: Call, status: u16, pieces: usize, bytes: usize, pause: u64) -> Answer {
         let pieces = stream::iter(0..pieces).then(move |_| async move {
             sleep(std::time::Duration::from_secs(pause)).await;
@@ -91,7 +91,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_drips_has_an_end_and_a_slow_one_is_read() {
-        // Slow, and late once.
+        // A slow response, and one that is late once.
         assert!(read(slow(Call::get("run"), 200, 300, 4096, 4)).await.0.is_ok());
         assert!(read(slow(Call::get("run"), 200, 1, 1, 119)).await.0.is_ok());
         for (bytes, pause) in [(1, 1), (1, 100), (1000, 10)] {
@@ -99,7 +99,7 @@ mod tests {
             let error = error.err().unwrap();
             assert!(matches!(error, Error::Timeout { .. }) && error.is_transient() && took <= 140, "{error} {took}");
         }
-        // An input is not held, and comes at some speed nevertheless.
+        // An input is not held in memory, but must keep up the minimum rate too.
         let began = Instant::now();
         let ends =
             input_text(slow(Call::get("run/7"), 200, 10_000, 1, 10), 1024).any(|piece| async move { piece.is_err() });

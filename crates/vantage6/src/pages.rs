@@ -108,7 +108,7 @@ mod tests {
     const INSTANT: Duration = Duration::ZERO;
     const LONG: Duration = Duration::from_secs(9);
 
-    /// The entries that the requests cover, for pages of these weights and times.
+    /// Returns the entries that the requests cover, for pages of these sizes and durations.
     fn walk(pages_read: impl IntoIterator<Item = (u64, Duration)>) -> Vec<(u64, u64)> {
         let mut pages = Pages::new();
         pages_read

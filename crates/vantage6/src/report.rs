@@ -227,7 +227,7 @@ mod tests {
             assert_eq!(Arc::strong_count(&counted), 2);
             sent += pieces.next().await.unwrap().unwrap().len();
         }
-        // What is left of the head, and then the result, which does not come.
+        // Read the rest of the head; the result then never arrives.
         while let Poll::Ready(piece) = futures_util::poll!(pieces.next()) {
             piece.unwrap().unwrap();
         }

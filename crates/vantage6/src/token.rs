@@ -145,7 +145,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn freshness_follows_the_lifetime_whatever_the_date() {
-        // Issued in 1970, as seen from here: a server whose clock is wrong.
+        // The server's clock is wrong: the token's date is in 1970.
         for (lifetime, fresh_for) in [(21_600, 21_000), (1_800, 1_350), (8, 6)] {
             let token =
                 ExpiringToken::new(jwt(&format!(r#"{{"iat": 100, "exp": {}}}"#, 100 + lifetime)), Instant::now());

@@ -238,7 +238,7 @@ mod tests {
     use super::*;
     use crate::encryption::{PrivateKey, decrypt};
 
-    /// aws-lc was compiled as `.cargo/config.toml` asks: the names of its parts are in this very program.
+    /// Checks that aws-lc was compiled with the settings of `.cargo/config.toml`, by the symbol names in this test binary.
     #[test]
     fn random_numbers_are_seeded_without_timing_the_processor() {
         let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
@@ -250,7 +250,7 @@ mod tests {
         );
     }
 
-    /// Also where blocks meet, and where the counter begins anew.
+    /// Also at the boundaries of blocks, and where the counter wraps around.
     #[tokio::test]
     async fn messages_of_several_blocks_come_back() {
         let private = Arc::new(PrivateKey::generate().unwrap());

@@ -96,13 +96,13 @@ mod tests {
         Ok(all)
     }
 
-    /// Whoever changes bits of a message that they only carry must not read in a log what the text has there.
+    /// A party that flips bits of a message in transit must not learn the text at that position from a log.
     #[test]
     fn what_is_wrong_with_a_text_says_nothing_of_it() {
         let text = BASE64.encode(vec![7; 60_000]).into_bytes();
         for size in [1, 4, 1_000, 70_000] {
             assert_eq!(read(&text, size).unwrap(), [7; 60_000]);
-            // The end is missing.
+            // Truncated texts.
             for length in [text.len() - 1, text.len() - 2, text.len() - 3] {
                 assert_eq!(read(&text[..length], size), Err(WRONG));
             }
@@ -114,7 +114,7 @@ mod tests {
                 for size in [1, 4, 1_000] {
                     match read(&text, size) {
                         Err(why) => assert_eq!(why, WRONG),
-                        // Padding belongs at the end.
+                        // Padding is valid at the end.
                         Ok(_) => assert!(byte == b'=' && at >= text.len() - 2, "{byte} at {at}"),
                     }
                 }
