@@ -76,7 +76,7 @@ mod tests {
         write_pid(&run.open().unwrap(), std::process::id()).unwrap();
         let error = bind(&root).unwrap_err();
         assert!(error.contains(&format!("Port {port}")) && error.contains("run 7"), "{error}");
-        // Nobody knows it any more.
+        // No run in progress uses the port any more.
         run.put_aside().unwrap();
         assert_ne!(bind(&root).unwrap().local_addr().unwrap().port(), port);
         drop(somebody);

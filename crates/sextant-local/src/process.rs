@@ -141,7 +141,7 @@ mod tests {
     use std::sync::Arc;
     use vantage6_types::{RunId, TaskId};
 
-    /// A shell in the place of `sextant supervise`.
+    /// Starts a shell in place of `sextant supervise`.
     fn supervisor(folder: &Folder, script: &str) -> Child {
         let mut shell = Command::new("sh");
         shell.args(["-c", script]).env(MARK, folder.path()).process_group(0).stdout(Stdio::null());
@@ -168,7 +168,7 @@ mod tests {
         let other = Folder::new(&root, TaskId(1), RunId(11));
         folder.make(&sextant_core::assignment::sample::assignment(1, 1, "today")).unwrap();
         other.make(&sextant_core::assignment::sample::assignment(1, 11, "today")).unwrap();
-        // One with an environment of its own, and one that has left the group.
+        // One process has a different environment, and one has left the process group.
         let mut supervisor_of_it = supervisor(&folder, "env -i sleep 600 & setsid sleep 600 & sleep 600 & wait");
         let mut supervisor_of_other = supervisor(&other, "sleep 600 & wait");
         until("all have started", || members(&folder).len() == 4 && members(&other).len() == 2).await;
