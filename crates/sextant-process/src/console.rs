@@ -47,7 +47,7 @@ fn print_to(out: &mut impl Write, text: &str) -> Printed {
 mod tests {
     use super::*;
 
-    /// A reader that has gone.
+    /// A pipe whose reader has closed it.
     struct Gone;
 
     impl Write for Gone {

@@ -102,7 +102,7 @@ mod tests {
             let (_, from) = accept(&listener, "The test", &LogThrottle::new(), Duration::ZERO).await;
             assert_eq!(from.ip().to_string(), whence);
         }
-        // An address of one family is that alone, and one that is taken stays so.
+        // An IPv4 address in use is refused, and one of IPv4 means only IPv4.
         assert_eq!(listen(([0, 0, 0, 0], port).into()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert!(listen(([127, 0, 0, 1], 0).into()).unwrap().local_addr().unwrap().is_ipv4());
     }
@@ -115,7 +115,7 @@ mod tests {
             ("[::]:80", io::ErrorKind::AddrNotAvailable.into(), Some("0.0.0.0:80")),
             ("[::]:80", io::ErrorKind::AddrInUse.into(), None),
             ("[::]:80", io::ErrorKind::PermissionDenied.into(), None),
-            // Who asks for one address gets no other.
+            // A specific address is never replaced.
             ("[::1]:80", unknown(), None),
             ("10.0.0.1:80", io::ErrorKind::AddrNotAvailable.into(), None),
         ] {

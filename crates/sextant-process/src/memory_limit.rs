@@ -73,7 +73,7 @@ mod tests {
         fs::remove_dir_all(root).unwrap();
     }
 
-    /// Inside of a container the root is the container's.
+    /// In a container the root of the hierarchy is the container's own cgroup.
     #[test]
     fn a_path_of_the_machine_leads_to_the_containers_own_limit() {
         let root = groups(&[("memory.max", "134217728\n")]);

@@ -143,7 +143,7 @@ mod tests {
         for index in 0..128 {
             let mut stream = connect(2 + index % 8, address).await;
             if index >= 64 {
-                // Asks for pages over and over, and reads none.
+                // Requests pages repeatedly, and reads no response.
                 let _ = stream.try_write(&b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(500));
                 let _ = stream.flush().await;
             }
