@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    /// What pandas 2.3.3 says of these.
+    /// The expected names are those of pandas 2.3.3.
     #[test]
     fn columns_are_called_as_pandas_calls_them() {
         let table: &[(&[u8], &[&str])] = &[
@@ -180,7 +180,7 @@ mod tests {
             (b"# a,b\n", &["# a", "b"]),
             (b"1,2\n3,4\n", &["1", "2"]),
             (b"1,1.0,NA,NA\n", &["1", "1.0", "NA", "NA.1"]),
-            // A comma after a blank line that ends with a carriage return alone is lost.
+            // pandas drops a comma after a blank line that ends with only a carriage return.
             (b"\r,a\r1\r", &["a"]),
         ];
         for (content, expected) in table {
@@ -201,11 +201,11 @@ mod tests {
             b"  \n\t",
             b"\xef\xbb\xbf",
             b"a,\"b\n1,2\n",
-            // Other encodings than UTF-8.
+            // Encodings other than UTF-8.
             b"na\xefve,b\n",
             b"a,b\nna\xefve,1\n",
             b"\xff\xfea\0,\0b\0\n\0",
-            // Here it reads something else than is there.
+            // pandas misreads this text.
             b"\r a\r1\r",
         ];
         for content in table {

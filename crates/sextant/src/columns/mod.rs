@@ -131,7 +131,7 @@ mod tests {
         let names = Some(vec!["id".to_owned(), "age".to_owned()]);
         assert_eq!(told(DatabaseType::Csv, "a.csv", &large), names);
         assert_eq!(told(DatabaseType::Csv, "a.csv.gz", &gzip(&large)), names);
-        // Its header is longer than the part that is read.
+        // The header is longer than the part that is read.
         assert_eq!(told(DatabaseType::Csv, "a.csv", &b"name,".repeat(1024 * 1024)), None);
     }
 

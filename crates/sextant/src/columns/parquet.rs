@@ -163,9 +163,9 @@ mod tests {
 
     /// pandas with pyarrow: the column `id` is the index.
     const PANDAS_INDEX: &[u8] = include_bytes!("testdata/pandas-index.parquet");
-    /// The same by fastparquet.
+    /// pandas with fastparquet: the column `id` is the index.
     const FASTPARQUET_INDEX: &[u8] = include_bytes!("testdata/fastparquet-index.parquet");
-    /// pyarrow: structs and lists, and nothing about pandas.
+    /// pyarrow: structs and lists, without metadata of pandas.
     const NESTED: &[u8] = include_bytes!("testdata/nested.parquet");
     const ALL: [&[u8]; 3] = [PANDAS_INDEX, FASTPARQUET_INDEX, NESTED];
 
@@ -173,13 +173,13 @@ mod tests {
         names(Cursor::new(file))
     }
 
-    /// A file with this footer.
+    /// Makes a file with this footer.
     fn with_footer(footer: &[u8]) -> Vec<u8> {
         let length = u32::try_from(footer.len()).unwrap().to_le_bytes();
         [MAGIC.as_slice(), footer, &length, MAGIC].concat()
     }
 
-    /// The footer of a file of flat columns; `root` says how many.
+    /// Makes the footer of a file with flat columns, whose root announces `root` columns.
     fn flat(root: u8, columns: &[&str]) -> Vec<u8> {
         let length = u8::try_from(columns.len() + 1).unwrap();
         let mut footer = vec![0x29, length << 4 | 12, 0x48, 1, b'r', 0x15, root * 2, 0];
