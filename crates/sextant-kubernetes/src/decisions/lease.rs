@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   holder    renewed ──2 s── renewed ──2 s── … API server unavailable ──8 s── stops acting
-//!   other                     sees it ──────────────────────────10 s───────────────── takes it
+//!   other                     sees it ───────────────────────────10 s───────────────── takes it
 //! ```
 
 use std::time::Duration;
