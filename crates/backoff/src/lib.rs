@@ -1,36 +1,36 @@
-//! How long to wait before the next try: twice as long after each failure, up to a cap, less a random part of up to half, so that the
-//! clients of a server that restarts do not all come back at the same moment.
+//! Computes the wait before a retry. The wait doubles with each failure up to a limit; a random part of up to half is subtracted, so
+//! that the clients of a restarting server do not all return at the same moment.
 //!
-//! Whoever waits counts the failures, and so decides what resets them; and waits by its own means, because most waits here end early when
-//! something changes. The crate `backon` drives the retries itself, and its jitter is added to the wait, beyond the cap.
+//! The caller counts the failures, and so decides what resets them. The caller also does the waiting, because most waits here end early
+//! when something changes. The crate `backon` runs the retries itself and adds its jitter to the wait, beyond the limit.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
 
 use rand::Rng as _;
 
-/// The bounds of the waits.
+/// The shortest and longest wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     /// The wait after the first failure.
     pub first: Duration,
-    /// No wait is longer.
+    /// The longest wait.
     pub longest: Duration,
 }
 
 impl Backoff {
-    /// The wait after this many failures in a row (from 1), without a random part.
+    /// Returns the wait after this many consecutive failures (from 1), without a random part.
     pub fn full(&self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
         self.first.saturating_mul(1 << doublings).min(self.longest)
     }
 
-    /// The wait after this many failures in a row; `chance` is between 0 (half of it) and 1 (all of it).
+    /// Returns the wait after this many consecutive failures; `chance` is between 0 (half of the full wait) and 1 (all of it).
     pub fn wait(&self, failures: u32, chance: f64) -> Duration {
         self.full(failures).mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
     }
 
-    /// A random part of [`full`](Self::full).
+    /// Returns a random wait between half and all of [`full`](Self::full).
     pub fn random(&self, failures: u32) -> Duration {
         self.wait(failures, rand::rng().random())
     }

@@ -1,8 +1,8 @@
-//! Limits a log line that others can cause any number of times to one a minute. Otherwise a peer could fill the log, and useful lines would
-//! be rotated away.
+//! Limits a log line that other parties can cause any number of times to one a minute. Otherwise a peer could fill the log, and
+//! log rotation would remove useful lines.
 //!
-//! One [`LogThrottle`] stands for one kind of line. It outlives connections and requests: one per connection would let a peer that
-//! reconnects cause a line each time.
+//! Use one [`LogThrottle`] for each kind of line. It must outlive connections and requests: with one per connection, a peer could
+//! cause a line with each reconnect.
 //!
 //! ```
 //! use log_throttle::LogThrottle;
@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 /// The time between two lines of one kind.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// One kind of log line.
+/// Throttles one kind of log line.
 #[derive(Debug, Default)]
 pub struct LogThrottle {
     state: Mutex<State>,
@@ -34,13 +34,13 @@ struct State {
 }
 
 impl LogThrottle {
-    /// Nothing has been logged yet.
+    /// Creates a throttle that permits the first line immediately.
     #[must_use]
     pub const fn new() -> Self {
         Self { state: Mutex::new(State { logged: None, since: 0 }) }
     }
 
-    /// Counts one occurrence. When a line is due: how many occurrences it stands for, this one included.
+    /// Counts one occurrence. If a line is due, returns how many occurrences it stands for, including this one.
     pub fn happened(&self) -> Option<u64> {
         self.happened_at(Instant::now())
     }

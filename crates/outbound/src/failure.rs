@@ -1,4 +1,4 @@
-//! What a failed connection's error says: its causes, and for TLS a sentence with the reason and what to do.
+//! Describes a failed connection: its causes, and for TLS a sentence with the reason and what to do.
 
 use std::error::Error;
 use std::io;
@@ -8,28 +8,28 @@ use rustls::{AlertDescription, InvalidMessage, PeerIncompatible};
 
 use crate::trust::Untrusted;
 
-/// Where plain HTTP is not understood.
+/// The advice if the peer does not understand plain HTTP.
 const HTTPS: &str = "If this is a port for https://, begin `server_url` with https://";
-/// Where a connection ends in the middle of setting TLS up.
+/// The advice if the connection ends during the TLS handshake.
 const NO_TLS: &str = "Is this a port for https://, and does everything in between let TLS through?";
-/// What only says that something failed.
+/// Errors that say nothing except that something failed.
 const EMPTY_WORDS: [&str; 3] = ["client error (Connect)", "client error (SendRequest)", "tcp connect error"];
 
-/// Where the server wants to know who connects.
+/// The advice if the server requires a client certificate.
 pub(crate) const CLIENT_CERTIFICATE: &str = "the server, or what is in front of it, demands a client certificate \
     (mutual TLS), and a node has none. Configure it to accept nodes without one";
 
-/// Why there is no connection.
+/// Why a connection failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// The two sides agree on no trusted connection: somebody has to change something.
+    /// The two sides do not agree on a trusted connection. A person must change something.
     Tls(String),
-    /// Everything else, with all of its causes.
+    /// Any other failure, with all of its causes.
     Other(String),
 }
 
 impl Failure {
-    /// The failure behind an error of any client's, which tried it by TLS or by plain HTTP.
+    /// Classifies the error of any client, which has tried TLS or plain HTTP.
     #[must_use]
     pub fn classify(error: &(dyn Error + 'static), is_tls: bool) -> Self {
         if let Some(words) = chain(error).find_map(tls) {
@@ -47,7 +47,7 @@ impl Failure {
         }
     }
 
-    /// The words of either kind.
+    /// Returns the message of either kind.
     #[must_use]
     pub fn into_message(self) -> String {
         match self {
@@ -56,7 +56,7 @@ impl Failure {
     }
 }
 
-/// All the reasons, the outermost first, each of them once.
+/// Returns all causes, outermost first, without repetitions.
 #[must_use]
 pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut reasons: Vec<String> = Vec::new();
@@ -72,17 +72,17 @@ pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     if reasons.is_empty() { error.to_string() } else { reasons.join(": ") }
 }
 
-/// Whether the connection was there, and broke under a request.
+/// Whether the connection was made and failed during a request.
 pub(crate) fn is_of_http(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(<dyn Error>::is::<hyper::Error>)
 }
 
-/// As tokio-rustls says that the other side went away during the handshake.
+/// Whether the peer closed the connection during the handshake, as tokio-rustls reports it.
 fn is_cut_off(error: &(dyn Error + 'static)) -> bool {
     error.to_string() == "tls handshake eof"
 }
 
-/// An error and what caused it. What an [`io::Error`] was made of is its cause, too.
+/// Iterates over an error and its causes. The error inside an [`io::Error`] counts as a cause.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error: &&'a (dyn Error + 'static)| {
         match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
@@ -92,7 +92,7 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
     })
 }
 
-/// The words for an error of TLS.
+/// Returns the message for a TLS error.
 fn tls(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(untrusted) = error.downcast_ref::<Untrusted>() {
         return Some(untrusted.to_string());
@@ -127,7 +127,7 @@ fn old_protocol() -> String {
         .to_owned()
 }
 
-/// What the other side says.
+/// Returns the message for an alert of the peer.
 fn alert_message(alert: AlertDescription) -> String {
     match alert {
         AlertDescription::ProtocolVersion | AlertDescription::InsufficientSecurity => old_protocol(),

@@ -1,8 +1,8 @@
-//! What all connections to a server share, whichever client makes them:
+//! What all connections to a server have in common, whichever client makes them:
 //!
 //! - [`trust`]: which certificates are trusted, and why one is not;
-//! - [`http_proxy`]: the HTTP proxy that the environment names for an address (`HTTPS_PROXY`, `NO_PROXY`…);
-//! - [`failure`]: what a failed connection's error says to a person.
+//! - [`http_proxy`]: the HTTP proxy for an address, from the environment (`HTTPS_PROXY`, `NO_PROXY`…);
+//! - [`failure`]: a readable message for a failed connection.
 
 pub mod failure;
 pub mod http_proxy;

@@ -1,6 +1,6 @@
-//! Text of others for people's eyes. Whatever a server, a registry, a kubelet, a researcher or an algorithm has written passes
-//! through here before a person reads it on a terminal, in a log, in a report or in an Event: characters that steer a terminal,
-//! turn the direction of what follows or can't be seen are shown as escapes, and excerpts have a bound.
+//! Makes text from other parties safe to read. Text from a server, a registry, a kubelet, a researcher or an algorithm passes
+//! through here before it gets to a terminal, a log, a report or an Event. Characters that control a terminal, change the
+//! direction of text or are invisible become escapes, and excerpts are bounded.
 //!
 //! | function | line ends | length |
 //! | --- | --- | --- |
@@ -10,16 +10,16 @@
 
 use std::borrow::Cow;
 
-/// How many characters an [`excerpt`] has at most: enough for every name that somebody gave in good faith.
+/// The most characters in an [`excerpt`]: enough for any honest name.
 pub const EXCERPT: usize = 200;
 
-/// The beginning of a text, in at most [`EXCERPT`] characters on one line.
+/// Returns the beginning of a text on one line, in at most [`EXCERPT`] characters.
 #[must_use]
 pub fn excerpt(text: &str) -> String {
     excerpt_of(text, EXCERPT)
 }
 
-/// The beginning of a text on one line, of at most `most` characters. It ends with `…` if something is left out.
+/// Returns the beginning of a text on one line, in at most `most` characters. It ends with `…` if the text is longer.
 #[must_use]
 pub fn excerpt_of(text: &str, most: usize) -> String {
     let mut shown = String::new();
@@ -46,13 +46,13 @@ pub fn excerpt_of(text: &str, most: usize) -> String {
     shown
 }
 
-/// A whole row: nothing in it steers the terminal, and it stays one row.
+/// Escapes a text so that it stays on one line and cannot control the terminal.
 #[must_use]
 pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_deceptive)
 }
 
-/// Several rows: as [`line`], but line ends stay what they are.
+/// Like [`line`], but keeps line ends.
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |character| character != '\n' && is_deceptive(character))
@@ -73,11 +73,11 @@ fn escaped(text: &str, deceptive: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Whether a character does something else than to be seen: Unicode's controls (Cc), formats (Cf: bidirectional marks, zero
-/// widths, tags, …), separators of lines and paragraphs (Zl, Zp), and what Unicode wants ignored where it can't be shown. The
-/// variation selectors that choose between the two looks of an emoji are left alone.
+/// Whether a character has another effect than being visible: Unicode's controls (Cc), formats (Cf: bidirectional marks, zero
+/// widths, tags, …), line and paragraph separators (Zl, Zp), and default-ignorable characters. The variation selectors that
+/// choose between the two looks of an emoji are exempt.
 ///
-/// Written out, because the standard library has no such categories; a test compares it with the tables of `regex`.
+/// The list is spelled out because the standard library lacks these categories; a test compares it with the tables of `regex`.
 #[must_use]
 pub fn is_deceptive(character: char) -> bool {
     matches!(

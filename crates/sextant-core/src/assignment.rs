@@ -1,4 +1,4 @@
-//! A run as the decisions need it: the server's run without its input.
+//! A run, reduced to what the decisions need: the server's run without its input.
 
 use jiff::Timestamp;
 use vantage6_types::{JobId, OrganizationId, RunId, TaskId, UserId};
@@ -17,40 +17,41 @@ pub struct Assignment {
     pub task: TaskId,
     /// Distinguishes it from other runs with its id.
     pub identity: RunIdentity,
-    /// When the server made it, as text. Earlier versions of this node kept no more of a run's identity, and 4.15.2 says the same of all runs.
+    /// When the server assigned it, as text. Earlier versions of this node identified a run by it; 4.15.2 reports the same time for all
+    /// runs.
     pub assigned_at: String,
     /// The task's name, as the researcher wrote it.
     pub task_name: String,
     /// The algorithm's image, as the task names it.
     pub image: String,
-    /// The content that the policies have decided on, where they rest on it: that runs, whatever the image's tag stands for by then.
+    /// The content that the policies have allowed, if they depend on it. The run uses it, whatever the image's tag refers to by then.
     pub digest: Option<Digest>,
-    /// Shared by a task and its subtasks.
+    /// The job, shared by a task and its subtasks.
     pub job: Option<JobId>,
-    /// The task that made this one, if it is a subtask.
+    /// The task that created this one, if it is a subtask.
     pub parent: Option<TaskId>,
-    /// The first task of the job; the run's own until that is known, and if the server does not say.
+    /// The first task of the job. It is the run's own task until the first one is known, and if the server does not say.
     pub first: FirstTask,
-    /// The organization that asked.
+    /// The organization that created the task.
     pub init_org: Option<OrganizationId>,
-    /// The user who asked.
+    /// The user who created the task.
     pub init_user: Option<UserId>,
     /// The databases that the task asks for, in its order.
     pub databases: Vec<RequestedDatabase>,
 }
 
-/// Distinguishes a job from others with its id: servers reuse the ids of deleted jobs (4.5.5 and 4.15.2 take the highest one and add
-/// one), SQLite also those of deleted tasks.
+/// Distinguishes a job from others with its ID. Servers reuse the IDs of deleted jobs (4.5.5 and 4.15.2 add one to the highest ID), and
+/// with SQLite also those of deleted tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FirstTask {
-    /// Its id.
+    /// The task's ID.
     pub task: TaskId,
-    /// When the server made it, if it says ([`Task::created_at`](super::hub::Task::created_at)).
+    /// When the server created it, if it says ([`Task::created_at`](super::hub::Task::created_at)).
     pub created_at: Option<Timestamp>,
 }
 
 impl Assignment {
-    /// The image by the name that it is to be run by: with the digest that was decided on.
+    /// The name of the image to run, with the digest that the policies have allowed.
     #[must_use]
     pub fn image_to_run(&self) -> String {
         match &self.digest {
@@ -59,7 +60,7 @@ impl Assignment {
         }
     }
 
-    /// What the folder is called that the runs of this job share, after a prefix: digits and dots.
+    /// The name, after a prefix, of the folder that the runs of this job share. It consists of digits and dots.
     #[must_use]
     pub fn shared_name(&self) -> String {
         let job = self.job.map_or(self.task.0, |job| job.0);
@@ -89,12 +90,12 @@ impl From<&Run> for Assignment {
     }
 }
 
-/// An assignment as tests begin with it: nothing but its numbers, and when it was made.
+/// An assignment for tests, with only its IDs and its assignment time.
 #[cfg(any(test, feature = "testing"))]
 pub mod sample {
     use super::*;
 
-    /// Of a run of a task.
+    /// The assignment of a run of a task.
     pub fn assignment(task: u64, run: u64, assigned_at: &str) -> Assignment {
         Assignment {
             run: RunId(run),

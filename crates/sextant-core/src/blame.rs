@@ -1,24 +1,24 @@
-//! Who has to act when a run has failed: for alerts, which should reach the right person, and never for researchers' texts.
+//! Who must act when a run has failed. This is for alerts, which should reach the right person, and never for texts for researchers.
 
 use crate::run_state::Failure;
 
-/// Who has to act.
+/// Who must act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
-    /// Whoever wrote the algorithm: it crashed, took too much, or wrote no output.
+    /// The author of the algorithm: it crashed, used too much, or wrote no output.
     Algorithm,
-    /// Whoever asked: the task names an image that can't be had, is not allowed, or has an input that can't be read.
+    /// The creator of the task: its image is not available or not allowed, or its input can't be read.
     Researcher,
-    /// The node's owner: what is set for the node or its namespace does not let the run start.
+    /// The node's owner: the settings of the node or its namespace do not let the run start.
     Node,
-    /// Whoever runs the cluster: it took the run away, or has no room for it.
+    /// The operator of the cluster: it disrupted the run, or has no room for it.
     Cluster,
-    /// Whoever runs the server: it does not take the report.
+    /// The operator of the server: it rejects the report.
     Server,
 }
 
 impl Blame {
-    /// Its name.
+    /// The name in metrics and alerts.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Algorithm => "algorithm",
@@ -30,16 +30,16 @@ impl Blame {
     }
 }
 
-/// Who has to act on a failure; `None` for one that somebody wanted.
+/// Who must act on a failure; `None` if the failure was requested.
 pub fn blame(failure: &Failure) -> Option<Blame> {
     match failure.reason {
         "Killed" => None,
-        // Where nobody knows better, the node's owner has the log.
+        // For unknown reasons, it is the node's owner, who has the log.
         reason => Some(of(reason).unwrap_or(Blame::Node)),
     }
 }
 
-/// The table: reasons, as they are words of Events, too.
+/// The table of reasons, which are also the reasons of Events.
 const TABLE: [(Blame, &[&str]); 5] = [
     (
         Blame::Algorithm,

@@ -2,40 +2,40 @@
 
 use std::fmt;
 
-/// How something is.
+/// The outcome of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// As it should be.
+    /// The subject is in order.
     Ok,
-    /// Not.
+    /// The subject has a problem.
     Wrong,
-    /// It was not, or could not be, tried.
+    /// The subject was not, or could not be, checked.
     Unknown,
 }
 
 /// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// What.
+    /// What was checked.
     pub subject: &'static str,
-    /// How it is.
+    /// The outcome.
     pub state: State,
-    /// In words; where it is wrong, with what to do.
+    /// A text which, for a problem, says what to do.
     pub text: String,
 }
 
 impl Line {
-    /// It is as it should be.
+    /// A check that found no problem.
     pub fn ok(subject: &'static str, text: impl Into<String>) -> Self {
         Self { subject, state: State::Ok, text: text.into() }
     }
 
-    /// It is not.
+    /// A check that found a problem.
     pub fn wrong(subject: &'static str, text: impl Into<String>) -> Self {
         Self { subject, state: State::Wrong, text: text.into() }
     }
 
-    /// It is not known.
+    /// A check without a result.
     pub fn unknown(subject: &'static str, text: impl Into<String>) -> Self {
         Self { subject, state: State::Unknown, text: text.into() }
     }

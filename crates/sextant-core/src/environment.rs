@@ -1,8 +1,8 @@
-//! The environment variables of an algorithm, as a regular node sets and encodes them
+//! The environment variables of an algorithm, set and encoded as vantage6's own node does it
 //! (vantage6-node 4.5.5, `docker/task_manager.py`, `_setup_environment_vars`).
 //!
-//! One difference is meant: a run learns only of the databases that its task asks for, not of all that the
-//! node has, because a database's address often holds a password.
+//! One difference is intended: a run gets only the databases that its task asks for, not all that the
+//! node has, because a database's address often contains a password.
 
 use std::collections::BTreeMap;
 
@@ -15,19 +15,19 @@ use vantage6_types::RunStatus;
 
 use super::assignment::RequestedDatabase;
 
-/// How many bytes a variable may have as Linux counts them, with its name, `=` and a NUL (`MAX_ARG_STRLEN`). With a longer one, no
-/// program starts.
+/// The maximum size of a variable in bytes as Linux counts it, with its name, `=` and a NUL (`MAX_ARG_STRLEN`). No program starts with a
+/// longer one.
 const VARIABLE: usize = 128 * 1024;
-/// How many bytes all variables may have. A Secret has at most 1 MiB, and a program's arguments and variables at most 2 MiB where
-/// the stack has the usual limit; the image has variables, too.
+/// The maximum size of all variables in bytes. A Secret has at most 1 MiB, and a program's arguments and variables at most 2 MiB with
+/// the usual stack limit. The image also has variables.
 const ALL: usize = 1024 * 1024 - 64 * 1024;
-/// How many bytes of JSON a task may say of one database: more than the three variables could take that come of it. What is read of
-/// it takes a multiple of that in memory.
+/// The maximum size in bytes of a task's JSON for one database: more than fits into the three variables that it sets. Parsed JSON takes
+/// a multiple of its size in memory.
 const PARAMETERS: usize = 256 * 1024;
-/// How many characters there may be at most of the labels that the node has.
+/// How many characters of the node's labels an error message lists.
 const KNOWN: usize = 1_000;
 
-/// A variable that all processes of a run have with the local runtime, with the run's folder as its value.
+/// A variable with the run's folder as its value, which all processes of a run have in the local runtime.
 pub const RUN_FOLDER: &str = "SEXTANT_RUN_FOLDER";
 
 const INPUT_FILE: &str = "INPUT_FILE";
@@ -43,7 +43,7 @@ const LABELS: &str = "DB_LABELS";
 const ALWAYS: [&str; 9] =
     [INPUT_FILE, OUTPUT_FILE, TOKEN_FILE, TEMPORARY_FOLDER, HOST, PORT, API_PATH, REQUESTED_LABELS, LABELS];
 
-// What follows a database's label and `_`. The first three are said of databases alone.
+// The suffixes after a database's label and `_`. Only databases use the first three.
 const DATABASE_URI: &str = "DATABASE_URI";
 const DATABASE_TYPE: &str = "DATABASE_TYPE";
 const PARAMETER: &str = "DB_PARAM_";
@@ -51,17 +51,17 @@ const QUERY: &str = "QUERY";
 const SHEET_NAME: &str = "SHEET_NAME";
 const PREPROCESSING: &str = "PREPROCESSING";
 
-/// Whose a variable's name is that the node gives to algorithms.
+/// Which algorithms get a variable with a name that the node sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reserved {
-    /// Every algorithm gets such a variable.
+    /// All algorithms.
     Always,
-    /// Those that ask for a database are.
+    /// Algorithms of tasks that ask for a database.
     OfADatabase,
 }
 
 impl Reserved {
-    /// Whether the node, with databases of these labels, has a meaning for a variable.
+    /// Whether a node with databases of these labels sets the variable.
     pub fn of(name: &str, labels: &[&str]) -> Option<Self> {
         if ALWAYS.contains(&name) {
             return Some(Self::Always);
@@ -79,18 +79,18 @@ impl Reserved {
     }
 }
 
-/// Where the algorithm finds its files and the proxy, as the algorithm sees them.
+/// The locations of the algorithm's files and of the proxy, as the algorithm sees them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Locations {
     /// The file with the input.
     pub input: String,
-    /// The file that the output is written to.
+    /// The file to which the output is written.
     pub output: String,
     /// The file with the container token.
     pub token: String,
     /// The folder shared by all runs of a job.
     pub temporary: String,
-    /// Where the node's proxy is, for example `http://proxyserver`.
+    /// The URL of the node's proxy, for example `http://proxyserver`.
     pub proxy_host: String,
     /// The proxy's port.
     pub proxy_port: u16,
@@ -103,13 +103,13 @@ pub struct VisibleDatabase {
     pub label: String,
     /// A path in the algorithm's container, or an address.
     pub uri: String,
-    /// vantage6's name of its type.
+    /// vantage6's name for its type.
     pub kind: &'static str,
-    /// The parameters that the node's owner gave it.
+    /// The parameters that the node's owner configured.
     pub env: BTreeMap<String, String>,
 }
 
-/// Why an environment cannot be made. The texts are for the researcher.
+/// Why an environment can't be created. The texts are for the researcher.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum EnvironmentError {
     /// The task asks for a database that this node doesn't have.
@@ -118,9 +118,9 @@ pub enum EnvironmentError {
         excerpt(.label)
     )]
     UnknownDatabase {
-        /// The label as the task has it.
+        /// The label in the task.
         label: String,
-        /// A sentence with the labels there are, or nothing where the node does not share its configuration.
+        /// A sentence with the known labels, or empty if the node does not share its configuration.
         known: String,
     },
     /// The parameters of a requested database are not a JSON object.
@@ -135,13 +135,13 @@ pub enum EnvironmentError {
         /// What is wrong.
         reason: String,
     },
-    /// A variable's name can't be one.
+    /// A variable has an invalid name.
     #[error(
         "The environment variable '{}' can't be set: names consist of letters, digits and underscores and don't begin with a digit, and PKG_NAME belongs to the image.",
         excerpt(.0)
     )]
     Name(String),
-    /// The parameters of a requested database are longer than what could be given to an algorithm.
+    /// The parameters of a requested database exceed the limit.
     #[error(
         "The parameters that the task gives for the database '{}' are too large: {bytes} bytes of JSON, and this \
          node takes at most {PARAMETERS}. Put large data into the task's input.",
@@ -153,7 +153,7 @@ pub enum EnvironmentError {
         /// How many bytes they have.
         bytes: usize,
     },
-    /// A variable is longer than any program may have.
+    /// A variable is longer than a program may have.
     #[error(
         "The environment variable '{}' is too large: it would take {bytes} bytes in the form that the algorithm \
          gets, and a program may have at most {VARIABLE} in one variable. A database's query, sheet name and \
@@ -161,12 +161,12 @@ pub enum EnvironmentError {
         excerpt(.name)
     )]
     TooLong {
-        /// Its name.
+        /// The variable's name.
         name: String,
         /// How many bytes it would take.
         bytes: usize,
     },
-    /// All of them together are more than can be given to a program.
+    /// All variables together are larger than a program may have.
     #[error(
         "The algorithm's environment variables are too large: together they would take {0} bytes, and this node \
          allows at most {ALL}. Put large data into the task's input, not into the parameters of its databases."
@@ -175,7 +175,7 @@ pub enum EnvironmentError {
 }
 
 impl EnvironmentError {
-    /// vantage6's status of a run that ends because of it.
+    /// vantage6's status for a run that fails with this error.
     pub fn status(&self) -> RunStatus {
         match self {
             Self::UnknownDatabase { .. } | Self::Parameters { .. } | Self::Name(_) => RunStatus::Failed,
@@ -186,10 +186,10 @@ impl EnvironmentError {
 
 /// The algorithm's environment: names to encoded values.
 ///
-/// `databases` are those of the node that the task may see; `share_labels` allows naming them in an error.
+/// `databases` are the node's databases that the task may see. `share_labels` allows naming them in an error.
 ///
 /// # Errors
-/// If the task asks for something that isn't there, or a name or parameter can't be used.
+/// If the task asks for an unknown database, or a name or parameter can't be used.
 pub fn environment(
     locations: &Locations,
     databases: &[VisibleDatabase],
@@ -240,7 +240,7 @@ pub fn environment(
     }
     let mut total = 0;
     for (name, value) in &env {
-        // Before it is encoded: that would take as much again.
+        // Check before encoding, which needs the same memory again.
         let bytes = name.len() + "=\0".len() + encoded_length(value.len());
         if bytes > VARIABLE {
             return Err(EnvironmentError::TooLong { name: name.clone(), bytes });
@@ -253,11 +253,11 @@ pub fn environment(
     Ok(env.into_iter().map(|(name, value)| (name, encode(&value))).collect())
 }
 
-/// Whether a task's parameters for its databases are small enough, as far as that is known before they are parsed: if not, the run need not
-/// wait for a slot.
+/// Checks the sizes of a task's parameters for its databases, as far as they are known before parsing. A run that exceeds them then fails
+/// without waiting for a slot.
 ///
 /// # Errors
-/// If it is too large.
+/// If they are too large.
 pub fn bounded(requested: &[RequestedDatabase]) -> Result<(), EnvironmentError> {
     let length = |each: &RequestedDatabase| each.left_out.or(each.parameters.as_ref().map(String::len)).unwrap_or(0);
     for request in requested {
@@ -272,12 +272,12 @@ pub fn bounded(requested: &[RequestedDatabase]) -> Result<(), EnvironmentError> 
     Ok(())
 }
 
-/// The length of what [`encode`] makes of this many bytes: eight for each five.
+/// The length of this many bytes after [`encode`]: eight characters for each five bytes.
 fn encoded_length(bytes: usize) -> usize {
     bytes.div_ceil(5) * 8
 }
 
-/// Base32 with `!` in place of `=`: how vantage6 keeps special characters out of a container's environment.
+/// Base32 with `!` instead of `=`, by which vantage6 keeps special characters out of a container's environment.
 pub fn encode(value: &str) -> String {
     BASE32.encode(value.as_bytes()).replace('=', "!")
 }
@@ -293,7 +293,7 @@ fn known_labels(databases: &[VisibleDatabase], share: bool) -> String {
     }
 }
 
-/// `<LABEL>_QUERY`, `<LABEL>_SHEET_NAME` and `<LABEL>_PREPROCESSING`, from what the task says of a database.
+/// `<LABEL>_QUERY`, `<LABEL>_SHEET_NAME` and `<LABEL>_PREPROCESSING`, from the task's parameters for a database.
 fn parameters(request: &RequestedDatabase, prefix: &str) -> Result<Vec<(String, String)>, EnvironmentError> {
     let Some(text) = request.parameters.as_deref().filter(|text| !text.trim().is_empty()) else {
         return Ok(Vec::new());
@@ -309,7 +309,7 @@ fn parameters(request: &RequestedDatabase, prefix: &str) -> Result<Vec<(String, 
         return Err(wrong("it is something else".into()));
     }
     let Parameters { query, sheet_name, preprocessing } = serde_json::from_str(text).map_err(unreadable)?;
-    // A text is what it says; all else is its JSON, and so is preprocessing in any case.
+    // A JSON string is passed as its text and any other value as JSON. Preprocessing is always passed as JSON.
     let plain = |json: &RawValue| serde_json::from_str::<String>(json.get()).unwrap_or_else(|_| json.get().to_owned());
     let all = [
         (QUERY, query.map(plain)),
@@ -319,7 +319,7 @@ fn parameters(request: &RequestedDatabase, prefix: &str) -> Result<Vec<(String, 
     Ok(all.into_iter().filter_map(|(suffix, value)| Some((format!("{prefix}_{suffix}"), value?))).collect())
 }
 
-/// What is known of a database's parameters, still as text: a tree of a researcher's JSON takes a hundred times the room of it.
+/// A database's known parameters, still as text: parsed JSON takes a hundred times as much memory.
 #[derive(Deserialize)]
 struct Parameters<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
@@ -330,7 +330,7 @@ struct Parameters<'a> {
     preprocessing: Option<&'a RawValue>,
 }
 
-/// A null that is there is a value.
+/// Deserializes a present null as a value.
 fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
@@ -392,7 +392,7 @@ mod tests {
 
     #[test]
     fn values_are_encoded_as_the_regular_node_does() {
-        // The example in vantage6-node's own documentation of `_encode`.
+        // The example from vantage6-node's documentation of `_encode`.
         assert_eq!(encode("abc"), "MFRGG!!!");
         assert_eq!(encode(""), "");
     }
@@ -468,7 +468,7 @@ mod tests {
                 vec![request("default", Some(&format!(r#"{{"preprocessing": [{}0]}}"#, "0,".repeat(60_000))))],
                 "'DEFAULT_PREPROCESSING'",
             ),
-            // A label that is asked for many times.
+            // A label that is requested many times.
             (vec![request("default", None); 20_000], "'USER_REQUESTED_DATABASE_LABELS' is too large"),
         ] {
             let error = error(&requested, &[]);

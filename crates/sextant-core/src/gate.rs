@@ -1,10 +1,10 @@
-//! Whether runs may be launched: a runtime lets nothing run before it has seen that algorithms are kept apart.
+//! The launch gate: a runtime launches no run before it has confirmed that algorithms are isolated.
 
 /// Whether runs may be launched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gate {
-    /// They may.
+    /// Runs may be launched.
     Open,
-    /// They may not, and why.
+    /// Runs may not be launched, for this reason.
     Shut(String),
 }

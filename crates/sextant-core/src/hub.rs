@@ -1,5 +1,5 @@
 //! The port to the vantage6 server (version 5 calls it the hub): its requests and messages, in types that fit every version.
-//! The node knows its server by this trait alone, so that what goes wrong between the two can be tried in process, with a fake and
+//! The node accesses its server only by this trait, so tests can produce every fault between the two in process, with a fake and
 //! paused time.
 
 mod error;
@@ -22,11 +22,11 @@ pub use self::event::{DatabaseInfo, HubEvent, Kill, NodeEvent, NodeInfo, StatusC
 use super::image_policy::{Answer, StoreAlgorithm};
 use super::lineage::Link;
 
-/// What a node asks of its server. Each method fails with the server's or the connection's [`HubError`].
+/// The requests of a node to its server. Each method fails with the server's or the connection's [`HubError`].
 #[async_trait::async_trait]
 pub trait Hub: Send + Sync + 'static {
-    /// All open runs of this node, or of one task. A run that can't be understood is an error of its own
-    /// ([`HubErrorKind::BrokenRun`]), after which the others follow, and so is one that is too large ([`HubErrorKind::OversizedRun`]).
+    /// All open runs of this node, or of one task. A run that can't be parsed yields an error of its own ([`HubErrorKind::BrokenRun`]),
+    /// and so does one that is too large ([`HubErrorKind::OversizedRun`]). The other runs follow after it.
     fn open_runs(&self, which: OpenRuns) -> BoxStream<'static, Result<Run, HubError>>;
 
     /// One run, without its input.
@@ -35,57 +35,57 @@ pub trait Hub: Send + Sync + 'static {
     /// A run's input, decrypted, as it arrives.
     async fn input(&self, id: RunId) -> Result<InputBytes, HubError>;
 
-    /// The bytes of an input that came along with its run.
+    /// Decodes an input that was included in its run.
     async fn read_input(&self, input: &EncodedInput) -> Result<Bytes, InputError>;
 
     /// A token for the algorithm of a task, bound to the task's image.
     async fn container_token(&self, task: TaskId, image: &str) -> Result<SecretString, HubError>;
 
-    /// Reports how far a run is; with the first status also when it began.
+    /// Reports a run's status. The first report also has the time at which the run started.
     async fn set_status(&self, id: RunId, status: &RunStatus, started_at: Option<Timestamp>) -> Result<(), HubError>;
 
-    /// Ends a run: status, log and result in one request, sent once. On an error, [`HubError::delivery`] tells whether the server may
+    /// Ends a run: sends status, log and result in one request, once. On an error, [`HubError::delivery`] says whether the server may
     /// have the report nevertheless.
     async fn finish_run(&self, id: RunId, report: Report) -> Result<(), HubError>;
 
-    /// Whether a result can be encoded for this organization: [`HubErrorKind::NoRecipient`] says that it can't, as things are at the
-    /// server.
+    /// Checks whether a result can be encoded for this organization. [`HubErrorKind::NoRecipient`] means that it can't, given the
+    /// server's present data.
     async fn can_report_to(&self, organization: OrganizationId) -> Result<(), HubError>;
 
-    /// An organization's name; `None` if this node may not read that organization.
+    /// An organization's name; `None` if this node may not read it.
     async fn organization_name(&self, id: OrganizationId) -> Result<Option<String>, HubError>;
 
-    /// Where a task comes from.
+    /// The origin of a task.
     async fn task_origin(&self, id: TaskId) -> Result<Link, HubError>;
 
-    /// The address of an algorithm store that the server knows, with the path of its API; `None` for one that it does not have, or
-    /// does not show to this node.
+    /// The address of an algorithm store that the server knows, with the path of its API; `None` if the server does not have it, or
+    /// does not show it to this node.
     async fn algorithm_store(&self, id: StoreId) -> Result<Option<String>, HubError>;
 
-    /// The algorithms that a store has approved for an image as a task names it, in the store's own words: this is asked of the store,
-    /// not of the server. Answers within a bounded time.
+    /// The algorithms that a store has approved for a task's image, with the store's own names. The request goes to the store and not to
+    /// the server. It completes within a bounded time.
     async fn store_algorithms(&self, store: &str, image: &str) -> Answer<Vec<StoreAlgorithm>>;
 
-    /// Sends an event over the live connection, where there is one at this moment.
+    /// Sends an event over the live connection, if there is one now.
     ///
     /// # Errors
-    /// Why it was not sent, in words.
+    /// Why the event was not sent.
     async fn send_event(&self, event: NodeEvent) -> Result<(), String>;
 }
 
-/// A run's input as it arrives.
+/// A run's input as a stream.
 pub type InputBytes = BoxStream<'static, Result<Bytes, InputError>>;
 
-/// What happens on the live connection, in order; the end of it is the end of the connection from this side.
+/// The events of the live connection, in order. The stream ends when the connection is closed from this side.
 pub type HubEvents = BoxStream<'static, HubEvent>;
 
-/// Why the bytes of an input can't be had.
+/// Why the bytes of an input are not available.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum InputError {
     /// The transfer broke off.
     #[error(transparent)]
     Transfer(HubError),
-    /// It is damaged, or not meant for this organization; in words.
+    /// The input is damaged, or not encrypted for this organization, with an explanation.
     #[error("{0}")]
     Unreadable(String),
 }
@@ -93,48 +93,48 @@ pub enum InputError {
 /// Which runs to list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OpenRuns {
-    /// Only those of one task.
+    /// Only the runs of this task.
     pub task: Option<TaskId>,
     /// Include inputs of up to this many characters.
     pub inputs_up_to: usize,
 }
 
-/// This node, as the server knows it.
+/// This node, as registered at the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Its id.
+    /// The node's ID.
     pub id: NodeId,
-    /// The collaboration that it works for.
+    /// The node's collaboration.
     pub collaboration: CollaborationId,
-    /// The organization that it belongs to.
+    /// The node's organization.
     pub organization: OrganizationId,
 }
 
 /// One task at one organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
-    /// Its id.
+    /// The run's ID.
     pub id: RunId,
-    /// How far it is.
+    /// The run's status.
     pub status: RunStatus,
-    /// Its input, if it was asked for and is not longer than asked for. [`Hub::input`] gives it in any size.
+    /// The input, if it was requested and is not longer than the requested limit. [`Hub::input`] returns inputs of any size.
     pub input: Option<EncodedInput>,
-    /// What to do.
+    /// The run's task.
     pub task: Task,
-    /// Who is to do it.
+    /// The organization that executes it.
     pub organization: OrganizationId,
-    /// When the server gave it to the node.
+    /// When the server assigned it to the node.
     pub assigned_at: Option<Timestamp>,
-    /// When the node began.
+    /// When the node started it.
     pub started_at: Option<Timestamp>,
-    /// When it ended; then it takes no more changes.
+    /// When it ended. After that, the server accepts no more changes.
     pub finished_at: Option<Timestamp>,
-    /// What of it this node can't handle, for the researcher.
+    /// A feature of the run that this node does not support, for the researcher.
     pub unsupported: Option<&'static str>,
 }
 
 impl Run {
-    /// How many bytes of memory it takes, nearly.
+    /// The approximate memory use in bytes.
     pub fn weight(&self) -> usize {
         let Task { name, image, databases, .. } = &self.task;
         let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
@@ -146,45 +146,45 @@ impl Run {
     }
 }
 
-/// What a task asks for.
+/// A task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
-    /// Its id.
+    /// The task's ID.
     pub id: TaskId,
-    /// Its name; free text of the researcher.
+    /// The task's name, which is the researcher's free text.
     pub name: Option<String>,
     /// The image of the algorithm.
     pub image: String,
-    /// When the server made it, if it says. A server that uses the numbers of deleted tasks again makes tasks that differ in this.
+    /// When the server created it, if it says. Tasks for which the server reuses the ID of a deleted task differ in this.
     pub created_at: Option<Timestamp>,
-    /// Shared with its subtasks and parent.
+    /// The job, which the task shares with its subtasks and its parent.
     pub job: JobId,
     /// The task whose algorithm created this one.
     pub parent: Option<TaskId>,
-    /// Where the result goes, and whose key it is encrypted for.
+    /// The organization that created the task. It gets the result, encrypted with its key.
     pub init_org: OrganizationId,
-    /// Who asked.
+    /// The user who created the task.
     pub init_user: Option<UserId>,
-    /// Where.
+    /// The task's collaboration.
     pub collaboration: CollaborationId,
-    /// The algorithm store that it was created from.
+    /// The algorithm store from which it was created.
     pub store: Option<StoreId>,
-    /// The databases that it wants, in the order that the algorithm expects them.
+    /// The requested databases, in the order that the algorithm expects.
     pub databases: Vec<RequestedDatabase>,
 }
 
 /// A database that a task asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestedDatabase {
-    /// The label by which the node's configuration knows it.
+    /// The label of the database in the node's configuration.
     pub label: String,
-    /// JSON text with `query`, `sheet_name`, `preprocessing`; `None` when the task gives none, or one that is too large.
+    /// JSON text with `query`, `sheet_name`, `preprocessing`; `None` if the task has none, or one that is too large.
     pub parameters: Option<String>,
-    /// How many bytes of parameters were too large to be kept.
+    /// The size in bytes of parameters that were too large to keep.
     pub left_out: Option<usize>,
 }
 
-/// A run's input as the server keeps it. May hold data of people, so it is never printed.
+/// A run's input as the server stores it. It may contain personal data, so `Debug` never prints it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EncodedInput(pub String);
 
@@ -194,36 +194,36 @@ impl fmt::Debug for EncodedInput {
     }
 }
 
-/// How a run ended.
+/// The report about a run's end.
 #[derive(Debug)]
 pub struct Report {
     /// The last status.
     pub status: RunStatus,
-    /// What the algorithm wrote to its output.
+    /// The algorithm's log.
     pub log: String,
     /// When it ended ([`now`]).
     pub finished_at: Timestamp,
-    /// When it began, if the server does not know that yet.
+    /// When it started, if the server does not know that yet.
     pub started_at: Option<Timestamp>,
-    /// What the algorithm wrote as its result.
+    /// The algorithm's result.
     pub result: Option<RunResult>,
-    /// What the caller counts the log's memory with: dropped when the log has been handed to the connection, which may be long before
-    /// a large result has.
+    /// A guard with which the caller accounts for the log's memory. It is dropped when the log has been passed to the connection, which may
+    /// be long before a large result has been.
     pub held: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Report {
-    /// Ended just now, without a result.
+    /// A report of a run that ended just now, without a result.
     pub fn now(status: RunStatus, log: String) -> Self {
         Self { status, log, finished_at: now(), started_at: None, result: None, held: None }
     }
 }
 
-/// A result in transit: plain bytes, which the hub encodes for the recipient.
+/// A result that is being uploaded: plain bytes, which the hub encodes for the recipient.
 pub struct RunResult {
-    /// The organization that asked.
+    /// The organization that created the task.
     pub to: OrganizationId,
-    /// How many bytes there are.
+    /// The length in bytes.
     pub length: u64,
     /// The bytes; fewer or more than `length` are an error.
     pub bytes: BoxStream<'static, io::Result<Bytes>>,
@@ -235,7 +235,7 @@ impl fmt::Debug for RunResult {
     }
 }
 
-/// The time in whole microseconds, as servers store it, so that the server returns exactly the time that it got.
+/// The time in whole microseconds, which is the precision of servers, so that the server returns exactly the time that it received.
 pub fn now() -> Timestamp {
     let now = Timestamp::now();
     Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)

@@ -1,4 +1,4 @@
-//! Images that can't be had: what the kubelet's and registries' words mean for a run.
+//! Unavailable images: what the messages of the kubelet and of registries mean for a run.
 
 use printable::{excerpt, excerpt_of};
 use vantage6_types::RunStatus;
@@ -6,11 +6,11 @@ use vantage6_types::RunStatus;
 use super::run_state::Failure;
 use crate::image_reference::{ImageReference, NoReference};
 
-/// How many characters of the runtime's words about a command are handed on: the command is the image's, of any length.
+/// How many characters of the runtime's message about a command are reported, since the command comes from the image and has any length.
 const COMMAND: usize = 200;
 
-/// Why an image with this message will never be available, if that is certain: waiting is useful only for
-/// registries that are away or that may let this node in later.
+/// Why an image with this message will certainly never be available. Waiting helps only if the registry is unavailable, or may
+/// grant this node access later.
 pub fn image_never_comes(detail: &str) -> Option<&'static str> {
     let detail = detail.to_lowercase();
     let says = |words: &[&str]| words.iter().any(|words| detail.contains(words));
@@ -21,7 +21,7 @@ pub fn image_never_comes(detail: &str) -> Option<&'static str> {
     } else if says(&["no such host", "server misbehaving", "dial tcp", "i/o timeout"]) {
         None
     } else if says(&["manifest unknown", "does not exist", "name unknown", "repository name not known"])
-        // containerd says "not found" of other things, too.
+        // containerd also reports "not found" for other things.
         || (detail.contains("not found") && says(&["resolve reference", "manifest"]))
     {
         Some("the registry does not have it")
@@ -30,8 +30,8 @@ pub fn image_never_comes(detail: &str) -> Option<&'static str> {
     }
 }
 
-/// What is wrong with an image's command, in the words of the container's runtime, without its other words: those may tell
-/// paths of the machine. `None` when it is something else that is wrong.
+/// The container runtime's message about an image's command, without the rest of the message, which may contain paths of the
+/// machine. `None` if the problem is another one.
 pub fn bad_command(message: &str) -> Option<String> {
     if message.contains("no command specified") {
         return Some("The algorithm's image does not define what to run: it has no command.".into());
@@ -40,10 +40,10 @@ pub fn bad_command(message: &str) -> Option<String> {
     Some(format!("The algorithm's container could not be started: {}", excerpt_of(message[start..].trim(), COMMAND)))
 }
 
-/// Judges the name of a task's image, before anything is made of it.
+/// Validates the name of a task's image before anything is created for it.
 ///
 /// # Errors
-/// What to report of a name that no image can have: what a regular node says of an image that does not exist.
+/// The failure to report for an invalid name. It has the status that vantage6's own node reports for an image that does not exist.
 pub fn named(image: &str) -> Result<ImageReference, Failure> {
     ImageReference::parse(image).map_err(|why: NoReference| {
         let message = format!(
@@ -54,7 +54,7 @@ pub fn named(image: &str) -> Result<ImageReference, Failure> {
     })
 }
 
-/// The report for an image that could not be had.
+/// The failure to report for an unavailable image.
 pub fn no_image(image: &str, detail: &str) -> Failure {
     let denied = ["unauthorized", "forbidden", "authorization failed", "access denied", "no basic auth"]
         .iter()

@@ -1,22 +1,22 @@
-//! Names of images, by the grammar that Docker, containerd, CRI-O and the kubelet read them by (`distribution/reference`):
-//! `[domain[:port]/]path[:tag][@digest]`. A name is judged before anything is made of it: the API server takes a name of any
-//! length, but a kubelet can't write down the state of a pod whose image has a name of a megabyte, and never lets that pod go.
+//! Names of images, in the grammar of Docker, containerd, CRI-O and the kubelet (`distribution/reference`):
+//! `[domain[:port]/]path[:tag][@digest]`. A name is validated before anything is created for it. The API server accepts names of any
+//! length, but a kubelet can't store the status of a pod whose image name has a megabyte, and never deletes that pod.
 //!
-//! Written by hand: the crates that read references know the grammar of their registry clients, without IPv6 addresses or without
-//! Docker's short names.
+//! Sextant has its own parser because the crates that parse references implement the grammar of their registry clients, without IPv6
+//! addresses or without Docker's short names.
 
 use std::fmt;
 use std::str::FromStr;
 
 use printable::excerpt;
 
-/// How many characters a repository's path may have, `library/` included.
+/// The maximum length of a repository's path in characters, including `library/`.
 const PATH: usize = 255;
-/// How many characters a registry's host and port may have. The grammar knows no limit; a host name has at most 253 characters.
+/// The maximum length of a registry's host and port in characters. The grammar has no limit; a host name has at most 253 characters.
 const DOMAIN: usize = 255;
-/// How many characters a tag may have.
+/// The maximum length of a tag in characters.
 const TAG: usize = 128;
-/// The longest possible name: a longer text is not checked further.
+/// The maximum length of a name. A longer text is not parsed.
 const LONGEST: usize = DOMAIN + PATH + TAG + 200;
 
 /// The host of a registry, without its port; an IPv6 address keeps its brackets.
@@ -25,15 +25,15 @@ pub fn host_of(domain: &str) -> &str {
     domain.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(domain, |(host, _)| host)
 }
 
-/// The registry of names without one.
+/// The default registry of names without one.
 const DOCKER_HUB: &str = "docker.io";
-/// Where Docker Hub has the images whose names are a single word.
+/// The path on Docker Hub of images whose names are a single word.
 const OFFICIAL: &str = "library/";
 
-/// The name of an image, taken apart, with what Docker's short names leave out.
+/// The parsed name of an image, completed where Docker's short names omit a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageReference {
-    /// The registry: host, and port if there is one. `docker.io` where the name doesn't say.
+    /// The registry: host, and port if there is one. The default is `docker.io`.
     pub domain: String,
     /// The repository in the registry, for example `library/average`.
     pub path: String,
@@ -43,19 +43,19 @@ pub struct ImageReference {
     pub digest: Option<String>,
 }
 
-/// Why a text is not the name of an image. The message is for the author of the name.
+/// Why a text is not the name of an image. The message is for the author of the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoReference {
-    /// There is nothing.
+    /// The text is empty.
     #[error("it is empty")]
     Empty,
-    /// It is longer than any name.
+    /// The text is longer than any name.
     #[error("it has {0} bytes, and a name may have at most {LONGEST}")]
     TooLong(usize),
-    /// Docker would take it for an image's id.
+    /// Docker would interpret the text as an image ID.
     #[error("64 hexadecimal digits are an image's id, not its name")]
     Id,
-    /// The registry is none.
+    /// The registry is invalid.
     #[error(
         "'{0}' can't be a registry: expected a host name or an IP address (IPv6 in brackets), with a port or without"
     )]
@@ -63,7 +63,7 @@ pub enum NoReference {
     /// The registry's name is too long.
     #[error("the registry's name has {0} characters, and may have {DOMAIN}")]
     DomainTooLong(usize),
-    /// The path is none.
+    /// The path is invalid.
     #[error(
         "'{0}' can't be a repository's name: expected lower-case letters and digits, with '.', '_', '__' or '-' between them, and '/'"
     )]
@@ -71,12 +71,12 @@ pub enum NoReference {
     /// The path is too long.
     #[error("the repository's name has {0} characters, and may have {PATH}")]
     PathTooLong(usize),
-    /// The tag is none.
+    /// The tag is invalid.
     #[error(
         "'{0}' can't be a tag: expected at most {TAG} letters, digits, '_', '.' or '-', not beginning with '.' or '-'"
     )]
     Tag(String),
-    /// The digest is none.
+    /// The digest is invalid.
     #[error(
         "'{0}' can't be a digest: expected sha256: and 64, sha384: and 96, or sha512: and 128 hexadecimal digits in lower case"
     )]
@@ -84,10 +84,10 @@ pub enum NoReference {
 }
 
 impl ImageReference {
-    /// Reads a name as it stands in a task or a configuration.
+    /// Parses a name from a task or a configuration.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the name.
     pub fn parse(name: &str) -> Result<Self, NoReference> {
         if name.is_empty() {
             return Err(NoReference::Empty);
@@ -139,19 +139,19 @@ impl ImageReference {
         self.domain == other.domain && self.path == other.path
     }
 
-    /// The tag that is meant where there is no digest.
+    /// The tag that applies if there is no digest.
     #[must_use]
     pub fn tag_or_latest(&self) -> &str {
         self.tag.as_deref().unwrap_or("latest")
     }
 
-    /// Whether both mean the same tag, where there is no digest.
+    /// Whether both have the same tag, if there is no digest.
     #[must_use]
     pub fn has_tag_of(&self, other: &Self) -> bool {
         self.tag_or_latest() == other.tag_or_latest()
     }
 
-    /// Whether it has neither tag nor digest, and is the repository of this image.
+    /// Whether it has neither tag nor digest, and names the repository of this image.
     #[must_use]
     pub fn has_in_every_version(&self, image: &str) -> bool {
         self.tag.is_none()
@@ -159,14 +159,14 @@ impl ImageReference {
             && Self::parse(image).is_ok_and(|image| self.is_of_repository(&image))
     }
 
-    /// The digest that it names.
+    /// The digest in the name.
     #[must_use]
     pub fn named_digest(&self) -> Option<Digest> {
         self.digest.as_deref().and_then(|digest| digest.parse().ok())
     }
 }
 
-/// What an image is made of, in one short text: `sha256:…`. Two images of one digest are the same.
+/// Identifies an image's content: `sha256:…`. Two images with the same digest are the same.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Digest(String);
 
@@ -184,7 +184,7 @@ impl fmt::Display for Digest {
     }
 }
 
-/// The whole name, with what short names leave out; no tag is added.
+/// The full name, completed where short names omit a part, but without a default tag.
 impl fmt::Display for ImageReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.domain, self.path)?;
@@ -198,7 +198,7 @@ impl fmt::Display for ImageReference {
     }
 }
 
-/// Takes the registry off, as Docker does: what stands before the first `/` is one if it could not be a part of a path.
+/// Splits off the registry like Docker: the part before the first `/` is a registry if it could not be part of a path.
 fn split_domain(name: &str) -> (Option<&str>, &str) {
     match name.split_once('/') {
         Some(("index.docker.io", rest)) => (None, rest),
@@ -232,12 +232,12 @@ fn is_domain_component(text: &str) -> bool {
         && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
 }
 
-/// Words of lower-case letters and digits, with one of the separators between two of them.
+/// Whether the text consists of words of lower-case letters and digits, with one separator between two of them.
 fn is_path_component(text: &str) -> bool {
     let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let is_separator =
         |text: &str| matches!(text, "." | "_" | "__") || (!text.is_empty() && text.bytes().all(|b| b == b'-'));
-    // What stands between words: separators; and nothing else, which would be before the first or after the last.
+    // Only separators may be between words, and the text must begin and end with a word.
     text.starts_with(is_word)
         && text.ends_with(is_word)
         && text.split(is_word).filter(|between| !between.is_empty()).all(is_separator)
@@ -370,7 +370,7 @@ mod tests {
         }
     }
 
-    /// The grammar as `distribution/reference` 0.6 writes it, for what is left of a name when its registry is known.
+    /// The grammar of `distribution/reference` 0.6, for the rest of a name after its registry.
     fn grammar() -> regex::Regex {
         let word = "[a-z0-9]+(?:(?:[._]|__|[-]+)[a-z0-9]+)*";
         let label = "(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])";

@@ -1,5 +1,5 @@
 //! Whether this process is the leader among the processes of its node. Two processes with one API key would each launch, kill and report
-//! the other's runs; a Lease (Kubernetes) or a locked file (local) makes one of them the leader while the others stand by.
+//! the other's runs. A Lease (Kubernetes) or a locked file (local) makes one of them the leader while the others stand by.
 //!
 //! Before each action on a run, the process checks the clock against the time until which it leads, so a process that was frozen or cut
 //! off for a while does not act on outdated knowledge.
@@ -11,28 +11,28 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// The part of the node's health that says whether it leads or stands by.
+/// The part of the node's health for leadership.
 pub const PART: &str = "lease";
-/// How long releasing may take: a process that ends does not wait for an unreachable API server.
+/// How long releasing may take. A process that exits does not wait for an unreachable API server.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Whether, and until when, this process leads.
 #[derive(Debug)]
 pub struct Leadership {
-    /// In milliseconds of [`now`].
+    /// Milliseconds of [`now`].
     until: AtomicU64,
     phase: watch::Sender<Phase>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
-    /// Another process leads, or none.
+    /// Another process leads, or no process.
     Standby,
     /// This process leads, or will again once its lease is renewed.
     Leading,
-    /// Another process leads: its name.
+    /// Another process leads, with this name.
     Superseded(String),
-    /// This process ends, and the task that renews the lease has to release it.
+    /// This process exits, and the task that renews the lease must release it.
     Releasing,
     Released,
 }
@@ -54,7 +54,7 @@ fn millis(time: Duration) -> u64 {
 }
 
 impl Leadership {
-    /// This process leads until then (a time of [`now`]). No effect once it was superseded or releases its leadership.
+    /// Extends leadership until `until` (a time of [`now`]). It has no effect once leadership was superseded or is being released.
     pub fn extend(&self, until: Duration) {
         self.phase.send_if_modified(|phase| {
             if !matches!(phase, Phase::Standby | Phase::Leading) {
@@ -67,7 +67,7 @@ impl Leadership {
         });
     }
 
-    /// Another process leads from now on.
+    /// Records that another process leads.
     pub fn step_down(&self, to: String) {
         self.phase.send_modify(|phase| {
             self.until.store(0, Ordering::Relaxed);
@@ -77,7 +77,7 @@ impl Leadership {
         });
     }
 
-    /// Whether this process leads at this moment.
+    /// Whether this process leads now.
     pub fn is_leader(&self) -> bool {
         millis(now()) < self.until.load(Ordering::Relaxed)
     }
@@ -102,7 +102,7 @@ impl Leadership {
         }
     }
 
-    /// Stops leading, and has the lease released, so that others need not wait for its end.
+    /// Stops leading and requests the release of the lease, so that other processes need not wait until it expires.
     pub async fn release(&self) {
         self.until.store(0, Ordering::Relaxed);
         let was_leading = self.phase.send_if_modified(|phase| {
@@ -114,18 +114,18 @@ impl Leadership {
         });
         if was_leading {
             let mut phase = self.phase.subscribe();
-            // If it takes too long, the others wait for the lease to expire.
+            // If it takes too long, the other processes wait for the lease to expire.
             let _ = timeout(RELEASE_TIMEOUT, phase.wait_for(|phase| *phase == Phase::Released)).await;
         }
     }
 
-    /// For the task that renews the lease: waits until it has to be released.
+    /// For the task that renews the lease: waits until the lease must be released.
     pub async fn release_requested(&self) {
         let mut phase = self.phase.subscribe();
         let _ = phase.wait_for(|phase| *phase == Phase::Releasing).await;
     }
 
-    /// For the task that renews the lease: it is released.
+    /// For the task that renews the lease: records that the lease was released.
     pub fn mark_released(&self) {
         self.phase.send_replace(Phase::Released);
     }
@@ -166,7 +166,7 @@ mod tests {
     #[tokio::test]
     async fn released_by_whoever_renews_it() {
         let leadership = Arc::new(Leadership::default());
-        // Nobody renews it: nothing to wait for.
+        // No task renews the lease, so there is nothing to wait for.
         leadership.release().await;
         leadership.extend(now() + Duration::from_secs(60));
         tokio::spawn({

@@ -1,6 +1,6 @@
-//! The decisions of a node. Nothing in here does I/O, so all cases can be read and tested as tables. The crate also defines the two
-//! ports behind which the I/O is: [`hub`], the server, and [`runtime`], which runs algorithms. It contains no type of Kubernetes and
-//! none of a server's wire format.
+//! The decisions of a node. Nothing here does I/O, so all cases can be tested as tables. The crate also defines the two ports that
+//! hide the I/O: [`hub`], the server, and [`runtime`], which runs algorithms. It contains no Kubernetes type and no type of a
+//! server's wire format.
 #![forbid(unsafe_code)]
 
 pub mod assignment;

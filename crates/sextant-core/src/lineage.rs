@@ -1,21 +1,21 @@
-//! The first task of a job. An algorithm's subtask belongs to the organization whose node runs the algorithm, so only the first task of
-//! its job shows who created the job. The chain from a task to that first one leads from parent to parent.
+//! Determines the first task of a job. An algorithm's subtask belongs to the organization whose node runs the algorithm, so only the first
+//! task of its job shows who created the job. The chain leads from a task to its parent, and so on to the first task.
 //!
-//! Some servers reuse the ids of deleted tasks. So a task is no parent if it can't be the parent of its subtask: because it belongs to
-//! another job, has another image, or was created later.
+//! Some servers reuse the IDs of deleted tasks. So a task that can't be its subtask's parent is rejected: it belongs to another job, has
+//! another image, or was created later.
 
 use jiff::Timestamp;
 use vantage6_types::{JobId, OrganizationId, TaskId, UserId};
 
 use super::hub::Task;
 
-/// No algorithm has subtasks of subtasks so deep; who makes a longer chain wants something else.
+/// The maximum length of a chain. No algorithm nests subtasks this deep, so a longer chain is not legitimate.
 pub const LONGEST: usize = 16;
 
 /// One task of the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// Which.
+    /// The task.
     pub task: TaskId,
     /// Its job, if the server says.
     pub job: Option<JobId>,
@@ -27,7 +27,7 @@ pub struct Link {
     pub organization: Option<OrganizationId>,
     /// Its algorithm's image, if the server says.
     pub image: Option<String>,
-    /// When the server made it, if it says ([`Task::created_at`]).
+    /// When the server created it, if it says ([`Task::created_at`]).
     pub created_at: Option<Timestamp>,
 }
 
@@ -45,47 +45,47 @@ impl From<&Task> for Link {
     }
 }
 
-/// What the links that are known so far say.
+/// What follows from the links that are known so far.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The last one is the first task of the job.
+    /// The last link is the first task of the job.
     Whole,
-    /// This one comes next.
+    /// This task is the next one to read.
     Ask(TaskId),
-    /// They can't be right, or lead nowhere.
+    /// The links can't be right, or lead nowhere.
     Broken(Broken),
 }
 
 /// Why the first task of a job can't be determined.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
-    /// There are too many.
+    /// The chain has too many tasks.
     #[error("it is more than {LONGEST} tasks away")]
     TooLong,
-    /// One is its own ancestor.
+    /// A task is its own ancestor.
     #[error("task {0} would be its own ancestor")]
     Circular(TaskId),
-    /// The server says that one belongs to another job than its subtask.
+    /// According to the server, a task belongs to another job than its subtask.
     #[error("task {0} is of another job")]
     AnotherJob(TaskId),
-    /// It has another image than its subtask. An algorithm's subtasks have its own.
+    /// A task has another image than its subtask. An algorithm's subtasks have the same image.
     #[error("task {0} has another image than its subtask")]
     AnotherImage(TaskId),
-    /// It was made after its subtask.
+    /// A task was created after its subtask.
     #[error("task {0} is newer than its subtask")]
     Newer(TaskId),
-    /// The server gave another one than was asked for.
+    /// The server described another task than the requested one.
     #[error("the server does not describe task {0}")]
     AnotherTask(TaskId),
-    /// The server does not show it to this node, or does not have it any more.
+    /// The server does not show the task to this node, or no longer has it.
     #[error("the server does not show task {0} to this node")]
     Hidden(TaskId),
-    /// The server's description can't be understood.
+    /// The server's description can't be parsed.
     #[error("the server's description of task {0} can't be understood")]
     Unreadable(TaskId),
 }
 
-/// What follows from the links so far: the task itself, its parent, and so on.
+/// Decides from the links so far: the task itself, its parent, and so on.
 #[must_use]
 pub fn next(links: &[Link]) -> Next {
     for (index, link) in links.iter().enumerate().skip(1) {
@@ -104,7 +104,7 @@ pub fn next(links: &[Link]) -> Next {
     match links.last().and_then(|last| last.parent) {
         None => Next::Whole,
         Some(parent) if links.iter().any(|link| link.task == parent) => Next::Broken(Broken::Circular(parent)),
-        // Numbers go up. Times would say less: clocks are set.
+        // IDs increase. Times are less reliable, since clocks get adjusted.
         Some(parent) if links.last().is_some_and(|child| parent > child.task) => Next::Broken(Broken::Newer(parent)),
         Some(_) if links.len() >= LONGEST => Next::Broken(Broken::TooLong),
         Some(parent) => Next::Ask(parent),
@@ -147,7 +147,7 @@ mod tests {
             (vec![link(3, Some(2), Some(1)), link(4, None, Some(1))], Next::Broken(Broken::AnotherTask(TaskId(2)))),
             (vec![link(3, Some(2), Some(1)), link(2, None, Some(9))], Next::Broken(Broken::AnotherJob(TaskId(2)))),
             (vec![link(3, Some(2), Some(1)), link(2, None, None)], Next::Broken(Broken::AnotherJob(TaskId(2)))),
-            // Numbers of deleted tasks that the server has used again.
+            // IDs of deleted tasks that the server has reused.
             (vec![link(3, Some(4), Some(1))], Next::Broken(Broken::Newer(TaskId(4)))),
             (vec![link(3, Some(2), Some(1)), link(2, Some(5), Some(1))], Next::Broken(Broken::Newer(TaskId(5)))),
             (another_image(Some("j")), Next::Broken(Broken::AnotherImage(TaskId(2)))),

@@ -1,9 +1,9 @@
-//! An algorithm's log as the node reports it: it can't imitate the node's own lines below it, nor hide them.
+//! An algorithm's log as the node reports it. It can neither imitate nor hide the node's own lines below it.
 //!
-//! The node's lines begin with [`NODE`]. If an algorithm has printed that, or something that looks like it, the node quotes it with
-//! [`QUOTE`] in front: anywhere in a line, because a terminal can be led back to a line's beginning in many ways. Of all terminal
-//! sequences only colours and tabs remain; a carriage return begins a new line. Characters that change the direction of a text or are
-//! invisible are replaced: in a line that runs from right to left, `]` looks like `[`.
+//! The node's lines begin with [`NODE`]. If an algorithm has printed that, or something that looks like it, the node puts [`QUOTE`] in
+//! front of it. It does so anywhere in a line, because a terminal can be moved back to a line's beginning in many ways. Of all terminal
+//! control sequences, only colours and tabs remain; a lone carriage return becomes a newline. Invisible characters, and those that change
+//! the direction of text, are replaced: in a line from right to left, `]` looks like `[`.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -12,24 +12,24 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 use unicode_security::skeleton;
 
-/// How each line begins that is the node's own.
+/// The beginning of each of the node's own lines.
 pub const NODE: &str = "[sextant] ";
-/// What stands before whatever an algorithm has printed that looks like [`NODE`].
+/// The prefix of any text of an algorithm that looks like [`NODE`].
 pub const QUOTE: &str = "> ";
 
-/// Ends all colours.
+/// Resets all colours.
 const NO_COLOUR: &str = "\u{1b}[0m";
-/// How long a colour's parameters may be.
+/// The maximum length of a colour's parameters.
 const PARAMETERS: usize = 32;
-/// The letters of [`NODE`], and the small capitals that Unicode's table of confusable characters leads the look-alikes of some to.
+/// The letters of [`NODE`], each with the small capital to which Unicode's table of confusable characters maps some of its look-alikes.
 const LETTERS: [(char, char); 7] = [('s', 'ꜱ'), ('e', 'ᴇ'), ('x', 'x'), ('t', 'ᴛ'), ('a', 'ᴀ'), ('n', 'ɴ'), ('t', 'ᴛ')];
 
-/// What an algorithm has printed, as it may be reported.
+/// Cleans an algorithm's log for the report.
 pub fn of_algorithm(text: &str) -> String {
     quoted(&tamed(text))
 }
 
-/// Puts below a log what the node has to say, on a line of its own that no colour reaches.
+/// Appends the node's own text to a log, on a line of its own that no earlier colour affects.
 pub fn add(log: &mut String, words: &str) {
     if log.contains('\u{1b}') {
         let end = log.strip_suffix('\n').map_or(log.len(), str::len);
@@ -42,8 +42,8 @@ pub fn add(log: &mut String, words: &str) {
     log.push_str(words);
 }
 
-/// The text without what steers a terminal, but for colours and the like. What would be printed over a line is a line of its own: else
-/// two harmless texts could make the node's words.
+/// Removes terminal control sequences except colours. Text that would overwrite a line goes on a line of its own; otherwise two harmless
+/// texts could combine to look like the node's.
 fn tamed(text: &str) -> String {
     let mut tamed = String::with_capacity(text.len());
     let mut rest = text;
@@ -56,7 +56,7 @@ fn tamed(text: &str) -> String {
         let kept = match character {
             '\u{1b}' => colour(rest),
             '\n' | '\r' | '\t' => Some(&rest[..1]),
-            // Also the joiners that some scripts and emoji use: a reader can do without them, a deceiver can't.
+            // This includes the joiners of some scripts and of emoji: readers can do without them, and they help to deceive.
             hidden if printable::is_deceptive(hidden) => None,
             other => Some(&rest[..other.len_utf8()]),
         };
@@ -66,7 +66,7 @@ fn tamed(text: &str) -> String {
     tamed
 }
 
-/// The colour sequence (SGR) that a text begins with; `None` for all other sequences, and for the one that hides text.
+/// The colour sequence (SGR) at the beginning of a text; `None` for all other sequences, and for the one that hides text.
 pub fn colour(text: &str) -> Option<&str> {
     let parameters = text.strip_prefix("\u{1b}[")?;
     let length = parameters.bytes().take(PARAMETERS).position(|byte| !matches!(byte, b'0'..=b'9' | b';' | b':'))?;
@@ -74,7 +74,7 @@ pub fn colour(text: &str) -> Option<&str> {
     is_colour.then(|| &text[..2 + length + 1])
 }
 
-/// Whether the parameters of a colour sequence hide text: an 8 that is no part of a colour's number (`38;5;8`, `38:5:8`).
+/// Whether the parameters of a colour sequence hide text: an 8 that is not part of a colour's number (`38;5;8`, `38:5:8`).
 fn hides(parameters: &str) -> bool {
     let mut rest = parameters.split(';').map(|each| each.trim_start_matches('0')).peekable();
     while let Some(parameter) = rest.next() {
@@ -93,7 +93,7 @@ fn hides(parameters: &str) -> bool {
     false
 }
 
-/// The text with everything quoted that looks like the node's own beginning of a line.
+/// Quotes everything that looks like the beginning of one of the node's lines.
 fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len());
     let mut from = 0;
@@ -108,8 +108,8 @@ fn quoted(text: &str) -> String {
     quoted
 }
 
-/// Whether a character may be taken for a bracket: of ASCII the brackets, of all others what is no letter. Closing ones too: a line
-/// that runs from right to left mirrors them.
+/// Whether a character may look like a bracket: the brackets of ASCII, and every other character that is not a letter. Closing brackets
+/// count too, because a line from right to left mirrors them.
 fn is_bracket(character: char) -> bool {
     match character {
         '[' | '(' | '{' | '<' | '|' | ']' | ')' | '}' | '>' => true,
@@ -118,7 +118,7 @@ fn is_bracket(character: char) -> bool {
     }
 }
 
-/// Whether a text begins with what looks like the node's name, whatever can't be seen between its letters.
+/// Whether a text begins with something that looks like the node's name, ignoring invisible characters between its letters.
 fn looks_like_the_node(text: &str) -> bool {
     let mut rest = text.chars().peekable();
     LETTERS.iter().all(|&letter| {
@@ -129,7 +129,7 @@ fn looks_like_the_node(text: &str) -> bool {
 
 fn skip_gaps(rest: &mut Peekable<Chars<'_>>) {
     while let Some(character) = rest.next_if(|&character| is_gap(character)) {
-        // Only colours are left of the sequences.
+        // Colours are the only remaining sequences.
         if character == '\u{1b}' {
             while rest.next_if(|&character| character != 'm').is_some() {}
             rest.next();
@@ -137,7 +137,7 @@ fn skip_gaps(rest: &mut Peekable<Chars<'_>>) {
     }
 }
 
-/// What takes no room between letters, or only room (as Braille's pattern without dots).
+/// Whether a character takes no space between letters, or is only space (like the Braille pattern without dots).
 fn is_gap(character: char) -> bool {
     let space = character.is_whitespace() || character == '\u{2800}' || printable::is_deceptive(character);
     character != '\n' && (space || (!character.is_ascii() && is_combining_mark(character)))
@@ -152,14 +152,14 @@ fn looks_like(character: char, (letter, small_capital): (char, char)) -> bool {
         return false;
     }
     let whole: String = std::iter::once(character).nfkd().filter(|&each| !is_combining_mark(each)).collect();
-    // Of a Greek Ν only the capital looks like an N, of a Cyrillic т only the small letter is in the table.
+    // Check both cases: only the capital of the Greek Ν looks like an N, and only the small Cyrillic т is in the table.
     [whole.to_lowercase(), whole].iter().any(|form| {
         let seen = skeleton(form).find(|&each| !is_combining_mark(each));
         seen.into_iter().flat_map(char::to_lowercase).any(|seen| seen == letter || seen == small_capital)
     })
 }
 
-/// The letter in a coloured circle, in a box, or of a flag.
+/// The plain letter of a letter in a circle or box, or of a flag.
 fn out_of_its_box(character: char) -> char {
     let letter = match character {
         '\u{1f130}'..='\u{1f149}' => u32::from(character) - 0x1f130,
@@ -190,7 +190,7 @@ mod tests {
             ("[SEXTANT] a", "> [SEXTANT] a"),
             ("[s\u{fe0f}e\u{301}xtant] a", "> [s\u{fe0f}e\u{301}xtant] a"),
             ("[\u{2800}s\u{2800}extant] a", "> [\u{2800}s\u{2800}extant] a"),
-            // Mirrored, these are brackets that open.
+            // Mirrored, these are opening brackets.
             ("]sextant[ a", "> ]sextant[ a"),
             (")sextant( a", "> )sextant( a"),
             ("} sextant{ a", "> } sextant{ a"),
@@ -209,7 +209,7 @@ mod tests {
             ("[ꜱᴇxᴛᴀɴᴛ] a", "> [ꜱᴇxᴛᴀɴᴛ] a"),
             ("【sextant】 a", "> 【sextant】 a"),
             ("⟦sextant⟧ a", "> ⟦sextant⟧ a"),
-            // What is not meant is left as it is.
+            // Text that does not look like the node's stays as it is.
             ("a sextant measures angles [INFO] [sextan] [s]", "a sextant measures angles [INFO] [sextan] [s]"),
             ("[\nsextant]", "[\nsextant]"),
             ("━━━━ 100 % 医院「患者」", "━━━━ 100 % 医院「患者」"),
@@ -264,10 +264,10 @@ mod tests {
                 "\u{1b}[31mred\u{1b}[0m \u{1b}[38;5;200mpink\u{1b}[m",
             ),
             ("1 %\r2 %\t3\u{8}4\r\n", "1 %\n2 %\t3\u{fffd}4\r\n"),
-            // Printed over each other, these would be the node's words.
+            // Printed over each other, these would look like the node's text.
             ("[zextant] Killed.\r[s\n", "[zextant] Killed.\n[s\n"),
             (" sextant] Killed.\r[\n[z\u{8}sextant]", " sextant] Killed.\n[\n[z> \u{fffd}sextant]"),
-            // Moving, clearing, titles, keys, other alphabets, and what swallows all that follows.
+            // Cursor movement, clearing, titles, keys, other alphabets, and sequences that swallow everything after them.
             ("\u{1b}[2J\u{1b}[1;1H\u{1b}[1A", "␛[2J␛[1;1H␛[1A"),
             ("\u{1b}]0;owned\u{7}", "␛]0;owned\u{fffd}"),
             ("\u{1b}P\u{1b}(0\u{1b}c\u{1b}[?1049h\u{1b}[", "␛P␛(0␛c␛[?1049h␛["),
@@ -279,7 +279,7 @@ mod tests {
                 "\u{1b}[38;5;8m\u{1b}[48:5:8m\u{1b}[38;2;8;8;8mgrey",
             ),
             ("\u{1b}[38;5;8;8m\u{1b}[38;8m\u{1b}[8:1mhidden", "␛[38;5;8;8m␛[38;8m␛[8:1mhidden"),
-            // Turned round: ]tnatxes[ would be read as the node's.
+            // Reversed: ]tnatxes[ would look like the node's.
             ("\u{202e}]tnatxes[", "\u{fffd}]tnatxes["),
             (&format!("\u{1b}[{}m", "1;".repeat(40)), &format!("␛[{}m", "1;".repeat(40))),
         ] {

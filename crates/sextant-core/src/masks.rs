@@ -1,21 +1,21 @@
-//! A mask for each run: of the databases' secrets, only those of databases that the run got can be in its log. Masking those of others
-//! would hide words that mean something else there.
+//! Creates a mask for each run. Of the databases' secrets, its log can contain only those of databases that the run got. Masking the
+//! secrets of other databases would hide unrelated words.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::mask::{Mask, MaskError};
 
-/// What must not be in a log, in all forms.
+/// The secrets that logs must not contain, in all their forms.
 #[derive(Default)]
 pub struct Secrets {
-    /// In no log.
+    /// Secrets that no log may contain.
     pub common: Vec<String>,
-    /// By a database's label: in no log of a run that got the database.
+    /// Secrets by database label, for the logs of runs that got the database.
     pub of_databases: BTreeMap<String, Vec<String>>,
 }
 
-/// Makes masks. It can't be printed, like them.
+/// Creates masks. Like them, it can't be printed.
 pub struct Masks {
     secrets: Secrets,
     every: Arc<Mask>,
@@ -23,23 +23,23 @@ pub struct Masks {
 
 impl Masks {
     /// # Errors
-    /// If no mask can be made of all these secrets together.
+    /// If a mask of all these secrets together can't be created.
     pub fn new(secrets: Secrets) -> Result<Self, MaskError> {
         let every = secrets.common.iter().chain(secrets.of_databases.values().flatten()).cloned();
         Ok(Self { every: Arc::new(Mask::new(every)?), secrets })
     }
 
-    /// Those of a task's databases that the node has: which ones a run gets is known by these, however much else the task says.
+    /// The labels of a task's databases that the node has. They determine a run's mask, however many other labels the task has.
     pub fn known<'a>(&self, labels: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
         let known = labels.into_iter().filter(|label| self.secrets.of_databases.contains_key(*label));
         known.map(str::to_owned).collect()
     }
 
-    /// For a run that asked for these databases.
+    /// The mask for a run that asked for these databases.
     pub fn for_databases<'a>(&self, labels: impl IntoIterator<Item = &'a str>) -> Arc<Mask> {
         let asked = labels.into_iter().filter_map(|label| self.secrets.of_databases.get(label)).flatten();
         let mask = Mask::new(self.secrets.common.iter().chain(asked).cloned());
-        // Fewer than all can be looked for where all can.
+        // A mask of a subset is possible if a mask of all secrets is. If it fails anyway, use the mask of all.
         mask.map_or_else(|_| self.every.clone(), Arc::new)
     }
 }

@@ -1,5 +1,5 @@
-//! The names of a run's objects in the cluster. They depend only on server, node and run, so creating an object twice is harmless and
-//! a restarted node finds everything again.
+//! The names of a run's objects in the cluster. They depend only on server, node and run, so creating an object twice is harmless, and
+//! a restarted node finds all objects again.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
@@ -8,34 +8,34 @@ use vantage6_types::NodeId;
 
 use super::assignment::Assignment;
 
-/// The label that names the release of the chart whose node made something; the chart has it in `kubernetes.labels`, and its walls and
-/// its admission policy go by it.
+/// The label with the release of the chart whose node created an object. The chart sets it in `kubernetes.labels`; its network policies
+/// and its admission policy use it.
 pub const RELEASE: &str = "sextant.vantage6.ai/release";
 
-/// Which node of which server this is.
+/// Identifies a node of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The server's API address, for people.
     pub server: String,
-    /// The node's id at that server.
+    /// The node's ID at that server.
     pub node: NodeId,
     key: String,
     release: Option<String>,
 }
 
 impl Identity {
-    /// A node's identity. Its API key distinguishes it from all others: ids begin at 1 on every server, and the address of
-    /// a server may change, or differ between this machine and a pod, while runs are under way.
+    /// A node's identity. Its API key distinguishes it from all others: IDs begin at 1 on every server, and the address of
+    /// a server may change while runs exist, or differ between this machine and a pod.
     pub fn new(server: String, node: NodeId, api_key: &SecretString) -> Self {
         Self { server, node, key: Self::key_of(api_key), release: None }
     }
 
-    /// The same, of a release of the chart ([`RELEASE`]).
+    /// Sets the release of the chart ([`RELEASE`]).
     pub fn with_release(self, release: Option<String>) -> Self {
         Self { release, ..self }
     }
 
-    /// The release of the chart that this node is of, if it is of one: the value of [`RELEASE`].
+    /// The release of the chart that this node belongs to, if any: the value of [`RELEASE`].
     pub fn release(&self) -> Option<&str> {
         self.release.as_deref()
     }
@@ -46,7 +46,7 @@ impl Identity {
         HEXLOWER.encode(&digest.as_ref()[..5])
     }
 
-    /// Ten hexadecimal digits that stand for this node among all nodes of all servers: the value of the label by which a
+    /// Ten hexadecimal digits that identify this node among all nodes of all servers: the value of the label by which a
     /// node finds its own Jobs.
     pub fn key(&self) -> &str {
         &self.key
@@ -57,12 +57,12 @@ impl Identity {
         self.name_by(assignment, &assignment.identity)
     }
 
-    /// The name of the Job (and Secret) of a run's nth launch: later ones have their number at the end.
+    /// The name of the Job (and Secret) of a run's nth launch. From the second launch, it ends with the number.
     pub fn attempt_name(&self, assignment: &Assignment, attempt: u32) -> String {
         of_attempt(self.run_name(assignment), attempt)
     }
 
-    /// The name that 0.1.0 gave to this Job. It went by the time alone, which 4.15.2 says alike of all runs.
+    /// The name that 0.1.0 gave to this Job. It depends on the assignment time, which 4.15.2 reports the same for all runs.
     pub fn former_attempt_name(&self, assignment: &Assignment, attempt: u32) -> String {
         of_attempt(self.name_by(assignment, &assignment.assigned_at), attempt)
     }
@@ -73,12 +73,12 @@ impl Identity {
         format!("v6-task-{task}-run-{run}-{}", &HEXLOWER.encode(digest.as_ref())[..5])
     }
 
-    /// The name of the Secret with which the node proves itself to its pods across restarts.
+    /// The name of the Secret by which the node authenticates to its pods across restarts.
     pub fn node_secret_name(&self) -> String {
         format!("sextant-data-port-{}", self.key())
     }
 
-    /// The name of the Lease that says which of this node's processes acts.
+    /// The name of the Lease that elects the leader of this node's processes.
     pub fn lease_name(&self) -> String {
         format!("sextant-{}", self.key())
     }
@@ -127,7 +127,7 @@ mod tests {
         let later = Assignment { identity: sample::identity("made later, of another image"), ..run.clone() };
         assert_ne!(one.run_name(&run), one.run_name(&later));
         assert_ne!(one.attempt_name(&run, 2), one.attempt_name(&later, 2));
-        // That name was the trouble.
+        // The former name was ambiguous.
         assert_eq!(one.former_attempt_name(&run, 1), one.former_attempt_name(&later, 1));
         assert_eq!(one.former_attempt_name(&run, 2), format!("{}-2", one.former_attempt_name(&run, 1)));
         assert_ne!(one.former_attempt_name(&run, 1), one.former_attempt_name(&assignment(27, 27, "b"), 1));

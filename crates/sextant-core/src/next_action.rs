@@ -1,4 +1,4 @@
-//! A run's next action: a pure function of the server's view, the runtime's view, and the time.
+//! Decides a run's next action: a pure function of the server's view, the runtime's view, and the time.
 //!
 //! ```text
 //!              server: open                                           finished
@@ -7,9 +7,9 @@
 //!              running → report, wait (until the deadline, then stop) release
 //!              stopped → report                                       release
 //!              ended → collect and report                             release
-//!              terminating with output → the same while its pod is there  release
+//!              terminating with output → the same while its pod exists  release
 //!              terminating → wait for its final state                 release
-//!              failed → report, or launch again if it was disrupted   release
+//!              failed → report, or relaunch if it was disrupted       release
 //! ```
 
 use jiff::Timestamp;
@@ -18,13 +18,13 @@ use vantage6_types::RunStatus;
 use super::run_state::{self, Disruption, Failure, Limits, RunState};
 use super::timeouts::{check_start, deadline_passed, format_duration};
 
-/// How often a run is launched at most, where the cluster takes it away each time before it gets anywhere.
+/// The maximum number of launches of a run that the cluster disrupts each time.
 const LAUNCHES: u32 = 10;
 
 /// The server's view of a run, updated with what this node has reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerView {
-    /// Whether the run has its report (`finished_at`), or is gone from the server.
+    /// Whether the run has been reported (`finished_at`), or no longer exists at the server.
     pub finished: bool,
     /// The run's status.
     pub status: RunStatus,
@@ -32,16 +32,16 @@ pub struct ServerView {
     pub launched: bool,
     /// Whether a user requested to kill it.
     pub kill: bool,
-    /// Whether the node has waited too long for an existing output.
+    /// Whether the node has waited too long for an output that exists.
     pub late: bool,
-    /// The end that this node has decided on, until the server has it.
+    /// The failure that this node has decided on, until the server has its report.
     pub verdict: Option<Verdict>,
 }
 
-/// An end that is not reported yet.
+/// A failure that has not been reported yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// The report.
+    /// The failure to report.
     pub failure: Failure,
     /// Whether the runtime must still stop the run.
     pub stop: Stop,
@@ -61,28 +61,28 @@ pub enum Stop {
 pub enum Action {
     /// Launch it.
     Launch,
-    /// Tell the server a new status.
+    /// Report a new status to the server.
     ReportStatus(RunStatus),
-    /// Nothing until something changes, or until this time.
+    /// Do nothing until something changes, or until this time.
     Wait {
-        /// When to look again even if nothing changed.
+        /// When to decide again even if nothing has changed.
         until: Option<Timestamp>,
     },
-    /// Bring the output to the server.
+    /// Upload the output to the server.
     Collect(run_state::Exit),
-    /// End the run now, and report this end of it. The algorithm stops at once, however long the report takes.
+    /// Stop the run now, and report this failure. The algorithm stops at once, however long the report takes.
     Stop(Failure),
-    /// Report an end without output.
+    /// Report a failure without an output.
     Report(Failure),
-    /// The cluster took it away, and it may be launched again.
+    /// Relaunch the run, which the cluster has disrupted.
     Relaunch(Failure),
-    /// The server has the report: mark the run's things as done, so that they go away.
+    /// The server has the report: mark the run's objects as done, so that they are deleted.
     Release,
-    /// Nothing is left to be done, ever.
+    /// Nothing remains to be done.
     Done,
 }
 
-/// Decides a run's next action. `image` is the task's, for texts.
+/// Decides a run's next action. `image` is the task's image, for texts.
 pub fn next_action(server: &ServerView, run_state: &RunState, limits: &Limits, image: &str, now: Timestamp) -> Action {
     if let (false, Some(Verdict { failure, stop })) = (server.finished, &server.verdict)
         && *run_state != RunState::Released
@@ -95,14 +95,14 @@ pub fn next_action(server: &ServerView, run_state: &RunState, limits: &Limits, i
     match (server.finished, run_state) {
         (true, RunState::Absent | RunState::Released) | (false, RunState::Released) => Action::Done,
         (true, _) => Action::Release,
-        // An output that does not come keeps nobody from killing the run.
+        // An output that can't be collected does not prevent a user from killing the run.
         (false, RunState::Ended(_) | RunState::TerminatingWithOutput { .. }) if server.kill && server.late => {
             Action::Stop(killed(run_state))
         }
         (false, RunState::TerminatingWithOutput { until: Some(until), failure, .. }) if now >= *until => {
             lost(failure, limits)
         }
-        // What has ended is reported as it ended: killing what has just finished does not overwrite its result.
+        // A run that has ended is reported as it ended: a kill request after that does not replace its result.
         (false, RunState::Ended(exit) | RunState::TerminatingWithOutput { exit, .. }) => Action::Collect(exit.clone()),
         (false, _) if server.kill => end(run_state, killed(run_state)),
         (false, RunState::Failed(failure)) => lost(failure, limits),
@@ -122,7 +122,7 @@ pub fn next_action(server: &ServerView, run_state: &RunState, limits: &Limits, i
     }
 }
 
-/// Ends a run for a reason: what may still be running is stopped first.
+/// Ends a run with this failure. A run that may still be running is stopped first.
 fn end(run_state: &RunState, failure: Failure) -> Action {
     match run_state {
         RunState::Absent | RunState::Failed(_) | RunState::Released => Action::Report(failure),
@@ -134,8 +134,8 @@ fn end(run_state: &RunState, failure: Failure) -> Action {
     }
 }
 
-/// A run that the runtime does not have: one to launch, or one whose objects somebody has deleted. The server hears
-/// `initializing` only when they are there.
+/// Decides on a run that does not exist on the runtime: it must be launched, or its objects were deleted. The server gets the status
+/// `initializing` only once they exist.
 fn launch(server: &ServerView) -> Action {
     if server.launched || matches!(server.status, RunStatus::Initializing | RunStatus::Active) {
         let message = "The run was removed from the node before it ended.";
@@ -145,8 +145,8 @@ fn launch(server: &ServerView) -> Action {
     Action::Launch
 }
 
-/// What was lost is reported, unless it may be launched again: always, where its algorithm had not started; else as often
-/// as the node's owner allows.
+/// Decides on a run that was lost. If it was disrupted, it is relaunched: always if its algorithm had not started, otherwise as often as
+/// the node's owner allows. All other runs are reported.
 fn lost(failure: &Failure, limits: &Limits) -> Action {
     match failure.disruption {
         Some(Disruption { executions, attempt })
@@ -207,7 +207,7 @@ mod tests {
         Failure::new(RunStatus::Crashed, "m", "d").started(true)
     }
 
-    /// Taken away by the cluster: the nth launch, with this many executions.
+    /// A run that the cluster disrupted: the nth launch, with this many executions.
     fn disrupted(attempt: u32, executions: u32, started: bool) -> Failure {
         Failure { disruption: Some(Disruption { attempt, executions }), ..failure().started(started) }
     }
@@ -216,7 +216,7 @@ mod tests {
         RunState::Ended(Exit { code: 0, note: None, reason: "AlgorithmEnded" })
     }
 
-    /// An action in a word: reports by their status.
+    /// An action in one word; a report by its status.
     fn word(step: &Action) -> String {
         match step {
             Action::Launch => "launch".into(),
@@ -268,7 +268,7 @@ mod tests {
             (finished.clone(), running.clone(), 0, "release"),
             (finished.clone(), RunState::Absent, 0, "done"),
             (open(Active), RunState::Released, 0, "done"),
-            // Somebody took it away.
+            // Its objects were deleted.
             (open(Active), RunState::Absent, 0, "report crashed"),
             (launched, RunState::Absent, 0, "report crashed"),
             (open(Active), RunState::Failed(failure()), 0, "report crashed"),
@@ -280,9 +280,9 @@ mod tests {
             (open(Initializing), image(), 600, "stop non-existing Docker image"),
             (open(Initializing), starting(WaitsFor::Image, "manifest unknown"), 1, "stop non-existing Docker image"),
             (open(Active), running.clone(), 86_400, "stop crashed"),
-            // The node or the server was away: the run has waited for them, and goes on.
+            // The node or the server was unavailable: the run has waited, and continues.
             (open(Initializing), run_inputs(), 200_000, "wait"),
-            // Taken away by the cluster: again, if the algorithm had not started, or as often as allowed (here once).
+            // Disrupted by the cluster: relaunched if the algorithm had not started, or as often as allowed (here once).
             (open(Initializing), lost(1, 0, false), 0, "relaunch"),
             (open(Initializing), lost(9, 0, false), 0, "relaunch"),
             (open(Initializing), lost(10, 0, false), 0, "report crashed"),
@@ -292,7 +292,7 @@ mod tests {
             (finished.clone(), lost(1, 1, true), 0, "release"),
             (open(Active), ending(), 69, "wait until 70"),
             (open(Active), ending(), 70, "relaunch"),
-            // Its pod is being terminated: the output is collected for as long as that is possible, and then it is lost.
+            // Its pod is being terminated: the output is collected as long as that is possible; then it is lost.
             (open(Active), leaving(1), 69, "collect"),
             (open(Active), leaving(1), 70, "relaunch"),
             (open(Active), leaving(2), 70, "report crashed"),
@@ -311,7 +311,7 @@ mod tests {
             (kill(Active), lost(1, 1, true), 1, "report killed by user"),
             (kill(Active), ending(), 1, "stop killed by user"),
             (ServerView { kill: true, ..finished.clone() }, RunState::Absent, 1, "done"),
-            // What was decided is reported until the server has it, and stopped until the runtime has heard of it.
+            // A verdict is reported until the server has it, and the run is stopped until the runtime has confirmed it.
             (verdict(Stop::Done), timeless.clone(), 1, "report crashed"),
             (verdict(Stop::Done), ended(), 1, "report crashed"),
             (verdict(Stop::Done), RunState::Absent, 1, "report crashed"),
@@ -352,7 +352,7 @@ mod tests {
     }
 
     proptest! {
-        /// The promises that everything else rests on.
+        /// The invariants that everything else depends on.
         #[test]
         fn promises(
             status in statuses(), flags in any::<[bool; 4]>(), run_state in run_states(), now in 0i64..300_000,
@@ -360,26 +360,26 @@ mod tests {
             let [finished, launched, kill, late] = flags;
             let server = ServerView { finished, status, launched, kill, late, verdict: None };
             let step = next_action(&server, &run_state, &LIMITS, "img", at(now));
-            // What has a report is never reported or launched again.
+            // A reported run is never reported or launched again.
             if finished {
                 prop_assert!(matches!(step, Action::Release | Action::Done), "{step:?}");
             }
-            // Only what the runtime has nothing of is launched, and not twice.
+            // A run is launched only if it does not exist on the runtime, and not twice.
             if step == Action::Launch {
                 prop_assert!(run_state == RunState::Absent && !launched);
             }
-            // Only what the cluster took away is launched again, and no more often than allowed once it had started.
+            // A run is relaunched only if the cluster disrupted it, and once it had started, no more often than allowed.
             if let Action::Relaunch(failure) = &step {
                 prop_assert!(!kill && !finished);
                 let disruption = failure.disruption.unwrap();
                 prop_assert!(!failure.started || disruption.executions <= LIMITS.retry_disrupted);
             }
-            // An available output is collected in every state, unless it is long overdue and nobody wants it.
+            // An available output is collected in every state, unless it is long overdue and a user has killed the run.
             let given_up = kill && late;
             if !finished && !given_up && run_state == ended() {
                 prop_assert!(matches!(step, Action::Collect(_)), "{step:?}");
             }
-            // Telling a status leads on: the same action is not decided again.
+            // Reporting a status makes progress: the same action is not decided again.
             if let Action::ReportStatus(told) = &step {
                 let server = ServerView { status: told.clone(), ..server };
                 prop_assert!(!matches!(next_action(&server, &run_state, &LIMITS, "img", at(now)), Action::ReportStatus(_)));

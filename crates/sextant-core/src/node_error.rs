@@ -1,21 +1,21 @@
-//! Why a node, or one of its tools, ends.
+//! Errors that end a node, or one of its tools.
 
-/// Why a node, or one of its tools, ended.
+/// Why a node, or one of its tools, has ended.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// Something in the configuration can't be.
+    /// The configuration is invalid.
     #[error("{0}")]
     Configuration(String),
-    /// The server does not want this node.
+    /// The server rejects this node.
     #[error("{0}")]
     Refused(String),
     /// The cluster can't be used.
     #[error("{0}")]
     Cluster(String),
-    /// Another process of this node is the leader now: this one restarts, and then stands by.
+    /// Another process of this node is the leader now, so this one restarts and stands by.
     #[error("{0}")]
     TakenOver(String),
-    /// Anything else.
+    /// Any other error.
     #[error("{0}")]
     Other(String),
 }

@@ -1,5 +1,5 @@
-//! `sextant runs`: which runs are under way or waiting, and why. It shows the cluster's view, and the server's beside it if the server
-//! answers.
+//! `sextant runs`: which runs are in progress or waiting, and why. It shows the cluster's view and, if the server answers, the server's
+//! view.
 
 use jiff::Timestamp;
 use printable::excerpt_of;
@@ -8,46 +8,46 @@ use vantage6_types::{RunId, RunStatus, TaskId};
 use super::hub::Run;
 use super::run_state::{Exit, RunState};
 
-/// A run that the runtime has something of.
+/// A run that exists on the runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Here {
-    /// Its id.
+    /// The run's ID.
     pub run: RunId,
-    /// Its task.
+    /// The run's task.
     pub task: TaskId,
     /// The task's name, as the researcher wrote it.
     pub name: String,
-    /// Where it stands.
+    /// Its state.
     pub run_state: RunState,
-    /// Since when the runtime has it.
+    /// Since when it exists on the runtime.
     pub since: Option<Timestamp>,
-    /// What has its output: a pod or a folder.
+    /// Where its output is: a pod or a folder.
     pub place: String,
 }
 
-/// What the server says.
+/// The server's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Server {
-    /// These runs of the node are open.
+    /// The node's open runs.
     Open(Vec<Run>),
-    /// These are open, and maybe others: the list was not read to its end, for this reason.
+    /// Some of the node's open runs; the list could not be read completely, for this reason.
     Partly(Vec<Run>, String),
-    /// Nothing, for this reason.
+    /// No answer, for this reason.
     Silent(String),
 }
 
-/// One run, for people.
+/// One row of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Its id.
+    /// The run's ID.
     pub run: RunId,
-    /// Its task.
+    /// The run's task.
     pub task: TaskId,
     /// Its state in one word.
     pub state: &'static str,
     /// The server's status; empty if the server did not answer.
     pub server: String,
-    /// Since when.
+    /// Since when it is in this state.
     pub since: Option<Timestamp>,
     /// The task's name.
     pub name: String,
@@ -55,7 +55,7 @@ pub struct Line {
     pub why: String,
 }
 
-/// All runs, in the order of their numbers. What has its report is not among them.
+/// All runs except those that have been reported, sorted by ID.
 pub fn lines(here: Vec<Here>, server: &Server) -> Vec<Line> {
     let open = |run: RunId| match server {
         Server::Open(runs) => Some(runs.iter().find(|each| each.id == run)),
@@ -81,7 +81,7 @@ pub fn lines(here: Vec<Here>, server: &Server) -> Vec<Line> {
     lines
 }
 
-/// Where a run stands, and what it waits for. `there`: what the server has of it, if it was heard.
+/// A run's state and what it waits for. `there` is the server's run; `None` if the server's answer is unknown.
 fn under_way(here: &Here, there: Option<Option<&Run>>) -> Option<(&'static str, String)> {
     let ended = matches!(there, Some(None));
     let killed = there.flatten().is_some_and(|run| run.status == RunStatus::Killed);
@@ -106,7 +106,7 @@ fn output(here: &Here, exit: &Exit, heard: bool) -> String {
     format!("ended with exit code {}; the output waits in {} for {for_whom}", exit.code, here.place)
 }
 
-/// A run that the server has as open, and the runtime has nothing of.
+/// A run that is open at the server and does not exist on the runtime.
 fn not_here(run: &Run) -> Line {
     let why = match run.status {
         RunStatus::Killed => "a user requested to kill it",
@@ -136,12 +136,12 @@ fn started(run_state: &RunState) -> Option<Timestamp> {
     }
 }
 
-/// How many characters a task's name and the server's status of a run have at most in the table.
+/// The maximum number of characters of a task's name and of the server's status in the table.
 const NAME: usize = 24;
-/// How many characters there are at most to say what a run waits for.
+/// The maximum number of characters of what a run waits for.
 const WHY: usize = 200;
 
-/// The lines as a table. Everything in it may be somebody else's text, and stays in its cell.
+/// Formats the lines as a table. Any text may come from others, so it is kept inside its cell.
 pub fn table(lines: &[Line], now: Timestamp) -> String {
     let row = |line: &Line| {
         let since = line.since.map_or(String::new(), |since| age(now.duration_since(since).as_secs()));

@@ -4,18 +4,18 @@ use jiff::Timestamp;
 
 use super::run_state::{Failure, WaitsFor};
 
-/// What the runtime says of a run that does not start.
+/// The runtime's information about a run that does not start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodIssue {
-    /// In the runtime's words, for the operator.
+    /// The runtime's message, for the operator.
     pub text: String,
-    /// What it means for the run.
+    /// Its effect on the run.
     pub kind: IssueKind,
     /// When it was last reported.
     pub at: Option<Timestamp>,
 }
 
-/// What an issue means for the run.
+/// The effect of an issue on the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IssueKind {
     /// The pod can never be created. The run fails with this.

@@ -12,21 +12,21 @@ pub use self::basics::{BASICS, is_basics};
 pub use self::stores::{AllowedStore, Combination};
 use crate::image_reference::ImageReference;
 
-/// Who may run what on this node. Empty lists restrict nothing, as on a regular node.
+/// Who may run what on this node. Empty lists restrict nothing, as in vantage6's own node.
 #[derive(Clone, Debug)]
 pub struct Policies {
     /// The images that may run; every image if empty.
     pub allowed_algorithms: Vec<AllowedAlgorithm>,
-    /// The algorithm stores whose approved algorithms may run; if empty, no store is asked for.
+    /// The algorithm stores whose approved algorithms may run; if empty, no store is required.
     pub allowed_stores: Vec<AllowedStore>,
-    /// What must let an image in where both lists are set.
+    /// Which of the two lists must allow an image if both are set.
     pub combination: Combination,
-    /// The ids of the users who may start tasks. A task passes if its user or its organization is allowed; every task does if
-    /// this and [`allowed_organizations`](Self::allowed_organizations) are both empty.
+    /// The IDs of the users who may start tasks. A task is allowed if its user or its organization is. Every task is allowed if this and
+    /// [`allowed_organizations`](Self::allowed_organizations) are both empty.
     pub allowed_users: Vec<i64>,
-    /// The organizations that may start tasks: their ids or names.
+    /// The organizations that may start tasks, by ID or name.
     pub allowed_organizations: Vec<String>,
-    /// Whether vantage6's own [basics](is_basics) algorithm may run, as far as the lists let it in. Default true.
+    /// Whether vantage6's own [basics](is_basics) algorithm may run, if the lists allow it. True by default.
     pub allow_basics_algorithm: bool,
 }
 
@@ -46,17 +46,17 @@ impl Default for Policies {
 /// One entry of `policies.allowed_algorithms`.
 #[derive(Clone)]
 pub enum AllowedAlgorithm {
-    /// This image, all tags of it where the entry has none, and what has the same content in the same repository.
+    /// This image, with any tag if the entry has none, and any image with the same content in the same repository.
     Exact(String),
-    /// Every image whose beginning matches.
+    /// Every image that the expression matches from its beginning.
     Pattern(Regex),
 }
 
-/// The characters that make an entry an expression instead of a name. A dot is none of them: `some.name` is a name.
+/// The characters that make an entry an expression instead of a name. A dot is not one of them: `some.name` is a name.
 const EXPRESSION: &[char] = &['*', '\\', '?', '$', '^', '[', ']', '(', ')', '{', '}', '|', '+'];
 
 impl AllowedAlgorithm {
-    /// Reads an entry: an expression if it has any of ``* \ ? $ ^ [ ] ( ) { } | +``, else a name.
+    /// Parses an entry: an expression if it contains any of ``* \ ? $ ^ [ ] ( ) { } | +``, else a name.
     ///
     /// # Errors
     /// If it is an expression that can't be compiled.
@@ -65,8 +65,8 @@ impl AllowedAlgorithm {
     }
 
     /// Whether this entry allows the image by its name: equal to it, or matching it from its beginning like Python's `re.match`
-    /// (so `^example` also allows `example-evil/image`; end with `$` to bind the end too). An expression that means a repository and its
-    /// tags does not allow a registry of that name and its port.
+    /// (so `^example` also allows `example-evil/image`; end it with `$` to match the whole name). An expression for a repository and its
+    /// tags does not allow a registry with that name and a port.
     #[must_use]
     pub fn allows(&self, image: &str) -> bool {
         match self {
@@ -75,7 +75,7 @@ impl AllowedAlgorithm {
         }
     }
 
-    /// The image that this entry names, if it names one.
+    /// The image that this entry names; `None` for an expression.
     #[must_use]
     pub fn reference(&self) -> Option<ImageReference> {
         match self {
@@ -84,7 +84,7 @@ impl AllowedAlgorithm {
         }
     }
 
-    /// The entry as the file has it.
+    /// The entry as written in the configuration.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -103,7 +103,7 @@ impl fmt::Debug for AllowedAlgorithm {
     }
 }
 
-/// Whether an expression matches the beginning of an image. The leftmost match is found: if it is not at the beginning, none is.
+/// Whether an expression matches the beginning of an image. `find` returns the leftmost match, so no other match can begin earlier.
 fn begins(regex: &Regex, image: &str) -> bool {
     regex.find(image).is_some_and(|found| found.start() == 0)
 }
@@ -115,17 +115,17 @@ mod tests {
     #[test]
     fn images_are_allowed_as_by_a_regular_node() {
         let table = [
-            // Names allow themselves only, even with dots.
+            // A name allows only itself, even with dots.
             ("example.org/average", "example.org/average", true),
             ("example.org/average:1", "example.org/average:1.0", false),
-            // Without tag and digest they allow every one.
+            // Without tag and digest, a name allows every tag and digest.
             ("example.org/average", "example.org/average:1.0", true),
             ("example.org/average", "example.org/average-evil:1.0", false),
             ("example.org/average", "example.org/average/evil", false),
             ("example.org", "example.org:5000/evil", false),
             ("average", "docker.io/library/average:1", true),
             ("example.org/average", "exampleXorg/average", false),
-            // Expressions match from the beginning, not to the end.
+            // Expressions match from the beginning, but need not match to the end.
             (r"^example\.org/average$", "example.org/average", true),
             (r"^example\.org/average$", "example.org/average:1.0", false),
             (r"example\.org/.*", "example.org/any/thing", true),
@@ -134,7 +134,7 @@ mod tests {
             (r"average$", "example.org/average", false),
             (r"a|b/c", "b/c", true),
             (r"a|b/c", "xb/c", false),
-            // Comments in an expression can't let anything else in.
+            // Comments in an expression can't allow anything else.
             ("(?x)a # (", "a", true),
         ];
         for (entry, image, expected) in table {

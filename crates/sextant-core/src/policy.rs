@@ -1,5 +1,5 @@
-//! Whether the policies of the node's owner admit whom a run is for, and the texts for those that are not admitted. Images are
-//! [`image_policy`](super::image_policy)'s.
+//! Decides whether the policies of the node's owner admit the initiators of a run, and has the texts for refusals. Policies about images
+//! are in [`image_policy`](super::image_policy).
 
 use printable::excerpt;
 use vantage6_types::{OrganizationId, UserId};
@@ -7,14 +7,14 @@ use vantage6_types::{OrganizationId, UserId};
 use super::lineage::Link;
 use super::policies::Policies;
 
-/// Who asks, of one task.
+/// The initiator of one task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Initiator {
     /// The user, if the server says.
     pub user: Option<UserId>,
     /// The user's organization, if the server says.
     pub organization: Option<OrganizationId>,
-    /// That organization's name, needed only where the policies have names ([`needs_organization_name`]).
+    /// That organization's name, needed only if the policies contain names ([`needs_organization_name`]).
     pub organization_name: Option<String>,
 }
 
@@ -24,16 +24,16 @@ impl From<&Link> for Initiator {
     }
 }
 
-/// Where a task comes from.
+/// The origin of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Who asks for the task itself, for its parent, and so on up to the first task of the job.
+    /// The initiators of the task itself, of its parent, and so on up to the first task of the job.
     Known(Vec<Initiator>),
     /// The first task can't be determined, for this reason.
     Unknown(String),
 }
 
-/// Why a run is not admitted. The texts go to the researcher and say nothing of what else is allowed.
+/// Why a run is not admitted. The texts are for the researcher and do not say what else is allowed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Refusal {
     /// The image is on no list.
@@ -42,7 +42,7 @@ pub enum Refusal {
     /// The node's owner trusts stores, and none of them has approved the image.
     #[error("The policies of this node allow only algorithms that a trusted algorithm store has approved, and '{}' is none of these.", excerpt(.0))]
     Store(String),
-    /// Whoever must be asked about the image could not be reached for too long.
+    /// The registry or store that must confirm the image could not be reached for too long.
     #[error(
         "The policies of this node could not be checked for the algorithm '{}': its registry or its algorithm store could not be reached \
          in time. The task can be sent again later.",
@@ -60,7 +60,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The reason of its Event, as for other failures of runs.
+    /// The reason for its Event, as for other failures of runs.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Image(_) | Self::Store(_) => "AlgorithmNotAllowed",
@@ -70,26 +70,26 @@ impl Refusal {
     }
 }
 
-/// Whether the policies ask who a task is from.
+/// Whether the policies depend on a task's origin.
 pub fn needs_origin(policies: &Policies) -> bool {
     !policies.allowed_users.is_empty() || !policies.allowed_organizations.is_empty()
 }
 
-/// Whether the policies name organizations in words, so that the initiator's name must be known to decide.
+/// Whether the policies contain names of organizations, so that the initiator's name is needed.
 pub fn needs_organization_name(policies: &Policies) -> bool {
     policies.allowed_organizations.iter().any(|entry| number(entry).is_none())
 }
 
-/// An entry's number. Such an entry means the organization with that id and none by name: any organization may call itself `10`.
+/// An entry's ID. Such an entry means the organization with that ID and never one with that name: any organization may call itself `10`.
 fn number(entry: &str) -> Option<i64> {
     entry.parse().ok()
 }
 
-/// Lets in those who began, or says why not. A subtask's own organization is the one whose node created it, which may do so for anybody
-/// whom it lets in itself: so everybody on the way must be allowed, from the first task's user or organization on.
+/// Admits a task if all its initiators are allowed. A subtask's own organization is the one whose node created it, and that node may create
+/// subtasks for anyone whom it admits itself. So every initiator must be allowed, from that of the first task on.
 ///
 /// # Errors
-/// The [`Refusal`] to be reported as `not allowed`.
+/// The [`Refusal`] to report as `not allowed`.
 pub fn admit_origin(policies: &Policies, origin: &Origin) -> Result<(), Refusal> {
     if !needs_origin(policies) {
         return Ok(());
@@ -138,7 +138,7 @@ mod tests {
         };
         let known = |all: &[Initiator]| Origin::Known(all.to_vec());
         for (users, organizations, origin, expected) in [
-            // The subtask is of organization 1's node, the first task of organization 2.
+            // The subtask belongs to organization 1's node, the first task to organization 2.
             (&[][..], &["1"][..], known(&[from(7, 1), from(7, 2)]), Err(Refusal::Initiator)),
             (&[], &["2"], known(&[from(7, 1), from(7, 2)]), Err(Refusal::Initiator)),
             (&[], &["1", "2"], known(&[from(7, 1), from(7, 2)]), Ok(())),

@@ -1,4 +1,4 @@
-//! The port to registries of images: what content a name stands for.
+//! The port to image registries, which resolves an image's name to its content.
 
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -6,10 +6,10 @@ pub mod testing;
 use crate::image_policy::Answer;
 use crate::image_reference::{Digest, ImageReference};
 
-/// What a node asks of registries.
+/// The requests of a node to registries.
 #[async_trait::async_trait]
 pub trait Registries: Send + Sync + 'static {
-    /// The digest that an image's registry has for its tag now: of an image for several platforms, that of its index. Answers within a
-    /// bounded time.
+    /// The digest to which an image's registry resolves its tag now. For an image with several platforms, it is the digest of the index.
+    /// Completes within a bounded time.
     async fn digest(&self, image: &ImageReference) -> Answer<Digest>;
 }

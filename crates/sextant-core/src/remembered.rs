@@ -1,6 +1,5 @@
-//! Answers that many runs need at once: each is asked for once, and good for a moment. Not for longer, since what a tag stands for and what
-//! a store has approved may change. A map and no cache of a library, so that tests can
-//! try it in paused time.
+//! Answers that many runs need at the same time. Each question is asked once, and its answer is kept briefly, because the content of a tag
+//! and a store's approvals may change. It is a map and not a cache library, so that tests can use paused time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,16 +10,16 @@ use tokio::time::Instant;
 
 use crate::image_policy::Answer;
 
-/// How long a good answer is good.
+/// How long a known answer stays fresh.
 const KNOWN: Duration = Duration::from_secs(30);
-/// How long the others are: those who ask again do so after a pause of their own.
+/// How long other answers stay fresh. Callers pause before they ask again anyway.
 const OTHER: Duration = Duration::from_secs(5);
-/// How many are remembered.
+/// How many answers are kept.
 const MOST: usize = 256;
 
 type Slot<T> = Arc<tokio::sync::Mutex<Option<(Instant, Answer<T>)>>>;
 
-/// The answers, by what was asked.
+/// The answers by question.
 pub struct Remembered<T> {
     answers: Mutex<HashMap<String, Slot<T>>>,
 }
@@ -32,7 +31,7 @@ impl<T> Default for Remembered<T> {
 }
 
 impl<T: Clone> Remembered<T> {
-    /// The answer to a question, asked now unless it was asked a moment ago. Whoever asks the same meanwhile waits for that answer.
+    /// The answer to a question, from memory if it is fresh. Concurrent callers with the same question wait for the same answer.
     pub async fn get(&self, question: &str, ask: impl Future<Output = Answer<T>>) -> Answer<T> {
         let slot = self.slot(question);
         let mut known = slot.lock().await;
@@ -49,7 +48,7 @@ impl<T: Clone> Remembered<T> {
     fn slot(&self, question: &str) -> Slot<T> {
         let mut answers = self.answers.lock();
         if answers.len() >= MOST {
-            // One that is being asked for is kept by those who wait for it.
+            // A locked slot has a request in progress, so it is kept.
             answers.retain(|_, slot| {
                 slot.try_lock()
                     .map_or(true, |known| known.as_ref().is_some_and(|(since, answer)| is_fresh(*since, answer)))

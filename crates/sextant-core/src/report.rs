@@ -1,4 +1,4 @@
-//! The report at a run's end: the status and the log, built from what the algorithm and the runtime say.
+//! The report at a run's end: the status, and the log, composed of the algorithm's log and the node's explanation.
 
 use printable::excerpt_of;
 use vantage6_types::RunStatus;
@@ -7,29 +7,29 @@ use super::log_text::{self, NODE};
 use super::mask::Mask;
 use super::run_state::{Exit, Failure};
 
-/// The sentence of a regular node whose owner does not share logs (vantage6 4.x, `share_algorithm_logs: false`).
+/// The text of vantage6's own node if its owner does not share logs (vantage6 4.x, `share_algorithm_logs: false`).
 pub const LOGS_NOT_SHARED: &str = "Node does not allow sharing algorithm logs";
 
-/// How many characters Sextant says at most of a run's end: names of others in it are excerpts already.
+/// The maximum number of characters of the node's explanation. Texts of others in it are already shortened.
 const NOTE: usize = 2000;
 
 /// The algorithm's log, if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AlgorithmLog {
-    /// It never ran.
+    /// The algorithm never ran.
     None,
-    /// This is its end, without secrets.
+    /// The end of the log, without secrets.
     Text(String),
-    /// It could not be read.
+    /// The log could not be read.
     Unreadable,
-    /// The node's owner does not share it.
+    /// The node's owner does not share the log.
     NotShared,
-    /// The server takes no report that has it, or there is no memory to keep it until the server takes the report.
+    /// The server rejects the report with the log, or there is no memory to keep the log until the server accepts the report.
     LeftOut,
 }
 
 impl AlgorithmLog {
-    /// How many bytes of memory its text takes, if it has one.
+    /// The size of its text in bytes, if it has one.
     pub fn length(&self) -> Option<u32> {
         match self {
             Self::Text(text) => Some(u32::try_from(text.len()).unwrap_or(u32::MAX)),
@@ -38,25 +38,25 @@ impl AlgorithmLog {
     }
 }
 
-/// What is known of an output before its first byte is read.
+/// What is known about an output before its first byte is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputFacts<'a> {
     /// How many bytes the algorithm wrote.
     pub length: u64,
-    /// Why it can't be had, if it can't.
+    /// Why it is not available, if it is not.
     pub problem: Option<&'a str>,
-    /// How many bytes it may have.
+    /// The maximum size in bytes.
     pub limit: Option<u64>,
 }
 
 impl OutputFacts<'_> {
-    /// Whether it is larger than it may be.
+    /// Whether it exceeds its maximum size.
     pub fn too_large(&self) -> bool {
         self.limit.is_some_and(|limit| self.length > limit)
     }
 }
 
-/// What is wrong with a run whose algorithm ended by itself; `None`: it is completed.
+/// The failure of a run whose algorithm ended by itself; `None` if the run is completed.
 pub fn shortcoming(exit: &Exit, output: OutputFacts<'_>) -> Option<Failure> {
     let failure = |status, message: String, reason| {
         Some(Failure::new(status, message.clone(), message).because(reason).started(true))
@@ -80,14 +80,14 @@ pub fn shortcoming(exit: &Exit, output: OutputFacts<'_>) -> Option<Failure> {
     }
 }
 
-/// Status and log of a run that ended so; without a failure it is completed. What is said of the failure has no secrets in it either,
-/// whoever has put it into words.
+/// The status and log of an ended run; without a failure, it is completed. The failure's message is masked too, whatever its
+/// source.
 pub fn of_end(failure: Option<&Failure>, log: AlgorithmLog, mask: &Mask) -> (RunStatus, String) {
     let status = failure.map_or(RunStatus::Completed, |failure| failure.status.clone());
     (status, compose(log, failure.map(|failure| mask.text(&failure.message)).as_deref()))
 }
 
-/// The algorithm's log, and below it what Sextant has to say, marked as such.
+/// Composes the algorithm's log and, below it, the node's marked explanation.
 fn compose(log: AlgorithmLog, note: Option<&str>) -> String {
     let mut text = match log {
         AlgorithmLog::None => String::new(),

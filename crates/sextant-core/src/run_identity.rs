@@ -1,5 +1,5 @@
-//! Distinguishes a run from every other run with its id. Servers with SQLite reuse the ids of deleted tasks and runs, and 4.15.2 says of
-//! all runs that they were assigned when the server was started: so neither the id nor that time is enough.
+//! Distinguishes a run from all other runs with its ID. Servers with SQLite reuse the IDs of deleted tasks and runs, and 4.15.2 reports
+//! the server's start as the assignment time of all runs, so neither the ID nor that time is sufficient.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use crate::hub::Run;
 
 const BYTES: usize = 16;
 
-/// A short digest of what does not change of a run and its task.
+/// A short digest of the properties of a run and its task that do not change.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RunIdentity([u8; BYTES]);
 
@@ -26,10 +26,10 @@ impl RunIdentity {
 impl From<&Run> for RunIdentity {
     fn from(run: &Run) -> Self {
         let task = &run.task;
-        // The server forgets the user when the account is deleted. With the time at which the task was made there is no need of the user.
+        // The server drops the user when the account is deleted. With the task's creation time, the user is not needed.
         let user = if task.created_at.is_none() { task.init_user } else { None };
-        // Jobs under way carry the digest through an upgrade, so this text stays as it is. The image, the only free text, is at the end: no
-        // two runs give one text.
+        // Running Jobs keep the digest through an upgrade, so this format must not change. The image, the only free text, comes last, so no
+        // two runs have the same text.
         Self::of(&format!(
             "{} {} {} {} {} {} {} {} {} {} {}",
             word(Some(run.id)),
@@ -63,7 +63,7 @@ impl fmt::Debug for RunIdentity {
     }
 }
 
-/// A text that is no identity.
+/// The error for a text that is not an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not the identity of a run")]
 pub struct NoIdentity;
@@ -77,12 +77,12 @@ impl FromStr for RunIdentity {
     }
 }
 
-/// Identities as tests begin with them.
+/// Identities for tests.
 #[cfg(any(test, feature = "testing"))]
 pub mod sample {
     use super::*;
 
-    /// Of a run of which no more than this is known.
+    /// The identity of a run about which only this text is known.
     pub fn identity(text: &str) -> RunIdentity {
         RunIdentity::of(text)
     }

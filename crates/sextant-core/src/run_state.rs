@@ -1,4 +1,4 @@
-//! The state of a run on its runtime, from which the next action follows.
+//! The state of a run on its runtime, from which its next action follows.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use vantage6_types::RunStatus;
 /// The state of a run on its runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunState {
-    /// The runtime knows nothing of it.
+    /// The runtime has nothing of it.
     Absent,
-    /// It was launched, and its algorithm is not running yet.
+    /// It was launched, but its algorithm does not run yet.
     Starting(Starting),
     /// Its algorithm runs.
     Running {
@@ -19,48 +19,48 @@ pub enum RunState {
     },
     /// Its algorithm has ended by itself, and its output can be collected.
     Ended(Exit),
-    /// The same, but its pod is being terminated: what has not been collected when it is gone is lost.
+    /// Its algorithm has ended by itself, but its pod is being terminated. An output that is not collected before the pod is gone is lost.
     TerminatingWithOutput {
         /// How its algorithm ended.
         exit: Exit,
         /// Until when its pod may still upload the output.
         until: Option<Timestamp>,
-        /// What is reported if it doesn't.
+        /// The failure to report if it does not.
         failure: Failure,
     },
-    /// Its pod is being terminated, whoever asked for that. Its machine will say how it ended; a machine that has not done so by then is
-    /// taken for lost.
+    /// Its pod is being terminated, for whatever reason. Its machine will report how it ended; a machine that has not done so by `until`
+    /// counts as lost.
     Terminating {
         /// Until when the machine may answer.
         until: Option<Timestamp>,
-        /// What is reported if it doesn't.
+        /// The failure to report if it does not.
         failure: Failure,
     },
     /// It ended without an output.
     Failed(Failure),
-    /// It was released: the server has its report, and what is left of it goes away by itself.
+    /// It was released: it has been reported to the server, and its remaining objects disappear by themselves.
     Released,
 }
 
 /// What a run that does not run yet waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Starting {
-    /// Since when.
+    /// Since when it waits.
     pub since: Option<Timestamp>,
-    /// What for.
+    /// What it waits for.
     pub waits_for: WaitsFor,
-    /// In words, for people.
+    /// An explanation for people.
     pub detail: String,
 }
 
 /// What a run that does not run yet waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitsFor {
-    /// A pod to be made of its Job.
+    /// The pod of its Job, which has not been created yet.
     Pod,
-    /// A quota of the namespace that has room for a pod.
+    /// Room for its pod in a quota of the namespace.
     Quota,
-    /// A machine with room.
+    /// A machine with enough resources.
     Machine,
     /// A volume.
     Volume,
@@ -70,9 +70,9 @@ pub enum WaitsFor {
     OwnImage,
     /// A container that the cluster has added to the pod.
     Injected,
-    /// The image of such a container, whose pull has failed so far.
+    /// The image of such an added container, whose pull has failed so far.
     InjectedImage,
-    /// Input and token: the node or its server.
+    /// The input and the token, which the node or its server has not returned yet.
     Inputs,
     /// The algorithm's image, which is being pulled or unpacked.
     Pull,
@@ -82,19 +82,19 @@ pub enum WaitsFor {
     Container,
 }
 
-/// How an algorithm ended by itself.
+/// How an algorithm ended, if it ended by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
     /// The exit code.
     pub code: i32,
-    /// More about it where there is more to say than the code, for the researcher.
+    /// An explanation for the researcher, if the exit code alone does not say enough.
     pub note: Option<String>,
-    /// The reason of its Event: `AlgorithmFailed`, `OutOfMemory`, …
+    /// The reason for its Event: `AlgorithmFailed`, `OutOfMemory`, …
     pub reason: &'static str,
 }
 
 impl Exit {
-    /// The meaning of an exit code, if nothing else is known.
+    /// Interprets an exit code without further information.
     pub fn with_code(code: i32) -> Self {
         let (note, reason) = match code {
             0 => (None, "AlgorithmEnded"),
@@ -112,27 +112,27 @@ pub struct Failure {
     pub status: RunStatus,
     /// For the researcher: no paths, addresses or secrets of the organization.
     pub message: String,
-    /// For the operator: what Kubernetes said.
+    /// For the operator: the message of Kubernetes.
     pub detail: String,
-    /// The reason of its Event: `Evicted`, `ImageUnavailable`, …
+    /// The reason for its Event: `Evicted`, `ImageUnavailable`, …
     pub reason: &'static str,
-    /// Whether the algorithm had started, so that there may be a log of it.
+    /// Whether the algorithm had started, so that it may have a log.
     pub started: bool,
-    /// Set where neither the algorithm nor the task is to blame, but the cluster: the run may be launched again.
+    /// Set if the cluster is the cause, and neither the algorithm nor the task. The run may then be relaunched.
     pub disruption: Option<Disruption>,
 }
 
-/// What was disrupted; by default, nothing yet.
+/// The disrupted launch; by default, none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Disruption {
-    /// Which launch of the run this was, from 1.
+    /// The number of the launch, from 1.
     pub attempt: u32,
-    /// How many launches, with this one, got so far that the algorithm was started.
+    /// How many launches, including this one, had started the algorithm.
     pub executions: u32,
 }
 
 impl Failure {
-    /// An end before the algorithm was started.
+    /// A failure before the algorithm was started.
     pub fn new(status: RunStatus, message: impl Into<String>, detail: impl Into<String>) -> Self {
         let reason = match &status {
             RunStatus::NoDockerImage => "ImageUnavailable",
@@ -144,30 +144,30 @@ impl Failure {
         Self { status, message: message.into(), detail: detail.into(), reason, started: false, disruption: None }
     }
 
-    /// The same with a reason of its own.
+    /// Sets the reason.
     #[must_use]
     pub fn because(self, reason: &'static str) -> Self {
         Self { reason, ..self }
     }
 
-    /// The same of an algorithm that had started, or had not.
+    /// Sets whether the algorithm had started.
     #[must_use]
     pub fn started(self, started: bool) -> Self {
         Self { started, ..self }
     }
 }
 
-/// How long a run may wait, and how often it may be disrupted, as the node's owner set it.
+/// Limits on a run's waiting times and disruptions, which the node's owner configures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// For a machine, a volume, our own containers.
+    /// How long to wait for a machine, a volume, or Sextant's own containers.
     pub pending: Duration,
-    /// For an image whose pull fails.
+    /// How long to wait for an image whose pull fails.
     pub image_pull: Duration,
-    /// For the algorithm to end.
+    /// How long the algorithm may run.
     pub deadline: Duration,
-    /// How often an algorithm that was disrupted is executed again.
+    /// How many times a disrupted algorithm is executed again.
     pub retry_disrupted: u32,
-    /// How many bytes an output may have.
+    /// The maximum size of an output in bytes.
     pub output: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! How long a run may wait to start, and what is reported when it has waited too long.
+//! Limits on how long a run may wait to start, and the failure to report when a limit has passed.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use vantage6_types::RunStatus;
 use super::image;
 use super::run_state::{Failure, Limits, Starting, WaitsFor};
 
-/// How long a container may fail to start: the kubelet tries again.
+/// How long a container may fail to start, since the kubelet retries.
 const CONTAINER: Duration = Duration::from_secs(120);
 
-/// When a run will have waited too long to start; `None` if it may wait without a limit.
+/// When the limit for a starting run will have passed; `None` if there is no limit.
 ///
 /// # Errors
-/// If it has waited too long: what to report.
+/// If the limit has passed: the failure to report.
 pub fn check_start(
     starting: &Starting,
     limits: &Limits,
@@ -30,8 +30,8 @@ pub fn check_start(
         }
         WaitsFor::Image | WaitsFor::OwnImage | WaitsFor::InjectedImage => limits.image_pull,
         WaitsFor::Container => CONTAINER,
-        // The pod waits for the node, and the node for its server for as long as that is unavailable. A server that answers and gives
-        // no input has a limit, which the node keeps where it asks.
+        // The pod waits for the node, and the node waits for its server for as long as that is unavailable. If a server answers but returns
+        // no input, the node applies a limit where it makes the request.
         WaitsFor::Inputs => return Ok(None),
         WaitsFor::Pod
         | WaitsFor::Quota
@@ -44,7 +44,7 @@ pub fn check_start(
     deadline_passed(starting.since, limit, now).map_err(|Elapsed| start_failure(starting, image, limit))
 }
 
-/// What is reported of a run that waited too long.
+/// The failure to report for a run that waited too long.
 fn start_failure(starting: &Starting, image: &str, limit: Duration) -> Failure {
     let within = format_duration(limit);
     let (message, reason) = match starting.waits_for {
@@ -89,7 +89,7 @@ fn start_failed(message: String, detail: String, reason: &'static str) -> Failur
     Failure::new(RunStatus::StartFailed, message, detail).because(reason)
 }
 
-/// Which resource it was that no machine had.
+/// Names the resources that no machine had enough of.
 fn no_machine(detail: &str, within: &str) -> String {
     let mut missing: Vec<&str> = detail
         .split("Insufficient ")
@@ -106,7 +106,7 @@ fn no_machine(detail: &str, within: &str) -> String {
     }
 }
 
-/// A resource of Kubernetes in words that researchers know.
+/// A Kubernetes resource in words that researchers know.
 pub fn resource_in_words(resource: &str) -> &str {
     let resource = resource.rsplit('/').next().unwrap_or(resource);
     let resource = ["requests.", "limits."].iter().find_map(|side| resource.strip_prefix(side)).unwrap_or(resource);

@@ -1,4 +1,4 @@
-//! Opens, shares and removes folders and files that algorithms have written, possibly to do harm, without trusting their content.
+//! Opens, shares and removes folders and files that algorithms have written, without trusting their content.
 #![forbid(unsafe_code)]
 
 pub mod remove_tree;

@@ -1,11 +1,11 @@
-//! Removes folders that somebody else has filled, whatever they contain: a million files, a hundred thousand nested folders, modes that
-//! forbid access, and programs that continue to write meanwhile.
+//! Removes folders with any content: a million files, a hundred thousand nested folders, modes that forbid access, and programs that
+//! continue to write meanwhile.
 //!
-//! [`Trash`] is a folder of our own. A folder to remove is renamed into it, and so is each folder found inside: the removal never reads
-//! deeper than one level below the trash. So stack and open files do not depend on the depth, and no path is longer than one name. The
-//! file system holds all progress: after a process that was killed, the next one continues. Several may work at once.
+//! [`Trash`] is a folder of our own. A folder to remove is renamed into it, and so is each folder found inside, so the removal never
+//! reads deeper than one level below the trash. Stack and open files therefore do not depend on the depth, and no path is longer than one
+//! name. The file system holds all progress: if a process is killed, the next one continues. Several processes may work at once.
 //!
-//! Everything is reached by handle and a single name. Links are removed and never followed; mounts are left alone.
+//! All access is by handle and a single name. Links are removed and never followed; mounts are left alone.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -18,17 +18,17 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// How many entries one folder of the trash may take before the next one has its turn, and how long: one that a program goes on
-/// filling must not hold up the others.
+/// How many entries, and how much time, one folder of the trash gets before the next one: a folder that a program keeps filling must not
+/// hold up the others.
 const SHARE: (u64, Duration) = (100_000, Duration::from_secs(5));
-/// How many folders that were just moved up are remembered. The others are found by reading the trash again.
+/// How many of the folders that were just moved up are remembered. The others are found by reading the trash again.
 const PENDING: usize = 1024;
-/// How much of a folder is read at once.
+/// How many bytes of a folder's listing are read at once.
 const BUFFER: usize = 32 * 1024;
 /// An empty trash of this size is recreated: some file systems never shrink a folder, and read all of it each time.
 const LARGE: i64 = 1024 * 1024;
 
-/// How much may be done at most.
+/// The limit of a removal, in entries and time.
 #[derive(Debug)]
 pub struct Budget {
     entries: u64,
@@ -36,7 +36,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// So many entries, within this time.
+    /// Creates a budget of this many entries, which expires after this time.
     pub fn new(entries: u64, time: Duration) -> Self {
         Self { entries, until: Instant::now() + time }
     }
@@ -45,14 +45,14 @@ impl Budget {
         self.entries == 0 || Instant::now() >= self.until
     }
 
-    /// Takes one entry; `false` when nothing is left.
+    /// Takes one entry; returns `false` if the budget is used up.
     pub(crate) fn spend(&mut self) -> bool {
         let may = !self.is_spent();
         self.entries -= u64::from(may);
         may
     }
 
-    /// Lets a part of it be spent on one folder.
+    /// Lets `work` spend a limited share of the budget.
     pub(crate) fn spend_share(&mut self, (entries, time): (u64, Duration), work: impl FnOnce(&mut Self)) {
         let given = self.entries.min(entries);
         let mut turn = Self { entries: given, until: self.until.min(Instant::now() + time) };
@@ -61,16 +61,16 @@ impl Budget {
     }
 }
 
-/// What came of emptying.
+/// The result of emptying the trash.
 #[derive(Debug, Default)]
 pub struct Emptied {
     /// How many files and folders were removed.
     pub removed: u64,
-    /// How many could not be removed, and why the first of them could not.
+    /// How many files and folders could not be removed, and why the first of them could not.
     pub stuck: Option<(u64, io::Error)>,
-    /// Whether the budget ended before the work did.
+    /// Whether the budget ended first.
     pub unfinished: bool,
-    /// How many folders were moved up.
+    /// How many folders were moved up into the trash.
     moved: u64,
 }
 
@@ -80,7 +80,7 @@ impl Emptied {
     }
 }
 
-/// A folder whose content is removed.
+/// A folder whose content is to be removed.
 #[derive(Debug)]
 pub struct Trash<'a> {
     parent: BorrowedFd<'a>,
@@ -89,10 +89,10 @@ pub struct Trash<'a> {
 }
 
 impl<'a> Trash<'a> {
-    /// Opens the folder of this name, and makes it where there is none.
+    /// Opens the folder of this name, and creates it if needed.
     ///
     /// # Errors
-    /// If it can't be made or opened, or is not a folder.
+    /// The folder can't be created or opened, or is not a folder.
     pub fn open(parent: BorrowedFd<'a>, name: &'static CStr) -> io::Result<Self> {
         match mkdirat(parent, name, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -101,14 +101,14 @@ impl<'a> Trash<'a> {
         Ok(Self { parent, name, folder: subfolder(parent, name)? })
     }
 
-    /// Moves an entry of a folder into the trash, whatever it is; its name there.
+    /// Moves any entry of a folder into the trash. Returns its name there.
     ///
     /// # Errors
-    /// [`Errno::NOENT`] if it is not there (any more), and whatever else keeps it from being moved.
+    /// [`Errno::NOENT`] if the entry does not exist (any more), and other errors of moving it.
     pub fn take(&self, from: BorrowedFd<'_>, name: &CStr) -> Result<CString, Errno> {
         let fresh = fresh_name();
         match renameat(from, name, &self.folder, &fresh) {
-            // Moving a folder changes its `..`, so one must be allowed to write to it.
+            // Moving a folder changes its `..`, which requires write permission on the folder.
             Err(Errno::ACCESS) => {
                 subfolder(from, name)?;
                 renameat(from, name, &self.folder, &fresh)?;
@@ -118,15 +118,15 @@ impl<'a> Trash<'a> {
         Ok(fresh)
     }
 
-    /// Moves back what was taken, unless something new has its place.
+    /// Moves an entry back, unless its old name is in use again.
     ///
     /// # Errors
-    /// If it can't be moved.
+    /// The entry can't be moved.
     pub fn give_back(&self, taken: &CStr, to: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
         Ok(renameat_with(&self.folder, taken, to, name, RenameFlags::NOREPLACE)?)
     }
 
-    /// Removes its content, within the budget. The next caller removes the rest.
+    /// Removes the content, within the budget. The next caller removes the rest.
     pub fn empty(&self, budget: &mut Budget) -> Emptied {
         let mut emptied = Emptied::default();
         loop {
@@ -149,7 +149,7 @@ impl<'a> Trash<'a> {
         }
     }
 
-    /// Looks at each entry of the trash once; whether there were any.
+    /// Processes each entry of the trash once. Returns whether there were any.
     fn pass(&self, budget: &mut Budget, emptied: &mut Emptied) -> Result<bool, Errno> {
         let reader = reopen(self.folder.as_fd())?;
         let mut found = false;
@@ -169,7 +169,7 @@ impl<'a> Trash<'a> {
         Ok(found)
     }
 
-    /// Empties one folder of the trash, and those that come up from inside it.
+    /// Empties one folder of the trash, and the folders that are moved up from it.
     fn work_through(&self, name: &CStr, turn: &mut Budget, emptied: &mut Emptied) {
         let mut pending = vec![name.to_owned()];
         while let Some(name) = pending.pop() {
@@ -183,7 +183,7 @@ impl<'a> Trash<'a> {
         }
     }
 
-    /// Removes what is in one folder of the trash, moves up the folders in it that aren't empty, and removes it.
+    /// Removes the content of one folder of the trash, moves its nonempty subfolders up, and removes the folder.
     fn flatten(
         &self,
         name: &CStr,
@@ -207,7 +207,7 @@ impl<'a> Trash<'a> {
                         }
                     }
                     Err(Errno::NOENT) => {}
-                    // Where there is no room for one more name, there is some below.
+                    // There is no room for another name in the trash, so remove something further down first.
                     Err(Errno::NOSPC | Errno::DQUOT | Errno::MLINK) => {
                         if let Err(error) = clear_bottom(folder.as_fd(), inner, turn, emptied) {
                             emptied.record_failure(error);
@@ -220,7 +220,7 @@ impl<'a> Trash<'a> {
         })?;
         match remove(self.folder.as_fd(), name, FileType::Directory) {
             Removed::Gone => emptied.removed += 1,
-            // Its turn is over, something in it can't be removed (which is counted), or a program has filled it again.
+            // Its budget is used up, something in it can't be removed (which is counted), or a program has filled it again.
             Removed::IsFilled => {}
             Removed::Not(error) => emptied.record_failure(error),
         }
@@ -231,21 +231,21 @@ impl<'a> Trash<'a> {
         if fstat(&self.folder).is_ok_and(|stat| stat.st_size >= LARGE)
             && unlinkat(self.parent, self.name, AtFlags::REMOVEDIR).is_ok()
         {
-            // Made now, since a file system that is full may have no room for it later.
+            // Recreated now, because a full file system may have no room for it later.
             let _ = mkdirat(self.parent, self.name, Mode::RWXU);
         }
     }
 }
 
-/// Moves an entry of a folder into the trash beside it. One that is not there is fine.
+/// Moves an entry of a folder into the trash beside it. A missing entry is not an error.
 ///
 /// # Errors
-/// If it can't be moved.
+/// The entry can't be moved.
 pub fn move_to_trash(parent: BorrowedFd<'_>, trash: &'static CStr, name: &CStr) -> io::Result<()> {
     match Trash::open(parent, trash)?.take(parent, name) {
         Ok(_) => Ok(()),
         Err(Errno::NOENT) => {
-            // It is gone, or the trash was recreated at this moment.
+            // The entry is gone, or another process recreated the trash at this moment.
             match Trash::open(parent, trash)?.take(parent, name) {
                 Ok(_) | Err(Errno::NOENT) => Ok(()),
                 Err(error) => Err(error.into()),
@@ -255,10 +255,10 @@ pub fn move_to_trash(parent: BorrowedFd<'_>, trash: &'static CStr, name: &CStr) 
     }
 }
 
-/// What came of removing one entry.
+/// The result of removing one entry.
 enum Removed {
     Gone,
-    /// It is a folder with something in it.
+    /// The entry is a folder that is not empty.
     IsFilled,
     Not(Errno),
 }
@@ -266,7 +266,7 @@ enum Removed {
 fn remove(folder: BorrowedFd<'_>, name: &CStr, kind: FileType) -> Removed {
     if kind != FileType::Directory {
         match unlinkat(folder, name, AtFlags::empty()) {
-            // Some file systems don't say what is a folder.
+            // Some file systems don't report the types of entries.
             Err(Errno::ISDIR) => {}
             Ok(()) | Err(Errno::NOENT) => return Removed::Gone,
             Err(error) => return Removed::Not(error),
@@ -279,7 +279,7 @@ fn remove(folder: BorrowedFd<'_>, name: &CStr, kind: FileType) -> Removed {
     }
 }
 
-/// Removes what is in a folder and, of each level, in the first folder that isn't empty, down to the bottom. No name is made for that.
+/// Removes the content of a folder, then that of its first nonempty subfolder, and so on down to the bottom. This creates no new name.
 fn clear_bottom(parent: BorrowedFd<'_>, name: &CStr, turn: &mut Budget, emptied: &mut Emptied) -> Result<(), Errno> {
     let mut here = subfolder(parent, name)?;
     loop {
@@ -302,15 +302,15 @@ fn clear_bottom(parent: BorrowedFd<'_>, name: &CStr, turn: &mut Budget, emptied:
     }
 }
 
-/// Whether to go on with the next entry.
+/// Whether to continue with the next entry.
 pub enum Next {
-    /// Yes.
+    /// Continue.
     Go,
-    /// No.
+    /// Stop.
     Stop,
 }
 
-/// Calls `with` for the entries of a folder, a portion of which is in memory at a time.
+/// Calls `with` for each entry of a folder. Only a portion of the listing is in memory at a time.
 pub fn for_each_entry(folder: BorrowedFd<'_>, mut with: impl FnMut(&CStr, FileType) -> Next) -> Result<(), Errno> {
     let mut buffer = Vec::with_capacity(BUFFER);
     let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
@@ -327,10 +327,10 @@ pub fn for_each_entry(folder: BorrowedFd<'_>, mut with: impl FnMut(&CStr, FileTy
     Ok(())
 }
 
-/// Removes what has the name of a folder and is none: a file, or a link.
+/// Removes an entry that should be a folder but is a file or a link.
 ///
 /// # Errors
-/// If it can't be removed.
+/// The entry can't be removed.
 pub fn remove_non_directory(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::Directory => {
@@ -341,7 +341,7 @@ pub fn remove_non_directory(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<(
     }
 }
 
-/// Opens a folder in a folder for reading and changing, also one that its owner has closed to everybody.
+/// Opens a subfolder for reading and changing, even if its owner has removed all permissions.
 fn subfolder(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     let open = |flags| {
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV | ResolveFlags::BENEATH;
@@ -356,23 +356,24 @@ fn subfolder(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
         result => result?,
     };
     if !Mode::from_raw_mode(fstat(&folder)?.st_mode).contains(Mode::RWXU) {
-        // Whoever may not change it, may not need to either.
+        // A process that may not change the mode may not need to.
         let _ = fchmod(&folder, Mode::RWXU);
     }
     Ok(folder)
 }
 
-/// Sets the mode of a folder that may be open as a mere place: by its handle, so that it is this one, whatever has its name by now.
+/// Sets the mode of a folder, which may be open with `O_PATH`. This uses the handle, so it affects this folder even if another one has
+/// its name by now.
 pub fn set_mode(folder: BorrowedFd<'_>, mode: Mode) -> Result<(), Errno> {
     chmodat(CWD, format!("/proc/self/fd/{}", folder.as_raw_fd()), mode, AtFlags::empty())
 }
 
-/// The same folder, to be read from its beginning.
+/// Opens the same folder again, to read it from the beginning.
 pub fn reopen(folder: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     openat(folder, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// A name that nobody else has chosen: processes of several pods may work in one folder.
+/// Returns a random, unique name: processes of several pods may work in one folder.
 fn fresh_name() -> CString {
     CString::new(format!("{:032x}", rand::random::<u128>())).unwrap_or_default()
 }

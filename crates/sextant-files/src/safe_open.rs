@@ -1,5 +1,5 @@
-//! Opens an algorithm's output, and nothing that an algorithm may have put in its place: no link that leads elsewhere, no
-//! folder, no pipe that never answers.
+//! Opens an algorithm's output safely: an algorithm may replace it by a link to another file, a folder, or a pipe that never
+//! has data.
 
 use std::fs::File;
 use std::io;
@@ -8,19 +8,19 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
-/// Opens the file at `relative` below a folder that is trusted, and returns its length.
+/// Opens the file at `relative` below a trusted folder, and returns it with its length.
 ///
 /// # Errors
-/// If it is not there, or is no plain file.
+/// The file does not exist, or is not a regular file.
 pub fn open(folder: &Path, relative: &Path) -> io::Result<(File, u64)> {
     let folder = openat(CWD, folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     open_in(folder.as_fd(), relative)
 }
 
-/// Opens the file at `relative` below a folder that is open, and returns its length.
+/// Opens the file at `relative` below an open folder, and returns it with its length.
 ///
 /// # Errors
-/// If it is not there, or is no plain file.
+/// The file does not exist, or is not a regular file.
 pub fn open_in(folder: BorrowedFd<'_>, relative: &Path) -> io::Result<(File, u64)> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;

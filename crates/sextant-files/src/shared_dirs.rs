@@ -1,8 +1,8 @@
-//! The folders that the runs of one vantage6 job share. Nothing says when a job is over: another run of it may come while one is
-//! under way somewhere. So a folder that no run has used for a long time is removed, in portions, beside runs that come later.
+//! The folders that the runs of one vantage6 job share. Nothing shows when a job is over: it may get another run while any of its runs is
+//! in progress anywhere. Therefore a folder that no run has used for a long time is removed, in portions, alongside later runs.
 //!
-//! When a folder was last used is the time of a file beside it (`job-17.9.used`), where no algorithm can reach it: an algorithm may own
-//! the folder itself, and give it any time.
+//! A file beside the folder (`job-17.9.used`) records by its modification time when the folder was last used. No algorithm can reach this
+//! file, whereas an algorithm may own the folder itself and set its time to any value.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -21,26 +21,26 @@ use crate::remove_tree::{Budget, Emptied, Next, Trash, for_each_entry, reopen, s
 
 pub mod full_volume;
 
-/// The folder, beside those of the jobs, for what is being removed.
+/// The folder for entries that are being removed, beside those of the jobs.
 pub const REMOVING: &CStr = c"removing";
-/// What follows a folder's name in the name of the file that says when it was used.
+/// The suffix of the file that records when a folder was last used.
 const USED: &str = ".used";
-/// How much one sweep does at most: what is left is for the next.
+/// The limits of one sweep. The next sweep continues.
 const ENTRIES: u64 = 2_000_000;
 const TIME: Duration = Duration::from_secs(600);
-/// Images run as whatever user they like: everybody in the pod may write, and remove what is their own.
+/// Images run as any user: all users in the pod may write, and remove their own files.
 const EVERYBODY: Mode = Mode::from_raw_mode(0o1777);
-/// 2026-01-01. A clock that is before this has not been set, and says nothing of any folder's age.
+/// 2026-01-01. A clock before this date is not set and says nothing about a folder's age.
 const CLOCK_IS_SET: Duration = Duration::from_secs(1_767_225_600);
 
-/// What a sweep did.
+/// The result of a sweep.
 #[derive(Debug, Default)]
 pub struct SweepReport {
-    /// How many folders of jobs were put aside, to be removed.
+    /// How many folders of jobs were moved to the trash.
     pub put_aside: u64,
-    /// How many could not be, and why the first of them could not.
+    /// How many folders could not be moved, and why the first of them could not.
     pub stuck: Option<(u64, io::Error)>,
-    /// What was removed of what had been put aside.
+    /// The result of emptying the trash.
     pub emptied: Emptied,
 }
 
@@ -49,7 +49,7 @@ impl SweepReport {
         self.stuck.get_or_insert((0, error)).0 += 1;
     }
 
-    /// Says in the log what was removed, and what could not be.
+    /// Logs what was removed and what could not be removed.
     fn log(&self, place: &Path) {
         let Emptied { removed, unfinished, .. } = self.emptied;
         if removed > 0 {
@@ -59,7 +59,7 @@ impl SweepReport {
         self.warn(place);
     }
 
-    /// Says in the log what could not be removed.
+    /// Logs what could not be removed.
     pub fn warn(&self, place: &Path) {
         for (count, error) in self.stuck.iter().chain(&self.emptied.stuck) {
             tracing::warn!(
@@ -70,11 +70,11 @@ impl SweepReport {
     }
 }
 
-/// Makes the folder of a job for all users of a pod, and marks it as used. Where the volume is full, folders that were not used for
-/// `keep` are removed first.
+/// Creates the folder of a job for all users of a pod, and marks it as used. If the volume is full, first removes folders that were not
+/// used for `keep`.
 ///
 /// # Errors
-/// If the folder can't be made, with what to do. One that can't be marked is used all the same.
+/// The folder can't be created; the message says what to do. A folder that can't be marked is used anyway.
 pub fn make(own: &Path, keep: Option<Duration>) -> io::Result<()> {
     let both = || make_parent(own).and_then(|()| mark_own(own)).and_then(|()| make_own(own));
     let made = both().or_else(|error| match keep {
@@ -82,7 +82,7 @@ pub fn make(own: &Path, keep: Option<Duration>) -> io::Result<()> {
         _ => Err(error),
     });
     let made = match made {
-        // Perhaps there is no room for the mark alone.
+        // The volume may only lack room for the mark.
         Err(error) if full_volume::is_full(&error) && make_own(own).is_ok() => {
             warn_unmarked(own, &error);
             Ok(())
@@ -95,12 +95,12 @@ pub fn make(own: &Path, keep: Option<Duration>) -> io::Result<()> {
 fn make_parent(own: &Path) -> io::Result<()> {
     let (parent, _) = split(own)?;
     std::fs::create_dir_all(parent)?;
-    // So that there is one when the volume is full.
+    // Created now, so that it exists when the volume is full.
     let _ = Trash::open(open(parent)?.as_fd(), REMOVING);
     Ok(())
 }
 
-/// Only that there is no room for the mark is an error.
+/// Marks the folder as used. Returns an error only if there is no room for the mark.
 fn mark_own(own: &Path) -> io::Result<()> {
     let (parent, name) = split(own)?;
     match mark(open(parent)?.as_fd(), text(name)?) {
@@ -129,14 +129,14 @@ fn make_own(own: &Path) -> io::Result<()> {
     if Mode::from_raw_mode(fstat(&folder)?.st_mode) == EVERYBODY {
         return Ok(());
     }
-    // Whatever an algorithm that owns it has made of its mode.
+    // An algorithm that owns the folder may have changed its mode.
     Ok(set_mode(folder.as_fd(), EVERYBODY)?)
 }
 
-/// Removes, in a thread that nobody waits for, what jobs other than this one's have left. The thread ends with the process.
+/// Removes the expired folders of other jobs in a detached thread, which ends with the process.
 pub fn sweep_beside(own: PathBuf, keep: Duration) {
     let sweep = move || {
-        // The time is the file system's, which several machines may use.
+        // The time is the file system's, which several machines may share.
         if let Err(error) = sweep_siblings(&own, keep, (ENTRIES, TIME), mark) {
             tracing::warn!("Could not look for folders of old jobs beside {}: {error}", own.display());
         }
@@ -147,8 +147,8 @@ pub fn sweep_beside(own: PathBuf, keep: Duration) {
     }
 }
 
-/// Removes what jobs other than this one's have left, as far as a budget goes, and says so in the log. `now` gives the time, of the folder
-/// above the jobs' and the name of this one's.
+/// Removes the expired folders of other jobs within a budget, and logs the result. `now` returns the time; its arguments are the
+/// folder above the jobs' and the name of this job's folder.
 fn sweep_siblings(
     own: &Path,
     keep: Duration,
@@ -164,10 +164,10 @@ fn sweep_siblings(
     Ok(swept)
 }
 
-/// Marks a job's folder as used now, whether it exists or not; when that is by the clock of the file system.
+/// Marks a job's folder as used now, whether the folder exists or not. Returns the time by the clock of the file system.
 ///
 /// # Errors
-/// If the mark can't be written.
+/// The mark can't be written.
 pub fn mark(folder: BorrowedFd<'_>, name: &str) -> io::Result<SystemTime> {
     let used = marker(name);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -177,7 +177,7 @@ pub fn mark(folder: BorrowedFd<'_>, name: &str) -> io::Result<SystemTime> {
         futimens(&file, &Timestamps { last_access: now, last_modification: now })?;
         Ok::<_, Errno>(file)
     };
-    // Another user's, from a time with other settings, or no file: it may be replaced.
+    // The mark may belong to another user, because of earlier settings, or not be a file. Replace it.
     let file = touch(flags).or_else(|error| {
         if full_volume::is_full(&error.into()) {
             return Err(error);
@@ -188,10 +188,10 @@ pub fn mark(folder: BorrowedFd<'_>, name: &str) -> io::Result<SystemTime> {
     File::from(file).metadata()?.modified()
 }
 
-/// Puts aside the folders of this kind that were not used for `keep`, and removes what is put aside as far as the budget goes.
+/// Moves folders of this kind that were not used for `keep` to the trash, and empties the trash within the budget.
 ///
 /// # Errors
-/// If the folder can't be read. What can't be removed stays, and is tried again by later sweeps.
+/// The folder can't be read. Entries that can't be removed stay for later sweeps.
 pub fn sweep(
     folder: BorrowedFd<'_>,
     kind: &str,
@@ -214,20 +214,20 @@ pub fn sweep(
     }
     match Trash::open(folder, REMOVING) {
         Ok(trash) => swept.emptied = trash.empty(budget),
-        // Without room for one, nothing was put aside.
+        // There was no room for the trash, so nothing was moved there.
         Err(error) if full_volume::is_full(&error) => {}
         Err(error) => return Err(error),
     }
     Ok(swept)
 }
 
-/// An entry that is ours to judge. What has another kind of name is nobody's business here.
+/// An entry that a sweep handles. Entries with other names are left alone.
 enum Found<'a> {
     /// The folder of a job.
     Job(&'a str),
-    /// What says when the folder of this name was used.
+    /// The mark of the folder of this name.
     Mark(&'a str),
-    /// What an earlier version had put aside.
+    /// A folder that an earlier version was about to remove.
     Aside(&'a str),
 }
 
@@ -250,18 +250,18 @@ impl<'a> Found<'a> {
 
     fn sweep(self, folder: BorrowedFd<'_>, keep: Duration, now: SystemTime) -> io::Result<SweepOutcome> {
         match self {
-            // Not links: an algorithm can't make any here, but somebody else may.
+            // Links are left alone. An algorithm can't create any here, but another program may.
             Self::Job(name) | Self::Aside(name) if !is_folder(folder, name) => Ok(SweepOutcome::Left),
             Self::Aside(name) => move_to_trash(folder, &CString::new(name)?).map(|_| SweepOutcome::PutAside),
             Self::Job(name) => match Age::of(folder, name, keep, now) {
                 Age::Young => Ok(SweepOutcome::Left),
-                // Of an earlier version, or from a time when the clock was wrong: its time begins now.
+                // From an earlier version, or from a time when the clock was wrong: its time starts now.
                 Age::Unknown => mark(folder, name).map(|_| SweepOutcome::Left),
                 Age::Old => retire(folder, name, keep, now),
             },
             Self::Mark(name) => {
                 let is_orphan = matches!(statat(folder, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT));
-                // A run marks first, and then makes the folder.
+                // A run creates the mark before the folder, so only an old mark is an orphan.
                 if is_orphan && matches!(Age::of(folder, name, keep, now), Age::Old) {
                     let _ = unlinkat(folder, marker(name), AtFlags::empty());
                 }
@@ -271,11 +271,11 @@ impl<'a> Found<'a> {
     }
 }
 
-/// How long a folder has not been used.
+/// How long a folder has been unused.
 enum Age {
     Young,
     Old,
-    /// Its mark is missing, or in the future.
+    /// Its mark is missing, not a file, or in the future.
     Unknown,
 }
 
@@ -288,7 +288,7 @@ impl Age {
         let used = u64::try_from(stat.st_mtime).ok().and_then(|seconds| {
             SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)))
         });
-        // Before 1970 is long ago.
+        // A time before 1970 counts as old.
         match now.duration_since(used.unwrap_or(SystemTime::UNIX_EPOCH)) {
             Ok(age) if age > keep => Self::Old,
             Ok(_) => Self::Young,
@@ -297,7 +297,8 @@ impl Age {
     }
 }
 
-/// Renamed first: a run that needs it at this moment creates another, or has marked it as used; then it stays.
+/// Moves an old folder to the trash. A run that needs it at this moment creates another one, or has just marked this one; in that case
+/// the folder is moved back.
 fn retire(folder: BorrowedFd<'_>, name: &str, keep: Duration, now: SystemTime) -> io::Result<SweepOutcome> {
     let as_c = CString::new(name)?;
     let Some((trash, taken)) = move_to_trash(folder, &as_c)? else { return Ok(SweepOutcome::Left) };
@@ -307,17 +308,17 @@ fn retire(folder: BorrowedFd<'_>, name: &str, keep: Duration, now: SystemTime) -
     }
     match trash.give_back(&taken, folder, &as_c) {
         Ok(()) => Ok(SweepOutcome::Left),
-        // The run has a new one.
+        // The run has created a new folder.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(SweepOutcome::PutAside),
         Err(error) => Err(error),
     }
 }
 
-/// Moves a folder into the trash; `None` if another sweep was faster.
+/// Moves a folder into the trash; `None` if another sweep was faster, or if the folder itself became the trash.
 fn move_to_trash<'a>(folder: BorrowedFd<'a>, name: &CStr) -> io::Result<Option<(Trash<'a>, CString)>> {
     let trash = match Trash::open(folder, REMOVING) {
         Ok(trash) => trash,
-        // No room for a folder: then this one becomes the trash.
+        // There is no room for a trash folder: this folder becomes the trash.
         Err(error) if full_volume::is_full(&error) => {
             renameat(folder, name, folder, REMOVING)?;
             return Ok(None);
@@ -340,14 +341,14 @@ fn marker(name: &str) -> String {
     format!("{name}{USED}")
 }
 
-/// `job-` of `job-17.9.1767323045000000`, and of `job-17` as earlier versions called it; `None` for names of any other form.
+/// Returns `job-` for `job-17.9.1767323045000000`, and for `job-17` of earlier versions; `None` for other names.
 fn kind(name: &str) -> Option<&str> {
     let numbers = name.rfind('-')? + 1;
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     name[numbers..].split('.').all(is_number).then(|| &name[..numbers])
 }
 
-/// `job-17` of `removing-123-job-17`, as earlier versions called it.
+/// Returns `job-17` for `removing-123-job-17` of earlier versions.
 fn put_aside_by_process(name: &str) -> Option<&str> {
     let (process, folder) = name.strip_prefix("removing-")?.split_once('-')?;
     (!process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit())).then_some(folder)

@@ -1,4 +1,4 @@
-//! The beginning: log in, learn who this node is, agree with the server on encryption, open the live connection.
+//! Connects to the server: logs in, learns which node this is, checks that both sides agree on encryption, opens the live connection.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use vantage6::{Backoff, Client, ClientBuilder, Error, NodeId, OrganizationId, Re
 use super::encryption::{Disagreement, agree, has_key};
 use super::{Server, convert};
 
-/// The pause between two tries to log in.
+/// The pause between two login attempts.
 const PAUSE: Duration = Duration::from_secs(5);
-/// What passes in a moment is tried again at once; everything longer is the caller's business, who says what waits.
+/// Retries within a request are short. The caller handles longer outages, because it can log what is waiting.
 const BACKOFF: Backoff = Backoff {
     first: Duration::from_millis(250),
     longest: Duration::from_secs(2),
@@ -32,10 +32,10 @@ impl From<Disagreement> for NodeError {
     }
 }
 
-/// The client for a node's server, which has not said anything yet.
+/// Creates the client for a node's server, without connecting.
 ///
 /// # Errors
-/// If there is something wrong with the server's address, or certificates can't be read.
+/// If the server's address is invalid, or certificates can't be read.
 pub fn client(config: &Config) -> Result<Client, NodeError> {
     let builder = builder(config)?;
     builder.build().map_err(|error| NodeError::Configuration(error.to_string()))
@@ -51,7 +51,7 @@ fn builder(config: &Config) -> Result<ClientBuilder, NodeError> {
     Ok(builder)
 }
 
-/// Records each request in the metrics. The certificate is parsed when it changes.
+/// Records each request in the metrics. The certificate is parsed only when it changes.
 fn count(metrics: &ServerMetrics, end: &RequestEnd<'_>, known: &Mutex<Vec<u8>>) {
     let date = end.date.map(jiff::Timestamp::as_second);
     metrics.ended(Answer { method: end.method, path: end.path, status: end.status, took: end.took, date });
@@ -65,17 +65,17 @@ fn count(metrics: &ServerMetrics, end: &RequestEnd<'_>, known: &Mutex<Vec<u8>>) 
     }
 }
 
-/// What the server says of this node.
+/// The server's description of this node.
 #[derive(Debug)]
 pub struct Me(vantage6::Node);
 
 impl Me {
-    /// The node's number.
+    /// The node's ID.
     pub fn node(&self) -> NodeId {
         self.0.id
     }
 
-    /// Whose node it is.
+    /// The node's organization.
     pub fn organization(&self) -> OrganizationId {
         self.0.organization
     }
@@ -88,19 +88,19 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// As the configuration says.
+    /// Creates a connection from the configuration.
     ///
     /// # Errors
-    /// If there is something wrong with it.
+    /// If the configuration is invalid.
     pub fn new(config: &Config) -> Result<Self, NodeError> {
         let cryptor = config.encryption.cryptor().map_err(NodeError::Configuration)?;
         Ok(Self { client: client(config)?, cryptor })
     }
 
-    /// The same, with its requests counted.
+    /// Creates a connection whose requests are counted.
     ///
     /// # Errors
-    /// If there is something wrong with the configuration.
+    /// If the configuration is invalid.
     pub fn measured(config: &Config, metrics: ServerMetrics) -> Result<Self, NodeError> {
         let known = Mutex::default();
         let client = builder(config)?.observer(move |end| count(&metrics, end, &known)).build();
@@ -112,7 +112,7 @@ impl Connection {
         self.client.url().to_string()
     }
 
-    /// Logs in, as soon as the server is there, and learns who this node is.
+    /// Logs in, waiting while the server is unavailable, and returns which node this is.
     ///
     /// # Errors
     /// If the server does not know this node.
@@ -120,10 +120,10 @@ impl Connection {
         Ok(Me(answer(&self.client, || self.client.whoami()).await?))
     }
 
-    /// Opens the live connection. A node that turns out not to [agree](Self::hello) with its server has been online there for a moment.
+    /// Opens the live connection. A node that turns out not to [agree](Self::hello) with its server is online there for a moment.
     ///
     /// # Errors
-    /// If there is something wrong with the settings.
+    /// If the settings are invalid.
     pub fn open(&self) -> Result<(Server, HubEvents), NodeError> {
         let (live, events) =
             connect(&self.client, LiveOptions::default()).map_err(|error| NodeError::Other(error.to_string()))?;
@@ -135,10 +135,10 @@ impl Connection {
         Server::new(self.client, self.cryptor, None)
     }
 
-    /// Agrees with the server on encryption.
+    /// Checks that node and server agree on encryption, and uploads the organization's public key if the server has none.
     ///
     /// # Errors
-    /// If they don't agree.
+    /// If they do not agree.
     pub async fn hello(&self, Me(me): &Me) -> Result<Node, NodeError> {
         let client = &self.client;
         let collaboration = answer(client, || client.collaboration(me.collaboration)).await?;
@@ -177,7 +177,7 @@ fn into_stream(events: LiveEvents) -> HubEvents {
     events.filter_map(async |event| convert::event(event)).boxed()
 }
 
-/// The server's answer; waits while the server is unavailable.
+/// Repeats a request until the server answers it.
 async fn answer<T, F>(client: &Client, ask: impl Fn() -> F) -> Result<T, NodeError>
 where
     F: Future<Output = Result<T, Error>>,
@@ -204,15 +204,15 @@ where
     }
 }
 
-/// What the server says to a public key.
+/// The server's response to a public key.
 enum Published {
-    /// It has it now.
+    /// The server has stored it.
     Yes,
-    /// It does not let this node put it there; in words.
+    /// The server does not allow this node to upload it, with an explanation.
     Refused(String),
 }
 
-/// Puts the organization's public key at the server.
+/// Uploads the organization's public key.
 async fn publish(client: &Client, organization: OrganizationId, key: &PublicKey) -> Result<Published, Error> {
     match client.set_public_key(organization, &key.to_server()).await {
         Err(error) if matches!(error.status(), Some(401 | 403)) => Ok(Published::Refused(format!(

@@ -1,4 +1,4 @@
-//! Between a 4.x server's words and the node's own.
+//! Conversions between the types of a 4.x server and the node's own.
 
 use sextant_core::hub::{
     DatabaseInfo, Delivery, EncodedInput, HubError, HubErrorKind, HubEvent, InputError, Kill, NodeEvent, NodeInfo,
@@ -10,7 +10,7 @@ use vantage6::encoding::DecodeError;
 use vantage6::live::LiveEvent;
 use vantage6::{Error, Incoming, Outgoing, StoreAlgorithm, StoreError};
 
-/// What follows from an error of the client.
+/// Classifies an error of the client.
 pub fn error(error: Error) -> HubError {
     let kind = match &error {
         Error::WrongApiKey { .. } => HubErrorKind::UnknownNode,
@@ -23,7 +23,7 @@ pub fn error(error: Error) -> HubError {
         error if error.is_transient() => HubErrorKind::Passing,
         Error::Refused { status: 413, .. } => HubErrorKind::TooLarge,
         Error::Refused { status, own_words: true, .. } => HubErrorKind::Refused(*status),
-        // The server's own words, which mean something else here. A page of something in front of it would be about that.
+        // The body is the server's own JSON, but not in the expected format. An HTML page would come from a proxy in front of it.
         Error::Unreadable { excerpt, .. } if excerpt.starts_with(['{', '[']) => HubErrorKind::Unreadable,
         Error::TooLarge { .. } => HubErrorKind::Unreadable,
         _ => HubErrorKind::Other,
@@ -35,15 +35,15 @@ pub fn error(error: Error) -> HubError {
     HubError { kind, text: error.to_string(), delivery }
 }
 
-/// Nothing can be encoded for an organization, for this reason.
+/// The error if nothing can be encoded for an organization, for this reason.
 pub fn no_recipient(text: String) -> HubError {
     HubError { kind: HubErrorKind::NoRecipient, text, delivery: Delivery::NotSent }
 }
 
-/// Why the bytes of an input can't be had.
+/// Why the bytes of an input are not available.
 pub fn input_error(problem: DecodeError) -> InputError {
     match problem {
-        // The run's own content: the server gives the same one each time.
+        // The run's own content is wrong, and the server returns the same content each time.
         DecodeError::Transfer(Error::BadInput { problem, .. }) => InputError::Unreadable(problem.into()),
         DecodeError::Transfer(problem) => InputError::Transfer(error(problem)),
         problem @ (DecodeError::NotBase64(_) | DecodeError::Undecipherable(_)) => {
@@ -112,13 +112,13 @@ fn task(task: vantage6::Task) -> Task {
     }
 }
 
-/// Where a task comes from.
+/// The origin of a task.
 pub fn link(origin: vantage6::TaskOrigin) -> Link {
     let vantage6::TaskOrigin { id, image, created_at, job_id, parent, init_org, init_user } = origin;
     Link { task: id, job: job_id, parent, user: init_user, organization: init_org, image, created_at }
 }
 
-/// What a store says of an image. An algorithm with a digest that can't be one is left out.
+/// A store's answer about an image. Algorithms with an invalid digest are left out.
 pub fn approved(answer: Result<Vec<StoreAlgorithm>, StoreError>) -> Answer<Vec<image_policy::StoreAlgorithm>> {
     let algorithm = |StoreAlgorithm { image, digest }: StoreAlgorithm| match digest {
         None => Some(image_policy::StoreAlgorithm { image, digest: None }),
@@ -170,7 +170,7 @@ fn node_info(info: NodeInfo) -> vantage6::NodeInfo {
     }
 }
 
-/// What happens on the live connection; `None` for what concerns only users' interfaces. There may be thousands of those.
+/// Converts an event of the live connection; `None` if it concerns only user interfaces. There may be thousands of those.
 pub fn event(event: LiveEvent) -> Option<HubEvent> {
     let transport = |websocket| if websocket { "websocket" } else { "long polling" };
     match event {
@@ -204,7 +204,7 @@ fn server_event(incoming: Incoming) -> Option<HubEvent> {
 mod tests {
     use super::*;
 
-    /// What is wrong with a run's own content is final, whether the input is short or long.
+    /// An error in a run's own content is final, whether the input is short or long.
     #[test]
     fn an_input_that_is_wrong_in_itself_is_told_from_one_that_did_not_arrive() {
         let bad = Error::BadInput { request: "GET run/7".into(), problem: "characters" };

@@ -1,27 +1,27 @@
-//! Whether server and configuration agree on encryption. Where they don't, results would be lost, or travel in the clear.
+//! Checks that server and configuration agree on encryption. Otherwise results would be lost, or sent unencrypted.
 
 use printable::excerpt;
 use vantage6::encryption::{Cryptor, PublicKey};
 use vantage6::{Collaboration, Organization};
 
-/// Why server and configuration don't agree. The texts say what to do.
+/// How server and configuration disagree. The texts say what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Disagreement {
-    /// The server says yes, the configuration no.
+    /// Only the server requires encryption.
     #[error(
         "The collaboration '{0}' is encrypted, but the configuration does not have `encryption.enabled: true`. Set \
          that, and name the organization's private key in `encryption.private_key` (`sextant keys new` creates one \
          if it has none yet)."
     )]
     OnlyTheServer(String),
-    /// The configuration says yes, the server no.
+    /// Only the configuration requires encryption.
     #[error(
         "The configuration has `encryption.enabled: true`, but the collaboration '{0}' is not encrypted: all data \
          would be sent unencrypted. Set it to false if that is intended; otherwise have the collaboration encrypted \
          at the server."
     )]
     OnlyTheConfiguration(String),
-    /// The organization's public key is another one.
+    /// The organization has another public key.
     #[error(
         "The private key in `encryption.private_key` does not belong to the public key that organization \
          {organization} has at the server: its fingerprint is {ours}, the server's {theirs}. The node could not read \
@@ -29,30 +29,30 @@ pub enum Disagreement {
          permanently, replace it with this one: `sextant keys check CONFIG --replace`."
     )]
     AnotherKey {
-        /// Name and number.
+        /// The organization's name and ID.
         organization: String,
         /// The fingerprint of the configured key.
         ours: String,
-        /// That of the one at the server.
+        /// The fingerprint of the key at the server.
         theirs: String,
     },
-    /// What the organization has at the server is no key.
+    /// The organization's public key at the server is invalid.
     #[error(
         "The public key that organization {organization} has at the server can't be used: {why}. `sextant keys check \
          CONFIG --replace` replaces it with that of `encryption.private_key`."
     )]
     NoKey {
-        /// Name and number.
+        /// The organization's name and ID.
         organization: String,
         /// What is wrong with it.
         why: String,
     },
 }
 
-/// The key that the organization must have at the server ([`has_key`]); `None` where nothing is encrypted.
+/// The key that the organization must have at the server ([`has_key`]); `None` if nothing is encrypted.
 ///
 /// # Errors
-/// If one side wants encryption and the other does not.
+/// If only one side requires encryption.
 pub fn agree<'a>(cryptor: &'a Cryptor, collaboration: &Collaboration) -> Result<Option<&'a PublicKey>, Disagreement> {
     match (cryptor, collaboration.encrypted) {
         (Cryptor::Plain, false) => Ok(None),
@@ -62,10 +62,10 @@ pub fn agree<'a>(cryptor: &'a Cryptor, collaboration: &Collaboration) -> Result<
     }
 }
 
-/// Whether the node's own organization has this key at the server; `false` if it has none yet.
+/// Whether the organization has this key at the server; `false` if it has none yet.
 ///
 /// # Errors
-/// If it has another one, or something else in its place.
+/// If it has another key, or an invalid one.
 pub fn has_key(organization: &Organization, key: &PublicKey) -> Result<bool, Disagreement> {
     let Some(theirs) = &organization.public_key else { return Ok(false) };
     let name = || format!("{} '{}'", organization.id, excerpt(&organization.name));

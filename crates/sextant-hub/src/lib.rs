@@ -1,5 +1,5 @@
-//! The port [`Hub`](sextant_core::hub::Hub) to a 4.x server: what differs between server versions is here or in `vantage6`, and nowhere
-//! else.
+//! Implements the port [`Hub`](sextant_core::hub::Hub) for a 4.x server. Differences between server versions are only here and in
+//! `vantage6`.
 
 mod connect;
 mod convert;

@@ -1,4 +1,4 @@
-//! Whom results are for in an encrypted collaboration: the organization that asked, and its public key at the server.
+//! The recipients of results in an encrypted collaboration: the organization that created the task, and its public key at the server.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -10,20 +10,20 @@ use vantage6::{Error, Organization, OrganizationId};
 
 use super::convert;
 
-/// How long a key counts as what the server has.
+/// How long a key from the server stays fresh.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// The organizations that have asked lately.
+/// The recipients of recent results.
 #[derive(Default)]
 pub struct Recipients {
     known: Mutex<HashMap<OrganizationId, (Instant, Recipient)>>,
 }
 
 impl Recipients {
-    /// The one of this number; `ask` asks the server for it, if it was not asked lately.
+    /// The recipient for this organization; `ask` requests it from the server if it is not fresh.
     ///
     /// # Errors
-    /// If the server can't be asked now, or nothing can be encrypted for the organization as it stands there.
+    /// If the request fails, or nothing can be encrypted for the organization, given the server's data about it.
     pub async fn of(
         &self,
         organization: OrganizationId,

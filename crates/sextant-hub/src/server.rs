@@ -1,4 +1,4 @@
-//! A 4.x server.
+//! The [`Hub`] of a 4.x server.
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -20,10 +20,10 @@ use vantage6::{Client, Error, OrganizationId, RunId, RunReport, RunStatus, Store
 use super::convert;
 use super::recipients::Recipients;
 
-/// How many requests about runs are sent concurrently. Servers handle one request after the other, so more of them would only use memory:
-/// thousands of runs may be refused or killed in one moment.
+/// How many requests about runs are sent concurrently. Servers handle requests one by one, so more of them would only use memory:
+/// thousands of runs may be refused or killed at the same time.
 const REQUESTS: usize = 16;
-/// How many questions to algorithm stores are under way at a time.
+/// How many requests to algorithm stores run concurrently.
 const STORE_REQUESTS: usize = 4;
 
 /// A 4.x server, as one node uses it.
@@ -38,7 +38,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// The server behind a client; how this organization reads what is sent to it; and the live connection, where there is one.
+    /// Creates the server from its client, the decryption of what is sent to this organization, and the live connection, if there is one.
     pub fn new(client: Client, cryptor: Cryptor, live: Option<Live>) -> Self {
         Self {
             client,
@@ -51,13 +51,13 @@ impl Server {
         }
     }
 
-    /// One of the few requests at a time.
+    /// Sends a request when one of the concurrent requests is free.
     async fn limited<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let _permit = self.requests.acquire().await;
         request.await
     }
 
-    /// Whom a result is for.
+    /// Determines the recipient of a result.
     async fn recipient(&self, organization: OrganizationId) -> Result<Recipient, HubError> {
         if !self.cryptor.is_encrypted() {
             return Ok(Recipient::Plain);
@@ -105,7 +105,7 @@ impl Hub for Server {
         let Report { status, log, finished_at, started_at, result, held } = report;
         let report = RunReport { status, log, finished_at, started_at, result: None, held };
         let sent = match result {
-            // It may take long, and the caller holds a pod's connection meanwhile.
+            // Not limited: a result may take long, and the caller keeps a pod's connection open meanwhile.
             Some(result) => {
                 let report = report.result(self.encode(result).await?);
                 self.client.finish_run(id, report).await

@@ -1,4 +1,4 @@
-//! Which address pods reach this node's data port at.
+//! Determines the address at which pods reach this node's data port.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
@@ -13,12 +13,12 @@ use super::cluster::with_timeout;
 /// The environment variable with the pod's own address, set by the chart.
 const POD_IP: &str = "POD_IP";
 
-/// Addresses out there, one of each family; nothing is sent to them (RFC 5737, RFC 3849).
+/// External addresses, one of each family, for route look-ups only. Nothing is sent to them (RFC 5737, RFC 3849).
 const ELSEWHERE: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
-/// Finds the address: the configured one, or else this pod's, or else this machine's as seen from the cluster.
-/// An IP address, because pods look up no names.
+/// Finds the address: the configured one, else this pod's, else this machine's as seen from the cluster. It is an IP address because pods
+/// do not resolve names.
 ///
 /// # Errors
 /// If a configured name can't be resolved, or this machine has no address that pods could reach.
@@ -36,12 +36,12 @@ pub async fn for_pods(
     if let Some(ip) = pod {
         return Ok(SocketAddr::new(ip.to_canonical(), port));
     }
-    // The address that this machine uses towards the API server is one that the cluster's machines know…
+    // The cluster's machines know the address from which this machine reaches the API server…
     if let Some(ip) = api_server.and_then(toward) {
         return Ok(SocketAddr::new(ip, port));
     }
-    // …unless the API server is reached on loopback (kind, k3d): then towards one of the cluster's machines, or else towards anywhere, by
-    // the family of that machine's first address, which is the cluster's.
+    // …unless that is loopback (kind, k3d). Then take the route towards one of the cluster's machines, or else towards an external address.
+    // Prefer the family of that machine's first address, which is the cluster's.
     let machine = machine(client).await;
     let mut targets = machine.clone();
     targets.extend(ELSEWHERE);
@@ -58,8 +58,8 @@ pub async fn for_pods(
     Ok(SocketAddr::new(ip, port))
 }
 
-/// The address that a configured one (`kubernetes.<setting>.address`) stands for, with this port if it has none. Of a name's addresses it is
-/// one of the family of `like`, an address that the cluster is known to use.
+/// Resolves a configured address (`kubernetes.<setting>.address`), with this port if it has none. Of a name's addresses, the result is one
+/// of the family of `like`, an address that the cluster is known to use.
 ///
 /// # Errors
 /// If it is a name that can't be resolved.
@@ -88,7 +88,7 @@ pub async fn configured(
     best(found, like, |ip| toward(ip).is_some()).ok_or_else(|| unknown("it has no address".into()))
 }
 
-/// The address of a name that pods are told: of the cluster's family, if that is known; else one that this machine has a way to, IPv4 first,
+/// Picks the address that pods get: one of the cluster's family if that is known, else one that this machine has a route to, IPv4 first,
 /// since most clusters have it.
 fn best(mut found: Vec<SocketAddr>, like: Option<IpAddr>, is_reached: impl Fn(IpAddr) -> bool) -> Option<SocketAddr> {
     found.sort_by_key(|address| {
@@ -98,7 +98,7 @@ fn best(mut found: Vec<SocketAddr>, like: Option<IpAddr>, is_reached: impl Fn(Ip
     found.first().copied()
 }
 
-/// This machine's address on the route to another; `None` when that is loopback.
+/// This machine's address on the route to another machine; `None` if that is loopback.
 fn toward(target: IpAddr) -> Option<IpAddr> {
     let target = target.to_canonical();
     let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -108,7 +108,7 @@ fn toward(target: IpAddr) -> Option<IpAddr> {
     (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
 }
 
-/// The addresses of one of the cluster's machines, if this node may ask; the cluster's own family comes first.
+/// The addresses of one of the cluster's machines, the cluster's own family first. Empty if this node may not list machines.
 async fn machine(client: &Client) -> Vec<IpAddr> {
     let api: Api<Node> = Api::all(client.clone());
     let Ok(nodes) = with_timeout(api.list(&ListParams::default().limit(1))).await else { return Vec::new() };

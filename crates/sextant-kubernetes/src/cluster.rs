@@ -1,4 +1,4 @@
-//! Access to the cluster: kubeconfig or service account, and errors in words that say what to do.
+//! Access to the cluster by kubeconfig or service account, and error messages that say what to do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,22 +12,22 @@ use tracing::{info, warn};
 
 use super::access::{Access, Source};
 
-/// How many characters of an error's words are kept.
+/// How many characters of an error message are kept.
 const WORDS: usize = 2_000;
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(30);
-/// The pause between two tries to reach a cluster that is away.
+/// The pause between two attempts to reach an unavailable cluster.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Whether this process is a pod of the cluster that it works in.
+/// Whether this process is a pod of the cluster that runs its Jobs.
 pub fn in_cluster(config: &KubernetesConfig) -> bool {
     config.kubeconfig.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
 }
 
-/// Reads how to reach the cluster.
+/// Reads the configuration of the access to the cluster.
 ///
 /// # Errors
-/// If there is no kubeconfig and this is no pod, or the kubeconfig can't be used.
+/// If there is no kubeconfig and this process is not a pod, or the kubeconfig can't be used.
 pub async fn access(config: &KubernetesConfig) -> Result<Arc<Access>, NodeError> {
     let source = Source::of(config, in_cluster(config)).map_err(|why| NodeError::Cluster(not_configured(&why)))?;
     Access::open(source.clone()).await.map_err(|why| {
@@ -50,10 +50,10 @@ fn not_configured(why: &str) -> String {
     )
 }
 
-/// Connects; waits while the cluster is unavailable.
+/// Connects to the cluster, waiting while it is unavailable.
 ///
 /// # Errors
-/// If the cluster is there and does not accept the credentials, or is not the one that the kubeconfig trusts.
+/// If the cluster answers but rejects the credentials, or is not the one that the kubeconfig trusts.
 pub async fn connect(access: &Arc<Access>) -> Result<Client, NodeError> {
     let client = access.client();
     loop {
@@ -64,7 +64,7 @@ pub async fn connect(access: &Arc<Access>) -> Result<Client, NodeError> {
                 info!("Kubernetes {} at {address}", version.git_version);
                 return Ok(client);
             }
-            // It answers, but does not show its version to everybody.
+            // The cluster answers, but does not show its version to every user.
             Err(error) if status_code(&error) == Some(403) => {
                 info!("Kubernetes at {address}");
                 return Ok(client);
@@ -83,7 +83,7 @@ pub async fn connect(access: &Arc<Access>) -> Result<Client, NodeError> {
     }
 }
 
-/// Why the cluster can't be used before somebody changes the kubeconfig; `None` for what may pass by itself.
+/// Why the cluster can't be used until the kubeconfig changes; `None` for errors that may be transient.
 pub fn final_reason(access: &Access, error: &kube::Error) -> Option<String> {
     let (address, source) = (access.address(), access.source());
     if status_code(error) == Some(401) {
@@ -93,7 +93,7 @@ pub fn final_reason(access: &Access, error: &kube::Error) -> Option<String> {
         ));
     }
     let what = match certificate_error(error)? {
-        // A cluster that was reinstalled has a new authority, often with the same name.
+        // A reinstalled cluster has a new certificate authority, often with the same name.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "is signed by no authority that it trusts. Put the cluster's present one there (certificate-authority-data)"
         }
@@ -108,12 +108,12 @@ pub fn final_reason(access: &Access, error: &kube::Error) -> Option<String> {
     ))
 }
 
-/// What is wrong with the API server's certificate, if that is the error.
+/// The problem with the API server's certificate, if that is the error.
 fn certificate_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a CertificateError> {
     if let Some(rustls::Error::InvalidCertificate(error)) = error.downcast_ref::<rustls::Error>() {
         return Some(error);
     }
-    // An I/O error displays its source, and not itself.
+    // An I/O error displays its inner error and not itself, so it needs unwrapping.
     let held = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
     match held {
         Some(held) => certificate_error(held),
@@ -124,7 +124,7 @@ fn certificate_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option
 /// Limits how long a call may take.
 ///
 /// # Errors
-/// The call's own, or a time-out.
+/// The call's own, or a timeout.
 pub async fn with_timeout<T>(call: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
     with_timeout_of(CALL, call).await
 }
@@ -132,7 +132,7 @@ pub async fn with_timeout<T>(call: impl Future<Output = kube::Result<T>>) -> kub
 /// Limits how long a call may take.
 ///
 /// # Errors
-/// The call's own, or a time-out.
+/// The call's own, or a timeout.
 pub async fn with_timeout_of<T>(limit: Duration, call: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
     tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
         Err(kube::Error::Service(format!("the API server did not answer in {} s", limit.as_secs()).into()))
@@ -158,7 +158,7 @@ where
     }
 }
 
-/// Whether an error may pass by itself: the API server is unreachable, overloaded, or fails.
+/// Whether an error may be transient: the API server is unreachable, overloaded, or fails.
 fn is_transient(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => matches!(status.code, 429 | 500..=599),
@@ -167,7 +167,7 @@ fn is_transient(error: &kube::Error) -> bool {
     }
 }
 
-/// The HTTP status of an answer that was an error; `None` when there was no answer.
+/// The HTTP status of an error response; `None` if there was no response.
 pub fn status_code(error: &kube::Error) -> Option<u16> {
     match error {
         kube::Error::Api(status) => Some(status.code),
@@ -175,8 +175,8 @@ pub fn status_code(error: &kube::Error) -> Option<u16> {
     }
 }
 
-/// An error with its causes: the cause is what helps ("connection refused"). The API server repeats what it refuses, which may be
-/// somebody else's and of any length.
+/// An error with its causes, since the cause is what helps ("connection refused"). The API server quotes what it refuses, which may come
+/// from another source and have any length, so the text is cut.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut words = excerpt_of(&error.to_string(), WORDS);
     let mut source = error.source();

@@ -1,4 +1,4 @@
-//! The cluster's side of `sextant doctor`: cluster, rights, data port, proxy, isolation.
+//! The cluster's part of `sextant doctor`: cluster, permissions, data port, proxy, isolation.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -34,7 +34,7 @@ use crate::pod::probe::try_once;
 /// How long the cluster may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Looks at everything that the cluster has to do with.
+/// Checks everything that concerns the cluster.
 pub async fn run(
     config: &Config,
     settings: &KubernetesConfig,
@@ -76,7 +76,7 @@ pub async fn run(
     }
     let targets = Targets::new(config, settings, &connected, node_endpoints.endpoints, &node_endpoints.data_port);
     let prober = Prober::new(&connected.client, identity, settings, &node_endpoints.pull_secrets);
-    // Where no node runs, somebody must be there to be reached.
+    // If no node runs here, the probe needs something that answers.
     let mut stand_in = JoinSet::new();
     if let (true, Ok(listener)) = (free, listener) {
         let NodeEndpoints { tls, secret, .. } = node_endpoints;
@@ -94,7 +94,7 @@ pub async fn run(
     tell(isolation_monitor(prober.prove(&targets).await));
 }
 
-/// Whether the namespace is this node's alone.
+/// Whether other nodes have Jobs in the namespace.
 async fn neighbours(connected: &Connected, settings: &KubernetesConfig, identity: &Identity) -> Line {
     const SUBJECT: &str = "namespace";
     let namespace = &settings.namespace;
@@ -121,7 +121,7 @@ async fn neighbours(connected: &Connected, settings: &KubernetesConfig, identity
     }
 }
 
-/// Whether the namespace's quotas and LimitRanges let any run through.
+/// Whether the namespace's quotas and LimitRanges admit any run.
 async fn namespace_rules(connected: &Connected, settings: &KubernetesConfig) -> Line {
     const SUBJECT: &str = "quotas";
     let namespace = &settings.namespace;
@@ -143,7 +143,7 @@ async fn namespace_rules(connected: &Connected, settings: &KubernetesConfig) -> 
     }
 }
 
-/// Which limit there is to what algorithms write. What a container runtime does with the `VOLUME`s of images can't be seen from here.
+/// The limit on what algorithms write to disk. How a container runtime handles the `VOLUME`s of images can't be seen from here.
 fn disk(config: &Config, settings: &KubernetesConfig) -> Line {
     const VOLUMES: &str = "If the container runtime gives images the VOLUMEs that they declare, these are outside of it: see docs/OPERATIONS.md, \"Disks\".";
     let text = disk_in_words(config, settings);
@@ -153,7 +153,7 @@ fn disk(config: &Config, settings: &KubernetesConfig) -> Line {
     }
 }
 
-/// Reaches the cluster, but does not wait for it.
+/// Connects to the cluster, but does not wait for it.
 async fn reach(settings: &KubernetesConfig) -> Result<(Connected, String), String> {
     let access = cluster::access(settings).await.map_err(|error| error.to_string())?;
     let address = access.address();
@@ -170,7 +170,7 @@ async fn reach(settings: &KubernetesConfig) -> Result<(Connected, String), Strin
     }
 }
 
-/// Gives whether nobody is at the data port.
+/// Checks the data port. Returns whether it is free.
 async fn data_port(
     settings: &KubernetesConfig,
     node_endpoints: &NodeEndpoints,
@@ -207,17 +207,17 @@ async fn data_port(
     false
 }
 
-/// Where what listens at an address is found from the same machine.
+/// The address at which a listener is reachable from the same machine.
 fn near(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
-        // Both families, or IPv4 alone.
+        // It listens on both families, or on IPv4 alone.
         ip if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         ip => ip,
     };
     SocketAddr::new(ip, listen.port())
 }
 
-/// Gives the place of the proxy that a node is itself, where nobody is there.
+/// Checks the proxy. Returns a listener on the address of the node's own proxy if that is free.
 async fn proxy(
     settings: &KubernetesConfig,
     node_endpoints: &NodeEndpoints,
@@ -231,7 +231,7 @@ async fn proxy(
     }
     tell(match try_once(&Try { to: at.to_string(), how: How::Http }).await {
         Outcome::Open => Line::ok(SUBJECT, format!("answers at {at}")),
-        // A node in the cluster may not be allowed to reach it, and need not.
+        // A node in the cluster may not be allowed to reach the proxy, and does not need to.
         _ if !matches!(timeout(PATIENCE, TcpStream::connect(at)).await, Ok(Ok(_))) => {
             Line::unknown(SUBJECT, format!("{at} can't be reached from here; --isolation tries it from a pod"))
         }
@@ -268,7 +268,7 @@ async fn own_proxy(
     bound.ok()
 }
 
-/// Stands in for a node's proxy: answers, and does nothing.
+/// Stands in for a node's proxy: answers every request with an error.
 async fn no_proxy(listener: TcpListener) {
     while let Ok((mut stream, _)) = listener.accept().await {
         let mut request = [0; 1024];
@@ -294,7 +294,7 @@ fn isolation_monitor(proof: Proof) -> Line {
     }
 }
 
-/// Stands in for a node: has nothing for anybody now.
+/// Stands in for a node: answers every pod that nothing is available now.
 struct Nobody;
 
 #[async_trait::async_trait]

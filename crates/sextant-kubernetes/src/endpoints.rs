@@ -1,4 +1,4 @@
-//! Where pods reach this node: the addresses of its data port and its proxy, and the pinned key.
+//! How pods reach this node: the addresses of its data port and its proxy, and the pinned key.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,28 +21,28 @@ use crate::data_port::tls;
 use crate::decisions::job::DataPortForPods;
 use crate::decisions::network_policy::Endpoints;
 
-/// The port of a proxy whose address says none.
+/// The default port of a proxy whose address has none.
 const PROXY: u16 = 8080;
 
-/// All that pods need to reach this node, and the node to be reached.
+/// All that pods need to reach this node, and all that the node needs to be reached.
 pub struct NodeEndpoints {
     /// The addresses that pods get.
     pub endpoints: Endpoints,
-    /// The node's secret, from which the keys of runs follow.
+    /// The node's secret, from which the keys of runs derive.
     pub secret: Arc<NodeSecret>,
     /// The data port's side of TLS.
     pub tls: ServerConfig,
-    /// The data port's address, as pods get it.
+    /// The data port's address and pin, as pods get them.
     pub data_port: DataPortForPods,
-    /// Secrets that images are pulled with.
+    /// The Secrets with which images are pulled.
     pub pull_secrets: Vec<String>,
 }
 
 impl NodeEndpoints {
-    /// Finds all of it, and makes in the cluster what is not there yet. `port` is the data port's on this machine.
+    /// Determines the endpoints, and creates the Secrets that do not exist yet. `port` is the data port's on this machine.
     ///
     /// # Errors
-    /// If a configured name can't be resolved, or the cluster refuses what is needed.
+    /// If a configured name can't be resolved, or the cluster refuses a request.
     pub async fn find(
         connected: &Connected,
         config: &Config,
@@ -75,10 +75,10 @@ async fn endpoints_from(
     Ok(Endpoints { data_port, proxy: proxy(settings, data_port).await? })
 }
 
-/// The addresses of data port and proxy that the node will give to pods when it runs here.
+/// The addresses of data port and proxy that a node running here would give to pods.
 ///
 /// # Errors
-/// If a configured name can't be resolved, or the cluster, which must be asked, can't be used.
+/// If a configured name can't be resolved, or if the cluster is needed for an address and can't be used.
 pub async fn endpoints(settings: &KubernetesConfig) -> Result<Endpoints, NodeError> {
     let port = settings.data_port.listen.port();
     let data_port = match &settings.data_port.address {
@@ -92,7 +92,7 @@ pub async fn endpoints(settings: &KubernetesConfig) -> Result<Endpoints, NodeErr
     Ok(Endpoints { data_port, proxy: proxy(settings, data_port).await? })
 }
 
-/// A proxy of its own, or else the node itself, which is where the data port is.
+/// The address of a separate proxy, or else that of the node, which is the data port's.
 async fn proxy(settings: &KubernetesConfig, data_port: SocketAddr) -> Result<SocketAddr, NodeError> {
     match &settings.proxy.address {
         Some(address) => address::configured("proxy", address, PROXY, Some(data_port.ip())).await,
@@ -100,8 +100,8 @@ async fn proxy(settings: &KubernetesConfig, data_port: SocketAddr) -> Result<Soc
     }
 }
 
-/// Opens one of the ports for pods: the setting that names it is `kubernetes.<what>.listen`. After a take-over, the other process
-/// may have it still, if it hangs on this very machine: then it is waited for.
+/// Opens a port for pods, which the setting `kubernetes.<what>.listen` names. After a takeover, the previous leader may still have the port
+/// if it hangs on the same machine; then this waits for it.
 pub async fn listen(what: &str, address: SocketAddr, taken_over: bool) -> Result<TcpListener, NodeError> {
     let mut told = false;
     loop {

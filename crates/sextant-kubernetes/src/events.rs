@@ -1,4 +1,4 @@
-//! The cluster's Events about a run's Job and pod: those that say why it does not start, and those that the node creates for the
+//! Kubernetes Events about a run's Job and pod: those that explain why it does not start, and those that the node creates for the
 //! cluster's operators.
 
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
@@ -15,13 +15,13 @@ use crate::decisions::facts::JobFacts;
 use crate::decisions::kube_events::{EventFacts, interpret};
 use crate::decisions::scratch;
 
-/// How many bytes an Event's text may have (`NoteLengthLimit` in Kubernetes's validation of Events).
+/// The maximum length of an Event's text in bytes (`NoteLengthLimit` in Kubernetes's validation of Events).
 const TEXT: usize = 1024;
-/// Whose Events they are that nodes leave.
+/// The reporting component of the Events that nodes create.
 const COMPONENT: &str = "vantage6.ai/sextant";
 
-/// What the newest Events about a Job, its pod and the pod's own volume say. `None` when there is nothing, or they can't be read.
-/// `image` is that of the run.
+/// What the newest Events about a Job, its pod and the pod's own volume say. `None` if there are none, or they can't be read.
+/// `image` is the run's image.
 pub async fn issue(
     api: &Api<Event>,
     job: &str,
@@ -30,13 +30,13 @@ pub async fn issue(
     image: &str,
 ) -> Option<PodIssue> {
     let mut found = Vec::new();
-    // Why a pod's own volume is not made stands at its claim.
+    // If a pod's own volume can't be created, the Events about its claim say why.
     let claim = pod.filter(|_| scratch.is_some()).map(|pod| format!("{pod}-{}", scratch::VOLUME));
     for name in [Some(job), pod, claim.as_deref()].into_iter().flatten() {
         let of_it = ListParams::default().fields(&format!("involvedObject.name={name}")).limit(100);
         found.extend(with_timeout(api.list(&of_it)).await.ok()?.items);
     }
-    // Its own are what was reported, and not why; and in a namespace that nodes share, those of other nodes could be about its runs.
+    // Skip Events that nodes created: they report a result and not its cause, and in a shared namespace they may come from another node.
     let others = found.into_iter().filter(|event| event.reporting_component.as_deref() != Some(COMPONENT));
     let facts = others.map(|event| {
         let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref().map(|time| time.0));
@@ -51,13 +51,13 @@ pub async fn issue(
     interpret(facts, image)
 }
 
-/// As much of a text as an Event may have.
+/// Cuts a text to the maximum length of an Event.
 fn beginning(text: &str) -> &str {
     let end = (0..=text.len().min(TEXT)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
     &text[..end]
 }
 
-/// Leaves an Event on a run's Job. One that can't be left is no harm: the node's log has the same.
+/// Creates an Event about a run's Job. A failure does no harm, since the node's log has the same text.
 pub async fn note(api: Api<Event>, namespace: String, job: JobFacts, reason: &'static str, text: String) {
     let now = jiff::Timestamp::now();
     let event = Event {

@@ -1,4 +1,4 @@
-//! Checks the network isolation of algorithms at the start and then periodically, logs for the operator what is wrong with it, and opens
+//! Checks the network isolation of algorithms at startup and then periodically, logs for the operator what is wrong with it, and opens
 //! or shuts the launch gate.
 
 use std::fmt::Write as _;
@@ -19,12 +19,12 @@ use crate::decisions::isolation::{IsolationMonitor, Proof};
 const HOW_TO_ISOLATE: &str = "Algorithm pods need network policies that the cluster's network plugin enforces: the \
     chart creates them, and `sextant network-policies CONFIG` prints them for a node on the host. See \
     docs/OPERATIONS.md, \"Network isolation\".";
-/// What to do if algorithms don't reach what they need.
+/// What to do if algorithms can't reach what they need.
 const HOW_TO_CONNECT: &str = "Check that pods can connect to the address (`kubernetes.data_port.address`, \
     `kubernetes.proxy.address`), and that neither a firewall nor a network policy blocks it. See docs/OPERATIONS.md, \
     \"The data port\".";
 
-/// Probes the isolation periodically. It never ends.
+/// Checks the isolation periodically. It never returns.
 pub async fn run(
     prober: Prober,
     targets: Targets,
@@ -96,7 +96,7 @@ fn tell(proof: &Proof, monitor: &IsolationMonitor, pause: Duration, run_index: &
     }
 }
 
-/// The runs that go on although they are not isolated any more.
+/// Names the runs that continue although they are no longer isolated.
 fn under_way(run_index: &RunIndex) -> String {
     let mut runs: Vec<u64> = run_index.unreported().into_iter().map(|(_, run)| run.0).collect();
     if runs.is_empty() {

@@ -1,4 +1,4 @@
-//! Creates the Jobs of runs, recreates those that the cluster disrupted, and marks those that are reported.
+//! Creates the Jobs of runs, recreates those that the cluster disrupted, and marks those that have been reported.
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -19,11 +19,11 @@ use crate::decisions::labels;
 use crate::decisions::refusal::{Refusal, forbidden, is_missing_right, larger_than_quota, meaning};
 use sextant_core::stop_note::StopNote;
 
-/// What a Job is marked with whose run was launched again: there is no report of it, and there will be none.
+/// The mark of a Job whose run was relaunched: it is never reported itself.
 const AGAIN: &str = "launched again";
 
 impl Kubernetes {
-    /// Makes the Job and the Secret of a launch, or finds those that an earlier try has made.
+    /// Creates the Job and the Secret of a launch, or finds those of an earlier attempt.
     pub(super) async fn launch_as(&self, assignment: &Assignment, before: Disruption) -> Result<(), LaunchError> {
         let environment = self.environment(assignment).map_err(LaunchError::Failed)?;
         let known = self.job_of(assignment).filter(|job| !job.deleting && job.attempt == before.attempt + 1);
@@ -35,7 +35,7 @@ impl Kubernetes {
             return Err(LaunchError::Later(format!("the Job '{}' has been reported already", facts.name)));
         }
         self.run_index.launched(facts.clone());
-        // The pod waits for it.
+        // The pod can't start without the Secret.
         let made = secrets::of_run(&self.secrets, &self.identity, &self.secret, &facts, environment).await;
         match made.map_err(|error| refused("Secret", &error, &assignment.image))? {
             true => Ok(()),
@@ -45,7 +45,7 @@ impl Kubernetes {
         }
     }
 
-    /// Makes the Job, or finds the one that an earlier try has made.
+    /// Creates the Job, or finds the one of an earlier attempt.
     async fn create(&self, job: &Job, assignment: &Assignment) -> Result<JobFacts, LaunchError> {
         let name = job.metadata.name.as_deref().unwrap_or_default();
         let (made, found) = match with_timeout(self.jobs.create(&PostParams::default(), job)).await {
@@ -66,10 +66,10 @@ impl Kubernetes {
         Ok(facts)
     }
 
-    /// Creates a new Job for a run. The disrupted one is marked only then: a node that is killed in between finds both, and
-    /// goes on with the newer.
+    /// Creates a new Job for a run, and only then marks the disrupted one. A node that is killed in between finds both, and continues
+    /// with the newer one.
     pub(super) async fn launch_again(&self, assignment: &Assignment, disrupted: Disruption) -> Result<(), LaunchError> {
-        // That of an earlier version has a name of another kind.
+        // Earlier versions named Jobs differently.
         let old = self.job_of(assignment).filter(|job| job.attempt == disrupted.attempt);
         let old = old.map_or_else(|| self.identity.attempt_name(assignment, disrupted.attempt), |job| job.name);
         self.launch_as(assignment, disrupted).await?;
@@ -80,7 +80,7 @@ impl Kubernetes {
         Ok(())
     }
 
-    /// Marks the Jobs of a run's earlier launches, as far as they are still there.
+    /// Marks the Jobs of a run's earlier launches that still exist.
     pub(super) async fn mark_earlier(&self, job: &JobFacts) -> Result<(), RuntimeError> {
         let Some(first) = job.name.strip_suffix(&format!("-{}", job.attempt)) else { return Ok(()) };
         for attempt in 1..job.attempt {
@@ -90,7 +90,7 @@ impl Kubernetes {
         Ok(())
     }
 
-    /// Marks a Job, whose pod then ends as is said, and which goes away in its time.
+    /// Marks a Job, sets the end of its pod, and lets Kubernetes delete it after `keep_finished`.
     pub(super) async fn mark(&self, name: &str, uid: Option<&str>, mark: &str, end: End) -> Result<(), RuntimeError> {
         let mut marked = end.patch();
         marked["metadata"]["uid"] = json!(uid);
@@ -100,7 +100,7 @@ impl Kubernetes {
         patch(&self.jobs, name, marked).await
     }
 
-    /// Ends a Job's pod at once, and records the reason at the Job, because the next process may have to make the report.
+    /// Ends a Job's pod at once, and records the reason in the Job, because the next process may have to send the report.
     pub(super) async fn end(&self, job: &JobFacts, why: &Failure) -> Result<(), RuntimeError> {
         let note = serde_json::to_string(&StopNote::new(why)).map_err(|error| RuntimeError(error.to_string()))?;
         let ending = json!({
@@ -111,7 +111,7 @@ impl Kubernetes {
     }
 }
 
-/// Changes a Job. One that is gone, or another of that name, is left alone.
+/// Patches a Job. A Job that is gone, or was replaced by another with its name, is not changed.
 pub(super) async fn patch(jobs: &Api<Job>, name: &str, patch: serde_json::Value) -> Result<(), RuntimeError> {
     match with_timeout(jobs.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await {
         Ok(_) => Ok(()),
@@ -121,7 +121,7 @@ pub(super) async fn patch(jobs: &Api<Job>, name: &str, patch: serde_json::Value)
     }
 }
 
-/// What the API server's refusal of a Job or Secret means for the run of this image.
+/// What the API server's refusal of a Job or Secret means for a run of this image.
 fn refused(kind: &str, error: &kube::Error, image: &str) -> LaunchError {
     let said = error_chain(error);
     let says = |words: &str| said.contains(words);
@@ -136,7 +136,7 @@ fn refused(kind: &str, error: &kube::Error, image: &str) -> LaunchError {
         _ if says("request is too large") || (kind == "Secret" && says("Too long")) => {
             failed("The task's parameters for its databases are too large.")
         }
-        // It passes when other runs have ended.
+        // The quota has room again when other runs have ended.
         (Some(403), Refusal::QuotaFull) => {
             full("Other runs left no room for this one in time: the node has a quota.", "QuotaExceeded")
         }
@@ -145,12 +145,12 @@ fn refused(kind: &str, error: &kube::Error, image: &str) -> LaunchError {
             full("The node's namespace in the cluster is being deleted.", "NamespaceTerminating")
         }
         (Some(404), _) => full("The node's namespace in the cluster does not exist any more.", "NamespaceMissing"),
-        // A right of this node's own that is missing now and was there when it started: somebody changes its Role, or makes the
-        // namespace again. Each attempt is logged for the operator.
+        // A permission that the node had at startup is missing: an operator is changing its Role, or recreating the namespace. Each attempt
+        // is logged for the operator.
         (Some(403), _) if is_missing_right(&said) => later(),
-        // A policy or a webhook may answer with any code.
+        // A policy or webhook may answer with any code.
         (Some(400..=499), Refusal::Forbidden) => LaunchError::Failed(forbidden(&detail, image)),
-        // Not acceptable, now or later: a bad image name, a volume that can't be.
+        // Never acceptable: an invalid image name, for example, or an invalid volume.
         (Some(400 | 422), _) => failed("The cluster did not accept the run's Job. The node's log says why."),
         _ => later(),
     }

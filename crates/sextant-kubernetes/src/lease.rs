@@ -1,5 +1,5 @@
-//! The Lease by which a node's processes agree on the one that acts; the rules are in [`crate::decisions::lease`]. Every write
-//! names the version that it changes, so of two that try at once one fails.
+//! The Lease by which a node's processes elect a leader; the rules are in [`crate::decisions::lease`]. Every write names the version that
+//! it changes, so if two processes write at the same time, one fails.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,32 +24,32 @@ use super::cluster::{error_chain, status_code, with_timeout_of};
 use crate::decisions::labels;
 use crate::decisions::lease::{DURATION, LOOK, Next, Observer, RENEW, Record, TRUST};
 
-/// How long one call may take: a slow answer is useful only while the renewal is.
+/// The timeout of one call: a slow answer is useful only while the renewal is.
 const CALL: Duration = Duration::from_secs(6);
 
-/// The Lease of one node, as one of its processes uses it.
+/// The Lease of a node, as used by one of its processes.
 pub struct NodeLease {
     api: Api<Lease>,
     name: String,
     labels: BTreeMap<String, String>,
     me: String,
-    /// What distinguishes the processes that this one can see.
+    /// Identifies the set of processes that this process can see.
     realm: Option<String>,
 }
 
-/// Whose the Lease is.
+/// The owner of the Lease.
 enum Claim {
-    /// This process's.
+    /// This process.
     Ours(Box<Lease>),
-    /// Another process's, whose name is this; `None` while two try at once.
+    /// Another process, with this name; `None` if two processes write at the same time.
     Theirs(Option<String>),
 }
 
 /// Why a Lease could not be written.
 enum Failed {
-    /// Another process has it, or has changed it at the same moment.
+    /// Another process holds it, or has changed it at the same time.
     Conflict,
-    /// It can't be said: the API server is away, slow, or refuses.
+    /// The result is unknown: the API server is unavailable, slow, or refuses.
     Unknown(String),
 }
 
@@ -67,8 +67,8 @@ impl NodeLease {
         }
     }
 
-    /// Waits until this process holds the Lease, and renews it from then on in a task that ends when the leadership is lost or released.
-    /// Returns whether another process held it first.
+    /// Waits until this process holds the Lease. Then renews it in a task that ends when leadership is lost or released. Returns whether
+    /// another process held it first.
     pub async fn acquire(self, leadership: Arc<Leadership>, health: Arc<Health>, supervisor: &Supervisor) -> bool {
         let mut observer = Observer::default();
         let mut told = String::new();
@@ -113,7 +113,7 @@ impl NodeLease {
         stood_by
     }
 
-    /// One attempt of a standby process to take the Lease.
+    /// Makes one attempt of a standby process to take the Lease.
     async fn look(&self, observer: &mut Observer) -> Result<Claim, String> {
         let found = with_timeout_of(CALL, self.api.get_opt(&self.name)).await.map_err(|error| error_chain(&error))?;
         let record = found.as_ref().map(record);
@@ -123,7 +123,7 @@ impl NodeLease {
             Next::StandBy => Ok(Claim::Theirs(Some(holder).filter(|holder| !holder.is_empty()))),
             Next::Take => match self.write(found, &self.me).await {
                 Ok(lease) => Ok(Claim::Ours(Box::new(lease))),
-                // Another one was quicker; who, the next look shows.
+                // Another process was faster; the next attempt shows which.
                 Err(Failed::Conflict) => Ok(Claim::Theirs(None)),
                 Err(Failed::Unknown(why)) => Err(why),
             },
@@ -173,18 +173,18 @@ impl NodeLease {
         }
     }
 
-    /// One renewal, for this process or (empty) for nobody.
+    /// Renews the Lease once for this process, or releases it if `holder` is empty.
     async fn renew(&self, lease: &Lease, holder: &str) -> Result<Claim, String> {
         match self.write(Some(lease.clone()), holder).await {
             Ok(renewed) => return Ok(Claim::Ours(Box::new(renewed))),
             Err(Failed::Unknown(why)) => return Err(why),
             Err(Failed::Conflict) => {}
         }
-        // Somebody changed it: maybe this process, in a call that it never heard the end of.
+        // The Lease has changed, maybe by a call of this process whose answer was lost.
         let found = with_timeout_of(CALL, self.api.get_opt(&self.name)).await.map_err(|error| error_chain(&error))?;
         match &found {
             Some(lease) if record(lease).holder != self.me => Ok(Claim::Theirs(Some(record(lease).holder))),
-            // Deleted by a person, or edited.
+            // A person deleted or edited it.
             _ => match self.write(found, holder).await {
                 Ok(renewed) => Ok(Claim::Ours(Box::new(renewed))),
                 Err(Failed::Conflict) => Err("somebody else keeps changing it".into()),
@@ -193,7 +193,7 @@ impl NodeLease {
         }
     }
 
-    /// Writes down who holds it from now on, over what was found.
+    /// Writes the new holder over the version that was read.
     async fn write(&self, found: Option<Lease>, holder: &str) -> Result<Lease, Failed> {
         let now = Timestamp::now();
         let new = found.is_none();
@@ -201,7 +201,7 @@ impl NodeLease {
             metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
             ..Lease::default()
         });
-        // Of an earlier version's, the release is missing.
+        // Leases of earlier versions lack the release label.
         lease.metadata.labels.get_or_insert_default().extend(self.labels.clone());
         let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
         if spec.holder_identity.as_deref() != Some(holder) {
@@ -218,23 +218,23 @@ impl NodeLease {
             with_timeout_of(CALL, self.api.replace(&self.name, &parameters, &lease)).await
         };
         written.map_err(|error| match status_code(&error) {
-            // 404: it was deleted since it was read.
+            // 404: the Lease was deleted since it was read.
             Some(404 | 409) => Failed::Conflict,
             _ => Failed::Unknown(error_chain(&error)),
         })
     }
 }
 
-/// Whether the holder was a process of this very machine and start, and is no more: then nobody has to wait.
+/// Whether the holder was a process on this machine since its last boot, and has ended. Then there is no need to wait.
 fn is_gone(realm: Option<&str>, holder: &str) -> bool {
     let Some([_, process, theirs]) = parts(holder) else { return false };
     realm == Some(theirs) && !process_identity::is_alive(&process.replacen('-', " ", 1))
 }
 
-/// This process, in words that no other process has: `machine/4711-123456/1a2b3c4d5e`.
+/// A name that no other process has: `machine/4711-123456/1a2b3c4d5e`.
 fn me(realm: &str) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    // A pod's machine has the pod's name.
+    // In a pod, the hostname is the pod's name.
     let host = if host.trim().is_empty() { "unknown" } else { host.trim() };
     let process = process_identity::identity(std::process::id()).replacen(' ', "-", 1);
     format!("{}/{process}/{realm}", host.replace('/', "-"))
@@ -244,7 +244,7 @@ fn parts(holder: &str) -> Option<[&str; 3]> {
     holder.split('/').collect::<Vec<_>>().try_into().ok()
 }
 
-/// A holder as people say it.
+/// Describes a holder for people.
 pub fn words_of(holder: &str) -> String {
     match parts(holder) {
         Some([host, process, _]) => format!("process {} on {host}", process.split('-').next().unwrap_or_default()),

@@ -1,4 +1,5 @@
-//! The Kubernetes runtime: a Job per run. Two watches follow Jobs and pods, and inputs and outputs pass through the data port.
+//! The Kubernetes runtime. It creates a Job per run, follows Jobs and pods with two watches, and passes inputs and outputs through the
+//! data port.
 
 mod access;
 mod address;
@@ -68,7 +69,7 @@ use crate::decisions::facts::JobFacts;
 use crate::decisions::isolation::IsolationMonitor;
 use crate::decisions::job::{DataPortForPods, Plan, job, locations};
 
-/// How many runs at a time ask why they don't start.
+/// How many runs may look up concurrently why they don't start.
 const ASKING: usize = 2;
 
 /// The Kubernetes runtime.
@@ -81,7 +82,7 @@ pub struct Kubernetes {
     pods: Api<Pod>,
     secrets: Api<Secret>,
     events: Api<Event>,
-    /// Lets a few runs at a time ask why they don't start: to find one run's Events, the API server reads all of the namespace.
+    /// Limits concurrent look-ups of why a run doesn't start: to find one run's Events, the API server reads all Events of the namespace.
     asking: tokio::sync::Semaphore,
     secret: Arc<NodeSecret>,
     data_port: DataPortForPods,
@@ -93,10 +94,10 @@ pub struct Kubernetes {
     _embedded: Option<Embedded>,
 }
 
-/// A cluster that was reached and may be used; made before the node logs in, so that both can be waited for at once.
+/// A cluster that is reachable and usable. It is opened before the node logs in, so that the node can wait for both at the same time.
 pub struct Connected {
     client: Client,
-    /// Its host and port.
+    /// The API server's host and port.
     api_server: Option<(String, u16)>,
     /// Whether another process of this node was the leader when this one started.
     stood_by: bool,
@@ -104,7 +105,7 @@ pub struct Connected {
 }
 
 impl Connected {
-    /// Connects to the cluster, waiting while it is unavailable, and checks this node's rights.
+    /// Connects to the cluster, waiting while it is unavailable, and checks this node's permissions.
     ///
     /// # Errors
     /// If the cluster can't be used.
@@ -116,7 +117,7 @@ impl Connected {
         Ok(Self { client, api_server: api_server(&access), stood_by: false, metrics })
     }
 
-    /// Waits until this process is the one of its node that acts.
+    /// Waits until this process is the leader among the processes of its node.
     pub async fn acquire(
         &mut self,
         namespace: &str,
@@ -129,7 +130,7 @@ impl Connected {
         self.stood_by = NodeLease::new(leases, identity).acquire(leadership, health, supervisor).await;
     }
 
-    /// A client for a cluster that has not been used yet.
+    /// Creates a client for a cluster that has not been used yet.
     fn to(access: &Arc<Access>) -> Self {
         let metrics = KubernetesMetrics::default();
         Self { client: access.client(), api_server: api_server(access), stood_by: false, metrics }
@@ -143,10 +144,10 @@ fn api_server(access: &Access) -> Option<(String, u16)> {
 }
 
 impl Kubernetes {
-    /// Starts the runtime: data port, watches, proof of the isolation.
+    /// Starts the runtime: the data port, the watches and the isolation check.
     ///
     /// # Errors
-    /// If the data port can't be opened, or the cluster refuses what is needed.
+    /// If the data port can't be opened, or the cluster refuses a request.
     pub async fn start(
         connected: Connected,
         config: &Config,
@@ -216,7 +217,7 @@ impl Kubernetes {
         })
     }
 
-    /// The algorithm's environment, or why there can't be one.
+    /// The algorithm's environment, or the reason why there can't be one.
     fn environment(&self, assignment: &Assignment) -> Result<BTreeMap<String, String>, Failure> {
         let visible: Vec<VisibleDatabase> = self.databases.iter().map(|database| database.visible.clone()).collect();
         let (own, share) = (&self.config.algorithm_env, self.config.share_config);
@@ -242,7 +243,7 @@ impl Kubernetes {
         })
     }
 
-    /// The run's Job, if there is one of this very run, and not of one that had its number before.
+    /// The Job of this run, if it exists. The Job of an earlier run with the same ID does not count.
     fn job_of(&self, assignment: &Assignment) -> Option<JobFacts> {
         self.run_index.job_of(assignment.run).filter(|job| job.is_of(&self.identity, assignment))
     }
@@ -252,7 +253,7 @@ impl Kubernetes {
 impl Runtime for Kubernetes {
     async fn list_existing(&self) -> Vec<(TaskId, RunId)> {
         for mut seen in self.seen.clone() {
-            // An error means that the watch has ended, and with it this process.
+            // An error means that the watch has ended, and the process ends with it.
             let _ = seen.wait_for(|seen| *seen).await;
         }
         self.unreported()
@@ -330,7 +331,7 @@ impl Runtime for Kubernetes {
     async fn release(&self, run: RunId, status: &RunStatus) -> Result<(), RuntimeError> {
         let Some(job) = self.run_index.job_of(run) else { return Ok(()) };
         let end = End::of(&job, self.run_index.pod_of(run).as_ref(), self.settings.keep_finished, Timestamp::now());
-        // Its own Job last: as long as that has no mark, all of it is tried again.
+        // Mark the run's own Job last: until it has the mark, all steps are retried.
         self.mark_earlier(&job).await?;
         self.mark(&job.name, Some(&job.uid), status.as_str(), end).await?;
         self.run_index.dismiss(run);
@@ -339,7 +340,7 @@ impl Runtime for Kubernetes {
     }
 }
 
-/// The proxy within this node.
+/// Starts the proxy inside this node.
 async fn own_proxy(
     config: &Config,
     settings: &KubernetesConfig,

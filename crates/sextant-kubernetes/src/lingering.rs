@@ -1,7 +1,7 @@
-//! Pods that continue after their run is done, because the cluster has added a container to them that does not end, as service meshes do.
-//! A Job completes only when its whole pod has ended, and nothing ends a single container. A deadline ends the pod, but marks the Job as
-//! failed and deletes the log. So the pod is kept as long as a finished one, unless other runs need its resources. Then its Job is removed
-//! at once by a TTL of zero: this node has no right to delete, and needs none.
+//! Pods that keep running after their run is done, because the cluster has added a container that does not end, as service meshes do.
+//! A Job completes only when its whole pod has ended, and nothing can end a single container. A deadline ends the pod, but marks the Job as
+//! failed and deletes the log. So the node keeps the pod as long as a finished one, unless other runs need its resources. Then a TTL of
+//! zero removes its Job at once: this node needs no permission to delete, and has none.
 
 use std::time::Duration;
 
@@ -17,24 +17,24 @@ use crate::decisions::facts::{Container, JobFacts, PodFacts};
 use crate::decisions::injected::Injected;
 use crate::decisions::labels;
 
-/// How long `return` has to get the command to exit; after that, the pod is ended even if it can't reach the node.
+/// How long `return` has to get the command to exit. After that, the pod is ended even if it can't reach the node.
 const LAST_MINUTE: Duration = Duration::from_secs(60);
 
-/// When the pod of a run is ended that has its report.
+/// When the pod of a run that has been reported is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Now: what still runs in it is of no use any more.
+    /// Immediately: nothing that still runs in the pod is needed.
     Now,
-    /// It ends by itself. If it has not after this many seconds, counted from when its Job was created, it is ended.
+    /// The pod ends by itself. It is ended if it still runs this many seconds after its Job was created.
     Soon(i64),
-    /// It does not end by itself: it is ended after this many seconds, and its Job goes with it.
+    /// The pod does not end by itself. It is ended this many seconds after its Job was created, and its Job is removed with it.
     Lingering(i64),
 }
 
 impl End {
-    /// Of a run with this Job and pod.
+    /// Determines the end of the pod of a run with this Job and pod.
     pub fn of(job: &JobFacts, pod: Option<&PodFacts>, keep: Duration, now: Timestamp) -> Self {
-        // A container that ends by itself keeps its pod, for inspection. The Job's controller ends everything else.
+        // A pod whose containers end by themselves is kept for inspection. The Job controller ends every other pod.
         let Some(pod) = pod.filter(|pod| pod.over || ends_by_itself(pod)) else { return Self::Now };
         let age = job.created.map_or(0, |created| now.duration_since(created).as_secs().max(0));
         let after = |wait: Duration| age.saturating_add(i64::try_from(wait.as_secs()).unwrap_or(i64::MAX));
@@ -45,7 +45,7 @@ impl End {
         }
     }
 
-    /// What is said of it at the Job, besides that the run has its report.
+    /// The patch of the Job, in addition to the mark that the run has been reported.
     pub fn patch(self) -> Value {
         let (deadline, lingers) = match self {
             Self::Now => (1, Value::Null),
@@ -65,13 +65,13 @@ fn ends_by_itself(pod: &PodFacts) -> bool {
     returns && matches!(pod.algorithm, Container::Ended(_))
 }
 
-/// Whether a Job's lingering pod has been ended, and the Job is still there.
+/// Whether a Job's lingering pod has been ended while the Job still exists.
 pub fn has_ended(job: &Job) -> bool {
     let kept = job.spec.as_ref().is_some_and(|spec| spec.ttl_seconds_after_finished != Some(0));
     kept && JobFacts::read(job).is_some_and(|job| job.lingers && job.reported && !job.deleting && job.failed.is_some())
 }
 
-/// Has a Job removed.
+/// Removes a Job by setting its TTL to zero.
 pub async fn remove(jobs: Api<Job>, job: Job) {
     let gone = json!({ "metadata": { "uid": job.uid() }, "spec": { "ttlSecondsAfterFinished": 0 } });
     if let Err(error) = patch(&jobs, &job.name_any(), gone).await {
@@ -80,7 +80,7 @@ pub async fn remove(jobs: Api<Job>, job: Job) {
 }
 
 impl Kubernetes {
-    /// Ends the pods that linger: a run waits for the room that they take.
+    /// Ends lingering pods, because a run waits for their resources.
     pub(super) async fn end_lingering(&self) {
         for job in self.run_index.lingering() {
             let now = json!({ "metadata": { "uid": job.uid }, "spec": { "activeDeadlineSeconds": 1 } });

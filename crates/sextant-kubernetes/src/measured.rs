@@ -1,4 +1,4 @@
-//! Counts the requests to the API server.
+//! Metrics of the requests to the API server.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use kube::Client;
 use kube::client::Body;
 use sextant_metrics::KubernetesMetrics;
 
-/// The same client, with its requests counted.
+/// Wraps a client so that its requests are counted.
 pub fn measured(client: Client, metrics: KubernetesMetrics) -> Client {
     let namespace = client.default_namespace().to_owned();
     Client::new(tower::service_fn(move |request| send(client.clone(), metrics.clone(), request)), namespace)

@@ -1,4 +1,4 @@
-//! The cluster's side of `sextant runs`: the node's Jobs and pods, read once, and who holds its Lease.
+//! The cluster's part of `sextant runs`: the node's Jobs and pods, read once, and the holder of its Lease.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -23,11 +23,11 @@ use crate::decisions::facts::{JobFacts, PodFacts};
 use crate::decisions::labels;
 use crate::decisions::run_state::run_state;
 
-/// How many objects are asked for at once.
+/// How many objects one list request returns.
 const PAGE: u32 = 500;
-/// For how many runs that do not start the cluster is asked why.
+/// The maximum number of pending runs whose Events are read.
 const ASKED: usize = 20;
-/// A holder that has renewed its Lease within this time is running.
+/// A Lease holder that has renewed within this time is running.
 const AT_WORK: Duration = Duration::from_secs(15);
 
 /// The runs in the cluster, and a line about the leader.
@@ -66,7 +66,7 @@ pub async fn look(settings: &KubernetesConfig, identity: &Identity) -> Result<(V
             && asked < ASKED
         {
             asked += 1;
-            // Only its text is shown, for which the image does not matter.
+            // Only the text is shown, which does not depend on the image.
             if let Some(issue) =
                 events::issue(&events, &facts.name, pod_name.as_deref(), settings.scratch.as_ref(), "").await
             {
@@ -80,7 +80,7 @@ pub async fn look(settings: &KubernetesConfig, identity: &Identity) -> Result<(V
     Ok((here, at_work(&client, namespace, identity).await))
 }
 
-/// All objects, read in pieces.
+/// Lists all objects, page by page.
 async fn all<K>(api: Api<K>, selector: &str) -> kube::Result<Vec<K>>
 where
     K: Clone + DeserializeOwned + Debug,

@@ -1,5 +1,5 @@
-//! Whether this node may do in its namespace what it has to do there: asked before the first run, so that a
-//! missing right is one clear message and not a run that fails.
+//! Checks this node's permissions in its namespace before the first run, so that a missing permission is one clear message
+//! and not a run that fails.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use tokio::time::sleep;
 
 use super::cluster::{error_chain, status_code, with_timeout};
 
-/// Group, resource and the verbs that Sextant uses on it: all that the chart's Role grants, and all that it needs or can [do
-/// without](DISPENSABLE).
+/// Group, resource and the verbs that Sextant uses on it: all that the chart's Role grants, whether the node needs it or can do
+/// [without it](DISPENSABLE).
 pub const NEEDED: [(&str, &str, &[&str]); 8] = [
     ("batch", "jobs", &["create", "get", "list", "watch", "patch"]),
     ("", "pods", &["list", "watch"]),
@@ -26,28 +26,28 @@ pub const NEEDED: [(&str, &str, &[&str]); 8] = [
     ("coordination.k8s.io", "leases", &["create", "get", "update"]),
 ];
 
-/// What a node goes on without: it then says of a rule that forbids its runs only when the first has met it. Roles of earlier
-/// releases don't have these.
+/// Resources that a node can do without: it then reports a rule that forbids its runs only when the first run violates it. Roles of
+/// earlier releases don't grant these.
 const DISPENSABLE: [&str; 2] = ["resourcequotas", "limitranges"];
 
-/// How often a missing right is asked for before it is believed.
+/// How many times a missing permission is checked before it counts as missing.
 const TRIES: u32 = 3;
-/// The pause between two of these.
+/// The pause between two checks.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What the API server says of this node's rights, where none is known to be missing.
+/// What the API server says about this node's permissions if none is known to be missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rights {
-    /// It has all.
+    /// The node has all permissions.
     All,
-    /// The API server doesn't say, for this reason.
+    /// The API server does not say, for this reason.
     Unknown(String),
 }
 
-/// Asks the API server about all that is needed.
+/// Checks all needed permissions with the API server.
 ///
 /// # Errors
-/// If something is missing, naming it.
+/// If a permission is missing; the error names it.
 pub async fn check(client: &Client, namespace: &str) -> Result<Rights, NodeError> {
     let mut tries = TRIES;
     let missing = loop {
@@ -56,7 +56,7 @@ pub async fn check(client: &Client, namespace: &str) -> Result<Rights, NodeError
             // An API server that has just started may not know all roles yet.
             Ok(missing) if !missing.is_empty() && tries > 0 => sleep(PAUSE).await,
             Ok(missing) => break missing,
-            // A cluster that does not answer such questions will say so when it is used.
+            // If the cluster does not answer access reviews, a missing permission shows on first use.
             Err(error) => {
                 let why = error_chain(&error);
                 tracing::warn!("The cluster does not say what this node may do: {why}");
@@ -73,7 +73,7 @@ pub async fn check(client: &Client, namespace: &str) -> Result<Rights, NodeError
     exists(client, namespace).await.map(|()| Rights::All)
 }
 
-/// What this node may not do of all that it needs.
+/// The needed permissions that this node lacks.
 async fn missing(client: &Client, namespace: &str) -> kube::Result<Vec<String>> {
     let reviews = NEEDED
         .iter()
@@ -110,8 +110,8 @@ async fn allowed(client: &Client, namespace: &str, group: &str, resource: &str, 
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
-/// A namespace that is not there is worth a message of its own. Who may not look (a Role alone does not let one)
-/// is told by the first Job.
+/// Checks that the namespace exists, since a missing one deserves a message of its own. An account that may not read it (a Role alone
+/// does not allow that) gets the error with the first Job.
 async fn exists(client: &Client, namespace: &str) -> Result<(), NodeError> {
     let api: Api<Namespace> = Api::all(client.clone());
     match with_timeout(api.get(namespace)).await {
@@ -129,7 +129,7 @@ mod tests {
     use http::{Request, Response, StatusCode};
     use kube::client::Body;
 
-    /// A cluster that answers each review so; namespaces can't be seen.
+    /// A cluster that answers each review like this; namespaces can't be read.
     fn cluster(status: StatusCode, allowed: bool) -> Client {
         let answer = move |request: Request<Body>| async move {
             let is_review = request.method() == http::Method::POST;

@@ -20,25 +20,24 @@ use crate::data_port::keys::KeyOf;
 use crate::data_port::protocol::Command;
 use crate::data_port::server::{Answer, Input, PodApi};
 
-/// How long `next` is held: below the idle limits of what may lie between pod and node.
+/// How long an answer to `next` is delayed at most. It is below the idle timeouts of network devices between pod and node.
 const HOLD: Duration = Duration::from_secs(50);
 
 /// The [`PodApi`] of the Kubernetes runtime.
 pub struct PodApiService {
-    /// The runs.
     run_index: Arc<RunIndex>,
-    /// Where inputs and tokens come from.
+    /// The source of inputs and tokens.
     input_source: Arc<dyn InputSource>,
 }
 
 impl PodApiService {
-    /// Answers for these runs.
+    /// Creates the service for these runs.
     pub fn new(run_index: Arc<RunIndex>, input_source: Arc<dyn InputSource>) -> Self {
         Self { run_index, input_source }
     }
 
     fn answer<T>(run: RunId, what: &str, result: Result<T, InputSourceError>) -> Result<T, Answer> {
-        // Pods ask again and again.
+        // Pods retry often, so the log is throttled.
         static REFUSED: LogThrottle = LogThrottle::new();
         static LATER: LogThrottle = LogThrottle::new();
         result.map_err(|error| match error {
@@ -57,12 +56,12 @@ impl PodApiService {
         })
     }
 
-    /// Inputs under the id of a reported run belong to a later run.
+    /// Refuses inputs and tokens for a reported run, because those under its ID belong to a later run.
     fn refuse_reported(&self, run: RunId) -> Result<(), Answer> {
         if self.reported(run) { Err(Answer::Later) } else { Ok(()) }
     }
 
-    /// Whether the server has the run's report already, maybe from an earlier process of this node.
+    /// Whether the server already has the run's report, possibly from an earlier process of this node.
     fn reported(&self, run: RunId) -> bool {
         self.run_index.job_of(run).is_some_and(|job| job.reported)
     }
@@ -77,8 +76,8 @@ impl PodApi for PodApiService {
     async fn input(&self, run: RunId) -> Result<Input, Answer> {
         self.refuse_reported(run)?;
         let mut pieces = Self::answer(run, "input", self.input_source.input(run).await)?;
-        // An input that is wrong from its beginning is refused with a reason; one that turns out wrong later breaks
-        // the connection, and is refused with its reason when it is asked for again.
+        // An input that is wrong from the beginning is refused with a reason. One that turns out wrong later breaks the
+        // connection, and the next request is refused with the reason.
         if let Some(refusal) = self.run_index.refusal(run) {
             return Err(Answer::Refused(refusal));
         }
@@ -123,7 +122,7 @@ impl PodApi for PodApiService {
         }
         let (taken, answer) = oneshot::channel();
         self.run_index.deliver(run, Output { upload, taken }).map_err(|_| Answer::Later)?;
-        // Dropped without confirmation: the server does not have it.
+        // If the sender is dropped without confirmation, the server does not have the output.
         answer.await.map_err(|_| Answer::Later)
     }
 }

@@ -1,4 +1,4 @@
-//! One proof of the isolation: starts a neighbour that listens and a prober that tries, and brings what the prober found.
+//! One check of the isolation: starts a pod that listens and a pod that tries all targets, and returns the latter's findings.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -24,15 +24,15 @@ use crate::decisions::isolation::{Findings, How, Proof, Target, Try, judge};
 use crate::decisions::labels;
 use crate::decisions::probe::{Orders, probe};
 
-/// How long each of the two pods may take to start; pulling Sextant's own image is part of it.
+/// How long each of the two pods may take to start, including the pull of Sextant's own image.
 const START: Duration = Duration::from_secs(100);
-/// How long the prober may take, with its start.
+/// How long the trying pod may take, including its start.
 const TRIES: Duration = Duration::from_secs(130);
 
-/// How often the cluster is asked meanwhile whether its rules forbid them.
+/// How often the node checks meanwhile whether the cluster's rules forbid the pods.
 const ASKED: Duration = Duration::from_secs(5);
 
-/// What proofs are made with.
+/// Checks the isolation with pods in this node's namespace.
 pub struct Prober {
     jobs: Api<Job>,
     pods: Api<Pod>,
@@ -42,14 +42,14 @@ pub struct Prober {
     pull_secrets: Vec<String>,
 }
 
-/// A probe that was started; without the neighbour's end it would listen for minutes.
+/// A probe that was started. The listening one runs for minutes unless it is ended.
 struct Started {
     job: String,
     uid: String,
 }
 
 impl Prober {
-    /// For this node's namespace.
+    /// Creates a prober for this node's namespace.
     pub fn new(client: &Client, identity: &Identity, settings: &KubernetesConfig, pull_secrets: &[String]) -> Self {
         Self {
             jobs: Api::namespaced(client.clone(), &settings.namespace),
@@ -61,7 +61,7 @@ impl Prober {
         }
     }
 
-    /// Makes one proof.
+    /// Checks the isolation once.
     pub async fn prove(&self, targets: &Targets) -> Proof {
         self.prove_with_neighbour(targets).await.unwrap_or_else(Proof::Inconclusive)
     }
@@ -84,7 +84,7 @@ impl Prober {
                 }));
             }
             let findings = self.tried(&mut all).await?;
-            // It must have listened all the time, or its silence would mean nothing.
+            // The listener must have run all the time; otherwise a missing answer means nothing.
             let still = self.find(&neighbour).await?;
             if still.status.as_ref().is_none_or(|status| !listens(status)) {
                 return Err("the probe that listens ended too early".into());
@@ -97,14 +97,14 @@ impl Prober {
         proof
     }
 
-    /// Has everything tried; puts the targets into the order of the findings.
+    /// Runs a pod that tries all targets. Sorts the targets into the order of the findings.
     async fn tried(&self, all: &mut [Target]) -> Result<Findings, String> {
         all.sort_by_key(|target| target.expected != Expected::Open);
         let (needed, closed) = all.split_at(all.partition_point(|target| target.expected == Expected::Open));
         let tries = |targets: &[Target]| targets.iter().map(|target| target.attempt.clone()).collect();
         let prober = self.start(&Orders::Try { needed: tries(needed), closed: tries(closed) }).await?;
         let pod = self.until(&prober, TRIES, "end", |status| ended(status).is_some()).await?;
-        // A container that the cluster has added goes on, and takes the room of a run.
+        // A container that the cluster has added keeps running, and takes resources from a run.
         if !over(&pod) {
             self.end(&prober).await;
         }
@@ -127,7 +127,7 @@ impl Prober {
         format!("{}={}", labels::JOB_UID, probe.uid)
     }
 
-    /// Waits until a probe's pod is as wanted.
+    /// Waits until the status of a probe's pod satisfies `wanted`.
     async fn until(
         &self,
         probe: &Started,
@@ -140,7 +140,7 @@ impl Prober {
         let mut pods = pin!(pods);
         let found = async {
             loop {
-                // Errors pass; the watch begins again by itself.
+                // Errors are transient; the watch restarts by itself.
                 match pods.try_next().await {
                     Ok(Some(pod)) => match pod.status {
                         Some(status) if wanted(&status) => return Some(status),
@@ -169,7 +169,7 @@ impl Prober {
         }
     }
 
-    /// Waits until the cluster says that a probe's pod can't be created; does not return otherwise.
+    /// Waits until the cluster reports that a probe's pod can't be created; otherwise never returns.
     async fn forbidden(&self, probe: &Started) -> String {
         loop {
             sleep(ASKED).await;
@@ -196,8 +196,8 @@ impl Prober {
         issue.map_or_else(look, |issue| issue.text)
     }
 
-    /// Nobody needs a probe any more that goes on; if that can't be said, it ends by itself. To Kubernetes a Job that is ended has failed: so
-    /// that none is left that did, it goes at once.
+    /// Ends a probe that is no longer needed. If that fails, the probe ends by itself. Kubernetes counts a Job that is ended as failed, so
+    /// the Job is deleted at once, to leave no failed one.
     async fn end(&self, probe: &Started) {
         let patch = json!({ "spec": { "activeDeadlineSeconds": 1, "ttlSecondsAfterFinished": 0 } });
         if let Err(error) =

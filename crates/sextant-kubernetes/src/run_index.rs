@@ -1,5 +1,5 @@
-//! What this process knows of each run in the cluster: the facts that the watches bring, the state that
-//! follows from them, and the meeting point of the node and the run's `return` container.
+//! What this process knows about each run in the cluster: the facts from the watches, the state that derives from
+//! them, and the commands and outputs that node and `return` container exchange.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,17 +22,17 @@ pub struct RunIndex {
 
 struct Entry {
     job: Option<JobFacts>,
-    /// Whether the watch has shown the Job. One that was just made may be missing in a list that was begun before.
+    /// Whether the watch has reported the Job. A list that began earlier may lack a Job that was just created.
     job_seen: bool,
     pod: Option<PodFacts>,
-    /// A pod whose Job has not been seen yet: the two watches don't wait for each other.
+    /// A pod whose Job has not been reported yet, since the two watches are not synchronized.
     early: Option<PodFacts>,
-    /// The uid of a Job that this process has created, until its pod has got its token.
+    /// The uid of a Job that this process has created, until its pod has received its token.
     unsupplied: Option<String>,
     run_state: watch::Sender<RunState>,
     command: watch::Sender<Command>,
     collector: Option<oneshot::Sender<Output>>,
-    /// Why the input is refused, where that turned out in its middle.
+    /// Why the input is refused, if it turned out to be wrong while it was streamed.
     refusal: Option<String>,
 }
 
@@ -53,7 +53,7 @@ impl Default for Entry {
 }
 
 impl Entry {
-    /// Takes over a Job; a pod and an order that belong to another one don't go with it.
+    /// Replaces the Job. A pod and a command that belong to another Job are dropped.
     fn replace(&mut self, job: JobFacts) {
         if self.pod.as_ref().is_some_and(|pod| pod.job_uid != job.uid) {
             self.pod = None;
@@ -71,12 +71,12 @@ impl Entry {
         self.slim();
     }
 
-    /// Whether the server has the run's report.
+    /// Whether the run has been reported to the server.
     fn is_reported(&self) -> bool {
         self.job.as_ref().is_some_and(|job| job.reported)
     }
 
-    /// Reported Jobs stay for an hour, and there may be many: nobody asks for their pods any more.
+    /// Drops the pods of reported Jobs, which stay for an hour and may be many. They are no longer needed.
     fn slim(&mut self) {
         if self.is_reported() {
             self.pod = None;
@@ -94,7 +94,7 @@ impl Entry {
         });
     }
 
-    /// Whether nothing is known and nobody observes it: then it can be removed.
+    /// Whether nothing is known about the run and nothing observes it, so that it can be removed.
     fn idle(&self) -> bool {
         self.job.is_none()
             && self.pod.is_none()
@@ -106,15 +106,15 @@ impl Entry {
 
 impl RunIndex {
     fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Entry>> {
-        // Every change leaves the table whole: one that panicked in another thread does no harm.
+        // Every change leaves the map consistent, so a panic in another thread does no harm.
         self.runs.lock()
     }
 
-    /// The watch shows a Job that was made or has changed.
+    /// Records a Job that the watch reports as new or changed.
     pub fn job(&self, facts: JobFacts) {
         let mut runs = self.lock();
         let entry = runs.entry(facts.run).or_default();
-        // An older one beside a newer: of an earlier launch, or of a namesake, with a server that uses a run's number again.
+        // Ignore an older Job: it belongs to an earlier launch, or to an earlier run, if the server reuses run IDs.
         let age = |job: &JobFacts| (job.created, job.attempt);
         if entry.job.as_ref().is_some_and(|job| job.uid != facts.uid && age(job) > age(&facts)) {
             return;
@@ -124,13 +124,13 @@ impl RunIndex {
         entry.refresh();
     }
 
-    /// This process has made a Job, or found the one it was to make. What the watch has shown since is newer.
+    /// Records a Job that this process has created or found. What the watch has reported since is newer.
     pub fn launched(&self, facts: JobFacts) {
         let mut runs = self.lock();
         let entry = runs.entry(facts.run).or_default();
         if !facts.supplied {
             entry.unsupplied = Some(facts.uid.clone());
-            // The watch may have been quicker.
+            // The watch may have reported the Job first.
             if let Some(job) = entry.job.as_mut().filter(|job| job.uid == facts.uid) {
                 job.supplied = false;
             }
@@ -142,7 +142,7 @@ impl RunIndex {
         }
     }
 
-    /// A pod is given its token: its algorithm may start now.
+    /// Records that the run's pod gets its token, so its algorithm may start.
     pub fn supplied(&self, run: RunId) {
         self.change(run, |entry| {
             entry.unsupplied = None;
@@ -152,14 +152,14 @@ impl RunIndex {
         });
     }
 
-    /// A pod was made or has changed.
+    /// Records a new or changed pod.
     pub fn pod(&self, run: RunId, facts: PodFacts) {
         let mut runs = self.lock();
         let entry = runs.entry(run).or_default();
         let newer = |pod: &PodFacts| pod.job_uid == facts.job_uid || pod.created <= facts.created;
         let belongs = match &entry.job {
             Some(job) => job.uid == facts.job_uid && !job.reported,
-            // Its Job has not been seen yet: of several, the newest may be the one that counts.
+            // The Job has not been reported yet. Of several pods, the newest may be the right one.
             None => entry.pod.as_ref().is_none_or(newer),
         };
         if belongs {
@@ -173,7 +173,7 @@ impl RunIndex {
         }
     }
 
-    /// A Job is gone; another one of the same name, made since, is not.
+    /// Records that a Job is gone. A newer Job with the same name stays.
     pub fn job_gone(&self, run: RunId, uid: &str) {
         self.change(run, |entry| {
             if entry.job.as_ref().is_some_and(|job| job.uid == uid) {
@@ -182,8 +182,8 @@ impl RunIndex {
         });
     }
 
-    /// A pod is gone. Its last facts are kept as those of a deleted one until its Job is gone too: they tell
-    /// what became of the run.
+    /// Records that a pod is gone. Its last facts are kept, marked as deleted, until its Job is gone too, because they show
+    /// what happened to the run.
     pub fn pod_gone(&self, run: RunId, name: &str, now: Timestamp) {
         self.change(run, |entry| {
             entry.early.take_if(|early| early.name == name);
@@ -201,7 +201,7 @@ impl RunIndex {
         });
     }
 
-    /// A watch has begun anew and seen all Jobs (or pods) there are: what it has not seen is gone.
+    /// Removes Jobs that a restarted watch did not list: after a complete list, they are gone.
     pub fn retain_jobs(&self, seen: &HashSet<String>) {
         for (run, uid) in self.known(|entry| entry.job.as_ref().filter(|_| entry.job_seen).map(|job| job.uid.clone())) {
             if !seen.contains(&uid) {
@@ -210,7 +210,7 @@ impl RunIndex {
         }
     }
 
-    /// The same for pods, by name.
+    /// Removes pods that a restarted watch did not list, by name.
     pub fn retain_pods(&self, seen: &HashSet<String>, now: Timestamp) {
         let name = |pod: &Option<PodFacts>| pod.as_ref().map(|pod| pod.name.clone());
         for (run, name) in
@@ -231,7 +231,7 @@ impl RunIndex {
         let Some(entry) = runs.get_mut(&run) else { return };
         change(entry);
         entry.refresh();
-        // Facts of a pod mean nothing without its Job.
+        // Facts about a pod mean nothing without its Job.
         if entry.job.is_none() && entry.pod.as_ref().is_some_and(|pod| pod.over || pod.deleting) {
             entry.pod = None;
         }
@@ -240,17 +240,17 @@ impl RunIndex {
         }
     }
 
-    /// Whether there is something of a run.
+    /// Whether a Job or pod of the run is known.
     pub fn knows(&self, run: RunId) -> bool {
         self.lock().get(&run).is_some_and(|entry| *entry.run_state.borrow() != RunState::Absent)
     }
 
-    /// A run's state.
+    /// Observes a run's state.
     pub fn observe(&self, run: RunId) -> watch::Receiver<RunState> {
         self.lock().entry(run).or_default().run_state.subscribe()
     }
 
-    /// The server has the run's report: known here before the watch shows it.
+    /// Records that the run has been reported, before the watch shows it.
     pub fn reported(&self, run: RunId, uid: &str) {
         self.change(run, |entry| {
             if let Some(job) = entry.job.as_mut().filter(|job| job.uid == uid) {
@@ -260,19 +260,19 @@ impl RunIndex {
         });
     }
 
-    /// The command for `return`.
+    /// The commands for `return`.
     pub fn commands(&self, run: RunId) -> watch::Receiver<Command> {
         self.lock().entry(run).or_default().command.subscribe()
     }
 
-    /// Tells `return` to end.
+    /// Tells `return` to exit.
     pub fn dismiss(&self, run: RunId) {
         if let Some(entry) = self.lock().get(&run) {
             entry.command.send_replace(Command::Exit);
         }
     }
 
-    /// Tells `return` to send the output, and takes it when it comes.
+    /// Tells `return` to upload the output, and receives it.
     pub fn collect(&self, run: RunId) -> oneshot::Receiver<Output> {
         let (sender, receiver) = oneshot::channel();
         let mut runs = self.lock();
@@ -282,7 +282,7 @@ impl RunIndex {
         receiver
     }
 
-    /// Passes an output to its collector; returns it if there is none.
+    /// Passes an output to its collector, or returns it if there is none.
     pub fn deliver(&self, run: RunId, output: Output) -> Result<(), Output> {
         match self.lock().get_mut(&run).and_then(|entry| entry.collector.take()) {
             Some(collector) => collector.send(output),
@@ -290,17 +290,17 @@ impl RunIndex {
         }
     }
 
-    /// An input turned out to be wrong in its middle.
+    /// Records that an input turned out to be wrong while it was streamed.
     pub fn refuse(&self, run: RunId, why: String) {
         self.lock().entry(run).or_default().refusal = Some(why);
     }
 
-    /// Why the input is refused, if it is.
+    /// Why the input is refused; `None` if it is not.
     pub fn refusal(&self, run: RunId) -> Option<String> {
         self.lock().get(&run)?.refusal.clone()
     }
 
-    /// The observer of a run has stopped observing.
+    /// Removes a run that nothing observes any more, if nothing else is known about it.
     pub fn forget(&self, run: RunId) {
         self.change(run, |_| {});
     }
@@ -315,14 +315,14 @@ impl RunIndex {
         self.lock().get(&run)?.pod.clone()
     }
 
-    /// The Jobs of runs that are done, whose pods go on all the same.
+    /// The Jobs of reported runs whose pods still run.
     pub fn lingering(&self) -> Vec<JobFacts> {
         let runs = self.lock();
         let jobs = runs.values().filter_map(|entry| entry.job.as_ref());
         jobs.filter(|job| job.reported && job.lingers && job.failed.is_none() && !job.deleting).cloned().collect()
     }
 
-    /// The runs with a Job that is not marked as reported.
+    /// The runs whose Job is not marked as reported.
     pub fn unreported(&self) -> Vec<(TaskId, RunId)> {
         let runs = self.lock();
         runs.values()

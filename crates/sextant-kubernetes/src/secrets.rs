@@ -1,4 +1,4 @@
-//! The Secrets that Sextant makes: its own (kept across restarts), one per run (goes with the run's Job), and
+//! The Secrets that Sextant creates: the node's own (kept across restarts), one per run (deleted with the run's Job), and
 //! one for private registries.
 
 use std::collections::BTreeMap;
@@ -21,15 +21,15 @@ use crate::data_port::keys::{KeyOf, NodeSecret, SECRET_BYTES};
 use crate::decisions::facts::JobFacts;
 use crate::decisions::{job, labels};
 
-/// The entry of the node's Secret.
+/// The key in the node's Secret.
 const NODE_SECRET: &str = "secret";
-/// What is waited for, in the log.
+/// The beginning of the log line for a retry.
 const WHAT: &str = "Can't get the Secret that this node keeps for its pods at the moment";
 
-/// The node's secret: the one kept in the cluster, or a new one that is kept from now on.
+/// The node's secret: the one stored in the cluster, or a new one, which this stores.
 ///
 /// # Errors
-/// If the cluster has none and takes none, or has something else under its name.
+/// If the cluster has no such Secret and refuses a new one, or the existing one has other content.
 pub async fn of_node(api: &Api<Secret>, identity: &Identity) -> Result<NodeSecret, NodeError> {
     let name = identity.node_secret_name();
     let failed = |error: &dyn std::error::Error| {
@@ -38,7 +38,7 @@ pub async fn of_node(api: &Api<Secret>, identity: &Identity) -> Result<NodeSecre
             error_chain(error)
         ))
     };
-    // Twice: another process of this node may make it between the look and the making.
+    // Twice, because another process of this node may create it between get and create.
     for _ in 0..2 {
         if let Some(secret) = retry_transient(WHAT, || api.get_opt(&name)).await.map_err(|error| failed(&error))? {
             if labels::is_of_another_release(secret.labels(), identity.release()) {
@@ -67,11 +67,11 @@ pub async fn of_node(api: &Api<Secret>, identity: &Identity) -> Result<NodeSecre
     Err(NodeError::Cluster(format!("The Secret '{name}' appears and disappears; is another program changing it?")))
 }
 
-/// Makes the Secret with a run's key and its algorithm's environment (which may hold the passwords of databases); it goes
-/// away with the run's Job. Harmless when it is there. `false`: there is one of an earlier Job of this name, which is about to go.
+/// Creates the Secret with a run's key and its algorithm's environment (which may contain database passwords). It is deleted with the
+/// run's Job. An existing Secret of this Job is fine. Returns `false` if an earlier Job of this name has one that is still being deleted.
 ///
 /// # Errors
-/// The API server's.
+/// The API server's errors.
 pub async fn of_run(
     api: &Api<Secret>,
     identity: &Identity,
@@ -95,7 +95,7 @@ pub async fn of_run(
         Err(error) if status_code(&error) == Some(409) => {
             let found = with_timeout(api.get(&job.name)).await?;
             let found = found.metadata;
-            // Another node of the namespace may have been quicker, to have the run use its key.
+            // Another node of the namespace may have created it first, to make the run use its key.
             let foreign = labels::is_of_another_release(&found.labels.unwrap_or_default(), identity.release());
             Ok(!foreign && found.owner_references.unwrap_or_default().iter().any(|owner| owner.uid == job.uid))
         }
@@ -103,16 +103,16 @@ pub async fn of_run(
     }
 }
 
-/// What the key of a Job's pods follows from.
+/// What the key of a Job's pods is derived from.
 pub fn key_of(job: &JobFacts) -> KeyOf {
     if job.key_of_uid { KeyOf::Job(job.uid.clone()) } else { KeyOf::Run }
 }
 
-/// Makes a Secret for the private registries of the configuration, under a name that follows from its content:
-/// changed passwords make a new one. Gives the name.
+/// Creates a Secret for the private registries of the configuration. Its name derives from its content, so changed passwords
+/// create a new Secret. Returns the name.
 ///
 /// # Errors
-/// If the cluster does not take it.
+/// If the cluster refuses the Secret.
 pub async fn of_registries(
     api: &Api<Secret>,
     identity: &Identity,

@@ -1,4 +1,4 @@
-//! The targets of a probe: addresses where something is known to listen, so that their silence means something.
+//! The targets of a probe: addresses where something is known to listen, so that a missing answer means something.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,32 +11,32 @@ use crate::decisions::job::DataPortForPods;
 use crate::decisions::neighbours::Neighbour;
 use crate::decisions::network_policy::Endpoints;
 
-/// The metadata service of cloud providers, which has a machine's secrets.
+/// The metadata service of cloud providers, which serves a machine's credentials.
 const METADATA: &str = "169.254.169.254:80";
-/// A port that has no meaning to anybody.
+/// A port without an assigned use.
 const ANY_PORT: u16 = 49_151;
-/// The health port of a proxy of its own, as the chart has it.
+/// The health port of a separate proxy, as the chart sets it.
 const HEALTH: u16 = 8081;
 
-/// The targets around a node.
+/// The targets of one node.
 pub struct Targets {
     data_port: DataPortForPods,
     /// The data port's address, which for a node on the host is the machine's.
     here: SocketAddr,
     proxy: SocketAddr,
-    /// The proxy, where it is a program of its own.
+    /// Whether the proxy is a separate program.
     proxy_apart: bool,
-    /// The API server as this node knows it.
+    /// The API server's address as this node uses it.
     api_server: Option<(String, u16)>,
-    /// What is surely somewhere outside, and surely there: the vantage6 server or, where that is not reached directly, the HTTP proxy on
-    /// the way to it.
+    /// A target outside the cluster that is known to exist: the vantage6 server or, if that is not reached directly, the HTTP proxy
+    /// in front of it.
     outside: (&'static str, String, u16),
     health: Option<SocketAddr>,
     closed: Vec<String>,
 }
 
 impl Targets {
-    /// What follows from the configuration and from where the node is.
+    /// Derives the targets from the configuration and from where the node runs.
     pub fn new(
         config: &Config,
         settings: &KubernetesConfig,
@@ -56,20 +56,20 @@ impl Targets {
         }
     }
 
-    /// The ports that a neighbour listens at: also those that policies open elsewhere.
+    /// The ports on which the listening probe listens, including those that policies open elsewhere.
     pub fn ports(&self) -> Vec<u16> {
         let mut ports = vec![self.here.port(), self.proxy.port(), ANY_PORT];
-        // The lower ones are not for everybody to listen at.
+        // Listening on a lower port needs privileges.
         ports.retain(|port| *port >= 1024);
         ports.sort_unstable();
         ports.dedup();
         ports
     }
 
-    /// All targets, with names looked up now.
+    /// All targets, with names resolved now.
     ///
     /// # Errors
-    /// If a name can't be looked up: then it can't be tried.
+    /// If a name can't be resolved and its target therefore can't be tried.
     pub async fn now(&self) -> Result<Vec<Target>, String> {
         let mut all = vec![
             target("the node's data port", self.here.to_string(), Expected::Open),
@@ -88,7 +88,7 @@ impl Targets {
         Self::name_servers(&mut all);
         if let Some((host, port)) = &self.api_server {
             for ip in look_up(host, *port).await? {
-                // One that this node reaches on loopback is none that pods could reach so.
+                // Pods can't reach an address that is loopback for this node.
                 if !ip.is_loopback() {
                     all.push(target("the API server", SocketAddr::new(ip, *port).to_string(), Expected::Closed));
                 }
@@ -96,7 +96,7 @@ impl Targets {
         }
         let (name, host, port) = &self.outside;
         for ip in look_up(host, *port).await? {
-            // One beside the node on its machine: pods would look for it there.
+            // A server on loopback runs on the node's machine, so pods try the machine's address.
             let (ip, expected) =
                 if ip.is_loopback() { (self.here.ip(), Expected::ClosedIfThere) } else { (ip, Expected::Closed) };
             all.push(target(name, SocketAddr::new(ip, *port).to_string(), expected));
@@ -110,14 +110,14 @@ impl Targets {
                 all.push(target("what `kubernetes.isolation.closed` names", to, Expected::ClosedIfThere));
             }
         }
-        // What was named twice is tried once.
+        // Try duplicates only once.
         let mut seen = std::collections::HashSet::new();
         all.retain(|target| seen.insert((target.attempt.to.clone(), format!("{:?}", target.attempt.how))));
         Ok(all)
     }
 
-    /// Data port and proxy of other nodes, as far as their Jobs tell. What this node's own pods are to reach is none of them, whoever
-    /// says so; and an address that nobody is behind may be refused by the cluster itself.
+    /// The data ports and proxies of other nodes, as far as their Jobs show them. Addresses that this node's own pods need are left out,
+    /// whatever the Jobs say. The cluster itself may refuse connections to an address that has nothing behind it.
     pub fn of_neighbours(&self, others: &[Neighbour]) -> Vec<Target> {
         let own = |address: &SocketAddr| *address == self.here || *address == self.proxy;
         let endpoints = |other: &Neighbour| {
@@ -159,8 +159,8 @@ impl Targets {
     }
 }
 
-/// What lies on the way to the server, as seen from the organization. The server's own name need not mean anything here when
-/// an HTTP proxy leads there.
+/// The first address on the connection to the server, as seen from the organization. If an HTTP proxy is in between, the
+/// server's own name may not resolve here.
 fn outside(config: &Config, environment: &HttpProxies) -> (&'static str, String, u16) {
     let url = url::Url::parse(&config.base_url()).ok();
     if let Some(proxy) = url.as_ref().and_then(|url| environment.for_url(url)) {
@@ -175,7 +175,7 @@ fn target(name: &str, to: String, expected: Expected) -> Target {
     Target { name: name.to_owned(), attempt: Try { to, how: How::Tcp }, expected }
 }
 
-/// In a pod, the name servers that this process uses are the cluster's; elsewhere they are none of its.
+/// The cluster's name servers if this process runs in a pod; otherwise none, because the process's name servers are not the cluster's.
 fn own_name_servers() -> impl Iterator<Item = IpAddr> {
     let inside = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
     let file = if inside { std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default() } else { String::new() };
@@ -216,7 +216,7 @@ mod tests {
         for (others, expected) in [
             (vec![other(Some("10.0.0.7:1"), Some("10.0.0.8"))], vec!["10.0.0.7:1", "10.0.0.8:8080"]),
             (vec![other(None, None)], vec![]),
-            // One that names this node's own would make it look unisolated.
+            // One that names this node's own address would make the node look unisolated.
             (vec![other(Some("10.0.0.2:8080"), Some("10.0.0.2")), other(Some("10.0.0.1:7654"), None)], vec![]),
         ] {
             let tries = targets.of_neighbours(&others);

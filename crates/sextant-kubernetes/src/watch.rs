@@ -1,5 +1,5 @@
 //! Watches the Jobs and pods of this node and keeps the [`RunIndex`] up to date. kube's watcher lists again by itself after errors and
-//! expired watches (410), and reconnects if a watch that should have ended stays silent.
+//! expired watches (410), and reconnects if a watch stays silent beyond its end.
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -24,11 +24,11 @@ use super::run_index::RunIndex;
 use crate::decisions::facts::{JobFacts, PodFacts};
 use crate::decisions::labels;
 
-/// After so many seconds the API server ends a watch, and another begins where it ended. So a watch that says nothing for longer has
-/// lost its connection; see [`super::access`]'s bound on silence.
+/// After this many seconds the API server ends a watch, and the next one continues where it ended. So a watch that is silent for longer
+/// has lost its connection; see the limit on silence in [`super::access`].
 const WATCH: u32 = 25;
 
-/// What is this node's of a kind. What another release of the chart has made with this node's key on it is none of it.
+/// Watches this node's objects of one kind. Objects that another release of the chart has created with this node's key are left out.
 fn own<K>(api: Api<K>, identity: &Identity) -> impl Stream<Item = Result<Event<K>, Error>>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -46,7 +46,7 @@ where
     })
 }
 
-/// Refused credentials are logged once, for all requests ([`super::access`]).
+/// Logs an error. Rejected credentials are logged once for all requests by [`super::access`].
 fn complain(what: &str, error: &Error) {
     let unauthorized = match error {
         Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error) => {
@@ -61,7 +61,7 @@ fn complain(what: &str, error: &Error) {
     }
 }
 
-/// Follows the Jobs; it never ends. `seen` becomes true when all have been seen once.
+/// Follows the Jobs; never returns. `seen` becomes true after the first complete list.
 pub async fn jobs(api: Api<Job>, identity: Identity, run_index: Arc<RunIndex>, seen: watch::Sender<bool>) {
     let mut events = pin!(own(api.clone(), &identity));
     let mut found = HashSet::new();
@@ -96,14 +96,14 @@ pub async fn jobs(api: Api<Job>, identity: Identity, run_index: Arc<RunIndex>, s
     }
 }
 
-/// Has a Job removed that stayed only for its lingering pod.
+/// Removes a Job that was kept only for its lingering pod.
 fn remove_lingering(api: &Api<Job>, job: Job) {
     if lingering::has_ended(&job) {
         tokio::spawn(lingering::remove(api.clone(), job));
     }
 }
 
-/// Follows the pods; it never ends. `seen` becomes true when all have been seen once.
+/// Follows the pods; never returns. `seen` becomes true after the first complete list.
 pub async fn pods(api: Api<Pod>, identity: Identity, run_index: Arc<RunIndex>, seen: watch::Sender<bool>) {
     let mut events = pin!(own(api, &identity));
     let mut found = HashSet::new();
@@ -128,7 +128,7 @@ pub async fn pods(api: Api<Pod>, identity: Identity, run_index: Arc<RunIndex>, s
             }
             Ok(Event::Delete(pod)) => {
                 if let Some((run, facts)) = PodFacts::read(&pod) {
-                    // Its last facts come along, possibly with the reason of its termination.
+                    // A delete event has the pod's last facts, possibly with the reason of its termination.
                     run_index.pod(run, facts);
                     run_index.pod_gone(run, &pod.name_any(), Timestamp::now());
                 }

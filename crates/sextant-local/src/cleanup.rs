@@ -1,4 +1,4 @@
-//! Removes what runs have left, in a thread that nobody waits for: algorithms may leave as much as they like, however deep.
+//! Removes what runs leave behind in a background thread: algorithms may leave any number of files, at any depth.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -11,26 +11,26 @@ use tracing::warn;
 
 use super::private::Dir;
 
-/// How much is done before it looks whether the node still wants it.
+/// How much is removed before the thread checks whether the node still wants it.
 const ENTRIES: u64 = 200_000;
 const TIME: Duration = Duration::from_secs(30);
-/// Between two portions of what takes longer.
+/// The pause between two portions of a long removal.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The prefix of the names of folders that runs of a job share.
+/// The prefix of the names of folders that the runs of a job share.
 pub const SHARED: &str = "tmp-";
 
-/// Asks for what was put aside to be removed. The thread ends some time after this is dropped.
+/// Requests removals. The thread ends some time after this is dropped.
 #[derive(Debug)]
 pub struct Cleanup(SyncSender<()>);
 
 impl Cleanup {
-    /// Starts the thread. Folders of jobs are removed when they were not used for `keep`.
+    /// Starts the thread. It removes folders of jobs that were not used for `keep`.
     ///
     /// # Errors
-    /// If a thread can't be started.
+    /// The thread can't be started.
     pub fn start(root: Arc<Dir>, keep: Duration) -> std::io::Result<Self> {
-        // One that waits is enough: it sees all that was put aside before.
+        // One waiting request is enough: it covers all that was put aside before.
         let (ask, requests) = sync_channel(1);
         std::thread::Builder::new()
             .name("cleanup".into())
@@ -39,9 +39,9 @@ impl Cleanup {
         Ok(Self(ask))
     }
 
-    /// Has it look again.
+    /// Requests another removal.
     pub fn request(&self) {
-        // Full means that it will.
+        // A full channel means that a request is already waiting.
         let _ = self.0.try_send(());
     }
 }

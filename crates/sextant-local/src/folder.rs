@@ -1,11 +1,11 @@
-//! A run's folder: its files, and what they say of it.
+//! A run's folder: its files, and the run's state according to them.
 //!
 //! ```text
-//!   task-3-run-7/  assigned                      when the server created the run, and the run's identity
+//!   task-3-run-7/  assigned                      when the server assigned the run, and the run's identity
 //!                  input  output  token  log     the algorithm's
 //!                  pid                           the supervisor's process id and start time
-//!                  exit                          written when the algorithm has ended
-//!                  stopped                       why this node has stopped it, until the server has the report
+//!                  exit                          how the algorithm ended
+//!                  stopped                       why this node stopped the run, until the server has the report
 //! ```
 
 use std::io::{self, Read, Seek, Write};
@@ -29,7 +29,7 @@ use vantage6_types::{RunId, RunStatus, TaskId};
 
 use super::private::Dir;
 
-/// When the server created the run; in the next line, its identity.
+/// When the server assigned the run; in the next line, the run's identity.
 pub const ASSIGNED: &str = "assigned";
 /// The algorithm's input.
 pub const INPUT: &str = "input";
@@ -37,13 +37,13 @@ pub const INPUT: &str = "input";
 pub const OUTPUT: &str = "output";
 /// The algorithm's token.
 pub const TOKEN: &str = "token";
-/// What the algorithm writes to standard output and standard error.
+/// The algorithm's standard output and standard error.
 pub const LOG: &str = "log";
-/// The supervisor's process.
+/// The identity of the supervisor's process.
 pub const PID: &str = "pid";
 /// How the algorithm ended.
 pub const EXIT: &str = "exit";
-/// Why this node has stopped the run.
+/// Why this node stopped the run.
 const STOPPED: &str = "stopped";
 
 /// A run's folder.
@@ -57,49 +57,49 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// The folder of a run, whether it exists or not.
+    /// Names the folder of a run, whether it exists or not.
     pub fn new(root: &Arc<Dir>, task: TaskId, run: RunId) -> Self {
         Self { task, run, root: root.clone(), name: format!("task-{task}-run-{run}") }
     }
 
-    /// All that exist.
+    /// Returns all existing folders of runs.
     pub fn all(root: &Arc<Dir>) -> Vec<Self> {
         let names = root.names().unwrap_or_default().into_iter();
         let read = |name: String| {
             let (task, run) = name.strip_prefix("task-")?.split_once("-run-")?;
-            // Only names that this node would write: another spelling of an id is another name.
+            // Accept only names that this node would write: another spelling of an id is another name.
             Some(Self::new(root, task.parse().ok()?, run.parse().ok()?)).filter(|folder| folder.name == name)
         };
         names.filter_map(read).collect()
     }
 
-    /// A run's folder, if it exists.
+    /// Returns a run's folder, if it exists.
     pub fn of(root: &Arc<Dir>, run: RunId) -> Option<Self> {
         Self::all(root).into_iter().find(|folder| folder.run == run)
     }
 
-    /// Whether it is this run's, and not that of one which had the number before: a server may use numbers of deleted runs again.
+    /// Whether the folder belongs to this run, and not to an earlier one with the same id: a server may reuse the ids of deleted runs.
     pub fn is_of(&self, assignment: &Assignment) -> bool {
         let same = || match self.open().and_then(|folder| folder.read(ASSIGNED)) {
             Ok(text) => match text.split_once('\n') {
                 Some((_, identity)) => {
                     identity.parse::<RunIdentity>().is_ok_and(|identity| identity == assignment.identity)
                 }
-                // 0.1.0 says no more than the time.
+                // 0.1.0 recorded only the time.
                 None => text == assignment.assigned_at,
             },
-            // Versions before that did not say anything.
+            // Earlier versions recorded nothing.
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
         self.run == assignment.run && self.task == assignment.task && same()
     }
 
-    /// Where it is.
+    /// The folder's path.
     pub fn path(&self) -> PathBuf {
         self.root.path().join(&self.name)
     }
 
-    /// Where one of its files is, for algorithms.
+    /// The path of one of its files, for algorithms.
     pub fn path_of(&self, file: &str) -> PathBuf {
         self.path().join(file)
     }
@@ -114,7 +114,7 @@ impl Folder {
         self.root.has(&self.name)
     }
 
-    /// Makes it for a run, with an empty output. What is in its place goes.
+    /// Creates the folder for a run, with an empty output. Anything with its name is put aside.
     pub fn make(&self, assignment: &Assignment) -> io::Result<()> {
         let Assignment { assigned_at, identity, .. } = assignment;
         let folder = self.root.make_subfolder(&self.name)?;
@@ -140,9 +140,9 @@ impl Folder {
         self.open().ok()?.open(PID).ok()?.metadata().ok()?.modified().ok()?.try_into().ok()
     }
 
-    /// What the files say.
+    /// Returns the run's state according to the files.
     pub fn run_state(&self) -> RunState {
-        // Before how the algorithm ended: that came of it.
+        // Checked before `exit`, because stopping the run caused the algorithm's end.
         if let Some(failure) = self.read_stopped() {
             return RunState::Failed(failure);
         }
@@ -150,10 +150,10 @@ impl Folder {
             return exit;
         }
         match self.read_pid() {
-            // Nothing was started: files here are from an interrupted launch, and are rewritten.
+            // Nothing was started. Any files are from an interrupted launch and will be rewritten.
             Err(_) => RunState::Absent,
             Ok(pid) if process_identity::is_alive(&pid) => RunState::Running { since: self.started() },
-            // It may have written how it ended between the two looks.
+            // The supervisor may have written `exit` between the two checks.
             Ok(_) => self.read_exit().unwrap_or_else(|| {
                 let detail = "the supervisor has ended without recording how the algorithm ended";
                 let message = "The algorithm's process was ended from outside.";
@@ -162,7 +162,7 @@ impl Folder {
         }
     }
 
-    /// Writes down why the run is being stopped, for the next process of this node.
+    /// Records why the run is being stopped, for the next process of this node.
     pub fn write_stopped(&self, why: &Failure) -> io::Result<()> {
         self.open()?.replace(STOPPED, &serde_json::to_string(&StopNote::new(why))?)
     }
@@ -186,7 +186,7 @@ impl Folder {
         })
     }
 
-    /// The output, to be brought to the server.
+    /// Opens the output for the upload to the server.
     pub fn upload(&self) -> Upload {
         match self.open().and_then(|folder| safe_open::open_in(folder.as_fd(), Path::new(OUTPUT))) {
             Ok((file, length)) => {
@@ -201,7 +201,7 @@ impl Folder {
         }
     }
 
-    /// The end of the log.
+    /// Reads the end of the log.
     pub fn read_log(&self) -> io::Result<Tail> {
         let mut file = self.open()?.open(LOG)?;
         let kept = Bounds::LOG.kept() as u64;
@@ -214,19 +214,19 @@ impl Folder {
         Ok(tail)
     }
 
-    /// The supervisor's process, in the words of [`process_identity::identity`].
+    /// Reads the identity of the supervisor's process ([`process_identity::identity`]).
     pub fn read_pid(&self) -> io::Result<String> {
         self.open()?.read(PID)
     }
 
-    /// Puts it aside with all that is in it, to be removed.
+    /// Puts the folder aside with its content, for later removal.
     pub fn put_aside(&self) -> io::Result<()> {
         self.root.put_aside(&self.name)
     }
 }
 
-/// Writes down in a run's folder which process its supervisor is. Both sides do: the node must know at once, and may be killed before it
-/// does.
+/// Records the supervisor's process in a run's folder. Both the node and the supervisor do this: the node must know it immediately, but may
+/// be killed before it writes.
 pub fn write_pid(folder: &Dir, pid: u32) -> io::Result<()> {
     folder.replace(PID, &process_identity::identity(pid))
 }

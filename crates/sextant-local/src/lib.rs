@@ -1,6 +1,6 @@
-//! The local runtime: an algorithm as a process on this machine, for a first try and for developing algorithms. It isolates nothing.
+//! The local runtime: an algorithm is a process on this machine, for a first try and for developing algorithms. It isolates nothing.
 //!
-//! Each run has a folder and a supervisor process (`sextant supervise`), which starts the algorithm and records how it ended. Both outlive
+//! Each run has a folder and a supervisor process (`sextant supervise`), which starts the algorithm and records how it ends. Both outlive
 //! the node, so a restarted node continues where it was.
 
 mod cleanup;
@@ -59,10 +59,10 @@ pub struct Local {
 }
 
 impl Local {
-    /// Starts the runtime, under the configuration's `task_dir` or else a folder of this user.
+    /// Starts the runtime in the configuration's `task_dir` or in a folder of this user.
     ///
     /// # Errors
-    /// If its folder can't be made, or another user could read or replace it; the text is for the operator.
+    /// The folder can't be created, or another user could read or replace it. The message is for the operator.
     pub fn start(
         config: &Config,
         settings: &LocalConfig,
@@ -103,13 +103,13 @@ impl Local {
         })
     }
 
-    /// A run's folder, also where its algorithm has removed it.
+    /// Returns a run's folder, even if its algorithm has removed it.
     fn folder(&self, run: RunId) -> Option<Folder> {
         Folder::of(&self.root, run).or_else(|| self.runs.folder(run))
     }
 
-    /// The command for an image. A task from an algorithm store names a digest, which no command has: one for the same name and tag
-    /// stands for it.
+    /// Returns the command for an image. A task from an algorithm store names a digest, which no configured command has. The command for
+    /// the same name and tag then applies.
     fn algorithm(&self, image: &str) -> Option<&LocalAlgorithm> {
         let algorithms = &self.settings.algorithms;
         let without_digest = || image.split_once('@').and_then(|(name, _)| algorithms.get(name));
@@ -153,7 +153,7 @@ impl Local {
             .map_err(|error| failure(error.status(), error.to_string()))
     }
 
-    /// Removes the folder of a run that was not started: nobody else would, and it may contain an input and a token.
+    /// Removes the folder of a run that was not started. Nothing else would remove it, and it may contain an input and a token.
     fn remove_unstarted(&self, folder: &Folder) {
         if folder.run_state() != RunState::Absent {
             return;
@@ -166,7 +166,7 @@ impl Local {
 
     async fn prepare(&self, assignment: &Assignment, folder: &Folder) -> Result<(), LaunchError> {
         let disk = |error: std::io::Error| {
-            // What is past its time is removed before it is tried again.
+            // Expired folders are removed before the next attempt.
             let error = shared_dirs::full_volume::explained(&folder.path(), Some(self.settings.keep_shared), error);
             LaunchError::Later(format!("the run's folder {} can't be made: {error}", folder.path().display()))
         };
@@ -187,7 +187,7 @@ impl Local {
     }
 }
 
-/// The command to start.
+/// The command to start, with its environment.
 struct Plan<'a> {
     algorithm: &'a LocalAlgorithm,
     environment: std::collections::BTreeMap<String, String>,
@@ -207,7 +207,7 @@ impl Runtime for Local {
     }
 
     fn unreported(&self) -> Vec<(TaskId, RunId)> {
-        // A folder that a launch is creating must not be removed.
+        // Skips a folder that a launch is still creating: it must not be removed.
         let begun = Folder::all(&self.root).into_iter().filter(|folder| folder.run_state() != RunState::Absent);
         begun.map(|folder| (folder.task, folder.run)).collect()
     }
@@ -253,7 +253,7 @@ impl Runtime for Local {
     async fn collect(&self, run: RunId) -> Result<Output, RuntimeError> {
         let folder = Folder::of(&self.root, run).ok_or_else(|| RuntimeError("the run's folder is gone".into()))?;
         let upload = folder.upload();
-        // Nobody waits for the answer: the folder stays until the run is released.
+        // The receiver is dropped because the folder stays until the run is released.
         let (taken, _) = oneshot::channel();
         Ok(Output { upload, taken })
     }
@@ -279,7 +279,7 @@ impl Runtime for Local {
 
     async fn stop(&self, run: RunId, why: &Failure) -> Result<(), RuntimeError> {
         if let Some(folder) = self.folder(run) {
-            // The report may be the next process's to make.
+            // The next process may be the one that reports the run.
             if folder.exists()
                 && let Err(error) = folder.write_stopped(why)
             {
@@ -303,7 +303,7 @@ impl Runtime for Local {
     }
 }
 
-/// The folder that the runs of one job share.
+/// Returns the name of the folder that the runs of one job share.
 fn shared_folder(assignment: &Assignment) -> String {
     format!("{SHARED}{}", assignment.shared_name())
 }
@@ -315,10 +315,10 @@ fn own_listener(root: &Arc<Dir>) -> Result<TcpListener, String> {
     TcpListener::from_std(listener).map_err(wrong)
 }
 
-/// Waits until this process is the one of its node that acts, and lets it be so until it ends.
+/// Waits until this process is the leader of its node, and keeps it the leader until the leadership is released.
 ///
 /// # Errors
-/// If the node's folder can't be used; the text is for the operator.
+/// The node's folder can't be used. The message is for the operator.
 pub async fn acquire(
     config: &Config,
     identity: &Identity,
@@ -329,10 +329,10 @@ pub async fn acquire(
     lock::acquire(&runs_dir::create(config, identity)?, leadership, health, supervisor).await
 }
 
-/// The runs of this node, according to their folders.
+/// Lists the runs of this node according to their folders.
 ///
 /// # Errors
-/// If the node's folder can't be used; the text is for the operator.
+/// The node's folder can't be used. The message is for the operator.
 pub fn look(config: &Config, identity: &Identity) -> Result<Vec<Here>, String> {
     let Some(root) = runs_dir::find(config, identity)? else { return Ok(Vec::new()) };
     let folders = Folder::all(&Arc::new(root)).into_iter();

@@ -1,5 +1,5 @@
-//! One process of a node at a time: a locked file in the node's folder. The kernel lifts the lock when its process ends,
-//! however it does.
+//! Ensures that only one process of a node is active, by a locked file in the node's folder. The kernel releases the lock when its process
+//! ends for any reason.
 
 use std::fs::TryLockError;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use tracing::info;
 
 use super::private::Dir;
 
-/// How often one that stands by looks.
+/// How often a process that stands by tries to get the lock.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Waits for the lock of this folder, and keeps it in a task until the leadership is released.
 ///
 /// # Errors
-/// If the folder takes none; the text is for the operator.
+/// The folder can't be locked. The message is for the operator.
 pub async fn acquire(
     root: &Dir,
     leadership: Arc<Leadership>,

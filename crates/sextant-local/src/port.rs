@@ -1,4 +1,4 @@
-//! Where the proxy for a node's runs listens: always at the same port, since runs outlive the node and know the proxy by that.
+//! The port of the proxy for a node's runs. It stays the same, because runs outlive the node and know the proxy by its port.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use sextant_core::run_state::RunState;
 use super::folder::Folder;
 use super::private::Dir;
 
-/// Beside the runs' folders: the port.
+/// The file with the port, beside the runs' folders.
 const PROXY_PORT: &str = "proxy-port";
 
-/// Opens the proxy's port, before anything else is done with runs.
+/// Opens the proxy's port, before anything else happens with runs.
 ///
 /// # Errors
-/// If there is no port, its number can't be stored, or another process has it while runs are under way: they send their tokens there.
-/// The text is for the operator.
+/// There is no free port, the port can't be stored, or another process has it while runs are in progress, which would send their tokens
+/// there. The message is for the operator.
 pub fn bind(root: &Arc<Dir>) -> Result<TcpListener, String> {
     let wrong = |error: std::io::Error| format!("The proxy for algorithms can't be opened on this machine: {error}.");
     root.put_aside_unless_file(PROXY_PORT).map_err(wrong)?;
@@ -42,7 +42,7 @@ pub fn bind(root: &Arc<Dir>) -> Result<TcpListener, String> {
     Ok(listener)
 }
 
-/// The runs whose processes live, with their supervisors.
+/// Returns the runs with live processes, and their supervisors.
 fn under_way(root: &Arc<Dir>) -> Vec<String> {
     let living = Folder::all(root).into_iter().filter(|folder| matches!(folder.run_state(), RunState::Running { .. }));
     living.map(|folder| format!("run {} (process {})", folder.run, supervisor(&folder))).collect()
@@ -76,7 +76,7 @@ mod tests {
         write_pid(&run.open().unwrap(), std::process::id()).unwrap();
         let error = bind(&root).unwrap_err();
         assert!(error.contains(&format!("Port {port}")) && error.contains("run 7"), "{error}");
-        // Nobody knows it any more.
+        // No run in progress uses the port any more.
         run.put_aside().unwrap();
         assert_ne!(bind(&root).unwrap().local_addr().unwrap().port(), port);
         drop(somebody);

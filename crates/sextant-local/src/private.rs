@@ -1,8 +1,8 @@
-//! A folder that belongs to this user alone, and the files in it.
+//! A folder that only this user may access, and the files in it.
 //!
-//! No other user may be able to replace a folder above it: that user could read inputs and forge results. Below it, everything is
-//! accessed by the folder's handle and a single name. New files are created with `O_EXCL` and renamed into place; only plain files of
-//! this user with no other name are read.
+//! No other user may be able to replace a folder above it: that user could read inputs and forge results. Below it, all access is by
+//! the folder's handle and a single name. New files are created with `O_EXCL` and renamed into place. Only regular files of this user
+//! without further hard links are read.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
@@ -19,11 +19,11 @@ use rustix::process::geteuid;
 use sextant_files::remove_tree;
 use sextant_files::shared_dirs::REMOVING;
 
-/// How many links a path may have, as for the kernel.
+/// The most links in a path, as for the kernel.
 const LINKS: u32 = 40;
-/// The most that is read of a file of ours; they have a line.
+/// How many bytes are read of one of our files, which have a line or two.
 const MOST: u64 = 64 * 1024;
-/// What others may do with a folder.
+/// The permissions of group and others.
 const OTHERS: Mode = Mode::RWXG.union(Mode::RWXO);
 
 /// Why a folder can't be used; the text is for the operator.
@@ -55,14 +55,14 @@ pub enum Untrusted {
     Links(PathBuf),
 }
 
-/// What to do about folders that are missing.
+/// What to do about missing folders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
     Create,
     Leave,
 }
 
-/// A folder of this user, open.
+/// An open folder of this user.
 #[derive(Debug)]
 pub struct Dir {
     handle: OwnedFd,
@@ -70,10 +70,10 @@ pub struct Dir {
 }
 
 impl Dir {
-    /// Opens the folder at a path after a check of each folder above it; `None` if it is missing and must not be created.
+    /// Opens the folder at a path after checking each folder above it; `None` if it is missing and must not be created.
     ///
     /// # Errors
-    /// If another user could read, write or replace it, or it can't be made or opened.
+    /// Another user could read, write or replace it, or it can't be created or opened.
     pub fn at(path: &Path, missing: Missing) -> Result<Option<Self>, Untrusted> {
         let unusable = |what, error: Errno| Untrusted::Unusable { path: path.into(), what, source: error.into() };
         let absolute = std::path::absolute(path).map_err(|source| Untrusted::Unusable {
@@ -95,7 +95,7 @@ impl Dir {
                 Err(Errno::NOENT) if missing == Missing::Leave => return Ok(None),
                 Err(Errno::NOENT) => {
                     match mkdirat(&here, &name, Mode::RWXU) {
-                        // If somebody was faster, we'll see who.
+                        // If another process was faster, the owner is checked below.
                         Ok(()) | Err(Errno::EXIST) => {}
                         Err(error) => return Err(unusable("made", error)),
                     }
@@ -141,12 +141,12 @@ impl Dir {
         Err(unusable("used", Errno::INVAL))
     }
 
-    /// Where it is.
+    /// The folder's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens a folder in it, which must be this user's. Whatever a program of this user has made of its mode is set right.
+    /// Opens a subfolder, which must belong to this user. Restores its mode if a program of this user has changed it.
     pub fn subfolder(&self, name: &str) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let found = openat(&self.handle, name, flags, Mode::empty())?;
@@ -164,24 +164,24 @@ impl Dir {
         Ok(Self { handle: remove_tree::reopen(found.as_fd())?, path: self.path.join(name) })
     }
 
-    /// Makes a folder in it, in the place of whatever has that name.
+    /// Creates a subfolder and puts anything with its name aside.
     pub fn make_subfolder(&self, name: &str) -> io::Result<Self> {
         self.put_aside(name)?;
         mkdirat(&self.handle, name, Mode::RWXU)?;
         self.subfolder(name)
     }
 
-    /// Puts an entry aside, whatever it is, to be removed later. One that is not there is fine.
+    /// Puts any entry aside for later removal. A missing entry is not an error.
     pub fn put_aside(&self, name: &str) -> io::Result<()> {
         if matches!(statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)) {
             return Ok(());
         }
-        // Here algorithms may put something else in its place.
+        // Algorithms may have replaced the trash by something that is not a folder.
         remove_tree::remove_non_directory(self.as_fd(), REMOVING)?;
         remove_tree::move_to_trash(self.as_fd(), REMOVING, &CString::new(name)?)
     }
 
-    /// Puts an entry aside that is not a file: algorithms may have made it.
+    /// Puts an entry aside unless it is a regular file; algorithms may have created it.
     pub fn put_aside_unless_file(&self, name: &str) -> io::Result<()> {
         match statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => self.put_aside(name),
@@ -189,7 +189,7 @@ impl Dir {
         }
     }
 
-    /// The names in it that are text.
+    /// Returns the names of its entries that are valid UTF-8.
     pub fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         remove_tree::for_each_entry(remove_tree::reopen(self.as_fd())?.as_fd(), |name, _| {
@@ -204,7 +204,7 @@ impl Dir {
         statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// A new file, which nobody else may read.
+    /// Creates a new file that no other user may read.
     pub fn create(&self, name: &str) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(openat(&self.handle, name, flags, Mode::RUSR | Mode::WUSR)?.into())
@@ -221,25 +221,25 @@ impl Dir {
         Ok(renamed?)
     }
 
-    /// A file's text.
+    /// Reads a file's text.
     pub fn read(&self, name: &str) -> io::Result<String> {
         let mut text = String::new();
         self.open(name)?.take(MOST).read_to_string(&mut text)?;
         Ok(text)
     }
 
-    /// Opens a file to read it.
+    /// Opens a file for reading.
     pub fn open(&self, name: &str) -> io::Result<File> {
         self.open_with(name, OFlags::RDONLY)
     }
 
-    /// Opens a file, and makes it if it is not there, for something to be locked.
+    /// Opens a file for locking, and creates it if needed.
     pub fn open_lock(&self, name: &str) -> io::Result<File> {
         self.open_with(name, OFlags::RDWR | OFlags::CREATE)
     }
 
     fn open_with(&self, name: &str, flags: OFlags) -> io::Result<File> {
-        // Without waiting for the other end of a pipe.
+        // NONBLOCK: opening a pipe must not wait for its other end.
         let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = openat(&self.handle, name, flags, Mode::RUSR | Mode::WUSR)?;
         let stat = fstat(&file)?;
@@ -255,9 +255,9 @@ impl Dir {
         Err(io::Error::new(io::ErrorKind::PermissionDenied, wrong))
     }
 
-    /// Undoes what a program of this user may have made of the folder's mode.
+    /// Restores the folder's mode if a program of this user has changed it.
     pub fn restore_mode(&self) {
-        // If that fails, what is done next says so.
+        // If this fails, the next operation reports it.
         let _ = fchmod(&self.handle, Mode::RWXU);
     }
 }
@@ -268,7 +268,7 @@ impl AsFd for Dir {
     }
 }
 
-/// The names of a path, the last one first.
+/// Returns the names of a path, last one first.
 fn components(path: &Path) -> Vec<OsString> {
     let names = path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.to_owned()),
@@ -292,15 +292,15 @@ fn is_ours_or_roots(stat: &Stat) -> bool {
     stat.st_uid == 0 || is_ours(stat)
 }
 
-/// Checks a folder on the path: only root and this user may replace what is in it. In a sticky folder everybody may create entries, and
-/// replace only their own; the owner of the next folder is checked in turn.
+/// Checks a folder on the path: only root and this user may replace its entries. In a sticky folder all users may create entries but only
+/// replace their own; the owner of the next folder is checked in turn.
 fn judge(path: &Path, stat: &Stat) -> Result<(), Untrusted> {
     let mode = Mode::from_raw_mode(stat.st_mode);
     let is_writable = mode.intersects(Mode::WGRP | Mode::WOTH) && !mode.contains(Mode::SVTX);
     if is_ours_or_roots(stat) && !is_writable { Ok(()) } else { Err(replaceable(path, stat)) }
 }
 
-/// Judges the folder itself.
+/// Checks the folder itself.
 fn judge_own(path: &Path, stat: &Stat) -> Result<(), Untrusted> {
     let (path, owner, mode) = (path.to_owned(), stat.st_uid, stat.st_mode & 0o7777);
     if !is_ours(stat) {

@@ -1,4 +1,4 @@
-//! A run's processes, seen from the node: start their supervisor, see whether it lives, wait for its end, stop them all.
+//! A run's processes, from the node's side: starts the supervisor, checks whether it is alive, waits for its end, and stops all processes.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
@@ -15,15 +15,15 @@ use tokio::time::timeout;
 
 use super::folder::{Folder, LOG, write_pid};
 
-/// How long an algorithm has to end when it is stopped, as in a pod.
+/// How long an algorithm may take to end after SIGTERM, as in a pod.
 const GRACE: Duration = Duration::from_secs(10);
-/// What a process gets from the node's own environment: enough to find and run programs.
+/// The variables that a process inherits from the node's own environment: enough to find and run programs.
 const INHERITED: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
-/// A variable that all processes of a run inherit, with the run's folder as its value. So they are found also when the supervisor
-/// is gone: of orphans, the kernel tells nobody whose they were.
+/// A variable with the run's folder, which all processes of a run inherit. The node finds them by it even if the supervisor is gone, since
+/// the kernel does not record which run an orphan belonged to.
 pub(super) const MARK: &str = sextant_core::environment::RUN_FOLDER;
 
-/// Starts the supervisor of a run, in a process group of its own.
+/// Starts the supervisor of a run in its own process group.
 pub fn start(folder: &Folder, algorithm: &LocalAlgorithm, environment: &BTreeMap<String, String>) -> io::Result<()> {
     let own = folder.open()?;
     let log = own.create(LOG)?;
@@ -48,47 +48,47 @@ pub fn start(folder: &Folder, algorithm: &LocalAlgorithm, environment: &BTreeMap
     if written.is_err() {
         child.kill()?;
     }
-    // The child is waited for when it ends, so that it does not stay as a zombie.
+    // A thread waits for the child, so that it does not remain as a zombie.
     std::thread::Builder::new().name("supervisor".into()).stack_size(64 * 1024).spawn(move || child.wait())?;
     written
 }
 
-/// Waits until a supervisor is gone, which has this name ([`process_identity::identity`]).
+/// Waits until the supervisor with this identity ([`process_identity::identity`]) is gone.
 pub async fn gone(supervisor: &str) {
     while let Some(pid) = alive(supervisor) {
         if exit_of(pid).await.is_err() {
-            // Nothing is known of it: check again later.
+            // Waiting failed, so check again later.
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 }
 
-/// Waits for a process's end on a thread of its own: the kernel signals it by a file descriptor that becomes readable.
+/// Waits for a process's end on a separate thread: the kernel signals it by a file descriptor that becomes readable.
 async fn exit_of(pid: Pid) -> io::Result<()> {
     let process = pidfd_open(pid, PidfdFlags::empty())?;
     let (ended, end) = tokio::sync::oneshot::channel();
     let wait = move || {
         let polled = poll(&mut [PollFd::new(&process, PollFlags::IN)], None);
-        // Nobody may be waiting any more.
+        // The receiver may be gone.
         let _ = ended.send(polled);
     };
     std::thread::Builder::new().name("pidfd".into()).stack_size(64 * 1024).spawn(wait)?;
     end.await.map_err(io::Error::other)?.map(|_| ()).map_err(Into::into)
 }
 
-/// Ends a run's processes: asks first, and ends them after a while. The supervisor may be gone before the algorithm,
-/// which may have reasons not to hear: what counts is that all are gone.
+/// Stops a run's processes: sends SIGTERM, and SIGKILL after a while. The supervisor may end before the algorithm, which may ignore
+/// SIGTERM, so this waits until all of them are gone.
 pub async fn stop(folder: &Folder) {
     for signal in [Signal::TERM, Signal::KILL] {
         let ended = async {
             loop {
-                // Looked for again, since they may have started others meanwhile.
+                // Searched again each time, because they may have started further processes.
                 let found = members(folder);
                 if found.is_empty() {
                     return;
                 }
                 for process in &found {
-                    // An error means that it is gone.
+                    // An error means that the process is gone.
                     let _ = raw(process.pid).map(|pid| kill_process(pid, signal));
                 }
                 while found.iter().any(Process::is_alive) {
@@ -102,7 +102,7 @@ pub async fn stop(folder: &Folder) {
     }
 }
 
-/// A run's living processes: those that have its mark, and those of their process groups, which may have got another environment.
+/// Returns a run's live processes: those with its variable, and the others in their process groups, whose environment may differ.
 fn members(folder: &Folder) -> Vec<Process> {
     let mut mark = OsString::from(format!("{MARK}="));
     mark.push(folder.path());
@@ -119,7 +119,7 @@ fn raw(pid: u32) -> Option<Pid> {
     Pid::from_raw(pid.try_into().ok()?)
 }
 
-/// The group that a process leads.
+/// The group of a group leader.
 fn group(leader: Pid) -> u32 {
     leader.as_raw_nonzero().get().unsigned_abs()
 }
@@ -128,7 +128,7 @@ fn pid(folder: &Folder) -> Option<Pid> {
     alive(&folder.read_pid().ok()?)
 }
 
-/// The process of this name, if it lives.
+/// Returns the process with this identity, if it is alive.
 fn alive(name: &str) -> Option<Pid> {
     process_identity::is_alive(name).then(|| Pid::from_raw(name.split_once(' ')?.0.parse().ok()?))?
 }
@@ -141,7 +141,7 @@ mod tests {
     use std::sync::Arc;
     use vantage6_types::{RunId, TaskId};
 
-    /// A shell in the place of `sextant supervise`.
+    /// Starts a shell in place of `sextant supervise`.
     fn supervisor(folder: &Folder, script: &str) -> Child {
         let mut shell = Command::new("sh");
         shell.args(["-c", script]).env(MARK, folder.path()).process_group(0).stdout(Stdio::null());
@@ -168,7 +168,7 @@ mod tests {
         let other = Folder::new(&root, TaskId(1), RunId(11));
         folder.make(&sextant_core::assignment::sample::assignment(1, 1, "today")).unwrap();
         other.make(&sextant_core::assignment::sample::assignment(1, 11, "today")).unwrap();
-        // One with an environment of its own, and one that has left the group.
+        // One process has a different environment, and one has left the process group.
         let mut supervisor_of_it = supervisor(&folder, "env -i sleep 600 & setsid sleep 600 & sleep 600 & wait");
         let mut supervisor_of_other = supervisor(&other, "sleep 600 & wait");
         until("all have started", || members(&folder).len() == 4 && members(&other).len() == 2).await;

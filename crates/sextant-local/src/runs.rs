@@ -1,4 +1,4 @@
-//! What the node knows of its runs, and whose supervisors it follows to their ends.
+//! The states of the node's runs. Follows their supervisors until they end.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ struct State {
 /// A run whose supervisor is followed.
 #[derive(Debug)]
 struct Followed {
-    /// Tells it from another run that has its number later.
+    /// Distinguishes it from a later run with the same id.
     which: u64,
     folder: Folder,
 }
@@ -35,22 +35,22 @@ impl Runs {
         self.0.lock()
     }
 
-    /// A run's state, now and at every change.
+    /// Observes a run's state: the current one and each change.
     pub fn observe(&self, run: RunId) -> watch::Receiver<RunState> {
         self.state().sender(run).subscribe()
     }
 
-    /// Whether there is something of a run.
+    /// Whether anything of a run exists.
     pub fn knows(&self, run: RunId) -> bool {
         self.state().known.get(&run).is_some_and(|run_state| *run_state.borrow() != RunState::Absent)
     }
 
-    /// A run's state is this one from now on.
+    /// Sets a run's state.
     pub fn set(&self, run: RunId, run_state: RunState) {
         self.state().sender(run).send_replace(run_state);
     }
 
-    /// Nobody observes a run any more.
+    /// Drops a run's state if it is absent and has no observer.
     pub fn forget(&self, run: RunId) {
         let mut state = self.state();
         let is_over = |known: &watch::Sender<_>| known.receiver_count() == 0 && *known.borrow() == RunState::Absent;
@@ -59,11 +59,11 @@ impl Runs {
         }
     }
 
-    /// Nothing is left of a run.
+    /// Records that nothing is left of a run.
     pub fn released(&self, run: RunId) {
         let mut state = self.state();
         state.followed.remove(&run);
-        // It may have belonged to an earlier run with this id.
+        // The release may concern an earlier run with this id; observers of the new one stay.
         match state.known.get(&run).filter(|known| known.receiver_count() > 0) {
             Some(known) => {
                 known.send_replace(RunState::Absent);
@@ -74,16 +74,16 @@ impl Runs {
         }
     }
 
-    /// The folder of a run whose supervisor is followed, whether it is still there or not.
+    /// Returns the folder of a run whose supervisor is followed, whether the folder still exists or not.
     pub fn folder(&self, run: RunId) -> Option<Folder> {
         self.state().followed.get(&run).map(|followed| followed.folder.clone())
     }
 
-    /// Follows a run's supervisor to its end.
+    /// Follows a run's supervisor until it ends.
     pub fn follow(&self, folder: Folder) {
-        // At once, so that a run that was launched is never taken for one that is absent.
+        // Not in the task, so that a launched run never counts as absent.
         let which = self.begin(&folder);
-        // Also at once: an algorithm may remove its folder.
+        // Not in the task either: an algorithm may remove its folder.
         let supervisor = folder.read_pid().ok();
         let runs = self.clone();
         tokio::spawn(async move {
@@ -94,7 +94,7 @@ impl Runs {
                 RunState::Absent => RunState::Failed(removed()),
                 run_state => run_state,
             };
-            // Without its supervisor, an algorithm would continue and nobody would notice how it ends.
+            // Without its supervisor the algorithm would continue, and its end would go unnoticed.
             if matches!(end, RunState::Failed(_)) && runs.state().follows(folder.run, which) {
                 process::stop(&folder).await;
             }
@@ -111,7 +111,7 @@ impl Runs {
         which
     }
 
-    /// A run that was released meanwhile needs no state; another one may have its id.
+    /// Sets a run's final state, unless the run was released meanwhile: another run may have its id.
     fn end(&self, run: RunId, which: u64, end: RunState) {
         let mut state = self.state();
         if state.follows(run, which) {
@@ -122,7 +122,7 @@ impl Runs {
 }
 
 impl State {
-    /// Whether the supervisor that is followed is still this run's, and not that of a later run with its number.
+    /// Whether the followed supervisor still belongs to this run, and not to a later one with the same id.
     fn follows(&self, run: RunId, which: u64) -> bool {
         self.followed.get(&run).is_some_and(|followed| followed.which == which)
     }

@@ -1,4 +1,4 @@
-//! Where a node keeps its runs: a folder of its user, or in `task_dir`.
+//! The folder in which a node keeps its runs, in `task_dir` or in a folder of its user.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use sextant_core::names::Identity;
 
 use super::private::{Dir, Missing};
 
-/// Opens the folder of this node's runs; creates it if it does not exist.
+/// Opens the folder of this node's runs, and creates it if needed.
 ///
 /// # Errors
-/// If it can't be opened, or another user could read or replace it; the text is for the operator.
+/// It can't be opened, or another user could read or replace it. The message is for the operator.
 pub fn create(config: &Config, identity: &Identity) -> Result<Dir, String> {
     let path = path(config, identity)?;
     let dir = Dir::at(&path, Missing::Create).map_err(|error| unusable(&path, &error))?;
@@ -42,7 +42,7 @@ fn path(config: &Config, identity: &Identity) -> Result<PathBuf, String> {
     Ok(parent.join(name(identity)))
 }
 
-/// The folder that earlier versions took where nothing was configured, if this node has one there.
+/// Returns the folder that earlier versions used by default, if this node has one there.
 pub fn earlier(config: &Config, identity: &Identity) -> Option<PathBuf> {
     let earlier = std::env::temp_dir().join(name(identity));
     (config.task_dir.is_none() && earlier.symlink_metadata().is_ok()).then_some(earlier)
@@ -52,7 +52,7 @@ fn name(identity: &Identity) -> String {
     format!("sextant-{}", identity.key())
 }
 
-/// The user's own folder for what programs keep, as the XDG Base Directory Specification has it.
+/// The user's state folder according to the XDG Base Directory Specification.
 fn default(state: Option<OsString>, home: Option<OsString>) -> Result<PathBuf, String> {
     let absolute = |text: OsString| Some(PathBuf::from(text)).filter(|path| path.is_absolute());
     let state = state.and_then(absolute).or_else(|| Some(home.and_then(absolute)?.join(".local/state")));

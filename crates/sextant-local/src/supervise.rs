@@ -1,5 +1,5 @@
-//! `sextant supervise`: starts an algorithm, waits for it, and writes down how it ended. It outlives the node, so
-//! that nothing is lost when that is restarted.
+//! `sextant supervise`: starts an algorithm, waits for it, and records how it ends. It outlives the node, so a restart of the
+//! node loses nothing.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -34,7 +34,7 @@ pub fn run(folder: &Path, command: &[String]) -> ExitCode {
         },
         Err(error) => format!("failed '{program}' can't be started: {error}"),
     };
-    // By the handle from before the algorithm began, which may have closed the folder, or put something in its place.
+    // Uses the handle from before the start: the algorithm may have changed the folder's mode, or replaced the folder.
     own.restore_mode();
     match own.replace(EXIT, &told) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! The local runtime as the node uses it, short of starting algorithms: the program of these tests is no `sextant`.
+//! Tests the local runtime as the node uses it, except for starting algorithms: the test binary is not `sextant`.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;

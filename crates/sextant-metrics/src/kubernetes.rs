@@ -1,4 +1,4 @@
-//! Requests to the API server, and the proofs that algorithms are isolated.
+//! The metrics of requests to the API server, and of the checks that algorithms are isolated.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,10 +11,10 @@ use prometheus_client::registry::Registry;
 
 use super::{Labels, code};
 
-/// The upper ends of the classes of durations.
+/// The upper bounds of the buckets for durations.
 const SECONDS: [f64; 7] = [0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 30.0];
 
-/// The metrics of a node's cluster. Cloning gives another handle to the same.
+/// The metrics of a node's cluster. A clone is another handle to the same metrics.
 #[derive(Debug, Clone)]
 pub struct KubernetesMetrics(Arc<Inner>);
 
@@ -30,7 +30,7 @@ struct Inner {
 }
 
 impl Default for KubernetesMetrics {
-    /// Metrics that nobody reads.
+    /// Creates metrics that are not exported.
     fn default() -> Self {
         Self::new(&mut Registry::default())
     }
@@ -67,7 +67,7 @@ impl KubernetesMetrics {
         Self(Arc::new(inner))
     }
 
-    /// A request to the API server has ended; `status` is its answer's.
+    /// Records a request to the API server that has ended; `status` is the response's.
     pub fn ended(&self, method: &str, path: &str, query: Option<&str>, status: Option<u16>, took: Duration) {
         let (resource, name) = resource(path);
         let labels = [("verb", verb(method, query, name)), ("resource", resource)];
@@ -75,12 +75,12 @@ impl KubernetesMetrics {
         self.0.durations.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
-    /// Runs are launched even if algorithms are not isolated.
+    /// Records that runs are launched even if algorithms are not isolated.
     pub fn isolation_disabled(&self) {
         self.0.disabled.set(1);
     }
 
-    /// Algorithms were found isolated.
+    /// Records that algorithms were found isolated.
     pub fn isolated(&self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.0.last_proof.get_or_create(&[]).set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
@@ -89,14 +89,14 @@ impl KubernetesMetrics {
         self.0.proofs.get_or_create(&[("result", "isolated")]).inc();
     }
 
-    /// Algorithms were not isolated, or could not reach what they need; the number of addresses that are open to them.
+    /// Records that algorithms were not isolated or could not reach what they need, and how many addresses are open to them.
     pub fn not_isolated(&self, open: usize) {
         self.0.proven.set(0);
         self.0.open.set(i64::try_from(open).unwrap_or(i64::MAX));
         self.0.proofs.get_or_create(&[("result", "not_isolated")]).inc();
     }
 
-    /// It could not be tried.
+    /// Records that the check was inconclusive.
     pub fn inconclusive(&self) {
         self.0.proofs.get_or_create(&[("result", "inconclusive")]).inc();
     }
@@ -116,7 +116,7 @@ fn verb(method: &str, query: Option<&str>, name: Option<&str>) -> &'static str {
     }
 }
 
-/// The kind of a path, and the name in it: `/api/v1/namespaces/x/pods/y/log` is `pods/log` and `y`.
+/// Returns the kind of a path and the name in it: `pods/log` and `y` for `/api/v1/namespaces/x/pods/y/log`.
 fn resource(path: &str) -> (&'static str, Option<&str>) {
     let mut parts = path.trim_matches('/').split('/').peekable();
     match parts.next() {

@@ -1,9 +1,9 @@
-//! The metrics of Sextant's processes: names, HELP texts, units and labels, in one place, so that one test can read them all and compare
+//! The metrics of Sextant's processes. Names, HELP texts, units and labels are in one place, so that one test can read them all and compare
 //! them with docs/OPERATIONS.md.
 //!
 //! Each part of a process gets a handle when the process is wired ([`NodeMetrics`], [`ServerMetrics`], [`KubernetesMetrics`],
-//! [`ProxyMetrics`]) and counts with it; nothing outside this crate sees a type of the metrics library. A label never holds a run, a task, a
-//! user, an image or anything else that others can choose: each has a fixed set of values, so the number of series is bounded.
+//! [`ProxyMetrics`]) and counts with it. No type of the metrics library is visible outside this crate. A label never holds a run, a task, a
+//! user, an image or any other value that another party can choose. Each has a fixed set of values, so the number of series is bounded.
 #![forbid(unsafe_code)]
 
 mod kubernetes;
@@ -51,7 +51,7 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Adds the metrics of a node; `leader` says whether this process may act.
+    /// Adds the metrics of a node; `leader` says whether this process is the leader.
     pub fn node(&self, leader: impl Fn() -> bool + Send + Sync + 'static) -> NodeMetrics {
         self.read("sextant_leader", "Whether this process is the one of its node that acts: 1 or 0.", move || {
             vec![([], f64::from(leader()))]
@@ -69,12 +69,12 @@ impl Metrics {
         KubernetesMetrics::new(&mut self.registry())
     }
 
-    /// Adds those of a proxy; `connections` counts its connections.
+    /// Adds the metrics of a proxy; `connections` counts its connections.
     pub fn proxy(&self, proxy: &ProxyMetrics, connections: impl Fn() -> Connections + Send + Sync + 'static) {
         proxy.register(&mut self.registry(), connections);
     }
 
-    /// Adds the readiness of a process and its parts, as they are when somebody asks.
+    /// Adds the readiness of a process and its parts, read at each scrape.
     pub fn readiness(&self, parts: impl Fn() -> Vec<(&'static str, bool)> + Send + Sync + Clone + 'static) {
         let all = parts.clone();
         self.read("sextant_ready", "Whether all parts of this process are ready: 1 or 0.", move || {
@@ -86,7 +86,7 @@ impl Metrics {
         });
     }
 
-    /// All of them, in Prometheus's text format.
+    /// Returns all metrics in Prometheus's text format.
     pub fn encode(&self) -> String {
         let mut text = String::new();
         // Writing to a String can't fail.
@@ -94,7 +94,7 @@ impl Metrics {
         text
     }
 
-    /// Adds a gauge that is read when somebody asks.
+    /// Adds a gauge that is read at each scrape.
     fn read<const N: usize>(
         &self,
         name: &'static str,
@@ -109,7 +109,7 @@ impl Metrics {
     }
 }
 
-/// An HTTP status as a label: what a server invents does not make series without end.
+/// Converts an HTTP status to a label. Unusual ones share a label, so that a server can't create an unbounded number of series.
 fn code(status: Option<u16>) -> &'static str {
     match status {
         None => "none",

@@ -1,4 +1,4 @@
-//! What a node counts: runs, their ends, and what it decides of them.
+//! The metrics of a node: runs, their ends, and decisions about them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use prometheus_client::registry::Registry;
 use super::Labels;
 use super::runs::{Runs, TrackedRun};
 
-/// The upper ends of the classes of outputs: a kibibyte to a gibibyte.
+/// The upper bounds of the buckets for the sizes of outputs: a kibibyte to a gibibyte.
 const BYTES: [f64; 6] = [1_024.0, 16_384.0, 262_144.0, 4_194_304.0, 67_108_864.0, 1_073_741_824.0];
 
-/// The metrics of a node. Cloning gives another handle to the same.
+/// The metrics of a node. A clone is another handle to the same metrics.
 #[derive(Debug, Clone)]
 pub struct NodeMetrics(Arc<Inner>);
 
@@ -31,16 +31,16 @@ struct Inner {
 }
 
 impl Default for NodeMetrics {
-    /// Metrics that nobody reads.
+    /// Creates metrics that are not exported.
     fn default() -> Self {
         Self::new(&mut Registry::default())
     }
 }
 
-/// The labels of a decision to launch a run.
+/// The labels of the decision to launch a run.
 const ALLOWED: Labels<2> = [("decision", "allowed"), ("rule", "none")];
 
-/// The labels of a decision not to launch a run, by the reason that is reported of it; `None` where it failed for another one.
+/// Returns the labels of the decision not to launch a run, from the reported reason; `None` if the run failed for another reason.
 fn refused(reason: &str) -> Option<Labels<2>> {
     let rule = match reason {
         "AlgorithmNotAllowed" => "algorithm",
@@ -85,27 +85,27 @@ impl NodeMetrics {
         Self(Arc::new(inner))
     }
 
-    /// A run that is new here, and was assigned this long ago.
+    /// Tracks a run that is new to this process, and was assigned this long ago.
     pub fn heard(&self, assigned: Option<Duration>) -> TrackedRun {
         self.0.runs.heard(assigned)
     }
 
-    /// A run that was under way before this process began.
+    /// Tracks a run that was in progress before this process started.
     pub fn taken_over(&self) -> TrackedRun {
         self.0.runs.taken_over()
     }
 
-    /// A run was admitted, and is about to be launched.
+    /// Counts a run that is admitted and about to be launched.
     pub fn admitted(&self) {
         self.0.admission.get_or_create(&ALLOWED).inc();
     }
 
-    /// The server has a run's report.
+    /// Counts a run whose report the server has received.
     pub fn finished(&self, status: &'static str) {
         self.0.finished.get_or_create(&[("status", status)]).inc();
     }
 
-    /// A run was reported as failed, or as refused.
+    /// Counts a run that is reported as failed or refused.
     pub fn failed(&self, reason: &'static str, blame: &'static str) {
         if let Some(labels) = refused(reason) {
             self.0.admission.get_or_create(&labels).inc();
@@ -113,22 +113,22 @@ impl NodeMetrics {
         self.0.failures.get_or_create(&[("reason", reason), ("blame", blame)]).inc();
     }
 
-    /// A run was launched again.
+    /// Counts a run that is launched again.
     pub fn relaunched(&self, reason: &'static str) {
         self.0.relaunched.get_or_create(&[("reason", reason)]).inc();
     }
 
-    /// A report did not get through.
+    /// Counts a report that did not get through.
     pub fn report_retried(&self) {
         self.0.report_retries.inc();
     }
 
-    /// The live connection was lost.
+    /// Counts a loss of the live connection.
     pub fn disconnected(&self) {
         self.0.disconnections.inc();
     }
 
-    /// An output was delivered.
+    /// Records the size of an output that was delivered.
     pub fn delivered(&self, bytes: u64) {
         self.0.outputs.observe(bytes as f64);
     }

@@ -1,5 +1,5 @@
-//! What the kernel knows of this process, by the names that all Prometheus clients use. Own code: the library has none of it, and it is a
-//! few lines for the only system that Sextant runs on.
+//! The kernel's metrics of this process, with the names that all Prometheus clients use. This is our own code because the metrics library
+//! lacks them, and they take only a few lines for Linux, the only system that Sextant supports.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::reading::{counter, gauge};
 
-/// Reads it when somebody asks.
+/// Reads the metrics at each scrape.
 #[derive(Debug)]
 pub struct Process;
 
@@ -39,12 +39,12 @@ fn resident_bytes() -> Option<f64> {
 }
 
 fn open_files() -> Option<f64> {
-    // Reading them opens one more.
+    // Listing them opens one more.
     Some((std::fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1)) as f64)
 }
 
 fn start_time() -> Option<f64> {
-    // After the command's name, which may hold anything, the 20th field: ticks since the machine's start.
+    // The 20th field after the command's name, which may contain any character: ticks since the machine's start.
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let ticks: f64 = stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()?;
     let of_machine = std::fs::read_to_string("/proc/stat").ok()?;

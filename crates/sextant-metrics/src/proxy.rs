@@ -1,4 +1,4 @@
-//! What the proxy counts.
+//! The metrics of the proxy.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -15,15 +15,15 @@ use prometheus_client::registry::Registry;
 use super::Labels;
 use super::reading::{counter, gauge};
 
-/// The upper ends of the classes of durations.
+/// The upper bounds of the buckets for durations.
 const SECONDS: [f64; 8] = [0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 30.0, 120.0];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// The metrics of a proxy. Each is at hand: a request looks nothing up.
+/// The metrics of a proxy. Counters are kept in fields, so that a request needs no lookup.
 #[derive(Debug)]
 pub struct ProxyMetrics {
     answers: Family<Labels<1>, Counter>,
-    /// The same by the first digit of the status.
+    /// The counters of `answers`, by the first digit of the status.
     by_class: [Counter; CLASSES.len()],
     durations: Histogram,
     bytes: Counter,
@@ -35,7 +35,7 @@ pub struct ProxyMetrics {
     crowded: Counter,
     up: Family<Labels<0>, Gauge>,
     last_success: Family<Labels<0>, Gauge>,
-    /// Whether the server answered last time: 1, 0, or less before the first look.
+    /// Whether the server answered last time: 1, 0, or negative before the first attempt.
     answers_now: AtomicI64,
 }
 
@@ -60,14 +60,14 @@ impl Default for ProxyMetrics {
     }
 }
 
-/// How many connections a proxy has.
+/// The numbers of a proxy's connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Connections {
-    /// All of them.
+    /// All open connections.
     pub open: usize,
-    /// Those of nobody known.
+    /// Open unauthenticated connections.
     pub unauthenticated: usize,
-    /// How many have been closed to make room for others.
+    /// Connections closed so far to make room for others.
     pub evicted: u64,
 }
 
@@ -103,7 +103,7 @@ impl ProxyMetrics {
         registry.register_collector(Box::new(Counted(connections)));
     }
 
-    /// An answer is gone.
+    /// Records a response that was sent.
     pub fn answered(&self, status: u16, took: Duration, bytes: u64) {
         let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
         self.by_class[class].inc();
@@ -111,61 +111,61 @@ impl ProxyMetrics {
         self.bytes.inc_by(bytes);
     }
 
-    /// How many answers are gone.
+    /// Returns how many responses were sent.
     pub fn answers(&self) -> u64 {
         self.by_class.iter().map(Counter::get).sum()
     }
 
-    /// An answer was another request's, too.
+    /// Counts a response that another request shared.
     pub fn shared(&self) {
         self.shared.inc();
     }
 
-    /// How many answers were other requests', too.
+    /// Returns how many responses were shared with other requests.
     pub fn shared_answers(&self) -> u64 {
         self.shared.get()
     }
 
-    /// A request is tried again.
+    /// Counts a retry of a request.
     pub fn retried(&self) {
         self.retries.inc();
     }
 
-    /// A request never got an answer of the server's.
+    /// Counts a request that never got a response from the server.
     pub fn unanswered(&self) {
         self.unanswered.inc();
     }
 
-    /// A request came without an algorithm's token.
+    /// Counts a request without an algorithm's token.
     pub fn stranger(&self) {
         self.strangers.inc();
     }
 
-    /// A connection to the server was made.
+    /// Counts a new connection to the server.
     pub fn dialled(&self) {
         self.dialled.inc();
     }
 
-    /// A connection or request was refused at once, since its caller had too many.
+    /// Counts a connection or request that was refused because its client had too many.
     pub fn crowded(&self) {
         self.crowded.inc();
     }
 
-    /// The server has answered, at this time in seconds since 1970; gives whether it had not before.
+    /// Records that the server answered at this time, in seconds since 1970. Returns whether it did not answer before.
     pub fn server_answers(&self, now: u64) -> bool {
         self.last_success.get_or_create(&[]).set(i64::try_from(now).unwrap_or(i64::MAX));
         self.up.get_or_create(&[]).set(1);
         self.answers_now.swap(1, Relaxed) != 1
     }
 
-    /// The server has not answered; gives whether that is new.
+    /// Records that the server did not answer. Returns whether that is new.
     pub fn server_is_silent(&self) -> bool {
         self.up.get_or_create(&[]).set(0);
         self.answers_now.swap(0, Relaxed) != 0
     }
 }
 
-/// Connections, counted when somebody asks.
+/// Counts the connections at each scrape.
 struct Counted<F>(F);
 
 impl<F> fmt::Debug for Counted<F> {

@@ -1,4 +1,4 @@
-//! Metrics whose values are not kept but read at the moment when somebody asks.
+//! Metrics whose values are not stored but read at each scrape.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::Labels;
 
-/// A gauge that is read, with a value for each set of labels.
+/// A gauge that is read at each scrape, with a value for each set of labels.
 pub struct Reading<F> {
     pub name: &'static str,
     pub help: &'static str,
@@ -56,7 +56,7 @@ pub fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, valu
     }
 }
 
-/// A number that is written without a fraction, as people expect of a count.
+/// Returns a whole number as an integer, so that a count is written without a fraction.
 fn whole(value: f64) -> Option<i64> {
     (value.fract() == 0.0 && value.abs() < 1e15).then_some(value as i64)
 }

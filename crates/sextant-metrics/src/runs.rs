@@ -1,4 +1,4 @@
-//! How far the runs are, since when, and how long each phase took.
+//! The metrics of the runs' progress: their current states and ages, and the durations of their phases.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,27 +17,27 @@ use tokio::time::Instant;
 use super::Labels;
 use super::reading::gauge;
 
-/// The upper ends of the classes of durations: from a start with an image that is there to a computation of a day.
+/// The upper bounds of the buckets for durations: from a start with a cached image to a computation of a day.
 const SECONDS: [f64; 14] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0];
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// It waits to be admitted, for a slot, or for the launch gate.
+    /// Waits to be admitted, for a slot, or for the launch gate.
     Waiting,
-    /// Its Job (or process) is being made.
+    /// Its Job (or process) is being created.
     Launching,
-    /// It was launched, and its algorithm does not run yet.
+    /// It was launched, but its algorithm does not run yet.
     Starting(WaitsFor),
     /// Its algorithm runs.
     Running,
-    /// Its algorithm has ended, and its output must be collected.
+    /// Its algorithm has finished, and its output must be collected.
     Collecting,
-    /// Its pod is being ended by the cluster.
+    /// The cluster is terminating its pod.
     Terminating,
     /// Its output is being sent to the server.
     Delivering,
-    /// It has ended without an output, which must be reported.
+    /// It has ended without an output; the end must be reported.
     Reporting,
     /// The server has its report; the run must be released.
     Releasing,
@@ -75,12 +75,12 @@ fn label(reason: WaitsFor) -> &'static str {
     }
 }
 
-/// The states, in the order in which a run has them.
+/// The states, in the order of a run's life.
 const STATES: [&str; 7] = ["waiting", "starting", "running", "collecting", "terminating", "reporting", "releasing"];
 
-/// The phases, in the order in which a run has them.
+/// The phases, in the order of a run's life.
 const PHASES: [&str; 8] = ["heard", "wait", "launch", "schedule", "receive", "pull", "execute", "collect"];
-/// The last one: it may follow each of the others.
+/// The last phase, which may follow each of the others.
 const REPORT: &str = "report";
 
 impl Stage {
@@ -103,7 +103,7 @@ impl Stage {
         }
     }
 
-    /// The phase that this time belongs to; `None` if nobody waits for it.
+    /// Returns the phase that this stage belongs to; `None` if the stage is not measured.
     fn phase(self) -> Option<&'static str> {
         Some(match self {
             Self::Waiting => "wait",
@@ -125,20 +125,20 @@ impl Stage {
     }
 }
 
-/// Where a phase stands among the others.
+/// Returns a phase's position in [`PHASES`].
 fn order(phase: Option<&str>) -> usize {
     phase.and_then(|phase| PHASES.iter().position(|each| *each == phase)).unwrap_or(PHASES.len())
 }
 
-/// One run, as it is now.
+/// The current stage of one run.
 #[derive(Debug, Clone, Copy)]
 struct Now {
     stage: Stage,
-    /// Since when it has been in this state.
+    /// When the run entered its current state.
     since: Instant,
 }
 
-/// All runs.
+/// The metrics of all runs.
 #[derive(Debug, Clone)]
 pub struct Runs {
     now: Arc<Mutex<State>>,
@@ -147,7 +147,7 @@ pub struct Runs {
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many have been tracked.
+    /// How many runs have been tracked in total.
     come: u64,
     runs: HashMap<u64, Now>,
 }
@@ -164,7 +164,7 @@ impl Runs {
         runs
     }
 
-    /// A run that is new here, and was assigned this long ago.
+    /// Tracks a run that is new to this process, and was assigned this long ago.
     pub fn heard(&self, assigned: Option<Duration>) -> TrackedRun {
         if let Some(assigned) = assigned {
             self.observe("heard", assigned);
@@ -172,7 +172,7 @@ impl Runs {
         self.track(Some(Phase { name: Some("wait"), since: Instant::now(), whole: true }))
     }
 
-    /// A run that was under way before this process began.
+    /// Tracks a run that was in progress before this process started.
     pub fn taken_over(&self) -> TrackedRun {
         self.track(None)
     }
@@ -220,12 +220,12 @@ impl Collector for Runs {
     }
 }
 
-/// A phase that a run is in.
+/// The current phase of a run.
 #[derive(Debug, Clone, Copy)]
 struct Phase {
     name: Option<&'static str>,
     since: Instant,
-    /// Whether this process has seen it begin.
+    /// Whether this process has seen the phase begin.
     whole: bool,
 }
 
@@ -238,7 +238,7 @@ pub struct TrackedRun {
 }
 
 impl TrackedRun {
-    /// It is so far now.
+    /// Records the run's new stage.
     pub fn enter(&mut self, stage: Stage) {
         if let Some(now) = self.runs.state().runs.get_mut(&self.id) {
             if now.stage.state() != stage.state() {
@@ -257,7 +257,8 @@ impl TrackedRun {
         }
     }
 
-    /// A phase is over. A run that goes back, because it was taken away or its report did not get through, has not finished it.
+    /// Records the end of a phase. A run that goes back, because the cluster took it away or its report did not get through, has not
+    /// completed the phase.
     fn leave(&self, before: Phase, next: Option<&'static str>) {
         if let (true, Some(name)) = (before.whole, before.name)
             && (next.is_none() || order(next) > order(before.name))

@@ -1,4 +1,4 @@
-//! Requests to the vantage6 server.
+//! The metrics of requests to the vantage6 server.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,10 +11,10 @@ use prometheus_client::registry::Registry;
 
 use super::{Labels, code};
 
-/// The upper ends of the classes of durations.
+/// The upper bounds of the buckets for durations.
 const SECONDS: [f64; 8] = [0.025, 0.1, 0.5, 2.5, 10.0, 30.0, 120.0, 600.0];
 
-/// The metrics of the connection to the server. Cloning gives another handle to the same.
+/// The metrics of the connection to the server. A clone is another handle to the same metrics.
 #[derive(Debug, Clone)]
 pub struct ServerMetrics(Arc<Inner>);
 
@@ -34,16 +34,16 @@ pub struct Answer<'a> {
     pub method: &'a str,
     /// Its path below the API's address.
     pub path: &'a str,
-    /// The answer's status; `None` without an answer.
+    /// The response's status; `None` without a response.
     pub status: Option<u16>,
-    /// How long the answer's head took.
+    /// How long the response's head took.
     pub took: Duration,
-    /// The server's clock, in seconds since 1970, if it said.
+    /// The server's time in seconds since 1970, if the response has it.
     pub date: Option<i64>,
 }
 
 impl Default for ServerMetrics {
-    /// Metrics that nobody reads.
+    /// Creates metrics that are not exported.
     fn default() -> Self {
         Self::new(&mut Registry::default())
     }
@@ -75,7 +75,7 @@ impl ServerMetrics {
         Self(Arc::new(inner))
     }
 
-    /// A request has ended.
+    /// Records a request that has ended.
     pub fn ended(&self, answer: Answer<'_>) {
         let Answer { method, path, status, took, date } = answer;
         let (method, endpoint) = (self::method(method), endpoint(path));
@@ -91,7 +91,7 @@ impl ServerMetrics {
         }
     }
 
-    /// The server has shown a certificate that ends then, in seconds since 1970.
+    /// Records when the server's certificate expires, in seconds since 1970.
     pub fn certificate_ends(&self, at: i64) {
         self.0.certificate_expiry.get_or_create(&[]).set(at);
     }
@@ -111,7 +111,7 @@ fn method(method: &str) -> &'static str {
     }
 }
 
-/// The kind of a path, without numbers.
+/// Returns the kind of a path, without ids.
 fn endpoint(path: &str) -> &'static str {
     let mut parts = path.trim_matches('/').split('/');
     match (parts.next().unwrap_or_default(), parts.next()) {

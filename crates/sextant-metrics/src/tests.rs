@@ -1,4 +1,4 @@
-//! Reads all metrics that there are: by convention, and as docs/OPERATIONS.md lists them.
+//! Checks all metrics against the naming conventions and the list in docs/OPERATIONS.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

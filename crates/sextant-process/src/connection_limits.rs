@@ -1,17 +1,17 @@
-//! Limits how many connections a port serves at once, and of whom. The data port and the proxy share it.
+//! Limits how many connections a port serves at once, in total and for each peer. The data port and the proxy share this code.
 //!
 //! A connection is *unauthenticated* until its port has authenticated it. Unauthenticated connections have few slots, counted by source
-//! address; authenticated ones have slots of their own, counted by owner. Nobody can fill a port for others:
+//! address. Authenticated ones have slots of their own, counted by owner. No peer can fill a port for others:
 //!
-//! - An unauthenticated connection is always accepted. If there is no slot, the limiter closes one of the source that has the most, and
-//!   of these the one that has been idle for longest. So a source with few connections keeps them, however many sources there are.
-//!   A source is an IPv4 address or an IPv6 /64, of which one machine may have all addresses; but its pods have one each: within a /64
-//!   the address with the most loses first, and each has a rate of its own.
-//! - An authenticated connection that is idle is closed for a new one; one with a request under way only if its source, its address
-//!   within the source, or at the same address its owner has clearly more connections than the new one's. So a peer that has shown many
-//!   owners' secrets from one address still has only that address's share.
+//! - An unauthenticated connection is always accepted. If there is no slot, the limiter closes one: of the source that has the most, the
+//!   connection that has been idle for longest. A source with few connections therefore keeps them, however many sources there are.
+//!   A source is an IPv4 address or an IPv6 /64. One machine may have all addresses of a /64, but its pods have one each: within a /64
+//!   the address with the most connections loses first, and each address has its own rate.
+//! - An idle authenticated connection is closed for a new one. One with a request in progress is closed only if its source, its address
+//!   within the source, or its owner at the same address clearly has more connections than the new one's. So a peer that presents many
+//!   owners' credentials from one address still has only that address's share.
 //!
-//! The limiter decides; the port closes: a connection's task waits for [`ConnectionGuard::evicted`] and ends.
+//! The limiter decides and the port closes: a connection's task waits for [`ConnectionGuard::evicted`] and ends.
 
 mod group;
 
@@ -26,51 +26,51 @@ use tokio::sync::Notify;
 
 use self::group::{Activity, Connection, Group, by_age, idle};
 
-/// A source that has not connected for this long is removed: it has regained its full rate long before.
+/// A source that has not connected for this long is removed; it has regained its full rate long before.
 const FORGOTTEN: Duration = Duration::from_secs(30);
-/// At this many known sources, expired ones are removed, not more often than this.
+/// From this many known sources on, expired ones are removed, but at most once in [`FORGETTING`].
 const MANY_SOURCES: usize = 1024;
 const FORGETTING: Duration = Duration::from_secs(1);
-/// Of more sources than this no rate is kept.
+/// No rate is kept for further sources beyond this number.
 const MOST_SOURCES: usize = 64 * 1024;
-/// So many times the rate of one address all addresses of an IPv6 network have.
+/// The rate of a whole IPv6 network, as a multiple of one address's.
 const NETWORK: u32 = 20;
-/// So many seconds' connections may come at once after a quiet time.
+/// How many seconds' worth of connections may come at once after a quiet time.
 const BURST: f64 = 10.0;
 
 /// The limits of one port.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimits {
-    /// Unauthenticated connections.
+    /// The most unauthenticated connections.
     pub unauthenticated: usize,
-    /// The same, of one source.
+    /// The most unauthenticated connections of one source.
     pub unauthenticated_per_source: usize,
-    /// New connections of one address in a second; ten times as many after a quiet time. Of an IPv6 /64, twenty times as many.
+    /// New connections of one address per second; ten times as many after a quiet time. An IPv6 /64 may make twenty times as many.
     pub rate_per_source: u32,
-    /// Authenticated connections.
+    /// The most authenticated connections.
     pub authenticated: usize,
-    /// The same, of one owner.
+    /// The most authenticated connections of one owner.
     pub authenticated_per_owner: usize,
 }
 
-/// Why a connection is not served.
+/// Why a connection is refused or closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LimitExceeded {
     /// Its source connects too often.
     #[error("it connects too often")]
     Rate,
-    /// Its owner has too many connections with requests under way.
+    /// Its owner has too many connections with requests in progress.
     #[error("its owner has too many connections")]
     Owner,
-    /// There are too many authenticated connections with requests under way.
+    /// There are too many authenticated connections with requests in progress.
     #[error("there are too many connections")]
     Total,
-    /// It was closed to make room for another one.
+    /// It was closed to make room for another connection.
     #[error("it was closed to accept another connection")]
     Evicted,
 }
 
-/// The source of a connection: the owner of one IPv6 address has its whole /64.
+/// The source of a connection. A peer with one IPv6 address has its whole /64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Source(IpAddr);
 
@@ -83,7 +83,7 @@ impl Source {
     }
 }
 
-/// How often a source may still connect.
+/// How many connections a source may still make.
 #[derive(Debug)]
 struct Rate {
     left: f64,
@@ -92,7 +92,7 @@ struct Rate {
 
 #[derive(Debug)]
 struct State<O> {
-    /// How many connections have come.
+    /// How many connections have been accepted in total.
     come: u64,
     unauthenticated: Group<Source>,
     authenticated: Group<O>,
@@ -101,11 +101,11 @@ struct State<O> {
     evictions: u64,
 }
 
-/// How often each source may still connect.
+/// How many connections each source may still make.
 #[derive(Debug, Default)]
 struct Rates {
     rates: HashMap<IpAddr, Rate>,
-    /// When sources were looked through for those that can be forgotten.
+    /// When expired sources were last removed.
     looked: Option<Instant>,
 }
 
@@ -138,7 +138,7 @@ impl Rates {
 }
 
 impl<O: Copy + Eq + Hash> State<O> {
-    /// What one address may not have costs its network nothing.
+    /// Takes from the rates of the address and its network. A connection that the address's rate forbids does not count for the network.
     fn take_rate(&mut self, address: IpAddr, source: Source, rate: u32, now: Instant) -> Result<(), LimitExceeded> {
         self.rates.take(address, rate, now)?;
         if address.is_ipv6() {
@@ -147,7 +147,7 @@ impl<O: Copy + Eq + Hash> State<O> {
         Ok(())
     }
 
-    /// Gives a connection an unauthenticated place: there always is one.
+    /// Gives a connection an unauthenticated slot. This always succeeds.
     fn place_unauthenticated(&mut self, source: Source, connection: Connection, limits: &ConnectionLimits) {
         let (group, per_source) = (&mut self.unauthenticated, limits.unauthenticated_per_source);
         let victim = if group.count(source) >= per_source {
@@ -185,26 +185,26 @@ impl<O: Copy + Eq + Hash> State<O> {
     }
 }
 
-/// The connections of one port. Owners are of type `O`.
+/// The connections of one port. `O` is the type of owners.
 #[derive(Debug)]
 pub struct ConnectionLimiter<O: Copy + Eq + Hash> {
     limits: ConnectionLimits,
     state: Mutex<State<O>>,
 }
 
-/// How many connections there are.
+/// The numbers of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionCounts {
-    /// Unauthenticated ones.
+    /// Open unauthenticated connections.
     pub unauthenticated: usize,
-    /// Authenticated ones.
+    /// Open authenticated connections.
     pub authenticated: usize,
-    /// How many have been closed to make room for others.
+    /// Connections closed so far to make room for others.
     pub evictions: u64,
 }
 
 impl<O: Copy + Eq + Hash> ConnectionLimiter<O> {
-    /// A port without connections.
+    /// Creates the limiter of a port without connections.
     pub fn new(limits: ConnectionLimits) -> Arc<Self> {
         let state = State {
             come: 0,
@@ -217,10 +217,10 @@ impl<O: Copy + Eq + Hash> ConnectionLimiter<O> {
         Arc::new(Self { limits, state: Mutex::new(state) })
     }
 
-    /// Lets a new connection in, as an unauthenticated one.
+    /// Accepts a new connection as an unauthenticated one.
     ///
     /// # Errors
-    /// If its source connects too often.
+    /// Its source connects too often.
     pub fn enter(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<Arc<ConnectionGuard<O>>, LimitExceeded> {
         let address = address.to_canonical();
         let source = Source::of(address);
@@ -235,7 +235,7 @@ impl<O: Copy + Eq + Hash> ConnectionLimiter<O> {
         Ok(Arc::new(ConnectionGuard { limiter: self.clone(), address, source, id, evicted, owner: Mutex::new(None) }))
     }
 
-    /// How many connections there are now.
+    /// Returns the current numbers of connections.
     pub fn counts(&self) -> ConnectionCounts {
         let state = self.lock();
         ConnectionCounts {
@@ -245,7 +245,7 @@ impl<O: Copy + Eq + Hash> ConnectionLimiter<O> {
         }
     }
 
-    /// Whether nobody is connected.
+    /// Whether there are no connections.
     pub fn is_empty(&self) -> bool {
         let state = self.lock();
         let left = (state.unauthenticated.by_key.len(), state.authenticated.by_key.len());
@@ -261,42 +261,42 @@ impl<O: Copy + Eq + Hash> ConnectionLimiter<O> {
 #[derive(Debug)]
 pub struct ConnectionGuard<O: Copy + Eq + Hash> {
     limiter: Arc<ConnectionLimiter<O>>,
-    /// Where it comes from; an IPv4 address is one, however it was written.
+    /// The peer's address. An IPv4-mapped address is converted to IPv4.
     pub address: IpAddr,
     source: Source,
     id: u64,
     evicted: Arc<Notify>,
-    /// `None` while it is unauthenticated.
+    /// `None` while the connection is unauthenticated.
     owner: Mutex<Option<O>>,
 }
 
-/// A request under way on a connection, until it is dropped.
+/// A request in progress on a connection, until this is dropped.
 #[derive(Debug)]
 pub struct ActiveRequest<O: Copy + Eq + Hash>(Arc<ConnectionGuard<O>>);
 
 impl<O: Copy + Eq + Hash> ConnectionGuard<O> {
-    /// Waits until this connection has to be closed, because its place is another one's now.
+    /// Waits until this connection must be closed because another one needs its slot.
     pub async fn evicted(&self) {
         self.evicted.notified().await;
     }
 
-    /// A request has come.
+    /// Marks the connection as busy with a request.
     pub fn begin_request(self: &Arc<Self>) -> ActiveRequest<O> {
         self.turn(Activity::Busy);
         ActiveRequest(self.clone())
     }
 
-    /// It is this owner's.
+    /// Assigns the connection to an owner.
     ///
     /// # Errors
-    /// Why there is no place for it; then it remains what it was.
+    /// Why there is no slot for it; the connection then stays as it was.
     pub fn authenticate(&self, owner: O) -> Result<(), LimitExceeded> {
         let mut of = self.owner();
         if *of == Some(owner) {
             return Ok(());
         }
         let mut state = self.limiter.lock();
-        // What it leaves may be the very place that it needs.
+        // Released first, because its current slot may be the one that it needs.
         let connection = self.take(&mut state, *of).ok_or(LimitExceeded::Evicted)?;
         if let Err(exceeded) = state.make_room_authenticated(owner, self.address, &self.limiter.limits) {
             match *of {
@@ -310,7 +310,7 @@ impl<O: Copy + Eq + Hash> ConnectionGuard<O> {
         Ok(())
     }
 
-    /// It has no owner any more: its next credentials must be authenticated first.
+    /// Removes the owner: the connection's next credentials must be authenticated first.
     pub fn unauthenticate(&self) {
         let mut of = self.owner();
         if of.is_none() {
@@ -323,7 +323,7 @@ impl<O: Copy + Eq + Hash> ConnectionGuard<O> {
         *of = None;
     }
 
-    /// Whether it is authenticated.
+    /// Whether the connection is authenticated.
     pub fn is_authenticated(&self) -> bool {
         self.owner().is_some()
     }
@@ -361,7 +361,7 @@ impl<O: Copy + Eq + Hash> Drop for ConnectionGuard<O> {
 }
 
 impl<O: Copy + Eq + Hash> ActiveRequest<O> {
-    /// The connection that it came by.
+    /// The connection of the request.
     pub fn connection(&self) -> &ConnectionGuard<O> {
         &self.0
     }

@@ -1,32 +1,32 @@
-//! The output of commands. All of it passes through here: nothing in it controls the terminal, whoever wrote it, and a reader that has
-//! gone (`sextant doctor node.yaml | head`) ends the command quietly.
+//! The output of commands. All output passes through here, so that no text from other parties controls the terminal, and a closed pipe
+//! (`sextant doctor node.yaml | head`) ends the command quietly.
 
 use std::io::{self, ErrorKind, Write};
 
-/// The exit code of a command whose reader has gone: that of a process ended by SIGPIPE, as other commands have it.
+/// The exit code if the reader has closed the pipe: that of a process killed by SIGPIPE, as other commands have it.
 pub const READER_GONE: u8 = 128 + 13;
 
-/// What became of what was printed.
+/// The result of printing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Printed {
-    /// It is out.
+    /// The text was printed.
     Yes,
-    /// Nobody reads any more.
+    /// The reader has closed the pipe.
     ReaderGone,
 }
 
-/// Prints text of several lines on standard output.
+/// Prints text with several lines on standard output.
 pub fn print(text: &str) -> Printed {
     print_to(&mut io::stdout().lock(), &printable::lines(text))
 }
 
-/// Prints one row on standard output: what is in it stays in it.
+/// Prints one row on standard output. The text can't add another row.
 pub fn print_row(text: &str) -> Printed {
     print_to(&mut io::stdout().lock(), &format!("{}\n", printable::line(text)))
 }
 
-/// Prints the reason for a failure on standard error. If that fails, the exit code still shows it.
+/// Prints the reason for a failure on standard error. If that fails, the exit code still shows the failure.
 pub fn print_error(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", printable::lines(text));
 }
@@ -47,7 +47,7 @@ fn print_to(out: &mut impl Write, text: &str) -> Printed {
 mod tests {
     use super::*;
 
-    /// A reader that has gone.
+    /// A pipe whose reader has closed it.
     struct Gone;
 
     impl Write for Gone {

@@ -1,5 +1,5 @@
-//! The health of a process for its operators: `/healthz` (it lives), `/readyz` (it can do its work; if not, why) and `/metrics`
-//! (Prometheus's text format). For kubelets and monitoring, not for algorithms.
+//! The health port of a process, for kubelets and monitoring, not for algorithms: `/healthz` (alive), `/readyz` (able to work, or why
+//! not) and `/metrics` (Prometheus's text format).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,13 +12,13 @@ use tokio::net::TcpListener;
 
 use super::pages;
 
-/// How many characters there are at most to say why a part can't do its work.
+/// The most characters of a reason why a part can't work.
 const WHY: usize = 1_000;
 
-/// Each part, and why it can't do its work if it can't.
+/// The parts, each with the reason why it can't work, if there is one.
 type Parts = BTreeMap<&'static str, Option<String>>;
 
-/// The state of a process: ready as soon as none of its parts has a reason against it. And what it counts.
+/// The health and metrics of a process. It is ready if no part has a reason against it.
 #[derive(Debug)]
 pub struct Health {
     parts: Arc<Mutex<Parts>>,
@@ -36,7 +36,7 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Of a process whose parts are not ready until they say so.
+    /// Creates the health of a process whose parts are not ready until they report so.
     pub fn waiting_for(parts: &[&'static str]) -> Arc<Self> {
         let health = Self::default();
         for part in parts {
@@ -45,33 +45,33 @@ impl Health {
         Arc::new(health)
     }
 
-    /// The part can do its work.
+    /// Reports that a part can work.
     pub fn ready(&self, part: &'static str) {
         self.parts.lock().insert(part, None);
     }
 
-    /// The part can't do its work, and why: for the operator. Others may have had a hand in the words.
+    /// Reports that a part can't work, with a reason for the operator. The reason may contain text from other parties.
     pub fn unready(&self, part: &'static str, why: impl Into<String>) {
         let why = printable::excerpt_of(&why.into(), WHY);
         self.parts.lock().insert(part, Some(why));
     }
 
-    /// Whether nothing is against it.
+    /// Whether all parts are ready.
     pub fn is_ready(&self) -> bool {
         self.parts.lock().values().all(Option::is_none)
     }
 
-    /// Whether nothing is against this part.
+    /// Whether this part is ready.
     pub fn is_ready_in(&self, part: &'static str) -> bool {
         self.parts.lock().get(part).is_none_or(Option::is_none)
     }
 
-    /// What the process counts.
+    /// The metrics of the process.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Why it is not ready, a line for each part; empty if it is.
+    /// Returns why the process is not ready, a line for each part; empty if it is ready.
     pub(crate) fn reasons(&self) -> String {
         let mut text = String::new();
         for (part, why) in self.parts.lock().iter() {
@@ -86,7 +86,7 @@ impl Health {
 /// Opens the health port.
 ///
 /// # Errors
-/// If the address is not free; the text says what to do.
+/// The address can't be used. The message says what to do.
 pub fn listen(address: SocketAddr) -> Result<TcpListener, String> {
     crate::listening::listen(address).map_err(|error| {
         format!(

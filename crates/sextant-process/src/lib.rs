@@ -1,5 +1,4 @@
-//! What every process of Sextant has: its log, the output of commands, its health, the supervision of its tasks, and the limits of its
-//! connections.
+//! What all processes of Sextant share: logs, the output of commands, health, supervision of tasks, and limits of connections.
 #![forbid(unsafe_code)]
 
 pub mod connection_limits;

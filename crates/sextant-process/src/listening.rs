@@ -1,5 +1,5 @@
-//! Listening at addresses of either family. `[::]` means both, whatever the machine's default (`net.ipv6.bindv6only`) is; where the kernel
-//! has no IPv6, it means IPv4. Whoever comes over IPv4 has an IPv4-mapped address then: `to_canonical` makes it what it is.
+//! Listens at IPv4 and IPv6 addresses. `[::]` means both, whatever the machine's default (`net.ipv6.bindv6only`) is; if the kernel has no
+//! IPv6, it means IPv4. An IPv4 peer then has an IPv4-mapped address, which `to_canonical` converts back.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,15 +10,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::warn;
 
-/// How many connections may wait to be taken.
+/// How many connections may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// Whether others may listen at the same address and port.
+/// Whether other sockets may listen at the same address and port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortSharing {
-    /// Nobody.
+    /// No other socket may.
     Exclusive,
-    /// Those of the same user that say so too: each gets a part of the connections.
+    /// Sockets of the same user that also set this may; each gets a share of the connections.
     Shared,
 }
 
@@ -30,10 +30,10 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     listen_with(address, PortSharing::Exclusive, BACKLOG)
 }
 
-/// The same, with others or with another backlog.
+/// Like [`listen`], with a choice of port sharing and backlog.
 ///
 /// # Errors
-/// The operating system's.
+/// The operating system's error.
 pub fn listen_with(address: SocketAddr, sharing: PortSharing, backlog: i32) -> io::Result<TcpListener> {
     let listener = bound(address, sharing, backlog).or_else(|error| match without_ipv6(address, &error) {
         Some(address) => bound(address, sharing, backlog),
@@ -42,8 +42,8 @@ pub fn listen_with(address: SocketAddr, sharing: PortSharing, backlog: i32) -> i
     TcpListener::from_std(listener.into())
 }
 
-/// The next connection, and its caller's address in the family that it is of. While none can be accepted, tries again after this pause:
-/// the process is out of file descriptors, or the caller has gone already, and neither is a reason to stop serving.
+/// Accepts the next connection, and returns it with its peer's canonical address. After a failure, logs it and tries again after `pause`:
+/// the process is out of file descriptors, or the peer is already gone, and neither is a reason to stop serving.
 pub async fn accept(
     listener: &TcpListener,
     name: &str,
@@ -76,7 +76,7 @@ fn bound(address: SocketAddr, sharing: PortSharing, backlog: i32) -> io::Result<
     Ok(socket)
 }
 
-/// What is listened at instead, if a kernel without IPv6 is the reason.
+/// Returns the address to use instead if the kernel has no IPv6.
 fn without_ipv6(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
     let unknown = error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
     let none = unknown || error.kind() == io::ErrorKind::AddrNotAvailable;
@@ -102,7 +102,7 @@ mod tests {
             let (_, from) = accept(&listener, "The test", &LogThrottle::new(), Duration::ZERO).await;
             assert_eq!(from.ip().to_string(), whence);
         }
-        // An address of one family is that alone, and one that is taken stays so.
+        // An IPv4 address in use is refused, and one of IPv4 means only IPv4.
         assert_eq!(listen(([0, 0, 0, 0], port).into()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert!(listen(([127, 0, 0, 1], 0).into()).unwrap().local_addr().unwrap().is_ipv4());
     }
@@ -115,7 +115,7 @@ mod tests {
             ("[::]:80", io::ErrorKind::AddrNotAvailable.into(), Some("0.0.0.0:80")),
             ("[::]:80", io::ErrorKind::AddrInUse.into(), None),
             ("[::]:80", io::ErrorKind::PermissionDenied.into(), None),
-            // Who asks for one address gets no other.
+            // A specific address is never replaced.
             ("[::1]:80", unknown(), None),
             ("10.0.0.1:80", io::ErrorKind::AddrNotAvailable.into(), None),
         ] {

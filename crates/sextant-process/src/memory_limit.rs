@@ -1,22 +1,22 @@
-//! How much memory this process may have: what it holds for others has to be less, or the kernel ends it.
+//! Finds this process's memory limit. Buffers must stay below it, or the kernel kills the process.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From here on a limit is none: control groups of the first version say so with the largest number of pages.
+/// A value from here on means no limit: cgroup v1 then reports the largest number of whole pages.
 const NONE: u64 = 1 << 60;
 
-/// The limit of the control groups that this process is in, if they have one.
+/// Returns the memory limit of this process's cgroups, if they have one.
 pub fn of_this_process() -> Option<u64> {
     limit(&fs::read_to_string("/proc/self/cgroup").ok()?, Path::new("/sys/fs/cgroup"))
 }
 
-/// The least limit of these control groups (`/proc/self/cgroup`) and of those above them.
+/// Returns the lowest limit of these cgroups (`/proc/self/cgroup`) and their ancestors.
 fn limit(groups: &str, root: &Path) -> Option<u64> {
     groups.lines().filter_map(|line| group(line, root)).filter_map(|(folder, file)| least(&folder, file, root)).min()
 }
 
-/// A group's folder, and the name of the file with its limit, where it is one that counts memory.
+/// Returns a cgroup's folder and the name of the file with its limit; `None` for a hierarchy without the memory controller.
 fn group(line: &str, root: &Path) -> Option<(PathBuf, &'static str)> {
     let mut parts = line.splitn(3, ':').skip(1);
     let (controllers, path) = (parts.next()?, parts.next()?.trim_start_matches('/'));
@@ -29,7 +29,8 @@ fn group(line: &str, root: &Path) -> Option<(PathBuf, &'static str)> {
     }
 }
 
-/// Within a container the path may be the machine's, which is not there: then the container's own is at the root.
+/// Returns the lowest limit from this folder up. In a container the path may be the host's and not exist; the container's own cgroup is
+/// then at the root.
 fn least(folder: &Path, file: &str, root: &Path) -> Option<u64> {
     let above = folder.ancestors().take_while(|folder| folder.starts_with(root));
     let read = |folder: &Path| fs::read_to_string(folder.join(file)).ok()?.trim().parse::<u64>().ok();
@@ -72,7 +73,7 @@ mod tests {
         fs::remove_dir_all(root).unwrap();
     }
 
-    /// Inside of a container the root is the container's.
+    /// In a container the root of the hierarchy is the container's own cgroup.
     #[test]
     fn a_path_of_the_machine_leads_to_the_containers_own_limit() {
         let root = groups(&[("memory.max", "134217728\n")]);

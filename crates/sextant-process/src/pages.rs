@@ -1,8 +1,8 @@
-//! The pages of the health port, and the bounds on those who ask for them.
+//! The pages of the health port, with limits for its clients.
 //!
-//! The routes are axum's; the connections are served here, because `axum::serve` bounds neither their number nor the time that a request's
-//! head may take. Whoever only holds connections, or reads nothing, must not keep the kubelet from its answer: the process would be
-//! restarted. So each newcomer is let in, and the longest idle connection of the source that has the most gives way.
+//! The routes are axum's. The connections are served here, because `axum::serve` limits neither their number nor the time for a request's
+//! head. A client that only holds connections, or never reads, must not keep the kubelet from its answer: the kubelet would restart the
+//! process. So each new connection is accepted, and the longest idle connection of the source that has the most is closed.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use super::connection_limits::{ConnectionLimiter, ConnectionLimits};
 use super::health::Health;
 use super::listening;
 
-/// How many may be connected at once. Nobody shows who they are here.
+/// The limits of the health port, which has no authentication.
 const LIMITS: ConnectionLimits = ConnectionLimits {
     unauthenticated: 64,
     unauthenticated_per_source: 16,
@@ -31,16 +31,16 @@ const LIMITS: ConnectionLimits = ConnectionLimits {
     authenticated: 0,
     authenticated_per_owner: 0,
 };
-/// Between two tries to accept a connection, if that fails.
+/// The pause before accepting again after a failure.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long a request's head may take, and a connection may be kept without one.
+/// The time limit for a request's head, and for an idle connection.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// After this time a connection gets no further request.
+/// After this time a connection may not start another request.
 const LAST_REQUEST: Duration = Duration::from_secs(20);
-/// How long a connection may last in all, and what was sent on it may stay unread.
+/// The time limit for a whole connection, and for unread data on it.
 const LIFE: Duration = Duration::from_secs(30);
 
-/// The pages of a process.
+/// Routes the pages of a process.
 pub fn router(health: Arc<Health>) -> Router {
     Router::new()
         .route("/healthz", get(alive).fallback(nothing))
@@ -96,7 +96,7 @@ pub async fn serve(listener: TcpListener, health: Arc<Health>) {
                 debug!("A connection to the health port ended: {error}");
             }
         });
-        // In a flood of connections each is answered before the next ones come.
+        // In a flood of connections, lets each be answered before the next ones are accepted.
         tokio::task::yield_now().await;
     }
 }
@@ -143,7 +143,7 @@ mod tests {
         for index in 0..128 {
             let mut stream = connect(2 + index % 8, address).await;
             if index >= 64 {
-                // Asks for pages over and over, and reads none.
+                // Requests pages repeatedly, and reads no response.
                 let _ = stream.try_write(&b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(500));
                 let _ = stream.flush().await;
             }

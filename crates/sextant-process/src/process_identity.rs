@@ -1,21 +1,21 @@
-//! Which process one is: a process id and a start time name a process for good, however often the id is used again.
+//! Identifies processes. A process id and a start time together identify a process uniquely, even if the id is reused.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
-/// A process of this machine, in words that [`is_alive`] understands. Empty start when there is no such process.
+/// Returns a process's identity, for [`is_alive`]. The start time is empty if there is no such process.
 pub fn identity(pid: u32) -> String {
     format!("{pid} {}", started(pid).unwrap_or_default())
 }
 
-/// Whether the process of this name still is that process.
+/// Whether the process with this identity is still alive.
 pub fn is_alive(name: &str) -> bool {
     name.split_once(' ').and_then(|(pid, time)| Some(started(pid.parse().ok()?)? == time)).unwrap_or(false)
 }
 
-/// Identifies the processes that this one can see: this boot of this machine, and the namespace of its
-/// processes. `None` where the kernel does not say.
+/// Identifies the set of processes that this one can see: the boot of this machine and the PID namespace. `None` if the kernel does not
+/// provide them.
 pub fn pid_scope() -> Option<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let processes = fs::read_link("/proc/self/ns/pid").ok()?;
@@ -29,15 +29,15 @@ pub struct Process {
     pub pid: u32,
     /// Its process group.
     pub group: u32,
-    /// When it was started, in the kernel's ticks: together with the pid it names a process for good.
+    /// The start time in the kernel's ticks; together with the pid it identifies the process uniquely.
     started: String,
 }
 
 impl Process {
-    /// `None` when there is none with this id, or it is a zombie.
+    /// Reads a process; `None` if there is none with this id, or it is a zombie.
     fn read(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name in parentheses may contain anything; the fields behind it are plain (proc(5): 3 is the state, 5 the group,
+        // The name in parentheses may contain any character; the fields after it are plain (proc(5): 3 is the state, 5 the group,
         // 22 the start).
         let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
         if matches!(*fields.first()?, "Z" | "X") {
@@ -46,19 +46,19 @@ impl Process {
         Some(Self { pid, group: fields.get(2)?.parse().ok()?, started: fields.get(19)?.to_string() })
     }
 
-    /// All that live on this machine and can be seen from here.
+    /// Returns all live processes that are visible from here.
     pub fn all() -> Vec<Self> {
         let names = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
         names.filter_map(|name| Self::read(name.to_str()?.parse().ok()?)).collect()
     }
 
-    /// Whether it was started with this variable, as `NAME=value`. The environments of other users' processes can't be read.
+    /// Whether it was started with this variable, given as `NAME=value`. The environments of other users' processes can't be read.
     pub fn has_variable(&self, variable: &OsStr) -> bool {
         let environment = fs::read(format!("/proc/{}/environ", self.pid)).unwrap_or_default();
         environment.split(|byte| *byte == 0).any(|each| each == variable.as_bytes())
     }
 
-    /// Whether it still lives.
+    /// Whether it is still alive.
     pub fn is_alive(&self) -> bool {
         Self::read(self.pid).is_some_and(|now| now.started == self.started)
     }

@@ -1,9 +1,9 @@
-//! How many files and connections this process may have open. The limits of connections follow from it: a flood of a port must meet a
-//! limit of ours before the kernel's, which would affect everything else that the process does.
+//! Raises the limit of open files and connections. The limits of connections derive from it: a flood of a port must hit our limits before
+//! the kernel's, which would affect everything else that the process does.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What is taken for granted where the kernel says that there is no limit: more is never needed.
+/// The value used if the kernel has no limit; more is never needed.
 const PLENTY: u64 = 1 << 20;
 
 /// Raises the limit as far as this process may, and returns it. Idempotent.
@@ -16,7 +16,7 @@ pub fn raise_open_files() -> u64 {
     }
     match setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limits.maximum }) {
         Ok(()) => most,
-        // Some sandboxes forbid it; what there is will do.
+        // Some sandboxes forbid it; the current limit is sufficient.
         Err(_) => now,
     }
 }

@@ -1,10 +1,10 @@
-//! What every connection of ours is set to.
+//! The socket options of all connections.
 
-/// Makes the kernel notice within a minute that the other side has vanished, also while nothing is sent; and
-/// within two that it takes nothing any more.
+/// Makes the kernel notice within a minute that the peer has vanished, even while nothing is sent, and within two minutes
+/// that the peer accepts no more data.
 ///
 /// # Errors
-/// The kernel's.
+/// The kernel's error.
 pub fn set_keepalive(stream: &tokio::net::TcpStream) -> std::io::Result<()> {
     let alive = socket2::TcpKeepalive::new()
         .with_time(std::time::Duration::from_secs(20))

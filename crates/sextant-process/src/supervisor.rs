@@ -1,5 +1,5 @@
-//! The essential tasks of a process: watches, ports, the lease's renewal. When one of them ends or panics, the process ends with the task's
-//! name, and Kubernetes or systemd starts it again. Otherwise a node could be ready although it no longer sees its runs.
+//! Supervises the essential tasks of a process: watches, ports, the lease's renewal. If one of them ends or panics, the process exits with
+//! the task's name, and Kubernetes or systemd restarts it. Otherwise a node could be ready although it no longer sees its runs.
 
 use std::panic::AssertUnwindSafe;
 
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Runs tasks, and reports when one of them has failed. They end with it.
+/// Runs tasks and reports the first failure. Dropping it aborts the tasks.
 #[derive(Debug)]
 pub struct Supervisor {
     tasks: Mutex<JoinSet<()>>,
@@ -22,7 +22,7 @@ impl Default for Supervisor {
 }
 
 impl Supervisor {
-    /// Runs a task that must last as long as the process: its end is a failure.
+    /// Runs a task that must last as long as the process; if it ends, that is a failure.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.run(name, async move {
             task.await;
@@ -30,7 +30,7 @@ impl Supervisor {
         });
     }
 
-    /// Runs a task that may end: only a panic is a failure.
+    /// Runs a task that may end; only a panic is a failure.
     pub fn spawn_finite(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.run(name, task.map(|()| None));
     }
@@ -43,7 +43,7 @@ impl Supervisor {
                 Err(_) => Some(format!("{name} has panicked")),
             };
             if failure.is_some() {
-                // The first one is the cause.
+                // The first failure is the cause.
                 failed.send_if_modified(|known| {
                     let first = known.is_none();
                     if first {
@@ -55,12 +55,12 @@ impl Supervisor {
         });
     }
 
-    /// Waits until a task has failed; which, and how.
+    /// Waits until a task fails. Returns its name and how it failed.
     pub async fn failed(&self) -> String {
         let mut failed = self.failed.subscribe();
         match failed.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
             Ok(Some(failure)) => failure,
-            // It can't be: the sender is here.
+            // Unreachable: this struct holds the sender.
             _ => std::future::pending().await,
         }
     }

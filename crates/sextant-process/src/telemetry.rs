@@ -1,5 +1,5 @@
-//! Logs: readable text or JSON lines, on standard error. Whatever they contain, each event is one line of bounded length, and none controls
-//! the terminal on which it is read.
+//! Logs on standard error, as readable text or JSON lines. Whatever an event contains, it is one line of bounded length and cannot control
+//! the terminal.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -9,12 +9,12 @@ use sextant_core::log_text::colour;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// A line of more bytes is cut. Legitimate lines are far shorter.
+/// The longest line in bytes; longer ones are cut. Legitimate lines are far shorter.
 const LONGEST: usize = 16 * 1024;
-/// How many characters each text has at most in a JSON line that is longer than that.
+/// The most characters of each text in a JSON line that is too long.
 const LONGEST_TEXT: usize = 2_000;
 
-/// How logs look.
+/// The format of logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum LogFormat {
     /// For people.
@@ -24,8 +24,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// Begins logging. `level` is Sextant's own (`info`, `debug`, …); of the libraries only warnings are shown.
-/// The environment variable `SEXTANT_LOG` overrides it, in tracing's filter syntax.
+/// Starts logging. `level` applies to Sextant itself (`info`, `debug`, …); libraries log only warnings.
+/// The environment variable `SEXTANT_LOG` overrides this, in tracing's filter syntax.
 pub fn init(format: LogFormat, level: &str) {
     let own = format!("warn,sextant={level},vantage6={level},socketio={level}");
     let filter = EnvFilter::builder()
@@ -38,7 +38,7 @@ pub fn init(format: LogFormat, level: &str) {
     }
 }
 
-/// Writes to standard error; gets each event whole, with its line end.
+/// Writes to standard error. Each call gets a whole event with its line end.
 #[derive(Debug, Clone, Copy)]
 struct Screen {
     format: LogFormat,
@@ -69,7 +69,7 @@ impl Write for Screen {
     }
 }
 
-/// An event as text. The formatter's own colours stay; it has made harmless all others by then.
+/// Formats an event as text. The formatter's own colours stay; it has already escaped all others.
 fn for_people(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
@@ -91,7 +91,7 @@ fn for_people(text: &str) -> String {
     if shown.len() > LONGEST { excerpt_of(&shown, LONGEST / 4) } else { shown }
 }
 
-/// An event as JSON. Outside of its texts there are only visible characters, and in them each may be written as an escape.
+/// Formats an event as JSON. Only its texts can have invisible characters, and JSON texts can have any character as an escape.
 fn for_collectors(text: &str) -> String {
     let cut = (text.len() > LONGEST).then(|| serde_json::from_str(text).ok()).flatten().map(|mut event| {
         shorten(&mut event);

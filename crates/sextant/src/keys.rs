@@ -1,5 +1,5 @@
-//! `sextant keys`: makes an organization's key pair, prints the public key as the server wants it, and compares a node's with
-//! what the server has.
+//! `sextant keys`: creates an organization's key pair, prints the public key in the server's format, and compares a node's key
+//! with the server's.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -45,7 +45,7 @@ pub enum Command {
     },
 }
 
-/// Carries a command out. The text is for the person who gave it, on standard output.
+/// Runs a command. Returns the text for standard output.
 ///
 /// # Errors
 /// What went wrong and what to do.
@@ -73,7 +73,7 @@ fn new(path: &Path) -> Result<String, NodeError> {
         };
         NodeError::Other(format!("Could not create {}: {error}. {advice}", path.display()))
     };
-    // Opened first: better known before the second that making a key takes.
+    // Opened first, so that a failure shows before the second that generating a key takes.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
     match make(&mut file) {
         Ok(key) => Ok(format!(
@@ -86,7 +86,7 @@ fn new(path: &Path) -> Result<String, NodeError> {
             fingerprint = key.public().fingerprint(),
         )),
         Err(error) => {
-            // Half a key is of no use to anybody.
+            // A partial key is useless.
             let _ = fs::remove_file(path);
             Err(failed(error))
         }

@@ -1,5 +1,5 @@
-//! Sextant: a vantage6 node that runs every algorithm as a Kubernetes Job. This crate is its command line, and puts together one server
-//! and one runtime; what they are is in crates of their own (docs/ARCHITECTURE.md).
+//! Sextant: a vantage6 node that runs every algorithm as a Kubernetes Job. This crate is its command line. It connects one server with one
+//! runtime, which are implemented in crates of their own (docs/ARCHITECTURE.md).
 #![forbid(unsafe_code)]
 
 mod columns;

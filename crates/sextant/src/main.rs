@@ -1,4 +1,4 @@
-//! The `sextant` command: reads its arguments, starts logging, and hands over.
+//! The `sextant` command: parses its arguments, starts logging, and runs the command.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use sextant_process::console::{self, Printed};
 use sextant_process::telemetry::{self, LogFormat};
 use tokio::runtime::{Builder, Runtime};
 
-/// The configuration can't be used.
+/// The exit code if the configuration can't be used.
 const CONFIGURATION: u8 = 2;
 
 /// A vantage6 node that runs every algorithm as a Kubernetes Job.
@@ -126,7 +126,7 @@ enum Command {
     },
 }
 
-/// What keeps a command from beginning.
+/// Why a command could not start.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("{0}")]
@@ -179,7 +179,7 @@ fn print_network_policies(config: &Path) -> Result<ExitCode, Failure> {
     small(async move { show(network_policies::yaml(&config).await) })
 }
 
-/// Starts logging, with what is odd about the configuration.
+/// Starts logging, and logs the configuration's warnings.
 fn start_logging(config: &Config, format: LogFormat) {
     telemetry::init(format, config.logging.level.tracing());
     for warning in &config.warnings {
@@ -192,11 +192,11 @@ fn run_node(config: &Config, format: LogFormat) -> Result<ExitCode, Failure> {
     loop {
         let runtime = two_threads()?;
         let result = runtime.block_on(wiring::run(config.clone()));
-        // What still waits for an answer from outside is not waited for.
+        // Tasks that still wait for an external response are abandoned.
         runtime.shutdown_timeout(std::time::Duration::from_millis(500));
         match result {
             Ok(()) => return Ok(ExitCode::SUCCESS),
-            // Nothing of what this process knew can be relied on any more. It forgets all, and stands by.
+            // The state of this process is no longer valid. Discard it, and stand by.
             Err(NodeError::TakenOver(by)) => tracing::warn!("Restarting: {by}"),
             Err(error) => {
                 tracing::error!("{error}");
@@ -217,11 +217,11 @@ fn run_proxy(config: &Config, format: LogFormat) -> ExitCode {
     }
 }
 
-/// Its lines say all that there is to say, so nothing is logged.
+/// Runs the checks. Nothing is logged, because the printed lines say everything.
 fn examine(config: &Config, isolation: bool) -> Result<ExitCode, Failure> {
     let runtime = two_threads()?;
     let mut printed = Printed::Yes;
-    // Goes on when its reader has gone: what it has made in the cluster must be taken away again.
+    // Continues if the reader has closed the pipe, because objects created in the cluster must be removed.
     let well = runtime.block_on(doctor::run(config, isolation, &mut |line| {
         if printed == Printed::Yes {
             printed = console::print_row(&line.to_string());
@@ -238,7 +238,7 @@ fn unless_reader_gone(printed: Printed, code: ExitCode) -> ExitCode {
     }
 }
 
-/// Prints what people asked for, or why it can't be had.
+/// Prints a command's result, or why it failed.
 fn show(text: Result<String, NodeError>) -> ExitCode {
     match text {
         Ok(text) => unless_reader_gone(console::print(&text), ExitCode::SUCCESS),
@@ -249,12 +249,12 @@ fn show(text: Result<String, NodeError>) -> ExitCode {
     }
 }
 
-/// Runs something small, one of the pod's roles for example: on one thread, with logs that end up in the pod's.
+/// Runs a small command, such as a role in a run's pod: on one thread, with a log that becomes part of the pod's log.
 fn small(role: impl Future<Output = ExitCode>) -> Result<ExitCode, Failure> {
     telemetry::init(LogFormat::Text, "info");
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let code = runtime.block_on(role);
-    // Its end waits for nothing that the role itself did not wait for.
+    // The shutdown waits for nothing that the role did not wait for.
     runtime.shutdown_background();
     Ok(code)
 }

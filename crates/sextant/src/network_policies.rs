@@ -1,16 +1,16 @@
 //! `sextant network-policies`: prints the NetworkPolicies for a node outside the cluster, for `kubectl apply -f -`. The chart creates them
-//! for nodes in the cluster. Sextant itself creates none: it has no right to, so an algorithm that got hold of its account could not
-//! remove them.
+//! for nodes in the cluster. Sextant itself never creates or removes them and lacks the permission, so an algorithm that obtained its
+//! account could not remove them.
 
 use sextant_config::{Config, RuntimeConfig};
 use sextant_core::names::Identity;
 use sextant_core::node_error::NodeError;
 use sextant_kubernetes::decisions::network_policy::{Endpoints, policies};
 
-/// The policies as YAML.
+/// Returns the policies as YAML.
 ///
 /// # Errors
-/// If the node runs no algorithms on Kubernetes, or it can't be found out where pods reach it.
+/// The node does not run algorithms on Kubernetes, or the addresses where pods reach it can't be determined.
 pub async fn yaml(config: &Config) -> Result<String, NodeError> {
     let RuntimeConfig::Kubernetes(settings) = &config.runtime else {
         return Err(NodeError::Configuration(

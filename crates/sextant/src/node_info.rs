@@ -1,4 +1,4 @@
-//! The part of its configuration that a node shares with the server.
+//! The part of the configuration that a node shares with the server.
 
 use sextant_config::{Config, Database};
 use sextant_core::hub::{DatabaseInfo, NodeInfo};
@@ -6,13 +6,13 @@ use sextant_core::policies::Policies;
 
 use crate::columns;
 
-/// How long the names of columns of all databases may be, in bytes: servers end a connection that brings a message of
-/// 1 MB. Databases whose names don't fit in are announced without them.
+/// The most bytes of column names of all databases: servers close a connection that sends a message of 1 MB. Databases
+/// whose names don't fit are announced without them.
 const COLUMNS: usize = 512 * 1024;
-/// What a name costs besides its characters and their escapes: quotation marks, a comma.
+/// The bytes of a name besides its characters and their escapes: quotation marks and a comma.
 const NAME: usize = 8;
 
-/// All of it, as the configuration has it.
+/// Collects the shared part of the configuration.
 pub fn of(config: &Config) -> NodeInfo {
     let Policies { allowed_algorithms, allowed_users, allowed_organizations, .. } = &config.policies;
     let some = |list: Vec<String>| (!list.is_empty()).then_some(list);
@@ -34,7 +34,7 @@ pub fn of(config: &Config) -> NodeInfo {
     }
 }
 
-/// Whether there is room for these names; if so, they take it.
+/// Takes room for these names, if there is enough. Returns whether there was.
 fn fits(columns: &[String], room: &mut usize) -> bool {
     let needed = columns.iter().map(|name| name.escape_default().count() + NAME).sum();
     match room.checked_sub(needed) {
@@ -49,7 +49,7 @@ fn fits(columns: &[String], room: &mut usize) -> bool {
     }
 }
 
-/// A database that comes from a volume of the cluster is not the file that its path names on this machine.
+/// Reads a database's column names. If the database is on a volume of the cluster, its path does not name a file on this machine.
 fn columns_of(database: &Database, config: &Config) -> Option<Vec<String>> {
     let place = config.kubernetes().and_then(|settings| settings.databases.get(&database.label));
     let elsewhere = place.is_some_and(|place| place.volume.is_some());

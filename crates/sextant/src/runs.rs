@@ -1,5 +1,5 @@
-//! `sextant runs`: what is under way and what waits, and why; from the cluster, with the server's view beside it when the
-//! server can be reached. It changes nothing.
+//! `sextant runs`: lists the runs in progress and the waiting ones with the reason, from the cluster and, if the server answers,
+//! from the server. It changes nothing.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -17,15 +17,15 @@ use vantage6_types::NodeId;
 /// How long the server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How many characters a sentence above the table has at most.
+/// The most characters of a sentence above the table.
 const SENTENCE: usize = 600;
 
-/// The table, with a line above it about the leader.
+/// Returns the table, with a line about the leader above it.
 ///
 /// # Errors
-/// If the cluster can't be used.
+/// The cluster can't be used.
 pub async fn table_of(config: &Config) -> Result<String, NodeError> {
-    // The node's id is for people, and not needed here.
+    // The node's id is only shown to people, and not needed here.
     let identity = config.identity(NodeId(0));
     let here = async {
         match &config.runtime {
@@ -57,7 +57,7 @@ pub async fn table_of(config: &Config) -> Result<String, NodeError> {
     Ok(text)
 }
 
-/// The runs that the server has as open.
+/// Reads the open runs from the server.
 async fn ask(config: &Config) -> Server {
     let server = match Connection::new(config) {
         Ok(connection) => connection.without_events(),
@@ -69,7 +69,7 @@ async fn ask(config: &Config) -> Server {
         while let Some(run) = runs.next().await {
             match run {
                 Ok(run) => all.push(run),
-                // What can't be understood, the node leaves alone, and so does this.
+                // The node skips runs that it can't parse, and so does this command.
                 Err(error) if matches!(error.kind, HubErrorKind::BrokenRun(_) | HubErrorKind::OversizedRun(..)) => {}
                 Err(error) => return Err(error.to_string()),
             }

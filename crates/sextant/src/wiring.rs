@@ -1,4 +1,4 @@
-//! `sextant node`: reaches the server and what runs the algorithms, and sets the node up between the two.
+//! `sextant node`: connects to the server and to the runtime, and starts the node between the two.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -25,13 +25,13 @@ use tracing::info;
 
 use crate::node_info;
 
-/// How long a local algorithm may take to be started: nothing has to be found or pulled for it.
+/// How long a local algorithm may take to start: no machine must be found and no image pulled.
 const LOCAL_START: Duration = Duration::from_secs(60);
 
 /// Runs the node until a signal ends it. Running algorithms continue, and the next process resumes them.
 ///
 /// # Errors
-/// What keeps a node from running: see [`NodeError`].
+/// What keeps a node from running; see [`NodeError`].
 pub async fn run(config: Config) -> Result<(), NodeError> {
     let stop = async {
         let other = |error| NodeError::Other(format!("signals can't be received: {error}"));
@@ -67,7 +67,7 @@ async fn serve(config: Config, leadership: Arc<Leadership>, supervisor: Arc<Supe
     sextant_node::serve(parts, &supervisor).await
 }
 
-/// Makes everything that the node needs.
+/// Creates everything that the node needs.
 ///
 /// # Errors
 /// Permanent failures. The node retries for as long as a dependency is unavailable.
@@ -77,13 +77,13 @@ async fn start(
     leadership: Arc<Leadership>,
     supervisor: &Supervisor,
 ) -> Result<Parts, NodeError> {
-    // Also while it stands by: who leads is a metric.
+    // Registered before standing by, because the metric says who leads.
     let leads = leadership.clone();
     let metrics = health.metrics().node(move || leads.is_leader());
     let connection = Connection::measured(&config, health.metrics().server())?;
     info!("Sextant {} connects to the vantage6 server at {}", env!("CARGO_PKG_VERSION"), connection.url());
     let masks = Masks::new(secrets::of(&config)).map_err(|error| NodeError::Configuration(error.to_string()))?;
-    // Server and cluster are reached at the same time: whichever is slow is waited for once, unless the other can't be used at all.
+    // Connects to server and cluster concurrently, so that the waiting times don't add up. A permanent failure of either one ends both.
     let (me, mut connected) = tokio::try_join!(connection.log_in(), async {
         match &config.runtime {
             RuntimeConfig::Kubernetes(settings) => {
@@ -98,7 +98,7 @@ async fn start(
     let identity = config.identity(me.node());
     stand_by(config, connected.as_mut(), &identity, &leadership, &health, supervisor).await?;
 
-    // All of this waits for somebody's answers, so it is done at the same time too.
+    // These steps wait for responses too, so they also run concurrently.
     let (server, events) = connection.open()?;
     let hub: Arc<dyn Hub> = Arc::new(server);
     let run_inputs = Arc::new(RunInputs::new(hub.clone()));
@@ -120,7 +120,7 @@ async fn start(
     Ok(Parts { hub, events, me, runtime, registries, run_inputs, settings, health, metrics, leadership })
 }
 
-/// Waits until this process is the one of its node that acts. Until then it is not online, and its data port is closed.
+/// Waits until this process is the leader of its node. Until then it is not online, and its data port is closed.
 async fn stand_by(
     config: &Config,
     connected: Option<&mut Connected>,
@@ -143,7 +143,7 @@ async fn stand_by(
     }
 }
 
-/// The runtime, and what the configuration sets for it.
+/// The runtime, with its settings from the configuration.
 struct Started {
     runtime: Arc<dyn Runtime>,
     limits: Limits,

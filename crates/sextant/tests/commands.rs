@@ -1,4 +1,4 @@
-//! The program as people use it: what it prints steers no terminal, and a reader that has gone ends it quietly.
+//! Runs the program as people do: its output must not control the terminal, and a closed pipe must end it quietly.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 

@@ -1,7 +1,7 @@
 //! Connects, sends one event, and prints what happens until Ctrl-C:
 //!
-//! `cargo run -p socketio --example listen -- http://127.0.0.1:5000 /tasks` (with `TOKEN` in the environment, if the
-//! server wants one; with `RUST_LOG=debug` for more).
+//! `cargo run -p socketio --example listen -- http://127.0.0.1:5000 /tasks` (with `TOKEN` in the environment if the
+//! server requires one, and `RUST_LOG=debug` for more output).
 
 #![allow(clippy::print_stdout, reason = "an example prints what happens")]
 
@@ -18,7 +18,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let url = args.next().ok_or("usage: listen URL [NAMESPACE]")?;
     let namespace = args.next().unwrap_or_else(|| "/".to_owned());
 
-    // Asked before each attempt: a real program would fetch a fresh token here.
+    // Called before each attempt: a real program would fetch a fresh token here.
     let headers = || async {
         let mut headers = HeaderMap::new();
         if let Ok(token) = std::env::var("TOKEN") {

@@ -1,7 +1,7 @@
-//! Puts Socket.IO packets together with the attachments that follow them, and keeps to one namespace.
+//! Puts Socket.IO packets together with the attachments that follow them, and ignores other namespaces.
 //!
-//! What can't be used is left out, and the connection goes on: the stream is in step all the same, and others could end
-//! the connection at will otherwise. A skipped event is reported by its name, so that its reader can make up for it.
+//! A packet that cannot be used is skipped and the connection goes on: the stream stays in step, and otherwise other
+//! clients could end the connection at will. A skipped event is reported by name, so that its reader can make up for it.
 
 use bytes::Bytes;
 use log_throttle::LogThrottle;
@@ -10,27 +10,27 @@ use tracing::{debug, warn};
 use crate::packet::socket::{Body, Header};
 use crate::transport::Received;
 
-/// A Socket.IO packet with all that belongs to it.
+/// A Socket.IO packet with its attachments.
 #[derive(Debug, PartialEq)]
 pub(crate) struct CompletePacket {
     pub body: Body,
     pub attachments: Vec<Bytes>,
-    /// Bytes received for it.
+    /// How many bytes were received for it.
     pub size: usize,
 }
 
-/// What was made of what came.
+/// The result of assembling received packets.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Assembled {
     Whole(CompletePacket),
-    /// An event of this name that can't be read.
+    /// An event that cannot be read.
     LeftOut {
         event: String,
     },
 }
 
-/// Log lines that a server, or others through it, can cause any number of times. They are the client's, and so outlive
-/// its connections.
+/// Throttles for log lines that a server, or other clients through it, can cause any number of times. They belong to the
+/// client, so they outlive its connections.
 #[derive(Debug, Default)]
 pub(crate) struct Throttles {
     unreadable: LogThrottle,
@@ -44,10 +44,10 @@ pub(crate) struct Throttles {
 /// Collects the packets of one connection.
 pub(crate) struct Assembler<'a> {
     namespace: String,
-    /// The most that a packet may have, with its attachments.
+    /// The largest packet, including its attachments, in bytes.
     max_bytes: usize,
     throttles: &'a Throttles,
-    /// A packet of which attachments are missing.
+    /// A packet with missing attachments.
     partial: Option<Partial>,
 }
 
@@ -72,7 +72,7 @@ impl Outcome {
         }
     }
 
-    /// It can't be whole any more.
+    /// Turns a packet that can no longer be completed into one that is left out.
     fn left_out(self) -> Self {
         match self {
             Self::Whole(CompletePacket { body: Body::Event { event, .. }, .. }) => Self::LeftOut { event },
@@ -87,7 +87,7 @@ impl<'a> Assembler<'a> {
         Self { namespace, max_bytes, throttles, partial: None }
     }
 
-    /// Takes what came. Up to two things come of it: a packet that will never be whole ends where another one begins.
+    /// Takes a received packet. It may yield two results: a new packet ends an incomplete one.
     pub fn push(&mut self, received: Received) -> impl Iterator<Item = Assembled> + use<> {
         let (cut_short, heard) = match received {
             Received::Message(text) => (self.cut_short(), self.text(&text, Text::Whole)),
@@ -98,7 +98,7 @@ impl<'a> Assembler<'a> {
         cut_short.into_iter().chain(heard)
     }
 
-    /// The packet whose attachments did not all come.
+    /// Ends the packet whose attachments did not all arrive.
     fn cut_short(&mut self) -> Option<Assembled> {
         let partial = self.partial.take()?;
         if let Some(times) = self.throttles.incomplete.happened() {
@@ -179,7 +179,7 @@ impl<'a> Assembler<'a> {
     }
 }
 
-/// How much of a packet's text is there.
+/// How much of a packet's text is present.
 #[derive(Clone, Copy)]
 enum Text {
     Whole,
@@ -198,7 +198,7 @@ mod tests {
         Received::Binary(Bytes::from_static(data))
     }
 
-    /// What comes of these: the names of events, and of those that were left out.
+    /// Assembles packets: the names of events (`Ok`), and of those that were left out (`Err`).
     fn heard(max_bytes: usize, received: impl IntoIterator<Item = Received>) -> Vec<Result<String, String>> {
         let throttles = Throttles::default();
         let mut assembler = Assembler::new("/a".into(), max_bytes, &throttles);
@@ -228,8 +228,8 @@ mod tests {
         assert_eq!(heard(12, odd), []);
         let (long, good) = (|text: &str| Received::LongMessage(text.into()), || text(r#"2/a,["y"]"#));
         let (left_out, y) = (|| Err("x".to_owned()), || Ok("y".to_owned()));
-        // An event whose attachments are missing, one whose attachments are too large (once all of them are gone by),
-        // one that can't be read, and one that is too large: each is told, and what follows is read.
+        // An event with missing attachments, one whose attachments are too large (reported after the last of them), one that
+        // can't be read, and one that is too large: each is reported as left out, and the next event is read.
         let table: [(&[Received], _); 8] = [
             (&[text(r#"51-/a,["x"]"#), good()], vec![left_out(), y()]),
             (&[text(r#"52-/a,["x"]"#), binary(b"12345"), binary(b""), good()], vec![left_out(), y()]),

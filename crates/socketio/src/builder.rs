@@ -1,4 +1,4 @@
-//! The options, with their defaults, and the check of them all before anything is begun.
+//! The options, with their defaults. All of them are checked before the client starts.
 
 use backoff::Backoff;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::reconnect::Reconnector;
 use crate::session::Session;
 use crate::transport::{SizeLimits, Transports};
 
-/// So many of the largest events may wait, by their bytes.
+/// How many events of the largest size may wait, counted in bytes.
 const QUEUED: usize = 4;
 
 /// Configures a [`Client`].
@@ -64,14 +64,14 @@ impl Builder {
         self
     }
 
-    /// The payload that goes with the request for the namespace. Default: none.
+    /// The payload of the request for the namespace. Default: none.
     #[must_use]
     pub fn auth(mut self, auth: Value) -> Self {
         self.auth = Some(auth);
         self
     }
 
-    /// Asked for headers before each attempt. Default: no headers.
+    /// The provider of the headers, called before each attempt. Default: no headers.
     #[must_use]
     pub fn headers(mut self, provider: impl HeaderProvider) -> Self {
         self.headers = Arc::new(provider);
@@ -91,51 +91,49 @@ impl Builder {
         self
     }
 
-    /// The HTTP client to build on, for both transports: here go extra CA certificates, a proxy, a resolver. Set no
-    /// timeouts for requests or reading in it: a long poll takes its time. It is made to speak HTTP/1.1 only, as a
-    /// websocket needs it. Default: one that trusts the platform's CA certificates and Mozilla's, and goes by the HTTP
-    /// proxies of the environment.
+    /// The HTTP client for both transports. Configure extra CA certificates, a proxy or a resolver here. Do not set timeouts
+    /// for requests or reads, because a long poll takes its time. The client is restricted to HTTP/1.1, which a websocket needs.
+    /// Default: a client that trusts the platform's and Mozilla's CA certificates and uses the HTTP proxies of the environment.
     #[must_use]
     pub fn http(mut self, builder: reqwest::ClientBuilder) -> Self {
         self.http = Some(builder);
         self
     }
 
-    /// The time for each of: the header provider, opening the connection, connecting the namespace. Default: 30 s.
+    /// The time limit for each of: the header provider, opening the connection, connecting the namespace. Default: 30 s.
     #[must_use]
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.connect_timeout = limit;
         self
     }
 
-    /// The shortest and the longest wait before a new attempt. The wait doubles with each failure and is shortened by
-    /// a random part of up to a half. Default: 1 s to 60 s.
+    /// The shortest and the longest delay before a new attempt. The delay doubles with each failure; a random part of up to
+    /// a half is subtracted. Default: 1 s to 60 s.
     #[must_use]
     pub fn reconnect_delay(mut self, min: Duration, max: Duration) -> Self {
         self.backoff = Backoff { first: min, longest: max.max(min) };
         self
     }
 
-    /// Accept no websocket message of more bytes: it is held as a whole before anything can be made of it, so a larger
-    /// one ends the connection. Servers pass on what other clients send, of a megabyte at most by default and four times
-    /// as much when it is written anew, so only a server itself comes to this. Default: 16 MiB.
+    /// The largest websocket message accepted, in bytes. A message must be buffered whole before it can be used, so a larger one
+    /// ends the connection. Servers pass on what other clients send, at most a megabyte by default and up to four times as much
+    /// when re-encoded, so only the server itself can reach this limit. Default: 16 MiB.
     #[must_use]
     pub fn max_incoming(mut self, bytes: usize) -> Self {
         self.max_incoming = bytes;
         self
     }
 
-    /// Read no packet of more bytes, with its attachments. A larger one is passed over and told as
-    /// [`Event::LeftOut`](crate::Event::LeftOut). Four times as much may wait in [`Events`], all together.
-    /// Default: 1 MiB.
+    /// The largest packet that is read, in bytes, including its attachments. A larger one is skipped and reported as
+    /// [`Event::LeftOut`](crate::Event::LeftOut). [`Events`] queues at most four times as many bytes. Default: 1 MiB.
     #[must_use]
     pub fn max_event(mut self, bytes: usize) -> Self {
         self.max_event = bytes;
         self
     }
 
-    /// So many events may wait in [`Events`]; then the client stops reading from the server (it answers pings as long
-    /// as it can) until they are taken. Default: 256.
+    /// How many events may wait in [`Events`]. When the queue is full, the client stops reading from the server until an event
+    /// is taken; it answers pings for as long as it can. Default: 256.
     #[must_use]
     pub fn max_events(mut self, events: usize) -> Self {
         self.max_events = events;
@@ -145,7 +143,7 @@ impl Builder {
     /// Starts the client, which connects in the background. Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Config`] only: everything else is reported by [`Events`], and retried.
+    /// [`Error::Config`] only. [`Events`] reports all other errors, and the client retries.
     pub fn connect(self) -> Result<(Client, Events), Error> {
         let url = endpoint(&self.url)?;
         check_namespace(&self.namespace)?;
@@ -181,7 +179,7 @@ impl Builder {
     }
 }
 
-/// The URL of the Engine.IO endpoint. Errors do not repeat the URL: there may be a password in it.
+/// The URL of the Engine.IO endpoint. Errors do not repeat the URL, because it may contain a password.
 fn endpoint(text: &str) -> Result<Url, Error> {
     let mut url = Url::parse(text).map_err(|error| Error::Config(format!("the server's URL: {error}")))?;
     if !matches!(url.scheme(), "http" | "https") {

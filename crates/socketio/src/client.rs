@@ -1,4 +1,4 @@
-//! The handle: cheap to clone, sends events, and keeps the connection alive as long as one of its kind is there.
+//! The handle, which is cheap to clone, sends events, and keeps the connection alive while any clone exists.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::packet::socket::Body;
 
 /// A client of one namespace of one server.
 ///
-/// When the last clone is dropped the connection is cut; [`Client::shutdown`] ends it politely.
+/// Dropping the last clone cuts the connection; [`Client::shutdown`] closes it cleanly.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -24,7 +24,7 @@ pub struct Client {
 pub(crate) struct Inner {
     pub link: Arc<CurrentLink>,
     pub command: watch::Sender<Command>,
-    /// The task holds the other end, and so drops it however it ends.
+    /// The task holds the sender and drops it however the task ends.
     pub done: watch::Receiver<()>,
     pub task: AbortHandle,
 }
@@ -36,8 +36,8 @@ impl Drop for Inner {
 }
 
 impl Client {
-    /// Begins to configure a client for a server's URL (`http` or `https`). Without a path of its own the URL gets
-    /// Socket.IO's usual one, `/socket.io/`.
+    /// Starts configuring a client for a server's URL (`http` or `https`). A URL without a path gets Socket.IO's usual one,
+    /// `/socket.io/`.
     pub fn builder(url: impl Into<String>) -> Builder {
         Builder::new(url.into())
     }
@@ -46,26 +46,27 @@ impl Client {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Is the namespace connected at this moment?
+    /// Returns whether the namespace is connected now.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.inner.link.get().is_some()
     }
 
-    /// Sends an event. `Ok` means that it is queued for the connection of this moment: it goes out in order, at most
-    /// once, and is lost when that connection is. Waits while the queue is full.
+    /// Sends an event. `Ok` means that the event is queued for the current connection: it is sent in order, at most once,
+    /// and is lost if that connection is lost. Waits while the queue is full.
     ///
     /// # Errors
-    /// [`EmitError::NotConnected`], at once, without a connection; [`EmitError::TooLarge`].
+    /// [`EmitError::NotConnected`], immediately, if there is no connection; [`EmitError::TooLarge`].
     pub async fn emit(&self, event: &str, args: impl Into<Args>) -> Result<(), EmitError> {
         let link = self.inner.link.get().ok_or(EmitError::NotConnected)?;
         link.send(&body(event, args.into(), None)).await
     }
 
-    /// Sends an event and waits up to `limit` for the server's acknowledgement, which has values of its own.
+    /// Sends an event and waits up to `limit` for the server's acknowledgement, whose values it returns.
     ///
     /// # Errors
-    /// Those of [`Client::emit`], also when the connection is lost meanwhile, and [`EmitError::NoAck`].
+    /// The errors of [`Client::emit`], also if the connection is lost while waiting; [`EmitError::NoAck`];
+    /// [`EmitError::TooManyPending`].
     pub async fn emit_with_ack(&self, event: &str, args: impl Into<Args>, limit: Duration) -> Result<Args, EmitError> {
         let args = args.into();
         let exchange = async {
@@ -78,16 +79,16 @@ impl Client {
         tokio::time::timeout(limit, exchange).await.unwrap_or(Err(EmitError::NoAck(limit)))
     }
 
-    /// Ends the present connection and makes a new one with fresh headers, after the usual wait. For servers that
-    /// say by an event that a token has expired. Does nothing while there is no connection.
+    /// Ends the current connection and, after the usual delay, makes a new one with fresh headers. Use it with servers that
+    /// report an expired token by an event. Does nothing while there is no connection.
     pub fn reconnect(&self) {
         if self.is_connected() {
             self.inner.command.send_modify(|wish| wish.reconnects += 1);
         }
     }
 
-    /// Ends the client: what is queued goes out, then a goodbye; all within a few seconds. Returns when the task has
-    /// ended. [`Events`](crate::Events) ends as well, and all clones are without a connection for good.
+    /// Ends the client: sends the queued packets and then closes the connection, within a few seconds. Returns when the task
+    /// has ended. [`Events`](crate::Events) then ends as well, and no clone can connect again.
     pub async fn shutdown(&self) {
         self.inner.command.send_modify(|wish| wish.stop = true);
         let mut done = self.inner.done.clone();

@@ -1,4 +1,4 @@
-//! What the handles ask of the task that keeps the connection.
+//! Commands from the handles to the task that keeps the connection.
 
 use tokio::sync::watch;
 
@@ -11,12 +11,12 @@ pub(crate) struct Command {
     pub reconnects: u64,
 }
 
-/// The task's side: receives the requests.
+/// The task's end of the channel.
 #[derive(Clone)]
 pub(crate) struct Control(pub watch::Receiver<Command>);
 
 impl Control {
-    /// Waits until the task should end: on shutdown, or if nobody receives events.
+    /// Waits until the task should end: on shutdown, or when the receiver of events is dropped.
     pub async fn stopped(&mut self, events: &EventSender) {
         tokio::select! {
             _ = self.0.wait_for(|wish| wish.stop) => (),
@@ -24,7 +24,7 @@ impl Control {
         }
     }
 
-    /// Waits for a stop or a wish to reconnect made after this call.
+    /// Waits for a stop, or for a request to reconnect made after this call.
     pub async fn interrupted(&mut self, events: &EventSender) -> Error {
         let reconnects = self.0.borrow().reconnects;
         let changed = self.0.wait_for(|wish| wish.stop || wish.reconnects != reconnects);

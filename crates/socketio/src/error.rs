@@ -1,4 +1,4 @@
-//! What can go wrong, said so that a person can act on it. No error holds a header's value or the data of a packet.
+//! The crate's errors, worded so that a person can act on them. No error holds a header's value or the data of a packet.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use crate::packet::PacketError;
 /// Any error of a [`HeaderProvider`](crate::HeaderProvider).
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a connection could not be made, or ended.
+/// Why a connection could not be made, or why it ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The client's configuration cannot work; nothing was tried.
+    /// The client's configuration is invalid; no attempt was made.
     #[error("invalid Socket.IO configuration: {0}")]
     Config(String),
     /// The header provider failed; its own error is the source.
     #[error("could not get the headers for a connection: {0}")]
     Headers(#[source] BoxError),
-    /// A request did not get through (name, network, TLS, proxy).
+    /// A request did not get through (DNS, network, TLS, proxy).
     #[error("{what} failed: {reason}")]
     Http {
         /// What was tried.
@@ -25,23 +25,23 @@ pub enum Error {
         /// The chain of causes.
         reason: String,
     },
-    /// The server, or something in between, answered with another status than the protocol has.
+    /// The server, or something in between, answered with a status that the protocol does not use.
     #[error("{what} was answered with HTTP status {status}: {body}")]
     Status {
         /// What was tried.
         what: &'static str,
-        /// The answer's status code. 400 is what a server says that does not know the session (any more).
+        /// The response's status code. A server that does not know the session (any more) answers 400.
         status: u16,
-        /// The beginning of the answer's body.
+        /// The beginning of the response's body.
         body: String,
     },
     /// The websocket broke.
     #[error("websocket: {0}")]
     WebSocket(String),
-    /// The peer does not speak the protocol.
+    /// The peer sent something that is not a packet of the protocol.
     #[error("can't be parsed: {0}")]
     Packet(#[from] PacketError),
-    /// The peer speaks the protocol, but not in this order.
+    /// The peer sent a packet that the protocol does not allow at this point.
     #[error("the server violates the protocol: {0}")]
     Protocol(&'static str),
     /// The peer sent more than this client accepts.
@@ -53,11 +53,11 @@ pub enum Error {
     /// The server refused the namespace.
     #[error("the server refused namespace {namespace}: {message}")]
     Refused {
-        /// The namespace that was asked for.
+        /// The requested namespace.
         namespace: String,
         /// The server's message.
         message: String,
-        /// All that the server said.
+        /// The server's full response.
         data: Option<crate::Json>,
     },
     /// A step took too long.
@@ -65,16 +65,16 @@ pub enum Error {
     Timeout {
         /// What was tried.
         what: &'static str,
-        /// The time it had.
+        /// The time limit.
         limit: Duration,
     },
-    /// Not even a heartbeat came from the server for this long.
+    /// The server sent nothing for this long, not even a heartbeat.
     #[error("the server sent nothing for {0:?}")]
     Dead(Duration),
     /// The server ended the connection.
     #[error("the server closed the connection")]
     ClosedByServer,
-    /// The server ended the use of the namespace.
+    /// The server disconnected the namespace.
     #[error("the server disconnected the namespace")]
     DisconnectedByServer,
     /// [`Client::reconnect`](crate::Client::reconnect) was called.
@@ -85,14 +85,14 @@ pub enum Error {
     Shutdown,
 }
 
-/// Why something could not be sent.
+/// Why an event could not be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmitError {
     /// There is no connection, or it was lost before the packet (or its ack) got through.
     #[error("not connected")]
     NotConnected,
-    /// The server would not take a packet of this size and end the connection.
+    /// The packet is larger than the server accepts; sending it would end the connection.
     #[error("a packet of {size} bytes is more than the server's limit of {limit}")]
     TooLarge {
         /// The packet's size in bytes.
@@ -103,12 +103,12 @@ pub enum EmitError {
     /// The server did not acknowledge the event in time.
     #[error("no acknowledgement within {0:?}")]
     NoAck(Duration),
-    /// Too many events wait for an acknowledgement already.
+    /// Too many events are waiting for an acknowledgement.
     #[error("too many unanswered events")]
     TooManyPending,
 }
 
-/// So many characters of what a server says are repeated in an error.
+/// How many characters of a server's text an error repeats.
 pub(crate) const EXCERPT: usize = 200;
 
 /// The beginning of a text, on one line.

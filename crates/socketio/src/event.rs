@@ -15,27 +15,28 @@ use crate::packet::Args;
 use crate::packet::socket::Body;
 use crate::transport::Transport;
 
-/// Something happened.
+/// What a client reports.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// The namespace can be used. Comes first, and again after each reconnect; what the server's state was before is
-    /// not known to be the same.
+    /// The namespace is connected. This is the first event of a connection, and follows each reconnect. The server's state
+    /// may have changed in between.
     Connected {
-        /// The id that the server gave the client in this namespace, if it says.
+        /// The id that the server gave the client in this namespace, if any.
         sid: Option<String>,
-        /// The transport of the packets.
+        /// The transport that carries the packets.
         transport: Transport,
     },
     /// The server sent an event.
     Message(Message),
-    /// The server sent an event that was not read: it is larger than [`Builder::max_event`](crate::Builder::max_event),
-    /// is not JSON, came without all of its attachments, or too early for the queue. The connection goes on.
+    /// The server sent an event that was not read: it is larger than [`Builder::max_event`](crate::Builder::max_event), is not
+    /// JSON, came without all of its attachments, or came before the namespace was connected and did not fit into the queue.
+    /// The connection goes on.
     LeftOut {
-        /// Its name; `None` where there may be several.
+        /// Its name; `None` if there may be several.
         event: Option<String>,
     },
-    /// The connection was lost or ended; unless by a shutdown, a new attempt follows.
+    /// The connection was lost or closed. A new attempt follows, except after a shutdown.
     Disconnected {
         /// Why.
         reason: Error,
@@ -44,9 +45,9 @@ pub enum Event {
     ConnectFailed {
         /// Why.
         error: Error,
-        /// How many attempts have failed since the last connection (or the beginning), with this one.
+        /// Failed attempts since the last connection (or the start), including this one.
         attempt: u32,
-        /// The next attempt begins in this time.
+        /// The delay before the next attempt.
         next_in: Duration,
     },
 }
@@ -55,16 +56,16 @@ pub enum Event {
 pub struct Message {
     /// Its name.
     pub event: String,
-    /// Its arguments, still as text. Binary ones are `{"_placeholder": true, "num": n}`, for the n-th attachment.
+    /// Its arguments, not yet parsed. A binary one is `{"_placeholder": true, "num": n}`, which stands for the n-th attachment.
     pub args: Args,
-    /// Binary arguments.
+    /// The binary arguments.
     pub attachments: Vec<Bytes>,
     /// Present when the server asks for an acknowledgement.
     pub ack: Option<Ack>,
 }
 
 impl std::fmt::Debug for Message {
-    /// Without the data, which is nobody's business in a log.
+    /// Omits the data, which must not get into a log.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { event, args, attachments, ack } = self;
         let mut shown = f.debug_struct("Message");
@@ -73,7 +74,7 @@ impl std::fmt::Debug for Message {
     }
 }
 
-/// The right to acknowledge one event, once.
+/// Permits acknowledging one event, once.
 pub struct Ack {
     pub(crate) id: u64,
     pub(crate) link: Arc<Link>,
@@ -83,7 +84,7 @@ impl Ack {
     /// Acknowledges the event.
     ///
     /// # Errors
-    /// [`EmitError::NotConnected`] when the connection on which it was asked for is gone, [`EmitError::TooLarge`].
+    /// [`EmitError::NotConnected`] if the connection on which the event came is gone; [`EmitError::TooLarge`].
     pub async fn send(self, args: impl Into<Args>) -> Result<(), EmitError> {
         let body = Body::Ack { id: self.id, args: args.into(), attachments: 0 };
         self.link.send(&body).await
@@ -98,12 +99,12 @@ impl std::fmt::Debug for Ack {
 
 type Queued = (Event, Option<OwnedSemaphorePermit>);
 
-/// The events of one client, in order. Dropping it ends the client.
+/// The events of one client, in order. Dropping it stops the client.
 #[derive(Debug)]
 pub struct Events(mpsc::Receiver<Queued>);
 
 impl Events {
-    /// The next event; `None` after a shutdown, or when the last [`Client`](crate::Client) handle was dropped.
+    /// Returns the next event; `None` after a shutdown, or when the last [`Client`](crate::Client) handle was dropped.
     pub async fn recv(&mut self) -> Option<Event> {
         self.0.recv().await.map(|(event, _)| event)
     }
@@ -117,8 +118,8 @@ impl Stream for Events {
     }
 }
 
-/// The queue's other end. It is bounded twice: by the number of events and by the bytes that they hold. When it is full
-/// the connection is not read until there is room, so that no event is lost.
+/// The sending end of the queue, bounded by the number of events and by the bytes that they hold. While the queue is full,
+/// the client does not read from the connection, so no event is lost.
 #[derive(Clone)]
 pub(crate) struct EventSender {
     queue: mpsc::Sender<Queued>,
@@ -126,11 +127,11 @@ pub(crate) struct EventSender {
     max_bytes: u32,
 }
 
-/// What an event holds besides its texts and attachments.
+/// What an event occupies besides its texts and attachments, in bytes.
 const OVERHEAD: usize = 256;
 
 impl Event {
-    /// How much memory it takes, nearly.
+    /// Returns roughly how much memory the event takes, in bytes.
     fn weight(&self) -> usize {
         OVERHEAD
             + match self {
@@ -152,15 +153,15 @@ impl EventSender {
         (Self { queue, bytes, max_bytes }, Events(receiver))
     }
 
-    /// Waits for room; that the receiver is gone is found out by [`Self::closed`].
+    /// Queues an event, and waits while the queue is full. Use [`Self::closed`] to learn that the receiver is gone.
     pub async fn send(&self, event: Event) {
         let size = u32::try_from(event.weight()).unwrap_or(u32::MAX).min(self.max_bytes);
-        // Never closed, so this only waits.
+        // The semaphore is never closed, so this cannot fail.
         let permit = Arc::clone(&self.bytes).acquire_many_owned(size).await.ok();
         let _ = self.queue.send((event, permit)).await;
     }
 
-    /// Without waiting; left out when there is no room.
+    /// Queues an event if there is room now; otherwise drops it.
     pub fn try_send(&self, event: Event) {
         let _ = self.queue.try_send((event, None));
     }

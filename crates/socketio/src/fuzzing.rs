@@ -1,4 +1,4 @@
-//! For the fuzzer (`--cfg fuzzing`), which sees nothing private.
+//! Entry points for the fuzzer (`--cfg fuzzing`), which cannot reach private items.
 
 use bytes::Bytes;
 
@@ -7,7 +7,7 @@ use crate::packet::engine::Packet;
 use crate::packet::socket::Body;
 use crate::transport::{Received, split_all};
 
-/// What one connection makes of these packets: bodies with their attachments and their size, or the names of events that
+/// Assembles the packets of one connection: bodies with their attachments and size, or the names of the events that
 /// were left out.
 pub fn assemble(
     namespace: &str,
@@ -33,8 +33,8 @@ pub fn assemble(
     all
 }
 
-/// The packets' texts in a body of long polling that arrives in these pieces; `Err` with the beginning of one that is longer
-/// than the limit.
+/// Splits a long-polling body that arrives in these pieces into its packets' texts. `Err` has the beginning of a text that
+/// is longer than the limit.
 pub fn split(pieces: &[Bytes], limit: usize) -> Vec<Result<Vec<u8>, Vec<u8>>> {
     split_all(pieces, limit)
 }

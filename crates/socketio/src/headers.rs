@@ -1,4 +1,4 @@
-//! Fresh headers for each attempt: access tokens expire while a client lives on.
+//! Provides fresh headers for each attempt, because access tokens expire during a client's life.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,10 +7,10 @@ use http::HeaderMap;
 
 use crate::error::BoxError;
 
-/// The headers, later.
+/// The future that yields the headers of one attempt.
 pub type HeadersFuture<'a> = Pin<Box<dyn Future<Output = Result<HeaderMap, BoxError>> + Send + 'a>>;
 
-/// Is asked before each attempt to connect; what it gives goes with all requests of that connection.
+/// Provides the headers that all requests of one connection carry. The client asks it before each attempt to connect.
 ///
 /// Implemented for closures that return a future:
 /// ```
@@ -24,7 +24,7 @@ pub type HeadersFuture<'a> = Pin<Box<dyn Future<Output = Result<HeaderMap, BoxEr
 /// # ;
 /// ```
 pub trait HeaderProvider: Send + Sync + 'static {
-    /// The headers for one attempt. An error counts as a failed attempt. Takes at most the connect timeout.
+    /// Returns the headers for one attempt. An error, or taking longer than the connect timeout, counts as a failed attempt.
     fn headers(&self) -> HeadersFuture<'_>;
 }
 
@@ -38,7 +38,7 @@ where
     }
 }
 
-/// The same headers each time.
+/// Provides the same headers for each attempt.
 pub(crate) struct Fixed(pub HeaderMap);
 
 impl HeaderProvider for Fixed {

@@ -6,14 +6,14 @@
 //!   Events ◀──────── queue ◀──┘     ▲                 └ websocket    ┘
 //!                                 reconnect: headers, attempt, wait, again
 //! ```
-//! One task per client. It asks a [`HeaderProvider`] for fresh headers before each attempt, connects by long polling,
-//! goes on by websocket where the server offers it, and starts over whenever the connection ends or falls silent.
-//! What happens is told, in order, by [`Events`]; a [`Client`] handle sends. Both queues are bounded. Nothing that
-//! was sent is ever sent again: who needs certainty reads the server's state after [`Event::Connected`].
+//! Each client runs one task. The task asks a [`HeaderProvider`] for fresh headers before each attempt, connects by long
+//! polling, upgrades to a websocket if the server offers one, and reconnects whenever the connection ends or falls silent.
+//! [`Events`] reports what happens, in order; a [`Client`] handle sends. Both queues are bounded. The client never resends
+//! anything: a caller that needs certainty reads the server's state after [`Event::Connected`].
 //!
-//! Events are what others of the same server write. So their data stays text ([`Args`]) until the reader takes typed
-//! values out of it, and an event that is too large or can't be read is told as [`Event::LeftOut`] and does not end the
-//! connection.
+//! Other clients of the same server write the events. Their data therefore stays text ([`Args`]) until the reader takes
+//! typed values out of it. An event that is too large or unreadable is reported as [`Event::LeftOut`] and does not end
+//! the connection.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,5 +1,5 @@
-//! One connected namespace as those who send see it. It exists from the server's yes to the end of that connection;
-//! a new connection is a new link, so nothing meant for one goes out on another.
+//! A connection's sending side. A link is made for each connection and can be used from when the namespace is connected to
+//! the end of that connection, so nothing meant for one connection is sent on another.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::packet::Args;
 use crate::packet::engine::Packet;
 use crate::packet::socket::{self, Body};
 
-/// So many events may wait for an ack.
+/// How many events may wait for an ack.
 const MAX_PENDING: usize = 1024;
 
 pub(crate) struct Link {
@@ -34,7 +34,7 @@ impl Link {
         Self { namespace, outbound, max_payload, acks: Mutex::new(Some(Acks::default())) }
     }
 
-    /// Queues a packet; waits while the queue is full.
+    /// Queues a packet. Waits while the queue is full.
     pub async fn send(&self, body: &Body) -> Result<(), EmitError> {
         let packet = Packet::Message(socket::encode(&self.namespace, body));
         if let (Packet::Message(text), Some(limit)) = (&packet, self.max_payload) {
@@ -49,7 +49,7 @@ impl Link {
         self.outbound.send(packet).await.map_err(|_| EmitError::NotConnected)
     }
 
-    /// Makes a place for the answer to an event.
+    /// Registers an event whose ack is expected.
     pub fn expect_ack(&self) -> Result<(u64, oneshot::Receiver<Args>), EmitError> {
         let mut acks = self.acks.lock();
         let acks = acks.as_mut().ok_or(EmitError::NotConnected)?;
@@ -65,19 +65,19 @@ impl Link {
         Ok((acks.last, receiver))
     }
 
-    /// An answer came. False when nobody waits for it.
+    /// Delivers an ack. Returns false if no caller waits for it.
     pub fn answered(&self, id: u64, args: Args) -> bool {
         let waiting = self.acks.lock().as_mut().and_then(|acks| acks.waiting.remove(&id));
         waiting.is_some_and(|waiting| waiting.send(args).is_ok())
     }
 
-    /// From now on nothing can be sent, and callers that wait for an answer get an error.
+    /// Ends the link: sending fails from now on, and callers that wait for an ack get an error.
     fn end(&self) {
         *self.acks.lock() = None;
     }
 }
 
-/// Where the current link is, if there is one.
+/// The current link, if there is one.
 #[derive(Default)]
 pub(crate) struct CurrentLink(Mutex<Option<Arc<Link>>>);
 

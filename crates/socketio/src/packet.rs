@@ -1,9 +1,9 @@
-//! Packets as values: text in, enums out, and back again.
+//! Packets as values: decodes text into enums and encodes them again.
 //!
-//! Two protocols lie on top of each other. [`engine`] is the lower one (Engine.IO v4): open, ping, pong, close and
-//! opaque messages. [`socket`] is what is inside those messages (Socket.IO v5): connect, event, ack, in a namespace.
-//! Nothing here does I/O, nothing panics on what a peer sends, and no error repeats the content of a packet. [`Json`]
-//! and [`Args`] are data that nobody has made values of yet.
+//! There are two protocols, one on top of the other. [`engine`] is the lower one (Engine.IO v4): open, ping, pong, close
+//! and opaque messages. [`socket`] is inside those messages (Socket.IO v5): connect, event and ack, in a namespace.
+//! Nothing here does I/O, panics on a peer's data, or repeats a packet's content in an error. [`Json`] and [`Args`] hold
+//! data that is not yet parsed into values.
 
 pub mod engine;
 mod json;
@@ -11,17 +11,17 @@ pub mod socket;
 
 pub use json::{Args, Json};
 
-/// Why a text is no packet.
+/// Why a text is not a packet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PacketError {
-    /// Nothing where a packet should be.
+    /// The text is empty.
     #[error("empty packet")]
     Empty,
-    /// The first character is no packet type of this protocol.
+    /// The first character is not a packet type of this protocol.
     #[error("unknown packet type {0:?}")]
     UnknownType(char),
-    /// A `b…` packet does not hold base64.
+    /// The data of a `b…` packet is not base64.
     #[error("binary packet is not base64")]
     Base64,
     /// The data is not JSON.
@@ -32,7 +32,7 @@ pub enum PacketError {
         /// Column of the data at which parsing stopped.
         column: usize,
     },
-    /// The data is JSON, but not of the form that this type of packet has.
+    /// The data is JSON, but does not have the shape that this type of packet requires.
     #[error("{0}")]
     Shape(&'static str),
 }

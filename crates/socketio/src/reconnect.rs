@@ -1,4 +1,4 @@
-//! Keeps a client connected: attempt, session, wait, and again, without end.
+//! Keeps a client connected: connects, runs the session, waits, and repeats until the client is stopped.
 
 use backoff::Backoff;
 use std::sync::Arc;
@@ -25,10 +25,10 @@ pub(crate) struct Reconnector {
 
 impl Reconnector {
     pub async fn run(mut self) {
-        // Failed attempts since the last connection, for people.
+        // Failed attempts since the last connection, reported to the reader of the events.
         let mut attempt = 0u32;
-        // Failures in a row, for the waiting time. A connection that did not hold counts as one of them: a server
-        // that takes connections and drops them at once is not asked again and again without a pause.
+        // Consecutive failures, from which the delay follows. A connection that ends early counts as a failure, so a server
+        // that accepts connections and drops them at once is not asked without a pause.
         let mut failures = 0u32;
         loop {
             let Some(opened) = self.unless_stopped(self.attempt()).await else {

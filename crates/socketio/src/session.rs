@@ -1,4 +1,4 @@
-//! One connection's life above the transport: ask for the namespace, deliver events, say goodbye.
+//! The life of one connection above the transport: joins the namespace, delivers events, and closes.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,17 +19,17 @@ use crate::packet::engine::Packet;
 use crate::packet::socket::{self, Body};
 use crate::transport::{Opened, Received, SizeLimits, Transport, within};
 
-/// Packets that wait on their way in and out; what fits into more is not worth the memory.
+/// The capacities of the two packet queues. More packets would only cost memory.
 const INBOUND: usize = 8;
 const OUTBOUND: usize = 32;
-/// The time for the last packets.
+/// The time limit for sending the last packets.
 const GOODBYE: Duration = Duration::from_secs(3);
-/// So many events before the server's yes are kept, and as many bytes of them as one event may have.
+/// How many events are kept before the namespace is connected. Their total size is limited to that of one event.
 const MAX_EARLY: usize = 64;
-/// A longer id of the client in the namespace is none.
+/// A longer id of the client in the namespace is ignored.
 const MAX_SID: usize = 1024;
 
-/// What a session needs from its client.
+/// What a session takes over from its client.
 pub(crate) struct Session {
     pub namespace: String,
     pub auth: Option<Json>,
@@ -43,13 +43,13 @@ pub(crate) struct Session {
 
 /// How a session ended.
 pub(crate) struct Ended {
-    /// When the namespace was connected, if it was.
+    /// When the namespace was connected, if ever.
     pub connected: Option<Instant>,
     pub reason: Error,
 }
 
 impl Session {
-    /// Runs until the connection ends or is interrupted. All that came before the end is delivered.
+    /// Runs until the connection ends or is interrupted. Delivers everything that arrived before the end.
     pub async fn run(&mut self, opened: Opened) -> Ended {
         let mut control = self.control.clone();
         let (inbound_sender, inbound) = mpsc::channel(INBOUND);
@@ -68,7 +68,7 @@ impl Session {
                 tokio::select! {
                     reason = &mut interrupted => break Some(reason),
                     reason = &mut talk => break reason,
-                    // What came before the end is in the queue: let it be heard.
+                    // Packets that arrived before the end are still in the queue: let them be delivered.
                     end = &mut carry, if carried.is_none() => carried = Some(end),
                 }
             }
@@ -95,7 +95,7 @@ impl Session {
         Ended { connected, reason }
     }
 
-    /// The conversation. `None` when nothing more comes in.
+    /// Joins the namespace, then dispatches packets. Returns `None` when no more packets will come.
     async fn converse(
         &self,
         mut inbound: mpsc::Receiver<Received>,
@@ -131,8 +131,8 @@ impl Session {
         }
     }
 
-    /// Asks for the namespace. Servers may send events before they have said yes (from a handler of the connect
-    /// event): those are kept for later.
+    /// Requests the namespace. Servers may send events before they grant it (from a handler of the connect event); those
+    /// are kept for later.
     async fn join(
         &self,
         inbound: &mut mpsc::Receiver<Received>,
@@ -182,7 +182,7 @@ impl Session {
         Error::Refused { namespace: self.namespace.clone(), message, data }
     }
 
-    /// A packet after the server's yes; gives the reason when it ends the session.
+    /// Handles a packet after the namespace is connected. Returns the reason if the packet ends the session.
     async fn dispatch(&self, heard: Assembled, link: &Arc<Link>) -> Option<Error> {
         let CompletePacket { body, attachments, .. } = match heard {
             Assembled::Whole(whole) => whole,
@@ -213,7 +213,7 @@ impl Session {
     }
 }
 
-/// The id in the namespace, if the server says one that can be meant.
+/// The client's id in the namespace, if the server sends one of an acceptable length.
 struct Sid(Option<String>);
 
 impl Sid {
@@ -227,12 +227,12 @@ impl Sid {
     }
 }
 
-/// What came before the server's yes.
+/// The packets that came before the server granted the namespace.
 #[derive(Default)]
 struct Early {
     kept: Vec<Assembled>,
     bytes: usize,
-    /// There was more than is kept.
+    /// At least one packet did not fit.
     left_out: bool,
 }
 
@@ -243,8 +243,8 @@ enum Kept {
 }
 
 impl Early {
-    /// Others may send events at this time already, and must not be able to keep the client from being connected: what is
-    /// too much is left out.
+    /// Keeps a packet if it fits. Other clients can cause events at this time and must not be able to prevent the client from
+    /// connecting, so packets that do not fit are left out.
     fn keep(&mut self, heard: Assembled, max_event: usize) -> Kept {
         let size = match &heard {
             Assembled::Whole(whole) => whole.size,

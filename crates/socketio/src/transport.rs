@@ -1,16 +1,16 @@
-//! An open Engine.IO connection by whichever transport: packets in, packets out, heartbeat.
+//! An open Engine.IO connection over either transport: receives and sends packets and answers heartbeats.
 //!
 //! ```text
 //!            outbound ──▶ write loop ──▶
 //!   session                  ▲ pongs       server
 //!             inbound ◀── read loop  ◀──
 //! ```
-//! Both loops run side by side in one task and end together. Pings are answered here, past all queues, so that a
-//! slow reader of events or a large packet on its way out does not cost the connection.
+//! Both loops run concurrently in one task and end together. Pongs bypass all queues, so a slow reader of events or a
+//! large outgoing packet does not cost the connection.
 //!
-//! A packet that is larger than the client reads goes on as its beginning, without ending the connection: other clients
-//! of the server could end it at will otherwise. What still ends it is what only the server itself can send: a packet
-//! that is no Engine.IO, or a websocket message above [`Builder::max_incoming`](crate::Builder::max_incoming).
+//! Of a packet that is larger than the limit only the beginning is passed on, and the connection continues. Otherwise other
+//! clients of the server could end it at will. Only errors that the server itself must cause end the connection: a packet
+//! that is not Engine.IO, or a websocket message above [`Builder::max_incoming`](crate::Builder::max_incoming).
 
 mod http;
 mod open;
@@ -30,7 +30,7 @@ use crate::packet::engine::{Handshake, Packet, SEPARATOR};
 pub(crate) use http::{Endpoint, SizeLimits};
 pub(crate) use open::open;
 
-/// How packets travel.
+/// How packets are carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     /// HTTP long polling.
@@ -42,16 +42,16 @@ pub enum Transport {
 /// Which transports a client may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Transports {
-    /// Begin with long polling and go on by websocket where the server offers that and it works.
+    /// Start with long polling, and upgrade to a websocket if the server offers it and it works.
     #[default]
     Upgrade,
     /// Long polling only.
     PollingOnly,
-    /// Websocket from the beginning, nothing else.
+    /// Websocket only, without long polling first.
     WebSocketOnly,
 }
 
-/// What comes in, for the session.
+/// A received packet, for the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Received {
     /// A Socket.IO packet.
@@ -68,7 +68,7 @@ pub(crate) enum Received {
 pub(crate) struct Opened {
     pub handshake: Handshake,
     io: Io,
-    /// What came along with the handshake.
+    /// The packets that came with the handshake.
     early: Vec<Packet>,
 }
 
@@ -85,8 +85,7 @@ impl Opened {
         }
     }
 
-    /// Carries packets until the connection ends (an error), or a [`Packet::Close`] has been sent or `outbound` has
-    /// ended (`Ok`).
+    /// Carries packets until the connection ends (an error), a [`Packet::Close`] is sent, or `outbound` ends (`Ok`).
     pub async fn run(
         self,
         inbound: mpsc::Sender<Received>,
@@ -107,18 +106,18 @@ impl Opened {
     }
 }
 
-/// Where the read loop puts what it gets.
+/// Takes the packets of the read loop.
 struct PacketSink {
     inbound: mpsc::Sender<Received>,
     pongs: mpsc::Sender<Packet>,
-    /// A larger packet goes on as its beginning.
+    /// Only the beginning of a larger packet is passed on.
     max_event: usize,
 }
 
 impl PacketSink {
     async fn take(&self, packet: Packet) -> Result<(), Error> {
         match packet {
-            // One waiting pong says all that two would.
+            // One pong in the queue is enough.
             Packet::Ping(data) => drop(self.pongs.try_send(Packet::Pong(data))),
             Packet::Close => return Err(Error::ClosedByServer),
             Packet::Message(text) => self.deliver(Received::Message(text)).await,
@@ -128,41 +127,41 @@ impl PacketSink {
         Ok(())
     }
 
-    /// A packet's text, of any length.
+    /// Takes a packet's text, of any length.
     async fn text(&self, text: &str) -> Result<(), Error> {
         if text.len() > self.max_event { self.long(text).await } else { self.take(Packet::decode(text)?).await }
     }
 
-    /// A text of which not all may be there, because it is too long.
+    /// Takes a text that is too long and may be incomplete.
     async fn long(&self, text: &str) -> Result<(), Error> {
         let head = beginning(text, HEAD);
         match head.as_bytes().first() {
             Some(b'4') => self.deliver(Received::LongMessage(head[1..].to_owned())).await,
             Some(b'b') => self.deliver(Received::LongBinary).await,
-            // A ping has no data but during the upgrade.
+            // A ping has data only during the upgrade.
             Some(b'2') => self.take(Packet::Ping(String::new())).await?,
-            // It may say what it likes, if only of a known type.
+            // The content is ignored, but the type must be known.
             _ => drop(Packet::decode(head.get(..1).unwrap_or(head))?),
         }
         Ok(())
     }
 
-    /// An attachment that did not come as text.
+    /// Takes an attachment that was not sent as text.
     async fn binary(&self, data: &Bytes) {
         let received = match data.len() > self.max_event {
             true => Received::LongBinary,
-            // A copy, since what came may be a small part of a large buffer, which it would keep.
+            // Copied, because the slice may keep a much larger buffer alive.
             false => Received::Binary(Bytes::copy_from_slice(data)),
         };
         self.deliver(received).await;
     }
 
-    /// Nobody listens any more while the last packets go out.
+    /// Passes a packet to the session, which may have stopped reading while the last packets are sent.
     async fn deliver(&self, received: Received) {
         drop(self.inbound.send(received).await);
     }
 
-    /// A packet that came by long polling.
+    /// Takes a packet that came by long polling.
     async fn split(&self, text: Text) -> Result<(), Error> {
         match text {
             Text::Whole(bytes) => {
@@ -174,19 +173,19 @@ impl PacketSink {
     }
 }
 
-/// The first characters of a text, up to `limit` bytes.
+/// Returns the first characters of a text, at most `bytes` bytes.
 fn beginning(text: &str, bytes: usize) -> &str {
     let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or(0)]
 }
 
-/// Where the write loop gets what it sends: pongs first.
+/// Supplies the packets of the write loop, pongs first.
 struct PacketSource {
     outbound: mpsc::Receiver<Packet>,
     pongs: mpsc::Receiver<Packet>,
-    /// Taken from `outbound` already, but did not fit into the last batch.
+    /// Taken from `outbound`, but too large for the last batch.
     carry: Option<Packet>,
-    /// A close packet has gone out.
+    /// A close packet was sent.
     closed: bool,
 }
 
@@ -195,7 +194,7 @@ impl PacketSource {
         Self { outbound, pongs, carry: None, closed: false }
     }
 
-    /// The next packet; `None` when there will be no more.
+    /// Returns the next packet; `None` when there will be no more.
     async fn next(&mut self) -> Option<Packet> {
         if self.closed {
             return None;
@@ -211,13 +210,13 @@ impl PacketSource {
         Some(packet)
     }
 
-    /// The next packet that needs no waiting for.
+    /// Returns the next packet that is available now.
     fn next_at_once(&mut self) -> Option<Packet> {
         let first = self.pongs.try_recv().ok().or_else(|| self.carry.take());
         first.or_else(|| self.outbound.try_recv().ok())
     }
 
-    /// The text of the next packets, as many as there are now and fit into `max_bytes` and `max_packets`.
+    /// Returns the text of the packets that are available now and fit into `max_bytes` and `max_packets`. Waits for the first.
     async fn next_batch(&mut self, max_packets: usize, max_bytes: usize) -> Option<String> {
         let mut body = self.next().await?.encode();
         for _ in 1..max_packets {
@@ -240,7 +239,7 @@ impl PacketSource {
     }
 }
 
-/// A whole body, for the fuzzer.
+/// Splits a whole body, for the fuzzer.
 #[cfg(fuzzing)]
 pub(crate) fn split_all(pieces: &[Bytes], limit: usize) -> Vec<Result<Vec<u8>, Vec<u8>>> {
     let (mut splitter, mut all) = (split::Splitter::new(limit), Vec::new());
@@ -258,7 +257,7 @@ pub(crate) fn split_all(pieces: &[Bytes], limit: usize) -> Vec<Result<Vec<u8>, V
     all.into_iter().map(result).collect()
 }
 
-/// Runs a step that may take `limit` at most.
+/// Runs a step with a time limit.
 pub(crate) async fn within<T>(
     limit: Duration,
     what: &'static str,

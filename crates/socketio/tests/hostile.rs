@@ -1,4 +1,4 @@
-//! Servers, and things between, that do what they should not. Each is a few canned answers.
+//! Servers and intermediaries that misbehave. Each is played by a few canned responses.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
 mod common;

@@ -1,5 +1,5 @@
-//! What others can send costs no memory, no connection and no log line each. In a process of its own, since it looks at
-//! the most that this process ever had.
+//! Checks that data of other clients costs neither memory, nor a connection, nor a log line each. Runs in its own process,
+//! because it reads the process's peak memory.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 

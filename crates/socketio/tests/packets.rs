@@ -1,4 +1,4 @@
-//! What must hold for all packets, and for all texts that are none.
+//! Properties of all packets, and of all texts that are not packets.
 #![allow(clippy::unwrap_used, reason = "a test that fails, panics")]
 
 use proptest::collection::vec;

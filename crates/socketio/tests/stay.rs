@@ -1,4 +1,4 @@
-//! Staying connected: servers that crash, freeze, leave or change their mind, and clients that end.
+//! Staying connected: servers that crash, freeze, disconnect or change their mind, and clients that stop.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
 mod common;

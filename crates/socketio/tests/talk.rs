@@ -1,4 +1,4 @@
-//! Talking with a real server, in each of its ways to run and by each transport.
+//! Exchanges events with a real server, in each of its modes and over each transport.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
 mod common;

@@ -1,4 +1,4 @@
-//! A server with a certificate of the hospital's own CA, by both transports.
+//! A server with a certificate of the hospital's own CA, over both transports.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
 mod common;

@@ -1,7 +1,7 @@
 use url::Url;
 
-/// The address of an API, if it is exactly what its text says: nothing that a parser reads otherwise than whoever looks at the text
-/// (`\\`, `..`, `%2e`, an upper-case host), no login, and no query. A slash at its end and a scheme's own port may be there or not.
+/// Parses the address of an API if its text has no other meaning for a parser than for a reader: no `\\`, `..`, `%2e` or upper-case host,
+/// no login, and no query. A trailing slash and the scheme's default port are optional.
 #[must_use]
 pub fn plain_address(text: &str) -> Option<Url> {
     if !text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\\%@#?".contains(&byte)) {

@@ -1,4 +1,4 @@
-//! The server's numbers, each kind with a type of its own: a task's can't be given where a run's is meant.
+//! The server's ids. Each kind has its own type, so that a task's id can't be passed as a run's.
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident)*) => {$(
@@ -30,22 +30,22 @@ macro_rules! ids {
 }
 
 ids! {
-    /// One task at one organization: what a node executes.
+    /// A run: the execution of a task at one organization, by a node.
     RunId
-    /// What a researcher or an algorithm asked for; it has a run at each organization.
+    /// A task that a researcher or an algorithm created; it has a run at each organization.
     TaskId
-    /// A node: one organization's part in one collaboration.
+    /// A node: the part of one organization in one collaboration.
     NodeId
     /// An organization.
     OrganizationId
-    /// Organizations that work together.
+    /// A collaboration: organizations that work together.
     CollaborationId
-    /// A person who uses the server.
+    /// A user of the server.
     UserId
-    /// A task and all its subtasks share one.
+    /// A job, which a task shares with all its subtasks.
     JobId
-    /// A part of a collaboration (since 4.3).
+    /// A study: a part of a collaboration (since 4.3).
     StudyId
-    /// An algorithm store that the server knows (since 4.6).
+    /// An algorithm store that is registered on the server (since 4.6).
     StoreId
 }

@@ -1,5 +1,5 @@
-//! The words that all versions of vantage6 share: the numbers of its resources, the statuses of a run, and what an address is. Nothing here knows how
-//! a server is spoken to.
+//! The types that all versions of vantage6 share: the ids of its resources, the statuses of a run, and plain addresses. Nothing here
+//! knows the server's protocol.
 #![forbid(unsafe_code)]
 
 mod address;

@@ -1,42 +1,42 @@
-//! What state a run is in, in vantage6's own words.
+//! The status of a run, in vantage6's terms.
 
 use std::fmt;
 
 /// The status of a run (`common/task_status.py`).
 ///
-/// The server accepts only the texts known here (`RunInputSchema` in `server/resource/common/input_schema.py`), but
-/// what it sends may be newer: unknown text is kept.
+/// The server accepts only the texts known here (`RunInputSchema` in `server/resource/common/input_schema.py`), but it may
+/// send newer ones: an unknown text is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(into = "String", from = "String"))]
 pub enum RunStatus {
-    /// Nobody has begun with it.
+    /// No node has started the run.
     Pending,
-    /// The node has it and prepares its start.
+    /// The node has the run and prepares it.
     Initializing,
-    /// The algorithm runs.
+    /// The algorithm is running.
     Active,
-    /// The algorithm has ended with exit code 0.
+    /// The algorithm ended with exit code 0.
     Completed,
-    /// It failed, for no more specific reason.
+    /// The run failed without a more specific reason.
     Failed,
     /// The container could not be started.
     StartFailed,
-    /// The image does not exist, or may not be pulled.
+    /// The image does not exist, or the node may not pull it.
     NoDockerImage,
-    /// The algorithm has ended with another exit code than 0.
+    /// The algorithm ended with an exit code other than 0.
     Crashed,
-    /// Somebody asked to end it.
+    /// A user requested the end of the run.
     Killed,
     /// The node's policies forbid it.
     NotAllowed,
-    /// It is gone, and nobody knows why.
+    /// The run disappeared for an unknown reason.
     UnknownError,
-    /// A text that this version doesn't know.
+    /// A text that this version does not know.
     Other(String),
 }
 
 impl RunStatus {
-    /// All that the server accepts.
+    /// All statuses that the server accepts.
     pub const KNOWN: [RunStatus; 11] = [
         Self::Pending,
         Self::Initializing,
@@ -51,7 +51,7 @@ impl RunStatus {
         Self::UnknownError,
     ];
 
-    /// The exact text.
+    /// Returns the exact text.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Pending => "pending",
@@ -69,12 +69,12 @@ impl RunStatus {
         }
     }
 
-    /// Whether the run won't come to a good end; as in `has_task_failed`, everything unknown counts as failed.
+    /// Whether the run failed. As in `has_task_failed`, all unknown statuses count as failed.
     pub fn has_failed(&self) -> bool {
         !matches!(self, Self::Pending | Self::Initializing | Self::Active | Self::Completed)
     }
 
-    /// Whether nothing more will happen (`has_task_finished`).
+    /// Whether the run has ended (`has_task_finished`).
     pub fn is_final(&self) -> bool {
         self.has_failed() || *self == Self::Completed
     }

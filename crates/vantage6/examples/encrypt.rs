@@ -1,5 +1,5 @@
-//! Encrypts as many megabytes as it is told for a new key, decrypts as many, and says how fast that went and what memory it took:
-//! `cargo run --release --example encrypt -- 1000`. For `make bench-encryption`.
+//! Encrypts and decrypts the given number of megabytes with a new key, and prints the speed and the memory used:
+//! `cargo run --release --example encrypt -- 1000`. Used by `make bench-encryption`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "an example that fails, panics")]
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
@@ -13,11 +13,11 @@ use vantage6::{
     encryption::{PrivateKey, decrypt, encrypt},
 };
 
-/// As large as the pieces in which outputs and inputs come.
+/// The size of the pieces in which outputs and inputs arrive.
 const PIECE: usize = 64 * 1024;
 
 fn plain(pieces: usize) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
-    // Not base64, so that nobody takes it for the web interface's.
+    // Not base64, so that it is not mistaken for a text of the web interface.
     let piece = Bytes::from(vec![b'{'; PIECE]);
     stream::iter((0..pieces).map(move |_| Ok(piece.clone())))
 }

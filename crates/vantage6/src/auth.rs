@@ -1,4 +1,4 @@
-//! The login: one for all requests, renewed before it ends.
+//! The login, which all requests share and which is renewed before it expires.
 
 use std::{
     future::Future,
@@ -19,7 +19,7 @@ use crate::{
     token::{Session, TokenAnswer},
 };
 
-/// For how long those who have a good token wait for a new one.
+/// How long a request that has a valid token waits for a new one.
 const RENEWAL: Duration = Duration::from_secs(5);
 
 type Renewal = Shared<Pin<Box<dyn Future<Output = Result<Arc<Session>, Error>> + Send>>>;
@@ -36,7 +36,7 @@ struct State {
     session: Option<Arc<Session>>,
     /// The server refused this session's access token.
     refused: bool,
-    /// The one login or refresh that is under way; all who need it wait for the same.
+    /// The login or refresh in progress, which all callers share, and when it began.
     renewal: Option<(Renewal, Instant)>,
 }
 
@@ -45,8 +45,8 @@ impl Auth {
         Self { transport, api_key, state: Arc::default() }
     }
 
-    /// A session whose access token is good, as far as one can know without asking. Makes one attempt at a login or
-    /// refresh if there is none; repeating is the caller's matter.
+    /// Returns a session whose access token is valid, as far as the client can tell. If there is none, makes one attempt to
+    /// log in or refresh; the caller retries.
     pub async fn session(&self) -> Result<Arc<Session>, Error> {
         let ((renewal, began), old) = {
             let mut state = self.state.lock();
@@ -58,14 +58,14 @@ impl Auth {
             let renewal = state.renewal.get_or_insert_with(|| {
                 let renewal = self.renewal(old);
                 if valid.is_some() {
-                    // It goes on when nobody waits for it any more.
+                    // The renewal continues even if no caller waits for it any more.
                     tokio::spawn(tell(renewal.clone()));
                 }
                 (renewal, Instant::now())
             });
             (renewal.clone(), valid)
         };
-        // Renewing begins long before the end, so that a server that is away or slow for a moment disturbs nobody.
+        // Renewal starts long before the token expires, so a server that is briefly slow or unavailable delays no request.
         let Some(old) = old else { return renewal.await };
         match timeout_at(began + RENEWAL, renewal).await {
             Err(_) => Ok(old),
@@ -74,7 +74,7 @@ impl Auth {
         }
     }
 
-    /// The server refused this session's access token: the next one who asks gets another one.
+    /// Records that the server rejected this session's access token, so that the next caller gets a new one.
     pub fn invalidate(&self, session: &Arc<Session>) {
         let mut state = self.state.lock();
         if state.session.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
@@ -111,10 +111,10 @@ async fn tell(renewal: Renewal) {
     }
 }
 
-/// Refreshes if there is something to refresh with, else logs in.
+/// Refreshes the token if there is a valid refresh token, and logs in otherwise.
 ///
-/// The regular node takes the server's `refresh_url`. The path is the same in all 4.x, and ours also works behind a
-/// proxy that changes paths; and so the refresh token can't be lured elsewhere.
+/// The regular node uses the server's `refresh_url`. The path is the same in all 4.x. Ours also works behind a proxy that
+/// rewrites paths, and a server's response cannot redirect the refresh token elsewhere.
 async fn renew(transport: &HttpTransport, api_key: &SecretString, old: Option<&Session>) -> Result<Session, Error> {
     if let Some(refresh) = old.and_then(|session| session.refresh.as_ref()).filter(|refresh| refresh.is_valid()) {
         match ask(transport, Call::post("token/refresh"), Some(&refresh.token)).await {
@@ -123,7 +123,7 @@ async fn renew(transport: &HttpTransport, api_key: &SecretString, old: Option<&S
                 session.node = session.node.or(old.and_then(|old| old.node));
                 return Ok(session);
             }
-            // An answer, but no token: whatever the reason, the API key is what counts.
+            // The server answered without a token. Whatever the reason, the API key decides.
             Err(Error::Refused { status, message, .. }) if status != 429 && status != 503 => {
                 tracing::info!(status, message, "The server did not refresh the access token; logging in again");
             }
@@ -132,8 +132,8 @@ async fn renew(transport: &HttpTransport, api_key: &SecretString, old: Option<&S
     }
     let call = Call::post("token/node").json(&json!({"api_key": api_key.expose_secret()}));
     let session = ask(transport, call, None).await.map_err(|error| match error {
-        // 400 is for what doesn't even look like a key (`TokenNodeInputSchema`). A 401 that is not the server's own is of something
-        // on the way to it, such as an HTTP proxy that wants a login.
+        // The server sends 400 for a value that does not even look like a key (`TokenNodeInputSchema`). A 401 that is not in the
+        // server's own words comes from something in between, such as an HTTP proxy that requires a login.
         Error::Refused { status: 401, own_words: true, message, request, .. } => {
             Error::WrongApiKey { request, message }
         }

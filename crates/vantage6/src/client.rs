@@ -1,4 +1,4 @@
-//! The client: all that a node asks of the server.
+//! The client: all requests that a node makes to the server.
 
 mod builder;
 mod list;
@@ -23,11 +23,11 @@ use crate::{
     token::{Session, Token},
 };
 
-/// A connection to one server with the rights of one node. Cloning is cheap, and all clones share login and
+/// A connection to one server with the permissions of one node. Cloning is cheap; all clones share the login and the
 /// connections.
 ///
-/// Every method may be dropped at any moment: that ends it. Methods whose request may be repeated do so by themselves,
-/// for the failures that may pass ([`Error::is_transient`]) and for as long as the [`Backoff`] says.
+/// Dropping a method's future at any moment cancels it. Methods whose request may be repeated retry failures that may pass
+/// ([`Error::is_transient`]), for as long as the [`Backoff`] permits.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -40,7 +40,7 @@ struct Inner {
     connections: Connections,
 }
 
-/// An access token, for connections that others make: Socket.IO.
+/// An access token, for connections that are made outside of this client: Socket.IO.
 #[derive(Clone)]
 pub struct AccessToken {
     session: Arc<Session>,
@@ -59,29 +59,28 @@ impl AccessToken {
 }
 
 impl Client {
-    /// Begins with the two things that a client can't do without.
+    /// Starts building a client from the two required settings.
     pub fn builder(url: ServerUrl, api_key: SecretString) -> ClientBuilder {
         ClientBuilder::new(url, api_key)
     }
 
-    /// Where the server is.
+    /// The server's address.
     pub fn url(&self) -> &ServerUrl {
         &self.inner.transport.url
     }
 
-    /// The HTTP client underneath, with its certificates and pool: for other requests to the same server, as the proxy
-    /// makes them. It has no timeouts of its own but the one for connecting.
+    /// The HTTP client underneath, with its certificates and pool. The proxy uses it for other requests to the same server.
+    /// It has no timeout except for connecting.
     pub fn http(&self) -> &reqwest::Client {
         &self.inner.transport.http
     }
 
-    /// The beginning of another HTTP client that trusts the same certificates and goes the same way, by HTTP/1.1 only: for
-    /// websockets.
+    /// A builder for another HTTP client with the same certificates and HTTP proxies, restricted to HTTP/1.1: for websockets.
     pub fn http_builder(&self) -> reqwest::ClientBuilder {
         self.inner.connections.http1_builder()
     }
 
-    /// Whether the server has asked for a client certificate, which a node does not have.
+    /// Whether the server has requested a client certificate, which a node does not have.
     pub fn client_certificate_requested(&self) -> bool {
         self.inner.connections.was_asked()
     }
@@ -91,22 +90,22 @@ impl Client {
         self.inner.connections.http_proxy(&self.inner.transport.url.resource(""))
     }
 
-    /// How long an answer may be waited for.
+    /// How long the server may stay silent before a request fails.
     pub(crate) fn silence(&self) -> std::time::Duration {
         self.inner.transport.silence
     }
 
-    /// The HTTP proxy on the way to another address.
+    /// The HTTP proxy for another address, if there is one.
     pub(crate) fn http_proxy_to(&self, url: &url::Url) -> Option<&outbound::HttpProxy> {
         self.inner.connections.http_proxy(url)
     }
 
-    /// What an error of a connection to another address says.
+    /// Classifies and describes an error of a connection to another address.
     pub(crate) fn failure_at(&self, url: &url::Url, error: &(dyn std::error::Error + 'static)) -> outbound::Failure {
         self.inner.connections.failure(url, error)
     }
 
-    /// An access token that is good for a while; logs in or refreshes when needed.
+    /// Returns an access token that stays valid for a while. Logs in or refreshes the token if needed.
     pub async fn access_token(&self) -> Result<AccessToken, Error> {
         let mut tries = self.inner.backoff.begin();
         loop {
@@ -117,12 +116,12 @@ impl Client {
         }
     }
 
-    /// The server did not take this token: the next one will be another.
+    /// Marks a token that the server rejected, so that the next one is new.
     pub fn invalidate_token(&self, token: &AccessToken) {
         self.inner.auth.invalidate(&token.session);
     }
 
-    /// This node's number, from its login.
+    /// This node's id, from its login.
     pub async fn node_id(&self) -> Result<NodeId, Error> {
         self.access_token().await?.session.node.ok_or_else(|| Error::Unreadable {
             request: "POST token/node".into(),
@@ -131,40 +130,40 @@ impl Client {
         })
     }
 
-    /// Who this node is (`GET node/{id}`). Logs in if that hasn't happened yet.
+    /// Returns this node (`GET node/{id}`). Logs in if necessary.
     pub async fn whoami(&self) -> Result<Node, Error> {
         let id = self.node_id().await?;
         self.json(Call::get(format!("node/{id}"))).await
     }
 
-    /// A collaboration.
+    /// Returns a collaboration.
     pub async fn collaboration(&self, id: CollaborationId) -> Result<Collaboration, Error> {
         self.json(Call::get(format!("collaboration/{id}"))).await
     }
 
-    /// An organization, e.g. for its public key.
+    /// Returns an organization, e.g. for its public key.
     pub async fn organization(&self, id: OrganizationId) -> Result<Organization, Error> {
         self.json(Call::get(format!("organization/{id}"))).await
     }
 
-    /// Where a task comes from (`GET task/{id}`). A node may see the tasks of its collaborations.
+    /// Returns a task's origin (`GET task/{id}`). A node may see the tasks of its collaborations.
     pub async fn task_origin(&self, id: TaskId) -> Result<TaskOrigin, Error> {
         self.json(Call::get(format!("task/{id}"))).await
     }
 
-    /// An algorithm store (`GET algorithmstore/{id}`, since 4.6).
+    /// Returns an algorithm store (`GET algorithmstore/{id}`, since 4.6).
     pub async fn algorithm_store(&self, id: StoreId) -> Result<AlgorithmStore, Error> {
         self.json(Call::get(format!("algorithmstore/{id}"))).await
     }
 
-    /// Publishes the key that others encrypt for this organization with: base64 of its PEM.
+    /// Publishes the organization's public key (base64 of its PEM), with which other organizations encrypt for it.
     pub async fn set_public_key(&self, id: OrganizationId, public_key: &str) -> Result<(), Error> {
         let _: serde::de::IgnoredAny =
             self.json(Call::patch(format!("organization/{id}")).json(&json!({"public_key": public_key}))).await?;
         Ok(())
     }
 
-    /// A token for the algorithm of a task. Never expires; refused (400) for a task that has ended.
+    /// Returns a token for the algorithm of a task. It never expires. The server refuses it (400) for a task that has ended.
     pub async fn container_token(&self, task: TaskId, image: &str) -> Result<SecretString, Error> {
         #[derive(Deserialize)]
         struct ContainerToken {
@@ -174,7 +173,7 @@ impl Client {
         self.json::<ContainerToken>(call).await.map(|answer| answer.container_token.0)
     }
 
-    /// A request that may be repeated, and its answer.
+    /// Sends a request that may be repeated and parses the response.
     async fn json<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
         let mut tries = self.inner.backoff.begin();
         loop {
@@ -186,7 +185,7 @@ impl Client {
         }
     }
 
-    /// One attempt, with the node's token; a second one with a new token if it is that.
+    /// Sends a request once with the node's token, and once more with a new token if the first may have been the problem.
     async fn send_authenticated(&self, call: &Call) -> Result<Answer, Error> {
         let session = self.inner.auth.session().await?;
         match self.inner.transport.send(call, Some(&session.access.token)).await {

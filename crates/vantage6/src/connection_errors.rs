@@ -1,4 +1,4 @@
-//! Connections that did not come about or broke, as errors.
+//! Converts failures of connections to errors.
 
 use std::sync::Arc;
 
@@ -6,12 +6,12 @@ use outbound::{Failure, HttpProxies, Trust};
 
 use crate::{Delivery, Error, ServerUrl, error::excerpt};
 
-/// Errors on the network path to the server.
+/// Converts errors on the network path to the server.
 #[derive(Clone, Default)]
 pub(crate) struct ConnectionErrors {
-    /// Where there is TLS.
+    /// Set for a server with TLS.
     trust: Option<Trust>,
-    /// The HTTP proxy on it.
+    /// The HTTP proxy in front of the server.
     through: Option<Arc<str>>,
 }
 
@@ -22,9 +22,9 @@ impl ConnectionErrors {
         Self { trust: (url.scheme() == "https").then(|| trust.clone()), through }
     }
 
-    /// An error of the network, from a request of which the server has taken something, or not.
+    /// Converts a network error. `taken` says whether the server may have received the request.
     pub fn error(&self, request: String, error: &reqwest::Error, taken: Delivery) -> Error {
-        // Without the outermost error: it contains only the address, which is known, and may be long.
+        // Skips the outermost error, which has only the address: that is known and may be long.
         let cause = std::error::Error::source(error).unwrap_or(error);
         let failure = match &self.trust {
             Some(trust) => trust.failure(cause),
@@ -41,7 +41,7 @@ impl ConnectionErrors {
 
     fn with_proxy(&self, words: String) -> String {
         let Some(through) = &self.through else { return words };
-        // As `hyper_util::client::legacy::connect::proxy::TunnelError` says it.
+        // The texts of `hyper_util::client::legacy::connect::proxy::TunnelError`.
         let refused = ["tunnel error: unsuccessful", "tunnel error: proxy authorization required"];
         let more = if refused.iter().any(|text| words.contains(text)) {
             ": it does not allow this connection, or requires another login"
@@ -52,7 +52,7 @@ impl ConnectionErrors {
     }
 }
 
-/// Whether the server may have taken a request whose connection failed.
+/// Returns whether the server may have received a request whose connection failed.
 pub(crate) fn delivery(error: &reqwest::Error) -> Delivery {
     if error.is_connect() || error.is_builder() { Delivery::NotSent } else { Delivery::Unknown }
 }

@@ -1,8 +1,8 @@
-//! How inputs and results travel: in a collaboration that isn't encrypted, as base64 of the bytes (`DummyCryptor` in
+//! The encoding of inputs and results in a collaboration without encryption: base64 of the bytes (`DummyCryptor` in
 //! `common/encryption.py`).
 //!
-//! Both ways are streams, so that nothing of any size is held: an [`Encoded`] knows its length before its first byte,
-//! since the server (or what is in front of it) wants to know it. [`crate::encryption`] has the same shapes.
+//! Encoding and decoding are streams, so that nothing large is held in memory. The length of an [`Encoded`] is known before
+//! its first byte, because the server (or something in front of it) requires it. [`crate::encryption`] has the same shapes.
 
 use std::{fmt, io, pin::Pin, sync::LazyLock};
 
@@ -17,24 +17,24 @@ use crate::Error;
 
 type Pieces = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
-/// Bytes that come as a stream, with a length that is known before.
+/// A stream of bytes whose length is known in advance.
 pub struct Payload {
     length: u64,
     pieces: Pieces,
 }
 
 impl Payload {
-    /// The stream has to give exactly `length` bytes; where it is used, fewer or more are an error.
+    /// The stream must yield exactly `length` bytes; fewer or more are an error when it is read.
     pub fn new(length: u64, pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
         Self { length, pieces: Box::pin(pieces) }
     }
 
-    /// How many bytes it has.
+    /// The length in bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// The bytes; a stream that is too short or too long ends with an error.
+    /// Returns the bytes. A stream that is too short or too long ends with an error.
     pub fn into_stream(self) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
         let counted = |(pieces, left): (Pieces, u64)| async move {
             let mut pieces = pieces;
@@ -77,23 +77,23 @@ impl fmt::Debug for Payload {
     }
 }
 
-/// A result in the form in which it goes into JSON: ASCII text without anything that would need an escape there.
+/// An encoded input or result: ASCII text that needs no escapes in JSON.
 #[derive(Debug)]
 pub struct Encoded(pub(crate) Payload);
 
 impl Encoded {
-    /// How many characters it has.
+    /// The length in characters.
     pub fn length(&self) -> u64 {
         self.0.length()
     }
 
-    /// The characters.
+    /// Returns the characters.
     pub fn into_stream(self) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
         self.0.into_stream()
     }
 }
 
-/// Encodes a result for a collaboration that isn't encrypted.
+/// Encodes a message for a collaboration without encryption.
 pub fn encode(result: Payload) -> Encoded {
     let length = result.length().div_ceil(3) * 4;
     let pieces = stream::unfold(
@@ -119,13 +119,13 @@ pub fn encode(result: Payload) -> Encoded {
     Encoded(Payload::new(length, pieces))
 }
 
-/// Why an input can't be read.
+/// Why a message can't be decoded.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DecodeError {
-    /// It didn't arrive.
+    /// It could not be received.
     #[error(transparent)]
     Transfer(#[from] Error),
-    /// It isn't base64.
+    /// It is not base64.
     #[error(
         "the input is not base64: {0}. Is the collaboration encrypted, or was the task created without a vantage6 client?"
     )]
@@ -135,9 +135,9 @@ pub enum DecodeError {
     Undecipherable(String),
 }
 
-/// Decodes an input of a collaboration that isn't encrypted.
+/// Decodes a message of a collaboration without encryption.
 ///
-/// White space is skipped (Python's `b64decode` skips everything that isn't of the alphabet; that would hide damage).
+/// White space is skipped. (Python's `b64decode` skips all characters outside of the alphabet, which would hide damage.)
 pub fn decode<S>(input: S) -> impl Stream<Item = Result<Bytes, DecodeError>> + Send + 'static
 where
     S: Stream<Item = Result<Bytes, Error>> + Send + 'static,
@@ -162,15 +162,15 @@ where
     })
 }
 
-/// Decodes an input that is at hand.
+/// Decodes a message that is in memory.
 pub fn decode_text(input: &str) -> Result<Bytes, DecodeError> {
     let mut decoder = Base64Decoder::default();
     let bytes = decoder.feed(input.as_bytes()).and_then(|bytes| decoder.finish().map(|()| bytes));
     bytes.map_err(DecodeError::NotBase64)
 }
 
-/// Base64 with whatever this processor has for it. Decodes as Python does: the unused bits of the last character may be anything,
-/// but the padding has to be there.
+/// Base64 with the fastest implementation for this processor. It decodes as Python does: the unused bits of the last
+/// character may have any value, but padding is required.
 pub(crate) static BASE64: LazyLock<Simd> = LazyLock::new(|| {
     Simd::standard(
         GeneralPurposeConfig::new()
@@ -179,45 +179,45 @@ pub(crate) static BASE64: LazyLock<Simd> = LazyLock::new(|| {
     )
 });
 
-/// Encodes bytes that come in pieces of any size.
+/// Encodes bytes that arrive in pieces of any size.
 #[derive(Debug, Default)]
 pub struct Base64Encoder {
-    /// Bytes that don't make a group of three yet.
+    /// Bytes of an incomplete group of three.
     carry: BytesMut,
 }
 
 impl Base64Encoder {
-    /// Takes the next piece and gives the characters that are known with it.
+    /// Takes the next piece and returns the characters that it completes.
     pub fn feed(&mut self, bytes: &[u8]) -> Bytes {
         self.carry.extend_from_slice(bytes);
         let whole = self.carry.split_to(self.carry.len() / 3 * 3);
         BASE64.encode(whole).into()
     }
 
-    /// The last characters, with their padding.
+    /// Returns the last characters, with padding.
     pub fn finish(&mut self) -> Bytes {
         BASE64.encode(self.carry.split()).into()
     }
 }
 
-/// Decodes base64 that comes in pieces of any size.
+/// Decodes base64 that arrives in pieces of any size.
 #[derive(Debug, Default)]
 pub struct Base64Decoder {
-    /// Characters that don't make a group of four yet.
+    /// Characters of an incomplete group of four.
     carry: Vec<u8>,
-    /// How many characters came before, for messages.
+    /// The number of characters so far, for messages.
     position: u64,
     ended: bool,
 }
 
 impl Base64Decoder {
-    /// Takes the next piece of text and gives the bytes that are known with it.
+    /// Takes the next piece of text and returns the bytes that it completes.
     ///
     /// # Errors
-    /// If there is something in it that is not base64: what, and at which character.
+    /// The piece has something that is not base64; the error names it and its position.
     pub fn feed(&mut self, text: &[u8]) -> Result<Bytes, String> {
         let mut bytes = Vec::with_capacity((self.carry.len() + text.len()).div_ceil(4) * 3);
-        // First what completes a group that was begun, one by one; then all that needs no looking at; then the end of it.
+        // Checks the rest of an incomplete group byte by byte, then decodes the bulk unchecked, then checks the end byte by byte.
         let (begun, rest) = text.split_at(text.len().min((4 - self.carry.len()) % 4));
         self.look(begun, &mut bytes)?;
         let (plain, rest) = rest.split_at(rest.len().saturating_sub(4) / 4 * 4);
@@ -233,7 +233,7 @@ impl Base64Decoder {
         Ok(bytes.into())
     }
 
-    /// Takes characters that may be white space or padding, or don't belong there.
+    /// Takes characters byte by byte; they may be white space or padding, or be invalid.
     fn look(&mut self, text: &[u8], bytes: &mut Vec<u8>) -> Result<(), String> {
         let mut groups = std::mem::take(&mut self.carry);
         groups.reserve(text.len());
@@ -243,7 +243,7 @@ impl Base64Decoder {
                 b' ' | b'\n' | b'\r' | b'\t' => {}
                 b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' | b'=' if !self.ended => {
                     groups.push(byte);
-                    // The padding is at the end of the last group.
+                    // Padding ends the last group.
                     self.ended = byte == b'=' && groups.len().is_multiple_of(4);
                 }
                 _ if self.ended => {
@@ -257,10 +257,10 @@ impl Base64Decoder {
         BASE64.decode_vec(groups, bytes).map_err(wrong)
     }
 
-    /// The text has ended.
+    /// Ends the text.
     ///
     /// # Errors
-    /// If it ended in the middle of a byte.
+    /// The text ends in the middle of a group.
     pub fn finish(&mut self) -> Result<(), String> {
         if self.carry.is_empty() {
             Ok(())

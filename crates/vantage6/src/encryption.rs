@@ -4,12 +4,12 @@
 //!   message:  base64(RSA(key)) $ base64(iv) $ base64(AES-256-CTR(key, iv, bytes))
 //! ```
 //!
-//! Every message has a fresh key and iv. The key is encrypted with PKCS#1 v1.5 for the organization that is to read it. Both
-//! ways are streams, as in [`crate::encoding`]. [`Cryptor`] and [`Recipient`] are either encrypted or not, so that their
-//! users need only one way.
+//! Each message has a new key and iv. The key is encrypted with PKCS#1 v1.5 for the receiving organization. Encryption and
+//! decryption are streams, as in [`crate::encoding`]. [`Cryptor`] and [`Recipient`] also have a variant for collaborations
+//! without encryption, so their users need only one code path.
 //!
-//! What this scheme does not give: it keeps a secret, but it has no signature. Whoever carries a message can change or
-//! replace it, and only what reads the bytes afterwards may notice.
+//! The scheme provides secrecy, but no signature. Any party that carries a message can change or replace it, and only the
+//! reader of the decrypted bytes may notice.
 
 mod decrypt;
 mod encrypt;
@@ -32,12 +32,12 @@ use crate::{
     encoding::{self, DecodeError, Encoded, Payload},
 };
 
-/// How one organization reads what is sent to it.
+/// How one organization decodes the messages for it.
 #[derive(Debug, Clone)]
 pub enum Cryptor {
-    /// In a collaboration that isn't encrypted.
+    /// In a collaboration without encryption.
     Plain,
-    /// In an encrypted one: with its private key.
+    /// In an encrypted collaboration, with the organization's private key.
     Encrypted(Arc<PrivateKey>),
 }
 
@@ -47,7 +47,7 @@ impl Cryptor {
         matches!(self, Self::Encrypted(_))
     }
 
-    /// The bytes of a message as it arrives.
+    /// Decodes a message as it arrives.
     pub fn decode<S>(&self, message: S) -> impl Stream<Item = Result<Bytes, DecodeError>> + Send + 'static + use<S>
     where
         S: Stream<Item = Result<Bytes, Error>> + Send + 'static,
@@ -58,10 +58,10 @@ impl Cryptor {
         }
     }
 
-    /// The bytes of a message that is at hand.
+    /// Decodes a message that is in memory.
     ///
     /// # Errors
-    /// If it is damaged, or not meant for this organization.
+    /// The message is damaged, or is meant for another organization.
     pub async fn decode_text(&self, message: &str) -> Result<Bytes, DecodeError> {
         let message = Bytes::copy_from_slice(message.as_bytes());
         let bytes: Vec<_> = self.decode(stream::iter([Ok(message)])).boxed().try_collect().await?;
@@ -69,12 +69,12 @@ impl Cryptor {
     }
 }
 
-/// Whom a message is for.
+/// The recipient of a message.
 #[derive(Debug, Clone)]
 pub enum Recipient {
-    /// Whoever is in the collaboration, which isn't encrypted.
+    /// Any member of a collaboration without encryption.
     Plain,
-    /// The organization that has this key's private part.
+    /// The organization that holds the private key of this public key.
     Key(PublicKey),
 }
 
@@ -82,17 +82,17 @@ impl Recipient {
     /// An organization of an encrypted collaboration.
     ///
     /// # Errors
-    /// If the server has no usable public key of it.
+    /// The server has no usable public key of the organization.
     pub fn organization(organization: &Organization) -> Result<Self, EncryptionError> {
         let wrong = |source| EncryptionError::PublicKey { organization: organization.id, source };
         let key = organization.public_key.as_deref().ok_or(EncryptionError::NoPublicKey(organization.id))?;
         PublicKey::from_server(key).map(Self::Key).map_err(wrong)
     }
 
-    /// A message in the form in which it goes to the server.
+    /// Encodes a message as the server expects it.
     ///
     /// # Errors
-    /// If the cryptographic library fails, which it doesn't.
+    /// The cryptographic library fails, which is not expected.
     pub fn encode(&self, message: Payload) -> Result<Encoded, EncryptionError> {
         match self {
             Self::Plain => Ok(encoding::encode(message)),

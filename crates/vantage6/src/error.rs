@@ -1,42 +1,42 @@
-//! What can go wrong between a node and the server, so that callers decide by type and people know what to do.
+//! Errors between a node and the server, typed so that callers can decide and worded so that people know what to do.
 
 use std::time::Duration;
 
 use crate::{OrganizationId, RunId};
 
-/// Why a request did not lead to what was asked. `request` is always method and path, e.g. `PATCH run/12`.
+/// Why a request failed. `request` is always the method and path, e.g. `PATCH run/12`.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The server does not know this API key: trying again is of no use.
+    /// The server does not know this API key. A retry is pointless.
     #[error(
         "{request}: the server does not know this API key ({message}). Check api_key in the node's configuration; if the node was deleted on the server, create it again there"
     )]
     WrongApiKey {
         /// Method and path.
         request: String,
-        /// What the server said.
+        /// The server's message.
         message: String,
     },
-    /// No connection, or it broke.
+    /// The connection could not be made, or it broke.
     #[error("{request}: the connection to the server failed: {cause}")]
     Unreachable {
         /// Method and path.
         request: String,
-        /// The innermost reasons.
+        /// The innermost causes.
         cause: String,
-        /// Whether the server may have got the request.
+        /// Whether the server may have received the request.
         delivery: Delivery,
     },
-    /// A server is there, but there is no trusted connection with it: certificates, versions of TLS, or TLS on one side only.
-    /// Somebody has to change something: here, at the server, or between the two.
+    /// A server is there, but no trusted connection is possible: certificates, versions of TLS, or TLS on one side only. A person
+    /// must change something: here, on the server, or in between.
     #[error("{request}: no trusted connection to the server is possible: {cause}")]
     Tls {
         /// Method and path.
         request: String,
         /// What is wrong, and what to do.
         cause: String,
-        /// Whether the server may have got the request.
+        /// Whether the server may have received the request.
         delivery: Delivery,
     },
     /// The server was silent for too long.
@@ -44,37 +44,37 @@ pub enum Error {
     Timeout {
         /// Method and path.
         request: String,
-        /// What was waited for.
+        /// What the client waited for.
         what: &'static str,
-        /// For how long.
+        /// The time limit.
         after: Duration,
-        /// Whether the server may have got the request.
+        /// Whether the server may have received the request.
         delivery: Delivery,
     },
-    /// The server said no.
+    /// The server refused the request.
     #[error("{request}: the server answered {status}: {message}")]
     Refused {
         /// Method and path.
         request: String,
         /// HTTP status.
         status: u16,
-        /// The server's `msg` and `errors`, else the beginning of its answer; and what to do, where that is known.
+        /// The server's `msg` and `errors`, or else the beginning of its response; and what to do, if known.
         message: String,
-        /// Whether these are the server's own words. A proxy in front of a server that is being replaced says 403 or 404 too.
+        /// Whether these are the server's own words. A proxy in front of a server that is being replaced also sends 403 or 404.
         own_words: bool,
-        /// When the server wants to be asked again.
+        /// The delay before a retry that the server asks for.
         retry_after: Option<Duration>,
     },
-    /// The token was refused, and the request can't be repeated here because its body is gone. The next attempt takes a
+    /// The server rejected the token, and the request can't be repeated because its body is used up. The next attempt uses a
     /// new token.
     #[error("{request}: the server no longer accepts this access token ({message}). The next attempt uses a new one")]
     StaleToken {
         /// Method and path.
         request: String,
-        /// What the server said.
+        /// The server's message.
         message: String,
     },
-    /// The run has already ended on the server: it takes no further change (`Run.patch` in `server/resource/run.py`).
+    /// The run has already ended on the server, which accepts no further change (`Run.patch` in `server/resource/run.py`).
     #[error(
         "{request}: the server accepts no change of a run that has already ended ({message}). It was killed, or an \
          earlier attempt to end it succeeded"
@@ -82,76 +82,76 @@ pub enum Error {
     FinishedRun {
         /// Method and path.
         request: String,
-        /// What the server said.
+        /// The server's message.
         message: String,
     },
-    /// The server says itself that it has no such run: it was deleted. (Any other 404 tells nothing of a run: a proxy in
-    /// front of a server that is being replaced says 404 too.)
+    /// The server itself says that the run does not exist: it was deleted. (Any other 404 says nothing about a run: a proxy in
+    /// front of a server that is being replaced also sends 404.)
     #[error("{request}: {message} It was deleted at the server")]
     NoSuchRun {
         /// Method and path.
         request: String,
-        /// What the server said.
+        /// The server's message.
         message: String,
     },
-    /// An answer that is not what a vantage6 server sends: HTML of a proxy, half of a JSON text…
+    /// The response is not one of a vantage6 server: HTML of a proxy, an incomplete JSON text…
     #[error("{request}: the answer is not that of a vantage6 server: {problem}. It begins with: {excerpt}")]
     Unreadable {
         /// Method and path.
         request: String,
-        /// What is wrong with it.
+        /// What is wrong with the response.
         problem: String,
-        /// The first characters of it.
+        /// The first characters of the response.
         excerpt: String,
     },
-    /// An answer of a size that nobody can need.
+    /// The response is larger than any valid one.
     #[error("{request}: the answer has more than {limit} bytes")]
     TooLarge {
         /// Method and path.
         request: String,
-        /// The limit that it exceeds.
+        /// The limit that it exceeds, in bytes.
         limit: u64,
     },
-    /// A list that does not come to an end. What came of it before is good.
+    /// A list does not end. The entries before this error are valid.
     #[error("{request}: the server's list of runs does not end: {what}")]
     EndlessList {
         /// Method and path.
         request: String,
-        /// What makes it so.
+        /// Why the list counts as endless.
         what: String,
     },
-    /// One run of a list can't be understood. The others of the list can.
+    /// One run of a list can't be parsed. The other runs can.
     #[error("run {}: the server's description of it can't be parsed: {problem}", id.map_or("(of unknown id)".to_owned(), |id| id.to_string()))]
     BrokenRun {
-        /// Which, if that is readable.
+        /// The run, if its id is readable.
         id: Option<RunId>,
-        /// What is wrong with it.
+        /// What is wrong with the run.
         problem: String,
     },
-    /// What the server says of one run of a list is of a size that nobody can need. The others of the list are not.
+    /// The server's description of one run in a list is larger than any valid one. The other runs are not affected.
     #[error("run {id}: what the server says of it has more than {limit} bytes, long texts not counted")]
     OversizedRun {
-        /// Which.
+        /// The run.
         id: RunId,
-        /// Who is to do it.
+        /// The organization that should execute it.
         organization: OrganizationId,
-        /// The limit that it exceeds.
+        /// The limit that it exceeds, in bytes.
         limit: u64,
     },
-    /// The input of a run holds something that no encoded input holds. The server gives the same one each time.
+    /// The input of a run has something that no encoded input can have. The server returns the same input each time.
     #[error("{request}: {problem}")]
     BadInput {
         /// Method and path.
         request: String,
-        /// What is wrong with it.
+        /// What is wrong with the input.
         problem: &'static str,
     },
-    /// The data to send could not be read to its end.
+    /// The data to send could not be read to the end.
     #[error("{request}: the data to send could not be read: {cause}")]
     Source {
         /// Method and path.
         request: String,
-        /// Why.
+        /// Why reading failed.
         cause: String,
     },
     /// The client can't be built from its settings.
@@ -159,26 +159,26 @@ pub enum Error {
     Setup(String),
 }
 
-/// Whether the server has carried out a request that failed.
+/// Whether the server has processed a request that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
-    /// Surely not: it can be repeated without asking.
+    /// It has not; the request can be repeated safely.
     NotSent,
-    /// Unknown: read the run before deciding.
+    /// Unknown. Read the run before deciding.
     Unknown,
 }
 
-/// Whether a refusal with this HTTP status may pass without anybody changing anything at this end.
+/// Whether a refusal with this HTTP status may pass without a change at this end.
 pub(crate) fn is_passing(status: u16) -> bool {
     status >= 500 || matches!(status, 408 | 425 | 429)
 }
 
 impl Error {
-    /// Whether the same request may succeed later without anybody changing anything here. (A certificate is renewed at the
-    /// server.)
+    /// Whether the same request may succeed later without a change at this end. (A certificate is renewed on the server, for
+    /// example.)
     ///
-    /// `false` is not a reason to drop a result: a wrong setting of a proxy can be repaired too. It says that a person
-    /// has to look at it.
+    /// `false` is no reason to discard a result, because a wrong setting of a proxy can be repaired too. It means that a
+    /// person must look at the problem.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Tls { .. } | Self::Timeout { .. } | Self::StaleToken { .. } => true,
@@ -187,27 +187,27 @@ impl Error {
         }
     }
 
-    /// Whether the API key is wrong: the one reason for a node to give up logging in.
+    /// Whether the API key is wrong: the only reason for a node to stop trying to log in.
     pub fn is_wrong_api_key(&self) -> bool {
         matches!(self, Self::WrongApiKey { .. })
     }
 
-    /// Whether the run has ended already, so that there is nothing more to report about it.
+    /// Whether the run has already ended, so that no further report is needed.
     pub fn is_finished_run(&self) -> bool {
         matches!(self, Self::FinishedRun { .. })
     }
 
-    /// Whether the run was deleted at the server, in the server's own words.
+    /// Whether the run was deleted on the server, in the server's own words.
     pub fn is_deleted_run(&self) -> bool {
         matches!(self, Self::NoSuchRun { .. })
     }
 
-    /// Whether the request was too large for the server or, more likely, a proxy in front of it.
+    /// Whether the request was too large for the server or, more likely, for a proxy in front of it.
     pub fn is_too_large(&self) -> bool {
         self.status() == Some(413)
     }
 
-    /// The HTTP status, if the server refused with one.
+    /// The HTTP status of a refusal.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Refused { status, .. } => Some(*status),
@@ -215,7 +215,7 @@ impl Error {
         }
     }
 
-    /// Whether the server has carried out the request in spite of the error.
+    /// Whether the server may have processed the request despite the error.
     pub fn delivery(&self) -> Delivery {
         match self {
             Self::Unreachable { delivery: taken, .. }
@@ -227,7 +227,7 @@ impl Error {
         }
     }
 
-    /// The HTTP status, if the server itself refused with one, and not something in front of it.
+    /// The HTTP status of a refusal by the server itself, not by something in front of it.
     pub fn own_status(&self) -> Option<u16> {
         match self {
             Self::Refused { status, own_words: true, .. } => Some(*status),
@@ -242,15 +242,14 @@ impl Error {
         }
     }
 
-    /// Whether this is how the server speaks of a token that it does not take. It says 401 of expired tokens, 422 of
-    /// ones with a wrong signature or form (Flask-JWT-Extended), but 401 also of missing permissions: only a new token
-    /// tells.
+    /// Whether the server may have rejected the token. It sends 401 for expired tokens and 422 for a wrong signature or form
+    /// (Flask-JWT-Extended), but also 401 for missing permissions: only a retry with a new token shows which.
     pub(crate) fn may_be_the_token(&self) -> bool {
         matches!(self.status(), Some(401 | 422))
     }
 }
 
-/// The beginning of a text that came from outside, fit for a log: short, on one line, without tokens.
+/// Returns the beginning of an external text, suitable for a log: short, on one line, without tokens.
 pub(crate) fn excerpt(text: &[u8]) -> String {
     const LONGEST: usize = 300;
     let end = text.len().min(4 * LONGEST);
@@ -260,7 +259,7 @@ pub(crate) fn excerpt(text: &[u8]) -> String {
     if text.is_empty() { "(nothing)".to_owned() } else { printable::excerpt_of(&format!("{text}{more}"), LONGEST) }
 }
 
-/// Every JWT begins with `{"`, which is `eyJ` in base64.
+/// Replaces JWTs. Each begins with `{"`, which is `eyJ` in base64.
 fn without_tokens(text: &str) -> String {
     let mut kept = String::new();
     let mut rest = text;

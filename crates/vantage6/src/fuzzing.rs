@@ -1,4 +1,4 @@
-//! For the fuzzer (`--cfg fuzzing`), which sees nothing private: what the client reads of the server's answers, without a server.
+//! Entry points for the fuzzer (`--cfg fuzzing`), which cannot reach private items: parsing of responses, without a server.
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -15,7 +15,7 @@ use crate::{
     token::{Session, TokenAnswer},
 };
 
-/// An answer of this status whose body comes in these pieces.
+/// Makes a response with this status, whose body arrives in these pieces.
 fn answer(status: u16, pieces: Vec<Bytes>, call: Call) -> Answer {
     let body = reqwest::Body::wrap_stream(stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>)));
     let mut response = http::Response::new(body);
@@ -27,7 +27,7 @@ fn good(pieces: Vec<Bytes>) -> Answer {
     answer(200, pieces, Call::get("run"))
 }
 
-/// A text without its inputs, those inputs, and whether it was whole.
+/// Filters a text. Returns it without its inputs, the inputs, and whether the text was complete.
 pub fn cut(pieces: &[Bytes], outermost: bool, keep: usize) -> (Bytes, Bytes, bool) {
     let of = if outermost { Scope::Outermost } else { Scope::All };
     let (mut cut, mut kept, mut input) = (InputFilter::new(of, keep), BytesMut::new(), BytesMut::new());
@@ -37,7 +37,7 @@ pub fn cut(pieces: &[Bytes], outermost: bool, keep: usize) -> (Bytes, Bytes, boo
     (kept.freeze(), input.freeze(), cut.is_whole())
 }
 
-/// A page of runs: them, its size, and whether there is another page.
+/// Reads a page of runs. Returns the runs, the size of the page, and whether there is another page.
 ///
 /// # Errors
 /// Those of the client.
@@ -46,7 +46,7 @@ pub async fn page(pieces: Vec<Bytes>, keep: usize, limit: u64) -> Result<(Vec<Re
     Ok((entries.collect(), bytes, has_next))
 }
 
-/// One run.
+/// Reads one run.
 ///
 /// # Errors
 /// Those of the client.
@@ -54,7 +54,7 @@ pub async fn run(pieces: Vec<Bytes>, limit: u64) -> Result<Run, Error> {
     read_run(&mut good(pieces), limit).await
 }
 
-/// The input in the text of one run.
+/// Reads the input from the text of one run.
 ///
 /// # Errors
 /// Those of the client.
@@ -63,39 +63,39 @@ pub async fn input(pieces: Vec<Bytes>, limit: u64) -> Result<Vec<u8>, Error> {
     Ok(pieces.concat())
 }
 
-/// A login: whose it is, and whether its token is good now.
+/// Reads a login. Returns the node's id and whether the token is fresh.
 ///
 /// # Errors
 /// Those of the client.
 pub async fn login(pieces: Vec<Bytes>, limit: u64) -> Result<(Option<NodeId>, bool), Error> {
     let answer: TokenAnswer = answer(200, pieces, Call::post("token/node").secret()).json(limit).await?;
     let session = Session::new(answer, Instant::now());
-    // What is fresh is alive, too.
+    // A fresh token is also valid.
     assert!(session.access.is_valid() || !session.access.is_fresh());
     Ok((session.node, session.access.is_fresh()))
 }
 
-/// What an answer that is no success becomes.
+/// Returns the error for a response that is not a success.
 pub async fn refusal(status: u16, pieces: Vec<Bytes>) -> Error {
     answer(status, pieces, Call::patch("run/7")).refusal().await
 }
 
-/// Reads a date of the server.
+/// Parses a date of the server.
 pub fn date(text: &str) -> Option<Timestamp> {
     time::from_server(text).ok()
 }
 
-/// How much memory an event takes, nearly.
+/// Returns roughly how much memory an event takes.
 pub fn weight(event: &Incoming) -> usize {
     event.weight()
 }
 
-/// Encrypts a message's own key, as every message begins.
+/// Encrypts a message's key, as for the head of each message.
 pub fn seal(key: &PublicKey, secret: &[u8]) -> Option<Vec<u8>> {
     key.seal(secret)
 }
 
-/// Whether a key can be read again from what is written of it.
+/// Returns whether a key survives being written and read.
 pub fn is_readable_again(key: &PrivateKey) -> bool {
     use secrecy::ExposeSecret as _;
     let again = key.to_pem().and_then(|pem| PrivateKey::from_pem(pem.expose_secret().as_bytes()));

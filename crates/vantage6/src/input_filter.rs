@@ -1,30 +1,30 @@
-//! Leaves the inputs out of a JSON text while it is still arriving.
+//! Removes the inputs from a JSON text while it arrives.
 //!
-//! The server sends each run with its input, whether it is wanted or not (`RunSchema` in
-//! `server/resource/common/output_schema.py`), and an input may be hundreds of megabytes. [`InputFilter`] lets everything
-//! through except the string values of `"input"`, and gives those away in pieces.
+//! The server sends each run with its input, even if the client does not want it (`RunSchema` in
+//! `server/resource/common/output_schema.py`), and an input may have hundreds of megabytes. [`InputFilter`] passes
+//! everything through except the string values of `"input"`, which it returns separately, in pieces.
 
 use bytes::BytesMut;
 
 use crate::json::{Find, Part, Scan};
 
-/// Where the inputs are that are cut out.
+/// Which inputs to remove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// Of every object, in a list of runs.
+    /// Those of all objects, in a list of runs.
     All,
-    /// Only of the outermost object: one run.
+    /// Only that of the outermost object, which is one run.
     Outermost,
 }
 
 /// The filter's state between two pieces of text.
 pub(crate) struct InputFilter {
     scan: Scan,
-    /// Inputs of up to this many characters stay.
+    /// Inputs of up to this many characters are kept.
     keep: usize,
-    /// What may still stay of the input that is being read.
+    /// The current input, while it may still be kept.
     held: BytesMut,
-    /// The input that is being read does not stay.
+    /// The current input is too long to be kept.
     drops: bool,
 }
 
@@ -37,18 +37,18 @@ impl InputFilter {
         Self { scan: Scan::new(find), keep, held: BytesMut::new(), drops: false }
     }
 
-    /// Whether everything that was opened is closed, and no string is open.
+    /// Returns whether all objects, lists and strings are closed.
     pub fn is_whole(&self) -> bool {
         self.scan.is_whole()
     }
 
-    /// Takes the next piece: `kept` gets the text without inputs (`null` in their place), `input` what was cut, as it
-    /// is in the text: with its escapes.
+    /// Takes the next piece. Appends the text without the inputs (`null` in their place) to `kept`, and the removed inputs to
+    /// `input`, with their escapes.
     pub fn feed(&mut self, text: &[u8], kept: &mut BytesMut, input: &mut BytesMut) {
         let Self { scan, keep, held, drops } = self;
         scan.feed(text, &mut |part| match part {
             Part::Text(text) => kept.extend_from_slice(text),
-            // With nothing to keep an input is cut from its first character on, so that an empty one is seen too.
+            // If no input is kept, it is removed from its first character on, so that an empty one becomes `null` too.
             Part::Begin => *drops = *keep == 0,
             Part::Value(text) if *drops => input.extend_from_slice(text),
             Part::Value(text) if held.len() + text.len() <= *keep => held.extend_from_slice(text),
@@ -145,7 +145,7 @@ mod tests {
                     Value::String(text) if key == "input" && serde_json::to_string(text).unwrap().len() - 2 > keep => {
                         (key.clone(), Value::Null)
                     }
-                    // Nothing is kept, not even nothing.
+                    // With `keep` 0 even an empty input is removed.
                     Value::String(_) if key == "input" && keep == 0 => (key.clone(), Value::Null),
                     _ => (key.clone(), without_inputs(value, keep)),
                 })

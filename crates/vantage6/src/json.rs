@@ -1,30 +1,30 @@
-//! Finds string values in a JSON text while it is still arriving, so that texts of any size can be looked through and
-//! changed without being held.
+//! Finds string values in a JSON text while it arrives, so that texts of any size can be searched and changed without being
+//! held in memory.
 //!
-//! [`Scan`] reads byte by byte and tells two things apart: the string values that were asked for, and everything else.
-//! It checks nothing: what it lets through is parsed by somebody else.
+//! [`Scan`] reads byte by byte and separates the requested string values from everything else. It validates nothing; the
+//! consumer parses the text that passes through.
 
 use bytes::BytesMut;
 use memchr::memchr2;
 
-/// Deeper nesting than this is left as it is.
+/// Values nested deeper than this are not searched.
 const DEPTH: usize = 64;
 
-/// Which string values are looked for.
+/// Which string values to find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Find {
-    /// Under this key, in every object.
+    /// Under this key, in all objects.
     Everywhere(&'static str),
     /// Under this key, in the outermost object.
     Outermost(&'static str),
-    /// Under this key, in each object of the list that is under a key of the outermost object.
+    /// Under this key, in each object of a list in the outermost object.
     InListOf {
         /// The list's key.
         list: &'static str,
         /// The value's key.
         key: &'static str,
     },
-    /// All values of the object that is under this key of the outermost object.
+    /// All string values of the object under this key of the outermost object.
     AllIn(&'static str),
 }
 
@@ -44,16 +44,16 @@ impl Find {
     }
 }
 
-/// A piece of what was fed.
+/// A part of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part<'a> {
-    /// Text that was not asked for.
+    /// Text that was not requested.
     Text(&'a [u8]),
-    /// A value begins; stands for the quotation mark before it.
+    /// The start of a value, in place of its opening quotation mark.
     Begin,
-    /// A piece of the value, as it is in the text: with its escapes (see [`Unescape`]).
+    /// A piece of the value as in the text, with its escapes (see [`Unescape`]).
     Value(&'a [u8]),
-    /// The value has ended; stands for the quotation mark after it.
+    /// The end of a value, in place of its closing quotation mark.
     End,
 }
 
@@ -61,15 +61,15 @@ pub enum Part<'a> {
 #[derive(Debug)]
 pub struct Scan {
     find: Find,
-    /// What is open: objects (true) and lists.
+    /// The open objects (true) and lists (false).
     open: Vec<bool>,
     ignored_depth: usize,
     position: Position,
-    /// The key read last is the one looked for.
+    /// The last key is the requested one.
     at_key: bool,
-    /// The outermost object's key read last is the one looked for.
+    /// The last key of the outermost object is the requested one.
     at_top: bool,
-    /// The key that is being read: one character longer than those looked for at most.
+    /// The key that is being read. At most one character longer than the longest requested key.
     reading: Vec<u8>,
 }
 
@@ -82,7 +82,7 @@ enum Position {
 }
 
 impl Scan {
-    /// At the beginning of a text.
+    /// Starts at the beginning of a text.
     pub fn new(find: Find) -> Self {
         Self {
             find,
@@ -95,14 +95,14 @@ impl Scan {
         }
     }
 
-    /// Whether everything that was opened is closed, and no string is open.
+    /// Returns whether all objects, lists and strings are closed.
     pub fn is_whole(&self) -> bool {
         self.open.is_empty() && self.ignored_depth == 0 && matches!(self.position, Position::Outside { .. })
     }
 
     /// Takes the next piece of text.
     pub fn feed(&mut self, text: &[u8], part: &mut impl FnMut(Part<'_>)) {
-        // The text since here has not been passed on yet.
+        // Start of the text that has not been passed on.
         let mut from = 0;
         let mut at = 0;
         while let Some(&byte) = text.get(at) {
@@ -110,7 +110,7 @@ impl Scan {
                 Position::InString { escaped: false } | Position::InValue { escaped: false }
                     if !matches!(byte, b'"' | b'\\') =>
                 {
-                    // Strings are nearly all of a large text.
+                    // Skip the inside of a string quickly: strings are most of a large text.
                     at = memchr2(b'"', b'\\', &text[at..]).map_or(text.len(), |plain| at + plain);
                     continue;
                 }
@@ -223,14 +223,14 @@ impl Scan {
     }
 }
 
-/// Undoes the escapes of a JSON string whose characters are all ASCII, as base64 text is, in pieces.
+/// Removes the escapes of an ASCII-only JSON string, such as base64, in pieces.
 #[derive(Debug, Default)]
 pub struct Unescape {
     pending: Vec<u8>,
 }
 
 impl Unescape {
-    /// The characters of the next piece; `None` if there is something that can't be in base64 text.
+    /// Returns the characters of the next piece; `None` if it has something that cannot occur in base64.
     pub fn feed(&mut self, text: &[u8]) -> Option<BytesMut> {
         let mut plain = BytesMut::with_capacity(text.len());
         let mut rest = text;
@@ -273,7 +273,7 @@ mod tests {
 
     use super::*;
 
-    /// Marks what was found, in pieces of this size.
+    /// Feeds the text in pieces of this size, and marks the values that were found.
     fn marked(find: Find, text: &str, piece: usize) -> String {
         let (mut scan, mut marked) = (Scan::new(find), Vec::new());
         for piece in text.as_bytes().chunks(piece) {

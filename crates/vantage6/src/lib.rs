@@ -7,18 +7,18 @@
 //!   Live   ── new_task, kill_containers, sync …                          (Socket.IO)
 //! ```
 //!
-//! [`Client`] talks REST: it logs in with the node's API key, keeps the access token fresh, repeats what may be
-//! repeated, and turns answers into types. [`live`] listens on Socket.IO and turns events into types. Nothing here
-//! knows what a run is executed on.
+//! [`Client`] is the REST side: it logs in with the node's API key, keeps the access token fresh, retries requests that
+//! may be repeated, and parses responses into types. [`live`] listens on Socket.IO and parses events into types. Nothing
+//! here knows how a run is executed.
 //!
 //! Two rules shape the interface:
-//! - **Nothing large is ever held.** A run's input comes as a stream ([`Client::input`]), a result goes as a stream
-//!   ([`Client::finish_run`]), and lists of runs leave the inputs out while the answer is still arriving.
-//! - **Callers decide by type.** An [`Error`] says what was tried, what came back and what to do; and it answers the questions that
-//!   lead to a next step: [`Error::is_transient`], [`Error::is_finished_run`], [`Error::delivery`].
+//! - **Nothing large is held in memory.** A run's input is read as a stream ([`Client::input`]), a result is sent as a stream
+//!   ([`Client::finish_run`]), and lists of runs drop the inputs while the response arrives.
+//! - **Callers decide by type.** An [`Error`] says what was tried, what came back and what to do. It also answers the questions that
+//!   decide the next step: [`Error::is_transient`], [`Error::is_finished_run`], [`Error::delivery`].
 //!
-//! Protocol facts are taken from the sources of vantage6 4.5.5 and 4.15.2; doc comments name the file, relative to the
-//! Python package `vantage6` (e.g. `server/resource/run.py`).
+//! Protocol facts come from the sources of vantage6 4.5.5 and 4.15.2. Doc comments name the file, relative to the Python
+//! package `vantage6` (e.g. `server/resource/run.py`).
 #![forbid(unsafe_code)]
 
 mod auth;

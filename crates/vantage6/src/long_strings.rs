@@ -1,23 +1,23 @@
-//! Cuts the long strings of a JSON text while it is still arriving.
+//! Cuts long strings in a JSON text while it arrives.
 //!
-//! A server sends whole objects, and strings in them are of others: on 4.15.2 any node may append to the log of any run
-//! (`on_algorithm_log` in `server/websockets.py`), and no server bounds an image's name or a database's query. What is cut here is more
-//! than anybody keeps of a string, so no length of one makes the rest of its object unreadable.
+//! The server sends whole objects whose strings other parties have written. On 4.15.2 any node may append to the log of any run
+//! (`on_algorithm_log` in `server/websockets.py`), and no server limits an image's name or a database's query. The strings are
+//! cut beyond the length that any reader keeps, so no string's length makes the rest of its object unreadable.
 
 use bytes::BytesMut;
 use memchr::memchr2;
 
-/// What stands at the end of a string that was cut, as it is in the text. (No server's database keeps a NUL in a text.)
+/// Ends a string that was cut, as JSON source. (The server's database cannot store a NUL in a text.)
 const MARK: &[u8] = b"\\u2026\\u0000";
-/// The same, read.
+/// [`MARK`], parsed.
 pub(crate) const CUT: &str = "\u{2026}\0";
-/// A string may be longer by so many bytes before it is cut at any place.
+/// A string may exceed the limit by this many bytes before it is cut at any place.
 const SLACK: usize = 64;
 
 /// The state between two pieces of text.
 #[derive(Debug)]
 pub(crate) struct LongStrings {
-    /// So many bytes of each string stay, with their escapes; a little more where an escape or a character would be cut through.
+    /// How many bytes of each string to keep, including escapes. Slightly more are kept rather than cutting an escape or character.
     keep: usize,
     string: Option<OpenString>,
 }
@@ -26,17 +26,17 @@ pub(crate) struct LongStrings {
 struct OpenString {
     kept: usize,
     is_cut: bool,
-    /// So many bytes of an escape are still to come.
+    /// How many bytes of an escape are still missing.
     escape: usize,
     /// The last bytes that were kept.
     tail: [u8; 6],
 }
 
 impl OpenString {
-    /// Whether the text may be cut before this byte.
+    /// Returns whether the text may be cut before this byte.
     fn ends_well(&self, next: u8) -> bool {
         let is_inside = self.escape > 0 || (0x80..0xc0).contains(&next);
-        // Half a pair of surrogates is none that a parser takes.
+        // Parsers reject half of a surrogate pair.
         let [a, b, c, d, _, _] = self.tail.map(|byte| byte.to_ascii_lowercase());
         let is_half = [a, b, c] == *b"\\ud" && matches!(d, b'8'..=b'b');
         !is_inside && !is_half
@@ -56,7 +56,7 @@ impl LongStrings {
         Self { keep, string: None }
     }
 
-    /// Takes the next piece of text; `kept` gets what stays of it.
+    /// Takes the next piece of text and appends the part to keep to `kept`.
     pub fn feed(&mut self, text: &[u8], kept: &mut BytesMut) {
         let mut rest = text;
         while let Some(&byte) = rest.first() {
@@ -76,7 +76,7 @@ impl LongStrings {
                 rest = &rest[1..];
                 continue;
             }
-            // Plain text is taken as far as it goes, of what stays; everything else byte by byte.
+            // Plain text is taken at once as far as it is kept; everything else byte by byte.
             let plain = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
             let length = match plain {
                 _ if string.escape > 0 => 1,

@@ -1,14 +1,14 @@
-//! For how long an answer may take to arrive once it has begun: whoever sends it decides, and it is held in memory, or by a connection,
-//! until then. Only the time in which the server is waited for counts, not that in which nobody wants more.
+//! Limits how long a response may take to arrive once it has begun. The sender decides its speed, and until the end the response
+//! occupies memory or a connection. Only time spent waiting for the server counts, not time in which the reader wants no data.
 
 use std::time::Duration;
 
-/// A second for each of these bytes: nobody can wait for slower ones.
+/// The lowest acceptable rate: this many bytes earn another second.
 const BYTES_A_SECOND: u64 = 1024;
-/// How long logins and refusals may take in all.
+/// The time limit for a whole login or refusal.
 const SHORT: Duration = Duration::from_secs(60);
 
-/// The time that is left for the next piece of an answer.
+/// The time left for the next piece of a response.
 #[derive(Debug)]
 pub(crate) struct Pace {
     left: Duration,
@@ -17,12 +17,12 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// An answer of any size: its pieces may be late by `silence` in sum, and what arrives makes up for that.
+    /// For a response of any size. Its pieces may be late by `silence` in total; received bytes earn time back.
     pub fn steady(silence: Duration) -> Self {
         Self { left: silence, most: silence, earns: true }
     }
 
-    /// All of a small answer.
+    /// For a small response, which must be complete in this time.
     pub fn short(silence: Duration) -> Self {
         let most = silence.min(SHORT);
         Self { left: most, most, earns: false }
@@ -33,7 +33,7 @@ impl Pace {
         self.left
     }
 
-    /// What may be told of an answer that was too slow: what it was, and within which time.
+    /// Describes why a response was too slow, and the time limit.
     pub fn too_slow(&self) -> (&'static str, Duration) {
         let what = match self.earns {
             true if self.left == self.most => "the answer began, but nothing more came",
@@ -43,7 +43,7 @@ impl Pace {
         (what, self.most)
     }
 
-    /// A piece of so many bytes came after this time.
+    /// Records a piece of this many bytes that took this long.
     pub fn arrived(&mut self, bytes: usize, took: Duration) {
         let left = self.left.saturating_sub(took);
         let earned =
@@ -71,7 +71,7 @@ mod tests {
         http::{Answer, Call},
     };
 
-    /// An answer with so many pieces of white space, one each time that this has passed.
+    /// A response with `pieces` pieces of white space, one after each `pause` in seconds.
     fn slow(call: Call, status: u16, pieces: usize, bytes: usize, pause: u64) -> Answer {
         let pieces = stream::iter(0..pieces).then(move |_| async move {
             sleep(std::time::Duration::from_secs(pause)).await;
@@ -91,7 +91,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_drips_has_an_end_and_a_slow_one_is_read() {
-        // Slow, and late once.
+        // A slow response, and one that is late once.
         assert!(read(slow(Call::get("run"), 200, 300, 4096, 4)).await.0.is_ok());
         assert!(read(slow(Call::get("run"), 200, 1, 1, 119)).await.0.is_ok());
         for (bytes, pause) in [(1, 1), (1, 100), (1000, 10)] {
@@ -99,7 +99,7 @@ mod tests {
             let error = error.err().unwrap();
             assert!(matches!(error, Error::Timeout { .. }) && error.is_transient() && took <= 140, "{error} {took}");
         }
-        // An input is not held, and comes at some speed nevertheless.
+        // An input is not held in memory, but must keep up the minimum rate too.
         let began = Instant::now();
         let ends =
             input_text(slow(Call::get("run/7"), 200, 10_000, 1, 10), 1024).any(|piece| async move { piece.is_err() });

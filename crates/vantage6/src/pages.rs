@@ -1,4 +1,4 @@
-//! Long lists come in pages.
+//! Pages of long lists: their format, and the size of the next one.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use serde_json::value::RawValue;
 
 use crate::read;
 
-/// A page of more entries can't be read: a server that knows no pages may send all that it has, but not without end.
+/// The most entries in one page. A server without paging may send its whole list, but not an endless one.
 const ENTRIES: usize = 10_000;
 
-/// One page of a list (`BaseHATEOASModelSchema.meta_dump` in `backend/common/resource/output_schema.py`), its entries
-/// still unread: so that one that can't be understood doesn't spoil the others.
+/// One page of a list (`BaseHATEOASModelSchema.meta_dump` in `backend/common/resource/output_schema.py`). Its entries are
+/// not parsed yet, so that an invalid one does not spoil the others.
 #[derive(Deserialize)]
 pub(crate) struct Page<'a> {
     #[serde(borrow, deserialize_with = "read::list::<_, _, ENTRIES>")]
@@ -27,64 +27,64 @@ struct Links {
 }
 
 impl Page<'_> {
-    /// Whether the server says that there is more. (Pages are counted, as the regular node does: behind a proxy the
-    /// link itself may lead nowhere.)
+    /// Whether the server says that there is another page. (The client counts pages, as the regular node does, because the link
+    /// itself may be wrong behind a proxy.)
     pub fn has_next(&self) -> bool {
         self.links.as_ref().is_some_and(|links| links.next.is_some())
     }
 }
 
-/// Which page comes next, and its size.
+/// Which page to request next, and its size.
 ///
-/// The server builds a page in its memory, inputs included, and answers nobody else meanwhile, so the first one is small. As
-/// long as pages turn out light and quick they grow, and a slow one makes the next smaller: doubling the size of a page
-/// whenever that leaves its beginning on a boundary (after 10 entries the second page of 10, after 20 the second of 20, …).
-/// Ten thousand runs take some forty requests instead of a thousand.
+/// The server builds a page in memory, inputs included, and answers no other request meanwhile, so the first page is small.
+/// While pages are small and fast, their size grows; a slow page halves the next one. The size doubles only where the next
+/// page then starts on a boundary (after 10 entries the second page of 10, after 20 the second of 20, …). Ten thousand runs
+/// take some forty requests instead of a thousand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pages {
     seen: u64,
     size: u64,
-    /// How long the first one took, but not less than `SHORT`. Where that is much, the server has much to do or many runs, and
-    /// small pages take nearly as long.
+    /// How long the first page took, but at least `SHORT`. If this is long, the server is busy or has many runs, and small pages
+    /// take nearly as long.
     unit: Option<Duration>,
 }
 
 impl Pages {
     /// The server's own default.
     const FIRST: u64 = 10;
-    /// What 4.5.5 builds in half a second, when it has nothing else to do and few runs.
+    /// What 4.5.5 builds in half a second if it is idle and has few runs.
     const LARGEST: u64 = 320;
-    /// Wire bytes per page up to which it may be twice as large.
+    /// The size on the wire in bytes up to which the next page may be twice as large.
     const LIGHT: u64 = 2 * 1024 * 1024;
-    /// What a first page takes at least, to measure others by it.
+    /// The minimum time of a first page, for comparing others with it.
     const SHORT: Duration = Duration::from_millis(500);
-    /// In multiples of the first page's time: up to this the next page may be twice as large.
+    /// Up to this multiple of the first page's time, the next page may be twice as large.
     const QUICK: u32 = 2;
-    /// From this on the next page is half as large.
+    /// From this multiple on, the next page is half as large.
     const SLOW: u32 = 8;
 
     pub fn new() -> Self {
         Self { seen: 0, size: Self::FIRST, unit: None }
     }
 
-    /// `page` and `per_page` of the next request.
+    /// Returns `page` and `per_page` of the next request.
     pub fn request(self) -> (u64, u64) {
         (self.seen / self.size + 1, self.size)
     }
 
-    /// After a page that was too large to be read; `None` if it was to have one entry only.
+    /// Use this after a page that was too large to be read; `None` if it had one entry only.
     pub fn smaller(self) -> Option<Self> {
-        // An odd size has no half that leaves the beginning on a boundary.
+        // Half of an odd size would not start on a boundary.
         let size = if self.size.is_multiple_of(2) { self.size / 2 } else { 1 };
         (size < self.size).then_some(Self { size, ..self })
     }
 
-    /// After one entry that is too large to be read.
+    /// Use this after an entry that is too large to be read.
     pub fn skip(self) -> Self {
         Self { seen: self.seen + 1, size: 1, ..self }
     }
 
-    /// After a full page with this size and duration.
+    /// Use this after a full page of this size and duration.
     pub fn after(self, bytes: u64, took: Duration) -> Self {
         let seen = self.seen + self.size;
         let doubled = self.size * 2;
@@ -108,7 +108,7 @@ mod tests {
     const INSTANT: Duration = Duration::ZERO;
     const LONG: Duration = Duration::from_secs(9);
 
-    /// The entries that the requests cover, for pages of these weights and times.
+    /// Returns the entries that the requests cover, for pages of these sizes and durations.
     fn walk(pages_read: impl IntoIterator<Item = (u64, Duration)>) -> Vec<(u64, u64)> {
         let mut pages = Pages::new();
         pages_read

@@ -1,5 +1,5 @@
-//! Parses the server's looser formats directly from the text. It never builds a tree of values (as `serde_json::Value` and untagged enums
-//! do): a tree takes a hundred times the memory of its text, and others may have written the text.
+//! Parses the server's looser formats directly from the text. It never builds a tree of values (as `serde_json::Value` and untagged
+//! enums do): a tree takes a hundred times the memory of its text, and other parties may have written the text.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::RunStatus;
 use crate::long_strings::CUT;
 
-/// A number, or an object with an `id`, or null: a related object in any of its shapes.
+/// Reads a related object: a number, an object with an `id`, or null.
 pub(crate) fn optional_reference<'de, D: Deserializer<'de>, T: From<u64>>(de: D) -> Result<Option<T>, D::Error> {
     struct Reference;
     impl<'de> Visitor<'de> for Reference {
@@ -40,12 +40,12 @@ pub(crate) fn optional_reference<'de, D: Deserializer<'de>, T: From<u64>>(de: D)
     Ok(de.deserialize_any(Reference)?.map(T::from))
 }
 
-/// The same, where there has to be one.
+/// Reads a related object that must not be null.
 pub(crate) fn reference<'de, D: Deserializer<'de>, T: From<u64>>(de: D) -> Result<T, D::Error> {
     optional_reference(de)?.ok_or_else(|| de::Error::custom("a related object is null"))
 }
 
-/// A boolean, or a number as a database has it.
+/// Reads a boolean, or a number as a database stores it.
 pub(crate) fn truth<'de, D: Deserializer<'de>>(de: D) -> Result<bool, D::Error> {
     struct Truth;
     impl Visitor<'_> for Truth {
@@ -74,8 +74,8 @@ pub(crate) fn truth<'de, D: Deserializer<'de>>(de: D) -> Result<bool, D::Error> 
     de.deserialize_any(Truth)
 }
 
-/// Text of up to `MOST` characters. Of a longer one that many are kept, and a mark that it was cut: so it can't be taken
-/// for another one.
+/// Reads a text and cuts it to `MOST` characters. A mark at the end shows the cut, so that the text cannot be mistaken for
+/// another one.
 pub(crate) fn cut<'de, D: Deserializer<'de>, const MOST: usize>(de: D) -> Result<String, D::Error> {
     struct Text<const MOST: usize>;
     impl<const MOST: usize> Visitor<'_> for Text<MOST> {
@@ -95,7 +95,7 @@ pub(crate) fn cut<'de, D: Deserializer<'de>, const MOST: usize>(de: D) -> Result
     de.deserialize_str(Text::<MOST>)
 }
 
-/// The same; empty text and null both mean that there is none.
+/// Like [`cut`], but for an optional text: null or empty means none.
 pub(crate) fn optional_cut<'de, D: Deserializer<'de>, const MOST: usize>(de: D) -> Result<Option<String>, D::Error> {
     struct Cut<const MOST: usize>(String);
     impl<'de, const MOST: usize> Deserialize<'de> for Cut<MOST> {
@@ -107,17 +107,17 @@ pub(crate) fn optional_cut<'de, D: Deserializer<'de>, const MOST: usize>(de: D) 
     Ok(text.filter(|text| !text.is_empty()))
 }
 
-/// What was in the place of a short text.
+/// The value of a field that should have a short text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ShortText {
-    /// Nothing, or null.
+    /// Null.
     None,
     Text(String),
-    /// A longer text, or something that is none. It is passed over, and takes no memory.
+    /// A longer text, or not a text. The value is skipped and takes no memory.
     Other,
 }
 
-/// Text of up to `MOST` bytes, or anything else.
+/// Reads a text of up to `MOST` bytes, or any other value.
 pub(crate) fn short_text<'de, D: Deserializer<'de>, const MOST: usize>(de: D) -> Result<ShortText, D::Error> {
     struct Short<const MOST: usize>;
     impl<'de, const MOST: usize> Visitor<'de> for Short<MOST> {
@@ -164,15 +164,15 @@ pub(crate) fn short_text<'de, D: Deserializer<'de>, const MOST: usize>(de: D) ->
     de.deserialize_any(Short::<MOST>)
 }
 
-/// So many characters of an unknown status are kept.
+/// How many characters of an unknown status are kept.
 const STATUS: usize = 100;
 
-/// The status of a run. A text that this version doesn't know is cut.
+/// Reads the status of a run. Cuts one that this version does not know.
 pub(crate) fn status<'de, D: Deserializer<'de>>(de: D) -> Result<RunStatus, D::Error> {
     cut::<D, STATUS>(de).map(RunStatus::from)
 }
 
-/// JSON as text, or the JSON itself; of one that has more than `MOST` bytes, only how many.
+/// Reads JSON that is given as a text or directly. Of one with more than `MOST` bytes only the length is kept.
 pub(crate) fn json_text<'de, D: Deserializer<'de>, const MOST: usize>(de: D) -> Result<JsonText, D::Error> {
     let json = <&RawValue>::deserialize(de)?;
     let text: String = match json.get() {
@@ -184,30 +184,30 @@ pub(crate) fn json_text<'de, D: Deserializer<'de>, const MOST: usize>(de: D) -> 
     Ok(match text.len() {
         0 => JsonText::None,
         length if text.ends_with(CUT) => JsonText::TooLong(length),
-        // As large as it is, not as what it was read into.
+        // Shrinks the allocation to the text's size.
         length if length <= MOST => JsonText::Text(text.into_boxed_str().into_string()),
         length => JsonText::TooLong(length),
     })
 }
 
-/// What is kept of a JSON text.
+/// The kept part of a JSON text.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) enum JsonText {
     #[default]
     None,
     Text(String),
-    /// It has this many bytes.
+    /// The text was longer than the limit and has this many bytes.
     TooLong(usize),
 }
 
-/// The first values of a list, and how many more there were: those are passed over unread.
+/// The first values of a list, and the number of further values, which are skipped unread.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Beginning<T> {
     pub list: Vec<T>,
     pub left_out: usize,
 }
 
-/// The first `MOST` values of a list, or null for none of them.
+/// Reads the first `MOST` values of a list. Null is an empty list.
 pub(crate) fn beginning<'de, D, T, const MOST: usize>(de: D) -> Result<Beginning<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -241,7 +241,7 @@ where
     de.deserialize_any(List::<T, MOST>(std::marker::PhantomData))
 }
 
-/// A list of up to `MOST` values, or null for none of them.
+/// Reads a list of up to `MOST` values; a longer one is an error. Null is an empty list.
 pub(crate) fn list<'de, D, T, const MOST: usize>(de: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,

@@ -1,4 +1,4 @@
-//! The end of a run: one request that carries its result, of any size, in one JSON text that is never in memory as a whole.
+//! Reports the end of a run: one request with a result of any size, in a JSON text that is never in memory as a whole.
 
 use std::{
     any::Any,
@@ -27,43 +27,43 @@ use crate::{
     time,
 };
 
-/// How many bytes of the text before the result are handed over at once.
+/// The size in bytes of the pieces in which the text before the result is sent.
 const CHUNK: usize = 64 * 1024;
 
-/// How a run ended (`PATCH run/{id}`; `Run.patch` in `server/resource/run.py`).
+/// The end of a run (`PATCH run/{id}`; `Run.patch` in `server/resource/run.py`).
 #[derive(Debug)]
 pub struct RunReport {
-    /// The last status.
+    /// The final status.
     pub status: RunStatus,
-    /// What the algorithm wrote to its output. NUL characters are replaced: PostgreSQL can't store them, and the server
-    /// would answer 500 forever.
+    /// The algorithm's output. NUL characters are replaced: PostgreSQL can't store them, and the server would answer 500
+    /// every time.
     pub log: String,
-    /// When it ended. Comes back exactly if it is of microseconds ([`crate::now`]), so a later look at the run tells
-    /// whether this report was the one that counted.
+    /// When the run ended. With a precision of microseconds ([`crate::now`]) the server returns the same value, so reading the run
+    /// later shows whether this report was the one that took effect.
     pub finished_at: Timestamp,
-    /// When it began, if the server does not know that yet.
+    /// When the run started, if the server does not know yet.
     pub started_at: Option<Timestamp>,
-    /// The result; see [`crate::encoding`].
+    /// The encoded result; see [`crate::encoding`].
     pub result: Option<Encoded>,
-    /// What the caller counts the log's memory with: dropped when the log has been handed to the connection, which may be long before
-    /// a large result has.
+    /// The caller's permit for the log's memory. It is dropped once the log has been handed to the connection, which may be long before
+    /// a large result has been sent.
     pub held: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl RunReport {
-    /// Ended just now, without a result.
+    /// Reports a run that ends now, without a result.
     pub fn now(status: RunStatus, log: impl Into<String>) -> Self {
         Self { status, log: log.into(), finished_at: time::now(), started_at: None, result: None, held: None }
     }
 
-    /// With a result.
+    /// Adds a result.
     pub fn result(self, result: Encoded) -> Self {
         Self { result: Some(result), ..self }
     }
 
-    /// The text of the request and its length.
+    /// Returns the request's length and text.
     fn into_json(self) -> (u64, impl Stream<Item = std::io::Result<Bytes>> + Send + 'static) {
-        // The server refuses null in place of a text (`RunInputSchema`), so no result means no key.
+        // The server refuses null for a text (`RunInputSchema`), so a report without a result omits the key.
         let mut head = json!({
             "status": self.status.as_str(),
             "finished_at": time::to_server(self.finished_at),
@@ -84,8 +84,8 @@ impl RunReport {
         let length =
             head.len() as u64 + result.as_ref().map_or(0, crate::encoding::Payload::length) + tail.len() as u64;
         let result = result.map(|result| result.into_stream().boxed()).unwrap_or_else(|| stream::empty().boxed());
-        // In pieces: the connection takes the next one when it has sent most of what it has, so that none of the log is left in memory
-        // when its room is given back.
+        // Sent in pieces: the connection takes the next one only after sending most of the previous ones, so none of the log is
+        // in memory any more when `held` is dropped.
         let head = stream::unfold((Bytes::from(head), self.held), |(mut head, held)| async move {
             let piece = head.split_to(head.len().min(CHUNK));
             (!piece.is_empty()).then(|| (Ok(piece), (head, held)))
@@ -98,13 +98,13 @@ impl RunReport {
 #[derive(Default)]
 struct Progress {
     sent: AtomicU64,
-    /// Why it could not be read further.
+    /// Why the body could not be read to the end.
     failure: Mutex<Option<String>>,
 }
 
 /// A request body of known length that reports its progress.
 struct Upload {
-    // reqwest wants it to be Sync, which a stream need not be. There is only ever one user.
+    // reqwest requires Sync, which the stream is not. There is only ever one user.
     pieces: Mutex<Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>>,
     left: u64,
     progress: Arc<Progress>,
@@ -138,13 +138,13 @@ impl Body for Upload {
         self.left == 0
     }
 
-    /// Exact, so that HTTP announces it: many deployments refuse chunked bodies.
+    /// Exact, so that the request has a Content-Length: many deployments refuse chunked bodies.
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
     }
 }
 
-/// Sends it; once, since the body can't be had a second time.
+/// Sends the report once; the body can't be produced a second time.
 pub(crate) async fn send(
     transport: &HttpTransport,
     call: &Call,
@@ -163,8 +163,7 @@ pub(crate) async fn send(
     let mut sending = Box::pin(request.send());
     let mut before = 0;
     let failed = loop {
-        // The server parses and stores the whole text before it answers: 4.5.5 takes a quarter of a second per
-        // megabyte.
+        // The server parses and stores the whole text before it answers: 4.5.5 takes a quarter of a second per megabyte.
         let patience =
             if before >= length { transport.silence + Duration::from_millis(length / 1000) } else { transport.silence };
         match tokio::time::timeout(patience, &mut sending).await {
@@ -187,7 +186,7 @@ pub(crate) async fn send(
     if let Some(cause) = progress.failure.lock().take() {
         return Err(Error::Source { request, cause });
     }
-    // As long as the closing brace is still here, there is nothing that the server could have understood.
+    // Until the closing brace is sent, the server cannot have understood the request.
     let taken = if progress.sent.load(Ordering::Relaxed) < length { Delivery::NotSent } else { Delivery::Unknown };
     Err(match failed {
         Some(error) => transport.errors.error(request, &error, taken),
@@ -228,7 +227,7 @@ mod tests {
             assert_eq!(Arc::strong_count(&counted), 2);
             sent += pieces.next().await.unwrap().unwrap().len();
         }
-        // What is left of the head, and then the result, which does not come.
+        // Read the rest of the head; the result then never arrives.
         while let Poll::Ready(piece) = futures_util::poll!(pieces.next()) {
             piece.unwrap().unwrap();
         }

@@ -1,7 +1,7 @@
-//! The server's resources, as far as a node needs them.
+//! The server's resources, with the fields that a node needs.
 //!
-//! Reading is generous: fields that are missing or new don't matter, and a related object may be a number, `{"id": …}`
-//! with or without more, or null (`server/resource/common/output_schema.py`; it differs between 4.5 and 4.15, and with
+//! Parsing is tolerant: missing and unknown fields are ignored, and a related object may be a number, `{"id": …}` with or
+//! without other fields, or null (`server/resource/common/output_schema.py`; it differs between 4.5 and 4.15, and with
 //! `include`).
 
 use std::fmt;
@@ -15,22 +15,22 @@ use crate::{
     time,
 };
 
-/// Longer texts of others are cut when they are read, in characters: names and labels,
+/// The limits below cut longer texts from other parties while parsing, in characters. For names and labels:
 const LONG: usize = 1000;
-/// names of images (a valid one has less than half of that, and with the mark of the cut it is none),
+/// For names of images (a valid name has less than half of this, and a cut name is invalid because of its mark):
 const IMAGE: usize = 1000;
-/// public keys,
+/// For public keys:
 const KEY: usize = 100_000;
-/// and logs.
+/// For logs:
 const LOG: usize = 10_000;
-/// So many databases of a task are kept. No algorithm gets more than a few.
+/// How many databases of a task are kept. No algorithm gets more than a few.
 pub const DATABASES: usize = 100;
-/// A task's parameters for a database are kept up to this many bytes of JSON,
+/// A database's parameters are kept up to this many bytes of JSON.
 const PARAMETERS: usize = 256 * 1024;
-/// and for all its databases up to this many: more than any algorithm can get.
+/// The parameters of all databases of a task are kept up to this many bytes: more than any algorithm can get.
 const ALL_PARAMETERS: usize = 960 * 1024;
 
-/// This node, as the server knows it.
+/// This node, as registered on the server.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Node {
     /// Its id.
@@ -38,13 +38,13 @@ pub struct Node {
     /// Its name.
     #[serde(default, deserialize_with = "read::cut::<_, LONG>")]
     pub name: String,
-    /// The collaboration that it works for.
+    /// Its collaboration.
     #[serde(deserialize_with = "read::reference")]
     pub collaboration: CollaborationId,
-    /// The organization that it belongs to.
+    /// Its organization.
     #[serde(deserialize_with = "read::reference")]
     pub organization: OrganizationId,
-    /// `online` or `offline`, as the server believes.
+    /// `online` or `offline`, according to the server.
     #[serde(default, deserialize_with = "read::optional_cut::<_, LONG>")]
     pub status: Option<String>,
 }
@@ -70,128 +70,128 @@ pub struct Organization {
     /// Its name.
     #[serde(default, deserialize_with = "read::cut::<_, LONG>")]
     pub name: String,
-    /// Base64 of the PEM of its public key; none until somebody has put one there.
+    /// Base64 of the PEM of its public key; none until one is uploaded.
     #[serde(default, deserialize_with = "read::optional_cut::<_, KEY>")]
     pub public_key: Option<String>,
 }
 
-/// An algorithm store that the server knows (since 4.6).
+/// An algorithm store that is registered on the server (since 4.6).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct AlgorithmStore {
-    /// Its number.
+    /// Its id.
     pub id: StoreId,
-    /// Its address: since 4.8 with the path of its API.
+    /// Its address; since 4.8 it includes the path of the API.
     #[serde(deserialize_with = "read::cut::<_, LONG>")]
     pub url: String,
 }
 
-/// One task at one organization.
+/// A run: the execution of a task at one organization.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Run {
     /// Its id.
     pub id: RunId,
-    /// How far it is.
+    /// Its status.
     #[serde(deserialize_with = "read::status")]
     pub status: RunStatus,
-    /// Its input, if it was asked for and is not longer than asked for. [`crate::Client::input`] gives it in any size.
+    /// Its input, if requested and not longer than requested. [`crate::Client::input`] returns an input of any size.
     #[serde(default)]
     pub input: Option<Input>,
-    /// What to do.
+    /// The task that it belongs to.
     pub task: Task,
-    /// Who is to do it.
+    /// The organization that executes it.
     #[serde(deserialize_with = "read::reference")]
     pub organization: OrganizationId,
-    /// When the server gave it to the node; at 4.15.2, when the server was started.
+    /// When the server assigned it to the node; on 4.15.2, when the server was started.
     #[serde(default, deserialize_with = "time::optional")]
     pub assigned_at: Option<Timestamp>,
-    /// When the node began.
+    /// When the node started it.
     #[serde(default, deserialize_with = "time::optional")]
     pub started_at: Option<Timestamp>,
-    /// When it ended; then it takes no more changes.
+    /// When it ended; after that the server accepts no further change.
     #[serde(default, deserialize_with = "time::optional")]
     pub finished_at: Option<Timestamp>,
-    /// What the node has reported of the algorithm's output, or the beginning of it; not in a list of runs.
+    /// The reported output of the algorithm, or its beginning. Absent in lists of runs.
     #[serde(default, deserialize_with = "read::optional_cut::<_, LOG>")]
     pub log: Option<String>,
-    /// Input and result are not here but in the server's blob store, under the UUID that is in their place (since 4.10
-    /// or so; `server/resource/blobstream.py` of 4.15).
+    /// Whether input and result are in the server's blob store, with only their UUIDs in the fields (since about 4.10;
+    /// `server/resource/blobstream.py` of 4.15).
     #[serde(default)]
     pub blob_storage_used: Option<bool>,
 }
 
-/// What a task asks for.
+/// The task of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Task {
     /// Its id.
     pub id: TaskId,
-    /// Its name; free text of the researcher.
+    /// Its name, free text by the researcher.
     #[serde(default, deserialize_with = "read::optional_cut::<_, LONG>")]
     pub name: Option<String>,
-    /// The image of the algorithm.
+    /// The algorithm's image.
     #[serde(deserialize_with = "read::cut::<_, IMAGE>")]
     pub image: String,
-    /// When the server made it, if it says. (Of runs, 4.15.2 says instead when the server itself was started: the default in
-    /// `server/model/run.py` is computed once. Of tasks it says the truth: `server/resource/task.py` sets it.)
+    /// When the server created it, if reported. (For runs, 4.15.2 reports when the server was started, because the default in
+    /// `server/model/run.py` is computed once. For tasks the value is right: `server/resource/task.py` sets it.)
     #[serde(default, deserialize_with = "time::if_readable")]
     pub created_at: Option<Timestamp>,
-    /// Shared with its subtasks and parent.
+    /// The job, which a task shares with its parent and subtasks.
     pub job_id: JobId,
     /// The task whose algorithm created this one.
     #[serde(default, deserialize_with = "read::optional_reference")]
     pub parent: Option<TaskId>,
-    /// Where the result goes, and whose key it is encrypted for.
+    /// The organization that receives the result and whose key encrypts it.
     #[serde(deserialize_with = "read::reference")]
     pub init_org: OrganizationId,
-    /// Who asked.
+    /// The user who created it.
     #[serde(default, deserialize_with = "read::optional_reference")]
     pub init_user: Option<UserId>,
-    /// Where.
+    /// The collaboration that it belongs to.
     #[serde(deserialize_with = "read::reference")]
     pub collaboration: CollaborationId,
-    /// In which study, if in one.
+    /// The study that it belongs to, if any.
     #[serde(default, deserialize_with = "read::optional_reference")]
     pub study: Option<StudyId>,
-    /// The algorithm store that it was created from (4.6 and later).
+    /// The algorithm store of its algorithm (4.6 and later).
     #[serde(default, deserialize_with = "read::optional_reference")]
     pub algorithm_store: Option<StoreId>,
-    /// The databases that it wants, in the order that the algorithm expects them.
+    /// The requested databases, in the order that the algorithm expects.
     #[serde(default)]
     pub databases: TaskDatabases,
 }
 
-/// Where a task comes from: who asked, whose algorithm created it, and when.
+/// A task's origin: its user, its parent, and the time of its creation.
 ///
-/// Unlike elsewhere, `parent` must be there: a first task says null, and one that says nothing must not pass for a first one.
+/// Unlike elsewhere, the field `parent` is required. A first task has null; a response without the field must not pass as a first task.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct TaskOrigin {
-    /// The task's number.
+    /// The task's id.
     pub id: TaskId,
-    /// The image of its algorithm, if the server says.
+    /// The image of its algorithm, if reported.
     #[serde(default, deserialize_with = "read::optional_cut::<_, IMAGE>")]
     pub image: Option<String>,
-    /// As of a [`Task`].
+    /// See [`Task::created_at`].
     #[serde(default, deserialize_with = "time::if_readable")]
     pub created_at: Option<Timestamp>,
-    /// Shared with its subtasks and parent.
+    /// The job, which a task shares with its parent and subtasks.
     #[serde(default)]
     pub job_id: Option<JobId>,
-    /// The task whose algorithm created this one; none if a user did.
+    /// The task whose algorithm created this one; none if a user created it.
     #[serde(deserialize_with = "read::optional_reference")]
     pub parent: Option<TaskId>,
-    /// The organization that asked: for a subtask, the one whose node runs the parent.
+    /// The organization that created it: for a subtask, the one whose node runs the parent.
     #[serde(default, deserialize_with = "read::optional_reference")]
     pub init_org: Option<OrganizationId>,
-    /// The user who asked: for a subtask, the first task's.
+    /// The user who created it: for a subtask, the user of the first task.
     #[serde(default, deserialize_with = "read::optional_reference")]
     pub init_user: Option<UserId>,
 }
 
-/// The databases that a task wants: the first [`DATABASES`] of them.
+/// The databases that a task requests, limited to the first [`DATABASES`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaskDatabases {
-    /// These.
+    /// The first databases.
     pub kept: Vec<TaskDatabase>,
-    /// How many more there are.
+    /// The number of further databases.
     pub left_out: usize,
 }
 
@@ -203,20 +203,20 @@ impl<'de> Deserialize<'de> for TaskDatabases {
     }
 }
 
-/// A database that a task wants.
+/// A database that a task requests.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "Requested")]
 pub struct TaskDatabase {
     /// Its label in the node's configuration.
     pub label: String,
-    /// `query`, `sheet_name`, `preprocessing`…: JSON text of an object, as the server keeps it
+    /// `query`, `sheet_name`, `preprocessing`…: a JSON object as text, as the server stores it
     /// (`server/model/task_database.py`).
     pub parameters: Option<String>,
-    /// How many bytes they have, where that is more than is kept.
+    /// The length of the parameters in bytes, if they were too long to keep.
     pub left_out: Option<usize>,
 }
 
-/// The same as the server sends it.
+/// A requested database in the server's format.
 #[derive(Deserialize)]
 struct Requested {
     #[serde(deserialize_with = "read::cut::<_, LONG>")]
@@ -236,7 +236,7 @@ impl From<Requested> for TaskDatabase {
     }
 }
 
-/// Keeps as much of the databases' parameters as one task's may have.
+/// Drops parameters beyond the limit for one task.
 fn bound(databases: &mut [TaskDatabase]) {
     let mut kept = 0;
     for database in databases {
@@ -249,7 +249,7 @@ fn bound(databases: &mut [TaskDatabase]) {
     }
 }
 
-/// A run's input, still encoded. May hold data of people, so it is never printed.
+/// A run's input, still encoded. It may contain personal data, so it is never printed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Input(pub String);
@@ -261,7 +261,7 @@ impl fmt::Debug for Input {
 }
 
 impl Run {
-    /// How many bytes its texts take, its input not counted.
+    /// Returns how many bytes its texts take, without the input.
     pub(crate) fn weight(&self) -> usize {
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let Task { name, image, databases, .. } = &self.task;
@@ -270,7 +270,7 @@ impl Run {
         text(name) + image.len() + text(&self.log) + databases.kept.iter().map(database).sum::<usize>()
     }
 
-    /// Reads one run. When it can't be understood, the error says at least which one it is.
+    /// Parses one run. If that fails, the error has at least the run's id, if readable.
     pub(crate) fn parse(json: &str) -> Result<Self, Error> {
         serde_json::from_str(json).map_err(|error| {
             #[derive(Deserialize)]
@@ -279,7 +279,7 @@ impl Run {
             }
             Error::BrokenRun {
                 id: serde_json::from_str::<OnlyId>(json).ok().map(|only| only.id),
-                // It quotes the text, which is of any length.
+                // Shortened, because serde's message quotes the text, which may be long.
                 problem: excerpt(error.to_string().as_bytes()),
             }
         })

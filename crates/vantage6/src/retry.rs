@@ -1,4 +1,4 @@
-//! When to try again.
+//! Decides when to retry a request.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use tokio::time::Instant;
 
 use crate::Error;
 
-/// How long to wait between attempts, and when to give up: twice as long each time, and never the same for two nodes.
+/// How long to wait between attempts, and when to give up. The wait doubles each time and is random, so that nodes do not retry together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backoff {
     /// The wait after the first failure.
     pub first: Duration,
-    /// No wait is longer, unless the server asks for it.
+    /// The longest wait, unless the server asks for a longer one.
     pub longest: Duration,
-    /// Give up when an attempt would begin later than this after the first one. `None`: never.
+    /// Give up if an attempt would start later than this after the first one. `None`: never give up.
     pub patience: Option<Duration>,
 }
 
 impl Default for Backoff {
-    /// Half a second, doubled up to 30 seconds, for two minutes.
+    /// Starts at half a second, doubles up to 30 seconds, and gives up after two minutes.
     fn default() -> Self {
         Self {
             first: Duration::from_millis(500),
@@ -30,7 +30,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// One attempt, no other.
+    /// Makes one attempt only.
     pub fn never() -> Self {
         Self { patience: Some(Duration::ZERO), ..Self::default() }
     }
@@ -39,7 +39,7 @@ impl Backoff {
         Attempts { backoff: self, started: Instant::now(), failures: 0 }
     }
 
-    /// The wait after this many failures; `chance` is between 0 and 1.
+    /// Returns the wait after this many failures; `chance` is between 0 and 1.
     fn wait(&self, failures: u32, chance: f64) -> Duration {
         backoff::Backoff { first: self.first, longest: self.longest }.wait(failures, chance)
     }
@@ -53,7 +53,7 @@ pub(crate) struct Attempts<'a> {
 }
 
 impl Attempts<'_> {
-    /// After a failure: waits until the next attempt may begin, or returns the error if there is none.
+    /// Call this after a failure. Waits until the next attempt may start, or returns the error if there is none.
     pub(crate) async fn wait_or_fail(&mut self, error: Error) -> Result<(), Error> {
         self.failures += 1;
         let chance = rand::rng().random();
@@ -79,7 +79,7 @@ impl Attempts<'_> {
     }
 }
 
-/// Reads `Retry-After`: seconds or a date (RFC 9110 10.2.3).
+/// Parses `Retry-After`: seconds or a date (RFC 9110 10.2.3).
 pub(crate) fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
     let value = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse::<u32>() {

@@ -1,33 +1,32 @@
-//! Dates as the server reads and writes them: ISO 8601 without an offset.
+//! Dates in the server's format: ISO 8601 without an offset.
 //!
-//! `parse_datetime` (`server/resource/__init__.py`) of 4.5.5 reads exactly `%Y-%m-%dT%H:%M:%S.%f`: no offset, and never
-//! without a fraction. (The regular node writes Python's `isoformat()`, which leaves the fraction out when it happens
-//! to be zero: one in a million of its requests fails.) 4.15 reads the same, and also `+00:00`. All times here are UTC,
-//! as the server's own are.
+//! `parse_datetime` (`server/resource/__init__.py`) of 4.5.5 accepts exactly `%Y-%m-%dT%H:%M:%S.%f`: no offset, and always a
+//! fraction. (The regular node sends Python's `isoformat()`, which omits a fraction of zero, so one in a million of its
+//! requests fails.) 4.15 accepts the same, and also `+00:00`. All times here are UTC, like the server's own.
 
 use jiff::{Timestamp, civil::DateTime, tz::Offset};
 use serde::de;
 
 use crate::read;
 
-/// A date is no longer than that, in bytes.
+/// The longest text that may be a date, in bytes.
 const LONGEST: usize = 64;
 
-/// Now, in the precision that the server keeps (microseconds): what is sent is what comes back.
+/// Returns the current time in the server's precision (microseconds), so that the server returns the value that was sent.
 pub fn now() -> Timestamp {
     let now = Timestamp::now();
     Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }
 
-/// The text that the server takes for this moment.
+/// Formats a time for the server.
 pub fn to_server(moment: Timestamp) -> String {
     format!("{:.6}", Offset::UTC.to_datetime(moment))
 }
 
-/// Reads a date of the server: with or without fraction, with or without offset (none means UTC).
+/// Parses a date of the server: with or without a fraction, with or without an offset (none means UTC).
 ///
 /// # Errors
-/// If it is no date.
+/// The text is not a date.
 pub fn from_server(text: &str) -> Result<Timestamp, jiff::Error> {
     if let Ok(moment) = text.parse::<Timestamp>() {
         return Ok(moment);
@@ -35,7 +34,7 @@ pub fn from_server(text: &str) -> Result<Timestamp, jiff::Error> {
     Offset::UTC.to_timestamp(text.parse::<DateTime>()?)
 }
 
-/// When an answer was made, by its maker's clock; `None` if it doesn't say.
+/// Returns the time of a response by its sender's clock (the `Date` header); `None` without a readable header.
 pub fn answered_at(headers: &http::HeaderMap) -> Option<Timestamp> {
     let date = headers.get(http::header::DATE)?.to_str().ok()?;
     Some(jiff::fmt::rfc2822::parse(date).ok()?.timestamp())
@@ -51,7 +50,7 @@ pub(crate) fn optional<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Res
     }
 }
 
-/// For serde: a date without which things go on; `None` also for what is none.
+/// For serde: a date that is optional; an unreadable one is `None`.
 pub(crate) fn if_readable<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     match read::short_text::<_, LONGEST>(deserializer)? {
         read::ShortText::Text(text) => Ok(from_server(&text).ok()),

@@ -1,4 +1,4 @@
-//! Access tokens: what they say about themselves, and for how long they are good.
+//! Access tokens: their claims, and how long they are valid.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use tokio::time::Instant;
 
 use crate::NodeId;
 
-/// A token is kept, and sent with each request, so it must be no larger: headers of that size go through nowhere.
+/// The longest token accepted, in bytes. Tokens are kept and sent with each request, and no server accepts headers of this size.
 const LONGEST: usize = 32 * 1024;
-/// What is said of a larger one.
+/// The message for a longer token.
 pub(crate) const TOO_LONG: &str = "it has a token of more than 32 KiB";
-/// No answer with tokens may be larger.
+/// The largest response with tokens, in bytes.
 pub(crate) const ANSWER_LIMIT: u64 = 128 * 1024;
 
-/// A token as the server gives it.
+/// A token from a server's response.
 pub(crate) struct Token(pub SecretString);
 
 impl<'de> Deserialize<'de> for Token {
@@ -27,7 +27,7 @@ impl<'de> Deserialize<'de> for Token {
     }
 }
 
-/// What the server answers to `POST token/node` and `POST token/refresh` (`_get_token_dict` in
+/// The server's response to `POST token/node` and `POST token/refresh` (`_get_token_dict` in
 /// `server/resource/token.py`).
 #[derive(Deserialize)]
 pub(crate) struct TokenAnswer {
@@ -38,11 +38,11 @@ pub(crate) struct TokenAnswer {
     node_url: Option<String>,
 }
 
-/// The claims that matter here. The signature is not checked: it is the server's matter, and only the server's answers
-/// come here.
+/// The claims that the client uses. The signature is not checked: only the server can check it, and the token comes
+/// directly from the server.
 #[derive(Deserialize, Default)]
 struct Claims {
-    /// Of more than one kind, so it stays text.
+    /// A number or a text, so it is kept as JSON.
     #[serde(default)]
     sub: Option<Box<RawValue>>,
     exp: Option<f64>,
@@ -55,8 +55,8 @@ fn claims(token: &SecretString) -> Option<Claims> {
     serde_json::from_slice(&json).ok()
 }
 
-/// A token and when it was got, by the clock of this machine that no one can set. When it ends is taken from its
-/// lifetime, not from its date: so it doesn't matter whether this machine's date is right.
+/// A token, and when it was requested, by this machine's monotonic clock. Its expiry follows from its lifetime, not from its
+/// date, so this machine's date need not be right.
 pub(crate) struct ExpiringToken {
     pub token: SecretString,
     pub since: Instant,
@@ -64,7 +64,7 @@ pub(crate) struct ExpiringToken {
 }
 
 impl ExpiringToken {
-    /// `since`: when it was asked for, a moment before the server made it.
+    /// `since` is when the token was requested, slightly before the server made it.
     pub fn new(token: SecretString, since: Instant) -> Self {
         let lifetime = claims(&token)
             .and_then(|claims| Some(claims.exp? - claims.iat?))
@@ -73,21 +73,21 @@ impl ExpiringToken {
         Self { token, since, lifetime }
     }
 
-    /// Whether it will be good for a while: long enough for the request that is about to begin. The regular node
-    /// refreshes 10 minutes before the end (`common/globals.py`); a server can give tokens as short as 30 minutes
-    /// (`MIN_TOKEN_VALIDITY_SECONDS` in `server/globals.py`), of which a quarter is less.
+    /// Whether the token stays valid for a while: long enough for the request that is about to start. The regular node
+    /// refreshes 10 minutes before the end (`common/globals.py`). A server can issue tokens of only 30 minutes
+    /// (`MIN_TOKEN_VALIDITY_SECONDS` in `server/globals.py`); a quarter of that is less.
     pub fn is_fresh(&self) -> bool {
         self.lifetime
             .is_none_or(|lifetime| self.since.elapsed() + (lifetime / 4).min(Duration::from_secs(600)) < lifetime)
     }
 
-    /// Whether it is still valid, as far as the client can know.
+    /// Whether the token is still valid, as far as the client can tell.
     pub fn is_valid(&self) -> bool {
         self.lifetime.is_none_or(|lifetime| self.since.elapsed() < lifetime)
     }
 }
 
-/// What a login gave.
+/// The result of a login.
 pub(crate) struct Session {
     pub access: ExpiringToken,
     pub refresh: Option<ExpiringToken>,
@@ -105,7 +105,7 @@ impl Session {
     }
 }
 
-/// The node's number: `sub` of the token (a number; a text in newer JWT libraries), else the end of `node_url`.
+/// The node's id: `sub` of the token (a number; a text in newer JWT libraries), else the end of `node_url`.
 fn node_of(answer: &TokenAnswer) -> Option<NodeId> {
     let of_token = claims(&answer.access_token.0).and_then(|claims| {
         let sub = claims.sub?;
@@ -145,7 +145,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn freshness_follows_the_lifetime_whatever_the_date() {
-        // Issued in 1970, as seen from here: a server whose clock is wrong.
+        // The server's clock is wrong: the token's date is in 1970.
         for (lifetime, fresh_for) in [(21_600, 21_000), (1_800, 1_350), (8, 6)] {
             let token =
                 ExpiringToken::new(jwt(&format!(r#"{{"iat": 100, "exp": {}}}"#, 100 + lifetime)), Instant::now());

@@ -1,11 +1,11 @@
-//! Where the server is, from the three settings that a node's configuration has for it.
+//! The server's address, from the three settings that a node's configuration has for it.
 
 use std::fmt;
 
 use url::Url;
 
-/// The server's address: `server_url`, `port` and `api_path`, put together as the regular node does (`base_path` in
-/// `common/client/client_base.py`), but tolerant of slashes too many or too few.
+/// The server's address: `server_url`, `port` and `api_path`, combined as the regular node does (`base_path` in
+/// `common/client/client_base.py`), but tolerant of missing and extra slashes.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ServerUrl {
     api: Url,
@@ -13,7 +13,7 @@ pub struct ServerUrl {
     configured: String,
 }
 
-/// The settings give no address.
+/// The settings do not give a valid address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("server_url '{server_url}' {problem}. It must look like https://vantage6.example.org")]
 pub struct ServerUrlError {
@@ -22,7 +22,7 @@ pub struct ServerUrlError {
 }
 
 impl ServerUrl {
-    /// `port`: none leaves the one of the scheme. `api_path`: usually `/api`, may be empty.
+    /// Without a `port`, the scheme's default applies. `api_path` is usually `/api` and may be empty.
     pub fn new(server_url: &str, port: Option<u16>, api_path: &str) -> Result<Self, ServerUrlError> {
         let error = |problem: String| ServerUrlError { server_url: server_url.to_owned(), problem };
         let configured_port =
@@ -32,7 +32,7 @@ impl ServerUrl {
             return Err(error("does not begin with https:// or http://".into()));
         }
         if !host.username().is_empty() || host.password().is_some() {
-            // Not repeated in the message: it may be a real password.
+            // The message does not repeat the URL, which may contain a real password.
             return Err(ServerUrlError {
                 server_url: "…".into(), problem: "contains a user name or password".into()
             });
@@ -63,26 +63,26 @@ impl ServerUrl {
         Ok(Self { api, host, configured })
     }
 
-    /// The address of a resource, e.g. of `run/12`.
+    /// Returns the address of a resource, e.g. of `run/12`.
     pub fn resource(&self, path: &str) -> Url {
         let mut url = self.api.clone();
         url.set_path(&format!("{}/{}", self.api.path().trim_end_matches('/'), path.trim_start_matches('/')));
         url
     }
 
-    /// The address of the API as the settings have it: a port that is the scheme's own stays in it. Algorithm stores compare it letter by
-    /// letter (`base_path` in `common/client/client_base.py`).
+    /// The address of the API as configured, including a port that is the scheme's default. Algorithm stores compare it
+    /// character by character (`base_path` in `common/client/client_base.py`).
     pub fn as_configured(&self) -> &str {
         &self.configured
     }
 
-    /// The server's host, an IPv6 address in brackets.
+    /// The server's host, with an IPv6 address in brackets.
     pub(crate) fn host(&self) -> &Url {
         &self.host
     }
 
-    /// Where Socket.IO is: always at the root of the host, whatever the API's path is (`SocketIO.connect` in
-    /// `node/__init__.py` gives no path, and python-engineio drops the one of the URL).
+    /// The address of Socket.IO. It is always at the root of the host, whatever the API's path is (`SocketIO.connect` in
+    /// `node/__init__.py` passes no path, and python-engineio drops the URL's).
     pub fn socket_io(&self) -> Url {
         let mut url = self.host.clone();
         url.set_path("socket.io");

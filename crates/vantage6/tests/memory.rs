@@ -1,4 +1,4 @@
-//! Inputs and results of any size take no memory. In a process of its own, since it looks at the most that this process ever had.
+//! Checks that inputs and results of any size take no memory. Runs in its own process, because it reads the process's peak memory.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 

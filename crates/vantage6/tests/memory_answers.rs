@@ -1,5 +1,5 @@
-//! An answer takes no more memory than some times its text, whatever is in it and wherever. In a process of its own, since it looks at the most
-//! that this process ever had.
+//! Checks that a response takes no more memory than a small multiple of its text, whatever it contains. Runs in its own process,
+//! because it reads the process's peak memory.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 

@@ -1,5 +1,5 @@
-//! What others of the collaboration, or the server itself, can send as events costs neither memory nor the connection. In a
-//! process of its own, since it looks at the most that this process ever had.
+//! Checks that events of other members or of the server itself cost neither memory nor the connection. Runs in its own process,
+//! because it reads the process's peak memory.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 #![allow(clippy::disallowed_types, reason = "only tests use it, without another dependency")]

@@ -1,38 +1,38 @@
-//! `NO_PROXY`: hosts that are reached directly.
+//! `NO_PROXY`: hosts that clients reach directly.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use url::{Host, Url};
 
-/// All entries of the variable.
+/// The entries of the variable.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Exceptions(Vec<Entry>);
 
-/// What one entry excepts.
+/// One entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
     hosts: Hosts,
-    /// At this port only.
+    /// Limits the entry to this port.
     port: Option<u16>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Hosts {
     All,
-    /// This name, and all below it.
+    /// This name and its subdomains.
     Named(String),
     Within(IpNet),
 }
 
 impl Exceptions {
-    /// Entries are parted by commas, or blanks.
+    /// Parses the entries, which commas or white space separate.
     pub fn of(text: &str) -> Self {
         let parts = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|part| !part.is_empty());
         Self(parts.filter_map(Entry::of).collect())
     }
 
-    /// Whether this address is reached directly.
+    /// Whether clients reach this address directly.
     pub fn has(&self, url: &Url) -> bool {
         let Some(host) = url.host() else { return false };
         let port = url.port_or_known_default();
@@ -43,7 +43,7 @@ impl Exceptions {
 impl Entry {
     fn of(text: &str) -> Option<Self> {
         let (host, port) = match text.rsplit_once(':') {
-            // An address of IPv6 has colons of its own.
+            // An IPv6 address contains colons itself.
             Some((host, port)) if host.ends_with(']') || !host.contains(':') => (host, Some(port.parse().ok()?)),
             _ => (text, None),
         };
@@ -52,20 +52,20 @@ impl Entry {
 }
 
 impl Hosts {
-    /// `10.0.0.0/8`, `10.1.2.3`, `fd00::/8`, `[fd00::1]`.
+    /// Parses `10.0.0.0/8`, `10.1.2.3`, `fd00::/8`, `[fd00::1]`.
     fn of_addresses(text: &str) -> Option<Self> {
         let bare = text.replace(['[', ']'], "");
         let net = bare.parse::<IpNet>().or_else(|_| bare.parse::<IpAddr>().map(IpNet::from));
         net.ok().map(Self::Within)
     }
 
-    /// `*`, `example.org`, `.example.org`, `*.example.org`.
+    /// Parses `*`, `example.org`, `.example.org`, `*.example.org`.
     fn of_names(text: &str) -> Option<Self> {
         if text == "*" {
             return Some(Self::All);
         }
         let name = text.trim_start_matches('*').trim_start_matches('.').trim_end_matches('.');
-        // As addresses spell names: in small letters, others than English ones in Punycode.
+        // Normalized as in URLs: lower case, and Punycode for non-ASCII names.
         match Host::parse(name) {
             Ok(Host::Domain(name)) => Some(Self::Named(name)),
             _ => None,

@@ -1,6 +1,6 @@
-//! The route out of the organization through an HTTP proxy: one that the environment names, for all clients by
-//! the same rules, which are those of Python programs: `https_proxy`, `http_proxy`, `all_proxy` and `no_proxy`, in small or
-//! capital letters. Small ones come first; an empty one in small letters takes back one in capitals.
+//! Finds the HTTP proxy for an address from the environment. All clients use the same rules, which are those of Python
+//! programs: `https_proxy`, `http_proxy`, `all_proxy` and `no_proxy`, in lower or upper case. Lower case takes precedence; an
+//! empty lower-case variable cancels an upper-case one.
 
 mod exceptions;
 
@@ -14,7 +14,7 @@ use url::{Host, Url};
 
 use self::exceptions::Exceptions;
 
-/// All that the environment says.
+/// The HTTP proxies of an environment.
 #[derive(Debug, Clone, Default)]
 pub struct HttpProxies {
     https: Option<HttpProxy>,
@@ -30,22 +30,22 @@ pub struct HttpProxy {
 }
 
 impl HttpProxies {
-    /// Those of this process's environment.
+    /// Reads this process's environment.
     ///
     /// # Errors
-    /// If a variable's value is not an address; the text names the variable, and contains no password.
+    /// A variable's value is not an address. The message names the variable and contains no password.
     pub fn from_env() -> Result<Self, String> {
         Self::from_lookup(&|name| std::env::var(name).ok())
     }
 
-    /// Those of an environment.
+    /// Reads an environment through a lookup function.
     ///
     /// # Errors
-    /// As of [`from_env`](Self::from_env).
+    /// As for [`from_env`](Self::from_env).
     pub fn from_lookup(env: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
         let all = variable(env, "all_proxy");
         let find = |name: &str, found: Option<(String, String)>| {
-            // Behind a web server, a request's header `Proxy` comes as HTTP_PROXY (CVE-2016-1000110).
+            // In CGI programs, a request's header `Proxy` becomes the variable HTTP_PROXY (CVE-2016-1000110).
             let forged = name == "http_proxy" && env("REQUEST_METHOD").is_some();
             let found = found.filter(|(variable, _)| !forged || variable == name).or_else(|| all.clone());
             found.map(|(variable, value)| HttpProxy::new(&value, variable)).transpose()
@@ -57,7 +57,7 @@ impl HttpProxies {
         })
     }
 
-    /// The one that leads to this address.
+    /// Returns the proxy for this address, if there is one.
     #[must_use]
     pub fn for_url(&self, url: &Url) -> Option<&HttpProxy> {
         let proxy = match url.scheme() {
@@ -69,7 +69,7 @@ impl HttpProxies {
     }
 }
 
-/// The variable that is set, with its name.
+/// Returns the name and value of the variable, in whichever case it is set.
 fn variable(env: &dyn Fn(&str) -> Option<String>, name: &str) -> Option<(String, String)> {
     let capital = name.to_ascii_uppercase();
     let (name, value) = match env(name) {
@@ -97,7 +97,7 @@ impl HttpProxy {
         Ok(Self { url, variable })
     }
 
-    /// Its address, with name and password.
+    /// Its address, including user name and password.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.url
@@ -109,7 +109,7 @@ impl HttpProxy {
         self.url.scheme()
     }
 
-    /// Its host, an IPv6 address without brackets.
+    /// Its host; an IPv6 address has no brackets.
     #[must_use]
     pub fn host(&self) -> String {
         match self.url.host() {
@@ -124,7 +124,7 @@ impl HttpProxy {
         self.url.port_or_known_default().unwrap_or(1080)
     }
 
-    /// The variable that names it.
+    /// The environment variable that it comes from.
     #[must_use]
     pub fn variable(&self) -> &str {
         &self.variable
@@ -145,7 +145,7 @@ impl HttpProxy {
     }
 }
 
-/// Without its password: `HTTP proxy 127.0.0.1:9 of HTTPS_PROXY`.
+/// Omits the password: `HTTP proxy 127.0.0.1:9 of HTTPS_PROXY`.
 impl fmt::Display for HttpProxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "HTTP proxy {}:{} of {}", self.url.host_str().unwrap_or_default(), self.port(), self.variable)

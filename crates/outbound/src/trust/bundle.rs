@@ -1,4 +1,4 @@
-//! The file that `ca_certificates` names: PEM, with one or more certificates. Errors name the file, and say what to do.
+//! Reads the file of `ca_certificates`: PEM with one or more certificates. Errors name the file and say what to do.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -10,12 +10,12 @@ use rustls::pki_types::CertificateDer;
 
 use super::certificate::Certificate;
 
-/// No list of certificates comes near: Mozilla's has a quarter of a megabyte.
+/// The most bytes that are read. Mozilla's list has a quarter of a megabyte.
 const LARGEST: u64 = 16 << 20;
-/// How OpenSSL marks certificates; the first is what everything writes.
+/// The labels that OpenSSL accepts for certificates; other programs write only the first.
 const LABELS: [&str; 2] = ["CERTIFICATE", "X509 CERTIFICATE"];
 
-/// The operator's own certificates.
+/// The operator's own CA certificates.
 #[derive(Debug, Clone)]
 pub struct Bundle {
     pub(super) path: Option<PathBuf>,
@@ -27,7 +27,7 @@ impl Bundle {
     /// Reads a file.
     ///
     /// # Errors
-    /// If there is no usable certificate in it, or something broken; the text names the file and says what to do.
+    /// The file has no usable certificate, or a broken one. The message names the file and says what to do.
     pub fn read(path: &Path) -> Result<Self, String> {
         let read = || -> io::Result<Vec<u8>> {
             let mut bytes = Vec::new();
@@ -40,15 +40,15 @@ impl Bundle {
             .map_err(|why| format!("The CA certificates {} can't be used: {why}", path.display()))
     }
 
-    /// Takes certificates that come without a file.
+    /// Parses certificates that do not come from a file.
     ///
     /// # Errors
-    /// As of [`read`](Self::read).
+    /// As for [`read`](Self::read).
     pub fn parse(pem: &[u8]) -> Result<Self, String> {
         Self::of(pem, None).map_err(|why| format!("The CA certificates can't be used: {why}"))
     }
 
-    /// Whether there is a private key beside the certificates, which nobody needs there.
+    /// Whether the file also has a private key, which is not needed there.
     #[must_use]
     pub fn holds_private_key(&self) -> bool {
         self.holds_key
@@ -75,9 +75,9 @@ impl Bundle {
 /// One part of a PEM file.
 struct Section {
     label: String,
-    /// The line that it begins in, from 1.
+    /// The number of its first line, from 1.
     line: usize,
-    /// `None` if it does not end.
+    /// `None` if the section has no end.
     text: Option<String>,
 }
 
@@ -111,10 +111,10 @@ fn ordinal(number: usize) -> String {
     format!("{number}{ending}")
 }
 
-/// The parts between `-----BEGIN X-----` and `-----END X-----`; what is around them is for people.
+/// Returns the parts between `-----BEGIN X-----` and `-----END X-----` and ignores the text around them.
 fn sections(bytes: &[u8]) -> Result<Vec<Section>, String> {
     let text = String::from_utf8_lossy(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes));
-    // Also the line ends of old Macs.
+    // Old Macs end lines with CR.
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let mut sections: Vec<Section> = Vec::new();
     let mut open: Option<(Section, String)> = None;
@@ -139,7 +139,7 @@ fn sections(bytes: &[u8]) -> Result<Vec<Section>, String> {
     Ok(sections)
 }
 
-/// What a file holds instead of certificates.
+/// Describes a file without certificates.
 fn without_certificate(bytes: &[u8], sections: &[Section], path: Option<&Path>) -> String {
     let file = path.map_or_else(|| "FILE".to_owned(), |path| path.display().to_string());
     let has = |label: &str| sections.iter().any(|section| section.label == label);

@@ -1,4 +1,4 @@
-//! What a certificate says of itself. Nothing here decides on trust but with the verifier.
+//! Reads the fields of a certificate. The verifier decides whether to trust it.
 
 use std::net::IpAddr;
 
@@ -9,10 +9,10 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate, X509Version};
 use x509_parser::x509::X509Name;
 
-/// A certificate, taken apart.
+/// A parsed certificate.
 pub(super) struct Certificate<'a>(X509Certificate<'a>);
 
-/// Whose certificate it is, for comparing and for people.
+/// A certificate's subject or issuer, for comparing and for messages.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Name {
     raw: Vec<u8>,
@@ -27,7 +27,7 @@ impl Name {
 }
 
 impl<'a> Certificate<'a> {
-    /// `None` if it is none that can be read, whole.
+    /// Parses a certificate; `None` if it is invalid or has trailing bytes.
     pub fn read(der: &'a [u8]) -> Option<Self> {
         match X509Certificate::from_der(der) {
             Ok(([], certificate)) => Some(Self(certificate)),
@@ -47,7 +47,7 @@ impl<'a> Certificate<'a> {
         self.0.subject().as_raw() == self.0.issuer().as_raw()
     }
 
-    /// Versions 1 and 2 have no extensions, and webpki does not read them.
+    /// Versions 1 and 2 have no extensions, and webpki does not support them.
     pub fn is_version_3(&self) -> bool {
         self.0.version() == X509Version::V3
     }
@@ -60,13 +60,13 @@ impl<'a> Certificate<'a> {
         self.0.validity().not_after.timestamp()
     }
 
-    /// The inside of its key's `AlgorithmIdentifier`, as signature algorithms name the keys that they fit.
+    /// The content of its key's `AlgorithmIdentifier`, in the form that signature algorithms use for matching keys.
     pub fn algorithm_of_key(&self) -> &'a [u8] {
         let inside = |der: &'a [u8]| Any::from_der(der).map(|(_, any)| any.data).ok();
         inside(self.0.tbs_certificate.subject_pki.raw).and_then(inside).unwrap_or_default()
     }
 
-    /// Its key, as signature algorithms want it.
+    /// Its key, in the form that signature algorithms use.
     pub fn public_key(&self) -> &[u8] {
         self.0.public_key().subject_public_key.as_ref()
     }
@@ -76,7 +76,7 @@ impl<'a> Certificate<'a> {
         self.0.tbs_certificate.subject_pki.raw
     }
 
-    /// Whether it may vouch for others, by OpenSSL's rules (`check_ca` in `crypto/x509/v3_purp.c`).
+    /// Whether it may issue certificates, by OpenSSL's rules (`check_ca` in `crypto/x509/v3_purp.c`).
     pub fn may_issue(&self) -> bool {
         let Ok(usage) = self.0.key_usage() else { return false };
         if usage.as_ref().is_some_and(|usage| !usage.value.key_cert_sign()) {
@@ -89,7 +89,7 @@ impl<'a> Certificate<'a> {
         }
     }
 
-    /// Whether it may be a server's, by OpenSSL's rules (`check_purpose_ssl_server`).
+    /// Whether it may identify a server, by OpenSSL's rules (`check_purpose_ssl_server`).
     pub fn may_serve(&self) -> bool {
         let (Ok(extended), Ok(usage)) = (self.0.extended_key_usage(), self.0.key_usage()) else { return false };
         extended.is_none_or(|extended| extended.value.server_auth)
@@ -98,7 +98,7 @@ impl<'a> Certificate<'a> {
             })
     }
 
-    /// Critical extensions of which nothing is known here.
+    /// Whether it has critical extensions that are not supported here.
     pub fn has_unknown_demands(&self) -> bool {
         use x509_parser::oid_registry::{
             OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_EXTENDED_KEY_USAGE, OID_X509_EXT_KEY_USAGE,
@@ -114,7 +114,7 @@ impl<'a> Certificate<'a> {
         self.0.extensions().iter().any(|extension| extension.critical && !known.contains(&extension.oid))
     }
 
-    /// The names and addresses of its `subjectAltName`.
+    /// The DNS names and IP addresses of its `subjectAltName`.
     pub fn names(&self) -> Vec<String> {
         let Ok(Some(names)) = self.0.subject_alternative_name() else { return Vec::new() };
         let names = names.value.general_names.iter();
@@ -127,12 +127,12 @@ impl<'a> Certificate<'a> {
             .collect()
     }
 
-    /// The last common name of its subject, which counted as a host's name before there was `subjectAltName`.
+    /// The last common name of its subject, which counted as a host name before `subjectAltName` existed.
     pub fn common_name(&self) -> Option<String> {
         self.0.subject().iter_common_name().last()?.as_str().ok().map(excerpt)
     }
 
-    /// Whether its common name is this host's, where nothing else in it names hosts.
+    /// Whether its common name is this host's and it has no `subjectAltName` for hosts.
     pub fn is_commonly_named(&self, server: &ServerName<'_>) -> bool {
         let ServerName::DnsName(asked) = server else { return false };
         let Some(name) = self.common_name().filter(|_| self.names().is_empty()) else { return false };

@@ -1,4 +1,4 @@
-//! Servers that ask for a client certificate. A node has none, and says so if the server then refuses the connection.
+//! Records requests for a client certificate. A node has none, and reports that if the server then refuses the connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::sign::CertifiedKey;
 
-/// Whether a server has asked. Has no certificate to give.
+/// Whether a server has requested a certificate. Never provides one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CertificateRequests(Arc<AtomicBool>);
 

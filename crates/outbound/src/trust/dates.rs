@@ -1,8 +1,8 @@
-//! Times as people read them.
+//! Formats times for messages.
 
 use jiff::Timestamp;
 
-/// A time in seconds since 1970.
+/// Formats a time in seconds since 1970.
 pub(super) fn format_utc(seconds: i64) -> String {
     match Timestamp::from_second(seconds) {
         Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),

@@ -1,8 +1,8 @@
-//! Which servers are trusted: those whose certificates the system, Mozilla's list or the operator's own file vouches for.
+//! Decides which servers are trusted: those with a certificate issued by a CA of the system, of Mozilla's list, or of the operator's file.
 //!
-//! As OpenSSL does for Python programs and curl, a certificate of that file counts for itself, too: a server may use it as
-//! it is, whether it is self-signed, a CA's (`openssl req -x509` makes those) or of version 1. An intermediate CA in the
-//! file is enough, without its root (curl, and Python since 3.13).
+//! As OpenSSL does for Python programs and curl, a certificate in that file is also trusted directly. A server may use it itself,
+//! whether it is self-signed, a CA's (`openssl req -x509` makes those) or of version 1. An intermediate CA in the file is
+//! enough without its root (as for curl, and for Python since 3.13).
 
 mod bundle;
 mod certificate;
@@ -21,14 +21,14 @@ pub use self::bundle::Bundle;
 use self::client_certificate::CertificateRequests;
 pub use self::untrusted::Untrusted;
 
-/// When a certificate (DER) ends, in seconds since 1970; `None` if it can't be read.
+/// Returns when a certificate (DER) expires, in seconds since 1970; `None` if it can't be read.
 pub fn ends(der: &[u8]) -> Option<i64> {
     certificate::Certificate::read(der).map(|certificate| certificate.not_after())
 }
 use self::verifier::{Roots, Verifier};
 use crate::failure::{self, Failure};
 
-/// How all clients set up TLS.
+/// The TLS settings of all clients.
 #[derive(Clone)]
 pub struct Trust {
     config: ClientConfig,
@@ -36,10 +36,10 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Trusts what the system and Mozilla's list trust, and the certificates of the operator's file.
+    /// Trusts the CAs of the system, of Mozilla's list, and of the operator's file.
     ///
     /// # Errors
-    /// If TLS can't be set up with them.
+    /// TLS can't be set up with them.
     pub fn new(own: Option<Bundle>) -> Result<Self, String> {
         let asked = CertificateRequests::default();
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -54,16 +54,16 @@ impl Trust {
         Ok(Self { config, asked })
     }
 
-    /// The same, with the file that `ca_certificates` names, if it names one.
+    /// Like [`new`](Self::new), with the file of `ca_certificates`, if it is set.
     ///
     /// # Errors
-    /// If the file can't be used; the text names it and says what to do.
+    /// The file can't be used. The message names it and says what to do.
     pub fn with_file(path: Option<&Path>) -> Result<Self, String> {
         Self::new(path.map(Bundle::read).transpose()?)
     }
 
-    /// The failure behind an error of a connection that was set up with this. A server that demands a client certificate may
-    /// just close the connection.
+    /// Classifies the error of a connection that uses these settings. A server that requires a client certificate may simply
+    /// close the connection.
     #[must_use]
     pub fn failure(&self, error: &(dyn std::error::Error + 'static)) -> Failure {
         match Failure::classify(error, true) {
@@ -74,24 +74,24 @@ impl Trust {
         }
     }
 
-    /// Whether a server has asked for a client certificate.
+    /// Whether a server has requested a client certificate.
     #[must_use]
     pub fn client_certificate_requested(&self) -> bool {
         self.asked.is_set()
     }
 
-    /// For rustls and what is built on it. It names no protocol for ALPN.
+    /// The settings for rustls and libraries on top of it. No ALPN protocol is set.
     #[must_use]
     pub fn client_config(&self) -> ClientConfig {
         self.config.clone()
     }
 }
 
-/// The certificates (DER) that vouch for servers, for clients that can't be given a [`Trust`]: the system's, Mozilla's, and those of the
-/// operator's file that may issue others. A certificate that is trusted for itself only is none of them.
+/// Returns the CA certificates (DER) for clients that can't use a [`Trust`]: the system's, Mozilla's, and those of the operator's file
+/// that may issue others. Certificates that are only trusted directly are not included.
 ///
 /// # Errors
-/// If the file can't be used; the text names it and says what to do.
+/// The file can't be used. The message names it and says what to do.
 pub fn authorities(path: Option<&Path>) -> Result<Vec<Vec<u8>>, String> {
     let own = path.map(Bundle::read).transpose()?;
     let (_, system) = common();
@@ -100,7 +100,7 @@ pub fn authorities(path: Option<&Path>) -> Result<Vec<Vec<u8>>, String> {
         certificate::Certificate::read(der).is_some_and(|certificate| certificate.may_issue())
     };
     let own = own.into_iter().flat_map(|bundle| bundle.certificates).filter(may_issue);
-    // A client may refuse all of them for a single one that can't be read.
+    // One unreadable certificate can make a client refuse all of them.
     let is_readable =
         |der: &rustls::pki_types::CertificateDer<'static>| RootCertStore::empty().add(der.clone()).is_ok();
     let all: std::collections::BTreeSet<Vec<u8>> =
@@ -108,10 +108,10 @@ pub fn authorities(path: Option<&Path>) -> Result<Vec<Vec<u8>>, String> {
     Ok(all.into_iter().collect())
 }
 
-/// The system's certificates and Mozilla's. What is unreadable in the system's is left out.
+/// Returns the certificates of the system and of Mozilla's list, without the system's unreadable ones.
 fn common() -> (RootCertStore, Vec<rustls::pki_types::CertificateDer<'static>>) {
     let mut store = RootCertStore::empty();
-    // Built in (the regular node has it too, as certifi), so that an image needs no files for it.
+    // Built in, so that an image needs no CA files (the regular node bundles the list too, as certifi).
     store.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
     let native = rustls_native_certs::load_native_certs();
     for error in native.errors {

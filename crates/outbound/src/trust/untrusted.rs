@@ -1,4 +1,4 @@
-//! Why a server's certificate is not trusted, in a sentence that says what to do about it.
+//! Explains in one sentence why a server's certificate is not trusted and what to do about it.
 
 use std::fmt;
 
@@ -10,10 +10,10 @@ use super::certificate::Certificate;
 use super::dates::format_utc;
 use super::verifier::Own;
 
-/// How many names of a certificate a text lists.
+/// How many names of a certificate a message lists.
 const NAMES: usize = 8;
 
-/// The reason, for people.
+/// The reason, as a readable message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Untrusted(String);
 
@@ -25,7 +25,7 @@ impl fmt::Display for Untrusted {
 
 impl std::error::Error for Untrusted {}
 
-/// A certificate that was refused, and all that is known of the reason.
+/// A rejected certificate and the circumstances.
 pub(super) struct Case<'a> {
     pub error: &'a Error,
     pub end_entity: &'a CertificateDer<'a>,
@@ -63,7 +63,7 @@ impl Untrusted {
                 "the server's certificate has critical extensions that this node does not support. Give the server one without them"
                     .to_owned()
             }
-            // webpki checks the certificate itself before its issuer.
+            // Handled here because webpki checks the certificate itself before its issuer.
             CertificateError::Other(_) if certificate.is_self_signed() => case.unknown_issuer(&certificate),
             _ if !certificate.is_version_3() => format!(
                 "the server's certificate is of an old version (1 or 2). Give the server one of version 3, or name that very certificate in \
@@ -84,7 +84,7 @@ impl Untrusted {
     }
 }
 
-/// An error of rustls's that needs no more words here.
+/// Describes an error of rustls that needs no advice of its own.
 fn plain(error: &CertificateError) -> String {
     match error {
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
@@ -97,7 +97,7 @@ fn plain(error: &CertificateError) -> String {
 }
 
 impl Case<'_> {
-    /// The file, for advice about it.
+    /// The operator's file, for advice about it.
     fn in_file(&self) -> String {
         match self.own.and_then(|own| own.path.as_ref()) {
             Some(path) => format!(" (today {})", path.display()),
@@ -109,7 +109,7 @@ impl Case<'_> {
         let now = i64::try_from(self.now.as_secs()).unwrap_or(i64::MAX);
         let is_good = |one: &Certificate<'_>| (one.not_before()..=one.not_after()).contains(&now);
         let chain = self.intermediates.iter().filter_map(|der| Certificate::read(der));
-        // The server's own certificate comes first, because its owner can fix that one.
+        // The server's own certificate comes first, because the server's owner can replace it.
         let issuer = if is_good(leaf) { chain.into_iter().find(|one| !is_good(one)) } else { None };
         let (subject, which) = match &issuer {
             Some(issuer) => {
@@ -149,7 +149,7 @@ impl Case<'_> {
 
     fn unknown_issuer(&self, leaf: &Certificate<'_>) -> String {
         let chain: Vec<Certificate<'_>> = self.intermediates.iter().filter_map(|der| Certificate::read(der)).collect();
-        // The first issuer whose own certificate the server does not send.
+        // Find the first issuer whose own certificate the server does not send.
         let mut last = leaf;
         for _ in 0..=chain.len() {
             let issuer = last.issuer();
@@ -193,7 +193,7 @@ impl Case<'_> {
     }
 }
 
-/// Some names, not all of many.
+/// Lists names, and counts those beyond [`NAMES`].
 fn listed(names: &[String]) -> String {
     let mut text = names.iter().take(NAMES).cloned().collect::<Vec<_>>().join(", ");
     if names.len() > NAMES {

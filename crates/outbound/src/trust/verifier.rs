@@ -1,5 +1,5 @@
-//! The decision on a server's certificate: webpki's, and for certificates that are trusted as they are, their time, name and
-//! purpose alone.
+//! Verifies a server's certificate with webpki. A certificate that is trusted directly is checked only for its validity period, name
+//! and purpose.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -19,19 +19,19 @@ use super::bundle::Bundle;
 use super::certificate::{Certificate, Name};
 use super::untrusted::{Case, Untrusted};
 
-/// Everything that vouches for servers.
+/// All trusted certificates.
 pub(super) struct Roots {
     store: RootCertStore,
-    /// Trusted as they are.
+    /// Certificates that are trusted directly.
     exact: HashSet<Vec<u8>>,
     pub own: Option<Own>,
 }
 
-/// What the operator's file has, for telling what it lacks.
+/// The content of the operator's file, for messages about what it lacks.
 pub(super) struct Own {
-    /// `None` where the certificates came without a file.
+    /// `None` if the certificates do not come from a file.
     pub path: Option<PathBuf>,
-    /// Whose certificates they are, and whether they vouch for others.
+    /// The certificates' subjects, and whether each may issue others.
     pub subjects: Vec<(Name, bool)>,
 }
 
@@ -44,7 +44,7 @@ impl Roots {
             for der in bundle.certificates {
                 let read = Certificate::read(&der).map(|certificate| (certificate.subject(), certificate.may_issue()));
                 exact.insert(der.to_vec());
-                // Others are trusted for themselves only.
+                // Certificates that may not issue others are only trusted directly.
                 if read.as_ref().is_some_and(|(_, may_issue)| *may_issue) {
                     store.add_parsable_certificates([der]);
                 }
@@ -56,7 +56,7 @@ impl Roots {
     }
 }
 
-/// Judges servers' certificates.
+/// Verifies servers' certificates.
 pub(super) struct Verifier {
     webpki: Arc<WebPkiServerVerifier>,
     algorithms: WebPkiSupportedAlgorithms,
@@ -81,7 +81,7 @@ impl Verifier {
         })
     }
 
-    /// A certificate that is trusted as it is.
+    /// Verifies a certificate that is trusted directly.
     fn verify_pinned(der: &CertificateDer<'_>, server: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
         let certificate = Certificate::read(der).ok_or(CertificateError::BadEncoding)?;
         let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
@@ -106,7 +106,7 @@ impl Verifier {
         verify_server_name(&ParsedCertificate::try_from(der)?, server)
     }
 
-    /// The certificate's key, where webpki does not read the certificate.
+    /// Returns a directly trusted certificate that webpki does not support, for its key.
     fn read_for_key<'a>(&self, der: &'a CertificateDer<'_>) -> Option<Certificate<'a>> {
         Certificate::read(der).filter(|certificate| !certificate.is_version_3() && self.exact.contains(der.as_ref()))
     }
@@ -164,7 +164,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// As `rustls::crypto::verify_tls12_signature` does it, with a key alone.
+/// Does what `rustls::crypto::verify_tls12_signature` does, with only a key.
 fn verify_tls12_with_key(
     message: &[u8],
     certificate: &Certificate<'_>,

@@ -1,80 +1,80 @@
-//! Errors between a node and its server, as far as the node's decisions depend on them.
+//! Errors between a node and its server, reduced to what the node's decisions depend on.
 
 use vantage6_types::{OrganizationId, RunId};
 
-/// Why the server did not do what was asked. Shown as one sentence that says what was tried and what came back.
+/// Why the server did not fulfil a request. `Display` gives one sentence with the request and the response.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{text}")]
 pub struct HubError {
-    /// What follows from it.
+    /// The effect on the node's decisions.
     pub kind: HubErrorKind,
-    /// In words, for the operator.
+    /// The text for the operator.
     pub text: String,
-    /// Whether the server may have carried the request out nevertheless.
+    /// Whether the server may have executed the request nevertheless.
     pub delivery: Delivery,
 }
 
-/// What follows from an error.
+/// The effect of an error on the node's decisions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HubErrorKind {
-    /// The same request may succeed later without anybody changing anything.
+    /// The same request may succeed later without intervention.
     Passing,
-    /// The server itself says that something went wrong in it (HTTP 500 and above): that may pass, or be what it always says to this very
+    /// The server itself reports an internal error (HTTP 500 and above), which may be transient, or occur each time for this
     /// request.
     Failing,
-    /// The server does not know this node, and will not: trying again is of no use.
+    /// The server does not know this node. Retrying is useless.
     UnknownNode,
-    /// The run has already ended at the server: it takes no further change.
+    /// The run has already ended at the server, which accepts no further change.
     RunHasEnded,
-    /// The server says itself that it has no such run.
+    /// The server itself reports that it has no such run.
     NoSuchRun,
     /// The server itself refused, with this HTTP status.
     Refused(u16),
-    /// The server, or something before it, takes no request of this size.
+    /// The server, or a proxy in front of it, does not accept a request of this size.
     TooLarge,
-    /// The server's own answer is not what one of its kind sends.
+    /// The server's answer is not in the format of a vantage6 server.
     Unreadable,
-    /// The server's list does not come to an end. What came of it before is good.
+    /// The server's list does not end. The runs before the error are valid.
     EndlessList,
-    /// One run of a list can't be understood. The others can.
+    /// One run of a list can't be parsed. The others can.
     BrokenRun(Option<RunId>),
-    /// What the server says of one run of a list, which this organization is to do, is too large to be read. The others can be.
+    /// One run of a list, which this organization executes, has a description that is too large to be read. The others can be read.
     OversizedRun(RunId, OrganizationId),
-    /// Nothing can be encoded for the organization that asked, as it stands at the server. The text says why.
+    /// Nothing can be encoded for the recipient organization, given the server's data about it. The text says why.
     NoRecipient,
-    /// Something else, which a person must investigate.
+    /// Any other error, which a person must investigate.
     Other,
 }
 
-/// Whether the server has carried out a request that failed.
+/// Whether the server has executed a request that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
-    /// Surely not: it can be repeated without asking.
+    /// Certainly not, so it can be repeated without checking.
     NotSent,
-    /// Unknown: read the run before deciding.
+    /// Unknown; read the run before deciding.
     Unknown,
 }
 
 impl HubError {
-    /// Whether the same request may succeed later without anybody changing anything.
+    /// Whether the same request may succeed later without intervention.
     ///
-    /// `false` is not a reason to drop a result: a wrong setting of a proxy can be repaired too. It says that a person
-    /// has to look at it.
+    /// `false` is not a reason to drop a result, since a wrong proxy setting can be repaired too. It means that a person
+    /// must look at the error.
     pub fn is_passing(&self) -> bool {
         matches!(self.kind, HubErrorKind::Passing | HubErrorKind::Failing)
     }
 
-    /// Whether the run takes no more changes: it has ended, or was deleted.
+    /// Whether the run accepts no more changes, because it has ended or was deleted.
     pub fn is_over(&self) -> bool {
         matches!(self.kind, HubErrorKind::RunHasEnded | HubErrorKind::NoSuchRun)
     }
 
-    /// Whether the run was deleted at the server, in the server's own words.
+    /// Whether the server itself reports that the run was deleted.
     pub fn is_deleted_run(&self) -> bool {
         self.kind == HubErrorKind::NoSuchRun
     }
 
-    /// Whether the server itself says that this node may not see something, or must log in anew for it.
+    /// Whether the server itself reports that this node may not read something, or must log in again to read it.
     pub fn is_denied(&self) -> bool {
         matches!(self.kind, HubErrorKind::Refused(401 | 403))
     }

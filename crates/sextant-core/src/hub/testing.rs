@@ -1,4 +1,4 @@
-//! A server in memory, which fails to order.
+//! A server in memory, which fails on request.
 
 #![allow(clippy::disallowed_types, reason = "only tests use it, without another dependency")]
 #![allow(clippy::unwrap_used, reason = "only tests use it")]
@@ -11,12 +11,12 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::*;
 
-/// What the fakes of both ports were asked, in order: `finish 7`, `stop 7`.
+/// The calls to the fakes of both ports, in order: `finish 7`, `stop 7`.
 #[derive(Clone, Default)]
 pub struct Journal(Arc<Mutex<Vec<String>>>);
 
 impl Journal {
-    /// Writes down one call.
+    /// Records a call.
     pub fn add(&self, what: &str, run: RunId) {
         self.0.lock().unwrap().push(format!("{what} {run}"));
     }
@@ -26,12 +26,12 @@ impl Journal {
         self.0.lock().unwrap().clone()
     }
 
-    /// How often something was asked.
+    /// How many times a call was made.
     pub fn count(&self, call: &str) -> usize {
         self.all().iter().filter(|known| *known == call).count()
     }
 
-    /// Waits, in paused time, until something was asked.
+    /// Waits, in paused time, until a call was made.
     pub async fn wait_for(&self, call: &str) {
         for _ in 0..10_000 {
             if self.count(call) > 0 {
@@ -48,29 +48,29 @@ impl Journal {
 pub enum Fault {
     /// There is no connection.
     Away,
-    /// The server, or with `false` something before it, says this status.
+    /// The server, or with `false` a proxy in front of it, returns this status.
     Status(u16, bool),
-    /// The answer can't be understood.
+    /// The answer can't be parsed.
     Broken,
     /// No answer ever comes.
     Silent,
 }
 
-/// What was reported of a run.
+/// The report about a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// The last status.
     pub status: RunStatus,
     /// The log.
     pub log: String,
-    /// The result as it was sent, if there was one.
+    /// The result that was sent, if any.
     pub result: Option<Vec<u8>>,
 }
 
-/// The server.
+/// A server in memory.
 #[derive(Default)]
 pub struct FakeHub {
-    /// What both ports were asked.
+    /// The calls to both ports.
     pub journal: Journal,
     state: Mutex<State>,
 }
@@ -84,9 +84,9 @@ struct State {
     stores_of_algorithms: HashMap<StoreId, String>,
     algorithms: Option<Answer<Vec<StoreAlgorithm>>>,
     most: Option<usize>,
-    /// Of which the server says more than can be read.
+    /// Runs whose descriptions are too large to be read.
     oversized: HashSet<RunId>,
-    /// A report with a result of more bytes is answered with 500.
+    /// Reports with larger results are answered with 500.
     stores: Option<usize>,
 }
 
@@ -100,11 +100,11 @@ impl State {
     }
 }
 
-/// The collaboration of everything here.
+/// The collaboration of all runs.
 pub const COLLABORATION: CollaborationId = CollaborationId(1);
 /// This node's organization.
 pub const OURS: OrganizationId = OrganizationId(2);
-/// The organization that asks.
+/// The organization that creates the tasks.
 pub const ASKING: OrganizationId = OrganizationId(3);
 
 /// This node.
@@ -112,7 +112,7 @@ pub fn me() -> Node {
     Node { id: NodeId(5), collaboration: COLLABORATION, organization: OURS }
 }
 
-/// An open run of this node that nobody has begun.
+/// An open run of this node that has not been started.
 pub fn pending(id: u64) -> Run {
     Run {
         id: RunId(id),
@@ -144,59 +144,59 @@ impl FakeHub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The server has this run from now on, and instead of another one of its number.
+    /// Adds a run, or replaces the run with its ID.
     pub fn put(&self, run: Run) {
         self.state().runs.insert(run.id, run);
     }
 
-    /// The server has this run from now on, of which it says more than can be read.
+    /// Adds a run whose description is too large to be read.
     pub fn put_oversized(&self, run: Run) {
         self.state().oversized.insert(run.id);
         self.put(run);
     }
 
-    /// From now on a call fails: `run`, `input`, `token`, `finish`, `status`, `organization`, `task_origin`, `store` or `event`;
-    /// an input that is [`Fault::Broken`] is so in its middle; `list` has no end, whatever the fault.
+    /// Makes a call fail from now on: `run`, `input`, `token`, `finish`, `status`, `organization`, `task_origin`, `store` or `event`.
+    /// With [`Fault::Broken`], an input fails while it is streamed. With any fault, `list` never ends.
     pub fn fail(&self, call: &'static str, fault: Fault) {
         self.state().faults.insert(call, fault);
     }
 
-    /// A call works again.
+    /// Makes a call succeed again.
     pub fn heal(&self, call: &'static str) {
         self.state().faults.remove(call);
     }
 
-    /// Calls an organization so.
+    /// Sets an organization's name.
     pub fn name(&self, organization: OrganizationId, name: &str) {
         self.state().organizations.insert(organization, name.into());
     }
 
-    /// The server knows a store at this address.
+    /// Adds a store with this address.
     pub fn store(&self, id: StoreId, url: &str) {
         self.state().stores_of_algorithms.insert(id, url.into());
     }
 
-    /// What every store says of every image from now on. Until then they are away.
+    /// Sets the answer of every store for every image. Before that, stores are unavailable.
     pub fn approves(&self, answer: Answer<Vec<StoreAlgorithm>>) {
         self.state().algorithms = Some(answer);
     }
 
-    /// Something before the server takes no report of more bytes.
+    /// Makes a proxy in front of the server reject reports with more bytes.
     pub fn limit(&self, bytes: usize) {
         self.state().most = Some(bytes);
     }
 
-    /// The server fails to store results of more bytes.
+    /// Makes the server fail to store results with more bytes.
     pub fn stores(&self, bytes: usize) {
         self.state().stores = Some(bytes);
     }
 
-    /// The report that the server has of a run.
+    /// The report that the server has about a run.
     pub fn report(&self, run: RunId) -> Option<Report> {
         self.state().reports.get(&run).cloned()
     }
 
-    /// Waits, in paused time, for the report of a run.
+    /// Waits, in paused time, for the report about a run.
     pub async fn reported(&self, run: RunId) -> Report {
         for _ in 0..100_000 {
             if let Some(report) = self.report(run) {
@@ -218,7 +218,7 @@ impl FakeHub {
         self.state().faults.get(call).cloned()
     }
 
-    /// Fails, if the call is to.
+    /// Fails if a fault is set for the call.
     async fn fails(&self, call: &'static str, run: RunId) -> Result<(), HubError> {
         let request = format!("{call} {run}");
         match self.fault(call) {

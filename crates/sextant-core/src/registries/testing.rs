@@ -1,4 +1,4 @@
-//! Registries in memory, which are away to order.
+//! Registries in memory, which can be made unavailable.
 
 #![allow(clippy::unwrap_used, reason = "only tests use it")]
 
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::*;
 
-/// The registries.
+/// Registries in memory.
 #[derive(Default)]
 pub struct FakeRegistries {
     answers: Mutex<HashMap<String, Answer<Digest>>>,
@@ -16,12 +16,12 @@ pub struct FakeRegistries {
 }
 
 impl FakeRegistries {
-    /// What the registry of an image says of it from now on. Until then it does not have it.
+    /// Sets the answer of an image's registry. Before that, the registry does not have the image.
     pub fn says(&self, image: &str, answer: Answer<Digest>) {
         self.answers.lock().insert(ImageReference::parse(image).unwrap().to_string(), answer);
     }
 
-    /// The images that were asked for.
+    /// The images that were requested.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().clone()
     }

@@ -1,4 +1,4 @@
-//! A runtime in memory, whose runs go as a test says.
+//! A runtime in memory, whose runs behave as a test specifies.
 
 #![allow(clippy::disallowed_types, reason = "only tests use it, without another dependency")]
 #![allow(clippy::unwrap_used, reason = "only tests use it")]
@@ -13,15 +13,15 @@ use crate::hub::testing::Journal;
 use crate::run_identity::RunIdentity;
 use crate::tail::Bounds;
 
-/// What the next launches come to.
+/// The results of the next launches.
 type Launches = Box<dyn FnMut() -> Result<(), LaunchError> + Send>;
 
-/// The runtime.
+/// A runtime in memory.
 pub struct FakeRuntime {
     journal: Journal,
     gate: watch::Sender<Gate>,
     runs: Mutex<HashMap<RunId, watch::Sender<RunState>>>,
-    /// Whose they are, if that was said.
+    /// The identities of the runs, where a test has set them.
     owners: Mutex<HashMap<RunId, RunIdentity>>,
     launches: Mutex<Launches>,
     launched: Mutex<Vec<Assignment>>,
@@ -34,7 +34,7 @@ pub struct FakeRuntime {
 }
 
 impl FakeRuntime {
-    /// With nothing in it, and an open gate.
+    /// Creates an empty runtime with an open gate.
     pub fn new(journal: Journal) -> Self {
         Self {
             journal,
@@ -52,53 +52,53 @@ impl FakeRuntime {
         }
     }
 
-    /// A run is there from now on.
+    /// Sets the state of a run.
     pub fn set(&self, run: RunId, run_state: RunState) {
         self.sender(run).send_replace(run_state);
     }
 
-    /// An earlier process has left this run, in this state.
+    /// Adds a run that an earlier process has left in this state.
     pub fn leave(&self, assignment: &Assignment, run_state: RunState) {
         self.owners.lock().unwrap().insert(assignment.run, assignment.identity);
         self.set(assignment.run, run_state);
     }
 
-    /// What launches come to from now on.
+    /// Sets the results of launches.
     pub fn launches(&self, result: impl FnMut() -> Result<(), LaunchError> + Send + 'static) {
         *self.launches.lock().unwrap() = Box::new(result);
     }
 
-    /// What was launched, or should have been.
+    /// The runs that were launched, including failed launches.
     pub fn launched(&self) -> Vec<Assignment> {
         self.launched.lock().unwrap().clone()
     }
 
-    /// What happens while a log is being read.
+    /// Sets what happens while a log is being read.
     pub fn on_log(&self, happens: impl FnMut() + Send + 'static) {
         *self.on_log.lock().unwrap() = Box::new(happens);
     }
 
-    /// What algorithms print from now on.
+    /// Sets the log of algorithms.
     pub fn prints(&self, text: &[u8]) {
         *self.log.lock().unwrap() = text.to_vec();
     }
 
-    /// What the runtime says of runs that do not start.
+    /// Sets the issue of runs that do not start.
     pub fn reports_issue(&self, issue: PodIssue) {
         *self.issue.lock().unwrap() = Some(issue);
     }
 
-    /// What algorithms have as their output from now on.
+    /// Sets the output of algorithms.
     pub fn writes(&self, output: impl Into<Bytes>) {
         *self.output.lock().unwrap() = output.into();
     }
 
-    /// Whether runs can be stopped from now on.
+    /// Sets whether runs can be stopped.
     pub fn stops(&self, stops: bool) {
         *self.stops.lock().unwrap() = stops;
     }
 
-    /// Whether what is left of runs can be removed from now on.
+    /// Sets whether runs can be released.
     pub fn releases(&self, releases: bool) {
         *self.releases.lock().unwrap() = releases;
     }
@@ -142,7 +142,7 @@ impl Runtime for FakeRuntime {
         self.launched.lock().unwrap().push(assignment.clone());
         self.owners.lock().unwrap().insert(assignment.run, assignment.identity);
         let launched = (self.launches.lock().unwrap())();
-        // As at a real one, what was released is another run's from now on.
+        // As in a real runtime, the entry of a released run now belongs to the new run.
         if launched.is_ok() && *self.sender(assignment.run).borrow() == RunState::Released {
             self.set(assignment.run, RunState::Running { since: None });
         }

@@ -1,8 +1,8 @@
-//! Folders of jobs in a volume that is full. If an algorithm has filled it, nothing can be created in it, and the removal that runs beside
-//! later runs is never reached. So expired folders are removed first, while the start waits, for a bounded time.
+//! Handles a full volume with folders of jobs. If an algorithm has filled the volume, nothing can be created in it, and the removal that
+//! runs alongside later runs is never reached. The start of a run therefore removes expired folders first, for a limited time.
 //!
-//! Folders that have not expired stay, also when the volume is full: nothing shows that a job is over, and otherwise an algorithm could
-//! have the files of other jobs removed by filling the volume.
+//! Folders that have not expired stay even if the volume is full. Nothing shows that a job is over, and otherwise an algorithm could get
+//! other jobs' files removed by filling the volume.
 
 use std::fmt;
 use std::io;
@@ -20,26 +20,26 @@ use rustix::process::geteuid;
 use super::{open, sweep_siblings};
 use crate::remove_tree::{Budget, Next, for_each_entry, reopen};
 
-/// How long a start waits for room at most.
+/// How long a start waits for room.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long is removed before it looks whether there is room: a little is enough to start, and the rest is removed beside the run.
+/// How much is removed before the next check for room. A little room is enough to start; the rest is removed alongside the run.
 const PORTION: (u64, Duration) = (20_000, Duration::from_secs(5));
-/// How often in a row a portion may remove nothing: another pod may be removing the same.
+/// How many consecutive portions may remove nothing: another pod may be removing the same folders.
 const IDLE: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(300);
-/// How many entries are read to find out what uses the space, and how deep.
+/// How many entries are read, for how long and how deep, to find out what uses the space.
 const LOOK: (u64, Duration) = (20_000, Duration::from_secs(2));
 const DEPTH: u32 = 8;
 
-/// Whether an error says that there is no room for another file or folder: of bytes, inodes, a quota or links.
+/// Whether the error means that there is no room for another file or folder: no bytes, inodes, quota or links.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::TooManyLinks)
 }
 
-/// Removes what is past its time until `attempt` finds room.
+/// Removes expired folders until `attempt` finds room.
 ///
 /// # Errors
-/// The last one of `attempt`, if nothing that is past its time is left, or after [`PATIENCE`].
+/// The last error of `attempt`, if no expired folder is left, or after [`PATIENCE`].
 pub fn retry(own: &Path, keep: Duration, mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
     let until = Instant::now() + PATIENCE;
     let mut idle = 0;
@@ -58,19 +58,19 @@ pub fn retry(own: &Path, keep: Duration, mut attempt: impl FnMut() -> io::Result
     }
 }
 
-/// The time of the file system, which needs no room for that.
+/// Returns the time of the file system. This needs no room on the volume.
 fn clock(folder: BorrowedFd<'_>) -> io::Result<SystemTime> {
     let (now, as_it_is) = (Timespec { tv_sec: 0, tv_nsec: UTIME_NOW }, Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT });
     futimens(folder, &Timestamps { last_access: as_it_is, last_modification: now })?;
     std::fs::File::from(reopen(folder)?).metadata()?.modified()
 }
 
-/// The error, with what it means for a volume and what to do. `keep`: after what time folders of jobs are removed.
+/// Adds to the error what it means for a volume and what to do. `keep` is the time after which unused folders of jobs are removed.
 pub fn explained(own: &Path, keep: Option<Duration>, error: io::Error) -> io::Error {
     explained_with(own, keep, error, None)
 }
 
-/// [`explained`], with what uses the space if the volume is full. That reads at most [`LOOK`] entries of the volume.
+/// Like [`explained`], and adds what uses the space if the volume is full. This reads at most [`LOOK`] entries of the volume.
 pub fn explained_with_usage(own: &Path, keep: Option<Duration>, error: io::Error) -> io::Error {
     let usage = if is_full(&error) { largest_beside(own) } else { None };
     explained_with(own, keep, error, usage)
@@ -108,7 +108,7 @@ impl std::error::Error for Explained {
     }
 }
 
-/// What is full, what takes the room and what to do.
+/// Describes what is full, what uses the space, and what to do.
 fn full(own: &Path, keep: Option<Duration>, largest: Option<Usage>) -> String {
     let room = nearest(own).and_then(|(_, folder)| fstatvfs(folder).ok()).map_or(String::new(), |stat| {
         let block = stat.f_frsize.max(1);
@@ -131,7 +131,8 @@ fn full(own: &Path, keep: Option<Duration>, largest: Option<Usage>) -> String {
     )
 }
 
-/// What the folder takes that takes most. Which one it is, this container's log says: for the researcher it may be another's job.
+/// Returns the usage of the largest folder. Its name goes only to this container's log, because the folder may belong to another
+/// researcher's job.
 fn largest_beside(own: &Path) -> Option<Usage> {
     let (path, folder) = nearest(own)?;
     let (name, usage) = Usage::largest(folder.as_fd())?;
@@ -157,7 +158,7 @@ fn forbidden(own: &Path) -> String {
     )
 }
 
-/// The nearest folder above the job's that exists.
+/// Returns the nearest existing folder above the job's.
 fn nearest(own: &Path) -> Option<(&Path, OwnedFd)> {
     own.ancestors().skip(1).find_map(|path| Some((path, open(path).ok()?)))
 }
@@ -170,14 +171,14 @@ struct Usage {
 }
 
 impl Usage {
-    /// The folder in this one with the highest measured usage.
+    /// Returns the subfolder with the highest measured usage.
     fn largest(folder: BorrowedFd<'_>) -> Option<(String, Self)> {
         let mut budget = Budget::new(LOOK.0, LOOK.1);
         let mut largest = None;
         let look = for_each_entry(reopen(folder).ok()?.as_fd(), |name, kind| {
             if matches!(kind, FileType::Directory | FileType::Unknown) {
                 let mut usage = Self::default();
-                // One folder is not to take all of the budget.
+                // No folder may use up the whole budget.
                 budget.spend_share((LOOK.0 / 4, LOOK.1 / 4), |turn| usage.add(folder, name, DEPTH, turn));
                 largest = largest.take().max(Some((usage, name.to_string_lossy().into_owned())));
             }

@@ -1,6 +1,6 @@
-//! Access to the cluster while its credentials are renewed. All callers share one [`Client`], whose requests go through [`Access`]:
-//! it has the client of the credentials that were read last, and reloads them when a file of theirs has changed, before they expire,
-//! and when the API server does not accept them. A request that was refused with the old ones is sent again with the new.
+//! Access to the cluster while its credentials are renewed. All callers share one [`Client`], whose requests go through [`Access`]. It
+//! uses the credentials that were read last. It reloads them when one of their files changes, before they expire, and when the API server
+//! rejects them. A request that was rejected with the old credentials is sent again with the new ones.
 
 mod plugin;
 mod source;
@@ -34,12 +34,12 @@ struct Pace {
 }
 
 const PACE: Pace = Pace { look: Duration::from_secs(1), again: Duration::from_secs(10) };
-/// How long before their expiry credentials are renewed.
+/// How long before they expire credentials are renewed.
 const MARGIN: SignedDuration = SignedDuration::from_secs(30);
-/// How long a connection may take to be made.
+/// The timeout for establishing a connection.
 const CONNECT: Duration = Duration::from_secs(10);
-/// After so much silence a connection is given up: those that are kept for later ones, too, so that none of them that died unnoticed
-/// (a firewall forgot it) costs a call its time. Longer than a quiet watch lasts ([`super::watch`]).
+/// How long a connection may be silent before it is closed. It also applies to idle connections in the pool, so that one that died
+/// unnoticed (a firewall dropped it) does not delay a call. It is longer than a watch is ever silent ([`super::watch`]).
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// Access to the cluster.
@@ -47,7 +47,7 @@ pub struct Access {
     source: Source,
     pace: Pace,
     state: Mutex<State>,
-    /// Held while the source is read.
+    /// Locked while the source is read.
     reading: tokio::sync::Mutex<()>,
     still_wrong: LogThrottle,
 }
@@ -56,14 +56,14 @@ struct State {
     client: Client,
     cluster: kube::Config,
     digest: Vec<u8>,
-    /// Counts the clients.
+    /// Increases with each new client.
     generation: u64,
     files: Stamps,
     ends: Option<Timestamp>,
-    /// When the files were last checked, and the source last read.
+    /// When the files were last checked. `read` is when the source was last read.
     looked: Instant,
     read: Instant,
-    /// What was last wrong with the source.
+    /// The last error of the source, if it has not been resolved.
     wrong: Option<String>,
     acceptance: Acceptance,
 }
@@ -75,10 +75,10 @@ enum Due {
     Now,
 }
 
-/// What the API server thinks of the credentials.
+/// Whether the API server accepts the credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Acceptance {
-    /// It has not been asked; the first caller logs the answer.
+    /// Not known yet; the first caller logs the answer.
     Unknown,
     Accepted,
     Refused,
@@ -88,7 +88,7 @@ impl Access {
     /// Reads the source once.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the source.
     pub async fn open(source: Source) -> Result<Arc<Self>, String> {
         Self::at(PACE, source).await
     }
@@ -124,7 +124,7 @@ impl Access {
         Client::new(tower::service_fn(move |request| access.clone().send(request)), namespace)
     }
 
-    /// Where the credentials are read from.
+    /// The source of the credentials.
     pub fn source(&self) -> &Source {
         &self.source
     }
@@ -144,7 +144,7 @@ impl Access {
             self.heard(answer.status());
             return Ok(answer);
         }
-        // It had no effect, so it may be sent again.
+        // A rejected request had no effect, so it can be sent again.
         let answer = self.current().0.send(Request::from_parts(parts, Body::from(body))).await?;
         self.heard(answer.status());
         Ok(answer)
@@ -155,7 +155,7 @@ impl Access {
         (state.client.clone(), state.generation)
     }
 
-    /// Tells once that the credentials are not accepted any more, and once that they are again.
+    /// Logs once when the credentials are no longer accepted, and once when they are accepted again.
     fn heard(&self, status: StatusCode) {
         let mut state = self.state();
         let before = state.acceptance;
@@ -177,8 +177,8 @@ impl Access {
         }
     }
 
-    /// Reads the source if its files have changed, or its credentials are about to end. It waits for that only where it must: an exec
-    /// plugin may take longer than the request can.
+    /// Reads the source if its files have changed or its credentials are about to expire. It waits for the result only if it must, since an
+    /// exec plugin may take longer than the request may.
     async fn keep_fresh(self: &Arc<Self>) {
         match self.due() {
             Due::No => {}
@@ -207,14 +207,14 @@ impl Access {
         }
     }
 
-    /// Whether there are other credentials than those that were refused.
+    /// Whether there are newer credentials than the rejected ones.
     async fn renewed(self: &Arc<Self>, refused: u64) -> bool {
-        // It fails only where the process ends.
+        // The task fails only if the process ends.
         let _ = self.read_apart(Some(refused)).await;
         self.current().1 != refused
     }
 
-    /// In a task of its own: a caller that has no more time does not break it off.
+    /// Reads the source in a task of its own, so that a caller that times out does not interrupt it.
     fn read_apart(self: &Arc<Self>, refused: Option<u64>) -> tokio::task::JoinHandle<()> {
         let access = self.clone();
         tokio::spawn(async move { access.read(refused).await })
@@ -251,7 +251,7 @@ impl Access {
         }
     }
 
-    /// Whether a caller that has waited since then must read the source.
+    /// Whether a caller that has waited since then still has to read the source.
     fn is_of_use(&self, refused: Option<u64>, since: Instant) -> bool {
         let state = self.state();
         match refused {
@@ -267,7 +267,7 @@ impl Access {
     }
 }
 
-/// A client with what was read.
+/// Creates a client from the source's current content.
 fn client(read: &Read) -> Result<(Client, kube::Config), String> {
     let mut cluster = read.config.clone();
     cluster.connect_timeout = Some(CONNECT);

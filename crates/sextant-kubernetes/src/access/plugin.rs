@@ -1,5 +1,5 @@
-//! A kubeconfig's exec plugin: a program that prints credentials (client.authentication.k8s.io). Nobody sits before a node, so it is
-//! told to run non-interactively, and its standard error is kept for the message when it fails.
+//! A kubeconfig's exec plugin: a program that prints credentials (client.authentication.k8s.io). A node has no user at a terminal, so the
+//! plugin runs non-interactively, and its standard error is kept for the error message.
 
 use std::io::ErrorKind;
 use std::process::{Output, Stdio};
@@ -16,21 +16,21 @@ use tokio::time::timeout;
 
 /// How long a plugin may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How many of its last lines a message quotes, and how many characters of them.
+/// How many of the plugin's last lines an error message quotes, and how many characters of them.
 const LINES: usize = 3;
 const WORDS: usize = 400;
 
-/// What a plugin gave.
+/// The credentials from a plugin.
 #[derive(Debug)]
 pub struct Given {
     pub token: Option<SecretString>,
     /// A certificate and its key, as PEM.
     pub certificate: Option<(String, SecretString)>,
-    /// When they end.
+    /// When the credentials expire.
     pub ends: Option<Timestamp>,
 }
 
-/// What it prints.
+/// The plugin's standard output.
 #[derive(Deserialize)]
 struct Printed {
     status: Option<Status>,
@@ -48,7 +48,7 @@ struct Status {
 /// Runs the plugin.
 ///
 /// # Errors
-/// In words that name it and say what it said itself; never what it printed, which may hold a secret.
+/// A text that names the plugin and quotes its standard error, but never its standard output, which may contain a secret.
 pub async fn run(exec: &ExecConfig) -> Result<Given, String> {
     run_within(exec, PATIENCE).await
 }
@@ -115,7 +115,7 @@ fn failed(name: &str, output: &Output) -> String {
 
 fn read(name: &str, printed: &[u8]) -> Result<Given, String> {
     let wrong = |what: &str| format!("what the exec plugin `{name}` printed {what}");
-    // Some plugins print YAML, of which JSON is a part.
+    // Some plugins print YAML, which includes JSON.
     let printed: Printed = serde_saphyr::from_slice(printed).map_err(|_| wrong("is no ExecCredential"))?;
     let status = printed.status.ok_or_else(|| wrong("has no `status`"))?;
     let certificate = match (status.client_certificate_data, status.client_key_data) {

@@ -1,4 +1,4 @@
-//! The source of the credentials for the cluster: the pod's service account, or kubeconfigs and the files that they name. The files' stamps
+//! The source of the cluster's credentials: the pod's service account, or kubeconfigs and the files that they name. The files' stamps
 //! show whether to read them again.
 
 use std::fmt;
@@ -18,29 +18,29 @@ use sextant_config::kubeconfig::of_kubectl;
 use super::plugin;
 use super::stamps::Stamps;
 
-/// The source of the credentials for the cluster.
+/// The source of the cluster's credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// The pod's service account.
     Pod,
-    /// These kubeconfigs, merged, and a context that is not their current one.
+    /// Kubeconfigs, which are merged, and a context to use instead of their current one.
     Kubeconfigs { paths: Vec<PathBuf>, context: Option<String> },
 }
 
-/// What was read.
+/// The result of reading a source.
 pub struct Read {
-    /// The cluster, and credentials that name no files.
+    /// The cluster, and credentials that refer to no files.
     pub config: Config,
-    /// When the credentials end, if they say so.
+    /// When the credentials expire, if they say so.
     pub ends: Option<Timestamp>,
-    /// What distinguishes these from others.
+    /// Changes whenever the cluster or the credentials change.
     pub digest: Vec<u8>,
-    /// The files that it was read from.
+    /// The files that were read.
     pub files: Stamps,
 }
 
 impl Source {
-    /// The source that the configuration names, or the one that kubectl would take.
+    /// The source that the configuration names, or else the one that kubectl would use.
     ///
     /// # Errors
     /// If there is none.
@@ -56,17 +56,17 @@ impl Source {
         Ok(Self::Kubeconfigs { paths, context: config.context.clone() })
     }
 
-    /// Its name at the beginning of a sentence.
+    /// The source's name with a capital, for the beginning of a sentence.
     pub fn beginning(&self) -> String {
         let name = self.to_string();
         let (first, rest) = name.split_at(1);
         first.to_uppercase() + rest
     }
 
-    /// Reads it, and has an exec plugin give its credentials.
+    /// Reads the source, and runs its exec plugin if it has one.
     ///
     /// # Errors
-    /// What is wrong with it, in words that hold no secret.
+    /// What is wrong with the source, in a text that contains no secret.
     pub async fn read(&self) -> Result<Read, String> {
         let mut files = Stamps::default();
         let mut config = match self {
@@ -81,13 +81,13 @@ impl Source {
                         "it reaches its cluster through a proxy (proxy-url), which Sextant does not support".into()
                     );
                 }
-                // Before it is read, so that a change meanwhile is seen.
+                // Take its stamp before reading it, so that a change in between is noticed.
                 files.take(named.and_then(|cluster| cluster.certificate_authority.as_ref()));
                 Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| error_chain(&error))?
             }
         };
         must_be_sure(&config)?;
-        // The environment's HTTPS_PROXY is about the world outside: pods would not find this node through it either.
+        // HTTPS_PROXY in the environment is for traffic that leaves the cluster; pods would not reach this node through it either.
         config.proxy_url = None;
         files.take(config.root_cert_file.take());
         let user = &config.auth_info;
@@ -110,7 +110,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// Refuses a cluster that anybody on the network path can impersonate. The configuration check does the same; the file may have changed since.
+/// Refuses a cluster that anyone on the network path can impersonate. The configuration check does the same, but the file may have changed.
 fn must_be_sure(config: &Config) -> Result<(), String> {
     let address = &config.cluster_url;
     let host = address.host().unwrap_or_default().trim_matches(['[', ']']);
@@ -133,7 +133,7 @@ fn must_be_sure(config: &Config) -> Result<(), String> {
     ))
 }
 
-/// The kubeconfigs as one. Of several, those that are missing are passed over, as kubectl does.
+/// Merges the kubeconfigs. Like kubectl, it skips missing files if there are several.
 fn merged(paths: &[PathBuf]) -> Result<Kubeconfig, String> {
     let (mut all, mut missing) = (None::<Kubeconfig>, None);
     for path in paths {
@@ -154,7 +154,7 @@ fn merged(paths: &[PathBuf]) -> Result<Kubeconfig, String> {
     all.ok_or_else(|| missing.unwrap_or_else(|| "there is none".into()))
 }
 
-/// Says which of several files it is.
+/// Adds which of several files an error is about.
 fn of_several(path: &Path, paths: &[PathBuf], what: String) -> String {
     if paths.len() > 1 { format!("{}: {what}", path.display()) } else { what }
 }
@@ -166,7 +166,7 @@ fn cluster_of<'a>(kubeconfig: &'a Kubeconfig, options: &KubeConfigOptions) -> Op
     kubeconfig.clusters.iter().find(|each| each.name == context.cluster)?.cluster.as_ref()
 }
 
-/// What is wrong with a kubeconfig. A parser's own words repeat what they found, which may be a token.
+/// Describes what is wrong with a kubeconfig. A parser's own message quotes its input, which may be a token.
 fn error_chain(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::Parse(error) => {
@@ -177,7 +177,7 @@ fn error_chain(error: &KubeconfigError) -> String {
     }
 }
 
-/// Reads what the credentials only name, so that they are complete. Gives when they end, if they say so.
+/// Reads the files and runs the plugin that the credentials refer to, so that they are complete. Returns when they expire, if they say so.
 async fn resolve(user: &mut AuthInfo) -> Result<Option<Timestamp>, String> {
     if let Some(provider) = user.auth_provider.take() {
         return Err(unsupported(&provider.name));
@@ -191,7 +191,7 @@ async fn resolve(user: &mut AuthInfo) -> Result<Option<Timestamp>, String> {
     if let Some(path) = user.token_file.take() {
         match (std::fs::read_to_string(&path), &user.token) {
             (Ok(text), _) => user.token = Some(token(&text, &format!("the token in {path}"))?),
-            // As kubectl does where there are both.
+            // kubectl also uses the inline token if there are both.
             (Err(_), Some(_)) => {}
             (Err(error), None) => return Err(format!("the token can't be read from {path}: {error}")),
         }
@@ -213,7 +213,7 @@ async fn resolve(user: &mut AuthInfo) -> Result<Option<Timestamp>, String> {
     Ok(given.ends)
 }
 
-/// Takes a file's content in the place of its name; content that is there already counts more.
+/// Replaces a file name with the file's content. Inline content takes precedence.
 fn embed(path: Option<String>, data: &mut Option<String>) -> Result<(), String> {
     if let (Some(path), None) = (path, &data) {
         let content = std::fs::read(&path).map_err(|error| format!("reading {path} failed: {error}"))?;
@@ -222,7 +222,7 @@ fn embed(path: Option<String>, data: &mut Option<String>) -> Result<(), String> 
     Ok(())
 }
 
-/// A token as it is sent. Editors and `echo` end a file with a line end.
+/// Checks a token and trims it, since editors and `echo` end a file with a newline.
 fn token(text: &str, what: &str) -> Result<SecretString, String> {
     let text = text.trim();
     if text.is_empty() {
@@ -234,7 +234,7 @@ fn token(text: &str, what: &str) -> Result<SecretString, String> {
     Ok(SecretString::from(text))
 }
 
-/// Advice about a login method that Sextant does not support.
+/// Advice for a login method that Sextant does not support.
 fn unsupported(provider: &str) -> String {
     let instead = match provider {
         "oidc" => "kubelogin: `kubectl oidc-login setup`, github.com/int128/kubelogin",
@@ -249,7 +249,7 @@ fn unsupported(provider: &str) -> String {
     )
 }
 
-/// A digest of cluster and credentials, which shows whether they have changed.
+/// A digest of the cluster and the credentials, which shows whether they have changed.
 fn digest_of(config: &Config) -> Result<Vec<u8>, String> {
     let user = serde_json::to_vec(&config.auth_info).map_err(|_| "its user can't be understood")?;
     let cluster = (&config.cluster_url, &config.root_cert, config.accept_invalid_certs, &config.tls_server_name);

@@ -1,4 +1,4 @@
-//! Credentials that are renewed while they are used, against an API server that speaks TLS.
+//! Credentials that are renewed while they are in use, against an API server with TLS.
 
 mod stand_in;
 

@@ -1,29 +1,29 @@
-//! How many may be connected to the data port, and for how long.
+//! Limits how many connections the data port accepts, and for how long.
 //!
-//! Until it has shown a run's key, a connection is unauthenticated, and stays for seconds. With a key it counts for its run: so an
-//! algorithm that floods the port takes no place that another run needs, also where several pods share an address.
+//! Until a connection presents a run's key, it is unauthenticated and is closed after seconds. With a key, it counts for its run. So an
+//! algorithm that floods the port takes no connection from another run, even if several pods share an address.
 
 use std::time::Duration;
 
 use sextant_process::connection_limits::ConnectionLimits;
 
-/// The bounds.
+/// The limits of the data port.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// How many connections there may be. Their owners are runs.
+    /// How many connections there may be. Each belongs to a run.
     pub connections: ConnectionLimits,
-    /// How long a handshake may take, and then a request's head.
+    /// How long a handshake may take, and after it the head of a request.
     pub patience: Duration,
-    /// How long an upload may stand still.
+    /// How long an upload may make no progress.
     pub stalled: Duration,
 }
 
 impl Limits {
-    /// The bounds for a process that may have this many files open. Half of these are for everything else: the server, the
-    /// cluster, the proxy.
+    /// The limits for a process that may open this many files. Half of them are left for everything else: the server, the cluster, the
+    /// proxy.
     pub fn within(open_files: u64) -> Self {
         let all = usize::try_from(open_files.saturating_sub(128) / 2).unwrap_or(usize::MAX).clamp(32, 16 * 1024);
-        // Each may make the node hold some 100 KB.
+        // Each connection may make the node use about 100 KB.
         let unauthenticated = 512.min(all / 4);
         Self {
             connections: ConnectionLimits {
@@ -31,7 +31,7 @@ impl Limits {
                 unauthenticated_per_source: 32.min(unauthenticated / 4),
                 rate_per_source: 50,
                 authenticated: all - unauthenticated,
-                // `receive` has one at a time, and `return`, and what of theirs has broken lasts a little.
+                // `receive` and `return` each use one connection at a time, and a broken one still counts for a short time.
                 authenticated_per_owner: 8,
             },
             patience: Duration::from_secs(10),

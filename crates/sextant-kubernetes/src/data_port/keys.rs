@@ -1,5 +1,5 @@
-//! The data port's secrets, all derived from one: the node's own, which is kept across restarts so that pods
-//! made before one still trust and are trusted after it.
+//! The data port's secrets. All derive from the node's own secret, which is kept across restarts so that pods
+//! that were created before a restart still trust the node, and the node still trusts them.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
@@ -7,43 +7,43 @@ use data_encoding::HEXLOWER;
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 use vantage6_types::RunId;
 
-/// How many bytes the node's secret has.
+/// The length of the node's secret in bytes.
 pub const SECRET_BYTES: usize = 32;
 
-/// What a run's key follows from, beside its number.
+/// What a run's key is derived from, in addition to the run's ID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyOf {
-    /// The uid of its Job: so the key of an earlier launch, or of a run that had its number before, opens nothing.
+    /// The uid of the run's Job, so that the key of an earlier launch, or of an earlier run with the same ID, is not valid.
     Job(String),
-    /// Nothing: for Jobs that were created before keys were derived from a uid, and are still under way.
+    /// Nothing: for running Jobs that were created before keys were derived from a uid.
     Run,
 }
 
-/// The node's secret.
+/// The node's secret, from which all keys derive.
 pub struct NodeSecret(SecretBox<[u8; SECRET_BYTES]>);
 
 impl NodeSecret {
-    /// A new one, from the operating system's random numbers.
+    /// Creates a new secret from the operating system's random numbers.
     ///
     /// # Errors
-    /// If the operating system has none.
+    /// If the operating system has no random numbers.
     pub fn generate() -> Result<Self, aws_lc_rs::error::Unspecified> {
         let mut bytes = Box::new([0; SECRET_BYTES]);
         aws_lc_rs::rand::fill(bytes.as_mut_slice())?;
         Ok(Self(SecretBox::new(bytes)))
     }
 
-    /// One that was kept; `None` when it has not the right length.
+    /// Restores a stored secret; `None` if its length is wrong.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         Some(Self(SecretBox::new(Box::new(bytes.try_into().ok()?))))
     }
 
-    /// Its bytes, to be kept.
+    /// The secret's bytes, for storing it.
     pub fn expose(&self) -> &[u8; SECRET_BYTES] {
         self.0.expose_secret()
     }
 
-    /// The key of one run, as text.
+    /// The key of a run, as text.
     pub fn run_key(&self, run: RunId, of: &KeyOf) -> SecretString {
         let purpose = match of {
             KeyOf::Job(uid) => format!("run {run} of the job {uid}"),
@@ -52,7 +52,7 @@ impl NodeSecret {
         SecretString::from(HEXLOWER.encode(&self.derive(&purpose)))
     }
 
-    /// Whether a text is the key of this run; takes the same time whatever the text is.
+    /// Whether `key` is the key of this run. The comparison takes constant time.
     pub fn opens(&self, run: RunId, of: &KeyOf, key: &str) -> bool {
         verify_slices_are_equal(self.run_key(run, of).expose_secret().as_bytes(), key.as_bytes()).is_ok()
     }

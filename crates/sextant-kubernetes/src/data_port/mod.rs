@@ -1,4 +1,4 @@
-//! The node's data port: the only thing of the node that a run's pod talks to.
+//! The node's data port: the only part of the node that a run's pod talks to.
 //!
 //! ```text
 //!   receive  GET  /runs/7/input    the decrypted input
@@ -7,9 +7,9 @@
 //!            PUT  /runs/7/output   the output; answered when the server has it
 //! ```
 //!
-//! HTTP/1.1 over TLS 1.3. Pods pin the node's key, and every run has a key that opens that run alone. The
-//! pods call, the node answers: pods need no open port, and a hostile algorithm reaches a port for which it
-//! has no key.
+//! HTTP/1.1 over TLS 1.3. Pods pin the node's key, and every run has a key that is valid for that run alone. Only
+//! pods open connections, so they need no open port. A hostile algorithm that connects to the port has no key
+//! for it.
 
 pub mod bounds;
 pub mod keys;

@@ -5,11 +5,11 @@ use vantage6_types::RunId;
 /// The node's command to `return`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
-    /// Ask again.
+    /// Request the next command again.
     Wait,
     /// Upload the output.
     Upload,
-    /// Exit: the server has all it needs.
+    /// Exit: the server has all that it needs.
     Exit,
 }
 
@@ -29,7 +29,7 @@ impl Command {
     }
 }
 
-/// What a pod asks for.
+/// A resource that a pod requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Item {
     /// `GET`: the input.
@@ -47,11 +47,11 @@ impl Item {
         [(Self::Input, "input"), (Self::Token, "token"), (Self::Next, "next"), (Self::Output, "output")];
 }
 
-/// The header in which `return` says that there is no output to send, and why.
+/// The header in which `return` reports that there is no output to send, and why.
 pub const PROBLEM: &str = "x-sextant-problem";
 
-/// The header in which a pod says which Job it belongs to: a run that is launched again has more than one, and of a machine that was
-/// lost the older one's pod may still be there. A request without it is not served.
+/// The header in which a pod names its Job. A run that is relaunched has more than one Job, and on a lost machine the older Job's pod may
+/// still run. A request without this header is refused.
 pub const JOB: &str = "x-sextant-job";
 
 /// The path of an item of a run.
@@ -60,11 +60,11 @@ pub fn path(run: RunId, item: Item) -> String {
     format!("/runs/{run}/{word}")
 }
 
-/// Reads a path; `None` if it is none of ours.
+/// Parses a path; `None` if it is not a path of the data port.
 pub fn read_path(path: &str) -> Option<(RunId, Item)> {
     let (run, word) = path.strip_prefix("/runs/")?.split_once('/')?;
     let item = Item::ALL.iter().find(|(_, known)| *known == word)?.0;
-    // Only plain digits: no signs, no leading zeros, so that a run has one path.
+    // Only plain digits, without signs or leading zeros, so that a run has one path.
     let id: u64 = run.parse().ok()?;
     (id.to_string() == run).then_some((RunId(id), item))
 }

@@ -30,40 +30,39 @@ use super::bounds::Limits;
 use super::keys::{KeyOf, NodeSecret};
 use super::protocol::{self, Command, Item};
 
-/// Answers the requests of pods that have shown their key.
+/// Answers the requests of pods that have presented their key.
 #[async_trait::async_trait]
 pub trait PodApi: Send + Sync + 'static {
-    /// What the run's key follows from, if this Job is the one that the run has now.
+    /// What the run's key is derived from, if this Job is the run's current one.
     fn key_of(&self, run: RunId, job: &str) -> Option<KeyOf>;
-    /// The run's decrypted input, as it arrives.
+    /// The run's decrypted input, streamed as it arrives.
     async fn input(&self, run: RunId) -> Result<Input, Answer>;
     /// The run's container token.
     async fn token(&self, run: RunId) -> Result<SecretString, Answer>;
-    /// The next command for `return`; waits until there is one, for a limited time.
+    /// The next command for `return`. Waits for one, for a limited time.
     async fn next(&self, run: RunId) -> Command;
     /// Accepts the output; returns when the server has it.
     async fn deliver(&self, run: RunId, upload: Upload) -> Result<(), Answer>;
 }
 
-/// Why a pod does not get what it asked for.
+/// Why a pod does not get what it requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// It never will; the text is for the researcher.
+    /// The request can never succeed; the text is for the researcher.
     Refused(String),
-    /// Not now.
+    /// The request can't succeed now, but may later.
     Later,
 }
 
-/// An input in transit to a pod.
+/// An input that is streamed to a pod.
 pub type Input = BoxStream<'static, io::Result<Bytes>>;
 
-/// What this side sends.
-/// Between two tries to accept a connection, if that fails.
+/// The pause before the next connection is accepted after an error.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 type Reply = Response<http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>>;
 
-/// Serves the data port, within these bounds, until the future is dropped.
+/// Serves the data port within these limits until the future is dropped.
 pub async fn serve(
     listener: TcpListener,
     tls: ServerConfig,
@@ -76,7 +75,7 @@ pub async fn serve(
     let server = Arc::new(Server::new(secret, pod_api, limits.stalled));
     let (broken, refused, evicting) = (LogThrottle::default(), LogThrottle::default(), LogThrottle::default());
     let mut evictions = 0;
-    // Dropped with this future, which ends all connections.
+    // Dropped with this future, which closes all connections.
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let (stream, address) = listening::accept(&listener, "The data port", &broken, ACCEPT_PAUSE).await;
@@ -91,7 +90,7 @@ pub async fn serve(
                          of all addresses. Pods of runs retry."
                     );
                 }
-                // Without the usual farewell, which would keep something of it in the kernel.
+                // Close without the TCP shutdown sequence, which would leave state in the kernel.
                 let _ = stream.set_zero_linger();
                 continue;
             }
@@ -152,14 +151,14 @@ async fn connection(
     converse(stream, server, guard, patience).await
 }
 
-/// One request and its answer: what an unauthenticated caller sends after it is never read.
+/// Serves one request per connection, so nothing that an unauthenticated caller sends after it is read.
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     server: Arc<Server>,
     guard: Arc<Guard>,
     patience: Duration,
 ) -> Result<(), Failure> {
-    // Counts as under way until the connection ends, also while its answer is sent.
+    // Keeps the request counted as active until the connection ends, including while the answer is sent.
     let state = Arc::new((guard.clone(), OnceLock::new()));
     let service = service_fn(move |request| {
         let (server, state) = (server.clone(), state.clone());
@@ -172,7 +171,7 @@ async fn converse(
         .max_headers(32)
         .max_buf_size(64 * 1024)
         .serve_connection(TokioIo::new(stream), service);
-    // A client without a key can't keep its connection by reading the answer slowly.
+    // A client without a key can't keep its connection open by reading the answer slowly.
     let never_authenticates = async {
         tokio::time::sleep(patience * 2).await;
         if guard.is_authenticated() {
@@ -195,8 +194,8 @@ async fn answer(
     let Some((run, item)) = protocol::read_path(request.uri().path()) else {
         return reply(StatusCode::NOT_FOUND, "no such thing");
     };
-    // A Job that has been replaced, or that the watch has not shown yet, has no key; its pod gets the same answer as any stranger, and tries
-    // again until the cluster ends it.
+    // A Job that has been replaced, or that the watch has not reported yet, has no key. Its pod gets the same answer as any caller without
+    // a key, and retries until the cluster ends it.
     let of = job(&request).and_then(|job| pod_api.key_of(run, job));
     let is_current_job = of.is_some();
     if !bearer(&request).zip(of).is_some_and(|(key, of)| server.secret.opens(run, &of, key)) {
@@ -242,7 +241,7 @@ fn upload(request: Request<Incoming>, stalled: Duration) -> Option<Upload> {
     let problem =
         request.headers().get(protocol::PROBLEM).map(|value| String::from_utf8_lossy(value.as_bytes()).into());
     let bytes = BodyDataStream::new(request.into_body()).map_err(io::Error::other);
-    // A stalled stream is an error, so that nothing waits for it without end.
+    // A stalled stream is an error, so that nothing waits for it forever.
     let bytes = futures::stream::unfold(Some(bytes), move |bytes| async move {
         let mut bytes = bytes?;
         match timeout(stalled, bytes.next()).await {
@@ -259,7 +258,7 @@ fn bearer(request: &Request<Incoming>) -> Option<&str> {
     request.headers().get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
-/// The Job that the pod says it belongs to, if it says one.
+/// The Job that the pod names, if it names exactly one.
 fn job(request: &Request<Incoming>) -> Option<&str> {
     let mut said = request.headers().get_all(protocol::JOB).iter();
     match (said.next(), said.next()) {
@@ -282,7 +281,7 @@ fn reply(status: StatusCode, text: &str) -> Reply {
     response
 }
 
-/// For the fuzzer (`--cfg fuzzing`): a connection behind its handshake.
+/// For the fuzzer (`--cfg fuzzing`): a connection after its handshake.
 #[cfg(fuzzing)]
 pub async fn converse_in_memory(stream: tokio::io::DuplexStream, secret: Arc<NodeSecret>, pod_api: Arc<dyn PodApi>) {
     let limits = Limits::within(1024);

@@ -1,5 +1,5 @@
-//! TLS 1.3 with a pinned key: the node's certificate is its own, and pods know it by the hash of its public
-//! key. No authority is needed, and a certificate that is recreated after a restart still has the same key.
+//! TLS 1.3 with a pinned key: the node's certificate is self-signed, and pods identify it by the hash of its public
+//! key. No certificate authority is needed, and a certificate that is recreated after a restart has the same key.
 
 use std::sync::Arc;
 
@@ -12,31 +12,31 @@ use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme,
 
 use super::keys::NodeSecret;
 
-/// The name in the certificate; it has no meaning, the pin has.
+/// The name in the certificate. It has no meaning: pods check only the pin.
 pub const SERVER_NAME: &str = "sextant-data-port";
 
-/// The beginning of a PKCS#8 Ed25519 private key of 32 bytes (RFC 8410, section 7).
+/// The prefix of a PKCS#8 Ed25519 private key of 32 bytes (RFC 8410, section 7).
 const PKCS8_ED25519: [u8; 16] =
     [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The certificate could not be made.
+    /// The certificate could not be created.
     #[error("the data port's certificate could not be made: {0}")]
     Certificate(#[from] rcgen::Error),
-    /// rustls refused the set-up.
+    /// rustls rejected the configuration.
     #[error("TLS for the data port could not be set up: {0}")]
     Rustls(#[from] rustls::Error),
-    /// The pin is not what a pin looks like.
+    /// The pin is malformed.
     #[error("the data port's pin is not 64 hexadecimal digits")]
     Pin,
 }
 
-/// The node's side: a server configuration, and the pin by which pods know it.
+/// The node's side: a server configuration, and the pin by which pods identify the node.
 ///
 /// # Errors
-/// If the certificate can't be made; it can with every secret.
+/// If the certificate can't be created, which no secret causes.
 pub fn server(secret: &NodeSecret) -> Result<(ServerConfig, String), TlsError> {
     let pkcs8 = [&PKCS8_ED25519[..], &secret.tls_seed()].concat();
     let key = PrivatePkcs8KeyDer::from(pkcs8);
@@ -50,7 +50,7 @@ pub fn server(secret: &NodeSecret) -> Result<(ServerConfig, String), TlsError> {
     Ok((config, pin))
 }
 
-/// A pod's side: trusts the key with this pin and no other.
+/// A pod's side: trusts only the key with this pin.
 ///
 /// # Errors
 /// If the pin is malformed.
@@ -71,7 +71,7 @@ fn pin(public_key_info: &[u8]) -> String {
     HEXLOWER.encode(digest(&SHA256, public_key_info).as_ref())
 }
 
-/// Accepts exactly one public key, without any authority.
+/// Accepts exactly one public key, without a certificate authority.
 #[derive(Debug)]
 struct Pinned {
     pin: Vec<u8>,

@@ -1,4 +1,4 @@
-//! How a database reaches an algorithm on Kubernetes: as a read-only volume under `/mnt/data`, or as an address.
+//! How an algorithm gets a database on Kubernetes: as a read-only volume under `/mnt/data`, or as an address.
 
 use k8s_openapi::api::core::v1::{HostAlias, HostPathVolumeSource, Volume, VolumeMount};
 use sextant_config::{Database, DatabaseType, Egress, KubernetesConfig};
@@ -6,21 +6,21 @@ use sextant_core::environment::VisibleDatabase;
 
 use super::labels;
 
-/// Where file databases appear in the algorithm's container.
+/// The folder of file databases in the algorithm's container.
 pub const FOLDER: &str = "/mnt/data";
 
-/// A database with what a pod needs to see it.
+/// A database, and what a pod needs to access it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mounted {
     /// The algorithm's variables.
     pub visible: VisibleDatabase,
     /// The volume and its mount; `None` for databases that are addresses.
     pub volume: Option<(Volume, VolumeMount)>,
-    /// The ways out that it needs.
+    /// The network connections that it needs.
     pub egress: Vec<Egress>,
 }
 
-/// What the names of databases' volumes begin with.
+/// The prefix of the names of databases' volumes.
 const VOLUME: &str = "database-";
 
 /// Whether a pod's volume is a database.
@@ -28,13 +28,13 @@ pub fn is_database(volume: &Volume) -> bool {
     volume.name.starts_with(VOLUME)
 }
 
-/// Every database of the node as an algorithm would see it.
+/// All databases of the node as an algorithm sees them.
 pub fn mounted(databases: &[Database], kubernetes: &KubernetesConfig) -> Vec<Mounted> {
     databases.iter().enumerate().map(|(index, database)| mount(index, database, kubernetes)).collect()
 }
 
 fn mount(index: usize, database: &Database, kubernetes: &KubernetesConfig) -> Mounted {
-    // Not the label: a volume's name may have neither underscores nor more than 63 characters.
+    // The label is no valid volume name: that may have neither underscores nor more than 63 characters.
     let name = format!("{VOLUME}{index}");
     let place = kubernetes.databases.get(&database.label);
     let configured = place.and_then(|place| place.volume.as_ref());
@@ -55,7 +55,7 @@ fn mount(index: usize, database: &Database, kubernetes: &KubernetesConfig) -> Mo
                 mount_path: uri.clone(),
                 sub_path,
                 read_only: Some(true),
-                // What is mounted below a folder of the machine would be writable otherwise.
+                // Otherwise, mounts below a folder of the machine would be writable.
                 recursive_read_only: Some("IfPossible".to_owned()),
                 ..VolumeMount::default()
             };
@@ -71,13 +71,13 @@ fn mount(index: usize, database: &Database, kubernetes: &KubernetesConfig) -> Mo
     }
 }
 
-/// The labels of a run's pod by which a NetworkPolicy opens the ways out to its databases, and no others.
+/// The labels of a run's pod by which a NetworkPolicy allows connections to its databases, and to no others.
 pub fn labels(databases: &[Mounted]) -> impl Iterator<Item = (String, String)> {
     let on_network = databases.iter().filter(|database| !database.egress.is_empty());
     on_network.map(|database| (labels::database(&database.visible.label), "true".to_owned()))
 }
 
-/// The names of the databases' hosts: pods can look up none.
+/// The names of the databases' hosts, since pods can't resolve names.
 pub fn host_aliases(databases: &[Mounted]) -> Vec<HostAlias> {
     let endpoints = databases.iter().flat_map(|database| &database.egress);
     let alias =
@@ -85,12 +85,12 @@ pub fn host_aliases(databases: &[Mounted]) -> Vec<HostAlias> {
     endpoints.filter_map(alias).collect()
 }
 
-/// A file or folder of the machine that the pod runs on.
+/// A file or folder of the machine on which the pod runs.
 fn host_path(database: &Database, name: &str) -> Volume {
     let kind = match database.kind {
         DatabaseType::Folder => Some("Directory".to_owned()),
         DatabaseType::Csv | DatabaseType::Excel => Some("File".to_owned()),
-        // These may be either (Parquet that is partitioned is a folder); the kubelet then takes what is there.
+        // These may be either (partitioned Parquet is a folder), so the kubelet accepts both.
         DatabaseType::Parquet | DatabaseType::Sql | DatabaseType::Sparql | DatabaseType::Omop | DatabaseType::Other => {
             None
         }
@@ -102,8 +102,8 @@ fn host_path(database: &Database, name: &str) -> Volume {
     }
 }
 
-/// The file's ending with its dot, by which some libraries recognise a format; a folder has none. The regular
-/// node's name for a file database is label and ending too (`vantage6/cli/node/start.py`).
+/// The file's extension with its dot, by which some libraries recognize a format; a folder has none. vantage6's own node also names a
+/// file database by its label and extension (`vantage6/cli/node/start.py`).
 fn suffix(database: &Database, file: &str) -> String {
     if database.kind == DatabaseType::Folder {
         return String::new();
@@ -144,7 +144,7 @@ mod tests {
         for database in all {
             let (_, mount) = database.volume.unwrap();
             assert_eq!((mount.read_only, mount.recursive_read_only.as_deref()), (Some(true), Some("IfPossible")));
-            // Kubernetes refuses the two together.
+            // Kubernetes rejects the combination.
             assert_eq!(mount.mount_propagation, None);
         }
     }

@@ -1,4 +1,4 @@
-//! Who or what ended a run's pod before its algorithm and its output were done: Kubernetes's words for it, and ours.
+//! Causes that end a run's pod before its algorithm and its output are done: Kubernetes's reasons for them, and Sextant's texts.
 
 use sextant_core::run_state::{Disruption, Failure};
 use vantage6_types::RunStatus;
@@ -6,36 +6,36 @@ use vantage6_types::RunStatus;
 use super::facts::{Container, JobFacts, PodFacts};
 use super::injected::Injected;
 
-/// Who or what ended a pod.
+/// Why a pod was ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DisruptionCause {
-    /// The run itself: it wrote more to the machine's disk than it may.
+    /// The run wrote more to the machine's disk than its limit.
     DiskLimit,
-    /// The machine, because it ran low on something.
+    /// The machine evicted it because the machine ran low on this resource.
     Evicted(Option<&'static str>),
-    /// The scheduler, or a machine, for a pod of a higher priority.
+    /// The scheduler or a machine preempted it for a pod of a higher priority.
     Preempted,
-    /// Somebody who took the machine out of service.
+    /// The machine was drained.
     Drained,
-    /// The machine, which was shut down.
+    /// The machine was shut down.
     Shutdown,
-    /// Nobody: the machine was lost.
+    /// The machine was lost.
     Machine,
-    /// The machine that the scheduler had chosen, and that did not take it.
+    /// The machine that the scheduler had chosen did not admit it.
     Rejected,
-    /// One of these, while no node was running: only the Job records it.
+    /// One of the causes above, while no node was running: only the Job records it.
     TakenAway,
-    /// The Job's own deadline.
+    /// The Job's own deadline passed.
     TimedOut,
-    /// Somebody who deleted the pod.
+    /// A person or program deleted the pod.
     PodDeleted,
-    /// Somebody who deleted the Job.
+    /// A person or program deleted the Job.
     JobDeleted,
-    /// Something else.
+    /// Any other cause.
     Stopped,
 }
 
-/// How far a run was.
+/// How far the run was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// Its algorithm had not started.
@@ -47,7 +47,7 @@ pub enum Progress {
 }
 
 impl DisruptionCause {
-    /// What Kubernetes's words mean.
+    /// Determines the cause from Kubernetes's reasons.
     pub fn of(job: &JobFacts, pod: &PodFacts) -> Self {
         let (reason, message) = pod.reason.as_ref().map_or(("", ""), |(reason, message)| (reason, message));
         let disruption = pod.disruption.as_ref().map_or("", |(reason, _)| reason);
@@ -58,7 +58,7 @@ impl DisruptionCause {
             (_, "EvictionByEvictionAPI") => Self::Drained,
             ("Terminated" | "NodeShutdown" | "Shutdown", _) => Self::Shutdown,
             ("NodeLost", _) | (_, "DeletionByTaintManager" | "DeletionByPodGC") => Self::Machine,
-            // Not in a machine's power any more: it refused the pod when it saw it.
+            // The machine rejected the pod on arrival.
             (
                 "UnexpectedAdmissionError" | "NodeAffinity" | "NodeName" | "TopologyAffinityError" | "TaintToleration",
                 _,
@@ -67,7 +67,7 @@ impl DisruptionCause {
             (_, "TerminationByKubelet") => Self::Evicted(scarce(message)),
             _ if job.failed_by("DeadlineExceeded") => Self::TimedOut,
             _ if job.deleting => Self::JobDeleted,
-            // Its end was not seen, but by the Job's controller.
+            // Only the Job controller saw its end.
             _ if pod.gone.is_some() && job.failed_by("PodFailurePolicy") => Self::TakenAway,
             _ if pod.algorithm.was_lost() || pod.receive.was_lost() => Self::Machine,
             ("", _) if pod.deleting => Self::PodDeleted,
@@ -75,7 +75,7 @@ impl DisruptionCause {
         }
     }
 
-    /// The row of the table: its name, the researcher's text, and whether the run may be launched again.
+    /// The row of the table: the reason, the researcher's text, and whether the run may be relaunched.
     fn row(&self, disk_limit: Option<&str>) -> (&'static str, String, bool) {
         let (reason, text, disruption) = match self {
             Self::DiskLimit => {
@@ -122,7 +122,7 @@ impl DisruptionCause {
     }
 }
 
-/// Everything that Kubernetes says of it, for the operator.
+/// Everything that Kubernetes reports about the end, for the operator.
 fn detail(job: &JobFacts, pod: Option<&PodFacts>) -> String {
     let mut said = Vec::new();
     if let Some(pod) = pod {
@@ -147,14 +147,14 @@ fn detail(job: &JobFacts, pod: Option<&PodFacts>) -> String {
     if said.is_empty() { "the pod has ended".into() } else { said.join("; ") }
 }
 
-/// Whether a pod was evicted for what it did itself, and not for the sake of others.
+/// Whether the pod was evicted because of its own limit, and not to free resources for others.
 fn is_own_limit(message: &str) -> bool {
     ["exceeded its local ephemeral storage limit", "exceeds the limit", "exceeds the total limit of containers"]
         .iter()
         .any(|words| message.contains(words))
 }
 
-/// What a machine ran low on.
+/// The resource that the machine ran low on.
 fn scarce(message: &str) -> Option<&'static str> {
     let (_, resource) = message.split_once("low on resource: ")?;
     match resource.split(['.', ' ', ',']).next()? {

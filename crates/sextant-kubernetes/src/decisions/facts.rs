@@ -1,5 +1,5 @@
-//! What the cluster says of a run's Job and pod, reduced to what the decisions need: small, so that ten thousand runs fit in memory, and
-//! typed, so that the decisions need not know Kubernetes's optional fields.
+//! The cluster's status of a run's Job and pod, reduced to what the decisions need. It is small, so that ten thousand runs fit in memory,
+//! and typed, so that the decisions do not depend on Kubernetes's optional fields.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
@@ -14,17 +14,17 @@ use vantage6_types::{RunId, TaskId};
 use super::injected::{self, Injected};
 use super::labels;
 
-/// The init container that fetches input and token.
+/// The init container that fetches the input and the token.
 pub const RECEIVE: &str = "receive";
 /// The container of the task's image.
 pub const ALGORITHM: &str = "algorithm";
-/// The container that brings the output back.
+/// The container that uploads the output.
 pub const RETURN: &str = "return";
 
-/// How many characters are kept of what the cluster says: its words may repeat what others wrote, a registry for example.
+/// How many characters of the cluster's messages are kept. They may quote others, for example a registry.
 const WORDS: usize = 2_000;
 
-/// What the cluster says.
+/// Trims and shortens a message of the cluster.
 fn said(words: Option<&String>) -> String {
     words.map_or_else(String::new, |words| excerpt_of(words.trim(), WORDS))
 }
@@ -34,35 +34,35 @@ fn said(words: Option<&String>) -> String {
 pub struct JobFacts {
     /// The Job's name.
     pub name: String,
-    /// The Job's uid, which ties its Secret to it.
+    /// The Job's uid. The run's Secret refers to it as its owner.
     pub uid: String,
     /// The run.
     pub run: RunId,
     /// The run's task.
     pub task: TaskId,
-    /// Distinguishes the run from others with its id, if the Job says.
+    /// Distinguishes the run from others with its ID, if the Job has it.
     pub identity: Option<RunIdentity>,
-    /// When the Job was made.
+    /// When the Job was created.
     pub created: Option<Timestamp>,
-    /// Whether the server already has the run's report.
+    /// Whether the run has been reported to the server.
     pub reported: bool,
-    /// Whether its pod goes on all the same.
+    /// Whether its pod keeps running after the run was reported.
     pub lingers: bool,
-    /// Why this node, or an earlier process of it, has stopped the run, if it has.
+    /// Why this node, or an earlier process of it, has stopped the run; `None` if it has not.
     pub stopped: Option<Box<StopNote>>,
     /// Whether it is being deleted.
     pub deleting: bool,
-    /// Why the Job controller calls it failed, if it does: reason and message.
+    /// Reason and message of the Job controller, if it marked the Job as failed.
     pub failed: Option<(String, String)>,
-    /// Since when it does.
+    /// When the Job controller marked the Job as failed.
     pub failed_at: Option<Timestamp>,
-    /// Which launch of the run this is, from 1.
+    /// The number of this launch of the run, from 1.
     pub attempt: u32,
-    /// How many earlier launches got so far that the algorithm was started.
+    /// How many earlier launches had started the algorithm.
     pub executions: u32,
-    /// Whether its pods' key follows from its uid, as that of every Job that this version makes.
+    /// Whether its pods' key derives from its uid, as for every Job that this version creates.
     pub key_of_uid: bool,
-    /// Whether the token may have been given to its pod, without which no algorithm starts.
+    /// Whether its pod may have received the token, without which no algorithm starts.
     pub supplied: bool,
 }
 
@@ -71,55 +71,55 @@ pub struct JobFacts {
 pub struct PodFacts {
     /// The pod's name.
     pub name: String,
-    /// The uid of the Job that made it.
+    /// The uid of the Job that created it.
     pub job_uid: String,
-    /// When it was made.
+    /// When it was created.
     pub created: Option<Timestamp>,
     /// Whether it is being deleted.
     pub deleting: bool,
     /// Whether its phase is Failed or Succeeded, or it is gone.
     pub over: bool,
-    /// When it was found gone although it had not been seen to end: everything else here may have been outdated by then.
+    /// When it was found to be gone without having been seen to end. All other facts may have been outdated by then.
     pub gone: Option<Timestamp>,
-    /// Why it could not be put on a machine so far, in the scheduler's words.
+    /// Why it has not been scheduled so far, in the scheduler's words.
     pub unschedulable: Option<String>,
-    /// Whether a machine was found.
+    /// Whether it has been scheduled to a machine.
     pub scheduled: bool,
-    /// When.
+    /// When it was scheduled.
     pub scheduled_at: Option<Timestamp>,
     /// Why the pod as a whole failed (`Evicted`, `NodeLost`, …): reason and message.
     pub reason: Option<(String, String)>,
-    /// Why the cluster ends it for the sake of others (`PreemptionByScheduler`, `EvictionByEvictionAPI`, …): reason and message.
+    /// Why the cluster disrupts it (`PreemptionByScheduler`, `EvictionByEvictionAPI`, …): reason and message.
     pub disruption: Option<(String, String)>,
     /// When its termination began.
     pub told: Option<Timestamp>,
-    /// When it should have ended, if it is being deleted.
+    /// When it must have terminated, if it is being deleted.
     pub ends_at: Option<Timestamp>,
-    /// How much memory the algorithm may use.
+    /// The algorithm's memory limit.
     pub memory_limit: Option<String>,
-    /// How much of the machine's disk it may use.
+    /// The algorithm's limit on ephemeral storage.
     pub disk_limit: Option<String>,
-    /// `receive`.
+    /// The state of `receive`.
     pub receive: Container,
-    /// `algorithm`.
+    /// The state of `algorithm`.
     pub algorithm: Container,
-    /// `return`.
+    /// The state of `return`.
     pub returns: Container,
-    /// Those that the cluster has added.
+    /// The containers that the cluster has added.
     pub injected: Vec<Injected>,
 }
 
 /// A container's state.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Container {
-    /// The kubelet has said nothing of it yet.
+    /// The kubelet has not reported it yet.
     #[default]
     Unknown,
     /// Not started.
     Waiting {
         /// Kubernetes's reason, for example `ImagePullBackOff`.
         reason: String,
-        /// Its explanation.
+        /// The explanation.
         message: String,
     },
     /// Running.
@@ -127,7 +127,7 @@ pub enum Container {
         /// Since when.
         since: Option<Timestamp>,
     },
-    /// Over.
+    /// Terminated.
     Ended(End),
 }
 
@@ -138,7 +138,7 @@ pub struct End {
     pub code: i32,
     /// Kubernetes's reason, for example `OOMKilled`.
     pub reason: String,
-    /// What it left in its termination message.
+    /// Its termination message.
     pub message: String,
     /// Whether it ever started.
     pub started: bool,
@@ -147,7 +147,7 @@ pub struct End {
 }
 
 impl Container {
-    /// Whether it was started for sure.
+    /// Whether it was certainly started.
     fn has_started(&self) -> bool {
         match self {
             Self::Running { .. } => true,
@@ -156,8 +156,8 @@ impl Container {
         }
     }
 
-    /// What a machine says of a container of which is known that it was started. A kubelet that has lost one, because it was restarted or
-    /// has made room, calls it unknown without its id; or, of a pod that is over, not started yet.
+    /// Corrects the state of a container that is known to have started. A kubelet that has lost it, because it restarted or freed
+    /// resources, reports it as unknown and without its ID, or, if the pod is over, as not started.
     fn if_started(self, over: bool) -> Self {
         match self {
             Self::Ended(end) if end.reason == "ContainerStatusUnknown" => Self::Ended(End { started: true, ..end }),
@@ -171,20 +171,20 @@ impl Container {
         }
     }
 
-    /// Started, and gone.
+    /// The state of a container that was started and lost.
     fn lost() -> Self {
         let reason = "ContainerStatusUnknown".to_owned();
         Self::Ended(End { code: 137, reason, message: String::new(), started: true, at: None })
     }
 
-    /// Whether it is gone without anybody having seen how it ended, as after a machine's restart.
+    /// Whether it is gone and its end was not observed, as after a machine's restart.
     pub fn was_lost(&self) -> bool {
         matches!(self, Self::Ended(end) if matches!(end.reason.as_str(), "ContainerStatusUnknown" | "Unknown"))
     }
 }
 
 impl PodFacts {
-    /// The same, knowing what was seen before: an algorithm that was started stays so, whatever a machine says that has lost it.
+    /// Merges earlier facts: an algorithm that was started stays started, whatever a machine that has lost it reports.
     #[must_use]
     pub fn after(self, before: &Self) -> Self {
         if before.name != self.name || !before.algorithm.has_started() || self.algorithm.has_started() {
@@ -198,13 +198,13 @@ impl PodFacts {
         Self { algorithm, ..self }
     }
 
-    /// Whether somebody or something wants it to end, so that what its containers do now is not their own doing.
+    /// Whether something requested its termination, so that the ends of its containers may not be their own doing.
     pub fn told_to_end(&self) -> bool {
         self.deleting || self.disruption.is_some() || self.reason.is_some()
     }
 
-    /// Whether its machine has said the last there is to say of it; of a machine that is lost, and of a pod that was deleted by
-    /// force, the cluster only knows what was true some time before.
+    /// Whether its machine has reported the final state. For a pod on a lost machine, or one deleted by force, the cluster only
+    /// knows an earlier state.
     pub fn final_word(&self) -> bool {
         let lost =
             |(reason, _): &(String, String)| matches!(reason.as_str(), "DeletionByTaintManager" | "DeletionByPodGC");
@@ -213,23 +213,23 @@ impl PodFacts {
 }
 
 impl JobFacts {
-    /// Whether the Job controller calls it failed for this reason.
+    /// Whether the Job controller marked it as failed for this reason.
     pub fn failed_by(&self, reason: &str) -> bool {
         self.failed.as_ref().is_some_and(|(why, _)| why == reason)
     }
 
-    /// Whether it is this very run's, and not that of one which had its number before: a server may use numbers of deleted runs again.
+    /// Whether it belongs to this run, and not to an earlier run with the same ID: a server may reuse the IDs of deleted runs.
     pub fn is_of(&self, node: &Identity, assignment: &Assignment) -> bool {
         match self.identity {
             Some(identity) => {
                 identity == assignment.identity && self.name == node.attempt_name(assignment, self.attempt)
             }
-            // 0.1.0 distinguished runs only by their times.
+            // 0.1.0 distinguished runs only by timestamps.
             None => self.name == node.former_attempt_name(assignment, self.attempt),
         }
     }
 
-    /// Reads a Job; `None` when it is not one of a run.
+    /// Reads a Job; `None` if it is not a run's.
     pub fn read(job: &Job) -> Option<Self> {
         let meta = &job.metadata;
         let (task, run) = labels::run_of(meta.labels.as_ref()?)?;
@@ -256,14 +256,14 @@ impl JobFacts {
             executions: count(labels::EXECUTIONS).unwrap_or(0),
             key_of_uid: meta.annotations.as_ref().and_then(|all| all.get(labels::RUN_KEY)).map(String::as_str)
                 == Some(labels::RUN_KEY_OF_UID),
-            // Only the process that made the Job knows better.
+            // Only the process that created the Job knows better.
             supplied: true,
         })
     }
 }
 
 impl PodFacts {
-    /// Reads a pod; `None` when it is not one of a run.
+    /// Reads a pod; `None` if it is not a run's.
     pub fn read(pod: &Pod) -> Option<(RunId, Self)> {
         let meta = &pod.metadata;
         let (_, run) = labels::run_of(meta.labels.as_ref()?)?;
@@ -288,7 +288,7 @@ impl PodFacts {
         };
         let over = status.and_then(|s| s.phase.as_deref()).is_some_and(|phase| matches!(phase, "Failed" | "Succeeded"));
         let (algorithm, returns) = (container(ALGORITHM), container(RETURN));
-        // Containers are started one after the other: where `return` was, the algorithm had been, unless it had no image.
+        // Containers start in order: if `return` has started, so had the algorithm, unless its image was missing.
         let algorithm = if returns.has_started() { algorithm.if_started(over) } else { algorithm };
         let facts = Self {
             name: meta.name.clone()?,
@@ -315,7 +315,7 @@ impl PodFacts {
     }
 }
 
-/// A container's state, as the kubelet reports it.
+/// Reads a container's state from the kubelet's report.
 pub(super) fn read_state(status: &ContainerStatus) -> Container {
     match status.state.as_ref() {
         Some(ContainerState { running: Some(running), .. }) => {
@@ -325,7 +325,7 @@ pub(super) fn read_state(status: &ContainerStatus) -> Container {
             code: end.exit_code,
             reason: said(end.reason.as_ref()),
             message: said(end.message.as_ref()),
-            // The kubelet calls containers lost that never were, too: those have no id.
+            // The kubelet also reports containers as lost that never existed. Those have no ID.
             started: match end.reason.as_deref() {
                 Some("StartError" | "ContainerCannotRun") => false,
                 Some("ContainerStatusUnknown") => status.container_id.as_ref().is_some_and(|id| !id.is_empty()),
@@ -340,7 +340,7 @@ pub(super) fn read_state(status: &ContainerStatus) -> Container {
     }
 }
 
-/// A Job and its pod as tests begin with them: made, on a machine, nothing started.
+/// A Job and its pod in the initial state for tests: scheduled, with no container started.
 #[cfg(test)]
 pub mod sample {
     use super::*;
@@ -416,7 +416,7 @@ mod tests {
         assert!(!facts.scheduled && !facts.over && facts.unschedulable.is_none());
     }
 
-    /// As kubelets report it for a pod that they have evicted.
+    /// The report of a kubelet about a pod that it has evicted.
     #[test]
     fn an_algorithm_that_is_lost_was_started_if_return_was() {
         let ended = |reason: &str| json!({"terminated": {"exitCode": 137, "reason": reason}});
@@ -434,7 +434,7 @@ mod tests {
             let containers = json!([status("algorithm", &algorithm), status("return", &returns)]);
             let facts = pod(json!({"phase": phase, "containerStatuses": containers}));
             assert_eq!(facts.algorithm.has_started(), started, "{facts:?}");
-            // One that was seen running before.
+            // A container that was seen running before.
             let running = PodFacts { algorithm: Container::Running { since: None }, ..facts.clone() };
             let after = facts.clone().after(&running);
             assert!(after.algorithm.has_started(), "{after:?}");

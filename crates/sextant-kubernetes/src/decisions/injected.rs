@@ -1,5 +1,5 @@
-//! Containers that the cluster adds to a run's pod, as service meshes and webhooks do: what is kept of them, and what it means for the
-//! run. They are an operator's matter: the researcher hears no more than that the pod could not be prepared.
+//! Containers that the cluster adds to a run's pod, as service meshes and webhooks do: the facts about them, and what they mean for the
+//! run. Only the operator can act on them, so the researcher only learns that the pod could not be prepared.
 
 use k8s_openapi::api::core::v1::{Container as Spec, ContainerStatus, Pod};
 use sextant_core::run_state::Failure;
@@ -14,24 +14,24 @@ pub struct Injected {
     pub name: String,
     /// Its image.
     pub image: String,
-    /// What it is in the pod.
+    /// Its role in the pod.
     pub kind: Kind,
     /// Its state.
     pub state: Container,
 }
 
-/// What a container is in a pod.
+/// The role of a container in its pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// An init container: nothing begins before it has ended.
+    /// An init container: Sextant's containers start only after it has ended.
     Init,
-    /// An init container that goes on (a native sidecar): nothing begins before it has started, and it ends with the pod.
+    /// An init container that keeps running (a native sidecar): Sextant's containers start after it has started, and it ends with the pod.
     Sidecar,
-    /// One beside ours: the pod ends when it has ended, too.
+    /// A container beside Sextant's: the pod ends only when it has ended, too.
     Beside,
 }
 
-/// The containers of a pod that are not ours. Most pods have none.
+/// The containers of a pod that are not Sextant's. Most pods have none.
 pub fn of(pod: &Pod) -> Vec<Injected> {
     let Some(spec) = &pod.spec else { return Vec::new() };
     let status = pod.status.as_ref();
@@ -64,12 +64,12 @@ fn read(container: &Spec, kind: Kind, statuses: Option<&Vec<ContainerStatus>>) -
 }
 
 impl Injected {
-    /// Whether it keeps the pod from ending by itself: it goes on, or may yet begin.
+    /// Whether it keeps the pod from ending by itself, because it runs or may still start.
     pub fn lingers(&self) -> bool {
         self.kind == Kind::Beside && !matches!(self.state, Container::Ended(_))
     }
 
-    /// Whether it was to end before ours begin, and has failed.
+    /// Its end, if it is an init container that has failed.
     pub fn has_failed(&self) -> Option<&End> {
         match &self.state {
             Container::Ended(end) if self.kind == Kind::Init && end.code != 0 && !self.state.was_lost() => Some(end),
@@ -77,7 +77,7 @@ impl Injected {
         }
     }
 
-    /// What the run waits for, as a text for operators; `None` if it need not wait.
+    /// What the run waits for, as a text for operators; `None` if it does not wait for this container.
     pub fn keeps_waiting(&self) -> Option<String> {
         let Self { name, image, .. } = self;
         let why = match &self.state {
@@ -86,14 +86,14 @@ impl Injected {
             }
             Container::Waiting { reason, message } => format!("{reason}: {message}"),
             Container::Running { .. } if self.kind == Kind::Init => "it has not ended yet".into(),
-            // It is started again and again.
+            // The kubelet restarts it after each end.
             Container::Ended(end) if self.kind == Kind::Sidecar => ended(end),
             _ => return None,
         };
         Some(format!("the container '{name}' ({image}), which the cluster has added to the pod: {}", why.trim_end()))
     }
 
-    /// The failure to report if such a container failed.
+    /// The failure to report if this init container failed.
     pub fn failure(&self, end: &End) -> Failure {
         let Self { name, image, .. } = self;
         let detail =
@@ -101,7 +101,7 @@ impl Injected {
         could_not_be_prepared(detail).because("InjectedContainerFailed")
     }
 
-    /// How it ended, if that was not well; the rest of what is said of a pod that is over.
+    /// How it ended, if it failed; part of the details about a pod that is over.
     pub fn unhappy_end(&self) -> Option<String> {
         match &self.state {
             Container::Ended(end) if end.code != 0 => Some(format!("{} {}", self.name, ended(end))),

@@ -1,4 +1,4 @@
-//! Whether algorithms are isolated from the network: what a probe tries, what its findings mean, and whether runs may be launched.
+//! Network isolation of algorithms: what a probe tries, what its findings mean, and whether runs may be launched.
 //!
 //! A probe is a pod that looks like an algorithm's to the cluster. It must reach the proxy and the data port, and nothing else that it
 //! tries. No run is launched until that has been confirmed, and none after a check has failed.
@@ -9,111 +9,111 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sextant_core::gate::Gate;
 
-/// The longest pause before something that failed is tried again.
+/// The longest pause before a failed check is repeated.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// The first of these pauses.
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
-/// How many periods a proof stays valid if no further one can be made, for example because the cluster is full.
+/// For how many periods a successful check stays valid if later checks are inconclusive, for example because the cluster is full.
 const PERIODS: u32 = 3;
 
-/// In a [`Try`]'s address: the machine that the probe runs on.
+/// In a [`Try`]'s address: the machine on which the probe runs.
 pub const MACHINE: &str = "machine";
-/// In a [`Try`]'s address: the API server as pods know it, with its own port.
+/// In a [`Try`]'s address: the API server at the address and port that pods get.
 pub const API_SERVER: &str = "api-server";
-/// In a [`Try`]'s address: where clusters usually have their DNS, the tenth address of the Services.
+/// In a [`Try`]'s address: the usual address of a cluster's DNS, the tenth address of the Service network.
 pub const DNS: &str = "dns";
 
-/// One thing that a probe tries to reach.
+/// One attempt of a probe to reach something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Try {
-    /// `host:port`, where the host is an IP address or one of the words [`MACHINE`], [`API_SERVER`] and [`DNS`], which the
-    /// probe knows better than the node.
+    /// `host:port`, where the host is an IP address or one of the words [`MACHINE`], [`API_SERVER`] and [`DNS`], which only the
+    /// probe can resolve.
     pub to: String,
-    /// How.
+    /// The protocol of the attempt.
     pub how: How,
 }
 
-/// How a probe tries to reach something.
+/// The protocol of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum How {
-    /// It connects.
+    /// Establishes a TCP connection.
     Tcp,
-    /// It asks for a name.
+    /// Sends a DNS query.
     Udp,
-    /// It asks for an answer in HTTP, whatever the answer is.
+    /// Sends an HTTP request; any HTTP response counts as an answer.
     Http,
-    /// It shakes hands with who has the key of this pin.
+    /// Makes a TLS handshake with a server whose key has this pin.
     Pinned(String),
 }
 
-/// What came of a try.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// There was an answer.
     Open,
-    /// Something said no: there is nothing at this port, or a policy that refuses.
+    /// The connection was refused, because nothing listens at the port or because a policy refuses it.
     Refused,
     /// There was no answer.
     Silent,
     /// The network reported that there is no route.
     NoWay,
-    /// There is no such thing here, so it was not tried.
+    /// The target does not exist here, so it was not tried.
     None,
 }
 
-/// What a probe reports: its termination message.
+/// A probe's report, which is its termination message.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Findings {
-    /// In the order of the tries.
+    /// The outcomes, in the order of the attempts.
     pub outcomes: Vec<Outcome>,
-    /// The machine that it ran on.
+    /// The machine on which the probe ran.
     pub machine: String,
 }
 
-/// A try, and what its outcome means.
+/// An attempt and its expected outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// What it is, for the operator.
+    /// The target's name, for the operator.
     pub name: String,
-    /// The try.
+    /// The attempt to reach it.
     pub attempt: Try,
-    /// How it must turn out.
+    /// The expected outcome.
     pub expected: Expected,
 }
 
-/// How a try must turn out.
+/// The expected outcome of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
-    /// Algorithms need it.
+    /// Algorithms need the target.
     Open,
-    /// Algorithms must not reach it, and it surely listens: a refusal comes from a policy.
+    /// Algorithms must not reach the target, and it is known to listen, so a refusal comes from a policy.
     Closed,
-    /// Algorithms must not reach it, and whether it listens is not known. A refusal may come from a policy or from the thing
-    /// itself, which then was reached.
+    /// Algorithms must not reach the target, and it is not known to listen. A refusal may come from a policy or from the target
+    /// itself, which was then reached.
     ClosedIfThere,
-    /// Algorithms must not reach it; an address that the cluster itself refuses where nothing is behind it.
+    /// Algorithms must not reach the target. The cluster itself refuses connections to its address if nothing is behind it.
     ClosedService,
 }
 
-/// What a proof came to.
+/// The result of a check of the isolation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proof {
-    /// Every try turned out as it must.
+    /// Every attempt had the expected outcome.
     Isolated,
-    /// Some did not; each in words for the operator.
+    /// Some attempts had another outcome. Each text is for the operator.
     Wrong {
-        /// What can be reached and must not be.
+        /// Targets that can be reached and must not be.
         open: Vec<String>,
-        /// What algorithms need and can't reach.
+        /// Targets that algorithms need and can't reach.
         missing: Vec<String>,
     },
-    /// The isolation could not be tried, and why.
+    /// The isolation could not be checked, for this reason.
     Inconclusive(String),
 }
 
-/// What a probe's findings mean.
+/// Interprets a probe's findings.
 pub fn judge(targets: &[Target], findings: &Findings) -> Proof {
     if targets.len() != findings.outcomes.len() {
         return Proof::Inconclusive(format!(
@@ -123,7 +123,7 @@ pub fn judge(targets: &[Target], findings: &Findings) -> Proof {
         ));
     }
     let both = || targets.iter().zip(findings.outcomes.iter().copied());
-    // What is known to listen shows whether the policies refuse connections or drop them.
+    // Targets that are known to listen show whether the policies refuse connections or drop packets.
     let refuses = both().any(|(target, outcome)| target.expected == Expected::Closed && outcome == Outcome::Refused);
     let open: Vec<String> = both().filter_map(|(target, outcome)| unexpected_open(target, outcome, refuses)).collect();
     let missing: Vec<String> = both().filter_map(|(target, outcome)| unreachable(target, outcome)).collect();
@@ -160,11 +160,11 @@ fn unreachable(target: &Target, outcome: Outcome) -> Option<String> {
     Some(format!("{name} ({to}) can't be reached: {how}"))
 }
 
-/// What is known of the isolation.
+/// What is known about the isolation.
 #[derive(Debug)]
 pub struct IsolationMonitor {
     every: Duration,
-    /// Whether runs are launched although they may not be isolated.
+    /// Whether runs are launched even if they may not be isolated.
     allow_unisolated: bool,
     status: IsolationStatus,
     failures: u32,
@@ -172,16 +172,16 @@ pub struct IsolationMonitor {
 
 #[derive(Debug)]
 enum IsolationStatus {
-    /// Proved at this time.
+    /// Confirmed at this time.
     Proved(Duration),
-    /// Not isolated, or cut off from what they need.
+    /// Not isolated, or without access to what algorithms need.
     Wrong(String),
-    /// Not known, and why.
+    /// Unknown, for this reason.
     Unknown(String),
 }
 
 impl IsolationMonitor {
-    /// Without a proof yet. `allow_unisolated`: runs are launched whatever the proofs come to.
+    /// Starts without a result. With `allow_unisolated`, runs are launched whatever the result.
     pub fn new(every: Duration, allow_unisolated: bool) -> Self {
         let status = IsolationStatus::Unknown("the network isolation of algorithms has not been checked yet".into());
         Self { every, allow_unisolated, status, failures: 0 }
@@ -196,12 +196,12 @@ impl IsolationMonitor {
         }
     }
 
-    /// Whether runs are launched whatever the proofs come to.
+    /// Whether runs are launched whatever the result.
     pub fn allow_unisolated(&self) -> bool {
         self.allow_unisolated
     }
 
-    /// Records a proof; `now` is the time since any fixed moment. Returns how long to wait before the next proof.
+    /// Records a result; `now` is the time since any fixed moment. Returns how long to wait before the next check.
     pub fn record(&mut self, proof: &Proof, now: Duration) -> Duration {
         match (proof, &self.status) {
             (Proof::Isolated, _) => {
@@ -214,7 +214,7 @@ impl IsolationMonitor {
             }
             (Proof::Inconclusive(_), IsolationStatus::Proved(at)) if now.saturating_sub(*at) < self.every * PERIODS => {
             }
-            // What was found wrong is still the reason.
+            // The earlier finding remains the reason.
             (Proof::Inconclusive(_), IsolationStatus::Wrong(_)) => {}
             (Proof::Inconclusive(why), _) => {
                 self.status = IsolationStatus::Unknown(format!(
@@ -256,7 +256,7 @@ mod tests {
             (&[(reached, Open), (Closed, Open)], wrong("t1 (a:1) can be reached")),
             (&[(reached, Silent), (Closed, Silent)], lacks("t0 (a:1) can't be reached: there is no answer")),
             (&[(reached, Refused), (Closed, Silent)], lacks("t0 (a:1) can't be reached: the connection is refused")),
-            // Whoever refuses where the policies drop packets is behind none.
+            // A target that refuses where the policies drop packets is not protected by a policy.
             (&[(Closed, Silent), (ClosedIfThere, Silent)], Proof::Isolated),
             (
                 &[(Closed, Silent), (ClosedIfThere, Refused)],
@@ -264,7 +264,7 @@ mod tests {
             ),
             (&[(Closed, Refused), (ClosedIfThere, Refused)], Proof::Isolated),
             (&[(Closed, Silent), (ClosedIfThere, NoWay)], Proof::Isolated),
-            // The cluster itself refuses Services that nothing is behind.
+            // The cluster itself refuses connections to Services without endpoints.
             (&[(Closed, Silent), (ClosedService, Refused)], Proof::Isolated),
             (&[(Closed, Silent), (ClosedService, Open)], wrong("t1 (a:1) can be reached")),
             // All findings are reported.
@@ -307,7 +307,7 @@ mod tests {
         step(untried(), 0, false, 60, "x can be reached");
         step(wrong(), 0, false, 120, "x can be reached");
         step(Proof::Isolated, 1, true, 3600, "");
-        // What could not be tried holds for a while.
+        // A result stays valid for a while if later checks are inconclusive.
         step(untried(), 2, true, 15, "");
         step(untried(), 3, true, 30, "");
         step(untried(), 4, false, 60, "no machine");
@@ -318,7 +318,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever comes in whatever order: the gate is open only after a proof that nothing has contradicted since, and that
+        /// Whatever the order of results, the gate is open only after a successful check that no later one has contradicted, and that
         /// is not old.
         #[test]
         fn an_open_gate_has_a_proof(proofs in proptest::collection::vec((0..3u8, 0..5000u64), 1..50)) {

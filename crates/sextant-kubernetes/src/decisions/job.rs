@@ -1,8 +1,8 @@
-//! The Job of a run: one pod with `receive` (fetches input and token), the algorithm, and `return` (brings
-//! the output back).
+//! The Job of a run: one pod with `receive` (fetches the input and the token), the algorithm, and `return` (uploads the
+//! output).
 //!
-//! What an algorithm gets is what a regular node gives it, and nothing more: no service account, no
-//! capabilities, no way to gain privileges, limited resources, and only the databases that its task asks for.
+//! An algorithm gets what vantage6's own node gives it, and nothing more: no service account, no capabilities, no means
+//! to gain privileges, limited resources, and only the databases that its task asks for.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -30,57 +30,57 @@ use super::labels;
 use super::scratch;
 use super::security;
 
-/// The environment of our own containers.
+/// The environment variables of Sextant's own containers.
 pub mod env {
     /// The run's id.
     pub const RUN: &str = "SEXTANT_RUN";
-    /// The Job's name, by which the node knows its launches apart.
+    /// The Job's name, by which the node distinguishes the launches of a run.
     pub const JOB: &str = "SEXTANT_JOB";
     /// The node's data port as `address:port`.
     pub const ADDRESS: &str = "SEXTANT_DATA_ADDRESS";
-    /// What the data port's key must be ([`crate::data_port::tls`]).
+    /// The expected pin of the data port's key ([`crate::data_port::tls`]).
     pub const PIN: &str = "SEXTANT_DATA_PIN";
     /// The run's key, from its Secret.
     pub const KEY: &str = "SEXTANT_KEY";
     /// The folder with the run's input and output.
     pub const TASK_DIR: &str = "SEXTANT_TASK_DIR";
-    /// The folder, in memory, for the token.
+    /// The folder for the token, in memory.
     pub const TOKEN_DIR: &str = "SEXTANT_TOKEN_DIR";
-    /// The folder to be made for the runs of one job, where they share one.
+    /// The folder to create for the runs of one job, if they share one.
     pub const SHARED_DIR: &str = "SEXTANT_SHARED_DIR";
-    /// Where the run's own volume is mounted, in which `receive` creates folders, if it has one.
+    /// The mount path of the run's own volume, in which `receive` creates folders, if the run has one.
     pub const SCRATCH_DIR: &str = "SEXTANT_SCRATCH_DIR";
-    /// How many seconds such folders stay after their last use.
+    /// How many seconds shared folders are kept after their last use.
     pub const SHARED_KEEP: &str = "SEXTANT_SHARED_KEEP";
 }
 
-/// The entry of a run's Secret that holds its key. Not the name of a variable: the others are the algorithm's.
+/// The key in a run's Secret for the run's key. It is not a valid variable name, since the other entries are the algorithm's variables.
 pub const SECRET_KEY: &str = "run.key";
-/// The folder shared by the runs of a job, as algorithms see it.
+/// The folder that the runs of a job share, as algorithms see it.
 const TEMPORARY: &str = "/mnt/tmp";
-/// Where `receive` and `return` see the volume that holds the shared folders.
+/// The mount path, in `receive` and `return`, of the volume with the shared folders.
 const SHARED: &str = "/run/sextant/shared";
-/// The proxy's name, as in a regular node.
+/// The proxy's host name, the same as in vantage6's own node.
 pub const PROXY: &str = "proxyserver";
-/// Where `receive` writes the token, in memory.
+/// The folder to which `receive` writes the token, in memory.
 const TOKEN: &str = "/run/sextant/token";
-/// How long an output may wait for the server.
+/// How long an output may wait for an unavailable server.
 const DELIVERY: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3600);
-/// How long a pod has to end when it is stopped.
+/// How long a pod may take to terminate.
 const GRACE_SECONDS: i64 = 10;
 
-/// Everything that a run's Job is made of.
+/// The inputs of a run's Job.
 #[derive(Debug)]
 pub struct Plan<'a> {
-    /// Whose run it is.
+    /// The node.
     pub identity: &'a Identity,
     /// The run.
     pub assignment: &'a Assignment,
-    /// What of the run was launched before, and taken away by the cluster.
+    /// The earlier launch of the run that the cluster disrupted.
     pub before: Disruption,
-    /// The owner's settings.
+    /// The node owner's settings.
     pub config: &'a KubernetesConfig,
-    /// Where `/mnt/tmp` comes from.
+    /// The source of `/mnt/tmp`.
     pub tmp: Tmp<'a>,
     /// The databases that the task asks for.
     pub databases: &'a [Mounted],
@@ -90,20 +90,20 @@ pub struct Plan<'a> {
     pub data_port: &'a DataPortForPods,
     /// How algorithms reach the proxy.
     pub proxy: SocketAddr,
-    /// Secrets to pull images with.
+    /// The Secrets with which images are pulled.
     pub pull_secrets: &'a [String],
 }
 
-/// What pods must know of the node's data port.
+/// What pods need to reach the node's data port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataPortForPods {
-    /// `address:port`, an IP address: pods look up no names.
+    /// `address:port` with an IP address, because pods do not resolve names.
     pub address: String,
-    /// The pin of its certificate.
+    /// The pin of its key.
     pub pin: String,
 }
 
-/// Where a run's algorithm finds its files and the proxy.
+/// The paths of a run's files in the algorithm's container, and the proxy's address.
 pub fn locations(run: RunId, proxy: SocketAddr) -> Locations {
     let folder = task_folder(run);
     Locations {
@@ -120,7 +120,7 @@ fn token(run: RunId) -> String {
     format!("{}/token", task_folder(run))
 }
 
-/// The only names that a pod can look up are in its hosts file: the proxy's, and those of databases on the network.
+/// The only names that a pod can resolve are in its hosts file: the proxy's, and those of databases on the network.
 fn host_aliases(plan: &Plan<'_>) -> Vec<HostAlias> {
     let mut aliases = databases::host_aliases(plan.databases);
     let (ip, name) = (plan.proxy.ip().to_string(), PROXY.to_owned());
@@ -131,8 +131,8 @@ fn host_aliases(plan: &Plan<'_>) -> Vec<HostAlias> {
     aliases
 }
 
-/// No name server: where none listens, the pod's own kernel says so, and a look-up fails at once instead of waiting for an
-/// answer that no network policy lets through.
+/// Configures a name server address at which nothing listens. The pod's own kernel then refuses a query at once, which would otherwise
+/// wait for an answer that no network policy admits.
 pub fn no_dns() -> PodDNSConfig {
     let option = |name: &str| PodDNSConfigOption { name: Some(name.into()), value: Some("1".into()) };
     PodDNSConfig {
@@ -142,7 +142,7 @@ pub fn no_dns() -> PodDNSConfig {
     }
 }
 
-/// The run's folder, named as a regular node names it.
+/// The run's folder, with the same name as in vantage6's own node.
 fn task_folder(run: RunId) -> String {
     format!("{}/{}", databases::FOLDER, task_folder_name(run))
 }
@@ -151,7 +151,7 @@ fn task_folder_name(run: RunId) -> String {
     format!("task-{:09}", run.0)
 }
 
-/// Makes a run's Job.
+/// Creates a run's Job.
 pub fn job(plan: &Plan<'_>) -> Job {
     let name = plan.identity.attempt_name(plan.assignment, plan.before.attempt + 1);
     let metadata = ObjectMeta {
@@ -166,7 +166,7 @@ pub fn job(plan: &Plan<'_>) -> Job {
             ..metadata.clone()
         },
         spec: Some(JobSpec {
-            // A run is executed once; what to do about a pod that was lost is the node's decision.
+            // A run is executed once; the node decides what to do about a lost pod.
             backoff_limit: Some(0),
             active_deadline_seconds: Some(backstop(plan.config)),
             pod_replacement_policy: Some("Failed".into()),
@@ -178,7 +178,7 @@ pub fn job(plan: &Plan<'_>) -> Job {
     }
 }
 
-/// Makes the Job record in its own reason that its pod was disrupted: the pod itself may be gone before this node looks.
+/// Makes the Job record that its pod was disrupted, because the pod may be gone before this node reads it.
 fn tell_disruptions() -> PodFailurePolicy {
     PodFailurePolicy {
         rules: vec![PodFailurePolicyRule {
@@ -192,8 +192,8 @@ fn tell_disruptions() -> PodFailurePolicy {
     }
 }
 
-/// The seconds after which even a pod ends that no node cares for any more. The deadline for the algorithm is shorter, and
-/// the node's business: what has ended in time may wait in its pod for a server that is away, for a month.
+/// The seconds after which a pod ends even if no node manages it any more. The algorithm's deadline is shorter and enforced by
+/// the node: an output that was produced in time may wait in its pod for an unavailable server for a month.
 fn backstop(config: &KubernetesConfig) -> i64 {
     let whole = config.pending_timeout + config.deadline + DELIVERY;
     i64::try_from(whole.as_secs()).unwrap_or(i64::MAX)
@@ -286,7 +286,7 @@ fn receive(plan: &Plan<'_>, secret: &str) -> Container {
         mounts.push(mount("tmp", SHARED));
         variables.extend([shared_dir(plan), shared_keep(plan)]);
         security::reach_all_files(&mut container, plan.config.pod_security);
-        // Where the volume is full, it removes what earlier jobs have left.
+        // If the volume is full, `receive` removes what earlier jobs have left.
         security::remove_all_files(&mut container, plan.config.pod_security);
     }
     container.volume_mounts = Some(mounts);
@@ -297,10 +297,10 @@ fn receive(plan: &Plan<'_>, secret: &str) -> Container {
 fn returns(plan: &Plan<'_>, secret: &str) -> Container {
     let mut container = own(plan, secret, RETURN, databases::FOLDER);
     let mut mounts = vec![VolumeMount { read_only: Some(true), ..data(plan) }];
-    // An algorithm may replace its output by a file that only its own user may read.
+    // An algorithm may replace its output with a file that only its own user can read.
     security::reach_all_files(&mut container, plan.config.pod_security);
     if shared_volume(plan).is_some() {
-        // It removes what earlier jobs have left, since it waits anyway: no start is to wait for that.
+        // `return` removes what earlier jobs have left: it waits anyway, and so the cleanup delays no start.
         mounts.push(mount("tmp", SHARED));
         container.env.get_or_insert_default().extend([shared_dir(plan), shared_keep(plan)]);
         security::remove_all_files(&mut container, plan.config.pod_security);
@@ -309,7 +309,7 @@ fn returns(plan: &Plan<'_>, secret: &str) -> Container {
     container
 }
 
-/// What the algorithm and `return` have in common.
+/// The data volume's mount in the algorithm and in `return`.
 fn data(plan: &Plan<'_>) -> VolumeMount {
     match &plan.config.scratch {
         Some(_) => scratch::mount(scratch::DATA, databases::FOLDER),
@@ -347,7 +347,7 @@ fn algorithm(plan: &Plan<'_>, secret: &str) -> Container {
     container
 }
 
-/// What `receive` and `return` have in common; `data`: where each has the folder of the runs' folders.
+/// What `receive` and `return` have in common. `data` is the path of the parent of the runs' folders.
 fn own(plan: &Plan<'_>, secret: &str, role: &str, data: &str) -> Container {
     Container {
         name: role.into(),
@@ -356,7 +356,7 @@ fn own(plan: &Plan<'_>, secret: &str, role: &str, data: &str) -> Container {
         args: Some(vec![role.into()]),
         env: Some(vec![
             variable(env::RUN, &plan.assignment.run.to_string()),
-            // Job and Secret have one name.
+            // The Job and the Secret have the same name.
             variable(env::JOB, secret),
             variable(env::ADDRESS, &plan.data_port.address),
             variable(env::PIN, &plan.data_port.pin),
@@ -388,7 +388,7 @@ fn volumes(plan: &Plan<'_>) -> Vec<Volume> {
     volumes
 }
 
-/// The volume that holds the folders which the runs of one job share; `None` when every run has its own.
+/// The volume with the folders that the runs of one job share; `None` if every run has its own.
 fn shared_volume(plan: &Plan<'_>) -> Option<Volume> {
     match plan.tmp {
         Tmp::Private => None,
@@ -408,7 +408,7 @@ fn shared_dir(plan: &Plan<'_>) -> EnvVar {
     variable(env::SHARED_DIR, &format!("{SHARED}/{}", shared_folder(plan)))
 }
 
-/// How long folders of jobs stay. A running run may have marked its folder as used when it began.
+/// How long folders of jobs are kept, at least as long as a run can take: a run marks its folder as used only when it starts.
 fn shared_keep(plan: &Plan<'_>) -> EnvVar {
     let keep = plan.config.keep_shared.max(plan.config.pending_timeout + plan.config.deadline);
     variable(env::SHARED_KEEP, &keep.as_secs().to_string())
@@ -419,7 +419,7 @@ fn shared_folder(plan: &Plan<'_>) -> String {
     format!("sextant-{}/job-{}", plan.identity.key(), plan.assignment.shared_name())
 }
 
-/// When the algorithm's image is pulled. A digest stands for one content, wherever it comes from; a tag is asked for anew.
+/// When the algorithm's image is pulled. A digest identifies its content, whatever the source; a tag may have changed.
 fn algorithm_pull_policy(config: &KubernetesConfig, image: &str) -> ImagePullPolicy {
     match config.algorithm_pull_policy {
         Some(policy) => policy,

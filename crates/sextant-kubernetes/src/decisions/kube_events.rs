@@ -1,4 +1,4 @@
-//! Interprets the cluster's Events about a run that does not start. Only Events say why a pod may not be created, which volume is missing,
+//! Interprets the cluster's Events about a run that does not start. Only Events say why a pod can't be created, which volume is missing,
 //! or that an image is being pulled.
 
 use jiff::Timestamp;
@@ -12,24 +12,25 @@ use super::refusal::{self, Refusal, forbidden, larger_than_quota};
 pub struct EventFacts {
     /// Kubernetes's reason, for example `FailedMount`.
     pub reason: String,
-    /// Its explanation.
+    /// The explanation.
     pub message: String,
     /// Whether it is a warning.
     pub warning: bool,
-    /// When it was seen last.
+    /// When it last occurred.
     pub at: Option<Timestamp>,
 }
 
 /// The newest Event that explains why the run does not start. `image` is the image that the run was created for.
 pub fn interpret(events: impl IntoIterator<Item = EventFacts>, image: &str) -> Option<PodIssue> {
-    // Of our own image, which was there already, the same is said.
+    // `Pulled` is also reported for an image that was already present, such as Sextant's own, with another message.
     let pulled = |event: &EventFacts| event.reason == "Pulled" && event.message.starts_with("Successfully");
     let telling = |event: &EventFacts| event.warning || event.reason == "Pulling" || pulled(event);
     let events: Vec<EventFacts> = events.into_iter().collect();
-    // What kept a pod from being made is over when there is one.
+    // Once a pod exists, earlier reasons why it could not be created are obsolete.
     let made = events.iter().filter(|event| event.reason == "SuccessfulCreate").map(|event| event.at).max();
     let over = |event: &EventFacts| event.reason == "FailedCreate" && made.is_some_and(|made| event.at <= made);
-    // What the scheduler says stands at the pod, too; what keeps it from going on does not.
+    // The scheduler's reason is also in the pod's status; reasons why a scheduled pod does not start are only in Events, so they rank
+    // higher.
     let newest = events
         .into_iter()
         .filter(|event| telling(event) && !over(event))
@@ -44,7 +45,7 @@ pub fn interpret(events: impl IntoIterator<Item = EventFacts>, image: &str) -> O
     let kind = match newest.reason.as_str() {
         "Pulling" | "Pulled" => IssueKind::Progress,
         "FailedCreate" => of_creation(),
-        // The pod's own volume is created for it, and the cluster may have rules for that.
+        // The pod's own volume is created with it, and the cluster may have rules for volumes.
         "FailedBinding" | "ProvisioningFailed" => match of_creation() {
             IssueKind::Other => IssueKind::WaitsFor(WaitsFor::Volume),
             kind => kind,

@@ -1,54 +1,55 @@
-//! Which of several processes with one API key acts: a Lease in the cluster decides, by the rules of Kubernetes's own controllers
-//! (client-go's `leaderelection`). The holder renews it. Another process takes it when it has seen no renewal for the duration of the
-//! Lease *by its own clock*, so clocks that disagree do no harm. The holder stops acting a little earlier, so that there are never two.
+//! Leader election among processes with the same API key, by a Lease in the cluster and the rules of Kubernetes's own controllers
+//! (client-go's `leaderelection`). The holder renews the Lease. Another process takes it when it has seen no renewal for the Lease's
+//! duration *by its own clock*, so clocks that disagree do no harm. The holder stops acting a little earlier, so there are never two
+//! leaders.
 //!
 //! ```text
-//!   holder    renewed ──2 s── renewed ──2 s── … the API server is away ──8 s── acts no more
+//!   holder    renewed ──2 s── renewed ──2 s── … API server unavailable ──8 s── stops acting
 //!   other                     sees it ───────────────────────────10 s───────────────── takes it
 //! ```
 
 use std::time::Duration;
 
-/// What a Lease says of how long others wait for a renewal. A take-over has to be done within 15 seconds.
+/// How long other processes wait for a renewal. A takeover must complete within 15 seconds.
 pub const DURATION: Duration = Duration::from_secs(10);
-/// How long after asking for the last renewal that worked the holder acts.
+/// How long the holder acts after it has sent the last successful renewal.
 pub const TRUST: Duration = Duration::from_secs(8);
 /// How often the holder renews.
 pub const RENEW: Duration = Duration::from_secs(2);
-/// How often those that stand by look.
+/// How often a standby process reads the Lease.
 pub const LOOK: Duration = Duration::from_secs(1);
-/// The longest wait that a Lease can ask for: it may have been written by anybody.
+/// The longest wait that a Lease can request, since anyone may have written it.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// What a Lease says.
+/// The content of a Lease.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Record {
     /// The holder; empty if it was released.
     pub holder: String,
-    /// When it was last renewed, as text: only a change of it means something.
+    /// When it was last renewed, as text, since only a change matters.
     pub renewed: String,
-    /// How long others are to wait for a renewal; `None` when it does not say.
+    /// How long other processes wait for a renewal; `None` if the Lease does not say.
     pub duration: Option<Duration>,
 }
 
-/// What one that stands by does next.
+/// The next step of a standby process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Take the Lease: nobody holds it.
+    /// Take the Lease: it has no holder, or the holder does not renew it.
     Take,
-    /// Look again later.
+    /// Read the Lease again later.
     StandBy,
 }
 
-/// What one that stands by has seen so far.
+/// What a standby process has observed so far.
 #[derive(Debug, Default)]
 pub struct Observer {
     last: Option<(Record, Duration)>,
 }
 
 impl Observer {
-    /// The Lease says this now (`None`: there is none). `gone` tells whether the holder is known to be gone, whatever the Lease
-    /// says. `now` is a time that never stands still.
+    /// Decides from the Lease's current content (`None`: there is no Lease). `gone` means that the holder is known to have ended, whatever
+    /// the Lease says. `now` is a monotonic time.
     pub fn next(&mut self, record: Option<Record>, gone: bool, now: Duration) -> Next {
         let Some(record) = record else { return Next::Take };
         if record.holder.is_empty() || gone {
@@ -80,7 +81,7 @@ mod tests {
         let held = |renewed| Some(record("a", renewed));
         let asking = |seconds| Some(Record { duration: Some(Duration::from_secs(seconds)), ..record("a", 1) });
         let silent = || Some(Record { duration: None, ..record("a", 1) });
-        // What is seen at which second, and what is done then.
+        // What a standby process sees at which second, and what it does then.
         for (story, looks, expected) in [
             ("none", vec![(0, None, false)], vec!["take"]),
             ("given back", vec![(0, Some(record("", 1)), false)], vec!["take"]),
@@ -95,7 +96,7 @@ mod tests {
                 vec![(0, held(1), false), (9, held(1), false), (10, held(1), false)],
                 vec!["wait", "wait", "take"],
             ),
-            // Its own clock counts from when it has first seen the last renewal, whatever time stands there.
+            // The duration counts by its own clock from when it first saw the last renewal, whatever time the Lease has.
             (
                 "silence after all",
                 vec![(0, held(1), false), (5, held(2), false), (14, held(2), false), (15, held(2), false)],
@@ -128,10 +129,10 @@ mod tests {
 
     #[test]
     fn who_holds_it_has_stopped_before_another_begins() {
-        // A renewal is asked for before anybody can see it; two seconds are for what was begun and for clocks that go wrong.
+        // The holder counts from before its renewal is visible; two seconds remain for actions in progress and for clocks that drift.
         assert!(TRUST + Duration::from_secs(2) <= DURATION);
         assert!(RENEW * 3 < TRUST);
-        // Seen one look late, taken one look late, and started.
+        // Seen one read late, taken one read late, and started.
         assert!(DURATION + LOOK * 2 + Duration::from_secs(2) < Duration::from_secs(15));
     }
 }

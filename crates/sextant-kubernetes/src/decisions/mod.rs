@@ -1,4 +1,4 @@
-//! Decisions without I/O, so that all cases can be read and tested as tables.
+//! Decisions without I/O, so that all cases can be tested as tables.
 
 pub mod databases;
 pub mod disruption;

@@ -1,4 +1,4 @@
-//! Which ResourceQuotas and LimitRanges of a namespace forbid every run, whatever else runs: reported before the first run fails.
+//! ResourceQuotas and LimitRanges of a namespace that forbid every run, whatever else runs. They are reported before the first run fails.
 
 use std::collections::BTreeMap;
 
@@ -15,14 +15,14 @@ type Quantities = BTreeMap<String, Quantity>;
 /// Resources that every container must specify if a quota counts them.
 const COUNTED: [&str; 2] = ["cpu", "memory"];
 
-/// A container, as far as these rules apply to it.
+/// A container, reduced to what these rules check.
 struct Demand {
     name: &'static str,
     requests: Quantities,
     limits: Quantities,
 }
 
-/// What the rules forbid of the pods that a node makes; each line names the rule.
+/// The rules that forbid a pod of this node; each text names its rule.
 pub fn broken(config: &KubernetesConfig, quotas: &[ResourceQuota], ranges: &[LimitRange]) -> Vec<String> {
     let run = [(RECEIVE, &config.helper_resources), (ALGORITHM, &config.resources), (RETURN, &config.helper_resources)];
     let probe = [(ROLE, &config.helper_resources)];
@@ -44,7 +44,7 @@ pub fn broken(config: &KubernetesConfig, quotas: &[ResourceQuota], ranges: &[Lim
     found
 }
 
-/// A container with what the namespace's LimitRanges give to those that say nothing.
+/// A container's resources, including the defaults of the namespace's LimitRanges.
 fn demand(name: &'static str, resources: &ResourceRequirements, ranges: &[LimitRange]) -> Demand {
     let mut limits = resources.limits.clone().unwrap_or_default();
     let mut requests = resources.requests.clone().unwrap_or_default();
@@ -63,7 +63,7 @@ fn demand(name: &'static str, resources: &ResourceRequirements, ranges: &[LimitR
     Demand { name, requests, limits }
 }
 
-/// Whether a quota is about pods like ours: without a priority, and without a deadline of their own.
+/// Whether a quota applies to pods like Sextant's, which have no priority class and no deadline of their own.
 fn counts_runs(quota: &ResourceQuota) -> bool {
     let Some(spec) = &quota.spec else { return false };
     let ours = |scope: &String| matches!(scope.as_str(), "NotTerminating" | "NotBestEffort");
@@ -102,7 +102,7 @@ fn of_item(item: &LimitRangeItem, pod: &[Demand]) -> Vec<String> {
     }
     let mut found = Vec::new();
     let get = |side: &Quantities, resource: &str| side.get(resource).and_then(|quantity| amount(&quantity.0));
-    // (whose, requests, limits) of one resource, for each container or for all together.
+    // (name, requests, limits) of one resource, for each container or for the whole pod.
     let each = |resource: &str| -> Vec<(String, Option<f64>, Option<f64>)> {
         let (requests, limits) =
             (|demand: &Demand| get(&demand.requests, resource), |demand: &Demand| get(&demand.limits, resource));
@@ -139,7 +139,7 @@ fn of_item(item: &LimitRangeItem, pod: &[Demand]) -> Vec<String> {
     found
 }
 
-/// What a pod needs in all: `receive` has ended before the others begin.
+/// The total of a pod. `receive` ends before the other containers start, so it counts separately.
 fn total(pod: &[Demand], of: impl Fn(&Demand) -> Option<f64>) -> Option<f64> {
     let (before, beside): (Vec<&Demand>, Vec<&Demand>) = pod.iter().partition(|demand| demand.name == RECEIVE);
     let sum = beside.into_iter().filter_map(&of).reduce(|a, b| a + b);
@@ -185,7 +185,7 @@ mod tests {
             ),
             (one_cpu, hard(json!({"limits.cpu": "8"})), none(), ""),
             (one_cpu, hard(json!({"limits.cpu": "1"})), none(), "needs more limits.cpu than the 1 in all"),
-            // The usual quota has room for a run of the defaults.
+            // A usual quota has room for a run with default settings.
             (
                 "{}",
                 hard(json!({"limits.memory": "4Gi", "requests.memory": "4Gi", "requests.cpu": "1", "pods": "3"})),

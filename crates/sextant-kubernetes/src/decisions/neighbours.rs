@@ -1,5 +1,5 @@
 //! Other nodes with runs in this node's namespace, as their Jobs show them. A namespace is one trust domain: anyone who may create Jobs
-//! and get Secrets in it may stop, read and forge what any node has there. And this node's runs must not reach what their runs may.
+//! and get Secrets in it can stop, read and forge what any node has there. This node's runs must not reach the endpoints of other nodes.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -10,26 +10,26 @@ use super::facts::RECEIVE;
 use super::job::{self, PROXY};
 use super::labels;
 
-/// How many other nodes are reported and tried.
+/// The maximum number of other nodes that are reported and probed.
 pub const MOST: usize = 8;
 
 /// Another node of the namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Neighbour {
-    /// Its key, by which its Jobs are found.
+    /// Its node key, which its Jobs have as a label.
     pub key: String,
-    /// Where its pods find it.
+    /// The address of its data port.
     pub data_port: Option<SocketAddr>,
-    /// Where its algorithms find their proxy; at which port, its Jobs do not say.
+    /// The address of its proxy. Its Jobs do not show the port.
     pub proxy: Option<IpAddr>,
 }
 
-/// The label selector of the Jobs of other nodes than the one with this key.
+/// The label selector of all Jobs except those of the node with this key.
 pub fn selector(own_key: &str) -> String {
     format!("{}=sextant,{},{}!={own_key}", labels::APP, labels::NODE_KEY, labels::NODE_KEY)
 }
 
-/// The nodes that have made these Jobs: each once, [`MOST`] at most.
+/// The nodes that created these Jobs, each once, and at most [`MOST`].
 pub fn read<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> Vec<Neighbour> {
     let mut found: BTreeMap<String, Neighbour> = BTreeMap::new();
     for job in jobs {

@@ -1,11 +1,11 @@
-//! The network isolation of algorithms, as NetworkPolicies of the namespace in which they run: there is no ingress, and egress only to
-//! the proxy's port, the node's data port and, for runs that asked for them, databases on the network.
+//! The network isolation of algorithms, as NetworkPolicies of the namespace in which they run. They allow no ingress, and egress only to
+//! the proxy's port, the node's data port and, for runs that ask for them, databases on the network.
 //!
 //! The chart creates the same policies from the same settings (`charts/sextant/templates/isolation.yaml`); a test compares the
-//! two. These are for a node that runs on a machine, so both ports are addresses here, and pods there.
+//! two. The policies here are for a node on the host, so both ports are IP addresses; in the chart they are pods.
 //!
-//! Each policy closes both directions by itself, and opens what it names. So the policy whose presence a check confirms (by what is
-//! open) also keeps others out, whatever happened to the rest.
+//! Each policy isolates both directions by itself, and allows what it names. So a policy whose presence a probe confirms (by what it
+//! allows) also denies everything else, whatever happened to the other policies.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use sextant_config::{Cidr, Egress, KubernetesConfig};
 
 use super::labels;
 
-/// Where pods find what they may reach.
+/// The addresses that pods may connect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoints {
     /// The node's data port.
@@ -28,15 +28,15 @@ pub struct Endpoints {
     pub proxy: SocketAddr,
 }
 
-/// The policies for the namespace of one node's runs. Nodes that share a namespace each have their own, besides the first,
+/// The policies for the namespace of one node's runs. Nodes that share a namespace each have their own, except for the first policy,
 /// which is the same for all.
 pub fn policies(config: &KubernetesConfig, node_key: &str, endpoints: Endpoints) -> Vec<NetworkPolicy> {
     let mut runs = BTreeMap::from(
         [(labels::APP, "sextant"), (labels::COMPONENT, labels::COMPONENT_ALGORITHM), (labels::NODE_KEY, node_key)]
             .map(|(key, value)| (key.to_owned(), value.to_owned())),
     );
-    // A node of a release may write any node key on its pods, but no other release than its own, and not none: so those are
-    // never meant.
+    // A node of a release may set any node key on its pods, but only its own release, and not none. So the selector includes the release,
+    // or its absence, and never matches pods of other releases.
     let release = config.labels.get(labels::RELEASE).cloned();
     let of_none = release.is_none().then(|| {
         vec![LabelSelectorRequirement {

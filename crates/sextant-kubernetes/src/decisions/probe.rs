@@ -1,4 +1,4 @@
-//! The Jobs that check the isolation: a prober, which tries to connect, and its neighbour, which listens. To the cluster both are
+//! The Jobs that check the isolation: a prober, which tries to connect, and its neighbour, which listens. To the cluster both look like
 //! algorithms: they have the labels that network policies select, and run on the same machines.
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
@@ -14,28 +14,28 @@ use sextant_core::names::Identity;
 use super::isolation::Try;
 use super::{job, labels, security};
 
-/// The role of our binary in these pods.
+/// The role of Sextant's binary in these pods.
 pub const ROLE: &str = "probe";
-/// Its orders, as JSON.
+/// The environment variable with the probe's orders, as JSON.
 pub const ORDERS: &str = "SEXTANT_PROBE";
-/// The address of the machine that the pod is on.
+/// The environment variable with the address of the pod's machine.
 pub const MACHINE: &str = "SEXTANT_MACHINE";
-/// Who needs no name of its own runs as this one.
+/// The user of a probe if the namespace does not require another.
 const NOBODY: u32 = 65532;
-/// The seconds after which such a pod ends in any case.
+/// The seconds after which a probe's pod ends in any case.
 const LONGEST: i64 = 240;
 
-/// What a probe is to do.
+/// What a probe does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Orders {
-    /// Listen at these ports until it is stopped.
+    /// Listen on these ports until the process is stopped.
     Listen(Vec<u16>),
-    /// Wait until the `needed` ones answer, for a while, then try all.
+    /// Retry the `needed` targets for a while until they answer, and then try the `closed` ones.
     Try {
-        /// What algorithms need.
+        /// Targets that algorithms need.
         needed: Vec<Try>,
-        /// What they must not reach.
+        /// Targets that algorithms must not reach.
         closed: Vec<Try>,
     },
 }
@@ -49,7 +49,7 @@ impl Orders {
     }
 }
 
-/// Makes a probe's Job. It goes away by itself a minute after its end.
+/// Creates a probe's Job, which is deleted a minute after its end.
 pub fn probe(identity: &Identity, config: &KubernetesConfig, orders: &Orders, pull_secrets: &[String]) -> Job {
     let mut labels = config.labels.clone();
     labels.extend(
@@ -97,7 +97,7 @@ pub fn probe(identity: &Identity, config: &KubernetesConfig, orders: &Orders, pu
     }
 }
 
-/// In a namespace with rules about users, the one that algorithms have, too.
+/// The probe's user: in a namespace with rules about users, the same as the algorithms'.
 fn user(config: &KubernetesConfig) -> u32 {
     match config.pod_security {
         PodSecurity::Restricted { user } => user,
@@ -113,7 +113,7 @@ fn container(config: &KubernetesConfig, orders: &Orders) -> Container {
         image_pull_policy: config.image_pull_policy.map(|policy| policy.as_str().to_owned()),
         args: Some(vec![ROLE.into()]),
         env: Some(vec![
-            // Everything in it has a form in JSON.
+            // Orders can always be serialized.
             EnvVar { name: ORDERS.into(), value: serde_json::to_string(orders).ok(), value_from: None },
             EnvVar {
                 name: MACHINE.into(),

@@ -1,5 +1,5 @@
-//! The meaning of the API server's refusals: whether they are temporary, who has to act, and what is reported. They are recognized by the
-//! texts of Kubernetes's admission plugins, which have no other interface for that.
+//! The meaning of the API server's refusals: whether they are temporary, who has to act, and what to report. They are recognized by the
+//! texts of Kubernetes's admission plugins, which offer no other interface for that.
 
 use printable::excerpt;
 use sextant_config::quantity::amount;
@@ -7,36 +7,36 @@ use sextant_core::run_state::Failure;
 use sextant_core::timeouts::resource_in_words;
 use vantage6_types::RunStatus;
 
-/// What a refusal means.
+/// The meaning of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// A rule refuses it, and will refuse it again.
+    /// A rule forbids the request, and will forbid it again.
     Forbidden,
-    /// It alone needs more than a quota has in all.
+    /// The run alone needs more than the quota's total.
     LargerThanQuota,
-    /// A quota is used up; it has room again when other pods have ended.
+    /// The quota is used up. It has room again when other pods have ended.
     QuotaFull,
-    /// Something that may pass by itself.
+    /// The refusal may be temporary.
     MayPass,
 }
 
-/// Refusals that pass although they say "forbidden", or although a rule is behind them.
+/// Temporary refusals, although their texts say "forbidden" or come from a rule.
 const PASSING: [&str; 6] = [
-    // Whoever is to judge could not be asked: a webhook, or the backend of the image policy.
+    // The webhook, or the backend of the image policy, could not be reached for its decision.
     "failed calling webhook",
     "failed to call webhook",
     "is forbidden: Post \"",
-    // The quota, or the API server, has just been started.
+    // The quota, or the API server, was just created or started.
     "status unknown for quota",
     "not yet ready to handle request",
-    // Told by its own words.
+    // The namespace is being deleted, which callers recognize by this text.
     "being terminated",
 ];
 
 /// Refusals that do not contain "is forbidden".
 const RULES: [&str; 4] = ["violates PodSecurity", "denied the request", "denied request", " is invalid: "];
 
-/// What these words of the API server mean.
+/// Interprets a message of the API server.
 pub fn meaning(message: &str) -> Refusal {
     let says = |words: &&str| message.contains(*words);
     if message.contains("exceeded quota") {
@@ -50,13 +50,13 @@ pub fn meaning(message: &str) -> Refusal {
     }
 }
 
-/// Whether somebody may not do this, rather than that the thing itself is not allowed.
+/// Whether an account lacks a permission, rather than that a rule forbids the object.
 pub fn is_missing_right(message: &str) -> bool {
     message.contains(" is forbidden: User ")
 }
 
-/// The sizes of which it alone needs more than the quota has in all. Numbers of things don't count: a quota of no pods is a namespace
-/// that is closed for a while.
+/// The resources of which the run alone needs more than the quota's total. Object counts are ignored: a quota of no pods means that
+/// the namespace is closed for a while.
 fn beyond_quota(message: &str) -> Vec<&str> {
     let after = |key| message.split_once(key).map(|(_, rest)| rest);
     let (Some(requested), Some(limited)) = (after("requested: "), after("limited: ")) else { return Vec::new() };
@@ -68,7 +68,7 @@ fn beyond_quota(message: &str) -> Vec<&str> {
         .collect()
 }
 
-/// What is listed as `cpu=1,memory=2Gi`, up to the first thing that is no such pair.
+/// Parses a list like `cpu=1,memory=2Gi`, up to the first item that is not such a pair.
 fn quantities(list: &str) -> impl Iterator<Item = (&str, f64)> {
     let list = list.split_whitespace().next().unwrap_or_default();
     list.split(',').map_while(|pair| {
@@ -83,18 +83,18 @@ fn is_size(resource: &str) -> bool {
         || resource.ends_with("/requests.storage")
 }
 
-/// Whose the thing is that a rule does not allow.
+/// Who is responsible for what a rule forbids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Whose {
-    /// The task's: the image that it names.
+    /// The task, by the image that it names.
     TaskImage,
-    /// The node's owner's: everything in a pod that a task has no say in.
+    /// The node's owner, for everything in a pod that the task does not determine.
     Owner,
-    /// A rule of the cluster's own, whose subject is unknown.
+    /// Unknown: a rule of the cluster that does not name its subject.
     Unknown,
 }
 
-/// Rules about what the node's owner has set, or has not.
+/// Texts of rules about settings of the node's owner.
 const OWNERS: [&str; 13] = [
     "must specify ",
     "insufficient quota to match",
@@ -111,7 +111,7 @@ const OWNERS: [&str; 13] = [
     "is forbidden: User ",
 ];
 
-/// Where in a Job or a pod the task's image is.
+/// The field of a Job or pod with the task's image.
 const IMAGE_FIELD: &str = "spec.containers[0].image";
 
 fn whose(message: &str, image: &str) -> Whose {
@@ -128,7 +128,7 @@ fn whose(message: &str, image: &str) -> Whose {
     }
 }
 
-/// Whether a text contains exactly this image, and not only as part of another name.
+/// Whether a text contains exactly this image, and not as part of another name.
 fn names(message: &str, image: &str) -> bool {
     let of_a_name = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
     !image.is_empty()
@@ -213,7 +213,7 @@ mod tests {
                     .into(),
                 Forbidden,
             ),
-            // It passes, or may.
+            // Temporary, or possibly temporary.
             (pod("exceeded quota: q, requested: pods=1, used: pods=3, limited: pods=3"), QuotaFull),
             (pod("status unknown for quota: q, resources: limits.cpu"), MayPass),
             (pod("not yet ready to handle request"), MayPass),
@@ -222,7 +222,7 @@ mod tests {
             ("Internal error occurred: failed calling webhook \"a.b\": connection refused".into(), MayPass),
             ("Internal error occurred: resource quota evaluation timed out".into(), MayPass),
             ("etcdserver: request timed out".into(), MayPass),
-            // Alone larger than the quota, or just too large beside the others.
+            // Alone larger than the quota, or only too large in addition to the others.
             (
                 quota("requested: limits.memory=4160Mi, used: limits.memory=0, limited: limits.memory=4Gi"),
                 LargerThanQuota,

@@ -1,5 +1,5 @@
-//! How Kubernetes's words are read: one function from the facts of Job and pod to a [`RunState`]. Its tests have all
-//! states in one table; docs/STATES.md has it for people.
+//! Interprets Kubernetes's status: one function maps the facts about Job and pod to a [`RunState`]. Its tests have all
+//! states in one table; docs/STATES.md has the table for people.
 
 use jiff::{SignedDuration, Timestamp};
 use sextant_core::run_state::{Exit, Failure, RunState, Starting, WaitsFor};
@@ -9,15 +9,15 @@ use super::disruption::{DisruptionCause, Progress};
 use super::facts::{Container, End, JobFacts, PodFacts};
 use super::injected::{Injected, Kind};
 
-/// How long to wait for the final state from a machine that the cluster has given up, after its pod should have ended.
+/// How long after its termination deadline a pod's final state may take, if the cluster has given up its machine.
 const SILENCE: SignedDuration = SignedDuration::from_secs(60);
-/// The same of another machine: it ends no pod while it pulls an image for it.
+/// The same for a machine that still works: its kubelet does not end a pod while it pulls an image for it.
 const BUSY: SignedDuration = SignedDuration::from_mins(10);
-/// How long the one of two watches may be behind the other, that of the Jobs and that of the pods.
+/// How far the watch of the Jobs may lag behind the watch of the pods, or the reverse.
 const BEHIND: SignedDuration = SignedDuration::from_secs(60);
 
-/// Reads the facts of a run's Job and pod. One without the other happens in the moments between: a Job whose
-/// pod does not exist yet, a pod whose Job was deleted.
+/// Interprets the facts about a run's Job and pod. For moments, one exists without the other: a Job whose pod has not been
+/// created yet, or a pod whose Job was deleted.
 pub fn run_state(job: Option<&JobFacts>, pod: Option<&PodFacts>) -> RunState {
     let Some(job) = job else {
         return RunState::Absent;
@@ -25,7 +25,7 @@ pub fn run_state(job: Option<&JobFacts>, pod: Option<&PodFacts>) -> RunState {
     if job.reported {
         return RunState::Released;
     }
-    // What this node has stopped itself ends for that reason, however its pod takes it.
+    // A run that this node has stopped fails for that reason, whatever its pod reports.
     if let Some(stop) = &job.stopped {
         return RunState::Failed(stop.failure());
     }
@@ -40,7 +40,7 @@ pub fn run_state(job: Option<&JobFacts>, pod: Option<&PodFacts>) -> RunState {
         _ if job.deleting => RunState::Failed(lost(DisruptionCause::JobDeleted)),
         _ if job.failed_by("DeadlineExceeded") => RunState::Failed(lost(DisruptionCause::TimedOut)),
         (Some(_), None) if taken_away => RunState::Failed(lost(DisruptionCause::TakenAway)),
-        // Its pod gives the reason, which the other watch brings soon.
+        // The pod has the reason, which the other watch delivers soon.
         (Some(_), _) => {
             let failure = lost(if taken_away { DisruptionCause::TakenAway } else { DisruptionCause::Stopped });
             match job.failed_at.and_then(|failed| failed.checked_add(BEHIND).ok()) {
@@ -53,12 +53,12 @@ pub fn run_state(job: Option<&JobFacts>, pod: Option<&PodFacts>) -> RunState {
     }
 }
 
-/// What a pod says of its end; `None` if it has not ended.
+/// The state of a pod that has ended or is ending; `None` if neither applies.
 fn of_end(job: &JobFacts, pod: &PodFacts) -> Option<RunState> {
     let failed = |cause: DisruptionCause, progress, note: Option<&str>| {
         Some(RunState::Failed(cause.failure(job, Some(pod), progress, note)))
     };
-    // What the algorithm did comes first: an algorithm that has ended has an output, as long as `return` can bring it.
+    // The algorithm's result comes first: an algorithm that has finished has an output, as long as `return` can upload it.
     if let Container::Ended(end) = &pod.algorithm
         && !pod.algorithm.was_lost()
         && ended_by_itself(pod, end)
@@ -93,7 +93,7 @@ fn of_end(job: &JobFacts, pod: &PodFacts) -> Option<RunState> {
     }
     let stopped = matches!(pod.algorithm, Container::Ended(_));
     let cause = DisruptionCause::of(job, pod);
-    // Gone unseen, and nobody has said why: the Job's controller may.
+    // The pod disappeared without a reason, which the Job controller may still record.
     let unexplained =
         pod.gone.filter(|_| cause == DisruptionCause::PodDeleted && pod.told.is_none() && job.failed.is_none());
     let failure = || cause.failure(job, Some(pod), progress(job, Some(pod)), None);
@@ -109,18 +109,18 @@ fn of_end(job: &JobFacts, pod: &PodFacts) -> Option<RunState> {
     None
 }
 
-/// Whether the algorithm was started, according to its machine.
+/// Whether the machine reports that the algorithm was started.
 fn has_begun(pod: &PodFacts) -> bool {
     matches!(pod.algorithm, Container::Running { .. } | Container::Ended(_))
 }
 
-/// How long the machine of a terminating pod may take to report how it ended.
+/// Until when the machine of a terminating pod may report its final state.
 fn last_word(pod: &PodFacts, cause: DisruptionCause) -> Option<Timestamp> {
     let patience = if cause == DisruptionCause::Machine { SILENCE } else { BUSY };
     pod.ends_at.or(pod.told).and_then(|ends| ends.checked_add(patience).ok())
 }
 
-/// The state of a pod that is starting.
+/// The state of a pod that is starting or running.
 fn of_life(pod: &PodFacts) -> RunState {
     if !pod.scheduled {
         let detail = pod.unschedulable.as_deref().unwrap_or("it is being scheduled");
@@ -138,7 +138,7 @@ fn of_life(pod: &PodFacts) -> RunState {
         (_, Container::Waiting { reason, message }) if is_image(reason) => {
             starting(pod.created, WaitsFor::Image, &format!("{reason}: {message}"))
         }
-        // The kubelet tries again; on a loaded machine that helps.
+        // The kubelet retries, which helps on an overloaded machine.
         (_, Container::Waiting { reason, message }) if is_container(reason) => {
             starting(pod.created, WaitsFor::Container, &format!("{reason}: {message}"))
         }
@@ -163,7 +163,7 @@ fn of_life(pod: &PodFacts) -> RunState {
     }
 }
 
-/// What the pod waits for before it begins, or goes on, with containers of ours: one that the cluster has put before them.
+/// The state of a pod that waits for a container that the cluster has added before Sextant's containers.
 fn injected_in_the_way(pod: &PodFacts) -> Option<RunState> {
     let before_ours = |container: &&Injected| container.kind != Kind::Beside;
     let (container, detail) =
@@ -179,7 +179,7 @@ fn starting(since: Option<Timestamp>, waits_for: WaitsFor, detail: &str) -> RunS
     RunState::Starting(Starting { since, waits_for, detail: detail.to_owned() })
 }
 
-/// Words of a container that waits for an image.
+/// Reasons of a container that waits for its image.
 fn is_image(reason: &str) -> bool {
     matches!(
         reason,
@@ -193,39 +193,39 @@ fn is_image(reason: &str) -> bool {
     )
 }
 
-/// Words of a container that could not be started.
+/// Reasons of a container that could not be started.
 fn is_container(reason: &str) -> bool {
     matches!(reason, "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" | "PreCreateHookError")
 }
 
-/// Whether an algorithm ended by itself, and not because its pod was terminated.
+/// Whether the algorithm ended by itself, and not because its pod was terminated.
 fn ended_by_itself(pod: &PodFacts, end: &End) -> bool {
     let earlier = matches!((end.at, pod.told), (Some(end), Some(told)) if end < told);
     !pod.told_to_end() || end.code == 0 || end.reason == "OOMKilled" || earlier
 }
 
-/// How far a run was when its pod was lost.
+/// How far the run was when its pod was lost.
 fn progress(job: &JobFacts, pod: Option<&PodFacts>) -> Progress {
     let started = match pod.map(|pod| (pod, &pod.algorithm)) {
         Some((_, Container::Running { .. })) => true,
         Some((_, Container::Ended(end))) => end.started,
-        // On no machine yet.
+        // The pod has no machine yet.
         Some((pod, _)) if !pod.scheduled && pod.gone.is_none() => false,
-        // The machine has said the last there is to say. Of a pod that it refuses it says nothing, even if it had it before it was
-        // restarted itself.
+        // The machine has reported the final state, so the algorithm did not start. If it reports no container, that is not certain: a
+        // kubelet that rejects a pod reports none, even if it ran the pod before its own restart.
         Some((pod, _))
             if pod.final_word() && (&pod.receive, &pod.algorithm) != (&Container::Unknown, &Container::Unknown) =>
         {
             false
         }
-        // It may have been started unseen: by a machine that was lost, or while this node was away.
+        // The algorithm may have started unseen: on a lost machine, or while this node was not running.
         _ => job.supplied,
     };
     if started { Progress::Running } else { Progress::Starting }
 }
 
 fn receive_failed(end: &End) -> RunState {
-    // What `receive` says is for the researcher; what the container's runtime says of it is not.
+    // The message of `receive` is for the researcher; a message from the container runtime is not.
     let said = if end.started { end.message.trim() } else { "" };
     let said = if said.is_empty() { "its input could not be delivered." } else { said };
     let detail = format!("receive exited with {} ({}): {}", end.code, end.reason, end.message);

@@ -1,11 +1,11 @@
-//! A run's own volume, where `kubernetes.scratch` asks for one: all that its algorithm can write is in there, and ends with it.
+//! A run's own volume, if `kubernetes.scratch` is set. It contains all that the algorithm can write, and is deleted with the run's pod.
 //!
-//! The kubelet measures folders of the machine's disk by walking through them, and from time to time: what it can't walk through (a long
-//! path), what has no name, or what lies elsewhere (an image's `VOLUME`, the termination message) counts for nothing, and inodes aren't counted at all. A file system of
-//! its own has an end whatever is done in it. So the root of the algorithm's container is read-only beside it, and the files that the kubelet
-//! puts there are out of its reach: the hosts file is a copy in the volume, the one for a last message lies in a folder that nobody can enter.
+//! The kubelet measures folders on the machine's disk by walking them periodically. It does not count what it can't walk (a long path), a
+//! file without a name, what is elsewhere (an image's `VOLUME`, the termination message), or inodes. A file system of its own has a limit
+//! in any case. So the root file system of the algorithm's container is read-only, and the files that the kubelet adds are out of the
+//! algorithm's reach: the hosts file is a copy in the volume, and the termination message is in a folder that it can't enter.
 //!
-//! What a Job can't close: a `VOLUME` of the image, where the container runtime honours it.
+//! A Job can't prevent writes to a `VOLUME` of the image, if the container runtime supports those.
 
 use std::collections::BTreeMap;
 
@@ -18,28 +18,28 @@ use sextant_config::{PodSecurity, Scratch};
 
 use super::databases;
 
-/// The volume's name in the pod: its claim has the pod's name before it.
+/// The volume's name in the pod. The name of its claim is the pod's name, a hyphen and this.
 pub const VOLUME: &str = "scratch";
-/// Where `receive` sees the whole of it.
+/// The mount path of the whole volume in `receive`.
 pub const PLACE: &str = "/run/sextant/scratch";
-/// The folder in it with the run's input and output.
+/// The folder with the run's input and output.
 pub const DATA: &str = "data";
-/// The run's own `/mnt/tmp`, where it shares none.
+/// The run's own `/mnt/tmp`, if it shares none.
 pub const OWN_TMP: &str = "mnt-tmp";
-/// What programs write to without asking, and where it is in the volume.
+/// Folders that programs expect to be writable: the folder in the volume, and its mount path.
 pub const TEMPORARY: [(&str, &str); 2] = [("tmp", "/tmp"), ("var-tmp", "/var/tmp")];
 /// A copy of the pod's hosts file.
 pub const HOSTS: &str = "hosts";
-/// Where the kubelet puts a container's hosts file, if nothing else is there.
+/// The path of a container's hosts file, which the kubelet creates if nothing is mounted there.
 pub const HOSTS_FILE: &str = "/etc/hosts";
-/// A folder that nobody can enter, with the place of the file that the kubelet reads a last message from.
+/// A folder that the algorithm can't enter, with the file from which the kubelet reads a termination message.
 pub const CLOSED: &str = "closed";
-/// That file in it.
+/// The termination message's file in the closed folder.
 pub const MESSAGE: &str = "message";
-/// The closed folder in the algorithm's container.
+/// The mount path of the closed folder in the algorithm's container.
 const CLOSED_PLACE: &str = "/run/sextant/closed";
 
-/// The claim that the cluster makes with the pod, and removes with it.
+/// The volume claim that the cluster creates and deletes with the pod.
 pub fn volume(scratch: &Scratch, labels: BTreeMap<String, String>) -> Volume {
     let size = BTreeMap::from([("storage".to_owned(), scratch.size.clone())]);
     let spec = PersistentVolumeClaimSpec {
@@ -57,7 +57,7 @@ pub fn volume(scratch: &Scratch, labels: BTreeMap<String, String>) -> Volume {
     }
 }
 
-/// A folder or file of the volume at a path.
+/// Mounts a folder or file of the volume at a path.
 pub fn mount(sub_path: &str, path: &str) -> VolumeMount {
     VolumeMount {
         name: VOLUME.into(),
@@ -67,7 +67,7 @@ pub fn mount(sub_path: &str, path: &str) -> VolumeMount {
     }
 }
 
-/// Leaves an algorithm's container nothing to write to but the volume and memory. Its own mounts are there already.
+/// Leaves an algorithm's container nothing writable but the volume and memory. Its other mounts must have been added before.
 pub fn confine(container: &mut Container) {
     let read_only = |mount: VolumeMount| VolumeMount { read_only: Some(true), ..mount };
     container.security_context.get_or_insert_default().read_only_root_filesystem = Some(true);
@@ -77,12 +77,12 @@ pub fn confine(container: &mut Container) {
     mounts.extend([read_only(mount(HOSTS, HOSTS_FILE)), read_only(mount(CLOSED, CLOSED_PLACE))]);
 }
 
-/// Has a pod's one user write to a volume that is root's when it is new. In other pods `receive` is root.
+/// Makes a new volume, which belongs to root, writable for the single user of a restricted pod. In other pods `receive` is root.
 pub fn give_to_group(pod: &mut PodSecurityContext, volumes: &mut [Volume], level: PodSecurity) {
     let PodSecurity::Restricted { user } = level else { return };
     pod.fs_group = Some(user.into());
     pod.fs_group_change_policy = Some("OnRootMismatch".into());
-    // The kubelet gives that group all volumes that it may write to: the data of others are not to change hands.
+    // The kubelet changes the group of all writable volumes. It must not change the group of databases.
     for volume in volumes.iter_mut().filter(|volume| databases::is_database(volume)) {
         if let Some(claim) = &mut volume.persistent_volume_claim {
             claim.read_only = Some(true);
@@ -128,7 +128,7 @@ mod tests {
         job::job(&plan).spec.unwrap().template.spec.unwrap()
     }
 
-    /// Each mount of a container: place, volume, folder in it, and whether it can be written to.
+    /// Each mount of a container: path, volume, folder in it, and whether it is writable.
     fn mounts(container: &Container) -> BTreeSet<(String, String, String, bool)> {
         let mounts = container.volume_mounts.iter().flatten().cloned();
         mounts.map(|m| (m.mount_path, m.name, m.sub_path.unwrap_or_default(), m.read_only != Some(true))).collect()
@@ -158,7 +158,7 @@ mod tests {
             ])
         );
         assert_eq!(algorithm.security_context.as_ref().unwrap().read_only_root_filesystem, Some(true));
-        // The kubelet's file for it, which has no end, lies where nobody gets.
+        // The file for the termination message, which has no size limit, is in a folder that the algorithm can't enter.
         assert_eq!(algorithm.termination_message_path.as_deref(), Some("/run/sextant/closed/message"));
         let volumes = pod.volumes.as_ref().unwrap();
         let names: Vec<&str> = volumes.iter().map(|volume| volume.name.as_str()).collect();
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(claim.spec.storage_class_name.as_deref(), Some("fast"));
         assert_eq!(claim.spec.resources.unwrap().requests.unwrap()["storage"].0, "5Gi");
         assert_eq!(claim.metadata.unwrap().labels.unwrap()["vantage6.ai/run"], "2");
-        // Both of our containers see the run's folder at the paths in their settings.
+        // Both of Sextant's containers see the run's folder at the paths in their settings.
         let ours = [&pod.init_containers.as_ref().unwrap()[0], &pod.containers[1]];
         let told = ours.map(|container| {
             let variables = container.env.as_ref().unwrap();
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(told, ["/run/sextant/scratch/data/task-000000002", "/mnt/data/task-000000002"]);
         assert!(mounts(ours[0]).contains(&("/run/sextant/scratch".into(), "scratch".into(), String::new(), true)));
         assert_eq!(mounts(ours[1]), set(&[("/mnt/data", "scratch", "data", false)]));
-        // Nobody's files change hands where `receive` is root.
+        // The kubelet changes no file's group if `receive` is root.
         assert_eq!(pod.security_context.unwrap().fs_group, None);
     }
 

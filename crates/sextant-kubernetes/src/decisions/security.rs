@@ -1,9 +1,9 @@
-//! What the containers of a run's pod may do: as little as the Pod Security Standard of the namespace asks for, and less.
+//! Security contexts of the containers of a run's pod. They allow no more than the namespace's Pod Security Standard, and often less.
 
 use k8s_openapi::api::core::v1::{Capabilities, Container, PodSecurityContext, SeccompProfile, SecurityContext};
 use sextant_config::PodSecurity;
 
-/// What holds for all containers of a pod.
+/// The security context of a pod, which applies to all its containers.
 pub fn pod(level: PodSecurity) -> PodSecurityContext {
     let anybody = PodSecurityContext {
         seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
@@ -20,7 +20,7 @@ pub fn pod(level: PodSecurity) -> PodSecurityContext {
     }
 }
 
-/// No rights of root, and no means to get them.
+/// No privileges of root, and no means to gain them.
 pub fn unprivileged() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
@@ -29,24 +29,24 @@ pub fn unprivileged() -> SecurityContext {
     }
 }
 
-/// A container of our own.
+/// The security context of Sextant's own containers.
 pub fn own(level: PodSecurity) -> SecurityContext {
     let container = SecurityContext { read_only_root_filesystem: Some(true), ..unprivileged() };
     match level {
-        // Root, but without any of root's powers: files in the pod may belong to any user that an image chose.
+        // Root, but without root's capabilities, since files in the pod may belong to any user that an image chose.
         PodSecurity::Baseline => SecurityContext { run_as_user: Some(0), run_as_group: Some(0), ..container },
         PodSecurity::Restricted { .. } => container,
     }
 }
 
-/// Lets a container of ours access files of any owner: the only right of root that it needs, for the output of an
-/// algorithm that runs as another user, and for a `task_dir` that belongs to somebody. In a restricted pod everything
-/// belongs to one user, so there it isn't needed.
+/// Lets one of Sextant's containers access files of any owner. This is the only capability it needs, for the output of an
+/// algorithm that runs as another user, and for a `task_dir` with any owner. In a restricted pod all files belong to
+/// one user, so it isn't needed there.
 pub fn reach_all_files(container: &mut Container, level: PodSecurity) {
     add(container, level, "DAC_OVERRIDE");
 }
 
-/// Lets a container of ours remove files of any owner, also from sticky folders.
+/// Lets one of Sextant's containers remove files of any owner, even from sticky folders.
 pub fn remove_all_files(container: &mut Container, level: PodSecurity) {
     add(container, level, "FOWNER");
 }

@@ -23,33 +23,33 @@ use super::settings::Settings;
 use crate::data_port::protocol::Item;
 use crate::data_port::{protocol, tls};
 
-/// How long connecting may take.
+/// The timeout for TCP connect and for the TLS handshake.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long the node may take to begin its answer: longer than it holds `next`.
+/// How long the node may take to begin its answer. It is longer than the node delays its answer to `next`.
 const ANSWER: Duration = Duration::from_secs(120);
-/// How long an answer may stand still in its middle.
+/// How long an answer may make no progress.
 pub const STALLED: Duration = Duration::from_secs(60);
-/// The longest pause between two tries.
+/// The pauses between two attempts.
 const PAUSES: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(10) };
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// The node's answer.
+/// The node's answer to a request.
 pub enum Reply {
     /// The answer's body.
     Body(Incoming),
-    /// Not now, or it could not be reached: try again later.
+    /// The node can't answer now, or could not be reached; the request may succeed later.
     Later(String),
 }
 
-/// Asks the node for the things of one run.
+/// Requests one run's resources from the node.
 pub struct Client {
     settings: Settings,
     connector: TlsConnector,
 }
 
 impl Client {
-    /// A client for a run.
+    /// Creates a client for a run.
     ///
     /// # Errors
     /// If the pin is malformed.
@@ -64,7 +64,7 @@ impl Client {
         &self.settings
     }
 
-    /// Asks for an item until the node gives it or refuses it for good.
+    /// Requests an item until the node returns it or refuses it permanently.
     ///
     /// # Errors
     /// The node's refusal.
@@ -88,7 +88,7 @@ impl Client {
     {
         let request = self.request(method, item, body, problem);
         let answer = match item {
-            // As long as it takes: an output may be large, and the server slow. That the node is gone, the kernel notices.
+            // No timeout: an output may be large, and the server slow. If the node disappears, the kernel's keepalive notices.
             Item::Output => Ok(request.await),
             Item::Input | Item::Token | Item::Next => timeout(ANSWER, request).await,
         };
@@ -127,7 +127,7 @@ impl Client {
     }
 }
 
-/// Sends a request on a connection of its own, and waits for the beginning of its answer.
+/// Sends a request on a connection of its own, and waits for the head of the response.
 pub(super) async fn exchange<B>(
     stream: impl AsyncRead + AsyncWrite + Send + 'static,
     request: Request<B>,
@@ -140,10 +140,10 @@ where
     Ok(sender.send_request(request).await?)
 }
 
-/// What an answer of the node means.
+/// Interprets the node's response.
 ///
 /// # Errors
-/// If it is a refusal.
+/// If the response is a refusal.
 pub(super) async fn interpret(response: http::Response<Incoming>, address: &str) -> Result<Reply, PodError> {
     match response.status() {
         StatusCode::OK => Ok(Reply::Body(response.into_body())),
@@ -152,13 +152,13 @@ pub(super) async fn interpret(response: http::Response<Incoming>, address: &str)
     }
 }
 
-/// A short answer as text.
+/// The text of a short response.
 async fn text(body: Incoming) -> String {
     let bytes = http_body_util::Limited::new(body, 64 * 1024).collect().await.map(http_body_util::Collected::to_bytes);
     String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
 }
 
-/// The retries in a row, with exponential backoff and jitter, so that many pods do not return at the same instant.
+/// Counts consecutive retries, which use exponential backoff with jitter so that many pods do not reconnect at the same time.
 #[derive(Debug, Default)]
 pub struct Retries(u32);
 
@@ -170,7 +170,7 @@ impl Retries {
         sleep(PAUSES.random(self.0)).await;
     }
 
-    /// Starts again with the shortest pause.
+    /// Restarts with the shortest pause.
     pub fn reset(&mut self) {
         self.0 = 0;
     }

@@ -1,4 +1,4 @@
-//! For the fuzzer (`--cfg fuzzing`), which sees nothing private: what the pod reads of the node's answers, behind TLS.
+//! Entry points for the fuzzer (`--cfg fuzzing`), which can't use private items: how a pod reads the node's responses, without TLS.
 
 use bytes::Bytes;
 use http::Request;
@@ -10,22 +10,22 @@ use super::receive::reader;
 use super::upload;
 use crate::data_port::protocol::Command;
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Got {
-    /// The item, whole.
+    /// The complete item.
     Item(Vec<u8>),
-    /// The beginning of one that broke off.
+    /// The beginning of an item whose transfer broke off.
     Broken(Vec<u8>),
-    /// What `return` is to do; `None` if that can't be read.
+    /// The command for `return`; `None` if it can't be parsed.
     Command(Option<Command>),
-    /// Nothing now.
+    /// The node has no answer now.
     Later,
     /// The node's refusal.
     Refused(String),
 }
 
-/// Asks for an item, or for a command, where the answer is on this stream.
+/// Requests an item, or a command, over this stream.
 pub async fn ask(stream: DuplexStream, command: bool) -> Got {
     let Ok(response) = exchange(stream, Request::new(Empty::<Bytes>::new())).await else { return Got::Later };
     match interpret(response, "node").await {

@@ -1,5 +1,6 @@
-//! Our own two containers in an algorithm's pod, and the probe that takes one's place. `receive` and `return` know one run, its key and the node's address, and keep
-//! asking the node until it answers: a node that is restarted, or away for a day, costs a run nothing but time.
+//! Sextant's containers in an algorithm's pod, `receive` and `return`, and the probe, which runs in place of an algorithm. `receive` and
+//! `return` know one run, its key and the node's address, and retry until the node answers. A node that restarts, or is unavailable for a
+//! day, only delays a run.
 
 mod client;
 #[cfg(fuzzing)]
@@ -11,13 +12,13 @@ pub mod upload;
 
 use std::process::ExitCode;
 
-/// Where Kubernetes reads why a container ended.
+/// The file from which Kubernetes reads why a container ended.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
-/// Why a role could not do its work.
+/// Why a container could not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum PodError {
-    /// The environment lacks something: this is not a pod made by Sextant.
+    /// An environment variable is missing or malformed, so Sextant did not create this pod.
     #[error(
         "the environment variable {name} {problem}. The node starts `sextant receive` and `sextant return` in the \
          pods that it creates."
@@ -28,20 +29,20 @@ pub enum PodError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The node said no for good; its text is for the researcher.
+    /// The node refused permanently; the text is for the researcher.
     #[error("{0}")]
     Refused(String),
     /// A file could not be written or read.
     #[error("{what}: {source}")]
     File {
-        /// What was tried.
+        /// The operation that failed.
         what: String,
         /// What went wrong.
         source: std::io::Error,
     },
 }
 
-/// Turns a role's end into an exit code, and leaves the reason where Kubernetes shows it.
+/// Converts a container's result into an exit code, and writes an error to where Kubernetes shows it.
 pub fn conclude(result: Result<(), PodError>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     tracing::error!("{error}");
@@ -49,7 +50,7 @@ pub fn conclude(result: Result<(), PodError>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Writes the message that Kubernetes shows as the reason for a container's end. Outside of a pod the file does not exist.
+/// Writes the message that Kubernetes shows as the reason for a container's end. Outside a pod the file does not exist.
 fn write_termination_message(message: &str) {
     let _ = std::fs::OpenOptions::new()
         .write(true)

@@ -1,5 +1,5 @@
-//! `sextant probe`: in a pod that the cluster takes for an algorithm's, tries what an algorithm must not reach, and what it
-//! needs; or listens, so that there is something to be reached. What it found is its termination message.
+//! `sextant probe` runs in a pod that looks like an algorithm's to the cluster. It tries to reach what an algorithm must not reach and what
+//! it needs, or it listens, as a target for another probe. It writes its findings as its termination message.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use crate::data_port::tls;
 use crate::decisions::isolation::{API_SERVER, DNS, Findings, How, MACHINE, Outcome, Try};
 use crate::decisions::probe::{self, Orders};
 
-/// How long an answer may take: time for a lost packet or two.
+/// How long an answer may take, which allows for one or two lost packets.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// How long what is needed is waited for: a network may need a moment to know a new pod.
+/// How long a needed target is retried, since a network may take a moment to know a new pod.
 const NEEDED: Duration = Duration::from_secs(15);
-/// A question for the address of the API server's Service, which every cluster's DNS knows.
+/// A DNS query for the address of the API server's Service, which every cluster's DNS knows.
 const QUESTION: &[u8] =
     b"\x5e\x47\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x0akubernetes\x07default\x03svc\x07cluster\x05local\x00\x00\x01\x00\x01";
 
-/// Does what the orders say.
+/// Executes the orders from the environment.
 ///
 /// # Errors
-/// If there are none, or a port can't be listened at.
+/// If there are no orders, or a port can't be opened.
 pub async fn run() -> Result<(), PodError> {
     let orders = settings::required(probe::ORDERS)?;
     let orders = serde_json::from_str(&orders)
@@ -44,13 +44,13 @@ pub async fn run() -> Result<(), PodError> {
     }
 }
 
-/// Accepts every connection, until it is stopped.
+/// Accepts every connection until the process is stopped.
 async fn listen(ports: &[u16]) -> Result<(), PodError> {
     let failed = |source| PodError::File { what: "can't listen at a port".into(), source };
     let mut stop = signal(SignalKind::terminate()).map_err(failed)?;
     let mut listeners = Vec::new();
     for port in ports {
-        // One for both families where there are both.
+        // One listener serves both address families if the machine has both.
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port));
         let listener = match TcpListener::bind(any).await {
             Ok(listener) => listener,
@@ -71,7 +71,7 @@ async fn listen(ports: &[u16]) -> Result<(), PodError> {
     Ok(())
 }
 
-/// What the pod knows of where it is.
+/// What the pod knows about its environment.
 struct Surroundings {
     machine: Option<IpAddr>,
     api_server: Option<SocketAddr>,
@@ -88,7 +88,7 @@ impl Surroundings {
         }
     }
 
-    /// The address that a try means; `None` when there is no such thing here.
+    /// The address of a target; `None` if there is no such target here.
     fn address(&self, to: &str) -> Option<SocketAddr> {
         if let Ok(address) = to.parse() {
             return Some(address);
@@ -104,7 +104,7 @@ impl Surroundings {
     }
 }
 
-/// The tenth address of the network of the Services, of which the API server has the first.
+/// The tenth address of the Service network, the usual address of DNS. The API server has the first.
 fn tenth(api_server: IpAddr) -> IpAddr {
     match api_server {
         IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits().wrapping_add(9)).into(),
@@ -112,7 +112,7 @@ fn tenth(api_server: IpAddr) -> IpAddr {
     }
 }
 
-/// An algorithm begins when `receive` has reached the node; so does this.
+/// Tries all targets. Needed ones are retried, like an algorithm that starts only after `receive` has reached the node.
 async fn attempt(needed: &[Try], closed: &[Try], around: &Surroundings) -> Findings {
     let end = Instant::now() + NEEDED;
     let needed = join_all(needed.iter().map(|attempt| async move {
@@ -132,7 +132,7 @@ async fn attempt(needed: &[Try], closed: &[Try], around: &Surroundings) -> Findi
     }
 }
 
-/// Tries something from where this process is.
+/// Tries one target from this process's own network.
 pub async fn try_once(attempt: &Try) -> Outcome {
     once(attempt, &Surroundings::here()).await
 }
@@ -170,7 +170,7 @@ async fn ask(address: SocketAddr) -> std::io::Result<()> {
     let mut answer = [0; 512];
     loop {
         socket.send(QUESTION).await?;
-        // A packet may be lost without notice.
+        // UDP packets may be lost without notice.
         if let Ok(answered) = timeout(Duration::from_secs(1), socket.recv(&mut answer)).await {
             return answered.map(drop);
         }

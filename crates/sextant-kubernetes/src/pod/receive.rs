@@ -1,5 +1,5 @@
-//! `sextant receive`: the init container. Fetches input and token before the algorithm starts, and makes the
-//! files and folders that a regular node makes.
+//! `sextant receive`, the init container. It fetches the input and the token before the algorithm starts, and creates the
+//! files and folders that vantage6's own node creates.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -21,7 +21,7 @@ use crate::data_port::protocol::Item;
 use crate::decisions::job::env;
 use crate::decisions::scratch;
 
-/// Does all of it.
+/// Creates all files and folders, and downloads the input and the token.
 ///
 /// # Errors
 /// If the node refuses the run, or a file can't be written.
@@ -33,10 +33,10 @@ pub async fn run() -> Result<(), PodError> {
     if let Some(scratch) = settings::optional(env::SCRATCH_DIR) {
         prepare(Path::new(&scratch)).await?;
     }
-    // Images run as whatever user they like: everybody in this pod may write here.
+    // Images may run as any user, so every user in this pod must be able to write here.
     folder(&task_dir, 0o777).await?;
     if let Some(shared) = settings::optional(env::SHARED_DIR) {
-        // What other jobs have left is removed by `return`, which waits anyway; here only where there is no room otherwise.
+        // `return` removes what other jobs have left, since it waits anyway. This removes it only if there is no space otherwise.
         let keep = settings::optional(env::SHARED_KEEP).and_then(|keep| keep.parse().ok()).map(Duration::from_secs);
         let made = tokio::task::spawn_blocking(move || {
             shared_dirs::make(Path::new(&shared), keep).map_err(|source| (shared, source))
@@ -50,19 +50,19 @@ pub async fn run() -> Result<(), PodError> {
     }
     download(&client, Item::Input, &task_dir.join("input"), 0o644).await?;
     write(&task_dir.join("output"), 0o666, &b""[..]).await?;
-    // The token's place in the task folder is a mount of this file.
+    // The token's path in the task folder is a mount of this file.
     download(&client, Item::Token, &token_dir.join("token"), 0o644).await
 }
 
-/// Makes what the algorithm finds in the run's own volume ([`crate::decisions::scratch`]).
+/// Creates what the algorithm finds in the run's own volume ([`crate::decisions::scratch`]).
 async fn prepare(volume: &Path) -> Result<(), PodError> {
     folder(&volume.join(scratch::DATA), 0o777).await?;
     for name in scratch::TEMPORARY.map(|(name, _)| name).into_iter().chain([scratch::OWN_TMP]) {
         folder(&volume.join(name), 0o1777).await?;
     }
-    // One for all containers of the pod: what the kubelet has put into this one's, the algorithm is to read too.
+    // All containers of the pod share this file, so that the algorithm sees what the kubelet wrote to this container's hosts file.
     let hosts = fs::read(scratch::HOSTS_FILE).await.unwrap_or_default();
-    // After a restart of this container it may be there, and not be written to.
+    // After a restart of this container the file may exist and be read-only.
     let _ = fs::remove_file(volume.join(scratch::HOSTS)).await;
     write(&volume.join(scratch::HOSTS), 0o444, hosts.as_slice()).await?;
     let closed = volume.join(scratch::CLOSED);
@@ -71,7 +71,7 @@ async fn prepare(volume: &Path) -> Result<(), PodError> {
     folder(&closed, 0o000).await
 }
 
-/// Fetches an item into a file; begins again when the connection breaks in the middle.
+/// Fetches an item into a file, and starts over if the connection breaks.
 async fn download(client: &Client, item: Item, path: &Path, mode: u32) -> Result<(), PodError> {
     let mut retries = Retries::default();
     loop {
@@ -84,7 +84,7 @@ async fn download(client: &Client, item: Item, path: &Path, mode: u32) -> Result
     }
 }
 
-/// An item as it comes, which must not stand still.
+/// Reads an item as a stream, which fails if it makes no progress.
 pub(super) fn reader(body: Incoming) -> impl AsyncRead + Unpin {
     let pieces = tokio_stream::StreamExt::timeout(BodyDataStream::new(body), STALLED).map(|piece| match piece {
         Ok(piece) => piece.map_err(|error| std::io::Error::from(Broken(error.to_string()))),
@@ -93,7 +93,7 @@ pub(super) fn reader(body: Incoming) -> impl AsyncRead + Unpin {
     StreamReader::new(Box::pin(pieces))
 }
 
-/// Tells an error of the connection from one of the disk.
+/// Distinguishes an error of the connection from an error of the disk.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Broken(String);

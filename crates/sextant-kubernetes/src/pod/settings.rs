@@ -1,4 +1,4 @@
-//! The settings that `receive` and `return` get through their environment.
+//! The settings that `receive` and `return` get through environment variables.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use vantage6_types::RunId;
 use super::PodError;
 use crate::decisions::job::env;
 
-/// A run, and how to reach the node for it.
+/// A run, and how its pod reaches the node.
 #[derive(Debug)]
 pub struct Settings {
     pub run: RunId,
@@ -16,19 +16,19 @@ pub struct Settings {
     pub job: String,
     /// The data port's `address:port`.
     pub address: String,
-    /// The pin of its key.
+    /// The pin of the data port's key.
     pub pin: String,
     /// The run's key.
     pub key: SecretString,
-    /// The folder of input and output.
+    /// The folder with input and output.
     pub task_dir: PathBuf,
 }
 
 impl Settings {
-    /// Reads them from the process's environment.
+    /// Reads the settings from the environment.
     ///
     /// # Errors
-    /// If one is missing or malformed.
+    /// If a setting is missing or malformed.
     pub fn from_env() -> Result<Self, PodError> {
         Ok(Self {
             run: required(env::RUN)?
@@ -43,12 +43,12 @@ impl Settings {
     }
 }
 
-/// A variable that must be there.
+/// A required variable.
 pub fn required(name: &'static str) -> Result<String, PodError> {
     optional(name).ok_or(PodError::Setting { name, problem: "is not set".into() })
 }
 
-/// A variable that may be there.
+/// An optional variable; empty counts as unset.
 pub fn optional(name: &'static str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -1,5 +1,5 @@
-//! `sextant return`: waits beside the algorithm until the node asks for the output, uploads it, and exits when the server has it. While
-//! this container runs, the output is kept in the pod.
+//! `sextant return` waits beside the algorithm until the node asks for the output, uploads it, and exits when the server has it. The output
+//! is kept in the pod while this container runs.
 
 use std::io;
 use std::path::Path;
@@ -23,7 +23,7 @@ use super::settings::{self, Settings};
 use crate::data_port::protocol::{Command, Item};
 use crate::decisions::job::env;
 
-/// How much is read from the output at once.
+/// How many bytes of the output are read at once.
 const CHUNK: usize = 64 * 1024;
 
 /// Follows the node's commands until the server has the output.
@@ -52,8 +52,8 @@ pub async fn run() -> Result<(), PodError> {
     }
 }
 
-/// Removes folders that earlier jobs have left, in the background. Its failure or duration affects nothing; what is left when the process
-/// ends is removed by the next run. Nodes of earlier versions don't set the variables.
+/// Removes folders that earlier jobs have left, in the background. Nothing depends on its success or duration; the next run removes what is
+/// left when the process ends. Earlier versions of the node don't set the variables.
 fn remove_old_folders() {
     let keep = settings::optional(env::SHARED_KEEP).and_then(|keep| keep.parse().ok());
     if let Some((shared, keep)) = settings::optional(env::SHARED_DIR).zip(keep) {
@@ -61,13 +61,13 @@ fn remove_old_folders() {
     }
 }
 
-/// Reads what to do; `None` if the answer was cut off, or is no order.
+/// Parses the command; `None` if the answer was cut off, or is not a command.
 pub(super) async fn command(body: Incoming) -> Option<Command> {
     Limited::new(body, 64).collect().await.ok().and_then(|all| Command::read(&all.to_bytes()))
 }
 
 async fn send(client: &Client, path: &Path) -> Result<Reply, PodError> {
-    // The folder above the run's own is ours; everything in the run's may be the algorithm's work.
+    // The parent of the run's folder belongs to the node. The algorithm may have created anything in the run's folder.
     let (folder, relative) = split(path);
     match safe_open::open(folder, relative) {
         Ok((file, length)) => {
@@ -80,13 +80,13 @@ async fn send(client: &Client, path: &Path) -> Result<Reply, PodError> {
     }
 }
 
-/// The folder of the runs' folders, and the relative path.
+/// The parent of the run's folder, and the path relative to it.
 fn split(path: &Path) -> (&Path, &Path) {
     let folder = path.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
     (folder, path.strip_prefix(folder).unwrap_or(path))
 }
 
-/// A file as a request's body, with its length known beforehand.
+/// A file as a request body whose length is known in advance.
 struct Output {
     stream: futures::stream::BoxStream<'static, io::Result<Bytes>>,
     left: u64,

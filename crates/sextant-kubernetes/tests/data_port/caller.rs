@@ -1,4 +1,4 @@
-//! Somebody who can reach the port and writes what he likes.
+//! A caller that can reach the port and sends arbitrary bytes.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! What an algorithm might try that has found the port.
+//! Attacks of an algorithm that has found the port.
 
 use std::time::{Duration, Instant};
 

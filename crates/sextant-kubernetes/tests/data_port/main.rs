@@ -1,5 +1,5 @@
-//! The data port against those who have no key, or not the right one: they get nothing, and those who have one are served
-//! meanwhile.
+//! The data port against callers without a key, or with a wrong one. They get nothing, and callers with a key are served
+//! at the same time.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 

@@ -1,4 +1,4 @@
-//! Connections that share places, by whose they are, and the order in which they have to go.
+//! Connections that share slots, grouped by source or owner, and the order in which they are closed.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -10,27 +10,27 @@ use tokio::sync::Notify;
 
 use super::Source;
 
-/// What a connection does.
+/// The activity of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Activity {
-    /// Nothing that is known of: it waits, or a request's head is still coming.
+    /// No complete request head has arrived.
     Idle,
-    /// A request is under way.
+    /// A request is in progress.
     Busy,
 }
 
-/// A connection that has a place.
+/// A connection with a slot.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub id: u64,
     pub address: IpAddr,
     pub activity: Activity,
-    /// How many connections had come before it took up this activity.
+    /// How many connections had been accepted when this activity began.
     pub since: u64,
     pub evicted: Arc<Notify>,
 }
 
-/// Connections that share places, by whose they are.
+/// Connections that share slots, grouped by source or owner.
 #[derive(Debug)]
 pub(super) struct Group<K> {
     pub all: usize,
@@ -75,7 +75,7 @@ impl<K: Copy + Eq + Hash> Group<K> {
         }
     }
 
-    /// Of the keys with the most connections, the connection that comes first in some order.
+    /// Returns the connection that comes first in this order, among the keys with the most connections.
     pub fn first<O: Ord>(&self, order: impl Fn(&Connection) -> Option<O>) -> Option<(K, u64)> {
         let candidates = self.by_key.iter().filter_map(|(key, connections)| {
             let ordered = connections.iter().filter_map(|connection| Some((order(connection)?, connection.id)));
@@ -85,7 +85,7 @@ impl<K: Copy + Eq + Hash> Group<K> {
         candidates.min_by(|one, other| (&one.0, &one.1).cmp(&(&other.0, &other.1))).map(|(_, _, key, id)| (key, id))
     }
 
-    /// Of one key's connections, that of the address with the most which comes first in some order.
+    /// Returns the connection of this key that comes first in this order, among those of the address with the most connections.
     pub fn first_of_most<O: Ord>(&self, key: K, order: impl Fn(&Connection) -> Option<O>) -> Option<(K, u64)> {
         let connections = self.by_key.get(&key)?;
         let mut counts = HashMap::<IpAddr, usize>::new();
@@ -97,9 +97,9 @@ impl<K: Copy + Eq + Hash> Group<K> {
         ordered.min().map(|(.., id)| (key, id))
     }
 
-    /// The oldest connection of those that have clearly more places than a newcomer of this key and address: of the source with the most; if
-    /// that has no more than the newcomer's, of its source's address with the most; and if that has no more either, of the key with the most
-    /// at its own address.
+    /// Returns the oldest connection of a party that clearly has more slots than a new connection of this key and address would have. The
+    /// party is the source with the most connections; if it has no more than the new one's, the address with the most in the new one's
+    /// source; if that has no more either, the key with the most at the new one's address.
     pub fn first_of_larger(&self, key: K, address: IpAddr) -> Option<(K, u64)> {
         let source = Source::of(address);
         self.first_of_larger_by(source, |_, each| Some(Source::of(each.address)))
@@ -109,7 +109,7 @@ impl<K: Copy + Eq + Hash> Group<K> {
             .or_else(|| self.first_of_larger_by(key, |key, each| (each.address == address).then_some(key)))
     }
 
-    /// The oldest connection of the part with the most, if that has clearly more than this one.
+    /// Returns the oldest connection of the part with the most, if that part clearly has more than `own`.
     fn first_of_larger_by<P: Copy + Eq + Hash>(
         &self,
         own: P,
@@ -128,15 +128,15 @@ impl<K: Copy + Eq + Hash> Group<K> {
         candidates.min_by_key(|(count, since, id, _)| (*count, *since, *id)).map(|(_, _, id, key)| (key, id))
     }
 
-    /// Of one key's connections, the one that comes first in some order.
+    /// Returns the connection of this key that comes first in this order.
     pub fn first_of<O: Ord>(&self, key: K, order: impl Fn(&Connection) -> Option<O>) -> Option<(K, u64)> {
         let connections = self.by_key.get(&key)?.iter();
         connections.filter_map(|each| Some((order(each)?, each.id))).min().map(|(_, id)| (key, id))
     }
 }
 
-/// The order in which unauthenticated connections are closed: the longest idle first. A request under way counts as if so many places
-/// younger: a connection that has just come and not yet sent its request is not closed instead of requests that never end.
+/// The order in which unauthenticated connections are closed: longest idle first. A request in progress counts as if `places` connections
+/// younger, so that a new connection whose request has not arrived is not closed in favour of requests that never end.
 pub(super) fn by_age(places: usize) -> impl Fn(&Connection) -> Option<u64> {
     move |connection| match connection.activity {
         Activity::Idle => Some(connection.since),

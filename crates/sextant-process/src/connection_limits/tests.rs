@@ -1,4 +1,4 @@
-//! Which connections are accepted, and which are closed.
+//! Checks which connections are accepted and which are closed.
 
 use futures::FutureExt as _;
 

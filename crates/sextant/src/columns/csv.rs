@@ -1,21 +1,21 @@
-//! The header of a csv file as pandas 2.3 reads it (`tokenizer.c`, and `_get_header` in `parsers.pyx`).
+//! The header of a csv file, parsed as pandas 2.3 does (`tokenizer.c`, and `_get_header` in `parsers.pyx`).
 //!
-//! The names don't depend on the rows below: where those have more fields, pandas takes the first ones as an index,
-//! which is no column.
+//! The names don't depend on the rows below: if those have more fields, pandas takes the first fields as an index,
+//! which is not a column.
 
 use std::collections::HashMap;
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// The names of a csv file's columns, of which this is the beginning, or `whole`.
-/// `None` if pandas would not read it, or if more of the file is needed.
+/// Returns the column names of a csv file from its beginning, or from the `whole` file.
+/// `None` if pandas would not read the file, or if more of it is needed.
 pub fn names(head: &[u8], whole: bool) -> Option<Vec<String>> {
     let text = utf8(head, whole)?;
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     Some(unique(record(without_blank_lines(text)?, whole)?))
 }
 
-/// A character may be cut in two where the text goes on.
+/// Decodes the text. Its end may cut a character in two if the file continues.
 fn utf8(head: &[u8], whole: bool) -> Option<&str> {
     match std::str::from_utf8(head) {
         Ok(text) => Some(text),
@@ -24,7 +24,7 @@ fn utf8(head: &[u8], whole: bool) -> Option<&str> {
     }
 }
 
-/// The text from the first line on that has more than blanks; `None` where pandas gets lost.
+/// Returns the text from the first nonblank line on; `None` where pandas fails.
 fn without_blank_lines(text: &str) -> Option<&str> {
     let (mut line, mut after_carriage_return) = (text, false);
     loop {
@@ -32,13 +32,13 @@ fn without_blank_lines(text: &str) -> Option<&str> {
         if let Some(next) = rest.strip_prefix('\n') {
             (line, after_carriage_return) = (next, false);
         } else if let Some(next) = rest.strip_prefix('\r') {
-            // A comma here is swallowed like a line feed.
+            // pandas skips a comma here like a line feed.
             (line, after_carriage_return) = match next.strip_prefix('\n') {
                 Some(next) => (next, false),
                 None => (next.strip_prefix(',').unwrap_or(next), true),
             };
         } else {
-            // To read the blanks after all, pandas goes back to the last line feed: over lines that it had skipped.
+            // To parse the blanks after all, pandas goes back to the last line feed, over lines that it had skipped.
             let lost = after_carriage_return && rest.len() < line.len();
             return (!lost).then_some(line);
         }
@@ -49,11 +49,11 @@ enum State {
     FieldStart,
     Field,
     Quoted,
-    /// After a quotation mark within quotes: the end, or one half of two that mean one.
+    /// After a quotation mark within quotes: either the closing one, or the first of two that stand for one.
     QuoteInQuoted,
 }
 
-/// The fields of the first record; `None` if there is none, or its end is missing.
+/// Returns the fields of the first record; `None` if there is none, or its end is missing.
 fn record(text: &str, whole: bool) -> Option<Vec<String>> {
     let (mut fields, mut field, mut state) = (Vec::new(), String::new(), State::FieldStart);
     for character in text.chars() {
@@ -90,7 +90,7 @@ fn record(text: &str, whole: bool) -> Option<Vec<String>> {
     Some(fields)
 }
 
-/// Gives names to the columns without one, and other names to those whose name another has. Given names come first.
+/// Names the columns without a name, and renames those with a duplicate name. Given names take precedence.
 fn unique(fields: Vec<String>) -> Vec<String> {
     let given = |field: &str| field.split('\0').next().unwrap_or_default().to_owned();
     let fields: Vec<String> = fields.iter().map(|field| given(field)).collect();
@@ -99,7 +99,7 @@ fn unique(fields: Vec<String>) -> Vec<String> {
     for &column in &unnamed {
         names[column] = format!("Unnamed: {column}");
     }
-    // How many columns have a name now, and how many were given one or wanted it.
+    // How many columns have each name now, and how often each name was given or requested.
     let mut present: HashMap<String, usize> = HashMap::new();
     for name in &names {
         *present.entry(name.clone()).or_default() += 1;
@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    /// What pandas 2.3.3 says of these.
+    /// The expected names are those of pandas 2.3.3.
     #[test]
     fn columns_are_called_as_pandas_calls_them() {
         let table: &[(&[u8], &[&str])] = &[
@@ -180,7 +180,7 @@ mod tests {
             (b"# a,b\n", &["# a", "b"]),
             (b"1,2\n3,4\n", &["1", "2"]),
             (b"1,1.0,NA,NA\n", &["1", "1.0", "NA", "NA.1"]),
-            // A comma after a blank line that ends with a carriage return alone is lost.
+            // pandas drops a comma after a blank line that ends with only a carriage return.
             (b"\r,a\r1\r", &["a"]),
         ];
         for (content, expected) in table {
@@ -201,11 +201,11 @@ mod tests {
             b"  \n\t",
             b"\xef\xbb\xbf",
             b"a,\"b\n1,2\n",
-            // Other encodings than UTF-8.
+            // Encodings other than UTF-8.
             b"na\xefve,b\n",
             b"a,b\nna\xefve,1\n",
             b"\xff\xfea\0,\0b\0\n\0",
-            // Here it reads something else than is there.
+            // pandas misreads this text.
             b"\r a\r1\r",
         ];
         for content in table {

@@ -1,9 +1,9 @@
-//! The names of the columns of file databases, which the node shares with the server so that the web interface can
-//! offer them. They are the names that algorithms see, so those that pandas gives: `read_csv` and `read_parquet`
+//! The column names of file databases, which the node shares with the server so that the web interface can offer
+//! them. They are the names that algorithms see, which are those of pandas: `read_csv` and `read_parquet`
 //! without arguments (vantage6-algorithm-tools 4.5.5, `wrappers.py`).
 //!
-//! A regular node shares them for csv files only (vantage6-node 4.5.5, `get_column_names`), and reads the whole file for
-//! it. This one reads a csv file's first mebibyte and a Parquet file's footer.
+//! A regular node shares them only for csv files, and reads the whole file for that (vantage6-node 4.5.5,
+//! `get_column_names`). This node reads the first mebibyte of a csv file, and the footer of a Parquet file.
 
 mod csv;
 mod parquet;
@@ -16,10 +16,10 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use sextant_config::{Database, DatabaseType};
 
-/// How much of a csv file is read, after decompression.
+/// How many bytes of a csv file are read, after decompression.
 const HEAD: u64 = 1024 * 1024;
 
-/// The column names of a database, or `None` if this process can't read them.
+/// Returns the column names of a database, or `None` if this process can't read them.
 pub fn of(database: &Database) -> Option<Vec<String>> {
     let path = Path::new(&database.uri);
     // Opening a pipe would wait for its other end.
@@ -46,11 +46,11 @@ fn csv_columns(path: &Path) -> Option<Vec<String>> {
     csv::names(&head, (head.len() as u64) < HEAD)
 }
 
-/// How a csv file is compressed. pandas decides by the name.
+/// The compression of a csv file, which pandas derives from the name.
 enum Compression {
     None,
     Gzip,
-    /// One that is not read here.
+    /// A format that is not supported here.
     Other,
 }
 
@@ -131,7 +131,7 @@ mod tests {
         let names = Some(vec!["id".to_owned(), "age".to_owned()]);
         assert_eq!(told(DatabaseType::Csv, "a.csv", &large), names);
         assert_eq!(told(DatabaseType::Csv, "a.csv.gz", &gzip(&large)), names);
-        // Its header is longer than the part that is read.
+        // The header is longer than the part that is read.
         assert_eq!(told(DatabaseType::Csv, "a.csv", &b"name,".repeat(1024 * 1024)), None);
     }
 

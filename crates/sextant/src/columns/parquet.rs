@@ -1,6 +1,6 @@
-//! The names of a Parquet file's columns, from its footer: those that `pandas.read_parquet` gives.
+//! The column names of a Parquet file as `pandas.read_parquet` returns them, from the file's footer.
 //!
-//! Only the footer is read, and of it only the schema and what pandas wrote about its index are held
+//! Only the footer is read. Of the footer, only the schema and pandas' metadata about its index are kept in memory
 //! (`FileMetaData` in parquet-format's `parquet.thrift`).
 
 use std::collections::HashSet;
@@ -10,27 +10,27 @@ use serde::Deserialize;
 
 use super::thrift::{Kind, Thrift, malformed};
 
-/// What a file ends with that is not encrypted.
+/// The end of a file that is not encrypted.
 const MAGIC: &[u8; 4] = b"PAR1";
-/// The footer's length and the magic.
+/// The size of the footer's length and the magic.
 const TAIL: u64 = 8;
-/// The longest footer that is read.
+/// The longest footer that is read, in bytes.
 const FOOTER: u64 = 64 * 1024 * 1024;
-/// How many columns there may be.
+/// The most columns.
 const COLUMNS: usize = 65_536;
-/// How long all names may be, in bytes.
+/// The most bytes of all names.
 const NAMES: u64 = 1024 * 1024;
-/// How long the key of an entry of the metadata may be that matters here.
+/// The most bytes of a key in the metadata.
 const KEY: u64 = 1024 * 1024;
-/// How long pandas' entry in the metadata may be.
+/// The most bytes of pandas' entry in the metadata.
 const PANDAS: u64 = 16 * 1024 * 1024;
 
-/// The names of a file's columns; `None` if it is not a Parquet file with a footer within bounds.
+/// Returns a file's column names; `None` if it is not a Parquet file with a footer within the limits.
 pub fn names(file: impl Read + Seek) -> Option<Vec<String>> {
     footer(file).and_then(read).ok()
 }
 
-/// The bytes of the footer.
+/// Returns the bytes of the footer.
 fn footer<F: Read + Seek>(mut file: F) -> io::Result<impl Read> {
     let end = file.seek(SeekFrom::End(0))?.checked_sub(TAIL).ok_or_else(malformed)?;
     file.seek(SeekFrom::Start(end))?;
@@ -58,7 +58,7 @@ fn read(footer: impl Read) -> io::Result<Vec<String>> {
         _ => thrift.skip(kind),
     })?;
     let mut names = schema.columns()?;
-    // Neither does pandas read a file in which two columns have one name.
+    // pandas does not read a file with duplicate column names either.
     if names.iter().collect::<HashSet<_>>().len() < names.len() {
         return Err(malformed());
     }
@@ -74,10 +74,10 @@ fn each<R: Read>(thrift: &mut Thrift<R>, mut element: impl FnMut(&mut Thrift<R>)
     }
 }
 
-/// The schema is a tree, each element before its children. The root's children are the columns.
+/// The schema: a tree in which each element comes before its children. The root's children are the columns.
 #[derive(Default)]
 struct Schema {
-    /// How many columns there are; known after the root.
+    /// The number of columns; known after the root.
     expected: Option<u64>,
     columns: Vec<String>,
     /// How many elements below the last column are still to come.
@@ -117,7 +117,7 @@ impl Schema {
     }
 }
 
-/// Reads an entry of the metadata; its value if pandas wrote it.
+/// Reads an entry of the metadata. Returns its value if pandas wrote it.
 fn pandas_entry<R: Read>(thrift: &mut Thrift<R>) -> io::Result<Option<String>> {
     let (mut is_pandas, mut value) = (false, None);
     thrift.fields(|thrift, field, kind| {
@@ -131,7 +131,7 @@ fn pandas_entry<R: Read>(thrift: &mut Thrift<R>) -> io::Result<Option<String>> {
     Ok(value)
 }
 
-/// The columns that pandas takes as the index.
+/// Returns the columns that pandas uses as the index.
 fn index_columns(pandas: &str) -> io::Result<HashSet<String>> {
     #[derive(Deserialize)]
     struct Pandas {
@@ -142,7 +142,7 @@ fn index_columns(pandas: &str) -> io::Result<HashSet<String>> {
     #[serde(untagged)]
     enum IndexColumn {
         Stored(String),
-        /// A range of numbers, which is no column of the file.
+        /// A range of numbers, which is not stored as a column.
         Other(serde::de::IgnoredAny),
     }
     let pandas: Pandas = serde_json::from_str(pandas)?;
@@ -163,9 +163,9 @@ mod tests {
 
     /// pandas with pyarrow: the column `id` is the index.
     const PANDAS_INDEX: &[u8] = include_bytes!("testdata/pandas-index.parquet");
-    /// The same by fastparquet.
+    /// pandas with fastparquet: the column `id` is the index.
     const FASTPARQUET_INDEX: &[u8] = include_bytes!("testdata/fastparquet-index.parquet");
-    /// pyarrow: structs and lists, and nothing about pandas.
+    /// pyarrow: structs and lists, without metadata of pandas.
     const NESTED: &[u8] = include_bytes!("testdata/nested.parquet");
     const ALL: [&[u8]; 3] = [PANDAS_INDEX, FASTPARQUET_INDEX, NESTED];
 
@@ -173,13 +173,13 @@ mod tests {
         names(Cursor::new(file))
     }
 
-    /// A file with this footer.
+    /// Makes a file with this footer.
     fn with_footer(footer: &[u8]) -> Vec<u8> {
         let length = u32::try_from(footer.len()).unwrap().to_le_bytes();
         [MAGIC.as_slice(), footer, &length, MAGIC].concat()
     }
 
-    /// The footer of a file of flat columns; `root` says how many.
+    /// Makes the footer of a file with flat columns, whose root announces `root` columns.
     fn flat(root: u8, columns: &[&str]) -> Vec<u8> {
         let length = u8::try_from(columns.len() + 1).unwrap();
         let mut footer = vec![0x29, length << 4 | 12, 0x48, 1, b'r', 0x15, root * 2, 0];

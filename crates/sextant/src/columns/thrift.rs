@@ -1,15 +1,15 @@
-//! Reads Thrift's compact protocol from a stream: what is not asked for is skipped, not held.
+//! Reads Thrift's compact protocol from a stream, and skips unrequested values without keeping them in memory.
 //! A library would read all of a Parquet footer, most of which are the positions of its pages.
 
 use std::io::{self, Read};
 
-/// How deep values may be nested. Parquet's own are six deep.
+/// The deepest nesting of values. Parquet's own values are six levels deep.
 const DEEPEST: u8 = 32;
 
-/// What a value is.
+/// The type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A truth value; as a field it is in the field's header.
+    /// A boolean; the value of a field is in the field's header.
     Bool,
     Byte,
     Integer,
@@ -38,7 +38,7 @@ impl Kind {
     }
 }
 
-/// Reads values one after the other.
+/// Reads consecutive values.
 pub struct Thrift<R>(R);
 
 impl<R: Read> Thrift<R> {
@@ -46,7 +46,7 @@ impl<R: Read> Thrift<R> {
         Self(source)
     }
 
-    /// Reads a struct: `read` gets each field's number and kind, and reads or [skips](Self::skip) its value.
+    /// Reads a struct: calls `read` with each field's number and kind, which reads or [skips](Self::skip) the value.
     pub fn fields(&mut self, mut read: impl FnMut(&mut Self, i64, Kind) -> io::Result<()>) -> io::Result<()> {
         let mut number = 0_i64;
         loop {
@@ -59,14 +59,14 @@ impl<R: Read> Thrift<R> {
                 step => number.checked_add(i64::from(step)).ok_or_else(malformed)?,
             };
             match Kind::of(header & 15)? {
-                // Its value is in the header.
+                // The value is in the header.
                 Kind::Bool => {}
                 kind => read(self, number, kind)?,
             }
         }
     }
 
-    /// Reads the beginning of a list: how many values follow, and of which kind.
+    /// Reads the beginning of a list: the number of values that follow, and their kind.
     pub fn list(&mut self) -> io::Result<(u64, Kind)> {
         let header = self.byte()?;
         let length = match header >> 4 {
@@ -74,7 +74,7 @@ impl<R: Read> Thrift<R> {
             length => u64::from(length),
         };
         match length {
-            // Some writers name no kind then.
+            // Some writers omit the kind of an empty list.
             0 => Ok((0, Kind::Struct)),
             _ => Ok((length, Kind::of(header & 15)?)),
         }
@@ -85,7 +85,7 @@ impl<R: Read> Thrift<R> {
         Ok((zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed())
     }
 
-    /// Reads a text of at most `limit` bytes.
+    /// Reads a text of at most `longest` bytes.
     pub fn text(&mut self, longest: u64) -> io::Result<String> {
         let length = self.unsigned()?;
         if length > longest {

@@ -1,5 +1,5 @@
-//! `sextant doctor`: checks everything that a node needs, one line each, as far as that is possible from here. It changes nothing
-//! but what the node itself would make at its start, and disturbs no node that runs.
+//! `sextant doctor`: checks everything that a node needs, as far as possible from here, one line for each check. It changes nothing
+//! except what the node itself would create at its start, and does not disturb a running node.
 
 mod policies;
 mod server;
@@ -8,8 +8,8 @@ use sextant_config::{Config, RuntimeConfig};
 use sextant_core::doctor_line::{Line, State};
 use sextant_kubernetes::doctor as kubernetes;
 
-/// Runs all checks; with `isolation`, a pod also tries what algorithms can reach. Each line is printed as soon as it is known.
-/// Gives whether nothing is wrong.
+/// Runs all checks; with `isolation`, a pod also tries what algorithms can reach. Passes on each line as soon as it is known.
+/// Returns whether nothing is wrong.
 pub async fn run(config: &Config, isolation: bool, tell: &mut (dyn FnMut(&Line) + Send)) -> bool {
     let mut well = true;
     let mut tell = |line: Line| {
@@ -28,7 +28,7 @@ pub async fn run(config: &Config, isolation: bool, tell: &mut (dyn FnMut(&Line) 
             "with `local:`, algorithms are processes of this machine with all rights of its user: for invented data only",
         )),
         RuntimeConfig::Kubernetes(settings) => {
-            // Without the server's answer the node's number is not known, which only people read.
+            // Without a response from the server the node's id is unknown; it is only shown to people.
             let identity = config.identity(node.unwrap_or(vantage6::NodeId(0)));
             kubernetes::run(config, settings, &identity, isolation, &mut tell).await;
         }

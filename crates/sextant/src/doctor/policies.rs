@@ -1,4 +1,4 @@
-//! The others that the policies need: algorithm stores and registries. Do they answer this node?
+//! Checks whether the algorithm stores and registries that the policies name answer this node.
 
 use sextant_config::{Config, RuntimeConfig};
 use sextant_core::doctor_line::Line;
@@ -8,10 +8,10 @@ use sextant_core::registries::Registries as _;
 use sextant_registry::OciRegistries;
 use vantage6::StoreError;
 
-/// Asks each store and each registry that the policies name.
+/// Queries each store and registry that the policies name.
 pub async fn examine(config: &Config, tell: &mut (dyn FnMut(Line) + Send)) {
     stores(config, tell).await;
-    // What runs locally is pulled from nowhere.
+    // The local runtime pulls no images.
     if matches!(config.runtime, RuntimeConfig::Kubernetes(_)) {
         registries(config, tell).await;
     }
@@ -22,7 +22,7 @@ async fn stores(config: &Config, tell: &mut (dyn FnMut(Line) + Send)) {
     if config.policies.allowed_stores.is_empty() {
         return;
     }
-    // Otherwise it was told of the server.
+    // A failure here was already reported for the server.
     let Ok(client) = sextant_hub::client(config) else { return };
     for store in &config.policies.allowed_stores {
         let url = match store {
@@ -46,7 +46,7 @@ async fn stores(config: &Config, tell: &mut (dyn FnMut(Line) + Send)) {
     }
 }
 
-/// Images with a tag may have to be compared with what a task names. Most never are, so what can't be told here is no mistake.
+/// Checks the images with a tag, which may have to be compared with a task's image. Most never are, so an unknown digest is no error.
 async fn registries(config: &Config, tell: &mut (dyn FnMut(Line) + Send)) {
     const SUBJECT: &str = "registry";
     let images: Vec<_> = config.policies.allowed_algorithms.iter().filter_map(AllowedAlgorithm::reference).collect();

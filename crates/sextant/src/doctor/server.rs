@@ -1,4 +1,4 @@
-//! The server's side: is it there, does it know this node, and do they agree on encryption?
+//! Checks the server: whether it answers, knows this node, and agrees with it on encryption.
 
 use printable::excerpt;
 use sextant_config::Config;
@@ -7,7 +7,7 @@ use sextant_hub::encryption::{Disagreement, agree, has_key};
 use vantage6::encryption::Cryptor;
 use vantage6::{Error, NodeId};
 
-/// Checks the server; returns the node's id if the server gave it.
+/// Checks the server. Returns the node's id if the server provides it.
 pub async fn examine(config: &Config, tell: &mut (dyn FnMut(Line) + Send)) -> Option<NodeId> {
     let client = match sextant_hub::client(config) {
         Ok(client) => client,
@@ -44,7 +44,7 @@ pub async fn examine(config: &Config, tell: &mut (dyn FnMut(Line) + Send)) -> Op
     Some(me.id)
 }
 
-/// What is wrong with the server, and what to check: for TLS, the error itself says that.
+/// Says that the server can't be used, and what to check. For TLS, the error itself says that.
 fn cannot_be_used(url: &str, error: &Error) -> String {
     match error {
         Error::Tls { .. } => format!("{url} can't be used: {error}."),
@@ -70,12 +70,12 @@ async fn encryption(config: &Config, client: &vantage6::Client, me: &vantage6::N
 
 /// Whether configuration and server agree on encryption.
 enum Comparison {
-    /// With what both have, for people.
+    /// With a description of their settings.
     Agrees(String),
     Disagrees(Disagreement),
 }
 
-/// Compares what configuration and server have.
+/// Compares the settings of configuration and server.
 async fn compare(cryptor: &Cryptor, client: &vantage6::Client, me: &vantage6::Node) -> Result<Comparison, Error> {
     let collaboration = client.collaboration(me.collaboration).await?;
     let key = match agree(cryptor, &collaboration) {

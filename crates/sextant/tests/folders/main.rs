@@ -1,4 +1,4 @@
-//! `sextant receive` and `sextant return` beside what earlier jobs have left, as processes: what counts is when they end.
+//! Runs `sextant receive` and `sextant return` as processes beside the folders of earlier jobs, and checks when they end.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 

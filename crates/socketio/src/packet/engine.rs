@@ -1,7 +1,7 @@
-//! Engine.IO v4, the lower protocol: one character of type, then opaque data.
+//! Engine.IO v4, the lower protocol: one character for the type, then opaque data.
 //!
-//! Over a websocket each packet is a frame of its own (binary ones as binary frames); with long polling several share
-//! one body, separated by the character U+001E, and binary ones are written as `b` and base64.
+//! Over a websocket each packet is a frame (binary packets are binary frames). With long polling several packets share
+//! a body, separated by the character U+001E, and a binary packet is written as `b` and base64.
 
 use std::time::Duration;
 
@@ -12,38 +12,38 @@ use serde::Deserialize;
 
 use super::PacketError;
 
-/// Separates packets in the body of a long-polling request or answer.
+/// Separates packets in the body of a long-polling request or response.
 pub const SEPARATOR: char = '\u{1e}';
 
-/// The heartbeat times that a server may ask for are held within these bounds.
+/// Bounds for the heartbeat times that a server asks for.
 const HEARTBEAT: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 
 /// One Engine.IO packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet {
-    /// `0`: the server's greeting, the JSON of a [`Handshake`].
+    /// `0`: opens the session, with the JSON of a [`Handshake`].
     Open(String),
     /// `1`: the sender ends the connection.
     Close,
     /// `2`: the server's heartbeat, or `probe` before an upgrade.
     Ping(String),
-    /// `3`: the answer to a ping, with the same data.
+    /// `3`: the response to a ping, with the same data.
     Pong(String),
     /// `4`: a Socket.IO packet.
     Message(String),
-    /// `5`: from now on the other transport counts.
+    /// `5`: switches the session to the other transport.
     Upgrade,
-    /// `6`: nothing; ends a waiting poll.
+    /// `6`: does nothing; ends a waiting poll.
     Noop,
     /// An attachment of a Socket.IO packet.
     Binary(Bytes),
 }
 
 impl Packet {
-    /// Reads one packet from its text.
+    /// Decodes one packet from its text.
     ///
     /// # Errors
-    /// [`PacketError`] when it is empty, of no known type, or binary but not base64.
+    /// [`PacketError`] if the text is empty, of an unknown type, or binary but not base64.
     pub fn decode(text: &str) -> Result<Self, PacketError> {
         let mut chars = text.chars();
         let kind = chars.next().ok_or(PacketError::Empty)?;
@@ -61,7 +61,7 @@ impl Packet {
         })
     }
 
-    /// The packet's text.
+    /// Encodes the packet as text.
     #[must_use]
     pub fn encode(&self) -> String {
         match self {
@@ -77,35 +77,35 @@ impl Packet {
     }
 }
 
-/// Reads the packets of a long-polling body one by one; an empty body has none.
+/// Decodes the packets of a long-polling body one by one; an empty body has none.
 pub fn decode_payload(body: &str) -> impl Iterator<Item = Result<Packet, PacketError>> + '_ {
     let packets = (!body.is_empty()).then(|| body.split(SEPARATOR));
     packets.into_iter().flatten().map(Packet::decode)
 }
 
-/// What the server says when a connection opens.
+/// The server's parameters for a new connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handshake {
-    /// The session's id, a secret between the two.
+    /// The session's id, a secret between client and server.
     pub sid: String,
-    /// Does the server offer to go on by websocket?
+    /// Whether the server offers an upgrade to a websocket.
     pub websocket: bool,
-    /// The server pings this often.
+    /// How often the server pings.
     pub ping_interval: Duration,
-    /// And waits this long for the pong.
+    /// How long the server waits for the pong.
     pub ping_timeout: Duration,
-    /// The largest body (or message) that the server takes, in bytes; older servers do not say.
+    /// The largest body (or message) that the server accepts, in bytes; older servers do not report it.
     pub max_payload: Option<usize>,
 }
 
-/// A server's handshake has some hundred bytes.
+/// The longest handshake accepted, in bytes; a real one has a few hundred.
 const LONGEST_HANDSHAKE: usize = 16 * 1024;
 
 impl Handshake {
-    /// Reads the data of an [`Packet::Open`]. Heartbeat times are held between 0.1 s and one hour.
+    /// Decodes the data of a [`Packet::Open`]. Clamps the heartbeat times to between 0.1 s and one hour.
     ///
     /// # Errors
-    /// [`PacketError`] when it is no such JSON.
+    /// [`PacketError`] if the data is not the JSON of a handshake, or is too long.
     pub fn decode(data: &str) -> Result<Self, PacketError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -117,7 +117,7 @@ impl Handshake {
             ping_timeout: u64,
             max_payload: Option<u64>,
         }
-        // What is read of a list of texts may be some ten times as large as its text.
+        // Parsed, a list of strings may take some ten times as much memory as its text.
         if data.len() > LONGEST_HANDSHAKE {
             return Err(PacketError::Shape("the handshake is too long"));
         }
@@ -135,7 +135,7 @@ impl Handshake {
         })
     }
 
-    /// A connection on which nothing came for this long is dead.
+    /// A connection that receives nothing for this long is dead.
     #[must_use]
     pub fn deadline(&self) -> Duration {
         self.ping_interval + self.ping_timeout

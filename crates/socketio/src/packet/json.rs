@@ -1,8 +1,8 @@
-//! JSON that stays text until somebody wants something of it.
+//! JSON that stays text until the reader takes typed values out of it.
 //!
-//! A tree of values takes a hundred times the room of its text (`{"":0}` of 7 bytes becomes 600), and the text is a
-//! peer's. So a packet is only checked to be JSON, in constant stack and without keeping anything. The reader then
-//! takes typed values out of it, and what those have no field for is passed over.
+//! A tree of values takes up to a hundred times the memory of its text (`{"":0}`, 6 bytes, becomes 600), and
+//! a peer writes the text. A packet is therefore only checked to be JSON, in constant stack and without keeping anything.
+//! The reader then takes typed values out of it and skips the fields that those types lack.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -23,7 +23,7 @@ impl Json {
         Ok(Self(serde_json::from_str::<&RawValue>(text)?.get().into()))
     }
 
-    /// The text.
+    /// The JSON text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -32,7 +32,7 @@ impl Json {
     /// Reads a typed value.
     ///
     /// # Errors
-    /// When the JSON has another shape than the type.
+    /// The JSON does not have the shape of the type.
     pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
         serde_json::from_str(&self.0)
     }
@@ -45,19 +45,19 @@ impl From<Value> for Json {
 }
 
 impl fmt::Debug for Json {
-    /// Without the data, which is nobody's business in a log.
+    /// Omits the data, which must not get into a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{} bytes]", self.0.len())
     }
 }
 
-/// The arguments of an event or an ack, as the text of a JSON array. Made from none (`()`), one (a [`Value`], also when
-/// that is an array), or several (a `Vec` or array of [`Value`]s).
+/// The arguments of an event or an ack, as the text of a JSON array. Made from no value (`()`), one [`Value`] (even if that
+/// is an array), or several (a `Vec` or array of [`Value`]s).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Args(Json);
 
 impl Args {
-    /// The text between the brackets of an array.
+    /// Makes arguments from the text between the brackets of an array.
     pub(super) fn inside(elements: &str) -> Self {
         Self(Json(format!("[{elements}]").into()))
     }
@@ -77,12 +77,12 @@ impl Args {
     /// Reads all arguments, as a tuple or a list.
     ///
     /// # Errors
-    /// When the JSON has another shape than the type.
+    /// The JSON does not have the shape of the type.
     pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
         self.0.read()
     }
 
-    /// Reads the first argument, and passes over all others. `None` where there is none, or it has another shape.
+    /// Reads the first argument and skips the others. `None` if there is none, or if it has another shape.
     #[must_use]
     pub fn first<'a, T: Deserialize<'a>>(&'a self) -> Option<T> {
         self.read::<First<T>>().ok()?.0
@@ -125,7 +125,7 @@ impl<const N: usize> From<[Value; N]> for Args {
     }
 }
 
-/// The first element of an array.
+/// Reads the first element of an array.
 struct First<T>(Option<T>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for First<T> {
@@ -148,11 +148,11 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for First<T> {
     }
 }
 
-/// An array whose first element is parsed, as the parts of its text.
+/// The text of an array, split after its first element, which the caller parses.
 pub(super) struct Split<'a> {
     /// The first element.
     pub first: &'a str,
-    /// All others, with the commas between them.
+    /// The other elements, with the commas between them.
     pub others: &'a str,
 }
 
@@ -161,7 +161,7 @@ impl<'a> Split<'a> {
     pub(super) fn of(text: &'a str) -> Result<Option<Self>, PacketError> {
         let Ends { first, second, last } = serde_json::from_str(text)?;
         let Some(first) = first else { return Ok(None) };
-        // All of them are parts of the same text.
+        // `first`, `second` and `last` are slices of `text`.
         let place = |part: &str| part.as_ptr().addr().checked_sub(text.as_ptr().addr());
         let others = match (second, last) {
             (Some(second), Some(last)) => {
@@ -174,7 +174,7 @@ impl<'a> Split<'a> {
     }
 }
 
-/// The elements at the ends of an array.
+/// The first, second and last elements of an array.
 #[derive(Default)]
 struct Ends<'a> {
     first: Option<&'a str>,
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(args.read::<(Value, String)>().unwrap().1, "more");
         assert_eq!(args.first::<u64>(), None);
         assert_eq!(Args::default().first::<u64>(), None);
-        // One argument that is an array is one argument.
+        // A single argument may be an array.
         assert_eq!(Args::from(json!([1, 2])).as_str(), "[[1,2]]");
         assert_eq!(Args::from([json!(1), json!(2)]).as_str(), "[1,2]");
         assert_eq!(Args::from(()).as_str(), "[]");

@@ -1,10 +1,10 @@
 //! Socket.IO v5, the upper protocol: `<type>[<attachments>-][<namespace>,][<ack id>][<JSON>]`.
 //!
-//! A packet with attachments announces how many; they follow as binary packets of the lower protocol, and the JSON
-//! has `{"_placeholder":true,"num":n}` in their places.
+//! A packet with attachments announces their number. They follow as binary packets of the lower protocol; the JSON has
+//! `{"_placeholder":true,"num":n}` in their places.
 //!
-//! A packet is read in two steps: its [`Header`] first, which also the beginning of a packet has that is too large to
-//! be read, then its data.
+//! A packet is read in two steps: first its [`Header`], then its data. The header is also readable in the beginning of a
+//! packet that is too large.
 
 use std::fmt::Write as _;
 
@@ -13,28 +13,28 @@ use serde_json::Value;
 use super::PacketError;
 use super::json::{Args, Json, Split};
 
-/// More attachments than this in one packet are refused.
+/// The most attachments that one packet may have.
 pub const MAX_ATTACHMENTS: usize = 1024;
 
-/// A longer name of an event is refused, in bytes of its JSON.
+/// The longest name of an event that is accepted, in bytes of its JSON.
 pub const MAX_NAME: usize = 1024;
 
-/// The default namespace, which packets leave out.
+/// The default namespace, which packets omit.
 pub const ROOT: &str = "/";
 
 /// One Socket.IO packet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Packet {
-    /// The namespace it belongs to, with its slash; [`ROOT`] when it names none.
+    /// The namespace it belongs to, with its slash; [`ROOT`] if the packet names none.
     pub namespace: String,
-    /// What it says.
+    /// Its type and content.
     pub body: Body,
 }
 
-/// What a packet says.
+/// A packet's type and content.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {
-    /// `0`: asks for (with an optional auth payload), or grants (with the `sid`), the use of a namespace.
+    /// `0`: requests a namespace (with an optional auth payload), or grants it (with the `sid`).
     Connect(Option<Json>),
     /// `1`: leaves the namespace.
     Disconnect,
@@ -44,46 +44,46 @@ pub enum Body {
         event: String,
         /// The arguments after the name.
         args: Args,
-        /// The sender wants an [`Body::Ack`] with this id.
+        /// Set if the sender wants a [`Body::Ack`] with this id.
         id: Option<u64>,
-        /// So many binary packets follow.
+        /// How many binary packets follow.
         attachments: usize,
     },
-    /// `3`, or `6` with attachments: the answer to an event.
+    /// `3`, or `6` with attachments: the response to an event.
     Ack {
-        /// The id that the event asked with.
+        /// The id in the event.
         id: u64,
-        /// The answer's values.
+        /// The response's values.
         args: Args,
-        /// So many binary packets follow.
+        /// How many binary packets follow.
         attachments: usize,
     },
-    /// `4`: the namespace is refused.
+    /// `4`: refuses the namespace.
     ConnectError(Option<Json>),
 }
 
 impl Packet {
-    /// Reads one packet.
+    /// Decodes one packet.
     ///
     /// # Errors
-    /// [`PacketError`] when the text is no packet of Socket.IO v5.
+    /// [`PacketError`] if the text is not a packet of Socket.IO v5.
     pub fn decode(text: &str) -> Result<Self, PacketError> {
         let (header, data) = Header::read(text)?;
         Ok(Self { namespace: header.namespace.to_owned(), body: header.body(data)? })
     }
 
-    /// The packet's text.
+    /// Encodes the packet as text.
     #[must_use]
     pub fn encode(&self) -> String {
         encode(&self.namespace, &self.body)
     }
 }
 
-/// What stands before a packet's data.
+/// The part of a packet before its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header<'a> {
     kind: Kind,
-    /// So many binary packets follow.
+    /// How many binary packets follow.
     pub attachments: usize,
     pub namespace: &'a str,
     id: Option<u64>,
@@ -99,7 +99,7 @@ enum Kind {
 }
 
 impl<'a> Header<'a> {
-    /// Reads the header; gives the data after it, unread.
+    /// Reads the header and returns it with the unread data.
     pub fn read(text: &'a str) -> Result<(Self, &'a str), PacketError> {
         let first = text.chars().next().ok_or(PacketError::Empty)?;
         let kind = match first {
@@ -113,7 +113,7 @@ impl<'a> Header<'a> {
         let mut rest = &text[1..];
         let attachments = if matches!(first, '5' | '6') { take_attachments(&mut rest)? } else { 0 };
         let namespace = take_namespace(&mut rest);
-        // A number is data elsewhere.
+        // In other packets a number here is data.
         let id = if matches!(kind, Kind::Event | Kind::Ack) { take_id(&mut rest)? } else { None };
         Ok((Self { kind, attachments, namespace, id }, rest))
     }
@@ -147,7 +147,7 @@ impl<'a> Header<'a> {
         })
     }
 
-    /// The name of an event whose data is not (all) there or can't be read; `None` for other packets.
+    /// Returns the name of an event whose data is incomplete or unreadable; `None` for other packets.
     pub fn event_name(&self, data: &str) -> Option<String> {
         if self.kind != Kind::Event {
             return None;
@@ -163,7 +163,7 @@ impl<'a> Header<'a> {
     }
 }
 
-/// The text of a packet, from its parts.
+/// Encodes a packet from its parts.
 #[must_use]
 pub fn encode(namespace: &str, body: &Body) -> String {
     let (kind, attachments, id) = match body {
@@ -197,7 +197,7 @@ pub fn encode(namespace: &str, body: &Body) -> String {
     text
 }
 
-/// Arguments are an array already; an event's name goes in front of them.
+/// Writes the arguments, which are already an array, with an event's name as its first element.
 fn write_array(text: &mut String, event: Option<&str>, args: &Args) {
     let Some(event) = event else { return text.push_str(args.as_str()) };
     let others = args.as_str().get(1..).unwrap_or("]");
@@ -256,7 +256,7 @@ mod tests {
         let table = [
             ("0", packet("/", Body::Connect(None))),
             (r#"0/tasks,{"sid":"x"}"#, packet("/tasks", Body::Connect(Some(json!({"sid": "x"}).into())))),
-            // A number is data here: only events and acks have ids.
+            // The number is data here: only events and acks have ids.
             ("412", packet("/", Body::ConnectError(Some(json!(12).into())))),
             ("1", packet("/", Body::Disconnect)),
             ("1/tasks,", packet("/tasks", Body::Disconnect)),

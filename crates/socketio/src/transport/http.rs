@@ -1,7 +1,7 @@
-//! The HTTP side of both transports: one client, one URL, the headers of one attempt.
+//! The HTTP part of both transports: one client, one URL, and the headers of one attempt.
 //!
-//! The websocket begins as an HTTP request of the same client, so that certificates, proxies and name resolution
-//! are configured once, and for both.
+//! A websocket begins as an HTTP request of the same client, so certificates, proxies and name resolution are configured
+//! once for both transports.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use url::Url;
 use super::Transport;
 use crate::error::{EXCERPT, Error, excerpt};
 
-/// A poll, for people.
+/// The name of a poll in errors.
 const POLL: &str = "a long-polling request";
-/// Cookies longer than this together are not kept.
+/// Cookies with more bytes than this in total are not kept.
 const MAX_COOKIES: usize = 4096;
 
-/// The server as one attempt sees it.
+/// The server, with the headers of one attempt.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     client: reqwest::Client,
@@ -30,12 +30,12 @@ pub(crate) struct Endpoint {
     pub limits: SizeLimits,
 }
 
-/// How much is accepted, in bytes.
+/// The limits for received data, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SizeLimits {
-    /// Of one packet, with its attachments. Of a larger one only the beginning is kept.
+    /// For one packet, including its attachments. Only the beginning of a larger packet is kept.
     pub event: usize,
-    /// Of one message of a websocket. A larger one ends the connection.
+    /// For one message of a websocket. A larger one ends the connection.
     pub message: usize,
 }
 
@@ -56,7 +56,7 @@ impl Endpoint {
         let mut query = url.query_pairs_mut();
         query.append_pair("EIO", "4").append_pair("transport", name);
         if transport == Transport::Polling {
-            // Keeps caches away.
+            // Prevents caching.
             query.append_pair("t", &format!("{:x}", rand::random::<u64>()));
         }
         if let Some(sid) = sid {
@@ -66,14 +66,14 @@ impl Endpoint {
         url
     }
 
-    /// The poll that asks for a session: the body of the answer.
+    /// Sends the poll that opens a session, and returns the response's body.
     pub async fn greet(&mut self, limit: Duration) -> Result<String, Error> {
         let request = self.client.get(self.url(Transport::Polling, None));
         let response = self.send(POLL, request, limit).await?;
         self.keep_cookies(response.headers());
         let (mut answer, mut body) = (PollBody(response), Vec::new());
         while let Some(chunk) = answer.chunk().await? {
-            // Nothing of others comes along with it, so a large one is the server's own.
+            // No data of other clients comes with the handshake, so the server itself is to blame for a large body.
             if body.len() + chunk.len() > self.limits.event {
                 return Err(Error::TooLarge { limit: self.limits.event });
             }
@@ -82,7 +82,7 @@ impl Endpoint {
         String::from_utf8(body).map_err(|_| Error::Protocol("the body of a poll is not UTF-8"))
     }
 
-    /// One long poll: the answer, whose body is still to come.
+    /// Starts one long poll and returns the response, whose body is still to be read.
     pub async fn poll(&self, sid: &str, limit: Duration) -> Result<PollBody, Error> {
         let request = self.client.get(self.url(Transport::Polling, Some(sid)));
         self.send(POLL, request, limit).await.map(PollBody)
@@ -94,7 +94,7 @@ impl Endpoint {
         let request = self.client.post(self.url(Transport::Polling, Some(sid)));
         let request = request.header(CONTENT_TYPE, "text/plain;charset=UTF-8").body(body);
         let mut response = self.send(WHAT, request, limit).await?;
-        // Read to the end, so that the connection can be used again.
+        // Read to the end, so that the connection can be reused.
         while next_chunk(WHAT, &mut response).await?.is_some() {}
         Ok(())
     }
@@ -130,7 +130,7 @@ impl Endpoint {
         request.send().await.map_err(|error| self.error(what, error))
     }
 
-    /// The chain of causes, without the URL: its query holds the session id, and it may hold a password.
+    /// Returns the chain of causes without the URL, whose query has the session id and which may contain a password.
     fn error(&self, what: &'static str, error: reqwest::Error) -> Error {
         http_error(what, error, self.url.scheme() == "https")
     }
@@ -148,13 +148,13 @@ impl Endpoint {
         Error::Status { what, status: response.status().as_u16(), body }
     }
 
-    /// Does the text hold a part of a header's value, such as a token that a server echoes?
+    /// Returns whether the text contains part of a header's value, such as a token that the server echoes.
     fn repeats_a_header(&self, text: &str) -> bool {
         let values = self.headers.values().filter_map(|value| value.to_str().ok());
         values.flat_map(str::split_whitespace).any(|part| part.len() >= 8 && text.contains(&part[..8]))
     }
 
-    /// Load balancers find the right server by a cookie that came with the handshake.
+    /// Keeps the cookies of the handshake, by which load balancers find the right server.
     fn keep_cookies(&mut self, answer: &HeaderMap) {
         let set = answer.get_all(SET_COOKIE).into_iter().filter_map(|value| value.to_str().ok());
         let pairs = set.filter_map(|cookie| cookie.split(';').next()).map(str::trim);
@@ -175,7 +175,7 @@ impl Endpoint {
 pub(crate) struct PollBody(Response);
 
 impl PollBody {
-    /// The next piece; `None` at the end.
+    /// Returns the next piece; `None` at the end.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         next_chunk(POLL, &mut self.0).await
     }

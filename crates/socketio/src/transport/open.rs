@@ -1,4 +1,4 @@
-//! Opening: the handshake, then the upgrade where it is offered and works.
+//! Opens a connection: the handshake, then the upgrade if the server offers it and it works.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::websocket::WebSocket;
 use super::{Io, Opened, Transports, within};
 use crate::error::Error;
 
-/// The upgrade gets this part of the time that there is, so that long polling still has a chance after it.
+/// The upgrade gets one third of the time limit, so that long polling still has a chance afterwards.
 const UPGRADE_SHARE: u32 = 3;
 
 /// Opens a connection; `limit` is the time for each of its requests.
@@ -25,7 +25,7 @@ pub(crate) async fn open(endpoint: Endpoint, transports: Transports, limit: Dura
         return Ok(Opened { handshake, io: Io::Polling(Box::new(polling)), early });
     }
 
-    // No poll may wait during the upgrade: the server would have to end it first. None was begun yet.
+    // No poll may wait during the upgrade, because the server would have to end it first. None has been started yet.
     let upgrade_limit = (limit / UPGRADE_SHARE).min(handshake.ping_timeout);
     let opening = WebSocket::open(&polling.endpoint, Some(&polling.sid), upgrade_limit);
     let mut socket = match within(upgrade_limit, "opening a websocket", opening).await {
@@ -38,7 +38,7 @@ pub(crate) async fn open(endpoint: Endpoint, transports: Transports, limit: Dura
     match within(upgrade_limit, "the upgrade to the websocket", socket.take_over()).await {
         Ok(()) => Ok(Opened { handshake, io: Io::WebSocket(Box::new(socket)), early }),
         Err(error) => {
-            // The server may be half-way into the upgrade and hold everything back: begin again, without.
+            // The server may be half-way through the upgrade and withhold all packets: start again, without the upgrade.
             debug!(%error, "The websocket opened but does not work, reconnecting with long polling");
             drop(socket);
             let _ = polling.close(upgrade_limit).await;

@@ -1,4 +1,4 @@
-//! Long polling: one GET always waits for what the server has; POSTs carry what we have.
+//! Long polling: one GET always waits for the server's packets; POSTs carry the client's.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use super::{PacketSink, PacketSource};
 use crate::error::Error;
 use crate::packet::engine::{Handshake, Packet, decode_payload};
 
-/// Python servers refuse bodies of more packets than this.
+/// The most packets in one body that Python servers accept.
 const MAX_PACKETS: usize = 16;
-/// The usual limit of a body, for servers that do not say theirs.
+/// The usual limit of a body in bytes, for servers that do not report theirs.
 const MAX_BYTES: usize = 1_000_000;
-/// So many packets may come along with the handshake.
+/// How many packets may come with the handshake.
 const MAX_EARLY: usize = 1000;
-/// Polls that bring nothing are spaced by this, in case something between answers them at once.
+/// The pause after a poll without packets, in case something in between answers such polls immediately.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Polls that bring something are spaced by this on average: the server decides how much each brings, and how soon it answers.
+/// The average interval of polls with packets. Without it, the server would decide how often the client polls.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// So many polls may follow each other at once.
+/// How many polls may follow each other without a pause.
 const BURST: u32 = 10;
 
 pub(super) struct Polling {
@@ -29,7 +29,7 @@ pub(super) struct Polling {
 }
 
 impl Polling {
-    /// The handshake, and what came along with it.
+    /// Opens a session. Returns the handshake and the packets that came with it.
     pub async fn open(mut endpoint: Endpoint, limit: Duration) -> Result<(Self, Handshake, Vec<Packet>), Error> {
         let body = endpoint.greet(limit).await?;
         let mut packets = decode_payload(&body);
@@ -56,7 +56,7 @@ impl Polling {
         max_payload: Option<usize>,
         deadline: Duration,
     ) -> Result<(), Error> {
-        // Reading and writing use the same client and headers, each its own copy.
+        // Reading and writing run concurrently, each with its own copy of the client and headers.
         let writer = self.endpoint.clone();
         let sid = self.sid.clone();
         let read = async {
@@ -85,9 +85,9 @@ impl Polling {
     }
 }
 
-/// When polls may begin: [`BURST`] at once, then one in each [`INTERVAL`].
+/// Limits the rate of polls: [`BURST`] of them immediately, then one in each [`INTERVAL`].
 struct Rate {
-    /// When the next one would begin if all came at the average pace.
+    /// When the next poll would begin if all came at the average rate.
     due: Instant,
 }
 
@@ -96,7 +96,7 @@ impl Rate {
         Self { due: now }
     }
 
-    /// When the one that is wanted now may begin.
+    /// Returns when a poll that is requested now may begin.
     fn next(&mut self, now: Instant) -> Instant {
         let begins = now.max(self.due.checked_sub(INTERVAL * (BURST - 1)).unwrap_or(now));
         self.due = self.due.max(now) + INTERVAL;
@@ -108,12 +108,12 @@ impl Rate {
 #[derive(Debug, PartialEq, Eq)]
 enum Brought {
     Packets,
-    /// No packet, or only ones that say nothing.
+    /// No packet, or only noops.
     Nothing,
 }
 
-/// Hands on the packets of a poll while its body arrives. Each of them proves that the server lives (`last`); a poll that
-/// brings nothing does not.
+/// Delivers the packets of a poll while its body arrives. Each of them proves that the server is alive and updates `last`; a
+/// poll without packets does not.
 async fn deliver(
     mut body: PollBody,
     inlet: &PacketSink,
@@ -161,7 +161,7 @@ mod tests {
             }
         }
         assert_eq!(now - begin, INTERVAL * (200 - BURST));
-        // Those that take their time are not slowed, and bring the burst back.
+        // Slow polls are not delayed further, and restore the burst.
         for _ in 0..20 {
             now += Duration::from_secs(1);
             assert_eq!(rate.next(now), now);

@@ -1,34 +1,34 @@
-//! Splits the body of a poll into its packets while it is arriving, so that a body may be of any size, and a packet
-//! that is too large costs no more than its beginning.
+//! Splits the body of a poll into packets while it arrives. A body may have any size, and a packet that is too large costs
+//! no more memory than its beginning.
 
 use crate::packet::engine::SEPARATOR;
 
-/// So many bytes of a text that is too large are kept: enough for a packet's header and an event's name.
+/// How many bytes of a text that is too large are kept: enough for a packet's header and an event's name.
 pub(crate) const HEAD: usize = 2048;
 
 /// A packet's text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Text {
-    /// All of it.
+    /// The complete text.
     Whole(Vec<u8>),
-    /// The beginning of one that is longer than the limit.
+    /// The beginning of a text that is longer than the limit.
     Long(Vec<u8>),
 }
 
 impl Text {
-    /// Whether it is the packet that says nothing.
+    /// Returns whether this is a noop packet.
     pub fn is_noop(&self) -> bool {
         matches!(self, Self::Whole(text) if text == b"6")
     }
 }
 
-/// What has arrived of a body, and is no whole packet yet.
+/// Holds the incomplete packet at the end of the received part of a body.
 pub(crate) struct Splitter {
     limit: usize,
     held: Vec<u8>,
-    /// The packet is longer than the limit: the rest of it is dropped.
+    /// The packet is longer than the limit; its remaining bytes are dropped.
     long: bool,
-    /// A separator has come, so that there is a packet behind it, if only an empty one.
+    /// A separator was received, so a packet follows it, possibly an empty one.
     separated: bool,
 }
 
@@ -37,9 +37,9 @@ impl Splitter {
         Self { limit, held: Vec::new(), long: false, separated: false }
     }
 
-    /// Takes from the beginning of what has arrived; gives the next packet that it completes.
+    /// Consumes bytes from the beginning of `arrived` and returns the next packet that they complete.
     pub fn next(&mut self, arrived: &mut &[u8]) -> Option<Text> {
-        // The separator is a character of one byte, which is no part of another one.
+        // The separator is an ASCII character, so its byte is never part of another character.
         match arrived.iter().position(|byte| char::from(*byte) == SEPARATOR) {
             Some(end) => {
                 self.keep(&arrived[..end]);
@@ -55,7 +55,7 @@ impl Splitter {
         }
     }
 
-    /// The last packet, which no separator ends. An empty body has none.
+    /// Returns the last packet, after which no separator comes. An empty body has none.
     pub fn end(mut self) -> Option<Text> {
         (self.separated || self.long || !self.held.is_empty()).then(|| self.take())
     }

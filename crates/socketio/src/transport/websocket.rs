@@ -1,4 +1,4 @@
-//! The websocket: a packet a frame.
+//! The websocket transport: one packet per frame.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(super) struct WebSocket {
 }
 
 impl WebSocket {
-    /// Opens a websocket, for the session `sid` or (without) for a new one.
+    /// Opens a websocket for the session `sid`, or for a new session.
     pub async fn open(endpoint: &Endpoint, sid: Option<&str>, limit: Duration) -> Result<Self, Error> {
         let bytes = endpoint.websocket(sid, limit).await?;
         let (max_incoming, max_event) = (endpoint.limits.message, endpoint.limits.event);
@@ -31,7 +31,7 @@ impl WebSocket {
         Ok(Self { stream, max_incoming, max_event })
     }
 
-    /// Waits for the greeting of a new session.
+    /// Waits for the handshake of a new session.
     pub async fn handshake(&mut self) -> Result<Handshake, Error> {
         match self.receive().await? {
             Packet::Open(data) => Ok(Handshake::decode(&data)?),
@@ -39,7 +39,7 @@ impl WebSocket {
         }
     }
 
-    /// Makes the server go on with the session here: `2probe`, `3probe`, `5`.
+    /// Switches the session to this websocket: `2probe`, `3probe`, `5`.
     pub async fn take_over(&mut self) -> Result<(), Error> {
         self.send(Packet::Ping("probe".to_owned())).await?;
         if self.receive().await? != Packet::Pong("probe".to_owned()) {
@@ -56,7 +56,7 @@ impl WebSocket {
     async fn receive(&mut self) -> Result<Packet, Error> {
         loop {
             match frame(self.stream.next().await, self.max_incoming)? {
-                // Nothing of others comes before the greeting or the probe's answer.
+                // No data of other clients comes before the handshake or the response to the probe.
                 Frame::Text(text) if text.len() > self.max_event => {
                     return Err(Error::TooLarge { limit: self.max_event });
                 }
@@ -86,7 +86,7 @@ impl WebSocket {
             while let Some(packet) = outlet.next().await {
                 sink.send(message(packet)).await?;
             }
-            // Says goodbye to the other end and flushes.
+            // Sends a close frame and flushes.
             sink.send(Message::Close(None)).await
         };
         tokio::select! {
@@ -103,11 +103,11 @@ fn message(packet: Packet) -> Message {
     }
 }
 
-/// What a frame brings.
+/// The content of a frame.
 enum Frame {
     Text(Utf8Bytes),
     Binary(Bytes),
-    /// The websocket's own business.
+    /// A control frame of the websocket protocol.
     Other,
 }
 

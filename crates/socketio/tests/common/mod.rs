@@ -1,4 +1,4 @@
-//! A real python-socketio server (see `server.py`) in a virtual environment that is made when it is missing.
+//! Runs a real python-socketio server (see `server.py`) in a virtual environment, which is created if missing.
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 #![allow(clippy::print_stderr, reason = "the test runner shows it")]
 

@@ -1,4 +1,4 @@
-//! How a client comes to be.
+//! Builds a client from its settings.
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     http::{HttpTransport, Observer, RequestEnd},
 };
 
-/// Settings of a [`Client`].
+/// The settings of a [`Client`].
 pub struct ClientBuilder {
     url: ServerUrl,
     api_key: SecretString,
@@ -44,56 +44,56 @@ impl ClientBuilder {
         }
     }
 
-    /// Certificates (PEM, one or more) of authorities to trust, besides those of the system and of Mozilla's list.
+    /// Adds CA certificates (PEM, one or more) to those of the system and of Mozilla's list.
     pub fn ca_certificates(mut self, pem: impl AsRef<[u8]>) -> Self {
         self.certificates.extend_from_slice(pem.as_ref());
         self.certificates.push(b'\n');
         self
     }
 
-    /// The same, from a file, which errors name.
+    /// Adds CA certificates from a file, whose name appears in errors.
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.ca_file = Some(path.into());
         self
     }
 
-    /// The HTTP proxies in front of the server. Those of the environment if not set.
+    /// Sets the HTTP proxies in front of the server. Default: those of the environment.
     pub fn http_proxies(mut self, proxies: HttpProxies) -> Self {
         self.http_proxies = Some(proxies);
         self
     }
 
-    /// When to try again, and for how long.
+    /// Sets when to retry, and for how long.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// How long the server may be silent before a connection counts as dead. Two minutes if not set.
+    /// Sets how long the server may be silent before a connection counts as dead. Default: two minutes.
     pub fn silence(mut self, silence: Duration) -> Self {
         self.silence = silence;
         self
     }
 
-    /// The largest answer that is held in memory, in bytes, inputs not counted. 16 MiB if not set.
+    /// Sets the largest response that is held in memory, in bytes, without inputs. Default: 16 MiB.
     pub fn answer_limit(mut self, limit: u64) -> Self {
         self.limit = limit;
         self
     }
 
-    /// What the server's access log shows.
+    /// Sets the user agent for the server's access log.
     pub fn user_agent(mut self, name: impl Into<String>) -> Self {
         self.user_agent = name.into();
         self
     }
 
-    /// Calls this at the end of each request, while the request waits: it must be quick.
+    /// Sets a callback for the end of each request. The request waits for it, so it must be quick.
     pub fn observer(mut self, observer: impl Fn(&RequestEnd<'_>) + Send + Sync + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
         self
     }
 
-    /// Nothing is sent yet: the first request logs in.
+    /// Builds the client without sending anything; the first request logs in.
     pub fn build(self) -> Result<Client, Error> {
         let setup = |what: &str, error: &dyn fmt::Display| Error::Setup(format!("{what}: {error}"));
         let trust = match self.ca_file {
@@ -110,8 +110,8 @@ impl ClientBuilder {
         let http = connections
             .builder()
             .tls_info(self.observer.is_some())
-            // Below what proxies use (nginx: 60 s or more), so that a connection isn't closed the moment it is used
-            // again.
+            // Shorter than the timeouts of proxies (nginx: 60 s or more), so that a proxy does not close a connection just as the
+            // client reuses it.
             .pool_idle_timeout(Duration::from_secs(30))
             .tcp_keepalive(Duration::from_secs(30))
             .build()
@@ -136,7 +136,7 @@ impl ClientBuilder {
     }
 }
 
-/// What all connections to the server have in common.
+/// The settings that all connections to the server share.
 pub(super) struct Connections {
     trust: Trust,
     proxies: Arc<HttpProxies>,
@@ -157,7 +157,7 @@ impl Connections {
         self.plain_builder().tls_backend_preconfigured(tls).http1_only()
     }
 
-    /// Whether the server has asked for a client certificate.
+    /// Whether the server has requested a client certificate.
     pub(super) fn was_asked(&self) -> bool {
         self.trust.client_certificate_requested()
     }
@@ -166,7 +166,7 @@ impl Connections {
         self.proxies.for_url(url)
     }
 
-    /// What an error of a connection to this address says.
+    /// Classifies and describes an error of a connection to this address.
     pub(super) fn failure(&self, url: &url::Url, error: &(dyn std::error::Error + 'static)) -> outbound::Failure {
         match url.scheme() {
             "https" => self.trust.failure(error),

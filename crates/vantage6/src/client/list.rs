@@ -1,5 +1,5 @@
-//! The list of open runs, page by page. It comes to an end whatever the server sends: a list that never ends would fill
-//! the memory of its reader.
+//! Lists the open runs page by page. The list always ends, whatever the server sends: an endless list would fill the
+//! reader's memory.
 
 use std::collections::HashSet;
 
@@ -10,14 +10,14 @@ use super::runs::{Entries, OpenRuns, RunsPage, Tasks};
 use crate::pages::Pages;
 use crate::{Error, Run, RunId};
 
-/// The most entries of one list.
+/// The most entries in one list.
 const MAX_ENTRIES: usize = 100_000;
-/// The most bytes that the texts of one list take: names, images, parameters.
+/// The most bytes of texts in one list: names, images, parameters.
 const MAX_TEXT_BYTES: usize = 64 * 1024 * 1024;
-/// So many full pages one after the other that bring nothing new are no list that changes while it is read (a run that
-/// begins meanwhile pushes all others one place back), but one that goes round in a circle.
+/// After this many consecutive full pages without a new run, the list counts as circular. Fewer such pages can occur in a list
+/// that changes while it is read (a new run shifts all others by one position).
 const MAX_STALE_PAGES: u32 = 3;
-/// So many entries of a list may be too large to be read.
+/// How many entries of a list may be too large to be read.
 const MAX_OVERSIZED: u32 = 100;
 
 struct List {
@@ -26,7 +26,7 @@ struct List {
     /// `None` after the last page.
     pages: Option<Pages>,
     page: Option<Entries>,
-    /// Whether the page has brought something new.
+    /// Whether the page has had a new run.
     fresh: bool,
     known: HashSet<RunId>,
     entries: usize,
@@ -35,7 +35,7 @@ struct List {
     oversized: u32,
 }
 
-/// See [`Client::open_runs`].
+/// Implements [`Client::open_runs`].
 pub(super) fn open_runs(client: Client, which: OpenRuns) -> impl Stream<Item = Result<Run, Error>> + Send + use<> {
     let begin = List {
         client,
@@ -56,7 +56,7 @@ impl List {
     async fn next(&mut self) -> Option<Result<Run, Error>> {
         loop {
             match self.page.as_mut().and_then(Iterator::next) {
-                // The last of a page may be the first of the next.
+                // A page's last run may be the next page's first.
                 Some(Ok(run)) if !self.known.insert(run.id) => continue,
                 Some(run) => {
                     self.fresh = true;
@@ -65,7 +65,7 @@ impl List {
                 }
                 None => {}
             }
-            // The next one has room when this one is gone.
+            // Drop this page, which makes room for the next one.
             if self.page.take().is_some() {
                 self.stale = if self.fresh { 0 } else { self.stale + 1 };
             }
@@ -75,7 +75,7 @@ impl List {
             }
             match self.client.page_of_runs(self.which, pages, Tasks::Included).await {
                 Ok(page) => self.add_page(page),
-                // What is on a page together is more than an answer may have; that must not hide the rest of the list.
+                // The page as a whole exceeds the limit for a response; that must not hide the rest of the list.
                 Err(Error::TooLarge { limit, .. }) => {
                     self.pages = pages.smaller();
                     if self.pages.is_none() {
@@ -90,7 +90,7 @@ impl List {
         }
     }
 
-    /// Which run it is that is too large to be read, at the beginning of these pages: without its task it is not.
+    /// Identifies the oversized run at the beginning of these pages. Without its task the run is small enough to be read.
     async fn oversized_run(&self, pages: Pages, limit: u64) -> Error {
         let problem = format!("it has more than {limit} bytes, long texts not counted");
         match self.client.page_of_runs(self.which, pages, Tasks::LeftOut).await {
@@ -110,7 +110,7 @@ impl List {
         self.pages = next;
     }
 
-    /// Why no other page is read.
+    /// Returns why no further page may be read.
     fn limit_reached(&self) -> Option<String> {
         if self.entries >= MAX_ENTRIES {
             return Some(format!("it has more than {MAX_ENTRIES} entries"));

@@ -1,4 +1,4 @@
-//! What a client does with runs: list them, read their inputs, tell how far they are, end them.
+//! The client's requests about runs: list them, read their inputs, report their status, and finish them.
 
 use std::{
     collections::VecDeque,
@@ -26,18 +26,18 @@ use crate::{
     read, report, time,
 };
 
-/// A token this old that is refused was good once, so another one may help. A younger one was refused for what it
-/// stands for.
+/// If a token older than this is refused, it was valid before, so a new one may help. A younger one was refused because of
+/// its permissions.
 const TOKEN_WAS_GOOD_AFTER: Duration = Duration::from_secs(60);
 
-/// No page may be larger, inputs not counted: it is asked for in parts then.
+/// The largest page in bytes, without inputs. A larger one is requested in smaller parts.
 const MAX_PAGE: u64 = 8 * 1024 * 1024;
-/// Nor may what is beside an input, of which nothing is kept.
+/// The most bytes of a response besides an input. They are only checked to be JSON.
 const BESIDE_INPUT: u64 = 1024 * 1024;
-/// Of each string of it so many bytes are looked at.
+/// How many bytes of each string besides the input are kept.
 const STRING_BESIDE_INPUT: usize = 1024;
 
-/// Whether runs are listed with what their tasks say.
+/// Whether runs are listed with the fields of their tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tasks {
     Included,
@@ -47,11 +47,11 @@ pub(super) enum Tasks {
 /// A page of runs.
 pub(super) struct RunsPage {
     pub entries: Entries,
-    /// The next one, if there is one.
+    /// The next page, if there is one.
     pub next: Option<Pages>,
 }
 
-/// The runs of a page as text: each is read when its turn comes, because what is read of one may be larger than its text.
+/// The runs of a page as text. Each is parsed only when it is needed, because a parsed run may be larger than its text.
 pub(crate) struct Entries {
     json: Bytes,
     left: VecDeque<Range<usize>>,
@@ -63,7 +63,7 @@ impl Entries {
         self.left.len()
     }
 
-    /// The number and organization of the first, which may have been listed without its task.
+    /// Returns the id and organization of the first run, which may have been listed without its task.
     pub fn first_run(&self) -> Option<(RunId, OrganizationId)> {
         #[derive(Deserialize)]
         struct Listed {
@@ -82,7 +82,7 @@ impl Iterator for Entries {
     fn next(&mut self) -> Option<Self::Item> {
         let entry = self.left.pop_front()?;
         let text = self.json.get(entry).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
-        // Thousands may be kept, and nobody reads what they printed.
+        // Callers may keep thousands of runs and do not need their logs.
         Some(Run::parse(text).map(|run| Run { log: None, ..run }))
     }
 }
@@ -90,14 +90,14 @@ impl Iterator for Entries {
 /// Which runs to list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OpenRuns {
-    /// Only those of one task.
+    /// Only the runs of one task.
     pub task: Option<TaskId>,
-    /// Include inputs of up to this many characters. The server always sends them, but longer ones are dropped while
-    /// they arrive.
+    /// Include inputs of up to this many characters. The server always sends the inputs; longer ones are dropped while they
+    /// arrive.
     pub inputs_up_to: usize,
 }
 
-/// A run's input as it arrives, still encoded: see [`crate::encoding::decode`].
+/// A run's input as it arrives, still encoded; see [`crate::encoding::decode`].
 pub struct InputText(Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>);
 
 impl Stream for InputText {
@@ -109,12 +109,12 @@ impl Stream for InputText {
 }
 
 impl Client {
-    /// All runs of this node that have not ended, the newest first: also those that it has begun already.
+    /// Lists all runs of this node that have not ended, newest first, including those that it has already started.
     ///
-    /// A run that can't be understood is an [`Error::BrokenRun`] in its place, and the list goes on; so it does where one
-    /// is too large to be read. Every other error ends it, and what came before it is good: so it is with a list that has
-    /// no end ([`Error::EndlessList`]). Each run comes once, but one may be missing if others end while the list is read (the server counts its
-    /// pages anew each time): it will be in the next list.
+    /// A run that can't be parsed is an [`Error::BrokenRun`] in its place, and one that is too large an [`Error::OversizedRun`]; the
+    /// list goes on after both. Every other error ends the list, including [`Error::EndlessList`]; the runs before it are valid. Each
+    /// run appears once. A run may be missing if others end while the list is read (the server counts its pages anew each
+    /// time); the next list will have it.
     pub fn open_runs(&self, which: OpenRuns) -> impl Stream<Item = Result<Run, Error>> + Send + use<> {
         list::open_runs(self.clone(), which)
     }
@@ -136,7 +136,7 @@ impl Client {
             let page = async { read_page(&mut self.send_authenticated(&call).await?, which.inputs_up_to, limit).await };
             match page.await {
                 Ok((entries, bytes, has_next)) => {
-                    // A page that isn't full is the last one, whatever it says.
+                    // A page that is not full is the last one, whatever its links say.
                     let next =
                         (has_next && entries.len() as u64 >= per_page).then(|| pages.after(bytes, began.elapsed()));
                     return Ok(RunsPage { entries, next });
@@ -146,7 +146,7 @@ impl Client {
         }
     }
 
-    /// One run, without its input.
+    /// Returns one run, without its input.
     pub async fn run(&self, id: RunId) -> Result<Run, Error> {
         let call = Call::get(format!("run/{id}")).query("include", "task");
         let mut tries = self.inner.backoff.begin();
@@ -159,8 +159,8 @@ impl Client {
         }
     }
 
-    /// The input of a run, in any size, as it arrives. Empty if it has none. An error after the beginning is not
-    /// repeated here.
+    /// Streams the input of a run, of any size. Empty if the run has none. An error after the beginning of the stream is not
+    /// retried here.
     pub async fn input(&self, id: RunId) -> Result<InputText, Error> {
         let call = Call::get(format!("run/{id}"));
         let mut tries = self.inner.backoff.begin();
@@ -173,8 +173,8 @@ impl Client {
         Ok(InputText(Box::pin(input_text(answer, self.inner.transport.limit.min(BESIDE_INPUT)))))
     }
 
-    /// Tells the server how far a run is, and with the first status also when this node began with it. (It also empties the run's
-    /// log and result there: `Run.patch` sets all that a request does not mention to nothing.)
+    /// Reports a run's status, and with the first status also when this node started it. (This also clears the run's log and
+    /// result on the server: `Run.patch` resets all fields that a request omits.)
     pub async fn set_status(&self, id: RunId, status: &RunStatus, started_at: Option<Timestamp>) -> Result<(), Error> {
         let mut change = json!({"status": status.as_str()});
         if let Some(started_at) = started_at {
@@ -191,11 +191,11 @@ impl Client {
         }
     }
 
-    /// Ends a run: result, log, status and time in one request, streamed through.
+    /// Finishes a run: sends result, log, status and time in one streamed request.
     ///
-    /// Sent once, since the stream is used up. On an error, [`Error::delivery`] tells whether the server may have got it
-    /// nevertheless; if so, [`Client::run`] shows it: the run's `finished_at` is then the one of this report. `Ok`
-    /// means that the server has confirmed it.
+    /// The request is sent once, because the stream is used up. After an error, [`Error::delivery`] says whether the server may
+    /// have received it anyway. If so, read the run with [`Client::run`]: its `finished_at` equals this report's if the report took
+    /// effect. `Ok` means that the server has confirmed it.
     pub async fn finish_run(&self, id: RunId, report: RunReport) -> Result<(), Error> {
         let call = Call::patch(format!("run/{id}"));
         let session = self.access_token().await?.session;
@@ -215,8 +215,8 @@ impl Client {
                 self.inner.auth.invalidate(&session);
                 Err(Error::StaleToken { request: call.to_string(), message: error.to_string() })
             }
-            // A server that refuses the token without reading the body may close the connection before its answer is
-            // seen.
+            // A server that refuses the token without reading the body may close the connection before the client sees the
+            // response.
             Err(error @ Error::Unreachable { delivery: Delivery::NotSent, .. }) if old => {
                 self.inner.auth.invalidate(&session);
                 Err(error)
@@ -225,7 +225,7 @@ impl Client {
         }
     }
 
-    /// Reads the answer to a change of a run, which is the run. Tells whether it has ended.
+    /// Parses the response to a change of a run, which is the run. Returns whether the run has ended.
     async fn acknowledged(&self, id: RunId, answer: &mut Answer) -> Result<bool, Error> {
         #[derive(Deserialize)]
         struct Changed {
@@ -242,7 +242,7 @@ impl Client {
     }
 }
 
-/// One page: its runs, its size on the wire, and whether there is another.
+/// Reads one page: its runs, its size on the wire, and whether there is another page.
 pub(crate) async fn read_page(answer: &mut Answer, keep: usize, limit: u64) -> Result<(Entries, u64, bool), Error> {
     let (json, bytes) = without_inputs(answer, Scope::All, keep, limit).await?;
     let page: Page<'_> = answer.parse(&json)?;
@@ -255,7 +255,7 @@ pub(crate) async fn read_page(answer: &mut Answer, keep: usize, limit: u64) -> R
     Ok((Entries { json, left, _room: answer.take_room() }, bytes, has_next))
 }
 
-/// One run, without its input.
+/// Reads one run, without its input.
 pub(crate) async fn read_run(answer: &mut Answer, limit: u64) -> Result<Run, Error> {
     let (json, _) = without_inputs(answer, Scope::Outermost, 0, limit).await?;
     let json = std::str::from_utf8(&json).map_err(|error| answer.unreadable(&json, error))?;
@@ -265,7 +265,7 @@ pub(crate) async fn read_run(answer: &mut Answer, limit: u64) -> Result<Run, Err
     })
 }
 
-/// Reads an answer, the inputs in it dropped; also says how much it was on the wire.
+/// Reads a response without its inputs. Also returns its size on the wire.
 async fn without_inputs(answer: &mut Answer, of: Scope, keep: usize, limit: u64) -> Result<(Bytes, u64), Error> {
     let (mut filter, mut dropped) = (InputFilter::new(of, keep), BytesMut::new());
     answer
@@ -276,7 +276,7 @@ async fn without_inputs(answer: &mut Answer, of: Scope, keep: usize, limit: u64)
         .await
 }
 
-/// The input that is in an answer about one run.
+/// Streams the input from a response about one run.
 pub(crate) fn input_text(answer: Answer, limit: u64) -> impl Stream<Item = Result<Bytes, Error>> + Send {
     struct State {
         answer: Answer,
@@ -288,7 +288,7 @@ pub(crate) fn input_text(answer: Answer, limit: u64) -> impl Stream<Item = Resul
         ended: bool,
     }
     impl State {
-        /// The next piece; `None` at the end of an answer that made sense.
+        /// Returns the next piece; `None` at the end of a valid response.
         async fn next(&mut self) -> Result<Option<Bytes>, Error> {
             let (mut input, mut beside) = (BytesMut::new(), BytesMut::new());
             while let Some(chunk) = self.answer.chunk().await? {

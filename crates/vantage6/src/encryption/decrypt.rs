@@ -1,4 +1,4 @@
-//! From a message to its bytes.
+//! Decrypts a message.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use crate::{
     encoding::{Base64Decoder, DecodeError, decode_text},
 };
 
-/// Key and iv with their separators are never longer than this, for the largest keys there are.
+/// The most bytes of key and iv with their separator, for the largest keys that exist.
 const LONGEST_HEAD: usize = 4096;
 
-/// Decrypts a message that was encrypted for this key's public part, as it arrives.
+/// Decrypts a message for this key as it arrives.
 ///
 /// White space between characters is skipped.
 pub fn decrypt<S>(message: S, key: Arc<PrivateKey>) -> impl Stream<Item = Result<Bytes, DecodeError>> + Send + 'static
@@ -34,7 +34,8 @@ where
     decrypt_with_permit(message, key, std::future::ready(()))
 }
 
-/// The same; the message's key is opened, which takes some milliseconds of arithmetic, in this turn, whose outcome is dropped thereafter.
+/// Like [`decrypt`], but waits for the permit `turn` before decrypting the message's key, which takes some milliseconds of CPU time,
+/// and drops the permit afterwards.
 pub fn decrypt_with_permit<S, T>(
     message: S,
     key: Arc<PrivateKey>,
@@ -64,15 +65,15 @@ where
     })
 }
 
-/// How far a message is read.
+/// How much of a message has been read.
 enum Stage<T> {
-    /// Before the second separator.
+    /// Up to the second separator.
     Head {
         key: Arc<PrivateKey>,
         text: Vec<u8>,
         turn: Pin<Box<T>>,
     },
-    /// Behind it.
+    /// After the second separator.
     Body(Box<Body>),
     Ended,
 }
@@ -137,7 +138,7 @@ impl Body {
     }
 }
 
-/// Reads `key$iv`.
+/// Parses `key$iv` and decrypts the key.
 async fn open(
     key: Arc<PrivateKey>,
     head: &[u8],
@@ -159,14 +160,14 @@ async fn open(
             key.encrypted_length()
         )));
     }
-    // Some milliseconds of arithmetic, so not where other work waits.
+    // Takes some milliseconds of CPU time, so it must not block the runtime's workers.
     let turn = turn.await;
     let open = move || {
         let _turn = turn;
         key.open(&sealed)
     };
     let opened = tokio::task::spawn_blocking(open).await.ok().flatten();
-    // One answer whatever is wrong with it: more would help those who try to open messages that they only carry.
+    // The error is the same for all causes: more detail would help a party that carries messages to decrypt them.
     let opened = opened.and_then(|opened| message_key(&opened)).ok_or_else(|| {
         damaged("its key can't be opened. It was encrypted for another key than this organization's present one, or is damaged")
     })?;
@@ -176,7 +177,7 @@ async fn open(
     Ok(Body { decoder: Base64Decoder::default(), cipher, layer: Layer::default() })
 }
 
-/// The web interface encrypts base64 of the key, everybody else the key itself.
+/// Extracts the message's key. The web interface encrypts the key's base64; all other clients encrypt the key itself.
 fn message_key(opened: &[u8]) -> Option<Zeroizing<[u8; KEY]>> {
     let mut key = Zeroizing::new([0; KEY]);
     if opened.len() == KEY {

@@ -1,7 +1,7 @@
-//! From bytes to a message.
+//! Encrypts a message.
 //!
-//! It is done in blocks, which can be made at the same time: in counter mode, a block needs to know nothing of the one before but where
-//! it begins. A large message gets all cores; only one at a time, since that takes some megabytes.
+//! A message is encrypted in blocks, which can run in parallel: in counter mode a block depends only on its position. A large
+//! message uses all cores, but only one message at a time, because that takes some megabytes.
 
 use std::{
     io,
@@ -26,29 +26,29 @@ use crate::{
     encoding::{BASE64, Encoded, Payload},
 };
 
-/// What stands between the parts of a message.
+/// Separates the parts of a message.
 pub(super) const SEPARATOR: u8 = b'$';
-/// Bytes of a message's own key.
+/// The length of a message's key in bytes.
 pub(super) const KEY: usize = 32;
-/// Bytes of a message's initial counter block.
+/// The length of a message's initial counter block in bytes.
 pub(super) const IV: usize = 16;
 
-/// Bytes that go through AES and base64 one after the other: few enough to stay in the processor's nearest cache.
+/// How many bytes go through AES and then base64 at a time: few enough for the L1 cache.
 const STEP: usize = 12 * 1024;
-/// Bytes of a block that is encrypted where the message is asked for: some microseconds. As all blocks, whole ones of AES and whole
-/// groups of base64.
+/// The size in bytes of a block that is encrypted on the current task; it takes some microseconds. All block sizes are multiples
+/// of an AES block and of a base64 group.
 const SMALL: usize = 48 * 1024;
-/// Bytes of a block that is worth a task of its own: some hundred microseconds. (The runtime's workers take them, not its threads for
-/// what blocks: those go to sleep between two blocks, and cost half of the speed.)
+/// The size in bytes of a block that gets its own task; it takes some hundred microseconds. (These tasks run on the runtime's workers.
+/// Its threads for blocking work go to sleep between two blocks, which halves the speed.)
 const LARGE: usize = 16 * SMALL;
-/// Blocks in the works at once, at most, and two for each core, so that none waits for work; each takes about two megabytes.
+/// The most blocks in progress; up to this limit there are two for each core, so that no core waits. Each takes about two megabytes.
 const AT_ONCE: usize = 8;
 
-/// How a message is cut.
+/// How a message is divided into blocks.
 struct Plan {
     block: usize,
     at_once: usize,
-    /// The right to use all cores, held until the message is dropped.
+    /// The permit to use all cores, held until the message is dropped.
     cores: Option<OwnedSemaphorePermit>,
 }
 
@@ -67,25 +67,25 @@ impl Plan {
     }
 }
 
-/// Why nothing can be encrypted for somebody.
+/// Why a message can't be encrypted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncryptionError {
-    /// The organization has no public key at the server.
+    /// The organization has no public key on the server.
     #[error(
         "organization {0} has no public key at the server, so nothing can be encrypted for it. Its node uploads one \
          when it starts, or its administrator does"
     )]
     NoPublicKey(OrganizationId),
-    /// What the organization has there is no key.
+    /// The organization's public key on the server is invalid.
     #[error(
         "the public key that organization {organization} has at the server can't be used: {source}. Its \
          administrator must upload it again"
     )]
     PublicKey {
-        /// Whose key.
+        /// The organization.
         organization: OrganizationId,
-        /// What is wrong with it.
+        /// What is wrong with the key.
         source: KeyError,
     },
     /// The cryptographic library failed.
@@ -93,18 +93,19 @@ pub enum EncryptionError {
     Library(&'static str),
 }
 
-/// Encrypts a message for the organization that has the private part of this key. Its length is known at once.
+/// Encrypts a message for the organization that holds the private key of this public key. The length is known immediately.
 ///
 /// # Errors
-/// If the cryptographic library fails, which it doesn't.
+/// The cryptographic library fails, which is not expected.
 pub fn encrypt(message: Payload, recipient: &PublicKey) -> Result<Encoded, EncryptionError> {
     encrypt_with_permit(message, recipient, std::future::ready(()))
 }
 
-/// The same; the message's key is encrypted when the message is read, in this turn, whose outcome is dropped thereafter.
+/// Like [`encrypt`], but waits for the permit `turn` before encrypting the message's key, which happens when the message is read,
+/// and drops the permit afterwards.
 ///
 /// # Errors
-/// If the cryptographic library fails, which it doesn't.
+/// The cryptographic library fails, which is not expected.
 pub fn encrypt_with_permit<T>(message: Payload, recipient: &PublicKey, turn: T) -> Result<Encoded, EncryptionError>
 where
     T: Future<Output: Send + 'static> + Send + 'static,
@@ -140,7 +141,7 @@ where
     let body = blocks(message.into_stream(), block)
         .enumerate()
         .map(move |(number, pieces)| {
-            // The counter is one large number, which wraps around.
+            // The counter block is one large number, which wraps around.
             let counter = u128::from_be_bytes(iv).wrapping_add((number * (block / IV)) as u128);
             let key = Arc::clone(&key);
             let work = move |pieces: Vec<Bytes>| encrypt_block(&key, counter.to_be_bytes(), &pieces);
@@ -159,8 +160,8 @@ where
     Encoded(Payload::new(length, stream::once(head).chain(body)))
 }
 
-/// The message's key, encrypted, and its initial counter. Some hundred microseconds of arithmetic, and a thousand messages may go out
-/// together: so not where other work waits.
+/// Returns the message's encrypted key and its initial counter. This takes some hundred microseconds of CPU time, and a thousand
+/// messages may be sent together, so it must not block the runtime's workers.
 async fn head_of(
     recipient: PublicKey,
     key: Arc<Zeroizing<[u8; KEY]>>,
@@ -181,7 +182,7 @@ fn size(pieces: &[Bytes]) -> usize {
     pieces.iter().map(Bytes::len).sum()
 }
 
-/// The same bytes in blocks, each in the pieces in which it came. Only the last one may be shorter.
+/// Regroups the bytes into blocks of the received pieces. Only the last block may be shorter.
 fn blocks<S>(pieces: S, length: usize) -> impl Stream<Item = io::Result<Vec<Bytes>>> + Send
 where
     S: Stream<Item = io::Result<Bytes>> + Send,
@@ -203,7 +204,7 @@ where
     })
 }
 
-/// Base64 of the encrypted block whose first counter this is.
+/// Encrypts a block that begins at this counter, and returns its base64.
 fn encrypt_block(key: &[u8; KEY], counter: [u8; IV], pieces: &[Bytes]) -> io::Result<Bytes> {
     let failed = |_| io::Error::other("the cryptographic library could not encrypt");
     let key = UnboundCipherKey::new(&AES_256, key).map_err(failed)?;
@@ -211,10 +212,10 @@ fn encrypt_block(key: &[u8; KEY], counter: [u8; IV], pieces: &[Bytes]) -> io::Re
     let mut cipher = StreamingEncryptingKey::less_safe_ctr(key, counter).map_err(failed)?;
 
     let mut text = Vec::with_capacity(size(pieces).div_ceil(3) * 4);
-    // What is encrypted, and not yet encoded.
+    // Encrypted bytes that are not yet encoded.
     let (mut encrypted, mut held) = ([0; STEP + IV + 2], 0);
     let mut encode = |bytes: &[u8]| {
-        // Made room for just now, so that it is in the nearest cache too.
+        // Resized only now, so that the memory is in the L1 cache too.
         let written = text.len();
         text.resize(written + bytes.len().div_ceil(3) * 4, 0);
         BASE64.encode_slice(bytes, &mut text[written..]).map_err(io::Error::other)
@@ -237,7 +238,7 @@ mod tests {
     use super::*;
     use crate::encryption::{PrivateKey, decrypt};
 
-    /// aws-lc was compiled as `.cargo/config.toml` asks: the names of its parts are in this very program.
+    /// Checks that aws-lc was compiled with the settings of `.cargo/config.toml`, by the symbol names in this test binary.
     #[test]
     fn random_numbers_are_seeded_without_timing_the_processor() {
         let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
@@ -249,7 +250,7 @@ mod tests {
         );
     }
 
-    /// Also where blocks meet, and where the counter begins anew.
+    /// Also at the boundaries of blocks, and where the counter wraps around.
     #[tokio::test]
     async fn messages_of_several_blocks_come_back() {
         let private = Arc::new(PrivateKey::generate().unwrap());

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::pem;
 
-/// Why something is no usable key.
+/// Why a key is unusable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct KeyError(String);
@@ -33,7 +33,7 @@ impl PrivateKey {
     /// Reads a PEM file: PKCS#1 or PKCS#8, without a password.
     ///
     /// # Errors
-    /// If it is anything else.
+    /// The file is anything else.
     pub fn from_pem(text: &[u8]) -> Result<Self, KeyError> {
         let Some((label, der)) = pem::block(text, "PRIVATE KEY") else {
             let public = pem::block(text, "PUBLIC KEY").is_some();
@@ -64,39 +64,39 @@ impl PrivateKey {
         })
     }
 
-    /// A new key of 4096 bits, as vantage6 makes them. Takes about a second.
+    /// Generates a key of 4096 bits, as vantage6 does. Takes about a second.
     ///
     /// # Errors
-    /// If the machine gives no random numbers.
+    /// The machine provides no random numbers.
     pub fn generate() -> Result<Self, KeyError> {
         let failed = |_| KeyError("no key could be created: the machine provides no random numbers".into());
         Self::new(PrivateDecryptingKey::generate(KeySize::Rsa4096).map_err(failed)?)
     }
 
-    /// The key as a PEM text (PKCS#1, as vantage6's own tools write it).
+    /// Encodes the key as a PEM text (PKCS#1, as vantage6's own tools write it).
     ///
     /// # Errors
-    /// If the cryptographic library fails, which it doesn't.
+    /// The cryptographic library fails, which is not expected.
     pub fn to_pem(&self) -> Result<SecretString, KeyError> {
         let der: Pkcs8V1Der<'_> = self.key.as_der().or_else(|_| error("the key can't be encoded"))?;
         let Some(pkcs1) = pem::to_pkcs1(der.as_ref()) else {
             return error("the key can't be encoded as PKCS#1");
         };
-        // A copy of a secret's own length: nothing of it is left over.
+        // Copied into a secret of the exact length, so that no spare capacity with key material remains.
         Ok(SecretString::from(pem::text("RSA PRIVATE KEY", pkcs1).as_str()))
     }
 
-    /// Its public part.
+    /// The public key.
     pub fn public(&self) -> &PublicKey {
         &self.public
     }
 
-    /// How many bytes a message's key has when it is encrypted for this one.
+    /// The length in bytes of a message's key that is encrypted for this one.
     pub(super) fn encrypted_length(&self) -> usize {
         self.key.key_size_bytes()
     }
 
-    /// Opens what was encrypted with the public part. `None` if that is not possible, for whatever reason.
+    /// Decrypts data that was encrypted with the public key. `None` if that fails, for whatever reason.
     pub(super) fn open(&self, encrypted: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let mut opened = Zeroizing::new(vec![0; self.opener.min_output_size()]);
         let length = self.opener.decrypt(encrypted, &mut opened).ok()?.len();
@@ -111,7 +111,7 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// An RSA public key, as an organization has it at the server.
+/// An RSA public key, as the server stores it for an organization.
 #[derive(Clone)]
 pub struct PublicKey {
     key: PublicEncryptingKey,
@@ -123,7 +123,7 @@ impl PublicKey {
     /// Reads an organization's `public_key`: base64 of a PEM.
     ///
     /// # Errors
-    /// If it is anything else.
+    /// The text is anything else.
     pub fn from_server(text: &str) -> Result<Self, KeyError> {
         let compact: String = text.split_ascii_whitespace().collect();
         let Ok(pem) = STANDARD.decode(compact) else {
@@ -148,34 +148,34 @@ impl PublicKey {
         Ok(Self { key, der })
     }
 
-    /// As the server wants it, byte for byte as vantage6 makes it: clients compare it as text, and upload their own if it
-    /// is not the same.
+    /// Encodes the key as the server stores it, byte for byte as vantage6 does: clients compare it as text, and upload their
+    /// own if it differs.
     pub fn to_server(&self) -> String {
         STANDARD.encode(self.to_pem())
     }
 
-    /// The PEM text.
+    /// Encodes the key as a PEM text.
     pub fn to_pem(&self) -> String {
         pem::text("PUBLIC KEY", &self.der).to_string()
     }
 
-    /// A short name to compare keys by: SHA-256 of the DER form, as `openssl pkey -pubout -outform der | sha256sum` says.
+    /// A short identifier for comparing keys: SHA-256 of the DER form, as `openssl pkey -pubout -outform der | sha256sum` prints.
     pub fn fingerprint(&self) -> String {
         let hash = digest::digest(&digest::SHA256, &self.der);
         hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Its length in bits.
+    /// The key's length in bits.
     pub fn bits(&self) -> usize {
         self.key.key_size_bits()
     }
 
-    /// How many bytes something has that was encrypted with it.
+    /// The length in bytes of data that was encrypted with this key.
     pub(crate) fn encrypted_length(&self) -> usize {
         self.key.key_size_bytes()
     }
 
-    /// Encrypts something short for the holder of the private part.
+    /// Encrypts a short secret for the holder of the private key.
     pub(crate) fn seal(&self, secret: &[u8]) -> Option<Vec<u8>> {
         let key = Pkcs1PublicEncryptingKey::new(self.key.clone()).ok()?;
         let mut sealed = vec![0; key.ciphertext_size()];

@@ -1,4 +1,4 @@
-//! PEM and the little of DER that key files need. Nothing of a private key is left in memory.
+//! PEM, and the small part of DER that key files need. Buffers with parts of a private key are wiped.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 /// The bytes of a block, or what is wrong with it.
 type Block = Result<Zeroizing<Vec<u8>>, String>;
 
-/// The first block of a PEM text whose label ends so: the label and its bytes.
+/// Returns the label and bytes of the first PEM block whose label has this ending.
 pub(super) fn block(text: &[u8], ending: &str) -> Option<(String, Block)> {
     let text = std::str::from_utf8(text).ok()?;
     let mut rest = text;
@@ -26,7 +26,7 @@ pub(super) fn block(text: &[u8], ending: &str) -> Option<(String, Block)> {
 }
 
 fn decode(body: &str) -> Block {
-    // Reserved beforehand: a vector that grows would leave copies behind.
+    // Allocated in advance, because a growing vector would leave copies in memory.
     let mut text = Zeroizing::new(Vec::with_capacity(body.len()));
     text.extend(body.bytes().filter(|byte| !byte.is_ascii_whitespace()));
     let mut bytes = Zeroizing::new(vec![0; text.len()]);
@@ -35,7 +35,7 @@ fn decode(body: &str) -> Block {
     Ok(bytes)
 }
 
-/// A PEM text as OpenSSL writes it, byte for byte: others compare public keys as texts.
+/// Writes a PEM text byte for byte as OpenSSL does, because other programs compare public keys as texts.
 pub(super) fn text(label: &str, der: &[u8]) -> Zeroizing<String> {
     let encoded = Zeroizing::new(STANDARD.encode(der));
     let mut text = Zeroizing::new(String::with_capacity(encoded.len() * 65 / 64 + 2 * label.len() + 40));
@@ -54,17 +54,17 @@ pub(super) fn text(label: &str, der: &[u8]) -> Zeroizing<String> {
 const INTEGER: u8 = 0x02;
 const OCTET_STRING: u8 = 0x04;
 const SEQUENCE: u8 = 0x30;
-/// `version` 0 and the algorithm rsaEncryption, as every PKCS#8 file of an RSA key begins.
+/// `version` 0 and the algorithm rsaEncryption, the beginning of each PKCS#8 file with an RSA key.
 const RSA_IN_PKCS8: &[u8] =
     &[0x02, 0x01, 0x00, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
 
-/// Puts a PKCS#1 key into PKCS#8.
+/// Wraps a PKCS#1 key into PKCS#8.
 pub(super) fn to_pkcs8(pkcs1: &[u8]) -> Zeroizing<Vec<u8>> {
     let key = element(OCTET_STRING, &[pkcs1]);
     element(SEQUENCE, &[RSA_IN_PKCS8, &key])
 }
 
-/// Takes the PKCS#1 key out of PKCS#8.
+/// Extracts the PKCS#1 key from PKCS#8.
 pub(super) fn to_pkcs1(pkcs8: &[u8]) -> Option<&[u8]> {
     let (inner, _) = take(SEQUENCE, pkcs8)?;
     let (_version, rest) = take(INTEGER, inner)?;
@@ -90,7 +90,7 @@ fn element(tag: u8, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     element
 }
 
-/// The content of the element at the beginning, and what comes after it.
+/// Returns the content of the first element and the bytes after it.
 fn take(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&found, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;

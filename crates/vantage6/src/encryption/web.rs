@@ -1,28 +1,28 @@
-//! The layer of base64 that the web interface puts around the text before it encrypts it.
+//! Removes the layer of base64 that the web interface adds to a text before encrypting it.
 //!
-//! Nothing says that it is there: the regular node takes it off if the text is no JSON but base64. So does [`Layer`], without
-//! holding the text: base64 that is JSON as well can only be a number or a word. A text that is neither is left as it is
-//! (where the regular node fails, or guesses).
+//! Nothing marks this layer. The regular node removes it if the text is not JSON but base64. [`Layer`] does the same without
+//! holding the text in memory: a text that is both base64 and JSON can only be a number or a word. A text that is neither
+//! is left as it is (the regular node fails or guesses).
 
 use base64::Engine as _;
 use bytes::{Bytes, BytesMut};
 
 use crate::encoding::BASE64;
 
-/// After this many characters of base64, the rest is no longer held.
+/// After this many characters of base64 the text is decoded instead of held.
 const ENOUGH: usize = 64 * 1024;
 
-/// All that is said of a text that is wrong. It goes into the run's log, where the server reads it, who may have changed bits of the
-/// message to learn what becomes of them: which character is wrong, or where, would tell it the text piece by piece.
+/// The only message for invalid text. It gets into the run's log, which the server can read. A server that flips bits of the message
+/// to see the effect must not learn which character is wrong, or where: that would reveal the text piece by piece.
 const WRONG: &str = "its text begins as base64, as the web interface sends it, but does not continue as base64";
 
-/// What is known of a text so far.
+/// What is known about the text so far.
 pub(super) enum Layer {
-    /// So far it could be base64.
+    /// The text so far, which may be base64.
     Undecided(BytesMut),
-    /// It isn't.
+    /// The text is not base64.
     Absent,
-    /// It is; these are characters that make no group of four yet.
+    /// The text is base64; holds the characters of an incomplete group of four.
     Present(BytesMut),
 }
 
@@ -64,7 +64,7 @@ impl Layer {
         }
     }
 
-    /// What is left when the text has ended.
+    /// Returns the rest at the end of the text.
     pub fn finish(&mut self) -> Result<Bytes, &'static str> {
         match self {
             Self::Absent => Ok(Bytes::new()),
@@ -78,7 +78,7 @@ impl Layer {
     }
 }
 
-/// As Python sees it.
+/// Returns whether Python would parse the text as JSON.
 fn is_json(text: &[u8]) -> bool {
     matches!(text, b"NaN" | b"Infinity") || serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok()
 }
@@ -96,13 +96,13 @@ mod tests {
         Ok(all)
     }
 
-    /// Whoever changes bits of a message that they only carry must not read in a log what the text has there.
+    /// A party that flips bits of a message in transit must not learn the text at that position from a log.
     #[test]
     fn what_is_wrong_with_a_text_says_nothing_of_it() {
         let text = BASE64.encode(vec![7; 60_000]).into_bytes();
         for size in [1, 4, 1_000, 70_000] {
             assert_eq!(read(&text, size).unwrap(), [7; 60_000]);
-            // The end is missing.
+            // Truncated texts.
             for length in [text.len() - 1, text.len() - 2, text.len() - 3] {
                 assert_eq!(read(&text[..length], size), Err(WRONG));
             }
@@ -114,7 +114,7 @@ mod tests {
                 for size in [1, 4, 1_000] {
                     match read(&text, size) {
                         Err(why) => assert_eq!(why, WRONG),
-                        // Padding belongs at the end.
+                        // Padding is valid at the end.
                         Ok(_) => assert!(byte == b'=' && at >= text.len() - 2, "{byte} at {at}"),
                     }
                 }

@@ -1,4 +1,4 @@
-//! Answers that are none.
+//! Invalid responses.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Tokens: how they are got, renewed and kept secret.
+//! Tokens: how the client gets, renews and protects them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the real server can't be made to do, played by a fake one.
+//! Cases that the real server can't be made to produce, played by a fake server.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
 mod answers;

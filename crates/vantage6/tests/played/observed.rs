@@ -1,4 +1,4 @@
-//! What an observer of the client gets.
+//! What a client's observer receives.
 #![allow(clippy::disallowed_types, reason = "only tests use it, without another dependency")]
 
 use std::sync::{Arc, Mutex};

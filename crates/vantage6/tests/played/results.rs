@@ -1,4 +1,4 @@
-//! How results go out, and what can happen to them.
+//! How results are sent, and what can go wrong.
 
 use serde_json::{Value, json};
 use tokio::{

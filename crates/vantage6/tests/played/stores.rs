@@ -1,4 +1,4 @@
-//! Algorithm stores, good ones and others.
+//! Algorithm stores, valid and invalid.
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

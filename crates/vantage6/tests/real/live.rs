@@ -1,4 +1,4 @@
-//! The live side.
+//! Tests of the Socket.IO side.
 
 use std::{path::Path, time::Duration};
 

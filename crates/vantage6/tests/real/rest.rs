@@ -1,4 +1,4 @@
-//! The REST side.
+//! Tests of the REST side.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Encryption against vantage6-common 4.5.5's own: messages that it has made (`vectors.json`, by `make.py`), and ours that
-//! it reads.
+//! Compares encryption with that of vantage6-common 4.5.5: messages that it has made (`vectors.json`, by `make.py`), and our
+//! messages, which it reads.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
 use std::{

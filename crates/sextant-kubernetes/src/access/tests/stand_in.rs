@@ -1,4 +1,4 @@
-//! An API server that speaks TLS, knows the present credentials, and has no pods but the one that a watch tells of.
+//! An API server with TLS that checks credentials. It has only one pod, which a watch reports.
 #![allow(clippy::disallowed_types, reason = "only tests use it, without another dependency")]
 
 use std::path::Path;
