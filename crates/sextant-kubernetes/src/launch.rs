@@ -112,6 +112,7 @@ impl Kubernetes {
 }
 
 /// Changes a Job. One that is gone, or another of that name, is left alone.
+#[expect(clippy::disallowed_types, reason = "made here, to be sent")]
 pub(super) async fn patch(jobs: &Api<Job>, name: &str, patch: serde_json::Value) -> Result<(), RuntimeError> {
     match with_timeout(jobs.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await {
         Ok(_) => Ok(()),

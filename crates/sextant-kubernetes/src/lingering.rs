@@ -3,6 +3,8 @@
 //! failed and deletes the log. So the pod is kept as long as a finished one, unless other runs need its resources. Then its Job is removed
 //! at once by a TTL of zero: this node has no right to delete, and needs none.
 
+#![expect(clippy::disallowed_types, reason = "made here, to be sent")]
+
 use std::time::Duration;
 
 use jiff::Timestamp;

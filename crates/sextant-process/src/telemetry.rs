@@ -1,6 +1,8 @@
 //! Logs: readable text or JSON lines, on standard error. Whatever they contain, each event is one line of bounded length, and none controls
 //! the terminal on which it is read.
 
+#![expect(clippy::disallowed_types, reason = "a line of this process's own log, bounded when it is written")]
+
 use std::io::{self, IsTerminal, Write};
 
 use printable::{excerpt_of, is_deceptive, line};

@@ -1,5 +1,7 @@
 //! The options, with their defaults, and the check of them all before anything is begun.
 
+#![expect(clippy::disallowed_types, reason = "made by the caller, to be sent")]
+
 use backoff::Backoff;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,6 @@
 //! What must hold for all packets, and for all texts that are none.
+
+#![allow(clippy::disallowed_types, reason = "of the test's own making")]
 #![allow(clippy::unwrap_used, reason = "a test that fails, panics")]
 
 use proptest::collection::vec;

@@ -1,4 +1,6 @@
 //! Talking with a real server, in each of its ways to run and by each transport.
+
+#![allow(clippy::disallowed_types, reason = "of the test's own making")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
 mod common;

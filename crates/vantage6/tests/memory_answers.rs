@@ -1,5 +1,7 @@
 //! An answer takes no more memory than some times its text, whatever is in it and wherever. In a process of its own, since it looks at the most
 //! that this process ever had.
+
+#![allow(clippy::disallowed_types, reason = "of the test's own making")]
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 

@@ -1,5 +1,7 @@
 //! The proxy between a stand-in for the server and callers of all kinds.
 
+#![allow(clippy::disallowed_types, reason = "of the test's own making")]
+
 mod allowed;
 mod bodies;
 mod certificates;

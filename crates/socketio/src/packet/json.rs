@@ -4,6 +4,8 @@
 //! peer's. So a packet is only checked to be JSON, in constant stack and without keeping anything. The reader then
 //! takes typed values out of it, and what those have no field for is passed over.
 
+#![expect(clippy::disallowed_types, reason = "made by the caller, to be sent; what comes stays text")]
+
 use std::fmt;
 use std::marker::PhantomData;
 

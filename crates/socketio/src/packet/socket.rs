@@ -6,6 +6,8 @@
 //! A packet is read in two steps: its [`Header`] first, which also the beginning of a packet has that is too large to
 //! be read, then its data.
 
+#![expect(clippy::disallowed_types, reason = "a name of this side's, to be sent")]
+
 use std::fmt::Write as _;
 
 use serde_json::Value;

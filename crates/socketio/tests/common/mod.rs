@@ -1,4 +1,6 @@
 //! A real python-socketio server (see `server.py`) in a virtual environment that is made when it is missing.
+
+#![allow(clippy::disallowed_types, reason = "of the test's own making")]
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 #![allow(clippy::print_stderr, reason = "the test runner shows it")]
 
