@@ -469,6 +469,41 @@ def test_mistakes_are_told(change, says):
     assert says in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "networkPolicy",
+        *(f"networkPolicy.{each}" for each in ("enabled", "server", "apiServer", "dns", "images", "node", "proxy")),
+        *(f"networkPolicy.{each}" for each in ("server.cidrs", "apiServer.cidrs", "apiServer.ports", "dns.ports", "images.cidrs")),
+        *("encryption", "encryption.enabled", "config.policies", "config.kubernetes", "admissionPolicy", "admissionPolicy.enabled"),
+        *("proxy", "proxy.tmpSize", "node", "tasks.namespace", "upgrade", "upgrade.earlierRuns", "listenAddress"),
+    ],
+)
+def test_a_setting_without_a_value_takes_no_protection_away(path):
+    """helm drops a default where the values have null, as they do where everything below a key is a comment."""
+    values = copy.deepcopy(LEAST)
+    *above, name = path.split(".")
+    section = values
+    for each in above:
+        section = section.setdefault(each, {})
+    section[name] = None
+    with pytest.raises(ChartError) as error:
+        rendered("sextant", NAMESPACE, values)
+    assert "nil pointer" not in str(error.value)
+    assert path.rpartition(".")[2] in str(error.value)
+
+
+@pytest.mark.parametrize("values", [LEAST, VALUES["machine"], VALUES["most"]])
+def test_no_rule_lets_all_ports_through(values):
+    """A rule of a NetworkPolicy without ports means all of them, and one whose peers are an empty list means everybody."""
+    for policy in rendered("sextant", NAMESPACE, values):
+        if policy["kind"] == "NetworkPolicy":
+            for rule in policy["spec"].get("egress", []) + policy["spec"].get("ingress", []):
+                assert rule["ports"]
+                assert all(each["port"] for each in rule["ports"])
+                assert rule.get("to", rule.get("from", "left out"))
+
+
 WEAK = "WARNING: "
 
 
@@ -489,7 +524,31 @@ WEAK = "WARNING: "
         ({"networkPolicy": {"proxy": {"egress": [{}]}}}, "networkPolicy.proxy.egress allows every address"),
         ({"networkPolicy": {"node": {"egress": [{"ports": [{"port": 3128}]}]}}}, "networkPolicy.node.egress allows every address"),
         ({"networkPolicy": {"node": {"egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]}}}, "networkPolicy.node.egress allows every address"),
-        ({"networkPolicy": {"proxy": {"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.7/32"}}]}]}}}, None),
+        ({"networkPolicy": {"proxy": {"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.7/32"}}], "ports": [{"port": 3128}]}]}}}, None),
+        *(
+            ({"networkPolicy": {"node": {"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.7/32"}}]} | ports]}}}, "networkPolicy.node.egress names no port")
+            for ports in ({}, {"ports": []}, {"ports": None}, {"ports": [{"protocol": "TCP"}]})
+        ),
+        *(
+            ({"networkPolicy": {part: {"cidrs": ["10.0.0.1/32", cidr]}}}, f"networkPolicy.{part}.cidrs has every address")
+            for part in ("server", "apiServer", "images")
+            for cidr in (
+                *("0.0.0.0/0", "0.0.0.0/1", "8.0.0.0/8", "172.0.0.0/8", "52.0.0.0/11", "203.0.0.0/15", "10.0.0.0/7"),
+                *("::/0", "2000::/3", "2001::/31", "fc00::/7"),
+                # IPv4 in the clothes of IPv6.
+                *("::ffff:0:0/96", "::FFFF:0.0.0.0/96", "0:0:0:0:0:ffff::/96", "::ffff:8.0.0.0/104", "::/64", "::fffe:0:0/95"),
+                *("64:ff9b::/96", "0064:ff9b::/96", "64:ff9b::8.0.0.0/104", "64:ff9b:1::/48", "64:ff9a::/31"),
+            )
+        ),
+        *(
+            ({"networkPolicy": {part: {"cidrs": [cidr]}}}, None)
+            for part in ("server", "apiServer", "images")
+            for cidr in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "198.51.100.0/24", "203.0.0.0/16", "2001:db8::/32", "fd00::/16", "64:ff9b::c633:6407/128")
+        ),
+        ({"networkPolicy": {"images": {"ports": [443]}}}, "networkPolicy.images.cidrs is empty: the node may connect to any address"),
+        ({"config": {"kubernetes": {"databases": {"w": {"egress": [{"cidr": "64:ff9b::/96", "port": 1}]}}}}}, "config.kubernetes.databases.w.egress has every address"),
+        ({"config": {"kubernetes": {"databases": {"w": {"egress": [{"cidr": "0.0.0.0/0", "port": 1}]}}}}}, "config.kubernetes.databases.w.egress has every address"),
+        ({"config": {"kubernetes": {"databases": {"w": {"egress": [{"cidr": "8.8.8.8", "port": 1}, {"cidr": "64:ff9b::1", "port": 1}]}}}}}, None),
         *(
             ({"networkPolicy": {"proxy": {"egress": [{"to": to}]}}}, "networkPolicy.proxy.egress allows every address")
             for to in (
@@ -498,6 +557,11 @@ WEAK = "WARNING: "
                 [{"ipBlock": {"cidr": "64.0.0.0/2"}}],
                 [{"ipBlock": {"cidr": "0::/0"}}],
                 [{"ipBlock": {"cidr": "2000::/3"}}],
+                [{"ipBlock": {"cidr": "0.0.0.0/00"}}],
+                [{"ipBlock": {"cidr": "8.0.0.0/8"}}],
+                [{"ipBlock": {"cidr": "::ffff:0:0/96"}}],
+                [{"ipBlock": {"cidr": "64:ff9b::/96"}}],
+                [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}}],
                 [{"ipBlock": {"cidr": "10.0.0.7/32"}}, {"namespaceSelector": {}}],
                 [{"namespaceSelector": {"matchLabels": {}}, "podSelector": {}}],
                 [{"namespaceSelector": {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "Exists"}]}}],
@@ -505,7 +569,7 @@ WEAK = "WARNING: "
             )
         ),
         *(
-            ({"networkPolicy": {"proxy": {"egress": [{"to": to}]}}}, None)
+            ({"networkPolicy": {"proxy": {"egress": [{"to": to, "ports": [{"port": 3128}]}]}}}, None)
             for to in (
                 [{"ipBlock": {"cidr": "10.0.0.0/8"}}, {"ipBlock": {"cidr": "2001:db8::/32"}}],
                 [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "egress"}}}],
@@ -518,7 +582,10 @@ WEAK = "WARNING: "
         ({"networkPolicy": {"dns": {"to": [{"ipBlock": {"cidr": "169.254.20.10/32"}}]}}}, None),
         *(
             ({"networkPolicy": {"metrics": [rule]}}, "networkPolicy.metrics allows every address")
-            for rule in ({}, {"namespaceSelector": {}}, {"ipBlock": {"cidr": "0.0.0.0/0"}}, {"ipBlock": {"cidr": "::/0"}})
+            for rule in (
+                *({}, {"namespaceSelector": {}}),
+                *({"ipBlock": {"cidr": cidr}} for cidr in ("0.0.0.0/0", "::/0", "::ffff:0:0/96", "64:ff9b::/96", "128.0.0.0/1")),
+            )
         ),
         ({"networkPolicy": {"metrics": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]}}, None),
         ({"node": {"podLabels": {"team": "a"}}}, None),

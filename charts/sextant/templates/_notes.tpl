@@ -10,13 +10,47 @@
 {{- if $found }}true{{ end -}}
 {{- end }}
 
+{{/* Whether one of some ranges of addresses is all of them, or so many that it makes no difference. */}}
+{{- define "sextant.areWideRanges" -}}
+{{- $found := false -}}
+{{- range . -}}
+{{- if include "sextant.isWideRange" . }}{{ $found = true }}{{ end -}}
+{{- end -}}
+{{- if $found }}true{{ end -}}
+{{- end }}
+
+{{/* Whether a range of addresses is wide: a part of the internet is sooner than a part of a network of one's own. IPv4 may be written as
+IPv6: mapped (::ffff:0:0/96), or for a translator (64:ff9b::/96, 64:ff9b:1::/48); there is nothing else at these beginnings. */}}
+{{- define "sextant.isWideRange" -}}
+{{- $length := regexReplaceAll "^[^/]*/?" . "" | trimPrefix "0" | trimPrefix "0" | default (ternary "0" "128" (contains "/" .)) | int -}}
+{{- $least := 16 -}}
+{{- if contains ":" . -}}
+{{- $least = 32 -}}
+{{- if regexMatch "(?i)^f[cd]" . }}{{ $least = 16 }}{{ end -}}
+{{- if regexMatch "^(:|0{1,4}:|0{0,2}64:)" . }}{{ $least = 112 }}{{ end -}}
+{{- else if hasPrefix "10." . }}{{ $least = 8 -}}
+{{- else if regexMatch "^172\\.(1[6-9]|2[0-9]|3[01])\\." . }}{{ $least = 12 -}}
+{{- else if regexMatch "^100\\.(6[4-9]|[7-9][0-9]|1[01][0-9]|12[0-7])\\." . }}{{ $least = 10 -}}
+{{- end -}}
+{{- if lt $length $least }}true{{ end -}}
+{{- end }}
+
+{{/* Whether one of some rules names no ports, which means all. */}}
+{{- define "sextant.opensAllPorts" -}}
+{{- $found := false -}}
+{{- range . -}}
+{{- if not .ports }}{{ $found = true }}{{ end -}}
+{{- range .ports }}{{ if not .port }}{{ $found = true }}{{ end }}{{ end -}}
+{{- end -}}
+{{- if $found }}true{{ end -}}
+{{- end }}
+
 {{/* Whether one of some peers of a NetworkPolicy is all addresses (a half of them is as good as all), or all pods of all namespaces. */}}
 {{- define "sextant.isWide" -}}
 {{- $found := false -}}
 {{- range . -}}
 {{- with dig "ipBlock" "cidr" "" . -}}
-{{- $length := regexReplaceAll "^[^/]*/?" . "" | default "128" | int -}}
-{{- if lt $length (ternary 16 8 (contains ":" .)) }}{{ $found = true }}{{ end -}}
+{{- if include "sextant.isWideRange" . }}{{ $found = true }}{{ end -}}
 {{- end -}}
 {{- if and (not .ipBlock) (hasKey . "namespaceSelector") (not (include "sextant.isNarrow" .namespaceSelector)) (not (include "sextant.isNarrow" .podSelector)) }}{{ $found = true }}{{ end -}}
 {{- if not . }}{{ $found = true }}{{ end -}}

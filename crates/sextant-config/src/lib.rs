@@ -256,7 +256,6 @@ fn unknown(file: &Section<'_>) {
 fn advise(config: &Config, around: &Surroundings<'_>, findings: &Diagnostics) {
     match &config.runtime {
         RuntimeConfig::Kubernetes(kubernetes) => {
-            beside_the_proxy(config, kubernetes, around, findings);
             let is_proxy_separate = !around.with_key || kubernetes.proxy.address.is_some();
             if config.encryption.enabled && is_proxy_separate && config.encryption.organization.is_none() {
                 findings.warn(
@@ -266,6 +265,11 @@ fn advise(config: &Config, around: &Surroundings<'_>, findings: &Diagnostics) {
                      `sextant doctor` shows.",
                 );
             }
+            // A proxy runs no algorithms: whoever starts one has another file for the node.
+            if !around.with_key {
+                return;
+            }
+            beside_the_proxy(config, kubernetes, around, findings);
             if config.policies.allowed_algorithms.is_empty() && config.policies.allowed_stores.is_empty() {
                 let advice = "Every algorithm may run on this node. List the ones that you trust in `policies.allowed_algorithms`.";
                 findings.warn(None, format!("no policies on allowed algorithms have been set! {advice}"));

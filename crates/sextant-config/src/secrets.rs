@@ -93,6 +93,7 @@ fn forms(secret: &str) -> Vec<String> {
     if secret.contains('\n') {
         forms.extend(secret.lines().map(str::trim).filter(|line| line.len() >= LINE).map(str::to_owned));
     }
+    #[expect(clippy::disallowed_types, reason = "one text, to be written")]
     let json = serde_json::Value::from(secret).to_string();
     forms.push(json[1..json.len() - 1].to_owned());
     forms.extend(encoded(secret));

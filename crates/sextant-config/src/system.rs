@@ -89,6 +89,10 @@ const HOLDS_SYSTEM: [&str; 20] = [
     "/export/home",
     "/private",
 ];
+/// Where programs of a person keep data below that person's folder, and those whose folders there are data: the node's own, and what a
+/// regular node has there.
+const OWN_STATE: [&str; 2] = [".local/share/", ".local/state/"];
+const OWN_DATA: [&str; 2] = ["sextant", "vantage6"];
 /// Where people's own folders are: all of such a folder holds their keys; not with what is below.
 const HOMES: [&str; 4] = ["/home", "/var/home", "/export/home", "/Users"];
 /// Where other roots are: below them, everything is as at the root.
@@ -262,7 +266,7 @@ fn kind(normal: &str) -> Path {
     // All of it, or what is hidden there: settings and keys of programs.
     let is_home = |home: &&str| {
         let name = normal.strip_prefix(*home).and_then(|rest| rest.strip_prefix('/'));
-        name.is_some_and(|name| name.split_once('/').is_none_or(|(_, below)| below.starts_with('.')))
+        name.is_some_and(|name| name.split_once('/').is_none_or(|(_, below)| is_hidden(below)))
     };
     let is_state = || {
         let service =
@@ -276,7 +280,7 @@ fn kind(normal: &str) -> Path {
     } else if SYSTEM.iter().any(below)
         || HOLDS_SYSTEM.contains(&normal)
         || HOMES.iter().any(is_home)
-        || normal.starts_with("/root/.")
+        || normal.strip_prefix("/root/").is_some_and(is_hidden)
         || is_state()
         || normal.split('/').any(|part| SECRETS.contains(&part))
         || (normal.starts_with('/') && normal.ends_with(".sock"))
@@ -285,6 +289,12 @@ fn kind(normal: &str) -> Path {
     } else {
         Path::Data
     }
+}
+
+/// Whether a path below a person's folder leads to what programs hide there.
+fn is_hidden(below: &str) -> bool {
+    let data = OWN_STATE.iter().find_map(|state| below.strip_prefix(state)).and_then(|rest| rest.split('/').next());
+    below.starts_with('.') && !data.is_some_and(|data| OWN_DATA.contains(&data))
 }
 
 #[cfg(test)]
@@ -307,6 +317,13 @@ mod tests {
             ("/host/proc/1", "/host/proc/1", Path::Machine),
             ("/host/host/etc", "/host/host/etc", Path::System),
             ("/hosts/etc", "/hosts/etc", Path::Data),
+            ("/root/.local/state/sextant", "/root/.local/state/sextant", Path::Data),
+            ("/home/ada/.local/share/vantage6/x", "/home/ada/.local/share/vantage6/x", Path::Data),
+            ("/home/ada/.local/share/vantage6/../keys", "/home/ada/.local/share/keys", Path::System),
+            ("/home/ada/.local/share/vantage6/.ssh", "/home/ada/.local/share/vantage6/.ssh", Path::System),
+            ("/home/ada/.local/share/sextant2", "/home/ada/.local/share/sextant2", Path::System),
+            ("/home/ada/.local/share", "/home/ada/.local/share", Path::System),
+            ("/root/.local/bin/sextant", "/root/.local/bin/sextant", Path::System),
         ] {
             let normal = normal(path);
             assert_eq!((normal.as_str(), kind(&normal)), (expected, leads_to), "{path}");

@@ -112,6 +112,7 @@ impl Kubernetes {
 }
 
 /// Patches a Job. A Job that is gone, or was replaced by another with its name, is not changed.
+#[expect(clippy::disallowed_types, reason = "made here, to be sent")]
 pub(super) async fn patch(jobs: &Api<Job>, name: &str, patch: serde_json::Value) -> Result<(), RuntimeError> {
     match with_timeout(jobs.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await {
         Ok(_) => Ok(()),

@@ -3,6 +3,8 @@
 //! failed and deletes the log. So the node keeps the pod as long as a finished one, unless other runs need its resources. Then a TTL of
 //! zero removes its Job at once: this node needs no permission to delete, and has none.
 
+#![expect(clippy::disallowed_types, reason = "made here, to be sent")]
+
 use std::time::Duration;
 
 use jiff::Timestamp;

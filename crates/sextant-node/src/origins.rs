@@ -114,6 +114,8 @@ fn broken(task: TaskId, error: HubError) -> Result<Broken, HubError> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_types, reason = "of the test's own making")]
+
     use serde_json::{Value, json};
     use vantage6::encryption::Cryptor;
     use vantage6::{Backoff, Client, ServerUrl};

@@ -1,6 +1,8 @@
 //! Logs on standard error, as readable text or JSON lines. Whatever an event contains, it is one line of bounded length and cannot control
 //! the terminal.
 
+#![expect(clippy::disallowed_types, reason = "a line of this process's own log, bounded when it is written")]
+
 use std::io::{self, IsTerminal, Write};
 
 use printable::{excerpt_of, is_deceptive, line};

@@ -134,6 +134,20 @@ pub(crate) fn image(headers: &HeaderMap) -> Option<String> {
     (!sub.image.is_empty()).then_some(sub.image)
 }
 
+/// The collaboration that an algorithm's token is for; `None` if it names none.
+pub(crate) fn collaboration(headers: &HeaderMap) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Claims {
+        sub: Subject,
+    }
+    #[derive(Deserialize)]
+    struct Subject {
+        collaboration_id: u64,
+    }
+    let Claims { sub } = claims(headers.get(header::AUTHORIZATION)?)?;
+    Some(sub.collaboration_id)
+}
+
 /// When the server made an algorithm's token, in seconds since 1970; `None` if it doesn't say.
 pub(crate) fn issued_at(headers: &HeaderMap) -> Option<i64> {
     #[derive(Deserialize)]

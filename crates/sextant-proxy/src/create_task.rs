@@ -33,6 +33,9 @@ impl Proxy {
                 if let Some(no) = self.not_of_its_task(asked.headers, record).await? {
                     return Ok(no);
                 }
+                if let Some(no) = self.not_unencrypted(asked.headers, record).await? {
+                    return Ok(no);
+                }
                 self.forward_task(asked, body, image, record).await
             }
         }
@@ -98,6 +101,10 @@ impl Proxy {
             TokenStatus::Foreign => {
                 let message = "The token was made for another organization's node: its organization, or the key that the server has \
                                for that, is not this node's. The task was not sent.";
+                Err(Refusal::new(StatusCode::FORBIDDEN, message))
+            }
+            TokenStatus::Finished => {
+                let message = "The token's task is completed, so none of its algorithms is running any more. The task was not sent.";
                 Err(Refusal::new(StatusCode::FORBIDDEN, message))
             }
             TokenStatus::Stale => {

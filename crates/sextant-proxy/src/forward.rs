@@ -98,7 +98,10 @@ impl Proxy {
         if !asked.is_safe() {
             return match asked.route {
                 Route::CreateTask => self.create_task(&asked, body, record).await,
-                Route::Blob => self.forward_once(&asked, body, record).await,
+                Route::Blob => match self.not_unencrypted(asked.headers, record).await? {
+                    Some(no) => Ok(no),
+                    None => self.forward_once(&asked, body, record).await,
+                },
                 // Nothing else carries anything to the server.
                 _ => Err(Misrouted::NotForAlgorithms.into()),
             };

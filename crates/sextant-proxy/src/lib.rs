@@ -10,6 +10,7 @@
 //!   coalesce     the same request at the same time is sent once
 //!   links        links to other pages lead through the proxy
 //!   create_task  subtasks run their caller's image, and leave encrypted
+//!   collaboration  nothing leaves unencrypted where the server says that all is encrypted
 //!   ownership    whose results are asked for
 //!   results      results of the caller's own subtasks, decrypted
 //! ```
@@ -23,6 +24,7 @@ mod body;
 mod budget;
 mod caller;
 mod coalesce;
+mod collaboration;
 mod create_task;
 mod database_clock;
 mod egress_proxy;
@@ -125,6 +127,8 @@ pub(crate) struct Shared {
     pub organization: Option<OrganizationId>,
     pub public_keys: PublicKeyCache,
     pub tokens: TokenCache,
+    /// Tokens whose collaboration is not encrypted, as the server said lately.
+    pub unencrypted: TokenCache,
     /// Whose subtasks are whose.
     pub owners: OwnerCache,
     /// Of the server's database.
@@ -160,6 +164,7 @@ impl Shared {
             organization: config.encryption.organization,
             public_keys: PublicKeyCache::default(),
             tokens: TokenCache::default(),
+            unencrypted: TokenCache::default(),
             owners: OwnerCache::default(),
             database_clock: DatabaseClock::default(),
             quotas: Quotas::new(config.proxy_tmp_size(), &memory),

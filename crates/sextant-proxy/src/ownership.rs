@@ -7,8 +7,8 @@
 //!
 //! Tokens never expire, and some servers use the numbers of deleted tasks again. So the caller's own task is looked at, too: it has the
 //! image that the token was made for, and is not newer than the token. A token that has outlived its task gets nothing decrypted, and
-//! makes no subtasks. Where the database's clock is ahead of UTC, numbers stand for one task alone, and a task may be newer than its token:
-//! see [`database_clock`](super::database_clock).
+//! makes no subtasks; neither does the token of a task that is completed. Where the database's clock is ahead of UTC, numbers stand for
+//! one task alone, and a task may be newer than its token: see [`database_clock`](super::database_clock).
 //!
 //! A server may serve many collaborations, and their nodes' tokens reach this proxy as well: others plant messages in jobs of their own. So
 //! a caller must be of this organization. Within the node its number is known, and for a proxy of its own it is a setting
@@ -88,6 +88,8 @@ pub(crate) enum TokenStatus {
     Current,
     /// It was made for an earlier task of this number, as far as anybody can tell.
     Stale,
+    /// Its task is over.
+    Finished,
     /// It was made for another organization's node.
     Foreign,
     /// The server says this instead.
@@ -169,6 +171,20 @@ impl Match {
     }
 }
 
+/// How far a task is.
+#[derive(Deserialize)]
+struct Progress {
+    #[serde(default)]
+    status: Option<String>,
+}
+
+impl Progress {
+    /// Whether all of its runs are. `failed` and its kinds say less: a task has failed as soon as one of its runs has.
+    fn is_over(&self) -> bool {
+        self.status.as_deref() == Some("completed")
+    }
+}
+
 /// A list of tasks, and when they were created.
 #[derive(Deserialize)]
 struct Tasks {
@@ -230,7 +246,9 @@ impl Proxy {
         Ok(match self.token_status(headers, record).await? {
             TokenStatus::Current => looked,
             TokenStatus::Relay(answer) if answer.status().is_server_error() => OwnerLookup::Relay(answer),
-            TokenStatus::Stale | TokenStatus::Foreign | TokenStatus::Relay(_) => OwnerLookup::Known(Owner::Other),
+            TokenStatus::Stale | TokenStatus::Finished | TokenStatus::Foreign | TokenStatus::Relay(_) => {
+                OwnerLookup::Known(Owner::Other)
+            }
         })
     }
 
@@ -254,6 +272,9 @@ impl Proxy {
                         Some(Match::Newer) => clock.is_ahead() || self.newest_are_ahead(headers, record).await?,
                         Some(Match::Other) | None => false,
                     };
+                    if is_its && parsed::<Progress>(&text).is_some_and(|task| task.is_over()) {
+                        return Ok(TokenStatus::Finished);
+                    }
                     let whose = if is_its { Owner::Caller(task) } else { Owner::Other };
                     self.shared.owners.insert(question, whose);
                     whose
@@ -335,7 +356,12 @@ impl Proxy {
     }
 
     /// What the server says of something, to the caller.
-    async fn lookup(&self, which: &str, headers: &HeaderMap, record: &mut Record) -> Result<Lookup, Refusal> {
+    pub(super) async fn lookup(
+        &self,
+        which: &str,
+        headers: &HeaderMap,
+        record: &mut Record,
+    ) -> Result<Lookup, Refusal> {
         let path = format!("{}{which}", self.shared.origin.api_path);
         let asked = UpstreamRequest { method: &Method::GET, headers, path, route: Route::Lookup };
         let answer = self.send_with_retry(&asked, RequestBody::Empty, record).await?;
@@ -358,7 +384,7 @@ impl Proxy {
 }
 
 /// An answer about something.
-enum Lookup {
+pub(super) enum Lookup {
     /// And when it was given.
     Found(Outline, Option<Timestamp>),
     /// It is too long.
@@ -370,7 +396,7 @@ enum Lookup {
 }
 
 /// An object; the parser takes lists for objects, too.
-fn parsed<'a, T: Deserialize<'a>>(outline: &'a Outline) -> Option<T> {
+pub(super) fn parsed<'a, T: Deserialize<'a>>(outline: &'a Outline) -> Option<T> {
     let text = outline.text();
     if text.trim_ascii_start().first() != Some(&b'{') {
         return None;

@@ -1,5 +1,7 @@
 //! The options, with their defaults. All of them are checked before the client starts.
 
+#![expect(clippy::disallowed_types, reason = "made by the caller, to be sent")]
+
 use backoff::Backoff;
 use std::sync::Arc;
 use std::time::Duration;

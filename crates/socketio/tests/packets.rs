@@ -1,4 +1,6 @@
 //! Properties of all packets, and of all texts that are not packets.
+
+#![allow(clippy::disallowed_types, reason = "of the test's own making")]
 #![allow(clippy::unwrap_used, reason = "a test that fails, panics")]
 
 use proptest::collection::vec;

@@ -1,4 +1,6 @@
 //! Exchanges events with a real server, in each of its modes and over each transport.
+
+#![allow(clippy::disallowed_types, reason = "of the test's own making")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
 mod common;

@@ -4,6 +4,8 @@
 //! `server/resource/run.py` on the one side and `node/socket.py` and `node/__init__.py` on the other. All is in the
 //! namespace `/tasks`.
 
+#![expect(clippy::disallowed_types, reason = "made here, to be sent; what comes is read into types")]
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use socketio::Args;

@@ -1,5 +1,7 @@
 //! One request, one answer: how a call becomes HTTP, and how everything that isn't a good answer becomes an [`Error`].
 
+#![expect(clippy::disallowed_types, reason = "made here, to be sent; what comes is read into types")]
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};

@@ -69,6 +69,8 @@ impl InputFilter {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_types, reason = "of the test's own making")]
+
     use proptest::prelude::*;
     use serde_json::{Value, json};
 

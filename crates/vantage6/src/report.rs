@@ -207,6 +207,8 @@ pub(crate) async fn send(
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_types, reason = "of the test's own making")]
+
     use futures_util::TryStreamExt as _;
     use serde_json::Value;
 

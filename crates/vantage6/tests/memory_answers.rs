@@ -1,5 +1,7 @@
 //! Checks that a response takes no more memory than a small multiple of its text, whatever it contains. Runs in its own process,
 //! because it reads the process's peak memory.
+
+#![allow(clippy::disallowed_types, reason = "of the test's own making")]
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 

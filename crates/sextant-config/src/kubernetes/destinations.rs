@@ -58,13 +58,16 @@ pub(super) fn warnings(cidr: Cidr, api_servers: &[IpAddr]) -> Vec<String> {
 
 /// An IPv4 range that is written as one of IPv6.
 pub(super) fn unwrapped(cidr: Cidr) -> Cidr {
-    const MAPPED: [Ipv6Addr; 3] = [
-        Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0),
-        Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0),
-        Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0),
+    // Mapped, and what translators of the network take for IPv4: RFC 6052, RFC 8215 (of which each network chooses a part), RFC 7915.
+    const MAPPED: [(Ipv6Addr, u8); 4] = [
+        (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96),
+        (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96),
+        (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48),
+        (Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, 0, 0), 96),
     ];
     let IpAddr::V6(address) = cidr.address else { return cidr };
-    let is_mapped = MAPPED.iter().any(|mapped| share(Cidr { address: (*mapped).into(), prefix: 96 }, cidr));
+    let is_mapped =
+        MAPPED.iter().any(|(mapped, prefix)| share(Cidr { address: (*mapped).into(), prefix: *prefix }, cidr));
     let low = u32::try_from(address.to_bits() & u128::from(u32::MAX));
     match low {
         Ok(low) if is_mapped && cidr.prefix >= 96 => {

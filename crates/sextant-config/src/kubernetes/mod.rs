@@ -168,6 +168,7 @@ impl VolumeSource {
 
     /// Kubernetes's word for the kind of volume, for example `persistentVolumeClaim`.
     #[must_use]
+    #[expect(clippy::disallowed_types, reason = "of the owner's own configuration")]
     pub fn kind(&self) -> String {
         // Its only field besides the name, which is empty.
         let fields = serde_json::to_value(&self.0).ok();

@@ -1,6 +1,8 @@
 //! Which storage a volume shows, and which folder of it, whatever rights, secrets and options it is mounted with: to tell whether two
 //! volumes show the same.
 
+#![expect(clippy::disallowed_types, reason = "of the owner's own configuration")]
+
 use k8s_openapi::api::core::v1::Volume;
 use serde_json::Value;
 

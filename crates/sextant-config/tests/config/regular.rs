@@ -373,6 +373,22 @@ fn the_proxy_needs_no_key() {
     }
 }
 
+/// What is missing in the proxy's file is in the node's: as the chart writes it, it has nothing of policies.
+#[test]
+fn a_proxy_is_warned_of_nothing_that_only_a_node_does() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = "server_url: https://vantage6.example.org\nhealth: {listen: '[::]:8081'}\nencryption: {enabled: false}\n\
+                kubernetes: {proxy: {tmp_size: 8Gi}}\n";
+    std::fs::write(file.path(), text).unwrap();
+    assert_eq!(Config::load_for_proxy(file.path()).unwrap().warnings, []);
+    std::fs::write(file.path(), format!("{text}api_key: k\n")).unwrap();
+    let warnings = Config::load(file.path()).unwrap().warnings;
+    assert!(
+        warnings.iter().any(|warning| warning.message.contains("no policies on allowed algorithms")),
+        "{warnings:?}"
+    );
+}
+
 /// One sentence, instead of one for each of their settings.
 #[test]
 fn files_of_version_5_are_known_as_such() {

@@ -395,6 +395,8 @@ pub mod sample {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_types, reason = "of the test's own making")]
+
     use super::*;
     use serde_json::json;
 

@@ -117,6 +117,8 @@ fn ended(end: &End) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_types, reason = "of the test's own making")]
+
     use super::*;
     use serde_json::json;
 

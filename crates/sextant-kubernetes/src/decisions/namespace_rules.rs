@@ -153,6 +153,8 @@ fn names(pod: &[Demand]) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_types, reason = "of the test's own making")]
+
     use super::*;
     use serde_json::{Value, json};
     use sextant_config::Config;

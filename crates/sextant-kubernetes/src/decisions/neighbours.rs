@@ -63,6 +63,8 @@ fn one(job: &Job) -> Option<Neighbour> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_types, reason = "of the test's own making")]
+
     use super::*;
     use serde_json::{Value, json};
 

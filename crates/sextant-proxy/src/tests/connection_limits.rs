@@ -36,7 +36,9 @@ async fn crowded() -> (Served, Seen) {
     let proxy = proxy_of(to, Cryptor::Plain, |shared| {
         shared.connections = ConnectionLimiter::new(server::limits(600, 4096));
         // So that its tasks are read, and slow ones hold their connections.
-        shared.owners.trust(&HeaderMap::from_iter([(header::AUTHORIZATION, of_task(999))]));
+        let known = HeaderMap::from_iter([(header::AUTHORIZATION, of_task(999))]);
+        shared.owners.trust(&known);
+        shared.unencrypted.insert(&known);
         shared.timeouts.idle = Duration::from_secs(60);
     })
     .await;

@@ -1,5 +1,7 @@
 //! Encrypted collaborations: nothing leaves in the clear, and what comes is readable.
 
+#![allow(clippy::disallowed_types, reason = "of the test's own making")]
+
 use std::sync::OnceLock;
 
 use base64::Engine as _;

@@ -103,6 +103,70 @@ async fn what_could_be_read_in_two_ways_is_refused_with_a_token_too() {
     assert!(got.starts_with("HTTP/1.1 400"), "{got}");
 }
 
+/// Log-ins and recovery have one way of writing that leads to them, and others that servers or front ends may take for it.
+#[tokio::test]
+async fn no_way_of_writing_leads_to_log_ins_or_to_another_protocol() {
+    let (to, seen) = server(|_, _| async { answer(200, "{}") }).await;
+    let proxy = proxy(to).await;
+    let auth = format!("{}Connection: close\r\n", authorization());
+    for place in ["token/user", "token/node", "token/container", "recover/lost", "recover/reset", "password/change"] {
+        for target in [
+            format!("http://{to}/api/{place}"),
+            format!("HTTP://user:password@{to}/{place}"),
+            format!("https://x/{place}"),
+            format!("/%74oken/../{place}"),
+            format!("/task/../{place}"),
+            format!("/task;/../{place}"),
+            format!("/task%3b/{place}"),
+            format!("/task%2f..%2f{place}"),
+            format!("/task%00/{place}"),
+            format!("/task?/{place}"),
+            format!("/task/{place}"),
+            format!("/api/api/{place}"),
+            format!("/api/%61pi/{place}"),
+            format!("//{place}"),
+            format!("/./{place}"),
+            format!("/{}", place.replace('/', "//")),
+            format!("/{}", place.to_uppercase()),
+            format!("/{}", place.replace('o', "%6F")),
+            format!("/{}", place.replace('o', "%256F")),
+            format!("/{place}/"),
+            format!("/{place}?task_id=7"),
+            format!("/{place}%3Fx"),
+        ] {
+            for method in ["POST", "GET", "PUT", "PATCH", "OPTIONS"] {
+                let body = r#"{"username": "root", "password": "root"}"#;
+                let (length, body) = if method.starts_with('P') { (body.len(), body) } else { (0, "") };
+                let head = format!("{method} {target} HTTP/1.1\r\n{auth}Content-Length: {length}\r\n\r\n");
+                raw(proxy.address, format!("{head}{body}").as_bytes()).await;
+            }
+        }
+    }
+    // What has gone on is a list of tasks, whose query the server does not read as a path.
+    for request in seen.requests.lock().iter() {
+        assert!(request.uri().path() == "/api/task" && request.method() != "POST", "{request:?}");
+    }
+    let before = seen.count();
+    let settings = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+    let got = raw(proxy.address, settings).await;
+    assert!(got.is_empty() || got.starts_with("HTTP/1.1 4"), "{got}");
+    for line in
+        ["OPTIONS *", "GET *", "CONNECT /task", "GET task", "GET ", "GET http:///task", "GET http://", "POST ?x"]
+    {
+        let got = raw(proxy.address, format!("{line} HTTP/1.1\r\n{auth}\r\n").as_bytes()).await;
+        assert!(got.starts_with("HTTP/1.1 4"), "{line}: {got}");
+    }
+    assert_eq!(seen.count(), before);
+    // Whoever asks for another protocol gets an answer in this one, and what follows is a request like others.
+    let upgrade = "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n";
+    let then = format!("POST /token/user HTTP/1.1\r\n{auth}Content-Length: 2\r\n\r\n{{}}");
+    let head = format!("GET /task/7 HTTP/1.1\r\n{}{upgrade}\r\n{then}", authorization());
+    let got = raw(proxy.address, head.as_bytes()).await;
+    assert!(got.starts_with("HTTP/1.1 200") && got.contains("HTTP/1.1 403"), "{got}");
+    assert_eq!((seen.count(), seen.last().uri().path()), (before + 1, "/api/task/7"));
+    assert!(!seen.last().headers().keys().any(|name| name == header::UPGRADE || name.as_str() == "http2-settings"));
+}
+
 #[tokio::test]
 async fn heads_of_any_size_cost_little() {
     let (to, seen) = server(|_, _| async { answer(200, "{}") }).await;

@@ -1,8 +1,11 @@
 //! The proxy between a stand-in for the server and callers of all kinds.
 
+#![allow(clippy::disallowed_types, reason = "of the test's own making")]
+
 mod allowed;
 mod bodies;
 mod certificates;
+mod collaboration;
 mod connection_limits;
 mod egress_proxy;
 mod encrypted;
@@ -102,7 +105,9 @@ async fn proxy_of(to: SocketAddr, cryptor: Cryptor, set: impl FnOnce(&mut Shared
     let settings = Arc::get_mut(&mut shared).unwrap();
     (settings.timeouts, settings.cryptor) = (timeouts, cryptor);
     // Known to be of its task, but where that is what is tested.
-    settings.owners.trust(&HeaderMap::from_iter([(header::AUTHORIZATION, bearer(ALGORITHM))]));
+    let known = HeaderMap::from_iter([(header::AUTHORIZATION, bearer(ALGORITHM))]);
+    settings.owners.trust(&known);
+    settings.unencrypted.insert(&known);
     set(settings);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

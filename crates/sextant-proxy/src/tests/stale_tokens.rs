@@ -166,6 +166,31 @@ async fn a_token_that_does_not_say_enough_makes_no_subtasks() {
     }
 }
 
+/// Whoever has got hold of a token can do nothing with it through the proxy when the task is over.
+#[tokio::test]
+async fn a_token_of_a_completed_task_gets_nothing_decrypted_and_makes_no_subtasks() {
+    // A task has failed as soon as one of its runs has, and another run may go on.
+    let statuses = [("completed", false), ("active", true), ("pending", true), ("failed", true), ("crashed", true)];
+    for (status, is_served) in statuses {
+        let mut own = own(BEFORE, "i");
+        own["status"] = status.into();
+        for cryptor in [Cryptor::Encrypted(key(0)), Cryptor::Plain] {
+            let is_encrypted = cryptor.is_encrypted();
+            let (proxy, seen) = with_own(200, own.to_string(), cryptor).await;
+            for _ in 0..2 {
+                let got = proxy.get("/result?task_id=9").await;
+                let is_decrypted = got.text().contains(&STANDARD.encode(SECRET));
+                assert_eq!((got.status.as_u16(), is_decrypted), (200, is_served && is_encrypted), "{status}");
+            }
+            let task = json!({ "image": "i", "organizations": [{ "id": 2 }] }).to_string();
+            let got = proxy.ask("POST", "/task", task).await;
+            let expected = if is_served { (201, 1) } else { (403, 0) };
+            assert_eq!((got.status.as_u16(), posts(&seen)), expected, "{status}, encrypted: {is_encrypted}");
+            assert!(is_served || got.text().contains("task is completed"), "{}", got.text());
+        }
+    }
+}
+
 /// A date of a database whose clock is so many minutes ahead of UTC.
 fn minutes_from_now(minutes: i64) -> String {
     vantage6::to_server(jiff::Timestamp::now() + jiff::SignedDuration::from_mins(minutes))
@@ -193,6 +218,7 @@ async fn created(tasks: &[(u64, i64)], cryptor: Cryptor) -> (Served, Seen) {
         let path = request.uri().path();
         let said = match (request.method().as_str(), path) {
             ("POST", _) => json!({ "id": 9 }),
+            (_, "/api/collaboration/1") => json!({ "id": 1, "name": "x", "encrypted": false }),
             (_, "/api/task") => json!({ "data": tasks.iter().rev().take(4).map(of).collect::<Vec<_>>() }),
             _ if path.starts_with("/api/task/") => {
                 tasks.iter().find(|(id, _)| path.ends_with(&format!("/{id}"))).map_or(Value::Null, of)

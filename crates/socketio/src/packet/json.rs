@@ -4,6 +4,8 @@
 //! a peer writes the text. A packet is therefore only checked to be JSON, in constant stack and without keeping anything.
 //! The reader then takes typed values out of it and skips the fields that those types lack.
 
+#![expect(clippy::disallowed_types, reason = "made by the caller, to be sent; what comes stays text")]
+
 use std::fmt;
 use std::marker::PhantomData;
 

@@ -6,6 +6,8 @@
 //! A packet is read in two steps: first its [`Header`], then its data. The header is also readable in the beginning of a
 //! packet that is too large.
 
+#![expect(clippy::disallowed_types, reason = "a name of this side's, to be sent")]
+
 use std::fmt::Write as _;
 
 use serde_json::Value;

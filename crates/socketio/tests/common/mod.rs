@@ -1,4 +1,6 @@
 //! Runs a real python-socketio server (see `server.py`) in a virtual environment, which is created if missing.
+
+#![allow(clippy::disallowed_types, reason = "of the test's own making")]
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 #![allow(clippy::print_stderr, reason = "the test runner shows it")]
 

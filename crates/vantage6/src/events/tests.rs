@@ -1,5 +1,7 @@
 //! The events, in tables.
 
+#![allow(clippy::disallowed_types, reason = "of the test's own making")]
+
 use super::*;
 
 fn incoming(name: &str, args: Value) -> Incoming {

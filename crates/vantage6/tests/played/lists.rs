@@ -1,5 +1,7 @@
 //! Lists of runs.
 
+#![allow(clippy::disallowed_types, reason = "of the test's own making")]
+
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 use vantage6::{Error, OpenRuns, Run, RunId, RunStatus, StoreId, TaskId};

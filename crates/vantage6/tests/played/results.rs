@@ -1,5 +1,7 @@
 //! How results are sent, and what can go wrong.
 
+#![allow(clippy::disallowed_types, reason = "of the test's own making")]
+
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

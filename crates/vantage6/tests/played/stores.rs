@@ -1,5 +1,7 @@
 //! Algorithm stores, valid and invalid.
 
+#![allow(clippy::disallowed_types, reason = "of the test's own making")]
+
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;

@@ -1,5 +1,7 @@
 //! Tests of the Socket.IO side.
 
+#![allow(clippy::disallowed_types, reason = "of the test's own making")]
+
 use std::{path::Path, time::Duration};
 
 use serde_json::json;

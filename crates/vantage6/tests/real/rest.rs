@@ -1,5 +1,7 @@
 //! Tests of the REST side.
 
+#![allow(clippy::disallowed_types, reason = "of the test's own making")]
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;

@@ -1,4 +1,6 @@
 //! A real vantage6 server, started by `testbed/server/v6server.py`, and a researcher who uses it.
+
+#![allow(clippy::disallowed_types, reason = "of the test's own making")]
 #![allow(clippy::print_stderr, reason = "the test runner shows it")]
 
 use std::{
