@@ -20,6 +20,7 @@ use crate::{
     ServerUrl, StoreId, TaskId, TaskOrigin,
     auth::Auth,
     http::{Answer, Call, HttpTransport},
+    store::logins::StoreLogins,
     token::{Session, Token},
 };
 
@@ -38,6 +39,7 @@ struct Inner {
     auth: Auth,
     backoff: Backoff,
     connections: Connections,
+    store_logins: StoreLogins,
 }
 
 /// An access token, for connections that others make: Socket.IO.
@@ -104,6 +106,11 @@ impl Client {
     /// What an error of a connection to another address says.
     pub(crate) fn failure_at(&self, url: &url::Url, error: &(dyn std::error::Error + 'static)) -> outbound::Failure {
         self.inner.connections.failure(url, error)
+    }
+
+    /// When stores last had the node log in again.
+    pub(crate) fn store_logins(&self) -> &StoreLogins {
+        &self.inner.store_logins
     }
 
     /// An access token that is good for a while; logs in or refreshes when needed.
