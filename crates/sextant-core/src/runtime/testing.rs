@@ -16,6 +16,9 @@ use crate::tail::Bounds;
 /// What the next launches come to.
 type Launches = Box<dyn FnMut() -> Result<(), LaunchError> + Send>;
 
+/// What happens just before a launch is completed.
+type OnComplete = Box<dyn FnOnce(&FakeRuntime) + Send>;
+
 /// The runtime.
 pub struct FakeRuntime {
     journal: Journal,
@@ -26,6 +29,7 @@ pub struct FakeRuntime {
     launches: Mutex<Launches>,
     launched: Mutex<Vec<Assignment>>,
     on_log: Mutex<Box<dyn FnMut() + Send>>,
+    on_complete: Mutex<Option<OnComplete>>,
     stops: Mutex<bool>,
     releases: Mutex<bool>,
     issue: Mutex<Option<PodIssue>>,
@@ -44,6 +48,7 @@ impl FakeRuntime {
             launches: Mutex::new(Box::new(|| Ok(()))),
             launched: Mutex::default(),
             on_log: Mutex::new(Box::new(|| {})),
+            on_complete: Mutex::default(),
             stops: Mutex::new(true),
             releases: Mutex::new(true),
             issue: Mutex::new(None),
@@ -63,6 +68,11 @@ impl FakeRuntime {
         self.set(assignment.run, run_state);
     }
 
+    /// Whether runs may be launched from now on.
+    pub fn turn_gate(&self, gate: Gate) {
+        self.gate.send_replace(gate);
+    }
+
     /// What launches come to from now on.
     pub fn launches(&self, result: impl FnMut() -> Result<(), LaunchError> + Send + 'static) {
         *self.launches.lock().unwrap() = Box::new(result);
@@ -71,6 +81,11 @@ impl FakeRuntime {
     /// What was launched, or should have been.
     pub fn launched(&self) -> Vec<Assignment> {
         self.launched.lock().unwrap().clone()
+    }
+
+    /// What happens just before the next launch is completed.
+    pub fn on_complete(&self, happens: impl FnOnce(&Self) + Send + 'static) {
+        *self.on_complete.lock().unwrap() = Some(Box::new(happens));
     }
 
     /// What happens while a log is being read.
@@ -173,6 +188,17 @@ impl Runtime for FakeRuntime {
 
     async fn make_room(&self) {
         self.journal.add("make room", RunId(0));
+    }
+
+    async fn complete_launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {
+        let happens = self.on_complete.lock().unwrap().take();
+        if let Some(happens) = happens {
+            happens(self);
+        }
+        if *self.sender(assignment.run).borrow() == RunState::Absent {
+            return Err(LaunchError::Later("there is nothing of it any more".into()));
+        }
+        self.launch(assignment).await
     }
 
     async fn relaunch(&self, assignment: &Assignment, _: Disruption) -> Result<(), LaunchError> {
