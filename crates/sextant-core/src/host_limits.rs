@@ -126,8 +126,8 @@ mod tests {
         Asked::Unreachable("it is silent".into())
     }
 
-    async fn good() -> Asked<u8> {
-        Asked::Answered(Answer::Known(1))
+    fn good() -> std::future::Ready<Asked<u8>> {
+        std::future::ready(Asked::Answered(Answer::Known(1)))
     }
 
     #[tokio::test(start_paused = true)]
