@@ -8,6 +8,7 @@ pub mod blame;
 pub mod doctor_line;
 pub mod environment;
 pub mod gate;
+pub mod host_limits;
 pub mod hub;
 pub mod image;
 pub mod image_policy;

@@ -41,6 +41,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// Creates what the run needs. Idempotent.
     async fn launch(&self, assignment: &Assignment) -> Result<(), LaunchError>;
 
+    /// Creates what is missing of a launch that an earlier process began, whose decisions this one does not know. Does not begin a launch
+    /// where there is nothing of it any more: that would run an image that nobody has decided on.
+    async fn complete_launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {
+        self.launch(assignment).await
+    }
+
     /// Waits until the output of a run whose algorithm has ended can be read.
     async fn collect(&self, run: RunId) -> Result<Output, RuntimeError>;
 

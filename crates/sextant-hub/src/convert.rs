@@ -1,5 +1,6 @@
 //! Conversions between the types of a 4.x server and the node's own.
 
+use sextant_core::host_limits::Asked;
 use sextant_core::hub::{
     DatabaseInfo, Delivery, EncodedInput, HubError, HubErrorKind, HubEvent, InputError, Kill, NodeEvent, NodeInfo,
     RequestedDatabase, Run, StatusChange, Task,
@@ -119,16 +120,22 @@ pub fn link(origin: vantage6::TaskOrigin) -> Link {
 }
 
 /// A store's answer about an image. Algorithms with an invalid digest are left out.
-pub fn approved(answer: Result<Vec<StoreAlgorithm>, StoreError>) -> Answer<Vec<image_policy::StoreAlgorithm>> {
+pub fn approved(answer: Result<Vec<StoreAlgorithm>, StoreError>) -> Asked<Vec<image_policy::StoreAlgorithm>> {
     let algorithm = |StoreAlgorithm { image, digest }: StoreAlgorithm| match digest {
         None => Some(image_policy::StoreAlgorithm { image, digest: None }),
         Some(digest) => digest.parse().ok().map(|digest| image_policy::StoreAlgorithm { image, digest: Some(digest) }),
     };
     match answer {
-        Ok(algorithms) => Answer::Known(algorithms.into_iter().filter_map(algorithm).collect()),
-        Err(StoreError::Away(why)) => Answer::Away(why),
-        Err(StoreError::Refused(why)) => Answer::No(why),
+        Ok(algorithms) => Asked::Answered(Answer::Known(algorithms.into_iter().filter_map(algorithm).collect())),
+        Err(StoreError::Away(why)) => Asked::Unreachable(why),
+        Err(StoreError::Refused(why)) => Asked::Answered(Answer::No(why)),
     }
+}
+
+/// The host and port of a store's address.
+pub fn host(store: &str) -> String {
+    let rest = store.split_once("://").map_or(store, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or(rest).to_ascii_lowercase()
 }
 
 pub fn node(node: &vantage6::Node) -> sextant_core::hub::Node {

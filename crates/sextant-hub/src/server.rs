@@ -5,6 +5,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use secrecy::SecretString;
+use sextant_core::host_limits::HostLimits;
 use sextant_core::hub::{
     EncodedInput, Hub, HubError, HubErrorKind, InputBytes, InputError, NodeEvent, OpenRuns, Report, Run, RunResult,
 };
@@ -23,8 +24,6 @@ use super::recipients::Recipients;
 /// How many requests about runs are sent concurrently. Servers handle requests one by one, so more of them would only use memory:
 /// thousands of runs may be refused or killed at the same time.
 const REQUESTS: usize = 16;
-/// How many requests to algorithm stores run concurrently.
-const STORE_REQUESTS: usize = 4;
 
 /// A 4.x server, as one node uses it.
 pub struct Server {
@@ -33,7 +32,7 @@ pub struct Server {
     requests: Semaphore,
     cryptor: Cryptor,
     recipients: Recipients,
-    store_requests: Semaphore,
+    store_limits: HostLimits,
     approved: Remembered<Vec<StoreAlgorithm>>,
 }
 
@@ -46,7 +45,7 @@ impl Server {
             requests: Semaphore::new(REQUESTS),
             cryptor,
             recipients: Recipients::default(),
-            store_requests: Semaphore::new(STORE_REQUESTS),
+            store_limits: HostLimits::default(),
             approved: Remembered::default(),
         }
     }
@@ -140,10 +139,9 @@ impl Hub for Server {
     }
 
     async fn store_algorithms(&self, store: &str, image: &str) -> Answer<Vec<StoreAlgorithm>> {
-        let ask = async {
-            let _permit = self.store_requests.acquire().await;
-            convert::approved(self.client.store_algorithms(store, Some(image)).await)
-        };
+        let question = async { convert::approved(self.client.store_algorithms(store, Some(image)).await) };
+        let host = convert::host(store);
+        let ask = self.store_limits.ask(&host, question);
         self.approved.get(&format!("{store} {image}"), ask).await
     }
 

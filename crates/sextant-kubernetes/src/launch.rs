@@ -1,5 +1,7 @@
 //! Creates the Jobs of runs, recreates those that the cluster disrupted, and marks those that have been reported.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
@@ -31,6 +33,24 @@ impl Kubernetes {
             Some(facts) => facts,
             None => self.create(&self.plan(assignment, &environment, before), assignment).await?,
         };
+        self.supply(facts, environment, assignment).await
+    }
+
+    /// Makes what is missing of a launch whose Job there is.
+    pub(super) async fn complete(&self, assignment: &Assignment) -> Result<(), LaunchError> {
+        let environment = self.environment(assignment).map_err(LaunchError::Failed)?;
+        let known = self.job_of(assignment).filter(|job| !job.deleting);
+        let facts = known.ok_or_else(|| LaunchError::Later("the run's Job is not there any more".to_owned()))?;
+        self.supply(facts, environment, assignment).await
+    }
+
+    /// Makes the Secret of a launch.
+    async fn supply(
+        &self,
+        facts: JobFacts,
+        environment: BTreeMap<String, String>,
+        assignment: &Assignment,
+    ) -> Result<(), LaunchError> {
         if facts.reported {
             return Err(LaunchError::Later(format!("the Job '{}' has been reported already", facts.name)));
         }

@@ -287,6 +287,10 @@ impl Runtime for Kubernetes {
         self.launch_as(assignment, before).await
     }
 
+    async fn complete_launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {
+        self.complete(assignment).await
+    }
+
     async fn relaunch(&self, assignment: &Assignment, disrupted: Disruption) -> Result<(), LaunchError> {
         self.launch_again(assignment, disrupted).await
     }

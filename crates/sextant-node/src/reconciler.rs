@@ -8,9 +8,9 @@ mod relaunch;
 mod retry_report;
 mod server_view;
 
-use self::admit::HELD;
 #[cfg(test)]
 pub(crate) use self::admit::VERIFICATION_TIMEOUT;
+use self::admit::{HELD, HELD_AGAIN};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -220,6 +220,8 @@ impl RunReconciler {
             self.context.leadership.wait_until_leader().await;
             info!(run = %self.run.id, "Cleaning up an earlier run with this id, which was deleted at the server");
             if let Err(error) = self.context.runtime.release(self.run.id, &RunStatus::UnknownError).await {
+                // That may never succeed: meanwhile the slot is another run's.
+                self.slot = None;
                 self.back_off(Obstacle::Server, &error.to_string()).await;
             }
         }
@@ -299,14 +301,18 @@ impl RunReconciler {
 
     /// Lets the run in, and has the runtime make its things.
     async fn launch(&mut self) -> Result<(), Interrupted> {
-        Box::pin(self.admit(HELD)).await?;
-        let admitted = Instant::now();
-        self.wait_for_slot().await?;
-        self.pass_gate().await?;
-        // They may have taken hours, and what the server says of the task's owners may be another thing now.
-        if admitted.elapsed() > ADMISSION_VALID_FOR {
-            // It was admitted, so this time it keeps its slot while others are asked.
-            Box::pin(self.admit(Duration::MAX)).await?;
+        let mut held = HELD;
+        loop {
+            Box::pin(self.admit(held)).await?;
+            let admitted = Instant::now();
+            self.wait_for_slot().await?;
+            self.pass_gate().await?;
+            // They may have taken hours, and what the server says of the task's owners may be another thing now.
+            if admitted.elapsed() <= ADMISSION_VALID_FOR {
+                break;
+            }
+            // It was admitted, so from now on it keeps its slot while those who are asked are merely slow.
+            held = HELD_AGAIN;
         }
         // It started before, maybe long ago, and nothing of it exists here: the server decides.
         if self.run.started_at.is_some() {
@@ -331,10 +337,13 @@ impl RunReconciler {
         }
         let context = self.context.clone();
         let full = self.full_assignment().await?;
-        let (launched, _) = tokio::join!(
-            context.runtime.launch(&full.assignment),
-            timeout(TOKEN_TIMEOUT, context.run_inputs.fetch_token(self.run.id)),
-        );
+        let launch = async {
+            match again && !self.admitted {
+                true => context.runtime.complete_launch(&full.assignment).await,
+                false => context.runtime.launch(&full.assignment).await,
+            }
+        };
+        let (launched, _) = tokio::join!(launch, timeout(TOKEN_TIMEOUT, context.run_inputs.fetch_token(self.run.id)),);
         drop(full);
         self.server.launched |= launched.is_ok();
         match launched {

@@ -14,9 +14,11 @@ use outbound::HttpProxies;
 use parking_lot::Mutex;
 use printable::excerpt;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, copy};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use url::Url;
+
+use crate::places::{is_here, may_ask_address, may_ask_host};
 
 /// How many bytes come back for one question, certificates included. The largest manifests that registries take have four megabytes, but a
 /// digest comes without one.
@@ -37,6 +39,8 @@ pub struct Gate {
 }
 
 struct State {
+    /// Host and port of the registry that is asked.
+    registry: String,
     proxies: Arc<HttpProxies>,
     authorization: String,
     left: AtomicUsize,
@@ -52,11 +56,13 @@ impl State {
 }
 
 impl Gate {
-    pub async fn open(proxies: Arc<HttpProxies>) -> io::Result<Self> {
+    /// A gate for a question to this registry.
+    pub async fn open(proxies: Arc<HttpProxies>, registry: &str) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let key = format!("{:032x}", rand::random::<u128>());
         let state = Arc::new(State {
+            registry: registry.to_owned(),
             proxies,
             authorization: format!("Basic {}", STANDARD.encode(format!("{NAME}:{key}"))),
             left: AtomicUsize::new(BYTES),
@@ -102,23 +108,27 @@ struct Request {
 }
 
 impl Request {
-    fn read(head: Vec<u8>, authorization: &str) -> Option<Self> {
-        let text = std::str::from_utf8(&head).ok()?;
+    fn read(head: &[u8], authorization: &str) -> Option<Self> {
+        let text = std::str::from_utf8(head).ok()?;
         let mut lines = text.split("\r\n");
         let mut words = lines.next()?.split(' ');
         let (method, target) = (words.next()?, words.next()?);
         let is_tunnel = method == "CONNECT";
         let to = if is_tunnel { Url::parse(&format!("https://{target}")) } else { Url::parse(target) }.ok()?;
-        let is_ours = lines
-            .filter_map(|line| line.split_once(':'))
-            .any(|(name, value)| name.eq_ignore_ascii_case("proxy-authorization") && value.trim() == authorization);
-        Some(Self { to, is_tunnel, is_ours, head })
+        let value_for_gate = |line: &str| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("proxy-authorization").then(|| value.trim().to_owned())
+        };
+        let is_ours = lines.filter_map(value_for_gate).any(|value| value == authorization);
+        // What is for the gate goes no further.
+        let handed_on: Vec<&str> = text.split("\r\n").filter(|line| value_for_gate(line).is_none()).collect();
+        Some(Self { to, is_tunnel, is_ours, head: handed_on.join("\r\n").into_bytes() })
     }
 }
 
 async fn pass(mut client: TcpStream, state: &State) -> Result<(), String> {
     let head = read_head(&mut client).await.map_err(|_| "the connection broke in this process".to_owned())?;
-    let Some(request) = Request::read(head, &state.authorization).filter(|request| request.is_ours) else {
+    let Some(request) = Request::read(&head, &state.authorization).filter(|request| request.is_ours) else {
         // Somebody else's on this machine.
         return Ok(());
     };
@@ -174,15 +184,18 @@ async fn connect(request: &Request, state: &State) -> Result<TcpStream, String> 
     let host = to.host_str().unwrap_or_default();
     let port = to.port_or_known_default().unwrap_or(443);
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    if !request.is_tunnel && !super::is_here(host) {
+    let may_be_plain = is_here(host) && is_here(&state.registry);
+    if !request.is_tunnel && !may_be_plain {
         return Err(format!(
             "it wants to be asked at {} without TLS, where a password could be read by others",
             excerpt(&format!("http://{host}:{port}"))
         ));
     }
+    if !may_ask_host(host, &state.registry) {
+        return Err(not_here(host, port));
+    }
     let Some(proxy) = state.proxies.for_url(to) else {
-        let connected = TcpStream::connect((bare, port)).await;
-        return connected.map_err(|error| format!("no connection to {}: {error}", excerpt(&format!("{host}:{port}"))));
+        return connect_directly(host, bare, port, state).await;
     };
     let broken = |error: io::Error| format!("through the {proxy}: {error}");
     if proxy.scheme() != "http" {
@@ -208,6 +221,26 @@ async fn connect(request: &Request, state: &State) -> Result<TcpStream, String> 
     }
 }
 
+/// Connects to one of the addresses that a host has, of those that may be asked.
+async fn connect_directly(host: &str, bare: &str, port: u16, state: &State) -> Result<TcpStream, String> {
+    let failed = |error: io::Error| format!("no connection to {}: {error}", excerpt(&format!("{host}:{port}")));
+    let found: Vec<SocketAddr> = lookup_host((bare, port)).await.map_err(failed)?.collect();
+    let may_be_asked = |address: &SocketAddr| may_ask_address(&address.ip(), host, &state.registry);
+    let addresses: Vec<SocketAddr> = found.iter().copied().filter(may_be_asked).collect();
+    if addresses.is_empty() && !found.is_empty() {
+        return Err(not_here(host, port));
+    }
+    TcpStream::connect(addresses.as_slice()).await.map_err(failed)
+}
+
+/// Why a host of this machine or its link is not asked.
+fn not_here(host: &str, port: u16) -> String {
+    format!(
+        "it wants to be asked at {}, which is on this machine or its link, and the registry is not",
+        excerpt(&format!("{host}:{port}"))
+    )
+}
+
 /// Reads to the empty line, and not a byte further.
 async fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
@@ -218,4 +251,63 @@ async fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
         head.push(stream.read_u8().await?);
     }
     Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(registry: &str) -> State {
+        State {
+            registry: registry.to_owned(),
+            proxies: Arc::new(HttpProxies::from_lookup(&|_| None).unwrap()),
+            authorization: "Basic key".into(),
+            left: AtomicUsize::new(BYTES),
+            failure: Mutex::default(),
+        }
+    }
+
+    /// Whether what listens on loopback is reached, for a question to this registry.
+    async fn reaches(registry: &str, line: &str) -> Result<bool, String> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        let head = format!("{} HTTP/1.1\r\nproxy-authorization: Basic key\r\n\r\n", line.replace("PORT", &port));
+        let request = Request::read(head.as_bytes(), "Basic key").filter(|request| request.is_ours).unwrap();
+        connect(&request, &state(&registry.replace("PORT", &port))).await.map(|stream| {
+            drop(stream);
+            listener.into_std().unwrap().accept().is_ok()
+        })
+    }
+
+    #[tokio::test]
+    async fn a_registry_elsewhere_gets_no_connection_to_this_machine() {
+        for line in [
+            "GET http://127.0.0.1:PORT/token",
+            "GET http://localhost:PORT/token",
+            "CONNECT 127.0.0.1:PORT",
+            "CONNECT localhost:PORT",
+            "CONNECT 0.0.0.0:PORT",
+            "CONNECT [::ffff:127.0.0.1]:PORT",
+        ] {
+            let why = reaches("registry.example.org", line).await.unwrap_err();
+            assert!(why.contains("without TLS") || why.contains("on this machine"), "{line}: {why}");
+            let line = line.replace("0.0.0.0", "127.0.0.1");
+            assert_eq!(reaches("127.0.0.1:PORT", &line).await, Ok(true), "{line}");
+        }
+        let why = reaches("127.0.0.1:5000", "GET http://registry.example.org/token").await.unwrap_err();
+        assert!(why.contains("without TLS"), "{why}");
+    }
+
+    #[test]
+    fn the_key_of_the_gate_goes_no_further() {
+        let head = b"GET http://localhost:5/v2/ HTTP/1.1\r\nhost: localhost:5\r\nProxy-Authorization: Basic key\r\nauthorization: Basic x\r\n\r\n";
+        let request = Request::read(head, "Basic key").unwrap();
+        let handed_on = String::from_utf8(request.head).unwrap();
+        assert!(request.is_ours);
+        assert_eq!(
+            handed_on,
+            "GET http://localhost:5/v2/ HTTP/1.1\r\nhost: localhost:5\r\nauthorization: Basic x\r\n\r\n"
+        );
+        assert!(!Request::read(head, "Basic other").unwrap().is_ours);
+    }
 }

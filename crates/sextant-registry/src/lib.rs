@@ -7,6 +7,7 @@
 mod gate;
 mod logins;
 mod meaning;
+mod places;
 #[cfg(test)]
 mod tests;
 
@@ -19,27 +20,26 @@ use oci_client::errors::OciDistributionError;
 use oci_client::{Client, Reference, RegistryOperation};
 use outbound::HttpProxies;
 use sextant_config::{Config, Registry};
+use sextant_core::host_limits::{Asked, HostLimits};
 use sextant_core::image_policy::Answer;
-use sextant_core::image_reference::{Digest, ImageReference, host_of};
+use sextant_core::image_reference::{Digest, ImageReference};
 use sextant_core::registries::Registries;
 use sextant_core::remembered::Remembered;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use self::gate::Gate;
 use self::logins::Logins;
+use self::places::is_here;
 
 /// How long a question may take: a registry, its login server, and a proxy to each.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How many questions are under way at a time.
-const QUESTIONS: usize = 4;
 
 /// Asks registries, as a node's configuration says.
 pub struct OciRegistries {
     logins: Logins,
     authorities: Vec<Certificate>,
     proxies: Arc<HttpProxies>,
-    questions: Semaphore,
+    limits: HostLimits,
     remembered: Remembered<Digest>,
     patience: Duration,
 }
@@ -60,32 +60,41 @@ impl OciRegistries {
             logins: Logins::new(logins),
             authorities: authorities.into_iter().map(certificate).collect(),
             proxies: Arc::new(proxies),
-            questions: Semaphore::new(QUESTIONS),
+            limits: HostLimits::default(),
             remembered: Remembered::default(),
             patience: PATIENCE,
         })
     }
 
     async fn ask(&self, image: &ImageReference) -> Answer<Digest> {
-        let _permit = self.questions.acquire().await;
         let registry = &image.domain;
-        match timeout(self.patience, self.ask_by_either_protocol(image)).await {
-            Ok(answer) => answer,
-            Err(_) => Answer::Away(format!(
-                "the registry {registry} has not answered within {} s. Check that it runs, and that this node can reach it",
-                self.patience.as_secs_f32()
-            )),
-        }
+        let question = async {
+            timeout(self.patience, self.ask_by_either_protocol(image)).await.unwrap_or_else(|_| {
+                Asked::Unreachable(format!(
+                    "the registry {registry} has not answered within {} s. Check that it runs, and that this node can reach it",
+                    self.patience.as_secs_f32()
+                ))
+            })
+        };
+        self.limits.ask(registry, question).await
     }
 
     /// By https; where there is none, a registry of this machine by plain http, as everybody who pulls images does it.
-    async fn ask_by_either_protocol(&self, image: &ImageReference) -> Answer<Digest> {
-        match self.ask_by(image, ClientProtocol::Https).await {
+    async fn ask_by_either_protocol(&self, image: &ImageReference) -> Asked<Digest> {
+        let answer = match self.ask_by(image, ClientProtocol::Https).await {
             Err((OciDistributionError::RequestError(_), _)) if is_here(&image.domain) => {
-                let answer = self.ask_by(image, ClientProtocol::Http).await;
-                answer.unwrap_or_else(|(error, words)| meaning::of(&error, words, image))
+                self.ask_by(image, ClientProtocol::Http).await
             }
-            answer => answer.unwrap_or_else(|(error, words)| meaning::of(&error, words, image)),
+            answer => answer,
+        };
+        let (error, words) = match answer {
+            Ok(answer) => return Asked::Answered(answer),
+            Err(error) => error,
+        };
+        let is_unreachable = meaning::is_unreachable(&error, words.as_deref());
+        match meaning::of(&error, words, image) {
+            Answer::Away(why) if is_unreachable => Asked::Unreachable(why),
+            answer => Asked::Answered(answer),
         }
     }
 
@@ -95,7 +104,8 @@ impl OciRegistries {
         image: &ImageReference,
         protocol: ClientProtocol,
     ) -> Result<Answer<Digest>, (OciDistributionError, Option<String>)> {
-        let gate = match Gate::open(self.proxies.clone()).await {
+        let reference = Reference::with_tag(image.domain.clone(), image.path.clone(), image.tag_or_latest().to_owned());
+        let gate = match Gate::open(self.proxies.clone(), reference.resolve_registry()).await {
             Ok(gate) => gate,
             Err(error) => {
                 return Ok(Answer::Away(format!(
@@ -105,7 +115,6 @@ impl OciRegistries {
         };
         let client = self.client(&gate, protocol).map_err(|error| (error, None))?;
         let auth = self.logins.of(image);
-        let reference = Reference::with_tag(image.domain.clone(), image.path.clone(), image.tag_or_latest().to_owned());
         let digest = async {
             // First, so that a login server that is away is not taken for a registry that refuses.
             client.auth(&reference, &auth, RegistryOperation::Pull).await?;
@@ -139,12 +148,4 @@ impl Registries for OciRegistries {
     async fn digest(&self, image: &ImageReference) -> Answer<Digest> {
         self.remembered.get(&image.to_string(), self.ask(image)).await
     }
-}
-
-/// Whether a registry is this machine's own.
-fn is_here(domain: &str) -> bool {
-    let host = host_of(domain);
-    host == "localhost"
-        || host == "[::1]"
-        || host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
 }

@@ -9,6 +9,16 @@ use sextant_core::image_reference::{Digest, ImageReference};
 /// What to do about a registry that does not let this node in.
 const LOGIN: &str = "Does `docker_registries` have a login for it that may pull this image?";
 
+/// Whether an error means that the registry, its login server or what is on the way can't be reached, whatever is asked for.
+pub fn is_unreachable(error: &OciDistributionError, gate: Option<&str>) -> bool {
+    match error {
+        OciDistributionError::RequestError(error) => error.is_connect(),
+        // The gate's own answer.
+        OciDistributionError::ServerError { code: 502, .. } => gate.is_some(),
+        _ => false,
+    }
+}
+
 /// The answer for an error; `gate`: what went wrong with its connection.
 pub fn of(error: &OciDistributionError, gate: Option<String>, image: &ImageReference) -> Answer<Digest> {
     let registry = &image.domain;

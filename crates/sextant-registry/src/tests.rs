@@ -264,3 +264,68 @@ async fn the_environments_proxy_is_used_and_a_password_is_not_told() {
     assert!(asked[0].starts_with("CONNECT registry.example.org:443 HTTP/1.1"), "{asked:?}");
     assert!(asked[0].contains("proxy-authorization: Basic"), "{asked:?}");
 }
+
+#[tokio::test]
+async fn a_registry_that_is_silent_delays_no_decision_about_another() {
+    let silent = registry(None, Arc::new(|_: &str| Played::Silent)).await;
+    let (ca, tls) = authority();
+    let good = registry(Some(tls), Arc::new(has)).await;
+    let registries =
+        OciRegistries { patience: Duration::from_secs(3), ..registries(&[], Some(ca.path()), no_proxies()) };
+    let names: Vec<String> = (0..40).map(|tag| format!("{silent}/team/average:{tag}")).collect();
+    let images: Vec<ImageReference> = names.iter().map(|name| ImageReference::parse(name).unwrap()).collect();
+    let began = std::time::Instant::now();
+    let many = futures::future::join_all(images.iter().map(|image| registries.digest(image)));
+    let other = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let answer = registries.digest(&ImageReference::parse(&format!("{good}/team/average:1")).unwrap()).await;
+        (answer, began.elapsed())
+    };
+    let (many, (answer, after)) = tokio::join!(many, other);
+    assert_eq!(answer, known());
+    assert!(after < Duration::from_secs(2), "{after:?}");
+    assert!(many.iter().all(|answer| matches!(answer, Answer::Away(why) if why.contains("has not answered"))));
+    // A list of many entries costs no more time than one of them.
+    for image in &images {
+        assert!(matches!(registries.digest(image).await, Answer::Away(_)));
+    }
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+}
+
+/// The other host notes what it gets.
+#[tokio::test]
+async fn a_redirect_does_not_take_credentials_to_another_host() {
+    let heads = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let noted = heads.clone();
+    let note = move |head: &str| {
+        noted.lock().push(head.to_lowercase());
+        says("200 OK", &format!("docker-content-digest: {DIGEST}\r\n"), r#"{"token": "pass-on"}"#)
+    };
+    let (ca, tls) = authority();
+    let other = registry(Some(tls.clone()), Arc::new(note)).await;
+    for step in ["login", "manifests"] {
+        let own = Arc::new(std::sync::OnceLock::<String>::new());
+        let (own_host, elsewhere) = (own.clone(), other.clone());
+        let answers = move |head: &str| {
+            let redirect = || says("307 Temporary Redirect", &format!("location: https://{elsewhere}/x\r\n"), "");
+            match head {
+                head if head.contains("/login?") && step == "login" => redirect(),
+                head if head.contains("/login?") => says("200 OK", "", r#"{"token": "pass-on"}"#),
+                head if head.contains("/manifests/") && step == "manifests" => redirect(),
+                head if head.contains("/manifests/") => has(head),
+                _ => {
+                    let realm = format!("https://{}/login", own_host.get().unwrap());
+                    says("401 Unauthorized", &format!("www-authenticate: Bearer realm=\"{realm}\"\r\n"), "")
+                }
+            }
+        };
+        own.set(registry(Some(tls.clone()), Arc::new(answers)).await).unwrap();
+        let host = own.get().unwrap();
+        let password = SecretString::from("hunter-2".to_owned());
+        let login = Registry { registry: host.clone(), username: "hunter".into(), password };
+        let answer = ask(&registries(&[login], Some(ca.path()), no_proxies()), host).await;
+        let heads = std::mem::take(&mut *heads.lock());
+        assert!(!heads.is_empty(), "{step}: {answer:?}");
+        assert!(heads.iter().all(|head| !head.contains("authorization:")), "{step}: {heads:?}");
+    }
+}

@@ -20,6 +20,7 @@ use crate::{
     ServerUrl, StoreId, TaskId, TaskOrigin,
     auth::Auth,
     http::{Answer, Call, HttpTransport},
+    store::logins::StoreLogins,
     token::{Session, Token},
 };
 
@@ -38,6 +39,7 @@ struct Inner {
     auth: Auth,
     backoff: Backoff,
     connections: Connections,
+    store_logins: StoreLogins,
 }
 
 /// An access token, for connections that are made outside of this client: Socket.IO.
@@ -103,6 +105,11 @@ impl Client {
     /// Classifies and describes an error of a connection to another address.
     pub(crate) fn failure_at(&self, url: &url::Url, error: &(dyn std::error::Error + 'static)) -> outbound::Failure {
         self.inner.connections.failure(url, error)
+    }
+
+    /// When stores last had the node log in again.
+    pub(crate) fn store_logins(&self) -> &StoreLogins {
+        &self.inner.store_logins
     }
 
     /// Returns an access token that stays valid for a while. Logs in or refreshes the token if needed.

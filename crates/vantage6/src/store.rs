@@ -3,6 +3,9 @@
 //!
 //! A store is somebody else's: it is asked once, within a bounded time, follows no redirect, and little is read of its answer.
 
+mod entries;
+pub(crate) mod logins;
+
 use std::time::Duration;
 
 use outbound::Failure;
@@ -13,28 +16,21 @@ use url::Url;
 use vantage6_types::plain_address;
 
 use crate::{
-    Client, Error, ServerUrl,
+    AccessToken, Client, Error, ServerUrl,
     error::{excerpt, is_passing},
-    read,
 };
 
 /// How long the whole answer may take.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How much is read of an answer. An algorithm's description has some kilobytes.
 const LIMIT: usize = 1024 * 1024;
-/// How many algorithms of an answer are looked at. One image is rarely more than one of them.
-const MOST: usize = 100;
-/// How long names are.
-const LONG: usize = 1000;
 
 /// An algorithm that a store has approved.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreAlgorithm {
     /// Its image, as it was registered.
-    #[serde(deserialize_with = "read::cut::<_, LONG>")]
     pub image: String,
     /// The content that was approved.
-    #[serde(default, deserialize_with = "read::optional_cut::<_, LONG>")]
     pub digest: Option<String>,
 }
 
@@ -47,17 +43,6 @@ pub enum StoreError {
     /// It does not want to say, or says nothing that makes sense.
     #[error("{0}")]
     Refused(String),
-}
-
-/// What is read of an answer.
-#[derive(Deserialize)]
-struct Page {
-    #[serde(deserialize_with = "algorithms")]
-    data: Vec<StoreAlgorithm>,
-}
-
-fn algorithms<'de, D: serde::Deserializer<'de>>(de: D) -> Result<Vec<StoreAlgorithm>, D::Error> {
-    read::beginning::<_, StoreAlgorithm, MOST>(de).map(|beginning| beginning.list)
 }
 
 /// What is read of a refusal.
@@ -92,26 +77,27 @@ impl Client {
     }
 
     async fn ask_store(&self, url: &Url, shown: &str, image: Option<&str>) -> Result<Vec<StoreAlgorithm>, StoreError> {
-        let mut answer = self.send_to_store(url, shown, image).await?;
-        if answer.status() == 401 {
+        let (mut answer, token) = self.send_to_store(url, shown, image).await?;
+        if answer.status() == 401 && self.store_logins().may_log_in(url) {
             // The server may have forgotten the token; the next one is another.
-            answer = self.send_to_store(url, shown, image).await?;
+            self.invalidate_token(&token);
+            (answer, _) = self.send_to_store(url, shown, image).await?;
         }
         let status = answer.status().as_u16();
         let body = self.body(answer, shown).await?;
         match status {
-            200 => serde_json::from_slice::<Page>(&body).map(|page| page.data).map_err(|_| {
-                StoreError::Refused(format!(
-                    "what answers at {shown} is no algorithm store: its answer begins with: {}. Check the store's address at the server",
-                    excerpt(&body)
-                ))
-            }),
+            200 => entries::read(&body, shown),
             _ => Err(refusal(status, &body, shown)),
         }
     }
 
-    /// Asks once; a token that is not taken is not used again.
-    async fn send_to_store(&self, url: &Url, shown: &str, image: Option<&str>) -> Result<Response, StoreError> {
+    /// Asks once; gives the token that was sent, too.
+    async fn send_to_store(
+        &self,
+        url: &Url,
+        shown: &str,
+        image: Option<&str>,
+    ) -> Result<(Response, AccessToken), StoreError> {
         let server = |error: Error| StoreError::Away(format!("the server gives no token to ask a store with: {error}"));
         let token = self.access_token().await.map_err(server)?;
         let mut url = url.clone();
@@ -128,10 +114,7 @@ impl Client {
             .header("Server-Url", told_server(self.url()))
             .header("Client-Type", "node");
         let answer = request.send().await.map_err(|error| self.unreachable(&url, shown, &error))?;
-        if answer.status() == 401 {
-            self.invalidate_token(&token);
-        }
-        Ok(answer)
+        Ok((answer, token))
     }
 
     async fn body(&self, mut answer: Response, shown: &str) -> Result<Vec<u8>, StoreError> {
@@ -199,7 +182,7 @@ fn address(store: &str, server: &ServerUrl) -> Option<Url> {
 }
 
 fn is_localhost(url: &Url) -> bool {
-    matches!(url.host_str(), Some("localhost" | "127.0.0.1"))
+    matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
 }
 
 /// The server's address as the store is to know it.
@@ -225,6 +208,7 @@ mod tests {
                 "http://host.docker.internal",
                 Some("http://host.docker.internal:7602/api/algorithm"),
             ),
+            ("http://[::1]:7602/api", "http://v6.nl:7601", Some("http://v6.nl:7602/api/algorithm")),
             ("https://me:secret@store.example.org/api", "https://v6.nl", None),
             ("https://store.example.org/api?x=y", "https://v6.nl", None),
             ("file:///etc/passwd", "https://v6.nl", None),

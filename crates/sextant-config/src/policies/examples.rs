@@ -1,5 +1,6 @@
 //! Examples of what a regular expression matches, made from its syntax tree: short ones, with every branch of it in at least one.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use regex_syntax::Parser;
@@ -59,79 +60,124 @@ const OF_STRANGERS: [&str; 12] = [
 pub(super) fn of_strangers(expression: &str) -> Vec<Example> {
     let of = |text: &&'static str| {
         let hir = Parser::new().parse(expression).ok()?;
-        Some(examples(&hir, Some(text)).into_iter().take(MOST / 4).collect::<Vec<_>>())
+        let search = Search { stranger: Some(text), ..Search::default() };
+        Some(search.examples(&hir).into_iter().take(MOST / 4).collect::<Vec<_>>())
     };
     OF_STRANGERS.iter().filter_map(of).flatten().collect()
 }
 
 /// Examples of what an expression matches. Assertions (`$`, `\b`) are not looked at: some examples may not match.
 pub(super) fn of(expression: &str) -> Vec<Example> {
-    Parser::new().parse(expression).map_or_else(|_| Vec::new(), |hir| examples(&hir, None))
+    Parser::new().parse(expression).map_or_else(|_| Vec::new(), |hir| Search::default().examples(&hir))
 }
 
-/// `stranger` stands where it fits in the place of a repeated character.
-fn examples(hir: &Hir, stranger: Option<&str>) -> Vec<Example> {
-    let found = match hir.kind() {
-        HirKind::Empty | HirKind::Look(_) => vec![Example::default()],
-        HirKind::Literal(literal) => {
-            let text = String::from_utf8_lossy(&literal.0).into_owned();
-            let places = text.chars().map(|_| Place::Fixed).collect();
-            vec![Example { text, places, left_out: Vec::new() }]
-        }
-        HirKind::Class(class) => character(class).into_iter().collect(),
-        HirKind::Capture(capture) => examples(&capture.sub, stranger),
-        HirKind::Repetition(repetition) => {
-            if let Some(text) = stranger.filter(|text| fits(text, repetition)) {
-                let places = text.chars().map(|_| Place::Open).collect();
-                return vec![Example { text: text.to_owned(), places, left_out: Vec::new() }];
-            }
-            let mut once = examples(&repetition.sub, stranger);
-            if !repeats(repetition, '.') {
-                // Of several, none was meant to be the slash behind a host.
-                let places = once.iter_mut().flat_map(|example| &mut example.places);
-                places.filter(|place| **place == Place::DotOrOther).for_each(|place| *place = Place::Open);
-            }
-            let least = usize::try_from(repetition.min).unwrap_or(LONGEST).min(LONGEST);
-            let least_often = once.iter().filter_map(|example| example.times(least.max(1)));
-            if least == 0 {
-                std::iter::once(Example::without()).chain(least_often).collect()
-            } else {
-                least_often.collect()
-            }
-        }
-        HirKind::Concat(parts) => sequence(parts, stranger),
-        HirKind::Alternation(branches) => {
-            // Each branch has its part of the room, so that the last one is seen too.
-            let room = (MOST / branches.len()).max(1);
-            branches.iter().flat_map(|branch| examples(branch, stranger).into_iter().take(room)).collect()
-        }
-    };
-    found.into_iter().take(MOST).collect()
+/// Examples like those that [`of`] gives, with fixed characters once more than needed where the expression repeats them.
+pub(super) fn of_repeats(expression: &str) -> Vec<Example> {
+    let search = Search { repeats: true, ..Search::default() };
+    Parser::new().parse(expression).map_or_else(|_| Vec::new(), |hir| search.examples(&hir))
 }
 
-/// The examples of parts one after the other: all combinations if these are few, else each example of each part in one of them.
-fn sequence(parts: &[Hir], stranger: Option<&str>) -> Vec<Example> {
-    let parts: Vec<Vec<Example>> = parts.iter().map(|part| examples(part, stranger)).collect();
-    if parts.iter().any(Vec::is_empty) {
-        return Vec::new();
+/// Whether an expression has more branches than there are examples, or longer ones: not all of it is in one.
+pub(super) fn are_cut(expression: &str) -> bool {
+    let search = Search::default();
+    Parser::new().parse(expression).is_ok_and(|hir| {
+        search.examples(&hir);
+        search.cut.get()
+    })
+}
+
+/// How examples are made.
+#[derive(Default)]
+struct Search<'a> {
+    /// Stands where it fits in the place of a repeated character.
+    stranger: Option<&'a str>,
+    /// Whether what is fixed is repeated.
+    repeats: bool,
+    /// Whether a branch was left out.
+    cut: Cell<bool>,
+}
+
+impl Search<'_> {
+    fn examples(&self, hir: &Hir) -> Vec<Example> {
+        let found = match hir.kind() {
+            HirKind::Empty | HirKind::Look(_) => vec![Example::default()],
+            HirKind::Literal(literal) => {
+                let text = String::from_utf8_lossy(&literal.0).into_owned();
+                let places = text.chars().map(|_| Place::Fixed).collect();
+                vec![Example { text, places, left_out: Vec::new() }]
+            }
+            HirKind::Class(class) => character(class).into_iter().collect(),
+            HirKind::Capture(capture) => self.examples(&capture.sub),
+            HirKind::Repetition(repetition) => {
+                if let Some(text) = self.stranger.filter(|text| fits(text, repetition)) {
+                    let places = text.chars().map(|_| Place::Open).collect();
+                    return vec![Example { text: text.to_owned(), places, left_out: Vec::new() }];
+                }
+                let mut once = self.examples(&repetition.sub);
+                if !repeats(repetition, '.') {
+                    // Of several, none was meant to be the slash behind a host.
+                    let places = once.iter_mut().flat_map(|example| &mut example.places);
+                    places.filter(|place| **place == Place::DotOrOther).for_each(|place| *place = Place::Open);
+                }
+                let least = usize::try_from(repetition.min).unwrap_or(LONGEST).min(LONGEST);
+                let least_often = once.iter().filter_map(|example| example.times(least.max(1)));
+                let least_often: Vec<Example> = least_often.collect();
+                self.note(least_often.len() < once.len());
+                let more = least.max(1) + 1;
+                let has_more =
+                    self.repeats && repetition.max.is_none_or(|max| usize::try_from(max).is_ok_and(|max| more <= max));
+                let repeated = once.iter().filter(|example| has_more && example.is_fixed());
+                let repeated = repeated.filter_map(|example| example.times(more));
+                let without = (least == 0).then(Example::without);
+                repeated.chain(without).chain(least_often.iter().cloned()).collect()
+            }
+            HirKind::Concat(parts) => self.sequence(parts),
+            HirKind::Alternation(branches) => {
+                // Each branch has its part of the room, so that the last one is seen too.
+                let room = (MOST / branches.len()).max(1);
+                let of_branch = |branch| {
+                    let found = self.examples(branch);
+                    self.note(found.len() > room);
+                    found.into_iter().take(room)
+                };
+                branches.iter().flat_map(of_branch).collect::<Vec<_>>()
+            }
+        };
+        self.note(found.len() > MOST);
+        found.into_iter().take(MOST).collect()
     }
-    let all = parts.iter().try_fold(1usize, |all, part| all.checked_mul(part.len()).filter(|all| *all <= MOST));
-    if all.is_some() {
-        return parts.iter().fold(vec![Example::default()], |before, part| {
-            before.iter().flat_map(|before| part.iter().filter_map(|after| before.then(after))).collect()
-        });
+
+    /// Something may have been left out.
+    fn note(&self, is_left_out: bool) {
+        self.cut.set(self.cut.get() || is_left_out);
     }
-    let chosen = |choice: &dyn Fn(usize, &[Example]) -> usize| {
-        parts.iter().enumerate().try_fold(Example::default(), |before, (index, part)| {
-            before.then(part.get(choice(index, part)).or_else(|| part.first())?)
-        })
-    };
-    let longest = parts.iter().map(Vec::len).max().unwrap_or(0);
-    let alone = parts.iter().enumerate().flat_map(|(index, part)| (0..part.len()).map(move |one| (index, one)));
-    let alone: Vec<(usize, usize)> = alone.collect();
-    let one_other = alone.iter().filter_map(|(at, one)| chosen(&|index, _| if index == *at { *one } else { 0 }));
-    let together = (0..longest).filter_map(|turn| chosen(&|_, part| turn % part.len()));
-    together.chain(one_other).take(MOST).collect()
+
+    /// The examples of parts one after the other: all combinations if these are few, else each example of each part in one of them.
+    fn sequence(&self, parts: &[Hir]) -> Vec<Example> {
+        let parts: Vec<Vec<Example>> = parts.iter().map(|part| self.examples(part)).collect();
+        if parts.iter().any(Vec::is_empty) {
+            return Vec::new();
+        }
+        let all = parts.iter().try_fold(1usize, |all, part| all.checked_mul(part.len()).filter(|all| *all <= MOST));
+        if all.is_some() {
+            return parts.iter().fold(vec![Example::default()], |before, part| {
+                before.iter().flat_map(|before| part.iter().filter_map(|after| before.then(after))).collect()
+            });
+        }
+        let chosen = |choice: &dyn Fn(usize, &[Example]) -> usize| {
+            parts.iter().enumerate().try_fold(Example::default(), |before, (index, part)| {
+                before.then(part.get(choice(index, part)).or_else(|| part.first())?)
+            })
+        };
+        let longest = parts.iter().map(Vec::len).max().unwrap_or(0);
+        let alone = parts.iter().enumerate().flat_map(|(index, part)| (0..part.len()).map(move |one| (index, one)));
+        let alone: Vec<(usize, usize)> = alone.collect();
+        let one_other = alone.iter().filter_map(|(at, one)| chosen(&|index, _| if index == *at { *one } else { 0 }));
+        let together = (0..longest).filter_map(|turn| chosen(&|_, part| turn % part.len()));
+        let found: Vec<Example> = together.chain(one_other).take(MOST).collect();
+        self.note(found.is_empty());
+        found
+    }
 }
 
 /// Whether a text is one that a repeated class of characters takes.
@@ -187,6 +233,11 @@ fn character(class: &Class) -> Option<Example> {
 }
 
 impl Example {
+    /// Whether it is written out in the expression.
+    fn is_fixed(&self) -> bool {
+        !self.places.is_empty() && self.places.iter().all(|place| *place == Place::Fixed)
+    }
+
     /// Nothing, where something may be.
     fn without() -> Self {
         Self { left_out: vec![0], ..Self::default() }
@@ -236,6 +287,31 @@ mod tests {
         let many = "(a0|b0|c0|d0|e0|f0|g0|h0)".repeat(6) + "(x|y0)";
         let found = of(&many);
         assert!(found.len() <= MOST && found.iter().any(|example| example.text.ends_with("y0")), "{found:?}");
+    }
+
+    #[test]
+    fn what_is_left_out_is_told() {
+        let branches = |count: usize| (0..count).map(|number| format!("r/a{number}")).collect::<Vec<_>>().join("|");
+        for (expression, expected) in [
+            (branches(MOST), false),
+            (branches(MOST + 1), true),
+            (format!("^({})(@|:|$)", branches(200)), false),
+            (format!("^(({})|x)$", branches(MOST)), true),
+            ("^r/a(@|:|$)".into(), false),
+            ("a{900}".into(), false),
+        ] {
+            assert_eq!(are_cut(&expression), expected, "{expression:.40}");
+        }
+    }
+
+    #[test]
+    fn what_is_fixed_may_be_repeated() {
+        for (expression, expected) in
+            [("ab+", vec!["abb", "ab"]), ("ab?", vec!["a", "ab"]), ("a{2}", vec!["aa"]), ("[a-z]+", vec!["x"])]
+        {
+            let found: Vec<String> = of_repeats(expression).into_iter().map(|example| example.text).collect();
+            assert_eq!(found, expected, "{expression}");
+        }
     }
 
     #[test]

@@ -31,6 +31,9 @@ pub(super) fn read(file: &Section<'_>) -> Option<Read> {
         if let Some(why) = never_matches(&algorithm) {
             field.warn(format!("is not the name of an image, so it allows none: {why}."));
         }
+        if let Some(warning) = bracketed_address(algorithm.as_str()) {
+            field.warn(warning);
+        }
         for wide in width::ways(&algorithm) {
             field.warn(wide.advice());
         }
@@ -103,6 +106,16 @@ fn never_matches(entry: &AllowedAlgorithm) -> Option<String> {
         AllowedAlgorithm::Exact(name) => ImageReference::parse(name).err().map(|why| why.to_string()),
         AllowedAlgorithm::Pattern(_) => None,
     }
+}
+
+/// What is to be said of an expression that begins with an IPv6 address as a name would have it.
+fn bracketed_address(expression: &str) -> Option<String> {
+    let (address, _) = expression.trim_start_matches('^').strip_prefix('[')?.split_once(']')?;
+    address.parse::<std::net::Ipv6Addr>().ok()?;
+    Some(format!(
+        "is read as an expression, in which `[{address}]` stands for a single character, so it does not mean the host with this address. \
+         Write `^\\[{address}\\]`, and `\\.` for each dot that follows."
+    ))
 }
 
 fn entries<T>(

@@ -43,7 +43,7 @@ pub(super) fn reference(text: &str) -> Option<ImageReference> {
     ImageReference::parse(&format!("{text}{}", if text.ends_with(['/', ':', '@']) { end } else { String::new() })).ok()
 }
 
-/// The domain that somebody has, of a registry's host: its last two parts, or three below a domain that is everybody's.
+/// The domain that somebody has, of a registry's host: its last two parts, or more below a domain that is everybody's.
 pub(super) fn domain(registry: &str) -> String {
     let host = host_of(registry);
     let parts: Vec<&str> = host.rsplit('.').collect();
@@ -52,8 +52,14 @@ pub(super) fn domain(registry: &str) -> String {
         return host.to_owned();
     }
     let of = |count: usize| parts.iter().take(count).rev().copied().collect::<Vec<_>>().join(".");
-    let two = of(2);
-    if shared::is_shared(&two) { of(3) } else { two }
+    let count = (2..parts.len()).find(|count| !shared::is_shared(&of(*count)));
+    of(count.unwrap_or(parts.len()))
+}
+
+/// Who has an image: the domain of its registry, and the account where everybody may have one.
+pub(super) fn owner(text: &str) -> Option<(String, Option<String>)> {
+    let image = reference(text)?;
+    Some((domain(&image.domain), account(text).map(|(_, account)| account)))
 }
 
 /// The account at a registry where everybody may have one, with the registry's domain.

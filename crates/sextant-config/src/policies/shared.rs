@@ -1,4 +1,5 @@
-//! Domains and registries that everybody may have a part of: a name below them, or an account in them, is anybody's.
+//! Domains and registries that everybody may have a part of: a name below them, or an account in them, is anybody's. Most such domains are
+//! on the Public Suffix List; the lists here have what it lacks, and those below which all names are anybody's, however deep.
 
 /// Ends of hosts before which everybody may have a name: of clouds, and of pages.
 const DOMAINS: [&str; 19] = [
@@ -23,42 +24,20 @@ const DOMAINS: [&str; 19] = [
     "workers.dev",
 ];
 /// The same, where an account has the whole host: all that is at it is of one.
-const HOSTS: [&str; 35] = [
+const HOSTS: [&str; 13] = [
     "azurecr.cn",
     "azurecr.io",
     "azurecr.us",
     "cr.cloud.ru",
-    "ddns.net",
     "docker.io",
-    "duckdns.org",
-    "dyndns.org",
-    "firebaseapp.com",
-    "fly.dev",
-    "hf.space",
-    "hopto.org",
     "jfrog.io",
     "mooo.com",
-    "myfritz.net",
     "myqcloud.com",
     "nip.io",
-    "ngrok-free.app",
-    "ngrok-free.dev",
-    "ngrok.app",
-    "ngrok.dev",
-    "ngrok.io",
-    "no-ip.org",
-    "ondigitalocean.app",
-    "onrender.com",
-    "r2.dev",
     "railway.app",
     "sslip.io",
-    "synology.me",
     "tencentyun.com",
-    "trycloudflare.com",
-    "ts.net",
-    "web.app",
     "xip.io",
-    "zapto.org",
 ];
 /// Registries, with all hosts below, where the first part of a path is an account that everybody may have.
 const ACCOUNTS: [&str; 13] = [
@@ -88,7 +67,16 @@ pub(in super::super) fn is_shared(domain: &str) -> bool {
         matches!(parts.as_slice(), [second, country] if country.len() == 2 && SECOND.contains(second));
     parts.len() < 2
         || is_of_a_country
+        || is_public_suffix(&domain)
         || DOMAINS.iter().chain(&HOSTS).chain(&ACCOUNTS).any(|shared| ends_with(&domain, shared))
+}
+
+/// Whether a domain is on the Public Suffix List, or all names right below it are.
+fn is_public_suffix(domain: &str) -> bool {
+    let is_one = |name: &str| {
+        psl::suffix(name.as_bytes()).is_some_and(|suffix| suffix.is_known() && suffix.as_bytes() == name.as_bytes())
+    };
+    is_one(domain) || is_one(&format!("x.{domain}"))
 }
 
 /// Whether everybody may have an account at a registry, the first part of its images' paths. So it is at those that stand at the top of
@@ -122,7 +110,21 @@ mod tests {
 
     #[test]
     fn what_everybody_may_have_a_part_of() {
-        for domain in ["io", "co.uk", "azurecr.io", "github.io", "dkr.ecr.eu-west-1.amazonaws.com", "pkg.dev"] {
+        for domain in [
+            "io",
+            "co.uk",
+            "azurecr.io",
+            "github.io",
+            "dkr.ecr.eu-west-1.amazonaws.com",
+            "pkg.dev",
+            "govt.nz",
+            "gv.at",
+            "kawasaki.jp",
+            "eu.org",
+            "gitbook.io",
+            "compute.amazonaws.com",
+            "eu-west-1.elasticbeanstalk.com",
+        ] {
             assert!(is_shared(domain), "{domain}");
         }
         for domain in ["example.org", "co.example", "notgithub.io", "vantage6.ai", "sub.example.co.uk", "example.co.uk"]

@@ -5,7 +5,7 @@ use url::Url;
 use vantage6_types::plain_address;
 
 use super::examples::{self, Example, Place};
-use super::{expression_error, owners, width};
+use super::{bracketed_address, expression_error, owners, shared, width};
 use crate::reader::Field;
 
 /// A host that nobody means.
@@ -32,7 +32,10 @@ pub(super) fn store(field: &Field<'_>) -> Option<AllowedStore> {
                         return None;
                     }
                 },
-                AllowedStore::Pattern(_) => wide(&store).into_iter().chain(unencrypted(&store)).collect(),
+                AllowedStore::Pattern(_) => {
+                    let bracketed = text.split_once("//").and_then(|(_, rest)| bracketed_address(rest));
+                    bracketed.into_iter().chain(wide(&store)).chain(unencrypted(&store)).collect()
+                }
             };
             warnings.into_iter().for_each(|warning| field.warn(warning));
             Some(store)
@@ -90,7 +93,7 @@ fn other_domain(addresses: &[&Example]) -> Option<String> {
 fn wide(store: &AllowedStore) -> Option<String> {
     let all = examples::of(store.as_str());
     let (addresses, others): (Vec<&Example>, Vec<&Example>) =
-        all.iter().partition(|example| split(&example.text).is_some());
+        all.iter().partition(|example| split(&example.text).is_some_and(|(_, host, _)| is_host(host)));
     let addresses: Vec<&Example> = addresses.into_iter().filter(|example| store.allows(&example.text)).collect();
     let strange = |text: String, advice: &str| {
         let host = Url::parse(&text).ok().and_then(|url| url.host_str().map(str::to_owned))?;
@@ -107,19 +110,60 @@ fn wide(store: &AllowedStore) -> Option<String> {
             .or_else(|| {
                 let from = scheme.chars().count();
                 let places = example.places.get(from..from + host.chars().count())?;
-                places.iter().any(|place| *place != Place::Fixed).then(|| {
-                    "lets in several hosts: in an expression, a dot stands for any character. Write `\\.` for a dot, and all of the host's \
-                     name."
-                        .to_owned()
-                })
+                several_hosts(host, places, &example.text)
             })
     };
     let found = any.or_else(|| others.iter().find_map(of_other)).or_else(|| addresses.iter().find_map(of_address));
-    found.or_else(|| other_domain(&addresses)).or_else(|| {
+    let found = found.or_else(|| other_domain(&addresses)).or_else(|| repeated(store, &addresses));
+    let cut = || examples::are_cut(store.as_str()).then(|| width::TOO_LARGE.to_owned());
+    found.or_else(cut).or_else(|| {
         addresses.is_empty().then(|| {
             "seems to let in nothing: no address was found that it matches from its beginning. Begin it with `https://`.".to_owned()
         })
     })
+}
+
+/// What is to be said of a host whose name is not fixed.
+fn several_hosts(host: &str, places: &[Place], address: &str) -> Option<String> {
+    if places.contains(&Place::DotOrOther) {
+        return Some(
+            "lets in several hosts: in an expression, a dot stands for any character. Write `\\.` for a dot, and all of the host's name."
+                .to_owned(),
+        );
+    }
+    let last = places.iter().rposition(|place| *place == Place::Open)?;
+    let rest: String = host.chars().skip(last).collect();
+    // Whoever has the domain has all names below it; of a public one, everybody has some.
+    let is_of_anybody = rest.split_once('.').is_none_or(|(_, domain)| shared::is_shared(domain));
+    Some(match is_of_anybody {
+        true => format!(
+            "lets in several hosts, for example `{address}`, in a domain where everybody may have a name. The node asks each store with its \
+             token: write out the host's name."
+        ),
+        false => format!(
+            "lets in several hosts, for example `{address}`. The node asks each store with its token: write out their names, like \
+             `(store|test)\\.example\\.org`, unless all below that domain are meant."
+        ),
+    })
+}
+
+/// Whether an expression lets in a store in another domain, with a part of the host's name repeated.
+fn repeated(store: &AllowedStore, addresses: &[&Example]) -> Option<String> {
+    let domain = |text: &str| split(text).map(|(_, host, _)| owners::domain(host));
+    let known: Vec<String> = addresses.iter().filter_map(|example| domain(&example.text)).collect();
+    let meant = addresses.first()?;
+    let is_another = |text: &str| store.allows(text) && domain(text).is_some_and(|other| !known.contains(&other));
+    let also = examples::of_repeats(store.as_str()).into_iter().find(|example| is_another(&example.text))?;
+    Some(format!(
+        "lets in `{}` besides `{}`: with a part of the host's name repeated it is in another domain, for whoever has that one. In an \
+         expression, `+`, `*` and `{{…}}` repeat what is before them.",
+        also.text, meant.text
+    ))
+}
+
+/// Whether a host can be one: one without a name before a dot is none.
+fn is_host(host: &str) -> bool {
+    !host.starts_with(['.', ':']) && !host.contains("..")
 }
 
 /// An address taken apart: up to the host, the host, and the rest.
@@ -148,6 +192,16 @@ mod tests {
             (r"store\.example\.org/.+", Some("to let in nothing")),
             (r"^https://exa?mple\.org/api$", Some("in another domain")),
             (r"^https://(store\.)?example\.org/api$", None),
+            (r"^https://([a-z]+\.)?example\.org/", Some("several hosts")),
+            (r"^https://[a-z]+\.github\.io/", Some("everybody may have a name")),
+            (r"^https://[a-z-]+\.azurewebsites\.net/api$", Some("everybody may have a name")),
+            (r"^https://[a-z-]+\.co\.uk/api$", Some("everybody may have a name")),
+            (r"^https://store\.example\.[a-z]+/api$", Some("everybody may have a name")),
+            (r"^https://store\.example\.org+/", Some("repeated")),
+            (r"^https://exam+ple\.org/api$", Some("repeated")),
+            (r"^https://(store\.)+example\.org/api$", None),
+            (r"^https://*\.vantage6\.ai$", Some("to let in nothing")),
+            (r"^https://*\.vantage6\.ai/api", Some("to let in nothing")),
         ] {
             let told = wide(&AllowedStore::new(entry).unwrap());
             match words {
@@ -155,6 +209,17 @@ mod tests {
                 Some(words) => assert!(told.as_ref().is_some_and(|told| told.contains(words)), "{entry}: {told:?}"),
             }
         }
+    }
+
+    #[test]
+    fn no_advice_is_about_a_dot_where_there_is_none() {
+        for entry in [r"^https://([a-z]+\.)?example\.org/", r"^https://[a-z]+\.example\.org/api$"] {
+            let told = wide(&AllowedStore::new(entry).unwrap()).unwrap();
+            assert!(told.contains("several hosts") && !told.contains("a dot stands for"), "{entry}: {told}");
+        }
+        let many = (0..300).map(|number| format!("s{number}")).collect::<Vec<_>>().join("|");
+        let told = wide(&AllowedStore::new(&format!(r"^https://({many})\.example\.org/")).unwrap()).unwrap();
+        assert!(told.contains("several entries"), "{told}");
     }
 
     #[test]

@@ -11,6 +11,10 @@ use super::{owners, shared};
 /// A registry that nobody means.
 const STRANGER: &str = "stranger.example";
 
+/// What is said of an expression that is not tried in full.
+pub(super) const TOO_LARGE: &str = "has more alternatives, or longer ones, than are tried here, so what it lets in besides what is meant is \
+                                    not known. Write it as several entries.";
+
 /// In which way an expression is wider than it seems, with an image that it also lets in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wide {
@@ -64,6 +68,22 @@ pub(super) enum Wide {
         /// An image with another digest.
         also: String,
     },
+    /// Where a digest is named, the tag that the expression asks for is not looked at.
+    AnyContent {
+        /// The example.
+        meant: String,
+        /// The image with any digest.
+        also: String,
+    },
+    /// With a character or a part repeated, it is in another domain or account.
+    Repeated {
+        /// The example.
+        meant: String,
+        /// The image with the repetition.
+        also: String,
+    },
+    /// It has more branches than examples are made.
+    TooLarge,
     /// No example was found that it lets in.
     Unknown,
 }
@@ -74,8 +94,9 @@ pub(super) fn ways(algorithm: &AllowedAlgorithm) -> Vec<Wide> {
     let allows = |image: &str| algorithm.allows(image);
     let examples: Vec<Example> =
         examples::of(regex.as_str()).into_iter().filter(|example| allows(&example.text)).collect();
+    let cut = examples::are_cut(regex.as_str()).then_some(Wide::TooLarge);
     if examples.is_empty() {
-        return vec![Wide::Unknown];
+        return vec![cut.unwrap_or(Wide::Unknown)];
     }
     // One of each kind is enough; an expression for every image needs no other word.
     if let Some(wide) = examples.iter().find_map(|example| any_registry(example, &allows)) {
@@ -95,7 +116,10 @@ pub(super) fn ways(algorithm: &AllowedAlgorithm) -> Vec<Wide> {
     let account = examples.iter().find_map(|example| any_account(example, &allows));
     let capitals = examples.iter().find_map(|example| capitals(example, &allows));
     let digest = examples.iter().find_map(|example| digest(example, &allows));
-    strange.into_iter().chain(none).chain(character).chain(end).chain(account).chain(capitals).chain(digest).collect()
+    let content = examples.iter().find_map(|example| any_content(example, &allows));
+    let repeated = repeated(regex.as_str(), &examples, &allows);
+    let of_name = strange.into_iter().chain(none).chain(repeated).chain(character).chain(end);
+    of_name.chain(account).chain(capitals).chain(digest).chain(content).chain(cut).collect()
 }
 
 /// Whether the beginning of an example may be a stranger's.
@@ -265,6 +289,30 @@ fn digest(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
     is_cut.then(|| Wide::Digest { meant: example.text.clone(), also })
 }
 
+/// Whether any content is let in by a digest behind a tag, where other tags are not: whoever names a digest gets past the tag.
+fn any_content(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
+    let name = example.text.split('@').next()?;
+    let (repository, tag) = name.rsplit_once(':').filter(|(_, tag)| !tag.is_empty() && !tag.contains('/'))?;
+    reference(name)?;
+    let with = |name: &str, digit: &str| format!("{name}@sha256:{}", digit.repeat(64));
+    let also = with(name, "0");
+    let other = format!("{repository}:{tag}-evil");
+    // Every version, or every one that begins so, is one that is meant, or is told as such.
+    let is_open = allows(&with(repository, "0")) || allows(&other) || allows(&with(&other, "0"));
+    let is_any = !is_open && allows(&also) && allows(&with(name, "7"));
+    is_any.then(|| Wide::AnyContent { meant: name.to_owned(), also })
+}
+
+/// Whether an image is let in that repeats a part of the name, and is another owner's.
+fn repeated(expression: &str, examples: &[Example], allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
+    let known: Vec<_> = examples.iter().filter_map(|example| owners::owner(&example.text)).collect();
+    let meant = examples.iter().find(|example| reference(&example.text).is_some())?;
+    let is_another = |example: &Example| owners::owner(&example.text).is_some_and(|owner| !known.contains(&owner));
+    let mut repeats = examples::of_repeats(expression).into_iter();
+    let also = repeats.find(|example| allows(&example.text) && is_another(example))?;
+    Some(Wide::Repeated { meant: meant.text.clone(), also: also.text })
+}
+
 /// Whether the name of the registry has a place for a dot that takes others too.
 fn any_character(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
     let chars: Vec<char> = example.text.chars().collect();
@@ -378,6 +426,15 @@ impl Wide {
             Self::Digest { meant, also } => format!(
                 "lets in `{also}` besides `{meant}`: the digest is cut off, and images can be made whose digests begin so. Write out all of it."
             ),
+            Self::AnyContent { meant, also } => format!(
+                "lets in `{also}` besides `{meant}`: where a digest is named, the tag is not looked at, so any content of the repository is \
+                 let in. End it with `$`, or write the image by its name alone, `{meant}`: then a digest must be the one that the tag has."
+            ),
+            Self::Repeated { meant, also } => format!(
+                "lets in `{also}` besides `{meant}`: with a part repeated it is an image of another registry or account, for whoever has \
+                 that one. In an expression, `+`, `*` and `{{…}}` repeat what is before them."
+            ),
+            Self::TooLarge => TOO_LARGE.to_owned(),
             Self::Unknown => "seems to let in nothing: no image was found that it matches from its beginning. Try it with one that is meant."
                 .to_owned(),
         }

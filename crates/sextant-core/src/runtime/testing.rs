@@ -16,6 +16,9 @@ use crate::tail::Bounds;
 /// The results of the next launches.
 type Launches = Box<dyn FnMut() -> Result<(), LaunchError> + Send>;
 
+/// What happens just before a launch is completed.
+type OnComplete = Box<dyn FnOnce(&FakeRuntime) + Send>;
+
 /// A runtime in memory.
 pub struct FakeRuntime {
     journal: Journal,
@@ -26,6 +29,7 @@ pub struct FakeRuntime {
     launches: Mutex<Launches>,
     launched: Mutex<Vec<Assignment>>,
     on_log: Mutex<Box<dyn FnMut() + Send>>,
+    on_complete: Mutex<Option<OnComplete>>,
     stops: Mutex<bool>,
     releases: Mutex<bool>,
     issue: Mutex<Option<PodIssue>>,
@@ -44,6 +48,7 @@ impl FakeRuntime {
             launches: Mutex::new(Box::new(|| Ok(()))),
             launched: Mutex::default(),
             on_log: Mutex::new(Box::new(|| {})),
+            on_complete: Mutex::default(),
             stops: Mutex::new(true),
             releases: Mutex::new(true),
             issue: Mutex::new(None),
@@ -63,6 +68,11 @@ impl FakeRuntime {
         self.set(assignment.run, run_state);
     }
 
+    /// Sets whether runs may be launched.
+    pub fn turn_gate(&self, gate: Gate) {
+        self.gate.send_replace(gate);
+    }
+
     /// Sets the results of launches.
     pub fn launches(&self, result: impl FnMut() -> Result<(), LaunchError> + Send + 'static) {
         *self.launches.lock().unwrap() = Box::new(result);
@@ -71,6 +81,11 @@ impl FakeRuntime {
     /// The runs that were launched, including failed launches.
     pub fn launched(&self) -> Vec<Assignment> {
         self.launched.lock().unwrap().clone()
+    }
+
+    /// Sets what happens just before the next launch is completed.
+    pub fn on_complete(&self, happens: impl FnOnce(&Self) + Send + 'static) {
+        *self.on_complete.lock().unwrap() = Some(Box::new(happens));
     }
 
     /// Sets what happens while a log is being read.
@@ -173,6 +188,17 @@ impl Runtime for FakeRuntime {
 
     async fn make_room(&self) {
         self.journal.add("make room", RunId(0));
+    }
+
+    async fn complete_launch(&self, assignment: &Assignment) -> Result<(), LaunchError> {
+        let happens = self.on_complete.lock().unwrap().take();
+        if let Some(happens) = happens {
+            happens(self);
+        }
+        if *self.sender(assignment.run).borrow() == RunState::Absent {
+            return Err(LaunchError::Later("there is nothing of it any more".into()));
+        }
+        self.launch(assignment).await
     }
 
     async fn relaunch(&self, assignment: &Assignment, _: Disruption) -> Result<(), LaunchError> {

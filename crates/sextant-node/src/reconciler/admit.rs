@@ -18,6 +18,9 @@ pub(crate) const VERIFICATION_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How long a run that is not admitted yet keeps its slot while others are asked.
 pub(super) const HELD: Duration = Duration::from_secs(1);
+/// The same for one that was admitted, and is asked about again because it had to wait. Its turn has come, so it keeps the slot for longer;
+/// but somebody who does not answer at all holds no slot.
+pub(super) const HELD_AGAIN: Duration = Duration::from_secs(5);
 
 impl RunReconciler {
     /// Asks the policies; a refusal is reported. A run that is not admitted within this time holds no slot: it is to wait for one again.

@@ -1,6 +1,7 @@
 //! Policies that need the word of a registry or a store.
 
 use sextant_core::assignment::Assignment;
+use sextant_core::gate::Gate;
 use sextant_core::image_policy::{Answer, StoreAlgorithm};
 use sextant_core::image_reference::Digest;
 use sextant_core::policies::{AllowedAlgorithm, AllowedStore, Combination};
@@ -177,4 +178,81 @@ async fn a_run_that_is_not_admitted_keeps_no_slot_from_another() {
         sleep(Duration::from_secs(3)).await;
         assert_eq!((node.count("launch 8"), node.count("launch 7")), (1, 0), "{:?}", node.all());
     }
+}
+
+/// One that the list lets in, of another task.
+fn listed() -> Run {
+    let mut listed = pending(8);
+    listed.task.image = "r.example/y:1".into();
+    listed
+}
+
+/// A node with one slot, whose list has one image, and which trusts a store.
+fn with_one_slot() -> Node {
+    let policies = Policies {
+        allowed_algorithms: vec![AllowedAlgorithm::new("r.example/y:1").unwrap()],
+        allowed_stores: vec![AllowedStore::new(STORE).unwrap()],
+        combination: Combination::Either,
+        ..Policies::default()
+    };
+    let node = Node::under(policies, Some(1));
+    node.hub.store(StoreId(3), STORE);
+    node.hub.approves(Answer::Known(vec![StoreAlgorithm { image: IMAGE.into(), digest: Some(digest("b")) }]));
+    node
+}
+
+/// It was admitted, and waited at the gate for so long that it is asked about again.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_asked_about_again_keeps_no_slot_from_another() {
+    for fault in [Fault::Away, Fault::Silent] {
+        let node = with_one_slot();
+        node.runtime.turn_gate(Gate::Shut("not checked yet".into()));
+        track(&node);
+        sleep(Duration::from_secs(5)).await;
+        node.hub.put(listed());
+        node.registry.track(listed());
+        sleep(Duration::from_secs(60)).await;
+        node.hub.fail("store", fault);
+        node.runtime.turn_gate(Gate::Open);
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!((node.count("launch 8"), node.count("launch 7")), (1, 0), "{:?}", node.all());
+    }
+}
+
+/// What is left of a deleted run can't be removed.
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_number_is_not_free_keeps_no_slot_from_another() {
+    let node = with_one_slot();
+    let earlier = Run { assigned_at: Some(Timestamp::UNIX_EPOCH), ..run() };
+    node.runtime.leave(&Assignment::from(&earlier), ended());
+    node.runtime.releases(false);
+    track(&node);
+    sleep(Duration::from_secs(5)).await;
+    node.hub.put(listed());
+    node.registry.track(listed());
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!((node.count("launch 8"), node.count("launch 7")), (1, 0), "{:?}", node.all());
+    node.runtime.releases(true);
+    sleep(Duration::from_secs(120)).await;
+    node.runtime.set(RunId(8), ended());
+    node.wait_for("launch 7").await;
+}
+
+/// An earlier process has begun to launch it, and its Job goes away in the moment in which this one wants to complete that: what runs then
+/// is what the policies decide on now.
+#[tokio::test(start_paused = true)]
+async fn a_launch_that_is_gone_is_not_begun_again_without_a_decision() {
+    let node = with_list();
+    node.registries.says(IMAGE, Answer::Known(digest("a")));
+    let (gate, key) = (node.runtime.clone(), RUN);
+    node.runtime.turn_gate(Gate::Shut("not checked yet".into()));
+    node.runtime.leave(&Assignment::from(&run()), starting());
+    track(&node);
+    sleep(Duration::from_secs(5)).await;
+    gate.turn_gate(Gate::Open);
+    gate.on_complete(move |runtime| runtime.set(key, RunState::Absent));
+    sleep(Duration::from_secs(60)).await;
+    let images: Vec<String> = node.runtime.launched().iter().map(Assignment::image_to_run).collect();
+    assert!(images.iter().all(|image| *image == format!("{IMAGE}@{}", digest("a"))), "{images:?}");
+    assert_eq!(node.count("launch 7") + node.count("finish 7"), 1, "{:?}", node.all());
 }

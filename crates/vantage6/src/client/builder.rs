@@ -12,6 +12,7 @@ use crate::{
     auth::Auth,
     connection_errors::ConnectionErrors,
     http::{HttpTransport, Observer, RequestEnd},
+    store::logins::StoreLogins,
 };
 
 /// The settings of a [`Client`].
@@ -131,6 +132,7 @@ impl ClientBuilder {
                 transport,
                 backoff: self.backoff,
                 connections,
+                store_logins: StoreLogins::default(),
             }),
         })
     }

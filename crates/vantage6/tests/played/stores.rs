@@ -152,3 +152,16 @@ async fn a_token_that_the_store_does_not_take_is_asked_for_once_more() {
     assert_eq!(ask(&server, &format!("{}/api", store.uri())).await, Ok(vec![]));
     assert_eq!(count(&server, "/api/token/node").await, 2);
 }
+
+#[tokio::test]
+async fn a_store_that_takes_no_token_does_not_have_the_node_log_in_each_time() {
+    let (server, store) = (server(3600).await, MockServer::start().await);
+    Mock::given(method("GET")).respond_with(refusal(401, "no nodes here")).mount(&store).await;
+    let client = client_at(&server.uri()).build().unwrap();
+    for _ in 0..5 {
+        let why = client.store_algorithms(&format!("{}/api", store.uri()), Some(IMAGE)).await.unwrap_err();
+        assert!(matches!(&why, StoreError::Refused(why) if why.contains("before 4.15.2")), "{why}");
+    }
+    // One at the beginning, and one because of the store.
+    assert_eq!(count(&server, "/api/token/node").await, 2);
+}

@@ -2,6 +2,7 @@
 
 mod egress;
 mod empty;
+mod expressions;
 mod merged;
 mod paths;
 mod pods;

@@ -1,0 +1,200 @@
+//! Limits on questions to others, such as registries and algorithm stores: per host and in total. A host that does not answer occupies
+//! its own places only, and is not asked again for a moment, so that it delays no decision that needs another host.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+
+use crate::image_policy::Answer;
+
+/// How many questions to one host are under way at a time.
+const PER_HOST: usize = 4;
+/// How many questions are under way at a time.
+const IN_TOTAL: usize = 64;
+/// How long a question waits for its place.
+const WAIT: Duration = Duration::from_secs(30);
+/// How long a host that did not answer is not asked again.
+const AWAY: Duration = Duration::from_secs(10);
+/// How many hosts are remembered.
+const HOSTS: usize = 256;
+
+/// What came of a question to a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked<T> {
+    /// The host has answered, whatever it said.
+    Answered(Answer<T>),
+    /// The host can't be reached or is silent; in words for the operator.
+    Unreachable(String),
+}
+
+/// The limits.
+pub struct HostLimits {
+    total: Arc<Semaphore>,
+    hosts: Mutex<HashMap<String, Arc<Host>>>,
+}
+
+struct Host {
+    places: Arc<Semaphore>,
+    away: Mutex<Option<(Instant, String)>>,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self { places: Arc::new(Semaphore::new(PER_HOST)), away: Mutex::default() }
+    }
+}
+
+impl Host {
+    /// Why the host is not asked now.
+    fn away(&self) -> Option<String> {
+        let away = self.away.lock();
+        away.as_ref().filter(|(since, _)| since.elapsed() < AWAY).map(|(_, why)| why.clone())
+    }
+}
+
+impl Default for HostLimits {
+    fn default() -> Self {
+        Self { total: Arc::new(Semaphore::new(IN_TOTAL)), hosts: Mutex::default() }
+    }
+}
+
+impl HostLimits {
+    /// Asks a host, unless it has just failed to answer. The question waits for its place for a bounded time.
+    pub async fn ask<T>(&self, host: &str, question: impl Future<Output = Asked<T>>) -> Answer<T> {
+        let known = self.host(host);
+        if let Some(why) = known.away() {
+            return Answer::Away(why);
+        }
+        let Some(_places) = self.places(&known).await else {
+            return Answer::Away(format!(
+                "too many questions are under way to ask {host} now, for the last {} s. It is asked again later",
+                WAIT.as_secs()
+            ));
+        };
+        // It may have been found out while this one waited.
+        if let Some(why) = known.away() {
+            return Answer::Away(why);
+        }
+        match question.await {
+            Asked::Answered(answer) => answer,
+            Asked::Unreachable(why) => {
+                *known.away.lock() = Some((Instant::now(), why.clone()));
+                Answer::Away(why)
+            }
+        }
+    }
+
+    /// First the host's own, so that questions to a slow host hold no place of the others while they wait.
+    async fn places(&self, host: &Host) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        let both = async {
+            let own = host.places.clone().acquire_owned().await.ok()?;
+            Some((own, self.total.clone().acquire_owned().await.ok()?))
+        };
+        timeout(WAIT, both).await.ok().flatten()
+    }
+
+    fn host(&self, name: &str) -> Arc<Host> {
+        let mut hosts = self.hosts.lock();
+        if hosts.len() >= HOSTS {
+            // Others that are being asked are kept by those who ask.
+            hosts.retain(|_, host| Arc::strong_count(host) > 1 || host.away().is_some());
+        }
+        if hosts.len() >= HOSTS {
+            hosts.retain(|_, host| Arc::strong_count(host) > 1);
+        }
+        hosts.entry(name.to_owned()).or_default().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::future::join_all;
+    use tokio::time::{advance, sleep};
+
+    use super::*;
+
+    const SILENCE: Duration = Duration::from_secs(20);
+
+    async fn silent() -> Asked<u8> {
+        sleep(SILENCE).await;
+        Asked::Unreachable("it is silent".into())
+    }
+
+    fn good() -> std::future::Ready<Asked<u8>> {
+        std::future::ready(Asked::Answered(Answer::Known(1)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_host_delays_no_other() {
+        let limits = HostLimits::default();
+        let began = Instant::now();
+        let many = join_all((0..100).map(|_| limits.ask("silent", silent())));
+        let other = async {
+            sleep(Duration::from_secs(1)).await;
+            let answer = limits.ask("good", good()).await;
+            (answer, began.elapsed())
+        };
+        let (many, (answer, after)) = tokio::join!(many, other);
+        assert_eq!((answer, after), (Answer::Known(1), Duration::from_secs(1)));
+        assert!(many.iter().all(|answer| *answer == Answer::Away("it is silent".into())));
+        assert_eq!(began.elapsed(), SILENCE, "those that waited did not ask it again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_did_not_answer_is_not_asked_for_a_moment() {
+        let limits = HostLimits::default();
+        let asked = AtomicUsize::new(0);
+        let ask = |answer: Asked<u8>| {
+            let asked = &asked;
+            limits.ask("host", async move {
+                asked.fetch_add(1, Ordering::Relaxed);
+                answer
+            })
+        };
+        let away = || Asked::Unreachable("away".into());
+        assert_eq!(ask(away()).await, Answer::Away("away".into()));
+        assert_eq!(ask(Asked::Answered(Answer::Known(1))).await, Answer::Away("away".into()));
+        advance(AWAY).await;
+        assert_eq!(ask(Asked::Answered(Answer::Away("later".into()))).await, Answer::Away("later".into()));
+        // It has answered: only this one question is without a result.
+        assert_eq!(ask(Asked::Answered(Answer::Known(1))).await, Answer::Known(1));
+        assert_eq!(asked.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_waits_for_its_place_for_a_bounded_time() {
+        let limits = HostLimits::default();
+        let slow = || async {
+            sleep(10 * WAIT).await;
+            Asked::Answered(Answer::Known(1))
+        };
+        for hosts in [1, 100] {
+            let names: Vec<String> = (0..hosts).map(|number| format!("slow-{number}")).collect();
+            let many = join_all((0..100).map(|number| limits.ask(&names[number % hosts], slow())));
+            let late = async {
+                sleep(Duration::from_secs(1)).await;
+                let began = Instant::now();
+                (limits.ask(&names[0], good()).await, began.elapsed())
+            };
+            let (_, (answer, waited)) = tokio::join!(many, late);
+            let Answer::Away(why) = answer else { panic!("{answer:?}") };
+            assert!(why.contains("slow-0") && waited == WAIT, "{why} {waited:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_hosts_are_remembered_than_there_is_room_for() {
+        let limits = HostLimits::default();
+        for number in 0..3 * HOSTS {
+            let away = async { Asked::<u8>::Unreachable("away".into()) };
+            limits.ask(&number.to_string(), away).await;
+            assert!(limits.hosts.lock().len() <= HOSTS);
+        }
+    }
+}
