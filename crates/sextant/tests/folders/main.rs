@@ -115,13 +115,13 @@ impl Volume {
     }
 
     async fn until_clean(&self) {
-        for _ in 0..1200 {
+        for _ in 0..12_000 {
             if self.is_clean() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("after a minute it is still not clean");
+        panic!("after ten minutes it is still not clean");
     }
 }
 
