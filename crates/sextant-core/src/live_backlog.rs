@@ -83,7 +83,7 @@ impl Backlog {
     }
 
     /// Takes what is to be sent next. What comes of it is told by [`returned`](Self::returned) or [`replace`](Self::replace), or it was sent.
-    pub fn next(&mut self) -> Option<Next> {
+    pub fn take(&mut self) -> Option<Next> {
         if self.replace || self.at_server > AT_SERVER {
             self.replace = false;
             self.unsent.clear();
@@ -147,14 +147,14 @@ mod tests {
     use super::*;
 
     fn next(backlog: &mut Backlog) -> String {
-        match backlog.next() {
+        match backlog.take() {
             Some(Next::Piece(text)) => text,
             other => panic!("{other:?}"),
         }
     }
 
     fn whole(backlog: &mut Backlog) -> String {
-        match backlog.next() {
+        match backlog.take() {
             Some(Next::Whole(text)) => text,
             other => panic!("{other:?}"),
         }
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn pieces_are_whole_lines_of_a_limited_size() {
         let mut backlog = Backlog::default();
-        assert!(backlog.next().is_none() && !backlog.has_next());
+        assert!(backlog.take().is_none() && !backlog.has_next());
         backlog.push("one\n");
         backlog.push("two\n");
         assert_eq!(next(&mut backlog), "one\ntwo\n");
@@ -190,10 +190,12 @@ mod tests {
             backlog.push(&format!("line {line}\n"));
             assert!(backlog.unsent.len() <= UNSENT && backlog.kept.len() <= 2 * KEPT);
         }
-        let text: String = std::iter::from_fn(|| backlog.next().map(|next| match next {
-            Next::Piece(text) => text,
-            Next::Whole(_) => panic!("nothing has to be replaced"),
-        }))
+        let text: String = std::iter::from_fn(|| {
+            backlog.take().map(|next| match next {
+                Next::Piece(text) => text,
+                Next::Whole(_) => panic!("nothing has to be replaced"),
+            })
+        })
         .collect();
         assert!(text.starts_with("[sextant] Lines are left out here. "), "{text}");
         assert!(text.ends_with("line 99999\n"));
@@ -217,7 +219,7 @@ mod tests {
         backlog.replace();
         backlog.push("three\n");
         assert_eq!(whole(&mut backlog), "one\ntwo\nthree\n");
-        assert!(backlog.next().is_none());
+        assert!(backlog.take().is_none());
         backlog.begins_later();
         backlog.replace();
         assert!(whole(&mut backlog).starts_with("[sextant] The log was longer: this is its end so far.\none\n"));
@@ -229,7 +231,7 @@ mod tests {
         let mut sent = 0;
         loop {
             backlog.push(&"a line\n".repeat(1000));
-            match backlog.next().unwrap() {
+            match backlog.take().unwrap() {
                 Next::Piece(piece) => sent += piece.len(),
                 Next::Whole(text) => {
                     assert!(sent > AT_SERVER && sent < AT_SERVER + 2 * PIECE);

@@ -182,7 +182,9 @@ mod tests {
     #[test]
     fn of_a_line_without_an_end_pieces_come_all_the_same() {
         let mask = mask(&["hunter-2"]);
-        for (line, count) in [("0123456789 hunter-2, ", 20_000), ("[ \u{1b}[31m5sextan\u{e9}\0 ", 20_000), ("..5", 90_000)] {
+        for (line, count) in
+            [("0123456789 hunter-2, ", 20_000), ("[ \u{1b}[31m5sextan\u{e9}\0 ", 20_000), ("..5", 90_000)]
+        {
             let log = line.repeat(count);
             let pieces: Vec<&[u8]> = log.as_bytes().chunks(1000).collect();
             let (text, given) = live(&mask, &pieces);

@@ -1,8 +1,8 @@
 //! Between a 4.x server's words and the node's own.
 
 use sextant_core::hub::{
-    DatabaseInfo, Delivery, EncodedInput, HubError, HubErrorKind, HubEvent, InputError, Kill, NodeEvent, NodeInfo,
-    RequestedDatabase, Run, StatusChange, Task,
+    DatabaseInfo, Delivery, EncodedInput, HubError, HubErrorKind, HubEvent, InputError, Kill, LogOf, NodeEvent,
+    NodeInfo, RequestedDatabase, Run, StatusChange, Task,
 };
 use sextant_core::image_policy::{self, Answer};
 use sextant_core::lineage::Link;
@@ -28,11 +28,16 @@ pub fn error(error: Error) -> HubError {
         Error::TooLarge { .. } => HubErrorKind::Unreadable,
         _ => HubErrorKind::Other,
     };
-    let delivery = match error.delivery() {
+    let delivery = delivery(error.delivery());
+    HubError { kind, text: error.to_string(), delivery }
+}
+
+/// Whether the server may have something.
+pub fn delivery(delivery: vantage6::Delivery) -> Delivery {
+    match delivery {
         vantage6::Delivery::NotSent => Delivery::NotSent,
         vantage6::Delivery::Unknown => Delivery::Unknown,
-    };
-    HubError { kind, text: error.to_string(), delivery }
+    }
 }
 
 /// Nothing can be encoded for an organization, for this reason.
@@ -133,6 +138,17 @@ pub fn approved(answer: Result<Vec<StoreAlgorithm>, StoreError>) -> Answer<Vec<i
 
 pub fn node(node: &vantage6::Node) -> sextant_core::hub::Node {
     sextant_core::hub::Node { id: node.id, collaboration: node.collaboration, organization: node.organization }
+}
+
+/// Lines of an algorithm's log.
+pub fn log(of: LogOf, text: &str) -> Outgoing {
+    let LogOf { run, task, collaboration } = of;
+    Outgoing::AlgorithmLog(vantage6::AlgorithmLog {
+        collaboration_id: collaboration,
+        run_id: run,
+        task_id: task,
+        log: text.to_owned(),
+    })
 }
 
 /// An event that a node sends.

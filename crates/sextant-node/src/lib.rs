@@ -10,6 +10,7 @@ mod admission;
 mod database_parameters;
 mod image_check;
 mod listen;
+mod live_log;
 mod live_status;
 mod metrics;
 mod new_tasks;
@@ -42,6 +43,7 @@ use sextant_process::health::Health;
 use sextant_process::supervisor::Supervisor;
 use tokio::sync::Semaphore;
 
+use self::live_log::LiveLogs;
 use self::live_status::StatusPublisher;
 use self::origins::Origins;
 use self::registry::Registry;
@@ -108,6 +110,7 @@ pub(crate) struct Context {
     pub(crate) status_publisher: StatusPublisher,
     pub(crate) policies: Policies,
     pub(crate) share_algorithm_logs: bool,
+    pub(crate) live_logs: LiveLogs,
     pub(crate) shares_tmp: bool,
     pub(crate) limits: Limits,
     pub(crate) masks: Masks,
@@ -141,6 +144,7 @@ impl Context {
             origins: Origins::new(hub.clone()),
             policies,
             share_algorithm_logs,
+            live_logs: LiveLogs::default(),
             shares_tmp,
             hub,
             me,

@@ -189,7 +189,7 @@ pub enum Outgoing {
     AlgorithmStatusChange(StatusChange),
     /// How this node is set up.
     NodeInfoUpdate(NodeInfo),
-    /// Something that an algorithm wrote (since 4.6; 4.5.5 ignores it).
+    /// Something that an algorithm wrote (since 4.10.1; earlier servers ignore it).
     AlgorithmLog(AlgorithmLog),
 }
 

@@ -88,6 +88,9 @@ struct State {
     oversized: HashSet<RunId>,
     /// A report with a result of more bytes is answered with 500.
     stores: Option<usize>,
+    live_logs: bool,
+    /// What the server has of logs of open runs.
+    logs: HashMap<RunId, String>,
 }
 
 impl State {
@@ -155,7 +158,8 @@ impl FakeHub {
         self.put(run);
     }
 
-    /// From now on a call fails: `run`, `input`, `token`, `finish`, `status`, `organization`, `task_origin`, `store` or `event`;
+    /// From now on a call fails: `run`, `input`, `token`, `finish`, `status`, `organization`, `task_origin`, `store`, `version`,
+    /// `append` (silent: for some seconds), `replace` or `event`;
     /// an input that is [`Fault::Broken`] is so in its middle; `list` has no end, whatever the fault.
     pub fn fail(&self, call: &'static str, fault: Fault) {
         self.state().faults.insert(call, fault);
@@ -189,6 +193,16 @@ impl FakeHub {
     /// The server fails to store results of more bytes.
     pub fn stores(&self, bytes: usize) {
         self.state().stores = Some(bytes);
+    }
+
+    /// The server keeps what algorithms print while they run.
+    pub fn keeps_live_logs(&self) {
+        self.state().live_logs = true;
+    }
+
+    /// What the server has of a run's log, as long as the run is open.
+    pub fn log(&self, run: RunId) -> String {
+        self.state().logs.get(&run).cloned().unwrap_or_default()
     }
 
     /// The report that the server has of a run.
@@ -291,6 +305,7 @@ impl Hub for FakeHub {
             run.status = status.clone();
             run.started_at = run.started_at.or(started_at);
         }
+        self.state().logs.remove(&id);
         Ok(())
     }
 
@@ -357,6 +372,44 @@ impl Hub for FakeHub {
     async fn store_algorithms(&self, store: &str, _: &str) -> Answer<Vec<StoreAlgorithm>> {
         self.journal.add(&format!("approved at {store}"), RunId(0));
         self.state().algorithms.clone().unwrap_or_else(|| Answer::Away("the store is away".into()))
+    }
+
+    async fn has_live_logs(&self) -> Result<bool, HubError> {
+        self.fails("version", RunId(0)).await?;
+        Ok(self.state().live_logs)
+    }
+
+    async fn append_log(&self, LogOf { run: id, .. }: LogOf, text: &str) -> Result<(), Delivery> {
+        self.journal.add("append", id);
+        match self.fault("append") {
+            Some(Fault::Away) => return Err(Delivery::NotSent),
+            // It may have arrived, and here it has.
+            Some(Fault::Broken) => {}
+            Some(_) => tokio::time::sleep(Duration::from_secs(3)).await,
+            None => {}
+        }
+        let mut state = self.state();
+        let is_broken = matches!(state.faults.get("append"), Some(Fault::Broken));
+        let log = match state.reports.get_mut(&id) {
+            // As the server does, also when the run has ended.
+            Some(report) => &mut report.log,
+            None => state.logs.entry(id).or_default(),
+        };
+        if !log.is_empty() && !log.ends_with('\n') {
+            log.push('\n');
+        }
+        log.push_str(text);
+        if is_broken { Err(Delivery::Unknown) } else { Ok(()) }
+    }
+
+    async fn replace_log(&self, id: RunId, log: &str) -> Result<(), HubError> {
+        self.called("replace", id).await?;
+        let mut state = self.state();
+        if state.runs.get(&id).is_some_and(|run| run.finished_at.is_some()) {
+            return Err(error(HubErrorKind::RunHasEnded, format!("run {id} has ended")));
+        }
+        state.logs.insert(id, log.to_owned());
+        Ok(())
     }
 
     async fn send_event(&self, _: NodeEvent) -> Result<(), String> {
