@@ -113,7 +113,8 @@ impl LogCursor {
             self.seen = 1;
         }
         self.resumed = false;
-        let skipped = self.open.take().filter(|(open, _)| *open == at).map_or(0, |(_, bytes)| bytes);
+        self.open = self.open.filter(|(open, _)| *open == at);
+        let skipped = self.open.map_or(0, |(_, bytes)| bytes);
         Line::Text { at, passed: 0, skipped }
     }
 
