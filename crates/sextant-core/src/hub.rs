@@ -18,7 +18,7 @@ use secrecy::SecretString;
 use vantage6_types::{CollaborationId, JobId, NodeId, OrganizationId, RunId, RunStatus, StoreId, TaskId, UserId};
 
 pub use self::error::{Delivery, HubError, HubErrorKind};
-pub use self::event::{DatabaseInfo, HubEvent, Kill, NodeEvent, NodeInfo, StatusChange};
+pub use self::event::{DatabaseInfo, HubEvent, Kill, NodeEvent, NodeInfo, NodeMetrics, StatusChange};
 use super::image_policy::{Answer, StoreAlgorithm};
 use super::lineage::Link;
 

@@ -2,7 +2,7 @@
 
 use sextant_core::hub::{
     DatabaseInfo, Delivery, EncodedInput, HubError, HubErrorKind, HubEvent, InputError, Kill, LogOf, NodeEvent,
-    NodeInfo, RequestedDatabase, Run, StatusChange, Task,
+    NodeInfo, NodeMetrics, RequestedDatabase, Run, StatusChange, Task,
 };
 use sextant_core::image_policy::{self, Answer};
 use sextant_core::lineage::Link;
@@ -157,6 +157,21 @@ pub fn outgoing(event: NodeEvent) -> Outgoing {
         NodeEvent::Online => Outgoing::Ping,
         NodeEvent::Status(change) => Outgoing::AlgorithmStatusChange(status_change(change)),
         NodeEvent::Info(info) => Outgoing::NodeInfoUpdate(node_info(info)),
+        NodeEvent::Metrics(metrics) => Outgoing::NodeMetricsUpdate(node_metrics(metrics)),
+    }
+}
+
+fn node_metrics(metrics: NodeMetrics) -> vantage6::NodeMetrics {
+    let NodeMetrics { cpu_percent, memory_percent, cpu_count, memory_total, memory_available, algorithms } = metrics;
+    vantage6::NodeMetrics {
+        cpu_percent,
+        memory_percent,
+        num_algorithm_containers: algorithms,
+        os: "posix",
+        platform: "linux",
+        cpu_count,
+        memory_total,
+        memory_available,
     }
 }
 

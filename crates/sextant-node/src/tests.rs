@@ -83,6 +83,7 @@ impl Node {
             settings: Settings {
                 policies,
                 share_algorithm_logs,
+                report_metrics: Some(Duration::from_secs(45)),
                 shares_tmp: true,
                 info: None,
                 limits: Limits {

@@ -89,6 +89,7 @@ struct State {
     /// A report with a result of more bytes is answered with 500.
     stores: Option<usize>,
     live_logs: bool,
+    metrics: Vec<NodeMetrics>,
     /// What the server has of logs of open runs.
     logs: HashMap<RunId, String>,
 }
@@ -193,6 +194,11 @@ impl FakeHub {
     /// The server fails to store results of more bytes.
     pub fn stores(&self, bytes: usize) {
         self.state().stores = Some(bytes);
+    }
+
+    /// What the server was told of how busy the node is.
+    pub fn metrics(&self) -> Vec<NodeMetrics> {
+        self.state().metrics.clone()
     }
 
     /// The server keeps what algorithms print while they run.
@@ -412,7 +418,11 @@ impl Hub for FakeHub {
         Ok(())
     }
 
-    async fn send_event(&self, _: NodeEvent) -> Result<(), String> {
-        self.called("event", RunId(0)).await.map_err(|error| error.to_string())
+    async fn send_event(&self, event: NodeEvent) -> Result<(), String> {
+        self.called("event", RunId(0)).await.map_err(|error| error.to_string())?;
+        if let NodeEvent::Metrics(metrics) = event {
+            self.state().metrics.push(metrics);
+        }
+        Ok(())
     }
 }
