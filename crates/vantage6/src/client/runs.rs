@@ -274,12 +274,20 @@ pub(crate) async fn read_run(answer: &mut Answer, limit: u64) -> Result<Run, Err
     })
 }
 
-/// Reads an answer, the inputs in it dropped; also says how much it was on the wire.
+/// Reads an answer, the inputs in it dropped, and in a list the logs; also says how much it was on the wire.
 async fn without_inputs(answer: &mut Answer, of: Scope, keep: usize, limit: u64) -> Result<(Bytes, u64), Error> {
     let (mut filter, mut dropped) = (InputFilter::new(of, keep), BytesMut::new());
+    // Nobody reads the logs in a list.
+    let mut logs = (of == Scope::All).then(|| (InputFilter::of_logs(), BytesMut::new()));
     answer
         .filtered(limit, |chunk, kept| {
-            filter.feed(chunk, kept, &mut dropped);
+            match &mut logs {
+                Some((logs, without_inputs)) => {
+                    filter.feed(chunk, without_inputs, &mut dropped);
+                    logs.feed(&without_inputs.split(), kept, &mut dropped);
+                }
+                None => filter.feed(chunk, kept, &mut dropped),
+            }
             dropped.clear();
         })
         .await
