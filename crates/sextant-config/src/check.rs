@@ -90,6 +90,10 @@ fn write_summary(out: &mut String, path: &Path, config: &Config) -> fmt::Result 
         &format!("policies, labels of databases and columns of csv files are {}", shared(config.share_config)),
     )?;
     line(out, "logs", &format!("algorithms' logs are {}", shared(config.share_algorithm_logs)))?;
+    if let Some(interval) = config.report_metrics {
+        let seconds = interval.as_secs();
+        line(out, "metrics", &format!("the server is told every {seconds} s how busy this machine is"))?;
+    }
     if let Some(listen) = config.health_listen {
         line(out, "health", &format!("/healthz, /readyz and /metrics at {listen}"))?;
     }

@@ -147,6 +147,7 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Diag
     let flag = |key| file.given(key).map_or(Some(true), |field| field.flag());
     let share_config = flag("share_config");
     let share_algorithm_logs = flag("share_algorithm_logs");
+    let report_metrics = regular::report_metrics(&file);
     let logging = regular::logging(&file);
     let docker_registries = regular::registries(&file);
     let health_listen = health::read(&file, around);
@@ -172,6 +173,7 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Diag
         algorithm_env,
         share_config: share_config?,
         share_algorithm_logs: share_algorithm_logs?,
+        report_metrics: report_metrics?,
         logging: logging?,
         docker_registries: docker_registries?,
         ca_certificates,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use secrecy::SecretString;
 use sextant_core::policies::Policies;
@@ -44,6 +45,8 @@ pub struct Config {
     /// Whether the server may get the algorithms' logs; where not, a regular node sends the sentence
     /// "Node does not allow sharing algorithm logs" in their place. Default true.
     pub share_algorithm_logs: bool,
+    /// How often the server is told how busy this machine is; `None`: never, the default.
+    pub report_metrics: Option<Duration>,
     /// How much Sextant says about its own doings.
     pub logging: Logging,
     /// Private registries that algorithm images may come from, with the credentials to pull them.
@@ -137,6 +140,7 @@ impl fmt::Debug for Config {
             .field("algorithm_env", &HiddenValues(&self.algorithm_env))
             .field("share_config", &self.share_config)
             .field("share_algorithm_logs", &self.share_algorithm_logs)
+            .field("report_metrics", &self.report_metrics)
             .field("logging", &self.logging)
             .field("docker_registries", &self.docker_registries)
             .field("ca_certificates", &self.ca_certificates)

@@ -1,6 +1,7 @@
 //! A regular node's settings that mean less here, or nothing: none of them is passed over in silence.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use secrecy::SecretString;
 use sextant_core::image_reference::ImageReference;
@@ -15,8 +16,11 @@ use super::reader::{Field, Section, Unknown};
 use super::system;
 use super::yaml::Value;
 
+/// How often a regular node tells the server its machine's figures.
+const REPORT_INTERVAL: Duration = Duration::from_secs(45);
+
 /// Settings without meaning here, and what to do instead. They are named only if they ask for something: `debug: {}` does not.
-const WITHOUT_MEANING: [(&str, &str); 14] = [
+const WITHOUT_MEANING: [(&str, &str); 13] = [
     ("vpn_subnet", "there is no VPN between the algorithms of different nodes; those that need one will fail."),
     (
         "ssh-tunnels",
@@ -44,7 +48,6 @@ const WITHOUT_MEANING: [(&str, &str); 14] = [
     ("node_extra_hosts", "give Sextant's pod `hostAliases`, or the names to your DNS."),
     ("directories", "Sextant keeps no folders of its own, and logs to standard error."),
     ("debug", "use `logging.level: DEBUG`."),
-    ("prometheus", "Sextant does not send the machine's figures to the server."),
     ("run_context_file", "algorithms get no such file."),
 ];
 
@@ -65,11 +68,7 @@ pub(super) fn warn_of_the_meaningless(file: &Section<'_>) {
     let everywhere = WITHOUT_MEANING.iter().filter(|(key, _)| of(*key).is_none());
     for (key, instead) in everywhere.chain(locally) {
         let Some(field) = file.get(key) else { continue };
-        let off = match *key {
-            "prometheus" => !is_on(&field),
-            _ => !field.node.asks(),
-        };
-        if !off {
+        if field.node.asks() {
             field.warn(format_args!("has no effect here: {instead}"));
         }
     }
@@ -109,12 +108,25 @@ pub(super) fn certificates_of_the_node(file: &Section<'_>, names: &[&str]) -> Op
     Some(here.unwrap_or_else(|| PathBuf::from(inside)))
 }
 
-/// Whether a section has `enabled` with anything but false.
-fn is_on(field: &Field<'_>) -> bool {
-    match &field.node.value {
-        Value::Map(entries) => entries.iter().any(|entry| entry.key == "enabled" && entry.value.asks()),
-        _ => field.node.asks(),
-    }
+/// Reads `prometheus`: how often the server is told the machine's figures, if it is to be.
+pub(super) fn report_metrics(file: &Section<'_>) -> Option<Option<Duration>> {
+    let Some(field) = file.get("prometheus").filter(|field| field.node.asks()) else {
+        return Some(None);
+    };
+    let section = field.section("a mapping with `enabled` and `report_interval_seconds`")?;
+    let enabled = section.get("enabled").map_or(Some(false), |field| field.flag());
+    let interval = section.get("report_interval_seconds").map_or(Some(REPORT_INTERVAL), |field| {
+        let expected = "a whole number of seconds from 1 to 86400";
+        let seconds: u64 = field.number(expected)?;
+        if !(1..=86_400).contains(&seconds) {
+            field.wrong(expected, "A regular node has 45.");
+            return None;
+        }
+        Some(Duration::from_secs(seconds))
+    });
+    section.finish(Unknown::Warn);
+    let interval = interval?;
+    Some(enabled?.then_some(interval))
 }
 
 /// Refuses the layout of vantage6 before 4.0, where the settings were in blocks for environments.

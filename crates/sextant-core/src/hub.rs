@@ -18,7 +18,7 @@ use secrecy::SecretString;
 use vantage6_types::{CollaborationId, JobId, NodeId, OrganizationId, RunId, RunStatus, StoreId, TaskId, UserId};
 
 pub use self::error::{Delivery, HubError, HubErrorKind};
-pub use self::event::{DatabaseInfo, HubEvent, Kill, NodeEvent, NodeInfo, StatusChange};
+pub use self::event::{DatabaseInfo, HubEvent, Kill, NodeEvent, NodeInfo, NodeMetrics, StatusChange};
 use super::image_policy::{Answer, StoreAlgorithm};
 use super::lineage::Link;
 
@@ -66,11 +66,35 @@ pub trait Hub: Send + Sync + 'static {
     /// the server. It completes within a bounded time.
     async fn store_algorithms(&self, store: &str, image: &str) -> Answer<Vec<StoreAlgorithm>>;
 
+    /// Whether the server keeps what algorithms print while they run.
+    async fn has_live_logs(&self) -> Result<bool, HubError>;
+
+    /// Adds lines to the log of an open run, over the live connection; returns when the server has them. One that does not say so within
+    /// a bounded time is taken to have them.
+    ///
+    /// # Errors
+    /// If there is no connection: whether the server may have the lines nevertheless.
+    async fn append_log(&self, of: LogOf, text: &str) -> Result<(), Delivery>;
+
+    /// Replaces the log of an open run at the server.
+    async fn replace_log(&self, id: RunId, log: &str) -> Result<(), HubError>;
+
     /// Sends an event over the live connection, if there is one now.
     ///
     /// # Errors
     /// Why the event was not sent.
     async fn send_event(&self, event: NodeEvent) -> Result<(), String>;
+}
+
+/// Whose log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogOf {
+    /// Of this run.
+    pub run: RunId,
+    /// Its task.
+    pub task: TaskId,
+    /// The task's collaboration.
+    pub collaboration: CollaborationId,
 }
 
 /// A run's input as a stream.

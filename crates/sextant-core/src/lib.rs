@@ -15,6 +15,8 @@ pub mod image_policy;
 pub mod image_reference;
 pub mod leadership;
 pub mod lineage;
+pub mod live_backlog;
+pub mod live_text;
 pub mod log_text;
 pub mod mask;
 pub mod masks;

@@ -20,6 +20,9 @@ const TOKEN: &str = r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{
 pub struct Mask {
     secrets: AhoCorasick,
     token: Regex,
+    texts: Vec<String>,
+    /// Whether a secret begins with a byte.
+    begins: [bool; 256],
 }
 
 /// A mask can't be made of these secrets.
@@ -33,10 +36,38 @@ impl Mask {
     /// # Errors
     /// If they are too many to be looked for, by gigabytes.
     pub fn new(secrets: impl IntoIterator<Item = String>) -> Result<Self, MaskError> {
+        let texts: Vec<String> = secrets.into_iter().collect();
+        let mut begins = [false; 256];
+        for first in texts.iter().filter_map(|text| text.bytes().next()) {
+            begins[usize::from(first)] = true;
+        }
         Ok(Self {
-            secrets: AhoCorasick::new(secrets).map_err(|error| MaskError(error.to_string()))?,
+            secrets: AhoCorasick::new(&texts).map_err(|error| MaskError(error.to_string()))?,
             token: Regex::new(TOKEN).map_err(|error| MaskError(error.to_string()))?,
+            texts,
+            begins,
         })
+    }
+
+    /// How long the longest secret is, tokens aside.
+    pub fn longest(&self) -> usize {
+        self.texts.iter().map(String::len).max().unwrap_or_default()
+    }
+
+    /// How long the longest secret is that has more than one line.
+    pub fn longest_of_lines(&self) -> usize {
+        self.texts.iter().filter(|text| text.contains(['\n', '\r'])).map(String::len).max().unwrap_or_default()
+    }
+
+    /// Where the first secret may begin that is not there as a whole yet, tokens aside; the end, if there can be none.
+    pub fn open_from(&self, bytes: &[u8]) -> usize {
+        let first = bytes.len().saturating_sub(self.longest().saturating_sub(1));
+        let opens = |&at: &usize| {
+            let rest = &bytes[at..];
+            self.begins[usize::from(rest[0])]
+                && self.texts.iter().any(|text| text.len() > rest.len() && text.as_bytes().starts_with(rest))
+        };
+        (first..bytes.len()).find(opens).unwrap_or(bytes.len())
     }
 
     /// Where secrets are, from first to last; those that touch or overlap are one.
@@ -119,6 +150,15 @@ mod tests {
             assert_eq!(readable(b"a secret b", &places, start), "*** b");
         }
         assert_eq!(readable(b"a secret b", &places, 8), " b");
+    }
+
+    #[test]
+    fn a_secret_that_is_not_complete_is_known_by_its_beginning() {
+        let mask = mask(&["abab", "b\nc"]);
+        for (text, open) in [("", 0), ("xaba", 1), ("xabab", 3), ("xab\n", 2), ("x\n", 2), ("xb", 1)] {
+            assert_eq!(mask.open_from(text.as_bytes()), open, "{text:?}");
+        }
+        assert_eq!((mask.longest(), mask.longest_of_lines()), (4, 3));
     }
 
     proptest! {

@@ -8,6 +8,7 @@ use std::io;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use jiff::Timestamp;
 use secrecy::SecretString;
 use tokio::sync::{oneshot, watch};
 use vantage6_types::{RunId, RunStatus, TaskId};
@@ -53,6 +54,10 @@ pub trait Runtime: Send + Sync + 'static {
     /// The end of the algorithm's log.
     async fn log(&self, run: RunId) -> Result<Tail, RuntimeError>;
 
+    /// The algorithm's log from its beginning, as it is written. Goes on for as long as the algorithm may print something, also where the
+    /// connection to the runtime is lost meanwhile; nothing of it comes twice.
+    fn follow_log(&self, run: RunId) -> BoxStream<'static, LogPart>;
+
     /// What the runtime itself says of why a run of this image does not start; `None` when it says nothing.
     async fn why_pending(&self, run: RunId, image: &str) -> Option<PodIssue>;
 
@@ -76,6 +81,17 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// The server has the report: stops what still runs, and marks the rest as reported, so that it is removed in time.
     async fn release(&self, run: RunId, status: &RunStatus) -> Result<(), RuntimeError>;
+}
+
+/// A part of a log as it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPart {
+    /// What the algorithm has printed.
+    pub bytes: Bytes,
+    /// When, if the runtime knows.
+    pub at: Option<Timestamp>,
+    /// Whether something before it is left out.
+    pub after_gap: bool,
 }
 
 /// Provides the input and the token of a run; asked when its algorithm is about to start.

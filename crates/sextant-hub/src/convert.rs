@@ -2,8 +2,8 @@
 
 use sextant_core::host_limits::Asked;
 use sextant_core::hub::{
-    DatabaseInfo, Delivery, EncodedInput, HubError, HubErrorKind, HubEvent, InputError, Kill, NodeEvent, NodeInfo,
-    RequestedDatabase, Run, StatusChange, Task,
+    DatabaseInfo, Delivery, EncodedInput, HubError, HubErrorKind, HubEvent, InputError, Kill, LogOf, NodeEvent,
+    NodeInfo, NodeMetrics, RequestedDatabase, Run, StatusChange, Task,
 };
 use sextant_core::image_policy::{self, Answer};
 use sextant_core::lineage::Link;
@@ -29,11 +29,16 @@ pub fn error(error: Error) -> HubError {
         Error::TooLarge { .. } => HubErrorKind::Unreadable,
         _ => HubErrorKind::Other,
     };
-    let delivery = match error.delivery() {
+    let delivery = delivery(error.delivery());
+    HubError { kind, text: error.to_string(), delivery }
+}
+
+/// Whether the server may have something.
+pub fn delivery(delivery: vantage6::Delivery) -> Delivery {
+    match delivery {
         vantage6::Delivery::NotSent => Delivery::NotSent,
         vantage6::Delivery::Unknown => Delivery::Unknown,
-    };
-    HubError { kind, text: error.to_string(), delivery }
+    }
 }
 
 /// The error if nothing can be encoded for an organization, for this reason.
@@ -142,12 +147,38 @@ pub fn node(node: &vantage6::Node) -> sextant_core::hub::Node {
     sextant_core::hub::Node { id: node.id, collaboration: node.collaboration, organization: node.organization }
 }
 
+/// Lines of an algorithm's log.
+pub fn log(of: LogOf, text: &str) -> Outgoing {
+    let LogOf { run, task, collaboration } = of;
+    Outgoing::AlgorithmLog(vantage6::AlgorithmLog {
+        collaboration_id: collaboration,
+        run_id: run,
+        task_id: task,
+        log: text.to_owned(),
+    })
+}
+
 /// An event that a node sends.
 pub fn outgoing(event: NodeEvent) -> Outgoing {
     match event {
         NodeEvent::Online => Outgoing::Ping,
         NodeEvent::Status(change) => Outgoing::AlgorithmStatusChange(status_change(change)),
         NodeEvent::Info(info) => Outgoing::NodeInfoUpdate(node_info(info)),
+        NodeEvent::Metrics(metrics) => Outgoing::NodeMetricsUpdate(node_metrics(metrics)),
+    }
+}
+
+fn node_metrics(metrics: NodeMetrics) -> vantage6::NodeMetrics {
+    let NodeMetrics { cpu_percent, memory_percent, cpu_count, memory_total, memory_available, algorithms } = metrics;
+    vantage6::NodeMetrics {
+        cpu_percent,
+        memory_percent,
+        num_algorithm_containers: algorithms,
+        os: "posix",
+        platform: "linux",
+        cpu_count,
+        memory_total,
+        memory_available,
     }
 }
 

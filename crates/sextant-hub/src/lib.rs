@@ -6,6 +6,7 @@ mod convert;
 pub mod encryption;
 mod recipients;
 mod server;
+mod version;
 
 pub use self::connect::{Connection, Me, client};
 pub use self::server::Server;

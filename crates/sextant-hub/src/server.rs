@@ -1,5 +1,7 @@
 //! The [`Hub`] of a 4.x server.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -7,7 +9,8 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use sextant_core::host_limits::HostLimits;
 use sextant_core::hub::{
-    EncodedInput, Hub, HubError, HubErrorKind, InputBytes, InputError, NodeEvent, OpenRuns, Report, Run, RunResult,
+    Delivery, EncodedInput, Hub, HubError, HubErrorKind, InputBytes, InputError, LogOf, NodeEvent, OpenRuns, Report,
+    Run, RunResult,
 };
 use sextant_core::image_policy::{Answer, StoreAlgorithm};
 use sextant_core::lineage::Link;
@@ -20,10 +23,13 @@ use vantage6::{Client, Error, OrganizationId, RunId, RunReport, RunStatus, Store
 
 use super::convert;
 use super::recipients::Recipients;
+use super::version::KnownVersion;
 
 /// How many requests about runs are sent concurrently. Servers handle requests one by one, so more of them would only use memory:
 /// thousands of runs may be refused or killed at the same time.
 const REQUESTS: usize = 16;
+/// How long the server may take to say that it has lines of a log.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A 4.x server, as one node uses it.
 pub struct Server {
@@ -34,6 +40,7 @@ pub struct Server {
     recipients: Recipients,
     store_limits: HostLimits,
     approved: Remembered<Vec<StoreAlgorithm>>,
+    version: KnownVersion,
 }
 
 impl Server {
@@ -47,6 +54,7 @@ impl Server {
             recipients: Recipients::default(),
             store_limits: HostLimits::default(),
             approved: Remembered::default(),
+            version: KnownVersion::default(),
         }
     }
 
@@ -143,6 +151,19 @@ impl Hub for Server {
         let host = convert::host(store);
         let ask = self.store_limits.ask(&host, question);
         self.approved.get(&format!("{store} {image}"), ask).await
+    }
+
+    async fn has_live_logs(&self) -> Result<bool, HubError> {
+        self.version.has_live_logs(self.limited(self.client.version())).await.map_err(convert::error)
+    }
+
+    async fn append_log(&self, of: LogOf, text: &str) -> Result<(), Delivery> {
+        let Some(live) = &self.live else { return Err(Delivery::NotSent) };
+        live.send_with_ack(&convert::log(of, text), ACKNOWLEDGED_WITHIN).await.map_err(convert::delivery)
+    }
+
+    async fn replace_log(&self, id: RunId, log: &str) -> Result<(), HubError> {
+        self.limited(self.client.set_log(id, log)).await.map_err(convert::error)
     }
 
     async fn send_event(&self, event: NodeEvent) -> Result<(), String> {

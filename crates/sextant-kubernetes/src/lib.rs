@@ -13,6 +13,7 @@ mod isolation;
 mod launch;
 mod lease;
 mod lingering;
+mod log_follow;
 mod logs;
 mod measured;
 mod neighbours;
@@ -31,6 +32,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
@@ -44,7 +47,7 @@ use sextant_core::names::Identity;
 use sextant_core::node_error::NodeError;
 use sextant_core::pod_issue::PodIssue;
 use sextant_core::run_state::{Disruption, Failure, RunState};
-use sextant_core::runtime::{InputSource, LaunchError, Output, Runtime, RuntimeError};
+use sextant_core::runtime::{InputSource, LaunchError, LogPart, Output, Runtime, RuntimeError};
 use sextant_core::tail::Tail;
 use sextant_metrics::KubernetesMetrics;
 use sextant_process::health::Health;
@@ -308,6 +311,13 @@ impl Runtime for Kubernetes {
     async fn log(&self, run: RunId) -> Result<Tail, RuntimeError> {
         let pod = self.run_index.pod_of(run).ok_or_else(|| RuntimeError("the run's pod is gone".into()))?;
         logs::of_algorithm(&self.pods, &pod.name).await
+    }
+
+    fn follow_log(&self, run: RunId) -> BoxStream<'static, LogPart> {
+        match self.run_index.pod_of(run) {
+            Some(pod) => log_follow::of_algorithm(self.pods.clone(), self.run_index.clone(), run, pod.name),
+            None => futures::stream::empty().boxed(),
+        }
     }
 
     async fn why_pending(&self, run: RunId, image: &str) -> Option<PodIssue> {

@@ -5,6 +5,7 @@
 
 mod cleanup;
 mod folder;
+mod follow;
 mod lock;
 mod port;
 mod private;
@@ -19,6 +20,8 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use printable::excerpt;
 use sextant_config::{Config, LocalAlgorithm, LocalConfig};
 use sextant_core::assignment::Assignment;
@@ -29,7 +32,7 @@ use sextant_core::names::Identity;
 use sextant_core::overview::Here;
 use sextant_core::pod_issue::PodIssue;
 use sextant_core::run_state::{Disruption, Failure, RunState};
-use sextant_core::runtime::{InputSource, InputSourceError, LaunchError, Output, Runtime, RuntimeError};
+use sextant_core::runtime::{InputSource, InputSourceError, LaunchError, LogPart, Output, Runtime, RuntimeError};
 use sextant_core::tail::Tail;
 use sextant_files::shared_dirs;
 use sextant_process::health::Health;
@@ -261,6 +264,10 @@ impl Runtime for Local {
     async fn log(&self, run: RunId) -> Result<Tail, RuntimeError> {
         let folder = Folder::of(&self.root, run).ok_or_else(|| RuntimeError("the run's folder is gone".into()))?;
         folder.read_log().map_err(|error| RuntimeError(error.to_string()))
+    }
+
+    fn follow_log(&self, run: RunId) -> BoxStream<'static, LogPart> {
+        Folder::of(&self.root, run).map_or_else(|| futures::stream::empty().boxed(), follow::log)
     }
 
     async fn why_pending(&self, _run: RunId, _image: &str) -> Option<PodIssue> {

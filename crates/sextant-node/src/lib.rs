@@ -10,7 +10,9 @@ mod admission;
 mod database_parameters;
 mod image_check;
 mod listen;
+mod live_log;
 mod live_status;
+mod machine_metrics;
 mod metrics;
 mod new_tasks;
 mod origins;
@@ -27,6 +29,7 @@ mod tests;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sextant_core::gate::Gate;
 use sextant_core::hub::{Hub, HubEvents, Node, NodeInfo};
@@ -42,6 +45,7 @@ use sextant_process::health::Health;
 use sextant_process::supervisor::Supervisor;
 use tokio::sync::Semaphore;
 
+use self::live_log::LiveLogs;
 use self::live_status::StatusPublisher;
 use self::origins::Origins;
 use self::registry::Registry;
@@ -85,6 +89,8 @@ pub struct Settings {
     pub policies: Policies,
     /// Whether researchers may read what algorithms print.
     pub share_algorithm_logs: bool,
+    /// How often the server is told how busy this node is; `None`: never.
+    pub report_metrics: Option<Duration>,
     /// Whether the runs of one job share a folder.
     pub shares_tmp: bool,
     /// What others may know of how this node is set up; `None`: nothing.
@@ -108,6 +114,8 @@ pub(crate) struct Context {
     pub(crate) status_publisher: StatusPublisher,
     pub(crate) policies: Policies,
     pub(crate) share_algorithm_logs: bool,
+    pub(crate) live_logs: LiveLogs,
+    pub(crate) report_metrics: Option<Duration>,
     pub(crate) shares_tmp: bool,
     pub(crate) limits: Limits,
     pub(crate) masks: Masks,
@@ -129,8 +137,16 @@ impl Context {
     /// The parts put together, and the events to listen to.
     pub(crate) fn new(parts: Parts) -> (Self, HubEvents) {
         let Parts { hub, events, me, runtime, registries, run_inputs, settings, health, metrics, leadership } = parts;
-        let Settings { policies, share_algorithm_logs, shares_tmp, info, limits, max_concurrent_runs, masks } =
-            settings;
+        let Settings {
+            policies,
+            share_algorithm_logs,
+            report_metrics,
+            shares_tmp,
+            info,
+            limits,
+            max_concurrent_runs,
+            masks,
+        } = settings;
         let context = Self {
             status_publisher: StatusPublisher::new(hub.clone(), me.clone(), info),
             slots: max_concurrent_runs.map(|runs| RunSlots::new(runs.get())),
@@ -141,6 +157,8 @@ impl Context {
             origins: Origins::new(hub.clone()),
             policies,
             share_algorithm_logs,
+            live_logs: LiveLogs::default(),
+            report_metrics,
             shares_tmp,
             hub,
             me,

@@ -4,6 +4,7 @@
 mod admit;
 mod ending;
 mod full_assignment;
+mod live_log;
 mod relaunch;
 mod retry_report;
 mod server_view;
@@ -33,6 +34,7 @@ use tracing::{info, warn};
 use vantage6_types::RunStatus;
 
 use super::database_parameters::Databases;
+use super::live_log::{AtServer, Follower};
 use super::pending::{LOG_AFTER, PendingDiagnosis, log_pull_duration};
 use super::report::HeldLog;
 use super::run_inputs::RunInput;
@@ -134,6 +136,10 @@ struct RunReconciler {
     failed_at: Option<Instant>,
     /// The log of a run that was stopped: its pod may be gone before the server takes the report.
     log: Option<HeldLog>,
+    /// Sends its log while it runs.
+    live_log: Option<Follower>,
+    /// What the server has of the log.
+    log_at_server: AtServer,
     /// Whether this process has seen all of the run's things made.
     launched_fully: bool,
     /// Why they could not be, in this process, of a run that had been launched before: the reason why it does not start, if it doesn't.
@@ -196,6 +202,8 @@ pub async fn reconcile(
         logged_obstacles: Vec::new(),
         failed_at: None,
         log: None,
+        live_log: None,
+        log_at_server: AtServer::Unknown,
         launched_fully: false,
         refused: None,
         pending: PendingDiagnosis::default(),
@@ -255,7 +263,9 @@ impl RunReconciler {
                 tokio::spawn(log_pull_duration(self.context.clone(), self.run.id, self.assignment.image.clone()));
             }
             self.tracked.enter(metrics::stage(&self.server, &run_state));
-            match next_action(&self.server, &run_state, &self.context.limits, &self.assignment.image, now) {
+            let action = next_action(&self.server, &run_state, &self.context.limits, &self.assignment.image, now);
+            self.mind_live_log(&run_state, &action);
+            match action {
                 // An end can be reported whatever the server says of the run; nothing is launched without its confirmation.
                 Action::Launch | Action::Relaunch(_) if self.view == ServerViewAge::Stale => {
                     let _ = self.confirm_open().await;
@@ -425,10 +435,13 @@ impl RunReconciler {
         if !self.context.leadership.is_leader() {
             return;
         }
+        // What it sends must not arrive after this, which empties the log at the server.
+        self.end_live_log().await;
         let begins = self.run.started_at.is_none().then(now);
         match self.context.hub.set_status(self.run.id, &status, begins).await {
             Ok(()) => {
                 self.run.started_at = self.run.started_at.or(begins);
+                self.log_at_server = AtServer::Nothing;
                 self.context.status_publisher.status(&self.run, &status).await;
                 self.server.status = status;
             }

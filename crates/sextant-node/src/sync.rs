@@ -17,7 +17,7 @@ use vantage6_types::{RunId, RunStatus, TaskId};
 
 use super::listen::listen;
 use super::registry::{MAX_TRACKED, Registry, Tracking};
-use super::{NodeError, oversized, slots};
+use super::{NodeError, machine_metrics, oversized, slots};
 
 /// How often the server is asked without an event.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
@@ -58,6 +58,7 @@ pub async fn run(registry: Arc<Registry>, live: HubEvents) -> Result<(), NodeErr
         result = listen(&registry, live) => result,
         never = registry.new_tasks.run(|task| sync_task(&registry, task)) => match never {},
         never = registry.context.status_publisher.run() => match never {},
+        never = machine_metrics::report(&registry.context, registry.context.report_metrics) => match never {},
     }
 }
 

@@ -3,6 +3,7 @@
 mod inputs;
 mod large;
 mod lines;
+mod live;
 mod memory;
 mod metrics;
 mod oversized;
@@ -57,6 +58,15 @@ impl Node {
 
     /// With these policies.
     fn under(policies: Policies, max_concurrent_runs: Option<usize>) -> Self {
+        Self::sharing(policies, max_concurrent_runs, true)
+    }
+
+    /// Whose owner does not share logs.
+    fn that_shares_no_logs() -> Self {
+        Self::sharing(Policies::default(), None, false)
+    }
+
+    fn sharing(policies: Policies, max_concurrent_runs: Option<usize>, share_algorithm_logs: bool) -> Self {
         let hub = Arc::new(FakeHub::default());
         let runtime = Arc::new(FakeRuntime::new(hub.journal.clone()));
         let registries = Arc::new(FakeRegistries::default());
@@ -72,7 +82,8 @@ impl Node {
             run_inputs: Arc::new(RunInputs::new(hub.clone())),
             settings: Settings {
                 policies,
-                share_algorithm_logs: true,
+                share_algorithm_logs,
+                report_metrics: Some(Duration::from_secs(45)),
                 shares_tmp: true,
                 info: None,
                 limits: Limits {

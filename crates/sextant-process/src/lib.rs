@@ -5,6 +5,7 @@ pub mod connection_limits;
 pub mod console;
 pub mod health;
 pub mod listening;
+pub mod machine;
 pub mod memory_limit;
 mod pages;
 pub mod process_identity;

@@ -111,6 +111,7 @@ async fn start(
     let settings = Settings {
         policies: config.policies.clone(),
         share_algorithm_logs: config.share_algorithm_logs,
+        report_metrics: config.report_metrics,
         shares_tmp: config.shares_tmp(),
         info: config.share_config.then(|| node_info::of(config)),
         limits,

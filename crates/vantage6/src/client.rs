@@ -170,6 +170,15 @@ impl Client {
         Ok(())
     }
 
+    /// The server's version, such as `4.15.2` (`GET version`).
+    pub async fn version(&self) -> Result<String, Error> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: String,
+        }
+        self.json(Call::get("version")).await.map(|Version { version }| version)
+    }
+
     /// Returns a token for the algorithm of a task. It never expires. The server refuses it (400) for a task that has ended.
     pub async fn container_token(&self, task: TaskId, image: &str) -> Result<SecretString, Error> {
         #[derive(Deserialize)]

@@ -191,8 +191,32 @@ pub enum Outgoing {
     AlgorithmStatusChange(StatusChange),
     /// How this node is set up.
     NodeInfoUpdate(NodeInfo),
-    /// Something that an algorithm wrote (since 4.6; 4.5.5 ignores it).
+    /// Something that an algorithm wrote (since 4.10.1; earlier servers ignore it).
     AlgorithmLog(AlgorithmLog),
+    /// How busy this node is (since 4.11; earlier servers ignore it).
+    NodeMetricsUpdate(NodeMetrics),
+}
+
+/// How busy a node is (since 4.11; `__gather_system_metadata` in `node/__init__.py`). Without `gpu_*`: a server takes only lists under
+/// such names, and a node sends it a number.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NodeMetrics {
+    /// In percent.
+    pub cpu_percent: f64,
+    /// In percent.
+    pub memory_percent: f64,
+    /// How many algorithms run.
+    pub num_algorithm_containers: usize,
+    /// `posix`.
+    pub os: &'static str,
+    /// `linux`.
+    pub platform: &'static str,
+    /// How many processors there are.
+    pub cpu_count: usize,
+    /// In bytes.
+    pub memory_total: u64,
+    /// In bytes.
+    pub memory_available: u64,
 }
 
 /// The configuration that a node shares with the server (`share_node_details` in `node/__init__.py`). The server keeps it until
@@ -242,6 +266,7 @@ impl Outgoing {
             Self::Ping => ("ping", None),
             Self::AlgorithmStatusChange(change) => ("algorithm_status_change", Some(json!(change))),
             Self::NodeInfoUpdate(info) => ("node_info_update", Some(info.to_value())),
+            Self::NodeMetricsUpdate(metrics) => ("node_metrics_update", Some(json!(metrics))),
             Self::AlgorithmLog(log) => ("algorithm_log", Some(json!(log))),
         }
     }

@@ -49,7 +49,8 @@ mod url;
 pub use client::{AccessToken, Client, ClientBuilder, InputText, OpenRuns};
 pub use error::{Delivery, Error};
 pub use events::{
-    AlgorithmLog, DatabaseInfo, Incoming, Kill, KillContainers, NodeInfo, NodeStatus, Outgoing, StatusChange,
+    AlgorithmLog, DatabaseInfo, Incoming, Kill, KillContainers, NodeInfo, NodeMetrics, NodeStatus, Outgoing,
+    StatusChange,
 };
 pub use http::RequestEnd;
 pub use report::RunReport;

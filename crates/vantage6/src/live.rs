@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
 
-use crate::{AccessToken, Client, Error, Incoming, Outgoing};
+use crate::{AccessToken, Client, Delivery, Error, Incoming, Outgoing};
 
 /// `PING_INTERVAL_SECONDS` in `common/globals.py`.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
@@ -106,6 +106,22 @@ impl Live {
             None => self.socket.emit(name, ()).await,
         };
         sent.map_err(|cause| SendError { event: name, cause: cause.to_string() })
+    }
+
+    /// Tells the server something, and waits for up to `limit` until it has handled that. One that does not say so is taken to have.
+    ///
+    /// # Errors
+    /// If there is no connection, or none any more: whether the server may have it nevertheless.
+    pub async fn send_with_ack(&self, event: &Outgoing, limit: Duration) -> Result<(), Delivery> {
+        if !self.socket.is_connected() {
+            return Err(Delivery::NotSent);
+        }
+        let (name, data) = event.to_event();
+        match self.socket.emit_with_ack(name, data.unwrap_or_default(), limit).await {
+            Ok(_) | Err(socketio::EmitError::NoAck(_)) => Ok(()),
+            Err(socketio::EmitError::TooLarge { .. } | socketio::EmitError::TooManyPending) => Err(Delivery::NotSent),
+            Err(_) => Err(Delivery::Unknown),
+        }
     }
 
     /// Whether there is a connection at this moment.

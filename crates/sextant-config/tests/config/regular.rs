@@ -132,7 +132,6 @@ fn settings_without_meaning_are_named() {
         "node_extra_hosts: {a: 1.2.3.4}",
         "directories: {log: /var/log}",
         "debug: {socketio: true}",
-        "prometheus: {enabled: true}",
         "run_context_file: true",
     ];
     for text in table {
@@ -140,6 +139,30 @@ fn settings_without_meaning_are_named() {
         let said = warnings(text);
         let [said] = said.as_slice() else { panic!("{text}: {said:?}") };
         assert!(said.starts_with(&format!("3:1: `{key}`: has no effect here: ")), "{said}");
+    }
+}
+
+#[test]
+fn the_machines_figures_are_reported_where_that_is_asked_for() {
+    let seconds = |text: &str| with(text).report_metrics.map(|interval| interval.as_secs());
+    for (text, expected) in [
+        ("debug: {}", None),
+        ("prometheus:", None),
+        ("prometheus: {}", None),
+        ("prometheus: {enabled: false, report_interval_seconds: 10}", None),
+        ("prometheus: {enabled: true}", Some(45)),
+        ("prometheus: {enabled: true, report_interval_seconds: 10}", Some(10)),
+    ] {
+        assert_eq!(seconds(text), expected, "{text}");
+        assert!(warnings(text).is_empty(), "{text}");
+    }
+    for wrong in ["0", "-1", "86401", "4.5", "often", "[1]"] {
+        let text = format!("prometheus: {{enabled: true, report_interval_seconds: {wrong}}}");
+        let error = mistakes(&format!("{LEAST}{text}")).concat();
+        assert!(error.contains("`prometheus.report_interval_seconds`") && error.contains("from 1 to 86400"), "{error}");
+    }
+    for wrong in ["prometheus: true", "prometheus: {enabled: perhaps}"] {
+        assert_eq!(mistakes(&format!("{LEAST}{wrong}")).len(), 1, "{wrong}");
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Kill {
 }
 
 /// An event that a node sends.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum NodeEvent {
     /// It is here, whatever the server took it for.
     Online,
@@ -43,6 +43,25 @@ pub enum NodeEvent {
     Status(StatusChange),
     /// How this node is set up.
     Info(NodeInfo),
+    /// How busy it is.
+    Metrics(NodeMetrics),
+}
+
+/// How busy a node is: the machine that it runs on, and its algorithms, wherever they run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NodeMetrics {
+    /// The part of the processors' time that is used, in percent.
+    pub cpu_percent: f64,
+    /// The part of the memory that is not available, in percent.
+    pub memory_percent: f64,
+    /// How many processors there are.
+    pub cpu_count: usize,
+    /// The memory, in bytes.
+    pub memory_total: u64,
+    /// What of it can be had, in bytes.
+    pub memory_available: u64,
+    /// How many algorithms run.
+    pub algorithms: usize,
 }
 
 /// A change of a run's status.

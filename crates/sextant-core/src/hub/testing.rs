@@ -88,6 +88,10 @@ struct State {
     oversized: HashSet<RunId>,
     /// Reports with larger results are answered with 500.
     stores: Option<usize>,
+    live_logs: bool,
+    metrics: Vec<NodeMetrics>,
+    /// What the server has of logs of open runs.
+    logs: HashMap<RunId, String>,
 }
 
 impl State {
@@ -191,6 +195,21 @@ impl FakeHub {
         self.state().stores = Some(bytes);
     }
 
+    /// What the server was told of how busy the node is.
+    pub fn metrics(&self) -> Vec<NodeMetrics> {
+        self.state().metrics.clone()
+    }
+
+    /// The server keeps what algorithms print while they run.
+    pub fn keeps_live_logs(&self) {
+        self.state().live_logs = true;
+    }
+
+    /// What the server has of a run's log, as long as the run is open.
+    pub fn log(&self, run: RunId) -> String {
+        self.state().logs.get(&run).cloned().unwrap_or_default()
+    }
+
     /// The report that the server has about a run.
     pub fn report(&self, run: RunId) -> Option<Report> {
         self.state().reports.get(&run).cloned()
@@ -291,6 +310,7 @@ impl Hub for FakeHub {
             run.status = status.clone();
             run.started_at = run.started_at.or(started_at);
         }
+        self.state().logs.remove(&id);
         Ok(())
     }
 
@@ -359,7 +379,49 @@ impl Hub for FakeHub {
         self.state().algorithms.clone().unwrap_or_else(|| Answer::Away("the store is away".into()))
     }
 
-    async fn send_event(&self, _: NodeEvent) -> Result<(), String> {
-        self.called("event", RunId(0)).await.map_err(|error| error.to_string())
+    async fn has_live_logs(&self) -> Result<bool, HubError> {
+        self.fails("version", RunId(0)).await?;
+        Ok(self.state().live_logs)
+    }
+
+    async fn append_log(&self, LogOf { run: id, .. }: LogOf, text: &str) -> Result<(), Delivery> {
+        self.journal.add("append", id);
+        match self.fault("append") {
+            Some(Fault::Away) => return Err(Delivery::NotSent),
+            // It may have arrived, and here it has.
+            Some(Fault::Broken) => {}
+            Some(_) => tokio::time::sleep(Duration::from_secs(3)).await,
+            None => {}
+        }
+        let mut state = self.state();
+        let is_broken = matches!(state.faults.get("append"), Some(Fault::Broken));
+        let log = match state.reports.get_mut(&id) {
+            // As the server does, also when the run has ended.
+            Some(report) => &mut report.log,
+            None => state.logs.entry(id).or_default(),
+        };
+        if !log.is_empty() && !log.ends_with('\n') {
+            log.push('\n');
+        }
+        log.push_str(text);
+        if is_broken { Err(Delivery::Unknown) } else { Ok(()) }
+    }
+
+    async fn replace_log(&self, id: RunId, log: &str) -> Result<(), HubError> {
+        self.called("replace", id).await?;
+        let mut state = self.state();
+        if state.runs.get(&id).is_some_and(|run| run.finished_at.is_some()) {
+            return Err(error(HubErrorKind::RunHasEnded, format!("run {id} has ended")));
+        }
+        state.logs.insert(id, log.to_owned());
+        Ok(())
+    }
+
+    async fn send_event(&self, event: NodeEvent) -> Result<(), String> {
+        self.called("event", RunId(0)).await.map_err(|error| error.to_string())?;
+        if let NodeEvent::Metrics(metrics) = event {
+            self.state().metrics.push(metrics);
+        }
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "only tests use it")]
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use futures::{StreamExt as _, stream};
 
@@ -34,6 +34,9 @@ pub struct FakeRuntime {
     releases: Mutex<bool>,
     issue: Mutex<Option<PodIssue>>,
     log: Mutex<Vec<u8>>,
+    /// What algorithms have printed so far, and what happens while somebody reads it.
+    live: watch::Sender<HashMap<RunId, Vec<u8>>>,
+    followers: Arc<()>,
     output: Mutex<Bytes>,
 }
 
@@ -54,6 +57,8 @@ impl FakeRuntime {
             issue: Mutex::new(None),
             log: Mutex::new(b"the algorithm's words\n".to_vec()),
             output: Mutex::new(Bytes::from_static(b"result")),
+            live: watch::Sender::default(),
+            followers: Arc::default(),
         }
     }
 
@@ -96,6 +101,16 @@ impl FakeRuntime {
     /// Sets the log of algorithms.
     pub fn prints(&self, text: &[u8]) {
         *self.log.lock().unwrap() = text.to_vec();
+    }
+
+    /// An algorithm prints something more.
+    pub fn prints_live(&self, run: RunId, text: &[u8]) {
+        self.live.send_modify(|logs| logs.entry(run).or_default().extend_from_slice(text));
+    }
+
+    /// How many logs are followed at this moment.
+    pub fn followed(&self) -> usize {
+        Arc::strong_count(&self.followers) - 1
     }
 
     /// Sets the issue of runs that do not start.
@@ -179,6 +194,19 @@ impl Runtime for FakeRuntime {
         let mut tail = Tail::new(Bounds::LOG);
         tail.push(&self.log.lock().unwrap());
         Ok(tail)
+    }
+
+    fn follow_log(&self, run: RunId) -> BoxStream<'static, LogPart> {
+        self.journal.add("follow", run);
+        let begin = (self.live.subscribe(), self.followers.clone(), 0);
+        stream::unfold(begin, move |(mut live, follower, read)| async move {
+            let there = |logs: &HashMap<RunId, Vec<u8>>| logs.get(&run).is_some_and(|log| log.len() > read);
+            let mut bytes = Bytes::copy_from_slice(&live.wait_for(there).await.ok()?.get(&run)?[read..]);
+            bytes.truncate(16 * 1024);
+            let read = read + bytes.len();
+            Some((LogPart { bytes, at: None, after_gap: false }, (live, follower, read)))
+        })
+        .boxed()
     }
 
     async fn why_pending(&self, run: RunId, _image: &str) -> Option<PodIssue> {

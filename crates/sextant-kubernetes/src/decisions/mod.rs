@@ -9,6 +9,7 @@ pub mod job;
 pub mod kube_events;
 pub mod labels;
 pub mod lease;
+pub mod log_cursor;
 pub mod namespace_rules;
 pub mod neighbours;
 pub mod network_policy;

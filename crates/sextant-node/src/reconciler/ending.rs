@@ -22,7 +22,12 @@ impl RunReconciler {
         let context = self.context.clone();
         // Before the output is asked for: the connection that brings it must not wait for anything but the server.
         let mask = self.databases.mask(&context.masks);
-        let log = report::log(&context, &self.run, &mask, true).await;
+        let live_log = self.live_log.take();
+        let (log, ()) = tokio::join!(report::log(&context, &self.run, &mask, true), async {
+            if let Some(follower) = live_log {
+                follower.end().await;
+            }
+        });
         let output = tokio::select! {
             output = context.runtime.collect(self.run.id) => output,
             _ = self.run_state.changed() => return,
@@ -97,6 +102,7 @@ impl RunReconciler {
             report::tell(&self.run, failure);
             self.logged_failure = Some(failure.clone());
         }
+        self.end_live_log().await;
         let mask = self.databases.mask(&self.context.masks);
         let reported = report::without_output(&self.context, &self.run, &mask, failure, self.log.as_ref()).await;
         self.on_reported(reported, None).await;

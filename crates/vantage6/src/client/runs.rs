@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::{json, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{Client, list};
@@ -180,7 +180,16 @@ impl Client {
         if let Some(started_at) = started_at {
             change["started_at"] = time::to_server(started_at).into();
         }
-        let call = Call::patch(format!("run/{id}")).json(&change);
+        self.change(id, &change).await
+    }
+
+    /// Replaces the log of a run that has not ended, and leaves its status as it is: the server may know of a kill by now.
+    pub async fn set_log(&self, id: RunId, log: &str) -> Result<(), Error> {
+        self.change(id, &json!({"log": log.replace('\0', "\u{fffd}")})).await
+    }
+
+    async fn change(&self, id: RunId, change: &Value) -> Result<(), Error> {
+        let call = Call::patch(format!("run/{id}")).json(change);
         let mut tries = self.inner.backoff.begin();
         loop {
             let changed = async { self.acknowledged(id, &mut self.send_authenticated(&call).await?).await };
@@ -268,9 +277,17 @@ pub(crate) async fn read_run(answer: &mut Answer, limit: u64) -> Result<Run, Err
 /// Reads a response without its inputs. Also returns its size on the wire.
 async fn without_inputs(answer: &mut Answer, of: Scope, keep: usize, limit: u64) -> Result<(Bytes, u64), Error> {
     let (mut filter, mut dropped) = (InputFilter::new(of, keep), BytesMut::new());
+    // Nobody reads the logs in a list.
+    let mut logs = (of == Scope::All).then(|| (InputFilter::of_logs(), BytesMut::new()));
     answer
         .filtered(limit, |chunk, kept| {
-            filter.feed(chunk, kept, &mut dropped);
+            match &mut logs {
+                Some((logs, without_inputs)) => {
+                    filter.feed(chunk, without_inputs, &mut dropped);
+                    logs.feed(&without_inputs.split(), kept, &mut dropped);
+                }
+                None => filter.feed(chunk, kept, &mut dropped),
+            }
             dropped.clear();
         })
         .await

@@ -177,3 +177,24 @@ fn what_the_node_sends() {
         assert_eq!(event.to_event(), (name, data));
     }
 }
+
+/// The names are what 4.15.2 makes metrics of. One with `gpu` in it that is no list is refused there.
+#[test]
+fn how_busy_the_node_is() {
+    let metrics = NodeMetrics {
+        cpu_percent: 12.5,
+        memory_percent: 50.0,
+        num_algorithm_containers: 3,
+        os: "posix",
+        platform: "linux",
+        cpu_count: 8,
+        memory_total: 2048,
+        memory_available: 1024,
+    };
+    let (name, data) = Outgoing::NodeMetricsUpdate(metrics).to_event();
+    let expected = json!({
+        "cpu_percent": 12.5, "memory_percent": 50.0, "num_algorithm_containers": 3, "os": "posix", "platform": "linux", "cpu_count": 8,
+        "memory_total": 2048, "memory_available": 1024,
+    });
+    assert_eq!((name, data), ("node_metrics_update", Some(expected)));
+}

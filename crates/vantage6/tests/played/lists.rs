@@ -86,6 +86,28 @@ async fn one_broken_run_does_not_hide_the_others() {
     assert!(runs[1].as_ref().unwrap_err().to_string().starts_with("run 8: "), "{}", runs[1].as_ref().unwrap_err());
 }
 
+/// Servers since 4.10.1 have the logs of runs that are under way: all of them may be larger than a page is read.
+#[tokio::test]
+async fn logs_in_a_list_are_not_read() {
+    let server = server(600).await;
+    let long = |id| {
+        changed(run(id), |run| {
+            run["log"] = json!("a \"line\" \u{1b}[31m\n".repeat(100_000));
+            run["task"]["databases"] = json!([{"label": "a", "parameters": {"log": "of trees"}}]);
+        })
+    };
+    let data: Vec<Value> = (1..=20).map(long).collect();
+    Mock::given(path("/api/run"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(json!({"data": data, "links": {}})))
+        .expect(1)
+        .mount(&server)
+        .await;
+    let (runs, errors) = all_of(client_at(&server.uri()).build().unwrap()).await;
+    assert_eq!((runs.len(), errors.len()), (20, 0), "{errors:?}");
+    let parameters = runs[0].task.databases.kept[0].parameters.as_deref();
+    assert!(parameters.is_some_and(|text| text.contains("of trees")), "{parameters:?}");
+}
+
 #[tokio::test]
 async fn a_list_that_changes_while_it_is_read_gives_each_run_once() {
     let server = server(600).await;
