@@ -44,6 +44,10 @@ pub trait Hub: Send + Sync + 'static {
     /// Reports a run's status. The first report also has the time at which the run started.
     async fn set_status(&self, id: RunId, status: &RunStatus, started_at: Option<Timestamp>) -> Result<(), HubError>;
 
+    /// Reports when the node started a run of which there is no status to report yet, if that makes a difference at this server. Returns
+    /// whether the server has it.
+    async fn report_start(&self, id: RunId, at: Timestamp) -> Result<bool, HubError>;
+
     /// Ends a run: sends status, log and result in one request, once. On an error, [`HubError::delivery`] says whether the server may
     /// have the report nevertheless.
     async fn finish_run(&self, id: RunId, report: Report) -> Result<(), HubError>;

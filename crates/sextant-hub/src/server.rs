@@ -23,7 +23,7 @@ use vantage6::{Client, Error, OrganizationId, RunId, RunReport, RunStatus, Store
 
 use super::convert;
 use super::recipients::Recipients;
-use super::version::KnownVersion;
+use super::version::{FAILS_SIBLINGS, KnownVersion, LIVE_LOGS};
 
 /// How many requests about runs are sent concurrently. Servers handle requests one by one, so more of them would only use memory:
 /// thousands of runs may be refused or killed at the same time.
@@ -108,6 +108,14 @@ impl Hub for Server {
         self.limited(self.client.set_status(id, status, started_at)).await.map_err(convert::error)
     }
 
+    async fn report_start(&self, id: RunId, at: Timestamp) -> Result<bool, HubError> {
+        let ask = self.limited(self.client.version());
+        if !self.version.is_at_least(FAILS_SIBLINGS, ask).await.map_err(convert::error)? {
+            return Ok(false);
+        }
+        self.limited(self.client.set_started(id, at)).await.map(|()| true).map_err(convert::error)
+    }
+
     async fn finish_run(&self, id: RunId, report: Report) -> Result<(), HubError> {
         let Report { status, log, finished_at, started_at, result, held } = report;
         let report = RunReport { status, log, finished_at, started_at, result: None, held };
@@ -154,7 +162,7 @@ impl Hub for Server {
     }
 
     async fn has_live_logs(&self) -> Result<bool, HubError> {
-        self.version.has_live_logs(self.limited(self.client.version())).await.map_err(convert::error)
+        self.version.is_at_least(LIVE_LOGS, self.limited(self.client.version())).await.map_err(convert::error)
     }
 
     async fn append_log(&self, of: LogOf, text: &str) -> Result<(), Delivery> {

@@ -6,7 +6,9 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 /// The first version that keeps what algorithms print while they run.
-const LIVE_LOGS: [u32; 3] = [4, 10, 1];
+pub const LIVE_LOGS: [u32; 3] = [4, 10, 1];
+/// The first version that fails the runs of a task that have not started when one of them fails.
+pub const FAILS_SIBLINGS: [u32; 3] = [4, 14, 0];
 /// How long an answer is good.
 const KNOWN: Duration = Duration::from_secs(600);
 
@@ -15,16 +17,20 @@ const KNOWN: Duration = Duration::from_secs(600);
 pub struct KnownVersion(Mutex<Option<(Instant, String)>>);
 
 impl KnownVersion {
-    /// Whether the server keeps what algorithms print while they run. `ask` is only used if it was not asked lately.
-    pub async fn has_live_logs<E>(&self, ask: impl Future<Output = Result<String, E>>) -> Result<bool, E> {
+    /// Whether the server's version is this one or a later one. `ask` is only used if it was not asked lately.
+    pub async fn is_at_least<E>(
+        &self,
+        least: [u32; 3],
+        ask: impl Future<Output = Result<String, E>>,
+    ) -> Result<bool, E> {
         let mut known = self.0.lock().await;
         if let Some((since, version)) = &*known
             && since.elapsed() < KNOWN
         {
-            return Ok(is_at_least(version, LIVE_LOGS));
+            return Ok(is_at_least(version, least));
         }
         let version = ask.await?;
-        let has = is_at_least(&version, LIVE_LOGS);
+        let has = is_at_least(&version, least);
         *known = Some((Instant::now(), version));
         Ok(has)
     }
@@ -68,10 +74,10 @@ mod tests {
     async fn the_server_is_asked_again_after_a_while() {
         let version = KnownVersion::default();
         let answer = |text: &str| std::future::ready(Ok::<_, ()>(text.to_owned()));
-        assert_eq!(version.has_live_logs(std::future::ready(Err(()))).await, Err(()));
-        assert_eq!(version.has_live_logs(answer("4.5.5")).await, Ok(false));
-        assert_eq!(version.has_live_logs(answer("4.15.2")).await, Ok(false));
+        assert_eq!(version.is_at_least(LIVE_LOGS, std::future::ready(Err(()))).await, Err(()));
+        assert_eq!(version.is_at_least(LIVE_LOGS, answer("4.5.5")).await, Ok(false));
+        assert_eq!(version.is_at_least(LIVE_LOGS, answer("4.15.2")).await, Ok(false));
         tokio::time::advance(KNOWN).await;
-        assert_eq!(version.has_live_logs(answer("4.15.2")).await, Ok(true));
+        assert_eq!(version.is_at_least(LIVE_LOGS, answer("4.15.2")).await, Ok(true));
     }
 }

@@ -8,6 +8,7 @@
 
 mod admission;
 mod database_parameters;
+mod early_starts;
 mod image_check;
 mod listen;
 mod live_log;
@@ -45,6 +46,7 @@ use sextant_process::health::Health;
 use sextant_process::supervisor::Supervisor;
 use tokio::sync::Semaphore;
 
+use self::early_starts::EarlyStarts;
 use self::live_log::LiveLogs;
 use self::live_status::StatusPublisher;
 use self::origins::Origins;
@@ -112,6 +114,7 @@ pub(crate) struct Context {
     pub(crate) origins: Origins,
     pub(crate) run_inputs: Arc<RunInputs>,
     pub(crate) status_publisher: StatusPublisher,
+    pub(crate) early_starts: EarlyStarts,
     pub(crate) policies: Policies,
     pub(crate) share_algorithm_logs: bool,
     pub(crate) live_logs: LiveLogs,
@@ -148,6 +151,7 @@ impl Context {
             masks,
         } = settings;
         let context = Self {
+            early_starts: EarlyStarts::new(hub.clone(), leadership.clone()),
             status_publisher: StatusPublisher::new(hub.clone(), me.clone(), info),
             slots: max_concurrent_runs.map(|runs| RunSlots::new(runs.get())),
             inputs: Semaphore::new(KEPT_INPUTS),

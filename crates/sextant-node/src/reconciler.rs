@@ -431,12 +431,20 @@ impl RunReconciler {
         Ok(())
     }
 
+    /// Learns whether the server knows of the start. Called before each report that may carry it.
+    async fn learn_start(&mut self) {
+        if self.run.started_at.is_none() {
+            self.run.started_at = self.context.early_starts.take(self.run.id).await;
+        }
+    }
+
     async fn report_status(&mut self, status: RunStatus) {
         if !self.context.leadership.is_leader() {
             return;
         }
         // What it sends must not arrive after this, which empties the log at the server.
         self.end_live_log().await;
+        self.learn_start().await;
         let begins = self.run.started_at.is_none().then(now);
         match self.context.hub.set_status(self.run.id, &status, begins).await {
             Ok(()) => {

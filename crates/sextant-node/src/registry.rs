@@ -198,11 +198,15 @@ impl Registry {
         }
         reconcilers.spawn(async move {
             // An existing run continues at once, with or without a slot; so does a run that has its slot already.
+            if !under_way && run.started_at.is_none() {
+                context.early_starts.add(id);
+            }
             let slot = match slot {
                 None if !under_way => wait_for_slot(&context, &mut run, &databases, &mut receiver).await,
                 slot => slot,
             };
-            Box::pin(reconcile(context, run, databases, receiver, slot, tracked)).await;
+            Box::pin(reconcile(context.clone(), run, databases, receiver, slot, tracked)).await;
+            context.early_starts.forget(id);
             drop(guard);
         });
         Tracking::Tracked

@@ -58,6 +58,7 @@ pub async fn run(registry: Arc<Registry>, live: HubEvents) -> Result<(), NodeErr
         result = listen(&registry, live) => result,
         never = registry.new_tasks.run(|task| sync_task(&registry, task)) => match never {},
         never = registry.context.status_publisher.run() => match never {},
+        never = registry.context.early_starts.run() => match never {},
         never = machine_metrics::report(&registry.context, registry.context.report_metrics) => match never {},
     }
 }

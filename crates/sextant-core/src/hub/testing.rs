@@ -314,6 +314,14 @@ impl Hub for FakeHub {
         Ok(())
     }
 
+    async fn report_start(&self, id: RunId, at: Timestamp) -> Result<bool, HubError> {
+        self.called("started", id).await?;
+        if let Some(run) = self.state().runs.get_mut(&id) {
+            run.started_at = Some(at);
+        }
+        Ok(true)
+    }
+
     async fn finish_run(&self, id: RunId, report: super::Report) -> Result<(), HubError> {
         self.called("finish", id).await?;
         let super::Report { status, log, finished_at, result, .. } = report;

@@ -19,6 +19,7 @@ const OUTPUT_LATE_AFTER: Duration = Duration::from_secs(120);
 impl RunReconciler {
     /// Brings the output to the server, unless the state changes first.
     pub(super) async fn collect(&mut self, exit: &Exit) {
+        self.learn_start().await;
         let context = self.context.clone();
         // Before the output is asked for: the connection that brings it must not wait for anything but the server.
         let mask = self.databases.mask(&context.masks);
@@ -95,6 +96,7 @@ impl RunReconciler {
 
     /// Reports an end without output; what the server does not take now is reported again.
     pub(super) async fn report_failure(&mut self, failure: &Failure) {
+        self.learn_start().await;
         let failure = &self.with_reason(failure.clone());
         self.tracked.enter(Stage::Reporting);
         self.server.verdict.get_or_insert_with(|| Verdict { failure: failure.clone(), stop: Stop::Done });

@@ -1,6 +1,8 @@
 //! Live logs: what the server has of a log while the algorithm runs, and that nothing of it gets into the final one.
 
 use super::*;
+use sextant_core::hub::Hub as _;
+
 use crate::live_log::FOLLOWED;
 
 /// A node at a server that keeps live logs, with a run that it has just launched.
@@ -260,4 +262,32 @@ async fn a_run_that_failed_with_its_sibling_while_it_waited_is_dropped_quietly()
     drop(slot);
     after(60).await;
     assert_eq!((node.count("launch 7"), node.count("finish 7"), node.count("status 7")), (0, 0, 0), "{:?}", node.all());
+}
+
+/// A regular node reports the start before it looks at anything else; a run that has one is not failed with its siblings.
+#[tokio::test(start_paused = true)]
+async fn the_start_of_a_run_that_waits_is_reported_within_a_second() {
+    for slots in [None, Some(1)] {
+        let node = Node::with(&[], slots);
+        let slot = node.registry.context.slots.as_ref().map(|slots| slots.try_acquire(None));
+        let began = Timestamp::now();
+        let (runtime, registry) = (Arc::downgrade(&node.runtime), node.registry.clone());
+        tokio::spawn(async move { match registry.context.early_starts.run().await {} });
+        node.runtime.launches(move || {
+            runtime.upgrade().unwrap().set(RUN, starting());
+            Ok(())
+        });
+        node.track(RunState::Absent);
+        if slots.is_some() {
+            after(60).await;
+        }
+        let known = node.hub.run(RUN).await.unwrap().started_at;
+        assert_eq!(known.is_some(), slots.is_some());
+        drop(slot);
+        node.wait_for("status 7").await;
+        let at = node.hub.run(RUN).await.unwrap().started_at.unwrap();
+        assert!(at >= began && known.is_none_or(|known| known == at));
+        after(60).await;
+        assert_eq!(node.count("started 7"), slots.map_or(0, |_| 1), "{:?}", node.all());
+    }
 }

@@ -183,6 +183,11 @@ impl Client {
         self.change(id, &change).await
     }
 
+    /// Reports when this node started a run, and leaves its status as it is.
+    pub async fn set_started(&self, id: RunId, at: Timestamp) -> Result<(), Error> {
+        self.change(id, &json!({"started_at": time::to_server(at)})).await
+    }
+
     /// Replaces the log of a run that has not ended, and leaves its status as it is: the server may know of a kill by now.
     pub async fn set_log(&self, id: RunId, log: &str) -> Result<(), Error> {
         self.change(id, &json!({"log": log.replace('\0', "\u{fffd}")})).await

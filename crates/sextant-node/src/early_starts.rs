@@ -1,0 +1,102 @@
+//! Tells the server that a run has started while it still waits for a decision, a slot or the launch gate.
+//!
+//! Since 4.14, a server fails all runs of a task that have not started as soon as one of them fails (`Run.patch` in
+//! `server/resource/run.py`). A regular node reports the start of a run before anything else (`set_task_start_time` in
+//! `node/__init__.py`). Here the first status carries it; only a run that waits costs a request of its own. One request is under way at a
+//! time, as in a regular node.
+
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use sextant_core::hub::{Hub, now};
+use sextant_core::leadership::Leadership;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+use vantage6_types::RunId;
+
+/// A run that is launched within this time needs no request of its own.
+const REPORTED_AFTER: Duration = Duration::from_secs(1);
+
+/// What the server knows of the start of a run that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// Nothing so far.
+    Unreported,
+    /// Maybe something: a request is under way.
+    Sending,
+    /// This time.
+    Reported(Timestamp),
+}
+
+/// The runs that wait.
+pub struct EarlyStarts {
+    hub: Arc<dyn Hub>,
+    leadership: Arc<Leadership>,
+    starts: Mutex<HashMap<RunId, Start>>,
+    /// When the start of each run is due; those of runs that wait no more are passed over.
+    due: Mutex<VecDeque<(Instant, RunId)>>,
+    added: Notify,
+    sent: Notify,
+}
+
+impl EarlyStarts {
+    /// No run waits.
+    pub fn new(hub: Arc<dyn Hub>, leadership: Arc<Leadership>) -> Self {
+        let (starts, due) = (Mutex::default(), Mutex::default());
+        Self { hub, leadership, starts, due, added: Notify::new(), sent: Notify::new() }
+    }
+
+    /// A run begins to wait.
+    pub fn add(&self, run: RunId) {
+        self.starts.lock().insert(run, Start::Unreported);
+        self.due.lock().push_back((Instant::now() + REPORTED_AFTER, run));
+        self.added.notify_one();
+    }
+
+    /// A run waits no more: the time of its start, if the server has it. Called before each report that may carry the start, so it waits
+    /// for the end of a request that is under way.
+    pub async fn take(&self, run: RunId) -> Option<Timestamp> {
+        loop {
+            let sent = self.sent.notified();
+            let start = self.starts.lock().get(&run).copied();
+            if start != Some(Start::Sending) {
+                self.forget(run);
+                return start.and_then(|start| if let Start::Reported(at) = start { Some(at) } else { None });
+            }
+            sent.await;
+        }
+    }
+
+    /// A run is not tracked any more.
+    pub fn forget(&self, run: RunId) {
+        self.starts.lock().remove(&run);
+    }
+
+    /// Reports the starts that are due; it never ends.
+    pub async fn run(&self) -> Infallible {
+        loop {
+            let Some((at, run)) = self.due.lock().pop_front() else {
+                self.added.notified().await;
+                continue;
+            };
+            sleep_until(at).await;
+            self.leadership.wait_until_leader().await;
+            if self.replace(run, Start::Unreported, Start::Sending) {
+                let at = now();
+                let reported = self.hub.report_start(run, at).await;
+                // If it fails, the first status carries the start.
+                let start = if reported.is_ok_and(|sent| sent) { Start::Reported(at) } else { Start::Unreported };
+                self.replace(run, Start::Sending, start);
+                self.sent.notify_waiters();
+            }
+        }
+    }
+
+    fn replace(&self, run: RunId, from: Start, to: Start) -> bool {
+        self.starts.lock().get_mut(&run).filter(|start| **start == from).map(|start| *start = to).is_some()
+    }
+}
