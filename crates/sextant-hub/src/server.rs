@@ -139,7 +139,7 @@ impl Hub for Server {
     }
 
     async fn store_algorithms(&self, store: &str, image: &str) -> Answer<Vec<StoreAlgorithm>> {
-        let question = async { convert::approved(self.client.store_algorithms(store, Some(image)).await) };
+        let question = async { convert::approved(self.client.store_algorithms(store, Some(image)).await, image) };
         let host = convert::host(store);
         let ask = self.store_limits.ask(&host, question);
         self.approved.get(&format!("{store} {image}"), ask).await
