@@ -137,7 +137,8 @@ pub fn approved(
     };
     match answer {
         Ok(algorithms) => Asked::Answered(Answer::Known(algorithms.into_iter().filter_map(algorithm).collect())),
-        Err(StoreError::Away(why)) => Asked::Unreachable(why),
+        Err(StoreError::Unreachable(why)) => Asked::Unreachable(why),
+        Err(StoreError::Away(why)) => Asked::Answered(Answer::Away(why)),
         Err(StoreError::Refused(why)) => Asked::Answered(Answer::No(why)),
     }
 }
