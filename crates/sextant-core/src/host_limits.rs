@@ -15,8 +15,9 @@ use crate::image_policy::Answer;
 const PER_HOST: usize = 4;
 /// How many questions are under way at a time.
 const IN_TOTAL: usize = 64;
-/// How long a question waits for its place.
-const WAIT: Duration = Duration::from_secs(30);
+/// How long a question waits for its place. Long, because it would lose its turn: one user's tasks may ask thousands of questions, and
+/// a run whose own stays without an answer for ten minutes is refused. That time does not begin before a question was asked.
+const WAIT: Duration = Duration::from_secs(3600);
 /// How long a host that did not answer is not asked again.
 const AWAY: Duration = Duration::from_secs(10);
 /// How many hosts are remembered.
@@ -186,6 +187,32 @@ mod tests {
             let Answer::Away(why) = answer else { panic!("{answer:?}") };
             assert!(why.contains("slow-0") && waited == WAIT, "{why} {waited:?}");
         }
+    }
+
+    /// One user's tasks name thousands of tags of a repository that the list has, or images of a store. Each asks again after a pause, as
+    /// runs do, and gives up ten minutes after it had no answer first.
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_much_delays_others_and_leaves_none_without_an_answer() {
+        let limits = HostLimits::default();
+        let ask = async |number: u64| {
+            sleep(Duration::from_millis(number)).await;
+            let mut away_since = None;
+            loop {
+                let slow = async {
+                    sleep(Duration::from_secs(1)).await;
+                    Asked::Answered(Answer::Known(1))
+                };
+                if limits.ask("host", slow).await == Answer::Known(1) {
+                    return true;
+                }
+                if away_since.get_or_insert_with(Instant::now).elapsed() > Duration::from_secs(600) {
+                    return false;
+                }
+                sleep(Duration::from_secs(32 + number % 32)).await;
+            }
+        };
+        let answered = join_all((0..4000).map(ask)).await;
+        assert_eq!(answered.iter().filter(|answered| !**answered).count(), 0);
     }
 
     #[tokio::test(start_paused = true)]

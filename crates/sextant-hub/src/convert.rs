@@ -6,6 +6,7 @@ use sextant_core::hub::{
     NodeInfo, NodeMetrics, RequestedDatabase, Run, StatusChange, Task,
 };
 use sextant_core::image_policy::{self, Answer};
+use sextant_core::image_reference::ImageReference;
 use sextant_core::lineage::Link;
 use vantage6::encoding::DecodeError;
 use vantage6::live::LiveEvent;
@@ -124,15 +125,25 @@ pub fn link(origin: vantage6::TaskOrigin) -> Link {
     Link { task: id, job: job_id, parent, user: init_user, organization: init_org, image, created_at }
 }
 
-/// A store's answer about an image. Algorithms with an invalid digest are left out.
-pub fn approved(answer: Result<Vec<StoreAlgorithm>, StoreError>) -> Asked<Vec<image_policy::StoreAlgorithm>> {
+/// A store's answer about an image. Algorithms with an invalid digest are left out, and so is what is no image of the same repository: it
+/// says nothing of this one, and answers are remembered.
+pub fn approved(
+    answer: Result<Vec<StoreAlgorithm>, StoreError>,
+    image: &str,
+) -> Asked<Vec<image_policy::StoreAlgorithm>> {
+    let asked = ImageReference::parse(image).ok();
+    let is_of_repository = |image: &str| {
+        asked.as_ref().zip(ImageReference::parse(image).ok()).is_some_and(|(asked, own)| own.is_of_repository(asked))
+    };
     let algorithm = |StoreAlgorithm { image, digest }: StoreAlgorithm| match digest {
+        _ if !is_of_repository(&image) => None,
         None => Some(image_policy::StoreAlgorithm { image, digest: None }),
         Some(digest) => digest.parse().ok().map(|digest| image_policy::StoreAlgorithm { image, digest: Some(digest) }),
     };
     match answer {
         Ok(algorithms) => Asked::Answered(Answer::Known(algorithms.into_iter().filter_map(algorithm).collect())),
-        Err(StoreError::Away(why)) => Asked::Unreachable(why),
+        Err(StoreError::Unreachable(why)) => Asked::Unreachable(why),
+        Err(StoreError::Away(why)) => Asked::Answered(Answer::Away(why)),
         Err(StoreError::Refused(why)) => Asked::Answered(Answer::No(why)),
     }
 }
@@ -250,5 +261,17 @@ mod tests {
         assert!(matches!(input_error(DecodeError::NotBase64("no".into())), InputError::Unreadable(_)));
         let away = Error::StaleToken { request: "GET run/7".into(), message: String::new() };
         assert!(matches!(input_error(away.into()), InputError::Transfer(error) if error.is_passing()));
+    }
+
+    /// Hundreds of answers are remembered, and each may list a hundred algorithms.
+    #[test]
+    fn of_a_stores_answer_only_what_is_about_the_image_is_kept() {
+        let algorithm = |image: &str| StoreAlgorithm { image: image.to_owned(), digest: None };
+        let listed = ["r.example/x", "r.example/x:2", "r.example/y:1", "s.example/x:1", "", "\u{10348}…"];
+        let many = vec![algorithm(&"\u{10348}".repeat(1000)); 100];
+        let answer = listed.iter().map(|image| algorithm(image)).chain(many).collect();
+        let Asked::Answered(Answer::Known(kept)) = approved(Ok(answer), "r.example/x:1") else { panic!() };
+        let kept: Vec<&str> = kept.iter().map(|algorithm| &*algorithm.image).collect();
+        assert_eq!(kept, ["r.example/x", "r.example/x:2"]);
     }
 }

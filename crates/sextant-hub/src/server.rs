@@ -155,7 +155,7 @@ impl Hub for Server {
     }
 
     async fn store_algorithms(&self, store: &str, image: &str) -> Answer<Vec<StoreAlgorithm>> {
-        let question = async { convert::approved(self.client.store_algorithms(store, Some(image)).await) };
+        let question = async { convert::approved(self.client.store_algorithms(store, Some(image)).await, image) };
         let host = convert::host(store);
         let ask = self.store_limits.ask(&host, question);
         self.approved.get(&format!("{store} {image}"), ask).await
@@ -178,6 +178,47 @@ impl Hub for Server {
         match &self.live {
             Some(live) => live.send(&convert::outgoing(event)).await.map_err(|error| error.to_string()),
             None => Err("there is no live connection".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sextant_core::hub::Hub as _;
+    use vantage6::{Backoff, ServerUrl};
+    use wiremock::matchers::{method, path, query_param};
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+
+    use super::*;
+
+    /// A store asks the image's registry, and waits for it.
+    #[tokio::test]
+    async fn an_image_that_a_store_says_nothing_of_keeps_no_other_from_being_asked_about() {
+        let (server, store) = (MockServer::start().await, MockServer::start().await);
+        let answer = |text: &str| ResponseTemplate::new(200).set_body_raw(text.to_owned(), "application/json");
+        let login = answer(r#"{"access_token": "a", "refresh_token": "r"}"#);
+        Mock::given(method("POST")).and(path("/api/token/node")).respond_with(login).mount(&server).await;
+        let silent = answer("{}").set_delay(Duration::from_secs(60));
+        let good = || answer(r#"{"data": [{"image": "r.example/good"}]}"#);
+        for (image, answer) in [
+            ("r.example/silent:1", silent),
+            ("r.example/broken:1", ResponseTemplate::new(500)),
+            ("r.example/good:1", good()),
+            ("r.example/good:2", good()),
+        ] {
+            Mock::given(query_param("image", image)).respond_with(answer).mount(&store).await;
+        }
+        let url = ServerUrl::new(&server.uri(), None, "/api").unwrap();
+        let client = Client::builder(url, "key".to_owned().into()).backoff(Backoff::never());
+        let client = client.silence(Duration::from_millis(700)).build().unwrap();
+        let hub = Server::new(client, Cryptor::Plain, None);
+        let url = format!("{}/api", store.uri());
+        for (image, next) in [("r.example/silent:1", "r.example/good:1"), ("r.example/broken:1", "r.example/good:2")] {
+            assert!(matches!(hub.store_algorithms(&url, image).await, Answer::Away(_)), "{image}");
+            let answer = hub.store_algorithms(&url, next).await;
+            assert!(matches!(&answer, Answer::Known(known) if known.len() == 1), "after {image}: {answer:?}");
         }
     }
 }

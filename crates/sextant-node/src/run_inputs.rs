@@ -7,23 +7,33 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use parking_lot::Mutex;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use sextant_core::hub::{Hub, HubError, HubErrorKind, InputBytes, InputError};
 use sextant_core::run_identity::RunIdentity;
 use sextant_core::runtime::{InputSource, InputSourceError, InputStream};
 use sextant_core::timeouts::format_duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::warn;
 use vantage6_types::{RunId, TaskId};
+
+/// How many bytes of tokens are kept for all runs together. Others decide how long a token is: servers write the database parameters of
+/// its task into it.
+pub const TOKENS: usize = 8 * 1024 * 1024;
+/// No token is longer: none that is gets this far.
+const LONGEST_TOKEN: u32 = 32 * 1024;
 
 /// The inputs of all runs that this node tracks.
 pub struct RunInputs {
     hub: Arc<dyn Hub>,
     runs: Arc<Mutex<HashMap<RunId, Known>>>,
+    tokens: Arc<Semaphore>,
 }
 
 struct Known {
     input: RunInput,
+    /// For the token that is kept.
+    room: Option<OwnedSemaphorePermit>,
     denied: Denied,
 }
 
@@ -62,24 +72,34 @@ pub struct RunInput {
 impl RunInputs {
     /// Nothing yet.
     pub fn new(hub: Arc<dyn Hub>) -> Self {
-        Self { hub, runs: Arc::default() }
+        Self { hub, runs: Arc::default(), tokens: Arc::new(Semaphore::new(TOKENS)) }
     }
 
     /// A run is tracked from now on.
     pub fn add(&self, run: RunId, input: RunInput) {
-        self.runs.lock().insert(run, Known { input, denied: Denied::default() });
+        self.runs.lock().insert(run, Known { input, room: None, denied: Denied::default() });
     }
 
     /// Fetches a run's token while its pod is being made, so that the pod does not wait for the server. What does not work
-    /// now is done, or refused, when the pod asks.
+    /// now is done, or refused, when the pod asks; so is a token for which there is no room.
     pub async fn fetch_token(&self, run: RunId) {
+        let Ok(mut room) = self.tokens.clone().try_acquire_many_owned(LONGEST_TOKEN) else { return };
         let Ok(input) = self.of(run) else { return };
-        if let Ok(token) = self.token_of(run, &input).await {
+        if let Ok(token) = self.token_of(run, &input).await
+            && let Some(room) = room.split(token.expose_secret().len())
+        {
             let mut runs = self.runs.lock();
             if let Some(known) = runs.get_mut(&run).filter(|known| known.input.identity == input.identity) {
                 known.input.token = Some(token);
+                known.room = Some(room);
             }
         }
+    }
+
+    /// How many bytes of tokens are kept.
+    #[cfg(test)]
+    pub fn kept(&self) -> usize {
+        TOKENS - self.tokens.available_permits()
     }
 
     /// A run is over.

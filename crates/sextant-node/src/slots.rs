@@ -176,7 +176,12 @@ pub async fn wait_for_slot(
     }
     // A refusal is reported now rather than when the slot is free. An admitted run is checked again then, because hours may have passed;
     // so an error of the server does no harm here. One that waits for a registry or a store does so without a place in the queue.
-    if let Ok(Admission::Refused(_) | Admission::Waits(_)) = Box::pin(admit(context, run, databases, None)).await {
+    // Whoever is asked for that may take long, and a kill does not wait for it.
+    let admission = tokio::select! {
+        admission = Box::pin(admit(context, run, databases, None)) => admission,
+        _ = signal.changed() => return None,
+    };
+    if let Ok(Admission::Refused(_) | Admission::Waits(_)) = admission {
         return None;
     }
     let length = run.input.as_ref().map_or(0, |input| input.0.len());

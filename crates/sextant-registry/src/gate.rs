@@ -20,9 +20,9 @@ use url::Url;
 
 use crate::places::{is_here, may_ask_address, may_ask_host};
 
-/// How many bytes come back for one question, certificates included. The largest manifests that registries take have four megabytes, but a
-/// digest comes without one.
-const BYTES: usize = 1024 * 1024;
+/// How many bytes come back for one question, certificates included: a digest comes without its manifest, and few manifests are larger. The
+/// library reads the details of an error into a tree, which takes a hundred times the memory of its text.
+const BYTES: usize = 256 * 1024;
 /// How many connections a question makes: registry and login server, and redirects.
 const CONNECTIONS: usize = 16;
 /// How long a head may be.

@@ -37,7 +37,10 @@ pub struct StoreAlgorithm {
 /// Why a store has not said what it has approved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// It can't be asked now.
+    /// There is no connection with it.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It gives no answer to this question now. Others may have one: a store asks the image's registry, and waits for that.
     #[error("{0}")]
     Away(String),
     /// It does not want to say, or says nothing that makes sense.
@@ -140,7 +143,8 @@ impl Client {
             Failure::Other(words) => excerpt(words.as_bytes()),
         };
         let proxy = self.http_proxy_to(url).map(|proxy| format!(" through the {proxy}")).unwrap_or_default();
-        StoreError::Away(format!(
+        let kind = if error.is_connect() { StoreError::Unreachable } else { StoreError::Away };
+        kind(format!(
             "the algorithm store at {shown} can't be reached{proxy}: {words}. Check that it runs, and that this node can reach it"
         ))
     }

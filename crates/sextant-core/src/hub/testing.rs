@@ -86,6 +86,7 @@ struct State {
     most: Option<usize>,
     /// Runs whose descriptions are too large to be read.
     oversized: HashSet<RunId>,
+    token: Option<String>,
     /// Reports with larger results are answered with 500.
     stores: Option<usize>,
     live_logs: bool,
@@ -168,6 +169,11 @@ impl FakeHub {
     /// Makes a call succeed again.
     pub fn heal(&self, call: &'static str) {
         self.state().faults.remove(call);
+    }
+
+    /// Sets the token that algorithms get.
+    pub fn gives_token(&self, token: String) {
+        self.state().token = Some(token);
     }
 
     /// Sets an organization's name.
@@ -301,7 +307,7 @@ impl Hub for FakeHub {
 
     async fn container_token(&self, task: TaskId, _: &str) -> Result<SecretString, HubError> {
         self.fails("token", RunId(task.0)).await?;
-        Ok(SecretString::from("token"))
+        Ok(SecretString::from(self.state().token.clone().unwrap_or_else(|| "token".to_owned())))
     }
 
     async fn set_status(&self, id: RunId, status: &RunStatus, started_at: Option<Timestamp>) -> Result<(), HubError> {

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use log_throttle::LogThrottle;
 use printable::excerpt;
 use sextant_core::hub::HubErrorKind;
 use sextant_core::policy::Refusal;
 use tokio::time::{Instant, sleep};
 use tracing::info;
+use vantage6_types::RunId;
 
 use super::{Interrupted, Obstacle, RunReconciler};
 use crate::admission::{Admission, admit};
@@ -15,6 +18,9 @@ use crate::image_check::refused;
 /// How long a run waits for a registry or a store that its policies need. Whoever asked is not left without an answer for longer, and
 /// a restart of either takes less.
 pub(crate) const VERIFICATION_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// After how long the log has that a run's policies are still being checked: others may have thousands of questions before its own.
+const TOLD_AFTER: Duration = Duration::from_secs(30);
 
 /// How long a run that is not admitted yet keeps its slot while others are asked.
 pub(super) const HELD: Duration = Duration::from_secs(1);
@@ -30,10 +36,12 @@ impl RunReconciler {
             let mut admission = std::pin::pin!(admission);
             let until = sleep(held);
             let mut until = std::pin::pin!(until);
+            let mut told = std::pin::pin!(sleep(TOLD_AFTER).fuse());
             loop {
                 tokio::select! {
                     admission = &mut admission => break admission,
                     () = &mut until, if self.slot.is_some() => self.slot = None,
+                    () = &mut told => tell_that_it_waits(self.run.id),
                     _ = self.signal.changed() => return Err(Interrupted),
                 }
             }
@@ -73,6 +81,13 @@ impl RunReconciler {
             left.as_secs().max(1)
         );
         self.back_off(Obstacle::Verification, &why).await;
+    }
+}
+
+fn tell_that_it_waits(run: RunId) {
+    static WAITS: LogThrottle = LogThrottle::new();
+    if let Some(times) = WAITS.happened() {
+        info!(%run, times, "Run waits: its policies are still being checked, which needs a registry or a store that many ask");
     }
 }
 

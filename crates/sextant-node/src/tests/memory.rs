@@ -1,9 +1,13 @@
 //! Others decide how much is said of a run: what the node keeps of it has an end.
 
+use secrecy::ExposeSecret as _;
 use sextant_core::hub::RequestedDatabase;
+use sextant_core::run_identity::RunIdentity;
+use sextant_core::runtime::InputSource as _;
 
 use super::*;
 use crate::database_parameters::KEPT;
+use crate::run_inputs::{RunInput, TOKENS};
 
 /// A run whose task has database parameters of this size.
 fn with_parameters(id: u64, databases: usize, bytes: usize) -> Run {
@@ -77,4 +81,31 @@ async fn a_run_that_is_another_one_by_now_is_not_launched() {
     node.wait_for("run 9").await;
     sleep(Duration::from_secs(60)).await;
     assert_eq!(node.count("launch 9"), 0);
+}
+
+/// Servers write the database parameters of a task into the token of its runs.
+#[tokio::test(start_paused = true)]
+async fn tokens_that_are_kept_for_pods_have_a_bound() {
+    let hub = Arc::new(FakeHub::default());
+    let inputs = RunInputs::new(hub.clone());
+    let long = "t".repeat(27_000);
+    hub.gives_token(long.clone());
+    for id in 1..=5000 {
+        let run = pending(id);
+        hub.put(run.clone());
+        let (identity, task, image) = (RunIdentity::from(&run), run.task.id, run.task.image);
+        inputs.add(
+            run.id,
+            RunInput { task, image, identity, input: None, token: None, patience: Duration::from_secs(60) },
+        );
+        inputs.fetch_token(run.id).await;
+    }
+    assert!(inputs.kept() <= TOKENS && inputs.kept() > TOKENS / 2, "{}", inputs.kept());
+    for id in [1, 5000] {
+        assert_eq!(inputs.token(RunId(id)).await.unwrap().expose_secret(), long);
+    }
+    for id in 1..=5000 {
+        inputs.remove(RunId(id));
+    }
+    assert_eq!(inputs.kept(), 0);
 }

@@ -116,6 +116,20 @@ async fn a_run_that_waits_for_a_store_can_be_killed() {
     assert_eq!(node.hub.report(RUN).unwrap().status, RunStatus::Killed);
 }
 
+/// Its store has many questions to answer before it says anything of this run.
+#[tokio::test(start_paused = true)]
+async fn a_run_without_a_slot_whose_store_is_silent_can_be_killed() {
+    let node = with_one_slot();
+    let _the_only_slot = node.registry.context.slots.as_ref().unwrap().try_acquire(None).unwrap();
+    node.hub.fail("store", Fault::Silent);
+    track(&node);
+    sleep(Duration::from_secs(60)).await;
+    node.registry.kill(None);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(node.hub.report(RUN).unwrap().status, RunStatus::Killed);
+    assert_eq!(node.count("launch 7"), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_server_is_waited_for_without_end_and_a_store_it_does_not_have_is_none() {
     let node = with_store();

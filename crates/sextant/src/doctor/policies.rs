@@ -41,7 +41,9 @@ async fn stores(config: &Config, tell: &mut (dyn FnMut(Line) + Send)) {
                 Line::ok(SUBJECT, format!("{url} answers this node, and has approved no algorithm yet"))
             }
             Ok(_) => Line::ok(SUBJECT, format!("{url} answers this node")),
-            Err(StoreError::Away(why) | StoreError::Refused(why)) => Line::wrong(SUBJECT, why),
+            Err(StoreError::Unreachable(why) | StoreError::Away(why) | StoreError::Refused(why)) => {
+                Line::wrong(SUBJECT, why)
+            }
         });
     }
 }

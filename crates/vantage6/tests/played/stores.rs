@@ -103,6 +103,7 @@ async fn what_answers_mean() {
                 assert!(algorithms.is_empty() && words.is_empty(), "{shown}");
                 continue;
             }
+            Err(StoreError::Unreachable(why)) => panic!("{why}"),
             Err(StoreError::Away(why)) => (true, why),
             Err(StoreError::Refused(why)) => (false, why),
         };
@@ -129,12 +130,12 @@ async fn a_store_that_is_not_there_is_away() {
     let server = server(3600).await;
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let why = ask(&server, &format!("http://{free}/api")).await.unwrap_err();
-    assert!(matches!(&why, StoreError::Away(why) if why.contains("can't be reached")), "{why}");
+    assert!(matches!(&why, StoreError::Unreachable(why) if why.contains("can't be reached")), "{why}");
     // Where plain HTTP is spoken, there is no TLS.
     let plain = MockServer::start().await;
     let why = ask(&server, &plain.uri().replace("http://", "https://")).await.unwrap_err();
     assert!(
-        matches!(&why, StoreError::Away(why) if why.contains("can't be reached") && !why.contains("server_url")),
+        matches!(&why, StoreError::Unreachable(why) if why.contains("can't be reached") && !why.contains("server_url")),
         "{why}"
     );
     let why = ask(&server, "store.example.org").await.unwrap_err();
