@@ -126,6 +126,11 @@ fn readable(way: &[Step], me: &Me<'_>) -> bool {
 }
 
 impl Step {
+    /// Whether it is a file that somebody may execute: a search for a program passes over others.
+    pub(super) fn is_program(&self) -> bool {
+        self.kind == Kind::File && self.mode & 0o111 != 0
+    }
+
     fn lets_others(&self, right: Right, me: &Me<'_>) -> bool {
         self.mode & right.others != 0 || (self.mode & right.group != 0 && !(me.has_group_alone)(self.group))
     }
