@@ -36,6 +36,8 @@ pub(super) trait Files {
     fn real(&self, path: &Path) -> Option<PathBuf>;
     /// Every folder and link on the way to a file, and the file itself; nothing if it isn't there.
     fn path_steps(&self, path: &Path) -> Vec<Step>;
+    /// The home folder of the user who runs this process: the environment's, else that of this machine's list of users.
+    fn home(&self) -> Option<PathBuf>;
     /// The number of the user who runs this process.
     fn user(&self) -> u32;
     /// Whether a group has nobody in it but root and that user, as far as this machine's own lists tell.
@@ -77,6 +79,10 @@ impl Files for Disk {
 
     fn path_steps(&self, path: &Path) -> Vec<Step> {
         path_steps(&self.absolute(path)).unwrap_or_default()
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        std::env::home_dir()
     }
 
     fn user(&self) -> u32 {
@@ -134,6 +140,10 @@ impl Files for NoFiles {
 
     fn path_steps(&self, _: &Path) -> Vec<Step> {
         Vec::new()
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        None
     }
 
     fn user(&self) -> u32 {
