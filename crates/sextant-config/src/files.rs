@@ -38,6 +38,8 @@ pub(super) trait Files {
     fn path_steps(&self, path: &Path) -> Vec<Step>;
     /// The home folder of the user who runs this process: the environment's, else that of this machine's list of users.
     fn home(&self) -> Option<PathBuf>;
+    /// What is in a folder; nothing if it can't be read.
+    fn entries(&self, folder: &Path) -> Vec<PathBuf>;
     /// The number of the user who runs this process.
     fn user(&self) -> u32;
     /// Whether a group has nobody in it but root and that user, as far as this machine's own lists tell.
@@ -83,6 +85,10 @@ impl Files for Disk {
 
     fn home(&self) -> Option<PathBuf> {
         std::env::home_dir()
+    }
+
+    fn entries(&self, folder: &Path) -> Vec<PathBuf> {
+        std::fs::read_dir(folder).map_or_else(|_| Vec::new(), |all| all.flatten().map(|one| one.path()).collect())
     }
 
     fn user(&self) -> u32 {
@@ -144,6 +150,10 @@ impl Files for NoFiles {
 
     fn home(&self) -> Option<PathBuf> {
         None
+    }
+
+    fn entries(&self, _: &Path) -> Vec<PathBuf> {
+        Vec::new()
     }
 
     fn user(&self) -> u32 {
