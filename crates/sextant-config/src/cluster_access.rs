@@ -66,10 +66,11 @@ fn must_be_understood(kubeconfigs: &Kubeconfigs, findings: &Diagnostics, around:
         let why = match around.files.text(path) {
             Ok(text) => {
                 let heard = Diagnostics::new(path);
-                if text.trim().is_empty() || yaml::read(&text, &heard).is_some() {
-                    continue;
+                yaml::read(&text, &heard);
+                match heard.first_error() {
+                    Some(problem) if !text.trim().is_empty() => problem,
+                    _ => continue,
                 }
-                heard.into_error().problems.first().map(ToString::to_string).unwrap_or_default()
             }
             Err(error) if error.kind() == ErrorKind::InvalidData => {
                 format!("{}: found something else than text in UTF-8.", path.display())

@@ -183,6 +183,7 @@ fn a_kubeconfig_that_cannot_be_judged_is_refused() {
         (format!("---\n{text}").as_bytes(), CHANGED),
         (format!("{text}---\nkind: Config\n").as_bytes(), "a second document"),
         (large.as_bytes(), "bytes, expected at most"),
+        (text.replace("ca.pem}", "other.pem, certificate-authority: ca.pem}").as_bytes(), "a second time"),
         (tagged.as_bytes(), "a tag"),
         (&utf_16, "in UTF-8"),
     ] {
