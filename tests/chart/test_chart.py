@@ -475,7 +475,7 @@ def test_mistakes_are_told(change, says):
         "networkPolicy",
         *(f"networkPolicy.{each}" for each in ("enabled", "server", "apiServer", "dns", "images", "node", "proxy")),
         *(f"networkPolicy.{each}" for each in ("server.cidrs", "apiServer.cidrs", "apiServer.ports", "dns.ports", "images.cidrs")),
-        *("encryption", "encryption.enabled", "config.policies", "config.kubernetes", "admissionPolicy", "admissionPolicy.enabled"),
+        *("config.share_config", "config.share_algorithm_logs", "encryption", "encryption.enabled", "config.policies", "config.kubernetes", "admissionPolicy", "admissionPolicy.enabled"),
         *("proxy", "proxy.tmpSize", "node", "tasks.namespace", "upgrade", "upgrade.earlierRuns", "listenAddress"),
     ],
 )
@@ -527,7 +527,7 @@ WEAK = "WARNING: "
         ({"networkPolicy": {"proxy": {"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.7/32"}}], "ports": [{"port": 3128}]}]}}}, None),
         *(
             ({"networkPolicy": {"node": {"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.7/32"}}]} | ports]}}}, "networkPolicy.node.egress names no port")
-            for ports in ({}, {"ports": []}, {"ports": None}, {"ports": [{"protocol": "TCP"}]})
+            for ports in ({}, {"ports": []}, {"ports": None}, {"ports": [{"protocol": "TCP"}]}, {"ports": [{"port": 1, "endPort": 65535}]})
         ),
         *(
             ({"networkPolicy": {part: {"cidrs": ["10.0.0.1/32", cidr]}}}, f"networkPolicy.{part}.cidrs has every address")
@@ -601,6 +601,9 @@ WEAK = "WARNING: "
         ({"proxy": {"env": [{"name": "HTTPS_PROXY", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}]}}, None),
         ({"proxy": {"resources": {"limits": {"memory": None}}}}, "proxy.resources has no memory limit"),
         ({"node": {"resources": {"limits": None}}}, "node.resources has no memory limit"),
+        *(({"node": {"resources": {"limits": {"memory": zero}}}}, "node.resources has no memory limit") for zero in (0, "0", "0Gi", "0.0", "0e3")),
+        *(({"node": {"resources": {"limits": {"memory": some}}}}, None) for some in ("0.5Gi", "500Mi", 1000000000, "1e9")),
+        ({"networkPolicy": {"node": {"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.7/32"}}], "ports": [{"port": 3128, "endPort": 3130}]}]}}}, None),
         *(
             ({"proxy": {"podAnnotations": {name: "x"}}}, f"proxy.podAnnotations has {name}")
             for name in ("k8s.v1.cni.cncf.io/networks", "v1.multus-cni.io/default-network", "cni.projectcalico.org/ipv4pools", "k8s.ovn.org/pod-networks")

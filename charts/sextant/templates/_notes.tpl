@@ -35,12 +35,12 @@ IPv6: mapped (::ffff:0:0/96), or for a translator (64:ff9b::/96, 64:ff9b:1::/48)
 {{- if lt $length $least }}true{{ end -}}
 {{- end }}
 
-{{/* Whether one of some rules names no ports, which means all. */}}
+{{/* Whether one of some rules names no ports, which means all, or a range of so many that it makes no difference. */}}
 {{- define "sextant.opensAllPorts" -}}
 {{- $found := false -}}
 {{- range . -}}
 {{- if not .ports }}{{ $found = true }}{{ end -}}
-{{- range .ports }}{{ if not .port }}{{ $found = true }}{{ end }}{{ end -}}
+{{- range .ports }}{{ if or (not .port) (and .endPort (ge (sub (int .endPort) (int .port)) 1000)) }}{{ $found = true }}{{ end }}{{ end -}}
 {{- end -}}
 {{- if $found }}true{{ end -}}
 {{- end }}

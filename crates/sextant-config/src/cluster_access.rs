@@ -1,6 +1,7 @@
 //! How the kubeconfigs' chosen context reaches its cluster, and what else on this machine decides that: certificates, keys, tokens and
 //! plugins that give credentials. The context is found as kubectl finds it: of two entries with one name, the first file's counts.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use url::{Host, Url};
@@ -11,7 +12,7 @@ use super::kubeconfig::Kubeconfigs;
 use super::names;
 use super::reader::Section;
 use super::scalar::Scalar;
-use super::trust::Subject;
+use super::trust::{Step, Subject};
 use super::yaml::{self, Node, Value};
 
 /// Set by Kubernetes in every pod.
@@ -34,6 +35,9 @@ struct Named {
 /// Refuses a way to the cluster on which others can be the cluster, and judges the files that it depends on.
 pub(super) fn judge(file: &Section<'_>, config: &Path, around: &Surroundings<'_>) {
     let kubeconfigs = Kubeconfigs::of(file, config, around);
+    if is_used(&kubeconfigs, around) {
+        must_be_understood(&kubeconfigs, file.findings, around);
+    }
     let Some(context) = chosen(&kubeconfigs, file, around) else { return };
     if let Some((path, cluster)) = &context.cluster {
         must_be_sure(cluster, path, &kubeconfigs, file.findings);
@@ -53,6 +57,35 @@ pub(super) fn secrets(file: &Section<'_>, config: &Path, around: &Surroundings<'
     let context = chosen(&Kubeconfigs::of(file, config, around), file, around);
     let files = context.map(|context| context.files(around)).unwrap_or_default();
     files.into_iter().filter(|named| named.is_secret).map(|named| named.path).collect()
+}
+
+/// Refuses kubeconfigs that are not read here as whoever connects with them reads them: nothing in them would be judged. Those that can't
+/// be read at all connect nobody.
+fn must_be_understood(kubeconfigs: &Kubeconfigs, findings: &Diagnostics, around: &Surroundings<'_>) {
+    for path in &kubeconfigs.paths {
+        let why = match around.files.text(path) {
+            Ok(text) => {
+                let heard = Diagnostics::new(path);
+                yaml::read(&text, &heard);
+                match heard.first_error() {
+                    Some(problem) if !text.trim().is_empty() => problem,
+                    _ => continue,
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                format!("{}: found something else than text in UTF-8.", path.display())
+            }
+            Err(_) => continue,
+        };
+        let name = kubeconfigs.name();
+        findings.error(
+            kubeconfigs.at,
+            format!(
+                "{name}: can't be judged, so that what others may change of it, or answer in the cluster's place, would go unnoticed. {why} \
+                 `kubectl config view --raw --flatten --minify` writes one that can."
+            ),
+        );
+    }
 }
 
 fn must_be_sure(cluster: &Node, path: &Path, kubeconfigs: &Kubeconfigs, findings: &Diagnostics) {
@@ -88,9 +121,14 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
+/// Whether the node connects by a kubeconfig. A pod has an account of its own.
+fn is_used(kubeconfigs: &Kubeconfigs, around: &Surroundings<'_>) -> bool {
+    kubeconfigs.at.is_some() || (around.env)(IN_A_POD).is_none()
+}
+
 /// `None` where no kubeconfig is used, or none can be understood: who connects says so.
 fn chosen(kubeconfigs: &Kubeconfigs, file: &Section<'_>, around: &Surroundings<'_>) -> Option<Context> {
-    if kubeconfigs.at.is_none() && (around.env)(IN_A_POD).is_some() {
+    if !is_used(kubeconfigs, around) {
         return None;
     }
     // Whoever connects with it says what is wrong with it.
@@ -148,10 +186,13 @@ fn plugin(kubeconfig: &Path, exec: &Node, around: &Surroundings<'_>) -> Vec<Name
     if command.contains('/') {
         files.push(named(beside(kubeconfig, command)));
     } else if !command.is_empty() {
-        let path = (around.env)("PATH").unwrap_or_default();
-        for folder in std::env::split_paths(&path).filter(|folder| !folder.as_os_str().is_empty()) {
+        // A plugin is looked for with the variables that it gets itself.
+        let path = variable(exec, "PATH").or_else(|| (around.env)("PATH")).unwrap_or_default();
+        for folder in std::env::split_paths(&path) {
+            // No name is the folder that Sextant was started in.
+            let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
             let program = folder.join(command);
-            let is_there = exists(&program);
+            let is_there = around.files.path_steps(&program).last().is_some_and(Step::is_program);
             files.push(named(if is_there { program } else { folder }));
             if is_there {
                 break;
@@ -164,6 +205,13 @@ fn plugin(kubeconfig: &Path, exec: &Node, around: &Surroundings<'_>) -> Vec<Name
         files.extend(values.filter(|text| text.starts_with('/')).map(|text| named(PathBuf::from(text))));
     }
     files.into_iter().filter(|named| exists(&named.path)).collect()
+}
+
+/// The last value that a plugin's `env` gives to a variable.
+fn variable(exec: &Node, name: &str) -> Option<String> {
+    let Value::List(variables) = &exec.get("env")?.value else { return None };
+    let values = variables.iter().filter(|each| text(each, "name") == Some(name)).filter_map(|each| each.get("value"));
+    values.filter_map(Node::secret).next_back().map(str::to_owned)
 }
 
 fn beside(kubeconfig: &Path, path: &str) -> PathBuf {

@@ -101,6 +101,11 @@ impl Diagnostics {
         self.problems.borrow_mut().push(problem);
     }
 
+    /// The mistake that was noted first.
+    pub(super) fn first_error(&self) -> Option<String> {
+        self.problems.borrow().first().map(ToString::to_string)
+    }
+
     /// Whether a mistake has been noted in a line.
     pub(super) fn has_error_in(&self, line: usize) -> bool {
         self.problems.borrow().iter().any(|problem| problem.position.is_some_and(|at| at.line == line))

@@ -36,6 +36,10 @@ pub(super) trait Files {
     fn real(&self, path: &Path) -> Option<PathBuf>;
     /// Every folder and link on the way to a file, and the file itself; nothing if it isn't there.
     fn path_steps(&self, path: &Path) -> Vec<Step>;
+    /// The home folder of the user who runs this process: the environment's, else that of this machine's list of users.
+    fn home(&self) -> Option<PathBuf>;
+    /// What is in a folder; nothing if it can't be read.
+    fn entries(&self, folder: &Path) -> Vec<PathBuf>;
     /// The number of the user who runs this process.
     fn user(&self) -> u32;
     /// Whether a group has nobody in it but root and that user, as far as this machine's own lists tell.
@@ -77,6 +81,14 @@ impl Files for Disk {
 
     fn path_steps(&self, path: &Path) -> Vec<Step> {
         path_steps(&self.absolute(path)).unwrap_or_default()
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        std::env::home_dir()
+    }
+
+    fn entries(&self, folder: &Path) -> Vec<PathBuf> {
+        std::fs::read_dir(folder).map_or_else(|_| Vec::new(), |all| all.flatten().map(|one| one.path()).collect())
     }
 
     fn user(&self) -> u32 {
@@ -133,6 +145,14 @@ impl Files for NoFiles {
     }
 
     fn path_steps(&self, _: &Path) -> Vec<Step> {
+        Vec::new()
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        None
+    }
+
+    fn entries(&self, _: &Path) -> Vec<PathBuf> {
         Vec::new()
     }
 

@@ -35,10 +35,11 @@ impl Kubeconfigs {
 
 /// The one that is set, else [those that kubectl reads](of_kubectl).
 pub(super) fn paths(set: Option<PathBuf>, around: &Surroundings<'_>) -> Vec<PathBuf> {
-    let home = (around.env)("HOME").filter(|home| !home.is_empty());
+    // Services often have no HOME. Whoever connects finds the folder all the same.
+    let home = (around.env)("HOME").filter(|home| !home.is_empty()).map(PathBuf::from).or_else(|| around.files.home());
     match set {
         Some(path) => vec![path],
-        None => of_kubectl((around.env)("KUBECONFIG").as_ref().map(OsStr::new), home.as_ref().map(Path::new)),
+        None => of_kubectl((around.env)("KUBECONFIG").as_ref().map(OsStr::new), home.as_deref()),
     }
 }
 
@@ -52,7 +53,15 @@ pub fn of_kubectl(list: Option<&OsStr>, home: Option<&Path>) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::NoFiles;
+    use crate::files::{Disk, NoFiles};
+
+    #[test]
+    fn a_service_without_home_has_the_kubeconfig_that_it_connects_with() {
+        let around = Surroundings { env: &|_| None, files: &Disk, with_key: true };
+        let connects_with = of_kubectl(None, std::env::home_dir().as_deref());
+        assert!(!connects_with.is_empty());
+        assert_eq!(paths(None, &around), connects_with);
+    }
 
     #[test]
     fn where_a_kubeconfig_is_looked_for() {

@@ -14,7 +14,11 @@ use super::trust::{Subject, may_be_read};
 
 const KEY_VARIABLE: &str = "SEXTANT_API_KEY";
 /// Where Python programs, and with them regular nodes, look for certificates; the first one that is set counts.
-const CA_VARIABLES: [&str; 2] = ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"];
+const CA_VARIABLES: [&str; 2] = ["REQUESTS_CA_BUNDLE", SYSTEMS_FILE];
+/// What is read in the place of the system's certificates, whether another file is named or not.
+const SYSTEMS_FILE: &str = "SSL_CERT_FILE";
+/// Folders of the same.
+const SYSTEMS_FOLDERS: &str = "SSL_CERT_DIR";
 const URL: &str = "the server's address, like `https://vantage6.example.org`";
 const PORT: &str = "a port from 1 to 65535";
 
@@ -219,11 +223,27 @@ fn key_from_file(field: &Field<'_>, config: &Path, around: &Surroundings<'_>) ->
 /// Finds the certificate authorities to trust: `ca_certificates`, else what the environment tells Python programs, else what
 /// the file tells the regular node's environment. Whoever may change them can be the server.
 pub(super) fn ca_certificates(file: &Section<'_>, config: &Path, around: &Surroundings<'_>) -> Option<PathBuf> {
-    let path = find_certificates(file, config, around)?;
+    let path = find_certificates(file, config, around);
+    judge_the_systems(file, path.as_deref(), around);
+    let path = path?;
     let at = file.get("ca_certificates").map(|field| field.key_at);
     let name = if at.is_some() { "`ca_certificates`" } else { "certificates of the server" };
     Subject { findings: file.findings, at, name }.must_be_ours(&path, around);
     Some(path)
+}
+
+/// Judges what the environment names in the place of the system's certificates, which are trusted too.
+fn judge_the_systems(file: &Section<'_>, already: Option<&Path>, around: &Surroundings<'_>) {
+    let subject = |name| Subject { findings: file.findings, at: None, name };
+    let named = |name: &str| (around.env)(name).filter(|value| !value.is_empty());
+    if let Some(path) = named(SYSTEMS_FILE).map(PathBuf::from).filter(|path| Some(path.as_path()) != already) {
+        subject("the environment variable SSL_CERT_FILE").must_be_ours(&path, around);
+    }
+    for folder in std::env::split_paths(&named(SYSTEMS_FOLDERS).unwrap_or_default()) {
+        if !folder.as_os_str().is_empty() {
+            subject("the environment variable SSL_CERT_DIR").must_hold_ours_alone(&folder, around);
+        }
+    }
 }
 
 fn find_certificates(file: &Section<'_>, config: &Path, around: &Surroundings<'_>) -> Option<PathBuf> {

@@ -61,14 +61,33 @@ pub(super) struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    /// Notes that others may change the file: a mistake, since whoever does decides what the node does.
-    pub(super) fn must_be_ours(&self, path: &Path, around: &Surroundings<'_>) {
+    /// Notes that others may change the file: a mistake, since whoever does decides what the node does. Says whether it is so.
+    pub(super) fn must_be_ours(&self, path: &Path, around: &Surroundings<'_>) -> bool {
         let way = around.files.path_steps(path);
-        let Some(step) = asking(around, |me| changeable(&way, me)) else { return };
+        let step = asking(around, |me| changeable(&way, me));
+        if let Some(step) = step {
+            self.tell(step, Some(step) == way.last(), path, around);
+        }
+        step.is_some()
+    }
+
+    /// Notes that others may change what is in a folder, or add to it, of which all is used: the first that is found.
+    pub(super) fn must_hold_ours_alone(&self, folder: &Path, around: &Surroundings<'_>) {
+        if self.must_be_ours(folder, around) {
+            return;
+        }
+        let way = around.files.path_steps(folder);
+        if let Some(step) = asking(around, |me| way.last().filter(|step| step.takes_more(me))) {
+            return self.tell(step, true, folder, around);
+        }
+        around.files.entries(folder).iter().any(|entry| self.must_be_ours(entry, around));
+    }
+
+    fn tell(&self, step: &Step, is_itself: bool, path: &Path, around: &Surroundings<'_>) {
         let me = around.files.user();
         let Step { path: at, owner, group, mode, .. } = step;
         let (name, shown, at) = (self.name, path.display(), at.display());
-        let by_way = if Some(step) == way.last() { String::new() } else { format!(", on the way to {shown},") };
+        let by_way = if is_itself { String::new() } else { format!(", on the way to {shown},") };
         self.findings.error(
             self.at,
             format!(
@@ -126,6 +145,16 @@ fn readable(way: &[Step], me: &Me<'_>) -> bool {
 }
 
 impl Step {
+    /// Whether it is a file that somebody may execute: a search for a program passes over others.
+    pub(super) fn is_program(&self) -> bool {
+        self.kind == Kind::File && self.mode & 0o111 != 0
+    }
+
+    /// Whether others may add to a folder, sticky or not.
+    fn takes_more(&self, me: &Me<'_>) -> bool {
+        self.kind == Kind::Folder && !(me.in_a_pod && self.owner == ROOT) && self.lets_others(WRITE, me)
+    }
+
     fn lets_others(&self, right: Right, me: &Me<'_>) -> bool {
         self.mode & right.others != 0 || (self.mode & right.group != 0 && !(me.has_group_alone)(self.group))
     }

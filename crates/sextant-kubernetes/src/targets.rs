@@ -106,6 +106,8 @@ impl Targets {
             let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
             let Ok(port) = port.parse() else { continue };
             for ip in look_up(host.trim_matches(['[', ']']), port).await? {
+                // What is on loopback for this node (also by a machine's own name in its hosts file) is on its machine.
+                let ip = if ip.is_loopback() || ip.is_unspecified() { self.here.ip() } else { ip };
                 let to = SocketAddr::new(ip, port).to_string();
                 all.push(target("what `kubernetes.isolation.closed` names", to, Expected::ClosedIfThere));
             }
@@ -223,6 +225,24 @@ mod tests {
             assert_eq!(tries.iter().map(|each| each.attempt.to.as_str()).collect::<Vec<_>>(), expected);
             assert!(tries.iter().all(|each| each.expected == Expected::ClosedService && each.name.contains("key k")));
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_on_loopback_is_tried_at_the_machine() {
+        let targets = Targets {
+            data_port: DataPortForPods { address: "192.0.2.1:7654".into(), pin: String::new() },
+            here: "192.0.2.1:7654".parse().unwrap(),
+            proxy: "192.0.2.2:8080".parse().unwrap(),
+            proxy_apart: true,
+            api_server: None,
+            outside: ("the vantage6 server", "192.0.2.3".into(), 443),
+            health: None,
+            closed: ["127.0.1.1:5432", "[::1]:5433", "0.0.0.0:5434", "192.0.2.9:5435"].map(str::to_owned).to_vec(),
+        };
+        let all = targets.now().await.unwrap();
+        let named = all.iter().filter(|target| target.name.contains("isolation.closed"));
+        let tried: Vec<&str> = named.map(|target| target.attempt.to.as_str()).collect();
+        assert_eq!(tried, ["192.0.2.1:5432", "192.0.2.1:5433", "192.0.2.1:5434", "192.0.2.9:5435"]);
     }
 
     #[test]

@@ -84,6 +84,7 @@ impl Local {
             );
         }
         warn!(
+            target: sextant_process::telemetry::SAFETY,
             "The local runtime isolates nothing: algorithms run as processes of this user, with all its rights. Use \
              it with invented data only."
         );

@@ -16,6 +16,9 @@ const LONGEST: usize = 16 * 1024;
 /// The most characters of each text in a JSON line that is too long.
 const LONGEST_TEXT: usize = 2_000;
 
+/// The target of events that are logged at every `logging.level`: what people must know to judge how safe the node is.
+pub const SAFETY: &str = "safety";
+
 /// The format of logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum LogFormat {
@@ -26,7 +29,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging. `level` applies to Sextant itself (`info`, `debug`, …); libraries log only warnings.
+/// Starts logging. `level` applies to Sextant itself (`info`, `debug`, …); libraries and [`SAFETY`] log only warnings.
 /// The environment variable `SEXTANT_LOG` overrides this, in tracing's filter syntax.
 pub fn init(format: LogFormat, level: &str) {
     let own = format!("warn,sextant={level},vantage6={level},socketio={level}");

@@ -183,7 +183,7 @@ fn print_network_policies(config: &Path) -> Result<ExitCode, Failure> {
 fn start_logging(config: &Config, format: LogFormat) {
     telemetry::init(format, config.logging.level.tracing());
     for warning in &config.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!(target: telemetry::SAFETY, "{warning}");
     }
 }
 

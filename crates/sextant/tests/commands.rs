@@ -72,10 +72,15 @@ fn the_old_name_of_network_policies_works_and_says_the_new_one() {
 #[test]
 fn what_is_odd_about_a_configuration_is_told_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
-    let local = "server_url: http://127.0.0.1\nport: 1\napi_key: k\nlocal: {}\nodd_setting: 1\n";
-    let file = configuration(&folder, local);
-    let output = Command::new(env!("CARGO_BIN_EXE_sextant")).arg("proxy").arg(&file).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert_eq!(said.matches("odd_setting").count(), 1, "{said}");
+    for level in ["INFO", "ERROR", "CRITICAL"] {
+        let local = format!(
+            "server_url: http://127.0.0.1\nport: 1\napi_key: k\nlocal: {{}}\nodd_setting: 1\nlogging: {{level: {level}}}\n"
+        );
+        let file = configuration(&folder, &local);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sextant"));
+        let output = command.arg("proxy").arg(&file).env_remove("SEXTANT_LOG").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert_eq!(said.matches("odd_setting").count(), 1, "{level}: {said}");
+    }
 }

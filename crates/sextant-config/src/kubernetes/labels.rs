@@ -289,6 +289,40 @@ fn is_of_networks(domain: &str, short: &str) -> bool {
         || (domain.ends_with("amazonaws.com") && short.contains("eni"))
 }
 
+/// Whether a resource is a device of a network: RDMA, InfiniBand, Amazon's EFA, virtual functions, tunnels.
+pub(super) fn is_of_a_network(resource: &str) -> bool {
+    const WORDS: [&str; 24] = [
+        "cni",
+        "dpdk",
+        "efa",
+        "eni",
+        "hca",
+        "hfi",
+        "ib",
+        "infiniband",
+        "ipvlan",
+        "macvlan",
+        "mlnx",
+        "net",
+        "netdevice",
+        "network",
+        "networking",
+        "nic",
+        "openvswitch",
+        "rdma",
+        "roce",
+        "sriov",
+        "tap",
+        "tun",
+        "vf",
+        "vhost",
+    ];
+    let name = resource.to_lowercase();
+    let mut words = name.split(|c: char| !c.is_ascii_alphanumeric());
+    let without_number = |word: &str| word.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned();
+    words.any(|word| WORDS.contains(&without_number(word).trim_end_matches('s')))
+}
+
 /// What puts containers, or credentials, into others' pods: meshes, agents, identities of clouds.
 fn is_of_injectors(domain: &str, short: &str) -> bool {
     const DOMAINS: [&str; 31] = [

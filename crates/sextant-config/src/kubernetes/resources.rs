@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::super::names;
 use super::super::reader::{Field, Section};
+use super::labels;
 
 /// Enough to be placed sensibly on a machine: what every algorithm is sure to have.
 const REQUESTS: [(&str, &str); 3] = [("cpu", "100m"), ("memory", "256Mi"), ("ephemeral-storage", "100Mi")];
@@ -102,6 +103,7 @@ impl<'a> Sides<'a> {
         let (requests, limits) = (requests?, limits?);
         refuse_zero(&limits)?;
         warn_of_slips(&requests, &limits);
+        warn_of_networks(&requests, &limits);
         Some(Self { requests, limits })
     }
 
@@ -174,6 +176,16 @@ fn warn_of_slips(requests: &BTreeMap<String, Given<'_>>, limits: &BTreeMap<Strin
         if of_bytes && quantity.as_deref().is_some_and(|text| text.ends_with(['m', 'u', 'n'])) {
             field.warn("counts parts of a byte: `m` is a thousandth. For mebibytes write `Mi`.");
         }
+    }
+}
+
+/// Warns of devices that are ways into a network.
+fn warn_of_networks(requests: &BTreeMap<String, Given<'_>>, limits: &BTreeMap<String, Given<'_>>) {
+    for (_, Given { field, .. }) in requests.iter().chain(limits).filter(|(name, _)| labels::is_of_a_network(name)) {
+        field.warn(
+            "is a device of a network, by which algorithms reach others on it: NetworkPolicies don't hold there, and nothing tries it. Take it \
+             out, unless nothing but runs can be reached by it.",
+        );
     }
 }
 

@@ -80,7 +80,7 @@ const HOSTS: [&str; 53] = [
     "zapto.org",
 ];
 /// Registries, with all hosts below, where the first part of a path is an account that everybody may have.
-const ACCOUNTS: [&str; 13] = [
+const ACCOUNTS: [&str; 19] = [
     "docker.io",
     "hub.docker.com",
     "ecr.aws",
@@ -94,6 +94,12 @@ const ACCOUNTS: [&str; 13] = [
     "scw.cloud",
     "cr.yandex",
     "vultrcr.com",
+    "cloudsmith.io",
+    "pkg.github.com",
+    "registry.fly.io",
+    "registry.heroku.com",
+    "registry.opensuse.org",
+    "tencentyun.com",
 ];
 /// Names that stand before a country's own, and are nobody's: `co.uk`.
 const SECOND: [&str; 18] = [
@@ -171,6 +177,9 @@ mod tests {
             ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", false),
             ("dkr.ecr.eu-west-1.amazonaws.com", true),
             ("public.ecr.aws", true),
+            ("docker.cloudsmith.io", true),
+            ("ccr.ccs.tencentyun.com", true),
+            ("registry.fly.io", true),
             ("registry.example.org", false),
             ("localhost", false),
             ("10.0.0.7", false),

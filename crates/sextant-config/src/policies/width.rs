@@ -149,7 +149,7 @@ fn stranger(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
     any_registry(example, allows)
         .or_else(|| any_domain(example))
         .or_else(|| ends_a_host.then(|| Wide::AnyRegistry(text.clone())))
-        .or_else(|| if registry(text).is_none() { any_account(example, allows) } else { None })
+        .or_else(|| any_account(example, allows))
 }
 
 /// Whether what is before the first slash is fixed as a registry, or as an account, by itself: then what follows is in it.

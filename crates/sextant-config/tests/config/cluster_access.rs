@@ -133,6 +133,68 @@ fn files_that_a_kubeconfig_names_are_judged_like_itself() {
 }
 
 #[test]
+fn a_plugin_is_looked_for_in_the_path_that_it_gets() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ours, open) = (folder.path().join("ours"), folder.path().join("open"));
+    for (path, rights) in [(&ours, 0o700), (&open, 0o777)] {
+        fs::create_dir(path).unwrap();
+        mode(path, rights);
+    }
+    fs::write(ours.join("plugin"), "x").unwrap();
+    let path = |folders: &[&str]| folders.join(":");
+    let (ours_is, open_is) = (ours.to_str().unwrap(), open.to_str().unwrap());
+    for (rights, path, refused) in [
+        (0o700, path(&[open_is]), true),
+        (0o700, path(&[open_is, ours_is]), true),
+        (0o700, path(&[ours_is]), false),
+        (0o700, path(&[ours_is, open_is]), false),
+        // What can't be executed is passed over.
+        (0o600, path(&[ours_is, open_is]), true),
+    ] {
+        mode(&ours.join("plugin"), rights);
+        let user = format!("{{exec: {{command: plugin, env: [{{name: PATH, value: '{path}'}}]}}}}");
+        let said = said(folder.path(), "{server: 'https://10.0.0.1:6443'}", &user, "");
+        assert_eq!(said.contains(CHANGED), refused, "{path} {rights:o} {said}");
+    }
+}
+
+#[test]
+fn a_kubeconfig_that_cannot_be_judged_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ca.pem");
+    fs::write(&path, "x").unwrap();
+    mode(&path, 0o666);
+    let text = "clusters: [{name: c, cluster: {server: 'https://10.0.0.1:6443', certificate-authority: ca.pem}}]\n\
+                users: [{name: u, user: {token: t}}]\ncontexts: [{name: x, context: {cluster: c, user: u}}]\n\
+                current-context: x\n";
+    let said = |kubeconfig: &[u8]| {
+        let (kube, node) = (folder.path().join("kubeconfig"), folder.path().join("node.yaml"));
+        fs::write(&kube, kubeconfig).unwrap();
+        fs::write(&node, "server_url: https://a.org\napi_key: k\nkubernetes: {kubeconfig: kubeconfig}\n").unwrap();
+        mode(&kube, 0o600);
+        mode(&node, 0o600);
+        check(&node).to_string()
+    };
+    let utf_16: Vec<u8> = format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let large = format!("{text}# {}\n", "x".repeat(1 << 20));
+    let tagged = text.replace("name: x,", "name: !x x,");
+    for (kubeconfig, told) in [
+        (text.as_bytes(), CHANGED),
+        (format!("---\n{text}").as_bytes(), CHANGED),
+        (format!("{text}---\nkind: Config\n").as_bytes(), "a second document"),
+        (large.as_bytes(), "bytes, expected at most"),
+        (text.replace("ca.pem}", "other.pem, certificate-authority: ca.pem}").as_bytes(), "a second time"),
+        (tagged.as_bytes(), "a tag"),
+        (&utf_16, "in UTF-8"),
+    ] {
+        let said = said(kubeconfig);
+        assert!(said.contains("can't be used") && said.contains(told), "{told}: {said}");
+    }
+    // Whoever connects says what is wrong with it.
+    assert!(said(b"").contains("can be used"), "{}", said(b""));
+}
+
+#[test]
 fn a_database_with_a_key_that_a_kubeconfig_names_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let data = tempfile::tempdir().unwrap();

@@ -41,6 +41,42 @@ fn may_change(said: &str, called: &str) -> bool {
     said.lines().any(|line| line.contains(&format!("{called}: ")) && line.contains(CHANGED))
 }
 
+/// They are trusted beside those of `ca_certificates`, too.
+#[test]
+fn certificates_in_the_place_of_the_systems_are_judged() {
+    let folder = folder();
+    let (own, authorities) = (folder.path().join("own.pem"), folder.path().join("authorities"));
+    fs::create_dir(&authorities).unwrap();
+    for path in [own.clone(), authorities.join("0a1b2c3d.0")] {
+        fs::write(&path, ca_certificate()).unwrap();
+        mode(&path, 0o644);
+    }
+    said(folder.path(), &format!("{KEY}ca_certificates: ca.pem\nlocal: {{}}\n"));
+    let said = |variable: &str, value: &Path| {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "cluster_access::say", "--nocapture"]).env_remove("SSL_CERT_FILE");
+        command.env("NODE_YAML", folder.path().join("node.yaml")).env_remove("KUBERNETES_SERVICE_HOST");
+        let output = command.env_remove("SSL_CERT_DIR").env(variable, value).output().unwrap();
+        may_change(&String::from_utf8(output.stdout).unwrap(), &format!("the environment variable {variable}"))
+    };
+    for (rights, refused) in [(0o644, false), (0o666, true)] {
+        mode(&own, rights);
+        assert_eq!(said("SSL_CERT_FILE", &own), refused, "{rights:o}");
+    }
+    for (of_folder, of_file, refused) in [
+        (0o755, 0o644, false),
+        (0o755, 0o646, true),
+        (0o757, 0o644, true),
+        // Nobody replaces what is there, but everybody may add to it.
+        (0o1777, 0o644, true),
+    ] {
+        mode(&authorities, of_folder);
+        mode(&authorities.join("0a1b2c3d.0"), of_file);
+        assert_eq!(said("SSL_CERT_DIR", &authorities), refused, "{of_folder:o} {of_file:o}");
+    }
+    assert!(!said("SSL_CERT_DIR", &folder.path().join("missing")));
+}
+
 #[test]
 fn files_that_others_may_change_are_refused_and_secrets_that_they_may_read_are_told() {
     let key = format!("{KEY}ca_certificates: ca.pem\nkubernetes: {{kubeconfig: kubeconfig}}\n");

@@ -158,6 +158,20 @@ mod tests {
         assert!(run(&exec).await.is_ok());
     }
 
+    /// The check of a configuration judges the folders of this path.
+    #[tokio::test]
+    async fn a_plugin_is_looked_for_in_the_path_that_it_gets() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("a-plugin-of-a-test");
+        std::fs::write(&program, "#!/bin/sh\necho '{\"status\": {\"token\": \"t\"}}'\n").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "a-plugin-of-a-test",
+            "env": [{"name": "PATH", "value": folder.path()}]});
+        let given = run(&serde_json::from_value(exec).unwrap()).await;
+        assert!(given.is_ok(), "{given:?}");
+    }
+
     #[tokio::test]
     async fn what_is_wrong_with_a_plugin_is_said_in_its_own_words() {
         let missing = ExecConfig { command: Some("no-such-plugin".into()), ..shell("") };

@@ -45,6 +45,29 @@ fn a_part_that_is_repeated_is_told() {
 }
 
 #[test]
+fn an_account_that_goes_on_is_told() {
+    for entry in [
+        "^ghcr\\.io/iknl.*:1$",
+        "^ghcr\\.io/iknl[\\w/-]*:1$",
+        "^docker\\.io/iknl[^:]+:1$",
+        "^quay\\.io/iknl.*average@sha256:[0-9a-f]{64}$",
+        "^ghcr\\.io/iknl\\S*@sha256:[0-9a-f]{64}$",
+        "^iknl.*:1$",
+    ] {
+        algorithm(entry, Warned("of any account"));
+    }
+    for entry in [
+        "^ghcr\\.io/iknl/.*:1$",
+        "^ghcr\\.io/iknl(/.*)?:1$",
+        "^docker\\.io/iknl/[^:]+:1$",
+        // Nobody has accounts there but its owner.
+        "^registry\\.example\\.org/iknl.*:1$",
+    ] {
+        algorithm(entry, Silent);
+    }
+}
+
+#[test]
 fn what_is_not_tried_in_full_is_told() {
     let many = |count: usize| (0..count).map(|number| format!("a{number}x")).collect::<Vec<_>>().join("|");
     algorithm(&format!("^registry\\.example\\.org/({})$", many(300)), Warned("more alternatives"));

@@ -5,6 +5,46 @@ use super::judge;
 use crate::LEAST;
 
 #[test]
+fn devices_of_networks_are_told() {
+    let told = |name: &str, expected| {
+        for (kind, side) in [("resources", "limits"), ("resources", "requests"), ("helper_resources", "limits")] {
+            let more = format!("kubernetes: {{{kind}: {{{side}: {{{name}: 1}}}}}}");
+            judge(&more, "device of a network", expected);
+        }
+    };
+    for name in [
+        "rdma/hca_shared_devices_a",
+        "rdma/ib",
+        "vpc.amazonaws.com/efa",
+        "vpc.amazonaws.com/pod-eni",
+        "intel.com/sriov_net_A",
+        "intel.com/intel_sriov_netdevice",
+        "nvidia.com/mlnx-nics",
+        "openshift.io/mlnx-sriov",
+        "mellanox.com/roce_gdr",
+        "networking.gke.io.networks/dpdk-vpc.IP",
+        "squat.ai/tun",
+        "devices.kubevirt.io/vhost-net",
+        "cornelisnetworks.com/hfi1",
+    ] {
+        told(name, Warned("NetworkPolicies don't hold there"));
+    }
+    for name in [
+        "nvidia.com/gpu",
+        "nvidia.com/mig-1g.5gb",
+        "amd.com/gpu",
+        "gpu.intel.com/i915",
+        "google.com/tpu",
+        "habana.ai/gaudi",
+        "aws.amazon.com/neuron",
+        "aliyun.com/gpu-mem",
+        "tencent.com/vcuda-core",
+    ] {
+        told(name, Silent);
+    }
+}
+
+#[test]
 fn labels_and_annotations_that_are_sextants_or_kubernetess_own() {
     let own = Refused("Sextant's own");
     let jobs = Refused("Kubernetes itself");
