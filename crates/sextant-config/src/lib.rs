@@ -150,6 +150,7 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Diag
     let logging = regular::logging(&file);
     let docker_registries = regular::registries(&file);
     let health_listen = health::read(&file, around);
+    regular::refuse_vpn(&file);
     regular::warn_of_the_meaningless(&file);
     regular::warn_of_the_empty(&file);
     unknown(&file);

@@ -16,8 +16,7 @@ use super::system;
 use super::yaml::Value;
 
 /// Settings without meaning here, and what to do instead. They are named only if they ask for something: `debug: {}` does not.
-const WITHOUT_MEANING: [(&str, &str); 14] = [
-    ("vpn_subnet", "there is no VPN between the algorithms of different nodes; those that need one will fail."),
+const WITHOUT_MEANING: [(&str, &str); 13] = [
     (
         "ssh-tunnels",
         "there are no SSH tunnels; algorithms reach nothing but vantage6, so those that need a tunnel will fail.",
@@ -57,6 +56,20 @@ const WITHOUT_MEANING_LOCALLY: [(&str, &str); 6] = [
     ("images", "there are no images; algorithms are the commands in `local.algorithms`."),
     ("docker_registries", "nothing is pulled; algorithms are the commands in `local.algorithms`."),
 ];
+
+/// Refuses a VPN between the algorithms of different nodes: without it, those that need one would fail one by one, each at its own time.
+pub(super) fn refuse_vpn(file: &Section<'_>) {
+    let Some(field) = file.get("vpn_subnet").filter(|field| field.node.asks()) else { return };
+    field.findings.error(
+        field.key_at,
+        format!(
+            "`{}`: found a VPN between the algorithms of different nodes, which Sextant does not offer: it needs privileged containers beside \
+             the algorithms, and vantage6 5 has dropped it. Take it out. Algorithms exchange data by subtasks and their results; those that \
+             need direct connections can't run at this node.",
+            field.path
+        ),
+    );
+}
 
 /// Warns of the settings that have no meaning here.
 pub(super) fn warn_of_the_meaningless(file: &Section<'_>) {

@@ -56,7 +56,6 @@ policies:
 port: '443'
 server_url: https://server.example.org
 task_dir: /var/lib/vantage6/node_b
-vpn_subnet: 10.76.0.0/16
 ";
 
 #[test]
@@ -120,7 +119,6 @@ fn addresses_are_joined_as_a_regular_node_does() {
 #[test]
 fn settings_without_meaning_are_named() {
     let table = [
-        "vpn_subnet: 10.76.0.0/16",
         "ssh-tunnels: [{hostname: db}]",
         "whitelist: {domains: [example.org]}",
         "docker_services: {label: container}",
@@ -140,6 +138,27 @@ fn settings_without_meaning_are_named() {
         let said = warnings(text);
         let [said] = said.as_slice() else { panic!("{text}: {said:?}") };
         assert!(said.starts_with(&format!("3:1: `{key}`: has no effect here: ")), "{said}");
+    }
+}
+
+#[test]
+fn a_vpn_is_refused_with_the_reason() {
+    for (setting, runtime) in [
+        ("10.76.0.0/16", ""),
+        ("'10.76.0.0/16'", "\nkubernetes: {namespace: runs}"),
+        ("[10.76.0.0/16]", ""),
+        ("true", ""),
+        ("10.76.0.0/16", "\nlocal: {algorithms: {a: b}}"),
+    ] {
+        let said = mistakes(&format!("{LEAST}vpn_subnet: {setting}{runtime}"));
+        let [said] = said.as_slice() else { panic!("{setting}: {said:?}") };
+        assert!(said.starts_with("3:1: `vpn_subnet`: found a VPN "), "{said}");
+        for part in ["privileged containers", "vantage6 5 has dropped it", "Take it out.", "subtasks"] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
+    for nothing in ["''", "", "null", "false"] {
+        assert_eq!(warnings(&format!("vpn_subnet: {nothing}")), [""; 0], "{nothing}");
     }
 }
 
@@ -294,10 +313,6 @@ fn the_local_runtime_is_not_said_to_keep_anything_from_algorithms() {
         (
             "docker_registries: [{registry: r, username: u, password: p}]",
             "nothing is pulled; algorithms are the commands in `local.algorithms`.",
-        ),
-        (
-            "vpn_subnet: 10.0.0.0/8",
-            "there is no VPN between the algorithms of different nodes; those that need one will fail.",
         ),
     ] {
         let key = text.split(':').next().unwrap();
