@@ -47,7 +47,7 @@ mod yaml;
 const OUTPUT: u64 = 700 << 20;
 
 pub use check::{CheckReport, check, disk};
-pub use database::{Database, DatabaseType};
+pub use database::{Database, DatabaseType, MountMode};
 pub use diagnostics::{ConfigError, Position, Problem, Warning};
 pub use encryption::{Encryption, read_private_key};
 pub use kubernetes::{

@@ -173,6 +173,8 @@ fn settings_that_ask_for_nothing_are_not_worth_a_word() {
         "run_context_file: false",
         "policies: {allow_either_whitelist_or_store: false, require_algorithm_pull: false}",
         "databases: []",
+        "databases: [{label: a, uri: /a.csv, type: csv, mount_mode: ro}]",
+        "databases: [{label: a, uri: /a, type: folder, mount_mode: RO}]",
         "algorithm_env:",
     ];
     for text in table {
@@ -191,7 +193,23 @@ fn other_oddities_are_told_with_their_place() {
         ),
         (
             "databases:\n- {label: a, uri: /a.csv, type: csv, mount_mode: copy}",
-            "4:38: `databases[0].mount_mode`: has no effect: algorithms get the data itself, read-only, instead of a copy.",
+            "4:38: `databases[0].mount_mode`: gives no writable copy here: algorithms get the data itself, read-only, at the same path. Those that write do so in /mnt/tmp (`TEMPORARY_FOLDER`).",
+        ),
+        (
+            "databases:\n- {label: a, uri: /a, type: folder, mount_mode: copy}",
+            "4:37: `databases[0].mount_mode`: gives no writable copy here: algorithms get the data itself, read-only, at the same path. Those that write do so in /mnt/tmp (`TEMPORARY_FOLDER`).",
+        ),
+        (
+            "databases:\n- {label: a, uri: 'https://a.example/x', type: other, mount_mode: ro}\nkubernetes: {databases: {a: {egress: [{cidr: 10.0.0.1, port: 9200}]}}}",
+            "4:55: `databases[0].mount_mode`: has no effect: the database is an address, of which nothing is mounted. (A regular node refuses it.)",
+        ),
+        (
+            "databases:\n- {label: a, uri: /a.csv, type: csv, mount_mode: ro}\nlocal: {algorithms: {a: b}}",
+            "4:38: `databases[0].mount_mode`: has no effect with `local`: algorithms may do with the data what this node's user may. Take the right to write from that user.",
+        ),
+        (
+            "databases:\n- {label: a, uri: /a.csv, type: csv, mount_mode: Copy}\nlocal: {algorithms: {a: b}}",
+            "4:38: `databases[0].mount_mode`: has no effect with `local`: algorithms get the data itself, and may change it if this node's user may.",
         ),
         (
             "databases:\n- {label: a, uri: /a, type: folder}",

@@ -329,7 +329,8 @@ fn algorithm(plan: &Plan<'_>, secret: &str) -> Container {
         ..mount("token", &token(plan.assignment.run))
     };
     let mut mounts = vec![data(plan), token, tmp];
-    mounts.extend(plan.databases.iter().filter_map(|database| Some(database.volume.as_ref()?.1.clone())));
+    mounts
+        .extend(plan.databases.iter().filter_map(|database| database.volume.as_ref()).flat_map(|(_, own)| own.clone()));
     let image = plan.assignment.image_to_run();
     let mut container = Container {
         name: ALGORITHM.into(),
