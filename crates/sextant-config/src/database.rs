@@ -54,6 +54,12 @@ impl Database {
         }
     }
 
+    /// Whether it is one file for algorithms: neither an address nor a folder.
+    #[must_use]
+    pub fn is_single_file(&self, in_volume: bool) -> bool {
+        (in_volume || self.is_file()) && self.kind != DatabaseType::Folder
+    }
+
     /// The path of a file or folder in an algorithm's container, as a regular node since 4.14 has it: copies of files are in the folder of
     /// runs, and folders and what is mounted read-only are beside it. `file` is where the data is, whose extension the path keeps.
     #[must_use]

@@ -66,6 +66,7 @@ fn mount(index: usize, database: &Database, kubernetes: &KubernetesConfig) -> Mo
         egress: place.map_or_else(Vec::new, |place| place.egress.clone()),
         visible: VisibleDatabase {
             label: database.label.clone(),
+            is_file: database.is_single_file(configured.is_some()),
             uri,
             kind: database.kind.as_str(),
             env: database.env.clone(),

@@ -17,3 +17,4 @@ pub mod refusal;
 pub mod run_state;
 pub mod scratch;
 pub mod security;
+pub mod services;
