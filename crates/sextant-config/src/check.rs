@@ -184,7 +184,7 @@ fn tell_kubernetes(out: &mut String, config: &Config, kubernetes: &KubernetesCon
     if let Some(gpu) = &kubernetes.gpu {
         let class =
             gpu.runtime_class.as_ref().map_or(String::new(), |class| format!(", with the runtime class {class}"));
-        line(out, "GPUs", &format!("each algorithm gets its limit of {}{class} for itself", gpu.resource))?;
+        line(out, "", &format!("the GPUs are those of {}, each for one algorithm alone{class}", gpu.resource))?;
     }
     let most = kubernetes.max_concurrent_runs.map_or("no limit".to_owned(), |most| most.to_string());
     line(out, "", &format!("runs at once: {most}; longest run: {}", time(kubernetes.deadline)))?;
