@@ -127,6 +127,54 @@ def test_the_walls_are_those_of_sextant(manifests, tmp_path):
         assert "ingress" not in policy["spec"]
 
 
+SERVICES = {
+    "redis": {"namespace": "tools", "name": "cache", "port": 6379, "pod_labels": {"app": "cache"}},
+    "web.tools": {"namespace": "tools", "name": "web", "port": 80, "target_port": 8080},
+}
+
+
+def test_services_are_those_of_sextant(tmp_path):
+    """For each Service: the same way out of all runs as `sextant network-policies` makes, and the right to read this one Service."""
+    values = merged(LEAST, {"config": {"docker_services": {"redis": "cache"}, "kubernetes": {"services": SERVICES}}})
+    manifests = rendered("sextant", NAMESPACE, values)
+    config = yaml.safe_load(one(manifests, "Secret")["stringData"]["node.yaml"])
+    config["kubernetes"] |= {"data_port": {"address": "192.0.2.2:7654"}, "proxy": {"address": "192.0.2.1:8080"}}
+    config |= {"ca_certificates": None, "api_key_file": None}
+    file = tmp_path / "node.yaml"
+    file.write_text(yaml.safe_dump(config))
+    environment = os.environ | {"SEXTANT_API_KEY": "key"}
+    done = subprocess.run([binary(), "network-policies", file], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    policies = {each["metadata"]["name"]: each["spec"] for each in manifests if each["kind"] == "NetworkPolicy"}
+    ours = {each["metadata"]["name"]: each["spec"] for each in yaml.safe_load_all(done.stdout) if each}
+    runs = one([each for each in manifests if each["kind"] == "Role" and each["metadata"]["namespace"] != "tools"], "Role")["metadata"]["name"]
+    for alias, service in SERVICES.items():
+        theirs = policies[f"{runs}-service-{alias}"]
+        (of_sextant,) = [spec for name, spec in ours.items() if name.endswith(f"-service-{alias}")]
+        assert theirs["egress"] == of_sextant["egress"]
+        assert theirs["podSelector"] == policies[runs]["podSelector"]
+        assert theirs["policyTypes"] == ["Ingress", "Egress"]
+        roles = {each["kind"]: each for each in manifests if each["metadata"]["name"] == f"{runs}-service-{alias}" and each["kind"].startswith("Role")}
+        assert {each["metadata"]["namespace"] for each in roles.values()} == {"tools"}
+        assert roles["Role"]["rules"] == [{"apiGroups": [""], "resources": ["services"], "resourceNames": [service["name"]], "verbs": ["get"]}]
+        assert roles["RoleBinding"]["subjects"] == [{"kind": "ServiceAccount", "name": "sextant-node", "namespace": NAMESPACE}]
+
+
+def test_the_runtime_class_of_gpus_is_admitted_alone():
+    """A pod has no runtime class but that of `kubernetes.gpu`, and only where GPUs are requested."""
+    gpu = {"kubernetes": {"gpu": {"runtime_class": "nvidia"}}}
+    for config, admitted in [
+        ({}, False),
+        (gpu, False),
+        (gpu | {"algorithm_device_requests": {"gpu": False}}, False),
+        (gpu | {"algorithm_device_requests": None}, False),
+        (gpu | {"algorithm_device_requests": {"gpu": True}}, True),
+    ]:
+        (rule,) = [each for each in rules_of_jobs(config=config) if "runtimeClassName" in each]
+        assert "!has(object.spec.template.spec.runtimeClassName)" in rule
+        assert ("runtimeClassName == 'nvidia'" in rule) is admitted, (config, rule)
+
+
 def comparable(policies: list[dict]) -> list[str]:
     """Policies in one form: whose pods are meant is 'this node's runs', and the two ways out are 'node' and 'proxy'."""
 
@@ -432,6 +480,10 @@ def test_no_secret_but_by_reference(manifests):
         ({"config": {"databases": [{"label": "a", "type": "cvs"}]}}, "/config/databases/0/type"),
         ({"config": {"kubernetes": {"databases": {"a": {"egress": [{"cidr": "db.example.org", "port": 1}]}}}}}, "/egress/0/cidr"),
         ({"config": {"kubernetes": {"databases": {"a": {"egress": [{"cidr": "10.0.0.1"}]}}}}}, "/egress/0"),
+        ({"config": {"kubernetes": {"services": {"a": {"namespace": "b", "name": "c"}}}}}, "/services/a"),
+        ({"config": {"kubernetes": {"services": {"a": {"namespace": "b", "name": "c", "port": 0}}}}}, "/services/a/port"),
+        ({"config": {"kubernetes": {"gpu": {"count": 0}}}}, "/gpu/count"),
+        ({"config": {"kubernetes": {"gpu": {"resources": "a"}}}}, "/gpu"),
         ({"config": {"kubernetes": {"pod_security": "privileged"}}}, "/config/kubernetes/pod_security"),
         ({"config": {"kubernetes": {"scratch": {"storage_class": "fast"}}}}, "/config/kubernetes/scratch"),
         ({"upgrade": {"earlierRuns": "true"}}, "/upgrade/earlierRuns"),

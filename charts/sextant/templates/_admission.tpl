@@ -10,6 +10,9 @@
 {{- define "sextant.admission.jobs" -}}
 {{- $earlier := include "sextant.hasEarlierRuns" . -}}
 {{- $pod := "object.spec.template.spec" -}}
+{{- $kubernetes := default dict .Values.config.kubernetes -}}
+{{- $runtimeClass := "" -}}
+{{- if (default dict .Values.config.algorithm_device_requests).gpu }}{{ $runtimeClass = (default dict $kubernetes.gpu).runtime_class }}{{ end -}}
 {{- $secure := "c.securityContext" -}}
 variables:
   - name: initContainers
@@ -45,7 +48,7 @@ validations:
     message: a pod of this node has automountServiceAccountToken set to false
   - expression: "variables.unchanged || {{ range $index, $field := list "hostNetwork" "hostPID" "hostIPC" "shareProcessNamespace" }}{{ if $index }} && {{ end }}(!has({{ $pod }}.{{ $field }}) || !{{ $pod }}.{{ $field }}){{ end }}"
     message: a pod of this node shares nothing with its machine, nor its processes with each other
-  - expression: "variables.unchanged || {{ range $index, $field := list "nodeName" "priorityClassName" "priority" "preemptionPolicy" "resourceClaims" "affinity" "topologySpreadConstraints" "schedulingGates" "runtimeClassName" "overhead" "os" "subdomain" "setHostnameAsFQDN" "ephemeralContainers" }}{{ if $index }} && {{ end }}!has({{ $pod }}.{{ $field }}){{ end }} && (!has({{ $pod }}.schedulerName) || {{ $pod }}.schedulerName == 'default-scheduler')"
+  - expression: "variables.unchanged || {{ range $index, $field := list "nodeName" "priorityClassName" "priority" "preemptionPolicy" "resourceClaims" "affinity" "topologySpreadConstraints" "schedulingGates" "overhead" "os" "subdomain" "setHostnameAsFQDN" "ephemeralContainers" }}{{ if $index }} && {{ end }}!has({{ $pod }}.{{ $field }}){{ end }} && (!has({{ $pod }}.runtimeClassName){{ with $runtimeClass }} || {{ $pod }}.runtimeClassName == {{ . | squote }}{{ end }}) && (!has({{ $pod }}.schedulerName) || {{ $pod }}.schedulerName == 'default-scheduler')"
     message: a pod of this node chooses no machine, scheduler, priority, runtime or device
   - expression: {{ printf "variables.unchanged || %s" (include "sextant.admission.machines" .) | toJson }}
     message: a pod of this node goes to the machines that its configuration names, by nodeSelector and tolerations

@@ -101,6 +101,9 @@ fn write_summary(out: &mut String, path: &Path, config: &Config) -> fmt::Result 
     if !registries.is_empty() {
         line(out, "registries", &registries.join(", "))?;
     }
+    if config.run_context_file {
+        line(out, "context", "every algorithm gets run_context.json, and its path in RUN_CONTEXT_FILE")?;
+    }
     let variables: Vec<&str> = config.algorithm_env.keys().map(String::as_str).collect();
     if !variables.is_empty() {
         line(out, "environment", &format!("every algorithm also gets {}", variables.join(", ")))?;
@@ -149,6 +152,15 @@ fn tell_kubernetes(out: &mut String, config: &Config, kubernetes: &KubernetesCon
         format!("no algorithm runs before they are proved; tried again every {}", time(kubernetes.isolation.every))
     };
     line(out, "walls", &walls)?;
+    for (alias, service) in &kubernetes.services {
+        let (namespace, port) = (&service.namespace, service.port);
+        let pods = if service.pod_labels.is_empty() { "at every pod of that namespace" } else { "at its pods" };
+        let what = format!(
+            "every algorithm reaches {alias}:{port}, the Service {} of the namespace {namespace} (port {} {pods})",
+            service.name, service.target_port
+        );
+        line(out, "services", &what)?;
+    }
     let security = match kubernetes.pod_security {
         PodSecurity::Baseline => {
             "baseline: algorithms run as the user of their image, without any rights of root's".to_owned()
@@ -172,6 +184,11 @@ fn tell_kubernetes(out: &mut String, config: &Config, kubernetes: &KubernetesCon
     line(out, "limits", &format!("an algorithm {}", resources(&kubernetes.resources)))?;
     if kubernetes.helper_resources != helper_defaults(&kubernetes.resources) {
         line(out, "", &format!("each of receive, return and probe {}", resources(&kubernetes.helper_resources)))?;
+    }
+    if let Some(gpu) = &kubernetes.gpu {
+        let class =
+            gpu.runtime_class.as_ref().map_or(String::new(), |class| format!(", with the runtime class {class}"));
+        line(out, "", &format!("the GPUs are those of {}, each for one algorithm alone{class}", gpu.resource))?;
     }
     let most = kubernetes.max_concurrent_runs.map_or("no limit".to_owned(), |most| most.to_string());
     line(out, "", &format!("runs at once: {most}; longest run: {}", time(kubernetes.deadline)))?;

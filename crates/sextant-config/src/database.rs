@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use super::model::HiddenValues;
+
+/// The folder of runs, and of copies of databases, in an algorithm's container.
+const DATA_FOLDER: &str = "/mnt/data";
 
 /// One of the data sources that tasks can ask for by its label.
 #[derive(Clone, PartialEq)]
@@ -17,6 +21,18 @@ pub struct Database {
     pub kind: DatabaseType,
     /// Parameters for algorithms that use this database, given to them as `<LABEL>_DB_PARAM_<KEY>`. May hold passwords.
     pub env: BTreeMap<String, String>,
+    /// Where a regular node would mount it. It is read-only on Kubernetes in either mode.
+    pub mount_mode: MountMode,
+}
+
+/// How a regular node (since 4.14) gives a database to algorithms. Here it decides on the path alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MountMode {
+    /// A file is copied to the folder of runs.
+    #[default]
+    Copy,
+    /// The file or folder itself is mounted beside that folder.
+    ReadOnly,
 }
 
 impl Database {
@@ -38,6 +54,25 @@ impl Database {
         }
     }
 
+    /// Whether it is one file for algorithms: neither an address nor a folder.
+    #[must_use]
+    pub fn is_single_file(&self, in_volume: bool) -> bool {
+        (in_volume || self.is_file()) && self.kind != DatabaseType::Folder
+    }
+
+    /// The path of a file or folder in an algorithm's container, as a regular node since 4.14 has it: copies of files are in the folder of
+    /// runs, and folders and what is mounted read-only are beside it. `file` is where the data is, whose extension the path keeps.
+    #[must_use]
+    pub fn path_in_container(&self, file: &str) -> String {
+        let (label, is_folder) = (&self.label, self.kind == DatabaseType::Folder);
+        let extension = Path::new(file).extension().and_then(|extension| extension.to_str());
+        let suffix = extension.filter(|_| !is_folder).map_or_else(String::new, |extension| format!(".{extension}"));
+        match self.mount_mode {
+            MountMode::Copy if !is_folder => format!("{DATA_FOLDER}/{label}{suffix}"),
+            MountMode::Copy | MountMode::ReadOnly => format!("/mnt/{label}{suffix}"),
+        }
+    }
+
     /// The [`uri`](Self::uri) without what may be a password, to be shown to people.
     #[must_use]
     pub fn uri_to_show(&self) -> String {
@@ -52,6 +87,7 @@ impl fmt::Debug for Database {
             .field("uri", &self.uri_to_show())
             .field("kind", &self.kind)
             .field("env", &HiddenValues(&self.env))
+            .field("mount_mode", &self.mount_mode)
             .finish()
     }
 }
@@ -148,9 +184,34 @@ mod tests {
             (Sql, "Server=db;Uid=ada;Pwd=pw", false, "[address not shown]"),
         ];
         for (kind, uri, is_file, shown) in table {
-            let database = Database { label: "l".into(), uri: uri.into(), kind, env: BTreeMap::new() };
+            let database = Database {
+                label: "l".into(),
+                uri: uri.into(),
+                kind,
+                env: BTreeMap::new(),
+                mount_mode: MountMode::Copy,
+            };
             assert_eq!(database.is_file(), is_file, "{uri}");
             assert_eq!(database.uri_to_show(), shown, "{uri}");
+        }
+    }
+
+    #[test]
+    fn paths_in_the_container_are_those_of_a_regular_node() {
+        use DatabaseType::{Csv, Folder, Other, Parquet, Sql};
+        use MountMode::{Copy, ReadOnly};
+        for (kind, mount_mode, file, expected) in [
+            (Csv, Copy, "/data/people.csv", "/mnt/data/l.csv"),
+            (Csv, ReadOnly, "/data/people.csv", "/mnt/l.csv"),
+            (Csv, ReadOnly, "exports/people.csv.gz", "/mnt/l.gz"),
+            (Parquet, ReadOnly, "/data/people", "/mnt/l"),
+            (Sql, Copy, "/data/people.sqlite", "/mnt/data/l.sqlite"),
+            (Other, ReadOnly, "/data/people.db", "/mnt/l.db"),
+            (Folder, Copy, "/data/scans.v2", "/mnt/l"),
+            (Folder, ReadOnly, "/data/scans.v2", "/mnt/l"),
+        ] {
+            let database = Database { label: "l".into(), uri: file.into(), kind, env: BTreeMap::new(), mount_mode };
+            assert_eq!(database.path_in_container(file), expected, "{kind} {mount_mode:?} {file}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sextant_core::environment::{RUN_FOLDER, Reserved};
 
 use super::Surroundings;
-use super::database::{Database, DatabaseType};
+use super::database::{Database, DatabaseType, MountMode};
 use super::diagnostics::Position;
 use super::kubernetes::{DatabasePlace, DatabaseVolume, PodSecurity, database_volumes};
 use super::model::RuntimeConfig;
@@ -81,13 +81,24 @@ fn database(
         (None, None) => section.require("uri", URI).and_then(|field| uri(&field)),
     };
     let env = section.get("env").map_or_else(BTreeMap::new, |field| parameters(&field));
-    mount_mode(&section);
+    let mode = section.get("mount_mode");
+    let mount_mode = mode.as_ref().map_or(Some(MountMode::default()), mount_mode);
     section.finish(Unknown::Warn);
-    let mut database = Database { label: label?, uri: uri?, kind: kind?, env };
+    let mut database = Database { label: label?, uri: uri?, kind: kind?, env, mount_mode: mount_mode? };
     judge_path(&database, volume, &section, own, around)?;
     judge_host_path(&database, volume, item, own, around)?;
-    if database.kind == DatabaseType::Folder {
-        folder(file, &database, item)?;
+    if volume.is_some() || database.is_file() {
+        let inside = volume.and_then(|volume| volume.path.as_deref()).unwrap_or(&database.uri);
+        hides_nothing(&database, inside, item)?;
+    }
+    if let Some(mode) = &mode {
+        tell_of_mode(file, &database, volume.is_some(), mode);
+    }
+    if database.kind == DatabaseType::Folder && !super::is_local(file) && mode.is_none() {
+        item.warn(format_args!(
+            "the folder `{}` is read-only for algorithms; on a regular node they may write to it.",
+            database.label
+        ));
     }
     match volume {
         Some(volume) => in_volume(&database, volume, item)?,
@@ -294,34 +305,54 @@ fn variable(key: &str, field: &Field<'_>) -> Option<String> {
     variable_of_this_machine(key, field)
 }
 
-fn mount_mode(section: &Section<'_>) {
-    let Some(field) = section.get("mount_mode") else {
-        return;
-    };
-    match field.text("`ro` or `copy`").map(str::to_lowercase).as_deref() {
-        Some("ro") | None => {}
-        Some("copy") => field.warn("has no effect: algorithms get the data itself, read-only, instead of a copy."),
-        Some(_) => field.wrong_form("`ro` or `copy`", "Take it out: databases are always read-only here."),
+fn mount_mode(field: &Field<'_>) -> Option<MountMode> {
+    let expected = "`ro` or `copy`";
+    match field.text(expected)?.to_lowercase().as_str() {
+        "ro" => Some(MountMode::ReadOnly),
+        "copy" => Some(MountMode::Copy),
+        _ => {
+            field.wrong_form(expected, "Databases are read-only here in either mode; it decides on their path.");
+            None
+        }
     }
 }
 
-fn folder(file: &Section<'_>, database: &Database, item: &Field<'_>) -> Option<()> {
-    if matches!(database.label.as_str(), "data" | "tmp") {
-        let advice = "Its folder would hide the node's own one of that name.";
+/// Says where a mount mode promises something else than algorithms get.
+fn tell_of_mode(file: &Section<'_>, database: &Database, in_volume: bool, mode: &Field<'_>) {
+    let is_address = !in_volume && !database.is_file();
+    match database.mount_mode {
+        MountMode::ReadOnly if is_address => {
+            mode.warn("has no effect: the database is an address, of which nothing is mounted. (A regular node refuses it.)");
+        }
+        MountMode::ReadOnly if super::is_local(file) => mode.warn(
+            "has no effect with `local`: algorithms may do with the data what this node's user may. Take the right to write from that user.",
+        ),
+        MountMode::Copy if is_address => {}
+        MountMode::Copy if super::is_local(file) => {
+            mode.warn("has no effect with `local`: algorithms get the data itself, and may change it if this node's user may.");
+        }
+        MountMode::Copy => mode.warn(
+            "gives no writable copy here: algorithms get the data itself, read-only, at the same path. Those that write do so in \
+             /mnt/tmp (`TEMPORARY_FOLDER`).",
+        ),
+        MountMode::ReadOnly => {}
+    }
+}
+
+/// Refuses a database whose path in the container is that of a folder of the node's own.
+fn hides_nothing(database: &Database, inside: &str, item: &Field<'_>) -> Option<()> {
+    if matches!(database.path_in_container(inside).as_str(), "/mnt/data" | "/mnt/tmp") {
+        let advice = "It would hide the node's own folder of that name.";
         item.findings.error(
             item.key_at,
             format!(
-                "`{}`: found a folder with the label `{}`, expected another label. {advice}",
-                item.path, database.label
+                "`{}`: found a database with the label `{}` at {}, expected another label. {advice}",
+                item.path,
+                database.label,
+                database.path_in_container(inside)
             ),
         );
         return None;
-    }
-    if !super::is_local(file) {
-        item.warn(format_args!(
-            "the folder `{}` is read-only for algorithms; on a regular node they may write to it.",
-            database.label
-        ));
     }
     Some(())
 }

@@ -47,12 +47,12 @@ mod yaml;
 const OUTPUT: u64 = 700 << 20;
 
 pub use check::{CheckReport, check, disk};
-pub use database::{Database, DatabaseType};
+pub use database::{Database, DatabaseType, MountMode};
 pub use diagnostics::{ConfigError, Position, Problem, Warning};
 pub use encryption::{Encryption, read_private_key};
 pub use kubernetes::{
-    Cidr, DatabasePlace, DatabaseVolume, Egress, ImagePullPolicy, Isolation, KubernetesConfig, PROXY_TMP_SIZE,
-    PodSecurity, Port, ProxyConfig, Scratch, VolumeSource,
+    Cidr, ClusterService, DatabasePlace, DatabaseVolume, Egress, Gpu, ImagePullPolicy, Isolation, KubernetesConfig,
+    PROXY_TMP_SIZE, PodSecurity, Port, ProxyConfig, Scratch, VolumeSource,
 };
 pub use local::{LocalAlgorithm, LocalConfig};
 pub use model::{Config, LogLevel, Logging, Registry, RuntimeConfig, Tmp};
@@ -143,14 +143,21 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Diag
     if let (Some(RuntimeConfig::Kubernetes(kubernetes)), Some(read)) = (&mut runtime, &policies) {
         kubernetes::require_pull(&file, kubernetes, read.require_pull);
     }
+    let with_gpus = kubernetes::are_requested(&file);
+    if let Some(RuntimeConfig::Kubernetes(kubernetes)) = &mut runtime {
+        kubernetes::request(&file, kubernetes, with_gpus);
+        kubernetes::judge_services(&file, kubernetes);
+    }
     let algorithm_env = databases::algorithm_env(&file);
     let flag = |key| file.given(key).map_or(Some(true), |field| field.flag());
+    let run_context_file = regular::run_context_file(&file, databases.as_deref().unwrap_or_default());
     let share_config = flag("share_config");
     let share_algorithm_logs = flag("share_algorithm_logs");
     let report_metrics = regular::report_metrics(&file);
     let logging = regular::logging(&file);
     let docker_registries = regular::registries(&file);
     let health_listen = health::read(&file, around);
+    regular::refuse_vpn(&file);
     regular::warn_of_the_meaningless(&file);
     regular::warn_of_the_empty(&file);
     unknown(&file);
@@ -171,6 +178,7 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Diag
         encryption: encryption?,
         policies: policies?.policies,
         algorithm_env,
+        run_context_file: run_context_file?,
         share_config: share_config?,
         share_algorithm_logs: share_algorithm_logs?,
         report_metrics: report_metrics?,

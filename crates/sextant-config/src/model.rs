@@ -40,6 +40,8 @@ pub struct Config {
     pub policies: Policies,
     /// Environment variables for every algorithm, with the values that a regular node would pass on.
     pub algorithm_env: BTreeMap<String, String>,
+    /// Whether algorithms get a description of their run as a file (`run_context.json`). Default false.
+    pub run_context_file: bool,
     /// Whether the server may be told about policies and databases (the event `node_info_update`). Default true.
     pub share_config: bool,
     /// Whether the server may get the algorithms' logs; where not, a regular node sends the sentence
@@ -138,6 +140,7 @@ impl fmt::Debug for Config {
             .field("encryption", &self.encryption)
             .field("policies", &self.policies)
             .field("algorithm_env", &HiddenValues(&self.algorithm_env))
+            .field("run_context_file", &self.run_context_file)
             .field("share_config", &self.share_config)
             .field("share_algorithm_logs", &self.share_algorithm_logs)
             .field("report_metrics", &self.report_metrics)

@@ -7,8 +7,9 @@ use secrecy::SecretString;
 use sextant_core::image_reference::ImageReference;
 
 use super::Surroundings;
+use super::database::Database;
 use super::databases::is_of_windows;
-use super::kubernetes::{KubernetesConfig, PodSecurity};
+use super::kubernetes::{KubernetesConfig, PodSecurity, database_volumes};
 use super::model::{LogLevel, Logging, Registry};
 use super::names;
 use super::policies::shared;
@@ -20,35 +21,31 @@ use super::yaml::Value;
 const REPORT_INTERVAL: Duration = Duration::from_secs(45);
 
 /// Settings without meaning here, and what to do instead. They are named only if they ask for something: `debug: {}` does not.
-const WITHOUT_MEANING: [(&str, &str); 13] = [
-    ("vpn_subnet", "there is no VPN between the algorithms of different nodes; those that need one will fail."),
+const WITHOUT_MEANING: [(&str, &str); 9] = [
     (
         "ssh-tunnels",
         "there are no SSH tunnels; algorithms reach nothing but vantage6, so those that need a tunnel will fail.",
     ),
     ("whitelist", "algorithms reach nothing but vantage6, also not these addresses; those that need them will fail."),
-    (
-        "docker_services",
-        "algorithms reach nothing but vantage6, also no services beside them; those that need one will fail.",
-    ),
-    (
-        "algorithm_device_requests",
-        "say what devices algorithms get in `kubernetes.resources`, for example `limits: {nvidia.com/gpu: 1}`.",
-    ),
-    ("images", "Sextant is one image, given in `kubernetes.image`."),
+    ("images", "Sextant is one image, `kubernetes.image`; it has no helpers whose images could be replaced."),
     ("alpine", "Sextant needs no such helper."),
     (
         "node_extra_env",
-        "set environment variables where Sextant is started; for certificates of the server there is `ca_certificates`.",
+        "set environment variables where Sextant is started (the chart's `node.env` and `proxy.env`), such as `HTTPS_PROXY`; for \
+         certificates of the server there is `ca_certificates`, for variables of algorithms `algorithm_env`.",
     ),
     (
         "node_extra_mounts",
-        "give Sextant's pod its volumes where it is started; for certificates of the server there is `ca_certificates`.",
+        "Sextant needs no other files; for certificates of the server there is `ca_certificates`, for data `databases` and \
+         `kubernetes.databases`.",
     ),
-    ("node_extra_hosts", "give Sextant's pod `hostAliases`, or the names to your DNS."),
+    (
+        "node_extra_hosts",
+        "give these names to the DNS that Sextant uses, or to the hosts file of its machine; algorithms find services by \
+         `kubernetes.services` and databases by `egress` with `host`.",
+    ),
     ("directories", "Sextant keeps no folders of its own, and logs to standard error."),
     ("debug", "use `logging.level: DEBUG`."),
-    ("run_context_file", "algorithms get no such file."),
 ];
 
 /// What is to be said instead with the local runtime, which isolates nothing and pulls nothing.
@@ -60,6 +57,45 @@ const WITHOUT_MEANING_LOCALLY: [(&str, &str); 6] = [
     ("images", "there are no images; algorithms are the commands in `local.algorithms`."),
     ("docker_registries", "nothing is pulled; algorithms are the commands in `local.algorithms`."),
 ];
+
+/// Refuses a VPN between the algorithms of different nodes: without it, those that need one would fail one by one, each at its own time.
+pub(super) fn refuse_vpn(file: &Section<'_>) {
+    let Some(field) = file.get("vpn_subnet").filter(|field| field.node.asks()) else { return };
+    field.findings.error(
+        field.key_at,
+        format!(
+            "`{}`: found a VPN between the algorithms of different nodes, which Sextant does not offer: it needs privileged containers beside \
+             the algorithms, and vantage6 5 has dropped it. Take it out. Algorithms exchange data by subtasks and their results; those that \
+             need direct connections can't run at this node.",
+            field.path
+        ),
+    );
+}
+
+/// Reads `run_context_file`, and warns of the databases whose runs will fail with it.
+pub(super) fn run_context_file(file: &Section<'_>, databases: &[Database]) -> Option<bool> {
+    let Some(field) = file.get("run_context_file") else { return Some(false) };
+    let on = field.boolean()?;
+    let volumes = database_volumes(file);
+    let in_volume = |label: &str| {
+        let place = volumes.iter().find(|(of, _)| *of == label);
+        place.is_some_and(
+            |(_, place)| matches!(&place.node.value, Value::Map(keys) if keys.iter().any(|key| key.key != "egress")),
+        )
+    };
+    let others: Vec<&str> = databases
+        .iter()
+        .filter(|database| !database.is_single_file(in_volume(&database.label)))
+        .map(|database| database.label.as_str())
+        .collect();
+    if on && !others.is_empty() {
+        field.warn(format_args!(
+            "runs that ask for {} will fail, as at a regular node: with it, algorithms get only databases that are files.",
+            names::listed(&others, "or")
+        ));
+    }
+    Some(on)
+}
 
 /// Warns of the settings that have no meaning here.
 pub(super) fn warn_of_the_meaningless(file: &Section<'_>) {

@@ -1,7 +1,7 @@
 //! A run, reduced to what the decisions need: the server's run without its input.
 
 use jiff::Timestamp;
-use vantage6_types::{JobId, OrganizationId, RunId, TaskId, UserId};
+use vantage6_types::{CollaborationId, JobId, OrganizationId, RunId, TaskId, UserId};
 
 pub use super::hub::RequestedDatabase;
 use super::hub::Run;
@@ -36,6 +36,8 @@ pub struct Assignment {
     pub init_org: Option<OrganizationId>,
     /// The user who created the task.
     pub init_user: Option<UserId>,
+    /// The task's collaboration, if it is known.
+    pub collaboration: Option<CollaborationId>,
     /// The databases that the task asks for, in its order.
     pub databases: Vec<RequestedDatabase>,
 }
@@ -85,6 +87,7 @@ impl From<&Run> for Assignment {
             first: FirstTask { task: task.id, created_at: task.created_at },
             init_org: Some(task.init_org),
             init_user: task.init_user,
+            collaboration: Some(task.collaboration),
             databases: task.databases.clone(),
         }
     }
@@ -110,6 +113,7 @@ pub mod sample {
             first: FirstTask { task: TaskId(task), created_at: None },
             init_org: None,
             init_user: None,
+            collaboration: None,
             databases: vec![],
         }
     }

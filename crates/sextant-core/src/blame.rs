@@ -94,6 +94,7 @@ const TABLE: [(Blame, &[&str]); 5] = [
             "MachineRefused",
             "MachineShutdown",
             "NamespaceMissing",
+            "ServiceMissing",
             "NamespaceTerminating",
             "PodDeleted",
             "Preempted",

@@ -39,9 +39,21 @@ const PORT: &str = "PORT";
 const API_PATH: &str = "API_PATH";
 const REQUESTED_LABELS: &str = "USER_REQUESTED_DATABASE_LABELS";
 const LABELS: &str = "DB_LABELS";
+/// Not encoded, and only with `run_context_file: true`.
+const RUN_CONTEXT_FILE: &str = "RUN_CONTEXT_FILE";
 /// The variables that every algorithm gets.
-const ALWAYS: [&str; 9] =
-    [INPUT_FILE, OUTPUT_FILE, TOKEN_FILE, TEMPORARY_FOLDER, HOST, PORT, API_PATH, REQUESTED_LABELS, LABELS];
+const ALWAYS: [&str; 10] = [
+    INPUT_FILE,
+    OUTPUT_FILE,
+    TOKEN_FILE,
+    TEMPORARY_FOLDER,
+    HOST,
+    PORT,
+    API_PATH,
+    REQUESTED_LABELS,
+    LABELS,
+    RUN_CONTEXT_FILE,
+];
 
 // The suffixes after a database's label and `_`. Only databases use the first three.
 const DATABASE_URI: &str = "DATABASE_URI";
@@ -94,6 +106,8 @@ pub struct Locations {
     pub proxy_host: String,
     /// The proxy's port.
     pub proxy_port: u16,
+    /// The file that describes the run ([`super::run_context`]), if the node writes it.
+    pub run_context: Option<String>,
 }
 
 /// A database as the algorithm sees it.
@@ -105,6 +119,8 @@ pub struct VisibleDatabase {
     pub uri: String,
     /// vantage6's name for its type.
     pub kind: &'static str,
+    /// Whether the URI is the path of a file.
+    pub is_file: bool,
     /// The parameters that the node's owner configured.
     pub env: BTreeMap<String, String>,
 }
@@ -166,6 +182,24 @@ pub enum EnvironmentError {
         /// How many bytes it would take.
         bytes: usize,
     },
+    /// The node writes `run_context.json`, and the task asks for a database that is no file.
+    #[error(
+        "The task asks for the database '{}', which is not a file. This node has `run_context_file: true`, and with it gives \
+         algorithms only files. Ask the node's organization to take that setting out, or to give the data as a file.",
+        excerpt(.0)
+    )]
+    NoFile(String),
+    /// What `run_context.json` says of the run is too large.
+    #[error(
+        "The `arguments` that the task gives for its databases are too large: with them, the run's description takes {bytes} bytes, \
+         and this node takes at most {most}. Put large data into the task's input."
+    )]
+    LongRunContext {
+        /// How many bytes it would take.
+        bytes: usize,
+        /// How many it may take.
+        most: usize,
+    },
     /// All variables together are larger than a program may have.
     #[error(
         "The algorithm's environment variables are too large: together they would take {0} bytes, and this node \
@@ -179,7 +213,11 @@ impl EnvironmentError {
     pub fn status(&self) -> RunStatus {
         match self {
             Self::UnknownDatabase { .. } | Self::Parameters { .. } | Self::Name(_) => RunStatus::Failed,
-            Self::LongParameters { .. } | Self::TooLong { .. } | Self::TooMuch(_) => RunStatus::StartFailed,
+            Self::LongParameters { .. }
+            | Self::TooLong { .. }
+            | Self::TooMuch(_)
+            | Self::NoFile(_)
+            | Self::LongRunContext { .. } => RunStatus::StartFailed,
         }
     }
 }
@@ -250,7 +288,11 @@ pub fn environment(
     if total > ALL {
         return Err(EnvironmentError::TooMuch(total));
     }
-    Ok(env.into_iter().map(|(name, value)| (name, encode(&value))).collect())
+    let mut encoded: BTreeMap<_, _> = env.into_iter().map(|(name, value)| (name, encode(&value))).collect();
+    if let Some(path) = &locations.run_context {
+        encoded.entry(RUN_CONTEXT_FILE.to_owned()).or_insert_with(|| path.clone());
+    }
+    Ok(encoded)
 }
 
 /// Checks the sizes of a task's parameters for its databases, as far as they are known before parsing. A run that exceeds them then fails
@@ -353,7 +395,20 @@ mod tests {
             temporary: "/mnt/tmp".into(),
             proxy_host: "http://proxyserver".into(),
             proxy_port: 8080,
+            run_context: None,
         }
+    }
+
+    #[test]
+    fn the_run_context_is_told_plainly_and_only_where_there_is_one() {
+        let with = Locations { run_context: Some("/mnt/data/task-000000007/run_context.json".into()), ..locations() };
+        let of = |locations: &Locations, own: &BTreeMap<String, String>| {
+            environment(locations, &[], &[], own, true).unwrap().remove("RUN_CONTEXT_FILE")
+        };
+        let own = BTreeMap::from([("RUN_CONTEXT_FILE".to_owned(), "mine".to_owned())]);
+        assert_eq!(of(&locations(), &BTreeMap::new()), None);
+        assert_eq!(of(&with, &BTreeMap::new()), with.run_context);
+        assert_eq!(of(&with, &own), Some(encode("mine")), "what the owner sets wins, as for other variables");
     }
 
     fn employees() -> VisibleDatabase {
@@ -361,6 +416,7 @@ mod tests {
             label: "default".into(),
             uri: "/mnt/data/default.csv".into(),
             kind: "csv",
+            is_file: true,
             env: BTreeMap::from([("user".to_owned(), "reader".to_owned())]),
         }
     }
@@ -377,6 +433,7 @@ mod tests {
             label: "secret".into(),
             uri: "postgresql://u:p@db/x".into(),
             kind: "sql",
+            is_file: false,
             env: BTreeMap::new(),
         };
         let extra = extra.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();

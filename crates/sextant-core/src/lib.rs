@@ -30,6 +30,7 @@ pub mod policy;
 pub mod registries;
 pub mod remembered;
 pub mod report;
+pub mod run_context;
 pub mod run_identity;
 pub mod run_state;
 pub mod runtime;

@@ -94,8 +94,8 @@ fn no_machine(detail: &str, within: &str) -> String {
     let mut missing: Vec<&str> = detail
         .split("Insufficient ")
         .skip(1)
-        .filter_map(|rest| rest.split([',', '.', ' ']).next())
-        .map(resource_in_words)
+        .filter_map(|rest| rest.split([',', ' ']).next())
+        .map(|resource| resource_in_words(resource.trim_end_matches('.')))
         .collect();
     missing.sort_unstable();
     missing.dedup();
@@ -115,6 +115,7 @@ pub fn resource_in_words(resource: &str) -> &str {
         "ephemeral-storage" => "disk space (ephemeral-storage)",
         "storage" => "disk space (storage)",
         "pods" => "room for pods",
+        "gpu" => "graphics processors (gpu)",
         other => other,
     }
 }
@@ -176,6 +177,7 @@ mod tests {
     fn what_is_waited_for_how_long_and_what_is_said_then() {
         let cpu =
             "0/3 nodes are available: 1 Insufficient memory, 2 Insufficient cpu. preemption: 0/3 nodes are available.";
+        let gpu = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. no new claims to deallocate";
         let taint = "0/1 nodes are available: 1 node(s) had untolerated taint {a: b}.";
         let gone = "CreateContainerError: failed to generate container spec: no command specified";
         use WaitsFor::*;
@@ -183,6 +185,7 @@ mod tests {
             (Pod, "", Some(3600), "start failed", "PendingTooLong", "within 1 h"),
             (Quota, "exceeded quota: q", Some(3600), "start failed", "QuotaExceeded", "no room"),
             (Machine, cpu, Some(3600), "start failed", "Unschedulable", "enough memory and processors (cpu)"),
+            (Machine, gpu, Some(3600), "start failed", "Unschedulable", "enough graphics processors (gpu) for the run"),
             (Machine, taint, Some(3600), "start failed", "Unschedulable", "No machine could take"),
             (Volume, "claim \"secret\" not found", Some(3600), "start failed", "VolumeUnavailable", "A volume"),
             (OwnContainer, "", Some(3600), "start failed", "PendingTooLong", "within 1 h"),

@@ -2,5 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod remove_tree;
+pub mod run_context;
 pub mod safe_open;
 pub mod shared_dirs;

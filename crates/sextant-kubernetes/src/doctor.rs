@@ -22,7 +22,7 @@ use super::endpoints::NodeEndpoints;
 use super::permissions::Rights;
 use super::probe::Prober;
 use super::targets::Targets;
-use super::{Connected, cluster, neighbours, permissions, rules};
+use super::{Connected, cluster, neighbours, permissions, rules, services};
 use crate::data_port::bounds::Limits;
 use crate::data_port::keys::KeyOf;
 use crate::data_port::protocol::Command;
@@ -61,6 +61,9 @@ pub async fn run(
     }
     tell(neighbours(&connected, settings, identity).await);
     tell(namespace_rules(&connected, settings).await);
+    if !settings.services.is_empty() {
+        tell(services::line(&connected.client, settings).await);
+    }
     tell(disk(config, settings));
     let listener = listening::listen(settings.data_port.listen);
     let port = settings.data_port.listen.port();

@@ -15,7 +15,7 @@ use vantage6_types::RunStatus;
 
 use super::cluster::{error_chain, status_code, with_timeout};
 use super::lingering::End;
-use super::{Kubernetes, secrets};
+use super::{Kubernetes, secrets, services};
 use crate::decisions::facts::JobFacts;
 use crate::decisions::labels;
 use crate::decisions::refusal::{Refusal, forbidden, is_missing_right, larger_than_quota, meaning};
@@ -31,7 +31,10 @@ impl Kubernetes {
         let known = self.job_of(assignment).filter(|job| !job.deleting && job.attempt == before.attempt + 1);
         let facts = match known {
             Some(facts) => facts,
-            None => self.create(&self.plan(assignment, &environment, before), assignment).await?,
+            None => {
+                let services = services::look_up(&self.client, &self.settings).await?;
+                self.create(&self.plan(assignment, &environment, &services, before), assignment).await?
+            }
         };
         self.supply(facts, environment, assignment).await
     }

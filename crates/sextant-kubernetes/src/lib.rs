@@ -25,6 +25,7 @@ mod probe;
 mod rules;
 mod run_index;
 mod secrets;
+mod services;
 mod targets;
 mod watch;
 
@@ -36,7 +37,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Event, Pod, Secret};
+use k8s_openapi::api::core::v1::{Event, HostAlias, Pod, Secret};
 use kube::{Api, Client};
 use sextant_config::{Config, KubernetesConfig};
 use sextant_core::assignment::Assignment;
@@ -46,6 +47,7 @@ use sextant_core::leadership::Leadership;
 use sextant_core::names::Identity;
 use sextant_core::node_error::NodeError;
 use sextant_core::pod_issue::PodIssue;
+use sextant_core::run_context;
 use sextant_core::run_state::{Disruption, Failure, RunState};
 use sextant_core::runtime::{InputSource, LaunchError, LogPart, Output, Runtime, RuntimeError};
 use sextant_core::tail::Tail;
@@ -70,7 +72,7 @@ use crate::data_port::{bounds, server};
 use crate::decisions::databases::{Mounted, mounted};
 use crate::decisions::facts::JobFacts;
 use crate::decisions::isolation::IsolationMonitor;
-use crate::decisions::job::{DataPortForPods, Plan, job, locations};
+use crate::decisions::job::{DataPortForPods, Plan, RUN_CONTEXT_KEY, job, locations};
 
 /// How many runs may look up concurrently why they don't start.
 const ASKING: usize = 2;
@@ -81,6 +83,7 @@ pub struct Kubernetes {
     config: Config,
     settings: KubernetesConfig,
     databases: Vec<Mounted>,
+    client: Client,
     jobs: Api<Job>,
     pods: Api<Pod>,
     secrets: Api<Secret>,
@@ -207,7 +210,8 @@ impl Kubernetes {
             jobs,
             pods,
             secrets,
-            events: Api::namespaced(client, namespace),
+            events: Api::namespaced(client.clone(), namespace),
+            client,
             asking: tokio::sync::Semaphore::new(ASKING),
             secret,
             data_port,
@@ -220,15 +224,28 @@ impl Kubernetes {
         })
     }
 
-    /// The algorithm's environment, or the reason why there can't be one.
+    /// The algorithm's environment and, under its own key, what `run_context.json` says; or the reason why there can't be one.
     fn environment(&self, assignment: &Assignment) -> Result<BTreeMap<String, String>, Failure> {
         let visible: Vec<VisibleDatabase> = self.databases.iter().map(|database| database.visible.clone()).collect();
         let (own, share) = (&self.config.algorithm_env, self.config.share_config);
-        environment(&locations(assignment.run, self.proxy), &visible, &assignment.databases, own, share)
-            .map_err(|error| Failure::new(error.status(), error.to_string(), error.to_string()))
+        let locations = locations(assignment.run, self.proxy, self.config.run_context_file);
+        let made = environment(&locations, &visible, &assignment.databases, own, share).and_then(|mut made| {
+            if self.config.run_context_file {
+                let rest = run_context::rest(&locations, assignment, self.identity.node, &visible)?;
+                made.insert(RUN_CONTEXT_KEY.to_owned(), rest);
+            }
+            Ok(made)
+        });
+        made.map_err(|error| Failure::new(error.status(), error.to_string(), error.to_string()))
     }
 
-    fn plan(&self, assignment: &Assignment, environment: &BTreeMap<String, String>, before: Disruption) -> Job {
+    fn plan(
+        &self,
+        assignment: &Assignment,
+        environment: &BTreeMap<String, String>,
+        services: &[HostAlias],
+        before: Disruption,
+    ) -> Job {
         let asked =
             |database: &&Mounted| assignment.databases.iter().any(|asked| asked.label == database.visible.label);
         let databases: Vec<Mounted> = self.databases.iter().filter(asked).cloned().collect();
@@ -241,6 +258,7 @@ impl Kubernetes {
             databases: &databases,
             variables: &environment.keys().map(String::as_str).collect::<Vec<_>>(),
             data_port: &self.data_port,
+            services,
             proxy: self.proxy,
             pull_secrets: &self.pull_secrets,
         })

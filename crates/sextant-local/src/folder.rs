@@ -3,6 +3,7 @@
 //! ```text
 //!   task-3-run-7/  assigned                      when the server assigned the run, and the run's identity
 //!                  input  output  token  log     the algorithm's
+//!                  run_context.json              the algorithm's, with `run_context_file`
 //!                  pid                           the supervisor's process id and start time
 //!                  exit                          how the algorithm ended
 //!                  stopped                       why this node stopped the run, until the server has the report
@@ -22,7 +23,7 @@ use sextant_core::run_state::{Exit, Failure, RunState};
 use sextant_core::runtime::{InputStream, Upload};
 use sextant_core::stop_note::StopNote;
 use sextant_core::tail::{Bounds, Tail};
-use sextant_files::safe_open;
+use sextant_files::{run_context, safe_open};
 use sextant_process::process_identity;
 use tokio_util::io::{ReaderStream, StreamReader};
 use vantage6_types::{RunId, RunStatus, TaskId};
@@ -128,6 +129,14 @@ impl Folder {
         let mut file = tokio::fs::File::from_std(self.open()?.create(INPUT)?);
         tokio::io::copy(&mut reader, &mut file).await?;
         tokio::io::AsyncWriteExt::flush(&mut file).await
+    }
+
+    /// Writes `run_context.json` from the input and from what the node says, if the node wants that file.
+    pub async fn describe(&self, rest: Option<String>) -> io::Result<()> {
+        let Some(rest) = rest else { return Ok(()) };
+        let folder = self.open()?;
+        let write = move || run_context::write(folder.open(INPUT)?, &rest, folder.create(run_context::RUN_CONTEXT)?);
+        tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?
     }
 
     /// Writes the token.

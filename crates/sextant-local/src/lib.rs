@@ -31,9 +31,11 @@ use sextant_core::leadership::Leadership;
 use sextant_core::names::Identity;
 use sextant_core::overview::Here;
 use sextant_core::pod_issue::PodIssue;
+use sextant_core::run_context;
 use sextant_core::run_state::{Disruption, Failure, RunState};
 use sextant_core::runtime::{InputSource, InputSourceError, LaunchError, LogPart, Output, Runtime, RuntimeError};
 use sextant_core::tail::Tail;
+use sextant_files::run_context::RUN_CONTEXT;
 use sextant_files::shared_dirs;
 use sextant_process::health::Health;
 use sextant_process::supervisor::Supervisor;
@@ -41,7 +43,7 @@ use sextant_proxy::Embedded;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
-use vantage6_types::{RunId, RunStatus, TaskId};
+use vantage6_types::{NodeId, RunId, RunStatus, TaskId};
 
 use self::cleanup::{Cleanup, SHARED};
 use self::folder::{Folder, INPUT, OUTPUT, TOKEN};
@@ -50,6 +52,7 @@ use self::runs::Runs;
 
 /// The local runtime.
 pub struct Local {
+    node: NodeId,
     config: Config,
     settings: LocalConfig,
     root: Arc<Dir>,
@@ -96,6 +99,7 @@ impl Local {
         let proxy = sextant_proxy::embedded(own_listener(&root)?, config, health, supervisor)?;
         info!("Algorithms use the proxy at {}", proxy.address);
         Ok(Self {
+            node: identity.node,
             proxy,
             config: config.clone(),
             settings: settings.clone(),
@@ -137,6 +141,7 @@ impl Local {
             .iter()
             .map(|database| VisibleDatabase {
                 label: database.label.clone(),
+                is_file: database.is_single_file(false),
                 uri: database.uri.clone(),
                 kind: database.kind.as_str(),
                 env: database.env.clone(),
@@ -150,10 +155,15 @@ impl Local {
             temporary: text(self.root.path().join(shared_folder(assignment))),
             proxy_host: format!("http://{}", self.proxy.address.ip()),
             proxy_port: self.proxy.address.port(),
+            run_context: self.config.run_context_file.then(|| text(folder.path_of(RUN_CONTEXT))),
         };
         let share = self.config.share_config;
         environment(&locations, &databases, &assignment.databases, &self.config.algorithm_env, share)
-            .map(|environment| Plan { algorithm, environment })
+            .and_then(|environment| {
+                let rest = || run_context::rest(&locations, assignment, self.node, &databases);
+                let run_context = self.config.run_context_file.then(rest).transpose()?;
+                Ok(Plan { algorithm, environment, run_context })
+            })
             .map_err(|error| failure(error.status(), error.to_string()))
     }
 
@@ -195,6 +205,8 @@ impl Local {
 struct Plan<'a> {
     algorithm: &'a LocalAlgorithm,
     environment: std::collections::BTreeMap<String, String>,
+    /// What `run_context.json` says besides what is in the input.
+    run_context: Option<String>,
 }
 
 #[async_trait::async_trait]
@@ -243,7 +255,13 @@ impl Runtime for Local {
             )));
         }
         if run_state == RunState::Absent {
-            let prepared = self.prepare(assignment, &folder).await;
+            let prepared = match self.prepare(assignment, &folder).await {
+                Ok(()) => folder
+                    .describe(plan.run_context)
+                    .await
+                    .map_err(|error| LaunchError::Later(format!("the run's {RUN_CONTEXT} can't be written: {error}"))),
+                error => error,
+            };
             let started = prepared.and_then(|()| {
                 process::start(&folder, plan.algorithm, &plan.environment)
                     .map_err(|error| LaunchError::Later(format!("the run's supervisor can't be started: {error}")))

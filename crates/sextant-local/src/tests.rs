@@ -328,3 +328,25 @@ async fn what_lies_in_the_place_of_a_jobs_folder_is_not_used() {
     assert!(shared.is_dir());
     assert_eq!(fs::read_to_string(&precious).unwrap(), "kept");
 }
+
+#[tokio::test]
+async fn a_run_is_described_where_the_owner_wants_it() {
+    let place = tempfile::tempdir().unwrap();
+    let mut local = local(&place, Ok("no JSON"));
+    let run = Assignment { collaboration: Some(vantage6_types::CollaborationId(5)), ..assignment(3, 7, "today") };
+    let folder = Folder::new(&local.root, run.task, run.run);
+    assert!(!local.plan(&run, &folder).unwrap().environment.contains_key("RUN_CONTEXT_FILE"));
+
+    local.config.run_context_file = true;
+    let plan = local.plan(&run, &folder).unwrap();
+    let path = folder.path_of(RUN_CONTEXT);
+    assert_eq!(plan.environment["RUN_CONTEXT_FILE"], path.display().to_string(), "not encoded");
+    let rest = plan.run_context;
+    local.prepare(&run, &folder).await.unwrap();
+    folder.describe(rest).await.unwrap();
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.starts_with(r#"{"schema_version": "0.1", "entrypoint": {"name": ""}, "#), "{text}");
+    for part in [r#""executor":{"id":1,"#, r#""run_id":7,"task_id":3,"collaboration_id":5"#] {
+        assert!(text.contains(part), "{text}");
+    }
+}

@@ -20,9 +20,11 @@ pub async fn yaml(config: &Config) -> Result<String, NodeError> {
     };
     let Endpoints { data_port, proxy } = sextant_kubernetes::endpoints(settings).await?;
     let key = Identity::key_of(&config.api_key);
+    let services: String =
+        settings.services.iter().map(|(alias, to)| format!(", {alias} ({} of {})", to.name, to.namespace)).collect();
     let mut text = format!(
         "# Created by `sextant network-policies`: the algorithms of this node may reach only the proxy at {proxy} \
-         and the node at {data_port}.\n"
+         and the node at {data_port}{services}.\n"
     );
     for policy in policies(settings, &key, Endpoints { data_port, proxy }) {
         let policy = serde_saphyr::to_string(&policy)

@@ -8,7 +8,7 @@ use super::super::reader::Field;
 use super::{destinations, sums};
 
 /// The ports of DNS, and of DNS over TLS.
-const NAME_SERVERS: [u16; 2] = [53, 853];
+pub(super) const NAME_SERVERS: [u16; 2] = [53, 853];
 /// Ports of what passes connections on, or gives power over machines, with what it is.
 const OF_OTHERS: [(u16, &str); 17] = [
     (21, "file transfers"),

@@ -74,7 +74,7 @@ fn on_the_control_plane() -> &'static str {
      unless there is only one."
 }
 
-fn read(
+pub(super) fn read(
     section: &Section<'_>,
     key: &'static str,
     value: impl Fn(&Field<'_>) -> Option<String>,
@@ -93,7 +93,7 @@ fn read(
     })
 }
 
-fn label_value(field: &Field<'_>) -> Option<String> {
+pub(super) fn label_value(field: &Field<'_>) -> Option<String> {
     let expected = "letters, digits, `-`, `_` and `.`, at most 63";
     let text = field.text(expected)?;
     if !names::is_label_value(text) {

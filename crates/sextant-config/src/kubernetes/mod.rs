@@ -2,22 +2,28 @@
 
 mod destinations;
 mod egress;
+mod gpu;
 mod isolation;
 mod labels;
 mod read;
 mod resources;
 mod scratch;
+mod services;
 mod storage;
 mod sums;
 mod value;
 mod volume;
 
 pub use egress::{Cidr, Egress};
+pub use gpu::Gpu;
+pub(super) use gpu::{are_requested, request};
 pub use isolation::Isolation;
 pub(super) use read::{database_volumes, defaults, read, require_pull};
 pub(super) use resources::bytes;
 pub use resources::helper_defaults;
 pub use scratch::Scratch;
+pub use services::ClusterService;
+pub(super) use services::judge as judge_services;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -49,6 +55,8 @@ pub struct KubernetesConfig {
     pub image_pull_secrets: Vec<String>,
     /// Where the databases are, by label. A file database without a volume is a hostPath.
     pub databases: BTreeMap<String, DatabasePlace>,
+    /// The Services of the cluster that algorithms reach, by the names under which they do.
+    pub services: BTreeMap<String, ClusterService>,
     /// The volume for `/mnt/tmp`, which the runs of one job share. See [`Config::tmp`](super::Config::tmp) for the default.
     pub tmp: Option<VolumeSource>,
     /// The volume that holds all that an algorithm writes, with an end to it; `None`: folders of the machine's disk, whose limit the kubelet
@@ -56,6 +64,8 @@ pub struct KubernetesConfig {
     pub scratch: Option<Scratch>,
     /// The algorithm container's resources: what the file says on top of the defaults.
     pub resources: ResourceRequirements,
+    /// The GPUs that each algorithm gets (`algorithm_device_requests`); they are in [`resources`](Self::resources), too.
+    pub gpu: Option<Gpu>,
     /// Those of Sextant's own containers (`receive`, `return`, `probe`): what the file says on top of defaults that follow
     /// [`resources`](Self::resources).
     pub helper_resources: ResourceRequirements,

@@ -19,7 +19,7 @@ use super::super::yaml::Value;
 use super::isolation::{Isolation, isolation};
 use super::{
     DatabasePlace, ImagePullPolicy, KubernetesConfig, PROXY_TMP_SIZE, PodSecurity, Port, ProxyConfig, destinations,
-    egress, labels, resources, scratch, value, volume,
+    egress, gpu, labels, resources, scratch, services, value, volume,
 };
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -42,8 +42,10 @@ pub(in super::super) fn defaults() -> KubernetesConfig {
         require_pull: true,
         image_pull_secrets: Vec::new(),
         databases: BTreeMap::new(),
+        services: BTreeMap::new(),
         tmp: None,
         scratch: None,
+        gpu: None,
         resources: resources::defaults(),
         helper_resources: resources::helper_defaults(&resources::defaults()),
         data_port: Port { listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, DATA_PORT)), address: None },
@@ -127,6 +129,7 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
                 database(label, field, &api_servers)
             })
         }),
+        services: section.get("services").map_or_else(BTreeMap::new, |field| services::read(&field)),
         tmp: section.get("tmp").and_then(|field| volume::tmp(&field)),
         output_limit: match section.get("output_limit") {
             Some(field) => resources::bytes(&field, "Take it out for what servers can store.").or(Some(OUTPUT)),
@@ -136,6 +139,7 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
             }
         },
         scratch,
+        gpu: section.get("gpu").and_then(|field| gpu::read(&field)),
         resources,
         helper_resources,
         data_port: section.get("data_port").map_or(default.data_port, |field| port(&field, DATA_PORT)),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
 mod cluster_access;
+mod cluster_services;
 mod examples;
 mod kubernetes;
 mod local;

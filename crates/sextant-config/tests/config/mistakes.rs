@@ -64,8 +64,22 @@ fn mistakes_are_told_with_place_and_remedy() {
         (
             "databases:\n- {label: data, uri: /a, type: folder}",
             &[
-                "4:3: `databases[0]`: found a folder with the label `data`, expected another label. Its folder would hide the node's \
-               own one of that name.",
+                "4:3: `databases[0]`: found a database with the label `data` at /mnt/data, expected another label. It would hide the \
+               node's own folder of that name.",
+            ],
+        ),
+        (
+            "databases:\n- {label: tmp, uri: /a/b, type: other, mount_mode: ro}",
+            &[
+                "4:3: `databases[0]`: found a database with the label `tmp` at /mnt/tmp, expected another label. It would hide the \
+               node's own folder of that name.",
+            ],
+        ),
+        (
+            "databases:\n- {label: a, uri: /a.csv, type: csv, mount_mode: rw}",
+            &[
+                "4:50: `databases[0].mount_mode`: found a text (not shown), expected `ro` or `copy`. Databases are read-only here in \
+               either mode; it decides on their path.",
             ],
         ),
         (

@@ -56,7 +56,6 @@ policies:
 port: '443'
 server_url: https://server.example.org
 task_dir: /var/lib/vantage6/node_b
-vpn_subnet: 10.76.0.0/16
 ";
 
 #[test]
@@ -120,11 +119,8 @@ fn addresses_are_joined_as_a_regular_node_does() {
 #[test]
 fn settings_without_meaning_are_named() {
     let table = [
-        "vpn_subnet: 10.76.0.0/16",
         "ssh-tunnels: [{hostname: db}]",
         "whitelist: {domains: [example.org]}",
-        "docker_services: {label: container}",
-        "algorithm_device_requests: {gpu: true}",
         "images: {node: example.org/node}",
         "alpine: example.org/alpine",
         "node_extra_env: {A: b}",
@@ -132,7 +128,6 @@ fn settings_without_meaning_are_named() {
         "node_extra_hosts: {a: 1.2.3.4}",
         "directories: {log: /var/log}",
         "debug: {socketio: true}",
-        "run_context_file: true",
     ];
     for text in table {
         let key = text.split(':').next().unwrap();
@@ -172,11 +167,21 @@ fn settings_that_ask_for_nothing_are_not_worth_a_word() {
         "vpn_subnet: ''",
         "ssh-tunnels: []",
         "algorithm_device_requests: {gpu: false}",
+        "algorithm_device_requests: {gpu: true}",
+        "algorithm_device_requests: {}",
+        "docker_services: {}",
+        "docker_services: {redis: cache}\nkubernetes: {services: {redis: {namespace: tools, name: cache, port: 6379}}}",
+        "algorithm_device_requests: {gpu: true}\nkubernetes: {gpu: {count: 2}, resources: {limits: {nvidia.com/gpu: 2}}}",
         "debug: {socketio: false, proxy_server: false}",
         "prometheus: {enabled: false, report_interval_seconds: 45}",
         "run_context_file: false",
+        "run_context_file: true\ndatabases: [{label: a, uri: /a.csv, type: csv}]",
+        "run_context_file: true\ndatabases: [{label: a, uri: b.sqlite, type: sql}]\n\
+         kubernetes: {databases: {a: {persistentVolumeClaim: {claimName: c}, path: b.sqlite}}}",
         "policies: {allow_either_whitelist_or_store: false, require_algorithm_pull: false}",
         "databases: []",
+        "databases: [{label: a, uri: /a.csv, type: csv, mount_mode: ro}]",
+        "databases: [{label: a, uri: /a, type: folder, mount_mode: RO}]",
         "algorithm_env:",
     ];
     for text in table {
@@ -195,7 +200,23 @@ fn other_oddities_are_told_with_their_place() {
         ),
         (
             "databases:\n- {label: a, uri: /a.csv, type: csv, mount_mode: copy}",
-            "4:38: `databases[0].mount_mode`: has no effect: algorithms get the data itself, read-only, instead of a copy.",
+            "4:38: `databases[0].mount_mode`: gives no writable copy here: algorithms get the data itself, read-only, at the same path. Those that write do so in /mnt/tmp (`TEMPORARY_FOLDER`).",
+        ),
+        (
+            "databases:\n- {label: a, uri: /a, type: folder, mount_mode: copy}",
+            "4:37: `databases[0].mount_mode`: gives no writable copy here: algorithms get the data itself, read-only, at the same path. Those that write do so in /mnt/tmp (`TEMPORARY_FOLDER`).",
+        ),
+        (
+            "databases:\n- {label: a, uri: 'https://a.example/x', type: other, mount_mode: ro}\nkubernetes: {databases: {a: {egress: [{cidr: 10.0.0.1, port: 9200}]}}}",
+            "4:55: `databases[0].mount_mode`: has no effect: the database is an address, of which nothing is mounted. (A regular node refuses it.)",
+        ),
+        (
+            "databases:\n- {label: a, uri: /a.csv, type: csv, mount_mode: ro}\nlocal: {algorithms: {a: b}}",
+            "4:38: `databases[0].mount_mode`: has no effect with `local`: algorithms may do with the data what this node's user may. Take the right to write from that user.",
+        ),
+        (
+            "databases:\n- {label: a, uri: /a.csv, type: csv, mount_mode: Copy}\nlocal: {algorithms: {a: b}}",
+            "4:38: `databases[0].mount_mode`: has no effect with `local`: algorithms get the data itself, and may change it if this node's user may.",
         ),
         (
             "databases:\n- {label: a, uri: /a, type: folder}",
@@ -204,6 +225,18 @@ fn other_oddities_are_told_with_their_place() {
         (
             "databases:\n- {label: a, uri: 'postgresql://u:p@db/x', type: sql}",
             "4:3: `databases[0]`: `a` is an address, and algorithms reach nothing but vantage6. Say where it is in `kubernetes.databases.a.egress`, so that the runs that ask for it can connect.",
+        ),
+        (
+            "run_context_file: true\ndatabases:\n- {label: a, uri: 'postgresql://db/x', type: sql}\n- {label: b, uri: /b, type: csv}\nkubernetes: {databases: {a: {egress: [{cidr: 10.0.0.1, port: 5432}]}}}",
+            "3:1: `run_context_file`: runs that ask for `a` will fail, as at a regular node: with it, algorithms get only databases that are files.",
+        ),
+        (
+            "kubernetes: {gpu: {count: 2}}",
+            "3:14: `kubernetes.gpu`: has no effect without `algorithm_device_requests: {gpu: true}`, which gives GPUs to all algorithms.",
+        ),
+        (
+            "algorithm_device_requests: {gpu: yes}\nkubernetes: {resources: {limits: {nvidia.com/gpu: 2}}}",
+            "3:1: `algorithm_device_requests`: gives 1 nvidia.com/gpu to each algorithm, but `kubernetes.resources.limits` has another number, which counts. Take one of them out.",
         ),
         (
             "algorithm_env: {HOST: x}",
@@ -317,10 +350,6 @@ fn the_local_runtime_is_not_said_to_keep_anything_from_algorithms() {
         (
             "docker_registries: [{registry: r, username: u, password: p}]",
             "nothing is pulled; algorithms are the commands in `local.algorithms`.",
-        ),
-        (
-            "vpn_subnet: 10.0.0.0/8",
-            "there is no VPN between the algorithms of different nodes; those that need one will fail.",
         ),
     ] {
         let key = text.split(':').next().unwrap();

@@ -1,4 +1,4 @@
-//! How an algorithm gets a database on Kubernetes: as a read-only volume under `/mnt/data`, or as an address.
+//! How an algorithm gets a database on Kubernetes: as a read-only volume at the path of a regular node, or as an address.
 
 use k8s_openapi::api::core::v1::{HostAlias, HostPathVolumeSource, Volume, VolumeMount};
 use sextant_config::{Database, DatabaseType, Egress, KubernetesConfig};
@@ -6,7 +6,7 @@ use sextant_core::environment::VisibleDatabase;
 
 use super::labels;
 
-/// The folder of file databases in the algorithm's container.
+/// The folder of runs, and of databases that a regular node copies, in the algorithm's container.
 pub const FOLDER: &str = "/mnt/data";
 
 /// A database, and what a pod needs to access it.
@@ -14,8 +14,8 @@ pub const FOLDER: &str = "/mnt/data";
 pub struct Mounted {
     /// The algorithm's variables.
     pub visible: VisibleDatabase,
-    /// The volume and its mount; `None` for databases that are addresses.
-    pub volume: Option<(Volume, VolumeMount)>,
+    /// The volume and its mounts; `None` for databases that are addresses.
+    pub volume: Option<(Volume, Vec<VolumeMount>)>,
     /// The network connections that it needs.
     pub egress: Vec<Egress>,
 }
@@ -45,25 +45,28 @@ fn mount(index: usize, database: &Database, kubernetes: &KubernetesConfig) -> Mo
     };
     let file = configured.and_then(|c| c.path.as_deref()).unwrap_or(&database.uri);
     let uri = match source {
-        Some(_) => format!("{FOLDER}/{}{}", database.label, suffix(database, file)),
+        Some(_) => database.path_in_container(file),
         None => database.uri.clone(),
     };
     Mounted {
         volume: source.map(|(volume, sub_path)| {
-            let mount = VolumeMount {
-                name,
-                mount_path: uri.clone(),
-                sub_path,
+            let mount = |path: String| VolumeMount {
+                name: name.clone(),
+                mount_path: path,
+                sub_path: sub_path.clone(),
                 read_only: Some(true),
                 // Otherwise, mounts below a folder of the machine would be writable.
                 recursive_read_only: Some("IfPossible".to_owned()),
                 ..VolumeMount::default()
             };
-            (volume, mount)
+            // Sextant 0.1.0 mounted folders here.
+            let former = (database.kind == DatabaseType::Folder).then(|| format!("{FOLDER}/{}", database.label));
+            (volume, [uri.clone()].into_iter().chain(former).map(mount).collect())
         }),
         egress: place.map_or_else(Vec::new, |place| place.egress.clone()),
         visible: VisibleDatabase {
             label: database.label.clone(),
+            is_file: database.is_single_file(configured.is_some()),
             uri,
             kind: database.kind.as_str(),
             env: database.env.clone(),
@@ -102,19 +105,6 @@ fn host_path(database: &Database, name: &str) -> Volume {
     }
 }
 
-/// The file's extension with its dot, by which some libraries recognize a format; a folder has none. vantage6's own node also names a
-/// file database by its label and extension (`vantage6/cli/node/start.py`).
-fn suffix(database: &Database, file: &str) -> String {
-    if database.kind == DatabaseType::Folder {
-        return String::new();
-    }
-    std::path::Path::new(file)
-        .extension()
-        .and_then(|extension| extension.to_str())
-        .map(|extension| format!(".{extension}"))
-        .unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,8 +122,9 @@ mod tests {
         let all = all("databases: [{label: default, uri: /data/employees.csv, type: csv}]");
         let (volume, mount) = all[0].volume.clone().unwrap();
         assert_eq!(volume.host_path.unwrap().path, "/data/employees.csv");
-        assert_eq!(mount.mount_path, "/mnt/data/default.csv");
-        assert_eq!(mount.read_only, Some(true));
+        assert_eq!(mount.len(), 1);
+        assert_eq!(mount[0].mount_path, "/mnt/data/default.csv");
+        assert_eq!(mount[0].read_only, Some(true));
         assert_eq!(all[0].visible.uri, "/mnt/data/default.csv");
     }
 
@@ -142,10 +133,11 @@ mod tests {
         let all = all("databases: [{label: a, uri: /data/a, type: folder}, {label: b, type: csv}]\n\
              kubernetes: {databases: {b: {persistentVolumeClaim: {claimName: registry}, path: b.csv}}}");
         for database in all {
-            let (_, mount) = database.volume.unwrap();
-            assert_eq!((mount.read_only, mount.recursive_read_only.as_deref()), (Some(true), Some("IfPossible")));
-            // Kubernetes rejects the combination.
-            assert_eq!(mount.mount_propagation, None);
+            for mount in database.volume.unwrap().1 {
+                assert_eq!((mount.read_only, mount.recursive_read_only.as_deref()), (Some(true), Some("IfPossible")));
+                // Kubernetes rejects the combination.
+                assert_eq!(mount.mount_propagation, None);
+            }
         }
     }
 
@@ -163,8 +155,8 @@ mod tests {
         let (volume, mount) = all[0].volume.clone().unwrap();
         assert_eq!(volume.name, "database-0");
         assert_eq!(volume.persistent_volume_claim.unwrap().claim_name, "registry");
-        assert_eq!(mount.sub_path.as_deref(), Some("exports/new.parquet"));
-        assert_eq!(mount.mount_path, "/mnt/data/my_data.parquet");
+        assert_eq!(mount[0].sub_path.as_deref(), Some("exports/new.parquet"));
+        assert_eq!(mount[0].mount_path, "/mnt/data/my_data.parquet");
     }
 
     #[test]
@@ -184,8 +176,25 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_keeps_no_ending() {
-        let all = all("databases: [{label: images, uri: /data/scans.v2, type: folder}]");
-        assert_eq!(all[0].visible.uri, "/mnt/data/images");
+    fn databases_are_where_a_regular_node_has_them() {
+        let all = all("databases:\n\
+             - {label: images, uri: /data/scans.v2, type: folder}\n\
+             - {label: scans, uri: /data/scans, type: folder, mount_mode: ro}\n\
+             - {label: people, uri: /data/people.csv, type: csv, mount_mode: ro}\n\
+             - {label: copied, uri: /data/people.csv, type: csv, mount_mode: copy}\n\
+             - {label: volume, type: csv, mount_mode: ro}\n\
+             kubernetes: {databases: {volume: {persistentVolumeClaim: {claimName: registry}, path: a/b.tsv}}}");
+        let paths = |database: &Mounted| -> Vec<String> {
+            database.volume.iter().flat_map(|(_, mounts)| mounts).map(|mount| mount.mount_path.clone()).collect()
+        };
+        let expected: [(&str, &[&str]); 5] = [
+            ("/mnt/images", &["/mnt/images", "/mnt/data/images"]),
+            ("/mnt/scans", &["/mnt/scans", "/mnt/data/scans"]),
+            ("/mnt/people.csv", &["/mnt/people.csv"]),
+            ("/mnt/data/copied.csv", &["/mnt/data/copied.csv"]),
+            ("/mnt/volume.tsv", &["/mnt/volume.tsv"]),
+        ];
+        let found: Vec<_> = all.iter().map(|database| (database.visible.uri.as_str(), paths(database))).collect();
+        assert_eq!(found, expected.map(|(uri, paths)| (uri, paths.iter().map(|path| (*path).to_owned()).collect())));
     }
 }

@@ -22,6 +22,7 @@ use sextant_core::assignment::Assignment;
 use sextant_core::environment::Locations;
 use sextant_core::names::Identity;
 use sextant_core::run_state::Disruption;
+use sextant_files::run_context::RUN_CONTEXT;
 use vantage6_types::RunId;
 
 use super::databases::{self, Mounted};
@@ -29,6 +30,7 @@ use super::facts::{ALGORITHM, RECEIVE, RETURN};
 use super::labels;
 use super::scratch;
 use super::security;
+use super::services;
 
 /// The environment variables of Sextant's own containers.
 pub mod env {
@@ -50,12 +52,16 @@ pub mod env {
     pub const SHARED_DIR: &str = "SEXTANT_SHARED_DIR";
     /// The mount path of the run's own volume, in which `receive` creates folders, if the run has one.
     pub const SCRATCH_DIR: &str = "SEXTANT_SCRATCH_DIR";
+    /// What `receive` writes to `run_context.json`, besides the input's function and arguments, if the node wants that file.
+    pub const RUN_CONTEXT: &str = "SEXTANT_RUN_CONTEXT";
     /// How many seconds shared folders are kept after their last use.
     pub const SHARED_KEEP: &str = "SEXTANT_SHARED_KEEP";
 }
 
 /// The key in a run's Secret for the run's key. It is not a valid variable name, since the other entries are the algorithm's variables.
 pub const SECRET_KEY: &str = "run.key";
+/// The key in a run's Secret for what `run_context.json` says; no valid name of a variable, either.
+pub const RUN_CONTEXT_KEY: &str = "run.context";
 /// The folder that the runs of a job share, as algorithms see it.
 const TEMPORARY: &str = "/mnt/tmp";
 /// The mount path, in `receive` and `return`, of the volume with the shared folders.
@@ -84,10 +90,12 @@ pub struct Plan<'a> {
     pub tmp: Tmp<'a>,
     /// The databases that the task asks for.
     pub databases: &'a [Mounted],
-    /// The names of the algorithm's environment variables; their values are in the run's Secret.
+    /// The names of the algorithm's environment variables, and maybe [`RUN_CONTEXT_KEY`]; their values are in the run's Secret.
     pub variables: &'a [&'a str],
     /// How pods reach the node.
     pub data_port: &'a DataPortForPods,
+    /// The addresses of the Services that algorithms reach.
+    pub services: &'a [HostAlias],
     /// How algorithms reach the proxy.
     pub proxy: SocketAddr,
     /// The Secrets with which images are pulled.
@@ -104,7 +112,7 @@ pub struct DataPortForPods {
 }
 
 /// The paths of a run's files in the algorithm's container, and the proxy's address.
-pub fn locations(run: RunId, proxy: SocketAddr) -> Locations {
+pub fn locations(run: RunId, proxy: SocketAddr, with_run_context: bool) -> Locations {
     let folder = task_folder(run);
     Locations {
         input: format!("{folder}/input"),
@@ -113,6 +121,7 @@ pub fn locations(run: RunId, proxy: SocketAddr) -> Locations {
         temporary: TEMPORARY.into(),
         proxy_host: format!("http://{PROXY}"),
         proxy_port: proxy.port(),
+        run_context: with_run_context.then(|| format!("{folder}/{RUN_CONTEXT}")),
     }
 }
 
@@ -120,15 +129,11 @@ fn token(run: RunId) -> String {
     format!("{}/token", task_folder(run))
 }
 
-/// The only names that a pod can resolve are in its hosts file: the proxy's, and those of databases on the network.
+/// The only names that a pod can resolve are in its hosts file: the proxy's, and those of services and of databases on the network.
 fn host_aliases(plan: &Plan<'_>) -> Vec<HostAlias> {
-    let mut aliases = databases::host_aliases(plan.databases);
-    let (ip, name) = (plan.proxy.ip().to_string(), PROXY.to_owned());
-    match aliases.iter_mut().find(|alias| alias.ip == ip) {
-        Some(alias) => alias.hostnames.get_or_insert_default().push(name),
-        None => aliases.push(HostAlias { ip, hostnames: Some(vec![name]) }),
-    }
-    aliases
+    let proxy = HostAlias { ip: plan.proxy.ip().to_string(), hostnames: Some(vec![PROXY.to_owned()]) };
+    let databases = databases::host_aliases(plan.databases);
+    services::merged(databases.into_iter().chain(plan.services.iter().cloned()).chain([proxy]))
 }
 
 /// Configures a name server address at which nothing listens. The pod's own kernel then refuses a query at once, which would otherwise
@@ -258,6 +263,7 @@ fn pod(plan: &Plan<'_>, name: &str) -> PodSpec {
         termination_grace_period_seconds: Some(GRACE_SECONDS),
         security_context: Some(security),
         host_aliases: Some(host_aliases(plan)),
+        runtime_class_name: config.gpu.as_ref().and_then(|gpu| gpu.runtime_class.clone()),
         dns_policy: Some("None".into()),
         dns_config: Some(no_dns()),
         image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
@@ -278,6 +284,9 @@ fn receive(plan: &Plan<'_>, secret: &str) -> Container {
     let mut container = own(plan, secret, RECEIVE, &folder);
     let mut mounts = vec![volume, mount("token", TOKEN)];
     let mut variables = vec![variable(env::TOKEN_DIR, TOKEN)];
+    if plan.variables.contains(&RUN_CONTEXT_KEY) {
+        variables.push(from_secret(env::RUN_CONTEXT, secret, RUN_CONTEXT_KEY));
+    }
     if plan.config.scratch.is_some() {
         variables.push(variable(env::SCRATCH_DIR, scratch::PLACE));
         security::reach_all_files(&mut container, plan.config.pod_security);
@@ -329,13 +338,20 @@ fn algorithm(plan: &Plan<'_>, secret: &str) -> Container {
         ..mount("token", &token(plan.assignment.run))
     };
     let mut mounts = vec![data(plan), token, tmp];
-    mounts.extend(plan.databases.iter().filter_map(|database| Some(database.volume.as_ref()?.1.clone())));
+    mounts
+        .extend(plan.databases.iter().filter_map(|database| database.volume.as_ref()).flat_map(|(_, own)| own.clone()));
     let image = plan.assignment.image_to_run();
     let mut container = Container {
         name: ALGORITHM.into(),
         image_pull_policy: Some(algorithm_pull_policy(plan.config, &image).as_str().to_owned()),
         image: Some(image),
-        env: Some(plan.variables.iter().map(|name| from_secret(name, secret, name)).collect()),
+        env: Some(
+            plan.variables
+                .iter()
+                .filter(|name| **name != RUN_CONTEXT_KEY)
+                .map(|name| from_secret(name, secret, name))
+                .collect(),
+        ),
         resources: Some(plan.config.resources.clone()),
         security_context: Some(security::unprivileged()),
         volume_mounts: Some(mounts),
@@ -468,6 +484,23 @@ mod tests {
     }
 
     fn containers_of(assignment: &Assignment, kubernetes: &str, policies: &str) -> [Vec<Container>; 2] {
+        let (run, probe) = containers_with(assignment, kubernetes, policies, &[]);
+        [run, probe]
+    }
+
+    fn containers_with(
+        assignment: &Assignment,
+        kubernetes: &str,
+        policies: &str,
+        variables: &[&str],
+    ) -> (Vec<Container>, Vec<Container>) {
+        let [run, probe] = pods_with(assignment, kubernetes, policies, variables)
+            .map(|pod| pod.init_containers.into_iter().flatten().chain(pod.containers).collect());
+        (run, probe)
+    }
+
+    /// A run's pod, and a probe's.
+    fn pods_with(assignment: &Assignment, kubernetes: &str, policies: &str, variables: &[&str]) -> [PodSpec; 2] {
         let text = format!("server_url: http://s\napi_key: k\npolicies: {policies}\nkubernetes: {kubernetes}");
         let config = Config::parse(&text, std::path::Path::new("node.yaml"), &|_| None).unwrap();
         let settings = config.kubernetes().unwrap();
@@ -479,15 +512,14 @@ mod tests {
             config: settings,
             tmp: config.tmp(),
             databases: &[],
-            variables: &[],
+            variables,
             data_port: &DataPortForPods { address: "10.0.0.1:7654".into(), pin: String::new() },
+            services: &[HostAlias { ip: "fd00::7".into(), hostnames: Some(vec!["redis".into()]) }],
             proxy: "10.0.0.2:8080".parse().unwrap(),
             pull_secrets: &[],
         };
-        [job(&plan), probe::probe(&identity, settings, &Orders::Listen(vec![1]), &[])].map(|job| {
-            let pod = job.spec.unwrap().template.spec.unwrap();
-            pod.init_containers.into_iter().flatten().chain(pod.containers).collect()
-        })
+        [job(&plan), probe::probe(&identity, settings, &Orders::Listen(vec![1]), &[])]
+            .map(|job| job.spec.unwrap().template.spec.unwrap())
     }
 
     #[test]
@@ -512,6 +544,57 @@ mod tests {
                 "{image} {kubernetes} {policies}"
             );
         }
+    }
+
+    #[test]
+    fn a_run_finds_services_and_the_proxy_by_name() {
+        let [run, _] = pods_with(&assignment(1, 2, "today"), "{}", "{}", &[]);
+        let found: Vec<_> =
+            run.host_aliases.unwrap().into_iter().map(|each| (each.ip, each.hostnames.unwrap())).collect();
+        let expected =
+            [("fd00::7", "redis"), ("10.0.0.2", PROXY)].map(|(ip, name)| (ip.to_owned(), vec![name.to_owned()]));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn gpus_are_limits_of_the_algorithm_alone_and_a_runtime_class_of_its_pod() {
+        for (kubernetes, resource, count, class) in [
+            ("{}", "nvidia.com/gpu", "1", None),
+            ("{gpu: {count: 2, runtime_class: nvidia}}", "nvidia.com/gpu", "2", Some("nvidia")),
+            ("{gpu: {resource: amd.com/gpu}}", "amd.com/gpu", "1", None),
+            ("{resources: {limits: {nvidia.com/gpu: 4}}}", "nvidia.com/gpu", "4", None),
+        ] {
+            let policies = "{}\nalgorithm_device_requests: {gpu: true}";
+            let (run, probe) = containers_with(&assignment(1, 2, "today"), kubernetes, policies, &[]);
+            for container in run.iter().chain(&probe) {
+                let resources = container.resources.as_ref().unwrap();
+                let limit = resources.limits.as_ref().and_then(|limits| limits.get(resource));
+                let expected = (container.name == ALGORITHM).then_some(count);
+                assert_eq!(limit.map(|limit| limit.0.as_str()), expected, "{kubernetes}: {}", container.name);
+            }
+            let pods = pods_with(&assignment(1, 2, "today"), kubernetes, policies, &[]);
+            assert_eq!(pods.map(|pod| pod.runtime_class_name), [class.map(str::to_owned), None], "{kubernetes}");
+        }
+    }
+
+    #[test]
+    fn only_receive_gets_what_the_run_context_says() {
+        for (variables, expected) in [(&["HOST"][..], 0), (&["HOST", RUN_CONTEXT_KEY], 1)] {
+            let run = containers_with(&assignment(1, 2, "today"), "{}", "{}", variables).0;
+            let of = |container: &Container, name: &str| {
+                container.env.iter().flatten().filter(|variable| variable.name == name).count()
+            };
+            for container in &run {
+                let expected = if container.name == RECEIVE { expected } else { 0 };
+                assert_eq!(of(container, env::RUN_CONTEXT), expected, "{}", container.name);
+                assert_eq!(of(container, RUN_CONTEXT_KEY), 0, "{}", container.name);
+            }
+            assert_eq!(of(&run[1], "HOST"), 1);
+        }
+        let proxy = "10.0.0.2:8080".parse().unwrap();
+        let path = "/mnt/data/task-000000007/run_context.json";
+        assert_eq!(locations(RunId(7), proxy, true).run_context.as_deref(), Some(path));
+        assert_eq!(locations(RunId(7), proxy, false).run_context, None);
     }
 
     #[test]

@@ -18,3 +18,4 @@ pub mod refusal;
 pub mod run_state;
 pub mod scratch;
 pub mod security;
+pub mod services;

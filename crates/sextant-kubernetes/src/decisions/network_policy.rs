@@ -1,5 +1,5 @@
 //! The network isolation of algorithms, as NetworkPolicies of the namespace in which they run. They allow no ingress, and egress only to
-//! the proxy's port, the node's data port and, for runs that ask for them, databases on the network.
+//! the proxy's port, the node's data port, the services of the configuration and, for runs that ask for them, databases on the network.
 //!
 //! The chart creates the same policies from the same settings (`charts/sextant/templates/isolation.yaml`); a test compares the
 //! two. The policies here are for a node on the host, so both ports are IP addresses; in the chart they are pods.
@@ -15,7 +15,7 @@ use k8s_openapi::api::networking::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use sextant_config::{Cidr, Egress, KubernetesConfig};
+use sextant_config::{Cidr, ClusterService, Egress, KubernetesConfig};
 
 use super::labels;
 
@@ -79,19 +79,37 @@ pub fn policies(config: &KubernetesConfig, node_key: &str, endpoints: Endpoints)
         let egress = place.egress.iter().map(|Egress { cidr, ports, .. }| rule(*cidr, ports)).collect();
         policies.push(policy(name, pods, egress));
     }
+    for (alias, service) in &config.services {
+        let name = format!("sextant-{node_key}-service-{alias}");
+        policies.push(policy(name, runs.clone(), vec![to_service(service)]));
+    }
     policies
 }
 
+/// To the pods behind a Service: policies don't know the address of the Service itself, which is replaced by a pod's before.
+fn to_service(service: &ClusterService) -> NetworkPolicyEgressRule {
+    let namespace = BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), service.namespace.clone())]);
+    let selector =
+        |labels: BTreeMap<String, String>| LabelSelector { match_labels: Some(labels), match_expressions: None };
+    NetworkPolicyEgressRule {
+        to: Some(vec![NetworkPolicyPeer {
+            namespace_selector: Some(selector(namespace)),
+            pod_selector: Some(service.pod_labels.clone()).filter(|labels| !labels.is_empty()).map(selector),
+            ip_block: None,
+        }]),
+        ports: Some(vec![tcp(service.target_port)]),
+    }
+}
+
+fn tcp(port: u16) -> NetworkPolicyPort {
+    NetworkPolicyPort { protocol: Some("TCP".to_owned()), port: Some(IntOrString::Int(port.into())), end_port: None }
+}
+
 fn rule(cidr: Cidr, ports: &[u16]) -> NetworkPolicyEgressRule {
-    let port = |&port: &u16| NetworkPolicyPort {
-        protocol: Some("TCP".to_owned()),
-        port: Some(IntOrString::Int(port.into())),
-        end_port: None,
-    };
     let block = IPBlock { cidr: cidr.to_string(), except: None };
     NetworkPolicyEgressRule {
         to: Some(vec![NetworkPolicyPeer { ip_block: Some(block), ..NetworkPolicyPeer::default() }]),
-        ports: Some(ports.iter().map(port).collect()),
+        ports: Some(ports.iter().copied().map(tcp).collect()),
     }
 }
 
@@ -144,6 +162,28 @@ mod tests {
                 ],
             })
         );
+    }
+
+    #[test]
+    fn services_are_open_to_all_runs_at_the_port_of_their_pods() {
+        let policies = made(
+            "kubernetes: {services: {redis: {namespace: tools, name: cache, port: 6379}, \
+             web.example: {namespace: web, name: web, port: 80, target_port: 8080, pod_labels: {app: web}}}}",
+        );
+        assert_eq!(policies.len(), 4);
+        let json = serde_json::to_value(&policies).unwrap();
+        assert_eq!(json[2]["metadata"]["name"], "sextant-0123456789-service-redis");
+        assert_eq!(json[2]["spec"]["podSelector"], json[1]["spec"]["podSelector"]);
+        let rule = |namespace: &str, port: u16| {
+            serde_json::json!({
+                "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}],
+                "ports": [{"protocol": "TCP", "port": port}],
+            })
+        };
+        assert_eq!(json[2]["spec"]["egress"], serde_json::json!([rule("tools", 6379)]));
+        let mut expected = rule("web", 8080);
+        expected["to"][0]["podSelector"] = serde_json::json!({"matchLabels": {"app": "web"}});
+        assert_eq!(json[3]["spec"]["egress"], serde_json::json!([expected]));
     }
 
     #[test]

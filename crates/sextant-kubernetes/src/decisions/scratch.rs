@@ -122,6 +122,7 @@ mod tests {
             databases: &mounted(&config.databases, settings),
             variables: &[],
             data_port: &DataPortForPods { address: "10.0.0.1:7654".into(), pin: String::new() },
+            services: &[],
             proxy: "10.0.0.2:8080".parse().unwrap(),
             pull_secrets: &[],
         };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use http_body_util::BodyDataStream;
 use hyper::body::Incoming;
-use sextant_files::shared_dirs;
+use sextant_files::{run_context, shared_dirs};
 use tokio::fs;
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio_util::io::StreamReader;
@@ -49,6 +49,9 @@ pub async fn run() -> Result<(), PodError> {
         })?;
     }
     download(&client, Item::Input, &task_dir.join("input"), 0o644).await?;
+    if let Some(rest) = settings::optional(env::RUN_CONTEXT) {
+        describe(&task_dir, rest).await?;
+    }
     write(&task_dir.join("output"), 0o666, &b""[..]).await?;
     // The token's path in the task folder is a mount of this file.
     download(&client, Item::Token, &token_dir.join("token"), 0o644).await
@@ -69,6 +72,18 @@ async fn prepare(volume: &Path) -> Result<(), PodError> {
     folder(&closed, 0o700).await?;
     write(&closed.join(scratch::MESSAGE), 0o666, &b""[..]).await?;
     folder(&closed, 0o000).await
+}
+
+/// Writes `run_context.json` from the downloaded input and from what the node says.
+async fn describe(task_dir: &Path, rest: String) -> Result<(), PodError> {
+    let (input, path) = (task_dir.join("input"), task_dir.join(run_context::RUN_CONTEXT));
+    let failed = |source| PodError::File { what: format!("the file {} could not be written", path.display()), source };
+    let to = path.clone();
+    let made = tokio::task::spawn_blocking(move || {
+        run_context::write(std::fs::File::open(input)?, &rest, std::fs::File::create(to)?)
+    });
+    made.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())).map_err(failed)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).await.map_err(failed)
 }
 
 /// Fetches an item into a file, and starts over if the connection breaks.

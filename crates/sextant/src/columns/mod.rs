@@ -78,7 +78,13 @@ mod tests {
     use super::*;
 
     fn database(kind: DatabaseType, path: &Path) -> Database {
-        Database { label: "default".into(), uri: path.to_str().unwrap().into(), kind, env: Default::default() }
+        Database {
+            label: "default".into(),
+            uri: path.to_str().unwrap().into(),
+            kind,
+            env: Default::default(),
+            mount_mode: Default::default(),
+        }
     }
 
     fn gzip(content: &[u8]) -> Vec<u8> {
