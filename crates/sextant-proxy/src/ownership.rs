@@ -204,8 +204,8 @@ struct Run {
 }
 
 #[derive(Deserialize)]
-struct Task {
-    id: u64,
+pub(super) struct Task {
+    pub id: u64,
     #[serde(default)]
     parent: Option<Link>,
     #[serde(default)]
@@ -217,7 +217,7 @@ struct Task {
 impl Task {
     /// A subtask has its caller's image (see [`super::subtask`]). So one of another image belongs to another job, whose task was given the
     /// number of the caller's own: some servers use numbers of deleted tasks again.
-    fn owner(&self, asked: u64, caller: Caller, image: Option<&str>) -> Owner {
+    pub fn owner(&self, asked: u64, caller: Caller, image: Option<&str>) -> Owner {
         let parent = self.parent.as_ref().map(|link| link.id);
         let is_own = self.id == asked
             && parent.is_some()
@@ -362,6 +362,18 @@ impl Proxy {
         headers: &HeaderMap,
         record: &mut Record,
     ) -> Result<Lookup, Refusal> {
+        self.lookup_up_to(which, KEEP, LONGEST, headers, record).await
+    }
+
+    /// The same with so much of it.
+    pub(super) async fn lookup_up_to(
+        &self,
+        which: &str,
+        keep: Keep,
+        longest: usize,
+        headers: &HeaderMap,
+        record: &mut Record,
+    ) -> Result<Lookup, Refusal> {
         let path = format!("{}{which}", self.shared.origin.api_path);
         let asked = UpstreamRequest { method: &Method::GET, headers, path, route: Route::Lookup };
         let answer = self.send_with_retry(&asked, RequestBody::Empty, record).await?;
@@ -372,7 +384,7 @@ impl Proxy {
             _ => return Ok(Lookup::NotFound(answer)),
         }
         let answered_at = answered_at(answer.headers());
-        let mut outline = Outline::new(KEEP, LONGEST);
+        let mut outline = Outline::new(keep, longest);
         let mut body = BodyDataStream::new(answer.into_body());
         while let Some(piece) = body.next().await {
             if outline.feed(&piece.map_err(|error: io::Error| interrupted(error))?).is_err() {
