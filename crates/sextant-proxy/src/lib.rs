@@ -41,6 +41,7 @@ pub mod fuzzing;
 mod headers;
 mod known;
 mod links;
+mod lookup;
 mod memory;
 mod outline;
 mod ownership;
