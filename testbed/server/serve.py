@@ -21,6 +21,7 @@ import os
 import sys
 import threading
 import time
+import types
 
 # 4.5.5 was written for Python 3.10. Since 3.11 f"{member}" of a (str, Enum) no longer gives the value, and every permission
 # check of the server then fails with an AttributeError ("c_glo").
@@ -65,6 +66,22 @@ def mend_questions_to_stores() -> None:
     stores._execute_algo_store_request = ask_by_name
 
 
+def mend_uploads_in_chunks() -> None:
+    """Servers from 4.13 on read uploads to a blob store that come in chunks by uWSGI. gevent's server undoes the chunks by itself."""
+    try:
+        from vantage6.server.resource import blobstream
+    except ImportError:
+        return
+
+    def chunked_read(size: int = 4096) -> bytes:
+        from flask import request
+
+        return request.environ["wsgi.input"].read(size)
+
+    # Only there: with a module `uwsgi` in sys.modules Socket.IO would believe that it runs under uWSGI, and serve nothing.
+    blobstream.uwsgi = types.SimpleNamespace(chunked_read=chunked_read)
+
+
 def make_hashes_cheap() -> None:
     """The least work that bcrypt allows: 2^4 rounds, in place of 2^12."""
     import bcrypt
@@ -95,6 +112,7 @@ def main() -> None:
 
     mend_kill_of_a_nodes_tasks()
     mend_questions_to_stores()
+    mend_uploads_in_chunks()
     server = run_server(options.config, system_folders=False)
     if options.polling_only:
         # Engine.IO has a second library to fall back on, which came with it; without it, it says this to the clients.

@@ -10,7 +10,7 @@ use sextant_core::image_reference::ImageReference;
 use sextant_core::lineage::Link;
 use vantage6::encoding::DecodeError;
 use vantage6::live::LiveEvent;
-use vantage6::{Error, Incoming, Outgoing, StoreAlgorithm, StoreError};
+use vantage6::{BlobId, Error, Incoming, Outgoing, StoreAlgorithm, StoreError};
 
 /// Classifies an error of the client.
 pub fn error(error: Error) -> HubError {
@@ -42,6 +42,32 @@ pub fn delivery(delivery: vantage6::Delivery) -> Delivery {
     }
 }
 
+/// Classifies an error of an upload to the blob store.
+pub fn not_stored(problem: Error) -> HubError {
+    let HubError { kind, text, delivery } = error(problem.clone());
+    let kind = match problem.own_status() {
+        Some(status @ (400 | 403 | 404 | 501)) => HubErrorKind::NotStored(status),
+        _ => kind,
+    };
+    HubError { kind, text: format!("the result could not be stored in the server's blob store: {text}"), delivery }
+}
+
+/// The error if a result could not be read to its end.
+pub fn unread(cause: &dyn std::fmt::Display) -> HubError {
+    error(Error::Source { request: "POST blobstream".into(), cause: cause.to_string() })
+}
+
+/// Why the blob store does not have an input, in the server's own words; `None` if that may change.
+pub fn no_input(problem: &Error) -> Option<InputError> {
+    let words = match problem.own_status()? {
+        404 => "the server's blob store does not have it",
+        501 => "the server has no blob store any more",
+        400 | 401 | 403 => "the server does not let this node read it from the blob store",
+        _ => return None,
+    };
+    Some(InputError::Unreadable(format!("{words} ({problem})")))
+}
+
 /// The error if nothing can be encoded for an organization, for this reason.
 pub fn no_recipient(text: String) -> HubError {
     HubError { kind: HubErrorKind::NoRecipient, text, delivery: Delivery::NotSent }
@@ -61,7 +87,21 @@ pub fn input_error(problem: DecodeError) -> InputError {
 
 pub fn run(run: vantage6::Run) -> Run {
     let unsupported = unsupported(&run);
-    let vantage6::Run { id, status, input, task, organization, assigned_at, started_at, finished_at, .. } = run;
+    let vantage6::Run {
+        id,
+        status,
+        input,
+        task,
+        organization,
+        assigned_at,
+        started_at,
+        finished_at,
+        blob_storage_used,
+        ..
+    } = run;
+    // An input of the blob store is fetched when it is needed, like one that is too long to come along with its run.
+    let is_blob = |input: &vantage6::Input| blob_storage_used == Some(true) && input.0.parse::<BlobId>().is_ok();
+    let input = input.filter(|input| !is_blob(input));
     Run {
         id,
         status,
@@ -76,9 +116,6 @@ pub fn run(run: vantage6::Run) -> Run {
 }
 
 fn unsupported(run: &vantage6::Run) -> Option<&'static str> {
-    if run.blob_storage_used == Some(true) {
-        return Some("This server keeps inputs in a blob store, which this node does not support.");
-    }
     const { assert!(vantage6::DATABASES == 100) };
     (run.task.databases.left_out > 0)
         .then_some("The task asks for more than 100 databases, which is more than a node gives to an algorithm.")

@@ -1,10 +1,11 @@
 //! The [`Hub`] of a 4.x server.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use secrecy::SecretString;
 use sextant_core::host_limits::HostLimits;
@@ -16,11 +17,12 @@ use sextant_core::image_policy::{Answer, StoreAlgorithm};
 use sextant_core::lineage::Link;
 use sextant_core::remembered::Remembered;
 use tokio::sync::Semaphore;
-use vantage6::encoding::Payload;
+use vantage6::encoding::{Encoded, Payload};
 use vantage6::encryption::{Cryptor, Recipient};
 use vantage6::live::Live;
-use vantage6::{Client, Error, OrganizationId, RunId, RunReport, RunStatus, StoreId, TaskId};
+use vantage6::{BlobId, Client, Error, InputKind, OrganizationId, RunId, RunReport, RunStatus, StoreId, TaskId};
 
+use super::blobs::{BlobRuns, Hash, Upload, Uploads};
 use super::convert;
 use super::recipients::Recipients;
 use super::version::{FAILS_SIBLINGS, KnownVersion, LIVE_LOGS};
@@ -38,6 +40,8 @@ pub struct Server {
     requests: Semaphore,
     cryptor: Cryptor,
     recipients: Recipients,
+    blob_runs: Arc<BlobRuns>,
+    uploads: Uploads,
     store_limits: HostLimits,
     approved: Remembered<Vec<StoreAlgorithm>>,
     version: KnownVersion,
@@ -52,6 +56,8 @@ impl Server {
             requests: Semaphore::new(REQUESTS),
             cryptor,
             recipients: Recipients::default(),
+            blob_runs: Arc::default(),
+            uploads: Uploads::default(),
             store_limits: HostLimits::default(),
             approved: Remembered::default(),
             version: KnownVersion::default(),
@@ -72,10 +78,34 @@ impl Server {
         self.recipients.of(organization, self.limited(self.client.organization(organization))).await
     }
 
-    async fn encode(&self, result: RunResult) -> Result<vantage6::encoding::Encoded, HubError> {
-        let RunResult { to, length, bytes } = result;
-        let recipient = self.recipient(to).await?;
-        recipient.encode(Payload::new(length, bytes)).map_err(|error| convert::no_recipient(error.to_string()))
+    /// Encodes the result for its recipient. That of a run with its input in the blob store goes there, too, and the report has its id.
+    async fn encode(&self, id: RunId, result: RunResult) -> Result<Encoded, HubError> {
+        let recipient = self.recipient(result.to).await?;
+        if self.blob_runs.contains(id) {
+            return Ok(Encoded::from(&self.store(id, recipient, result).await?));
+        }
+        let message = Payload::new(result.length, result.bytes);
+        recipient.encode(message).map_err(|error| convert::no_recipient(error.to_string()))
+    }
+
+    /// Stores a result in the blob store. One that is there already, because only its report has failed, is read and compared, and is
+    /// not sent again.
+    async fn store(&self, run: RunId, recipient: Recipient, result: RunResult) -> Result<BlobId, HubError> {
+        let RunResult { length, bytes, .. } = result;
+        if let Some(upload) = self.uploads.of(run, &recipient, length) {
+            let hash = Hash::of_all(length, bytes).await.map_err(|error| convert::unread(&error))?;
+            if hash == upload.hash {
+                return Ok(upload.blob);
+            }
+            self.uploads.forget(run);
+            return Err(convert::unread(&"it has changed since it was stored in the server's blob store"));
+        }
+        let (hash, bytes) = Hash::of(bytes);
+        let message = recipient.encode_blob(Payload::new(length, bytes));
+        let message = message.map_err(|error| convert::no_recipient(error.to_string()))?;
+        let blob = self.client.store_blob(message).await.map_err(convert::not_stored)?;
+        self.uploads.remember(Upload { run, recipient, length, hash: hash.finish(), blob: blob.clone() });
+        Ok(blob)
     }
 }
 
@@ -84,16 +114,27 @@ impl Hub for Server {
     fn open_runs(&self, which: OpenRuns) -> BoxStream<'static, Result<Run, HubError>> {
         let OpenRuns { task, inputs_up_to } = which;
         let runs = self.client.open_runs(vantage6::OpenRuns { task, inputs_up_to });
-        runs.map(|run| run.map(convert::run).map_err(convert::error)).boxed()
+        let blob_runs = self.blob_runs.clone();
+        runs.map(move |run| run.map(|run| noted(&blob_runs, run)).map_err(convert::error)).boxed()
     }
 
     async fn run(&self, id: RunId) -> Result<Run, HubError> {
-        self.limited(self.client.run(id)).await.map(convert::run).map_err(convert::error)
+        let run = self.limited(self.client.run(id)).await.map_err(convert::error)?;
+        Ok(noted(&self.blob_runs, run))
     }
 
     async fn input(&self, id: RunId) -> Result<InputBytes, HubError> {
         let text = self.client.input(id).await.map_err(convert::error)?;
-        Ok(self.cryptor.decode(text).map_err(convert::input_error).boxed())
+        match InputKind::of(text).await.map_err(convert::error)? {
+            InputKind::Text(text) => Ok(self.cryptor.decode(text).map_err(convert::input_error).boxed()),
+            InputKind::Blob(blob) => match self.client.blob(&blob).await {
+                Ok(bytes) => Ok(self.cryptor.decode_blob(bytes).map_err(convert::input_error).boxed()),
+                Err(error) => match convert::no_input(&error) {
+                    Some(missing) => Ok(stream::iter([Err(missing)]).boxed()),
+                    None => Err(convert::error(error)),
+                },
+            },
+        }
     }
 
     async fn read_input(&self, input: &EncodedInput) -> Result<Bytes, InputError> {
@@ -122,8 +163,12 @@ impl Hub for Server {
         let sent = match result {
             // Not limited: a result may take long, and the caller keeps a pod's connection open meanwhile.
             Some(result) => {
-                let report = report.result(self.encode(result).await?);
-                self.client.finish_run(id, report).await
+                let report = report.result(self.encode(id, result).await?);
+                let sent = self.client.finish_run(id, report).await;
+                if sent.is_ok() {
+                    self.uploads.forget(id);
+                }
+                sent
             }
             None => self.limited(self.client.finish_run(id, report)).await,
         };
@@ -182,43 +227,11 @@ impl Hub for Server {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use sextant_core::hub::Hub as _;
-    use vantage6::{Backoff, ServerUrl};
-    use wiremock::matchers::{method, path, query_param};
-    use wiremock::{Mock, MockServer, ResponseTemplate};
-
-    use super::*;
-
-    /// A store asks the image's registry, and waits for it.
-    #[tokio::test]
-    async fn an_image_that_a_store_says_nothing_of_keeps_no_other_from_being_asked_about() {
-        let (server, store) = (MockServer::start().await, MockServer::start().await);
-        let answer = |text: &str| ResponseTemplate::new(200).set_body_raw(text.to_owned(), "application/json");
-        let login = answer(r#"{"access_token": "a", "refresh_token": "r"}"#);
-        Mock::given(method("POST")).and(path("/api/token/node")).respond_with(login).mount(&server).await;
-        let silent = answer("{}").set_delay(Duration::from_secs(60));
-        let good = || answer(r#"{"data": [{"image": "r.example/good"}]}"#);
-        for (image, answer) in [
-            ("r.example/silent:1", silent),
-            ("r.example/broken:1", ResponseTemplate::new(500)),
-            ("r.example/good:1", good()),
-            ("r.example/good:2", good()),
-        ] {
-            Mock::given(query_param("image", image)).respond_with(answer).mount(&store).await;
-        }
-        let url = ServerUrl::new(&server.uri(), None, "/api").unwrap();
-        let client = Client::builder(url, "key".to_owned().into()).backoff(Backoff::never());
-        let client = client.silence(Duration::from_millis(700)).build().unwrap();
-        let hub = Server::new(client, Cryptor::Plain, None);
-        let url = format!("{}/api", store.uri());
-        for (image, next) in [("r.example/silent:1", "r.example/good:1"), ("r.example/broken:1", "r.example/good:2")] {
-            assert!(matches!(hub.store_algorithms(&url, image).await, Answer::Away(_)), "{image}");
-            let answer = hub.store_algorithms(&url, next).await;
-            assert!(matches!(&answer, Answer::Known(known) if known.len() == 1), "after {image}: {answer:?}");
-        }
-    }
+/// A run as the node knows it.
+fn noted(blob_runs: &BlobRuns, run: vantage6::Run) -> Run {
+    blob_runs.note(&run);
+    convert::run(run)
 }
+
+#[cfg(test)]
+mod tests;

@@ -283,6 +283,12 @@ fn refusal(error: &HubError) -> Option<String> {
         HubErrorKind::Refused(status @ (400 | 422)) => {
             Some(format!("The server does not accept the report (HTTP {status})."))
         }
+        HubErrorKind::NotStored(501) => {
+            Some("The server has no blob store any more, where the result belongs (HTTP 501).".into())
+        }
+        HubErrorKind::NotStored(status) => {
+            Some(format!("The server does not take the result into its blob store (HTTP {status})."))
+        }
         HubErrorKind::NoRecipient => Some(not_encryptable(&error.text)),
         _ => None,
     }
@@ -311,5 +317,27 @@ fn complain(run: &Run, problem: &HubError) {
             "The server did not accept the report: {problem}. The pod keeps the output, and the node retries without \
              limit; if the message names a limit or a setting, change that"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_for_good_is_told_to_the_researcher() {
+        for (kind, says) in [
+            (HubErrorKind::TooLarge, Some("no report of this size (HTTP 413)")),
+            (HubErrorKind::Refused(400), Some("does not accept the report (HTTP 400)")),
+            (HubErrorKind::NotStored(501), Some("has no blob store any more, where the result belongs (HTTP 501)")),
+            (HubErrorKind::NotStored(403), Some("does not take the result into its blob store (HTTP 403)")),
+            (HubErrorKind::Refused(403), None),
+            (HubErrorKind::Failing, None),
+        ] {
+            let error = HubError { kind: kind.clone(), text: String::new(), delivery: Delivery::NotSent };
+            let told = refusal(&error);
+            assert_eq!(told.is_some(), says.is_some(), "{kind:?}");
+            assert!(told.unwrap_or_default().contains(says.unwrap_or_default()), "{kind:?}");
+        }
     }
 }

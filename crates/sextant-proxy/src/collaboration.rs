@@ -12,7 +12,7 @@ use super::access_log::Record;
 use super::body::ResponseBody;
 use super::caller;
 use super::forward::Proxy;
-use super::ownership::{Lookup, parsed};
+use super::lookup::{Lookup, parsed};
 use super::refusal::Refusal;
 
 impl Proxy {

@@ -58,6 +58,7 @@ impl Proxy {
         let timeouts = &self.shared.timeouts;
         let body = IdleTimeoutBody::new(body, timeouts.idle).signal_end(record.body_ended());
         let task = Task::read(body, timeouts.upload, &self.shared.quotas, record.client(), image).await?;
+        self.are_new_blobs(&task.blobs(), asked.headers, record).await?;
         let keys = self.keys_of(&task.recipients, asked.headers, record).await?;
         let task = task.encrypted(&keys, &self.shared.rsa_queue, record.client())?;
         let answer = self.send_with_retry(asked, task, record).await?;
@@ -66,7 +67,7 @@ impl Proxy {
 
     /// What the server says to a token that it doesn't accept. It is asked for the caller's own organization, which costs it little
     /// and any algorithm may see, and whose key is likely to be needed.
-    async fn not_accepted(
+    pub(super) async fn not_accepted(
         &self,
         headers: &HeaderMap,
         record: &mut Record,
@@ -90,7 +91,7 @@ impl Proxy {
     }
 
     /// What keeps the caller from making subtasks of the task whose number its token has.
-    async fn not_of_its_task(
+    pub(super) async fn not_of_its_task(
         &self,
         headers: &HeaderMap,
         record: &mut Record,

@@ -12,6 +12,7 @@ use futures::{StreamExt as _, stream};
 use http::StatusCode;
 use http_body_util::BodyDataStream;
 use tokio::time::{Duration, Instant, timeout_at};
+use vantage6::BlobId;
 use vantage6::encoding::{Base64Decoder, Encoded, Payload};
 use vantage6::encryption::{PublicKey, encrypt_with_permit};
 use vantage6::json::{Find, Part, Scan, Unescape};
@@ -75,8 +76,15 @@ pub(crate) struct Task {
 struct Input {
     /// Where it belongs in the text.
     at: usize,
+    content: Content,
+}
+
+/// What an input is.
+enum Content {
     /// Where it is in the spool, decoded.
-    bytes: Range<u64>,
+    Bytes(Range<u64>),
+    /// In the server's blob store, encrypted when it was sent there.
+    Blob(BlobId),
 }
 
 impl Task {
@@ -109,6 +117,15 @@ impl Task {
         }
     }
 
+    /// The inputs that are in the server's blob store.
+    pub fn blobs(&self) -> Vec<&BlobId> {
+        let blob = |input| match input {
+            &Input { content: Content::Blob(ref blob), .. } => Some(blob),
+            Input { content: Content::Bytes(_), .. } => None,
+        };
+        self.inputs.iter().filter_map(blob).collect()
+    }
+
     /// The task as it goes to the server, with the keys of its recipients in their order, each of which is used when its input is sent, in
     /// its caller's turn.
     ///
@@ -120,12 +137,16 @@ impl Task {
         let text = Bytes::from(self.text);
         let mut from = 0;
         for (input, key) in self.inputs.iter().zip(keys) {
-            let Range { start, end } = input.bytes;
-            let payload = Payload::new(end - start, self.spooled.stream(start, end));
-            let message = encrypt_with_permit(payload, key, queue.acquire(client)).map_err(|error| {
-                Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The task's input could not be encrypted.")
-                    .because(error)
-            })?;
+            let message = match &input.content {
+                Content::Bytes(Range { start, end }) => {
+                    let payload = Payload::new(end - start, self.spooled.stream(*start, *end));
+                    encrypt_with_permit(payload, key, queue.acquire(client)).map_err(|error| {
+                        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The task's input could not be encrypted.")
+                            .because(error)
+                    })?
+                }
+                Content::Blob(blob) => Encoded::from(blob),
+            };
             length += message.length() + 2;
             pieces.push((text.slice(from..input.at), Some(message)));
             from = input.at;
@@ -159,14 +180,57 @@ pub(crate) struct TaskReader {
     spool: Spool,
     memory: Reservation,
     /// The input that is being read.
-    open: Option<(Base64Decoder, Unescape)>,
+    open: Option<OpenInput>,
 }
 
 /// What the scan has found in one piece: where inputs begin and end.
 enum Found {
     Begin,
     Bytes(Bytes),
+    Blob(BlobId),
     End,
+}
+
+/// An input that is being read.
+struct OpenInput {
+    decoder: Base64Decoder,
+    unescape: Unescape,
+    /// All of it, while it may be the id of a blob.
+    begins: Option<Vec<u8>>,
+}
+
+impl OpenInput {
+    fn new() -> Self {
+        Self { decoder: Base64Decoder::default(), unescape: Unescape::default(), begins: Some(Vec::new()) }
+    }
+
+    fn feed(&mut self, text: &[u8]) -> Result<Bytes, String> {
+        let plain = self.unescape.feed(text).ok_or_else(|| "it has characters that base64 has not".to_owned())?;
+        match &mut self.begins {
+            Some(begins) if begins.len() + plain.len() <= BlobId::LENGTH => {
+                begins.extend_from_slice(&plain);
+                Ok(Bytes::new())
+            }
+            begins => {
+                let mut text = begins.take().unwrap_or_default();
+                if text.is_empty() {
+                    return self.decoder.feed(&plain);
+                }
+                text.extend_from_slice(&plain);
+                self.decoder.feed(&text)
+            }
+        }
+    }
+
+    fn finish(mut self) -> Result<Found, String> {
+        let text = self.begins.unwrap_or_default();
+        if let Some(blob) = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()) {
+            return Ok(Found::Blob(blob));
+        }
+        let bytes = self.decoder.feed(&text)?;
+        self.decoder.finish()?;
+        Ok(Found::Bytes(bytes))
+    }
 }
 
 impl TaskReader {
@@ -184,24 +248,23 @@ impl TaskReader {
         scan.feed(piece, &mut |part| match part {
             Part::Text(more) => text.extend_from_slice(more),
             Part::Begin => {
-                *open = Some(Default::default());
+                *open = Some(OpenInput::new());
                 at.push(text.len());
                 found.push(Found::Begin);
             }
             Part::Value(more) => {
-                if let Some((decoder, unescape)) = open {
-                    let plain = unescape.feed(more).ok_or_else(|| "it has characters that base64 has not".to_owned());
-                    match plain.and_then(|plain| decoder.feed(&plain)) {
+                if let Some(open) = open {
+                    match open.feed(more) {
                         Ok(bytes) => found.push(Found::Bytes(bytes)),
                         Err(why) => wrong = wrong.take().or(Some(why)),
                     }
                 }
             }
             Part::End => {
-                if let Some((mut decoder, _)) = open.take()
-                    && let Err(why) = decoder.finish()
-                {
-                    wrong = wrong.take().or(Some(why));
+                match open.take().map(OpenInput::finish) {
+                    Some(Ok(last)) => found.push(last),
+                    Some(Err(why)) => wrong = wrong.take().or(Some(why)),
+                    None => {}
                 }
                 found.push(Found::End);
             }
@@ -222,11 +285,19 @@ impl TaskReader {
         for found in found {
             let here = self.spool.length();
             match found {
-                Found::Begin => self.inputs.push(Input { at: at.next().unwrap_or_default(), bytes: here..here }),
+                Found::Begin => {
+                    let at = at.next().unwrap_or_default();
+                    self.inputs.push(Input { at, content: Content::Bytes(here..here) });
+                }
+                Found::Blob(blob) => {
+                    if let Some(input) = self.inputs.last_mut() {
+                        input.content = Content::Blob(blob);
+                    }
+                }
                 Found::Bytes(bytes) => self.spool.push(&bytes).await.map_err(not_kept)?,
                 Found::End => {
-                    if let Some(input) = self.inputs.last_mut() {
-                        input.bytes.end = here;
+                    if let Some(Input { content: Content::Bytes(bytes), .. }) = self.inputs.last_mut() {
+                        bytes.end = here;
                     }
                 }
             }

@@ -11,6 +11,7 @@ use http_body_util::{BodyDataStream, BodyExt as _};
 use hyper::body::Incoming;
 use sextant_process::connection_limits::ActiveRequest;
 use tokio::time::Instant;
+use vantage6::BlobId;
 use vantage6::encryption::Cryptor;
 
 use super::access_log::Record;
@@ -88,20 +89,12 @@ impl Proxy {
             }
             Err(_) => {}
         }
-        if target.route == Route::Blob && self.shared.cryptor.is_encrypted() {
-            let message =
-                "This node does not support blob stores in encrypted collaborations. Use a server without one.";
-            return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, message));
-        }
         let path = target.at_server(&self.shared.origin.api_path);
         let asked = UpstreamRequest { method: &parts.method, headers: &parts.headers, path, route: target.route };
         if !asked.is_safe() {
             return match asked.route {
                 Route::CreateTask => self.create_task(&asked, body, record).await,
-                Route::Blob => match self.not_unencrypted(asked.headers, record).await? {
-                    Some(no) => Ok(no),
-                    None => self.forward_once(&asked, body, record).await,
-                },
+                Route::StoreBlob => self.upload_blob(&asked, body, record).await,
                 // Nothing else carries anything to the server.
                 _ => Err(Misrouted::NotForAlgorithms.into()),
             };
@@ -173,8 +166,16 @@ impl Proxy {
         if self.shared.cryptor.is_encrypted() && matches!(asked.route, Route::Results | Route::Result(_)) {
             return self.get_results(asked, record).await;
         }
+        if asked.route == Route::Blob {
+            let named = asked.path.split('?').next().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+            let blob = named.parse::<BlobId>().map_err(|_| Misrouted::NotForAlgorithms)?;
+            return self.get_blob(&blob, asked, record).await;
+        }
         let answer = self.send_with_retry(asked, RequestBody::Empty, record).await?;
         match asked.route {
+            Route::BlobStatus if answer.status() == StatusCode::NOT_FOUND => {
+                Ok(json(StatusCode::OK, r#"{"blob_store_enabled": false}"#.to_owned()))
+            }
             Route::TaskStatus(task) if answer.status() == StatusCode::NOT_FOUND => {
                 self.status_of_task(task, asked, answer, record).await
             }

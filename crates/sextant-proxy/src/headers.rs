@@ -7,7 +7,7 @@ use super::refusal::Refusal;
 
 /// The headers of a request that the server may want to see. All others stay here: what belongs to one connection, what
 /// would tell the server where a request comes from, and what servers in front of it may take for orders.
-const OF_REQUESTS: [HeaderName; 14] = [
+const OF_REQUESTS: [HeaderName; 13] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
     header::ACCEPT_LANGUAGE,
@@ -21,8 +21,6 @@ const OF_REQUESTS: [HeaderName; 14] = [
     header::IF_UNMODIFIED_SINCE,
     header::RANGE,
     header::USER_AGENT,
-    // An organization's key, from the algorithm tools since 4.13.
-    HeaderName::from_static("x-public-key"),
 ];
 
 /// How many bytes a path with its query may have, and how many all headers but the token: what servers take, too (nginx: 8 KB for a line).
@@ -128,7 +126,7 @@ mod tests {
         ]);
         let mut names: Vec<_> = of_request(&theirs).keys().map(|name| name.as_str().to_owned()).collect();
         names.sort();
-        assert_eq!(names, ["authorization", "content-type", "user-agent", "x-public-key"]);
+        assert_eq!(names, ["authorization", "content-type", "user-agent"]);
     }
 
     #[test]

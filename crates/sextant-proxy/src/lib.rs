@@ -13,6 +13,8 @@
 //!   collaboration  nothing leaves unencrypted where the server says that all is encrypted
 //!   ownership    whose results are asked for
 //!   results      results of the caller's own subtasks, decrypted
+//!   blobs        the same, where they are in the server's blob store
+//!   blob_upload  inputs for the blob store leave encrypted
 //! ```
 //!
 //! It holds no key of the node's: a request goes on with the algorithm's own token. It serves either on its own
@@ -20,6 +22,8 @@
 //! ([`embedded`]). Bodies pass as streams, both ways.
 
 mod access_log;
+mod blob_upload;
+mod blobs;
 mod body;
 mod budget;
 mod caller;
@@ -35,7 +39,9 @@ mod forward;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod headers;
+mod known;
 mod links;
+mod lookup;
 mod memory;
 mod outline;
 mod ownership;
@@ -66,8 +72,8 @@ use outbound::HttpProxies;
 use sextant_config::Config;
 use sextant_metrics::{Connections, Metrics, ProxyMetrics};
 use sextant_process::connection_limits::{ConnectionCounts, ConnectionLimiter};
-use vantage6::OrganizationId;
 use vantage6::encryption::Cryptor;
+use vantage6::{BlobId, OrganizationId};
 
 use self::access_log::AccessLog;
 use self::caller::Caller;
@@ -75,6 +81,7 @@ use self::coalesce::Coalescer;
 use self::database_clock::DatabaseClock;
 use self::encrypted_task::Quotas;
 use self::fair_queue::FairQueue;
+use self::known::Known;
 use self::memory::Memory;
 use self::ownership::OwnerCache;
 use self::public_keys::PublicKeyCache;
@@ -131,6 +138,10 @@ pub(crate) struct Shared {
     pub unencrypted: TokenCache,
     /// Whose subtasks are whose.
     pub owners: OwnerCache,
+    /// Which blobs are results of a caller's subtasks, by its token.
+    pub blob_owners: Known<([u8; 32], BlobId), bool>,
+    /// Whose keys, by their fingerprints, are of a caller's collaboration.
+    pub recipients: Known<([u8; 32], String), ()>,
     /// Of the server's database.
     pub database_clock: DatabaseClock,
     /// For tasks on their way, and for results that are decrypted.
@@ -166,6 +177,8 @@ impl Shared {
             tokens: TokenCache::default(),
             unencrypted: TokenCache::default(),
             owners: OwnerCache::default(),
+            blob_owners: Known::default(),
+            recipients: Known::default(),
             database_clock: DatabaseClock::default(),
             quotas: Quotas::new(config.proxy_tmp_size(), &memory),
             rsa_queue: Arc::default(),

@@ -16,28 +16,24 @@
 //! publish a copy of a public key, so that is the weaker test.
 
 use std::collections::HashMap;
-use std::io;
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use http::{HeaderMap, Method, Response, StatusCode};
-use http_body_util::BodyDataStream;
+use http::{HeaderMap, Response};
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::time::Instant;
 use url::form_urlencoded;
+use vantage6::TaskOrigin;
 use vantage6::encryption::Cryptor;
-use vantage6::{TaskOrigin, answered_at};
 
 use super::access_log::Record;
-use super::body::{PooledBody, RequestBody};
+use super::body::PooledBody;
 use super::caller::{self, Caller};
 use super::forward::Proxy;
-use super::outline::{Keep, Outline};
+use super::lookup::{Lookup, parsed};
 use super::refusal::Refusal;
-use super::retry::{UpstreamRequest, interrupted};
-use super::route::{Route, number};
+use super::route::number;
 use super::token_cache;
 
 /// How long what the server said counts: the pages of a task's results come within it. Short, because some servers use the numbers of
@@ -45,12 +41,8 @@ use super::token_cache;
 pub(super) const TTL: Duration = Duration::from_secs(2);
 /// How many answers are known at once.
 const CAPACITY: usize = 1024;
-/// Names of what is looked for are shorter, and so is an image's.
-const KEEP: Keep = Keep { outermost: 1024, deeper: 32 };
 /// Servers cut a token's time to whole seconds, and clocks of one server's processes differ a little.
 const CLOCKS: SignedDuration = SignedDuration::from_secs(2);
-/// What a task or a run has besides long strings is less.
-const LONGEST: usize = 16 * 1024;
 /// The tasks that were created last, of which one may show what clock the database has.
 const NEWEST: &str = "/task?sort=-id&per_page=4";
 
@@ -204,8 +196,8 @@ struct Run {
 }
 
 #[derive(Deserialize)]
-struct Task {
-    id: u64,
+pub(super) struct Task {
+    pub id: u64,
     #[serde(default)]
     parent: Option<Link>,
     #[serde(default)]
@@ -217,7 +209,7 @@ struct Task {
 impl Task {
     /// A subtask has its caller's image (see [`super::subtask`]). So one of another image belongs to another job, whose task was given the
     /// number of the caller's own: some servers use numbers of deleted tasks again.
-    fn owner(&self, asked: u64, caller: Caller, image: Option<&str>) -> Owner {
+    pub fn owner(&self, asked: u64, caller: Caller, image: Option<&str>) -> Owner {
         let parent = self.parent.as_ref().map(|link| link.id);
         let is_own = self.id == asked
             && parent.is_some()
@@ -354,54 +346,6 @@ impl Proxy {
         self.shared.owners.insert(question, whose);
         OwnerLookup::Known(whose)
     }
-
-    /// What the server says of something, to the caller.
-    pub(super) async fn lookup(
-        &self,
-        which: &str,
-        headers: &HeaderMap,
-        record: &mut Record,
-    ) -> Result<Lookup, Refusal> {
-        let path = format!("{}{which}", self.shared.origin.api_path);
-        let asked = UpstreamRequest { method: &Method::GET, headers, path, route: Route::Lookup };
-        let answer = self.send_with_retry(&asked, RequestBody::Empty, record).await?;
-        match answer.status() {
-            StatusCode::OK => {}
-            status if status.is_server_error() => return Ok(Lookup::Unavailable(answer)),
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => return Ok(Lookup::Unavailable(answer)),
-            _ => return Ok(Lookup::NotFound(answer)),
-        }
-        let answered_at = answered_at(answer.headers());
-        let mut outline = Outline::new(KEEP, LONGEST);
-        let mut body = BodyDataStream::new(answer.into_body());
-        while let Some(piece) = body.next().await {
-            if outline.feed(&piece.map_err(|error: io::Error| interrupted(error))?).is_err() {
-                return Ok(Lookup::TooLong);
-            }
-        }
-        Ok(Lookup::Found(outline, answered_at))
-    }
-}
-
-/// An answer about something.
-pub(super) enum Lookup {
-    /// And when it was given.
-    Found(Outline, Option<Timestamp>),
-    /// It is too long.
-    TooLong,
-    /// The caller may not see it, or there is no such thing.
-    NotFound(Response<PooledBody>),
-    /// The server can't say now.
-    Unavailable(Response<PooledBody>),
-}
-
-/// An object; the parser takes lists for objects, too.
-pub(super) fn parsed<'a, T: Deserialize<'a>>(outline: &'a Outline) -> Option<T> {
-    let text = outline.text();
-    if text.trim_ascii_start().first() != Some(&b'{') {
-        return None;
-    }
-    serde_json::from_slice(text).ok()
 }
 
 #[cfg(test)]

@@ -46,8 +46,16 @@ impl UpstreamRequest<'_> {
         shared.origin.set_target(&mut request).map_err(wrong)?;
         let headers = request.headers_mut();
         // What is read here must be readable.
-        if matches!(self.route, Route::List | Route::Results | Route::Result(_) | Route::TaskStatus(_) | Route::Lookup)
-        {
+        if matches!(
+            self.route,
+            Route::List
+                | Route::Results
+                | Route::Result(_)
+                | Route::TaskStatus(_)
+                | Route::Blob
+                | Route::BlobStatus
+                | Route::Lookup
+        ) {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         Ok(request)

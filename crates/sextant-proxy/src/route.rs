@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use http::{Method, Uri};
+use vantage6::BlobId;
 
 /// What the proxy has to do with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +27,12 @@ pub enum Route {
     Lookup,
     /// `GET task/{id}/status`, which servers before 4.11 don't have.
     TaskStatus(u64),
-    /// `blobstream` with what servers have that keep inputs and results in a blob store.
+    /// `POST blobstream`: encrypted for whom the caller names.
+    StoreBlob,
+    /// `GET blobstream/{id}`: decoded, in an encrypted collaboration if it is the result of a subtask of the caller's.
     Blob,
+    /// `GET blobstream/status`, which servers before 4.13 don't have.
+    BlobStatus,
 }
 
 /// The methods of the server's API, and no others.
@@ -109,15 +114,22 @@ fn of(method: &Method, path: &str) -> Result<Route, Misrouted> {
     let numbered = parts.1.and_then(number);
     Ok(match parts {
         ("task", None, ..) if *method == Method::POST => Route::CreateTask,
-        ("blobstream", None, ..) if *method == Method::POST => Route::Blob,
+        ("blobstream", None, ..) if *method == Method::POST => Route::StoreBlob,
         _ if !looks => return Err(Misrouted::NotForAlgorithms),
         ("version" | "health", None, ..) if *method == Method::OPTIONS => Route::Plain,
         ("version" | "health", None, ..) => Route::Open,
         ("result", None, ..) if get => Route::Results,
         ("task" | "run" | "organization" | "study", None, ..) if get => Route::List,
         ("task" | "run" | "organization" | "study" | "result", None, ..) => Route::Plain,
+        ("blobstream", Some("status"), None, _) if get => Route::BlobStatus,
         ("blobstream", Some("status"), None, _) | ("vpn", Some("algorithm"), Some("addresses"), None) => Route::Plain,
-        ("blobstream", Some(blob), None, _) if is_uuid(blob) => Route::Blob,
+        ("blobstream", Some(blob), None, _) if blob.parse::<BlobId>().is_ok() => {
+            if get {
+                Route::Blob
+            } else {
+                Route::Plain
+            }
+        }
         (name, Some(_), rest, None) => match (name, numbered, rest) {
             ("result", Some(id), None) if get => Route::Result(id),
             ("task", Some(id), Some("status")) if get => Route::TaskStatus(id),
@@ -135,10 +147,6 @@ fn of(method: &Method, path: &str) -> Result<Route, Misrouted> {
 pub(crate) fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.len() <= 18 && text.bytes().all(|byte| byte.is_ascii_digit());
     if digits && (text == "0" || !text.starts_with('0')) { text.parse().ok() } else { None }
-}
-
-fn is_uuid(text: &str) -> bool {
-    text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
 /// The one way of writing a path: characters that need no escape have none, and no part is empty. What could be read as
@@ -214,8 +222,8 @@ mod tests {
             ("GET", "/organization?page=1", Route::List, "/api/organization?page=1"),
             ("GET", "/organization/1", Route::Plain, "/api/organization/1"),
             ("GET", "/vpn/algorithm/addresses?only_self=1", Route::Plain, "/api/vpn/algorithm/addresses?only_self=1"),
-            ("GET", "/blobstream/status", Route::Plain, "/api/blobstream/status"),
-            ("POST", "/blobstream", Route::Blob, "/api/blobstream"),
+            ("GET", "/blobstream/status", Route::BlobStatus, "/api/blobstream/status"),
+            ("POST", "/blobstream", Route::StoreBlob, "/api/blobstream"),
             ("GET", BLOB, Route::Blob, &format!("/api{BLOB}")),
         ] {
             assert_eq!(routed(method, uri), Ok((route, at_server.to_owned())), "{method} {uri}");
@@ -238,6 +246,8 @@ mod tests {
             ("GET", "/task/7/status/x"),
             ("GET", "/task/7/x"),
             ("GET", "/blobstream/8c7e"),
+            ("GET", "/blobstream/8C7E2F0A-5F36-4A44-9A45-0D5A7D1B2C3D"),
+            ("GET", "/blobstream/------------------------------------"),
             ("GET", "/blobstream"),
             ("POST", "/version"),
             ("POST", "/task/7"),

@@ -1,5 +1,6 @@
 //! The client: all requests that a node makes to the server.
 
+mod blobs;
 mod builder;
 mod list;
 pub(crate) mod runs;
@@ -12,6 +13,7 @@ use serde_json::json;
 
 use self::builder::Connections;
 pub use self::{
+    blobs::{BlobId, InputKind, NoBlobId},
     builder::ClientBuilder,
     runs::{InputText, OpenRuns},
 };

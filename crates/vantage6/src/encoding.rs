@@ -96,27 +96,31 @@ impl Encoded {
 /// Encodes a message for a collaboration without encryption.
 pub fn encode(result: Payload) -> Encoded {
     let length = result.length().div_ceil(3) * 4;
-    let pieces = stream::unfold(
-        (Box::pin(result.into_stream()), Base64Encoder::default(), false),
-        |(mut pieces, mut encoder, done)| async move {
-            if done {
-                return None;
+    Encoded(Payload::new(length, encode_pieces(result.into_stream())))
+}
+
+/// Encodes a message of unknown length as it arrives.
+pub fn encode_pieces<S>(pieces: S) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static
+where
+    S: Stream<Item = io::Result<Bytes>> + Send + 'static,
+{
+    stream::unfold((Box::pin(pieces), Base64Encoder::default(), false), |(mut pieces, mut encoder, done)| async move {
+        if done {
+            return None;
+        }
+        loop {
+            let (text, done) = match pieces.next().await {
+                Some(Ok(piece)) => (encoder.feed(&piece), false),
+                Some(Err(error)) => return Some((Err(error), (pieces, encoder, true))),
+                None => (encoder.finish(), true),
+            };
+            match text {
+                text if !text.is_empty() => return Some((Ok(text), (pieces, encoder, done))),
+                _ if done => return None,
+                _ => {}
             }
-            loop {
-                let (text, done) = match pieces.next().await {
-                    Some(Ok(piece)) => (encoder.feed(&piece), false),
-                    Some(Err(error)) => return Some((Err(error), (pieces, encoder, true))),
-                    None => (encoder.finish(), true),
-                };
-                match text {
-                    text if !text.is_empty() => return Some((Ok(text), (pieces, encoder, done))),
-                    _ if done => return None,
-                    _ => {}
-                }
-            }
-        },
-    );
-    Encoded(Payload::new(length, pieces))
+        }
+    })
 }
 
 /// Why a message can't be decoded.

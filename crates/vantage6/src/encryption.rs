@@ -8,6 +8,8 @@
 //! decryption are streams, as in [`crate::encoding`]. [`Cryptor`] and [`Recipient`] also have a variant for collaborations
 //! without encryption, so their users need only one code path.
 //!
+//! In a server's blob store (since 4.13) the last part is the encrypted bytes themselves ([`encrypt_raw`]).
+//!
 //! The scheme provides secrecy, but no signature. Any party that carries a message can change or replace it, and only the
 //! reader of the decrypted bytes may notice.
 
@@ -15,6 +17,7 @@ mod decrypt;
 mod encrypt;
 mod keys;
 mod pem;
+mod raw;
 mod web;
 
 use std::sync::Arc;
@@ -23,9 +26,10 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, future::Either, stream};
 
 pub use self::{
-    decrypt::{decrypt, decrypt_with_permit},
+    decrypt::{decrypt, decrypt_raw, decrypt_with_permit},
     encrypt::{EncryptionError, encrypt, encrypt_with_permit},
     keys::{KeyError, PrivateKey, PublicKey},
+    raw::encrypt_raw,
 };
 use crate::{
     Error, Organization,
@@ -58,6 +62,17 @@ impl Cryptor {
         }
     }
 
+    /// Decodes a message of the server's blob store as it arrives: base64, or encrypted bytes ([`encrypt_raw`]).
+    pub fn decode_blob<S>(&self, message: S) -> impl Stream<Item = Result<Bytes, DecodeError>> + Send + 'static + use<S>
+    where
+        S: Stream<Item = Result<Bytes, Error>> + Send + 'static,
+    {
+        match self {
+            Self::Plain => Either::Left(encoding::decode(message)),
+            Self::Encrypted(key) => Either::Right(decrypt_raw(message, Arc::clone(key), std::future::ready(()))),
+        }
+    }
+
     /// Decodes a message that is in memory.
     ///
     /// # Errors
@@ -70,7 +85,7 @@ impl Cryptor {
 }
 
 /// The recipient of a message.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipient {
     /// Any member of a collaboration without encryption.
     Plain,
@@ -99,4 +114,22 @@ impl Recipient {
             Self::Key(key) => encrypt(message, key),
         }
     }
+    /// Encodes a message as the server's blob store holds it.
+    ///
+    /// # Errors
+    /// The cryptographic library fails, which is not expected.
+    pub fn encode_blob(&self, message: Payload) -> Result<EncodedBlob, EncryptionError> {
+        let length = message.length();
+        Ok(EncodedBlob(match self {
+            Self::Plain => encoding::encode(message).0,
+            Self::Key(key) => {
+                let encrypted = raw::encrypt_raw(message.into_stream(), key, std::future::ready(()))?;
+                Payload::new(raw::encrypted_length(length, key), encrypted)
+            }
+        }))
+    }
 }
+
+/// A message as the server's blob store holds it. It is not text, and no part of a JSON text.
+#[derive(Debug)]
+pub struct EncodedBlob(pub(crate) Payload);

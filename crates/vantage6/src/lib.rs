@@ -44,9 +44,10 @@ mod retry;
 mod store;
 mod time;
 mod token;
+mod upload;
 mod url;
 
-pub use client::{AccessToken, Client, ClientBuilder, InputText, OpenRuns};
+pub use client::{AccessToken, BlobId, Client, ClientBuilder, InputKind, InputText, NoBlobId, OpenRuns};
 pub use error::{Delivery, Error};
 pub use events::{
     AlgorithmLog, DatabaseInfo, Incoming, Kill, KillContainers, NodeInfo, NodeMetrics, NodeStatus, Outgoing,

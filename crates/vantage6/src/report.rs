@@ -1,30 +1,20 @@
 //! Reports the end of a run: one request with a result of any size, in a JSON text that is never in memory as a whole.
 
-use std::{
-    any::Any,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::any::Any;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
-use http_body::{Body, Frame, SizeHint};
 use jiff::Timestamp;
-use parking_lot::Mutex;
-use reqwest::{Response, header};
+use reqwest::Response;
 use secrecy::SecretString;
 use serde_json::json;
 
 use crate::{
-    Delivery, Error, RunStatus,
+    Error, RunStatus,
     encoding::Encoded,
     http::{Call, HttpTransport},
     time,
+    upload::{self, Framing, UploadBody},
 };
 
 /// The size in bytes of the pieces in which the text before the result is sent.
@@ -94,56 +84,6 @@ impl RunReport {
     }
 }
 
-/// The progress of a request body.
-#[derive(Default)]
-struct Progress {
-    sent: AtomicU64,
-    /// Why the body could not be read to the end.
-    failure: Mutex<Option<String>>,
-}
-
-/// A request body of known length that reports its progress.
-struct Upload {
-    // reqwest requires Sync, which the stream is not. There is only ever one user.
-    pieces: Mutex<Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>>,
-    left: u64,
-    progress: Arc<Progress>,
-}
-
-impl Body for Upload {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        let pieces = self.pieces.get_mut();
-        match std::task::ready!(pieces.poll_next_unpin(context)) {
-            Some(Ok(piece)) => {
-                let length = piece.len() as u64;
-                self.left = self.left.saturating_sub(length);
-                self.progress.sent.fetch_add(length, Ordering::Relaxed);
-                Poll::Ready(Some(Ok(Frame::data(piece))))
-            }
-            Some(Err(error)) => {
-                *self.progress.failure.lock() = Some(error.to_string());
-                Poll::Ready(Some(Err(error)))
-            }
-            None => Poll::Ready(None),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left == 0
-    }
-
-    /// Exact, so that the request has a Content-Length: many deployments refuse chunked bodies.
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
-    }
-}
-
 /// Sends the report once; the body can't be produced a second time.
 pub(crate) async fn send(
     transport: &HttpTransport,
@@ -152,62 +92,16 @@ pub(crate) async fn send(
     report: RunReport,
 ) -> Result<Response, Error> {
     let (length, pieces) = report.into_json();
-    let progress = Arc::new(Progress::default());
-    let body = Upload { pieces: Mutex::new(pieces.boxed()), left: length, progress: Arc::clone(&progress) };
-    let request = transport
-        .request(call, Some(token))?
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(reqwest::Body::wrap(body));
-
-    let began = tokio::time::Instant::now();
-    let mut sending = Box::pin(request.send());
-    let mut before = 0;
-    let failed = loop {
-        // The server parses and stores the whole text before it answers: 4.5.5 takes a quarter of a second per megabyte.
-        let patience =
-            if before >= length { transport.silence + Duration::from_millis(length / 1000) } else { transport.silence };
-        match tokio::time::timeout(patience, &mut sending).await {
-            Ok(Ok(response)) => {
-                transport.observe(call, began, Some(&response));
-                return Ok(response);
-            }
-            Ok(Err(error)) => break Some(error),
-            Err(_) => {
-                let now = progress.sent.load(Ordering::Relaxed);
-                if now == before {
-                    break None;
-                }
-                before = now;
-            }
-        }
-    };
-    transport.observe(call, began, None);
-    let request = call.to_string();
-    if let Some(cause) = progress.failure.lock().take() {
-        return Err(Error::Source { request, cause });
-    }
-    // Until the closing brace is sent, the server cannot have understood the request.
-    let taken = if progress.sent.load(Ordering::Relaxed) < length { Delivery::NotSent } else { Delivery::Unknown };
-    Err(match failed {
-        Some(error) => transport.errors.error(request, &error, taken),
-        None if taken == Delivery::NotSent => Error::Timeout {
-            request,
-            what: "sending the result made no progress",
-            after: transport.silence,
-            delivery: taken,
-        },
-        None => Error::Timeout {
-            request,
-            what: "the whole result was sent, but no answer arrived",
-            after: transport.silence,
-            delivery: taken,
-        },
-    })
+    let body =
+        UploadBody { content_type: "application/json", framing: Framing::Length, length, pieces: pieces.boxed() };
+    upload::send(transport, call, token, body).await
 }
 
 #[cfg(test)]
 mod tests {
     #![expect(clippy::disallowed_types, reason = "of the test's own making")]
+
+    use std::{sync::Arc, task::Poll};
 
     use futures_util::TryStreamExt as _;
     use serde_json::Value;

@@ -113,8 +113,8 @@ pub struct Run {
     /// The reported output of the algorithm, or its beginning. Absent in lists of runs.
     #[serde(default, deserialize_with = "read::optional_cut::<_, LOG>")]
     pub log: Option<String>,
-    /// Whether input and result are in the server's blob store, with only their UUIDs in the fields (since about 4.10;
-    /// `server/resource/blobstream.py` of 4.15).
+    /// Whether input and result are in the server's blob store, with only their ids ([`crate::BlobId`]) in the fields
+    /// (since 4.13). The server decides when it creates the task.
     #[serde(default)]
     pub blob_storage_used: Option<bool>,
 }

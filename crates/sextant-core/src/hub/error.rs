@@ -32,6 +32,8 @@ pub enum HubErrorKind {
     Refused(u16),
     /// The server, or a proxy in front of it, does not accept a request of this size.
     TooLarge,
+    /// The server does not take the result into its blob store, with this HTTP status.
+    NotStored(u16),
     /// The server's answer is not in the format of a vantage6 server.
     Unreadable,
     /// The server's list does not end. The runs before the error are valid.

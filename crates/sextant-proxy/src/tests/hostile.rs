@@ -25,7 +25,7 @@ pub(super) async fn raw(to: SocketAddr, sends: &[u8]) -> String {
 }
 
 pub(super) fn authorization() -> String {
-    format!("Host: proxyserver\r\nAuthorization: {}\r\n", bearer(ALGORITHM).to_str().unwrap())
+    format!("Host: proxyserver\r\nX-Public-Key: a\r\nAuthorization: {}\r\n", bearer(ALGORITHM).to_str().unwrap())
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_types, reason = "of the test's own making")]
 
 mod allowed;
+mod blobs;
 mod bodies;
 mod certificates;
 mod collaboration;
@@ -119,12 +120,15 @@ async fn proxy_of(to: SocketAddr, cryptor: Cryptor, set: impl FnOnce(&mut Shared
 impl Served {
     /// Asks as an algorithm does: with its token, on a connection of its own.
     async fn ask(&self, method: &str, path: &str, body: impl Into<Bytes>) -> Got {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::AUTHORIZATION, bearer(ALGORITHM))
             .body(Full::new(body.into()))
             .unwrap();
+        if path.contains("blobstream") {
+            request.headers_mut().insert("x-public-key", HeaderValue::from_static("of an organization"));
+        }
         self.send(request).await
     }
 

@@ -28,7 +28,7 @@ use crate::{
 
 /// If a token older than this is refused, it was valid before, so a new one may help. A younger one was refused because of
 /// its permissions.
-const TOKEN_WAS_GOOD_AFTER: Duration = Duration::from_secs(60);
+pub(super) const TOKEN_WAS_GOOD_AFTER: Duration = Duration::from_secs(60);
 
 /// The largest page in bytes, without inputs. A larger one is requested in smaller parts.
 const MAX_PAGE: u64 = 8 * 1024 * 1024;

@@ -45,7 +45,43 @@ where
     S: Stream<Item = Result<Bytes, Error>> + Send + 'static,
     T: Future<Output: Send + 'static> + Send + 'static,
 {
-    let begin = (Box::pin(message), Stage::Head { key, text: Vec::new(), turn: Box::pin(turn) });
+    decrypt_form(message, key, turn, Form::Text)
+}
+
+/// Decrypts a message as a blob store holds it ([`encrypt_raw`](super::encrypt_raw)) as it arrives. Waits for the permit `turn` like
+/// [`decrypt_with_permit`].
+pub fn decrypt_raw<S, T>(
+    message: S,
+    key: Arc<PrivateKey>,
+    turn: T,
+) -> impl Stream<Item = Result<Bytes, DecodeError>> + Send + 'static
+where
+    S: Stream<Item = Result<Bytes, Error>> + Send + 'static,
+    T: Future<Output: Send + 'static> + Send + 'static,
+{
+    decrypt_form(message, key, turn, Form::Raw)
+}
+
+/// How a message's encrypted bytes are written.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    /// As base64.
+    Text,
+    /// As they are.
+    Raw,
+}
+
+fn decrypt_form<S, T>(
+    message: S,
+    key: Arc<PrivateKey>,
+    turn: T,
+    form: Form,
+) -> impl Stream<Item = Result<Bytes, DecodeError>> + Send + 'static
+where
+    S: Stream<Item = Result<Bytes, Error>> + Send + 'static,
+    T: Future<Output: Send + 'static> + Send + 'static,
+{
+    let begin = (Box::pin(message), Stage::Head { key, text: Vec::new(), turn: Box::pin(turn), form });
     stream::unfold(begin, |(mut message, mut stage)| async move {
         loop {
             if matches!(stage, Stage::Ended) {
@@ -72,6 +108,7 @@ enum Stage<T> {
         key: Arc<PrivateKey>,
         text: Vec<u8>,
         turn: Pin<Box<T>>,
+        form: Form,
     },
     /// After the second separator.
     Body(Box<Body>),
@@ -79,15 +116,21 @@ enum Stage<T> {
 }
 
 struct Body {
-    decoder: Base64Decoder,
     cipher: StreamingDecryptingKey,
+    text: Option<Text>,
+}
+
+/// What is undone of a message that is text, before and after the cipher.
+#[derive(Default)]
+struct Text {
+    decoder: Base64Decoder,
     layer: Layer,
 }
 
 impl<T: Future<Output: Send + 'static>> Stage<T> {
     async fn feed(self, piece: Bytes) -> (Self, Result<Bytes, DecodeError>) {
         match self {
-            Self::Head { key, mut text, turn } => {
+            Self::Head { key, mut text, turn, form } => {
                 let missing = 1 - text.iter().filter(|byte| **byte == SEPARATOR).count().min(1);
                 let second = piece.iter().enumerate().filter(|(_, byte)| **byte == SEPARATOR).nth(missing);
                 let head = second.map_or(piece.len(), |(at, _)| at);
@@ -96,9 +139,9 @@ impl<T: Future<Output: Send + 'static>> Stage<T> {
                 }
                 text.extend_from_slice(&piece[..head]);
                 if second.is_none() {
-                    return (Self::Head { key, text, turn }, Ok(Bytes::new()));
+                    return (Self::Head { key, text, turn, form }, Ok(Bytes::new()));
                 }
-                match open(key, &text, turn).await {
+                match open(key, &text, turn, form).await {
                     Ok(body) => Self::Body(Box::new(body)).body(&piece[head + 1..]),
                     Err(error) => (Self::Ended, Err(error)),
                 }
@@ -119,22 +162,30 @@ impl<T: Future<Output: Send + 'static>> Stage<T> {
         match self {
             Self::Head { text, .. } if text.trim_ascii().is_empty() => Ok(Bytes::new()),
             Self::Head { text, .. } => Err(no_head(&text)),
-            Self::Body(mut body) => {
-                body.decoder.finish().map_err(|why| damaged(format!("of its encrypted part, {why}")))?;
-                body.layer.finish().map_err(damaged)
-            }
+            Self::Body(mut body) => match &mut body.text {
+                Some(Text { decoder, layer }) => {
+                    decoder.finish().map_err(|why| damaged(format!("of its encrypted part, {why}")))?;
+                    layer.finish().map_err(damaged)
+                }
+                None => Ok(Bytes::new()),
+            },
             Self::Ended => Ok(Bytes::new()),
         }
     }
 }
 
 impl Body {
-    fn feed(&mut self, text: &[u8]) -> Result<Bytes, DecodeError> {
-        let encrypted = self.decoder.feed(text).map_err(|why| damaged(format!("in its encrypted part, {why}")))?;
-        let mut bytes = vec![0; encrypted.len() + IV];
-        let written = self.cipher.update(&encrypted, &mut bytes).map(|update| update.written().len());
-        bytes.truncate(written.map_err(|_| damaged("the cryptographic library could not decrypt it"))?);
-        self.layer.feed(Bytes::from(bytes)).map_err(damaged)
+    fn feed(&mut self, piece: &[u8]) -> Result<Bytes, DecodeError> {
+        let Self { cipher, text } = self;
+        let mut decrypt = |encrypted: &[u8]| {
+            let mut bytes = vec![0; encrypted.len() + IV];
+            let written = cipher.update(encrypted, &mut bytes).map(|update| update.written().len());
+            bytes.truncate(written.map_err(|_| damaged("the cryptographic library could not decrypt it"))?);
+            Ok(Bytes::from(bytes))
+        };
+        let Some(Text { decoder, layer }) = text else { return decrypt(piece) };
+        let encrypted = decoder.feed(piece).map_err(|why| damaged(format!("in its encrypted part, {why}")))?;
+        layer.feed(decrypt(&encrypted)?).map_err(damaged)
     }
 }
 
@@ -143,6 +194,7 @@ async fn open(
     key: Arc<PrivateKey>,
     head: &[u8],
     turn: impl Future<Output: Send + 'static>,
+    form: Form,
 ) -> Result<Body, DecodeError> {
     let not_text = |what: &str| damaged(format!("its {what} is not base64"));
     let mut parts = head.splitn(2, |byte| *byte == SEPARATOR);
@@ -174,7 +226,11 @@ async fn open(
     let cipher = UnboundCipherKey::new(&AES_256, &*opened)
         .and_then(|key| StreamingDecryptingKey::ctr(key, DecryptionContext::Iv128(FixedLength::from(iv))))
         .map_err(|_| damaged("the cryptographic library could not begin to decrypt it"))?;
-    Ok(Body { decoder: Base64Decoder::default(), cipher, layer: Layer::default() })
+    let text = match form {
+        Form::Text => Some(Text::default()),
+        Form::Raw => None,
+    };
+    Ok(Body { cipher, text })
 }
 
 /// Extracts the message's key. The web interface encrypts the key's base64; all other clients encrypt the key itself.

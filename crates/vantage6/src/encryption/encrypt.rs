@@ -110,31 +110,45 @@ pub fn encrypt_with_permit<T>(message: Payload, recipient: &PublicKey, turn: T) 
 where
     T: Future<Output: Send + 'static> + Send + 'static,
 {
-    let (mut key, mut iv) = (Zeroizing::new([0; KEY]), [0; IV]);
-    let random = |_| EncryptionError::Library("get random numbers");
-    rand::fill(&mut *key).map_err(random)?;
-    rand::fill(&mut iv).map_err(random)?;
     static CORES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(1)));
     let plan = Plan::of(message.length(), &CORES);
-    Ok(encrypt_with(message, recipient, key, iv, plan, turn))
+    Ok(encrypt_with(message, recipient, MessageKey::random()?, plan, turn))
+}
+
+/// What one message is encrypted with.
+pub(super) struct MessageKey {
+    pub key: Arc<Zeroizing<[u8; KEY]>>,
+    pub iv: [u8; IV],
+}
+
+impl MessageKey {
+    /// A new one.
+    pub fn random() -> Result<Self, EncryptionError> {
+        let (mut key, mut iv) = (Zeroizing::new([0; KEY]), [0; IV]);
+        let random = |_| EncryptionError::Library("get random numbers");
+        rand::fill(&mut *key).map_err(random)?;
+        rand::fill(&mut iv).map_err(random)?;
+        Ok(Self { key: Arc::new(key), iv })
+    }
+}
+
+/// The length of what comes before the encrypted bytes.
+pub(super) fn head_length(recipient: &PublicKey) -> u64 {
+    let characters = |bytes: usize| bytes.div_ceil(3) as u64 * 4;
+    characters(recipient.encrypted_length()) + 1 + characters(IV) + 1
 }
 
 fn encrypt_with<T>(
     message: Payload,
     recipient: &PublicKey,
-    key: Zeroizing<[u8; KEY]>,
-    iv: [u8; IV],
+    MessageKey { key, iv }: MessageKey,
     plan: Plan,
     turn: T,
 ) -> Encoded
 where
     T: Future<Output: Send + 'static> + Send + 'static,
 {
-    let characters = |bytes: usize| bytes.div_ceil(3) as u64 * 4;
-    let head = characters(recipient.encrypted_length()) + 1 + characters(IV) + 1;
-    let length = head + message.length().div_ceil(3) * 4;
-
-    let key = Arc::new(key);
+    let length = head_length(recipient) + message.length().div_ceil(3) * 4;
     let head = head_of(recipient.clone(), key.clone(), iv, turn);
     let Plan { block, at_once, cores } = plan;
     let elsewhere = cores.is_some();
@@ -162,7 +176,7 @@ where
 
 /// Returns the message's encrypted key and its initial counter. This takes some hundred microseconds of CPU time, and a thousand
 /// messages may be sent together, so it must not block the runtime's workers.
-async fn head_of(
+pub(super) async fn head_of(
     recipient: PublicKey,
     key: Arc<Zeroizing<[u8; KEY]>>,
     iv: [u8; IV],
@@ -266,8 +280,8 @@ mod tests {
                     _ => Plan { block, at_once: AT_ONCE, cores: Some(alone) },
                 };
                 let iv = [(length % 2 * 255) as u8; IV];
-                let encoded =
-                    encrypt_with(payload, private.public(), Zeroizing::new([7; KEY]), iv, plan, std::future::ready(()));
+                let key = MessageKey { key: Arc::new(Zeroizing::new([7; KEY])), iv };
+                let encoded = encrypt_with(payload, private.public(), key, plan, std::future::ready(()));
                 let text = encoded.into_stream().map_err(|error| panic!("{error}"));
                 let read: Vec<Bytes> = decrypt(text, Arc::clone(&private)).try_collect().await.unwrap();
                 assert!(read.concat() == message, "{length} bytes in pieces of {piece}");
@@ -280,7 +294,8 @@ mod tests {
         let (key, cores) = (PrivateKey::generate().unwrap(), Arc::new(Semaphore::new(1)));
         let of = |length: usize| {
             let (payload, plan) = (Payload::new(length as u64, stream::empty()), Plan::of(length as u64, &cores));
-            encrypt_with(payload, key.public(), Zeroizing::new([7; KEY]), [0; IV], plan, std::future::ready(()))
+            let message_key = MessageKey { key: Arc::new(Zeroizing::new([7; KEY])), iv: [0; IV] };
+            encrypt_with(payload, key.public(), message_key, plan, std::future::ready(()))
         };
         let several = available_parallelism().is_ok_and(|cores| usize::from(cores) > 1);
         let (small, large) = (of(1000), of(100 * LARGE));

@@ -2,6 +2,8 @@
 //! messages, which it reads.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
+mod blobs;
+
 use std::{
     collections::HashMap,
     io::Write as _,

@@ -1,0 +1,60 @@
+//! What was learned of something and counts for a while: bounded, and forgotten by itself.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// How many answers are known at once.
+const CAPACITY: usize = 4096;
+
+/// Answers by what was asked, each for its own time.
+pub(crate) struct Known<K, V>(Mutex<HashMap<K, (Instant, V)>>);
+
+impl<K, V> Default for Known<K, V> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash, V: Copy> Known<K, V> {
+    /// The answer, if it still counts.
+    pub fn get(&self, question: &K) -> Option<V> {
+        let known = self.0.lock();
+        known.get(question).filter(|(until, _)| *until > Instant::now()).map(|(_, answer)| *answer)
+    }
+
+    /// An answer, which counts for so long.
+    pub fn insert(&self, question: K, answer: V, ttl: Duration) {
+        let (mut known, now) = (self.0.lock(), Instant::now());
+        if known.len() >= CAPACITY {
+            known.retain(|_, (until, _)| *until > now);
+        }
+        if known.len() < CAPACITY || known.contains_key(&question) {
+            known.insert(question, (now + ttl, answer));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_known_does_not_grow_and_not_last() {
+        let known = Known::default();
+        for number in 0..CAPACITY + 10 {
+            known.insert(number, true, Duration::from_secs(1));
+        }
+        assert_eq!((known.get(&1), known.get(&CAPACITY)), (Some(true), None));
+        assert_eq!(known.0.lock().len(), CAPACITY);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(known.get(&1), None);
+        known.insert(1, false, Duration::from_secs(1));
+        assert_eq!(known.get(&1), Some(false));
+        known.insert(CAPACITY + 10, true, Duration::from_secs(1));
+        assert_eq!(known.0.lock().len(), 2, "what does not count any more makes room");
+    }
+}

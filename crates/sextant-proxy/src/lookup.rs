@@ -1,0 +1,85 @@
+//! What the proxy asks the server itself, with the caller's token.
+
+use std::io;
+
+use futures::StreamExt as _;
+use http::{HeaderMap, Method, Response, StatusCode};
+use http_body_util::BodyDataStream;
+use jiff::Timestamp;
+use serde::Deserialize;
+use vantage6::answered_at;
+
+use super::access_log::Record;
+use super::body::{PooledBody, RequestBody};
+use super::forward::Proxy;
+use super::outline::{Keep, Outline};
+use super::refusal::Refusal;
+use super::retry::{UpstreamRequest, interrupted};
+use super::route::Route;
+
+/// Names of what is looked for are shorter, and so is an image's.
+const KEEP: Keep = Keep { outermost: 1024, deeper: 32 };
+/// What a task or a run has besides long strings is less.
+const LONGEST: usize = 16 * 1024;
+
+impl Proxy {
+    /// What the server says of something, to the caller.
+    pub(super) async fn lookup(
+        &self,
+        which: &str,
+        headers: &HeaderMap,
+        record: &mut Record,
+    ) -> Result<Lookup, Refusal> {
+        self.lookup_up_to(which, KEEP, LONGEST, headers, record).await
+    }
+
+    /// The same with so much of it.
+    pub(super) async fn lookup_up_to(
+        &self,
+        which: &str,
+        keep: Keep,
+        longest: usize,
+        headers: &HeaderMap,
+        record: &mut Record,
+    ) -> Result<Lookup, Refusal> {
+        let path = format!("{}{which}", self.shared.origin.api_path);
+        let asked = UpstreamRequest { method: &Method::GET, headers, path, route: Route::Lookup };
+        let answer = self.send_with_retry(&asked, RequestBody::Empty, record).await?;
+        match answer.status() {
+            StatusCode::OK => {}
+            status if status.is_server_error() => return Ok(Lookup::Unavailable(answer)),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => return Ok(Lookup::Unavailable(answer)),
+            _ => return Ok(Lookup::NotFound(answer)),
+        }
+        let answered_at = answered_at(answer.headers());
+        let mut outline = Outline::new(keep, longest);
+        let mut body = BodyDataStream::new(answer.into_body());
+        while let Some(piece) = body.next().await {
+            if outline.feed(&piece.map_err(|error: io::Error| interrupted(error))?).is_err() {
+                return Ok(Lookup::TooLong);
+            }
+        }
+        Ok(Lookup::Found(outline, answered_at))
+    }
+}
+
+/// An answer about something.
+pub(super) enum Lookup {
+    /// And when it was given.
+    Found(Outline, Option<Timestamp>),
+    /// It is too long.
+    TooLong,
+    /// The caller may not see it, or there is no such thing.
+    NotFound(Response<PooledBody>),
+    /// The server can't say now.
+    Unavailable(Response<PooledBody>),
+}
+
+/// An object; the parser takes lists for objects, too.
+pub(super) fn parsed<'a, T: Deserialize<'a>>(outline: &'a Outline) -> Option<T> {
+    let text = outline.text();
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return None;
+    }
+    serde_json::from_slice(text).ok()
+}
