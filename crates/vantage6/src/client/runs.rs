@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{json, value::RawValue};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{Client, list};
@@ -108,6 +108,10 @@ impl Stream for InputText {
     }
 }
 
+fn patch(id: RunId) -> Call {
+    Call::patch(format!("run/{id}"))
+}
+
 impl Client {
     /// Lists all runs of this node that have not ended, newest first, including those that it has already started.
     ///
@@ -180,21 +184,20 @@ impl Client {
         if let Some(started_at) = started_at {
             change["started_at"] = time::to_server(started_at).into();
         }
-        self.change(id, &change).await
+        self.change(id, patch(id).json(&change)).await
     }
 
     /// Reports when this node started a run, and leaves its status as it is.
     pub async fn set_started(&self, id: RunId, at: Timestamp) -> Result<(), Error> {
-        self.change(id, &json!({"started_at": time::to_server(at)})).await
+        self.change(id, patch(id).json(&json!({"started_at": time::to_server(at)}))).await
     }
 
     /// Replaces the log of a run that has not ended, and leaves its status as it is: the server may know of a kill by now.
     pub async fn set_log(&self, id: RunId, log: &str) -> Result<(), Error> {
-        self.change(id, &json!({"log": log.replace('\0', "\u{fffd}")})).await
+        self.change(id, patch(id).json(&json!({"log": log.replace('\0', "\u{fffd}")}))).await
     }
 
-    async fn change(&self, id: RunId, change: &Value) -> Result<(), Error> {
-        let call = Call::patch(format!("run/{id}")).json(change);
+    async fn change(&self, id: RunId, call: Call) -> Result<(), Error> {
         let mut tries = self.inner.backoff.begin();
         loop {
             let changed = async { self.acknowledged(id, &mut self.send_authenticated(&call).await?).await };
