@@ -1,6 +1,6 @@
 //! Limits how much disk and memory pending requests may use. Algorithms send as much as they like, and one must not starve the others.
 //!
-//! A [`Budget`] has a number of bytes for all callers together and a lower limit for each. One address can have many tokens, and so many
+//! A [`Budget`] has a number of bytes for all callers together and a lower limit for each. One address can have many tokens, and thus many
 //! callers. The callers of one address together get more than one caller's limit only while at least as much remains free as they use.
 //! A task's [`Reservation`] is released on drop, whatever the reason: the task was sent or refused, or its caller has disconnected.
 

@@ -184,7 +184,7 @@ impl Decryptor {
         self.cut_off().await
     }
 
-    /// Handles a text that ends within a result: what is sent must look incomplete, too.
+    /// Handles a text that ends within a result: the output must look incomplete, too.
     async fn cut_off(&mut self) -> io::Result<()> {
         match self.value.take() {
             Some(OpenResult::Held { text, taken: _taken }) => {

@@ -156,7 +156,7 @@ async fn pass(mut client: TcpStream, state: &State) -> Result<(), String> {
     }
 }
 
-/// Copies what comes back, up to the limit.
+/// Copies bytes to the client, up to the limit.
 async fn bounded_copy(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl tokio::io::AsyncWrite + Unpin),
