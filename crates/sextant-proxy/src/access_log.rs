@@ -1,5 +1,7 @@
-//! The access log: one line for each request, when the last of its answer is gone, with the task that asked. Queries are
-//! left out: they may hold anything. What a token says that the server has not accepted is marked as claimed: anybody can write one.
+//! Writes the access log: one line per request, after the last byte of the response, with the task that sent the request.
+//!
+//! Query strings are left out because they may contain anything. Claims of a token that the server has not accepted are marked as
+//! claimed, because anybody can write a token.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -16,30 +18,29 @@ use sextant_process::telemetry::LogFormat;
 use super::Shared;
 use super::caller::{Caller, Client};
 
-/// So much is gathered before it is written.
+/// The buffer is written when it is larger than this many bytes.
 const GATHERED: usize = 32 * 1024;
-/// It is written at least so often.
+/// The interval at which the buffer is written.
 pub(crate) const AT_LEAST: Duration = Duration::from_millis(500);
 
-/// How many characters of a request's method are shown, and of its path: both are the algorithm's, and may be as long as a head.
+/// The most characters shown of a request's method and path. Both come from the algorithm and may be as long as a request head.
 const METHOD: usize = 20;
 const PATH: usize = 500;
 
-/// Where lines go.
+/// The destination of access log lines.
 pub(crate) enum AccessLog {
-    /// To standard output, gathered: a line for each request must not cost a system call each.
+    /// Standard output, buffered: a system call for each line would cost too much.
     Lines {
-        /// As JSON or for people.
         format: LogFormat,
-        /// What is not written yet.
+        /// Lines that are not written yet.
         buffer: Mutex<String>,
     },
-    /// To the node's log, where only who looks for details sees them.
+    /// The node's log, at debug level.
     Node,
 }
 
 impl AccessLog {
-    /// To standard output.
+    /// Creates a log that goes to standard output.
     pub fn lines(format: LogFormat) -> Self {
         Self::Lines { format, buffer: Mutex::default() }
     }
@@ -62,7 +63,7 @@ impl AccessLog {
         }
     }
 
-    /// Writes what was gathered.
+    /// Writes the buffer.
     pub fn flush(&self) {
         if let Self::Lines { buffer: gathered, .. } = self {
             write_out(&mut gathered.lock());
@@ -70,7 +71,7 @@ impl AccessLog {
     }
 }
 
-/// A reader that has gone is no reason to stop serving.
+/// Write errors are ignored: the proxy continues to serve if nobody reads the log.
 fn write_out(gathered: &mut String) {
     if !gathered.is_empty() {
         let mut out = io::stdout().lock();
@@ -79,27 +80,27 @@ fn write_out(gathered: &mut String) {
     }
 }
 
-/// What is known of one request. Noted when it is dropped: with the answer, or with a caller who has gone.
+/// Everything that is logged about one request. It is written on drop: after the response, or when the caller has disconnected.
 pub(crate) struct Record {
     shared: Arc<Shared>,
     began: Instant,
     method: String,
     path: String,
     pub caller: Caller,
-    /// Whether the server has accepted the token that tells who the caller is.
+    /// Whether the server has accepted the caller's token.
     pub accepted: bool,
     pub status: u16,
     pub tries: u32,
     pub coalesced: bool,
     bytes: u64,
     pub problem: Option<String>,
-    /// Under way as long as it is recorded.
+    /// Marks the request as in progress while this record exists.
     under_way: ActiveRequest<Caller>,
     body: Arc<AtomicBool>,
 }
 
 impl Record {
-    /// Of a request that has just come.
+    /// Starts the record of a new request.
     pub fn new(shared: Arc<Shared>, method: Method, path: String, under_way: ActiveRequest<Caller>) -> Self {
         Self {
             shared,
@@ -108,7 +109,7 @@ impl Record {
             path: excerpt_of(&path, PATH),
             caller: Caller::default(),
             accepted: false,
-            // What nginx writes for callers who did not wait.
+            // nginx's status for a client that closed the connection before the answer.
             status: 499,
             tries: 0,
             coalesced: false,
@@ -119,12 +120,12 @@ impl Record {
         }
     }
 
-    /// The connection's, which counts for its caller as long as the server accepts the caller's token.
+    /// Returns the connection of the request. It counts for the caller while the server accepts the caller's token.
     pub fn connection(&self) -> &ConnectionGuard<Caller> {
         self.under_way.connection()
     }
 
-    /// Whose the request is, and where it comes from.
+    /// Returns the caller and its address.
     pub fn client(&self) -> Client {
         Client { caller: self.caller, source: self.connection().address }
     }
@@ -134,12 +135,12 @@ impl Record {
         &self.body
     }
 
-    /// So much of the answer is gone.
+    /// Counts response bytes that were sent.
     pub fn sent(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
     }
 
-    /// The answer ended before its end.
+    /// Notes that the response broke off.
     pub fn interrupted(&mut self, error: &io::Error) {
         self.problem = Some(excerpt_of(&format!("the answer broke off: {error}"), PATH));
     }
@@ -191,7 +192,7 @@ impl Record {
         }
     }
 
-    /// What comes before the names of what the token tells.
+    /// Returns the prefix for the names of token claims.
     fn claimed(&self) -> &'static str {
         if self.accepted { "" } else { "claimed_" }
     }
@@ -201,7 +202,7 @@ impl Record {
     }
 }
 
-/// A text as JSON has it.
+/// Encodes a string as JSON.
 #[expect(clippy::disallowed_types, reason = "one text, to be written")]
 fn json_text(text: &str) -> serde_json::Value {
     text.into()
@@ -225,7 +226,7 @@ mod tests {
     use super::*;
     use crate::tests;
 
-    /// Anybody can write a token that names somebody else.
+    /// Anybody can write a token that names another caller.
     #[tokio::test]
     async fn what_no_server_has_accepted_is_claimed() {
         let shared = tests::shared();

@@ -1,7 +1,8 @@
-//! `POST blobstream`: a subtask's input for the server's blob store, encrypted on its way (base64 where nothing is encrypted).
+//! `POST blobstream`: receives a subtask's input for the server's blob store and encrypts it while it streams. In an unencrypted
+//! collaboration it is encoded as base64 instead.
 //!
-//! The algorithm tools (4.13 and later) name the recipient by its public key, in a header. An algorithm that could name any key could write
-//! for a stranger, so it must be the key of an organization of the caller's collaboration, as the server says to the caller.
+//! The algorithm tools (4.13 and later) name the recipient by its public key, in a header. The key must belong to an organization of the
+//! caller's collaboration, according to what the server tells the caller; otherwise an algorithm could encrypt data for an outsider.
 
 use std::time::Duration;
 
@@ -23,16 +24,16 @@ use super::refusal::Refusal;
 use super::retry::UpstreamRequest;
 use super::token_cache;
 
-/// Names the recipient: base64 of the PEM of its public key.
+/// The header that names the recipient: base64 of the PEM of its public key.
 const PUBLIC_KEY: HeaderName = HeaderName::from_static("x-public-key");
-/// How long an organization's key counts: as long as for subtasks.
+/// How long a key counts as one of the collaboration; the same time as for subtasks.
 const TTL: Duration = Duration::from_secs(60);
-/// How many organizations are asked for at a time, and how often.
+/// Organizations per page, and the most pages that are requested.
 const PER_PAGE: usize = 20;
 const MAX_PAGES: usize = 50;
-/// Keys of 8192 bits have 2 KB; everything else that is kept of an organization is shorter.
+/// A key of 8192 bits has 2 KB; all other strings that are kept of an organization are shorter.
 const KEEP: Keep = Keep { outermost: 1024, deeper: 3072 };
-/// What a page of organizations has besides longer strings is less.
+/// The most bytes of a page of organizations, without its longer strings.
 const LONGEST: usize = 128 * 1024;
 
 #[derive(Deserialize)]
@@ -47,7 +48,7 @@ struct Organization {
 }
 
 impl Proxy {
-    /// Stores what the caller sends, encoded for its recipient.
+    /// Forwards a blob to the server, encoded for its recipient.
     pub async fn upload_blob(&self, asked: &UpstreamRequest<'_>, body: Incoming, record: &mut Record) -> HandleResult {
         is_readable(asked.headers)?;
         let named = recipient(asked.headers)?;
@@ -81,10 +82,10 @@ impl Proxy {
         Ok(answer.map(ResponseBody::Streamed))
     }
 
-    /// Whether a key is that of an organization of the caller's collaboration.
+    /// Checks that a key belongs to an organization of the caller's collaboration.
     ///
     /// # Errors
-    /// If it isn't, or the server can't be asked.
+    /// If it does not, or if the server can't be asked.
     async fn is_of_the_collaboration(
         &self,
         key: &PublicKey,
@@ -134,7 +135,7 @@ fn unknown(why: &str) -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
 }
 
-/// The recipient that the header names. The regular proxy requires it also where nothing is encrypted.
+/// Returns the recipient that the header names. Like vantage6's own proxy, it requires the header also in unencrypted collaborations.
 fn recipient(headers: &HeaderMap) -> Result<&str, Refusal> {
     let mut named = headers.get_all(PUBLIC_KEY).iter();
     let bad = |why: &str| Refusal::new(StatusCode::BAD_REQUEST, why);
@@ -145,7 +146,7 @@ fn recipient(headers: &HeaderMap) -> Result<&str, Refusal> {
     first.to_str().map_err(|_| bad("The header X-Public-Key can't be used: it is not base64."))
 }
 
-/// Whether what is sent can be encoded so that others can read it.
+/// Refuses a compressed input, because the recipient could not read it once it is encoded.
 fn is_readable(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers.get_all(header::CONTENT_ENCODING).iter().all(|coding| coding == "identity") {
         return Ok(());

@@ -1,14 +1,14 @@
-//! `GET blobstream/{id}`: what is in the server's blob store, as a regular node's proxy gives it: decoded. And which blobs a subtask may
-//! name as its inputs.
+//! `GET blobstream/{id}`: returns a blob from the server's blob store, decoded as vantage6's own proxy does. Also checks which blobs a
+//! subtask may name as its inputs.
 //!
-//! In an encrypted collaboration a blob is decrypted only if it is the result of a subtask of the caller's own task, like a result that is
-//! no blob ([`ownership`](super::ownership)). The server doesn't say whose a blob is. So the newest subtasks of the caller's task, as the
-//! server lists them, are looked through for one with this result. Everything else passes as it is. What has been found counts for a
-//! while: ids are never used again.
+//! In an encrypted collaboration, the proxy decrypts a blob only if it is the result of a subtask of the caller's own task, like a result
+//! outside the blob store ([`ownership`](super::ownership)). The server does not tell the owner of a blob. The proxy therefore searches
+//! the results of the newest subtasks of the caller's task, as the server lists them. All other blobs pass unchanged. Findings are cached
+//! for a while, because blob ids are never reused.
 //!
-//! A subtask's input is decrypted by the node that runs it. So an algorithm that named any blob as the input of a subtask of its own would
-//! read what is not for it. Blobs that a run has already, as its input or result, are therefore refused; the server tells, since it gives
-//! out no others. The id of a new blob is known only to the algorithm that has sent it.
+//! The node that runs a subtask decrypts the subtask's input. An algorithm that named any blob as the input of its own subtask could
+//! therefore read data that is not meant for it. So the proxy refuses blobs that are already the input or result of a run. It asks the
+//! server for the blob: the server returns only blobs that a run has. Only the algorithm that uploaded a new blob knows its id.
 
 use std::io;
 use std::time::Duration;
@@ -35,36 +35,37 @@ use super::retry::{UpstreamRequest, interrupted};
 use super::route::Route;
 use super::token_cache;
 
-/// How many subtasks are asked for at a time, and how often: of more, the oldest are not looked through.
+/// Subtasks per page, and the most pages that are requested. Beyond that, the oldest subtasks are not searched.
 const TASKS_PER_PAGE: usize = 10;
 const TASK_PAGES: usize = 20;
-/// The same for the results of one subtask.
+/// Results per page, and the most pages that are requested for one subtask.
 const RESULTS_PER_PAGE: usize = 100;
 const RESULT_PAGES: usize = 10;
-/// An image's name is shorter, and what else is looked for in a task.
+/// Image names are shorter, and so are all other strings that are read from a task.
 const KEEP: Keep = Keep { outermost: 1024, deeper: 1024 };
-/// What a page of tasks has besides longer strings is less.
+/// The most bytes of a page of tasks, without its longer strings.
 const LONGEST: usize = 64 * 1024;
-/// How long a blob counts as the caller's own, and as somebody else's: it may be reported only now.
+/// How long a finding is cached: that a blob belongs to the caller, and that it does not. The latter is short, because the run may
+/// report its result at any moment.
 const OWN: Duration = Duration::from_secs(600);
 const OTHER: Duration = Duration::from_secs(2);
 
-/// A page of tasks. Each is parsed only when it is looked at.
+/// A page of tasks.
 #[derive(Deserialize)]
 struct Tasks {
     data: Vec<Task>,
 }
 
-/// What came of looking for a blob's owner.
+/// The owner of a blob.
 enum BlobOwner {
     Caller,
     Other,
-    /// The server doesn't say at this time; this is what it says instead.
+    /// The server can't tell at the moment; the algorithm gets this answer.
     Relay(Box<Response<PooledBody>>),
 }
 
 impl Proxy {
-    /// A blob, decoded where the caller may read it.
+    /// Returns a blob, decoded if the caller may read it.
     pub async fn get_blob(&self, blob: &BlobId, asked: &UpstreamRequest<'_>, record: &mut Record) -> HandleResult {
         let answer = self.send_with_retry(asked, RequestBody::Empty, record).await?;
         if answer.status() != StatusCode::OK || !is_octets(&answer) {
@@ -132,7 +133,7 @@ impl Proxy {
         Ok(BlobOwner::Other)
     }
 
-    /// Takes note of the blobs that are results of a subtask of the caller's. Returns what the server says instead, if it can't say.
+    /// Caches which blobs are results of a subtask of the caller. If the server can't tell, returns the server's answer.
     async fn results_are_the_callers(
         &self,
         task: u64,
@@ -163,10 +164,10 @@ impl Proxy {
         Ok(None)
     }
 
-    /// Whether a subtask may have these blobs as its inputs.
+    /// Checks that a subtask may have these blobs as its inputs.
     ///
     /// # Errors
-    /// If the server has no blob store, or has given a blob to a run already, or can't be asked.
+    /// If the server has no blob store, if a run already has one of the blobs, or if the server can't be asked.
     pub async fn are_new_blobs(
         &self,
         blobs: &[&BlobId],
@@ -211,7 +212,7 @@ impl Proxy {
     }
 }
 
-/// Whether a refusal is the server's, in its own words: something in front of it says 404, too.
+/// Whether a 404 comes from the vantage6 server, recognized by its message; a front end may also answer 404.
 async fn is_the_servers_own(answer: Response<PooledBody>) -> bool {
     #[derive(Deserialize)]
     struct Said {
@@ -229,14 +230,14 @@ fn unknown(answer: &Response<PooledBody>) -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
 }
 
-/// What is looked for in a page of results.
+/// The blob ids in a page of results, and whether more pages follow.
 struct PageOfResults {
     blobs: Vec<BlobId>,
     has_more: bool,
 }
 
 impl PageOfResults {
-    /// Reads the page as it comes: other results may be of any size.
+    /// Reads the page as a stream, because results may have any size.
     async fn read(pieces: impl Stream<Item = io::Result<Bytes>>, page: usize) -> io::Result<Self> {
         let mut pieces = std::pin::pin!(pieces);
         let mut results = Values::new(Find::InListOf { list: "data", key: "result" });
@@ -260,14 +261,14 @@ impl PageOfResults {
     }
 }
 
-/// Short values in a text.
+/// Collects short string values of a JSON text.
 struct Values {
     scan: Scan,
     value: Vec<u8>,
 }
 
 impl Values {
-    /// Longer ones are of no interest.
+    /// Longer values are ignored.
     const LONGEST: usize = 512;
 
     fn new(find: Find) -> Self {
@@ -292,8 +293,8 @@ impl Values {
     }
 }
 
-/// An answer with its bytes decoded. What can't be decoded from its beginning on is an error with its own words; after that it ends the
-/// answer in the middle.
+/// Decodes the body of an answer. If the beginning can't be decoded, the request fails with a message of its own; later errors break off
+/// the response.
 async fn decoded<D, S>(answer: Response<PooledBody>, decode: D) -> HandleResult
 where
     D: FnOnce(stream::BoxStream<'static, Result<Bytes, vantage6::Error>>) -> S,

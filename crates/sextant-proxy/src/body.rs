@@ -1,4 +1,4 @@
-//! The bodies of requests and answers on their way through.
+//! The bodies of requests and responses that pass through the proxy.
 
 use std::io;
 use std::pin::Pin;
@@ -17,13 +17,13 @@ use tokio::time::Sleep;
 use super::access_log::Record;
 use super::upstream::PooledConnection;
 
-/// A body that may not stand still for longer than a while.
+/// A body that fails if nothing arrives for a while.
 pub(crate) struct IdleTimeoutBody {
     body: Incoming,
     silence: Duration,
-    /// Runs while nothing comes.
+    /// Runs while no data arrives.
     timer: Option<Pin<Box<Sleep>>>,
-    /// Told when it has come to its end.
+    /// Set when the body has been read to its end.
     ended: Option<Arc<AtomicBool>>,
 }
 
@@ -32,7 +32,7 @@ impl IdleTimeoutBody {
         Self { body, silence, timer: None, ended: None }
     }
 
-    /// Tells when all of it has been read.
+    /// Sets this flag once the whole body has been read.
     pub fn signal_end(self, ended: &Arc<AtomicBool>) -> Self {
         Self { ended: Some(ended.clone()), ..self }
     }
@@ -67,17 +67,15 @@ impl Body for IdleTimeoutBody {
     }
 }
 
-/// What goes to the server.
+/// The body of a request to the server.
 pub(crate) enum RequestBody {
-    /// Nothing.
     Empty,
-    /// What the algorithm sends, as it comes.
+    /// The algorithm's body, streamed.
     Streamed(IdleTimeoutBody),
-    /// What is made of that.
+    /// A body that the proxy generates.
     Generated {
-        /// How many bytes are still to come, if that is known.
+        /// The remaining length in bytes, if known.
         length: Option<u64>,
-        /// The bytes.
         pieces: BoxStream<'static, io::Result<Bytes>>,
     },
 }
@@ -117,20 +115,16 @@ impl Body for RequestBody {
     }
 }
 
-/// How much of a request's body has gone.
+/// How much of a request body has been handed to the connection.
 #[derive(Default)]
 pub(crate) struct SendProgress {
-    /// How many bytes.
     pub bytes: AtomicU64,
-    /// Whether all of it.
     pub complete: AtomicBool,
 }
 
-/// What goes to the server, and how much of it has gone.
+/// A request body that reports its progress.
 pub(crate) struct CountingBody {
-    /// What goes.
     pub body: RequestBody,
-    /// How much of it has gone.
     pub progress: Arc<SendProgress>,
 }
 
@@ -158,16 +152,16 @@ impl Body for CountingBody {
     }
 }
 
-/// Whether a connection with the server may be used again once its answer has come whole.
+/// Whether a connection to the server may be reused after its answer is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reuse {
-    /// Both sides have said all that they had to say.
+    /// Request and answer are complete.
     Allowed,
-    /// More may come, or the server may take the rest of a request for another one.
+    /// More data may arrive, or the server may take the rest of a request body for another request.
     Never,
 }
 
-/// What the server sends; gives the connection back when it has come whole.
+/// The body of a server's answer. Returns the connection to the pool when the body is complete.
 pub(crate) struct PooledBody {
     body: IdleTimeoutBody,
     reuse: Reuse,
@@ -201,7 +195,7 @@ impl Body for PooledBody {
         match &frame {
             Some(Ok(_)) if self.body.is_end_stream() => self.finish(),
             Some(Ok(_)) => {}
-            // A connection that broke in the middle is nobody's any more.
+            // A connection that broke off is not reused.
             Some(Err(_)) => self.connection = None,
             None => self.finish(),
         }
@@ -217,13 +211,13 @@ impl Body for PooledBody {
     }
 }
 
-/// What goes to the algorithm.
+/// The body of a response to an algorithm.
 pub(crate) enum ResponseBody {
-    /// A text that is at hand.
+    /// A body in memory.
     Buffered(Option<Bytes>),
-    /// What the server sends, as it comes.
+    /// The server's body, streamed.
     Streamed(PooledBody),
-    /// What is made of that.
+    /// The server's body, rewritten while it streams.
     Rewritten(BoxStream<'static, io::Result<Bytes>>),
 }
 
@@ -232,7 +226,7 @@ impl ResponseBody {
         Self::Buffered(Some(bytes).filter(|bytes| !bytes.is_empty()))
     }
 
-    /// How long it is, where that is known.
+    /// Returns the length, if known.
     pub fn size_hint(&self) -> SizeHint {
         match self {
             Self::Buffered(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
@@ -242,7 +236,7 @@ impl ResponseBody {
     }
 }
 
-/// An answer's body, and the record that is kept of it: written when the last of it is gone.
+/// A response body with its access log record, which is written when the body is dropped.
 pub(crate) struct LoggedBody {
     pub body: ResponseBody,
     pub record: Record,

@@ -1,9 +1,8 @@
-//! How much of disk and memory what is on its way may take: an algorithm sends as much as it likes, and what it takes others
-//! must not miss.
+//! Limits how much disk and memory pending requests may use. Algorithms send as much as they like, and one must not starve the others.
 //!
-//! A [`Budget`] is so many bytes for all callers together, and fewer for each. The callers of one address, of which one that hoards tokens has
-//! many, get more than one caller's part only as long as they leave as much as they take. What a task has [`Reservation`] of it comes back when that is
-//! dropped, whatever the reason: the task was sent, was refused, or its caller has gone.
+//! A [`Budget`] has a number of bytes for all callers together and a lower limit for each. One address can have many tokens, and thus many
+//! callers. The callers of one address together get more than one caller's limit only while at least as much remains free as they use.
+//! A task's [`Reservation`] is released on drop, whatever the reason: the task was sent or refused, or its caller has disconnected.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -15,11 +14,11 @@ use parking_lot::Mutex;
 
 use super::caller::{Caller, Client};
 
-/// So many bytes, and no more.
+/// A number of bytes to share among callers.
 pub(crate) struct Budget {
-    /// For all callers together.
+    /// The limit for all callers together.
     all: u64,
-    /// For each of them.
+    /// The limit for each caller.
     each: u64,
     usage: Mutex<Usage>,
 }
@@ -31,30 +30,30 @@ struct Usage {
     sources: HashMap<IpAddr, u64>,
 }
 
-/// Why there are no more bytes.
+/// Why bytes can't be reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum QuotaExceeded {
-    /// It is more than one caller ever gets: so many.
+    /// More than this limit, which no caller can exceed.
     OverLimit(u64),
-    /// What is on its way at this moment has them, this caller's own or others'.
+    /// Other reservations, of this caller or of others, use the bytes at the moment.
     InUse,
 }
 
-/// What is taken for one task.
+/// The bytes that are reserved for one task.
 pub(crate) struct Reservation {
     budget: Arc<Budget>,
     client: Client,
-    /// Changed under the budget's lock alone.
+    /// Changed only under the budget's lock.
     bytes: AtomicU64,
 }
 
 impl Budget {
-    /// So many bytes for all, and so many for each caller.
+    /// Creates a budget with a limit for all callers together and one for each.
     pub fn new(all: u64, each: u64) -> Arc<Self> {
         Arc::new(Self { all, each: each.min(all), usage: Mutex::default() })
     }
 
-    /// Nothing yet, for a task of this caller's.
+    /// Creates an empty reservation for a caller.
     pub fn reserve(self: &Arc<Self>, client: Client) -> Reservation {
         Reservation { budget: self.clone(), client, bytes: AtomicU64::new(0) }
     }
@@ -63,7 +62,7 @@ impl Budget {
         change(&mut self.usage.lock())
     }
 
-    /// How many bytes are taken.
+    /// Returns how many bytes are reserved.
     #[cfg(test)]
     pub fn used(&self) -> u64 {
         self.change(|usage| usage.all)
@@ -71,10 +70,10 @@ impl Budget {
 }
 
 impl Reservation {
-    /// Takes what is missing to so many bytes.
+    /// Extends the reservation to this many bytes, if it has fewer.
     ///
     /// # Errors
-    /// If they can't be had; then it has as many as before.
+    /// If not enough bytes are free; the reservation then stays as it was.
     pub fn grow_to(&self, bytes: u64) -> Result<(), QuotaExceeded> {
         let Budget { all, each, .. } = *self.budget;
         if bytes > each {
@@ -125,7 +124,7 @@ mod tests {
     use super::*;
     use crate::caller::tests::client;
 
-    /// A caller at an address of its own.
+    /// A caller with its own address.
     fn caller(task: u8) -> Client {
         client(task.into(), task)
     }

@@ -1,7 +1,7 @@
-//! Who asks: read from the algorithm's token, which the server made and the server checks.
+//! Reads the caller from the algorithm's token, which the server issues and verifies.
 //!
-//! The proxy has no key to check it with and needs none: it forwards with the caller's own token. But it looks whether
-//! it is an algorithm's, so that what somebody else's token may do can't be done from here.
+//! The proxy has no key to verify tokens and needs none: it forwards each request with the caller's own token. It only accepts tokens of
+//! algorithms, so that tokens of users and nodes can't be used through it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,36 +13,36 @@ use http::{HeaderMap, HeaderValue, header};
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// No token of a server is longer.
+/// The longest token that is read. Servers issue shorter ones.
 const LONGEST: usize = 32 * 1024;
 
-/// The run that a token was made for, as far as the token tells: the number of its task and whose it is. (The run's own
-/// number is not in it.)
+/// The run that a token was issued for, as far as the token tells: its task, node and organization. The token does not contain the run's
+/// own id.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Caller {
-    /// The task.
+    /// The id of the task.
     pub task: Option<u64>,
-    /// The node.
+    /// The id of the node.
     pub node: Option<u64>,
-    /// The node's organization.
+    /// The id of the node's organization.
     pub organization: Option<u64>,
 }
 
-/// Whose a request is, and where it comes from: of tokens one address may have many, since they never expire.
+/// A caller and its address. One address may have many tokens, because tokens never expire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Client {
     pub caller: Caller,
     pub source: IpAddr,
 }
 
-/// Why a request's token is none for this place.
+/// Why a request's token is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoCaller {
-    /// There is none.
+    /// The request has no token.
     Missing,
-    /// It is not a token.
+    /// The header does not contain a token.
     Unreadable,
-    /// It is a user's or a node's.
+    /// The token belongs to a user or a node.
     NotAnAlgorithm,
 }
 
@@ -50,15 +50,15 @@ pub enum NoCaller {
 struct Claims {
     #[serde(default)]
     client_type: String,
-    /// Refresh tokens are no access tokens (flask-jwt-extended's claim).
+    /// Set by flask-jwt-extended; distinguishes access tokens from refresh tokens.
     #[serde(default, rename = "type")]
     kind: Option<String>,
     #[serde(default, deserialize_with = "subject")]
     sub: Caller,
 }
 
-/// An algorithm's subject is an object; anything else tells nothing. Read without holding what is not asked for: it is long, and comes
-/// with every request.
+/// Reads the subject of a token. An algorithm's subject is an object; any other subject gives an empty caller. Other members are skipped
+/// without keeping them, because the subject is long and comes with every request.
 fn subject<'de, D: Deserializer<'de>>(from: D) -> Result<Caller, D::Error> {
     struct Subject;
     impl<'de> Visitor<'de> for Subject {
@@ -105,7 +105,7 @@ fn subject<'de, D: Deserializer<'de>>(from: D) -> Result<Caller, D::Error> {
 /// Reads the caller from a request's headers.
 ///
 /// # Errors
-/// If there is none, or it is not an algorithm.
+/// If there is no token, or if it is not an algorithm's.
 pub fn caller(headers: &HeaderMap) -> Result<Caller, NoCaller> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let header = all.next().ok_or(NoCaller::Missing)?;
@@ -120,7 +120,7 @@ pub fn caller(headers: &HeaderMap) -> Result<Caller, NoCaller> {
     Ok(claims.sub)
 }
 
-/// The image that an algorithm's token is for; `None` if it names none.
+/// Returns the image that an algorithm's token was issued for; `None` if it names none.
 pub(crate) fn image(headers: &HeaderMap) -> Option<String> {
     #[derive(Deserialize)]
     struct Claims {
@@ -134,7 +134,7 @@ pub(crate) fn image(headers: &HeaderMap) -> Option<String> {
     (!sub.image.is_empty()).then_some(sub.image)
 }
 
-/// The collaboration that an algorithm's token is for; `None` if it names none.
+/// Returns the collaboration that an algorithm's token was issued for; `None` if it names none.
 pub(crate) fn collaboration(headers: &HeaderMap) -> Option<u64> {
     #[derive(Deserialize)]
     struct Claims {
@@ -148,7 +148,7 @@ pub(crate) fn collaboration(headers: &HeaderMap) -> Option<u64> {
     Some(sub.collaboration_id)
 }
 
-/// When the server made an algorithm's token, in seconds since 1970; `None` if it doesn't say.
+/// Returns when the server issued an algorithm's token, in seconds since 1970; `None` if the token doesn't say.
 pub(crate) fn issued_at(headers: &HeaderMap) -> Option<i64> {
     #[derive(Deserialize)]
     struct Claims {
@@ -162,15 +162,15 @@ fn claims<T: DeserializeOwned>(header: &HeaderValue) -> Option<T> {
     if token.len() > LONGEST {
         return None;
     }
-    // In the one way that servers write it: another spelling would be another caller here, and the same one there. So no blanks, no
-    // padding, and no bits that mean nothing.
+    // Only the form that servers write is accepted: no blanks, no padding and no unused bits. Another spelling of the same token would be
+    // the same caller at the server, but another one in the proxy's caches and limits.
     let mut parts = token.split('.');
     let (head, payload, signature) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() || [head, signature].iter().any(|part| URL_SAFE_NO_PAD.decode(part).is_err()) {
         return None;
     }
     let json = URL_SAFE_NO_PAD.decode(payload).ok()?;
-    // The parser does not look at this in what it skips.
+    // `from_str`, because `from_slice` does not check the UTF-8 of values that it skips.
     serde_json::from_str(str::from_utf8(&json).ok()?).ok()
 }
 
@@ -178,18 +178,18 @@ fn claims<T: DeserializeOwned>(header: &HeaderValue) -> Option<T> {
 pub(crate) mod tests {
     use super::*;
 
-    /// A header with a token of these claims.
+    /// A header with a token that has these claims.
     pub(crate) fn bearer(claims: &str) -> HeaderValue {
         let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
         format!("Bearer {}.{}.{}", part(r#"{"alg":"HS256"}"#), part(claims), part("signature")).parse().unwrap()
     }
 
-    /// A task's algorithm at an address.
+    /// The algorithm of a task, at an address.
     pub(crate) fn client(task: u64, source: u8) -> Client {
         Client { caller: Caller { task: Some(task), ..Caller::default() }, source: [10, 0, 0, source].into() }
     }
 
-    /// What 4.5.5 puts into an algorithm's token.
+    /// The claims that server 4.5.5 puts into an algorithm's token.
     pub(crate) const ALGORITHM: &str = r#"{"fresh":false,"iat":1700000000,"jti":"x","type":"access","sub":{"client_type":"container","node_id":3,"organization_id":2,"collaboration_id":1,"study_id":null,"task_id":7,"image":"i","databases":[{"label":"default"}]},"nbf":1700000000,"client_type":"container","roles":[]}"#;
 
     fn read(values: &[HeaderValue]) -> Result<Caller, NoCaller> {
@@ -234,7 +234,7 @@ pub(crate) mod tests {
         ] {
             assert_eq!(read(&[header.parse().unwrap()]), Err(NoCaller::Unreadable), "{header}");
         }
-        // Neither is one of claims that are no text.
+        // Claims that are not UTF-8 are unreadable, too.
         let claims = URL_SAFE_NO_PAD.encode(b"{\"client_type\":\"container\",\"jti\":\"\xff\"}");
         assert_eq!(read(&[format!("Bearer e30.{claims}.c2ln").parse().unwrap()]), Err(NoCaller::Unreadable));
         assert_eq!(read(&[bearer(r#"{"client_type":"node"}"#), bearer(ALGORITHM)]), Err(NoCaller::Unreadable));

@@ -1,9 +1,9 @@
-//! The same question of the same caller is asked once for all who wait for it, so that an algorithm that asks from many
-//! threads does not load the server more than one that asks from one.
+//! Sends identical requests of the same caller to the server once and shares the answer. An algorithm that asks from many threads thus
+//! does not load the server more than one that asks from a single thread.
 //!
-//! An answer is given only to those whose request had arrived before it was asked for: so nobody gets one that is older
-//! than its own request, whatever the caller has changed before, through this proxy or another one. Who comes while the
-//! question is under way waits for the next one, which is asked when that has its answer.
+//! A request only gets an answer to a query that was sent after the request had arrived. So no answer is older than its request, whatever
+//! the caller has changed before, through this proxy or another replica. Requests that arrive while a query is in progress wait for the
+//! next query, which is sent when the current one has its answer.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-/// How long after a question it is asked again without an answer. For so long it is remembered.
+/// After this time, a query without an answer is sent again. Queries are also remembered for this long.
 const WINDOW: Duration = Duration::from_secs(1);
-/// How many questions are remembered at once.
+/// How many queries are remembered.
 const CAPACITY: usize = 256;
-/// The largest answer that is given to several.
+/// The largest response body that is shared.
 pub(crate) const MAX_BODY: u64 = 16 * 1024;
 
-/// An answer that several may get.
+/// An answer that several requests may get.
 #[derive(Debug)]
 pub(crate) struct SharedResponse {
     pub status: StatusCode,
@@ -30,48 +30,48 @@ pub(crate) struct SharedResponse {
     pub body: Bytes,
 }
 
-/// What has become of a question.
+/// The state of a query.
 #[derive(Clone, Debug)]
 enum Outcome {
     Pending,
     Shared(Arc<SharedResponse>),
-    /// The answer is not for several: too large, or none.
+    /// There is no answer to share: it is too large or not a success.
     NotShared,
 }
 
-/// A question that was asked lately.
+/// A recent query.
 struct Entry {
     asked: Instant,
-    /// What has become of it.
+    /// The current or last query.
     last: watch::Receiver<Outcome>,
-    /// The same, of the next time: for those who came since it was asked.
+    /// The next query, for requests that arrived after the current one was sent.
     next: Option<watch::Receiver<Outcome>>,
 }
 
 #[derive(Default)]
 struct Entries {
     questions: HashMap<Arc<str>, Entry>,
-    /// Each of them once, roughly in the order in which they were asked.
+    /// Each query once, roughly in the order in which they were sent.
     order: VecDeque<(Instant, Arc<str>)>,
 }
 
-/// The questions of the last moment.
+/// The recent queries of all callers.
 #[derive(Default)]
 pub(crate) struct Coalescer(Mutex<Entries>);
 
-/// What to do with a question.
+/// What a request does about its query.
 pub(crate) enum Flight {
-    /// Ask the server, and tell the others.
+    /// Send the query and share the answer.
     Lead(Leader),
-    /// The same, when it is time.
+    /// Send the query after the current one has finished, and share the answer.
     LeadNext(NextLeader),
-    /// Somebody else will ask.
+    /// Wait for the answer to another request's query.
     Follow(Follower),
-    /// Ask the server, and tell nobody.
+    /// Send the query without sharing the answer.
     Bypass,
 }
 
-/// The one who asks for all.
+/// The request that sends the query for all.
 #[derive(Debug)]
 pub(crate) struct Leader(watch::Sender<Outcome>);
 
@@ -85,7 +85,7 @@ impl Leader {
     }
 }
 
-/// The one who will ask for all who come until then.
+/// The request that will send the next query, for all requests that arrive until then.
 #[derive(Debug)]
 pub(crate) struct NextLeader {
     question: Arc<str>,
@@ -95,7 +95,7 @@ pub(crate) struct NextLeader {
 }
 
 impl NextLeader {
-    /// Waits until the question may be asked. Nobody joins after that.
+    /// Waits until the query may be sent. Later requests don't join it.
     pub async fn wait_for_turn(mut self, coalescer: &Coalescer) -> Leader {
         let ended = self.before.wait_for(|state| !matches!(state, Outcome::Pending));
         let _ = timeout_at(self.asked + WINDOW, ended).await;
@@ -104,28 +104,28 @@ impl NextLeader {
     }
 }
 
-/// One who waits for somebody else's answer.
+/// A request that waits for the answer to another one's query.
 pub(crate) struct Follower(watch::Receiver<Outcome>);
 
 impl Follower {
-    /// The answer; `None` when there is none to be shared.
+    /// Returns the answer, or `None` if there is none to share.
     pub async fn answer(mut self) -> Option<Arc<SharedResponse>> {
         match self.0.wait_for(|state| !matches!(state, Outcome::Pending)).await.as_deref() {
             Ok(Outcome::Shared(response)) => Some(response.clone()),
-            // Also when the one who was to ask has gone.
+            // Also if the leader has disconnected.
             _ => None,
         }
     }
 }
 
 impl Coalescer {
-    /// Whether more is asked than can be remembered: then nobody looks whether others ask the same, so that it costs nothing.
+    /// Whether more queries are in progress than can be remembered. Requests then skip coalescing, so that it costs nothing.
     pub fn is_full(&self) -> bool {
         let entries = self.0.lock();
         entries.order.len() >= CAPACITY && entries.order.front().is_some_and(|(asked, _)| asked.elapsed() < WINDOW)
     }
 
-    /// Whose turn it is to ask. The question has in it who asks ([`caller_key`]).
+    /// Decides what a request does about its query. The query includes the caller ([`caller_key`]).
     pub fn join(&self, question: &str) -> Flight {
         let now = Instant::now();
         let mut entries = self.0.lock();
@@ -144,10 +144,10 @@ impl Coalescer {
         Flight::Lead(Leader(sender))
     }
 
-    /// The question is asked now by the one who was to do it, whose answer those who come from now on don't get.
+    /// Marks the query as sent, so that later requests don't get its answer.
     fn start(&self, question: &str, state: watch::Receiver<Outcome>) {
         let mut entries = self.0.lock();
-        // It may have been forgotten, and asked by another.
+        // The entry may have expired, and another request may have sent the query.
         if let Some(entry) = entries.questions.get_mut(question)
             && entry.next.as_ref().is_some_and(|next| next.same_channel(&state))
         {
@@ -157,9 +157,9 @@ impl Coalescer {
 }
 
 impl Entry {
-    /// Whose turn it is, of a question that was asked lately.
+    /// Decides what a request does about a query that was sent recently.
     fn join(&mut self, question: Arc<str>, now: Instant) -> Flight {
-        // Unless the one who was to ask has gone.
+        // If the next leader has disconnected, its channel is closed.
         if let Some(next) = self.next.as_ref().filter(|next| next.has_changed().is_ok()) {
             return Flight::Follow(Follower(next.clone()));
         }
@@ -184,7 +184,7 @@ impl Entries {
             && let Some((_, key)) = self.order.pop_front()
         {
             match self.questions.get(&key).map(|entry| entry.asked) {
-                // Asked again meanwhile.
+                // Sent again in the meantime.
                 Some(asked) if now.duration_since(asked) < WINDOW => self.order.push_back((asked, key)),
                 _ => {
                     self.questions.remove(&key);
@@ -194,7 +194,7 @@ impl Entries {
     }
 }
 
-/// The part of a question that says who asks.
+/// Returns the part of a query that identifies the caller.
 pub(crate) fn caller_key(headers: &HeaderMap) -> String {
     let token = headers.get(http::header::AUTHORIZATION).map_or(b"".as_slice(), |value| value.as_bytes());
     format!("{}\n", String::from_utf8_lossy(token))
@@ -245,7 +245,7 @@ mod tests {
         first.publish(response("old"));
         let second = second.wait_for_turn(&coalescer).await;
         assert_eq!(start.elapsed(), Duration::from_millis(300));
-        // It is asked now, so this one is too late for it.
+        // The second query has been sent, so this request is too late for it.
         let third = leads_next(coalescer.join("a\n/task/1"));
         second.publish(response("new"));
         for follower in with_second {

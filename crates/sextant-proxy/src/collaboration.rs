@@ -1,9 +1,9 @@
-//! Whether a caller's collaboration is encrypted, where this proxy's configuration says that nothing is.
+//! Checks with the server that the caller's collaboration is not encrypted, if this proxy's configuration has no encryption.
 //!
-//! The node compares its configuration with the server's word before it runs anything. A proxy of its own has another file, which may be
-//! older, and no access to the server but its callers' tokens. So it asks with those, before a task or a blob leaves unencrypted, and
-//! sends nothing unless the server says that the collaboration is not encrypted. The token names the collaboration; an answer proves the
-//! token, since servers give it to no other.
+//! The node compares its configuration with the server before it runs anything. A separate proxy has a configuration file of its own,
+//! which may be older, and reaches the server only with its callers' tokens. So it asks with those tokens before it sends a task or a blob
+//! unencrypted, and sends nothing unless the server says that the collaboration is not encrypted. The token names the collaboration. A
+//! successful answer proves the token, because servers reject invented ones.
 
 use http::{HeaderMap, Response, StatusCode};
 use vantage6::Collaboration;
@@ -16,10 +16,10 @@ use super::lookup::{Lookup, parsed};
 use super::refusal::Refusal;
 
 impl Proxy {
-    /// What keeps a caller from sending something unencrypted: nothing, the server's answer to a token that it does not accept, or a refusal.
+    /// Returns `None` if the caller may send data unencrypted, or the server's answer if it does not accept the token.
     ///
     /// # Errors
-    /// If the collaboration is encrypted, or nobody can tell.
+    /// If the collaboration is encrypted, or if this can't be determined.
     pub async fn not_unencrypted(
         &self,
         headers: &HeaderMap,

@@ -1,8 +1,8 @@
-//! `POST task`, from the request to the server's answer: only with the image of its caller, only while the caller's task is the one that its
-//! token was made for, and in an encrypted collaboration only with its inputs encrypted.
+//! Handles `POST task`. A subtask must have its caller's image, and its token must have been issued for the caller's current task. In an
+//! encrypted collaboration, the proxy encrypts the inputs.
 //!
-//! Before anything is encrypted the server must know whose token it is: only then is anything of the caller's kept. Then the task is
-//! read, the keys of its organizations are fetched, and it goes on.
+//! In an encrypted collaboration, the server must accept the token before the proxy stores anything for the caller. Then the proxy reads
+//! the task, fetches the keys of its organizations, and forwards it.
 
 use std::io;
 
@@ -23,7 +23,7 @@ use super::route::Route;
 use super::subtask;
 
 impl Proxy {
-    /// A task of its caller's image.
+    /// Creates a subtask with its caller's image.
     pub async fn create_task(&self, asked: &UpstreamRequest<'_>, body: Incoming, record: &mut Record) -> HandleResult {
         subtask::is_readable(asked.headers)?;
         let image = subtask::image_of_the_caller(asked.headers)?;
@@ -41,7 +41,7 @@ impl Proxy {
         }
     }
 
-    /// A task whose inputs are encrypted for whom they are.
+    /// Forwards a task with each input encrypted for its organization.
     async fn encrypt_task(
         &self,
         asked: &UpstreamRequest<'_>,
@@ -65,8 +65,8 @@ impl Proxy {
         Ok(answer.map(ResponseBody::Streamed))
     }
 
-    /// What the server says to a token that it doesn't accept. It is asked for the caller's own organization, which costs it little
-    /// and any algorithm may see, and whose key is likely to be needed.
+    /// Returns the server's answer if it does not accept the token. Asks for the caller's own organization: this costs the server little,
+    /// any algorithm may see it, and its key is likely to be needed.
     pub(super) async fn not_accepted(
         &self,
         headers: &HeaderMap,
@@ -90,7 +90,11 @@ impl Proxy {
         Ok(None)
     }
 
-    /// What keeps the caller from making subtasks of the task whose number its token has.
+    /// Returns `None` if the caller may create subtasks of the task that its token names, or the server's answer if it does
+    /// not return that task.
+    ///
+    /// # Errors
+    /// If the token was issued for another organization or another task, or if its task is completed.
     pub(super) async fn not_of_its_task(
         &self,
         headers: &HeaderMap,
@@ -118,7 +122,7 @@ impl Proxy {
         }
     }
 
-    /// The public keys of organizations, in their order: the server's, as the caller may see them.
+    /// Returns the public keys of these organizations, in the same order, as the server shows them to the caller.
     pub(super) async fn keys_of(
         &self,
         organizations: &[u64],
@@ -147,7 +151,7 @@ impl Proxy {
         Ok(keys)
     }
 
-    /// What the server says of organizations, to the caller.
+    /// Queries the server's `organization` resource with the caller's token.
     async fn about_organizations(
         &self,
         which: &str,

@@ -1,24 +1,25 @@
-//! Whether the server's database has a clock of its own. A server whose database is PostgreSQL writes a task's time in the time zone of
-//! the database (4.15.2), so a task may look newer than the token that was made for it. Only SQLite gives the numbers of deleted
-//! tasks again, and there times are UTC: so where a clock is seen to be ahead of UTC, no number stands for two tasks, and what a token's time
-//! tells is not needed.
+//! Detects whether the clock of the server's database is ahead of UTC.
 //!
-//! It shows by a task that was created in the future. Nobody but the server says when a task was created, so neither algorithms nor users
-//! can make a clock look ahead of UTC that isn't. What has been seen counts as long as the process lives.
+//! A server on PostgreSQL writes a task's creation time in the time zone of the database (4.15.2), so a task may look newer than the token
+//! that was issued for it. Only SQLite reuses the ids of deleted tasks, and its times are UTC. So if the clock is ahead of UTC, an id
+//! never stands for two tasks, and the token's time need not be compared.
+//!
+//! A task that was created in the future reveals such a clock. Only the server sets creation times, so neither algorithms nor users can
+//! make a UTC clock look ahead. The finding counts for as long as the process lives.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Clocks of machines differ by less, and time zones by more.
+/// A larger difference counts as a time zone, a smaller one as inaccurate clocks.
 const AHEAD: SignedDuration = SignedDuration::from_mins(10);
 
-/// What has been seen of the clock.
+/// Whether the clock has been seen ahead of UTC.
 #[derive(Default)]
 pub(crate) struct DatabaseClock(AtomicBool);
 
 impl DatabaseClock {
-    /// The server has said that a task was created then. Its own time counts where that is later than this machine's.
+    /// Takes note of a task's creation time. The server's own time counts if it is later than this machine's.
     pub fn observe(&self, created_at: Option<Timestamp>, answered_at: Option<Timestamp>) {
         let now = Timestamp::now();
         let now = answered_at.map_or(now, |server| server.max(now));
@@ -30,7 +31,7 @@ impl DatabaseClock {
         }
     }
 
-    /// Whether it is ahead of UTC.
+    /// Whether the database's clock is ahead of UTC.
     pub fn is_ahead(&self) -> bool {
         self.0.load(Relaxed)
     }

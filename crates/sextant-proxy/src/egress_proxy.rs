@@ -1,5 +1,5 @@
-//! The way to the server through an HTTP proxy of the organization's: the one that the environment names, by the same rules as for the
-//! node's own client.
+//! Connects to the server through an HTTP proxy of the organization, if the environment names one. The same rules apply as for the node's
+//! own client.
 
 use std::{fmt, io};
 
@@ -11,10 +11,10 @@ use outbound::{HttpProxies, HttpProxy};
 use tokio::net::TcpStream;
 use url::Url;
 
-/// The one that leads to this address, if there is one.
+/// Returns the HTTP proxy for this URL, if there is one.
 ///
 /// # Errors
-/// If it is of a kind that can't be used here; the text says what to do, and tells no password.
+/// If its kind is not supported; the text says what to do and does not contain a password.
 pub(crate) fn for_url(url: &Url, environment: &HttpProxies) -> Result<Option<HttpProxy>, String> {
     let Some(proxy) = environment.for_url(url) else { return Ok(None) };
     if proxy.scheme() != "http" {
@@ -29,7 +29,7 @@ pub(crate) fn for_url(url: &Url, environment: &HttpProxies) -> Result<Option<Htt
     Ok(Some(proxy.clone()))
 }
 
-/// Has a request for a server without TLS passed on: it names the server whole.
+/// Gives a request without TLS the absolute form that HTTP proxies expect, and the proxy's credentials.
 pub(crate) fn use_absolute_form<B>(
     proxy: &HttpProxy,
     request: &mut Request<B>,
@@ -45,10 +45,10 @@ pub(crate) fn use_absolute_form<B>(
     Ok(())
 }
 
-/// Makes of a connection with the proxy one with the server.
+/// Opens a tunnel to the server through a connection to the proxy.
 ///
 /// # Errors
-/// If the proxy doesn't do it; the error says what it answers.
+/// If the proxy refuses; the error contains its answer.
 pub(crate) async fn tunnel(proxy: &HttpProxy, stream: TcpStream, host: &str, port: u16) -> io::Result<TcpStream> {
     let (mut sender, connection) =
         http1::handshake::<_, Empty<&[u8]>>(TokioIo::new(stream)).await.map_err(io::Error::other)?;
@@ -68,14 +68,14 @@ pub(crate) async fn tunnel(proxy: &HttpProxy, stream: TcpStream, host: &str, por
     let parts = upgraded
         .downcast::<TokioIo<TcpStream>>()
         .map_err(|_| error(proxy, "its connection is not the one that was made"))?;
-    // The server waits for us to begin.
+    // The client speaks first, so the server can't have sent anything yet.
     if !parts.read_buf.is_empty() {
         return Err(error(proxy, "it sends what nobody asked for"));
     }
     Ok(parts.io.into_inner())
 }
 
-/// An error of the way through it.
+/// Returns an error that names the HTTP proxy.
 pub(crate) fn error(proxy: &HttpProxy, why: impl fmt::Display) -> io::Error {
     io::Error::other(format!("through the {proxy}: {why}"))
 }

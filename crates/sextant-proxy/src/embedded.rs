@@ -1,4 +1,4 @@
-//! The proxy within a node: where the node runs outside of a cluster, and for the local runtime.
+//! Runs the proxy within a node: outside a cluster, and for the local runtime.
 
 use std::net::SocketAddr;
 
@@ -15,14 +15,14 @@ use super::access_log::AccessLog;
 use super::memory::Memory;
 use super::{Resources, Shared, server};
 
-/// The part of the node's open files that is the proxy's: the data port comes first.
+/// The proxy gets one part in this many of the node's open files; the data port has priority.
 const SHARE: u64 = 8;
-/// The part of the memory that is the proxy's: half of it.
+/// The proxy gets one part in this many of the memory.
 const OF_MEMORY: u64 = 2;
 
-/// A proxy that takes no more connections when this is dropped.
+/// A proxy that runs until this is dropped; it then accepts no more connections.
 pub struct Embedded {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
     _end: watch::Sender<bool>,
 }
@@ -30,7 +30,7 @@ pub struct Embedded {
 /// Serves a listener within this process.
 ///
 /// # Errors
-/// If the configuration does not make sense for it; the text says what to do.
+/// If the configuration can't be used; the text says what to do.
 pub fn embedded(
     listener: TcpListener,
     config: &Config,

@@ -1,7 +1,8 @@
-//! `POST task` in an encrypted collaboration: each organization's input is encrypted for it, before the task leaves.
+//! `POST task` in an encrypted collaboration: encrypts each organization's input before the task is sent.
 //!
-//! The length of what is sent must be known before, so the task is read whole first: its inputs into a [`Spool`], the rest into memory.
-//! Then it is sent once, encrypted on the way. What it takes of disk and memory it takes of a [`Budget`], and no longer than its time.
+//! The length of the request must be known in advance, so the proxy first reads the whole task: its inputs into a [`Spool`], the rest into
+//! memory. Then it sends the task once and encrypts it while it streams. Disk and memory are reserved from a [`Budget`], and a time limit
+//! applies.
 
 use std::io;
 use std::ops::Range;
@@ -26,18 +27,18 @@ use super::refusal::Refusal;
 use super::spool::{Spool, SpoolError, Spooled};
 use super::subtask::Subtask;
 
-/// How large a task may be without its inputs: more than any has.
+/// The largest task without its inputs, in bytes. No real task is larger.
 const MAX_OUTLINE: usize = 256 * 1024;
-/// How many inputs a task may have.
+/// The most inputs of a task.
 const MAX_INPUTS: usize = 1_000;
-/// What an input takes of memory besides its bytes: the key that it is encrypted with, for whom, and where it belongs.
+/// The memory of an input besides its bytes: the recipient, its key, and the position in the text.
 const MEMORY_PER_INPUT: u64 = 2 * 1024;
-/// Of what all tasks together may hold in memory until they are sent, each caller's may hold a quarter, but at least so much.
+/// Each caller may hold a quarter of the memory for all tasks until they are sent, but at least this much.
 const MIN_PER_CALLER: u64 = 4 * 1024 * 1024;
-/// What comes more slowly than so many bytes a second for long is not waited for.
+/// A large task gets more time to arrive, at this rate.
 const MIN_BYTES_PER_SECOND: u64 = 256 * 1024;
 
-/// Where tasks are kept until they are sent, and results until they are decrypted.
+/// Budgets for tasks until they are sent, and for results until they are decrypted.
 pub(crate) struct Quotas {
     disk: Arc<Budget>,
     memory: Arc<Budget>,
@@ -45,7 +46,8 @@ pub(crate) struct Quotas {
 }
 
 impl Quotas {
-    /// With so many bytes for files, and this memory: one caller gets half of the files' bytes, and a part stays free for what the file system itself needs.
+    /// Divides this many bytes of disk, and this memory. One caller gets at most half of the disk. A sixteenth stays free for what the file
+    /// system itself needs.
     pub fn new(disk: u64, memory: &Memory) -> Self {
         let disk = disk - disk / 16;
         Self {
@@ -55,43 +57,43 @@ impl Quotas {
         }
     }
 
-    /// How many bytes of disk and of memory are taken.
+    /// Returns how many bytes of disk and of memory are reserved.
     #[cfg(test)]
     pub fn used(&self) -> (u64, u64) {
         (self.disk.used(), self.memory.used() + self.results.used())
     }
 }
 
-/// A task whose inputs can be encrypted.
+/// A complete task whose inputs can be encrypted.
 pub(crate) struct Task {
-    /// The text, without the inputs and their quotation marks.
+    /// The JSON text without the inputs and their quotation marks.
     text: Vec<u8>,
     inputs: Vec<Input>,
     spooled: Spooled,
     memory: Reservation,
-    /// For whom each input is.
+    /// The organization that each input is for.
     pub recipients: Vec<u64>,
 }
 
 struct Input {
-    /// Where it belongs in the text.
+    /// Its position in the text.
     at: usize,
     content: Content,
 }
 
-/// What an input is.
+/// The content of an input.
 enum Content {
-    /// Where it is in the spool, decoded.
+    /// The decoded input's range in the spool.
     Bytes(Range<u64>),
-    /// In the server's blob store, encrypted when it was sent there.
+    /// A blob in the server's blob store, which was encrypted when it was uploaded.
     Blob(BlobId),
 }
 
 impl Task {
-    /// Reads a task of a caller with this image, which may take so long, and longer where it is large.
+    /// Reads a task of a caller with this image. It must arrive within this time; large tasks get more.
     ///
     /// # Errors
-    /// If it can't be read or kept, is no task whose inputs could be encrypted, or has another image.
+    /// If it can't be read or stored, if its inputs can't be encrypted, or if it has another image.
     pub async fn read(
         body: IdleTimeoutBody,
         within: Duration,
@@ -105,11 +107,11 @@ impl Task {
         let slow = || Refusal::new(StatusCode::REQUEST_TIMEOUT, "The task came too slowly.");
         let broken = |error| Refusal::new(StatusCode::BAD_REQUEST, "The task did not arrive whole.").because(error);
         loop {
-            // Only what is kept counts: of white space there may be any amount in an input.
+            // Only stored bytes extend the time: an input may contain any amount of white space.
             let until = end + Duration::from_secs(reading.spool.length() / MIN_BYTES_PER_SECOND);
             let piece = timeout_at(until, body.next()).await.map_err(|_| slow())?;
             let Some(piece) = piece else { return reading.finish(image) };
-            // What is always there is never waited for.
+            // If data is always available, `timeout_at` never expires.
             if Instant::now() > until {
                 return Err(slow());
             }
@@ -117,7 +119,7 @@ impl Task {
         }
     }
 
-    /// The inputs that are in the server's blob store.
+    /// Returns the inputs that are in the server's blob store.
     pub fn blobs(&self) -> Vec<&BlobId> {
         let blob = |input| match input {
             &Input { content: Content::Blob(ref blob), .. } => Some(blob),
@@ -126,11 +128,11 @@ impl Task {
         self.inputs.iter().filter_map(blob).collect()
     }
 
-    /// The task as it goes to the server, with the keys of its recipients in their order, each of which is used when its input is sent, in
-    /// its caller's turn.
+    /// Returns the task as it is sent to the server. The keys are those of its recipients, in the same order. Each key is used when its
+    /// input is sent, and waits in the queue for that.
     ///
     /// # Errors
-    /// If the cryptographic library fails, which it doesn't.
+    /// If the cryptographic library fails, which is not expected.
     pub fn encrypted(self, keys: &[PublicKey], queue: &Arc<FairQueue>, client: Client) -> Result<RequestBody, Refusal> {
         let mut length = self.text.len() as u64;
         let mut pieces = Vec::new();
@@ -154,7 +156,7 @@ impl Task {
         pieces.push((text.slice(from..), None));
         let memory = self.memory;
         let pieces = stream::iter(pieces).flat_map(move |(text, message)| {
-            // Held until the last of it is sent.
+            // The reservation is held until the last piece is sent.
             let _held = &memory;
             with_message(text, message)
         });
@@ -172,18 +174,17 @@ fn with_message(text: Bytes, message: Option<Encoded>) -> stream::BoxStream<'sta
     }
 }
 
-/// A task on its way.
+/// Reads a task while it arrives.
 pub(crate) struct TaskReader {
     scan: Scan,
     text: Vec<u8>,
     inputs: Vec<Input>,
     spool: Spool,
     memory: Reservation,
-    /// The input that is being read.
     open: Option<OpenInput>,
 }
 
-/// What the scan has found in one piece: where inputs begin and end.
+/// What the scan has found in one piece: beginnings, contents and ends of inputs.
 enum Found {
     Begin,
     Bytes(Bytes),
@@ -195,7 +196,7 @@ enum Found {
 struct OpenInput {
     decoder: Base64Decoder,
     unescape: Unescape,
-    /// All of it, while it may be the id of a blob.
+    /// The text so far, as long as it may be a blob id.
     begins: Option<Vec<u8>>,
 }
 
@@ -234,7 +235,7 @@ impl OpenInput {
 }
 
 impl TaskReader {
-    /// At the beginning of a caller's task.
+    /// Starts to read a caller's task.
     pub fn new(quotas: &Quotas, client: Client) -> Self {
         let scan = Scan::new(Find::InListOf { list: "organizations", key: "input" });
         let (spool, memory) = (Spool::new(quotas.disk.reserve(client)), quotas.memory.reserve(client));
@@ -305,15 +306,15 @@ impl TaskReader {
         Ok(())
     }
 
-    /// All of it has come, from a caller with this image.
+    /// Completes the task of a caller with this image.
     ///
     /// # Errors
-    /// If its inputs can't be encrypted, or it has another image.
+    /// If its inputs can't be encrypted, or if it has another image.
     pub fn finish(self, image: &str) -> Result<Task, Refusal> {
         if !self.scan.is_whole() {
             return Err(bad("it ends in the middle"));
         }
-        // Each input's number in its place, so that a real parser tells whose it is.
+        // Replaces each input by its number, so that a real JSON parser tells which organization it belongs to.
         let mut outline = Vec::with_capacity(self.text.len() + self.inputs.len() * 4);
         let mut from = 0;
         for (number, input) in self.inputs.iter().enumerate() {
@@ -372,7 +373,7 @@ fn too_many(_: QuotaExceeded) -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
 }
 
-/// The key of an organization, from what the server says of it.
+/// Returns an organization's key from the server's answer.
 ///
 /// # Errors
 /// If it has none, or one that can't be used.

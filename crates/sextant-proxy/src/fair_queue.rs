@@ -1,6 +1,7 @@
-//! Whose turn it is to have an RSA key computed with: some milliseconds of a core for each result and each input, and one algorithm may ask
-//! for thousands. So only so many are computed with at a time, on threads that serve nobody, callers take turns, and so do
-//! their addresses: one may have many tokens.
+//! Schedules RSA operations fairly among callers and their addresses.
+//!
+//! Each result and each input costs some milliseconds of a core, and one algorithm may request thousands. So only a few operations run at
+//! a time, on threads that serve no requests. Callers take turns, and so do addresses, because one address may have many tokens.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,25 +14,25 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::caller::{Caller, Client};
 
-/// From so many callers on, those that wait for nothing are forgotten.
+/// From this many entries on, unused ones are removed.
 const SWEEP_AT: usize = 256;
 
-/// The turns of all callers.
+/// The queue of all callers.
 pub(crate) struct FairQueue {
     all: Arc<Semaphore>,
-    /// Each waits for one turn at a time; what else it wants waits behind that.
+    /// One permit per caller: its further requests wait behind it.
     callers: Mutex<Waiting<Caller>>,
-    /// The same of addresses, each of which waits for one turn of its callers'.
+    /// One permit per address, shared by its callers.
     sources: Mutex<Waiting<IpAddr>>,
 }
 
 type Waiting<K> = HashMap<K, Weak<Semaphore>>;
 
-/// A turn, until it is dropped.
+/// Permission for one operation, until it is dropped.
 pub(crate) type Permit = [Option<OwnedSemaphorePermit>; 3];
 
 impl Default for FairQueue {
-    /// All cores but one, which serves.
+    /// Permits as many operations at a time as there are cores, less one for serving requests.
     fn default() -> Self {
         Self::new(available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1)))
     }
@@ -42,8 +43,7 @@ impl FairQueue {
         Self { all: Arc::new(Semaphore::new(at_once)), callers: Mutex::default(), sources: Mutex::default() }
     }
 
-    /// A turn of this caller's. Turns are had in the order in which they are first waited for, one address after the other, and at each
-    /// one caller after the other.
+    /// Waits for this caller's turn. Addresses are served in the order in which they first wait, and so are the callers of each address.
     pub fn acquire(self: &Arc<Self>, Client { caller, source }: Client) -> impl Future<Output = Permit> + Send + use<> {
         let queue = self.clone();
         async move {
@@ -54,7 +54,7 @@ impl FairQueue {
     }
 }
 
-/// Of those who share it, one at a time.
+/// Returns the semaphore of a caller or an address, which admits one at a time.
 fn one_of<K: Copy + Eq + Hash>(all: &Mutex<Waiting<K>>, whose: K) -> Arc<Semaphore> {
     let mut all = all.lock();
     if let Some(own) = all.get(&whose).and_then(Weak::upgrade) {
@@ -88,7 +88,7 @@ mod tests {
         let mut modest = Box::pin(queue.acquire(caller(2)));
         assert!((&mut modest).now_or_never().is_none(), "there is one at a time");
         drop(first);
-        // The greedy one's next turn was waited for only after this.
+        // The greedy caller's next request joined the queue only after this one.
         let second = modest.now_or_never().unwrap();
         assert!(greedy.iter_mut().all(|turn| turn.now_or_never().is_none()));
         drop(second);

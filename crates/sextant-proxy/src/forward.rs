@@ -1,4 +1,4 @@
-//! One request's way: who asks, what for, to the server and back.
+//! Handles one request from an algorithm: checks the caller and the route, forwards the request, and returns the answer.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -26,31 +26,31 @@ use super::route::{self, Misrouted, Route, route};
 use super::upstream::Upstream;
 use super::{Shared, headers, links, ownership, request_body, results, task_status};
 
-/// Answers of up to so many bytes are changed at once; longer ones as they come.
+/// Answers of up to this many bytes are rewritten in memory; longer ones while they stream.
 pub(super) const BUFFER_LIMIT: u64 = 64 * 1024;
-/// Longer questions, which nobody asks by the usual tools, are not remembered.
+/// Queries with longer keys are not coalesced. The usual tools send none.
 const MAX_KEY: usize = 8 * 1024;
-/// When an algorithm may ask a server again that is away.
+/// Tells an algorithm when to retry while the server is unavailable, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// One worker.
+/// The request handler of one worker.
 pub(crate) struct Proxy {
     pub shared: Arc<Shared>,
     pub upstream: Arc<Upstream>,
 }
 
-/// What the server said, or what is said in its place.
+/// The server's answer, or the proxy's error.
 pub(super) type HandleResult = Result<Response<ResponseBody>, Refusal>;
 
 impl Proxy {
-    /// A worker without connections.
+    /// Creates a worker without connections to the server.
     pub fn new(shared: Arc<Shared>) -> Arc<Self> {
         Arc::new(Self { upstream: Upstream::new(shared.clone()), shared })
     }
 
-    /// Answers a request, whatever it is.
+    /// Answers any request.
     pub async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -68,7 +68,7 @@ impl Proxy {
         };
         record.status = answer.status().as_u16();
         if !record.body_ended().load(Relaxed) {
-            // What is left of the request's body must not be read as another request.
+            // The rest of the request's body must not be read as another request.
             answer.headers_mut().insert(header::CONNECTION, CLOSE);
         }
         answer.map(|body| LoggedBody { body, record })
@@ -95,7 +95,7 @@ impl Proxy {
             return match asked.route {
                 Route::CreateTask => self.create_task(&asked, body, record).await,
                 Route::StoreBlob => self.upload_blob(&asked, body, record).await,
-                // Nothing else carries anything to the server.
+                // No other route may send data to the server.
                 _ => Err(Misrouted::NotForAlgorithms.into()),
             };
         }
@@ -105,7 +105,7 @@ impl Proxy {
         self.forward_once(&asked, body, record).await
     }
 
-    /// Whether the server has accepted the caller's token lately: then the connection counts for the caller.
+    /// If the server has accepted the caller's token recently, counts the connection for the caller.
     fn authenticate_known_token(&self, headers: &HeaderMap, record: &mut Record) -> Result<(), Refusal> {
         if !self.shared.tokens.contains(headers) {
             record.connection().unauthenticate();
@@ -114,7 +114,7 @@ impl Proxy {
         self.authenticate(record)
     }
 
-    /// Has the connection count for the caller.
+    /// Counts the connection for the caller, whose token the server accepts.
     pub(super) fn authenticate(&self, record: &mut Record) -> Result<(), Refusal> {
         record.accepted = true;
         record.connection().authenticate(record.caller).map_err(|exceeded| {
@@ -124,14 +124,14 @@ impl Proxy {
         })
     }
 
-    /// A request that may be answered together with others.
+    /// Answers a GET request, possibly with the answer to an identical one.
     async fn get_shared(&self, asked: &UpstreamRequest<'_>, record: &mut Record) -> HandleResult {
         if self.shared.coalescer.is_full() {
             return self.get(asked, record).await;
         }
         let mut question = coalesce::caller_key(asked.headers);
         question.push_str(&asked.path);
-        // Who takes a compressed answer may get another one.
+        // The answer may depend on the encodings that the caller accepts.
         if let Some(takes) = asked.headers.get(header::ACCEPT_ENCODING) {
             question.push('\n');
             question.push_str(&String::from_utf8_lossy(takes.as_bytes()));
@@ -184,7 +184,8 @@ impl Proxy {
         }
     }
 
-    /// Results in an encrypted collaboration: decrypted if they are of a subtask of the caller's, else as they are.
+    /// Answers a request for results in an encrypted collaboration. Results of the caller's own subtask are decrypted; others pass
+    /// unchanged.
     async fn get_results(&self, asked: &UpstreamRequest<'_>, record: &mut Record) -> HandleResult {
         let mut path = asked.path.clone();
         let (form, named) = match asked.route {
@@ -208,14 +209,14 @@ impl Proxy {
         match whose {
             Owner::Caller(task) => {
                 let since = Instant::now();
-                // In the one way of writing it, so that the server reads the same.
+                // The canonical query, so that the server reads it as the proxy does.
                 let answer =
                     self.send_with_retry(&UpstreamRequest { path, ..*asked }, RequestBody::Empty, record).await?;
                 if answer.status() != StatusCode::OK || !is_json(&answer) {
                     return Ok(answer.map(ResponseBody::Streamed));
                 }
                 match named {
-                    // While the server was slow, the task's number may have been given to another one.
+                    // While the server was slow, the id may have been reused for another task.
                     Some(named) if since.elapsed() > ownership::TTL => {
                         match self.owner(named, asked.headers, record).await? {
                             OwnerLookup::Known(Owner::Caller(still)) if still == task => {}
@@ -234,7 +235,7 @@ impl Proxy {
         }
     }
 
-    /// Results as they are.
+    /// Returns results without decrypting them.
     async fn undecrypted(&self, answer: Response<PooledBody>, form: Form) -> HandleResult {
         if form == Form::Page && is_json(&answer) {
             return self.with_links(answer).await;
@@ -242,7 +243,7 @@ impl Proxy {
         Ok(answer.map(ResponseBody::Streamed))
     }
 
-    /// A request that goes once, with its body as it comes.
+    /// Forwards a request and streams its body.
     async fn forward_once(&self, asked: &UpstreamRequest<'_>, body: Incoming, record: &mut Record) -> HandleResult {
         let body = if body.is_end_stream() {
             RequestBody::Empty
@@ -253,8 +254,7 @@ impl Proxy {
         Ok(answer.map(ResponseBody::Streamed))
     }
 
-    /// The algorithm tools ask for a task's status alone since 4.11; servers before don't know that, but tell the status with
-    /// the task.
+    /// Answers `GET task/{id}/status` from the task itself. The algorithm tools request it since 4.11; older servers don't have it.
     async fn status_of_task(
         &self,
         task: u64,
@@ -273,7 +273,7 @@ impl Proxy {
         Ok(json(StatusCode::OK, status))
     }
 
-    /// An answer with its page links changed.
+    /// Rewrites the page links of an answer.
     async fn with_links(&self, answer: Response<PooledBody>) -> HandleResult {
         let origin = &self.shared.origin;
         let (mut parts, body) = answer.into_parts();
@@ -290,7 +290,7 @@ impl Proxy {
         Ok(Response::from_parts(parts, body))
     }
 
-    /// An answer with the results of a task decrypted, and its page links changed.
+    /// Decrypts the results of a task in an answer and rewrites its page links.
     async fn with_results(&self, answer: Response<PooledBody>, form: Form, task: u64, client: Client) -> HandleResult {
         let (mut parts, body) = answer.into_parts();
         links::in_headers(&mut parts.headers, &self.shared.origin);
@@ -306,7 +306,7 @@ impl Proxy {
                 break false;
             }
         };
-        // Of a longer answer the server has been asked for this task's results alone.
+        // A longer answer is not checked: the server was asked only for this task's results.
         let is_of_the_task = !is_whole || form.is_of(task, &begins);
         let pieces = stream::iter([Ok(begins.freeze())]).chain(body);
         let pieces = match &self.shared.cryptor {
@@ -352,7 +352,7 @@ fn error_response(refusal: &Refusal) -> Response<ResponseBody> {
     answer
 }
 
-/// Gives a small, good answer to all who wait for it.
+/// Shares an answer with all requests that wait for it, if it is small and its status is 200.
 async fn publish(asking: Leader, answer: Response<ResponseBody>) -> HandleResult {
     let small = answer.status() == StatusCode::OK
         && answer.body().size_hint().exact().is_some_and(|length| length <= coalesce::MAX_BODY);
@@ -364,7 +364,7 @@ async fn publish(asking: Leader, answer: Response<ResponseBody>) -> HandleResult
     let body = match body {
         ResponseBody::Buffered(bytes) => bytes.unwrap_or_default(),
         ResponseBody::Streamed(body) => body.collect().await.map_err(interrupted)?.to_bytes(),
-        // It has no length that is known.
+        // Its length is unknown, so `small` is false.
         ResponseBody::Rewritten(_) => return Ok(Response::from_parts(parts, body)),
     };
     let whole = SharedResponse { status: parts.status, headers: parts.headers.clone(), body: body.clone() };

@@ -1,4 +1,4 @@
-//! For the fuzzer (`--cfg fuzzing`), which sees nothing private: the proxy between two streams in memory, and its pure parts.
+//! Opens private parts to the fuzzer (`--cfg fuzzing`): the proxy between two in-memory streams, and its pure functions.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,14 +23,15 @@ pub use super::route::{Misrouted, Route, Target, route};
 use super::upstream::Origin;
 use super::{Resources, Shared, links, results, server};
 
-/// Stands for the network: a connection with the server.
+/// Replaces the network: each call returns a connection to the server.
 pub type Network = Arc<dyn Fn() -> DuplexStream + Send + Sync>;
 
 fn config(server_url: &str) -> Option<Config> {
     Config::parse(&format!("server_url: {server_url}\napi_key: k\n"), Path::new("node.yaml"), &|_| None).ok()
 }
 
-/// Serves one connection to its end, for the server at this address, as far as there is one; tells how many requests were answered.
+/// Serves one connection until it ends, for the server at this address. Returns how many requests were answered, or `None` if the
+/// address can't be used.
 pub async fn serve(stream: DuplexStream, server_url: &str, cryptor: Cryptor, network: Network) -> Option<u64> {
     let mut shared = Shared::new(
         &config(server_url)?,
@@ -54,7 +55,7 @@ const CLIENT: Client = Client {
     source: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
 };
 
-/// A text with its links changed, as a whole and as it comes.
+/// Rewrites the links of a text, both in memory and as a stream.
 pub async fn linked(pieces: Vec<Bytes>, server_url: &str) -> Option<(Bytes, Bytes)> {
     let origin = Origin::new(&config(server_url)?, &HttpProxies::default()).ok()?;
     let whole = links::in_text(pieces.concat().into(), &origin);
@@ -62,7 +63,7 @@ pub async fn linked(pieces: Vec<Bytes>, server_url: &str) -> Option<(Bytes, Byte
     Some((whole, coming.try_collect::<Vec<_>>().await.ok()?.concat().into()))
 }
 
-/// A text with its results decrypted.
+/// Decrypts the results in a text.
 pub async fn decrypted(pieces: Vec<Bytes>, form: Form, key: Arc<PrivateKey>) -> Result<Vec<u8>, std::io::Error> {
     let pieces = stream::iter(pieces.into_iter().map(Ok));
     let quotas = Quotas::new(1 << 30, &Memory::of(None));
@@ -77,10 +78,10 @@ pub async fn decrypted(pieces: Vec<Bytes>, form: Form, key: Arc<PrivateKey>) -> 
     Ok(results::decrypted(pieces, how).try_collect::<Vec<_>>().await?.concat())
 }
 
-/// A task of the image `i` as it would be sent, encrypted for this key whoever its organizations are.
+/// Returns a task of the image `i` as it would be sent. All inputs are encrypted for this key, whatever the organizations are.
 ///
 /// # Errors
-/// What the algorithm hears.
+/// With the message for the algorithm.
 pub async fn task(pieces: Vec<Bytes>, key: &PublicKey) -> Result<Bytes, String> {
     let mut reading = TaskReader::new(&Quotas::new(1 << 30, &Memory::of(None)), CLIENT);
     for piece in pieces {

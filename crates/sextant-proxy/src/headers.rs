@@ -1,12 +1,12 @@
-//! Which headers pass.
+//! Selects the headers that pass through the proxy.
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::refusal::Refusal;
 
-/// The headers of a request that the server may want to see. All others stay here: what belongs to one connection, what
-/// would tell the server where a request comes from, and what servers in front of it may take for orders.
+/// The request headers that the server may need. All others are removed: headers of one connection, headers that would tell the server
+/// where a request comes from, and headers that servers in front of it may obey.
 const OF_REQUESTS: [HeaderName; 13] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
@@ -23,10 +23,10 @@ const OF_REQUESTS: [HeaderName; 13] = [
     header::USER_AGENT,
 ];
 
-/// How many bytes a path with its query may have, and how many all headers but the token: what servers take, too (nginx: 8 KB for a line).
+/// The most bytes of a path with its query, and of all headers except the token. Servers have similar limits (nginx: 8 KB per line).
 const LONGEST: usize = 8 * 1024;
 
-/// What belongs to one connection only (RFC 9110, 7.6.1).
+/// Headers of a single connection (RFC 9110, 7.6.1).
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -38,7 +38,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
-/// Whether path and headers are no larger than servers take them. Only a token may be long, since the server makes it.
+/// Checks that path and headers are no larger than servers accept. Only the token may be long, because the server issues it.
 ///
 /// # Errors
 /// If they are larger.
@@ -55,7 +55,7 @@ pub(crate) fn are_bounded(parts: &Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The headers of a request for the server.
+/// Returns the headers of a request that go to the server.
 pub fn of_request(theirs: &HeaderMap) -> HeaderMap {
     let mut ours = HeaderMap::with_capacity(8);
     for (name, value) in theirs {
@@ -66,8 +66,8 @@ pub fn of_request(theirs: &HeaderMap) -> HeaderMap {
     ours
 }
 
-/// The headers of a question of the proxy's own, in a caller's name: what the caller wants of its own answer (a part of it, or only one that
-/// has changed) is not wanted of this one.
+/// Returns the headers of the proxy's own query on behalf of a caller. Only the token is kept: the caller's ranges and conditions apply to
+/// its own answer.
 pub fn of_lookup(theirs: &HeaderMap) -> HeaderMap {
     let token = theirs.get_all(header::AUTHORIZATION).iter();
     let mut ours: HeaderMap = token.map(|token| (header::AUTHORIZATION, token.clone())).collect();
@@ -75,7 +75,7 @@ pub fn of_lookup(theirs: &HeaderMap) -> HeaderMap {
     ours
 }
 
-/// Takes out of an answer's headers what belongs to the connection with the server, and a length where there is no body.
+/// Removes headers of the connection to the server from an answer, and the length if there is no body.
 pub fn of_answer(status: StatusCode, headers: &mut HeaderMap) {
     if status == StatusCode::NO_CONTENT {
         headers.remove(header::CONTENT_LENGTH);

@@ -1,4 +1,4 @@
-//! What was learned of something and counts for a while: bounded, and forgotten by itself.
+//! A bounded cache whose entries expire.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// How many answers are known at once.
+/// The most entries.
 const CAPACITY: usize = 4096;
 
-/// Answers by what was asked, each for its own time.
+/// Answers by question, each with its own lifetime.
 pub(crate) struct Known<K, V>(Mutex<HashMap<K, (Instant, V)>>);
 
 impl<K, V> Default for Known<K, V> {
@@ -20,13 +20,13 @@ impl<K, V> Default for Known<K, V> {
 }
 
 impl<K: Eq + Hash, V: Copy> Known<K, V> {
-    /// The answer, if it still counts.
+    /// Returns the answer, if it has not expired.
     pub fn get(&self, question: &K) -> Option<V> {
         let known = self.0.lock();
         known.get(question).filter(|(until, _)| *until > Instant::now()).map(|(_, answer)| *answer)
     }
 
-    /// An answer, which counts for so long.
+    /// Stores an answer for this time. A full cache drops new questions.
     pub fn insert(&self, question: K, answer: V, ttl: Duration) {
         let (mut known, now) = (self.0.lock(), Instant::now());
         if known.len() >= CAPACITY {

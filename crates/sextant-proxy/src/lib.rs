@@ -1,25 +1,25 @@
-//! The proxy: the only way from an algorithm to the server.
+//! Connects algorithms to the vantage6 server. An algorithm has no other connection to it.
 //!
 //! ```text
 //!   algorithm ──▶ server.rs ──▶ forward.rs ──▶ retry.rs ──▶ upstream.rs ──▶ vantage6 server
 //!                 connections    steps of      retries     pooled
 //!                                a request                 connections
 //!
-//!   caller       the algorithm's token, and no other
-//!   route        what is asked for; what no algorithm needs does not pass
-//!   coalesce     the same request at the same time is sent once
-//!   links        links to other pages lead through the proxy
-//!   create_task  subtasks run their caller's image, and leave encrypted
-//!   collaboration  nothing leaves unencrypted where the server says that all is encrypted
-//!   ownership    whose results are asked for
-//!   results      results of the caller's own subtasks, decrypted
-//!   blobs        the same, where they are in the server's blob store
-//!   blob_upload  inputs for the blob store leave encrypted
+//!   caller         accepts only tokens of algorithms
+//!   route          rejects requests that no algorithm needs
+//!   coalesce       sends simultaneous identical requests once
+//!   links          rewrites links to other pages to lead through the proxy
+//!   create_task    limits subtasks to their caller's image and encrypts their inputs
+//!   collaboration  sends nothing unencrypted unless the server says that the collaboration is not encrypted
+//!   ownership      finds out whose results a request is for
+//!   results        decrypts results of the caller's own subtasks
+//!   blobs          decrypts such results from the server's blob store
+//!   blob_upload    encrypts inputs for the blob store
 //! ```
 //!
-//! It holds no key of the node's: a request goes on with the algorithm's own token. It serves either on its own
-//! (`sextant proxy`, [`run`]) or within the node, for nodes outside of a cluster and for the local runtime
-//! ([`embedded`]). Bodies pass as streams, both ways.
+//! The proxy has no credentials for the server: it forwards each request with the algorithm's own token. It runs as its own process
+//! (`sextant proxy`, [`run`]) or within the node, for nodes outside a cluster and for the local runtime ([`embedded`]). It streams
+//! request and response bodies.
 
 mod access_log;
 mod blob_upload;
@@ -90,16 +90,16 @@ use self::upstream::Origin;
 pub use embedded::{Embedded, embedded};
 pub use run::{ProxyError, run};
 
-/// How long things may take.
+/// Time limits for connections to the server and for uploads.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeouts {
-    /// How long a server that is away is waited for, and how long a request that does no harm is tried again.
+    /// How long to wait for an unavailable server, and how long to retry a safe request.
     pub unavailable: Duration,
-    /// How long the server may be silent: before its answer, and in the middle of it. Long, since 4.5.5 does one thing at a time.
+    /// How long the server may send nothing, before its answer or during it. Long, because server 4.5.5 handles one request at a time.
     pub idle: Duration,
-    /// The first pause between two tries; then twice as long each time.
+    /// The delay before the first retry; it doubles with each further one.
     pub first_delay: Duration,
-    /// How long a task that is kept until all of it has come may take; a large one longer.
+    /// How long it may take to receive a task that is held until it is complete; larger tasks get more time.
     pub upload: Duration,
 }
 
@@ -114,14 +114,14 @@ impl Default for Timeouts {
     }
 }
 
-/// What a proxy has for the work of algorithms.
+/// The resources that a proxy may use for algorithms.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Resources {
     pub open_files: u64,
     pub memory: Memory,
 }
 
-/// What all workers of a proxy have in common.
+/// The state that all workers of a proxy share.
 pub(crate) struct Shared {
     pub origin: Origin,
     pub timeouts: Timeouts,
@@ -130,33 +130,33 @@ pub(crate) struct Shared {
     pub access: AccessLog,
     pub connections: Arc<ConnectionLimiter<Caller>>,
     pub cryptor: Cryptor,
-    /// The node's organization, if that is known: then nothing is done for other organizations' algorithms.
+    /// The node's organization, if known. The proxy then does not act for algorithms of other organizations.
     pub organization: Option<OrganizationId>,
     pub public_keys: PublicKeyCache,
     pub tokens: TokenCache,
-    /// Tokens whose collaboration is not encrypted, as the server said lately.
+    /// Tokens whose collaboration is not encrypted, according to a recent answer of the server.
     pub unencrypted: TokenCache,
-    /// Whose subtasks are whose.
+    /// Recent findings about which tasks are subtasks of which caller.
     pub owners: OwnerCache,
-    /// Which blobs are results of a caller's subtasks, by its token.
+    /// Whether a blob is a result of one of the caller's subtasks, by token hash.
     pub blob_owners: Known<([u8; 32], BlobId), bool>,
-    /// Whose keys, by their fingerprints, are of a caller's collaboration.
+    /// Public keys of organizations in the caller's collaboration, by token hash and key fingerprint.
     pub recipients: Known<([u8; 32], String), ()>,
-    /// Of the server's database.
+    /// Whether the clock of the server's database is ahead of UTC.
     pub database_clock: DatabaseClock,
-    /// For tasks on their way, and for results that are decrypted.
+    /// Limits for tasks that are being received and for results that are being decrypted.
     pub quotas: Quotas,
-    /// For arithmetic with keys.
+    /// Schedules RSA operations fairly among callers.
     pub rsa_queue: Arc<FairQueue>,
-    /// Results that could not be decrypted.
+    /// Limits log lines about results that can't be decrypted.
     pub undecryptable: Arc<LogThrottle>,
 }
 
 impl Shared {
-    /// Everything that a proxy for this configuration needs, in an environment that may name an HTTP proxy.
+    /// Creates the state for a configuration, with the HTTP proxies that the environment names.
     ///
     /// # Errors
-    /// If the configuration does not make sense for it; the text says what to do.
+    /// If the configuration can't be used; the text says what to do.
     pub fn new(
         config: &Config,
         environment: &HttpProxies,
@@ -186,7 +186,7 @@ impl Shared {
         }))
     }
 
-    /// Adds what is counted to the process's metrics.
+    /// Adds the proxy's metrics to those of the process.
     pub fn register(&self, metrics: &Metrics) {
         let connections = self.connections.clone();
         metrics.proxy(&self.metrics, move || {

@@ -1,6 +1,5 @@
-//! Lists come in pages, with links to the others. The server writes them with its own API's path (`metadata_links` in
-//! `backend/common/resource/pagination.py`), or, behind some front ends, with its whole address; here they are made to lead
-//! through the proxy, whose API has no path.
+//! Rewrites the links between pages of a list to lead through the proxy, whose API has no path prefix. The server writes them with its API
+//! path (`metadata_links` in `backend/common/resource/pagination.py`), or behind some front ends with its full URL.
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _};
@@ -9,23 +8,23 @@ use vantage6::json::{Find, Part, Scan};
 
 use super::upstream::Origin;
 
-/// A text with links, on its way.
+/// Rewrites a text while it arrives.
 pub(crate) struct Links {
     scan: Scan,
-    /// What links begin with that are changed: the longest first.
+    /// The prefixes that are removed from links, the longest first.
     prefixes: [String; 2],
-    /// The beginning of a link that may still be one of them.
+    /// The beginning of a link that may still have one of the prefixes.
     held: Option<Vec<u8>>,
 }
 
 impl Links {
-    /// At the beginning of a text.
+    /// Starts with the beginning of a text.
     pub fn new(origin: &Origin) -> Self {
         let prefixes = [format!("{}/", origin.api_url), format!("{}/", origin.api_path)];
         Self { scan: Scan::new(Find::AllIn("links")), prefixes, held: None }
     }
 
-    /// Takes the next piece of the text and gives what has become of it.
+    /// Reads the next piece of the text and appends the rewritten text to `out`.
     pub fn feed(&mut self, text: &[u8], out: &mut BytesMut) {
         let Self { scan, prefixes, held } = self;
         scan.feed(text, &mut |part| match part {
@@ -60,7 +59,7 @@ fn shortened<'a>(link: &'a [u8], prefixes: &[String; 2]) -> &'a [u8] {
     longest.map_or(link, |prefix| &link[prefix.len() - 1..])
 }
 
-/// Changes a text that is at hand.
+/// Rewrites a text in memory.
 pub(crate) fn in_text(text: Bytes, origin: &Origin) -> Bytes {
     if memchr::memmem::find(&text, b"\"links\"").is_none() {
         return text;
@@ -70,7 +69,7 @@ pub(crate) fn in_text(text: Bytes, origin: &Origin) -> Bytes {
     out.freeze()
 }
 
-/// Changes a text as it comes.
+/// Rewrites a text while it streams.
 pub(crate) fn in_stream<E: Send + 'static>(
     pieces: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
     origin: &Origin,
@@ -83,7 +82,7 @@ pub(crate) fn in_stream<E: Send + 'static>(
     })
 }
 
-/// Changes the header that tells the same.
+/// Rewrites the `Link` header, which has the same links.
 pub(crate) fn in_headers(headers: &mut HeaderMap, origin: &Origin) {
     let Some(text) = headers.get(header::LINK).and_then(|value| value.to_str().ok()) else { return };
     let text = text.replace(&format!("<{}/", origin.api_url), "</").replace(&format!("<{}/", origin.api_path), "</");

@@ -1,4 +1,4 @@
-//! What the proxy asks the server itself, with the caller's token.
+//! Queries the server for the proxy's own needs, with the caller's token.
 
 use std::io;
 
@@ -17,13 +17,13 @@ use super::refusal::Refusal;
 use super::retry::{UpstreamRequest, interrupted};
 use super::route::Route;
 
-/// Names of what is looked for are shorter, and so is an image's.
+/// Keys are shorter, and so are image names.
 const KEEP: Keep = Keep { outermost: 1024, deeper: 32 };
-/// What a task or a run has besides long strings is less.
+/// The most bytes of a task or a run without its long strings.
 const LONGEST: usize = 16 * 1024;
 
 impl Proxy {
-    /// What the server says of something, to the caller.
+    /// Queries the server for one resource.
     pub(super) async fn lookup(
         &self,
         which: &str,
@@ -33,7 +33,7 @@ impl Proxy {
         self.lookup_up_to(which, KEEP, LONGEST, headers, record).await
     }
 
-    /// The same with so much of it.
+    /// Queries the server and keeps this much of the answer.
     pub(super) async fn lookup_up_to(
         &self,
         which: &str,
@@ -63,19 +63,19 @@ impl Proxy {
     }
 }
 
-/// An answer about something.
+/// The result of a query.
 pub(super) enum Lookup {
-    /// And when it was given.
+    /// The answer, and the time at which the server gave it.
     Found(Outline, Option<Timestamp>),
-    /// It is too long.
+    /// The answer is too long.
     TooLong,
-    /// The caller may not see it, or there is no such thing.
+    /// The resource does not exist, or the caller may not see it.
     NotFound(Response<PooledBody>),
-    /// The server can't say now.
+    /// The server can't answer at the moment.
     Unavailable(Response<PooledBody>),
 }
 
-/// An object; the parser takes lists for objects, too.
+/// Parses a JSON object. Serde also accepts lists for structs, so these are rejected first.
 pub(super) fn parsed<'a, T: Deserialize<'a>>(outline: &'a Outline) -> Option<T> {
     let text = outline.text();
     if text.trim_ascii_start().first() != Some(&b'{') {

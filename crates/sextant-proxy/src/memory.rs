@@ -1,29 +1,29 @@
-//! How the memory that the process may have is divided, so that algorithms can't take more of it than there is: a connection holds so
-//! much at worst, whatever is sent on it and left unread; what may hold more takes of a [`Budget`](super::budget::Budget).
+//! Divides the process's memory, so that algorithms can't use more than there is. A connection holds a bounded amount, whatever is sent on
+//! it and left unread. Whatever may hold more reserves it from a [`Budget`](super::budget::Budget).
 
-/// Where there is no limit: what the proxy had as its limit when it was measured.
+/// The memory to assume without a limit: that of the measured proxy.
 const USUAL: u64 = 128 << 20;
-/// More than this does not help.
+/// More memory than this is of no use.
 const MOST: u64 = 1 << 30;
-/// What a connection and its request hold at worst: a head and the next one, what is read of the server, what is changed on its way, and
-/// what the algorithm does not read.
+/// The most memory of a connection and its request: one request head and the next, data read from the server, data being rewritten, and
+/// data that the algorithm has not read.
 const CONNECTION: u64 = 320 * 1024;
-/// With fewer connections there is no point in a proxy.
+/// A proxy with fewer connections would be useless.
 const FEWEST: u64 = 16;
 
-/// The parts of the memory.
+/// The parts of the memory, in bytes except for `connections`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Memory {
-    /// How many connections half of it is enough for.
+    /// How many connections fit into half of it.
     pub connections: u64,
-    /// For tasks on their way.
+    /// For tasks that are being received.
     pub tasks: u64,
-    /// For results that are decrypted as a whole.
+    /// For results that are held while they are decrypted.
     pub results: u64,
 }
 
 impl Memory {
-    /// The parts of so much memory. A third is left for the process itself, and for what lies between what is in use.
+    /// Divides this much memory. About a third remains for the process itself and for fragmentation.
     pub fn of(limit: Option<u64>) -> Self {
         let all = limit.unwrap_or(USUAL).min(MOST);
         Self {

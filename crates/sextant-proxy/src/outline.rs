@@ -1,12 +1,12 @@
-//! A JSON text without its long strings, made while the text arrives: what is small in it can be parsed with types, and costs little
-//! memory however large the text is.
+//! Removes long strings from a JSON text while it arrives. The rest can be parsed with types, and needs little memory however large the
+//! text is.
 
 use memchr::memchr2;
 
-/// Which strings stay: those of up to so many characters, with their escapes. Others are empty.
+/// The longest strings that are kept, in bytes including escapes. Longer ones become empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Keep {
-    /// In the outermost object.
+    /// Directly in the outermost object.
     pub outermost: usize,
     /// Anywhere below it.
     pub deeper: usize,
@@ -16,42 +16,42 @@ pub(crate) struct Keep {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooLong;
 
-/// What is left of a text.
+/// The text without its long strings.
 pub(crate) struct Outline {
     keep: Keep,
     longest: usize,
     text: Vec<u8>,
-    /// How many objects and lists are open.
+    /// The number of open objects and lists.
     open: usize,
-    /// The outermost value has ended.
+    /// Whether the outermost value has ended.
     is_closed: bool,
     string: Option<OpenString>,
 }
 
 /// The string that is being read.
 struct OpenString {
-    /// Where it begins in what is left of the text.
+    /// Its position in the remaining text.
     from: usize,
     stays: bool,
     escaped: bool,
 }
 
 impl Outline {
-    /// At the beginning of a text, of which no more than so many bytes may be left.
+    /// Starts with the beginning of a text; at most this many bytes may remain of it.
     pub fn new(keep: Keep, longest: usize) -> Self {
         Self { keep, longest, text: Vec::new(), open: 0, is_closed: false, string: None }
     }
 
-    /// What is left of the text so far.
+    /// Returns the remaining text so far.
     pub fn text(&self) -> &[u8] {
         &self.text
     }
 
-    /// Takes the next piece, and tells how much of it comes before the bracket that ends the outermost value: a text without that bracket
-    /// is none that anybody could carry out.
+    /// Reads the next piece. Returns how many of its bytes come before the bracket that ends the outermost value: without that bracket, no
+    /// server can process the text.
     ///
     /// # Errors
-    /// If too much of the text is left.
+    /// If too much of the text remains.
     pub fn feed(&mut self, piece: &[u8]) -> Result<usize, TooLong> {
         let mut before_the_end = if self.is_closed { 0 } else { piece.len() };
         let mut at = 0;
@@ -86,7 +86,7 @@ impl Outline {
         }
     }
 
-    /// Takes a part of the string, and tells how long it is.
+    /// Reads a part of the string and returns its length.
     fn in_string(&mut self, rest: &[u8]) -> usize {
         let Self { text, string, keep, open, .. } = self;
         let Some(reading) = string else { return 0 };
@@ -118,7 +118,7 @@ mod tests {
 
     const KEEP: Keep = Keep { outermost: 5, deeper: 2 };
 
-    /// What is left, and what comes before the end.
+    /// Returns the remaining text, and the text before the final bracket.
     fn outline(text: &str, piece: usize) -> (String, String) {
         let (mut outline, mut before) = (Outline::new(KEEP, 1000), Vec::new());
         for piece in text.as_bytes().chunks(piece) {
@@ -181,7 +181,7 @@ mod tests {
                 outline.feed(piece).unwrap();
             }
             proptest::prop_assert_eq!(outline.text(), text.as_bytes());
-            // With strings left out, it can be parsed if it could be before.
+            // Without its long strings, a valid text is still valid.
             let (left, _) = self::outline(&text, piece);
             if serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok() {
                 proptest::prop_assert!(serde_json::from_str::<serde::de::IgnoredAny>(&left).is_ok(), "{}", left);

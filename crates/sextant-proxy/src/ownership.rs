@@ -1,19 +1,19 @@
-//! Whose results are asked for. Results of a node's organization come from all jobs of the collaboration, and a container's token may
-//! read them all; decrypted are those of the caller's own subtasks alone.
+//! Decides whether a request is for results of the caller's own subtasks. The results of the node's organization belong to all jobs of the
+//! collaboration, and a container's token may read them all. The proxy decrypts only those of the caller's own subtasks.
 //!
-//! What counts is what the server says of the task to the caller's own token: the task's parent is the caller's task, and who created it
-//! is the caller's organization. So a result can be decrypted only if the request names its task (`result?task_id=`) or its run
-//! (`result/{id}`). Everything else passes as it is.
+//! It relies on what the server tells the caller's token about the task: its parent must be the caller's task, and its creator the caller's
+//! organization. So a result can be decrypted only if the request names its task (`result?task_id=`) or its run (`result/{id}`). All other
+//! results pass unchanged.
 //!
-//! Tokens never expire, and some servers use the numbers of deleted tasks again. So the caller's own task is looked at, too: it has the
-//! image that the token was made for, and is not newer than the token. A token that has outlived its task gets nothing decrypted, and
-//! makes no subtasks; neither does the token of a task that is completed. Where the database's clock is ahead of UTC, numbers stand for
-//! one task alone, and a task may be newer than its token: see [`database_clock`](super::database_clock).
+//! Tokens never expire, and some servers reuse the ids of deleted tasks. So the proxy also checks the caller's own task: it must have the
+//! image that the token was issued for, and must not be newer than the token. A token that has outlived its task, or whose task is
+//! completed, gets nothing decrypted and can't create subtasks. If the database's clock is ahead of UTC, ids are never reused, and a task
+//! may be newer than its token: see [`database_clock`](super::database_clock).
 //!
-//! A server may serve many collaborations, and their nodes' tokens reach this proxy as well: others plant messages in jobs of their own. So
-//! a caller must be of this organization. Within the node its number is known, and for a proxy of its own it is a setting
-//! (`encryption.organization_id`). Without it, the key that the server has for the caller's organization must be this one's: anybody may
-//! publish a copy of a public key, so that is the weaker test.
+//! A server may serve many collaborations, and tokens of their nodes work at this proxy as well. Their algorithms could place encrypted
+//! messages in jobs of their own to have them decrypted here. So a caller must belong to this organization. The node knows its id; a
+//! separate proxy reads it from a setting (`encryption.organization_id`). Without the setting, the server's key for the caller's
+//! organization must be this proxy's key. This is the weaker check, because anybody may publish a copy of a public key.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -36,62 +36,60 @@ use super::refusal::Refusal;
 use super::route::number;
 use super::token_cache;
 
-/// How long what the server said counts: the pages of a task's results come within it. Short, because some servers use the numbers of
-/// deleted tasks again.
+/// How long a finding is cached: long enough for the pages of a task's results. Short, because some servers reuse the ids of deleted tasks.
 pub(super) const TTL: Duration = Duration::from_secs(2);
-/// How many answers are known at once.
+/// The most findings in the cache.
 const CAPACITY: usize = 1024;
-/// Servers cut a token's time to whole seconds, and clocks of one server's processes differ a little.
+/// Tolerance for token times: servers truncate them to whole seconds, and the clocks of a server's processes differ slightly.
 const CLOCKS: SignedDuration = SignedDuration::from_secs(2);
-/// The tasks that were created last, of which one may show what clock the database has.
+/// Requests the newest tasks. One of them may reveal the database's clock.
 const NEWEST: &str = "/task?sort=-id&per_page=4";
 
-/// What names the results that are asked for.
+/// What a query is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Subject {
-    /// Their task.
+    /// The task whose results are requested.
     Task(u64),
-    /// Their run.
+    /// The run whose result is requested.
     Run(u64),
-    /// Nothing: the caller's own task is asked about.
+    /// The caller's own task.
     Caller,
 }
 
-/// Whose results they are.
+/// The owner of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// Of a subtask of the caller's: this one.
+    /// The caller, through this subtask.
     Caller(u64),
-    /// Of anybody else, as far as anybody knows.
+    /// Another caller, or unknown.
     Other,
 }
 
-/// What came of asking.
+/// The result of a query for the owner.
 pub(crate) enum OwnerLookup {
-    /// It is known.
     Known(Owner),
-    /// The server doesn't say at this time; this is what it says instead.
+    /// The server can't tell at the moment; the algorithm gets this answer.
     Relay(Box<Response<PooledBody>>),
 }
 
-/// What a caller's token is to the task whose number is in it.
+/// How a caller's token relates to the task that it names.
 pub(crate) enum TokenStatus {
-    /// It was made for it.
+    /// It was issued for this task.
     Current,
-    /// It was made for an earlier task of this number, as far as anybody can tell.
+    /// It was issued for an earlier task with this id, or this can't be excluded.
     Stale,
-    /// Its task is over.
+    /// Its task is completed.
     Finished,
-    /// It was made for another organization's node.
+    /// It was issued for another organization's node.
     Foreign,
-    /// The server says this instead.
+    /// The server does not return the task; the algorithm gets this answer.
     Relay(Box<Response<PooledBody>>),
 }
 
-/// A caller's token, hashed, and what it asked about.
+/// The hash of a caller's token, and the subject of the query.
 type CacheKey = ([u8; 32], Subject);
 
-/// What the server said lately.
+/// Recent findings about owners.
 #[derive(Default)]
 pub(crate) struct OwnerCache(Mutex<HashMap<CacheKey, (Instant, Owner)>>);
 
@@ -111,7 +109,7 @@ impl OwnerCache {
         }
     }
 
-    /// Has a caller's token count as its task's for an hour.
+    /// Makes a caller's token count as valid for its task for an hour.
     #[cfg(test)]
     pub fn trust(&self, headers: &HeaderMap) {
         let since = Instant::now() + Duration::from_secs(3600);
@@ -119,8 +117,8 @@ impl OwnerCache {
     }
 }
 
-/// The task that a query of `result` names, and the query in the one way of writing it; `None` if it names none, several, or something
-/// that could be read in two ways.
+/// Returns the task that a query of `result` names, and the query in canonical form. Returns `None` if the query names no task or several,
+/// or is ambiguous.
 pub(crate) fn single_task(query: &str) -> Option<(u64, String)> {
     let mut task = None;
     let mut written = form_urlencoded::Serializer::new(String::new());
@@ -141,10 +139,10 @@ struct Link {
     id: u64,
 }
 
-/// What a task is to a token, by what it is: its number is another task's if that has another image, or is newer than the token.
+/// How the task with the token's task id relates to the token. It is another task if it has another image or is newer than the token.
 enum Match {
     Same,
-    /// It is newer than the token, by the database's clock.
+    /// It is newer than the token, according to the database's clock.
     Newer,
     Other,
 }
@@ -163,7 +161,7 @@ impl Match {
     }
 }
 
-/// How far a task is.
+/// A task's status.
 #[derive(Deserialize)]
 struct Progress {
     #[serde(default)]
@@ -171,13 +169,13 @@ struct Progress {
 }
 
 impl Progress {
-    /// Whether all of its runs are. `failed` and its kinds say less: a task has failed as soon as one of its runs has.
+    /// Whether all of its runs have finished. The failed statuses do not tell this: a task is `failed` as soon as one of its runs is.
     fn is_over(&self) -> bool {
         self.status.as_deref() == Some("completed")
     }
 }
 
-/// A list of tasks, and when they were created.
+/// A page of tasks with their creation times.
 #[derive(Deserialize)]
 struct Tasks {
     data: Vec<Created>,
@@ -207,8 +205,8 @@ pub(super) struct Task {
 }
 
 impl Task {
-    /// A subtask has its caller's image (see [`super::subtask`]). So one of another image belongs to another job, whose task was given the
-    /// number of the caller's own: some servers use numbers of deleted tasks again.
+    /// Returns whose subtask this is. A subtask has its caller's image (see [`super::subtask`]). One with another image belongs to another
+    /// job, whose task had the id of the caller's task: some servers reuse the ids of deleted tasks.
     pub fn owner(&self, asked: u64, caller: Caller, image: Option<&str>) -> Owner {
         let parent = self.parent.as_ref().map(|link| link.id);
         let is_own = self.id == asked
@@ -221,7 +219,7 @@ impl Task {
 }
 
 impl Proxy {
-    /// Whose results a request is for.
+    /// Returns the owner of the requested results.
     ///
     /// # Errors
     /// If the server can't be asked.
@@ -244,7 +242,7 @@ impl Proxy {
         })
     }
 
-    /// What the caller's token is to the task whose number is in it.
+    /// Returns how the caller's token relates to the task that it names.
     ///
     /// # Errors
     /// If the server can't be asked.
@@ -280,8 +278,8 @@ impl Proxy {
         Ok(if whose == Owner::Other { TokenStatus::Stale } else { TokenStatus::Current })
     }
 
-    /// Whether the caller is of this node's organization. Where its number is not known, whether its organization has this node's key;
-    /// anybody where nothing is encrypted either.
+    /// Whether the caller belongs to this node's organization. If the organization's id is unknown, its key is compared. Without encryption
+    /// either, every caller is accepted.
     async fn is_of_this_organization(&self, headers: &HeaderMap, record: &mut Record) -> Result<bool, Refusal> {
         if let Some(own) = self.shared.organization {
             return Ok(record.caller.organization == Some(own.0));
@@ -290,13 +288,13 @@ impl Proxy {
         let Some(organization) = record.caller.organization else { return Ok(false) };
         match self.keys_of(&[organization], headers, record).await {
             Ok(keys) => Ok(keys.first() == Some(own.public())),
-            // It has none, or the caller may not see it.
+            // The organization has no usable key, or the caller may not see it.
             Err(refusal) if refusal.status.is_client_error() => Ok(false),
             Err(refusal) => Err(refusal),
         }
     }
 
-    /// Whether the tasks that were created last show a clock that is ahead of UTC: the caller's own may be too old to show it.
+    /// Whether the newest tasks reveal a clock ahead of UTC. The caller's own task may be too old for that.
     async fn newest_are_ahead(&self, headers: &HeaderMap, record: &mut Record) -> Result<bool, Refusal> {
         let clock = &self.shared.database_clock;
         if let Lookup::Found(text, answered_at) = self.lookup(NEWEST, headers, record).await? {

@@ -1,7 +1,7 @@
-//! `POST task` in an unencrypted collaboration: it goes on as it is, but not before its image is known to be its caller's.
+//! `POST task` in an unencrypted collaboration: forwards the task unchanged once its image is known to be its caller's.
 //!
-//! A short task is read whole and then sent. Of a longer one all goes on as it comes, except the last piece and the bracket that ends it:
-//! without them nobody can carry it out. They follow when all of the task has come and has been looked through.
+//! A short task is read completely and then sent. A longer one is streamed, except for its last piece and the bracket that ends it: without
+//! them, no server can process it. They follow when the whole task has arrived and has been checked.
 
 use std::io;
 use std::sync::Arc;
@@ -22,23 +22,23 @@ use super::refusal::Refusal;
 use super::retry::UpstreamRequest;
 use super::subtask;
 
-/// No image has a longer name; what is deeper in a task doesn't matter here.
+/// Image names are shorter. Deeper strings are not needed here.
 const KEEP: Keep = Keep { outermost: 1024, deeper: 0 };
-/// How large a task may be without its strings: a thousand organizations take two thirds of it. All of this is held for each connection,
-/// so it is little.
+/// The largest task without its strings, in bytes: a thousand organizations need two thirds of it. Small, because each connection may hold
+/// this much.
 const LONGEST: usize = 32 * 1024;
-/// A task of up to so many bytes leaves as a whole or not at all.
+/// A task of up to this many bytes is sent completely or not at all.
 const AHEAD: usize = 16 * 1024;
-/// How much white space may follow the bracket that ends a task.
+/// The most bytes of the bracket that ends a task and the white space after it.
 const TRAILING: usize = 1024;
 
-/// A task on its way.
+/// Checks a task while it arrives.
 struct TaskCheck {
     image: String,
     outline: Outline,
-    /// The last piece, as far as it comes before `held`: held back too, so that a text whose end is not found never leaves whole.
+    /// The last piece, up to `held`. It is also held back, so that a text whose end is not found is never sent completely.
     last: Bytes,
-    /// From the bracket on that ends the task.
+    /// The bracket that ends the task, and everything after it.
     held: BytesMut,
 }
 
@@ -47,9 +47,9 @@ impl TaskCheck {
         Self { image, outline: Outline::new(KEEP, LONGEST), last: Bytes::new(), held: BytesMut::new() }
     }
 
-    /// Takes the next piece, and gives what of it may go on.
+    /// Checks the next piece and returns the bytes that may be sent.
     fn feed(&mut self, mut piece: Bytes) -> Result<Bytes, Refusal> {
-        // No JSON in UTF-8 has a zero byte, and each in UTF-16 or UTF-32 has: Python's parser takes those too.
+        // JSON in UTF-8 has no zero bytes; JSON in UTF-16 or UTF-32 always has some, and Python's parser reads it.
         if memchr::memchr(0, &piece).is_some() {
             let message = "The task is not sent, since it can't be read: it is not written in UTF-8.";
             return Err(Refusal::new(StatusCode::BAD_REQUEST, message));
@@ -68,7 +68,7 @@ impl TaskCheck {
         Ok(if piece.is_empty() { piece } else { std::mem::replace(&mut self.last, piece) })
     }
 
-    /// All of it has come: gives the rest.
+    /// Checks the image after the whole task has arrived, and returns the rest.
     fn finish(self) -> Result<Bytes, Refusal> {
         subtask::has_image(self.outline.text(), &self.image)?;
         let mut rest = BytesMut::from(self.last);
@@ -82,7 +82,7 @@ fn too_large() -> Refusal {
 }
 
 impl Proxy {
-    /// A task of the caller's image, as it comes.
+    /// Forwards a task if it has the caller's image.
     pub async fn forward_task(
         &self,
         asked: &UpstreamRequest<'_>,
@@ -95,7 +95,7 @@ impl Proxy {
         let mut body =
             BodyDataStream::new(IdleTimeoutBody::new(body, self.shared.timeouts.idle).signal_end(record.body_ended()));
         let mut checking = TaskCheck::new(image);
-        // Copied, since pieces may be small and what they are cut from large.
+        // Copied, because a small piece may keep a large buffer alive.
         let mut read = BytesMut::new();
         while read.len() <= AHEAD {
             let Some(piece) = body.next().await else {
@@ -127,7 +127,7 @@ impl Proxy {
         });
         let pieces = stream::iter([Ok(read.freeze())]).chain(rest).boxed();
         let answer = self.send_with_retry(asked, RequestBody::Generated { length, pieces }, record).await;
-        // The request has ended in the middle, and why is known here.
+        // The stream has aborted the request; the refusal gives the reason.
         if let Some(refusal) = refused.lock().take() {
             return Err(refusal);
         }

@@ -1,4 +1,4 @@
-//! The public keys of organizations: asked of the server, and known for a while.
+//! Caches the public keys of organizations.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,23 +7,23 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use vantage6::encryption::PublicKey;
 
-/// How long a key is taken for the organization's: a new one is used soon after it is there.
+/// How long a key is cached. Short, so that a new key is soon in use.
 const TTL: Duration = Duration::from_secs(60);
-/// How many are known at once.
+/// The most keys.
 const CAPACITY: usize = 1024;
 
-/// The keys that are known.
+/// Public keys by organization id.
 #[derive(Default)]
 pub(crate) struct PublicKeyCache(Mutex<HashMap<u64, (Instant, PublicKey)>>);
 
 impl PublicKeyCache {
-    /// An organization's key, if it was asked for lately.
+    /// Returns an organization's key, if it was fetched recently.
     pub fn get(&self, organization: u64) -> Option<PublicKey> {
         let keys = self.0.lock();
         keys.get(&organization).filter(|(since, _)| since.elapsed() < TTL).map(|(_, key)| key.clone())
     }
 
-    /// The server has told an organization's key.
+    /// Stores a key from the server.
     pub fn insert(&self, organization: u64, key: PublicKey) {
         let mut keys = self.0.lock();
         if keys.len() >= CAPACITY {

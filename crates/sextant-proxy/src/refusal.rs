@@ -1,5 +1,5 @@
-//! What an algorithm hears when its request gets no answer of the server's: in the form of the server's own errors,
-//! `{"msg": …}`, which the algorithm tools log.
+//! Errors that the proxy returns instead of an answer from the server. They have the form of the server's own errors, `{"msg": …}`, which
+//! the algorithm tools log.
 
 use http::StatusCode;
 use printable::excerpt_of;
@@ -7,17 +7,16 @@ use printable::excerpt_of;
 use super::caller::NoCaller;
 use super::route::Misrouted;
 
-/// How many characters a cause has at most: the server or the algorithm may have had a hand in it.
+/// The most characters of a cause: the server or the algorithm may have influenced it.
 const CAUSE: usize = 500;
 
-/// A request that is not passed on, or whose answer did not come.
+/// The error for a request that was not forwarded or got no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    /// The status.
     pub status: StatusCode,
-    /// For the algorithm's log.
+    /// The message for the algorithm's log.
     pub message: String,
-    /// For the operator, who may know addresses.
+    /// The cause for the operator, who may see addresses.
     pub cause: Option<String>,
 }
 

@@ -1,21 +1,21 @@
-//! Bodies where none belong: at a vantage6 server only `POST`, `PUT` and `PATCH` have one, and some servers and front ends don't read one
-//! elsewhere. What they leave would be read as the next request on the connection, so the proxy refuses such a body.
+//! Refuses bodies of requests that have none at a vantage6 server. Only `POST`, `PUT` and `PATCH` have a body. Some servers and front ends
+//! do not read other bodies, and would read the rest as the next request on the connection.
 //!
-//! The algorithm tools (4.5.5 to 4.15.2) send JSON with `POST` alone; Python's `requests` sends `Content-Length: 0` with `DELETE`.
+//! The algorithm tools (4.5.5 to 4.15.2) send JSON only with `POST`; Python's `requests` sends `Content-Length: 0` with `DELETE`.
 
 use http::{Method, StatusCode, header, request};
 use http_body::Body;
 
 use super::refusal::Refusal;
 
-/// Whether a request may have the body that it has, if it has one.
+/// Checks that a request has no body, unless its method permits one.
 ///
 /// # Errors
-/// What the algorithm hears.
+/// With the message for the algorithm.
 pub(crate) fn check(parts: &request::Parts, body: &impl Body) -> Result<(), Refusal> {
-    // Of other methods than these the proxy passes on none, and says so.
+    // Unknown methods are refused later, with their own message.
     let may = !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
-    // Also a body in chunks that turns out to be empty.
+    // A chunked body counts even if it turns out to be empty.
     let has = !body.is_end_stream() || parts.headers.contains_key(header::TRANSFER_ENCODING);
     if may || !has {
         return Ok(());

@@ -1,9 +1,9 @@
-//! `GET result` in an encrypted collaboration, for a subtask of the caller's ([`owner`](super::owner)): the results are encrypted for this
-//! organization, and are given to its algorithm as a regular node gives them: decrypted, as base64.
+//! `GET result` in an encrypted collaboration, for a subtask of the caller ([`ownership`](super::ownership)). The results are encrypted for
+//! this organization. The proxy decrypts them and returns them as base64, as vantage6's own proxy does.
 //!
-//! What can't be decrypted is passed on as it is, also as a regular node does: the algorithm's tools then say so, and nobody takes a
-//! result for missing that is there. For that a result is held until it is decrypted, if it is not large and its caller does not hold
-//! many: what is held is taken of a [`Budget`], and whoever does not read what was asked for holds next to nothing besides.
+//! A result that can't be decrypted passes unchanged, also as in vantage6's proxy: the algorithm tools then report it, and no existing
+//! result looks missing. For this, a result is held until it is decrypted, unless it is large or its caller already holds many. Held
+//! results are reserved from a [`Budget`]. Apart from them, a caller that does not read its answers holds next to nothing.
 
 use std::io;
 use std::sync::Arc;
@@ -23,27 +23,28 @@ use super::budget::{Budget, Reservation};
 use super::caller::Client;
 use super::fair_queue::FairQueue;
 
-/// Results of up to so many characters are decrypted as a whole; of longer ones, what comes later can't be taken back.
+/// Results of up to this many characters are decrypted before they are sent. Longer ones are decrypted while they stream, and can't be
+/// replaced by the original after an error.
 const HELD: usize = 256 * 1024;
-/// So many are held of any result; an encrypted one shows that it is one in them.
+/// This many characters of any result are held. An encrypted result is recognizable by them.
 const BEGINNING: usize = 16 * 1024;
-/// What a held result takes at most while it is decrypted: itself, without escapes, and decrypted.
+/// The most memory of a held result during decryption, as a multiple of its length: the original, the unescaped text, and the plaintext.
 const TIMES: u64 = 3;
-/// The largest piece that waits to be taken.
+/// The largest piece that waits to be sent.
 const PIECE: usize = 16 * 1024;
-/// Bytes that make such a piece in base64.
+/// The number of bytes that give such a piece in base64.
 const PLAIN: usize = PIECE / 4 * 3;
-/// How many pieces may be under way.
+/// How many pieces may wait to be sent.
 const AHEAD: usize = 1;
 
 type Out = mpsc::Sender<io::Result<Bytes>>;
 
-/// Where results are in an answer.
+/// The form of an answer with results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// In the entries of a page.
+    /// A page; each entry is a result.
     Page,
-    /// The answer is one.
+    /// A single result.
     One,
 }
 
@@ -64,9 +65,9 @@ struct Link {
 }
 
 impl Form {
-    /// Whether a whole answer has this form, and all results in it are of this task.
+    /// Whether a complete answer has this form and contains only results of this task.
     pub fn is_of(self, task: u64, answer: &[u8]) -> bool {
-        // The parser takes lists for objects, too.
+        // Serde also accepts lists for structs.
         if answer.trim_ascii_start().first() != Some(&b'{') {
             return false;
         }
@@ -85,19 +86,18 @@ impl Form {
     }
 }
 
-/// What it takes to decrypt a caller's results.
+/// Everything that is needed to decrypt a caller's results.
 pub(crate) struct Decryption {
-    /// Where they are.
     pub form: Form,
     pub key: Arc<PrivateKey>,
     pub failures: Arc<LogThrottle>,
-    /// For what is held.
+    /// The budget for held results.
     pub quota: Arc<Budget>,
     pub rsa_queue: Arc<FairQueue>,
     pub client: Client,
 }
 
-/// The text with its results decrypted, as it comes.
+/// Decrypts the results in an answer while it streams.
 pub(crate) fn decrypted(
     pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     how: Decryption,
@@ -106,14 +106,15 @@ pub(crate) fn decrypted(
     let task = tokio::spawn(async move {
         let mut reading = Decryptor { scan: Scan::new(how.form.find()), value: None, how, out };
         if let Err(error) = reading.through(pieces).await {
-            // Whoever waits for the answer has gone, or hears of it.
+            // If sending fails, the receiver has gone.
             let _ = reading.out.send(Err(error)).await;
         }
     });
     until_end_of(task, ReceiverStream::new(answer))
 }
 
-/// What a task writes. If it is lost, what it has written is not all: the stream must not look whole.
+/// Streams the output of a task. If the task panics or is cancelled, its output is incomplete, so the stream ends with an
+/// error.
 fn until_end_of(
     task: JoinHandle<()>,
     written: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
@@ -131,11 +132,11 @@ struct Decryptor {
 
 /// A result that is being read.
 enum OpenResult {
-    /// As it came, with its escapes.
+    /// Held as it arrived, with its escapes.
     Held { text: BytesMut, taken: Reservation },
-    /// Too long to be held, and not encrypted.
+    /// Too long to be held and not encrypted, so it passes unchanged.
     PassedOn,
-    /// Too long to be held.
+    /// Too long to be held, so it is decrypted while it streams.
     Decrypted {
         unescape: Unescape,
         to: mpsc::Sender<Result<Bytes, vantage6::Error>>,
@@ -183,7 +184,7 @@ impl Decryptor {
         self.cut_off().await
     }
 
-    /// What a text that ends in the middle of a result still holds: it must look as cut off as it is.
+    /// Handles a text that ends within a result: the output must look incomplete, too.
     async fn cut_off(&mut self) -> io::Result<()> {
         match self.value.take() {
             Some(OpenResult::Held { text, taken: _taken }) => {
@@ -191,7 +192,7 @@ impl Decryptor {
                 self.write(text.freeze()).await
             }
             Some(OpenResult::Decrypted { writes, .. }) => {
-                // Before it takes the end of the text for the end of the message.
+                // Aborted, so that it does not take the end of the text for the end of the message.
                 writes.abort();
                 Err(damaged(&"it is cut off"))
             }
@@ -232,7 +233,7 @@ impl Decryptor {
         }
     }
 
-    /// Begins to decrypt what is too long to be held.
+    /// Starts to decrypt a result that is too long to be held.
     fn begin(&self) -> OpenResult {
         let (to, message) = mpsc::channel(AHEAD);
         let (key, out, turn) = (self.how.key.clone(), self.out.clone(), self.how.rsa_queue.acquire(self.how.client));
@@ -261,12 +262,12 @@ impl Decryptor {
         }
     }
 
-    /// Writes a result that is at hand in base64; as it was, if it can't be decrypted.
+    /// Sends a held result as base64, or unchanged if it can't be decrypted.
     async fn whole(&self, text: Bytes) -> io::Result<()> {
         self.write(Bytes::from_static(b"\"")).await?;
         match self.decrypted(&text).await {
             Some(bytes) => {
-                // From here on only the decrypted one is held.
+                // From here on, only the plaintext is held.
                 drop(text);
                 let mut encoder = Base64Encoder::default();
                 for piece in bytes.iter().flat_map(|bytes| bytes.chunks(PLAIN)) {
@@ -279,7 +280,7 @@ impl Decryptor {
         self.write(Bytes::from_static(b"\"")).await
     }
 
-    /// The result, if it can be decrypted.
+    /// Returns the plaintext of a result, if it can be decrypted.
     async fn decrypted(&self, text: &Bytes) -> Option<Vec<Bytes>> {
         if !is_encrypted(text) {
             return None;
@@ -304,12 +305,12 @@ impl Decryptor {
     }
 }
 
-/// Whether so much of a result may be held: of its beginning, always.
+/// Whether this much of a result may be held. Its beginning may always be held.
 fn may_hold(length: usize, taken: &Reservation) -> bool {
     length <= BEGINNING || length <= HELD && taken.grow_to(TIMES * length as u64).is_ok()
 }
 
-/// The same text in pieces that are not large.
+/// Cuts a text into small pieces.
 fn cut(mut text: Bytes) -> impl Iterator<Item = Bytes> + Send {
     std::iter::from_fn(move || {
         let piece = text.split_to(text.len().min(PIECE));
@@ -324,7 +325,7 @@ async fn write(out: &Out, text: Bytes) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether it has the form of an encrypted message: a key, an initial counter, and the rest.
+/// Whether a text has the form of an encrypted message: a key, an initial counter, and the ciphertext.
 fn is_encrypted(text: &[u8]) -> bool {
     text.iter().filter(|byte| **byte == b'$').count() == 2
 }

@@ -1,4 +1,4 @@
-//! One request to the server and the beginning of its answer: tried again where that does no harm, and only there.
+//! Sends a request to the server and waits for the head of its answer. Retries only if that is safe.
 
 use backoff::Backoff;
 use std::io;
@@ -15,20 +15,20 @@ use super::route::Route;
 use super::upstream::{Origin, SendError};
 use super::{Shared, headers, token_cache};
 
-/// How often a request that does no harm is sent when the server answers that something is wrong with it.
+/// How often a safe request is sent if the server answers with an error status.
 const MAX_SERVER_ERRORS: u32 = 4;
 
-/// What an algorithm asks for.
+/// A request for the server.
 pub(crate) struct UpstreamRequest<'a> {
     pub method: &'a Method,
     pub headers: &'a HeaderMap,
-    /// Path and query at the server.
+    /// Path and query as the server gets them.
     pub path: String,
     pub route: Route,
 }
 
 impl UpstreamRequest<'_> {
-    /// Whether asking twice is the same as asking once.
+    /// Whether repeating the request has no further effect.
     pub fn is_safe(&self) -> bool {
         matches!(*self.method, Method::GET | Method::HEAD | Method::OPTIONS)
     }
@@ -45,7 +45,7 @@ impl UpstreamRequest<'_> {
         };
         shared.origin.set_target(&mut request).map_err(wrong)?;
         let headers = request.headers_mut();
-        // What is read here must be readable.
+        // The proxy reads these answers, so they must not be compressed.
         if matches!(
             self.route,
             Route::List
@@ -63,7 +63,7 @@ impl UpstreamRequest<'_> {
 }
 
 impl Proxy {
-    /// Sends a request, again where that does no harm, and waits for the beginning of its answer.
+    /// Sends a request, with retries if they are safe, and waits for the head of its answer.
     pub async fn send_with_retry(
         &self,
         asked: &UpstreamRequest<'_>,
@@ -78,7 +78,7 @@ impl Proxy {
                 Some(request) => request,
                 None => asked.request(&self.shared, RequestBody::Empty)?,
             };
-            // What has not been sent may always be tried again.
+            // A request that was not sent may always be retried.
             let lease = match self.upstream.acquire(repeatable).await {
                 Ok(lease) => lease,
                 Err(error) => {
@@ -129,10 +129,10 @@ impl Proxy {
 }
 
 impl Proxy {
-    /// What an answer says of the caller's token. The connection counts for a caller whose token the server accepts.
+    /// Takes note of what an answer says about the caller's token. The connection counts for a caller whose token the server accepts.
     ///
     /// # Errors
-    /// If there is no place for it: then it keeps the one that it has, which is not for large answers.
+    /// If the connection limits leave no room for the caller. The connection then stays unauthenticated and must not carry large answers.
     fn note_token_status(
         &self,
         asked: &UpstreamRequest<'_>,
@@ -150,7 +150,7 @@ impl Proxy {
     }
 }
 
-/// The tries of one request.
+/// The attempts to send one request.
 struct Attempts<'a> {
     shared: &'a Shared,
     since: Instant,
@@ -158,7 +158,7 @@ struct Attempts<'a> {
 }
 
 impl Attempts<'_> {
-    /// Waits before the next try of a request that got no answer, or gives the error when there is to be none.
+    /// Waits before the next attempt after a request got no answer, or returns the error if the time is up.
     async fn wait_or_fail(&mut self, error: impl FnOnce() -> Refusal) -> Result<(), Refusal> {
         let pause = self.next_delay();
         if self.since.elapsed() + pause > self.shared.timeouts.unavailable {
@@ -169,10 +169,10 @@ impl Attempts<'_> {
         Ok(())
     }
 
-    /// Waits before the next try of a request that the server could not answer; tells whether there is one.
+    /// Waits before the next attempt after an error status. Returns whether there is one.
     async fn wait_after(&mut self, status: StatusCode) -> bool {
         let pause = self.next_delay();
-        // Said by a front end whose server is away: that passes.
+        // A front end sends these while the server is unavailable.
         let away =
             matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
         let enough = if away {
@@ -206,14 +206,14 @@ fn unreachable(error: &(dyn std::error::Error + 'static), origin: &Origin) -> Re
     .because(origin.describe(error))
 }
 
-/// The server may begin an answer and not end it.
+/// Returns the error for an answer that broke off.
 pub(crate) fn interrupted(error: io::Error) -> Refusal {
     Refusal::new(StatusCode::BAD_GATEWAY, "The vantage6 server's answer broke off.")
         .because(outbound::error_chain(&error))
 }
 
-/// What the server can't have said is a mistake of the node's owner: an algorithm can't go anywhere else, nor log in at a
-/// proxy on the way; and a page of such a proxy is not for it.
+/// Rejects answers that do not come from the vantage6 server. They point to a configuration error that only the node's owner can fix: an
+/// algorithm can't follow redirects or log in at an HTTP proxy, and should not see that proxy's pages.
 fn reject_misdirected(answer: Response<PooledBody>, origin: &Origin) -> Result<Response<PooledBody>, Refusal> {
     let status = answer.status();
     let kind = answer.headers().get(header::CONTENT_TYPE);

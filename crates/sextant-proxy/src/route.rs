@@ -1,70 +1,70 @@
-//! What a request asks for: where it goes at the server, and what the proxy has to do with it.
+//! Decides what the proxy does with a request, from its method and path.
 //!
-//! Only what algorithms need passes: what the algorithm tools of 4.5.5 and 4.15.2 ask for (`tests/e2e/test_proxy.py` runs them all), and
-//! what else a container's token may do at those servers. Nothing but `POST task` and `POST blobstream` may carry anything to the server.
+//! Only requests that algorithms need pass: those of the algorithm tools of 4.5.5 and 4.15.2 (`tests/e2e/test_proxy.py` runs them all), and
+//! whatever else a container's token may do at these servers. Only `POST task` and `POST blobstream` may send data to the server.
 
 use std::borrow::Cow;
 
 use http::{Method, Uri};
 use vantage6::BlobId;
 
-/// What the proxy has to do with a request.
+/// What the proxy does with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
-    /// The server answers it without a login, so the proxy does, too.
+    /// Forwarded even without a token, because the server requires none.
     Open,
-    /// Passed on as it is.
+    /// Forwarded unchanged.
     Plain,
-    /// A page of a list: its links lead through the proxy.
+    /// A page of a list. Its links are rewritten to lead through the proxy.
     List,
-    /// `POST task`: of the caller's image, and each organization's input is encrypted for it.
+    /// `POST task`. The task must have the caller's image, and each organization's input is encrypted for it.
     CreateTask,
-    /// `GET result`: a page of results, decrypted if they are of a subtask of the caller's.
+    /// `GET result`: a page of results, decrypted if they belong to a subtask of the caller.
     Results,
-    /// `GET result/{id}`: one result, decrypted if it is of a subtask of the caller's.
+    /// `GET result/{id}`: one result, decrypted if it belongs to a subtask of the caller.
     Result(u64),
-    /// What the proxy asks for itself, with the caller's token.
+    /// The proxy's own query, with the caller's token.
     Lookup,
     /// `GET task/{id}/status`, which servers before 4.11 don't have.
     TaskStatus(u64),
-    /// `POST blobstream`: encrypted for whom the caller names.
+    /// `POST blobstream`. The blob is encrypted for the recipient that the caller names.
     StoreBlob,
-    /// `GET blobstream/{id}`: decoded, in an encrypted collaboration if it is the result of a subtask of the caller's.
+    /// `GET blobstream/{id}`. The blob is decoded; in an encrypted collaboration only if it is the result of a subtask of the caller.
     Blob,
     /// `GET blobstream/status`, which servers before 4.13 don't have.
     BlobStatus,
 }
 
-/// The methods of the server's API, and no others.
+/// The methods of the server's API.
 const METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
-/// The same, for those who used another one.
+/// The same, for the header `Allow`.
 pub(crate) const ALLOW: &str = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE";
 
-/// Where a request goes.
+/// The target of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target<'a> {
-    /// What there is to do.
+    /// What the proxy does with it.
     pub route: Route,
-    /// The path below the API's, beginning with a slash.
+    /// The path without the API's own path; starts with a slash.
     pub path: Cow<'a, str>,
-    /// What follows the `?`.
+    /// The query after the `?`.
     pub query: Option<&'a str>,
 }
 
-/// Why a request is not passed on.
+/// Why a request is not forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Misrouted {
-    /// None that a server's API has, or not written as they are: servers take `post` for `POST`.
+    /// The method is not one of the API's, or not in capitals: servers accept `post` for `POST`.
     Method,
-    /// Nothing that an algorithm needs.
+    /// No algorithm needs it.
     NotForAlgorithms,
-    /// A path that means different things to different readers.
+    /// The path is ambiguous.
     Path,
 }
 
 impl Target<'_> {
-    /// Path and query at the server.
+    /// Returns path and query as the server gets them.
     pub fn at_server(&self, api_path: &str) -> String {
         let query = self.query.map_or(0, |query| query.len() + 1);
         let mut all = String::with_capacity(api_path.len() + self.path.len() + query);
@@ -78,11 +78,11 @@ impl Target<'_> {
     }
 }
 
-/// Reads a request. Paths count with the API's own path in front (`/api/task`, as the server's links have it) and
-/// without (`/task`, as algorithms have it).
+/// Determines the target of a request. The path may include the API's own path (`/api/task`, as in the server's links) or not (`/task`, as
+/// algorithms write it).
 ///
 /// # Errors
-/// What is not passed on at all.
+/// If the request must not be forwarded.
 pub fn route<'a>(method: &Method, uri: &'a Uri, api_path: &str) -> Result<Target<'a>, Misrouted> {
     if !METHODS.contains(method) {
         return Err(Misrouted::Method);
@@ -99,13 +99,13 @@ pub fn route<'a>(method: &Method, uri: &'a Uri, api_path: &str) -> Result<Target
     Ok(Target { route: of(method, &path)?, path, query: uri.query() })
 }
 
-/// How much of the path is the API's own.
+/// Returns the length of the API's own path at the beginning of a path.
 fn below(path: &str, api_path: &str) -> Option<usize> {
     let rest = path.strip_prefix(api_path)?;
     rest.starts_with('/').then_some(api_path.len())
 }
 
-/// What may be asked for, and what there is to do with it.
+/// Returns the route for a method and a canonical path.
 fn of(method: &Method, path: &str) -> Result<Route, Misrouted> {
     let get = *method == Method::GET;
     let looks = get || *method == Method::HEAD || *method == Method::OPTIONS;
@@ -143,14 +143,14 @@ fn of(method: &Method, path: &str) -> Result<Route, Misrouted> {
     })
 }
 
-/// A number as a server writes it.
+/// Parses an id in the form that the server writes.
 pub(crate) fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.len() <= 18 && text.bytes().all(|byte| byte.is_ascii_digit());
     if digits && (text == "0" || !text.starts_with('0')) { text.parse().ok() } else { None }
 }
 
-/// The one way of writing a path: characters that need no escape have none, and no part is empty. What could be read as
-/// another path by somebody on the way is refused.
+/// Returns the canonical form of a path: without unnecessary escapes and without empty parts. Refuses a path that another program on the
+/// way could read differently.
 fn canonical(path: &str) -> Result<Cow<'_, str>, Misrouted> {
     let harmless = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'~' | b':' | b'@');
     if path.len() > 1 && !path.ends_with('/') && !path.contains("//") && path.bytes().all(harmless) {
@@ -230,7 +230,7 @@ mod tests {
         }
     }
 
-    /// More of them are in `tests/allowed.rs`.
+    /// More cases are in `tests/allowed.rs`.
     #[test]
     fn what_no_algorithm_needs() {
         for (method, uri) in [

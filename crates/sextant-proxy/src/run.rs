@@ -1,10 +1,10 @@
-//! `sextant proxy`: the proxy as a process of its own.
+//! `sextant proxy`: runs the proxy as its own process.
 //!
-//! Each worker is a thread that has its own listener at the same port, its own connections to the server, and shares
-//! hardly anything with the others: so a request never waits for another thread.
+//! Each worker is a thread with its own listener on the same port and its own connections to the server. Workers share very little state,
+//! so a request rarely waits for another thread.
 //!
-//! It is ready as soon as it listens, whether the server answers or not: that is a metric. All replicas have the same server,
-//! and an algorithm that finds none of them hears less than one that is told to try again.
+//! The process is ready as soon as it listens. The server's availability is a metric and not part of readiness: all replicas use the same
+//! server, and an algorithm learns more from an answer to try again than from a Service without endpoints.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,29 +27,29 @@ use super::memory::Memory;
 use super::upstream::Upstream;
 use super::{Resources, Shared, server};
 
-/// More workers than this have nothing to do: the server is slower.
+/// The most workers. More have nothing to do, because the server is slower.
 const WORKERS: usize = 4;
-/// How many callers may wait to be let in.
+/// The most connections that wait to be accepted, for each worker.
 const BACKLOG: i32 = 1024;
-/// How often the server is asked whether it is there.
+/// The interval between probes of the server.
 const LOOK: Duration = Duration::from_secs(5);
-/// How long it may take to say so.
+/// The time limit for a probe.
 const LOOK_WITHIN: Duration = Duration::from_secs(10);
 const LISTENERS: &str = "listeners";
 
-/// Why the proxy ended.
+/// Why the proxy stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
-    /// Something in the configuration can't be.
+    /// The configuration can't be used.
     #[error("{0}")]
     Configuration(String),
-    /// Anything else.
+    /// Another error.
     #[error("{0}")]
     Other(String),
 }
 
 impl ProxyError {
-    /// The process's exit code.
+    /// Returns the exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Configuration(_) => 2,
@@ -58,10 +58,10 @@ impl ProxyError {
     }
 }
 
-/// Serves until a signal ends it.
+/// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// If it can't begin.
+/// If the proxy can't start.
 pub fn run(config: &Config, format: LogFormat) -> Result<(), ProxyError> {
     let address = match &config.runtime {
         RuntimeConfig::Kubernetes(settings) => settings.proxy.listen,
@@ -95,7 +95,7 @@ pub fn run(config: &Config, format: LogFormat) -> Result<(), ProxyError> {
     ended
 }
 
-/// Begins to serve, with so many workers.
+/// Starts this many workers.
 fn open(
     address: SocketAddr,
     workers: usize,
@@ -124,7 +124,7 @@ fn setup(error: std::io::Error) -> ProxyError {
     ProxyError::Other(format!("The process could not be set up: {error}"))
 }
 
-/// Everything besides serving: health, the access log, signals.
+/// Runs everything besides the workers: health endpoints, access log, probes and signals.
 async fn watch_over(config: &Config, shared: Arc<Shared>, health: Arc<Health>) -> Result<(), ProxyError> {
     let other = |error| ProxyError::Other(format!("signals can't be heard: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(other)?;
@@ -149,7 +149,7 @@ async fn watch_over(config: &Config, shared: Arc<Shared>, health: Arc<Health>) -
     Ok(())
 }
 
-/// Asks the server every now and then whether it is there: for the metrics and the log.
+/// Probes the server regularly, for the metrics and the log.
 async fn look_after_the_server(shared: Arc<Shared>, every: Duration) {
     let upstream = Upstream::new(shared.clone());
     loop {
@@ -175,7 +175,7 @@ async fn look_after_the_server(shared: Arc<Shared>, every: Duration) {
     }
 }
 
-/// A listener that shares its port with those of the other workers.
+/// Opens a listener that shares its port with those of the other workers.
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     listening::listen_with(address, PortSharing::Shared, BACKLOG)
 }
@@ -219,7 +219,7 @@ mod tests {
         let threads = open(address, 2, &shared, &end).unwrap_or_else(|error| panic!("{error}"));
         let looking = tokio::spawn(look_after_the_server(shared.clone(), Duration::from_millis(20)));
         show(&metrics, "sextant_proxy_upstream_up 0").await;
-        // It listens, and an algorithm hears that it is to come again.
+        // The proxy listens, and tells an algorithm to try again.
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
         let mut answer = String::new();

@@ -1,7 +1,7 @@
-//! The side of the algorithms: takes their connections, so many and no more, and ends well.
+//! Accepts connections from algorithms, up to a limit, and shuts down gracefully.
 //!
-//! A connection counts as unauthenticated until one of its requests has had a token that the server accepts
-//! ([`tokens`](super::tokens)); see [`connection_limits`](sextant_process::connection_limits) for what that means.
+//! A connection counts as unauthenticated until the server has accepted the token of one of its requests
+//! ([`token_cache`](super::token_cache)); see [`connection_limits`](sextant_process::connection_limits) for the consequences.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -25,27 +25,27 @@ use super::caller::Caller;
 use super::forward::Proxy;
 use super::small_reads::SmallReads;
 
-/// How many connections there may be at once, if there are file descriptors and memory for so many.
+/// The most connections, if file descriptors and memory suffice.
 const MAX_CONNECTIONS: u64 = 4096;
-/// How many of them one address may have without an accepted token (but not more than half), and how many one run with it (a quarter).
+/// The most connections of one address without an accepted token (but at most half of those), and of one run with it (at most a quarter).
 const MAX_PER_CALLER: usize = 128;
-/// How often one address may connect in a second. More than an algorithm can that opens a connection for each request.
+/// New connections of one address per second. An algorithm that opens a connection for each request stays below this.
 const RATE_PER_SOURCE: u32 = 1000;
-/// How long a request's head may take, and a connection may be kept without a request.
+/// How long a request head may take to arrive, and how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
-/// The largest head: one with the longest token. Also what is written of an answer ahead of what the algorithm reads.
+/// The largest request head, with the longest token. Also how much of a response is buffered until the algorithm reads it.
 const MAX_HEAD: usize = 48 * 1024;
 const MAX_HEADERS: usize = 64;
-/// How long an algorithm may leave what was sent to it.
+/// How long an algorithm may leave sent data unacknowledged.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
-/// What the kernel keeps for an algorithm that does not read.
+/// How many unsent bytes the kernel buffers for an algorithm that does not read.
 const MAX_UNSENT: u32 = 128 * 1024;
-/// How long requests under way have at the end.
+/// How long requests in progress may take at shutdown.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// How many connections there may be with so many open files, of which each may need another one to the server, and memory for so
-/// many. Of the files one in eight is for those that have shown no token that the server accepts; of the memory a quarter, since they
-/// get no large answers and hold half as much.
+/// Returns the connection limits for this many open files and for memory that suffices for this many connections. Each connection may need
+/// a second file, for one to the server. Unauthenticated connections get an eighth of the files. They may be as many as half of the
+/// connections that fit into memory, but count as a quarter of it, because they get no large answers and hold half as much.
 pub(crate) fn limits(open_files: u64, memory_for: u64) -> ConnectionLimits {
     let by_files = (open_files.saturating_sub(64) / 2).clamp(16, MAX_CONNECTIONS);
     let unauthenticated = (by_files / 8).min(memory_for / 2) as usize;
@@ -59,13 +59,13 @@ pub(crate) fn limits(open_files: u64, memory_for: u64) -> ConnectionLimits {
     }
 }
 
-/// Between two tries to accept a connection, if that fails.
+/// The pause after an attempt to accept a connection has failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-// Of all workers.
+// Shared by all workers.
 static BROKEN: LogThrottle = LogThrottle::new();
 
-/// Serves until it is told to end; then finishes what is under way.
+/// Serves until shutdown is requested, then finishes the requests in progress.
 pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut end: watch::Receiver<bool>) {
     let proxy = Proxy::new(shared.clone());
     let mut connections = JoinSet::new();
@@ -77,7 +77,7 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut end: w
         while connections.try_join_next().is_some() {}
         let Ok(guard) = shared.connections.enter(address.ip(), Instant::now()) else {
             shared.metrics.crowded();
-            // Without the usual farewell, which would keep something of it in the kernel.
+            // Resets the connection, because a regular close would keep state in the kernel.
             let _ = stream.set_zero_linger();
             continue;
         };
@@ -91,7 +91,7 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut end: w
                 debug!("a connection of an algorithm ended: {error}");
             }
         });
-        // In a flood of connections each is read before the next ones come, and what has to go has gone.
+        // During a flood of connections, this lets connections be read and evicted ones end before more are accepted.
         tokio::task::yield_now().await;
     }
     drop(listener);
@@ -117,7 +117,7 @@ async fn connection(
     Ok(serve_connection(stream, proxy, guard, end).await?)
 }
 
-/// Answers one request after the other.
+/// Serves the requests of one connection.
 pub(super) async fn serve_connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     proxy: Arc<Proxy>,
@@ -144,7 +144,7 @@ pub(super) async fn serve_connection(
     serving.await
 }
 
-/// Waits until it is told to end, or whoever would tell has gone.
+/// Waits until shutdown is requested, or until the sender is dropped.
 async fn shutdown_requested(end: &mut watch::Receiver<bool>) {
     let _ = end.wait_for(|end| *end).await;
 }

@@ -1,7 +1,7 @@
-//! A connection of which no more is read at once than is of use: what an algorithm sends ahead of its turn is held for it.
+//! A connection that reads only small pieces, because everything that an algorithm sends in advance is held in memory.
 //!
-//! At its end, what the algorithm is still sending is read and dropped for a while. A socket that is closed with something unread resets
-//! the connection, and the answer that says why the rest was not wanted could be lost on its way.
+//! After the end, it reads and discards what the algorithm still sends for a while. Closing a socket with unread data resets the
+//! connection, and the response that says why the rest was refused could be lost.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -12,14 +12,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// What is read at once.
+/// The most bytes of one read.
 const MAX_READ: usize = 16 * 1024;
 
-/// How much is dropped at the end, and for how long.
+/// How many bytes are discarded at the end, and for how long.
 const MAX_DROPPED: usize = 4 * 1024 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A connection.
+/// Wraps a connection.
 pub(crate) struct SmallReads<T> {
     stream: T,
     end: End,
@@ -27,7 +27,7 @@ pub(crate) struct SmallReads<T> {
 
 enum End {
     Open,
-    /// Nothing more is written; what comes is dropped.
+    /// The write side is closed; received data is discarded.
     Lingering {
         dropped: usize,
         until: Pin<Box<Sleep>>,
@@ -116,7 +116,7 @@ mod tests {
 
     use super::*;
 
-    /// As a refused upload ends: the answer is written, and nothing of the body was read.
+    /// This is how a refused upload ends: the response is written, and the body is mostly unread.
     #[tokio::test]
     async fn an_answer_is_not_lost_because_something_is_unread() {
         for _ in 0..50 {
@@ -126,7 +126,7 @@ mod tests {
             let mut served = SmallReads::new(stream);
             let sending = tokio::spawn(async move {
                 let _ = algorithm.write_all(&vec![b'x'; 1 << 20]).await;
-                // Only then does it look for an answer.
+                // The algorithm reads the response only after it has sent everything.
                 let mut answer = Vec::new();
                 algorithm.read_to_end(&mut answer).await.map(|_| answer)
             });

@@ -1,6 +1,6 @@
-//! Where the inputs of a task wait until all of it has come: in memory as long as they are small, then in a file that has no
-//! name, so that nothing of it stays whatever happens. Nobody else counts such a file (the kubelet doesn't, against the limit of its
-//! volume), so the [`Budget`](super::budget::Budget) does.
+//! Stores the inputs of a task until the whole task has arrived. Small inputs stay in memory. Larger ones go to a file without a name, so
+//! that nothing is left behind whatever happens. The kubelet does not count such a file against its volume's limit, so the
+//! [`Budget`](super::budget::Budget) does.
 
 use std::fs::File;
 use std::io;
@@ -13,19 +13,19 @@ use tokio::task::spawn_blocking;
 
 use super::budget::{QuotaExceeded, Reservation};
 
-/// So much stays in memory, and so much is written and read at once.
+/// How much stays in memory, and how much is written or read at a time.
 const PIECE: usize = 256 * 1024;
 
-/// Bytes one after the other.
+/// A sequence of bytes that grows.
 pub(crate) struct Spool {
     disk: Arc<Reservation>,
     file: Option<Arc<SpoolFile>>,
     written: u64,
-    /// What is not in the file.
+    /// The end, which is not in the file.
     rest: BytesMut,
 }
 
-/// Bytes that are there.
+/// A complete sequence of bytes.
 #[derive(Clone)]
 pub(crate) struct Spooled {
     file: Option<Arc<SpoolFile>>,
@@ -33,18 +33,18 @@ pub(crate) struct Spooled {
     rest: Bytes,
 }
 
-/// A file, and the room that it has: given back once the file is closed, also by who still writes for one who has gone.
+/// A file and its reservation, which is released when the file is closed. A write in progress also keeps the file open.
 struct SpoolFile {
     file: File,
     _disk: Arc<Reservation>,
 }
 
-/// Why bytes are not kept.
+/// Why bytes can't be stored.
 #[derive(Debug)]
 pub(crate) enum SpoolError {
-    /// There is no room for them.
+    /// The budget is exhausted.
     Full(QuotaExceeded),
-    /// They could not be written.
+    /// The file can't be written.
     Io(io::Error),
 }
 
@@ -55,25 +55,25 @@ impl From<io::Error> for SpoolError {
 }
 
 impl Spool {
-    /// Nothing yet; what doesn't stay in memory takes of this room.
+    /// Creates an empty spool. The file's bytes are added to this reservation.
     pub fn new(disk: Reservation) -> Self {
         Self { disk: Arc::new(disk), file: None, written: 0, rest: BytesMut::new() }
     }
 
-    /// How much is in it.
+    /// Returns the length so far.
     pub fn length(&self) -> u64 {
         self.written + self.rest.len() as u64
     }
 
-    /// How much of it is in memory at most: what is not written yet, and what is just being written.
+    /// Returns how much of it is in memory at most: unwritten data, and the piece that is being written.
     pub fn in_memory(&self) -> u64 {
         self.length().min(2 * PIECE as u64)
     }
 
-    /// Adds bytes.
+    /// Appends bytes.
     ///
     /// # Errors
-    /// If they can't be kept; nothing more should be added then.
+    /// If they can't be stored; nothing more should be appended then.
     pub async fn push(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
         self.rest.extend_from_slice(bytes);
         while self.rest.len() > PIECE {
@@ -96,14 +96,14 @@ impl Spool {
         Ok(file)
     }
 
-    /// Nothing is added any more.
+    /// Completes the sequence.
     pub fn finish(self) -> Spooled {
         Spooled { file: self.file, written: self.written, rest: self.rest.freeze() }
     }
 }
 
 impl Spooled {
-    /// The bytes from here to there.
+    /// Streams the bytes of this range.
     pub fn stream(&self, from: u64, to: u64) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
         stream::try_unfold((self.clone(), from), move |(spooled, at)| async move {
             if at >= to {
@@ -167,14 +167,14 @@ mod tests {
         first.push(&vec![0; 2 * PIECE]).await.unwrap();
         assert_eq!(disk.used(), PIECE as u64, "the rest is in memory");
         first.push(&vec![0; 2 * PIECE]).await.unwrap();
-        // Enough for one, but not beside the other.
+        // Enough room for one, but not for both.
         let mut second = spool(&disk);
         let refused = second.push(&vec![0; 2 * PIECE]).await;
         assert!(matches!(refused, Err(SpoolError::Full(QuotaExceeded::InUse))), "{refused:?}");
-        // Too much for anybody.
+        // More than one caller may have.
         let refused = first.push(&[0]).await;
         assert!(matches!(refused, Err(SpoolError::Full(QuotaExceeded::OverLimit(_)))), "{refused:?}");
-        // As long as anybody reads, the file is there.
+        // The file exists while a reader does.
         let stream = first.finish().stream(0, 10);
         assert_eq!(disk.used(), 3 * PIECE as u64);
         drop((stream, second));

@@ -1,7 +1,8 @@
-//! What is read of a subtask before it may leave: the image that it runs and the organizations that it is for.
+//! Reads the parts of a subtask that the proxy checks before it forwards it: the image and the organizations.
 //!
-//! The server only looks whether the image's name *ends* in that of the caller's token (`__verify_container_permissions` in
-//! `server/resource/task.py` of 4.5.5 and 4.15.2), which another registry's image does, too. The algorithm tools send the token's.
+//! The server only checks whether the image's name *ends* with the name in the caller's token (`__verify_container_permissions` in
+//! `server/resource/task.py` of 4.5.5 and 4.15.2), which an image in another registry may do, too. The algorithm tools send the name from
+//! the token.
 
 use std::fmt;
 
@@ -13,10 +14,10 @@ use serde_json::value::RawValue;
 use super::caller;
 use super::refusal::Refusal;
 
-/// The image of the caller, as its token has it.
+/// Returns the caller's image as its token names it.
 ///
 /// # Errors
-/// If the token has none.
+/// If the token names none.
 pub(crate) fn image_of_the_caller(headers: &HeaderMap) -> Result<String, Refusal> {
     caller::image(headers).ok_or_else(|| {
         let message = "The token names no image, so that no subtask can be told to have the same one.";
@@ -24,7 +25,7 @@ pub(crate) fn image_of_the_caller(headers: &HeaderMap) -> Result<String, Refusal
     })
 }
 
-/// Only what can be read is looked through.
+/// Refuses a compressed task, because the proxy can't check it.
 ///
 /// # Errors
 /// If the task is compressed.
@@ -36,28 +37,27 @@ pub(crate) fn is_readable(headers: &HeaderMap) -> Result<(), Refusal> {
     Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
 }
 
-/// A subtask, as far as it matters here.
+/// The checked parts of a subtask.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Subtask<'a> {
     #[serde(borrow, default)]
     image: Option<&'a RawValue>,
-    /// For whom it is.
+    /// The organizations that run it.
     #[serde(borrow, default)]
     pub organizations: Vec<Organization<'a>>,
 }
 
-/// An organization that is to run it.
+/// An organization that runs the subtask.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Organization<'a> {
-    /// Its number.
     #[serde(default)]
     pub id: Option<u64>,
-    /// Its input, whatever that is.
+    /// Its input, of any JSON type.
     #[serde(borrow, default)]
     pub input: Option<&'a RawValue>,
 }
 
-/// The same without its organizations: the server looks at them.
+/// A subtask without its organizations, which the server checks.
 #[derive(Debug, Deserialize)]
 struct WithImage<'a> {
     #[serde(borrow, default)]
@@ -65,27 +65,27 @@ struct WithImage<'a> {
 }
 
 impl<'a> Subtask<'a> {
-    /// Reads a whole task.
+    /// Reads a complete task.
     ///
     /// # Errors
-    /// If it is none, or could be read in another way by somebody else; the text says why.
+    /// If it is no task, or if another parser could read it differently; the text says why.
     pub fn read(text: &'a [u8]) -> Result<Self, String> {
         read(text)
     }
 
-    /// Whether it has its caller's image.
+    /// Checks that it has this image.
     ///
     /// # Errors
-    /// If it hasn't.
+    /// If it has another one.
     pub fn has_image(&self, image: &str) -> Result<(), Refusal> {
         is_image(self.image, image)
     }
 }
 
-/// Reads a whole task of which only the image matters.
+/// Checks that a complete task has this image.
 ///
 /// # Errors
-/// If it is none, could be read in another way by somebody else, or hasn't its caller's image.
+/// If it has another one, is no task, or if another parser could read it differently.
 pub(crate) fn has_image(text: &[u8], image: &str) -> Result<(), Refusal> {
     let unreadable =
         |why| Refusal::new(StatusCode::BAD_REQUEST, format!("The task is not sent, since it can't be read: {why}."));
@@ -93,7 +93,7 @@ pub(crate) fn has_image(text: &[u8], image: &str) -> Result<(), Refusal> {
 }
 
 fn is_image(named: Option<&RawValue>, image: &str) -> Result<(), Refusal> {
-    // Something that is no text is no image.
+    // Anything but a string is no image.
     let named = named.and_then(|named| serde_json::from_str::<String>(named.get()).ok());
     if named.is_some_and(|named| named == image) {
         return Ok(());
@@ -104,9 +104,9 @@ fn is_image(named: Option<&RawValue>, image: &str) -> Result<(), Refusal> {
 }
 
 fn read<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, String> {
-    // In what it skips the parser does not look at this, and the server may.
+    // The JSON parser does not check the UTF-8 of values that it skips, but the server may.
     let text = str::from_utf8(text).map_err(|error| error.to_string())?;
-    // The parser takes lists for objects, too; the server doesn't.
+    // Serde also accepts lists for structs; the server does not.
     if !text.trim_ascii_start().starts_with('{') {
         return Err("it is no JSON object".to_owned());
     }
@@ -114,7 +114,7 @@ fn read<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
-/// An object whose names are all written without escapes: nobody can take one of them for another.
+/// An object whose keys contain no escapes, so that every parser reads the same keys.
 struct Names;
 
 impl<'de> Deserialize<'de> for Names {
@@ -128,7 +128,7 @@ impl<'de> Deserialize<'de> for Names {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
-                // One with an escape can't be borrowed.
+                // A key with an escape can't be borrowed.
                 while map.next_key::<&str>()?.is_some() {
                     map.next_value::<IgnoredAny>()?;
                 }

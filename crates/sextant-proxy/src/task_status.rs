@@ -1,4 +1,4 @@
-//! A task's status, read from the task as it comes: a task may be long, and nothing else of it is wanted.
+//! Reads a task's status while the task streams: the task may be long, and nothing else of it is needed.
 
 use std::io;
 
@@ -10,16 +10,16 @@ use vantage6::json::{Find, Part, Scan};
 use super::refusal::Refusal;
 use super::retry::interrupted;
 
-/// No status is longer.
+/// The longest status that is read. Real ones are shorter.
 const LONGEST: usize = 256;
 
-/// The status in a task's text; `None` if it has none.
+/// Returns the status of a task; `None` if it has none.
 ///
 /// # Errors
-/// If the text is no task, or does not come whole.
+/// If the text is no task or is incomplete.
 pub(crate) async fn read(pieces: impl Stream<Item = io::Result<Bytes>>) -> Result<Option<String>, Refusal> {
     let mut scan = Scan::new(Find::Outermost("status"));
-    // As it is in the text, with its quotation marks.
+    // As in the text, with quotation marks.
     let mut found = Vec::new();
     let mut begins = None;
     let mut pieces = std::pin::pin!(pieces);

@@ -1,6 +1,7 @@
-//! Whose token the server has accepted a moment ago. The proxy can't tell a real token from an invented one: it learns it from the
-//! server's answers. Connections without a token that has been accepted have few places; and before the proxy keeps anything of a
-//! caller's on its disk, it asks the server, and for a while it needn't ask again.
+//! Remembers which tokens the server has accepted recently. The proxy can't verify tokens itself; it learns from the server's answers.
+//!
+//! Connections without an accepted token have few slots. And before the proxy stores anything for a caller on disk, it asks the server
+//! about the token; this cache saves repeated queries.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,39 +11,39 @@ use http::{HeaderMap, Method, StatusCode, header};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// How long a token counts as accepted. What comes of the request decides the server anyhow.
+/// How long a token counts as accepted. The server still checks it with each forwarded request.
 const TTL: Duration = Duration::from_secs(60);
-/// How many are known at once; of more, each is asked about each time.
+/// The most tokens. Beyond that, the server is asked each time.
 const CAPACITY: usize = 8 * 1024;
 
-/// What no server answers without a token that it accepts, in 4.5.5 and 4.15.2. Everything else, such as `version`, proves nothing.
+/// Resources that servers 4.5.5 and 4.15.2 return only for an accepted token. Others, such as `version`, prove nothing.
 const FOR_TOKENS: [&str; 7] = ["task", "run", "result", "organization", "collaboration", "node", "study"];
 
-/// Whether the server would have answered otherwise without a token that it accepts. The path is the server's, with its query.
+/// Whether an answer proves that the server accepts the token. `path` is the server's, with the query.
 pub(crate) fn proves_token(method: &Method, path: &str, api_path: &str, status: StatusCode) -> bool {
     let below = path.strip_prefix(api_path).and_then(|path| path.strip_prefix('/')).unwrap_or_default();
     let resource = below.split(['/', '?']).next().unwrap_or_default();
-    // Frameworks answer OPTIONS by themselves.
+    // Web frameworks answer OPTIONS themselves.
     status.is_success() && *method != Method::OPTIONS && FOR_TOKENS.contains(&resource)
 }
 
-/// The tokens that the server has accepted, as their hashes.
+/// Hashes of accepted tokens, with the time of acceptance.
 #[derive(Default)]
 pub(crate) struct TokenCache(Mutex<HashMap<[u8; 32], Instant>>);
 
 impl TokenCache {
-    /// Whether the server has accepted a request's token lately.
+    /// Whether the server has accepted the token of this request recently.
     pub fn contains(&self, headers: &HeaderMap) -> bool {
         let tokens = self.0.lock();
         tokens.get(&token_hash(headers)).is_some_and(|since| since.elapsed() < TTL)
     }
 
-    /// The server has refused a request's token.
+    /// Removes the token of this request after the server has refused it.
     pub fn remove(&self, headers: &HeaderMap) {
         self.0.lock().remove(&token_hash(headers));
     }
 
-    /// The server has accepted a request's token.
+    /// Adds the token of this request after the server has accepted it.
     pub fn insert(&self, headers: &HeaderMap) {
         let mut tokens = self.0.lock();
         let token = token_hash(headers);
@@ -55,7 +56,7 @@ impl TokenCache {
     }
 }
 
-/// A request's token, so that it needn't be kept.
+/// Hashes a request's token, so that the token itself need not be stored.
 pub(super) fn token_hash(headers: &HeaderMap) -> [u8; 32] {
     let token = headers.get(header::AUTHORIZATION).map_or(b"".as_slice(), |value| value.as_bytes());
     let mut hash = [0; 32];

@@ -1,5 +1,4 @@
-//! The way to the server: connections that are kept and used again, and never used in a way that could send a request
-//! twice.
+//! Pools the connections to the server. A connection is never reused in a way that could send a request twice.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,23 +25,23 @@ use super::Shared;
 use super::body::{CountingBody, IdleTimeoutBody, PooledBody, RequestBody, Reuse, SendProgress};
 use super::egress_proxy;
 
-/// How long connecting may take.
+/// The time limit for connecting, including TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections that waited for longer are not used any more: below what servers use (nginx: 60 s or more).
+/// Connections that were idle for longer are not reused. Servers keep them for longer (nginx: 60 s or more).
 const MAX_IDLE_TIME: Duration = Duration::from_secs(25);
-/// Requests that must not be sent twice go by a connection that was in use a moment ago, or by a new one: a server
-/// that closes an old one just now would leave open whether it has taken the request.
+/// The same for requests that must not be sent twice: they use a recently used connection or a new one. If the server closes an older one
+/// at the same moment, it would be unknown whether it has taken the request.
 const MAX_IDLE_TIME_UNSAFE: Duration = Duration::from_secs(2);
-/// How long a connection that has just been given back may take until it is ready again.
+/// How long a returned connection may take to become ready again.
 const READY_TIMEOUT: Duration = Duration::from_millis(20);
-/// How many connections without work a worker keeps.
+/// The most idle connections of a worker.
 const MAX_IDLE: usize = 64;
-/// How fast a server reads and stores a task at least, when all of it has come (4.5.5: a quarter of a second for a megabyte).
+/// The least rate at which a server processes a task after receiving it (4.5.5: a quarter of a second per megabyte).
 const BYTES_A_MILLISECOND: u64 = 1000;
-/// What is read of the server ahead of what the algorithm has taken.
+/// How much is read from the server ahead of the algorithm.
 const READ_BUFFER: usize = 32 * 1024;
 
-/// How TLS is set up with the server.
+/// The TLS settings for the server.
 struct Tls {
     connector: TlsConnector,
     name: ServerName<'static>,
@@ -57,29 +56,29 @@ impl Tls {
     }
 }
 
-/// Where the server is.
+/// The server's address and the route to it.
 pub(crate) struct Origin {
     host: String,
     port: u16,
     tls: Option<Tls>,
-    /// On the way to it.
+    /// The HTTP proxy that leads to the server, if any.
     pub http_proxy: Option<HttpProxy>,
-    /// For the header `Host`.
+    /// The value of the header `Host`.
     authority: HeaderValue,
-    /// The path of its API: empty, or beginning with a slash and not ending in one.
+    /// The path of its API: empty, or with a leading and no trailing slash.
     pub api_path: String,
-    /// Its API's whole address, for logs and for links that are written out.
+    /// The full URL of its API, for logs and for absolute links.
     pub api_url: String,
-    /// What stands for the network.
+    /// Replaces the network.
     #[cfg(fuzzing)]
     pub network: Option<super::fuzzing::Network>,
 }
 
 impl Origin {
-    /// The server of a configuration, and the HTTP proxy on the way to it that the environment names.
+    /// Reads the server from the configuration, and the HTTP proxy that leads to it from the environment.
     ///
     /// # Errors
-    /// If there is something wrong with its address or certificates, or with that proxy; the text says what to do.
+    /// If the server's address or certificates, or the HTTP proxy, can't be used; the text says what to do.
     pub fn new(config: &Config, environment: &HttpProxies) -> Result<Self, String> {
         let api =
             ServerUrl::new(&config.server_url, config.port, &config.api_path).map_err(|error| error.to_string())?;
@@ -111,7 +110,7 @@ impl Origin {
         })
     }
 
-    /// Has a request, of which the URI is a path so far, go to the server.
+    /// Directs a request to the server. Its URI must be a path.
     ///
     /// # Errors
     /// If the path can't be part of a URI.
@@ -123,12 +122,12 @@ impl Origin {
         }
     }
 
-    /// Whether requests are read and passed on by an HTTP proxy, whose own answers look like the server's.
+    /// Whether an HTTP proxy forwards the requests without a tunnel. Its own answers then look like the server's.
     pub fn is_forwarded(&self) -> bool {
         self.http_proxy.is_some() && self.tls.is_none()
     }
 
-    /// What an error of a connection to it says.
+    /// Describes an error of a connection to the server.
     pub fn describe(&self, error: &(dyn std::error::Error + 'static)) -> String {
         let failure = match &self.tls {
             Some(tls) => tls.trust.failure(error),
@@ -147,7 +146,7 @@ impl Origin {
         }
     }
 
-    /// A connection that TLS can begin on, or a request.
+    /// Opens a connection that is ready for TLS, or for requests if there is no TLS.
     async fn dial(&self) -> io::Result<TcpStream> {
         let Some(proxy) = &self.http_proxy else { return dial(&self.host, self.port).await };
         let stream = dial(&proxy.host(), proxy.port()).await.map_err(|error| egress_proxy::error(proxy, error))?;
@@ -158,10 +157,10 @@ impl Origin {
     }
 }
 
-/// One worker's connections to the server.
+/// The connections of one worker to the server.
 pub(crate) struct Upstream {
     shared: Arc<Shared>,
-    /// Without work, the one that was used last at the end.
+    /// Idle connections, the most recently used last.
     idle: Mutex<Vec<(SendRequest<CountingBody>, Instant)>>,
 }
 
@@ -172,7 +171,7 @@ pub(crate) struct PooledConnection {
 }
 
 impl PooledConnection {
-    /// Its answer has come whole: others may use it.
+    /// Returns the connection to the pool after its answer is complete.
     pub fn release(self) {
         if self.sender.is_closed() {
             return;
@@ -187,23 +186,23 @@ impl PooledConnection {
     }
 }
 
-/// Why a request has no answer.
+/// Why a request got no answer.
 pub(crate) enum SendError {
-    /// It has not been sent, and here it is again.
+    /// It was not sent; the request is returned.
     NotSent(Box<Request<RequestBody>>, hyper::Error),
-    /// It may have been taken.
+    /// The connection broke; the server may have received the request.
     Interrupted(hyper::Error),
-    /// The server says nothing; the request may have been taken.
+    /// The server was silent for this long; it may have received the request.
     TimedOut(Duration),
 }
 
 impl Upstream {
-    /// No connection yet.
+    /// Creates an empty pool.
     pub fn new(shared: Arc<Shared>) -> Arc<Self> {
         Arc::new(Self { shared, idle: Mutex::default() })
     }
 
-    /// A connection: a kept one, or a new one.
+    /// Returns an idle or a new connection. A safe (`harmless`) request may use one that was idle for longer.
     ///
     /// # Errors
     /// If the server can't be reached.
@@ -225,7 +224,7 @@ impl Upstream {
         idle.pop_if(|(_, since)| since.elapsed() <= longest).map(|(sender, _)| sender)
     }
 
-    /// A new connection.
+    /// Opens a new connection.
     pub async fn connect(self: &Arc<Self>) -> io::Result<PooledConnection> {
         let origin = &self.shared.origin;
         #[cfg(fuzzing)]
@@ -259,10 +258,10 @@ impl Upstream {
         Ok(sender)
     }
 
-    /// Sends a request and waits for the beginning of its answer: as long as the server takes of it, and some time after.
+    /// Sends a request and waits for the head of its answer, as long as the server reads the body, and for the idle timeout after that.
     ///
     /// # Errors
-    /// If there is none, and whether the server may have taken the request.
+    /// If there is no answer; the error tells whether the server may have received the request.
     pub async fn send(
         &self,
         mut connection: PooledConnection,
@@ -276,7 +275,7 @@ impl Upstream {
             let mut sending = pin!(connection.sender.try_send_request(request));
             let mut before = 0;
             loop {
-                // What is large takes the server a while to read and to store, too.
+                // The server also needs time to process a large body.
                 let timeouts = silence + Duration::from_millis(before / BYTES_A_MILLISECOND);
                 match timeout(timeouts, &mut sending).await {
                     Ok(answer) => break answer,
@@ -299,14 +298,15 @@ impl Upstream {
     }
 }
 
-/// What has no body by its kind may come with one all the same, from a server that errs: its bytes would be read as the next answer. (Of
-/// a request with a body that the server refuses, it may not have read that body: it would read it as the next request.)
+/// Returns whether the connection may be reused after this answer. A faulty server may send a body with an answer that must not have one;
+/// its bytes would be read as the next answer. [`send`](Upstream::send) also gives up a connection after a failed upload: the server may
+/// not have read the body, and would read it as the next request.
 fn reuse_after(method: &Method, status: StatusCode) -> Reuse {
     let bodiless = *method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if bodiless || status.is_informational() { Reuse::Never } else { Reuse::Allowed }
 }
 
-/// Tries all of a host's addresses, one after the other. A dead connection is noticed.
+/// Connects to a host by trying all its addresses in order. Keepalive detects dead connections.
 async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
     let mut failed = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
@@ -324,10 +324,10 @@ async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
 }
 
 impl Upstream {
-    /// Asks the server for its version.
+    /// Requests the server's version.
     ///
     /// # Errors
-    /// If it does not tell, and why.
+    /// If the server does not answer with success; the text says why.
     pub async fn probe(self: &Arc<Self>) -> Result<(), String> {
         let origin = &self.shared.origin;
         let connection = self.acquire(true).await.map_err(|error| origin.describe(&error))?;
@@ -341,7 +341,7 @@ impl Upstream {
             Err(SendError::TimedOut(silence)) => return Err(format!("it is silent for {} s", silence.as_secs())),
         };
         let status = answer.status();
-        // So that the connection can be used again.
+        // The body is read so that the connection can be reused.
         let body =
             http_body_util::BodyExt::collect(http_body_util::Limited::new(answer.into_body(), READ_BUFFER)).await;
         match (status.is_success(), body) {

@@ -1,5 +1,5 @@
-//! Algorithms that ask for much and read nothing, until no more is taken: in a process of its own, since it looks at the most memory that
-//! this process ever had.
+//! Checks that algorithms that request much and read nothing can't exhaust the proxy's memory. Runs in its own process, because it reads
+//! the process's peak memory.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
@@ -19,21 +19,21 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use vantage6::encryption::PrivateKey;
 
-/// The least memory that the proxy is made for.
+/// The smallest memory limit that the proxy is designed for, in MiB.
 const LIMIT: usize = 128;
 const RUNS: u64 = 6;
 const EACH: usize = 128;
-/// Characters of a result: less than is held of one at most.
+/// The length of a result: just below the most that is held of one.
 const RESULT: usize = 250_000;
 
-/// The most memory that this process ever used, in MiB.
+/// Returns the peak memory of this process, in MiB.
 fn peak() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
 }
 
-/// A server whose every task is a subtask of the caller's, with many results.
+/// Starts a server whose tasks are all subtasks of the caller's, with many results each.
 async fn server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -87,7 +87,7 @@ fn token(task: u64) -> String {
     format!("{}.{}.{}", part(r#"{"alg":"HS256"}"#), part(&claims), part("signature"))
 }
 
-/// Asks for the results of the run's subtask, and sends the beginning of another large request.
+/// Requests the results of the run's subtask, and sends the beginning of another large request.
 async fn ask(proxy: SocketAddr, run: u64, number: usize) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4096)?;
@@ -100,7 +100,7 @@ async fn ask(proxy: SocketAddr, run: u64, number: usize) -> std::io::Result<TcpS
     Ok(stream)
 }
 
-/// The configuration of an encrypted collaboration, in a folder that is to be removed.
+/// Returns the configuration of an encrypted collaboration, in a folder that the caller removes.
 fn config(server: SocketAddr, folder: &std::path::Path) -> Config {
     std::fs::create_dir_all(folder).unwrap();
     let key = folder.join("key.pem");
@@ -126,7 +126,7 @@ async fn algorithms_that_read_nothing_do_not_take_more_than_there_is() {
         }
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
-    // It serves, although nothing is read.
+    // The proxy serves others although these responses are not read.
     let mut honest = TcpStream::connect(proxy.address).await.unwrap();
     let request = format!("GET /task/1300 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", token(300));
     honest.write_all(request.as_bytes()).await.unwrap();

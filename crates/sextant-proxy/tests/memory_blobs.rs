@@ -1,4 +1,4 @@
-//! Checks that blobs take no memory of the proxy. Runs in its own process, because it reads the process's peak memory.
+//! Checks that the proxy streams blobs with little memory. Runs in its own process, because it reads the process's peak memory.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
 
@@ -22,14 +22,14 @@ const MEGABYTE: usize = 1024 * 1024;
 const MEGABYTES: usize = 200;
 const ID: &str = "8c7e2f0a-5f36-4a44-9a45-0d5a7d1b2c3d";
 
-/// The most memory that this process ever used, in MiB.
+/// Returns the peak memory of this process, in MiB.
 fn peak() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
 }
 
-/// Reads a body in chunks and counts it.
+/// Reads a chunked body and counts its bytes.
 async fn chunks(connection: &mut (impl AsyncBufRead + Unpin), count: &AtomicU64) {
     loop {
         let mut line = String::new();
@@ -43,7 +43,7 @@ async fn chunks(connection: &mut (impl AsyncBufRead + Unpin), count: &AtomicU64)
     }
 }
 
-/// Reads the head of a message: its first line, and whether a body in chunks follows.
+/// Reads the head of a message. Returns its first line, and whether a chunked body follows.
 async fn head(connection: &mut (impl AsyncBufRead + Unpin)) -> (String, bool) {
     let (mut first, mut chunked) = (String::new(), false);
     connection.read_line(&mut first).await.unwrap();
@@ -57,7 +57,7 @@ async fn head(connection: &mut (impl AsyncBufRead + Unpin)) -> (String, bool) {
     }
 }
 
-/// A server with a large blob, the result of the caller's subtask; it counts the bytes of what it is to store.
+/// Starts a server with a large blob, which is the result of the caller's subtask. It counts the bytes that it should store.
 async fn server(key: Arc<PrivateKey>, stored: Arc<AtomicU64>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -138,7 +138,7 @@ async fn two_hundred_megabytes_each_way_take_a_few() {
     for _ in 0..MEGABYTES {
         let chunk = [format!("{MEGABYTE:x}\r\n").as_bytes(), &piece, b"\r\n"].concat();
         if connection.write_all(&chunk).await.is_err() {
-            // The answer says why.
+            // The response gives the reason.
             break;
         }
     }

@@ -1,7 +1,7 @@
-//! The way out for one question: an HTTP proxy in this process, which a client of a library uses for all of its connections. It lets through
-//! so many bytes, goes by the HTTP proxy that the environment names, and keeps why a connection did not come about.
+//! An HTTP proxy in this process for all connections of one registry query. It limits the bytes that come back, uses the HTTP proxy that
+//! the environment names, and records why a connection failed.
 //!
-//! It listens on loopback for the time of the question, and takes requests with its key alone.
+//! It listens on loopback during the query, and accepts only requests with its key.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,26 +20,26 @@ use url::Url;
 
 use crate::places::{is_here, may_ask_address, may_ask_host};
 
-/// How many bytes come back for one question, certificates included: a digest comes without its manifest, and few manifests are larger. The
-/// library reads the details of an error into a tree, which takes a hundred times the memory of its text.
+/// The most bytes that come back for a query, including certificates. A digest comes without its manifest, and few manifests are larger.
+/// `oci-client` parses the details of an error into a tree, which takes a hundred times the memory of its text.
 const BYTES: usize = 256 * 1024;
-/// How many connections a question makes: registry and login server, and redirects.
+/// The most connections of a query: to the registry, to its login server, and for redirects.
 const CONNECTIONS: usize = 16;
-/// How long a head may be.
+/// The largest request or response head.
 const HEAD: usize = 16 * 1024;
 const NAME: &str = "sextant";
 
-/// The gate, open until it is dropped.
+/// A gate, which is open until it is dropped.
 pub struct Gate {
     address: SocketAddr,
     key: String,
     state: Arc<State>,
-    /// Aborted with the gate, and so are its connections.
+    /// Aborted on drop, with all connections.
     _server: JoinSet<()>,
 }
 
 struct State {
-    /// Host and port of the registry that is asked.
+    /// The host and port of the queried registry.
     registry: String,
     proxies: Arc<HttpProxies>,
     authorization: String,
@@ -48,7 +48,8 @@ struct State {
 }
 
 impl State {
-    /// Keeps the last reason. Before a connection is closed, so that it is there when the client hears of the end.
+    /// Records the reason for a failure; the last one counts. Call this before the connection is closed, so that the client finds the
+    /// reason when it gets the error.
     fn fail(&self, why: String) -> String {
         *self.failure.lock() = Some(why.clone());
         why
@@ -56,7 +57,7 @@ impl State {
 }
 
 impl Gate {
-    /// A gate for a question to this registry.
+    /// Opens a gate for a query to this registry.
     pub async fn open(proxies: Arc<HttpProxies>, registry: &str) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -73,12 +74,12 @@ impl Gate {
         Ok(Self { address, key, state, _server: server })
     }
 
-    /// The gate as an HTTP proxy, with its key: not to be shown.
+    /// Returns the gate's URL as an HTTP proxy. It contains the key, so don't log it.
     pub fn url(&self) -> String {
         format!("http://{NAME}:{}@{}", self.key, self.address)
     }
 
-    /// Why a connection did not come about, or was cut.
+    /// Returns why a connection failed or was cut off.
     pub fn failure(&self) -> Option<String> {
         self.state.failure.lock().clone()
     }
@@ -91,7 +92,7 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
         let state = state.clone();
         connections.spawn(async move {
             if let Err(why) = pass(client, &state).await {
-                // What was found out while it was open says more.
+                // A reason that was recorded during the connection is more precise.
                 state.failure.lock().get_or_insert(why);
             }
         });
@@ -99,7 +100,7 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
     while connections.join_next().await.is_some() {}
 }
 
-/// Where a client wants to go.
+/// A request of the client.
 struct Request {
     to: Url,
     is_tunnel: bool,
@@ -120,7 +121,7 @@ impl Request {
             name.eq_ignore_ascii_case("proxy-authorization").then(|| value.trim().to_owned())
         };
         let is_ours = lines.filter_map(value_for_gate).any(|value| value == authorization);
-        // What is for the gate goes no further.
+        // The gate's credentials are not forwarded.
         let handed_on: Vec<&str> = text.split("\r\n").filter(|line| value_for_gate(line).is_none()).collect();
         Some(Self { to, is_tunnel, is_ours, head: handed_on.join("\r\n").into_bytes() })
     }
@@ -129,7 +130,7 @@ impl Request {
 async fn pass(mut client: TcpStream, state: &State) -> Result<(), String> {
     let head = read_head(&mut client).await.map_err(|_| "the connection broke in this process".to_owned())?;
     let Some(request) = Request::read(&head, &state.authorization).filter(|request| request.is_ours) else {
-        // Somebody else's on this machine.
+        // The request comes from another program on this machine.
         return Ok(());
     };
     let mut server = match connect(&request, state).await {
@@ -155,7 +156,7 @@ async fn pass(mut client: TcpStream, state: &State) -> Result<(), String> {
     }
 }
 
-/// Hands on what comes back, as far as there is room for it.
+/// Copies bytes to the client, up to the limit.
 async fn bounded_copy(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl tokio::io::AsyncWrite + Unpin),
@@ -172,13 +173,13 @@ async fn bounded_copy(
             return Err(state.fail(format!("it answers with more than {BYTES} bytes")));
         }
         if to.write_all(buffer.get(..count).unwrap_or_default()).await.is_err() {
-            // The client has what it wanted.
+            // The client has closed the connection, so it has all that it needs.
             return Ok(());
         }
     }
 }
 
-/// Connects to where the client wants to go, by the HTTP proxy of the environment where there is one.
+/// Connects to the requested host, through the HTTP proxy of the environment if there is one.
 async fn connect(request: &Request, state: &State) -> Result<TcpStream, String> {
     let to = &request.to;
     let host = to.host_str().unwrap_or_default();
@@ -221,7 +222,7 @@ async fn connect(request: &Request, state: &State) -> Result<TcpStream, String> 
     }
 }
 
-/// Connects to one of the addresses that a host has, of those that may be asked.
+/// Connects to one of the permitted addresses of a host.
 async fn connect_directly(host: &str, bare: &str, port: u16, state: &State) -> Result<TcpStream, String> {
     let failed = |error: io::Error| format!("no connection to {}: {error}", excerpt(&format!("{host}:{port}")));
     let found: Vec<SocketAddr> = lookup_host((bare, port)).await.map_err(failed)?.collect();
@@ -233,7 +234,7 @@ async fn connect_directly(host: &str, bare: &str, port: u16, state: &State) -> R
     TcpStream::connect(addresses.as_slice()).await.map_err(failed)
 }
 
-/// Why a host of this machine or its link is not asked.
+/// Returns the reason why a host on this machine or its link is not contacted.
 fn not_here(host: &str, port: u16) -> String {
     format!(
         "it wants to be asked at {}, which is on this machine or its link, and the registry is not",
@@ -241,7 +242,7 @@ fn not_here(host: &str, port: u16) -> String {
     )
 }
 
-/// Reads to the empty line, and not a byte further.
+/// Reads a head up to and including its empty line, and no further.
 async fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -267,7 +268,7 @@ mod tests {
         }
     }
 
-    /// Whether what listens on loopback is reached, for a question to this registry.
+    /// Returns whether a query to this registry reaches a listener on loopback.
     async fn reaches(registry: &str, line: &str) -> Result<bool, String> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port().to_string();

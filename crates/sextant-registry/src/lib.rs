@@ -1,7 +1,7 @@
-//! The port [`Registries`] with `oci-client`: which content a registry has for a tag.
+//! Implements the port [`Registries`] with `oci-client`: looks up the digest that a registry has for a tag.
 //!
-//! A registry is somebody else's. A question has a bounded time, and all that comes back a bounded size: `oci-client` reads answers as a
-//! whole, however long they are, and does not know this node's HTTP proxies; so its connections go through a [`gate`] of this process.
+//! Registries are not trusted, so each query has a time limit and its answers a size limit. `oci-client` reads answers completely, however
+//! long they are, and does not know this node's HTTP proxies. So its connections go through a local proxy, the [`gate`].
 #![forbid(unsafe_code)]
 
 mod gate;
@@ -31,10 +31,10 @@ use self::gate::Gate;
 use self::logins::Logins;
 use self::places::is_here;
 
-/// How long a question may take: a registry, its login server, and a proxy to each.
+/// The time limit for a query: it includes the registry, its login server, and an HTTP proxy to each.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Asks registries, as a node's configuration says.
+/// Queries registries according to a node's configuration.
 pub struct OciRegistries {
     logins: Logins,
     authorities: Vec<Certificate>,
@@ -45,7 +45,7 @@ pub struct OciRegistries {
 }
 
 impl OciRegistries {
-    /// With the logins of `docker_registries`, and the certificates and HTTP proxies that the node uses for its server.
+    /// Uses the logins of `docker_registries`, and the certificates and HTTP proxies that the node uses for its server.
     ///
     /// # Errors
     /// If the certificates or the environment's HTTP proxies can't be used; the text is for the operator.
@@ -79,7 +79,7 @@ impl OciRegistries {
         self.limits.ask(registry, question).await
     }
 
-    /// By https; where there is none, a registry of this machine by plain http, as everybody who pulls images does it.
+    /// Queries by HTTPS. If that request fails, queries a registry on this machine by plain HTTP, as container runtimes do.
     async fn ask_by_either_protocol(&self, image: &ImageReference) -> Asked<Digest> {
         let answer = match self.ask_by(image, ClientProtocol::Https).await {
             Err((OciDistributionError::RequestError(_), _)) if is_here(&image.domain) => {
@@ -98,7 +98,7 @@ impl OciRegistries {
         }
     }
 
-    /// Asks once. An error comes with what the gate has to say of it.
+    /// Queries once. An error includes the reason that the gate knows, if any.
     async fn ask_by(
         &self,
         image: &ImageReference,
@@ -116,7 +116,7 @@ impl OciRegistries {
         let client = self.client(&gate, protocol).map_err(|error| (error, None))?;
         let auth = self.logins.of(image);
         let digest = async {
-            // First, so that a login server that is away is not taken for a registry that refuses.
+            // Logs in first, so that an unavailable login server is not taken for a refusal by the registry.
             client.auth(&reference, &auth, RegistryOperation::Pull).await?;
             client.fetch_manifest_digest(&reference, &auth).await
         };

@@ -1,17 +1,17 @@
-//! Which login of `docker_registries` is for an image: as kubelets choose it, the one with the longest beginning of the image's path.
+//! Selects the login of `docker_registries` for an image: as in kubelets, the one whose path is the longest prefix of the image's path.
 
 use oci_client::secrets::RegistryAuth;
 use secrecy::{ExposeSecret as _, SecretString};
 use sextant_config::Registry;
 use sextant_core::image_reference::ImageReference;
 
-/// All of them.
+/// The logins of a configuration.
 pub struct Logins(Vec<Login>);
 
 struct Login {
-    /// Host and port, or `.example.org` for all below that.
+    /// Host and port, or `.example.org` for all its direct subdomains.
     host: String,
-    /// Without slashes at its ends; may be empty.
+    /// Without slashes at the ends; may be empty.
     path: String,
     username: String,
     password: SecretString,
@@ -24,7 +24,7 @@ impl Logins {
                 registry.strip_prefix("https://").or_else(|| registry.strip_prefix("http://")).unwrap_or(registry);
             let (host, path) = plain.split_once('/').unwrap_or((plain, ""));
             let (host, path) = match host {
-                // As Docker's own files write it.
+                // The names that Docker's own configuration files use.
                 "index.docker.io" | "registry-1.docker.io" => ("docker.io", ""),
                 host => (host.strip_prefix('*').unwrap_or(host), path),
             };
@@ -38,7 +38,7 @@ impl Logins {
         Self(registries.iter().map(login).collect())
     }
 
-    /// The login for an image.
+    /// Returns the login for an image. An exact host has priority over a wildcard.
     pub fn of(&self, image: &ImageReference) -> RegistryAuth {
         let fitting = self.0.iter().filter(|login| login.is_for(image));
         fitting
@@ -52,7 +52,7 @@ impl Logins {
 impl Login {
     fn is_for(&self, image: &ImageReference) -> bool {
         let is_host = match self.host.strip_prefix('.') {
-            // One more name, not several.
+            // The wildcard stands for exactly one label.
             Some(domain) => {
                 image.domain.split_once('.').is_some_and(|(first, rest)| !first.is_empty() && rest == domain)
             }

@@ -1,4 +1,5 @@
-//! What a registry's answer means: that it does not have an image, or that it can't be asked now. Its words are for the operator.
+//! Interprets the errors of a registry query: the registry does not have the image, or can't be queried at the moment. The texts are for
+//! the operator.
 
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 use outbound::error_chain;
@@ -6,20 +7,20 @@ use printable::excerpt;
 use sextant_core::image_policy::Answer;
 use sextant_core::image_reference::{Digest, ImageReference};
 
-/// What to do about a registry that does not let this node in.
+/// Advice for a registry that refuses this node.
 const LOGIN: &str = "Does `docker_registries` have a login for it that may pull this image?";
 
-/// Whether an error means that the registry, its login server or what is on the way can't be reached, whatever is asked for.
+/// Whether an error means that the registry, its login server or an HTTP proxy can't be reached, whatever image is queried.
 pub fn is_unreachable(error: &OciDistributionError, gate: Option<&str>) -> bool {
     match error {
         OciDistributionError::RequestError(error) => error.is_connect(),
-        // The gate's own answer.
+        // The gate itself sends 502 if a connection fails.
         OciDistributionError::ServerError { code: 502, .. } => gate.is_some(),
         _ => false,
     }
 }
 
-/// The answer for an error; `gate`: what went wrong with its connection.
+/// Converts an error to an answer. `gate` is the reason why its connection failed, if known.
 pub fn of(error: &OciDistributionError, gate: Option<String>, image: &ImageReference) -> Answer<Digest> {
     let registry = &image.domain;
     let named = excerpt(&image.to_string());
@@ -28,7 +29,7 @@ pub fn of(error: &OciDistributionError, gate: Option<String>, image: &ImageRefer
     let failing =
         |words: String| Answer::Away(format!("the registry {registry} can't be asked for {named} now: {words}"));
     if let (OciDistributionError::ServerError { code: 502, .. }, Some(words)) = (error, &gate) {
-        // The gate's own answer.
+        // The gate itself sends 502 if a connection fails.
         return failing(format!("{words}. Check that it runs, and that this node can reach it"));
     }
     match error {
@@ -56,7 +57,7 @@ pub fn of(error: &OciDistributionError, gate: Option<String>, image: &ImageRefer
             failing(format!("its login server refuses: {}. {LOGIN}", excerpt(words)))
         }
         OciDistributionError::RequestError(error) => {
-            // The outermost tells the address only.
+            // The outermost error contains only the URL.
             let cause = std::error::Error::source(error).unwrap_or(error);
             let words = gate.unwrap_or_else(|| excerpt(&error_chain(cause)));
             let advice = if words.contains("certificate") {

@@ -1,17 +1,17 @@
-//! Where a host is. What is on this machine or on its link is asked for a registry that is there itself, and for no other: a registry
-//! elsewhere may name any address as that of its login server.
+//! Decides which hosts a query may contact. Hosts on this machine or its link are contacted only if the registry itself is there: a remote
+//! registry may name any address as its login server.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use sextant_core::image_reference::host_of;
 
-/// Whether a registry is this machine's own.
+/// Whether a registry is on this machine.
 pub fn is_here(domain: &str) -> bool {
     let host = host_of(domain);
     is_localhost(host) || address(host).is_some_and(|address| is_of_machine(&address))
 }
 
-/// Whether a connection for a question to a registry may go to this host, as far as its name tells.
+/// Whether a query to a registry may contact this host, judging by its name.
 pub fn may_ask_host(host: &str, registry: &str) -> bool {
     is_own(host, registry)
         || match address(host) {
@@ -20,7 +20,7 @@ pub fn may_ask_host(host: &str, registry: &str) -> bool {
         }
 }
 
-/// Whether it may go to this address, which the host's name stands for.
+/// Whether a query may contact this address of a host.
 pub fn may_ask_address(address: &IpAddr, host: &str, registry: &str) -> bool {
     is_own(host, registry) || !is_local(address) || (is_of_machine(address) && is_here(registry))
 }
@@ -34,7 +34,7 @@ fn is_localhost(host: &str) -> bool {
     host == "localhost" || host.ends_with(".localhost")
 }
 
-/// The address that a host is named by.
+/// Returns the address if the host is given as one.
 fn address(host: &str) -> Option<IpAddr> {
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     bare.parse::<IpAddr>().ok().map(|address| address.to_canonical())
@@ -44,7 +44,7 @@ fn is_of_machine(address: &IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
-/// Whether an address is this machine's or its link's. A connection to the unspecified address goes to this machine.
+/// Whether an address belongs to this machine or its link. A connection to an unspecified address goes to this machine.
 fn is_local(address: &IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => {
@@ -111,7 +111,7 @@ mod tests {
             ("127.0.0.1", "auth.example.org", false),
             ("169.254.169.254", "auth.example.org", false),
             ("::1", "auth.example.org", false),
-            // The operator has said by what name this machine knows the registry.
+            // The operator has named the registry by a name that resolves to this machine.
             ("127.0.0.1", "registry.example.org", true),
         ] {
             assert_eq!(may_ask_address(&address.parse().unwrap(), host, ELSEWHERE), expected, "{host} {address}");

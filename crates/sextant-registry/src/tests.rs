@@ -1,4 +1,4 @@
-//! A registry that plays what registries do, and what they should not.
+//! Tests against a fake registry that behaves as registries do, and as they should not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,17 +13,17 @@ use super::*;
 
 const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
-/// What the registry answers to a request, given its head.
+/// Returns the registry's answer to a request with this head.
 type Answers = Arc<dyn Fn(&str) -> Played + Send + Sync>;
 
 enum Played {
-    /// The whole answer.
+    /// A complete answer.
     Says(String),
-    /// This, and then bytes without end.
+    /// This text, and then bytes without end.
     Floods(String),
-    /// A byte now and then.
+    /// A byte from time to time.
     Drips,
-    /// Nothing at all.
+    /// No answer.
     Silent,
 }
 
@@ -32,7 +32,7 @@ fn says(status: &str, headers: &str, body: &str) -> Played {
     Played::Says(format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n{headers}\r\n{body}"))
 }
 
-/// A registry on loopback with a certificate of its own CA. Gives its host and port.
+/// Starts a registry on loopback, with TLS if an acceptor is given. Returns its host and port.
 async fn registry(tls: Option<TlsAcceptor>, answers: Answers) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -81,7 +81,7 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, answers: Answer
     }
 }
 
-/// A CA in a file, and TLS with a certificate that it has issued for 127.0.0.1.
+/// Creates a CA in a file, and TLS with a certificate that the CA has issued for 127.0.0.1.
 fn authority() -> (tempfile::NamedTempFile, TlsAcceptor) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
@@ -114,7 +114,7 @@ async fn ask(registries: &OciRegistries, host: &str) -> Answer<Digest> {
     registries.ask(&ImageReference::parse(&format!("{host}/team/average:1")).unwrap()).await
 }
 
-/// By plain http, as a registry of this machine may be asked.
+/// Queries by plain HTTP, which is permitted for a registry on this machine.
 async fn ask_plainly(registries: &OciRegistries, host: &str) -> Answer<Digest> {
     let image = ImageReference::parse(&format!("{host}/team/average:1")).unwrap();
     let answer = registries.ask_by(&image, ClientProtocol::Http).await;
@@ -285,14 +285,14 @@ async fn a_registry_that_is_silent_delays_no_decision_about_another() {
     assert_eq!(answer, known());
     assert!(after < Duration::from_secs(2), "{after:?}");
     assert!(many.iter().all(|answer| matches!(answer, Answer::Away(why) if why.contains("has not answered"))));
-    // A list of many entries costs no more time than one of them.
+    // Many images take no more time than one of them.
     for image in &images {
         assert!(matches!(registries.digest(image).await, Answer::Away(_)));
     }
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
 }
 
-/// The other host notes what it gets.
+/// The other host records the requests that it gets.
 #[tokio::test]
 async fn a_redirect_does_not_take_credentials_to_another_host() {
     let heads = Arc::new(parking_lot::Mutex::new(Vec::new()));

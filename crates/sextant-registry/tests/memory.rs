@@ -1,4 +1,4 @@
-//! Checks that no answer of a registry takes many times the memory of what it may have. Runs in its own process, because it reads the
+//! Checks that no answer of a registry takes many times the memory of its size limit. Runs in its own process, because it reads the
 //! process's peak memory.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails, panics")]
@@ -13,21 +13,21 @@ use sextant_core::image_reference::ImageReference;
 use sextant_core::registries::Registries as _;
 use sextant_registry::OciRegistries;
 
-/// How much memory this process uses now (`VmRSS:`), or did at most (`VmHWM:`), in MiB.
+/// Returns the memory of this process now (`VmRSS:`) or at its peak (`VmHWM:`), in MiB.
 fn memory(which: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with(which)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
 }
 
-/// A registry of this machine without TLS, which refuses each manifest with this body.
+/// Starts a registry on this machine without TLS, which refuses each manifest with this body.
 fn registry(body: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let (mut stream, mut head) = (stream.unwrap(), Vec::new());
-            // A TLS greeting is none.
+            // A TLS handshake has no head.
             while !head.ends_with(b"\r\n\r\n") && !head.starts_with(b"\x16") {
                 let mut byte = [0];
                 match stream.read(&mut byte) {
@@ -54,12 +54,12 @@ async fn no_answer_takes_many_times_what_it_may_have() {
     let config = "server_url: https://v6.example.org\napi_key: k\n";
     let config = Config::parse(config, Path::new("node.yaml"), &|_| None).unwrap();
     let registries = OciRegistries::new(&config).unwrap();
-    // What the library reads into a tree: a hundred times the memory of its text.
+    // `oci-client` parses this into a tree, which takes a hundred times the memory of its text.
     for size in [100_000, 1_000_000] {
         let many = vec![r#"{"":0}"#; size / 7].join(",");
         let host = registry(format!(r#"{{"errors": [{{"code": "NO", "detail": [{many}]}}]}}"#));
         let image = ImageReference::parse(&format!("{host}/team/average:1")).unwrap();
-        // Forgets the most that was.
+        // Resets the peak.
         std::fs::write("/proc/self/clear_refs", "5").unwrap();
         let before = memory("VmRSS:");
         let answer = registries.digest(&image).await;

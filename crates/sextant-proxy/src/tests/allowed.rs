@@ -1,4 +1,4 @@
-//! What an algorithm may ask for at all: a list of methods and resources, in every collaboration.
+//! Tests which methods and resources the proxy allows, in encrypted and unencrypted collaborations.
 
 use serde_json::json;
 
@@ -8,7 +8,8 @@ use super::*;
 
 const ID: &str = "8c7e2f0a-5f36-4a44-9a45-0d5a7d1b2c3d";
 
-/// What algorithm tools of 4.5.5 and 4.15.2 ask for (`tests/e2e/test_proxy.py` runs them), and what a container's token may besides.
+/// The requests of the algorithm tools of 4.5.5 and 4.15.2 (`tests/e2e/test_proxy.py` runs them), and those that a container's token
+/// permits besides.
 #[tokio::test]
 async fn what_algorithms_need_passes() {
     let (to, seen) = server(|_, _| async { answer(200, "{}") }).await;
@@ -125,7 +126,7 @@ async fn nothing_else_passes() {
     }
 }
 
-/// Werkzeug turns methods into capitals.
+/// Werkzeug converts methods to capitals.
 #[tokio::test]
 async fn methods_are_the_ones_that_are_written_so() {
     for cryptor in [Cryptor::Plain, Cryptor::Encrypted(key(0))] {
@@ -147,7 +148,7 @@ async fn methods_are_the_ones_that_are_written_so() {
     }
 }
 
-/// A method that is told elsewhere is not told on.
+/// A method in a header or in the query is not forwarded as one.
 #[tokio::test]
 async fn nothing_overrides_a_method() {
     let (to, seen) = organizations().await;

@@ -1,5 +1,5 @@
-//! The server's blob store: inputs leave encrypted for an organization of the collaboration, results are decrypted for their own caller,
-//! and no subtask reads what is not for it.
+//! Tests the server's blob store: inputs are encrypted for an organization of the collaboration, results are decrypted only for their own
+//! caller, and no subtask can read another's data.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,9 +12,9 @@ use super::fake_server::{Seen, server};
 use super::*;
 
 const MISSING: &str = "00000000-5f36-4a44-9a45-0d5a7d1b2c3d";
-/// A result of subtask 9, of the caller's task 7.
+/// A result of subtask 9, whose parent is the caller's task 7.
 const OWN: &str = "99999999-5f36-4a44-9a45-0d5a7d1b2c3d";
-/// A result of task 10, of another task's.
+/// A result of task 10, whose parent is another task.
 const FOREIGN: &str = "aaaaaaaa-5f36-4a44-9a45-0d5a7d1b2c3d";
 const NEW: &str = "bbbbbbbb-5f36-4a44-9a45-0d5a7d1b2c3d";
 
@@ -30,7 +30,7 @@ async fn raw(plain: &[u8], public: &PublicKey) -> Vec<u8> {
     message.try_collect::<Vec<Bytes>>().await.unwrap().concat()
 }
 
-/// A server with a blob store of these bytes, organizations with both keys, and the caller's task with a subtask.
+/// A server with a blob store that contains these bytes, organizations with both keys, and the caller's task with a subtask.
 async fn with_store(enabled: bool, stored: Vec<u8>) -> (SocketAddr, Seen) {
     server(move |request, _| {
         let (path, query) = (request.uri().path().to_owned(), request.uri().query().unwrap_or_default().to_owned());
@@ -42,7 +42,7 @@ async fn with_store(enabled: bool, stored: Vec<u8>) -> (SocketAddr, Seen) {
             ("GET", "/api/organization") => Some(json!({ "data": [{ "id": 3 }, organization(2, 1)] })),
             ("GET", "/api/blobstream/status") => Some(json!({ "blob_store_enabled": enabled })),
             ("GET", "/api/task") if query.contains("parent_id=7&") && query.contains("&page=1") => {
-                // The server is not believed: another's task may be among them.
+                // The proxy checks the list: it may contain subtasks of another task.
                 Some(json!({ "data": [task(10, 8), task(9, 7)] }))
             }
             ("GET", "/api/result") => {
@@ -126,7 +126,7 @@ async fn nothing_is_stored_for_strangers() {
     assert_eq!(posts(&seen, "/api/blobstream")[0].body(), "YWJj");
 }
 
-/// A server that does not say whose a key is.
+/// The server does not tell whose key it is.
 #[tokio::test]
 async fn what_the_server_does_not_say_stores_nothing() {
     for (status, said) in [(500, "{}"), (403, "{}"), (200, "no JSON"), (200, "[]")] {
@@ -244,7 +244,7 @@ async fn without_a_blob_store_no_subtask_names_a_blob() {
     let got = proxy.ask("POST", "/task", task(NEW)).await;
     assert_eq!(got.status, 400);
     assert!(got.text().contains("the server has no blob store"), "{}", got.text());
-    // Something in front of the server that says 404 says nothing of blobs.
+    // A 404 of a front end says nothing about blobs.
     let (to, other) = server(|request, _| async move {
         match request.uri().path() {
             "/api/blobstream/status" => answer(200, r#"{"blob_store_enabled": true}"#),

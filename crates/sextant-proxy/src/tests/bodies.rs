@@ -1,4 +1,4 @@
-//! Bodies where none belong, and bodies that nobody reads: what is left of them is never taken for another request or answer.
+//! Tests unexpected and unread bodies: their remains must not be read as another request or answer.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -8,7 +8,7 @@ use super::*;
 
 const SMUGGLED: &str = "GET /api/SMUGGLED HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// A subtask of the caller's own image.
+/// A subtask with the caller's image.
 const TASK: &str = r#"{"image": "i"}"#;
 
 #[tokio::test]
@@ -25,13 +25,13 @@ async fn a_body_with_a_method_that_has_none_is_refused() {
                 ("Content-Length: 1\r\n", "x"),
                 ("Transfer-Encoding: chunked\r\n", chunks.as_str()),
                 ("Transfer-Encoding: chunked\r\n", "0\r\n\r\n"),
-                // One that is announced and doesn't come.
+                // A body that is announced but not sent.
                 ("Content-Length: 5\r\n", ""),
                 ("Expect: 100-continue\r\nContent-Length: 5\r\n", ""),
             ] {
                 let request = format!("{method} {path} HTTP/1.1\r\n{auth}{framing}\r\n{body}{SMUGGLED}");
                 let got = raw(proxy.address, request.as_bytes()).await;
-                // Of a method that it doesn't know it may say so first.
+                // For an unknown method, the proxy may return 405 first.
                 assert!(got.starts_with("HTTP/1.1 400") || got.starts_with("HTTP/1.1 405"), "{request}: {got}");
                 assert!(got.contains("connection: close"), "{request}: {got}");
                 assert_eq!(got.matches("HTTP/1.1").count(), 1, "{request}: {got}");
@@ -39,7 +39,7 @@ async fn a_body_with_a_method_that_has_none_is_refused() {
         }
     }
     assert_eq!(seen.count(), 0);
-    // As Python's requests sends them.
+    // Python's requests sends this header.
     for method in ["GET", "HEAD", "OPTIONS"] {
         let request = format!("{method} /task/7 HTTP/1.1\r\n{auth}Content-Length: 0\r\nConnection: close\r\n\r\n");
         let got = raw(proxy.address, request.as_bytes()).await;
@@ -78,7 +78,7 @@ async fn nor_after_an_answer_before_the_bodys_end_and_the_algorithms_connection_
         let length = stream.read(&mut got).await.unwrap();
         let got = String::from_utf8_lossy(&got[..length]).into_owned();
         assert!(got.starts_with("HTTP/1.1 200") && got.contains("connection: close"), "{got}");
-        // What comes now is neither the rest of a body nor a request.
+        // These bytes are neither the rest of a body nor a request.
         let _ = stream.write_all(SMUGGLED.as_bytes()).await;
         let mut rest = Vec::new();
         let _ = tokio::time::timeout(Duration::from_secs(2), stream.read_to_end(&mut rest)).await.unwrap();
@@ -105,7 +105,7 @@ async fn the_algorithms_connection_is_kept_where_all_was_read() {
     assert!(!got.contains("connection: close"), "{got}");
 }
 
-/// What a server sends after an answer that has no body by its kind is not the next request's answer.
+/// Bytes after an answer that must not have a body are not the next answer.
 #[tokio::test]
 async fn an_answer_without_a_body_ends_the_connection_with_the_server() {
     for answer in [
@@ -165,7 +165,7 @@ async fn another_protocol_is_no_answer() {
     }
 }
 
-/// One that may be tried again for a while.
+/// Sends a request that the proxy may retry for a while, and returns the answer's beginning.
 async fn raw_within(to: SocketAddr, sends: &[u8]) -> String {
     let mut stream = TcpStream::connect(to).await.unwrap();
     stream.write_all(sends).await.unwrap();

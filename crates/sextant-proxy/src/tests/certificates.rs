@@ -1,4 +1,4 @@
-//! Servers with all kinds of certificates, asked by all three clients: the REST client, the live connection, and the proxy.
+//! Tests servers with all kinds of certificates against all three clients: the REST client, the live connection, and the proxy.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,10 @@ use vantage6::{Backoff, Client, ServerUrl};
 use super::*;
 use crate::upstream::{Origin, Upstream};
 
-/// What is expected of a client.
+/// The expected result of a client.
 enum Expected {
     Trusted,
-    /// All of these words, and none of a server that is away.
+    /// An error with all of these words, and none that describe an unavailable server.
     Told(&'static [&'static str]),
 }
 use Expected::{Told, Trusted};
@@ -52,7 +52,7 @@ impl Identity {
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        // `with_single_cert` reads the certificate, which it can't with version 1.
+        // `with_single_cert` parses the certificate and rejects version 1.
         let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&self.key).unwrap();
         let certified = rustls::sign::CertifiedKey::new(self.chain, key);
         builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)))
@@ -84,7 +84,7 @@ fn ca(common_name: &str) -> CertifiedIssuer<'static, KeyPair> {
     CertifiedIssuer::self_signed(ca_params(common_name), KeyPair::generate().unwrap()).unwrap()
 }
 
-/// A certificate of version 1, which `openssl x509 -req -signkey` makes.
+/// Creates a certificate of version 1, as `openssl x509 -req -signkey` does.
 fn version_1(common_name: &str, key: &KeyPair) -> Vec<u8> {
     fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
         let content = parts.concat();
@@ -106,7 +106,7 @@ fn version_1(common_name: &str, key: &KeyPair) -> Vec<u8> {
     der(0x30, &[&body, &algorithm, &der(0x03, &[&[0], &signature])])
 }
 
-/// A server at a port of its own that answers each request with 404, in TLS where there is a configuration.
+/// Starts a server that answers each request with 404, with TLS if there is a configuration. Returns its port.
 async fn listen(tls: Option<ServerConfig>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -138,7 +138,7 @@ async fn answer_404(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrit
     stream.shutdown().await
 }
 
-/// What each of the three clients says of a server.
+/// Returns what each of the three clients reports about a server.
 async fn ask(url: &str, ca_file: Option<&Path>) -> [String; 3] {
     let mut builder = Client::builder(ServerUrl::new(url, None, "/api").unwrap(), "key".to_owned().into())
         .http_proxies(HttpProxies::default())
@@ -162,7 +162,7 @@ async fn ask(url: &str, ca_file: Option<&Path>) -> [String; 3] {
     [rest.to_string(), live, proxy]
 }
 
-/// As [`vantage6::live::connect`] builds its connection, without the login.
+/// Builds the connection as [`vantage6::live::connect`] does, without the login.
 async fn live(url: &str, client: &Client) -> String {
     let (_socket, mut events) =
         socketio::Client::builder(url).namespace("/tasks").http(client.http_builder()).connect().unwrap();
@@ -329,7 +329,7 @@ async fn certificates_as_they_are() {
         }
     }
 
-    // Names are compared, also by the part behind `*`, and addresses only with addresses.
+    // Names are compared, with the part after `*` too; addresses only match addresses.
     let by_address = leaf(&["127.0.0.1"]);
     let wildcard = leaf(&["*.localhost"]);
     let file = files.put("root", &pem(&[root.der()]));
@@ -342,14 +342,14 @@ async fn certificates_as_they_are() {
         let port = listen(Some(Identity::new(&[certificate.der()], &key).server(&[&version::TLS13], None))).await;
         judge(host, &format!("https://{host}:{port}"), Some(&file), &expected).await;
     }
-    // A name that is none of the certificate's does not become good by the certificate being in the file.
+    // A trusted certificate does not become valid for a name that it does not contain.
     let file = files.put("itself", &pem(&[unnamed.der()]));
     let port = listen(Some(Identity::new(&[unnamed.der()], &key).server(&[&version::TLS13], None))).await;
     judge("an address, by common name", &format!("https://127.0.0.1:{port}"), Some(&file), &Told(&["subjectAltName"]))
         .await;
 }
 
-/// Sends bytes to whoever connects, when something has come, and closes.
+/// Starts a server that waits for data, sends these bytes, and closes the connection. Returns its port.
 async fn says(bytes: &'static [u8]) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -360,7 +360,7 @@ async fn says(bytes: &'static [u8]) -> u16 {
                 let _ = stream.read(&mut [0; 4096]).await?;
                 stream.write_all(bytes).await?;
                 stream.shutdown().await?;
-                // What still comes is taken, so that the answer is not lost.
+                // Reads the rest, so that the answer is not lost.
                 while stream.read(&mut [0; 4096]).await? > 0 {}
                 Ok::<_, io::Error>(())
             });
@@ -388,7 +388,7 @@ async fn protocols_that_do_not_fit() {
         &Told(&["does not speak plain HTTP", "begin `server_url` with https://"]),
     )
     .await;
-    // `protocol_version` and `handshake_failure`, of a server of TLS 1.1.
+    // The alerts `protocol_version` and `handshake_failure` of a TLS 1.1 server.
     for (alert, words) in
         [(b"\x15\x03\x01\x00\x02\x02\x46", "at least 1.2"), (b"\x15\x03\x02\x00\x02\x02\x28", "at least TLS 1.2")]
     {
@@ -398,7 +398,7 @@ async fn protocols_that_do_not_fit() {
     for version in [&version::TLS12, &version::TLS13] {
         let of_clients = Identity::new(&[certificate.der()], &key).server(&[version], Some(ca("of clients").der()));
         let port = listen(Some(of_clients)).await;
-        // The server may close the connection before its word of it has been read.
+        // The server may close the connection before the client has read its alert.
         let [rest, _, proxy] = ask(&https(port), Some(&file)).await;
         assert!(rest.contains("client certificate") && proxy.contains("client certificate"), "{rest}\n{proxy}");
     }

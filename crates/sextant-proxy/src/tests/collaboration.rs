@@ -1,4 +1,4 @@
-//! A proxy whose configuration says that nothing is encrypted sends nothing in a collaboration that is.
+//! Tests that a proxy without encryption in its configuration sends nothing in an encrypted collaboration.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ use crate::token_cache::TokenCache;
 
 const PLAIN: &str = r#"{"id": 1, "name": "x", "encrypted": false}"#;
 
-/// A plain proxy that knows nothing of the collaboration, and a server that says this of it.
+/// A proxy without encryption that knows nothing about the collaboration, and a server that gives this answer about it.
 async fn with_collaboration(status: u16, said: &str) -> (Served, Seen) {
     let said = said.to_owned();
     let (to, seen) = server(move |request, _| {
@@ -28,7 +28,7 @@ fn count(seen: &Seen, method: &str) -> usize {
     seen.requests.lock().iter().filter(|request| request.method() == method).count()
 }
 
-/// Everything that could carry an input: small tasks, tasks that are longer than is read ahead, and blobs.
+/// Every kind of request that carries an input: small tasks, tasks that are streamed, and blobs.
 fn bodies() -> [(&'static str, String); 3] {
     let long = json!({ "image": "i", "organizations": [{ "id": 1, "input": "YWJj".repeat(200_000) }] }).to_string();
     [("/task", TASK.to_owned()), ("/task", long), ("/blobstream", "x".repeat(100))]
@@ -96,7 +96,7 @@ async fn a_token_without_a_collaboration_sends_nothing_unencrypted() {
     }
 }
 
-/// Rounds are many: the server is asked once a minute, for each token of its own.
+/// An algorithm may have many rounds: the server is asked once a minute for each token.
 #[tokio::test]
 async fn a_collaboration_that_is_not_encrypted_is_asked_about_once() {
     let (proxy, seen) = with_collaboration(200, PLAIN).await;
@@ -111,7 +111,7 @@ async fn a_collaboration_that_is_not_encrypted_is_asked_about_once() {
     assert_eq!(count(&seen, "GET"), 2, "an invented token gets nothing of what was said to another");
 }
 
-/// Where the proxy encrypts, the server sees to it itself: it takes no encrypted input where it should be readable.
+/// If the proxy encrypts, the server itself refuses encrypted inputs in an unencrypted collaboration.
 #[tokio::test]
 async fn what_is_encrypted_needs_no_word_of_the_server() {
     let (to, seen) = super::encrypted::organizations().await;

@@ -1,4 +1,4 @@
-//! Many who want all places of a proxy for themselves: an honest caller is served meanwhile.
+//! Tests that the proxy serves honest callers while attackers try to occupy all connections.
 
 use std::net::Ipv4Addr;
 
@@ -10,7 +10,7 @@ use tokio::net::TcpSocket;
 use super::fake_server::{Seen, server as stand_in};
 use super::*;
 
-/// How many sources attack, and with how many connections each: more than there are places.
+/// The number of attacking sources, and of connections from each; in total more than the limit.
 const SOURCES: u8 = 30;
 const EACH: usize = 12;
 
@@ -18,7 +18,7 @@ fn of_task(task: u64) -> HeaderValue {
     bearer(&ALGORITHM.replace("\"task_id\":7", &format!("\"task_id\":{task}")))
 }
 
-/// A server that accepts the tokens of tasks below 100, and 268 places before it.
+/// A server that accepts the tokens of tasks below 100, and a proxy with 268 connection slots.
 async fn crowded() -> (Served, Seen) {
     let good: Vec<HeaderValue> = (0..100).map(of_task).collect();
     let (to, seen) = stand_in(move |request: Request<Bytes>, _| {
@@ -35,7 +35,7 @@ async fn crowded() -> (Served, Seen) {
     .await;
     let proxy = proxy_of(to, Cryptor::Plain, |shared| {
         shared.connections = ConnectionLimiter::new(server::limits(600, 4096));
-        // So that its tasks are read, and slow ones hold their connections.
+        // Makes the proxy read this token's tasks, so that slow ones occupy their connections.
         let known = HeaderMap::from_iter([(header::AUTHORIZATION, of_task(999))]);
         shared.owners.trust(&known);
         shared.unencrypted.insert(&known);
@@ -45,7 +45,7 @@ async fn crowded() -> (Served, Seen) {
     (proxy, seen)
 }
 
-/// A connection from one of the machine's own addresses.
+/// Connects from one of this machine's addresses.
 async fn connect_from(last: u8, to: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::from((Ipv4Addr::new(127, 0, 7, last), 0)))?;
@@ -57,7 +57,7 @@ fn get(path: &str, token: Option<&HeaderValue>) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\n{token}\r\n")
 }
 
-/// Asks on a connection that is kept; the answer's head.
+/// Sends a request on an open connection and returns the answer.
 async fn ask_on(stream: &mut TcpStream, request: &str) -> std::io::Result<String> {
     stream.write_all(request.as_bytes()).await?;
     let mut got = Vec::new();
@@ -74,7 +74,7 @@ async fn ask_on(stream: &mut TcpStream, request: &str) -> std::io::Result<String
     }
 }
 
-/// What one attacker does: sends this, then a byte now and then; connects again whenever it is closed.
+/// Runs one attacker: it sends a beginning and then a few bytes per second, and reconnects whenever the connection is closed.
 async fn hold(source: u8, to: SocketAddr, begins: String, then: &'static [u8]) {
     loop {
         if let Ok(mut stream) = connect_from(source, to).await {
@@ -106,7 +106,7 @@ async fn attacked(begins: String, then: &'static [u8]) {
     for number in 0..EACH * usize::from(SOURCES) {
         let source = 1 + (number % usize::from(SOURCES)) as u8;
         crowd.push(tokio::spawn(hold(source, to, begins.clone(), then)));
-        // Not more at once than the kernel queues.
+        // Stays within the kernel's accept queue.
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -115,7 +115,7 @@ async fn attacked(begins: String, then: &'static [u8]) {
     assert!(counts.evictions > 200, "{counts:?}");
     let honest = async {
         for round in 0..5 {
-            // Once as a newcomer who needs no token, once as one whose token is not known yet, once as one whose token is.
+            // First without a token, then with a token that the proxy does not know yet, then with a known one.
             assert_eq!(proxy.get("/task/1").await.status, 200, "round {round}");
             let mut stream = TcpStream::connect(to).await.unwrap();
             let got = ask_on(&mut stream, &get("/version", None)).await.unwrap();
@@ -153,7 +153,7 @@ async fn slow_heads_from_many_addresses() {
     attacked("GET /version HTTP/1.1\r\nHost: x\r\n".into(), b"X: y\r\n").await;
 }
 
-/// With a token that looks like an algorithm's and that the server refuses.
+/// The tokens look like an algorithm's, but the server refuses them.
 #[tokio::test]
 async fn slow_bodies_with_forged_tokens_from_many_addresses() {
     let forged = of_task(999);
@@ -185,7 +185,7 @@ async fn only_a_token_that_the_server_accepts_gives_a_place() {
         (get("/task/1", Some(&good)), (0, 1)),
         (get("/version", Some(&good)), (0, 1)),
         (get("/task/2", Some(&of_task(2))), (0, 1)),
-        // Somebody else's token on the same connection.
+        // Another caller's token on the same connection.
         (get("/task/3", Some(&forged)), (1, 0)),
         (get("/version", Some(&good)), (0, 1)),
     ] {
@@ -203,7 +203,7 @@ async fn an_accepted_connection_and_a_request_under_way_are_kept_while_strangers
     let token = of_task(1);
     ask_on(&mut kept, &get("/task/1", Some(&token))).await.unwrap();
     let mut slow = connect_from(2, proxy.address).await.unwrap();
-    // Its token is not known yet.
+    // The proxy does not know this token yet.
     let new = get("/task/2?slow", Some(&of_task(2)));
     let slow = tokio::spawn(async move { ask_on(&mut slow, &new).await });
     tokio::time::sleep(Duration::from_millis(100)).await;

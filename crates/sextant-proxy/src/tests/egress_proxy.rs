@@ -1,4 +1,4 @@
-//! An HTTP proxy of the organization's on the way to the server.
+//! Tests an HTTP proxy of the organization between the proxy and the server.
 
 use std::sync::atomic::Ordering;
 
@@ -6,7 +6,7 @@ use super::fake_server::{raw, server};
 use super::*;
 use crate::upstream::Origin;
 
-/// A proxy whose server can be reached through an HTTP proxy only.
+/// A proxy whose server is reachable only through an HTTP proxy.
 async fn behind(http_proxy: SocketAddr, server_url: &str) -> Served {
     let text = format!("server_url: {server_url}\napi_key: k\n");
     let config = Config::parse(&text, std::path::Path::new("a.yaml"), &|_| None).unwrap();
@@ -57,7 +57,7 @@ async fn the_servers_own_words_pass() {
     }
 }
 
-/// An algorithm can't log in at an HTTP proxy in the node's name.
+/// An algorithm can't send credentials to the HTTP proxy.
 #[tokio::test]
 async fn a_login_of_an_algorithms_goes_no_further() {
     let (to, seen) = server(|_, _| async { answer(200, "{}") }).await;
@@ -71,7 +71,7 @@ async fn a_login_of_an_algorithms_goes_no_further() {
     assert!(!seen.last().headers().contains_key(header::PROXY_AUTHORIZATION));
 }
 
-/// What it refuses was not sent, so that it is tried again, and then told of as of a server that is away.
+/// A refused tunnel means that the request was not sent. The proxy retries, and then reports an unreachable server.
 #[tokio::test]
 async fn a_tunnel_that_is_refused() {
     let (http_proxy, asked) = raw(b"HTTP/1.1 403 Filtered\r\nContent-Length: 0\r\n\r\n").await;

@@ -1,4 +1,4 @@
-//! Encrypted collaborations: nothing leaves in the clear, and what comes is readable.
+//! Tests encrypted collaborations: inputs leave encrypted, and results arrive decrypted.
 
 #![allow(clippy::disallowed_types, reason = "of the test's own making")]
 
@@ -14,18 +14,18 @@ use vantage6::encryption::{PrivateKey, encrypt};
 use super::fake_server::{Seen, server};
 use super::*;
 
-/// Two organizations' keys; making them takes a while.
+/// The keys of two organizations, generated once because that takes a while.
 pub(super) fn key(number: usize) -> Arc<PrivateKey> {
     static KEYS: OnceLock<[Arc<PrivateKey>; 2]> = OnceLock::new();
     KEYS.get_or_init(|| [(); 2].map(|()| Arc::new(PrivateKey::generate().unwrap())))[number].clone()
 }
 
-/// Bytes that don't repeat.
+/// Returns bytes that don't repeat.
 pub(super) fn bytes(length: usize) -> Vec<u8> {
     (0..length).map(|number| (number * number / 7 % 251) as u8).collect()
 }
 
-/// A server with organizations 1 and 2, which have keys, and 3, which has none.
+/// A server with organizations 1 and 2, which have keys, and organization 3, which has none.
 pub(super) async fn organizations() -> (SocketAddr, Seen) {
     server(|request, _| async move {
         match (request.method().as_str(), request.uri().path()) {
@@ -39,7 +39,7 @@ pub(super) async fn organizations() -> (SocketAddr, Seen) {
     .await
 }
 
-/// What a server says of task 1, a subtask of the caller's, and of its runs; and anything else.
+/// Answers for task 1, which is a subtask of the caller, and for its runs; other paths get the `otherwise` text.
 pub(super) fn own_subtask(path: &str, otherwise: impl FnOnce() -> String) -> Response<Full<Bytes>> {
     answer(
         200,
@@ -69,7 +69,7 @@ async fn read(message: &Value, number: usize) -> Vec<u8> {
 
 #[tokio::test]
 async fn each_organization_gets_its_input_so_that_only_it_can_read_it() {
-    // In memory, and in a file.
+    // The first two stay in memory; the last one is written to a file.
     for (length, path) in [(0, "/task"), (1000, "/api//task/"), (3_000_000, "/%74ask")] {
         let (to, seen) = organizations().await;
         let proxy = proxy_with(to, Cryptor::Encrypted(key(0))).await;
@@ -124,7 +124,7 @@ async fn a_task_that_cannot_be_encrypted_does_not_leave() {
         assert_eq!(got.status, status, "{task}");
         assert!(got.json()["msg"].as_str().unwrap().contains(says), "{task}: {}", got.text());
     }
-    // Nor does what is no text, wherever that stands.
+    // Invalid UTF-8 is refused, too, wherever it is.
     let got = proxy.ask("POST", "/task", &b"{\"name\": \"\xff\", \"organizations\": [{\"id\": 1}]}"[..]).await;
     assert_eq!(got.status, 400);
     assert!(got.json()["msg"].as_str().unwrap().contains("can't be read"), "{}", got.text());
@@ -165,7 +165,7 @@ async fn results_are_given_decrypted() {
     assert_eq!(proxy.get("/result/1").await.json(), here["data"][0]);
 }
 
-/// What can't be taken back must not look whole.
+/// An answer whose beginning has been sent must not look complete after an error.
 #[tokio::test]
 async fn a_long_result_that_is_damaged_ends_the_answer() {
     let mut text = message(bytes(1_000_000), 0).await;
@@ -192,10 +192,10 @@ async fn an_answer_that_ends_in_a_result_looks_cut_off() {
     })
     .await;
     let proxy = proxy_with(to, Cryptor::Encrypted(key(0))).await;
-    // What is held comes as it is.
+    // A held result passes unchanged.
     let got = proxy.begin("/result/1").await.unwrap().into_body().collect().await.unwrap().to_bytes();
     assert!(got.starts_with(br#"{"id": 1, "result": ""#) && got.iter().filter(|byte| **byte == b'$').count() == 2);
-    // What is decrypted on the way is never closed.
+    // The string of a result that is decrypted while it streams is never closed.
     let answer = proxy.begin("/result/2").await.unwrap();
     assert!(answer.into_body().collect().await.is_err());
 }

@@ -1,4 +1,4 @@
-//! A server that does as a test wishes.
+//! A fake server whose answers are made by the test.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-/// What has reached the server.
+/// The requests and connections that reached the server.
 #[derive(Clone, Default)]
 pub struct Seen {
     pub requests: Arc<Mutex<Vec<Request<Bytes>>>>,
@@ -36,7 +36,7 @@ impl Seen {
     }
 }
 
-/// A server whose nth answer is made by the function, from the request and n.
+/// Starts a server; the function makes each answer from the request and its number.
 pub async fn server<F, A>(answers: F) -> (SocketAddr, Seen)
 where
     F: Fn(Request<Bytes>, usize) -> A + Clone + Send + Sync + 'static,
@@ -49,7 +49,7 @@ where
     (address, seen)
 }
 
-/// The same, at a listener.
+/// Runs such a server on a listener.
 pub async fn serve<F, A>(listener: TcpListener, seen: Seen, answers: F)
 where
     F: Fn(Request<Bytes>, usize) -> A + Clone + Send + Sync + 'static,
@@ -77,7 +77,7 @@ where
     }
 }
 
-/// A server that reads the head of a request, sends these bytes, and closes the connection.
+/// Starts a server that reads the head of a request, sends these bytes, and closes the connection.
 pub async fn raw(sends: &'static [u8]) -> (SocketAddr, Arc<AtomicU32>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -102,7 +102,7 @@ pub async fn raw(sends: &'static [u8]) -> (SocketAddr, Arc<AtomicU32>) {
     (address, heads)
 }
 
-/// A server that reads no bodies: it answers each head, with whatever the function makes of it, and takes what follows for the next.
+/// Starts a server that reads no bodies. It answers each head with the function's bytes, and reads what follows as the next head.
 pub async fn bodiless<F>(answers: F) -> (SocketAddr, Seen)
 where
     F: Fn(&str) -> &'static [u8] + Clone + Send + 'static,

@@ -1,4 +1,4 @@
-//! A server that is away, that stumbles, that is silent.
+//! Tests servers that are unavailable, faulty or silent.
 
 use std::sync::atomic::Ordering;
 
@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use super::fake_server::{Seen, raw, serve, server};
 use super::*;
 
-/// Only safe requests are tried again, and only for what may pass.
+/// Only safe requests are retried, and only after errors that may be temporary.
 #[tokio::test]
 async fn what_is_tried_again() {
     for (method, statuses, status, requests) in [
@@ -75,7 +75,7 @@ async fn a_task_is_never_sent_twice() {
     }
 }
 
-/// A server that closes kept connections whenever it likes.
+/// A server that closes kept connections at any time.
 #[tokio::test]
 async fn a_connection_that_was_closed_meanwhile_harms_nobody() {
     let (to, heads) = raw(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await;
@@ -100,7 +100,7 @@ async fn silence_is_told_of() {
     assert!(got.json()["msg"].as_str().unwrap().contains("did not answer"), "{}", got.text());
 }
 
-/// A large task on a slow network takes longer than a server may be silent.
+/// A large task on a slow network may take longer than the idle timeout.
 #[tokio::test]
 async fn what_goes_on_is_no_silence() {
     let (to, seen) = server(|request, _| async move {

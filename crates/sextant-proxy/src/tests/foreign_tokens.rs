@@ -1,4 +1,4 @@
-//! A server has many organizations, and any of their tokens may be brought to this proxy: nothing is done for them.
+//! Tests tokens of other organizations of the same server: the proxy does not act for them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +12,7 @@ use crate::ownership::OwnerCache;
 
 const SECRET: &[u8] = b"a message to this organization";
 
-/// A server whose organization 2 has a public key, and a message in a job of its own.
+/// A server whose organization 2 has this public key and a job with an encrypted message.
 async fn planted(public_key: String) -> (SocketAddr, Seen) {
     let text = message(SECRET.to_vec(), 0).await;
     server(move |request, _| {
@@ -30,7 +30,7 @@ async fn planted(public_key: String) -> (SocketAddr, Seen) {
     .await
 }
 
-/// Whether an algorithm of organization 2 is served: with a subtask, and with a decrypted result; its requests are answered anyhow.
+/// Returns whether an algorithm of organization 2 can create a subtask and gets a decrypted result. Its requests are answered in any case.
 async fn is_served(proxy: &Served, seen: &Seen) -> bool {
     let task = json!({ "image": "i", "organizations": [{ "id": 2, "input": "YQ==" }] }).to_string();
     let got = proxy.ask("POST", "/task", task).await;

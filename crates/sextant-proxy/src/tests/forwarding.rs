@@ -1,4 +1,4 @@
-//! What passes, and how.
+//! Tests which requests the proxy forwards, and how.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -72,7 +72,7 @@ async fn nobody_passes_but_algorithms() {
 async fn lists_lead_through_the_proxy() {
     let page = r#"{"data": [], "links": {"next": "/api/result?task_id=1&page=2"}}"#;
     let (to, seen) = server(move |request, _| async move {
-        // More than is changed at once.
+        // The large answer is rewritten while it streams.
         let filler = if request.uri().query() == Some("large") { " ".repeat(200_000) } else { String::new() };
         answer(200, format!("{page}{filler}"))
     })
@@ -96,7 +96,7 @@ async fn large_bodies_pass_both_ways_as_they_come() {
     let proxy = proxy(to).await;
     let body: Bytes = (0..16_000_000u32).map(|number| (number % 251) as u8).collect();
     let got = proxy.ask("POST", "/blobstream", body.clone()).await;
-    // As everybody else expects a blob where nothing is encrypted.
+    // Without encryption, all other readers of blobs expect base64.
     assert!(got.body == STANDARD.encode(&body));
 }
 
@@ -110,7 +110,7 @@ async fn the_same_question_at_the_same_time_is_asked_once() {
     let proxy = proxy(to).await;
     let got = join_all((0..20).map(|_| proxy.get("/task/7"))).await;
     assert!(got.iter().all(|got| got.headers[header::CONTENT_TYPE] == "application/json"));
-    // All but the first came while it was under way.
+    // All other requests arrived while the first query was in progress.
     let with = |text: &str| got.iter().filter(|got| got.text() == text).count();
     assert_eq!((with("1"), with("2")), (1, 19));
     assert_eq!(proxy.get("/task/7").await.text(), "3", "a moment later");
@@ -124,7 +124,7 @@ async fn the_same_question_at_the_same_time_is_asked_once() {
     assert_eq!(proxy.shared.metrics.shared_answers(), 18);
 }
 
-/// A server that counts what was made, and takes its time to tell.
+/// A server that counts POST requests and returns the count with a delay.
 async fn counting_server() -> SocketAddr {
     let made = Arc::new(AtomicUsize::new(0));
     let (to, _) = server(move |request, _| {
@@ -151,7 +151,7 @@ async fn what_was_changed_through_one_replica_is_seen_through_the_other() {
         let (one, other) = (&replicas[change % 2], &replicas[(change + 1) % 2]);
         let before = change.to_string();
         assert_eq!(other.get("/task?parent_id=7").await.text(), before);
-        // This one is under way while it changes, and may tell either.
+        // This query is in progress during the change, so both counts are correct.
         let under_way = async { other.get("/task?parent_id=7").await };
         let changed = async {
             tokio::time::sleep(Duration::from_millis(120)).await;

@@ -1,11 +1,11 @@
-//! Algorithms that mean harm: whatever they send, the proxy goes on serving the others, and the server sees nothing of it.
+//! Tests hostile algorithms: the proxy continues to serve the others, and nothing harmful reaches the server.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::fake_server::server;
 use super::*;
 
-/// Sends bytes as they are and gives what comes back until the connection is closed, or nothing more comes.
+/// Sends raw bytes and returns everything that comes back until the connection is closed or falls silent.
 pub(super) async fn raw(to: SocketAddr, sends: &[u8]) -> String {
     let mut stream = TcpStream::connect(to).await.unwrap();
     let (mut reader, mut writer) = stream.split();
@@ -62,7 +62,7 @@ async fn smuggled_requests_reach_nobody() {
     assert_eq!(proxy.get("/task/1").await.status, 200);
 }
 
-/// The statuses that the same attacks have from within an algorithm (`tests/e2e/test_hostile.py`), each with its own token.
+/// The same attacks as from within an algorithm (`tests/e2e/test_hostile.py`), with a token. The statuses are the same.
 #[tokio::test]
 async fn what_could_be_read_in_two_ways_is_refused_with_a_token_too() {
     let (to, seen) = server(|_, _| async { answer(200, "{}") }).await;
@@ -84,7 +84,7 @@ async fn what_could_be_read_in_two_ways_is_refused_with_a_token_too() {
         assert!(got.starts_with(&format!("HTTP/1.1 {status}")), "{line} {headers}: {got}");
     }
     assert_eq!(seen.count(), 0);
-    // What is left of these is a request like another, and the server's to answer.
+    // The proxy reduces these to regular requests, which the server answers.
     let chunks = "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n";
     for (line, headers, body, path) in [
         ("POST /blobstream", chunks, "0\r\n\r\nGET /organization HTTP/1.1\r\n\r\n", "/api/blobstream"),
@@ -103,7 +103,7 @@ async fn what_could_be_read_in_two_ways_is_refused_with_a_token_too() {
     assert!(got.starts_with("HTTP/1.1 400"), "{got}");
 }
 
-/// Log-ins and recovery have one way of writing that leads to them, and others that servers or front ends may take for it.
+/// Login and recovery have one canonical path. Servers or front ends may take other paths for it.
 #[tokio::test]
 async fn no_way_of_writing_leads_to_log_ins_or_to_another_protocol() {
     let (to, seen) = server(|_, _| async { answer(200, "{}") }).await;
@@ -142,7 +142,7 @@ async fn no_way_of_writing_leads_to_log_ins_or_to_another_protocol() {
             }
         }
     }
-    // What has gone on is a list of tasks, whose query the server does not read as a path.
+    // Only lists of tasks were forwarded; the server does not read their query as a path.
     for request in seen.requests.lock().iter() {
         assert!(request.uri().path() == "/api/task" && request.method() != "POST", "{request:?}");
     }
@@ -157,7 +157,7 @@ async fn no_way_of_writing_leads_to_log_ins_or_to_another_protocol() {
         assert!(got.starts_with("HTTP/1.1 4"), "{line}: {got}");
     }
     assert_eq!(seen.count(), before);
-    // Whoever asks for another protocol gets an answer in this one, and what follows is a request like others.
+    // A request for another protocol is answered in HTTP/1.1, and the bytes after it are a regular request.
     let upgrade = "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n";
     let then = format!("POST /token/user HTTP/1.1\r\n{auth}Content-Length: 2\r\n\r\n{{}}");
     let head = format!("GET /task/7 HTTP/1.1\r\n{}{upgrade}\r\n{then}", authorization());
@@ -197,7 +197,7 @@ async fn path_tricks_are_refused() {
     }
     assert_eq!(seen.count(), 0);
     assert_eq!(proxy.ask("TRACE", "/task", "").await.status, 405);
-    // The target may be written with another host in front: it goes to the server all the same.
+    // A target with another host goes to the server, too.
     assert_eq!(proxy.get("http://elsewhere.example.org/task/1").await.status, 200);
     assert_eq!(seen.last().headers()[header::HOST], to.to_string());
 }
@@ -213,7 +213,7 @@ async fn one_caller_cannot_take_all_places() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     let counts = proxy.shared.connections.counts();
     assert_eq!((counts.unauthenticated, counts.authenticated, counts.evictions), (51, 0, 149));
-    // Another caller has its place.
+    // A caller at another address is served.
     let other = tokio::net::TcpSocket::new_v4().unwrap();
     other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
     let mut other = other.connect(proxy.address).await.unwrap();
@@ -222,7 +222,7 @@ async fn one_caller_cannot_take_all_places() {
     let mut answer = [0; 12];
     other.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200");
-    // And so has one of the same address.
+    // So is one at the same address.
     assert_eq!(proxy.get("/task/1").await.status, 200);
     drop(kept);
     tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,4 +1,4 @@
-//! A subtask runs the image of its caller, in every collaboration: the server looks at the ends of the names alone.
+//! Tests that a subtask has its caller's image, in all collaborations. The server only compares the ends of the names.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +8,7 @@ use super::encrypted::{key, organizations};
 use super::fake_server::Seen;
 use super::*;
 
-/// A proxy of each kind, and what its server sees.
+/// A proxy with and one without encryption, and what their servers see.
 async fn both() -> [(Served, Seen); 2] {
     let (first, second) = (organizations().await, organizations().await);
     let proxies = (proxy(first.0).await, proxy_with(second.0, Cryptor::Encrypted(key(0))).await);
@@ -19,7 +19,7 @@ fn no_task_in(seen: &Seen) -> bool {
     seen.requests.lock().iter().all(|request| request.method() == "GET")
 }
 
-/// A task with this in it, besides its organizations: before them and after them.
+/// Tasks with this text before and after their organizations.
 fn tasks(part: &str, input: &str) -> [String; 2] {
     let organizations = format!(r#""organizations": [{{"id": 1, "input": "{input}"}}]"#);
     [format!("{{{part}, {organizations}}}"), format!("{{{organizations}, {part}}}")]
@@ -27,7 +27,7 @@ fn tasks(part: &str, input: &str) -> [String; 2] {
 
 #[tokio::test]
 async fn a_subtask_of_another_image_does_not_leave() {
-    // Small, and longer than is read ahead.
+    // A small input, and one that is longer than a task that is read completely.
     for input in ["YWJj".to_owned(), STANDARD.encode(vec![7; 600_000])] {
         for (proxy, seen) in both().await {
             for (part, status) in [
@@ -79,7 +79,7 @@ async fn a_subtask_of_another_image_does_not_leave() {
             }
             let wide: Vec<u8> = r#"{"image": "i"}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
             assert_eq!(proxy.ask("POST", "/task", wide).await.status, 400);
-            // Python's parser also takes these, and what is written so has no bracket here: a long one must not leave either.
+            // Python's parser also reads UTF-16 and UTF-32. The proxy does not find the end of this text there, and must not send it.
             let long = tasks(r#""image": "evil.example/i", "description": "\u{2200}\u{7b00}\u{2200}""#, &input);
             for task in long {
                 let units: Vec<u16> = task.encode_utf16().collect();
@@ -94,7 +94,7 @@ async fn a_subtask_of_another_image_does_not_leave() {
                     assert!(matches!(got.status.as_u16(), 400 | 413), "{}", got.text());
                 }
             }
-            // Of the beginning of a long task the server may see what it can't carry out.
+            // The server may see the beginning of a long task, but can't process it.
             let seen = seen.requests.lock();
             assert!(seen.iter().all(|request| request.method() == "GET" || request.body().is_empty()));
             assert!(input.len() > 1000 || seen.iter().all(|request| request.method() == "GET"));
@@ -157,7 +157,7 @@ async fn a_compressed_subtask_does_not_leave() {
     }
 }
 
-/// What isn't the image takes no memory, and what can't be kept small is refused.
+/// Parts other than the image take no memory. A task whose checked parts are too large is refused.
 #[tokio::test]
 async fn what_is_looked_through_is_kept_small() {
     let (to, seen) = organizations().await;

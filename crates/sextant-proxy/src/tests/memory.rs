@@ -1,4 +1,4 @@
-//! Algorithms that ask for much and read nothing: what the proxy holds for them has an end.
+//! Tests algorithms that request much and read nothing: the proxy holds a bounded amount for them.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -7,7 +7,7 @@ use super::encrypted::{bytes, key, message};
 use super::fake_server::server;
 use super::*;
 
-/// A page of results that are encrypted, as its server sends it and as its caller reads it.
+/// Returns a page of encrypted results, as the server sends it and as the caller gets it.
 async fn page(count: usize, length: usize) -> (String, String) {
     let plain = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes(length));
     let message = message(bytes(length), 0).await;
@@ -30,7 +30,7 @@ async fn with_page(page: String) -> Served {
     proxy_with(to, Cryptor::Encrypted(key(0))).await
 }
 
-/// Asks on a connection of its own and reads nothing.
+/// Requests results on a new connection and reads nothing.
 async fn unread(proxy: &Served, number: usize, more: &str) -> TcpStream {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -59,7 +59,7 @@ async fn results_that_nobody_reads_take_no_more_than_their_part() {
     }
     let each = RESOURCES.memory.results / 4;
     assert!(most > each / 3 && most <= each, "{most}");
-    // Whoever reads gets all of it, though the caller's part is taken.
+    // A request that is read gets everything, although the caller's share is used up.
     assert!(proxy.get("/result?task_id=1&x=read").await.text() == here);
     let mut text = Vec::new();
     let mut first = all.swap_remove(0);
@@ -76,7 +76,7 @@ async fn results_that_nobody_reads_take_no_more_than_their_part() {
     panic!("still taken: {:?}", proxy.shared.quotas.used());
 }
 
-/// Also where there is no room at all to hold any of it.
+/// Results are decrypted even if no memory is left to hold them.
 #[tokio::test]
 async fn results_are_decrypted_however_little_room_there_is() {
     for length in [0, 100, 11_000, 13_000, 100_000, 190_000, 300_000] {
@@ -107,7 +107,7 @@ async fn heads_are_no_larger_than_servers_take_them() {
     let fat = || Request::get("/task/1").header(header::AUTHORIZATION, bearer(ALGORITHM));
     let got = proxy.send(fat().header(header::ACCEPT, &long).body(Full::default()).unwrap()).await;
     assert_eq!((got.status.as_u16(), seen.count()), (431, 0));
-    // A token may be long: it names all databases.
+    // A token may be long, because it contains the names of all databases.
     let token = bearer(
         &ALGORITHM.replace("\"image\":\"i\"", &format!("\"image\":\"i\",\"databases\":\"{}\"", "d".repeat(20_000))),
     );

@@ -1,4 +1,4 @@
-//! The proxy between a stand-in for the server and callers of all kinds.
+//! Tests the proxy between a fake server and callers of all kinds.
 
 #![allow(clippy::disallowed_types, reason = "of the test's own making")]
 
@@ -43,20 +43,20 @@ use super::caller::tests::{ALGORITHM, bearer};
 use super::memory::Memory;
 use super::{Resources, Shared, Timeouts, server};
 
-/// What a proxy has where there is no limit.
+/// The resources of a proxy without a memory limit.
 pub(super) const RESOURCES: Resources =
     Resources { open_files: 4096, memory: Memory { connections: 204, tasks: 16 << 20, results: 8 << 20 } };
-/// A task of the caller's image.
+/// A task with the caller's image.
 const TASK: &str = r#"{"image": "i"}"#;
 
-/// What a proxy has whose server is not asked.
+/// Creates the state of a proxy that does not use its server.
 pub(super) fn shared() -> Arc<Shared> {
     let config =
         Config::parse("server_url: http://127.0.0.1:9\napi_key: k\n", std::path::Path::new("a.yaml"), &|_| None);
     Shared::new(&config.unwrap(), &HttpProxies::default(), AccessLog::Node, RESOURCES).unwrap()
 }
 
-/// A proxy that is being served.
+/// A running proxy.
 struct Served {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -64,7 +64,7 @@ struct Served {
     serving: JoinHandle<()>,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 struct Got {
     status: StatusCode,
@@ -82,17 +82,17 @@ impl Got {
     }
 }
 
-/// Serves a proxy for the server at an address, with little patience.
+/// Starts a proxy for the server at this address, with short timeouts.
 async fn proxy(to: SocketAddr) -> Served {
     proxy_with(to, Cryptor::Plain).await
 }
 
-/// The same, in a collaboration that may be encrypted.
+/// Starts a proxy with or without encryption.
 async fn proxy_with(to: SocketAddr, cryptor: Cryptor) -> Served {
     proxy_of(to, cryptor, |_| {}).await
 }
 
-/// The same, with settings of a test's own.
+/// Starts a proxy with settings of the test.
 async fn proxy_of(to: SocketAddr, cryptor: Cryptor, set: impl FnOnce(&mut Shared)) -> Served {
     let timeouts = Timeouts {
         unavailable: Duration::from_secs(2),
@@ -105,7 +105,7 @@ async fn proxy_of(to: SocketAddr, cryptor: Cryptor, set: impl FnOnce(&mut Shared
     let mut shared = Shared::new(&config, &HttpProxies::default(), AccessLog::Node, RESOURCES).unwrap();
     let settings = Arc::get_mut(&mut shared).unwrap();
     (settings.timeouts, settings.cryptor) = (timeouts, cryptor);
-    // Known to be of its task, but where that is what is tested.
+    // The token counts as its task's, except in tests of that check.
     let known = HeaderMap::from_iter([(header::AUTHORIZATION, bearer(ALGORITHM))]);
     settings.owners.trust(&known);
     settings.unencrypted.insert(&known);
@@ -118,7 +118,7 @@ async fn proxy_of(to: SocketAddr, cryptor: Cryptor, set: impl FnOnce(&mut Shared
 }
 
 impl Served {
-    /// Asks as an algorithm does: with its token, on a connection of its own.
+    /// Sends a request as an algorithm does: with its token, on a new connection.
     async fn ask(&self, method: &str, path: &str, body: impl Into<Bytes>) -> Got {
         let mut request = Request::builder()
             .method(method)
@@ -140,7 +140,7 @@ impl Served {
         self.send_from("127.0.0.1", request).await
     }
 
-    /// From an address of this machine.
+    /// Sends a request from one of this machine's addresses.
     async fn send_from(&self, source: &str, mut request: Request<Full<Bytes>>) -> Got {
         request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static("proxyserver:8080"));
         let (parts, body) = self.connect_from(source).await.send_request(request).await.unwrap().into_parts();
@@ -148,7 +148,7 @@ impl Served {
         Got { status: parts.status, headers: parts.headers, body }
     }
 
-    /// What an algorithm gets for a GET: the beginning of an answer, or none.
+    /// Sends a GET request and returns the response with its body unread.
     async fn begin(&self, path: &str) -> hyper::Result<Response<Incoming>> {
         let request = Request::get(path)
             .header(header::HOST, "proxyserver")
@@ -158,7 +158,7 @@ impl Served {
         self.connect().await.send_request(request).await
     }
 
-    /// A connection, which ends with the runtime.
+    /// Opens a connection that is closed with the runtime.
     async fn connect(&self) -> SendRequest<Full<Bytes>> {
         self.connect_from("127.0.0.1").await
     }
@@ -171,7 +171,7 @@ impl Served {
     }
 }
 
-/// A connection from an address of this machine.
+/// Connects from one of this machine's addresses.
 async fn stream_from(source: &str, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::new(source.parse().unwrap(), 0)).unwrap();

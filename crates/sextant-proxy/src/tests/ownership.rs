@@ -1,4 +1,4 @@
-//! Whose results are decrypted: those of the caller's own subtasks, and no others, however they are asked for.
+//! Tests that only results of the caller's own subtasks are decrypted, however they are requested.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,10 +8,10 @@ use super::encrypted::{key, message};
 use super::fake_server::{Seen, server};
 use super::*;
 
-/// What is in each result.
+/// The plaintext of each result.
 const SECRET: &[u8] = b"a result of somebody's";
 
-/// A result as 4.5.5 and 4.15.2 give it.
+/// A result in the form of servers 4.5.5 and 4.15.2.
 fn result(run: u64, task: u64, text: &str) -> Value {
     json!({
         "blob_storage_used": null,
@@ -22,7 +22,8 @@ fn result(run: u64, task: u64, text: &str) -> Value {
     })
 }
 
-/// A server that knows these tasks; each has one run, ten times its number, whose result is encrypted for the caller's organization.
+/// A server with these tasks. Each has one run, whose id is ten times the task's, and whose result is encrypted for the caller's
+/// organization.
 async fn tasks(tasks: &'static [(u64, &'static str)]) -> (Served, Seen, String) {
     let text = message(SECRET.to_vec(), 0).await;
     let given = text.clone();
@@ -36,7 +37,7 @@ async fn tasks(tasks: &'static [(u64, &'static str)]) -> (Served, Seen, String) 
             ["run", id] => found(&id[..id.len() - 1])
                 .map(|(task, _)| json!({ "id": 1, "input": "x".repeat(200_000), "task": { "id": task } }).to_string()),
             ["result", id] => found(&id[..id.len() - 1]).map(|(task, _)| result(task * 10, task, &given).to_string()),
-            // What 4.5.5 does: the first `task_id` counts, and without one there are all.
+            // As in 4.5.5, the first `task_id` counts, and without one all results are returned.
             ["result"] => {
                 let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
                 let which = query.into_iter().find(|(name, _)| name == "task_id").map(|(_, id)| id.into_owned());
@@ -64,11 +65,11 @@ const TASKS: &[(u64, &str)] = &[
     ),
     (10, r#"{"id": 10, "parent": {"id": 8}, "init_org": {"id": 2}, "image": "i"}"#),
     (11, r#"{"id": 11, "parent": null, "init_org": {"id": 2}, "image": "i"}"#),
-    // Of another node that runs the caller's task.
+    // Created by another node that runs the caller's task.
     (12, r#"{"id": 12, "parent": {"id": 7}, "init_org": {"id": 1}, "image": "i"}"#),
-    // A subtask's subtask.
+    // A subtask of a subtask.
     (13, r#"{"id": 13, "parent": {"id": 9}, "init_org": {"id": 2}, "image": "i"}"#),
-    // Nothing that a server says.
+    // Forms that no server sends.
     (20, r#"{"id": 20, "parent": 7, "init_org": {"id": 2}, "image": "i"}"#),
     (21, r#"{"id": 21, "parent": {"id": "7"}, "init_org": {"id": 2}, "image": "i"}"#),
     (22, r#"{"id": 9, "parent": {"id": 7}, "init_org": {"id": 2}, "image": "i"}"#),
@@ -77,7 +78,7 @@ const TASKS: &[(u64, &str)] = &[
     (25, r#"{"id": 25, "parent": {"id": 7.0}, "init_org": {"id": 2}, "image": "i"}"#),
     (26, r#"{"id": 26, "data": {"parent": {"id": 7}}}"#),
     (27, "no task"),
-    // Of another image: the caller's task was deleted, and its number given to another job's.
+    // Another image: the caller's task was deleted, and its id reused for a task of another job.
     (28, r#"{"id": 28, "parent": {"id": 7}, "init_org": {"id": 2}, "image": "j"}"#),
     (29, r#"{"id": 29, "parent": {"id": 7}, "init_org": {"id": 2}}"#),
 ];
@@ -135,7 +136,7 @@ async fn nothing_else_is_read() {
     }
 }
 
-/// What the server says to one is not said to another: neither the answer, nor whose task it is.
+/// Neither an answer nor an ownership finding for one caller is given to another.
 #[tokio::test]
 async fn another_caller_gets_nothing_of_it() {
     let (proxy, _, text) = tasks(TASKS).await;
@@ -157,7 +158,7 @@ async fn another_caller_gets_nothing_of_it() {
     }
 }
 
-/// The same text elsewhere is no result of the caller's.
+/// The same text elsewhere is not a result of the caller.
 #[tokio::test]
 async fn only_results_in_their_place_are_read() {
     let text = message(SECRET.to_vec(), 0).await;
@@ -193,7 +194,7 @@ async fn only_results_in_their_place_are_read() {
     }
 }
 
-/// Neither where it is not the plain, whole answer that is read.
+/// Partial, encoded and non-JSON answers pass unchanged, too.
 #[tokio::test]
 async fn other_forms_of_an_answer_pass_as_they_are() {
     let text = message(SECRET.to_vec(), 0).await;
@@ -222,8 +223,8 @@ async fn other_forms_of_an_answer_pass_as_they_are() {
     assert!(length > text.len(), "of what the server has");
 }
 
-/// Whether a task is the caller's own is asked once for all its pages, and a server that stumbles is no reason to give something that the
-/// algorithm can't read.
+/// The proxy asks once for all pages of a task whether the task is the caller's. If the server fails then, the algorithm gets the error
+/// and not an encrypted result.
 #[tokio::test]
 async fn whose_task_it_is_is_asked_seldom_and_surely() {
     let (proxy, seen, _) = tasks(TASKS).await;

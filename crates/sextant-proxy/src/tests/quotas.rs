@@ -1,4 +1,4 @@
-//! Tasks that would fill disk or memory, in an encrypted collaboration: each caller has its part, and what was taken comes back.
+//! Tests tasks that would fill disk or memory, in an encrypted collaboration: each caller has its limit, and reservations are released.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,12 +12,12 @@ use super::*;
 use crate::caller::tests::client;
 use crate::encrypted_task::{Quotas, TaskReader};
 
-/// A task with an input of so many bytes.
+/// A task with an input of this many bytes.
 fn task(length: usize) -> String {
     json!({ "image": "i", "organizations": [{ "id": 1, "input": STANDARD.encode(vec![7; length]) }] }).to_string()
 }
 
-/// An algorithm's token of another task's.
+/// A token of an algorithm of this task.
 fn token(task: u64) -> HeaderValue {
     bearer(&ALGORITHM.replace("\"task_id\":7", &format!("\"task_id\":{task}")))
 }
@@ -30,7 +30,7 @@ async fn with_disk(bytes: u64) -> (Served, Seen) {
 }
 
 impl Served {
-    /// Waits until nothing is taken any more.
+    /// Waits until all reservations are released.
     async fn comes_back(&self) {
         for _ in 0..1000 {
             if self.shared.quotas.used() == (0, 0) {
@@ -41,7 +41,7 @@ impl Served {
         panic!("still taken: {:?}", self.shared.quotas.used());
     }
 
-    /// Sends a task that begins with these bytes and never ends, until something is answered.
+    /// Sends a task that starts with these bytes and never ends, and returns the response.
     async fn endless(&self, token: HeaderValue, begins: &str, goes_on: &[u8], pause: Duration) -> Got {
         let mut stream = stream_from("127.0.0.1", self.address).await;
         let (mut reader, mut writer) = stream.split();
@@ -52,7 +52,7 @@ impl Served {
         );
         let send = async {
             let mut sent = writer.write_all(head.as_bytes()).await;
-            // Whoever has answered takes no more.
+            // The proxy stops reading once it has answered.
             while sent.is_ok() {
                 tokio::time::sleep(pause).await;
                 sent = writer.write_all(goes_on).await;
@@ -92,7 +92,7 @@ async fn an_input_without_an_end_is_refused_and_its_room_comes_back() {
     let says = got.json()["msg"].as_str().unwrap().to_owned();
     assert!(says.contains("bytes for an algorithm") && says.contains("proxy.tmpSize"), "{says}");
     proxy.comes_back().await;
-    // Nothing of it reached the server, and what fits goes on.
+    // The refused task did not reach the server, and a smaller one is forwarded.
     assert!(seen.requests.lock().iter().all(|request| request.method() != "POST"));
     assert_eq!(proxy.ask("POST", "/task", task(1_500_000)).await.status, 201);
     proxy.comes_back().await;
@@ -107,7 +107,7 @@ async fn an_input_that_is_sent_slowly_takes_its_own_part_of_the_disk_alone() {
         while proxy.shared.quotas.used().0 < 1_000_000 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        // A second task of the same caller's has no room beside the first one, however often it is tried; another caller's has.
+        // A second task of the same caller has no room beside the first one; a task of another caller does.
         let got = proxy.ask("POST", "/task", task(1_500_000)).await;
         assert_eq!(got.status, 507, "{}", got.text());
         assert!(got.json()["msg"].as_str().unwrap().contains("Try again later"), "{}", got.text());
@@ -120,7 +120,7 @@ async fn an_input_that_is_sent_slowly_takes_its_own_part_of_the_disk_alone() {
         got = slow => panic!("it never ends: {got:?}"),
         () = others => {}
     }
-    // The caller has gone.
+    // The caller has disconnected.
     proxy.comes_back().await;
 }
 
@@ -129,7 +129,7 @@ async fn a_task_that_comes_too_slowly_is_not_waited_for() {
     let (to, _) = organizations().await;
     let within = Duration::from_millis(300);
     let proxy = proxy_of(to, Cryptor::Encrypted(key(0)), |shared| shared.timeouts.upload = within).await;
-    // Nor one of which nothing comes, however fast that is.
+    // The same for a task that adds no input, however fast its bytes arrive.
     for (goes_on, pause) in [(&b"A"[..], 20), (&[b' '; 16 * 1024], 0)] {
         let got = proxy.endless(token(7), INPUT, goes_on, Duration::from_millis(pause)).await;
         assert_eq!(got.status, 408, "{}", got.text());
@@ -149,7 +149,7 @@ async fn what_is_no_input_is_kept_small() {
         assert_eq!(got.status, 413, "{}", got.text());
     }
     assert!(seen.requests.lock().iter().all(|request| request.method() != "POST"));
-    // Many at once: a caller that holds all of its part hears so.
+    // Many tasks at once: a caller that has reached its limit gets an error.
     let name = r#"{"name": ""#;
     let begins = format!("{name}{}", "x".repeat(250_000));
     let mut slow: futures::stream::FuturesUnordered<_> =
@@ -161,13 +161,13 @@ async fn what_is_no_input_is_kept_small() {
     proxy.comes_back().await;
 }
 
-/// Tokens never expire, so one pod may have as many as it has had tasks.
+/// Tokens never expire, so one pod may have a token for each task that it has ever run.
 #[tokio::test]
 async fn many_tokens_at_one_address_leave_memory_for_others() {
     let (to, _) = organizations().await;
     let proxy = proxy_of(to, Cryptor::Encrypted(key(0)), |shared| {
         shared.quotas = Quotas::new(1 << 30, &RESOURCES.memory);
-        // The hoard stays, however busy this machine is.
+        // The timeouts keep the hoard in place even on a busy machine.
         (shared.timeouts.upload, shared.timeouts.idle) = (Duration::from_secs(300), Duration::from_secs(60));
     })
     .await;
@@ -178,7 +178,7 @@ async fn many_tokens_at_one_address_leave_memory_for_others() {
     let hoard: futures::stream::FuturesUnordered<_> = (0..200)
         .map(|number| proxy.endless(token(7 + number % 32), &begins, b"x", Duration::from_millis(100)))
         .collect();
-    // Refused, or given up because it comes too slowly.
+    // The proxy refuses these tasks, or stops waiting for them.
     let hoard =
         hoard.for_each(|got| async move { assert!(matches!(got.status.as_u16(), 503 | 408), "{}", got.text()) });
     let others = async {
@@ -212,7 +212,7 @@ async fn what_is_taken_is_held_until_the_task_is_sent() {
     assert_eq!(quotas.used(), (0, 0));
 }
 
-/// Whoever invents a token gets nothing kept.
+/// The proxy stores nothing for an invented token.
 #[tokio::test]
 async fn nothing_is_kept_for_a_token_that_the_server_does_not_accept() {
     let (to, seen) = server(|request, _| async move {
@@ -232,7 +232,7 @@ async fn nothing_is_kept_for_a_token_that_the_server_does_not_accept() {
     assert_eq!(proxy.shared.quotas.used(), (0, 0));
     let asked: Vec<String> = seen.requests.lock().iter().map(|request| request.uri().to_string()).collect();
     assert_eq!(asked, ["/api/organization/2", "/api/organization?per_page=1"]);
-    // A real one is asked about once.
+    // The server is asked once about a valid token.
     for _ in 0..3 {
         assert_eq!(proxy.ask("POST", "/task", task(10)).await.status, 201);
     }

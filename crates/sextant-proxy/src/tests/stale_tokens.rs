@@ -1,4 +1,5 @@
-//! Tokens never expire, and some servers use the numbers of deleted tasks again: a token counts for the task that it was made for alone.
+//! Tests tokens that have outlived their task. Tokens never expire, and some servers reuse the ids of deleted tasks; a token must count
+//! only for the task that it was issued for.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
@@ -13,10 +14,10 @@ use super::*;
 use crate::ownership::{self, OwnerCache};
 
 const SECRET: &[u8] = b"a result of the later task's";
-/// The token of these tests was made at 2023-11-14T22:13:20.
+/// A second before the token of these tests was issued, which is 2023-11-14T22:13:20.
 const BEFORE: &str = "2023-11-14T22:13:19.123456";
 
-/// What a server says of the task that has the number now.
+/// The server's answer about the task that has the id now.
 fn own(created_at: &str, image: &str) -> Value {
     json!({ "id": 7, "parent": null, "job_id": 3, "init_org": { "id": 1 }, "image": image, "created_at": created_at })
 }
@@ -26,7 +27,7 @@ fn without(mut task: Value, name: &str) -> Value {
     task
 }
 
-/// A proxy that knows nothing of its callers, and a server that says this of the caller's own task.
+/// A proxy without cached findings, and a server with this answer about the caller's own task.
 async fn with_own(status: u16, own: String, cryptor: Cryptor) -> (Served, Seen) {
     let text = message(SECRET.to_vec(), 0).await;
     let (to, seen) = server(move |request, _| {
@@ -94,7 +95,7 @@ async fn a_token_of_an_earlier_task_of_the_number_gets_nothing_of_the_later_one(
     }
 }
 
-/// What a caller wants of its own answer is not asked of the answers that the proxy needs itself.
+/// Ranges and conditions in a caller's request are not copied to the proxy's own queries.
 #[tokio::test]
 async fn the_proxys_own_questions_have_nothing_of_the_callers_but_its_token() {
     const WISHES: [(&str, &str); 8] = [
@@ -137,7 +138,7 @@ async fn the_proxys_own_questions_have_nothing_of_the_callers_but_its_token() {
     assert_eq!(looks, ["/api/task/9", "/api/organization/2", "/api/task/7", "/api/organization/4"]);
 }
 
-/// What the server says of a task that it does not give is what the algorithm hears; nothing is sent or decrypted.
+/// If the server does not return the task, the algorithm gets the server's answer; nothing is sent or decrypted.
 #[tokio::test]
 async fn the_servers_word_about_the_task_is_passed_on() {
     for status in [401, 403, 404, 501] {
@@ -151,7 +152,7 @@ async fn the_servers_word_about_the_task_is_passed_on() {
     }
 }
 
-/// A token that names no task, or does not say when it was made.
+/// A token without a task or an issue time.
 #[tokio::test]
 async fn a_token_that_does_not_say_enough_makes_no_subtasks() {
     for claims in [
@@ -166,10 +167,10 @@ async fn a_token_that_does_not_say_enough_makes_no_subtasks() {
     }
 }
 
-/// Whoever has got hold of a token can do nothing with it through the proxy when the task is over.
+/// A leaked token is useless at the proxy once its task is completed.
 #[tokio::test]
 async fn a_token_of_a_completed_task_gets_nothing_decrypted_and_makes_no_subtasks() {
-    // A task has failed as soon as one of its runs has, and another run may go on.
+    // A task is `failed` as soon as one of its runs is; other runs may continue.
     let statuses = [("completed", false), ("active", true), ("pending", true), ("failed", true), ("crashed", true)];
     for (status, is_served) in statuses {
         let mut own = own(BEFORE, "i");
@@ -191,24 +192,24 @@ async fn a_token_of_a_completed_task_gets_nothing_decrypted_and_makes_no_subtask
     }
 }
 
-/// A date of a database whose clock is so many minutes ahead of UTC.
+/// Returns the current time of a database whose clock is this many minutes ahead of UTC.
 fn minutes_from_now(minutes: i64) -> String {
     vantage6::to_server(jiff::Timestamp::now() + jiff::SignedDuration::from_mins(minutes))
 }
 
-/// A token of a task, made just now.
+/// A token that was issued just now.
 fn fresh(task: u64) -> HeaderValue {
     made(task, 0)
 }
 
-/// The same, made so many minutes ago.
+/// A token that was issued this many minutes ago.
 fn made(task: u64, minutes: i64) -> HeaderValue {
     let now = jiff::Timestamp::now().as_second() - 60 * minutes;
     let claims = ALGORITHM.replace("\"iat\":1700000000", &format!("\"iat\":{now}"));
     bearer(&claims.replace("\"task_id\":7", &format!("\"task_id\":{task}")))
 }
 
-/// A proxy, and a server whose tasks were created then; `/task` lists the last of them.
+/// A proxy, and a server with tasks of these creation times; `/task` lists the newest.
 async fn created(tasks: &[(u64, i64)], cryptor: Cryptor) -> (Served, Seen) {
     let tasks: Vec<(u64, String)> = tasks.iter().map(|(id, minutes)| (*id, minutes_from_now(*minutes))).collect();
     let (to, seen) = server(move |request, _| {
@@ -238,17 +239,17 @@ async fn subtask_of(proxy: &Served, task: u64) -> u16 {
     proxy.send(request).await.status.as_u16()
 }
 
-/// A server of 4.15.2 on PostgreSQL writes a task's time in the database's time zone.
+/// A server 4.15.2 on PostgreSQL writes a task's time in the database's time zone.
 #[tokio::test]
 async fn a_database_ahead_of_utc_does_not_keep_honest_algorithms_from_their_subtasks() {
     let cryptors: [fn() -> Cryptor; 2] = [|| Cryptor::Encrypted(key(0)), || Cryptor::Plain];
     for cryptor in cryptors {
         for zone in [-600, -60, 0, 30, 60, 330, 840] {
-            // Created a minute ago.
+            // The task was created a minute ago.
             let (proxy, _) = created(&[(7, zone - 1)], cryptor()).await;
             assert_eq!(subtask_of(&proxy, 7).await, 201, "{zone}");
         }
-        // It has run for two hours and the proxy is new; another task that has come meanwhile shows the clock.
+        // The algorithm has run for two hours, and the proxy is new. A more recent task reveals the clock.
         let (proxy, seen) = created(&[(7, 60 - 121), (8, 60 - 2)], cryptor()).await;
         let task = json!({ "image": "i", "organizations": [{ "id": 2 }] }).to_string();
         let request = Request::post("/task").header(header::AUTHORIZATION, made(7, 120)).body(task.into()).unwrap();
@@ -257,7 +258,7 @@ async fn a_database_ahead_of_utc_does_not_keep_honest_algorithms_from_their_subt
     }
 }
 
-/// What was seen of the clock once stays.
+/// A finding about the clock is permanent.
 #[tokio::test]
 async fn a_long_central_function_goes_on_where_the_clock_is_known() {
     let (proxy, _) = created(&[(7, 60 - 1), (8, 30)], Cryptor::Plain).await;
@@ -265,7 +266,7 @@ async fn a_long_central_function_goes_on_where_the_clock_is_known() {
     assert_eq!(subtask_of(&proxy, 8).await, 201);
 }
 
-/// Where times are UTC, no task is created in the future, whenever users and algorithms create and delete tasks.
+/// With UTC times, no task is created in the future, whatever users and algorithms create and delete.
 #[tokio::test]
 async fn nobody_teaches_the_proxy_another_clock_where_times_are_utc() {
     let old = bearer(&ALGORITHM.replace("1700000000", &(jiff::Timestamp::now().as_second() - 3600).to_string()));
@@ -278,7 +279,7 @@ async fn nobody_teaches_the_proxy_another_clock_where_times_are_utc() {
     }
 }
 
-/// While a server is slow, a number may come to stand for another task: between the look at the task and the results.
+/// While a server is slow, an id may be reused for another task between the ownership check and the results.
 #[tokio::test]
 async fn what_a_slow_answer_is_about_is_looked_at_again() {
     for (later, is_decrypted) in [("i", true), ("j", false)] {
