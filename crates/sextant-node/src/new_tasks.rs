@@ -1,6 +1,6 @@
-//! The tasks that events announce, until their runs are read. Anyone who may create tasks decides how many such events there are, so the
-//! queue is bounded, and so are requests to the server, at a time and in a second: each task waits once, a few are read concurrently, one
-//! task not twice within a second, and if too many wait, one poll of all open runs replaces them.
+//! Queues the tasks that events announce until their runs are read. Anyone who may create tasks decides how many such events there are,
+//! so the queue is bounded, and so are the requests to the server, both concurrently and per second. Each task is queued once, a few are
+//! read concurrently, and no task is read twice within a second. If too many are queued, one poll of all open runs replaces them.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -13,15 +13,15 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use vantage6_types::TaskId;
 
-/// With more tasks than that, one poll of all open runs costs the server less.
+/// With more tasks than this, one poll of all open runs costs the server less.
 const MAX_WAITING: usize = 32;
 /// How many tasks are read concurrently.
 const CONCURRENCY: usize = 4;
-/// So many of them begin at once, and in a second.
+/// The largest number of reads that may start within a second.
 const RATE: usize = 20;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The tasks that wait.
+/// The queue of announced tasks.
 #[derive(Debug, Default)]
 pub struct NewTasks {
     state: Mutex<Queue>,
@@ -31,7 +31,7 @@ pub struct NewTasks {
 #[derive(Debug)]
 enum Queue {
     Waiting(VecDeque<TaskId>),
-    /// A poll of all open runs was requested and has not begun: it finds all tasks that are announced until then.
+    /// A poll of all open runs has been requested and has not begun. It will find all tasks announced until then.
     PollRequested,
 }
 
@@ -41,17 +41,17 @@ impl Default for Queue {
     }
 }
 
-/// What becomes of a task.
+/// What happens to an announced task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// It will be read, or found by a poll that was requested.
+    /// It will be read, or found by a requested poll.
     Waits,
-    /// Too many wait: the caller must request a poll of all open runs.
+    /// The queue is full: the caller must request a poll of all open runs.
     PollRequested,
 }
 
 impl NewTasks {
-    /// An event announced this task.
+    /// Adds a task that an event announced.
     pub fn add(&self, task: TaskId) -> Next {
         let mut state = self.state();
         match &mut *state {
@@ -69,7 +69,7 @@ impl NewTasks {
         }
     }
 
-    /// A poll of all open runs begins: it may not find the runs of a task that is announced from now on.
+    /// Must be called when a poll of all open runs begins. The poll may miss tasks that are announced later.
     pub fn poll_begins(&self) {
         let mut state = self.state();
         if matches!(*state, Queue::PollRequested) {
@@ -77,7 +77,7 @@ impl NewTasks {
         }
     }
 
-    /// Looks up the tasks that events name; it never ends.
+    /// Reads the announced tasks with `look`. Never returns.
     pub async fn run<F: Future<Output = ()>>(&self, look: impl Fn(TaskId) -> F) -> Infallible {
         let mut looks = FuturesUnordered::new();
         let mut recent = Recent::default();
@@ -89,7 +89,7 @@ impl NewTasks {
         }
     }
 
-    /// The next one that may be looked at.
+    /// The next task that may be read.
     async fn next(&self, recent: &mut Recent) -> TaskId {
         loop {
             let heard = self.heard.notified();
@@ -120,7 +120,7 @@ impl NewTasks {
     }
 }
 
-/// What was begun with in the last second: [`RATE`] at most.
+/// The reads that started in the last second: at most [`RATE`].
 #[derive(Debug, Default)]
 struct Recent(VecDeque<(Instant, TaskId)>);
 
@@ -143,7 +143,7 @@ impl Recent {
         self.0.push_back((now, task));
     }
 
-    /// When the oldest is a second old.
+    /// When the oldest read becomes a second old.
     fn changes(&self) -> Option<Instant> {
         self.0.front().map(|(begun, _)| *begun + SECOND)
     }
