@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn parameters_of_databases() {
         for (name, value, expected) in [
-            // What it is called decides.
+            // The name decides.
             ("password", "results", true),
             ("PGPASSWORD", "public", true),
             ("PASSWORD_DB", "public", true),
@@ -239,7 +239,7 @@ mod tests {
             ("COHORT_TABLE", "cohort_1", false),
             ("ENDPOINT_URL", "https://db-3.example.org/sparql", false),
             ("key_file", "keys/1.pem", false),
-            // What it is called leaves it open: what it looks like decides.
+            // The name leaves it open, so the value decides.
             ("KEY", "a8f3c9d1", true),
             ("KEY", "person", false),
             ("primary_key", "person_id", false),

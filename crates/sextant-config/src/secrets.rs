@@ -158,7 +158,7 @@ mod tests {
                 "puller pull-it-5",
                 "puller ***",
             ),
-            // Databases: addresses are shown but for the password.
+            // Databases: only the password of an address is masked.
             (
                 uri("postgresql://reader:p%40ssw0rd@db:5432/people"),
                 "postgresql://reader:p%40ssw0rd@db:5432/people p@ssw0rd",
@@ -176,7 +176,7 @@ mod tests {
             (uri("https://a.org/x?X-Amz-Credential=abcdefg"), "abcdefg", "***"),
             (uri("https://a.org/x?region=abcdefg"), "abcdefg", "abcdefg"),
             (uri("postgresql://reader@db:5432/people"), "reader@db people", "reader@db people"),
-            // Their parameters: what isn't known to be none is one.
+            // Parameters of databases: secrets, unless known to be harmless.
             (env("password: hunter-2"), "hunter-2", "***"),
             (env("odd_thing: hunter-2"), "hunter-2", "***"),
             (env("user: reader, Schema_Name: public_data"), "reader", "reader"),
@@ -185,7 +185,7 @@ mod tests {
                 "/etc/ssl/ca.pem 2020-01-01 1000000",
                 "/etc/ssl/ca.pem 2020-01-01 1000000",
             ),
-            // What an OMOP database comes with.
+            // The usual parameters of an OMOP database.
             (
                 env(
                     "CDM_SCHEMA: public, RESULTS_SCHEMA: results, VOCABULARY: athena, DBMS: postgresql, password: hunter-2",
@@ -195,7 +195,7 @@ mod tests {
             ),
             (env("pin_password: '123456'"), "123456 times", "*** times"),
             (env("password: short"), "a short test", "a short test"),
-            // Variables of all algorithms: what calls itself one.
+            // Variables of all algorithms: secrets only by their names.
             ("algorithm_env: {HUGGINGFACE_TOKEN: hf_abcdef, MODE: careful}".into(), "hf_abcdef careful", "*** careful"),
             (
                 "algorithm_env: {TOKENIZER: bert-base, PASSWORD_FILE: /run/password}".into(),

@@ -183,7 +183,7 @@ mod tests {
         for (steps, expected) in [
             (vec![step(File, ME, ME, 0o600)], (false, false)),
             (vec![step(File, ROOT, ROOT, 0o600)], (false, false)),
-            // A group of one's own is nobody else.
+            // The user's own group has no other members.
             (vec![step(File, ME, ME, 0o660)], (false, false)),
             (vec![step(File, ME, 100, 0o640)], (false, true)),
             (vec![step(File, ME, 100, 0o660)], (true, true)),

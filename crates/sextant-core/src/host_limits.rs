@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(ask(Asked::Answered(Answer::Known(1))).await, Answer::Away("away".into()));
         advance(AWAY).await;
         assert_eq!(ask(Asked::Answered(Answer::Away("later".into()))).await, Answer::Away("later".into()));
-        // It has answered: only this one question is without a result.
+        // The host has responded, so it is still asked: only this question has no result.
         assert_eq!(ask(Asked::Answered(Answer::Known(1))).await, Answer::Known(1));
         assert_eq!(asked.load(Ordering::Relaxed), 3);
     }
@@ -190,8 +190,8 @@ mod tests {
         }
     }
 
-    /// One user's tasks name thousands of tags of a repository that the list has, or images of a store. Each asks again after a pause, as
-    /// runs do, and gives up ten minutes after it had no answer first.
+    /// One user's tasks name thousands of tags of a listed repository, or images of a store. Like runs, each asks again after a pause, and
+    /// gives up ten minutes after the first missing answer.
     #[tokio::test(start_paused = true)]
     async fn who_asks_much_delays_others_and_leaves_none_without_an_answer() {
         let limits = HostLimits::default();

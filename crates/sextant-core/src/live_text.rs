@@ -141,7 +141,7 @@ mod tests {
         Arc::new(Mask::new(secrets.iter().map(|&secret| secret.to_owned())).unwrap())
     }
 
-    /// The text of a whole log that comes in these pieces, the unfinished end included; `None` if something was left out.
+    /// The text of a whole log that arrives in these pieces, including its unfinished end; and the text after each piece.
     fn live(mask: &Arc<Mask>, pieces: &[&[u8]]) -> (String, Vec<String>) {
         let mut live = LiveText::new(mask.clone());
         let mut given = Vec::new();
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn where_nothing_can_be_told_the_line_is_left_out_in_bounded_memory() {
         let mask = mask(&["hunter-2\nsecond line of it"]);
-        // Within a token there is no place to cut at.
+        // A token can't be split.
         let log = format!("begin\neyJ{}\nnext hunter-2\nsecond line of it\nlast\n", "eyJa".repeat(100_000));
         let mut live = LiveText::new(mask);
         let (mut text, mut gaps) = (String::new(), 0);

@@ -124,7 +124,7 @@ mod tests {
             ("nothing here", "nothing here"),
             ("password=hunter-2;", "password=***;"),
             ("hunter-2hunter-2 hunter-", "*** hunter-"),
-            // What two of them share hides neither of them.
+            // Overlapping secrets are both hidden.
             ("hunter-2-end.", "***."),
             ("a x\ny\nz b", "a *** b"),
             ("", ""),

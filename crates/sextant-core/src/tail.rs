@@ -125,7 +125,7 @@ mod tests {
         tail(SMALL, &[bytes]).into_text(&none())
     }
 
-    /// What stands below the first line, which must say that there was more.
+    /// The text below the first line, which must say that the log was longer.
     fn cut(text: &str) -> &str {
         let (said, rest) = text.split_once('\n').unwrap();
         assert!(said.starts_with("[sextant] The log was longer"), "{text}");
@@ -156,9 +156,9 @@ mod tests {
     fn of_one_long_line_its_end_is_kept() {
         let line = [b'x'; 1000];
         assert_eq!(cut(&text(&line)), "x".repeat(40));
-        // The newline at its very end begins no line.
+        // A final newline begins no further line.
         assert_eq!(cut(&text(&[&line[..], b"\n"].concat())), "x".repeat(39) + "\n");
-        // No character is cut in two.
+        // Characters are not split.
         assert_eq!(cut(&text(&"\u{20ac}".repeat(100).into_bytes())), "\u{20ac}".repeat(13));
     }
 

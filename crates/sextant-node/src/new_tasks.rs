@@ -158,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    /// What a server was asked, and what was found.
+    /// A server that counts requests and records the found tasks.
     #[derive(Default)]
     struct Server {
         asked: Cell<usize>,
@@ -177,7 +177,7 @@ mod tests {
             self.found.borrow_mut().insert(task);
         }
 
-        /// Reads all of these on request, each time for ten seconds.
+        /// Polls all announced tasks on request. Each poll takes ten seconds.
         async fn look_at_all(&self, tasks: &NewTasks, all: &Notify, heard: &RefCell<HashSet<TaskId>>) -> Infallible {
             loop {
                 all.notified().await;
@@ -190,7 +190,7 @@ mod tests {
         }
     }
 
-    /// So many events in this time: what the server is asked for is bounded, and every task is found.
+    /// Sends this many events in this time, and checks that every task is found.
     async fn flood(events: u64, over: Duration) -> Server {
         let (tasks, all) = (NewTasks::default(), Notify::new());
         let heard = RefCell::<HashSet<TaskId>>::default();
@@ -222,7 +222,7 @@ mod tests {
         let server = flood(20_000, Duration::ZERO).await;
         assert!(server.asked.get() <= MAX_WAITING + 2, "{} requests", server.asked.get());
         assert!(server.most.get() <= CONCURRENCY);
-        // In ten seconds, as the attack had it; with a server that takes a second for each.
+        // Within ten seconds, with a server that takes a second for each request.
         let began = Instant::now();
         let server = flood(20_000, Duration::from_secs(10)).await;
         assert!(server.asked.get() <= 3 * (MAX_WAITING + CONCURRENCY), "{} requests", server.asked.get());
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!((server.asked.get(), server.most.get()), (20, CONCURRENCY));
     }
 
-    /// How often a server that answers at once is asked within ten seconds, when one of these is told of each millisecond.
+    /// How often a fast server is asked within ten seconds for tasks and for all runs, with an event every millisecond.
     async fn asked(of: impl Fn(u64) -> u64) -> (usize, usize) {
         let (tasks, asked, all) = (NewTasks::default(), Cell::new(0), Cell::new(0));
         let tell = async {
@@ -277,7 +277,7 @@ mod tests {
             assert_eq!(tasks.add(TaskId(task)), Next::Waits);
         }
         assert_eq!(tasks.add(TaskId(1000)), Next::PollRequested);
-        // It is asked for once, until it begins.
+        // One poll is requested until it begins.
         assert_eq!(tasks.add(TaskId(1001)), Next::Waits);
         tasks.poll_begins();
         assert_eq!(tasks.add(TaskId(1002)), Next::Waits);

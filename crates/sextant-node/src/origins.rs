@@ -149,7 +149,7 @@ mod tests {
         (server, Origins::new(Arc::new(Server::new(client, Cryptor::Plain, None))))
     }
 
-    /// The server says this of a task, at most so often.
+    /// Mocks the server's answer about a task, expected this many times.
     async fn says(server: &MockServer, task: u64, answer: ResponseTemplate, times: impl Into<Times>) {
         Mock::given(method("GET"))
             .and(path(format!("/api/task/{task}")))
@@ -197,7 +197,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(origins.of(&task(6, Some(5), 3)).await.unwrap(), Lineage::Whole(expected.clone()));
         }
-        // A first task costs no question.
+        // A first task costs no request.
         assert_eq!(origins.of(&task(8, None, 3)).await.unwrap(), Lineage::Whole(vec![link(8, None, 3)]));
     }
 

@@ -150,7 +150,7 @@ impl RunInputs {
 /// Why an input or a token is missing.
 enum Missing {
     Server(HubError),
-    /// The server uses the run's number for another run.
+    /// The server reuses the run's id for another run.
     Reused,
 }
 

@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn jobs_take_turns() {
-        // The jobs of runs under way; the runs that wait, with their jobs; who is next.
+        // The jobs of active runs; the waiting runs with their jobs; the next run.
         type Row = (&'static [u64], &'static [(u64, u64)], Option<u64>);
         let table: [Row; 7] = [
             (&[], &[], None),
@@ -231,7 +231,7 @@ mod tests {
     #[tokio::test]
     async fn a_job_with_many_subtasks_does_not_keep_another_waiting_behind_them() {
         let slots = RunSlots::new(2);
-        // One that was there when the process began, whose job is learned later.
+        // The slot of an existing run whose job is learned later.
         let earlier = slots.try_acquire(None).unwrap().of_job(JobId(1));
         let parent = slots.acquire(RunId(1), JobId(1)).await;
         let mut subtasks: Vec<_> = (2..20).map(|run| Box::pin(slots.acquire(RunId(run), JobId(1)))).collect();
@@ -282,7 +282,7 @@ mod tests {
         assert!((&mut gone).now_or_never().is_none() && (&mut given).now_or_never().is_none());
         drop(gone);
         let [one, two] = taken;
-        // This one is sent to run 4, which does not live to see it.
+        // This slot goes to run 4, which is dropped before it receives it.
         drop(one);
         drop(given);
         assert!(slots.try_acquire(None).is_some());

@@ -34,7 +34,7 @@ const REFUSAL_LIMIT: usize = 64 * 1024;
 /// A response larger than this waits until no other such response is held.
 const SMALL: usize = 256 * 1024;
 
-/// How many bytes of each string in a response are read, in its JSON form. No string is kept at this length.
+/// How many bytes of each string in a response are read, in its JSON form: more than is kept of any string.
 const STRING: usize = 512 * 1024;
 
 /// The HTTP client of one server.

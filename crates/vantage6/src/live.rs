@@ -432,7 +432,7 @@ mod tests {
         to.push(task(7));
         assert_eq!(all(&mut events), [missed.clone(), task(7)]);
 
-        // By their bytes, too; and the last word on the connection is kept.
+        // The limit of bytes applies too, and the last state of the connection is kept.
         for _ in 0..100 {
             to.push(kill(5000));
         }
@@ -447,12 +447,12 @@ mod tests {
         assert!(!to.has_unsent());
         to.push(task(8));
         assert_eq!(all(&mut events), [task(8)]);
-        // What means no work is not made up for: others can send any number of it.
+        // Dropped events that mean no work cause no poll: others can send any number of them.
         for _ in 0..2 * MAX_QUEUED {
             to.push(LiveEvent::Incoming(Incoming::Message("x".into())));
         }
         assert!(!to.has_unsent() && all(&mut events).len() == MAX_QUEUED);
-        // One that is larger than all of the room is missed too.
+        // An event larger than the whole queue counts as missed too.
         to.push(kill(MAX_QUEUED_BYTES as usize));
         assert!(to.has_unsent());
     }

@@ -280,7 +280,7 @@ mod tests {
             ("(?i)ab", vec!["ab"]),
         ] {
             let found: Vec<String> = of(expression).into_iter().map(|example| example.text.to_lowercase()).collect();
-            // A branch of one character each is a class.
+            // An alternation of single characters is parsed as a class.
             let expected = if expression == "a|b" { vec!["a"] } else { expected };
             assert_eq!(found, expected, "{expression}");
         }

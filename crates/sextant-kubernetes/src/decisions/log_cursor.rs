@@ -140,7 +140,7 @@ mod tests {
         String::from_utf8(text).unwrap()
     }
 
-    /// A log as the kubelet sends it from a second on.
+    /// The log as the kubelet sends it from a given second on.
     fn from(log: &[(i64, String)], since: Option<Timestamp>) -> Vec<u8> {
         let second = since.map_or(0, Timestamp::as_second);
         let lines = log.iter().filter(|(millis, _)| millis / 1000 >= second);

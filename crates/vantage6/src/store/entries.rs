@@ -131,7 +131,7 @@ mod tests {
 
     const SHOWN: &str = "https://store.example.org/api/algorithm";
 
-    /// The images that count, or why there are none.
+    /// The approved images, or why there are none.
     fn images(data: &str) -> Result<Vec<String>, String> {
         match read(format!(r#"{{"data": {data}}}"#).as_bytes(), SHOWN) {
             Ok(algorithms) => Ok(algorithms.into_iter().map(|algorithm| algorithm.image).collect()),
