@@ -109,10 +109,10 @@ pub type InputStream = BoxStream<'static, Result<Bytes, InputSourceError>>;
 /// Why an input or a token is not available.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum InputSourceError {
-    /// It is refused for good. The text is for the researcher.
+    /// Access is refused for good. The text is for the researcher.
     #[error("{0}")]
     Refused(String),
-    /// It is not available now.
+    /// Not available now. Retry later.
     #[error("{0}")]
     Later(String),
 }
@@ -120,7 +120,7 @@ pub enum InputSourceError {
 /// Why a run could not be launched.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
-    /// It can never be launched.
+    /// The run can never be launched.
     #[error("{}", .0.detail)]
     Failed(Failure),
     /// The runtime is unavailable. Retry later.

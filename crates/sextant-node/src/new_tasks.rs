@@ -44,7 +44,7 @@ impl Default for Queue {
 /// What happens to an announced task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// It will be read, or found by a requested poll.
+    /// The task will be read, or found by a requested poll.
     Waits,
     /// The queue is full: the caller must request a poll of all open runs.
     PollRequested,

@@ -29,7 +29,7 @@ pub struct Origins {
 pub enum Lineage {
     /// The task itself, its parent, and so on; the last is the first task of the job.
     Whole(Vec<Link>),
-    /// It can't be determined, and a retry won't help.
+    /// The chain can't be determined, and a retry won't help.
     Broken(Broken),
 }
 
