@@ -1,11 +1,11 @@
-//! Addresses that other settings consist of: where to listen, and what to tell others.
+//! Addresses that other settings are made of: where to listen, and what address to give to pods.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::names;
 use super::reader::Field;
 
-/// An address to listen at, with a port, or a port alone; `port` is the usual one, for messages.
+/// Reads a listen address: an address with a port, or a port alone. `port` is the default port, used in messages.
 pub(super) fn listen(field: &Field<'_>, port: u16) -> Option<SocketAddr> {
     let expected = format!("an IP address with a port, like `0.0.0.0:{port}`, or a port");
     let text = field.text(&expected)?;
@@ -22,7 +22,7 @@ pub(super) fn listen(field: &Field<'_>, port: u16) -> Option<SocketAddr> {
     listen
 }
 
-/// How an IPv6 address is written, for a text that has one and is not written so.
+/// How to write an IPv6 address, if the text contains one that is written wrongly.
 fn ipv6_advice(text: &str) -> Option<String> {
     let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
     if let Some((inside, rest)) = bracketed {
@@ -43,7 +43,7 @@ fn ipv6_advice(text: &str) -> Option<String> {
     Some(format!("An IPv6 address with a port has brackets, like `[{address}]:{port}`."))
 }
 
-/// A host name or an IP address, with or without a port (an IPv6 address with one is in brackets).
+/// Reads a host name or an IP address, with an optional port. An IPv6 address with a port needs brackets.
 pub(super) fn address(field: &Field<'_>) -> Option<String> {
     let expected = "a host name or an IP address that pods can reach, with or without a port";
     let text = field.text(expected)?;

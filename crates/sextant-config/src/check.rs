@@ -1,5 +1,4 @@
-//! `sextant check`: what a configuration means, in words, for the person who wrote it. Looks at this machine's files, but
-//! not at the network.
+//! `sextant check`: explains a configuration to the person who wrote it. It reads files of this machine but does not use the network.
 
 use std::fmt::{self, Write as _};
 use std::path::Path;
@@ -16,7 +15,7 @@ use super::{
     RuntimeConfig, Tmp,
 };
 
-/// What there is to say about a configuration; printed with `Display`.
+/// The result of checking a configuration, printed with `Display`.
 #[derive(Debug)]
 pub struct CheckReport {
     text: String,
@@ -37,7 +36,7 @@ impl fmt::Display for CheckReport {
     }
 }
 
-/// Reads a configuration and says what it means.
+/// Reads a configuration and describes it.
 #[must_use]
 pub fn check(path: &Path) -> CheckReport {
     let mut text = String::new();
@@ -117,7 +116,7 @@ fn write_summary(out: &mut String, path: &Path, config: &Config) -> fmt::Result 
     Ok(())
 }
 
-/// A line with its subject in front; none for what belongs to the line before.
+/// Writes one line with its subject in front. An empty subject continues the line before.
 fn line(out: &mut String, subject: &str, text: &str) -> fmt::Result {
     writeln!(out, "  {subject:<12} {}", redact::sentence(text))
 }
@@ -223,7 +222,7 @@ fn pulls(kubernetes: &KubernetesConfig) -> &'static str {
     }
 }
 
-/// What an algorithm can write, and what ends it.
+/// Describes how much an algorithm can write, and which limit stops it.
 pub fn disk(config: &Config, kubernetes: &KubernetesConfig) -> String {
     let Some(scratch) = &kubernetes.scratch else {
         return "its limit (ephemeral-storage) holds against accidents, and not against malice, for which there is `kubernetes.scratch`"
@@ -305,7 +304,7 @@ fn tell_databases(out: &mut String, config: &Config) -> fmt::Result {
     Ok(())
 }
 
-/// How a database reaches an algorithm.
+/// Describes how a database reaches an algorithm.
 fn database_source(config: &Config, database: &Database, place: Option<&DatabasePlace>) -> String {
     let uri = database.uri_to_show();
     match (place.and_then(|place| place.volume.as_ref()), config.kubernetes()) {
@@ -364,12 +363,12 @@ fn tell_policies(out: &mut String, policies: &Policies) -> fmt::Result {
     }
 }
 
-/// Whether an entry names an image in all of its versions.
+/// Whether an entry names every version of an image.
 fn in_every_version(entry: &AllowedAlgorithm) -> bool {
     entry.reference().is_some_and(|image| image.tag.is_none() && image.digest.is_none())
 }
 
-/// A number of bytes as people write it, where it is a round one.
+/// Formats a number of bytes, with a unit if it is a round number.
 fn size(bytes: u64) -> String {
     let unit = [("Gi", 30), ("Mi", 20)].into_iter().find(|(_, power)| bytes > 0 && bytes.trailing_zeros() >= *power);
     unit.map_or_else(|| format!("{bytes} bytes"), |(unit, power)| format!("{}{unit}", bytes >> power))

@@ -1,5 +1,5 @@
-//! How the kubeconfigs' chosen context reaches its cluster, and what else on this machine decides that: certificates, keys, tokens and
-//! plugins that give credentials. The context is found as kubectl finds it: of two entries with one name, the first file's counts.
+//! How the chosen kubeconfig context reaches its cluster, and the files on this machine that decide it: certificates, keys, tokens and
+//! credential plugins. The context is found as kubectl finds it: of two entries with the same name, the first file's wins.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -18,13 +18,13 @@ use super::yaml::{self, Node, Value};
 /// Set by Kubernetes in every pod.
 const IN_A_POD: &str = "KUBERNETES_SERVICE_HOST";
 
-/// The chosen context: its cluster and its user, each with the file that it is in.
+/// The chosen context's cluster and user, each with the file that contains it.
 struct Context {
     cluster: Option<(PathBuf, Node)>,
     user: Option<(PathBuf, Node)>,
 }
 
-/// A file that decides what the node sends to whom.
+/// A file that decides what the node sends, and to whom.
 struct Named {
     /// The setting in the kubeconfig.
     setting: &'static str,
@@ -32,7 +32,7 @@ struct Named {
     is_secret: bool,
 }
 
-/// Refuses a way to the cluster on which others can be the cluster, and judges the files that it depends on.
+/// Refuses a connection to the cluster on which another party can impersonate it, and checks the files that the connection depends on.
 pub(super) fn judge(file: &Section<'_>, config: &Path, around: &Surroundings<'_>) {
     let kubeconfigs = Kubeconfigs::of(file, config, around);
     if is_used(&kubeconfigs, around) {
@@ -59,8 +59,8 @@ pub(super) fn secrets(file: &Section<'_>, config: &Path, around: &Surroundings<'
     files.into_iter().filter(|named| named.is_secret).map(|named| named.path).collect()
 }
 
-/// Refuses kubeconfigs that are not read here as whoever connects with them reads them: nothing in them would be judged. Those that can't
-/// be read at all connect nobody.
+/// Refuses kubeconfigs that this parser reads differently from the client that connects with them, because their contents would go
+/// unchecked. Unreadable files are skipped: no client can connect with them.
 fn must_be_understood(kubeconfigs: &Kubeconfigs, findings: &Diagnostics, around: &Surroundings<'_>) {
     for path in &kubeconfigs.paths {
         let why = match around.files.text(path) {
@@ -126,12 +126,12 @@ fn is_used(kubeconfigs: &Kubeconfigs, around: &Surroundings<'_>) -> bool {
     kubeconfigs.at.is_some() || (around.env)(IN_A_POD).is_none()
 }
 
-/// `None` where no kubeconfig is used, or none can be understood: who connects says so.
+/// Returns `None` if no kubeconfig is used or none can be parsed. The client that connects reports the error.
 fn chosen(kubeconfigs: &Kubeconfigs, file: &Section<'_>, around: &Surroundings<'_>) -> Option<Context> {
     if !is_used(kubeconfigs, around) {
         return None;
     }
-    // Whoever connects with it says what is wrong with it.
+    // The client that connects with it reports its errors.
     let unheard = Diagnostics::new(Path::new("kubeconfig"));
     let read = |path: &PathBuf| Some((path.clone(), yaml::read(&around.files.text(path).ok()?, &unheard)?));
     let roots: Vec<(PathBuf, Node)> = kubeconfigs.paths.iter().filter_map(read).collect();
@@ -143,7 +143,7 @@ fn chosen(kubeconfigs: &Kubeconfigs, file: &Section<'_>, around: &Surroundings<'
     Some(Context { cluster: part("cluster", "clusters", "cluster"), user: part("user", "users", "user") })
 }
 
-/// What a list of named entries has under a name, and the file that it is in.
+/// Finds a named entry in a list, and the file that contains it.
 fn entry(roots: &[(PathBuf, Node)], list: &str, name: &str, inner: &str) -> Option<(PathBuf, Node)> {
     roots.iter().find_map(|(path, root)| {
         let Value::List(entries) = &root.get(list)?.value else { return None };
@@ -166,7 +166,7 @@ impl Context {
         take(&self.cluster, "certificate-authority", "certificate-authority-data", false);
         take(&self.user, "client-certificate", "client-certificate-data", false);
         take(&self.user, "client-key", "client-key-data", true);
-        // Where there are both, the file counts.
+        // If both are given, the file wins.
         take(&self.user, "tokenFile", "", true);
         if let Some((kubeconfig, user)) = &self.user
             && let Some(exec) = user.get("exec")
@@ -177,7 +177,7 @@ impl Context {
     }
 }
 
-/// The program of a plugin, the folders in which another one would be found before it, and the files that it is told of.
+/// The plugin's program, the `PATH` folders in which another program would be found first, and the files among its arguments.
 fn plugin(kubeconfig: &Path, exec: &Node, around: &Surroundings<'_>) -> Vec<Named> {
     let named = |path: PathBuf| Named { setting: "exec", path, is_secret: false };
     let exists = |path: &PathBuf| !around.files.path_steps(path).is_empty();
@@ -186,10 +186,10 @@ fn plugin(kubeconfig: &Path, exec: &Node, around: &Surroundings<'_>) -> Vec<Name
     if command.contains('/') {
         files.push(named(beside(kubeconfig, command)));
     } else if !command.is_empty() {
-        // A plugin is looked for with the variables that it gets itself.
+        // The plugin is looked up with the `PATH` that is passed to it.
         let path = variable(exec, "PATH").or_else(|| (around.env)("PATH")).unwrap_or_default();
         for folder in std::env::split_paths(&path) {
-            // No name is the folder that Sextant was started in.
+            // An empty entry means Sextant's working directory.
             let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
             let program = folder.join(command);
             let is_there = around.files.path_steps(&program).last().is_some_and(Step::is_program);

@@ -1,4 +1,4 @@
-//! What a database is: a label, where its data is, and of what kind.
+//! A database: its label, where its data is, and its type.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,29 +6,29 @@ use std::path::Path;
 
 use super::model::HiddenValues;
 
-/// The folder of runs, and of copies of databases, in an algorithm's container.
+/// The folder in an algorithm's container for runs and for copies of databases.
 const DATA_FOLDER: &str = "/mnt/data";
 
-/// One of the data sources that tasks can ask for by its label.
+/// A data source that tasks request by its label.
 #[derive(Clone, PartialEq)]
 pub struct Database {
     /// The name that tasks ask for; an identifier.
     pub label: String,
-    /// Where the data is: a path or an address. Of a file or folder it is absolute after [`Config::load`].
-    /// Where `kubernetes.databases` names a volume for it, it is the path in that volume if the file gave none.
+    /// Where the data is: a path or an address. A path is absolute after [`Config::load`]. If `kubernetes.databases` gives the database a
+    /// volume and the file gives no `uri`, it is the path in that volume.
     pub uri: String,
-    /// What kind of data it is.
+    /// The type of data.
     pub kind: DatabaseType,
-    /// Parameters for algorithms that use this database, given to them as `<LABEL>_DB_PARAM_<KEY>`. May hold passwords.
+    /// Parameters for algorithms that use this database, passed as `<LABEL>_DB_PARAM_<KEY>`. May contain passwords.
     pub env: BTreeMap<String, String>,
-    /// Where a regular node would mount it. It is read-only on Kubernetes in either mode.
+    /// Where a regular node would mount the database. On Kubernetes it is read-only in either mode.
     pub mount_mode: MountMode,
 }
 
-/// How a regular node (since 4.14) gives a database to algorithms. Here it decides on the path alone.
+/// How a regular node (since 4.14) gives a database to algorithms. In Sextant it only decides the path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MountMode {
-    /// A file is copied to the folder of runs.
+    /// The file is copied to the folder of runs.
     #[default]
     Copy,
     /// The file or folder itself is mounted beside that folder.
@@ -36,11 +36,11 @@ pub enum MountMode {
 }
 
 impl Database {
-    /// Whether [`uri`](Self::uri) is a path of a file or a folder rather than an address of something that serves data.
+    /// Whether [`uri`](Self::uri) is a path of a file or folder rather than the address of a server.
     ///
-    /// A regular node asks whether the path exists; that can't be done for files on other machines, so here the form decides:
-    /// everything with a scheme (`postgresql://…`, `jdbc:…`) is an address; of the rest, the types that are files by nature are
-    /// paths, and the others are if they begin with a slash.
+    /// A regular node checks whether the path exists. That is impossible for files on other machines, so the form decides here: a `uri`
+    /// with a scheme (`postgresql://…`, `jdbc:…`) is an address. Otherwise, types that are always files are paths, and other types are
+    /// paths if they begin with a slash.
     #[must_use]
     pub fn is_file(&self) -> bool {
         if has_scheme(&self.uri) {
@@ -54,14 +54,14 @@ impl Database {
         }
     }
 
-    /// Whether it is one file for algorithms: neither an address nor a folder.
+    /// Whether algorithms see a single file: neither an address nor a folder.
     #[must_use]
     pub fn is_single_file(&self, in_volume: bool) -> bool {
         (in_volume || self.is_file()) && self.kind != DatabaseType::Folder
     }
 
-    /// The path of a file or folder in an algorithm's container, as a regular node since 4.14 has it: copies of files are in the folder of
-    /// runs, and folders and what is mounted read-only are beside it. `file` is where the data is, whose extension the path keeps.
+    /// The path of a file or folder in an algorithm's container, as on a regular node since 4.14: copies of files are in the folder of
+    /// runs; folders and read-only mounts are beside it. `file` is the path of the data; its extension is kept.
     #[must_use]
     pub fn path_in_container(&self, file: &str) -> String {
         let (label, is_folder) = (&self.label, self.kind == DatabaseType::Folder);
@@ -73,7 +73,7 @@ impl Database {
         }
     }
 
-    /// The [`uri`](Self::uri) without what may be a password, to be shown to people.
+    /// The [`uri`](Self::uri) for display, without possible passwords.
     #[must_use]
     pub fn uri_to_show(&self) -> String {
         if self.is_file() { self.uri.clone() } else { without_credentials(&self.uri) }
@@ -92,7 +92,7 @@ impl fmt::Debug for Database {
     }
 }
 
-/// Whether a URI begins with a scheme of two letters or more (one letter is a drive of Windows).
+/// Whether a URI begins with a scheme of at least two letters (one letter is a Windows drive).
 fn has_scheme(uri: &str) -> bool {
     uri.split_once(':').is_some_and(|(scheme, _)| {
         scheme.len() > 1
@@ -101,12 +101,12 @@ fn has_scheme(uri: &str) -> bool {
     })
 }
 
-/// Takes out `user:password@` and everything after a question mark or semicolon, where some addresses have passwords too.
+/// Removes `user:password@` and everything after a question mark or semicolon, where some addresses have passwords too.
 fn without_credentials(uri: &str) -> String {
     let Some((scheme, rest)) = uri.split_once("//") else {
         return "[address not shown]".to_owned();
     };
-    // A password may hold any of the separators if its writer forgot to encode it: the last @ decides.
+    // A password may contain any separator if it was not encoded, so the last @ counts.
     let (user, rest) = match rest.rsplit_once('@') {
         Some((_, rest)) => ("[secret]@", rest),
         None => ("", rest),
@@ -117,14 +117,14 @@ fn without_credentials(uri: &str) -> String {
     }
 }
 
-/// The kinds of databases that vantage6 knows; algorithms read from it how to open one.
+/// The types of databases in vantage6. Algorithms use the type to decide how to open a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DatabaseType {
     /// A file of comma-separated values.
     Csv,
     /// An Apache Parquet file.
     Parquet,
-    /// A file of Microsoft Excel.
+    /// A Microsoft Excel file.
     Excel,
     /// A database server that speaks SQL.
     Sql,
@@ -139,11 +139,11 @@ pub enum DatabaseType {
 }
 
 impl DatabaseType {
-    /// All of them, in the order of the documentation.
+    /// All types, in the order of the documentation.
     pub const ALL: [Self; 8] =
         [Self::Csv, Self::Parquet, Self::Excel, Self::Sql, Self::Sparql, Self::Omop, Self::Folder, Self::Other];
 
-    /// vantage6's word for it, as in the file and in `<LABEL>_DATABASE_TYPE`.
+    /// vantage6's name for the type, as in the configuration file and in `<LABEL>_DATABASE_TYPE`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

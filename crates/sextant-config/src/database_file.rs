@@ -1,17 +1,17 @@
-//! A look at a database's file on this machine: what a pod, or a process, will find there.
+//! Checks a database's file on this machine: what a pod or a process will find there.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::Config;
 
-/// What there is to say about the file or folder of a database that has no volume of its own.
+/// Describes the file or folder of a database that has no volume of its own.
 pub(super) fn describe(config: &Config, path: &Path) -> Vec<String> {
     let on_kubernetes = config.kubernetes().is_some();
     let mut sights = Vec::new();
     match path.metadata() {
         Err(error) => sights.push(format!("warning: not found on this machine ({error})")),
-        // A process has the rights of its starter, so nothing more has to be right.
+        // A process has the rights of the user who starts Sextant, so nothing else is required.
         Ok(_) if !on_kubernetes => {}
         Ok(metadata) => {
             if let Some(closed) = closed_folder(path) {
@@ -37,7 +37,7 @@ pub(super) fn describe(config: &Config, path: &Path) -> Vec<String> {
     sights
 }
 
-/// The first folder on the way to a file that not everybody may pass.
+/// The outermost folder above a file that not everybody may enter.
 fn closed_folder(path: &Path) -> Option<&Path> {
     let is_closed = |folder: &&Path| folder.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o001 == 0);
     path.ancestors().skip(1).filter(is_closed).last()

@@ -1,4 +1,4 @@
-//! The databases: what tasks may ask for by label.
+//! Reads the databases, which tasks request by label.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use super::yaml::Value;
 const LIST: &str = "a list of databases, each with `label`, `uri` and `type`";
 const URI: &str = "where the data is: a path or an address";
 
-/// Reads `databases`. What a database needs depends on the runtime: some have a volume there.
+/// Reads `databases`. The required fields depend on the runtime: on Kubernetes, a database may have a volume.
 pub(super) fn read(
     file: &Section<'_>,
     runtime: Option<&RuntimeConfig>,
@@ -28,7 +28,7 @@ pub(super) fn read(
         return Some(Vec::new());
     };
     if let Value::Map(entries) = &field.node.value {
-        // An older layout, which the regular node's schema still lets through but its code can't use.
+        // An older layout that the regular node's schema still accepts but its code can't use.
         if let Some(first) = entries.first() {
             let label = names::shown(&first.key);
             let advice =
@@ -45,7 +45,7 @@ pub(super) fn read(
     databases.into_iter().collect()
 }
 
-/// All labels that the file has, right or wrong.
+/// All labels in the file, valid or not.
 pub(super) fn labels<'a>(file: &Section<'a>) -> Vec<&'a str> {
     let items = match file.get("databases").map(|field| &field.node.value) {
         Some(Value::List(items)) => items.as_slice(),
@@ -76,7 +76,7 @@ fn database(
     let uri = match (section.get("uri"), volume) {
         (Some(field), _) => uri(&field),
         (None, Some(volume)) => volume.path.clone().or_else(|| label.clone()),
-        // Its place is wrong, which has been noted.
+        // Its entry in `kubernetes.databases` is wrong, which has been reported.
         (None, None) if place.is_none() && has_place(file, label.as_deref()) => None,
         (None, None) => section.require("uri", URI).and_then(|field| uri(&field)),
     };
@@ -128,7 +128,7 @@ fn has_place(file: &Section<'_>, label: Option<&str>) -> bool {
     database_volumes(file).iter().any(|(of, _)| Some(*of) == label)
 }
 
-/// Refuses, or warns of, folders that are the machine's own. In a volume, the path has no meaning.
+/// Refuses system folders of the machine, or warns of them. In a volume, the path has no such meaning.
 fn judge_path(
     database: &Database,
     volume: Option<&DatabaseVolume>,
@@ -147,7 +147,7 @@ fn judge_path(
     system::refuse_own(&field, &path, own, around.files)
 }
 
-/// Refuses what is the node's own in a volume that is a folder of the machine. What volumes of the cluster have inside isn't known.
+/// Refuses the node's own files in a hostPath volume. The contents of other volumes are not known.
 fn judge_host_path(
     database: &Database,
     volume: Option<&DatabaseVolume>,
@@ -163,7 +163,7 @@ fn judge_host_path(
     system::refuse_own(&field, &path, own, around.files)
 }
 
-/// A file is a part of a volume, so its path must be told.
+/// A file database needs the path of the file in its volume.
 fn in_volume(database: &Database, volume: &DatabaseVolume, item: &Field<'_>) -> Option<()> {
     let is_file = matches!(database.kind, DatabaseType::Csv | DatabaseType::Parquet | DatabaseType::Excel);
     if !is_file || volume.path.is_some() {
@@ -183,7 +183,7 @@ fn kinds() -> String {
     names::listed(&words, "or")
 }
 
-/// A label: an identifier, and no other may give the same environment variables.
+/// Reads a label: an identifier that maps to environment variables of its own.
 fn label(field: &Field<'_>, seen: &mut Vec<(String, Position)>) -> Option<String> {
     let expected = "a name of letters, digits and underscores that does not begin with a digit";
     let label = field.word(expected)?;
@@ -209,7 +209,7 @@ fn uri(field: &Field<'_>) -> Option<String> {
     uri.map(str::to_owned)
 }
 
-/// The parameters under `env`: their names are put in upper case behind the label.
+/// Reads the parameters under `env`. Their names are appended to the label in upper case.
 fn parameters(field: &Field<'_>) -> BTreeMap<String, String> {
     let mut seen: Vec<String> = Vec::new();
     let seen = std::cell::RefCell::new(&mut seen);
@@ -236,7 +236,7 @@ fn parameters(field: &Field<'_>) -> BTreeMap<String, String> {
     })
 }
 
-/// The value of an environment variable, as the regular node spells it. Never shown, since it may be a password.
+/// Reads the value of an environment variable, spelled as the regular node spells it. Never shown, since it may be a password.
 pub(super) fn value(field: &Field<'_>) -> Option<String> {
     let value = field.node.scalar().map(super::scalar::Scalar::python).filter(|value| !value.contains('\0'));
     if value.is_none() {
@@ -257,7 +257,7 @@ pub(super) fn algorithm_env(file: &Section<'_>) -> BTreeMap<String, String> {
     })
 }
 
-/// Warns of a variable that takes the place of one of the node's.
+/// Warns of a variable that replaces one of the node's.
 pub(super) fn warn_of_the_nodes_own(key: &str, field: &Field<'_>, labels: &[&str]) {
     match Reserved::of(key, labels) {
         Some(Reserved::Always) => {
@@ -317,7 +317,7 @@ fn mount_mode(field: &Field<'_>) -> Option<MountMode> {
     }
 }
 
-/// Says where a mount mode promises something else than algorithms get.
+/// Warns if a mount mode promises something that algorithms don't get.
 fn tell_of_mode(file: &Section<'_>, database: &Database, in_volume: bool, mode: &Field<'_>) {
     let is_address = !in_volume && !database.is_file();
     match database.mount_mode {
@@ -339,7 +339,7 @@ fn tell_of_mode(file: &Section<'_>, database: &Database, in_volume: bool, mode: 
     }
 }
 
-/// Refuses a database whose path in the container is that of a folder of the node's own.
+/// Refuses a database whose path in the container is that of one of the node's own folders.
 fn hides_nothing(database: &Database, inside: &str, item: &Field<'_>) -> Option<()> {
     if matches!(database.path_in_container(inside).as_str(), "/mnt/data" | "/mnt/tmp") {
         let advice = "It would hide the node's own folder of that name.";
@@ -357,7 +357,7 @@ fn hides_nothing(database: &Database, inside: &str, item: &Field<'_>) -> Option<
     Some(())
 }
 
-/// Makes the path absolute, from the folder that Sextant is started in: that is what a regular node does.
+/// Makes the path absolute, relative to Sextant's working directory, as a regular node does.
 fn locate(database: &mut Database, section: &Section<'_>, around: &Surroundings<'_>) -> Option<()> {
     let Some(field) = section.get("uri") else {
         return Some(());
@@ -378,7 +378,7 @@ fn locate(database: &mut Database, section: &Section<'_>, around: &Surroundings<
     Some(())
 }
 
-/// Whether a path begins with a drive of Windows.
+/// Whether a path begins with a Windows drive.
 pub(super) fn is_of_windows(path: &str) -> bool {
     let mut chars = path.chars();
     chars.next().is_some_and(|drive| drive.is_ascii_alphabetic())

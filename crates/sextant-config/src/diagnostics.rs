@@ -1,4 +1,4 @@
-//! What is wrong or odd in a configuration and where: collected while reading, told all at once.
+//! Diagnostics of a configuration: errors and warnings with their positions, collected while reading and reported together.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::model::Config;
 use super::redact;
 
-/// A place in a file, counted from 1 as editors do; columns count characters.
+/// A position in a file, counted from 1 as in editors. Columns count characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// The line.
@@ -17,34 +17,34 @@ pub struct Position {
     pub column: usize,
 }
 
-/// Something odd in a configuration that does not keep it from being used.
+/// Something odd in a configuration that does not prevent its use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// The configuration file.
     pub file: Arc<Path>,
-    /// Where in it; `None` for what is odd about the file as a whole.
+    /// Where in the file; `None` if the warning is about the file as a whole.
     pub position: Option<Position>,
     /// What is odd, and what to do.
     pub message: String,
 }
 
-/// A mistake in a configuration.
+/// An error in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The configuration file.
     pub file: Arc<Path>,
-    /// Where in it; `None` for what is missing in the file as a whole.
+    /// Where in the file; `None` if something is missing from the file as a whole.
     pub position: Option<Position>,
     /// What was found, what is expected, and what to do.
     pub message: String,
 }
 
-/// All mistakes of a configuration, in the order of the file.
+/// All errors of a configuration, in the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The mistakes; never empty.
+    /// The errors; never empty.
     pub problems: Vec<Problem>,
-    /// What else was odd.
+    /// The warnings.
     pub warnings: Vec<Warning>,
 }
 
@@ -82,7 +82,7 @@ fn write_at(f: &mut fmt::Formatter<'_>, file: &Path, position: Option<Position>,
     write!(f, ": {message}")
 }
 
-/// Where the readers of the parts of a configuration put what they find.
+/// Collects the diagnostics of the readers of a configuration's parts.
 pub(super) struct Diagnostics {
     file: Arc<Path>,
     problems: RefCell<Vec<Problem>>,
@@ -94,31 +94,31 @@ impl Diagnostics {
         Self { file: file.into(), problems: RefCell::default(), warnings: RefCell::default() }
     }
 
-    /// Notes a mistake.
+    /// Reports an error.
     pub(super) fn error(&self, at: impl Into<Option<Position>>, message: impl Into<String>) {
         let problem =
             Problem { file: self.file.clone(), position: at.into(), message: redact::sentence(&message.into()) };
         self.problems.borrow_mut().push(problem);
     }
 
-    /// The mistake that was noted first.
+    /// The error that was reported first.
     pub(super) fn first_error(&self) -> Option<String> {
         self.problems.borrow().first().map(ToString::to_string)
     }
 
-    /// Whether a mistake has been noted in a line.
+    /// Whether an error has been reported in a line.
     pub(super) fn has_error_in(&self, line: usize) -> bool {
         self.problems.borrow().iter().any(|problem| problem.position.is_some_and(|at| at.line == line))
     }
 
-    /// Notes something odd.
+    /// Reports a warning.
     pub(super) fn warn(&self, at: impl Into<Option<Position>>, message: impl Into<String>) {
         let warning =
             Warning { file: self.file.clone(), position: at.into(), message: redact::sentence(&message.into()) };
         self.warnings.borrow_mut().push(warning);
     }
 
-    /// The configuration with the warnings if there was no mistake, else everything as an error; in the order of the file.
+    /// Returns the configuration with its warnings if there was no error, else all diagnostics as an error, in the order of the file.
     pub(super) fn finish(self, config: Option<Config>) -> Result<Config, ConfigError> {
         match config {
             Some(config) if self.problems.borrow().is_empty() => {
@@ -130,7 +130,7 @@ impl Diagnostics {
         }
     }
 
-    /// Everything as an error.
+    /// Returns all diagnostics as an error.
     pub(super) fn into_error(self) -> ConfigError {
         let mut warnings = self.warnings.into_inner();
         warnings.sort_by_key(|warning| warning.position);

@@ -15,26 +15,26 @@ use super::server::beside;
 use super::trust::Subject;
 use super::{names, policies};
 
-/// No key file is larger.
+/// The largest size of a key file, in bytes.
 const LARGEST: usize = 64 * 1024;
 
 /// End-to-end encryption of inputs and results.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encryption {
-    /// Whether the collaboration is encrypted; must agree with what the server says of it.
+    /// Whether the collaboration is encrypted. Must match the server's setting.
     pub enabled: bool,
-    /// The organization's private key, a PEM file. Always there if `enabled`.
+    /// The organization's private key, a PEM file. Always set if `enabled`.
     pub private_key: Option<PathBuf>,
-    /// The number of the organization that the key is of, at the server. A public key can be copied, a number can't: where it is known,
-    /// the proxy serves only this organization's algorithms.
+    /// The server's number for the organization that owns the key. A public key can be copied, a number can't: if it is known, the proxy
+    /// serves only this organization's algorithms.
     pub organization: Option<OrganizationId>,
 }
 
 impl Encryption {
-    /// The same, of the organization that the server says the node is of.
+    /// Sets the organization that the server reports for the node.
     ///
     /// # Errors
-    /// If the configuration names another one.
+    /// If the configuration names another organization.
     pub fn of_organization(mut self, organization: OrganizationId) -> Result<Self, String> {
         match self.organization.replace(organization) {
             Some(named) if named != organization => Err(format!(
@@ -45,10 +45,10 @@ impl Encryption {
         }
     }
 
-    /// What reads and writes messages in this node's collaboration; reads the key file.
+    /// The cryptor for messages in this node's collaboration. Reads the key file.
     ///
     /// # Errors
-    /// What is wrong with that file, and what to do.
+    /// If the key file can't be used. The text says why, and what to do.
     pub fn cryptor(&self) -> Result<Cryptor, String> {
         match (&self.private_key, self.enabled) {
             (Some(path), true) => Ok(Cryptor::Encrypted(Arc::new(read_private_key(path)?))),
@@ -62,13 +62,13 @@ const NUMBER: &str = "the organization's number at the server, which `sextant do
 const EXPECTED: &str = "the path of the organization's private key, a PEM file";
 const ADVICE: &str = "Name the organization's PEM file there; `sextant keys new` makes one if it has none yet.";
 
-/// Reads a private key. Nothing of it stays in memory but the key itself.
+/// Reads a private key. Only the key itself stays in memory.
 ///
 /// # Errors
-/// What is wrong with the file.
+/// If the file can't be used.
 pub fn read_private_key(path: &Path) -> Result<PrivateKey, String> {
     let wrong = |why: &dyn std::fmt::Display| format!("The private key {} can't be used: {why}.", path.display());
-    // As large as it may get, since a vector that grows leaves copies behind.
+    // Allocated at full size, since a growing vector leaves copies of the key behind.
     let mut text = Zeroizing::new(Vec::with_capacity(LARGEST + 1));
     let file = File::open(path).map_err(|error| wrong(&error))?;
     file.take(LARGEST as u64 + 1).read_to_end(&mut text).map_err(|error| wrong(&error))?;
@@ -78,7 +78,7 @@ pub fn read_private_key(path: &Path) -> Result<PrivateKey, String> {
     PrivateKey::from_pem(&text).map_err(|error| wrong(&error))
 }
 
-/// Notes the keys that are no settings; a slip of the finger must not leave out `organization_id`.
+/// Reports unknown keys. A key that is nearly a setting is an error, so that a typo can't drop `organization_id`.
 fn refuse_slips(section: &Section<'_>) {
     let known = section.asked();
     for (key, field) in section.rest() {

@@ -1,4 +1,4 @@
-//! All that reading a configuration does with files, and with names of hosts, so that everything else of it is pure.
+//! All access to files and all look-ups of host names while reading a configuration, so that everything else is pure.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -14,37 +14,37 @@ use secrecy::zeroize::Zeroizing;
 use super::encryption::read_private_key;
 use super::trust::{Kind, Step};
 
-/// How many links a path may have, as for the kernel.
+/// The largest number of symbolic links in a path, as in the kernel.
 const LINKS: usize = 40;
 
-/// How long a name is looked up.
+/// How long to wait for a name look-up.
 const LOOK_UP: Duration = Duration::from_secs(2);
 
-/// What a configuration's readers may ask of the machine.
+/// What the configuration's readers need from the machine.
 pub(super) trait Files {
-    /// The text of a file; at most a megabyte or so, enough for a configuration or a key.
+    /// The text of a file, up to about 1 MiB: enough for a configuration or a key.
     fn text(&self, path: &Path) -> io::Result<Zeroizing<String>>;
     /// Whether the file can be read.
     fn readable(&self, path: &Path) -> io::Result<()>;
-    /// What is wrong with a file of CA certificates, if it can't be used; and whether there is a private key in it.
+    /// Checks a file of CA certificates. Returns whether it also contains a private key, or why it can't be used.
     fn certificates(&self, path: &Path) -> Result<bool, String>;
-    /// Whether the file holds a private key that can be used; what is wrong if not.
+    /// Checks that the file contains a usable private key. The error says why not.
     fn private_key(&self, path: &Path) -> Result<(), String>;
-    /// A relative path as seen from the folder that Sextant was started in, as a regular node takes it.
+    /// Makes a path absolute, relative to Sextant's working directory, as a regular node does.
     fn absolute(&self, path: &Path) -> PathBuf;
-    /// Where a path leads when links are followed, if that can be told.
+    /// The path with links resolved, if that is possible.
     fn real(&self, path: &Path) -> Option<PathBuf>;
-    /// Every folder and link on the way to a file, and the file itself; nothing if it isn't there.
+    /// Every folder and link on the path to a file, and the file itself. Empty if the file does not exist.
     fn path_steps(&self, path: &Path) -> Vec<Step>;
-    /// The home folder of the user who runs this process: the environment's, else that of this machine's list of users.
+    /// The home folder of this process's user: from the environment, else from this machine's list of users.
     fn home(&self) -> Option<PathBuf>;
-    /// What is in a folder; nothing if it can't be read.
+    /// The entries of a folder. Empty if it can't be read.
     fn entries(&self, folder: &Path) -> Vec<PathBuf>;
-    /// The number of the user who runs this process.
+    /// The effective user ID of this process.
     fn user(&self) -> u32;
-    /// Whether a group has nobody in it but root and that user, as far as this machine's own lists tell.
+    /// Whether root and this process's user are the only members of a group, as far as this machine's own lists tell.
     fn has_group_alone(&self, group: u32) -> bool;
-    /// The addresses of a host's name, as far as they can be had soon.
+    /// The addresses of a host name. Empty if the look-up takes too long.
     fn addresses(&self, host: &str) -> Vec<IpAddr>;
 }
 
@@ -97,14 +97,14 @@ impl Files for Disk {
 
     fn has_group_alone(&self, group: u32) -> bool {
         let (user, own) = (self.user(), rustix::process::getegid().as_raw());
-        // In root's group there are only others that are root as well.
+        // Other members of root's group are root as well.
         group == 0 || ((group == own || group == user) && !others_are_in(group, user))
     }
 
     fn addresses(&self, host: &str) -> Vec<IpAddr> {
         let (found, addresses) = mpsc::channel();
         let host = host.to_owned();
-        // Nothing ends a look-up that takes long: it is left to itself.
+        // A slow look-up can't be cancelled, so its thread is left running.
         let look = move || {
             let addresses = (host.as_str(), 0).to_socket_addrs().map(|all| all.map(|one| one.ip()).collect());
             let _ = found.send(addresses.unwrap_or_default());
@@ -116,7 +116,7 @@ impl Files for Disk {
     }
 }
 
-/// No files at all: what is asked for is taken as it stands.
+/// No file access: paths are accepted as they are written.
 pub(super) struct NoFiles;
 
 impl Files for NoFiles {
@@ -200,7 +200,7 @@ fn path_steps(absolute: &Path) -> io::Result<Vec<Step>> {
     Ok(steps)
 }
 
-/// The names of a path, the last one first.
+/// The components of a path, the last one first.
 fn names(path: &Path) -> Vec<OsString> {
     let named = |part: Component<'_>| {
         matches!(part, Component::Normal(_) | Component::ParentDir).then(|| part.as_os_str().to_owned())
@@ -224,7 +224,7 @@ fn step(path: &Path) -> io::Result<Step> {
     Ok(Step { path: path.to_owned(), kind, owner: metadata.uid(), group: metadata.gid(), mode: metadata.mode() })
 }
 
-/// Whether this machine's lists of users and groups have somebody else in a group.
+/// Whether this machine's lists of users and groups have another user in a group.
 fn others_are_in(group: u32, user: u32) -> bool {
     let lines = |path: &str| -> Vec<Vec<String>> {
         let text = std::fs::read_to_string(path).unwrap_or_default();

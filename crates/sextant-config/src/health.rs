@@ -1,4 +1,4 @@
-//! Where the process tells whether it is well: the key `health:`.
+//! The address of the health endpoints: the key `health:`.
 
 use std::net::{Ipv6Addr, SocketAddr};
 
@@ -10,8 +10,8 @@ use super::reader::Section;
 const IN_A_POD: &str = "KUBERNETES_SERVICE_HOST";
 const PORT: u16 = 8081;
 
-/// Where the health port is: as the file says, else in a pod at its usual port. Elsewhere there is none unless it is asked for,
-/// since a machine may have many nodes.
+/// The listen address of the health port: as configured, else port 8081 in a pod. Outside a pod there is no default, since a machine may
+/// have many nodes.
 pub(super) fn read(file: &Section<'_>, around: &Surroundings<'_>) -> Option<SocketAddr> {
     let default = (around.env)(IN_A_POD).map(|_| SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT)));
     let Some(section) = file.get("health").and_then(|field| field.section("a mapping with `listen`")) else {
@@ -19,7 +19,7 @@ pub(super) fn read(file: &Section<'_>, around: &Surroundings<'_>) -> Option<Sock
     };
     let address = section.get("listen").and_then(|field| {
         let address = listen(&field, PORT)?;
-        // In a pod, others reach nothing else; a port alone doesn't say that it is open to everybody.
+        // In a pod, clients on other machines reach nothing else. Outside one, a port alone doesn't say that it is open to everybody.
         let is_port_alone = field.node.secret().is_some_and(|text| text.trim_start_matches(':').parse::<u16>().is_ok());
         if is_port_alone && default.is_none() {
             field.warn(format_args!(

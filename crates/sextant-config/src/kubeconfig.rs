@@ -1,4 +1,4 @@
-//! Which files the node knows its cluster by, found as kubectl finds them.
+//! The kubeconfigs that the node connects to its cluster with, found as kubectl finds them.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -8,15 +8,15 @@ use super::diagnostics::Position;
 use super::reader::Section;
 use super::server::beside;
 
-/// The node's kubeconfigs, right or wrong.
+/// The node's kubeconfigs, valid or not.
 pub(super) struct Kubeconfigs {
     pub paths: Vec<PathBuf>,
-    /// Where `kubernetes.kubeconfig` is, if it is set.
+    /// The position of `kubernetes.kubeconfig`, if it is set.
     pub at: Option<Position>,
 }
 
 impl Kubeconfigs {
-    /// Those of a file; none with the local runtime.
+    /// The kubeconfigs of a configuration file; none with the local runtime.
     pub(super) fn of(file: &Section<'_>, config: &Path, around: &Surroundings<'_>) -> Self {
         if super::is_local(file) {
             return Self { paths: Vec::new(), at: None };
@@ -27,15 +27,15 @@ impl Kubeconfigs {
         Self { paths: paths(path.map(|path| beside(config, path)), around), at }
     }
 
-    /// What they are called where something is said of them.
+    /// What messages call them.
     pub(super) fn name(&self) -> &'static str {
         if self.at.is_some() { "`kubernetes.kubeconfig`" } else { "the usual kubeconfig" }
     }
 }
 
-/// The one that is set, else [those that kubectl reads](of_kubectl).
+/// The configured kubeconfig, else [those that kubectl reads](of_kubectl).
 pub(super) fn paths(set: Option<PathBuf>, around: &Surroundings<'_>) -> Vec<PathBuf> {
-    // Services often have no HOME. Whoever connects finds the folder all the same.
+    // Services often have no HOME. The client that connects finds the home folder regardless.
     let home = (around.env)("HOME").filter(|home| !home.is_empty()).map(PathBuf::from).or_else(|| around.files.home());
     match set {
         Some(path) => vec![path],
@@ -43,7 +43,7 @@ pub(super) fn paths(set: Option<PathBuf>, around: &Surroundings<'_>) -> Vec<Path
     }
 }
 
-/// The kubeconfigs that kubectl reads: all that `$KUBECONFIG` (`list`) names, else the one in the home folder. They need not exist.
+/// The kubeconfigs that kubectl reads: all that `$KUBECONFIG` (`list`) names, else the one in the home folder. They may not exist.
 pub fn of_kubectl(list: Option<&OsStr>, home: Option<&Path>) -> Vec<PathBuf> {
     let listed = list.into_iter().flat_map(std::env::split_paths);
     let listed: Vec<PathBuf> = listed.filter(|path| !path.as_os_str().is_empty()).collect();

@@ -1,12 +1,12 @@
-//! The configuration: a regular node's YAML file, with one key more for the runtime.
+//! The configuration: a regular node's YAML file, with one additional key for the runtime.
 //!
 //! ```text
 //! text ──tree──▶ nodes with positions ──readers──▶ Config + warnings
 //!                                        └───────▶ every mistake, each with file:line:column
 //! ```
 //!
-//! [`Config`] and the types around it are all that the rest of Sextant sees; whatever is in one has been checked. Reading is
-//! pure but for the few files that a configuration names. [`check()`] tells a person what a file means.
+//! The rest of Sextant sees only [`Config`] and the types around it, whose values have all been checked. Reading is pure except for the
+//! files and host names that a configuration names. [`check()`] explains a file to a person.
 
 mod address;
 mod check;
@@ -42,8 +42,8 @@ mod trust;
 mod version5;
 mod yaml;
 
-/// How many bytes an output may have where nothing else is said: as base64 it is less than SQLite (a thousand million characters) and
-/// PostgreSQL (1 GiB) store of one text.
+/// The default limit of an output's size in bytes. As base64 it fits the longest text that SQLite (a thousand million characters) and
+/// PostgreSQL (1 GiB) can store.
 const OUTPUT: u64 = 700 << 20;
 
 pub use check::{CheckReport, check, disk};
@@ -68,12 +68,12 @@ use restrictions::{Level, promise};
 use trust::{Subject, may_be_read};
 use yaml::Node;
 
-/// What a configuration depends on besides its text.
+/// What reading a configuration depends on besides its text.
 struct Surroundings<'a> {
     /// Environment variables.
     env: &'a dyn Fn(&str) -> Option<String>,
     files: &'a dyn Files,
-    /// Whether the configuration is for somebody who logs in with the node's key: the proxy does not.
+    /// Whether the caller logs in with the node's key. The proxy does not.
     with_key: bool,
 }
 
@@ -81,15 +81,15 @@ impl Config {
     /// Reads a configuration file and the files that it names, with this process's environment.
     ///
     /// # Errors
-    /// All mistakes in it.
+    /// All errors in the configuration.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         Self::load_with(path, true)
     }
 
-    /// Reads a configuration file for the proxy: as [`load`](Self::load), but takes no API key, whether there is one or not.
+    /// Reads a configuration file for the proxy. Like [`load`](Self::load), but ignores the API key.
     ///
     /// # Errors
-    /// All mistakes in it.
+    /// All errors in the configuration.
     pub fn load_for_proxy(path: &Path) -> Result<Self, ConfigError> {
         Self::load_with(path, false)
     }
@@ -105,10 +105,10 @@ impl Config {
         read(&text, path, &Surroundings { env: &env, files: &Disk, with_key })
     }
 
-    /// Reads a configuration from its text, touching no file: relative paths stay so, and `api_key_file` can't be used.
+    /// Reads a configuration from its text without access to files: relative paths stay relative, and `api_key_file` can't be used.
     ///
     /// # Errors
-    /// All mistakes in it.
+    /// All errors in the configuration.
     pub fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         read(text, path, &Surroundings { env, files: &NoFiles, with_key: true })
     }
@@ -120,7 +120,7 @@ fn read(text: &str, path: &Path, around: &Surroundings<'_>) -> Result<Config, Co
     findings.finish(config)
 }
 
-/// Reads all settings before giving up on any, so that every mistake is noted.
+/// Reads all settings even if some are invalid, so that every error is reported.
 fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Diagnostics) -> Option<Config> {
     let file = Section::root(root, findings)?;
     if regular::refuse_environments(&file) || version5::refuse(root, findings) {
@@ -195,7 +195,7 @@ fn settings(root: &Node, path: &Path, around: &Surroundings<'_>, findings: &Diag
     Some(config)
 }
 
-/// Notes where others may change, or read, what tells the node what to do. Of other files, those who read them do.
+/// Reports that other users may change, or read, the files that control the node. The readers of other files check those.
 fn judge_files(file: &Section<'_>, path: &Path, around: &Surroundings<'_>) {
     let findings = file.findings;
     Subject { findings, at: None, name: "this file" }.must_be_ours(path, around);
@@ -213,7 +213,7 @@ fn is_local(file: &Section<'_>) -> bool {
     file.given("local").is_some()
 }
 
-/// Finds the one runtime: the one given, or Kubernetes.
+/// Reads the runtime: the configured one, or Kubernetes.
 fn runtime(file: &Section<'_>, path: &Path, around: &Surroundings<'_>) -> Option<RuntimeConfig> {
     let expected = "a mapping of settings";
     let labels = databases::labels(file);
@@ -234,7 +234,7 @@ fn runtime(file: &Section<'_>, path: &Path, around: &Surroundings<'_>) -> Option
     }
 }
 
-/// Notes volumes for databases that there are not.
+/// Reports volumes of databases that don't exist.
 fn match_volumes(file: &Section<'_>) {
     let labels = databases::labels(file);
     for (label, field) in database_volumes(file) {
@@ -250,11 +250,11 @@ fn match_volumes(file: &Section<'_>) {
     }
 }
 
-/// Notes the keys that are no settings. What is nearly one that restricts is a mistake: `polices` must not mean "no policies".
+/// Reports unknown keys. A key that is nearly the name of a restriction is an error: `polices` must not mean "no policies".
 fn unknown(file: &Section<'_>) {
     const GRAVE: [&str; 2] = ["kubernetes", "local"];
     let known = file.asked();
-    // Those that promise a restriction are looked for in the whole file.
+    // Keys that promise a restriction are checked in the whole file, by `misplaced`.
     for (key, field) in file.rest().into_iter().filter(|(key, _)| promise(key, Level::Outermost).is_none()) {
         let near = names::nearest(key, known.iter().copied());
         let grave = near.is_some_and(|near| GRAVE.contains(&near));
@@ -262,7 +262,7 @@ fn unknown(file: &Section<'_>) {
     }
 }
 
-/// Warns of what is fine in itself but may not be what its owner expects.
+/// Warns of valid settings that may not do what the owner expects.
 fn advise(config: &Config, around: &Surroundings<'_>, findings: &Diagnostics) {
     match &config.runtime {
         RuntimeConfig::Kubernetes(kubernetes) => {
@@ -275,7 +275,7 @@ fn advise(config: &Config, around: &Surroundings<'_>, findings: &Diagnostics) {
                      `sextant doctor` shows.",
                 );
             }
-            // A proxy runs no algorithms: whoever starts one has another file for the node.
+            // A proxy runs no algorithms, and the node has a configuration of its own.
             if !around.with_key {
                 return;
             }
@@ -294,7 +294,7 @@ fn advise(config: &Config, around: &Surroundings<'_>, findings: &Diagnostics) {
     }
 }
 
-/// Warns of settings with secrets in a file that others may read. Of the node's key, its reader warns.
+/// Warns of settings with secrets in a file that other users may read. The reader of the node's key warns of the key.
 fn tell_of_secrets(config: &Config, file: &Section<'_>, path: &Path, around: &Surroundings<'_>) {
     if !may_be_read(path, around) {
         return;
@@ -304,7 +304,7 @@ fn tell_of_secrets(config: &Config, file: &Section<'_>, path: &Path, around: &Su
     }
 }
 
-/// Warns of a database that is the server: its algorithms reach it beside the proxy, which encrypts their subtasks.
+/// Warns if a database's egress reaches the server: algorithms could then bypass the proxy, which encrypts their subtasks.
 fn beside_the_proxy(config: &Config, kubernetes: &KubernetesConfig, around: &Surroundings<'_>, findings: &Diagnostics) {
     let Some(host) = url::Url::parse(&config.server_url).ok().and_then(|url| Some(url.host()?.to_owned())) else {
         return;

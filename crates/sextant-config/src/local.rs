@@ -18,24 +18,24 @@ use super::reader::{Field, Section};
 pub struct LocalConfig {
     /// The algorithms that can run, by the image that a task names.
     pub algorithms: BTreeMap<String, LocalAlgorithm>,
-    /// How many may run at once; `None`: no limit.
+    /// The largest number of runs at the same time; `None`: no limit.
     pub max_concurrent_runs: Option<NonZeroUsize>,
-    /// The longest that an algorithm may run. Default 7 days.
+    /// The longest time that an algorithm may run. Default 7 days.
     pub deadline: Duration,
-    /// How long a folder that the runs of one job share stays after its last use. Default 30 days; never less than a run may last.
+    /// How long a job's shared folder is kept after its last use. Default 30 days; never less than the longest time of a run.
     pub keep_shared: Duration,
-    /// How many bytes an output may have.
+    /// The largest size of an output in bytes.
     pub output_limit: u64,
 }
 
-/// What stands for an image on this machine.
+/// The program that runs in place of an image on this machine.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LocalAlgorithm {
-    /// The program and its arguments; never empty. No shell is between.
+    /// The program and its arguments; never empty. No shell interprets them.
     pub command: Vec<String>,
-    /// The Python package with the algorithm's functions: what an image has as `PKG_NAME`.
+    /// The Python package with the algorithm's functions: an image's `PKG_NAME`.
     pub package: Option<String>,
-    /// Environment variables for the process, as they are (not encoded), on top of the ones that algorithms always get.
+    /// Environment variables for the process, not encoded, on top of those that every algorithm gets.
     pub env: BTreeMap<String, String>,
 }
 
@@ -62,7 +62,7 @@ impl Default for LocalConfig {
     }
 }
 
-/// Reads the section; whatever is wrong in it has been noted, and has its default in the answer.
+/// Reads the section. Invalid settings are reported and have their defaults in the result.
 pub(super) fn read(section: &Section<'_>, labels: &[&str]) -> LocalConfig {
     let default = LocalConfig::default();
     let algorithms = section.get("algorithms").map_or(default.algorithms, |field| {
@@ -83,7 +83,7 @@ pub(super) fn read(section: &Section<'_>, labels: &[&str]) -> LocalConfig {
     LocalConfig { algorithms, max_concurrent_runs, deadline, keep_shared, output_limit }
 }
 
-/// A command alone, or a mapping with more about the algorithm.
+/// Reads an algorithm: a command alone, or a mapping with more settings.
 fn algorithm(field: &Field<'_>, labels: &[&str]) -> Option<LocalAlgorithm> {
     if !matches!(field.node.value, super::yaml::Value::Map(_)) {
         return Some(LocalAlgorithm { command: command(field)?, package: None, env: BTreeMap::new() });
@@ -125,7 +125,7 @@ fn command(field: &Field<'_>) -> Option<Vec<String>> {
 }
 
 fn package(field: &Field<'_>) -> Option<String> {
-    // Python imports it by name at run time, so names with hyphens do exist.
+    // Python imports the package by name at run time, so names with hyphens do exist.
     let expected = "the name of a Python package";
     let fits = |part: &str| super::names::is_identifier(&part.replace('-', "_"));
     let package = field.word(expected)?;

@@ -1,5 +1,5 @@
-//! What YAML's merge keys (`<<`) would have brought in, and something else took the place of. A value that is written in the place of
-//! another one is what merge keys are for; that a whole mapping falls away for one entry of it is not what its writer means.
+//! Finds what YAML's merge keys (`<<`) would have brought in if another value did not replace it. Replacing a single value is the purpose
+//! of merge keys. Losing a whole mapping because one of its entries is overridden is not what its writer means.
 
 use std::collections::BTreeSet;
 
@@ -8,14 +8,14 @@ use super::names;
 use super::restrictions::{POLICIES, PROTECTING, bounds};
 use super::yaml::{Entry, Node, Value};
 
-/// Notes what fell away: a mistake where it restricts something, else a warning.
+/// Reports lost values: an error for a restriction, else a warning.
 pub(super) fn judge(root: &Node, findings: &Diagnostics) {
     Walk { findings, told: BTreeSet::new() }.below(root, &mut Vec::new());
 }
 
 struct Walk<'a> {
     findings: &'a Diagnostics,
-    /// Aliases repeat what they stand for.
+    /// What has been reported already, since aliases repeat nodes.
     told: BTreeSet<(Position, Position)>,
 }
 
@@ -41,7 +41,7 @@ impl Walk<'_> {
             compare(&entry.value, other, path.to_vec(), &mut lost);
             for lost in lost {
                 let is_policy = is_of_policies(&lost.path);
-                // What is written outside of `policies`, and isn't in force there, has been told.
+                // Settings outside `policies` that are not in force have been reported by `misplaced`.
                 if is_policy && self.findings.has_error_in(lost.at.line) && lost.at.line != entry.at.line {
                     continue;
                 }
@@ -59,7 +59,7 @@ impl Walk<'_> {
                     entry.at.line,
                     lost.at.line
                 );
-                // What an owner wrote about sharing is taken by its word.
+                // An explicit setting about sharing is taken at its word.
                 let is_written = !is_policy
                     && lost.path.last().is_some_and(|key| SAFE_WHEN_OFF.contains(key))
                     && !entry.value.is_null();
@@ -77,7 +77,7 @@ fn is_restriction(key: &str) -> bool {
     PROTECTING.contains(&key) || POLICIES.contains(&key) || bounds(key)
 }
 
-/// What another value has, and the one in its place doesn't say.
+/// A value of the replaced node that the replacing node lacks.
 struct Lost<'n> {
     path: Vec<&'n str>,
     at: Position,
@@ -97,7 +97,7 @@ fn compare<'n>(own: &'n Node, other: &'n Node, path: Vec<&'n str>, lost: &mut Ve
             }
             false
         }
-        // Nothing, or something else, in the place of a mapping.
+        // Null, or a value of another type, replaces a mapping.
         (_, Value::Map(others)) => {
             for theirs in others {
                 let path = [path.as_slice(), &[theirs.key.as_str()]].concat();
@@ -108,7 +108,7 @@ fn compare<'n>(own: &'n Node, other: &'n Node, path: Vec<&'n str>, lost: &mut Ve
             false
         }
         (_, Value::List(_)) if own.is_null() => other.asks(),
-        // An empty list lets in all. One user may also be written without a list.
+        // An empty list allows everything. A single user may also be written without a list.
         (Value::List(_), _) if is_of_policies(&path) => other.asks() && !own.asks(),
         (Value::Scalar { text, .. }, Value::Scalar { text: theirs, .. }) if text != theirs => {
             own.is_null() || is_weaker(own, other, &path)
@@ -121,11 +121,11 @@ fn compare<'n>(own: &'n Node, other: &'n Node, path: Vec<&'n str>, lost: &mut Ve
     }
 }
 
-/// Whether a value that has nothing in its place changes nothing by that.
+/// Whether losing a value changes nothing.
 fn asks_for_nothing(node: &Node, path: &[&str]) -> bool {
     match path {
         _ if node.is_null() => true,
-        // Without it, nobody is let in by one of two lists alone.
+        // Without it, one of the two lists alone lets nothing in.
         [.., "allow_either_whitelist_or_store"] => true,
         [.., "allow_basics_algorithm"] => node.asks(),
         _ => is_of_policies(path) && !node.asks(),
@@ -136,7 +136,7 @@ fn is_of_policies(path: &[&str]) -> bool {
     path.iter().any(|key| POLICIES.contains(key))
 }
 
-/// Settings that are safe when they are off.
+/// Settings whose safe value is off.
 const SAFE_WHEN_OFF: [&str; 5] = [
     "allow_basics_algorithm",
     "allow_either_whitelist_or_store",
@@ -149,7 +149,7 @@ fn says_no(node: &Node, path: &[&str]) -> bool {
     path.last().is_some_and(|key| SAFE_WHEN_OFF.contains(key)) && !node.asks()
 }
 
-/// Whether a value that was written in the place of another one protects less, whatever else it is for.
+/// Whether a value protects less than the one it replaces.
 fn is_weaker(own: &Node, other: &Node, path: &[&str]) -> bool {
     match path {
         [.., key] if SAFE_WHEN_OFF.contains(key) => own.asks() && !other.asks(),

@@ -1,5 +1,5 @@
-//! Restrictions that restrict nothing: written outside `policies`, under a name that is none, or left out by YAML's merge keys. A node
-//! must never do more than its owner allowed, so each is a mistake.
+//! Restrictions that have no effect: outside `policies`, under an unknown name, or dropped by YAML's merge keys. A node must never do
+//! more than its owner allowed, so each is an error.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,21 +9,21 @@ use super::restrictions::{Level, POLICIES as NAMES, PROTECTING, Promise, is_a_po
 use super::yaml::{Entry, Node, Value};
 
 const POLICIES: &str = "policies";
-/// Settings that are read strictly: what they don't know is a mistake anyway.
+/// Settings that are read strictly: unknown keys in them are an error anyway.
 const STRICT: [&str; 3] = [POLICIES, "kubernetes", "local"];
-/// Settings whose keys are names of others.
+/// Settings whose keys are arbitrary names.
 const NAMES_OF_OTHERS: [&str; 2] = ["algorithm_env", "node_extra_env"];
 
-/// Which names are looked for.
+/// Which names to search for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Search {
-    /// All that promise a restriction.
+    /// All names that promise a restriction.
     Alike,
-    /// The names themselves, and slips of the finger: Docker has words of its own, such as `restart_policy`.
+    /// Only the names of policies, and typos of them: Docker has words of its own, such as `restart_policy`.
     Themselves,
 }
 
-/// Notes all restrictions in a file that are not in force.
+/// Reports all restrictions in a file that are not in force.
 pub(super) fn refuse(root: &Node, findings: &Diagnostics) {
     let Value::Map(entries) = &root.value else { return };
     let walk = Walk { in_force: InForce::of(entries), findings };
@@ -37,16 +37,16 @@ pub(super) fn refuse(root: &Node, findings: &Diagnostics) {
     }
 }
 
-/// Which places of a file have a part in the policies that are in force, by anchors and merge keys.
+/// The parts of a file that contribute to the policies in force, through anchors and merge keys.
 #[derive(Default)]
 struct InForce {
-    /// Keys.
+    /// Positions of keys.
     places: BTreeSet<Position>,
-    /// Values, with the policies that they are of.
+    /// Positions of values, with the policies that they belong to.
     values: BTreeMap<Position, BTreeSet<String>>,
     /// Policies that ask for something.
     asked: BTreeSet<String>,
-    /// Keys that others took the place of, with the line of these: whole `policies`, and parts of them.
+    /// Keys that another key replaced, with that key's line: whole `policies` mappings and parts of them.
     replaced: BTreeMap<Position, usize>,
 }
 
@@ -55,7 +55,7 @@ impl InForce {
         let mut found = Self::default();
         for entry in file.iter().filter(|entry| PROTECTING.contains(&entry.key.as_str())) {
             found.places.extend([entry.at, entry.value.at]);
-            // What stands there was written in its place.
+            // An explicit value replaces these.
             found.places.extend(entry.replaced());
         }
         let Some(policies) = file.iter().find(|entry| entry.key == POLICIES) else { return found };
@@ -68,7 +68,7 @@ impl InForce {
             found.take(part);
             if part.value.asks() {
                 found.asked.insert(part.key.clone());
-                // Another restriction is in its place, which somebody wrote.
+                // The explicit restriction of the same name replaces these.
                 found.places.extend(part.replaced());
             }
         }
@@ -82,7 +82,7 @@ impl InForce {
     }
 
     fn has(&self, entry: &Entry) -> bool {
-        // What is called like another policy than it is the value of asks for something else.
+        // A key named after another policy than the one that uses its value asks for something else.
         let fits = |of: &BTreeSet<String>| {
             !is_a_policy(&entry.key) || of.iter().any(|name| strsim::osa_distance(name, &plain(&entry.key)) <= 2)
         };
@@ -96,7 +96,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Below databases, only `env` has names of others.
+    /// Searches databases. Only their `env` has arbitrary names.
     fn databases(&self, node: &Node) {
         let items = match &node.value {
             Value::List(items) => items.as_slice(),
@@ -142,7 +142,7 @@ impl Walk<'_> {
             return self.findings.error(entry.at, format!("`{path}`: {}", advice(&entry.key, promise)));
         }
         match (self.in_force.replaced.get(&entry.at), &entry.value.value) {
-            // A whole `policies` that another one took the place of, maybe with the same parts.
+            // A whole `policies` mapping that another one replaced, possibly with the same parts.
             (Some(line), Value::Map(parts)) => {
                 let lost = parts.iter().filter(|part| part.value.asks() && !self.in_force.asked.contains(&part.key));
                 for part in lost {
@@ -174,7 +174,7 @@ impl Walk<'_> {
     }
 }
 
-/// What to do about a name that promises something and keeps nothing of it.
+/// The advice about a name that promises something and has no effect.
 fn advice(key: &str, promise: Promise) -> String {
     let known: &[&str] = match promise {
         Promise::NoSharing => &PROTECTING[1..],

@@ -1,4 +1,4 @@
-//! What the rest of Sextant reads: the configuration as types, with nothing left to check.
+//! The configuration as types for the rest of Sextant. Every value has been checked.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,46 +20,46 @@ use super::local::LocalConfig;
 /// Made by [`Config::load`](Self::load) from a file, or by [`Config::parse`](Self::parse) from text.
 #[derive(Clone)]
 pub struct Config {
-    /// The server's address with scheme and without a slash at its end, for example `https://vantage6.example.org`.
+    /// The server's address with its scheme and without a trailing slash, for example `https://vantage6.example.org`.
     ///
-    /// With [`port`](Self::port) and [`api_path`](Self::api_path) it makes [`api_url`](Self::api_url).
+    /// Together with [`port`](Self::port) and [`api_path`](Self::api_path) it forms [`api_url`](Self::api_url).
     pub server_url: String,
-    /// The server's port; `None` when [`server_url`](Self::server_url) tells it or the scheme's own is meant.
+    /// The server's port. `None`: the one in [`server_url`](Self::server_url), or the scheme's default.
     pub port: Option<u16>,
-    /// The path of the REST API on the server: empty, or beginning with a slash and not ending in one. Default `/api`.
+    /// The path of the REST API on the server: empty, or with a leading and without a trailing slash. Default `/api`.
     pub api_path: String,
     /// The key that this node logs in with.
     pub api_key: SecretString,
-    /// The folder for files of running tasks, absolute. A regular node always has one, Sextant can do without.
+    /// The folder for files of running tasks, absolute. A regular node always has one; for Sextant it is optional.
     pub task_dir: Option<PathBuf>,
-    /// The databases in the order of the file, with labels that differ from each other even in upper case.
+    /// The databases in the order of the file. Their labels differ even in upper case.
     pub databases: Vec<Database>,
     /// End-to-end encryption of inputs and results.
     pub encryption: Encryption,
-    /// Who may run what.
+    /// Which algorithms may run, and for whom.
     pub policies: Policies,
-    /// Environment variables for every algorithm, with the values that a regular node would pass on.
+    /// Environment variables for every algorithm, with the values that a regular node would pass.
     pub algorithm_env: BTreeMap<String, String>,
     /// Whether algorithms get a description of their run as a file (`run_context.json`). Default false.
     pub run_context_file: bool,
     /// Whether the server may be told about policies and databases (the event `node_info_update`). Default true.
     pub share_config: bool,
-    /// Whether the server may get the algorithms' logs; where not, a regular node sends the sentence
-    /// "Node does not allow sharing algorithm logs" in their place. Default true.
+    /// Whether the server may get the algorithms' logs. If not, a regular node sends the sentence "Node does not allow sharing algorithm
+    /// logs" instead. Default true.
     pub share_algorithm_logs: bool,
-    /// How often the server is told how busy this machine is; `None`: never, the default.
+    /// How often this machine's load is reported to the server; `None` (the default): never.
     pub report_metrics: Option<Duration>,
-    /// How much Sextant says about its own doings.
+    /// How verbose Sextant's own log is.
     pub logging: Logging,
     /// Private registries that algorithm images may come from, with the credentials to pull them.
     pub docker_registries: Vec<Registry>,
-    /// A PEM file with certificate authorities to trust for the server, on top of the well-known ones.
+    /// A PEM file with certificate authorities to trust for the server, besides the well-known ones.
     pub ca_certificates: Option<PathBuf>,
-    /// Where this process tells whether it is well ; `None`: nowhere. Default `[::]:8081` in a pod.
+    /// The listen address of the health endpoints; `None`: there are none. Default `[::]:8081` in a pod.
     pub health_listen: Option<SocketAddr>,
     /// What runs the algorithms.
     pub runtime: RuntimeConfig,
-    /// What was odd in the file but did not keep it from being used.
+    /// Warnings about the file.
     pub warnings: Vec<Warning>,
 }
 
@@ -94,13 +94,13 @@ impl Config {
         }
     }
 
-    /// How many bytes of disk the inputs of tasks may take on their way through the proxy.
+    /// The largest number of bytes that task inputs may take on the proxy's disk.
     #[must_use]
     pub fn proxy_tmp_size(&self) -> u64 {
         self.kubernetes().map_or(PROXY_TMP_SIZE, |kubernetes| kubernetes.proxy.tmp_size)
     }
 
-    /// What is behind `/mnt/tmp` on Kubernetes: `kubernetes.tmp`, else a folder in `task_dir`, else a private one.
+    /// The source of `/mnt/tmp` on Kubernetes: `kubernetes.tmp`, else a folder in `task_dir`, else a private one.
     #[must_use]
     pub fn tmp(&self) -> Tmp<'_> {
         match (self.kubernetes().and_then(|kubernetes| kubernetes.tmp.as_ref()), &self.task_dir) {
@@ -117,14 +117,14 @@ impl Config {
     }
 }
 
-/// What is behind `/mnt/tmp`, the folder that the runs of one job share.
+/// The source of `/mnt/tmp`, the folder that the runs of one job share.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Tmp<'a> {
-    /// A volume: shared if it can be mounted by several pods at once.
+    /// A volume. It is shared if several pods can mount it at once.
     Volume(&'a VolumeSource),
-    /// A folder for each job in this one on the pod's machine: shared by the runs on that machine.
+    /// A folder for each job below this folder on the pod's machine. The runs on that machine share it.
     HostPath(&'a Path),
-    /// An emptyDir: each run has its own, gone with the pod.
+    /// An emptyDir. Each run has its own, which is deleted with the pod.
     Private,
 }
 
@@ -157,42 +157,42 @@ impl fmt::Debug for Config {
 /// What runs the algorithms; a configuration has exactly one.
 #[derive(Clone, Debug)]
 pub enum RuntimeConfig {
-    /// As Jobs on a Kubernetes cluster: the normal way.
+    /// As Jobs on a Kubernetes cluster, the normal case.
     Kubernetes(Box<KubernetesConfig>),
     /// As processes on this machine, for a first try and for developing algorithms.
     Local(LocalConfig),
 }
 
-/// How much Sextant says about its own doings.
+/// How verbose Sextant's own log is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Logging {
-    /// What is less important than this is not said.
+    /// The lowest level that is logged.
     pub level: LogLevel,
 }
 
-/// The levels of a regular node, from the most talkative to the most silent.
+/// The levels of a regular node, from the most to the least verbose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// Everything, as Python's `NOTSET`.
     NotSet,
-    /// What helps to find a mistake.
+    /// Details that help to find an error.
     Debug,
-    /// What happens. The default.
+    /// Normal events. The default.
     #[default]
     Info,
-    /// What is odd.
+    /// Events that need attention.
     Warning,
-    /// What went wrong.
+    /// Failures.
     Error,
-    /// What ends the node.
+    /// Failures that end the node.
     Critical,
 }
 
 impl LogLevel {
-    /// All of them, from the most talkative to the most silent.
+    /// All levels, from the most to the least verbose.
     pub const ALL: [Self; 6] = [Self::NotSet, Self::Debug, Self::Info, Self::Warning, Self::Error, Self::Critical];
 
-    /// Python's name, as in the file.
+    /// Python's name for the level, as in the file.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -205,7 +205,7 @@ impl LogLevel {
         }
     }
 
-    /// The name that `tracing` knows it by (it has nothing above `error`).
+    /// The corresponding level of `tracing`, which has none above `error`.
     #[must_use]
     pub const fn tracing(self) -> &'static str {
         match self {
@@ -221,9 +221,9 @@ impl LogLevel {
 /// A private container registry and the account to pull images with.
 #[derive(Clone)]
 pub struct Registry {
-    /// Its host, for example `registry.example.org`.
+    /// The registry's host, for example `registry.example.org`.
     pub registry: String,
-    /// The account.
+    /// The account's name.
     pub username: String,
     /// The account's password or token.
     pub password: SecretString,
@@ -239,7 +239,7 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// Stands for a secret where a configuration is printed.
+/// Replaces a secret in debug output.
 pub(super) struct Hidden;
 
 impl fmt::Debug for Hidden {
@@ -248,7 +248,7 @@ impl fmt::Debug for Hidden {
     }
 }
 
-/// Prints the names of environment variables, which help, without their values, which may be passwords.
+/// Prints the names of environment variables without their values, which may be passwords.
 pub(super) struct HiddenValues<'a>(pub &'a BTreeMap<String, String>);
 
 impl fmt::Debug for HiddenValues<'_> {

@@ -1,23 +1,23 @@
-//! What names may look like, and which name was probably meant.
+//! Checks names, and finds the name that was probably meant.
 
 use super::redact;
 
-/// Whether this may be the name of an environment variable: an identifier.
+/// Whether a text is a valid name of an environment variable: an identifier.
 pub(super) fn is_identifier(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && is_identifier_end(text)
 }
 
-/// Whether this may follow in an identifier.
+/// Whether a text is valid after the first character of an identifier.
 pub(super) fn is_identifier_end(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// Whether Kubernetes takes this as the name of a namespace: an RFC 1123 label.
+/// Whether a text is a valid name of a Kubernetes namespace: an RFC 1123 label.
 pub(super) fn is_dns_label(text: &str) -> bool {
     text.len() <= 63 && is_dns_part(text)
 }
 
-/// Whether Kubernetes takes this as the name of a Secret and the like: RFC 1123 labels with dots between.
+/// Whether a text is a valid name of a Secret and most other Kubernetes objects: RFC 1123 labels separated by dots.
 pub(super) fn is_dns_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_dns_part)
 }
@@ -27,7 +27,7 @@ fn is_dns_part(text: &str) -> bool {
     !text.is_empty() && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
-/// Whether Kubernetes takes this as the key of a label or an annotation: `[domain/]name`.
+/// Whether a text is a valid key of a Kubernetes label or annotation: `[domain/]name`.
 pub(super) fn is_label_key(text: &str) -> bool {
     match text.split_once('/') {
         Some((domain, name)) => is_dns_name(domain) && !name.is_empty() && is_label_value(name),
@@ -35,16 +35,16 @@ pub(super) fn is_label_key(text: &str) -> bool {
     }
 }
 
-/// Whether Kubernetes takes this as the value of a label.
+/// Whether a text is a valid value of a Kubernetes label.
 pub(super) fn is_label_value(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let outer = |c: char| c.is_ascii_alphanumeric();
     text.is_empty() || (text.len() <= 63 && text.chars().all(inner) && text.starts_with(outer) && text.ends_with(outer))
 }
 
-/// The name among those known that the text is a slip of the finger away from.
+/// The known name that the text is probably a typo of.
 pub(super) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // Only the beginning is compared: no name is as long as this.
+    // Only the beginning is compared: no known name is longer.
     let plain = |text: &str| -> String {
         let text = text.chars().take(64).filter(|c| !"-_ ".contains(*c));
         text.collect::<String>().to_lowercase()
@@ -55,7 +55,7 @@ pub(super) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> O
     known.map(|name| (distance(name), name)).filter(|&(distance, _)| distance <= allowed).min().map(|(_, name)| name)
 }
 
-/// Names in a sentence: `a`, `b` and `c`, with "and" or another word.
+/// Lists names in a sentence: `a`, `b` and `c`, with "and" or another word.
 pub(super) fn listed(names: &[&str], last_word: &str) -> String {
     match names {
         [] => "none".to_owned(),
@@ -67,7 +67,7 @@ pub(super) fn listed(names: &[&str], last_word: &str) -> String {
     }
 }
 
-/// Whether a text reads like a number, with or without a unit, or like a flag.
+/// Whether a text looks like a flag, or like a number with or without a unit.
 pub(super) fn is_of_numbers_or_flags(text: &str) -> bool {
     const FLAGS: [&str; 12] = ["", "~", "null", "none", "true", "false", "yes", "no", "on", "off", "y", "n"];
     let number = text.trim().trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -76,13 +76,13 @@ pub(super) fn is_of_numbers_or_flags(text: &str) -> bool {
         || !number.is_empty() && unit <= 3 && number.chars().all(|c| c.is_ascii_digit() || "+-.,:_ ".contains(c))
 }
 
-/// A text from outside in a message: on one line, no longer than helps, and without secrets.
+/// Formats a text from outside for a message: on one line, shortened, and without secrets.
 pub(super) fn shown(text: &str) -> String {
     const MOST: usize = 60;
     printable::excerpt_of(&redact::text(text), MOST)
 }
 
-/// A key from outside in a message. What is behind a `=` is a value that was written into it.
+/// Formats a key from outside for a message. Text after a `=` is a value that was written into the key by mistake.
 pub(super) fn shown_key(key: &str) -> String {
     match key.split_once('=') {
         Some((name, _)) => format!("{}=[secret]", shown(name)),

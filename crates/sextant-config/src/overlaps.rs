@@ -1,5 +1,5 @@
-//! Databases that have more in them than they are named for: the folder that runs share, which they write to, or another database. Two
-//! mounts show the same if they are of one storage, and one's place in it is the other's or above it.
+//! Databases that contain more than their own data: the writable folder that runs share, or another database. Two mounts overlap if they
+//! show the same storage, and one path is the other or an ancestor of it.
 
 use std::path::{Path, PathBuf};
 
@@ -10,15 +10,15 @@ use super::reader::Section;
 use super::system::places;
 use super::{Config, RuntimeConfig, Surroundings};
 
-/// What a mount shows.
+/// The storage and paths that a mount shows.
 #[derive(Debug)]
 struct Place {
     storage: String,
-    /// The folder or file in it; on this machine also where links lead.
+    /// The folder or file in the storage. On this machine, also with links resolved.
     paths: Vec<PathBuf>,
 }
 
-/// Notes overlaps in a configuration.
+/// Reports overlaps in a configuration.
 pub(super) fn judge(config: &Config, file: &Section<'_>, around: &Surroundings<'_>) {
     let RuntimeConfig::Kubernetes(kubernetes) = &config.runtime else { return };
     let databases: Vec<(usize, &Database, Place)> = config
@@ -45,7 +45,8 @@ pub(super) fn judge(config: &Config, file: &Section<'_>, around: &Surroundings<'
     }
 }
 
-/// What runs of other tasks write must not be in a database; and a database is better not in what they fill.
+/// Refuses a shared folder inside a database, since other tasks' runs would write to it, and warns of a database inside the shared
+/// folder, which runs may fill up.
 fn beside_tmp(
     kubernetes: &KubernetesConfig,
     databases: &[(usize, &Database, Place)],
@@ -89,7 +90,7 @@ impl Place {
         Self { storage, paths }
     }
 
-    /// Whether the other one is in this one, or is the same.
+    /// Whether the other place is inside this one, or is the same.
     fn holds(&self, other: &Self) -> bool {
         self.storage == other.storage
             && other.paths.iter().any(|inner| self.paths.iter().any(|outer| inner.starts_with(outer)))

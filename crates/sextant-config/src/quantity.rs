@@ -1,6 +1,6 @@
-//! Quantities as Kubernetes writes them: `500m`, `4Gi`, `1e3`.
+//! Quantities in Kubernetes's format: `500m`, `4Gi`, `1e3`.
 
-/// How much a quantity is, exact enough to compare; `None` if it is none, or below zero.
+/// The value of a quantity, exact enough for comparisons. `None` if the text is not a quantity, or is negative.
 pub fn amount(text: &str) -> Option<f64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);

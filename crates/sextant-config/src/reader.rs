@@ -1,4 +1,4 @@
-//! How the readers ask the tree for what they expect: whatever is not so is noted with its place, and reading goes on.
+//! How readers get expected values from the YAML tree. An unexpected value is reported with its position, and reading goes on.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,43 +13,43 @@ use super::yaml::{Entry, Node, Value};
 
 /// A mapping whose keys are settings.
 pub(super) struct Section<'a> {
-    /// The key that it is under, with its parents', for messages; empty for the whole file.
+    /// The full key of the mapping, for messages; empty for the whole file.
     pub path: String,
     pub at: Position,
     pub findings: &'a Diagnostics,
     entries: &'a [Entry],
     asked: RefCell<Vec<&'static str>>,
-    /// The keys that were asked for with [`get`](Self::get) and have no value.
+    /// The keys that were read with [`get`](Self::get) and have no value.
     empty: RefCell<Vec<&'static str>>,
 }
 
-/// A value in the tree and what it is called.
+/// A value in the tree with its full key.
 #[derive(Clone)]
 pub(super) struct Field<'a> {
     pub path: String,
-    /// Where its key is (of an item in a list: the item).
+    /// The position of its key, or of the item in a list.
     pub key_at: Position,
     pub node: &'a Node,
     pub findings: &'a Diagnostics,
 }
 
-/// What to do about keys that nobody asked for.
+/// What to do about unknown keys.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unknown {
-    /// In a regular node's settings: a regular node takes no notice of them either.
+    /// For a regular node's settings: a regular node ignores unknown keys too.
     Warn,
-    /// In Sextant's own: a slip of the finger must not change what is run, and how.
+    /// For Sextant's own settings: a typo must not change what is run, and how.
     Refuse,
 }
 
 impl<'a> Section<'a> {
-    /// The whole file; `None` (noted) if it is no mapping.
+    /// The whole file; `None` (reported) if it is not a mapping.
     pub(super) fn root(node: &'a Node, findings: &'a Diagnostics) -> Option<Self> {
         let field = Field { path: String::new(), key_at: node.at, node, findings };
         field.section("settings, one `key: value` a line")
     }
 
-    /// The value of a setting, if it is given and not null.
+    /// The value of a setting, if it is set and not null.
     pub(super) fn get(&self, key: &'static str) -> Option<Field<'a>> {
         let field = self.given(key)?;
         if field.node.is_null() {
@@ -65,7 +65,7 @@ impl<'a> Section<'a> {
         self.entries.iter().find(|entry| entry.key == key).map(|entry| self.field(entry))
     }
 
-    /// The value of a setting that must be there; its absence is noted with what is expected.
+    /// The value of a required setting. If it is missing, that is reported with what is expected.
     pub(super) fn require(&self, key: &'static str, expected: &str) -> Option<Field<'a>> {
         let field = self.get(key);
         if field.is_none() {
@@ -82,32 +82,32 @@ impl<'a> Section<'a> {
         self.entries.iter().map(|entry| (entry.key.as_str(), self.field(entry)))
     }
 
-    /// The keys that have been asked for.
+    /// The keys that have been read.
     pub(super) fn asked(&self) -> Vec<&'static str> {
         self.asked.borrow().clone()
     }
 
-    /// The keys that nobody has asked for.
+    /// The keys that have not been read.
     pub(super) fn rest(&self) -> Vec<(&'a str, Field<'a>)> {
         let asked = self.asked.borrow();
         self.fields().filter(|(key, _)| !asked.contains(key)).collect()
     }
 
-    /// Notes the keys that nobody has asked for. To be called when all have been.
+    /// Reports the unknown keys. Call it after all settings have been read.
     pub(super) fn finish(&self, unknown: Unknown) {
         for (key, field) in self.rest() {
             field.unknown(key, &self.asked.borrow(), unknown);
         }
     }
 
-    /// Like [`finish`](Self::finish), of Sextant's own settings: these also have to have a value. `pod_security: $X` without the variable
-    /// must not become the default, which may be less than was asked for.
+    /// Like [`finish`](Self::finish), for Sextant's own settings, which must also have a value. `pod_security: $X` with an unset variable
+    /// must not fall back to the default, which may be less strict.
     pub(super) fn finish_own(&self) {
         self.refuse_empty();
         self.finish(Unknown::Refuse);
     }
 
-    /// Notes the keys that were asked for and have no value.
+    /// Reports the keys that were read and have no value.
     pub(super) fn refuse_empty(&self) {
         let mut keys = self.empty.take();
         keys.sort_unstable();
@@ -128,7 +128,7 @@ impl<'a> Section<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// Notes that the value is not what is expected; `advice` says what to do and may be empty.
+    /// Reports that the value is not what is expected. `advice` says what to do and may be empty.
     pub(super) fn wrong(&self, expected: impl Display, advice: &str) {
         self.mistake(&self.found(), expected, advice);
     }
@@ -138,7 +138,7 @@ impl<'a> Field<'a> {
         self.mistake("something else (not shown)", expected, advice);
     }
 
-    /// Like [`wrong`](Self::wrong) where a number or one of some words belongs: what is like neither may be anything, a password too.
+    /// Like [`wrong`](Self::wrong) for numbers and fixed words. A text that looks like neither is not shown, since it may be a password.
     pub(super) fn wrong_form(&self, expected: impl Display, advice: &str) {
         match &self.node.value {
             Value::Scalar { text, .. } if !names::is_of_numbers_or_flags(text) => {
@@ -154,18 +154,18 @@ impl<'a> Field<'a> {
         self.findings.error(self.node.at, format!("{name}found {found}, expected {expected}.{space}{advice}"));
     }
 
-    /// Notes that the setting has no value.
+    /// Reports that the setting has no value.
     pub(super) fn refuse_empty(&self) {
         let message = format!("`{}`: has no value. Give it one, or take it out for the default.", self.path);
         self.findings.error(self.key_at, message);
     }
 
-    /// Notes something odd about the setting, at its key.
+    /// Reports a warning about the setting, at its key.
     pub(super) fn warn(&self, message: impl Display) {
         self.findings.warn(self.key_at, format!("`{}`: {message}", self.path));
     }
 
-    /// Notes that there is no setting of this name here.
+    /// Reports that there is no setting with this name here.
     pub(super) fn unknown(&self, key: &str, known: &[&str], unknown: Unknown) {
         let advice = match names::nearest(key, known.iter().copied()) {
             Some(near) => format!("Did you mean `{near}`?"),
@@ -192,7 +192,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// What the value is, without its text: where a list or mapping is expected, that may be anything, a password too.
+    /// The kind of the value, without its text: where a list or mapping is expected, a text may be a password.
     fn kind(&self) -> &'static str {
         match &self.node.value {
             Value::List(_) => "a list",
@@ -202,7 +202,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Any single value as it is written: `0123` stays `0123`.
+    /// Any single value as written: `0123` stays `0123`.
     pub(super) fn text(&self, expected: &str) -> Option<&'a str> {
         match &self.node.value {
             Value::Scalar { text, .. } if !self.node.is_null() => Some(text),
@@ -213,7 +213,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Like [`text`](Self::text), and neither empty nor with white space around it.
+    /// Like [`text`](Self::text), but neither empty nor surrounded by white space.
     pub(super) fn word(&self, expected: &str) -> Option<&'a str> {
         let text = self.text(expected)?;
         if text.is_empty() || text.trim() != text {
@@ -231,7 +231,7 @@ impl<'a> Field<'a> {
         None
     }
 
-    /// What is true where it isn't given. Given as nothing, a regular node takes it for false: there it has to be said.
+    /// A flag whose default is true. A regular node takes null for false, so null is refused here.
     pub(super) fn flag(&self) -> Option<bool> {
         if !self.node.is_null() {
             return self.boolean();
@@ -253,7 +253,7 @@ impl<'a> Field<'a> {
         number
     }
 
-    /// A whole number of a certain type and kind.
+    /// A whole number within a type's range.
     pub(super) fn number<N: TryFrom<i128>>(&self, expected: &str) -> Option<N> {
         let number = self.integer(expected)?;
         let fitting = N::try_from(number).ok();
@@ -263,7 +263,7 @@ impl<'a> Field<'a> {
         fitting
     }
 
-    /// How many of something at most: a whole number from 1 on.
+    /// A maximum count: a whole number from 1 on.
     pub(super) fn count(&self) -> Option<NonZeroUsize> {
         let expected = "a whole number from 1 on";
         let count = NonZeroUsize::new(self.number(expected)?);
@@ -310,13 +310,13 @@ impl<'a> Field<'a> {
         })
     }
 
-    /// A time like `30s`, `10m` or `7d`, of at least a second or, if `zero` says so, none at all.
+    /// A time like `30s`, `10m` or `7d`: at least a second or, if `zero` is set, zero.
     pub(super) fn duration(&self, zero: bool) -> Option<Duration> {
         let least = if zero { "`0s`" } else { "`1s`" };
         let expected = format!("a time like `30s`, `10m` or `7d`, from {least} to `3650d`");
         let text = self.text(&expected)?;
         let longest = Duration::from_secs(3650 * 24 * 60 * 60);
-        // Numbers without a unit and units without a fixed length are refused by this.
+        // This refuses numbers without a unit, and units without a fixed length.
         let span: Option<jiff::Span> = text.parse().ok();
         let time = span
             .and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok())
@@ -328,7 +328,7 @@ impl<'a> Field<'a> {
         time
     }
 
-    /// One of some words.
+    /// One of several words.
     pub(super) fn choice<T: Copy>(&self, all: &[T], word: impl Fn(T) -> &'static str) -> Option<T> {
         let words: Vec<&str> = all.iter().map(|&one| word(one)).collect();
         let expected = format!("one of {}", names::listed(&words, "or"));
@@ -343,7 +343,7 @@ impl<'a> Field<'a> {
         choice
     }
 
-    /// A mapping of names to texts, each of them checked by `check`.
+    /// A mapping of names to values, each checked by `check`.
     pub(super) fn map_of<T>(
         &self,
         expected: &str,

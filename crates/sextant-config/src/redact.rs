@@ -1,7 +1,7 @@
-//! Takes secrets out of what is told of a configuration: whoever writes one at the wrong place must not find it in a log.
+//! Removes secrets from everything that is printed about a configuration, since a secret in the wrong setting must not end up in a log.
 //!
-//! Hidden are users and passwords in addresses, values whose names tell of a secret (`pwd=`, `--password`), private keys, and texts that
-//! look like keys and tokens. A digest of an image stays.
+//! It hides users and passwords in addresses, values whose names indicate a secret (`pwd=`, `--password`), private keys, and texts that
+//! look like keys or tokens. Image digests stay.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -14,17 +14,17 @@ use super::secret_names;
 const HIDDEN: &str = "[secret]";
 const PRIVATE: &str = "-----BEGIN";
 
-/// Names with values up to the next separator, and those of command lines.
+/// Names with values up to the next separator.
 static VALUES: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r#"([\w-]+)"?\s*(?:=|:\s)\s*("[^"]*"|'[^']*'|\{[^}]*\}|[^;&]+)"#).ok());
-/// The same within a sentence, where a blank ends the value.
+/// Likewise within a sentence, where white space ends the value.
 static VALUES_OF_SENTENCE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"([\w-]+)=([^;&\s`,]+)").ok());
 static OPTIONS: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r#"(?:^|[\s"])--?([A-Za-z][\w-]*)["',\s=]+([^\s`"]+)"#).ok());
-/// An account as it stands before a host without a scheme.
+/// An account before a host without a scheme.
 static ACCOUNT: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r#"(?:^|[\s"'(<\[,;=^])([\w.%+~-]*:[^\s`"/][^\s`"]*)@([A-Za-z0-9\[])"#).ok());
-/// A password behind a host, where a port would be.
+/// A password after a host, in place of a port.
 static IN_PLACE_OF_A_PORT: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r#"://[^\s/@:\[\]]+:([^\s/@:]*[^\s/@:0-9][^\s/@:]*)(?:$|[/\s"'])"#).ok());
 static KEYS: LazyLock<Option<Regex>> = LazyLock::new(|| {
@@ -39,23 +39,23 @@ static KEYS: LazyLock<Option<Regex>> = LazyLock::new(|| {
     .ok()
 });
 
-/// A text from a configuration without the secrets that may be in it.
+/// Removes possible secrets from a text of a configuration.
 pub(super) fn text(text: &str) -> Cow<'_, str> {
     redact(text, &VALUES)
 }
 
-/// A sentence about a configuration without the secrets that may be in it. What is in backquotes is a text by itself.
+/// Removes possible secrets from a sentence about a configuration. Text in backquotes is treated separately.
 pub(super) fn sentence(sentence: &str) -> String {
     let parts = sentence.split('`').map(|part| redact(part, &VALUES_OF_SENTENCE));
     parts.collect::<Vec<_>>().join("`")
 }
 
-/// Whether there may be a secret in a text.
+/// Whether a text may contain a secret.
 pub(super) fn is_secret(found: &str) -> bool {
     text(found) != found
 }
 
-/// Whether a text reads like the path of a file: one that is none may be the content of the file.
+/// Whether a text looks like the path of a file. Otherwise it may be the file's content.
 pub(super) fn is_like_a_path(text: &str) -> bool {
     let is_word = |text: &str| text.len() <= 16 && text.chars().all(|c| c.is_ascii_lowercase() || "-_".contains(c));
     let begins = ["/", "./", "../", "~"].iter().any(|beginning| text.starts_with(beginning));
@@ -94,7 +94,7 @@ fn redact<'a>(text: &'a str, values: &Option<Regex>) -> Cow<'a, str> {
     without(text, hidden)
 }
 
-/// What is between a scheme and the last `@` behind it.
+/// The range between a scheme and the last `@` after it, unless a digest follows.
 fn account_with_scheme(text: &str) -> Option<Range<usize>> {
     let start = text.find("://")? + 3;
     let rest = text.get(start..)?;
@@ -107,7 +107,7 @@ fn is_digest(text: &str) -> bool {
     ["sha256", "sha384", "sha512"].iter().any(|algorithm| text.starts_with(algorithm))
 }
 
-/// Whether a long text is made as keys are; those with a form of their own are.
+/// Whether a match is a key. Short matches have a key's own format; long ones must also look random.
 fn is_key(text: &str) -> bool {
     let has = |of: fn(&char) -> bool| text.chars().any(|c| of(&c));
     let is_long = text.len() >= 28 && text.chars().all(|c| c.is_ascii_alphanumeric() || "_+-=".contains(c));

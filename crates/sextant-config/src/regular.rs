@@ -1,4 +1,4 @@
-//! A regular node's settings that mean less here, or nothing: none of them is passed over in silence.
+//! A regular node's settings with less or no meaning for Sextant. Each gets a warning or an error.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,10 +17,10 @@ use super::reader::{Field, Section, Unknown};
 use super::system;
 use super::yaml::Value;
 
-/// How often a regular node tells the server its machine's figures.
+/// How often a regular node reports its machine's metrics to the server.
 const REPORT_INTERVAL: Duration = Duration::from_secs(45);
 
-/// Settings without meaning here, and what to do instead. They are named only if they ask for something: `debug: {}` does not.
+/// Settings without meaning, and what to do instead. The warning appears only if the setting asks for something: `debug: {}` does not.
 const WITHOUT_MEANING: [(&str, &str); 9] = [
     (
         "ssh-tunnels",
@@ -48,7 +48,7 @@ const WITHOUT_MEANING: [(&str, &str); 9] = [
     ("debug", "use `logging.level: DEBUG`."),
 ];
 
-/// What is to be said instead with the local runtime, which isolates nothing and pulls nothing.
+/// The same for the local runtime, which isolates nothing and pulls nothing.
 const WITHOUT_MEANING_LOCALLY: [(&str, &str); 6] = [
     ("ssh-tunnels", "there are no SSH tunnels; algorithms reach what this machine reaches."),
     ("whitelist", "nothing is kept from algorithms that run locally; they reach what this machine reaches."),
@@ -58,7 +58,7 @@ const WITHOUT_MEANING_LOCALLY: [(&str, &str); 6] = [
     ("docker_registries", "nothing is pulled; algorithms are the commands in `local.algorithms`."),
 ];
 
-/// Refuses a VPN between the algorithms of different nodes: without it, those that need one would fail one by one, each at its own time.
+/// Refuses a VPN between the algorithms of different nodes. Otherwise, algorithms that need one would fail one by one.
 pub(super) fn refuse_vpn(file: &Section<'_>) {
     let Some(field) = file.get("vpn_subnet").filter(|field| field.node.asks()) else { return };
     field.findings.error(
@@ -110,7 +110,7 @@ pub(super) fn warn_of_the_meaningless(file: &Section<'_>) {
     }
 }
 
-/// Warns of settings without a value whose absence lets in more, or leaves out what is needed to connect.
+/// Warns of settings without a value if that allows more, or drops what is needed to connect.
 pub(super) fn warn_of_the_empty(file: &Section<'_>) {
     for (key, without) in [
         ("ca_certificates", "no certificates of your own are trusted but those that the environment names"),
@@ -123,7 +123,7 @@ pub(super) fn warn_of_the_empty(file: &Section<'_>) {
     }
 }
 
-/// The certificates that the file gives to the regular node in its environment, at their place on this machine.
+/// The certificates that `node_extra_env` names for a regular node, translated to their path on this machine by `node_extra_mounts`.
 pub(super) fn certificates_of_the_node(file: &Section<'_>, names: &[&str]) -> Option<PathBuf> {
     let extra = file.get("node_extra_env")?;
     let Value::Map(variables) = &extra.node.value else {
@@ -134,7 +134,7 @@ pub(super) fn certificates_of_the_node(file: &Section<'_>, names: &[&str]) -> Op
         Some(Value::List(mounts)) => mounts.as_slice(),
         _ => &[],
     };
-    // A mount is `here:inside` or `here:inside:mode`.
+    // A mount has the form `here:inside` or `here:inside:mode`.
     let here = mounts.iter().filter_map(|mount| mount.secret()).find_map(|mount| {
         let mut parts = mount.split(':');
         let (here, target) = (parts.next()?, parts.next()?);
@@ -144,7 +144,7 @@ pub(super) fn certificates_of_the_node(file: &Section<'_>, names: &[&str]) -> Op
     Some(here.unwrap_or_else(|| PathBuf::from(inside)))
 }
 
-/// Reads `prometheus`: how often the server is told the machine's figures, if it is to be.
+/// Reads `prometheus`: how often the machine's metrics are reported to the server, if at all.
 pub(super) fn report_metrics(file: &Section<'_>) -> Option<Option<Duration>> {
     let Some(field) = file.get("prometheus").filter(|field| field.node.asks()) else {
         return Some(None);
@@ -165,9 +165,9 @@ pub(super) fn report_metrics(file: &Section<'_>) -> Option<Option<Duration>> {
     Some(enabled?.then_some(interval))
 }
 
-/// Refuses the layout of vantage6 before 4.0, where the settings were in blocks for environments.
+/// Refuses the layout of vantage6 before 4.0, with settings in blocks for environments.
 ///
-/// Says so if that is the layout: then nothing else in the file is where it is looked for.
+/// Returns whether the file has that layout. If so, no other setting is in its expected place.
 pub(super) fn refuse_environments(file: &Section<'_>) -> bool {
     let blocks: Vec<_> = ["application", "environments"].into_iter().filter_map(|key| file.given(key)).collect();
     for field in &blocks {
@@ -181,8 +181,7 @@ pub(super) fn refuse_environments(file: &Section<'_>) -> bool {
     !blocks.is_empty()
 }
 
-/// Refuses a folder of the machine behind `/mnt/tmp` where the pods' security level allows none; and says so where it is not used,
-/// because there is a volume in its place.
+/// Refuses a `task_dir` if the pods' security level forbids folders of the machine, and warns if a volume takes its place.
 pub(super) fn judge_task_dir(file: &Section<'_>, kubernetes: &KubernetesConfig) {
     let Some(field) = file.get("task_dir").filter(|field| field.node.asks()) else { return };
     if kubernetes.tmp.is_some() {
@@ -193,7 +192,7 @@ pub(super) fn judge_task_dir(file: &Section<'_>, kubernetes: &KubernetesConfig) 
     }
 }
 
-/// Reads `logging`, of which only the level matters.
+/// Reads `logging`, of which only the level has an effect.
 pub(super) fn logging(file: &Section<'_>) -> Option<Logging> {
     const OF_FILES: [&str; 7] = ["file", "use_console", "backup_count", "max_size", "format", "datefmt", "loggers"];
     let Some(field) = file.get("logging") else {
@@ -211,7 +210,7 @@ pub(super) fn logging(file: &Section<'_>) -> Option<Logging> {
 }
 
 fn level(field: &Field<'_>) -> Option<LogLevel> {
-    // A regular node takes levels in small letters too.
+    // A regular node accepts levels in lower case too.
     let lower = |level: LogLevel| field.node.secret().is_some_and(|text| text.eq_ignore_ascii_case(level.as_str()));
     LogLevel::ALL.into_iter().find(|&level| lower(level)).or_else(|| field.choice(&LogLevel::ALL, LogLevel::as_str))
 }
@@ -226,8 +225,8 @@ pub(super) fn registries(file: &Section<'_>) -> Option<Vec<Registry>> {
     registries.into_iter().collect()
 }
 
-/// A registry's host, maybe with a port and the beginning of its images' paths. Kubelets take it for a pattern, and send the password to
-/// whatever fits: only what is below a domain of somebody's own can be left open, and that is told.
+/// Reads a registry's host, with an optional port and path prefix. Kubelets treat it as a pattern and send the password to every match.
+/// So only a host below a private domain may be a wildcard, with a warning.
 fn registry_name<'a>(field: &Field<'a>) -> Option<&'a str> {
     let expected = "the registry's host, like `registry.example.org`";
     let text = field.word(expected)?;
@@ -236,7 +235,7 @@ fn registry_name<'a>(field: &Field<'a>) -> Option<&'a str> {
     let (host, path) = plain.split_once('/').map_or((plain, None), |(host, path)| (host, Some(path)));
     let fixed = host.strip_prefix("*.");
     let domain = fixed.unwrap_or(host);
-    // With a port, no host is taken for the beginning of a path.
+    // With a port, the host is not mistaken for a part of the path.
     let full = if domain.contains(':') { domain.to_owned() } else { format!("{domain}:443") };
     let is_registry = ImageReference::parse(&format!("{full}/{}", path.unwrap_or("image")))
         .is_ok_and(|image| image.domain == full && image.tag.is_none() && image.digest.is_none());

@@ -1,11 +1,11 @@
-//! Names that promise a restriction, whether or not there is a setting of that name. At a place where nothing reads them they would
-//! restrict nothing, while their writer relies on them.
+//! Names that promise a restriction, whether or not such a setting exists. In a wrong place they would restrict nothing, although their
+//! writer relies on them.
 
 use super::names;
 
-/// What has to stay a key of its own at the beginning of a line.
+/// Settings that only count at the top level of the file.
 pub(super) const PROTECTING: [&str; 3] = ["encryption", "share_config", "share_algorithm_logs"];
-/// The names of policies, of this and of later nodes.
+/// The names of policies, in this and in later versions of vantage6.
 pub(super) const POLICIES: [&str; 8] = [
     "policies",
     "allowed_algorithms",
@@ -16,7 +16,7 @@ pub(super) const POLICIES: [&str; 8] = [
     "allow_either_whitelist_or_store",
     "require_algorithm_pull",
 ];
-/// Settings of a runtime that bound what algorithms can do.
+/// Runtime settings that bound what algorithms can do.
 const OF_RUNTIMES: [&str; 11] = [
     "algorithm_pull_policy",
     "deadline",
@@ -30,7 +30,7 @@ const OF_RUNTIMES: [&str; 11] = [
     "run_as_user",
     "scratch",
 ];
-/// What people call permission and its absence. (`whitelist` is a setting of regular nodes, for addresses.)
+/// Words for permission and its absence. (`whitelist` is a regular node's setting for addresses.)
 const WORDS: [&str; 39] = [
     "accept",
     "accepted",
@@ -72,19 +72,19 @@ const WORDS: [&str; 39] = [
     "whitelisted",
     "whitelists",
 ];
-/// Words that promise a restriction together with what policies are about: `enable_algorithms`.
+/// Words that promise a restriction in combination with a subject of policies: `enable_algorithms`.
 const VERBS: [&str; 10] =
     ["disable", "disabled", "disables", "enable", "enabled", "enables", "limit", "limited", "limits", "select"];
-/// What policies are about; so named at the beginning of a line, or at a database, it means the ones that are allowed.
+/// Subjects of policies. Alone at the top level, or in a database, they mean the allowed ones.
 const SUBJECTS: [&str; 8] =
     ["algorithm", "algorithms", "organisation", "organisations", "organization", "organizations", "user", "users"];
-/// What may stand beside these without another meaning: `algorithm_images`.
+/// Words that may accompany a subject without changing the meaning: `algorithm_images`.
 const BESIDE_SUBJECTS: [&str; 6] = ["ids", "image", "images", "list", "lists", "names"];
-/// Words for giving something away, or for keeping it, and what is given away or kept: `no_logs`, `hide_columns`.
+/// Words for sharing or withholding, and for what is shared or withheld: `no_logs`, `hide_columns`.
 const GIVING: [&str; 12] =
     ["conceal", "expose", "hidden", "hide", "hides", "no", "private", "publish", "send", "sends", "upload", "uploads"];
 const GIVEN: [&str; 9] = ["column", "columns", "config", "configuration", "data", "log", "logs", "result", "results"];
-/// Words for a bound, what has one, and the settings of a runtime that bound it.
+/// Words for a limit, and the subjects of a limit with the runtime setting for each.
 const LIMITS: [&str; 7] = ["limit", "limits", "max", "maximum", "quota", "quotas", "timeout"];
 const LIMITED: [(&str, &[&str]); 3] = [
     ("resources", &["cpu", "cpus", "disk", "gpu", "gpus", "memory", "mem", "ram", "resource", "storage"]),
@@ -92,7 +92,7 @@ const LIMITED: [(&str, &[&str]); 3] = [
     ("deadline", &["duration", "job", "run", "runtime", "task", "time"]),
 ];
 
-/// Whether this is a setting of a runtime that bounds what algorithms can do.
+/// Whether this is a runtime setting that bounds what algorithms can do.
 pub(super) fn bounds(key: &str) -> bool {
     OF_RUNTIMES.contains(&key) || ["allow_unisolated", "closed", "helper_resources"].contains(&key)
 }
@@ -100,28 +100,28 @@ pub(super) fn bounds(key: &str) -> bool {
 /// What a name promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Promise {
-    /// That only some algorithms or people are let in.
+    /// Only some algorithms or people are allowed.
     Policy,
-    /// That something stays here.
+    /// Some data is not shared.
     NoSharing,
-    /// That inputs and results are encrypted.
+    /// Inputs and results are encrypted.
     Encryption,
-    /// That a runtime keeps algorithms within bounds.
+    /// A runtime limit, with the name of the setting.
     Bounds(&'static str),
 }
 
-/// Where a name is.
+/// Where a name occurs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
-    /// At the beginning of a line.
+    /// At the top level.
     Outermost,
-    /// Among the settings of a database.
+    /// In a database.
     Database,
     /// Anywhere else.
     Deeper,
 }
 
-/// What a name promises that is none of the settings at its level.
+/// The promise of a name that is not a setting at its level.
 pub(super) fn promise(key: &str, level: Level) -> Option<Promise> {
     let is_outermost = level == Level::Outermost;
     if is_outermost && PROTECTING.contains(&key) {
@@ -130,7 +130,7 @@ pub(super) fn promise(key: &str, level: Level) -> Option<Promise> {
     let words = words(key);
     let has = |wanted: &[&str]| words.iter().any(|word| wanted.contains(&word.as_str()));
     let has_both = |one: &[&str], other: &[&str]| has(one) && has(other);
-    // Of a database, `user` is the one that it is connected to as.
+    // A database's `user` is the account to connect with.
     let is_account = level == Level::Database && key == "user";
     let names_whom = level != Level::Deeper && is_of_subjects(&words) && !is_account;
     if is_like_a_policy(key) || has(&WORDS) || names_whom || has_both(&VERBS, &SUBJECTS) {
@@ -147,14 +147,14 @@ pub(super) fn promise(key: &str, level: Level) -> Option<Promise> {
     if is_outermost { near(&OF_RUNTIMES).or_else(|| bound(&words)).map(Promise::Bounds) } else { None }
 }
 
-/// Whether a name consists of what policies are about.
+/// Whether a name consists only of subjects of policies and accompanying words.
 fn is_of_subjects(words: &[String]) -> bool {
     let is_of = |all: &[&str], word: &String| all.contains(&word.as_str());
     words.iter().any(|word| is_of(&SUBJECTS, word))
         && words.iter().all(|word| is_of(&SUBJECTS, word) || is_of(&BESIDE_SUBJECTS, word))
 }
 
-/// The setting of a runtime that bounds what a name with a word for a bound speaks of.
+/// The runtime setting that limits the subject of a name with a word for a limit.
 fn bound(words: &[String]) -> Option<&'static str> {
     let has = |wanted: &[&str]| words.iter().any(|word| wanted.contains(&word.as_str()));
     let of = LIMITED.iter().find(|(_, limited)| has(limited)).map(|(setting, _)| *setting);
@@ -166,7 +166,7 @@ fn bound(words: &[String]) -> Option<&'static str> {
     }
 }
 
-/// Whether a name is one of a policy, contains a word of one, or is a slip of the finger away from that.
+/// Whether a name is a policy's, contains a word of one, or is a typo of one.
 fn is_like_a_policy(key: &str) -> bool {
     let plain = plain(key);
     if plain.contains("polic") || plain.contains("allow") || is_a_policy(key) {
@@ -178,13 +178,13 @@ fn is_like_a_policy(key: &str) -> bool {
     words(key).iter().any(|word| near(word))
 }
 
-/// Whether a name is one of a policy, or two slips of the finger away from one.
+/// Whether a name is a policy's, or at most two edits away from one.
 pub(super) fn is_a_policy(key: &str) -> bool {
     let key = plain(key);
     POLICIES.iter().any(|name| strsim::osa_distance(&key, &plain(name)) <= 2)
 }
 
-/// A name without what people write in different ways. Only the beginning: no name is longer.
+/// A name without separators, in lower case. Only the beginning, since no known name is longer.
 pub(super) fn plain(key: &str) -> String {
     key.chars().take(64).flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric()).collect()
 }

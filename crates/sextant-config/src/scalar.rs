@@ -1,7 +1,7 @@
-//! What type a plain YAML value has: by the rules of YAML 1.1, as the regular node's library reads it.
+//! The type of a plain YAML value by the rules of YAML 1.1, as the regular node's library reads it.
 //!
-//! So `yes` is true, `017` is 15, `1:30` is 90, and `1e5` is a text; and an environment variable gets Python's spelling of the
-//! value (`True`, `90`), since that is what algorithms see on a regular node.
+//! So `yes` is true, `017` is 15, `1:30` is 90, and `1e5` is a text. Environment variables get Python's spelling of the value (`True`,
+//! `90`), since algorithms see that on a regular node.
 
 use super::yaml::{Node, Value};
 
@@ -16,7 +16,7 @@ pub(super) enum Scalar<'a> {
 }
 
 impl Node {
-    /// The value, if it is a single one.
+    /// The typed value, if this is a scalar.
     pub(super) fn scalar(&self) -> Option<Scalar<'_>> {
         match &self.value {
             Value::Scalar { text, plain: true } => Some(resolve(text)),
@@ -25,7 +25,7 @@ impl Node {
         }
     }
 
-    /// The value as it is written, for what must not be shown in a message.
+    /// The value as written, for settings that must not be shown in a message.
     pub(super) fn secret(&self) -> Option<&str> {
         match &self.value {
             Value::Scalar { text, .. } if !self.is_null() => Some(text),
@@ -33,7 +33,7 @@ impl Node {
         }
     }
 
-    /// Whether the value asks for anything: null, false, 0, and what is empty or made of such things does not.
+    /// Whether the value asks for anything. Null, false, 0, empty values and collections of these do not.
     pub(super) fn asks(&self) -> bool {
         match &self.value {
             Value::List(items) => items.iter().any(Self::asks),
@@ -45,7 +45,7 @@ impl Node {
         }
     }
 
-    /// Whether nothing has been given.
+    /// Whether the value is null.
     pub(super) fn is_null(&self) -> bool {
         self.scalar() == Some(Scalar::Null)
     }
@@ -96,13 +96,13 @@ fn int(text: &str) -> Option<i128> {
 }
 
 fn radix(digits: &str, base: u32) -> Option<i128> {
-    // from_str_radix would take a sign here.
+    // `from_str_radix` would accept a sign here.
     let digits: String = digits.chars().filter(|&c| c != '_').collect();
     let all = !digits.is_empty() && digits.chars().all(|c| c.is_digit(base));
     all.then(|| i128::from_str_radix(&digits, base).ok())?
 }
 
-/// Numbers to the base of 60, as in `1:30`.
+/// Parses numbers to the base of 60, as in `1:30`.
 fn sixties(text: &str) -> Option<i128> {
     let mut parts = text.split(':');
     let mut number = radix(parts.next().filter(|first| !first.starts_with('_'))?, 10)?;
@@ -120,7 +120,7 @@ fn float(text: &str) -> Option<f64> {
         ".inf" | ".Inf" | ".INF" => f64::INFINITY,
         ".nan" | ".NaN" | ".NAN" if rest.len() == text.len() => f64::NAN,
         _ => {
-            // A dot is needed, and a sign in the exponent.
+            // A float needs a dot, and its exponent a sign.
             let (mantissa, exponent) = rest.split_once(['e', 'E']).map_or((rest, None), |(m, e)| (m, Some(e)));
             let (whole, fraction) = mantissa.split_once('.')?;
             let digits = |part: &str| part.chars().all(|c| c.is_ascii_digit() || c == '_');
@@ -139,7 +139,7 @@ fn float(text: &str) -> Option<f64> {
     Some(f64::from(sign) * number)
 }
 
-/// Python's `repr` of a float: the shortest digits that mean the same, with an exponent only below 1e-4 and from 1e16 on.
+/// Python's `repr` of a float: the shortest digits with the same value, with an exponent only below 1e-4 and from 1e16 on.
 fn python_float(number: f64) -> String {
     if number.is_nan() {
         return "nan".to_owned();

@@ -1,10 +1,10 @@
-//! Which settings hold secrets, by their names and, where those leave it open, by what their values look like.
+//! Decides which settings hold secrets, by their names and, if these leave it open, by the look of their values.
 //!
-//! A word that is taken for a secret is masked in every sentence of a log; a secret that is taken for a word is told.
-//! So a name that says `password` counts whatever the value is, a name that says `schema` or `host` never counts, and
-//! for all others a value that reads like words, a path, a number or a date is none.
+//! A false positive masks a word in every log line; a false negative discloses a secret. So a name with `password` counts whatever its
+//! value is, a name that ends in `schema` or `host` does not count, and for all others a value that reads like words, a path, a number or
+//! a date is no secret.
 
-/// What a setting's name says of its value.
+/// What a setting's name says about its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sign {
     Secret,
@@ -14,9 +14,9 @@ enum Sign {
     Nothing,
 }
 
-/// Parts of names, without separators and in lower case, that tell of a secret whatever else the name says.
+/// Parts of names, without separators and in lower case, that indicate a secret whatever else the name says.
 const PASSWORD: [&str; 4] = ["passw", "passphrase", "passcode", "pwd"];
-/// Parts that do unless the name ends in a public word.
+/// Parts that indicate a secret unless the name ends in a public word.
 const SECRET: [&str; 13] = [
     "secret",
     "credential",
@@ -32,13 +32,13 @@ const SECRET: [&str; 13] = [
     "sharedkey",
     "signingkey",
 ];
-/// Ends of names that do.
+/// Ends of names that indicate a secret unless they are a public word.
 const SECRET_END: [&str; 3] = ["token", "pass", "pw"];
-/// Last words that may: there are primary keys, and there is `auth: kerberos`.
+/// Last words that may indicate a secret: there are primary keys, and there is `auth: kerberos`.
 const LIKELY: [&str; 6] = ["key", "keys", "auth", "pin", "salt", "signature"];
-/// Ends of names of places. The secret is in the file.
+/// Ends of names of paths. The secret is in the file, not in the setting.
 const PLACE: [&str; 2] = ["file", "path"];
-/// Last words of names of what everybody may know.
+/// Last words of names with public values.
 const PUBLIC: [&str; 76] = [
     "address",
     "bucket",
@@ -117,13 +117,13 @@ const PUBLIC: [&str; 76] = [
     "url",
     "user",
 ];
-/// Last words that are so much their own that nothing need separate them from the word before: `PGHOST`, `dbname`.
+/// Last words that count even without a separator before them: `PGHOST`, `dbname`.
 const PUBLIC_END: [&str; 13] = [
     "database", "dbname", "host", "hostname", "port", "schema", "schemas", "server", "table", "tables", "user",
     "username", "version",
 ];
 
-/// Whether a database's parameter is a secret. Without a sign it is taken for one.
+/// Whether a database's parameter is a secret. If the name says nothing, it is one unless its value is harmless.
 pub fn in_database(name: &str, value: &str) -> bool {
     match sign(name) {
         Sign::Secret => true,
@@ -132,7 +132,7 @@ pub fn in_database(name: &str, value: &str) -> bool {
     }
 }
 
-/// Whether a variable of all algorithms is a secret. Without a sign it is taken for none.
+/// Whether a variable of `algorithm_env` is a secret. If the name says nothing, it is not.
 pub fn in_environment(name: &str, value: &str) -> bool {
     match sign(name) {
         Sign::Secret => true,
@@ -141,11 +141,11 @@ pub fn in_environment(name: &str, value: &str) -> bool {
     }
 }
 
-/// Names in an address's query, without separators and in lower case, that are secrets whatever their values: of signed addresses.
+/// Names in an address's query, without separators and in lower case, that are always secrets: those of signed URLs.
 const IN_ADDRESS: [&str; 7] =
     ["code", "key", "sig", "signature", "xamzcredential", "xamzsecuritytoken", "xamzsignature"];
 
-/// Whether a setting within an address is a secret: `…?password=…`.
+/// Whether a setting in an address is a secret: `…?password=…`.
 pub fn in_address(name: &str) -> bool {
     sign(name) == Sign::Secret || IN_ADDRESS.contains(&simple(name).as_str())
 }
@@ -170,7 +170,7 @@ fn sign(name: &str) -> Sign {
     }
 }
 
-/// A name without separators and without digits at its end, in lower case.
+/// A name in lower case, without separators and trailing digits.
 fn simple(name: &str) -> String {
     let name = name.trim_end_matches(|c: char| !c.is_ascii_alphabetic());
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
@@ -192,7 +192,7 @@ fn last_word(name: &str) -> String {
     name[start..].to_ascii_lowercase()
 }
 
-/// How long a word may be. A secret of letters alone is longer.
+/// The longest word. Secrets that consist of letters are longer.
 const WORD: usize = 16;
 
 /// Whether a value reads like a path, a number, a date or words.
@@ -201,7 +201,7 @@ fn is_harmless(value: &str) -> bool {
     value.starts_with('/') || number_or_date || value.split([' ', '_', '-', '.', ',', ':', '/']).all(is_word)
 }
 
-/// Letters of one case, but for the first.
+/// Whether a text is a word: letters of one case, except for the first.
 fn is_word(part: &str) -> bool {
     let mut letters = part.chars();
     letters.next();
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn parameters_of_databases() {
         for (name, value, expected) in [
-            // What it is called decides.
+            // The name decides.
             ("password", "results", true),
             ("PGPASSWORD", "public", true),
             ("PASSWORD_DB", "public", true),
@@ -239,7 +239,7 @@ mod tests {
             ("COHORT_TABLE", "cohort_1", false),
             ("ENDPOINT_URL", "https://db-3.example.org/sparql", false),
             ("key_file", "keys/1.pem", false),
-            // What it is called leaves it open: what it looks like decides.
+            // The name leaves it open, so the value decides.
             ("KEY", "a8f3c9d1", true),
             ("KEY", "person", false),
             ("primary_key", "person_id", false),

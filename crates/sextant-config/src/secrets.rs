@@ -1,15 +1,15 @@
-//! Which values of a configuration are secrets that must not come back in an algorithm's log, and the forms in which they could.
+//! The secrets of a configuration that must not appear in an algorithm's log, in every form in which they could.
 //!
-//! | setting | what of it |
+//! | setting | which values |
 //! | --- | --- |
 //! | `api_key`, passwords of `docker_registries` | always |
-//! | `databases`: `env` | all but what is known to be none, by its name (`user`, `schema` …) or because it reads like words |
-//! | `databases`: `uri` | the password in an address, and settings in it whose names tell of a secret |
-//! | `algorithm_env`, `local.algorithms.*.env` | values whose names tell of a secret |
+//! | `databases`: `env` | all, except those whose name (`user`, `schema` …) or wording shows that they are not secret |
+//! | `databases`: `uri` | the password in an address, and its settings whose names indicate a secret |
+//! | `algorithm_env`, `local.algorithms.*.env` | values whose names indicate a secret |
 //!
-//! What a name tells is in [`secret_names`]. A database's secrets are looked for only where a run got it.
+//! [`secret_names`] decides what a name indicates. A database's secrets are searched for only in logs of runs that got the database.
 //!
-//! What is shorter than [`SHORTEST`] stays: it would be found everywhere, in `latest` as in `test`.
+//! Values shorter than [`SHORTEST`] are not masked: they would match everywhere, as `test` matches in `latest`.
 
 use std::collections::BTreeMap;
 
@@ -21,9 +21,9 @@ use sextant_core::masks::Secrets;
 use super::secret_names;
 use crate::{Config, Database, LocalConfig, RuntimeConfig};
 
-/// How many characters a secret has at least.
+/// The shortest length of a secret, in characters.
 const SHORTEST: usize = 6;
-/// How many characters a line of a longer secret has at least that is one by itself: logs show keys line by line.
+/// The shortest line of a multi-line secret that is masked by itself, in bytes. Logs show keys line by line.
 const LINE: usize = 16;
 
 /// The secrets of a configuration.
@@ -42,7 +42,7 @@ fn of_database(database: &Database) -> Vec<String> {
     let secret = database.env.iter().filter(|(name, value)| secret_names::in_database(name, value));
     let mut values: Vec<String> = secret.map(|(_, value)| value.clone()).collect();
     let mut addresses = Vec::new();
-    // The parameters may be an address as well.
+    // Parameters may be addresses, too.
     for uri in [&database.uri].into_iter().chain(database.env.values()) {
         let within = in_address(uri);
         if !within.is_empty() {
@@ -51,7 +51,7 @@ fn of_database(database: &Database) -> Vec<String> {
         }
     }
     let mut forms = all_forms(&values);
-    // An address with a password may be read, but for the password; encoded it can't be told apart.
+    // Only the password of an address is masked. In an encoded address it can't be told apart, so all of it is.
     forms.extend(addresses.into_iter().flat_map(|address| encoded(address)));
     forms
 }
@@ -63,7 +63,7 @@ fn all_forms(values: &[String]) -> Vec<String> {
     forms
 }
 
-/// The settings in which there are some, besides the node's key.
+/// The settings that contain secrets, besides the node's key.
 pub(crate) fn settings(config: &Config) -> Vec<&'static str> {
     let in_a_database = |database: &Database| !of_database(database).is_empty();
     let in_an_algorithm =
@@ -83,7 +83,7 @@ pub(crate) fn settings(config: &Config) -> Vec<&'static str> {
     .collect()
 }
 
-/// A secret as itself, line by line, in a JSON text, and as environment variables have it.
+/// The forms of a secret: as it is, line by line, in a JSON string, and as environment variables encode it.
 fn forms(secret: &str) -> Vec<String> {
     let secret = secret.trim();
     if secret.chars().count() < SHORTEST {
@@ -100,7 +100,7 @@ fn forms(secret: &str) -> Vec<String> {
     forms
 }
 
-/// As vantage6 encodes variables, with and without what fills it up.
+/// A value as vantage6 encodes it for variables, with and without padding.
 fn encoded(value: &str) -> [String; 3] {
     let encoded = encode(value);
     [encoded.replace('!', "="), encoded.trim_end_matches('!').to_owned(), encoded]
@@ -115,7 +115,7 @@ fn told_by_name(env: &BTreeMap<String, String>) -> impl Iterator<Item = String> 
 
 /// The passwords in an address, as written and decoded: `scheme://user:password@host`, `…?password=…`, `…;Pwd=…`.
 fn in_address(uri: &str) -> Vec<String> {
-    // A password may hold any of the separators if its writer forgot to encode it: the last @ decides.
+    // A password may contain any separator if it was not encoded, so the last @ counts.
     let user = uri.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).map(|(user, _)| user);
     let mut found: Vec<&str> =
         user.and_then(|user| user.split_once(':')).map(|(_, password)| password).into_iter().collect();
@@ -158,7 +158,7 @@ mod tests {
                 "puller pull-it-5",
                 "puller ***",
             ),
-            // Databases: addresses are shown but for the password.
+            // Databases: only the password of an address is masked.
             (
                 uri("postgresql://reader:p%40ssw0rd@db:5432/people"),
                 "postgresql://reader:p%40ssw0rd@db:5432/people p@ssw0rd",
@@ -176,7 +176,7 @@ mod tests {
             (uri("https://a.org/x?X-Amz-Credential=abcdefg"), "abcdefg", "***"),
             (uri("https://a.org/x?region=abcdefg"), "abcdefg", "abcdefg"),
             (uri("postgresql://reader@db:5432/people"), "reader@db people", "reader@db people"),
-            // Their parameters: what isn't known to be none is one.
+            // Parameters of databases: secrets, unless known to be harmless.
             (env("password: hunter-2"), "hunter-2", "***"),
             (env("odd_thing: hunter-2"), "hunter-2", "***"),
             (env("user: reader, Schema_Name: public_data"), "reader", "reader"),
@@ -185,7 +185,7 @@ mod tests {
                 "/etc/ssl/ca.pem 2020-01-01 1000000",
                 "/etc/ssl/ca.pem 2020-01-01 1000000",
             ),
-            // What an OMOP database comes with.
+            // The usual parameters of an OMOP database.
             (
                 env(
                     "CDM_SCHEMA: public, RESULTS_SCHEMA: results, VOCABULARY: athena, DBMS: postgresql, password: hunter-2",
@@ -195,7 +195,7 @@ mod tests {
             ),
             (env("pin_password: '123456'"), "123456 times", "*** times"),
             (env("password: short"), "a short test", "a short test"),
-            // Variables of all algorithms: what calls itself one.
+            // Variables of all algorithms: secrets only by their names.
             ("algorithm_env: {HUGGINGFACE_TOKEN: hf_abcdef, MODE: careful}".into(), "hf_abcdef careful", "*** careful"),
             (
                 "algorithm_env: {TOKENIZER: bert-base, PASSWORD_FILE: /run/password}".into(),

@@ -1,4 +1,4 @@
-//! The server: its address, which certificates to trust for it, and the key that the node logs in with.
+//! The server's address, the certificates to trust for it, and the key that the node logs in with.
 
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use super::regular::certificates_of_the_node;
 use super::trust::{Subject, may_be_read};
 
 const KEY_VARIABLE: &str = "SEXTANT_API_KEY";
-/// Where Python programs, and with them regular nodes, look for certificates; the first one that is set counts.
+/// Where Python programs, and so regular nodes, look for certificates. The first variable that is set counts.
 const CA_VARIABLES: [&str; 2] = ["REQUESTS_CA_BUNDLE", SYSTEMS_FILE];
-/// What is read in the place of the system's certificates, whether another file is named or not.
+/// The file that replaces the system's certificates, whether or not another file is configured.
 const SYSTEMS_FILE: &str = "SSL_CERT_FILE";
-/// Folders of the same.
+/// The folders that do the same.
 const SYSTEMS_FOLDERS: &str = "SSL_CERT_DIR";
 const URL: &str = "the server's address, like `https://vantage6.example.org`";
 const PORT: &str = "a port from 1 to 65535";
@@ -29,7 +29,7 @@ pub(super) struct Address {
     pub api_path: String,
 }
 
-/// Reads `server_url`, `port` and `api_path`, which a regular node simply joins: every part must fit.
+/// Reads `server_url`, `port` and `api_path`. A regular node simply joins them, so every part must fit.
 pub(super) fn address(file: &Section<'_>) -> Option<Address> {
     let url = file.require("server_url", URL);
     let port = file.get("port");
@@ -45,9 +45,9 @@ pub(super) fn address(file: &Section<'_>) -> Option<Address> {
     Some(Address { url: url.text, port, api_path })
 }
 
-/// A server's address, taken apart.
+/// A parsed server address.
 struct Base {
-    /// Without a slash at its end.
+    /// Without a trailing slash.
     text: String,
     url: Url,
 }
@@ -79,18 +79,18 @@ fn base(field: &Field<'_>) -> Option<Base> {
     Some(Base { text: text.to_owned(), url })
 }
 
-/// An address with an IPv6 host, written right, where the brackets are missing.
+/// The corrected address, if its host is an IPv6 address without brackets.
 fn in_brackets(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (host, path) = rest.split_at(end);
-    // Half of the brackets is like none.
+    // A single bracket counts as none.
     let address = host.trim_matches(['[', ']']);
     let is_right = host.starts_with('[') && host.ends_with(']');
     (!is_right && address.parse::<Ipv6Addr>().is_ok()).then(|| format!("{scheme}://[{address}]{path}"))
 }
 
-/// The port to add to the address, if it does not have it already.
+/// The port to add to the address, unless the address contains it already.
 fn fitting_port(base: &Base, field: &Field<'_>, port: u16) -> Option<Option<u16>> {
     let authority = base.text.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or(rest));
     let after_host = authority.rsplit(']').next().unwrap_or(authority);
@@ -132,7 +132,7 @@ fn advise(field: &Field<'_>, base: &Base) {
     }
 }
 
-/// A port; `None` in it for 0 and an empty text, which mean to a regular node that there is none.
+/// Reads a port. 0 and an empty text give `None`: for a regular node they mean that there is no port.
 fn number(field: &Field<'_>) -> Option<Option<u16>> {
     if field.text(PORT)?.trim().is_empty() {
         return Some(None);
@@ -150,7 +150,7 @@ fn path(field: &Field<'_>) -> Option<String> {
     Some(if path.is_empty() { String::new() } else { format!("/{path}") })
 }
 
-/// Finds the node's key: in the environment, else in the file that `api_key_file` names, else in the configuration.
+/// Finds the node's key: in the environment, else in the file named by `api_key_file`, else in the configuration.
 pub(super) fn api_key(file: &Section<'_>, config: &Path, around: &Surroundings<'_>) -> Option<SecretString> {
     let in_environment = (around.env)(KEY_VARIABLE).filter(|key| !key.trim().is_empty());
     let (key_file, inline) = (file.get("api_key_file"), file.get("api_key"));
@@ -211,7 +211,7 @@ fn key_from_file(field: &Field<'_>, config: &Path, around: &Surroundings<'_>) ->
             field.wrong(expected, &format!("Reading {} failed: {error}.", path.display()));
             None
         }
-        // The key itself, maybe.
+        // The value may be the key itself.
         Err(error) => {
             let kind = error.kind();
             field.wrong_secret(expected, &format!("Reading it failed: {kind}. A key itself belongs to `api_key`."));
@@ -220,8 +220,8 @@ fn key_from_file(field: &Field<'_>, config: &Path, around: &Surroundings<'_>) ->
     }
 }
 
-/// Finds the certificate authorities to trust: `ca_certificates`, else what the environment tells Python programs, else what
-/// the file tells the regular node's environment. Whoever may change them can be the server.
+/// Finds the certificate authorities to trust: `ca_certificates`, else those that the environment names for Python programs, else those
+/// that the file names for a regular node's environment. Whoever can change them can impersonate the server.
 pub(super) fn ca_certificates(file: &Section<'_>, config: &Path, around: &Surroundings<'_>) -> Option<PathBuf> {
     let path = find_certificates(file, config, around);
     judge_the_systems(file, path.as_deref(), around);
@@ -232,7 +232,7 @@ pub(super) fn ca_certificates(file: &Section<'_>, config: &Path, around: &Surrou
     Some(path)
 }
 
-/// Judges what the environment names in the place of the system's certificates, which are trusted too.
+/// Checks the files that the environment names in place of the system's certificates, which are trusted too.
 fn judge_the_systems(file: &Section<'_>, already: Option<&Path>, around: &Surroundings<'_>) {
     let subject = |name| Subject { findings: file.findings, at: None, name };
     let named = |name: &str| (around.env)(name).filter(|value| !value.is_empty());
@@ -279,7 +279,7 @@ fn find_certificates(file: &Section<'_>, config: &Path, around: &Surroundings<'_
     Some(path)
 }
 
-/// A path that a configuration gives to something of its own, as seen from the folder that the configuration is in.
+/// Resolves a path relative to the configuration file's folder.
 pub(super) fn beside(config: &Path, path: &str) -> PathBuf {
     config.parent().unwrap_or(Path::new("")).join(path)
 }

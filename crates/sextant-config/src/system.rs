@@ -1,5 +1,5 @@
-//! Folders of a machine that hold the machine itself: what algorithms see there, or write, is never data alone. Paths are judged by where
-//! they lead when they are written out, and on this machine also by where links lead.
+//! Folders that hold a machine's own files, which algorithms must not see or write. A path is judged in its normalized form, and on this
+//! machine also with links resolved.
 
 use std::path::PathBuf;
 
@@ -15,17 +15,17 @@ use super::server::beside;
 /// What a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Path {
-    /// Nothing of the machine's own, as far as its name tells.
+    /// Data, as far as the path's name tells.
     Data,
-    /// What the system consists of, or keeps its secrets in.
+    /// Files or secrets of the system.
     System,
-    /// The whole machine, its devices or its processes: no data is there.
+    /// The whole machine, its devices or its processes, which contain no data.
     Machine,
 }
 
-/// With everything below.
+/// Including everything below.
 const MACHINE: [&str; 3] = ["/proc", "/dev", "/sys"];
-/// With everything below.
+/// Including everything below.
 const SYSTEM: [&str; 34] = [
     "/etc",
     "/boot",
@@ -62,11 +62,11 @@ const SYSTEM: [&str; 34] = [
     "/private/var",
     "/cgroup",
 ];
-/// Where services keep what they have, with keys and passwords among it; and those whose folders there are data.
+/// The folder of services' state, including keys and passwords; and the subfolders that are data.
 const STATE: &str = "/var/lib";
 const DATA: [&str; 10] =
     ["sextant", "vantage6", "data", "datasets", "mariadb", "mongodb", "mysql", "pgsql", "postgresql", "rook-data"];
-/// Not with what is below: data may be.
+/// Only these folders themselves: data may be below.
 const HOLDS_SYSTEM: [&str; 20] = [
     "/var",
     "/var/lib",
@@ -89,15 +89,14 @@ const HOLDS_SYSTEM: [&str; 20] = [
     "/export/home",
     "/private",
 ];
-/// Where programs of a person keep data below that person's folder, and those whose folders there are data: the node's own, and what a
-/// regular node has there.
+/// Where a person's programs keep data below the home folder; and the subfolders that are data: Sextant's and those of a regular node.
 const OWN_STATE: [&str; 2] = [".local/share/", ".local/state/"];
 const OWN_DATA: [&str; 2] = ["sextant", "vantage6"];
-/// Where people's own folders are: all of such a folder holds their keys; not with what is below.
+/// The parents of home folders. A whole home folder contains keys; subfolders may be data.
 const HOMES: [&str; 4] = ["/home", "/var/home", "/export/home", "/Users"];
-/// Where other roots are: below them, everything is as at the root.
+/// Where other root file systems are mounted. The same rules apply below them.
 const ROOTS: [&str; 6] = ["/host", "/hostfs", "/hostroot", "/mnt/host", "/sysroot", "/rootfs"];
-/// Folders and files with secrets, wherever they are.
+/// Names of folders and files with secrets, in any place.
 const SECRETS: [&str; 26] = [
     ".ssh",
     ".kube",
@@ -127,20 +126,20 @@ const SECRETS: [&str; 26] = [
     "keyrings",
 ];
 
-/// Notes that a path (or a `file:` address) leads to the machine's own folders. `None` when it can't be meant.
+/// Reports that a path (or a `file:` address) leads to the machine's own folders. Returns `None` if the path can't be intended.
 pub(super) fn judge(field: &Field<'_>, path: &str) -> Option<()> {
     judge_named(field, &field.path, path)
 }
 
-/// A path of the node's own, that no algorithm may have.
+/// A path of the node's own, which no algorithm may get.
 pub(super) struct Own {
-    /// What says it: a setting, or the configuration file.
+    /// The setting that names it, or "the configuration file".
     name: &'static str,
-    /// As it is written, and where links lead.
+    /// The path as written, and with links resolved.
     places: Vec<PathBuf>,
 }
 
-/// What is the node's own: where it is told what to do, its keys, and what algorithms leave behind for each other.
+/// The node's own paths: its configuration, its keys, and the folder that runs share.
 pub(super) fn own(file: &Section<'_>, config: &std::path::Path, around: &Surroundings<'_>) -> Vec<Own> {
     let of = |mapping: Option<Field<'_>>, key: &str| Some(mapping?.node.get(key)?.secret()?.to_owned());
     let text = |key| Some(file.get(key)?.node.secret()?.to_owned());
@@ -162,7 +161,7 @@ pub(super) fn own(file: &Section<'_>, config: &std::path::Path, around: &Surroun
     .collect()
 }
 
-/// Notes that a path (or a `file:` address) of a database is, or contains, something of the node's own. `None` if so.
+/// Reports that a database's path (or `file:` address) is, or contains, one of the node's own paths. Returns `None` if so.
 pub(super) fn refuse_own(field: &Field<'_>, path: &str, own: &[Own], files: &dyn Files) -> Option<()> {
     let written = of_address(path);
     let places = places(std::path::Path::new(&written), files);
@@ -178,7 +177,7 @@ pub(super) fn refuse_own(field: &Field<'_>, path: &str, own: &[Own], files: &dyn
     None
 }
 
-/// A path as it is written, and where links lead as far as they are there.
+/// A path as written, and with links resolved as far as it exists.
 pub(super) fn places(path: &std::path::Path, files: &dyn Files) -> Vec<PathBuf> {
     let absolute = PathBuf::from(normal(&files.absolute(path).to_string_lossy()));
     let real = absolute.ancestors().find_map(|above| {
@@ -187,12 +186,12 @@ pub(super) fn places(path: &std::path::Path, files: &dyn Files) -> Vec<PathBuf> 
     std::iter::once(absolute.clone()).chain(real).collect()
 }
 
-/// A path by its name alone.
+/// A path normalized without access to files.
 pub(super) fn normalized(path: &std::path::Path) -> PathBuf {
     PathBuf::from(normal(&path.to_string_lossy()))
 }
 
-/// The same, and of a path that seems to lead to data also where it leads by links on this machine.
+/// Like [`judge`]. If the path seems to lead to data, judges it with links resolved on this machine.
 pub(super) fn judge_with_links(field: &Field<'_>, path: &str, files: &dyn Files) -> Option<()> {
     let written = of_address(path);
     match files.real(std::path::Path::new(&written)) {
@@ -201,7 +200,7 @@ pub(super) fn judge_with_links(field: &Field<'_>, path: &str, files: &dyn Files)
     }
 }
 
-/// The same where the path is below the field, under a name of its own.
+/// Like [`judge`], for a path below the field, under its own name.
 pub(super) fn judge_named(field: &Field<'_>, name: &str, path: &str) -> Option<()> {
     let path = of_address(path);
     let normal = normal(&path);
@@ -226,7 +225,7 @@ pub(super) fn judge_named(field: &Field<'_>, name: &str, path: &str) -> Option<(
     }
 }
 
-/// The path that an address of a file has; other texts are paths.
+/// The path of a `file:` address. Other texts are paths already.
 fn of_address(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once(':') else { return text.to_owned() };
     if !scheme.eq_ignore_ascii_case("file") {
@@ -241,8 +240,8 @@ fn of_address(text: &str) -> String {
     percent_decode_str(path).decode_utf8_lossy().into_owned()
 }
 
-/// A path without `.`, `..` and doubled slashes. Of one that climbs out of a folder that isn't known, what is left is taken from the
-/// root: that is where it ends if it climbs far enough.
+/// A path without `.`, `..` and doubled slashes. If a relative path climbs out of its unknown folder, the rest is taken from the root,
+/// where it ends if it climbs far enough.
 fn normal(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     let mut rooted = path.starts_with('/');
@@ -263,7 +262,7 @@ fn kind(normal: &str) -> Path {
     if let Some(rest) = below_another {
         return kind(rest);
     }
-    // All of it, or what is hidden there: settings and keys of programs.
+    // A whole home folder, or its hidden part: settings and keys of programs.
     let is_home = |home: &&str| {
         let name = normal.strip_prefix(*home).and_then(|rest| rest.strip_prefix('/'));
         name.is_some_and(|name| name.split_once('/').is_none_or(|(_, below)| is_hidden(below)))
@@ -291,7 +290,7 @@ fn kind(normal: &str) -> Path {
     }
 }
 
-/// Whether a path below a person's folder leads to what programs hide there.
+/// Whether a path below a home folder leads to hidden files of programs.
 fn is_hidden(below: &str) -> bool {
     let data = OWN_STATE.iter().find_map(|state| below.strip_prefix(state)).and_then(|rest| rest.split('/').next());
     below.starts_with('.') && !data.is_some_and(|data| OWN_DATA.contains(&data))

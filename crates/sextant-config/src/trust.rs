@@ -1,8 +1,9 @@
-//! Who else may change a file that steers the node, or read one that holds its secrets: judged by owner and mode of the file, and of every
-//! folder and link on the way to it.
+//! Who else may change a file that controls the node, or read a file that holds its secrets. This is judged by owner and mode of the
+//! file, and of every folder and link on the path to it.
 //!
-//! What Kubernetes mounts of Secrets and ConfigMaps is nobody else's, whatever its modes say: root made it, in a folder with a link `..data`,
-//! and in a pod it can only be read. Other volumes of a pod (emptyDirs) are root's and open to all users, of whom there is only the pod's own.
+//! Kubernetes's mounts of Secrets and ConfigMaps are safe whatever their modes say: root makes them, in a folder with a link `..data`,
+//! and in a pod they are read-only. Other volumes of a pod (emptyDirs) belong to root and are open to all users, but a pod has only its
+//! own user.
 
 use std::path::{Path, PathBuf};
 
@@ -16,14 +17,14 @@ const STICKY: u32 = 0o1000;
 const WRITE: Right = Right { group: 0o020, others: 0o002 };
 const READ: Right = Right { group: 0o040, others: 0o004 };
 
-/// Bits of a mode.
+/// The bits of a file mode for one right.
 #[derive(Clone, Copy)]
 struct Right {
     group: u32,
     others: u32,
 }
 
-/// What is on the way to a file, and the file at its end.
+/// A folder or link on the path to a file, or the file itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     pub path: PathBuf,
@@ -38,30 +39,30 @@ pub(super) struct Step {
 pub(super) enum Kind {
     Link,
     Folder,
-    /// The folder of a volume that Kubernetes makes of a Secret, a ConfigMap and the like.
+    /// A folder that Kubernetes mounts for a Secret, a ConfigMap or the like.
     Mount,
     File,
 }
 
-/// Who this process is.
+/// The identity of this process.
 pub(super) struct Me<'a> {
     pub user: u32,
-    /// Whether a group has nobody in it but root and this user.
+    /// Whether root and this user are the only members of a group.
     pub has_group_alone: &'a dyn Fn(u32) -> bool,
-    /// Whether it is in a pod.
+    /// Whether the process runs in a pod.
     pub in_a_pod: bool,
 }
 
-/// A file, and how it is called where something is said of it.
+/// A file, with its name in messages.
 pub(super) struct Subject<'a> {
     pub findings: &'a Diagnostics,
     pub at: Option<Position>,
-    /// A setting in backquotes, or words.
+    /// A setting in backquotes, or a description.
     pub name: &'a str,
 }
 
 impl Subject<'_> {
-    /// Notes that others may change the file: a mistake, since whoever does decides what the node does. Says whether it is so.
+    /// Reports an error if others may change the file, since they would control the node. Returns whether that is so.
     pub(super) fn must_be_ours(&self, path: &Path, around: &Surroundings<'_>) -> bool {
         let way = around.files.path_steps(path);
         let step = asking(around, |me| changeable(&way, me));
@@ -71,7 +72,7 @@ impl Subject<'_> {
         step.is_some()
     }
 
-    /// Notes that others may change what is in a folder, or add to it, of which all is used: the first that is found.
+    /// Reports the first way in which others may change, or add to, the contents of a folder whose files are all used.
     pub(super) fn must_hold_ours_alone(&self, folder: &Path, around: &Surroundings<'_>) {
         if self.must_be_ours(folder, around) {
             return;
@@ -98,7 +99,7 @@ impl Subject<'_> {
         );
     }
 
-    /// Notes that others may read the file, which has a secret in it.
+    /// Reports a warning if others may read the file, which contains a secret.
     pub(super) fn must_be_secret(&self, path: &Path, around: &Surroundings<'_>) {
         if may_be_read(path, around) {
             let (name, path) = (self.name, path.display());
@@ -122,15 +123,15 @@ fn asking<T>(around: &Surroundings<'_>, judge: impl FnOnce(&Me<'_>) -> T) -> T {
     judge(&Me { user: around.files.user(), has_group_alone: &has_group_alone, in_a_pod })
 }
 
-/// The first step by which somebody else may change what is found at the end.
+/// The first step at which others may change where the path leads.
 fn changeable<'a>(way: &'a [Step], me: &Me<'_>) -> Option<&'a Step> {
     way.iter().find(|step| {
         let is_others = step.owner != ROOT && step.owner != me.user;
         is_others
             || match step.kind {
-                // A link has no mode of its own, and who may put another one in its place is the folder's business.
+                // A link has no mode of its own. The folder's mode decides who may replace the link.
                 Kind::Link | Kind::Mount => false,
-                // Everybody may make things in a sticky folder, and replace only their own: whose the next one is, is looked at then.
+                // In a sticky folder, everybody may create files but replace only their own. The owner of the next step is checked then.
                 Kind::Folder if me.in_a_pod && step.owner == ROOT => false,
                 Kind::Folder => step.lets_others(WRITE, me) && step.mode & STICKY == 0,
                 Kind::File => step.lets_others(WRITE, me),
@@ -145,7 +146,7 @@ fn readable(way: &[Step], me: &Me<'_>) -> bool {
 }
 
 impl Step {
-    /// Whether it is a file that somebody may execute: a search for a program passes over others.
+    /// Whether anybody may execute the file. A search of `PATH` skips other files.
     pub(super) fn is_program(&self) -> bool {
         self.kind == Kind::File && self.mode & 0o111 != 0
     }
@@ -182,7 +183,7 @@ mod tests {
         for (steps, expected) in [
             (vec![step(File, ME, ME, 0o600)], (false, false)),
             (vec![step(File, ROOT, ROOT, 0o600)], (false, false)),
-            // A group of one's own is nobody else.
+            // The user's own group has no other members.
             (vec![step(File, ME, ME, 0o660)], (false, false)),
             (vec![step(File, ME, 100, 0o640)], (false, true)),
             (vec![step(File, ME, 100, 0o660)], (true, true)),

@@ -1,10 +1,10 @@
-//! Files of vantage6 5: the values of its node's chart, or the configuration that this makes of them. Nothing in them is where a node
-//! of version 4 has it, so that one sentence says more than a list of unknown settings.
+//! Configuration files of vantage6 5: the values of its node's chart, or the configuration that the chart generates. No setting is where
+//! version 4 has it, so one message helps more than a list of unknown settings.
 
 use super::diagnostics::Diagnostics;
 use super::yaml::{Entry, Node, Value};
 
-/// Keys that version 4 does not have, in the chart's `node` or at the beginning of a line.
+/// Keys that version 4 does not have, in the chart's `node` or at the top level.
 const OF_CHART: [&str; 13] = [
     "apiKey",
     "createSecrets",
@@ -20,13 +20,13 @@ const OF_CHART: [&str; 13] = [
     "taskNamespace",
     "private_docker_registries",
 ];
-/// Keys of the file that a node of version 5 reads.
+/// Keys of the file that a version 5 node reads.
 const OF_FILE: [&str; 8] =
     ["hq_url", "hub_url", "hq", "hub", "keycloak", "node_proxy_port", "task_namespace", "private_docker_registries"];
-/// What each file of version 4 has.
+/// Keys of which every version 4 file has one.
 const OF_VERSION_4: [&str; 3] = ["server_url", "api_key", "api_key_file"];
 
-/// Refuses the layouts of version 5. Says so if it is one.
+/// Refuses the layouts of version 5. Returns whether the file has one.
 pub(super) fn refuse(root: &Node, findings: &Diagnostics) -> bool {
     let Value::Map(entries) = &root.value else { return false };
     let Some(sign) = sign(entries) else { return false };
@@ -42,7 +42,7 @@ pub(super) fn refuse(root: &Node, findings: &Diagnostics) -> bool {
     true
 }
 
-/// What shows that a file is one of version 5.
+/// The key that identifies a file as version 5.
 fn sign(file: &[Entry]) -> Option<&Entry> {
     let is_4 = file.iter().any(|entry| OF_VERSION_4.contains(&entry.key.as_str()));
     file.iter().find(|entry| match entry.key.as_str() {
@@ -50,7 +50,7 @@ fn sign(file: &[Entry]) -> Option<&Entry> {
         "databases" => parts(entry).is_some_and(|parts| has(parts, &["fileBased", "serviceBased"])),
         "server" => !is_4 && parts(entry).is_some_and(|parts| has(parts, &["url"])),
         key if key.starts_with("keycloak") || key.starts_with("hq_") => true,
-        // A slip of the finger is told as one.
+        // In a version 4 file, this is a typo, which is reported as one.
         "apiKey" => !is_4,
         key if OF_CHART.contains(&key) || OF_FILE.contains(&key) => true,
         _ => false,

@@ -1,7 +1,7 @@
-//! YAML text as a tree in which every node knows its place, so that each mistake can be shown there.
+//! Parses YAML into a tree whose nodes know their positions, so that every error can be shown in its place.
 //!
-//! A tree and not serde's data model, because serde stops at the first mistake and an operator wants all of them. What is read
-//! is what the regular node's YAML library reads: one document, anchors and merge keys included.
+//! It is a tree rather than serde's data model, because serde stops at the first error and an operator needs all of them. It accepts what
+//! the regular node's YAML library accepts: one document, including anchors and merge keys.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -13,14 +13,14 @@ use secrecy::zeroize::Zeroizing;
 use super::diagnostics::{Diagnostics, Position};
 use super::names;
 
-/// A file that is larger than this is no configuration.
+/// The largest size of a configuration file.
 const MAX_BYTES: usize = 1 << 20;
-/// Aliases may repeat a lot of text with a few characters: more nodes than this are refused.
+/// The largest number of nodes. Aliases can repeat a lot of text with a few characters.
 const MAX_NODES: usize = 100_000;
-/// Deeper than anything meaningful, and shallow enough to be walked by recursion.
+/// The deepest nesting: more than a configuration needs, but safe for recursion.
 const MAX_DEPTH: usize = 64;
 
-/// A value with its place.
+/// A value with its position.
 #[derive(Clone)]
 pub(super) struct Node {
     pub at: Position,
@@ -30,13 +30,13 @@ pub(super) struct Node {
 /// What a node holds.
 #[derive(Clone)]
 pub(super) enum Value {
-    /// A single value; what type it has is asked when it is used. Wiped when dropped, since it may be a key.
+    /// A single value. Its type is resolved when it is used. Wiped when dropped, since it may be a key.
     Scalar {
         text: Zeroizing<String>,
         plain: bool,
     },
     List(Vec<Node>),
-    /// In the order of the file; no key occurs twice.
+    /// In the order of the file. Every key occurs once.
     Map(Vec<Entry>),
 }
 
@@ -46,20 +46,20 @@ pub(super) struct Entry {
     pub key: String,
     pub at: Position,
     pub value: Node,
-    /// Where merge keys (`<<`) would have brought in the same key, if it were not here, with the values there: the first few. Shared, since
-    /// aliases repeat them.
+    /// The first few values for this key that merge keys (`<<`) would have brought in without this entry, with the positions of their
+    /// keys. Shared, since aliases repeat them.
     pub overridden: Vec<(Position, Arc<Node>)>,
 }
 
 impl Entry {
-    /// The places of what this is in the place of.
+    /// The positions of the entries that this one replaces.
     pub(super) fn replaced(&self) -> impl Iterator<Item = Position> {
         self.overridden.iter().map(|(at, _)| *at)
     }
 
-    /// Notes that this is here in the place of another one, and of those that the other one was in the place of.
+    /// Records that this entry replaces another one, and those that the other one replaced.
     fn replaces(&mut self, other: Self) {
-        // Aliases of aliases could repeat them without end.
+        // Aliases of aliases could repeat them endlessly.
         const MOST: usize = 16;
         for (at, value) in std::iter::once((other.at, Arc::new(other.value))).chain(other.overridden) {
             if at != self.at && self.overridden.len() < MOST && self.replaced().all(|known| known != at) {
@@ -70,7 +70,7 @@ impl Entry {
 }
 
 impl Node {
-    /// What a mapping has under a key.
+    /// The entry that a mapping has for a key.
     pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|entry| entry.key == key),
@@ -78,13 +78,13 @@ impl Node {
         }
     }
 
-    /// The value that a mapping has under a key.
+    /// The value that a mapping has for a key.
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
         self.entry(key).map(|entry| &entry.value)
     }
 }
 
-/// Reads one document; `None` if it is not even YAML, or is empty, which has been noted then.
+/// Reads one document. `None` if the text is empty or not YAML, which has been reported then.
 pub(super) fn read(text: &str, findings: &Diagnostics) -> Option<Node> {
     if text.len() > MAX_BYTES {
         let (found, limit) = (text.len(), MAX_BYTES);
@@ -123,8 +123,8 @@ pub(super) fn read(text: &str, findings: &Diagnostics) -> Option<Node> {
     builder.root
 }
 
-/// Notes the characters at which the regular node's library ends a line and others don't, outside of quotes: what follows one in a comment
-/// or a text would be settings there, and is none here.
+/// Reports characters outside of quotes at which only the regular node's library ends a line. After one in a comment or a text, that
+/// library would read settings that Sextant doesn't.
 fn refuse_other_ends_of_lines(text: &str, quoted: &[Range<usize>], findings: &Diagnostics) {
     let mut at = Position { line: 1, column: 1 };
     let mut chars = text.chars().enumerate().peekable();
@@ -157,7 +157,7 @@ struct Open {
 
 enum Kind {
     List(Vec<Node>),
-    /// `key` is the key whose value comes next.
+    /// `key` is the key of the next value.
     Map {
         entries: Vec<Entry>,
         merged: Vec<Node>,
@@ -165,7 +165,7 @@ enum Kind {
     },
 }
 
-/// A key in a mapping. One that is not a text has been noted as a mistake; its value is read and dropped.
+/// A key in a mapping. A key that is not a text has been reported as an error; its value is read and dropped.
 enum Key {
     Text { text: String, at: Position },
     Merge,
@@ -187,7 +187,7 @@ impl<'a> Builder<'a> {
         Self { findings, open: Vec::new(), anchors: HashMap::new(), nodes: 0, documents: 0, root: None }
     }
 
-    /// Takes the next event; `None` when reading can't go on.
+    /// Processes the next event. Returns `None` if reading can't go on.
     fn take(&mut self, event: Event<'_>, span: Span) -> Option<()> {
         let at = position(span.start);
         match event {
@@ -246,13 +246,13 @@ impl<'a> Builder<'a> {
         Some(())
     }
 
-    /// Whether a tagged value's type is still to be found out from its text; `None` for tags that mean nothing here.
+    /// Whether a tagged value's type must still be resolved from its text. `None` for unsupported tags.
     fn untag(&self, tag: &Tag, at: Position) -> Option<bool> {
         match (tag.handle(), tag.suffix()) {
             ("tag:yaml.org,2002:", "str") | ("!" | "", "") => Some(false),
             ("tag:yaml.org,2002:", "null" | "bool" | "int" | "float" | "map" | "seq") => Some(true),
             (handle, suffix) => {
-                // A password may begin so.
+                // A password may begin with `!`.
                 let known = handle == "tag:yaml.org,2002:";
                 let tag = if known {
                     format!("the tag `{handle}{}`", names::shown(suffix))

@@ -1,5 +1,5 @@
-//! Limits on questions to others, such as registries and algorithm stores: per host and in total. A host that does not answer occupies
-//! its own places only, and is not asked again for a moment, so that it delays no decision that needs another host.
+//! Limits concurrent requests to other hosts, such as registries and algorithm stores, per host and in total. A host that does not
+//! respond occupies only its own permits and gets no requests for a moment, so it does not delay decisions that depend on other hosts.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,28 +11,29 @@ use tokio::time::{Instant, timeout};
 
 use crate::image_policy::Answer;
 
-/// How many questions to one host are under way at a time.
+/// The number of concurrent requests to one host.
 const PER_HOST: usize = 4;
-/// How many questions are under way at a time.
+/// The number of concurrent requests in total.
 const IN_TOTAL: usize = 64;
-/// How long a question waits for its place. Long, because it would lose its turn: one user's tasks may ask thousands of questions, and
-/// a run whose own stays without an answer for ten minutes is refused. That time does not begin before a question was asked.
+/// How long a request waits for its permits. Long, because a request that gives up loses its place in the queue: one user's tasks may
+/// cause thousands of requests, and a run is refused after ten minutes without an answer. Those ten minutes do not start before the
+/// request is made.
 const WAIT: Duration = Duration::from_secs(3600);
-/// How long a host that did not answer is not asked again.
+/// How long a host that did not respond gets no requests.
 const AWAY: Duration = Duration::from_secs(10);
-/// How many hosts are remembered.
+/// The number of remembered hosts.
 const HOSTS: usize = 256;
 
-/// What came of a question to a host.
+/// The outcome of a request to a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked<T> {
-    /// The host has answered, whatever it said.
+    /// The host has responded, whatever it said.
     Answered(Answer<T>),
-    /// The host can't be reached or is silent; in words for the operator.
+    /// The host is unreachable or silent. The text is for the operator.
     Unreachable(String),
 }
 
-/// The limits.
+/// The limits of all hosts.
 pub struct HostLimits {
     total: Arc<Semaphore>,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
@@ -50,7 +51,7 @@ impl Default for Host {
 }
 
 impl Host {
-    /// Why the host is not asked now.
+    /// Why the host gets no requests now.
     fn away(&self) -> Option<String> {
         let away = self.away.lock();
         away.as_ref().filter(|(since, _)| since.elapsed() < AWAY).map(|(_, why)| why.clone())
@@ -64,7 +65,7 @@ impl Default for HostLimits {
 }
 
 impl HostLimits {
-    /// Asks a host, unless it has just failed to answer. The question waits for its place for a bounded time.
+    /// Sends a request to a host, unless the host has just failed to respond. Waits for permits for a limited time.
     pub async fn ask<T>(&self, host: &str, question: impl Future<Output = Asked<T>>) -> Answer<T> {
         let known = self.host(host);
         if let Some(why) = known.away() {
@@ -76,7 +77,7 @@ impl HostLimits {
                 WAIT.as_secs()
             ));
         };
-        // It may have been found out while this one waited.
+        // Another request may have found out during the wait.
         if let Some(why) = known.away() {
             return Answer::Away(why);
         }
@@ -89,7 +90,7 @@ impl HostLimits {
         }
     }
 
-    /// First the host's own, so that questions to a slow host hold no place of the others while they wait.
+    /// Acquires the host's own permit first, so that requests to a slow host hold none of the total while they wait.
     async fn places(&self, host: &Host) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
         let both = async {
             let own = host.places.clone().acquire_owned().await.ok()?;
@@ -101,7 +102,7 @@ impl HostLimits {
     fn host(&self, name: &str) -> Arc<Host> {
         let mut hosts = self.hosts.lock();
         if hosts.len() >= HOSTS {
-            // Others that are being asked are kept by those who ask.
+            // Hosts with requests in flight are kept alive by those requests.
             hosts.retain(|_, host| Arc::strong_count(host) > 1 || host.away().is_some());
         }
         if hosts.len() >= HOSTS {
@@ -163,7 +164,7 @@ mod tests {
         assert_eq!(ask(Asked::Answered(Answer::Known(1))).await, Answer::Away("away".into()));
         advance(AWAY).await;
         assert_eq!(ask(Asked::Answered(Answer::Away("later".into()))).await, Answer::Away("later".into()));
-        // It has answered: only this one question is without a result.
+        // The host has responded, so it is still asked: only this question has no result.
         assert_eq!(ask(Asked::Answered(Answer::Known(1))).await, Answer::Known(1));
         assert_eq!(asked.load(Ordering::Relaxed), 3);
     }
@@ -189,8 +190,8 @@ mod tests {
         }
     }
 
-    /// One user's tasks name thousands of tags of a repository that the list has, or images of a store. Each asks again after a pause, as
-    /// runs do, and gives up ten minutes after it had no answer first.
+    /// One user's tasks name thousands of tags of a listed repository, or images of a store. Like runs, each asks again after a pause, and
+    /// gives up ten minutes after the first missing answer.
     #[tokio::test(start_paused = true)]
     async fn who_asks_much_delays_others_and_leaves_none_without_an_answer() {
         let limits = HostLimits::default();

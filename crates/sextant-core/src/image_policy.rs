@@ -1,6 +1,6 @@
-//! Whether the policies let a task's image in: by the list of algorithms, and by the store that the task is from (vantage6-node 4.15.2,
-//! `docker_manager.py`, `is_docker_image_allowed`). A decision may need to know what registries, the server and a store have: then it says
-//! what to ask next, and is made again with the answer. Without an answer nothing is allowed.
+//! Decides whether the policies allow a task's image: by the list of algorithms, and by the task's store (vantage6-node 4.15.2,
+//! `docker_manager.py`, `is_docker_image_allowed`). A decision may depend on the answers of registries, the server and a store. Then it
+//! says what to ask next, and is made again with the answer. Without an answer nothing is allowed.
 
 #[cfg(test)]
 mod tests;
@@ -14,83 +14,83 @@ use super::image_reference::{Digest, ImageReference};
 use super::policies::{AllowedAlgorithm, Combination, Policies, is_basics};
 use super::policy::Refusal;
 
-/// What is decided on.
+/// The image to decide on.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     /// The image as the task names it.
     pub name: &'a str,
-    /// The same, taken apart.
+    /// The same name, parsed.
     pub image: &'a ImageReference,
-    /// The store that the task is from, as the server says.
+    /// The store that the task comes from, according to the server.
     pub store: Option<StoreId>,
 }
 
-/// What somebody says who was asked.
+/// The answer to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer<T> {
-    /// This.
+    /// The requested fact.
     Known(T),
-    /// It has nothing to say of it, or refuses to; in words for the operator.
+    /// There is no such fact, or access to it is refused. The text is for the operator.
     No(String),
-    /// It can't be asked now; in words for the operator.
+    /// No answer is available now. The text is for the operator.
     Away(String),
 }
 
 /// An algorithm that a store has approved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreAlgorithm {
-    /// Its image, as it was registered there.
+    /// The image, as it was registered in the store.
     pub image: String,
-    /// What the store has looked at.
+    /// The digest that the store has reviewed.
     pub digest: Option<Digest>,
 }
 
-/// What there is to ask before a decision can be made.
+/// A question to answer before a decision can be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
-    /// An image's registry: the digest of its tag.
+    /// For an image's registry: the digest of its tag.
     Digest(ImageReference),
-    /// The server: the address of a store.
+    /// For the server: the address of a store.
     Store(StoreId),
-    /// The store at this address: the algorithms that it has approved for the task's image.
+    /// For the store at this address: the algorithms that it has approved for the task's image.
     Algorithms(String),
 }
 
 /// The answers so far.
 #[derive(Debug, Default)]
 pub struct Facts {
-    /// By the whole name of the image.
+    /// Digests by the full name of the image.
     digests: BTreeMap<String, Answer<Digest>>,
     /// The address of the task's store.
     pub store: Option<Answer<String>>,
-    /// What that store has approved of the task's image.
+    /// The algorithms that the store has approved for the task's image.
     pub algorithms: Option<Answer<Vec<StoreAlgorithm>>>,
 }
 
 impl Facts {
-    /// A registry has answered.
+    /// Adds the answer of a registry.
     pub fn learn_digest(&mut self, image: &ImageReference, answer: Answer<Digest>) {
         self.digests.insert(image.to_string(), answer);
     }
 }
 
-/// What follows from policies and answers.
+/// The decision that follows from policies and answers.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// The image may run: the content with this digest, where the decision rests on one.
+    /// The image may run. If the decision depends on a digest, only the content with this digest may.
     Admitted(Option<Digest>),
-    /// It may not; with why, for the operator.
+    /// The image may not run. The text explains why, for the operator.
     Refused(Refusal, String),
-    /// It can't be told before this is answered.
+    /// The question must be answered first.
     Ask(Question),
-    /// It can't be told while this is away.
+    /// A dependency is unavailable. The text explains which, for the operator.
     Wait(String),
 }
 
-/// What one of the two lists says.
+/// The verdict of one of the two lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Verdict {
-    /// There is no such list.
+    /// The list is not set.
     Unset,
     Yes(Option<Digest>),
     No(String),
@@ -113,7 +113,8 @@ pub fn decide(policies: &Policies, subject: Subject<'_>, facts: &Facts) -> Decis
     match policies.combination {
         _ if policies.allowed_stores.is_empty() => single(list, not_listed),
         _ if policies.allowed_algorithms.is_empty() => single(by_store(policies, subject, facts), not_of_store),
-        // No store is asked about an image that can't run, and none where the list is enough.
+        // With both lists, no store is asked about an image that the algorithm list refuses; with either, none about an image that it
+        // allows.
         Combination::Both => match list {
             Verdict::No(_) | Verdict::Ask(_) => single(list, not_listed),
             list => match (list, by_store(policies, subject, facts)) {
@@ -144,7 +145,7 @@ pub fn decide(policies: &Policies, subject: Subject<'_>, facts: &Facts) -> Decis
     }
 }
 
-/// The decision where only one list counts.
+/// The decision if only one list counts.
 fn single(verdict: Verdict, refused: impl Fn(String) -> Decision) -> Decision {
     match verdict {
         Verdict::Unset => Decision::Admitted(None),
@@ -155,7 +156,7 @@ fn single(verdict: Verdict, refused: impl Fn(String) -> Decision) -> Decision {
     }
 }
 
-/// What the list of algorithms says: by the name, else by content, which is compared with what entries of the same repository stand for.
+/// The verdict of the algorithm list: by name, else by comparing the image's digest with those of entries for the same repository.
 fn by_list(entries: &[AllowedAlgorithm], subject: Subject<'_>, facts: &Facts) -> Verdict {
     if entries.is_empty() {
         return Verdict::Unset;
@@ -180,7 +181,7 @@ fn by_list(entries: &[AllowedAlgorithm], subject: Subject<'_>, facts: &Facts) ->
     };
     let mut away = None;
     let mut unknown = None;
-    // What is told by its own text costs no question.
+    // Entries that name a digest come first, because they cost no request.
     let (named, asked): (Vec<_>, Vec<_>) = candidates.iter().partition(|one| one.digest.is_some());
     for one in named.into_iter().chain(asked) {
         match digest_of(one, facts) {
@@ -198,7 +199,7 @@ fn by_list(entries: &[AllowedAlgorithm], subject: Subject<'_>, facts: &Facts) ->
     }
 }
 
-/// The digest that an image names, or that its registry has; else the question.
+/// The digest that an image names, or that its registry has. `Err` contains the question to ask first.
 fn digest_of(image: &ImageReference, facts: &Facts) -> Result<Answer<Digest>, Question> {
     if let Some(digest) = image.named_digest() {
         return Ok(Answer::Known(digest));
@@ -206,7 +207,7 @@ fn digest_of(image: &ImageReference, facts: &Facts) -> Result<Answer<Digest>, Qu
     facts.digests.get(&image.to_string()).cloned().ok_or_else(|| Question::Digest(image.clone()))
 }
 
-/// What the stores say: the task's must be on the list, and must itself have approved the image.
+/// The verdict of the stores: the task's store must be on the list, and it must have approved the image.
 fn by_store(policies: &Policies, subject: Subject<'_>, facts: &Facts) -> Verdict {
     let Some(id) = subject.store else {
         return Verdict::No("the task is from no algorithm store".to_owned());
@@ -217,7 +218,7 @@ fn by_store(policies: &Policies, subject: Subject<'_>, facts: &Facts) -> Verdict
         Some(Answer::Away(why)) => return Verdict::Away(why.clone()),
         Some(Answer::Known(url)) => url,
     };
-    // The token goes to what a parser makes of the address: that must be what the entries were compared with.
+    // The token goes to the parsed address, so that address must be what the entries were compared with.
     if plain_address(url).is_none() {
         return Verdict::No(format!(
             "the server has '{}' as its store's address, which is none in its plain form",
@@ -235,8 +236,8 @@ fn by_store(policies: &Policies, subject: Subject<'_>, facts: &Facts) -> Verdict
     }
 }
 
-/// Whether one of a store's algorithms is the image. What the store has looked at is what must run. An entry without any digest, of an old
-/// store, allows its own name.
+/// Whether one of a store's algorithms is the image. The content that the store has reviewed must be what runs. An entry without a
+/// digest, as in old stores, allows the image by name.
 fn approved(image: &ImageReference, algorithms: &[StoreAlgorithm], url: &str) -> Verdict {
     let of_image = entries_of(image, algorithms);
     if of_image.is_empty() {
@@ -262,7 +263,7 @@ fn approved(image: &ImageReference, algorithms: &[StoreAlgorithm], url: &str) ->
     }
 }
 
-/// A store's entries for an image's repository, with the digests that each tells: in its own field, and in its name.
+/// A store's entries for an image's repository, with the digests of each: from its own field, and from its name.
 fn entries_of(image: &ImageReference, algorithms: &[StoreAlgorithm]) -> Vec<(ImageReference, BTreeSet<Digest>)> {
     let entry = |algorithm: &StoreAlgorithm| {
         let entry = ImageReference::parse(&algorithm.image).ok().filter(|entry| entry.is_of_repository(image))?;
@@ -272,8 +273,8 @@ fn entries_of(image: &ImageReference, algorithms: &[StoreAlgorithm]) -> Vec<(Ima
     algorithms.iter().filter_map(entry).collect()
 }
 
-/// Where the list allows an image by its name: whether it allows what the store has approved, too. That is so if the store means this very
-/// tag.
+/// Whether the list, which allows an image by name, also allows the content that the store has approved. It does if the store's entry has
+/// the same tag.
 fn allows_approved(policies: &Policies, subject: Subject<'_>, digest: &Digest, facts: &Facts) -> Verdict {
     let algorithms = match &facts.algorithms {
         Some(Answer::Known(algorithms)) => algorithms.as_slice(),

@@ -1,39 +1,39 @@
-//! What of an algorithm's live log the server does not have yet, in bounded memory; and the end of all of it, for the case that the server's
-//! copy has to be replaced: after another process of this node has sent parts of it, after an event of which nobody knows whether it
-//! arrived, and when the copy has become too long.
+//! Keeps the part of an algorithm's live log that the server does not have yet, in bounded memory. It also keeps the end of the whole
+//! log, in case the server's copy must be replaced: after another process of this node has sent parts of it, after an event with an
+//! unknown outcome, or when the copy has become too long.
 
 use super::log_text::NODE;
 
-/// How much is sent at a time.
+/// The largest piece that is sent at a time, in bytes.
 const PIECE: usize = 16 * 1024;
-/// How much may wait to be sent.
+/// The largest amount of unsent text, in bytes.
 const UNSENT: usize = 64 * 1024;
-/// How long the server's copy may become. It writes the whole of it anew for each piece.
+/// The largest size of the server's copy. The server rewrites all of it for each piece.
 const AT_SERVER: usize = 512 * 1024;
-/// How much of it is left when it has become too long.
+/// The size to which a copy that is too long is reduced.
 const KEPT: usize = 128 * 1024;
 
-/// Ends all colours.
+/// The escape sequence that resets all colours.
 const NO_COLOUR: &str = "\u{1b}[0m";
 
 const LEFT_OUT: &str = "Lines are left out here. The log at the end of the run has them, unless it is too long.";
 const LONGER: &str = "The log was longer: this is its end so far.";
 
-/// What is to be sent next.
+/// The next text to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// These lines, which the server adds to its copy.
+    /// Lines that the server appends to its copy.
     Piece(String),
-    /// All of this, in place of what the server has.
+    /// Text that replaces the server's copy.
     Whole(String),
 }
 
-/// The text that the server is to have.
+/// The text to send to the server.
 #[derive(Debug, Default)]
 pub struct Backlog {
     /// The end of all text so far.
     kept: String,
-    /// Whether there was more.
+    /// Whether earlier text was dropped.
     cut: bool,
     unsent: String,
     coloured: bool,
@@ -60,29 +60,29 @@ impl Backlog {
         }
     }
 
-    /// Something of the log is missing here.
+    /// Marks missing output.
     pub fn gap(&mut self) {
         let line = self.line(LEFT_OUT);
         self.push(&line);
     }
 
-    /// What is kept is not all that there was.
+    /// Records that earlier text is missing.
     pub fn begins_later(&mut self) {
         self.cut = true;
     }
 
-    /// The server may have more or less than it should: all of it is replaced.
+    /// Discards the unsent text, because the server's copy may be wrong and must be replaced.
     pub fn replace(&mut self) {
         self.replace = true;
         self.unsent.clear();
     }
 
-    /// Whether there is something to be sent.
+    /// Whether there is text to send.
     pub fn has_next(&self) -> bool {
         self.replace || !self.unsent.is_empty()
     }
 
-    /// Takes what is to be sent next. What comes of it is told by [`returned`](Self::returned) or [`replace`](Self::replace), or it was sent.
+    /// Takes the next text to send. The caller reports a failure with [`returned`](Self::returned) or [`replace`](Self::replace).
     pub fn take(&mut self) -> Option<Next> {
         if self.replace || self.at_server > AT_SERVER {
             self.replace = false;
@@ -104,7 +104,7 @@ impl Backlog {
         Some(Next::Piece(piece))
     }
 
-    /// This was not sent: it is sent again.
+    /// Returns a piece that was not sent, to be sent again.
     pub fn returned(&mut self, piece: &str) {
         self.at_server = self.at_server.saturating_sub(piece.len());
         if !self.replace {
@@ -118,7 +118,7 @@ impl Backlog {
     }
 }
 
-/// Leaves the last lines of a text, of so many bytes at most; of a single long line its end.
+/// Keeps the last lines of a text, at most this many bytes, or the end of a single long line.
 fn drain_lines(text: &mut String, bytes: usize) {
     let mut start = text.len().saturating_sub(bytes);
     while !text.is_char_boundary(start) {
@@ -130,7 +130,7 @@ fn drain_lines(text: &mut String, bytes: usize) {
     text.drain(..start);
 }
 
-/// The end of the last line within so many bytes; of a single long line, the last character.
+/// The end of the last line within this many bytes, or of the last character if a single line is longer.
 fn end_of_lines(text: &str, bytes: usize) -> usize {
     if text.len() <= bytes {
         return text.len();

@@ -1,8 +1,8 @@
-//! An algorithm's log while it is being written: bytes go in as they come, and text comes out that needs no more context. All pieces
-//! together are what [`Tail::into_text`](super::tail::Tail::into_text) makes of the whole log, however the bytes were cut.
+//! Converts an algorithm's log to text while it is being written. The text that comes out needs no more context. All pieces together
+//! equal the result of [`Tail::into_text`](super::tail::Tail::into_text) for the whole log, however the bytes were split.
 //!
-//! A piece ends where a line ends, and nowhere within a secret: what may become one is held back until that is known. Of a line that does
-//! not end for long, pieces are cut where masking and quoting can't depend on what follows.
+//! A piece ends at the end of a line, and never within a secret: a possible beginning of a secret is held back until the rest is known. A
+//! long line without an end is split where masking and quoting can't depend on what follows.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use std::sync::Arc;
 use super::log_text::of_algorithm;
 use super::mask::{Mask, readable};
 
-/// A line that is longer comes in pieces.
+/// Longer lines are split into pieces.
 const LONG_LINE: usize = 16 * 1024;
-/// How many bytes are held back at most, besides the length of the longest secret.
+/// The largest number of bytes held back, besides the length of the longest secret.
 const HELD: usize = 64 * 1024;
 
 /// A piece of the text.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Piece {
-    /// Whether something before it is left out: a line of which no part can be told from a secret.
+    /// Whether text before it is missing: a line in which secrets can't be told from other text.
     pub after_gap: bool,
-    /// Whole lines, or parts of one that is long. May be empty.
+    /// Whole lines, or parts of a long one. May be empty.
     pub text: String,
 }
 
@@ -28,27 +28,27 @@ pub struct Piece {
 pub struct LiveText {
     mask: Arc<Mask>,
     held: Vec<u8>,
-    /// How many of the held bytes are left out, and only kept because a secret may begin in them.
+    /// How many of the held bytes are omitted from the text. They are kept only because a secret may begin in them.
     left_out: usize,
-    /// How many of the next bytes are left out as well.
+    /// How many of the next bytes are omitted as well.
     skipped: usize,
 }
 
 impl LiveText {
-    /// At the beginning of a log.
+    /// Creates the state for the beginning of a log.
     pub fn new(mask: Arc<Mask>) -> Self {
         Self { mask, held: Vec::new(), left_out: 0, skipped: 0 }
     }
 
-    /// At a line somewhere in a log: as much is left out as may be the end of a secret.
+    /// Creates the state for a line in the middle of a log. Omits as much as may be the end of a secret.
     pub fn after_gap(mask: Arc<Mask>) -> Self {
         Self { skipped: mask.longest_of_lines(), ..Self::new(mask) }
     }
 
-    /// Takes the next bytes, and gives the text that is complete now.
+    /// Adds bytes, and returns the text that is complete now.
     pub fn push(&mut self, bytes: &[u8]) -> Piece {
         let mut piece = Piece::default();
-        // In parts, so that what is held stays small.
+        // In parts, so that few bytes are held at a time.
         for part in bytes.chunks(LONG_LINE) {
             let skipped = self.skipped.min(part.len());
             self.skipped -= skipped;
@@ -63,7 +63,7 @@ impl LiveText {
 
     fn take(&mut self, piece: &mut Piece) {
         let places = self.mask.places(&self.held);
-        // From here on there may be the beginning of a secret.
+        // A secret may begin at this position or later.
         let open = self.mask.open_from(&self.held);
         let may_cut = |at: usize| {
             let place = places.get(places.partition_point(|place| place.end < at));
@@ -86,18 +86,18 @@ impl LiveText {
         } else if self.held.len() > HELD + self.mask.longest() {
             self.held.drain(..self.held.len() - self.mask.longest());
             self.left_out = self.held.len();
-            // Also where no secret can begin in it.
+            // Even if no secret can begin in it.
             self.skipped = self.skipped.max(usize::from(self.held.is_empty()));
         }
     }
 
-    /// The text of a part of what is held.
+    /// The text of a part of the held bytes.
     fn text(&self, places: &[Range<usize>], from: usize, to: usize) -> String {
         let end = places.partition_point(|place| place.end <= to);
         of_algorithm(&readable(&self.held[..to], &places[..end], from))
     }
 
-    /// Where lines have ended that are known to have: from `least` on, and in order.
+    /// The certain ends of lines from `least` on, in order.
     fn line_ends(&self, least: usize) -> impl Iterator<Item = usize> {
         let held = &self.held;
         let begin = least.saturating_sub(1).min(held.len());
@@ -107,15 +107,15 @@ impl LiveText {
         })
     }
 
-    /// The places up to `last` where what is left and right of them can be read apart: there is no part of a token or a colour, and nothing
-    /// that looks like the node's own words can reach across it.
+    /// The positions up to `last` at which the text can be split: no token or colour code crosses them, and nothing that looks like the
+    /// node's own words can.
     fn plain_places(&self, last: usize) -> Vec<usize> {
         let held = &self.held[..];
         let (mut token, mut sequence) = (false, false);
         let mut places = Vec::new();
         for at in 1..=last {
             let (before, next) = (held[at - 1], held[at]);
-            // A token has no other characters than these, so it can't have begun before the last one of the others.
+            // A token contains only these characters, so it can't have begun before the last other character.
             let of_token = before.is_ascii_alphanumeric() || b"-_.".contains(&before);
             token = of_token && (token || held[at - 1..].starts_with(b"eyJ"));
             sequence = before == 0x1b || (sequence && matches!(before, b'[' | b'0'..=b'9' | b';' | b':'));
@@ -141,7 +141,7 @@ mod tests {
         Arc::new(Mask::new(secrets.iter().map(|&secret| secret.to_owned())).unwrap())
     }
 
-    /// The text of a whole log that comes in these pieces, the unfinished end included; `None` if something was left out.
+    /// The text of a whole log that arrives in these pieces, including its unfinished end; and the text after each piece.
     fn live(mask: &Arc<Mask>, pieces: &[&[u8]]) -> (String, Vec<String>) {
         let mut live = LiveText::new(mask.clone());
         let mut given = Vec::new();
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn where_nothing_can_be_told_the_line_is_left_out_in_bounded_memory() {
         let mask = mask(&["hunter-2\nsecond line of it"]);
-        // Within a token there is no place to cut at.
+        // A token can't be split.
         let log = format!("begin\neyJ{}\nnext hunter-2\nsecond line of it\nlast\n", "eyJa".repeat(100_000));
         let mut live = LiveText::new(mask);
         let (mut text, mut gaps) = (String::new(), 0);

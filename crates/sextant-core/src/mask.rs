@@ -1,40 +1,40 @@
-//! Hides secrets in text that leaves the organization: an algorithm's log can hold whatever the algorithm was given, be it by
-//! mistake or because an exception prints all variables.
+//! Hides secrets in text that leaves the organization. An algorithm's log can contain everything that the algorithm was given, by mistake
+//! or because an exception prints all variables.
 //!
-//! It helps against mistakes. An algorithm that reveals a secret on purpose can spell it backwards; what it may do is for the
-//! policies to say.
+//! This helps against mistakes only. An algorithm that reveals a secret on purpose can spell it backwards; policies decide which
+//! algorithms may run.
 
 use std::ops::Range;
 
 use aho_corasick::AhoCorasick;
 use regex::bytes::Regex;
 
-/// What is there in a secret's place.
+/// Replaces a secret.
 pub const STARS: &str = "***";
 
-/// A JSON Web Token: `{"…` in base64url, twice, and a signature. The token that an algorithm gets is one. It is known by its form,
-/// since a node that was restarted does not know which one its predecessor has handed out.
+/// A JSON Web Token: `{"…` in base64url, twice, and a signature. An algorithm's token is one. It is recognized by its form, since a
+/// restarted node does not know the tokens that its predecessor handed out.
 const TOKEN: &str = r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}";
 
-/// Finds secrets. It can't be printed: it consists of them.
+/// Finds secrets. Has no `Debug`, since it consists of secrets.
 pub struct Mask {
     secrets: AhoCorasick,
     token: Regex,
     texts: Vec<String>,
-    /// Whether a secret begins with a byte.
+    /// Whether a secret begins with this byte.
     begins: [bool; 256],
 }
 
-/// A mask can't be made of these secrets.
+/// The mask can't be built from these secrets.
 #[derive(Debug, thiserror::Error)]
 #[error("secrets can't be hidden in logs: {0}")]
 pub struct MaskError(String);
 
 impl Mask {
-    /// Hides these texts, which must not be empty, and tokens.
+    /// Creates a mask for these texts, which must not be empty, and for tokens.
     ///
     /// # Errors
-    /// If they are too many to be looked for, by gigabytes.
+    /// If the secrets are too large for the search automaton, by gigabytes.
     pub fn new(secrets: impl IntoIterator<Item = String>) -> Result<Self, MaskError> {
         let texts: Vec<String> = secrets.into_iter().collect();
         let mut begins = [false; 256];
@@ -49,17 +49,17 @@ impl Mask {
         })
     }
 
-    /// How long the longest secret is, tokens aside.
+    /// The length of the longest secret, tokens excepted.
     pub fn longest(&self) -> usize {
         self.texts.iter().map(String::len).max().unwrap_or_default()
     }
 
-    /// How long the longest secret is that has more than one line.
+    /// The length of the longest secret with several lines.
     pub fn longest_of_lines(&self) -> usize {
         self.texts.iter().filter(|text| text.contains(['\n', '\r'])).map(String::len).max().unwrap_or_default()
     }
 
-    /// Where the first secret may begin that is not there as a whole yet, tokens aside; the end, if there can be none.
+    /// Where the first secret may begin that is still incomplete, tokens excepted. The length of `bytes` if there is none.
     pub fn open_from(&self, bytes: &[u8]) -> usize {
         let first = bytes.len().saturating_sub(self.longest().saturating_sub(1));
         let opens = |&at: &usize| {
@@ -70,7 +70,7 @@ impl Mask {
         (first..bytes.len()).find(opens).unwrap_or(bytes.len())
     }
 
-    /// Where secrets are, from first to last; those that touch or overlap are one.
+    /// The places of secrets in order. Adjacent or overlapping ones are merged.
     pub fn places(&self, bytes: &[u8]) -> Vec<Range<usize>> {
         let secrets = self.secrets.find_overlapping_iter(bytes).map(|found| found.range());
         let mut found: Vec<_> = secrets.chain(self.token.find_iter(bytes).map(|found| found.range())).collect();
@@ -85,14 +85,14 @@ impl Mask {
         places
     }
 
-    /// The text without secrets.
+    /// The text with secrets hidden.
     pub fn text(&self, text: &str) -> String {
         readable(text.as_bytes(), &self.places(text.as_bytes()), 0)
     }
 }
 
-/// What comes from `start` on, as text: what is not UTF-8 becomes U+FFFD; NUL, which databases behind a server refuse in text, too;
-/// and `places` become stars. One that lies across the start is hidden as well.
+/// Converts the bytes from `start` on to text. Invalid UTF-8 becomes U+FFFD, as does NUL, which some servers' databases refuse. `places`
+/// become stars, including one that lies across `start`.
 pub fn readable(bytes: &[u8], places: &[Range<usize>], start: usize) -> String {
     let mut text = String::with_capacity(bytes.len().saturating_sub(start));
     let mut at = start;
@@ -124,7 +124,7 @@ mod tests {
             ("nothing here", "nothing here"),
             ("password=hunter-2;", "password=***;"),
             ("hunter-2hunter-2 hunter-", "*** hunter-"),
-            // What two of them share hides neither of them.
+            // Overlapping secrets are both hidden.
             ("hunter-2-end.", "***."),
             ("a x\ny\nz b", "a *** b"),
             ("", ""),

@@ -1,4 +1,4 @@
-//! What `run_context.json` says besides the input's function and arguments, as a regular node since 4.14 writes it with
+//! The contents of `run_context.json` besides the input's function and arguments, as a regular node since 4.14 writes them with
 //! `run_context_file: true` (vantage6-node 4.15.2, `docker/task_manager.py`, `_write_run_context_file`).
 
 use serde::{Deserialize, Serialize};
@@ -8,13 +8,13 @@ use vantage6_types::{CollaborationId, NodeId, RunId, TaskId};
 use super::assignment::Assignment;
 use super::environment::{EnvironmentError, Locations, VisibleDatabase};
 
-/// The maximum size in bytes. It reaches the pod in the run's Secret, beside the algorithm's variables.
+/// The maximum size in bytes. The file is part of the run's Secret, beside the algorithm's variables.
 const MOST: usize = 48 * 1024;
 
 /// The fields after `arguments`, as the text of a JSON object.
 ///
 /// # Errors
-/// If the task asks for a database that is no file, whose address may hold a password, or if this becomes too large.
+/// If the task requests a database that is not a file, whose address may contain a password, or if the text is too large.
 pub fn rest(
     locations: &Locations,
     assignment: &Assignment,
@@ -23,7 +23,7 @@ pub fn rest(
 ) -> Result<String, EnvironmentError> {
     let mut inputs = Vec::new();
     for asked in &assignment.databases {
-        // That there is such a database, the environment has checked.
+        // The environment has already checked that the database exists.
         let Some(database) = databases.iter().find(|database| database.label == asked.label) else { continue };
         if !database.is_file {
             return Err(EnvironmentError::NoFile(asked.label.clone()));
@@ -50,7 +50,7 @@ pub fn rest(
             temporary_directory: &locations.temporary,
         },
     };
-    // Only numbers, texts and JSON that was parsed: this can't fail.
+    // Only numbers, texts and parsed JSON, so this can't fail.
     let text = serde_json::to_string(&rest).unwrap_or_default();
     if text.len() > MOST {
         return Err(EnvironmentError::LongRunContext { bytes: text.len(), most: MOST });

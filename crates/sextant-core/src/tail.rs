@@ -1,5 +1,4 @@
-//! The end of a stream of text in bounded memory: an algorithm's log can be of any size, and its end is
-//! what a researcher needs.
+//! Keeps the end of a text stream in bounded memory: an algorithm's log can be of any size, and researchers need its end.
 
 use std::collections::VecDeque;
 
@@ -9,22 +8,22 @@ use super::mask::{Mask, readable};
 /// How much of a log is reported.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// So many bytes at most.
+    /// At most this many bytes.
     pub bytes: usize,
-    /// So many lines at most.
+    /// At most this many lines.
     pub lines: usize,
-    /// So many bytes before them are kept as well, unreported: a secret across the beginning of what is reported can only be known as a
+    /// This many bytes before them are kept but not reported: a secret across the beginning of the report can only be recognized as a
     /// whole.
     pub margin: usize,
 }
 
 impl Bounds {
-    /// How many bytes are kept to know what is reported.
+    /// The number of bytes that are kept.
     pub const fn kept(self) -> usize {
         self.bytes + self.margin
     }
 
-    /// Those of an algorithm's log. No environment variable is longer than the margin: Linux has none above 128 KiB.
+    /// The bounds of an algorithm's log. No environment variable is longer than the margin: Linux limits them to 128 KiB.
     pub const LOG: Self = Self { bytes: 1024 * 1024, lines: 32 * 1024, margin: 128 * 1024 };
 }
 
@@ -33,22 +32,22 @@ impl Bounds {
 pub struct Tail {
     kept: VecDeque<u8>,
     bounds: Bounds,
-    /// Whether there was more.
+    /// Whether earlier bytes were dropped.
     cut: bool,
 }
 
 impl Tail {
-    /// An empty one.
+    /// Creates an empty tail.
     pub fn new(bounds: Bounds) -> Self {
         Self { kept: VecDeque::new(), bounds, cut: false }
     }
 
-    /// The end of something of which more than is kept here was left unread, before what will be pushed.
+    /// Creates an empty tail of a text whose beginning, longer than is kept here, was not read.
     pub fn of_more(bounds: Bounds) -> Self {
         Self { cut: true, ..Self::new(bounds) }
     }
 
-    /// Adds bytes; the oldest go when there are too many.
+    /// Adds bytes, and drops the oldest if there are too many.
     pub fn push(&mut self, bytes: &[u8]) {
         let limit = self.bounds.kept();
         let skipped = bytes.len().saturating_sub(limit);
@@ -59,8 +58,8 @@ impl Tail {
         self.cut |= skipped + excess > 0;
     }
 
-    /// The text that is reported, without secrets, and without what could pass for the node's own words. Where something is left out, it says so, and begins at a whole line if there is one
-    /// soon.
+    /// The text to report, without secrets and without lines that could pass for the node's own. If something was dropped, the text says
+    /// so and begins at a whole line, if there is one soon.
     pub fn into_text(self, mask: &Mask) -> String {
         let bytes = Vec::from(self.kept);
         let too_long = bytes.len().saturating_sub(self.bounds.bytes);
@@ -78,19 +77,19 @@ impl Tail {
     }
 }
 
-/// Where the last `lines` lines begin.
+/// The start of the last `lines` lines.
 fn last_lines(bytes: &[u8], lines: usize) -> usize {
     let last = bytes.len() - usize::from(!bytes.is_empty() && ends_line(bytes, bytes.len() - 1));
     let mut ends = memchr::memrchr2_iter(b'\n', b'\r', &bytes[..last]).filter(|&at| ends_line(bytes, at));
     lines.checked_sub(1).and_then(|others| ends.nth(others)).map_or(0, |end| end + 1)
 }
 
-/// Whether a line ends here: a carriage return on its own begins a line in what is reported, too.
+/// Whether a line ends here. A lone carriage return also begins a new line in the report.
 fn ends_line(bytes: &[u8], at: usize) -> bool {
     bytes[at] == b'\n' || (bytes[at] == b'\r' && bytes.get(at + 1) != Some(&b'\n'))
 }
 
-/// Where the text begins that is cut at `start`: at a line, if one begins in the first quarter of what is left, else at a character.
+/// Where the text begins if it is cut at `start`: at a line, if one begins in the first quarter of the rest, else at a character.
 fn beginning(bytes: &[u8], start: usize) -> usize {
     let rest = &bytes[start..];
     if start > 0 && ends_line(bytes, start - 1) {
@@ -98,7 +97,7 @@ fn beginning(bytes: &[u8], start: usize) -> usize {
     }
     match memchr::memchr(b'\n', &rest[..rest.len() / 4]) {
         Some(newline) => start + newline + 1,
-        // A byte that goes on with a character begins with the bits 10.
+        // UTF-8 continuation bytes begin with the bits 10.
         None => start + rest.iter().take(3).take_while(|&&byte| byte & 0b1100_0000 == 0b1000_0000).count(),
     }
 }
@@ -126,7 +125,7 @@ mod tests {
         tail(SMALL, &[bytes]).into_text(&none())
     }
 
-    /// What stands below the first line, which must say that there was more.
+    /// The text below the first line, which must say that the log was longer.
     fn cut(text: &str) -> &str {
         let (said, rest) = text.split_once('\n').unwrap();
         assert!(said.starts_with("[sextant] The log was longer"), "{text}");
@@ -157,9 +156,9 @@ mod tests {
     fn of_one_long_line_its_end_is_kept() {
         let line = [b'x'; 1000];
         assert_eq!(cut(&text(&line)), "x".repeat(40));
-        // The newline at its very end begins no line.
+        // A final newline begins no further line.
         assert_eq!(cut(&text(&[&line[..], b"\n"].concat())), "x".repeat(39) + "\n");
-        // No character is cut in two.
+        // Characters are not split.
         assert_eq!(cut(&text(&"\u{20ac}".repeat(100).into_bytes())), "\u{20ac}".repeat(13));
     }
 

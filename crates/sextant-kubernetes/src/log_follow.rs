@@ -1,5 +1,5 @@
-//! An algorithm's log as it is written. The API server, the kubelet and this client's own limit for quiet connections end each connection
-//! some time; the next one continues where it ended.
+//! Follows an algorithm's log as it is written. The API server, the kubelet or this client's own limit for idle connections ends each
+//! connection eventually. The next connection continues where it ended.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::decisions::log_cursor::LogCursor;
 
 /// The pauses between two connections.
 const PAUSES: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(30) };
-/// A connection that lasts longer ends in the usual way.
+/// A connection that lasted longer than this has ended normally.
 const LASTING: Duration = Duration::from_secs(60);
 
 struct Follow {
@@ -83,7 +83,7 @@ impl Follow {
         }
     }
 
-    /// Connects, if the pod is still there; whether it is.
+    /// Connects if the pod still exists. Returns whether it does.
     async fn connect(&mut self) -> bool {
         if self.run_index.pod_of(self.run).is_none_or(|pod| pod.name != self.pod) {
             return false;

@@ -1,5 +1,5 @@
-//! The algorithm's log, from the API server: its end, in bounded memory. Of a long log the kubelet itself gives only the newest file
-//! (`containerLogMaxSize`, 10 MiB by default), and does not say how much was in the older ones.
+//! Reads the end of an algorithm's log from the API server, in bounded memory. For a long log, the kubelet itself returns only the newest
+//! file (`containerLogMaxSize`, 10 MiB by default), and does not say how much the older files contained.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use sextant_core::tail::{Bounds, Tail};
 use super::cluster::error_chain;
 use crate::decisions::facts::ALGORITHM;
 
-/// How many lines the kubelet is asked for, so that it doesn't send a gigabyte of which all but the end is thrown away. It counts lines
-/// as the container runtime writes them, in pieces of 16 KiB: with so many more, all that is reported is there in any case, and
-/// what was left out makes itself known by more lines or bytes than are reported.
+/// The number of lines to request from the kubelet, which would otherwise send gigabytes that are then dropped. The kubelet counts lines
+/// as the container runtime writes them, in pieces of up to 16 KiB. With this many extra lines, everything to report is included, and a
+/// truncated log has more lines or bytes than are reported.
 const LINES: usize = Bounds::LOG.lines + Bounds::LOG.bytes / (16 * 1024) + 1;
-/// How long reading it may take.
+/// The time limit for reading.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Reads the log of a pod's algorithm.
 ///
 /// # Errors
-/// If the API server (or the kubelet behind it) does not give it.
+/// If the API server, or the kubelet behind it, does not return the log.
 pub async fn of_algorithm(api: &Api<Pod>, pod: &str) -> Result<Tail, RuntimeError> {
     tokio::time::timeout(PATIENCE, read(api, pod))
         .await

@@ -1,4 +1,4 @@
-//! Whether a run is admitted: by the policies of the node's owner, and by its input if that is available.
+//! Decides whether to admit a run, by the node owner's policies and, if available, the run's input.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -15,21 +15,21 @@ use super::image_check::{ImageCheck, check_image};
 use super::origins::Lineage;
 use super::{Context, report};
 
-/// What the node's policies, and what is known of the run itself, say of a run.
+/// The decision about a run, from the node's policies and the run's own data.
 #[derive(Debug)]
 pub enum Admission {
-    /// With the content that was decided on, where the decision rests on it.
+    /// Contains the image's digest if the decision depends on it.
     Admitted(Option<Digest>),
-    /// With what to report of the run.
+    /// Contains the failure to report.
     Refused(Failure),
-    /// The policies can't be checked while this is away.
+    /// The policies can't be checked while the named dependency is unavailable.
     Waits(String),
 }
 
-/// Decides whether the run is admitted. `bad_input` says why its input can't be read.
+/// Decides whether to admit the run. `bad_input` says why its input can't be read.
 ///
 /// # Errors
-/// An error of the server, which says nothing about the run: try again.
+/// An error of the server that says nothing about the run. The caller retries.
 pub async fn admit(
     context: &Context,
     run: &Run,
@@ -38,12 +38,12 @@ pub async fn admit(
 ) -> Result<Admission, HubError> {
     let policies = &context.policies;
     let task = &run.task;
-    // Before the policies: no list can mean a name that no image has.
+    // Before the policies: no list can match a name that no image can have.
     let image = match image::named(&task.image) {
         Ok(image) => image,
         Err(failure) => return Ok(Admission::Refused(failure)),
     };
-    // First, so that nobody else is asked for those whom nobody has let in.
+    // First, so that registries and stores get no requests for users whom the policies don't allow.
     if needs_origin(policies)
         && let Err(refusal) = policy::admit_origin(policies, &origin(context, task).await?)
     {
@@ -54,7 +54,7 @@ pub async fn admit(
         ImageCheck::Refused(failure) => return Ok(Admission::Refused(failure)),
         ImageCheck::Waits(why) => return Ok(Admission::Waits(why)),
     };
-    // Better known now than after hours of work.
+    // Checked here so that a run does not fail after hours of work.
     match context.hub.can_report_to(task.init_org).await {
         Ok(()) => {}
         Err(error) if error.kind == HubErrorKind::NoRecipient => {
@@ -69,7 +69,8 @@ pub async fn admit(
     })
 }
 
-/// Who began, and everybody between: with the names of organizations where the policies have names.
+/// The initiators of a run: the creator of its job's first task and of every task between. Includes names of organizations if the
+/// policies contain names.
 async fn origin(context: &Context, task: &Task) -> Result<Origin, HubError> {
     let mut initiators: Vec<Initiator> = match context.origins.of(task).await? {
         Lineage::Whole(links) => links.iter().map(Initiator::from).collect(),
@@ -81,7 +82,7 @@ async fn origin(context: &Context, task: &Task) -> Result<Origin, HubError> {
             let Some(organization) = initiator.organization else { continue };
             let name = match names.entry(organization) {
                 Entry::Occupied(known) => known.into_mut(),
-                // An organization that this node may not read is not one that its owner has named.
+                // The owner has not named an organization that this node may not read.
                 Entry::Vacant(unknown) => unknown.insert(context.hub.organization_name(organization).await?),
             };
             initiator.organization_name = name.clone();
@@ -93,7 +94,7 @@ async fn origin(context: &Context, task: &Task) -> Result<Origin, HubError> {
 /// Whether the run's input and its database parameters can be read, if they are available.
 ///
 /// # Errors
-/// What to report of it.
+/// The failure to report.
 pub fn readable(run: &Run, databases: &Databases, bad_input: Option<&str>) -> Result<(), Failure> {
     if let Some(why) = run.unsupported {
         return Err(failure(RunStatus::StartFailed, why.into()));

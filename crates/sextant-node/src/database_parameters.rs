@@ -1,5 +1,5 @@
-//! The database parameters of tasks that are kept in memory. Others decide how large they are, and thousands of runs may wait for days, so
-//! all of them together are limited. Parameters beyond the limit are fetched from the server when the run is launched.
+//! Limits the memory for the database parameters of all tasks together. Task creators decide how large parameters are, and thousands of
+//! runs may wait for days. Parameters beyond the limit are fetched from the server when the run is launched.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use sextant_core::masks::Masks;
 use sextant_core::run_identity::RunIdentity;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How many bytes are kept for all runs together.
+/// The number of bytes kept for all runs together.
 pub const KEPT: usize = 16 * 1024 * 1024;
-/// How many runs fetch theirs concurrently for their launch.
+/// The number of runs that fetch parameters for their launch concurrently.
 const FETCHED: usize = 4;
-/// Parameters up to this size stay until the run has ended; for larger ones that is rarely worth it.
+/// Parameters up to this size are kept until the run ends. Larger ones are rarely needed again.
 const SMALL: usize = 8 * 1024;
 
 /// The memory for the database parameters of all tasks.
@@ -32,16 +32,17 @@ impl Default for ParameterBudget {
 
 /// The database parameters of one task.
 pub struct Databases {
-    /// Which of the node's databases the run gets: always kept, because its log is masked by them. The node's configuration bounds them.
+    /// The node's databases that the run gets. Always kept, because the run's log is masked with them. The node's configuration limits
+    /// their number.
     labels: BTreeSet<String>,
     requests: Requests,
 }
 
 /// Where the parameters are.
 enum Requests {
-    /// Kept in memory, which is counted.
+    /// Kept in memory, counted by the permit.
     InMemory { databases: Vec<RequestedDatabase>, _permit: OwnedSemaphorePermit },
-    /// Fetched from the server when it is needed.
+    /// Fetched from the server when needed.
     AtServer,
 }
 
@@ -49,13 +50,13 @@ enum Requests {
 type Fetched = (Vec<RequestedDatabase>, OwnedSemaphorePermit);
 
 impl ParameterBudget {
-    /// How many bytes are kept.
+    /// The number of bytes in use.
     #[cfg(test)]
     pub fn taken(&self) -> usize {
         KEPT - self.kept.available_permits()
     }
 
-    /// Takes from a run what its task says of databases, and keeps it if the budget allows it. `masks` knows the node's own databases.
+    /// Takes the task's databases out of a run, and keeps them if the budget allows. `masks` knows the node's own databases.
     pub fn keep(&self, run: &mut Run, masks: &Masks) -> Databases {
         let databases = std::mem::take(&mut run.task.databases);
         let labels = masks.known(databases.iter().map(|database| &*database.label));
@@ -67,16 +68,16 @@ impl ParameterBudget {
         Databases { labels, requests }
     }
 
-    /// What a task says, from the server; `None` if the run is another one by now.
+    /// Fetches the task's databases from the server. `None` if the run's id belongs to another run by now.
     ///
     /// # Errors
-    /// If the server doesn't say.
+    /// If the server does not return the run.
     pub async fn fetch(
         &self,
         run: &Run,
         ask: impl Future<Output = Result<Run, HubError>>,
     ) -> Result<Option<Fetched>, HubError> {
-        // It is never closed; if it were, nothing would be bounded by it.
+        // The semaphore is never closed.
         let Ok(permit) = self.fetched.clone().acquire_owned().await else { return Ok(None) };
         let found = ask.await?;
         let same = RunIdentity::from(&found) == RunIdentity::from(run);
@@ -85,7 +86,7 @@ impl ParameterBudget {
 }
 
 impl Databases {
-    /// What is kept; `None` if the server has to be asked.
+    /// The parameters in memory; `None` if they must be fetched from the server.
     pub fn kept(&self) -> Option<&[RequestedDatabase]> {
         match &self.requests {
             Requests::InMemory { databases, .. } => Some(databases),
@@ -93,12 +94,12 @@ impl Databases {
         }
     }
 
-    /// Hides the secrets that the run got.
+    /// The mask that hides the secrets that the run got.
     pub fn mask(&self, masks: &Masks) -> Arc<Mask> {
         masks.for_databases(self.labels.iter().map(String::as_str))
     }
 
-    /// The run has been launched: what is large is not kept for the case that it has to be launched again.
+    /// Drops large parameters after the launch. They are fetched again if the run is relaunched.
     pub fn launched(&mut self) {
         if self.kept().is_some_and(|databases| weight(databases) > SMALL) {
             self.requests = Requests::AtServer;

@@ -1,9 +1,9 @@
-//! Tells the server that a run has started while it still waits for a decision, a slot or the launch gate.
+//! Reports the start of runs that wait for a decision, a slot or the launch gate.
 //!
 //! Since 4.14, a server fails all runs of a task that have not started as soon as one of them fails (`Run.patch` in
 //! `server/resource/run.py`). A regular node reports the start of a run before anything else (`set_task_start_time` in
-//! `node/__init__.py`). Here the first status carries it; only a run that waits costs a request of its own. One request is under way at a
-//! time, as in a regular node.
+//! `node/__init__.py`). Sextant's first status report carries the start; only a waiting run needs a request of its own. Only one request
+//! is in flight at a time, as in a regular node.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -18,47 +18,47 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use vantage6_types::RunId;
 
-/// A run that is launched within this time needs no request of its own.
+/// A run that is launched within this time needs no separate request.
 const REPORTED_AFTER: Duration = Duration::from_secs(1);
 
-/// What the server knows of the start of a run that waits.
+/// What the server knows about the start of a waiting run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Start {
     /// Nothing so far.
     Unreported,
-    /// Maybe something: a request is under way.
+    /// Unknown, because a request is in flight.
     Sending,
-    /// This time.
+    /// The start at this time.
     Reported(Timestamp),
 }
 
-/// The runs that wait.
+/// The waiting runs.
 pub struct EarlyStarts {
     hub: Arc<dyn Hub>,
     leadership: Arc<Leadership>,
     starts: Mutex<HashMap<RunId, Start>>,
-    /// When the start of each run is due; those of runs that wait no more are passed over.
+    /// When the start of each run is due. Runs that no longer wait are skipped.
     due: Mutex<VecDeque<(Instant, RunId)>>,
     added: Notify,
     sent: Notify,
 }
 
 impl EarlyStarts {
-    /// No run waits.
+    /// Creates an empty set.
     pub fn new(hub: Arc<dyn Hub>, leadership: Arc<Leadership>) -> Self {
         let (starts, due) = (Mutex::default(), Mutex::default());
         Self { hub, leadership, starts, due, added: Notify::new(), sent: Notify::new() }
     }
 
-    /// A run begins to wait.
+    /// Adds a run that begins to wait.
     pub fn add(&self, run: RunId) {
         self.starts.lock().insert(run, Start::Unreported);
         self.due.lock().push_back((Instant::now() + REPORTED_AFTER, run));
         self.added.notify_one();
     }
 
-    /// A run waits no more: the time of its start, if the server has it. Called before each report that may carry the start, so it waits
-    /// for the end of a request that is under way.
+    /// Removes a run that no longer waits, and returns the time of its start if the server has it. It is called before each report that
+    /// may carry the start, so it waits for a request in flight.
     pub async fn take(&self, run: RunId) -> Option<Timestamp> {
         loop {
             let sent = self.sent.notified();
@@ -71,12 +71,12 @@ impl EarlyStarts {
         }
     }
 
-    /// A run is not tracked any more.
+    /// Removes a run that is no longer tracked.
     pub fn forget(&self, run: RunId) {
         self.starts.lock().remove(&run);
     }
 
-    /// Reports the starts that are due; it never ends.
+    /// Reports the starts that are due. Never returns.
     pub async fn run(&self) -> Infallible {
         loop {
             let Some((at, run)) = self.due.lock().pop_front() else {

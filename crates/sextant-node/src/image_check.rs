@@ -1,4 +1,4 @@
-//! Asks registries, server and store what the policies need to know of a task's image.
+//! Asks registries, the server and stores for the facts about a task's image that the policies need.
 
 use sextant_core::hub::{HubError, HubErrorKind, Task};
 use sextant_core::image_policy::{Answer, Decision, Facts, Question, Subject, decide};
@@ -9,21 +9,21 @@ use vantage6_types::RunStatus;
 
 use super::Context;
 
-/// What comes of an image.
+/// The decision about an image.
 #[derive(Debug)]
 pub enum ImageCheck {
-    /// With the content that was decided on, where the decision rests on it.
+    /// Contains the image's digest if the decision depends on it.
     Allowed(Option<Digest>),
-    /// With what to report of the run.
+    /// Contains the failure to report.
     Refused(Failure),
-    /// While this is away.
+    /// Contains why a dependency is unavailable.
     Waits(String),
 }
 
-/// Decides on the image of a task.
+/// Decides whether a task's image is allowed.
 ///
 /// # Errors
-/// An error of the server, which says nothing about the image: try again.
+/// An error of the server that says nothing about the image. The caller retries.
 pub async fn check_image(context: &Context, task: &Task, image: &ImageReference) -> Result<ImageCheck, HubError> {
     let subject = Subject { name: &task.image, image, store: task.store };
     let mut facts = Facts::default();
@@ -51,7 +51,7 @@ pub async fn check_image(context: &Context, task: &Task, image: &ImageReference)
     }
 }
 
-/// What to report of an image that is not allowed; `why` is for the operator.
+/// The failure for an image that is not allowed. `why` is for the operator.
 pub fn refused(refusal: &Refusal, why: String) -> Failure {
     Failure::new(RunStatus::NotAllowed, refusal.to_string(), why).because(refusal.reason())
 }

@@ -1,5 +1,5 @@
-//! The node: finds runs and takes each of them to its one report. It knows only the two ports: `Hub`, the server, and `Runtime`, which runs
-//! the algorithms.
+//! The node: finds runs, executes them and reports each of them once. It depends on two ports only: `Hub`, the server, and `Runtime`,
+//! which runs the algorithms.
 //!
 //! ```text
 //!   live events ─▶ listen ─▶ sync ─▶ registry ─▶ reconciler (one task per run) ─▶ runtime
@@ -55,57 +55,57 @@ use self::report::{KEPT_LOGS, LOGS};
 pub use self::run_inputs::RunInputs;
 use self::slots::{KEPT_INPUTS, RunSlots};
 
-/// The part of the node's health that is its live connection to the server.
+/// The health component of the live connection to the server.
 pub const SERVER: &str = "server";
 
-/// The part of the node's health for the network isolation.
+/// The health component of the network isolation.
 pub const ISOLATION: &str = "isolation";
 
-/// What a node is made between: its two ports, and what belongs to them.
+/// Everything that a node is built from: its two ports, and what belongs to them.
 pub struct Parts {
     /// The server.
     pub hub: Arc<dyn Hub>,
-    /// What happens on the live connection to it.
+    /// The events of the live connection to the server.
     pub events: HubEvents,
-    /// This node, as the server knows it.
+    /// This node's record at the server.
     pub me: Node,
-    /// What runs the algorithms.
+    /// The runtime, which runs the algorithms.
     pub runtime: Arc<dyn Runtime>,
-    /// Whom the policies have asked for the content of images.
+    /// The registries, which the policies ask for images' digests.
     pub registries: Arc<dyn Registries>,
-    /// What the runtime asks for a run's input and token.
+    /// The source of runs' inputs and tokens for the runtime.
     pub run_inputs: Arc<RunInputs>,
-    /// What the owner has set.
+    /// The owner's settings.
     pub settings: Settings,
-    /// What the process says of itself; it has the parts [`SERVER`] and [`ISOLATION`].
+    /// The health of this process, with the components [`SERVER`] and [`ISOLATION`].
     pub health: Arc<Health>,
-    /// What is counted of runs.
+    /// The metrics of runs.
     pub metrics: NodeMetrics,
-    /// Whether this process may act; it is asked before each action.
+    /// Whether this process is the leader, which is checked before each action.
     pub leadership: Arc<Leadership>,
 }
 
-/// What the owner of the node has set.
+/// The settings of the node's owner.
 pub struct Settings {
     /// Which algorithms may run, and for whom.
     pub policies: Policies,
     /// Whether researchers may read what algorithms print.
     pub share_algorithm_logs: bool,
-    /// How often the server is told how busy this node is; `None`: never.
+    /// How often this node's load is reported to the server; `None`: never.
     pub report_metrics: Option<Duration>,
     /// Whether the runs of one job share a folder.
     pub shares_tmp: bool,
-    /// What others may know of how this node is set up; `None`: nothing.
+    /// The configuration to share with users of the server; `None`: none of it.
     pub info: Option<NodeInfo>,
-    /// How long things may take, and how large they may be.
+    /// Limits of time and size.
     pub limits: Limits,
     /// The limit of concurrent runs; `None`: no limit.
     pub max_concurrent_runs: Option<NonZeroUsize>,
-    /// What a researcher must not read in logs.
+    /// The secrets to mask in logs.
     pub masks: Masks,
 }
 
-/// What every part of the node needs.
+/// What all modules of the node share.
 pub(crate) struct Context {
     pub(crate) hub: Arc<dyn Hub>,
     pub(crate) me: Node,
@@ -126,18 +126,18 @@ pub(crate) struct Context {
     pub(crate) metrics: NodeMetrics,
     pub(crate) leadership: Arc<Leadership>,
     pub(crate) slots: Option<Arc<RunSlots>>,
-    /// How many bytes the logs of reports under way may take.
+    /// The memory for logs of reports in flight, in bytes.
     pub(crate) logs: Arc<Semaphore>,
-    /// How many bytes the logs of stopped runs may take until they are reported.
+    /// The memory for logs of stopped runs until they are reported, in bytes.
     pub(crate) kept_logs: Arc<Semaphore>,
-    /// How many bytes of inputs are kept for runs that wait for a slot.
+    /// The memory for inputs of runs that wait for a slot, in bytes.
     pub(crate) inputs: Semaphore,
-    /// For what tasks say of their databases.
+    /// The memory for tasks' database parameters.
     pub(crate) databases: database_parameters::ParameterBudget,
 }
 
 impl Context {
-    /// The parts put together, and the events to listen to.
+    /// Builds the context, and returns it with the events to listen to.
     pub(crate) fn new(parts: Parts) -> (Self, HubEvents) {
         let Parts { hub, events, me, runtime, registries, run_inputs, settings, health, metrics, leadership } = parts;
         let Settings {
@@ -179,17 +179,17 @@ impl Context {
     }
 }
 
-/// Does the node's work; it never ends.
+/// Runs the node. Returns only with an error.
 ///
 /// # Errors
-/// If the server does not want this node any more, or the live connection was ended from this side.
+/// If the server rejects this node, or this process closed the live connection.
 pub async fn serve(parts: Parts, supervisor: &Supervisor) -> Result<(), NodeError> {
     let (context, events) = Context::new(parts);
     supervisor.spawn("the watch of the launch gate", follow(context.runtime.gate(), context.health.clone()));
     sync::run(Arc::new(Registry::new(context)), events).await
 }
 
-/// A node that launches nothing is not ready.
+/// Keeps the node's readiness in step with the launch gate: a node that launches nothing is not ready.
 async fn follow(mut gate: tokio::sync::watch::Receiver<Gate>, health: Arc<Health>) {
     loop {
         match &*gate.borrow_and_update() {

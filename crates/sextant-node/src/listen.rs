@@ -1,6 +1,6 @@
-//! Follows the live connection, and interprets events for this node. Others of the collaboration decide how many events there are, so
-//! each only sets a flag (a poll, an announcement or a kill is requested), which further events of the kind do not change. The handler of
-//! a flag acts on one request at a time.
+//! Follows the live connection and interprets its events. Other members of the collaboration decide how many events there are, so each
+//! event only sets a flag (a poll, an announcement or a kill is requested), and repeated events change nothing. The handler of a flag
+//! processes one request at a time.
 
 use std::collections::HashSet;
 
@@ -14,14 +14,14 @@ use super::new_tasks::Next;
 use super::registry::Registry;
 use super::{NodeError, SERVER};
 
-/// What the server takes this node for.
+/// Whether the server shows this node as online.
 #[derive(PartialEq, Eq)]
 enum Presence {
     Offline,
     Online,
 }
 
-/// Follows the live connection.
+/// Follows the live connection until it is closed.
 pub async fn listen(registry: &Registry, mut live: HubEvents) -> Result<(), NodeError> {
     let mut presence = Presence::Offline;
     while let Some(event) = live.next().await {
@@ -54,7 +54,7 @@ pub async fn listen(registry: &Registry, mut live: HubEvents) -> Result<(), Node
 fn on_event(registry: &Registry, event: HubEvent) {
     match event {
         HubEvent::Missed => registry.poll_requested.notify_one(),
-        // Until the runtime has listed its runs, the existing runs are unknown.
+        // The existing runs are unknown until the runtime has listed them.
         HubEvent::NewTask(_) if !registry.has_started() => registry.poll_requested.notify_one(),
         HubEvent::NewTask(id) => {
             if registry.new_tasks.add(id) == Next::PollRequested {
@@ -66,8 +66,8 @@ fn on_event(registry: &Registry, event: HubEvent) {
             KillTargets::All => kill_runs(registry, None),
             KillTargets::These(runs) => kill_runs(registry, Some(&runs)),
         },
-        // An earlier connection of this node's has ended, maybe one of a machine that is gone: the server, which does not tell
-        // connections apart, shows the node as offline.
+        // An earlier connection of this node has ended, maybe one of a lost machine. The server does not tell connections apart, so it
+        // shows the node as offline.
         HubEvent::NodeOffline(node) if node == registry.context.me.id => {
             registry.context.status_publisher.request(Announcement::Online);
         }
@@ -85,11 +85,11 @@ fn kill_runs(registry: &Registry, runs: Option<&HashSet<RunId>>) {
             if runs.is_none() { "all runs" } else { "runs" }
         );
     }
-    // The server's list is not always whole (4.5.5); what it has ended is no longer open.
+    // The list in the event may be incomplete (server 4.5.5). A poll finds the other runs that the server has ended.
     registry.poll_requested.notify_one();
 }
 
-/// The runs of this node that are meant.
+/// The runs of this node that a kill refers to.
 enum KillTargets {
     No,
     All,

@@ -1,7 +1,7 @@
-//! Live logs: what an algorithm prints reaches the server while it runs. One follower per run reads, masks and sends; it belongs to the run's
-//! reconciler, and has ended before the final report, whose log replaces all that it has sent.
+//! Live logs: sends an algorithm's output to the server while it runs. One follower per run reads, masks and sends. It belongs to the
+//! run's reconciler and ends before the final report, whose log replaces everything that it sent.
 //!
-//! An event that the server may or may not have, and what an earlier process has sent, are made up for by replacing the server's copy.
+//! After an event that the server may have missed, or if an earlier process has sent a part, the follower replaces the server's copy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,25 +22,25 @@ use tracing::debug;
 
 use super::Context;
 
-/// How many logs are followed at a time. The others wait: their researchers get the log at the end.
+/// The number of logs that are followed concurrently. Researchers get the other logs at the end of the run.
 pub const FOLLOWED: usize = 64;
-/// The shortest interval between two events of a run.
+/// The shortest interval between two events of one run.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// The same between two of all runs.
+/// The shortest interval between two events of all runs.
 const SHARED_INTERVAL: Duration = Duration::from_millis(50);
-/// The pause after an event or a request that did not get through.
+/// The pause after a failed event or request.
 const PAUSE: Duration = Duration::from_secs(5);
-/// The pause after a server did not say whether it keeps live logs.
+/// The pause after the server did not say whether it supports live logs.
 const VERSION_PAUSE: Duration = Duration::from_secs(60);
-/// How many bytes a second are read of a log.
+/// How many bytes of a log are read per second.
 const RATE: f64 = 256.0 * 1024.0;
-/// The same of what was there before this process.
+/// The same for log lines from before this process.
 const RATE_OF_OLD: f64 = 4.0 * 1024.0 * 1024.0;
-/// What was there before is read when nothing more has come for so long.
+/// Lines from before this process have all been read when nothing arrives for this time.
 const QUIET: Duration = Duration::from_secs(1);
-/// It is taken to be read after so long.
+/// After this time, they count as read in any case.
 const READ_WITHIN: Duration = Duration::from_secs(30);
-/// How long a run's report waits for an event under way. The server adds an event to a log also after the report.
+/// How long the final report waits for an event in flight. The server appends an event to the log even after the report.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// What all followers share.
@@ -57,7 +57,7 @@ impl Default for LiveLogs {
 }
 
 impl LiveLogs {
-    /// Waits for this run's turn to send.
+    /// Waits until this run may send, in line with the shared interval.
     async fn turn(&self) {
         let turn = {
             let mut next = self.next.lock();
@@ -69,24 +69,24 @@ impl LiveLogs {
     }
 }
 
-/// What the server has of the log when the follower begins.
+/// What the server has of the log when a follower starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AtServer {
-    /// Nothing: this process has just reported that the algorithm runs.
+    /// Nothing: this process has just reported that the run is active.
     Nothing,
-    /// Whatever an earlier process has sent.
+    /// An unknown part, sent by an earlier process.
     Unknown,
 }
 
-/// Follows the log of a run until it is dropped.
+/// Follows the log of a run. Dropping it cancels the follower.
 pub struct Follower {
-    /// Dropped to end it.
+    /// Dropping the sender stops the follower.
     stop: Option<oneshot::Sender<()>>,
     task: JoinSet<()>,
 }
 
 impl Follower {
-    /// Begins.
+    /// Starts following a log.
     pub fn start(context: &Arc<Context>, run: &Run, mask: Arc<Mask>, at_server: AtServer) -> Self {
         let (stop, stopped) = oneshot::channel();
         let mut task = JoinSet::new();
@@ -96,7 +96,7 @@ impl Follower {
         Self { stop: Some(stop), task }
     }
 
-    /// Nothing more is sent, but for what is under way.
+    /// Stops sending, except for an event in flight.
     pub fn stop(&mut self) {
         self.stop = None;
     }
@@ -106,7 +106,7 @@ impl Follower {
         self.stop.is_none()
     }
 
-    /// Stops, and waits until the server has what is under way.
+    /// Stops, and waits until an event in flight has been sent.
     pub async fn end(mut self) {
         self.stop();
         if timeout(END_WITHIN, self.task.join_next()).await.is_err() {
@@ -139,10 +139,10 @@ async fn follow(context: &Context, of: LogOf, mask: Arc<Mask>, at_server: AtServ
     state.run(context, of, stopped).await;
 }
 
-/// What came of an attempt to send.
+/// The outcome of an attempt to send.
 enum Sent {
     Yes,
-    /// This piece is to be sent again.
+    /// The text must be sent again.
     No(String),
     /// The server's copy may be wrong.
     Unknown,
@@ -150,9 +150,9 @@ enum Sent {
     Over,
 }
 
-/// How far a log has been read.
+/// Which part of a log is being read.
 enum Reading {
-    /// What was there before this process; it ends when nothing more comes.
+    /// Lines from before this process. This part ends when no more lines arrive.
     Old {
         began: Timestamp,
         until: Instant,
@@ -220,7 +220,7 @@ impl State {
                 () = sleep_until(old_until.unwrap_or(read_at)), if old_until.is_some() => self.old_is_read(),
             }
         }
-        // The server has what was under way, or has had time for it.
+        // Wait until the server has the event in flight, or has had time for it.
         if let Some(sending) = sending {
             sending.await;
         }
@@ -268,7 +268,7 @@ impl State {
 async fn send(context: &Context, of: LogOf, next: Next) -> Sent {
     context.live_logs.turn().await;
     if !context.leadership.is_leader() {
-        // Another process may send its own meanwhile.
+        // Another process may have sent its own part meanwhile.
         context.leadership.wait_until_leader().await;
         return Sent::Unknown;
     }

@@ -1,5 +1,5 @@
-//! Publishes live events for the server's users: changes of a run's status, and this node's settings. The REST API has what counts, so
-//! no event is sent again after the connection was away.
+//! Publishes live events for the server's users: changes of runs' status and this node's settings. The REST API is authoritative, so
+//! events are not repeated after a reconnect.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use vantage6_types::RunStatus;
 
-/// How long the server takes to forget a connection that has ended.
+/// How long the server takes to clean up an ended connection.
 const SERVER_FORGETS_WITHIN: Duration = Duration::from_millis(500);
 
-/// How long sending an event may take.
+/// The timeout for sending an event.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The shortest interval between two announcements that events ask for: others decide how many events there are.
+/// The shortest interval between two requested announcements, since others decide how many events request them.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What an event can ask this node to announce.
@@ -24,11 +24,11 @@ const MIN_INTERVAL: Duration = Duration::from_secs(1);
 pub enum Announcement {
     /// This node's settings.
     NodeInfo,
-    /// That it is online, although the server took it for offline.
+    /// The node is online, although the server shows it as offline.
     Online,
 }
 
-/// The announcements that were asked for: each once, however often it was asked for.
+/// The requested announcements. Repeated requests are merged.
 #[derive(Debug, Default)]
 struct Requests {
     node_info: Notify,
@@ -43,7 +43,7 @@ impl Requests {
         }
     }
 
-    /// Makes one announcement at a time; it never ends.
+    /// Makes one announcement at a time. Never returns.
     async fn serve(&self, announce: impl AsyncFn(Announcement)) -> Infallible {
         loop {
             let announcement = tokio::select! {
@@ -65,7 +65,7 @@ pub struct StatusPublisher {
 }
 
 impl StatusPublisher {
-    /// `info` is `None` where the node's owner does not share its settings.
+    /// Creates a publisher. `info` is `None` if the owner does not share the node's settings.
     pub fn new(hub: Arc<dyn Hub>, me: Node, info: Option<NodeInfo>) -> Self {
         Self { requests: Requests::default(), hub, me, info }
     }
@@ -82,12 +82,12 @@ impl StatusPublisher {
         .await;
     }
 
-    /// Asks for an announcement. Requests that come before it is made share it.
+    /// Requests an announcement. Requests that arrive before it is made are merged.
     pub fn request(&self, announcement: Announcement) {
         self.requests.add(announcement);
     }
 
-    /// Makes the requested announcements; it never ends.
+    /// Makes the requested announcements. Never returns.
     pub async fn run(&self) -> Infallible {
         let announce = async |announcement| match announcement {
             Announcement::NodeInfo => self.publish_node_info().await,
@@ -103,14 +103,14 @@ impl StatusPublisher {
     }
 
     async fn reassert_online(&self) {
-        // The server drops what it knows of a node shortly after it has announced that the node is offline.
+        // The server drops its record of a node's connection shortly after it has announced the node as offline.
         sleep(SERVER_FORGETS_WITHIN).await;
         self.send(NodeEvent::Online).await;
         self.publish_node_info().await;
     }
 
     async fn send(&self, event: NodeEvent) {
-        // No run waits for this: a server that does not read its events must not delay a deadline.
+        // A server that does not read its events must not delay a run's deadline.
         match timeout(SEND_TIMEOUT, self.hub.send_event(event)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!("An event was not sent: {error}"),

@@ -1,4 +1,4 @@
-//! Tells the server at intervals how busy this node is, where its owner wants that. The server makes metrics of it (vantage6 since 4.11).
+//! Reports this node's load to the server at intervals, if the owner wants that. The server turns it into metrics (vantage6 since 4.11).
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use tracing::debug;
 
 use super::Context;
 
-/// How long sending may take.
+/// The timeout for sending.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Sends the figures at this interval; it never ends.
+/// Sends the metrics at this interval. Never returns.
 pub async fn report(context: &Context, interval: Option<Duration>) -> Infallible {
     let Some(interval) = interval else { return std::future::pending().await };
     let mut machine = Machine::default();
@@ -40,7 +40,7 @@ pub async fn report(context: &Context, interval: Option<Duration>) -> Infallible
     }
 }
 
-/// How many algorithms of this node run.
+/// The number of this node's algorithms that are running.
 fn running(context: &Context) -> usize {
     let runs = context.runtime.unreported().into_iter();
     runs.filter(|(_, run)| matches!(*context.runtime.observe(*run).borrow(), RunState::Running { .. })).count()

@@ -12,7 +12,7 @@ use vantage6_types::RunStatus;
 
 use super::report::Reported;
 
-/// Begins to track a run that is new to this process.
+/// Starts tracking a run that is new to this process.
 pub fn track(metrics: &NodeMetrics, run: &Run, under_way: bool) -> TrackedRun {
     if under_way {
         return metrics.taken_over();
@@ -22,7 +22,7 @@ pub fn track(metrics: &NodeMetrics, run: &Run, under_way: bool) -> TrackedRun {
     metrics.heard(since.map(|since| Duration::try_from(since).unwrap_or_default()))
 }
 
-/// How far a run is.
+/// The stage of a run, for the metrics.
 pub fn stage(server: &ServerView, run_state: &RunState) -> Stage {
     match run_state {
         _ if server.finished => Stage::Releasing,
@@ -38,7 +38,7 @@ pub fn stage(server: &ServerView, run_state: &RunState) -> Stage {
     }
 }
 
-/// Counts what came of a report; `delivered` is the size of the output that went with it.
+/// Counts the outcome of a report. `delivered` is the size of the output that was sent with it.
 pub fn reported(metrics: &NodeMetrics, reported: &Reported, failure: Option<&Failure>, delivered: Option<u64>) {
     match reported {
         Reported::Yes(status) => {

@@ -1,6 +1,6 @@
-//! The tasks that events announce, until their runs are read. Anyone who may create tasks decides how many such events there are, so the
-//! queue is bounded, and so are requests to the server, at a time and in a second: each task waits once, a few are read concurrently, one
-//! task not twice within a second, and if too many wait, one poll of all open runs replaces them.
+//! Queues the tasks that events announce until their runs are read. Anyone who may create tasks decides how many such events there are,
+//! so the queue is bounded, and so are the requests to the server, both concurrently and per second. Each task is queued once, a few are
+//! read concurrently, and no task is read twice within a second. If too many are queued, one poll of all open runs replaces them.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -13,15 +13,15 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use vantage6_types::TaskId;
 
-/// With more tasks than that, one poll of all open runs costs the server less.
+/// With more tasks than this, one poll of all open runs costs the server less.
 const MAX_WAITING: usize = 32;
 /// How many tasks are read concurrently.
 const CONCURRENCY: usize = 4;
-/// So many of them begin at once, and in a second.
+/// The largest number of reads that may start within a second.
 const RATE: usize = 20;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The tasks that wait.
+/// The queue of announced tasks.
 #[derive(Debug, Default)]
 pub struct NewTasks {
     state: Mutex<Queue>,
@@ -31,7 +31,7 @@ pub struct NewTasks {
 #[derive(Debug)]
 enum Queue {
     Waiting(VecDeque<TaskId>),
-    /// A poll of all open runs was requested and has not begun: it finds all tasks that are announced until then.
+    /// A poll of all open runs has been requested and has not begun. It will find all tasks announced until then.
     PollRequested,
 }
 
@@ -41,17 +41,17 @@ impl Default for Queue {
     }
 }
 
-/// What becomes of a task.
+/// What happens to an announced task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// It will be read, or found by a poll that was requested.
+    /// The task will be read, or found by a requested poll.
     Waits,
-    /// Too many wait: the caller must request a poll of all open runs.
+    /// The queue is full: the caller must request a poll of all open runs.
     PollRequested,
 }
 
 impl NewTasks {
-    /// An event announced this task.
+    /// Adds a task that an event announced.
     pub fn add(&self, task: TaskId) -> Next {
         let mut state = self.state();
         match &mut *state {
@@ -69,7 +69,7 @@ impl NewTasks {
         }
     }
 
-    /// A poll of all open runs begins: it may not find the runs of a task that is announced from now on.
+    /// Must be called when a poll of all open runs begins. The poll may miss tasks that are announced later.
     pub fn poll_begins(&self) {
         let mut state = self.state();
         if matches!(*state, Queue::PollRequested) {
@@ -77,7 +77,7 @@ impl NewTasks {
         }
     }
 
-    /// Looks up the tasks that events name; it never ends.
+    /// Reads the announced tasks with `look`. Never returns.
     pub async fn run<F: Future<Output = ()>>(&self, look: impl Fn(TaskId) -> F) -> Infallible {
         let mut looks = FuturesUnordered::new();
         let mut recent = Recent::default();
@@ -89,7 +89,7 @@ impl NewTasks {
         }
     }
 
-    /// The next one that may be looked at.
+    /// The next task that may be read.
     async fn next(&self, recent: &mut Recent) -> TaskId {
         loop {
             let heard = self.heard.notified();
@@ -120,7 +120,7 @@ impl NewTasks {
     }
 }
 
-/// What was begun with in the last second: [`RATE`] at most.
+/// The reads that started in the last second: at most [`RATE`].
 #[derive(Debug, Default)]
 struct Recent(VecDeque<(Instant, TaskId)>);
 
@@ -143,7 +143,7 @@ impl Recent {
         self.0.push_back((now, task));
     }
 
-    /// When the oldest is a second old.
+    /// When the oldest read becomes a second old.
     fn changes(&self) -> Option<Instant> {
         self.0.front().map(|(begun, _)| *begun + SECOND)
     }
@@ -158,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    /// What a server was asked, and what was found.
+    /// A server that counts requests and records the found tasks.
     #[derive(Default)]
     struct Server {
         asked: Cell<usize>,
@@ -177,7 +177,7 @@ mod tests {
             self.found.borrow_mut().insert(task);
         }
 
-        /// Reads all of these on request, each time for ten seconds.
+        /// Polls all announced tasks on request. Each poll takes ten seconds.
         async fn look_at_all(&self, tasks: &NewTasks, all: &Notify, heard: &RefCell<HashSet<TaskId>>) -> Infallible {
             loop {
                 all.notified().await;
@@ -190,7 +190,7 @@ mod tests {
         }
     }
 
-    /// So many events in this time: what the server is asked for is bounded, and every task is found.
+    /// Sends this many events in this time, and checks that every task is found.
     async fn flood(events: u64, over: Duration) -> Server {
         let (tasks, all) = (NewTasks::default(), Notify::new());
         let heard = RefCell::<HashSet<TaskId>>::default();
@@ -222,7 +222,7 @@ mod tests {
         let server = flood(20_000, Duration::ZERO).await;
         assert!(server.asked.get() <= MAX_WAITING + 2, "{} requests", server.asked.get());
         assert!(server.most.get() <= CONCURRENCY);
-        // In ten seconds, as the attack had it; with a server that takes a second for each.
+        // Within ten seconds, with a server that takes a second for each request.
         let began = Instant::now();
         let server = flood(20_000, Duration::from_secs(10)).await;
         assert!(server.asked.get() <= 3 * (MAX_WAITING + CONCURRENCY), "{} requests", server.asked.get());
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!((server.asked.get(), server.most.get()), (20, CONCURRENCY));
     }
 
-    /// How often a server that answers at once is asked within ten seconds, when one of these is told of each millisecond.
+    /// How often a fast server is asked within ten seconds for tasks and for all runs, with an event every millisecond.
     async fn asked(of: impl Fn(u64) -> u64) -> (usize, usize) {
         let (tasks, asked, all) = (NewTasks::default(), Cell::new(0), Cell::new(0));
         let tell = async {
@@ -277,7 +277,7 @@ mod tests {
             assert_eq!(tasks.add(TaskId(task)), Next::Waits);
         }
         assert_eq!(tasks.add(TaskId(1000)), Next::PollRequested);
-        // It is asked for once, until it begins.
+        // One poll is requested until it begins.
         assert_eq!(tasks.add(TaskId(1001)), Next::Waits);
         tasks.poll_begins();
         assert_eq!(tasks.add(TaskId(1002)), Next::Waits);

@@ -1,4 +1,4 @@
-//! Who created a job: the tasks from a run's own up to the first one of its job, as the server knows them.
+//! The lineage of a run's task: the chain of parents up to the first task of its job, as the server knows them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,29 +12,29 @@ use sextant_core::lineage::{self, Broken, Link, Next};
 use tracing::info;
 use vantage6_types::TaskId;
 
-/// How long a task counts as what the server has: the parent of subtasks that come together is asked for once. Short, because some servers
-/// use the numbers of deleted tasks again.
+/// How long a task is cached, so that the parent of simultaneous subtasks is read once. Short, because some servers reuse the ids of
+/// deleted tasks.
 const FRESH: Duration = Duration::from_secs(2);
-/// How many tasks are remembered.
+/// The largest number of cached tasks.
 const MOST: usize = 1024;
 
-/// The tasks of which lately was asked.
+/// A cache of tasks' origins.
 pub struct Origins {
     hub: Arc<dyn Hub>,
     known: Mutex<HashMap<TaskId, (Instant, Link)>>,
 }
 
-/// The chain to a task's first one.
+/// The chain from a task to the first one of its job.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Lineage {
     /// The task itself, its parent, and so on; the last is the first task of the job.
     Whole(Vec<Link>),
-    /// It can't be determined, and waiting does not change that.
+    /// The chain can't be determined, and a retry won't help.
     Broken(Broken),
 }
 
 impl Origins {
-    /// None known yet.
+    /// Creates an empty cache.
     pub fn new(hub: Arc<dyn Hub>) -> Self {
         Self { hub, known: Mutex::default() }
     }
@@ -42,7 +42,7 @@ impl Origins {
     /// The chain from a task to the first one of its job.
     ///
     /// # Errors
-    /// If the server can't be asked now.
+    /// If the server is unavailable.
     pub async fn of(&self, task: &Task) -> Result<Lineage, HubError> {
         let mut links = vec![Link::from(task)];
         loop {
@@ -65,10 +65,10 @@ impl Origins {
         }
     }
 
-    /// The first task of a task's job. If that can't be determined, the task itself.
+    /// The first task of a task's job, or the task itself if that can't be determined.
     ///
     /// # Errors
-    /// If the server can't be asked now.
+    /// If the server is unavailable.
     pub async fn first(&self, task: &Task) -> Result<FirstTask, HubError> {
         let own = FirstTask { task: task.id, created_at: task.created_at };
         Ok(match self.of(task).await? {
@@ -103,7 +103,7 @@ impl Origins {
     }
 }
 
-/// What an answer that is none says of a task: that it can't be had, or that the server is away.
+/// Whether an error breaks the chain for good, or the server is just unavailable.
 fn broken(task: TaskId, error: HubError) -> Result<Broken, HubError> {
     match error.kind {
         HubErrorKind::Refused(400..=499) => Ok(Broken::Hidden(task)),
@@ -149,7 +149,7 @@ mod tests {
         (server, Origins::new(Arc::new(Server::new(client, Cryptor::Plain, None))))
     }
 
-    /// The server says this of a task, at most so often.
+    /// Mocks the server's answer about a task, expected this many times.
     async fn says(server: &MockServer, task: u64, answer: ResponseTemplate, times: impl Into<Times>) {
         Mock::given(method("GET"))
             .and(path(format!("/api/task/{task}")))
@@ -197,7 +197,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(origins.of(&task(6, Some(5), 3)).await.unwrap(), Lineage::Whole(expected.clone()));
         }
-        // A first task costs no question.
+        // A first task costs no request.
         assert_eq!(origins.of(&task(8, None, 3)).await.unwrap(), Lineage::Whole(vec![link(8, None, 3)]));
     }
 

@@ -1,5 +1,4 @@
-//! Runs of which the server says more than can be read. Nothing of them can be decided by waiting, and as long as they are open each look
-//! at all runs comes across them again: so they are ended.
+//! Ends runs whose data at the server is too large to read. Waiting does not help, and every poll would find an open one again.
 
 use log_throttle::LogThrottle;
 use sextant_core::hub::{HubError, Report};
@@ -11,7 +10,7 @@ use super::registry::Registry;
 static ENDED: LogThrottle = LogThrottle::new();
 static REFUSED: LogThrottle = LogThrottle::new();
 
-/// Reports such a run as one that can't be started, if it is this organization's and nothing of it is under way here.
+/// Reports such a run as failed to start, if it belongs to this organization and this node has nothing of it.
 pub async fn end(registry: &Registry, run: RunId, organization: OrganizationId, problem: &HubError) {
     let context = &registry.context;
     let is_ours = organization == context.me.organization;

@@ -1,5 +1,5 @@
-//! Finds out why a run does not start, and logs each reason once. The runtime has to be asked, at growing intervals, because nothing
-//! notifies the node of its issues.
+//! Finds out why a run does not start, and logs each reason once. The node must ask the runtime at growing intervals, because nothing
+//! notifies it of these issues.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use vantage6_types::RunId;
 
 use super::Context;
 
-/// How long a run must wait for the same thing before that is logged: a run that starts well waits less.
+/// How long a run must wait for the same thing before that is logged. A normal start waits less.
 pub const LOG_AFTER: Duration = Duration::from_secs(5);
-/// How many different lines about its waiting a run may log.
+/// The largest number of different log lines about one run's waiting.
 const MAX_LINES: usize = 50;
-/// When the cluster is first asked why a Job has no pod, or the pod no volume: only the cluster's answer says what forbids them.
+/// When the cluster is first asked why a Job has no pod, or a pod no volume. Only the cluster's answer says what prevents them.
 const FIRST_DIAGNOSIS_WITHOUT_POD: Duration = Duration::from_secs(3);
 /// When the cluster is first asked why a run does not start. The interval then doubles each time.
 const DIAGNOSIS: Backoff = Backoff { first: Duration::from_secs(15), longest: Duration::from_secs(480) };
@@ -28,26 +28,26 @@ const DIAGNOSIS: Backoff = Backoff { first: Duration::from_secs(15), longest: Du
 /// What is known of why a run does not start.
 #[derive(Debug, Default)]
 pub struct PendingDiagnosis {
-    /// The reasons that were logged.
+    /// The reasons that have been logged.
     logged: Vec<String>,
-    /// What the run waits for, and since when this process knows that.
+    /// What the run waits for, and since when this process has known that.
     lasting: Option<(String, Instant)>,
-    /// The issue that the cluster reported last, and how often it was asked for one.
+    /// The last issue that the cluster reported, and the number of times it was asked.
     issue: Option<PodIssue>,
     asked: u32,
-    /// Whether the cluster was asked early why there is no pod.
+    /// Whether the cluster has been asked early why there is no pod.
     asked_early: bool,
-    /// Since when this process knows of an image that can't be pulled, or a container that can't be started.
+    /// Since when this process has known of an image that can't be pulled, or a container that can't be started.
     first_seen: [Option<Timestamp>; 4],
-    /// Whether a pull of its image was logged.
+    /// Whether a pull of the run's image has been logged.
     pulling: bool,
-    /// Since when this process knows that the runtime has no capacity for it.
+    /// Since when this process has known that the runtime has no capacity for the run.
     no_capacity_since: Option<Timestamp>,
 }
 
 impl PendingDiagnosis {
-    /// Adds to the state what only this process knows. The limits for an image or a container count from its first failure, not from the
-    /// pod's creation; and the cluster may have said what keeps a pod from being created or started.
+    /// Adds to the state what only this process knows. The limits for an image or a container start at its first failure rather than at
+    /// the pod's creation. And the cluster may have said what prevents a pod from being created or started.
     pub fn refine(&mut self, run_state: RunState, now: Timestamp) -> RunState {
         let RunState::Starting(mut starting) = run_state else { return run_state };
         let first_seen = match starting.waits_for {
@@ -63,7 +63,7 @@ impl PendingDiagnosis {
         if let Some(PodIssue { text, kind, .. }) = &self.issue {
             match (starting.waits_for, kind) {
                 (WaitsFor::Pod, IssueKind::WaitsFor(waits_for @ WaitsFor::Quota))
-                // As long as its own volume can't be made.
+                // Until the run's own volume can be created.
                 | (WaitsFor::Volume, IssueKind::WaitsFor(waits_for @ (WaitsFor::Quota | WaitsFor::Volume)))
                 | (WaitsFor::OwnContainer, IssueKind::WaitsFor(waits_for @ WaitsFor::Volume)) => {
                     starting.waits_for = *waits_for;
@@ -94,7 +94,7 @@ impl PendingDiagnosis {
             return None;
         }
         match waits_for {
-            // These have failed already, so nothing is gained by waiting.
+            // These have already failed, so there is no reason to delay the log line.
             WaitsFor::Image => warn!(%run, "Run waits for its image: {detail}"),
             WaitsFor::InjectedImage => warn!(%run, "Run waits for {detail}"),
             WaitsFor::OwnImage => warn!(%run, "Run waits for Sextant's own image (`kubernetes.image`): {detail}"),
@@ -143,7 +143,7 @@ impl PendingDiagnosis {
         self.no_capacity_since = None;
     }
 
-    /// Logs that the launch gate is shut. Why it is, the node logs once for all runs.
+    /// Logs that the launch gate is shut. The reason is logged once for all runs elsewhere.
     pub fn note_gate(&mut self, run: RunId, gate: &Gate) {
         if let Gate::Shut(why) = gate
             && self.log_once(why)
@@ -152,7 +152,7 @@ impl PendingDiagnosis {
         }
     }
 
-    /// How long to wait before looking again: an hour at most, because the machine's clock may be set meanwhile.
+    /// How long to wait before the state is checked again: at most an hour, because the machine's clock may be adjusted meanwhile.
     pub fn max_wait(&self, run_state: &RunState) -> Duration {
         match run_state {
             run_state if self.is_early(run_state) => FIRST_DIAGNOSIS_WITHOUT_POD,
@@ -161,14 +161,14 @@ impl PendingDiagnosis {
         }
     }
 
-    /// Whether the cluster is asked early: what the run waits for is usually created at once.
+    /// Whether to ask the cluster early, because what the run waits for is usually created at once.
     fn is_early(&self, run_state: &RunState) -> bool {
         let made_at_once =
             matches!(run_state, RunState::Starting(Starting { waits_for: WaitsFor::Pod | WaitsFor::Volume, .. }));
         made_at_once && !self.asked_early
     }
 
-    /// Whether a pull was logged that has ended now.
+    /// Whether a logged pull has ended now.
     pub fn has_pulled(&mut self, run_state: &RunState) -> bool {
         !matches!(run_state, RunState::Starting(_)) && std::mem::take(&mut self.pulling)
     }
@@ -206,7 +206,7 @@ impl PendingDiagnosis {
     }
 }
 
-/// Logs how long the pull of an image took. Nothing waits for this.
+/// Logs how long an image pull took. Runs in the background.
 pub async fn log_pull_duration(context: Arc<Context>, run: RunId, image: String) {
     if let Some(issue) = context.runtime.why_pending(run, &image).await
         && issue.kind == IssueKind::Progress

@@ -1,5 +1,4 @@
-//! The life of one run: read the server's and the runtime's view, decide, do that action; until nothing is
-//! left to be done.
+//! Reconciles one run: reads the server's and the runtime's view, decides on the next action and performs it, until nothing is left to do.
 
 mod admit;
 mod ending;
@@ -44,43 +43,43 @@ use super::{Context, metrics};
 /// How long fetching a token ahead of time may take.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// For how long an admission is good.
+/// How long an admission stays valid.
 const ADMISSION_VALID_FOR: Duration = Duration::from_secs(10);
 /// The pauses after failures.
 const PAUSES: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(64) };
-/// After this long without a failure the pauses start from the shortest one.
+/// After this time without a failure, the pauses start from the shortest one.
 const FAILURES_FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 
-/// What others have to say to a reconciler.
+/// Signals to a reconciler.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Signal {
-    /// Somebody wants the run killed.
+    /// A kill of the run was requested.
     pub kill: bool,
     /// Counts the requests to refresh the server's view of the run.
     pub refreshes: u32,
 }
 
-/// What is known of a run at the server.
+/// The age of the server's view of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ServerViewAge {
-    /// What the server said when it was last asked.
+    /// As in the server's last answer.
     Fresh,
     /// Stale: a refresh was requested, and the server has not answered yet.
     Stale,
 }
 
-/// The current action is abandoned: something changed or failed meanwhile, so the next action is decided again.
+/// The current action was abandoned because something changed or failed. The reconciler decides again.
 struct Interrupted;
 
 /// How a pause ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pause {
-    /// Something changed.
+    /// The state, the signal or the gate changed.
     Interrupted,
     Elapsed,
 }
 
-/// What blocks a run. Each run logs each kind once; repetitions of all runs together are logged once a minute.
+/// What blocks a run. Each run logs each kind once. Repetitions of all runs together are logged once a minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Obstacle {
     Server,
@@ -99,56 +98,56 @@ impl Obstacle {
 /// The reconciler of one run.
 struct RunReconciler {
     context: Arc<Context>,
-    /// Its metrics.
+    /// The run's metrics.
     tracked: TrackedRun,
     run: Run,
     assignment: Assignment,
-    /// What its task says of databases, until it is launched.
+    /// The task's database parameters, kept until the launch.
     databases: Databases,
     server: ServerView,
     run_state: watch::Receiver<RunState>,
     signal: watch::Receiver<Signal>,
     gate: watch::Receiver<Gate>,
-    /// How many of the signal's looks were taken.
+    /// How many of the signal's refreshes have been done.
     refreshes: u32,
-    /// Why its inline input can't be read.
+    /// Why the run's inline input can't be read.
     bad_input: Option<String>,
     /// Whether the server's view is newer than the last request to refresh it.
     view: ServerViewAge,
-    /// How often the server has refused to show a run that its list lacks.
+    /// How often the server has denied access to a run that its list lacks.
     denied: u32,
-    /// Its slot, which limits the number of concurrent runs.
+    /// The run's slot, which limits the number of concurrent runs.
     slot: Option<Slot>,
-    /// Whether this process has let it in.
+    /// Whether this process has admitted the run.
     admitted: bool,
-    /// Since when somebody who must be asked about its image is away.
+    /// Since when the image can't be verified, because a registry or a store is unavailable.
     unverified_since: Option<Instant>,
     failures: u32,
-    /// How often the server has failed at a report with the result.
+    /// How often the server has failed to accept a report with a result.
     failed_result_reports: u32,
-    /// The end that was logged.
+    /// The failure that has been logged.
     logged_failure: Option<Failure>,
     /// Whether the launch was logged.
     logged_start: bool,
-    /// The wait that was logged last.
+    /// The obstacles that have been logged.
     logged_obstacles: Vec<Obstacle>,
-    /// When something last went wrong.
+    /// When the last failure occurred.
     failed_at: Option<Instant>,
-    /// The log of a run that was stopped: its pod may be gone before the server takes the report.
+    /// The log of a stopped run. The pod may be gone before the server accepts the report.
     log: Option<HeldLog>,
-    /// Sends its log while it runs.
+    /// Sends the log while the run is active.
     live_log: Option<Follower>,
     /// What the server has of the log.
     log_at_server: AtServer,
-    /// Whether this process has seen all of the run's things made.
+    /// Whether this process has seen all of the run's objects created.
     launched_fully: bool,
-    /// Why they could not be, in this process, of a run that had been launched before: the reason why it does not start, if it doesn't.
+    /// Why this process could not create the objects of a run that was launched before. If the run does not start, this is the reason.
     refused: Option<Failure>,
-    /// What is known of its not starting.
+    /// Why the run does not start.
     pending: PendingDiagnosis,
 }
 
-/// Drives a run to its end.
+/// Reconciles a run until its end.
 pub async fn reconcile(
     context: Arc<Context>,
     mut run: Run,
@@ -212,23 +211,23 @@ pub async fn reconcile(
         run,
     };
     reconciler.release_stale().await;
-    // Not before: what is left of another run of this number may ask for its input.
+    // Not earlier, because a stale pod of another run with this id may request its input.
     context.run_inputs.add(id, inputs);
     reconciler.run().await;
-    // Nobody observes the run any more.
+    // No receiver of the run's state is left now.
     drop(reconciler);
     context.runtime.unsubscribe(id);
     context.run_inputs.remove(id);
 }
 
 impl RunReconciler {
-    /// Ends what is left of another run of this number.
+    /// Releases a stale Job of another run with this id.
     async fn release_stale(&mut self) {
         while self.context.runtime.has_stale_job(&self.assignment) {
             self.context.leadership.wait_until_leader().await;
             info!(run = %self.run.id, "Cleaning up an earlier run with this id, which was deleted at the server");
             if let Err(error) = self.context.runtime.release(self.run.id, &RunStatus::UnknownError).await {
-                // That may never succeed: meanwhile the slot is another run's.
+                // The release may never succeed, so another run gets the slot meanwhile.
                 self.slot = None;
                 self.back_off(Obstacle::Server, &error.to_string()).await;
             }
@@ -237,7 +236,7 @@ impl RunReconciler {
 
     async fn run(&mut self) {
         loop {
-            // Another process of this node may act meanwhile: the state is read afterwards.
+            // Another process of this node may act during the wait, so the state is read afterwards.
             self.context.leadership.wait_until_leader().await;
             let signal = *self.signal.borrow_and_update();
             if signal.refreshes != self.refreshes {
@@ -247,7 +246,7 @@ impl RunReconciler {
             self.server.kill = signal.kill || self.server.status == RunStatus::Killed;
             let run_state = self.run_state.borrow().clone();
             let now = Timestamp::now();
-            // A launch that was cut off, in this process or an earlier one, is made whole: it is harmless to launch twice.
+            // Complete a launch that was interrupted, in this process or an earlier one. Launching twice is harmless.
             if matches!(run_state, RunState::Starting(_))
                 && !self.launched_fully
                 && !self.server.finished
@@ -266,7 +265,7 @@ impl RunReconciler {
             let action = next_action(&self.server, &run_state, &self.context.limits, &self.assignment.image, now);
             self.mind_live_log(&run_state, &action);
             match action {
-                // An end can be reported whatever the server says of the run; nothing is launched without its confirmation.
+                // A final status may be reported whatever the server's view is, but a launch needs the server's confirmation.
                 Action::Launch | Action::Relaunch(_) if self.view == ServerViewAge::Stale => {
                     let _ = self.confirm_open().await;
                 }
@@ -278,7 +277,7 @@ impl RunReconciler {
                 }
                 Action::ReportStatus(status) => self.report_status(status).await,
                 Action::Wait { until } => {
-                    // All that was due has been done.
+                    // Everything that was due has been done.
                     if self.launched_fully || !matches!(run_state, RunState::Starting(_)) {
                         self.failures = 0;
                     }
@@ -296,7 +295,7 @@ impl RunReconciler {
                 Action::Release => match self.context.runtime.release(self.run.id, &self.server.status).await {
                     Ok(()) => return,
                     Err(error) => {
-                        // It is reported: of what has ended, only the removal is left, which may never succeed.
+                        // The run has been reported. Of an ended run, only the removal is left, which may never succeed.
                         if matches!(run_state, RunState::Ended(_) | RunState::Failed(_)) {
                             self.slot = None;
                         }
@@ -309,7 +308,7 @@ impl RunReconciler {
         }
     }
 
-    /// Lets the run in, and has the runtime make its things.
+    /// Admits the run, waits for its slot and the launch gate, and launches it.
     async fn launch(&mut self) -> Result<(), Interrupted> {
         let mut held = HELD;
         loop {
@@ -317,18 +316,18 @@ impl RunReconciler {
             let admitted = Instant::now();
             self.wait_for_slot().await?;
             self.pass_gate().await?;
-            // They may have taken hours, and what the server says of the task's owners may be another thing now.
+            // The waits may have taken hours, and the server's data about the task's creators may have changed.
             if admitted.elapsed() <= ADMISSION_VALID_FOR {
                 break;
             }
-            // It was admitted, so from now on it keeps its slot while those who are asked are merely slow.
+            // The run was admitted, so from now on it keeps its slot while a registry or store is only slow.
             held = HELD_AGAIN;
         }
-        // It started before, maybe long ago, and nothing of it exists here: the server decides.
+        // The run started before, maybe long ago, and nothing of it exists here, so the server decides.
         if self.run.started_at.is_some() {
             self.confirm_open().await?;
         }
-        // It may be tried many times.
+        // The launch may be tried many times, but is logged once.
         if !std::mem::replace(&mut self.logged_start, true) {
             let image = self.assignment.image_to_run();
             info!(run = %self.run.id, task = %self.run.task.id, image = excerpt(&image), "Launching run");
@@ -338,7 +337,7 @@ impl RunReconciler {
         self.start(false).await
     }
 
-    /// Has the runtime make the run's things. The server hears of it afterwards: making them is harmless, and those of a run that
+    /// Has the runtime create the run's objects. The server is told afterwards: creating them is harmless, and the objects of a run that
     /// has ended meanwhile are released.
     async fn start(&mut self, again: bool) -> Result<(), Interrupted> {
         self.learn_first_task().await?;
@@ -377,8 +376,8 @@ impl RunReconciler {
         Ok(())
     }
 
-    /// Learns the first task of the run's job, where that names a folder. Only subtasks cost a request, and those of one parent one a
-    /// minute.
+    /// Finds the first task of the run's job if the job's shared folder is named after it. Only subtasks cost a request, and subtasks
+    /// with the same parent share one for a short time.
     async fn learn_first_task(&mut self) -> Result<(), Interrupted> {
         if self.run.task.parent.is_none() || !self.context.shares_tmp {
             return Ok(());
@@ -413,7 +412,7 @@ impl RunReconciler {
         *self.gate.borrow_and_update() == Gate::Open
     }
 
-    /// Waits until runs may be launched.
+    /// Waits until the launch gate is open.
     async fn pass_gate(&mut self) -> Result<(), Interrupted> {
         let log_at = Instant::now() + LOG_AFTER;
         while !self.is_gate_open() {
@@ -422,7 +421,7 @@ impl RunReconciler {
             }
             tokio::select! {
                 () = sleep_until(log_at), if Instant::now() < log_at => {}
-                // It can't fail while the process lives: the end of the gate's task is the process's.
+                // The sender lives as long as the process. Should it end, the process ends too.
                 open = self.gate.changed() => if open.is_err() { return std::future::pending().await },
                 _ = self.signal.changed() => return Err(Interrupted),
                 _ = self.run_state.changed() => return Err(Interrupted),
@@ -431,7 +430,7 @@ impl RunReconciler {
         Ok(())
     }
 
-    /// Learns whether the server knows of the start. Called before each report that may carry it.
+    /// Finds out whether the server already has the run's start. Called before each report that may carry it.
     async fn learn_start(&mut self) {
         if self.run.started_at.is_none() {
             self.run.started_at = self.context.early_starts.take(self.run.id).await;
@@ -442,7 +441,7 @@ impl RunReconciler {
         if !self.context.leadership.is_leader() {
             return;
         }
-        // What it sends must not arrive after this, which empties the log at the server.
+        // This status empties the log at the server, so no live log event may arrive after it.
         self.end_live_log().await;
         self.learn_start().await;
         let begins = self.run.started_at.is_none().then(now);
@@ -457,13 +456,12 @@ impl RunReconciler {
         }
     }
 
-    /// Waits for a change, or for a time. A run that does not start is looked after meanwhile, and what of it is not made yet
-    /// waits for the gate.
+    /// Waits for a change, or for a time. Meanwhile diagnoses a run that does not start. An incomplete launch also waits for the gate.
     async fn wait(&mut self, run_state: &RunState, time: Option<jiff::SignedDuration>) {
         let at_the_gate = !self.launched_fully && matches!(run_state, RunState::Starting(_)) && !self.is_gate_open();
         let max_wait = self.pending.max_wait(run_state);
         let mut time = time.and_then(|time| Duration::try_from(time).ok()).map_or(max_wait, |time| time.min(max_wait));
-        // What passes soon is not worth a line.
+        // A short wait is not worth a log line.
         if let Some(log_at) = self.pending.log(self.run.id, run_state)
             && log_at < time
         {
@@ -476,7 +474,7 @@ impl RunReconciler {
         if self.pause(time, at_the_gate).await == Pause::Interrupted || !matches!(run_state, RunState::Starting(_)) {
             return;
         }
-        // The answer may take long, of many that ask at once.
+        // The answer may take long if many runs ask at once.
         let (runtime, image) = (self.context.runtime.as_ref(), &self.assignment.image);
         let found = tokio::select! {
             found = self.pending.diagnose(runtime, self.run.id, image, run_state) => found,
@@ -488,7 +486,7 @@ impl RunReconciler {
         }
     }
 
-    /// Waits for this long, or until something changes.
+    /// Waits for this time, or until something changes.
     async fn pause(&mut self, time: Duration, at_the_gate: bool) -> Pause {
         let change = async {
             tokio::select! {
@@ -500,15 +498,15 @@ impl RunReconciler {
         timeout(time, change).await.map_or(Pause::Elapsed, |()| Pause::Interrupted)
     }
 
-    /// Something did not work and may work later: pauses, longer each time, unless something changes.
+    /// Pauses after a failure that may pass, longer each time, unless something changes.
     async fn back_off(&mut self, obstacle: Obstacle, why: &str) {
-        // What went wrong long ago has nothing to do with this.
+        // An old failure has nothing to do with this one.
         if self.failed_at.is_some_and(|at| at.elapsed() > FAILURES_FORGOTTEN_AFTER) {
             self.failures = 0;
         }
         self.failures += 1;
         let pause = PAUSES.random(self.failures);
-        // The words are the server's or the cluster's, and may be others each time.
+        // The text is the server's or the cluster's and may differ each time, so the obstacle decides what is a repetition.
         static AGAIN: [LogThrottle; Obstacle::COUNT] = [const { LogThrottle::new() }; Obstacle::COUNT];
         let times =
             if self.logged_obstacles.contains(&obstacle) { AGAIN[obstacle as usize].happened() } else { Some(1) };

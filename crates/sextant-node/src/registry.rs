@@ -22,55 +22,55 @@ use super::reconciler::{Signal, reconcile};
 use super::slots::Slot;
 use super::slots::wait_for_slot;
 
-/// So many runs are tracked at a time: each takes a few kilobytes, and the server decides how many are open. Those that are under
-/// way already don't count.
+/// The largest number of tracked runs. Each takes a few kilobytes, and the server decides how many are open. Existing runs are tracked
+/// beyond this limit.
 pub const MAX_TRACKED: usize = 10_000;
 
-/// What became of a run.
+/// The outcome of an attempt to track a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tracking {
-    /// It is tracked.
+    /// The run is tracked.
     Tracked,
-    /// As many as can be are tracked already: it is left to a later look.
+    /// The limit is reached. A later poll may track the run.
     Full,
-    /// It is another organization's.
+    /// The run belongs to another organization.
     Foreign,
 }
 
 static FOREIGN: LogThrottle = LogThrottle::new();
 
-/// A run that is tracked.
+/// A tracked run.
 struct Active {
     signal: watch::Sender<Signal>,
     identity: RunIdentity,
-    /// Whether another run of the same number waits for its end.
+    /// Whether another run with the same id waits for the end of this one.
     successor_waiting: bool,
 }
 
-/// The runs under way.
+/// The runs that this process reconciles.
 pub struct Registry {
     /// What the reconcilers need.
     pub context: Arc<Context>,
     active: Arc<Mutex<HashMap<RunId, Active>>>,
-    /// The tasks that reconciler them, which end with this.
+    /// The tasks of the reconcilers, which are aborted when the registry is dropped.
     reconcilers: Mutex<JoinSet<()>>,
-    /// The slots of runs under way that have not been seen at the server yet.
+    /// The slots of existing runs that have not been seen at the server yet.
     reserved: Mutex<HashMap<RunId, Option<Slot>>>,
     started: AtomicBool,
     /// How many reconcilers have ended so far.
     ended: Arc<watch::Sender<u64>>,
-    /// Runs whose reconcilers have ended lately: a list that was begun before may still call them open.
+    /// Runs whose reconcilers ended recently. A list that was requested earlier may still show them as open.
     recent: Arc<Recent>,
-    /// Runs of which there is something here and that the server has refused to show once.
+    /// Existing runs that the server has denied access to once.
     denied: Mutex<HashSet<RunId>>,
     /// Notified to request a poll of all runs.
     pub poll_requested: Arc<Notify>,
-    /// The tasks whose runs must be read.
+    /// Tasks whose runs must be read.
     pub new_tasks: NewTasks,
 }
 
 impl Registry {
-    /// None yet.
+    /// Creates an empty registry.
     pub fn new(context: Context) -> Self {
         Self {
             context: Arc::new(context),
@@ -86,14 +86,14 @@ impl Registry {
         }
     }
 
-    /// The existing runs are known now: they get their slots before any other run.
+    /// Reserves slots for the existing runs, before any other run gets one.
     pub fn start(&self, under_way: impl Iterator<Item = RunId>) {
         let slot = || self.context.slots.as_ref()?.try_acquire(None);
         *self.reserved() = under_way.map(|run| (run, slot())).collect();
         self.started.store(true, Ordering::Relaxed);
     }
 
-    /// The server has been polled: an existing run that was not seen there needs no slot.
+    /// Releases the slots of existing runs that were not seen when the server was polled.
     pub fn release_reserved(&self) {
         self.reserved().clear();
     }
@@ -112,14 +112,13 @@ impl Registry {
         *self.ended.borrow()
     }
 
-    /// Waits until there is less to do than could be done: until a slot is free, or, where there may be any number of runs, until
-    /// none is tracked.
+    /// Waits until the node could do more: until a slot is free or, without a limit of runs, until no run is tracked.
     pub async fn idle(&self) {
         let is_idle = || match &self.context.slots {
             Some(slots) => slots.has_free(),
             None => self.active().is_empty(),
         };
-        // It can't fail: the sender is here.
+        // This can't fail, because `self` keeps the sender.
         let _ = self.ended.subscribe().wait_for(|_| is_idle()).await;
     }
 
@@ -127,22 +126,22 @@ impl Registry {
         self.active.lock()
     }
 
-    /// The server refuses to show a run of which there is something here; whether it has done so before.
+    /// Records that the server denies access to an existing run. Returns whether it did so before.
     pub fn was_denied_before(&self, run: RunId) -> bool {
         !self.denied.lock().insert(run)
     }
 
-    /// The server shows a run of which there is something here.
+    /// Records that the server shows an existing run.
     pub fn is_seen(&self, run: RunId) {
         self.denied.lock().remove(&run);
     }
 
-    /// Whether a run is for this node's organization. A server whose numbers are used again may answer with another one's.
+    /// Whether a run is for this node's organization. A server that reuses ids may return another one's.
     pub fn is_ours(&self, run: &Run) -> bool {
         run.organization == self.context.me.organization && run.task.collaboration == self.context.me.collaboration
     }
 
-    /// Tracks a run, unless it is tracked already, or not this organization's, or as many are as can be.
+    /// Tracks a run, unless it is already tracked, belongs to another organization, or the limit is reached.
     pub fn track(&self, mut run: Run) -> Tracking {
         let id = run.id;
         let identity = RunIdentity::from(&run);
@@ -158,7 +157,7 @@ impl Registry {
         let mut receiver = {
             let mut active = self.active();
             if let Some(tracked) = active.get_mut(&id) {
-                // A server that uses a number again has deleted the run that had it: its reconciler will see that.
+                // A server that reuses an id has deleted the earlier run. Its reconciler finds out with a refresh.
                 if tracked.identity != identity {
                     tracked.successor_waiting = true;
                     tracked.signal.send_modify(|signal| signal.refreshes = signal.refreshes.wrapping_add(1));
@@ -168,7 +167,7 @@ impl Registry {
             if active.len() >= MAX_TRACKED && !under_way {
                 return Tracking::Full;
             }
-            // One that has ended here lately is asked about before anything is done.
+            // A run that ended here recently is refreshed before anything else happens.
             let refreshes = u32::from(self.recent.has(id, identity));
             let (signal, receiver) = watch::channel(Signal { kill: false, refreshes });
             active.insert(id, Active { signal, identity, successor_waiting: false });
@@ -197,7 +196,7 @@ impl Registry {
             }
         }
         reconcilers.spawn(async move {
-            // An existing run continues at once, with or without a slot; so does a run that has its slot already.
+            // An existing run continues at once, with or without a slot. So does a run that already has its slot.
             if !under_way && run.started_at.is_none() {
                 context.early_starts.add(id);
             }
@@ -212,22 +211,22 @@ impl Registry {
         Tracking::Tracked
     }
 
-    /// Whether the runtime has something of a run.
+    /// Whether the runtime has anything of a run.
     pub fn is_under_way(&self, run: RunId) -> bool {
         self.context.runtime.contains(run)
     }
 
-    /// Whether this very run is tracked, and not one that had its number before.
+    /// Whether this very run is tracked, rather than an earlier one with the same id.
     pub fn tracks_same(&self, run: &Run) -> bool {
         self.active().get(&run.id).is_some_and(|tracked| tracked.identity == RunIdentity::from(run))
     }
 
-    /// Whether a run of this number is tracked.
+    /// Whether a run with this id is tracked.
     pub fn contains(&self, run: RunId) -> bool {
         self.active().contains_key(&run)
     }
 
-    /// Marks these runs as killed; all, if `runs` is `None`. Returns for how many that is new.
+    /// Marks runs as killed; `None` means all. Returns how many were not marked before.
     pub fn kill(&self, runs: Option<&HashSet<RunId>>) -> usize {
         let active = self.active();
         let meant = active.iter().filter(|(id, _)| runs.is_none_or(|runs| runs.contains(id)));
@@ -236,12 +235,12 @@ impl Registry {
         meant.filter(|(_, tracked)| is_new(tracked)).count()
     }
 
-    /// The runs that are tracked now.
+    /// The ids of the tracked runs.
     pub fn ids(&self) -> HashSet<RunId> {
         self.active().keys().copied().collect()
     }
 
-    /// The server may have changed its mind about a run: its reconciler is to look.
+    /// Requests that a run's reconciler refreshes its view of the server.
     pub fn request_refresh(&self, run: RunId) {
         if let Some(tracked) = self.active().get(&run) {
             tracked.signal.send_modify(|signal| signal.refreshes = signal.refreshes.wrapping_add(1));
@@ -249,12 +248,12 @@ impl Registry {
     }
 }
 
-/// How long the server may have taken to send a list.
+/// How old a server's list of open runs may be.
 const RECENT: Duration = Duration::from_secs(600);
-/// How many runs are remembered at most.
+/// The largest number of remembered runs.
 const MAX_RECENT: usize = 20_000;
 
-/// The runs whose reconcilers have ended lately: which they were, and when they ended.
+/// The runs whose reconcilers ended recently: their identity and the time of the end.
 #[derive(Default)]
 struct Recent(Mutex<HashMap<RunId, (RunIdentity, Instant)>>);
 
@@ -276,7 +275,7 @@ impl Recent {
     }
 }
 
-/// Takes a run off the registry when its reconciler ends, however it ends.
+/// Removes a run from the registry when its reconciler ends, even by a panic.
 struct DeregisterGuard {
     id: RunId,
     identity: RunIdentity,

@@ -1,4 +1,4 @@
-//! The one report of a run.
+//! Sends the single final report of a run.
 
 use std::any::Any;
 use std::time::Duration;
@@ -18,31 +18,31 @@ use vantage6_types::RunStatus;
 
 use super::{Context, metrics};
 
-/// How long the algorithm's log may keep a report waiting.
+/// How long a report waits for the algorithm's log.
 const LOG_PATIENCE: Duration = Duration::from_secs(60);
-/// The same for an algorithm that was stopped: its pod has a grace period of some seconds.
+/// The same for a stopped algorithm, whose pod has a grace period of some seconds.
 const LOG_OF_STOPPED: Duration = Duration::from_secs(8);
-/// How many bytes of memory all logs of reports under way may take: many reports may wait while the server is unavailable.
+/// The memory for the logs of all reports in flight, in bytes. Many reports may wait while the server is unavailable.
 pub const LOGS: usize = 32 * 1024 * 1024;
-/// How many bytes the logs of stopped runs may take that the server has not taken yet.
+/// The memory for logs of stopped runs that the server has not accepted yet, in bytes.
 pub const KEPT_LOGS: usize = 16 * 1024 * 1024;
-/// How much a log of the largest size takes while it is read.
+/// The memory that the largest log takes while it is read, in bytes.
 const LARGEST_LOG: u32 = 8 * 1024 * 1024;
-/// How many bytes a character of a log may become in the request, besides the one that it is.
+/// How many bytes a character of a log may take in the request, besides its own.
 const IN_JSON: u32 = 7;
 
-/// What came of a report.
+/// The outcome of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reported {
-    /// The server has it.
+    /// The server has accepted it.
     Yes(RunStatus),
-    /// The run had ended already: killed, or reported by an earlier try.
+    /// The run had already ended: killed, or reported by an earlier attempt.
     Already,
-    /// Not yet: try again.
+    /// Not accepted yet: retry.
     Later,
-    /// Not yet: the server fails at it, maybe at this very report.
+    /// Not accepted yet: the server fails, maybe because of this very report.
     Failing,
-    /// The server, or something before it, takes no such report, now or later; the text is for the researcher.
+    /// Neither the server nor a proxy before it will ever accept such a report. The text is for the researcher.
     Never(String),
 }
 
@@ -70,7 +70,7 @@ pub async fn with_output(
     let report = Report { result, held: held(permit), ..Report::now(status, log) };
     let reported = send(context, run, begun(run, report)).await;
     if matches!(reported, Reported::Yes(_) | Reported::Already) {
-        // The receiver may be gone: then nobody needs the confirmation.
+        // The receiver may be gone. Then the confirmation is not needed.
         let _ = taken.send(());
     }
     metrics::reported(&context.metrics, &reported, failure.as_ref(), size);
@@ -83,12 +83,12 @@ pub fn not_encryptable(why: &str) -> String {
     format!("The result can't be encrypted for the organization that asked: {why}.")
 }
 
-/// Says in the node's log how a run has ended that has no output. It may be reported any number of times until the server takes it.
+/// Logs the failure of a run without output. Called once per failure, since the report may be retried any number of times.
 pub fn tell(run: &Run, failure: &Failure) {
     warn!(run = %run.id, task = %run.task.id, status = %failure.status, "Run failed: {}", in_words(failure));
 }
 
-/// Reports a run that has no output; with the log that was read when it was stopped, or with what can be read now.
+/// Reports a run without output, with the log that was read when the run was stopped or, without one, with the current log.
 pub async fn without_output(
     context: &Context,
     run: &Run,
@@ -108,12 +108,12 @@ pub async fn without_output(
     reported
 }
 
-/// The memory of a log, released when the log has been sent.
+/// Wraps the permit for a log's memory, which is released when the log has been sent.
 fn held(permit: Option<OwnedSemaphorePermit>) -> Option<Box<dyn Any + Send + Sync>> {
     permit.map(|permit| Box::new(permit) as _)
 }
 
-/// Records a failure as an Event in the cluster, once it is reported.
+/// Records a failure as an Event in the cluster once it has been reported.
 fn note(context: &Context, run: &Run, reported: &Reported, failure: Option<&Failure>) {
     if let (Reported::Yes(_), Some(failure)) = (reported, failure) {
         let text = format!("{}: {}", failure.status, in_words(failure));
@@ -127,7 +127,7 @@ fn in_words(failure: &Failure) -> String {
     if message == detail { message.clone() } else { format!("{message} ({detail})") }
 }
 
-/// An algorithm's log, and the memory that it takes of what all logs may have.
+/// An algorithm's log, with the permit for its memory.
 #[derive(Debug)]
 pub struct HeldLog {
     text: AlgorithmLog,
@@ -135,7 +135,7 @@ pub struct HeldLog {
 }
 
 impl HeldLog {
-    /// One that no report may have.
+    /// A log that is left out of the report.
     pub fn left_out() -> Self {
         Self { text: AlgorithmLog::LeftOut, permit: None }
     }
@@ -146,7 +146,7 @@ impl HeldLog {
     }
 }
 
-/// Reads the algorithm's log, as soon as there is memory for it.
+/// Reads the algorithm's log as soon as there is memory for it.
 pub async fn log(context: &Context, run: &Run, mask: &Mask, started: bool) -> HeldLog {
     let text = match (started, context.share_algorithm_logs) {
         (false, _) => AlgorithmLog::None,
@@ -159,10 +159,10 @@ pub async fn log(context: &Context, run: &Run, mask: &Mask, started: bool) -> He
     HeldLog { text, permit: None }
 }
 
-/// The log of a run that was just stopped. Its pod is there for a moment only, so it is read then or not at all.
+/// Reads the log of a run that was just stopped. Its pod exists only for a moment, so there is only one attempt.
 pub async fn log_of_stopped(context: &Context, run: &Run, mask: &Mask, started: bool) -> HeldLog {
     match timeout(LOG_OF_STOPPED, log(context, run, mask, started)).await {
-        // It may be kept while the server is unavailable, so it does not count among the logs of reports under way.
+        // The log may be kept while the server is unavailable, so it does not count toward the reports in flight.
         Ok(HeldLog { text, .. }) => {
             match text.length().map(|length| context.kept_logs.clone().try_acquire_many_owned(length)) {
                 None => HeldLog { text, permit: None },
@@ -183,7 +183,7 @@ pub async fn log_of_stopped(context: &Context, run: &Run, mask: &Mask, started: 
 async fn read_into(context: &Context, run: &Run, mask: &Mask, mut permit: OwnedSemaphorePermit) -> HeldLog {
     let text = read(context, run, mask).await;
     let takes = text.length().map_or(0, |length| length.saturating_mul(IN_JSON));
-    // What it does not take after all is the others'.
+    // Releases the memory that the log does not need.
     drop(permit.split(LARGEST_LOG.saturating_sub(takes) as usize));
     HeldLog { text, permit: Some(permit) }
 }
@@ -201,8 +201,8 @@ async fn read(context: &Context, run: &Run, mask: &Mask) -> AlgorithmLog {
     AlgorithmLog::Unreadable
 }
 
-/// A run's end may be the first that the server hears of it: if this node was away meanwhile, or did not let it in. A regular node tells
-/// the server of every run's beginning (`__listening_worker`'s `start_task` in `node/__init__.py`).
+/// Adds the run's start if the server does not have it: the node was unavailable, or did not admit the run. A regular node reports the
+/// start of every run (`__listening_worker`'s `start_task` in `node/__init__.py`).
 fn begun(run: &Run, report: Report) -> Report {
     Report { started_at: run.started_at.is_none().then_some(report.finished_at), ..report }
 }
@@ -257,13 +257,13 @@ async fn send(context: &Context, run: &Run, report: Report) -> Reported {
     }
 }
 
-/// Whether the run's number is still this run's at the server. What one run has to report, no other one of its number may get, and the
-/// server compares no more than the number.
+/// Whether the run's id still belongs to this run at the server. The server compares only the id, and another run with that id must not
+/// get this run's report.
 async fn is_still_its(context: &Context, run: &Run) -> Result<bool, HubError> {
     match context.hub.run(run.id).await {
         Ok(now) => Ok(RunIdentity::from(&now) == RunIdentity::from(run)),
         Err(error) if error.is_deleted_run() => Ok(false),
-        // Of a run that can't be understood, its task says enough.
+        // If the run can't be parsed, its task identifies it well enough.
         Err(error) if matches!(error.kind, HubErrorKind::BrokenRun(_)) => {
             let known = Link { user: None, ..Link::from(&run.task) };
             let now = context.hub.task_origin(run.task.id).await?;
@@ -273,8 +273,8 @@ async fn is_still_its(context: &Context, run: &Run) -> Result<bool, HubError> {
     }
 }
 
-/// What a refusal says that no second try changes: the report is too large for the server, or for something before it, or the server
-/// itself finds it wrong. Of everything else, a person may change the reason.
+/// The text of a refusal that no retry changes: the report is too large for the server or for a proxy before it, or the server finds it
+/// invalid. A person may fix the cause of any other refusal.
 fn refusal(error: &HubError) -> Option<String> {
     match error.kind {
         HubErrorKind::TooLarge => {
@@ -303,7 +303,7 @@ async fn has_ended(context: &Context, run: &Run) -> bool {
 }
 
 fn complain(run: &Run, problem: &HubError) {
-    // Of thousands of runs, each is tried again and again.
+    // Thousands of runs may retry at the same time.
     static PASSING: LogThrottle = LogThrottle::new();
     static LASTING: LogThrottle = LogThrottle::new();
     let throttle = if problem.is_passing() { &PASSING } else { &LASTING };

@@ -1,4 +1,4 @@
-//! The input and the token of each run, fetched from the server when the run's pod asks for them.
+//! Each run's input and token, fetched from the server when the run's pod requests them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use tokio::time::Instant;
 use tracing::warn;
 use vantage6_types::{RunId, TaskId};
 
-/// How many bytes of tokens are kept for all runs together. Others decide how long a token is: servers write the database parameters of
-/// its task into it.
+/// The memory for the tokens of all runs, in bytes. Task creators influence the length of a token, because servers write the task's
+/// database parameters into it.
 pub const TOKENS: usize = 8 * 1024 * 1024;
-/// No token is longer: none that is gets this far.
+/// The longest accepted token: the client refuses longer ones.
 const LONGEST_TOKEN: u32 = 32 * 1024;
 
 /// The inputs of all runs that this node tracks.
@@ -32,56 +32,56 @@ pub struct RunInputs {
 
 struct Known {
     input: RunInput,
-    /// For the token that is kept.
+    /// The memory permit for the stored token.
     room: Option<OwnedSemaphorePermit>,
     denied: Denied,
 }
 
-/// For how long the server has answered, and not given what a run needs.
+/// How long the server has answered without giving what a run needs.
 #[derive(Debug, Default)]
 struct Denied {
     so_far: Duration,
-    /// When it last did so, if it has not been unavailable since.
+    /// When it last did so, unless it has been unavailable since.
     last: Option<Instant>,
 }
 
 impl Denied {
-    /// The server has answered again, and not given it.
+    /// Records another such answer.
     fn again(&mut self, now: Instant) -> Duration {
         self.so_far += self.last.replace(now).map_or(Duration::ZERO, |last| now.duration_since(last));
         self.so_far
     }
 }
 
-/// What is known of a run's inputs.
+/// The data of a run that its input and token depend on.
 #[derive(Debug, Clone)]
 pub struct RunInput {
     pub task: TaskId,
-    /// The task's image: the token is bound to it.
+    /// The task's image, which the token is bound to.
     pub image: String,
-    /// Distinguishes it from other runs with its id.
+    /// Distinguishes the run from others with the same id.
     pub identity: RunIdentity,
-    /// The decoded input, where it was small enough to come along with the run.
+    /// The decoded input, if it was small enough to be listed with the run.
     pub input: Option<Bytes>,
-    /// The token, where it was fetched before it was asked for.
+    /// The token, if it was fetched in advance.
     pub token: Option<SecretString>,
-    /// For how long the server may answer without giving the input or the token. For as long as it is unavailable there is no limit.
+    /// How long the server may answer without giving the input or the token. There is no limit for the time while it is unavailable.
     pub patience: Duration,
 }
 
 impl RunInputs {
-    /// Nothing yet.
+    /// Creates an empty set.
     pub fn new(hub: Arc<dyn Hub>) -> Self {
         Self { hub, runs: Arc::default(), tokens: Arc::new(Semaphore::new(TOKENS)) }
     }
 
-    /// A run is tracked from now on.
+    /// Adds a run that is tracked from now on.
     pub fn add(&self, run: RunId, input: RunInput) {
         self.runs.lock().insert(run, Known { input, room: None, denied: Denied::default() });
     }
 
-    /// Fetches a run's token while its pod is being made, so that the pod does not wait for the server. What does not work
-    /// now is done, or refused, when the pod asks; so is a token for which there is no room.
+    /// Fetches a run's token while its pod is being created, so that the pod need not wait for the server. If this fails, or there is no
+    /// memory for the token, the token is fetched when the pod requests it.
     pub async fn fetch_token(&self, run: RunId) {
         let Ok(mut room) = self.tokens.clone().try_acquire_many_owned(LONGEST_TOKEN) else { return };
         let Ok(input) = self.of(run) else { return };
@@ -96,13 +96,13 @@ impl RunInputs {
         }
     }
 
-    /// How many bytes of tokens are kept.
+    /// The number of bytes in use for tokens.
     #[cfg(test)]
     pub fn kept(&self) -> usize {
         TOKENS - self.tokens.available_permits()
     }
 
-    /// A run is over.
+    /// Removes a run that is over.
     pub fn remove(&self, run: RunId) {
         self.runs.lock().remove(&run);
     }
@@ -126,18 +126,18 @@ impl RunInputs {
         Ok(token)
     }
 
-    /// What follows from an error of the server, for a pod that has asked.
+    /// Turns a server's error into the answer for the pod.
     async fn explain(&self, run: RunId, missing: Missing) -> InputSourceError {
         let Missing::Server(error) = missing else {
             return InputSourceError::Later("the server uses the run's number for another run".into());
         };
-        // What the server says to this very request is no sign of its being unavailable, if it answers others.
+        // If the server answers other requests, its error for this one does not mean that it is unavailable.
         let answers = error.kind == HubErrorKind::Failing && self.hub.run(run).await.is_ok();
         of_server(&self.runs, run, error, answers)
     }
 
-    /// What the server has given may belong to a later run of the number: it does not say. It belongs to this one if the number is still
-    /// this one's afterwards.
+    /// Checks that the server's answer belongs to this run, since the answer itself does not tell whether the id was reused. It does if
+    /// the id still belongs to this run afterwards.
     async fn check_identity(&self, run: RunId, input: &RunInput) -> Result<(), Missing> {
         let now = self.hub.run(run).await?;
         if RunIdentity::from(&now) == input.identity {
@@ -147,10 +147,10 @@ impl RunInputs {
     }
 }
 
-/// Why an input or a token could not be had.
+/// Why an input or a token is missing.
 enum Missing {
     Server(HubError),
-    /// The server uses the run's number for another run.
+    /// The server reuses the run's id for another run.
     Reused,
 }
 
@@ -184,7 +184,7 @@ impl InputSource for RunInputs {
                 Err(missing) => return Err(self.explain(run, missing).await),
             },
         };
-        // It has all that it needs. Should it be launched again, that begins anew.
+        // The pod has everything that it needs. A relaunch starts with a new time limit.
         if let Some(known) = self.runs.lock().get_mut(&run) {
             known.denied = Denied::default();
         }
@@ -192,7 +192,7 @@ impl InputSource for RunInputs {
     }
 }
 
-/// Why an input did not arrive.
+/// Turns an error of an input's transfer into the answer for the pod.
 fn of_input(runs: &Mutex<HashMap<RunId, Known>>, run: RunId, error: InputError) -> InputSourceError {
     match error {
         InputError::Transfer(error) => of_server(runs, run, error, false),
@@ -200,8 +200,8 @@ fn of_input(runs: &Mutex<HashMap<RunId, Known>>, run: RunId, error: InputError) 
     }
 }
 
-/// Final is what the server itself refuses, and what it does not give for too long although it answers. That a run was deleted or has
-/// ended, its reconciler finds out.
+/// Classifies a server's error. Final are a refusal by the server itself, and repeated useless answers for too long. The run's reconciler
+/// finds out whether the run was deleted or has ended.
 fn of_server(
     runs: &Mutex<HashMap<RunId, Known>>,
     run: RunId,

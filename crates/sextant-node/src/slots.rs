@@ -1,5 +1,5 @@
-//! Limits the number of concurrent runs. Each needs a slot. The next free slot goes to a run of the job that has the fewest, and among those
-//! to the oldest.
+//! Limits the number of concurrent runs. Each run needs a slot. The next free slot goes to a run of the job with the fewest slots and,
+//! among those, to the oldest run.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +15,7 @@ use super::admission::{Admission, admit};
 use super::database_parameters::Databases;
 use super::reconciler::Signal;
 
-/// How many bytes of inputs are kept for runs that wait. Other inputs are fetched from the server when their pods ask.
+/// The memory for inputs of waiting runs, in bytes. Other inputs are fetched from the server when their pods request them.
 pub const KEPT_INPUTS: usize = 8 * 1024 * 1024;
 
 /// The slots of a node.
@@ -26,7 +26,7 @@ pub struct RunSlots(Mutex<Queue>);
 struct Queue {
     free: usize,
     waiting: BTreeMap<RunId, Waiting>,
-    /// How many slots each job has.
+    /// The number of slots that each job has.
     taken: HashMap<JobId, usize>,
 }
 
@@ -36,16 +36,16 @@ struct Waiting {
     slot: oneshot::Sender<Slot>,
 }
 
-/// A run's slot. Dropping it hands it to the run that waits next.
+/// A run's slot. Dropping it passes it to the next waiting run.
 #[derive(Debug)]
 pub struct Slot {
     slots: Option<Arc<RunSlots>>,
-    /// Whose it is. Of a run that was there when this process began, that is not known yet.
+    /// The job of the slot's run. Not known yet for runs that existed when this process started.
     job: Option<JobId>,
 }
 
-/// Which run gets the next slot, of those that wait with their jobs: one of the job that has the fewest, and of those the oldest. So a job
-/// that has many runs, its subtasks for example, does not keep others waiting behind all of them.
+/// Chooses which waiting run gets the next slot: one of the job with the fewest slots and, among those, the oldest. So a job with many
+/// runs, such as subtasks, does not make other jobs wait behind all of them.
 fn next(waiting: impl Iterator<Item = (RunId, JobId)>, taken: &HashMap<JobId, usize>) -> Option<RunId> {
     waiting.min_by_key(|(run, job)| (taken.get(job).copied().unwrap_or(0), *run)).map(|(run, _)| run)
 }
@@ -71,12 +71,12 @@ impl Queue {
 }
 
 impl RunSlots {
-    /// This many slots.
+    /// Creates this many slots.
     pub fn new(number: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Queue { free: number, ..Queue::default() })))
     }
 
-    /// A slot if one is free; for a run of this job, if that is known.
+    /// Takes a slot if one is free. `job` is the run's job, if it is known.
     pub fn try_acquire(self: &Arc<Self>, job: Option<JobId>) -> Option<Slot> {
         let mut queue = self.lock();
         queue.free = queue.free.checked_sub(1)?;
@@ -86,7 +86,7 @@ impl RunSlots {
         Some(Slot { slots: Some(self.clone()), job })
     }
 
-    /// Waits for a slot for a run of this job. Dropping the future gives up the place in the queue.
+    /// Waits for a slot for a run of this job. Dropping the future leaves the queue.
     pub async fn acquire(self: &Arc<Self>, run: RunId, job: JobId) -> Slot {
         loop {
             if let Some(slot) = self.try_acquire(Some(job)) {
@@ -95,7 +95,7 @@ impl RunSlots {
             let (sender, receiver) = oneshot::channel();
             {
                 let mut queue = self.lock();
-                // One may have become free meanwhile.
+                // A slot may have become free meanwhile.
                 if queue.free > 0 {
                     continue;
                 }
@@ -107,7 +107,7 @@ impl RunSlots {
         }
     }
 
-    /// Whether a slot is free, with no run waiting for it.
+    /// Whether a slot is free and no run is waiting for it.
     pub fn has_free(&self) -> bool {
         self.lock().free > 0
     }
@@ -118,7 +118,7 @@ impl RunSlots {
 }
 
 impl Slot {
-    /// It is now known whose this slot is.
+    /// Sets the slot's job when it becomes known.
     #[must_use]
     pub fn of_job(mut self, job: JobId) -> Self {
         if let (Some(slots), None) = (&self.slots, self.job) {
@@ -153,17 +153,17 @@ impl Drop for Slot {
             job = Some(next.job);
             match next.slot.send(Self { slots: Some(slots.clone()), job }) {
                 Ok(()) => return,
-                // That run stopped waiting: try the one after it.
+                // That run has stopped waiting, so try the next one.
                 Err(mut back) => back.slots = None,
             }
         }
     }
 }
 
-/// Waits for a run's slot. `None` if the number of runs is not limited, or if the run's reconciler has something to do before.
+/// Waits for a run's slot. `None` if the number of runs is not limited, or if the run's reconciler has something else to do first.
 ///
-/// A reconciler is large, and thousands of runs may wait. So each waits here, where it takes little memory, and gets its reconciler with
-/// its slot.
+/// A reconciler is large, and thousands of runs may wait. So runs wait here, where they take little memory, and get their reconciler
+/// together with their slot.
 pub async fn wait_for_slot(
     context: &Context,
     run: &mut Run,
@@ -174,9 +174,9 @@ pub async fn wait_for_slot(
     if let Some(slot) = slots.try_acquire(Some(run.task.job)) {
         return Some(slot);
     }
-    // A refusal is reported now rather than when the slot is free. An admitted run is checked again then, because hours may have passed;
-    // so an error of the server does no harm here. One that waits for a registry or a store does so without a place in the queue.
-    // Whoever is asked for that may take long, and a kill does not wait for it.
+    // A refusal is reported now rather than when a slot becomes free. An admitted run is checked again then, because hours may have
+    // passed, so a server error does no harm here. A run that waits for a registry or a store leaves the queue. The check may take long,
+    // so a kill interrupts it.
     let admission = tokio::select! {
         admission = Box::pin(admit(context, run, databases, None)) => admission,
         _ = signal.changed() => return None,
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn jobs_take_turns() {
-        // The jobs of runs under way; the runs that wait, with their jobs; who is next.
+        // The jobs of active runs; the waiting runs with their jobs; the next run.
         type Row = (&'static [u64], &'static [(u64, u64)], Option<u64>);
         let table: [Row; 7] = [
             (&[], &[], None),
@@ -231,7 +231,7 @@ mod tests {
     #[tokio::test]
     async fn a_job_with_many_subtasks_does_not_keep_another_waiting_behind_them() {
         let slots = RunSlots::new(2);
-        // One that was there when the process began, whose job is learned later.
+        // The slot of an existing run whose job is learned later.
         let earlier = slots.try_acquire(None).unwrap().of_job(JobId(1));
         let parent = slots.acquire(RunId(1), JobId(1)).await;
         let mut subtasks: Vec<_> = (2..20).map(|run| Box::pin(slots.acquire(RunId(run), JobId(1)))).collect();
@@ -282,7 +282,7 @@ mod tests {
         assert!((&mut gone).now_or_never().is_none() && (&mut given).now_or_never().is_none());
         drop(gone);
         let [one, two] = taken;
-        // This one is sent to run 4, which does not live to see it.
+        // This slot goes to run 4, which is dropped before it receives it.
         drop(one);
         drop(given);
         assert!(slots.try_acquire(None).is_some());

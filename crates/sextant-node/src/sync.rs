@@ -1,5 +1,5 @@
-//! Reads from the server which runs are open. Events only say when to read, so a node whose connection is down, or that missed an
-//! event, finds the same work a little later.
+//! Finds the open runs at the server. Events only trigger a read, so a node that is offline or misses an event finds the same work a
+//! little later.
 
 use std::collections::HashSet;
 use std::pin::pin;
@@ -19,26 +19,26 @@ use super::listen::listen;
 use super::registry::{MAX_TRACKED, Registry, Tracking};
 use super::{NodeError, machine_metrics, oversized, slots};
 
-/// How often the server is asked without an event.
+/// The time between polls without an event.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
-/// A slow server is asked less often, so that it spends at most one part in this many of its time on the answers.
+/// A slow server is polled less often, so that it spends at most one part in this many of its time on the answers.
 const MAX_SERVER_SHARE: u32 = 10;
 /// The longest interval, however slow the server is.
 const LONGEST_POLL_INTERVAL: Duration = Duration::from_secs(3600);
-/// If a list has no end, runs that are not in the part that was read may have left it: how many of those tracked here are asked about.
+/// If a list is endless, tracked runs outside the part that was read may no longer be open. This many of them are refreshed.
 const MAX_REFRESHES: usize = 100;
-/// If a list takes longer, the runs read so far are started, although older ones may follow.
+/// If reading the list takes longer, the runs read so far are started, although older ones may follow.
 const FIRST_BATCH_WITHIN: Duration = Duration::from_secs(2);
-/// Inputs of at most this many characters come along with their runs; longer ones are fetched when needed.
+/// Inputs of at most this many characters are listed with their runs. Longer ones are fetched when needed.
 const INLINE_INPUTS_UP_TO: usize = 4 * 1024;
-/// If what is found takes more bytes, it is tracked before the rest is read, although older runs may follow.
+/// If the found runs take more bytes, they are tracked before the rest is read, although older runs may follow.
 const MAX_FOUND: usize = 4 * 1024 * 1024;
 /// How many orphaned runs are cleaned up concurrently.
 const ORPHAN_CONCURRENCY: usize = 8;
 /// The pause after a read that failed (the client has already retried for a while), or that did not see everything.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The shortest interval between two reads that events ask for: others decide how many events there are.
+/// The shortest interval between two reads that events trigger, since others decide how many events there are.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 // A server can cause these any number of times.
@@ -48,10 +48,10 @@ static FULL: LogThrottle = LogThrottle::new();
 static FAILED: LogThrottle = LogThrottle::new();
 static UNRELEASED: LogThrottle = LogThrottle::new();
 
-/// Listens and polls; it never ends. Dropping the future ends all of it.
+/// Listens and polls. Returns only with an error. Dropping the future stops everything.
 ///
 /// # Errors
-/// If the server says that the API key is wrong, or the live connection was ended from this side.
+/// If the server rejects the API key, or this process closed the live connection.
 pub async fn run(registry: Arc<Registry>, live: HubEvents) -> Result<(), NodeError> {
     tokio::select! {
         result = poll(&registry) => result,
@@ -63,7 +63,7 @@ pub async fn run(registry: Arc<Registry>, live: HubEvents) -> Result<(), NodeErr
     }
 }
 
-/// Reads one task's runs. If that fails, a poll finds them, which is retried until it works.
+/// Reads one task's runs. If that fails, it requests a poll, which is retried until it succeeds.
 async fn sync_task(registry: &Registry, task: TaskId) {
     if let Err(error) = sync_runs(registry, Some(task)).await {
         if let Some(times) = FAILED.happened() {
@@ -73,9 +73,9 @@ async fn sync_task(registry: &Registry, task: TaskId) {
     }
 }
 
-/// Reads all open runs: at the start, when asked to, and every minute.
+/// Reads all open runs: at the start, on request, and every minute.
 async fn poll(registry: &Arc<Registry>) -> Result<(), NodeError> {
-    // Before anything is launched, the runtime must know what is there already.
+    // The runtime must list the existing runs before anything is launched.
     let left = registry.context.runtime.list_existing().await;
     registry.start(left.iter().map(|(_, run)| *run));
     let mut seen = sync_until_seen(registry).await?;
@@ -101,42 +101,42 @@ struct Synced {
     coverage: Coverage,
 }
 
-/// Whether a read saw all that there is to do.
+/// Whether a read covered all work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coverage {
     Complete,
-    /// There was more than can be tracked, or runs came to their end meanwhile; those left the list, and as many others may have moved to
-    /// pages that had been read already.
+    /// More runs are open than can be tracked, or runs ended meanwhile. Those left the list, and as many others may have moved to pages
+    /// that had already been read.
     Partial,
 }
 
 /// How long to wait before the next read.
 #[derive(Debug, PartialEq)]
 struct PollInterval {
-    /// When an event asks for it.
+    /// If an event triggers it.
     on_event: Duration,
-    /// When there may be more to do than was seen, and nothing else to do.
+    /// If there may be unseen work, and the node is idle.
     catch_up: Duration,
     /// Otherwise.
     period: Duration,
 }
 
-/// Measures how slow the server is. One slow read proves nothing: it may have met an outage.
+/// Measures how slow the server is. A single slow read proves nothing, since it may be due to an outage.
 #[derive(Debug, Default)]
 struct PollIntervals {
-    /// How long the previous read took.
+    /// The duration of the previous read.
     before: Duration,
 }
 
 impl PollIntervals {
-    /// The interval after a read that took this long.
+    /// The interval after a read of this duration.
     fn after(&mut self, took: Duration) -> PollInterval {
         PollInterval::of(took.min(std::mem::replace(&mut self.before, took)))
     }
 }
 
 impl PollInterval {
-    /// For a server on which a read takes this long.
+    /// The interval for a server on which a read takes this long.
     fn of(took: Duration) -> Self {
         let took = took.min(LONGEST_POLL_INTERVAL);
         let period = POLL_INTERVAL.saturating_sub(took).max((took * (MAX_SERVER_SHARE - 1)).min(LONGEST_POLL_INTERVAL));
@@ -148,7 +148,7 @@ impl PollInterval {
     }
 }
 
-/// Reads all open runs, however often it must be tried.
+/// Reads all open runs, and retries until that succeeds.
 async fn sync_until_seen(registry: &Registry) -> Result<Synced, NodeError> {
     loop {
         let (began, ended) = (Instant::now(), registry.ended());
@@ -165,8 +165,8 @@ async fn sync_until_seen(registry: &Registry) -> Result<Synced, NodeError> {
     }
 }
 
-/// Cleans up runs that the runtime has and that are not tracked: those that an earlier process left, and those that appeared late, after
-/// their end. Nothing waits for this; what fails is tried again after the next read.
+/// Cleans up runs that the runtime has but that are not tracked: those of an earlier process, and those that appeared only after their
+/// end. Runs in the background; failures are retried after the next read.
 fn reconcile_orphans(registry: &Arc<Registry>, before: &mut JoinSet<()>) {
     while before.try_join_next().is_some() {}
     if !before.is_empty() {
@@ -185,14 +185,14 @@ fn reconcile_orphans(registry: &Arc<Registry>, before: &mut JoinSet<()>) {
     });
 }
 
-/// Releases a run that is not tracked here, or tracks it if it is open.
+/// Releases an orphaned run, or tracks it if the server still has it.
 pub(super) async fn release_orphan(registry: &Registry, task: TaskId, run: RunId) {
     registry.context.leadership.wait_until_leader().await;
     let gone = match registry.context.hub.run(run).await {
-        // It was tracked meanwhile, and may have come to its end.
+        // The run was tracked meanwhile, and may have ended.
         _ if registry.contains(run) => return,
         Ok(run) if !registry.is_under_way(run.id) => return,
-        // Its number is another organization's now.
+        // The id now belongs to another organization's run.
         Ok(found) if !registry.is_ours(&found) => {
             Ok("Run was deleted at the server, which reuses its id for another organization")
         }
@@ -201,12 +201,12 @@ pub(super) async fn release_orphan(registry: &Registry, task: TaskId, run: RunId
                 info!(%run, %task, "Cleaning up a run that has ended at the server");
             }
             registry.is_seen(run);
-            // There is always room for an existing run.
+            // An existing run is tracked even beyond the limit.
             registry.track(found);
             return;
         }
-        // A run that this node may not see is not this node's: the list, which was read before, lacks it. Twice, because a server says 401
-        // in passing, too.
+        // The node may not see this run, and the list lacks it, so it is not this node's. Only after two denials, because a server may
+        // also respond 401 temporarily.
         Err(error) if error.is_deleted_run() || error.is_denied() && registry.was_denied_before(run) => {
             Ok("Run was deleted at the server")
         }
@@ -221,7 +221,7 @@ pub(super) async fn release_orphan(registry: &Registry, task: TaskId, run: RunId
     warn!(%run, times, "Could not clean up the run: {failed}; the node retries after the next poll");
 }
 
-/// Releases a run that the server does not have, if this process leads at this moment.
+/// Releases a run that the server does not have, if this process is the leader.
 async fn release(registry: &Registry, run: RunId) -> Result<(), String> {
     if !registry.context.leadership.is_leader() {
         return Err("another process of this node may act now".into());
@@ -229,8 +229,8 @@ async fn release(registry: &Registry, run: RunId) -> Result<(), String> {
     registry.context.runtime.release(run, &RunStatus::UnknownError).await.map_err(|error| error.to_string())
 }
 
-/// Reads open runs and tracks them, also those that came before an error. A read of all runs also refreshes those that are tracked here
-/// and no longer open there.
+/// Reads open runs and tracks them, including those before an error. A read of all runs also refreshes tracked runs that are no longer in
+/// the list.
 pub(super) async fn sync_runs(registry: &Registry, task: Option<TaskId>) -> Result<Coverage, HubError> {
     let mut tracked = HashSet::new();
     if task.is_none() {
@@ -270,12 +270,12 @@ pub(super) async fn sync_runs(registry: &Registry, task: Option<TaskId>) -> Resu
     debug!(new = found.new, "Read the open runs at the server");
     match end {
         Ok(()) => {}
-        // The rest of it can't be known, and the same would come again at once.
+        // The rest can't be read, and an immediate retry would give the same.
         Err(error) if error.kind == HubErrorKind::EndlessList => {
             if let Some(times) = ENDLESS.happened() {
                 warn!(times, "Read only a part of the open runs: {error}");
             }
-            // At random, so that each is refreshed in some poll.
+            // Chosen at random, so that each is refreshed in some poll.
             for run in tracked.into_iter().choose_multiple(&mut rand::rng(), MAX_REFRESHES) {
                 registry.request_refresh(run);
             }
@@ -299,16 +299,16 @@ pub(super) async fn sync_runs(registry: &Registry, task: Option<TaskId>) -> Resu
     Ok(if gone || found.left { Coverage::Partial } else { Coverage::Complete })
 }
 
-/// Runs that were found and are not tracked here.
+/// Open runs that are not tracked here.
 #[derive(Default)]
 struct Found {
     open: Vec<Run>,
     new: usize,
-    /// Bytes of inputs that came along.
+    /// The size of the inputs that were listed with runs, in bytes.
     inputs: usize,
-    /// Bytes of those that are not tracked yet.
+    /// The size of the runs that are not tracked yet, in bytes.
     weight: usize,
-    /// There were more than can be tracked.
+    /// Whether there were more runs than can be tracked.
     left: bool,
 }
 
@@ -316,13 +316,13 @@ impl Found {
     fn take(&mut self, registry: &Registry, mut run: Run) {
         self.new += 1;
         self.inputs += run.input.as_ref().map_or(0, |input| input.0.len());
-        // It is fetched when it is needed.
+        // The input is fetched when it is needed.
         if self.inputs > slots::KEPT_INPUTS {
             run.input = None;
         }
         self.weight += run.weight();
         self.open.push(run);
-        // What tasks say of databases is bounded where runs are tracked.
+        // The registry limits the memory for tasks' database parameters.
         if self.weight > MAX_FOUND {
             self.track(registry);
         }
@@ -333,7 +333,7 @@ impl Found {
         }
     }
 
-    /// Existing runs stay; of the others, the oldest come first.
+    /// Sorts existing runs first, then others from the oldest.
     fn sort(&mut self, registry: &Registry) {
         self.open.sort_by_cached_key(|run| (!registry.is_under_way(run.id), run.id));
     }

@@ -1,4 +1,4 @@
-//! The node between a server and a runtime that fail to order, in paused time: what goes wrong between the two, each in some thirty lines.
+//! Tests the node between a server and a runtime that fail on demand, in paused time. Each failure takes about thirty lines.
 
 mod inputs;
 mod large;

@@ -1,8 +1,8 @@
-//! The live events between server and node, as types: only the meaning, no connection (that is `live`).
+//! The live events between server and node as types, without the connection, which is in `live`.
 //!
-//! The names and shapes are those of `server/websockets.py`, `server/resource/task.py`, `server/resource/event.py` and
-//! `server/resource/run.py` on the one side and `node/socket.py` and `node/__init__.py` on the other. All is in the
-//! namespace `/tasks`.
+//! Names and shapes are those of `server/websockets.py`, `server/resource/task.py`, `server/resource/event.py` and
+//! `server/resource/run.py` on the one side, and `node/socket.py` and `node/__init__.py` on the other. All events are in the namespace
+//! `/tasks`.
 
 #![expect(clippy::disallowed_types, reason = "made here, to be sent; what comes is read into types")]
 
@@ -12,44 +12,43 @@ use socketio::Args;
 
 use crate::{CollaborationId, JobId, NodeId, OrganizationId, RunId, RunStatus, TaskId, read};
 
-/// Longer texts are cut, in characters: what comes with an event is what others of the server like to write.
+/// The largest length of a text in characters. Longer texts are cut, since other users of the server write them.
 const LONG: usize = 300;
-/// So many characters of the name of an event that is not known are kept.
+/// How many characters of an unknown event's name are kept.
 const NAME: usize = 100;
 
 /// An event from the server.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Incoming {
-    /// This node is connected and known: it should look for what there is to do. The server sends it for every
-    /// connection whose token it took, and only then.
+    /// The server knows this node, which should look for work. The server sends this for every connection whose token it has accepted,
+    /// and only then.
     Sync,
     /// There is a new task in the collaboration, perhaps for this node.
     NewTask {
-        /// Which.
+        /// The task.
         id: TaskId,
         /// The task whose algorithm created it.
         parent_id: Option<TaskId>,
     },
     /// A request to kill algorithms.
     KillContainers(KillContainers),
-    /// A run of the collaboration has another status, as its node says.
+    /// A run of the collaboration has another status, according to its node.
     AlgorithmStatusChange(StatusChange),
-    /// The connection's token is too old. The server leaves the connection open, but nothing will ever come through it.
+    /// The connection's token has expired. The server leaves the connection open, but sends nothing more over it.
     ExpiredToken,
-    /// The connection's token is not this server's; as above.
+    /// The connection's token is not one of this server's. The connection stays open without events, as with an expired token.
     InvalidToken,
     /// Text for a log.
     Message(String),
-    /// A node of the collaboration has come.
+    /// A node of the collaboration has come online.
     NodeOnline(NodeStatus),
-    /// A node of the collaboration has gone.
+    /// A node of the collaboration has gone offline.
     NodeOffline(NodeStatus),
-    /// There was an event that may mean work, but it was not read: it is too large, or has a shape that isn't known. Only
-    /// a poll of all runs makes up for it.
+    /// An event that may mean work could not be read: it is too large, or has an unknown shape. Only a poll of all runs makes up for it.
     Missed,
-    /// Something else, or something known that means no work in a shape that isn't.
+    /// An unknown event, or an unreadable one that means no work.
     Unknown {
-        /// The event's name, or the beginning of it.
+        /// The event's name, possibly cut.
         name: String,
     },
 }
@@ -57,80 +56,78 @@ pub enum Incoming {
 /// Which algorithms to kill.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct KillContainers {
-    /// Nodes of other collaborations don't mind it.
+    /// The collaboration. Nodes of other collaborations ignore the request.
     pub collaboration_id: CollaborationId,
-    /// Only this node's.
+    /// The node, if the request is for only one.
     #[serde(default)]
     pub node_id: Option<NodeId>,
-    /// Only these; all if there is no list, or null in its place: then the server means all runs of the node that
-    /// `node_id` names (`kill_node_tasks` in `server/resource/event.py`), and the regular node does the same. So a sender
-    /// that leaves the list out by mistake can't be told from one that means all. An empty list names none, here (the
-    /// regular node takes it for all).
+    /// The runs. Without a list, or with null in its place, the server means all runs of the node that `node_id` names (`kill_node_tasks`
+    /// in `server/resource/event.py`), and the regular node does the same. So a sender that omits the list by mistake can't be told from
+    /// one that means all runs. Here, an empty list means no runs; to the regular node it means all.
     ///
-    /// **Not complete in 4.5.5**: `kill_task` in `server/resource/event.py` pairs runs with tasks in a way that leaves
-    /// all runs of a task but the first out, and pairs subtasks' runs with wrong tasks. `run_id` is right for what is
-    /// there. The server marks all of them as killed, so a look at the open runs tells the rest.
+    /// **Not complete in 4.5.5**: `kill_task` in `server/resource/event.py` pairs runs with tasks in a way that drops all runs of a task
+    /// except the first, and pairs subtasks' runs with wrong tasks. The `run_id` of each entry is right. The server marks all of the runs
+    /// as killed, so a read of the open runs finds the rest.
     #[serde(default)]
     pub kill_list: Option<Vec<Kill>>,
 }
 
-/// One run to be ended.
+/// A run to kill.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Kill {
-    /// Its task (not reliable, see above).
+    /// The run's task (unreliable, see above).
     #[serde(default)]
     pub task_id: Option<TaskId>,
     /// The run.
     pub run_id: RunId,
-    /// Whose node runs it.
+    /// The organization whose node runs it.
     #[serde(default)]
     pub organization_id: Option<OrganizationId>,
 }
 
-/// A change of a run's status. Nodes send it, and the server sends it on to all of the collaboration, with the job
-/// added.
+/// A change of a run's status. Nodes send it, and the server forwards it to the whole collaboration with the job added.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusChange {
     /// The new status.
     #[serde(deserialize_with = "read::status")]
     pub status: RunStatus,
-    /// Of this run.
+    /// The run.
     pub run_id: RunId,
-    /// Its task.
+    /// The run's task.
     #[serde(default)]
     pub task_id: Option<TaskId>,
-    /// Its job; the server knows it by itself.
+    /// The run's job. Only the server adds it.
     #[serde(default, skip_serializing)]
     pub job_id: Option<JobId>,
-    /// Where.
+    /// The collaboration.
     #[serde(default)]
     pub collaboration_id: Option<CollaborationId>,
-    /// On which node.
+    /// The node.
     #[serde(default)]
     pub node_id: Option<NodeId>,
-    /// Whose node that is.
+    /// The node's organization.
     #[serde(default)]
     pub organization_id: Option<OrganizationId>,
-    /// The parent of its task.
+    /// The parent of the run's task.
     #[serde(default)]
     pub parent_id: Option<TaskId>,
 }
 
-/// A node that came or went.
+/// A node that came online or went offline.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct NodeStatus {
-    /// Its id.
+    /// The node's id.
     pub id: NodeId,
-    /// Its name, or the beginning of it.
+    /// The node's name, possibly cut.
     #[serde(default, deserialize_with = "read::cut::<_, LONG>")]
     pub name: String,
-    /// Whose it is.
+    /// The node's organization.
     #[serde(default)]
     pub org_id: Option<OrganizationId>,
 }
 
 impl Incoming {
-    /// Reads an event; never fails, since one that isn't understood must not end the connection.
+    /// Reads an event. Never fails, since an unreadable event must not end the connection.
     pub fn from_event(name: &str, args: &Args) -> Self {
         #[derive(Deserialize)]
         struct New {
@@ -155,7 +152,7 @@ impl Incoming {
         known.unwrap_or_else(|| Self::unread(name))
     }
 
-    /// An event that can't be read, of this name.
+    /// The replacement for an unreadable event with this name.
     pub(crate) fn unread(name: &str) -> Self {
         match name {
             "sync" | "new_task" | "kill_containers" => Self::Missed,
@@ -163,12 +160,12 @@ impl Incoming {
         }
     }
 
-    /// Whether a node that misses it must poll for work.
+    /// Whether a node that misses this event must poll for work.
     pub(crate) fn means_work(&self) -> bool {
         matches!(self, Self::Sync | Self::NewTask { .. } | Self::KillContainers(_) | Self::Missed)
     }
 
-    /// How much memory it takes, nearly.
+    /// The approximate memory that the event takes.
     pub(crate) fn weight(&self) -> usize {
         let more = match self {
             Self::KillContainers(kill) => kill.kill_list.as_ref().map_or(0, |list| list.capacity() * size_of::<Kill>()),
@@ -184,83 +181,83 @@ impl Incoming {
 /// An event that a node sends.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outgoing {
-    /// I am here. Due every 60 seconds (`PING_INTERVAL_SECONDS` in `common/globals.py`): 5 seconds later the server
-    /// takes the node for offline.
+    /// A sign of life. Due every 60 seconds (`PING_INTERVAL_SECONDS` in `common/globals.py`): 5 seconds later the server regards the node
+    /// as offline.
     Ping,
-    /// A run has another status.
+    /// The status of a run has changed.
     AlgorithmStatusChange(StatusChange),
-    /// How this node is set up.
+    /// The node's shared configuration.
     NodeInfoUpdate(NodeInfo),
-    /// Something that an algorithm wrote (since 4.10.1; earlier servers ignore it).
+    /// Output of an algorithm (since 4.10.1; earlier servers ignore it).
     AlgorithmLog(AlgorithmLog),
-    /// How busy this node is (since 4.11; earlier servers ignore it).
+    /// The node's load (since 4.11; earlier servers ignore it).
     NodeMetricsUpdate(NodeMetrics),
 }
 
-/// How busy a node is (since 4.11; `__gather_system_metadata` in `node/__init__.py`). Without `gpu_*`: a server takes only lists under
-/// such names, and a node sends it a number.
+/// The load of a node (since 4.11; `__gather_system_metadata` in `node/__init__.py`). Has no `gpu_*` fields: a server accepts only lists
+/// under these names, but a regular node sends it a number.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NodeMetrics {
-    /// In percent.
+    /// The CPU usage, in percent.
     pub cpu_percent: f64,
-    /// In percent.
+    /// The memory usage, in percent.
     pub memory_percent: f64,
-    /// How many algorithms run.
+    /// The number of running algorithms.
     pub num_algorithm_containers: usize,
-    /// `posix`.
+    /// Always `posix`.
     pub os: &'static str,
-    /// `linux`.
+    /// Always `linux`.
     pub platform: &'static str,
-    /// How many processors there are.
+    /// The number of CPUs.
     pub cpu_count: usize,
-    /// In bytes.
+    /// The memory, in bytes.
     pub memory_total: u64,
-    /// In bytes.
+    /// The available memory, in bytes.
     pub memory_available: u64,
 }
 
-/// The configuration that a node shares with the server (`share_node_details` in `node/__init__.py`). The server keeps it until
-/// the node disconnects, as pairs of texts.
+/// The configuration that a node shares with the server (`share_node_details` in `node/__init__.py`). The server stores it as pairs of
+/// texts until the node disconnects.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeInfo {
     /// `encryption.enabled`, if it is set.
     pub encryption: Option<bool>,
-    /// `policies.allowed_algorithms`; none means all.
+    /// `policies.allowed_algorithms`; `None` means all.
     pub allowed_algorithms: Option<Vec<String>>,
     /// `policies.allowed_users`.
     pub allowed_users: Option<Vec<String>>,
     /// `policies.allowed_organizations`.
     pub allowed_organizations: Option<Vec<String>>,
-    /// The databases: label, type, and columns where these are fixed (csv, parquet).
+    /// The databases: label, type, and columns if these are fixed (csv, parquet).
     pub databases: Vec<DatabaseInfo>,
 }
 
-/// The part of a database's configuration that others may know.
+/// The part of a database's configuration that is shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseInfo {
-    /// Its label.
+    /// The label.
     pub label: String,
-    /// Its type.
+    /// The type.
     pub kind: String,
-    /// Its columns, if they are shared.
+    /// The columns, if they are shared.
     pub columns: Option<Vec<String>>,
 }
 
 /// Output of an algorithm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AlgorithmLog {
-    /// Where.
+    /// The collaboration.
     pub collaboration_id: CollaborationId,
-    /// Whose.
+    /// The run.
     pub run_id: RunId,
-    /// Its task.
+    /// The run's task.
     pub task_id: TaskId,
-    /// The text; the server appends it to the run's log.
+    /// The text, which the server appends to the run's log.
     pub log: String,
 }
 
 impl Outgoing {
-    /// The event's name and what goes with it.
+    /// The event's name and its data.
     pub fn to_event(&self) -> (&'static str, Option<Value>) {
         match self {
             Self::Ping => ("ping", None),

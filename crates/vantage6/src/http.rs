@@ -1,4 +1,4 @@
-//! One request, one answer: how a call becomes HTTP, and how everything that isn't a good answer becomes an [`Error`].
+//! One request and its response: sends a call over HTTP, and turns everything but a good response into an [`Error`].
 
 #![expect(clippy::disallowed_types, reason = "made here, to be sent; what comes is read into types")]
 
@@ -28,13 +28,13 @@ use crate::{
     time, token,
 };
 
-/// How much of a refusal is read: enough for its message.
+/// How many bytes of a refusal are read: enough for its message.
 const REFUSAL_LIMIT: usize = 64 * 1024;
 
-/// An answer of more bytes waits until no other such answer is held.
+/// A response larger than this waits until no other such response is held.
 const SMALL: usize = 256 * 1024;
 
-/// So many bytes of each string of an answer are read, as it is in the text: more than is kept of any.
+/// How many bytes of each string in a response are read, in its JSON form: more than is kept of any string.
 const STRING: usize = 512 * 1024;
 
 /// The HTTP client of one server.
@@ -42,30 +42,30 @@ pub(crate) struct HttpTransport {
     pub http: reqwest::Client,
     pub url: ServerUrl,
     pub errors: ConnectionErrors,
-    /// How long the server may be silent: before its answer, and, in sum, in the middle of it ([`Pace`]). Long, since 4.5.5 does one thing
-    /// at a time and a login costs it a quarter of a second of hashing for each node that it knows
-    /// (`Node.get_by_api_key` in `server/model/node.py`).
+    /// How long the server may be silent: before the response, and in total during its body ([`Pace`]). Long, since a 4.5.5 server does
+    /// one thing at a time, and a login costs it a quarter of a second of hashing for each node that it knows (`Node.get_by_api_key` in
+    /// `server/model/node.py`).
     pub silence: Duration,
-    /// No answer that is held in memory may be larger.
+    /// The largest response that is held in memory, in bytes.
     pub limit: u64,
-    /// One answer at a time may be large ([`SMALL`]): others decide how large they are, and many are asked for at once.
+    /// Admits one large response ([`SMALL`]) at a time: others decide how large responses are, and many requests are concurrent.
     pub large: Arc<Semaphore>,
     pub observer: Option<Observer>,
 }
 
-/// How a request ended: for metrics.
+/// How a request ended, for metrics.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct RequestEnd<'a> {
-    /// Its method.
+    /// The method.
     pub method: &'a str,
-    /// Its path below the API's address, with numbers in it.
+    /// The path below the API's address, including ids.
     pub path: &'a str,
-    /// The answer's status; `None` without an answer.
+    /// The response's status; `None` without a response.
     pub status: Option<u16>,
-    /// How long it took until the answer began.
+    /// The time until the response began.
     pub took: Duration,
-    /// The server's clock, if it said.
+    /// The server's clock, if the response has it.
     pub date: Option<jiff::Timestamp>,
     /// The certificate (DER) of the connection, if there is one.
     pub certificate: Option<&'a [u8]>,
@@ -74,14 +74,14 @@ pub struct RequestEnd<'a> {
 /// Observes how each request ended.
 pub(crate) type Observer = Arc<dyn Fn(&RequestEnd<'_>) + Send + Sync>;
 
-/// What is asked of the server.
+/// A request to the server.
 #[derive(Clone)]
 pub(crate) struct Call {
     pub method: Method,
     pub path: String,
     pub query: Vec<(&'static str, String)>,
     pub json: Option<Bytes>,
-    /// The answer holds a token: nothing of it may be shown.
+    /// The response contains a token, so none of it may be shown.
     pub secret: bool,
 }
 
@@ -125,7 +125,7 @@ impl fmt::Display for Call {
 }
 
 impl HttpTransport {
-    /// Sends it once; the answer is one of success (2xx), and its body is still to be read.
+    /// Sends the request once. Returns a successful response (2xx) whose body has not been read yet.
     pub async fn send(&self, call: &Call, token: Option<&SecretString>) -> Result<Answer, Error> {
         let mut request = self.request(call, token)?;
         if let Some(json) = &call.json {
@@ -149,7 +149,7 @@ impl HttpTransport {
         self.accept(call, response).await
     }
 
-    /// Tells the observer that a request has ended, with this answer or without one.
+    /// Reports the end of a request to the observer, with or without a response.
     pub fn observe(&self, call: &Call, began: Instant, answer: Option<&Response>) {
         if let Some(observer) = &self.observer {
             observer(&RequestEnd {
@@ -178,7 +178,7 @@ impl HttpTransport {
         Ok(request)
     }
 
-    /// Lets answers of success through and turns all others into errors.
+    /// Accepts successful responses and turns all others into errors.
     pub async fn accept(&self, call: &Call, response: Response) -> Result<Answer, Error> {
         let answer = Answer::new(call.clone(), response, self.errors.clone(), self.silence, self.large.clone());
         if answer.response.status().is_success() { Ok(answer) } else { Err(answer.refusal().await) }
@@ -193,7 +193,7 @@ pub(crate) fn bearer(token: &SecretString) -> Result<header::HeaderValue, Error>
     Ok(value)
 }
 
-/// An answer whose body has not arrived yet.
+/// A response whose body has not arrived yet.
 pub(crate) struct Answer {
     call: Call,
     response: Response,
@@ -205,13 +205,13 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// One that came over no network.
+    /// A response that did not come over a network.
     #[cfg(any(test, fuzzing))]
     pub fn made(call: Call, response: Response, silence: Duration) -> Self {
         Self::new(call, response, ConnectionErrors::default(), silence, Arc::new(Semaphore::new(1)))
     }
 
-    /// One that shares its right to be large with these.
+    /// Replaces the semaphore for large responses.
     #[cfg(test)]
     pub fn share(&mut self, large: Arc<Semaphore>) {
         self.large = large;
@@ -239,12 +239,12 @@ impl Answer {
         Error::Timeout { request: self.call.to_string(), what, after, delivery: Delivery::Unknown }
     }
 
-    /// The right to hold a large answer, if this is one. Whoever keeps the body after this answer keeps it with that.
+    /// The permit for a large response, if this is one. It must be kept for as long as the body is.
     pub fn take_room(&mut self) -> Option<OwnedSemaphorePermit> {
         self.room.take()
     }
 
-    /// The whole body, its long strings cut, through a filter that may leave parts out; also says how much it was on the wire.
+    /// Reads the whole body, with long strings cut, through a filter that may drop parts. Also returns the number of bytes received.
     pub async fn filtered(
         &mut self,
         limit: u64,
@@ -263,32 +263,32 @@ impl Answer {
             if body.len() > SMALL && self.room.is_none() {
                 let room = timeout(self.silence, self.large.clone().acquire_owned()).await;
                 let waits = "no other large answer has been done with";
-                // It is never closed.
+                // The semaphore is never closed.
                 self.room = room.map_err(|_| self.too_slow((waits, self.silence)))?.ok();
             }
         }
         Ok((body.freeze(), bytes))
     }
 
-    /// The whole body as JSON.
+    /// Reads the whole body as JSON.
     pub async fn json<T: DeserializeOwned>(mut self, limit: u64) -> Result<T, Error> {
         let limit = if self.call.secret { limit.min(token::ANSWER_LIMIT) } else { limit };
         let (body, _) = self.filtered(limit, |chunk, body| body.extend_from_slice(chunk)).await?;
         self.parse(&body)
     }
 
-    /// JSON that was read from this answer.
+    /// Parses JSON that was read from this response.
     pub fn parse<'a, T: Deserialize<'a>>(&self, body: &'a [u8]) -> Result<T, Error> {
         serde_json::from_slice(body).map_err(|error| match self.call.secret {
             true if error.to_string().starts_with(token::TOO_LONG) => self.unreadable(body, token::TOO_LONG),
-            // Its own words repeat what it did not expect.
+            // The parser's message repeats the unexpected text.
             true => self.unreadable(body, format!("wrong JSON at line {} column {}", error.line(), error.column())),
-            // Its own words quote the text, which is of any length.
+            // The parser's message quotes the text, which may have any length.
             false => self.unreadable(body, excerpt(error.to_string().as_bytes())),
         })
     }
 
-    /// The error for an answer that doesn't make sense.
+    /// The error for a response that makes no sense.
     pub fn unreadable(&self, body: &[u8], problem: impl fmt::Display) -> Error {
         let kind = self
             .response
@@ -307,16 +307,16 @@ impl Answer {
         }
     }
 
-    /// The error for an input that is wrong in itself.
+    /// The error for an invalid input.
     pub fn bad_input(&self, problem: &'static str) -> Error {
         Error::BadInput { request: self.call.to_string(), problem }
     }
 
-    /// Why the server said no. Its messages are `{"msg": …, "errors": …}`; a proxy's are HTML.
+    /// Reads why the server refused. Its messages are `{"msg": …, "errors": …}`; a proxy's are HTML.
     pub(crate) async fn refusal(mut self) -> Error {
         let mut body = BytesMut::new();
         self.pace = Pace::short(self.silence);
-        // What can be read of it is enough.
+        // Whatever can be read is enough.
         while let Ok(Some(chunk)) = self.chunk().await {
             body.extend_from_slice(&chunk);
             if body.len() > REFUSAL_LIMIT {
@@ -325,7 +325,7 @@ impl Answer {
         }
         let is_json = serde_json::from_slice::<IgnoredAny>(&body).is_ok();
         let ServerMessage { msg, message, errors } = ServerMessage::read(&body);
-        // As `flask_restful` and the server's resources answer; HTML and other JSON are somebody else's.
+        // The format of `flask_restful` and the server's resources. HTML and other JSON come from something else.
         let words = msg.or(message).map(|said| (said, serde_json::from_str::<String>(said.get()).ok()));
         let own_words = matches!(words, Some((_, Some(_))));
         let mut message = match words {
@@ -354,7 +354,7 @@ impl Answer {
     }
 }
 
-/// What a server says of a refusal.
+/// The server's message about a refusal.
 #[derive(Deserialize, Default)]
 struct ServerMessage<'a> {
     #[serde(borrow, default)]
@@ -366,14 +366,14 @@ struct ServerMessage<'a> {
 }
 
 impl<'a> ServerMessage<'a> {
-    /// Nothing, where the body is no object.
+    /// Empty if the body is not an object.
     fn read(body: &'a [u8]) -> Self {
         let is_object = body.trim_ascii_start().starts_with(b"{");
         serde_json::from_slice(body).ok().filter(|_| is_object).unwrap_or_default()
     }
 }
 
-/// What a web server before the vantage6 server says about TLS (nginx, Apache, Go's).
+/// The advice for an error page about TLS of a web server before the vantage6 server (nginx, Apache, Go's).
 fn advice_for_page(status: u16, page: &[u8]) -> Option<String> {
     let page = String::from_utf8_lossy(page).to_lowercase();
     let says = |words: &[&str]| words.iter().any(|words| page.contains(words));
@@ -387,7 +387,7 @@ fn advice_for_page(status: u16, page: &[u8]) -> Option<String> {
     (status == 400 && says(&wants_tls)).then(|| "This is a port for https://: begin server_url with https://".into())
 }
 
-/// Where a redirect leads, as it has to be written into the configuration: without the path of the request.
+/// The advice about a redirect: its target as it must be configured, without the request's path.
 fn redirect_advice(asked: &Url, path: &str, location: &str) -> String {
     let Ok(mut to) = asked.join(location) else {
         return format!("it points to {}: use that address in server_url", excerpt(location.as_bytes()));
@@ -399,7 +399,7 @@ fn redirect_advice(asked: &Url, path: &str, location: &str) -> String {
         whole.strip_suffix(path.trim_matches('/')).map(|api| api.trim_matches('/').to_owned())
     };
     let whole = to.path().trim_matches('/').to_owned();
-    // Some lead every address to the same one.
+    // Some redirect every address to the same one.
     let is_api = of_api(asked).is_some_and(|known| !known.is_empty() && whole.ends_with(&known));
     let Some(api) = of_api(&to).or(Some(whole).filter(|_| is_api)) else {
         return format!(
@@ -410,7 +410,7 @@ fn redirect_advice(asked: &Url, path: &str, location: &str) -> String {
     to.set_path(&api);
     let address = |url: &Url| excerpt(url.as_str().trim_end_matches('/').as_bytes());
     let told = format!("it points to {}: use that address in server_url", address(&to));
-    // The API's path is another setting.
+    // The API's path is a separate setting.
     let known = of_api(asked).unwrap_or_default();
     let base = api.strip_suffix(known.as_str()).filter(|base| base.is_empty() || base.ends_with('/'));
     match base {
@@ -423,7 +423,7 @@ fn redirect_advice(asked: &Url, path: &str, location: &str) -> String {
     }
 }
 
-/// What a person should do about a refusal, where it isn't the server's own words that say it.
+/// The advice about a refusal that the server's own message does not explain.
 fn advice(status: u16, is_json: bool, response: &Response, call: &Call) -> Option<String> {
     match status {
         300..=399 => {

@@ -1,13 +1,13 @@
-//! The live connection: Socket.IO, with what is special about the server's namespace `/tasks`.
+//! The live connection: Socket.IO, with the peculiarities of the server's namespace `/tasks`.
 //!
 //! ```text
 //!   socketio::Events ──▶ ┌────────┐ ──▶ LiveEvents (typed)
 //!                        │  task  │     ping every 60 s
 //!   socketio::Client ◀── └────────┘     another token when the server doesn't know who this is
 //! ```
-//! The server accepts every connection, also with a token that it can't use (`on_connect` in `server/websockets.py`):
-//! then it sends `expired_token`, `invalid_token` or nothing at all, and the connection stays open but gets no events. A good
-//! connection gets `sync`. So if no `sync` arrives soon after connecting, the client reconnects with another token.
+//! The server accepts every connection, even with an unusable token (`on_connect` in `server/websockets.py`). Then it sends
+//! `expired_token`, `invalid_token` or nothing at all, and the connection stays open without events. A good connection gets `sync`. So if
+//! no `sync` arrives soon after connecting, the client reconnects with another token.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,27 +23,26 @@ use crate::{AccessToken, Client, Delivery, Error, Incoming, Outgoing};
 
 /// `PING_INTERVAL_SECONDS` in `common/globals.py`.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
-/// So many events may wait for the node, and so many bytes of them. What comes then is dropped, and
-/// [`Incoming::Missed`] takes its place.
+/// The largest number of queued events, and of their bytes. Further events are dropped and replaced by [`Incoming::Missed`].
 const MAX_QUEUED: usize = 256;
 const MAX_QUEUED_BYTES: u32 = 1024 * 1024;
 /// How many characters of the reason for a disconnection are reported.
 const MAX_REASON: usize = 1000;
-/// The largest event that is read. None that a node understands comes to a few thousand bytes, but for `kill_containers`
-/// with a list of thousands of runs, which the server shows as killed. Larger ones are passed over: what others of the
-/// server send must cost neither memory nor the connection.
+/// The largest event that is read. The events that a node understands have at most a few thousand bytes, except `kill_containers` with a
+/// list of thousands of runs, which the server also shows as killed. Larger events are skipped, so that other users of the server can
+/// cost the node neither memory nor the connection.
 const MAX_EVENT: usize = 256 * 1024;
-/// How long a ping may wait to be sent.
+/// How long sending a ping may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveOptions {
-    /// Don't even try websockets: for proxies that accept them and then let nothing through.
+    /// Don't try websockets, for proxies that accept them and then block their traffic.
     pub polling_only: bool,
-    /// How long the server may take to say `sync`. A busy 4.5.5 can take seconds.
+    /// How long the server may take to send `sync`. A busy 4.5.5 server can take seconds.
     pub identified_within: Duration,
-    /// Between attempts to connect: at first, and at most.
+    /// The first and the longest pause between attempts to connect.
     pub reconnect: (Duration, Duration),
 }
 
@@ -57,39 +56,39 @@ impl Default for LiveOptions {
     }
 }
 
-/// What happens on the connection.
+/// An event of the connection.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LiveEvent {
-    /// There is a connection. What counts is the [`Incoming::Sync`] that comes with it.
+    /// The connection is established. The node is online only after the [`Incoming::Sync`] that follows.
     Connected {
-        /// By websocket, not by long polling.
+        /// Whether the transport is a websocket rather than long polling.
         websocket: bool,
     },
-    /// There is none, for this reason; attempts go on.
+    /// The connection is lost or could not be made. The client keeps trying.
     Disconnected {
-        /// For a log.
+        /// The reason, for a log.
         reason: String,
     },
-    /// The server says something.
+    /// The server has sent an event.
     Incoming(Incoming),
 }
 
-/// Speaks on the connection. When the last clone is dropped, or [`LiveEvents`], the connection ends.
+/// Sends on the connection. The connection ends when the last clone or [`LiveEvents`] is dropped.
 #[derive(Clone)]
 pub struct Live {
     socket: socketio::Client,
 }
 
-/// What happens on the connection, in order. Never waits for its reader: if that is slow, events are lost, and
-/// [`Incoming::Missed`] says that there is more to look for. Whether there is a connection is never lost.
+/// The events of the connection, in order. The connection never waits for the reader: if that is slow, events are dropped, and
+/// [`Incoming::Missed`] tells it to look for more work. Changes of the connection's state are never lost.
 pub struct LiveEvents {
     receiver: mpsc::Receiver<QueuedEvent>,
 }
 
-/// An event with its part of the bytes that may wait.
+/// An event with the permit for its bytes in the queue.
 type QueuedEvent = (LiveEvent, Option<OwnedSemaphorePermit>);
 
-/// An event could not be sent. It is not sent later: the REST API has what counts.
+/// An event could not be sent. It is not sent later, because the REST API is authoritative.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("'{event}' was not sent to the server: {cause}")]
 pub struct SendError {
@@ -98,7 +97,7 @@ pub struct SendError {
 }
 
 impl Live {
-    /// Tells the server something; only if it is connected now.
+    /// Sends an event if there is a connection now.
     pub async fn send(&self, event: &Outgoing) -> Result<(), SendError> {
         let (name, data) = event.to_event();
         let sent = match data {
@@ -108,10 +107,10 @@ impl Live {
         sent.map_err(|cause| SendError { event: name, cause: cause.to_string() })
     }
 
-    /// Tells the server something, and waits for up to `limit` until it has handled that. One that does not say so is taken to have.
+    /// Sends an event, and waits for up to `limit` for the server's acknowledgement. Without one, the event counts as delivered.
     ///
     /// # Errors
-    /// If there is no connection, or none any more: whether the server may have it nevertheless.
+    /// If there is no connection, or it was lost: whether the server may have the event nevertheless.
     pub async fn send_with_ack(&self, event: &Outgoing, limit: Duration) -> Result<(), Delivery> {
         if !self.socket.is_connected() {
             return Err(Delivery::NotSent);
@@ -124,25 +123,25 @@ impl Live {
         }
     }
 
-    /// Whether there is a connection at this moment.
+    /// Whether there is a connection now.
     pub fn is_connected(&self) -> bool {
         self.socket.is_connected()
     }
 
-    /// Says goodbye, so that the server knows at once that the node is offline.
+    /// Closes the connection properly, so that the server knows at once that the node is offline.
     pub async fn close(self) {
         self.socket.shutdown().await;
     }
 }
 
 impl LiveEvents {
-    /// The next event; `None` when the connection was closed from this side.
+    /// The next event; `None` if the connection was closed from this side.
     pub async fn recv(&mut self) -> Option<LiveEvent> {
         self.receiver.recv().await.map(|(event, _)| event)
     }
 }
 
-/// Connects, and stays connected, until either of the two is dropped. Has to be called within a Tokio runtime.
+/// Connects and stays connected until either of the two is dropped. Must be called within a Tokio runtime.
 pub fn connect(client: &Client, options: LiveOptions) -> Result<(Live, LiveEvents), Error> {
     let in_use: Arc<Mutex<Option<AccessToken>>> = Arc::default();
     let headers = {
@@ -188,7 +187,7 @@ pub fn connect(client: &Client, options: LiveOptions) -> Result<(Live, LiveEvent
 struct EventQueue {
     sender: mpsc::Sender<QueuedEvent>,
     bytes: Arc<Semaphore>,
-    /// What did not fit: the last state of the connection, and that there were events.
+    /// What did not fit: the last state of the connection, and whether events were dropped.
     state: Option<LiveEvent>,
     missed: bool,
 }
@@ -210,7 +209,7 @@ impl EventQueue {
         self.send_unsent();
         if self.has_unsent() || !self.try_push(&event) {
             match event {
-                // It also shows that the connection works.
+                // `Sync` also shows that the connection works.
                 LiveEvent::Connected { .. } | LiveEvent::Disconnected { .. } | LiveEvent::Incoming(Incoming::Sync) => {
                     self.state = Some(event);
                 }
@@ -219,7 +218,7 @@ impl EventQueue {
         }
     }
 
-    /// Whether there was room.
+    /// Queues an event. Returns whether it fit.
     fn try_push(&self, event: &LiveEvent) -> bool {
         let weight = match event {
             LiveEvent::Incoming(incoming) => incoming.weight(),
@@ -231,7 +230,7 @@ impl EventQueue {
         self.sender.try_send((event.clone(), Some(part))).is_ok()
     }
 
-    /// Once the reader has taken all that waited: so there is one look for all that it missed.
+    /// Queues what did not fit, once the reader has emptied the queue, so that one poll makes up for all missed events.
     fn send_unsent(&mut self) {
         if self.bytes.available_permits() < MAX_QUEUED_BYTES as usize {
             return;
@@ -252,7 +251,7 @@ fn disconnected(reason: &str) -> LiveEvent {
     LiveEvent::Disconnected { reason: reason.chars().take(MAX_REASON).collect() }
 }
 
-/// Why the connection was not made, and what to do where the answer is none of the server's.
+/// Why the connection failed, with advice if the response is not the server's.
 fn not_connected(error: &socketio::Error, client: &Client) -> String {
     let forward = || {
         let url = client.url().socket_io();
@@ -263,13 +262,13 @@ fn not_connected(error: &socketio::Error, client: &Client) -> String {
         )
     };
     match error {
-        // 400 is the server's own; 502 to 504 say that the route works, and the server does not.
+        // 400 is the server's own. 502 to 504 mean that the route works but the server does not.
         socketio::Error::Status { status, .. } if is_not_forwarded(*status) => format!("{error}. {}", forward()),
-        // A page of something else, such as the user interface's.
+        // A page of another service, such as the user interface.
         socketio::Error::Packet(_) | socketio::Error::Protocol(_) => format!("{error}. {}", forward()),
         socketio::Error::Http { .. } => {
             let through = client.http_proxy().map(|proxy| format!("through the {proxy}: ")).unwrap_or_default();
-            // Instead of saying so, it may just close the connection.
+            // The server may just close the connection rather than send an alert.
             let asked = if client.client_certificate_requested() && !error.to_string().contains("client certificate") {
                 "; the server asks for a client certificate (mutual TLS), and a node has none"
             } else {
@@ -281,7 +280,7 @@ fn not_connected(error: &socketio::Error, client: &Client) -> String {
     }
 }
 
-/// Whether a status is what a proxy says of an address that it does not forward: not found, redirected, not for this, a login wanted.
+/// Whether a proxy responds with this status for an address that it does not forward: not found, redirect, unsupported or login required.
 fn is_not_forwarded(status: u16) -> bool {
     matches!(status, 200..=399 | 401 | 403 | 404 | 405 | 406 | 410 | 411 | 415 | 421 | 426 | 501)
 }
@@ -299,7 +298,7 @@ impl LiveTask {
     async fn run(mut self, mut events: socketio::Events) {
         let mut ping = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // When the server has to have said `sync`, while it hasn't.
+        // When `sync` must have arrived, while it has not.
         let mut deadline: Option<Instant> = None;
         let (closed, bytes) = (self.to.sender.clone(), self.to.bytes.clone());
         loop {
@@ -338,8 +337,8 @@ impl LiveTask {
                     Some(socketio::Event::LeftOut { event: Some(name) }) => {
                         self.to.push(LiveEvent::Incoming(Incoming::unread(&name)));
                     }
-                    // There were too many events before the connection was made. The server sends them to those that it
-                    // knows, after its `sync`, which is among them.
+                    // Too many events arrived before the connection was established. The server sends events only after `sync`, so it was
+                    // among them.
                     Some(socketio::Event::LeftOut { event: None }) => {
                         deadline = None;
                         self.to.push(LiveEvent::Incoming(Incoming::Sync));
@@ -433,7 +432,7 @@ mod tests {
         to.push(task(7));
         assert_eq!(all(&mut events), [missed.clone(), task(7)]);
 
-        // By their bytes, too; and the last word on the connection is kept.
+        // The limit of bytes applies too, and the last state of the connection is kept.
         for _ in 0..100 {
             to.push(kill(5000));
         }
@@ -448,12 +447,12 @@ mod tests {
         assert!(!to.has_unsent());
         to.push(task(8));
         assert_eq!(all(&mut events), [task(8)]);
-        // What means no work is not made up for: others can send any number of it.
+        // Dropped events that mean no work cause no poll: others can send any number of them.
         for _ in 0..2 * MAX_QUEUED {
             to.push(LiveEvent::Incoming(Incoming::Message("x".into())));
         }
         assert!(!to.has_unsent() && all(&mut events).len() == MAX_QUEUED);
-        // One that is larger than all of the room is missed too.
+        // An event larger than the whole queue counts as missed too.
         to.push(kill(MAX_QUEUED_BYTES as usize));
         assert!(to.has_unsent());
     }

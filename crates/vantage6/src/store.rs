@@ -1,7 +1,8 @@
-//! Algorithm stores (since 4.6): asked whether they have approved an image. Since 4.15.2 a node does not take the server's word for it
+//! Asks algorithm stores (since 4.6) whether they have approved an image. Since 4.15.2, a node does not rely on the server for that
 //! (`AlgorithmStore.get_algorithm` in `common/client/node_client.py`).
 //!
-//! A store is somebody else's: it is asked once, within a bounded time, follows no redirect, and little is read of its answer.
+//! A store belongs to another party, so a request gets one attempt with a time limit, follows no redirect, and reads little of the
+//! response.
 
 mod entries;
 pub(crate) mod logins;
@@ -20,35 +21,35 @@ use crate::{
     error::{excerpt, is_passing},
 };
 
-/// How long the whole answer may take.
+/// The time limit for the whole response.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How much is read of an answer. An algorithm's description has some kilobytes.
+/// How many bytes of a response are read. An algorithm's description has a few kilobytes.
 const LIMIT: usize = 1024 * 1024;
 
 /// An algorithm that a store has approved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreAlgorithm {
-    /// Its image, as it was registered.
+    /// The image, as it was registered in the store.
     pub image: String,
-    /// The content that was approved.
+    /// The digest of the approved content.
     pub digest: Option<String>,
 }
 
-/// Why a store has not said what it has approved.
+/// Why a store has not returned its approved algorithms.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// There is no connection with it.
+    /// There is no connection to the store.
     #[error("{0}")]
     Unreachable(String),
-    /// It gives no answer to this question now. Others may have one: a store asks the image's registry, and waits for that.
+    /// The store does not answer this request now. Other requests may succeed: a store waits for the image's registry.
     #[error("{0}")]
     Away(String),
-    /// It does not want to say, or says nothing that makes sense.
+    /// The store refuses to answer, or its answer makes no sense.
     #[error("{0}")]
     Refused(String),
 }
 
-/// What is read of a refusal.
+/// The part of a refusal that is read.
 #[derive(Deserialize, Default)]
 struct Message {
     #[serde(default)]
@@ -56,10 +57,10 @@ struct Message {
 }
 
 impl Client {
-    /// The algorithms that the store at this address has approved for an image, as a task names it; without one, the first of all.
+    /// The algorithms that the store at this address has approved for an image, as a task names it. Without an image, the first one of all.
     ///
     /// # Errors
-    /// Why it has not said; no such text has a token.
+    /// Why the store has not returned them. No error text contains a token.
     pub async fn store_algorithms(&self, store: &str, image: Option<&str>) -> Result<Vec<StoreAlgorithm>, StoreError> {
         let url = address(store, self.url()).ok_or_else(|| {
             StoreError::Refused(format!(
@@ -82,7 +83,7 @@ impl Client {
     async fn ask_store(&self, url: &Url, shown: &str, image: Option<&str>) -> Result<Vec<StoreAlgorithm>, StoreError> {
         let (mut answer, token) = self.send_to_store(url, shown, image).await?;
         if answer.status() == 401 && self.store_logins().may_log_in(url) {
-            // The server may have forgotten the token; the next one is another.
+            // The server may have forgotten the token, so get another one.
             self.invalidate_token(&token);
             (answer, _) = self.send_to_store(url, shown, image).await?;
         }
@@ -94,7 +95,7 @@ impl Client {
         }
     }
 
-    /// Asks once; gives the token that was sent, too.
+    /// Sends one request. Also returns the token that was sent.
     async fn send_to_store(
         &self,
         url: &Url,
@@ -106,7 +107,7 @@ impl Client {
         let mut url = url.clone();
         match image {
             Some(image) => url.query_pairs_mut().append_pair("image", image),
-            // As if to look whether it answers at all.
+            // Checks only whether the store responds at all.
             None => url.query_pairs_mut().append_pair("per_page", "1"),
         };
         let request = self
@@ -138,7 +139,7 @@ impl Client {
     fn unreachable(&self, url: &Url, shown: &str, error: &reqwest::Error) -> StoreError {
         let cause = std::error::Error::source(error).unwrap_or(error);
         let words = match self.failure_at(url, cause) {
-            // What is said of the server's address in the configuration is true of the store's address at the server.
+            // The advice about the server's address in the configuration also applies to the store's address at the server.
             Failure::Tls(words) => words.replace("`server_url`", "its address at the server"),
             Failure::Other(words) => excerpt(words.as_bytes()),
         };
@@ -150,7 +151,7 @@ impl Client {
     }
 }
 
-/// What a status other than 200 means.
+/// The error for a status other than 200.
 fn refusal(status: u16, body: &[u8], shown: &str) -> StoreError {
     let said = serde_json::from_slice::<Message>(body).unwrap_or_default().msg;
     let said = said.map_or_else(|| excerpt(body), |said| excerpt(said.as_bytes()));
@@ -173,7 +174,7 @@ fn refusal(status: u16, body: &[u8], shown: &str) -> StoreError {
     }
 }
 
-/// Where a store's algorithms are. One on the server's own machine is called localhost by the server, and is not on this one.
+/// The address of a store's algorithms. The server calls a store on its own machine localhost, which from here is the server's host.
 fn address(store: &str, server: &ServerUrl) -> Option<Url> {
     let mut url = plain_address(store)?;
     if is_localhost(&url) && !is_localhost(server.host()) {
@@ -189,7 +190,7 @@ fn is_localhost(url: &Url) -> bool {
     matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
 }
 
-/// The server's address as the store is to know it.
+/// The server's address in the form that the store knows.
 fn told_server(server: &ServerUrl) -> String {
     server.as_configured().replace("host.docker.internal", "localhost")
 }

@@ -1,5 +1,5 @@
-//! Destinations of a way out that are no database's: wide ranges, the machine itself, the cloud's metadata, the cluster's API server; and
-//! names that mean something else in a pod.
+//! Egress destinations that are not a database's: wide ranges, the machine itself, the cloud's metadata, the cluster's API server, and
+//! host names that mean something else in a pod.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,10 +9,10 @@ use super::super::yaml::{self, Node, Value};
 use super::Cidr;
 
 const METADATA: &str = "the metadata of the cloud, which often has credentials of the machine";
-/// More addresses than a database has.
+/// The prefix lengths (IPv4, IPv6) of the widest range that a database is expected to have.
 pub(super) const WIDEST: (u8, u8) = (24, 64);
 
-/// Addresses with a meaning of their own, with what is there. The first that fits is told.
+/// Addresses with a special meaning, and what is there. The first match is reported.
 const PLACES: [(&str, &str); 14] = [
     ("169.254.169.254/32", METADATA),
     ("169.254.170.2/32", METADATA),
@@ -30,7 +30,7 @@ const PLACES: [(&str, &str); 14] = [
     ("::1/128", "a loopback address: the pod itself, or its machine"),
 ];
 
-/// What is to be said of a range of addresses.
+/// The warnings about a range of addresses.
 pub(super) fn warnings(cidr: Cidr, api_servers: &[IpAddr]) -> Vec<String> {
     let plain = unwrapped(cidr);
     let (widest, kind) = match plain.address {
@@ -46,7 +46,7 @@ pub(super) fn warnings(cidr: Cidr, api_servers: &[IpAddr]) -> Vec<String> {
         said.push("is the unspecified address, which is the pod itself. Name the database's own.".to_owned());
     }
     let places = PLACES.iter().filter_map(|(place, what)| Some((Cidr::parse(place).ok()?, what)));
-    // Of a range that has everything, it has been said.
+    // Only the first match: a range that contains everything already has the warning above.
     if let Some((_, what)) = places.into_iter().find(|(place, _)| overlap(*place, cidr)) {
         said.push(format!("has {what}. Name the database's own address."));
     }
@@ -56,9 +56,9 @@ pub(super) fn warnings(cidr: Cidr, api_servers: &[IpAddr]) -> Vec<String> {
     said
 }
 
-/// An IPv4 range that is written as one of IPv6.
+/// The IPv4 range that an IPv6 range stands for, if it is mapped or translated.
 pub(super) fn unwrapped(cidr: Cidr) -> Cidr {
-    // Mapped, and what translators of the network take for IPv4: RFC 6052, RFC 8215 (of which each network chooses a part), RFC 7915.
+    // IPv4-mapped addresses, and the prefixes of translators: RFC 6052, RFC 8215 (each network chooses a part of it), RFC 7915.
     const MAPPED: [(Ipv6Addr, u8); 4] = [
         (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96),
         (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96),
@@ -79,7 +79,7 @@ pub(super) fn unwrapped(cidr: Cidr) -> Cidr {
     }
 }
 
-/// Whether two ranges have an address in common, in whichever way each is written.
+/// Whether two ranges have an address in common, in any notation.
 pub(super) fn overlap(one: Cidr, other: Cidr) -> bool {
     share(unwrapped(one), unwrapped(other))
 }
@@ -93,7 +93,7 @@ fn share(one: Cidr, other: Cidr) -> bool {
     }
 }
 
-/// Why a name can't stand for a database, if it can't: algorithms mean something else by it.
+/// Why algorithms can't use a name for a database: it already means something else in a pod.
 pub(super) fn taken(name: &str) -> Option<&'static str> {
     let name = name.trim_end_matches('.').to_lowercase();
     let is = |taken: &[&str]| {
@@ -115,7 +115,7 @@ pub(super) fn taken(name: &str) -> Option<&'static str> {
     }
 }
 
-/// The addresses of the API server, as far as they are known without asking anybody: from the pod's environment, or the kubeconfigs.
+/// The API server's addresses as far as they are known without a look-up: from the pod's environment, or from the kubeconfigs.
 pub(super) fn api_servers(kubeconfigs: &[std::path::PathBuf], around: &Surroundings<'_>) -> Vec<IpAddr> {
     let of_pod = (around.env)("KUBERNETES_SERVICE_HOST").and_then(|host| host.parse().ok());
     let of_files =
@@ -124,7 +124,7 @@ pub(super) fn api_servers(kubeconfigs: &[std::path::PathBuf], around: &Surroundi
 }
 
 fn of_kubeconfig(text: &str) -> Vec<IpAddr> {
-    // Whoever connects with it says what is wrong with it.
+    // The client that connects with it reports its errors.
     let unheard = Diagnostics::new(std::path::Path::new("kubeconfig"));
     let root = yaml::read(text, &unheard);
     let clusters = match root.as_ref().and_then(|root| Some(&root.get("clusters")?.value)) {

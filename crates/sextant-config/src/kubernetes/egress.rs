@@ -1,4 +1,4 @@
-//! The ways out of a run's pod that a database on the network needs: which address, which port.
+//! Egress from a run's pod to a database on the network: the address and the ports.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use super::{destinations, sums};
 
 /// The ports of DNS, and of DNS over TLS.
 pub(super) const NAME_SERVERS: [u16; 2] = [53, 853];
-/// Ports of what passes connections on, or gives power over machines, with what it is.
+/// Ports of services that forward connections or give control over machines, with a description.
 const OF_OTHERS: [(u16, &str); 17] = [
     (21, "file transfers"),
     (22, "SSH, which passes connections on to everywhere"),
@@ -29,7 +29,7 @@ const OF_OTHERS: [(u16, &str); 17] = [
     (10250, "kubelets, by which whoever may has the machine"),
     (10255, "kubelets"),
 ];
-/// Name servers that answer everybody, over HTTPS too.
+/// Public name servers, which also answer over HTTPS.
 const PUBLIC_RESOLVERS: [&str; 18] = [
     "1.0.0.1/32",
     "1.0.0.2/32",
@@ -51,28 +51,28 @@ const PUBLIC_RESOLVERS: [&str; 18] = [
     "2620:fe::/48",
 ];
 
-/// One way out.
+/// One allowed destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Egress {
-    /// Where to.
+    /// The range of addresses.
     pub cidr: Cidr,
     /// The TCP ports; at least one.
     pub ports: Vec<u16>,
-    /// The name under which algorithms find the address, as they can look up none. Only with a single address.
+    /// The host name under which algorithms find the address, as they can't use DNS. Only with a single address.
     pub host: Option<String>,
 }
 
 /// A range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr {
-    /// The first address: none of its bits beyond the prefix is set.
+    /// The first address: no bit beyond the prefix is set.
     pub address: IpAddr,
-    /// How many bits all addresses have in common.
+    /// The number of bits that all addresses share.
     pub prefix: u8,
 }
 
 impl Cidr {
-    /// The range of one address alone.
+    /// The range of a single address.
     #[must_use]
     pub const fn only(address: IpAddr) -> Self {
         Self { address, prefix: whole(address) }
@@ -84,13 +84,13 @@ impl Cidr {
         (self.prefix == whole(self.address)).then_some(self.address)
     }
 
-    /// Whether an address is in the range, in whichever way either is written.
+    /// Whether an address is in the range, in any notation.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         destinations::overlap(*self, Self::only(address))
     }
 
-    /// Reads `10.1.2.0/24`, or an address alone. `Err` has the range that was probably meant, where one can be told.
+    /// Parses `10.1.2.0/24`, or a single address. `Err` contains the range that was probably meant, if there is one.
     pub(super) fn parse(text: &str) -> Result<Self, Option<Self>> {
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
@@ -128,7 +128,7 @@ fn masked(address: IpAddr, prefix: u8) -> IpAddr {
     }
 }
 
-/// Reads the `egress` of a database; what is wrong has been noted.
+/// Reads the `egress` of a database and reports its errors.
 pub(super) fn read(field: &Field<'_>, api_servers: &[IpAddr]) -> Vec<Egress> {
     let expected = "a list of ways out, like `[{cidr: 10.1.2.3/32, port: 5432}]`";
     let ways: Vec<Egress> =
@@ -167,7 +167,7 @@ fn way(item: &Field<'_>, api_servers: &[IpAddr]) -> Option<Egress> {
     Some(Egress { cidr: cidr?, ports: Some(ports).filter(|ports| !ports.is_empty())?, host })
 }
 
-/// Whether a range that is narrow enough to be meant has a public name server in it. Wide ones are told as such.
+/// Whether a range overlaps that of a public name server.
 fn is_of_public_resolvers(cidr: &Cidr) -> bool {
     let resolvers = PUBLIC_RESOLVERS.iter().filter_map(|text| Cidr::parse(text).ok());
     resolvers.into_iter().any(|resolver| destinations::overlap(*cidr, resolver))

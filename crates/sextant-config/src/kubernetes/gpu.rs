@@ -1,4 +1,4 @@
-//! What an algorithm gets for `algorithm_device_requests: {gpu: true}`: a resource of the cluster, and the runtime class that gives it.
+//! GPUs for `algorithm_device_requests: {gpu: true}`: the cluster's resource and the runtime class that provides it.
 
 use std::num::NonZeroU32;
 
@@ -8,10 +8,10 @@ use super::super::names;
 use super::super::reader::{Field, Section, Unknown};
 use super::KubernetesConfig;
 
-/// The GPUs of each algorithm.
+/// The GPUs that each algorithm gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gpu {
-    /// The resource by which the cluster's device plugin offers them. Default `nvidia.com/gpu`.
+    /// The resource under which the cluster's device plugin offers GPUs. Default `nvidia.com/gpu`.
     pub resource: String,
     /// How many. Default 1.
     pub count: NonZeroU32,
@@ -25,7 +25,7 @@ impl Default for Gpu {
     }
 }
 
-/// Reads `kubernetes.gpu`; what is wrong has been noted.
+/// Reads `kubernetes.gpu` and reports its errors.
 pub(super) fn read(field: &Field<'_>) -> Option<Gpu> {
     let section = field.section("a mapping with `resource`, `count` and `runtime_class`")?;
     let default = Gpu::default();
@@ -59,7 +59,7 @@ pub(super) fn read(field: &Field<'_>) -> Option<Gpu> {
     Some(Gpu { resource: resource?, count: count?, runtime_class: runtime_class? })
 }
 
-/// Reads `algorithm_device_requests`: whether algorithms are to get GPUs.
+/// Reads `algorithm_device_requests`: whether algorithms get GPUs.
 pub(in super::super) fn are_requested(file: &Section<'_>) -> bool {
     let Some(field) = file.get("algorithm_device_requests") else { return false };
     let Some(section) = field.section("a mapping like `{gpu: true}`") else { return false };
@@ -68,7 +68,7 @@ pub(in super::super) fn are_requested(file: &Section<'_>) -> bool {
     requested
 }
 
-/// Adds the requested GPUs to the limits of algorithms, and forgets what `kubernetes.gpu` says where none are requested.
+/// Adds the requested GPUs to the algorithms' limits, and discards `kubernetes.gpu` if none are requested.
 pub(in super::super) fn request(file: &Section<'_>, config: &mut KubernetesConfig, requested: bool) {
     let told = config.gpu.take();
     let gpu = match (told, requested) {

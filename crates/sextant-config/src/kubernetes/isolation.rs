@@ -1,4 +1,4 @@
-//! What is under `kubernetes.isolation`: how often the walls around algorithms are tried, and what else must be behind them.
+//! `kubernetes.isolation`: how often the network isolation of algorithms is tested, and which other addresses it must block.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::super::names;
 use super::super::reader::{Field, Section};
 
-/// How the walls around algorithms are proved.
+/// How the network isolation of algorithms is tested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Isolation {
-    /// How often they are tried again. Default 1 hour.
+    /// The time between tests. Default 1 hour.
     pub every: Duration,
-    /// Addresses (`host:port`) that algorithms must not reach, besides those that Sextant tries by itself.
+    /// Addresses (`host:port`) that algorithms must not reach, besides those that Sextant always tests.
     pub closed: Vec<String>,
 }
 

@@ -1,17 +1,17 @@
-//! The operator's own labels and annotations of Jobs and pods. Some names mean something to Sextant, to Kubernetes or to what else is in
-//! the cluster: those that would open a wall, or hide a run from its node, are refused.
+//! The operator's own labels and annotations of Jobs and pods. Some names mean something to Sextant, to Kubernetes or to other components
+//! of the cluster. Names that would break the network isolation, or hide a run from its node, are refused.
 
 use std::collections::BTreeMap;
 
 use super::super::names;
 use super::super::reader::{Field, Section};
 
-/// The domain of Sextant's own names, and of all below it.
+/// The domain of Sextant's own names; its subdomains are Sextant's too.
 const OWN: &str = "vantage6.ai";
-/// The two labels by which the chart knows the pods of its release. It gives both.
+/// The two labels that identify a release's pods. The chart sets both.
 const RELEASE: [&str; 2] = [sextant_core::names::RELEASE, "app.kubernetes.io/instance"];
 
-/// What the names are of.
+/// What the names belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Labels,
@@ -37,7 +37,7 @@ pub(super) fn annotations(section: &Section<'_>) -> BTreeMap<String, String> {
     annotations
 }
 
-/// Reads `node_selector`: the names of labels of machines, which are others'.
+/// Reads `node_selector`. These are labels of machines, so other rules apply.
 pub(super) fn node_selector(section: &Section<'_>) -> BTreeMap<String, String> {
     let selector = read(section, "node_selector", label_value);
     if let Some(field) =
@@ -61,7 +61,7 @@ pub(super) fn judge_tolerations(section: &Section<'_>, tolerations: &[k8s_openap
     }
 }
 
-/// Names of the machines that the control plane, or its store of everything, runs on: Kubernetes's own, and those of its distributions.
+/// Whether a label or taint marks machines of the control plane or of etcd: Kubernetes's own names, and those of its distributions.
 fn is_of_the_control_plane(key: &str, value: &str) -> bool {
     const ROLES: [&str; 4] = ["controlplane", "control-plane", "master", "etcd"];
     let short = key.rsplit('/').next().unwrap_or(key).to_lowercase();
@@ -103,7 +103,7 @@ pub(super) fn label_value(field: &Field<'_>) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// What is to be said of a name.
+/// The verdict on a name.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Fine,
@@ -111,8 +111,9 @@ enum Verdict {
     Refuse(&'static str),
 }
 
-/// Whether the two labels of a release are those of this node's own: runs have the rights of the release whose they are. The chart makes the
-/// one of the namespace of the release and the other (`sextant.release` in its helpers), and tells pods the names of its Services there.
+/// Checks that the two release labels are those of this node's own release, since runs get the rights of the release in their labels. The
+/// chart makes one label from the release's namespace and the other (`sextant.release` in its helpers), and gives pods the names of its
+/// Services there.
 fn judge_release(field: &Field<'_>, labels: &BTreeMap<String, String>, addresses: &[Option<&str>]) {
     let [Some(release), Some(instance)] = RELEASE.map(|name| labels.get(name)) else { return };
     let name = format!("{}.{}", field.path, names::shown(RELEASE[0]));
@@ -134,7 +135,7 @@ fn judge_release(field: &Field<'_>, labels: &BTreeMap<String, String>, addresses
         (Some(own), Some(namespace)) if *own != namespace => refuse(&format!(
             "`{own}.{instance}`, since the node's own Services are in the namespace {own}"
         )),
-        // A name that fits is never told as a digest.
+        // The chart uses a digest only for names that are too long for a label.
         (Some(own), None) if own.len() + 1 + instance.len() <= 63 => refuse(&format!(
             "`{own}.{instance}`, since the node's own Services are in the namespace {own}"
         )),
@@ -149,7 +150,7 @@ fn judge_release(field: &Field<'_>, labels: &BTreeMap<String, String>, addresses
     }
 }
 
-/// The namespace in the name of a Service, with or without a port: `name.namespace.svc`.
+/// The namespace in a Service's name, with or without a port: `name.namespace.svc`.
 fn namespace_of(address: &str) -> Option<&str> {
     let host = address.split(':').next()?;
     let mut parts = host.split('.');
@@ -246,7 +247,7 @@ fn judge(name: &str, value: &str, kind: Kind, all: &BTreeMap<String, String>) ->
     Verdict::Fine
 }
 
-/// Names under reserved domains that are meant for everybody.
+/// Names under reserved domains that anybody may use.
 fn is_harmless(name: &str) -> bool {
     [
         "app.kubernetes.io/",
@@ -262,7 +263,7 @@ fn is_harmless(name: &str) -> bool {
     .any(|known| name == *known || (known.ends_with('/') && name.starts_with(known)))
 }
 
-/// Plugins of networks: Multus, Calico, Cilium, OVN, Google's and Amazon's.
+/// Whether a name belongs to a network plugin: Multus, Calico, Cilium, OVN, Google's or Amazon's.
 fn is_of_networks(domain: &str, short: &str) -> bool {
     let parts: Vec<&str> = domain.split(['.', '-']).collect();
     const PARTS: [&str; 16] = [
@@ -289,7 +290,7 @@ fn is_of_networks(domain: &str, short: &str) -> bool {
         || (domain.ends_with("amazonaws.com") && short.contains("eni"))
 }
 
-/// Whether a resource is a device of a network: RDMA, InfiniBand, Amazon's EFA, virtual functions, tunnels.
+/// Whether a resource is a network device: RDMA, InfiniBand, Amazon's EFA, virtual functions, tunnels.
 pub(super) fn is_of_a_network(resource: &str) -> bool {
     const WORDS: [&str; 24] = [
         "cni",
@@ -323,7 +324,7 @@ pub(super) fn is_of_a_network(resource: &str) -> bool {
     words.any(|word| WORDS.contains(&without_number(word).trim_end_matches('s')))
 }
 
-/// What puts containers, or credentials, into others' pods: meshes, agents, identities of clouds.
+/// Whether a name belongs to a component that injects containers or credentials into pods: service meshes, agents, cloud identities.
 fn is_of_injectors(domain: &str, short: &str) -> bool {
     const DOMAINS: [&str; 31] = [
         "1password.com",
@@ -358,7 +359,7 @@ fn is_of_injectors(domain: &str, short: &str) -> bool {
         "azure.workload.identity",
         "iam.amazonaws.com",
     ];
-    // Whatever else has to do with secrets and identities says so in a part of its domain.
+    // Other components for secrets and identities show it in a part of their domain.
     const PARTS: [&str; 9] = ["vault", "vaults", "secret", "secrets", "iam", "identity", "admission", "mesh", "csi"];
     let below = |parent: &&str| domain == *parent || domain.ends_with(&format!(".{parent}"));
     let says_so = |text: &str| text.to_lowercase().contains("inject") || text.to_lowercase().contains("sidecar");
@@ -374,13 +375,13 @@ fn is_off(value: &str) -> bool {
     ["false", "disabled", "disable", "no", "off", "0", ""].contains(&value.to_lowercase().as_str())
 }
 
-/// What CRI-O takes a pod's seccomp profile from.
+/// Whether CRI-O takes a pod's seccomp profile from this name.
 fn short_of_seccomp(name: &str) -> bool {
     name.starts_with("seccomp-profile.kubernetes.cri-o.io") || name.starts_with("io.kubernetes.cri-o.seccompProfile")
 }
 
-/// Runtimes of containers that read annotations of pods: CRI-O, containerd, Kata, crun, runc, gVisor and their plugins. Their own names are
-/// written from the most general part on, and mostly have no slash: the beginning of the whole name counts. Others are domains.
+/// Whether a container runtime reads this annotation: CRI-O, containerd, Kata, crun, runc, gVisor and their plugins. Most of their own
+/// names begin with the most general part and have no slash, so the beginning of the whole name is compared. Others are domains.
 fn is_of_runtimes(name: &str, domain: &str) -> bool {
     const BEGINNINGS: [&str; 8] = [
         "io.kubernetes.cri-o",
@@ -402,7 +403,7 @@ fn is_of_runtimes(name: &str, domain: &str) -> bool {
         "virtual-kubelet.io",
     ];
     let begins = |of: &&str| name.strip_prefix(*of).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '/']));
-    // CRI-O has names that are nothing but a domain: `irq-load-balancing.crio.io`.
+    // Some of CRI-O's names are only a domain: `irq-load-balancing.crio.io`.
     let domain = if domain.is_empty() { name } else { domain };
     let below = |of: &&str| domain == *of || domain.strip_suffix(*of).is_some_and(|rest| rest.ends_with('.'));
     BEGINNINGS.iter().any(begins) || BEGINNINGS.iter().chain(&DOMAINS).any(below)

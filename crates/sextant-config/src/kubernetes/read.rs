@@ -1,4 +1,4 @@
-//! Reads what is under `kubernetes:`, with a default for everything.
+//! Reads the settings under `kubernetes:`. Everything has a default.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -25,12 +25,12 @@ use super::{
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DATA_PORT: u16 = 7654;
 const PROXY_PORT: u16 = 8080;
-/// Where Kubernetes tells a pod its own namespace.
+/// The file in which Kubernetes tells a pod its own namespace.
 const OWN_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
-/// The usual number for "nobody in particular" in images.
+/// The customary user ID for an unprivileged user in images.
 const NOBODY: u32 = 65532;
 
-/// The runtime of a file that says nothing of one.
+/// The runtime of a configuration that names none.
 pub(in super::super) fn defaults() -> KubernetesConfig {
     KubernetesConfig {
         namespace: "v6-jobs".to_owned(),
@@ -72,7 +72,7 @@ pub(in super::super) fn defaults() -> KubernetesConfig {
     }
 }
 
-/// Takes over `policies.require_algorithm_pull`, and notes where a setting of the cluster would undo it.
+/// Applies `policies.require_algorithm_pull`, and reports a pull policy that contradicts it.
 pub(in super::super) fn require_pull(file: &Section<'_>, config: &mut KubernetesConfig, required: Option<bool>) {
     config.require_pull = required.unwrap_or(true);
     let undone = matches!(config.algorithm_pull_policy, Some(ImagePullPolicy::IfNotPresent | ImagePullPolicy::Never));
@@ -92,7 +92,7 @@ pub(in super::super) fn require_pull(file: &Section<'_>, config: &mut Kubernetes
     }
 }
 
-/// Reads the section; whatever is wrong in it has been noted, and has its default in the answer.
+/// Reads the section. Invalid settings are reported and have their defaults in the result.
 pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surroundings<'_>) -> KubernetesConfig {
     let default = defaults();
     let word = |key, expected: &str| section.get(key).and_then(|field| field.word(expected)).map(str::to_owned);
@@ -176,7 +176,7 @@ pub(in super::super) fn read(section: &Section<'_>, config: &Path, around: &Surr
     read
 }
 
-/// What a file has under `kubernetes.databases`, right or wrong.
+/// All entries under `kubernetes.databases`, valid or not.
 pub(in super::super) fn database_volumes<'a>(file: &Section<'a>) -> Vec<(&'a str, Field<'a>)> {
     let below = |field: Field<'a>| matches!(field.node.value, Value::Map(_)).then(|| field.section(""))?;
     let volumes = file.get("kubernetes").and_then(below);
@@ -184,7 +184,7 @@ pub(in super::super) fn database_volumes<'a>(file: &Section<'a>) -> Vec<(&'a str
     volumes.map_or_else(Vec::new, |volumes| volumes.fields().collect())
 }
 
-/// A database's volume, its ways out, or both.
+/// Reads a database's volume, its egress, or both.
 fn database(label: &str, field: &Field<'_>, api_servers: &[IpAddr]) -> Option<DatabasePlace> {
     let expected = "a volume like `persistentVolumeClaim: {claimName: data}`, or `egress`";
     let section = field.section(expected)?;
@@ -240,7 +240,7 @@ fn allow_unisolated(field: &Field<'_>) -> bool {
     allow
 }
 
-/// The namespace of runs, which the node can read Secrets of: not one that has others' in it.
+/// Reads the namespace of runs. The node can read Secrets in it, so it should contain nothing but runs.
 fn namespace(field: &Field<'_>, around: &Surroundings<'_>) -> Option<String> {
     let expected = "the name of a namespace: small letters, digits and `-`, at most 63";
     let name = field.text(expected)?;
@@ -290,7 +290,7 @@ fn secrets(field: &Field<'_>) -> Vec<String> {
     items.iter().filter_map(secret).collect()
 }
 
-/// A port of this node: where it listens, and the address that pods are told.
+/// Reads a port of this node: its listen address and the address given to pods.
 fn port(field: &Field<'_>, usual: u16) -> Port {
     let default = Port { listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, usual)), address: None };
     let Some(section) = field.section("a mapping with `listen` and `address`") else {

@@ -1,4 +1,4 @@
-//! What an algorithm may use of a machine: what the file says on top of sensible defaults.
+//! What an algorithm may use of a machine: the configured resources on top of defaults.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +10,23 @@ use super::super::names;
 use super::super::reader::{Field, Section};
 use super::labels;
 
-/// Enough to be placed sensibly on a machine: what every algorithm is sure to have.
+/// The default requests: enough for sensible scheduling.
 const REQUESTS: [(&str, &str); 3] = [("cpu", "100m"), ("memory", "256Mi"), ("ephemeral-storage", "100Mi")];
-/// No algorithm can take a machine down. Processor time needs no limit: it is shared by the requests. A quota of 4Gi has room for the
-/// memory of one run with its helper, and of the two pods that prove the walls meanwhile.
+/// The default limits keep an algorithm from taking its machine down. CPU needs no limit: requests divide it. A quota of 4Gi has room for
+/// the memory of one run with its helper, and of the two pods that test the network isolation meanwhile.
 const LIMITS: [(&str, &str); 2] = [("memory", "3840Mi"), ("ephemeral-storage", "10Gi")];
-/// Enough for Sextant's own containers: they stream, so that no size of input or output matters. Each is request and limit at once, which
-/// fits every ratio of the two that a LimitRange may ask for.
+/// The memory of Sextant's own containers. They stream, so the size of input and output does not matter. Request and limit are equal,
+/// which satisfies every ratio that a LimitRange may require.
 const HELPER_MEMORY: &str = "64Mi";
-/// Their log: a kubelet keeps up to some 25 MB of one.
+/// Their disk, for logs: a kubelet keeps up to about 25 MB of one.
 const HELPER_DISK: &str = "32Mi";
-/// What they are sure of, where processor time has no limit.
+/// Their CPU request if CPU has no limit.
 const HELPER_CPU: &str = "10m";
-/// Request and limit where it has one: most of the time they wait. A tenth of a processor is begun with in one of its periods, and streams
-/// tens of MB a second through TLS: a result of 1 GB takes some seconds more.
+/// Their CPU request and limit if CPU is limited. Mostly they wait. A tenth of a CPU starts them within one CFS period and streams tens
+/// of MB a second through TLS: a result of 1 GB takes some seconds more.
 const HELPER_CPU_LIMIT: &str = "100m";
 
-/// More than a machine has, in bytes: 64 TiB of memory, 1 PiB of disk.
+/// More than any machine has, in bytes: 64 TiB of memory, 1 PiB of disk.
 const MOST: [(&str, f64); 2] = [
     ("memory", 64.0 * 1024.0 * 1024.0 * 1024.0 * 1024.0),
     ("ephemeral-storage", 1024.0 * 1024.0 * 1024.0 * 1024.0 * 1024.0),
@@ -34,14 +34,14 @@ const MOST: [(&str, f64); 2] = [
 
 type Quantities = BTreeMap<String, Quantity>;
 
-/// Without any in the file.
+/// The resources of an algorithm without any settings.
 pub(super) fn defaults() -> ResourceRequirements {
     ResourceRequirements { requests: Some(owned(REQUESTS)), limits: Some(owned(LIMITS)), claims: None }
 }
 
-/// What Sextant's own containers have beside an algorithm with these resources. Where processor time or disk is limited for the one, it is
-/// for the others: in a namespace whose quota asks for a limit, the algorithm must have one, and every other container, too. Where it need
-/// not be limited, it is not: a limit on processor time slows them down.
+/// The resources of Sextant's own containers beside an algorithm with these resources. If the algorithm's CPU or disk is limited, theirs
+/// is too: a namespace whose quota requires a limit requires it of every container. Otherwise there is no limit, since a CPU limit slows
+/// them down.
 pub fn helper_defaults(algorithm: &ResourceRequirements) -> ResourceRequirements {
     let has = |side: &Option<Quantities>, name: &str| side.as_ref().is_some_and(|side| side.contains_key(name));
     let limited = |name: &str| has(&algorithm.limits, name);
@@ -63,7 +63,7 @@ fn owned<'a>(all: impl IntoIterator<Item = (&'a str, &'a str)>) -> Quantities {
     all.into_iter().map(|(name, quantity)| (name.to_owned(), Quantity(quantity.to_owned()))).collect()
 }
 
-/// Reads `resources`. What the file says of a resource replaces the default, and null takes it away.
+/// Reads `resources`. A configured resource replaces its default, and null removes it.
 pub(super) fn read(file: &Section<'_>) -> Option<ResourceRequirements> {
     let Some(field) = file.get("resources") else {
         return Some(defaults());
@@ -80,7 +80,7 @@ pub(super) fn read_helpers(file: &Section<'_>, algorithm: &ResourceRequirements)
         return Some(defaults);
     };
     let given = Sides::read(&field)?;
-    // As Kubernetes does it: who is given a limit alone asks for as much.
+    // As in Kubernetes: a limit without a request is also the request.
     for (name, Given { quantity, .. }) in &given.limits {
         if let (Some(quantity), Some(requests)) = (quantity, &mut defaults.requests) {
             requests.insert(name.clone(), Quantity(quantity.clone()));
@@ -89,7 +89,7 @@ pub(super) fn read_helpers(file: &Section<'_>, algorithm: &ResourceRequirements)
     given.on_top_of(defaults)
 }
 
-/// What a file has under `requests` and `limits`.
+/// The settings under `requests` and `limits`.
 struct Sides<'a> {
     requests: BTreeMap<String, Given<'a>>,
     limits: BTreeMap<String, Given<'a>>,
@@ -117,7 +117,7 @@ impl<'a> Sides<'a> {
     }
 }
 
-/// A quantity of the file and where it is; `None` in it where the file takes a default away.
+/// A configured quantity with its position. `None` if the file removes a default.
 struct Given<'a> {
     quantity: Option<String>,
     field: Field<'a>,
@@ -143,7 +143,7 @@ fn side<'a>(section: &Section<'a>, key: &'static str) -> Option<BTreeMap<String,
     all
 }
 
-/// Whether Kubernetes can have such a resource: its own have plain names, all others a domain.
+/// Whether the resource name is valid in Kubernetes: its own resources have plain names, all others a domain.
 fn known_resource(name: &str, field: &Field<'_>) -> bool {
     const OWN: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
     let known =
@@ -160,7 +160,7 @@ fn known_resource(name: &str, field: &Field<'_>) -> bool {
     known
 }
 
-/// Warns of requests that make the limits, which are never below them, none; and of parts of a byte.
+/// Warns of requests so large that the limit, which is never below the request, has no effect; and of fractions of a byte.
 fn warn_of_slips(requests: &BTreeMap<String, Given<'_>>, limits: &BTreeMap<String, Given<'_>>) {
     for (name, Given { quantity, field }) in requests {
         let amount = quantity.as_deref().and_then(amount);
@@ -179,7 +179,7 @@ fn warn_of_slips(requests: &BTreeMap<String, Given<'_>>, limits: &BTreeMap<Strin
     }
 }
 
-/// Warns of devices that are ways into a network.
+/// Warns of devices that connect algorithms to a network.
 fn warn_of_networks(requests: &BTreeMap<String, Given<'_>>, limits: &BTreeMap<String, Given<'_>>) {
     for (_, Given { field, .. }) in requests.iter().chain(limits).filter(|(name, _)| labels::is_of_a_network(name)) {
         field.warn(
@@ -189,7 +189,7 @@ fn warn_of_networks(requests: &BTreeMap<String, Given<'_>>, limits: &BTreeMap<St
     }
 }
 
-/// Refuses limits of zero, which are none to Kubernetes.
+/// Refuses limits of zero, which mean no limit to Kubernetes.
 fn refuse_zero(given: &BTreeMap<String, Given<'_>>) -> Option<()> {
     const OF_THE_MACHINE: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
     let mut fine = Some(());
@@ -215,7 +215,7 @@ fn refuse_zero(given: &BTreeMap<String, Given<'_>>) -> Option<()> {
     fine
 }
 
-/// Warns of limits that are taken away from algorithms.
+/// Warns of limits that the file removes from algorithms.
 fn warn_of_no_limit(given: &BTreeMap<String, Given<'_>>) {
     for (name, Given { quantity, field }) in given {
         if quantity.is_none() && LIMITS.iter().any(|(limited, _)| limited == name) {
@@ -235,7 +235,7 @@ fn merge(all: &mut Quantities, given: &BTreeMap<String, Given<'_>>) {
     }
 }
 
-/// Kubernetes takes no request above its limit: where one is a default, it gives way; where both are given, it is a mistake.
+/// Makes requests no larger than their limits, as Kubernetes requires. A default value is adjusted; if both are given, it is an error.
 fn agree(
     requests: &mut Quantities,
     limits: &mut Quantities,
@@ -262,7 +262,7 @@ fn agree(
     fine
 }
 
-/// A quantity as Kubernetes writes them, as the file has it.
+/// Reads a quantity in Kubernetes's format, as it is written.
 pub(super) fn quantity<'a>(field: &Field<'a>) -> Option<&'a str> {
     let expected = "a quantity like `500m`, `2` or `4Gi`";
     let text = field.text(expected)?;
@@ -273,18 +273,18 @@ pub(super) fn quantity<'a>(field: &Field<'a>) -> Option<&'a str> {
     Some(text)
 }
 
-/// A size: a whole number of bytes from 1 on, written as a quantity.
+/// Reads a size: a number of bytes from 1 on, written as a quantity.
 pub(in super::super) fn bytes(field: &Field<'_>, advice: &str) -> Option<u64> {
     let expected = "a size like `500M` or `2Gi`";
     let bytes = amount(field.text(expected)?).filter(|bytes| *bytes >= 1.0 && *bytes < 1e18);
     if bytes.is_none() {
         field.wrong_form(expected, advice);
     }
-    // Its digits are those of a whole number: a fraction of a byte is left out.
+    // Parsing these digits can't fail: the fraction of a byte is cut off.
     bytes.and_then(|bytes| format!("{:.0}", bytes.floor()).parse().ok())
 }
 
-/// How many bytes of a machine's disk an algorithm may use, if that is limited: no output that it really has written is larger.
+/// The limit of an algorithm's ephemeral storage in bytes, if there is one. An output on disk can't be larger.
 pub(super) fn disk(resources: &ResourceRequirements) -> Option<u64> {
     let limit = amount(&resources.limits.as_ref()?.get("ephemeral-storage")?.0)?;
     format!("{:.0}", limit.ceil()).parse().ok()

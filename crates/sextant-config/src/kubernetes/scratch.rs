@@ -1,4 +1,4 @@
-//! What is under `kubernetes.scratch`: a volume for each run, which holds all that its algorithm can write, and no more than its size.
+//! `kubernetes.scratch`: a volume for each run, whose size limits everything that the algorithm can write.
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -6,18 +6,18 @@ use super::super::names;
 use super::super::reader::Field;
 use super::resources;
 
-/// The volume that each run gets for itself.
+/// The volume that each run gets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scratch {
-    /// The StorageClass that makes it; `None`: the cluster's default one.
+    /// The StorageClass; `None`: the cluster's default.
     pub storage_class: Option<String>,
     /// Its size.
     pub size: Quantity,
-    /// The same in bytes.
+    /// The size in bytes.
     pub bytes: u64,
 }
 
-/// Reads the section; what is wrong has been noted.
+/// Reads the section and reports its errors.
 pub(super) fn scratch(field: &Field<'_>) -> Option<Scratch> {
     let section = field.section("a mapping with `size` and `storage_class`")?;
     let size = section.require("size", "how much an algorithm may write, like `10Gi`").and_then(|field| {

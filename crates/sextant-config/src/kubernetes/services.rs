@@ -1,4 +1,4 @@
-//! Services of the cluster that algorithms reach by a name: what a regular node's `docker_services` is here.
+//! Services of the cluster that algorithms reach by a host name: the counterpart of a regular node's `docker_services`.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,13 @@ pub struct ClusterService {
     pub name: String,
     /// The TCP port of the Service.
     pub port: u16,
-    /// The port of the pods behind it, which is what network policies are about. Default: the same.
+    /// The port of the Service's pods, which network policies refer to. Default: the Service's port.
     pub target_port: u16,
-    /// Labels that the pods behind it have. Without any, the port is open at all pods of the namespace.
+    /// Labels of the Service's pods. Without any, the port is open at all pods of the namespace.
     pub pod_labels: BTreeMap<String, String>,
 }
 
-/// Reads `kubernetes.services`: the Services by their names for algorithms. What is wrong has been noted.
+/// Reads `kubernetes.services`: the Services by the host names that algorithms use. Reports errors.
 pub(super) fn read(field: &Field<'_>) -> BTreeMap<String, ClusterService> {
     field.map_of("a mapping of names for algorithms to Services, each with `namespace`, `name` and `port`", service)
 }
@@ -85,7 +85,8 @@ fn service(alias: &str, field: &Field<'_>) -> Option<ClusterService> {
     Some(ClusterService { namespace, name, port, target_port: target.unwrap_or(Some(port))?, pod_labels })
 }
 
-/// Refuses Services beside the runs, where network policies let nobody in, and containers of `docker_services` for which no Service is named.
+/// Refuses Services in the runs' own namespace, where network policies block ingress, and containers of `docker_services` for which no
+/// Service is named.
 pub(in super::super) fn judge(file: &Section<'_>, config: &KubernetesConfig) {
     let written = file.get("kubernetes").and_then(|field| match &field.node.value {
         Value::Map(_) => field.section("")?.get("services"),
@@ -108,7 +109,7 @@ pub(in super::super) fn judge(file: &Section<'_>, config: &KubernetesConfig) {
             .wrong("a mapping of names to containers", "On Kubernetes, write the services into `kubernetes.services`.");
         return;
     };
-    // A Service with a mistake has been noted.
+    // A Service with an error has been reported already.
     let known = |alias: &str| {
         config.services.contains_key(alias)
             || written.as_ref().is_some_and(|services| {

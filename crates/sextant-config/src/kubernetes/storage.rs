@@ -1,5 +1,5 @@
-//! Which storage a volume shows, and which folder of it, whatever rights, secrets and options it is mounted with: to tell whether two
-//! volumes show the same.
+//! Identifies the storage and folder that a volume shows, regardless of mount rights, secrets and options, to tell whether two volumes
+//! show the same data.
 
 #![expect(clippy::disallowed_types, reason = "of the owner's own configuration")]
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::MACHINE;
 
-/// What says how something is mounted, and not what.
+/// Fields that say how a volume is mounted, not what it shows.
 const HOW: [&str; 21] = [
     "readOnly",
     "secretRef",
@@ -32,7 +32,7 @@ const HOW: [&str; 21] = [
     "storagePolicyID",
     "ephemeral",
 ];
-/// What names a folder of the storage.
+/// Fields that name a folder of the storage.
 const FOLDERS: [&str; 13] = [
     "share",
     "sharename",
@@ -49,7 +49,7 @@ const FOLDERS: [&str; 13] = [
     "folder",
 ];
 
-/// The storage's name and the folder. Of a volume that each pod has for itself, there are two in any case.
+/// The storage's name and the folder. Volumes that each pod has for itself never share a name.
 pub(super) fn of(volume: &Volume) -> (String, String) {
     if let Some(host) = &volume.host_path {
         return (MACHINE.to_owned(), host.path.clone());
@@ -70,7 +70,7 @@ pub(super) fn of(volume: &Volume) -> (String, String) {
     }
     let mut rest = serde_json::to_value(volume).unwrap_or_default();
     let mut folders = Vec::new();
-    // Of Azure's in-tree volumes, the Secret alone says whose share it is.
+    // The Secret alone tells whose share an in-tree Azure volume shows.
     let account = volume.azure_file.as_ref().map(|file| file.secret_name.clone()).unwrap_or_default();
     strip(&mut rest, &mut folders);
     folders.sort_by_key(|(at, _)| *at);
@@ -78,7 +78,7 @@ pub(super) fn of(volume: &Volume) -> (String, String) {
     (format!("{account} {rest}").to_lowercase(), folder.join("/"))
 }
 
-/// Drivers of servers that other volumes may name, too.
+/// CSI drivers of servers that other volumes can name too.
 fn of_known_driver(driver: &str, attributes: &std::collections::BTreeMap<String, String>) -> Option<(String, String)> {
     let get = |names: &[&str]| {
         attributes
@@ -102,7 +102,7 @@ fn server(name: &str) -> String {
     format!("the server {}", name.trim_end_matches('.').to_lowercase())
 }
 
-/// Takes out what is only about mounting, and the folders, with their places in the order in which they are below each other.
+/// Removes mount-only fields and folders. Collects the folders, each with its rank in [`FOLDERS`], which lists outer folders first.
 fn strip(value: &mut Value, folders: &mut Vec<(usize, String)>) {
     match value {
         Value::Object(map) => {

@@ -1,16 +1,16 @@
-//! Ways out that are narrow each, and wide together.
+//! Egress ranges that are narrow each and wide together.
 
 use std::net::IpAddr;
 
 use super::Cidr;
 use super::destinations::{WIDEST, unwrapped};
 
-/// What is to be said of the ranges of one database together. Of one that is wide by itself it has been said.
+/// The warning about the ranges of one database together, unless one of them is wide by itself and reported already.
 pub(super) fn warning(cidrs: impl Iterator<Item = Cidr>) -> Option<String> {
     let (v4, v6): (Vec<Cidr>, Vec<Cidr>) = cidrs.map(unwrapped).partition(|cidr| cidr.address.is_ipv4());
     [(v4, 32, WIDEST.0, "IPv4"), (v6, 128, WIDEST.1, "IPv6")].into_iter().find_map(|(cidrs, bits, widest, kind)| {
         let is_told = cidrs.iter().any(|cidr| cidr.prefix < widest);
-        // The next range of one entry that is told of. A narrow range and a few addresses more are none.
+        // One bit wider than the widest single range that passes without a warning. A narrow range with a few more addresses stays below.
         let wide = widest - 1;
         (!is_told && addresses(&cidrs, bits) >= 1 << (bits - wide)).then(|| {
             format!(
@@ -21,7 +21,7 @@ pub(super) fn warning(cidrs: impl Iterator<Item = Cidr>) -> Option<String> {
     })
 }
 
-/// How many addresses are in ranges of one kind, each counted once.
+/// The number of addresses in ranges of one IP version, each counted once.
 fn addresses(cidrs: &[Cidr], bits: u8) -> u128 {
     let mut ranges: Vec<(u128, u128)> = cidrs.iter().map(|cidr| ends(*cidr, bits)).collect();
     ranges.sort_unstable();
@@ -37,7 +37,7 @@ fn addresses(cidrs: &[Cidr], bits: u8) -> u128 {
     sum
 }
 
-/// The first address of a range and the last one.
+/// The first and the last address of a range.
 fn ends(cidr: Cidr, bits: u8) -> (u128, u128) {
     let first = match cidr.address {
         IpAddr::V4(address) => address.to_bits().into(),

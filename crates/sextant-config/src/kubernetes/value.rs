@@ -1,7 +1,7 @@
-//! Kubernetes's own types out of the tree: any field that they have, and no other.
+//! Reads Kubernetes's own types from the YAML tree, with all of their fields and no others.
 //!
-//! `k8s-openapi` passes over fields that it does not know, so a slip of the finger would go unnoticed. But it tells a
-//! deserializer which fields a type has: this one compares, and notes the odd ones with their place.
+//! `k8s-openapi` ignores unknown fields, so a typo would go unnoticed. But it tells a deserializer which fields a type has: this one
+//! compares them, and reports unknown fields with their positions.
 
 use std::fmt;
 
@@ -15,17 +15,17 @@ use super::super::scalar::Scalar;
 use super::super::yaml::{Entry, Node, Value};
 use super::resources;
 
-/// Reads a value of a Kubernetes type; what does not fit has been noted.
+/// Reads a value of a Kubernetes type and reports errors.
 pub(super) fn parse<T: DeserializeOwned>(field: &Field<'_>) -> Option<T> {
     T::deserialize(Reader(field.clone())).ok()
 }
 
-/// Why reading a value ended.
+/// Why reading a value failed.
 #[derive(Debug)]
 enum Failure {
-    /// It has been noted.
+    /// The error has been reported.
     Noted,
-    /// This still has to be noted, by whoever knows the place.
+    /// The error must still be reported, by the caller that knows the position.
     Told(String),
 }
 
@@ -54,7 +54,7 @@ impl<'a> Reader<'a> {
         Failure::Noted
     }
 
-    /// Notes what a visitor did not like, at this value.
+    /// Reports a visitor's error at this value.
     fn settle<T>(self, result: Result<T, Failure>) -> Result<T, Failure> {
         result.map_err(|failure| {
             if let Failure::Told(message) = failure {

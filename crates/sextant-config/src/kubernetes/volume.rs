@@ -1,4 +1,4 @@
-//! Volumes: any kind that Kubernetes has, written as in a pod.
+//! Reads volumes: any kind that Kubernetes has, written as in a pod.
 
 use k8s_openapi::api::core::v1::Volume;
 
@@ -11,13 +11,12 @@ use super::{DatabaseVolume, VolumeSource};
 
 const VOLUME: &str = "one volume of Kubernetes, like `persistentVolumeClaim: {claimName: data}`";
 
-/// Reads a database's volume: a volume, and the `path` in it, besides what else belongs to the database.
+/// Reads a database's volume: the volume source, and its `path`.
 pub(super) fn database(field: &Field<'_>) -> Option<DatabaseVolume> {
     let section = field.section(VOLUME)?;
     let path = section.get("path").map(|field| path(&field));
     section.refuse_empty();
     let source = source(field, &["path", "egress"]);
-    // What the algorithm sees is a part of the folder.
     if let Some(source) = &source
         && has_secret(&source.0)
     {
@@ -26,13 +25,14 @@ pub(super) fn database(field: &Field<'_>) -> Option<DatabaseVolume> {
              volume of its own.",
         );
     }
+    // The algorithm sees only this part of the hostPath folder.
     if let (Some(Some(path)), Some(folder)) = (&path, source.as_ref().and_then(VolumeSource::host_path)) {
         system::judge(field, &format!("{folder}/{path}"))?;
     }
     Some(DatabaseVolume { source: source?, path: path.map_or(Some(None), |path| path.map(Some))? })
 }
 
-/// Reads the volume behind `/mnt/tmp`, which algorithms write to.
+/// Reads the volume for `/mnt/tmp`, which algorithms write to.
 pub(super) fn tmp(field: &Field<'_>) -> Option<VolumeSource> {
     const UNWRITABLE: [&str; 6] = ["secret", "configMap", "projected", "downwardAPI", "image", "gitRepo"];
     let source = source(field, &[])?;
@@ -48,7 +48,7 @@ pub(super) fn tmp(field: &Field<'_>) -> Option<VolumeSource> {
     Some(source)
 }
 
-/// Reads a volume; the keys of `others` in the same mapping do not belong to it.
+/// Reads a volume. The keys in `others` are in the same mapping but do not belong to the volume.
 pub(super) fn source(field: &Field<'_>, others: &[&str]) -> Option<VolumeSource> {
     let Value::Map(entries) = &field.node.value else {
         field.wrong(VOLUME, "");
@@ -97,7 +97,7 @@ pub(super) fn source(field: &Field<'_>, others: &[&str]) -> Option<VolumeSource>
     Some(source)
 }
 
-/// Kubernetes insists on some fields, its Rust types do not: those of the usual volumes are asked for here.
+/// Checks fields that Kubernetes requires but its Rust types don't, for the usual kinds of volumes.
 fn complete(volume: &Volume, field: &Field<'_>, kind: &str) -> Option<()> {
     let missing = [
         ("claimName", volume.persistent_volume_claim.as_ref().map(|claim| claim.claim_name.as_str())),
@@ -124,7 +124,7 @@ fn complete(volume: &Volume, field: &Field<'_>, kind: &str) -> Option<()> {
     fine
 }
 
-/// Whether a CSI driver's volumes are disks, folders or buckets.
+/// Whether a CSI driver's volumes are disks, folders or buckets, as far as its name is known.
 fn is_of_storage(driver: &str) -> bool {
     const NAMES: [&str; 12] = [
         "cinder.csi.openstack.org",
@@ -168,7 +168,7 @@ fn has_secret(volume: &Volume) -> bool {
     secrets(volume).next().is_some()
 }
 
-/// No algorithm gets rights in the cluster, or what the node and its pods know each other by.
+/// Refuses volumes with rights in the cluster, or with the keys that authenticate the node and its pods to each other.
 fn refuse_credentials(volume: &Volume, field: &Field<'_>) -> Option<()> {
     const OWN: [&str; 2] = ["sextant-data-port-", "sextant-registries-"];
     let projected = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
@@ -195,7 +195,7 @@ fn refuse_credentials(volume: &Volume, field: &Field<'_>) -> Option<()> {
     fine
 }
 
-/// A path in a volume: Kubernetes takes none that leads out of it.
+/// Reads a path in a volume. Kubernetes accepts none that leads out of the volume.
 fn path(field: &Field<'_>) -> Option<String> {
     let expected = "a path in the volume, without `/` at its beginning and without `..`";
     let path = field.word(expected)?.trim_end_matches('/');

@@ -1,4 +1,4 @@
-//! Examples of what a regular expression matches, made from its syntax tree: short ones, with every branch of it in at least one.
+//! Generates short example matches of a regular expression from its syntax tree. Every branch is in at least one example.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -6,41 +6,41 @@ use std::collections::BTreeSet;
 use regex_syntax::Parser;
 use regex_syntax::hir::{Class, Hir, HirKind, Repetition};
 
-/// The characters that references of images consist of, in the order in which examples take them.
+/// The characters of image references, in the order in which examples use them.
 const CHARACTERS: &str = "xa0bcdefghijklmnopqrstuvwyz123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_-./:@";
-/// No expression has more examples.
+/// The largest number of examples for an expression.
 const MOST: usize = 256;
-/// No example is longer.
+/// The largest length of an example.
 const LONGEST: usize = 1000;
 
-/// A text that an expression matches, if its assertions let it.
+/// A text that an expression matches, if its assertions do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Example {
     pub text: String,
-    /// For each character, what else the expression takes in its place.
+    /// For each character, what the expression also accepts in its place.
     pub places: Vec<Place>,
-    /// Before how many characters a part was left out that the expression does not need.
+    /// Positions, counted in characters, at which an optional part of the expression was left out.
     pub left_out: Vec<usize>,
 }
 
-/// What an expression takes at one place of an example.
+/// What an expression accepts at one position of an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// This character, in small or capital letters, or one of two or three.
+    /// This character, in lower or upper case, or one of two or three.
     Fixed,
-    /// Others too, but no dot.
+    /// Others too, but no dot or slash.
     Open,
-    /// A dot or a slash as well as others: it was meant to be that of a host's name, and the others make other names.
+    /// A dot or slash as well as others. Probably the dot or slash of a host name was meant, and the others make other names.
     DotOrOther,
 }
 
-/// Whether an expression matches the empty text, and so what begins with anything. `None` if it can't be read.
+/// Whether an expression matches the empty text, and so the beginning of any text. `None` if it can't be parsed.
 pub(super) fn matches_empty(expression: &str) -> Option<bool> {
     let hir = Parser::new().parse(expression).ok()?;
     Some(hir.properties().minimum_len() == Some(0))
 }
 
-/// What a stranger may put where an expression repeats a class of characters: an account, registries, and their ends.
+/// What a stranger may insert where an expression repeats a class of characters: an account, registries, and their endings.
 const OF_STRANGERS: [&str; 12] = [
     "evil/x",
     "evil:5000/x",
@@ -56,7 +56,7 @@ const OF_STRANGERS: [&str; 12] = [
     ":5000/x",
 ];
 
-/// Examples like those that [`of`] gives, with names of strangers where they fit.
+/// Examples like those of [`of`], with strangers' names where they fit.
 pub(super) fn of_strangers(expression: &str) -> Vec<Example> {
     let of = |text: &&'static str| {
         let hir = Parser::new().parse(expression).ok()?;
@@ -66,18 +66,18 @@ pub(super) fn of_strangers(expression: &str) -> Vec<Example> {
     OF_STRANGERS.iter().filter_map(of).flatten().collect()
 }
 
-/// Examples of what an expression matches. Assertions (`$`, `\b`) are not looked at: some examples may not match.
+/// Examples of what an expression matches. Assertions (`$`, `\b`) are ignored, so some examples may not match.
 pub(super) fn of(expression: &str) -> Vec<Example> {
     Parser::new().parse(expression).map_or_else(|_| Vec::new(), |hir| Search::default().examples(&hir))
 }
 
-/// Examples like those that [`of`] gives, with fixed characters once more than needed where the expression repeats them.
+/// Examples like those of [`of`], with fixed characters repeated once more than needed where the expression allows it.
 pub(super) fn of_repeats(expression: &str) -> Vec<Example> {
     let search = Search { repeats: true, ..Search::default() };
     Parser::new().parse(expression).map_or_else(|_| Vec::new(), |hir| search.examples(&hir))
 }
 
-/// Whether an expression has more branches than there are examples, or longer ones: not all of it is in one.
+/// Whether the examples don't cover the whole expression, because it has too many branches or too long ones.
 pub(super) fn are_cut(expression: &str) -> bool {
     let search = Search::default();
     Parser::new().parse(expression).is_ok_and(|hir| {
@@ -86,12 +86,12 @@ pub(super) fn are_cut(expression: &str) -> bool {
     })
 }
 
-/// How examples are made.
+/// How to generate examples.
 #[derive(Default)]
 struct Search<'a> {
-    /// Stands where it fits in the place of a repeated character.
+    /// A text to insert in place of a repeated character class, where it fits.
     stranger: Option<&'a str>,
-    /// Whether what is fixed is repeated.
+    /// Whether to repeat fixed parts once more.
     repeats: bool,
     /// Whether a branch was left out.
     cut: Cell<bool>,
@@ -115,7 +115,7 @@ impl Search<'_> {
                 }
                 let mut once = self.examples(&repetition.sub);
                 if !repeats(repetition, '.') {
-                    // Of several, none was meant to be the slash behind a host.
+                    // Among several repeated characters, none was meant to be the slash after a host.
                     let places = once.iter_mut().flat_map(|example| &mut example.places);
                     places.filter(|place| **place == Place::DotOrOther).for_each(|place| *place = Place::Open);
                 }
@@ -133,7 +133,7 @@ impl Search<'_> {
             }
             HirKind::Concat(parts) => self.sequence(parts),
             HirKind::Alternation(branches) => {
-                // Each branch has its part of the room, so that the last one is seen too.
+                // Each branch gets an equal share, so that the last one is covered too.
                 let room = (MOST / branches.len()).max(1);
                 let of_branch = |branch| {
                     let found = self.examples(branch);
@@ -147,12 +147,12 @@ impl Search<'_> {
         found.into_iter().take(MOST).collect()
     }
 
-    /// Something may have been left out.
+    /// Records whether a branch was left out.
     fn note(&self, is_left_out: bool) {
         self.cut.set(self.cut.get() || is_left_out);
     }
 
-    /// The examples of parts one after the other: all combinations if these are few, else each example of each part in one of them.
+    /// The examples of a sequence: all combinations if these are few, else each example of each part at least once.
     fn sequence(&self, parts: &[Hir]) -> Vec<Example> {
         let parts: Vec<Vec<Example>> = parts.iter().map(|part| self.examples(part)).collect();
         if parts.iter().any(Vec::is_empty) {
@@ -180,14 +180,14 @@ impl Search<'_> {
     }
 }
 
-/// Whether a text is one that a repeated class of characters takes.
+/// Whether a repeated character class accepts a text.
 fn fits(text: &str, repetition: &Repetition) -> bool {
     let count = u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
     let is_as_long = repetition.min <= count && repetition.max.is_none_or(|max| count <= max);
     is_as_long && class_of(repetition).is_some_and(|class| text.chars().all(|c| has(class, c)))
 }
 
-/// Whether a character is one of those that are repeated; what is no class of characters has it in a way.
+/// Whether a repeated character class contains a character. Repetitions of anything else count as if they do.
 fn repeats(repetition: &Repetition, c: char) -> bool {
     class_of(repetition).is_none_or(|class| has(class, c))
 }
@@ -212,7 +212,7 @@ fn has(class: &Class, c: char) -> bool {
     }
 }
 
-/// A character of a class, rather one that images have.
+/// A character of a class, preferably one that occurs in image references.
 fn character(class: &Class) -> Option<Example> {
     let usual: Vec<char> = CHARACTERS.chars().filter(|c| has(class, *c)).collect();
     let Some(first) = usual.first() else {
@@ -233,12 +233,12 @@ fn character(class: &Class) -> Option<Example> {
 }
 
 impl Example {
-    /// Whether it is written out in the expression.
+    /// Whether the expression spells the example out.
     fn is_fixed(&self) -> bool {
         !self.places.is_empty() && self.places.iter().all(|place| *place == Place::Fixed)
     }
 
-    /// Nothing, where something may be.
+    /// The empty example of an optional part.
     fn without() -> Self {
         Self { left_out: vec![0], ..Self::default() }
     }
@@ -280,7 +280,7 @@ mod tests {
             ("(?i)ab", vec!["ab"]),
         ] {
             let found: Vec<String> = of(expression).into_iter().map(|example| example.text.to_lowercase()).collect();
-            // A branch of one character each is a class.
+            // An alternation of single characters is parsed as a class.
             let expected = if expression == "a|b" { vec!["a"] } else { expected };
             assert_eq!(found, expected, "{expression}");
         }

@@ -13,10 +13,10 @@ use super::names;
 use super::reader::{Field, Section, Unknown};
 use super::scalar::Scalar;
 
-/// What `policies` says.
+/// The settings under `policies`.
 pub(super) struct Read {
     pub policies: Policies,
-    /// `require_algorithm_pull`, if it is there.
+    /// `require_algorithm_pull`, if it is set.
     pub require_pull: Option<bool>,
 }
 
@@ -81,7 +81,7 @@ pub(super) fn read(file: &Section<'_>) -> Option<Read> {
     Some(Read { policies, require_pull: require_pull? })
 }
 
-/// Tells where the basics algorithm ran on nodes of 4.5.5, whatever their list said, and does not since 4.6.
+/// Warns if the basics algorithm does not run although it did on nodes of 4.5.5, which ignored their list for it. Since 4.6 nodes don't.
 fn tell_of_the_former_rule(section: &Section<'_>, policies: &Policies) {
     let is_listed =
         |name: &str| policies.allowed_algorithms.iter().any(|entry| entry.allows(&format!("{name}:latest")));
@@ -100,7 +100,7 @@ fn tell_of_the_former_rule(section: &Section<'_>, policies: &Policies) {
     ));
 }
 
-/// Why an entry that names an image can't be the name of any.
+/// Why an entry that names an image can never match one.
 fn never_matches(entry: &AllowedAlgorithm) -> Option<String> {
     match entry {
         AllowedAlgorithm::Exact(name) => ImageReference::parse(name).err().map(|why| why.to_string()),
@@ -108,7 +108,7 @@ fn never_matches(entry: &AllowedAlgorithm) -> Option<String> {
     }
 }
 
-/// What is to be said of an expression that begins with an IPv6 address as a name would have it.
+/// The warning about an expression that begins with an IPv6 address in brackets, as in an image name.
 fn bracketed_address(expression: &str) -> Option<String> {
     let (address, _) = expression.trim_start_matches('^').strip_prefix('[')?.split_once(']')?;
     address.parse::<std::net::Ipv6Addr>().ok()?;
@@ -131,7 +131,7 @@ fn entries<T>(
     if items.is_empty() {
         field.warn("is empty, which restricts nothing. Take it out, or write what is allowed.");
     }
-    // All are read before any is given up on.
+    // All entries are read before giving up, so that every error is reported.
     let entries: Vec<Option<T>> = items.iter().map(read).collect();
     entries.into_iter().collect()
 }
@@ -140,7 +140,7 @@ fn algorithm(field: &Field<'_>) -> Option<AllowedAlgorithm> {
     let expected = "an image or a regular expression";
     let text = field.word(expected)?;
     match AllowedAlgorithm::new(text) {
-        // The beginning of any image is the empty text.
+        // Every image begins with the empty text.
         Ok(AllowedAlgorithm::Pattern(_)) if examples::matches_empty(text) != Some(false) => {
             let advice = "This one matches the empty text, and so the beginning of every image: it would let in all. To let in all, take the \
                           list out.";
@@ -155,17 +155,17 @@ fn algorithm(field: &Field<'_>) -> Option<AllowedAlgorithm> {
     }
 }
 
-/// What is wrong with an expression.
+/// Explains what is wrong with an expression.
 fn expression_error(error: &regex::Error) -> String {
     let reason = match error {
-        // Shows the expression over several lines; the last one says what is wrong.
+        // `regex` shows the expression over several lines; the last one says what is wrong.
         regex::Error::Syntax(text) => text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
         other => other.to_string(),
     };
     format!("It can't be read: {reason}. Look-around and back-references of Python are not supported.")
 }
 
-/// Refuses an id that is not written as people read it: to YAML, `010` is eight.
+/// Refuses an id that YAML reads differently from people: to YAML, `010` is eight.
 pub(super) fn decimal(field: &Field<'_>, text: &str) -> Option<()> {
     let number = match field.node.scalar() {
         Some(Scalar::Int(number)) => Some(number),

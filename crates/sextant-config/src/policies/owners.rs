@@ -1,4 +1,4 @@
-//! Whose the images are that an expression lets in: who has the registry's domain, its network, or the account at it.
+//! Who owns the images that an expression allows: the owner of the registry's domain, of its network, or of the account at it.
 
 use sextant_core::image_reference::{ImageReference, host_of};
 
@@ -6,15 +6,15 @@ use super::examples::{Example, Place};
 use super::shared;
 use super::width::Wide;
 
-/// Whether what a number's place in a network depends on is fixed, of a registry that is named by its number: anybody has one.
+/// Whether the part of a registry's IP address that decides its network is fixed. Anybody can have some address. True for other hosts.
 pub(super) fn begin_of_address_is_fixed(host: &str, example: &Example) -> bool {
     let are_fixed = |start: usize, end: usize| {
         example.places.get(start..end).is_some_and(|places| places.iter().all(|place| *place == Place::Fixed))
     };
     if let Some(inside) = host.strip_prefix('[') {
         let inside = inside.split(']').next().unwrap_or(inside);
-        // A network of one's own, or of one's wire (`fd00::1`, `fe80::1`), is told by its first group. Of the others a site has 48 bits, three
-        // groups; `::` stands for one at least.
+        // The first group identifies a private or link-local network (`fd00::1`, `fe80::1`). Elsewhere, a site has 48 bits, three groups.
+        // `::` stands for at least one.
         let is_private = ["fc", "fd", "fe8", "fe9", "fea", "feb"].iter().any(|begin| inside.starts_with(begin));
         let colons = if is_private { 1 } else { 3 };
         let end = inside.match_indices(':').nth(colons - 1).map_or(inside.len(), |(at, _)| at + 1);
@@ -25,13 +25,13 @@ pub(super) fn begin_of_address_is_fixed(host: &str, example: &Example) -> bool {
     if parts.len() != 4 || !parts.iter().all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit())) {
         return true;
     }
-    // Networks of one's own begin with one or two numbers; others are anybody's, whatever their beginning.
+    // One or two numbers identify a private network. Other addresses may be anybody's, whatever their beginning.
     let count = if matches!(parts.first(), Some(&("10" | "127"))) { 1 } else { 2 };
     let end = parts.iter().take(count).map(|part| part.len() + 1).sum::<usize>();
     are_fixed(0, end)
 }
 
-/// An example as the name of an image; what is open at its end is filled.
+/// Parses an example as an image reference. If its end is open, it is completed.
 pub(super) fn reference(text: &str) -> Option<ImageReference> {
     let end = match text.chars().next_back() {
         Some('/') => "x".to_owned(),
@@ -43,7 +43,7 @@ pub(super) fn reference(text: &str) -> Option<ImageReference> {
     ImageReference::parse(&format!("{text}{}", if text.ends_with(['/', ':', '@']) { end } else { String::new() })).ok()
 }
 
-/// The domain that somebody has, of a registry's host: its last two parts, or more below a domain that is everybody's.
+/// The registrable domain of a registry's host: its last two parts, or more below a shared domain.
 pub(super) fn domain(registry: &str) -> String {
     let host = host_of(registry);
     let parts: Vec<&str> = host.rsplit('.').collect();
@@ -56,21 +56,21 @@ pub(super) fn domain(registry: &str) -> String {
     of(count.unwrap_or(parts.len()))
 }
 
-/// Who has an image: the domain of its registry, and the account where everybody may have one.
+/// The owner of an image: its registry's domain, and the account if the registry is open to everybody.
 pub(super) fn owner(text: &str) -> Option<(String, Option<String>)> {
     let image = reference(text)?;
     Some((domain(&image.domain), account(text).map(|(_, account)| account)))
 }
 
-/// The account at a registry where everybody may have one, with the registry's domain.
+/// The account of an image at a registry that is open to everybody, with the registry's domain.
 fn account(image: &str) -> Option<(String, String)> {
     let image = reference(image)?;
     let (account, _) = image.path.split_once('/')?;
     shared::has_accounts(&image.domain).then(|| (domain(&image.domain), account.to_owned()))
 }
 
-/// Whether an image without a part that the expression does not need is let in, too, and is in another account. Accounts that are written
-/// out one beside the other are meant.
+/// Whether leaving out an optional part of an image's name gives an allowed image in another account. Accounts that are spelled out side
+/// by side are intended.
 pub(super) fn other_account(examples: &[Example]) -> Option<Wide> {
     let known: Vec<_> = examples.iter().filter_map(|example| Some((example, account(&example.text)?))).collect();
     let is_without = |long: &str, short: &Example| {

@@ -1,7 +1,7 @@
-//! Domains and registries that everybody may have a part of: a name below them, or an account in them, is anybody's. A list of our own, of
-//! those that hosts of registries and stores are likely to have: the Public Suffix List as code adds more than two megabytes.
+//! Domains and registries that are open to everybody: a name below them, or an account in them, may be anybody's. The list is our own,
+//! with likely hosts of registries and stores, because the Public Suffix List as code adds more than two megabytes.
 
-/// Ends of hosts before which everybody may have a name: of clouds, and of pages.
+/// Domains of clouds and page hosters below which anybody may have a name.
 const DOMAINS: [&str; 19] = [
     "amazonaws.com",
     "amazonaws.com.cn",
@@ -23,7 +23,7 @@ const DOMAINS: [&str; 19] = [
     "pages.dev",
     "workers.dev",
 ];
-/// The same, where an account has the whole host: all that is at it is of one.
+/// Likewise, but an account has a whole host: everything on it belongs to one owner.
 const HOSTS: [&str; 53] = [
     "azure-api.net",
     "azurecr.cn",
@@ -79,7 +79,7 @@ const HOSTS: [&str; 53] = [
     "xip.io",
     "zapto.org",
 ];
-/// Registries, with all hosts below, where the first part of a path is an account that everybody may have.
+/// Registries, including all hosts below, where the first part of a path is an account that anybody may have.
 const ACCOUNTS: [&str; 19] = [
     "docker.io",
     "hub.docker.com",
@@ -101,13 +101,13 @@ const ACCOUNTS: [&str; 19] = [
     "registry.opensuse.org",
     "tencentyun.com",
 ];
-/// Names that stand before a country's own, and are nobody's: `co.uk`.
+/// Second-level names before a country's top-level domain, which anybody may register below: `co.uk`.
 const SECOND: [&str; 18] = [
     "co", "com", "org", "net", "gov", "gob", "gouv", "edu", "ac", "or", "ne", "go", "nhs", "sch", "gv", "govt", "mil",
     "asso",
 ];
 
-/// Whether everybody may have a name below a domain: it is a country's or a cloud's.
+/// Whether anybody may have a name below a domain: a country's or a cloud's.
 pub(in super::super) fn is_shared(domain: &str) -> bool {
     let domain = domain.to_ascii_lowercase();
     let parts: Vec<&str> = domain.split('.').collect();
@@ -118,8 +118,8 @@ pub(in super::super) fn is_shared(domain: &str) -> bool {
         || DOMAINS.iter().chain(&HOSTS).chain(&ACCOUNTS).any(|shared| ends_with(&domain, shared))
 }
 
-/// Whether everybody may have an account at a registry, the first part of its images' paths. So it is at those that stand at the top of
-/// their domains, such as docker.io; organizations have theirs below.
+/// Whether anybody may have an account at a registry, the first part of its images' paths. This is assumed of registries at the top of
+/// their domains, such as docker.io. Organizations have theirs below.
 pub(super) fn has_accounts(registry: &str) -> bool {
     let host = registry.split(':').next().unwrap_or(registry).to_ascii_lowercase();
     if is_of_one_at_amazon(&host) {
@@ -128,7 +128,8 @@ pub(super) fn has_accounts(registry: &str) -> bool {
     host.split('.').count() == 2 || DOMAINS.iter().chain(&ACCOUNTS).any(|shared| ends_with(&host, shared))
 }
 
-/// Whether this is a customer's own registry at Amazon, which has the customer's number: `123456789012.dkr.ecr.eu-west-1.amazonaws.com`.
+/// Whether this is a customer's own registry at Amazon, which begins with the account number:
+/// `123456789012.dkr.ecr.eu-west-1.amazonaws.com`.
 fn is_of_one_at_amazon(host: &str) -> bool {
     let mut parts = host.split('.');
     let number = parts.next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `policies.allowed_algorithm_stores`. A node asks a store with its own token, so a store that nobody means must not be among them.
+//! `policies.allowed_algorithm_stores`. The node sends its token to a store, so no unintended store may be allowed.
 
 use sextant_core::policies::AllowedStore;
 use url::Url;
@@ -8,7 +8,7 @@ use super::examples::{self, Example, Place};
 use super::{bracketed_address, expression_error, owners, shared, width};
 use crate::reader::Field;
 
-/// A host that nobody means.
+/// A host that no owner intends to allow.
 const STRANGER: &str = "stranger.example";
 
 /// Reads an entry.
@@ -47,7 +47,7 @@ pub(super) fn store(field: &Field<'_>) -> Option<AllowedStore> {
     }
 }
 
-/// What is odd about an address; `None` if it is none.
+/// The warnings about an address; `None` if it is not one.
 fn exact(address: &str) -> Option<Vec<String>> {
     let url = plain_address(address)?;
     let mut warnings = Vec::new();
@@ -66,19 +66,19 @@ fn exact(address: &str) -> Option<Vec<String>> {
 const READABLE: &str = "The node asks the store with its token for the vantage6 server, which others on the way can read then, and they can \
                         answer in the store's place: use https://.";
 
-/// Whether others can read what goes to an address.
+/// Whether others can read the traffic to an address.
 fn is_readable(url: &Url) -> bool {
     url.scheme() == "http" && !matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
 }
 
-/// Whether an expression lets in an address that others can read what goes to.
+/// Whether an expression allows an address whose traffic others can read.
 fn unencrypted(store: &AllowedStore) -> Option<String> {
     let is_one = |text: &str| store.allows(text) && Url::parse(text).is_ok_and(|url| is_readable(&url));
     let example = examples::of(store.as_str()).into_iter().find(|example| is_one(&example.text))?;
     Some(format!("lets in addresses with http://, for example `{}`. {READABLE}", example.text))
 }
 
-/// Whether an expression lets in a store in another domain, with a part of the host's name left out.
+/// Whether leaving out a part of the host name gives an allowed store in another domain.
 fn other_domain(addresses: &[&Example]) -> Option<String> {
     let known = |example: &&Example| Some((example.text.clone(), owners::domain(split(&example.text)?.1)));
     let known: Vec<(String, String)> = addresses.iter().filter_map(known).collect();
@@ -89,7 +89,7 @@ fn other_domain(addresses: &[&Example]) -> Option<String> {
     ))
 }
 
-/// In which way an expression lets in more stores than it seems to.
+/// How an expression allows more stores than it seems to.
 fn wide(store: &AllowedStore) -> Option<String> {
     let all = examples::of(store.as_str());
     let (addresses, others): (Vec<&Example>, Vec<&Example>) =
@@ -123,7 +123,7 @@ fn wide(store: &AllowedStore) -> Option<String> {
     })
 }
 
-/// What is to be said of a host whose name is not fixed.
+/// The warning about a host name that is not fixed.
 fn several_hosts(host: &str, places: &[Place], address: &str) -> Option<String> {
     if places.contains(&Place::DotOrOther) {
         return Some(
@@ -133,7 +133,7 @@ fn several_hosts(host: &str, places: &[Place], address: &str) -> Option<String> 
     }
     let last = places.iter().rposition(|place| *place == Place::Open)?;
     let rest: String = host.chars().skip(last).collect();
-    // Whoever has the domain has all names below it; of a public one, everybody has some.
+    // The owner of a domain owns all names below it; below a shared domain, anybody owns some.
     let is_of_anybody = rest.split_once('.').is_none_or(|(_, domain)| shared::is_shared(domain));
     Some(match is_of_anybody {
         true => format!(
@@ -147,7 +147,7 @@ fn several_hosts(host: &str, places: &[Place], address: &str) -> Option<String> 
     })
 }
 
-/// Whether an expression lets in a store in another domain, with a part of the host's name repeated.
+/// Whether repeating a part of the host name gives an allowed store in another domain.
 fn repeated(store: &AllowedStore, addresses: &[&Example]) -> Option<String> {
     let domain = |text: &str| split(text).map(|(_, host, _)| owners::domain(host));
     let known: Vec<String> = addresses.iter().filter_map(|example| domain(&example.text)).collect();
@@ -161,12 +161,12 @@ fn repeated(store: &AllowedStore, addresses: &[&Example]) -> Option<String> {
     ))
 }
 
-/// Whether a host can be one: one without a name before a dot is none.
+/// Whether a text can be a host name: it has no empty part before a dot or colon.
 fn is_host(host: &str) -> bool {
     !host.starts_with(['.', ':']) && !host.contains("..")
 }
 
-/// An address taken apart: up to the host, the host, and the rest.
+/// Splits an address into its scheme, its host, and the rest.
 fn split(text: &str) -> Option<(&str, &str, &str)> {
     let (scheme, rest) = text.split_at(text.find("://")? + 3);
     let end = rest.find('/').unwrap_or(rest.len());

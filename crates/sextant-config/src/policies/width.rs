@@ -1,5 +1,5 @@
-//! Whether an expression in `allowed_algorithms` lets in more than it seems to: judged by what it does with examples of its own, whatever
-//! its spelling.
+//! Whether an expression in `allowed_algorithms` allows more than it seems to. It is judged by what it does with generated examples, not
+//! by its spelling.
 
 use sextant_core::image_reference::ImageReference;
 use sextant_core::policies::AllowedAlgorithm;
@@ -8,41 +8,41 @@ use super::examples::{self, Example, Place};
 use super::owners::{domain, reference};
 use super::{owners, shared};
 
-/// A registry that nobody means.
+/// A registry that no owner intends to allow.
 const STRANGER: &str = "stranger.example";
 
-/// What is said of an expression that is not tried in full.
+/// The warning about an expression that is not tested in full.
 pub(super) const TOO_LARGE: &str = "has more alternatives, or longer ones, than are tried here, so what it lets in besides what is meant is \
                                     not known. Write it as several entries.";
 
-/// In which way an expression is wider than it seems, with an image that it also lets in.
+/// How an expression is wider than it seems, with an image that it also allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wide {
-    /// The registry isn't bound: a stranger's image may have the rest.
+    /// The registry is not fixed, so a stranger's image may have the rest.
     AnyRegistry(String),
-    /// The domain that the registry is in isn't bound: a stranger may have another one.
+    /// The registry's domain is not fixed, so a stranger may have another one.
     AnyDomain(String),
-    /// The registry may be left out, and then it is an account at docker.io.
+    /// The registry is optional. Without it, the name is an account at docker.io.
     NoRegistry {
         /// The example with its registry.
         meant: String,
-        /// The image without.
+        /// The image without its registry.
         also: String,
     },
-    /// A place in the registry's name takes a dot as well as others.
+    /// A place in the registry's name accepts a dot as well as others.
     AnyCharacter(String),
-    /// With a part of the name left out, the registry is in another domain.
+    /// If a part of the name is left out, the registry is in another domain.
     OtherDomain {
         /// The example with that part.
         meant: String,
-        /// The image without.
+        /// The image without that part.
         also: String,
     },
-    /// With a part of the name left out, it is in another account of the same registry, where everybody may have one.
+    /// If a part of the name is left out, the image is in another account of a registry that is open to everybody.
     OtherAccount {
         /// The example with that part.
         meant: String,
-        /// The image without.
+        /// The image without that part.
         also: String,
     },
     /// Something may follow the name.
@@ -52,43 +52,43 @@ pub(super) enum Wide {
         /// The image with something appended.
         also: String,
     },
-    /// The account at a registry where everybody may have one isn't bound.
+    /// The account is not fixed, at a registry that is open to everybody.
     AnyAccount(String),
-    /// In capital letters, an account is the host of a registry.
+    /// In upper case, an account is the host of a registry.
     Capitals {
         /// The example.
         meant: String,
         /// The image at that host.
         also: String,
     },
-    /// A digest is cut off: images can be made that have the beginning of one.
+    /// The digest is incomplete. An image can be made so that its digest has a given beginning.
     Digest {
         /// The example.
         meant: String,
         /// An image with another digest.
         also: String,
     },
-    /// Where a digest is named, the tag that the expression asks for is not looked at.
+    /// If the image has a digest, the tag that the expression requires is ignored.
     AnyContent {
         /// The example.
         meant: String,
         /// The image with any digest.
         also: String,
     },
-    /// With a character or a part repeated, it is in another domain or account.
+    /// If a character or a part is repeated, the image is in another domain or account.
     Repeated {
         /// The example.
         meant: String,
         /// The image with the repetition.
         also: String,
     },
-    /// It has more branches than examples are made.
+    /// The expression has more branches than there are examples.
     TooLarge,
-    /// No example was found that it lets in.
+    /// No example was found that the expression allows.
     Unknown,
 }
 
-/// All ways in which an expression is wide, each once; none for a name.
+/// All ways in which an expression is too wide, each once; none for a name.
 pub(super) fn ways(algorithm: &AllowedAlgorithm) -> Vec<Wide> {
     let AllowedAlgorithm::Pattern(regex) = algorithm else { return Vec::new() };
     let allows = |image: &str| algorithm.allows(image);
@@ -98,7 +98,7 @@ pub(super) fn ways(algorithm: &AllowedAlgorithm) -> Vec<Wide> {
     if examples.is_empty() {
         return vec![cut.unwrap_or(Wide::Unknown)];
     }
-    // One of each kind is enough; an expression for every image needs no other word.
+    // One of each kind is enough. An expression that allows every image needs no other warning.
     if let Some(wide) = examples.iter().find_map(|example| any_registry(example, &allows)) {
         return vec![wide];
     }
@@ -122,7 +122,7 @@ pub(super) fn ways(algorithm: &AllowedAlgorithm) -> Vec<Wide> {
     of_name.chain(account).chain(capitals).chain(digest).chain(content).chain(cut).collect()
 }
 
-/// Whether the beginning of an example may be a stranger's.
+/// Whether a stranger may choose the beginning of an example.
 fn any_registry(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
     let text = &example.text;
     let before = |prefix: &str| format!("{prefix}{text}");
@@ -130,7 +130,7 @@ fn any_registry(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide
     if let Some(image) = strangers.into_iter().find(|image| allows(image)) {
         return Some(Wide::AnyRegistry(image));
     }
-    // Nothing of the registry, or of the account at the one that is meant where none is named, is fixed.
+    // Nothing of the registry is fixed, nor of the account at the default registry if none is named.
     let whole = host(text).unwrap_or(text);
     let host = whole.split([':', '@']).next().map_or(0, str::len);
     if !owners::begin_of_address_is_fixed(whole, example) {
@@ -140,7 +140,7 @@ fn any_registry(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide
     (!fixed).then(|| Wide::AnyRegistry(text.clone()))
 }
 
-/// Whether an image that strangers can have is let in: one whose registry or account is made by what is open in the expression.
+/// Whether the open parts of an expression allow a registry or account of a stranger.
 fn stranger(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
     let text = &example.text;
     let slash = text.chars().position(|c| c == '/');
@@ -152,13 +152,13 @@ fn stranger(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
         .or_else(|| any_account(example, allows))
 }
 
-/// Whether what is before the first slash is fixed as a registry, or as an account, by itself: then what follows is in it.
+/// Whether the text before the first slash is fixed as a registry or an account by itself, so that the rest is within it.
 fn bounds_a_registry(text: &str, slash: usize, example: &Example) -> bool {
     let Some(places) = example.places.get(..slash) else { return false };
     registry(text).is_none() && slash == 0 || places.last().is_none_or(|place| *place != Place::Fixed)
 }
 
-/// Whether an image without a part of an example's beginning is let in, too, and is in another domain.
+/// Whether leaving out a part of an example's beginning gives an allowed image in another domain.
 fn other_domain(examples: &[Example]) -> Option<Wide> {
     let whole = |example: &Example| Some((example.text.clone(), domain(&reference(&example.text)?.domain)));
     let known: Vec<(String, String)> = examples.iter().filter_map(whole).collect();
@@ -166,7 +166,7 @@ fn other_domain(examples: &[Example]) -> Option<Wide> {
     Some(Wide::OtherDomain { meant, also })
 }
 
-/// Of texts with the domains that they are in: one, and the same without a part of it, in another domain.
+/// Finds two texts of which one is the other without a part, in another domain. `known` has each text with its domain.
 pub(super) fn in_other_domain(known: &[(String, String)]) -> Option<(String, String)> {
     let is_without = |long: &str, short: &str| {
         let same = long.bytes().zip(short.bytes()).take_while(|(one, other)| one == other).count();
@@ -179,8 +179,7 @@ pub(super) fn in_other_domain(known: &[(String, String)]) -> Option<(String, Str
     })
 }
 
-/// Whether the domain in which the registry is has a place that others may be put into: its last two parts, or the one before a domain
-/// that everybody may have a name in.
+/// Whether the registrable domain of the registry has an open part: one of its last two parts, or the one before a shared domain.
 fn any_domain(example: &Example) -> Option<Wide> {
     let host = registry(&example.text)?.split(':').next()?;
     let parts: Vec<&str> = host.split('.').collect();
@@ -202,7 +201,7 @@ fn any_domain(example: &Example) -> Option<Wide> {
     None
 }
 
-/// Whether the same is let in with a registry and without one.
+/// Whether the same image is allowed with a registry and without one.
 fn no_registry(examples: &[Example]) -> Option<Wide> {
     examples.iter().find_map(|with| {
         let registry = registry(&with.text).filter(|registry| *registry != "docker.io")?;
@@ -218,7 +217,7 @@ fn registry(image: &str) -> Option<&str> {
     host(image).filter(is_one)
 }
 
-/// Whether the account of an image may be a stranger's, at docker.io or another registry where everybody may have one.
+/// Whether an image's account may be a stranger's, at docker.io or another registry that is open to everybody.
 fn any_account(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
     let text = &example.text;
     let registry = registry(text);
@@ -237,7 +236,7 @@ fn any_account(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide>
     (!is_bound).then(|| Wide::AnyAccount(text.clone()))
 }
 
-/// Whether an account may be written in capital letters: that is how a host is told from one.
+/// Whether an account may be in upper case, which turns it into a host.
 fn capitals(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
     let meant = &example.text;
     if registry(meant).is_some() {
@@ -250,11 +249,11 @@ fn capitals(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
     Some(Wide::Capitals { meant: meant.clone(), also })
 }
 
-/// Whether what looks like a tag may be a port, with another image behind it. An expression for every version of a name, which it lets in
-/// without a tag, too, is one for versions.
+/// Whether what looks like a tag may be a port, followed by another image. If the name is also allowed without a tag, the expression is
+/// one for all versions.
 fn port(example: &Example, examples: &[Example], allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
     let (name, rest) = example.text.split_once(':')?;
-    // A slash that has to be there, behind a number, makes a registry of it.
+    // A required slash after a number makes it a registry with a port.
     let is_registry = rest.split_once('/').is_some_and(|(number, _)| {
         let slash = name.chars().count() + 1 + number.len();
         !number.is_empty()
@@ -272,7 +271,7 @@ fn port(example: &Example, examples: &[Example], allows: &dyn Fn(&str) -> bool) 
     (is_another && allows(&also)).then(|| Wide::OpenEnd { meant: example.text.clone(), also })
 }
 
-/// Whether a digest has a beginning that is fixed, and no end.
+/// Whether a digest has a fixed beginning and an open end.
 fn digest(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
     let (name, digest) = example.text.split_once('@')?;
     let (algorithm, digits) = digest.split_once(':')?;
@@ -289,7 +288,7 @@ fn digest(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
     is_cut.then(|| Wide::Digest { meant: example.text.clone(), also })
 }
 
-/// Whether any content is let in by a digest behind a tag, where other tags are not: whoever names a digest gets past the tag.
+/// Whether any digest is allowed behind a tag while other tags are not: with a digest, any content gets past the tag.
 fn any_content(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
     let name = example.text.split('@').next()?;
     let (repository, tag) = name.rsplit_once(':').filter(|(_, tag)| !tag.is_empty() && !tag.contains('/'))?;
@@ -297,13 +296,13 @@ fn any_content(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide>
     let with = |name: &str, digit: &str| format!("{name}@sha256:{}", digit.repeat(64));
     let also = with(name, "0");
     let other = format!("{repository}:{tag}-evil");
-    // Every version, or every one that begins so, is one that is meant, or is told as such.
+    // If other tags are allowed as well, every version is intended, or another warning covers it.
     let is_open = allows(&with(repository, "0")) || allows(&other) || allows(&with(&other, "0"));
     let is_any = !is_open && allows(&also) && allows(&with(name, "7"));
     is_any.then(|| Wide::AnyContent { meant: name.to_owned(), also })
 }
 
-/// Whether an image is let in that repeats a part of the name, and is another owner's.
+/// Whether repeating a part of the name gives an allowed image of another owner.
 fn repeated(expression: &str, examples: &[Example], allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
     let known: Vec<_> = examples.iter().filter_map(|example| owners::owner(&example.text)).collect();
     let meant = examples.iter().find(|example| reference(&example.text).is_some())?;
@@ -313,10 +312,10 @@ fn repeated(expression: &str, examples: &[Example], allows: &dyn Fn(&str) -> boo
     Some(Wide::Repeated { meant: meant.text.clone(), also: also.text })
 }
 
-/// Whether the name of the registry has a place for a dot that takes others too.
+/// Whether the registry's name has a place for a dot that also accepts other characters.
 fn any_character(example: &Example, allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
     let chars: Vec<char> = example.text.chars().collect();
-    // The slash behind the host belongs to its name, and without one all may be.
+    // The slash after the host belongs to its name. Without a slash, the whole text may be a host.
     let count = host(&example.text).map_or(chars.len(), |host| host.chars().count() + 1);
     let at = example.places.iter().take(count).position(|place| *place == Place::DotOrOther)?;
     let is_behind = host(&example.text).is_none_or(|host| host.chars().count() == at);
@@ -337,12 +336,12 @@ fn own(image: &str) -> Option<String> {
     reference(image).map(|image| image.domain)
 }
 
-/// The registry of an image, or the account: what is before the first slash.
+/// The text before the first slash: an image's registry or account.
 fn host(image: &str) -> Option<&str> {
     image.split_once('/').map(|(host, _)| host)
 }
 
-/// Whether something may follow an example that makes another image of it.
+/// Whether a suffix makes another allowed image of an example.
 fn open_end(example: &Example, examples: &[Example], allows: &dyn Fn(&str) -> bool) -> Option<Wide> {
     let text = &example.text;
     let part = text.rsplit('/').next().unwrap_or_default();
@@ -350,26 +349,25 @@ fn open_end(example: &Example, examples: &[Example], allows: &dyn Fn(&str) -> bo
     let last = text.chars().next_back()?;
     let last_is_fixed = part_places.last() == Some(&Place::Fixed);
     let suffixes: &[&str] = if part.contains('@') || last == '/' {
-        // A digest has its length; and a folder is what it says.
+        // A digest has a fixed length, and a trailing slash means the whole folder.
         &[]
     } else if last == ':' {
-        // Any version; a port is not taken for one.
+        // Any version is allowed. A port is not mistaken for one.
         &[]
     } else if part.contains(':') {
-        // Another version of what is meant, where the version is said.
-        // Of a name alone it may be a number, and then nothing else is meant.
+        // Another version than the fixed one. With a name alone, the version may be a port number, and then only that is intended.
         let number = !text.contains('/') && part.rsplit(':').next()?.chars().all(|c| c.is_ascii_digit());
         match (last_is_fixed, number) {
             (true, _) => &["-evil", "0"],
             (false, true) => &["-evil"],
-            // Of a version's digits alone, more of them are meant; where anything may follow, the expression says so.
+            // More digits of a version are intended. If the expression itself continues, so is anything that follows.
             (false, false) if last.is_ascii_digit() && !goes_on(example, examples) => &["-evil"],
             (false, false) => &[],
         }
     } else if last_is_fixed {
         &["-evil", "/evil", "evil", ".evil", "0", "-0", ".0", "_0", "/0", "-", "."]
     } else if part_places.contains(&Place::Fixed) {
-        // The end of the name is open, and meant so; but not what is below it.
+        // The open end of the name is intended, but not what is below it.
         &["/evil", "/0"]
     } else {
         &[]
@@ -378,14 +376,14 @@ fn open_end(example: &Example, examples: &[Example], allows: &dyn Fn(&str) -> bo
     Some(Wide::OpenEnd { meant: text.clone(), also })
 }
 
-/// Whether the expression itself has more behind an example.
+/// Whether the expression itself continues an example.
 fn goes_on(example: &Example, examples: &[Example]) -> bool {
     let is_longer = |other: &&Example| other.text.len() > example.text.len() && other.text.starts_with(&example.text);
     examples.iter().any(|other| is_longer(&other))
 }
 
 impl Wide {
-    /// What is to be said of it.
+    /// The warning to show.
     pub(super) fn advice(&self) -> String {
         match self {
             Self::AnyRegistry(image) => format!(

@@ -2,65 +2,65 @@
 
 use vantage6_types::{CollaborationId, NodeId, OrganizationId, RunId, RunStatus, TaskId};
 
-/// What happens on the live connection.
+/// An event of the live connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HubEvent {
-    /// There is a connection, by this transport. What counts is the [`Welcome`](Self::Welcome) that follows.
+    /// The node is connected, by this transport. It is online only after the [`Welcome`](Self::Welcome) that follows.
     Connected(&'static str),
-    /// There is none, for this reason; attempts go on.
+    /// The node is disconnected, for this reason, and keeps trying to reconnect.
     Disconnected(String),
-    /// The server knows this node: it should look for what there is to do.
+    /// The server knows this node, which should look for work.
     Welcome,
-    /// Events may have been missed: only a poll of all runs makes up for them.
+    /// Events may have been missed. Only a poll of all runs makes up for them.
     Missed,
     /// There is a new task in the collaboration, perhaps for this node.
     NewTask(TaskId),
     /// A request to kill algorithms.
     Kill(Kill),
-    /// The server takes a node of the collaboration for offline.
+    /// The server reports a node of the collaboration as offline.
     NodeOffline(NodeId),
-    /// Something else, in words for a log.
+    /// Another event, described for the log.
     Other(String),
 }
 
 /// Which algorithms to kill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kill {
-    /// Nodes of other collaborations don't mind it.
+    /// The collaboration. Nodes of other collaborations ignore the request.
     pub collaboration: CollaborationId,
-    /// Only this node's.
+    /// The node, if the request is for only one.
     pub node: Option<NodeId>,
-    /// Only these runs, of these organizations; `None`: all.
+    /// The runs with their organizations; `None`: all runs.
     pub runs: Option<Vec<(RunId, Option<OrganizationId>)>>,
 }
 
 /// An event that a node sends.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NodeEvent {
-    /// It is here, whatever the server took it for.
+    /// The node is online, whatever the server shows.
     Online,
-    /// A run has another status.
+    /// The status of a run has changed.
     Status(StatusChange),
-    /// How this node is set up.
+    /// The node's shared configuration.
     Info(NodeInfo),
-    /// How busy it is.
+    /// The node's load.
     Metrics(NodeMetrics),
 }
 
-/// How busy a node is: the machine that it runs on, and its algorithms, wherever they run.
+/// The load of a node: of the machine that it runs on, and the number of its algorithms, wherever they run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NodeMetrics {
-    /// The part of the processors' time that is used, in percent.
+    /// The CPU usage, in percent.
     pub cpu_percent: f64,
-    /// The part of the memory that is not available, in percent.
+    /// The share of the memory that is not available, in percent.
     pub memory_percent: f64,
-    /// How many processors there are.
+    /// The number of CPUs.
     pub cpu_count: usize,
     /// The memory, in bytes.
     pub memory_total: u64,
-    /// What of it can be had, in bytes.
+    /// The available memory, in bytes.
     pub memory_available: u64,
-    /// How many algorithms run.
+    /// The number of running algorithms.
     pub algorithms: usize,
 }
 
@@ -69,38 +69,38 @@ pub struct NodeMetrics {
 pub struct StatusChange {
     /// The new status.
     pub status: RunStatus,
-    /// Of this run.
+    /// The run.
     pub run: RunId,
-    /// Its task.
+    /// The run's task.
     pub task: TaskId,
-    /// The parent of its task.
+    /// The parent of the run's task.
     pub parent: Option<TaskId>,
-    /// The node that sends it.
+    /// The node that reports the change.
     pub node: super::Node,
 }
 
-/// The part of a node's configuration that others may know.
+/// The part of a node's configuration that is shared.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeInfo {
-    /// Whether it encrypts, if that is set.
+    /// Whether the node encrypts, if that is set.
     pub encryption: Option<bool>,
-    /// The images that it allows; none means all.
+    /// The allowed images; `None` means all.
     pub allowed_algorithms: Option<Vec<String>>,
-    /// The users whom it allows.
+    /// The allowed users.
     pub allowed_users: Option<Vec<String>>,
-    /// The organizations that it allows.
+    /// The allowed organizations.
     pub allowed_organizations: Option<Vec<String>>,
-    /// The databases: label, type, and columns where these are fixed.
+    /// The databases: label, type, and columns if these are fixed.
     pub databases: Vec<DatabaseInfo>,
 }
 
-/// The part of a database's configuration that others may know.
+/// The part of a database's configuration that is shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseInfo {
-    /// Its label.
+    /// The label.
     pub label: String,
-    /// Its type.
+    /// The type.
     pub kind: String,
-    /// Its columns, if they are shared.
+    /// The columns, if they are shared.
     pub columns: Option<Vec<String>>,
 }

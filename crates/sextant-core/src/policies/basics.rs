@@ -1,17 +1,17 @@
-//! The image that vantage6 itself publishes for preparing data, by every name that it has had.
+//! The image that vantage6 itself publishes for preparing data, under all names that it has had.
 
-/// Its names: up to 4.14, and since.
+/// The names: up to 4.14, and since then.
 pub const BASICS: [&str; 2] = ["harbor2.vantage6.ai/algorithms/basics", "ghcr.io/vantage6/algorithm-basics"];
 
-/// Whether an image is vantage6's own for preparing data, of any tag or digest: `allow_basics_algorithm: false` refuses it.
-/// (A regular node takes every image whose name begins so for it, also `…/basics-of-somebody-else`.)
+/// Whether an image is vantage6's own for preparing data, with any tag or digest. `allow_basics_algorithm: false` refuses it. (A regular
+/// node accepts every image whose name begins with one of these, including `…/basics-of-somebody-else`.)
 #[must_use]
 pub fn is_basics(image: &str) -> bool {
     let (registry, path) = image.split_once('/').unwrap_or(("", image));
-    // Other ways of writing the same registry.
+    // Normalize other spellings of the same registry.
     let registry = registry.to_ascii_lowercase();
     let registry = match registry.rsplit_once(':') {
-        // However many zeros are before it.
+        // Leading zeros are allowed.
         Some((host, port)) if port.trim_start_matches('0') == "443" => host,
         _ => &registry,
     };
@@ -19,7 +19,7 @@ pub fn is_basics(image: &str) -> bool {
     BASICS.iter().any(|name| is_of(&image, name))
 }
 
-/// What is below the name counts too: for refusing, not for letting in.
+/// Images below the name count too, since this is used to refuse images, not to allow them.
 fn is_of(image: &str, repository: &str) -> bool {
     image.strip_prefix(repository).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@', '/']))
 }

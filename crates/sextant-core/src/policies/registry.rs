@@ -1,33 +1,34 @@
-//! `average:5000/evil` is an image of the registry `average`, port 5000. An expression such as `^average(@|:|$)` matches its beginning,
-//! and means another thing: the repository `average` and its tags.
+//! Tells registries with a port from tags. `average:5000/evil` is an image of the registry `average`, port 5000. An expression such as
+//! `^average(@|:|$)` matches its beginning, but means the repository `average` and its tags.
 
 use crate::image_reference::ImageReference;
 
-/// Registries that nobody else has, and repositories that nobody has.
+/// A host that is neither a foreign registry nor a repository.
 const OWN: &str = "localhost";
-/// Tags that an expression for all of them takes, or for all that are numbers.
+/// Tags that an expression for all tags, or for all numeric tags, matches.
 const TAGS: [&str; 4] = ["latest", "1", "0", "1.0"];
 
-/// Whether an expression that matches the beginning of an image means the image's registry, where that has a port. What the expression does
-/// with other names tells: one that takes the host's name for a repository has its tags, or its end, where the registry has its port.
+/// Whether an expression that matches the beginning of an image refers to the image's registry with its port. Other names reveal that: an
+/// expression that treats the host as a repository matches its tags or its end where the registry has its port.
 pub(super) fn is_meant(image: &str, begins: &dyn Fn(&str) -> bool) -> bool {
     let Some((host, port, rest)) = with_port(image) else { return true };
     if host == OWN || begins(&format!("{host}{rest}")) {
-        // Whatever comes after the host's name, or its beginning: it lets in all of that.
+        // The expression accepts anything after the host's name, or after its beginning.
         return true;
     }
     let is_repository = begins(host) || TAGS.iter().any(|tag| begins(&format!("{host}:{tag}")));
-    // One that has only this very number may mean a port, but of a host alone: a single word is rather a repository.
+    // An expression that matches only this very number may mean a port, but only after a host name. A single word is more likely a
+    // repository.
     let is_tag = !host.contains('.') && !host.starts_with('[') && begins(&format!("{host}:{port}"));
     !is_repository && !is_tag
 }
 
-/// The host, the port, and the rest from the slash on, of an image whose registry has a port.
+/// Splits an image whose registry has a port into the host, the port, and the rest from the slash on.
 fn with_port(image: &str) -> Option<(&str, &str, &str)> {
     let slash = image.find('/')?;
     let (registry, rest) = image.split_at(slash);
     let (host, port) = registry.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))?;
-    // What is no reference is refused before any policy is asked.
+    // An invalid reference is refused before any policy is checked.
     ImageReference::parse(image).is_ok().then_some((host, port, rest))
 }
 

@@ -9,27 +9,27 @@ use super::{EXPRESSION, begins};
 /// One entry of `policies.allowed_algorithm_stores`.
 #[derive(Clone)]
 pub enum AllowedStore {
-    /// The store at this address, written without a slash at its end.
+    /// The store at this address, without a trailing slash.
     Exact(String),
-    /// Every store whose address begins with a match.
+    /// Every store whose address begins with a match of the expression.
     Pattern(Regex),
 }
 
-/// What must let an image in where both algorithms and stores are listed.
+/// Which lists must allow an image if both algorithms and stores are listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Combination {
-    /// The list of algorithms and a store.
+    /// Both the list of algorithms and a store.
     #[default]
     Both,
-    /// One of the two.
+    /// Either of them.
     Either,
 }
 
 impl AllowedStore {
-    /// Reads an entry, by the rules for algorithms: an expression if it has any of their characters, else an address.
+    /// Reads an entry, by the rules for algorithms: an expression if it contains any of their special characters, else an address.
     ///
     /// # Errors
-    /// If it is an expression that can't be compiled.
+    /// If the expression can't be compiled.
     pub fn new(text: &str) -> Result<Self, regex::Error> {
         if text.contains(EXPRESSION) {
             Regex::new(text).map(Self::Pattern)
@@ -38,7 +38,7 @@ impl AllowedStore {
         }
     }
 
-    /// Whether this entry allows the store at an address, as the server has it: with the path of its API.
+    /// Whether this entry allows the store at an address, as the server reports it: with the path of its API.
     #[must_use]
     pub fn allows(&self, url: &str) -> bool {
         match self {
@@ -47,7 +47,7 @@ impl AllowedStore {
         }
     }
 
-    /// The entry for people.
+    /// The entry as written, for messages.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {

@@ -1,28 +1,28 @@
-//! How far an algorithm's log has been read. The API server ends each connection some time, and a new one begins at a whole second: what has
-//! been read by then is known by its times and skipped.
+//! The position up to which an algorithm's log has been read. The API server ends each connection eventually, and a new one starts at a
+//! whole second. Lines that were read before are recognized by their times and skipped.
 
 use jiff::Timestamp;
 
-/// No time that the kubelet writes is longer.
+/// The largest length of a time that the kubelet writes.
 const LONGEST_TIME: usize = 64;
 
-/// Reads a log whose lines begin with their times, over any number of connections.
+/// Parses a log whose lines begin with their times, over any number of connections.
 #[derive(Debug, Default)]
 pub struct LogCursor {
-    /// The time of the last whole line, and how many of that time there were.
+    /// The time of the last complete line, and how many lines with that time there were.
     done: Option<(Timestamp, u64)>,
-    /// The line that was being read: its time, and how many bytes of it were.
+    /// The line that is being read: its time, and how many of its bytes have been read.
     open: Option<(Timestamp, usize)>,
-    /// Whether what comes may have been read over an earlier connection.
+    /// Whether the next lines may have been read over an earlier connection.
     resumed: bool,
-    /// How many lines of the last time this connection has had.
+    /// How many lines with the last time this connection has brought.
     seen: u64,
-    /// The beginning of a line's time.
+    /// The time of the current line, as far as it has been read.
     time: Vec<u8>,
     line: Line,
 }
 
-/// Where in a line the connection is.
+/// The position within a line.
 #[derive(Debug, Default, Clone, Copy)]
 enum Line {
     #[default]
@@ -36,7 +36,7 @@ enum Line {
 }
 
 impl LogCursor {
-    /// A new connection begins.
+    /// Must be called when a new connection begins.
     pub fn resume(&mut self) {
         self.resumed = true;
         self.seen = 0;
@@ -44,12 +44,12 @@ impl LogCursor {
         self.line = Line::Time;
     }
 
-    /// From when on the log is needed; `None`: from its beginning.
+    /// The time from which to request the log; `None`: from its beginning.
     pub fn since(&self) -> Option<Timestamp> {
         self.done.map(|(at, _)| at)
     }
 
-    /// Takes what has come, and adds to `text` what is new of it. Returns the time of the last line of that.
+    /// Parses received bytes, and appends the new output to `text`. Returns the time of the last line in it.
     pub fn feed(&mut self, mut bytes: &[u8], text: &mut Vec<u8>) -> Option<Timestamp> {
         let mut last = None;
         while !bytes.is_empty() {
@@ -93,10 +93,10 @@ impl LogCursor {
         last
     }
 
-    /// A line whose time is known.
+    /// Begins a line whose time has been read.
     fn begin(&mut self) -> Line {
         let time = std::str::from_utf8(&self.time).ok();
-        // Something that the kubelet has to say itself.
+        // A message of the kubelet itself has no time.
         let Some(at) = time.and_then(|time| time.parse::<Timestamp>().ok()) else { return Line::Skipped };
         if let Some((last, lines)) = self.done {
             if at == last {
@@ -140,7 +140,7 @@ mod tests {
         String::from_utf8(text).unwrap()
     }
 
-    /// A log as the kubelet sends it from a second on.
+    /// The log as the kubelet sends it from a given second on.
     fn from(log: &[(i64, String)], since: Option<Timestamp>) -> Vec<u8> {
         let second = since.map_or(0, Timestamp::as_second);
         let lines = log.iter().filter(|(millis, _)| millis / 1000 >= second);

@@ -1,11 +1,11 @@
-//! How an algorithm finds the Services that its node gives it: by the hosts file of its pod, as pods can't resolve names.
+//! How an algorithm finds the Services that its node provides: in its pod's hosts file, since pods can't resolve names.
 
 use k8s_openapi::api::core::v1::{HostAlias, Service};
 
-/// The addresses of a Service, of all its families, under the name that algorithms have for it.
+/// The addresses of a Service, of all IP families, under the host name that algorithms use.
 ///
 /// # Errors
-/// If it has no address of its own: the reason, for the operator.
+/// If the Service has no address of its own. The text is for the operator.
 pub fn host_aliases(alias: &str, service: &Service) -> Result<Vec<HostAlias>, &'static str> {
     let spec = service.spec.as_ref().ok_or("it has no specification")?;
     if spec.type_.as_deref() == Some("ExternalName") {
@@ -27,7 +27,7 @@ pub fn host_aliases(alias: &str, service: &Service) -> Result<Vec<HostAlias>, &'
     Ok(addresses.into_iter().map(alias).collect())
 }
 
-/// One entry for each address, as Kubernetes wants it.
+/// Merges the entries of each address into one, as Kubernetes requires.
 pub fn merged(aliases: impl IntoIterator<Item = HostAlias>) -> Vec<HostAlias> {
     let mut all: Vec<HostAlias> = Vec::new();
     for alias in aliases {

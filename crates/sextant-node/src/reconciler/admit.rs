@@ -1,4 +1,4 @@
-//! Asks the policies whether the run may begin, and waits for a bounded time for those who must be asked for that.
+//! Checks the policies before a launch, and waits for a limited time for unavailable registries and stores.
 
 use std::time::Duration;
 
@@ -15,21 +15,22 @@ use super::{Interrupted, Obstacle, RunReconciler};
 use crate::admission::{Admission, admit};
 use crate::image_check::refused;
 
-/// How long a run waits for a registry or a store that its policies need. Whoever asked is not left without an answer for longer, and
-/// a restart of either takes less.
+/// How long a run waits for a registry or a store that its policies need. The user gets an answer after this time at the latest, and a
+/// restart of either takes less.
 pub(crate) const VERIFICATION_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// After how long the log has that a run's policies are still being checked: others may have thousands of questions before its own.
+/// After this time the log says that a run's policies are still being checked. Thousands of checks may be queued before it.
 const TOLD_AFTER: Duration = Duration::from_secs(30);
 
-/// How long a run that is not admitted yet keeps its slot while others are asked.
+/// How long a run that is not yet admitted keeps its slot during the check.
 pub(super) const HELD: Duration = Duration::from_secs(1);
-/// The same for one that was admitted, and is asked about again because it had to wait. Its turn has come, so it keeps the slot for longer;
-/// but somebody who does not answer at all holds no slot.
+/// The same for a run that was admitted and is checked again after a wait. It has reached its turn, so it keeps the slot longer, but a
+/// dependency that never answers must not block a slot.
 pub(super) const HELD_AGAIN: Duration = Duration::from_secs(5);
 
 impl RunReconciler {
-    /// Asks the policies; a refusal is reported. A run that is not admitted within this time holds no slot: it is to wait for one again.
+    /// Checks the policies and reports a refusal. If the check takes longer than `held`, the run loses its slot and must wait for another
+    /// one.
     pub(super) async fn admit(&mut self, held: Duration) -> Result<(), Interrupted> {
         let admission = {
             let admission = admit(&self.context, &self.run, &self.databases, self.bad_input.as_deref());
@@ -70,7 +71,7 @@ impl RunReconciler {
         Err(Interrupted)
     }
 
-    /// A registry or a store is away, or the server answers what nothing can be made of: it is asked again after a pause. A run that has waited for too long is refused.
+    /// Pauses if a registry or a store is unavailable, or the server's answer is unusable. Refuses a run that has waited too long.
     async fn wait_for_verification(&mut self, why: String) {
         let waited = self.unverified_since.get_or_insert_with(Instant::now).elapsed();
         let Some(left) = VERIFICATION_TIMEOUT.checked_sub(waited).filter(|left| !left.is_zero()) else {
@@ -91,7 +92,7 @@ fn tell_that_it_waits(run: RunId) {
     }
 }
 
-/// Whether the server answers, and what it says of this very run is what keeps it from being admitted.
+/// Whether the server answers, but its answer about this run prevents the admission.
 fn is_about_the_run(error: &HubErrorKind) -> bool {
     matches!(error, HubErrorKind::Refused(_) | HubErrorKind::Unreadable | HubErrorKind::TooLarge)
 }

@@ -1,4 +1,4 @@
-//! How a run ends: its output is brought to the server, it is stopped, or its failure is reported.
+//! How a run ends: its output is uploaded to the server, it is stopped, or its failure is reported.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use vantage6_types::RunStatus;
 use super::{Obstacle, RunReconciler};
 use crate::report::{self, HeldLog, Reported};
 
-/// After this long the node warns that an output does not arrive.
+/// After this time the node warns that an output has not arrived.
 const OUTPUT_LATE_AFTER: Duration = Duration::from_secs(120);
 
 impl RunReconciler {
-    /// Brings the output to the server, unless the state changes first.
+    /// Uploads the output to the server, unless the state changes first.
     pub(super) async fn collect(&mut self, exit: &Exit) {
         self.learn_start().await;
         let context = self.context.clone();
-        // Before the output is asked for: the connection that brings it must not wait for anything but the server.
+        // Read the log before requesting the output: the connection that carries the output must wait for nothing but the server.
         let mask = self.databases.mask(&context.masks);
         let live_log = self.live_log.take();
         let (log, ()) = tokio::join!(report::log(&context, &self.run, &mask, true), async {
@@ -44,7 +44,7 @@ impl RunReconciler {
             }
         };
         match output {
-            // It is asked for again.
+            // The new leader collects the output again.
             Ok(_) if !context.leadership.is_leader() => {}
             Ok(output) => {
                 let size = output.upload.length;
@@ -56,8 +56,8 @@ impl RunReconciler {
         }
     }
 
-    /// Ends the run now, and reports it then: an algorithm that was killed, or ran for too long, does not go on because the server or
-    /// room for its log is not to be had.
+    /// Stops the run now and reports it afterwards. An algorithm that was killed or exceeded its deadline must not keep running because
+    /// the server, or memory for its log, is unavailable.
     pub(super) async fn stop(&mut self, failure: Failure) {
         if !self.context.leadership.is_leader() {
             return;
@@ -81,7 +81,8 @@ impl RunReconciler {
         self.report_failure(&failure).await;
     }
 
-    /// Of a run that did not start, why its things could not be made: that it took too long says less.
+    /// Replaces the failure of a run that did not start with the reason why its objects could not be created, which says more than a
+    /// timeout.
     fn with_reason(&self, failure: Failure) -> Failure {
         match &self.refused {
             Some(refused) if failure.status == RunStatus::StartFailed && !failure.started => {
@@ -94,7 +95,7 @@ impl RunReconciler {
         }
     }
 
-    /// Reports an end without output; what the server does not take now is reported again.
+    /// Reports an end without output. A report that the server does not accept now is retried.
     pub(super) async fn report_failure(&mut self, failure: &Failure) {
         self.learn_start().await;
         let failure = &self.with_reason(failure.clone());
@@ -110,7 +111,7 @@ impl RunReconciler {
         self.on_reported(reported, None).await;
     }
 
-    /// `size` is that of the output, if there was one.
+    /// Processes the outcome of a report. `size` is the size of the output, if there was one.
     async fn on_reported(&mut self, reported: Reported, size: Option<u64>) {
         match reported {
             Reported::Yes(status) => {
@@ -129,7 +130,7 @@ impl RunReconciler {
         }
     }
 
-    /// A report is refused for good: the run is closed with what can be said. First without the output, then without the log.
+    /// Closes a run whose report is refused for good with a smaller report: first without the output, then without the log.
     pub(super) async fn report_reduced(&mut self, why: &str, size: Option<u64>) {
         let refused =
             |message| Failure::new(RunStatus::Failed, message, "the report was refused").because("ReportRefused");
@@ -149,7 +150,7 @@ impl RunReconciler {
             }
         };
         self.server.verdict = Some(Verdict { failure, stop: Stop::Done });
-        // Others need not wait until the server takes it.
+        // Other runs must not wait until the server accepts the report.
         self.slot = None;
     }
 }

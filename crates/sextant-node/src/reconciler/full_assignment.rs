@@ -1,4 +1,4 @@
-//! What a launch needs besides what is kept of a run: what its task says of databases, which may be at the server.
+//! The full assignment for a launch, including the task's database parameters, which may have to be fetched from the server.
 
 use sextant_core::assignment::Assignment;
 use tokio::sync::OwnedSemaphorePermit;
@@ -12,7 +12,7 @@ pub(super) struct FullAssignment {
 }
 
 impl RunReconciler {
-    /// The assignment with what its task says of databases.
+    /// The assignment with the task's database parameters.
     pub(super) async fn full_assignment(&mut self) -> Result<FullAssignment, Interrupted> {
         let mut assignment = self.assignment.clone();
         if let Some(databases) = self.databases.kept() {
@@ -24,13 +24,13 @@ impl RunReconciler {
             _ = self.signal.changed() => return Err(Interrupted),
         };
         match fetched {
-            // That may have taken a while.
+            // The request may have taken a while.
             Ok(Some(_)) if !self.context.leadership.is_leader() => {}
             Ok(Some((databases, permit))) => {
                 assignment.databases = databases;
                 return Ok(FullAssignment { assignment, _permit: Some(permit) });
             }
-            // The server decides about a run whose id belongs to another run by now.
+            // The run's id may belong to another run by now, which the server confirms.
             Ok(None) => {
                 let _ = self.confirm_open().await;
             }

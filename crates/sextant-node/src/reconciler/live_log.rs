@@ -1,4 +1,4 @@
-//! When a run's log is sent while it runs: from when the server knows that it runs, until something else is due.
+//! Decides when to send a run's live log: from when the server knows that the run is active until another action is due.
 
 use sextant_core::next_action::Action;
 use sextant_core::run_state::RunState;
@@ -7,7 +7,7 @@ use super::RunReconciler;
 use crate::live_log::{AtServer, Follower};
 
 impl RunReconciler {
-    /// Begins or stops to follow the log. Returns at once: nothing waits for it but what the server is told.
+    /// Starts or stops following the log. Returns at once: only reports to the server wait for the follower.
     pub(super) fn mind_live_log(&mut self, run_state: &RunState, action: &Action) {
         let runs = matches!(run_state, RunState::Running { .. }) && matches!(action, Action::Wait { .. });
         let follows = self.live_log.as_ref().is_some_and(|follower| !follower.is_stopped());
@@ -20,7 +20,7 @@ impl RunReconciler {
         }
     }
 
-    /// Waits until nothing more of the live log can reach the server, which would add it to the report.
+    /// Waits until no live log event can reach the server, which would append it to the report's log.
     pub(super) async fn end_live_log(&mut self) {
         if let Some(follower) = self.live_log.take() {
             follower.end().await;

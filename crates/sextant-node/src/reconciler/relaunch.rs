@@ -1,4 +1,4 @@
-//! Runs that the cluster disrupted or has no capacity for: they are launched again, now or later, while that is allowed.
+//! Launches runs again that the cluster disrupted or has no capacity for, now or later, while that is allowed.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use vantage6_types::RunStatus;
 use super::{HELD, Interrupted, Obstacle, PendingDiagnosis, RunReconciler};
 
 impl RunReconciler {
-    /// The cluster has disrupted the run: launches it again, unless the run has ended at the server meanwhile.
+    /// Launches a disrupted run again, unless it has ended at the server meanwhile.
     pub(super) async fn relaunch(&mut self, failure: &Failure) -> Result<(), Interrupted> {
         let Failure { message, detail, reason, .. } = failure;
         let before = failure.disruption.unwrap_or_default();
         if !self.is_gate_open() {
-            // That may take hours, in which a machine that was lost may come back.
+            // That may take hours, and a lost machine may return meanwhile.
             return self.pass_gate().await;
         }
         self.confirm_open().await?;
@@ -26,7 +26,7 @@ impl RunReconciler {
             return Err(Interrupted);
         }
         warn!(run = %self.run.id, task = %self.run.task.id, "Run will be launched again: {message} ({detail})");
-        // Where the cluster takes it away again and again, ever more slowly.
+        // Back off exponentially if the cluster disrupts the run repeatedly.
         let pause =
             Duration::from_secs(2u64.saturating_pow(before.attempt.saturating_sub(1)).saturating_sub(1).min(60));
         tokio::select! {
@@ -34,17 +34,17 @@ impl RunReconciler {
             _ = self.signal.changed() => return Err(Interrupted),
             _ = self.run_state.changed() => return Err(Interrupted),
         }
-        // An earlier process has let it in: what it decided on, this one does not know.
+        // An earlier process admitted the run, and its decision about the image is not known here.
         if !self.admitted {
             Box::pin(self.admit(HELD)).await?;
             self.wait_for_slot().await?;
         }
         self.learn_first_task().await?;
-        // What was decided before the pause may not be true any more, nor this process the one that acts.
+        // The decision may be outdated after the pause, and this process may no longer be the leader.
         if self.run_state.has_changed().unwrap_or(true) || !self.context.leadership.is_leader() {
             return Err(Interrupted);
         }
-        // Of the new launch nothing has been seen made.
+        // No object of the new launch has been seen yet.
         self.launched_fully = false;
         self.server.late = false;
         let full = self.full_assignment().await?;
@@ -71,7 +71,7 @@ impl RunReconciler {
         Ok(())
     }
 
-    /// The runtime has no room for the run; one that has waited for too long is reported.
+    /// Waits for capacity in the runtime. Reports a run that has waited too long.
     pub(super) async fn wait_for_capacity(&mut self, failure: &Failure) {
         let now = Timestamp::now();
         let since = self.pending.waiting_for_capacity_since(now);

@@ -1,18 +1,17 @@
-//! Reports that do not get through: they are made again, and keep nobody waiting meanwhile. A large result that the server never takes is
-//! given up.
+//! Retries reports that did not get through, without blocking other runs. A large result that the server never accepts is given up.
 
 use sextant_core::next_action::Stop;
 use tracing::error;
 
 use super::{Obstacle, RunReconciler};
 
-/// So often the server fails at a large result before it is given up: for some minutes.
+/// How often the server may fail to accept a large result before it is given up: some minutes with the pauses.
 const FAILED_RESULTS: u32 = 8;
-/// What is smaller any server can store: something else is wrong then, which may be repaired.
+/// Any server can store less than this. Then something else is wrong, which may be repaired.
 const LARGE: u64 = 1024 * 1024;
 
 impl RunReconciler {
-    /// The server does not take the report now. Others need not wait for that, once the algorithm does not run any more.
+    /// Retries a report that the server does not accept now. Once the algorithm no longer runs, other runs need not wait for that.
     pub(super) async fn retry_report(&mut self) {
         if self.server.verdict.as_ref().is_none_or(|verdict| verdict.stop != Stop::Due) {
             self.slot = None;
@@ -20,7 +19,8 @@ impl RunReconciler {
         self.back_off(Obstacle::Report, "the report did not get through").await;
     }
 
-    /// The server fails at a report with a large result. Where it does so again and again, and does small things, it never takes it.
+    /// Handles a server error for a report with a large result. If the server fails repeatedly but accepts small changes, it will never
+    /// accept the result.
     pub(super) async fn on_server_failure(&mut self, size: Option<u64>) {
         let Some(size) = size.filter(|size| *size >= LARGE) else { return self.retry_report().await };
         self.failed_result_reports += 1;
@@ -37,7 +37,7 @@ impl RunReconciler {
         self.report_reduced(&why, Some(size)).await;
     }
 
-    /// Whether the server takes a change of this run that is as small as can be: one that it has already.
+    /// Whether the server accepts the smallest possible change of this run: setting the status that it already has.
     async fn server_accepts_small_changes(&self) -> bool {
         let (hub, status) = (&self.context.hub, &self.server.status);
         self.context.leadership.is_leader() && hub.set_status(self.run.id, status, None).await.is_ok()

@@ -1,4 +1,4 @@
-//! What the server says of a run, asked again where its list says nothing, or where the node is about to act on it.
+//! The server's view of a run, refreshed if its list lacks the run or before the node acts on it.
 
 use log_throttle::LogThrottle;
 use sextant_core::hub::HubError;
@@ -9,19 +9,20 @@ use vantage6_types::RunStatus;
 use super::{Interrupted, Obstacle, RunReconciler, ServerViewAge};
 
 impl RunReconciler {
-    /// Asks the server about a run that its list lacks, or that others have the number of: `asked` is how often that was wanted.
+    /// Refreshes a run that the server's list lacks, or whose id another run may have. `asked` is the number of refreshes requested so far.
     pub(super) async fn refresh_if_requested(&mut self, asked: u32) {
         match self.refresh().await {
             Ok(()) => {
                 self.refreshes = asked;
                 self.denied = 0;
             }
-            // It is asked again at once, after the pause that follows.
+            // The refresh is retried right after the pause that follows.
             Err(error) if error.is_passing() => {}
             Err(error) => {
-                // The answer would be the same: the server is asked again after the next poll of all runs.
+                // An immediate retry would get the same answer. The next poll of all runs requests another refresh.
                 self.refreshes = asked;
-                // A run that the node may not see any more is not this node's. Twice, because a server says 401 in passing, too.
+                // A run that the node may no longer see is not this node's. Only after two denials, because a server may also respond 401
+                // temporarily.
                 self.denied += u32::from(error.is_denied());
                 if self.denied > 1 {
                     info!(run = %self.run.id, "Run is not in the server's list, and this node may not read it: {error}");
@@ -32,7 +33,7 @@ impl RunReconciler {
         }
     }
 
-    /// Asks the server how the run stands there: somebody else may have ended it.
+    /// Reads the run's state from the server. Another client may have ended it.
     async fn refresh(&mut self) -> Result<(), HubError> {
         self.view = ServerViewAge::Stale;
         match self.context.hub.run(self.run.id).await {
@@ -60,11 +61,11 @@ impl RunReconciler {
         Ok(())
     }
 
-    /// The server refused a change of the run.
+    /// Handles an error of the server for a change of the run.
     pub(super) async fn on_rejected(&mut self, error: &HubError) {
         if error.is_over() {
             info!(run = %self.run.id, "Run has ended at the server: {error}");
-            // How, it says when it is asked; if it doesn't now, it has ended all the same.
+            // The refresh tells how the run ended. Even if it fails, the run has ended.
             let _ = self.refresh().await;
             self.view = ServerViewAge::Fresh;
             self.server.finished = true;
@@ -73,15 +74,15 @@ impl RunReconciler {
         }
     }
 
-    /// The runtime has a run of this number that has its report, but the server calls it open. Mostly the server's list was
-    /// read just before the report; else it is a namesake, of a server that uses numbers again, and is launched as well.
+    /// Handles a run that the runtime has reported but the server calls open. Usually the server's list was read just before the report.
+    /// Otherwise the server has reused the id for another run, which is launched as well.
     pub(super) async fn handle_reused_id(&mut self) {
         if self.confirm_open().await.is_ok() {
             let _ = self.launch().await;
         }
     }
 
-    /// Asks the server whether the run is open, so that what follows may be begun. Without an answer, it is asked again after a pause.
+    /// Confirms with the server that the run is open, so that the next action may begin. Pauses if the server does not answer.
     pub(super) async fn confirm_open(&mut self) -> Result<(), Interrupted> {
         if self.refresh().await.is_err() {
             self.back_off(Obstacle::Server, "the server does not say whether the run is still open").await;

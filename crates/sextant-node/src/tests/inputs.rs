@@ -1,4 +1,4 @@
-//! Inputs and tokens that the server does not give: what is final, what has a limit, and what is waited for without one.
+//! Inputs and tokens that the server does not give: which errors are final, which are retried, and for how long.
 
 use sextant_core::hub::testing::Fault::{Away, Broken, Status};
 use sextant_core::run_identity::RunIdentity;

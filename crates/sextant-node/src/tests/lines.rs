@@ -1,4 +1,4 @@
-//! What the log says while the server takes no report: not a line for each try.
+//! Log lines while the server accepts no report: not one for each attempt.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,4 +1,4 @@
-//! Live logs: what the server has of a log while the algorithm runs, and that nothing of it gets into the final one.
+//! Live logs: what the server has of a log while the algorithm runs, and that none of it gets into the final log.
 
 use super::*;
 use sextant_core::hub::Hub as _;

@@ -1,4 +1,4 @@
-//! Others decide how much is said of a run: what the node keeps of it has an end.
+//! The memory that the node uses for runs is limited, although others decide how large their data is.
 
 use secrecy::ExposeSecret as _;
 use sextant_core::hub::RequestedDatabase;

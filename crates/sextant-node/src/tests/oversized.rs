@@ -1,4 +1,4 @@
-//! Runs of which the server says more than can be read.
+//! Runs whose data at the server is too large to read.
 
 use super::*;
 use crate::sync::sync_runs;

@@ -1,4 +1,4 @@
-//! Policies that need the word of a registry or a store.
+//! Policies that depend on the answer of a registry or a store.
 
 use sextant_core::assignment::Assignment;
 use sextant_core::gate::Gate;

@@ -1,5 +1,5 @@
-//! Two tasks of one number and one time, as of a 4.15.2 with SQLite: it uses the numbers of deleted tasks and runs again, and says of all runs
-//! that they were assigned when it was started. What one of them made, no other one may get.
+//! Two tasks with the same id and the same time, as on a 4.15.2 server with SQLite: it reuses the ids of deleted tasks and runs, and
+//! reports the server's start as the assignment time of every run. Neither task may get what the other one made.
 
 use sextant_core::assignment::Assignment;
 use sextant_core::hub::Hub as _;

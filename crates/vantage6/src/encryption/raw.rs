@@ -1,10 +1,10 @@
-//! Messages as a blob store holds them (`encrypt_stream` and `decrypt_bytes_blob_storage` in `common/encryption.py`, since 4.13):
+//! The format of messages in a blob store (`encrypt_stream` and `decrypt_bytes_blob_storage` in `common/encryption.py`, since 4.13):
 //!
 //! ```text
 //!   base64(RSA(key)) $ base64(iv) $ AES-256-CTR(key, iv, bytes)
 //! ```
 //!
-//! The encrypted bytes are not base64, and the length of a message need not be known before it is sent.
+//! The encrypted bytes are not base64, and the length of a message need not be known in advance.
 
 use std::io;
 
@@ -23,16 +23,16 @@ use super::{
 /// How many bytes are encrypted at a time, which takes some microseconds.
 const STEP: usize = 48 * 1024;
 
-/// The length of an encrypted message of this many bytes.
+/// The length of a message of this many bytes after encryption.
 pub(crate) fn encrypted_length(length: u64, recipient: &PublicKey) -> u64 {
     encrypt::head_length(recipient) + length
 }
 
-/// Encrypts bytes for a blob store, for the organization that holds the private key of this public key. Waits for the permit
-/// `turn` before encrypting the message's key, which happens when the stream is read, and drops the permit afterwards.
+/// Encrypts bytes for a blob store. `recipient` is the public key of the receiving organization. When the stream is read, it waits for
+/// the permit `turn` before it encrypts the message's key, and drops the permit afterwards.
 ///
 /// # Errors
-/// The cryptographic library fails, which is not expected.
+/// If the cryptographic library fails, which is not expected.
 pub fn encrypt_raw<S, T>(
     bytes: S,
     recipient: &PublicKey,

@@ -1,4 +1,4 @@
-//! The events, in tables.
+//! Tests the events, in tables.
 
 #![allow(clippy::disallowed_types, reason = "of the test's own making")]
 

@@ -1,6 +1,6 @@
-//! The entries of a store's answer, each read by itself: one that makes no sense hides no other, and one that the store does not call
-//! approved is none. Stores list only approved algorithms unless they are asked for others (`resource/algorithm.py`), and a regular node
-//! takes the first of the list; what a store says of the status counts here all the same.
+//! Parses the entries of a store's response. Each entry is parsed by itself, so that an invalid one does not hide others. Entries that
+//! the store does not call approved are dropped. Stores list only approved algorithms unless they are asked for others
+//! (`resource/algorithm.py`), and a regular node uses the first of the list; the status is checked here nevertheless.
 
 use log_throttle::LogThrottle;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor, value::MapAccessDeserializer};
@@ -10,36 +10,36 @@ use serde_json::value::RawValue;
 use super::{StoreAlgorithm, StoreError};
 use crate::{error::excerpt, read};
 
-/// How many algorithms of an answer are looked at. One image is rarely more than one of them.
+/// How many algorithms of a response are parsed. An image rarely has more than one.
 const MOST: usize = 100;
-/// How long names are.
+/// The largest length of names.
 const LONG: usize = 1000;
-/// What a store calls an algorithm that may be used (`AlgorithmStatus` in `model/common/enums.py`).
+/// A store's status for algorithms that may be used (`AlgorithmStatus` in `model/common/enums.py`).
 const APPROVED: &str = "approved";
 
-/// What is read of an answer.
+/// The part of a response that is read.
 #[derive(Deserialize)]
 struct Page {
     #[serde(deserialize_with = "entries")]
     data: Vec<Box<RawValue>>,
 }
 
-/// What is read of an entry.
+/// The part of an entry that is read.
 #[derive(Deserialize)]
 struct Entry {
     #[serde(deserialize_with = "read::cut::<_, LONG>")]
     image: String,
     #[serde(default, deserialize_with = "read::optional_cut::<_, LONG>")]
     digest: Option<String>,
-    /// Stores always say it; one that doesn't has the rule that it lists approved algorithms only.
+    /// Stores always send it. Without it, the rule applies that stores list only approved algorithms.
     #[serde(default, deserialize_with = "present")]
     status: Option<String>,
-    /// When it was replaced, removed or rejected.
+    /// When the algorithm was replaced, removed or rejected.
     #[serde(default)]
     invalidated_at: Option<Box<RawValue>>,
 }
 
-/// A JSON object. Without this, a list of the fields' values would pass for one.
+/// A JSON object. Without this type, a list of the fields' values would be accepted too.
 struct Object<T>(T);
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Object<T> {
@@ -64,15 +64,15 @@ fn entries<'de, D: Deserializer<'de>>(de: D) -> Result<Vec<Box<RawValue>>, D::Er
     read::beginning::<_, Box<RawValue>, MOST>(de).map(|beginning| beginning.list)
 }
 
-/// A text that is there has to be one: null is none of the statuses.
+/// A status must be a text if it is present: null is not a status.
 fn present<'de, D: Deserializer<'de>>(de: D) -> Result<Option<String>, D::Error> {
     read::optional_cut::<_, LONG>(de)?.map(Some).ok_or_else(|| D::Error::custom("there is no status"))
 }
 
-/// Why an entry does not count.
+/// Why an entry is dropped.
 enum LeftOut {
     Malformed,
-    /// What the store calls it.
+    /// The store's status for it.
     NotApproved(String),
 }
 
@@ -85,10 +85,10 @@ fn read_entry(entry: &RawValue) -> Result<StoreAlgorithm, LeftOut> {
     }
 }
 
-/// The approved algorithms of an answer.
+/// The approved algorithms of a response.
 ///
 /// # Errors
-/// If it is no store's answer, or if all that it lists is not approved or makes no sense.
+/// If the response is not a store's, or if it lists only algorithms that are not approved or can't be read.
 pub(super) fn read(body: &[u8], shown: &str) -> Result<Vec<StoreAlgorithm>, StoreError> {
     let page = serde_json::from_slice::<Object<Page>>(body).map_err(|_| {
         StoreError::Refused(format!(
@@ -131,7 +131,7 @@ mod tests {
 
     const SHOWN: &str = "https://store.example.org/api/algorithm";
 
-    /// The images that count, or why there are none.
+    /// The approved images, or why there are none.
     fn images(data: &str) -> Result<Vec<String>, String> {
         match read(format!(r#"{{"data": {data}}}"#).as_bytes(), SHOWN) {
             Ok(algorithms) => Ok(algorithms.into_iter().map(|algorithm| algorithm.image).collect()),

@@ -1,4 +1,5 @@
-//! How often a store's 401 has the node log in again at the server: a store that knows no nodes, or means harm, answers 401 each time.
+//! Limits how often a store's 401 makes the node log in to the server again. A store that does not know nodes, or is malicious, responds
+//! 401 each time.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,17 +8,17 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use url::Url;
 
-/// The time between two log-ins for one store.
+/// The shortest time between two logins for one store.
 const PAUSE: Duration = Duration::from_secs(300);
-/// For how many stores there may be one in this time.
+/// The largest number of stores with a login within this time.
 const STORES: usize = 16;
 
-/// When stores last had the node log in again.
+/// When each store last caused a login.
 #[derive(Default)]
 pub(crate) struct StoreLogins(Mutex<HashMap<String, Instant>>);
 
 impl StoreLogins {
-    /// Whether the node may log in again because of what the store at this address has answered; if so, this is noted.
+    /// Whether the node may log in again because of this store's response. If so, that is recorded.
     pub fn may_log_in(&self, url: &Url) -> bool {
         let mut stores = self.0.lock();
         stores.retain(|_, at| at.elapsed() < PAUSE);
