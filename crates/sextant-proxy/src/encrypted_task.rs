@@ -21,7 +21,8 @@ use super::budget::{Budget, QuotaExceeded, Reservation};
 use super::caller::Client;
 use super::fair_queue::FairQueue;
 use super::memory::Memory;
-use super::refusal::Refusal;
+use super::pace;
+use super::refusal::{Refusal, not_whole};
 use super::spool::{Spool, SpoolError, Spooled};
 use super::subtask::Subtask;
 
@@ -33,8 +34,6 @@ const MAX_INPUTS: usize = 1_000;
 const MEMORY_PER_INPUT: u64 = 2 * 1024;
 /// Of what all tasks together may hold in memory until they are sent, each caller's may hold a quarter, but at least so much.
 const MIN_PER_CALLER: u64 = 4 * 1024 * 1024;
-/// What comes more slowly than so many bytes a second for long is not waited for.
-const MIN_BYTES_PER_SECOND: u64 = 256 * 1024;
 
 /// Where tasks are kept until they are sent, and results until they are decrypted.
 pub(crate) struct Quotas {
@@ -95,17 +94,16 @@ impl Task {
         let mut body = BodyDataStream::new(body);
         let end = Instant::now() + within;
         let slow = || Refusal::new(StatusCode::REQUEST_TIMEOUT, "The task came too slowly.");
-        let broken = |error| Refusal::new(StatusCode::BAD_REQUEST, "The task did not arrive whole.").because(error);
         loop {
             // Only what is kept counts: of white space there may be any amount in an input.
-            let until = end + Duration::from_secs(reading.spool.length() / MIN_BYTES_PER_SECOND);
+            let until = end + Duration::from_secs(reading.spool.length() / pace::BYTES_PER_SECOND);
             let piece = timeout_at(until, body.next()).await.map_err(|_| slow())?;
             let Some(piece) = piece else { return reading.finish(image) };
             // What is always there is never waited for.
             if Instant::now() > until {
                 return Err(slow());
             }
-            reading.feed(&piece.map_err(broken)?).await?;
+            reading.feed(&piece.map_err(not_whole)?).await?;
         }
     }
 

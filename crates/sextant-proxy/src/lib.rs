@@ -39,6 +39,7 @@ mod links;
 mod memory;
 mod outline;
 mod ownership;
+mod pace;
 mod plain_task;
 mod public_keys;
 mod refusal;
@@ -92,7 +93,7 @@ pub(crate) struct Timeouts {
     pub idle: Duration,
     /// The first pause between two tries; then twice as long each time.
     pub first_delay: Duration,
-    /// How long a task that is kept until all of it has come may take; a large one longer.
+    /// How long an algorithm may be waited for while it sends or reads: in sum, and longer for what is large.
     pub upload: Duration,
 }
 

@@ -18,6 +18,7 @@ mod images;
 mod memory;
 mod ownership;
 mod quotas;
+mod slow;
 mod stale_tokens;
 
 use std::net::SocketAddr;
