@@ -1,6 +1,8 @@
 //! `POST task`, from the request to the server's answer: only with the image of its caller, only while the caller's task is the one that its
 //! token was made for, and in an encrypted collaboration only with its inputs encrypted.
 //!
+//! A blob is the input of a subtask, for servers that keep inputs in a blob store: it goes on while its caller may make subtasks.
+//!
 //! Before anything is encrypted the server must know whose token it is: only then is anything of the caller's kept. Then the task is
 //! read, the keys of its organizations are fetched, and it goes on.
 
@@ -38,6 +40,17 @@ impl Proxy {
                 }
                 self.forward_task(asked, body, image, record).await
             }
+        }
+    }
+
+    /// A blob, for a subtask: only while there may be one.
+    pub async fn create_blob(&self, asked: &UpstreamRequest<'_>, body: Incoming, record: &mut Record) -> HandleResult {
+        if let Some(no) = self.not_of_its_task(asked.headers, record).await? {
+            return Ok(no);
+        }
+        match self.not_unencrypted(asked.headers, record).await? {
+            Some(no) => Ok(no),
+            None => self.forward_once(asked, body, record).await,
         }
     }
 
@@ -89,7 +102,7 @@ impl Proxy {
         Ok(None)
     }
 
-    /// What keeps the caller from making subtasks of the task whose number its token has.
+    /// What keeps the caller from making subtasks, and blobs for them, of the task whose number its token has.
     async fn not_of_its_task(
         &self,
         headers: &HeaderMap,
@@ -100,16 +113,17 @@ impl Proxy {
             TokenStatus::Relay(answer) => Ok(Some((*answer).map(ResponseBody::Streamed))),
             TokenStatus::Foreign => {
                 let message = "The token was made for another organization's node: its organization, or the key that the server has \
-                               for that, is not this node's. The task was not sent.";
+                               for that, is not this node's. Nothing was sent.";
                 Err(Refusal::new(StatusCode::FORBIDDEN, message))
             }
             TokenStatus::Finished => {
-                let message = "The token's task is completed, so none of its algorithms is running any more. The task was not sent.";
+                let message =
+                    "The token's task is completed, so none of its algorithms is running any more. Nothing was sent.";
                 Err(Refusal::new(StatusCode::FORBIDDEN, message))
             }
             TokenStatus::Stale => {
                 let message = "The token was made for another task: the server now has one under its number that is newer than the \
-                               token or has another image, or does not say. The task was not sent. (If the server's database is \
+                               token or has another image, or does not say. Nothing was sent. (If the server's database is \
                                PostgreSQL with another time zone than UTC, this can be wrong for a task that waited long, or after \
                                a restart of the proxy: set the database's time zone to UTC and make the task again.)";
                 Err(Refusal::new(StatusCode::FORBIDDEN, message))

@@ -98,10 +98,7 @@ impl Proxy {
         if !asked.is_safe() {
             return match asked.route {
                 Route::CreateTask => self.create_task(&asked, body, record).await,
-                Route::Blob => match self.not_unencrypted(asked.headers, record).await? {
-                    Some(no) => Ok(no),
-                    None => self.forward_once(&asked, body, record).await,
-                },
+                Route::Blob => self.create_blob(&asked, body, record).await,
                 // Nothing else carries anything to the server.
                 _ => Err(Misrouted::NotForAlgorithms.into()),
             };
@@ -242,7 +239,12 @@ impl Proxy {
     }
 
     /// A request that goes once, with its body as it comes.
-    async fn forward_once(&self, asked: &UpstreamRequest<'_>, body: Incoming, record: &mut Record) -> HandleResult {
+    pub(super) async fn forward_once(
+        &self,
+        asked: &UpstreamRequest<'_>,
+        body: Incoming,
+        record: &mut Record,
+    ) -> HandleResult {
         let body = if body.is_end_stream() {
             RequestBody::Empty
         } else {
