@@ -52,11 +52,14 @@ impl Proxy {
     pub async fn upload_blob(&self, asked: &UpstreamRequest<'_>, body: Incoming, record: &mut Record) -> HandleResult {
         is_readable(asked.headers)?;
         let named = recipient(asked.headers)?;
-        let (idle, client) = (self.shared.timeouts.idle, record.client());
-        let pieces = IdleTimeoutBody::new(body, idle).signal_end(record.body_ended());
+        let (timeouts, client) = (&self.shared.timeouts, record.client());
+        let pieces = IdleTimeoutBody::new(body, timeouts.idle).at_pace(timeouts.upload).signal_end(record.body_ended());
         let pieces = BodyDataStream::new(pieces);
         let pieces = match &self.shared.cryptor {
             Cryptor::Plain => {
+                if let Some(no) = self.not_of_its_task(asked.headers, record).await? {
+                    return Ok(no);
+                }
                 if let Some(no) = self.not_unencrypted(asked.headers, record).await? {
                     return Ok(no);
                 }

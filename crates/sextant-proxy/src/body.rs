@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::access_log::Record;
+use super::pace::Pace;
 use super::upstream::PooledConnection;
 
 /// A body that fails if nothing arrives for a while.
@@ -23,13 +24,20 @@ pub(crate) struct IdleTimeoutBody {
     silence: Duration,
     /// Runs while no data arrives.
     timer: Option<Pin<Box<Sleep>>>,
+    /// How slowly it may come, if it is an algorithm's.
+    pace: Option<Pace>,
     /// Set when the body has been read to its end.
     ended: Option<Arc<AtomicBool>>,
 }
 
 impl IdleTimeoutBody {
     pub fn new(body: Incoming, silence: Duration) -> Self {
-        Self { body, silence, timer: None, ended: None }
+        Self { body, silence, timer: None, pace: None, ended: None }
+    }
+
+    /// Waits for so long in sum, and longer for what is large.
+    pub fn at_pace(self, most: Duration) -> Self {
+        Self { pace: Some(Pace::new(most)), ..self }
     }
 
     /// Sets this flag once the whole body has been read.
@@ -45,12 +53,20 @@ impl Body for IdleTimeoutBody {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             self.timer = None;
+            if let (Some(pace), Some(Ok(frame))) = (&mut self.pace, &frame) {
+                pace.moved(frame.data_ref().map_or(0, Bytes::len));
+            }
             if let Some(ended) = &self.ended
                 && (frame.is_none() || self.body.is_end_stream())
             {
                 ended.store(true, Relaxed);
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)));
+        }
+        if let Some(pace) = &mut self.pace
+            && pace.poll_too_slow(context).is_ready()
+        {
+            return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, "it comes too slowly"))));
         }
         let silence = self.silence;
         let waits = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));

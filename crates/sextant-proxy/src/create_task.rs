@@ -105,16 +105,17 @@ impl Proxy {
             TokenStatus::Relay(answer) => Ok(Some((*answer).map(ResponseBody::Streamed))),
             TokenStatus::Foreign => {
                 let message = "The token was made for another organization's node: its organization, or the key that the server has \
-                               for that, is not this node's. The task was not sent.";
+                               for that, is not this node's. Nothing was sent.";
                 Err(Refusal::new(StatusCode::FORBIDDEN, message))
             }
             TokenStatus::Finished => {
-                let message = "The token's task is completed, so none of its algorithms is running any more. The task was not sent.";
+                let message =
+                    "The token's task is completed, so none of its algorithms is running any more. Nothing was sent.";
                 Err(Refusal::new(StatusCode::FORBIDDEN, message))
             }
             TokenStatus::Stale => {
                 let message = "The token was made for another task: the server now has one under its number that is newer than the \
-                               token or has another image, or does not say. The task was not sent. (If the server's database is \
+                               token or has another image, or does not say. Nothing was sent. (If the server's database is \
                                PostgreSQL with another time zone than UTC, this can be wrong for a task that waited long, or after \
                                a restart of the proxy: set the database's time zone to UTC and make the task again.)";
                 Err(Refusal::new(StatusCode::FORBIDDEN, message))

@@ -23,7 +23,8 @@ use super::budget::{Budget, QuotaExceeded, Reservation};
 use super::caller::Client;
 use super::fair_queue::FairQueue;
 use super::memory::Memory;
-use super::refusal::Refusal;
+use super::pace;
+use super::refusal::{Refusal, not_whole};
 use super::spool::{Spool, SpoolError, Spooled};
 use super::subtask::Subtask;
 
@@ -35,8 +36,6 @@ const MAX_INPUTS: usize = 1_000;
 const MEMORY_PER_INPUT: u64 = 2 * 1024;
 /// Each caller may hold a quarter of the memory for all tasks until they are sent, but at least this much.
 const MIN_PER_CALLER: u64 = 4 * 1024 * 1024;
-/// A large task gets more time to arrive, at this rate.
-const MIN_BYTES_PER_SECOND: u64 = 256 * 1024;
 
 /// Budgets for tasks until they are sent, and for results until they are decrypted.
 pub(crate) struct Quotas {
@@ -105,17 +104,16 @@ impl Task {
         let mut body = BodyDataStream::new(body);
         let end = Instant::now() + within;
         let slow = || Refusal::new(StatusCode::REQUEST_TIMEOUT, "The task came too slowly.");
-        let broken = |error| Refusal::new(StatusCode::BAD_REQUEST, "The task did not arrive whole.").because(error);
         loop {
             // Only stored bytes extend the time: an input may contain any amount of white space.
-            let until = end + Duration::from_secs(reading.spool.length() / MIN_BYTES_PER_SECOND);
+            let until = end + Duration::from_secs(reading.spool.length() / pace::BYTES_PER_SECOND);
             let piece = timeout_at(until, body.next()).await.map_err(|_| slow())?;
             let Some(piece) = piece else { return reading.finish(image) };
             // If data is always available, `timeout_at` never expires.
             if Instant::now() > until {
                 return Err(slow());
             }
-            reading.feed(&piece.map_err(broken)?).await?;
+            reading.feed(&piece.map_err(not_whole)?).await?;
         }
     }
 

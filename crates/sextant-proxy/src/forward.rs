@@ -248,7 +248,9 @@ impl Proxy {
         let body = if body.is_end_stream() {
             RequestBody::Empty
         } else {
-            RequestBody::Streamed(IdleTimeoutBody::new(body, self.shared.timeouts.idle).signal_end(record.body_ended()))
+            let timeouts = &self.shared.timeouts;
+            let body = IdleTimeoutBody::new(body, timeouts.idle).at_pace(timeouts.upload);
+            RequestBody::Streamed(body.signal_end(record.body_ended()))
         };
         let answer = self.send_with_retry(asked, body, record).await?;
         Ok(answer.map(ResponseBody::Streamed))

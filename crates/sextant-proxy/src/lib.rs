@@ -45,6 +45,7 @@ mod lookup;
 mod memory;
 mod outline;
 mod ownership;
+mod pace;
 mod plain_task;
 mod public_keys;
 mod refusal;

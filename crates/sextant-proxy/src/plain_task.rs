@@ -18,7 +18,7 @@ use super::access_log::Record;
 use super::body::{IdleTimeoutBody, RequestBody, ResponseBody};
 use super::forward::{HandleResult, Proxy};
 use super::outline::{Keep, Outline, TooLong};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, not_whole};
 use super::retry::UpstreamRequest;
 use super::subtask;
 
@@ -91,9 +91,9 @@ impl Proxy {
         record: &mut Record,
     ) -> HandleResult {
         let length = body.size_hint().exact();
-        let broken = |error| Refusal::new(StatusCode::BAD_REQUEST, "The task did not arrive whole.").because(error);
-        let mut body =
-            BodyDataStream::new(IdleTimeoutBody::new(body, self.shared.timeouts.idle).signal_end(record.body_ended()));
+        let timeouts = &self.shared.timeouts;
+        let body = IdleTimeoutBody::new(body, timeouts.idle).at_pace(timeouts.upload);
+        let mut body = BodyDataStream::new(body.signal_end(record.body_ended()));
         let mut checking = TaskCheck::new(image);
         // Copied, because a small piece may keep a large buffer alive.
         let mut read = BytesMut::new();
@@ -105,7 +105,7 @@ impl Proxy {
                 let answer = self.send_with_retry(asked, RequestBody::Generated { length, pieces }, record).await?;
                 return Ok(answer.map(ResponseBody::Streamed));
             };
-            read.extend_from_slice(&checking.feed(piece.map_err(broken)?)?);
+            read.extend_from_slice(&checking.feed(piece.map_err(not_whole)?)?);
         }
         let refused: Arc<Mutex<Option<Refusal>>> = Arc::default();
         let state = (body, Some(checking), refused.clone());
@@ -113,7 +113,7 @@ impl Proxy {
             let mut checking: TaskCheck = checking?;
             let piece = match body.next().await {
                 Some(Ok(piece)) => checking.feed(piece).map(|piece| (piece, Some(checking))),
-                Some(Err(error)) => return Some((Err(error), (body, None, refused))),
+                Some(Err(error)) => Err(not_whole(error)),
                 None => checking.finish().map(|piece| (piece, None)),
             };
             Some(match piece {

@@ -1,6 +1,8 @@
 //! Errors that the proxy returns instead of an answer from the server. They have the form of the server's own errors, `{"msg": …}`, which
 //! the algorithm tools log.
 
+use std::io;
+
 use http::StatusCode;
 use printable::excerpt_of;
 
@@ -32,6 +34,15 @@ impl Refusal {
     pub fn json(&self) -> String {
         serde_json::json!({ "msg": self.message }).to_string()
     }
+}
+
+/// A task ends before its end: it came too slowly, or its sender has gone.
+pub(crate) fn not_whole(error: io::Error) -> Refusal {
+    match error.kind() {
+        io::ErrorKind::TimedOut => Refusal::new(StatusCode::REQUEST_TIMEOUT, "The task came too slowly."),
+        _ => Refusal::new(StatusCode::BAD_REQUEST, "The task did not arrive whole."),
+    }
+    .because(error)
 }
 
 impl From<NoCaller> for Refusal {

@@ -124,6 +124,7 @@ pub(super) async fn serve_connection(
     guard: Arc<ConnectionGuard<Caller>>,
     mut end: watch::Receiver<bool>,
 ) -> hyper::Result<()> {
+    let patience = proxy.shared.timeouts.upload;
     let service = service_fn(move |request| {
         let (proxy, under_way) = (proxy.clone(), guard.begin_request());
         async move { Ok::<_, Infallible>(proxy.answer(request, under_way).await) }
@@ -135,7 +136,7 @@ pub(super) async fn serve_connection(
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD)
             .pipeline_flush(false)
-            .serve_connection(TokioIo::new(SmallReads::new(stream)), service)
+            .serve_connection(TokioIo::new(SmallReads::new(stream, patience)), service)
     );
     tokio::select! {
         ended = serving.as_mut() => return ended,

@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::pace::Pace;
+
 /// The most bytes of one read.
 const MAX_READ: usize = 16 * 1024;
 
@@ -22,6 +24,8 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Wraps a connection.
 pub(crate) struct SmallReads<T> {
     stream: T,
+    /// Of what is written.
+    pace: Pace,
     end: End,
 }
 
@@ -36,8 +40,22 @@ enum End {
 }
 
 impl<T> SmallReads<T> {
-    pub fn new(stream: T) -> Self {
-        Self { stream, end: End::Open }
+    /// One whose reader may be waited for so long.
+    pub fn new(stream: T, most: Duration) -> Self {
+        Self { stream, pace: Pace::new(most), end: End::Open }
+    }
+
+    /// What came of an attempt to write.
+    fn at_pace(&mut self, written: Poll<io::Result<usize>>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match &written {
+            Poll::Ready(Ok(bytes)) => self.pace.moved(*bytes),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                ready!(self.pace.poll_too_slow(context));
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the algorithm reads too slowly")));
+            }
+        }
+        written
     }
 }
 
@@ -60,7 +78,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for SmallReads<T> {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for SmallReads<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.at_pace(written, context)
     }
 
     fn poll_write_vectored(
@@ -68,7 +87,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for SmallReads<T> {
         context: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, pieces);
+        self.at_pace(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -123,7 +143,7 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let mut algorithm = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             let (stream, _) = listener.accept().await.unwrap();
-            let mut served = SmallReads::new(stream);
+            let mut served = SmallReads::new(stream, LINGER);
             let sending = tokio::spawn(async move {
                 let _ = algorithm.write_all(&vec![b'x'; 1 << 20]).await;
                 // The algorithm reads the response only after it has sent everything.
@@ -142,7 +162,7 @@ mod tests {
     async fn nobody_is_waited_for_or_read_without_end() {
         let (_silent, stream) = duplex(16);
         let since = tokio::time::Instant::now();
-        SmallReads::new(stream).shutdown().await.unwrap();
+        SmallReads::new(stream, LINGER).shutdown().await.unwrap();
         assert_eq!(since.elapsed().as_secs(), LINGER.as_secs());
 
         let (mut talkative, stream) = duplex(64 * 1024);
@@ -153,7 +173,7 @@ mod tests {
             }
             sent
         });
-        SmallReads::new(stream).shutdown().await.unwrap();
+        SmallReads::new(stream, LINGER).shutdown().await.unwrap();
         assert!(talking.await.unwrap() < MAX_DROPPED + 256 * 1024);
     }
 }

@@ -83,6 +83,8 @@ async fn where_nothing_is_encrypted_another_organizations_algorithm_makes_no_sub
             settings.organization = Some(OrganizationId(own));
         })
         .await;
-        assert_eq!(proxy.ask("POST", "/task", TASK).await.status.as_u16(), status, "{own}");
+        for (path, body) in [("/task", TASK), ("/blobstream", "a blob")] {
+            assert_eq!(proxy.ask("POST", path, body).await.status.as_u16(), status, "{own} {path}");
+        }
     }
 }

@@ -237,5 +237,5 @@ async fn a_body_that_does_not_come_ends_by_itself() {
     let began = std::time::Instant::now();
     let got = raw(proxy.address, request.as_bytes()).await;
     assert!(began.elapsed() < Duration::from_secs(3));
-    assert!(got.starts_with("HTTP/1.1 400"), "{got}");
+    assert!(got.starts_with("HTTP/1.1 408"), "{got}");
 }

@@ -27,7 +27,8 @@ async fn with_page(page: String) -> Served {
         async move { answer(200, text) }
     })
     .await;
-    proxy_with(to, Cryptor::Encrypted(key(0))).await
+    // Who reads nothing is waited for, here.
+    proxy_of(to, Cryptor::Encrypted(key(0)), |shared| shared.timeouts.upload = Duration::from_secs(600)).await
 }
 
 /// Requests results on a new connection and reads nothing.

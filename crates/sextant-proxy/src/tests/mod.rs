@@ -19,6 +19,7 @@ mod images;
 mod memory;
 mod ownership;
 mod quotas;
+mod slow;
 mod stale_tokens;
 
 use std::net::SocketAddr;

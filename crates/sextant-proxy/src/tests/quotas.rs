@@ -43,10 +43,22 @@ impl Served {
 
     /// Sends a task that starts with these bytes and never ends, and returns the response.
     async fn endless(&self, token: HeaderValue, begins: &str, goes_on: &[u8], pause: Duration) -> Got {
+        self.endless_at("/task", token, begins, goes_on, pause).await
+    }
+
+    /// The same of any request with a body.
+    pub async fn endless_at(
+        &self,
+        path: &str,
+        token: HeaderValue,
+        begins: &str,
+        goes_on: &[u8],
+        pause: Duration,
+    ) -> Got {
         let mut stream = stream_from("127.0.0.1", self.address).await;
         let (mut reader, mut writer) = stream.split();
         let head = format!(
-            "POST /task HTTP/1.1\r\nHost: proxyserver\r\nAuthorization: {}\r\nContent-Length: {}\r\n\r\n{begins}",
+            "POST {path} HTTP/1.1\r\nHost: proxyserver\r\nAuthorization: {}\r\nContent-Length: {}\r\n\r\n{begins}",
             token.to_str().unwrap(),
             1u64 << 50
         );

@@ -65,6 +65,7 @@ async fn a_token_of_its_task_gets_its_results_and_makes_subtasks() {
         assert_eq!(looks, 1, "once for a token");
         let (proxy, _) = with_own(200, own, Cryptor::Plain).await;
         assert_eq!(proxy.ask("POST", "/task", TASK).await.status, 201, "{created_at}");
+        assert_eq!(proxy.ask("POST", "/blobstream", "a blob").await.status, 201, "{created_at}");
     }
 }
 
@@ -91,6 +92,8 @@ async fn a_token_of_an_earlier_task_of_the_number_gets_nothing_of_the_later_one(
             let got = proxy.ask("POST", "/task", task).await;
             assert_eq!((got.status.as_u16(), posts(&seen)), (403, 0), "{own}, encrypted: {is_encrypted}");
             assert!(got.text().contains("another task"), "{}", got.text());
+            let got = proxy.ask("POST", "/blobstream", "a blob").await;
+            assert_eq!((got.status.as_u16(), posts(&seen)), (if is_encrypted { 501 } else { 403 }, 0), "{own}");
         }
     }
 }
@@ -188,6 +191,13 @@ async fn a_token_of_a_completed_task_gets_nothing_decrypted_and_makes_no_subtask
             let expected = if is_served { (201, 1) } else { (403, 0) };
             assert_eq!((got.status.as_u16(), posts(&seen)), expected, "{status}, encrypted: {is_encrypted}");
             assert!(is_served || got.text().contains("task is completed"), "{}", got.text());
+            let got = proxy.ask("POST", "/blobstream", "a blob").await;
+            let (status, sent) = match (is_encrypted, is_served) {
+                (true, _) => (501, expected.1),
+                (false, true) => (201, 2),
+                (false, false) => (403, 0),
+            };
+            assert_eq!((got.status.as_u16(), posts(&seen)), (status, sent), "a blob, encrypted: {is_encrypted}");
         }
     }
 }
