@@ -23,9 +23,11 @@ NAMESPACE = "vantage6"
 RELEASE = "sextant.vantage6.ai/release"
 LEAST = VALUES["least"]
 CLAIM = "v.ephemeral.volumeClaimTemplate.spec"
+CLAIMED = "v.ephemeral.volumeClaimTemplate.metadata"
 SCRATCH = (
     f"has(v.ephemeral) && v.name == 'scratch' && has({CLAIM}.storageClassName) && {CLAIM}.storageClassName == \"fast\""
     f" && !has({CLAIM}.dataSource) && !has({CLAIM}.dataSourceRef) && !has({CLAIM}.volumeName) && !has({CLAIM}.selector)"
+    f" && (!has({CLAIMED}) || !has({CLAIMED}.annotations))"
 )
 
 
@@ -289,7 +291,7 @@ def test_volumes_are_those_of_the_configuration(config, expected):
     policy = one(rendered("sextant", NAMESPACE, values), "ValidatingAdmissionPolicy", ".jobs")
     (rule,) = [each["expression"] for each in policy["spec"]["validations"] if "has(v.emptyDir)" in each["expression"]]
     inner = rule[rule.index("volumes.all(v, ") + len("volumes.all(v, ") : -1]
-    assert inner.split(" || ") == expected
+    assert inner == " || ".join(expected)
 
 
 @pytest.mark.parametrize(
@@ -370,6 +372,36 @@ def test_a_pod_goes_where_the_configuration_says():
 def test_what_the_node_never_writes_is_refused(part):
     """Each free field of a pod is a way to more than the node has."""
     assert [each for each in rules_of_jobs() if part in each]
+
+
+def test_a_pod_has_no_names_but_sextants_and_the_configurations():
+    """By an annotation or a label, components of a cluster give a pod other networks, devices and containers."""
+
+    def names(which, **kubernetes):
+        at = f"object.spec.template.metadata.{which}"
+        start = f"variables.unchanged || !has({at}) || {at}.all(k, "
+        (rule,) = [each for each in rules_of_jobs(config={"kubernetes": kubernetes}) if each.startswith(start)]
+        parts = rule[len(start) : -1].split(" || ")
+        configured = re.compile(rf'k == "([^"]+)" && {re.escape(at)}\[k\] == "([^"]*)"')
+        found = dict(match.groups() for part in parts if (match := configured.fullmatch(part)))
+        return [part for part in parts if not configured.fullmatch(part)], found
+
+    own, found = names("annotations")
+    assert own == ["k.startsWith('vantage6.ai/')"]
+    assert found.keys() == {"argocd.argoproj.io/compare-options", "argocd.argoproj.io/sync-options"}
+    _, found = names("annotations", annotations={"example.org/a": "b", "argocd.argoproj.io/sync-options": "Prune=false"})
+    assert found["example.org/a"] == "b" and found["argocd.argoproj.io/sync-options"] == "Prune=false"
+    own, found = names("labels", labels={"team": "data", "cost": 1234567, "flag": True})
+    controllers = ["batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name", "controller-uid", "job-name"]
+    assert own == ["k.startsWith('vantage6.ai/')", "k.startsWith('database.vantage6.ai/')", f"k in {['app.kubernetes.io/name', 'app.kubernetes.io/component', *controllers]}"]
+    assert found == {"app.kubernetes.io/instance": "sextant", RELEASE: f"{NAMESPACE}.sextant", "team": "data", "cost": "1234567", "flag": "true"}
+
+
+def test_a_volume_of_a_pods_own_has_the_annotations_of_the_configuration():
+    """An annotation of a claim may name another StorageClass."""
+    claim = {"metadata": {"annotations": {"a": "b"}}, "spec": {"storageClassName": "fast"}}
+    (rule,) = [each for each in rules_of_jobs(config={"kubernetes": {"tmp": {"ephemeral": {"volumeClaimTemplate": claim}}}}) if "has(v.emptyDir)" in each]
+    assert f'(!has({CLAIMED}) || !has({CLAIMED}.annotations) || {CLAIMED}.annotations == {{"a":"b"}})' in rule
 
 
 def test_the_role_is_what_the_node_asks_for(manifests):
