@@ -577,6 +577,12 @@ WEAK = "WARNING: "
             for part in ("server", "apiServer", "images")
             for cidr in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "198.51.100.0/24", "203.0.0.0/16", "2001:db8::/32", "fd00::/16", "64:ff9b::c633:6407/128")
         ),
+        *(
+            ({"networkPolicy": {part: {"cidrs": ["10.0.0.1/32", cidr]}}}, f"networkPolicy.{part}.cidrs has {cidr}: that is a whole range")
+            for part in ("server", "apiServer", "images")
+            for cidr in ("10.1.2.3/8", "203.0.113.7/24", "192.168.1.1/31", "198.51.100.128/24")
+        ),
+        ({"networkPolicy": {"server": {"cidrs": ["192.168.1.0/31", "255.255.255.255/32", "203.0.113.128/25"]}}}, None),
         ({"networkPolicy": {"images": {"ports": [443]}}}, "networkPolicy.images.cidrs is empty: the node may connect to any address"),
         ({"config": {"kubernetes": {"databases": {"w": {"egress": [{"cidr": "64:ff9b::/96", "port": 1}]}}}}}, "config.kubernetes.databases.w.egress has every address"),
         ({"config": {"kubernetes": {"databases": {"w": {"egress": [{"cidr": "0.0.0.0/0", "port": 1}]}}}}}, "config.kubernetes.databases.w.egress has every address"),
