@@ -397,6 +397,21 @@ def test_a_pod_has_no_names_but_sextants_and_the_configurations():
     assert found == {"app.kubernetes.io/instance": "sextant", RELEASE: f"{NAMESPACE}.sextant", "team": "data", "cost": "1234567", "flag": "true"}
 
 
+def test_a_pod_has_no_devices_but_the_configurations():
+    """A device is a way to a network, or to the machine. Those that have no domain in their names are no devices."""
+
+    def named(**kubernetes):
+        (rule,) = [each for each in rules_of_jobs(config={"kubernetes": kubernetes}) if "c.resources.limits" in each]
+        assert "!has(object.spec.template.spec.resources) && variables.containers.all(c, !has(c.resources) || " in rule
+        found = [re.search(rf"c\.resources\.{side}\.all\(k, !k\.contains\('/'\)(?: \|\| k in (\[.*?\]))?\)", rule) for side in ("requests", "limits")]
+        assert found[0][1] == found[1][1]
+        return yaml.safe_load(found[0][1] or "[]")
+
+    assert named() == []
+    assert named(resources={"limits": {"memory": "4Gi", "nvidia.com/gpu": 1}, "requests": {"a.example/b": 1, "nvidia.com/gpu": 1}}) == ["a.example/b", "nvidia.com/gpu"]
+    assert [each for each in rules_of_jobs() if "!has(object.spec.template.metadata.finalizers)" in each]
+
+
 def test_a_volume_of_a_pods_own_has_the_annotations_of_the_configuration():
     """An annotation of a claim may name another StorageClass."""
     claim = {"metadata": {"annotations": {"a": "b"}}, "spec": {"storageClassName": "fast"}}

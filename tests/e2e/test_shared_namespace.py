@@ -185,6 +185,8 @@ FORBIDDEN = {
     "each other's processes": pod(shareProcessNamespace=True),
     "another network, by an annotation": {"spec": {"template": {"metadata": {"annotations": {"k8s.v1.cni.cncf.io/networks": "host"}}}}},
     "devices, by an annotation": {"spec": {"template": {"metadata": {"annotations": {"io.kubernetes.cri-o.Devices": "/dev/sda"}}}}},
+    "a device of a network": algorithm(resources={"limits": {"rdma/hca": "1"}}),
+    "a pod that stays": {"spec": {"template": {"metadata": {"finalizers": ["example.org/never"]}}}},
     "a sidecar, by a label": {"spec": {"template": {"metadata": {"labels": {"sidecar.istio.io/inject": "true"}}}}},
     "a machine": pod(nodeName="node-1"),
     "a priority": pod(priorityClassName="system-node-critical"),

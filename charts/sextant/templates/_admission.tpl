@@ -52,6 +52,11 @@ validations:
     message: a pod of this node shares nothing with its machine, nor its processes with each other
   - expression: "variables.unchanged || {{ range $index, $field := list "nodeName" "priorityClassName" "priority" "preemptionPolicy" "resourceClaims" "affinity" "topologySpreadConstraints" "schedulingGates" "runtimeClassName" "overhead" "os" "subdomain" "setHostnameAsFQDN" "ephemeralContainers" }}{{ if $index }} && {{ end }}!has({{ $pod }}.{{ $field }}){{ end }} && (!has({{ $pod }}.schedulerName) || {{ $pod }}.schedulerName == 'default-scheduler')"
     message: a pod of this node chooses no machine, scheduler, priority, runtime or device
+  # A device may be one of a network, or all of the machine's memory.
+  - expression: {{ printf "variables.unchanged || !has(%s.resources) && variables.containers.all(c, %s)" $pod (include "sextant.admission.devices" .) | toJson }}
+    message: a pod of this node has no devices but those that its configuration names in resources
+  - expression: variables.unchanged || !has(object.spec.template.metadata.finalizers)
+    message: a pod of this node holds up no deletion
   - expression: {{ printf "variables.unchanged || %s" (include "sextant.admission.machines" .) | toJson }}
     message: a pod of this node goes to the machines that its configuration names, by nodeSelector and tolerations
   - expression: "variables.unchanged || has({{ $pod }}.securityContext) && has({{ $pod }}.securityContext.seccompProfile) && {{ $pod }}.securityContext.seccompProfile.type == 'RuntimeDefault'{{ range list "sysctls" "windowsOptions" "seLinuxOptions" "appArmorProfile" "supplementalGroups" "supplementalGroupsPolicy" }} && !has({{ $pod }}.securityContext.{{ . }}){{ end }} && (!has({{ $pod }}.securityContext.fsGroup) || has({{ $pod }}.securityContext.runAsUser) && {{ $pod }}.securityContext.fsGroup == {{ $pod }}.securityContext.runAsUser)"
@@ -96,6 +101,21 @@ another registry may begin with this one's name and a colon. */}}
 {{- define "sextant.admission.ownImage" -}}
 {{- $repository := .Values.image.repository | toJson -}}
 c.image.startsWith({{ $repository }}) && c.image.substring(size({{ $repository }})).matches("^(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[a-f0-9]{64})?$")
+{{- end }}
+
+{{/* Whether a container `c` asks for no devices but those of the configuration: only they have a domain in their names. */}}
+{{- define "sextant.admission.devices" -}}
+{{- $kubernetes := default dict .Values.config.kubernetes -}}
+{{- $named := list -}}
+{{- range $of := list "resources" "helper_resources" }}{{ range $side := list "requests" "limits" -}}
+{{- range $name, $_ := default dict (dig $of $side dict $kubernetes) }}{{ if contains "/" $name }}{{ $named = append $named $name }}{{ end }}{{ end -}}
+{{- end }}{{ end -}}
+{{- $sides := list -}}
+{{- range $side := list "requests" "limits" -}}
+{{- $at := printf "c.resources.%s" $side -}}
+{{- $sides = append $sides (printf "(!has(%[1]s) || %[1]s.all(k, !k.contains('/')%[2]s))" $at (empty $named | ternary "" (printf " || k in %s" ($named | uniq | sortAlpha | toJson)))) -}}
+{{- end -}}
+!has(c.resources) || {{ join " && " $sides }}
 {{- end }}
 
 {{/* The machines that the configuration names. */}}
