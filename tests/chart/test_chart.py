@@ -23,9 +23,11 @@ NAMESPACE = "vantage6"
 RELEASE = "sextant.vantage6.ai/release"
 LEAST = VALUES["least"]
 CLAIM = "v.ephemeral.volumeClaimTemplate.spec"
+CLAIMED = "v.ephemeral.volumeClaimTemplate.metadata"
 SCRATCH = (
     f"has(v.ephemeral) && v.name == 'scratch' && has({CLAIM}.storageClassName) && {CLAIM}.storageClassName == \"fast\""
     f" && !has({CLAIM}.dataSource) && !has({CLAIM}.dataSourceRef) && !has({CLAIM}.volumeName) && !has({CLAIM}.selector)"
+    f" && (!has({CLAIMED}) || !has({CLAIMED}.annotations))"
 )
 
 
@@ -337,7 +339,7 @@ def test_volumes_are_those_of_the_configuration(config, expected):
     policy = one(rendered("sextant", NAMESPACE, values), "ValidatingAdmissionPolicy", ".jobs")
     (rule,) = [each["expression"] for each in policy["spec"]["validations"] if "has(v.emptyDir)" in each["expression"]]
     inner = rule[rule.index("volumes.all(v, ") + len("volumes.all(v, ") : -1]
-    assert inner.split(" || ") == expected
+    assert inner == " || ".join(expected)
 
 
 @pytest.mark.parametrize(
@@ -418,6 +420,51 @@ def test_a_pod_goes_where_the_configuration_says():
 def test_what_the_node_never_writes_is_refused(part):
     """Each free field of a pod is a way to more than the node has."""
     assert [each for each in rules_of_jobs() if part in each]
+
+
+def test_a_pod_has_no_names_but_sextants_and_the_configurations():
+    """By an annotation or a label, components of a cluster give a pod other networks, devices and containers."""
+
+    def names(which, **kubernetes):
+        at = f"object.spec.template.metadata.{which}"
+        start = f"variables.unchanged || !has({at}) || {at}.all(k, "
+        (rule,) = [each for each in rules_of_jobs(config={"kubernetes": kubernetes}) if each.startswith(start)]
+        parts = rule[len(start) : -1].split(" || ")
+        configured = re.compile(rf'k == "([^"]+)" && {re.escape(at)}\[k\] == "([^"]*)"')
+        found = dict(match.groups() for part in parts if (match := configured.fullmatch(part)))
+        return [part for part in parts if not configured.fullmatch(part)], found
+
+    own, found = names("annotations")
+    assert own == ["k.startsWith('vantage6.ai/')"]
+    assert found.keys() == {"argocd.argoproj.io/compare-options", "argocd.argoproj.io/sync-options"}
+    _, found = names("annotations", annotations={"example.org/a": "b", "argocd.argoproj.io/sync-options": "Prune=false"})
+    assert found["example.org/a"] == "b" and found["argocd.argoproj.io/sync-options"] == "Prune=false"
+    own, found = names("labels", labels={"team": "data", "cost": 1234567, "flag": True})
+    controllers = ["batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name", "controller-uid", "job-name"]
+    assert own == ["k.startsWith('vantage6.ai/')", "k.startsWith('database.vantage6.ai/')", f"k in {['app.kubernetes.io/name', 'app.kubernetes.io/component', *controllers]}"]
+    assert found == {"app.kubernetes.io/instance": "sextant", RELEASE: f"{NAMESPACE}.sextant", "team": "data", "cost": "1234567", "flag": "true"}
+
+
+def test_a_pod_has_no_devices_but_the_configurations():
+    """A device is a way to a network, or to the machine. Those that have no domain in their names are no devices."""
+
+    def named(**kubernetes):
+        (rule,) = [each for each in rules_of_jobs(config={"kubernetes": kubernetes}) if "c.resources.limits" in each]
+        assert "!has(object.spec.template.spec.resources) && variables.containers.all(c, !has(c.resources) || " in rule
+        found = [re.search(rf"c\.resources\.{side}\.all\(k, !k\.contains\('/'\)(?: \|\| k in (\[.*?\]))?\)", rule) for side in ("requests", "limits")]
+        assert found[0][1] == found[1][1]
+        return yaml.safe_load(found[0][1] or "[]")
+
+    assert named() == []
+    assert named(resources={"limits": {"memory": "4Gi", "nvidia.com/gpu": 1}, "requests": {"a.example/b": 1, "nvidia.com/gpu": 1}}) == ["a.example/b", "nvidia.com/gpu"]
+    assert [each for each in rules_of_jobs() if "!has(object.spec.template.metadata.finalizers)" in each]
+
+
+def test_a_volume_of_a_pods_own_has_the_annotations_of_the_configuration():
+    """An annotation of a claim may name another StorageClass."""
+    claim = {"metadata": {"annotations": {"a": "b"}}, "spec": {"storageClassName": "fast"}}
+    (rule,) = [each for each in rules_of_jobs(config={"kubernetes": {"tmp": {"ephemeral": {"volumeClaimTemplate": claim}}}}) if "has(v.emptyDir)" in each]
+    assert f'(!has({CLAIMED}) || !has({CLAIMED}.annotations) || {CLAIMED}.annotations == {{"a":"b"}})' in rule
 
 
 def test_the_role_is_what_the_node_asks_for(manifests):
@@ -597,6 +644,12 @@ WEAK = "WARNING: "
             for part in ("server", "apiServer", "images")
             for cidr in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "198.51.100.0/24", "203.0.0.0/16", "2001:db8::/32", "fd00::/16", "64:ff9b::c633:6407/128")
         ),
+        *(
+            ({"networkPolicy": {part: {"cidrs": ["10.0.0.1/32", cidr]}}}, f"networkPolicy.{part}.cidrs has {cidr}: that is a whole range")
+            for part in ("server", "apiServer", "images")
+            for cidr in ("10.1.2.3/8", "203.0.113.7/24", "192.168.1.1/31", "198.51.100.128/24")
+        ),
+        ({"networkPolicy": {"server": {"cidrs": ["192.168.1.0/31", "255.255.255.255/32", "203.0.113.128/25"]}}}, None),
         ({"networkPolicy": {"images": {"ports": [443]}}}, "networkPolicy.images.cidrs is empty: the node may connect to any address"),
         ({"config": {"kubernetes": {"databases": {"w": {"egress": [{"cidr": "64:ff9b::/96", "port": 1}]}}}}}, "config.kubernetes.databases.w.egress has every address"),
         ({"config": {"kubernetes": {"databases": {"w": {"egress": [{"cidr": "0.0.0.0/0", "port": 1}]}}}}}, "config.kubernetes.databases.w.egress has every address"),

@@ -34,6 +34,11 @@ validations:
   {{- end }}
   - expression: has(object.spec.template.metadata) && {{ include "sextant.admission.labelled" (dict "root" . "of" "object.spec.template.metadata" "orNone" $earlier) }}
     message: a pod of this node has the label sextant.vantage6.ai/release of its release
+  # To components of the cluster, a name can mean another network, a device of the machine, or a container with secrets of its own.
+  {{- range $which := list "annotations" "labels" }}
+  - expression: {{ printf "variables.unchanged || %s" (include "sextant.admission.names" (dict "root" $ "which" $which "of" "object.spec.template.metadata")) | toJson }}
+    message: a pod of this node has no {{ $which }} but those of Sextant and of its configuration
+  {{- end }}
   - expression: oldObject == null || variables.unchanged
     message: the pod of a Job that is there does not change
   - expression: "!has(object.metadata.ownerReferences)"
@@ -50,6 +55,11 @@ validations:
     message: a pod of this node shares nothing with its machine, nor its processes with each other
   - expression: "variables.unchanged || {{ range $index, $field := list "nodeName" "priorityClassName" "priority" "preemptionPolicy" "resourceClaims" "affinity" "topologySpreadConstraints" "schedulingGates" "overhead" "os" "subdomain" "setHostnameAsFQDN" "ephemeralContainers" }}{{ if $index }} && {{ end }}!has({{ $pod }}.{{ $field }}){{ end }} && (!has({{ $pod }}.runtimeClassName){{ with $runtimeClass }} || {{ $pod }}.runtimeClassName == {{ . | squote }}{{ end }}) && (!has({{ $pod }}.schedulerName) || {{ $pod }}.schedulerName == 'default-scheduler')"
     message: a pod of this node chooses no machine, scheduler, priority, runtime or device
+  # A device may be one of a network, or all of the machine's memory.
+  - expression: {{ printf "variables.unchanged || !has(%s.resources) && variables.containers.all(c, %s)" $pod (include "sextant.admission.devices" .) | toJson }}
+    message: a pod of this node has no devices but those that its configuration names in resources
+  - expression: variables.unchanged || !has(object.spec.template.metadata.finalizers)
+    message: a pod of this node holds up no deletion
   - expression: {{ printf "variables.unchanged || %s" (include "sextant.admission.machines" .) | toJson }}
     message: a pod of this node goes to the machines that its configuration names, by nodeSelector and tolerations
   - expression: "variables.unchanged || has({{ $pod }}.securityContext) && has({{ $pod }}.securityContext.seccompProfile) && {{ $pod }}.securityContext.seccompProfile.type == 'RuntimeDefault'{{ range list "sysctls" "windowsOptions" "seLinuxOptions" "appArmorProfile" "supplementalGroups" "supplementalGroupsPolicy" }} && !has({{ $pod }}.securityContext.{{ . }}){{ end }} && (!has({{ $pod }}.securityContext.fsGroup) || has({{ $pod }}.securityContext.runAsUser) && {{ $pod }}.securityContext.fsGroup == {{ $pod }}.securityContext.runAsUser)"
@@ -74,11 +84,41 @@ validations:
     message: a pod of this node has no volumes but those of its configuration
 {{- end }}
 
+{{/* Whether the labels or annotations (`which`) of something (`of`: its metadata) are Sextant's own, the Job controller's, or as the
+configuration has them, in which a number is as its text: those that the chart adds, too. */}}
+{{- define "sextant.admission.names" -}}
+{{- $configured := dict -}}
+{{- if eq .which "annotations" }}{{ $configured = include "sextant.unmanaged" .root | fromYaml }}{{ end -}}
+{{- range $name, $value := default dict (get (default dict .root.Values.config.kubernetes) .which) }}{{ $_ := set $configured $name (kindIs "string" $value | ternary $value (toYaml $value)) }}{{ end -}}
+{{- $own := list "k.startsWith('vantage6.ai/')" -}}
+{{- if eq .which "labels" -}}
+{{- $configured = merge (dict "app.kubernetes.io/instance" .root.Release.Name "sextant.vantage6.ai/release" (include "sextant.release" .root)) $configured -}}
+{{- $own = concat $own (list "k.startsWith('database.vantage6.ai/')" "k in ['app.kubernetes.io/name', 'app.kubernetes.io/component', 'batch.kubernetes.io/controller-uid', 'batch.kubernetes.io/job-name', 'controller-uid', 'job-name']") -}}
+{{- end -}}
+{{- range $name, $value := $configured }}{{ $own = append $own (printf "k == %s && %s.%s[k] == %s" (toJson $name) $.of $.which (toJson $value)) }}{{ end -}}
+!has({{ .of }}.{{ .which }}) || {{ .of }}.{{ .which }}.all(k, {{ join " || " $own }})
+{{- end }}
+
 {{/* Of any version: while a release is upgraded, the earlier node may still make a Job. Not by its beginning alone: a repository of
 another registry may begin with this one's name and a colon. */}}
 {{- define "sextant.admission.ownImage" -}}
 {{- $repository := .Values.image.repository | toJson -}}
 c.image.startsWith({{ $repository }}) && c.image.substring(size({{ $repository }})).matches("^(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[a-f0-9]{64})?$")
+{{- end }}
+
+{{/* Whether a container `c` asks for no devices but those of the configuration: only they have a domain in their names. */}}
+{{- define "sextant.admission.devices" -}}
+{{- $kubernetes := default dict .Values.config.kubernetes -}}
+{{- $named := list -}}
+{{- range $of := list "resources" "helper_resources" }}{{ range $side := list "requests" "limits" -}}
+{{- range $name, $_ := default dict (dig $of $side dict $kubernetes) }}{{ if contains "/" $name }}{{ $named = append $named $name }}{{ end }}{{ end -}}
+{{- end }}{{ end -}}
+{{- $sides := list -}}
+{{- range $side := list "requests" "limits" -}}
+{{- $at := printf "c.resources.%s" $side -}}
+{{- $sides = append $sides (printf "(!has(%[1]s) || %[1]s.all(k, !k.contains('/')%[2]s))" $at (empty $named | ternary "" (printf " || k in %s" ($named | uniq | sortAlpha | toJson)))) -}}
+{{- end -}}
+!has(c.resources) || {{ join " && " $sides }}
 {{- end }}
 
 {{/* The machines that the configuration names. */}}
@@ -189,7 +229,7 @@ driver, a server or a kind alone may lead to the data of others. */}}
 {{- range $source := $sources }}{{ range $kind, $of := $source.is }}{{ if $of -}}
 {{- if eq $kind "ephemeral" -}}
 {{- $spec := dig "volumeClaimTemplate" "spec" dict $of -}}
-{{- $allowed = append $allowed (printf "has(v.ephemeral) && %s && %s" $source.name (include "sextant.admission.claim" (default "" $spec.storageClassName))) -}}
+{{- $allowed = append $allowed (printf "has(v.ephemeral) && %s && %s" $source.name (include "sextant.admission.claim" (dict "class" (default "" $spec.storageClassName) "annotations" (dig "volumeClaimTemplate" "metadata" "annotations" dict $of)))) -}}
 {{- else if hasKey $kinds $kind -}}
 {{- $fields := include "sextant.admission.fields" (dict "of" (printf "v.%s" $kind) "is" $of "kind" $kind) -}}
 {{- $token := ternary " && v.projected.sources.all(each, !has(each.serviceAccountToken))" "" (eq $kind "projected") -}}
@@ -199,16 +239,19 @@ driver, a server or a kind alone may lead to the data of others. */}}
 {{- end -}}
 {{- end }}{{ end }}{{ end -}}
 {{- with $kubernetes.scratch -}}
-{{- $allowed = append $allowed (printf "has(v.ephemeral) && v.name == 'scratch' && %s" (include "sextant.admission.claim" (default "" .storage_class))) -}}
+{{- $allowed = append $allowed (printf "has(v.ephemeral) && v.name == 'scratch' && %s" (include "sextant.admission.claim" (dict "class" (default "" .storage_class)))) -}}
 {{- end -}}
 {{- join " || " (uniq $allowed) }}
 {{- end }}
 
-{{/* A claim of its own: of the StorageClass that the configuration names, and no copy of another one. */}}
+{{/* A claim of its own: of the StorageClass that the configuration names, and no copy of another one. An annotation can name another
+StorageClass, or a source of data. */}}
 {{- define "sextant.admission.claim" -}}
 {{- $claim := "v.ephemeral.volumeClaimTemplate.spec" -}}
-{{ if . }}has({{ $claim }}.storageClassName) && {{ $claim }}.storageClassName == {{ toJson . }}{{ else }}!has({{ $claim }}.storageClassName){{ end }}
-{{- range list "dataSource" "dataSourceRef" "volumeName" "selector" }} && !has({{ $claim }}.{{ . }}){{ end }}
+{{- $metadata := "v.ephemeral.volumeClaimTemplate.metadata" -}}
+{{ if .class }}has({{ $claim }}.storageClassName) && {{ $claim }}.storageClassName == {{ toJson .class }}{{ else }}!has({{ $claim }}.storageClassName){{ end }}
+{{- range list "dataSource" "dataSourceRef" "volumeName" "selector" }} && !has({{ $claim }}.{{ . }}){{ end }} && (!has({{ $metadata }}) || !has({{ $metadata }}.annotations)
+{{- with .annotations }} || {{ $metadata }}.annotations == {{ toJson . }}{{ end }})
 {{- end }}
 
 {{/* A Lease that no release has marked yet is that of a node's earlier version: it is taken over with the first renewal. */}}

@@ -35,6 +35,21 @@ IPv6: mapped (::ffff:0:0/96), or for a translator (64:ff9b::/96, 64:ff9b:1::/48)
 {{- if lt $length $least }}true{{ end -}}
 {{- end }}
 
+{{/* Those of some ranges of IPv4 addresses that are written by an address within them: all of the range counts, not the address alone. */}}
+{{- define "sextant.namedByAnAddress" -}}
+{{- $found := list -}}
+{{- range . -}}
+{{- if regexMatch "^[0-9]+([.][0-9]+){3}/([0-9]|[12][0-9]|3[0-2])$" . -}}
+{{- $number := 0 -}}
+{{- range splitList "." (regexReplaceAll "/.*" . "") }}{{ $number = add (mul $number 256) (regexReplaceAll "^0+(.)" . "${1}" | int) }}{{ end -}}
+{{- $size := 1 -}}
+{{- range until (sub 32 (regexReplaceAll ".*/" . "" | int) | int) }}{{ $size = mul $size 2 }}{{ end -}}
+{{- if mod $number $size }}{{ $found = append $found . }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- join ", " $found }}
+{{- end }}
+
 {{/* Whether one of some rules names no ports, which means all, or a range of so many that it makes no difference. */}}
 {{- define "sextant.opensAllPorts" -}}
 {{- $found := false -}}

@@ -47,7 +47,7 @@ fn ipv6_advice(text: &str) -> Option<String> {
 pub(super) fn address(field: &Field<'_>) -> Option<String> {
     let expected = "a host name or an IP address that pods can reach, with or without a port";
     let text = field.text(expected)?;
-    let is_host = |host: &str| names::is_dns_name(&host.to_lowercase());
+    let is_host = |host: &str| names::is_host_name(&host.to_lowercase());
     let fits = text.parse::<IpAddr>().is_ok()
         || text.parse::<SocketAddr>().is_ok_and(|address| address.port() != 0)
         || is_host(text)
@@ -55,9 +55,13 @@ pub(super) fn address(field: &Field<'_>) -> Option<String> {
             .rsplit_once(':')
             .is_some_and(|(host, port)| is_host(host) && port.parse().is_ok_and(|port: u16| port != 0));
     if !fits {
-        let advice =
-            if text.contains("://") { Some("Write it without `https://`.".to_owned()) } else { ipv6_advice(text) };
-        field.wrong(expected, &advice.unwrap_or_else(|| "Write it without `https://`.".to_owned()));
+        let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
+        let advice = match ipv6_advice(text) {
+            Some(advice) => advice,
+            None if names::ends_in_number(host) => names::PLAIN_ADDRESS.to_owned(),
+            None => "Write it without `https://`.".to_owned(),
+        };
+        field.wrong(expected, &advice);
         return None;
     }
     Some(text.to_owned())

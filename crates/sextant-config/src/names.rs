@@ -2,6 +2,9 @@
 
 use super::redact;
 
+/// What to do about a host that [`ends_in_number`] and is no address.
+pub(super) const PLAIN_ADDRESS: &str = "An IPv4 address has four numbers from 0 to 255, without zeros before them.";
+
 /// Whether a text is a valid name of an environment variable: an identifier.
 pub(super) fn is_identifier(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && is_identifier_end(text)
@@ -20,6 +23,20 @@ pub(super) fn is_dns_label(text: &str) -> bool {
 /// Whether a text is a valid name of a Secret and most other Kubernetes objects: RFC 1123 labels separated by dots.
 pub(super) fn is_dns_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_dns_part)
+}
+
+/// Whether this names a host, in small letters. A name that ends in a number is none: programs read it as an IPv4 address, and not always
+/// as the one that people read, since `010.0.0.7` begins with eight and `10.7` is `10.0.0.7`.
+pub(super) fn is_host_name(text: &str) -> bool {
+    is_dns_name(text) && !ends_in_number(text)
+}
+
+/// Whether the last part of a host is a number, decimal or hexadecimal.
+pub(super) fn ends_in_number(host: &str) -> bool {
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let hexadecimal = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    let is_of = |digits: &str, radix| digits.chars().all(|c| c.is_digit(radix));
+    !last.is_empty() && (is_of(last, 10) || hexadecimal.is_some_and(|digits| is_of(digits, 16)))
 }
 
 fn is_dns_part(text: &str) -> bool {
@@ -129,6 +146,12 @@ mod tests {
         }
         for bad in ["", "-a", "a-", "A", "a.b", "a_b", &"a".repeat(64)] {
             assert!(!is_dns_label(bad), "{bad}");
+        }
+        for good in ["a", "db.example.org", "10.example", "db1", "a.0xg"] {
+            assert!(is_host_name(good), "{good}");
+        }
+        for bad in ["10.0.0.7", "010.0.0.7", "10.7", "10.0.0.256", "167772167", "0x0a000007", "10.0x7", "a.0x", "a."] {
+            assert!(!is_host_name(bad), "{bad}");
         }
         for good in ["a", "example.org/team", "A_b.c-d"] {
             assert!(is_label_key(good), "{good}");

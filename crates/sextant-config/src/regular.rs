@@ -249,6 +249,11 @@ fn registry_name<'a>(field: &Field<'a>) -> Option<&'a str> {
         field.wrong(expected, advice);
         return None;
     }
+    let name = domain.rsplit_once(':').map_or(domain, |(name, _)| name);
+    if names::ends_in_number(name) && name.parse::<std::net::Ipv4Addr>().is_err() {
+        field.wrong(expected, names::PLAIN_ADDRESS);
+        return None;
+    }
     if fixed.is_some() {
         field.warn(format_args!(
             "sends the password to every registry below {domain}. Write out the one that it is for."

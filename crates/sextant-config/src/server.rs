@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use url::{Host, Url};
 
 use super::Surroundings;
+use super::names;
 use super::reader::{Field, Section};
 use super::redact;
 use super::regular::certificates_of_the_node;
@@ -125,11 +126,26 @@ fn advise(field: &Field<'_>, base: &Base) {
              if that is it."
         ));
     }
+    if let Some(Host::Ipv4(address)) = base.url.host()
+        && base.text.is_ascii()
+        && written_host(&base.text) != address.to_string()
+    {
+        field.warn(format_args!(
+            "is an IPv4 address in a form of its own: the node will connect to `{address}`, and send its key there. {}",
+            names::PLAIN_ADDRESS
+        ));
+    }
     if base.url.scheme() == "http" && !local {
         field.warn(
             "keys, inputs and results travel unencrypted over `http://`. Use `https://` for anything but a trial.",
         );
     }
+}
+
+/// The host of an address as it is written, without the port; not for IPv6.
+fn written_host(text: &str) -> &str {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    rest.split([':', '/', '\\', '?', '#']).next().unwrap_or(rest)
 }
 
 /// Reads a port. 0 and an empty text give `None`: for a regular node they mean that there is no port.

@@ -16,7 +16,7 @@ const LONGEST: usize = 16 * 1024;
 /// The most characters of each text in a JSON line that is too long.
 const LONGEST_TEXT: usize = 2_000;
 
-/// The target of events that are logged at every `logging.level`: what people must know to judge how safe the node is.
+/// The target of events that are logged whatever `logging.level` and `SEXTANT_LOG` say: what people must know to judge how safe the node is.
 pub const SAFETY: &str = "safety";
 
 /// The format of logs.
@@ -29,17 +29,25 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging. `level` applies to Sextant itself (`info`, `debug`, …); libraries and [`SAFETY`] log only warnings.
-/// The environment variable `SEXTANT_LOG` overrides this, in tracing's filter syntax.
+/// Starts logging. `level` applies to Sextant itself (`info`, `debug`, …); libraries log only warnings. The environment variable
+/// `SEXTANT_LOG` overrides this, in tracing's filter syntax. Neither takes anything from [`SAFETY`].
 pub fn init(format: LogFormat, level: &str) {
-    let own = format!("warn,sextant={level},vantage6={level},socketio={level}");
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::WARN.into())
-        .parse_lossy(std::env::var("SEXTANT_LOG").unwrap_or(own));
+    let filter = filter(std::env::var("SEXTANT_LOG").ok(), level);
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Screen { format });
     match format {
         LogFormat::Text => logs.with_ansi(io::stderr().is_terminal()).with_target(false).init(),
         LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+    }
+}
+
+fn filter(environment: Option<String>, level: &str) -> EnvFilter {
+    let own = || format!("warn,sextant={level},vantage6={level},socketio={level}");
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::WARN.into())
+        .parse_lossy(environment.unwrap_or_else(own));
+    match format!("{SAFETY}=warn").parse() {
+        Ok(safety) => filter.add_directive(safety),
+        Err(_) => filter,
     }
 }
 
@@ -128,6 +136,28 @@ fn shorten(value: &mut Value) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    #[test]
+    fn no_level_takes_away_what_people_must_know() {
+        let heard = |environment: Option<&str>, level: &str| {
+            let filter = filter(environment.map(str::to_owned), level);
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(filter), || {
+                (
+                    tracing::enabled!(target: SAFETY, tracing::Level::WARN),
+                    tracing::enabled!(target: "sextant", tracing::Level::WARN),
+                )
+            })
+        };
+        assert_eq!(heard(None, "info"), (true, true));
+        assert_eq!(heard(None, "error"), (true, false));
+        for quiet in ["error", "off", "sextant=error", "off,safety=off", "safety=error,sextant=off"] {
+            assert_eq!(heard(Some(quiet), "info"), (true, false), "{quiet}");
+        }
+        for loud in ["debug", "info", "", "sextant=trace,safety=off"] {
+            assert_eq!(heard(Some(loud), "error"), (true, true), "{loud}");
+        }
+    }
 
     #[test]
     fn an_event_is_one_line_that_steers_no_terminal() {

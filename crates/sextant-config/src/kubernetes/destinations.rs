@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::Surroundings;
 use super::super::diagnostics::Diagnostics;
+use super::super::names;
 use super::super::yaml::{self, Node, Value};
 use super::Cidr;
 
@@ -108,7 +109,7 @@ pub(super) fn taken(name: &str) -> Option<&'static str> {
         Some("It is the name of the pod itself.")
     } else if name == "kubernetes" || name.starts_with("kubernetes.default") {
         Some("It is the name of the cluster's API server.")
-    } else if name.parse::<IpAddr>().is_ok() {
+    } else if name.parse::<IpAddr>().is_ok() || names::ends_in_number(&name) {
         Some("It is an address, which is not looked up.")
     } else {
         None

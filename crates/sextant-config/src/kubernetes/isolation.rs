@@ -54,13 +54,14 @@ fn closed(section: &Section<'_>) -> Vec<String> {
         let expected = "a host name or an IP address with a port, like `10.0.0.7:5432`";
         let text = item.text(expected)?;
         let port = |port: &str| port.parse().is_ok_and(|port: u16| port != 0);
-        let named = |(host, number): (&str, &str)| names::is_dns_name(&host.to_lowercase()) && port(number);
+        let named = |(host, number): (&str, &str)| names::is_host_name(&host.to_lowercase()) && port(number);
         if text.parse::<SocketAddr>().is_ok_and(|address| address.port() != 0)
             || text.rsplit_once(':').is_some_and(named)
         {
             return Some(text.to_owned());
         }
-        item.wrong(expected, "");
+        let is_number = text.rsplit_once(':').is_some_and(|(host, _)| names::ends_in_number(host));
+        item.wrong(expected, if is_number { names::PLAIN_ADDRESS } else { "" });
         None
     };
     items.iter().filter_map(address).collect()

@@ -256,13 +256,49 @@ fn namespace(field: &Field<'_>, around: &Surroundings<'_>) -> Option<String> {
         return None;
     }
     let own = around.files.text(Path::new(OWN_NAMESPACE)).ok();
-    if name == "default" || own.is_some_and(|own| own.trim() == name) {
+    if is_of_others(name) || own.is_some_and(|own| own.trim() == name) {
         field.warn(
             "is a namespace in which other things than runs may be: who may make pods there, or read Secrets, is trusted with all runs, and \
              the node may read the Secrets of others. Give runs a namespace of their own, such as `v6-jobs`.",
         );
     }
     Some(name.to_owned())
+}
+
+/// Whether a namespace is known for other things than runs. The chart's notes have the same names (`sextant.isOthers`).
+fn is_of_others(name: &str) -> bool {
+    const NAMES: [&str; 28] = [
+        "default",
+        "argo",
+        "argocd",
+        "cert-manager",
+        "cilium",
+        "external-secrets",
+        "gatekeeper",
+        "gitlab",
+        "grafana",
+        "harbor",
+        "ingress-nginx",
+        "jenkins",
+        "keycloak",
+        "kyverno",
+        "linkerd",
+        "logging",
+        "longhorn",
+        "monitoring",
+        "observability",
+        "olm",
+        "operators",
+        "prometheus",
+        "rook-ceph",
+        "sealed-secrets",
+        "tekton-pipelines",
+        "traefik",
+        "vault",
+        "velero",
+    ];
+    const ENDS: [&str; 3] = ["-system", "-operator", "-operators"];
+    NAMES.contains(&name) || ENDS.iter().any(|end| name.ends_with(end))
 }
 
 fn image(field: &Field<'_>) -> Option<String> {

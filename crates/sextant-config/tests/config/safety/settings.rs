@@ -55,6 +55,10 @@ fn registries_whose_password_goes_to_others() {
         ("'registry.example.org/a:1'", expected),
         ("'registry.example.org@evil.org'", expected),
         ("'registry_1.example.org'", expected),
+        ("010.0.0.7", Refused("four numbers from 0 to 255")),
+        ("10.7:5000", Refused("four numbers from 0 to 255")),
+        ("10.0.0.7", Silent),
+        ("'[fd00::7]:5000'", Silent),
         ("'*.example.org'", Warned("every registry below example.org")),
         ("'*.sub.example.co.uk:5000'", Warned("every registry below sub.example.co.uk:5000")),
         ("registry.example.org", Silent),
@@ -114,6 +118,8 @@ fn settings_that_open_more_than_their_writer_says() {
         ("kubernetes: {namespace: openshift-etcd}", "namespace", Refused("of OpenShift itself")),
         ("kubernetes: {namespace: kube-public}", "namespace", Refused("of Kubernetes itself")),
         ("kubernetes: {namespace: default}", "namespace", Warned("other things than runs")),
+        ("kubernetes: {namespace: argocd}", "namespace", Warned("other things than runs")),
+        ("kubernetes: {namespace: istio-system}", "namespace", Warned("other things than runs")),
         ("kubernetes: {namespace: kubernetes-runs}", "namespace", Silent),
         ("health: {listen: 8081}", "health", Warned("all addresses")),
         ("health: {listen: ':8081'}", "health", Warned("all addresses")),
@@ -127,6 +133,40 @@ fn settings_that_open_more_than_their_writer_says() {
     let config = parse("server_url: https://vantag\u{435}6.example.org\napi_key: k\n").unwrap();
     let told = |warning: &sextant_config::Warning| warning.message.contains("connect to `xn--vantag6-");
     assert!(config.warnings.iter().any(told), "{:?}", config.warnings);
+}
+
+#[test]
+fn addresses_that_programs_read_in_another_way_than_people() {
+    const PLAIN: &str = "four numbers from 0 to 255";
+    // Eight is the first number of the first; the second is 10.0.0.7, and the others 10.1.2.3 or none.
+    for host in ["010.0.0.7", "10.7", "10.1.2.03", "167838211", "0x0a010203", "10.1.2.0x3", "10.1.2.256"] {
+        judge(&format!("kubernetes: {{isolation: {{closed: ['{host}:5432']}}}}"), "closed", Refused(PLAIN));
+        for setting in ["data_port", "proxy"] {
+            judge(&format!("kubernetes: {{{setting}: {{address: '{host}'}}}}"), setting, Refused(PLAIN));
+            judge(&format!("kubernetes: {{{setting}: {{address: '{host}:5432'}}}}"), setting, Refused(PLAIN));
+        }
+        egress(&format!("cidr: 10.1.2.3, port: 5432, host: '{host}'"), Refused("is an address"));
+        egress(&format!("cidr: '{host}', port: 5432"), Refused("a range of IP addresses"));
+    }
+    for host in ["10.1.2.3", "db.example.org", "db-7", "10.example.org", "[fd00::7]"] {
+        judge(&format!("kubernetes: {{isolation: {{closed: ['{host}:5432']}}}}"), "closed", Silent);
+        judge(&format!("kubernetes: {{data_port: {{address: '{host}:5432'}}}}"), "data_port", Silent);
+    }
+    for (url, expected) in [
+        ("https://010.0.0.7", Some("connect to `8.0.0.7`")),
+        ("https://010.0.0.7:443/api", Some("connect to `8.0.0.7`")),
+        ("https://10.7", Some("connect to `10.0.0.7`")),
+        ("https://0x0a000007", Some("connect to `10.0.0.7`")),
+        ("https://10.0.0.7:8443", None),
+        ("https://[fd00::7]:8443", None),
+        ("https://7.example.org", None),
+    ] {
+        let config = parse(&format!("server_url: {url}\napi_key: k\n")).unwrap();
+        let told: Vec<_> =
+            config.warnings.iter().map(ToString::to_string).filter(|text| text.contains(PLAIN)).collect();
+        assert_eq!(told.len(), usize::from(expected.is_some()), "{url} {told:?}");
+        assert!(told.iter().all(|text| text.contains(expected.unwrap_or_default())), "{url} {told:?}");
+    }
 }
 
 #[test]
