@@ -448,8 +448,9 @@ def test_a_pod_has_no_names_but_sextants_and_the_configurations():
 def test_a_pod_has_no_devices_but_the_configurations():
     """A device is a way to a network, or to the machine. Those that have no domain in their names are no devices."""
 
-    def named(**kubernetes):
-        (rule,) = [each for each in rules_of_jobs(config={"kubernetes": kubernetes}) if "c.resources.limits" in each]
+    def named(requests_gpu=False, **kubernetes):
+        config = {"kubernetes": kubernetes, "algorithm_device_requests": {"gpu": requests_gpu}}
+        (rule,) = [each for each in rules_of_jobs(config=config) if "c.resources.limits" in each]
         assert "!has(object.spec.template.spec.resources) && variables.containers.all(c, !has(c.resources) || " in rule
         found = [re.search(rf"c\.resources\.{side}\.all\(k, !k\.contains\('/'\)(?: \|\| k in (\[.*?\]))?\)", rule) for side in ("requests", "limits")]
         assert found[0][1] == found[1][1]
@@ -457,6 +458,9 @@ def test_a_pod_has_no_devices_but_the_configurations():
 
     assert named() == []
     assert named(resources={"limits": {"memory": "4Gi", "nvidia.com/gpu": 1}, "requests": {"a.example/b": 1, "nvidia.com/gpu": 1}}) == ["a.example/b", "nvidia.com/gpu"]
+    assert named(requests_gpu=True) == ["nvidia.com/gpu"]
+    assert named(requests_gpu=True, gpu={"resource": "amd.com/gpu"}) == ["amd.com/gpu"]
+    assert named(gpu={"resource": "amd.com/gpu"}) == []
     assert [each for each in rules_of_jobs() if "!has(object.spec.template.metadata.finalizers)" in each]
 
 

@@ -113,6 +113,7 @@ c.image.startsWith({{ $repository }}) && c.image.substring(size({{ $repository }
 {{- range $of := list "resources" "helper_resources" }}{{ range $side := list "requests" "limits" -}}
 {{- range $name, $_ := default dict (dig $of $side dict $kubernetes) }}{{ if contains "/" $name }}{{ $named = append $named $name }}{{ end }}{{ end -}}
 {{- end }}{{ end -}}
+{{- if (default dict .Values.config.algorithm_device_requests).gpu }}{{ $named = append $named (default "nvidia.com/gpu" (default dict $kubernetes.gpu).resource) }}{{ end -}}
 {{- $sides := list -}}
 {{- range $side := list "requests" "limits" -}}
 {{- $at := printf "c.resources.%s" $side -}}
