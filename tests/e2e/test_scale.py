@@ -79,5 +79,6 @@ def test_ten_thousand_open_runs_at_the_first_look(own_place, tmp_path, capsys):
             )
         assert first < min(15, listed)
         assert max(server.pages.values()) == 1 and sum(server.pages.values()) < 200, server.pages
-        assert max(memory.megabytes) < 64
+        # Some 4 KB for each run that waits, besides what the node takes anyway.
+        assert max(memory.megabytes) < 80
         assert max(server.finals.values()) == 1
