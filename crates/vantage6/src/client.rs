@@ -3,6 +3,7 @@
 mod blobs;
 mod builder;
 mod list;
+mod once;
 pub(crate) mod runs;
 
 use std::{fmt, sync::Arc};

@@ -5,16 +5,13 @@ use std::any::Any;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use jiff::Timestamp;
-use reqwest::Response;
-use secrecy::SecretString;
 use serde_json::json;
 
 use crate::{
-    Error, RunStatus,
+    RunStatus,
     encoding::Encoded,
-    http::{Call, HttpTransport},
     time,
-    upload::{self, Framing, UploadBody},
+    upload::{Framing, UploadBody},
 };
 
 /// The size in bytes of the pieces in which the text before the result is sent.
@@ -51,6 +48,12 @@ impl RunReport {
         Self { result: Some(result), ..self }
     }
 
+    /// Returns the body of the request.
+    pub(crate) fn into_body(self) -> UploadBody {
+        let (length, pieces) = self.into_json();
+        UploadBody { content_type: "application/json", framing: Framing::Length, length, pieces: pieces.boxed() }
+    }
+
     /// Returns the request's length and text.
     fn into_json(self) -> (u64, impl Stream<Item = std::io::Result<Bytes>> + Send + 'static) {
         // The server refuses null for a text (`RunInputSchema`), so a report without a result omits the key.
@@ -82,19 +85,6 @@ impl RunReport {
         });
         (length, head.chain(result).chain(stream::iter([Ok(Bytes::from(tail))])))
     }
-}
-
-/// Sends the report once; the body can't be produced a second time.
-pub(crate) async fn send(
-    transport: &HttpTransport,
-    call: &Call,
-    token: &SecretString,
-    report: RunReport,
-) -> Result<Response, Error> {
-    let (length, pieces) = report.into_json();
-    let body =
-        UploadBody { content_type: "application/json", framing: Framing::Length, length, pieces: pieces.boxed() };
-    upload::send(transport, call, token, body).await
 }
 
 #[cfg(test)]

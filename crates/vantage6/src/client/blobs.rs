@@ -9,12 +9,11 @@ use serde::Deserialize;
 
 use super::Client;
 use crate::{
-    Delivery, Error,
-    client::runs::TOKEN_WAS_GOOD_AFTER,
+    Error,
     encoding::Encoded,
     encryption::EncodedBlob,
     http::{Answer, Call},
-    upload::{self, Framing, UploadBody},
+    upload::{Framing, UploadBody},
 };
 
 const OCTETS: &str = "application/octet-stream";
@@ -138,41 +137,19 @@ impl Client {
             uuid: String,
         }
         let call = Call::post("blobstream");
-        let session = self.access_token().await?.session;
-        let transport = &self.inner.transport;
-        let sent = async {
-            let body = UploadBody {
-                content_type: OCTETS,
-                framing: Framing::Chunks,
-                length: message.0.length(),
-                pieces: message.0.into_stream().boxed(),
-            };
-            let response = upload::send(transport, &call, &session.access.token, body).await?;
-            transport.accept(&call, response).await
+        let body = UploadBody {
+            content_type: OCTETS,
+            framing: Framing::Chunks,
+            length: message.0.length(),
+            pieces: message.0.into_stream().boxed(),
         };
-        let old = session.access.since.elapsed() > TOKEN_WAS_GOOD_AFTER;
-        match sent.await {
-            Ok(answer) => {
-                let request = call.to_string();
-                let Stored { uuid } = answer.json(transport.limit).await?;
-                uuid.parse().map_err(|problem: NoBlobId| Error::Unreadable {
-                    request,
-                    problem: problem.to_string(),
-                    excerpt: crate::error::excerpt(uuid.as_bytes()),
-                })
-            }
-            Err(error) if error.may_be_the_token() && old => {
-                self.inner.auth.invalidate(&session);
-                Err(Error::StaleToken { request: call.to_string(), message: error.to_string() })
-            }
-            // A server that refuses the token without reading the body may close the connection before the client sees the
-            // response.
-            Err(error @ Error::Unreachable { delivery: Delivery::NotSent, .. }) if old => {
-                self.inner.auth.invalidate(&session);
-                Err(error)
-            }
-            Err(error) => Err(error),
-        }
+        let answer = self.send_once(&call, body).await?;
+        let Stored { uuid } = answer.json(self.inner.transport.limit).await?;
+        uuid.parse().map_err(|problem: NoBlobId| Error::Unreadable {
+            request: call.to_string(),
+            problem: problem.to_string(),
+            excerpt: crate::error::excerpt(uuid.as_bytes()),
+        })
     }
 }
 

@@ -5,7 +5,6 @@ use std::{
     ops::Range,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -17,18 +16,14 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{Client, list};
 use crate::{
-    Delivery, Error, OrganizationId, Run, RunId, RunReport, RunStatus, TaskId,
+    Error, OrganizationId, Run, RunId, RunReport, RunStatus, TaskId,
     http::{Answer, Call},
     input_filter::{InputFilter, Scope},
     json::Unescape,
     long_strings::LongStrings,
     pages::{Page, Pages},
-    read, report, time,
+    read, time,
 };
-
-/// If a token older than this is refused, it was valid before, so a new one may help. A younger one was refused because of
-/// its permissions.
-pub(super) const TOKEN_WAS_GOOD_AFTER: Duration = Duration::from_secs(60);
 
 /// The largest page in bytes, without inputs. A larger one is requested in smaller parts.
 const MAX_PAGE: u64 = 8 * 1024 * 1024;
@@ -214,32 +209,11 @@ impl Client {
     /// have received it anyway. If so, read the run with [`Client::run`]: its `finished_at` equals this report's if the report took
     /// effect. `Ok` means that the server has confirmed it.
     pub async fn finish_run(&self, id: RunId, report: RunReport) -> Result<(), Error> {
-        let call = Call::patch(format!("run/{id}"));
-        let session = self.access_token().await?.session;
-        let sent = async {
-            let response = report::send(&self.inner.transport, &call, &session.access.token, report).await?;
-            self.inner.transport.accept(&call, response).await
-        };
-        let old = session.access.since.elapsed() > TOKEN_WAS_GOOD_AFTER;
-        match sent.await {
-            Ok(mut answer) => {
-                if !self.acknowledged(id, &mut answer).await? {
-                    return Err(answer.unreadable(b"", "the run has no finished_at afterwards"));
-                }
-                Ok(())
-            }
-            Err(error) if error.may_be_the_token() && old => {
-                self.inner.auth.invalidate(&session);
-                Err(Error::StaleToken { request: call.to_string(), message: error.to_string() })
-            }
-            // A server that refuses the token without reading the body may close the connection before the client sees the
-            // response.
-            Err(error @ Error::Unreachable { delivery: Delivery::NotSent, .. }) if old => {
-                self.inner.auth.invalidate(&session);
-                Err(error)
-            }
-            Err(error) => Err(error),
+        let mut answer = self.send_once(&patch(id), report.into_body()).await?;
+        if !self.acknowledged(id, &mut answer).await? {
+            return Err(answer.unreadable(b"", "the run has no finished_at afterwards"));
         }
+        Ok(())
     }
 
     /// Parses the response to a change of a run, which is the run. Returns whether the run has ended.
