@@ -52,29 +52,24 @@ impl Proxy {
     pub async fn upload_blob(&self, asked: &UpstreamRequest<'_>, body: Incoming, record: &mut Record) -> HandleResult {
         is_readable(asked.headers)?;
         let named = recipient(asked.headers)?;
-        let (timeouts, client) = (&self.shared.timeouts, record.client());
-        let pieces = IdleTimeoutBody::new(body, timeouts.idle).at_pace(timeouts.upload).signal_end(record.body_ended());
-        let pieces = BodyDataStream::new(pieces);
-        let pieces = match &self.shared.cryptor {
-            Cryptor::Plain => {
-                if let Some(no) = self.not_of_its_task(asked.headers, record).await? {
-                    return Ok(no);
-                }
-                if let Some(no) = self.not_unencrypted(asked.headers, record).await? {
-                    return Ok(no);
-                }
-                encode_pieces(pieces).boxed()
-            }
+        let encrypted = match &self.shared.cryptor {
+            Cryptor::Plain => None,
             Cryptor::Encrypted(own) => {
                 let key = PublicKey::from_server(named).map_err(|why| {
                     Refusal::new(StatusCode::BAD_REQUEST, format!("The header X-Public-Key can't be used: {why}."))
                 })?;
-                if let Some(no) = self.not_accepted(asked.headers, record).await? {
-                    return Ok(no);
-                }
-                if let Some(no) = self.not_of_its_task(asked.headers, record).await? {
-                    return Ok(no);
-                }
+                Some((key, own))
+            }
+        };
+        if let Some(no) = self.may_not_create(asked.headers, record).await? {
+            return Ok(no);
+        }
+        let (timeouts, client) = (&self.shared.timeouts, record.client());
+        let pieces = IdleTimeoutBody::new(body, timeouts.idle).at_pace(timeouts.upload);
+        let pieces = BodyDataStream::new(pieces.signal_end(record.body_ended()));
+        let pieces = match encrypted {
+            None => encode_pieces(pieces).boxed(),
+            Some((key, own)) => {
                 self.is_of_the_collaboration(&key, own, asked.headers, record).await?;
                 let encrypted = encrypt_raw(pieces, &key, self.shared.rsa_queue.acquire(client));
                 let failed = "The input could not be encrypted.";

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyDataStream, BodyExt as _, Limited};
 use serde::Deserialize;
 use vantage6::BlobId;
@@ -32,7 +32,6 @@ use super::outline::Keep;
 use super::ownership::{Owner, Task, TokenStatus};
 use super::refusal::Refusal;
 use super::retry::{UpstreamRequest, interrupted};
-use super::route::Route;
 use super::token_cache;
 
 /// Subtasks per page, and the most pages that are requested. Beyond that, the oldest subtasks are not searched.
@@ -142,10 +141,8 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<Option<Response<PooledBody>>, Refusal> {
         for page in 1..=RESULT_PAGES {
-            let api_path = &self.shared.origin.api_path;
-            let path = format!("{api_path}/result?task_id={task}&per_page={RESULTS_PER_PAGE}&page={page}");
-            let asked = UpstreamRequest { method: &Method::GET, headers, path, route: Route::Lookup };
-            let answer = self.send_with_retry(&asked, RequestBody::Empty, record).await?;
+            let which = format!("/result?task_id={task}&per_page={RESULTS_PER_PAGE}&page={page}");
+            let answer = self.query(&which, headers, record).await?;
             if answer.status().is_server_error() {
                 return Ok(Some(answer));
             }

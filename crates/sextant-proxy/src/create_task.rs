@@ -7,19 +7,18 @@
 use std::io;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use vantage6::encryption::{Cryptor, PublicKey};
 
 use super::access_log::Record;
-use super::body::{IdleTimeoutBody, PooledBody, RequestBody, ResponseBody};
+use super::body::{IdleTimeoutBody, PooledBody, ResponseBody};
 use super::encrypted_task::{self, Task};
 use super::forward::{BUFFER_LIMIT, HandleResult, Proxy};
 use super::ownership::TokenStatus;
 use super::refusal::Refusal;
 use super::retry::{UpstreamRequest, interrupted};
-use super::route::Route;
 use super::subtask;
 
 impl Proxy {
@@ -27,17 +26,37 @@ impl Proxy {
     pub async fn create_task(&self, asked: &UpstreamRequest<'_>, body: Incoming, record: &mut Record) -> HandleResult {
         subtask::is_readable(asked.headers)?;
         let image = subtask::image_of_the_caller(asked.headers)?;
+        if let Some(no) = self.may_not_create(asked.headers, record).await? {
+            return Ok(no);
+        }
         match &self.shared.cryptor {
             Cryptor::Encrypted(_) => self.encrypt_task(asked, body, &image, record).await,
-            Cryptor::Plain => {
-                if let Some(no) = self.not_of_its_task(asked.headers, record).await? {
-                    return Ok(no);
-                }
-                if let Some(no) = self.not_unencrypted(asked.headers, record).await? {
-                    return Ok(no);
-                }
-                self.forward_task(asked, body, image, record).await
-            }
+            Cryptor::Plain => self.forward_task(asked, body, image, record).await,
+        }
+    }
+
+    /// Returns `None` if the caller may create subtasks and store their inputs, or the server's answer if it does not accept the token.
+    /// Nothing of the caller's is kept or sent before this.
+    ///
+    /// # Errors
+    /// If the token was issued for another organization or another task, if its task is completed, or if an encrypted collaboration
+    /// would get unencrypted data.
+    pub(super) async fn may_not_create(
+        &self,
+        headers: &HeaderMap,
+        record: &mut Record,
+    ) -> Result<Option<Response<ResponseBody>>, Refusal> {
+        if let Cryptor::Encrypted(_) = &self.shared.cryptor
+            && let Some(no) = self.not_accepted(headers, record).await?
+        {
+            return Ok(Some(no));
+        }
+        if let Some(no) = self.not_of_its_task(headers, record).await? {
+            return Ok(Some(no));
+        }
+        match &self.shared.cryptor {
+            Cryptor::Encrypted(_) => Ok(None),
+            Cryptor::Plain => self.not_unencrypted(headers, record).await,
         }
     }
 
@@ -49,12 +68,6 @@ impl Proxy {
         image: &str,
         record: &mut Record,
     ) -> HandleResult {
-        if let Some(no) = self.not_accepted(asked.headers, record).await? {
-            return Ok(no);
-        }
-        if let Some(no) = self.not_of_its_task(asked.headers, record).await? {
-            return Ok(no);
-        }
         let timeouts = &self.shared.timeouts;
         let body = IdleTimeoutBody::new(body, timeouts.idle).signal_end(record.body_ended());
         let task = Task::read(body, timeouts.upload, &self.shared.quotas, record.client(), image).await?;
@@ -67,7 +80,7 @@ impl Proxy {
 
     /// Returns the server's answer if it does not accept the token. Asks for the caller's own organization: this costs the server little,
     /// any algorithm may see it, and its key is likely to be needed.
-    pub(super) async fn not_accepted(
+    async fn not_accepted(
         &self,
         headers: &HeaderMap,
         record: &mut Record,
@@ -76,8 +89,8 @@ impl Proxy {
             return Ok(None);
         }
         let organization = record.caller.organization;
-        let which = organization.map_or("?per_page=1".into(), |id| format!("/{id}"));
-        let answer = self.about_organizations(&which, headers, record).await?;
+        let which = organization.map_or("/organization?per_page=1".into(), |id| format!("/organization/{id}"));
+        let answer = self.query(&which, headers, record).await?;
         if !answer.status().is_success() {
             return Ok(Some(answer.map(ResponseBody::Streamed)));
         }
@@ -95,7 +108,7 @@ impl Proxy {
     ///
     /// # Errors
     /// If the token was issued for another organization or another task, or if its task is completed.
-    pub(super) async fn not_of_its_task(
+    async fn not_of_its_task(
         &self,
         headers: &HeaderMap,
         record: &mut Record,
@@ -136,7 +149,7 @@ impl Proxy {
                 keys.push(key);
                 continue;
             }
-            let answer = self.about_organizations(&format!("/{organization}"), headers, record).await?;
+            let answer = self.query(&format!("/organization/{organization}"), headers, record).await?;
             let status = answer.status();
             let body = read(answer).await?;
             if !status.is_success() {
@@ -150,18 +163,6 @@ impl Proxy {
             keys.push(key);
         }
         Ok(keys)
-    }
-
-    /// Queries the server's `organization` resource with the caller's token.
-    async fn about_organizations(
-        &self,
-        which: &str,
-        headers: &HeaderMap,
-        record: &mut Record,
-    ) -> Result<Response<PooledBody>, Refusal> {
-        let path = format!("{}/organization{which}", self.shared.origin.api_path);
-        let asked = UpstreamRequest { method: &Method::GET, headers, path, route: Route::Lookup };
-        self.send_with_retry(&asked, RequestBody::Empty, record).await
     }
 }
 

@@ -23,6 +23,18 @@ const KEEP: Keep = Keep { outermost: 1024, deeper: 32 };
 const LONGEST: usize = 16 * 1024;
 
 impl Proxy {
+    /// Queries the server and returns its answer, whatever it is.
+    pub(super) async fn query(
+        &self,
+        which: &str,
+        headers: &HeaderMap,
+        record: &mut Record,
+    ) -> Result<Response<PooledBody>, Refusal> {
+        let path = format!("{}{which}", self.shared.origin.api_path);
+        let asked = UpstreamRequest { method: &Method::GET, headers, path, route: Route::Lookup };
+        self.send_with_retry(&asked, RequestBody::Empty, record).await
+    }
+
     /// Queries the server for one resource.
     pub(super) async fn lookup(
         &self,
@@ -42,9 +54,7 @@ impl Proxy {
         headers: &HeaderMap,
         record: &mut Record,
     ) -> Result<Lookup, Refusal> {
-        let path = format!("{}{which}", self.shared.origin.api_path);
-        let asked = UpstreamRequest { method: &Method::GET, headers, path, route: Route::Lookup };
-        let answer = self.send_with_retry(&asked, RequestBody::Empty, record).await?;
+        let answer = self.query(which, headers, record).await?;
         match answer.status() {
             StatusCode::OK => {}
             status if status.is_server_error() => return Ok(Lookup::Unavailable(answer)),

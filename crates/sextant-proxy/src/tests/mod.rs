@@ -128,7 +128,7 @@ impl Served {
             .body(Full::new(body.into()))
             .unwrap();
         if path.contains("blobstream") {
-            request.headers_mut().insert("x-public-key", HeaderValue::from_static("of an organization"));
+            request.headers_mut().insert("x-public-key", encrypted::key(0).public().to_server().parse().unwrap());
         }
         self.send(request).await
     }

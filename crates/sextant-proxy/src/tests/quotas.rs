@@ -58,8 +58,9 @@ impl Served {
         let mut stream = stream_from("127.0.0.1", self.address).await;
         let (mut reader, mut writer) = stream.split();
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: proxyserver\r\nAuthorization: {}\r\nContent-Length: {}\r\n\r\n{begins}",
+            "POST {path} HTTP/1.1\r\nHost: proxyserver\r\nAuthorization: {}\r\nX-Public-Key: {}\r\nContent-Length: {}\r\n\r\n{begins}",
             token.to_str().unwrap(),
+            key(0).public().to_server(),
             1u64 << 50
         );
         let send = async {

@@ -22,7 +22,9 @@ async fn what_is_sent_too_slowly_is_not_waited_for() {
     let short = r#"{"image": "i", "name": ""#.to_owned();
     // Of a long one a part is at the server by then.
     let long = format!("{short}{}", "A".repeat(64 * 1024));
-    for (path, begins, status) in [("/task", &short, 408), ("/task", &long, 408)] {
+    for (path, begins, status) in
+        [("/task", &short, 408), ("/task", &long, 408), ("/blobstream", &short, 502), ("/blobstream", &long, 502)]
+    {
         let slow = proxy.endless_at(path, token(), begins, b"A", DRIP);
         let got = tokio::time::timeout(LONG, slow).await.unwrap_or_else(|_| panic!("{path} is waited for"));
         assert_eq!(got.status, status, "{path}: {}", got.text());
