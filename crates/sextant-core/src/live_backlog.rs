@@ -66,11 +66,6 @@ impl Backlog {
         self.push(&line);
     }
 
-    /// Records that earlier text is missing.
-    pub fn begins_later(&mut self) {
-        self.cut = true;
-    }
-
     /// Discards the unsent text, because the server's copy may be wrong and must be replaced.
     pub fn replace(&mut self) {
         self.replace = true;
@@ -220,7 +215,7 @@ mod tests {
         backlog.push("three\n");
         assert_eq!(whole(&mut backlog), "one\ntwo\nthree\n");
         assert!(backlog.take().is_none());
-        backlog.begins_later();
+        backlog.cut = true;
         backlog.replace();
         assert!(whole(&mut backlog).starts_with("[sextant] The log was longer: this is its end so far.\none\n"));
     }

@@ -109,7 +109,8 @@ impl StatusPublisher {
         self.publish_node_info().await;
     }
 
-    async fn send(&self, event: NodeEvent) {
+    /// Sends an event to the server, or drops it if that takes too long.
+    pub async fn send(&self, event: NodeEvent) {
         // A server that does not read its events must not delay a run's deadline.
         match timeout(SEND_TIMEOUT, self.hub.send_event(event)).await {
             Ok(Ok(())) => {}

@@ -6,13 +6,9 @@ use std::time::Duration;
 use sextant_core::hub::{NodeEvent, NodeMetrics};
 use sextant_core::run_state::RunState;
 use sextant_process::machine::Machine;
-use tokio::time::{sleep, timeout};
-use tracing::debug;
+use tokio::time::sleep;
 
 use super::Context;
-
-/// The timeout for sending.
-const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Sends the metrics at this interval. Never returns.
 pub async fn report(context: &Context, interval: Option<Duration>) -> Infallible {
@@ -32,11 +28,7 @@ pub async fn report(context: &Context, interval: Option<Duration>) -> Infallible
             memory_available: usage.memory_available,
             algorithms: running(context),
         };
-        match timeout(SEND_TIMEOUT, context.hub.send_event(NodeEvent::Metrics(metrics))).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => debug!("The node's metrics were not sent: {error}"),
-            Err(_) => debug!("The node's metrics were not sent: the server does not read its events"),
-        }
+        context.status_publisher.send(NodeEvent::Metrics(metrics)).await;
     }
 }
 

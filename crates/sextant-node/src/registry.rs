@@ -196,10 +196,10 @@ impl Registry {
             }
         }
         reconcilers.spawn(async move {
-            // An existing run continues at once, with or without a slot. So does a run that already has its slot.
             if !under_way && run.started_at.is_none() {
                 context.early_starts.add(id);
             }
+            // An existing run continues at once, with or without a slot. So does a run that already has its slot.
             let slot = match slot {
                 None if !under_way => wait_for_slot(&context, &mut run, &databases, &mut receiver).await,
                 slot => slot,
