@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use memory_testing::http::Head;
 use sextant_core::hub::{Hub as _, Report, RunResult};
 use sextant_hub::Server;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 use vantage6::encryption::{Cryptor, PrivateKey, encrypt_raw};
 use vantage6::{Client, OrganizationId, RunId, RunStatus, ServerUrl};
@@ -18,29 +19,8 @@ const MEGABYTE: usize = 1024 * 1024;
 const MEGABYTES: usize = 200;
 const ID: &str = "8c7e2f0a-5f36-4a44-9a45-0d5a7d1b2c3d";
 
-/// The most memory that this process ever used, in MiB.
-fn peak() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
-}
-
 fn pieces() -> impl futures::Stream<Item = std::io::Result<Bytes>> + Send + 'static {
     stream::iter((0..MEGABYTES * 16).map(|_| Ok(Bytes::from(vec![7; MEGABYTE / 16]))))
-}
-
-/// Reads a body in chunks and counts it.
-async fn chunks(connection: &mut (impl tokio::io::AsyncBufRead + Unpin), count: &AtomicU64) {
-    loop {
-        let mut line = String::new();
-        connection.read_line(&mut line).await.unwrap();
-        let length = u64::from_str_radix(line.trim(), 16).unwrap();
-        tokio::io::copy(&mut (&mut *connection).take(length + 2), &mut tokio::io::sink()).await.unwrap();
-        count.fetch_add(length, Ordering::Relaxed);
-        if length == 0 {
-            return;
-        }
-    }
 }
 
 /// A server with a run whose input is large; it counts the bytes of the result.
@@ -53,25 +33,13 @@ async fn server(key: Arc<PrivateKey>, stored: Arc<AtomicU64>) -> String {
             let (key, stored) = (key.clone(), stored.clone());
             tokio::spawn(async move {
                 let mut connection = BufReader::new(connection);
-                let (mut first, mut length, mut chunked) = (String::new(), 0u64, false);
-                connection.read_line(&mut first).await.unwrap();
-                loop {
-                    let mut line = String::new();
-                    connection.read_line(&mut line).await.unwrap();
-                    if let Some(announced) = line.strip_prefix("content-length: ") {
-                        length = announced.trim().parse().unwrap();
-                    }
-                    chunked |= line.starts_with("transfer-encoding: chunked");
-                    if line == "\r\n" {
-                        break;
-                    }
+                let head = Head::read(&mut connection).await;
+                let length = head.discard_body(&mut connection).await;
+                if head.chunked {
+                    stored.fetch_add(length, Ordering::Relaxed);
                 }
-                if chunked {
-                    chunks(&mut connection, &stored).await;
-                }
-                tokio::io::copy(&mut (&mut connection).take(length), &mut tokio::io::sink()).await.unwrap();
-                let path = first.split(' ').nth(1).unwrap().to_owned();
-                if first.starts_with("GET") && path.contains("/blobstream/") {
+                let (method, path) = (head.first.split(' ').next().unwrap(), head.second_word());
+                if method == "GET" && path.contains("/blobstream/") {
                     connection.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await.unwrap();
                     let message = encrypt_raw(pieces(), key.public(), std::future::ready(())).unwrap();
                     let mut message = std::pin::pin!(message);
@@ -79,7 +47,7 @@ async fn server(key: Arc<PrivateKey>, stored: Arc<AtomicU64>) -> String {
                         connection.write_all(&piece.unwrap()).await.unwrap();
                     }
                 } else {
-                    let text = match (first.split(' ').next().unwrap(), path.as_str()) {
+                    let text = match (method, path) {
                         ("POST", "/api/blobstream") => format!(r#"{{"uuid": "{ID}"}}"#),
                         ("POST", _) => r#"{"access_token": "token", "node_url": "/api/node/1"}"#.to_owned(),
                         ("PATCH", _) => r#"{"id": 1, "finished_at": "2024-01-02T03:04:05"}"#.to_owned(),
@@ -110,7 +78,7 @@ async fn two_hundred_megabytes_each_way_take_a_few() {
     let hub = Server::new(client, Cryptor::Encrypted(key), None);
     let run = RunId(1);
     hub.run(run).await.unwrap();
-    let before = peak();
+    let before = memory_testing::peak();
 
     let input = hub.input(run).await.unwrap();
     let sum = |sum, piece: Bytes| std::future::ready(Ok(sum + piece.len()));
@@ -124,6 +92,6 @@ async fn two_hundred_megabytes_each_way_take_a_few() {
     let counted = stored.load(Ordering::Relaxed);
     assert!(counted > length && counted < length + 4096, "{counted}");
 
-    let grown = peak() - before;
+    let grown = memory_testing::peak() - before;
     assert!(grown < 32, "it took {grown} MiB");
 }

@@ -15,11 +15,14 @@ use parking_lot::Mutex;
 use sextant_core::hub::{Hub, now};
 use sextant_core::leadership::Leadership;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use vantage6_types::RunId;
 
 /// A run that is launched within this time needs no separate request.
 const REPORTED_AFTER: Duration = Duration::from_secs(1);
+
+/// The pause after a failed request, because thousands of runs may wait.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// What the server knows about the start of a waiting run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,11 +66,17 @@ impl EarlyStarts {
         loop {
             let sent = self.sent.notified();
             let start = self.starts.lock().get(&run).copied();
-            if start != Some(Start::Sending) {
-                self.forget(run);
-                return start.and_then(|start| if let Start::Reported(at) = start { Some(at) } else { None });
+            match start {
+                Some(Start::Sending) => sent.await,
+                Some(Start::Reported(at)) => {
+                    self.forget(run);
+                    return Some(at);
+                }
+                Some(Start::Unreported) | None => {
+                    self.forget(run);
+                    return None;
+                }
             }
-            sent.await;
         }
     }
 
@@ -89,9 +98,12 @@ impl EarlyStarts {
                 let at = now();
                 let reported = self.hub.report_start(run, at).await;
                 // If it fails, the first status carries the start.
-                let start = if reported.is_ok_and(|sent| sent) { Start::Reported(at) } else { Start::Unreported };
+                let start = if matches!(reported, Ok(true)) { Start::Reported(at) } else { Start::Unreported };
                 self.replace(run, Start::Sending, start);
                 self.sent.notify_waiters();
+                if reported.is_err() {
+                    sleep(PAUSE).await;
+                }
             }
         }
     }

@@ -23,6 +23,7 @@ mod reconciler;
 mod registry;
 mod report;
 mod run_inputs;
+mod signal;
 mod slots;
 mod sync;
 #[cfg(test)]

@@ -37,6 +37,7 @@ use super::live_log::{AtServer, Follower};
 use super::pending::{LOG_AFTER, PendingDiagnosis, log_pull_duration};
 use super::report::HeldLog;
 use super::run_inputs::RunInput;
+use super::signal::SignalReceiver;
 use super::slots::Slot;
 use super::{Context, metrics};
 
@@ -49,15 +50,6 @@ const ADMISSION_VALID_FOR: Duration = Duration::from_secs(10);
 const PAUSES: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(64) };
 /// After this time without a failure, the pauses start from the shortest one.
 const FAILURES_FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
-
-/// Signals to a reconciler.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Signal {
-    /// A kill of the run was requested.
-    pub kill: bool,
-    /// Counts the requests to refresh the server's view of the run.
-    pub refreshes: u32,
-}
 
 /// The age of the server's view of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +98,7 @@ struct RunReconciler {
     databases: Databases,
     server: ServerView,
     run_state: watch::Receiver<RunState>,
-    signal: watch::Receiver<Signal>,
+    signal: SignalReceiver,
     gate: watch::Receiver<Gate>,
     /// How many of the signal's refreshes have been done.
     refreshes: u32,
@@ -152,7 +144,7 @@ pub async fn reconcile(
     context: Arc<Context>,
     mut run: Run,
     databases: Databases,
-    signal: watch::Receiver<Signal>,
+    signal: SignalReceiver,
     slot: Option<Slot>,
     tracked: TrackedRun,
 ) {
@@ -238,7 +230,7 @@ impl RunReconciler {
         loop {
             // Another process of this node may act during the wait, so the state is read afterwards.
             self.context.leadership.wait_until_leader().await;
-            let signal = *self.signal.borrow_and_update();
+            let signal = self.signal.see();
             if signal.refreshes != self.refreshes {
                 self.refresh_if_requested(signal.refreshes).await;
             }

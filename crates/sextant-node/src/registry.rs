@@ -18,7 +18,8 @@ use vantage6_types::RunId;
 use super::Context;
 use super::metrics;
 use super::new_tasks::NewTasks;
-use super::reconciler::{Signal, reconcile};
+use super::reconciler::reconcile;
+use super::signal::{self, SignalSender};
 use super::slots::Slot;
 use super::slots::wait_for_slot;
 
@@ -41,7 +42,7 @@ static FOREIGN: LogThrottle = LogThrottle::new();
 
 /// A tracked run.
 struct Active {
-    signal: watch::Sender<Signal>,
+    signal: SignalSender,
     identity: RunIdentity,
     /// Whether another run with the same id waits for the end of this one.
     successor_waiting: bool,
@@ -160,7 +161,7 @@ impl Registry {
                 // A server that reuses an id has deleted the earlier run. Its reconciler finds out with a refresh.
                 if tracked.identity != identity {
                     tracked.successor_waiting = true;
-                    tracked.signal.send_modify(|signal| signal.refreshes = signal.refreshes.wrapping_add(1));
+                    tracked.signal.refresh();
                 }
                 return Tracking::Tracked;
             }
@@ -169,11 +170,13 @@ impl Registry {
             }
             // A run that ended here recently is refreshed before anything else happens.
             let refreshes = u32::from(self.recent.has(id, identity));
-            let (signal, receiver) = watch::channel(Signal { kill: false, refreshes });
+            let (signal, receiver) = signal::channel(refreshes);
             active.insert(id, Active { signal, identity, successor_waiting: false });
             receiver
         };
+        let context = self.context.clone();
         let guard = DeregisterGuard {
+            context: context.clone(),
             id,
             identity,
             active: self.active.clone(),
@@ -181,7 +184,6 @@ impl Registry {
             recent: self.recent.clone(),
             poll_requested: self.poll_requested.clone(),
         };
-        let context = self.context.clone();
         let slot = self
             .reserved()
             .remove(&id)
@@ -189,6 +191,9 @@ impl Registry {
             .map(|slot| slot.of_job(run.task.job));
         let databases = context.databases.keep(&mut run, &context.masks);
         let tracked = metrics::track(&context.metrics, &run, under_way);
+        if !under_way && run.started_at.is_none() {
+            context.early_starts.add(id);
+        }
         let mut reconcilers = self.reconcilers.lock();
         while let Some(ended) = reconcilers.try_join_next() {
             if let Err(error) = ended {
@@ -196,16 +201,13 @@ impl Registry {
             }
         }
         reconcilers.spawn(async move {
-            if !under_way && run.started_at.is_none() {
-                context.early_starts.add(id);
-            }
+            let context = &guard.context;
             // An existing run continues at once, with or without a slot. So does a run that already has its slot.
             let slot = match slot {
-                None if !under_way => wait_for_slot(&context, &mut run, &databases, &mut receiver).await,
+                None if !under_way => wait_for_slot(context, &mut run, &databases, &mut receiver).await,
                 slot => slot,
             };
             Box::pin(reconcile(context.clone(), run, databases, receiver, slot, tracked)).await;
-            context.early_starts.forget(id);
             drop(guard);
         });
         Tracking::Tracked
@@ -230,9 +232,7 @@ impl Registry {
     pub fn kill(&self, runs: Option<&HashSet<RunId>>) -> usize {
         let active = self.active();
         let meant = active.iter().filter(|(id, _)| runs.is_none_or(|runs| runs.contains(id)));
-        let is_new =
-            |tracked: &Active| tracked.signal.send_if_modified(|signal| !std::mem::replace(&mut signal.kill, true));
-        meant.filter(|(_, tracked)| is_new(tracked)).count()
+        meant.filter(|(_, tracked)| tracked.signal.kill()).count()
     }
 
     /// The ids of the tracked runs.
@@ -243,7 +243,7 @@ impl Registry {
     /// Requests that a run's reconciler refreshes its view of the server.
     pub fn request_refresh(&self, run: RunId) {
         if let Some(tracked) = self.active().get(&run) {
-            tracked.signal.send_modify(|signal| signal.refreshes = signal.refreshes.wrapping_add(1));
+            tracked.signal.refresh();
         }
     }
 }
@@ -277,6 +277,7 @@ impl Recent {
 
 /// Removes a run from the registry when its reconciler ends, even by a panic.
 struct DeregisterGuard {
+    context: Arc<Context>,
     id: RunId,
     identity: RunIdentity,
     active: Arc<Mutex<HashMap<RunId, Active>>>,
@@ -287,6 +288,7 @@ struct DeregisterGuard {
 
 impl Drop for DeregisterGuard {
     fn drop(&mut self) {
+        self.context.early_starts.forget(self.id);
         self.recent.add(self.id, self.identity);
         let left = self.active.lock().remove(&self.id);
         self.ended.send_modify(|ended| *ended += 1);

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 use sextant_core::hub::Run;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use vantage6_types::{JobId, RunId};
 
 use super::Context;
 use super::admission::{Admission, admit};
 use super::database_parameters::Databases;
-use super::reconciler::Signal;
+use super::signal::SignalReceiver;
 
 /// The memory for inputs of waiting runs, in bytes. Other inputs are fetched from the server when their pods request them.
 pub const KEPT_INPUTS: usize = 8 * 1024 * 1024;
@@ -168,7 +168,7 @@ pub async fn wait_for_slot(
     context: &Context,
     run: &mut Run,
     databases: &Databases,
-    signal: &mut watch::Receiver<Signal>,
+    signal: &mut SignalReceiver,
 ) -> Option<Slot> {
     let slots = context.slots.as_ref()?;
     if let Some(slot) = slots.try_acquire(Some(run.task.job)) {
@@ -176,12 +176,14 @@ pub async fn wait_for_slot(
     }
     // A refusal is reported now rather than when a slot becomes free. An admitted run is checked again then, because hours may have
     // passed, so a server error does no harm here. A run that waits for a registry or a store leaves the queue. The check may take long,
-    // so a kill interrupts it.
-    let admission = tokio::select! {
-        admission = Box::pin(admit(context, run, databases, None)) => admission,
-        _ = signal.changed() => return None,
-    };
-    if let Ok(Admission::Refused(_) | Admission::Waits(_)) = admission {
+    // so a kill interrupts it; boxed, because it takes more memory than the wait for the slot.
+    let admission = Box::pin(async {
+        tokio::select! {
+            admission = admit(context, run, databases, None) => Some(admission),
+            () = signal.changed() => None,
+        }
+    });
+    if let None | Some(Ok(Admission::Refused(_) | Admission::Waits(_))) = admission.await {
         return None;
     }
     let length = run.input.as_ref().map_or(0, |input| input.0.len());
@@ -191,7 +193,7 @@ pub async fn wait_for_slot(
     }
     tokio::select! {
         slot = slots.acquire(run.id, run.task.job) => Some(slot),
-        _ = signal.changed() => None,
+        () = signal.changed() => None,
     }
 }
 

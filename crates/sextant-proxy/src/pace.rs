@@ -1,5 +1,5 @@
-//! How slowly an algorithm may send and read. While it does, a connection of the server's is held, and all that the server keeps for it: a
-//! part of a task, or an answer of any length. Only the time counts in which the algorithm is waited for, not what the server takes.
+//! How slowly an algorithm may send and read. Meanwhile it holds a connection of the server, and all that the server keeps for it: a part
+//! of a task, or an answer of any length. Only the time counts in which the proxy waits for the algorithm, not what the server takes.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,37 +8,33 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use tokio::time::{Instant, Sleep};
 
-/// So many bytes make up for a second.
+/// The lowest acceptable rate: this many bytes earn another second.
 pub(crate) const BYTES_PER_SECOND: u64 = 256 * 1024;
 
-/// How long an algorithm may still be waited for.
+/// How long the proxy still waits for an algorithm.
 pub(crate) struct Pace {
-    left: Duration,
-    most: Duration,
-    /// While it is waited for.
+    pace: pace::Pace,
+    /// Set during a wait.
     waits: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl Pace {
-    /// So long in sum, and longer for each byte that moves.
+    /// Waits for `most` in total; bytes that move earn time back.
     pub fn new(most: Duration) -> Self {
-        Self { left: most, most, waits: None }
+        Self { pace: pace::Pace::new(most, BYTES_PER_SECOND), waits: None }
     }
 
-    /// Nothing moves: the algorithm is waited for. Ready once that has taken too long.
+    /// Must be polled while nothing moves. Ready once the algorithm is too slow.
     pub fn poll_too_slow(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let left = self.left;
+        let left = self.pace.left();
         let waits = self.waits.get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(left))));
         waits.1.poll_unpin(context)
     }
 
-    /// So many bytes have moved.
+    /// Records that this many bytes have moved.
     pub fn moved(&mut self, bytes: usize) {
-        if let Some((since, _)) = self.waits.take() {
-            self.left = self.left.saturating_sub(since.elapsed());
-        }
-        let earned = Duration::from_micros((bytes as u64).saturating_mul(1_000_000) / BYTES_PER_SECOND);
-        self.left = (self.left + earned).min(self.most);
+        let waited = self.waits.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
+        self.pace.moved(bytes, waited);
     }
 }
 
@@ -46,7 +42,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// How long so many bytes each time, with a pause before, are waited for.
+    /// How long an algorithm is waited for that moves this many bytes after each pause, this many times; `None`: to the end.
     async fn lasts(bytes: usize, pause: Duration, times: usize) -> Option<Duration> {
         let (mut pace, began) = (Pace::new(Duration::from_secs(300)), Instant::now());
         for _ in 0..times {
@@ -67,10 +63,10 @@ mod tests {
         assert!(drips >= 300 * second && drips < 302 * second, "{drips:?}");
         let slow = lasts(64 * 1024, second, 10_000).await.unwrap();
         assert!(slow >= 399 * second && slow < 402 * second, "{slow:?}");
-        assert_eq!(lasts(256 * 1024, second, 10_000).await, None, "at that pace for ever");
-        // What was sent fast before makes up for no more than the first time.
+        assert_eq!(lasts(256 * 1024, second, 10_000).await, None, "fast enough");
+        // Bytes earn no more than the time limit.
         let mut pace = Pace::new(300 * second);
         pace.moved(1 << 40);
-        assert_eq!(pace.left, 300 * second);
+        assert_eq!(pace.pace.left(), 300 * second);
     }
 }

@@ -26,13 +26,6 @@ const EACH: usize = 128;
 /// The length of a result: just below the most that is held of one.
 const RESULT: usize = 250_000;
 
-/// Returns the peak memory of this process, in MiB.
-fn peak() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
-}
-
 /// Starts a server whose tasks are all subtasks of the caller's, with many results each.
 async fn server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -133,6 +126,6 @@ async fn algorithms_that_read_nothing_do_not_take_more_than_there_is() {
     let mut answer = [0; 12];
     honest.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200");
-    let most = peak();
+    let most = memory_testing::peak();
     assert!(most < LIMIT, "{most} MiB");
 }

@@ -10,52 +10,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
+use memory_testing::http::Head;
 use secrecy::ExposeSecret as _;
 use sextant_config::Config;
 use sextant_process::health::Health;
 use sextant_process::supervisor::Supervisor;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use vantage6::encryption::{PrivateKey, encrypt_raw};
 
 const MEGABYTE: usize = 1024 * 1024;
 const MEGABYTES: usize = 200;
 const ID: &str = "8c7e2f0a-5f36-4a44-9a45-0d5a7d1b2c3d";
-
-/// Returns the peak memory of this process, in MiB.
-fn peak() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
-}
-
-/// Reads a chunked body and counts its bytes.
-async fn chunks(connection: &mut (impl AsyncBufRead + Unpin), count: &AtomicU64) {
-    loop {
-        let mut line = String::new();
-        connection.read_line(&mut line).await.unwrap();
-        let length = u64::from_str_radix(line.trim(), 16).unwrap();
-        tokio::io::copy(&mut (&mut *connection).take(length + 2), &mut tokio::io::sink()).await.unwrap();
-        count.fetch_add(length, Ordering::Relaxed);
-        if length == 0 {
-            return;
-        }
-    }
-}
-
-/// Reads the head of a message. Returns its first line, and whether a chunked body follows.
-async fn head(connection: &mut (impl AsyncBufRead + Unpin)) -> (String, bool) {
-    let (mut first, mut chunked) = (String::new(), false);
-    connection.read_line(&mut first).await.unwrap();
-    loop {
-        let mut line = String::new();
-        connection.read_line(&mut line).await.unwrap();
-        chunked |= line.to_ascii_lowercase().starts_with("transfer-encoding: chunked");
-        if line.trim().is_empty() {
-            return (first, chunked);
-        }
-    }
-}
 
 /// Starts a server with a large blob, which is the result of the caller's subtask. It counts the bytes that it should store.
 async fn server(key: Arc<PrivateKey>, stored: Arc<AtomicU64>) -> String {
@@ -67,11 +33,12 @@ async fn server(key: Arc<PrivateKey>, stored: Arc<AtomicU64>) -> String {
             let (key, stored) = (key.clone(), stored.clone());
             tokio::spawn(async move {
                 let mut connection = BufReader::new(connection);
-                let (first, chunked) = head(&mut connection).await;
-                if chunked {
-                    chunks(&mut connection, &stored).await;
+                let head = Head::read(&mut connection).await;
+                let length = head.discard_body(&mut connection).await;
+                if head.chunked {
+                    stored.fetch_add(length, Ordering::Relaxed);
                 }
-                let path = first.split(' ').nth(1).unwrap().to_owned();
+                let path = head.second_word();
                 if path.contains("/blobstream/") {
                     let head =
                         b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/octet-stream\r\n\r\n";
@@ -126,7 +93,7 @@ async fn two_hundred_megabytes_each_way_take_a_few() {
     let claims = r#"{"client_type":"container","iat":1700000000,"sub":{"node_id":3,"organization_id":2,"collaboration_id":1,"task_id":7,"image":"i"}}"#;
     let token = ["{}", claims, "x"].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
     let of_all = format!("Host: proxyserver\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n");
-    let before = peak();
+    let before = memory_testing::peak();
 
     let mut connection = BufReader::new(TcpStream::connect(proxy.address).await.unwrap());
     let named = key.public().to_server();
@@ -143,21 +110,19 @@ async fn two_hundred_megabytes_each_way_take_a_few() {
         }
     }
     let _ = connection.write_all(b"0\r\n\r\n").await;
-    let (first, _) = head(&mut connection).await;
+    let head = Head::read(&mut connection).await;
     let mut said = String::new();
     let _ = connection.read_to_string(&mut said).await;
-    assert!(first.starts_with("HTTP/1.1 200"), "{first}{said}");
+    assert_eq!(head.second_word(), "200", "{said}");
     let (length, counted) = ((MEGABYTES * MEGABYTE) as u64, stored.load(Ordering::Relaxed));
     assert!(counted > length && counted < length + 4096, "{counted}");
 
     let mut connection = BufReader::new(TcpStream::connect(proxy.address).await.unwrap());
     connection.write_all(format!("GET /blobstream/{ID} HTTP/1.1\r\n{of_all}\r\n").as_bytes()).await.unwrap();
-    let (first, chunked) = head(&mut connection).await;
-    assert!(first.starts_with("HTTP/1.1 200") && chunked, "{first}");
-    let received = AtomicU64::new(0);
-    chunks(&mut connection, &received).await;
-    assert_eq!(received.load(Ordering::Relaxed), length);
+    let head = Head::read(&mut connection).await;
+    assert!(head.second_word() == "200" && head.chunked, "{head:?}");
+    assert_eq!(head.discard_body(&mut connection).await, length);
 
-    let grown = peak() - before;
+    let grown = memory_testing::peak() - before;
     assert!(grown < 32, "it took {grown} MiB");
 }

@@ -13,13 +13,6 @@ use sextant_core::image_reference::ImageReference;
 use sextant_core::registries::Registries as _;
 use sextant_registry::OciRegistries;
 
-/// Returns the memory of this process now (`VmRSS:`) or at its peak (`VmHWM:`), in MiB.
-fn memory(which: &str) -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with(which)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
-}
-
 /// Starts a registry on this machine without TLS, which refuses each manifest with this body.
 fn registry(body: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -59,11 +52,10 @@ async fn no_answer_takes_many_times_what_it_may_have() {
         let many = vec![r#"{"":0}"#; size / 7].join(",");
         let host = registry(format!(r#"{{"errors": [{{"code": "NO", "detail": [{many}]}}]}}"#));
         let image = ImageReference::parse(&format!("{host}/team/average:1")).unwrap();
-        // Resets the peak.
-        std::fs::write("/proc/self/clear_refs", "5").unwrap();
-        let before = memory("VmRSS:");
+        memory_testing::reset_peak();
+        let before = memory_testing::now();
         let answer = registries.digest(&image).await;
-        let grown = memory("VmHWM:") - before;
+        let grown = memory_testing::peak() - before;
         let Answer::Away(why) = answer else { panic!("{answer:?}") };
         assert_eq!(why.contains("more than"), size == 1_000_000, "{why}");
         assert!(grown < 40, "{size} bytes took {grown} MiB");

@@ -150,17 +150,6 @@ async fn websocket(mut stream: BufReader<TcpStream>, packets: Packets) -> std::i
     std::future::pending().await
 }
 
-/// MiB of this process: now (`VmRSS`), or the most since [`forget`] (`VmHWM`).
-fn memory(line: &str) -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|each| each.starts_with(line)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
-}
-
-fn forget() {
-    std::fs::write("/proc/self/clear_refs", "5").unwrap();
-}
-
 /// Counts the lines of the log.
 #[derive(Clone, Default)]
 struct Lines(Arc<AtomicUsize>);
@@ -241,25 +230,25 @@ async fn what_others_send_costs_no_memory_no_connection_and_no_log() {
     tracing_subscriber::fmt().with_writer(move || writer.clone()).init();
     for (transports, most) in [(Transports::PollingOnly, 16), (Transports::WebSocketOnly, 64)] {
         for (case, packets, expected, times) in cases() {
-            let before = memory("VmRSS:");
-            forget();
+            let before = memory_testing::now();
+            memory_testing::reset_peak();
             let heard = heard(packets, transports, Duration::ZERO).await;
             assert_eq!(heard.len(), times, "{case}, {transports:?}");
             for event in heard {
                 assert_eq!(event.as_deref().map_err(String::as_str), expected, "{case}, {transports:?}");
             }
-            let grown = memory("VmHWM:").saturating_sub(before);
+            let grown = memory_testing::peak().saturating_sub(before);
             assert!(grown < most, "{case}, {transports:?}: {grown} MiB");
         }
     }
 
     // A reader that is away for a while loses nothing, and what waits for it is bounded.
     let large = Packet::Text(Text::new(&[("42[\"e\",[", 1), ("{\"\":0},", 30_000), ("0]]", 1)]));
-    let before = memory("VmRSS:");
-    forget();
+    let before = memory_testing::now();
+    memory_testing::reset_peak();
     let all = heard(vec![(large, 300)], Transports::PollingOnly, Duration::from_secs(1)).await;
     assert_eq!(all.len(), 300);
-    let grown = memory("VmHWM:").saturating_sub(before);
+    let grown = memory_testing::peak().saturating_sub(before);
     assert!(grown < 16, "{grown} MiB");
 
     // Fragments are put together before anything can be made of them.

@@ -10,45 +10,37 @@ const SHORT: Duration = Duration::from_secs(60);
 
 /// The time left for the next piece of a response.
 #[derive(Debug)]
-pub(crate) struct Pace {
-    left: Duration,
-    most: Duration,
-    earns: bool,
-}
+pub(crate) struct Pace(pace::Pace);
 
 impl Pace {
     /// For a response of any size. Its pieces may be late by `silence` in total; received bytes earn time back.
     pub fn steady(silence: Duration) -> Self {
-        Self { left: silence, most: silence, earns: true }
+        Self(pace::Pace::new(silence, BYTES_A_SECOND))
     }
 
     /// For a small response, which must be complete in this time.
     pub fn short(silence: Duration) -> Self {
-        let most = silence.min(SHORT);
-        Self { left: most, most, earns: false }
+        Self(pace::Pace::fixed(silence.min(SHORT)))
     }
 
     /// How long the next piece may take.
     pub fn left(&self) -> Duration {
-        self.left
+        self.0.left()
     }
 
     /// Describes why a response was too slow, and the time limit.
     pub fn too_slow(&self) -> (&'static str, Duration) {
-        let what = match self.earns {
-            true if self.left == self.most => "the answer began, but nothing more came",
+        let what = match self.0.earns() {
+            true if self.0.left() == self.0.most() => "the answer began, but nothing more came",
             true => "the answer began, but less than 1 KiB a second came",
             false => "the answer began, but did not end",
         };
-        (what, self.most)
+        (what, self.0.most())
     }
 
     /// Records a piece of this many bytes that took this long.
     pub fn arrived(&mut self, bytes: usize, took: Duration) {
-        let left = self.left.saturating_sub(took);
-        let earned =
-            if self.earns { Duration::from_millis(bytes as u64 * 1000 / BYTES_A_SECOND) } else { Duration::ZERO };
-        self.left = (left + earned).min(self.most);
+        self.0.moved(bytes, took);
     }
 }
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{TryStreamExt as _, stream};
+use memory_testing::http::Head;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncWriteExt as _, BufReader},
     net::TcpListener,
 };
 use vantage6::{
@@ -20,13 +21,6 @@ const MEGABYTES: usize = 60;
 /// Base64 of a megabyte and half a one, in which it comes out even.
 const PIECE: usize = 3 * 512 * 1024;
 
-/// The most memory that this process ever used, in MiB.
-fn peak() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
-}
-
 /// Gives a token to who logs in, takes results without keeping them, and gives out a large input.
 async fn server() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -36,20 +30,9 @@ async fn server() -> String {
             let (connection, _) = listener.accept().await.unwrap();
             tokio::spawn(async move {
                 let mut connection = BufReader::new(connection);
-                let (mut first, mut length) = (String::new(), 0u64);
-                connection.read_line(&mut first).await.unwrap();
-                loop {
-                    let mut line = String::new();
-                    connection.read_line(&mut line).await.unwrap();
-                    if let Some(announced) = line.strip_prefix("content-length: ") {
-                        length = announced.trim().parse().unwrap();
-                    }
-                    if line == "\r\n" {
-                        break;
-                    }
-                }
-                tokio::io::copy(&mut (&mut connection).take(length), &mut tokio::io::sink()).await.unwrap();
-                let answer: &[&str] = match first.split(' ').next().unwrap() {
+                let head = Head::read(&mut connection).await;
+                head.discard_body(&mut connection).await;
+                let answer: &[&str] = match head.first.split(' ').next().unwrap() {
                     "POST" => &[r#"{"access_token": "token", "node_url": "/api/node/1"}"#],
                     "PATCH" => &[r#"{"id": 1, "finished_at": "2024-01-02T03:04:05"}"#],
                     _ => &[r#"{"id": 1, "input": ""#, r#"", "log": null}"#],
@@ -78,7 +61,7 @@ async fn sixty_megabytes_each_way_and_encrypted_take_a_few() {
     let url = ServerUrl::new(&server().await, None, "/api").unwrap();
     let client = Client::builder(url, "key".to_owned().into()).build().unwrap();
     client.access_token().await.unwrap();
-    let before = peak();
+    let before = memory_testing::peak();
 
     let count = MEGABYTES * 1024 * 1024 / PIECE;
     let pieces = stream::iter((0..count).map(|_| Ok(Bytes::from(vec![7; PIECE]))));
@@ -104,6 +87,6 @@ async fn sixty_megabytes_each_way_and_encrypted_take_a_few() {
         .unwrap();
     assert_eq!(decrypted, count * PIECE);
 
-    let grown = peak() - before;
+    let grown = memory_testing::peak() - before;
     assert!(grown < 32, "it took {grown} MiB");
 }

@@ -16,13 +16,6 @@ use wiremock::{
 /// Of one field.
 const SIZE: usize = 2 * 1024 * 1024;
 
-/// How much memory this process uses now (`VmRSS:`), or did at most (`VmHWM:`), in MiB.
-fn memory(which: &str) -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with(which)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
-}
-
 fn run() -> String {
     json!({
         "id": 1, "status": "pending", "input": "YQ==", "log": "x", "assigned_at": null, "started_at": null, "finished_at": null,
@@ -99,13 +92,13 @@ async fn no_field_of_an_answer_takes_many_times_its_text() {
             let client = Client::builder(url, "key".to_owned().into()).backoff(Backoff::never()).build().unwrap();
             client.access_token().await.unwrap();
             // Forgets the most that was.
-            std::fs::write("/proc/self/clear_refs", "5").unwrap();
-            let before = memory("VmRSS:");
+            memory_testing::reset_peak();
+            let before = memory_testing::now();
             let mut runs = Box::pin(client.open_runs(OpenRuns::default()));
             while runs.next().await.is_some() {}
             let _ = client.run(RunId(1)).await;
             let _ = client.task_origin(TaskId(1)).await;
-            let grown = memory("VmHWM:") - before;
+            let grown = memory_testing::peak() - before;
             assert!(grown < 24, "{what} in {field}: it took {grown} MiB");
         }
     }

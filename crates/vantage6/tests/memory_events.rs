@@ -16,17 +16,6 @@ use vantage6::{
     live::{LiveEvent, LiveEvents, LiveOptions, connect},
 };
 
-/// MiB of this process: now (`VmRSS`), or the most since [`forget`] (`VmHWM`).
-fn memory(line: &str) -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|each| each.starts_with(line)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
-}
-
-fn forget() {
-    std::fs::write("/proc/self/clear_refs", "5").unwrap();
-}
-
 /// The text of an event, in parts that are sent so many times: it is never held as a whole.
 type Text = Vec<(&'static str, usize)>;
 
@@ -129,8 +118,8 @@ async fn events_of_others_cost_neither_memory_nor_the_connection() {
     let (_live, mut events) = connect(&client, LiveOptions { polling_only: true, ..LiveOptions::default() }).unwrap();
     while !format!("{:?}", next(&mut events).await).contains("Sync") {}
     for (case, text, times, expected) in cases() {
-        let before = memory("VmRSS:");
-        forget();
+        let before = memory_testing::now();
+        memory_testing::reset_peak();
         for _ in 0..times {
             sender.send(text.clone()).unwrap();
         }
@@ -146,7 +135,7 @@ async fn events_of_others_cost_neither_memory_nor_the_connection() {
             heard += 1;
         }
         assert_eq!(heard, if expected.is_empty() { 0 } else { times }, "{case}");
-        let grown = memory("VmHWM:").saturating_sub(before);
+        let grown = memory_testing::peak().saturating_sub(before);
         assert!(grown < 16, "{case}: {grown} MiB");
     }
 }

@@ -291,3 +291,20 @@ async fn the_start_of_a_run_that_waits_is_reported_within_a_second() {
         assert_eq!(node.count("started 7"), slots.map_or(0, |_| 1), "{:?}", node.all());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_fails_is_not_told_of_each_start() {
+    let node = Node::with(&[], Some(1));
+    let _slot = node.registry.context.slots.as_ref().unwrap().try_acquire(None);
+    node.hub.fail("started", Fault::Away);
+    let registry = node.registry.clone();
+    tokio::spawn(async move { match registry.context.early_starts.run().await {} });
+    for id in 1..=100 {
+        let run = pending(id);
+        node.hub.put(run.clone());
+        node.registry.track(run);
+    }
+    after(20).await;
+    let asked = node.all().iter().filter(|call| call.starts_with("started")).count();
+    assert!((2..=5).contains(&asked), "{asked} requests");
+}
